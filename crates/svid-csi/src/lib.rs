@@ -1,0 +1,1 @@
+//! SPIFFE identities for Kubernetes pods through a CSI volume.

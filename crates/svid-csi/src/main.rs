@@ -1,0 +1,2 @@
+//! The `svid-csi` binary.
+fn main() {}
