@@ -1,0 +1,61 @@
+//! `Debug` for messages that carry keys or tokens: what identifies the message, and nothing of the secret.
+
+use std::fmt;
+
+use crate::{
+    csi_v1::NodePublishVolumeRequest,
+    workload::{Jwtsvid, ValidateJwtsvidRequest, X509svid},
+};
+
+/// Service account tokens travel in `secrets` and in `volume_context`, so neither map is shown.
+impl fmt::Debug for NodePublishVolumeRequest {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("NodePublishVolumeRequest")
+            .field("volume_id", &self.volume_id)
+            .field("target_path", &self.target_path)
+            .field("readonly", &self.readonly)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for X509svid {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("X509svid")
+            .field("spiffe_id", &self.spiffe_id)
+            .field("hint", &self.hint)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Jwtsvid {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Jwtsvid")
+            .field("spiffe_id", &self.spiffe_id)
+            .field("hint", &self.hint)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ValidateJwtsvidRequest {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("ValidateJwtsvidRequest").field("audience", &self.audience).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "hunter2";
+
+    #[test]
+    fn no_secret_is_printed() {
+        let pairs = || [("key".to_owned(), SECRET.to_owned())].into();
+        let publish = NodePublishVolumeRequest { secrets: pairs(), volume_context: pairs(), ..Default::default() };
+        let x509 = X509svid { x509_svid_key: SECRET.into(), ..Default::default() };
+        let jwt = Jwtsvid { svid: SECRET.to_owned(), ..Default::default() };
+        let validate = ValidateJwtsvidRequest { svid: SECRET.to_owned(), ..Default::default() };
+        let printed = format!("{publish:?} {x509:?} {jwt:?} {validate:?}");
+        assert!(!printed.contains(SECRET) && !printed.contains("104, 117"), "{printed}");
+    }
+}
