@@ -1,0 +1,96 @@
+//! The attributes a pod author may set on a volume: `svid-csi/*`, and the predecessor's fs-group.
+
+use std::collections::HashMap;
+
+use crate::files::{FileName, FileNames};
+use crate::plan::{Delivery, Plan, Source};
+use crate::volume::{Mistakes, Rules};
+
+const OWN_PREFIX: &str = "svid-csi/";
+const PREDECESSOR_FS_GROUP: &str = "spiffe.csi.cert-manager.io/fs-group";
+const KNOWN: [&str; 6] = ["source", "delivery", "file-cert", "file-key", "file-bundle", "fs-group"];
+
+/// The attributes of one volume, by their names without the prefix.
+pub(crate) struct Attributes<'a> {
+    own: HashMap<&'a str, &'a str>,
+    predecessor_fs_group: Option<&'a str>,
+}
+
+/// Picks the attributes out of a volume context. Keys of others are ignored, unknown ones of ours are mistakes.
+pub(crate) fn read<'a>(context: &'a HashMap<String, String>, mistakes: &mut Mistakes) -> Attributes<'a> {
+    let mut own = HashMap::new();
+    for (key, value) in context {
+        let Some(name) = key.strip_prefix(OWN_PREFIX) else { continue };
+        if KNOWN.contains(&name) {
+            own.insert(name, value.as_str());
+        } else {
+            let name: String = name.escape_debug().take(64).collect();
+            let known = KNOWN.map(|known| format!("{OWN_PREFIX}{known}")).join(", ");
+            mistakes.add(format!("volume attribute {OWN_PREFIX}{name} does not exist; there are {known}"));
+        }
+    }
+    Attributes { own, predecessor_fs_group: context.get(PREDECESSOR_FS_GROUP).map(String::as_str) }
+}
+
+impl Attributes<'_> {
+    /// The plan the volume asks for, or the default.
+    pub(crate) fn plan(&self, rules: &Rules, mistakes: &mut Mistakes) -> Option<Plan> {
+        let source = self.own.get("source").map(|name| name.parse::<Source>());
+        let delivery = self.own.get("delivery").map(|name| name.parse::<Delivery>());
+        if source.is_none() && delivery.is_none() {
+            return Some(rules.default_plan);
+        }
+        let source = mistakes.take(source.unwrap_or(Ok(rules.default_plan.source())))?;
+        let delivery = mistakes.take(delivery.unwrap_or(Ok(source.usual_delivery())))?;
+        let plan = mistakes.take(Plan::new(source, delivery))?;
+        if !rules.allowed_plans.contains(&plan) {
+            mistakes.add(format!(
+                "volume attributes ask for {plan}, which this driver does not allow: start it with --allow-plan {plan}"
+            ));
+            return None;
+        }
+        Some(plan)
+    }
+
+    /// The names of the files: the volume's own, else the defaults.
+    pub(crate) fn file_names(&self, defaults: &FileNames, mistakes: &mut Mistakes) -> Option<FileNames> {
+        let cert = self.file_name("file-cert", mistakes);
+        let key = self.file_name("file-key", mistakes);
+        let bundle = self.file_name("file-bundle", mistakes);
+        let names = FileNames {
+            cert: cert.unwrap_or_else(|| defaults.cert.clone()),
+            key: key.unwrap_or_else(|| defaults.key.clone()),
+            bundle: bundle.or_else(|| defaults.bundle.clone()),
+        };
+        mistakes.take(names.check_distinct()).map(|()| names)
+    }
+
+    fn file_name(&self, attribute: &str, mistakes: &mut Mistakes) -> Option<FileName> {
+        let name = FileName::parse(self.own.get(attribute)?);
+        mistakes.take(name.map_err(|error| format!("volume attribute {OWN_PREFIX}{attribute}: {error}")))
+    }
+
+    /// The group of the files. The volume's attribute wins over the pod's fsGroup (`mount_group`, empty when unset).
+    pub(crate) fn fs_group(&self, mount_group: &str, mistakes: &mut Mistakes) -> Option<u32> {
+        let own = self.own.get("fs-group").map(|value| (format!("volume attribute {OWN_PREFIX}fs-group"), *value));
+        let predecessor = self.predecessor_fs_group.map(|value| (format!("volume attribute {PREDECESSOR_FS_GROUP}"), value));
+        let pod = (!mount_group.is_empty()).then(|| ("volume_mount_group".to_owned(), mount_group));
+        let (field, value) = own.or(predecessor).or(pod)?;
+        match value.parse::<u32>() {
+            Ok(group @ 1..=4_294_967_294) => Some(group),
+            _ => {
+                mistakes.add(format!("{field} must be a group id from 1 to 4294967294"));
+                None
+            }
+        }
+    }
+
+    /// Notes every attribute that means something only to volumes with files.
+    pub(crate) fn refuse_file_options(&self, mistakes: &mut Mistakes) {
+        for name in ["file-cert", "file-key", "file-bundle", "fs-group"] {
+            if self.own.contains_key(name) {
+                mistakes.add(format!("volume attribute {OWN_PREFIX}{name} has no meaning with delivery `socket-dir`: leave it out"));
+            }
+        }
+    }
+}

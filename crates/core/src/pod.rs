@@ -1,0 +1,106 @@
+//! Which pod a request is for, and the proof of it.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::pod_token::{self, PodToken};
+use crate::target::TargetPath;
+use crate::volume::{Mistakes, PublishRequest};
+use crate::volume_id::VolumeId;
+
+/// The key under which the kubelet sends service account tokens, in `volume_context` or in `secrets` (KEP-5538).
+pub const TOKENS: &str = "csi.storage.k8s.io/serviceAccount.tokens";
+
+/// A pod, as the kubelet names it in the volume context.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodRef {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// The name of its service account.
+    pub service_account: String,
+}
+
+impl PodRef {
+    /// Reads the pod info of a volume context.
+    ///
+    /// # Errors
+    /// A sentence for every key that is missing.
+    pub fn read(context: &HashMap<String, String>) -> Result<Self, Mistakes> {
+        let mut mistakes = Mistakes::new();
+        let mut read = |key: &str| {
+            let key = format!("csi.storage.k8s.io/{key}");
+            let value = context.get(&key).filter(|value| !value.is_empty());
+            if value.is_none() {
+                mistakes.add(format!("{key} is missing: set podInfoOnMount: true in the CSIDriver object"));
+            }
+            value.cloned().unwrap_or_default()
+        };
+        let pod = PodRef {
+            namespace: read("pod.namespace"),
+            name: read("pod.name"),
+            uid: read("pod.uid"),
+            service_account: read("serviceAccount.name"),
+        };
+        if mistakes.0.is_empty() { Ok(pod) } else { Err(mistakes) }
+    }
+}
+
+/// The pod an identity may be minted for.
+///
+/// Pod info alone proves nothing: without `podInfoOnMount` a pod author can write these keys as volume attributes. What
+/// no author can choose is the UID the API server gave the pod, which the kubelet puts into the target path and into
+/// the volume id; so both must agree with it, and so must every token that came along.
+pub(crate) fn prove(
+    request: &PublishRequest,
+    located: Option<&(VolumeId, TargetPath)>,
+    mistakes: &mut Mistakes,
+) -> Option<PodRef> {
+    let pod = PodRef::read(&request.context).map_err(|missing| mistakes.0.extend(missing.0)).ok();
+    let (pod, (id, target)) = (pod?, located?);
+    check_place(&pod, id, target, mistakes);
+    for token in tokens(request, mistakes)? {
+        check_token(&pod, &token, mistakes);
+    }
+    Some(pod)
+}
+
+fn check_place(pod: &PodRef, id: &VolumeId, target: &TargetPath, mistakes: &mut Mistakes) {
+    let Some(place) = target.place() else {
+        return mistakes.add(
+            "target_path must have the form <pods folder>/<pod uid>/volumes/kubernetes.io~csi/<name>/mount \
+             for a volume that holds an identity",
+        );
+    };
+    if place.pod_uid != pod.uid {
+        mistakes.add("csi.storage.k8s.io/pod.uid disagrees with the pod UID in target_path: set podInfoOnMount: true in the CSIDriver object");
+    }
+    if id.is_of_kubelet() && *id != VolumeId::of_kubelet(&pod.uid, place.volume_name) {
+        mistakes.add("volume_id is not the kubelet's for this pod and volume name");
+    }
+}
+
+fn tokens(request: &PublishRequest, mistakes: &mut Mistakes) -> Option<Vec<PodToken>> {
+    let Some(json) = &request.tokens else { return Some(Vec::new()) };
+    let tokens = pod_token::parse(json.expose()).map_err(|error| format!("{TOKENS}: {error}"));
+    mistakes.take(tokens).map(|tokens| tokens.into_values().collect())
+}
+
+fn check_token(pod: &PodRef, token: &PodToken, mistakes: &mut Mistakes) {
+    let Some(claims) = mistakes.take(token.claims().map_err(|error| format!("{TOKENS}: {error}"))) else { return };
+    let pairs = [
+        ("kubernetes.io.namespace", claims.namespace.as_str(), &pod.namespace),
+        ("kubernetes.io.pod.name", claims.pod_name.as_str(), &pod.name),
+        ("kubernetes.io.pod.uid", claims.pod_uid.as_str(), &pod.uid),
+        ("kubernetes.io.serviceaccount.name", claims.service_account.as_str(), &pod.service_account),
+    ];
+    for (claim, has, expected) in pairs {
+        if has != expected {
+            mistakes.add(format!("{TOKENS}: the claim {claim} of a token disagrees with the pod info"));
+        }
+    }
+}

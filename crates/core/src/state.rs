@@ -1,0 +1,229 @@
+//! What is remembered of a volume, and what to do with it after a restart.
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::Validity;
+use crate::volume::{Content, VolumeSpec};
+
+/// The version this build writes. Records of this version and the one before are read.
+pub const VERSION: u32 = 1;
+
+/// The record of one volume. Holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The format, [`VERSION`].
+    pub version: u32,
+    /// The driver name that published the volume.
+    pub driver: String,
+    /// The volume.
+    pub spec: VolumeSpec,
+    /// How far it has come.
+    pub phase: Phase,
+    /// What is mounted at the target, once something is.
+    pub root: Option<FileId>,
+    /// The kubelet's pods folder, so that another folder at its place is not taken for it.
+    pub pods_dir: Option<FileId>,
+    /// The identity that was last installed.
+    pub issued: Option<Issued>,
+}
+
+/// How far a volume has come. Written before the step it announces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Publishing has begun and was not yet answered with success.
+    Intended,
+    /// Published: the pod may be using it.
+    Ready,
+    /// Unpublishing has begun.
+    Removing,
+}
+
+/// The identity of a file or folder on this node: device and inode number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FileId {
+    /// The device number.
+    pub device: u64,
+    /// The inode number.
+    pub inode: u64,
+}
+
+/// What is remembered of an installed identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issued {
+    /// The certificate's serial number, lower-case hexadecimal.
+    pub serial: String,
+    /// When it is valid.
+    pub validity: Validity,
+    /// SHA-256 of the trust bundle (the DER certificates, one after the other), lower-case hexadecimal.
+    pub bundle_digest: String,
+}
+
+/// Why a record cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// Not a record, or cut short.
+    #[error("the record cannot be read")]
+    Garbled(#[source] serde_json::Error),
+    /// Written by a later version.
+    #[error("the record has version {0}; this driver reads versions up to {VERSION}")]
+    Newer(u32),
+}
+
+/// What a look at the node shows of a recorded volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observed {
+    /// What is at the target path.
+    pub target: Target,
+    /// Whether the pod still exists on this node.
+    pub pod: Pod,
+    /// Whether the volume's folder in the data root is there.
+    pub data: bool,
+}
+
+/// What is at a target path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Nothing.
+    Missing,
+    /// A folder that is not mounted.
+    Folder,
+    /// What the record says was mounted.
+    Ours,
+    /// Something else.
+    Foreign,
+}
+
+/// Whether a pod exists on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pod {
+    /// Its folder is there.
+    Present,
+    /// The recorded pods folder is there, and holds no folder for the pod.
+    Gone,
+    /// The pods folder is not the recorded one, or the path has no pod in it.
+    Unknown,
+}
+
+/// What recovery does with a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It is published: go on serving it.
+    Serve,
+    /// It was published and its data is there, but not mounted: mount it again, then serve it.
+    Mount,
+    /// Wait for the kubelet to publish it again; drop it if that never happens.
+    AwaitPublish,
+    /// Finish removing it.
+    Remove,
+    /// Something else is mounted there: report it, touch nothing.
+    LeaveAlone,
+}
+
+impl Record {
+    /// The record of a volume whose publishing begins.
+    pub fn intended(driver: &str, spec: VolumeSpec, pods_dir: Option<FileId>) -> Self {
+        Record { version: VERSION, driver: driver.to_owned(), spec, phase: Phase::Intended, root: None, pods_dir, issued: None }
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// [`RecordError`] when it is cut short or from a later version.
+    pub fn from_json(json: &[u8]) -> Result<Self, RecordError> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let Versioned { version } = serde_json::from_slice(json).map_err(RecordError::Garbled)?;
+        if version > VERSION {
+            return Err(RecordError::Newer(version));
+        }
+        serde_json::from_slice(json).map_err(RecordError::Garbled)
+    }
+
+    /// Writes a record.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+/// What to do with a recorded volume after a start of the driver.
+///
+/// A volume is removed only where its pod is certainly gone or its removal had begun; whatever is mounted that the
+/// record does not know is left alone.
+pub fn recover(record: &Record, observed: Observed) -> Step {
+    let has_data = observed.data || record.spec.content == Content::Passthrough;
+    match (record.phase, observed.pod, observed.target) {
+        (Phase::Removing, _, Target::Ours | Target::Folder | Target::Missing) => Step::Remove,
+        (_, Pod::Gone, Target::Missing) => Step::Remove,
+        (_, _, Target::Foreign) => Step::LeaveAlone,
+        (Phase::Ready, _, Target::Ours) => Step::Serve,
+        (Phase::Ready, _, Target::Folder) if has_data => Step::Mount,
+        _ => Step::AwaitPublish,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::TargetPath;
+    use crate::volume_id::VolumeId;
+
+    fn record(phase: Phase) -> Record {
+        let spec = VolumeSpec {
+            id: VolumeId::parse("csi-1").unwrap(),
+            target: TargetPath::parse("/pods/u/volumes/kubernetes.io~csi/v/mount").unwrap(),
+            read_only: false,
+            pod: None,
+            content: Content::Passthrough,
+        };
+        Record { phase, ..Record::intended("csi.spiffe.io", spec, None) }
+    }
+
+    #[test]
+    fn every_state_of_the_node_has_its_step() {
+        use self::{Phase::*, Pod::*, Target::*};
+        let table = [
+            (Ready, Ours, Present, Step::Serve),
+            (Ready, Ours, Unknown, Step::Serve),
+            (Ready, Folder, Present, Step::Mount),
+            (Ready, Missing, Present, Step::AwaitPublish),
+            (Ready, Missing, Unknown, Step::AwaitPublish),
+            (Ready, Missing, Gone, Step::Remove),
+            (Ready, Foreign, Present, Step::LeaveAlone),
+            (Intended, Ours, Present, Step::AwaitPublish),
+            (Intended, Folder, Present, Step::AwaitPublish),
+            (Intended, Missing, Gone, Step::Remove),
+            (Intended, Foreign, Present, Step::LeaveAlone),
+            (Removing, Ours, Present, Step::Remove),
+            (Removing, Folder, Unknown, Step::Remove),
+            (Removing, Missing, Gone, Step::Remove),
+            (Removing, Foreign, Present, Step::LeaveAlone),
+        ];
+        for (phase, target, pod, step) in table {
+            let observed = Observed { target, pod, data: false };
+            assert_eq!(recover(&record(phase), observed), step, "{phase:?} {target:?} {pod:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back_as_written() {
+        let record = record(Phase::Ready);
+        assert_eq!(Record::from_json(&record.to_json()).unwrap(), record);
+    }
+
+    #[test]
+    fn a_record_cut_anywhere_is_garbled_and_never_a_panic() {
+        let json = record(Phase::Ready).to_json();
+        for length in 0..json.len() {
+            assert!(matches!(Record::from_json(&json[..length]), Err(RecordError::Garbled(_))), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_record_of_a_later_version_says_so() {
+        let newer = br#"{"version":2,"shape":"unknown"}"#;
+        assert!(matches!(Record::from_json(newer), Err(RecordError::Newer(2))));
+    }
+}

@@ -1,0 +1,283 @@
+//! What a pod asks for: a publish request, checked and made whole.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::attributes::{self, Attributes};
+use crate::files::FileNames;
+use crate::plan::{Issuer, Plan};
+use crate::pod::{self, PodRef};
+use crate::secret::Secret;
+use crate::spiffe_id::{SpiffeId, TrustDomain};
+use crate::target::TargetPath;
+use crate::volume_id::VolumeId;
+
+/// NodePublishVolume as it came over the wire, before anything in it is believed.
+#[derive(Debug, Clone, Default)]
+pub struct PublishRequest {
+    /// `volume_id`.
+    pub volume_id: String,
+    /// `target_path`.
+    pub target_path: String,
+    /// `volume_capability`, where one was sent.
+    pub capability: Option<Capability>,
+    /// `readonly`.
+    pub read_only: bool,
+    /// `volume_context` without the tokens: pod info and the volume's attributes.
+    pub context: HashMap<String, String>,
+    /// The service account tokens (a JSON object), taken out of `secrets` or, failing that, `volume_context`.
+    pub tokens: Option<Secret>,
+}
+
+/// The parts of a CSI VolumeCapability that matter to an ephemeral volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Capability {
+    /// How the volume is accessed.
+    pub access: Access,
+    /// Whether `access_mode` was sent at all.
+    pub has_mode: bool,
+    /// Whether `access_mode` is SINGLE_NODE_READER_ONLY.
+    pub reader_only: bool,
+}
+
+/// The access type of a VolumeCapability.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Access {
+    /// None was sent.
+    #[default]
+    Missing,
+    /// A block device.
+    Block,
+    /// A mounted folder.
+    Mount {
+        /// Whether `fs_type` or `mount_flags` ask for a particular file system.
+        particular: bool,
+        /// `volume_mount_group`, empty when the pod has no fsGroup.
+        group: String,
+    },
+}
+
+/// How one driver name treats requests.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// What a volume gets that names no plan.
+    pub default_plan: Plan,
+    /// What a volume may ask for.
+    pub allowed_plans: BTreeSet<Plan>,
+    /// Names of the files, unless the volume names its own.
+    pub file_names: FileNames,
+    /// The trust domain of minted identities.
+    pub trust_domain: Option<TrustDomain>,
+    /// Accept volumes whose pod omits `readOnly: true`.
+    pub allow_missing_read_only: bool,
+    /// The kubelet's pods folder, when targets must lie in it.
+    pub pods_dir: Option<PathBuf>,
+}
+
+/// A volume, fully described. Holds no secret, so that it can be recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeSpec {
+    /// The volume's id.
+    pub id: VolumeId,
+    /// Where it is mounted.
+    pub target: TargetPath,
+    /// Whether the mount on the host is read-only too.
+    pub read_only: bool,
+    /// The pod, where the kubelet told.
+    pub pod: Option<PodRef>,
+    /// What the volume holds.
+    pub content: Content,
+}
+
+/// What a volume holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Content {
+    /// The agent's sockets.
+    Passthrough,
+    /// An identity as files.
+    Files(FilesSpec),
+}
+
+/// An identity to be minted and written as files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilesSpec {
+    /// Who signs.
+    pub issuer: Issuer,
+    /// The identity.
+    pub identity: SpiffeId,
+    /// Names of the files.
+    pub names: FileNames,
+    /// The group that may read them; 1 to 4294967294.
+    pub fs_group: Option<u32>,
+}
+
+/// Everything that is wrong with a request, each naming the field and the fix.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub struct Mistakes(pub Vec<String>);
+
+impl Mistakes {
+    pub(crate) fn new() -> Self {
+        Mistakes(Vec::new())
+    }
+
+    pub(crate) fn add(&mut self, mistake: impl ToString) {
+        self.0.push(mistake.to_string());
+    }
+
+    /// Keeps the value, or notes why there is none.
+    pub(crate) fn take<T, E: ToString>(&mut self, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.add(error.to_string())).ok()
+    }
+}
+
+impl Rules {
+    /// Reads the volume id and target path that every Node call carries.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub fn locate(&self, volume_id: &str, target_path: &str) -> Result<(VolumeId, TargetPath), Mistakes> {
+        let mut mistakes = Mistakes::new();
+        let id = mistakes.take(VolumeId::parse(volume_id));
+        let target = mistakes.take(TargetPath::parse(target_path));
+        if let (Some(target), Some(pods_dir)) = (&target, &self.pods_dir) {
+            if target.place().is_none_or(|place| place.pods_dir != pods_dir) {
+                mistakes.add(outside(pods_dir));
+            }
+        }
+        match (id, target) {
+            (Some(id), Some(target)) if mistakes.0.is_empty() => Ok((id, target)),
+            _ => Err(mistakes),
+        }
+    }
+
+    /// As [`Rules::locate`], for calls whose path is named `volume_path`.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub fn locate_path(&self, volume_id: &str, volume_path: &str) -> Result<(VolumeId, TargetPath), Mistakes> {
+        let rename = |mistake: String| mistake.replace("target_path", "volume_path");
+        self.locate(volume_id, volume_path).map_err(|mistakes| Mistakes(mistakes.0.into_iter().map(rename).collect()))
+    }
+}
+
+fn outside(pods_dir: &Path) -> String {
+    format!(
+        "target_path must have the form {}/<pod uid>/volumes/kubernetes.io~csi/<name>/mount (--kubelet-dir)",
+        pods_dir.display()
+    )
+}
+
+impl VolumeSpec {
+    /// Checks a request against the rules of its driver name and completes it with their defaults.
+    ///
+    /// # Errors
+    /// All mistakes of the request at once.
+    pub fn parse(request: &PublishRequest, rules: &Rules) -> Result<Self, Mistakes> {
+        let mut mistakes = Mistakes::new();
+        let located = rules.locate(&request.volume_id, &request.target_path);
+        let located = located.map_err(|wrong| mistakes.0.extend(wrong.0)).ok();
+        let attributes = attributes::read(&request.context, &mut mistakes);
+        let plan = attributes.plan(rules, &mut mistakes);
+        check_access(request, plan, &mut mistakes);
+        if request.context.get("csi.storage.k8s.io/ephemeral").map(String::as_str) != Some("true") {
+            mistakes.add(
+                "only ephemeral volumes are supported: declare the volume inline in the pod (pod.spec.volumes[].csi), \
+                 and set podInfoOnMount: true in the CSIDriver object",
+            );
+        }
+        if !request.read_only && !rules.allow_missing_read_only {
+            mistakes.add(
+                "pod.spec.volumes[].csi.readOnly must be set to 'true' (or start the driver with --allow-missing-read-only)",
+            );
+        }
+        let content = plan.and_then(|plan| content(request, rules, plan, &attributes, located.as_ref(), &mut mistakes));
+        match (located, content, plan) {
+            (Some((id, target)), Some(content), Some(plan)) if mistakes.0.is_empty() => Ok(VolumeSpec {
+                id,
+                target,
+                read_only: plan.mints() || !request.read_only,
+                pod: PodRef::read(&request.context).ok(),
+                content,
+            }),
+            _ => Err(mistakes),
+        }
+    }
+
+    /// The plan this volume follows.
+    pub fn plan(&self) -> Plan {
+        match &self.content {
+            Content::Passthrough => Plan::Passthrough,
+            Content::Files(files) => Plan::Files(files.issuer),
+        }
+    }
+
+    /// The mode a missing target folder is created with.
+    pub fn target_mode(&self) -> u32 {
+        match self.content {
+            Content::Passthrough => 0o750,
+            Content::Files(_) => 0o440,
+        }
+    }
+
+    /// Whether a request for `self` is about the volume that was published as `other`: same place, same pod.
+    pub fn same_volume(&self, other: &VolumeSpec) -> bool {
+        let uid = |spec: &VolumeSpec| spec.pod.as_ref().map(|pod| pod.uid.clone());
+        self.target == other.target && (uid(self) == uid(other) || uid(self).is_none() || uid(other).is_none())
+    }
+}
+
+fn check_access(request: &PublishRequest, plan: Option<Plan>, mistakes: &mut Mistakes) {
+    let Some(capability) = &request.capability else {
+        return mistakes.add("volume_capability is missing");
+    };
+    match &capability.access {
+        Access::Missing => mistakes.add("volume_capability has no access type; it must be a mount"),
+        Access::Block => mistakes.add("block access is not supported: the volume must be a mount (volumeMounts, not volumeDevices)"),
+        Access::Mount { particular: true, .. } if plan == Some(Plan::Passthrough) => {
+            mistakes.add("volume_capability must be a simple mount: leave out pod.spec.volumes[].csi.fsType and mount flags");
+        }
+        Access::Mount { .. } => {}
+    }
+    if plan == Some(Plan::Passthrough) {
+        if !capability.has_mode {
+            mistakes.add("volume_capability has no access mode");
+        }
+        if capability.reader_only {
+            mistakes.add("volume_capability access mode SINGLE_NODE_READER_ONLY is not valid for this volume");
+        }
+    }
+}
+
+fn content(
+    request: &PublishRequest,
+    rules: &Rules,
+    plan: Plan,
+    attributes: &Attributes,
+    located: Option<&(VolumeId, TargetPath)>,
+    mistakes: &mut Mistakes,
+) -> Option<Content> {
+    let Plan::Files(issuer) = plan else {
+        attributes.refuse_file_options(mistakes);
+        return Some(Content::Passthrough);
+    };
+    let names = attributes.file_names(&rules.file_names, mistakes);
+    let fs_group = attributes.fs_group(mount_group(request), mistakes);
+    let pod = pod::prove(request, located, mistakes)?;
+    let Some(trust_domain) = &rules.trust_domain else {
+        mistakes.add("this driver has no trust domain: start it with --trust-domain");
+        return None;
+    };
+    let identity = mistakes.take(SpiffeId::for_service_account(trust_domain, &pod.namespace, &pod.service_account))?;
+    Some(Content::Files(FilesSpec { issuer, identity, names: names?, fs_group }))
+}
+
+fn mount_group(request: &PublishRequest) -> &str {
+    match request.capability.as_ref().map(|capability| &capability.access) {
+        Some(Access::Mount { group, .. }) => group,
+        _ => "",
+    }
+}

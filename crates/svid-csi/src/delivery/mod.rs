@@ -1,0 +1,7 @@
+//! How pods receive their identity. A delivery never asks an issuer for anything.
+
+pub mod files;
+mod links;
+pub mod socket_dir;
+mod views;
+mod watch;

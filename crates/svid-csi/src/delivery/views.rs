@@ -1,0 +1,22 @@
+//! Views: a folder bound inside the data tmpfs, to mount volumes from.
+//!
+//! Cloning a mount costs time in proportion to the mounts below it; a view has none below. A read-only view makes every
+//! clone of it read-only from its first moment, on the host too, where a later remount would not reach.
+
+use std::path::Path;
+
+use crate::fsx;
+use crate::mount::{self, MountError, MountSource};
+
+/// Makes `path` a mount of `source`, replacing a mount of anything else left there by an earlier run.
+pub(super) fn ensure(source: &MountSource, path: &Path, read_only: bool) -> Result<(), MountError> {
+    fsx::ensure_dir(path, 0o700)
+        .map_err(|error| MountError::System { action: error.action, path: error.path, source: error.source })?;
+    while mount::is_mount_root(path) && mount::file_id_of(path) != Some(source.id()) {
+        mount::unmount(path)?;
+    }
+    if !mount::is_mount_root(path) {
+        source.attach_at(path)?;
+    }
+    if read_only { mount::remount(path, true) } else { Ok(()) }
+}

@@ -1,0 +1,102 @@
+//! File system calls whose errors say what was attempted and where.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use svid_csi_core::error::Class;
+
+/// A failed file system call.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}", .path.display())]
+pub struct FsError {
+    /// What was attempted, as a verb.
+    pub action: &'static str,
+    /// On which path.
+    pub path: PathBuf,
+    /// What the system answered.
+    #[source]
+    pub source: io::Error,
+}
+
+impl FsError {
+    /// The error of `action` on `path`, for `map_err`.
+    pub fn of<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> FsError {
+        move |source| FsError { action, path: path.to_owned(), source: source.into() }
+    }
+
+    /// How the failure is to be treated.
+    pub fn class(&self) -> Class {
+        match self.source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Class::Exhausted,
+            _ => Class::Internal,
+        }
+    }
+}
+
+/// Replaces the file at `path` so that a reader sees the old or the new contents, never a part.
+///
+/// Not durable against power loss: what is written here describes mounts, which do not outlive the kernel either.
+///
+/// # Errors
+/// [`FsError`]; the old file is then untouched.
+pub fn write_atomic(path: &Path, contents: &[u8], mode: u32) -> Result<(), FsError> {
+    let temporary = temporary_beside(path);
+    let written = write_new(&temporary, contents, mode)
+        .and_then(|()| fs::rename(&temporary, path).map_err(FsError::of("replace", path)));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// Creates the file at `path`, which must not exist, or replaces a left-over one.
+///
+/// # Errors
+/// [`FsError`].
+pub fn write_new(path: &Path, contents: &[u8], mode: u32) -> Result<(), FsError> {
+    let mut file = create(path, mode)?;
+    file.write_all(contents).map_err(FsError::of("write", path))
+}
+
+fn create(path: &Path, mode: u32) -> Result<File, FsError> {
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create_new(true).mode(mode);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(path).map_err(FsError::of("remove the left-over", path))?;
+            options.open(path)
+        }
+        opened => opened,
+    }
+    .map_err(FsError::of("create", path))
+}
+
+fn temporary_beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.new"))
+}
+
+/// Creates the folder `path` with `mode` where it is missing; its parent must exist.
+///
+/// # Errors
+/// [`FsError`], also when `path` is something other than a folder.
+pub fn ensure_dir(path: &Path, mode: u32) -> Result<(), FsError> {
+    use std::os::unix::fs::DirBuilderExt;
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        created => created.map_err(FsError::of("create the folder", path)),
+    }
+}
+
+/// Removes a file that may be missing.
+///
+/// # Errors
+/// [`FsError`].
+pub fn remove_file(path: &Path) -> Result<(), FsError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FsError::of("remove", path)(error)),
+        _ => Ok(()),
+    }
+}

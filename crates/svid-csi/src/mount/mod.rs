@@ -1,0 +1,14 @@
+//! Mounts, at the system call wall. Everything here blocks; nothing here knows of volumes or pods.
+//!
+//! Paths that come from requests are walked with openat2 and without following links, mounts are attached to file
+//! descriptors, so that a path that is swapped in between leads nowhere.
+
+mod point;
+mod propagation;
+mod source;
+mod tmpfs;
+
+pub use point::{Look, MountError, MountPoint};
+pub use propagation::Propagation;
+pub use source::{MountSource, file_id, file_id_of, is_mount_root, reach, remount, unmount};
+pub use tmpfs::{DataMount, ensure_tmpfs};

@@ -1,0 +1,188 @@
+//! A mount point: an opened folder and a name in it.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, UnmountFlags};
+use svid_csi_core::error::Class;
+use svid_csi_core::state::FileId;
+use svid_csi_core::target::TargetPath;
+
+use super::source::{MountSource, file_id};
+
+const WALK: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const NO_LINKS: ResolveFlags = ResolveFlags::NO_SYMLINKS.union(ResolveFlags::NO_MAGICLINKS);
+
+/// The place a volume is mounted at. The folder above is held open, so that it cannot be swapped.
+#[derive(Debug)]
+pub struct MountPoint {
+    parent: OwnedFd,
+    path: PathBuf,
+    name: String,
+}
+
+/// What a look at a mount point shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing is there.
+    Missing,
+    /// A folder on which nothing is mounted.
+    Folder,
+    /// A mount whose root is this file.
+    Mounted(FileId),
+    /// A file or a symbolic link.
+    NotAFolder,
+}
+
+/// Why a mount point could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// A component of the path is a symbolic link.
+    #[error("target_path {} leads through a symbolic link, which is never followed", .0.display())]
+    Link(PathBuf),
+    /// The target is something other than a folder.
+    #[error("target_path {} is not a folder", .0.display())]
+    NotAFolder(PathBuf),
+    /// The folder above the target is missing.
+    #[error("the folder above target_path {} does not exist; the orchestrator creates it (CSI spec, NodePublishVolume)", .0.display())]
+    NoParent(PathBuf),
+    /// Something that this driver did not mount is at the target.
+    #[error("something else is mounted at {}; it is left alone", .0.display())]
+    Foreign(PathBuf),
+    /// A system call failed.
+    #[error("cannot {action} {}", .path.display())]
+    System {
+        /// What was attempted.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl MountError {
+    pub(super) fn of(action: &'static str, path: &Path) -> impl FnOnce(Errno) -> MountError {
+        move |errno| MountError::System { action, path: path.to_owned(), source: errno.into() }
+    }
+
+    /// How the failure is to be treated.
+    pub fn class(&self) -> Class {
+        match self {
+            MountError::Link(_) | MountError::NotAFolder(_) | MountError::NoParent(_) => Class::Invalid,
+            MountError::Foreign(_) => Class::Blocked,
+            MountError::System { .. } => Class::Internal,
+        }
+    }
+}
+
+impl MountPoint {
+    /// Opens the folder above `target`. Below the kubelet's pods folder, or below the root for other paths, no link is followed.
+    ///
+    /// # Errors
+    /// [`MountError::Link`] and [`MountError::NoParent`] among others.
+    pub fn open(target: &TargetPath) -> Result<Self, MountError> {
+        let path = target.path();
+        let trusted = target.place().map_or(Path::new("/"), |place| place.pods_dir);
+        let below = target.parent().strip_prefix(trusted).unwrap_or(Path::new(""));
+        let refuse = |errno| match errno {
+            Errno::LOOP => MountError::Link(path.to_owned()),
+            Errno::NOENT => MountError::NoParent(path.to_owned()),
+            Errno::NOTDIR => MountError::NotAFolder(path.to_owned()),
+            _ => MountError::of("open the folder above", path)(errno),
+        };
+        let mut parent = rustix::fs::open(trusted, WALK, Mode::empty()).map_err(refuse)?;
+        if !below.as_os_str().is_empty() {
+            parent = rustix::fs::openat2(&parent, below, WALK, Mode::empty(), ResolveFlags::BENEATH | NO_LINKS).map_err(refuse)?;
+        }
+        Ok(MountPoint { parent, path: path.to_owned(), name: target.name().to_owned() })
+    }
+
+    /// Looks at what is there now.
+    ///
+    /// # Errors
+    /// [`MountError::System`].
+    pub fn look(&self) -> Result<Look, MountError> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        match rustix::fs::statx(&self.parent, self.name.as_str(), flags, StatxFlags::BASIC_STATS) {
+            Err(Errno::NOENT) => Ok(Look::Missing),
+            Err(errno) => Err(MountError::of("look at", &self.path)(errno)),
+            Ok(stat) if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::Directory => Ok(Look::NotAFolder),
+            Ok(stat) if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) => Ok(Look::Mounted(file_id(&stat))),
+            Ok(_) => Ok(Look::Folder),
+        }
+    }
+
+    /// Creates the folder to mount on.
+    ///
+    /// # Errors
+    /// [`MountError::System`].
+    pub fn create(&self, mode: u32) -> Result<(), MountError> {
+        rustix::fs::mkdirat(&self.parent, self.name.as_str(), Mode::from_raw_mode(mode))
+            .map_err(MountError::of("create the target folder", &self.path))
+    }
+
+    /// Mounts `source` here: no other process can see it half done, and it cannot land anywhere else.
+    ///
+    /// The caller has looked and holds the volume's lock: attaching to a mounted folder would stack.
+    ///
+    /// # Errors
+    /// [`MountError::System`].
+    pub fn attach(&self, source: &MountSource) -> Result<(), MountError> {
+        let action = "mount the volume at";
+        let tree = source.clone_tree().map_err(MountError::of(action, &self.path))?;
+        let folder =
+            rustix::fs::openat2(&self.parent, self.name.as_str(), WALK, Mode::empty(), ResolveFlags::BENEATH | NO_LINKS)
+                .map_err(MountError::of(action, &self.path))?;
+        let by_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        rustix::mount::move_mount(&tree, "", &folder, "", by_descriptor).map_err(MountError::of(action, &self.path))
+    }
+
+    /// Unmounts what `is_ours` accepts, again and again where it was stacked, and stops at anything else.
+    ///
+    /// # Errors
+    /// [`MountError::Foreign`] when something else is mounted there.
+    pub fn detach_while(&self, is_ours: impl Fn(FileId) -> bool) -> Result<(), MountError> {
+        while let Look::Mounted(root) = self.look()? {
+            if !is_ours(root) {
+                return Err(MountError::Foreign(self.path.clone()));
+            }
+            let through_parent = format!("/proc/self/fd/{}/{}", self.parent.as_raw_fd(), self.name);
+            rustix::mount::unmount(through_parent, UnmountFlags::NOFOLLOW).map_err(MountError::of("unmount", &self.path))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the target folder (CSI spec, NodeUnpublishVolume: "the plugin MUST delete the target path"); a missing one is fine.
+    ///
+    /// # Errors
+    /// [`MountError::System`], also when the folder is not empty.
+    pub fn remove(&self) -> Result<(), MountError> {
+        match rustix::fs::unlinkat(&self.parent, self.name.as_str(), AtFlags::REMOVEDIR) {
+            Err(Errno::NOENT) | Ok(()) => Ok(()),
+            Err(errno) => Err(MountError::of("remove the target folder", &self.path)(errno)),
+        }
+    }
+
+    /// What is mounted here, as a source for other mounts.
+    pub(super) fn source(&self) -> Result<MountSource, MountError> {
+        let flags = ResolveFlags::BENEATH | NO_LINKS;
+        rustix::fs::openat2(&self.parent, self.name.as_str(), WALK, Mode::empty(), flags)
+            .and_then(MountSource::of)
+            .map_err(MountError::of("open", &self.path))
+    }
+
+    /// Reads a small file beside the target, such as the kubelet's `vol_data.json`.
+    pub fn read_beside(&self, name: &str) -> Option<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat2(&self.parent, name, flags, Mode::empty(), ResolveFlags::BENEATH | NO_LINKS).ok()?;
+        let mut contents = Vec::new();
+        let limited = io::Read::take(std::fs::File::from(file), 64 * 1024);
+        io::Read::read_to_end(&mut { limited }, &mut contents).ok()?;
+        Some(contents)
+    }
+}

@@ -1,0 +1,105 @@
+//! What is mounted into pods: clones of a folder.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use svid_csi_core::state::FileId;
+
+use super::point::{MountError, MountPoint};
+
+/// A folder that can be mounted elsewhere, held open.
+#[derive(Debug)]
+pub struct MountSource {
+    folder: OwnedFd,
+    id: FileId,
+}
+
+impl MountSource {
+    /// Opens the folder at `path`, a path of the driver's own.
+    ///
+    /// # Errors
+    /// [`MountError::System`].
+    pub fn open(path: &Path) -> Result<Self, MountError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty()).and_then(Self::of).map_err(MountError::of("open", path))
+    }
+
+    pub(super) fn of(folder: OwnedFd) -> Result<Self, Errno> {
+        let stat = rustix::fs::statx(&folder, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+        Ok(MountSource { folder, id: file_id(&stat) })
+    }
+
+    /// The folder's identity: what a mount of it shows as its root.
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
+    pub(super) fn clone_tree(&self) -> Result<OwnedFd, Errno> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        rustix::mount::open_tree(&self.folder, "", flags)
+    }
+
+    /// Mounts it at a path of the driver's own, which must be a folder.
+    ///
+    /// # Errors
+    /// [`MountError::System`].
+    pub fn attach_at(&self, path: &Path) -> Result<(), MountError> {
+        let action = "mount a view at";
+        let tree = self.clone_tree().map_err(MountError::of(action, path))?;
+        rustix::mount::move_mount(&tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .map_err(MountError::of(action, path))
+    }
+}
+
+/// Makes the folder that is mounted at `point` reachable and writable at `path`, a folder of the driver's own.
+///
+/// A volume's tmpfs lives on behind its target when the driver's own mount of it is gone. The target may be a read-only
+/// mount; the clone at `path` is a mount of its own and is made writable without touching the target.
+///
+/// # Errors
+/// [`MountError::System`].
+pub fn reach(point: &MountPoint, path: &Path) -> Result<(), MountError> {
+    let source = point.source()?;
+    source.attach_at(path)?;
+    remount(path, false)
+}
+
+/// Sets whether the mount at `path`, one of the driver's own, can be written through. Other mounts of the same folder keep theirs.
+///
+/// # Errors
+/// [`MountError::System`].
+pub fn remount(path: &Path, read_only: bool) -> Result<(), MountError> {
+    let mut flags = MountFlags::BIND | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    flags.set(MountFlags::RDONLY, read_only);
+    rustix::mount::mount_remount(path, flags, "").map_err(MountError::of("change the mount at", path))
+}
+
+/// Unmounts a path of the driver's own.
+///
+/// # Errors
+/// [`MountError::System`].
+pub fn unmount(path: &Path) -> Result<(), MountError> {
+    rustix::mount::unmount(path, UnmountFlags::NOFOLLOW).map_err(MountError::of("unmount", path))
+}
+
+/// Whether something is mounted exactly at `path`.
+pub fn is_mount_root(path: &Path) -> bool {
+    stat(path).is_some_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// The identity of the folder at `path`, not following a link.
+pub fn file_id_of(path: &Path) -> Option<FileId> {
+    stat(path).map(|stat| file_id(&stat))
+}
+
+fn stat(path: &Path) -> Option<Statx> {
+    rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS).ok()
+}
+
+/// The identity in a `statx` answer.
+pub fn file_id(stat: &Statx) -> FileId {
+    FileId { device: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino }
+}

@@ -1,0 +1,68 @@
+//! The tmpfs that volume data lives on.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use super::point::MountError;
+use super::source::is_mount_root;
+use crate::fsx;
+
+const MARKER: &str = ".svid-csi";
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+
+/// How the data tmpfs was found or made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataMount {
+    /// One of an earlier run was there.
+    Found,
+    /// A new one was mounted.
+    New {
+        /// Whether its pages are kept out of swap.
+        noswap: bool,
+    },
+}
+
+/// Mounts a tmpfs of at most `size` bytes at `path`, unless one of this driver is there already: a second would hide the first.
+///
+/// # Errors
+/// [`MountError::Foreign`] when something else is mounted at `path`.
+pub fn ensure_tmpfs(path: &Path, size: u64) -> Result<DataMount, MountError> {
+    let marker = path.join(MARKER);
+    if is_mount_root(path) {
+        let statfs = rustix::fs::statfs(path).map_err(MountError::of("look at", path))?;
+        let is_tmpfs = u64::try_from(statfs.f_type) == Ok(TMPFS_MAGIC);
+        if !is_tmpfs || !(marker.exists() || is_empty(path)) {
+            return Err(MountError::Foreign(path.to_owned()));
+        }
+        mark(&marker)?;
+        return Ok(DataMount::Found);
+    }
+    let noswap = match mount(path, &format!("mode=0700,size={size},noswap")) {
+        Err(Errno::INVAL) => mount(path, &format!("mode=0700,size={size}")).map(|()| false),
+        mounted => mounted.map(|()| true),
+    };
+    let noswap = noswap.map_err(MountError::of("mount the data tmpfs at", path))?;
+    mark(&marker).inspect_err(|_| {
+        let _ = rustix::mount::unmount(path, UnmountFlags::empty());
+    })?;
+    Ok(DataMount::New { noswap })
+}
+
+fn mount(path: &Path, options: &str) -> Result<(), Errno> {
+    let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("svid-csi", path, "tmpfs", flags, &*options)
+}
+
+/// An earlier run may have been killed between mounting and marking: an empty tmpfs at our place is ours.
+fn is_empty(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn mark(marker: &Path) -> Result<(), MountError> {
+    fsx::write_atomic(marker, b"volume data of svid-csi\n", 0o400)
+        .map_err(|error| MountError::System { action: "mark", path: error.path, source: error.source })
+}

@@ -1,0 +1,74 @@
+//! What the driver was told to do: the typed form of its flags, free of contradictions.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use svid_csi_core::files::FileNames;
+use svid_csi_core::plan::Plan;
+use svid_csi_core::spiffe_id::TrustDomain;
+
+/// Everything one driver process needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The driver names served, each on a CSI socket of its own; at least one.
+    pub drivers: Vec<DriverName>,
+    /// The node's name, answered by NodeGetInfo.
+    pub node_id: String,
+    /// Where volume data and records live; without it only passthrough works.
+    pub data_root: Option<PathBuf>,
+    /// Upper bound of the volume data on this node, in bytes.
+    pub data_size: u64,
+    /// The kubelet's root directory. When set, targets must lie in its `pods` folder.
+    pub kubelet_dir: Option<PathBuf>,
+    /// The kubelet's plugin registration folder. When set, the driver registers itself.
+    pub registration_dir: Option<PathBuf>,
+    /// The agent's socket directory, for passthrough plans.
+    pub agent: Option<AgentDir>,
+    /// The embedded certificate authority, for `local-ca` plans.
+    pub local_ca: Option<LocalCaConfig>,
+    /// Publish volumes whose pod omits `readOnly: true`, mounting them read-only all the same.
+    pub allow_missing_read_only: bool,
+    /// Where /metrics, /livez and /readyz are served.
+    pub metrics_address: Option<SocketAddr>,
+    /// The root-only Unix socket for /status and /renew.
+    pub admin_socket: Option<PathBuf>,
+}
+
+/// One CSI driver name and how it behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriverName {
+    /// The name of the CSIDriver object.
+    pub name: String,
+    /// The CSI socket to listen on; at most 107 bytes (unix(7)).
+    pub socket: PathBuf,
+    /// The path of that socket as the kubelet sees it; required to register in-process.
+    pub registration_path: Option<PathBuf>,
+    /// What a volume gets that names no plan.
+    pub default_plan: Plan,
+    /// What a volume may ask for; holds the default.
+    pub allowed_plans: BTreeSet<Plan>,
+    /// Names of the files in `files` volumes, unless the volume names its own.
+    pub file_names: FileNames,
+}
+
+/// Where the agent's sockets are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentDir {
+    /// The directory that holds the agent's socket; it may not exist yet.
+    pub path: PathBuf,
+    /// The directory that is mounted into pods in its place; default: a hidden sibling.
+    pub stable: Option<PathBuf>,
+}
+
+/// The embedded certificate authority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalCaConfig {
+    /// The trust domain of every identity.
+    pub trust_domain: TrustDomain,
+    /// Lifetime of issued certificates.
+    pub lifetime: Duration,
+    /// Where the root is kept on disk; without it in memory and on the data tmpfs only.
+    pub dir: Option<PathBuf>,
+}

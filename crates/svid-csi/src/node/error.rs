@@ -1,0 +1,74 @@
+//! Why a call of the kubelet failed.
+
+use std::path::PathBuf;
+
+use svid_csi_core::error::Class;
+use svid_csi_core::identity::Rejection;
+use svid_csi_core::volume::Mistakes;
+use svid_csi_core::volume_id::VolumeId;
+
+use crate::delivery::socket_dir::SocketDirError;
+use crate::fsx::FsError;
+use crate::mount::MountError;
+use crate::source::SourceError;
+
+/// Why a volume could not be published, unpublished or looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// The request is wrong.
+    #[error("invalid request: {0}")]
+    Invalid(#[from] Mistakes),
+    /// The id belongs to another pod or path.
+    #[error("volume {id} is already published at {}; unpublish it there first", .target.display())]
+    Conflict {
+        /// The volume.
+        id: VolumeId,
+        /// Where it is published.
+        target: PathBuf,
+    },
+    /// The target is another volume's.
+    #[error("volume {0} is not published")]
+    Unknown(VolumeId),
+    /// This driver runs without what the volume needs.
+    #[error("this driver runs without {0}")]
+    NotConfigured(&'static str),
+    /// A mount failed.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// A file could not be written.
+    #[error("the volume's data or record cannot be written")]
+    File(#[from] FsError),
+    /// The agent's sockets cannot be delivered.
+    #[error(transparent)]
+    SocketDir(#[from] SocketDirError),
+    /// The source gave nothing.
+    #[error("there is no identity for this volume yet")]
+    Source(#[from] SourceError),
+    /// The source gave nothing in time.
+    #[error("the source gave no identity within {0} seconds")]
+    Slow(u64),
+    /// The source gave something that is not the pod's identity.
+    #[error("the issued identity is refused")]
+    Rejected(#[from] Rejection),
+    /// A worker did not end as it should.
+    #[error("a worker failed")]
+    Worker(#[from] tokio::task::JoinError),
+}
+
+impl VolumeError {
+    /// How the failure is to be treated.
+    pub fn class(&self) -> Class {
+        match self {
+            VolumeError::Invalid(_) => Class::Invalid,
+            VolumeError::Conflict { .. } => Class::Conflict,
+            VolumeError::NotConfigured(_) => Class::Blocked,
+            VolumeError::Mount(error) | VolumeError::SocketDir(SocketDirError::Mount(error)) => error.class(),
+            VolumeError::File(error) | VolumeError::SocketDir(SocketDirError::File(error)) => error.class(),
+            VolumeError::SocketDir(SocketDirError::NoAgent(_)) | VolumeError::Slow(_) => Class::NotYet,
+            VolumeError::SocketDir(_) => Class::Blocked,
+            VolumeError::Source(error) => error.class(),
+            VolumeError::Unknown(_) => Class::Missing,
+            VolumeError::Rejected(_) | VolumeError::Worker(_) => Class::Internal,
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The node driver: builds everything, runs it, drains it.
+
+mod condition;
+pub mod config;
+mod csi;
+mod error;
+mod publish;
+mod recover;
+mod registrar;
+mod serve;
+mod volume;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use svid_csi_core::plan::Plan;
+use tracing::{info, warn};
+
+use crate::admin::{self, AdminError};
+use crate::data_root::{self, DataRoot, DataRootError};
+use crate::delivery::files::Files;
+use crate::delivery::socket_dir::{SocketDir, SocketDirError};
+use crate::fsx::{self, FsError};
+use crate::metrics::Metrics;
+use crate::mount::{MountError, Propagation};
+use crate::report;
+use crate::source::Sources;
+use crate::source::local_ca::{LocalCa, LocalCaError};
+use crate::store::Store;
+use crate::tasks::Tasks;
+use config::Config;
+pub use error::VolumeError;
+pub use serve::ServeError;
+pub(crate) use volume::Volumes;
+
+/// Everything the calls of the kubelet work with.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) volumes: Volumes,
+    pub(crate) store: Store,
+    pub(crate) sources: Sources,
+    pub(crate) files: Option<Files>,
+    pub(crate) socket_dir: Option<Arc<SocketDir>>,
+    pub(crate) metrics: Metrics,
+    pub(crate) tasks: Tasks,
+    locks: Vec<std::fs::File>,
+    data: Option<DataRoot>,
+}
+
+/// Why the driver could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data root is of no use.
+    #[error(transparent)]
+    DataRoot(#[from] DataRootError),
+    /// The local CA is of no use.
+    #[error(transparent)]
+    LocalCa(#[from] LocalCaError),
+    /// The agent's sockets cannot be delivered.
+    #[error(transparent)]
+    SocketDir(#[from] SocketDirError),
+    /// A view cannot be mounted.
+    #[error("the data root cannot be prepared")]
+    Mount(#[from] MountError),
+    /// The records cannot be read.
+    #[error("the records of the volumes cannot be read")]
+    Records(#[from] FsError),
+    /// /proc cannot be read.
+    #[error("cannot read /proc/self/mountinfo")]
+    MountInfo(#[source] std::io::Error),
+    /// A socket cannot be served.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The admin endpoints cannot be served.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// A task ended that must not; the log names it.
+    #[error("the driver cannot go on, see the log above")]
+    TaskFailed,
+}
+
+/// Runs the driver until it is told to stop (SIGTERM, SIGINT), leaving every volume mounted.
+///
+/// # Errors
+/// [`RunError`] when it could not start or cannot go on.
+pub async fn run(config: Config) -> Result<(), RunError> {
+    let node = tokio::task::block_in_place(|| Node::build(&config))?;
+    let servers = serve::bind(&node, &config)?;
+    let ready = admin::start(&node, &config)?;
+    serve::start(&node, servers);
+    ready.set();
+    info!(node = config.node_id, "the driver is ready");
+    let ended = serve::until_stopped(&node.tasks).await;
+    serve::drain(&node.tasks).await;
+    ended
+}
+
+impl Node {
+    /// Prepares everything and takes up the volumes of the run before. Blocks; needs a tokio runtime around it.
+    fn build(config: &Config) -> Result<Arc<Self>, RunError> {
+        let propagation = Propagation::read().map_err(RunError::MountInfo)?;
+        warn_if_unseen(config, &propagation);
+        let data = config.data_root.as_deref().map(|root| DataRoot::open(root, config.data_size, &propagation)).transpose()?;
+        let mut locks = Vec::new();
+        let store = match &data {
+            Some(data) => Store::new(Some(data.records())),
+            None => Store::new(records_beside_socket(config, &mut locks)?),
+        };
+        if let Some(data) = &data {
+            store.take_over(&data.other_records())?;
+        }
+        let sources = Sources { local_ca: local_ca(config, data.as_ref())? };
+        let files = data.as_ref().filter(|_| writes_files(config)).map(Files::open).transpose()?;
+        let socket_dir = config.agent.as_ref().map(|agent| SocketDir::open(agent, data.as_ref())).transpose()?;
+        let node = Arc::new(Node {
+            volumes: Volumes::default(),
+            store,
+            sources,
+            files,
+            socket_dir: socket_dir.map(Arc::new),
+            metrics: Metrics::default(),
+            tasks: Tasks::default(),
+            locks,
+            data,
+        });
+        node.recover()?;
+        Ok(node)
+    }
+
+    pub(crate) fn files(&self) -> Result<&Files, VolumeError> {
+        self.files.as_ref().ok_or(VolumeError::NotConfigured("files delivery (--source local-ca --data-root)"))
+    }
+
+    pub(crate) fn socket_dir(&self) -> Result<&Arc<SocketDir>, VolumeError> {
+        self.socket_dir.as_ref().ok_or(VolumeError::NotConfigured("--workload-api-socket-dir"))
+    }
+}
+
+fn writes_files(config: &Config) -> bool {
+    config.drivers.iter().flat_map(|driver| &driver.allowed_plans).any(|plan| matches!(plan, Plan::Files(_)))
+}
+
+fn local_ca(config: &Config, data: Option<&DataRoot>) -> Result<Option<LocalCa>, LocalCaError> {
+    let Some(local_ca) = &config.local_ca else { return Ok(None) };
+    let in_tmpfs = data.map(|data| data.tmpfs().join("ca"));
+    match local_ca.dir.clone().or(in_tmpfs) {
+        Some(folder) => LocalCa::open(local_ca, &folder).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Without a data root, records go beside the CSI socket, which is on the host: no secret is in them.
+fn records_beside_socket(config: &Config, locks: &mut Vec<std::fs::File>) -> Result<Option<PathBuf>, DataRootError> {
+    let Some(folder) = config.drivers.first().and_then(|driver| driver.socket.parent()) else { return Ok(None) };
+    let folder = folder.join(".svid-csi");
+    let records = folder.join("records");
+    let made = fsx::ensure_dir(&folder, 0o700).and_then(|()| fsx::ensure_dir(&records, 0o700));
+    if let Err(error) = made {
+        warn!(error = report::chain(&error), "no place for records: after a restart, volumes are known again only when the kubelet asks for them");
+        return Ok(None);
+    }
+    locks.push(data_root::lock(&folder)?);
+    Ok(Some(records))
+}
+
+/// Mounts that nobody else sees would be lost in silence.
+fn warn_if_unseen(config: &Config, propagation: &Propagation) {
+    let pods = config.kubelet_dir.as_deref().unwrap_or(Path::new("/var/lib/kubelet")).join("pods");
+    if pods.is_dir() && !propagation.is_shared(&pods) {
+        warn!(
+            path = %pods.display(),
+            "the pods folder is not on a shared mount: pods will not see their volumes; mount it into the driver with mountPropagation: Bidirectional"
+        );
+    }
+}

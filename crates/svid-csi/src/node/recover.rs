@@ -1,0 +1,140 @@
+//! What a start does with the volumes of the run before: looks once at each, and re-enters the publish steps.
+
+use std::sync::Arc;
+
+use svid_csi_core::state::{Observed, Phase, Pod, Record, Step, Target, recover};
+use svid_csi_core::volume::Content;
+use svid_csi_core::volume_id::VolumeId;
+use tracing::{error, info, warn};
+
+use super::Node;
+use super::error::VolumeError;
+use super::volume::Volume;
+use crate::fsx::FsError;
+use crate::mount::{self, Look, MountError, MountPoint};
+use crate::report;
+
+/// How many volumes a start found in which state.
+#[derive(Debug, Default)]
+struct Tally {
+    served: usize,
+    awaited: usize,
+    removed: usize,
+    left_alone: usize,
+}
+
+impl Node {
+    /// Takes up every recorded volume. Blocks.
+    ///
+    /// # Errors
+    /// The records cannot be read at all. Trouble with one volume is reported and leaves the others unaffected.
+    pub(super) fn recover(self: &Arc<Self>) -> Result<(), FsError> {
+        let mut tally = Tally::default();
+        for (id, record) in self.store.load()? {
+            match record {
+                Ok(record) => self.recover_volume(record, &mut tally),
+                Err(unreadable) => {
+                    tally.left_alone += 1;
+                    error!(volume = %id, error = report::chain(&unreadable), "a volume is left alone until it is published or unpublished again");
+                }
+            }
+        }
+        self.metrics.left_alone(tally.left_alone);
+        info!(?tally, "recovered");
+        Ok(())
+    }
+
+    fn recover_volume(self: &Arc<Self>, record: Record, tally: &mut Tally) {
+        let id = record.spec.id.clone();
+        let mut held = self.volumes.slot(&id).try_lock_owned().expect("nobody else runs yet");
+        let observed = self.observe(&record);
+        let step = recover(&record, observed);
+        let (driver, target) = (record.driver.clone(), record.spec.target.clone());
+        held.replace(Volume::new(record));
+        let done = match step {
+            Step::Serve | Step::Mount => {
+                tally.served += 1;
+                held.as_mut().map_or(Ok(()), |volume| self.serve_again(volume))
+            }
+            Step::AwaitPublish => {
+                tally.awaited += 1;
+                if let Some(volume) = held.as_mut() {
+                    volume.record.phase = Phase::Intended;
+                }
+                self.forget_later(id.clone());
+                Ok(())
+            }
+            Step::Remove => {
+                tally.removed += 1;
+                self.remove(&driver, &id, &target, &mut held)
+            }
+            Step::LeaveAlone => {
+                tally.left_alone += 1;
+                Err(MountError::Foreign(target.path().to_owned()).into())
+            }
+        };
+        self.volumes.release(&id, held);
+        done.unwrap_or_else(|error| report_trouble(&id, &error));
+    }
+
+    fn serve_again(self: &Arc<Self>, volume: &mut Volume) -> Result<(), VolumeError> {
+        let point = MountPoint::open(&volume.record.spec.target)?;
+        let id = volume.record.spec.id.clone();
+        let read_only = volume.record.spec.read_only;
+        let source = match &volume.record.spec.content {
+            Content::Files(_) if self.reach(volume, &point)? => None,
+            Content::Files(_) => Some(self.files()?.source(&id)?),
+            Content::Passthrough if matches!(point.look()?, Look::Mounted(_)) => None,
+            Content::Passthrough => Some(self.socket_dir()?.source(read_only)?),
+        };
+        if let Some(source) = source {
+            warn!(volume = %id, "the volume was published but is not mounted; it is mounted again");
+            self.mount(volume, &point, &source)?;
+            self.store.put(&volume.record)?;
+        }
+        self.renew_if_bundle_changed(volume);
+        self.keep_renewing(volume);
+        Ok(())
+    }
+
+    /// A volume whose bundle is not the source's any more is renewed at once: its peers are being renewed too.
+    fn renew_if_bundle_changed(&self, volume: &mut Volume) {
+        let Content::Files(files) = &volume.record.spec.content else { return };
+        let current = self.sources.bundle_digest(files.issuer);
+        volume.record.issued.take_if(|issued| current.as_deref().is_some_and(|digest| digest != issued.bundle_digest));
+    }
+
+    fn observe(&self, record: &Record) -> Observed {
+        let spec = &record.spec;
+        let target = match MountPoint::open(&spec.target).and_then(|point| point.look()) {
+            Ok(Look::Missing) | Err(MountError::NoParent(_)) => Target::Missing,
+            Ok(Look::Folder) => Target::Folder,
+            Ok(Look::Mounted(root)) if self.is_recorded(record, root) => Target::Ours,
+            Ok(Look::Mounted(_) | Look::NotAFolder) | Err(_) => Target::Foreign,
+        };
+        let data = self.files.as_ref().is_some_and(|files| files.root(&spec.id).is_some());
+        Observed { target, pod: observe_pod(record), data }
+    }
+
+    fn is_recorded(&self, record: &Record, root: svid_csi_core::state::FileId) -> bool {
+        let of_folder = self.files.as_ref().and_then(|files| files.root(&record.spec.id)) == Some(root);
+        let passes_through = record.spec.content == Content::Passthrough;
+        let of_agent = self.socket_dir.as_ref().is_some_and(|socket_dir| socket_dir.is_current(root));
+        record.root == Some(root) || of_folder || (passes_through && of_agent)
+    }
+}
+
+/// A pods folder that is not mounted yet must not look like a node without pods.
+fn observe_pod(record: &Record) -> Pod {
+    let Some(place) = record.spec.target.place() else { return Pod::Unknown };
+    let recorded = record.pods_dir.is_some() && mount::file_id_of(place.pods_dir) == record.pods_dir;
+    match (recorded, std::fs::symlink_metadata(place.pods_dir.join(place.pod_uid))) {
+        (true, Ok(_)) => Pod::Present,
+        (true, Err(error)) if error.kind() == std::io::ErrorKind::NotFound => Pod::Gone,
+        _ => Pod::Unknown,
+    }
+}
+
+fn report_trouble(id: &VolumeId, trouble: &VolumeError) {
+    error!(volume = %id, error = report::chain(trouble), "a volume could not be recovered; it is left as it is");
+}

@@ -1,0 +1,45 @@
+//! Registers a driver name with the kubelet, in the place of the registrar sidecar (kubelet, pluginregistration.v1).
+
+use std::sync::Arc;
+
+use svid_csi_proto::pluginregistration_v1 as registration;
+use tonic::{Request, Response, Status};
+use tracing::{error, info};
+
+use super::Node;
+use super::config::DriverName;
+
+/// Answers the kubelet about one driver name.
+#[derive(Debug, Clone)]
+pub(super) struct Registrar {
+    pub(super) node: Arc<Node>,
+    pub(super) driver: DriverName,
+}
+
+#[tonic::async_trait]
+impl registration::registration_server::Registration for Registrar {
+    async fn get_info(&self, _: Request<registration::InfoRequest>) -> Result<Response<registration::PluginInfo>, Status> {
+        let endpoint = self.driver.registration_path.as_ref().unwrap_or(&self.driver.socket);
+        Ok(Response::new(registration::PluginInfo {
+            r#type: "CSIPlugin".to_owned(),
+            name: self.driver.name.clone(),
+            endpoint: endpoint.to_string_lossy().into_owned(),
+            supported_versions: vec!["1.0.0".to_owned()],
+        }))
+    }
+
+    async fn notify_registration_status(
+        &self,
+        status: Request<registration::RegistrationStatus>,
+    ) -> Result<Response<registration::RegistrationStatusResponse>, Status> {
+        let status = status.into_inner();
+        self.node.metrics.registered(&self.driver.name, status.plugin_registered);
+        if status.plugin_registered {
+            info!(driver = self.driver.name, "registered with the kubelet");
+        } else {
+            // The kubelet tries again by itself for as long as the socket is there.
+            error!(driver = self.driver.name, error = status.error, "the kubelet refused the registration");
+        }
+        Ok(Response::new(registration::RegistrationStatusResponse {}))
+    }
+}

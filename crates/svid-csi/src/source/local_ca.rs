@@ -1,0 +1,135 @@
+//! Source `local-ca`: the certificate authority embedded in the driver, for demos, single nodes and tests.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use svid_csi_core::ca::{CaError, CertificateAuthority};
+use svid_csi_core::identity::{Candidate, KeyError, PrivateKey, bundle_digest};
+use svid_csi_core::request::SvidRequest;
+use svid_csi_core::spiffe_id::SpiffeId;
+use tracing::info;
+use zeroize::Zeroizing;
+
+use crate::clock;
+use crate::fsx::{self, FsError};
+use crate::node::config::LocalCaConfig;
+
+const UNFINISHED: &str = ".unfinished";
+const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// The embedded authority.
+#[derive(Debug, Clone)]
+pub struct LocalCa {
+    authority: Arc<CertificateAuthority>,
+    lifetime: Duration,
+}
+
+/// Why the embedded authority is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalCaError {
+    /// Its certificate and key on disk do not make an authority.
+    #[error("the local CA in {} cannot be used; mend it, or remove ca.crt and ca.key to have a new one made", .folder.display())]
+    Unusable {
+        /// Where it is kept.
+        folder: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: CaError,
+    },
+    /// Only one of certificate and key is there.
+    #[error("{} holds only one of ca.crt and ca.key; restore the other, or remove both to have a new CA made", .0.display())]
+    Half(PathBuf),
+    /// Signing failed.
+    #[error("the certificate cannot be signed")]
+    Sign(#[from] CaError),
+    /// No key could be made.
+    #[error("no key can be generated")]
+    Key(#[from] KeyError),
+    /// A file system call failed.
+    #[error(transparent)]
+    File(#[from] FsError),
+    /// The system has no randomness to give.
+    #[error("the system's random number generator failed")]
+    Random,
+    /// The signing task did not end as it should.
+    #[error("the signing task failed")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl LocalCa {
+    /// Loads the root from `folder` (ca.crt and ca.key, PEM), or makes one and keeps it there with mode 0600.
+    ///
+    /// # Errors
+    /// [`LocalCaError`].
+    pub fn open(config: &LocalCaConfig, folder: &Path) -> Result<Self, LocalCaError> {
+        fs::create_dir_all(folder).map_err(FsError::of("create the folder", folder))?;
+        let (certificate, key) = (folder.join("ca.crt"), folder.join("ca.key"));
+        clear_unfinished(folder, &certificate, &key)?;
+        let authority = match (read(&certificate)?, read(&key)?) {
+            (Some(certificate), Some(key)) => {
+                CertificateAuthority::load(&certificate, &key, &config.trust_domain, clock::now())
+                    .map_err(|source| LocalCaError::Unusable { folder: folder.to_owned(), source })?
+            }
+            (None, None) => {
+                let authority = CertificateAuthority::create(&config.trust_domain, clock::now(), ROOT_LIFETIME)?;
+                keep(&authority, folder, &certificate, &key)?;
+                authority
+            }
+            _ => return Err(LocalCaError::Half(folder.to_owned())),
+        };
+        Ok(LocalCa { authority: Arc::new(authority), lifetime: config.lifetime })
+    }
+
+    /// Issues an identity with a new key.
+    ///
+    /// # Errors
+    /// [`LocalCaError`].
+    pub async fn issue(&self, id: &SpiffeId) -> Result<Candidate, LocalCaError> {
+        let (this, id) = (self.clone(), id.clone());
+        tokio::task::spawn_blocking(move || this.sign(id)).await?
+    }
+
+    fn sign(&self, id: SpiffeId) -> Result<Candidate, LocalCaError> {
+        let mut serial = [0; 16];
+        rand::fill(&mut serial).map_err(|_| LocalCaError::Random)?;
+        let key = PrivateKey::generate_p256()?;
+        let request = SvidRequest { id, public_key: key.public_key_der(), lifetime: self.lifetime };
+        let leaf = self.authority.sign(&request, clock::now(), serial)?;
+        Ok(Candidate { chain: vec![leaf], key, bundle: vec![self.authority.certificate_der().clone()] })
+    }
+
+    /// SHA-256 of the bundle it hands out, lower-case hexadecimal.
+    pub fn bundle_digest(&self) -> String {
+        bundle_digest(std::slice::from_ref(self.authority.certificate_der()))
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Zeroizing<String>>, FsError> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(|text| Some(text.into())).map_err(FsError::of("read", path)),
+    }
+}
+
+/// Writes both files, or leaves a mark that they are not both there, so that a crash in between does not look like a loss.
+fn keep(authority: &CertificateAuthority, folder: &Path, certificate: &Path, key: &Path) -> Result<(), FsError> {
+    let unfinished = folder.join(UNFINISHED);
+    fsx::write_atomic(&unfinished, b"", 0o600)?;
+    fsx::write_atomic(key, authority.key_pem().as_bytes(), 0o600)?;
+    fsx::write_atomic(certificate, authority.certificate_pem().as_bytes(), 0o600)?;
+    fsx::remove_file(&unfinished)?;
+    info!(folder = %folder.display(), "made a new local CA");
+    Ok(())
+}
+
+fn clear_unfinished(folder: &Path, certificate: &Path, key: &Path) -> Result<(), FsError> {
+    if folder.join(UNFINISHED).exists() {
+        fsx::remove_file(certificate)?;
+        fsx::remove_file(key)?;
+    }
+    Ok(())
+}

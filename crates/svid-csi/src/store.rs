@@ -1,0 +1,92 @@
+//! The records of the volumes, one file each.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use svid_csi_core::state::{Record, RecordError};
+use svid_csi_core::volume_id::VolumeId;
+
+use crate::fsx::{self, FsError};
+
+/// Where records are kept. Without a folder they live in this process only.
+#[derive(Debug)]
+pub struct Store {
+    folder: Option<PathBuf>,
+}
+
+/// What a record's file holds.
+pub type Loaded = (VolumeId, Result<Record, RecordError>);
+
+impl Store {
+    /// A store in `folder`, which exists, or in memory only.
+    pub fn new(folder: Option<PathBuf>) -> Self {
+        Store { folder }
+    }
+
+    /// Writes the record of a volume, replacing an earlier one at once.
+    ///
+    /// # Errors
+    /// [`FsError`]; the earlier record is then untouched.
+    pub fn put(&self, record: &Record) -> Result<(), FsError> {
+        self.path(&record.spec.id).map_or(Ok(()), |path| fsx::write_atomic(&path, &record.to_json(), 0o600))
+    }
+
+    /// Forgets a volume.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn remove(&self, id: &VolumeId) -> Result<(), FsError> {
+        self.path(id).map_or(Ok(()), |path| fsx::remove_file(&path))
+    }
+
+    /// Reads all records; what cannot be read as one is reported beside the others.
+    ///
+    /// # Errors
+    /// [`FsError`] when the folder or a file cannot be read at all.
+    pub fn load(&self) -> Result<Vec<Loaded>, FsError> {
+        self.folder.as_deref().map_or(Ok(Vec::new()), load)
+    }
+
+    /// Takes over the records an earlier run left in `folder`, which may be missing.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn take_over(&self, folder: &Path) -> Result<(), FsError> {
+        if !folder.is_dir() {
+            return Ok(());
+        }
+        for (id, record) in load(folder)? {
+            let old = folder.join(file_name(&id));
+            let Ok(record) = record else { continue };
+            if self.path(&id).is_some_and(|path| !path.exists()) {
+                self.put(&record)?;
+            }
+            fsx::remove_file(&old)?;
+        }
+        Ok(())
+    }
+
+    fn path(&self, id: &VolumeId) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join(file_name(id)))
+    }
+}
+
+fn file_name(id: &VolumeId) -> String {
+    format!("{id}.json")
+}
+
+fn load(folder: &Path) -> Result<Vec<Loaded>, FsError> {
+    let mut loaded = Vec::new();
+    for entry in fs::read_dir(folder).map_err(FsError::of("list", folder))? {
+        let path = entry.map_err(FsError::of("list", folder))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with('.') {
+            fsx::remove_file(&path)?;
+            continue;
+        }
+        let Some(id) = name.strip_suffix(".json").and_then(|id| VolumeId::parse(id).ok()) else { continue };
+        let json = fs::read(&path).map_err(FsError::of("read", &path))?;
+        loaded.push((id, Record::from_json(&json)));
+    }
+    Ok(loaded)
+}

@@ -1,0 +1,95 @@
+//! The tasks of the process. One that ends before it was told to ends the process.
+
+use std::future::Future;
+
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::error;
+
+/// All tasks of the process and the sign to stop.
+#[derive(Debug, Clone, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    failed: CancellationToken,
+}
+
+impl Tasks {
+    /// The sign to stop, for tasks to wait on.
+    pub fn stopping(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Starts a task that must run until it is told to stop. When it ends before, or with an error, the process ends.
+    pub fn essential<E: std::error::Error>(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        let this = self.clone();
+        self.watched(async move {
+            let ended = task.await;
+            if let Err(error) = &ended {
+                error!(task = name, error = crate::report::chain(error), "a task failed; the driver ends");
+            } else if !this.stop.is_cancelled() {
+                error!(task = name, "a task ended before it was told to; the driver ends");
+            }
+            if ended.is_err() || !this.stop.is_cancelled() {
+                this.failed.cancel();
+            }
+        });
+    }
+
+    /// Starts a task that may end, or be ended, at any time. A panic in it ends the process: what it looked after would
+    /// otherwise be forgotten in silence.
+    pub fn detached(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        let stop = self.stopping();
+        self.watched(async move {
+            tokio::select! {
+                () = task => {}
+                () = stop.cancelled() => {}
+            }
+        })
+    }
+
+    fn watched(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        let guard = EndsProcessOnPanic(self.failed.clone());
+        self.spawn(async move {
+            let guard = guard;
+            task.await;
+            drop(guard);
+        })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        tokio::spawn(self.tracker.track_future(task)).abort_handle()
+    }
+
+    /// Waits until an essential task has failed.
+    pub async fn failed(&self) {
+        self.failed.cancelled().await;
+    }
+
+    /// Tells all tasks to stop.
+    pub fn stop(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+    }
+
+    /// Waits until all tasks have ended.
+    pub async fn ended(&self) {
+        self.tracker.wait().await;
+    }
+}
+
+struct EndsProcessOnPanic(CancellationToken);
+
+impl Drop for EndsProcessOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.cancel();
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Unix sockets that only root can reach.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+use tokio::net::UnixListener;
+
+/// A bound socket whose file goes when this is dropped.
+#[derive(Debug)]
+pub struct Bound {
+    /// The file.
+    pub path: PathBuf,
+    file: Option<(u64, u64)>,
+}
+
+/// Why a socket could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {}", .path.display())]
+pub struct BindError {
+    /// The socket.
+    pub path: PathBuf,
+    /// What the system answered.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Listens on `path` with mode 0600 from its first moment, replacing a socket that nobody listens on any more. Creates the
+/// folder where it is missing. To be called while the process starts: it changes the umask for a moment.
+///
+/// # Errors
+/// [`BindError`], also when somebody listens there or the file is no socket.
+pub fn bind_private(path: &Path) -> Result<(UnixListener, Bound), BindError> {
+    let failed = |source| BindError { path: path.to_owned(), source };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    remove_stale(path).map_err(failed)?;
+    let before = rustix::process::umask(Mode::from_raw_mode(0o177));
+    let listener = UnixListener::bind(path);
+    rustix::process::umask(before);
+    Ok((listener.map_err(failed)?, Bound { path: path.to_owned(), file: identity(path) }))
+}
+
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is not a socket is in the way"))
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            Err(io::Error::new(io::ErrorKind::AddrInUse, "another process is serving it"))
+        }
+        Ok(_) => fs::remove_file(path),
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+impl Drop for Bound {
+    /// Removes the file, unless it is another's by now.
+    fn drop(&mut self) {
+        if self.file.is_some() && identity(&self.path) == self.file {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
