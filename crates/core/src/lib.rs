@@ -3,10 +3,20 @@
 //! Nothing here touches a file, a socket, a clock or a task: time and what was observed are arguments.
 
 mod attributes;
+pub mod ca;
 pub mod error;
+pub mod files;
+pub mod identity;
+mod pem_text;
 pub mod plan;
 pub mod pod;
+pub mod pod_token;
+pub mod renew;
+pub mod request;
+pub mod secret;
+pub mod spiffe_id;
 pub mod state;
 pub mod target;
+mod unix_time;
 pub mod volume;
 pub mod volume_id;

@@ -1,0 +1,153 @@
+//! An identity as files: which, with what in them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::identity::Identity;
+use crate::pem_text::{self, Block};
+
+/// The mode of every file: its owner and group may read it.
+pub const FILE_MODE: u32 = 0o440;
+
+/// The mode of the folder that holds the files.
+pub const FOLDER_MODE: u32 = 0o550;
+
+/// The longest file name, in bytes.
+pub const MAX_NAME_BYTES: usize = 255;
+
+/// The name of a file in a volume: one path component of 1 to 255 bytes that does not begin with `..`.
+///
+/// Names that begin with `..` belong to the driver: the files are links through `..data`, which is replaced whole.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FileName(String);
+
+/// What is wrong with a file name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FileNameError {
+    /// Nothing, or too much.
+    #[error("a file name has 1 to {MAX_NAME_BYTES} bytes")]
+    Length,
+    /// A path, or a byte that no file name has.
+    #[error("a file name is one path component, without `/` or NUL")]
+    NotOneComponent,
+    /// `.`, or a name that begins with `..`.
+    #[error("a file name is not `.` and does not begin with `..`")]
+    Reserved,
+}
+
+/// The names of the files of a volume. All differ: see [`check_distinct`](FileNames::check_distinct).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileNames {
+    /// The certificate chain.
+    pub cert: FileName,
+    /// The private key.
+    pub key: FileName,
+    /// The trust bundle, where it is wanted.
+    pub bundle: Option<FileName>,
+}
+
+/// Two files of a volume have one name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the {first} and the {second} cannot both be in a file named {name}")]
+pub struct SameName {
+    /// One of the two files.
+    pub first: &'static str,
+    /// The other one.
+    pub second: &'static str,
+    /// Their name.
+    pub name: FileName,
+}
+
+/// A file to be written. Its contents are overwritten when dropped, and never printed.
+pub struct RenderedFile {
+    /// Its name.
+    pub name: FileName,
+    /// What is in it.
+    pub contents: Zeroizing<Vec<u8>>,
+}
+
+impl FileName {
+    /// Reads a name.
+    ///
+    /// # Errors
+    /// What is wrong with the name.
+    pub fn parse(name: &str) -> Result<Self, FileNameError> {
+        if name.is_empty() || name.len() > MAX_NAME_BYTES {
+            return Err(FileNameError::Length);
+        }
+        if name.contains(['/', '\0']) {
+            return Err(FileNameError::NotOneComponent);
+        }
+        if name == "." || name.starts_with("..") {
+            return Err(FileNameError::Reserved);
+        }
+        Ok(Self(name.to_owned()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FileNames {
+    /// Checks that no two files have one name.
+    ///
+    /// # Errors
+    /// The first two that do.
+    pub fn check_distinct(&self) -> Result<(), SameName> {
+        let same = |first, second, name: &FileName| Err(SameName { first, second, name: name.clone() });
+        match &self.bundle {
+            _ if self.cert == self.key => same("certificate", "key", &self.key),
+            Some(bundle) if *bundle == self.cert => same("certificate", "trust bundle", bundle),
+            Some(bundle) if *bundle == self.key => same("key", "trust bundle", bundle),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The files of an identity, in PEM: the chain with the leaf first, the key as PKCS#8, and the bundle where it has a
+/// name.
+pub fn render(identity: &Identity, names: &FileNames) -> Vec<RenderedFile> {
+    let chain = pem_text::encode(Block::Certificate, identity.chain().iter().map(AsRef::as_ref));
+    let mut files = vec![file(&names.cert, chain), file(&names.key, identity.key().to_pem())];
+    if let Some(name) = &names.bundle {
+        files.push(file(name, pem_text::encode(Block::Certificate, identity.bundle().iter().map(AsRef::as_ref))));
+    }
+    files
+}
+
+fn file(name: &FileName, mut text: Zeroizing<String>) -> RenderedFile {
+    // Moves the allocation, so no copy of a key is left behind.
+    RenderedFile { name: name.clone(), contents: Zeroizing::new(std::mem::take(&mut *text).into_bytes()) }
+}
+
+impl fmt::Debug for RenderedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RenderedFile({:?}, {} bytes redacted)", self.name.0, self.contents.len())
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Control characters are allowed in names, but not in messages.
+        write!(f, "`{}`", self.0.escape_debug())
+    }
+}
+
+impl TryFrom<String> for FileName {
+    type Error = FileNameError;
+
+    fn try_from(name: String) -> Result<Self, FileNameError> {
+        Self::parse(&name)
+    }
+}
+
+impl From<FileName> for String {
+    fn from(name: FileName) -> Self {
+        name.0
+    }
+}

@@ -1,0 +1,190 @@
+//! Identities: a private key, the certificates that go with it, and the bundle to verify others with.
+//!
+//! A source hands over a [`Candidate`]; only [`accept`] makes an [`Identity`] of it, and only when every rule holds.
+
+mod key;
+mod leaf;
+mod rejection;
+mod trust;
+mod validity;
+
+use std::fmt;
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::digest;
+use rustls_pki_types::CertificateDer;
+
+pub use self::key::{KeyError, PrivateKey};
+pub use self::rejection::{KeyUsageProblem, Place, Rejection};
+pub use self::validity::Validity;
+pub use crate::pem_text::PemError;
+use crate::spiffe_id::SpiffeId;
+
+/// The most bytes of DER a certificate chain may have.
+pub const MAX_CHAIN_BYTES: usize = 64 * 1024;
+
+/// The most bytes of DER a trust bundle may have.
+pub const MAX_BUNDLE_BYTES: usize = 1024 * 1024;
+
+/// How far the clock of an issuer may be ahead of this node's.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
+
+/// What a source hands over, not yet checked.
+#[derive(Debug)]
+pub struct Candidate {
+    /// The certificates, the leaf first, each signed by the next.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The private key of the leaf.
+    pub key: PrivateKey,
+    /// The CA certificates of the trust domain.
+    pub bundle: Vec<CertificateDer<'static>>,
+}
+
+/// What a candidate must fit.
+#[derive(Debug, Clone)]
+pub struct Expected {
+    /// The ID that was asked for.
+    pub id: SpiffeId,
+    /// The time on this node.
+    pub now: SystemTime,
+}
+
+/// An identity that keeps every rule: an X509-SVID (X509-SVID, sections 2 to 5) with its key and trust bundle.
+pub struct Identity {
+    id: SpiffeId,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKey,
+    bundle: Vec<CertificateDer<'static>>,
+    validity: Validity,
+    accepted: SystemTime,
+    serial: String,
+}
+
+/// Takes a candidate as a whole, or refuses it as a whole.
+///
+/// The leaf must be an X509-SVID for the expected ID (further DNS names are fine), the key must be its key, the time
+/// must be within its validity (an issuer's clock may be [`CLOCK_SKEW`] ahead), and the chain must lead to a valid
+/// certificate of the bundle, for client and server use both. Every other certificate must be a CA. Certificates that
+/// are in the bundle twice are kept once.
+///
+/// # Errors
+/// The first rule that is broken, in a sentence.
+pub fn accept(candidate: Candidate, expected: &Expected) -> Result<Identity, Rejection> {
+    let Candidate { chain, key, bundle } = candidate;
+    check_size("certificate chain", &chain, MAX_CHAIN_BYTES)?;
+    check_size("trust bundle", &bundle, MAX_BUNDLE_BYTES)?;
+    let leaf = leaf::read(chain.first().ok_or(Rejection::EmptyChain)?)?;
+    if leaf.id != expected.id {
+        return Err(Rejection::WrongId { expected: expected.id.clone(), found: leaf.id });
+    }
+    if leaf.public_key != key.public_key_der() {
+        return Err(Rejection::KeyMismatch);
+    }
+    let at = time_to_verify_at(&leaf.validity, expected.now)?;
+    trust::check_intermediates(&chain)?;
+    if bundle.is_empty() {
+        return Err(Rejection::EmptyBundle);
+    }
+    let bundle = trust::distinct_anchors(bundle)?;
+    trust::verify(&chain, &bundle, at)?;
+    let leaf::Leaf { id, validity, serial, .. } = leaf;
+    Ok(Identity { id, chain, key, bundle, validity, accepted: expected.now, serial })
+}
+
+fn check_size(what: &'static str, certificates: &[CertificateDer<'_>], limit: usize) -> Result<(), Rejection> {
+    let bytes = certificates.iter().map(|der| der.len()).sum();
+    if bytes > limit { Err(Rejection::TooLarge { what, bytes, limit }) } else { Ok(()) }
+}
+
+/// Now, or the start of a validity that begins within the skew.
+fn time_to_verify_at(validity: &Validity, now: SystemTime) -> Result<SystemTime, Rejection> {
+    let Validity { not_before, not_after } = *validity;
+    if now > not_after {
+        return Err(Rejection::Expired { not_after, now });
+    }
+    match not_before.duration_since(now) {
+        Ok(ahead) if ahead > CLOCK_SKEW => Err(Rejection::NotYetValid { not_before, now }),
+        Ok(_) => Ok(not_before),
+        Err(_) => Ok(now),
+    }
+}
+
+impl Identity {
+    /// The SPIFFE ID.
+    pub fn id(&self) -> &SpiffeId {
+        &self.id
+    }
+
+    /// The certificates, the leaf first; never empty.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// The private key of the leaf.
+    pub fn key(&self) -> &PrivateKey {
+        &self.key
+    }
+
+    /// The CA certificates of the trust domain, none of them twice; never empty.
+    pub fn bundle(&self) -> &[CertificateDer<'static>] {
+        &self.bundle
+    }
+
+    /// When the leaf is valid, as the certificate says.
+    pub fn validity(&self) -> Validity {
+        self.validity
+    }
+
+    /// From when the identity could be used here, until when: what renewal goes by.
+    ///
+    /// Issuers date certificates back, by ten seconds or by an hour; counted from such a date, 2/3 of the lifetime of a
+    /// short certificate may be over on arrival, and every renewal would ask for the next one at once.
+    pub fn held(&self) -> Validity {
+        let Validity { not_before, not_after } = self.validity;
+        Validity { not_before: self.accepted.max(not_before), not_after }
+    }
+
+    /// The serial number of the leaf, in lower-case hexadecimal.
+    pub fn serial(&self) -> &str {
+        &self.serial
+    }
+
+    /// Whether the other one has the same certificates (and so the same key) and the same bundle, in whatever order.
+    ///
+    /// Sources deliver again what they have delivered before; nothing needs to be written then.
+    pub fn is_same_as(&self, other: &Identity) -> bool {
+        self.chain == other.chain && sorted(&self.bundle) == sorted(&other.bundle)
+    }
+
+    /// SHA-256 of the bundle, in lower-case hexadecimal; the order of the certificates does not matter.
+    pub fn bundle_digest(&self) -> String {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for der in sorted(&self.bundle) {
+            context.update(der);
+        }
+        hex(context.finish().as_ref())
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Identity");
+        debug.field("id", &self.id.as_str()).field("serial", &self.serial);
+        debug.field("validity", &format_args!("{}", self.validity)).finish_non_exhaustive()
+    }
+}
+
+fn sorted<'a>(bundle: &'a [CertificateDer<'_>]) -> Vec<&'a [u8]> {
+    let mut bundle: Vec<&[u8]> = bundle.iter().map(AsRef::as_ref).collect();
+    bundle.sort_unstable();
+    bundle
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,118 @@
+//! Private keys.
+
+use std::fmt;
+
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::rsa;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair,
+    Ed25519KeyPair, KeyPair,
+};
+use x509_parser::asn1_rs::{FromDer, Header};
+use zeroize::Zeroizing;
+
+use crate::pem_text::{self, Block, PemError};
+
+/// The largest PKCS#8 document that is read, in bytes; an RSA key of 8192 bits needs 4.7 kB.
+const MAX_BYTES: usize = 16 * 1024;
+
+/// A private key, as a PKCS#8 document (RFC 5208) that is overwritten when dropped.
+///
+/// It cannot be printed, serialized or copied by accident: the key leaves only through [`der`](PrivateKey::der) and
+/// [`to_pem`](PrivateKey::to_pem).
+pub struct PrivateKey {
+    pkcs8: Zeroizing<Vec<u8>>,
+    public_key: Vec<u8>,
+}
+
+/// Why there is no key. Never holds any of the key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// The system could not make one.
+    #[error("a new private key could not be generated")]
+    Generate,
+    /// Not PEM text with one key in it.
+    #[error("the private key is not readable: {0}")]
+    Pem(PemError),
+    /// Not PKCS#8, damaged, or of an algorithm that is not known here.
+    #[error("the private key is not PKCS#8 with ECDSA (P-256, P-384, P-521), RSA (2048 to 8192 bits) or Ed25519")]
+    Unsupported,
+}
+
+impl PrivateKey {
+    /// A new ECDSA P-256 key.
+    ///
+    /// # Errors
+    /// [`KeyError::Generate`] where the system has no randomness to give.
+    pub fn generate_p256() -> Result<Self, KeyError> {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(|_| KeyError::Generate)?;
+        let document = pair.to_pkcs8v1().map_err(|_| KeyError::Generate)?;
+        let public_key = spki(pair.public_key()).ok_or(KeyError::Generate)?;
+        Ok(Self { pkcs8: Zeroizing::new(document.as_ref().to_vec()), public_key })
+    }
+
+    /// Reads a PKCS#8 document: ECDSA P-256, P-384 or P-521, RSA of 2048 to 8192 bits, or Ed25519.
+    ///
+    /// # Errors
+    /// [`KeyError::Unsupported`] for anything else. The key is checked against its own public part.
+    pub fn from_pkcs8_der(der: &[u8]) -> Result<Self, KeyError> {
+        let public_key = public_key_of(der).ok_or(KeyError::Unsupported)?;
+        Ok(Self { pkcs8: Zeroizing::new(der.to_vec()), public_key })
+    }
+
+    /// Reads one `PRIVATE KEY` block; see [`from_pkcs8_der`](Self::from_pkcs8_der) for what it may hold.
+    ///
+    /// # Errors
+    /// [`KeyError::Pem`] or [`KeyError::Unsupported`].
+    pub fn from_pem(text: &str) -> Result<Self, KeyError> {
+        let der = pem_text::decode_one(Block::PrivateKey, text).map_err(KeyError::Pem)?;
+        Self::from_pkcs8_der(&der)
+    }
+
+    /// One `PRIVATE KEY` block.
+    pub fn to_pem(&self) -> Zeroizing<String> {
+        pem_text::encode(Block::PrivateKey, std::iter::once(self.der()))
+    }
+
+    /// The PKCS#8 document.
+    pub fn der(&self) -> &[u8] {
+        &self.pkcs8
+    }
+
+    /// The public key, as a `SubjectPublicKeyInfo` in DER (RFC 5280, section 4.1.2.7).
+    pub fn public_key_der(&self) -> &[u8] {
+        &self.public_key
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKey(redacted)")
+    }
+}
+
+fn public_key_of(pkcs8: &[u8]) -> Option<Vec<u8>> {
+    if pkcs8.len() > MAX_BYTES || !is_one_der_value(pkcs8) {
+        return None;
+    }
+    let curves = [&ECDSA_P256_SHA256_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1_SIGNING, &ECDSA_P521_SHA512_ASN1_SIGNING];
+    for curve in curves {
+        if let Ok(pair) = EcdsaKeyPair::from_pkcs8(curve, pkcs8) {
+            return spki(pair.public_key());
+        }
+    }
+    if let Ok(pair) = Ed25519KeyPair::from_pkcs8(pkcs8) {
+        return spki(pair.public_key());
+    }
+    rsa::KeyPair::from_pkcs8(pkcs8).ok().and_then(|pair| spki(pair.public_key()))
+}
+
+fn spki(public_key: &impl AsDer<PublicKeyX509Der<'static>>) -> Option<Vec<u8>> {
+    public_key.as_der().ok().map(|der| der.as_ref().to_vec())
+}
+
+/// The key parser stops where the document ends and would let anything follow it.
+fn is_one_der_value(bytes: &[u8]) -> bool {
+    let Ok((content, header)) = Header::from_der(bytes) else { return false };
+    header.length().definite().is_ok_and(|length| length == content.len())
+}

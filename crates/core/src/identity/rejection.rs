@@ -1,0 +1,164 @@
+//! Why an identity is refused.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use crate::spiffe_id::{SpiffeId, SpiffeIdError};
+use crate::unix_time::rfc3339;
+
+/// Which certificate of a candidate is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The first certificate of the chain.
+    Leaf,
+    /// A later certificate of the chain; `position` counts from 1, which is the leaf.
+    Chain {
+        /// Its position.
+        position: usize,
+        /// How many the chain has.
+        of: usize,
+    },
+    /// A certificate of the trust bundle; `position` counts from 1.
+    Bundle {
+        /// Its position.
+        position: usize,
+        /// How many the bundle has.
+        of: usize,
+    },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Leaf => f.write_str("the leaf certificate"),
+            Place::Chain { position, of } => write!(f, "certificate {position} of {of} in the chain"),
+            Place::Bundle { position, of } => write!(f, "certificate {position} of {of} in the trust bundle"),
+        }
+    }
+}
+
+/// Why a candidate is not accepted: one sentence each, fit for a pod event. Never holds any of the key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// The chain has no certificate.
+    #[error("the source sent no certificate")]
+    EmptyChain,
+    /// The bundle has no certificate.
+    #[error("the source sent an empty trust bundle, with which no peer can be verified")]
+    EmptyBundle,
+    /// Chain or bundle are larger than they may be.
+    #[error("the {what} has {bytes} bytes, at most {limit} are allowed")]
+    TooLarge {
+        /// `certificate chain` or `trust bundle`.
+        what: &'static str,
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Not a certificate, or one with an extension that cannot be read.
+    #[error("{place} cannot be read: {reason}")]
+    Unreadable {
+        /// Which one.
+        place: Place,
+        /// What the parser says.
+        reason: String,
+    },
+    /// X509-SVID, section 2.
+    #[error("the leaf certificate has {found} URI names where an X509-SVID has exactly one, its SPIFFE ID")]
+    UriNames {
+        /// How many it has.
+        found: usize,
+    },
+    /// The URI name is not a SPIFFE ID.
+    #[error("the URI name of the leaf certificate is not a SPIFFE ID: {problem}")]
+    NotASpiffeId {
+        /// What is wrong with it.
+        problem: SpiffeIdError,
+    },
+    /// X509-SVID, section 3.1.
+    #[error("the leaf certificate is for {id}, which names a trust domain and no workload (it has no path)")]
+    IdWithoutPath {
+        /// The ID.
+        id: SpiffeId,
+    },
+    /// The identity of someone else.
+    #[error("the leaf certificate is for {found}, but {expected} was asked for")]
+    WrongId {
+        /// What was asked for.
+        expected: SpiffeId,
+        /// What came.
+        found: SpiffeId,
+    },
+    /// X509-SVID, section 3.1, and RFC 5280, section 4.1.2.6.
+    #[error("the leaf certificate has an empty subject, so its subject alternative name must be marked critical")]
+    NamesNotCritical,
+    /// X509-SVID, section 4.3.
+    #[error("the key usage of the leaf certificate {problem}")]
+    KeyUsage {
+        /// What is wrong with it.
+        problem: KeyUsageProblem,
+    },
+    /// X509-SVID, section 4.4.
+    #[error(
+        "the extended key usage of the leaf certificate lacks {missing} authentication; it needs both client and server, or none at all"
+    )]
+    ExtendedKeyUsage {
+        /// `client` or `server`.
+        missing: &'static str,
+    },
+    /// X509-SVID, section 4.1.
+    #[error("the leaf certificate is a CA certificate, which must not be used to authenticate")]
+    LeafIsCa,
+    /// The private key belongs to another certificate.
+    #[error("the private key does not belong to the leaf certificate")]
+    KeyMismatch,
+    /// Its time has not come.
+    #[error("the leaf certificate is valid only from {}, now is {}: check the clocks of the issuer and this node", rfc3339(*.not_before), rfc3339(*.now))]
+    NotYetValid {
+        /// When it becomes valid.
+        not_before: SystemTime,
+        /// The time of this node.
+        now: SystemTime,
+    },
+    /// Its time is over.
+    #[error("the leaf certificate expired at {}, now is {}", rfc3339(*.not_after), rfc3339(*.now))]
+    Expired {
+        /// When it expired.
+        not_after: SystemTime,
+        /// The time of this node.
+        now: SystemTime,
+    },
+    /// X509-SVID, section 3.2.
+    #[error("{place} is not a CA certificate that may sign others")]
+    NotACa {
+        /// Which one.
+        place: Place,
+    },
+    /// The chain does not lead to the bundle.
+    #[error("the certificate chain does not lead to the trust bundle: {reason}")]
+    Untrusted {
+        /// Where it ends.
+        reason: String,
+    },
+}
+
+/// What is wrong with the key usage of a leaf (X509-SVID, section 4.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyUsageProblem {
+    /// No key usage.
+    #[error("is missing")]
+    Missing,
+    /// Not critical.
+    #[error("is not marked critical")]
+    NotCritical,
+    /// No `digitalSignature`.
+    #[error("lacks digitalSignature")]
+    NoDigitalSignature,
+    /// `keyCertSign`.
+    #[error("has keyCertSign, which only CA certificates may have")]
+    CertSign,
+    /// `cRLSign`.
+    #[error("has cRLSign, which only CA certificates may have")]
+    CrlSign,
+}

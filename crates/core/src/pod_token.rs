@@ -1,0 +1,170 @@
+//! The service account tokens the kubelet sends along, and what they say about the pod.
+//!
+//! Nothing is verified here: the API server does that when a token is used. What a token says must only agree with
+//! what else is known of the pod. No error holds any text of a token.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+
+use crate::secret::Secret;
+use crate::unix_time;
+
+/// The most bytes of JSON that are read.
+pub const MAX_BYTES: usize = 256 * 1024;
+
+/// The longest name or UID in a claim, in bytes, which is that of a DNS subdomain.
+const MAX_CLAIM_BYTES: usize = 253;
+
+/// A token bound to a pod, for one audience.
+#[derive(Debug, Clone)]
+pub struct PodToken {
+    /// The token, a JWT.
+    pub token: Secret,
+    /// When it expires, as the kubelet says.
+    pub expiration: SystemTime,
+}
+
+/// Who a token is for: the `kubernetes.io` claim of a token that is bound to a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claims {
+    /// `kubernetes.io.namespace`.
+    pub namespace: String,
+    /// `kubernetes.io.pod.name`.
+    pub pod_name: String,
+    /// `kubernetes.io.pod.uid`.
+    pub pod_uid: String,
+    /// `kubernetes.io.serviceaccount.name`.
+    pub service_account: String,
+    /// `kubernetes.io.serviceaccount.uid`.
+    pub service_account_uid: String,
+}
+
+/// Why the tokens, or the claims of one, cannot be read. Names the field, and holds no text of a token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PodTokenError {
+    /// The JSON is over [`MAX_BYTES`].
+    #[error("the tokens have {bytes} bytes, at most {MAX_BYTES} are allowed")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// Not `{"<audience>": {"token": …, "expirationTimestamp": …}}`.
+    #[error("the tokens are not a JSON object of audiences (line {line}, column {column})")]
+    NotAnObject {
+        /// Where, as the JSON parser says.
+        line: usize,
+        /// Where in the line.
+        column: usize,
+    },
+    /// A field of one of the tokens.
+    #[error("{field} of the token for audience {audience:?} {problem}")]
+    Field {
+        /// Which audience; cut off after 256 characters.
+        audience: String,
+        /// Which field.
+        field: &'static str,
+        /// What is wrong.
+        problem: FieldProblem,
+    },
+    /// Not three parts of base64url with a JSON object in the second.
+    #[error("the token is not a JWT with a JSON payload")]
+    NotAJwt,
+    /// A claim.
+    #[error("the claim {claim} {problem}")]
+    Claim {
+        /// Which claim.
+        claim: &'static str,
+        /// What is wrong.
+        problem: FieldProblem,
+    },
+}
+
+/// What is wrong with a field or a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FieldProblem {
+    /// Not there, or empty.
+    #[error("is missing")]
+    Missing,
+    /// Of another type.
+    #[error("is not text")]
+    NotText,
+    /// Longer than any name.
+    #[error("is longer than {MAX_CLAIM_BYTES} bytes")]
+    TooLong,
+    /// Not RFC 3339.
+    #[error("is not a time such as 2026-01-31T12:00:00Z")]
+    NotATime,
+}
+
+/// Reads the tokens the kubelet sends, `{"<audience>": {"token": "…", "expirationTimestamp": "…"}}`, by audience.
+///
+/// # Errors
+/// What is wrong, and in which field.
+pub fn parse(json: &str) -> Result<BTreeMap<String, PodToken>, PodTokenError> {
+    if json.len() > MAX_BYTES {
+        return Err(PodTokenError::TooLarge { bytes: json.len() });
+    }
+    // The parser's own message may quote the text it stumbled over.
+    let audiences: Map<String, Value> = serde_json::from_str(json)
+        .map_err(|error| PodTokenError::NotAnObject { line: error.line(), column: error.column() })?;
+    audiences.into_iter().map(|(audience, value)| Ok((audience.clone(), token(&audience, value)?))).collect()
+}
+
+fn token(audience: &str, value: Value) -> Result<PodToken, PodTokenError> {
+    let failed =
+        |field, problem| PodTokenError::Field { audience: audience.chars().take(256).collect(), field, problem };
+    let Value::Object(mut fields) = value else { return Err(failed("token", FieldProblem::Missing)) };
+    let mut text = |field| match fields.remove(field) {
+        Some(Value::String(text)) if !text.is_empty() => Ok(text),
+        None | Some(Value::Null | Value::String(_)) => Err(failed(field, FieldProblem::Missing)),
+        Some(_) => Err(failed(field, FieldProblem::NotText)),
+    };
+    let token = text("token").map(Secret::new)?;
+    let expiration = text("expirationTimestamp")?;
+    let expiration = unix_time::parse_rfc3339(&expiration);
+    let expiration = expiration.ok_or_else(|| failed("expirationTimestamp", FieldProblem::NotATime))?;
+    Ok(PodToken { token, expiration })
+}
+
+impl PodToken {
+    /// What the token says about its pod. Its signature is not checked.
+    ///
+    /// # Errors
+    /// Which claim is missing; so for every token that is not bound to a pod.
+    pub fn claims(&self) -> Result<Claims, PodTokenError> {
+        let payload = payload(self.token.expose()).ok_or(PodTokenError::NotAJwt)?;
+        let claim = |claim| text_claim(&payload, claim);
+        Ok(Claims {
+            namespace: claim("kubernetes.io.namespace")?,
+            pod_name: claim("kubernetes.io.pod.name")?,
+            pod_uid: claim("kubernetes.io.pod.uid")?,
+            service_account: claim("kubernetes.io.serviceaccount.name")?,
+            service_account_uid: claim("kubernetes.io.serviceaccount.uid")?,
+        })
+    }
+}
+
+fn payload(token: &str) -> Option<Map<String, Value>> {
+    let mut parts = token.split('.');
+    let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return None;
+    };
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+}
+
+/// The text at `kubernetes.io.<a>[.<b>]`.
+fn text_claim(payload: &Map<String, Value>, claim: &'static str) -> Result<String, PodTokenError> {
+    let failed = |problem| PodTokenError::Claim { claim, problem };
+    let (root, path) = ("kubernetes.io", claim.strip_prefix("kubernetes.io.").unwrap_or(claim));
+    let found = path.split('.').try_fold(payload.get(root), |value, key| value.map(|value| value.get(key)));
+    match found.flatten() {
+        Some(Value::String(text)) if text.len() > MAX_CLAIM_BYTES => Err(failed(FieldProblem::TooLong)),
+        Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
+        None | Some(Value::Null | Value::String(_)) => Err(failed(FieldProblem::Missing)),
+        Some(_) => Err(failed(FieldProblem::NotText)),
+    }
+}
