@@ -159,12 +159,17 @@ impl Identity {
 
     /// SHA-256 of the bundle, in lower-case hexadecimal; the order of the certificates does not matter.
     pub fn bundle_digest(&self) -> String {
-        let mut context = digest::Context::new(&digest::SHA256);
-        for der in sorted(&self.bundle) {
-            context.update(der);
-        }
-        hex(context.finish().as_ref())
+        bundle_digest(&self.bundle)
     }
+}
+
+/// SHA-256 of a bundle without duplicates, in lower-case hexadecimal; the order of the certificates does not matter.
+pub fn bundle_digest(bundle: &[CertificateDer<'_>]) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for der in sorted(bundle) {
+        context.update(der);
+    }
+    hex(context.finish().as_ref())
 }
 
 impl fmt::Debug for Identity {

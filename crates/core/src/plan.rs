@@ -77,6 +77,15 @@ impl Source {
     }
 }
 
+impl Issuer {
+    /// The source this issuer is.
+    pub fn source(self) -> Source {
+        match self {
+            Issuer::LocalCa => Source::LocalCa,
+        }
+    }
+}
+
 impl Plan {
     /// The plan of this pair.
     ///
@@ -94,7 +103,7 @@ impl Plan {
     pub fn source(self) -> Source {
         match self {
             Plan::Passthrough => Source::Socket,
-            Plan::Files(Issuer::LocalCa) => Source::LocalCa,
+            Plan::Files(issuer) => issuer.source(),
         }
     }
 

@@ -77,8 +77,7 @@ impl TargetPath {
     /// The parts of the path, when it has the kubelet's form.
     pub fn place(&self) -> Option<Place<'_>> {
         let mut ancestors = self.0.ancestors();
-        let name = |path: Option<&'_ Path>| path.and_then(Path::file_name).and_then(|name| name.to_str());
-        let is = |path: Option<&'_ Path>, expected: &str| name(path) == Some(expected);
+        let is = |path: Option<&Path>, name: &str| path.and_then(Path::file_name).is_some_and(|found| found == name);
         if !is(ancestors.next(), "mount") {
             return None;
         }

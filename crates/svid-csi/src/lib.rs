@@ -1,1 +1,16 @@
-//! SPIFFE identities for Kubernetes pods through a CSI volume.
+//! svid-csi: SPIFFE identities for Kubernetes pods through a CSI volume.
+
+mod admin;
+mod clock;
+mod data_root;
+mod delivery;
+mod fsx;
+mod metrics;
+mod mount;
+pub mod node;
+mod report;
+mod source;
+mod status;
+mod store;
+mod tasks;
+mod uds;

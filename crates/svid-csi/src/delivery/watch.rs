@@ -29,6 +29,7 @@ impl Watch {
     /// Watches `directory`; the directory above it must exist.
     pub(super) fn new(directory: &Path) -> io::Result<Self> {
         let parent = directory.parent().unwrap_or(Path::new("/")).to_owned();
+        #[expect(deprecated, reason = "its successor is unsafe; an OwnedFd that is never handed out stays valid")]
         let events = AsyncFd::new(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)?;
         let watch = Watch { events, directory: directory.to_owned(), parent };
         watch.rearm()?;

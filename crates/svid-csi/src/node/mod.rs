@@ -43,8 +43,8 @@ pub struct Node {
     pub(crate) socket_dir: Option<Arc<SocketDir>>,
     pub(crate) metrics: Metrics,
     pub(crate) tasks: Tasks,
-    locks: Vec<std::fs::File>,
-    data: Option<DataRoot>,
+    _locks: Vec<std::fs::File>,
+    pub(crate) data: Option<DataRoot>,
 }
 
 /// Why the driver could not start, or ended.
@@ -120,7 +120,7 @@ impl Node {
             socket_dir: socket_dir.map(Arc::new),
             metrics: Metrics::default(),
             tasks: Tasks::default(),
-            locks,
+            _locks: locks,
             data,
         });
         node.recover()?;

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use svid_csi_core::identity::{Expected, Identity, accept, bundle_digest};
+use svid_csi_core::files::render;
+use svid_csi_core::identity::{Candidate, Expected, Identity, accept};
 use svid_csi_core::state::{Issued, Phase, Record};
 use svid_csi_core::volume::{Content, FilesSpec, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
@@ -83,18 +84,14 @@ impl Drop for Volume {
 }
 
 /// Validates what a source gave; all or nothing.
-pub(super) async fn accepted(files: &FilesSpec, candidate: svid_csi_core::identity::Candidate) -> Result<Identity, VolumeError> {
+pub(super) async fn accepted(files: &FilesSpec, candidate: Candidate) -> Result<Identity, VolumeError> {
     let expected = Expected { id: files.identity.clone(), now: clock::now() };
     Ok(tokio::task::spawn_blocking(move || accept(candidate, &expected)).await??)
 }
 
 /// What is remembered of an identity.
 pub(super) fn issued(identity: &Identity) -> Issued {
-    Issued {
-        serial: identity.serial().to_owned(),
-        validity: *identity.validity(),
-        bundle_digest: bundle_digest(identity.bundle()),
-    }
+    Issued { serial: identity.serial().to_owned(), validity: identity.held(), bundle_digest: identity.bundle_digest() }
 }
 
 impl Node {
@@ -154,7 +151,7 @@ async fn renew_once(
     node: &Arc<Node>,
     spec: &VolumeSpec,
     files: &FilesSpec,
-    candidate: svid_csi_core::identity::Candidate,
+    candidate: Candidate,
 ) -> Result<Option<Issued>, VolumeError> {
     let identity = accepted(files, candidate).await?;
     let mut held = node.volumes.hold(&spec.id).await;
@@ -162,7 +159,7 @@ async fn renew_once(
     tokio::task::spawn_blocking(move || {
         let Some(volume) = held.as_mut().filter(|volume| volume.record.phase == Phase::Ready) else { return Ok(None) };
         let id = &volume.record.spec.id;
-        this.files()?.install(id, &svid_csi_core::files::render(&identity, &names), group, clock::now())?;
+        this.files()?.install(id, &render(&identity, &names), group, clock::now())?;
         let issued = issued(&identity);
         volume.record.issued = Some(issued.clone());
         this.store.put(&volume.record)?;

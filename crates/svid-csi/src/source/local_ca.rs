@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use svid_csi_core::ca::{CaError, CertificateAuthority};
-use svid_csi_core::identity::{Candidate, KeyError, PrivateKey, bundle_digest};
+use svid_csi_core::ca::{CaError, CertificateAuthority, LoadError};
+use svid_csi_core::identity::{Candidate, KeyError, bundle_digest};
 use svid_csi_core::request::SvidRequest;
 use svid_csi_core::spiffe_id::SpiffeId;
 use tracing::info;
@@ -38,7 +38,7 @@ pub enum LocalCaError {
         folder: PathBuf,
         /// What is wrong with it.
         #[source]
-        source: CaError,
+        source: LoadError,
     },
     /// Only one of certificate and key is there.
     #[error("{} holds only one of ca.crt and ca.key; restore the other, or remove both to have a new CA made", .0.display())]
@@ -96,8 +96,7 @@ impl LocalCa {
     fn sign(&self, id: SpiffeId) -> Result<Candidate, LocalCaError> {
         let mut serial = [0; 16];
         rand::fill(&mut serial).map_err(|_| LocalCaError::Random)?;
-        let key = PrivateKey::generate_p256()?;
-        let request = SvidRequest { id, public_key: key.public_key_der(), lifetime: self.lifetime };
+        let (key, request) = SvidRequest::with_new_key(id, self.lifetime)?;
         let leaf = self.authority.sign(&request, clock::now(), serial)?;
         Ok(Candidate { chain: vec![leaf], key, bundle: vec![self.authority.certificate_der().clone()] })
     }

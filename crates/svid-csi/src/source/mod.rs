@@ -25,7 +25,7 @@ pub struct Sources {
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The driver was started without that source.
-    #[error("this driver runs without the source `{0}`, which the volume was published with")]
+    #[error("this driver runs without the source `{}`, which the volume was published with", .0.source())]
     NotConfigured(Issuer),
     /// The embedded authority could not sign.
     #[error("the local CA cannot issue")]

@@ -1,0 +1,129 @@
+//! What the driver counts. No label carries a volume or a pod, so their number does not grow with the pods.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tonic::Code;
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    calls: Family<Call, Counter>,
+    issued: Counter,
+    renewal_failures: Counter,
+    abnormal: Counter,
+    left_alone: Gauge,
+    registered: Family<Driver, Gauge>,
+    volumes: Family<Plan, Gauge>,
+    soonest_expiry: Gauge<f64, AtomicU64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Call {
+    call: &'static str,
+    code: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Driver {
+    driver: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Plan {
+    plan: String,
+    phase: &'static str,
+}
+
+/// What is true of the volumes at the moment somebody asks.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// How many volumes there are of each plan and phase.
+    pub volumes: Vec<(String, &'static str, i64)>,
+    /// Seconds until the first certificate in use expires; negative when one has.
+    pub soonest_expiry: Option<f64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Metrics {
+            registry: Registry::with_prefix("svid_csi"),
+            calls: Family::default(),
+            issued: Counter::default(),
+            renewal_failures: Counter::default(),
+            abnormal: Counter::default(),
+            left_alone: Gauge::default(),
+            registered: Family::default(),
+            volumes: Family::default(),
+            soonest_expiry: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("csi_calls", "CSI calls by method and gRPC code", self.calls.clone());
+        registry.register("identities_issued", "Identities handed to pods", self.issued.clone());
+        registry.register("renewal_failures", "Renewals that failed; the volume keeps its last identity", self.renewal_failures.clone());
+        registry.register("abnormal_volumes_seen", "Answers to NodeGetVolumeStats that reported an abnormal volume", self.abnormal.clone());
+        registry.register("volumes_left_alone", "Volumes the last start could not take up; the log names them", self.left_alone.clone());
+        registry.register("registered", "1 when the kubelet has accepted the driver's registration", self.registered.clone());
+        registry.register("volumes", "Volumes by plan and phase", self.volumes.clone());
+        registry.register(
+            "soonest_expiry_seconds",
+            "Seconds until the first certificate in use expires; negative when one has",
+            self.soonest_expiry.clone(),
+        );
+    }
+
+    /// A call was answered.
+    pub fn called(&self, call: &'static str, code: Code) {
+        self.calls.get_or_create(&Call { call, code: format!("{code:?}") }).inc();
+    }
+
+    /// An identity was handed to a pod.
+    pub fn issued(&self) {
+        self.issued.inc();
+    }
+
+    /// A renewal failed.
+    pub fn renewal_failed(&self) {
+        self.renewal_failures.inc();
+    }
+
+    /// A volume was reported abnormal.
+    pub fn abnormal_seen(&self) {
+        self.abnormal.inc();
+    }
+
+    /// So many volumes could not be taken up at the start.
+    pub fn left_alone(&self, volumes: usize) {
+        self.left_alone.set(i64::try_from(volumes).unwrap_or(i64::MAX));
+    }
+
+    /// The kubelet accepted or refused a registration.
+    pub fn registered(&self, driver: &str, accepted: bool) {
+        self.registered.get_or_create(&Driver { driver: driver.to_owned() }).set(accepted.into());
+    }
+
+    /// Everything in the OpenMetrics text format.
+    pub fn encode(&self, snapshot: &Snapshot) -> String {
+        self.volumes.clear();
+        for (plan, phase, count) in &snapshot.volumes {
+            self.volumes.get_or_create(&Plan { plan: plan.clone(), phase }).set(*count);
+        }
+        self.soonest_expiry.set(snapshot.soonest_expiry.unwrap_or(f64::INFINITY));
+        let mut page = String::new();
+        // Writing into a String cannot fail.
+        let _ = text::encode(&mut page, &self.registry);
+        page
+    }
+}

@@ -1,0 +1,128 @@
+//! What the driver knows of its volumes, for people and metrics. Holds no secret.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::Serialize;
+use svid_csi_core::state::{Phase, Record};
+use svid_csi_core::volume::Content;
+
+use crate::metrics::Snapshot;
+use crate::node::Node;
+use crate::{clock, report};
+
+/// The answer of /status.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// The driver's version.
+    pub version: &'static str,
+    /// Whether pods' sockets follow the agent's when it is re-created; absent without passthrough.
+    pub socket_directory_heals: Option<bool>,
+    /// Whether the volume data outlives the driver's container; absent without a data root.
+    pub data_root_survives: Option<bool>,
+    /// The volumes, by id.
+    pub volumes: BTreeMap<String, VolumeStatus>,
+}
+
+/// One volume.
+#[derive(Debug, Serialize)]
+pub struct VolumeStatus {
+    /// The driver name it was published with.
+    pub driver: String,
+    /// `source:delivery`.
+    pub plan: String,
+    /// `intended`, `ready` or `removing`.
+    pub phase: Phase,
+    /// `namespace/name` of its pod.
+    pub pod: Option<String>,
+    /// Where it is mounted.
+    pub target: String,
+    /// The identity it holds.
+    pub spiffe_id: Option<String>,
+    /// The serial number of its certificate.
+    pub serial: Option<String>,
+    /// When that ends (RFC 3339).
+    pub not_after: Option<String>,
+}
+
+/// Everything, one volume after the other.
+pub async fn status(node: &Arc<Node>) -> Status {
+    let mut volumes = BTreeMap::new();
+    for slot in node.volumes.all() {
+        if let Some(volume) = &*slot.lock().await {
+            volumes.insert(volume.record.spec.id.to_string(), VolumeStatus::of(&volume.record));
+        }
+    }
+    Status {
+        version: env!("CARGO_PKG_VERSION"),
+        socket_directory_heals: node.socket_dir.as_ref().map(|socket_dir| socket_dir.heals()),
+        data_root_survives: node.data.as_ref().map(|data| data.survives()),
+        volumes,
+    }
+}
+
+impl VolumeStatus {
+    fn of(record: &Record) -> Self {
+        let spec = &record.spec;
+        let spiffe_id = match &spec.content {
+            Content::Files(files) => Some(files.identity.to_string()),
+            Content::Passthrough => None,
+        };
+        VolumeStatus {
+            driver: record.driver.clone(),
+            plan: spec.plan().to_string(),
+            phase: record.phase,
+            pod: spec.pod.as_ref().map(|pod| format!("{}/{}", pod.namespace, pod.name)),
+            target: spec.target.path().display().to_string(),
+            spiffe_id,
+            serial: record.issued.as_ref().map(|issued| issued.serial.clone()),
+            not_after: record.issued.as_ref().map(|issued| report::rfc3339(issued.validity.not_after)),
+        }
+    }
+}
+
+/// The figures that depend on the volumes.
+pub async fn snapshot(node: &Arc<Node>) -> Snapshot {
+    let mut counts: BTreeMap<(String, &'static str), i64> = BTreeMap::new();
+    let mut soonest: Option<SystemTime> = None;
+    for slot in node.volumes.all() {
+        let slot = slot.lock().await;
+        let Some(record) = slot.as_ref().map(|volume| &volume.record) else { continue };
+        *counts.entry((record.spec.plan().to_string(), phase(record.phase))).or_default() += 1;
+        let ends = record.issued.as_ref().map(|issued| issued.validity.not_after);
+        soonest = soonest.into_iter().chain(ends).min();
+    }
+    let now = clock::now();
+    let seconds = |end: SystemTime| match end.duration_since(now) {
+        Ok(left) => left.as_secs_f64(),
+        Err(over) => -over.duration().as_secs_f64(),
+    };
+    Snapshot {
+        volumes: counts.into_iter().map(|((plan, phase), count)| (plan, phase, count)).collect(),
+        soonest_expiry: soonest.map(seconds),
+    }
+}
+
+fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Intended => "intended",
+        Phase::Ready => "ready",
+        Phase::Removing => "removing",
+    }
+}
+
+/// Has the volumes of one pod (`namespace/name`), or of all, renewed now. Answers how many.
+pub async fn renew(node: &Arc<Node>, pod: Option<&str>) -> usize {
+    let mut renewing = 0;
+    for slot in node.volumes.all() {
+        let slot = slot.lock().await;
+        let Some(volume) = slot.as_ref().filter(|volume| volume.record.issued.is_some()) else { continue };
+        let of_pod = volume.record.spec.pod.as_ref().map(|pod| format!("{}/{}", pod.namespace, pod.name));
+        if pod.is_none() || pod == of_pod.as_deref() {
+            volume.renew_now.notify_one();
+            renewing += 1;
+        }
+    }
+    renewing
+}
