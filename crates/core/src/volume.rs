@@ -281,3 +281,6 @@ fn mount_group(request: &PublishRequest) -> &str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests;
