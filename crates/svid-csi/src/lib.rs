@@ -1,6 +1,7 @@
 //! svid-csi: SPIFFE identities for Kubernetes pods through a CSI volume.
 
 mod admin;
+pub mod cli;
 mod clock;
 mod data_root;
 mod delivery;
@@ -8,9 +9,10 @@ mod fsx;
 mod metrics;
 mod mount;
 pub mod node;
-mod report;
+pub mod report;
 mod source;
 mod status;
 mod store;
 mod tasks;
+pub mod telemetry;
 mod uds;

@@ -1,2 +1,23 @@
 //! The `svid-csi` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+use svid_csi::{cli, report, telemetry};
+
+/// Stays on one thread until a command is dispatched: the demo must enter its namespaces before any other thread lives.
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os(), &|name| std::env::var_os(name)) {
+        Ok(command) => command,
+        Err(answer) => answer.exit(),
+    };
+    if let Some(log) = command.log() {
+        telemetry::init(log);
+    }
+    match command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::failure(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -21,8 +21,43 @@ pub fn chain(error: &dyn Error) -> String {
     line
 }
 
+/// Tells what ended the process: in the log where there is one, else as a line on stderr.
+#[expect(clippy::print_stderr, reason = "a command without a log still says why it failed")]
+pub fn failure(error: &dyn Error) {
+    if tracing::dispatcher::has_been_set() {
+        tracing::error!("{}", chain(error));
+    } else {
+        eprintln!("error: {}", chain(error));
+    }
+}
+
 /// A time in RFC 3339, in UTC, to the second.
 pub fn rfc3339(time: SystemTime) -> String {
     let time = OffsetDateTime::from(time).replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     time.format(&Rfc3339).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Layer {
+        text: &'static str,
+        #[source]
+        cause: Option<Box<Layer>>,
+    }
+
+    fn told(texts: &[&'static str]) -> String {
+        let error = texts.iter().rev().fold(None, |cause, text| Some(Box::new(Layer { text, cause })));
+        chain(&*error.expect("at least one text"))
+    }
+
+    #[test]
+    fn every_cause_is_told_once() {
+        assert_eq!(told(&["start"]), "start");
+        assert_eq!(told(&["start", "bind /x", "address in use"]), "start: bind /x: address in use");
+        assert_eq!(told(&["start", "bind: address in use", "address in use"]), "start: bind: address in use");
+    }
 }

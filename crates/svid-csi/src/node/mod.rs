@@ -13,6 +13,7 @@ mod volume;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::Mode;
 use svid_csi_core::plan::Plan;
 use tracing::{info, warn};
 
@@ -84,6 +85,8 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`] when it could not start or cannot go on.
 pub async fn run(config: Config) -> Result<(), RunError> {
+    // Modes of files and folders are given in full wherever they matter.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     let node = tokio::task::block_in_place(|| Node::build(&config))?;
     let servers = serve::bind(&node, &config)?;
     let ready = admin::start(&node, &config)?;

@@ -1,0 +1,139 @@
+//! From the flags of `svid-csi driver` to its [`Config`], finding what contradicts or is missing on the way.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use svid_csi_core::plan::{Plan, Source};
+use svid_csi_core::spiffe_id::TrustDomain;
+
+use super::flags::{DriverArgs, LocalCa, SocketSource, Watch};
+use super::mistakes::Mistakes;
+use super::profile::Profile;
+use super::values::Switch;
+use super::{Environment, cert_manager::CertManagerFlags, drivers, sockets};
+use crate::node::config::{AgentDir, Config, DriverName, LocalCaConfig};
+
+const DATA_SIZE: u64 = 128 * 1024 * 1024;
+const LIFETIME: Duration = Duration::from_secs(3_600);
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9809);
+/// The upper bound of the CSI specification.
+const NODE_ID_BYTES: usize = 256;
+
+/// The configuration and what to warn about. Of no use where `mistakes` has found any.
+pub(super) fn build(args: DriverArgs, environment: Environment<'_>, mistakes: &mut Mistakes) -> (Config, Vec<String>) {
+    let node_id = node_id(&args, environment, mistakes);
+    let drivers = drivers::drivers(&args, mistakes);
+    let sources: BTreeSet<Source> = plans(&args, &drivers).map(Plan::source).collect();
+    let (passthrough, mints) = (sources.contains(&Source::Socket), sources.contains(&Source::LocalCa));
+    if mints && args.data.data_root.is_none() {
+        mistakes.missing("data-root", "the plan local-ca:files keeps its volumes there");
+    }
+    refuse_cert_manager_flags(&args, mistakes);
+    let warnings = without_effect(&args, passthrough, mints, mistakes);
+    let config = Config {
+        agent: passthrough.then(|| agent(args.socket, mistakes)).flatten(),
+        local_ca: mints.then(|| local_ca(args.local_ca, args.serve.profile, mistakes)).flatten(),
+        metrics_address: metrics_address(&args.watch, args.serve.profile),
+        admin_socket: admin_socket(args.watch, args.data.data_root.as_ref()),
+        data_root: args.data.data_root,
+        data_size: args.data.data_size_limit.unwrap_or(DATA_SIZE),
+        kubelet_dir: args.kubelet.kubelet_dir,
+        registration_dir: args.kubelet.kubelet_registration_dir,
+        allow_missing_read_only: args.serve.allow_missing_read_only,
+        node_id,
+        drivers,
+    };
+    sockets::check(&config, mistakes);
+    (config, warnings)
+}
+
+/// Every plan some volume may ask for.
+fn plans<'a>(args: &'a DriverArgs, drivers: &'a [DriverName]) -> impl Iterator<Item = Plan> + 'a {
+    drivers.iter().flat_map(|driver| &driver.allowed_plans).chain(&args.serve.allow_plan).copied()
+}
+
+fn node_id(args: &DriverArgs, environment: Environment<'_>, mistakes: &mut Mistakes) -> String {
+    let variable = args.serve.node_id_env.as_deref().unwrap_or("MY_NODE_NAME");
+    let inherited = || environment(variable)?.into_string().ok().filter(|name| !name.is_empty());
+    let Some(name) = args.serve.node_id.clone().or_else(inherited) else {
+        mistakes.missing("node-id", format_args!("give it, or the node's name in the variable {variable}"));
+        return String::new();
+    };
+    if name.len() > NODE_ID_BYTES {
+        mistakes.add("node-id", format_args!("has {} bytes; CSI allows {NODE_ID_BYTES}", name.len()));
+    }
+    name
+}
+
+fn agent(args: SocketSource, mistakes: &mut Mistakes) -> Option<AgentDir> {
+    let Some(path) = args.workload_api_socket_dir else {
+        mistakes.missing("workload-api-socket-dir", "the plan socket:socket-dir mounts it into pods");
+        return None;
+    };
+    let nested = |stable: &&PathBuf| stable.starts_with(&path) || path.starts_with(stable);
+    if let Some(stable) = args.stable_socket_dir.as_ref().filter(nested) {
+        let problem =
+            format!("{} and the agent's {} overlap; put it beside that one", stable.display(), path.display());
+        mistakes.add("stable-socket-dir", problem);
+    }
+    Some(AgentDir { path, stable: args.stable_socket_dir })
+}
+
+fn local_ca(args: LocalCa, profile: Option<Profile>, mistakes: &mut Mistakes) -> Option<LocalCaConfig> {
+    let usual = || TrustDomain::parse(profile?.trust_domain()?).ok();
+    let Some(trust_domain) = args.trust_domain.or_else(usual) else {
+        mistakes.missing("trust-domain", "the plan local-ca:files issues identities of it");
+        return None;
+    };
+    let lifetime = args.certificate_request_duration.unwrap_or(LIFETIME);
+    Some(LocalCaConfig { trust_domain, lifetime, dir: args.local_ca_dir })
+}
+
+fn metrics_address(args: &Watch, profile: Option<Profile>) -> Option<SocketAddr> {
+    match args.metrics_address {
+        Some(Switch::On(address)) => Some(address),
+        Some(Switch::Off) => None,
+        // The predecessors' manifests run a livenessprobe sidecar on this very port.
+        None => profile.is_none().then_some(METRICS),
+    }
+}
+
+fn admin_socket(args: Watch, data_root: Option<&PathBuf>) -> Option<PathBuf> {
+    match args.admin_socket {
+        Some(Switch::On(socket)) => Some(socket),
+        Some(Switch::Off) => None,
+        None => data_root.map(|root| root.join("admin.sock")),
+    }
+}
+
+/// Warnings about flags that were set and change nothing, each with the reason.
+fn without_effect(args: &DriverArgs, passthrough: bool, mints: bool, mistakes: &Mistakes) -> Vec<String> {
+    let mut idle = Vec::new();
+    if !passthrough {
+        let because = "no volume may ask for the plan socket:socket-dir";
+        idle.extend([("workload-api-socket-dir", because), ("stable-socket-dir", because)]);
+    }
+    if !mints {
+        idle.push(("local-ca-dir", "no volume may ask for the plan local-ca:files"));
+    }
+    if args.kubelet.kubelet_registration_dir.is_none() {
+        idle.push(("kubelet-registration-path", "without --kubelet-registration-dir a sidecar registers the driver"));
+    }
+    idle.extend(CertManagerFlags::names().map(|flag| (flag, "this version has no source cert-manager")));
+    let warn = |(flag, because)| format!("{} has no effect: {because}", mistakes.spelling(flag));
+    idle.into_iter().filter(|(flag, _)| mistakes.given(flag)).map(warn).collect()
+}
+
+/// cert-manager's flags are taken for the sake of its manifests; anywhere else they would be obeyed by nobody.
+fn refuse_cert_manager_flags(args: &DriverArgs, mistakes: &mut Mistakes) {
+    if drivers::serves(args, Profile::CertManager) || mistakes.wrong("profile") || mistakes.wrong("also-profile") {
+        return;
+    }
+    for flag in CertManagerFlags::names() {
+        if mistakes.given(flag) {
+            mistakes.add(flag, "belongs to the profile spiffe.csi.cert-manager.io; leave it out");
+        }
+    }
+}

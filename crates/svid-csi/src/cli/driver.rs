@@ -1,0 +1,49 @@
+//! `svid-csi driver`.
+
+use tokio::runtime;
+use tracing::Level;
+
+use super::Environment;
+use super::config;
+use super::flags::DriverArgs;
+use super::mistakes::Mistakes;
+use crate::node::{self, config::Config};
+use crate::telemetry::LogOptions;
+
+/// The driver, ready to run.
+#[derive(Debug)]
+pub struct DriverCommand {
+    /// What it serves.
+    pub config: Config,
+    /// How it logs.
+    pub log: LogOptions,
+    /// What the operator asked for that has no effect.
+    pub warnings: Vec<String>,
+}
+
+/// What the flags mean together. Of no use where `mistakes` has found any.
+pub(super) fn command(args: DriverArgs, environment: Environment<'_>, mistakes: &mut Mistakes) -> DriverCommand {
+    let log = LogOptions {
+        level: args.watch.log_level.unwrap_or(Level::INFO),
+        format: args.watch.log_format.unwrap_or_default(),
+    };
+    let (config, warnings) = config::build(args, environment, mistakes);
+    DriverCommand { config, log, warnings }
+}
+
+impl DriverCommand {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        for warning in &self.warnings {
+            tracing::warn!("{warning}");
+        }
+        // Two threads keep up with any node; more of them would only hold more memory.
+        let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2));
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(workers)
+            .max_blocking_threads(8)
+            .thread_name("svid-csi")
+            .enable_all()
+            .build()?;
+        Ok(runtime.block_on(node::run(self.config))?)
+    }
+}

@@ -1,0 +1,130 @@
+//! The driver names served by one process: the main one, and those of `--also-profile`.
+
+use std::collections::BTreeSet;
+
+use svid_csi_core::files::{FileName, FileNames};
+use svid_csi_core::plan::{Issuer, Plan, Source};
+
+use super::also_profile::AlsoProfile;
+use super::flags::{Data, DriverArgs};
+use super::mistakes::Mistakes;
+use super::profile::Profile;
+use crate::node::config::DriverName;
+
+const NO_CERT_MANAGER: &str =
+    "the usual source, cert-manager, does not exist in this version: give --source local-ca for the embedded authority";
+
+/// The driver names of these flags. A missing part stays empty, and is told as a mistake.
+pub(super) fn drivers(args: &DriverArgs, mistakes: &mut Mistakes) -> Vec<DriverName> {
+    let file_names = file_names(&args.data, mistakes);
+    let main = main_driver(args, file_names.clone(), mistakes);
+    let also = args.serve.also_profile.iter().map(|also| also_driver(args, also, file_names.clone(), mistakes));
+    let drivers: Vec<DriverName> = std::iter::once(main).chain(also.collect::<Vec<_>>()).flatten().collect();
+    let mut names = BTreeSet::new();
+    for driver in drivers.iter().filter(|driver| !names.insert(&driver.name)) {
+        mistakes.add("also-profile", format_args!("{} is served already; name each driver once", driver.name));
+    }
+    drivers
+}
+
+/// Whether the flags ask for this profile, under the main driver name or another one.
+pub(super) fn serves(args: &DriverArgs, profile: Profile) -> bool {
+    args.serve.profile == Some(profile) || args.serve.also_profile.iter().any(|also| also.profile == profile)
+}
+
+fn main_driver(args: &DriverArgs, file_names: FileNames, mistakes: &mut Mistakes) -> Option<DriverName> {
+    let profile = args.serve.profile;
+    let name = args.serve.driver_name.clone().or_else(|| Some(profile?.name().to_owned()));
+    let name = required(name, "driver-name", "give the name of the CSIDriver object, or a --profile", mistakes);
+    let socket = args.serve.endpoint.clone().or_else(|| profile?.csi_socket());
+    let socket =
+        required(socket, "endpoint", "give the socket the kubelet calls, such as unix:///csi/csi.sock", mistakes);
+    let registration_path = args.kubelet.kubelet_registration_path.clone();
+    if registration_path.is_none() && args.kubelet.kubelet_registration_dir.is_some() {
+        mistakes.missing("kubelet-registration-path", "--kubelet-registration-dir announces it to the kubelet");
+    }
+    let default_plan = main_plan(args, mistakes)?;
+    Some(DriverName {
+        name,
+        socket,
+        registration_path,
+        default_plan,
+        allowed_plans: allowed(args, default_plan),
+        file_names,
+    })
+}
+
+fn required<T: Default>(value: Option<T>, flag: &str, fix: &str, mistakes: &mut Mistakes) -> T {
+    if value.is_none() {
+        mistakes.missing(flag, fix);
+    }
+    value.unwrap_or_default()
+}
+
+fn main_plan(args: &DriverArgs, mistakes: &mut Mistakes) -> Option<Plan> {
+    let profile = args.serve.profile;
+    let Some(source) = args.serve.source.or_else(|| profile?.source()) else {
+        let fix = match profile {
+            Some(Profile::CertManager) => NO_CERT_MANAGER,
+            _ => "give socket or local-ca, or a --profile",
+        };
+        mistakes.missing("source", fix);
+        return None;
+    };
+    let delivery = args.serve.delivery.unwrap_or_else(|| source.usual_delivery());
+    mistakes.check("delivery", Plan::new(source, delivery))
+}
+
+fn also_driver(
+    args: &DriverArgs,
+    also: &AlsoProfile,
+    file_names: FileNames,
+    mistakes: &mut Mistakes,
+) -> Option<DriverName> {
+    let name = also.profile.name();
+    if also.registration_path.is_none() && args.kubelet.kubelet_registration_dir.is_some() {
+        let fix = "has no path for --kubelet-registration-dir to announce; add ,registration-path=PATH";
+        mistakes.add("also-profile", format_args!("{name} {fix}"));
+    }
+    let default_plan = also_plan(args, also.profile, mistakes)?;
+    Some(DriverName {
+        name: name.to_owned(),
+        socket: also.csi_socket.clone(),
+        registration_path: also.registration_path.clone(),
+        default_plan,
+        allowed_plans: allowed(args, default_plan),
+        file_names,
+    })
+}
+
+fn also_plan(args: &DriverArgs, profile: Profile, mistakes: &mut Mistakes) -> Option<Plan> {
+    match (profile, args.serve.source) {
+        (Profile::Spiffe, _) => Some(Plan::Passthrough),
+        (Profile::CertManager, Some(Source::LocalCa)) => Some(Plan::Files(Issuer::LocalCa)),
+        (Profile::CertManager, _) => {
+            if !mistakes.wrong("source") {
+                mistakes.add("also-profile", format_args!("{profile}: {NO_CERT_MANAGER}"));
+            }
+            None
+        }
+    }
+}
+
+fn allowed(args: &DriverArgs, default_plan: Plan) -> BTreeSet<Plan> {
+    args.serve.allow_plan.iter().copied().chain([default_plan]).collect()
+}
+
+fn file_names(args: &Data, mistakes: &mut Mistakes) -> FileNames {
+    let usual = |name| FileName::parse(name).expect("a plain file name");
+    let names = FileNames {
+        cert: args.file_name_certificate.clone().unwrap_or_else(|| usual("tls.crt")),
+        key: args.file_name_key.clone().unwrap_or_else(|| usual("tls.key")),
+        bundle: Some(args.file_name_ca.clone().unwrap_or_else(|| usual("ca.crt"))),
+    };
+    if let Err(same) = names.check_distinct() {
+        let flags = ["file-name-ca", "file-name-key", "file-name-certificate"];
+        let flag = flags.into_iter().find(|flag| mistakes.given(flag)).unwrap_or(flags[0]);
+        mistakes.add(flag, format_args!("{same}; give each file its own name"));
+    }
+    names
+}

@@ -1,0 +1,173 @@
+//! The flags of `svid-csi driver`. What they mean together is decided in [`super::driver`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use svid_csi_core::files::FileName;
+use svid_csi_core::plan::{Delivery, Plan, Source};
+use svid_csi_core::spiffe_id::TrustDomain;
+use tracing::Level;
+
+use super::also_profile::AlsoProfile;
+use super::cert_manager::CertManagerFlags;
+use super::profile::Profile;
+use super::values::{self, Switch};
+use crate::telemetry::LogFormat;
+
+const EXAMPLES: &str = "\
+One dash or two make no difference, and an empty value means the flag is not set.
+
+Every flag also reads an environment variable, --trust-domain for example SVID_CSI_TRUST_DOMAIN; repeatable flags read \
+several values separated by spaces. The command line wins.
+
+Called as `spiffe-csi-driver` or `cert-manager-csi-driver-spiffe`, the binary is `svid-csi driver` with that profile.
+
+Examples:
+  In place of spiffe-csi, with its own flags:
+    svid-csi driver --profile csi.spiffe.io -csi-socket-path /spiffe-csi/csi.sock \\
+      -workload-api-socket-dir /spire-agent-socket
+
+  Certificates as files, from the embedded authority:
+    svid-csi driver --source local-ca --driver-name demo.svid-csi --node-id n1 \\
+      --endpoint unix:///run/svid-csi/csi.sock --data-root /run/svid-csi/data \\
+      --trust-domain example.org --certificate-request-duration 1h
+
+  Without a registrar sidecar:
+    svid-csi driver --profile csi.spiffe.io \\
+      -workload-api-socket-dir /spire-agent-socket \\
+      --kubelet-registration-dir /registration \\
+      --kubelet-registration-path /var/lib/kubelet/plugins/csi.spiffe.io/csi.sock";
+
+/// Serve CSI volumes that give pods their SPIFFE identity.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, args_override_self = true)]
+pub(super) struct DriverArgs {
+    #[command(flatten)]
+    pub(super) serve: Serve,
+    #[command(flatten)]
+    pub(super) data: Data,
+    #[command(flatten)]
+    pub(super) socket: SocketSource,
+    #[command(flatten)]
+    pub(super) local_ca: LocalCa,
+    #[command(flatten)]
+    pub(super) kubelet: Kubelet,
+    #[command(flatten)]
+    pub(super) watch: Watch,
+    #[command(flatten)]
+    pub(super) cert_manager: CertManagerFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What is served")]
+pub(super) struct Serve {
+    /// The predecessor whose flags and defaults apply: csi.spiffe.io or spiffe.csi.cert-manager.io.
+    #[arg(long, value_name = "NAME")]
+    pub(super) profile: Option<Profile>,
+    /// Who gives the identity: `socket` (an agent on this node) or `local-ca` (the embedded authority).
+    #[arg(long)]
+    pub(super) source: Option<Source>,
+    /// How pods receive it: `socket-dir` or `files`. Default: the one the source has.
+    #[arg(long)]
+    pub(super) delivery: Option<Delivery>,
+    /// A plan that volumes may ask for besides the default, such as local-ca:files. Repeatable.
+    #[arg(long, value_name = "SOURCE:DELIVERY")]
+    pub(super) allow_plan: Vec<Plan>,
+    /// The name of the CSIDriver object. Default: the profile's name.
+    #[arg(long, value_name = "NAME", visible_aliases = ["plugin-name", "csi-driver-name"], value_parser = values::driver_name)]
+    pub(super) driver_name: Option<String>,
+    /// The CSI socket to listen on: a path or unix://path. Default with profile csi.spiffe.io: /spiffe-csi/csi.sock.
+    #[arg(long, value_name = "SOCKET", visible_alias = "csi-socket-path", value_parser = values::socket)]
+    pub(super) endpoint: Option<PathBuf>,
+    /// The name of this node.
+    #[arg(long, value_name = "NAME")]
+    pub(super) node_id: Option<String>,
+    /// The environment variable that holds the name of this node when --node-id is not set. Default: MY_NODE_NAME.
+    #[arg(long, value_name = "VARIABLE")]
+    pub(super) node_id_env: Option<String>,
+    /// Serve a second driver name, csi.spiffe.io or spiffe.csi.cert-manager.io, on a socket of its own. Repeatable.
+    #[arg(long, value_name = "NAME:csi-socket=SOCKET[,registration-path=PATH]")]
+    pub(super) also_profile: Vec<AlsoProfile>,
+    /// Publish volumes whose pod omits `readOnly: true`, mounting them read-only all the same.
+    #[arg(long)]
+    pub(super) allow_missing_read_only: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Volume data")]
+pub(super) struct Data {
+    /// Where volume data and records live. Not needed by socket:socket-dir alone.
+    #[arg(long, value_name = "DIR", value_parser = values::path)]
+    pub(super) data_root: Option<PathBuf>,
+    /// How much all volumes on this node may hold together: bytes, or with Ki, Mi, Gi. Default: 128Mi.
+    #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
+    pub(super) data_size_limit: Option<u64>,
+    /// The file that holds the certificate chain. Default: tls.crt.
+    #[arg(long, value_name = "NAME", value_parser = values::file_name)]
+    pub(super) file_name_certificate: Option<FileName>,
+    /// The file that holds the private key. Default: tls.key.
+    #[arg(long, value_name = "NAME", value_parser = values::file_name)]
+    pub(super) file_name_key: Option<FileName>,
+    /// The file that holds the trust bundle. Default: ca.crt.
+    #[arg(long, value_name = "NAME", value_parser = values::file_name)]
+    pub(super) file_name_ca: Option<FileName>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Source socket")]
+pub(super) struct SocketSource {
+    /// The directory that holds the agent's Workload API socket; it may not exist yet.
+    #[arg(long, value_name = "DIR", value_parser = values::path)]
+    pub(super) workload_api_socket_dir: Option<PathBuf>,
+    /// The directory mounted into pods in its place, so that they follow a re-created agent. It belongs beside the
+    /// agent's directory, on the same mount. Default: a hidden sibling of the agent's directory.
+    #[arg(long, value_name = "DIR", value_parser = values::path)]
+    pub(super) stable_socket_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Source local-ca")]
+pub(super) struct LocalCa {
+    /// The trust domain of every identity. Default with profile spiffe.csi.cert-manager.io: cluster.local.
+    #[arg(long, value_name = "NAME", value_parser = values::trust_domain)]
+    pub(super) trust_domain: Option<TrustDomain>,
+    /// The lifetime of certificates, such as 30m or 1h30m. Default: 1h.
+    #[arg(long, value_name = "DURATION", value_parser = values::lifetime)]
+    pub(super) certificate_request_duration: Option<Duration>,
+    /// Where the root key is kept on disk. Default: only in memory and on the volume data's tmpfs.
+    #[arg(long, value_name = "DIR", value_parser = values::path)]
+    pub(super) local_ca_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Kubelet")]
+pub(super) struct Kubelet {
+    /// The kubelet's root directory. When set, volumes are only mounted below its pods folder.
+    #[arg(long, value_name = "DIR", value_parser = values::path)]
+    pub(super) kubelet_dir: Option<PathBuf>,
+    /// The kubelet's plugin registration folder. When set, the driver registers itself, without a sidecar.
+    #[arg(long, value_name = "DIR", value_parser = values::path)]
+    pub(super) kubelet_registration_dir: Option<PathBuf>,
+    /// The path of the CSI socket as the kubelet sees it.
+    #[arg(long, value_name = "SOCKET", value_parser = values::socket)]
+    pub(super) kubelet_registration_path: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Watching it")]
+pub(super) struct Watch {
+    /// Where /metrics, /livez and /readyz are served; 0 for off. Default: 127.0.0.1:9809, with a profile off.
+    #[arg(long, value_name = "ADDRESS", value_parser = values::address_or_off)]
+    pub(super) metrics_address: Option<Switch<SocketAddr>>,
+    /// The root-only socket of /status and /renew; 0 for off. Default: admin.sock in the data root, if there is one.
+    #[arg(long, value_name = "SOCKET", value_parser = values::socket_or_off)]
+    pub(super) admin_socket: Option<Switch<PathBuf>>,
+    /// How much is logged: 1 to 3 for information, 4 for debugging, 5 for everything. Default: 1.
+    #[arg(long, short = 'v', value_name = "1..5", value_parser = values::log_level)]
+    pub(super) log_level: Option<Level>,
+    /// How it is logged: text or json. Default: text.
+    #[arg(long, value_name = "FORMAT", value_parser = values::log_format)]
+    pub(super) log_format: Option<LogFormat>,
+}

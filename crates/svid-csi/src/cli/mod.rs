@@ -1,0 +1,96 @@
+//! The command line: from words and the environment to a command that is free of contradictions.
+//!
+//! Every mistake is found before anything is done, and all of them are told at once.
+
+mod also_profile;
+mod argv;
+mod cert_manager;
+mod config;
+mod demo;
+mod driver;
+mod drivers;
+mod duration;
+mod flags;
+mod mistakes;
+mod profile;
+mod sockets;
+mod values;
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use self::demo::DemoCommand;
+pub use self::driver::DriverCommand;
+use self::mistakes::Mistakes;
+use crate::telemetry::LogOptions;
+
+/// Looks up an environment variable.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// What the user asked for.
+#[derive(Debug)]
+pub enum Command {
+    /// Serve volumes on this node.
+    Driver(Box<DriverCommand>),
+    /// Show on this machine what the driver does.
+    Demo(DemoCommand),
+}
+
+#[derive(Debug, Parser)]
+#[command(name = "svid-csi", version, about, max_term_width = 120, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: CliCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum CliCommand {
+    Driver(Box<flags::DriverArgs>),
+    Demo(demo::DemoArgs),
+}
+
+/// Reads the command line and the environment.
+///
+/// # Errors
+/// What to tell the user instead of running a command: help, the version, or every mistake found.
+pub fn parse(argv: impl IntoIterator<Item = OsString>, environment: Environment<'_>) -> Result<Command, clap::Error> {
+    let mut words = argv::words(argv);
+    let mut mistakes = Mistakes::default();
+    let cli = Cli::command();
+    if let Some(subcommand) = words.get(1).and_then(|name| cli.find_subcommand(name)) {
+        let flags = argv::normalise(subcommand, &words[2..], environment, &mut mistakes);
+        words.splice(2.., flags);
+    }
+    match Cli::try_parse_from(words)?.command {
+        CliCommand::Driver(args) => {
+            let command = driver::command(*args, environment, &mut mistakes);
+            mistakes.none_or(Command::Driver(Box::new(command)))
+        }
+        CliCommand::Demo(args) => mistakes.none_or(Command::Demo(args.into())),
+    }
+}
+
+impl Command {
+    /// How this command logs, if it does.
+    pub fn log(&self) -> Option<LogOptions> {
+        match self {
+            Command::Driver(driver) => Some(driver.log),
+            Command::Demo(_) => None,
+        }
+    }
+
+    /// Runs the command to its end.
+    ///
+    /// # Errors
+    /// What ended it before it was done.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self {
+            Command::Driver(driver) => driver.run(),
+            Command::Demo(demo) => demo.run(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! The two predecessors this binary stands in for, and what each takes for granted.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use svid_csi_core::plan::Source;
+
+/// A predecessor whose flags and defaults are taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Profile {
+    /// spiffe/spiffe-csi.
+    Spiffe,
+    /// cert-manager/csi-driver-spiffe.
+    CertManager,
+}
+
+impl Profile {
+    const ALL: [Profile; 2] = [Profile::Spiffe, Profile::CertManager];
+
+    /// The driver name it is known by.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Profile::Spiffe => "csi.spiffe.io",
+            Profile::CertManager => "spiffe.csi.cert-manager.io",
+        }
+    }
+
+    /// The profile meant by the name the binary is called by.
+    pub(super) fn of_binary(name: &str) -> Option<Self> {
+        match name {
+            "spiffe-csi-driver" => Some(Profile::Spiffe),
+            "cert-manager-csi-driver-spiffe" => Some(Profile::CertManager),
+            _ => None,
+        }
+    }
+
+    /// The source it has when none is named, as far as this version has it.
+    pub(super) fn source(self) -> Option<Source> {
+        match self {
+            Profile::Spiffe => Some(Source::Socket),
+            Profile::CertManager => None,
+        }
+    }
+
+    /// Where it listens when not told.
+    pub(super) fn csi_socket(self) -> Option<PathBuf> {
+        match self {
+            Profile::Spiffe => Some(PathBuf::from("/spiffe-csi/csi.sock")),
+            Profile::CertManager => None,
+        }
+    }
+
+    /// The trust domain it has when none is named.
+    pub(super) fn trust_domain(self) -> Option<&'static str> {
+        match self {
+            Profile::Spiffe => None,
+            Profile::CertManager => Some("cluster.local"),
+        }
+    }
+}
+
+impl FromStr for Profile {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Profile::ALL
+            .into_iter()
+            .find(|profile| profile.name() == name)
+            .ok_or_else(|| format!("{name:?} is not a profile; use csi.spiffe.io or spiffe.csi.cert-manager.io"))
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

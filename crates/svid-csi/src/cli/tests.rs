@@ -1,0 +1,239 @@
+//! Tables over whole command lines.
+
+mod mistakes;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use svid_csi_core::plan::{Issuer, Plan};
+
+use super::{Command, DriverCommand};
+
+const FILES: Plan = Plan::Files(Issuer::LocalCa);
+const LOCAL_CA: &str = "svid-csi driver --source local-ca --delivery files --driver-name demo.svid-csi --node-id n1 \
+                        --endpoint unix:///s --data-root /r --trust-domain example.org";
+const SPIFFE: &str = "svid-csi driver --profile csi.spiffe.io -node-id n1 -workload-api-socket-dir /agent";
+
+fn driver(line: &str, environment: &[(&str, &str)]) -> Result<DriverCommand, String> {
+    let lookup = |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+    match super::parse(line.split_whitespace().map(Into::into), &lookup) {
+        Ok(Command::Driver(driver)) => Ok(*driver),
+        Ok(other) => Err(format!("not a driver: {other:?}")),
+        Err(answer) => Err(answer.to_string()),
+    }
+}
+
+fn good(line: &str) -> DriverCommand {
+    driver(line, &[]).unwrap_or_else(|answer| panic!("{line}\n{answer}"))
+}
+
+fn path(text: &str) -> Option<PathBuf> {
+    Some(PathBuf::from(text))
+}
+
+#[test]
+fn passthrough_as_promised() {
+    let line = "svid-csi driver --profile csi.spiffe.io -node-id n1 -csi-socket-path S -workload-api-socket-dir D \
+                --stable-socket-dir T --data-root R";
+    let DriverCommand { config, warnings, .. } = good(line);
+    let agent = config.agent.as_ref().unwrap();
+    assert_eq!((agent.path.as_path(), agent.stable.as_deref()), (Path::new("/D"), Some(Path::new("/T"))));
+    assert_eq!((config.node_id.as_str(), config.data_root.clone()), ("n1", path("/R")));
+    assert_eq!((config.admin_socket.clone(), config.metrics_address), (path("/R/admin.sock"), None));
+    let [driver] = config.drivers.as_slice() else { panic!("{config:?}") };
+    assert_eq!((driver.name.as_str(), driver.socket.as_path()), ("csi.spiffe.io", Path::new("/S")));
+    assert_eq!((driver.default_plan, driver.allowed_plans.len()), (Plan::Passthrough, 1));
+    assert!(config.local_ca.is_none() && warnings.is_empty());
+}
+
+#[test]
+fn local_ca_as_promised() {
+    let DriverCommand { config, warnings, .. } =
+        good(&format!("{LOCAL_CA} --certificate-request-duration 1h30m --local-ca-dir ca"));
+    let local_ca = config.local_ca.unwrap();
+    assert_eq!(local_ca.trust_domain.as_str(), "example.org");
+    assert_eq!((local_ca.lifetime, local_ca.dir), (Duration::from_secs(5_400), path("/ca")));
+    assert_eq!((config.drivers[0].default_plan, config.drivers[0].socket.as_path()), (FILES, Path::new("/s")));
+    assert_eq!(config.metrics_address.unwrap().to_string(), "127.0.0.1:9809");
+    assert_eq!(config.data_size, 134_217_728);
+    let names = &config.drivers[0].file_names;
+    assert_eq!((names.cert.as_str(), names.key.as_str()), ("tls.crt", "tls.key"));
+    assert_eq!(names.bundle.as_ref().unwrap().as_str(), "ca.crt");
+    assert!(config.agent.is_none() && warnings.is_empty());
+}
+
+#[test]
+fn spiffe_csi_manifest_as_it_is() {
+    let line =
+        "/bin/spiffe-csi-driver -workload-api-socket-dir /spire-agent-socket -csi-socket-path /spiffe-csi/csi.sock";
+    let config = driver(line, &[("MY_NODE_NAME", "worker-1")]).unwrap().config;
+    assert_eq!((config.node_id.as_str(), config.drivers[0].name.as_str()), ("worker-1", "csi.spiffe.io"));
+    assert_eq!((config.data_root, config.admin_socket, config.metrics_address), (None, None, None));
+}
+
+#[test]
+fn csi_driver_spiffe_manifest_as_it_is() {
+    let line = "cert-manager-csi-driver-spiffe --log-level=1 --csi-driver-name=spiffe.csi.cert-manager.io \
+        --certificate-request-duration=1h --issuer-name=spiffe-ca --issuer-kind=ClusterIssuer \
+        --issuer-group=cert-manager.io --trust-domain=cluster.local --file-name-certificate=tls.crt \
+        --file-name-key=tls.key --file-name-ca=ca.crt --source-ca-bundle= --node-id=n1 --endpoint=unix://plugin/csi.sock \
+        --data-root=csi-data-dir --runtime-issuance-config-map-name= --runtime-issuance-config-map-namespace=cert-manager \
+        --extra-certificate-request-annotations=a=b,c=d --use-own-service-account=true";
+    let answer = driver(line, &[]).unwrap_err();
+    assert!(answer.contains("cert-manager") && answer.contains("--source local-ca"), "{answer}");
+
+    let DriverCommand { config, warnings, .. } = driver(line, &[("SVID_CSI_SOURCE", "local-ca")]).unwrap();
+    assert_eq!(
+        (config.data_root, config.drivers[0].socket.as_path()),
+        (path("/csi-data-dir"), Path::new("/plugin/csi.sock"))
+    );
+    assert_eq!(config.drivers[0].default_plan, FILES);
+    assert!(config.drivers[0].file_names.bundle.is_some());
+    let about = ["issuer-name", "issuer-kind", "issuer-group", "map-namespace", "annotations", "own-service-account"];
+    assert_eq!(warnings.len(), about.len(), "{warnings:?}");
+    for (warning, flag) in warnings.iter().zip(about) {
+        assert!(warning.contains(flag) && warning.contains("no effect"), "{warning}");
+    }
+}
+
+#[test]
+fn a_profile_brings_its_defaults() {
+    let spiffe = good(SPIFFE).config;
+    assert_eq!(spiffe.drivers[0].socket, Path::new("/spiffe-csi/csi.sock"));
+    let line =
+        "svid-csi driver --profile spiffe.csi.cert-manager.io --source local-ca --node-id n --endpoint e --data-root r";
+    let cert_manager = good(line).config;
+    let local_ca = cert_manager.local_ca.unwrap();
+    assert_eq!((local_ca.trust_domain.as_str(), local_ca.lifetime), ("cluster.local", Duration::from_secs(3_600)));
+    assert_eq!(
+        (cert_manager.drivers[0].name.as_str(), cert_manager.metrics_address),
+        ("spiffe.csi.cert-manager.io", None)
+    );
+    good(&format!("{line} --kubeconfig k -n ns -s=server --as-group g --insecure-skip-tls-verify -v5 --token t"));
+}
+
+#[test]
+fn go_spellings() {
+    for flags in [
+        "-node-id=n2",
+        "-node-id n2",
+        "--node-id=n2",
+        "--node-id n2",
+        "--node-id=n3 -node-id n2",
+        "--node-id= -node-id n2",
+    ] {
+        assert_eq!(good(&format!("{LOCAL_CA} {flags}")).config.node_id, "n2", "{flags}");
+    }
+    for (flags, expected) in [
+        ("", false),
+        ("--allow-missing-read-only", true),
+        ("-allow-missing-read-only", true),
+        ("--allow-missing-read-only=true", true),
+        ("--allow-missing-read-only=T", true),
+        ("--allow-missing-read-only=false", false),
+        ("--allow-missing-read-only=0", false),
+        ("--allow-missing-read-only --allow-missing-read-only=false", false),
+        ("--allow-missing-read-only=", false),
+    ] {
+        assert_eq!(good(&format!("{LOCAL_CA} {flags}")).config.allow_missing_read_only, expected, "{flags}");
+    }
+    assert_eq!(good(&format!("{LOCAL_CA} --csi-driver-name a.b -plugin-name c.d")).config.drivers[0].name, "c.d");
+}
+
+#[test]
+fn the_environment_fills_what_the_command_line_leaves_open() {
+    let plans =
+        [("SVID_CSI_ALLOW_PLAN", "local-ca:files socket:socket-dir"), ("SVID_CSI_WORKLOAD_API_SOCKET_DIR", "a")];
+    assert_eq!(driver(LOCAL_CA, &plans).unwrap().config.drivers[0].allowed_plans.len(), 2);
+    let node = [("SVID_CSI_NODE_ID", "from-flag-variable"), ("MY_NODE_NAME", "inherited"), ("HOST", "other")];
+    for (flags, expected) in [
+        ("--node-id n1", "n1"),
+        ("--node-id=", "from-flag-variable"),
+        ("--node-id= --node-id-env HOST", "from-flag-variable"),
+    ] {
+        assert_eq!(driver(&format!("{LOCAL_CA} {flags}"), &node).unwrap().config.node_id, expected, "{flags}");
+    }
+    assert_eq!(
+        driver(&format!("{LOCAL_CA} --node-id= --node-id-env HOST"), &node[1..]).unwrap().config.node_id,
+        "other"
+    );
+    let injected =
+        [("SVID_CSI_PORT", "tcp://10.0.0.1:80"), ("SVID_CSI_SERVICE_HOST", "10.0.0.1"), ("SVID_CSI_TRUST_DOMAIN", "")];
+    driver(LOCAL_CA, &injected).unwrap();
+    let alias = [("SVID_CSI_CSI_SOCKET_PATH", "/from/alias.sock"), ("SVID_CSI_ALLOW_MISSING_READ_ONLY", "true")];
+    let config = driver(SPIFFE, &alias).unwrap().config;
+    assert!(config.allow_missing_read_only && config.drivers[0].socket == Path::new("/from/alias.sock"));
+    let answer = driver(LOCAL_CA, &[("SVID_CSI_LOG_FORMAT", "yaml")]).unwrap_err();
+    assert!(answer.contains("  SVID_CSI_LOG_FORMAT: \"yaml\" is not a log format"), "{answer}");
+}
+
+#[test]
+fn one_process_serves_both_names() {
+    let line = "svid-csi driver --profile spiffe.csi.cert-manager.io --source local-ca --node-id n --endpoint /a/csi.sock \
+                --data-root r --also-profile csi.spiffe.io:csi-socket=/b/csi.sock,registration-path=/k/b.sock \
+                --workload-api-socket-dir /agent --kubelet-registration-dir /registration --kubelet-registration-path /k/a.sock";
+    let config = good(line).config;
+    let [main, also] = config.drivers.as_slice() else { panic!("{config:?}") };
+    assert_eq!((main.default_plan, main.registration_path.clone()), (FILES, path("/k/a.sock")));
+    assert_eq!(
+        (also.name.as_str(), also.default_plan, also.allowed_plans.len()),
+        ("csi.spiffe.io", Plan::Passthrough, 1)
+    );
+    assert_eq!((also.socket.as_path(), also.registration_path.clone()), (Path::new("/b/csi.sock"), path("/k/b.sock")));
+    let config = good(&format!("{line} --allow-plan local-ca:files")).config;
+    assert_eq!(config.drivers[1].allowed_plans, [Plan::Passthrough, FILES].into());
+    good(&format!(
+        "{LOCAL_CA} --also-profile spiffe.csi.cert-manager.io:csi-socket=unix://b.sock --issuer-name accepted"
+    ));
+}
+
+#[test]
+fn switches_can_be_off() {
+    let config = good(&format!("{LOCAL_CA} --metrics-address 0 --admin-socket 0")).config;
+    assert_eq!((config.metrics_address, config.admin_socket), (None, None));
+    let config = good(&format!("{SPIFFE} --metrics-address [::]:9402 --admin-socket unix:///x/a.sock")).config;
+    assert_eq!((config.metrics_address, config.admin_socket), ("[::]:9402".parse().ok(), path("/x/a.sock")));
+}
+
+#[test]
+fn what_has_no_effect_is_warned_about() {
+    for (line, flag) in [
+        (format!("{LOCAL_CA} --workload-api-socket-dir /d"), "--workload-api-socket-dir"),
+        (format!("{LOCAL_CA} --kubelet-registration-path /p"), "--kubelet-registration-path"),
+        (format!("{SPIFFE} --local-ca-dir /d"), "--local-ca-dir"),
+    ] {
+        let warnings = good(&line).warnings;
+        assert!(warnings.len() == 1 && warnings[0].starts_with(flag), "{line}: {warnings:?}");
+    }
+}
+
+#[test]
+fn help_is_grouped_and_ends_with_examples() {
+    for line in
+        ["svid-csi driver --help", "svid-csi driver -bogus -h", "svid-csi help driver", "spiffe-csi-driver -help"]
+    {
+        let help = driver(line, &[]).unwrap_err();
+        for part in [
+            "What is served:",
+            "Volume data:",
+            "Source socket:",
+            "Source local-ca:",
+            "Kubelet:",
+            "Watching it:",
+            "Examples:",
+        ] {
+            assert!(help.contains(part), "{line}: {part} is missing in\n{help}");
+        }
+        assert!(!help.contains("--kubeconfig"), "client flags only clutter the help");
+    }
+    assert!(driver("spiffe-csi-driver --version", &[]).unwrap_err().contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_demo_takes_one_flag() {
+    let parse = |line: &str| super::parse(line.split_whitespace().map(Into::into), &|_| None);
+    assert!(matches!(parse("svid-csi demo --json"), Ok(Command::Demo(demo)) if demo.json));
+    assert!(matches!(parse("svid-csi demo"), Ok(Command::Demo(demo)) if !demo.json));
+    assert!(parse("svid-csi demo --jsn").unwrap_err().to_string().contains("did you mean --json?"));
+    assert!(parse("svid-csi approver").is_err() && parse("svid-csi").is_err());
+}

@@ -1,0 +1,152 @@
+//! Mistakes, one by one and all at once.
+
+use super::{LOCAL_CA, SPIFFE, driver};
+
+/// The lines of the answer, each a mistake.
+fn mistakes(line: &str) -> Vec<String> {
+    let answer = driver(line, &[]).expect_err(line);
+    answer.lines().filter_map(|line| line.strip_prefix("  ")).map(str::to_owned).collect()
+}
+
+/// Checks that each of these flags, added to `line`, is exactly one mistake: the flag as written, and the fix.
+fn each_is_one_mistake<F: AsRef<str>>(line: &str, cases: &[(F, &str)]) {
+    for (flags, expected) in cases {
+        let found = mistakes(&format!("{line} {}", flags.as_ref()));
+        assert_eq!(found.len(), 1, "{}: {found:#?}", flags.as_ref());
+        assert!(found[0].starts_with(expected), "{}\n     got {}\nexpected {expected}", flags.as_ref(), found[0]);
+    }
+}
+
+#[test]
+fn words_that_are_no_flags() {
+    let cases = [
+        ("--nodeid x", "--nodeid: there is no such flag; did you mean --node-id?"),
+        ("-frobnicate=1", "-frobnicate: there is no such flag"),
+        ("stray", "stray: is not a flag"),
+        ("--allow-missing-read-only false", "false: is not a flag"),
+        ("--allow-missing-read-only=maybe", "--allow-missing-read-only: \"maybe\" is neither"),
+        ("--local-ca-dir --admin-socket 0", "--local-ca-dir: has no value"),
+        ("--node-id", "--node-id: has no value"),
+        ("--issuer-name ca", "--issuer-name: belongs to the profile spiffe.csi.cert-manager.io"),
+    ];
+    each_is_one_mistake(LOCAL_CA, &cases);
+}
+
+#[test]
+fn wrong_values() {
+    let cases = [
+        ("--profile spiffe", "--profile: \"spiffe\" is not a profile; use csi.spiffe.io"),
+        ("--source spire", "--source: source \"spire\" does not exist in this version; use"),
+        ("--delivery env", "--delivery: delivery \"env\""),
+        ("--delivery socket-dir", "--delivery: source `local-ca` cannot be delivered as `socket-dir`"),
+        ("--allow-plan local-ca", "--allow-plan: plan \"local-ca\" is not of the form"),
+        ("--driver-name Demo.io", "--driver-name: \"Demo.io\" cannot name a CSIDriver"),
+        ("-csi-socket-path tcp://h:1", "-csi-socket-path: \"tcp://h:1\" is not a Unix socket"),
+        ("--trust-domain Example.org", "--trust-domain: \"Example.org\""),
+        ("--certificate-request-duration 5s", "--certificate-request-duration: 5s is too short"),
+        ("--certificate-request-duration 0", "--certificate-request-duration: 0 is too short"),
+        ("--certificate-request-duration 100000h", "--certificate-request-duration: 100000h is longer"),
+        ("--certificate-request-duration 1d", "--certificate-request-duration: \"1d\" is not a duration"),
+        ("--data-size-limit 1K", "--data-size-limit: \"1K\" is not a number of bytes"),
+        ("--file-name-key a/b", "--file-name-key: \"a/b\""),
+        ("--file-name-key tls.crt", "--file-name-key: the certificate and the key cannot both be"),
+        (
+            "--metrics-address :9402",
+            "--metrics-address: \":9402\" is not an IP address with a port; write 0.0.0.0:9402",
+        ),
+        ("--log-format yaml", "--log-format: \"yaml\""),
+        ("-v 11", "-v: \"11\" is not a log level"),
+    ];
+    each_is_one_mistake(LOCAL_CA, &cases);
+}
+
+#[test]
+fn too_long_values() {
+    let (socket, dir) = (format!("/{}", "s".repeat(110)), format!("/{}", "d".repeat(100)));
+    let cases = [
+        (format!("--endpoint {socket}"), "--endpoint: "),
+        (format!("--admin-socket {socket}"), "--admin-socket: "),
+        (format!("--data-root {dir}"), "--data-root: "),
+        (format!("--kubelet-registration-path /p --kubelet-registration-dir {dir}"), "--kubelet-registration-dir: "),
+        (format!("--node-id {}", "n".repeat(257)), "--node-id: has 257 bytes; CSI allows 256"),
+        (format!("--driver-name {}", "n".repeat(64)), "--driver-name: "),
+    ];
+    each_is_one_mistake(LOCAL_CA, &cases);
+}
+
+#[test]
+fn what_is_missing() {
+    let cases = [
+        ("--node-id=", "--node-id: missing; give it, or the node's name in the variable MY_NODE_NAME"),
+        ("--data-root=", "--data-root: missing"),
+        ("--trust-domain=", "--trust-domain: missing"),
+        ("--source=", "--source: missing; give socket or local-ca"),
+        ("--driver-name=", "--driver-name: missing"),
+        ("--endpoint=", "--endpoint: missing"),
+        ("--allow-plan socket:socket-dir", "--workload-api-socket-dir: missing"),
+        ("--kubelet-registration-dir /g", "--kubelet-registration-path: missing"),
+    ];
+    each_is_one_mistake(LOCAL_CA, &cases);
+    let cases = [
+        ("-workload-api-socket-dir=", "--workload-api-socket-dir: missing"),
+        ("--allow-plan local-ca:files --trust-domain a", "--data-root: missing"),
+        ("--allow-plan local-ca:files --data-root /r", "--trust-domain: missing"),
+    ];
+    each_is_one_mistake(SPIFFE, &cases);
+}
+
+#[test]
+fn what_contradicts() {
+    let cases = [
+        ("--admin-socket /s", "--admin-socket: /s is the socket of --endpoint already"),
+        ("--also-profile spiffe.csi.cert-manager.io:csi-socket=/s", "--also-profile: /s is the socket of --endpoint"),
+        (
+            "--also-profile spiffe.csi.cert-manager.io",
+            "--also-profile: spiffe.csi.cert-manager.io: its socket is missing",
+        ),
+        ("--also-profile csi.spiffe.io:csi-socket=/o,x=y", "--also-profile: csi.spiffe.io: \"x\" is no setting"),
+        (
+            "--also-profile spiffe.csi.cert-manager.io:csi-socket=/o --kubelet-registration-dir /g \
+             --kubelet-registration-path /p",
+            "--also-profile: spiffe.csi.cert-manager.io has no path for",
+        ),
+    ];
+    each_is_one_mistake(LOCAL_CA, &cases);
+    let cases = [
+        ("--also-profile csi.spiffe.io:csi-socket=/o", "--also-profile: csi.spiffe.io is served already"),
+        (
+            "--also-profile spiffe.csi.cert-manager.io:csi-socket=/o",
+            "--also-profile: spiffe.csi.cert-manager.io: the usual source",
+        ),
+        ("--stable-socket-dir /agent/", "--stable-socket-dir: /agent/ and the agent's /agent overlap"),
+        ("--stable-socket-dir /agent/in", "--stable-socket-dir: "),
+    ];
+    each_is_one_mistake(SPIFFE, &cases);
+}
+
+#[test]
+fn all_mistakes_at_once() {
+    let found =
+        mistakes("svid-csi driver --source local-ca --bogus -v=x --log-format=y --certificate-request-duration=z");
+    let flags: Vec<_> = found.iter().filter_map(|line| line.split_once(": ")).map(|(flag, _)| flag).collect();
+    assert_eq!(
+        flags,
+        [
+            "--bogus",
+            "-v",
+            "--log-format",
+            "--certificate-request-duration",
+            "--node-id",
+            "--driver-name",
+            "--endpoint",
+            "--data-root",
+            "--trust-domain",
+        ]
+    );
+}
+
+#[test]
+fn a_token_is_never_repeated() {
+    let answer = driver(&format!("{SPIFFE} --token s3cret"), &[]).unwrap_err();
+    assert!(answer.contains("--token") && !answer.contains("s3cret"), "{answer}");
+}

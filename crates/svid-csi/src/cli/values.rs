@@ -1,0 +1,193 @@
+//! Readers of single flag values. Each error names the value and the fix.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use svid_csi_core::files::FileName;
+use svid_csi_core::spiffe_id::TrustDomain;
+use tracing::Level;
+
+use super::duration;
+use crate::telemetry::LogFormat;
+
+/// Something with an address of its own, or `0` for "not at all".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Switch<T> {
+    Off,
+    On(T),
+}
+
+/// A path; a relative one is relative to `/`, where both predecessors' images run.
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    Ok(Path::new("/").join(text))
+}
+
+/// A Unix socket: a path, or `unix://` and a path.
+pub(super) fn socket(text: &str) -> Result<PathBuf, String> {
+    let name = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:")).unwrap_or(text);
+    if name.contains("://") {
+        return Err(format!("{text:?} is not a Unix socket; write unix:///path/to.sock or the bare path"));
+    }
+    if name.is_empty() || name.ends_with('/') {
+        return Err(format!("{text:?} names no socket; write unix:///path/to.sock or the bare path"));
+    }
+    let socket = path(name)?;
+    match too_long(&socket) {
+        Some(problem) => Err(problem),
+        None => Ok(socket),
+    }
+}
+
+/// Why this path cannot be that of a Unix socket, when it is too long: see unix(7).
+pub(super) fn too_long(socket: &Path) -> Option<String> {
+    const MOST: usize = 107;
+    let bytes = socket.as_os_str().len();
+    (bytes > MOST).then(|| format!("{} has {bytes} bytes; a socket's path has at most {MOST}", socket.display()))
+}
+
+/// A socket that can be switched off.
+pub(super) fn socket_or_off(text: &str) -> Result<Switch<PathBuf>, String> {
+    if text == "0" { Ok(Switch::Off) } else { socket(text).map(Switch::On) }
+}
+
+/// A TCP address that can be switched off.
+pub(super) fn address_or_off(text: &str) -> Result<Switch<SocketAddr>, String> {
+    if text == "0" {
+        return Ok(Switch::Off);
+    }
+    let fix = match text.strip_prefix(':') {
+        Some(port) => format!("write 0.0.0.0:{port} for every interface, 127.0.0.1:{port} for this node alone"),
+        None => "write it like 127.0.0.1:9809 or [::1]:9809, or 0 for off".to_owned(),
+    };
+    text.parse().map(Switch::On).map_err(|_| format!("{text:?} is not an IP address with a port; {fix}"))
+}
+
+/// A number of bytes, plain or with the suffix Ki, Mi or Gi.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = 16 * 1024;
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let scale = match &text[digits.len()..] {
+        "" => Some(1),
+        "Ki" => Some(1 << 10),
+        "Mi" => Some(1 << 20),
+        "Gi" => Some(1_u64 << 30),
+        _ => None,
+    };
+    let number = digits.parse::<u64>().ok().filter(|_| !digits.starts_with('+'));
+    let size = scale.and_then(|scale| number?.checked_mul(scale));
+    let size = size.ok_or_else(|| format!("{text:?} is not a number of bytes; write it like 134217728 or 128Mi"))?;
+    if size < LEAST { Err(format!("{text} holds no volume; give at least 16Ki")) } else { Ok(size) }
+}
+
+/// The lifetime of certificates.
+pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
+    const LEAST: Duration = Duration::from_secs(10);
+    const MOST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+    match duration::parse(text)? {
+        short if short < LEAST => Err(format!("{text} is too short to be renewed in time; give at least 10s")),
+        long if long > MOST => Err(format!("{text} is longer than ten years; give at most 87600h")),
+        sensible => Ok(sensible),
+    }
+}
+
+/// A trust domain.
+pub(super) fn trust_domain(text: &str) -> Result<TrustDomain, String> {
+    TrustDomain::parse(text).map_err(|error| format!("{text:?}: {error}; write a name like example.org"))
+}
+
+/// The name of a file in a volume.
+pub(super) fn file_name(text: &str) -> Result<FileName, String> {
+    FileName::parse(text).map_err(|error| format!("{text:?}: {error}; write a plain name like tls.crt"))
+}
+
+/// The name of a CSIDriver object: at most 63 bytes of lower case DNS labels.
+pub(super) fn driver_name(text: &str) -> Result<String, String> {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let label = |label: &str| !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(inner);
+    let valid = text.len() <= 63 && text.split('.').all(|part| !part.is_empty() && label(part));
+    let rule = "use at most 63 of a-z, 0-9, '-' and '.', each part beginning and ending with a letter or digit";
+    if valid { Ok(text.to_owned()) } else { Err(format!("{text:?} cannot name a CSIDriver; {rule}")) }
+}
+
+/// A log level as the predecessors count them: 1 to 3 for information, 4 for debugging, 5 for everything.
+pub(super) fn log_level(text: &str) -> Result<Level, String> {
+    match text.parse::<u8>() {
+        Ok(0..=3) => Ok(Level::INFO),
+        Ok(4) => Ok(Level::DEBUG),
+        Ok(5..=10) => Ok(Level::TRACE),
+        _ => Err(format!("{text:?} is not a log level; use 1 to 5")),
+    }
+}
+
+/// The form of log lines.
+pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!("{text:?} is not a log format; use text or json")),
+    }
+}
+
+/// A boolean as Go reads them.
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false; write =true or =false, or the flag alone for true")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets() {
+        for (text, expected) in [
+            ("unix://plugin/csi.sock", "/plugin/csi.sock"),
+            ("unix:///x", "/x"),
+            ("unix:/x", "/x"),
+            ("/x/y.sock", "/x/y.sock"),
+            ("y.sock", "/y.sock"),
+        ] {
+            assert_eq!(socket(text).as_deref(), Ok(Path::new(expected)), "{text}");
+        }
+        for text in ["", "/", "unix://", "unix:///dir/", "tcp://0.0.0.0:1", "unix://tcp://x", "vsock://1:2"] {
+            assert!(socket(text).unwrap_err().contains("unix:///path/to.sock"), "{text}");
+        }
+        assert!(socket(&format!("/{}", "x".repeat(106))).is_ok());
+        assert!(socket(&format!("/{}", "x".repeat(107))).unwrap_err().contains("has 108 bytes"));
+        assert_eq!(socket_or_off("0"), Ok(Switch::Off));
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, expected) in [("134217728", 128 << 20), ("128Mi", 128 << 20), ("16Ki", 16 << 10), ("2Gi", 2 << 30)] {
+            assert_eq!(bytes(text), Ok(expected), "{text}");
+        }
+        for text in ["", "Mi", "1M", "1.5Gi", "-1", "+99999999", "1 Gi", "99999999999Gi", "0", "1Ki"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn driver_names() {
+        for name in ["csi.spiffe.io", "a", "a-b.c0", "demo.svid-csi", &"a".repeat(63)] {
+            assert!(driver_name(name).is_ok(), "{name}");
+        }
+        for name in ["", ".", "a.", ".a", "a..b", "-a", "a-", "a.-b", "A", "a_b", "a/b", &"a".repeat(64)] {
+            assert!(driver_name(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn log_levels() {
+        for (text, level) in
+            [("0", Level::INFO), ("1", Level::INFO), ("3", Level::INFO), ("4", Level::DEBUG), ("5", Level::TRACE)]
+        {
+            assert_eq!(log_level(text), Ok(level));
+        }
+        assert!(log_level("warn").is_err() && log_level("-1").is_err());
+    }
+}
