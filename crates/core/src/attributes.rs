@@ -73,7 +73,8 @@ impl Attributes<'_> {
     /// The group of the files. The volume's attribute wins over the pod's fsGroup (`mount_group`, empty when unset).
     pub(crate) fn fs_group(&self, mount_group: &str, mistakes: &mut Mistakes) -> Option<u32> {
         let own = self.own.get("fs-group").map(|value| (format!("volume attribute {OWN_PREFIX}fs-group"), *value));
-        let predecessor = self.predecessor_fs_group.map(|value| (format!("volume attribute {PREDECESSOR_FS_GROUP}"), value));
+        let predecessor =
+            self.predecessor_fs_group.map(|value| (format!("volume attribute {PREDECESSOR_FS_GROUP}"), value));
         let pod = (!mount_group.is_empty()).then(|| ("volume_mount_group".to_owned(), mount_group));
         let (field, value) = own.or(predecessor).or(pod)?;
         match value.parse::<u32>() {
@@ -89,7 +90,9 @@ impl Attributes<'_> {
     pub(crate) fn refuse_file_options(&self, mistakes: &mut Mistakes) {
         for name in ["file-cert", "file-key", "file-bundle", "fs-group"] {
             if self.own.contains_key(name) {
-                mistakes.add(format!("volume attribute {OWN_PREFIX}{name} has no meaning with delivery `socket-dir`: leave it out"));
+                mistakes.add(format!(
+                    "volume attribute {OWN_PREFIX}{name} has no meaning with delivery `socket-dir`: leave it out"
+                ));
             }
         }
     }

@@ -123,7 +123,15 @@ pub enum Step {
 impl Record {
     /// The record of a volume whose publishing begins.
     pub fn intended(driver: &str, spec: VolumeSpec, pods_dir: Option<FileId>) -> Self {
-        Record { version: VERSION, driver: driver.to_owned(), spec, phase: Phase::Intended, root: None, pods_dir, issued: None }
+        Record {
+            version: VERSION,
+            driver: driver.to_owned(),
+            spec,
+            phase: Phase::Intended,
+            root: None,
+            pods_dir,
+            issued: None,
+        }
     }
 
     /// Reads a record.

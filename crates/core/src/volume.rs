@@ -236,9 +236,13 @@ fn check_access(request: &PublishRequest, plan: Option<Plan>, mistakes: &mut Mis
     };
     match &capability.access {
         Access::Missing => mistakes.add("volume_capability has no access type; it must be a mount"),
-        Access::Block => mistakes.add("block access is not supported: the volume must be a mount (volumeMounts, not volumeDevices)"),
+        Access::Block => {
+            mistakes.add("block access is not supported: the volume must be a mount (volumeMounts, not volumeDevices)")
+        }
         Access::Mount { particular: true, .. } if plan == Some(Plan::Passthrough) => {
-            mistakes.add("volume_capability must be a simple mount: leave out pod.spec.volumes[].csi.fsType and mount flags");
+            mistakes.add(
+                "volume_capability must be a simple mount: leave out pod.spec.volumes[].csi.fsType and mount flags",
+            );
         }
         Access::Mount { .. } => {}
     }

@@ -51,7 +51,8 @@ pub fn start(node: &Arc<Node>, config: &Config) -> Result<Ready, AdminError> {
     }
     if let Some(path) = &config.admin_socket {
         let (listener, bound) = uds::bind_private(path)?;
-        let pages = Router::new().route("/status", get(status_page)).route("/renew", post(renew)).with_state(node.clone());
+        let pages =
+            Router::new().route("/status", get(status_page)).route("/renew", post(renew)).with_state(node.clone());
         let stop = node.tasks.stopping();
         node.tasks.essential("admin socket", async move {
             let stopped = async move {
@@ -81,7 +82,11 @@ fn serve_tcp(node: &Arc<Node>, address: SocketAddr, pages: Router) {
 }
 
 async fn readyz(State(ready): State<Ready>) -> impl IntoResponse {
-    if ready.0.load(Ordering::Relaxed) { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready") }
+    if ready.0.load(Ordering::Relaxed) {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready")
+    }
 }
 
 async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {

@@ -72,10 +72,26 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register("csi_calls", "CSI calls by method and gRPC code", self.calls.clone());
         registry.register("identities_issued", "Identities handed to pods", self.issued.clone());
-        registry.register("renewal_failures", "Renewals that failed; the volume keeps its last identity", self.renewal_failures.clone());
-        registry.register("abnormal_volumes_seen", "Answers to NodeGetVolumeStats that reported an abnormal volume", self.abnormal.clone());
-        registry.register("volumes_left_alone", "Volumes the last start could not take up; the log names them", self.left_alone.clone());
-        registry.register("registered", "1 when the kubelet has accepted the driver's registration", self.registered.clone());
+        registry.register(
+            "renewal_failures",
+            "Renewals that failed; the volume keeps its last identity",
+            self.renewal_failures.clone(),
+        );
+        registry.register(
+            "abnormal_volumes_seen",
+            "Answers to NodeGetVolumeStats that reported an abnormal volume",
+            self.abnormal.clone(),
+        );
+        registry.register(
+            "volumes_left_alone",
+            "Volumes the last start could not take up; the log names them",
+            self.left_alone.clone(),
+        );
+        registry.register(
+            "registered",
+            "1 when the kubelet has accepted the driver's registration",
+            self.registered.clone(),
+        );
         registry.register("volumes", "Volumes by plan and phase", self.volumes.clone());
         registry.register(
             "soonest_expiry_seconds",

@@ -212,7 +212,11 @@ fn the_attribute_wins_over_the_pods_fs_group() {
 #[test]
 fn wrong_groups_name_their_field() {
     for wrong in ["0", "-1", "4294967295", "wheel", ""] {
-        refused(&with("svid-csi/fs-group", wrong), &files(), "svid-csi/fs-group must be a group id from 1 to 4294967294");
+        refused(
+            &with("svid-csi/fs-group", wrong),
+            &files(),
+            "svid-csi/fs-group must be a group id from 1 to 4294967294",
+        );
         let says = "spiffe.csi.cert-manager.io/fs-group must be a group id";
         refused(&with("spiffe.csi.cert-manager.io/fs-group", wrong), &files(), says);
     }

@@ -57,7 +57,13 @@ impl Files {
     ///
     /// # Errors
     /// [`FsError`]; the volume then shows what it showed before.
-    pub fn install(&self, id: &VolumeId, files: &[RenderedFile], group: Option<u32>, now: SystemTime) -> Result<(), FsError> {
+    pub fn install(
+        &self,
+        id: &VolumeId,
+        files: &[RenderedFile],
+        group: Option<u32>,
+        now: SystemTime,
+    ) -> Result<(), FsError> {
         let folder = self.folder(id);
         fsx::ensure_dir(&folder, FOLDER_MODE)?;
         give(&folder, group)?;
@@ -74,8 +80,11 @@ impl Files {
     /// [`MountError`].
     pub fn reach(&self, id: &VolumeId, point: &MountPoint) -> Result<(), MountError> {
         let folder = self.folder(id);
-        fsx::ensure_dir(&folder, FOLDER_MODE)
-            .map_err(|error| MountError::System { action: error.action, path: error.path, source: error.source })?;
+        fsx::ensure_dir(&folder, FOLDER_MODE).map_err(|error| MountError::System {
+            action: error.action,
+            path: error.path,
+            source: error.source,
+        })?;
         mount::reach(point, &folder)
     }
 

@@ -51,7 +51,9 @@ pub enum SocketDirError {
         agent: PathBuf,
     },
     /// A read-only mount was asked for, and there is nothing to make it from.
-    #[error("a volume without readOnly: true needs a --data-root, or the agent's directory mounted read-only into the driver")]
+    #[error(
+        "a volume without readOnly: true needs a --data-root, or the agent's directory mounted read-only into the driver"
+    )]
     NoReadOnlyView,
     /// A file system call failed.
     #[error(transparent)]
@@ -165,7 +167,10 @@ impl SocketDir {
         match links::synchronise(&self.agent, stable) {
             Ok(changes) if changes == links::Changes::default() => {}
             Ok(changes) => info!(linked = ?changes.linked, dropped = ?changes.dropped, "followed the agent's sockets"),
-            Err(error) => error!(error = crate::report::chain(&error), "cannot follow the agent's sockets; pods keep the old ones"),
+            Err(error) => error!(
+                error = crate::report::chain(&error),
+                "cannot follow the agent's sockets; pods keep the old ones"
+            ),
         }
     }
 }
@@ -183,7 +188,8 @@ fn explicit(agent: &Path, stable: &Path) -> Result<PathBuf, SocketDirError> {
 /// The hidden sibling of the agent's directory, where the two can share sockets.
 fn beside(agent: &Path) -> Option<PathBuf> {
     let (parent, name) = (agent.parent()?, agent.file_name()?.to_str()?);
-    let same_mount = if agent.exists() { mount_id(agent) == mount_id(parent) } else { fs::create_dir_all(parent).is_ok() };
+    let same_mount =
+        if agent.exists() { mount_id(agent) == mount_id(parent) } else { fs::create_dir_all(parent).is_ok() };
     let stable = parent.join(format!(".{name}.svid-csi"));
     let usable = same_mount && fsx::ensure_dir(&stable, 0o755).is_ok();
     if !usable {
@@ -214,10 +220,9 @@ fn mount_id(path: &Path) -> Option<u64> {
 /// Whether connect(2) reaches a listener. A full backlog does.
 fn accepts(socket: &Path) -> bool {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let (Ok(address), Ok(client)) = (
-        SocketAddrUnix::new(socket),
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None),
-    ) else {
+    let (Ok(address), Ok(client)) =
+        (SocketAddrUnix::new(socket), rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None))
+    else {
         return false;
     };
     matches!(rustix::net::connect(&client, &address), Ok(()) | Err(rustix::io::Errno::AGAIN))

@@ -97,7 +97,8 @@ impl MountPoint {
         };
         let mut parent = rustix::fs::open(trusted, WALK, Mode::empty()).map_err(refuse)?;
         if !below.as_os_str().is_empty() {
-            parent = rustix::fs::openat2(&parent, below, WALK, Mode::empty(), ResolveFlags::BENEATH | NO_LINKS).map_err(refuse)?;
+            parent = rustix::fs::openat2(&parent, below, WALK, Mode::empty(), ResolveFlags::BENEATH | NO_LINKS)
+                .map_err(refuse)?;
         }
         Ok(MountPoint { parent, path: path.to_owned(), name: target.name().to_owned() })
     }
@@ -135,9 +136,14 @@ impl MountPoint {
     pub fn attach(&self, source: &MountSource) -> Result<(), MountError> {
         let action = "mount the volume at";
         let tree = source.clone_tree().map_err(MountError::of(action, &self.path))?;
-        let folder =
-            rustix::fs::openat2(&self.parent, self.name.as_str(), WALK, Mode::empty(), ResolveFlags::BENEATH | NO_LINKS)
-                .map_err(MountError::of(action, &self.path))?;
+        let folder = rustix::fs::openat2(
+            &self.parent,
+            self.name.as_str(),
+            WALK,
+            Mode::empty(),
+            ResolveFlags::BENEATH | NO_LINKS,
+        )
+        .map_err(MountError::of(action, &self.path))?;
         let by_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
         rustix::mount::move_mount(&tree, "", &folder, "", by_descriptor).map_err(MountError::of(action, &self.path))
     }
@@ -152,7 +158,8 @@ impl MountPoint {
                 return Err(MountError::Foreign(self.path.clone()));
             }
             let through_parent = format!("/proc/self/fd/{}/{}", self.parent.as_raw_fd(), self.name);
-            rustix::mount::unmount(through_parent, UnmountFlags::NOFOLLOW).map_err(MountError::of("unmount", &self.path))?;
+            rustix::mount::unmount(through_parent, UnmountFlags::NOFOLLOW)
+                .map_err(MountError::of("unmount", &self.path))?;
         }
         Ok(())
     }
@@ -179,7 +186,8 @@ impl MountPoint {
     /// Reads a small file beside the target, such as the kubelet's `vol_data.json`.
     pub fn read_beside(&self, name: &str) -> Option<Vec<u8>> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat2(&self.parent, name, flags, Mode::empty(), ResolveFlags::BENEATH | NO_LINKS).ok()?;
+        let file =
+            rustix::fs::openat2(&self.parent, name, flags, Mode::empty(), ResolveFlags::BENEATH | NO_LINKS).ok()?;
         let mut contents = Vec::new();
         let limited = io::Read::take(std::fs::File::from(file), 64 * 1024);
         io::Read::read_to_end(&mut { limited }, &mut contents).ok()?;

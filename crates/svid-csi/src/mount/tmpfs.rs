@@ -63,6 +63,9 @@ fn is_empty(path: &Path) -> bool {
 }
 
 fn mark(marker: &Path) -> Result<(), MountError> {
-    fsx::write_atomic(marker, b"volume data of svid-csi\n", 0o400)
-        .map_err(|error| MountError::System { action: "mark", path: error.path, source: error.source })
+    fsx::write_atomic(marker, b"volume data of svid-csi\n", 0o400).map_err(|error| MountError::System {
+        action: "mark",
+        path: error.path,
+        source: error.source,
+    })
 }

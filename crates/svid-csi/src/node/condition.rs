@@ -30,12 +30,19 @@ impl Node {
         Ok(condition)
     }
 
-    fn look_at(&self, id: &VolumeId, target: &TargetPath, record: Option<&Record>) -> Result<Option<String>, VolumeError> {
+    fn look_at(
+        &self,
+        id: &VolumeId,
+        target: &TargetPath,
+        record: Option<&Record>,
+    ) -> Result<Option<String>, VolumeError> {
         let look = MountPoint::open(target).and_then(|point| point.look()).ok();
         match record.filter(|record| record.spec.target == *target) {
             Some(record) => Ok(self.trouble(record, look)),
             None => match look {
-                Some(Look::Mounted(root)) if self.socket_dir.as_ref().is_some_and(|agent| agent.is_current(root)) => Ok(None),
+                Some(Look::Mounted(root)) if self.socket_dir.as_ref().is_some_and(|agent| agent.is_current(root)) => {
+                    Ok(None)
+                }
                 _ => Err(VolumeError::Unknown(id.clone())),
             },
         }
@@ -48,10 +55,13 @@ impl Node {
                 Some(socket_dir) => socket_dir.trouble(root),
                 None => Some("this driver runs without --workload-api-socket-dir".to_owned()),
             },
-            Content::Files(_) if record.root != Some(root) => Some("something else is mounted over the volume".to_owned()),
+            Content::Files(_) if record.root != Some(root) => {
+                Some("something else is mounted over the volume".to_owned())
+            }
             Content::Files(_) => {
                 let expired = record.issued.as_ref().filter(|issued| issued.validity.not_after <= clock::now());
-                expired.map(|issued| format!("the certificate expired at {}", report::rfc3339(issued.validity.not_after)))
+                expired
+                    .map(|issued| format!("the certificate expired at {}", report::rfc3339(issued.validity.not_after)))
             }
         }
     }

@@ -200,11 +200,17 @@ impl csi::node_server::Node for Service {
         unimplemented("NodeStageVolume")
     }
 
-    async fn node_unstage_volume(&self, _: Request<csi::NodeUnstageVolumeRequest>) -> Answer<csi::NodeUnstageVolumeResponse> {
+    async fn node_unstage_volume(
+        &self,
+        _: Request<csi::NodeUnstageVolumeRequest>,
+    ) -> Answer<csi::NodeUnstageVolumeResponse> {
         unimplemented("NodeUnstageVolume")
     }
 
-    async fn node_expand_volume(&self, _: Request<csi::NodeExpandVolumeRequest>) -> Answer<csi::NodeExpandVolumeResponse> {
+    async fn node_expand_volume(
+        &self,
+        _: Request<csi::NodeExpandVolumeRequest>,
+    ) -> Answer<csi::NodeExpandVolumeResponse> {
         unimplemented("NodeExpandVolume")
     }
 }

@@ -103,7 +103,8 @@ impl Node {
     fn build(config: &Config) -> Result<Arc<Self>, RunError> {
         let propagation = Propagation::read().map_err(RunError::MountInfo)?;
         warn_if_unseen(config, &propagation);
-        let data = config.data_root.as_deref().map(|root| DataRoot::open(root, config.data_size, &propagation)).transpose()?;
+        let data =
+            config.data_root.as_deref().map(|root| DataRoot::open(root, config.data_size, &propagation)).transpose()?;
         let mut locks = Vec::new();
         let store = match &data {
             Some(data) => Store::new(Some(data.records())),
@@ -159,7 +160,10 @@ fn records_beside_socket(config: &Config, locks: &mut Vec<std::fs::File>) -> Res
     let records = folder.join("records");
     let made = fsx::ensure_dir(&folder, 0o700).and_then(|()| fsx::ensure_dir(&records, 0o700));
     if let Err(error) = made {
-        warn!(error = report::chain(&error), "no place for records: after a restart, volumes are known again only when the kubelet asks for them");
+        warn!(
+            error = report::chain(&error),
+            "no place for records: after a restart, volumes are known again only when the kubelet asks for them"
+        );
         return Ok(None);
     }
     locks.push(data_root::lock(&folder)?);

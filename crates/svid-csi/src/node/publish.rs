@@ -38,7 +38,12 @@ impl Node {
         .map(|()| unready.is_ready())
     }
 
-    async fn publish_passthrough(self: &Arc<Self>, driver: &str, spec: VolumeSpec, mut held: Held) -> Result<(), VolumeError> {
+    async fn publish_passthrough(
+        self: &Arc<Self>,
+        driver: &str,
+        spec: VolumeSpec,
+        mut held: Held,
+    ) -> Result<(), VolumeError> {
         let (node, driver) = (self.clone(), driver.to_owned());
         tokio::task::spawn_blocking(move || {
             let point = MountPoint::open(&spec.target)?;
@@ -138,13 +143,20 @@ impl Node {
     }
 
     /// Makes the target show `source` and nothing else of ours.
-    pub(super) fn mount(&self, volume: &mut Volume, point: &MountPoint, source: &MountSource) -> Result<(), VolumeError> {
+    pub(super) fn mount(
+        &self,
+        volume: &mut Volume,
+        point: &MountPoint,
+        source: &MountSource,
+    ) -> Result<(), VolumeError> {
         match point.look()? {
             Look::Mounted(root) if root == source.id() => {}
             look => {
                 if matches!(look, Look::Mounted(_)) {
                     let record = &volume.record;
-                    point.detach_while(|root| self.is_ours(&record.driver, &record.spec.id, Some(record), point, root))?;
+                    point.detach_while(|root| {
+                        self.is_ours(&record.driver, &record.spec.id, Some(record), point, root)
+                    })?;
                 }
                 if look == Look::Missing {
                     point.create(volume.record.spec.target_mode())?;
@@ -195,7 +207,12 @@ impl Node {
     ///
     /// # Errors
     /// [`VolumeError`].
-    pub async fn unpublish(self: &Arc<Self>, driver: &str, id: VolumeId, target: TargetPath) -> Result<(), VolumeError> {
+    pub async fn unpublish(
+        self: &Arc<Self>,
+        driver: &str,
+        id: VolumeId,
+        target: TargetPath,
+    ) -> Result<(), VolumeError> {
         let held = self.volumes.hold(&id).await;
         let (node, driver) = (self.clone(), driver.to_owned());
         tokio::task::spawn_blocking(move || {
@@ -208,7 +225,13 @@ impl Node {
     }
 
     /// The publish steps backwards. Blocks; the volume's lock is held.
-    pub(super) fn remove(&self, driver: &str, id: &VolumeId, target: &TargetPath, held: &mut Held) -> Result<(), VolumeError> {
+    pub(super) fn remove(
+        &self,
+        driver: &str,
+        id: &VolumeId,
+        target: &TargetPath,
+        held: &mut Held,
+    ) -> Result<(), VolumeError> {
         if held.as_ref().is_some_and(|volume| volume.record.spec.target != *target) {
             return Ok(());
         }
@@ -253,8 +276,11 @@ impl Node {
 
     async fn forget(self: Arc<Self>, id: &VolumeId, attempts: Option<u64>) {
         let held = self.volumes.hold(id).await;
-        let stale = held.as_ref().filter(|volume| volume.record.phase != Phase::Ready && Some(volume.attempts) == attempts);
-        let Some((driver, target)) = stale.map(|volume| (volume.record.driver.clone(), volume.record.spec.target.clone())) else {
+        let stale =
+            held.as_ref().filter(|volume| volume.record.phase != Phase::Ready && Some(volume.attempts) == attempts);
+        let Some((driver, target)) =
+            stale.map(|volume| (volume.record.driver.clone(), volume.record.spec.target.clone()))
+        else {
             return self.volumes.release(id, held);
         };
         let (node, id) = (self.clone(), id.clone());

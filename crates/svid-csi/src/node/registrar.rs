@@ -18,7 +18,10 @@ pub(super) struct Registrar {
 
 #[tonic::async_trait]
 impl registration::registration_server::Registration for Registrar {
-    async fn get_info(&self, _: Request<registration::InfoRequest>) -> Result<Response<registration::PluginInfo>, Status> {
+    async fn get_info(
+        &self,
+        _: Request<registration::InfoRequest>,
+    ) -> Result<Response<registration::PluginInfo>, Status> {
         let endpoint = self.driver.registration_path.as_ref().unwrap_or(&self.driver.socket);
         Ok(Response::new(registration::PluginInfo {
             r#type: "CSIPlugin".to_owned(),

@@ -44,10 +44,13 @@ pub(super) fn bind(node: &Arc<Node>, config: &Config) -> Result<Bindings, ServeE
     for driver in &config.drivers {
         let (listener, bound) = uds::bind_private(&driver.socket)?;
         let service = Service::new(node, driver, config);
-        let router = Server::builder().add_service(IdentityServer::new(service.clone())).add_service(NodeServer::new(service));
+        let router =
+            Server::builder().add_service(IdentityServer::new(service.clone())).add_service(NodeServer::new(service));
         bindings.push((listener, bound, router));
     }
-    for (driver, folder) in config.registration_dir.iter().flat_map(|folder| config.drivers.iter().map(move |driver| (driver, folder))) {
+    for (driver, folder) in
+        config.registration_dir.iter().flat_map(|folder| config.drivers.iter().map(move |driver| (driver, folder)))
+    {
         let (listener, bound) = uds::bind_private(&folder.join(format!("{}-reg.sock", driver.name)))?;
         let registrar = Registrar { node: node.clone(), driver: driver.clone() };
         bindings.push((listener, bound, Server::builder().add_service(RegistrationServer::new(registrar))));

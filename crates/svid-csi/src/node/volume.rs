@@ -101,7 +101,8 @@ impl Node {
         if volume.renewal.as_ref().is_some_and(|renewal| !renewal.is_finished()) {
             return;
         }
-        let renewal = renew(self.clone(), volume.record.spec.clone(), volume.record.issued.clone(), volume.renew_now.clone());
+        let renewal =
+            renew(self.clone(), volume.record.spec.clone(), volume.record.issued.clone(), volume.renew_now.clone());
         volume.renewal = Some(self.tasks.detached(renewal));
     }
 }
