@@ -1,0 +1,200 @@
+//! A node: folders, the small kubelet, and the driver as a child process.
+
+use std::fs;
+use std::future::Future;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use svid_csi::demo::kubelet::{InlineVolume, Kubelet, KubeletError, Plugin, Pod};
+use tempfile::TempDir;
+use tonic::Code;
+
+pub(crate) const FILES: &[&str] = &["--source=local-ca", "--delivery=files", "--driver-name=demo.svid-csi"];
+pub(crate) const PASSTHROUGH: &[&str] = &["--profile=csi.spiffe.io", "-workload-api-socket-dir={dir}/run/agent"];
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Runs an asynchronous test in a mount namespace of its own.
+pub(crate) fn test<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F) {
+    svid_csi_testkit::in_mount_ns(name, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(body());
+    });
+}
+
+/// A node with one driver. Dropping it kills the driver; the mounts go with the namespace.
+pub(crate) struct Node {
+    pub(crate) dir: TempDir,
+    pub(crate) kubelet: Kubelet,
+    args: Vec<String>,
+    driver: Option<Child>,
+}
+
+impl Node {
+    /// A node whose driver is not started yet. `{dir}` in an argument is the node's folder.
+    pub(crate) fn new(args: &[&[&str]]) -> Self {
+        let dir = tempfile::Builder::new().prefix("svid").tempdir().unwrap();
+        let kubelet = Kubelet::new(&dir.path().join("kubelet")).unwrap();
+        fs::create_dir_all(dir.path().join("run")).unwrap();
+        let common: &[&str] = &["--node-id=n1", "--endpoint=unix://{dir}/csi.sock", "--metrics-address=0"];
+        let args = args.iter().flat_map(|args| args.iter()).chain(common);
+        let args = args.map(|arg| arg.replace("{dir}", dir.path().to_str().unwrap())).collect();
+        Node { dir, kubelet, args, driver: None }
+    }
+
+    /// A node with the local CA and a data root, its driver running.
+    pub(crate) async fn files(more: &[&str]) -> Self {
+        let mut node = Node::new(&[FILES, &["--data-root={dir}/root", "--trust-domain=example.org"], more]);
+        node.start().await;
+        node
+    }
+
+    /// A node that passes the agent's sockets through, its driver running.
+    pub(crate) async fn passthrough(more: &[&str]) -> Self {
+        let mut node = Node::new(&[PASSTHROUGH, &["--data-root={dir}/root"], more]);
+        node.start().await;
+        node
+    }
+
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
+        self.dir.path().join(below)
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_svid-csi"));
+        command.arg("driver").args(&self.args).stdin(Stdio::null());
+        command
+    }
+
+    /// Starts the driver and waits until it answers.
+    pub(crate) async fn start(&mut self) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
+        self.driver = Some(self.command().stderr(log).spawn().unwrap());
+        let deadline = Instant::now() + LIMIT;
+        while self.connect().await.is_err() {
+            let exited = self.driver.as_mut().unwrap().try_wait().unwrap();
+            assert!(exited.is_none(), "the driver ended: {}", self.log());
+            assert!(Instant::now() < deadline, "the driver does not answer: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn connect(&self) -> Result<Plugin, KubeletError> {
+        Plugin::connect(&self.path("csi.sock")).await
+    }
+
+    pub(crate) async fn plugin(&self) -> Plugin {
+        self.connect().await.unwrap()
+    }
+
+    pub(crate) fn kill(&mut self) {
+        let mut driver = self.driver.take().unwrap();
+        driver.kill().unwrap();
+        driver.wait().unwrap();
+    }
+
+    /// SIGKILL without waiting, for use while calls are in flight.
+    pub(crate) fn driver_kill(&self) {
+        let pid = self.driver.as_ref().unwrap().id().to_string();
+        run("kill", &["-KILL", &pid]);
+    }
+
+    pub(crate) fn reap(&mut self) {
+        self.driver.take().unwrap().wait().unwrap();
+    }
+
+    /// SIGTERM; returns how long the driver took to end.
+    pub(crate) fn terminate(&mut self) -> Duration {
+        let mut driver = self.driver.take().unwrap();
+        let before = Instant::now();
+        let pid = driver.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(driver.wait().unwrap().success(), "{}", self.log());
+        before.elapsed()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    pub(crate) async fn publish(&self, volume: &InlineVolume) -> PathBuf {
+        let published = self.kubelet.publish(&self.plugin().await, volume).await;
+        published.unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
+    }
+
+    /// Publishes what must be refused; returns the code and message.
+    pub(crate) async fn refused(&self, volume: &InlineVolume) -> (Code, String) {
+        let error = self.kubelet.publish(&self.plugin().await, volume).await.expect_err("published");
+        (error.code().unwrap(), error.to_string())
+    }
+
+    pub(crate) async fn unpublish(&self, volume: &InlineVolume) {
+        let unpublished = self.kubelet.unpublish(&self.plugin().await, volume).await;
+        unpublished.unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
+    }
+
+    /// Why the volume is abnormal, if it is.
+    pub(crate) async fn trouble(&self, volume: &InlineVolume) -> Option<String> {
+        let stats = self.kubelet.stats(&self.plugin().await, volume).await.unwrap();
+        let condition = stats.volume_condition.unwrap();
+        condition.abnormal.then_some(condition.message)
+    }
+
+    /// How many mounts there are at, or below, a path.
+    pub(crate) fn mounts(&self, at: &Path) -> usize {
+        let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
+        points.filter(|point| Path::new(point).starts_with(at)).count()
+    }
+
+    pub(crate) fn agent(&self) -> UnixListener {
+        fs::create_dir_all(self.path("run/agent")).unwrap();
+        UnixListener::bind(self.path("run/agent/agent.sock")).unwrap()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(driver) = &mut self.driver {
+            let _ = driver.kill();
+            let _ = driver.wait();
+        }
+        let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mut points: Vec<_> = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).collect();
+        points.retain(|point| Path::new(point).starts_with(self.dir.path()));
+        for point in points.into_iter().rev() {
+            let _ = Command::new("umount").args(["-l", point]).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+pub(crate) fn pod(name: &str) -> Pod {
+    Pod {
+        uid: format!("uid-of-{name}"),
+        name: name.to_owned(),
+        namespace: "shop".to_owned(),
+        service_account: name.to_owned(),
+        fs_group: None,
+    }
+}
+
+pub(crate) fn volume(pod_name: &str) -> InlineVolume {
+    InlineVolume::new(&pod(pod_name), "spiffe")
+}
+
+/// Waits until `condition` holds.
+pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "still waiting: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Runs a program that must succeed.
+pub(crate) fn run(program: &str, args: &[&str]) {
+    let status = Command::new(program).args(args).status().unwrap();
+    assert!(status.success(), "{program} {args:?}: {status}");
+}

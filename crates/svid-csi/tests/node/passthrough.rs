@@ -1,0 +1,176 @@
+//! socket -> socket-dir.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use tonic::Code;
+
+use crate::fixture::{Node, run, test, until, volume};
+
+async fn reaches(socket: &Path, listener: &std::os::unix::net::UnixListener) {
+    until("the pod reaches the agent", async || UnixStream::connect(socket).is_ok()).await;
+    listener.accept().unwrap();
+}
+
+#[test]
+fn publishing_twice_mounts_once() {
+    test("passthrough::publishing_twice_mounts_once", async || {
+        let node = Node::passthrough(&[]).await;
+        let agent = node.agent();
+        let target = node.publish(&volume("web")).await;
+        assert_eq!(node.publish(&volume("web")).await, target);
+        assert_eq!(node.mounts(&target), 1);
+        reaches(&target.join("agent.sock"), &agent).await;
+        assert_eq!(node.trouble(&volume("web")).await, None);
+        node.unpublish(&volume("web")).await;
+        node.unpublish(&volume("web")).await;
+        assert!(!target.exists());
+    });
+}
+
+#[test]
+fn two_publishes_at_once_mount_once() {
+    test("passthrough::two_publishes_at_once_mount_once", async || {
+        let node = Node::passthrough(&[]).await;
+        let plugin = node.plugin().await;
+        let web = volume("web");
+        let publish = || node.kubelet.publish(&plugin, &web);
+        let (a, b, c, d) = tokio::join!(publish(), publish(), publish(), publish());
+        for published in [a, b, c, d] {
+            assert_eq!(node.mounts(&published.unwrap()), 1);
+        }
+    });
+}
+
+#[test]
+fn a_pod_may_start_before_the_agent() {
+    test("passthrough::a_pod_may_start_before_the_agent", async || {
+        let node = Node::passthrough(&[]).await;
+        let target = node.publish(&volume("web")).await;
+        let trouble = node.trouble(&volume("web")).await.unwrap();
+        assert!(trouble.contains("the agent is not running"), "{trouble}");
+        let agent = node.agent();
+        reaches(&target.join("agent.sock"), &agent).await;
+        assert_eq!(node.trouble(&volume("web")).await, None);
+    });
+}
+
+#[test]
+fn a_recreated_socket_directory_heals() {
+    test("passthrough::a_recreated_socket_directory_heals", async || {
+        let node = Node::passthrough(&[]).await;
+        let agent = node.agent();
+        let target = node.publish(&volume("web")).await;
+        reaches(&target.join("agent.sock"), &agent).await;
+        drop(agent);
+        fs::remove_dir_all(node.path("run/agent")).unwrap();
+        until("the dead socket is dropped", async || !target.join("agent.sock").exists()).await;
+        let agent = node.agent();
+        reaches(&target.join("agent.sock"), &agent).await;
+        fs::rename(node.path("run/agent"), node.path("run/old")).unwrap();
+        drop(agent);
+        let agent = node.agent();
+        until("the link leads to the new agent", async || {
+            UnixStream::connect(target.join("agent.sock")).is_ok() && {
+                agent.set_nonblocking(true).unwrap();
+                agent.accept().is_ok()
+            }
+        })
+        .await;
+        assert_eq!(node.trouble(&volume("web")).await, None);
+    });
+}
+
+#[test]
+fn a_directory_that_cannot_be_followed_is_reported_dead() {
+    test("passthrough::a_directory_that_cannot_be_followed_is_reported_dead", async || {
+        let mut node = Node::new(&[crate::fixture::PASSTHROUGH, &["--data-root={dir}/root"]]);
+        let agent = node.path("run/agent");
+        fs::create_dir(&agent).unwrap();
+        run("mount", &["--bind", agent.to_str().unwrap(), agent.to_str().unwrap()]);
+        node.start().await;
+        assert!(node.log().contains("mount the directory above it into the driver"), "{}", node.log());
+        let _agent = node.agent();
+        let target = node.publish(&volume("web")).await;
+        assert_eq!(node.trouble(&volume("web")).await, None);
+        run("umount", &[agent.to_str().unwrap()]);
+        fs::remove_dir_all(&agent).unwrap();
+        let (code, _) = node.refused(&volume("api")).await;
+        assert_eq!(code, Code::Unavailable, "there is no agent yet");
+        let _new = node.agent();
+        let trouble = node.trouble(&volume("web")).await.unwrap();
+        assert!(trouble.contains("deleted or re-created"), "{trouble}");
+        node.publish(&volume("web")).await;
+        assert_eq!((node.trouble(&volume("web")).await, node.mounts(&target)), (None, 1));
+    });
+}
+
+#[test]
+fn a_failed_republish_leaves_the_mount() {
+    test("passthrough::a_failed_republish_leaves_the_mount", async || {
+        let node = Node::passthrough(&[]).await;
+        let target = node.publish(&volume("web")).await;
+        let (code, _) = node.refused(&volume("web").attribute("svid-csi/nonsense", "x")).await;
+        assert_eq!((code, node.mounts(&target)), (Code::InvalidArgument, 1));
+    });
+}
+
+#[test]
+fn a_foreign_mount_is_left_alone() {
+    test("passthrough::a_foreign_mount_is_left_alone", async || {
+        let node = Node::passthrough(&[]).await;
+        let target = node.publish(&volume("web")).await;
+        run("mount", &["-t", "tmpfs", "foreign", target.to_str().unwrap()]);
+        fs::write(target.join("precious"), "x").unwrap();
+        let error = node.kubelet.unpublish(&node.plugin().await, &volume("web")).await.unwrap_err();
+        assert_eq!(error.code(), Some(Code::FailedPrecondition), "{error}");
+        let (code, message) = node.refused(&volume("web")).await;
+        assert_eq!(code, Code::FailedPrecondition);
+        assert!(message.contains("something else is mounted"), "{message}");
+        assert!(target.join("precious").exists());
+        run("umount", &[target.to_str().unwrap()]);
+        node.unpublish(&volume("web")).await;
+    });
+}
+
+#[test]
+fn a_stacked_mount_is_taken_down_whole() {
+    test("passthrough::a_stacked_mount_is_taken_down_whole", async || {
+        let node = Node::passthrough(&[]).await;
+        let target = node.publish(&volume("web")).await;
+        run("mount", &["--bind", node.path("run/.agent.svid-csi").to_str().unwrap(), target.to_str().unwrap()]);
+        assert_eq!(node.mounts(&target), 2);
+        node.unpublish(&volume("web")).await;
+        assert!(!target.exists());
+    });
+}
+
+#[test]
+fn a_pod_without_read_only_runs_where_it_is_allowed() {
+    test("passthrough::a_pod_without_read_only_runs_where_it_is_allowed", async || {
+        let mut web = volume("web");
+        web.read_only = false;
+        let node = Node::passthrough(&[]).await;
+        let (code, message) = node.refused(&web).await;
+        assert_eq!(code, Code::InvalidArgument);
+        assert!(message.contains("pod.spec.volumes[].csi.readOnly must be set to 'true'"), "{message}");
+        let node = Node::passthrough(&["--allow-missing-read-only"]).await;
+        let target = node.publish(&web).await;
+        let error = fs::write(target.join("x"), "x").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+        let other = node.publish(&volume("api")).await;
+        fs::write(other.join("label"), "the host may write, as SELinux relabelling needs").unwrap();
+    });
+}
+
+#[test]
+fn the_target_folder_has_the_predecessors_mode() {
+    test("passthrough::the_target_folder_has_the_predecessors_mode", async || {
+        let node = Node::passthrough(&[]).await;
+        let target = node.publish(&volume("web")).await;
+        run("umount", &[target.to_str().unwrap()]);
+        assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o750);
+    });
+}

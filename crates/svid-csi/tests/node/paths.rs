@@ -1,0 +1,121 @@
+//! Paths and requests that must lead nowhere.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use tonic::Code;
+
+use crate::fixture::{FILES, Node, PASSTHROUGH, run, test, volume};
+
+async fn publish_at(node: &Node, target: &str) -> Result<(), tonic::Status> {
+    let request = volume("web").publish_request(target, false);
+    node.plugin().await.node().await.unwrap().node_publish_volume(request).await.map(drop)
+}
+
+#[test]
+fn a_planted_link_is_never_followed() {
+    test("paths::a_planted_link_is_never_followed", async || {
+        let node = Node::passthrough(&[]).await;
+        let outside = node.path("outside");
+        let target = node.kubelet.target(&volume("web"));
+        let (csi, name) = (target.ancestors().nth(2).unwrap(), target.parent().unwrap());
+        for planted in [csi, name, target.as_path()] {
+            let _ = fs::remove_dir_all(node.kubelet.pods_dir().join("uid-of-web"));
+            let _ = fs::remove_dir_all(&outside);
+            fs::create_dir_all(outside.join("spiffe/mount")).unwrap();
+            fs::create_dir_all(planted.parent().unwrap()).unwrap();
+            symlink(&outside, planted).unwrap();
+            let status = publish_at(&node, target.to_str().unwrap()).await.unwrap_err();
+            assert_eq!(status.code(), Code::InvalidArgument, "{}: {status}", planted.display());
+            assert_eq!(node.mounts(&outside), 0);
+            let left = fs::read_dir(outside.join("spiffe/mount")).unwrap().count();
+            assert_eq!(left, 0, "nothing is created behind the link");
+        }
+    });
+}
+
+#[test]
+fn bad_targets_and_ids_are_refused_and_change_nothing() {
+    test("paths::bad_targets_and_ids_are_refused_and_change_nothing", async || {
+        let node = Node::passthrough(&["--kubelet-dir={dir}/kubelet"]).await;
+        let pods = node.kubelet.pods_dir();
+        let form = |uid: &str| format!("{}/{uid}/volumes/kubernetes.io~csi/spiffe/mount", pods.display());
+        for target in [
+            String::new(),
+            "relative/mount".to_owned(),
+            form("../../etc"),
+            form("a\0b"),
+            form(&"u".repeat(10_240)),
+            node.path("elsewhere/mount").display().to_string(),
+            form("no-such-pod"),
+        ] {
+            let status = publish_at(&node, &target).await.unwrap_err();
+            assert_eq!(status.code(), Code::InvalidArgument, "{target}: {status}");
+            assert!(status.message().contains("target_path"), "{status}");
+        }
+        for id in ["", "..", "a/b", "a\0b", &"x".repeat(10_240)] {
+            let mut request = volume("web").publish_request(&form("u"), false);
+            request.volume_id = id.to_owned();
+            let status = node.plugin().await.node().await.unwrap().node_publish_volume(request).await.unwrap_err();
+            assert_eq!(status.code(), Code::InvalidArgument, "{id}: {status}");
+            assert!(status.message().contains("volume_id"), "{status}");
+        }
+        assert_eq!(fs::read_dir(node.path("root/records")).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn unpublish_of_what_was_never_published_is_fine() {
+    test("paths::unpublish_of_what_was_never_published_is_fine", async || {
+        let node = Node::files(&[]).await;
+        node.unpublish(&volume("web")).await;
+        fs::create_dir_all(node.kubelet.target(&volume("api"))).unwrap();
+        node.unpublish(&volume("api")).await;
+        assert!(!node.kubelet.target(&volume("api")).exists());
+    });
+}
+
+#[test]
+fn a_target_that_is_a_file_is_refused() {
+    test("paths::a_target_that_is_a_file_is_refused", async || {
+        let node = Node::passthrough(&[]).await;
+        let target = node.kubelet.target(&volume("web"));
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::write(&target, "x").unwrap();
+        let status = publish_at(&node, target.to_str().unwrap()).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    });
+}
+
+fn fails_to_start(node: &Node, says: &str) {
+    let output = node.command().output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(said.contains(says), "{says:?} in {said}");
+}
+
+#[test]
+fn what_cannot_work_is_said_at_the_start() {
+    test("paths::what_cannot_work_is_said_at_the_start", async || {
+        let root = ["--data-root={dir}/root", "--trust-domain=example.org"];
+        let node = Node::new(&[FILES, &root]);
+        fs::write(node.path("root"), "not a folder").unwrap();
+        fails_to_start(&node, "must be a folder");
+
+        let node = Node::new(&[FILES, &root, &["--local-ca-dir={dir}/ca"]]);
+        fs::create_dir(node.path("ca")).unwrap();
+        fs::write(node.path("ca/ca.crt"), "half").unwrap();
+        fails_to_start(&node, "holds only one of ca.crt and ca.key");
+        fs::write(node.path("ca/ca.key"), "garbage").unwrap();
+        fails_to_start(&node, "cannot be used");
+
+        let node = Node::new(&[FILES, &root]);
+        fs::write(node.path("csi.sock"), "precious").unwrap();
+        fails_to_start(&node, "a file that is not a socket is in the way");
+
+        let node = Node::new(&[PASSTHROUGH, &["--data-root={dir}/root", "--stable-socket-dir={dir}/other/stable"]]);
+        fs::create_dir_all(node.path("other")).unwrap();
+        run("mount", &["-t", "tmpfs", "other", node.path("other").to_str().unwrap()]);
+        fails_to_start(&node, "is not on the same mount as");
+    });
+}

@@ -1,0 +1,327 @@
+//! kill -9, SIGTERM, reboots and lost mounts.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use svid_csi::demo::svid::Svid;
+use tonic::Code;
+
+use crate::endpoints::{get, renew_all};
+use crate::fixture::{FILES, Node, PASSTHROUGH, run, test, until, volume};
+
+const ADMIN: &str = "--admin-socket={dir}/admin.sock";
+
+fn serial(target: &Path) -> String {
+    let svid = Svid::read(target).unwrap();
+    svid.check_key().unwrap();
+    svid.leaf().unwrap().serial
+}
+
+async fn is_renewed(node: &Node, target: &Path) {
+    let before = serial(target);
+    renew_all(node).await;
+    until("the volume is renewed", async || serial(target) != before).await;
+    assert_eq!(node.mounts(target), 1);
+}
+
+/// As a pod sees its volume: a mount of its own, made when it started.
+fn inside(node: &Node, target: &Path) -> std::path::PathBuf {
+    let inside = node.path("inside");
+    fs::create_dir_all(&inside).unwrap();
+    run("mount", &["--bind", target.to_str().unwrap(), inside.to_str().unwrap()]);
+    inside
+}
+
+/// A node whose data root is on a shared mount, as with mountPropagation: Bidirectional.
+async fn shared(args: &[&[&str]]) -> Node {
+    let mut node = Node::new(args);
+    let root = node.path("root");
+    fs::create_dir_all(&root).unwrap();
+    run("mount", &["--bind", root.to_str().unwrap(), root.to_str().unwrap()]);
+    run("mount", &["--make-shared", root.to_str().unwrap()]);
+    node.start().await;
+    node
+}
+
+const LOCAL_CA: &[&str] = &["--data-root={dir}/root", "--trust-domain=example.org", ADMIN];
+
+#[test]
+fn volumes_go_on_after_kill_9() {
+    test("restart::volumes_go_on_after_kill_9", async || {
+        let mut node = shared(&[FILES, LOCAL_CA]).await;
+        let target = node.publish(&volume("web")).await;
+        let inside = inside(&node, &target);
+        let before = serial(&target);
+        node.kill();
+        let error = node.kubelet.unpublish(&node_plugin_gone(&node).await, &volume("web")).await;
+        assert_eq!(error.unwrap_err().code(), Some(Code::Unavailable), "requests meanwhile do not hang");
+        node.start().await;
+        assert_eq!(serial(&target), before, "the CA is the same, so nothing is issued anew");
+        is_renewed(&node, &target).await;
+        assert_eq!(serial(&inside), serial(&target), "the running pod sees it too");
+        node.publish(&volume("web")).await;
+        assert_eq!(node.mounts(&target), 1);
+        node.unpublish(&volume("web")).await;
+    });
+}
+
+/// A plugin to call although nobody answers.
+async fn node_plugin_gone(node: &Node) -> svid_csi::demo::kubelet::Plugin {
+    let mut other = Node::files(&[]).await;
+    let mut plugin = other.plugin().await;
+    other.kill();
+    plugin.socket = node.path("csi.sock");
+    plugin
+}
+
+#[test]
+fn renewal_goes_on_where_the_data_root_went_with_the_container() {
+    test("restart::renewal_goes_on_where_the_data_root_went_with_the_container", async || {
+        let mut node = Node::files(&[ADMIN]).await;
+        let target = node.publish(&volume("web")).await;
+        let inside = inside(&node, &target);
+        for _ in 0..3 {
+            let before = serial(&inside);
+            node.kill();
+            lose_data_root(&node);
+            node.start().await;
+            until("the new CA's identity arrives", async || serial(&inside) != before).await;
+            is_renewed(&node, &target).await;
+            assert_eq!(serial(&inside), serial(&target));
+        }
+        node.publish(&volume("web")).await;
+        node.unpublish(&volume("web")).await;
+        assert!(!target.exists());
+        assert_eq!(fs::read_dir(&inside).unwrap().count(), 0, "no key lingers behind the mount");
+    });
+}
+
+fn lose_data_root(node: &Node) {
+    let data = node.path("root/data");
+    run("umount", &["--recursive", "--lazy", data.to_str().unwrap()]);
+}
+
+#[test]
+fn a_reboot_ends_in_clean_unpublish_and_working_republish() {
+    test("restart::a_reboot_ends_in_clean_unpublish_and_working_republish", async || {
+        let mut node = Node::files(&[ADMIN]).await;
+        let (web, api) = (volume("web"), volume("api"));
+        let (web_target, api_target) = (node.publish(&web).await, node.publish(&api).await);
+        node.kill();
+        lose_data_root(&node);
+        for target in [&web_target, &api_target] {
+            run("umount", &[target.to_str().unwrap()]);
+            assert!(target.is_dir(), "the target folder is left");
+        }
+        node.start().await;
+        node.unpublish(&web).await;
+        assert!(!web_target.exists());
+        node.publish(&api).await;
+        is_renewed(&node, &api_target).await;
+    });
+}
+
+#[test]
+fn volumes_whose_pod_is_gone_are_dropped() {
+    test("restart::volumes_whose_pod_is_gone_are_dropped", async || {
+        let mut node = Node::files(&[ADMIN]).await;
+        let target = node.publish(&volume("web")).await;
+        let kept = node.publish(&volume("api")).await;
+        node.kill();
+        run("umount", &[target.to_str().unwrap()]);
+        fs::remove_dir_all(node.kubelet.pods_dir().join("uid-of-web")).unwrap();
+        node.start().await;
+        let status = get(&node, "/status").await;
+        assert!(!status.contains("shop/web") && status.contains("shop/api"), "{status}");
+        assert_eq!(fs::read_dir(node.path("root/data/volumes")).unwrap().count(), 1);
+        is_renewed(&node, &kept).await;
+    });
+}
+
+#[test]
+fn a_missing_pods_folder_is_not_a_node_without_pods() {
+    test("restart::a_missing_pods_folder_is_not_a_node_without_pods", async || {
+        let mut node = Node::files(&[ADMIN]).await;
+        node.publish(&volume("web")).await;
+        node.kill();
+        let pods = node.kubelet.pods_dir();
+        run("mount", &["-t", "tmpfs", "empty", pods.to_str().unwrap()]);
+        node.start().await;
+        assert!(get(&node, "/status").await.contains("shop/web"));
+        node.kill();
+        run("umount", &[pods.to_str().unwrap()]);
+        node.start().await;
+        is_renewed(&node, &node.kubelet.target(&volume("web"))).await;
+    });
+}
+
+#[test]
+fn a_foreign_mount_is_never_touched() {
+    test("restart::a_foreign_mount_is_never_touched", async || {
+        let mut node = Node::files(&[ADMIN]).await;
+        let target = node.publish(&volume("web")).await;
+        node.kill();
+        run("mount", &["-t", "tmpfs", "foreign", target.to_str().unwrap()]);
+        fs::write(target.join("precious"), "x").unwrap();
+        node.start().await;
+        assert!(target.join("precious").exists());
+        assert!(node.log().contains("something else is mounted at"), "{}", node.log());
+        run("umount", &[target.to_str().unwrap()]);
+        node.publish(&volume("web")).await;
+        is_renewed(&node, &target).await;
+    });
+}
+
+#[test]
+fn records_that_cannot_be_read_leave_the_others_unharmed() {
+    test("restart::records_that_cannot_be_read_leave_the_others_unharmed", async || {
+        let mut node = Node::files(&[ADMIN]).await;
+        let pods = ["web", "api", "db"];
+        for pod in pods {
+            node.publish(&volume(pod)).await;
+        }
+        let record = |pod| node.path(&format!("root/records/{}.json", volume(pod).id()));
+        let (cut, newer) = (record("web"), record("api"));
+        node.kill();
+        let json = fs::read(&cut).unwrap();
+        fs::write(&cut, &json[..json.len() / 2]).unwrap();
+        let text = fs::read_to_string(&newer).unwrap().replacen("\"version\":1", "\"version\":2", 1);
+        fs::write(&newer, &text).unwrap();
+        node.start().await;
+        assert_eq!(fs::read_to_string(&newer).unwrap(), text, "left alone");
+        assert!(node.log().contains("version 2") && node.log().contains("cannot be read"), "{}", node.log());
+        is_renewed(&node, &node.kubelet.target(&volume("db"))).await;
+        for pod in pods {
+            let target = node.publish(&volume(pod)).await;
+            assert_eq!(node.mounts(&target), 1);
+            node.unpublish(&volume(pod)).await;
+        }
+        assert_eq!(fs::read_dir(node.path("root/records")).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn sigterm_leaves_every_volume_mounted() {
+    test("restart::sigterm_leaves_every_volume_mounted", async || {
+        let mut node = Node::passthrough(&[]).await;
+        let agent = node.agent();
+        let target = node.publish(&volume("web")).await;
+        assert!(node.terminate() < Duration::from_secs(5));
+        assert!(!node.path("csi.sock").exists());
+        assert_eq!(node.mounts(&target), 1);
+        UnixStream::connect(target.join("agent.sock")).unwrap();
+        agent.accept().unwrap();
+        node.start().await;
+        assert_eq!(node.trouble(&volume("web")).await, None);
+    });
+}
+
+#[test]
+fn the_agents_directory_may_be_recreated_while_the_driver_is_away() {
+    test("restart::the_agents_directory_may_be_recreated_while_the_driver_is_away", async || {
+        let mut node = Node::passthrough(&[]).await;
+        let old = node.agent();
+        let target = node.publish(&volume("web")).await;
+        node.kill();
+        drop(old);
+        fs::remove_dir_all(node.path("run/agent")).unwrap();
+        let agent = node.agent();
+        node.start().await;
+        UnixStream::connect(target.join("agent.sock")).unwrap();
+        agent.accept().unwrap();
+        assert_eq!(node.trouble(&volume("web")).await, None);
+    });
+}
+
+#[test]
+fn passthrough_needs_no_data_root() {
+    test("restart::passthrough_needs_no_data_root", async || {
+        let mut node = Node::new(&[PASSTHROUGH]);
+        node.start().await;
+        let _agent = node.agent();
+        let target = node.publish(&volume("web")).await;
+        node.kill();
+        node.start().await;
+        node.publish(&volume("web")).await;
+        assert_eq!((node.mounts(&target), node.trouble(&volume("web")).await), (1, None));
+        node.kill();
+        fs::remove_dir_all(node.path(".svid-csi")).unwrap();
+        node.start().await;
+        node.unpublish(&volume("web")).await;
+        assert!(!target.exists(), "known by what is mounted, even without a record");
+    });
+}
+
+#[test]
+fn a_predecessors_dead_mount_is_taken_down_on_the_kubelets_word() {
+    test("restart::a_predecessors_dead_mount_is_taken_down_on_the_kubelets_word", async || {
+        let node = Node::passthrough(&[]).await;
+        let target = node.publish(&volume("web")).await;
+        node.unpublish(&volume("web")).await;
+        fs::create_dir_all(&target).unwrap();
+        let gone = node.path("gone");
+        fs::create_dir(&gone).unwrap();
+        run("mount", &["--bind", gone.to_str().unwrap(), target.to_str().unwrap()]);
+        fs::remove_dir(&gone).unwrap();
+        let unpublish = async || node.kubelet.unpublish(&node.plugin().await, &volume("web")).await;
+        assert_eq!(unpublish().await.unwrap_err().code(), Some(Code::FailedPrecondition));
+        let note = format!(r#"{{"driverName":"csi.spiffe.io","volumeHandle":"{}"}}"#, volume("web").id());
+        fs::write(target.parent().unwrap().join("vol_data.json"), note).unwrap();
+        unpublish().await.unwrap();
+        assert!(!target.exists());
+    });
+}
+
+#[test]
+fn a_second_driver_on_the_same_data_root_is_refused() {
+    test("restart::a_second_driver_on_the_same_data_root_is_refused", async || {
+        let node = Node::files(&[]).await;
+        let second = node.command().output().unwrap();
+        let said = String::from_utf8_lossy(&second.stderr).into_owned();
+        assert_eq!(second.status.code(), Some(1));
+        assert!(said.contains("another driver is running on"), "{said}");
+        node.publish(&volume("web")).await;
+    });
+}
+
+/// Kills the real process at moments spread over publish, renewal and unpublish, and starts it again each time.
+#[test]
+fn a_kill_at_any_moment_loses_nothing() {
+    test("restart::a_kill_at_any_moment_loses_nothing", async || {
+        let mut node = shared(&[FILES, LOCAL_CA]).await;
+        let kept = node.publish(&volume("kept")).await;
+        for round in 0..40_u64 {
+            let pod = format!("pod-{}", round % 4);
+            let one = volume(&pod);
+            let plugin = node.plugin().await;
+            let wait = Duration::from_micros(round * 61 % 2500);
+            let killed = async {
+                tokio::time::sleep(wait).await;
+                node.driver_kill();
+            };
+            let (_, _, ()) =
+                tokio::join!(node.kubelet.publish(&plugin, &one), node.kubelet.unpublish(&plugin, &volume("none")), killed);
+            node.reap();
+            node.start().await;
+            let target = node.publish(&one).await;
+            assert_eq!((node.mounts(&target), node.mounts(&kept)), (1, 1), "round {round}");
+            serial(&target);
+            serial(&kept);
+            if round % 3 == 0 {
+                let plugin = node.plugin().await;
+                let killed = async {
+                    tokio::time::sleep(wait / 2).await;
+                    node.driver_kill();
+                };
+                let (_, ()) = tokio::join!(node.kubelet.unpublish(&plugin, &one), killed);
+                node.reap();
+                node.start().await;
+                node.unpublish(&one).await;
+                assert_eq!(node.mounts(&target), 0, "round {round}");
+            }
+        }
+        is_renewed(&node, &kept).await;
+    });
+}
