@@ -151,3 +151,68 @@ impl From<FileName> for String {
         name.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn takes_one_path_component_that_is_not_its_own() {
+        let longest = "a".repeat(MAX_NAME_BYTES);
+        for name in ["tls.crt", "a", ".hidden", "a..b", "a b", "é", &longest] {
+            assert_eq!(FileName::parse(name).expect(name).as_str(), name);
+        }
+        for (name, error) in [
+            ("", FileNameError::Length),
+            (&"a".repeat(MAX_NAME_BYTES + 1), FileNameError::Length),
+            ("a/b", FileNameError::NotOneComponent),
+            ("/a", FileNameError::NotOneComponent),
+            ("../a", FileNameError::NotOneComponent),
+            ("a\0b", FileNameError::NotOneComponent),
+            (".", FileNameError::Reserved),
+            ("..", FileNameError::Reserved),
+            ("..data", FileNameError::Reserved),
+        ] {
+            assert_eq!(FileName::parse(name), Err(error), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn finds_two_files_of_one_name() {
+        let check = |cert, key, bundle: Option<&str>| {
+            let name = |name| FileName::parse(name).expect("a name");
+            FileNames { cert: name(cert), key: name(key), bundle: bundle.map(name) }.check_distinct()
+        };
+        assert_eq!(check("a", "b", None), Ok(()));
+        assert_eq!(check("a", "b", Some("c")), Ok(()));
+        for (result, text) in [
+            (check("a", "a", None), "the certificate and the key cannot both be in a file named `a`"),
+            (check("a", "b", Some("a")), "the certificate and the trust bundle cannot both be in a file named `a`"),
+            (check("a", "b", Some("b")), "the key and the trust bundle cannot both be in a file named `b`"),
+        ] {
+            assert_eq!(result.expect_err(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn names_are_checked_when_read_back() {
+        let json = r#"{"cert":"tls.crt","key":"tls.key","bundle":null}"#;
+        let names: FileNames = serde_json::from_str(json).expect("names");
+        assert_eq!(serde_json::to_string(&names).expect("text"), json);
+        assert!(serde_json::from_str::<FileName>(r#""..data""#).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_never_leaves_its_folder(text in "[./a\0é]{0,6}") {
+            let components: Vec<_> = std::path::Path::new(&text).components().collect();
+            if let Ok(name) = FileName::parse(&text) {
+                prop_assert_eq!(components.len(), 1);
+                prop_assert!(matches!(components[0], std::path::Component::Normal(part) if part == name.as_str()));
+                prop_assert!(!name.as_str().starts_with("..") && !name.as_str().contains('\0'));
+            }
+        }
+    }
+}

@@ -168,3 +168,134 @@ fn text_claim(payload: &Map<String, Value>, claim: &'static str) -> Result<Strin
         Some(_) => Err(failed(FieldProblem::NotText)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    const EXPIRATION: &str = "2023-11-14T22:13:20Z";
+
+    fn jwt(payload: &Value) -> String {
+        format!("h34der.{}.s1gnature", URL_SAFE_NO_PAD.encode(payload.to_string()))
+    }
+
+    fn bound() -> Value {
+        json!({"aud": ["a"], "kubernetes.io": {
+            "namespace": "shop",
+            "node": {"name": "n1", "uid": "u0"},
+            "pod": {"name": "cart-0", "uid": "u1"},
+            "serviceaccount": {"name": "cart", "uid": "u2"},
+        }})
+    }
+
+    fn claims(token: String) -> Result<Claims, PodTokenError> {
+        PodToken { token: Secret::new(token), expiration: SystemTime::UNIX_EPOCH }.claims()
+    }
+
+    #[test]
+    fn reads_tokens_by_audience() {
+        let text = json!({
+            "": {"token": "t1", "expirationTimestamp": EXPIRATION},
+            "vault": {"token": "t2", "expirationTimestamp": EXPIRATION, "later": true},
+        });
+        let tokens = parse(&text.to_string()).expect("tokens");
+        assert_eq!(tokens.keys().collect::<Vec<_>>(), ["", "vault"]);
+        assert_eq!(tokens["vault"].token.expose(), "t2");
+        assert_eq!(unix_time::seconds(tokens[""].expiration), 1_700_000_000);
+        assert!(!format!("{tokens:?}").contains("t1"), "a token is not printed");
+        assert!(parse("{}").expect("no tokens").is_empty());
+    }
+
+    #[test]
+    fn names_the_field_that_is_wrong() {
+        let field = |audience: &str, field, problem| PodTokenError::Field { audience: audience.into(), field, problem };
+        for (tokens, error) in [
+            (json!({"a": "t0p-s3cret"}), field("a", "token", FieldProblem::Missing)),
+            (json!({"a": {"expirationTimestamp": EXPIRATION}}), field("a", "token", FieldProblem::Missing)),
+            (json!({"a": {"token": ""}}), field("a", "token", FieldProblem::Missing)),
+            (json!({"a": {"token": ["t0p-s3cret"]}}), field("a", "token", FieldProblem::NotText)),
+            (json!({"a": {"token": "t0p-s3cret"}}), field("a", "expirationTimestamp", FieldProblem::Missing)),
+            (
+                json!({"a": {"token": "t0p-s3cret", "expirationTimestamp": 7}}),
+                field("a", "expirationTimestamp", FieldProblem::NotText),
+            ),
+            (
+                json!({"a": {"token": "t0p-s3cret", "expirationTimestamp": "t0p-s3cret"}}),
+                field("a", "expirationTimestamp", FieldProblem::NotATime),
+            ),
+        ] {
+            let found = parse(&tokens.to_string()).expect_err("it is wrong");
+            assert_eq!(found, error);
+            assert!(!format!("{found} {found:?}").contains("t0p-s3cret"));
+        }
+        for text in ["", "null", "[]", r#""t0p-s3cret""#, r#"{"a": t0p-s3cret}"#, r#"{"a": "t0p-s3cret"#] {
+            let found = parse(text).expect_err("it is not an object");
+            assert!(matches!(found, PodTokenError::NotAnObject { .. }), "{found}");
+            assert!(!format!("{found} {found:?}").contains("t0p-s3cret"));
+        }
+        let large = " ".repeat(MAX_BYTES + 1);
+        assert_eq!(parse(&large).err(), Some(PodTokenError::TooLarge { bytes: MAX_BYTES + 1 }));
+    }
+
+    #[test]
+    fn reads_who_a_token_is_for() {
+        let found = claims(jwt(&bound())).expect("claims");
+        assert_eq!((found.namespace.as_str(), found.service_account.as_str()), ("shop", "cart"));
+        assert_eq!((found.pod_name.as_str(), found.pod_uid.as_str()), ("cart-0", "u1"));
+        assert_eq!(found.service_account_uid, "u2");
+    }
+
+    #[test]
+    fn names_the_claim_that_is_wrong() {
+        for (claim, pointer) in [
+            ("kubernetes.io.namespace", "/kubernetes.io/namespace"),
+            ("kubernetes.io.pod.name", "/kubernetes.io/pod/name"),
+            ("kubernetes.io.pod.uid", "/kubernetes.io/pod/uid"),
+            ("kubernetes.io.serviceaccount.name", "/kubernetes.io/serviceaccount/name"),
+            ("kubernetes.io.serviceaccount.uid", "/kubernetes.io/serviceaccount/uid"),
+        ] {
+            for (value, problem) in [
+                (Value::Null, FieldProblem::Missing),
+                (json!(""), FieldProblem::Missing),
+                (json!(7), FieldProblem::NotText),
+                (json!({}), FieldProblem::NotText),
+                (json!("x".repeat(MAX_CLAIM_BYTES + 1)), FieldProblem::TooLong),
+            ] {
+                let mut payload = bound();
+                *payload.pointer_mut(pointer).expect("the claim") = value;
+                assert_eq!(claims(jwt(&payload)), Err(PodTokenError::Claim { claim, problem }));
+            }
+        }
+        let missing = |claim| Err(PodTokenError::Claim { claim, problem: FieldProblem::Missing });
+        assert_eq!(claims(jwt(&json!({"sub": "x"}))), missing("kubernetes.io.namespace"));
+        let not_bound = json!({"kubernetes.io": {"namespace": "shop", "serviceaccount": {"name": "a", "uid": "b"}}});
+        assert_eq!(claims(jwt(&not_bound)), missing("kubernetes.io.pod.name"));
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_jwt() {
+        let good = jwt(&bound());
+        let list = format!("h.{}.s", URL_SAFE_NO_PAD.encode("[]"));
+        for token in ["", "a.b", "a.!.c", "a.YQ.c", "a..c", &list, &format!("{good}.x")] {
+            assert_eq!(claims(token.to_owned()), Err(PodTokenError::NotAJwt), "{token}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_error_holds_token_text(at in any::<prop::sample::Index>(), byte in "[ -~]") {
+            let secret = "t0ps3cretT0PS3CRET";
+            let good = json!({"a": {"token": secret, "expirationTimestamp": EXPIRATION}}).to_string();
+            let mut text = good.clone();
+            let index = at.index(text.len());
+            text.replace_range(index..=index, &byte);
+            if let Err(error) = parse(&text) {
+                let shown = format!("{error} {error:?}");
+                prop_assert!(!shown.contains(&secret[..9]) && !shown.contains(&secret[9..]), "{}", shown);
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The rules of identities, tried on certificates made for the purpose: one that keeps every rule, and one for each rule
+//! that breaks just that one.
+
+mod accept;
+mod ca;
+mod files;
+mod forge;
+mod key;
+mod leaf;
+mod trust;
