@@ -143,10 +143,10 @@ impl Rules {
         let mut mistakes = Mistakes::new();
         let id = mistakes.take(VolumeId::parse(volume_id));
         let target = mistakes.take(TargetPath::parse(target_path));
-        if let (Some(target), Some(pods_dir)) = (&target, &self.pods_dir) {
-            if target.place().is_none_or(|place| place.pods_dir != pods_dir) {
-                mistakes.add(outside(pods_dir));
-            }
+        if let (Some(target), Some(pods_dir)) = (&target, &self.pods_dir)
+            && target.place().is_none_or(|place| place.pods_dir != pods_dir)
+        {
+            mistakes.add(outside(pods_dir));
         }
         match (id, target) {
             (Some(id), Some(target)) if mistakes.0.is_empty() => Ok((id, target)),

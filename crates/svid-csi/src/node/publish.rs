@@ -69,7 +69,8 @@ impl Node {
         let begun = tokio::task::spawn_blocking(move || {
             let point = MountPoint::open(&spec.target)?;
             if is_published(held.as_ref(), &spec, &point, None)? {
-                return Ok(None);
+                let stale = held.as_mut().filter(|volume| !volume.is_kept_fresh());
+                return stale.map_or(Ok(()), |volume| node.serve_again(volume)).map(|()| None);
             }
             node.files()?;
             node.intend(&driver, spec, &point, &mut held)?;

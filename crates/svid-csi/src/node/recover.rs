@@ -77,7 +77,8 @@ impl Node {
         done.unwrap_or_else(|error| report_trouble(&id, &error));
     }
 
-    fn serve_again(self: &Arc<Self>, volume: &mut Volume) -> Result<(), VolumeError> {
+    /// Takes up a published volume: what is behind its mount can be written, and it is renewed. Blocks.
+    pub(super) fn serve_again(self: &Arc<Self>, volume: &mut Volume) -> Result<(), VolumeError> {
         let point = MountPoint::open(&volume.record.spec.target)?;
         let id = volume.record.spec.id.clone();
         let read_only = volume.record.spec.read_only;

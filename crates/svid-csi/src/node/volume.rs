@@ -73,6 +73,12 @@ impl Volume {
     pub fn new(record: Record) -> Self {
         Volume { record, renew_now: Arc::default(), attempts: 0, renewal: None }
     }
+
+    /// Whether nothing has to be started for the volume to stay fresh.
+    pub fn is_kept_fresh(&self) -> bool {
+        let renewing = self.renewal.as_ref().is_some_and(|renewal| !renewal.is_finished());
+        renewing || self.record.spec.content == Content::Passthrough
+    }
 }
 
 impl Drop for Volume {
@@ -98,7 +104,7 @@ impl Node {
     /// Starts the loop that keeps a ready volume's identity fresh, unless it runs already or the volume has none.
     pub(super) fn keep_renewing(self: &Arc<Self>, volume: &mut Volume) {
         let Content::Files(_) = &volume.record.spec.content else { return };
-        if volume.renewal.as_ref().is_some_and(|renewal| !renewal.is_finished()) {
+        if volume.is_kept_fresh() {
             return;
         }
         let renewal =
@@ -112,8 +118,9 @@ async fn renew(node: Arc<Node>, spec: VolumeSpec, mut last: Option<Issued>, rene
     let mut failures = 0;
     loop {
         let validity = last.as_ref().map(|issued| issued.validity);
+        let due = validity.as_ref().filter(|_| failures == 0);
         let next = tokio::select! {
-            next = node.sources.next(files, validity.as_ref()) => next,
+            next = node.sources.next(files, due) => next,
             () = renew_now.notified() => node.sources.next(files, None).await,
         };
         let renewed = match next {
@@ -131,7 +138,6 @@ async fn renew(node: Arc<Node>, spec: VolumeSpec, mut last: Option<Issued>, rene
                 node.metrics.renewal_failed();
                 complain(&spec, &error, failures);
                 tokio::time::sleep(source::retry_delay(failures, validity.as_ref())).await;
-                last = None;
             }
         }
     }
@@ -176,7 +182,7 @@ impl Node {
         let pod = volume.record.spec.pod.as_ref();
         self.metrics.issued();
         info!(
-            target: "audit",
+            target: "svid_csi::audit",
             pod_uid = pod.map(|pod| pod.uid.as_str()),
             pod = pod.map(|pod| format!("{}/{}", pod.namespace, pod.name)),
             spiffe_id = %identity.id(),

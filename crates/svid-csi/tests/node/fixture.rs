@@ -39,7 +39,7 @@ impl Node {
         let kubelet = Kubelet::new(&dir.path().join("kubelet")).unwrap();
         fs::create_dir_all(dir.path().join("run")).unwrap();
         let common: &[&str] = &["--node-id=n1", "--endpoint=unix://{dir}/csi.sock", "--metrics-address=0"];
-        let args = args.iter().flat_map(|args| args.iter()).chain(common);
+        let args = common.iter().chain(args.iter().flat_map(|args| args.iter()));
         let args = args.map(|arg| arg.replace("{dir}", dir.path().to_str().unwrap())).collect();
         Node { dir, kubelet, args, driver: None }
     }

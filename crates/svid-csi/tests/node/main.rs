@@ -1,7 +1,5 @@
 //! The driver as a process, called by the small kubelet, with real mounts in mount namespaces of their own.
 
-#![expect(missing_docs, reason = "a test")]
-
 mod fixture;
 
 mod endpoints;

@@ -95,7 +95,7 @@ fn a_directory_that_cannot_be_followed_is_reported_dead() {
         let _agent = node.agent();
         let target = node.publish(&volume("web")).await;
         assert_eq!(node.trouble(&volume("web")).await, None);
-        run("umount", &[agent.to_str().unwrap()]);
+        run("umount", &["--lazy", agent.to_str().unwrap()]);
         fs::remove_dir_all(&agent).unwrap();
         let (code, _) = node.refused(&volume("api")).await;
         assert_eq!(code, Code::Unavailable, "there is no agent yet");

@@ -301,8 +301,7 @@ fn a_kill_at_any_moment_loses_nothing() {
                 tokio::time::sleep(wait).await;
                 node.driver_kill();
             };
-            let (_, _, ()) =
-                tokio::join!(node.kubelet.publish(&plugin, &one), node.kubelet.unpublish(&plugin, &volume("none")), killed);
+            let (_, ()) = tokio::join!(node.kubelet.publish(&plugin, &one), killed);
             node.reap();
             node.start().await;
             let target = node.publish(&one).await;
