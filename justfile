@@ -1,0 +1,35 @@
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+import? 'tests/cluster/cluster.just'
+
+# List the recipes
+[private]
+default:
+    @just --list
+
+# Everything a change must pass; CI runs this and then the cluster tests
+check: fmt lint doc deny test
+
+# The formatting of the code
+fmt:
+    cargo fmt --all --check
+
+# Clippy, with warnings as errors
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# The documentation builds and its links lead somewhere
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# Licenses and origins of the dependencies
+deny:
+    cargo deny --locked check bans licenses sources
+
+# All tests that need no cluster
+test:
+    cargo test --workspace --locked
+
+# Show on this machine, without Kubernetes, what the driver does
+demo *flags:
+    cargo run --release --locked -- demo {{ flags }}
