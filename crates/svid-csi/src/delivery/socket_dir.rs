@@ -91,11 +91,9 @@ impl SocketDir {
     /// [`SocketDirError::NoAgent`] among others.
     pub fn source(&self, read_only: bool) -> Result<MountSource, SocketDirError> {
         let live = self.live();
-        if let Some(stable) = &self.stable {
-            if !stable.is_dir() {
-                fsx::ensure_dir(stable, 0o755)?;
-                self.synchronise();
-            }
+        if let Some(stable) = self.stable.as_ref().filter(|stable| !stable.is_dir()) {
+            fsx::ensure_dir(stable, 0o755)?;
+            self.synchronise();
         }
         let id = mount::file_id_of(live).ok_or_else(|| SocketDirError::NoAgent(self.agent.clone()))?;
         let Some(views) = &self.views else { return without_view(live, read_only) };

@@ -35,7 +35,7 @@ impl Node {
             Content::Passthrough => self.publish_passthrough(driver, spec, held).await,
             Content::Files(files) => self.publish_files(driver, spec, files, held).await,
         }
-        .map(|()| unready.is_ready())
+        .map(|()| unready.defuse())
     }
 
     async fn publish_passthrough(
@@ -305,7 +305,7 @@ struct ForgottenUnlessReady<'a> {
 }
 
 impl ForgottenUnlessReady<'_> {
-    fn is_ready(mut self) {
+    fn defuse(mut self) {
         self.ready = true;
     }
 }
