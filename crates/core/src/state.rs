@@ -116,7 +116,7 @@ pub enum Step {
     AwaitPublish,
     /// Finish removing it.
     Remove,
-    /// Something else is mounted there: report it, touch nothing.
+    /// Something else is mounted there, or the pods folder is not: report it, touch nothing.
     LeaveAlone,
 }
 
@@ -158,7 +158,8 @@ impl Record {
 
 /// What to do with a recorded volume after a start of the driver.
 ///
-/// A volume is removed only where its pod is certainly gone or its removal had begun; whatever is mounted that the
+/// A volume is removed only where its pod is certainly gone or its removal had begun. What was published may be in use
+/// through mounts that cannot be seen from here, so its data is never given up otherwise. Whatever is mounted that the
 /// record does not know is left alone.
 pub fn recover(record: &Record, observed: Observed) -> Step {
     let has_data = observed.data || record.spec.content == Content::Passthrough;
@@ -167,7 +168,8 @@ pub fn recover(record: &Record, observed: Observed) -> Step {
         (_, Pod::Gone, Target::Missing) => Step::Remove,
         (_, _, Target::Foreign) => Step::LeaveAlone,
         (Phase::Ready, _, Target::Ours) => Step::Serve,
-        (Phase::Ready, _, Target::Folder) if has_data => Step::Mount,
+        (Phase::Ready, Pod::Unknown, Target::Missing) => Step::LeaveAlone,
+        (Phase::Ready, _, Target::Folder | Target::Missing) if has_data => Step::Mount,
         _ => Step::AwaitPublish,
     }
 }
@@ -196,8 +198,8 @@ mod tests {
             (Ready, Ours, Present, Step::Serve),
             (Ready, Ours, Unknown, Step::Serve),
             (Ready, Folder, Present, Step::Mount),
-            (Ready, Missing, Present, Step::AwaitPublish),
-            (Ready, Missing, Unknown, Step::AwaitPublish),
+            (Ready, Missing, Present, Step::Mount),
+            (Ready, Missing, Unknown, Step::LeaveAlone),
             (Ready, Missing, Gone, Step::Remove),
             (Ready, Foreign, Present, Step::LeaveAlone),
             (Intended, Ours, Present, Step::AwaitPublish),

@@ -180,3 +180,6 @@ fn warn_if_unseen(config: &Config, propagation: &Propagation) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

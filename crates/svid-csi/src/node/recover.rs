@@ -1,5 +1,6 @@
 //! What a start does with the volumes of the run before: looks once at each, and re-enters the publish steps.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use svid_csi_core::state::{Observed, Phase, Pod, Record, Step, Target, recover};
@@ -70,7 +71,7 @@ impl Node {
             }
             Step::LeaveAlone => {
                 tally.left_alone += 1;
-                Err(MountError::Foreign(target.path().to_owned()).into())
+                Err(left_alone(observed.target, target.path()).into())
             }
         };
         self.volumes.release(&id, held);
@@ -122,6 +123,13 @@ impl Node {
         let passes_through = record.spec.content == Content::Passthrough;
         let of_agent = self.socket_dir.as_ref().is_some_and(|socket_dir| socket_dir.is_current(root));
         record.root == Some(root) || of_folder || (passes_through && of_agent)
+    }
+}
+
+fn left_alone(seen: Target, path: &Path) -> MountError {
+    match seen {
+        Target::Missing => MountError::NoParent(path.to_owned()),
+        _ => MountError::Foreign(path.to_owned()),
     }
 }
 

@@ -84,3 +84,52 @@ fn a_taken_metrics_address_does_not_stop_the_driver() {
         assert!(node.log().contains("there will be no metrics"), "{}", node.log());
     });
 }
+
+#[test]
+fn one_process_serves_and_registers_both_driver_names() {
+    test("endpoints::one_process_serves_and_registers_both_driver_names", async || {
+        let mut node = Node::new(&[
+            crate::fixture::FILES,
+            &["--data-root={dir}/root", "--trust-domain=example.org", "-workload-api-socket-dir={dir}/run/agent"],
+            &["--kubelet-registration-dir={dir}/kubelet/plugins_registry", "--log-format=json"],
+            &["--kubelet-registration-path={dir}/csi.sock"],
+            &["--also-profile=csi.spiffe.io:csi-socket={dir}/spiffe.sock,registration-path={dir}/spiffe.sock"],
+        ]);
+        node.start().await;
+        let within = std::time::Duration::from_secs(10);
+        let files = node.kubelet.register("demo.svid-csi", within).await.unwrap();
+        let sockets = node.kubelet.register("csi.spiffe.io", within).await.unwrap();
+        let _agent = node.agent();
+        let with_files = node.kubelet.publish(&files, &volume("web")).await.unwrap();
+        assert!(with_files.join("tls.crt").exists());
+        let with_socket = node.kubelet.publish(&sockets, &volume("api")).await.unwrap();
+        crate::fixture::until("the socket is there", async || with_socket.join("agent.sock").exists()).await;
+        let log = node.log();
+        assert!(log.contains("registered with the kubelet"), "{log}");
+        assert!(log.lines().all(|line| line.starts_with('{')), "{log}");
+        node.terminate();
+        assert_eq!(std::fs::read_dir(node.kubelet.registration_dir()).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn capabilities_follow_the_plans() {
+    use svid_csi::demo::kubelet::Capability;
+    test("endpoints::capabilities_follow_the_plans", async || {
+        let passthrough = Node::passthrough(&[]).await.plugin().await;
+        assert_eq!(passthrough.capabilities, [Capability::GetVolumeStats, Capability::VolumeCondition]);
+        let files = Node::files(&[]).await.plugin().await;
+        assert_eq!(files.capabilities, [Capability::VolumeMountGroup]);
+        assert_eq!((files.name.as_str(), files.node_id.as_str()), ("demo.svid-csi", "n1"));
+    });
+}
+
+#[test]
+fn a_volume_may_ask_for_an_allowed_plan() {
+    test("endpoints::a_volume_may_ask_for_an_allowed_plan", async || {
+        let more = ["--allow-plan=local-ca:files", "--trust-domain=example.org"];
+        let node = Node::passthrough(&more).await;
+        let target = node.publish(&volume("web").attribute("svid-csi/source", "local-ca")).await;
+        assert!(target.join("tls.key").exists());
+    });
+}

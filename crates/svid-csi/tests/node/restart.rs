@@ -324,3 +324,21 @@ fn a_kill_at_any_moment_loses_nothing() {
         is_renewed(&node, &kept).await;
     });
 }
+
+#[test]
+fn the_ca_on_disk_is_private_and_is_used_again() {
+    test("restart::the_ca_on_disk_is_private_and_is_used_again", async || {
+        use std::os::unix::fs::PermissionsExt;
+        let mut node = Node::files(&[ADMIN, "--local-ca-dir={dir}/ca"]).await;
+        let target = node.publish(&volume("web")).await;
+        let mode = fs::metadata(node.path("ca/ca.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let (before, bundle) = (serial(&target), fs::read(target.join("ca.crt")).unwrap());
+        node.kill();
+        lose_data_root(&node);
+        node.start().await;
+        assert_eq!(serial(&target), before, "the same CA: nothing is issued anew");
+        is_renewed(&node, &target).await;
+        assert_eq!(fs::read(target.join("ca.crt")).unwrap(), bundle);
+    });
+}

@@ -1,0 +1,173 @@
+//! Time: what happens minutes and hours later, with a clock that jumps.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use svid_csi_core::files::{FileName, FileNames};
+use svid_csi_core::plan::Issuer;
+use svid_csi_core::spiffe_id::TrustDomain;
+use svid_csi_core::volume::{Access, Capability, PublishRequest, Rules, VolumeSpec};
+use svid_csi_core::volume_id::VolumeId;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use super::config::{DriverName, LocalCaConfig};
+use super::publish::FORGOTTEN_AFTER;
+use super::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Runs a test in a mount namespace of its own, with a clock that jumps whenever nothing else is to be done.
+fn test<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F) {
+    svid_csi_testkit::in_mount_ns(&format!("node::tests::{name}"), || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(body());
+    });
+}
+
+fn names() -> FileNames {
+    let name = |name| FileName::parse(name).unwrap();
+    FileNames { cert: name("tls.crt"), key: name("tls.key"), bundle: Some(name("ca.crt")) }
+}
+
+fn config(dir: &TempDir) -> Config {
+    let plan = Plan::Files(Issuer::LocalCa);
+    Config {
+        drivers: vec![DriverName {
+            name: "demo.svid-csi".to_owned(),
+            socket: dir.path().join("csi.sock"),
+            registration_path: None,
+            default_plan: plan,
+            allowed_plans: [plan].into(),
+            file_names: names(),
+        }],
+        node_id: "n1".to_owned(),
+        data_root: Some(dir.path().join("root")),
+        data_size: 1 << 20,
+        kubelet_dir: None,
+        registration_dir: None,
+        agent: None,
+        local_ca: Some(LocalCaConfig {
+            trust_domain: TrustDomain::parse("example.org").unwrap(),
+            lifetime: HOUR,
+            dir: None,
+        }),
+        allow_missing_read_only: false,
+        metrics_address: None,
+        admin_socket: None,
+    }
+}
+
+fn spec(dir: &TempDir) -> VolumeSpec {
+    let target = dir.path().join("pods/u1/volumes/kubernetes.io~csi/spiffe/mount");
+    fs::create_dir_all(target.parent().unwrap()).unwrap();
+    let context = [
+        ("ephemeral", "true"),
+        ("pod.uid", "u1"),
+        ("pod.name", "web-0"),
+        ("pod.namespace", "shop"),
+        ("serviceAccount.name", "web"),
+    ];
+    let request = PublishRequest {
+        volume_id: VolumeId::of_kubelet("u1", "spiffe").to_string(),
+        target_path: target.to_str().unwrap().to_owned(),
+        capability: Some(Capability {
+            access: Access::Mount { particular: false, group: String::new() },
+            has_mode: true,
+            reader_only: false,
+        }),
+        read_only: true,
+        context: HashMap::from(context.map(|(key, value)| (format!("csi.storage.k8s.io/{key}"), value.to_owned()))),
+        tokens: None,
+    };
+    let plan = Plan::Files(Issuer::LocalCa);
+    let rules = Rules {
+        default_plan: plan,
+        allowed_plans: BTreeSet::from([plan]),
+        file_names: names(),
+        trust_domain: TrustDomain::parse("example.org").ok(),
+        allow_missing_read_only: false,
+        pods_dir: None,
+    };
+    VolumeSpec::parse(&request, &rules).unwrap()
+}
+
+async fn serial(node: &Node, spec: &VolumeSpec) -> Option<String> {
+    let held = node.volumes.hold(&spec.id).await;
+    held.as_ref().and_then(|volume| volume.record.issued.as_ref()).map(|issued| issued.serial.clone())
+}
+
+async fn next_serial(node: &Node, spec: &VolumeSpec) -> String {
+    let before = serial(node, spec).await;
+    loop {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        match serial(node, spec).await {
+            after if after == before => {}
+            after => return after.expect("a ready volume has an identity"),
+        }
+    }
+}
+
+fn fill(tmpfs: &Path) {
+    let _ = fs::File::create(tmpfs.join("filler")).and_then(|mut file| {
+        std::io::Write::write_all(&mut file, &[0; 2 << 20])
+    });
+}
+
+#[test]
+fn renewal_comes_at_two_thirds_of_the_lifetime_with_jitter() {
+    test("renewal_comes_at_two_thirds_of_the_lifetime_with_jitter", async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Node::build(&config(&dir)).unwrap();
+        let spec = spec(&dir);
+        node.publish("demo.svid-csi", spec.clone()).await.unwrap();
+        let before = Instant::now();
+        next_serial(&node, &spec).await;
+        let share = before.elapsed().as_secs_f64() / HOUR.as_secs_f64();
+        assert!((0.59..0.75).contains(&share), "renewed after {share} of the lifetime");
+        node.unpublish("demo.svid-csi", spec.id.clone(), spec.target.clone()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_failed_renewal_is_tried_again_until_it_succeeds() {
+    test("a_failed_renewal_is_tried_again_until_it_succeeds", async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Node::build(&config(&dir)).unwrap();
+        let spec = spec(&dir);
+        node.publish("demo.svid-csi", spec.clone()).await.unwrap();
+        let tmpfs = node.data.as_ref().unwrap().tmpfs();
+        fill(&tmpfs);
+        let first = serial(&node, &spec).await;
+        tokio::time::sleep(HOUR * 3 / 4).await;
+        assert_eq!(serial(&node, &spec).await, first, "the last identity is kept");
+        fs::remove_file(tmpfs.join("filler")).unwrap();
+        let mended = Instant::now();
+        next_serial(&node, &spec).await;
+        assert!(mended.elapsed() < Duration::from_secs(370), "tried again within the longest delay");
+        node.unpublish("demo.svid-csi", spec.id.clone(), spec.target.clone()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_volume_that_never_got_ready_is_dropped_when_nobody_asks_again() {
+    test("a_volume_that_never_got_ready_is_dropped_when_nobody_asks_again", async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Node::build(&config(&dir)).unwrap();
+        let spec = spec(&dir);
+        fill(&node.data.as_ref().unwrap().tmpfs());
+        let published = node.publish("demo.svid-csi", spec.clone()).await;
+        assert_eq!(published.unwrap_err().class(), svid_csi_core::error::Class::Exhausted);
+        tokio::time::sleep(FORGOTTEN_AFTER - Duration::from_secs(60)).await;
+        node.publish("demo.svid-csi", spec.clone()).await.unwrap_err();
+        tokio::time::sleep(FORGOTTEN_AFTER - Duration::from_secs(60)).await;
+        assert!(node.volumes.hold(&spec.id).await.is_some(), "it was asked for in time");
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert!(node.volumes.hold(&spec.id).await.is_none());
+        assert_eq!(node.store.load().unwrap().len(), 0);
+        assert!(!spec.target.path().exists());
+    });
+}
