@@ -1,5 +1,7 @@
 //! svid-csi: SPIFFE identities for Kubernetes pods through a CSI volume.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as others do"))]
+
 mod admin;
 pub mod cli;
 mod clock;
