@@ -1,0 +1,49 @@
+//! Two workloads meet over mutual TLS.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::spiffe_tls;
+use super::svid::Svid;
+
+const GREETING: &[u8] = b"hello";
+
+/// A client with one SVID greets a server with the other over TLS 1.3. Each expects the peer to have the other's SPIFFE
+/// ID and nothing else.
+pub(super) async fn meet(client: &Svid, server: &Svid) -> Result<()> {
+    let (client_id, server_id) = (client.leaf()?.spiffe_id, server.leaf()?.spiffe_id);
+    greet(client, &server_id, server, &client_id).await
+}
+
+/// The same, with a client that expects to meet `impostor` in place of the server: it must hang up.
+pub(super) async fn mistrust(client: &Svid, server: &Svid, impostor: &str) -> Result<()> {
+    let client_id = client.leaf()?.spiffe_id;
+    let outcome = greet(client, impostor, server, &client_id).await;
+    ensure!(outcome.is_err(), "a client that expected {impostor} talked to another workload");
+    Ok(())
+}
+
+async fn greet(client: &Svid, expected_server: &str, server: &Svid, expected_client: &str) -> Result<()> {
+    let connector = TlsConnector::from(Arc::new(spiffe_tls::client(client, expected_server)?));
+    let acceptor = TlsAcceptor::from(Arc::new(spiffe_tls::server(server, expected_client)?));
+    let (near, far) = UnixStream::pair()?;
+    let greets = async {
+        // The protocol wants a name; the verifier goes by the SPIFFE ID.
+        let mut stream = connector.connect(ServerName::try_from("workload")?, near).await.context("the client")?;
+        stream.write_all(GREETING).await?;
+        stream.shutdown().await.context("the client")
+    };
+    let hears = async {
+        let mut stream = acceptor.accept(far).await.context("the server")?;
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).await.context("the server")?;
+        ensure!(heard == GREETING, "the server heard something else");
+        Ok(())
+    };
+    tokio::try_join!(greets, hears).map(drop)
+}

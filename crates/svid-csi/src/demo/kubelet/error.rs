@@ -1,0 +1,77 @@
+//! What can go wrong between the kubelet and a driver.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use tonic::{Code, Status, transport};
+
+/// Why the kubelet could not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeletError {
+    /// A folder or file under the kubelet's root.
+    #[error("cannot {action} {}", path.display())]
+    Folder {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Nobody accepts connections on a driver's socket.
+    #[error("cannot connect to {}", socket.display())]
+    Connect {
+        /// The socket.
+        socket: PathBuf,
+        /// What the transport said.
+        #[source]
+        source: transport::Error,
+    },
+    /// The driver answered with an error.
+    #[error("{call} failed with {:?}: {}", status.code(), status.message())]
+    Call {
+        /// The RPC.
+        call: &'static str,
+        /// The driver's answer.
+        status: Status,
+    },
+    /// The driver presents itself in a way the kubelet does not accept.
+    #[error("the driver at {} is not registered: {reason}", socket.display())]
+    NotRegistered {
+        /// The registration socket.
+        socket: PathBuf,
+        /// What the kubelet does not accept.
+        reason: String,
+    },
+    /// No registration socket appeared.
+    #[error("no {} after {waited:?}", socket.display())]
+    NoSocket {
+        /// The registration socket.
+        socket: PathBuf,
+        /// How long the kubelet looked for it.
+        waited: Duration,
+    },
+}
+
+impl KubeletError {
+    /// Names the RPC a status is the answer to.
+    pub(super) fn of(call: &'static str) -> impl Fn(Status) -> Self {
+        move |status| Self::Call { call, status }
+    }
+
+    /// The gRPC code the driver answered with; `UNAVAILABLE` where there was nobody to answer.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::Call { status, .. } => Some(status.code()),
+            Self::Connect { .. } => Some(Code::Unavailable),
+            _ => None,
+        }
+    }
+
+    /// Whether the volume may have been published all the same, so that its folders stay and the call is made again
+    /// (kubelet, `isFinalError`).
+    pub fn is_uncertain(&self) -> bool {
+        use Code::{Aborted, Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable};
+        matches!(self.code(), Some(Cancelled | DeadlineExceeded | Unavailable | ResourceExhausted | Aborted))
+    }
+}

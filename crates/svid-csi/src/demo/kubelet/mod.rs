@@ -1,0 +1,190 @@
+//! A small kubelet: enough of the real one to put a driver through its whole life over real gRPC.
+//!
+//! It lays out folders, makes requests and cleans up as `pkg/volume/csi` of Kubernetes 1.36 does. It keeps no desired
+//! state: whoever uses it says when to publish and when to unpublish.
+
+mod error;
+mod plugin;
+mod registration;
+mod volume;
+
+use std::{
+    collections::HashSet,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use svid_csi_proto::csi_v1::{NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse, NodeUnpublishVolumeRequest};
+use tokio::time::{Instant, sleep};
+
+pub use error::KubeletError;
+pub use plugin::{Capability, Plugin};
+pub use volume::{InlineVolume, Pod};
+
+/// The first pause before a publish is tried again; it doubles each time. A real kubelet begins with 500 ms.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+
+/// A kubelet with its root folder, `/var/lib/kubelet` on a real node.
+#[derive(Debug)]
+pub struct Kubelet {
+    root: PathBuf,
+    /// Targets of the volumes whose publish has succeeded.
+    mounted: Mutex<HashSet<PathBuf>>,
+}
+
+impl Kubelet {
+    /// A kubelet whose root folder is `root`; it and the folders drivers expect are created.
+    pub fn new(root: &Path) -> Result<Self, KubeletError> {
+        let kubelet = Self { root: root.to_owned(), mounted: Mutex::default() };
+        for folder in [kubelet.pods_dir(), kubelet.registration_dir(), root.join("plugins")] {
+            create_dir(&folder)?;
+        }
+        Ok(kubelet)
+    }
+
+    /// Where the folders of pods are.
+    pub fn pods_dir(&self) -> PathBuf {
+        self.root.join("pods")
+    }
+
+    /// Where drivers put their registration sockets.
+    pub fn registration_dir(&self) -> PathBuf {
+        self.root.join("plugins_registry")
+    }
+
+    /// Registers the driver `name`, whose registration socket may take up to `within` to appear.
+    pub async fn register(&self, name: &str, within: Duration) -> Result<Plugin, KubeletError> {
+        registration::register(&self.registration_dir().join(format!("{name}-reg.sock")), within).await
+    }
+
+    /// Where a volume is mounted. Its parent belongs to the kubelet, the last component to the driver.
+    pub fn target(&self, volume: &InlineVolume) -> PathBuf {
+        let volumes = self.pods_dir().join(&volume.pod.uid).join("volumes/kubernetes.io~csi");
+        volumes.join(&volume.name).join("mount")
+    }
+
+    /// Publishes a volume once, or again. A first publish that has failed for good leaves no folders behind; a later
+    /// one leaves what is mounted alone (kubelet, `SetUpAt`).
+    pub async fn publish(&self, plugin: &Plugin, volume: &InlineVolume) -> Result<PathBuf, KubeletError> {
+        let target = self.target(volume);
+        prepare(plugin, volume, &target)?;
+        match call_publish(plugin, volume, &target).await {
+            Ok(()) => {
+                self.mounted().insert(target.clone());
+                Ok(target)
+            }
+            Err(error) => {
+                if !error.is_uncertain() && !self.mounted().contains(&target) {
+                    remove(&target)?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Publishes a volume, again and again while the driver's answer is not final, for up to `within`.
+    pub async fn publish_within(
+        &self,
+        plugin: &Plugin,
+        volume: &InlineVolume,
+        within: Duration,
+    ) -> Result<PathBuf, KubeletError> {
+        let deadline = Instant::now() + within;
+        let mut pause = FIRST_RETRY;
+        loop {
+            match self.publish(plugin, volume).await {
+                Err(error) if error.is_uncertain() && Instant::now() + pause < deadline => sleep(pause).await,
+                outcome => return outcome,
+            }
+            pause *= 2;
+        }
+    }
+
+    /// Unpublishes a volume and removes its folders, which fails while anything is mounted there.
+    pub async fn unpublish(&self, plugin: &Plugin, volume: &InlineVolume) -> Result<(), KubeletError> {
+        let target = self.target(volume);
+        let request = NodeUnpublishVolumeRequest { volume_id: volume.id(), target_path: text(&target) };
+        let answer = plugin.node().await?.node_unpublish_volume(request).await;
+        answer.map_err(KubeletError::of("NodeUnpublishVolume"))?;
+        self.mounted().remove(&target);
+        remove(&target)
+    }
+
+    /// How a volume fares.
+    pub async fn stats(
+        &self,
+        plugin: &Plugin,
+        volume: &InlineVolume,
+    ) -> Result<NodeGetVolumeStatsResponse, KubeletError> {
+        let volume_path = text(&self.target(volume));
+        let request = NodeGetVolumeStatsRequest { volume_id: volume.id(), volume_path, ..Default::default() };
+        let answer = plugin.node().await?.node_get_volume_stats(request).await;
+        Ok(answer.map_err(KubeletError::of("NodeGetVolumeStats"))?.into_inner())
+    }
+
+    /// Removes what is left of a pod once its volumes are unpublished.
+    pub fn forget(&self, pod: &Pod) -> Result<(), KubeletError> {
+        let folder = self.pods_dir().join(&pod.uid);
+        for folder in [folder.join("volumes/kubernetes.io~csi"), folder.join("volumes"), folder] {
+            remove_if_there(&folder, |path| fs::remove_dir(path))?;
+        }
+        Ok(())
+    }
+
+    fn mounted(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
+        self.mounted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn call_publish(plugin: &Plugin, volume: &InlineVolume, target: &Path) -> Result<(), KubeletError> {
+    let request = volume.publish_request(&text(target), plugin.can(Capability::VolumeMountGroup));
+    let answer = plugin.node().await?.node_publish_volume(request).await;
+    answer.map(drop).map_err(KubeletError::of("NodePublishVolume"))
+}
+
+/// The folder of the volume, and in it the file by which a restarted kubelet knows whose volume it is.
+fn prepare(plugin: &Plugin, volume: &InlineVolume, target: &Path) -> Result<(), KubeletError> {
+    let folder = target.parent().unwrap_or(target);
+    create_dir(folder)?;
+    let data = serde_json::json!({
+        "driverName": plugin.name,
+        "nodeName": plugin.node_id,
+        "specVolID": volume.name,
+        "volumeHandle": volume.id(),
+        "volumeLifecycleMode": "Ephemeral",
+    });
+    let path = folder.join(VOLUME_DATA);
+    let failed = |source| KubeletError::Folder { action: "write", path: path.clone(), source };
+    fs::write(&path, data.to_string()).map_err(failed)
+}
+
+const VOLUME_DATA: &str = "vol_data.json";
+
+fn remove(target: &Path) -> Result<(), KubeletError> {
+    let folder = target.parent().unwrap_or(target);
+    remove_if_there(target, |path| fs::remove_dir(path))?;
+    remove_if_there(&folder.join(VOLUME_DATA), |path| fs::remove_file(path))?;
+    remove_if_there(folder, |path| fs::remove_dir(path))
+}
+
+fn remove_if_there(path: &Path, how: impl Fn(&Path) -> io::Result<()>) -> Result<(), KubeletError> {
+    match how(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(KubeletError::Folder { action: "remove", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn create_dir(path: &Path) -> Result<(), KubeletError> {
+    let failed = |source| KubeletError::Folder { action: "create", path: path.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(failed)
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

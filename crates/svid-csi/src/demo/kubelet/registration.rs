@@ -1,0 +1,71 @@
+//! How the kubelet gets to know a driver: the driver puts a socket into the registration folder, the kubelet asks on
+//! it who is there, and tells what became of it.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use svid_csi_proto::pluginregistration_v1::{
+    InfoRequest, PluginInfo, RegistrationStatus, registration_client::RegistrationClient,
+};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    error::KubeletError,
+    plugin::{Plugin, dial},
+};
+
+/// How often the kubelet looks for the socket. A real one is told by inotify.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Registers the driver that has its registration socket at `socket`, which may take up to `within` to appear.
+pub(super) async fn register(socket: &Path, within: Duration) -> Result<Plugin, KubeletError> {
+    let mut registration = RegistrationClient::new(await_socket(socket, within).await?);
+    let info = registration.get_info(InfoRequest {}).await.map_err(KubeletError::of("GetInfo"))?.into_inner();
+    let outcome = accept(socket, &info).await;
+    let status = RegistrationStatus {
+        plugin_registered: outcome.is_ok(),
+        error: outcome.as_ref().err().map(ToString::to_string).unwrap_or_default(),
+    };
+    let told = registration.notify_registration_status(status).await;
+    told.map_err(KubeletError::of("NotifyRegistrationStatus"))?;
+    outcome
+}
+
+/// A socket that refuses connections was left by a driver that is gone; its successor replaces it.
+async fn await_socket(socket: &Path, within: Duration) -> Result<tonic::transport::Channel, KubeletError> {
+    let deadline = Instant::now() + within;
+    loop {
+        if let Ok(channel) = dial(socket).await {
+            return Ok(channel);
+        }
+        if Instant::now() >= deadline {
+            return Err(KubeletError::NoSocket { socket: socket.to_owned(), waited: within });
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn accept(socket: &Path, info: &PluginInfo) -> Result<Plugin, KubeletError> {
+    let refuse = |reason| Err(KubeletError::NotRegistered { socket: socket.to_owned(), reason });
+    if info.r#type != "CSIPlugin" {
+        return refuse(format!("type {:?} is not CSIPlugin", info.r#type));
+    }
+    if !info.supported_versions.iter().any(|version| is_version_one(version)) {
+        return refuse(format!("none of the versions {:?} is 1.x", info.supported_versions));
+    }
+    let endpoint = match info.endpoint.as_str() {
+        "" => socket.to_owned(),
+        endpoint => PathBuf::from(endpoint),
+    };
+    let plugin = Plugin::connect(&endpoint).await?;
+    if plugin.name != info.name {
+        return refuse(format!("it registers as {:?} and answers as {:?}", info.name, plugin.name));
+    }
+    Ok(plugin)
+}
+
+fn is_version_one(version: &str) -> bool {
+    version.trim_start_matches('v').split('.').next() == Some("1")
+}

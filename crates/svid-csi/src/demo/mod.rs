@@ -1,0 +1,47 @@
+//! `svid-csi demo`: a driver's whole life on this machine, without Kubernetes and without root.
+//!
+//! Everything is real but the kubelet: the driver is a child process and is called over gRPC, its mounts are mounts in
+//! a mount namespace of the demo's own, and identities are issued, read and used in a TLS handshake.
+
+pub mod agent;
+mod channel;
+mod driver;
+mod handshake;
+pub mod kubelet;
+mod mounts;
+mod namespace;
+mod pods;
+mod report;
+mod spiffe_tls;
+mod stage;
+mod story;
+pub mod svid;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What the user may choose.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DemoOptions {
+    /// One JSON object per step instead of text.
+    pub json: bool,
+}
+
+/// Tells the story to its end.
+///
+/// Must be called while the process has one thread: the kernel lets no other enter a user namespace.
+///
+/// # Errors
+/// When this machine does not let the demo have its namespaces, when a step fails, and when it is interrupted.
+pub fn run(options: DemoOptions) -> anyhow::Result<()> {
+    let report = report::Report::new(options.json);
+    let place = report.step("namespace", namespace::enter())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            told = story::tell(&place, &report) => told,
+            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+            _ = terminate.recv() => anyhow::bail!("told to stop"),
+        }
+    })
+}

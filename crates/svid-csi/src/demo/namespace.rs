@@ -1,0 +1,84 @@
+//! A place where the demo may mount: a mount namespace of its own and in it a folder that vanishes with it.
+
+use std::ffi::CStr;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use nix::sched::{CloneFlags, unshare};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::process::{getegid, geteuid};
+
+use super::report::Told;
+
+/// A folder every system has; what it holds is hidden from the demo only.
+const WORK: &str = "/tmp";
+
+/// What the work folder may hold, so that a demo that goes wrong does not eat the machine's memory.
+const WORK_OPTIONS: &CStr = c"mode=0755,size=64m";
+
+/// The settings by which kernels and distributions forbid user namespaces, and the value that forbids them.
+const SETTINGS: [(&str, &str); 3] = [
+    ("kernel/unprivileged_userns_clone", "0"),
+    ("user/max_user_namespaces", "0"),
+    ("kernel/apparmor_restrict_unprivileged_userns", "1"),
+];
+
+/// Where the demo works.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// An empty tmpfs, shared so that bind mounts reach whoever looks.
+    pub(super) work: &'static Path,
+    /// Whether more than one user and group exist here.
+    pub(super) as_root: bool,
+}
+
+/// Enters the namespaces and mounts the work folder.
+pub(super) fn enter() -> Result<(Told, Place)> {
+    // Root in a container may lack the capability to mount, and may still have what any user has.
+    let as_root = geteuid().is_root() && unshare(CloneFlags::CLONE_NEWNS).is_ok();
+    let entered = if as_root { Ok(()) } else { enter_user_namespace() };
+    entered.and_then(|()| mount_work()).with_context(hint)?;
+    let kind = if as_root { "a mount namespace (as root)" } else { "a user and a mount namespace" };
+    let told = Told::new(format!("in {kind}, work folder {WORK}")).with("root", as_root).with("work", WORK);
+    Ok((told, Place { work: Path::new(WORK), as_root }))
+}
+
+fn enter_user_namespace() -> Result<()> {
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).context("unshare")?;
+    // The kernel takes a map of groups from an unprivileged process only once setgroups(2) is given up.
+    write("setgroups", "deny")?;
+    write("uid_map", &format!("0 {uid} 1"))?;
+    write("gid_map", &format!("0 {gid} 1"))
+}
+
+fn write(name: &str, content: &str) -> Result<()> {
+    let path = Path::new("/proc/self").join(name);
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, content.as_bytes()))
+        .with_context(|| path.display().to_string())
+}
+
+fn mount_work() -> Result<()> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).context("making mounts private")?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount("svid-csi-demo", WORK, "tmpfs", flags, WORK_OPTIONS).with_context(|| format!("mounting {WORK}"))?;
+    mount_change(WORK, MountPropagationFlags::SHARED).with_context(|| format!("sharing {WORK}"))
+}
+
+fn hint() -> String {
+    let read = |name: &str| fs::read_to_string(Path::new("/proc/sys").join(name)).unwrap_or_default();
+    let forbids = |(name, value): &&(&str, &str)| read(name).trim() == *value;
+    match SETTINGS.iter().find(forbids) {
+        Some((name, value)) => {
+            let (setting, wanted) = (name.replace('/', "."), if *value == "0" { "above 0" } else { "0" });
+            format!("no user namespace: set sysctl {setting} to {wanted}, or run this with sudo")
+        }
+        None => "no user namespace: a seccomp profile or container runtime forbids it; run this with sudo, or in a \
+                 privileged container"
+            .to_owned(),
+    }
+}

@@ -1,0 +1,126 @@
+//! What is inside the demo's two pods: a reader of files, and a client of the Workload API.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use svid_csi_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
+use svid_csi_proto::workload::{X509svid, X509svidRequest, X509svidResponse};
+use tonic::metadata::MetadataValue;
+use tonic::{Request, Streaming};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::channel;
+use super::svid::{FILES, Leaf, Svid};
+
+/// How often a pod that waits for new files looks at them.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// A pod that reads its identity from files.
+#[derive(Debug)]
+pub(super) struct FilesPod {
+    /// The volume as the pod got it: whatever is mounted at the same path later, a running container does not see it.
+    held: File,
+}
+
+/// An identity that its owner can use, and what its leaf says.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) svid: Svid,
+    pub(super) leaf: Leaf,
+}
+
+/// A pod that holds a stream to the agent, through the socket in its volume.
+#[derive(Debug)]
+pub(super) struct SocketPod {
+    stream: Streaming<X509svidResponse>,
+}
+
+impl FilesPod {
+    /// A pod whose volume is mounted at `target`.
+    pub(super) fn open(target: &Path) -> Result<Self> {
+        Ok(Self { held: File::open(target)? })
+    }
+
+    /// The identity in the files, checked.
+    pub(super) fn read(&self) -> Result<Seen> {
+        Seen::check(Svid::read(&self.volume())?)
+    }
+
+    fn volume(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.held.as_raw_fd()).into()
+    }
+
+    /// The identity that follows the one with the serial number `old`.
+    pub(super) async fn renewed(&self, old: &str) -> Result<Seen> {
+        loop {
+            let seen = self.read()?;
+            if seen.leaf.serial != old {
+                return Ok(seen);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Names of its files, with their modes.
+    pub(super) fn listing(&self) -> Result<Vec<String>> {
+        let line = |name: &str| {
+            let meta = std::fs::metadata(self.volume().join(name)).with_context(|| name.to_owned())?;
+            Ok(format!("{name} {:04o}", meta.mode() & 0o7777))
+        };
+        FILES.into_iter().map(line).collect()
+    }
+
+    /// The group its key belongs to.
+    pub(super) fn group(&self) -> Result<u32> {
+        Ok(std::fs::metadata(self.volume().join(FILES[1]))?.gid())
+    }
+}
+
+impl SocketPod {
+    /// Connects to the agent's socket in the volume.
+    pub(super) async fn connect(socket: &Path) -> Result<Self> {
+        let mut client = SpiffeWorkloadApiClient::new(channel::connect(socket).await?);
+        let mut request = Request::new(X509svidRequest {});
+        request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));
+        let stream = client.fetch_x509svid(request).await?.into_inner();
+        Ok(Self { stream })
+    }
+
+    /// The next identity the agent sends, checked.
+    pub(super) async fn next(&mut self) -> Result<Seen> {
+        let message = self.stream.message().await?.context("the agent closed the stream")?;
+        let svid = message.svids.into_iter().next().context("the agent sent no SVID")?;
+        Seen::check(from_wire(svid)?)
+    }
+}
+
+impl Seen {
+    /// The key must be the leaf's, and the chain must lead to the bundle.
+    fn check(svid: Svid) -> Result<Self> {
+        svid.check_key()?;
+        svid.check_chain()?;
+        Ok(Self { leaf: svid.leaf()?, svid })
+    }
+}
+
+fn from_wire(svid: X509svid) -> Result<Svid> {
+    let key = PrivateKeyDer::try_from(svid.x509_svid_key).map_err(|_| anyhow::anyhow!("the key is not DER"))?;
+    Ok(Svid { chain: split(&svid.x509_svid)?, key, bundle: split(&svid.bundle)? })
+}
+
+/// Certificates follow each other without anything in between (Workload API, section 5.2).
+fn split(mut der: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
+    let mut certificates = Vec::new();
+    while !der.is_empty() {
+        let (rest, _) = X509Certificate::from_der(der).context("not a certificate")?;
+        certificates.push(CertificateDer::from(der[..der.len() - rest.len()].to_vec()));
+        der = rest;
+    }
+    ensure!(!certificates.is_empty(), "no certificate");
+    Ok(certificates)
+}

@@ -1,0 +1,86 @@
+//! What the demo says: one line, or one JSON object, for each step.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value};
+
+/// No step of a demo that works comes near.
+const STEP_LIMIT: Duration = Duration::from_secs(15);
+
+/// What a step has to tell.
+#[derive(Debug)]
+pub(super) struct Told {
+    line: String,
+    facts: Map<String, Value>,
+}
+
+/// Where the steps are told.
+#[derive(Debug)]
+pub(super) struct Report {
+    json: bool,
+    started: Instant,
+}
+
+impl Told {
+    /// A line for people.
+    pub(super) fn new(line: impl Into<String>) -> Self {
+        Self { line: line.into(), facts: Map::new() }
+    }
+
+    /// One more fact for machines.
+    pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.facts.insert(name.to_owned(), value.into());
+        self
+    }
+}
+
+impl Report {
+    /// Time counts from now.
+    pub(super) fn new(json: bool) -> Self {
+        Self { json, started: Instant::now() }
+    }
+
+    /// Tells how a step went.
+    pub(super) fn step<T>(&self, name: &'static str, outcome: Result<(Told, T)>) -> Result<T> {
+        match outcome {
+            Ok((told, value)) => {
+                self.write(name, true, told)?;
+                Ok(value)
+            }
+            Err(error) => {
+                let reason = format!("{error:#}");
+                self.write(name, false, Told::new(reason.clone()).with("error", reason))?;
+                Err(error.context(format!("step {name} failed")))
+            }
+        }
+    }
+
+    /// Does a step and tells how it went.
+    pub(super) async fn run<T>(
+        &self,
+        name: &'static str,
+        step: impl Future<Output = Result<(Told, T)>>,
+    ) -> Result<T> {
+        let outcome = tokio::time::timeout(STEP_LIMIT, step).await;
+        self.step(name, outcome.with_context(|| format!("not done after {STEP_LIMIT:?}")).flatten())
+    }
+
+    fn write(&self, step: &str, ok: bool, told: Told) -> io::Result<()> {
+        let elapsed = self.started.elapsed();
+        let mut out = io::stdout().lock();
+        if self.json {
+            let mut object = Map::new();
+            object.insert("step".to_owned(), step.into());
+            object.insert("ok".to_owned(), ok.into());
+            object.insert("elapsed_ms".to_owned(), (elapsed.as_millis() as u64).into());
+            object.extend(told.facts);
+            writeln!(out, "{}", Value::Object(object))?;
+        } else {
+            let mark = if ok { "ok  " } else { "FAIL" };
+            writeln!(out, "{:6.2} s  {mark}  {step:<16} {}", elapsed.as_secs_f64(), told.line)?;
+        }
+        out.flush()
+    }
+}

@@ -1,0 +1,99 @@
+//! Everything that stands before the story begins: folders, the CA, the agent's workload, the kubelet and two pods.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
+
+use super::agent::Workload;
+use super::driver::Settings;
+use super::kubelet::{InlineVolume, Kubelet, Pod};
+use super::namespace::Place;
+use crate::node::config::LocalCaConfig;
+use crate::source::local_ca::LocalCa;
+
+/// The trust domain of everyone in the demo.
+pub(super) const TRUST_DOMAIN: &str = "example.org";
+
+/// The name of the agent's socket.
+pub(super) const AGENT_SOCKET: &str = "agent.sock";
+
+/// The group the volumes belong to where there is more than one.
+const FS_GROUP: u32 = 2000;
+
+/// Short, so that renewals are seen; long enough for a slow machine to restart the driver in between.
+const LIFETIME: Duration = Duration::from_secs(8);
+
+/// The stage.
+#[derive(Debug)]
+pub(super) struct Stage {
+    /// The kubelet, its root folder being `kubelet` in the work folder.
+    pub(super) kubelet: Kubelet,
+    /// How the driver is started.
+    pub(super) settings: Settings,
+    /// The pod that gets files, and the pod that gets the agent's socket.
+    pub(super) pods: [Pod; 2],
+}
+
+impl Stage {
+    /// Creates the folders. The CA is made by [`Stage::workload`].
+    pub(super) fn new(place: &Place) -> Result<Self> {
+        let work = place.work;
+        let kubelet_dir = work.join("kubelet");
+        let kubelet = Kubelet::new(&kubelet_dir)?;
+        let settings = Settings {
+            work: work.to_owned(),
+            trust_domain: TRUST_DOMAIN,
+            lifetime: LIFETIME,
+            ca_dir: work.join("ca"),
+            agent_dir: work.join("agent"),
+            registration_dir: kubelet.registration_dir(),
+            kubelet_dir,
+        };
+        let fs_group = place.as_root.then_some(FS_GROUP);
+        let pods = [pod("orders", 1, fs_group), pod("payments", 2, fs_group)];
+        Ok(Self { kubelet, settings, pods })
+    }
+
+    /// The volume of the pod that gets files.
+    pub(super) fn files_volume(&self) -> InlineVolume {
+        InlineVolume::new(&self.pods[0], "spiffe")
+    }
+
+    /// The volume of the pod that gets the agent's socket.
+    pub(super) fn socket_volume(&self) -> InlineVolume {
+        InlineVolume::new(&self.pods[1], "spiffe")
+    }
+
+    /// Where the agent listens.
+    pub(super) fn agent_socket(&self) -> PathBuf {
+        self.settings.agent_dir.join(AGENT_SOCKET)
+    }
+
+    /// What the agent hands out: the identity of the second pod, from the CA that the driver uses for the first.
+    pub(super) fn workload(&self) -> Result<Workload> {
+        let trust_domain = TrustDomain::parse(TRUST_DOMAIN)?;
+        let Pod { namespace, service_account, .. } = &self.pods[1];
+        Ok(Workload {
+            id: SpiffeId::for_service_account(&trust_domain, namespace, service_account)?,
+            ca: open_ca(trust_domain, LIFETIME, &self.settings.ca_dir)?,
+            renew_every: LIFETIME / 2,
+            on_fetch: Box::new(|_| ()),
+        })
+    }
+}
+
+fn open_ca(trust_domain: TrustDomain, lifetime: Duration, folder: &Path) -> Result<LocalCa> {
+    Ok(LocalCa::open(&LocalCaConfig { trust_domain, lifetime, dir: None }, folder)?)
+}
+
+fn pod(name: &str, number: u32, fs_group: Option<u32>) -> Pod {
+    Pod {
+        uid: format!("00000000-0000-4000-8000-{number:012}"),
+        name: format!("{name}-0"),
+        namespace: "shop".to_owned(),
+        service_account: name.to_owned(),
+        fs_group,
+    }
+}

@@ -1,0 +1,190 @@
+//! The story the demo tells, step by step.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+
+use super::agent::Agent;
+use super::driver::{Driver, FILES_DRIVER, SOCKET_DRIVER};
+use super::handshake;
+use super::kubelet::{InlineVolume, Plugin};
+use super::mounts;
+use super::namespace::Place;
+use super::pods::{FilesPod, Seen, SocketPod};
+use super::report::{Report, Told};
+use super::stage::{AGENT_SOCKET, Stage, TRUST_DOMAIN};
+
+/// How long the kubelet waits for a driver to register, and for a volume to be published.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The two pods while they run, and what each saw last.
+#[derive(Debug)]
+struct Pods {
+    files: FilesPod,
+    files_saw: Seen,
+    socket: SocketPod,
+    socket_saw: Seen,
+}
+
+/// The driver's two names, as registered.
+#[derive(Debug)]
+struct Plugins {
+    files: Plugin,
+    socket: Plugin,
+}
+
+/// Tells the story; the agent works in the background.
+pub(super) async fn tell(place: &Place, report: &Report) -> Result<()> {
+    let stage = Stage::new(place)?;
+    let agent = report.step("agent", start_agent(&stage))?;
+    tokio::select! {
+        ended = agent.serve() => bail!("the agent ended: {ended:?}"),
+        told = play(&stage, place, report) => told,
+    }
+}
+
+async fn play(stage: &Stage, place: &Place, report: &Report) -> Result<()> {
+    let mut driver = report.step("driver", start_driver(stage, "driver-1"))?;
+    let plugins = report.run("register", driver.alive(register(stage))).await?;
+    let (files, files_saw) = report.run("files-pod", driver.alive(publish_files(stage, &plugins))).await?;
+    let (socket, socket_saw) = report.run("socket-pod", driver.alive(publish_socket(stage, &plugins))).await?;
+    let mut pods = Pods { files, files_saw, socket, socket_saw };
+    report.step("fs-group", fs_group(place, stage, &pods.files))?;
+    report.run("mutual-tls", mutual_tls(&pods)).await?;
+    report.run("renewal", driver.alive(renewal(&mut pods))).await?;
+    report.run("kill", kill(driver, stage, &mut pods)).await?;
+
+    let mut driver = report.step("driver-again", start_driver(stage, "driver-2"))?;
+    let plugins = report.run("recovery", driver.alive(recovery(stage, &pods))).await?;
+    report.run("renewal-again", driver.alive(renewal(&mut pods))).await?;
+    report.run("mutual-tls-again", mutual_tls(&pods)).await?;
+    drop(pods);
+    report.run("unpublish", driver.alive(unpublish(stage, &plugins))).await?;
+    report.run("stop", stop(driver)).await?;
+    report.step("clean", clean(stage))
+}
+
+fn start_agent(stage: &Stage) -> Result<(Told, Agent)> {
+    let socket = stage.agent_socket();
+    let workload = stage.workload()?;
+    let told = Told::new(format!("the Workload API is at {} with {}", socket.display(), workload.id));
+    let told = told.with("socket", socket.display().to_string()).with("spiffe_id", workload.id.as_str());
+    Ok((told, Agent::bind(&socket, workload)?))
+}
+
+fn start_driver(stage: &Stage, log: &str) -> Result<(Told, Driver)> {
+    let driver = Driver::start(&stage.settings, log)?;
+    let told = Told::new(format!("started as process {}", driver.pid())).with("pid", driver.pid());
+    Ok((told, driver))
+}
+
+async fn register(stage: &Stage) -> Result<(Told, Plugins)> {
+    let files = stage.kubelet.register(FILES_DRIVER, PATIENCE).await?;
+    let socket = stage.kubelet.register(SOCKET_DRIVER, PATIENCE).await?;
+    let (version, node) = (files.vendor_version.clone(), files.node_id.clone());
+    let told = Told::new(format!("{FILES_DRIVER} and {SOCKET_DRIVER}, version {version}, registered on {node}"));
+    let told = told.with("drivers", json!([FILES_DRIVER, SOCKET_DRIVER])).with("node_id", node);
+    Ok((told, Plugins { files, socket }))
+}
+
+async fn publish_files(stage: &Stage, plugins: &Plugins) -> Result<(Told, (FilesPod, Seen))> {
+    let volume = stage.files_volume();
+    let target = stage.kubelet.publish_within(&plugins.files, &volume, PATIENCE).await?;
+    let pod = FilesPod::open(&target)?;
+    let (seen, files) = (pod.read()?, pod.listing()?);
+    let told = introduce(&volume, &seen, &format!("from files ({})", files.join(", "))).with("files", files);
+    Ok((told, (pod, seen)))
+}
+
+async fn publish_socket(stage: &Stage, plugins: &Plugins) -> Result<(Told, (SocketPod, Seen))> {
+    let volume = stage.socket_volume();
+    let target = stage.kubelet.publish_within(&plugins.socket, &volume, PATIENCE).await?;
+    let mut pod = SocketPod::connect(&target.join(AGENT_SOCKET)).await?;
+    let seen = pod.next().await?;
+    let told = introduce(&volume, &seen, &format!("from the agent ({AGENT_SOCKET})"));
+    Ok((told, (pod, seen)))
+}
+
+fn introduce(volume: &InlineVolume, seen: &Seen, how: &str) -> Told {
+    let (pod, leaf) = (&volume.pod, &seen.leaf);
+    let line = format!("{} is {} until {} {how}; chain verified", pod.name, leaf.spiffe_id, leaf.not_after);
+    Told::new(line).with("pod", pod.name.as_str()).with("svid", json!(leaf)).with("chain_verified", true)
+}
+
+fn fs_group(place: &Place, stage: &Stage, pod: &FilesPod) -> Result<(Told, ())> {
+    let found = pod.group()?;
+    let told = match stage.pods[0].fs_group {
+        Some(wanted) => {
+            ensure!(found == wanted, "the files belong to group {found}, not {wanted}");
+            Told::new(format!("the files belong to the pod's group {found}")).with("group", found)
+        }
+        None => Told::new("not shown: only one group exists in a user namespace, run with sudo to see it"),
+    };
+    Ok((told.with("shown", place.as_root), ()))
+}
+
+async fn mutual_tls(pods: &Pods) -> Result<(Told, ())> {
+    let (files, socket) = (&pods.files_saw, &pods.socket_saw);
+    handshake::meet(&files.svid, &socket.svid).await?;
+    handshake::meet(&socket.svid, &files.svid).await?;
+    let impostor = format!("spiffe://{TRUST_DOMAIN}/ns/shop/sa/impostor");
+    handshake::mistrust(&files.svid, &socket.svid, &impostor).await?;
+    let line = "each pod was client and server to the other, by SPIFFE ID; another ID is refused";
+    Ok((Told::new(line).with("peers", json!([files.leaf.spiffe_id, socket.leaf.spiffe_id])), ()))
+}
+
+async fn renewal(pods: &mut Pods) -> Result<(Told, ())> {
+    let old = [pods.files_saw.leaf.serial.clone(), pods.socket_saw.leaf.serial.clone()];
+    pods.files_saw = pods.files.renewed(&old[0]).await?;
+    while pods.socket_saw.leaf.serial == old[1] {
+        pods.socket_saw = pods.socket.next().await?;
+    }
+    let now = [&pods.files_saw.leaf, &pods.socket_saw.leaf];
+    let line = format!("both pods have new certificates, until {} and {}", now[0].not_after, now[1].not_after);
+    Ok((Told::new(line).with("before", json!(old)).with("svids", json!(now)), ()))
+}
+
+async fn kill(driver: Driver, stage: &Stage, pods: &mut Pods) -> Result<(Told, ())> {
+    let pid = driver.pid();
+    driver.kill().await?;
+    let files = pods.files.read().context("with the driver dead")?;
+    ensure!(files.leaf == pods.files_saw.leaf, "the files changed with the driver dead");
+    // The first connection stays open all along; a container that starts only now must be served as well.
+    let socket = stage.kubelet.target(&stage.socket_volume()).join(AGENT_SOCKET);
+    SocketPod::connect(&socket).await?.next().await.context("with the driver dead")?;
+    Ok((Told::new(format!("process {pid} killed with SIGKILL; both pods keep what they have")).with("pid", pid), ()))
+}
+
+/// A driver that is back must find the volumes as they are, and a kubelet that asks for them again must change nothing.
+async fn recovery(stage: &Stage, pods: &Pods) -> Result<(Told, Plugins)> {
+    let (_, plugins) = register(stage).await?;
+    for (plugin, volume) in [(&plugins.files, stage.files_volume()), (&plugins.socket, stage.socket_volume())] {
+        let target = stage.kubelet.publish_within(plugin, &volume, PATIENCE).await?;
+        let count = mounts::at_and_below(&target)?.len();
+        ensure!(count == 1, "{} is mounted {count} times", target.display());
+    }
+    pods.files.read().context("after the restart")?;
+    Ok((Told::new("registered again; each volume is mounted once, where it was").with("mounts", 2), plugins))
+}
+
+async fn unpublish(stage: &Stage, plugins: &Plugins) -> Result<(Told, ())> {
+    let kubelet = &stage.kubelet;
+    kubelet.unpublish(&plugins.files, &stage.files_volume()).await?;
+    kubelet.unpublish(&plugins.socket, &stage.socket_volume()).await?;
+    stage.pods.iter().try_for_each(|pod| kubelet.forget(pod))?;
+    Ok((Told::new("both volumes are unpublished, the pods' folders removed"), ()))
+}
+
+async fn stop(driver: Driver) -> Result<(Told, ())> {
+    driver.stop().await?;
+    Ok((Told::new("the driver ended after SIGTERM"), ()))
+}
+
+fn clean(stage: &Stage) -> Result<(Told, ())> {
+    let left = mounts::at_and_below(&stage.kubelet.pods_dir())?;
+    ensure!(left.is_empty(), "still mounted: {left:?}");
+    let folders = std::fs::read_dir(stage.kubelet.pods_dir())?.count();
+    ensure!(folders == 0, "{folders} pod folders are left");
+    Ok((Told::new("nothing is left mounted for any pod").with("mounts", 0), ()))
+}

@@ -1,0 +1,45 @@
+//! A workload for tests: it uses its identity as a program in a pod would, and says what it sees as JSON lines.
+
+mod verify;
+mod watch;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use svid_csi_testkit::JsonLines;
+
+/// Uses a SPIFFE identity and reports what it sees.
+#[derive(Parser)]
+enum Args {
+    /// Prints a line for each X.509-SVID that the Workload API sends.
+    Watch {
+        /// The socket of the Workload API.
+        #[arg(long)]
+        socket: PathBuf,
+        /// End with the first SVID, or with exit code 1 at the first error.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Checks tls.crt, tls.key and ca.crt and prints what they say; exit code 1 when they are no identity.
+    Verify {
+        /// The folder of the files.
+        #[arg(long)]
+        files: PathBuf,
+        /// Go on, with a line after each change of the files.
+        #[arg(long)]
+        watch: bool,
+    },
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let out = JsonLines::default();
+    let good = match Args::parse() {
+        Args::Watch { socket, once: true } => watch::once(&socket, &out).await,
+        Args::Watch { socket, once: false } => watch::forever(&socket, &out).await,
+        Args::Verify { files, watch: false } => verify::once(&files, &out),
+        Args::Verify { files, watch: true } => verify::forever(&files, &out).await,
+    };
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,24 @@
+//! `in_mount_ns` really is a place where mounting is safe.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use svid_csi_testkit::in_mount_ns;
+
+/// Both the test and its run in the namespace know this folder, and neither needs it to be empty.
+const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
+
+#[test]
+fn a_mount_is_seen_inside_only() {
+    in_mount_ns("a_mount_is_seen_inside_only", || {
+        let mount = Command::new("mount").args(["-t", "tmpfs", "inside", FOLDER]).status().unwrap();
+        assert!(mount.success());
+        fs::write(Path::new(FOLDER).join("seen-inside-only"), "").unwrap();
+    });
+    assert_eq!(inside(), Path::new(FOLDER).join("seen-inside-only").exists());
+}
+
+fn inside() -> bool {
+    std::env::var_os("SVID_CSI_IN_MOUNT_NS").is_some()
+}
