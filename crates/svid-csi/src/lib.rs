@@ -7,6 +7,7 @@ pub mod cli;
 mod clock;
 mod data_root;
 mod delivery;
+pub mod demo;
 mod fsx;
 mod metrics;
 mod mount;

@@ -14,7 +14,7 @@ fn a_mount_is_seen_inside_only() {
     in_mount_ns("a_mount_is_seen_inside_only", || {
         let mount = Command::new("mount").args(["-t", "tmpfs", "inside", FOLDER]).status().unwrap();
         assert!(mount.success());
-        fs::write(Path::new(FOLDER).join("seen-inside-only"), "").unwrap();
+        fs::File::create(Path::new(FOLDER).join("seen-inside-only")).unwrap();
     });
     assert_eq!(inside(), Path::new(FOLDER).join("seen-inside-only").exists());
 }

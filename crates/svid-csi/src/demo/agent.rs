@@ -4,11 +4,13 @@ use std::fmt;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{Context, Result};
+use rustls::pki_types::CertificateDer;
 use svid_csi_core::spiffe_id::SpiffeId;
 use svid_csi_proto::workload::spiffe_workload_api_server::{SpiffeWorkloadApi, SpiffeWorkloadApiServer};
 use svid_csi_proto::workload::{
@@ -22,7 +24,9 @@ use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
-use crate::source::local_ca::{LocalCa, LocalCaError};
+use crate::fsx;
+use crate::node::config::LocalCaConfig;
+use crate::source::local_ca::LocalCa;
 
 /// Everyone may connect: who is asking is told by the kernel, not by the mode of the socket.
 const SOCKET_MODE: u32 = 0o777;
@@ -39,14 +43,16 @@ pub struct Caller {
     pub uid: u32,
 }
 
-/// Whose identity an agent hands out.
-pub struct Workload {
-    /// The ID it hands out.
-    pub id: SpiffeId,
-    /// Who signs.
-    pub ca: LocalCa,
-    /// How long until a stream gets the next SVID; well under the lifetime of what `ca` signs.
-    pub renew_every: Duration,
+/// What an agent is to do.
+pub struct AgentSettings {
+    /// Where it listens. The folder is created, and what an earlier agent left there is replaced.
+    pub socket: PathBuf,
+    /// Whose SVIDs it hands out.
+    pub spiffe_id: SpiffeId,
+    /// The lifetime of an SVID; a stream gets the next one at half of it.
+    pub lifetime: Duration,
+    /// The folder of the CA; one is made there when there is none.
+    pub ca_dir: PathBuf,
     /// Told of each call to FetchX509SVID.
     pub on_fetch: Box<dyn Fn(Caller) + Send + Sync>,
 }
@@ -55,49 +61,71 @@ pub struct Workload {
 #[derive(Debug)]
 pub struct Agent {
     listener: UnixListener,
-    workload: Arc<Workload>,
+    service: Service,
+}
+
+#[derive(Clone)]
+struct Service {
+    ca: LocalCa,
+    settings: Arc<AgentSettings>,
 }
 
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Agent {
-    /// Listens at `socket`. Its folder is created, and what an earlier agent left there is replaced.
-    pub fn bind(socket: &Path, workload: Workload) -> io::Result<Self> {
-        fs::create_dir_all(socket.parent().unwrap_or(socket))?;
-        match fs::remove_file(socket) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(socket)?;
-        fs::set_permissions(socket, Permissions::from_mode(SOCKET_MODE))?;
-        Ok(Self { listener, workload: Arc::new(workload) })
+    /// Takes up or makes the CA, and listens.
+    ///
+    /// # Errors
+    /// Where the CA or the socket cannot be had.
+    pub fn bind(settings: AgentSettings) -> Result<Self> {
+        let AgentSettings { socket, lifetime, ca_dir, .. } = &settings;
+        let trust_domain = settings.spiffe_id.trust_domain().clone();
+        let ca = LocalCa::open(&LocalCaConfig { trust_domain, lifetime: *lifetime, dir: None }, ca_dir)?;
+        fsx::remove_file(socket)?;
+        let listener = listen(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+        Ok(Self { listener, service: Service { ca, settings: Arc::new(settings) } })
     }
 
-    /// Answers until the process ends or the future is dropped. Streams that are open then stay open until the runtime
+    /// Answers until the process ends or the future is dropped; streams that are open then stay open until the runtime
     /// ends.
+    ///
+    /// # Errors
+    /// Where the listener fails.
     pub async fn serve(self) -> Result<(), tonic::transport::Error> {
-        let service = SpiffeWorkloadApiServer::with_interceptor(Service(self.workload), require_security_header);
+        let service = SpiffeWorkloadApiServer::with_interceptor(self.service, require_security_header);
         Server::builder().add_service(service).serve_with_incoming(UnixListenerStream::new(self.listener)).await
     }
 }
 
-impl Workload {
-    async fn x509_response(&self) -> Result<X509svidResponse, LocalCaError> {
-        let issued = self.ca.issue(&self.id).await?;
+fn listen(socket: &Path) -> io::Result<UnixListener> {
+    fs::create_dir_all(socket.parent().unwrap_or(socket))?;
+    let listener = UnixListener::bind(socket)?;
+    fs::set_permissions(socket, Permissions::from_mode(SOCKET_MODE))?;
+    Ok(listener)
+}
+
+impl Service {
+    async fn x509_response(&self) -> Result<X509svidResponse, Status> {
+        let id = &self.settings.spiffe_id;
+        let issued = self.ca.issue(id).await.map_err(|error| Status::unavailable(error.to_string()))?;
         let svid = X509svid {
-            spiffe_id: self.id.to_string(),
-            x509_svid: issued.chain.concat(),
+            spiffe_id: id.to_string(),
+            x509_svid: concatenated(&issued.chain),
             x509_svid_key: issued.key.der().to_vec(),
-            bundle: issued.bundle.concat(),
+            bundle: concatenated(&issued.bundle),
             hint: String::new(),
         };
         Ok(X509svidResponse { svids: vec![svid], ..Default::default() })
     }
 }
 
-impl fmt::Debug for Workload {
+fn concatenated(certificates: &[CertificateDer<'_>]) -> Vec<u8> {
+    certificates.iter().flat_map(|certificate| certificate.iter().copied()).collect()
+}
+
+impl fmt::Debug for Service {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Workload").field("id", &self.id).finish_non_exhaustive()
+        out.debug_struct("Service").field("spiffe_id", &self.settings.spiffe_id).finish_non_exhaustive()
     }
 }
 
@@ -116,8 +144,6 @@ fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     Ok(Caller { pid: credentials.pid(), uid: credentials.uid() })
 }
 
-struct Service(Arc<Workload>);
-
 /// Only X.509: this agent has no JWT authority.
 fn no_jwt<T>() -> Result<Response<T>, Status> {
     Err(Status::unimplemented("this agent issues no JWT-SVIDs"))
@@ -133,15 +159,15 @@ impl SpiffeWorkloadApi for Service {
         &self,
         request: Request<X509svidRequest>,
     ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
-        (self.0.on_fetch)(caller(&request)?);
-        let workload = Arc::clone(&self.0);
+        (self.settings.on_fetch)(caller(&request)?);
+        let service = self.clone();
         let messages = tokio_stream::iter(0_u64..).then(move |sent| {
-            let workload = Arc::clone(&workload);
+            let service = service.clone();
             async move {
                 if sent > 0 {
-                    tokio::time::sleep(workload.renew_every).await;
+                    tokio::time::sleep(service.settings.lifetime / 2).await;
                 }
-                workload.x509_response().await.map_err(|error| Status::unavailable(error.to_string()))
+                service.x509_response().await
             }
         });
         Ok(Response::new(Box::pin(messages)))
@@ -151,8 +177,9 @@ impl SpiffeWorkloadApi for Service {
         &self,
         _: Request<X509BundlesRequest>,
     ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
-        let bundle = self.0.x509_response().await.map_err(|error| Status::unavailable(error.to_string()))?;
-        let bundles = bundle.svids.into_iter().map(|svid| (self.0.id.trust_domain().id().to_string(), svid.bundle));
+        let trust_domain = self.settings.spiffe_id.trust_domain().id().to_string();
+        let svids = self.x509_response().await?.svids;
+        let bundles = svids.into_iter().map(|svid| (trust_domain.clone(), svid.bundle));
         let message = X509BundlesResponse { bundles: bundles.collect(), ..Default::default() };
         Ok(Response::new(Box::pin(tokio_stream::once(Ok(message)).chain(tokio_stream::pending()))))
     }

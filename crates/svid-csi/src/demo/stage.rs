@@ -1,17 +1,14 @@
-//! Everything that stands before the story begins: folders, the CA, the agent's workload, the kubelet and two pods.
+//! Everything that stands before the story begins: folders, the kubelet and two pods.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
 use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 
-use super::agent::Workload;
+use super::agent::AgentSettings;
 use super::driver::Settings;
 use super::kubelet::{InlineVolume, Kubelet, Pod};
 use super::namespace::Place;
-use crate::node::config::LocalCaConfig;
-use crate::source::local_ca::LocalCa;
 
 /// The trust domain of everyone in the demo.
 pub(super) const TRUST_DOMAIN: &str = "example.org";
@@ -37,7 +34,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Creates the folders. The CA is made by [`Stage::workload`].
+    /// Creates the folders.
     pub(super) fn new(place: &Place) -> Result<Self> {
         let work = place.work;
         let kubelet_dir = work.join("kubelet");
@@ -66,26 +63,18 @@ impl Stage {
         InlineVolume::new(&self.pods[1], "spiffe")
     }
 
-    /// Where the agent listens.
-    pub(super) fn agent_socket(&self) -> PathBuf {
-        self.settings.agent_dir.join(AGENT_SOCKET)
-    }
-
-    /// What the agent hands out: the identity of the second pod, from the CA that the driver uses for the first.
-    pub(super) fn workload(&self) -> Result<Workload> {
+    /// The agent that hands out the identity of the second pod, from the CA that the driver uses for the first.
+    pub(super) fn agent(&self) -> Result<AgentSettings> {
         let trust_domain = TrustDomain::parse(TRUST_DOMAIN)?;
         let Pod { namespace, service_account, .. } = &self.pods[1];
-        Ok(Workload {
-            id: SpiffeId::for_service_account(&trust_domain, namespace, service_account)?,
-            ca: open_ca(trust_domain, LIFETIME, &self.settings.ca_dir)?,
-            renew_every: LIFETIME / 2,
+        Ok(AgentSettings {
+            socket: self.settings.agent_dir.join(AGENT_SOCKET),
+            spiffe_id: SpiffeId::for_service_account(&trust_domain, namespace, service_account)?,
+            lifetime: LIFETIME,
+            ca_dir: self.settings.ca_dir.clone(),
             on_fetch: Box::new(|_| ()),
         })
     }
-}
-
-fn open_ca(trust_domain: TrustDomain, lifetime: Duration, folder: &Path) -> Result<LocalCa> {
-    Ok(LocalCa::open(&LocalCaConfig { trust_domain, lifetime, dir: None }, folder)?)
 }
 
 fn pod(name: &str, number: u32, fs_group: Option<u32>) -> Pod {

@@ -66,11 +66,10 @@ async fn play(stage: &Stage, place: &Place, report: &Report) -> Result<()> {
 }
 
 fn start_agent(stage: &Stage) -> Result<(Told, Agent)> {
-    let socket = stage.agent_socket();
-    let workload = stage.workload()?;
-    let told = Told::new(format!("the Workload API is at {} with {}", socket.display(), workload.id));
-    let told = told.with("socket", socket.display().to_string()).with("spiffe_id", workload.id.as_str());
-    Ok((told, Agent::bind(&socket, workload)?))
+    let settings = stage.agent()?;
+    let (socket, id) = (settings.socket.display().to_string(), settings.spiffe_id.to_string());
+    let told = Told::new(format!("the Workload API is at {socket} with {id}"));
+    Ok((told.with("socket", socket).with("spiffe_id", id), Agent::bind(settings)?))
 }
 
 fn start_driver(stage: &Stage, log: &str) -> Result<(Told, Driver)> {

@@ -7,9 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use serde::Serialize;
-use svid_csi::demo::agent::{Agent, Caller, Workload};
-use svid_csi::node::config::LocalCaConfig;
-use svid_csi::source::local_ca::LocalCa;
+use svid_csi::demo::agent::{Agent, AgentSettings, Caller};
 use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 use svid_csi_testkit::JsonLines;
 
@@ -48,21 +46,18 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let log = JsonLines::new(args.log.as_deref()).context("--log")?;
     let trust_domain = TrustDomain::parse(&args.trust_domain).context("--trust-domain")?;
-    let id = args.spiffe_id.unwrap_or_else(|| format!("spiffe://{trust_domain}/workload"));
-    let lifetime = Duration::from_secs(args.svid_ttl);
+    let id = args.spiffe_id.unwrap_or_else(|| format!("{}/workload", trust_domain.id()));
     let scratch = tempfile::tempdir()?;
-    let folder = args.ca_dir.unwrap_or_else(|| scratch.path().to_owned());
-    let ca = LocalCa::open(&LocalCaConfig { trust_domain, lifetime, dir: None }, &folder)?;
-    let workload = Workload {
-        id: SpiffeId::parse(&id).context("--spiffe-id")?,
-        ca,
-        renew_every: lifetime / 2,
+    let agent = Agent::bind(AgentSettings {
+        socket: args.socket.clone(),
+        spiffe_id: SpiffeId::parse(&id).context("--spiffe-id")?,
+        lifetime: Duration::from_secs(args.svid_ttl),
+        ca_dir: args.ca_dir.unwrap_or_else(|| scratch.path().to_owned()),
         on_fetch: Box::new({
             let log = log.clone();
             move |caller| log.write(&fetch(caller))
         }),
-    };
-    let agent = Agent::bind(&args.socket, workload).with_context(|| args.socket.display().to_string())?;
+    })?;
     log.write(&Event::Listening { socket: args.socket });
     Ok(agent.serve().await?)
 }

@@ -1,23 +1,18 @@
 //! What can go wrong between the kubelet and a driver.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use tonic::{Code, Status, transport};
+
+use crate::fsx::FsError;
 
 /// Why the kubelet could not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum KubeletError {
     /// A folder or file under the kubelet's root.
-    #[error("cannot {action} {}", path.display())]
-    Folder {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FsError),
     /// Nobody accepts connections on a driver's socket.
     #[error("cannot connect to {}", socket.display())]
     Connect {

@@ -8,22 +8,21 @@ mod plugin;
 mod registration;
 mod volume;
 
-use std::{
-    collections::HashSet,
-    fs::{self, DirBuilder},
-    io,
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use svid_csi_proto::csi_v1::{NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse, NodeUnpublishVolumeRequest};
 use tokio::time::{Instant, sleep};
 
-pub use error::KubeletError;
-pub use plugin::{Capability, Plugin};
-pub use volume::{InlineVolume, Pod};
+pub use self::error::KubeletError;
+pub use self::plugin::{Capability, Plugin};
+pub use self::volume::{InlineVolume, Pod};
+use crate::fsx::{self, FsError};
 
 /// The first pause before a publish is tried again; it doubles each time. A real kubelet begins with 500 ms.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -107,7 +106,7 @@ impl Kubelet {
     /// Unpublishes a volume and removes its folders, which fails while anything is mounted there.
     pub async fn unpublish(&self, plugin: &Plugin, volume: &InlineVolume) -> Result<(), KubeletError> {
         let target = self.target(volume);
-        let request = NodeUnpublishVolumeRequest { volume_id: volume.id(), target_path: text(&target) };
+        let request = NodeUnpublishVolumeRequest { volume_id: volume.id().into(), target_path: text(&target) };
         let answer = plugin.node().await?.node_unpublish_volume(request).await;
         answer.map_err(KubeletError::of("NodeUnpublishVolume"))?;
         self.mounted().remove(&target);
@@ -121,7 +120,7 @@ impl Kubelet {
         volume: &InlineVolume,
     ) -> Result<NodeGetVolumeStatsResponse, KubeletError> {
         let volume_path = text(&self.target(volume));
-        let request = NodeGetVolumeStatsRequest { volume_id: volume.id(), volume_path, ..Default::default() };
+        let request = NodeGetVolumeStatsRequest { volume_id: volume.id().into(), volume_path, ..Default::default() };
         let answer = plugin.node().await?.node_get_volume_stats(request).await;
         Ok(answer.map_err(KubeletError::of("NodeGetVolumeStats"))?.into_inner())
     }
@@ -130,12 +129,12 @@ impl Kubelet {
     pub fn forget(&self, pod: &Pod) -> Result<(), KubeletError> {
         let folder = self.pods_dir().join(&pod.uid);
         for folder in [folder.join("volumes/kubernetes.io~csi"), folder.join("volumes"), folder] {
-            remove_if_there(&folder, |path| fs::remove_dir(path))?;
+            remove_dir(&folder)?;
         }
         Ok(())
     }
 
-    fn mounted(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
+    fn mounted(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
         self.mounted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -154,35 +153,32 @@ fn prepare(plugin: &Plugin, volume: &InlineVolume, target: &Path) -> Result<(), 
         "driverName": plugin.name,
         "nodeName": plugin.node_id,
         "specVolID": volume.name,
-        "volumeHandle": volume.id(),
+        "volumeHandle": volume.id().as_str(),
         "volumeLifecycleMode": "Ephemeral",
     });
     let path = folder.join(VOLUME_DATA);
-    let failed = |source| KubeletError::Folder { action: "write", path: path.clone(), source };
-    fs::write(&path, data.to_string()).map_err(failed)
+    Ok(fsx::write_atomic(&path, data.to_string().as_bytes(), 0o600)?)
 }
 
 const VOLUME_DATA: &str = "vol_data.json";
 
 fn remove(target: &Path) -> Result<(), KubeletError> {
     let folder = target.parent().unwrap_or(target);
-    remove_if_there(target, |path| fs::remove_dir(path))?;
-    remove_if_there(&folder.join(VOLUME_DATA), |path| fs::remove_file(path))?;
-    remove_if_there(folder, |path| fs::remove_dir(path))
+    remove_dir(target)?;
+    fsx::remove_file(&folder.join(VOLUME_DATA))?;
+    remove_dir(folder)
 }
 
-fn remove_if_there(path: &Path, how: impl Fn(&Path) -> io::Result<()>) -> Result<(), KubeletError> {
-    match how(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(KubeletError::Folder { action: "remove", path: path.to_owned(), source })
-        }
+fn remove_dir(path: &Path) -> Result<(), KubeletError> {
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FsError::of("remove", path)(error).into()),
         _ => Ok(()),
     }
 }
 
 fn create_dir(path: &Path) -> Result<(), KubeletError> {
-    let failed = |source| KubeletError::Folder { action: "create", path: path.to_owned(), source };
-    DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(failed)
+    let created = DirBuilder::new().recursive(true).mode(0o750).create(path);
+    Ok(created.map_err(FsError::of("create the folder", path))?)
 }
 
 fn text(path: &Path) -> String {

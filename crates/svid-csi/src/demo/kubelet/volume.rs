@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use svid_csi_proto::csi_v1::{
-    NodePublishVolumeRequest, VolumeCapability,
-    volume_capability::{AccessMode, AccessType, MountVolume, access_mode::Mode},
-};
+use svid_csi_core::volume_id::VolumeId;
+use svid_csi_proto::csi_v1::volume_capability::access_mode::Mode;
+use svid_csi_proto::csi_v1::volume_capability::{AccessMode, AccessType, MountVolume};
+use svid_csi_proto::csi_v1::{NodePublishVolumeRequest, VolumeCapability};
 
 /// What the kubelet tells a driver about a pod, and the group its volumes shall belong to.
 #[derive(Debug, Clone)]
@@ -52,11 +51,9 @@ impl InlineVolume {
         self
     }
 
-    /// The volume ID: `csi-<sha256 of pod UID and volume name>` (kubelet, `makeVolumeHandle`).
-    pub fn id(&self) -> String {
-        let hash = digest(&SHA256, format!("{}{}", self.pod.uid, self.name).as_bytes());
-        let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("csi-{hex}")
+    /// The volume ID.
+    pub fn id(&self) -> VolumeId {
+        VolumeId::of_kubelet(&self.pod.uid, &self.name)
     }
 
     /// The request to mount it at `target`; `takes_group` when the driver has the capability `VOLUME_MOUNT_GROUP`.
@@ -67,7 +64,7 @@ impl InlineVolume {
             ..Default::default()
         };
         NodePublishVolumeRequest {
-            volume_id: self.id(),
+            volume_id: self.id().into(),
             target_path: target.to_owned(),
             readonly: self.read_only,
             volume_capability: Some(VolumeCapability {

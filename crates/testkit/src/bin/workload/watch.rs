@@ -1,9 +1,9 @@
 //! The Workload API, through the client library Rust programs use.
 
-use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 use spiffe::{WorkloadApiClient, X509Context};
 use svid_csi::demo::svid::Leaf;
@@ -20,8 +20,6 @@ enum Event {
     Error { message: String },
 }
 
-type Failure = Box<dyn Error>;
-
 /// Prints the first SVID. Whether there was one.
 pub(crate) async fn once(socket: &Path, out: &JsonLines) -> bool {
     let first = async { leaf(&connect(socket).await?.fetch_x509_context().await?) };
@@ -32,12 +30,12 @@ pub(crate) async fn once(socket: &Path, out: &JsonLines) -> bool {
 pub(crate) async fn forever(socket: &Path, out: &JsonLines) -> ! {
     loop {
         let ended = follow(socket, out).await;
-        report(ended.and(Err("the agent closed the stream".into())), out);
+        report(ended.and(Err(anyhow!("the agent closed the stream"))), out);
         tokio::time::sleep(RECONNECT_AFTER).await;
     }
 }
 
-async fn follow(socket: &Path, out: &JsonLines) -> Result<(), Failure> {
+async fn follow(socket: &Path, out: &JsonLines) -> Result<()> {
     let mut contexts = connect(socket).await?.stream_x509_contexts().await?;
     while let Some(context) = contexts.next().await {
         report(leaf(&context?), out);
@@ -45,24 +43,20 @@ async fn follow(socket: &Path, out: &JsonLines) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn connect(socket: &Path) -> Result<WorkloadApiClient, Failure> {
+async fn connect(socket: &Path) -> Result<WorkloadApiClient> {
     Ok(WorkloadApiClient::connect_to(format!("unix://{}", socket.display())).await?)
 }
 
-fn leaf(context: &X509Context) -> Result<Leaf, Failure> {
-    let svid = context.default_svid().ok_or("the agent sent no SVID")?;
+fn leaf(context: &X509Context) -> Result<Leaf> {
+    let svid = context.default_svid().context("the agent sent no SVID")?;
     Ok(Leaf::read(svid.leaf().as_bytes())?)
 }
 
-fn report(seen: Result<Leaf, Failure>, out: &JsonLines) -> bool {
+fn report(seen: Result<Leaf>, out: &JsonLines) -> bool {
     let event = match seen {
         Ok(leaf) => Event::Svid(leaf),
-        Err(error) => Event::Error { message: chain(&*error) },
+        Err(error) => Event::Error { message: format!("{error:#}") },
     };
     out.write(&event);
     matches!(event, Event::Svid(_))
-}
-
-fn chain(error: &dyn Error) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
