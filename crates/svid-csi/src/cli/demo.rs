@@ -24,6 +24,6 @@ impl From<DemoArgs> for DemoCommand {
 
 impl DemoCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        anyhow::bail!("the demo is not part of this build")
+        crate::demo::run(crate::demo::DemoOptions { json: self.json })
     }
 }

@@ -35,15 +35,18 @@ async fn greet(client: &Svid, expected_server: &str, server: &Svid, expected_cli
     let greets = async {
         // The protocol wants a name; the verifier goes by the SPIFFE ID.
         let mut stream = connector.connect(ServerName::try_from("workload")?, near).await.context("the client")?;
-        stream.write_all(GREETING).await?;
-        stream.shutdown().await.context("the client")
-    };
-    let hears = async {
-        let mut stream = acceptor.accept(far).await.context("the server")?;
-        let mut heard = Vec::new();
-        stream.read_to_end(&mut heard).await.context("the server")?;
-        ensure!(heard == GREETING, "the server heard something else");
+        stream.write_all(GREETING).await.context("the client")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.context("the client")?;
+        ensure!(answer == GREETING, "the client heard something else");
         Ok(())
     };
-    tokio::try_join!(greets, hears).map(drop)
+    let answers = async {
+        let mut stream = acceptor.accept(far).await.context("the server")?;
+        let mut heard = [0; GREETING.len()];
+        stream.read_exact(&mut heard).await.context("the server")?;
+        stream.write_all(&heard).await.context("the server")?;
+        stream.shutdown().await.context("the server")
+    };
+    tokio::try_join!(greets, answers).map(drop)
 }

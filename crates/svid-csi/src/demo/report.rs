@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
 /// No step of a demo that works comes near.
@@ -52,17 +52,14 @@ impl Report {
             Err(error) => {
                 let reason = format!("{error:#}");
                 self.write(name, false, Told::new(reason.clone()).with("error", reason))?;
-                Err(error.context(format!("step {name} failed")))
+                // Why is told already.
+                bail!("the demo failed in the step {name}")
             }
         }
     }
 
     /// Does a step and tells how it went.
-    pub(super) async fn run<T>(
-        &self,
-        name: &'static str,
-        step: impl Future<Output = Result<(Told, T)>>,
-    ) -> Result<T> {
+    pub(super) async fn run<T>(&self, name: &'static str, step: impl Future<Output = Result<(Told, T)>>) -> Result<T> {
         let outcome = tokio::time::timeout(STEP_LIMIT, step).await;
         self.step(name, outcome.with_context(|| format!("not done after {STEP_LIMIT:?}")).flatten())
     }

@@ -19,8 +19,8 @@ pub(super) const AGENT_SOCKET: &str = "agent.sock";
 /// The group the volumes belong to where there is more than one.
 const FS_GROUP: u32 = 2000;
 
-/// Short, so that renewals are seen; long enough for a slow machine to restart the driver in between.
-const LIFETIME: Duration = Duration::from_secs(8);
+/// The shortest lifetime the driver takes, so that two renewals are seen in little time.
+const LIFETIME: Duration = Duration::from_secs(10);
 
 /// The stage.
 #[derive(Debug)]

@@ -124,7 +124,13 @@ pub(super) fn verify_chain(
     now: UnixTime,
 ) -> Result<(), rustls::Error> {
     let algorithms = provider().signature_verification_algorithms.all;
-    verify_server_cert_signed_by_trust_anchor(&ParsedCertificate::try_from(leaf)?, roots, intermediates, now, algorithms)
+    verify_server_cert_signed_by_trust_anchor(
+        &ParsedCertificate::try_from(leaf)?,
+        roots,
+        intermediates,
+        now,
+        algorithms,
+    )
 }
 
 /// The one implementation of cryptography in this process.
