@@ -54,7 +54,7 @@ impl Settings {
             ("driver-name", FILES_DRIVER.to_owned()),
             ("node-id", "demo-node".to_owned()),
             ("endpoint", format!("unix://{}", text(&files))),
-            ("data-root", text(&self.work.join("driver"))),
+            ("data-root", text(&self.data_root())),
             ("trust-domain", self.trust_domain.to_owned()),
             ("certificate-request-duration", format!("{}s", self.lifetime.as_secs())),
             ("local-ca-dir", text(&self.ca_dir)),
@@ -67,6 +67,11 @@ impl Settings {
         ];
         let flags = pairs.into_iter().flat_map(|(flag, value)| [format!("--{flag}"), value]);
         std::iter::once("driver".to_owned()).chain(flags).collect()
+    }
+
+    /// Where the driver keeps volumes and records.
+    pub(super) fn data_root(&self) -> PathBuf {
+        self.work.join("driver")
     }
 
     fn csi_socket(&self, driver: &str) -> PathBuf {
@@ -86,6 +91,8 @@ impl Driver {
         // The link, not the path it leads to: the work folder may hide the program from the namespace.
         let child = Command::new("/proc/self/exe")
             .args(settings.arguments())
+            // The user's SVID_CSI_* variables are flags for another driver.
+            .env_clear()
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)

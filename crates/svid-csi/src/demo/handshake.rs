@@ -50,3 +50,31 @@ async fn greet(client: &Svid, expected_server: &str, server: &Svid, expected_cli
     };
     tokio::try_join!(greets, answers).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::svid::tests::issue;
+
+    const A: &str = "spiffe://example.org/a";
+    const B: &str = "spiffe://example.org/b";
+    const C: &str = "spiffe://example.org/c";
+
+    #[tokio::test]
+    async fn each_side_insists_on_the_id_it_expects() {
+        let ca = tempfile::tempdir().unwrap();
+        let (a, b) = (issue(ca.path(), A).await, issue(ca.path(), B).await);
+        greet(&a, B, &b, A).await.unwrap();
+        greet(&a, C, &b, A).await.unwrap_err();
+        greet(&a, B, &b, C).await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn the_right_id_from_another_authority_is_refused() {
+        let (ca, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (a, mut b) = (issue(ca.path(), A).await, issue(other.path(), B).await);
+        meet(&a, &b).await.unwrap_err();
+        b.bundle.clone_from(&a.bundle);
+        meet(&a, &b).await.unwrap_err();
+    }
+}

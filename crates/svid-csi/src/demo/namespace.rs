@@ -17,6 +17,9 @@ const WORK: &str = "/tmp";
 /// What the work folder may hold, so that a demo that goes wrong does not eat the machine's memory.
 const WORK_OPTIONS: &CStr = c"mode=0755,size=64m";
 
+/// A group that no file belongs to by chance.
+pub(super) const FS_GROUP: u32 = 2000;
+
 /// The settings by which kernels and distributions forbid user namespaces, and the value that forbids them.
 const SETTINGS: [(&str, &str); 3] = [
     ("kernel/unprivileged_userns_clone", "0"),
@@ -29,8 +32,8 @@ const SETTINGS: [(&str, &str); 3] = [
 pub(super) struct Place {
     /// An empty tmpfs, shared so that bind mounts reach whoever looks.
     pub(super) work: &'static Path,
-    /// Whether more than one user and group exist here.
-    pub(super) as_root: bool,
+    /// Whether files here can belong to [`FS_GROUP`].
+    pub(super) has_fs_group: bool,
 }
 
 /// Enters the namespaces and mounts the work folder.
@@ -41,7 +44,7 @@ pub(super) fn enter() -> Result<(Told, Place)> {
     entered.and_then(|()| mount_work()).with_context(hint)?;
     let kind = if as_root { "a mount namespace (as root)" } else { "a user and a mount namespace" };
     let told = Told::new(format!("in {kind}, work folder {WORK}")).with("root", as_root).with("work", WORK);
-    Ok((told, Place { work: Path::new(WORK), as_root }))
+    Ok((told, Place { work: Path::new(WORK), has_fs_group: group_exists(FS_GROUP)? }))
 }
 
 fn enter_user_namespace() -> Result<()> {
@@ -60,6 +63,16 @@ fn write(name: &str, content: &str) -> Result<()> {
         .open(&path)
         .and_then(|mut file| std::io::Write::write_all(&mut file, content.as_bytes()))
         .with_context(|| path.display().to_string())
+}
+
+/// Whether the user namespace maps the group: each line of the map is a first group in here, its number outside, and how
+/// many follow (user_namespaces(7)).
+fn group_exists(group: u32) -> Result<bool> {
+    let map = fs::read_to_string("/proc/self/gid_map").context("/proc/self/gid_map")?;
+    Ok(map.lines().any(|line| {
+        let numbers: Vec<u32> = line.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+        matches!(numbers[..], [first, _, count] if (first..first.saturating_add(count)).contains(&group))
+    }))
 }
 
 fn mount_work() -> Result<()> {

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use svid_csi_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use svid_csi_proto::workload::{X509svid, X509svidRequest, X509svidResponse};
@@ -15,6 +15,7 @@ use tonic::{Request, Streaming};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::channel;
+use super::stage::AGENT_SOCKET;
 use super::svid::{FILES, Leaf, Svid};
 
 /// How often a pod that waits for new files looks at them.
@@ -23,9 +24,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A pod that reads its identity from files.
 #[derive(Debug)]
 pub(super) struct FilesPod {
-    /// The volume as the pod got it: whatever is mounted at the same path later, a running container does not see it.
-    held: File,
+    volume: Volume,
 }
+
+/// A volume as a container got it when it started: whatever is mounted at the same path later, it does not see.
+#[derive(Debug)]
+struct Volume(File);
 
 /// An identity that its owner can use, and what its leaf says.
 #[derive(Debug)]
@@ -37,22 +41,33 @@ pub(super) struct Seen {
 /// A pod that holds a stream to the agent, through the socket in its volume.
 #[derive(Debug)]
 pub(super) struct SocketPod {
+    volume: Volume,
     stream: Streaming<X509svidResponse>,
+}
+
+impl Volume {
+    fn open(target: &Path) -> Result<Self> {
+        Ok(Self(File::open(target)?))
+    }
+
+    fn path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
 }
 
 impl FilesPod {
     /// A pod whose volume is mounted at `target`.
     pub(super) fn open(target: &Path) -> Result<Self> {
-        Ok(Self { held: File::open(target)? })
+        Ok(Self { volume: Volume::open(target)? })
     }
 
     /// The identity in the files, checked.
     pub(super) fn read(&self) -> Result<Seen> {
-        Seen::check(Svid::read(&self.volume())?)
-    }
-
-    fn volume(&self) -> PathBuf {
-        format!("/proc/self/fd/{}", self.held.as_raw_fd()).into()
+        Seen::check(Svid::read(&self.volume.path())?)
     }
 
     /// The identity that follows the one with the serial number `old`.
@@ -69,7 +84,7 @@ impl FilesPod {
     /// Names of its files, with their modes.
     pub(super) fn listing(&self) -> Result<Vec<String>> {
         let line = |name: &str| {
-            let meta = std::fs::metadata(self.volume().join(name)).with_context(|| name.to_owned())?;
+            let meta = std::fs::metadata(self.volume.file(name)).with_context(|| name.to_owned())?;
             Ok(format!("{name} {:04o}", meta.mode() & 0o7777))
         };
         FILES.into_iter().map(line).collect()
@@ -77,26 +92,40 @@ impl FilesPod {
 
     /// The group its key belongs to.
     pub(super) fn group(&self) -> Result<u32> {
-        Ok(std::fs::metadata(self.volume().join(FILES[1]))?.gid())
+        Ok(std::fs::metadata(self.volume.file(FILES[1]))?.gid())
     }
 }
 
 impl SocketPod {
-    /// Connects to the agent's socket in the volume.
-    pub(super) async fn connect(socket: &Path) -> Result<Self> {
-        let mut client = SpiffeWorkloadApiClient::new(channel::connect(socket).await?);
-        let mut request = Request::new(X509svidRequest {});
-        request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));
-        let stream = client.fetch_x509svid(request).await?.into_inner();
-        Ok(Self { stream })
+    /// A pod whose volume is mounted at `target`.
+    pub(super) async fn open(target: &Path) -> Result<Self> {
+        let volume = Volume::open(target)?;
+        let stream = subscribe(&volume).await?;
+        Ok(Self { volume, stream })
+    }
+
+    /// Gets an identity over a connection of its own, as a process does that starts only now.
+    pub(super) async fn reach(&self) -> Result<Seen> {
+        next(&mut subscribe(&self.volume).await?).await
     }
 
     /// The next identity the agent sends, checked.
     pub(super) async fn next(&mut self) -> Result<Seen> {
-        let message = self.stream.message().await?.context("the agent closed the stream")?;
-        let svid = message.svids.into_iter().next().context("the agent sent no SVID")?;
-        Seen::check(from_wire(svid)?)
+        next(&mut self.stream).await
     }
+}
+
+async fn subscribe(volume: &Volume) -> Result<Streaming<X509svidResponse>> {
+    let mut client = SpiffeWorkloadApiClient::new(channel::connect(&volume.file(AGENT_SOCKET)).await?);
+    let mut request = Request::new(X509svidRequest {});
+    request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));
+    Ok(client.fetch_x509svid(request).await?.into_inner())
+}
+
+async fn next(stream: &mut Streaming<X509svidResponse>) -> Result<Seen> {
+    let message = stream.message().await?.context("the agent closed the stream")?;
+    let svid = message.svids.into_iter().next().context("the agent sent no SVID")?;
+    Seen::check(from_wire(svid)?)
 }
 
 impl Seen {
@@ -109,7 +138,7 @@ impl Seen {
 }
 
 fn from_wire(svid: X509svid) -> Result<Svid> {
-    let key = PrivateKeyDer::try_from(svid.x509_svid_key).map_err(|_| anyhow::anyhow!("the key is not DER"))?;
+    let key = PrivateKeyDer::try_from(svid.x509_svid_key).map_err(|_| anyhow!("the key is not DER"))?;
     Ok(Svid { chain: split(&svid.x509_svid)?, key, bundle: split(&svid.bundle)? })
 }
 

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// No step of a demo that works comes near.
@@ -14,6 +15,15 @@ const STEP_LIMIT: Duration = Duration::from_secs(15);
 pub(super) struct Told {
     line: String,
     facts: Map<String, Value>,
+}
+
+#[derive(Serialize)]
+struct JsonLine<'a> {
+    step: &'a str,
+    ok: bool,
+    elapsed_ms: u128,
+    #[serde(flatten)]
+    facts: &'a Map<String, Value>,
 }
 
 /// Where the steps are told.
@@ -68,12 +78,8 @@ impl Report {
         let elapsed = self.started.elapsed();
         let mut out = io::stdout().lock();
         if self.json {
-            let mut object = Map::new();
-            object.insert("step".to_owned(), step.into());
-            object.insert("ok".to_owned(), ok.into());
-            object.insert("elapsed_ms".to_owned(), (elapsed.as_millis() as u64).into());
-            object.extend(told.facts);
-            writeln!(out, "{}", Value::Object(object))?;
+            let line = JsonLine { step, ok, elapsed_ms: elapsed.as_millis(), facts: &told.facts };
+            writeln!(out, "{}", serde_json::to_string(&line)?)?;
         } else {
             let mark = if ok { "ok  " } else { "FAIL" };
             writeln!(out, "{:6.2} s  {mark}  {step:<16} {}", elapsed.as_secs_f64(), told.line)?;

@@ -8,16 +8,13 @@ use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 use super::agent::AgentSettings;
 use super::driver::Settings;
 use super::kubelet::{InlineVolume, Kubelet, Pod};
-use super::namespace::Place;
+use super::namespace::{FS_GROUP, Place};
 
 /// The trust domain of everyone in the demo.
 pub(super) const TRUST_DOMAIN: &str = "example.org";
 
 /// The name of the agent's socket.
 pub(super) const AGENT_SOCKET: &str = "agent.sock";
-
-/// The group the volumes belong to where there is more than one.
-const FS_GROUP: u32 = 2000;
 
 /// The shortest lifetime the driver takes, so that two renewals are seen in little time.
 const LIFETIME: Duration = Duration::from_secs(10);
@@ -48,7 +45,7 @@ impl Stage {
             registration_dir: kubelet.registration_dir(),
             kubelet_dir,
         };
-        let fs_group = place.as_root.then_some(FS_GROUP);
+        let fs_group = place.has_fs_group.then_some(FS_GROUP);
         let pods = [pod("orders", 1, fs_group), pod("payments", 2, fs_group)];
         Ok(Self { kubelet, settings, pods })
     }

@@ -1,5 +1,6 @@
 //! The story the demo tells, step by step.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,6 +18,9 @@ use super::stage::{AGENT_SOCKET, Stage, TRUST_DOMAIN};
 
 /// How long the kubelet waits for a driver to register, and for a volume to be published.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a pod tries to reach an agent that is not there yet.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The two pods while they run, and what each saw last.
 #[derive(Debug)]
@@ -40,25 +44,27 @@ pub(super) async fn tell(place: &Place, report: &Report) -> Result<()> {
     let agent = report.step("agent", start_agent(&stage))?;
     tokio::select! {
         ended = agent.serve() => bail!("the agent ended: {ended:?}"),
-        told = play(&stage, place, report) => told,
+        told = play(&stage, report) => told,
     }
 }
 
-async fn play(stage: &Stage, place: &Place, report: &Report) -> Result<()> {
+async fn play(stage: &Stage, report: &Report) -> Result<()> {
     let mut driver = report.step("driver", start_driver(stage, "driver-1"))?;
     let plugins = report.run("register", driver.alive(register(stage))).await?;
     let (files, files_saw) = report.run("files-pod", driver.alive(publish_files(stage, &plugins))).await?;
     let (socket, socket_saw) = report.run("socket-pod", driver.alive(publish_socket(stage, &plugins))).await?;
     let mut pods = Pods { files, files_saw, socket, socket_saw };
-    report.step("fs-group", fs_group(place, stage, &pods.files))?;
+    report.step("fs-group", fs_group(stage, &pods.files))?;
     report.run("mutual-tls", mutual_tls(&pods)).await?;
     report.run("renewal", driver.alive(renewal(&mut pods))).await?;
-    report.run("kill", kill(driver, stage, &mut pods)).await?;
+    report.run("kill", kill(driver, &pods)).await?;
 
     let mut driver = report.step("driver-again", start_driver(stage, "driver-2"))?;
     let plugins = report.run("recovery", driver.alive(recovery(stage, &pods))).await?;
     report.run("renewal-again", driver.alive(renewal(&mut pods))).await?;
     report.run("mutual-tls-again", mutual_tls(&pods)).await?;
+    report.run("new-agent", driver.alive(new_agent(stage, &pods.socket))).await?;
+    // Containers end before the kubelet unpublishes; nothing is held open in the volumes then.
     drop(pods);
     report.run("unpublish", driver.alive(unpublish(stage, &plugins))).await?;
     report.run("stop", stop(driver)).await?;
@@ -99,7 +105,7 @@ async fn publish_files(stage: &Stage, plugins: &Plugins) -> Result<(Told, (Files
 async fn publish_socket(stage: &Stage, plugins: &Plugins) -> Result<(Told, (SocketPod, Seen))> {
     let volume = stage.socket_volume();
     let target = stage.kubelet.publish_within(&plugins.socket, &volume, PATIENCE).await?;
-    let mut pod = SocketPod::connect(&target.join(AGENT_SOCKET)).await?;
+    let mut pod = SocketPod::open(&target).await?;
     let seen = pod.next().await?;
     let told = introduce(&volume, &seen, &format!("from the agent ({AGENT_SOCKET})"));
     Ok((told, (pod, seen)))
@@ -111,16 +117,19 @@ fn introduce(volume: &InlineVolume, seen: &Seen, how: &str) -> Told {
     Told::new(line).with("pod", pod.name.as_str()).with("svid", json!(leaf)).with("chain_verified", true)
 }
 
-fn fs_group(place: &Place, stage: &Stage, pod: &FilesPod) -> Result<(Told, ())> {
+fn fs_group(stage: &Stage, pod: &FilesPod) -> Result<(Told, ())> {
     let found = pod.group()?;
     let told = match stage.pods[0].fs_group {
         Some(wanted) => {
             ensure!(found == wanted, "the files belong to group {found}, not {wanted}");
-            Told::new(format!("the files belong to the pod's group {found}")).with("group", found)
+            Told::new(format!("the files belong to the pod's group {found}")).with("shown", true).with("group", found)
         }
-        None => Told::new("not shown: only one group exists in a user namespace, run with sudo to see it"),
+        None => {
+            let why = "not shown: this user namespace has only one group; run with sudo to see it";
+            Told::new(why).with("shown", false)
+        }
     };
-    Ok((told.with("shown", place.as_root), ()))
+    Ok((told, ()))
 }
 
 async fn mutual_tls(pods: &Pods) -> Result<(Told, ())> {
@@ -144,14 +153,13 @@ async fn renewal(pods: &mut Pods) -> Result<(Told, ())> {
     Ok((Told::new(line).with("before", json!(old)).with("svids", json!(now)), ()))
 }
 
-async fn kill(driver: Driver, stage: &Stage, pods: &mut Pods) -> Result<(Told, ())> {
+async fn kill(driver: Driver, pods: &Pods) -> Result<(Told, ())> {
     let pid = driver.pid();
     driver.kill().await?;
     let files = pods.files.read().context("with the driver dead")?;
     ensure!(files.leaf == pods.files_saw.leaf, "the files changed with the driver dead");
-    // The first connection stays open all along; a container that starts only now must be served as well.
-    let socket = stage.kubelet.target(&stage.socket_volume()).join(AGENT_SOCKET);
-    SocketPod::connect(&socket).await?.next().await.context("with the driver dead")?;
+    // The stream stays open all along; a connection that is made only now must work as well.
+    pods.socket.reach().await.context("with the driver dead")?;
     Ok((Told::new(format!("process {pid} killed with SIGKILL; both pods keep what they have")).with("pid", pid), ()))
 }
 
@@ -165,6 +173,21 @@ async fn recovery(stage: &Stage, pods: &Pods) -> Result<(Told, Plugins)> {
     }
     pods.files.read().context("after the restart")?;
     Ok((Told::new("registered again; each volume is mounted once, where it was").with("mounts", 2), plugins))
+}
+
+/// An agent that is installed anew has a new folder with a new socket. A pod that runs on must reach it all the same.
+async fn new_agent(stage: &Stage, pod: &SocketPod) -> Result<(Told, ())> {
+    fs::remove_dir_all(&stage.settings.agent_dir)?;
+    let agent = Agent::bind(stage.agent()?)?;
+    let reached = async {
+        while pod.reach().await.is_err() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::select! {
+        ended = agent.serve() => bail!("the agent ended: {ended:?}"),
+        () = reached => Ok((Told::new("the agent's folder was deleted and made anew; the running pod reaches the new socket"), ())),
+    }
 }
 
 async fn unpublish(stage: &Stage, plugins: &Plugins) -> Result<(Told, ())> {
@@ -183,7 +206,9 @@ async fn stop(driver: Driver) -> Result<(Told, ())> {
 fn clean(stage: &Stage) -> Result<(Told, ())> {
     let left = mounts::at_and_below(&stage.kubelet.pods_dir())?;
     ensure!(left.is_empty(), "still mounted: {left:?}");
-    let folders = std::fs::read_dir(stage.kubelet.pods_dir())?.count();
+    let folders = fs::read_dir(stage.kubelet.pods_dir())?.count();
     ensure!(folders == 0, "{folders} pod folders are left");
-    Ok((Told::new("nothing is left mounted for any pod").with("mounts", 0), ()))
+    // Its tmpfs outlives the driver on purpose, for the next one; here it ends with the namespace.
+    let own = mounts::at_and_below(&stage.settings.data_root())?.len();
+    Ok((Told::new("nothing is left mounted for any pod").with("mounts", 0).with("driver_mounts", own), ()))
 }

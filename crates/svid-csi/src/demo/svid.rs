@@ -36,7 +36,7 @@ pub struct Svid {
 pub struct Leaf {
     /// Its only URI name.
     pub spiffe_id: String,
-    /// Its serial number in hexadecimal.
+    /// Its serial number in lower-case hexadecimal, two digits a byte.
     pub serial: String,
     /// The end of its validity, RFC 3339 in UTC.
     pub not_after: String,
@@ -110,7 +110,7 @@ impl Leaf {
         let not_after = certificate.validity().not_after.to_datetime().format(&Rfc3339);
         Ok(Self {
             spiffe_id: only_uri(&certificate)?,
-            serial: certificate.serial.to_str_radix(16),
+            serial: certificate.serial.to_bytes_be().iter().map(|byte| format!("{byte:02x}")).collect(),
             not_after: not_after.map_err(|_| malformed)?,
         })
     }
@@ -158,5 +158,45 @@ fn only_uri(certificate: &X509Certificate<'_>) -> Result<String, SvidError> {
     match uris[..] {
         [uri] => Ok(uri.to_owned()),
         _ => Err(SvidError::UriNames(uris.len())),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use svid_csi_core::spiffe_id::SpiffeId;
+
+    use super::*;
+    use crate::node::config::LocalCaConfig;
+    use crate::source::local_ca::LocalCa;
+
+    /// An SVID from the CA in `ca`, which is made when there is none.
+    pub(in crate::demo) async fn issue(ca: &Path, id: &str) -> Svid {
+        let id = SpiffeId::parse(id).unwrap();
+        let trust_domain = id.trust_domain().clone();
+        let config = LocalCaConfig { trust_domain, lifetime: Duration::from_secs(60), dir: None };
+        let issued = LocalCa::open(&config, ca).unwrap().issue(&id).await.unwrap();
+        let key = PrivateKeyDer::try_from(issued.key.der().to_vec()).unwrap();
+        Svid { chain: issued.chain, key, bundle: issued.bundle }
+    }
+
+    #[tokio::test]
+    async fn what_was_issued_passes() {
+        let ca = tempfile::tempdir().unwrap();
+        let svid = issue(ca.path(), "spiffe://example.org/a").await;
+        svid.check_key().unwrap();
+        svid.check_chain().unwrap();
+        assert_eq!(svid.leaf().unwrap().spiffe_id, "spiffe://example.org/a");
+    }
+
+    #[tokio::test]
+    async fn parts_of_two_identities_do_not_pass() {
+        let (ca, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut mixed = issue(ca.path(), "spiffe://example.org/a").await;
+        let Svid { key, bundle, .. } = issue(other.path(), "spiffe://example.org/a").await;
+        (mixed.key, mixed.bundle) = (key, bundle);
+        assert!(mixed.check_key().is_err());
+        assert!(mixed.check_chain().is_err());
     }
 }

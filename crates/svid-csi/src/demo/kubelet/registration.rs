@@ -48,24 +48,47 @@ async fn await_socket(socket: &Path, within: Duration) -> Result<tonic::transpor
 }
 
 async fn accept(socket: &Path, info: &PluginInfo) -> Result<Plugin, KubeletError> {
-    let refuse = |reason| Err(KubeletError::NotRegistered { socket: socket.to_owned(), reason });
-    if info.r#type != "CSIPlugin" {
-        return refuse(format!("type {:?} is not CSIPlugin", info.r#type));
-    }
-    if !info.supported_versions.iter().any(|version| is_version_one(version)) {
-        return refuse(format!("none of the versions {:?} is 1.x", info.supported_versions));
-    }
+    let refused = |reason| KubeletError::NotRegistered { socket: socket.to_owned(), reason };
+    check(info).map_err(refused)?;
     let endpoint = match info.endpoint.as_str() {
         "" => socket.to_owned(),
         endpoint => PathBuf::from(endpoint),
     };
     let plugin = Plugin::connect(&endpoint).await?;
     if plugin.name != info.name {
-        return refuse(format!("it registers as {:?} and answers as {:?}", info.name, plugin.name));
+        return Err(refused(format!("it registers as {:?} and answers as {:?}", info.name, plugin.name)));
     }
     Ok(plugin)
 }
 
-fn is_version_one(version: &str) -> bool {
-    version.trim_start_matches('v').split('.').next() == Some("1")
+/// Any 1.x driver is fine, also one that speaks other versions as well (kubelet, `HighestSupportedVersion`).
+fn check(info: &PluginInfo) -> Result<(), String> {
+    let is_version_one = |version: &String| version.trim_start_matches('v').split('.').next() == Some("1");
+    if info.r#type != "CSIPlugin" {
+        return Err(format!("type {:?} is not CSIPlugin", info.r#type));
+    }
+    if !info.supported_versions.iter().any(is_version_one) {
+        return Err(format!("none of the versions {:?} is 1.x", info.supported_versions));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(r#type: &str, versions: &[&str]) -> PluginInfo {
+        let supported_versions = versions.iter().map(|&version| version.to_owned()).collect();
+        PluginInfo { r#type: r#type.to_owned(), supported_versions, ..Default::default() }
+    }
+
+    #[test]
+    fn only_csi_drivers_of_version_one_are_accepted() {
+        check(&info("CSIPlugin", &["1.0.0"])).unwrap();
+        check(&info("CSIPlugin", &["2.0.0", "v1.9.0"])).unwrap();
+        check(&info("DevicePlugin", &["1.0.0"])).unwrap_err();
+        for versions in [&[][..], &["0.3.0"], &["10.0.0"]] {
+            check(&info("CSIPlugin", versions)).unwrap_err();
+        }
+    }
 }

@@ -92,3 +92,32 @@ impl InlineVolume {
         context
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn volume() -> InlineVolume {
+        let [uid, name, namespace, service_account] = ["u1", "p", "ns", "sa"].map(str::to_owned);
+        InlineVolume::new(&Pod { uid, name, namespace, service_account, fs_group: Some(2000) }, "spiffe")
+    }
+
+    #[test]
+    fn a_pod_author_cannot_override_what_the_kubelet_knows() {
+        let posing = volume().attribute("csi.storage.k8s.io/pod.uid", "another").attribute("mine", "kept");
+        let context = posing.publish_request("/target", true).volume_context;
+        assert_eq!(context["csi.storage.k8s.io/pod.uid"], "u1");
+        assert_eq!(context["csi.storage.k8s.io/ephemeral"], "true");
+        assert_eq!(context["mine"], "kept");
+        assert!(!context.contains_key("csi.storage.k8s.io/serviceAccount.tokens"));
+    }
+
+    #[test]
+    fn the_group_is_for_drivers_that_can_apply_it() {
+        let group = |takes_group| match volume().publish_request("/target", takes_group).volume_capability {
+            Some(VolumeCapability { access_type: Some(AccessType::Mount(mount)), .. }) => mount.volume_mount_group,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((group(true).as_str(), group(false).as_str()), ("2000", ""));
+    }
+}

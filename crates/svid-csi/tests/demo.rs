@@ -1,0 +1,72 @@
+//! `svid-csi demo` as a user starts it: with every step, in time, and without root.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
+
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_svid-csi");
+
+/// What the demo promises, in milliseconds.
+const AT_MOST: u64 = 20_000;
+
+const STEPS: [&str; 18] = [
+    "namespace",
+    "agent",
+    "driver",
+    "register",
+    "files-pod",
+    "socket-pod",
+    "fs-group",
+    "mutual-tls",
+    "renewal",
+    "kill",
+    "driver-again",
+    "recovery",
+    "renewal-again",
+    "mutual-tls-again",
+    "new-agent",
+    "unpublish",
+    "stop",
+    "clean",
+];
+
+#[test]
+fn it_works_for_whoever_runs_the_tests() {
+    tell(&mut Command::new(PROGRAM));
+}
+
+#[test]
+fn it_works_without_root() {
+    // Whoever is not root has run it without root above.
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return;
+    }
+    // The folder the program is built in may be closed to others.
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("svid-csi");
+    fs::copy(PROGRAM, &program).unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let steps = tell(Command::new("setpriv").args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program));
+    if let Some(steps) = steps {
+        assert_eq!(steps[0]["root"], false);
+    }
+}
+
+/// The steps of a demo that went well; none where this machine does not let it have its namespaces.
+fn tell(program: &mut Command) -> Option<Vec<Value>> {
+    let output = program.args(["demo", "--json"]).current_dir("/").output().unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let steps: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    if steps[0]["ok"] == false && std::env::var("CI").as_deref() != Ok("true") {
+        println!("skipped: the demo needs root or unprivileged user namespaces: {}", steps[0]["error"]);
+        return None;
+    }
+    assert!(output.status.success(), "{lines}{}", String::from_utf8_lossy(&output.stderr));
+    let names: Vec<_> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
+    assert_eq!(names, STEPS);
+    assert!(steps.iter().all(|step| step["ok"] == true), "{lines}");
+    assert!(steps[STEPS.len() - 1]["elapsed_ms"].as_u64().unwrap() < AT_MOST, "{lines}");
+    Some(steps)
+}
