@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-use crate::{
-    csi_v1::NodePublishVolumeRequest,
-    workload::{Jwtsvid, ValidateJwtsvidRequest, X509svid},
-};
+use crate::csi_v1::NodePublishVolumeRequest;
+use crate::workload::{Jwtsvid, ValidateJwtsvidRequest, X509svid};
 
 /// Service account tokens travel in `secrets` and in `volume_context`, so neither map is shown.
 impl fmt::Debug for NodePublishVolumeRequest {

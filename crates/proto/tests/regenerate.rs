@@ -2,7 +2,8 @@
 //!
 //! After a change to a `.proto` file: `REGENERATE=1 cargo test -p svid-csi-proto`.
 
-use std::{fs, path::Path};
+use std::fs;
+use std::path::Path;
 
 const PROTOS: [&str; 3] = ["csi.proto", "pluginregistration.proto", "workload.proto"];
 const GENERATED: [&str; 3] = ["csi.v1.rs", "pluginregistration.rs", "workload.rs"];

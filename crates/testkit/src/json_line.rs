@@ -15,6 +15,9 @@ pub struct JsonLines {
 
 impl JsonLines {
     /// To standard output, and appended to the file at `path` when there is one.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened.
     pub fn new(path: Option<&Path>) -> io::Result<Self> {
         let open = |path: &Path| OpenOptions::new().append(true).create(true).open(path);
         Ok(Self { file: path.map(open).transpose()?.map(Arc::new) })

@@ -1,32 +1,35 @@
 //! `workload verify` accepts an identity and nothing else.
 
-use std::fs::File;
-use std::io::Write;
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
+use svid_csi::demo::svid::FILES;
 use svid_csi_core::ca::CertificateAuthority;
+use svid_csi_core::files::{FileName, FileNames, render};
+use svid_csi_core::identity::{Candidate, Expected, accept};
 use svid_csi_core::request::SvidRequest;
 use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn write(folder: &Path, name: &str, text: &str) {
-    File::create(folder.join(name)).unwrap().write_all(text.as_bytes()).unwrap();
-}
 
 /// An identity from a CA of its own, as files.
 fn issue(folder: &Path) {
     let now = SystemTime::now();
     let ca = CertificateAuthority::create(&TrustDomain::parse("example.org").unwrap(), now, HOUR).unwrap();
     let id = SpiffeId::parse("spiffe://example.org/w").unwrap();
-    let (key, request) = SvidRequest::with_new_key(id, HOUR).unwrap();
-    let leaf = ca.sign(&request, now, [1; 16]).unwrap();
-    write(folder, "tls.crt", &pem::encode(&pem::Pem::new("CERTIFICATE", leaf.to_vec())));
-    write(folder, "tls.key", &key.to_pem());
-    write(folder, "ca.crt", &ca.certificate_pem());
+    let (key, request) = SvidRequest::with_new_key(id.clone(), HOUR).unwrap();
+    let chain = vec![ca.sign(&request, now, [1; 16]).unwrap()];
+    let candidate = Candidate { chain, key, bundle: vec![ca.certificate_der().clone()] };
+    let identity = accept(candidate, &Expected { id, now }).unwrap();
+    let [cert, key, bundle] = FILES.map(|name| FileName::parse(name).unwrap());
+    for file in render(&identity, &FileNames { cert, key, bundle: Some(bundle) }) {
+        fs::write(folder.join(file.name.as_str()), &file.contents).unwrap();
+    }
 }
 
 fn verify(folder: &Path) -> (bool, Value) {
@@ -44,11 +47,11 @@ fn an_identity_passes_and_a_mix_of_two_fails() {
     assert_eq!((&said["spiffe_id"], &said["key_matches"]), (&"spiffe://example.org/w".into(), &true.into()));
 
     for (file, verdict) in [("tls.key", "key_matches"), ("ca.crt", "chain_ok")] {
-        std::fs::copy(other.path().join(file), one.path().join(file)).unwrap();
+        fs::copy(other.path().join(file), one.path().join(file)).unwrap();
         let (good, said) = verify(one.path());
         assert!(!good && said[verdict] == false, "{said}");
         issue(one.path());
     }
-    std::fs::remove_file(one.path().join("tls.key")).unwrap();
+    fs::remove_file(one.path().join("tls.key")).unwrap();
     assert_eq!(verify(one.path()), (false, serde_json::json!({ "error": "tls.key cannot be read" })));
 }

@@ -37,7 +37,7 @@ const SECURITY_HEADER: &str = "workload.spiffe.io";
 /// Who asked, as the kernel says (SO_PEERCRED).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
-    /// The process; none when it lives in a PID namespace that cannot be seen from here.
+    /// The process; none when it is in a PID namespace that cannot be seen from here (pid_namespaces(7)).
     pub pid: Option<i32>,
     /// The user it runs as.
     pub uid: u32,
@@ -141,7 +141,7 @@ fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     let connection = request.extensions().get::<UdsConnectInfo>();
     let credentials = connection.and_then(|connection| connection.peer_cred);
     let credentials = credentials.ok_or_else(|| Status::internal("the kernel does not say who is asking"))?;
-    Ok(Caller { pid: credentials.pid(), uid: credentials.uid() })
+    Ok(Caller { pid: credentials.pid().filter(|&pid| pid > 0), uid: credentials.uid() })
 }
 
 /// Only X.509: this agent has no JWT authority.

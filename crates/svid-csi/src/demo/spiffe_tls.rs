@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
     SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
-    server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 
 use super::svid::{Leaf, Svid, SvidError, provider, verify_chain};
@@ -22,7 +22,7 @@ struct ExpectedPeer {
 }
 
 /// A TLS client that shows `own` and talks only to the workload `peer`.
-pub fn client(own: &Svid, peer: &str) -> Result<ClientConfig, SvidError> {
+pub(super) fn client(own: &Svid, peer: &str) -> Result<ClientConfig, SvidError> {
     let config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
@@ -32,7 +32,7 @@ pub fn client(own: &Svid, peer: &str) -> Result<ClientConfig, SvidError> {
 }
 
 /// A TLS server that shows `own` and answers only the workload `peer`.
-pub fn server(own: &Svid, peer: &str) -> Result<ServerConfig, SvidError> {
+pub(super) fn server(own: &Svid, peer: &str) -> Result<ServerConfig, SvidError> {
     let config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(ExpectedPeer::new(own, peer)?)

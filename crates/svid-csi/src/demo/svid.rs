@@ -1,21 +1,20 @@
 //! An X.509-SVID as a workload sees it, read and checked by other code than the code that issued it.
 
-use std::{io, path::Path, sync::Arc};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
 
-use rustls::{
-    RootCertStore,
-    client::verify_server_cert_signed_by_trust_anchor,
-    crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
-    server::ParsedCertificate,
-    sign::CertifiedKey,
-};
+use rustls::RootCertStore;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
 use serde::Serialize;
 use time::format_description::well_known::Rfc3339;
-use x509_parser::{
-    extensions::{GeneralName, ParsedExtension},
-    prelude::{FromDer, X509Certificate},
-};
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Names of the files of an identity, in the order chain, key, bundle.
 pub const FILES: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
@@ -67,6 +66,9 @@ pub enum SvidError {
 
 impl Svid {
     /// Reads `tls.crt`, `tls.key` and `ca.crt` in `folder`.
+    ///
+    /// # Errors
+    /// [`SvidError`] where one of them cannot be read or is not what its name says.
     pub fn read(folder: &Path) -> Result<Self, SvidError> {
         let [chain, key, bundle] = FILES;
         let read = |name| std::fs::read(folder.join(name)).map_err(|source| SvidError::Read { name, source });
@@ -78,23 +80,35 @@ impl Svid {
     }
 
     /// What the leaf says.
+    ///
+    /// # Errors
+    /// [`SvidError`] where it is no X.509-SVID.
     pub fn leaf(&self) -> Result<Leaf, SvidError> {
         Leaf::read(self.chain.first().ok_or(SvidError::Malformed("the chain"))?)
     }
 
     /// That the key is the leaf's, as a TLS server would check it.
+    ///
+    /// # Errors
+    /// [`SvidError`] where it is another's, or of a kind TLS does not know.
     pub fn check_key(&self) -> Result<(), SvidError> {
         let key = aws_lc_rs::sign::any_supported_type(&self.key)?;
         Ok(CertifiedKey::new(self.chain.clone(), key).keys_match()?)
     }
 
     /// That the chain leads to a certificate of the bundle, is valid now and fit for TLS.
+    ///
+    /// # Errors
+    /// [`SvidError`] where it does not.
     pub fn check_chain(&self) -> Result<(), SvidError> {
         let (leaf, intermediates) = self.chain.split_first().ok_or(SvidError::Malformed("the chain"))?;
         Ok(verify_chain(leaf, intermediates, &self.roots()?, UnixTime::now())?)
     }
 
     /// The bundle as TLS roots.
+    ///
+    /// # Errors
+    /// [`SvidError`] where one of them cannot be a root.
     pub fn roots(&self) -> Result<RootCertStore, SvidError> {
         let mut roots = RootCertStore::empty();
         self.bundle.iter().try_for_each(|root| roots.add(root.clone()))?;
@@ -104,6 +118,9 @@ impl Svid {
 
 impl Leaf {
     /// Reads a DER certificate.
+    ///
+    /// # Errors
+    /// [`SvidError`] where it is none, or has not exactly one URI name.
     pub fn read(der: &[u8]) -> Result<Self, SvidError> {
         let malformed = SvidError::Malformed("the certificate");
         let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Err(malformed) };

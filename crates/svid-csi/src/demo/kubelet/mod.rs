@@ -37,6 +37,9 @@ pub struct Kubelet {
 
 impl Kubelet {
     /// A kubelet whose root folder is `root`; it and the folders drivers expect are created.
+    ///
+    /// # Errors
+    /// [`KubeletError`] where a folder cannot be created.
     pub fn new(root: &Path) -> Result<Self, KubeletError> {
         let kubelet = Self { root: root.to_owned(), mounted: Mutex::default() };
         for folder in [kubelet.pods_dir(), kubelet.registration_dir(), root.join("plugins")] {
@@ -56,6 +59,9 @@ impl Kubelet {
     }
 
     /// Registers the driver `name`, whose registration socket may take up to `within` to appear.
+    ///
+    /// # Errors
+    /// [`KubeletError`], which the driver is told as well where it answers.
     pub async fn register(&self, name: &str, within: Duration) -> Result<Plugin, KubeletError> {
         registration::register(&self.registration_dir().join(format!("{name}-reg.sock")), within).await
     }
@@ -68,6 +74,9 @@ impl Kubelet {
 
     /// Publishes a volume once, or again. A first publish that has failed for good leaves no folders behind; a later
     /// one leaves what is mounted alone (kubelet, `SetUpAt`).
+    ///
+    /// # Errors
+    /// [`KubeletError`] with the driver's answer.
     pub async fn publish(&self, plugin: &Plugin, volume: &InlineVolume) -> Result<PathBuf, KubeletError> {
         let target = self.target(volume);
         prepare(plugin, volume, &target)?;
@@ -86,6 +95,9 @@ impl Kubelet {
     }
 
     /// Publishes a volume, again and again while the driver's answer is not final, for up to `within`.
+    ///
+    /// # Errors
+    /// [`KubeletError`] with the driver's last answer.
     pub async fn publish_within(
         &self,
         plugin: &Plugin,
@@ -104,6 +116,9 @@ impl Kubelet {
     }
 
     /// Unpublishes a volume and removes its folders, which fails while anything is mounted there.
+    ///
+    /// # Errors
+    /// [`KubeletError`] with the driver's answer, or with what is still there.
     pub async fn unpublish(&self, plugin: &Plugin, volume: &InlineVolume) -> Result<(), KubeletError> {
         let target = self.target(volume);
         let request = NodeUnpublishVolumeRequest { volume_id: volume.id().into(), target_path: text(&target) };
@@ -114,6 +129,9 @@ impl Kubelet {
     }
 
     /// How a volume fares.
+    ///
+    /// # Errors
+    /// [`KubeletError`] with the driver's answer.
     pub async fn stats(
         &self,
         plugin: &Plugin,
@@ -126,6 +144,9 @@ impl Kubelet {
     }
 
     /// Removes what is left of a pod once its volumes are unpublished.
+    ///
+    /// # Errors
+    /// [`KubeletError`] where a folder is not empty.
     pub fn forget(&self, pod: &Pod) -> Result<(), KubeletError> {
         let folder = self.pods_dir().join(&pod.uid);
         for folder in [folder.join("volumes/kubernetes.io~csi"), folder.join("volumes"), folder] {

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use svid_csi_proto::csi_v1::identity_client::IdentityClient;
+use svid_csi_proto::csi_v1::node_client::NodeClient;
 use svid_csi_proto::csi_v1::{
-    GetPluginInfoRequest, NodeGetCapabilitiesRequest, NodeGetInfoRequest, identity_client::IdentityClient,
-    node_client::NodeClient, node_service_capability,
+    GetPluginInfoRequest, NodeGetCapabilitiesRequest, NodeGetInfoRequest, node_service_capability,
 };
 use tonic::transport::Channel;
 
@@ -17,7 +18,8 @@ pub use node_service_capability::rpc::Type as Capability;
 /// when the driver is restarted.
 #[derive(Debug, Clone)]
 pub struct Plugin {
-    socket: PathBuf,
+    /// Where it answers.
+    pub socket: PathBuf,
     /// Its name (GetPluginInfo).
     pub name: String,
     /// Its version (GetPluginInfo).
@@ -30,6 +32,9 @@ pub struct Plugin {
 
 impl Plugin {
     /// Asks the driver on `socket` who it is, without any registration.
+    ///
+    /// # Errors
+    /// [`KubeletError`] where nobody answers, or with an error.
     pub async fn connect(socket: &Path) -> Result<Self, KubeletError> {
         let channel = dial(socket).await?;
         let mut node = NodeClient::new(channel.clone());
@@ -53,11 +58,17 @@ impl Plugin {
     }
 
     /// A client for the Node service.
+    ///
+    /// # Errors
+    /// [`KubeletError`] where nobody accepts the connection.
     pub async fn node(&self) -> Result<NodeClient<Channel>, KubeletError> {
         dial(&self.socket).await.map(NodeClient::new)
     }
 
     /// A client for the Identity service.
+    ///
+    /// # Errors
+    /// [`KubeletError`] where nobody accepts the connection.
     pub async fn identity(&self) -> Result<IdentityClient<Channel>, KubeletError> {
         dial(&self.socket).await.map(IdentityClient::new)
     }

@@ -1,20 +1,15 @@
 //! How the kubelet gets to know a driver: the driver puts a socket into the registration folder, the kubelet asks on
 //! it who is there, and tells what became of it.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use svid_csi_proto::pluginregistration_v1::{
-    InfoRequest, PluginInfo, RegistrationStatus, registration_client::RegistrationClient,
-};
+use svid_csi_proto::pluginregistration_v1::registration_client::RegistrationClient;
+use svid_csi_proto::pluginregistration_v1::{InfoRequest, PluginInfo, RegistrationStatus};
 use tokio::time::{Instant, sleep};
 
-use super::{
-    error::KubeletError,
-    plugin::{Plugin, dial},
-};
+use super::error::KubeletError;
+use super::plugin::{Plugin, dial};
 
 /// How often the kubelet looks for the socket. A real one is told by inotify.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
