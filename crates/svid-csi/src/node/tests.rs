@@ -112,9 +112,8 @@ async fn next_serial(node: &Node, spec: &VolumeSpec) -> String {
 }
 
 fn fill(tmpfs: &Path) {
-    let _ = fs::File::create(tmpfs.join("filler")).and_then(|mut file| {
-        std::io::Write::write_all(&mut file, &[0; 2 << 20])
-    });
+    let _ =
+        fs::File::create(tmpfs.join("filler")).and_then(|mut file| std::io::Write::write_all(&mut file, &[0; 2 << 20]));
 }
 
 #[test]

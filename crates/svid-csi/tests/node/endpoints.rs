@@ -107,7 +107,8 @@ fn one_process_serves_and_registers_both_driver_names() {
         let log = node.log();
         assert!(log.contains("registered with the kubelet"), "{log}");
         assert!(log.lines().all(|line| line.starts_with('{')), "{log}");
-        node.terminate();
+        let drained = node.terminate().await;
+        assert!(!node.log().contains("still in flight"), "idle connections are no calls ({drained:?}): {}", node.log());
         assert_eq!(std::fs::read_dir(node.kubelet.registration_dir()).unwrap().count(), 0);
     });
 }

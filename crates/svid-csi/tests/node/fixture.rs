@@ -106,12 +106,14 @@ impl Node {
     }
 
     /// SIGTERM; returns how long the driver took to end.
-    pub(crate) fn terminate(&mut self) -> Duration {
+    pub(crate) async fn terminate(&mut self) -> Duration {
         let mut driver = self.driver.take().unwrap();
         let before = Instant::now();
         let pid = driver.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        assert!(driver.wait().unwrap().success(), "{}", self.log());
+        // Not blocking this thread: the driver says goodbye on open connections, and waits for an answer.
+        let ended = tokio::task::spawn_blocking(move || driver.wait().unwrap()).await.unwrap();
+        assert!(ended.success(), "{}", self.log());
         before.elapsed()
     }
 

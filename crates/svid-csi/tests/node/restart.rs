@@ -208,7 +208,7 @@ fn sigterm_leaves_every_volume_mounted() {
         let mut node = Node::passthrough(&[]).await;
         let agent = node.agent();
         let target = node.publish(&volume("web")).await;
-        assert!(node.terminate() < Duration::from_secs(5));
+        assert!(node.terminate().await < Duration::from_secs(5));
         assert!(!node.path("csi.sock").exists());
         assert_eq!(node.mounts(&target), 1);
         UnixStream::connect(target.join("agent.sock")).unwrap();
