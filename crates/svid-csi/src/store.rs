@@ -47,7 +47,7 @@ impl Store {
         self.folder.as_deref().map_or(Ok(Vec::new()), load)
     }
 
-    /// Takes over the records an earlier run left in `folder`, which may be missing.
+    /// Takes over the records an earlier run left in `folder`, which may be missing; also those that cannot be read.
     ///
     /// # Errors
     /// [`FsError`].
@@ -55,11 +55,9 @@ impl Store {
         if !folder.is_dir() {
             return Ok(());
         }
-        for (id, record) in load(folder)? {
-            let old = folder.join(file_name(&id));
-            let Ok(record) = record else { continue };
-            if self.path(&id).is_some_and(|path| !path.exists()) {
-                self.put(&record)?;
+        for (id, old) in files(folder)? {
+            if let Some(new) = self.path(&id).filter(|new| !new.exists()) {
+                fsx::write_atomic(&new, &fs::read(&old).map_err(FsError::of("read", &old))?, 0o600)?;
             }
             fsx::remove_file(&old)?;
         }
@@ -76,17 +74,24 @@ fn file_name(id: &VolumeId) -> String {
 }
 
 fn load(folder: &Path) -> Result<Vec<Loaded>, FsError> {
-    let mut loaded = Vec::new();
+    let read = |(id, path): (VolumeId, PathBuf)| {
+        let json = fs::read(&path).map_err(FsError::of("read", &path))?;
+        Ok((id, Record::from_json(&json)))
+    };
+    files(folder)?.into_iter().map(read).collect()
+}
+
+/// The files of records, by volume id. Removes what a crash left half written.
+fn files(folder: &Path) -> Result<Vec<(VolumeId, PathBuf)>, FsError> {
+    let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(FsError::of("list", folder))? {
         let path = entry.map_err(FsError::of("list", folder))?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.starts_with('.') {
             fsx::remove_file(&path)?;
-            continue;
+        } else if let Some(id) = name.strip_suffix(".json").and_then(|id| VolumeId::parse(id).ok()) {
+            files.push((id, path));
         }
-        let Some(id) = name.strip_suffix(".json").and_then(|id| VolumeId::parse(id).ok()) else { continue };
-        let json = fs::read(&path).map_err(FsError::of("read", &path))?;
-        loaded.push((id, Record::from_json(&json)));
     }
-    Ok(loaded)
+    Ok(files)
 }

@@ -45,6 +45,17 @@ impl Files {
         mount::file_id_of(&self.folder(id))
     }
 
+    /// Makes the volume's folder and tells its identity.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn prepare(&self, id: &VolumeId, group: Option<u32>) -> Result<Option<FileId>, FsError> {
+        let folder = self.folder(id);
+        fsx::ensure_dir(&folder, FOLDER_MODE)?;
+        give(&folder, group)?;
+        Ok(mount::file_id_of(&folder))
+    }
+
     /// What is mounted into the pod: the volume's folder, read-only.
     ///
     /// # Errors
@@ -72,6 +83,21 @@ impl Files {
         let written = write_folder(&folder.join(&name), files, group).and_then(|()| swap(&folder, &name, files));
         let stale = if written.is_ok() { tidy(&folder, &name, files) } else { remove_folder(&folder.join(&name)) };
         written.and(stale)
+    }
+
+    /// Removes the folders of volumes that `is_known` does not know: a crash left them before anything was in them.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn keep_only(&self, is_known: impl Fn(&VolumeId) -> bool) -> Result<(), FsError> {
+        for entry in fs::read_dir(&self.folders).map_err(FsError::of("list", &self.folders))? {
+            let path = entry.map_err(FsError::of("list", &self.folders))?.path();
+            let id = path.file_name().and_then(|name| name.to_str()).and_then(|name| VolumeId::parse(name).ok());
+            if !id.is_some_and(|id| is_known(&id)) && !mount::is_mount_root(&path) {
+                remove_folder(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes the data behind a mounted target reachable again after the driver's own mount of it was lost.

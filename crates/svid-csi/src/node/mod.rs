@@ -1,5 +1,6 @@
 //! The node driver: builds everything, runs it, drains it.
 
+mod attach;
 mod condition;
 pub mod config;
 mod csi;
@@ -8,6 +9,7 @@ mod publish;
 mod recover;
 mod registrar;
 mod serve;
+mod unpublish;
 mod volume;
 
 use std::path::{Path, PathBuf};

@@ -6,21 +6,18 @@ use std::time::Duration;
 use svid_csi_core::files::render;
 use svid_csi_core::identity::Identity;
 use svid_csi_core::state::{FileId, Phase, Record};
-use svid_csi_core::target::TargetPath;
 use svid_csi_core::volume::{Content, FilesSpec, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::Node;
 use super::error::VolumeError;
 use super::volume::{Held, Volume, accepted, issued};
-use crate::mount::{self, Look, MountError, MountPoint, MountSource};
-use crate::{clock, report};
+use crate::clock;
+use crate::mount::{self, Look, MountError, MountPoint};
 
 /// How long a publish waits for its source. The kubelet gives the whole call two minutes and asks again.
 const SOURCE_DEADLINE: Duration = Duration::from_secs(60);
-/// A volume that never became ready is dropped when nobody has asked for it for so long.
-pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 
 impl Node {
     /// Publishes a volume, or finds that it is published. A healthy volume keeps what it has if this fails.
@@ -51,7 +48,8 @@ impl Node {
             if is_published(held.as_ref(), &spec, &point, Some(source.id()))? {
                 return Ok(());
             }
-            let volume = node.intend(&driver, spec, &point, &mut held)?;
+            check_same_volume(held.as_ref(), &spec)?;
+            let volume = node.intend(&driver, spec, &point, Some(source.id()), &mut held)?;
             node.mount(volume, &point, &source)?;
             node.ready(volume)
         })
@@ -65,15 +63,16 @@ impl Node {
         files: FilesSpec,
         mut held: Held,
     ) -> Result<(), VolumeError> {
-        let (node, driver) = (self.clone(), driver.to_owned());
+        let (node, driver, group) = (self.clone(), driver.to_owned(), files.fs_group);
         let begun = tokio::task::spawn_blocking(move || {
             let point = MountPoint::open(&spec.target)?;
             if is_published(held.as_ref(), &spec, &point, None)? {
                 let stale = held.as_mut().filter(|volume| !volume.is_kept_fresh());
                 return stale.map_or(Ok(()), |volume| node.serve_again(volume)).map(|()| None);
             }
-            node.files()?;
-            node.intend(&driver, spec, &point, &mut held)?;
+            check_same_volume(held.as_ref(), &spec)?;
+            let root = node.files()?.prepare(&spec.id, group)?;
+            node.intend(&driver, spec, &point, root, &mut held)?;
             Ok::<_, VolumeError>(Some((held, point)))
         });
         let Some((held, point)) = begun.await?? else { return Ok(()) };
@@ -111,18 +110,17 @@ impl Node {
         Ok(())
     }
 
-    /// Records the intent to publish, or fails when the id is taken or something foreign is at the target.
+    /// Records the intent to publish, or fails when something foreign is at the target.
+    ///
+    /// The record says what is about to be mounted before it is: a start must know it again.
     fn intend<'a>(
         &self,
         driver: &str,
         spec: VolumeSpec,
         point: &MountPoint,
+        root: Option<FileId>,
         held: &'a mut Held,
     ) -> Result<&'a mut Volume, VolumeError> {
-        if let Some(volume) = held.as_ref().filter(|volume| !volume.record.spec.same_volume(&spec)) {
-            let target = volume.record.spec.target.path().to_owned();
-            return Err(VolumeError::Conflict { id: spec.id, target });
-        }
         let known = held.as_ref().map(|volume| &volume.record);
         match point.look()? {
             Look::NotAFolder => return Err(MountError::NotAFolder(spec.target.path().to_owned()).into()),
@@ -131,58 +129,21 @@ impl Node {
             }
             _ => {}
         }
+        let was_ready = known.is_some_and(|record| record.phase == Phase::Ready);
+        if !was_ready {
+            point.detach_while(|shown| Some(shown) == root || self.is_ours(driver, &spec.id, known, point, shown))?;
+        }
         let pods_dir = spec.target.place().and_then(|place| mount::file_id_of(place.pods_dir));
         let mut volume = held.take().unwrap_or_else(|| Volume::new(Record::intended(driver, spec.clone(), pods_dir)));
         volume.attempts += 1;
-        if volume.record.phase != Phase::Ready {
+        if !was_ready {
             volume.record.phase = Phase::Intended;
+            volume.record.root = root;
         }
         volume.record.spec = spec;
         let volume = held.insert(volume);
         self.store.put(&volume.record)?;
         Ok(volume)
-    }
-
-    /// Makes the target show `source` and nothing else of ours.
-    pub(super) fn mount(
-        &self,
-        volume: &mut Volume,
-        point: &MountPoint,
-        source: &MountSource,
-    ) -> Result<(), VolumeError> {
-        match point.look()? {
-            Look::Mounted(root) if root == source.id() => {}
-            look => {
-                if matches!(look, Look::Mounted(_)) {
-                    let record = &volume.record;
-                    point.detach_while(|root| {
-                        self.is_ours(&record.driver, &record.spec.id, Some(record), point, root)
-                    })?;
-                }
-                if look == Look::Missing {
-                    point.create(volume.record.spec.target_mode())?;
-                }
-                point.attach(source)?;
-            }
-        }
-        volume.record.root = Some(source.id());
-        Ok(())
-    }
-
-    /// Sees to it that the data behind a mounted target can be written, where the volume is a `files` volume that was
-    /// published before. False when there is no such mount.
-    pub(super) fn reach(&self, volume: &Volume, point: &MountPoint) -> Result<bool, VolumeError> {
-        let (record, id) = (&volume.record, &volume.record.spec.id);
-        let Look::Mounted(root) = point.look()? else { return Ok(false) };
-        let delivery = self.files()?;
-        if delivery.root(id) == Some(root) {
-            return Ok(true);
-        }
-        if record.root != Some(root) || record.issued.is_none() {
-            return Ok(false);
-        }
-        delivery.reach(id, point)?;
-        Ok(true)
     }
 
     fn ready(&self, volume: &mut Volume) -> Result<(), VolumeError> {
@@ -194,106 +155,6 @@ impl Node {
             plan = %volume.record.spec.plan(), "volume published"
         );
         Ok(())
-    }
-
-    /// Whether a mount at a volume's target was made by this driver, an earlier run of it, or its predecessor.
-    fn is_ours(&self, driver: &str, id: &VolumeId, record: Option<&Record>, point: &MountPoint, root: FileId) -> bool {
-        let recorded = record.and_then(|record| record.root) == Some(root);
-        let of_folder = self.files.as_ref().and_then(|files| files.root(id)) == Some(root);
-        let of_agent = self.socket_dir.as_ref().is_some_and(|socket_dir| socket_dir.is_current(root));
-        recorded || of_folder || of_agent || (record.is_none() && kubelet_vouches(driver, id, point))
-    }
-
-    /// Unpublishes a volume. One that was never published is fine.
-    ///
-    /// # Errors
-    /// [`VolumeError`].
-    pub async fn unpublish(
-        self: &Arc<Self>,
-        driver: &str,
-        id: VolumeId,
-        target: TargetPath,
-    ) -> Result<(), VolumeError> {
-        let held = self.volumes.hold(&id).await;
-        let (node, driver) = (self.clone(), driver.to_owned());
-        tokio::task::spawn_blocking(move || {
-            let mut held = held;
-            let removed = node.remove(&driver, &id, &target, &mut held);
-            node.volumes.release(&id, held);
-            removed
-        })
-        .await?
-    }
-
-    /// The publish steps backwards. Blocks; the volume's lock is held.
-    pub(super) fn remove(
-        &self,
-        driver: &str,
-        id: &VolumeId,
-        target: &TargetPath,
-        held: &mut Held,
-    ) -> Result<(), VolumeError> {
-        if held.as_ref().is_some_and(|volume| volume.record.spec.target != *target) {
-            return Ok(());
-        }
-        let point = match MountPoint::open(target) {
-            Err(MountError::NoParent(_)) => None,
-            opened => Some(opened?),
-        };
-        if let Some(volume) = held.as_mut() {
-            volume.record.phase = Phase::Removing;
-            self.store.put(&volume.record).unwrap_or_else(|error| {
-                // A full disk must not keep a pod from ending.
-                warn!(volume = %id, error = report::chain(&error), "the removal could not be recorded beforehand");
-            });
-        }
-        if let Some(point) = &point {
-            let record = held.as_ref().map(|volume| &volume.record);
-            point.detach_while(|root| self.is_ours(driver, id, record, point, root))?;
-        }
-        if let Some(files) = &self.files {
-            files.remove(id)?;
-        }
-        if let Some(point) = &point {
-            point.remove()?;
-        }
-        self.store.remove(id)?;
-        if held.take().is_some() {
-            info!(volume = %id, "volume unpublished");
-        }
-        Ok(())
-    }
-
-    /// Drops a volume in the end unless it is ready by then, or asked for again: the kubelet does not unpublish what it
-    /// never saw published.
-    pub(super) fn forget_later(self: &Arc<Self>, id: VolumeId) {
-        let node = self.clone();
-        self.tasks.detached(async move {
-            let attempts = node.volumes.hold(&id).await.as_ref().map(|volume| volume.attempts);
-            tokio::time::sleep(FORGOTTEN_AFTER).await;
-            node.forget(&id, attempts).await;
-        });
-    }
-
-    async fn forget(self: Arc<Self>, id: &VolumeId, attempts: Option<u64>) {
-        let held = self.volumes.hold(id).await;
-        let stale =
-            held.as_ref().filter(|volume| volume.record.phase != Phase::Ready && Some(volume.attempts) == attempts);
-        let Some((driver, target)) =
-            stale.map(|volume| (volume.record.driver.clone(), volume.record.spec.target.clone()))
-        else {
-            return self.volumes.release(id, held);
-        };
-        let (node, id) = (self.clone(), id.clone());
-        let forgotten = tokio::task::spawn_blocking(move || {
-            let mut held = held;
-            warn!(volume = %id, "nobody asked for this volume again; it is dropped");
-            if let Err(error) = node.remove(&driver, &id, &target, &mut held) {
-                warn!(volume = %id, error = report::chain(&error), "the volume could not be dropped");
-            }
-            node.volumes.release(&id, held);
-        });
-        let _ = forgotten.await;
     }
 }
 
@@ -318,6 +179,14 @@ impl Drop for ForgottenUnlessReady<'_> {
     }
 }
 
+/// One id is one volume of one pod.
+fn check_same_volume(volume: Option<&Volume>, spec: &VolumeSpec) -> Result<(), VolumeError> {
+    match volume.map(|volume| &volume.record.spec).filter(|known| !known.same_volume(spec)) {
+        Some(known) => Err(VolumeError::Conflict { id: spec.id.clone(), target: known.target.path().to_owned() }),
+        None => Ok(()),
+    }
+}
+
 /// Whether the volume is published as asked, so that nothing is to be done.
 fn is_published(
     volume: Option<&Volume>,
@@ -330,17 +199,4 @@ fn is_published(
     };
     let expected = source.or(record.root);
     Ok(record.spec == *spec && expected.is_some_and(|root| point.look().ok() == Some(Look::Mounted(root))))
-}
-
-/// Whether the kubelet's own note beside the target (vol_data.json) says that the volume is this driver's. Asked only
-/// where there is no record, as for volumes a predecessor published.
-fn kubelet_vouches(driver: &str, id: &VolumeId, point: &MountPoint) -> bool {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct VolData {
-        driver_name: String,
-        volume_handle: String,
-    }
-    let note = point.read_beside("vol_data.json").and_then(|json| serde_json::from_slice::<VolData>(&json).ok());
-    note.is_some_and(|note| note.driver_name == driver && note.volume_handle == id.as_str())
 }

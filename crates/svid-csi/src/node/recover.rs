@@ -31,7 +31,11 @@ impl Node {
     /// The records cannot be read at all. Trouble with one volume is reported and leaves the others unaffected.
     pub(super) fn recover(self: &Arc<Self>) -> Result<(), FsError> {
         let mut tally = Tally::default();
-        for (id, record) in self.store.load()? {
+        let records = self.store.load()?;
+        if let Some(files) = &self.files {
+            files.keep_only(|id| records.iter().any(|(known, _)| known == id))?;
+        }
+        for (id, record) in records {
             match record {
                 Ok(record) => self.recover_volume(record, &mut tally),
                 Err(unreadable) => {

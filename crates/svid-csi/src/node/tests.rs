@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::config::{DriverName, LocalCaConfig};
-use super::publish::FORGOTTEN_AFTER;
+use super::unpublish::FORGOTTEN_AFTER;
 use super::*;
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -1,6 +1,10 @@
 //! The driver as a process, called by the small kubelet, with real mounts in mount namespaces of their own.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails by panicking, and writes files as others do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and writes files as others do"
+)]
 
 mod fixture;
 

@@ -287,41 +287,48 @@ fn a_second_driver_on_the_same_data_root_is_refused() {
 }
 
 /// Kills the real process at moments spread over publish, renewal and unpublish, and starts it again each time.
+async fn kill_at_any_moment(mut node: Node, after_kill: fn(&Node)) {
+    let kept = node.publish(&volume("kept")).await;
+    for round in 0..40_u64 {
+        let one = volume(&format!("pod-{}", round % 4));
+        let plugin = node.plugin().await;
+        let wait = Duration::from_micros(round * 97 % 4000);
+        let killed = async |node: &Node| {
+            tokio::time::sleep(wait).await;
+            node.driver_kill();
+        };
+        let (_, ()) = tokio::join!(node.kubelet.publish(&plugin, &one), killed(&node));
+        node.reap();
+        after_kill(&node);
+        node.start().await;
+        let target = node.publish(&one).await;
+        assert_eq!((node.mounts(&target), node.mounts(&kept)), (1, 1), "round {round}");
+        serial(&target);
+        serial(&kept);
+        if round % 3 == 0 {
+            let plugin = node.plugin().await;
+            let (_, ()) = tokio::join!(node.kubelet.unpublish(&plugin, &one), killed(&node));
+            node.reap();
+            after_kill(&node);
+            node.start().await;
+            node.unpublish(&one).await;
+            assert_eq!(node.mounts(&target), 0, "round {round}");
+        }
+    }
+    is_renewed(&node, &kept).await;
+}
+
 #[test]
 fn a_kill_at_any_moment_loses_nothing() {
     test("restart::a_kill_at_any_moment_loses_nothing", async || {
-        let mut node = shared(&[FILES, LOCAL_CA]).await;
-        let kept = node.publish(&volume("kept")).await;
-        for round in 0..40_u64 {
-            let pod = format!("pod-{}", round % 4);
-            let one = volume(&pod);
-            let plugin = node.plugin().await;
-            let wait = Duration::from_micros(round * 61 % 2500);
-            let killed = async {
-                tokio::time::sleep(wait).await;
-                node.driver_kill();
-            };
-            let (_, ()) = tokio::join!(node.kubelet.publish(&plugin, &one), killed);
-            node.reap();
-            node.start().await;
-            let target = node.publish(&one).await;
-            assert_eq!((node.mounts(&target), node.mounts(&kept)), (1, 1), "round {round}");
-            serial(&target);
-            serial(&kept);
-            if round % 3 == 0 {
-                let plugin = node.plugin().await;
-                let killed = async {
-                    tokio::time::sleep(wait / 2).await;
-                    node.driver_kill();
-                };
-                let (_, ()) = tokio::join!(node.kubelet.unpublish(&plugin, &one), killed);
-                node.reap();
-                node.start().await;
-                node.unpublish(&one).await;
-                assert_eq!(node.mounts(&target), 0, "round {round}");
-            }
-        }
-        is_renewed(&node, &kept).await;
+        kill_at_any_moment(shared(&[FILES, LOCAL_CA]).await, |_| ()).await;
+    });
+}
+
+#[test]
+fn a_kill_at_any_moment_loses_nothing_where_the_data_root_goes_too() {
+    test("restart::a_kill_at_any_moment_loses_nothing_where_the_data_root_goes_too", async || {
+        kill_at_any_moment(Node::files(&[ADMIN]).await, lose_data_root).await;
     });
 }
 

@@ -1,0 +1,84 @@
+//! Volumes at their targets: whose mount it is, and making it the right one.
+
+use svid_csi_core::state::{FileId, Record};
+use svid_csi_core::volume_id::VolumeId;
+
+use super::Node;
+use super::error::VolumeError;
+use super::volume::Volume;
+use crate::mount::{Look, MountPoint, MountSource};
+
+impl Node {
+    /// Makes the target show `source` and nothing else of ours.
+    pub(super) fn mount(
+        &self,
+        volume: &mut Volume,
+        point: &MountPoint,
+        source: &MountSource,
+    ) -> Result<(), VolumeError> {
+        match point.look()? {
+            Look::Mounted(root) if root == source.id() => {}
+            look => {
+                if matches!(look, Look::Mounted(_)) {
+                    let record = &volume.record;
+                    point.detach_while(|root| {
+                        self.is_ours(&record.driver, &record.spec.id, Some(record), point, root)
+                    })?;
+                }
+                if volume.record.root != Some(source.id()) {
+                    volume.record.root = Some(source.id());
+                    self.store.put(&volume.record)?;
+                }
+                if look == Look::Missing {
+                    point.create(volume.record.spec.target_mode())?;
+                }
+                point.attach(source)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the data behind a mounted target can be written, where the volume is a `files` volume that was
+    /// published before. False when there is no such mount.
+    pub(super) fn reach(&self, volume: &Volume, point: &MountPoint) -> Result<bool, VolumeError> {
+        let (record, id) = (&volume.record, &volume.record.spec.id);
+        let Look::Mounted(root) = point.look()? else { return Ok(false) };
+        let delivery = self.files()?;
+        if delivery.root(id) == Some(root) {
+            return Ok(true);
+        }
+        if record.root != Some(root) || record.issued.is_none() {
+            return Ok(false);
+        }
+        delivery.reach(id, point)?;
+        Ok(true)
+    }
+
+    /// Whether a mount at a volume's target was made by this driver, an earlier run of it, or its predecessor.
+    pub(super) fn is_ours(
+        &self,
+        driver: &str,
+        id: &VolumeId,
+        record: Option<&Record>,
+        point: &MountPoint,
+        root: FileId,
+    ) -> bool {
+        let recorded = record.and_then(|record| record.root) == Some(root);
+        let of_folder = self.files.as_ref().and_then(|files| files.root(id)) == Some(root);
+        let of_agent = self.socket_dir.as_ref().is_some_and(|socket_dir| socket_dir.is_current(root));
+        recorded || of_folder || of_agent || (record.is_none() && kubelet_vouches(driver, id, point))
+    }
+}
+
+/// Whether the kubelet's own note beside the target (vol_data.json) says that the volume is this driver's. Asked only
+/// where there is no record, as for volumes a predecessor published.
+fn kubelet_vouches(driver: &str, id: &VolumeId, point: &MountPoint) -> bool {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct VolData {
+        driver_name: String,
+        volume_handle: String,
+    }
+    let note = point.read_beside("vol_data.json").and_then(|json| serde_json::from_slice::<VolData>(&json).ok());
+    note.is_some_and(|note| note.driver_name == driver && note.volume_handle == id.as_str())
+}
