@@ -1,1 +1,22 @@
-//! placeholder
+//! A real Kubernetes node for the tests of svid-csi: etcd, the control plane, containerd and a kubelet, run from
+//! programs built out of Go modules and Debian packages, in a folder of this checkout's own.
+//!
+//! The way through: [`tools`] builds the programs, [`images`] the container images, [`cluster`] starts and stops
+//! [`control_plane`] and [`node`], and [`session`] is what a test reads to find them.
+
+pub mod cgroup;
+pub mod cluster;
+pub mod control_plane;
+pub mod image;
+pub mod images;
+pub mod kubeconfig;
+pub mod kubectl;
+pub mod layout;
+pub mod leftovers;
+pub mod mounts;
+pub mod node;
+pub mod pki;
+pub mod process;
+pub mod session;
+pub mod tools;
+pub mod wait;

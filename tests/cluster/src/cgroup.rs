@@ -1,0 +1,77 @@
+//! A control group of the cluster's own: its pods are told from those of any other kubelet on the machine,
+//! and can be ended all at once.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process;
+use crate::wait;
+
+const ROOT: &str = "/sys/fs/cgroup";
+/// What a kubelet wants to divide.
+const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+
+/// Makes the group in every hierarchy (version 1), or in the unified one (version 2).
+pub fn create(name: &str) -> Result<()> {
+    let root = Path::new(ROOT);
+    if unified(root) {
+        for controller in CONTROLLERS {
+            // Those this kernel has: the kubelet names the one it misses.
+            let _ = fs::write(root.join("cgroup.subtree_control"), format!("+{controller}"));
+        }
+    }
+    for hierarchy in hierarchies(root)? {
+        let group = hierarchy.join(name);
+        fs::create_dir_all(&group).with_context(|| format!("cannot make the control group {}", group.display()))?;
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            // Version 1 starts a group with no CPU at all.
+            if let (false, Ok(value)) = (unified(root), fs::read(hierarchy.join(file))) {
+                fs::write(group.join(file), value)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Ends every process in the group and removes it.
+pub fn remove(name: &str) -> Result<()> {
+    let groups: Vec<_> = hierarchies(Path::new(ROOT))?.into_iter().map(|root| root.join(name)).collect();
+    wait::until("the processes of the pods to end", Duration::from_secs(20), || {
+        groups.iter().filter(|group| group.exists()).try_for_each(|group| empty(group))
+    })
+}
+
+fn empty(group: &Path) -> Result<()> {
+    for child in children(group)? {
+        empty(&child)?;
+    }
+    let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    processes.lines().filter_map(|line| line.parse().ok()).for_each(process::kill);
+    match fs::remove_dir(group) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            bail!("{}: {error}", group.display())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn unified(root: &Path) -> bool {
+    root.join("cgroup.controllers").exists()
+}
+
+fn hierarchies(root: &Path) -> Result<Vec<PathBuf>> {
+    if unified(root) { Ok(vec![root.to_owned()]) } else { children(root) }
+}
+
+/// The folders in a folder, without links (`cpu` may be a link to `cpu,cpuacct`).
+fn children(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("cannot list {}", folder.display()))?,
+    };
+    let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    Ok(folders.map(|entry| entry.path()).collect())
+}

@@ -1,0 +1,115 @@
+//! Where everything lies. Each checkout has a work folder of its own, found again by name after a killed run.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// Set to the folder that keeps built tools and images between runs; `.cache` in the checkout otherwise.
+pub const CACHE_VARIABLE: &str = "SVID_CSI_CACHE";
+/// Set to the work folder of the cluster; a folder of this checkout under `/var/lib/svid-csi-cluster` otherwise.
+pub const WORK_VARIABLE: &str = "SVID_CSI_CLUSTER_DIR";
+
+/// The folders of one checkout's cluster.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// The root of the repository.
+    pub repo: PathBuf,
+    /// Built programs and images, kept between runs.
+    pub cache: PathBuf,
+    /// Everything of the running cluster, removed by `down` (but the logs).
+    pub work: PathBuf,
+}
+
+impl Layout {
+    /// The layout of the checkout this crate was built from.
+    pub fn of_this_checkout() -> Result<Self> {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let repo = manifest.join("../..").canonicalize().context("the repository of this crate is gone")?;
+        let cache = env::var_os(CACHE_VARIABLE).map_or_else(|| repo.join(".cache"), PathBuf::from);
+        let work = env::var_os(WORK_VARIABLE).map_or_else(|| default_work(&repo), PathBuf::from);
+        Ok(Self { repo, cache, work })
+    }
+
+    /// Eight characters that tell this cluster from those of other checkouts.
+    #[must_use]
+    pub fn id(&self) -> String {
+        short_hash(&self.work)
+    }
+
+    /// The folder of this crate.
+    #[must_use]
+    pub fn sources(&self) -> PathBuf {
+        self.repo.join("tests/cluster")
+    }
+
+    /// One log a program, and those of the pods; they outlive `down`.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.work.join("logs")
+    }
+
+    /// What was started, one file a program.
+    #[must_use]
+    pub fn pids(&self) -> PathBuf {
+        self.work.join("pids")
+    }
+
+    /// Certificates and keys of the control plane.
+    #[must_use]
+    pub fn pki(&self) -> PathBuf {
+        self.work.join("pki")
+    }
+
+    /// The kubelet's root folder, which driver manifests must name.
+    #[must_use]
+    pub fn kubelet(&self) -> PathBuf {
+        self.work.join("kubelet")
+    }
+
+    /// The socket of containerd.
+    #[must_use]
+    pub fn containerd_socket(&self) -> PathBuf {
+        self.work.join("containerd/containerd.sock")
+    }
+
+    /// The kubeconfig of the administrator.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.work.join("admin.conf")
+    }
+
+    /// Folders of the tests on the host: sockets of agents, data roots of drivers.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.work.join("tests")
+    }
+}
+
+fn default_work(repo: &Path) -> PathBuf {
+    Path::new("/var/lib/svid-csi-cluster").join(short_hash(repo))
+}
+
+/// FNV-1a, for names only.
+fn short_hash(path: &Path) -> String {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let hash = bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    format!("{hash:08x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checkouts_do_not_share_a_work_folder() {
+        assert_ne!(default_work(Path::new("/a")), default_work(Path::new("/b")));
+    }
+
+    #[test]
+    fn the_longest_socket_of_the_kubelet_fits() {
+        let kubelet = default_work(Path::new("/any")).join("kubelet");
+        let socket = kubelet.join("plugins_registry/spiffe.csi.cert-manager.io.some-test-reg.sock");
+        assert!(socket.as_os_str().len() < 108, "{}", socket.display());
+    }
+}

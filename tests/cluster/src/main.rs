@@ -1,0 +1,82 @@
+//! `cluster`: a real Kubernetes node for the tests of svid-csi.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program talks")]
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use svid_csi_cluster::layout::Layout;
+use svid_csi_cluster::session::Session;
+use svid_csi_cluster::tools::Tools;
+use svid_csi_cluster::{cluster, images, kubectl};
+
+/// A real Kubernetes node on this machine, for the tests of svid-csi. Needs root.
+#[derive(Parser)]
+#[command(name = "cluster")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the Go programs into the cache
+    Tools,
+    /// Start the cluster, or find that it is up
+    Up,
+    /// Build the images of the driver and the workloads, and load them
+    Images,
+    /// Stop the cluster and remove all of it but its logs
+    Down,
+    /// Say where the cluster is, and whether it is healthy
+    Status,
+    /// Run kubectl as the administrator
+    Kubectl {
+        /// What kubectl is asked
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command.run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("cluster: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Task {
+    fn run(self) -> Result<ExitCode> {
+        let layout = Layout::of_this_checkout()?;
+        let mut say = |line: &str| eprintln!("cluster: {line}");
+        match self {
+            Self::Tools => Tools::build(&layout, &mut say).map(drop)?,
+            Self::Up => cluster::up(&layout, &mut say)?,
+            Self::Images => images::load_all(&layout, &Tools::new(&layout), &mut say)?,
+            Self::Down => cluster::down(&layout)?,
+            Self::Status => return status(&layout),
+            Self::Kubectl { arguments } => return run_kubectl(&layout, &arguments),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn status(layout: &Layout) -> Result<ExitCode> {
+    let session = Session::load(layout)?;
+    let healthy = cluster::healthy(layout, &Tools::new(layout));
+    println!("{}", if healthy { "healthy" } else { "not healthy" });
+    println!("export KUBECONFIG={}", layout.kubeconfig().display());
+    println!("API server  https://127.0.0.1:{}", session.apiserver);
+    println!("kubelet     {}", layout.kubelet().display());
+    println!("logs        {}", layout.logs().display());
+    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_kubectl(layout: &Layout, arguments: &[String]) -> Result<ExitCode> {
+    let status =
+        kubectl::command(layout, &Tools::new(layout)).args(arguments).status().context("cannot run kubectl")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,86 @@
+//! The mounts of this machine: reading them, and taking away those of a cluster, the topmost first.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+
+/// The mount points of this mount namespace, in the order they were made.
+pub fn mount_points() -> Result<Vec<PathBuf>> {
+    let table = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mount table")?;
+    Ok(table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect())
+}
+
+/// How many mounts lie exactly on `path`, stacked ones counted each.
+pub fn count_on(path: &Path) -> Result<usize> {
+    Ok(mount_points()?.iter().filter(|point| *point == path).count())
+}
+
+/// Unmounts everything at and below `folder`.
+pub fn clear_below(folder: &Path) -> Result<()> {
+    for _ in 0..16 {
+        let mut below: Vec<_> = mount_points()?.into_iter().filter(|point| point.starts_with(folder)).collect();
+        if below.is_empty() {
+            return Ok(());
+        }
+        below.reverse();
+        for point in below {
+            // A parent's unmount may have taken this one along: the next look at the table decides.
+            let _ = unmount(&point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+        }
+    }
+    bail!("mounts below {} come back as fast as they are unmounted", folder.display())
+}
+
+/// Removes a folder of ours with all in it, once nothing is mounted there: never what a mount shows.
+pub fn remove_folder(folder: &Path) -> Result<()> {
+    clear_below(folder)?;
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Mounts made in containers must reach the host: without this, Bidirectional propagation is refused.
+pub fn share_root() -> Result<()> {
+    mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)
+        .context("cannot share the mounts of / (the cluster needs root)")
+}
+
+/// The table writes space, tab, newline and backslash as three octal digits.
+fn unescape(field: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let escaped = (*first == b'\\').then(|| tail.get(..3)).flatten().and_then(octal);
+        bytes.push(escaped.unwrap_or(*first));
+        rest = if escaped.is_some() { &tail[3..] } else { tail };
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+fn octal(digits: &[u8]) -> Option<u8> {
+    u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_unescaped() {
+        assert_eq!(unescape(r"/a\040b\134c"), Path::new(r"/a b\c"));
+        assert_eq!(unescape(r"/plain"), Path::new("/plain"));
+        assert_eq!(unescape(r"/odd\9"), Path::new(r"/odd\9"));
+    }
+
+    #[test]
+    fn the_root_is_a_mount_point() {
+        assert!(count_on(Path::new("/")).unwrap() >= 1);
+    }
+}

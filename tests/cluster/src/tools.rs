@@ -1,0 +1,131 @@
+//! The Go programs of the cluster, built from the pinned modules under `tools/` and kept in the cache.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::layout::Layout;
+
+/// The modules, apart where their requirements disagree.
+const MODULES: [&str; 4] = ["kubernetes", "containerd", "cni", "csi-sanity"];
+/// Programs of Debian packages, with the package each comes from.
+const DEBIAN: [(&str, &str); 4] =
+    [("etcd", "etcd-server"), ("runc", "runc"), ("busybox", "busybox-static"), ("iptables", "iptables")];
+
+/// Where the programs are.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    folder: PathBuf,
+}
+
+impl Tools {
+    /// The programs as an earlier [`Tools::build`] left them.
+    #[must_use]
+    pub fn new(layout: &Layout) -> Self {
+        Self { folder: layout.cache.join("tools") }
+    }
+
+    /// Builds what is missing or no longer what `go.mod` and `go.sum` pin. Safe to run side by side.
+    pub fn build(layout: &Layout, say: &mut dyn FnMut(&str)) -> Result<Self> {
+        let tools = Self::new(layout);
+        for (program, package) in DEBIAN {
+            find(program).with_context(|| format!("install the Debian package {package} (tests/cluster/setup)"))?;
+        }
+        fs::create_dir_all(&tools.folder)?;
+        let lock = File::create(tools.folder.join("lock"))?;
+        lock.lock().context("cannot lock the folder of the tools")?;
+        for module in MODULES {
+            tools.build_module(&layout.sources().join("tools").join(module), module, say)?;
+        }
+        Ok(tools)
+    }
+
+    /// A built program.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        let candidates = MODULES.iter().map(|module| self.folder.join(module).join(name));
+        candidates.into_iter().find(|path| path.exists()).unwrap_or_else(|| self.folder.join(name))
+    }
+
+    /// The folder of the programs of one module.
+    #[must_use]
+    pub fn folder(&self, module: &str) -> PathBuf {
+        self.folder.join(module)
+    }
+
+    /// A `PATH` on which the cluster's programs find each other.
+    pub fn path(&self) -> Result<OsString> {
+        let own = MODULES.iter().map(|module| self.folder.join(module));
+        let system = std::env::var_os("PATH").unwrap_or_default();
+        let system: Vec<_> = std::env::split_paths(&system).collect();
+        let administration = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+        std::env::join_paths(own.chain(system).chain(administration)).context("a folder on PATH has a colon")
+    }
+
+    fn build_module(&self, source: &Path, module: &str, say: &mut dyn FnMut(&str)) -> Result<()> {
+        let folder = self.folder.join(module);
+        let pinned = stamp(source)?;
+        let marker = folder.join(".built-from");
+        if fs::read_to_string(&marker).is_ok_and(|built| built == pinned) {
+            return Ok(());
+        }
+        say(&format!("building the Go programs of tools/{module}"));
+        let started = Instant::now();
+        fs::create_dir_all(&folder)?;
+        go_build(source, &folder)?;
+        say(&format!("built tools/{module} in {} s", started.elapsed().as_secs()));
+        fs::write(marker, pinned).context("cannot mark a module as built")
+    }
+}
+
+/// Finds a program on `PATH` and in the folders of system administration.
+pub fn find(program: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    folders
+        .map(|folder| folder.join(program))
+        .find(|candidate| candidate.is_file())
+        .with_context(|| format!("the program {program} is not on PATH"))
+}
+
+fn go_build(source: &Path, folder: &Path) -> Result<()> {
+    let status = Command::new("go")
+        .args(["build", "-trimpath", "-ldflags", &linker_flags(source)?, "-o"])
+        .arg(folder)
+        .arg("tool")
+        .current_dir(source)
+        .env("CGO_ENABLED", "0")
+        .status()
+        .context("cannot run go")?;
+    if !status.success() {
+        bail!("go build in {} failed: {status}", source.display());
+    }
+    Ok(())
+}
+
+/// Kubernetes programs report, and check, the version the linker gives them.
+fn linker_flags(source: &Path) -> Result<String> {
+    let manifest = fs::read_to_string(source.join("go.mod"))?;
+    let Some(version) = manifest.split_whitespace().skip_while(|word| *word != "k8s.io/kubernetes").nth(1) else {
+        return Ok("-s -w".to_owned());
+    };
+    let mut parts = version.trim_start_matches('v').split('.');
+    let (major, minor) = parts.next().zip(parts.next()).with_context(|| format!("odd version {version}"))?;
+    let package = "k8s.io/component-base/version";
+    Ok(format!("-s -w -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"))
+}
+
+/// What a build depends on.
+fn stamp(source: &Path) -> Result<String> {
+    let version = Command::new("go").arg("version").output().context("Go is not installed")?;
+    let mut stamp = String::from_utf8_lossy(&version.stdout).into_owned();
+    for file in ["go.mod", "go.sum"] {
+        let path = source.join(file);
+        stamp += &fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    }
+    Ok(stamp)
+}
