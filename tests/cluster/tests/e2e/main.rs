@@ -1,1 +1,21 @@
+//! Tests on a real Kubernetes node: `just cluster-test` brings it up and runs them.
+//!
+//! Each test plays in a namespace of its own, with a driver of its own name, so that they run side by side.
+#![allow(unreachable_pub, reason = "nothing is reachable from outside a test program")]
 
+mod agent;
+mod daemonset;
+mod eventually;
+mod mountpoints;
+mod pods;
+mod registrar;
+mod report;
+mod scene;
+
+mod files;
+mod harness;
+mod predecessors;
+mod read_only;
+mod restart;
+mod sanity;
+mod socket;

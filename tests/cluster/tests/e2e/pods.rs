@@ -1,0 +1,204 @@
+//! Pods that use volumes, and what they say.
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::ResourceExt;
+use kube::api::{Api, AttachParams, DeleteParams, ListParams, LogParams, PostParams};
+use serde_json::{Value, json};
+use svid_csi_cluster::images;
+use tokio::io::AsyncReadExt;
+
+use crate::eventually::{SOON, eventually};
+use crate::scene::Scene;
+
+/// Where test pods mount their volume.
+pub const MOUNT: &str = "/spiffe";
+
+/// What a test pod is made of; everything else is as simple as it can be.
+pub struct PodSpec<'a> {
+    /// The pod's name.
+    pub name: &'a str,
+    /// The driver of its volume.
+    pub driver: &'a str,
+    /// What its container runs.
+    pub command: Vec<&'a str>,
+    /// The volume's `readOnly`, left out when `None`.
+    pub read_only: Option<bool>,
+    /// The pod's security context.
+    pub security: Value,
+}
+
+impl<'a> PodSpec<'a> {
+    /// A pod that watches the Workload API on the socket in its volume.
+    pub fn on_socket(name: &'a str, driver: &'a str) -> Self {
+        Self::new(name, driver, vec!["/bin/workload", "watch", "--socket", "/spiffe/agent.sock"])
+    }
+
+    /// A pod that verifies the files in its volume, again at each change.
+    pub fn on_files(name: &'a str, driver: &'a str) -> Self {
+        Self::new(name, driver, vec!["/bin/workload", "verify", "--files", MOUNT, "--watch"])
+    }
+
+    /// A pod with any command.
+    pub fn new(name: &'a str, driver: &'a str, command: Vec<&'a str>) -> Self {
+        Self { name, driver, command, read_only: Some(true), security: json!({}) }
+    }
+
+    fn manifest(&self) -> Value {
+        let mut volume = json!({"driver": self.driver});
+        if let Some(read_only) = self.read_only {
+            volume["readOnly"] = json!(read_only);
+        }
+        let container = json!({
+            "name": "main",
+            "image": images::WORKLOAD,
+            "imagePullPolicy": "Never",
+            "command": self.command,
+            "volumeMounts": [{"name": "identity", "mountPath": MOUNT, "readOnly": true}],
+        });
+        json!({
+            "metadata": {"name": self.name},
+            "spec": {
+                "terminationGracePeriodSeconds": 0,
+                "automountServiceAccountToken": false,
+                "securityContext": self.security,
+                "containers": [container],
+                "volumes": [{"name": "identity", "csi": volume}],
+            },
+        })
+    }
+}
+
+/// A pod of a test, by name.
+pub struct TestPod<'a> {
+    /// The pod's name.
+    pub name: String,
+    /// The pod's UID.
+    pub uid: String,
+    scene: &'a Scene,
+}
+
+impl Scene {
+    /// Creates a pod; it may not be able to start.
+    pub async fn create(&self, spec: &PodSpec<'_>) -> Result<TestPod<'_>> {
+        let pod: Pod = serde_json::from_value(spec.manifest())?;
+        let pod = self.api::<Pod>().create(&PostParams::default(), &pod).await?;
+        let uid = pod.uid().context("a created pod has a UID")?;
+        Ok(self.known(spec.name, &uid))
+    }
+
+    /// A pod that was created in another way.
+    pub fn known(&self, name: &str, uid: &str) -> TestPod<'_> {
+        TestPod { name: name.to_owned(), uid: uid.to_owned(), scene: self }
+    }
+
+    /// Creates a pod and waits until it runs.
+    pub async fn run(&self, spec: &PodSpec<'_>) -> Result<TestPod<'_>> {
+        let pod = self.create(spec).await?;
+        pod.wait_running().await?;
+        Ok(pod)
+    }
+}
+
+impl TestPod<'_> {
+    /// Waits until the pod runs.
+    pub async fn wait_running(&self) -> Result<()> {
+        eventually(&format!("pod {} to run", self.name), SOON, async || {
+            let pod = self.pods().get(&self.name).await?;
+            let status = pod.status.unwrap_or_default();
+            let started = status.container_statuses.unwrap_or_default().iter().all(|one| one.started == Some(true));
+            ensure!(started && status.phase.as_deref() == Some("Running"), "its phase is {:?}", status.phase);
+            Ok(())
+        })
+        .await
+    }
+
+    /// The JSON lines the pod has printed.
+    pub async fn lines(&self) -> Result<Vec<Value>> {
+        let log = self.pods().logs(&self.name, &LogParams::default()).await?;
+        Ok(json_lines(&log))
+    }
+
+    /// Waits for a line after the first `seen` that satisfies `wanted`, and returns it.
+    pub async fn wait_line(&self, what: &str, seen: usize, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        eventually(&format!("pod {} to print {what}", self.name), SOON, async || {
+            let lines = self.lines().await?;
+            let found = lines.iter().skip(seen).find(|line| wanted(line)).cloned();
+            found.with_context(|| format!("{} lines, the last is {:?}", lines.len(), lines.last()))
+        })
+        .await
+    }
+
+    /// Runs a command in the pod and returns what it printed; fails when it fails.
+    pub async fn exec(&self, command: &[&str]) -> Result<String> {
+        let streams = AttachParams::default().stdout(true).stderr(true);
+        let mut process = self.pods().exec(&self.name, command.iter().copied(), &streams).await?;
+        let status = process.take_status().context("no status")?;
+        let (mut output, mut errors) = (String::new(), String::new());
+        let mut stdout = process.stdout().context("no output")?;
+        let mut stderr = process.stderr().context("no errors")?;
+        futures::try_join!(stdout.read_to_string(&mut output), stderr.read_to_string(&mut errors))?;
+        let status = status.await.context("the command's status was lost")?;
+        if status.status.as_deref() != Some("Success") {
+            bail!("{command:?} in {}: {} {output} {errors}", self.name, status.message.unwrap_or_default());
+        }
+        Ok(output)
+    }
+
+    /// Verifies the files in the pod's volume, in the pod.
+    pub async fn verify_files(&self) -> Result<Value> {
+        let output = self.exec(&["/bin/workload", "verify", "--files", MOUNT]).await?;
+        let lines = json_lines(&output);
+        lines.into_iter().next().with_context(|| format!("no JSON in {output:?}"))
+    }
+
+    /// How often its container was restarted.
+    pub async fn restarts(&self) -> Result<i32> {
+        let pod = self.pods().get(&self.name).await?;
+        ensure!(pod.uid().as_deref() == Some(&self.uid), "pod {} was replaced", self.name);
+        let statuses = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
+        Ok(statuses.iter().map(|status| status.restart_count).sum())
+    }
+
+    /// Waits for an event of the pod whose message satisfies `wanted`, and returns the message.
+    pub async fn wait_event(&self, what: &str, wanted: impl Fn(&str) -> bool) -> Result<String> {
+        let own = ListParams::default().fields(&format!("involvedObject.uid={}", self.uid));
+        let events: Api<Event> = self.scene.api();
+        eventually(&format!("an event of {} about {what}", self.name), SOON, async || {
+            let mut messages = events.list(&own).await?.items.into_iter().filter_map(|event| event.message);
+            let seen: Vec<_> = messages.by_ref().collect();
+            seen.iter().find(|message| wanted(message)).cloned().with_context(|| format!("the events are {seen:?}"))
+        })
+        .await
+    }
+
+    /// Asks for the pod's end.
+    pub async fn delete(&self) -> Result<()> {
+        self.pods().delete(&self.name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// Whether the pod is still known.
+    pub async fn exists(&self) -> Result<bool> {
+        let pod = self.pods().get_opt(&self.name).await?;
+        Ok(pod.is_some_and(|pod| pod.uid().as_deref() == Some(&self.uid)))
+    }
+
+    /// Waits until the pod is no longer known: its volumes are unmounted then.
+    pub async fn wait_gone(&self) -> Result<()> {
+        eventually(&format!("pod {} to go", self.name), 2 * SOON, async || {
+            ensure!(!self.exists().await?, "it is still there");
+            Ok(())
+        })
+        .await
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        self.scene.api()
+    }
+}
+
+/// The lines of a text that are JSON.
+pub fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}

@@ -1,0 +1,39 @@
+//! Pods whose volume does not say `readOnly: true`.
+
+use anyhow::ensure;
+
+use crate::agent::Agent;
+use crate::pods::PodSpec;
+use crate::scene::{Scene, play};
+use crate::socket::{deploy, sockets, wait_identity};
+
+#[tokio::test]
+async fn without_read_only_the_pod_is_told_what_to_write() {
+    play("e2e-read-only", async |scene: &Scene| {
+        let _agent = Agent::start(scene, &sockets(scene).join("agent.sock")).await?;
+        deploy(scene, "read-only.svid-csi", &[]).await?;
+        let mut spec = PodSpec::on_socket("writer", "read-only.svid-csi");
+        spec.read_only = None;
+        let pod = scene.create(&spec).await?;
+        let told = pod.wait_event("readOnly", |message| message.contains("readOnly")).await?;
+        ensure!(told.contains("readOnly: true") || told.contains("readOnly must be set to 'true'"), "it says {told:?}");
+        ensure!(pod.restarts().await? == 0, "the pod ran");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_read_only_the_pod_runs_where_the_operator_allows_it() {
+    play("e2e-lenient", async |scene: &Scene| {
+        let _agent = Agent::start(scene, &sockets(scene).join("agent.sock")).await?;
+        deploy(scene, "lenient.svid-csi", &["--allow-missing-read-only"]).await?;
+        let mut spec = PodSpec::on_socket("writer", "lenient.svid-csi");
+        spec.read_only = None;
+        let pod = scene.run(&spec).await?;
+        wait_identity(&pod, 0).await?;
+        ensure!(pod.exec(&["touch", "/spiffe/mine"]).await.is_err(), "the pod can write beside the agent's socket");
+        Ok(())
+    })
+    .await;
+}

@@ -1,0 +1,66 @@
+//! What one wants to see when a test has failed.
+#![allow(clippy::print_stderr, reason = "the report of a failed test")]
+
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::ResourceExt;
+use kube::api::{Api, ListParams, LogParams};
+
+use crate::scene::Scene;
+
+/// Prints pods, their events and the logs of every container.
+pub async fn print(scene: &Scene) {
+    eprintln!("\n===== {} =====", scene.name);
+    let pods: Api<Pod> = scene.api();
+    let list = pods.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+    for pod in &list {
+        print_status(pod);
+    }
+    print_events(scene).await;
+    for pod in &list {
+        print_logs(&pods, pod).await;
+    }
+    for file in ["agent.log", "agent.err", "driver.log"] {
+        if let Ok(text) = std::fs::read_to_string(scene.folder.join(file)) {
+            eprintln!("--- {file}\n{}", tail(&text));
+        }
+    }
+    eprintln!("--- logs of the node: {}", scene.layout.logs().display());
+}
+
+fn print_status(pod: &Pod) {
+    let status = pod.status.clone().unwrap_or_default();
+    let deleted = if pod.metadata.deletion_timestamp.is_some() { ", being deleted" } else { "" };
+    eprintln!("--- pod {}: {}{deleted}", pod.name_any(), status.phase.unwrap_or_default());
+    for container in status.container_statuses.unwrap_or_default() {
+        let state = serde_json::to_string(&container.state).unwrap_or_default();
+        eprintln!("    {}: {} restarts, {state}", container.name, container.restart_count);
+    }
+}
+
+async fn print_events(scene: &Scene) {
+    let events: Api<Event> = scene.api();
+    let events = events.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+    eprintln!("--- events");
+    for event in events {
+        let object = event.involved_object.name.unwrap_or_default();
+        eprintln!("    {object}: {} {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default());
+    }
+}
+
+async fn print_logs(pods: &Api<Pod>, pod: &Pod) {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| container.name.clone());
+    for container in containers {
+        for previous in [true, false] {
+            let what = LogParams { container: Some(container.clone()), previous, ..LogParams::default() };
+            if let Ok(log) = pods.logs(&pod.name_any(), &what).await {
+                let which = if previous { " before its restart" } else { "" };
+                eprintln!("--- log of {}/{container}{which}\n{}", pod.name_any(), tail(&log));
+            }
+        }
+    }
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
+}

@@ -1,0 +1,95 @@
+//! The CSI project's own conformance tests, against the driver as a process on the host.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use svid_csi_cluster::images;
+use svid_csi_cluster::tools::Tools;
+
+use crate::eventually::{SOON, eventually};
+use crate::scene::{Scene, play};
+
+/// The specs of the Identity and Node services; two of them ask a Controller for a volume first.
+const ALL: usize = 15;
+const NEED_A_CONTROLLER: usize = 2;
+
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn csi_sanity_finds_nothing_to_say_against_identity_and_node() {
+    play("e2e-sanity", async |scene: &Scene| {
+        let socket = scene.folder.join("csi.sock");
+        let _driver = start_driver(scene, &socket).await?;
+        let report = scene.folder.join("report.json");
+        run_sanity(scene, &socket, &report)?;
+        let specs = specs(&serde_json::from_slice(&fs::read(&report)?)?);
+        let passed = specs.iter().filter(|(_, state)| state == "passed").count();
+        let failed: Vec<_> = specs.iter().filter(|(_, state)| state != "passed" && state != "skipped").collect();
+        ensure!(failed.is_empty(), "these specs failed: {failed:#?}");
+        ensure!(specs.len() == ALL && passed == ALL - NEED_A_CONTROLLER, "{passed} passed of {specs:#?}");
+        Ok(())
+    })
+    .await;
+}
+
+async fn start_driver(scene: &Scene, socket: &Path) -> Result<Process> {
+    let program = images::programs(&scene.layout)?.join("svid-csi");
+    let log = File::create(scene.folder.join("driver.log"))?;
+    let child = Command::new(&program)
+        .args(["driver", "--source", "local-ca", "--delivery", "files", "--driver-name", "sanity.svid-csi"])
+        .args(["--node-id", "node1", "--trust-domain", "example.org", "--certificate-request-duration", "1h"])
+        .args(["--metrics-address", "0", "--endpoint"])
+        .arg(format!("unix://{}", socket.display()))
+        .arg("--data-root")
+        .arg(scene.folder.join("data"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    let mut driver = Process(child);
+    eventually("the driver to listen", SOON, async || {
+        ensure!(driver.0.try_wait()?.is_none(), "it has stopped: see driver.log");
+        ensure!(socket.exists(), "{} is missing", socket.display());
+        Ok(())
+    })
+    .await?;
+    Ok(driver)
+}
+
+/// A failed spec fails the program too: the report tells which.
+fn run_sanity(scene: &Scene, socket: &Path, report: &Path) -> Result<()> {
+    let program = Tools::new(&scene.layout).program("csi-sanity");
+    let output = Command::new(&program)
+        .arg(format!("--csi.endpoint=unix://{}", socket.display()))
+        .arg(format!("--csi.mountdir={}", scene.folder.join("mount").display()))
+        .arg(format!("--csi.stagingdir={}", scene.folder.join("staging").display()))
+        .arg(format!("--ginkgo.json-report={}", report.display()))
+        .args(["--ginkgo.focus=Identity Service|Node Service", "--ginkgo.no-color"])
+        .output()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    ensure!(report.exists(), "csi-sanity wrote no report:\n{}", String::from_utf8_lossy(&output.stdout));
+    Ok(())
+}
+
+/// Names and outcomes of the specs of the two services.
+fn specs(report: &Value) -> Vec<(String, String)> {
+    let reports = report.as_array().into_iter().flatten();
+    let specs = reports.flat_map(|suite| suite["SpecReports"].as_array().into_iter().flatten());
+    let named = specs.map(|spec| {
+        let containers = spec["ContainerHierarchyTexts"].as_array().into_iter().flatten();
+        let names: Vec<_> = containers.chain([&spec["LeafNodeText"]]).filter_map(Value::as_str).collect();
+        (names.join(" / "), spec["State"].as_str().unwrap_or("lost").to_owned())
+    });
+    named.filter(|(name, _)| name.contains("Identity Service") || name.contains("Node Service")).collect()
+}

@@ -1,0 +1,140 @@
+//! The place a test plays in: a namespace, a folder on the host, and the names made from it.
+
+use std::cell::RefCell;
+use std::fs;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use futures::FutureExt;
+use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::storage::v1::CSIDriver;
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::wait::{await_condition, conditions};
+use kube::{Client, Config, ResourceExt};
+use serde_json::json;
+use svid_csi_cluster::layout::Layout;
+use svid_csi_cluster::mounts;
+
+use crate::eventually::{SOON, eventually};
+use crate::registrar::Registrar;
+use crate::report;
+
+/// Marks what a test leaves outside its namespace, with the namespace's name.
+pub const OWNER: &str = "svid-csi.test/owner";
+/// Tells driver pods from the others.
+pub const DRIVER_LABEL: &str = "svid-csi.test/driver";
+
+/// See the module.
+pub struct Scene {
+    /// Talks to the API server as the administrator.
+    pub client: Client,
+    /// The namespace, the folder and the prefix of the driver's name.
+    pub name: String,
+    /// On the host, for the agent's socket and the driver's data.
+    pub folder: PathBuf,
+    /// Where the cluster is.
+    pub layout: Layout,
+    registrars: RefCell<Vec<Registrar>>,
+}
+
+/// Plays a test in a fresh scene, and clears the scene whatever the outcome.
+pub async fn play(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<()>) {
+    let scene = Scene::open(name).await.unwrap_or_else(|error| panic!("cannot set the scene {name}: {error:#}"));
+    let outcome = AssertUnwindSafe(story(&scene)).catch_unwind().await;
+    if !matches!(outcome, Ok(Ok(()))) {
+        report::print(&scene).await;
+    }
+    let closed = scene.close().await;
+    match outcome {
+        Err(panic) => std::panic::resume_unwind(panic),
+        Ok(Err(error)) => panic!("{name}: {error:#}"),
+        Ok(Ok(())) => closed.unwrap_or_else(|error| panic!("{name}: cannot clear the scene: {error:#}")),
+    }
+}
+
+impl Scene {
+    async fn open(name: &str) -> Result<Self> {
+        let layout = Layout::of_this_checkout()?;
+        let folder = layout.scratch().join(name);
+        let scene = Self {
+            client: client(&layout).await?,
+            name: name.to_owned(),
+            folder,
+            layout,
+            registrars: RefCell::default(),
+        };
+        // What a test that was killed left behind.
+        scene.close().await?;
+        fs::create_dir_all(&scene.folder).with_context(|| format!("cannot make {}", scene.folder.display()))?;
+        let namespace = json!({"metadata": {"name": name}});
+        let namespaces = Api::<Namespace>::all(scene.client.clone());
+        namespaces.create(&PostParams::default(), &serde_json::from_value(namespace)?).await?;
+        let accounts: Api<ServiceAccount> = scene.api();
+        eventually("the default service account", SOON, async || Ok(accounts.get("default").await?)).await?;
+        Ok(scene)
+    }
+
+    /// Pods with volumes first, while their driver still runs; then all the rest.
+    async fn close(&self) -> Result<()> {
+        let users = ListParams::default().labels(&format!("!{DRIVER_LABEL}"));
+        let pods: Api<Pod> = self.api();
+        pods.delete_collection(&DeleteParams::default().grace_period(0), &users).await?;
+        let gone = eventually("the pods to end", SOON, async || {
+            let left = pods.list(&users).await?;
+            anyhow::ensure!(
+                left.items.is_empty(),
+                "{:?} is left",
+                left.items.iter().map(ResourceExt::name_any).collect::<Vec<_>>()
+            );
+            Ok(())
+        });
+        let ended = gone.await;
+        self.registrars.take();
+        let drivers: Api<CSIDriver> = Api::all(self.client.clone());
+        let owned = ListParams::default().labels(&format!("{OWNER}={}", self.name));
+        drivers.delete_collection(&DeleteParams::default(), &owned).await?;
+        self.delete_namespace().await?;
+        mounts::remove_folder(&self.folder)?;
+        ended
+    }
+
+    async fn delete_namespace(&self) -> Result<()> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let Some(namespace) = namespaces.get_opt(&self.name).await? else { return Ok(()) };
+        let uid = namespace.uid().context("the namespace has no UID")?;
+        let pods: Api<Pod> = self.api();
+        pods.delete_collection(&DeleteParams::default().grace_period(0), &ListParams::default()).await?;
+        namespaces.delete(&self.name, &DeleteParams::default()).await?;
+        let deleted = await_condition(namespaces, &self.name, conditions::is_deleted(&uid));
+        tokio::time::timeout(SOON, deleted).await.context("the namespace does not go")??;
+        Ok(())
+    }
+
+    /// Registers a driver whose manifest leaves that to a sidecar, until the scene is cleared.
+    pub async fn register(&self, driver: &str, endpoint: &Path) -> Result<()> {
+        let registrar = Registrar::start(self, driver, endpoint).await?;
+        self.registrars.borrow_mut().push(registrar);
+        self.wait_registered(driver).await
+    }
+
+    /// Objects of one kind in the scene's namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.name)
+    }
+
+    /// The kubelet's root folder, as manifests name it.
+    pub fn kubelet(&self) -> PathBuf {
+        self.layout.kubelet()
+    }
+}
+
+async fn client(layout: &Layout) -> Result<Client> {
+    let kubeconfig = Kubeconfig::read_from(layout.kubeconfig()).context("no cluster is up: run `just cluster-up`")?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}
