@@ -10,6 +10,9 @@ use crate::session::Session;
 use crate::tools::Tools;
 use crate::{control_plane, images, mounts, node, process};
 
+/// What tests run on the host.
+const OF_TESTS: [&str; 2] = ["scripted-agent", "svid-csi"];
+
 /// Brings the cluster up. One that is up and healthy is left as it is.
 pub fn up(layout: &Layout, say: &mut dyn FnMut(&str)) -> Result<()> {
     let tools = Tools::build(layout, say)?;
@@ -65,6 +68,8 @@ fn clear(layout: &Layout) -> Result<()> {
     for program in control_plane::PROGRAMS.into_iter().rev() {
         process::stop(layout, program)?;
     }
+    let known: Vec<_> = programs().chain(OF_TESTS).collect();
+    process::sweep(&known, &layout.work)?;
     mounts::clear_below(&layout.work)?;
     let kept = layout.logs();
     for entry in fs::read_dir(&layout.work).into_iter().flatten().flatten() {

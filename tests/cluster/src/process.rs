@@ -96,6 +96,17 @@ pub fn find(wanted: impl Fn(&[String]) -> bool) -> Result<Vec<i32>> {
     Ok(pids.filter(|pid| command_line(*pid).is_some_and(|line| wanted(&line))).collect())
 }
 
+/// Kills those of the named programs whose arguments mention `folder`: a run that was killed may have recorded none.
+pub fn sweep(programs: &[&str], folder: &Path) -> Result<()> {
+    let folder = format!("{}/", folder.display());
+    let ours = find(|line| {
+        let program = line.first().and_then(|path| Path::new(path).file_name()?.to_str());
+        program.is_some_and(|name| programs.contains(&name)) && line.iter().any(|word| word.contains(&folder))
+    })?;
+    ours.into_iter().for_each(kill);
+    Ok(())
+}
+
 /// Kills a process; that it is gone already is fine.
 pub fn kill(pid: i32) {
     if let Some(pid) = Pid::from_raw(pid) {
@@ -141,6 +152,18 @@ mod tests {
         wait::until("the program", PATIENCE, || check(&layout, "nap")).unwrap();
         stop(&layout, "nap").unwrap();
         assert!(!runs(&layout, "nap"));
+    }
+
+    #[test]
+    fn a_program_that_nobody_recorded_is_swept_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let mut lost = Command::new("tail").arg("-f").arg(&file).spawn().unwrap();
+        sweep(&["cat"], folder.path()).unwrap();
+        assert!(lost.try_wait().unwrap().is_none(), "a program of another name was killed");
+        sweep(&["tail"], folder.path()).unwrap();
+        assert!(!lost.wait().unwrap().success());
     }
 
     #[test]
