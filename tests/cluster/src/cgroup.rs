@@ -1,7 +1,8 @@
 //! A control group of the cluster's own: its pods are told from those of any other kubelet on the machine,
 //! and can be ended all at once.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ pub fn create(name: &str) -> Result<()> {
     if unified(root) {
         for controller in CONTROLLERS {
             // Those this kernel has: the kubelet names the one it misses.
-            let _ = fs::write(root.join("cgroup.subtree_control"), format!("+{controller}"));
+            let _ = set(&root.join("cgroup.subtree_control"), format!("+{controller}").as_bytes());
         }
     }
     for hierarchy in hierarchies(root)? {
@@ -29,7 +30,7 @@ pub fn create(name: &str) -> Result<()> {
         for file in ["cpuset.cpus", "cpuset.mems"] {
             // Version 1 starts a group with no CPU at all.
             if let (false, Ok(value)) = (unified(root), fs::read(hierarchy.join(file))) {
-                fs::write(group.join(file), value)?;
+                set(&group.join(file), &value)?;
             }
         }
     }
@@ -42,6 +43,12 @@ pub fn remove(name: &str) -> Result<()> {
     wait::until("the processes of the pods to end", Duration::from_secs(20), || {
         groups.iter().filter(|group| group.exists()).try_for_each(|group| empty(group))
     })
+}
+
+/// Control files take one write, and are never created.
+fn set(file: &Path, value: &[u8]) -> Result<()> {
+    let mut file = File::options().write(true).open(file).with_context(|| format!("cannot open {}", file.display()))?;
+    file.write_all(value).context("the kernel does not take it")
 }
 
 fn empty(group: &Path) -> Result<()> {

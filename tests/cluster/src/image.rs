@@ -8,6 +8,8 @@ use aws_lc_rs::digest;
 use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 
+use crate::files;
+
 /// A file of a layer.
 pub enum Entry {
     /// A folder with these permissions.
@@ -46,7 +48,7 @@ pub fn write_archive(path: &Path, layer: &Layer, images: &[Image]) -> Result<u64
         manifest.push(json!({"Config": config_name, "RepoTags": [image.reference], "Layers": [layer_name]}));
     }
     append(&mut archive, "manifest.json", EntryType::Regular, 0o644, &serde_json::to_vec(&manifest)?)?;
-    fs::write(path, archive.into_inner()?).with_context(|| format!("cannot write {}", path.display()))?;
+    files::write(path, archive.into_inner()?)?;
     Ok(layer.len() as u64)
 }
 

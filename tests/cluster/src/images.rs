@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::files;
 use crate::image::{self, Entry, Image, Layer};
 use crate::layout::Layout;
 use crate::tools::{self, Tools};
@@ -75,7 +76,7 @@ fn load(layout: &Layout, tools: &Tools, name: &str, layer: &Layer, images: &[Ima
         return Ok(size);
     }
     ctr(layout, tools, &["images", "import", &archive.display().to_string()])?;
-    fs::write(marker, print)?;
+    files::write(&marker, print)?;
     Ok(size)
 }
 

@@ -1,11 +1,11 @@
 //! Kubeconfigs with client certificates (JSON, which is YAML).
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 
+use crate::files;
 use crate::pki::{Authority, Credentials};
 
 /// Writes the kubeconfig of the owner of `user` for the API server on `port`.
@@ -26,7 +26,7 @@ pub fn write(path: &Path, port: u16, authority: &Authority, user: &Credentials) 
         "contexts": [{"name": "svid-csi", "context": {"cluster": "svid-csi", "user": "owner"}}],
         "current-context": "svid-csi",
     });
-    fs::write(path, serde_json::to_vec_pretty(&config)?).with_context(|| format!("cannot write {}", path.display()))
+    files::write(path, serde_json::to_vec_pretty(&config)?)
 }
 
 fn base64(text: &str) -> String {

@@ -7,6 +7,7 @@
 pub mod cgroup;
 pub mod cluster;
 pub mod control_plane;
+pub mod files;
 pub mod image;
 pub mod images;
 pub mod kubeconfig;

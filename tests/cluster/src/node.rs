@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::layout::Layout;
 use crate::session::{NODE, Session};
 use crate::tools::{self, Tools};
-use crate::{cgroup, images, kubectl, leftovers, process, wait};
+use crate::{cgroup, files, images, kubectl, leftovers, process, wait};
 
 /// The programs, in the order they start.
 pub const PROGRAMS: [&str; 2] = ["containerd", "kubelet"];
@@ -28,7 +28,7 @@ pub fn start_containerd(layout: &Layout, tools: &Tools) -> Result<()> {
     fs::create_dir_all(&folder)?;
     write_network(layout)?;
     let config = folder.join("config.toml");
-    fs::write(&config, containerd_config(layout, tools))?;
+    files::write(&config, containerd_config(layout, tools))?;
     let mut command = Command::new(tools.program("containerd"));
     command.arg("--config").arg(config).env("PATH", tools.path()?);
     process::start(layout, PROGRAMS[0], &mut command)?;
@@ -142,7 +142,7 @@ fn write_network(layout: &Layout) -> Result<()> {
         "name": group(layout),
         "plugins": [{"type": "ptp", "ipMasq": false, "ipam": addresses}],
     });
-    fs::write(folder.join("10-pods.conflist"), serde_json::to_vec_pretty(&network)?).context("cannot write the network")
+    files::write(&folder.join("10-pods.conflist"), serde_json::to_vec_pretty(&network)?)
 }
 
 fn kubelet_config(layout: &Layout, session: &Session) -> serde_json::Value {

@@ -1,13 +1,14 @@
 //! The certificates of the control plane: one authority, one certificate a component.
 
-use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
+
+use crate::files;
 
 /// A certificate authority that writes what it signs into a folder.
 pub struct Authority {
@@ -69,7 +70,6 @@ impl Authority {
     }
 
     fn write(&self, file: &str, text: &str) -> Result<()> {
-        let path = self.folder.join(file);
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+        files::write(&self.folder.join(file), text)
     }
 }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
+use crate::files;
 use crate::layout::Layout;
 use crate::wait;
 
@@ -52,7 +53,7 @@ pub fn start(layout: &Layout, name: &str, command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let pid = i32::try_from(child.id())?;
     let started = Started { pid, command_line: std::iter::once(program).chain(arguments).collect() };
-    fs::write(record(layout, name), serde_json::to_vec(&started)?).context("cannot record a started program")
+    files::write(&record(layout, name), serde_json::to_vec(&started)?)
 }
 
 /// Whether the program of that name runs.
@@ -158,7 +159,7 @@ mod tests {
     fn a_program_that_nobody_recorded_is_swept_away() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
-        fs::write(&file, "").unwrap();
+        files::write(&file, "").unwrap();
         let mut lost = Command::new("tail").arg("-f").arg(&file).spawn().unwrap();
         sweep(&["cat"], folder.path()).unwrap();
         assert!(lost.try_wait().unwrap().is_none(), "a program of another name was killed");
@@ -172,7 +173,7 @@ mod tests {
         let layout = layout(folder.path());
         let pid = i32::try_from(std::process::id()).unwrap();
         let stale = Started { pid, command_line: vec!["etcd".to_owned()] };
-        fs::write(record(&layout, "etcd"), serde_json::to_vec(&stale).unwrap()).unwrap();
+        files::write(&record(&layout, "etcd"), serde_json::to_vec(&stale).unwrap()).unwrap();
         stop(&layout, "etcd").unwrap();
         assert!(!record(&layout, "etcd").exists());
     }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::files;
 use crate::layout::Layout;
 
 /// The name of the only node.
@@ -51,7 +52,7 @@ impl Session {
 
     /// Writes the session where [`Session::load`] finds it.
     pub fn save(&self, layout: &Layout) -> Result<()> {
-        fs::write(layout.work.join("session.json"), serde_json::to_vec_pretty(self)?).context("cannot save the session")
+        files::write(&layout.work.join("session.json"), serde_json::to_vec_pretty(self)?)
     }
 }
 

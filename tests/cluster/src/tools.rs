@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::files;
 use crate::layout::Layout;
 
 /// The modules, apart where their requirements disagree.
@@ -78,7 +79,7 @@ impl Tools {
         fs::create_dir_all(&folder)?;
         go_build(source, &folder)?;
         say(&format!("built tools/{module} in {} s", started.elapsed().as_secs()));
-        fs::write(marker, pinned).context("cannot mark a module as built")
+        files::write(&marker, pinned)
     }
 }
 

@@ -13,7 +13,8 @@ use crate::restart::{ensure_always_verified, wait_renewal};
 use crate::scene::{Scene, play};
 use crate::socket::wait_identity;
 
-const SPIFFE: &str = "csi.spiffe.io";
+/// The name of the driver that spiffe-csi's manifests install.
+pub const SPIFFE: &str = "csi.spiffe.io";
 const EMPTY_DIR: &str = include_str!("../../manifests/seed-003.yaml");
 const HOST_PATH: &str = include_str!("../../manifests/seed-004.yaml");
 const CSI_DRIVER_SPIFFE: &str = include_str!("../../manifests/csi-driver-spiffe.yaml");

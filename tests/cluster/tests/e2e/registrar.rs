@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use svid_csi_proto::pluginregistration_v1::registration_server::{Registration, RegistrationServer};
 use svid_csi_proto::pluginregistration_v1::{InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse};
 use tokio::net::UnixListener;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
@@ -18,7 +18,8 @@ use crate::scene::Scene;
 /// Keeps a driver registered; it is withdrawn with the value.
 pub struct Registrar {
     socket: PathBuf,
-    server: JoinHandle<()>,
+    /// Ends with the set.
+    _server: JoinSet<()>,
 }
 
 impl Registrar {
@@ -33,16 +34,16 @@ impl Registrar {
         let listener = UnixListener::bind(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
         let plugin = Plugin { name: driver.to_owned(), endpoint: endpoint.display().to_string() };
         let server = Server::builder().add_service(RegistrationServer::new(plugin));
-        let server = tokio::spawn(async move {
+        let mut running = JoinSet::new();
+        running.spawn(async move {
             let _ = server.serve_with_incoming(UnixListenerStream::new(listener)).await;
         });
-        Ok(Self { socket, server })
+        Ok(Self { socket, _server: running })
     }
 }
 
 impl Drop for Registrar {
     fn drop(&mut self) {
-        self.server.abort();
         let _ = fs::remove_file(&self.socket);
     }
 }

@@ -59,7 +59,7 @@ async fn pods_keep_their_socket_while_the_driver_is_replaced() {
         let driver = socket::deploy(scene, "relayed.svid-csi", &[]).await?;
         let pod = scene.run(&PodSpec::on_socket("user", "relayed.svid-csi")).await?;
         wait_identity(&pod, 0).await?;
-        let fetch = ["/bin/workload", "fetch", "--socket", "/spiffe/agent.sock"];
+        let fetch = ["/bin/workload", "watch", "--once", "--socket", "/spiffe/agent.sock"];
         driver.replace(async || pod.exec(&fetch).await.map(drop)).await?;
 
         // The next driver looks after the folder as the first did.

@@ -7,8 +7,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::agent::{Agent, IDENTITY};
-use crate::daemonset::{Driver, OWN, Plan, passthrough_args};
+use crate::daemonset::{Driver, OWN, Plan, files_args, passthrough_args, words};
+use crate::files::ensure_verified;
 use crate::pods::{PodSpec, TestPod};
+use crate::predecessors::{SPIFFE, only_spiffe};
 use crate::scene::{Scene, play};
 
 /// The folder of the agent, replaced in some tests.
@@ -79,6 +81,31 @@ async fn a_running_pod_follows_the_agents_folder_when_it_is_made_anew() {
         ensure!(before["serial"] != after["serial"], "the pod repeats the old agent's word");
         ensure!(pod.restarts().await? == 0, "the pod was restarted");
         Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_process_serves_both_names() {
+    let _one = only_spiffe().await;
+    play("e2e-both", async |scene: &Scene| {
+        let _agent = Agent::start(scene, &sockets(scene).join("agent.sock")).await?;
+        let driver = "both.svid-csi";
+        scene.announce_files(driver).await?;
+        scene.announce_passthrough(SPIFFE).await?;
+        let path = scene.kubelet().join("plugins").join(SPIFFE).join("csi.sock");
+        let also = format!("{SPIFFE}:csi-socket=/second-plugin/csi.sock,registration-path={}", path.display());
+        let mut args = files_args(scene, driver, "1h");
+        args.extend(words(&["--also-profile", &also, "-workload-api-socket-dir", "/agent/sockets"]));
+        args.extend(words(&["--stable-socket-dir", "/agent/stable"]));
+        scene.deploy(&Plan { manifest: OWN, driver, args }).await?;
+        scene.wait_registered(driver).await?;
+        scene.wait_registered(SPIFFE).await?;
+
+        let files = scene.run(&PodSpec::on_files("files", driver)).await?;
+        ensure_verified(scene, &files.verify_files().await?)?;
+        let socket = scene.run(&PodSpec::on_socket("socket", SPIFFE)).await?;
+        wait_identity(&socket, 0).await.map(drop)
     })
     .await;
 }
