@@ -8,6 +8,7 @@ use svid_csi_proto::csi_v1::node_server::NodeServer;
 use svid_csi_proto::pluginregistration_v1::registration_server::RegistrationServer;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
@@ -17,6 +18,7 @@ use super::config::Config;
 use super::csi::Service;
 use super::registrar::Registrar;
 use super::{Node, RunError};
+use crate::authority::Lenient;
 use crate::tasks::Tasks;
 use crate::uds::{self, BindError, Bound};
 
@@ -69,7 +71,8 @@ pub(super) fn start(node: &Arc<Node>, bindings: Bindings) {
                 stop.cancelled().await;
                 drop(bound);
             };
-            router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped).await
+            let callers = UnixListenerStream::new(listener).map(|caller| caller.map(Lenient::new));
+            router.serve_with_incoming_shutdown(callers, stopped).await
         });
     }
     if let Some(socket_dir) = &node.socket_dir {
