@@ -4,10 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use svid_csi::authority::Lenient;
 use svid_csi_proto::pluginregistration_v1::registration_server::{Registration, RegistrationServer};
 use svid_csi_proto::pluginregistration_v1::{InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse};
 use tokio::net::UnixListener;
 use tokio::task::JoinSet;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
@@ -36,7 +38,8 @@ impl Registrar {
         let server = Server::builder().add_service(RegistrationServer::new(plugin));
         let mut running = JoinSet::new();
         running.spawn(async move {
-            let _ = server.serve_with_incoming(UnixListenerStream::new(listener)).await;
+            let kubelet = UnixListenerStream::new(listener).map(|caller| caller.map(Lenient::new));
+            let _ = server.serve_with_incoming(kubelet).await;
         });
         Ok(Self { socket, _server: running })
     }
