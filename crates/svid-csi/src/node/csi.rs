@@ -8,6 +8,7 @@ use svid_csi_core::plan::Plan;
 use svid_csi_core::pod::TOKENS;
 use svid_csi_core::secret::Secret;
 use svid_csi_core::volume::{Access, Capability, PublishRequest, Rules, VolumeSpec};
+use svid_csi_core::volume_id::VolumeId;
 use svid_csi_proto::csi_v1 as csi;
 use svid_csi_proto::csi_v1::node_service_capability::rpc::Type as Rpc;
 use svid_csi_proto::csi_v1::volume_capability::AccessType;
@@ -173,7 +174,11 @@ impl csi::node_server::Node for Service {
         let request = request.into_inner();
         let condition = match self.rules.locate_path(&request.volume_id, &request.volume_path) {
             Ok((id, target)) => self.node.condition(id, target).await,
-            Err(mistakes) => Err(mistakes.into()),
+            Err(mistakes) => Err(match VolumeId::parse(&request.volume_id) {
+                // Where no volume can be, this one is not; the CSI specification wants it said so.
+                Ok(id) if !request.volume_path.is_empty() => VolumeError::Unknown(id),
+                _ => mistakes.into(),
+            }),
         };
         let answer = condition.map(|condition| {
             debug!(volume = request.volume_id, ?condition, "volume looked at");
