@@ -39,7 +39,7 @@ async fn privileged<'a>(scene: &'a Scene, shared: &Path) -> Result<TestPod<'a>> 
     let volume = json!({"name": "shared", "hostPath": {"path": shared, "type": "DirectoryOrCreate"}});
     let pod: Pod = serde_json::from_value(json!({
         "metadata": {"name": "privileged"},
-        "spec": {"terminationGracePeriodSeconds": 0, "containers": [container], "volumes": [volume]},
+        "spec": {"terminationGracePeriodSeconds": 1, "containers": [container], "volumes": [volume]},
     }))?;
     let pod = scene.api().create(&PostParams::default(), &pod).await?;
     Ok(scene.known(&pod.name_any(), &pod.uid().context("a created pod has a UID")?))

@@ -59,7 +59,7 @@ impl<'a> PodSpec<'a> {
         json!({
             "metadata": {"name": self.name},
             "spec": {
-                "terminationGracePeriodSeconds": 0,
+                "terminationGracePeriodSeconds": 1,
                 "automountServiceAccountToken": false,
                 "securityContext": self.security,
                 "containers": [container],

@@ -80,7 +80,7 @@ impl Scene {
     async fn close(&self) -> Result<()> {
         let users = ListParams::default().labels(&format!("!{DRIVER_LABEL}"));
         let pods: Api<Pod> = self.api();
-        pods.delete_collection(&DeleteParams::default().grace_period(0), &users).await?;
+        pods.delete_collection(&DeleteParams::default(), &users).await?;
         let gone = eventually("the pods to end", SOON, async || {
             let left = pods.list(&users).await?;
             anyhow::ensure!(
