@@ -33,3 +33,8 @@ test:
 # Show on this machine, without Kubernetes, what the driver does
 demo *flags:
     cargo run --release --locked -- demo {{ flags }}
+
+# How fast and how small a release build of the driver is on this machine (docs/benchmarks.md)
+bench *flags:
+    cargo build --release --locked
+    cargo run --release --locked --quiet -p svid-csi-testkit --bin bench -- {{ flags }}

@@ -1,10 +1,11 @@
 //! What the tests of svid-csi need beside it: a place where mounting is safe, and the peers of a driver.
 //!
 //! The small kubelet and the Workload API server are `svid_csi::demo`'s; this crate adds two programs that run on
-//! their own, `scripted-agent` and `workload`, for tests in which driver, agent and pod are separate processes.
+//! their own, `scripted-agent` and `workload`, for tests in which driver, agent and pod are separate processes, and
+//! `bench`, which measures a release build of the driver (`just bench`).
 
 mod json_line;
 mod mount_ns;
 
 pub use json_line::JsonLines;
-pub use mount_ns::in_mount_ns;
+pub use mount_ns::{in_mount_ns, mount_ns_command};

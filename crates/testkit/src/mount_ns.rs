@@ -22,17 +22,23 @@ pub fn in_mount_ns(test_name: &str, body: impl FnOnce()) {
     if env::var_os(INSIDE).is_some() {
         return body();
     }
-    let Some(way) = WAYS.into_iter().find(|way| namespace_works(way)) else {
+    let Some(mut command) = mount_ns_command() else {
         return skip(test_name);
     };
     let this = env::current_exe().expect("the path of this test binary");
-    let status = unshare(way)
+    let status = command
         .arg(this)
         .args(["--exact", test_name, "--nocapture", "--include-ignored"])
         .env(INSIDE, "1")
         .status()
         .expect("unshare, which has just worked");
     assert!(status.success(), "{test_name} failed in its mount namespace: {status}");
+}
+
+/// The beginning of a command line that runs the rest of it in a mount namespace of its own, with private propagation.
+/// `None` where neither root nor unprivileged user namespaces are to be had.
+pub fn mount_ns_command() -> Option<Command> {
+    WAYS.into_iter().find(|way| namespace_works(way)).map(unshare)
 }
 
 fn unshare(way: &[&str]) -> Command {

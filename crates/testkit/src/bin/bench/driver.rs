@@ -1,0 +1,158 @@
+//! The driver as a process.
+
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use svid_csi::demo::kubelet::Plugin;
+use tokio::time::sleep;
+
+use crate::stage::{Stage, ending_with_us};
+
+/// How long a start may take before the benchmark gives up.
+const LIMIT: Duration = Duration::from_secs(60);
+/// How often a starting driver is asked whether it is there.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// What the driver delivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Passthrough,
+    Files,
+}
+
+/// A running driver. It is killed when dropped; its volumes stay.
+pub(crate) struct Driver {
+    child: Child,
+    mode: Mode,
+    metrics: SocketAddr,
+}
+
+/// How long a start took.
+pub(crate) struct Started {
+    /// Until a call was answered.
+    pub(crate) answered: Duration,
+    /// Until /readyz said so.
+    pub(crate) ready: Duration,
+}
+
+impl Driver {
+    /// Starts a driver and waits until it answers and is ready.
+    pub(crate) async fn start(mode: Mode) -> Result<(Self, Started)> {
+        // Free now; that somebody else takes it in between shows as a start that is never ready.
+        let metrics = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let log = OpenOptions::new().create(true).append(true).open(log())?;
+        let begun = Instant::now();
+        let child = ending_with_us(Stage::path("svid-csi"))
+            .args(arguments(mode, metrics))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .context("cannot start the driver (setpriv, of util-linux)")?;
+        let mut driver = Self { child, mode, metrics };
+        while !driver.answers().await {
+            driver.check(begun)?;
+            sleep(PAUSE).await;
+        }
+        let answered = begun.elapsed();
+        while !driver.is_ready() {
+            driver.check(begun)?;
+            sleep(PAUSE).await;
+        }
+        Ok((driver, Started { answered, ready: begun.elapsed() }))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The driver, as a kubelet knows it.
+    pub(crate) async fn plugin(&self) -> Result<Plugin> {
+        Ok(Plugin::connect(&socket(self.mode)).await?)
+    }
+
+    /// Ends it with SIGKILL.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    async fn answers(&self) -> bool {
+        Plugin::connect(&socket(self.mode)).await.is_ok()
+    }
+
+    fn is_ready(&self) -> bool {
+        let ask = || {
+            let mut stream = TcpStream::connect(self.metrics)?;
+            stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok::<_, std::io::Error>(answer)
+        };
+        ask().is_ok_and(|answer| answer.split(' ').nth(1) == Some("200"))
+    }
+
+    fn check(&mut self, begun: Instant) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("the driver ended ({status}): {}", last_words());
+        }
+        ensure!(begun.elapsed() < LIMIT, "the driver does not answer: {}", last_words());
+        Ok(())
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn socket(mode: Mode) -> PathBuf {
+    Stage::path(match mode {
+        Mode::Passthrough => "kubelet/plugins/passthrough.sock",
+        Mode::Files => "kubelet/plugins/files.sock",
+    })
+}
+
+fn arguments(mode: Mode, metrics: SocketAddr) -> Vec<String> {
+    let text = |below: &str| Stage::path(below).display().to_string();
+    let mut arguments: Vec<String> = vec!["driver".to_owned(), "--node-id=bench".to_owned()];
+    arguments.push(format!("--endpoint={}", socket(mode).display()));
+    arguments.push(format!("--metrics-address={metrics}"));
+    arguments.push(format!("--kubelet-dir={}", text("kubelet")));
+    match mode {
+        Mode::Passthrough => arguments.extend([
+            "--profile=csi.spiffe.io".to_owned(),
+            format!("--workload-api-socket-dir={}", text("run/agent")),
+            format!("--data-root={}", text("passthrough")),
+        ]),
+        Mode::Files => arguments.extend([
+            "--source=local-ca".to_owned(),
+            "--delivery=files".to_owned(),
+            "--driver-name=bench.svid-csi".to_owned(),
+            "--trust-domain=example.org".to_owned(),
+            format!("--data-root={}", text("files")),
+        ]),
+    }
+    arguments
+}
+
+fn log() -> PathBuf {
+    Stage::path("driver.log")
+}
+
+/// The end of the driver's log.
+fn last_words() -> String {
+    let log = fs::read_to_string(log()).unwrap_or_default();
+    let lines: Vec<_> = log.lines().rev().take(5).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+}

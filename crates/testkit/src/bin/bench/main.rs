@@ -1,0 +1,116 @@
+//! Measures a release build of the driver as the kubelet sees it, over gRPC, beside what the kernel and an empty call
+//! cost in the same run. Works in a mount namespace of its own and leaves nothing behind.
+
+mod driver;
+mod figure;
+mod files;
+mod floor;
+mod footprint;
+mod load;
+mod passthrough;
+mod process;
+mod recovery;
+mod report;
+mod stage;
+mod stats;
+
+use std::env;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, ValueEnum};
+use figure::Figure;
+use floor::FloorRange;
+use report::Report;
+use stage::Stage;
+use svid_csi_testkit::mount_ns_command;
+
+/// Set in the process that measures.
+const INSIDE: &str = "SVID_CSI_BENCH_INSIDE";
+
+/// Measures the driver. Figures over target do not make it fail: on a busy machine they mean little.
+#[derive(Parser)]
+struct Args {
+    /// Print one JSON object instead of the table.
+    #[arg(long)]
+    json: bool,
+    /// The driver's binary. Default: `svid-csi` beside this program.
+    #[arg(long)]
+    driver: Option<PathBuf>,
+    /// How often the latencies are measured; the median of all rounds counts.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// For how many seconds the idle driver is watched.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    idle_seconds: u64,
+    /// Measure only this. Repeatable.
+    #[arg(long)]
+    only: Vec<Part>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Passthrough,
+    Files,
+    Recovery,
+    Memory,
+    Idle,
+    Size,
+    /// Passthrough once more with 20 namespaces that share the mounts: last, because they stay.
+    Peers,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    if env::var_os(INSIDE).is_none() {
+        return enter_namespace();
+    }
+    let driver = match &args.driver {
+        Some(driver) => driver.clone(),
+        None => env::current_exe()?.with_file_name("svid-csi"),
+    };
+    let mut stage = Stage::set(&driver)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (figures, floors) = runtime.block_on(measure(&args, &mut stage))?;
+    Report::new(args.rounds, floors, figures)?.print(args.json)
+}
+
+/// This process becomes the one that measures: when it ends, however it ends, the namespace and all mounts in it go.
+fn enter_namespace() -> Result<()> {
+    let Some(mut command) = mount_ns_command() else {
+        bail!("the benchmark mounts, and needs root or unprivileged user namespaces (util-linux unshare)");
+    };
+    let this = env::current_exe()?;
+    let failed = command.arg(this).args(env::args_os().skip(1)).env(INSIDE, "1").exec();
+    Err(failed).context("unshare")
+}
+
+async fn measure(args: &Args, stage: &mut Stage) -> Result<(Vec<Figure>, FloorRange)> {
+    let wanted = |part: &&Part| args.only.is_empty() || args.only.contains(*part);
+    let (last, first): (Vec<Part>, Vec<Part>) =
+        Part::value_variants().iter().filter(wanted).partition(|part| **part == Part::Peers);
+    let before = floor::measure(stage).await?;
+    let mut figures = Vec::new();
+    for part in first {
+        figures.extend(measure_part(part, args, stage).await?);
+    }
+    let after = floor::measure(stage).await?;
+    for part in last {
+        figures.extend(measure_part(part, args, stage).await?);
+    }
+    Ok((figures, FloorRange { before, after }))
+}
+
+async fn measure_part(part: Part, args: &Args, stage: &mut Stage) -> Result<Vec<Figure>> {
+    match part {
+        Part::Passthrough => passthrough::measure(stage, args.rounds).await,
+        Part::Files => files::measure(stage, args.rounds).await,
+        Part::Recovery => recovery::measure(stage).await,
+        Part::Memory => footprint::memory(stage).await,
+        Part::Idle => footprint::idle(stage, Duration::from_secs(args.idle_seconds)).await,
+        Part::Size => footprint::size(),
+        Part::Peers => passthrough::measure_many_peers(stage).await,
+    }
+}
