@@ -1,7 +1,10 @@
 //! Views: a folder bound inside the data tmpfs, to mount volumes from.
 //!
-//! Cloning a mount costs time in proportion to the mounts below it; a view has none below. A read-only view makes every
-//! clone of it read-only from its first moment, on the host too, where a later remount would not reach.
+//! Cloning a mount costs time in proportion to the mounts below it; a view has none below. Mounting and unmounting cost
+//! time in proportion to the peers of the mount above, and a clone is a peer of its source (mount_namespaces(7)): were
+//! volumes peers of the mount the pods folder is on, each would make all others slower. A view is private, so its clones
+//! are nobody's peers. A read-only view makes every clone of it read-only from its first moment, on the host too, where a
+//! later remount would not reach.
 
 use std::path::Path;
 
@@ -21,5 +24,6 @@ pub(super) fn ensure(source: &MountSource, path: &Path, read_only: bool) -> Resu
     if !mount::is_mount_root(path) {
         source.attach_at(path)?;
     }
+    mount::make_private(path)?;
     if read_only { mount::remount(path, true) } else { Ok(()) }
 }

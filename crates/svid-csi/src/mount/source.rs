@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use svid_csi_core::state::FileId;
 
 use super::point::{MountError, MountPoint};
@@ -75,6 +75,15 @@ pub fn remount(path: &Path, read_only: bool) -> Result<(), MountError> {
     let mut flags = MountFlags::BIND | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     flags.set(MountFlags::RDONLY, read_only);
     rustix::mount::mount_remount(path, flags, "").map_err(MountError::of("change the mount at", path))
+}
+
+/// Takes the mount at `path`, one of the driver's own, out of its peer group: its clones are then in none.
+///
+/// # Errors
+/// [`MountError::System`].
+pub fn make_private(path: &Path) -> Result<(), MountError> {
+    rustix::mount::mount_change(path, MountPropagationFlags::PRIVATE)
+        .map_err(MountError::of("make private the mount at", path))
 }
 
 /// Unmounts a path of the driver's own.

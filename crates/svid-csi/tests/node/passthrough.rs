@@ -1,5 +1,6 @@
 //! socket -> socket-dir.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -28,6 +29,29 @@ fn publishing_twice_mounts_once() {
         node.unpublish(&volume("web")).await;
         assert!(!target.exists());
     });
+}
+
+/// Peers of the pods folder's mount would make mounting anything below it slower, one by one.
+#[test]
+fn volumes_are_nobodys_peers() {
+    test("passthrough::volumes_are_nobodys_peers", async || {
+        let mut node = Node::new(&[crate::fixture::PASSTHROUGH, &["--data-root={dir}/root"]]);
+        let whole = node.dir.path().to_str().unwrap();
+        run("mount", &["--bind", whole, whole]);
+        run("mount", &["--make-shared", whole]);
+        node.start().await;
+        let (web, api) = (node.publish(&volume("web")).await, node.publish(&volume("api")).await);
+        let groups: BTreeSet<_> = [node.dir.path(), &web, &api].map(peer_group).into();
+        assert_eq!(groups.len(), 3, "{groups:?}");
+    });
+}
+
+/// The peer group of the mount at a path (proc_pid_mountinfo(5)).
+fn peer_group(path: &Path) -> String {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mut mounts = mountinfo.lines().map(|line| line.split(' '));
+    let mut mount = mounts.find(|fields| fields.clone().nth(4) == path.to_str()).unwrap();
+    mount.find(|field| field.starts_with("shared:")).unwrap().to_owned()
 }
 
 #[test]
