@@ -16,7 +16,7 @@ fmt:
 
 # Clippy, with warnings as errors
 lint:
-    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 
 # The documentation builds and its links lead somewhere
 doc:

@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn what_has_no_authority_or_makes_no_sense_goes_through() {
-        let preface = vec![b'P'; PREFACE];
+        let preface = [b'P'; PREFACE];
         let blocks: [&[u8]; 4] = [&[0x83, 0x86], &[0x41, 200, b'a'], &[0x7f, 0xff, 0xff, 0xff], &[]];
         for block in blocks {
             let whole = [&preface[..], &frame(HEADERS, 4, block)].concat();
