@@ -12,6 +12,9 @@ use crate::volume_id::VolumeId;
 /// The key under which the kubelet sends service account tokens, in `volume_context` or in `secrets` (KEP-5538).
 pub const TOKENS: &str = "csi.storage.k8s.io/serviceAccount.tokens";
 
+/// The longest name in Kubernetes: a DNS subdomain (RFC 1123).
+const LONGEST_NAME: usize = 253;
+
 /// A pod, as the kubelet names it in the volume context.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodRef {
@@ -34,11 +37,12 @@ impl PodRef {
         let mut mistakes = Mistakes::new();
         let mut read = |key: &str| {
             let key = format!("csi.storage.k8s.io/{key}");
-            let value = context.get(&key).filter(|value| !value.is_empty());
-            if value.is_none() {
-                mistakes.add(format!("{key} is missing: set podInfoOnMount: true in the CSIDriver object"));
+            match context.get(&key) {
+                Some(value) if (1..=LONGEST_NAME).contains(&value.len()) => return value.clone(),
+                Some(value) if !value.is_empty() => mistakes.add(format!("{key} has over {LONGEST_NAME} bytes")),
+                _ => mistakes.add(format!("{key} is missing: set podInfoOnMount: true in the CSIDriver object")),
             }
-            value.cloned().unwrap_or_default()
+            String::new()
         };
         let pod = PodRef {
             namespace: read("pod.namespace"),
@@ -60,7 +64,9 @@ pub(crate) fn prove(
     located: Option<&(VolumeId, TargetPath)>,
     mistakes: &mut Mistakes,
 ) -> Option<PodRef> {
-    let pod = PodRef::read(&request.context).map_err(|missing| mistakes.0.extend(missing.0)).ok();
+    let pod = PodRef::read(&request.context)
+        .map_err(|missing| missing.0.into_iter().for_each(|mistake| mistakes.add(mistake)))
+        .ok();
     let (pod, (id, target)) = (pod?, located?);
     check_place(&pod, id, target, mistakes);
     for token in tokens(request, mistakes)? {

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::identity::Validity;
+use crate::identity::{CLOCK_SKEW, Validity};
 
 /// How far jitter moves a renewal, as a part of the time until it.
 const RENEWAL_JITTER: f64 = 0.1;
@@ -36,8 +36,14 @@ pub fn due(validity: &Validity, jitter: f64) -> SystemTime {
 }
 
 /// How long to sleep from `now` until [`due`]; zero when overdue.
+///
+/// Zero also where `now` is before the validity by more than [`CLOCK_SKEW`]: then the clock was ahead when the identity
+/// came, and it is of no use to anybody yet.
 pub fn delay(validity: &Validity, now: SystemTime, jitter: f64) -> Duration {
-    due(validity, jitter).duration_since(now).unwrap_or_default()
+    match validity.not_before.duration_since(now) {
+        Ok(ahead) if ahead > CLOCK_SKEW => Duration::ZERO,
+        _ => due(validity, jitter).duration_since(now).unwrap_or_default(),
+    }
 }
 
 /// How long to wait after that many failures in a row (1 is the first).

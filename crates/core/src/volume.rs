@@ -114,6 +114,9 @@ pub struct FilesSpec {
     pub fs_group: Option<u32>,
 }
 
+const MOST_MISTAKES: usize = 8;
+const LONGEST_MISTAKE: usize = 400;
+
 /// Everything that is wrong with a request, each naming the field and the fix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("; "))]
@@ -124,8 +127,13 @@ impl Mistakes {
         Mistakes(Vec::new())
     }
 
+    /// Notes a mistake. What a pod author writes has no bounds; what is said about it has.
     pub(crate) fn add(&mut self, mistake: impl ToString) {
-        self.0.push(mistake.to_string());
+        match self.0.len() {
+            0..MOST_MISTAKES => self.0.push(mistake.to_string().chars().take(LONGEST_MISTAKE).collect()),
+            MOST_MISTAKES => self.0.push("and more".to_owned()),
+            _ => {}
+        }
     }
 
     /// Keeps the value, or notes why there is none.
@@ -179,7 +187,7 @@ impl VolumeSpec {
     pub fn parse(request: &PublishRequest, rules: &Rules) -> Result<Self, Mistakes> {
         let mut mistakes = Mistakes::new();
         let located = rules.locate(&request.volume_id, &request.target_path);
-        let located = located.map_err(|wrong| mistakes.0.extend(wrong.0)).ok();
+        let located = located.map_err(|wrong| wrong.0.into_iter().for_each(|mistake| mistakes.add(mistake))).ok();
         let attributes = attributes::read(&request.context, &mut mistakes);
         let plan = attributes.plan(rules, &mut mistakes);
         check_access(request, plan, &mut mistakes);

@@ -81,13 +81,25 @@ fn temporary_beside(path: &Path) -> PathBuf {
 /// Creates the folder `path` with `mode` where it is missing; its parent must exist.
 ///
 /// # Errors
-/// [`FsError`], also when `path` is something other than a folder.
+/// [`FsError`], also when `path` is something other than a folder, a link to one included.
 pub fn ensure_dir(path: &Path, mode: u32) -> Result<(), FsError> {
     use std::os::unix::fs::DirBuilderExt;
     match fs::DirBuilder::new().mode(mode).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_folder(path) => Ok(()),
         created => created.map_err(FsError::of("create the folder", path)),
     }
+}
+
+fn is_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
+}
+
+/// Makes sure that a file is still there after a power loss.
+///
+/// # Errors
+/// [`FsError`].
+pub fn sync(path: &Path) -> Result<(), FsError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(FsError::of("write to disk", path))
 }
 
 /// Removes a file that may be missing.

@@ -23,6 +23,8 @@ pub struct Status {
     pub data_root_survives: Option<bool>,
     /// The volumes, by id.
     pub volumes: BTreeMap<String, VolumeStatus>,
+    /// How many more there are that something is being done to at this moment.
+    pub busy: usize,
 }
 
 /// One volume.
@@ -47,11 +49,14 @@ pub struct VolumeStatus {
 }
 
 /// Everything, one volume after the other.
-pub async fn status(node: &Arc<Node>) -> Status {
+pub fn status(node: &Arc<Node>) -> Status {
     let mut volumes = BTreeMap::new();
+    let mut busy = 0;
     for slot in node.volumes.all() {
-        if let Some(volume) = &*slot.lock().await {
-            volumes.insert(volume.record.spec.id.to_string(), VolumeStatus::of(&volume.record));
+        match slot.try_lock().as_deref() {
+            Ok(Some(volume)) => _ = volumes.insert(volume.record.spec.id.to_string(), VolumeStatus::of(&volume.record)),
+            Ok(None) => {}
+            Err(_) => busy += 1,
         }
     }
     Status {
@@ -59,6 +64,7 @@ pub async fn status(node: &Arc<Node>) -> Status {
         socket_directory_heals: node.socket_dir.as_ref().map(|socket_dir| socket_dir.heals()),
         data_root_survives: node.data.as_ref().map(|data| data.survives()),
         volumes,
+        busy,
     }
 }
 
@@ -83,12 +89,14 @@ impl VolumeStatus {
 }
 
 /// The figures that depend on the volumes.
-pub async fn snapshot(node: &Arc<Node>) -> Snapshot {
+pub fn snapshot(node: &Arc<Node>) -> Snapshot {
     let mut counts: BTreeMap<(String, &'static str), i64> = BTreeMap::new();
     let mut soonest: Option<SystemTime> = None;
     for slot in node.volumes.all() {
-        let slot = slot.lock().await;
-        let Some(record) = slot.as_ref().map(|volume| &volume.record) else { continue };
+        let slot = slot.try_lock();
+        let Some(record) = slot.iter().find_map(|volume| volume.as_ref()).map(|volume| &volume.record) else {
+            continue;
+        };
         *counts.entry((record.spec.plan().to_string(), phase(record.phase))).or_default() += 1;
         let ends = record.issued.as_ref().map(|issued| issued.validity.not_after);
         soonest = soonest.into_iter().chain(ends).min();
@@ -113,11 +121,15 @@ fn phase(phase: Phase) -> &'static str {
 }
 
 /// Has the volumes of one pod (`namespace/name`), or of all, renewed now. Answers how many.
-pub async fn renew(node: &Arc<Node>, pod: Option<&str>) -> usize {
+pub fn renew(node: &Arc<Node>, pod: Option<&str>) -> usize {
     let mut renewing = 0;
     for slot in node.volumes.all() {
-        let slot = slot.lock().await;
-        let Some(volume) = slot.as_ref().filter(|volume| volume.record.issued.is_some()) else { continue };
+        // One that is being published or renewed at this moment is as fresh as can be.
+        let slot = slot.try_lock();
+        let Some(volume) = slot.iter().find_map(|volume| volume.as_ref()) else { continue };
+        if volume.record.issued.is_none() {
+            continue;
+        }
         let of_pod = volume.record.spec.pod.as_ref().map(|pod| format!("{}/{}", pod.namespace, pod.name));
         if pod.is_none() || pod == of_pod.as_deref() {
             volume.renew_now.notify_one();

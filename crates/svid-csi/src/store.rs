@@ -15,7 +15,18 @@ pub struct Store {
 }
 
 /// What a record's file holds.
-pub type Loaded = (VolumeId, Result<Record, RecordError>);
+pub type Loaded = (VolumeId, Result<Record, Unreadable>);
+
+/// Why a record is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// Its file cannot be read.
+    #[error(transparent)]
+    File(#[from] FsError),
+    /// What is in it is no record.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
 
 impl Store {
     /// A store in `folder`, which exists, or in memory only.
@@ -56,8 +67,9 @@ impl Store {
             return Ok(());
         }
         for (id, old) in files(folder)? {
+            let Ok(record) = fs::read(&old) else { continue };
             if let Some(new) = self.path(&id).filter(|new| !new.exists()) {
-                fsx::write_atomic(&new, &fs::read(&old).map_err(FsError::of("read", &old))?, 0o600)?;
+                fsx::write_atomic(&new, &record, 0o600)?;
             }
             fsx::remove_file(&old)?;
         }
@@ -74,11 +86,8 @@ fn file_name(id: &VolumeId) -> String {
 }
 
 fn load(folder: &Path) -> Result<Vec<Loaded>, FsError> {
-    let read = |(id, path): (VolumeId, PathBuf)| {
-        let json = fs::read(&path).map_err(FsError::of("read", &path))?;
-        Ok((id, Record::from_json(&json)))
-    };
-    files(folder)?.into_iter().map(read).collect()
+    let read = |path: &Path| Ok(Record::from_json(&fs::read(path).map_err(FsError::of("read", path))?)?);
+    Ok(files(folder)?.into_iter().map(|(id, path)| (id, read(&path))).collect())
 }
 
 /// The files of records, by volume id. Removes what a crash left half written.
@@ -88,7 +97,8 @@ fn files(folder: &Path) -> Result<Vec<(VolumeId, PathBuf)>, FsError> {
         let path = entry.map_err(FsError::of("list", folder))?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.starts_with('.') {
-            fsx::remove_file(&path)?;
+            // Whatever it is, it is no record; what cannot be removed does no harm.
+            let _ = fsx::remove_file(&path);
         } else if let Some(id) = name.strip_suffix(".json").and_then(|id| VolumeId::parse(id).ok()) {
             files.push((id, path));
         }

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::UnixListener;
 
 /// A bound socket whose file goes when this is dropped.
@@ -29,7 +30,7 @@ pub struct BindError {
 }
 
 /// Listens on `path` with mode 0600 from its first moment, replacing a socket that nobody listens on any more. Creates the
-/// folder where it is missing. To be called while the process starts: it changes the umask for a moment.
+/// folder where it is missing.
 ///
 /// # Errors
 /// [`BindError`], also when somebody listens there or the file is no socket.
@@ -39,10 +40,18 @@ pub fn bind_private(path: &Path) -> Result<(UnixListener, Bound), BindError> {
         fs::create_dir_all(folder).map_err(failed)?;
     }
     remove_stale(path).map_err(failed)?;
-    let before = rustix::process::umask(Mode::from_raw_mode(0o177));
-    let listener = UnixListener::bind(path);
-    rustix::process::umask(before);
-    Ok((listener.map_err(failed)?, Bound { path: path.to_owned(), file: identity(path) }))
+    let listener = listen(path).map_err(failed)?;
+    Ok((listener, Bound { path: path.to_owned(), file: identity(path) }))
+}
+
+/// The mode is set before the file exists, so that nobody can come in between; a umask would be the whole process's.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::fs::fchmod(&socket, Mode::from_raw_mode(0o600))?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, 1024)?;
+    UnixListener::from_std(socket.into())
 }
 
 fn remove_stale(path: &Path) -> io::Result<()> {

@@ -249,3 +249,15 @@ fn a_spec_reads_back_as_written() {
         assert_eq!(serde_json::from_str::<VolumeSpec>(&json).unwrap(), spec);
     }
 }
+
+#[test]
+fn what_is_said_about_endless_input_ends() {
+    let mut request = with("svid-csi/source", &"x".repeat(1 << 20));
+    for number in 0..1000 {
+        request.context.insert(format!("svid-csi/{number}{}", "y".repeat(1000)), String::new());
+    }
+    request.context.insert("csi.storage.k8s.io/pod.name".to_owned(), "n".repeat(1 << 20));
+    let mistakes = VolumeSpec::parse(&request, &files()).unwrap_err().to_string();
+    assert!(mistakes.len() < 5000, "{} bytes", mistakes.len());
+    refused(&PublishRequest { context: request.context.clone(), ..request }, &passthrough(), "");
+}

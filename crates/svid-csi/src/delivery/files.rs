@@ -49,10 +49,9 @@ impl Files {
     ///
     /// # Errors
     /// [`FsError`].
-    pub fn prepare(&self, id: &VolumeId, group: Option<u32>) -> Result<Option<FileId>, FsError> {
+    pub fn prepare(&self, id: &VolumeId) -> Result<Option<FileId>, FsError> {
         let folder = self.folder(id);
         fsx::ensure_dir(&folder, FOLDER_MODE)?;
-        give(&folder, group)?;
         Ok(mount::file_id_of(&folder))
     }
 
@@ -80,7 +79,9 @@ impl Files {
         give(&folder, group)?;
         let moment = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let name = format!("..{}.{:09}", moment.as_secs(), moment.subsec_nanos());
-        let written = write_folder(&folder.join(&name), files, group).and_then(|()| swap(&folder, &name, files));
+        let written = write_folder(&folder.join(&name), files, group)
+            .and_then(|()| link_names(&folder, files))
+            .and_then(|()| swap(&folder, &name));
         let stale = if written.is_ok() { tidy(&folder, &name, files) } else { remove_folder(&folder.join(&name)) };
         written.and(stale)
     }
@@ -102,6 +103,9 @@ impl Files {
 
     /// Makes the data behind a mounted target reachable again after the driver's own mount of it was lost.
     ///
+    /// A volume's tmpfs lives on behind its target. The target is a read-only mount, and so is the clone of it, until it
+    /// is made writable here: at every start again, because a mount that came with the namespace has its old flags.
+    ///
     /// # Errors
     /// [`MountError`].
     pub fn reach(&self, id: &VolumeId, point: &MountPoint) -> Result<(), MountError> {
@@ -111,7 +115,11 @@ impl Files {
             path: error.path,
             source: error.source,
         })?;
-        mount::reach(point, &folder)
+        let source = point.source()?;
+        if self.root(id) != Some(source.id()) {
+            source.attach_at(&folder)?;
+        }
+        if mount::is_mount_root(&folder) { mount::remount(&folder, false) } else { Ok(()) }
     }
 
     /// Ends what [`Files::reach`] began, for a volume that is no longer mounted.
@@ -131,6 +139,7 @@ impl Files {
         let folder = self.folder(id);
         let failed = |source| MountError::System { action: "remove", path: folder.clone(), source };
         if mount::is_mount_root(&folder) {
+            mount::remount(&folder, false)?;
             clear(&folder).map_err(failed)?;
             self.let_go(id)?;
         }
@@ -161,13 +170,17 @@ fn write_folder(folder: &Path, files: &[RenderedFile], group: Option<u32>) -> Re
     Ok(())
 }
 
-/// Points `..data` at the new folder, then makes sure that every visible name leads through it.
-fn swap(folder: &Path, name: &str, files: &[RenderedFile]) -> Result<(), FsError> {
+/// Points `..data` at the new folder. The last thing that may fail: a folder that is shown is never taken back.
+fn swap(folder: &Path, name: &str) -> Result<(), FsError> {
     let next = folder.join(NEXT);
     fsx::remove_file(&next)?;
     symlink(name, &next).map_err(FsError::of("link", &next))?;
     let current = folder.join(CURRENT);
-    fs::rename(&next, &current).map_err(FsError::of("swap", &current))?;
+    fs::rename(&next, &current).map_err(FsError::of("swap", &current))
+}
+
+/// Makes sure that every visible name leads through `..data`.
+fn link_names(folder: &Path, files: &[RenderedFile]) -> Result<(), FsError> {
     for file in files {
         let visible = folder.join(file.name.as_str());
         if fs::symlink_metadata(&visible).is_err() {

@@ -5,8 +5,11 @@
 //! of the agent's directory, which is dead for ever once that directory is re-created; stats then say so.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -29,6 +32,10 @@ pub struct SocketDir {
     views: Option<PathBuf>,
     current: Mutex<Option<FileId>>,
     linking: Mutex<()>,
+    /// The agent's directory turned out to be on another mount: sockets cannot be linked.
+    apart: AtomicBool,
+    /// Changes are being noticed as they happen.
+    followed: AtomicBool,
 }
 
 /// Why the agent's sockets cannot be delivered.
@@ -39,6 +46,13 @@ pub enum SocketDirError {
         "the agent's socket directory {} does not exist yet (--workload-api-socket-dir); is the agent running?", .0.display()
     )]
     NoAgent(PathBuf),
+    /// The agent's directory was deleted under the driver's own mount of it.
+    #[error(
+        "the agent's socket directory {} was deleted or re-created on the host, and this driver still has the old one: restart \
+         the driver's pod, and mount the directory above it instead (mountPropagation: HostToContainer), so that svid-csi can \
+         follow it", .0.display()
+    )]
+    Deleted(PathBuf),
     /// `--stable-socket-dir` lies on another mount than the agent's directory.
     #[error(
         "--stable-socket-dir {} is not on the same mount as {}, so sockets cannot be linked into it: mount the directory \
@@ -75,14 +89,22 @@ impl SocketDir {
             None => beside(&agent),
         };
         let views = data.map(DataRoot::tmpfs);
-        let socket_dir = SocketDir { agent, stable, views, current: Mutex::new(None), linking: Mutex::new(()) };
+        let socket_dir = SocketDir {
+            agent,
+            stable,
+            views,
+            current: Mutex::default(),
+            linking: Mutex::default(),
+            apart: AtomicBool::default(),
+            followed: AtomicBool::default(),
+        };
         socket_dir.synchronise();
         Ok(socket_dir)
     }
 
     /// Whether volumes follow the agent's directory when it is re-created.
     pub fn heals(&self) -> bool {
-        self.stable.is_some()
+        self.stable.is_some() && !self.apart.load(Ordering::Relaxed)
     }
 
     /// What is mounted into pods now.
@@ -90,12 +112,18 @@ impl SocketDir {
     /// # Errors
     /// [`SocketDirError::NoAgent`] among others.
     pub fn source(&self, read_only: bool) -> Result<MountSource, SocketDirError> {
-        let live = self.live();
-        if let Some(stable) = self.stable.as_ref().filter(|stable| !stable.is_dir()) {
+        let missing = self.stable.as_ref().filter(|stable| !stable.is_dir());
+        if let Some(stable) = missing {
             fsx::ensure_dir(stable, 0o755)?;
+        }
+        if missing.is_some() || !self.followed.load(Ordering::Relaxed) {
             self.synchronise();
         }
+        let live = self.live();
         let id = mount::file_id_of(live).ok_or_else(|| SocketDirError::NoAgent(self.agent.clone()))?;
+        if mount::is_deleted(live) {
+            return Err(SocketDirError::Deleted(self.agent.clone()));
+        }
         let Some(views) = &self.views else { return without_view(live, read_only) };
         let (writable, locked) = (views.join("agent"), views.join("agent-read-only"));
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,8 +144,8 @@ impl SocketDir {
     /// Why a volume whose mount shows `root` is of no use, if it is not. Looks at the agent's directory afresh: a mount
     /// over it causes no event.
     pub fn trouble(&self, root: FileId) -> Option<String> {
-        self.synchronise();
-        if !self.is_current(root) {
+        let trouble = self.synchronise();
+        if !self.is_current(root) || mount::is_deleted(self.live()) {
             return Some(format!(
                 "the mounted directory is no longer {}: it was deleted or re-created, so this volume is dead until the pod is re-created",
                 self.live().display()
@@ -129,53 +157,88 @@ impl SocketDir {
         };
         let alive = sockets.keys().any(|name| accepts(&self.live().join(name)));
         (!alive).then(|| match sockets.len() {
+            _ if trouble.is_some() => trouble.unwrap_or_default(),
             0 => format!("there is no socket in {}: the agent is not running", self.agent.display()),
             _ => format!("no socket in {} accepts connections: the agent is not running", self.agent.display()),
         })
     }
 
-    /// Follows the agent's directory until `stop`.
+    /// Follows the agent's directory until `stop`. Where it cannot be watched, each publish and each look at a volume
+    /// compares instead, and watching is tried again.
     ///
     /// # Errors
-    /// The directory can no longer be watched.
-    pub async fn follow(self: std::sync::Arc<Self>, stop: CancellationToken) -> std::io::Result<()> {
-        if !self.heals() {
-            stop.cancelled().await;
-            return Ok(());
+    /// A worker did not end as it should.
+    pub async fn follow(self: Arc<Self>, stop: CancellationToken) -> std::io::Result<()> {
+        let mut pause = FIRST_PAUSE;
+        while self.stable.is_some() && !stop.is_cancelled() {
+            let watched = tokio::select! {
+                watched = self.watch() => watched,
+                () = stop.cancelled() => return Ok(()),
+            };
+            if let Err(error) = watched {
+                warn!(%error, agent = %self.agent.display(), "the agent's directory cannot be watched; this is tried again");
+            }
+            let was_followed = self.followed.swap(false, Ordering::Relaxed);
+            pause = if was_followed { FIRST_PAUSE } else { (pause * 2).min(LAST_PAUSE) };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        stop.cancelled().await;
+        Ok(())
+    }
+
+    async fn watch(self: &Arc<Self>) -> std::io::Result<()> {
+        if let Some(parent) = self.agent.parent() {
+            fs::create_dir_all(parent)?;
         }
         let watch = Watch::new(&self.agent)?;
         loop {
             watch.rearm()?;
             let socket_dir = self.clone();
             tokio::task::spawn_blocking(move || socket_dir.synchronise()).await?;
-            tokio::select! {
-                changed = watch.changed() => changed?,
-                () = stop.cancelled() => return Ok(()),
-            }
+            self.followed.store(true, Ordering::Relaxed);
+            watch.changed().await?;
         }
     }
 
     fn live(&self) -> &Path {
-        self.stable.as_deref().unwrap_or(&self.agent)
+        match &self.stable {
+            Some(stable) if self.heals() => stable,
+            _ => &self.agent,
+        }
     }
 
-    fn synchronise(&self) {
-        let Some(stable) = &self.stable else { return };
+    /// Compares and links. Tells what is in the way, if anything is.
+    fn synchronise(&self) -> Option<String> {
+        let stable = self.stable.as_ref()?;
         let _one_at_a_time = self.linking.lock().unwrap_or_else(PoisonError::into_inner);
-        match links::synchronise(&self.agent, stable) {
-            Ok(changes) if changes == links::Changes::default() => {}
-            Ok(changes) => info!(linked = ?changes.linked, dropped = ?changes.dropped, "followed the agent's sockets"),
-            Err(error) => error!(
-                error = crate::report::chain(&error),
-                "cannot follow the agent's sockets; pods keep the old ones"
-            ),
+        let (changes, trouble) = links::synchronise(&self.agent, stable);
+        if changes != links::Changes::default() {
+            info!(linked = ?changes.linked, dropped = ?changes.dropped, "followed the agent's sockets");
         }
+        let apart = trouble.as_ref().is_some_and(|error| error.source.kind() == std::io::ErrorKind::CrossesDevices);
+        if self.apart.swap(apart, Ordering::Relaxed) != apart {
+            warn!(apart, agent = %self.agent.display(), "the agent's directory is on another mount than the stable one: while it is, new pods get a plain mount of it, which does not heal");
+        }
+        let trouble = trouble.filter(|_| !apart).map(|error| crate::report::chain(&error));
+        if let Some(error) = &trouble {
+            error!(error, "cannot follow the agent's sockets; pods keep the old ones");
+        }
+        trouble
     }
 }
 
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(60);
+
 fn explicit(agent: &Path, stable: &Path) -> Result<PathBuf, SocketDirError> {
-    fs::create_dir_all(stable).map_err(FsError::of("create the folder", stable))?;
-    let nearest = if agent.exists() { agent } else { agent.parent().unwrap_or(agent) };
+    let parent = agent.parent().unwrap_or(agent);
+    for folder in [stable, parent] {
+        fs::create_dir_all(folder).map_err(FsError::of("create the folder", folder))?;
+    }
+    let nearest = if agent.exists() { agent } else { parent };
     if mount_id(nearest) == mount_id(stable) {
         Ok(stable.to_owned())
     } else {
@@ -215,11 +278,14 @@ fn mount_id(path: &Path) -> Option<u64> {
     rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok().map(|stat| stat.stx_mnt_id)
 }
 
-/// Whether connect(2) reaches a listener. A full backlog does.
+/// Whether connect(2) reaches a listener. A full backlog does. The path may be longer than an address can be.
 fn accepts(socket: &Path) -> bool {
+    let folder = socket.parent().and_then(|folder| fs::File::open(folder).ok());
+    let (Some(folder), Some(name)) = (folder, socket.file_name()) else { return false };
+    let socket = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (Ok(address), Ok(client)) =
-        (SocketAddrUnix::new(socket), rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None))
+        (SocketAddrUnix::new(&socket), rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None))
     else {
         return false;
     };

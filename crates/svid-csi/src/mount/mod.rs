@@ -10,5 +10,5 @@ mod tmpfs;
 
 pub use point::{Look, MountError, MountPoint};
 pub use propagation::Propagation;
-pub use source::{MountSource, file_id_of, is_mount_root, make_private, reach, remount, unmount};
+pub use source::{MountSource, file_id_of, is_deleted, is_mount_root, make_private, remount, unmount};
 pub use tmpfs::{DataMount, ensure_tmpfs};

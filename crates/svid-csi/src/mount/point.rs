@@ -176,7 +176,10 @@ impl MountPoint {
     }
 
     /// What is mounted here, as a source for other mounts.
-    pub(super) fn source(&self) -> Result<MountSource, MountError> {
+    ///
+    /// # Errors
+    /// [`MountError::System`].
+    pub fn source(&self) -> Result<MountSource, MountError> {
         let flags = ResolveFlags::BENEATH | NO_LINKS;
         rustix::fs::openat2(&self.parent, self.name.as_str(), WALK, Mode::empty(), flags)
             .and_then(MountSource::of)

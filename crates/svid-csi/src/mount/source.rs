@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use svid_csi_core::state::FileId;
 
-use super::point::{MountError, MountPoint};
+use super::point::MountError;
 
 /// A folder that can be mounted elsewhere, held open.
 #[derive(Debug)]
@@ -54,19 +54,6 @@ impl MountSource {
     }
 }
 
-/// Makes the folder that is mounted at `point` reachable and writable at `path`, a folder of the driver's own.
-///
-/// A volume's tmpfs lives on behind its target when the driver's own mount of it is gone. The target may be a read-only
-/// mount; the clone at `path` is a mount of its own and is made writable without touching the target.
-///
-/// # Errors
-/// [`MountError::System`].
-pub fn reach(point: &MountPoint, path: &Path) -> Result<(), MountError> {
-    let source = point.source()?;
-    source.attach_at(path)?;
-    remount(path, false)
-}
-
 /// Sets whether the mount at `path`, one of the driver's own, can be written through. Other mounts of the same folder keep theirs.
 ///
 /// # Errors
@@ -91,12 +78,19 @@ pub fn make_private(path: &Path) -> Result<(), MountError> {
 /// # Errors
 /// [`MountError::System`].
 pub fn unmount(path: &Path) -> Result<(), MountError> {
-    rustix::mount::unmount(path, UnmountFlags::NOFOLLOW).map_err(MountError::of("unmount", path))
+    // Detached, because a call may be mounting from it at this very moment.
+    let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH;
+    rustix::mount::unmount(path, flags).map_err(MountError::of("unmount", path))
 }
 
 /// Whether something is mounted exactly at `path`.
 pub fn is_mount_root(path: &Path) -> bool {
     stat(path).is_some_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// Whether the folder at `path` exists only because something of ours still holds it: it was deleted elsewhere.
+pub fn is_deleted(path: &Path) -> bool {
+    stat(path).is_some_and(|stat| stat.stx_nlink == 0)
 }
 
 /// The identity of the folder at `path`, not following a link.

@@ -5,12 +5,14 @@ use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
+use tracing::warn;
 
 use super::point::MountError;
 use super::source::is_mount_root;
 use crate::fsx;
 
 const MARKER: &str = ".svid-csi";
+const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// How the data tmpfs was found or made.
@@ -37,7 +39,10 @@ pub fn ensure_tmpfs(path: &Path, size: u64) -> Result<DataMount, MountError> {
         if !is_tmpfs || !(marker.exists() || is_empty(path)) {
             return Err(MountError::Foreign(path.to_owned()));
         }
-        mark(&marker)?;
+        if !marker.exists() {
+            mark(&marker)?;
+        }
+        resize(path, size);
         return Ok(DataMount::Found);
     }
     let noswap = match mount(path, &format!("mode=0700,size={size},noswap")) {
@@ -51,10 +56,17 @@ pub fn ensure_tmpfs(path: &Path, size: u64) -> Result<DataMount, MountError> {
     Ok(DataMount::New { noswap })
 }
 
+/// Gives a tmpfs of an earlier run the size that is asked for now. One that holds more than that keeps its size.
+fn resize(path: &Path, size: u64) {
+    let options = std::ffi::CString::new(format!("size={size}")).unwrap_or_default();
+    if let Err(errno) = rustix::mount::mount_remount(path, FLAGS, &*options) {
+        warn!(path = %path.display(), size, error = %errno, "the data tmpfs keeps its size");
+    }
+}
+
 fn mount(path: &Path, options: &str) -> Result<(), Errno> {
     let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    rustix::mount::mount("svid-csi", path, "tmpfs", flags, &*options)
+    rustix::mount::mount("svid-csi", path, "tmpfs", FLAGS, &*options)
 }
 
 /// An earlier run may have been killed between mounting and marking: an empty tmpfs at our place is ours.

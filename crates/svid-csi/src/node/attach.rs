@@ -1,6 +1,6 @@
 //! Volumes at their targets: whose mount it is, and making it the right one.
 
-use svid_csi_core::state::{FileId, Record};
+use svid_csi_core::state::{FileId, Phase, Record};
 use svid_csi_core::volume_id::VolumeId;
 
 use super::Node;
@@ -44,10 +44,8 @@ impl Node {
         let (record, id) = (&volume.record, &volume.record.spec.id);
         let Look::Mounted(root) = point.look()? else { return Ok(false) };
         let delivery = self.files()?;
-        if delivery.root(id) == Some(root) {
-            return Ok(true);
-        }
-        if record.root != Some(root) || record.issued.is_none() {
+        let in_reach = delivery.root(id) == Some(root);
+        if !in_reach && (record.root != Some(root) || record.issued.is_none()) {
             return Ok(false);
         }
         delivery.reach(id, point)?;
@@ -66,12 +64,13 @@ impl Node {
         let recorded = record.and_then(|record| record.root) == Some(root);
         let of_folder = self.files.as_ref().and_then(|files| files.root(id)) == Some(root);
         let of_agent = self.socket_dir.as_ref().is_some_and(|socket_dir| socket_dir.is_current(root));
-        recorded || of_folder || of_agent || (record.is_none() && kubelet_vouches(driver, id, point))
+        let never_ready = record.is_none_or(|record| record.phase == Phase::Intended);
+        recorded || of_folder || of_agent || (never_ready && kubelet_vouches(driver, id, point))
     }
 }
 
 /// Whether the kubelet's own note beside the target (vol_data.json) says that the volume is this driver's. Asked only
-/// where there is no record, as for volumes a predecessor published.
+/// where no record of a published volume is, as for volumes a predecessor published.
 fn kubelet_vouches(driver: &str, id: &VolumeId, point: &MountPoint) -> bool {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]

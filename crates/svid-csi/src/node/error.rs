@@ -26,6 +26,9 @@ pub enum VolumeError {
         /// Where it is published.
         target: PathBuf,
     },
+    /// The pod has too many volumes.
+    #[error("the pod has {0} volumes of this driver already; one volume holds everything there is")]
+    TooMany(usize),
     /// The target is another volume's.
     #[error("volume {0} is not published")]
     Unknown(VolumeId),
@@ -61,10 +64,13 @@ impl VolumeError {
         match self {
             VolumeError::Invalid(_) => Class::Invalid,
             VolumeError::Conflict { .. } => Class::Conflict,
+            VolumeError::TooMany(_) => Class::Exhausted,
             VolumeError::NotConfigured(_) => Class::Blocked,
             VolumeError::Mount(error) | VolumeError::SocketDir(SocketDirError::Mount(error)) => error.class(),
             VolumeError::File(error) | VolumeError::SocketDir(SocketDirError::File(error)) => error.class(),
-            VolumeError::SocketDir(SocketDirError::NoAgent(_)) | VolumeError::Slow(_) => Class::NotYet,
+            VolumeError::SocketDir(SocketDirError::NoAgent(_) | SocketDirError::Deleted(_)) | VolumeError::Slow(_) => {
+                Class::NotYet
+            }
             VolumeError::SocketDir(_) => Class::Blocked,
             VolumeError::Source(error) => error.class(),
             VolumeError::Unknown(_) => Class::Missing,

@@ -20,6 +20,7 @@ use svid_csi_core::plan::Plan;
 use tracing::{info, warn};
 
 use crate::admin::{self, AdminError};
+use crate::clock::Jumps;
 use crate::data_root::{self, DataRoot, DataRootError};
 use crate::delivery::files::Files;
 use crate::delivery::socket_dir::{SocketDir, SocketDirError};
@@ -46,6 +47,7 @@ pub struct Node {
     pub(crate) socket_dir: Option<Arc<SocketDir>>,
     pub(crate) metrics: Metrics,
     pub(crate) tasks: Tasks,
+    pub(crate) jumps: Arc<Jumps>,
     _locks: Vec<std::fs::File>,
     pub(crate) data: Option<DataRoot>,
 }
@@ -126,6 +128,7 @@ impl Node {
             socket_dir: socket_dir.map(Arc::new),
             metrics: Metrics::default(),
             tasks: Tasks::default(),
+            jumps: Arc::default(),
             _locks: locks,
             data,
         });
@@ -148,7 +151,7 @@ fn writes_files(config: &Config) -> bool {
 
 fn local_ca(config: &Config, data: Option<&DataRoot>) -> Result<Option<LocalCa>, LocalCaError> {
     let Some(local_ca) = &config.local_ca else { return Ok(None) };
-    let in_tmpfs = data.map(|data| data.tmpfs().join("ca"));
+    let in_tmpfs = data.map(|data| data.tmpfs().join("ca").join(local_ca.trust_domain.as_str()));
     match local_ca.dir.clone().or(in_tmpfs) {
         Some(folder) => LocalCa::open(local_ca, &folder).map(Some),
         None => Ok(None),

@@ -18,6 +18,8 @@ use crate::mount::{self, Look, MountError, MountPoint};
 
 /// How long a publish waits for its source. The kubelet gives the whole call two minutes and asks again.
 const SOURCE_DEADLINE: Duration = Duration::from_secs(60);
+/// How many volumes one pod may have, so that no pod can fill the node's volume data.
+const VOLUMES_A_POD: usize = 16;
 
 impl Node {
     /// Publishes a volume, or finds that it is published. A healthy volume keeps what it has if this fails.
@@ -49,9 +51,11 @@ impl Node {
                 return Ok(());
             }
             check_same_volume(held.as_ref(), &spec)?;
-            let volume = node.intend(&driver, spec, &point, Some(source.id()), &mut held)?;
+            let volume = node.intend(&driver, &spec, &point, Some(source.id()), &mut held)?;
             node.mount(volume, &point, &source)?;
-            node.ready(volume)
+            node.ready(volume, spec)?;
+            volume.stop_renewing();
+            Ok(())
         })
         .await?
     }
@@ -63,35 +67,35 @@ impl Node {
         files: FilesSpec,
         mut held: Held,
     ) -> Result<(), VolumeError> {
-        let (node, driver, group) = (self.clone(), driver.to_owned(), files.fs_group);
+        let (node, driver) = (self.clone(), driver.to_owned());
         let begun = tokio::task::spawn_blocking(move || {
             let point = MountPoint::open(&spec.target)?;
             if is_published(held.as_ref(), &spec, &point, None)? {
-                let stale = held.as_mut().filter(|volume| !volume.is_kept_fresh());
-                return stale.map_or(Ok(()), |volume| node.serve_again(volume)).map(|()| None);
+                return held.as_mut().map_or(Ok(()), |volume| node.see_that_it_is_fresh(volume)).map(|()| None);
             }
             check_same_volume(held.as_ref(), &spec)?;
-            let root = node.files()?.prepare(&spec.id, group)?;
-            node.intend(&driver, spec, &point, root, &mut held)?;
-            Ok::<_, VolumeError>(Some((held, point)))
+            let root = node.files()?.prepare(&spec.id)?;
+            node.intend(&driver, &spec, &point, root, &mut held)?;
+            Ok::<_, VolumeError>(Some((held, point, spec)))
         });
-        let Some((held, point)) = begun.await?? else { return Ok(()) };
+        let Some((held, point, spec)) = begun.await?? else { return Ok(()) };
         let candidate = tokio::time::timeout(SOURCE_DEADLINE, self.sources.next(&files, None)).await;
         let candidate = candidate.map_err(|_| VolumeError::Slow(SOURCE_DEADLINE.as_secs()))??;
         let identity = accepted(&files, candidate).await?;
         let node = self.clone();
-        tokio::task::spawn_blocking(move || node.install_first(held, &point, &files, &identity)).await?
+        tokio::task::spawn_blocking(move || node.install_first(held, &point, spec, &files, &identity)).await?
     }
 
     fn install_first(
         self: &Arc<Self>,
         mut held: Held,
         point: &MountPoint,
+        spec: VolumeSpec,
         files: &FilesSpec,
         identity: &Identity,
     ) -> Result<(), VolumeError> {
         let Some(volume) = held.as_mut() else { return Ok(()) };
-        let id = volume.record.spec.id.clone();
+        let id = spec.id.clone();
         let delivery = self.files()?;
         let in_use = self.reach(volume, point)?;
         if !in_use {
@@ -104,7 +108,7 @@ impl Node {
             self.mount(volume, point, &delivery.source(&id)?)?;
         }
         volume.record.issued = Some(issued(identity));
-        self.ready(volume)?;
+        self.ready(volume, spec)?;
         self.audit(volume, identity);
         self.keep_renewing(volume);
         Ok(())
@@ -112,11 +116,12 @@ impl Node {
 
     /// Records the intent to publish, or fails when something foreign is at the target.
     ///
-    /// The record says what is about to be mounted before it is: a start must know it again.
+    /// The record says what is about to be mounted before it is: a start must know it again. What a ready volume is
+    /// recorded as stays until it is something else.
     fn intend<'a>(
         &self,
         driver: &str,
-        spec: VolumeSpec,
+        spec: &VolumeSpec,
         point: &MountPoint,
         root: Option<FileId>,
         held: &'a mut Held,
@@ -129,25 +134,33 @@ impl Node {
             }
             _ => {}
         }
-        let was_ready = known.is_some_and(|record| record.phase == Phase::Ready);
-        if !was_ready {
-            point.detach_while(|shown| Some(shown) == root || self.is_ours(driver, &spec.id, known, point, shown))?;
+        if known.is_some_and(|record| record.phase != Phase::Ready && record.root != root) {
+            // Nobody uses it yet, and the record is about to forget it.
+            point.detach_while(|shown| self.is_ours(driver, &spec.id, known, point, shown))?;
         }
-        let pods_dir = spec.target.place().and_then(|place| mount::file_id_of(place.pods_dir));
-        let mut volume = held.take().unwrap_or_else(|| Volume::new(Record::intended(driver, spec.clone(), pods_dir)));
+        let mut volume = match held.take() {
+            Some(volume) => volume,
+            None => self.new_volume(driver, spec)?,
+        };
         volume.attempts += 1;
-        if !was_ready {
-            volume.record.phase = Phase::Intended;
-            volume.record.root = root;
-        }
-        volume.record.spec = spec;
         let volume = held.insert(volume);
-        self.store.put(&volume.record)?;
+        if volume.record.phase != Phase::Ready {
+            volume.record = Record { phase: Phase::Intended, root, spec: spec.clone(), ..volume.record.clone() };
+            self.store.put(&volume.record)?;
+        }
         Ok(volume)
     }
 
-    fn ready(&self, volume: &mut Volume) -> Result<(), VolumeError> {
+    fn new_volume(&self, driver: &str, spec: &VolumeSpec) -> Result<Volume, VolumeError> {
+        let share = self.volumes.share(spec.pod.as_ref(), VOLUMES_A_POD);
+        let share = share.ok_or(VolumeError::TooMany(VOLUMES_A_POD))?;
+        let pods_dir = spec.target.place().and_then(|place| mount::file_id_of(place.pods_dir));
+        Ok(Volume::new(Record::intended(driver, spec.clone(), pods_dir), share))
+    }
+
+    fn ready(&self, volume: &mut Volume, spec: VolumeSpec) -> Result<(), VolumeError> {
         volume.record.phase = Phase::Ready;
+        volume.record.spec = spec;
         self.store.put(&volume.record)?;
         info!(
             volume = %volume.record.spec.id,

@@ -13,7 +13,7 @@ use super::error::VolumeError;
 use super::volume::Volume;
 use crate::fsx::FsError;
 use crate::mount::{self, Look, MountError, MountPoint};
-use crate::report;
+use crate::{report, source};
 
 /// How many volumes a start found in which state.
 #[derive(Debug, Default)]
@@ -55,11 +55,19 @@ impl Node {
         let observed = self.observe(&record);
         let step = recover(&record, observed);
         let (driver, target) = (record.driver.clone(), record.spec.target.clone());
-        held.replace(Volume::new(record));
+        let share = self.volumes.share(record.spec.pod.as_ref(), usize::MAX).expect("there is no limit");
+        held.replace(Volume::new(record, share));
         let done = match step {
             Step::Serve | Step::Mount => {
-                tally.served += 1;
-                held.as_mut().map_or(Ok(()), |volume| self.serve_again(volume))
+                let served = held.as_mut().map_or(Ok(()), |volume| self.serve_again(volume));
+                match &served {
+                    Ok(()) => tally.served += 1,
+                    Err(_) => {
+                        tally.left_alone += 1;
+                        self.serve_later(id.clone());
+                    }
+                }
+                served
             }
             Step::AwaitPublish => {
                 tally.awaited += 1;
@@ -82,18 +90,40 @@ impl Node {
         done.unwrap_or_else(|error| report_trouble(&id, &error));
     }
 
+    /// Tries again and again to take up a published volume that could not be taken up.
+    fn serve_later(self: &Arc<Self>, id: VolumeId) {
+        let node = self.clone();
+        self.tasks.detached(async move {
+            for failures in 1.. {
+                tokio::time::sleep(source::retry_delay(failures, None)).await;
+                let (this, mut held) = (node.clone(), node.volumes.hold(&id).await);
+                let served = tokio::task::spawn_blocking(move || match held.as_mut() {
+                    Some(volume) if volume.record.phase == Phase::Ready && !volume.is_kept_fresh() => {
+                        this.serve_again(volume)
+                    }
+                    _ => Ok(()),
+                });
+                match served.await {
+                    Ok(Err(error)) if failures.is_power_of_two() => report_trouble(&id, &error),
+                    Ok(Err(_)) => {}
+                    _ => return,
+                }
+            }
+        });
+    }
+
     /// Takes up a published volume: what is behind its mount can be written, and it is renewed. Blocks.
     pub(super) fn serve_again(self: &Arc<Self>, volume: &mut Volume) -> Result<(), VolumeError> {
         let point = MountPoint::open(&volume.record.spec.target)?;
         let id = volume.record.spec.id.clone();
         let read_only = volume.record.spec.read_only;
-        let source = match &volume.record.spec.content {
+        let missing = match &volume.record.spec.content {
             Content::Files(_) if self.reach(volume, &point)? => None,
             Content::Files(_) => Some(self.files()?.source(&id)?),
             Content::Passthrough if matches!(point.look()?, Look::Mounted(_)) => None,
             Content::Passthrough => Some(self.socket_dir()?.source(read_only)?),
         };
-        if let Some(source) = source {
+        if let Some(source) = missing {
             warn!(volume = %id, "the volume was published but is not mounted; it is mounted again");
             self.mount(volume, &point, &source)?;
             self.store.put(&volume.record)?;

@@ -75,6 +75,8 @@ pub(super) fn start(node: &Arc<Node>, bindings: Bindings) {
             router.serve_with_incoming_shutdown(callers, stopped).await
         });
     }
+    let (jumps, stop) = (node.jumps.clone(), tasks.stopping());
+    tasks.essential("clock watch", async move { jumps.watch(stop).await });
     if let Some(socket_dir) = &node.socket_dir {
         tasks.essential("socket directory", socket_dir.clone().follow(tasks.stopping()));
     }

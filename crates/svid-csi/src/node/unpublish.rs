@@ -103,7 +103,8 @@ impl Node {
             let mut held = held;
             warn!(volume = %id, "nobody asked for this volume again; it is dropped");
             if let Err(error) = node.remove(&driver, &id, &target, &mut held) {
-                warn!(volume = %id, error = report::chain(&error), "the volume could not be dropped");
+                warn!(volume = %id, error = report::chain(&error), "the volume could not be dropped; this is tried again");
+                node.forget_later(id.clone());
             }
             node.volumes.release(&id, held);
         });

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use svid_csi_core::files::render;
 use svid_csi_core::identity::{Candidate, Expected, Identity, accept};
+use svid_csi_core::pod::PodRef;
+use svid_csi_core::renew;
 use svid_csi_core::state::{Issued, Phase, Record};
 use svid_csi_core::volume::{Content, FilesSpec, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
@@ -16,6 +18,9 @@ use super::Node;
 use super::error::VolumeError;
 use crate::{clock, report, source};
 
+/// The jitter by which a renewal comes last.
+const LATEST: f64 = 1.0;
+
 /// A volume that this driver looks after.
 #[derive(Debug)]
 pub struct Volume {
@@ -25,7 +30,8 @@ pub struct Volume {
     pub renew_now: Arc<Notify>,
     /// Counts the publish calls, so that a volume that nobody asks for any more is noticed.
     pub attempts: u64,
-    renewal: Option<AbortHandle>,
+    renewal: Option<(VolumeSpec, AbortHandle)>,
+    _share: Share,
 }
 
 /// The place of one volume; its lock is held while anything is done to the volume.
@@ -33,14 +39,24 @@ pub type Slot = Arc<tokio::sync::Mutex<Option<Volume>>>;
 /// A held lock. Owned, so that blocking work keeps it even if the call that started the work is gone.
 pub type Held = OwnedMutexGuard<Option<Volume>>;
 
-/// All volumes by id.
+/// All volumes by id, and how many each pod has.
 #[derive(Debug, Default)]
-pub struct Volumes(Mutex<HashMap<VolumeId, Slot>>);
+pub struct Volumes {
+    slots: Mutex<HashMap<VolumeId, Slot>>,
+    per_pod: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+/// One of the volumes a pod may have; given back when dropped.
+#[derive(Debug)]
+pub struct Share {
+    pod_uid: Option<String>,
+    per_pod: Arc<Mutex<HashMap<String, usize>>>,
+}
 
 impl Volumes {
     /// The place of a volume, made where there was none.
     pub fn slot(&self, id: &VolumeId) -> Slot {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = slots.get(id) {
             return slot.clone();
         }
@@ -54,7 +70,7 @@ impl Volumes {
 
     /// Gives a lock back and forgets the place if nothing is in it and nobody else waits for it.
     pub fn release(&self, id: &VolumeId, held: Held) {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let empty = held.is_none();
         drop(held);
         if empty && slots.get(id).is_some_and(|slot| Arc::strong_count(slot) == 1) {
@@ -62,30 +78,61 @@ impl Volumes {
         }
     }
 
+    /// One more volume for a pod, unless it has `limit` already. Volumes of unknown pods are not counted.
+    pub fn share(&self, pod: Option<&PodRef>, limit: usize) -> Option<Share> {
+        let pod_uid = pod.map(|pod| pod.uid.clone());
+        if let Some(uid) = &pod_uid {
+            let mut per_pod = self.per_pod.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = per_pod.entry(uid.clone()).or_default();
+            if *count >= limit {
+                return None;
+            }
+            *count += 1;
+        }
+        Some(Share { pod_uid, per_pod: self.per_pod.clone() })
+    }
+
     /// All places, to look at one after the other.
     pub fn all(&self) -> Vec<Slot> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let Some(uid) = &self.pod_uid else { return };
+        let mut per_pod = self.per_pod.lock().unwrap_or_else(PoisonError::into_inner);
+        match per_pod.get_mut(uid) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => _ = per_pod.remove(uid),
+        }
     }
 }
 
 impl Volume {
     /// A volume that is not renewed (yet).
-    pub fn new(record: Record) -> Self {
-        Volume { record, renew_now: Arc::default(), attempts: 0, renewal: None }
+    pub fn new(record: Record, share: Share) -> Self {
+        Volume { record, renew_now: Arc::default(), attempts: 0, renewal: None, _share: share }
     }
 
     /// Whether nothing has to be started for the volume to stay fresh.
     pub fn is_kept_fresh(&self) -> bool {
-        let renewing = self.renewal.as_ref().is_some_and(|renewal| !renewal.is_finished());
-        renewing || self.record.spec.content == Content::Passthrough
+        let as_recorded =
+            |(spec, renewal): &(VolumeSpec, AbortHandle)| *spec == self.record.spec && !renewal.is_finished();
+        self.renewal.as_ref().is_some_and(as_recorded) || self.record.spec.content == Content::Passthrough
+    }
+
+    /// Ends the renewal. The volume's lock is held, so nothing is being installed.
+    pub fn stop_renewing(&mut self) {
+        if let Some((_, renewal)) = self.renewal.take() {
+            renewal.abort();
+        }
     }
 }
 
 impl Drop for Volume {
     fn drop(&mut self) {
-        if let Some(renewal) = self.renewal.take() {
-            renewal.abort();
-        }
+        self.stop_renewing();
     }
 }
 
@@ -101,19 +148,36 @@ pub(super) fn issued(identity: &Identity) -> Issued {
 }
 
 impl Node {
-    /// Starts the loop that keeps a ready volume's identity fresh, unless it runs already or the volume has none.
+    /// Starts the loop that keeps a ready volume's identity fresh, unless it runs already as recorded or the volume has none.
     pub(super) fn keep_renewing(self: &Arc<Self>, volume: &mut Volume) {
         let Content::Files(_) = &volume.record.spec.content else { return };
         if volume.is_kept_fresh() {
             return;
         }
-        let renewal =
-            renew(self.clone(), volume.record.spec.clone(), volume.record.issued.clone(), volume.renew_now.clone());
-        volume.renewal = Some(self.tasks.detached(renewal));
+        volume.stop_renewing();
+        let record = &volume.record;
+        let renewal = keep_fresh(self.clone(), record.spec.clone(), record.issued.clone(), volume.renew_now.clone());
+        volume.renewal = Some((record.spec.clone(), self.tasks.detached(renewal)));
+    }
+
+    /// Takes up what a healthy volume may have lost: its renewal, or the moment of it while the machine slept. Blocks.
+    pub(super) fn see_that_it_is_fresh(self: &Arc<Self>, volume: &mut Volume) -> Result<(), VolumeError> {
+        if !volume.is_kept_fresh() {
+            return self.serve_again(volume);
+        }
+        let due = volume
+            .record
+            .issued
+            .as_ref()
+            .is_some_and(|issued| renew::delay(&issued.validity, clock::now(), LATEST).is_zero());
+        if due {
+            volume.renew_now.notify_one();
+        }
+        Ok(())
     }
 }
 
-async fn renew(node: Arc<Node>, spec: VolumeSpec, mut last: Option<Issued>, renew_now: Arc<Notify>) {
+async fn keep_fresh(node: Arc<Node>, spec: VolumeSpec, mut last: Option<Issued>, renew_now: Arc<Notify>) {
     let Content::Files(files) = &spec.content else { return };
     let mut failures = 0;
     loop {
@@ -122,6 +186,7 @@ async fn renew(node: Arc<Node>, spec: VolumeSpec, mut last: Option<Issued>, rene
         let next = tokio::select! {
             next = node.sources.next(files, due) => next,
             () = renew_now.notified() => node.sources.next(files, None).await,
+            () = node.jumps.next() => continue,
         };
         let renewed = match next {
             Ok(candidate) => renew_once(&node, &spec, files, candidate).await,

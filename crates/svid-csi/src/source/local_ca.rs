@@ -120,6 +120,9 @@ fn keep(authority: &CertificateAuthority, folder: &Path, certificate: &Path, key
     fsx::write_atomic(&unfinished, b"", 0o600)?;
     fsx::write_atomic(key, authority.key_pem().as_bytes(), 0o600)?;
     fsx::write_atomic(certificate, authority.certificate_pem().as_bytes(), 0o600)?;
+    for written in [key, certificate, folder] {
+        fsx::sync(written)?;
+    }
     fsx::remove_file(&unfinished)?;
     info!(folder = %folder.display(), "made a new local CA");
     Ok(())

@@ -58,6 +58,11 @@ impl Node {
         node
     }
 
+    /// For the next start. A flag given before is overridden.
+    pub(crate) fn add_args(&mut self, args: &[&str]) {
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+    }
+
     pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.dir.path().join(below)
     }

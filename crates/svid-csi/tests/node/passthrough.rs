@@ -198,3 +198,101 @@ fn the_target_folder_has_the_predecessors_mode() {
         assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o750);
     });
 }
+
+#[test]
+fn a_directory_deleted_under_the_driver_is_reported_with_the_reason() {
+    test("passthrough::a_directory_deleted_under_the_driver_is_reported_with_the_reason", async || {
+        let mut node = Node::new(&[&["--profile=csi.spiffe.io", "-workload-api-socket-dir={dir}/mounted"]]);
+        let (host, mounted) = (node.path("host"), node.path("mounted"));
+        for folder in [&host, &mounted] {
+            fs::create_dir(folder).unwrap();
+        }
+        run("mount", &["--bind", host.to_str().unwrap(), mounted.to_str().unwrap()]);
+        node.start().await;
+        node.publish(&volume("web")).await;
+        fs::remove_dir(&host).unwrap();
+        fs::create_dir(&host).unwrap();
+        let trouble = node.trouble(&volume("web")).await.unwrap();
+        assert!(trouble.contains("deleted or re-created"), "{trouble}");
+        let (code, message) = node.refused(&volume("api")).await;
+        assert_eq!(code, Code::Unavailable);
+        assert!(message.contains("restart the driver's pod"), "{message}");
+        node.unpublish(&volume("web")).await;
+    });
+}
+
+#[test]
+fn a_mount_over_the_agents_directory_falls_back_to_the_plain_bind() {
+    test("passthrough::a_mount_over_the_agents_directory_falls_back_to_the_plain_bind", async || {
+        let node = Node::passthrough(&[]).await;
+        let agent = node.path("run/agent");
+        fs::create_dir(&agent).unwrap();
+        run("mount", &["-t", "tmpfs", "agent", agent.to_str().unwrap()]);
+        let listener = node.agent();
+        // A mount gives no event; looking at a volume notices it.
+        let early = node.publish(&volume("early")).await;
+        let _ = node.trouble(&volume("early")).await;
+        let target = node.publish(&volume("web")).await;
+        reaches(&target.join("agent.sock"), &listener).await;
+        assert_eq!(node.trouble(&volume("web")).await, None);
+        node.publish(&volume("early")).await;
+        assert_eq!((node.trouble(&volume("early")).await, node.mounts(&early)), (None, 1));
+    });
+}
+
+#[test]
+fn losing_the_folder_above_the_agents_does_not_end_the_driver() {
+    test("passthrough::losing_the_folder_above_the_agents_does_not_end_the_driver", async || {
+        let node = Node::passthrough(&[]).await;
+        let _agent = node.agent();
+        node.publish(&volume("web")).await;
+        fs::remove_dir_all(node.path("run")).unwrap();
+        let agent = node.agent();
+        until("a new pod reaches the agent", async || {
+            let published = node.kubelet.publish(&node.plugin().await, &volume("api")).await;
+            published.is_ok_and(|target| UnixStream::connect(target.join("agent.sock")).is_ok())
+        })
+        .await;
+        agent.accept().unwrap();
+    });
+}
+
+#[test]
+fn a_stable_directory_may_be_asked_for_before_there_is_an_agent() {
+    test("passthrough::a_stable_directory_may_be_asked_for_before_there_is_an_agent", async || {
+        let args = ["--profile=csi.spiffe.io", "-workload-api-socket-dir={dir}/run/spire/agent"];
+        let mut node = Node::new(&[&args, &["--stable-socket-dir={dir}/run/stable"]]);
+        node.start().await;
+        let target = node.publish(&volume("web")).await;
+        fs::create_dir_all(node.path("run/spire/agent")).unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(node.path("run/spire/agent/agent.sock")).unwrap();
+        reaches(&target.join("agent.sock"), &listener).await;
+    });
+}
+
+#[test]
+fn a_socket_nobody_listens_on_is_no_agent() {
+    test("passthrough::a_socket_nobody_listens_on_is_no_agent", async || {
+        let node = Node::passthrough(&[]).await;
+        drop(node.agent());
+        node.publish(&volume("web")).await;
+        let trouble = node.trouble(&volume("web")).await.unwrap();
+        assert!(trouble.contains("accepts connections"), "{trouble}");
+    });
+}
+
+#[test]
+fn a_pod_has_so_many_volumes_and_no_more() {
+    test("passthrough::a_pod_has_so_many_volumes_and_no_more", async || {
+        let node = Node::passthrough(&[]).await;
+        let pod = crate::fixture::pod("web");
+        let nth = |number: u32| svid_csi::demo::kubelet::InlineVolume::new(&pod, &format!("v{number}"));
+        for number in 0..16 {
+            node.publish(&nth(number)).await;
+        }
+        assert_eq!(node.refused(&nth(16)).await.0, Code::ResourceExhausted);
+        node.publish(&volume("api")).await;
+        node.unpublish(&nth(3)).await;
+        node.publish(&nth(16)).await;
+    });
+}

@@ -37,12 +37,16 @@ fn inside(node: &Node, target: &Path) -> std::path::PathBuf {
 /// A node whose data root is on a shared mount, as with mountPropagation: Bidirectional.
 async fn shared(args: &[&[&str]]) -> Node {
     let mut node = Node::new(args);
+    share_root(&node);
+    node.start().await;
+    node
+}
+
+fn share_root(node: &Node) {
     let root = node.path("root");
     fs::create_dir_all(&root).unwrap();
     run("mount", &["--bind", root.to_str().unwrap(), root.to_str().unwrap()]);
     run("mount", &["--make-shared", root.to_str().unwrap()]);
-    node.start().await;
-    node
 }
 
 const LOCAL_CA: &[&str] = &["--data-root={dir}/root", "--trust-domain=example.org", ADMIN];
@@ -347,5 +351,87 @@ fn the_ca_on_disk_is_private_and_is_used_again() {
         assert_eq!(serial(&target), before, "the same CA: nothing is issued anew");
         is_renewed(&node, &target).await;
         assert_eq!(fs::read(target.join("ca.crt")).unwrap(), bundle);
+    });
+}
+
+#[test]
+fn a_data_root_that_becomes_shared_keeps_volumes_writable() {
+    test("restart::a_data_root_that_becomes_shared_keeps_volumes_writable", async || {
+        let mut node = Node::files(&[ADMIN]).await;
+        let target = node.publish(&volume("web")).await;
+        let inside = inside(&node, &target);
+        node.kill();
+        lose_data_root(&node);
+        share_root(&node);
+        for _ in 0..2 {
+            node.start().await;
+            is_renewed(&node, &target).await;
+            assert_eq!(serial(&inside), serial(&target));
+            node.kill();
+            // As the next container gets it: a copy that does not know of changes made to the driver's.
+            let folder = node.path(&format!("root/data/volumes/{}", volume("web").id()));
+            run("mount", &["-o", "remount,bind,ro", folder.to_str().unwrap()]);
+        }
+        node.start().await;
+        node.unpublish(&volume("web")).await;
+        assert!(!target.exists());
+    });
+}
+
+#[test]
+fn a_full_tmpfs_does_not_keep_the_driver_from_starting() {
+    test("restart::a_full_tmpfs_does_not_keep_the_driver_from_starting", async || {
+        let mut node = shared(&[FILES, LOCAL_CA, &["--data-size-limit=1Mi"]]).await;
+        let target = node.publish(&volume("web")).await;
+        let _ = fs::write(node.path("root/data/filler"), vec![0; 2 << 20]);
+        node.kill();
+        node.start().await;
+        serial(&target);
+        node.unpublish(&volume("web")).await;
+    });
+}
+
+#[test]
+fn a_record_that_is_no_file_leaves_the_others_unharmed() {
+    test("restart::a_record_that_is_no_file_leaves_the_others_unharmed", async || {
+        let mut node = Node::files(&[ADMIN]).await;
+        let target = node.publish(&volume("web")).await;
+        node.kill();
+        fs::create_dir_all(node.path("root/records/csi-folder.json/x")).unwrap();
+        fs::create_dir_all(node.path("root/records/.folder/x")).unwrap();
+        node.start().await;
+        is_renewed(&node, &target).await;
+    });
+}
+
+#[test]
+fn new_flags_reach_a_published_volume_and_its_renewals() {
+    test("restart::new_flags_reach_a_published_volume_and_its_renewals", async || {
+        let mut node = Node::files(&[ADMIN]).await;
+        let target = node.publish(&volume("web")).await;
+        node.kill();
+        node.add_args(&["--file-name-certificate=svid.pem", "--trust-domain=example.com"]);
+        node.start().await;
+        let filler = node.path("root/data/filler");
+        let _ = fs::write(&filler, vec![0; 256 << 20]);
+        let (code, _) = node.refused(&volume("web")).await;
+        assert_eq!(code, Code::ResourceExhausted, "not published as asked until it is");
+        serial(&target);
+        let (code, _) = node.refused(&volume("web")).await;
+        assert_eq!(code, Code::ResourceExhausted);
+        fs::remove_file(filler).unwrap();
+        node.publish(&volume("web")).await;
+        let names = || {
+            let entries = fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<_> = entries.filter(|name| !name.starts_with("..")).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(), ["ca.crt", "svid.pem", "tls.key"]);
+        let before = fs::read(target.join("svid.pem")).unwrap();
+        renew_all(&node).await;
+        until("the renewal uses the new names", async || fs::read(target.join("svid.pem")).unwrap() != before).await;
+        assert_eq!(names(), ["ca.crt", "svid.pem", "tls.key"]);
+        assert!(get(&node, "/status").await.contains("spiffe://example.com/ns/shop/sa/web"));
     });
 }
