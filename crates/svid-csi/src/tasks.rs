@@ -28,6 +28,7 @@ impl Tasks {
         task: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
         let this = self.clone();
+        let task = Box::pin(task);
         self.watched(async move {
             let ended = task.await;
             if let Err(error) = &ended {
@@ -45,6 +46,8 @@ impl Tasks {
     /// otherwise be forgotten in silence.
     pub fn detached(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         let stop = self.stopping();
+        // There is one for every volume, and a future that is moved into another takes up its size there twice.
+        let task = Box::pin(task);
         self.watched(async move {
             tokio::select! {
                 () = task => {}

@@ -185,11 +185,12 @@ async fn keep_fresh(node: Arc<Node>, spec: VolumeSpec, mut last: Option<Issued>,
         let due = validity.as_ref().filter(|_| failures == 0);
         let next = tokio::select! {
             next = node.sources.next(files, due) => next,
-            () = renew_now.notified() => node.sources.next(files, None).await,
+            () = renew_now.notified() => Box::pin(node.sources.next(files, None)).await,
             () = node.jumps.next() => continue,
         };
         let renewed = match next {
-            Ok(candidate) => renew_once(&node, &spec, files, candidate).await,
+            // Boxed: while the volume waits, which is nearly always, there is no place for the renewal itself.
+            Ok(candidate) => Box::pin(renew_once(&node, &spec, files, candidate)).await,
             Err(error) => Err(error.into()),
         };
         match renewed {
