@@ -34,7 +34,9 @@ test:
 demo *flags:
     cargo run --release --locked -- demo {{ flags }}
 
-# How fast and how small a release build of the driver is on this machine (docs/benchmarks.md)
+# How fast and how small the driver is on this machine, built as for its image (docs/benchmarks.md)
 bench *flags:
-    cargo build --release --locked
-    cargo run --release --locked --quiet -p svid-csi-testkit --bin bench -- {{ flags }}
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --bins --package svid-csi \
+        --target {{ arch() }}-unknown-linux-gnu --target-dir target/cluster
+    cargo run --release --locked --package svid-csi-testkit --bin bench -- \
+        --driver target/cluster/{{ arch() }}-unknown-linux-gnu/release/svid-csi {{ flags }}

@@ -32,6 +32,7 @@ const INSIDE: &str = "SVID_CSI_BENCH_INSIDE";
 
 /// Measures the driver. Figures over target do not make it fail: on a busy machine they mean little.
 #[derive(Parser)]
+#[command(args_override_self = true)]
 struct Args {
     /// Print one JSON object instead of the table.
     #[arg(long)]
