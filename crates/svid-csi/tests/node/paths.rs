@@ -35,6 +35,60 @@ fn a_planted_link_is_never_followed() {
 }
 
 #[test]
+fn a_link_planted_later_is_not_followed_either() {
+    test("paths::a_link_planted_later_is_not_followed_either", async || {
+        let node = Node::passthrough(&[]).await;
+        let target = node.publish(&volume("web")).await;
+        let (name, moved, outside) = (target.parent().unwrap(), node.path("moved"), node.path("outside"));
+        fs::rename(name, &moved).unwrap();
+        fs::create_dir_all(outside.join("mount")).unwrap();
+        symlink(&outside, name).unwrap();
+        let error = node.kubelet.unpublish(&node.plugin().await, &volume("web")).await.unwrap_err();
+        assert_eq!(error.code(), Some(Code::InvalidArgument), "{error}");
+        assert!(outside.join("mount").is_dir());
+        assert!(
+            node.kubelet.stats(&node.plugin().await, &volume("web")).await.unwrap().volume_condition.unwrap().abnormal
+        );
+        fs::remove_file(name).unwrap();
+        fs::rename(&moved, name).unwrap();
+        node.unpublish(&volume("web")).await;
+    });
+}
+
+#[test]
+fn wrong_requests_for_an_identity_are_refused_over_the_wire() {
+    test("paths::wrong_requests_for_an_identity_are_refused_over_the_wire", async || {
+        use svid_csi_proto::csi_v1::volume_capability::{AccessType, BlockVolume};
+        let node = Node::files(&[]).await;
+        let web = volume("web");
+        let target = node.kubelet.target(&web);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        let right = || web.publish_request(target.to_str().unwrap(), true);
+        let mut block = right();
+        block.volume_capability.as_mut().unwrap().access_type = Some(AccessType::Block(BlockVolume {}));
+        let mut group = right();
+        group.volume_context.insert("spiffe.csi.cert-manager.io/fs-group".to_owned(), "0".to_owned());
+        let mut anonymous = right();
+        anonymous.volume_context.retain(|key, _| !key.contains("pod.uid"));
+        let mut impostor = right();
+        impostor.volume_context.insert("csi.storage.k8s.io/pod.uid".to_owned(), "another".to_owned());
+        let wrong = [
+            (block, "block access is not supported"),
+            (group, "must be a group id"),
+            (anonymous, "pod.uid is missing"),
+            (impostor, "disagrees with the pod UID"),
+        ];
+        for (request, says) in wrong {
+            let status = node.plugin().await.node().await.unwrap().node_publish_volume(request).await.unwrap_err();
+            assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+            assert!(status.message().contains(says), "{status}");
+        }
+        assert!(!target.exists());
+        assert_eq!(fs::read_dir(node.path("root/data/volumes")).unwrap().count(), 0);
+    });
+}
+
+#[test]
 fn bad_targets_and_ids_are_refused_and_change_nothing() {
     test("paths::bad_targets_and_ids_are_refused_and_change_nothing", async || {
         let node = Node::passthrough(&["--kubelet-dir={dir}/kubelet"]).await;

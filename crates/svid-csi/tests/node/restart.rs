@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use svid_csi::demo::kubelet::Kubelet;
 use svid_csi::demo::svid::Svid;
 use tonic::Code;
 
@@ -323,6 +324,35 @@ async fn kill_at_any_moment(mut node: Node, after_kill: fn(&Node)) {
 }
 
 #[test]
+fn a_kill_at_any_moment_loses_no_socket() {
+    test("restart::a_kill_at_any_moment_loses_no_socket", async || {
+        let mut node = Node::new(&[PASSTHROUGH]);
+        node.start().await;
+        let _agent = node.agent();
+        let kept = node.publish(&volume("kept")).await;
+        for round in 0..40_u64 {
+            let one = volume(&format!("pod-{}", round % 4));
+            let plugin = node.plugin().await;
+            let killed = async {
+                tokio::time::sleep(Duration::from_micros(round * 61 % 2500)).await;
+                node.driver_kill();
+            };
+            let (_, ()) = if round % 3 == 2 {
+                tokio::join!(node.kubelet.unpublish(&plugin, &one), killed)
+            } else {
+                let (published, killed) = tokio::join!(node.kubelet.publish(&plugin, &one), killed);
+                (published.map(drop), killed)
+            };
+            node.reap();
+            node.start().await;
+            let target = node.publish(&one).await;
+            assert_eq!((node.mounts(&target), node.mounts(&kept)), (1, 1), "round {round}");
+            assert_eq!(node.trouble(&one).await, None, "round {round}");
+        }
+    });
+}
+
+#[test]
 fn a_kill_at_any_moment_loses_nothing() {
     test("restart::a_kill_at_any_moment_loses_nothing", async || {
         kill_at_any_moment(shared(&[FILES, LOCAL_CA]).await, |_| ()).await;
@@ -433,5 +463,84 @@ fn new_flags_reach_a_published_volume_and_its_renewals() {
         until("the renewal uses the new names", async || fs::read(target.join("svid.pem")).unwrap() != before).await;
         assert_eq!(names(), ["ca.crt", "svid.pem", "tls.key"]);
         assert!(get(&node, "/status").await.contains("spiffe://example.com/ns/shop/sa/web"));
+    });
+}
+
+#[test]
+fn a_renewal_cut_short_by_kill_9_leaves_a_whole_pair() {
+    test("restart::a_renewal_cut_short_by_kill_9_leaves_a_whole_pair", async || {
+        let mut node = shared(&[FILES, LOCAL_CA]).await;
+        let target = node.publish(&volume("web")).await;
+        for round in 0..30_u64 {
+            renew_all(&node).await;
+            tokio::time::sleep(Duration::from_micros(round * 83 % 2000)).await;
+            node.kill();
+            serial(&target);
+            node.start().await;
+            serial(&target);
+        }
+        is_renewed(&node, &target).await;
+        let entries = fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert_eq!(entries.filter(|name| name.starts_with("..")).count(), 2, "no folder of an earlier moment is left");
+    });
+}
+
+#[test]
+fn a_reboot_of_a_node_with_sockets_ends_in_clean_unpublish_and_working_republish() {
+    test("restart::a_reboot_of_a_node_with_sockets_ends_in_clean_unpublish_and_working_republish", async || {
+        let mut node = shared(&[PASSTHROUGH, &["--data-root={dir}/root"]]).await;
+        let (web, api) = (volume("web"), volume("api"));
+        let (web_target, api_target) = (node.publish(&web).await, node.publish(&api).await);
+        node.kill();
+        for target in [&web_target, &api_target] {
+            run("umount", &[target.to_str().unwrap()]);
+        }
+        lose_data_root(&node);
+        node.start().await;
+        node.unpublish(&web).await;
+        assert!(!web_target.exists());
+        let agent = node.agent();
+        node.publish(&api).await;
+        until("the pod reaches the agent", async || UnixStream::connect(api_target.join("agent.sock")).is_ok()).await;
+        agent.accept().unwrap();
+        assert_eq!(node.mounts(&api_target), 1);
+    });
+}
+
+#[test]
+fn a_second_driver_without_a_data_root_is_refused_too() {
+    test("restart::a_second_driver_without_a_data_root_is_refused_too", async || {
+        let mut node = Node::new(&[PASSTHROUGH]);
+        node.start().await;
+        let second = node.command().output().unwrap();
+        assert!(String::from_utf8_lossy(&second.stderr).contains("another driver is running on"));
+    });
+}
+
+#[test]
+fn calls_in_flight_end_before_the_driver_does() {
+    test("restart::calls_in_flight_end_before_the_driver_does", async || {
+        let mut node = Node::files(&[]).await;
+        let plugin = node.plugin().await;
+        let volumes: Vec<_> = (0..200).map(|number| volume(&format!("pod-{number}"))).collect();
+        let (kubelet, first) = (Kubelet::new(&node.path("kubelet")).unwrap(), tokio::sync::Notify::new());
+        let calls = async {
+            let mut codes = Vec::new();
+            for volume in &volumes {
+                codes.push(kubelet.publish(&plugin, volume).await.map(drop).map_err(|error| error.code()));
+                first.notify_one();
+            }
+            codes
+        };
+        let (codes, took) = tokio::join!(calls, async {
+            first.notified().await;
+            node.terminate().await
+        });
+        assert!(took < Duration::from_secs(5));
+        assert!(codes.iter().all(|code| matches!(code, Ok(()) | Err(Some(Code::Unavailable)))), "{codes:?}");
+        assert!(codes.contains(&Ok(())) && codes.contains(&Err(Some(Code::Unavailable))), "{codes:?}");
+        for (volume, _) in volumes.iter().zip(&codes).filter(|(_, code)| code.is_ok()) {
+            serial(&node.kubelet.target(volume));
+        }
     });
 }
