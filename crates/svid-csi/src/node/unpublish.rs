@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use svid_csi_core::state::Phase;
 use svid_csi_core::target::TargetPath;
+use svid_csi_core::volume::Content;
 use svid_csi_core::volume_id::VolumeId;
 use tracing::{info, warn};
 
@@ -54,7 +55,9 @@ impl Node {
             Err(MountError::NoParent(_)) => None,
             opened => Some(opened?),
         };
-        if let Some(volume) = held.as_mut() {
+        // A start that finds a mount taken down puts it back until the kubelet asks again, which does no harm; a folder
+        // that is half removed must not come back.
+        if let Some(volume) = held.as_mut().filter(|volume| volume.record.spec.content != Content::Passthrough) {
             volume.record.phase = Phase::Removing;
             self.store.put(&volume.record).unwrap_or_else(|error| {
                 // A full disk must not keep a pod from ending.

@@ -30,8 +30,15 @@ pub struct Volume {
     pub renew_now: Arc<Notify>,
     /// Counts the publish calls, so that a volume that nobody asks for any more is noticed.
     pub attempts: u64,
-    renewal: Option<(VolumeSpec, AbortHandle)>,
+    renewal: Option<Box<Renewal>>,
     _share: Share,
+}
+
+/// A running renewal, and what it renews. Boxed, because most volumes of a node with sockets have none.
+#[derive(Debug)]
+struct Renewal {
+    spec: VolumeSpec,
+    task: AbortHandle,
 }
 
 /// The place of one volume; its lock is held while anything is done to the volume.
@@ -117,15 +124,14 @@ impl Volume {
 
     /// Whether nothing has to be started for the volume to stay fresh.
     pub fn is_kept_fresh(&self) -> bool {
-        let as_recorded =
-            |(spec, renewal): &(VolumeSpec, AbortHandle)| *spec == self.record.spec && !renewal.is_finished();
-        self.renewal.as_ref().is_some_and(as_recorded) || self.record.spec.content == Content::Passthrough
+        let as_recorded = |renewal: &Renewal| renewal.spec == self.record.spec && !renewal.task.is_finished();
+        self.renewal.as_deref().is_some_and(as_recorded) || self.record.spec.content == Content::Passthrough
     }
 
     /// Ends the renewal. The volume's lock is held, so nothing is being installed.
     pub fn stop_renewing(&mut self) {
-        if let Some((_, renewal)) = self.renewal.take() {
-            renewal.abort();
+        if let Some(renewal) = self.renewal.take() {
+            renewal.task.abort();
         }
     }
 }
@@ -157,7 +163,8 @@ impl Node {
         volume.stop_renewing();
         let record = &volume.record;
         let renewal = keep_fresh(self.clone(), record.spec.clone(), record.issued.clone(), volume.renew_now.clone());
-        volume.renewal = Some((record.spec.clone(), self.tasks.detached(renewal)));
+        let spec = record.spec.clone();
+        volume.renewal = Some(Box::new(Renewal { spec, task: self.tasks.detached(renewal) }));
     }
 
     /// Takes up what a healthy volume may have lost: its renewal, or the moment of it while the machine slept. Blocks.
