@@ -90,13 +90,13 @@ async fn readyz(State(ready): State<Ready>) -> impl IntoResponse {
 }
 
 async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
-    let snapshot = status::snapshot(&node);
+    let snapshot = status::snapshot(&node).await;
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], node.metrics.encode(&snapshot))
 }
 
 async fn status_page(State(node): State<Arc<Node>>) -> impl IntoResponse {
-    axum::Json(status::status(&node))
+    axum::Json(status::status(&node).await)
 }
 
 /// Which volumes to renew: `?pod=NAMESPACE/NAME`, or all of them.
@@ -106,7 +106,7 @@ struct Which {
 }
 
 async fn renew(State(node): State<Arc<Node>>, Query(which): Query<Which>) -> impl IntoResponse {
-    let renewing = status::renew(&node, which.pod.as_deref());
+    let renewing = status::renew(&node, which.pod.as_deref()).await;
     let code = if renewing == 0 && which.pod.is_some() { StatusCode::NOT_FOUND } else { StatusCode::ACCEPTED };
     (code, axum::Json(serde_json::json!({ "renewing": renewing })))
 }

@@ -1,16 +1,19 @@
 //! What the driver knows of its volumes, for people and metrics. Holds no secret.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use svid_csi_core::state::{Phase, Record};
 use svid_csi_core::volume::Content;
+use tokio::time::Instant;
 
 use crate::metrics::Snapshot;
-use crate::node::Node;
+use crate::node::{Node, Volume};
 use crate::{clock, report};
+
+/// How long a page waits for volumes that are busy, all in all.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The answer of /status.
 #[derive(Debug, Serialize)]
@@ -48,23 +51,34 @@ pub struct VolumeStatus {
     pub not_after: Option<String>,
 }
 
-/// Everything, one volume after the other.
-pub fn status(node: &Arc<Node>) -> Status {
-    let mut volumes = BTreeMap::new();
+/// Looks at every volume. Waits for those that something is being done to, but not for slow sources.
+///
+/// Answers how many stayed busy and were not looked at.
+async fn each(node: &Node, mut look: impl FnMut(&Volume)) -> usize {
+    let deadline = Instant::now() + PATIENCE;
     let mut busy = 0;
     for slot in node.volumes.all() {
-        match slot.try_lock().as_deref() {
-            Ok(Some(volume)) => _ = volumes.insert(volume.record.spec.id.to_string(), VolumeStatus::of(&volume.record)),
+        match tokio::time::timeout_at(deadline, slot.lock()).await.as_deref() {
+            Ok(Some(volume)) => look(volume),
             Ok(None) => {}
             Err(_) => busy += 1,
         }
     }
+    busy
+}
+
+/// Everything, one volume after the other.
+pub async fn status(node: &Node) -> Status {
+    let mut volumes = BTreeMap::new();
+    let busy = each(node, |volume| {
+        volumes.insert(volume.record.spec.id.to_string(), VolumeStatus::of(&volume.record));
+    });
     Status {
+        busy: busy.await,
         version: env!("CARGO_PKG_VERSION"),
         socket_directory_heals: node.socket_dir.as_ref().map(|socket_dir| socket_dir.heals()),
         data_root_survives: node.data.as_ref().map(|data| data.survives()),
         volumes,
-        busy,
     }
 }
 
@@ -89,18 +103,15 @@ impl VolumeStatus {
 }
 
 /// The figures that depend on the volumes.
-pub fn snapshot(node: &Arc<Node>) -> Snapshot {
+pub async fn snapshot(node: &Node) -> Snapshot {
     let mut counts: BTreeMap<(String, &'static str), i64> = BTreeMap::new();
     let mut soonest: Option<SystemTime> = None;
-    for slot in node.volumes.all() {
-        let slot = slot.try_lock();
-        let Some(record) = slot.iter().find_map(|volume| volume.as_ref()).map(|volume| &volume.record) else {
-            continue;
-        };
+    let busy = each(node, |Volume { record, .. }| {
         *counts.entry((record.spec.plan().to_string(), phase(record.phase))).or_default() += 1;
         let ends = record.issued.as_ref().map(|issued| issued.validity.not_after);
         soonest = soonest.into_iter().chain(ends).min();
-    }
+    });
+    busy.await;
     let now = clock::now();
     let seconds = |end: SystemTime| match end.duration_since(now) {
         Ok(left) => left.as_secs_f64(),
@@ -121,20 +132,16 @@ fn phase(phase: Phase) -> &'static str {
 }
 
 /// Has the volumes of one pod (`namespace/name`), or of all, renewed now. Answers how many.
-pub fn renew(node: &Arc<Node>, pod: Option<&str>) -> usize {
+pub async fn renew(node: &Node, pod: Option<&str>) -> usize {
     let mut renewing = 0;
-    for slot in node.volumes.all() {
-        // One that is being published or renewed at this moment is as fresh as can be.
-        let slot = slot.try_lock();
-        let Some(volume) = slot.iter().find_map(|volume| volume.as_ref()) else { continue };
-        if volume.record.issued.is_none() {
-            continue;
-        }
+    let busy = each(node, |volume| {
         let of_pod = volume.record.spec.pod.as_ref().map(|pod| format!("{}/{}", pod.namespace, pod.name));
-        if pod.is_none() || pod == of_pod.as_deref() {
+        if volume.record.issued.is_some() && (pod.is_none() || pod == of_pod.as_deref()) {
             volume.renew_now.notify_one();
             renewing += 1;
         }
-    }
+    });
+    // What a busy one is about to get is new anyway.
+    busy.await;
     renewing
 }

@@ -35,7 +35,7 @@ use crate::tasks::Tasks;
 use config::Config;
 pub use error::VolumeError;
 pub use serve::ServeError;
-pub(crate) use volume::Volumes;
+pub(crate) use volume::{Volume, Volumes};
 
 /// Everything the calls of the kubelet work with.
 #[derive(Debug)]

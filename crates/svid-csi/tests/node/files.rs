@@ -8,11 +8,7 @@ use svid_csi::demo::svid::Svid;
 use tonic::Code;
 
 use crate::endpoints::{metric, renew_all};
-use crate::fixture::{Node, pod, test, until, volume};
-
-fn serial(target: &Path) -> String {
-    Svid::read(target).unwrap().leaf().unwrap().serial
-}
+use crate::fixture::{Node, pod, serial, svid, test, until, volume};
 
 #[test]
 fn a_pod_gets_its_identity_and_only_that() {
@@ -66,7 +62,7 @@ fn an_identity_is_renewed_before_it_expires() {
         let target = node.publish(&volume("web")).await;
         let first = serial(&target);
         until("the identity is renewed", async || {
-            Svid::read(&target).unwrap().check_chain().expect("valid at every moment");
+            svid(&target).check_chain().expect("valid at every moment");
             serial(&target) != first
         })
         .await;

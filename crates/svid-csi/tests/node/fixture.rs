@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use svid_csi::demo::kubelet::{InlineVolume, Kubelet, KubeletError, Plugin, Pod};
+use svid_csi::demo::svid::Svid;
 use tempfile::TempDir;
 use tonic::Code;
 
@@ -204,4 +205,17 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
 pub(crate) fn run(program: &str, args: &[&str]) {
     let status = Command::new(program).args(args).status().unwrap();
     assert!(status.success(), "{program} {args:?}: {status}");
+}
+
+/// The SVID in a volume as a careful reader takes it: all files through one resolution of `..data`, and again where the
+/// folder was replaced meanwhile.
+pub(crate) fn svid(target: &Path) -> Svid {
+    let read = || Svid::read(&fs::canonicalize(target.join("..data")).ok()?).ok();
+    let svid = (0..50).find_map(|_| read()).unwrap_or_else(|| Svid::read(target).unwrap());
+    svid.check_key().unwrap();
+    svid
+}
+
+pub(crate) fn serial(target: &Path) -> String {
+    svid(target).leaf().unwrap().serial
 }

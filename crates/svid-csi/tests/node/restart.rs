@@ -6,19 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use svid_csi::demo::kubelet::Kubelet;
-use svid_csi::demo::svid::Svid;
 use tonic::Code;
 
 use crate::endpoints::{get, renew_all};
-use crate::fixture::{FILES, Node, PASSTHROUGH, run, test, until, volume};
+use crate::fixture::{FILES, Node, PASSTHROUGH, run, serial, test, until, volume};
 
 const ADMIN: &str = "--admin-socket={dir}/admin.sock";
-
-fn serial(target: &Path) -> String {
-    let svid = Svid::read(target).unwrap();
-    svid.check_key().unwrap();
-    svid.leaf().unwrap().serial
-}
 
 async fn is_renewed(node: &Node, target: &Path) {
     let before = serial(target);
@@ -537,8 +530,10 @@ fn calls_in_flight_end_before_the_driver_does() {
             node.terminate().await
         });
         assert!(took < Duration::from_secs(5));
-        assert!(codes.iter().all(|code| matches!(code, Ok(()) | Err(Some(Code::Unavailable)))), "{codes:?}");
-        assert!(codes.contains(&Ok(())) && codes.contains(&Err(Some(Code::Unavailable))), "{codes:?}");
+        // Unknown is this client's word for a connection that ends before anything was said on it; Go's is Unavailable.
+        let refused = [Err(Some(Code::Unavailable)), Err(Some(Code::Unknown))];
+        assert!(codes.iter().all(|code| code.is_ok() || refused.contains(code)), "{codes:?}");
+        assert!(codes.contains(&Ok(())) && codes.contains(&refused[0]), "{codes:?}");
         for (volume, _) in volumes.iter().zip(&codes).filter(|(_, code)| code.is_ok()) {
             serial(&node.kubelet.target(volume));
         }
