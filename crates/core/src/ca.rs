@@ -1,7 +1,6 @@
 //! The embedded CA of the source `local-ca`: for demonstrations, single nodes and tests.
 
 mod load;
-mod signer;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -14,10 +13,10 @@ use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 pub use self::load::LoadError;
-use self::signer::Signer;
 use crate::identity::{KeyError, PrivateKey, Validity};
 use crate::pem_text::{self, Block};
 pub use crate::request::SvidRequest;
+use crate::signer::Signer;
 use crate::spiffe_id::{SpiffeId, TrustDomain};
 use crate::unix_time;
 

@@ -3,6 +3,7 @@
 //! A source hands over a [`Candidate`]; only [`accept`] makes an [`Identity`] of it, and only when every rule holds.
 
 mod key;
+mod key_type;
 mod leaf;
 mod rejection;
 mod trust;
@@ -16,6 +17,7 @@ use aws_lc_rs::digest;
 use rustls_pki_types::CertificateDer;
 
 pub use self::key::{KeyError, PrivateKey};
+pub use self::key_type::{KeyType, UnknownKeyType};
 pub use self::rejection::{KeyUsageProblem, Place, Rejection};
 pub use self::validity::Validity;
 pub use crate::pem_text::PemError;

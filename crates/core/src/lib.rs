@@ -4,16 +4,20 @@
 
 mod attributes;
 pub mod ca;
+pub mod cert_request;
 pub mod error;
 pub mod files;
+pub mod go_duration;
 pub mod identity;
 mod pem_text;
 pub mod plan;
 pub mod pod;
 pub mod pod_token;
+pub mod quoted;
 pub mod renew;
 pub mod request;
 pub mod secret;
+mod signer;
 pub mod spiffe_id;
 pub mod state;
 pub mod target;

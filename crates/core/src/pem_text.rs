@@ -12,6 +12,7 @@ const BYTES_PER_LINE: usize = 48;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Block {
     Certificate,
+    CertificateRequest,
     PrivateKey,
 }
 
@@ -19,6 +20,7 @@ impl Block {
     const fn label(self) -> &'static str {
         match self {
             Block::Certificate => "CERTIFICATE",
+            Block::CertificateRequest => "CERTIFICATE REQUEST",
             Block::PrivateKey => "PRIVATE KEY",
         }
     }
@@ -26,6 +28,7 @@ impl Block {
     const fn kind(self) -> SectionKind {
         match self {
             Block::Certificate => SectionKind::Certificate,
+            Block::CertificateRequest => SectionKind::Csr,
             Block::PrivateKey => SectionKind::PrivateKey,
         }
     }
@@ -101,6 +104,22 @@ pub(crate) fn decode_one(block: Block, text: &str) -> Result<Zeroizing<Vec<u8>>,
         (Some(_), 0) => Err(PemError::Label { expected }),
         (Some(_), more) => Err(PemError::Count { found: more + 1 }),
     }
+}
+
+/// Reads a text that holds one or more blocks, all with that label, into DER.
+///
+/// Text around the blocks is skipped, as issuers put comments there.
+pub(crate) fn decode_all(block: Block, text: &[u8]) -> Result<Vec<Vec<u8>>, PemError> {
+    let expected = block.label();
+    let mut all = Vec::new();
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
+        match section {
+            Ok((kind, der)) if kind == block.kind() => all.push(der),
+            Ok(_) => return Err(PemError::Label { expected }),
+            Err(_) => return Err(PemError::NotPem { expected }),
+        }
+    }
+    if all.is_empty() { Err(PemError::NotPem { expected }) } else { Ok(all) }
 }
 
 #[cfg(test)]

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use rcgen::{CertificateParams, DistinguishedName, SanType};
+
 use crate::identity::{KeyError, PrivateKey};
+use crate::pem_text::{self, Block};
+use crate::signer::Signer;
 use crate::spiffe_id::SpiffeId;
 
 /// The request for an X509-SVID. The private key stays with whoever asks.
@@ -26,4 +30,31 @@ impl SvidRequest {
         let public_key = key.public_key_der().to_vec();
         Ok((key, Self { id, public_key, lifetime }))
     }
+}
+
+/// Why there is no CSR.
+#[derive(Debug, thiserror::Error)]
+pub enum CsrError {
+    /// The key cannot sign.
+    #[error("the key cannot sign a request")]
+    Key(#[source] KeyError),
+    /// It could not be put together.
+    #[error("the request could not be built")]
+    Build(#[source] rcgen::Error),
+}
+
+/// A certificate signing request (RFC 2986) for an X509-SVID, as one `CERTIFICATE REQUEST` block.
+///
+/// Its subject is empty and the ID is its only name, so the extension with the name is critical (RFC 5280, section
+/// 4.1.2.6). It asks for nothing else: what the certificate is for is said beside the request, not in it.
+///
+/// # Errors
+/// [`CsrError`], where the key cannot sign.
+pub fn csr_pem(key: &PrivateKey, id: &SpiffeId) -> Result<String, CsrError> {
+    let signer = Signer::new(key).map_err(CsrError::Key)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.subject_alt_names = vec![SanType::URI(id.as_str().try_into().map_err(CsrError::Build)?)];
+    let csr = params.serialize_request(&signer).map_err(CsrError::Build)?;
+    Ok(std::mem::take(&mut *pem_text::encode(Block::CertificateRequest, std::iter::once(csr.der().as_ref()))))
 }

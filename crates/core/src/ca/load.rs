@@ -7,9 +7,9 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
 use super::CertificateAuthority;
-use super::signer::Signer;
-use crate::identity::{CLOCK_SKEW, KeyError, PrivateKey, Validity};
+use crate::identity::{CLOCK_SKEW, KeyError, KeyType, PrivateKey, Validity};
 use crate::pem_text::{self, Block, PemError};
+use crate::signer::Signer;
 use crate::spiffe_id::TrustDomain;
 use crate::unix_time;
 
@@ -80,7 +80,10 @@ pub(super) fn load(
     let der = pem_text::decode_one(Block::Certificate, certificate_pem).map_err(LoadError::CertificatePem)?;
     let der = CertificateDer::from(der.to_vec());
     let key = PrivateKey::from_pem(key_pem).map_err(LoadError::Key)?;
-    let signer = Signer::new(&key).map_err(|_| LoadError::KeyKind)?;
+    if key.key_type() != KeyType::EcdsaP256 {
+        return Err(LoadError::KeyKind);
+    }
+    let signer = Signer::new(&key).map_err(LoadError::Key)?;
     let validity = check(&der, &key, trust_domain, now)?;
     CertificateAuthority::assemble(trust_domain.clone(), der, key, validity, signer)
         .map_err(|error| unreadable(error.to_string()))

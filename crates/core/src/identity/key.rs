@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair,
@@ -11,6 +12,7 @@ use aws_lc_rs::signature::{
 use x509_parser::asn1_rs::{FromDer, Header};
 use zeroize::Zeroizing;
 
+use super::key_type::KeyType;
 use crate::pem_text::{self, Block, PemError};
 
 /// The largest PKCS#8 document that is read, in bytes; an RSA key of 8192 bits needs 4.7 kB.
@@ -21,6 +23,7 @@ const MAX_BYTES: usize = 16 * 1024;
 /// It cannot be printed, serialized or copied by accident: the key leaves only through [`der`](PrivateKey::der) and
 /// [`to_pem`](PrivateKey::to_pem).
 pub struct PrivateKey {
+    key_type: KeyType,
     pkcs8: Zeroizing<Vec<u8>>,
     public_key: Vec<u8>,
 }
@@ -45,10 +48,16 @@ impl PrivateKey {
     /// # Errors
     /// [`KeyError::Generate`] where the system has no randomness to give.
     pub fn generate_p256() -> Result<Self, KeyError> {
-        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(|_| KeyError::Generate)?;
-        let document = pair.to_pkcs8v1().map_err(|_| KeyError::Generate)?;
-        let public_key = spki(pair.public_key()).ok_or(KeyError::Generate)?;
-        Ok(Self { pkcs8: Zeroizing::new(document.as_ref().to_vec()), public_key })
+        Self::generate(KeyType::EcdsaP256)
+    }
+
+    /// A new key of that kind; RSA with 2048 bits.
+    ///
+    /// # Errors
+    /// [`KeyError::Generate`] where the system has no randomness to give.
+    pub fn generate(key_type: KeyType) -> Result<Self, KeyError> {
+        let pkcs8 = generate_pkcs8(key_type).map_err(|_| KeyError::Generate)?;
+        Self::from_pkcs8_der(&pkcs8).map_err(|_| KeyError::Generate)
     }
 
     /// Reads a PKCS#8 document: ECDSA P-256, P-384 or P-521, RSA of 2048 to 8192 bits, or Ed25519.
@@ -56,8 +65,8 @@ impl PrivateKey {
     /// # Errors
     /// [`KeyError::Unsupported`] for anything else. The key is checked against its own public part.
     pub fn from_pkcs8_der(der: &[u8]) -> Result<Self, KeyError> {
-        let public_key = public_key_of(der).ok_or(KeyError::Unsupported)?;
-        Ok(Self { pkcs8: Zeroizing::new(der.to_vec()), public_key })
+        let (key_type, public_key) = public_key_of(der).ok_or(KeyError::Unsupported)?;
+        Ok(Self { key_type, pkcs8: Zeroizing::new(der.to_vec()), public_key })
     }
 
     /// Reads one `PRIVATE KEY` block; see [`from_pkcs8_der`](Self::from_pkcs8_der) for what it may hold.
@@ -67,6 +76,11 @@ impl PrivateKey {
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
         let der = pem_text::decode_one(Block::PrivateKey, text).map_err(KeyError::Pem)?;
         Self::from_pkcs8_der(&der)
+    }
+
+    /// What kind of key it is.
+    pub fn key_type(&self) -> KeyType {
+        self.key_type
     }
 
     /// One `PRIVATE KEY` block.
@@ -91,20 +105,39 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-fn public_key_of(pkcs8: &[u8]) -> Option<Vec<u8>> {
+/// PKCS#8 without the public key (version 1), which every library reads.
+fn generate_pkcs8(key_type: KeyType) -> Result<Zeroizing<Vec<u8>>, Unspecified> {
+    let document = match key_type {
+        KeyType::EcdsaP256 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING)?.to_pkcs8v1()?,
+        KeyType::EcdsaP384 => EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING)?.to_pkcs8v1()?,
+        KeyType::EcdsaP521 => EcdsaKeyPair::generate(&ECDSA_P521_SHA512_ASN1_SIGNING)?.to_pkcs8v1()?,
+        KeyType::Ed25519 => Ed25519KeyPair::generate()?.to_pkcs8v1()?,
+        KeyType::Rsa2048 => {
+            let document: Pkcs8V1Der<'_> = rsa::KeyPair::generate(rsa::KeySize::Rsa2048)?.as_der()?;
+            return Ok(Zeroizing::new(document.as_ref().to_vec()));
+        }
+    };
+    Ok(Zeroizing::new(document.as_ref().to_vec()))
+}
+
+fn public_key_of(pkcs8: &[u8]) -> Option<(KeyType, Vec<u8>)> {
     if pkcs8.len() > MAX_BYTES || !is_one_der_value(pkcs8) {
         return None;
     }
-    let curves = [&ECDSA_P256_SHA256_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1_SIGNING, &ECDSA_P521_SHA512_ASN1_SIGNING];
-    for curve in curves {
+    for (key_type, curve) in [
+        (KeyType::EcdsaP256, &ECDSA_P256_SHA256_ASN1_SIGNING),
+        (KeyType::EcdsaP384, &ECDSA_P384_SHA384_ASN1_SIGNING),
+        (KeyType::EcdsaP521, &ECDSA_P521_SHA512_ASN1_SIGNING),
+    ] {
         if let Ok(pair) = EcdsaKeyPair::from_pkcs8(curve, pkcs8) {
-            return spki(pair.public_key());
+            return Some((key_type, spki(pair.public_key())?));
         }
     }
     if let Ok(pair) = Ed25519KeyPair::from_pkcs8(pkcs8) {
-        return spki(pair.public_key());
+        return Some((KeyType::Ed25519, spki(pair.public_key())?));
     }
-    rsa::KeyPair::from_pkcs8(pkcs8).ok().and_then(|pair| spki(pair.public_key()))
+    let pair = rsa::KeyPair::from_pkcs8(pkcs8).ok()?;
+    Some((KeyType::Rsa2048, spki(pair.public_key())?))
 }
 
 fn spki(public_key: &impl AsDer<PublicKeyX509Der<'static>>) -> Option<Vec<u8>> {

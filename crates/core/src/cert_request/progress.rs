@@ -1,0 +1,136 @@
+//! How far a request has come.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls_pki_types::CertificateDer;
+
+use super::object::{CertificateRequestStatus, Condition};
+use crate::identity::{Candidate, MAX_BUNDLE_BYTES, MAX_CHAIN_BYTES, PemError, PrivateKey};
+use crate::pem_text::{self, Block};
+use crate::quoted::Quoted;
+
+/// How far a request has come, and for a final failure what was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// Neither approved nor denied.
+    AwaitsApproval,
+    /// Approved, and not signed yet.
+    AwaitsIssuer {
+        /// What the issuer says so far; nothing where it says nothing.
+        message: Option<Quoted>,
+    },
+    /// An approver denied it; final.
+    Denied {
+        /// Its words.
+        message: Quoted,
+    },
+    /// cert-manager or the issuer cannot make sense of it; final.
+    Invalid {
+        /// Their words.
+        message: Quoted,
+    },
+    /// The issuer gave up; final.
+    Failed {
+        /// Its words.
+        message: Quoted,
+    },
+    /// Signed.
+    Issued(Issued),
+}
+
+/// What an issuer gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// The certificates, the leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The CA as the issuer knows it; often empty. It is the issuer's word about itself: no trust bundle.
+    pub ca: Vec<CertificateDer<'static>>,
+}
+
+/// Why the certificates of a request that is ready are not to be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StatusError {
+    /// Ready, and yet nothing there.
+    #[error("the issuer says the certificate is ready, but status.certificate is empty")]
+    Empty,
+    /// Too large to be read.
+    #[error("{field} has {bytes} bytes, at most {limit} are read")]
+    TooLarge {
+        /// Which field.
+        field: &'static str,
+        /// Its size.
+        bytes: usize,
+        /// The most that is read.
+        limit: usize,
+    },
+    /// Not base64.
+    #[error("{field} is not base64")]
+    Base64 {
+        /// Which field.
+        field: &'static str,
+    },
+    /// Not PEM with certificates.
+    #[error("{field} is not readable: {problem}")]
+    Pem {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong.
+        problem: PemError,
+    },
+}
+
+impl Progress {
+    /// Reads the status of a request. No status at all is that of a request nobody has looked at.
+    ///
+    /// # Errors
+    /// Where a request is ready and its certificates cannot be read.
+    pub fn read(status: Option<&CertificateRequestStatus>) -> Result<Self, StatusError> {
+        let Some(status) = status else { return Ok(Self::AwaitsApproval) };
+        let message = |condition: &Condition| Quoted::new(&condition.message);
+        if let Some(condition) = status.when_true("Denied") {
+            return Ok(Self::Denied { message: message(condition) });
+        }
+        if let Some(condition) = status.when_true("InvalidRequest") {
+            return Ok(Self::Invalid { message: message(condition) });
+        }
+        let ready = status.conditions.iter().find(|condition| condition.kind == "Ready");
+        match ready {
+            Some(condition) if condition.status == "True" => Issued::read(status).map(Self::Issued),
+            // An issuer that gives up says so in this reason; every other one is of a request under way.
+            Some(condition) if condition.reason == "Failed" => Ok(Self::Failed { message: message(condition) }),
+            Some(condition) if condition.reason == "Denied" => Ok(Self::Denied { message: message(condition) }),
+            _ if status.when_true("Approved").is_none() => Ok(Self::AwaitsApproval),
+            _ => Ok(Self::AwaitsIssuer { message: ready.map(message) }),
+        }
+    }
+}
+
+impl Issued {
+    fn read(status: &CertificateRequestStatus) -> Result<Self, StatusError> {
+        let text = status.certificate.as_deref().filter(|text| !text.is_empty()).ok_or(StatusError::Empty)?;
+        let chain = certificates("status.certificate", text, MAX_CHAIN_BYTES)?;
+        let ca = status.ca.as_deref().filter(|text| !text.is_empty());
+        let ca = ca.map(|text| certificates("status.ca", text, MAX_BUNDLE_BYTES)).transpose()?;
+        Ok(Self { chain, ca: ca.unwrap_or_default() })
+    }
+
+    /// With key and trust bundle, what [`accept`](crate::identity::accept) takes.
+    pub fn into_candidate(self, key: PrivateKey, bundle: Vec<CertificateDer<'static>>) -> Candidate {
+        Candidate { chain: self.chain, key, bundle }
+    }
+}
+
+fn certificates(
+    field: &'static str,
+    base64: &str,
+    der_limit: usize,
+) -> Result<Vec<CertificateDer<'static>>, StatusError> {
+    // PEM in base64 is twice 4/3 of the DER; the rest is room for line ends and comments.
+    let limit = 2 * der_limit;
+    if base64.len() > limit {
+        return Err(StatusError::TooLarge { field, bytes: base64.len(), limit });
+    }
+    let pem = STANDARD.decode(base64).map_err(|_| StatusError::Base64 { field })?;
+    let all = pem_text::decode_all(Block::Certificate, &pem).map_err(|problem| StatusError::Pem { field, problem })?;
+    Ok(all.into_iter().map(CertificateDer::from).collect())
+}

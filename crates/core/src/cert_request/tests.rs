@@ -1,0 +1,1 @@
+//! The objects as they are written and read.

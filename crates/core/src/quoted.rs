@@ -1,0 +1,62 @@
+//! Text of others, made safe for logs, conditions and events.
+
+use std::fmt;
+
+/// The most characters that are shown of a text, quotation marks and the sign of a cut not counted.
+pub const MAX_CHARACTERS: usize = 128;
+
+/// A text that somebody else chose, cut and escaped once and for all: what it prints is one line of printable ASCII in
+/// quotation marks, whatever the text was.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Quoted(Box<str>);
+
+impl Quoted {
+    /// Takes a text, or bytes that may be one.
+    pub fn new(text: impl AsRef<[u8]>) -> Self {
+        let mut shown = String::with_capacity(MAX_CHARACTERS);
+        for byte in text.as_ref() {
+            let escaped = byte.escape_ascii();
+            if shown.len() + escaped.len() > MAX_CHARACTERS {
+                return Self(format!("\"{shown}\"...").into());
+            }
+            shown.extend(escaped.map(char::from));
+        }
+        Self(format!("\"{shown}\"").into())
+    }
+}
+
+impl fmt::Display for Quoted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn cuts_and_escapes() {
+        for (text, shown) in [
+            ("", r#""""#),
+            ("cart", r#""cart""#),
+            ("a\n\x1b[31m\"b\\", r#""a\n\x1b[31m\"b\\""#),
+            ("\u{fc}\u{202e}", r#""\xc3\xbc\xe2\x80\xae""#),
+        ] {
+            assert_eq!(Quoted::new(text).to_string(), shown);
+        }
+        assert_eq!(Quoted::new("a".repeat(128)).to_string(), format!("\"{}\"", "a".repeat(128)));
+        assert_eq!(Quoted::new("a".repeat(129)).to_string(), format!("\"{}\"...", "a".repeat(128)));
+    }
+
+    proptest! {
+        #[test]
+        fn is_always_one_short_line(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let shown = Quoted::new(&bytes).to_string();
+            prop_assert!(shown.len() <= MAX_CHARACTERS + 5);
+            prop_assert!(shown.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+        }
+    }
+}
