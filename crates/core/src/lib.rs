@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches a file, a socket, a clock or a task: time and what was observed are arguments.
 
+pub mod approve;
 mod attributes;
 pub mod ca;
 pub mod cert_request;

@@ -1,0 +1,30 @@
+//! A verdict as a condition of the request.
+
+use std::time::SystemTime;
+
+use super::verdict::Verdict;
+use crate::cert_request::Condition;
+use crate::unix_time;
+
+/// The reason of the condition, by which our decisions are told from those of others. The predecessor signs with it under
+/// every driver name.
+pub const CONDITION_REASON: &str = "spiffe.csi.cert-manager.io";
+
+/// The longest message of a condition, in bytes.
+const MAX_MESSAGE_BYTES: usize = 2048;
+
+/// The condition that says so; nothing for a request that is left alone or not settled yet.
+pub fn condition(verdict: &Verdict, now: SystemTime) -> Option<Condition> {
+    let (kind, message) = match verdict {
+        Verdict::Approve => ("Approved", "Approved request".to_owned()),
+        Verdict::Deny(reasons) => ("Denied", format!("Denied request: {}", reasons.message(MAX_MESSAGE_BYTES))),
+        Verdict::Ignore(_) | Verdict::Depends(_) => return None,
+    };
+    Some(Condition {
+        kind: kind.to_owned(),
+        status: "True".to_owned(),
+        last_transition_time: Some(unix_time::rfc3339(now)),
+        reason: CONDITION_REASON.to_owned(),
+        message,
+    })
+}

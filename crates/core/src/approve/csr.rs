@@ -1,0 +1,50 @@
+//! What a CSR must be, and must not hold (RFC 2986).
+
+mod attributes;
+mod der;
+mod extensions;
+mod fault;
+mod key;
+mod parts;
+mod pem;
+mod scan;
+
+pub use self::fault::{CsrFault, DerFault, PemFault};
+use self::parts::Parts;
+pub use self::pem::MAX_PEM_BYTES;
+pub(super) use self::scan::{Unreadable, find_spiffe_name};
+use super::policy::Policy;
+use super::verdict::Reasons;
+use crate::quoted::Quoted;
+use crate::spiffe_id::SpiffeId;
+
+/// Checks all of a CSR, and gives the SPIFFE ID it asks for where it asks for just one.
+pub(super) fn check(text: &[u8], policy: &Policy, reasons: &mut Reasons) -> Option<SpiffeId> {
+    let der = reasons.take(pem::decode(text).map_err(CsrFault::from))?;
+    let parts = reasons.take(Parts::read(&der).map_err(CsrFault::from))?;
+    if let Some(subject) = parts.subject_text() {
+        reasons.add(CsrFault::Subject { subject });
+    }
+    if let Some(key) = reasons.take(key::read(parts.public_key)) {
+        if !policy.key_types.contains(&key.key_type) {
+            reasons.add(CsrFault::KeyType { found: key.key_type, allowed: policy.key_types.clone() });
+        }
+        reasons.take(key.verify(&parts));
+    }
+    let extensions = attributes::read(parts.attributes, reasons);
+    let uris = extensions.map(|extensions| extensions::check(extensions, reasons));
+    only_id(uris??, reasons)
+}
+
+/// The one URI, as a SPIFFE ID.
+fn only_id(uris: Vec<&[u8]>, reasons: &mut Reasons) -> Option<SpiffeId> {
+    let [uri] = uris[..] else {
+        reasons.add(CsrFault::Uris { found: uris.len() });
+        return None;
+    };
+    // An IA5String is ASCII.
+    let text = std::str::from_utf8(uri).ok().filter(|text| text.is_ascii());
+    let text = reasons.take(text.ok_or(CsrFault::from(DerFault::Malformed { part: "its URI" })))?;
+    let id = SpiffeId::parse(text).map_err(|problem| CsrFault::SpiffeId { uri: Quoted::new(text), problem });
+    reasons.take(id)
+}

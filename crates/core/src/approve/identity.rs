@@ -1,0 +1,136 @@
+//! Whose identity a request is for, and whether it is theirs who asks.
+
+use super::policy::{NotAServiceAccount, Policy, ServiceAccount};
+use super::request::Request;
+use super::verdict::Reasons;
+use crate::quoted::Quoted;
+use crate::spiffe_id::{SpiffeId, TrustDomain};
+
+/// What is wrong with the identity.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityFault {
+    /// The annotation says one thing and the CSR another.
+    #[error("the annotation names {annotation}, the CSR {id}")]
+    Annotation {
+        /// The annotation.
+        annotation: Quoted,
+        /// The ID in the CSR.
+        id: Quoted,
+    },
+    /// An identity of somewhere else.
+    #[error("{id} is not of the trust domain {expected}")]
+    TrustDomain {
+        /// The configured one.
+        expected: TrustDomain,
+        /// The ID in the CSR.
+        id: Quoted,
+    },
+    /// Pods ask for themselves, and this is no pod.
+    #[error("it was made by somebody who has no identity: {problem}")]
+    User {
+        /// Who it was.
+        problem: NotAServiceAccount,
+    },
+    /// The identity of somebody else.
+    #[error("it asks for {id}, and may ask for {expected}")]
+    Identity {
+        /// Whose identity it may be.
+        expected: Quoted,
+        /// The ID in the CSR.
+        id: Quoted,
+    },
+    /// The driver asks for all pods, and this is not the driver.
+    #[error("it was made by {user}, it must be made by the driver, {expected}")]
+    Requester {
+        /// The driver's service account.
+        expected: Quoted,
+        /// Who made it.
+        user: Quoted,
+    },
+    /// An ID that no pod of the request's namespace has.
+    #[error("{id} is not the identity of a service account in the namespace of the request, {namespace}")]
+    Namespace {
+        /// The namespace of the request.
+        namespace: Quoted,
+        /// The ID in the CSR.
+        id: Quoted,
+    },
+}
+
+impl IdentityFault {
+    pub(super) fn class(&self) -> &'static str {
+        match self {
+            IdentityFault::Annotation { .. } => "annotation",
+            IdentityFault::TrustDomain { .. } => "trust_domain",
+            IdentityFault::User { .. } => "user",
+            IdentityFault::Identity { .. } => "identity",
+            IdentityFault::Requester { .. } => "requester",
+            IdentityFault::Namespace { .. } => "namespace",
+        }
+    }
+}
+
+/// Checks the ID of the CSR, where it has one, against the annotation and against who asks.
+pub(super) fn check(
+    request: &Request,
+    id: Option<&SpiffeId>,
+    annotation: &str,
+    policy: &Policy,
+    reasons: &mut Reasons,
+) {
+    if let Some(id) = id.filter(|id| id.as_str() != annotation) {
+        reasons.add(IdentityFault::Annotation { annotation: Quoted::new(annotation), id: quote(id) });
+    }
+    let foreign = id.filter(|id| *id.trust_domain() != policy.trust_domain);
+    if let Some(id) = foreign {
+        reasons.add(IdentityFault::TrustDomain { expected: policy.trust_domain.clone(), id: quote(id) });
+    }
+    let id = if foreign.is_some() { None } else { id };
+    match policy.mode.driver() {
+        None => check_pod(request, id, policy, reasons),
+        Some(driver) => check_driver(request, id, driver, policy, reasons),
+    }
+}
+
+/// The pod asks with its own token: the ID is that of its service account.
+fn check_pod(request: &Request, id: Option<&SpiffeId>, policy: &Policy, reasons: &mut Reasons) {
+    let Some(account) = reasons.take(service_account(&request.username)) else { return };
+    let own = SpiffeId::for_service_account(&policy.trust_domain, &account.namespace, &account.name);
+    let Some(own) = reasons.take(own.map_err(|_| no_account(&request.username))) else { return };
+    if let Some(id) = id.filter(|id| **id != own) {
+        reasons.add(IdentityFault::Identity { expected: quote(&own), id: quote(id) });
+    }
+}
+
+/// The driver asks: the ID is that of some service account in the namespace of the request. Whose exactly, the pod tells.
+fn check_driver(
+    request: &Request,
+    id: Option<&SpiffeId>,
+    driver: &ServiceAccount,
+    policy: &Policy,
+    reasons: &mut Reasons,
+) {
+    let expected = driver.to_string();
+    if request.username != expected {
+        reasons.add(IdentityFault::Requester { expected: Quoted::new(expected), user: Quoted::new(&request.username) });
+    }
+    let is_of_namespace = |id: &SpiffeId| {
+        let name = id.path().rsplit('/').next().unwrap_or_default();
+        SpiffeId::for_service_account(&policy.trust_domain, &request.namespace, name).is_ok_and(|own| own == *id)
+    };
+    if let Some(id) = id.filter(|id| !is_of_namespace(id)) {
+        reasons.add(IdentityFault::Namespace { namespace: Quoted::new(&request.namespace), id: quote(id) });
+    }
+}
+
+fn service_account(user: &str) -> Result<ServiceAccount, IdentityFault> {
+    user.parse().map_err(|problem| IdentityFault::User { problem })
+}
+
+fn no_account(user: &str) -> IdentityFault {
+    IdentityFault::User { problem: NotAServiceAccount { user: Quoted::new(user) } }
+}
+
+fn quote(id: &SpiffeId) -> Quoted {
+    Quoted::new(id.as_str())
+}

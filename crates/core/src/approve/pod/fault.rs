@@ -1,0 +1,141 @@
+//! What can be wrong with the pods behind a request.
+
+use crate::approve::policy::Mode;
+use crate::quoted::Quoted;
+
+/// What is wrong with the pods behind a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PodFault {
+    /// No pod owns it, or several do.
+    #[error("it has {found} pods as owners instead of one")]
+    Owner {
+        /// How many.
+        found: usize,
+    },
+    /// No pod can be called that.
+    #[error("{name} is not a name a pod can have")]
+    Name {
+        /// The name in the owner reference.
+        name: Quoted,
+    },
+    /// One pod asked, for another one.
+    #[error("it was made by the pod with UID {stamp}, its owner is the pod with UID {owner}")]
+    OwnerStamp {
+        /// The owner's UID.
+        owner: Quoted,
+        /// The UID the API server stamped.
+        stamp: Quoted,
+    },
+    /// The pod it is for.
+    #[error("its pod {pod} {problem}")]
+    Target {
+        /// Namespace and name.
+        pod: Quoted,
+        /// What is wrong.
+        problem: PodProblem,
+    },
+    /// The pod it was made by.
+    #[error("the pod {pod}, which made it, {problem}")]
+    Driver {
+        /// Namespace and name.
+        pod: Quoted,
+        /// What is wrong.
+        problem: PodProblem,
+    },
+}
+
+/// What is wrong with a pod.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PodProblem {
+    /// Gone, or never there.
+    #[error("does not exist")]
+    Missing,
+    /// Another one of that name.
+    #[error("is another one by now, with UID {uid}")]
+    Other {
+        /// The UID of the one that is there.
+        uid: Quoted,
+    },
+    /// It runs as somebody else.
+    #[error("runs as {found}, not as {expected}")]
+    Account {
+        /// As whom it should.
+        expected: Quoted,
+        /// As whom it does.
+        found: Quoted,
+    },
+    /// It is on another node, or on none.
+    #[error("is on node {found}, not on {expected}")]
+    Node {
+        /// Where it should be.
+        expected: Quoted,
+        /// Where it is.
+        found: Quoted,
+    },
+    /// It will never run again.
+    #[error("has ended ({phase})")]
+    Finished {
+        /// `Succeeded` or `Failed`.
+        phase: Quoted,
+    },
+    /// Nobody asked the API server to run it.
+    #[error("is a mirror pod, which its node made by itself")]
+    Mirror,
+    /// It did not ask for an identity.
+    #[error("has no volume of the driver {driver}")]
+    Volume {
+        /// The driver.
+        driver: Quoted,
+    },
+}
+
+impl PodFault {
+    pub(in crate::approve) fn class(&self) -> &'static str {
+        match self {
+            PodFault::Owner { .. } => "owner",
+            PodFault::Name { .. } => "owner_name",
+            PodFault::OwnerStamp { .. } => "owner_stamp",
+            PodFault::Target { problem, .. } => match problem {
+                PodProblem::Missing => "pod_missing",
+                PodProblem::Other { .. } => "pod_uid",
+                PodProblem::Account { .. } => "pod_account",
+                PodProblem::Node { .. } => "pod_node",
+                PodProblem::Finished { .. } => "pod_finished",
+                PodProblem::Mirror => "pod_mirror",
+                PodProblem::Volume { .. } => "pod_volume",
+            },
+            PodFault::Driver { problem, .. } => match problem {
+                PodProblem::Missing => "driver_missing",
+                PodProblem::Other { .. } => "driver_uid",
+                PodProblem::Account { .. } => "driver_account",
+                PodProblem::Node { .. } => "driver_node",
+                PodProblem::Finished { .. } => "driver_finished",
+                PodProblem::Mirror => "driver_mirror",
+                PodProblem::Volume { .. } => "driver_volume",
+            },
+        }
+    }
+}
+
+/// The classes of the reasons that only [`Reads::settle`](super::Reads::settle) gives: the rules that are not checked without a cluster.
+pub fn cluster_rules(mode: &Mode) -> &'static [&'static str] {
+    const ALL: [&str; 12] = [
+        "pod_missing",
+        "pod_uid",
+        "pod_account",
+        "pod_node",
+        "pod_finished",
+        "pod_mirror",
+        "pod_volume",
+        "driver_missing",
+        "driver_uid",
+        "driver_account",
+        "driver_node",
+        "driver_finished",
+    ];
+    match mode {
+        Mode::Pod => &[],
+        Mode::OwnServiceAccount { .. } => &["pod_missing", "pod_uid", "pod_account"],
+        Mode::NodeBound { .. } => &ALL,
+    }
+}

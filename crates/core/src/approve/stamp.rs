@@ -1,0 +1,57 @@
+//! What the API server stamped on a request: the pod, and the node, of the token it was made with.
+//!
+//! A token that is bound to a pod carries both; the API server puts them into the user info, and cert-manager's webhook
+//! copies that into `spec.extra`, where nobody can change it (Kubernetes, "Managing Service Accounts", bound tokens).
+
+use super::request::Request;
+
+/// The UID of the pod.
+pub(super) const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
+
+/// The name of the pod.
+pub(super) const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+
+/// The node of the pod.
+pub(super) const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
+
+/// What is wrong with a stamp.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StampFault {
+    /// It is not there.
+    #[error("spec.extra has no {key}: it needs a token bound to a pod, and Kubernetes 1.30 or later")]
+    Missing {
+        /// Which one.
+        key: &'static str,
+    },
+    /// It is there, and not once.
+    #[error("spec.extra has {found} values for {key} instead of one")]
+    Values {
+        /// Which one.
+        key: &'static str,
+        /// How many.
+        found: usize,
+    },
+}
+
+impl StampFault {
+    pub(super) fn class(&self) -> &'static str {
+        match self {
+            StampFault::Missing { .. } => "stamp_missing",
+            StampFault::Values { .. } => "stamp_values",
+        }
+    }
+}
+
+/// The stamp, where there is one.
+pub(super) fn find<'a>(request: &'a Request, key: &'static str) -> Result<Option<&'a str>, StampFault> {
+    match request.extra.get(key).map(Vec::as_slice) {
+        None => Ok(None),
+        Some([value]) => Ok(Some(value)),
+        Some(values) => Err(StampFault::Values { key, found: values.len() }),
+    }
+}
+
+/// The stamp, which must be there.
+pub(super) fn require<'a>(request: &'a Request, key: &'static str) -> Result<&'a str, StampFault> {
+    find(request, key)?.filter(|value| !value.is_empty()).ok_or(StampFault::Missing { key })
+}

@@ -1,0 +1,134 @@
+//! What comes out.
+
+use std::fmt;
+
+use super::csr::CsrFault;
+use super::identity::IdentityFault;
+use super::pod::{PodFault, Reads};
+use super::spec::SpecFault;
+use super::stamp::StampFault;
+use super::unannotated::UnannotatedFault;
+
+/// The most reasons that are kept; a CSR can be made to break the same rule a thousand times.
+const MAX_REASONS: usize = 16;
+
+/// What is to be done with a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Approve it.
+    Approve,
+    /// Deny it.
+    Deny(Reasons),
+    /// Leave it alone.
+    Ignore(Ignored),
+    /// So far it may be approved; read these pods and [settle](Reads::settle) it.
+    Depends(Box<Reads>),
+}
+
+/// Why a request is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Ignored {
+    /// It is approved or denied already.
+    #[error("it is already {}", if *.approved { "approved" } else { "denied" })]
+    Decided {
+        /// Which of the two.
+        approved: bool,
+    },
+    /// It has no annotation of ours, and others are not ours to judge.
+    #[error("it has no annotation spiffe.csi.cert-manager.io/identity")]
+    NotOurs,
+    /// There is no issuer to compare it with.
+    #[error("no issuer is configured, so it is left pending")]
+    NoIssuer,
+    /// A rule needs a pod that may not be read. The request is not to blame for that.
+    #[error("the approver is not allowed to read pods, so it is left pending")]
+    PodsForbidden,
+}
+
+/// One thing that is wrong with a request: a sentence, and a class that metrics count by.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(transparent)]
+pub enum Reason {
+    /// The CSR.
+    Csr(#[from] CsrFault),
+    /// What stands beside the CSR.
+    Spec(#[from] SpecFault),
+    /// Whose identity it is.
+    Identity(#[from] IdentityFault),
+    /// What the API server stamped on it.
+    Stamp(#[from] StampFault),
+    /// The pods behind it.
+    Pod(#[from] PodFault),
+    /// A request that is not ours and touches what is ours.
+    Unannotated(#[from] UnannotatedFault),
+}
+
+impl Reason {
+    /// The class of the reason, for metrics: few, short and stable.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Reason::Csr(fault) => fault.class(),
+            Reason::Spec(fault) => fault.class(),
+            Reason::Identity(fault) => fault.class(),
+            Reason::Stamp(fault) => fault.class(),
+            Reason::Pod(fault) => fault.class(),
+            Reason::Unannotated(fault) => fault.class(),
+        }
+    }
+}
+
+/// All that is wrong with a request, none of it twice.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reasons {
+    reasons: Vec<Reason>,
+    more: usize,
+}
+
+impl Reasons {
+    pub(super) fn add(&mut self, reason: impl Into<Reason>) {
+        let reason = reason.into();
+        if self.reasons.contains(&reason) {
+            return;
+        }
+        if self.reasons.len() < MAX_REASONS { self.reasons.push(reason) } else { self.more += 1 }
+    }
+
+    /// Keeps the fault of a check that failed, and what comes out of one that did not.
+    pub(super) fn take<T, F: Into<Reason>>(&mut self, result: Result<T, F>) -> Option<T> {
+        result.map_err(|fault| self.add(fault)).ok()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.reasons.is_empty()
+    }
+
+    /// The reasons, in the order of the rules.
+    pub fn iter(&self) -> impl Iterator<Item = &Reason> {
+        self.reasons.iter()
+    }
+
+    /// As many whole sentences as fit into that many bytes, and how many are left out. At least one is always there.
+    pub fn message(&self, limit: usize) -> String {
+        let mut text = String::new();
+        let mut left = self.reasons.len();
+        for reason in &self.reasons {
+            let sentence = reason.to_string();
+            if !text.is_empty() && text.len() + sentence.len() + "; and 99 more".len() > limit {
+                break;
+            }
+            let separator = if text.is_empty() { "" } else { "; " };
+            text.extend([separator, &sentence]);
+            left -= 1;
+        }
+        match left + self.more {
+            0 => text,
+            more => format!("{text}; and {more} more"),
+        }
+    }
+}
+
+impl fmt::Display for Reasons {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message(usize::MAX))
+    }
+}
