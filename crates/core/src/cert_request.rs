@@ -98,6 +98,3 @@ fn uuid(random: [u8; 16]) -> String {
     let hex = format!("{bits:032x}");
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
-
-#[cfg(test)]
-mod tests;

@@ -21,7 +21,7 @@ pub enum SpecFault {
         found: Option<Quoted>,
     },
     /// A CA certificate is asked for.
-    #[error("spec.isCA is true; workloads are no CAs")]
+    #[error("spec.isCA is true, and workloads are no CAs")]
     IsCa,
     /// Other usages than [`USAGES`].
     #[error("spec.usages are {found}, they must be {}", USAGES.join(", "))]

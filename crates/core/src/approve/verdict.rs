@@ -46,6 +46,8 @@ pub enum Ignored {
 }
 
 /// One thing that is wrong with a request: a sentence, and a class that metrics count by.
+///
+/// Sentences have no semicolon of their own: it is what stands between them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(transparent)]
 pub enum Reason {

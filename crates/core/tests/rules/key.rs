@@ -1,5 +1,5 @@
 use rcgen::{KeyPair, PublicKeyData, RsaKeySize};
-use svid_csi_core::identity::{KeyError, PemError, PrivateKey};
+use svid_csi_core::identity::{KeyError, KeyType, PemError, PrivateKey};
 
 #[test]
 fn a_new_key_reads_back_from_der_and_pem() {
@@ -11,6 +11,16 @@ fn a_new_key_reads_back_from_der_and_pem() {
         assert_eq!(read.public_key_der(), key.public_key_der());
     }
     assert_ne!(PrivateKey::generate_p256().expect("a key").der(), key.der());
+}
+
+#[test]
+fn a_new_key_of_every_type_reads_back() {
+    for key_type in KeyType::ALL {
+        let key = PrivateKey::generate(key_type).expect("a key");
+        assert_eq!(key.key_type(), key_type);
+        let read = PrivateKey::from_pem(&key.to_pem()).expect("its own form");
+        assert_eq!((read.key_type(), read.der(), read.public_key_der()), (key_type, key.der(), key.public_key_der()));
+    }
 }
 
 #[test]

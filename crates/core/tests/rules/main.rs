@@ -2,7 +2,9 @@
 //! that breaks just that one.
 
 mod accept;
+mod approve;
 mod ca;
+mod cert_request;
 mod files;
 mod forge;
 mod key;

@@ -68,7 +68,10 @@ fn check_names<'a>(value: &'a [u8], reasons: &mut Reasons) -> Option<Vec<&'a [u8
         match kind(name.tag) {
             Some("URI") => uris.push(name.content),
             Some(kind) => reasons.add(CsrFault::Name { kind, name: Quoted::new(name.content) }),
-            None => reasons.add(malformed()),
+            None => {
+                reasons.add(malformed());
+                return None;
+            }
         }
     }
     Some(uris)

@@ -23,7 +23,7 @@ pub enum CsrFault {
         subject: Quoted,
     },
     /// A key of an algorithm that is not known here.
-    #[error("the CSR has a key of the algorithm {algorithm}; there are ECDSA (P-256, P-384, P-521), RSA and Ed25519")]
+    #[error("the CSR has a key of the algorithm {algorithm}, known are ECDSA (P-256, P-384, P-521), RSA and Ed25519")]
     KeyAlgorithm {
         /// Its object identifier.
         algorithm: Quoted,
@@ -52,7 +52,7 @@ pub enum CsrFault {
     #[error("the signature of the CSR is wrong")]
     Signature,
     /// An attribute other than the extension request.
-    #[error("the CSR has the attribute {attribute}; only an extension request is allowed")]
+    #[error("the CSR has the attribute {attribute}, only an extension request is allowed")]
     Attribute {
         /// Its object identifier.
         attribute: Quoted,
@@ -61,7 +61,7 @@ pub enum CsrFault {
     #[error("the CSR has more than one extension request")]
     Repeated,
     /// An extension that is not asked for.
-    #[error("the CSR has the extension {extension}; only subject alternative name and key usages are allowed")]
+    #[error("the CSR has the extension {extension}, only subject alternative name and key usages are allowed")]
     Extension {
         /// Its object identifier.
         extension: Quoted,
@@ -76,19 +76,19 @@ pub enum CsrFault {
     #[error("the CSR asks for a CA certificate")]
     Ca,
     /// A key usage beyond the two.
-    #[error("the CSR asks for the key usage bits {bits}; only digitalSignature and keyEncipherment are allowed")]
+    #[error("the CSR asks for the key usage bits {bits}, only digitalSignature and keyEncipherment are allowed")]
     KeyUsage {
         /// The bit string, in hexadecimal.
         bits: String,
     },
     /// An extended key usage beyond the two.
-    #[error("the CSR asks for the extended key usage {usage}; only server and client authentication are allowed")]
+    #[error("the CSR asks for the extended key usage {usage}, only server and client authentication are allowed")]
     ExtendedKeyUsage {
         /// Its object identifier.
         usage: Quoted,
     },
     /// A name that is not a URI.
-    #[error("the CSR asks for the {kind} {name}; only a URI is allowed")]
+    #[error("the CSR asks for the {kind} {name}, only a URI is allowed")]
     Name {
         /// Which kind of name.
         kind: &'static str,

@@ -1,1 +1,0 @@
-//! The objects as they are written and read.
