@@ -18,7 +18,7 @@ pub fn labels(node_id: &str, volume_id: &str) -> BTreeMap<String, String> {
     labels.into_iter().map(|(label, id)| (label.to_owned(), hash_identifier(id))).collect()
 }
 
-/// The value of a label for an id: its FNV-1 hash of 32 bits in decimal, in [safe](SAFE) characters (cert-manager/csi-lib,
+/// The value of a label for an id: its FNV-1 hash of 32 bits in decimal, in safe characters (cert-manager/csi-lib,
 /// `HashIdentifier`).
 ///
 /// Ids with the same hash exist, so whoever finds a request by its labels has to look at its owner too.

@@ -1,0 +1,152 @@
+//! The approver's parser: whatever comes as a CSR, it does not panic, it prints nothing but ASCII, and what it approves
+//! holds nothing beyond the allowed, as another parser sees it.
+#![no_main]
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use libfuzzer_sys::fuzz_target;
+use svid_csi_core::approve::{Mode, Policy, Request, Verdict, judge};
+use svid_csi_core::cert_request::{IssuerRef, USAGES};
+use svid_csi_core::identity::KeyType;
+use svid_csi_core::spiffe_id::TrustDomain;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::cri_attributes::ParsedCriAttribute;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::FromDer;
+
+const ID: &str = "spiffe://example.org/ns/shop/sa/cart";
+
+// The first byte says what the others are.
+fuzz_target!(|input: &[u8]| {
+    match input {
+        [0, text @ ..] => check(text.to_vec()),
+        [1, der @ ..] => check(armour(der)),
+        [2, info @ ..] => check(armour(&signed(info.to_vec()))),
+        [_, edits @ ..] => check(armour(&signed(edited(edits)))),
+        [] => {}
+    }
+});
+
+fn check(csr: Vec<u8>) {
+    let request = Request { identity: Some(ID.to_owned()), csr: csr.clone(), ..GOOD.clone() };
+    let verdict = judge(&request, &POLICY);
+    if let Verdict::Deny(reasons) = &verdict {
+        let text = reasons.to_string();
+        assert!(text.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{text:?}");
+    }
+    if verdict == Verdict::Approve {
+        assert_nothing_beyond(&csr);
+    }
+    let others = judge(&Request { identity: None, ..request }, &POLICY);
+    let asks_for_an_id = verdict == Verdict::Approve;
+    assert!(!asks_for_an_id || matches!(others, Verdict::Deny(_)), "an ID without the annotation");
+}
+
+fn assert_nothing_beyond(pem: &[u8]) {
+    let text = std::str::from_utf8(pem).expect("text");
+    let base64: String = text.lines().filter(|line| !line.starts_with('-')).collect();
+    let der = STANDARD.decode(base64).expect("base64");
+    let (rest, csr) = X509CertificationRequest::from_der(&der).expect("a CSR");
+    let info = &csr.certification_request_info;
+    assert!(rest.is_empty() && info.subject.iter().next().is_none());
+    let [attribute] = info.attributes() else { panic!("one attribute") };
+    let ParsedCriAttribute::ExtensionRequest(request) = attribute.parsed_attribute() else { panic!("extensions") };
+    for extension in &request.extensions {
+        match extension.parsed_extension() {
+            ParsedExtension::SubjectAlternativeName(names) => assert_eq!(names.general_names, [GeneralName::URI(ID)]),
+            ParsedExtension::KeyUsage(usage) => assert_eq!(usage.flags & !0b101, 0),
+            ParsedExtension::ExtendedKeyUsage(usage) => {
+                let others = usage.any || usage.code_signing || usage.email_protection || usage.time_stamping;
+                assert!(!others && !usage.ocsp_signing && usage.other.is_empty());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+static POLICY: LazyLock<Policy> = LazyLock::new(|| Policy {
+    driver_name: "spiffe.csi.cert-manager.io".to_owned(),
+    trust_domain: TrustDomain::parse("example.org").expect("a trust domain"),
+    duration: Duration::from_secs(3600),
+    issuer: Some(IssuerRef { name: "spiffe-ca".to_owned(), ..IssuerRef::default() }),
+    mode: Mode::Pod,
+    key_types: KeyType::ALL.into(),
+    auto_approve_non_spiffe: true,
+});
+
+static GOOD: LazyLock<Request> = LazyLock::new(|| Request {
+    namespace: "shop".to_owned(),
+    duration: Some("1h".to_owned()),
+    usages: USAGES.map(str::to_owned).to_vec(),
+    issuer: IssuerRef { name: "spiffe-ca".to_owned(), ..IssuerRef::default() },
+    username: "system:serviceaccount:shop:cart".to_owned(),
+    ..Request::default()
+});
+
+/// The key with the private number 1: its public key is the base point of the curve (SEC 2, section 2.4.2).
+static KEY: LazyLock<(EcdsaKeyPair, Vec<u8>)> = LazyLock::new(|| {
+    let point = [
+        [0x6b17_d1f2_e12c_4247_u64, 0xf8bc_e6e5_63a4_40f2, 0x7703_7d81_2deb_33a0, 0xf4a1_3945_d898_c296],
+        [0x4fe3_42e2_fe1a_7f9b_u64, 0x8ee7_eb4a_7c0f_9e16, 0x2bce_3357_6b31_5ece, 0xcbb6_4068_37bf_51f5],
+    ];
+    let point: Vec<u8> = point.as_flattened().iter().flat_map(|word| word.to_be_bytes()).collect();
+    let public = [&[4], &*point].concat();
+    let private = [&[0; 31][..], &[1]].concat();
+    let pair = EcdsaKeyPair::from_private_key_and_public_key(&ECDSA_P256_SHA256_ASN1_SIGNING, &private, &public);
+    (pair.expect("a key"), public)
+});
+
+/// With a signature that is right.
+fn signed(info: Vec<u8>) -> Vec<u8> {
+    let signature = KEY.0.sign(&SystemRandom::new(), &info).expect("a signature");
+    let ecdsa_sha256 = tlv(0x30, &tlv(6, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]));
+    tlv(0x30, &[info, ecdsa_sha256, tlv(3, &[&[0], signature.as_ref()].concat())].concat())
+}
+
+/// What is signed of a good CSR, with edits: where, how many bytes go, how many come, and these.
+fn edited(mut edits: &[u8]) -> Vec<u8> {
+    let mut info = good_info();
+    while let [at, cut, come, rest @ ..] = edits {
+        let (more, rest) = rest.split_at(rest.len().min(usize::from(*come)));
+        let start = info.len().min(usize::from(*at));
+        let end = info.len().min(start + usize::from(*cut));
+        info.splice(start..end, more.iter().copied());
+        edits = rest;
+    }
+    info
+}
+
+fn good_info() -> Vec<u8> {
+    let algorithm = [tlv(6, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1]), tlv(6, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7])];
+    let key = [tlv(0x30, &algorithm.concat()), tlv(3, &[&[0], &*KEY.1].concat())];
+    let names = [tlv(6, &[0x55, 0x1d, 0x11]), tlv(4, &tlv(0x30, &tlv(0x86, ID.as_bytes())))];
+    let usage = [tlv(6, &[0x55, 0x1d, 0x0f]), tlv(4, &[3, 2, 5, 0xa0])];
+    let usages = [&[0x2b, 6, 1, 5, 5, 7, 3, 1], &[0x2b, 6, 1, 5, 5, 7, 3, 2]].map(|usage| tlv(6, usage));
+    let usages = [tlv(6, &[0x55, 0x1d, 0x25]), tlv(4, &tlv(0x30, &usages.concat()))];
+    let extensions = [names, usage, usages].map(|extension| tlv(0x30, &extension.concat())).concat();
+    let request = tlv(6, &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 14]);
+    let attribute = tlv(0x30, &[request, tlv(0x31, &tlv(0x30, &extensions))].concat());
+    tlv(0x30, &[vec![2, 1, 0, 0x30, 0], tlv(0x30, &key.concat()), tlv(0xa0, &attribute)].concat())
+}
+
+fn armour(der: &[u8]) -> Vec<u8> {
+    let base64 = STANDARD.encode(der);
+    format!("-----BEGIN CERTIFICATE REQUEST-----\n{base64}\n-----END CERTIFICATE REQUEST-----\n").into_bytes()
+}
+
+/// One DER element; what is too long to be one is cut.
+fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+    let content = &content[..content.len().min(0xffff)];
+    let [high, low] = (content.len() as u16).to_be_bytes();
+    let head = match (high, low) {
+        (0, 0..=0x7f) => vec![tag, low],
+        (0, _) => vec![tag, 0x81, low],
+        _ => vec![tag, 0x82, high, low],
+    };
+    [&head, content].concat()
+}
