@@ -10,8 +10,8 @@ use super::condition::CONDITION_REASON;
 use crate::cert_request::{CertificateRequest, IDENTITY_ANNOTATION, IssuerRef, OwnerReference};
 use crate::unix_time;
 
-/// All of a `CertificateRequest` that is looked at. None of it is trusted but what cert-manager's webhook sets: user name,
-/// UID, groups and extra.
+/// What an approver knows of a `CertificateRequest`. Whoever made it chose all of it but what the API server sets (namespace
+/// and creation) and what cert-manager's webhook sets: user name, UID, groups and extra.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
     /// Its namespace.

@@ -40,12 +40,10 @@ impl<'a> Reader<'a> {
         self.0.len()
     }
 
-    /// The next element, whatever it is: a tag of one byte, and a length of definite form and no byte too many.
+    /// The next element, whatever it is: a tag, and a length of definite form and no byte too many. Tags of several
+    /// bytes come out as their first one, which is no tag of anything here.
     pub(super) fn element(&mut self) -> Option<Element<'a>> {
         let (&tag, rest) = self.0.split_first()?;
-        if tag & 0x1f == 0x1f {
-            return None;
-        }
         let (len, rest) = match *rest {
             [len @ ..=0x7f, ref rest @ ..] => (usize::from(len), rest),
             [0x81, len @ 0x80..=0xff, ref rest @ ..] => (usize::from(len), rest),

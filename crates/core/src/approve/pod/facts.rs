@@ -84,7 +84,7 @@ impl PodKey {
 
 impl PodFacts {
     pub(super) fn not_on(&self, node: &str) -> Option<PodProblem> {
-        let elsewhere = self.node != node || node.is_empty();
+        let elsewhere = self.node != node;
         elsewhere.then(|| PodProblem::Node { expected: Quoted::new(node), found: Quoted::new(&self.node) })
     }
 

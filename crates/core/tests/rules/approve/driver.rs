@@ -1,6 +1,6 @@
 //! Requests the driver makes for its pods: what can be seen without reading a pod.
 
-use svid_csi_core::approve::{Policy, Request, Verdict, cluster_rules, judge};
+use svid_csi_core::approve::{Policy, Request, ServiceAccount, Verdict, cluster_rules, judge};
 use svid_csi_core::cert_request::OwnerReference;
 
 use super::forge::{DRIVER_UID, POD_UID, built, denied_for, driver_request, extra, node_bound, own_account, policy};
@@ -35,6 +35,14 @@ fn a_good_one_names_the_pods_to_read() {
     }
     assert!(cluster_rules(&policy().mode).is_empty());
     assert!(cluster_rules(&own_account().mode).len() < cluster_rules(&node_bound().mode).len());
+}
+
+#[test]
+fn the_driver_is_a_service_account() {
+    for wrong in ["system:serviceaccount::driver", "system:serviceaccount:ns:", "ns:driver", "ns/driver", ""] {
+        let error = wrong.parse::<ServiceAccount>().expect_err("no service account");
+        assert!(error.to_string().ends_with("written system:serviceaccount:NAMESPACE:NAME"), "{error}");
+    }
 }
 
 #[test]

@@ -59,6 +59,9 @@ fn every_part_is_of_its_kind() {
     malformed(Csr::with_extensions(&[in_pieces]).pem(), "subject alternative name");
     let far_tag = names(&seq(&[tlv(0x86, ID.as_bytes()), vec![0x9f, 6, 0]]));
     malformed(Csr::with_extensions(&[far_tag]).pem(), "subject alternative name");
+    let mut set = Csr::good().info();
+    set[0] = 0x31;
+    malformed(armour(&Csr::good().around(set)), "the part that is signed");
     let no_sequence = names(&tlv(0x31, &tlv(0x86, ID.as_bytes())));
     malformed(Csr::with_extensions(&[no_sequence]).pem(), "subject alternative name");
     let critical = |value| seq(&[oid(&[0x55, 0x1d, 17]), tlv(1, &[value]), tlv(4, &one_name(6, ID.as_bytes()))]);

@@ -74,8 +74,10 @@ fn are_denied_a_spiffe_id_wherever_it_is_put() {
     denied(Csr::with_attributes(&[second]).pem());
     let microsoft = attribute(&[0x2b, 6, 1, 4, 1, 0x82, 0x37, 2, 1, 14], &[seq(&[good_names()])]);
     denied(Csr::with_attributes(&[empty, microsoft]).pem());
-    let constructed = names(&seq(&[tlv(0xa6, ID.as_bytes())]));
-    denied(Csr::with_extensions(&[constructed]).pem());
+    for id in [ID.to_owned(), format!("{ID}{}", "x".repeat(200)), format!("{ID}{}", "x".repeat(2000))] {
+        let constructed = names(&seq(&[tlv(0xa6, id.as_bytes())]));
+        denied(Csr::with_extensions(&[constructed]).pem());
+    }
     let der = Csr::good().der();
     let harmless = Csr::with_attributes(&[]).der();
     for text in [

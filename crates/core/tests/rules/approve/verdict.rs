@@ -39,6 +39,15 @@ fn all_that_is_wrong_is_told() {
 }
 
 #[test]
+fn nothing_is_told_twice() {
+    let twice = built(|params| {
+        let dns = || rcgen::SanType::DnsName("cart".try_into().expect("a name"));
+        params.subject_alt_names.extend([dns(), dns()]);
+    });
+    assert_eq!(faults(&request(twice), &policy()).len(), 1);
+}
+
+#[test]
 fn what_breaks_a_rule_a_hundred_times_is_told_in_short() {
     let mut extensions = vec![good_names()];
     extensions.extend((100..200).map(|number| extension(number % 128, &[5, 0])));
