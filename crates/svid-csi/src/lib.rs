@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as others do"))]
 
 mod admin;
+pub mod approver;
 pub mod authority;
 pub mod cli;
 mod clock;

@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         telemetry::init(log);
     }
     match command.run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             report::failure(&*error);
             ExitCode::FAILURE

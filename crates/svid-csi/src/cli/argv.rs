@@ -27,11 +27,16 @@ pub(super) fn words(argv: impl IntoIterator<Item = OsString>) -> Vec<String> {
     let mut argv = argv.into_iter().map(|word| word.to_string_lossy().into_owned());
     let binary = argv.next().unwrap_or_default();
     let name = binary.rsplit('/').next().unwrap_or_default();
-    let meant = Profile::of_binary(name)
-        .map(|profile| ["driver".to_owned(), format!("--profile={profile}")])
-        .into_iter()
-        .flatten();
-    std::iter::once("svid-csi".to_owned()).chain(meant).chain(argv).collect()
+    std::iter::once("svid-csi".to_owned()).chain(meant_by(name)).chain(argv).collect()
+}
+
+/// The words that the name of the binary stands for.
+fn meant_by(name: &str) -> Vec<String> {
+    match Profile::of_binary(name) {
+        Some(profile) => vec!["driver".to_owned(), format!("--profile={profile}")],
+        None if name == "cert-manager-csi-driver-spiffe-approver" => vec!["approver".to_owned()],
+        None => Vec::new(),
+    }
 }
 
 /// Rewrites the flags of a subcommand, leaving out the ones that have a mistake.

@@ -49,8 +49,41 @@ impl CertManagerFlags {
     /// The names of all these flags.
     pub(super) fn names() -> impl Iterator<Item = &'static str> {
         let values = VALUES.into_iter().map(|(name, _)| name);
-        let client = CLIENT_VALUES.into_iter().map(|(name, _)| name);
-        values.chain([OWN_ACCOUNT]).chain(client).chain(CLIENT_SWITCHES)
+        values.chain([OWN_ACCOUNT]).chain(ClientFlags::names())
+    }
+}
+
+/// Makes the usual flags of a Kubernetes client known. Their values are dropped: one of them is a token.
+#[derive(Debug, Default)]
+pub(super) struct ClientFlags;
+
+impl ClientFlags {
+    /// The names of all these flags.
+    pub(super) fn names() -> impl Iterator<Item = &'static str> {
+        CLIENT_VALUES.into_iter().map(|(name, _)| name).chain(CLIENT_SWITCHES)
+    }
+}
+
+impl clap::Args for ClientFlags {
+    fn augment_args(command: Command) -> Command {
+        let flag = |name: &'static str, action| Arg::new(name).long(name).action(action).hide(true);
+        command
+            .args(CLIENT_VALUES.map(|(name, short)| flag(name, ArgAction::Set).short(short)))
+            .args(CLIENT_SWITCHES.map(|name| flag(name, ArgAction::SetTrue)))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for ClientFlags {
+    fn from_arg_matches(_: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, _: &ArgMatches) -> Result<(), clap::Error> {
+        Ok(())
     }
 }
 
@@ -59,11 +92,10 @@ impl clap::Args for CertManagerFlags {
         let flag = |name: &'static str, action| Arg::new(name).long(name).action(action).help_heading(HEADING);
         let value = |name| flag(name, ArgAction::Set).value_name("VALUE");
         let own_account = "Request with the driver's own service account";
-        command
+        let command = command
             .args(VALUES.map(|(name, help)| value(name).help(help)))
-            .arg(flag(OWN_ACCOUNT, ArgAction::SetTrue).help(own_account))
-            .args(CLIENT_VALUES.map(|(name, short)| value(name).short(short).hide(true)))
-            .args(CLIENT_SWITCHES.map(|name| flag(name, ArgAction::SetTrue).hide(true)))
+            .arg(flag(OWN_ACCOUNT, ArgAction::SetTrue).help(own_account));
+        ClientFlags::augment_args(command)
     }
 
     fn augment_args_for_update(command: Command) -> Command {

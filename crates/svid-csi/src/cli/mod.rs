@@ -3,6 +3,7 @@
 //! Every mistake is found before anything is done, and all of them are told at once.
 
 mod also_profile;
+mod approver;
 mod argv;
 mod cert_manager;
 mod config;
@@ -17,9 +18,11 @@ mod sockets;
 mod values;
 
 use std::ffi::OsString;
+use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+pub use self::approver::ApproverCommand;
 pub use self::demo::DemoCommand;
 pub use self::driver::DriverCommand;
 use self::mistakes::Mistakes;
@@ -33,6 +36,8 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 pub enum Command {
     /// Serve volumes on this node.
     Driver(Box<DriverCommand>),
+    /// Judge certificate requests.
+    Approver(Box<ApproverCommand>),
     /// Show on this machine what the driver does.
     Demo(DemoCommand),
 }
@@ -47,6 +52,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum CliCommand {
     Driver(Box<flags::DriverArgs>),
+    Approver(Box<approver::ApproverArgs>),
     Demo(demo::DemoArgs),
 }
 
@@ -67,6 +73,11 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>, environment: Environment<
             let command = driver::command(*args, environment, &mut mistakes);
             mistakes.none_or(Command::Driver(Box::new(command)))
         }
+        CliCommand::Approver(args) => {
+            let command = approver::command(*args, &mut mistakes);
+            let command = mistakes.none_or(command)?;
+            Ok(Command::Approver(Box::new(command.expect("without a mistake there is a command"))))
+        }
         CliCommand::Demo(args) => mistakes.none_or(Command::Demo(args.into())),
     }
 }
@@ -76,19 +87,22 @@ impl Command {
     pub fn log(&self) -> Option<LogOptions> {
         match self {
             Command::Driver(driver) => Some(driver.log),
+            Command::Approver(approver) => Some(approver.log),
             Command::Demo(_) => None,
         }
     }
 
-    /// Runs the command to its end.
+    /// Runs the command to its end, and says with which code the process is to end.
     ///
     /// # Errors
     /// What ended it before it was done.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
-            Command::Driver(driver) => driver.run(),
-            Command::Demo(demo) => demo.run(),
+            Command::Driver(driver) => driver.run()?,
+            Command::Approver(approver) => return Ok(approver.run()),
+            Command::Demo(demo) => demo.run()?,
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 

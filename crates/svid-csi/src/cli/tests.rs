@@ -1,5 +1,6 @@
 //! Tables over whole command lines.
 
+mod approver;
 mod mistakes;
 
 use std::path::{Path, PathBuf};

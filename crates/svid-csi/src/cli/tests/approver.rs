@@ -1,0 +1,110 @@
+//! `svid-csi approver`.
+
+use std::time::Duration;
+
+use svid_csi_core::approve::Mode;
+use svid_csi_core::identity::KeyType;
+
+use super::super::{ApproverCommand, Command, parse};
+
+const DRIVER: &str = "system:serviceaccount:cert-manager:csi-driver-spiffe";
+
+fn approver(line: &str, environment: &[(&str, &str)]) -> Result<ApproverCommand, String> {
+    let lookup = |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+    match parse(line.split_whitespace().map(Into::into), &lookup) {
+        Ok(Command::Approver(approver)) => Ok(*approver),
+        Ok(other) => Err(format!("not an approver: {other:?}")),
+        Err(answer) => Err(answer.to_string()),
+    }
+}
+
+fn good(flags: &str) -> ApproverCommand {
+    let line = format!("svid-csi approver --dry-run {flags}");
+    approver(&line, &[]).unwrap_or_else(|answer| panic!("{line}\n{answer}"))
+}
+
+fn mistakes(line: &str) -> Vec<String> {
+    let answer = approver(line, &[]).expect_err(line);
+    answer.lines().filter_map(|line| line.strip_prefix("  ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_defaults_are_the_predecessors() {
+    let ApproverCommand { policy, warnings, .. } = good("");
+    let issuer = policy.issuer.unwrap();
+    assert_eq!((&*issuer.name, &*issuer.kind, &*issuer.group), ("my-spiffe-ca", "ClusterIssuer", "cert-manager.io"));
+    assert_eq!((&*policy.driver_name, policy.trust_domain.as_str()), ("spiffe.csi.cert-manager.io", "cluster.local"));
+    assert_eq!((policy.duration, policy.mode), (Duration::from_secs(3_600), Mode::Pod));
+    assert_eq!(policy.key_types, KeyType::ALL.into());
+    assert!(!policy.auto_approve_non_spiffe && warnings.is_empty());
+}
+
+#[test]
+fn the_predecessors_flags_as_they_are() {
+    let line = format!(
+        "/bin/cert-manager-csi-driver-spiffe-approver --log-level=1 --csi-driver-name=spiffe.csi.cert-manager.io \
+         --certificate-request-duration=2h --issuer-name=ca --issuer-kind=Issuer --issuer-group=g.io \
+         --trust-domain=example.org --use-own-service-account=true --driver-service-account={DRIVER} \
+         --auto-approve-non-spiffe --leader-election-namespace=cert-manager --metrics-bind-address=:9402 \
+         --readiness-probe-bind-address=:6060 --runtime-issuance-config-map-name= -kubeconfig k -n ns -dry-run"
+    );
+    let ApproverCommand { policy, warnings, .. } = approver(&line, &[]).unwrap();
+    let issuer = policy.issuer.unwrap();
+    assert_eq!((&*issuer.name, &*issuer.kind, &*issuer.group), ("ca", "Issuer", "g.io"));
+    assert_eq!((policy.duration, policy.trust_domain.as_str()), (Duration::from_secs(7_200), "example.org"));
+    assert!(matches!(policy.mode, Mode::OwnServiceAccount { driver } if driver.to_string() == DRIVER));
+    assert!(policy.auto_approve_non_spiffe);
+    let idle = "no effect in a dry run: --leader-election-namespace, --readiness-probe-bind-address, \
+                --metrics-bind-address, -kubeconfig, -n";
+    assert_eq!(warnings, [idle]);
+}
+
+#[test]
+fn who_asks() {
+    let bound = good(&format!("--request-mode node-bound --driver-service-account {DRIVER}")).policy.mode;
+    assert!(matches!(bound, Mode::NodeBound { .. }));
+    let both = format!("--use-own-service-account --request-mode node-bound --driver-service-account {DRIVER}");
+    assert_eq!(good(&both).policy.mode, bound);
+    let pod = good(&format!("--request-mode pod --use-own-service-account=false --driver-service-account {DRIVER}"));
+    assert_eq!(pod.policy.mode, Mode::Pod);
+    assert!(pod.warnings.len() == 1 && pod.warnings[0].starts_with("--driver-service-account has no effect"));
+}
+
+#[test]
+fn key_types_are_a_list() {
+    let two = [KeyType::EcdsaP256, KeyType::Ed25519].into();
+    assert_eq!(good("--allowed-key-types ecdsa-p256,ed25519").policy.key_types, two);
+    let environment = [("SVID_CSI_ALLOWED_KEY_TYPES", "ed25519,ecdsa-p256"), ("SVID_CSI_DRY_RUN", "true")];
+    assert_eq!(approver("svid-csi approver", &environment).unwrap().policy.key_types, two);
+}
+
+#[test]
+fn each_mistake_is_told() {
+    for (flags, expected) in [
+        ("--dry-run=false", "--dry-run: this version only judges what is given on standard input: add --dry-run"),
+        ("--dry-runn", "--dry-runn: there is no such flag; did you mean --dry-run?"),
+        ("--request-mode both", "--request-mode: \"both\" is not a request mode; use pod, own or node-bound"),
+        ("--request-mode own", "--driver-service-account: missing; every request must be made by it"),
+        ("--use-own-service-account", "--driver-service-account: missing"),
+        ("--use-own-service-account --request-mode pod", "--request-mode: pods do not use"),
+        ("--driver-service-account a:b", "--driver-service-account: \"a:b\" is no service account"),
+        ("--allowed-key-types ecdsa-p256,rsa", "--allowed-key-types: \"rsa\" is no key type; there are ecdsa-p256"),
+        ("--certificate-request-duration 1d", "--certificate-request-duration: \"1d\" is not a duration"),
+        ("--trust-domain A", "--trust-domain: \"A\""),
+        ("--csi-driver-name A", "--csi-driver-name: \"A\" cannot name a CSIDriver"),
+        ("--source socket", "--source: there is no such flag"),
+    ] {
+        let found = mistakes(&format!("svid-csi approver --dry-run {flags}"));
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{flags}: {found:#?}\nexpected {expected}");
+    }
+}
+
+#[test]
+fn all_mistakes_at_once() {
+    let found =
+        mistakes("svid-csi approver --bogus -v=x --trust-domain=A --request-mode=own --driver-service-account=b");
+    let flags: Vec<_> = found.iter().filter_map(|line| line.split_once(": ")).map(|(flag, _)| flag).collect();
+    assert_eq!(flags, ["--bogus", "-v", "--trust-domain", "--driver-service-account", "--dry-run"]);
+    let missing = mistakes("svid-csi approver");
+    assert_eq!(missing, ["--dry-run: this version only judges what is given on standard input: add --dry-run"]);
+}
