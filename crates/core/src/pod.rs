@@ -1,6 +1,7 @@
 //! Which pod a request is for, and the proof of it.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,13 @@ pub struct PodRef {
     pub uid: String,
     /// The name of its service account.
     pub service_account: String,
+}
+
+impl fmt::Display for PodRef {
+    /// `namespace/name`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
 }
 
 impl PodRef {

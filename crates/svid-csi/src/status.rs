@@ -93,7 +93,7 @@ impl VolumeStatus {
             driver: record.driver.clone(),
             plan: spec.plan().to_string(),
             phase: record.phase,
-            pod: spec.pod.as_ref().map(|pod| format!("{}/{}", pod.namespace, pod.name)),
+            pod: spec.pod.as_ref().map(ToString::to_string),
             target: spec.target.path().display().to_string(),
             spiffe_id,
             serial: record.issued.as_ref().map(|issued| issued.serial.clone()),
@@ -135,7 +135,7 @@ fn phase(phase: Phase) -> &'static str {
 pub async fn renew(node: &Node, pod: Option<&str>) -> usize {
     let mut renewing = 0;
     let busy = each(node, |volume| {
-        let of_pod = volume.record.spec.pod.as_ref().map(|pod| format!("{}/{}", pod.namespace, pod.name));
+        let of_pod = volume.record.spec.pod.as_ref().map(ToString::to_string);
         if volume.record.issued.is_some() && (pod.is_none() || pod == of_pod.as_deref()) {
             volume.renew_now.notify_one();
             renewing += 1;

@@ -110,11 +110,7 @@ impl Files {
     /// [`MountError`].
     pub fn reach(&self, id: &VolumeId, point: &MountPoint) -> Result<(), MountError> {
         let folder = self.folder(id);
-        fsx::ensure_dir(&folder, FOLDER_MODE).map_err(|error| MountError::System {
-            action: error.action,
-            path: error.path,
-            source: error.source,
-        })?;
+        fsx::ensure_dir(&folder, FOLDER_MODE)?;
         let source = point.source()?;
         if self.root(id) != Some(source.id()) {
             source.attach_at(&folder)?;

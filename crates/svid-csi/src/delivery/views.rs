@@ -13,11 +13,7 @@ use crate::mount::{self, MountError, MountSource};
 
 /// Makes `path` a mount of `source`, replacing a mount of anything else left there by an earlier run.
 pub(super) fn ensure(source: &MountSource, path: &Path, read_only: bool) -> Result<(), MountError> {
-    fsx::ensure_dir(path, 0o700).map_err(|error| MountError::System {
-        action: error.action,
-        path: error.path,
-        source: error.source,
-    })?;
+    fsx::ensure_dir(path, 0o700)?;
     while mount::is_mount_root(path) && mount::file_id_of(path) != Some(source.id()) {
         mount::unmount(path)?;
     }

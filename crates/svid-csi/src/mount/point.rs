@@ -12,6 +12,7 @@ use svid_csi_core::state::FileId;
 use svid_csi_core::target::TargetPath;
 
 use super::source::{MountSource, file_id};
+use crate::fsx::FsError;
 
 const WALK: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const NO_LINKS: ResolveFlags = ResolveFlags::NO_SYMLINKS.union(ResolveFlags::NO_MAGICLINKS);
@@ -63,6 +64,12 @@ pub enum MountError {
         #[source]
         source: io::Error,
     },
+}
+
+impl From<FsError> for MountError {
+    fn from(FsError { action, path, source }: FsError) -> Self {
+        MountError::System { action, path, source }
+    }
 }
 
 impl MountError {

@@ -29,7 +29,7 @@ pub enum VolumeError {
     /// The pod has too many volumes.
     #[error("the pod has {0} volumes of this driver already; one volume holds everything there is")]
     TooMany(usize),
-    /// The target is another volume's.
+    /// No such volume is published there.
     #[error("volume {0} is not published")]
     Unknown(VolumeId),
     /// This driver runs without what the volume needs.

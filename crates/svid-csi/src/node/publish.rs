@@ -1,4 +1,4 @@
-//! Publish and unpublish: intent first, then the effect; unpublish is the list backwards.
+//! Publish: intent first, then the effect.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,7 +164,7 @@ impl Node {
         self.store.put(&volume.record)?;
         info!(
             volume = %volume.record.spec.id,
-            pod = volume.record.spec.pod.as_ref().map(|pod| format!("{}/{}", pod.namespace, pod.name)),
+            pod = volume.record.spec.pod.as_ref().map(ToString::to_string),
             plan = %volume.record.spec.plan(), "volume published"
         );
         Ok(())

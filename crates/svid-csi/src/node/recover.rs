@@ -126,7 +126,6 @@ impl Node {
         if let Some(source) = missing {
             warn!(volume = %id, "the volume was published but is not mounted; it is mounted again");
             self.mount(volume, &point, &source)?;
-            self.store.put(&volume.record)?;
         }
         self.renew_if_bundle_changed(volume);
         self.keep_renewing(volume);

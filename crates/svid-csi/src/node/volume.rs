@@ -156,7 +156,6 @@ pub(super) fn issued(identity: &Identity) -> Issued {
 impl Node {
     /// Starts the loop that keeps a ready volume's identity fresh, unless it runs already as recorded or the volume has none.
     pub(super) fn keep_renewing(self: &Arc<Self>, volume: &mut Volume) {
-        let Content::Files(_) = &volume.record.spec.content else { return };
         if volume.is_kept_fresh() {
             return;
         }
@@ -220,7 +219,7 @@ async fn keep_fresh(node: Arc<Node>, spec: VolumeSpec, mut last: Option<Issued>,
 fn complain(spec: &VolumeSpec, error: &VolumeError, failures: u32) {
     if failures.is_power_of_two() {
         error!(
-            volume = %spec.id, pod = spec.pod.as_ref().map(|pod| format!("{}/{}", pod.namespace, pod.name)), failures,
+            volume = %spec.id, pod = spec.pod.as_ref().map(ToString::to_string), failures,
             error = report::chain(error), "renewal failed; the volume keeps its last identity"
         );
     }
@@ -257,7 +256,7 @@ impl Node {
         info!(
             target: "svid_csi::audit",
             pod_uid = pod.map(|pod| pod.uid.as_str()),
-            pod = pod.map(|pod| format!("{}/{}", pod.namespace, pod.name)),
+            pod = pod.map(ToString::to_string),
             spiffe_id = %identity.id(),
             serial = identity.serial(),
             not_after = report::rfc3339(identity.validity().not_after),
