@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum Source {
     /// The Workload API of an agent on this node; the driver never sees the identity.
     Socket,
+    /// cert-manager, through `CertificateRequest` objects.
+    CertManager,
     /// The certificate authority embedded in this driver.
     LocalCa,
 }
@@ -27,6 +29,8 @@ pub enum Delivery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Issuer {
+    /// See [`Source::CertManager`].
+    CertManager,
     /// See [`Source::LocalCa`].
     LocalCa,
 }
@@ -47,7 +51,7 @@ pub enum Plan {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// Not a source of this version.
-    #[error("source {0:?} does not exist in this version; use `socket` or `local-ca`")]
+    #[error("source {0:?} does not exist in this version; use `socket`, `cert-manager` or `local-ca`")]
     UnknownSource(String),
     /// Not a delivery of this version.
     #[error("delivery {0:?} does not exist in this version; use `socket-dir` or `files`")]
@@ -72,7 +76,7 @@ impl Source {
     pub fn usual_delivery(self) -> Delivery {
         match self {
             Source::Socket => Delivery::SocketDir,
-            Source::LocalCa => Delivery::Files,
+            Source::CertManager | Source::LocalCa => Delivery::Files,
         }
     }
 }
@@ -81,6 +85,7 @@ impl Issuer {
     /// The source this issuer is.
     pub fn source(self) -> Source {
         match self {
+            Issuer::CertManager => Source::CertManager,
             Issuer::LocalCa => Source::LocalCa,
         }
     }
@@ -94,6 +99,7 @@ impl Plan {
     pub fn new(source: Source, delivery: Delivery) -> Result<Self, PlanError> {
         match (source, delivery) {
             (Source::Socket, Delivery::SocketDir) => Ok(Plan::Passthrough),
+            (Source::CertManager, Delivery::Files) => Ok(Plan::Files(Issuer::CertManager)),
             (Source::LocalCa, Delivery::Files) => Ok(Plan::Files(Issuer::LocalCa)),
             _ => Err(PlanError::NotAPair { source_name: source, delivery, instead: source.usual_delivery() }),
         }
@@ -127,6 +133,7 @@ impl FromStr for Source {
     fn from_str(name: &str) -> Result<Self, PlanError> {
         match name {
             "socket" => Ok(Source::Socket),
+            "cert-manager" => Ok(Source::CertManager),
             "local-ca" => Ok(Source::LocalCa),
             _ => Err(PlanError::UnknownSource(name.to_owned())),
         }
@@ -158,6 +165,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Source::Socket => "socket",
+            Source::CertManager => "cert-manager",
             Source::LocalCa => "local-ca",
         })
     }
@@ -198,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_plan_reads_back_as_written() {
-        for text in ["socket:socket-dir", "local-ca:files"] {
+        for text in ["socket:socket-dir", "cert-manager:files", "local-ca:files"] {
             let plan: Plan = text.parse().unwrap();
             assert_eq!(plan.to_string(), text);
             assert_eq!(Plan::new(plan.source(), plan.delivery()), Ok(plan));
@@ -210,7 +218,8 @@ mod tests {
         for (text, says) in [
             ("socket:files", "use `socket:socket-dir`"),
             ("local-ca:socket-dir", "use `local-ca:files`"),
-            ("spire:files", "use `socket` or `local-ca`"),
+            ("cert-manager:socket-dir", "use `cert-manager:files`"),
+            ("spire:files", "use `socket`, `cert-manager` or `local-ca`"),
             ("local-ca:env", "use `socket-dir` or `files`"),
             ("local-ca", "`source:delivery`"),
         ] {

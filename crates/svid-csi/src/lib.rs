@@ -11,6 +11,7 @@ mod data_root;
 mod delivery;
 pub mod demo;
 mod fsx;
+pub mod kube;
 mod metrics;
 mod mount;
 pub mod node;

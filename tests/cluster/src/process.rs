@@ -163,7 +163,8 @@ mod tests {
         let mut lost = Command::new("tail").arg("-f").arg(&file).spawn().unwrap();
         // `spawn` returns before the kernel shows the new command line.
         let pid = i32::try_from(lost.id()).unwrap();
-        let shown = || command_line(pid).filter(|line| line[0] == "tail").map(drop).context("it has no command line yet");
+        let shown =
+            || command_line(pid).filter(|line| line[0] == "tail").map(drop).context("it has no command line yet");
         wait::until("the program", PATIENCE, shown).unwrap();
         sweep(&["cat"], folder.path()).unwrap();
         assert!(lost.try_wait().unwrap().is_none(), "a program of another name was killed");

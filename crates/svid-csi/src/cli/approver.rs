@@ -12,7 +12,7 @@ use svid_csi_core::identity::KeyType;
 use svid_csi_core::spiffe_id::TrustDomain;
 use tracing::Level;
 
-use super::cert_manager::ClientFlags;
+use super::client::ClientFlags;
 use super::mistakes::Mistakes;
 use super::values;
 use crate::approver::dry_run::{self, Outcome};

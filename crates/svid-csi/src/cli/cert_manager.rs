@@ -2,6 +2,8 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use super::client::ClientFlags;
+
 const HEADING: &str = "cert-manager (accepted with its profile; no effect in this version)";
 
 /// Flags that take a value.
@@ -17,30 +19,6 @@ const VALUES: [(&str, &str); 7] = [
 
 const OWN_ACCOUNT: &str = "use-own-service-account";
 
-/// The usual flags of a Kubernetes client that take a value.
-const CLIENT_VALUES: [(&str, Option<char>); 17] = [
-    ("kubeconfig", None),
-    ("cache-dir", None),
-    ("client-certificate", None),
-    ("client-key", None),
-    ("token", None),
-    ("as", None),
-    ("as-uid", None),
-    ("as-group", None),
-    ("as-user-extra", None),
-    ("cluster", None),
-    ("user", None),
-    ("namespace", Some('n')),
-    ("context", None),
-    ("server", Some('s')),
-    ("tls-server-name", None),
-    ("certificate-authority", None),
-    ("request-timeout", None),
-];
-
-/// The usual flags of a Kubernetes client that are on or off.
-const CLIENT_SWITCHES: [&str; 2] = ["insecure-skip-tls-verify", "disable-compression"];
-
 /// Makes the flags known. Their values are dropped: one of them is a token.
 #[derive(Debug, Default)]
 pub(super) struct CertManagerFlags;
@@ -50,40 +28,6 @@ impl CertManagerFlags {
     pub(super) fn names() -> impl Iterator<Item = &'static str> {
         let values = VALUES.into_iter().map(|(name, _)| name);
         values.chain([OWN_ACCOUNT]).chain(ClientFlags::names())
-    }
-}
-
-/// Makes the usual flags of a Kubernetes client known. Their values are dropped: one of them is a token.
-#[derive(Debug, Default)]
-pub(super) struct ClientFlags;
-
-impl ClientFlags {
-    /// The names of all these flags.
-    pub(super) fn names() -> impl Iterator<Item = &'static str> {
-        CLIENT_VALUES.into_iter().map(|(name, _)| name).chain(CLIENT_SWITCHES)
-    }
-}
-
-impl clap::Args for ClientFlags {
-    fn augment_args(command: Command) -> Command {
-        let flag = |name: &'static str, action| Arg::new(name).long(name).action(action).hide(true);
-        command
-            .args(CLIENT_VALUES.map(|(name, short)| flag(name, ArgAction::Set).short(short)))
-            .args(CLIENT_SWITCHES.map(|name| flag(name, ArgAction::SetTrue)))
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-impl clap::FromArgMatches for ClientFlags {
-    fn from_arg_matches(_: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self)
-    }
-
-    fn update_from_arg_matches(&mut self, _: &ArgMatches) -> Result<(), clap::Error> {
-        Ok(())
     }
 }
 

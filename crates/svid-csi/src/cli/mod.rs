@@ -6,6 +6,7 @@ mod also_profile;
 mod approver;
 mod argv;
 mod cert_manager;
+mod client;
 mod config;
 mod demo;
 mod driver;

@@ -49,6 +49,7 @@ impl Sources {
     /// [`SourceError`].
     pub async fn next(&self, files: &FilesSpec, last: Option<&Validity>) -> Result<Candidate, SourceError> {
         match files.issuer {
+            Issuer::CertManager => Err(SourceError::NotConfigured(files.issuer)),
             Issuer::LocalCa => {
                 let local_ca = self.local_ca.as_ref().ok_or(SourceError::NotConfigured(files.issuer))?;
                 sleep_until_due(last).await;
@@ -60,6 +61,7 @@ impl Sources {
     /// SHA-256 of the trust bundle an issuer hands out now, so that volumes that hold another one are renewed.
     pub fn bundle_digest(&self, issuer: Issuer) -> Option<String> {
         match issuer {
+            Issuer::CertManager => None,
             Issuer::LocalCa => self.local_ca.as_ref().map(LocalCa::bundle_digest),
         }
     }

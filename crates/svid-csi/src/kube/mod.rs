@@ -1,0 +1,4 @@
+//! The API server: reaching it, what is read from it, and what is written to it.
+
+pub mod cert_request;
+pub mod client;
