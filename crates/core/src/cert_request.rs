@@ -34,6 +34,10 @@ pub const ANNOTATION_PREFIX: &str = "spiffe.csi.cert-manager.io";
 /// The annotation that holds the SPIFFE ID a request is for, and tells the approver that the request is its to judge.
 pub const IDENTITY_ANNOTATION: &str = "spiffe.csi.cert-manager.io/identity";
 
+/// The annotation that counts the requests in a row that came to nothing, this one included, from the second on. It is
+/// how a driver that was restarted knows how long to wait before the next.
+pub const ATTEMPT_ANNOTATION: &str = "svid-csi/attempt";
+
 /// What a request asks the certificate to be good for, in the order in which the predecessor writes it.
 pub const USAGES: [&str; 4] = ["digital signature", "key encipherment", "server auth", "client auth"];
 
@@ -54,6 +58,8 @@ pub struct Ask<'a> {
     pub duration: Duration,
     /// Annotations the operator wants on every request. Those under [`ANNOTATION_PREFIX`] are left out.
     pub annotations: &'a BTreeMap<String, String>,
+    /// How often has been asked in a row, this time included; 1 unless earlier requests came to nothing.
+    pub attempt: u32,
     /// The CSR, as [`request::csr_pem`](crate::request::csr_pem) makes it.
     pub csr_pem: &'a str,
 }
@@ -87,6 +93,9 @@ impl Ask<'_> {
         let others = self.annotations.iter().filter(|(key, _)| !key.starts_with(ANNOTATION_PREFIX));
         let mut annotations: BTreeMap<_, _> = others.map(|(key, value)| (key.clone(), value.clone())).collect();
         annotations.insert(IDENTITY_ANNOTATION.to_owned(), self.id.as_str().to_owned());
+        if self.attempt > 1 {
+            annotations.insert(ATTEMPT_ANNOTATION.to_owned(), self.attempt.to_string());
+        }
         annotations
     }
 }

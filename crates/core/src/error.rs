@@ -9,6 +9,8 @@ pub enum Class {
     Conflict,
     /// What it names does not exist.
     Missing,
+    /// Whoever decides about it said no; asking again is useless until they change their mind.
+    Denied,
     /// The node is in a state that forbids it and that somebody has to mend.
     Blocked,
     /// Something it needs is not there yet, or not reachable; the kubelet asks again.

@@ -109,12 +109,12 @@ impl FileNames {
     }
 }
 
-/// The files of an identity, in PEM: the chain with the leaf first, the key as PKCS#8, and the bundle where it has a
-/// name.
+/// The files of an identity, in PEM: the chain with the leaf first, the key as PKCS#8, and the bundle where there is one
+/// and it has a name.
 pub fn render(identity: &Identity, names: &FileNames) -> Vec<RenderedFile> {
     let chain = pem_text::encode(Block::Certificate, identity.chain().iter().map(AsRef::as_ref));
     let mut files = vec![file(&names.cert, chain), file(&names.key, identity.key().to_pem())];
-    if let Some(name) = &names.bundle {
+    if let Some(name) = names.bundle.as_ref().filter(|_| !identity.bundle().is_empty()) {
         files.push(file(name, pem_text::encode(Block::Certificate, identity.bundle().iter().map(AsRef::as_ref))));
     }
     files

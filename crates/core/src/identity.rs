@@ -39,8 +39,8 @@ pub struct Candidate {
     pub chain: Vec<CertificateDer<'static>>,
     /// The private key of the leaf.
     pub key: PrivateKey,
-    /// The CA certificates of the trust domain.
-    pub bundle: Vec<CertificateDer<'static>>,
+    /// The CA certificates of the trust domain; nothing where the operator gave the source none.
+    pub bundle: Option<Vec<CertificateDer<'static>>>,
 }
 
 /// What a candidate must fit.
@@ -68,14 +68,14 @@ pub struct Identity {
 /// The leaf must be an X509-SVID for the expected ID (further DNS names are fine), the key must be its key, the time
 /// must be within its validity (an issuer's clock may be [`CLOCK_SKEW`] ahead), and the chain must lead to a valid
 /// certificate of the bundle, for client and server use both. Every other certificate must be a CA. Certificates that
-/// are in the bundle twice are kept once.
+/// are in the bundle twice are kept once. Without any bundle the issuer is taken at its word: nothing says whom to trust.
 ///
 /// # Errors
 /// The first rule that is broken, in a sentence.
 pub fn accept(candidate: Candidate, expected: &Expected) -> Result<Identity, Rejection> {
     let Candidate { chain, key, bundle } = candidate;
     check_size("certificate chain", &chain, MAX_CHAIN_BYTES)?;
-    check_size("trust bundle", &bundle, MAX_BUNDLE_BYTES)?;
+    check_size("trust bundle", bundle.as_deref().unwrap_or_default(), MAX_BUNDLE_BYTES)?;
     let leaf = leaf::read(chain.first().ok_or(Rejection::EmptyChain)?)?;
     if leaf.id != expected.id {
         return Err(Rejection::WrongId { expected: expected.id.clone(), found: leaf.id });
@@ -85,11 +85,14 @@ pub fn accept(candidate: Candidate, expected: &Expected) -> Result<Identity, Rej
     }
     let at = time_to_verify_at(&leaf.validity, expected.now)?;
     trust::check_intermediates(&chain)?;
-    if bundle.is_empty() {
-        return Err(Rejection::EmptyBundle);
+    let bundle = match bundle {
+        None => Vec::new(),
+        Some(bundle) if bundle.is_empty() => return Err(Rejection::EmptyBundle),
+        Some(bundle) => trust::distinct_anchors(bundle)?,
+    };
+    if !bundle.is_empty() {
+        trust::verify(&chain, &bundle, at)?;
     }
-    let bundle = trust::distinct_anchors(bundle)?;
-    trust::verify(&chain, &bundle, at)?;
     let leaf::Leaf { id, validity, serial, .. } = leaf;
     Ok(Identity { id, chain, key, bundle, validity, accepted: expected.now, serial })
 }
@@ -128,7 +131,7 @@ impl Identity {
         &self.key
     }
 
-    /// The CA certificates of the trust domain, none of them twice; never empty.
+    /// The CA certificates of the trust domain, none of them twice; empty where the operator gave the source none.
     pub fn bundle(&self) -> &[CertificateDer<'static>] {
         &self.bundle
     }
@@ -163,6 +166,11 @@ impl Identity {
     pub fn bundle_digest(&self) -> String {
         bundle_digest(&self.bundle)
     }
+}
+
+/// Whether a chain that was accepted once leads to this bundle too, at the time `now`.
+pub fn leads_to(chain: &[CertificateDer<'_>], bundle: &[CertificateDer<'_>], now: SystemTime) -> bool {
+    trust::verify(chain, bundle, now).is_ok()
 }
 
 /// SHA-256 of a bundle without duplicates, in lower-case hexadecimal; the order of the certificates does not matter.

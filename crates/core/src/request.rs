@@ -27,8 +27,13 @@ impl SvidRequest {
     /// [`KeyError::Generate`] where no key can be made.
     pub fn with_new_key(id: SpiffeId, lifetime: Duration) -> Result<(PrivateKey, Self), KeyError> {
         let key = PrivateKey::generate_p256()?;
-        let public_key = key.public_key_der().to_vec();
-        Ok((key, Self { id, public_key, lifetime }))
+        let request = Self::for_key(&key, id, lifetime);
+        Ok((key, request))
+    }
+
+    /// The request for a certificate for that key.
+    pub fn for_key(key: &PrivateKey, id: SpiffeId, lifetime: Duration) -> Self {
+        Self { id, public_key: key.public_key_der().to_vec(), lifetime }
     }
 }
 

@@ -54,6 +54,7 @@ fn object(change: impl FnOnce(&mut CertificateRequest)) -> Value {
         issuer: &issuer,
         duration: Duration::from_secs(3_600),
         annotations: &BTreeMap::new(),
+        attempt: 1,
         csr_pem: &csr_pem(&PrivateKey::generate_p256().expect("a key"), &id).expect("a CSR"),
     };
     let mut object = ask.object([1; 16]);

@@ -24,7 +24,7 @@ fn issue(folder: &Path) {
     let id = SpiffeId::parse("spiffe://example.org/w").unwrap();
     let (key, request) = SvidRequest::with_new_key(id.clone(), HOUR).unwrap();
     let chain = vec![ca.sign(&request, now, [1; 16]).unwrap()];
-    let candidate = Candidate { chain, key, bundle: vec![ca.certificate_der().clone()] };
+    let candidate = Candidate { chain, key, bundle: Some(vec![ca.certificate_der().clone()]) };
     let identity = accept(candidate, &Expected { id, now }).unwrap();
     let [cert, key, bundle] = FILES.map(|name| FileName::parse(name).unwrap());
     for file in render(&identity, &FileNames { cert, key, bundle: Some(bundle) }) {

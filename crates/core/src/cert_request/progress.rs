@@ -115,7 +115,7 @@ impl Issued {
     }
 
     /// With key and trust bundle, what [`accept`](crate::identity::accept) takes.
-    pub fn into_candidate(self, key: PrivateKey, bundle: Vec<CertificateDer<'static>>) -> Candidate {
+    pub fn into_candidate(self, key: PrivateKey, bundle: Option<Vec<CertificateDer<'static>>>) -> Candidate {
         Candidate { chain: self.chain, key, bundle }
     }
 }

@@ -4,15 +4,35 @@ use proptest::prelude::*;
 use rcgen::{CertificateParams, IsCa};
 use rustls_pki_types::CertificateDer;
 use svid_csi_core::identity::{
-    CLOCK_SKEW, Candidate, Expected, MAX_BUNDLE_BYTES, MAX_CHAIN_BYTES, Place, PrivateKey, Rejection, accept,
+    CLOCK_SKEW, Candidate, Expected, MAX_BUNDLE_BYTES, MAX_CHAIN_BYTES, Place, PrivateKey, Rejection, accept, leads_to,
 };
 
 use crate::forge::{
-    Authority, BASIC_CONSTRAINTS, HOUR, ID, KEY_USAGE, NAMES, accepted, expected, extension, good, leaf_rejected, now,
-    one_name, rejected,
+    Authority, BASIC_CONSTRAINTS, HOUR, ID, KEY_USAGE, NAMES, accepted, bundle, expected, extension, good,
+    leaf_rejected, now, one_name, rejected,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn takes_the_issuer_at_its_word_without_a_bundle() {
+    let without = || Candidate { bundle: None, ..good() };
+    let identity = accepted(without());
+    assert!(identity.bundle().is_empty());
+    let mut other_key = without();
+    other_key.key = good().key;
+    assert_eq!(rejected(other_key), Rejection::KeyMismatch);
+}
+
+#[test]
+fn knows_whether_a_chain_leads_to_another_bundle() {
+    let root = Authority::root(|_| {});
+    let identity = accepted(root.leaf(|_| {}));
+    let other = Authority::root(|_| {}).certificate;
+    assert!(leads_to(identity.chain(), &[other.clone(), root.certificate], now()));
+    assert!(!leads_to(identity.chain(), &[other], now()));
+    assert!(!leads_to(identity.chain(), &[], now()));
+}
 
 #[test]
 fn takes_a_good_one_over_as_it_is() {
@@ -56,11 +76,12 @@ fn refuses_what_it_cannot_read() {
     longer.chain[0] = [longer.chain[0].as_ref(), &[0]].concat().into();
     assert!(matches!(rejected(longer), Rejection::Unreadable { place: Place::Leaf, .. }));
     let mut unused = good();
-    unused.chain.push([unused.bundle[0].as_ref(), &[0]].concat().into());
+    let root = bundle(&mut unused)[0].clone();
+    unused.chain.push([root.as_ref(), &[0]].concat().into());
     assert!(matches!(rejected(unused), Rejection::Unreadable { place: Place::Chain { position: 2, of: 2 }, .. }));
-    let mut bundle = good();
-    bundle.bundle.push(vec![0x30, 0].into());
-    assert!(matches!(rejected(bundle), Rejection::Unreadable { place: Place::Bundle { position: 2, of: 2 }, .. }));
+    let mut odd = good();
+    bundle(&mut odd).push(vec![0x30, 0].into());
+    assert!(matches!(rejected(odd), Rejection::Unreadable { place: Place::Bundle { position: 2, of: 2 }, .. }));
 }
 
 #[test]
@@ -95,10 +116,10 @@ fn refuses_nothing_and_too_much() {
         rejected(candidate)
     };
     assert_eq!(with(|candidate| candidate.chain.clear()), Rejection::EmptyChain);
-    assert_eq!(with(|candidate| candidate.bundle.clear()), Rejection::EmptyBundle);
+    assert_eq!(with(|candidate| bundle(candidate).clear()), Rejection::EmptyBundle);
     let long_chain = with(|candidate| candidate.chain.push(vec![0; MAX_CHAIN_BYTES].into()));
     assert!(matches!(long_chain, Rejection::TooLarge { what: "certificate chain", .. }), "{long_chain}");
-    let large_bundle = with(|candidate| candidate.bundle.push(vec![0; MAX_BUNDLE_BYTES].into()));
+    let large_bundle = with(|candidate| bundle(candidate).push(vec![0; MAX_BUNDLE_BYTES].into()));
     assert!(matches!(large_bundle, Rejection::TooLarge { what: "trust bundle", .. }), "{large_bundle}");
 }
 
@@ -109,7 +130,7 @@ fn tells_the_same_identity_from_a_new_one() {
     let first = root.leaf(|_| {});
     let again = |bundle: Vec<CertificateDer<'static>>| {
         let key = PrivateKey::from_pkcs8_der(first.key.der()).expect("a key");
-        accepted(Candidate { chain: first.chain.clone(), key, bundle })
+        accepted(Candidate { chain: first.chain.clone(), key, bundle: Some(bundle) })
     };
     let identity = again(vec![root.certificate.clone(), other.clone()]);
     let reordered = again(vec![other, root.certificate.clone()]);
@@ -152,7 +173,7 @@ proptest! {
         garbage.chain[0] = leaf.clone().into();
         prop_assert!(accept(garbage, &expected()).is_err());
         let mut garbage = good();
-        garbage.bundle = vec![leaf.into()];
+        garbage.bundle = Some(vec![leaf.into()]);
         prop_assert!(accept(garbage, &expected()).is_err());
         let mut short = good();
         let length = cut.index(short.chain[0].len());

@@ -30,7 +30,7 @@ fn request(lifetime: Duration) -> (PrivateKey, SvidRequest) {
 fn issue(ca: &CertificateAuthority, lifetime: Duration, now: SystemTime) -> Identity {
     let (key, request) = request(lifetime);
     let leaf = ca.sign(&request, now, SERIAL).expect("a leaf");
-    let candidate = Candidate { chain: vec![leaf], key, bundle: vec![ca.certificate_der().clone()] };
+    let candidate = Candidate { chain: vec![leaf], key, bundle: Some(vec![ca.certificate_der().clone()]) };
     accept(candidate, &Expected { now, ..expected() }).expect("what the CA signs keeps every rule")
 }
 
@@ -247,7 +247,7 @@ proptest! {
         let id = SpiffeId::for_service_account(&trust_domain(), &namespace, &account).expect("an ID");
         let (key, request) = SvidRequest::with_new_key(id.clone(), Duration::from_secs(lifetime)).expect("a key");
         let leaf = ca.sign(&request, now(), serial.to_be_bytes()).expect("a leaf");
-        let candidate = Candidate { chain: vec![leaf], key, bundle: vec![ca.certificate_der().clone()] };
+        let candidate = Candidate { chain: vec![leaf], key, bundle: Some(vec![ca.certificate_der().clone()]) };
         let identity = accept(candidate, &Expected { id, now: now() }).expect("it is accepted");
         prop_assert_eq!(u128::from_str_radix(identity.serial(), 16).expect("hexadecimal"), serial);
         let validity = identity.validity();

@@ -45,6 +45,7 @@ fn object(pod: &PodRef, key: &PrivateKey, annotations: &[(&str, &str)], duration
         issuer: &issuer("spiffe-ca", "ClusterIssuer", "cert-manager.io"),
         duration,
         annotations: &annotations.iter().map(owned).collect(),
+        attempt: 1,
         csr_pem: &csr_pem(key, &id).expect("a CSR"),
     };
     ask.object([0xff; 16])
@@ -134,6 +135,7 @@ proptest! {
             issuer: &IssuerRef::default(),
             duration: HOUR,
             annotations: &BTreeMap::new(),
+            attempt: 1,
             csr_pem: "",
         };
         let name = ask.object(random).metadata.name;
@@ -199,7 +201,7 @@ fn what_is_issued_is_accepted() {
     };
     assert_eq!(issued.chain, chain);
     assert_eq!(issued.ca, std::slice::from_ref(&root.certificate));
-    let identity = accept(issued.into_candidate(candidate.key, vec![root.certificate]), &expected());
+    let identity = accept(issued.into_candidate(candidate.key, Some(vec![root.certificate])), &expected());
     assert_eq!(identity.expect("an identity").chain(), chain);
 }
 

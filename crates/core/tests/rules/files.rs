@@ -19,7 +19,7 @@ fn writes_chain_key_and_bundle() {
     let intermediate = root.intermediate(|_| {});
     let mut candidate = intermediate.leaf(|_| {});
     candidate.chain.push(intermediate.certificate);
-    candidate.bundle = vec![root.certificate, Authority::root(|_| {}).certificate];
+    candidate.bundle = Some(vec![root.certificate, Authority::root(|_| {}).certificate]);
     let identity = accepted(candidate);
 
     let files = render(&identity, &names(Some("ca.crt")));

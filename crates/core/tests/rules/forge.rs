@@ -82,13 +82,18 @@ impl Authority {
         change(&mut params);
         let leaf = params.signed_by(key, &self.issuer).expect("a leaf").into();
         let key = PrivateKey::from_pkcs8_der(key.serialized_der()).expect("PKCS#8");
-        Candidate { chain: vec![leaf], key, bundle: vec![self.certificate.clone()] }
+        Candidate { chain: vec![leaf], key, bundle: Some(vec![self.certificate.clone()]) }
     }
 
     /// The key of the CA, which no leaf should have.
     pub(crate) fn key_pem(&self) -> String {
         self.issuer.key().serialize_pem()
     }
+}
+
+/// The bundle of a candidate that has one.
+pub(crate) fn bundle(candidate: &mut Candidate) -> &mut Vec<CertificateDer<'static>> {
+    candidate.bundle.as_mut().expect("a bundle")
 }
 
 /// The good candidate all others differ from by one thing.

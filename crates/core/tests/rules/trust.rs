@@ -6,19 +6,19 @@ use rcgen::{
 use rustls_pki_types::CertificateDer;
 use svid_csi_core::identity::{Candidate, Place, PrivateKey, Rejection};
 
-use crate::forge::{Authority, HOUR, ID, accepted, good, now, rejected, uri, valid};
+use crate::forge::{Authority, HOUR, ID, accepted, bundle, good, now, rejected, uri, valid};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn refuses_a_chain_that_does_not_lead_to_the_bundle() {
     let mut stranger = good();
-    stranger.bundle = vec![Authority::root(|_| {}).certificate];
+    stranger.bundle = Some(vec![Authority::root(|_| {}).certificate]);
     let found = rejected(stranger).to_string();
     assert!(found.contains("with another key"), "{found}");
     let other_name = |params: &mut CertificateParams| params.distinguished_name.push(DnType::CommonName, "other");
     let mut stranger = good();
-    stranger.bundle = vec![Authority::root(other_name).certificate];
+    stranger.bundle = Some(vec![Authority::root(other_name).certificate]);
     let found = rejected(stranger).to_string();
     assert!(found.ends_with("no valid certificate in the bundle has issued it"), "{found}");
 }
@@ -29,7 +29,7 @@ fn refuses_an_expired_root_and_says_so() {
     let found = rejected(root.leaf(|_| {})).to_string();
     assert!(found.contains("1 of 1 certificates in the bundle are expired"), "{found}");
     let mut rotated = good();
-    rotated.bundle.insert(0, root.certificate);
+    bundle(&mut rotated).insert(0, root.certificate);
     assert_eq!(accepted(rotated).bundle().len(), 2, "a leftover of a rotation does no harm");
 }
 
@@ -40,7 +40,7 @@ fn verifies_through_intermediates() {
         let intermediate = root.intermediate(change);
         let mut candidate = intermediate.leaf(|_| {});
         candidate.chain.push(intermediate.certificate);
-        candidate.bundle = vec![root.certificate.clone()];
+        candidate.bundle = Some(vec![root.certificate.clone()]);
         candidate
     };
     accepted(through(|_| {}));
@@ -78,15 +78,15 @@ fn refuses_a_bundle_that_trusts_a_leaf() {
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     let own: CertificateDer<'static> = params.self_signed(&key).expect("a certificate").into();
     let key = PrivateKey::from_pkcs8_der(key.serialized_der()).expect("a key");
-    let self_signed = Candidate { chain: vec![own.clone()], key, bundle: vec![own] };
+    let self_signed = Candidate { chain: vec![own.clone()], key, bundle: Some(vec![own]) };
     assert_eq!(rejected(self_signed), Rejection::NotACa { place: Place::Bundle { position: 1, of: 1 } });
 }
 
 #[test]
 fn keeps_a_repeated_bundle_certificate_once() {
     let mut candidate = good();
-    let (own, other) = (candidate.bundle[0].clone(), Authority::root(|_| {}).certificate);
-    candidate.bundle = vec![other.clone(), own.clone(), other.clone(), own.clone()];
+    let (own, other) = (bundle(&mut candidate)[0].clone(), Authority::root(|_| {}).certificate);
+    candidate.bundle = Some(vec![other.clone(), own.clone(), other.clone(), own.clone()]);
     assert_eq!(accepted(candidate).bundle(), [other, own]);
 }
 

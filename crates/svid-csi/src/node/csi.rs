@@ -66,6 +66,7 @@ fn code(class: Class) -> Code {
         Class::Invalid => Code::InvalidArgument,
         Class::Conflict => Code::AlreadyExists,
         Class::Missing => Code::NotFound,
+        Class::Denied => Code::PermissionDenied,
         Class::Blocked => Code::FailedPrecondition,
         Class::NotYet => Code::Unavailable,
         Class::Exhausted => Code::ResourceExhausted,

@@ -98,7 +98,7 @@ impl LocalCa {
         rand::fill(&mut serial).map_err(|_| LocalCaError::Random)?;
         let (key, request) = SvidRequest::with_new_key(id, self.lifetime)?;
         let leaf = self.authority.sign(&request, clock::now(), serial)?;
-        Ok(Candidate { chain: vec![leaf], key, bundle: vec![self.authority.certificate_der().clone()] })
+        Ok(Candidate { chain: vec![leaf], key, bundle: Some(vec![self.authority.certificate_der().clone()]) })
     }
 
     /// SHA-256 of the bundle it hands out, lower-case hexadecimal.
