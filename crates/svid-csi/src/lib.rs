@@ -5,6 +5,8 @@
 mod admin;
 pub mod approver;
 pub mod authority;
+#[cfg(test)]
+mod captured_log;
 pub mod cli;
 mod clock;
 mod data_root;

@@ -2,3 +2,4 @@
 
 pub mod cert_request;
 pub mod client;
+pub mod events;

@@ -1,0 +1,142 @@
+//! Events on objects: where the owner of a pod looks, who does not see the log of a driver.
+//!
+//! They are events of the core group, not of events.k8s.io: the predecessor's roles allow those alone.
+
+mod recent;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::sync::mpsc;
+use tracing::{debug, error, warn};
+
+use self::recent::Recent;
+use crate::clock;
+use crate::kube::client::CALL_TIMEOUT;
+use crate::tasks::Tasks;
+
+/// How many wait for the API server at most; further ones are dropped.
+const QUEUE: usize = 256;
+/// What the API server takes at most, in bytes.
+const MESSAGE: usize = 1024;
+/// How long the same event is not sent again.
+const REPEAT_AFTER: Duration = Duration::from_secs(600);
+
+/// Sends events in the background. To lose one is not an error: nothing waits for them, and nothing depends on them.
+#[derive(Debug, Clone)]
+pub struct Events {
+    queue: mpsc::Sender<Notice>,
+    recent: Arc<Mutex<Recent>>,
+    dropped: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct Notice {
+    about: ObjectReference,
+    reason: &'static str,
+    message: String,
+}
+
+impl Events {
+    /// Events that come from `component` (`svid-csi-driver`), and from the `instance` (a node or a pod) of it.
+    pub fn new(client: Client, component: &'static str, instance: String, tasks: &Tasks) -> Self {
+        let (queue, mut notices) = mpsc::channel(QUEUE);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let mut sender = Sender { client, component, instance, forbidden: false };
+        let lost = dropped.clone();
+        tasks.detached(async move {
+            while let Some(notice) = notices.recv().await {
+                sender.send(notice).await;
+                let lost = lost.swap(0, Ordering::Relaxed);
+                if lost > 0 {
+                    warn!(lost, "more events than the API server takes in time; some were not sent");
+                }
+            }
+        });
+        Self { queue, recent: Arc::new(Mutex::new(Recent::new(REPEAT_AFTER))), dropped }
+    }
+
+    /// Warns whoever looks at the object `about`. Returns at once. What has been said about it within the last ten minutes
+    /// is not said again; of a long message only the first 1,024 bytes are.
+    pub fn warn(&self, about: ObjectReference, reason: &'static str, message: impl Into<String>) {
+        let mut message = message.into();
+        message.truncate(message.floor_char_boundary(MESSAGE));
+        let ObjectReference { kind, namespace, name, uid, .. } = &about;
+        let key = Recent::key(&(kind, namespace, name, uid, reason, &message));
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.has(key) {
+            return;
+        }
+        match self.queue.try_send(Notice { about, reason, message }) {
+            Ok(()) => recent.add(key),
+            Err(_full) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+struct Sender {
+    client: Client,
+    component: &'static str,
+    instance: String,
+    forbidden: bool,
+}
+
+impl Sender {
+    async fn send(&mut self, notice: Notice) {
+        let event = self.event(notice);
+        let namespace = event.metadata.namespace.clone().unwrap_or_default();
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+        let parameters = PostParams::default();
+        let sent = tokio::time::timeout(CALL_TIMEOUT, events.create(&parameters, &event)).await;
+        match sent {
+            Ok(Ok(_)) => self.forbidden = false,
+            Ok(Err(error)) if lacks_permission(&error) => {
+                if !std::mem::replace(&mut self.forbidden, true) {
+                    error!(%error, namespace, "no event can be sent: grant this service account the verb `create` on `events`");
+                }
+            }
+            Ok(Err(error)) => debug!(%error, namespace, "an event was not sent"),
+            Err(_) => debug!(namespace, "an event was not sent: the API server does not answer"),
+        }
+    }
+
+    fn event(&self, Notice { about, reason, message }: Notice) -> Event {
+        let now = Timestamp::try_from(clock::now()).ok().map(Time);
+        let component = Some(self.component.to_owned());
+        Event {
+            metadata: ObjectMeta {
+                generate_name: Some(format!("{}.", about.name.as_deref().unwrap_or("svid-csi"))),
+                // Events about objects without a namespace belong there.
+                namespace: Some(about.namespace.clone().unwrap_or_else(|| "default".to_owned())),
+                ..ObjectMeta::default()
+            },
+            involved_object: about,
+            type_: Some("Warning".to_owned()),
+            reason: Some(reason.to_owned()),
+            message: Some(message),
+            source: Some(EventSource { component: component.clone(), host: None }),
+            reporting_component: component,
+            reporting_instance: Some(self.instance.clone()),
+            first_timestamp: now.clone(),
+            last_timestamp: now,
+            count: Some(1),
+            ..Event::default()
+        }
+    }
+}
+
+/// Whether it is a role that forbids it. A namespace that is being deleted and a quota forbid as well, for a while.
+fn lacks_permission(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_forbidden() && status.message.contains("cannot create resource"))
+}
+
+#[cfg(test)]
+mod tests;
