@@ -17,6 +17,7 @@ pub mod pod_token;
 pub mod quoted;
 pub mod renew;
 pub mod request;
+pub mod runtime_issuer;
 pub mod secret;
 mod signer;
 pub mod spiffe_id;

@@ -14,6 +14,7 @@ mod delivery;
 pub mod demo;
 mod fsx;
 pub mod kube;
+mod last_good;
 mod metrics;
 mod mount;
 pub mod node;

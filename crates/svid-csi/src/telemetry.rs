@@ -32,6 +32,8 @@ pub enum LogFormat {
 pub fn init(options: LogOptions) {
     // Libraries only warn: the finer levels of an HTTP/2 stack tell of frames, and frames carry tokens.
     let levels = Targets::new().with_default(LevelFilter::WARN).with_target("svid_csi", options.level);
+    // A forbidden watch is told once, by name, where it is started; there it would be told at each of its retries.
+    let levels = levels.with_target("kube_runtime", LevelFilter::ERROR);
     let lines = fmt::layer().with_writer(io::stderr).with_ansi(false);
     let lines = match options.format {
         LogFormat::Text => lines.boxed(),

@@ -3,3 +3,7 @@
 pub mod cert_request;
 pub mod client;
 pub mod events;
+pub mod one_object;
+pub mod runtime_issuer;
+#[cfg(test)]
+pub(crate) mod scripted;

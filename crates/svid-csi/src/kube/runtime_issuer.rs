@@ -1,0 +1,137 @@
+//! Who is to sign now: the issuer in a ConfigMap, which may come, change and go, else the one in the flags.
+
+use std::convert::Infallible;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{Api, Client};
+use svid_csi_core::cert_request::IssuerRef;
+use svid_csi_core::runtime_issuer::{self, ConfigMapPlace};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::{error, info};
+
+use crate::kube::client::CALL_TIMEOUT;
+use crate::kube::one_object::{OneObject, ReadError};
+use crate::last_good::LastGood;
+use crate::report;
+use crate::tasks::Tasks;
+
+/// The issuer of the moment. While the ConfigMap is broken, or cannot be read, the last one stays.
+#[derive(Debug, Clone)]
+pub struct RuntimeIssuer {
+    config_map: Api<ConfigMap>,
+    place: ConfigMapPlace,
+    from_flags: Option<IssuerRef>,
+    current: watch::Receiver<Option<IssuerRef>>,
+    trouble: watch::Receiver<Option<String>>,
+    settled: watch::Receiver<bool>,
+}
+
+impl RuntimeIssuer {
+    /// Follows the ConfigMap. Until it has been read, the issuer of the flags counts, see [`settled`](Self::settled).
+    pub fn start(client: Client, place: ConfigMapPlace, from_flags: Option<IssuerRef>, tasks: &Tasks) -> Self {
+        let config_map = Api::namespaced(client, &place.namespace);
+        let last = LastGood::new(from_flags.clone());
+        let (settle, settled) = watch::channel(false);
+        let (current, trouble) = (last.value(), last.trouble());
+        let this = Self { config_map, place, from_flags, current, trouble, settled };
+        let follower = Follower { issuer: this.clone(), last, settle };
+        tasks.detached(async move { match follower.follow().await {} });
+        this
+    }
+
+    /// The issuer of the moment and whatever it becomes. With none, nothing can be asked for.
+    pub fn current(&self) -> watch::Receiver<Option<IssuerRef>> {
+        self.current.clone()
+    }
+
+    /// Why the issuer of the moment may not be what the ConfigMap says now, if so.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.borrow().clone()
+    }
+
+    /// Waits until the API server has told, for the first time, what is in the ConfigMap or that it does not tell. Right
+    /// after a start, requests for the issuer of the flags may be for the wrong one.
+    pub async fn settled(&self) {
+        // An error means that the process is ending.
+        let _ = self.settled.clone().wait_for(|settled| *settled).await;
+    }
+
+    /// The issuer as of now, read from the API server: a watch may lag. Where the ConfigMap is broken, the last good one.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn read_now(&self) -> Result<Option<IssuerRef>, ReadError> {
+        let object = self.object();
+        let read = timeout(CALL_TIMEOUT, self.config_map.get_opt(&self.place.name)).await;
+        match read.map_err(|_| ReadError::slow(&object))?.map_err(|error| ReadError::new(&object, error))? {
+            None => Ok(self.from_flags.clone()),
+            Some(map) => match runtime_issuer::read(&self.place, &map.data.unwrap_or_default()) {
+                Ok(issuer) => Ok(Some(issuer)),
+                Err(_incomplete) => Ok(self.current.borrow().clone()),
+            },
+        }
+    }
+
+    fn object(&self) -> String {
+        format!("ConfigMap {} (--runtime-issuance-config-map-name)", self.place)
+    }
+}
+
+struct Follower {
+    issuer: RuntimeIssuer,
+    last: LastGood<Option<IssuerRef>>,
+    settle: watch::Sender<bool>,
+}
+
+impl Follower {
+    async fn follow(mut self) -> Infallible {
+        let RuntimeIssuer { config_map, place, .. } = &self.issuer;
+        let mut states = OneObject::new(config_map.clone(), place.name.clone(), self.issuer.object());
+        loop {
+            let state = states.next().await;
+            let settled = !matches!(state, Err(ReadError::Failed { .. }));
+            match state {
+                Ok(Some(map)) => self.present(map),
+                Ok(None) => self.absent(),
+                Err(error) => self.last.out_of_sight(report::chain(&error)),
+            }
+            if settled {
+                self.settle.send_replace(true);
+            }
+        }
+    }
+
+    fn present(&mut self, map: ConfigMap) {
+        match runtime_issuer::read(&self.issuer.place, &map.data.unwrap_or_default()) {
+            Ok(issuer) => {
+                let IssuerRef { name, kind, group } = &issuer;
+                let told = format!("{kind}.{group}/{name}");
+                if self.last.good(Some(issuer)) {
+                    info!(issuer = told, config_map = %self.issuer.place, "the issuer is now the one in the ConfigMap");
+                }
+            }
+            Err(incomplete) => {
+                if self.last.broken(incomplete.to_string()) {
+                    error!(error = report::chain(&incomplete), "the last issuer stays in use");
+                }
+            }
+        }
+    }
+
+    fn absent(&mut self) {
+        let changed = self.last.good(self.issuer.from_flags.clone());
+        if changed || !*self.settle.borrow() {
+            let config_map = &self.issuer.place;
+            match &self.issuer.from_flags {
+                Some(IssuerRef { name, .. }) => {
+                    info!(%config_map, name, "there is no such ConfigMap; the issuer is the one in the flags");
+                }
+                None => error!(%config_map, "there is neither this ConfigMap nor --issuer-name: nothing can be issued"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::captured_log::CapturedLog;
+use crate::kube::scripted::Scripted;
+
+fn server() -> Scripted {
+    Scripted::new("/api/v1/namespaces/shop/configmaps", "issuance")
+}
+
+fn start(server: &Scripted, from_flags: Option<&str>) -> RuntimeIssuer {
+    let place = ConfigMapPlace { namespace: "shop".to_owned(), name: "issuance".to_owned() };
+    let from_flags = from_flags.map(|name| IssuerRef { name: name.to_owned(), ..IssuerRef::default() });
+    RuntimeIssuer::start(server.client(), place, from_flags, &Tasks::default())
+}
+
+fn config_map(name: &str) -> Option<Value> {
+    Some(json!({"data": {"issuer-name": name, "issuer-kind": "ClusterIssuer", "issuer-group": "cert-manager.io"}}))
+}
+
+fn broken() -> Option<Value> {
+    Some(json!({"data": {"issuer-name": "other", "issuer-kind": ""}}))
+}
+
+/// Waits until the issuer has this name.
+async fn becomes(issuer: &RuntimeIssuer, name: Option<&str>) {
+    let mut current = issuer.current();
+    current.wait_for(|issuer| issuer.as_ref().map(|issuer| &*issuer.name) == name).await.unwrap();
+}
+
+async fn name_now(issuer: &RuntimeIssuer) -> Option<String> {
+    issuer.read_now().await.unwrap().map(|issuer| issuer.name)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_config_map_that_comes_changes_and_goes_is_followed() {
+    let server = server();
+    let issuer = start(&server, Some("flags"));
+    issuer.settled().await;
+    becomes(&issuer, Some("flags")).await;
+    for name in ["a", "b"] {
+        server.set(config_map(name));
+        becomes(&issuer, Some(name)).await;
+    }
+    assert_eq!(issuer.current().borrow().as_ref().unwrap().kind(), "ClusterIssuer");
+    server.set(None);
+    becomes(&issuer, Some("flags")).await;
+    server.set(config_map("c"));
+    becomes(&issuer, Some("c")).await;
+    let calls = server.until(|_| true).await;
+    assert_eq!((calls.lists, calls.watches, calls.gets), (1, 1, 0), "nothing is polled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_settled_only_when_the_config_map_was_read() {
+    let server = server();
+    server.set(config_map("a"));
+    server.refuse(Some(StatusCode::SERVICE_UNAVAILABLE));
+    let issuer = start(&server, Some("flags"));
+    server.until(|calls| calls.refused >= 2).await;
+    assert!(!*issuer.settled.borrow());
+    server.refuse(None);
+    issuer.settled().await;
+    becomes(&issuer, Some("a")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_config_map_changes_nothing_and_is_told_once() {
+    let log = CapturedLog::start();
+    let server = server();
+    server.set(config_map("a"));
+    let issuer = start(&server, None);
+    becomes(&issuer, Some("a")).await;
+    server.set(broken());
+    server.set(broken());
+    assert_eq!(name_now(&issuer).await.as_deref(), Some("a"));
+    issuer.trouble.clone().wait_for(Option::is_some).await.unwrap();
+    server.set(config_map("b"));
+    becomes(&issuer, Some("b")).await;
+    assert_eq!(issuer.trouble(), None);
+    let lines = log.lines("the last issuer stays in use");
+    let lacks = "the ConfigMap shop/issuance names no issuer: it lacks a value for issuer-kind and issuer-group";
+    assert!(lines.len() == 1 && lines[0].contains(lacks) && lines[0].contains("ERROR"), "{lines:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_config_map_and_flags_nothing_can_be_issued() {
+    let log = CapturedLog::start();
+    let server = server();
+    let issuer = start(&server, None);
+    issuer.settled().await;
+    assert!(issuer.current().borrow().is_none());
+    assert_eq!(log.lines("nothing can be issued").len(), 1);
+    server.set(config_map("a"));
+    becomes(&issuer, Some("a")).await;
+    server.set(None);
+    becomes(&issuer, None).await;
+    assert_eq!(log.lines("nothing can be issued").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_read_on_demand_too() {
+    let server = server();
+    let issuer = start(&server, Some("flags"));
+    assert_eq!(name_now(&issuer).await.as_deref(), Some("flags"));
+    server.set(config_map("a"));
+    assert_eq!(name_now(&issuer).await.as_deref(), Some("a"));
+    server.refuse(Some(StatusCode::FORBIDDEN));
+    assert!(matches!(issuer.read_now().await, Err(ReadError::Forbidden { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_permission_is_named_once_and_the_flags_count() {
+    let log = CapturedLog::start();
+    let server = server();
+    server.set(config_map("a"));
+    server.refuse(Some(StatusCode::FORBIDDEN));
+    let issuer = start(&server, Some("flags"));
+    issuer.settled().await;
+    server.until(|calls| calls.refused >= 20).await;
+    becomes(&issuer, Some("flags")).await;
+    assert!(issuer.trouble().unwrap().contains("may not be read"));
+    let lines = log.lines("ConfigMap shop/issuance (--runtime-issuance-config-map-name) may not be read");
+    assert!(lines.len() == 1 && lines[0].contains("the verbs get, list and watch"), "{lines:?}");
+    server.refuse(None);
+    becomes(&issuer, Some("a")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_during_an_outage_is_not_missed() {
+    let log = CapturedLog::start();
+    let server = server();
+    server.set(config_map("a"));
+    let issuer = start(&server, None);
+    becomes(&issuer, Some("a")).await;
+    server.refuse(Some(StatusCode::INTERNAL_SERVER_ERROR));
+    server.set(config_map("b"));
+    server.until(|calls| calls.refused >= 5).await;
+    becomes(&issuer, Some("a")).await;
+    server.refuse(None);
+    becomes(&issuer, Some("b")).await;
+    assert_eq!(log.lines("cannot be read at the moment").len(), 1, "an outage is told once");
+    server.set(None);
+    server.forget();
+    becomes(&issuer, None).await;
+    assert_eq!(log.lines("cannot be read at the moment").len(), 1, "an old version is no outage");
+}
