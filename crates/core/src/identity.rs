@@ -2,6 +2,7 @@
 //!
 //! A source hands over a [`Candidate`]; only [`accept`] makes an [`Identity`] of it, and only when every rule holds.
 
+mod bundle;
 mod key;
 mod key_type;
 mod leaf;
@@ -16,6 +17,7 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::digest;
 use rustls_pki_types::CertificateDer;
 
+pub use self::bundle::{BundleError, MAX_BUNDLE_TEXT, TrustBundle};
 pub use self::key::{KeyError, PrivateKey};
 pub use self::key_type::{KeyType, UnknownKeyType};
 pub use self::rejection::{KeyUsageProblem, Place, Rejection};

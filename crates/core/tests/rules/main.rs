@@ -3,6 +3,7 @@
 
 mod accept;
 mod approve;
+mod bundle;
 mod ca;
 mod cert_request;
 mod files;
