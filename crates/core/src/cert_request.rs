@@ -16,7 +16,7 @@ pub use self::object::{
     CertificateRequest, CertificateRequestSpec, CertificateRequestStatus, Condition, IssuerRef, Metadata,
     OwnerReference,
 };
-pub use self::progress::{Issued, Progress, StatusError};
+pub use self::progress::{Issued, Progress, StatusError, ended};
 use crate::go_duration;
 use crate::pod::PodRef;
 use crate::spiffe_id::SpiffeId;

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::identity::Identity;
+use crate::identity::{Identity, PemError};
 use crate::pem_text::{self, Block};
 
 /// The mode of every file: its owner and group may read it.
@@ -114,10 +115,29 @@ impl FileNames {
 pub fn render(identity: &Identity, names: &FileNames) -> Vec<RenderedFile> {
     let chain = pem_text::encode(Block::Certificate, identity.chain().iter().map(AsRef::as_ref));
     let mut files = vec![file(&names.cert, chain), file(&names.key, identity.key().to_pem())];
-    if let Some(name) = names.bundle.as_ref().filter(|_| !identity.bundle().is_empty()) {
-        files.push(file(name, pem_text::encode(Block::Certificate, identity.bundle().iter().map(AsRef::as_ref))));
-    }
+    files.extend(bundle_file(identity.bundle(), names));
     files
+}
+
+/// The files of a volume as they are, but for the trust bundle; and the chain that is in them.
+///
+/// # Errors
+/// The certificate file is not one of [`render`].
+pub fn with_bundle(
+    mut files: Vec<RenderedFile>,
+    names: &FileNames,
+    bundle: &[CertificateDer<'_>],
+) -> Result<(Vec<RenderedFile>, Vec<CertificateDer<'static>>), PemError> {
+    files.retain(|file| Some(&file.name) != names.bundle.as_ref());
+    let cert = files.iter().find(|file| file.name == names.cert).map(|file| file.contents.as_slice());
+    let chain = pem_text::decode_all(Block::Certificate, cert.unwrap_or_default())?;
+    files.extend(bundle_file(bundle, names));
+    Ok((files, chain.into_iter().map(CertificateDer::from).collect()))
+}
+
+fn bundle_file(bundle: &[CertificateDer<'_>], names: &FileNames) -> Option<RenderedFile> {
+    let name = names.bundle.as_ref().filter(|_| !bundle.is_empty())?;
+    Some(file(name, pem_text::encode(Block::Certificate, bundle.iter().map(AsRef::as_ref))))
 }
 
 fn file(name: &FileName, mut text: Zeroizing<String>) -> RenderedFile {

@@ -35,6 +35,11 @@ pub fn due(validity: &Validity, jitter: f64) -> SystemTime {
     validity.not_before.checked_add(moved).unwrap_or(validity.not_after)
 }
 
+/// When whoever looks after the node should know that an identity was not renewed: with a sixth of its time left.
+pub fn alarming(validity: &Validity) -> SystemTime {
+    validity.not_after.checked_sub(validity.lifetime() / 6).unwrap_or(validity.not_after)
+}
+
 /// How long to sleep from `now` until [`due`]; zero when overdue.
 ///
 /// Zero also where `now` is before the validity by more than [`CLOCK_SKEW`]: then the clock was ahead when the identity
@@ -87,6 +92,13 @@ mod tests {
             let after = due(&validity, jitter).duration_since(validity.not_before).expect("it is later");
             assert!((after.as_secs_f64() - expected).abs() < 0.001, "{lifetime} s, jitter {jitter}: {after:?}");
         }
+    }
+
+    #[test]
+    fn alarms_after_every_renewal_and_before_the_end() {
+        let validity = valid_for(60);
+        assert_eq!(alarming(&validity), validity.not_after - Duration::from_secs(10));
+        assert!(alarming(&validity) > due(&validity, 1.0));
     }
 
     #[test]

@@ -16,6 +16,10 @@ pub struct Metrics {
     calls: Family<Call, Counter>,
     issued: Counter,
     renewal_failures: Counter,
+    requests: Family<Ended, Counter>,
+    source_up: Family<Source, Gauge>,
+    requests_pending: Gauge,
+    waiting_for_token: Gauge,
     abnormal: Counter,
     left_alone: Gauge,
     registered: Family<Driver, Gauge>,
@@ -35,6 +39,16 @@ struct Driver {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Source {
+    source: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Plan {
     plan: String,
     phase: &'static str,
@@ -47,6 +61,19 @@ pub struct Snapshot {
     pub volumes: Vec<(String, &'static str, i64)>,
     /// Seconds until the first certificate in use expires; negative when one has.
     pub soonest_expiry: Option<f64>,
+    /// How source cert-manager is, where the driver has it.
+    pub cert_manager: Option<SourceState>,
+}
+
+/// How a source is.
+#[derive(Debug)]
+pub struct SourceState {
+    /// Whether what it tells is being followed.
+    pub up: bool,
+    /// How many volumes wait for their request.
+    pub pending: usize,
+    /// How many volumes wait for a token of the kubelet.
+    pub waiting_for_token: usize,
 }
 
 impl Default for Metrics {
@@ -56,6 +83,10 @@ impl Default for Metrics {
             calls: Family::default(),
             issued: Counter::default(),
             renewal_failures: Counter::default(),
+            requests: Family::default(),
+            source_up: Family::default(),
+            requests_pending: Gauge::default(),
+            waiting_for_token: Gauge::default(),
             abnormal: Counter::default(),
             left_alone: Gauge::default(),
             registered: Family::default(),
@@ -76,6 +107,18 @@ impl Metrics {
             "renewal_failures",
             "Renewals that failed; the volume keeps its last identity",
             self.renewal_failures.clone(),
+        );
+        registry.register("certificate_requests", "Certificate requests by what became of them", self.requests.clone());
+        registry.register("source_up", "1 when what the source tells is being followed", self.source_up.clone());
+        registry.register(
+            "requests_pending",
+            "Volumes that wait for their certificate request to be approved and signed",
+            self.requests_pending.clone(),
+        );
+        registry.register(
+            "volumes_waiting_for_token",
+            "Volumes that wait for the kubelet to bring a fresh service account token",
+            self.waiting_for_token.clone(),
         );
         registry.register(
             "abnormal_volumes_seen",
@@ -115,6 +158,11 @@ impl Metrics {
         self.renewal_failures.inc();
     }
 
+    /// A certificate request has ended, or was not made.
+    pub fn request_ended(&self, outcome: &'static str) {
+        self.requests.get_or_create(&Ended { outcome }).inc();
+    }
+
     /// A volume was reported abnormal.
     pub fn abnormal_seen(&self) {
         self.abnormal.inc();
@@ -135,6 +183,11 @@ impl Metrics {
         self.volumes.clear();
         for (plan, phase, count) in &snapshot.volumes {
             self.volumes.get_or_create(&Plan { plan: plan.clone(), phase }).set(*count);
+        }
+        if let Some(source) = &snapshot.cert_manager {
+            self.source_up.get_or_create(&Source { source: "cert-manager" }).set(source.up.into());
+            self.requests_pending.set(i64::try_from(source.pending).unwrap_or(i64::MAX));
+            self.waiting_for_token.set(i64::try_from(source.waiting_for_token).unwrap_or(i64::MAX));
         }
         self.soonest_expiry.set(snapshot.soonest_expiry.unwrap_or(f64::INFINITY));
         let mut page = String::new();

@@ -8,7 +8,7 @@ use svid_csi_core::state::{Phase, Record};
 use svid_csi_core::volume::Content;
 use tokio::time::Instant;
 
-use crate::metrics::Snapshot;
+use crate::metrics::{Snapshot, SourceState};
 use crate::node::{Node, Volume};
 use crate::{clock, report};
 
@@ -26,6 +26,10 @@ pub struct Status {
     pub data_root_survives: Option<bool>,
     /// The volumes, by id.
     pub volumes: BTreeMap<String, VolumeStatus>,
+    /// What volumes wait for, by id, where they do.
+    pub waiting: BTreeMap<String, String>,
+    /// Whether source cert-manager is being followed; absent without it.
+    pub cert_manager_up: Option<bool>,
     /// How many more there are that something is being done to at this moment.
     pub busy: usize,
 }
@@ -75,6 +79,8 @@ pub async fn status(node: &Node) -> Status {
     });
     Status {
         busy: busy.await,
+        waiting: node.sources.waiting().into_iter().map(|(id, what)| (id.to_string(), what)).collect(),
+        cert_manager_up: node.sources.cert_manager.as_ref().map(|source| source.is_up()),
         version: env!("CARGO_PKG_VERSION"),
         socket_directory_heals: node.socket_dir.as_ref().map(|socket_dir| socket_dir.heals()),
         data_root_survives: node.data.as_ref().map(|data| data.survives()),
@@ -120,6 +126,10 @@ pub async fn snapshot(node: &Node) -> Snapshot {
     Snapshot {
         volumes: counts.into_iter().map(|((plan, phase), count)| (plan, phase, count)).collect(),
         soonest_expiry: soonest.map(seconds),
+        cert_manager: node.sources.cert_manager.as_ref().map(|source| {
+            let (waiting_for_token, pending) = source.waiting_counts();
+            SourceState { up: source.is_up(), pending, waiting_for_token }
+        }),
     }
 }
 

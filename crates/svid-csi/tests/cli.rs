@@ -65,9 +65,8 @@ fn the_name_it_is_called_by_selects_the_profile() {
     let cert_manager = called_as("cert-manager-csi-driver-spiffe");
     let manifest =
         ["--node-id=n1", "--endpoint=unix://plugin/csi.sock", "--data-root=csi-data-dir", "--issuer-name=ca"];
-    let mistakes = refused(&cert_manager, &manifest, &[]);
-    assert_eq!(flags(&mistakes), ["--source"]);
-    assert!(mistakes[0].contains("cert-manager") && mistakes[0].contains("--source local-ca"), "{}", mistakes[0]);
+    let mistaken = [&manifest[..], &["--request-mode=pods"]].concat();
+    assert_eq!(flags(&refused(&cert_manager, &mistaken, &[])), ["--request-mode"]);
 }
 
 #[test]

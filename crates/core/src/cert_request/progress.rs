@@ -1,5 +1,7 @@
 //! How far a request has come.
 
+use std::time::SystemTime;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::CertificateDer;
@@ -8,6 +10,7 @@ use super::object::{CertificateRequestStatus, Condition};
 use crate::identity::{Candidate, MAX_BUNDLE_BYTES, MAX_CHAIN_BYTES, PemError, PrivateKey};
 use crate::pem_text::{self, Block};
 use crate::quoted::Quoted;
+use crate::unix_time;
 
 /// How far a request has come, and for a final failure what was said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +106,16 @@ impl Progress {
             _ => Ok(Self::AwaitsIssuer { message: ready.map(message) }),
         }
     }
+}
+
+/// When a request came to nothing, if it did.
+pub fn ended(status: &CertificateRequestStatus) -> Option<SystemTime> {
+    let progress = Progress::read(Some(status));
+    if !matches!(progress, Ok(Progress::Denied { .. } | Progress::Failed { .. } | Progress::Invalid { .. })) {
+        return None;
+    }
+    let times = status.conditions.iter().filter_map(|condition| condition.last_transition_time.as_deref());
+    times.chain(status.failure_time.as_deref()).filter_map(unix_time::parse_rfc3339).max()
 }
 
 impl Issued {

@@ -1,58 +1,166 @@
-//! Flags of cert-manager/csi-driver-spiffe that only its source could obey. Its manifests set them, so they are accepted.
+//! The flags of source cert-manager: those of cert-manager/csi-driver-spiffe, and ours.
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use svid_csi_core::cert_request::{ANNOTATION_PREFIX, IssuerRef};
+use svid_csi_core::identity::KeyType;
+use svid_csi_core::runtime_issuer::ConfigMapPlace;
+use svid_csi_core::spiffe_id::TrustDomain;
 
 use super::client::ClientFlags;
+use super::mistakes::Mistakes;
+use super::profile::Profile;
+use super::request_mode::RequestMode;
+use super::values;
 
-const HEADING: &str = "cert-manager (accepted with its profile; no effect in this version)";
+use crate::node::config::CertManagerConfig;
+use crate::source::cert_manager::Settings;
+use crate::source::trust_bundle::BundleSource;
 
-/// Flags that take a value.
-const VALUES: [(&str, &str); 7] = [
-    ("issuer-name", "The name of the issuer"),
-    ("issuer-kind", "The kind of the issuer"),
-    ("issuer-group", "The API group of the issuer"),
-    ("runtime-issuance-config-map-name", "The ConfigMap that overrides the issuer at run time"),
-    ("runtime-issuance-config-map-namespace", "The namespace of that ConfigMap"),
-    ("extra-certificate-request-annotations", "Annotations to add to requests, as a=b,c=d"),
-    ("source-ca-bundle", "A PEM file to hand out as the trust bundle"),
+const RENEWALS: usize = 8;
+const NAMES: [&str; 11] = [
+    "issuer-name",
+    "issuer-kind",
+    "issuer-group",
+    "runtime-issuance-config-map-name",
+    "runtime-issuance-config-map-namespace",
+    "extra-certificate-request-annotations",
+    "source-ca-bundle",
+    "trust-bundle",
+    "use-own-service-account",
+    "request-mode",
+    "renewal-concurrency",
 ];
 
-const OWN_ACCOUNT: &str = "use-own-service-account";
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Source cert-manager")]
+pub(super) struct CertManagerFlags {
+    /// The name of the issuer. Default with profile spiffe.csi.cert-manager.io: my-spiffe-ca.
+    #[arg(long, value_name = "NAME")]
+    issuer_name: Option<String>,
+    /// The kind of the issuer; an Issuer is looked for in the pod's namespace. Default: ClusterIssuer.
+    #[arg(long, value_name = "KIND")]
+    issuer_kind: Option<String>,
+    /// The API group of the issuer. Default: cert-manager.io.
+    #[arg(long, value_name = "GROUP")]
+    issuer_group: Option<String>,
+    /// The ConfigMap that overrides the issuer at run time, with the keys issuer-name, issuer-kind and issuer-group.
+    #[arg(long, value_name = "NAME")]
+    runtime_issuance_config_map_name: Option<String>,
+    /// The namespace of that ConfigMap.
+    #[arg(long, value_name = "NAMESPACE")]
+    runtime_issuance_config_map_namespace: Option<String>,
+    /// Annotations to add to requests.
+    #[arg(long, value_name = "a=b,c=d", value_parser = annotations)]
+    extra_certificate_request_annotations: Option<BTreeMap<String, String>>,
+    /// A PEM file to hand out as the trust bundle. It is followed.
+    #[arg(long, value_name = "FILE", value_parser = values::path)]
+    source_ca_bundle: Option<PathBuf>,
+    /// Where the trust bundle is in the cluster: configmap:NAMESPACE/NAME/KEY or clustertrustbundle:NAME. It is followed.
+    #[arg(long, value_name = "OBJECT")]
+    trust_bundle: Option<BundleSource>,
+    /// The driver makes the requests, with its own service account: --request-mode=own.
+    #[arg(long)]
+    use_own_service_account: bool,
+    /// Who makes the requests: `pod` (each pod), `own` (the driver) or `node-bound` (the driver, for pods of its own node;
+    /// pods need no permissions). The approver needs the same mode. Default: pod.
+    #[arg(long, value_name = "MODE")]
+    request_mode: Option<RequestMode>,
+    /// How many renewals are under way at once. Default: 8.
+    #[arg(long, value_name = "NUMBER", value_parser = values::at_least_one)]
+    renewal_concurrency: Option<usize>,
+    #[command(flatten)]
+    client: ClientFlags,
+}
 
-/// Makes the flags known. Their values are dropped: one of them is a token.
-#[derive(Debug, Default)]
-pub(super) struct CertManagerFlags;
+/// What all minted identities have in common.
+pub(super) struct Common {
+    pub(super) profile: Option<Profile>,
+    pub(super) node_id: String,
+    pub(super) trust_domain: Option<TrustDomain>,
+    pub(super) lifetime: Duration,
+    pub(super) key_type: KeyType,
+}
 
 impl CertManagerFlags {
     /// The names of all these flags.
     pub(super) fn names() -> impl Iterator<Item = &'static str> {
-        let values = VALUES.into_iter().map(|(name, _)| name);
-        values.chain([OWN_ACCOUNT]).chain(ClientFlags::names())
+        NAMES.into_iter().chain(ClientFlags::names())
+    }
+
+    /// What these flags mean together.
+    pub(super) fn config(self, common: Common, mistakes: &mut Mistakes) -> Option<CertManagerConfig> {
+        let mode = RequestMode::asked_for(self.request_mode, self.use_own_service_account, mistakes);
+        let runtime_issuer =
+            place(self.runtime_issuance_config_map_name, self.runtime_issuance_config_map_namespace, mistakes);
+        let usual_name = common.profile.and_then(Profile::issuer_name).map(str::to_owned);
+        let issuer = self.issuer_name.or(usual_name).map(|name| IssuerRef {
+            name,
+            kind: self.issuer_kind.unwrap_or_else(|| "ClusterIssuer".to_owned()),
+            group: self.issuer_group.unwrap_or_else(|| "cert-manager.io".to_owned()),
+        });
+        if issuer.is_none() && runtime_issuer.is_none() {
+            mistakes.missing("issuer-name", "name the issuer that signs for pods");
+        }
+        if self.source_ca_bundle.is_some() && self.trust_bundle.is_some() {
+            mistakes.add("trust-bundle", "there is one trust bundle; leave out this flag or --source-ca-bundle");
+        }
+        let client = self.client.options(mistakes);
+        Some(CertManagerConfig {
+            client,
+            trust_domain: common.trust_domain?,
+            issuer,
+            runtime_issuer,
+            bundle: self.trust_bundle.or(self.source_ca_bundle.map(BundleSource::File)),
+            settings: Settings {
+                node_id: common.node_id,
+                lifetime: common.lifetime,
+                key_type: common.key_type,
+                pods_ask: mode == RequestMode::Pod,
+                annotations: self.extra_certificate_request_annotations.unwrap_or_default(),
+                renewals: self.renewal_concurrency.unwrap_or(RENEWALS),
+            },
+        })
+    }
+
+    /// Warnings about what was asked for and is not done.
+    pub(super) fn warnings(&self, mistakes: &Mistakes) -> Vec<String> {
+        let ours = |key: &&String| key.starts_with(ANNOTATION_PREFIX);
+        let annotations = self.extra_certificate_request_annotations.iter().flat_map(BTreeMap::keys).filter(ours);
+        let annotations = annotations.map(|key| {
+            let flag = mistakes.spelling("extra-certificate-request-annotations");
+            format!("{flag}: {key} is left out: keys under {ANNOTATION_PREFIX} belong to the driver")
+        });
+        let idle = ClientFlags::idle().filter(|flag| mistakes.given(flag));
+        let idle = idle.map(|flag| {
+            format!("{} has no effect: only --kubeconfig and what chooses from it is obeyed", mistakes.spelling(flag))
+        });
+        annotations.chain(idle).collect()
     }
 }
 
-impl clap::Args for CertManagerFlags {
-    fn augment_args(command: Command) -> Command {
-        let flag = |name: &'static str, action| Arg::new(name).long(name).action(action).help_heading(HEADING);
-        let value = |name| flag(name, ArgAction::Set).value_name("VALUE");
-        let own_account = "Request with the driver's own service account";
-        let command = command
-            .args(VALUES.map(|(name, help)| value(name).help(help)))
-            .arg(flag(OWN_ACCOUNT, ArgAction::SetTrue).help(own_account));
-        ClientFlags::augment_args(command)
+/// The ConfigMap of two flags that belong together.
+pub(super) fn place(
+    name: Option<String>,
+    namespace: Option<String>,
+    mistakes: &mut Mistakes,
+) -> Option<ConfigMapPlace> {
+    match (name, namespace) {
+        (Some(name), Some(namespace)) => return Some(ConfigMapPlace { namespace, name }),
+        (Some(_), None) => mistakes.missing("runtime-issuance-config-map-namespace", "say where the ConfigMap is"),
+        (None, Some(_)) | (None, None) => {}
     }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
+    None
 }
 
-impl clap::FromArgMatches for CertManagerFlags {
-    fn from_arg_matches(_: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self)
-    }
-
-    fn update_from_arg_matches(&mut self, _: &ArgMatches) -> Result<(), clap::Error> {
-        Ok(())
-    }
+/// `a=b,c=d`.
+fn annotations(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let pair = |pair: &str| match pair.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err(format!("{pair:?} is no annotation; write key=value, and commas between several")),
+    };
+    text.split(',').filter(|text| !text.trim().is_empty()).map(pair).collect()
 }

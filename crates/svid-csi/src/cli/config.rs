@@ -8,11 +8,12 @@ use std::time::Duration;
 use svid_csi_core::plan::{Plan, Source};
 use svid_csi_core::spiffe_id::TrustDomain;
 
-use super::flags::{DriverArgs, LocalCa, SocketSource, Watch};
+use super::cert_manager::{CertManagerFlags, Common};
+use super::flags::{DriverArgs, SocketSource, Watch};
 use super::mistakes::Mistakes;
 use super::profile::Profile;
 use super::values::Switch;
-use super::{Environment, cert_manager::CertManagerFlags, drivers, sockets};
+use super::{Environment, drivers, sockets};
 use crate::node::config::{AgentDir, Config, DriverName, LocalCaConfig};
 
 const DATA_SIZE: u64 = 128 * 1024 * 1024;
@@ -26,15 +27,39 @@ pub(super) fn build(args: DriverArgs, environment: Environment<'_>, mistakes: &m
     let node_id = node_id(&args, environment, mistakes);
     let drivers = drivers::drivers(&args, mistakes);
     let sources: BTreeSet<Source> = plans(&args, &drivers).map(Plan::source).collect();
-    let (passthrough, mints) = (sources.contains(&Source::Socket), sources.contains(&Source::LocalCa));
-    if mints && args.data.data_root.is_none() {
-        mistakes.missing("data-root", "the plan local-ca:files keeps its volumes there");
+    let has = |source| sources.contains(&source);
+    for source in [Source::CertManager, Source::LocalCa].into_iter().filter(|source| has(*source)) {
+        if args.data.data_root.is_none() {
+            mistakes.missing("data-root", format_args!("the plan {source}:files keeps its volumes there"));
+            break;
+        }
     }
-    refuse_cert_manager_flags(&args, mistakes);
-    let warnings = without_effect(&args, passthrough, mints, mistakes);
+    if !has(Source::CertManager) {
+        refuse_cert_manager_flags(&args, mistakes);
+    }
+    let mut warnings = without_effect(&args, &sources, mistakes);
+    warnings.extend(args.cert_manager.warnings(mistakes).into_iter().filter(|_| has(Source::CertManager)));
+    let mints = has(Source::CertManager) || has(Source::LocalCa);
+    let trust_domain = mints.then(|| trust_domain(&args, mistakes)).flatten();
+    let (lifetime, key_type) =
+        (args.minted.certificate_request_duration.unwrap_or(LIFETIME), args.minted.key_type.unwrap_or_default());
+    let common = Common {
+        profile: args.serve.profile,
+        node_id: node_id.clone(),
+        trust_domain: trust_domain.clone(),
+        lifetime,
+        key_type,
+    };
     let config = Config {
-        agent: passthrough.then(|| agent(args.socket, mistakes)).flatten(),
-        local_ca: mints.then(|| local_ca(args.local_ca, args.serve.profile, mistakes)).flatten(),
+        agent: has(Source::Socket).then(|| agent(args.socket, mistakes)).flatten(),
+        cert_manager: has(Source::CertManager).then(|| args.cert_manager.config(common, mistakes)).flatten(),
+        local_ca: trust_domain.clone().filter(|_| has(Source::LocalCa)).map(|trust_domain| LocalCaConfig {
+            trust_domain,
+            lifetime,
+            key_type,
+            dir: args.minted.local_ca_dir,
+        }),
+        trust_domain,
         metrics_address: metrics_address(&args.watch, args.serve.profile),
         admin_socket: admin_socket(args.watch, args.data.data_root.as_ref()),
         data_root: args.data.data_root,
@@ -81,14 +106,13 @@ fn agent(args: SocketSource, mistakes: &mut Mistakes) -> Option<AgentDir> {
     Some(AgentDir { path, stable: args.stable_socket_dir })
 }
 
-fn local_ca(args: LocalCa, profile: Option<Profile>, mistakes: &mut Mistakes) -> Option<LocalCaConfig> {
-    let usual = || TrustDomain::parse(profile?.trust_domain()?).ok();
-    let Some(trust_domain) = args.trust_domain.or_else(usual) else {
-        mistakes.missing("trust-domain", "the plan local-ca:files issues identities of it");
-        return None;
-    };
-    let lifetime = args.certificate_request_duration.unwrap_or(LIFETIME);
-    Some(LocalCaConfig { trust_domain, lifetime, dir: args.local_ca_dir })
+fn trust_domain(args: &DriverArgs, mistakes: &mut Mistakes) -> Option<TrustDomain> {
+    let usual = || TrustDomain::parse(args.serve.profile?.trust_domain()?).ok();
+    let trust_domain = args.minted.trust_domain.clone().or_else(usual);
+    if trust_domain.is_none() {
+        mistakes.missing("trust-domain", "identities are issued of it");
+    }
+    trust_domain
 }
 
 fn metrics_address(args: &Watch, profile: Option<Profile>) -> Option<SocketAddr> {
@@ -109,19 +133,22 @@ fn admin_socket(args: Watch, data_root: Option<&PathBuf>) -> Option<PathBuf> {
 }
 
 /// Warnings about flags that were set and change nothing, each with the reason.
-fn without_effect(args: &DriverArgs, passthrough: bool, mints: bool, mistakes: &Mistakes) -> Vec<String> {
+fn without_effect(args: &DriverArgs, sources: &BTreeSet<Source>, mistakes: &Mistakes) -> Vec<String> {
     let mut idle = Vec::new();
-    if !passthrough {
+    if !sources.contains(&Source::Socket) {
         let because = "no volume may ask for the plan socket:socket-dir";
         idle.extend([("workload-api-socket-dir", because), ("stable-socket-dir", because)]);
     }
-    if !mints {
+    if !sources.contains(&Source::LocalCa) {
         idle.push(("local-ca-dir", "no volume may ask for the plan local-ca:files"));
     }
     if args.kubelet.kubelet_registration_dir.is_none() {
         idle.push(("kubelet-registration-path", "without --kubelet-registration-dir a sidecar registers the driver"));
     }
-    idle.extend(CertManagerFlags::names().map(|flag| (flag, "this version has no source cert-manager")));
+    if !sources.contains(&Source::CertManager) {
+        let because = "no volume may ask for the plan cert-manager:files";
+        idle.extend(CertManagerFlags::names().map(|flag| (flag, because)));
+    }
     let warn = |(flag, because)| format!("{} has no effect: {because}", mistakes.spelling(flag));
     idle.into_iter().filter(|(flag, _)| mistakes.given(flag)).map(warn).collect()
 }
@@ -133,7 +160,7 @@ fn refuse_cert_manager_flags(args: &DriverArgs, mistakes: &mut Mistakes) {
     }
     for flag in CertManagerFlags::names() {
         if mistakes.given(flag) {
-            mistakes.add(flag, "belongs to the profile spiffe.csi.cert-manager.io; leave it out");
+            mistakes.add(flag, "belongs to the source cert-manager; leave it out, or give --source cert-manager");
         }
     }
 }

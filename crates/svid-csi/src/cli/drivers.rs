@@ -11,9 +11,6 @@ use super::mistakes::Mistakes;
 use super::profile::Profile;
 use crate::node::config::DriverName;
 
-const NO_CERT_MANAGER: &str =
-    "the usual source, cert-manager, does not exist in this version: give --source local-ca for the embedded authority";
-
 /// The driver names of these flags. A missing part stays empty, and is told as a mistake.
 pub(super) fn drivers(args: &DriverArgs, mistakes: &mut Mistakes) -> Vec<DriverName> {
     let file_names = file_names(&args.data, mistakes);
@@ -63,12 +60,8 @@ fn required<T: Default>(value: Option<T>, flag: &str, fix: &str, mistakes: &mut 
 
 fn main_plan(args: &DriverArgs, mistakes: &mut Mistakes) -> Option<Plan> {
     let profile = args.serve.profile;
-    let Some(source) = args.serve.source.or_else(|| profile?.source()) else {
-        let fix = match profile {
-            Some(Profile::CertManager) => NO_CERT_MANAGER,
-            _ => "give socket or local-ca, or a --profile",
-        };
-        mistakes.missing("source", fix);
+    let Some(source) = args.serve.source.or_else(|| Some(profile?.source())) else {
+        mistakes.missing("source", "give socket, cert-manager or local-ca, or a --profile");
         return None;
     };
     let delivery = args.serve.delivery.unwrap_or_else(|| source.usual_delivery());
@@ -86,7 +79,7 @@ fn also_driver(
         let fix = "has no path for --kubelet-registration-dir to announce; add ,registration-path=PATH";
         mistakes.add("also-profile", format_args!("{name} {fix}"));
     }
-    let default_plan = also_plan(args, also.profile, mistakes)?;
+    let default_plan = also_plan(args, also.profile);
     Some(DriverName {
         name: name.to_owned(),
         socket: also.csi_socket.clone(),
@@ -97,16 +90,11 @@ fn also_driver(
     })
 }
 
-fn also_plan(args: &DriverArgs, profile: Profile, mistakes: &mut Mistakes) -> Option<Plan> {
+fn also_plan(args: &DriverArgs, profile: Profile) -> Plan {
     match (profile, args.serve.source) {
-        (Profile::Spiffe, _) => Some(Plan::Passthrough),
-        (Profile::CertManager, Some(Source::LocalCa)) => Some(Plan::Files(Issuer::LocalCa)),
-        (Profile::CertManager, _) => {
-            if !mistakes.wrong("source") {
-                mistakes.add("also-profile", format_args!("{profile}: {NO_CERT_MANAGER}"));
-            }
-            None
-        }
+        (Profile::Spiffe, _) => Plan::Passthrough,
+        (Profile::CertManager, Some(Source::LocalCa)) => Plan::Files(Issuer::LocalCa),
+        (Profile::CertManager, _) => Plan::Files(Issuer::CertManager),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use svid_csi_core::files::FileName;
+use svid_csi_core::identity::KeyType;
 use svid_csi_core::plan::{Delivery, Plan, Source};
 use svid_csi_core::spiffe_id::TrustDomain;
 use tracing::Level;
@@ -51,7 +52,7 @@ pub(super) struct DriverArgs {
     #[command(flatten)]
     pub(super) socket: SocketSource,
     #[command(flatten)]
-    pub(super) local_ca: LocalCa,
+    pub(super) minted: Minted,
     #[command(flatten)]
     pub(super) kubelet: Kubelet,
     #[command(flatten)]
@@ -66,13 +67,13 @@ pub(super) struct Serve {
     /// The predecessor whose flags and defaults apply: csi.spiffe.io or spiffe.csi.cert-manager.io.
     #[arg(long, value_name = "NAME")]
     pub(super) profile: Option<Profile>,
-    /// Who gives the identity: `socket` (an agent on this node) or `local-ca` (the embedded authority).
+    /// Who gives the identity: `socket` (an agent on this node), `cert-manager` or `local-ca` (the embedded authority).
     #[arg(long)]
     pub(super) source: Option<Source>,
     /// How pods receive it: `socket-dir` or `files`. Default: the one the source has.
     #[arg(long)]
     pub(super) delivery: Option<Delivery>,
-    /// A plan that volumes may ask for besides the default, such as local-ca:files. Repeatable.
+    /// A plan that volumes may ask for besides the default, such as cert-manager:files. Repeatable.
     #[arg(long, value_name = "SOURCE:DELIVERY")]
     pub(super) allow_plan: Vec<Plan>,
     /// The name of the CSIDriver object. Default: the profile's name.
@@ -128,15 +129,18 @@ pub(super) struct SocketSource {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Source local-ca")]
-pub(super) struct LocalCa {
+#[command(next_help_heading = "Sources cert-manager and local-ca")]
+pub(super) struct Minted {
     /// The trust domain of every identity. Default with profile spiffe.csi.cert-manager.io: cluster.local.
     #[arg(long, value_name = "NAME", value_parser = values::trust_domain)]
     pub(super) trust_domain: Option<TrustDomain>,
     /// The lifetime of certificates, such as 30m or 1h30m. Default: 1h.
     #[arg(long, value_name = "DURATION", value_parser = values::lifetime)]
     pub(super) certificate_request_duration: Option<Duration>,
-    /// Where the root key is kept on disk. Default: only in memory and on the volume data's tmpfs.
+    /// What kind of keys pods get: ecdsa-p256, ecdsa-p384, ecdsa-p521, rsa-2048 or ed25519. Default: ecdsa-p256.
+    #[arg(long, value_name = "TYPE")]
+    pub(super) key_type: Option<KeyType>,
+    /// Where local-ca keeps its root key on disk. Default: only in memory and on the volume data's tmpfs.
     #[arg(long, value_name = "DIR", value_parser = values::path)]
     pub(super) local_ca_dir: Option<PathBuf>,
 }

@@ -15,6 +15,7 @@ mod duration;
 mod flags;
 mod mistakes;
 mod profile;
+mod request_mode;
 mod sockets;
 mod values;
 

@@ -35,11 +35,19 @@ impl Profile {
         }
     }
 
-    /// The source it has when none is named, as far as this version has it.
-    pub(super) fn source(self) -> Option<Source> {
+    /// The source it has when none is named.
+    pub(super) fn source(self) -> Source {
         match self {
-            Profile::Spiffe => Some(Source::Socket),
-            Profile::CertManager => None,
+            Profile::Spiffe => Source::Socket,
+            Profile::CertManager => Source::CertManager,
+        }
+    }
+
+    /// The issuer it has when none is named.
+    pub(super) fn issuer_name(self) -> Option<&'static str> {
+        match self {
+            Profile::Spiffe => None,
+            Profile::CertManager => Some("my-spiffe-ca"),
         }
     }
 

@@ -6,6 +6,7 @@ mod mistakes;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use svid_csi_core::identity::KeyType;
 use svid_csi_core::plan::{Issuer, Plan};
 
 use super::{Command, DriverCommand};
@@ -13,6 +14,8 @@ use super::{Command, DriverCommand};
 const FILES: Plan = Plan::Files(Issuer::LocalCa);
 const LOCAL_CA: &str = "svid-csi driver --source local-ca --delivery files --driver-name demo.svid-csi --node-id n1 \
                         --endpoint unix:///s --data-root /r --trust-domain example.org";
+const CERT_MANAGER: &str =
+    "svid-csi driver --profile spiffe.csi.cert-manager.io --node-id n --endpoint e --data-root r";
 const SPIFFE: &str = "svid-csi driver --profile csi.spiffe.io -node-id n1 -workload-api-socket-dir /agent";
 
 fn driver(line: &str, environment: &[(&str, &str)]) -> Result<DriverCommand, String> {
@@ -80,8 +83,14 @@ fn csi_driver_spiffe_manifest_as_it_is() {
         --file-name-key=tls.key --file-name-ca=ca.crt --source-ca-bundle= --node-id=n1 --endpoint=unix://plugin/csi.sock \
         --data-root=csi-data-dir --runtime-issuance-config-map-name= --runtime-issuance-config-map-namespace=cert-manager \
         --extra-certificate-request-annotations=a=b,c=d --use-own-service-account=true";
-    let answer = driver(line, &[]).unwrap_err();
-    assert!(answer.contains("cert-manager") && answer.contains("--source local-ca"), "{answer}");
+    let DriverCommand { config, warnings, .. } = good(line);
+    let cert_manager = config.cert_manager.unwrap();
+    let issuer = cert_manager.issuer.unwrap();
+    assert_eq!((issuer.name.as_str(), issuer.kind.as_str(), issuer.group.as_str()), ("spiffe-ca", "ClusterIssuer", "cert-manager.io"));
+    assert_eq!((cert_manager.trust_domain.as_str(), cert_manager.settings.node_id.as_str()), ("cluster.local", "n1"));
+    assert!(!cert_manager.settings.pods_ask && cert_manager.bundle.is_none() && cert_manager.runtime_issuer.is_none());
+    assert_eq!(cert_manager.settings.annotations, [("a", "b"), ("c", "d")].map(|(a, b)| (a.to_owned(), b.to_owned())).into());
+    assert!(warnings.is_empty() && config.local_ca.is_none(), "{warnings:?}");
 
     let DriverCommand { config, warnings, .. } = driver(line, &[("SVID_CSI_SOURCE", "local-ca")]).unwrap();
     assert_eq!(
@@ -102,15 +111,50 @@ fn a_profile_brings_its_defaults() {
     let spiffe = good(SPIFFE).config;
     assert_eq!(spiffe.drivers[0].socket, Path::new("/spiffe-csi/csi.sock"));
     let line =
-        "svid-csi driver --profile spiffe.csi.cert-manager.io --source local-ca --node-id n --endpoint e --data-root r";
-    let cert_manager = good(line).config;
-    let local_ca = cert_manager.local_ca.unwrap();
-    assert_eq!((local_ca.trust_domain.as_str(), local_ca.lifetime), ("cluster.local", Duration::from_secs(3_600)));
-    assert_eq!(
-        (cert_manager.drivers[0].name.as_str(), cert_manager.metrics_address),
-        ("spiffe.csi.cert-manager.io", None)
-    );
-    good(&format!("{line} --kubeconfig k -n ns -s=server --as-group g --insecure-skip-tls-verify -v5 --token t"));
+        "svid-csi driver --profile spiffe.csi.cert-manager.io --node-id n --endpoint e --data-root r";
+    let config = good(line).config;
+    assert_eq!((config.drivers[0].name.as_str(), config.metrics_address), ("spiffe.csi.cert-manager.io", None));
+    assert_eq!(config.drivers[0].default_plan, Plan::Files(Issuer::CertManager));
+    let cert_manager = config.cert_manager.unwrap();
+    assert_eq!(cert_manager.trust_domain.as_str(), "cluster.local");
+    assert_eq!(cert_manager.issuer.unwrap().name, "my-spiffe-ca");
+    let settings = cert_manager.settings;
+    assert_eq!((settings.lifetime, settings.renewals, settings.pods_ask), (Duration::from_secs(3_600), 8, true));
+    let local_ca = good(&format!("{line} --source local-ca --key-type rsa-2048")).config.local_ca.unwrap();
+    assert_eq!((local_ca.trust_domain.as_str(), local_ca.key_type), ("cluster.local", KeyType::Rsa2048));
+    let idle = "-n ns -s=server --as-group g --insecure-skip-tls-verify --token t";
+    let warnings = good(&format!("{line} --kubeconfig k -v5 {idle}")).warnings;
+    assert_eq!(warnings.len(), 5, "{warnings:?}");
+}
+
+#[test]
+fn cert_manager_as_promised() {
+    let line = "svid-csi driver --profile spiffe.csi.cert-manager.io --kubeconfig K --issuer-name I --trust-domain T.org \
+                --node-id N --endpoint unix://S --data-root R";
+    let config = good(&line.replace("T.org", "t.org")).config.cert_manager.unwrap();
+    assert_eq!((config.client.kubeconfig, config.issuer.unwrap().name), (path("/K"), "I".to_owned()));
+    for (flags, pods_ask) in [
+        ("", true),
+        ("--use-own-service-account", false),
+        ("--use-own-service-account=false", true),
+        ("--request-mode own", false),
+        ("--request-mode node-bound", false),
+        ("--request-mode node-bound --use-own-service-account", false),
+        ("--request-mode pod", true),
+    ] {
+        let config = good(&format!("{CERT_MANAGER} {flags}")).config.cert_manager.unwrap();
+        assert_eq!(config.settings.pods_ask, pods_ask, "{flags}");
+    }
+    let flags = "--runtime-issuance-config-map-name cm --runtime-issuance-config-map-namespace ns --source-ca-bundle b.pem \
+                 --renewal-concurrency 3 --key-type ed25519 --issuer-kind Issuer --issuer-group g";
+    let config = good(&format!("{CERT_MANAGER} {flags}")).config.cert_manager.unwrap();
+    assert_eq!(config.runtime_issuer.unwrap().to_string(), "ns/cm");
+    assert_eq!((config.settings.renewals, config.settings.key_type), (3, KeyType::Ed25519));
+    assert_eq!(config.issuer.unwrap().kind(), "Issuer");
+    assert!(config.bundle.unwrap().to_string().contains("/b.pem"));
+    let warnings =
+        good(&format!("{CERT_MANAGER} --extra-certificate-request-annotations spiffe.csi.cert-manager.io/x=1,a=2")).warnings;
+    assert!(matches!(&warnings[..], [one] if one.contains("spiffe.csi.cert-manager.io/x is left out")), "{warnings:?}");
 }
 
 #[test]
@@ -218,14 +262,16 @@ fn help_is_grouped_and_ends_with_examples() {
             "What is served:",
             "Volume data:",
             "Source socket:",
-            "Source local-ca:",
+            "Sources cert-manager and local-ca:",
+            "Source cert-manager:",
+            "API server:",
             "Kubelet:",
             "Watching it:",
             "Examples:",
         ] {
             assert!(help.contains(part), "{line}: {part} is missing in\n{help}");
         }
-        assert!(!help.contains("--kubeconfig"), "client flags only clutter the help");
+        assert!(!help.contains("--insecure-skip-tls-verify"), "client flags that are not obeyed only clutter the help");
     }
     assert!(driver("spiffe-csi-driver --version", &[]).unwrap_err().contains(env!("CARGO_PKG_VERSION")));
 }

@@ -80,6 +80,14 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     if size < LEAST { Err(format!("{text} holds no volume; give at least 16Ki")) } else { Ok(size) }
 }
 
+/// A number of things of which at least one is needed.
+pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(format!("{text:?} is not a number of at least 1")),
+    }
+}
+
 /// The lifetime of certificates.
 pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
     const LEAST: Duration = Duration::from_secs(10);

@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use svid_csi_core::files::{FILE_MODE, FOLDER_MODE, RenderedFile};
+use svid_csi_core::files::{FILE_MODE, FOLDER_MODE, FileName, FileNames, RenderedFile};
 use svid_csi_core::state::FileId;
 use svid_csi_core::volume_id::VolumeId;
 
@@ -84,6 +84,20 @@ impl Files {
             .and_then(|()| swap(&folder, &name));
         let stale = if written.is_ok() { tidy(&folder, &name, files) } else { remove_folder(&folder.join(&name)) };
         written.and(stale)
+    }
+
+    /// The certificate and the key that the volume shows, as they were installed.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn shown(&self, id: &VolumeId, names: &FileNames) -> Result<Vec<RenderedFile>, FsError> {
+        let current = self.folder(id).join(CURRENT);
+        let read = |name: &FileName| {
+            let path = current.join(name.as_str());
+            let contents = fs::read(&path).map_err(FsError::of("read", &path))?.into();
+            Ok(RenderedFile { name: name.clone(), contents })
+        };
+        [&names.cert, &names.key].into_iter().map(read).collect()
     }
 
     /// Removes the folders of volumes that `is_known` does not know: a crash left them before anything was in them.

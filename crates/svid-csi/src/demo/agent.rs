@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustls::pki_types::CertificateDer;
+use svid_csi_core::identity::KeyType;
 use svid_csi_core::spiffe_id::SpiffeId;
 use svid_csi_proto::workload::spiffe_workload_api_server::{SpiffeWorkloadApi, SpiffeWorkloadApiServer};
 use svid_csi_proto::workload::{
@@ -80,7 +81,10 @@ impl Agent {
     pub fn bind(settings: AgentSettings) -> Result<Self> {
         let AgentSettings { socket, lifetime, ca_dir, .. } = &settings;
         let trust_domain = settings.spiffe_id.trust_domain().clone();
-        let ca = LocalCa::open(&LocalCaConfig { trust_domain, lifetime: *lifetime, dir: None }, ca_dir)?;
+        let ca = LocalCa::open(
+            &LocalCaConfig { trust_domain, lifetime: *lifetime, key_type: KeyType::default(), dir: None },
+            ca_dir,
+        )?;
         fsx::remove_file(socket)?;
         let listener = listen(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
         Ok(Self { listener, service: Service { ca, settings: Arc::new(settings) } })
@@ -112,7 +116,7 @@ impl Service {
             spiffe_id: id.to_string(),
             x509_svid: concatenated(&issued.chain),
             x509_svid_key: issued.key.der().to_vec(),
-            bundle: concatenated(&issued.bundle),
+            bundle: concatenated(issued.bundle.as_deref().unwrap_or_default()),
             hint: String::new(),
         };
         Ok(X509svidResponse { svids: vec![svid], ..Default::default() })

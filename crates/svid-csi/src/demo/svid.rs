@@ -192,10 +192,15 @@ pub(super) mod tests {
     pub(in crate::demo) async fn issue(ca: &Path, id: &str) -> Svid {
         let id = SpiffeId::parse(id).unwrap();
         let trust_domain = id.trust_domain().clone();
-        let config = LocalCaConfig { trust_domain, lifetime: Duration::from_secs(60), dir: None };
+        let config = LocalCaConfig {
+            trust_domain,
+            lifetime: Duration::from_secs(60),
+            key_type: svid_csi_core::identity::KeyType::default(),
+            dir: None,
+        };
         let issued = LocalCa::open(&config, ca).unwrap().issue(&id).await.unwrap();
         let key = PrivateKeyDer::try_from(issued.key.der().to_vec()).unwrap();
-        Svid { chain: issued.chain, key, bundle: issued.bundle }
+        Svid { chain: issued.chain, key, bundle: issued.bundle.unwrap_or_default() }
     }
 
     #[tokio::test]

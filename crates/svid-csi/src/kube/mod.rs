@@ -2,8 +2,11 @@
 
 pub mod cert_request;
 pub mod client;
+pub mod csi_driver;
 pub mod events;
 pub mod one_object;
+pub mod requester;
 pub mod runtime_issuer;
 #[cfg(test)]
 pub(crate) mod scripted;
+pub mod unusable;

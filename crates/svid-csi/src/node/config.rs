@@ -5,9 +5,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use svid_csi_core::cert_request::IssuerRef;
 use svid_csi_core::files::FileNames;
+use svid_csi_core::identity::KeyType;
 use svid_csi_core::plan::Plan;
+use svid_csi_core::runtime_issuer::ConfigMapPlace;
 use svid_csi_core::spiffe_id::TrustDomain;
+
+use crate::kube::client::ClientOptions;
+
+use crate::source::cert_manager::Settings;
+use crate::source::trust_bundle::BundleSource;
 
 /// Everything one driver process needs to know.
 #[derive(Debug, Clone)]
@@ -26,6 +34,10 @@ pub struct Config {
     pub registration_dir: Option<PathBuf>,
     /// The agent's socket directory, for passthrough plans.
     pub agent: Option<AgentDir>,
+    /// The trust domain of every identity minted here.
+    pub trust_domain: Option<TrustDomain>,
+    /// How cert-manager is asked, for `cert-manager` plans.
+    pub cert_manager: Option<CertManagerConfig>,
     /// The embedded certificate authority, for `local-ca` plans.
     pub local_ca: Option<LocalCaConfig>,
     /// Publish volumes whose pod omits `readOnly: true`, mounting them read-only all the same.
@@ -62,6 +74,23 @@ pub struct AgentDir {
     pub stable: Option<PathBuf>,
 }
 
+/// cert-manager.
+#[derive(Debug, Clone)]
+pub struct CertManagerConfig {
+    /// How the API server is reached.
+    pub client: ClientOptions,
+    /// The trust domain of every identity.
+    pub trust_domain: TrustDomain,
+    /// The issuer, unless the ConfigMap names another.
+    pub issuer: Option<IssuerRef>,
+    /// The ConfigMap that names the issuer while the driver runs.
+    pub runtime_issuer: Option<ConfigMapPlace>,
+    /// Where the trust bundle is; without it pods get no bundle, and issuers are taken at their word.
+    pub bundle: Option<BundleSource>,
+    /// What every request is like.
+    pub settings: Settings,
+}
+
 /// The embedded certificate authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalCaConfig {
@@ -69,6 +98,8 @@ pub struct LocalCaConfig {
     pub trust_domain: TrustDomain,
     /// Lifetime of issued certificates.
     pub lifetime: Duration,
+    /// What kind of keys pods get.
+    pub key_type: KeyType,
     /// Where the root is kept on disk; without it in memory and on the data tmpfs only.
     pub dir: Option<PathBuf>,
 }

@@ -38,7 +38,7 @@ impl Service {
             default_plan: driver.default_plan,
             allowed_plans: driver.allowed_plans.clone(),
             file_names: driver.file_names.clone(),
-            trust_domain: config.local_ca.as_ref().map(|local_ca| local_ca.trust_domain.clone()),
+            trust_domain: config.trust_domain.clone(),
             allow_missing_read_only: config.allow_missing_read_only,
             pods_dir: config.kubelet_dir.as_ref().map(|kubelet| kubelet.join("pods")),
         };
@@ -149,7 +149,7 @@ impl csi::node_server::Node for Service {
         let request = publish_request(request.into_inner());
         let volume = request.volume_id.clone();
         let published = match VolumeSpec::parse(&request, &self.rules) {
-            Ok(spec) => self.node.publish(&self.driver.name, spec).await,
+            Ok(spec) => self.node.publish(&self.driver.name, spec, request.tokens).await,
             Err(mistakes) => Err(mistakes.into()),
         };
         self.answer("NodePublishVolume", &volume, published.map(|()| csi::NodePublishVolumeResponse {}))

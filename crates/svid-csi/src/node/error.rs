@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use svid_csi_core::error::Class;
-use svid_csi_core::identity::Rejection;
+use svid_csi_core::identity::PemError;
 use svid_csi_core::volume::Mistakes;
 use svid_csi_core::volume_id::VolumeId;
 
@@ -48,14 +48,23 @@ pub enum VolumeError {
     #[error("there is no identity for this volume yet")]
     Source(#[from] SourceError),
     /// The source gave nothing in time.
-    #[error("the source gave no identity within {0} seconds")]
-    Slow(u64),
-    /// The source gave something that is not the pod's identity.
-    #[error("the issued identity is refused")]
-    Rejected(#[from] Rejection),
+    #[error("there is no identity for this volume after {seconds} seconds{}", waits(.waits_for.as_deref()))]
+    Slow {
+        /// How long it was waited for.
+        seconds: u64,
+        /// What for, where the source knows.
+        waits_for: Option<String>,
+    },
+    /// What the volume shows is not what was installed.
+    #[error("the certificate in the volume cannot be read")]
+    Shown(#[from] PemError),
     /// A worker did not end as it should.
     #[error("a worker failed")]
     Worker(#[from] tokio::task::JoinError),
+}
+
+fn waits(for_what: Option<&str>) -> String {
+    for_what.map(|what| format!("; it waits for {what}")).unwrap_or_default()
 }
 
 impl VolumeError {
@@ -68,13 +77,12 @@ impl VolumeError {
             VolumeError::NotConfigured(_) => Class::Blocked,
             VolumeError::Mount(error) | VolumeError::SocketDir(SocketDirError::Mount(error)) => error.class(),
             VolumeError::File(error) | VolumeError::SocketDir(SocketDirError::File(error)) => error.class(),
-            VolumeError::SocketDir(SocketDirError::NoAgent(_) | SocketDirError::Deleted(_)) | VolumeError::Slow(_) => {
-                Class::NotYet
-            }
+            VolumeError::SocketDir(SocketDirError::NoAgent(_) | SocketDirError::Deleted(_))
+            | VolumeError::Slow { .. } => Class::NotYet,
             VolumeError::SocketDir(_) => Class::Blocked,
             VolumeError::Source(error) => error.class(),
             VolumeError::Unknown(_) => Class::Missing,
-            VolumeError::Rejected(_) | VolumeError::Worker(_) => Class::Internal,
+            VolumeError::Shown(_) | VolumeError::Worker(_) => Class::Internal,
         }
     }
 }

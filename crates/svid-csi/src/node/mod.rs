@@ -1,6 +1,9 @@
 //! The node driver: builds everything, runs it, drains it.
 
+mod alarm;
 mod attach;
+mod bundle;
+mod cluster;
 mod condition;
 pub mod config;
 mod csi;
@@ -25,13 +28,18 @@ use crate::data_root::{self, DataRoot, DataRootError};
 use crate::delivery::files::Files;
 use crate::delivery::socket_dir::{SocketDir, SocketDirError};
 use crate::fsx::{self, FsError};
+use crate::kube::client::ClientError;
+use crate::kube::csi_driver::Lacking;
+use crate::kube::events::Events;
 use crate::metrics::Metrics;
 use crate::mount::{MountError, Propagation};
 use crate::report;
 use crate::source::Sources;
 use crate::source::local_ca::{LocalCa, LocalCaError};
+use crate::source::trust_bundle::TrustBundleError;
 use crate::store::Store;
 use crate::tasks::Tasks;
+use cluster::Cluster;
 use config::Config;
 pub use error::VolumeError;
 pub use serve::ServeError;
@@ -45,8 +53,9 @@ pub struct Node {
     pub(crate) sources: Sources,
     pub(crate) files: Option<Files>,
     pub(crate) socket_dir: Option<Arc<SocketDir>>,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
+    events: Option<Events>,
     pub(crate) jumps: Arc<Jumps>,
     _locks: Vec<std::fs::File>,
     pub(crate) data: Option<DataRoot>,
@@ -61,6 +70,15 @@ pub enum RunError {
     /// The local CA is of no use.
     #[error(transparent)]
     LocalCa(#[from] LocalCaError),
+    /// The API server cannot be spoken to.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The kubelet will not bring what a plan needs.
+    #[error(transparent)]
+    CsiDriver(#[from] Lacking),
+    /// The trust bundle cannot be followed.
+    #[error(transparent)]
+    TrustBundle(#[from] TrustBundleError),
     /// The agent's sockets cannot be delivered.
     #[error(transparent)]
     SocketDir(#[from] SocketDirError),
@@ -91,7 +109,12 @@ pub enum RunError {
 pub async fn run(config: Config) -> Result<(), RunError> {
     // Modes of files and folders are given in full wherever they matter.
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    let node = tokio::task::block_in_place(|| Node::build(&config))?;
+    let (metrics, tasks) = (Arc::<Metrics>::default(), Tasks::default());
+    let cluster = match &config.cert_manager {
+        Some(cert_manager) => Some(Cluster::open(&config, cert_manager, metrics.clone(), &tasks).await?),
+        None => None,
+    };
+    let node = tokio::task::block_in_place(|| Node::build(&config, cluster, metrics, tasks))?;
     let servers = serve::bind(&node, &config)?;
     let ready = admin::start(&node, &config)?;
     serve::start(&node, servers);
@@ -104,7 +127,12 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 
 impl Node {
     /// Prepares everything and takes up the volumes of the run before. Blocks; needs a tokio runtime around it.
-    fn build(config: &Config) -> Result<Arc<Self>, RunError> {
+    fn build(
+        config: &Config,
+        cluster: Option<Cluster>,
+        metrics: Arc<Metrics>,
+        tasks: Tasks,
+    ) -> Result<Arc<Self>, RunError> {
         let propagation = Propagation::read().map_err(RunError::MountInfo)?;
         warn_if_unseen(config, &propagation);
         let data =
@@ -117,7 +145,11 @@ impl Node {
         if let Some(data) = &data {
             store.take_over(&data.other_records())?;
         }
-        let sources = Sources { local_ca: local_ca(config, data.as_ref())? };
+        let (cert_manager, events) = match cluster {
+            Some(cluster) => (Some(cluster.cert_manager), Some(cluster.events)),
+            None => (None, None),
+        };
+        let sources = Sources { cert_manager, local_ca: local_ca(config, data.as_ref())? };
         let files = data.as_ref().filter(|_| writes_files(config)).map(Files::open).transpose()?;
         let socket_dir = config.agent.as_ref().map(|agent| SocketDir::open(agent, data.as_ref())).transpose()?;
         let node = Arc::new(Node {
@@ -126,8 +158,9 @@ impl Node {
             sources,
             files,
             socket_dir: socket_dir.map(Arc::new),
-            metrics: Metrics::default(),
-            tasks: Tasks::default(),
+            metrics,
+            tasks,
+            events,
             jumps: Arc::default(),
             _locks: locks,
             data,
@@ -137,7 +170,9 @@ impl Node {
     }
 
     pub(crate) fn files(&self) -> Result<&Files, VolumeError> {
-        self.files.as_ref().ok_or(VolumeError::NotConfigured("files delivery (--source local-ca --data-root)"))
+        self.files
+            .as_ref()
+            .ok_or(VolumeError::NotConfigured("files delivery (--source cert-manager or local-ca, --data-root)"))
     }
 
     pub(crate) fn socket_dir(&self) -> Result<&Arc<SocketDir>, VolumeError> {

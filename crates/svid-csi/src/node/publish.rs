@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use svid_csi_core::files::render;
 use svid_csi_core::identity::Identity;
+use svid_csi_core::secret::Secret;
 use svid_csi_core::state::{FileId, Phase, Record};
 use svid_csi_core::volume::{Content, FilesSpec, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
@@ -12,9 +13,10 @@ use tracing::info;
 
 use super::Node;
 use super::error::VolumeError;
-use super::volume::{Held, Volume, accepted, issued};
+use super::volume::{Held, Volume, issued};
 use crate::clock;
 use crate::mount::{self, Look, MountError, MountPoint};
+use crate::source::Turn;
 
 /// How long a publish waits for its source. The kubelet gives the whole call two minutes and asks again.
 const SOURCE_DEADLINE: Duration = Duration::from_secs(60);
@@ -26,13 +28,18 @@ impl Node {
     ///
     /// # Errors
     /// [`VolumeError`].
-    pub async fn publish(self: &Arc<Self>, driver: &str, spec: VolumeSpec) -> Result<(), VolumeError> {
+    pub async fn publish(
+        self: &Arc<Self>,
+        driver: &str,
+        spec: VolumeSpec,
+        tokens: Option<Secret>,
+    ) -> Result<(), VolumeError> {
         let id = spec.id.clone();
         let held = self.volumes.hold(&id).await;
         let unready = ForgottenUnlessReady { node: self, id, ready: false };
         match spec.content.clone() {
             Content::Passthrough => self.publish_passthrough(driver, spec, held).await,
-            Content::Files(files) => self.publish_files(driver, spec, files, held).await,
+            Content::Files(files) => self.publish_files(driver, spec, files, tokens, held).await,
         }
         .map(|()| unready.defuse())
     }
@@ -65,9 +72,11 @@ impl Node {
         driver: &str,
         spec: VolumeSpec,
         files: FilesSpec,
+        tokens: Option<Secret>,
         mut held: Held,
     ) -> Result<(), VolumeError> {
         let (node, driver) = (self.clone(), driver.to_owned());
+        let id = spec.id.clone();
         let begun = tokio::task::spawn_blocking(move || {
             let point = MountPoint::open(&spec.target)?;
             if is_published(held.as_ref(), &spec, &point, None)? {
@@ -78,12 +87,25 @@ impl Node {
             node.intend(&driver, &spec, &point, root, &mut held)?;
             Ok::<_, VolumeError>(Some((held, point, spec)))
         });
-        let Some((held, point, spec)) = begun.await?? else { return Ok(()) };
-        let candidate = tokio::time::timeout(SOURCE_DEADLINE, self.sources.next(&files, None)).await;
-        let candidate = candidate.map_err(|_| VolumeError::Slow(SOURCE_DEADLINE.as_secs()))??;
-        let identity = accepted(&files, candidate).await?;
+        let begun = begun.await??;
+        // Only now: a call about another pod's volume fails before.
+        self.sources.offer(&id, &files, tokens.as_ref());
+        let Some((held, point, spec)) = begun else { return Ok(()) };
+        let identity = self.first_identity(&spec, &files).await?;
         let node = self.clone();
         tokio::task::spawn_blocking(move || node.install_first(held, &point, spec, &files, &identity)).await?
+    }
+
+    async fn first_identity(&self, spec: &VolumeSpec, files: &FilesSpec) -> Result<Identity, VolumeError> {
+        let next = tokio::time::timeout(SOURCE_DEADLINE, self.sources.next(spec, files, Turn::First)).await;
+        let identity = match next {
+            Ok(next) => next.map_err(VolumeError::from),
+            Err(_) => {
+                let waits_for = self.sources.waiting_of(&spec.id);
+                Err(VolumeError::Slow { seconds: SOURCE_DEADLINE.as_secs(), waits_for })
+            }
+        };
+        identity.inspect_err(|error| self.tell_pod_of_denial(spec, error))
     }
 
     fn install_first(
@@ -110,6 +132,7 @@ impl Node {
         volume.record.issued = Some(issued(identity));
         self.ready(volume, spec)?;
         self.audit(volume, identity);
+        self.refresh_bundle(volume)?;
         self.keep_renewing(volume);
         Ok(())
     }

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use svid_csi_core::plan::Issuer;
 use svid_csi_core::state::{Observed, Phase, Pod, Record, Step, Target, recover};
-use svid_csi_core::volume::Content;
+use svid_csi_core::volume::{Content, FilesSpec};
 use svid_csi_core::volume_id::VolumeId;
 use tracing::{error, info, warn};
 
@@ -128,14 +129,15 @@ impl Node {
             self.mount(volume, &point, &source)?;
         }
         self.renew_if_bundle_changed(volume);
+        self.refresh_bundle(volume)?;
         self.keep_renewing(volume);
         Ok(())
     }
 
     /// A volume whose bundle is not the source's any more is renewed at once: its peers are being renewed too.
     fn renew_if_bundle_changed(&self, volume: &mut Volume) {
-        let Content::Files(files) = &volume.record.spec.content else { return };
-        let current = self.sources.bundle_digest(files.issuer);
+        let Content::Files(FilesSpec { issuer: Issuer::LocalCa, .. }) = &volume.record.spec.content else { return };
+        let current = self.sources.bundle_digest(Issuer::LocalCa);
         volume.record.issued.take_if(|issued| current.as_deref().is_some_and(|digest| digest != issued.bundle_digest));
     }
 

@@ -77,6 +77,9 @@ pub(super) fn start(node: &Arc<Node>, bindings: Bindings) {
     }
     let (jumps, stop) = (node.jumps.clone(), tasks.stopping());
     tasks.essential("clock watch", async move { jumps.watch(stop).await });
+    if let Some(bundle) = node.sources.cert_manager.as_ref().and_then(|cert_manager| cert_manager.bundle()) {
+        tasks.essential("trust bundle", node.clone().follow_bundle(bundle, tasks.stopping()));
+    }
     if let Some(socket_dir) = &node.socket_dir {
         tasks.essential("socket directory", socket_dir.clone().follow(tasks.stopping()));
     }

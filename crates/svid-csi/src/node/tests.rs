@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use svid_csi_core::files::{FileName, FileNames};
+use svid_csi_core::identity::KeyType;
 use svid_csi_core::plan::Issuer;
 use svid_csi_core::spiffe_id::TrustDomain;
 use svid_csi_core::volume::{Access, Capability, PublishRequest, Rules, VolumeSpec};
@@ -50,15 +51,22 @@ fn config(dir: &TempDir) -> Config {
         kubelet_dir: None,
         registration_dir: None,
         agent: None,
+        trust_domain: None,
+        cert_manager: None,
         local_ca: Some(LocalCaConfig {
             trust_domain: TrustDomain::parse("example.org").unwrap(),
             lifetime: HOUR,
+            key_type: KeyType::default(),
             dir: None,
         }),
         allow_missing_read_only: false,
         metrics_address: None,
         admin_socket: None,
     }
+}
+
+fn build(dir: &TempDir) -> Arc<Node> {
+    Node::build(&config(dir), None, Arc::default(), Tasks::default()).unwrap()
 }
 
 fn spec(dir: &TempDir) -> VolumeSpec {
@@ -120,9 +128,9 @@ fn fill(tmpfs: &Path) {
 fn renewal_comes_at_two_thirds_of_the_lifetime_with_jitter() {
     test("renewal_comes_at_two_thirds_of_the_lifetime_with_jitter", async || {
         let dir = tempfile::tempdir().unwrap();
-        let node = Node::build(&config(&dir)).unwrap();
+        let node = build(&dir);
         let spec = spec(&dir);
-        node.publish("demo.svid-csi", spec.clone()).await.unwrap();
+        node.publish("demo.svid-csi", spec.clone(), None).await.unwrap();
         let before = Instant::now();
         next_serial(&node, &spec).await;
         let share = before.elapsed().as_secs_f64() / HOUR.as_secs_f64();
@@ -135,9 +143,9 @@ fn renewal_comes_at_two_thirds_of_the_lifetime_with_jitter() {
 fn a_failed_renewal_is_tried_again_until_it_succeeds() {
     test("a_failed_renewal_is_tried_again_until_it_succeeds", async || {
         let dir = tempfile::tempdir().unwrap();
-        let node = Node::build(&config(&dir)).unwrap();
+        let node = build(&dir);
         let spec = spec(&dir);
-        node.publish("demo.svid-csi", spec.clone()).await.unwrap();
+        node.publish("demo.svid-csi", spec.clone(), None).await.unwrap();
         let tmpfs = node.data.as_ref().unwrap().tmpfs();
         fill(&tmpfs);
         let first = serial(&node, &spec).await;
@@ -155,13 +163,13 @@ fn a_failed_renewal_is_tried_again_until_it_succeeds() {
 fn a_volume_that_never_got_ready_is_dropped_when_nobody_asks_again() {
     test("a_volume_that_never_got_ready_is_dropped_when_nobody_asks_again", async || {
         let dir = tempfile::tempdir().unwrap();
-        let node = Node::build(&config(&dir)).unwrap();
+        let node = build(&dir);
         let spec = spec(&dir);
         fill(&node.data.as_ref().unwrap().tmpfs());
-        let published = node.publish("demo.svid-csi", spec.clone()).await;
+        let published = node.publish("demo.svid-csi", spec.clone(), None).await;
         assert_eq!(published.unwrap_err().class(), svid_csi_core::error::Class::Exhausted);
         tokio::time::sleep(FORGOTTEN_AFTER - Duration::from_secs(60)).await;
-        node.publish("demo.svid-csi", spec.clone()).await.unwrap_err();
+        node.publish("demo.svid-csi", spec.clone(), None).await.unwrap_err();
         tokio::time::sleep(FORGOTTEN_AFTER - Duration::from_secs(60)).await;
         assert!(node.volumes.hold(&spec.id).await.is_some(), "it was asked for in time");
         tokio::time::sleep(Duration::from_secs(120)).await;

@@ -75,7 +75,8 @@ impl Node {
             point.remove()?;
         }
         self.store.remove(id)?;
-        if held.take().is_some() {
+        if let Some(volume) = held.take() {
+            self.sources.forget(&volume.record.spec);
             info!(volume = %id, "volume unpublished");
         }
         Ok(())

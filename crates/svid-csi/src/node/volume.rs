@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use svid_csi_core::files::render;
-use svid_csi_core::identity::{Candidate, Expected, Identity, accept};
+use svid_csi_core::identity::Identity;
 use svid_csi_core::pod::PodRef;
 use svid_csi_core::renew;
 use svid_csi_core::state::{Issued, Phase, Record};
@@ -15,8 +15,10 @@ use tokio::task::AbortHandle;
 use tracing::{error, info};
 
 use super::Node;
+use super::alarm::Alarm;
 use super::error::VolumeError;
-use crate::{clock, report, source};
+use crate::source::{self, Turn};
+use crate::{clock, report};
 
 /// The jitter by which a renewal comes last.
 const LATEST: f64 = 1.0;
@@ -142,12 +144,6 @@ impl Drop for Volume {
     }
 }
 
-/// Validates what a source gave; all or nothing.
-pub(super) async fn accepted(files: &FilesSpec, candidate: Candidate) -> Result<Identity, VolumeError> {
-    let expected = Expected { id: files.identity.clone(), now: clock::now() };
-    Ok(tokio::task::spawn_blocking(move || accept(candidate, &expected)).await??)
-}
-
 /// What is remembered of an identity.
 pub(super) fn issued(identity: &Identity) -> Issued {
     Issued { serial: identity.serial().to_owned(), validity: identity.held(), bundle_digest: identity.bundle_digest() }
@@ -185,30 +181,40 @@ impl Node {
 
 async fn keep_fresh(node: Arc<Node>, spec: VolumeSpec, mut last: Option<Issued>, renew_now: Arc<Notify>) {
     let Content::Files(files) = &spec.content else { return };
-    let mut failures = 0;
+    let (mut failures, mut at_once) = (0, false);
+    let mut alarm = Alarm::default();
     loop {
         let validity = last.as_ref().map(|issued| issued.validity);
-        let due = validity.as_ref().filter(|_| failures == 0);
+        let turn = Turn::Renewal { last: validity.as_ref(), at_once: at_once || failures > 0 };
         let next = tokio::select! {
-            next = node.sources.next(files, due) => next,
-            () = renew_now.notified() => Box::pin(node.sources.next(files, None)).await,
+            next = node.sources.next(&spec, files, turn) => next,
+            () = renew_now.notified() => {
+                at_once = true;
+                continue;
+            }
             () = node.jumps.next() => continue,
+            () = alarm.due(validity.as_ref()) => {
+                alarm.raise(&node, &spec);
+                continue;
+            }
         };
         let renewed = match next {
             // Boxed: while the volume waits, which is nearly always, there is no place for the renewal itself.
-            Ok(candidate) => Box::pin(renew_once(&node, &spec, files, candidate)).await,
+            Ok(identity) => Box::pin(renew_once(&node, &spec, files, identity)).await,
             Err(error) => Err(error.into()),
         };
         match renewed {
             Ok(Some(issued)) => {
-                failures = 0;
+                (failures, at_once, alarm) = (0, false, Alarm::default());
                 last = Some(issued);
             }
             Ok(None) => return,
             Err(error) => {
                 failures += 1;
                 node.metrics.renewal_failed();
+                alarm.remember(&error);
                 complain(&spec, &error, failures);
+                node.tell_pod_of_denial(&spec, &error);
                 tokio::time::sleep(source::retry_delay(failures, validity.as_ref())).await;
             }
         }
@@ -230,20 +236,19 @@ async fn renew_once(
     node: &Arc<Node>,
     spec: &VolumeSpec,
     files: &FilesSpec,
-    candidate: Candidate,
+    identity: Identity,
 ) -> Result<Option<Issued>, VolumeError> {
-    let identity = accepted(files, candidate).await?;
     let mut held = node.volumes.hold(&spec.id).await;
     let (this, names, group) = (node.clone(), files.names.clone(), files.fs_group);
     tokio::task::spawn_blocking(move || {
         let Some(volume) = held.as_mut().filter(|volume| volume.record.phase == Phase::Ready) else { return Ok(None) };
         let id = &volume.record.spec.id;
         this.files()?.install(id, &render(&identity, &names), group, clock::now())?;
-        let issued = issued(&identity);
-        volume.record.issued = Some(issued.clone());
+        volume.record.issued = Some(issued(&identity));
         this.store.put(&volume.record)?;
         this.audit(volume, &identity);
-        Ok(Some(issued))
+        this.refresh_bundle(volume)?;
+        Ok(volume.record.issued.clone())
     })
     .await?
 }

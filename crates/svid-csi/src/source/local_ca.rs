@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aws_lc_rs::rand;
 use svid_csi_core::ca::{CaError, CertificateAuthority, LoadError};
-use svid_csi_core::identity::{Candidate, KeyError, bundle_digest};
+use svid_csi_core::identity::{Candidate, KeyError, KeyType, PrivateKey, bundle_digest};
 use svid_csi_core::request::SvidRequest;
 use svid_csi_core::spiffe_id::SpiffeId;
 use tracing::info;
@@ -26,6 +26,7 @@ const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 pub struct LocalCa {
     authority: Arc<CertificateAuthority>,
     lifetime: Duration,
+    key_type: KeyType,
 }
 
 /// Why the embedded authority is of no use.
@@ -81,7 +82,7 @@ impl LocalCa {
             }
             _ => return Err(LocalCaError::Half(folder.to_owned())),
         };
-        Ok(LocalCa { authority: Arc::new(authority), lifetime: config.lifetime })
+        Ok(LocalCa { authority: Arc::new(authority), lifetime: config.lifetime, key_type: config.key_type })
     }
 
     /// Issues an identity with a new key.
@@ -96,7 +97,8 @@ impl LocalCa {
     fn sign(&self, id: SpiffeId) -> Result<Candidate, LocalCaError> {
         let mut serial = [0; 16];
         rand::fill(&mut serial).map_err(|_| LocalCaError::Random)?;
-        let (key, request) = SvidRequest::with_new_key(id, self.lifetime)?;
+        let key = PrivateKey::generate(self.key_type)?;
+        let request = SvidRequest::for_key(&key, id, self.lifetime);
         let leaf = self.authority.sign(&request, clock::now(), serial)?;
         Ok(Candidate { chain: vec![leaf], key, bundle: Some(vec![self.authority.certificate_der().clone()]) })
     }

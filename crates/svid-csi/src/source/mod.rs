@@ -1,24 +1,47 @@
 //! Who gives identities. A source never touches a path of a volume.
 
+pub mod cert_manager;
 pub mod local_ca;
+pub mod trust_bundle;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
 use svid_csi_core::error::Class;
-use svid_csi_core::identity::{Candidate, Validity};
+use svid_csi_core::identity::{Candidate, Expected, Identity, Rejection, TrustBundle, Validity, accept};
 use svid_csi_core::plan::Issuer;
 use svid_csi_core::renew;
-use svid_csi_core::volume::FilesSpec;
+use svid_csi_core::secret::Secret;
+use svid_csi_core::volume::{Content, FilesSpec, VolumeSpec};
+use svid_csi_core::volume_id::VolumeId;
 
 use crate::clock;
+use cert_manager::{CertManager, CertManagerError, Patience};
 use local_ca::{LocalCa, LocalCaError};
 
 /// The sources this driver was started with.
 #[derive(Debug, Default)]
 pub struct Sources {
+    /// cert-manager.
+    pub cert_manager: Option<Arc<CertManager>>,
     /// The embedded authority.
     pub local_ca: Option<LocalCa>,
+}
+
+/// For whom an identity is.
+#[derive(Debug, Clone, Copy)]
+pub enum Turn<'a> {
+    /// A pod that waits to start.
+    First,
+    /// A volume that has an identity, unless that is lost.
+    Renewal {
+        /// How long it lives.
+        last: Option<&'a Validity>,
+        /// Not to wait until it is due.
+        at_once: bool,
+    },
 }
 
 /// Why there is no identity now.
@@ -27,9 +50,18 @@ pub enum SourceError {
     /// The driver was started without that source.
     #[error("this driver runs without the source `{}`, which the volume was published with", .0.source())]
     NotConfigured(Issuer),
+    /// cert-manager gave none.
+    #[error(transparent)]
+    CertManager(#[from] CertManagerError),
     /// The embedded authority could not sign.
     #[error("the local CA cannot issue")]
     LocalCa(#[from] LocalCaError),
+    /// What was given is not the pod's identity.
+    #[error("the issued identity is refused")]
+    Rejected(#[from] Rejection),
+    /// A worker did not end as it should.
+    #[error("the check of the identity failed")]
+    Worker(#[from] tokio::task::JoinError),
 }
 
 impl SourceError {
@@ -37,46 +69,114 @@ impl SourceError {
     pub fn class(&self) -> Class {
         match self {
             SourceError::NotConfigured(_) => Class::Blocked,
-            SourceError::LocalCa(_) => Class::Internal,
+            SourceError::CertManager(error) => error.class(),
+            SourceError::LocalCa(_) | SourceError::Rejected(_) | SourceError::Worker(_) => Class::Internal,
         }
     }
 }
 
 impl Sources {
-    /// The next identity of a volume: at once when it has none, else when the one it has is due for renewal.
+    /// The next identity of a volume, validated: at once when it has none, else when the one it has is due for renewal.
+    ///
+    /// May be dropped at any time.
     ///
     /// # Errors
     /// [`SourceError`].
-    pub async fn next(&self, files: &FilesSpec, last: Option<&Validity>) -> Result<Candidate, SourceError> {
+    pub async fn next(&self, spec: &VolumeSpec, files: &FilesSpec, turn: Turn<'_>) -> Result<Identity, SourceError> {
+        let not_configured = SourceError::NotConfigured(files.issuer);
         match files.issuer {
-            Issuer::CertManager => Err(SourceError::NotConfigured(files.issuer)),
+            Issuer::CertManager => {
+                let cert_manager = self.cert_manager.as_ref().ok_or(not_configured)?;
+                turn.comes().await;
+                let patience = turn.patience();
+                let candidate = cert_manager.next(spec, &files.identity, patience).await?;
+                let accepted = accepted(files, candidate).await?;
+                match cert_manager.conclude(spec, accepted.as_ref().err(), patience).await {
+                    Some(ended) => Err(CertManagerError::from(ended).into()),
+                    None => Ok(accepted?),
+                }
+            }
             Issuer::LocalCa => {
-                let local_ca = self.local_ca.as_ref().ok_or(SourceError::NotConfigured(files.issuer))?;
-                sleep_until_due(last).await;
-                Ok(local_ca.issue(&files.identity).await?)
+                let local_ca = self.local_ca.as_ref().ok_or(not_configured)?;
+                turn.comes().await;
+                Ok(accepted(files, local_ca.issue(&files.identity).await?).await??)
             }
         }
     }
 
-    /// SHA-256 of the trust bundle an issuer hands out now, so that volumes that hold another one are renewed.
+    /// Takes the tokens of a volume's pod, which the kubelet brings with every publish.
+    pub fn offer(&self, id: &VolumeId, files: &FilesSpec, tokens: Option<&Secret>) {
+        if let (Issuer::CertManager, Some(cert_manager), Some(tokens)) = (files.issuer, &self.cert_manager, tokens) {
+            cert_manager.offer(id, tokens);
+        }
+    }
+
+    /// Forgets all about a volume.
+    pub fn forget(&self, spec: &VolumeSpec) {
+        let of_cert_manager = matches!(&spec.content, Content::Files(files) if files.issuer == Issuer::CertManager);
+        if let Some(cert_manager) = self.cert_manager.as_ref().filter(|_| of_cert_manager) {
+            cert_manager.forget(spec);
+        }
+    }
+
+    /// What volumes wait for, in a sentence each.
+    pub fn waiting(&self) -> BTreeMap<VolumeId, String> {
+        self.cert_manager.as_ref().map(|cert_manager| cert_manager.waiting()).unwrap_or_default()
+    }
+
+    /// What a volume waits for, if it does.
+    pub fn waiting_of(&self, id: &VolumeId) -> Option<String> {
+        self.cert_manager.as_ref()?.waiting_of(id)
+    }
+
+    /// The trust bundle of cert-manager's identities now, where the operator has named one.
+    pub fn trust_bundle(&self) -> Option<Arc<TrustBundle>> {
+        self.cert_manager.as_ref()?.bundle()?.borrow().clone()
+    }
+
+    /// SHA-256 of the trust bundle an issuer hands out now, so that volumes that hold another one are told apart.
     pub fn bundle_digest(&self, issuer: Issuer) -> Option<String> {
         match issuer {
-            Issuer::CertManager => None,
+            Issuer::CertManager => self.trust_bundle().map(|bundle| bundle.digest().to_owned()),
             Issuer::LocalCa => self.local_ca.as_ref().map(LocalCa::bundle_digest),
         }
     }
 }
 
-async fn sleep_until_due(last: Option<&Validity>) {
-    if let Some(validity) = last {
-        tokio::time::sleep(renew::delay(validity, clock::now(), jitter())).await;
+impl Turn<'_> {
+    /// Waits until the turn has come.
+    async fn comes(self) {
+        if let Turn::Renewal { last: Some(validity), at_once: false } = self {
+            tokio::time::sleep(renew::delay(validity, clock::now(), jitter())).await;
+        }
     }
+
+    fn patience(self) -> Patience {
+        match self {
+            Turn::First => Patience::First,
+            Turn::Renewal { last, .. } => Patience::Renewal { remaining: remaining(last) },
+        }
+    }
+}
+
+/// Validates what a source gave; all or nothing.
+async fn accepted(files: &FilesSpec, candidate: Candidate) -> Result<Result<Identity, Rejection>, SourceError> {
+    let expected = Expected { id: files.identity.clone(), now: clock::now() };
+    Ok(tokio::task::spawn_blocking(move || accept(candidate, &expected)).await?)
+}
+
+fn remaining(last: Option<&Validity>) -> Duration {
+    last.and_then(|validity| validity.not_after.duration_since(clock::now()).ok()).unwrap_or_default()
 }
 
 /// How long to wait after `failures` failures in a row.
 pub fn retry_delay(failures: u32, last: Option<&Validity>) -> Duration {
-    let remaining = last.and_then(|validity| validity.not_after.duration_since(clock::now()).ok());
-    renew::retry_delay(failures, remaining.unwrap_or_default(), jitter())
+    retry_delay_within(failures, remaining(last))
+}
+
+/// How long to wait after `failures` failures in a row, with so much left of the identity; see [`renew::retry_delay`].
+pub fn retry_delay_within(failures: u32, remaining: Duration) -> Duration {
+    renew::retry_delay(failures, remaining, jitter())
 }
 
 /// A random number from 0 up to 1, so that what started together does not stay together.

@@ -1,6 +1,6 @@
 //! Mistakes, one by one and all at once.
 
-use super::{LOCAL_CA, SPIFFE, driver};
+use super::{CERT_MANAGER, LOCAL_CA, SPIFFE, driver};
 
 /// The lines of the answer, each a mistake.
 fn mistakes(line: &str) -> Vec<String> {
@@ -27,7 +27,7 @@ fn words_that_are_no_flags() {
         ("--allow-missing-read-only=maybe", "--allow-missing-read-only: \"maybe\" is neither"),
         ("--local-ca-dir --admin-socket 0", "--local-ca-dir: has no value"),
         ("--node-id", "--node-id: has no value"),
-        ("--issuer-name ca", "--issuer-name: belongs to the profile spiffe.csi.cert-manager.io"),
+        ("--issuer-name ca", "--issuer-name: belongs to the source cert-manager"),
     ];
     each_is_one_mistake(LOCAL_CA, &cases);
 }
@@ -80,7 +80,7 @@ fn what_is_missing() {
         ("--node-id=", "--node-id: missing; give it, or the node's name in the variable MY_NODE_NAME"),
         ("--data-root=", "--data-root: missing"),
         ("--trust-domain=", "--trust-domain: missing"),
-        ("--source=", "--source: missing; give socket or local-ca"),
+        ("--source=", "--source: missing; give socket, cert-manager or local-ca"),
         ("--driver-name=", "--driver-name: missing"),
         ("--endpoint=", "--endpoint: missing"),
         ("--allow-plan socket:socket-dir", "--workload-api-socket-dir: missing"),
@@ -114,13 +114,29 @@ fn what_contradicts() {
     each_is_one_mistake(LOCAL_CA, &cases);
     let cases = [
         ("--also-profile csi.spiffe.io:csi-socket=/o", "--also-profile: csi.spiffe.io is served already"),
-        (
-            "--also-profile spiffe.csi.cert-manager.io:csi-socket=/o",
-            "--also-profile: spiffe.csi.cert-manager.io: the usual source",
-        ),
         ("--stable-socket-dir /agent/", "--stable-socket-dir: /agent/ and the agent's /agent overlap"),
         ("--stable-socket-dir /agent/in", "--stable-socket-dir: "),
     ];
+    each_is_one_mistake(SPIFFE, &cases);
+}
+
+#[test]
+fn mistakes_about_cert_manager() {
+    let cases = [
+        ("--request-mode pods", "--request-mode: \"pods\" is not a request mode"),
+        ("--request-mode pod --use-own-service-account", "--request-mode: pods do not use"),
+        ("--renewal-concurrency 0", "--renewal-concurrency: \"0\" is not a number"),
+        ("--runtime-issuance-config-map-name cm", "--runtime-issuance-config-map-namespace: missing"),
+        ("--source-ca-bundle b --trust-bundle clustertrustbundle:x", "--trust-bundle: there is one trust bundle"),
+        ("--context c", "--context: chooses from a kubeconfig"),
+        ("--extra-certificate-request-annotations a", "--extra-certificate-request-annotations: \"a\" is no annotation"),
+        ("--key-type rsa-1024", "--key-type: \"rsa-1024\" is no key type"),
+        ("--data-root=", "--data-root: missing; the plan cert-manager:files"),
+    ];
+    each_is_one_mistake(CERT_MANAGER, &cases);
+    let other = "svid-csi driver --source cert-manager --driver-name x --node-id n --endpoint e --data-root r";
+    each_is_one_mistake(other, &[("--issuer-name i", "--trust-domain: missing"), ("--trust-domain t", "--issuer-name: missing")]);
+    let cases = [("--issuer-name i", "--issuer-name: belongs to the source cert-manager")];
     each_is_one_mistake(SPIFFE, &cases);
 }
 

@@ -1,0 +1,80 @@
+//! Whether the CSIDriver object asks the kubelet for what a plan needs.
+
+use std::time::Duration;
+
+use k8s_openapi::api::storage::v1::{CSIDriver, CSIDriverSpec};
+use kube::{Api, Client};
+use tracing::debug;
+
+/// How long looking may take: the driver starts without it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the CSIDriver object must ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// Tokens of the pods, again and again.
+    pub tokens: bool,
+}
+
+/// A CSIDriver object that does not ask for what a plan needs.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the CSIDriver object {name} lacks {}; volumes could not be served without", .lacks.join(" and "))]
+pub struct Lacking {
+    name: String,
+    lacks: Vec<&'static str>,
+}
+
+/// Looks at the object, where there is one and the driver may read it: otherwise the volumes will tell.
+///
+/// # Errors
+/// [`Lacking`].
+pub async fn check(client: &Client, name: &str, needs: Needs) -> Result<(), Lacking> {
+    let read = tokio::time::timeout(PATIENCE, Api::<CSIDriver>::all(client.clone()).get_opt(name)).await;
+    match read {
+        Ok(Ok(Some(driver))) => match lacks(&driver.spec, needs) {
+            lacks if lacks.is_empty() => Ok(()),
+            lacks => Err(Lacking { name: name.to_owned(), lacks }),
+        },
+        Ok(Ok(None)) => Ok(()),
+        Ok(Err(error)) => {
+            debug!(name, %error, "the CSIDriver object cannot be read");
+            Ok(())
+        }
+        Err(_) => Ok(()),
+    }
+}
+
+fn lacks(spec: &CSIDriverSpec, needs: Needs) -> Vec<&'static str> {
+    let for_api_server = spec.token_requests.iter().flatten().any(|token| token.audience.is_empty());
+    let wanted = [
+        ("podInfoOnMount: true", spec.pod_info_on_mount == Some(true)),
+        ("tokenRequests: [{audience: \"\"}]", !needs.tokens || for_api_server),
+        ("requiresRepublish: true", !needs.tokens || spec.requires_republish == Some(true)),
+    ];
+    wanted.into_iter().filter(|(_, there)| !there).map(|(field, _)| field).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::storage::v1::TokenRequest;
+
+    use super::*;
+
+    #[test]
+    fn names_every_field_that_is_missing() {
+        let audience =
+            |audience: &str| Some(vec![TokenRequest { audience: audience.to_owned(), ..Default::default() }]);
+        let good = CSIDriverSpec {
+            pod_info_on_mount: Some(true),
+            requires_republish: Some(true),
+            token_requests: audience(""),
+            ..CSIDriverSpec::default()
+        };
+        let tokens = Needs { tokens: true };
+        assert!(lacks(&good, tokens).is_empty());
+        assert_eq!(lacks(&CSIDriverSpec::default(), tokens).len(), 3);
+        assert_eq!(lacks(&CSIDriverSpec::default(), Needs { tokens: false }), ["podInfoOnMount: true"]);
+        let vault = CSIDriverSpec { token_requests: audience("vault"), ..good };
+        assert_eq!(lacks(&vault, tokens), ["tokenRequests: [{audience: \"\"}]"]);
+    }
+}

@@ -1,0 +1,82 @@
+//! Issuers that can never sign for a pod.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::Client;
+use serde::Deserialize;
+use svid_csi_core::cert_request::IssuerRef;
+use tracing::debug;
+
+const SELF_SIGNED: &str = "it is of type SelfSigned, which signs with the requester's own key and so makes no trust domain; \
+                           use one of type CA, Vault or the like";
+const ACME: &str =
+    "it is of type ACME, which certifies domain names and no SPIFFE IDs; use one of type CA, Vault or the like";
+
+/// How long looking may take: asking goes on without it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Knows issuers that were looked at. Where the driver may not read issuers, none is known to be unusable.
+pub struct Unusable {
+    client: Client,
+    fine: Mutex<HashSet<(String, String, String)>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Issuer {
+    spec: Spec,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Spec {
+    self_signed: Option<serde::de::IgnoredAny>,
+    acme: Option<serde::de::IgnoredAny>,
+}
+
+impl std::fmt::Debug for Unusable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Unusable")
+    }
+}
+
+impl Unusable {
+    /// Knows none yet.
+    pub fn new(client: Client) -> Self {
+        Self { client, fine: Mutex::default() }
+    }
+
+    /// Why an issuer of cert-manager's own can never sign for pods of that namespace, if so. One that is not found to be
+    /// unusable is not looked at again.
+    pub async fn why(&self, issuer: &IssuerRef, namespace: &str) -> Option<&'static str> {
+        let path = match issuer.kind() {
+            _ if issuer.group() != "cert-manager.io" => return None,
+            "ClusterIssuer" => "clusterissuers".to_owned(),
+            "Issuer" => format!("namespaces/{namespace}/issuers"),
+            _ => return None,
+        };
+        let known = (issuer.kind().to_owned(), issuer.name.clone(), path.clone());
+        if self.fine.lock().unwrap_or_else(PoisonError::into_inner).contains(&known) {
+            return None;
+        }
+        match self.look(&format!("/apis/cert-manager.io/v1/{path}/{}", issuer.name)).await? {
+            Issuer { spec: Spec { self_signed: Some(_), .. } } => Some(SELF_SIGNED),
+            Issuer { spec: Spec { acme: Some(_), .. } } => Some(ACME),
+            _ => {
+                self.fine.lock().unwrap_or_else(PoisonError::into_inner).insert(known);
+                None
+            }
+        }
+    }
+
+    /// The issuer; an empty one where the driver may not read issuers, which is nothing to ask for again.
+    async fn look(&self, path: &str) -> Option<Issuer> {
+        let call = http::Request::get(path).body(Vec::new()).ok()?;
+        match tokio::time::timeout(PATIENCE, self.client.request::<Issuer>(call)).await.ok()? {
+            Err(kube::Error::Api(status)) if status.code == 403 => Some(Issuer::default()),
+            read => read.inspect_err(|error| debug!(path, %error, "the issuer cannot be looked at")).ok(),
+        }
+    }
+}

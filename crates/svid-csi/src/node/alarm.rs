@@ -1,0 +1,75 @@
+//! Telling the pod's owners, by events on the pod, that its identity is in danger.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use svid_csi_core::error::Class;
+use svid_csi_core::identity::Validity;
+use svid_csi_core::pod::PodRef;
+use svid_csi_core::renew;
+use svid_csi_core::volume::VolumeSpec;
+use tracing::error;
+
+use super::Node;
+use super::error::VolumeError;
+use crate::{clock, report};
+
+/// Raised once for every identity that was not renewed until little of it is left.
+#[derive(Debug, Default)]
+pub(super) struct Alarm {
+    raised: bool,
+    last_error: Option<String>,
+}
+
+impl Alarm {
+    /// Waits until the alarm is to be raised; for ever when it was, or when there is nothing to lose.
+    pub(super) async fn due(&self, validity: Option<&Validity>) {
+        match validity.filter(|_| !self.raised) {
+            Some(validity) => {
+                let left = renew::alarming(validity).duration_since(clock::now()).unwrap_or_default();
+                tokio::time::sleep(left).await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn remember(&mut self, error: &VolumeError) {
+        self.last_error = Some(report::chain(error));
+    }
+
+    pub(super) fn raise(&mut self, node: &Node, spec: &VolumeSpec) {
+        self.raised = true;
+        let waits_for = node.sources.waiting_of(&spec.id).map(|what| format!("it waits for {what}"));
+        let reason = waits_for.or_else(|| self.last_error.clone()).unwrap_or_else(|| "the log may say why".to_owned());
+        error!(
+            volume = %spec.id, pod = spec.pod.as_ref().map(ToString::to_string), reason,
+            "the identity is about to expire and was not renewed"
+        );
+        let message = format!("the identity in volume {} is about to expire and was not renewed: {reason}", spec.id);
+        node.tell_pod(spec, "IdentityNotRenewed", message);
+    }
+}
+
+impl Node {
+    /// Says on the pod that its identity was denied. Everything else is asked for again, and the kubelet tells it.
+    pub(super) fn tell_pod_of_denial(&self, spec: &VolumeSpec, error: &VolumeError) {
+        if error.class() == Class::Denied {
+            self.tell_pod(spec, "IdentityDenied", report::chain(error));
+        }
+    }
+
+    fn tell_pod(&self, spec: &VolumeSpec, reason: &'static str, message: String) {
+        if let (Some(events), Some(pod)) = (&self.events, &spec.pod) {
+            events.warn(reference(pod), reason, message);
+        }
+    }
+}
+
+fn reference(pod: &PodRef) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        namespace: Some(pod.namespace.clone()),
+        name: Some(pod.name.clone()),
+        uid: Some(pod.uid.clone()),
+        ..ObjectReference::default()
+    }
+}

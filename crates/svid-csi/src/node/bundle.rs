@@ -1,0 +1,89 @@
+//! A changed trust bundle reaches every volume at once, beside the certificates that are there.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use svid_csi_core::files::with_bundle;
+use svid_csi_core::identity::{TrustBundle, leads_to};
+use svid_csi_core::plan::Issuer;
+use svid_csi_core::state::Phase;
+use svid_csi_core::volume::Content;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::Node;
+use super::error::VolumeError;
+use super::volume::{Slot, Volume};
+use crate::{clock, report};
+
+impl Node {
+    /// Brings each new bundle to all volumes, until `stop`.
+    pub(super) async fn follow_bundle(
+        self: Arc<Self>,
+        mut bundle: watch::Receiver<Option<Arc<TrustBundle>>>,
+        stop: CancellationToken,
+    ) -> Result<(), std::convert::Infallible> {
+        bundle.mark_changed();
+        loop {
+            tokio::select! {
+                changed = bundle.changed() => if changed.is_err() { return Ok(stop.cancelled().await) },
+                () = stop.cancelled() => return Ok(()),
+            }
+            self.bring_bundle(self.volumes.all().into()).await;
+        }
+    }
+
+    /// Volumes that something is being done to come when that is done, and keep nobody waiting.
+    async fn bring_bundle(self: &Arc<Self>, slots: VecDeque<Slot>) {
+        let (node, mut busy) = (self.clone(), Vec::new());
+        let brought = tokio::task::spawn_blocking(move || {
+            for slot in slots {
+                match slot.clone().try_lock_owned() {
+                    Ok(mut held) => node.bring_bundle_to(held.as_mut()),
+                    Err(_) => busy.push(slot),
+                }
+            }
+            busy
+        });
+        for slot in brought.await.unwrap_or_default() {
+            let node = self.clone();
+            self.tasks.detached(async move {
+                let mut held = slot.lock_owned().await;
+                let _ = tokio::task::spawn_blocking(move || node.bring_bundle_to(held.as_mut())).await;
+            });
+        }
+    }
+
+    fn bring_bundle_to(&self, volume: Option<&mut Volume>) {
+        let Some(volume) = volume else { return };
+        if let Err(error) = self.refresh_bundle(volume) {
+            error!(volume = %volume.record.spec.id, error = report::chain(&error), "the new trust bundle could not be written");
+        }
+    }
+
+    /// Writes the source's bundle of now where a published volume holds another one. A volume whose chain does not lead to
+    /// it is renewed at once. Blocks; the volume's lock is held.
+    pub(super) fn refresh_bundle(&self, volume: &mut Volume) -> Result<(), VolumeError> {
+        let Content::Files(files) = volume.record.spec.content.clone() else { return Ok(()) };
+        let (Some(bundle), Issuer::CertManager) = (self.sources.trust_bundle(), files.issuer) else { return Ok(()) };
+        let stale = |issued: &svid_csi_core::state::Issued| issued.bundle_digest != bundle.digest();
+        let (true, Some(issued)) =
+            (volume.record.phase == Phase::Ready, volume.record.issued.as_mut().filter(|issued| stale(issued)))
+        else {
+            return Ok(());
+        };
+        let id = &volume.record.spec.id;
+        let delivery = self.files()?;
+        let shown = delivery.shown(id, &files.names)?;
+        let (shown, chain) = with_bundle(shown, &files.names, bundle.certificates())?;
+        delivery.install(id, &shown, files.fs_group, clock::now())?;
+        issued.bundle_digest.replace_range(.., bundle.digest());
+        self.store.put(&volume.record)?;
+        info!(volume = %id, "the new trust bundle is in the volume");
+        if !leads_to(&chain, bundle.certificates(), clock::now()) {
+            volume.renew_now.notify_one();
+        }
+        Ok(())
+    }
+}

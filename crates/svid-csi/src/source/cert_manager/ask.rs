@@ -1,0 +1,338 @@
+//! Asking for an identity, one request at a time.
+
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use svid_csi_core::cert_request::{Ask, Issued, IssuerRef, Progress, hash_identifier};
+use svid_csi_core::identity::{Candidate, PrivateKey, Rejection};
+use svid_csi_core::pod::PodRef;
+use svid_csi_core::pod_token::PodToken;
+use svid_csi_core::request;
+use svid_csi_core::spiffe_id::SpiffeId;
+use svid_csi_core::volume::VolumeSpec;
+use tokio::sync::SemaphorePermit;
+use tokio::time::Instant;
+use tracing::info;
+
+use super::error::{CertManagerError, Ended, Ending, described};
+use super::requests::{Link, Seen};
+use super::volume::{Asking, Live, Volume, Waiting};
+use super::{CertManager, Patience};
+use crate::clock;
+use crate::kube::requester::CreateError;
+use crate::source::retry_delay_within;
+
+/// How long a pod that wants to start waits for what should have been there when the driver started.
+const SOON: Duration = Duration::from_secs(10);
+/// How long a renewal keeps others from their turn. It goes on waiting afterwards, for a request that exists already.
+const TURN: Duration = Duration::from_secs(30);
+
+/// One volume that asks.
+struct Turn<'a> {
+    spec: &'a VolumeSpec,
+    pod: &'a PodRef,
+    id: &'a SpiffeId,
+    volume: &'a Volume,
+    patience: Patience,
+}
+
+/// What became of a request.
+enum Outcome {
+    Issued(Issued),
+    Ended(Ending),
+    /// Another issuer is to sign now.
+    Outdated,
+}
+
+impl Patience {
+    fn is_renewal(self) -> bool {
+        matches!(self, Patience::Renewal { .. })
+    }
+
+    fn remaining(self) -> Duration {
+        match self {
+            Patience::First => Duration::ZERO,
+            Patience::Renewal { remaining } => remaining,
+        }
+    }
+}
+
+impl CertManager {
+    /// The next identity of a volume, not yet checked. May be dropped at any time: the request goes on, and the next call
+    /// waits for the same one.
+    ///
+    /// # Errors
+    /// [`CertManagerError`].
+    pub async fn next(
+        &self,
+        spec: &VolumeSpec,
+        id: &SpiffeId,
+        patience: Patience,
+    ) -> Result<Candidate, CertManagerError> {
+        let pod = spec.pod.as_ref().ok_or(CertManagerError::NoPod)?;
+        let volume = self.volume(&spec.id);
+        let turn = Turn { spec, pod, id, volume: &volume, patience };
+        let mut asking = volume.asking.lock().await;
+        let candidate = self.ask(&turn, &mut asking).await;
+        volume.waits(Waiting::Nothing);
+        candidate
+    }
+
+    /// Tells what became of the last candidate: the volume has it now, or it was refused.
+    pub async fn conclude(&self, spec: &VolumeSpec, refused: Option<&Rejection>, patience: Patience) -> Option<Ended> {
+        let (volume, pod) = (self.volume(&spec.id), spec.pod.as_ref()?);
+        let mut asking = volume.asking.lock().await;
+        let Some((request, issuer)) = asking.issued.clone() else { return None };
+        let Some(refused) = refused else {
+            (asking.failures, asking.last) = (0, None);
+            self.metrics.request_ended("issued");
+            self.remove_all_but(spec, pod, &request, true);
+            return None;
+        };
+        let issuer = self.explained(&issuer, pod, described(&issuer)).await;
+        let ended = Ended { request, issuer, how: Ending::Rejected(refused.to_string()) };
+        self.failed(&mut asking, ended.clone(), patience);
+        Some(ended)
+    }
+
+    async fn ask(&self, turn: &Turn<'_>, asking: &mut Asking) -> Result<Candidate, CertManagerError> {
+        self.linked(turn, asking).await?;
+        self.bundled(turn).await?;
+        self.recall(turn, asking);
+        loop {
+            let live = self.live(turn, asking).await?;
+            let token = self.token(turn, live.made).await?;
+            let permit = self.permit(turn).await;
+            match self.make(turn, live, token.as_ref()).await {
+                Err(CreateError::Unauthorized) if token.is_some() && turn.patience.is_renewal() => continue,
+                Err(CreateError::Refused(message)) => {
+                    asking.live = None;
+                    return Err(self.not_made(turn, CreateError::Refused(message)));
+                }
+                made => made.map_err(|source| self.not_made(turn, source))?,
+            }
+            let outcome = self.outcome(turn, live, permit).await;
+            let Some(live) = asking.live.take() else { continue };
+            match outcome {
+                Outcome::Outdated => info!(request = live.name(), "another issuer is to sign now; asking anew"),
+                Outcome::Ended(how) => {
+                    let issuer = self.explained(live.issuer(), turn.pod, described(live.issuer())).await;
+                    let ended = Ended { request: live.name(), issuer, how };
+                    self.failed(asking, ended.clone(), turn.patience);
+                    return Err(ended.into());
+                }
+                Outcome::Issued(issued) => {
+                    asking.issued = Some((live.name(), live.issuer().clone()));
+                    let bundle = self.bundled(turn).await?;
+                    return Ok(issued.into_candidate(live.key, bundle));
+                }
+            }
+        }
+    }
+
+    fn not_made(&self, turn: &Turn<'_>, source: CreateError) -> CertManagerError {
+        self.metrics.request_ended("not_made");
+        CertManagerError::Create { namespace: turn.pod.namespace.clone(), source }
+    }
+
+    /// Without the watch nobody would see the request issued.
+    async fn linked(&self, turn: &Turn<'_>, asking: &Asking) -> Result<(), CertManagerError> {
+        let mut link = self.requests.link();
+        if *link.borrow() == Link::Up || asking.live.as_ref().is_some_and(|live| live.made) {
+            return Ok(());
+        }
+        turn.volume.waits(Waiting::ForLink);
+        let up = link.wait_for(|link| *link == Link::Up);
+        if turn.patience.is_renewal() {
+            let _ = up.await;
+        } else if tokio::time::timeout(SOON, up).await.is_err() {
+            let link = self.requests.link().borrow().clone();
+            return if let Link::Down(reason) = link { Err(CertManagerError::NoLink(reason)) } else { Ok(()) };
+        }
+        Ok(())
+    }
+
+    /// The certificates of the trust bundle; nothing where the operator has named none.
+    async fn bundled(
+        &self,
+        turn: &Turn<'_>,
+    ) -> Result<Option<Vec<rustls::pki_types::CertificateDer<'static>>>, CertManagerError> {
+        let Some((source, current)) = &self.followed.bundle else { return Ok(None) };
+        let none = || CertManagerError::NoBundle { source_name: source.to_string(), trouble: current.trouble() };
+        let mut bundle = current.bundle.clone();
+        if bundle.borrow().is_none() {
+            turn.volume.waits(Waiting::ForBundle);
+            let there = bundle.wait_for(Option::is_some);
+            if turn.patience.is_renewal() {
+                let _ = there.await;
+            } else if tokio::time::timeout(SOON, there).await.is_err() {
+                return Err(none());
+            }
+        }
+        let bundle = bundle.borrow().clone().ok_or_else(none)?;
+        Ok(Some(bundle.certificates().to_vec()))
+    }
+
+    /// Takes up the back-off of an earlier run, which wrote it on its request.
+    fn recall(&self, turn: &Turn<'_>, asking: &mut Asking) {
+        if std::mem::replace(&mut asking.recalled, true) {
+            return;
+        }
+        let hash = hash_identifier(turn.spec.id.as_str());
+        let Some(failure) = self.requests.last_failure(&hash, &turn.pod.uid) else { return };
+        asking.failures = failure.attempt;
+        let delay = retry_delay_within(failure.attempt, turn.patience.remaining());
+        let passed = clock::now().duration_since(failure.at).unwrap_or_default();
+        let request = format!("of pod {}", turn.pod);
+        let ended = Ended { request, issuer: "its issuer".to_owned(), how: Ending::Earlier };
+        asking.last = Some((ended, Instant::now() + delay.saturating_sub(passed)));
+    }
+
+    /// The request under way, drawn up where there is none for the issuer of now.
+    async fn live<'a>(&self, turn: &Turn<'_>, asking: &'a mut Asking) -> Result<&'a mut Live, CertManagerError> {
+        if let Some(runtime) = &self.followed.runtime {
+            // The issuer of the flags may be the wrong one; one that is not told in time is better than none.
+            let _ = tokio::time::timeout(SOON, runtime.settled()).await;
+        }
+        let issuer = self.followed.issuer.borrow().clone();
+        asking.live.take_if(|live| issuer.as_ref().is_some_and(|issuer| !issuer.is_same_as(live.issuer())));
+        if asking.live.is_none() {
+            let issuer = issuer.ok_or(CertManagerError::NoIssuer)?;
+            if let (Err(CertManagerError::TooEarly { ended, .. }), Some((_, at)), true) =
+                (asking.not_too_early(), &asking.last, turn.patience.is_renewal())
+            {
+                turn.volume.waits(Waiting::ForNextTry { at: *at, ended });
+                tokio::time::sleep_until(*at).await;
+            }
+            asking.not_too_early()?;
+            if let Some(why) = self.unusable.why(&issuer, &turn.pod.namespace).await {
+                return Err(CertManagerError::Unusable { issuer: described(&issuer), why });
+            }
+            asking.live = Some(self.draw_up(turn, &issuer, asking.failures + 1).await?);
+        }
+        asking.live.as_mut().ok_or(CertManagerError::NoIssuer)
+    }
+
+    async fn draw_up(&self, turn: &Turn<'_>, issuer: &IssuerRef, attempt: u32) -> Result<Live, CertManagerError> {
+        let (key_type, id) = (self.settings.key_type, turn.id.clone());
+        let made = tokio::task::spawn_blocking(move || {
+            let key = PrivateKey::generate(key_type)?;
+            let csr = request::csr_pem(&key, &id)?;
+            Ok::<_, CertManagerError>((key, csr))
+        });
+        let (key, csr) = made.await??;
+        let mut random = [0; 16];
+        rand::fill(&mut random).map_err(|_| CertManagerError::Random)?;
+        let ask = Ask {
+            pod: turn.pod,
+            id: turn.id,
+            node_id: &self.settings.node_id,
+            volume_id: turn.spec.id.as_str(),
+            issuer,
+            duration: self.settings.lifetime,
+            annotations: &self.settings.annotations,
+            attempt,
+            csr_pem: &csr,
+        };
+        let object = ask.object(random);
+        let name = (object.metadata.namespace.clone(), object.metadata.name.clone());
+        Ok(Live { expected: self.requests.expect(name), object, key, made: false })
+    }
+
+    /// The pod's token, where one is needed: a renewal waits for the kubelet to bring one.
+    async fn token(&self, turn: &Turn<'_>, made: bool) -> Result<Option<PodToken>, CertManagerError> {
+        if made || !self.settings.pods_ask {
+            return Ok(None);
+        }
+        let mut tokens = turn.volume.token.subscribe();
+        loop {
+            tokens.mark_unchanged();
+            match turn.volume.usable_token() {
+                Some(token) => return Ok(Some(token)),
+                None if !turn.patience.is_renewal() => return Err(CertManagerError::NoToken),
+                None => turn.volume.waits(Waiting::ForToken),
+            }
+            let _ = tokens.changed().await;
+        }
+    }
+
+    /// A renewal's turn. First identities go ahead of all: their pods wait.
+    async fn permit(&self, turn: &Turn<'_>) -> Option<SemaphorePermit<'_>> {
+        if !turn.patience.is_renewal() {
+            return None;
+        }
+        turn.volume.waits(Waiting::ForTurn);
+        self.renewals.acquire().await.ok()
+    }
+
+    async fn make(&self, turn: &Turn<'_>, live: &mut Live, token: Option<&PodToken>) -> Result<(), CreateError> {
+        if live.made {
+            return Ok(());
+        }
+        match self.requester.create(&live.object, token.map(|token| &token.token)).await {
+            Ok(()) => {}
+            Err(CreateError::Unauthorized) => {
+                turn.volume.token.send_replace(None);
+                return Err(CreateError::Unauthorized);
+            }
+            Err(error) => return Err(error),
+        }
+        live.made = true;
+        live.expected.made();
+        self.remove_all_but(turn.spec, turn.pod, &live.name(), false);
+        Ok(())
+    }
+
+    async fn outcome(&self, turn: &Turn<'_>, live: &Live, permit: Option<SemaphorePermit<'_>>) -> Outcome {
+        turn.volume.waits(Waiting::ForRequest { name: live.name(), seen: live.expected.seen() });
+        let ended = self.ended(live);
+        tokio::pin!(ended);
+        tokio::select! {
+            outcome = &mut ended => return outcome,
+            () = tokio::time::sleep(TURN), if permit.is_some() => drop(permit),
+        }
+        ended.await
+    }
+
+    async fn ended(&self, live: &Live) -> Outcome {
+        let (mut seen, mut issuer) = (live.expected.seen(), self.followed.issuer.clone());
+        let is_other =
+            |issuer: &Option<IssuerRef>| issuer.as_ref().is_some_and(|issuer| !issuer.is_same_as(live.issuer()));
+        tokio::select! {
+            biased;
+            seen = seen.wait_for(|seen| outcome_of(seen).is_some()) => {
+                seen.ok().and_then(|seen| outcome_of(&seen)).unwrap_or(Outcome::Ended(Ending::Deleted))
+            }
+            Ok(_) = issuer.wait_for(is_other) => Outcome::Outdated,
+        }
+    }
+
+    fn failed(&self, asking: &mut Asking, ended: Ended, patience: Patience) {
+        self.metrics.request_ended(ended.how.word());
+        asking.failures += 1;
+        let delay = retry_delay_within(asking.failures, patience.remaining());
+        asking.last = Some((ended, Instant::now() + delay));
+    }
+
+    /// The issuer, and why it is of no use where that can be seen.
+    async fn explained(&self, issuer: &IssuerRef, pod: &PodRef, described: String) -> String {
+        match self.unusable.why(issuer, &pod.namespace).await {
+            Some(why) => format!("{described} ({why})"),
+            None => described,
+        }
+    }
+}
+
+/// Nothing while it is under way.
+fn outcome_of(seen: &Seen) -> Option<Outcome> {
+    let ending = match seen {
+        Seen::Nothing | Seen::Progress(Ok(Progress::AwaitsApproval | Progress::AwaitsIssuer { .. })) => return None,
+        Seen::Progress(Ok(Progress::Issued(issued))) => return Some(Outcome::Issued(issued.clone())),
+        Seen::Progress(Ok(Progress::Denied { message })) => Ending::Denied(message.clone()),
+        Seen::Progress(Ok(Progress::Failed { message })) => Ending::Failed(message.clone()),
+        Seen::Progress(Ok(Progress::Invalid { message })) => Ending::Invalid(message.clone()),
+        Seen::Progress(Err(error)) => Ending::Unreadable(error.clone()),
+        Seen::Deleted => Ending::Deleted,
+    };
+    Some(Outcome::Ended(ending))
+}

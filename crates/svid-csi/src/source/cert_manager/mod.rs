@@ -1,0 +1,161 @@
+//! Source `cert-manager`: identities by `CertificateRequest` objects, as cert-manager/csi-driver-spiffe asks for them.
+//!
+//! A request outlives the call that made it: what the kubelet asks again waits for the same one. A new one is made only
+//! where the last was denied, failed, was called invalid or was deleted, and not before its time.
+
+mod ask;
+mod clean;
+mod error;
+mod requests;
+mod volume;
+mod watch;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::Client;
+use svid_csi_core::cert_request::IssuerRef;
+use svid_csi_core::identity::{KeyType, TrustBundle};
+use svid_csi_core::pod_token;
+use svid_csi_core::secret::Secret;
+use svid_csi_core::volume_id::VolumeId;
+use tokio::sync::{Semaphore, watch as value};
+
+pub use self::error::CertManagerError;
+use self::requests::{Link, Requests};
+use self::volume::Volume;
+use super::trust_bundle::{BundleSource, CurrentBundle};
+use crate::kube::requester::Requester;
+use crate::kube::runtime_issuer::RuntimeIssuer;
+use crate::kube::unusable::Unusable;
+use crate::metrics::Metrics;
+use crate::tasks::Tasks;
+
+/// The audience of the tokens that the API server takes, as the kubelet names it.
+const API_SERVER: &str = "";
+
+/// What the operator wants of every request.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The name of this node.
+    pub node_id: String,
+    /// How long certificates are to be valid.
+    pub lifetime: Duration,
+    /// What kind of keys pods get.
+    pub key_type: KeyType,
+    /// Whether each pod asks by its own token; else the driver asks.
+    pub pods_ask: bool,
+    /// Annotations on every request.
+    pub annotations: BTreeMap<String, String>,
+    /// How many renewals are under way at once.
+    pub renewals: usize,
+}
+
+/// What comes from the cluster and changes while the driver runs.
+#[derive(Debug)]
+pub struct Followed {
+    /// The issuer, where there is one now.
+    pub issuer: value::Receiver<Option<IssuerRef>>,
+    /// What follows the issuer, where something does.
+    pub runtime: Option<RuntimeIssuer>,
+    /// The trust bundle, where the operator has named one, and by which name.
+    pub bundle: Option<(BundleSource, CurrentBundle)>,
+}
+
+/// The source.
+#[derive(Debug)]
+pub struct CertManager {
+    settings: Settings,
+    followed: Followed,
+    requester: Requester,
+    requests: Arc<Requests>,
+    unusable: Unusable,
+    volumes: Mutex<HashMap<VolumeId, Arc<Volume>>>,
+    renewals: Semaphore,
+    metrics: Arc<Metrics>,
+    tasks: Tasks,
+}
+
+/// How long whoever asks can wait.
+#[derive(Debug, Clone, Copy)]
+pub enum Patience {
+    /// A pod waits to start: what is missing is told soon.
+    First,
+    /// The volume has an identity that lives so long: what is missing is waited for.
+    Renewal {
+        /// What is left of it; nothing when it has expired.
+        remaining: Duration,
+    },
+}
+
+impl CertManager {
+    /// The source. Nothing is watched before [`start`](Self::start).
+    pub fn new(
+        settings: Settings,
+        followed: Followed,
+        client: &Client,
+        requester: Requester,
+        metrics: Arc<Metrics>,
+        tasks: Tasks,
+    ) -> Self {
+        let renewals = Semaphore::new(settings.renewals);
+        let unusable = Unusable::new(client.clone());
+        let (requests, volumes) = (Arc::default(), Mutex::default());
+        Self { settings, followed, requester, requests, unusable, volumes, renewals, metrics, tasks }
+    }
+
+    /// Starts watching the requests of this node.
+    pub fn start(&self, client: Client) {
+        let watch = watch::follow(self.requests.clone(), client, self.settings.node_id.clone(), self.tasks.stopping());
+        self.tasks.essential("certificate request watch", watch);
+    }
+
+    /// Keeps the token of a volume's pod, until the next one comes or the volume goes. Where the driver asks, it needs none.
+    pub fn offer(&self, id: &VolumeId, tokens: &Secret) {
+        if !self.settings.pods_ask {
+            return;
+        }
+        // What cannot be read was refused before it came here.
+        let token = pod_token::parse(tokens.expose()).ok().and_then(|mut tokens| tokens.remove(API_SERVER));
+        if token.is_some() {
+            self.volume(id).token.send_replace(token);
+        }
+    }
+
+    /// The trust bundle now, and its changes; nothing where the operator has named none.
+    pub fn bundle(&self) -> Option<value::Receiver<Option<Arc<TrustBundle>>>> {
+        self.followed.bundle.as_ref().map(|(_, current)| current.bundle.clone())
+    }
+
+    /// Whether the requests of this node are being watched.
+    pub fn is_up(&self) -> bool {
+        *self.requests.link().borrow() == Link::Up
+    }
+
+    /// What each volume waits for, where it does.
+    pub fn waiting(&self) -> BTreeMap<VolumeId, String> {
+        let volumes = self.lock();
+        volumes.iter().filter_map(|(id, volume)| Some((id.clone(), volume.waiting()?))).collect()
+    }
+
+    /// What a volume waits for, if it does.
+    pub fn waiting_of(&self, id: &VolumeId) -> Option<String> {
+        self.lock().get(id)?.waiting()
+    }
+
+    /// How many volumes wait for a token of the kubelet, and how many for their request.
+    pub fn waiting_counts(&self) -> (usize, usize) {
+        let waits: Vec<_> = self.lock().values().map(|volume| volume.waits_for()).collect();
+        let count = |of: fn(&(bool, bool)) -> bool| waits.iter().filter(|waits| of(waits)).count();
+        (count(|waits| waits.0), count(|waits| waits.1))
+    }
+
+    fn volume(&self, id: &VolumeId) -> Arc<Volume> {
+        self.lock().entry(id.clone()).or_default().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<VolumeId, Arc<Volume>>> {
+        self.volumes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,313 @@
+//! The requests of this node, as the watch shows them, and who waits for one of them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use kube::runtime::watcher::Event;
+use svid_csi_core::cert_request::{ATTEMPT_ANNOTATION, Progress, StatusError, VOLUME_LABEL, ended};
+use tokio::sync::watch;
+
+use crate::kube::cert_request::CertificateRequest;
+
+/// A request by namespace and name.
+pub type Key = (String, String);
+
+/// What is seen of a request somebody waits for.
+#[derive(Debug, Clone)]
+pub enum Seen {
+    /// Nothing yet.
+    Nothing,
+    /// How far it has come.
+    Progress(Result<Progress, StatusError>),
+    /// It was there and is no longer.
+    Deleted,
+}
+
+/// Whether the watch shows what is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Link {
+    /// All requests of the node are known, and changes come in.
+    Up,
+    /// They are not, for that reason.
+    Down(String),
+}
+
+/// What is known of the requests of this node.
+#[derive(Debug)]
+pub struct Requests {
+    state: Mutex<State>,
+    link: watch::Sender<Link>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    by_volume: HashMap<String, Vec<Known>>,
+    listing: Option<HashMap<String, Vec<Known>>>,
+    lists: u64,
+    waiting: HashMap<Key, Waiter>,
+}
+
+/// A request, as far as its volume has to know it.
+#[derive(Debug, Clone)]
+struct Known {
+    key: Key,
+    pod_uid: String,
+    issued: bool,
+    failure: Option<Failure>,
+}
+
+/// A request that came to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Failure {
+    /// When that was.
+    pub at: SystemTime,
+    /// How many in a row, that one included.
+    pub attempt: u32,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    seen: watch::Sender<Seen>,
+    /// How many lists had begun when the API server said that it made the request: each later list must show it.
+    made_before: Option<u64>,
+}
+
+/// The place of somebody who waits for a request; given up when dropped.
+#[derive(Debug)]
+pub struct Expected {
+    requests: Arc<Requests>,
+    key: Key,
+    seen: watch::Receiver<Seen>,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        let link = watch::Sender::new(Link::Down("the API server has not answered yet".to_owned()));
+        Self { state: Mutex::default(), link }
+    }
+}
+
+impl Requests {
+    /// Whether the watch shows what is there, now and later.
+    pub fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    /// The watch failed, and is being set up again. What was known stays known.
+    pub fn lost(&self, reason: String) {
+        self.link.send_replace(Link::Down(reason));
+    }
+
+    /// Waits for a request of that name, which is about to be made.
+    pub fn expect(self: &Arc<Self>, key: Key) -> Expected {
+        let (sender, seen) = watch::channel(Seen::Nothing);
+        self.lock().waiting.insert(key.clone(), Waiter { seen: sender, made_before: None });
+        Expected { requests: self.clone(), key, seen }
+    }
+
+    /// The requests of a volume of that pod, and whether each is issued.
+    pub fn of_volume(&self, volume_hash: &str, pod_uid: &str) -> Vec<(Key, bool)> {
+        let state = self.lock();
+        let of_pod = state.known(volume_hash).filter(|known| known.pod_uid == pod_uid);
+        of_pod.map(|known| (known.key.clone(), known.issued)).collect()
+    }
+
+    /// The last request of a volume of that pod, where it came to nothing.
+    pub fn last_failure(&self, volume_hash: &str, pod_uid: &str) -> Option<Failure> {
+        let state = self.lock();
+        state.known(volume_hash).filter(|known| known.pod_uid == pod_uid).filter_map(|known| known.failure).max()
+    }
+
+    /// Takes in what the watch says.
+    pub fn apply(&self, event: Event<CertificateRequest>) {
+        let mut state = self.lock();
+        match event {
+            Event::Init => {
+                state.lists += 1;
+                state.listing = Some(HashMap::new());
+            }
+            Event::InitApply(request) | Event::Apply(request) => state.show(&request),
+            Event::Delete(request) => state.remove(&request),
+            Event::InitDone => state.listed(),
+        }
+        let is_listing = state.listing.is_some();
+        drop(state);
+        if !is_listing {
+            self.link.send_if_modified(|link| std::mem::replace(link, Link::Up) != Link::Up);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn known(&self, volume_hash: &str) -> impl Iterator<Item = &Known> {
+        self.by_volume.get(volume_hash).into_iter().flatten()
+    }
+
+    fn show(&mut self, request: &CertificateRequest) {
+        let Some((volume, known)) = Known::of(request) else { return };
+        if let Some(waiter) = self.waiting.get(&known.key) {
+            waiter.seen.send_replace(Seen::Progress(Progress::read(request.status.as_ref())));
+        }
+        let by_volume = self.listing.as_mut().unwrap_or(&mut self.by_volume);
+        let of_volume = by_volume.entry(volume).or_default();
+        match of_volume.iter_mut().find(|other| other.key == known.key) {
+            Some(other) => *other = known,
+            None => of_volume.push(known),
+        }
+    }
+
+    fn remove(&mut self, request: &CertificateRequest) {
+        let Some((volume, known)) = Known::of(request) else { return };
+        if let Some(waiter) = self.waiting.get(&known.key) {
+            waiter.seen.send_replace(Seen::Deleted);
+        }
+        if let Some(of_volume) = self.by_volume.get_mut(&volume) {
+            of_volume.retain(|other| other.key != known.key);
+            if of_volume.is_empty() {
+                self.by_volume.remove(&volume);
+            }
+        }
+    }
+
+    /// A list is complete: what was made before it and is not in it is gone.
+    fn listed(&mut self) {
+        let Some(listed) = self.listing.take() else { return };
+        self.by_volume = listed;
+        let there = |key: &Key| self.by_volume.values().flatten().any(|known| known.key == *key);
+        for (key, waiter) in &self.waiting {
+            if waiter.made_before.is_some_and(|lists| lists < self.lists) && !there(key) {
+                waiter.seen.send_replace(Seen::Deleted);
+            }
+        }
+    }
+}
+
+impl Known {
+    /// Nothing for an object that is not labelled as the request of a volume.
+    fn of(request: &CertificateRequest) -> Option<(String, Self)> {
+        let metadata = &request.metadata;
+        let volume = metadata.labels.as_ref()?.get(VOLUME_LABEL)?.clone();
+        let owner =
+            metadata.owner_references.as_ref().and_then(|owners| owners.iter().find(|owner| owner.kind == "Pod"));
+        let attempt = metadata.annotations.as_ref().and_then(|annotations| annotations.get(ATTEMPT_ANNOTATION));
+        let attempt = attempt.and_then(|attempt| attempt.parse().ok()).unwrap_or(1);
+        let known = Known {
+            key: (metadata.namespace.clone()?, metadata.name.clone()?),
+            pod_uid: owner.map(|owner| owner.uid.clone()).unwrap_or_default(),
+            issued: matches!(Progress::read(request.status.as_ref()), Ok(Progress::Issued(_))),
+            failure: request.status.as_ref().and_then(ended).map(|at| Failure { at, attempt }),
+        };
+        Some((volume, known))
+    }
+}
+
+impl Expected {
+    /// The API server made the request.
+    pub fn made(&self) {
+        let mut state = self.requests.lock();
+        let lists = state.lists;
+        if let Some(waiter) = state.waiting.get_mut(&self.key) {
+            waiter.made_before = Some(lists);
+        }
+    }
+
+    /// What is seen of it, now and later.
+    pub fn seen(&self) -> watch::Receiver<Seen> {
+        self.seen.clone()
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.requests.lock().waiting.remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn request(name: &str, status: serde_json::Value) -> CertificateRequest {
+        let metadata = json!({
+            "namespace": "shop", "name": name, "labels": { VOLUME_LABEL: "v1" }, "annotations": { ATTEMPT_ANNOTATION: "3" },
+            "ownerReferences": [{ "apiVersion": "v1", "kind": "Pod", "name": "cart-0", "uid": "u1" }],
+        });
+        serde_json::from_value(json!({ "metadata": metadata, "spec": {}, "status": status })).unwrap()
+    }
+
+    fn key(name: &str) -> Key {
+        ("shop".to_owned(), name.to_owned())
+    }
+
+    fn denied() -> serde_json::Value {
+        let condition = json!({ "type": "Denied", "status": "True", "lastTransitionTime": "2026-01-31T12:00:00Z" });
+        json!({ "conditions": [condition] })
+    }
+
+    #[test]
+    fn a_waiter_sees_its_request_and_no_other() {
+        let requests = Arc::new(Requests::default());
+        let expected = requests.expect(key("a"));
+        requests.apply(Event::Apply(request("b", denied())));
+        assert!(matches!(*expected.seen().borrow(), Seen::Nothing));
+        requests.apply(Event::Apply(request("a", json!({}))));
+        assert!(matches!(*expected.seen().borrow(), Seen::Progress(Ok(Progress::AwaitsApproval))));
+        requests.apply(Event::Delete(request("a", json!({}))));
+        assert!(matches!(*expected.seen().borrow(), Seen::Deleted));
+    }
+
+    #[test]
+    fn a_request_missing_from_a_later_list_is_gone() {
+        let requests = Arc::new(Requests::default());
+        requests.apply(Event::Init);
+        let expected = requests.expect(key("a"));
+        expected.made();
+        requests.apply(Event::InitDone);
+        assert!(matches!(*expected.seen().borrow(), Seen::Nothing), "the list may be older than the request");
+        requests.apply(Event::Init);
+        requests.apply(Event::InitDone);
+        assert!(matches!(*expected.seen().borrow(), Seen::Deleted));
+    }
+
+    #[test]
+    fn a_request_not_made_yet_is_not_gone() {
+        let requests = Arc::new(Requests::default());
+        let expected = requests.expect(key("a"));
+        requests.apply(Event::Init);
+        requests.apply(Event::InitDone);
+        assert!(matches!(*expected.seen().borrow(), Seen::Nothing));
+    }
+
+    #[test]
+    fn a_list_replaces_what_was_known() {
+        let requests = Arc::new(Requests::default());
+        requests.apply(Event::Apply(request("a", json!({}))));
+        requests.apply(Event::Init);
+        requests.apply(Event::InitApply(request("b", denied())));
+        assert_eq!(requests.of_volume("v1", "u1"), [(key("a"), false)], "until the list is complete");
+        requests.apply(Event::InitDone);
+        assert_eq!(requests.of_volume("v1", "u1"), [(key("b"), false)]);
+        assert_eq!(requests.of_volume("v1", "u2"), [], "hashes collide, pods do not");
+        assert_eq!(requests.last_failure("v1", "u1").map(|failure| failure.attempt), Some(3));
+    }
+
+    #[test]
+    fn the_link_is_up_once_everything_is_listed() {
+        let requests = Requests::default();
+        requests.apply(Event::Init);
+        assert_ne!(*requests.link().borrow(), Link::Up);
+        requests.apply(Event::InitDone);
+        assert_eq!(*requests.link().borrow(), Link::Up);
+        requests.lost("connection refused".to_owned());
+        assert_eq!(*requests.link().borrow(), Link::Down("connection refused".to_owned()));
+        requests.apply(Event::Apply(request("a", json!({}))));
+        assert_eq!(*requests.link().borrow(), Link::Up);
+    }
+}

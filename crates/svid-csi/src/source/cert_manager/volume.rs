@@ -1,0 +1,155 @@
+//! What is remembered of a volume between two calls: its token, the request under way, and the failures so far.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use svid_csi_core::cert_request::{CertificateRequest, IssuerRef, Progress};
+use svid_csi_core::identity::PrivateKey;
+use svid_csi_core::pod_token::PodToken;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::error::{CertManagerError, Ended};
+use super::requests::{Expected, Seen};
+use crate::clock;
+
+/// How long before its end a token is no longer used.
+const TOKEN_MARGIN: Duration = Duration::from_secs(5);
+
+/// One volume of the source.
+#[derive(Debug, Default)]
+pub(super) struct Volume {
+    /// Held by whoever asks for the volume's identity.
+    pub(super) asking: tokio::sync::Mutex<Asking>,
+    /// The pod's newest token.
+    pub(super) token: watch::Sender<Option<PodToken>>,
+    waiting: Mutex<Waiting>,
+}
+
+/// How far asking has come.
+#[derive(Debug, Default)]
+pub(super) struct Asking {
+    /// The request under way.
+    pub(super) live: Option<Live>,
+    /// The last one that was issued, by its name and who signed it.
+    pub(super) issued: Option<(String, IssuerRef)>,
+    /// How many requests in a row came to nothing.
+    pub(super) failures: u32,
+    /// The last of them, and when the next may be made.
+    pub(super) last: Option<(Ended, Instant)>,
+    /// Whether requests of an earlier run have been looked at.
+    pub(super) recalled: bool,
+}
+
+/// A request under way. Its key is nowhere else.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) object: CertificateRequest,
+    pub(super) key: PrivateKey,
+    pub(super) expected: Expected,
+    pub(super) made: bool,
+}
+
+/// What a volume waits for, for people.
+#[derive(Debug, Default)]
+pub(super) enum Waiting {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// For the watch.
+    ForLink,
+    /// For the bundle.
+    ForBundle,
+    /// For its turn among the renewals.
+    ForTurn,
+    /// For a token.
+    ForToken,
+    /// For its request.
+    ForRequest { name: String, seen: watch::Receiver<Seen> },
+    /// For the next try.
+    ForNextTry { at: Instant, ended: Ended },
+}
+
+impl Volume {
+    /// A token that the API server may still take.
+    pub(super) fn usable_token(&self) -> Option<PodToken> {
+        let now = clock::now() + TOKEN_MARGIN;
+        self.token.borrow().as_ref().filter(|token| token.expiration > now).cloned()
+    }
+
+    pub(super) fn waits(&self, waiting: Waiting) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
+    }
+
+    /// What it waits for, in a sentence.
+    pub(super) fn waiting(&self) -> Option<String> {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        (!matches!(*waiting, Waiting::Nothing)).then(|| waiting.to_string())
+    }
+
+    /// Whether it waits for a token of the kubelet, or for a request, of which there are metrics.
+    pub(super) fn waits_for(&self) -> (bool, bool) {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        (matches!(*waiting, Waiting::ForToken), matches!(*waiting, Waiting::ForRequest { .. }))
+    }
+}
+
+impl Asking {
+    /// Fails, with the reason, while it is too early for the next request.
+    pub(super) fn not_too_early(&self) -> Result<(), CertManagerError> {
+        match &self.last {
+            Some((ended, at)) if *at > Instant::now() => {
+                let seconds = at.duration_since(Instant::now()).as_secs() + 1;
+                Err(CertManagerError::TooEarly { seconds, ended: ended.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Live {
+    pub(super) fn issuer(&self) -> &IssuerRef {
+        &self.object.spec.issuer_ref
+    }
+
+    /// Namespace and name.
+    pub(super) fn name(&self) -> String {
+        format!("{}/{}", self.object.metadata.namespace, self.object.metadata.name)
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Waiting::Nothing => f.write_str("nothing"),
+            Waiting::ForLink => {
+                f.write_str("the API server: the certificate requests of this node are not watched yet")
+            }
+            Waiting::ForBundle => f.write_str("the trust bundle, which is not there or cannot be read"),
+            Waiting::ForTurn => f.write_str("its turn: as many renewals as --renewal-concurrency allows are under way"),
+            Waiting::ForToken => f.write_str("the kubelet's next republish, for a fresh service account token"),
+            Waiting::ForRequest { name, seen } => write!(f, "CertificateRequest {name}, {}", stage(&seen.borrow())),
+            Waiting::ForNextTry { at, ended } => {
+                let seconds = at.saturating_duration_since(Instant::now()).as_secs();
+                write!(f, "the next try in {seconds} s, because {ended}")
+            }
+        }
+    }
+}
+
+fn stage(seen: &Seen) -> String {
+    match seen {
+        Seen::Nothing => "which the watch has not shown yet".to_owned(),
+        Seen::Progress(Ok(Progress::AwaitsApproval)) => {
+            "which nobody has approved or denied yet; is an approver running?".to_owned()
+        }
+        Seen::Progress(Ok(Progress::AwaitsIssuer { message: Some(message) })) => {
+            format!("which is approved and waits for its issuer: {message}")
+        }
+        Seen::Progress(Ok(Progress::AwaitsIssuer { message: None })) => {
+            "which is approved and waits for its issuer; is cert-manager running?".to_owned()
+        }
+        _ => "which has ended".to_owned(),
+    }
+}
