@@ -86,10 +86,16 @@ fn csi_driver_spiffe_manifest_as_it_is() {
     let DriverCommand { config, warnings, .. } = good(line);
     let cert_manager = config.cert_manager.unwrap();
     let issuer = cert_manager.issuer.unwrap();
-    assert_eq!((issuer.name.as_str(), issuer.kind.as_str(), issuer.group.as_str()), ("spiffe-ca", "ClusterIssuer", "cert-manager.io"));
+    assert_eq!(
+        (issuer.name.as_str(), issuer.kind.as_str(), issuer.group.as_str()),
+        ("spiffe-ca", "ClusterIssuer", "cert-manager.io")
+    );
     assert_eq!((cert_manager.trust_domain.as_str(), cert_manager.settings.node_id.as_str()), ("cluster.local", "n1"));
     assert!(!cert_manager.settings.pods_ask && cert_manager.bundle.is_none() && cert_manager.runtime_issuer.is_none());
-    assert_eq!(cert_manager.settings.annotations, [("a", "b"), ("c", "d")].map(|(a, b)| (a.to_owned(), b.to_owned())).into());
+    assert_eq!(
+        cert_manager.settings.annotations,
+        [("a", "b"), ("c", "d")].map(|(a, b)| (a.to_owned(), b.to_owned())).into()
+    );
     assert!(warnings.is_empty() && config.local_ca.is_none(), "{warnings:?}");
 
     let DriverCommand { config, warnings, .. } = driver(line, &[("SVID_CSI_SOURCE", "local-ca")]).unwrap();
@@ -110,8 +116,7 @@ fn csi_driver_spiffe_manifest_as_it_is() {
 fn a_profile_brings_its_defaults() {
     let spiffe = good(SPIFFE).config;
     assert_eq!(spiffe.drivers[0].socket, Path::new("/spiffe-csi/csi.sock"));
-    let line =
-        "svid-csi driver --profile spiffe.csi.cert-manager.io --node-id n --endpoint e --data-root r";
+    let line = "svid-csi driver --profile spiffe.csi.cert-manager.io --node-id n --endpoint e --data-root r";
     let config = good(line).config;
     assert_eq!((config.drivers[0].name.as_str(), config.metrics_address), ("spiffe.csi.cert-manager.io", None));
     assert_eq!(config.drivers[0].default_plan, Plan::Files(Issuer::CertManager));
@@ -153,7 +158,8 @@ fn cert_manager_as_promised() {
     assert_eq!(config.issuer.unwrap().kind(), "Issuer");
     assert!(config.bundle.unwrap().to_string().contains("/b.pem"));
     let warnings =
-        good(&format!("{CERT_MANAGER} --extra-certificate-request-annotations spiffe.csi.cert-manager.io/x=1,a=2")).warnings;
+        good(&format!("{CERT_MANAGER} --extra-certificate-request-annotations spiffe.csi.cert-manager.io/x=1,a=2"))
+            .warnings;
     assert!(matches!(&warnings[..], [one] if one.contains("spiffe.csi.cert-manager.io/x is left out")), "{warnings:?}");
 }
 

@@ -29,8 +29,8 @@ pub enum CreateError {
     #[error("the API server refuses the request: {0}")]
     Refused(String),
     /// Whether the request was made is not known.
-    #[error("the API server did not answer as it should")]
-    Unclear(#[source] kube::Error),
+    #[error("the API server did not answer as it should: {0}")]
+    Unclear(String),
     /// Whether the request was made is not known.
     #[error("the API server did not answer within {} seconds", CALL_TIMEOUT.as_secs())]
     Slow,
@@ -67,11 +67,11 @@ impl Requester {
         object: &cert_request::CertificateRequest,
         token: Option<&Secret>,
     ) -> Result<(), CreateError> {
-        let unclear = CreateError::Unclear;
-        let body = serde_json::to_vec(object).map_err(|error| unclear(kube::Error::SerdeError(error)))?;
+        let unclear = |error: &kube::Error| CreateError::Unclear(client::reason(error));
+        let body = serde_json::to_vec(object).map_err(|error| unclear(&kube::Error::SerdeError(error)))?;
         let mut call = requests_in(&object.metadata.namespace)
             .create(&PostParams::default(), body)
-            .map_err(|error| unclear(kube::Error::BuildRequest(error)))?;
+            .map_err(|error| unclear(&kube::Error::BuildRequest(error)))?;
         if let Some(token) = token {
             call.headers_mut().insert(AUTHORIZATION, bearer(token)?);
         }
@@ -84,9 +84,9 @@ impl Requester {
                 401 => Err(CreateError::Unauthorized),
                 403 => Err(CreateError::Forbidden(status.message.clone())),
                 400 | 404 | 405 | 413 | 415 | 422 => Err(CreateError::Refused(status.message.clone())),
-                _ => Err(unclear(kube::Error::Api(status))),
+                _ => Err(unclear(&kube::Error::Api(status))),
             },
-            Err(error) => Err(unclear(error)),
+            Err(error) => Err(unclear(&error)),
         }
     }
 
@@ -95,12 +95,13 @@ impl Requester {
     /// # Errors
     /// What the API server says, or that it says nothing.
     pub async fn delete(&self, namespace: &str, name: &str) -> Result<(), DeleteError> {
-        let call = requests_in(namespace).delete(name, &DeleteParams::default()).map_err(kube::Error::BuildRequest)?;
+        let call = requests_in(namespace).delete(name, &DeleteParams::default());
+        let call = call.map_err(|error| DeleteError::Api(error.to_string()))?;
         let removed = tokio::time::timeout(CALL_TIMEOUT, self.own.request_text(call)).await;
         match removed.map_err(|_| DeleteError::Slow)? {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(DeleteError::Api(client::reason(&error))),
         }
     }
 }
@@ -109,8 +110,8 @@ impl Requester {
 #[derive(Debug, thiserror::Error)]
 pub enum DeleteError {
     /// The API server refuses, or cannot be reached.
-    #[error("the API server did not remove the request")]
-    Api(#[from] kube::Error),
+    #[error("the API server did not remove the request: {0}")]
+    Api(String),
     /// No answer.
     #[error("the API server did not answer within {} seconds", CALL_TIMEOUT.as_secs())]
     Slow,

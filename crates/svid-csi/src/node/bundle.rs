@@ -27,7 +27,7 @@ impl Node {
         bundle.mark_changed();
         loop {
             tokio::select! {
-                changed = bundle.changed() => if changed.is_err() { return Ok(stop.cancelled().await) },
+                Ok(()) = bundle.changed() => {}
                 () = stop.cancelled() => return Ok(()),
             }
             self.bring_bundle(self.volumes.all().into()).await;

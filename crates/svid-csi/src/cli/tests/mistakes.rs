@@ -129,13 +129,19 @@ fn mistakes_about_cert_manager() {
         ("--runtime-issuance-config-map-name cm", "--runtime-issuance-config-map-namespace: missing"),
         ("--source-ca-bundle b --trust-bundle clustertrustbundle:x", "--trust-bundle: there is one trust bundle"),
         ("--context c", "--context: chooses from a kubeconfig"),
-        ("--extra-certificate-request-annotations a", "--extra-certificate-request-annotations: \"a\" is no annotation"),
+        (
+            "--extra-certificate-request-annotations a",
+            "--extra-certificate-request-annotations: \"a\" is no annotation",
+        ),
         ("--key-type rsa-1024", "--key-type: \"rsa-1024\" is no key type"),
         ("--data-root=", "--data-root: missing; the plan cert-manager:files"),
     ];
     each_is_one_mistake(CERT_MANAGER, &cases);
     let other = "svid-csi driver --source cert-manager --driver-name x --node-id n --endpoint e --data-root r";
-    each_is_one_mistake(other, &[("--issuer-name i", "--trust-domain: missing"), ("--trust-domain t", "--issuer-name: missing")]);
+    each_is_one_mistake(
+        other,
+        &[("--issuer-name i", "--trust-domain: missing"), ("--trust-domain t", "--issuer-name: missing")],
+    );
     let cases = [("--issuer-name i", "--issuer-name: belongs to the source cert-manager")];
     each_is_one_mistake(SPIFFE, &cases);
 }

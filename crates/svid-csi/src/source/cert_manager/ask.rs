@@ -82,7 +82,7 @@ impl CertManager {
     pub async fn conclude(&self, spec: &VolumeSpec, refused: Option<&Rejection>, patience: Patience) -> Option<Ended> {
         let (volume, pod) = (self.volume(&spec.id), spec.pod.as_ref()?);
         let mut asking = volume.asking.lock().await;
-        let Some((request, issuer)) = asking.issued.clone() else { return None };
+        let (request, issuer) = asking.issued.clone()?;
         let Some(refused) = refused else {
             (asking.failures, asking.last) = (0, None);
             self.metrics.request_ended("issued");
@@ -279,6 +279,7 @@ impl CertManager {
         }
         live.made = true;
         live.expected.made();
+        info!(request = live.name(), pod = %turn.pod, issuer = described(live.issuer()), "certificate request made");
         self.remove_all_but(turn.spec, turn.pod, &live.name(), false);
         Ok(())
     }

@@ -128,7 +128,9 @@ impl CertManagerError {
     /// How the failure is to be treated.
     pub fn class(&self) -> Class {
         match self {
-            CertManagerError::NoIssuer | CertManagerError::NoLink(_) | CertManagerError::NoBundle { .. } => Class::NotYet,
+            CertManagerError::NoIssuer | CertManagerError::NoLink(_) | CertManagerError::NoBundle { .. } => {
+                Class::NotYet
+            }
             CertManagerError::NoToken | CertManagerError::Unusable { .. } => Class::Blocked,
             CertManagerError::Token(_) => Class::Invalid,
             CertManagerError::Create { source, .. } => create_class(source),

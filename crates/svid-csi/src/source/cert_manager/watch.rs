@@ -11,10 +11,14 @@ use tracing::{info, warn};
 
 use super::requests::{Link, Requests};
 use crate::kube::cert_request::CertificateRequest;
+use crate::kube::client;
 use crate::report;
 
 /// Objects in one answer to a list: their certificates are in memory at once.
 const PAGE: u32 = 100;
+
+/// The API server has forgotten what was before: everything is listed again, which is no trouble.
+const GONE: u16 = 410;
 
 /// Follows the requests that carry this node's label until `stop`. After a lost connection the watch goes on where it
 /// was; where the API server no longer remembers (410 Gone), everything is listed again.
@@ -40,8 +44,9 @@ pub async fn follow(
         let was_up = *link.borrow() == Link::Up;
         match event {
             Some(Ok(event)) => requests.apply(event),
+            Some(Err(watcher::Error::WatchError(status))) if status.code == GONE => {}
             Some(Err(error)) => {
-                let reason = report::chain(&error);
+                let reason = reason(&error);
                 if was_up || *link.borrow() != Link::Down(reason.clone()) {
                     warn!(
                         error = reason,
@@ -56,5 +61,15 @@ pub async fn follow(
         if !was_up && *link.borrow() == Link::Up {
             info!(selector, "watching the certificate requests of this node");
         }
+    }
+}
+
+fn reason(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => client::reason(error),
+        watcher::Error::WatchError(status) => status.message.clone(),
+        error => report::chain(error),
     }
 }
