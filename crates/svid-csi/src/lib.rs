@@ -13,6 +13,7 @@ mod data_root;
 mod delivery;
 pub mod demo;
 mod fsx;
+mod inotify;
 pub mod kube;
 mod last_good;
 mod metrics;

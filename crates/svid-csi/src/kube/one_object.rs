@@ -104,7 +104,8 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> OneObject<
     /// seconds.
     ///
     /// # Errors
-    /// [`ReadError`], which has been logged unless it is one of a series. To go on, just ask for the next state.
+    /// [`ReadError`], which has been logged unless it is one of a series, or `NotServed`. To go on, just ask for the next
+    /// state.
     pub async fn next(&mut self) -> Result<Option<K>, ReadError> {
         loop {
             let error = match self.step().await {
@@ -116,9 +117,14 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> OneObject<
             };
             self.states = None;
             self.pause = true;
-            if let Some(error) = error {
-                self.tell(&error);
-                return Err(error);
+            match error {
+                None => {}
+                // The caller may know another version to ask for.
+                Some(error @ ReadError::NotServed { .. }) => return Err(error),
+                Some(error) => {
+                    self.tell(&error);
+                    return Err(error);
+                }
             }
         }
     }

@@ -1,48 +1,104 @@
-//! TEMP
+//! The trust bundle that the operator gives to source `cert-manager`: issuers do not know all of it, least of all while a
+//! CA is rotated.
+
+mod cluster_trust_bundle;
+mod config_map;
+mod file;
+mod keeper;
+mod origin;
+
 use std::sync::Arc;
-use svid_csi_core::identity::TrustBundle;
+
+use kube::Client;
+use svid_csi_core::identity::{BundleError, TrustBundle};
 use tokio::sync::watch;
-/// TEMP
-#[derive(Debug, Clone)]
-pub enum BundleSource {
-    /// f
-    File(std::path::PathBuf),
-}
-impl std::str::FromStr for BundleSource {
-    type Err = String;
-    fn from_str(s: &str) -> Result<Self, String> {
-        Ok(Self::File(s.into()))
-    }
-}
-impl std::fmt::Display for BundleSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{self:?}")
-    }
-}
-/// TEMP
+
+use self::keeper::Keeper;
+pub use self::origin::BundleSource;
+use crate::fsx::FsError;
+use crate::kube::one_object::ReadError;
+use crate::tasks::Tasks;
+
+/// Why there is no trust bundle, or no newer one.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustBundleError {
-    /// a
-    #[error("a")]
-    A,
+    /// There is no way to the API server.
+    #[error("{0} is on the API server, which this driver has no access to")]
+    NoClient(BundleSource),
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] FsError),
+    /// The object cannot be read.
+    #[error(transparent)]
+    Object(#[from] ReadError),
+    /// There is no such object.
+    #[error("there is no {object}")]
+    Absent {
+        /// Its kind and name.
+        object: String,
+    },
+    /// The object does not have that key.
+    #[error("the {object} has no key {key}")]
+    NoKey {
+        /// Its kind and name.
+        object: String,
+        /// The key.
+        key: String,
+    },
+    /// The API server is too old, or is not told to.
+    #[error(
+        "the API server serves no ClusterTrustBundles (--trust-bundle): before Kubernetes 1.37 it needs the feature gate \
+         ClusterTrustBundle and --runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true"
+    )]
+    NotServed,
+    /// What is there is no trust bundle.
+    #[error("{origin} is no trust bundle")]
+    Unusable {
+        /// Where it is.
+        origin: BundleSource,
+        /// What is wrong with it.
+        #[source]
+        source: Box<BundleError>,
+    },
 }
-/// TEMP
+
+/// A trust bundle that is followed.
 #[derive(Debug, Clone)]
 pub struct CurrentBundle {
-    /// a
+    /// The last good one, if there has been any. Changes only when what is trusted changes.
     pub bundle: watch::Receiver<Option<Arc<TrustBundle>>>,
+    trouble: watch::Receiver<Option<String>>,
 }
+
 impl CurrentBundle {
-    /// a
+    /// Why the bundle may not be what is at its source now, if so: that is broken, gone, or cannot be read.
     pub fn trouble(&self) -> Option<String> {
-        None
+        self.trouble.borrow().clone()
     }
 }
-/// TEMP
-pub fn start(
-    _: BundleSource,
-    _: Option<kube::Client>,
-    _: &crate::tasks::Tasks,
-) -> Result<CurrentBundle, TrustBundleError> {
-    Err(TrustBundleError::A)
+
+/// Follows a trust bundle. One in a file is there at once, if it is good; this call blocks for it.
+///
+/// # Errors
+/// [`TrustBundleError::NoClient`]. Everything else is told in the log, once, and may be mended while the driver runs.
+pub fn start(source: BundleSource, client: Option<Client>, tasks: &Tasks) -> Result<CurrentBundle, TrustBundleError> {
+    let keeper = Keeper::new(source.clone());
+    let current = keeper.current();
+    match (source, client) {
+        (BundleSource::File(path), _) => {
+            let follower = file::Follower::new(path, keeper);
+            tasks.detached(async { match follower.follow().await {} });
+        }
+        (BundleSource::ConfigMap { place, key }, Some(client)) => {
+            tasks.detached(async { match config_map::follow(keeper, client, place, key).await {} });
+        }
+        (BundleSource::ClusterTrustBundle(name), Some(client)) => {
+            tasks.detached(async { match cluster_trust_bundle::follow(keeper, client, name).await {} });
+        }
+        (source, None) => return Err(TrustBundleError::NoClient(source)),
+    }
+    Ok(current)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! Tells when files may have changed (inotify(7)).
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
+
+/// Changes of the names in a directory, and of the directory as a whole.
+pub(crate) const NAMES: WatchFlags = WatchFlags::CREATE
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::MOVE_SELF)
+    .union(WatchFlags::ONLYDIR);
+
+/// Changes of a file: it was written and closed, or its name or mode was changed.
+pub(crate) const CONTENT: WatchFlags =
+    WatchFlags::CLOSE_WRITE.union(WatchFlags::ATTRIB).union(WatchFlags::DELETE_SELF).union(WatchFlags::MOVE_SELF);
+
+/// Files and directories that are watched. What is deleted is no longer watched when it is made again.
+#[derive(Debug)]
+pub(crate) struct Inotify(AsyncFd<OwnedFd>);
+
+impl Inotify {
+    /// Watches nothing yet.
+    pub(crate) fn new() -> io::Result<Self> {
+        let flags = CreateFlags::NONBLOCK | CreateFlags::CLOEXEC;
+        #[expect(deprecated, reason = "its successor is unsafe; an OwnedFd that is never handed out stays valid")]
+        let events = AsyncFd::new(inotify::init(flags)?)?;
+        Ok(Self(events))
+    }
+
+    /// Watches what is at the path now, following links. Answers whether there is anything.
+    pub(crate) fn add(&self, path: &Path, changes: WatchFlags) -> io::Result<bool> {
+        match inotify::add_watch(&self.0, path, changes) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Waits until something may have changed, and swallows all that is known by then. An overflow counts as a change.
+    pub(crate) async fn changed(&self) -> io::Result<()> {
+        loop {
+            let mut ready = self.0.readable().await?;
+            match ready.try_io(|events| drain(events.get_ref())) {
+                Ok(drained) => return drained,
+                Err(_would_block) => continue,
+            }
+        }
+    }
+}
+
+fn drain(events: &OwnedFd) -> io::Result<()> {
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut reader = Reader::new(events, &mut buffer);
+    let mut seen = false;
+    loop {
+        match reader.next() {
+            Ok(_) => seen = true,
+            Err(Errno::WOULDBLOCK) if seen => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A trust bundle in a ClusterTrustBundle, in whichever version the API server knows them.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::ClusterResourceScope;
+use kube::runtime::watcher::DefaultBackoff;
+use kube::{Api, Client, Resource};
+use serde::Deserialize;
+use tokio::time::sleep;
+
+use super::TrustBundleError;
+use super::keeper::Keeper;
+use crate::kube::one_object::{OneObject, ReadError};
+
+/// From Kubernetes 1.37, 1.33 and 1.27 on. The part of the object that is read here has always been the same.
+const VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha1"];
+
+#[derive(Debug, Clone, Deserialize)]
+struct ClusterTrustBundle {
+    #[serde(default)]
+    metadata: ObjectMeta,
+    spec: Spec,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    trust_bundle: String,
+}
+
+impl Resource for ClusterTrustBundle {
+    /// The version.
+    type DynamicType = &'static str;
+    type Scope = ClusterResourceScope;
+
+    fn kind(_: &&'static str) -> Cow<'static, str> {
+        "ClusterTrustBundle".into()
+    }
+
+    fn group(_: &&'static str) -> Cow<'static, str> {
+        "certificates.k8s.io".into()
+    }
+
+    fn version(version: &&'static str) -> Cow<'static, str> {
+        (*version).into()
+    }
+
+    fn plural(_: &&'static str) -> Cow<'static, str> {
+        "clustertrustbundles".into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// Follows the ClusterTrustBundle.
+pub(super) async fn follow(mut keeper: Keeper, client: Client, name: String) -> Infallible {
+    let mut backoff = DefaultBackoff::default();
+    loop {
+        for version in VERSIONS {
+            follow_in(version, &mut keeper, &client, &name).await;
+        }
+        keeper.take(Err(TrustBundleError::NotServed));
+        sleep(backoff.next().unwrap_or_default()).await;
+    }
+}
+
+/// Follows it for as long as the API server knows this version.
+async fn follow_in(version: &'static str, keeper: &mut Keeper, client: &Client, name: &str) {
+    let api: Api<ClusterTrustBundle> = Api::all_with(client.clone(), &version);
+    let object = format!("ClusterTrustBundle {name} (--trust-bundle)");
+    let mut states = OneObject::new(api, name.to_owned(), object.clone());
+    loop {
+        match states.next().await {
+            Ok(Some(bundle)) => keeper.offer(bundle.spec.trust_bundle.into_bytes()).await,
+            Ok(None) => keeper.take(Err(TrustBundleError::Absent { object: object.clone() })),
+            Err(ReadError::NotServed { .. }) => return,
+            Err(error) => keeper.out_of_sight(&error.into()),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! A trust bundle in a file, which is followed through every way files are replaced: written in place, renamed over,
+//! behind the links of a Kubernetes volume, with their folder.
+
+use std::convert::Infallible;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use svid_csi_core::identity::{MAX_BUNDLE_TEXT, TrustBundle};
+use tokio::time::sleep;
+use tracing::{error, warn};
+use zeroize::Zeroizing;
+
+use super::keeper::{self, Keeper};
+use super::{BundleSource, TrustBundleError};
+use crate::fsx::FsError;
+use crate::inotify::{CONTENT, Inotify, NAMES};
+use crate::report;
+
+/// How long before it is tried again to watch what cannot be watched.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// A file that is followed.
+pub(super) struct Follower {
+    path: PathBuf,
+    keeper: Keeper,
+    /// The CA's key is known to lie beside it.
+    key_is_there: bool,
+    changes: io::Result<Inotify>,
+}
+
+/// What was seen at once.
+struct Look {
+    bundle: Result<TrustBundle, TrustBundleError>,
+    key: Option<PathBuf>,
+}
+
+impl Follower {
+    /// Reads the file, and notices from now on what happens to it. Blocks.
+    pub(super) fn new(path: PathBuf, keeper: Keeper) -> Self {
+        let changes = watch(&path);
+        let mut this = Self { path, keeper, key_is_there: false, changes };
+        let look = look(&this.path);
+        this.take(look);
+        this
+    }
+
+    /// Follows the file.
+    pub(super) async fn follow(mut self) -> Infallible {
+        let mut told = false;
+        loop {
+            let changed = match &self.changes {
+                Ok(changes) => changes.changed().await,
+                Err(error) => Err(error.kind().into()),
+            };
+            if let Err(error) = changed {
+                if !std::mem::replace(&mut told, true) {
+                    warn!(%error, path = %self.path.display(), "the trust bundle cannot be watched; it is read every 30 seconds");
+                }
+                sleep(PAUSE).await;
+            }
+            // In this order: a change between the two is noticed by the next round.
+            self.changes = watch(&self.path);
+            let path = self.path.clone();
+            match tokio::task::spawn_blocking(move || look(&path)).await {
+                Ok(look) => self.take(look),
+                Err(failed) => error!(error = report::chain(&failed), "the trust bundle cannot be read"),
+            }
+        }
+    }
+
+    fn take(&mut self, Look { bundle, key }: Look) {
+        self.keeper.take(bundle);
+        let was_there = std::mem::replace(&mut self.key_is_there, key.is_some());
+        if let Some(key) = key.filter(|_| !was_there) {
+            warn!(
+                path = %key.display(),
+                "the CA's private key is on this node, where every root process can read it: mount only ca.crt (or tls.crt) \
+                 of the CA's secret, with `items`"
+            );
+        }
+    }
+}
+
+/// Watches the file, the folder it is in, and the folder above: any of them may be replaced. Where there is no such folder,
+/// the nearest one above in which it may appear.
+fn watch(file: &Path) -> io::Result<Inotify> {
+    loop {
+        let inotify = Inotify::new()?;
+        let mut missing = None;
+        for folder in file.ancestors().skip(1) {
+            if inotify.add(folder, NAMES)? {
+                // Only a folder that is replaced as a whole needs this one, which others may keep closed.
+                let _ = folder.parent().map(|above| inotify.add(above, NAMES));
+                break;
+            }
+            missing = Some(folder);
+        }
+        inotify.add(file, CONTENT)?;
+        // One that appeared before the folder above it was watched.
+        if !missing.is_some_and(Path::is_dir) {
+            return Ok(inotify);
+        }
+    }
+}
+
+fn look(path: &Path) -> Look {
+    let source = BundleSource::File(path.to_owned());
+    let bundle = read(path)
+        .map_err(|error| TrustBundleError::File(FsError::of("read the trust bundle (--source-ca-bundle)", path)(error)))
+        .and_then(|pem| keeper::read(&source, &pem));
+    Look { bundle, key: key_beside(path) }
+}
+
+/// No more than a bundle may have, whatever it is. It may be a key by mistake.
+fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
+    }
+    let most = MAX_BUNDLE_TEXT + 1;
+    let size = usize::try_from(metadata.len()).map_or(most, |size| (size + 1).min(most));
+    let mut pem = Zeroizing::new(Vec::with_capacity(size));
+    File::open(path)?.take(most as u64).read_to_end(&mut pem)?;
+    Ok(pem)
+}
+
+fn key_beside(path: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(path.parent()?).ok()?;
+    let mut names = entries.flatten().map(|entry| entry.path());
+    names.find(|name| name.extension().is_some_and(|extension| extension == "key"))
+}

@@ -1,0 +1,70 @@
+//! Keeps the last good trust bundle, and tells what happens to it.
+
+use std::sync::Arc;
+
+use svid_csi_core::identity::TrustBundle;
+use tracing::{error, info};
+
+use super::{BundleSource, CurrentBundle, TrustBundleError};
+use crate::last_good::LastGood;
+use crate::report;
+
+/// The side that follows a trust bundle.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    source: BundleSource,
+    last: LastGood<Option<Arc<TrustBundle>>>,
+}
+
+impl Keeper {
+    /// Has none yet.
+    pub(super) fn new(source: BundleSource) -> Self {
+        Self { source, last: LastGood::new(None) }
+    }
+
+    pub(super) fn current(&self) -> CurrentBundle {
+        CurrentBundle { bundle: self.last.value(), trouble: self.last.trouble() }
+    }
+
+    /// Takes the text that is there now.
+    pub(super) async fn offer(&mut self, pem: Vec<u8>) {
+        let source = self.source.clone();
+        // A bundle may have a thousand certificates, and its digest is taken.
+        match tokio::task::spawn_blocking(move || read(&source, &pem)).await {
+            Ok(bundle) => self.take(bundle),
+            Err(failed) => error!(error = report::chain(&failed), "the trust bundle cannot be read"),
+        }
+    }
+
+    /// Takes what is there now, where it is good.
+    pub(super) fn take(&mut self, bundle: Result<TrustBundle, TrustBundleError>) {
+        let source = &self.source;
+        match bundle {
+            Ok(bundle) => {
+                let (certificates, digest) = (bundle.certificates().len(), bundle.digest().to_owned());
+                if self.last.good(Some(Arc::new(bundle))) {
+                    info!(certificates, digest, "the trust bundle is now that in {source}");
+                }
+            }
+            Err(error) => {
+                let error = report::chain(&error);
+                if self.last.broken(error.clone()) {
+                    let none = self.last.value().borrow().is_none();
+                    let meanwhile = if none { "there is none" } else { "the last good one stays in use" };
+                    error!(error, "{meanwhile} until this is mended");
+                }
+            }
+        }
+    }
+
+    /// It cannot be looked at for now, which has been told.
+    pub(super) fn out_of_sight(&mut self, error: &TrustBundleError) {
+        self.last.out_of_sight(report::chain(error));
+    }
+}
+
+/// Reads a trust bundle that comes from `source`.
+pub(super) fn read(source: &BundleSource, pem: &[u8]) -> Result<TrustBundle, TrustBundleError> {
+    let unusable = |error| TrustBundleError::Unusable { origin: source.clone(), source: Box::new(error) };
+    TrustBundle::read(pem).map_err(unusable)
+}
