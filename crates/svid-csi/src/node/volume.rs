@@ -215,7 +215,10 @@ async fn keep_fresh(node: Arc<Node>, spec: VolumeSpec, mut last: Option<Issued>,
                 alarm.remember(&error);
                 complain(&spec, &error, failures);
                 node.tell_pod_of_denial(&spec, &error);
-                tokio::time::sleep(source::retry_delay(failures, validity.as_ref())).await;
+                tokio::select! {
+                    () = tokio::time::sleep(source::retry_delay(failures, validity.as_ref())) => {}
+                    () = renew_now.notified() => {}
+                }
             }
         }
     }
