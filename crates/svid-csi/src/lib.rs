@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as others do"))]
 
 mod admin;
+mod admin_client;
 pub mod approver;
 pub mod authority;
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod duration;
 mod flags;
 mod mistakes;
 mod profile;
+mod renew;
 mod request_mode;
 mod sockets;
 mod values;
@@ -28,6 +29,7 @@ pub use self::approver::ApproverCommand;
 pub use self::demo::DemoCommand;
 pub use self::driver::DriverCommand;
 use self::mistakes::Mistakes;
+pub use self::renew::RenewCommand;
 use crate::telemetry::LogOptions;
 
 /// Looks up an environment variable.
@@ -40,6 +42,8 @@ pub enum Command {
     Driver(Box<DriverCommand>),
     /// Judge certificate requests.
     Approver(Box<ApproverCommand>),
+    /// Have identities renewed now.
+    Renew(RenewCommand),
     /// Show on this machine what the driver does.
     Demo(DemoCommand),
 }
@@ -55,6 +59,7 @@ struct Cli {
 enum CliCommand {
     Driver(Box<flags::DriverArgs>),
     Approver(Box<approver::ApproverArgs>),
+    Renew(renew::RenewArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -80,6 +85,11 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>, environment: Environment<
             let command = mistakes.none_or(command)?;
             Ok(Command::Approver(Box::new(command.expect("without a mistake there is a command"))))
         }
+        CliCommand::Renew(args) => {
+            let command = renew::command(args, &mut mistakes);
+            let command = mistakes.none_or(command)?;
+            Ok(Command::Renew(command.expect("without a mistake there is a command")))
+        }
         CliCommand::Demo(args) => mistakes.none_or(Command::Demo(args.into())),
     }
 }
@@ -90,7 +100,7 @@ impl Command {
         match self {
             Command::Driver(driver) => Some(driver.log),
             Command::Approver(approver) => Some(approver.log),
-            Command::Demo(_) => None,
+            Command::Renew(_) | Command::Demo(_) => None,
         }
     }
 
@@ -102,6 +112,7 @@ impl Command {
         match self {
             Command::Driver(driver) => driver.run()?,
             Command::Approver(approver) => return Ok(approver.run()),
+            Command::Renew(renew) => renew.run()?,
             Command::Demo(demo) => demo.run()?,
         }
         Ok(ExitCode::SUCCESS)

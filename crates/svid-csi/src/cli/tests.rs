@@ -2,6 +2,7 @@
 
 mod approver;
 mod mistakes;
+mod renew;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

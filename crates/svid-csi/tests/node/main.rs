@@ -12,4 +12,5 @@ mod endpoints;
 mod files;
 mod passthrough;
 mod paths;
+mod renew;
 mod restart;

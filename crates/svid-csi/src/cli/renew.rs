@@ -1,0 +1,142 @@
+//! `svid-csi renew`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+use http::StatusCode;
+use serde::Deserialize;
+use svid_csi_core::quoted::Quoted;
+use tokio::runtime;
+
+use super::mistakes::Mistakes;
+use super::values::{self, Switch};
+use crate::admin_client::{self, AskError};
+
+const EXAMPLES: &str = "\
+It asks the driver on this node and returns at once; the files of the volumes change when their new identities have been \
+issued. It exits with 1 where the driver cannot be asked, or has no such volume.
+
+Examples:
+  After the key of a pod has leaked:
+    svid-csi renew --pod shop/web --data-root /var/lib/svid-csi
+
+  After a CA was changed, in the driver's container on each node:
+    svid-csi renew --all --admin-socket /csi-data-dir/admin.sock";
+
+/// Have the driver on this node renew identities now.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, args_override_self = true)]
+pub(super) struct RenewArgs {
+    /// Renew the volumes of this pod.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = pod)]
+    pod: Option<String>,
+    /// Renew all volumes on this node.
+    #[arg(long)]
+    all: bool,
+    /// The driver's admin socket. Default: admin.sock in the data root.
+    #[arg(long, value_name = "SOCKET", value_parser = values::socket_or_off)]
+    admin_socket: Option<Switch<PathBuf>>,
+    /// The driver's data root.
+    #[arg(long, value_name = "DIR", value_parser = values::path)]
+    data_root: Option<PathBuf>,
+}
+
+/// What is to be renewed, and whom to ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenewCommand {
+    /// `namespace/name` of the pod; all pods without it.
+    pub pod: Option<String>,
+    /// The driver's admin socket.
+    pub socket: PathBuf,
+}
+
+/// Why nothing is renewed.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewError {
+    /// The driver cannot be asked.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// It has no such volume.
+    #[error("the driver here has no volume of pod {0} that holds an identity: does the pod run on this node?")]
+    NoVolume(String),
+    /// It did not understand.
+    #[error("the driver answers {status} {text}: is it of another version than this program?")]
+    Answer {
+        /// The code.
+        status: StatusCode,
+        /// What it says.
+        text: Quoted,
+    },
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    renewing: usize,
+}
+
+/// What the flags mean together. Nothing where `mistakes` has found any that leave nobody to ask.
+pub(super) fn command(args: RenewArgs, mistakes: &mut Mistakes) -> Option<RenewCommand> {
+    match (&args.pod, args.all) {
+        (Some(_), true) => mistakes.add("all", "includes that pod; leave it out, or --pod"),
+        (None, false) => mistakes.missing("pod", "say which, or give --all for every volume on this node"),
+        (Some(_), false) | (None, true) => {}
+    }
+    let socket = socket(args.admin_socket, args.data_root, mistakes)?;
+    Some(RenewCommand { pod: args.pod, socket })
+}
+
+fn socket(given: Option<Switch<PathBuf>>, root: Option<PathBuf>, mistakes: &mut Mistakes) -> Option<PathBuf> {
+    match (given, root) {
+        (Some(Switch::On(socket)), _) => Some(socket),
+        (Some(Switch::Off), _) => {
+            mistakes.add("admin-socket", "0 means that the driver has none, and cannot be asked; start it with one");
+            None
+        }
+        (None, Some(root)) => {
+            let socket = root.join("admin.sock");
+            if let Some(problem) = values::too_long(&socket) {
+                mistakes.add("data-root", problem);
+            }
+            Some(socket)
+        }
+        (None, None) => {
+            if !mistakes.given("data-root") {
+                mistakes.missing("admin-socket", "give the one of the driver, or its --data-root");
+            }
+            None
+        }
+    }
+}
+
+/// A pod; of the characters that Kubernetes allows, none needs an escape in a URL.
+fn pod(text: &str) -> Result<String, String> {
+    let name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let valid = |part: &str| !part.is_empty() && part.chars().all(name);
+    match text.split_once('/') {
+        Some((namespace, pod)) if valid(namespace) && valid(pod) => Ok(text.to_owned()),
+        _ => Err(format!("{text:?} is not a pod; write it as NAMESPACE/NAME, such as shop/web-0")),
+    }
+}
+
+impl RenewCommand {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let renewing = runtime.block_on(self.renew())?;
+        let volumes = if renewing == 1 { "volume is" } else { "volumes are" };
+        writeln!(io::stdout(), "{renewing} {volumes} being renewed")?;
+        Ok(())
+    }
+
+    async fn renew(&self) -> Result<usize, RenewError> {
+        let query = self.pod.as_ref().map_or(String::new(), |pod| format!("?pod={pod}"));
+        let (status, text) = admin_client::post(&self.socket, &format!("/renew{query}")).await?;
+        match (&self.pod, serde_json::from_slice(&text)) {
+            (_, Ok(Answer { renewing })) if status.is_success() => Ok(renewing),
+            (Some(pod), Ok(Answer { renewing: 0 })) if status == StatusCode::NOT_FOUND => {
+                Err(RenewError::NoVolume(pod.clone()))
+            }
+            _ => Err(RenewError::Answer { status, text: Quoted::new(text) }),
+        }
+    }
+}
