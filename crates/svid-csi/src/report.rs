@@ -31,6 +31,15 @@ pub fn failure(error: &dyn Error) {
     }
 }
 
+/// A text in which others have a say, such as what a parser or a server answers: cut, and what does not print escaped.
+pub fn one_line(text: &str) -> String {
+    const MOST: usize = 400;
+    let printable =
+        |c: char| if c == ' ' || c.is_ascii_graphic() { c.to_string() } else { c.escape_default().to_string() };
+    let line: String = text.chars().take(MOST).map(printable).collect();
+    if text.chars().nth(MOST).is_some() { line + "..." } else { line }
+}
+
 /// A time in RFC 3339, in UTC, to the second.
 pub fn rfc3339(time: SystemTime) -> String {
     let time = OffsetDateTime::from(time).replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);

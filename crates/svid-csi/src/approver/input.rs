@@ -82,7 +82,8 @@ fn read_at_most(input: impl Read, limit: usize) -> Result<Vec<Request>, InputErr
     for read in serde_saphyr::read_with_options::<_, Located<Document>>(&mut &bytes[..], options()) {
         documents += 1;
         let found = read.map_err(|error| report::chain(&error)).and_then(|Located(document)| document.requests());
-        let found = found.map_err(|problem| InputError::Document { document: documents, problem: one_line(&problem) });
+        let found =
+            found.map_err(|problem| InputError::Document { document: documents, problem: report::one_line(&problem) });
         requests.extend(found?);
     }
     if documents == 0 { Err(InputError::Empty) } else { Ok(requests) }
@@ -143,15 +144,6 @@ fn request(at: &str, object: &CertificateRequest, is_unnamed: bool) -> Result<Re
 
 fn wrong(at: &str, field: &str, problem: impl Display) -> String {
     format!("{at}{field}: {problem}")
-}
-
-/// The parser's words repeat those of the input: they are cut, and what does not print is escaped.
-fn one_line(text: &str) -> String {
-    const MOST: usize = 400;
-    let printable =
-        |c: char| if c == ' ' || c.is_ascii_graphic() { c.to_string() } else { c.escape_default().to_string() };
-    let line: String = text.chars().take(MOST).map(printable).collect();
-    if text.chars().nth(MOST).is_some() { line + "..." } else { line }
 }
 
 #[cfg(test)]

@@ -10,3 +10,5 @@ pub mod runtime_issuer;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub mod unusable;
+pub mod error;
+pub mod lease;

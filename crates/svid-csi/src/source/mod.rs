@@ -180,7 +180,7 @@ pub fn retry_delay_within(failures: u32, remaining: Duration) -> Duration {
 }
 
 /// A random number from 0 up to 1, so that what started together does not stay together.
-fn jitter() -> f64 {
+pub(crate) fn jitter() -> f64 {
     let mut bytes = [0; 4];
     // Without randomness there is no jitter; keys cannot be made then either, and that fails loudly.
     let _ = rand::fill(&mut bytes);

@@ -1,0 +1,257 @@
+//! Leader election by a Lease, as client-go does it, so that predecessors and we can stand for the same one.
+//!
+//! A leader renews its Lease; whoever else stands for it watches it stay the same, and takes it over once it has not changed
+//! for as long as it says it lasts. Each side measures by its own monotonic clock, so clocks need not agree. A leader stops
+//! being one well before another can take over, even where it was suspended in between: see [`Term::is_valid`].
+
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::record::Observed;
+use super::error;
+use crate::clock;
+
+/// How long a Lease lasts that is not renewed (controller-runtime, `LeaseDuration`).
+const LASTS: Duration = Duration::from_secs(15);
+
+/// How long after its last renewal a leader stops (controller-runtime, `RenewDeadline`).
+const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The time between two tries to get or keep the Lease (controller-runtime, `RetryPeriod`).
+const RETRY: Duration = Duration::from_secs(2);
+
+/// How long one try may take (controller-runtime: half of `RenewDeadline`).
+const TRY: Duration = Duration::from_secs(5);
+
+/// One who stands for a Lease.
+#[derive(Debug)]
+pub struct Candidate {
+    leases: Api<Lease>,
+    namespace: String,
+    name: String,
+    identity: String,
+    terms: watch::Sender<Option<Term>>,
+    observed: Observed,
+    /// The Lease as it was last written here.
+    held: Option<Lease>,
+    told: Option<String>,
+}
+
+/// Tells whether this process leads.
+#[derive(Debug, Clone)]
+pub struct Leadership(watch::Receiver<Option<Term>>);
+
+/// A time of leading, from the moment the Lease was got until it is lost or given back.
+#[derive(Debug, Clone)]
+pub struct Term {
+    ended: CancellationToken,
+    valid_until: Arc<Mutex<Instant>>,
+}
+
+/// What came of a try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Try {
+    Held,
+    HeldByAnother,
+    /// Somebody else wrote at the same time; who holds it now is unknown.
+    Raced,
+}
+
+impl Candidate {
+    /// One who stands for the Lease of that name under an identity that nobody else has.
+    pub fn new(client: Client, namespace: &str, name: &str, identity: String) -> (Self, Leadership) {
+        let (terms, leadership) = watch::channel(None);
+        let candidate = Self {
+            leases: Api::namespaced(client, namespace),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            identity,
+            terms,
+            observed: Observed::default(),
+            held: None,
+            told: None,
+        };
+        (candidate, Leadership(leadership))
+    }
+
+    /// Stands for the Lease, leads, and stands again when it is lost, until `stop`; then gives the Lease back.
+    pub async fn run(mut self, stop: CancellationToken) {
+        while let Some(term) = stop.run_until_cancelled(self.win()).await {
+            info!(lease = %self.name, namespace = %self.namespace, identity = %self.identity, "leading");
+            self.terms.send_replace(Some(term.clone()));
+            let is_over = stop.run_until_cancelled(self.hold(&term)).await.is_none();
+            term.end();
+            self.terms.send_replace(None);
+            if is_over {
+                return self.give_back().await;
+            }
+            warn!(lease = %self.name, "no longer leading: the Lease was not renewed in time, or another took it");
+        }
+    }
+
+    /// Tries until the Lease is held.
+    async fn win(&mut self) -> Term {
+        loop {
+            let started = Instant::now();
+            if self.try_once(started + TRY).await == Some(Try::Held) {
+                return Term::until(started + RENEW_DEADLINE);
+            }
+            // Candidates that started together drift apart (client-go, JitterFactor 1.2).
+            sleep(RETRY.mul_f64(1.0 + 1.2 * crate::source::jitter())).await;
+        }
+    }
+
+    /// Renews the Lease until that has failed for too long.
+    async fn hold(&mut self, term: &Term) {
+        while term.is_valid() {
+            tokio::select! {
+                () = sleep(RETRY) => {}
+                () = sleep_until(term.valid_until()) => return,
+            }
+            let started = Instant::now();
+            match self.try_once(term.valid_until().min(started + TRY)).await {
+                Some(Try::Held) => term.extend(started + RENEW_DEADLINE),
+                Some(Try::HeldByAnother) => return,
+                Some(Try::Raced) | None => {}
+            }
+        }
+    }
+
+    /// One try; nothing where it failed, which is logged when it fails in a new way.
+    async fn try_once(&mut self, deadline: Instant) -> Option<Try> {
+        let problem = match timeout_at(deadline, self.try_hold()).await {
+            Ok(Ok(came)) => {
+                self.told = None;
+                return Some(came);
+            }
+            Ok(Err(error)) => error::told(&error),
+            Err(_) => "the API server does not answer".to_owned(),
+        };
+        if self.told.as_ref() != Some(&problem) {
+            warn!(
+                lease = %self.name,
+                namespace = %self.namespace,
+                error = problem,
+                "the Lease can be neither got nor renewed; needed are the verbs get, create and update on leases of \
+                 coordination.k8s.io in that namespace"
+            );
+            self.told = Some(problem);
+        }
+        None
+    }
+
+    async fn try_hold(&mut self) -> Result<Try, kube::Error> {
+        // What was written last is most likely what is there: then it takes one call.
+        if let Some(last) = self.held.take() {
+            match self.write(last).await {
+                Err(error) if error::is_conflict(&error) || error::is_not_found(&error) => {}
+                other => return other,
+            }
+        }
+        let Some(lease) = self.leases.get_opt(&self.name).await? else {
+            let lease = record::new(&self.name, &self.identity, LASTS, clock::now());
+            return self.wrote(self.leases.create(&PostParams::default(), &lease).await);
+        };
+        let now = Instant::now();
+        self.observed.look(&lease, now);
+        if record::holder(&lease) != Some(&*self.identity) && !self.observed.is_over(LASTS, now) {
+            return Ok(Try::HeldByAnother);
+        }
+        let written = self.write(lease).await;
+        if matches!(&written, Err(error) if error::is_conflict(error)) { Ok(Try::Raced) } else { written }
+    }
+
+    /// Writes the Lease as held by this candidate. That it was not written by another since it was read is for the API
+    /// server to check, by the resource version.
+    async fn write(&mut self, lease: Lease) -> Result<Try, kube::Error> {
+        let claimed = record::claim(lease, &self.identity, LASTS, clock::now());
+        self.wrote(self.leases.replace(&self.name, &PostParams::default(), &claimed).await)
+    }
+
+    fn wrote(&mut self, written: Result<Lease, kube::Error>) -> Result<Try, kube::Error> {
+        let lease = match written {
+            Err(error) if error::is_already_exists(&error) => return Ok(Try::Raced),
+            other => other?,
+        };
+        self.observed.look(&lease, Instant::now());
+        self.held = Some(lease);
+        Ok(Try::Held)
+    }
+
+    /// Lets others take over at once. Where that fails they do when the Lease is over.
+    async fn give_back(mut self) {
+        let give = async {
+            let lease = match self.held.take() {
+                Some(lease) => lease,
+                None => self.leases.get(&self.name).await?,
+            };
+            if record::holder(&lease) != Some(&*self.identity) {
+                return Ok(());
+            }
+            let free = record::release(lease, clock::now());
+            self.leases.replace(&self.name, &PostParams::default(), &free).await.map(drop)
+        };
+        match timeout_at(Instant::now() + TRY, give).await {
+            Ok(Ok(())) => info!(lease = %self.name, "gave the Lease back"),
+            Ok(Err(error)) => warn!(lease = %self.name, error = error::told(&error), "could not give the Lease back"),
+            Err(_) => warn!(lease = %self.name, "could not give the Lease back in time"),
+        }
+    }
+}
+
+impl Leadership {
+    /// Waits for the next time of leading, or for the one under way.
+    pub async fn begun(&mut self) -> Term {
+        match self.0.wait_for(|term| term.as_ref().is_some_and(Term::is_valid)).await.map(|term| term.clone()) {
+            Ok(Some(term)) => term,
+            // The candidate is gone, and with it every chance to lead.
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Whether this process leads now.
+    pub fn is_leading(&self) -> bool {
+        self.0.borrow().as_ref().is_some_and(Term::is_valid)
+    }
+}
+
+impl Term {
+    pub(crate) fn until(moment: Instant) -> Self {
+        Self { ended: CancellationToken::new(), valid_until: Arc::new(Mutex::new(moment)) }
+    }
+
+    /// Whether the Lease cannot have passed to another yet. To be asked right before anything is written that only a
+    /// leader writes: a process that was suspended wakes up with its Lease long gone, and nobody has told it yet.
+    pub fn is_valid(&self) -> bool {
+        !self.ended.is_cancelled() && Instant::now() < self.valid_until()
+    }
+
+    /// Waits for the end.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    fn valid_until(&self) -> Instant {
+        *self.valid_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn extend(&self, moment: Instant) {
+        *self.valid_until.lock().unwrap_or_else(PoisonError::into_inner) = moment;
+    }
+
+    pub(crate) fn end(&self) {
+        self.ended.cancel();
+    }
+}
