@@ -1,0 +1,234 @@
+//! cert-manager and its approver, played by the test: by hand, or by themselves.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use svid_csi::report::rfc3339;
+use svid_csi_core::cert_request::CertificateRequest;
+use svid_csi_core::go_duration;
+
+use super::kinds::Kind;
+use super::objects::{Object, Objects};
+use crate::test_ca::{Flaw, TestCa};
+
+const REQUESTS: &str = "certificaterequests";
+
+/// What becomes of new requests without the test doing anything.
+#[derive(Debug, Clone, Default)]
+pub enum Mode {
+    /// Nothing: the test does it all.
+    #[default]
+    ByHand,
+    /// They are approved; the test issues.
+    Approve,
+    /// They are approved and issued.
+    Issue(Issuing),
+    /// They are denied, in these words.
+    Deny(String),
+    /// They are approved, and then the issuer fails, in these words.
+    Fail(String),
+}
+
+/// How certificates are made.
+#[derive(Debug, Clone)]
+pub struct Issuing {
+    /// Who signs.
+    pub ca: Arc<TestCa>,
+    /// For how long they are valid; usually for as long as the request says.
+    pub lifetime: Option<Duration>,
+    /// What is wrong with them.
+    pub flaw: Option<Flaw>,
+}
+
+/// Everything about the certificate requests of the cluster. Requests are named by their names alone, which are unique.
+#[derive(Debug)]
+pub struct CertManager {
+    objects: Arc<Objects>,
+    mode: Mutex<Mode>,
+    peak: AtomicUsize,
+}
+
+impl Issuing {
+    /// Proper certificates by that CA.
+    pub fn by(ca: &Arc<TestCa>) -> Self {
+        Issuing { ca: ca.clone(), lifetime: None, flaw: None }
+    }
+
+    /// Valid for that long.
+    #[must_use]
+    pub fn lifetime(self, lifetime: Duration) -> Self {
+        Issuing { lifetime: Some(lifetime), ..self }
+    }
+
+    /// With something wrong.
+    #[must_use]
+    pub fn flaw(self, flaw: Flaw) -> Self {
+        Issuing { flaw: Some(flaw), ..self }
+    }
+
+    fn chain(&self, request: &CertificateRequest) -> Option<String> {
+        let csr = String::from_utf8(STANDARD.decode(&request.spec.request).ok()?).ok()?;
+        let asked = request.spec.duration.as_deref().and_then(|text| go_duration::parse(text).ok());
+        let lifetime = self.lifetime.or(asked).unwrap_or(Duration::from_secs(3600));
+        Some(self.ca.sign(&csr, lifetime, self.flaw))
+    }
+}
+
+impl CertManager {
+    pub(super) fn new(objects: Arc<Objects>) -> Self {
+        Self { objects, mode: Mutex::default(), peak: AtomicUsize::new(0) }
+    }
+
+    /// What becomes of requests from now on. Those that are there stay as they are.
+    pub fn mode(&self, mode: Mode) {
+        *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
+    }
+
+    /// All requests that there are, ordered by namespace and name.
+    pub fn requests(&self) -> Vec<CertificateRequest> {
+        self.where_true(|_| true)
+    }
+
+    /// Those of them that nothing final has been said about.
+    pub fn pending(&self) -> Vec<CertificateRequest> {
+        self.where_true(is_pending)
+    }
+
+    /// How many were [`pending`](Self::pending) at once, at most, since [`forget_peak`](Self::forget_peak).
+    pub fn peak_pending(&self) -> usize {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    /// Begins to count [`peak_pending`](Self::peak_pending) anew.
+    pub fn forget_peak(&self) {
+        self.peak.store(0, Ordering::Relaxed);
+    }
+
+    /// Those of one pod.
+    pub fn of_pod(&self, pod_name: &str) -> Vec<CertificateRequest> {
+        let owned = |request: &CertificateRequest| {
+            request.metadata.owner_references.iter().any(|owner| owner.is_pod() && owner.name == pod_name)
+        };
+        self.requests().into_iter().filter(owned).collect()
+    }
+
+    /// Approves a request. As all of these, it answers whether the request was there.
+    pub fn approve(&self, name: &str) -> bool {
+        let approved = condition("Approved", "True", "spiffe.csi.cert-manager.io", "Approved request");
+        let waiting = condition("Ready", "False", "Pending", "Waiting on certificate issuance");
+        self.change(name, |request| set(request, approved)) && self.change(name, |request| set(request, waiting))
+    }
+
+    /// Denies a request: first the approver, then cert-manager says so.
+    pub fn deny(&self, name: &str, message: &str) -> bool {
+        let denied = condition("Denied", "True", "spiffe.csi.cert-manager.io", message);
+        let words = "The CertificateRequest was denied by an approval controller";
+        self.change(name, |request| set(request, denied))
+            && self.change(name, |request| {
+                set(request, condition("Ready", "False", "Denied", words));
+                request["status"]["failureTime"] = rfc3339(SystemTime::now()).into();
+            })
+    }
+
+    /// Approves a request and puts this certificate chain and CA into it, whatever they are.
+    pub fn issue(&self, name: &str, chain_pem: &str, ca_pem: Option<&str>) -> bool {
+        let words = "Certificate fetched from issuer successfully";
+        self.approve(name)
+            && self.change(name, |request| {
+                set(request, condition("Ready", "True", "Issued", words));
+                request["status"]["certificate"] = STANDARD.encode(chain_pem).into();
+                if let Some(ca) = ca_pem {
+                    request["status"]["ca"] = STANDARD.encode(ca).into();
+                }
+            })
+    }
+
+    /// Approves and signs a request.
+    pub fn sign(&self, name: &str, issuing: &Issuing) -> bool {
+        let request = self.where_true(|request| request["metadata"]["name"] == name).pop();
+        let Some(chain) = request.and_then(|request| issuing.chain(&request)) else { return false };
+        self.issue(name, &chain, Some(&issuing.ca.bundle_pem()))
+    }
+
+    /// Approves a request, and has the issuer say why there is nothing yet.
+    pub fn wait(&self, name: &str, message: &str) -> bool {
+        let waiting = condition("Ready", "False", "Pending", message);
+        self.approve(name) && self.change(name, |request| set(request, waiting))
+    }
+
+    /// Approves a request, and has the issuer give up.
+    pub fn fail(&self, name: &str, message: &str) -> bool {
+        self.approve(name)
+            && self.change(name, |request| {
+                set(request, condition("Ready", "False", "Failed", message));
+                request["status"]["failureTime"] = rfc3339(SystemTime::now()).into();
+            })
+    }
+
+    /// Says that nobody can make sense of a request.
+    pub fn invalid(&self, name: &str, message: &str) -> bool {
+        let invalid = condition("InvalidRequest", "True", "OrderFailed", message);
+        self.change(name, |request| set(request, invalid))
+    }
+
+    /// Deletes a request.
+    pub fn delete(&self, name: &str) -> bool {
+        let namespace = self.objects.namespace_of(Kind::named(REQUESTS), name);
+        namespace.is_some_and(|namespace| self.objects.remove(REQUESTS, &namespace, name))
+    }
+
+    pub(super) fn created(&self, kind: &Kind, object: &Object) {
+        if kind.plural != REQUESTS {
+            return;
+        }
+        let pending = self.objects.matching(Kind::named(REQUESTS), is_pending).len();
+        self.peak.fetch_max(pending, Ordering::Relaxed);
+        let mode = self.mode.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        match mode {
+            Mode::ByHand => false,
+            Mode::Approve => self.approve(name),
+            Mode::Issue(issuing) => self.sign(name, &issuing),
+            Mode::Deny(message) => self.deny(name, &message),
+            Mode::Fail(message) => self.fail(name, &message),
+        };
+    }
+
+    fn where_true(&self, wanted: impl Fn(&Value) -> bool) -> Vec<CertificateRequest> {
+        let typed = |object: Object| serde_json::from_value((*object).clone()).expect("a certificate request");
+        self.objects.matching(Kind::named(REQUESTS), wanted).into_iter().map(typed).collect()
+    }
+
+    fn change(&self, name: &str, with: impl FnOnce(&mut Value)) -> bool {
+        let kind = Kind::named(REQUESTS);
+        let namespace = self.objects.namespace_of(kind, name);
+        namespace.is_some_and(|namespace| self.objects.change(kind, &namespace, name, with))
+    }
+}
+
+fn is_pending(request: &Value) -> bool {
+    let conditions = request["status"]["conditions"].as_array();
+    !conditions.into_iter().flatten().any(|condition| match condition["type"].as_str() {
+        Some("Ready") => condition["reason"] != "Pending",
+        Some("Denied" | "InvalidRequest") => condition["status"] == "True",
+        _ => false,
+    })
+}
+
+fn condition(kind: &str, status: &str, reason: &str, message: &str) -> Value {
+    let now = rfc3339(SystemTime::now());
+    json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": now})
+}
+
+fn set(request: &mut Value, condition: Value) {
+    if !request["status"]["conditions"].is_array() {
+        request["status"]["conditions"] = json!([]);
+    }
+    let conditions = request["status"]["conditions"].as_array_mut().expect("just made");
+    conditions.retain(|known| known["type"] != condition["type"]);
+    conditions.push(condition);
+}

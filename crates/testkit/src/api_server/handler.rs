@@ -1,0 +1,118 @@
+//! A call on its way: recorded, spoiled if the test wants it so, authenticated, authorized, answered.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::World;
+use super::access::Access;
+use super::calls::{Answering, Call};
+use super::failure::Failure;
+use super::faults::Fault;
+use super::target::Target;
+use super::users::User;
+use super::verbs::Allowed;
+
+/// The most bytes of a body that are read, as etcd would take.
+const MAX_BODY: usize = 3 << 20;
+
+pub(super) async fn answer(State(world): State<Arc<World>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    if parts.method == Method::GET && parts.uri.path() == "/version" {
+        return Json(json!({"major": "1", "minor": "36", "gitVersion": "v1.36.3"})).into_response();
+    }
+    let Some(target) = Target::parse(&parts.uri) else { return Failure::unknown_path().into_response() };
+    let Some(verb) = target.verb(&parts.method) else { return Failure::method_not_allowed().into_response() };
+    let user = bearer(&parts.headers).and_then(|token| world.users.of(token));
+    let call = Call {
+        user: user.as_ref().map(|user| user.name.clone()),
+        verb,
+        resource: target.resource(),
+        namespace: target.namespace.clone(),
+        name: target.name.clone(),
+        uri: parts.uri.to_string(),
+        body: Value::Null,
+        at: Instant::now(),
+        code: None,
+    };
+    let answering = world.calls.begin(call);
+    let fault = world.faults.meet(verb, &target.resource());
+    let lost = matches!(fault, Some(Fault::LoseAnswer | Fault::Drop));
+    let answer = match spoil(&world, fault).await {
+        Err(answer) => answer,
+        Ok(()) => {
+            let content_type = text(&parts.headers, header::CONTENT_TYPE);
+            let answer = serve(&world, &answering, user, verb, &target, content_type, body).await;
+            answer.unwrap_or_else(Failure::into_response)
+        }
+    };
+    if lost {
+        return broken();
+    }
+    answering.answered(answer.status().as_u16());
+    answer
+}
+
+/// Does what a fault says; `Err` where that is the answer.
+async fn spoil(world: &World, fault: Option<Fault>) -> Result<(), Response> {
+    let Some(fault) = fault else { return Ok(()) };
+    if let Some(failure) = fault.failure() {
+        return Err(failure.into_response());
+    }
+    match fault {
+        Fault::Delay(delay) => tokio::time::sleep(delay).await,
+        Fault::Hang => world.faults.until_cleared().await,
+        Fault::Drop => return Err(broken()),
+        _ => {}
+    }
+    Ok(())
+}
+
+async fn serve(
+    world: &Arc<World>,
+    answering: &Answering<'_>,
+    user: Option<User>,
+    verb: &'static str,
+    target: &Target,
+    content_type: &str,
+    body: Body,
+) -> Result<Response, Failure> {
+    let user = user.ok_or_else(Failure::unauthorized)?;
+    let access = Access {
+        user,
+        verb,
+        group: target.kind.group.to_owned(),
+        resource: target.resource(),
+        namespace: target.namespace.clone(),
+        name: target.name.clone(),
+    };
+    if verb != "create" || target.kind.plural != "selfsubjectaccessreviews" {
+        world.permissions.allow(&access).then_some(()).ok_or_else(|| Failure::forbidden(&access))?;
+    }
+    let bytes = axum::body::to_bytes(body, MAX_BODY).await.map_err(|error| Failure::bad_request(error.to_string()))?;
+    let body = if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&bytes) };
+    let body = body.map_err(|error| Failure::bad_request(format!("the body is no JSON: {error}")))?;
+    answering.sent(&body);
+    Allowed { world, access: &access, target, content_type, body }.answer()
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    text(headers, header::AUTHORIZATION).strip_prefix("Bearer ")
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// An answer that breaks off before its first byte.
+fn broken() -> Response {
+    let nothing = tokio_stream::once(Err::<Bytes, _>(io::Error::from(io::ErrorKind::ConnectionReset)));
+    Body::from_stream(nothing).into_response()
+}

@@ -1,0 +1,167 @@
+//! A Kubernetes API server in memory, which does what the test says.
+//!
+//! It speaks plain HTTP on a port of its own and behaves like the real one where clients can tell: lists in pages,
+//! watches with resource versions and bookmarks, conflicts, the words of its errors, and what cert-manager's webhook
+//! writes into certificate requests. A test registers tokens ([`Users`]), says who may do what ([`Permissions`]),
+//! puts objects there ([`Objects`]), plays cert-manager ([`CertManager`]), breaks things ([`Faults`], [`Watches`],
+//! [`ApiServer::stop`]) and counts the calls ([`Calls`]).
+//!
+//! ```no_run
+//! # async fn example() {
+//! use std::sync::Arc;
+//! use svid_csi_testkit::TestCa;
+//! use svid_csi_testkit::api_server::{ApiServer, Issuing, Mode, User};
+//!
+//! let server = ApiServer::start();
+//! server.users.accept("driver-token", User::service_account("cert-manager", "driver"));
+//! std::fs::write("kubeconfig", server.kubeconfig("driver-token")).unwrap();
+//! server.cert_manager.mode(Mode::Issue(Issuing::by(&Arc::new(TestCa::new("root")))));
+//! // ... start a driver with --kubeconfig ...
+//! server.pulse.until("a request", || server.cert_manager.requests().pop()).await;
+//! # }
+//! ```
+
+mod access;
+mod admission;
+mod calls;
+mod cert_manager;
+mod failure;
+mod faults;
+mod handler;
+mod kinds;
+mod listener;
+mod objects;
+mod pulse;
+mod selector;
+mod target;
+mod users;
+mod verbs;
+mod watch;
+mod watches;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use svid_csi::demo::kubelet::Pod;
+
+pub use self::access::{Access, Permissions};
+pub use self::calls::{Call, Calls};
+pub use self::cert_manager::{CertManager, Issuing, Mode};
+pub use self::faults::{Fault, Faults};
+use self::listener::{Port, Running};
+pub use self::objects::Objects;
+pub use self::pulse::Pulse;
+pub use self::users::{User, Users};
+pub use self::watches::Watches;
+use crate::pod_token::{API_AUDIENCE, pod_token};
+
+/// How long tokens of pods are valid.
+pub const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// The server. It ends when dropped.
+pub struct ApiServer {
+    world: Arc<World>,
+    port: Port,
+    running: Mutex<Option<Running>>,
+}
+
+/// All there is in a cluster.
+#[derive(Debug)]
+pub struct World {
+    /// Beats with every change and every call.
+    pub pulse: Pulse,
+    /// Who has which token.
+    pub users: Users,
+    /// Who may do what.
+    pub permissions: Permissions,
+    /// The objects.
+    pub objects: Arc<Objects>,
+    /// cert-manager.
+    pub cert_manager: CertManager,
+    /// The calls so far.
+    pub calls: Calls,
+    /// The open watches.
+    pub watches: Watches,
+    /// What goes wrong.
+    pub faults: Faults,
+}
+
+impl ApiServer {
+    /// Starts a server with an empty cluster.
+    ///
+    /// # Panics
+    /// Where no port can be had.
+    pub fn start() -> Self {
+        let port = Port::reserve();
+        let world = Arc::new(World::new());
+        let running = Mutex::new(Some(port.listen(world.clone())));
+        ApiServer { world, port, running }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// Ends all connections and refuses new ones. The cluster stays as it is.
+    pub fn stop(&self) {
+        drop(self.running.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Listens again, at the same address.
+    pub fn resume(&self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.get_or_insert_with(|| self.port.listen(self.world.clone()));
+    }
+
+    /// A kubeconfig (JSON, which is YAML) for a client with that token.
+    pub fn kubeconfig(&self, token: &str) -> String {
+        serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": format!("http://{}", self.address())}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+            "users": [{"name": "test", "user": {"token": token}}],
+        })
+        .to_string()
+    }
+
+    /// A new token of that pod for the API server, which accepts it from now on.
+    pub fn token_of(&self, pod: &Pod, node: &str) -> String {
+        let token = pod_token(pod, node, API_AUDIENCE, SystemTime::now() + TOKEN_LIFETIME);
+        self.users.accept(&token, User::of_pod(pod, node));
+        token
+    }
+}
+
+impl std::ops::Deref for ApiServer {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiServer").field("address", &self.address()).finish_non_exhaustive()
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let pulse = Pulse::default();
+        let objects = Arc::new(Objects::new(pulse.clone()));
+        World {
+            users: Users::default(),
+            permissions: Permissions::default(),
+            cert_manager: CertManager::new(objects.clone()),
+            calls: Calls::new(pulse.clone()),
+            watches: Watches::new(objects.clone(), pulse.clone()),
+            objects,
+            faults: Faults::default(),
+            pulse,
+        }
+    }
+}

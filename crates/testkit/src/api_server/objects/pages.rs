@@ -1,0 +1,32 @@
+//! Lists in pages: all pages show what was there when the first one was asked for.
+
+use std::collections::HashMap;
+
+use super::{List, Object};
+
+/// The rests of lists that are not read to their end.
+#[derive(Debug, Default)]
+pub(super) struct Pages {
+    rests: HashMap<String, (u64, Vec<Object>)>,
+    issued: u64,
+}
+
+impl Pages {
+    /// The rest behind a `continue` token. It can be asked for again, as a client does that lost the answer.
+    pub(super) fn take(&mut self, next: &str) -> Option<(u64, Vec<Object>)> {
+        self.rests.get(next).cloned()
+    }
+
+    /// The first `limit` of the items (0 is no limit), and the token for the others.
+    pub(super) fn page(&mut self, version: u64, mut items: Vec<Object>, limit: usize) -> List {
+        if limit == 0 || items.len() <= limit {
+            return List { version, items, next: None, remaining: 0 };
+        }
+        let rest = items.split_off(limit);
+        let remaining = rest.len();
+        self.issued += 1;
+        let next = format!("page-{}", self.issued);
+        self.rests.insert(next.clone(), (version, rest));
+        List { version, items, next: Some(next), remaining }
+    }
+}

@@ -1,0 +1,40 @@
+//! Waiting for something to happen on the server, without polling.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// How long a test waits for what must happen. Nothing takes so long on any machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Beats with every change and every call.
+#[derive(Debug, Clone, Default)]
+pub struct Pulse(watch::Sender<u64>);
+
+impl Pulse {
+    pub(super) fn beat(&self) {
+        self.0.send_modify(|beats| *beats += 1);
+    }
+
+    pub(super) fn listen(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+
+    /// Waits until `probe` answers something; asks it again after every change and every call.
+    ///
+    /// # Panics
+    /// When a minute has passed without an answer. The message names `what`.
+    pub async fn until<T>(&self, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+        let mut beats = self.listen();
+        let found = tokio::time::timeout(LIMIT, async {
+            loop {
+                beats.mark_unchanged();
+                if let Some(found) = probe() {
+                    return found;
+                }
+                beats.changed().await.expect("the sender is in `self`");
+            }
+        });
+        found.await.unwrap_or_else(|_| panic!("still waiting: {what}"))
+    }
+}

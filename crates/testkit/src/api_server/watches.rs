@@ -1,0 +1,117 @@
+//! The open watches, and what a test does to them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+
+use super::objects::Objects;
+use super::pulse::Pulse;
+
+/// The watches that are open now.
+#[derive(Debug)]
+pub struct Watches {
+    state: Mutex<State>,
+    objects: Arc<Objects>,
+    pulse: Pulse,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: Vec<Open>,
+    opened: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    id: u64,
+    plural: &'static str,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+/// What happens to a watch, once it has told all changes up to a version and before it tells any later one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Command {
+    pub(super) after: u64,
+    pub(super) action: Action,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    /// The connection breaks.
+    Break,
+    /// The server ends it in order.
+    End,
+    /// The server says that its resource version is too old, and ends it.
+    Gone,
+    /// The server says how far the watcher has seen.
+    Bookmark,
+}
+
+/// A watch that is open as long as this is kept.
+#[derive(Debug)]
+pub(super) struct Opened<'a> {
+    watches: &'a Watches,
+    id: u64,
+    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+}
+
+impl Watches {
+    pub(super) fn new(objects: Arc<Objects>, pulse: Pulse) -> Self {
+        Self { objects, pulse, state: Mutex::default() }
+    }
+
+    /// How many watches of a resource are open.
+    pub fn count(&self, plural: &str) -> usize {
+        self.state().open.iter().filter(|open| open.plural == plural).count()
+    }
+
+    /// Breaks the connections of all watches.
+    pub fn break_all(&self) {
+        self.tell(Action::Break);
+    }
+
+    /// Ends all watches in order, as the server does after some minutes.
+    pub fn end_all(&self) {
+        self.tell(Action::End);
+    }
+
+    /// Ends all watches with an ERROR event of 410 Gone.
+    pub fn gone_all(&self) {
+        self.tell(Action::Gone);
+    }
+
+    /// Sends a bookmark to all watches that asked for them.
+    pub fn bookmark_all(&self) {
+        self.tell(Action::Bookmark);
+    }
+
+    pub(super) fn open(&self, plural: &'static str) -> Opened<'_> {
+        let (sender, commands) = mpsc::unbounded_channel();
+        let mut state = self.state();
+        state.opened += 1;
+        let id = state.opened;
+        state.open.push(Open { id, plural, commands: sender });
+        drop(state);
+        self.pulse.beat();
+        Opened { watches: self, id, commands }
+    }
+
+    fn tell(&self, action: Action) {
+        let command = Command { after: self.objects.version(), action };
+        for open in &self.state().open {
+            // One that is just ending needs no command.
+            let _ = open.commands.send(command);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        self.watches.state().open.retain(|open| open.id != self.id);
+        self.watches.pulse.beat();
+    }
+}

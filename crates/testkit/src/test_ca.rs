@@ -1,0 +1,145 @@
+//! A certificate authority that issues what a test wants, good or bad.
+
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// How far issuers date certificates back.
+const BACKDATED: Duration = Duration::from_secs(10);
+
+/// A root, and maybe an intermediate that signs in its place.
+#[derive(Debug)]
+pub struct TestCa {
+    root_pem: String,
+    intermediate_pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// What is wrong with a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// It is for another key than the request's.
+    OtherKey,
+    /// It is for another SPIFFE ID.
+    OtherId,
+    /// It has no URI name.
+    NoUri,
+    /// It has a second URI name.
+    TwoUris,
+    /// It may not be used to sign, nor as server or client.
+    NoUsages,
+    /// It has no key usages at all.
+    NoKeyUsage,
+    /// It may sign others.
+    IsCa,
+    /// Its time is over.
+    Expired,
+    /// Its time begins in an hour.
+    NotYetValid,
+    /// There is no certificate, only the word that it is ready.
+    EmptyChain,
+    /// A megabyte of certificates follows it.
+    HugeChain,
+    /// It is signed by somebody else.
+    UnknownCa,
+    /// The intermediate is missing.
+    NoIntermediate,
+    /// It is no PEM.
+    Garbage,
+    /// It signs itself, as by cert-manager's issuer SelfSigned.
+    SelfSigned,
+}
+
+impl TestCa {
+    /// A root that signs by itself.
+    pub fn new(name: &str) -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let params = ca_params(name);
+        let root_pem = params.self_signed(&key).expect("a root").pem();
+        TestCa { root_pem, intermediate_pem: String::new(), issuer: Issuer::new(params, key) }
+    }
+
+    /// A root with an intermediate that signs.
+    pub fn with_intermediate(name: &str) -> Self {
+        let root = TestCa::new(name);
+        let key = KeyPair::generate().expect("a key");
+        let params = ca_params(&format!("{name} intermediate"));
+        let intermediate_pem = params.signed_by(&key, &root.issuer).expect("an intermediate").pem();
+        TestCa { intermediate_pem, issuer: Issuer::new(params, key), ..root }
+    }
+
+    /// The root, in PEM: what verifies everything this CA signs.
+    pub fn bundle_pem(&self) -> String {
+        self.root_pem.clone()
+    }
+
+    /// Signs a CSR (PEM), or does what is wrong in its place. Answers the chain in PEM, the leaf first.
+    ///
+    /// # Panics
+    /// Where the CSR cannot be read.
+    pub fn sign(&self, csr_pem: &str, lifetime: Duration, flaw: Option<Flaw>) -> String {
+        let mut csr = CertificateSigningRequestParams::from_pem(csr_pem).expect("a CSR");
+        prepare(&mut csr.params, lifetime);
+        flaw.into_iter().for_each(|flaw| spoil(&mut csr.params, flaw));
+        let other = || KeyPair::generate().expect("a key");
+        let leaf = match flaw {
+            Some(Flaw::OtherKey) => csr.params.signed_by(&other(), &self.issuer),
+            Some(Flaw::SelfSigned) => csr.params.self_signed(&other()),
+            Some(Flaw::UnknownCa) => csr.signed_by(&TestCa::new("unknown").issuer),
+            _ => csr.signed_by(&self.issuer),
+        };
+        let leaf = leaf.expect("a certificate").pem();
+        match flaw {
+            Some(Flaw::EmptyChain) => String::new(),
+            Some(Flaw::Garbage) => "no certificate".to_owned(),
+            Some(Flaw::NoIntermediate) => leaf,
+            Some(Flaw::HugeChain) => leaf + &self.root_pem.repeat((1 << 20) / self.root_pem.len()),
+            _ => leaf + &self.intermediate_pem,
+        }
+    }
+}
+
+fn ca_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    valid(&mut params, SystemTime::now() - DAY, 30 * DAY);
+    params
+}
+
+/// What an issuer of cert-manager makes of the four usages every request asks for.
+fn prepare(params: &mut CertificateParams, lifetime: Duration) {
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let random = KeyPair::generate().expect("a key").public_key_raw()[1..17].to_vec();
+    params.serial_number = Some(SerialNumber::from(random));
+    valid(params, SystemTime::now() - BACKDATED, lifetime + BACKDATED);
+}
+
+fn spoil(params: &mut CertificateParams, flaw: Flaw) {
+    let uri = |text: &str| SanType::URI(text.try_into().expect("ASCII"));
+    match flaw {
+        Flaw::OtherId => params.subject_alt_names = vec![uri("spiffe://example.org/ns/shop/sa/somebody-else")],
+        Flaw::NoUri => params.subject_alt_names = vec![SanType::DnsName("cart.example".try_into().expect("ASCII"))],
+        Flaw::TwoUris => params.subject_alt_names.push(uri("spiffe://example.org/ns/shop/sa/somebody-else")),
+        Flaw::NoUsages => params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning],
+        Flaw::NoKeyUsage => params.key_usages.clear(),
+        Flaw::IsCa => params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained),
+        Flaw::Expired => valid(params, SystemTime::now() - 2 * DAY, DAY),
+        Flaw::NotYetValid => valid(params, SystemTime::now() + Duration::from_secs(3600), DAY),
+        _ => {}
+    }
+}
+
+fn valid(params: &mut CertificateParams, from: SystemTime, lifetime: Duration) {
+    params.not_before = from.into();
+    params.not_after = (from + lifetime).into();
+}
