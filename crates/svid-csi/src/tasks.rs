@@ -1,11 +1,22 @@
 //! The tasks of the process. One that ends before it was told to ends the process.
 
 use std::future::Future;
+use std::io;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
+
+/// Why the process is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// SIGTERM or SIGINT.
+    BySignal,
+    /// An essential task has failed.
+    ByFailure,
+}
 
 /// All tasks of the process and the sign to stop.
 #[derive(Debug, Clone, Default)]
@@ -32,9 +43,9 @@ impl Tasks {
         self.watched(async move {
             let ended = task.await;
             if let Err(error) = &ended {
-                error!(task = name, error = crate::report::chain(error), "a task failed; the driver ends");
+                error!(task = name, error = crate::report::chain(error), "a task failed; the process ends");
             } else if !this.stop.is_cancelled() {
-                error!(task = name, "a task ended before it was told to; the driver ends");
+                error!(task = name, "a task ended before it was told to; the process ends");
             }
             if ended.is_err() || !this.stop.is_cancelled() {
                 this.failed.cancel();
@@ -70,9 +81,17 @@ impl Tasks {
         tokio::spawn(self.tracker.track_future(task)).abort_handle()
     }
 
-    /// Waits until an essential task has failed.
-    pub async fn failed(&self) {
-        self.failed.cancelled().await;
+    /// Waits for SIGTERM, SIGINT or the failure of a task.
+    ///
+    /// # Errors
+    /// Where signals cannot be received.
+    pub async fn until_stopped(&self) -> io::Result<Stopped> {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(tokio::select! {
+            _ = terminate.recv() => Stopped::BySignal,
+            _ = interrupt.recv() => Stopped::BySignal,
+            () = self.failed.cancelled() => Stopped::ByFailure,
+        })
     }
 
     /// Tells all tasks to stop.

@@ -180,7 +180,7 @@ fn the_name_it_is_called_by_selects_the_approver() {
     let dir = tempfile::tempdir().expect("a folder");
     let link = dir.path().join("cert-manager-csi-driver-spiffe-approver");
     symlink(BINARY, &link).expect("a link");
-    let (code, lines, told) = judge_as(&link, &["--issuer-name=my-spiffe-ca"], "");
-    assert!(code == 2 && lines.is_empty() && told.contains("standard input: add --dry-run"), "{told}");
+    let (code, lines, told) = judge_as(&link, &["--issuer-name=my-spiffe-ca", "--dry-run=maybe"], "");
+    assert!(code == 2 && lines.is_empty() && told.contains("--dry-run: "), "{told}");
     assert_eq!(judge_as(&link, &["--dry-run"], &object(|_| {}).to_string()).0, 0);
 }

@@ -3,9 +3,9 @@
 use std::io::{self, Read, Write};
 
 use svid_csi_core::approve::{Mode, Policy, Request, Verdict, cluster_rules, judge};
-use svid_csi_core::quoted::Quoted;
 
 use super::input::{self, InputError};
+use super::text::shown;
 
 /// What became of the requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,12 +62,6 @@ fn line(request: &Request, verdict: &Verdict, mode: &Mode) -> String {
         Verdict::Ignore(ignored) => ("ignore", ignored.to_string()),
     };
     format!("{word} {}/{} {reason}", shown(&request.namespace), shown(&request.name))
-}
-
-/// A name as it is, where it is one that the API server lets through; anything else in quotation marks, cut and escaped.
-fn shown(name: &str) -> String {
-    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-    if name.len() <= 253 && name.bytes().all(is_plain) { name.to_owned() } else { Quoted::new(name).to_string() }
 }
 
 #[cfg(test)]

@@ -1,6 +1,185 @@
-//! The approver: it says which certificate requests may be signed. The rules are core's `approve`; here is what feeds them.
+//! `svid-csi approver`: judges certificate requests.
+//!
+//! `watch` -> `queue` -> `work`, while this process holds the Lease -> `judge` (the rules of core, `pods` where they need to
+//! see some) -> `write`.
 
 pub mod dry_run;
+mod endpoints;
 mod input;
+mod issuer;
+mod judge;
+mod metrics;
+mod notices;
+mod object;
+mod pods;
+mod queue;
+mod text;
+mod watch;
+mod work;
+mod write;
 
-pub use self::input::InputError;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use kube::Client;
+use svid_csi_core::approve::Policy;
+use svid_csi_core::runtime_issuer::ConfigMapPlace;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub use self::endpoints::Listen;
+use self::endpoints::Shown;
+use self::issuer::Issuer;
+use self::judge::Judge;
+use self::metrics::Metrics;
+use self::notices::Notices;
+use self::pods::Pods;
+use self::queue::Queue;
+use self::watch::Watch;
+use self::write::Writer;
+use crate::kube::client::{self, ClientError, ClientOptions};
+use crate::kube::events::Events;
+use crate::kube::lease::Candidate;
+use crate::report;
+use crate::tasks::{Stopped, Tasks};
+
+/// How long everything may take to end once the process is told to stop.
+const DRAIN: Duration = Duration::from_millis(4_500);
+
+/// How the approver runs in a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// How the API server is reached.
+    pub client: ClientOptions,
+    /// The ConfigMap that names the issuer in the place of the policy's.
+    pub runtime_issuer: Option<ConfigMapPlace>,
+    /// The namespace of the Lease by which one of several approvers is chosen. It is named as the driver is.
+    pub lease_namespace: String,
+    /// Where /livez and /readyz are served.
+    pub probes: Option<Listen>,
+    /// Where /metrics is served.
+    pub metrics: Option<Listen>,
+}
+
+/// Why the approver could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// There is no API server to talk to.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Nobody would know whether it is ready.
+    #[error("--readiness-probe-bind-address {address}: cannot listen")]
+    Probes {
+        /// Where.
+        address: Listen,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Signals cannot be received.
+    #[error("cannot receive signals")]
+    Signal(#[source] io::Error),
+    /// A task that must not end has ended; the log says why.
+    #[error("a task failed")]
+    TaskFailed,
+}
+
+/// Approves and denies requests until SIGTERM or SIGINT.
+///
+/// An API server that is out of reach is no error: it is tried again for as long as it takes.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run(policy: Policy, cluster: Cluster) -> Result<(), RunError> {
+    let client = client::client(client::config(&cluster.client).await?)?;
+    let tasks = Tasks::default();
+    start(client, policy, &cluster, &tasks).await?;
+    let stopped = tasks.until_stopped().await.map_err(RunError::Signal)?;
+    info!("stopping; decisions under way are written, then the Lease is given back");
+    tasks.stop();
+    if tokio::time::timeout(DRAIN, tasks.ended()).await.is_err() {
+        warn!("not everything had ended when the time to stop was over");
+    }
+    match stopped {
+        Stopped::BySignal => Ok(()),
+        Stopped::ByFailure => Err(RunError::TaskFailed),
+    }
+}
+
+/// Wires everything together and starts it.
+async fn start(client: Client, policy: Policy, cluster: &Cluster, tasks: &Tasks) -> Result<(), RunError> {
+    let (host, random) = (host_name(), random_hex());
+    let name = policy.driver_name.clone();
+    let (candidate, leadership) =
+        Candidate::new(client.clone(), &cluster.lease_namespace, &name, format!("{host}_{random}"));
+    let (queue, metrics) = (Arc::new(Queue::default()), Arc::new(Metrics::default()));
+    let (synced, is_synced) = tokio::sync::watch::channel(false);
+    let shown =
+        Shown { metrics: metrics.clone(), queue: queue.clone(), leadership: leadership.clone(), synced: is_synced };
+    listen(&shown, cluster, tasks).await?;
+
+    let events = Events::new(client.clone(), "svid-csi-approver", host, tasks);
+    let watch = Watch {
+        client: client.clone(),
+        queue: queue.clone(),
+        metrics: metrics.clone(),
+        notices: Notices::new(events.clone()),
+        leadership: leadership.clone(),
+        synced,
+        all: policy.auto_approve_non_spiffe,
+        progress: watch::Progress::default(),
+    };
+    let issuer = Issuer::new(client.clone(), policy.issuer.clone(), cluster.runtime_issuer.as_ref(), tasks);
+    let judge = Judge {
+        client: client.clone(),
+        issuer: issuer.clone(),
+        pods: Pods::new(client.clone()),
+        writer: Writer::new(client),
+        notices: Notices::new(events),
+        metrics,
+        policy,
+        is_failing: AtomicBool::new(false),
+    };
+    let decided = CancellationToken::new();
+    let until_done = decided.clone().drop_guard();
+    tasks.essential("watch of certificate requests", watch.run(tasks.stopping()));
+    tasks.essential("decisions", work::run(Arc::new(judge), queue.clone(), leadership, tasks.stopping(), until_done));
+    tasks.essential("leader election", async move {
+        candidate.run(decided).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+    tasks.detached(async move { issuer.recall(&queue).await });
+    Ok(())
+}
+
+async fn listen(shown: &Shown, cluster: &Cluster, tasks: &Tasks) -> Result<(), RunError> {
+    if let Some(address) = cluster.probes {
+        let listener = address.bind().await.map_err(|source| RunError::Probes { address, source })?;
+        endpoints::serve(tasks, "/livez and /readyz", listener, shown.probes());
+    }
+    if let Some(address) = cluster.metrics {
+        match address.bind().await {
+            Ok(listener) => endpoints::serve(tasks, "/metrics", listener, shown.metrics()),
+            Err(error) => warn!(%address, %error, "--metrics-bind-address: cannot listen; there will be no metrics"),
+        }
+    }
+    Ok(())
+}
+
+/// The name of the machine: in a pod, that of the pod.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = report::one_line(name.trim());
+    if name.is_empty() { "approver".to_owned() } else { name }
+}
+
+/// Something nobody else has: two containers of one pod may have the same host name.
+fn random_hex() -> String {
+    let mut bytes = [0; 16];
+    // Without randomness no connection to the API server can be made either, and that fails loudly.
+    let _ = rand::fill(&mut bytes);
+    format!("{:032x}", u128::from_be_bytes(bytes))
+}

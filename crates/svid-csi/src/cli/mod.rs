@@ -111,7 +111,7 @@ impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Command::Driver(driver) => driver.run()?,
-            Command::Approver(approver) => return Ok(approver.run()),
+            Command::Approver(approver) => return approver.run(),
             Command::Renew(renew) => renew.run()?,
             Command::Demo(demo) => demo.run()?,
         }

@@ -9,6 +9,7 @@ use svid_csi_core::spiffe_id::TrustDomain;
 use tracing::Level;
 
 use super::duration;
+use crate::approver::Listen;
 use crate::telemetry::LogFormat;
 
 /// Something with an address of its own, or `0` for "not at all".
@@ -61,6 +62,19 @@ pub(super) fn address_or_off(text: &str) -> Result<Switch<SocketAddr>, String> {
         None => "write it like 127.0.0.1:9809 or [::1]:9809, or 0 for off".to_owned(),
     };
     text.parse().map(Switch::On).map_err(|_| format!("{text:?} is not an IP address with a port; {fix}"))
+}
+
+/// A TCP address that can be switched off, as Go's programs take it: `:6060` is every interface.
+pub(super) fn listen_or_off(text: &str) -> Result<Switch<Listen>, String> {
+    let usual = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let address = usual.as_deref().unwrap_or(text);
+    match address.strip_prefix(':').filter(|port| !port.starts_with('+')).map(str::parse) {
+        _ if text == "0" => Ok(Switch::Off),
+        Some(Ok(port)) => Ok(Switch::On(Listen::Everywhere(port))),
+        _ => address.parse().map(|address| Switch::On(Listen::At(address))).map_err(|_| {
+            format!("{text:?} is not an address to listen on; write it like :6060 or 127.0.0.1:6060, or 0 for off")
+        }),
+    }
 }
 
 /// A number of bytes, plain or with the suffix Ki, Mi or Gi.
@@ -167,6 +181,24 @@ mod tests {
         assert!(socket(&format!("/{}", "x".repeat(106))).is_ok());
         assert!(socket(&format!("/{}", "x".repeat(107))).unwrap_err().contains("has 108 bytes"));
         assert_eq!(socket_or_off("0"), Ok(Switch::Off));
+    }
+
+    #[test]
+    fn addresses_to_listen_on() {
+        let at = |text: &str| Ok(Switch::On(Listen::At(text.parse().unwrap())));
+        for (text, expected) in [
+            (":6060", Ok(Switch::On(Listen::Everywhere(6060)))),
+            (":0", Ok(Switch::On(Listen::Everywhere(0)))),
+            ("0", Ok(Switch::Off)),
+            ("127.0.0.1:1", at("127.0.0.1:1")),
+            ("localhost:1", at("127.0.0.1:1")),
+            ("[::1]:1", at("[::1]:1")),
+        ] {
+            assert_eq!(listen_or_off(text), expected, "{text}");
+        }
+        for text in ["", ":", "6060", ":99999", ":+1", "host:1", "::1:1", "1.2.3.4", "unix:///x", ":http"] {
+            assert!(listen_or_off(text).unwrap_err().contains("write it like :6060"), "{text}");
+        }
     }
 
     #[test]

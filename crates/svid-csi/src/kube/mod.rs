@@ -1,5 +1,6 @@
 //! The API server: reaching it, what is read from it, and what is written to it.
 
+pub mod call;
 pub mod cert_request;
 pub mod client;
 pub mod csi_driver;

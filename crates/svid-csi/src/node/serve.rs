@@ -7,7 +7,6 @@ use svid_csi_proto::csi_v1::identity_server::IdentityServer;
 use svid_csi_proto::csi_v1::node_server::NodeServer;
 use svid_csi_proto::pluginregistration_v1::registration_server::RegistrationServer;
 use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
@@ -19,7 +18,7 @@ use super::csi::Service;
 use super::registrar::Registrar;
 use super::{Node, RunError};
 use crate::authority::Lenient;
-use crate::tasks::Tasks;
+use crate::tasks::{Stopped, Tasks};
 use crate::uds::{self, BindError, Bound};
 
 /// How long calls in flight may take to end once the driver is told to stop.
@@ -87,12 +86,9 @@ pub(super) fn start(node: &Arc<Node>, bindings: Bindings) {
 
 /// Waits for SIGTERM, SIGINT or the failure of a task.
 pub(super) async fn until_stopped(tasks: &Tasks) -> Result<(), RunError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signal)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signal)?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        () = tasks.failed() => Err(RunError::TaskFailed),
+    match tasks.until_stopped().await.map_err(ServeError::Signal)? {
+        Stopped::BySignal => Ok(()),
+        Stopped::ByFailure => Err(RunError::TaskFailed),
     }
 }
 

@@ -1,11 +1,13 @@
 //! `svid-csi approver`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use svid_csi_core::approve::Mode;
 use svid_csi_core::identity::KeyType;
 
 use super::super::{ApproverCommand, Command, parse};
+use crate::approver::{Cluster, Listen};
 
 const DRIVER: &str = "system:serviceaccount:cert-manager:csi-driver-spiffe";
 
@@ -23,6 +25,13 @@ fn good(flags: &str) -> ApproverCommand {
     approver(&line, &[]).unwrap_or_else(|answer| panic!("{line}\n{answer}"))
 }
 
+fn live(flags: &str) -> (ApproverCommand, Cluster) {
+    let line = format!("svid-csi approver {flags}");
+    let mut command = approver(&line, &[]).unwrap_or_else(|answer| panic!("{line}\n{answer}"));
+    let cluster = command.cluster.take().expect("it runs in a cluster");
+    (command, cluster)
+}
+
 fn mistakes(line: &str) -> Vec<String> {
     let answer = approver(line, &[]).expect_err(line);
     answer.lines().filter_map(|line| line.strip_prefix("  ")).map(str::to_owned).collect()
@@ -30,7 +39,8 @@ fn mistakes(line: &str) -> Vec<String> {
 
 #[test]
 fn the_defaults_are_the_predecessors() {
-    let ApproverCommand { policy, warnings, .. } = good("");
+    let ApproverCommand { policy, warnings, cluster, .. } = good("");
+    assert!(cluster.is_none());
     let issuer = policy.issuer.unwrap();
     assert_eq!((&*issuer.name, &*issuer.kind, &*issuer.group), ("my-spiffe-ca", "ClusterIssuer", "cert-manager.io"));
     assert_eq!((&*policy.driver_name, policy.trust_domain.as_str()), ("spiffe.csi.cert-manager.io", "cluster.local"));
@@ -81,7 +91,7 @@ fn key_types_are_a_list() {
 #[test]
 fn each_mistake_is_told() {
     for (flags, expected) in [
-        ("--dry-run=false", "--dry-run: this version only judges what is given on standard input: add --dry-run"),
+        ("--metrics-bind-address host:1", "--metrics-bind-address: \"host:1\" is not an address to listen on"),
         ("--dry-runn", "--dry-runn: there is no such flag; did you mean --dry-run?"),
         ("--request-mode both", "--request-mode: \"both\" is not a request mode; use pod, own or node-bound"),
         ("--request-mode own", "--driver-service-account: missing; every request must be made by it"),
@@ -104,7 +114,58 @@ fn all_mistakes_at_once() {
     let found =
         mistakes("svid-csi approver --bogus -v=x --trust-domain=A --request-mode=own --driver-service-account=b");
     let flags: Vec<_> = found.iter().filter_map(|line| line.split_once(": ")).map(|(flag, _)| flag).collect();
-    assert_eq!(flags, ["--bogus", "-v", "--trust-domain", "--driver-service-account", "--dry-run"]);
-    let missing = mistakes("svid-csi approver");
-    assert_eq!(missing, ["--dry-run: this version only judges what is given on standard input: add --dry-run"]);
+    assert_eq!(flags, ["--bogus", "-v", "--trust-domain", "--driver-service-account"]);
+    let found = mistakes(
+        "svid-csi approver --context=c --use-own-service-account --runtime-issuance-config-map-name=m \
+         --readiness-probe-bind-address=6060 --metrics-bind-address=:1",
+    );
+    let flags: Vec<_> = found.iter().filter_map(|line| line.split_once(": ")).map(|(flag, _)| flag).collect();
+    let expected = [
+        "--readiness-probe-bind-address",
+        "--driver-service-account",
+        "--context",
+        "--runtime-issuance-config-map-namespace",
+    ];
+    assert_eq!(flags, expected, "{found:#?}");
+}
+
+#[test]
+fn without_a_dry_run_it_runs_in_the_cluster() {
+    let (_, cluster) = live("");
+    assert_eq!(&*cluster.lease_namespace, "cert-manager");
+    assert_eq!((cluster.probes, cluster.metrics), (Some(Listen::Everywhere(6060)), Some(Listen::Everywhere(9402))));
+    assert!(cluster.client.kubeconfig.is_none() && cluster.runtime_issuer.is_none());
+    assert!(live("--dry-run=false").0.warnings.is_empty());
+}
+
+#[test]
+fn the_line_that_must_start_as_it_stands() {
+    let (command, cluster) = live(
+        "--kubeconfig /k --issuer-name i --trust-domain t --leader-election-namespace ns \
+         --readiness-probe-bind-address 127.0.0.1:1 --metrics-bind-address 0",
+    );
+    assert_eq!(cluster.client.kubeconfig.as_deref(), Some(Path::new("/k")));
+    assert_eq!(&*cluster.lease_namespace, "ns");
+    let at = Listen::At("127.0.0.1:1".parse().unwrap());
+    assert_eq!((cluster.probes, cluster.metrics), (Some(at), None));
+    assert_eq!(command.policy.issuer.unwrap().name, "i");
+    assert_eq!((command.policy.trust_domain.as_str(), command.warnings.len()), ("t", 0));
+}
+
+#[test]
+fn the_runtime_issuer_is_a_config_map() {
+    let (command, cluster) =
+        live("--runtime-issuance-config-map-name=m --runtime-issuance-config-map-namespace=ns -n x --token=t");
+    assert_eq!(cluster.runtime_issuer.map(|place| place.to_string()).as_deref(), Some("ns/m"));
+    assert_eq!(command.warnings, ["no effect in this program: --token, -n"]);
+    // The chart gives the namespace in any case.
+    let (_, cluster) = live("--runtime-issuance-config-map-name= --runtime-issuance-config-map-namespace=ns");
+    assert!(cluster.runtime_issuer.is_none());
+}
+
+#[test]
+fn the_two_addresses_differ() {
+    let same = mistakes("svid-csi approver --metrics-bind-address=:6060");
+    assert!(same.len() == 1 && same[0].starts_with("--metrics-bind-address: is that of --readiness-probe"), "{same:?}");
+    live("--metrics-bind-address=127.0.0.1:0 --readiness-probe-bind-address=127.0.0.1:0");
 }

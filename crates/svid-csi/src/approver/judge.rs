@@ -1,0 +1,170 @@
+//! One request, from its turn to what becomes of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kube::api::ListParams;
+use kube::{Api, Client};
+use svid_csi_core::approve::{Ignored, Policy, Reasons, Request, Verdict, judge};
+use tracing::{debug, info, warn};
+
+use super::issuer::Issuer;
+use super::metrics::Metrics;
+use super::notices::Notices;
+use super::object::Listed;
+use super::pods::Pods;
+use super::queue::{Next, Turn};
+use super::text::shown;
+use super::write::{WriteError, Writer, Written};
+use crate::kube::call::{CallError, within};
+use crate::kube::lease::Term;
+use crate::kube::one_object::ReadError;
+use crate::report;
+use crate::source::jitter;
+
+/// How long it may take to read a request again.
+const READ: Duration = Duration::from_secs(10);
+
+/// How long a request waits that lacks a permission of this approver, until that may have been granted.
+const UNTIL_GRANTED: Duration = Duration::from_secs(60);
+
+/// The classes of reasons that another issuer would mend.
+const ISSUER_CLASSES: [&str; 2] = ["issuer", "unannotated_issuer"];
+
+/// What is needed to decide.
+pub(super) struct Judge {
+    pub(super) client: Client,
+    pub(super) policy: Policy,
+    pub(super) issuer: Issuer,
+    pub(super) pods: Pods,
+    pub(super) writer: Writer,
+    pub(super) notices: Notices,
+    pub(super) metrics: Arc<Metrics>,
+    /// Whether the last decision failed.
+    pub(super) is_failing: AtomicBool,
+}
+
+/// Why a request could not be decided this time.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JudgeError {
+    /// It cannot be read.
+    #[error("the request cannot be read")]
+    Read(#[source] CallError),
+    /// The pods behind it cannot be read.
+    #[error("its pods cannot be read")]
+    Pods(#[source] CallError),
+    /// The issuer cannot be read.
+    #[error("the issuer that it must be for cannot be read")]
+    Issuer(#[source] ReadError),
+    /// The decision cannot be written.
+    #[error("the decision cannot be written")]
+    Write(#[from] WriteError),
+}
+
+impl Judge {
+    /// Decides the request whose turn it is. False where something failed that others depend on as well.
+    pub(super) async fn decide(&self, mut turn: Turn, term: &Term) -> bool {
+        let decided = self.try_decide(&mut turn, term).await;
+        if let Err(error) = &decided {
+            self.metrics.failures.inc();
+            let (request, error) = (name(&turn), report::chain(error));
+            // What fails for one fails for many, mostly.
+            if self.is_failing.swap(true, Ordering::Relaxed) {
+                debug!(request, error, tries = turn.tries, "cannot be decided, and is tried again");
+            } else {
+                warn!(request, error, "cannot be decided, and is tried again");
+            }
+        }
+        let is_well = decided.is_ok();
+        if is_well {
+            self.is_failing.store(false, Ordering::Relaxed);
+        }
+        let next = decided.unwrap_or_else(|_| Next::Retry(delay(turn.tries)));
+        turn.finish(next);
+        is_well
+    }
+
+    async fn try_decide(&self, turn: &mut Turn, term: &Term) -> Result<Next, JudgeError> {
+        if turn.object.is_none() {
+            turn.object = self.read(turn).await.map_err(JudgeError::Read)?;
+        }
+        let Some(object) = &turn.object else { return Ok(Next::Forget) };
+        let verdict = self.judge(&object.request()).await?;
+        match &verdict {
+            Verdict::Approve | Verdict::Deny(_) => {}
+            Verdict::Ignore(Ignored::NoIssuer) | Verdict::Depends(_) => return Ok(Next::Leave),
+            Verdict::Ignore(Ignored::PodsForbidden) => return Ok(Next::Retry(UNTIL_GRANTED)),
+            Verdict::Ignore(_) => return Ok(Next::Forget),
+        }
+        if !term.is_valid() {
+            return Ok(Next::Retry(Duration::ZERO));
+        }
+        let written = self.writer.write(object, &verdict, &self.metrics).await?;
+        Ok(match (written, &verdict) {
+            (Written::Done, _) => {
+                self.tell(turn, object, &verdict);
+                Next::Forget
+            }
+            (Written::Conflict | Written::Gone, _) => Next::Leave,
+            (Written::Refused, Verdict::Deny(_)) => Next::Leave,
+            (Written::Refused, _) => Next::Retry(UNTIL_GRANTED),
+        })
+    }
+
+    /// Reads a request that was not held, by the verb list: get is not granted by the predecessor's roles.
+    async fn read(&self, turn: &Turn) -> Result<Option<Box<Listed>>, CallError> {
+        let requests: Api<Listed> = Api::namespaced(self.client.clone(), &turn.key.namespace);
+        let only = ListParams::default().fields(&format!("metadata.name={}", turn.key.name));
+        let found = within(READ, requests.list(&only)).await?;
+        Ok(found.items.into_iter().next().map(Box::new))
+    }
+
+    async fn judge(&self, request: &Request) -> Result<Verdict, JudgeError> {
+        let issuer = self.issuer.current();
+        let verdict = self.judge_by(request, Policy { issuer: issuer.clone(), ..self.policy.clone() }).await?;
+        let Verdict::Deny(reasons) = &verdict else { return Ok(verdict) };
+        if !is_about_issuer(reasons) {
+            return Ok(verdict);
+        }
+        // A denial is for good, and the driver may have heard of a new issuer before this process has.
+        let now = self.issuer.read_now().await.map_err(JudgeError::Issuer)?;
+        if now == issuer {
+            return Ok(verdict);
+        }
+        self.judge_by(request, Policy { issuer: now, ..self.policy.clone() }).await
+    }
+
+    async fn judge_by(&self, request: &Request, policy: Policy) -> Result<Verdict, JudgeError> {
+        match judge(request, &policy) {
+            Verdict::Depends(reads) => self.pods.settle(&reads, &policy).await.map_err(JudgeError::Pods),
+            verdict => Ok(verdict),
+        }
+    }
+
+    fn tell(&self, turn: &Turn, object: &Listed, verdict: &Verdict) {
+        self.metrics.decided(verdict, turn.seen.elapsed());
+        let request = name(turn);
+        if let Verdict::Deny(reasons) = verdict {
+            info!(request, decision = "denied", reasons = reasons.message(512), "decided");
+            self.notices.denied(object, reasons);
+        } else {
+            info!(request, decision = "approved", "decided");
+        }
+    }
+}
+
+fn is_about_issuer(reasons: &Reasons) -> bool {
+    reasons.iter().any(|reason| ISSUER_CLASSES.contains(&reason.class()))
+}
+
+fn name(turn: &Turn) -> String {
+    format!("{}/{}", shown(&turn.key.namespace), shown(&turn.key.name))
+}
+
+/// How long to wait after that many failed tries before this one: 0.25 s, doubled each time up to a minute, moved by up to a
+/// fifth.
+fn delay(tries: u32) -> Duration {
+    let delay = Duration::from_millis(250).saturating_mul(1 << tries.min(8)).min(Duration::from_secs(60));
+    delay.mul_f64(0.8 + 0.4 * jitter())
+}

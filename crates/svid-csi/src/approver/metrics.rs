@@ -1,0 +1,117 @@
+//! What the approver counts. No label carries a name of others, so their number does not grow with the cluster.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use svid_csi_core::approve::Verdict;
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    registry: Registry,
+    decisions: Family<Decision, Counter>,
+    /// From the moment a request was first seen until its decision was written.
+    seconds: Histogram,
+    pub(super) denials_forbidden: Counter,
+    pub(super) approvals_forbidden: Counter,
+    pub(super) failures: Counter,
+    pub(super) approved_by_another: Counter,
+    pub(super) watch_failures: Counter,
+    pending: Gauge,
+    leading: Gauge,
+    synced: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Decision {
+    decision: &'static str,
+    reason: &'static str,
+}
+
+/// What is true at the moment somebody asks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Snapshot {
+    pub(super) pending: usize,
+    pub(super) is_leading: bool,
+    pub(super) is_synced: bool,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("svid_csi_approver"),
+            decisions: Family::default(),
+            // 5 ms to 80 s.
+            seconds: Histogram::new(exponential_buckets(0.005, 2.0, 15)),
+            denials_forbidden: Counter::default(),
+            approvals_forbidden: Counter::default(),
+            failures: Counter::default(),
+            approved_by_another: Counter::default(),
+            watch_failures: Counter::default(),
+            pending: Gauge::default(),
+            leading: Gauge::default(),
+            synced: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "decisions",
+            "Requests decided, by decision; a denial by the class of the first rule the request breaks",
+            self.decisions.clone(),
+        );
+        registry.register(
+            "decision_seconds",
+            "From the moment a request was first seen until its decision was written",
+            self.seconds.clone(),
+        );
+        let counters = [
+            ("denials_forbidden", "Denials the API server or cert-manager's webhook refused", &self.denials_forbidden),
+            ("approvals_forbidden", "Approvals they refused", &self.approvals_forbidden),
+            ("failures", "Decisions that failed in passing and are tried again", &self.failures),
+            (
+                "approved_by_another",
+                "Requests with a SPIFFE identity approved by another approver, which makes every rule useless",
+                &self.approved_by_another,
+            ),
+            ("watch_failures", "Failures to list or watch requests", &self.watch_failures),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+        registry.register("pending_requests", "Requests that are neither approved nor denied", self.pending.clone());
+        registry.register("leader", "1 where this approver decides", self.leading.clone());
+        registry.register("watch_synced", "1 where all requests are known", self.synced.clone());
+    }
+
+    /// A decision was written.
+    pub(super) fn decided(&self, verdict: &Verdict, after: Duration) {
+        let (decision, reason) = match verdict {
+            Verdict::Deny(reasons) => ("denied", reasons.iter().next().map_or("", |reason| reason.class())),
+            _ => ("approved", ""),
+        };
+        self.decisions.get_or_create(&Decision { decision, reason }).inc();
+        self.seconds.observe(after.as_secs_f64());
+    }
+
+    /// Everything in the OpenMetrics text format.
+    pub(super) fn encode(&self, now: Snapshot) -> String {
+        self.pending.set(i64::try_from(now.pending).unwrap_or(i64::MAX));
+        self.leading.set(now.is_leading.into());
+        self.synced.set(now.is_synced.into());
+        let mut page = String::new();
+        // Writing into a String cannot fail.
+        let _ = text::encode(&mut page, &self.registry);
+        page
+    }
+}

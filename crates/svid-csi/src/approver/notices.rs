@@ -1,0 +1,71 @@
+//! Events on requests, and on the pods they are for: where the owner of a pod looks.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Resource;
+use svid_csi_core::approve::Reasons;
+
+use super::object::Listed;
+use super::text::{is_plain, shown};
+use crate::kube::events::Events;
+
+/// The longest list of reasons in an event, in bytes.
+const REASONS: usize = 800;
+
+const DENIED: &str = "Denied";
+const APPROVED_BY_ANOTHER: &str = "ApprovedByAnother";
+const TURN_OFF: &str = "this request was approved by another approver, so the rules for SPIFFE identities were not \
+                        applied: turn cert-manager's own approver off with --controllers=*,-certificaterequests-approver";
+
+#[derive(Debug)]
+pub(super) struct Notices(Events);
+
+impl Notices {
+    pub(super) fn new(events: Events) -> Self {
+        Self(events)
+    }
+
+    /// A request was denied.
+    pub(super) fn denied(&self, object: &Listed, reasons: &Reasons) {
+        let reasons = reasons.message(REASONS);
+        self.0.warn(object.reference(), DENIED, format!("denied: {reasons}"));
+        if let Some(pod) = object.pod() {
+            let name = shown(&object.key().name);
+            self.0.warn(pod, DENIED, format!("its CertificateRequest {name} was denied: {reasons}"));
+        }
+    }
+
+    /// Somebody else approved what was ours to judge.
+    pub(super) fn approved_by_another(&self, object: &Listed) {
+        self.0.warn(object.reference(), APPROVED_BY_ANOTHER, TURN_OFF);
+    }
+}
+
+impl Listed {
+    fn reference(&self) -> ObjectReference {
+        let meta = self.meta();
+        ObjectReference {
+            api_version: Some(Self::api_version(&()).into_owned()),
+            kind: Some(Self::kind(&()).into_owned()),
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone(),
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+            ..ObjectReference::default()
+        }
+    }
+
+    /// The pod it says it is for. Nothing where that cannot be a pod: whoever makes a request writes what he likes there.
+    fn pod(&self) -> Option<ObjectReference> {
+        let mut pods = self.owners().iter().filter(|owner| owner.api_version == "v1" && owner.kind == "Pod");
+        let (pod, None) = (pods.next()?, pods.next()) else { return None };
+        let is_possible = is_plain(&pod.name) && pod.uid.len() <= 64;
+        is_possible.then(|| ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            namespace: self.meta().namespace.clone(),
+            name: Some(pod.name.clone()),
+            uid: Some(pod.uid.clone()),
+            ..ObjectReference::default()
+        })
+    }
+}

@@ -1,0 +1,190 @@
+//! The pods behind requests, read as they are needed: never all pods of the cluster.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::GetParams;
+use kube::core::Request;
+use kube::{Client, Resource};
+use serde::Deserialize;
+use svid_csi_core::approve::{Lookup, MAX_FACT_AGE, Mode, PodFacts, PodKey, Policy, Reads, Verdict};
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::text::Once;
+use crate::kube::call::{CallError, within};
+use crate::kube::error;
+
+/// How long one read may take. Facts count from the moment they were asked for.
+const READ: Duration = Duration::from_secs(4);
+
+/// How many pods are remembered before those that are too old are thrown out.
+const MANY: usize = 512;
+
+/// The annotation of a pod that its kubelet made from a file (Kubernetes, `kubernetes.io/config.mirror`).
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// Reads pods, each once for all who ask at the same time, and remembers them for a moment.
+pub(super) struct Pods {
+    client: Client,
+    remembered: Mutex<HashMap<PodKey, Arc<Slot>>>,
+    told: Once,
+}
+
+/// Whoever holds it reads; the others wait, and find what was read.
+type Slot = tokio::sync::Mutex<Option<Fact>>;
+
+#[derive(Debug, Clone)]
+struct Fact {
+    asked: Instant,
+    lookup: Lookup,
+}
+
+impl Fact {
+    fn is_fresh(&self) -> bool {
+        self.asked.elapsed() < MAX_FACT_AGE
+    }
+}
+
+impl Pods {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client, remembered: Mutex::default(), told: Once::default() }
+    }
+
+    /// Reads what is to be read, and decides by it.
+    ///
+    /// # Errors
+    /// Where a pod can be neither read nor said to be missing or forbidden.
+    pub(super) async fn settle(&self, reads: &Reads, policy: &Policy) -> Result<Verdict, CallError> {
+        loop {
+            let driver = async {
+                match reads.driver() {
+                    Some(driver) => self.look_up(driver, &policy.mode).await.map(Some),
+                    None => Ok(None),
+                }
+            };
+            let (pod, driver) = tokio::try_join!(self.look_up(reads.pod(), &policy.mode), driver)?;
+            // While one was being read, the other may have become too old.
+            if pod.is_fresh() && driver.as_ref().is_none_or(Fact::is_fresh) {
+                return Ok(reads.settle(&pod.lookup, driver.as_ref().map(|driver| &driver.lookup), policy));
+            }
+        }
+    }
+
+    async fn look_up(&self, key: &PodKey, mode: &Mode) -> Result<Fact, CallError> {
+        let slot = self.slot(key);
+        let mut fact = slot.lock().await;
+        if let Some(fact) = fact.as_ref().filter(|fact| fact.is_fresh()) {
+            return Ok(fact.clone());
+        }
+        let asked = Instant::now();
+        let lookup = self.read(key, mode).await?;
+        Ok(fact.insert(Fact { asked, lookup }).clone())
+    }
+
+    fn slot(&self, key: &PodKey) -> Arc<Slot> {
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() >= MANY {
+            let is_of_use = |slot: &Arc<Slot>| {
+                let fact = slot.try_lock();
+                Arc::strong_count(slot) > 1 || fact.is_ok_and(|fact| fact.as_ref().is_some_and(Fact::is_fresh))
+            };
+            remembered.retain(|_, slot| is_of_use(slot));
+        }
+        remembered.entry(key.clone()).or_default().clone()
+    }
+
+    async fn read(&self, key: &PodKey, mode: &Mode) -> Result<Lookup, CallError> {
+        let pods = Request::new(Pod::url_path(&(), Some(&key.namespace)));
+        let get = pods.get(&key.name, &GetParams::default()).map_err(kube::Error::BuildRequest);
+        let get = get.map_err(CallError::Failed)?;
+        match within(READ, self.client.request::<Wire>(get)).await {
+            Ok(pod) => Ok(Lookup::Found(pod.into())),
+            Err(CallError::Failed(error)) if error::is_not_found(&error) => Ok(Lookup::Missing),
+            Err(CallError::Failed(error)) if error::is_forbidden(&error) => {
+                self.tell_forbidden(mode, &error);
+                Ok(Lookup::Forbidden)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn tell_forbidden(&self, mode: &Mode, error: &kube::Error) {
+        if !self.told.is_new("pods") {
+            return;
+        }
+        let error = error::told(error);
+        match mode {
+            Mode::NodeBound { .. } => {
+                warn!(error, "requests are left pending: node-bound mode needs the verb get on pods, in all namespaces")
+            }
+            _ => warn!(
+                error,
+                "pods may not be read, so the driver is trusted with every identity of a namespace that has a pod; grant \
+                 the verb get on pods, or better: use --request-mode node-bound"
+            ),
+        }
+    }
+}
+
+/// What of a pod is read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Wire {
+    metadata: WireMetadata,
+    spec: WireSpec,
+    status: WireStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct WireMetadata {
+    namespace: String,
+    name: String,
+    uid: String,
+    annotations: Option<HashMap<String, String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WireSpec {
+    service_account_name: String,
+    node_name: String,
+    volumes: Option<Vec<WireVolume>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct WireVolume {
+    csi: Option<WireCsi>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct WireCsi {
+    driver: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct WireStatus {
+    phase: String,
+}
+
+impl From<Wire> for PodFacts {
+    fn from(Wire { metadata, spec, status }: Wire) -> Self {
+        let volumes = spec.volumes.unwrap_or_default().into_iter();
+        Self {
+            namespace: metadata.namespace,
+            name: metadata.name,
+            uid: metadata.uid,
+            service_account: spec.service_account_name,
+            node: spec.node_name,
+            phase: status.phase,
+            is_mirror: metadata.annotations.unwrap_or_default().contains_key(MIRROR),
+            csi_drivers: volumes.filter_map(|volume| volume.csi).map(|csi| csi.driver).collect(),
+        }
+    }
+}

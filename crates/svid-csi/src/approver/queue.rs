@@ -1,0 +1,290 @@
+//! Requests that wait to be decided, and whose turn it is.
+//!
+//! Namespaces take turns, so that ten thousand requests in one do not delay the one in another. Every undecided request is
+//! known here by its name; of the objects themselves only so many are held as fit into a budget, and whoever takes one that
+//! is not held reads it again. So memory is bounded, whatever is asked for.
+
+mod lanes;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use self::lanes::{Lanes, Ticket};
+use super::object::Listed;
+
+/// How much of the objects is held, in bytes.
+const BUDGET: usize = 4 << 20;
+
+/// Which request.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Key {
+    pub(super) namespace: Arc<str>,
+    pub(super) name: Arc<str>,
+}
+
+/// What is known of all undecided requests.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    inner: Mutex<Inner>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: HashMap<Key, Entry>,
+    lanes: Lanes,
+    delayed: BTreeMap<(Instant, Ticket), Key>,
+    last_ticket: Ticket,
+    held: usize,
+    listing: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    state: State,
+    /// The version that was offered last, or was left pending.
+    latest: Box<str>,
+    /// The object of that version, where there is room for it.
+    object: Option<Box<Listed>>,
+    weight: usize,
+    seen: Instant,
+    tries: u32,
+    listing: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting(Ticket),
+    Delayed(Instant, Ticket),
+    Taken,
+    /// Left pending until there is another version.
+    Left,
+}
+
+/// A request whose turn it is. One that is dropped unfinished waits again.
+#[derive(Debug)]
+pub(super) struct Turn {
+    queue: Arc<Queue>,
+    is_finished: bool,
+    /// The version known of when it was taken.
+    known: Box<str>,
+    /// Which request.
+    pub(super) key: Key,
+    /// The object, where it is held. Whoever reads it again puts it here.
+    pub(super) object: Option<Box<Listed>>,
+    /// When it was first seen.
+    pub(super) seen: Instant,
+    /// How often it was tried before.
+    pub(super) tries: u32,
+}
+
+/// What is to become of a request after its turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing more: it is decided, or gone.
+    Forget,
+    /// It is left pending: only a change of it is a reason to look at it again.
+    Leave,
+    /// It is tried again after that time.
+    Retry(Duration),
+}
+
+impl Queue {
+    /// An undecided request was listed or has changed.
+    pub(super) fn offer(&self, object: Box<Listed>) {
+        let (key, weight) = (object.key(), object.weight());
+        let mut inner = self.lock();
+        inner.release(&key);
+        let is_held = inner.held + weight <= BUDGET;
+        let listing = inner.listing;
+        let entry = inner.entries.entry(key.clone()).or_insert_with(|| Entry::new(Instant::now()));
+        entry.listing = listing;
+        let is_left = matches!(entry.state, State::Left);
+        if is_left && *entry.latest == *object.version() {
+            return;
+        }
+        entry.latest = object.version().into();
+        if is_held {
+            (entry.object, entry.weight) = (Some(object), weight);
+            inner.held += weight;
+        }
+        if is_left {
+            inner.enqueue(key);
+            self.changed.notify_one();
+        }
+    }
+
+    /// A request was decided or deleted. Whether it was undecided until now.
+    pub(super) fn forget(&self, key: &Key) -> bool {
+        let mut inner = self.lock();
+        let was_known = inner.entries.contains_key(key);
+        inner.remove(key);
+        was_known
+    }
+
+    /// All requests will now be listed anew.
+    pub(super) fn listing_begins(&self) {
+        self.lock().listing += 1;
+    }
+
+    /// All requests have been listed: those that were not are gone.
+    pub(super) fn listing_ends(&self) {
+        let mut inner = self.lock();
+        let listing = inner.listing;
+        let gone: Vec<_> = inner.entries.iter().filter(|(_, entry)| entry.listing != listing).collect();
+        let gone: Vec<_> = gone.into_iter().map(|(key, _)| key.clone()).collect();
+        gone.iter().for_each(|key| inner.remove(key));
+    }
+
+    /// What was left pending is looked at again: the policy has changed.
+    pub(super) fn recall(&self) {
+        let mut inner = self.lock();
+        let left = inner.entries.iter().filter(|(_, entry)| matches!(entry.state, State::Left));
+        let left: Vec<_> = left.map(|(key, _)| key.clone()).collect();
+        left.into_iter().for_each(|key| inner.enqueue(key));
+        self.changed.notify_one();
+    }
+
+    /// How many requests are undecided.
+    pub(super) fn len(&self) -> usize {
+        self.lock().entries.len()
+    }
+
+    /// Waits for the next request whose turn it is.
+    pub(super) async fn take(self: &Arc<Self>) -> Turn {
+        loop {
+            let next_due = {
+                let mut inner = self.lock();
+                inner.wake_due(Instant::now());
+                if let Some(key) = inner.lanes.pop()
+                    && let Some(turn) = inner.turn(self, key)
+                {
+                    return turn;
+                }
+                inner.delayed.keys().next().map(|(due, _)| *due)
+            };
+            let due = async {
+                match next_due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = due => {}
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    /// One that is not queued yet.
+    fn new(seen: Instant) -> Self {
+        Self { state: State::Left, latest: "".into(), object: None, weight: 0, seen, tries: 0, listing: 0 }
+    }
+}
+
+impl Inner {
+    fn ticket(&mut self) -> Ticket {
+        self.last_ticket += 1;
+        self.last_ticket
+    }
+
+    /// Lets go of the object of a request.
+    fn release(&mut self, key: &Key) -> Option<Box<Listed>> {
+        let entry = self.entries.get_mut(key)?;
+        self.held -= std::mem::take(&mut entry.weight);
+        entry.object.take()
+    }
+
+    fn remove(&mut self, key: &Key) {
+        self.release(key);
+        let Some(entry) = self.entries.remove(key) else { return };
+        match entry.state {
+            State::Waiting(ticket) => self.lanes.remove(ticket, key),
+            State::Delayed(due, ticket) => drop(self.delayed.remove(&(due, ticket))),
+            State::Taken | State::Left => {}
+        }
+    }
+
+    fn enqueue(&mut self, key: Key) {
+        let ticket = self.ticket();
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.state = State::Waiting(ticket);
+            self.lanes.push(ticket, key);
+        }
+    }
+
+    fn wake_due(&mut self, now: Instant) {
+        while let Some(first) = self.delayed.first_entry().filter(|first| first.key().0 <= now) {
+            let key = first.remove();
+            self.enqueue(key);
+        }
+    }
+
+    fn turn(&mut self, queue: &Arc<Queue>, key: Key) -> Option<Turn> {
+        let object = self.release(&key);
+        let entry = self.entries.get_mut(&key)?;
+        entry.state = State::Taken;
+        let (known, seen, tries) = (entry.latest.clone(), entry.seen, entry.tries);
+        Some(Turn { queue: queue.clone(), is_finished: false, known, key, object, seen, tries })
+    }
+
+    fn finish(&mut self, turn: &Turn, next: Next) {
+        let key = &turn.key;
+        let Some(entry) = self.entries.get_mut(key).filter(|entry| matches!(entry.state, State::Taken)) else {
+            return;
+        };
+        match next {
+            Next::Forget => self.remove(key),
+            Next::Leave if entry.latest != turn.known && *entry.latest != *turn.version() => self.enqueue(key.clone()),
+            Next::Leave => {
+                (entry.state, entry.latest) = (State::Left, turn.version().into());
+                self.release(key);
+            }
+            Next::Retry(delay) => {
+                entry.tries += 1;
+                self.last_ticket += 1;
+                let due = Instant::now() + delay;
+                entry.state = State::Delayed(due, self.last_ticket);
+                self.delayed.insert((due, self.last_ticket), key.clone());
+            }
+        }
+    }
+}
+
+impl Turn {
+    /// Says what is to become of it.
+    pub(super) fn finish(mut self, next: Next) {
+        self.is_finished = true;
+        self.queue.lock().finish(&self, next);
+        self.queue.changed.notify_one();
+    }
+
+    /// The version it is judged by.
+    fn version(&self) -> &str {
+        self.object.as_ref().map_or(&self.known, |object| object.version())
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            let mut inner = self.queue.lock();
+            if inner.entries.get(&self.key).is_some_and(|entry| matches!(entry.state, State::Taken)) {
+                inner.enqueue(self.key.clone());
+            }
+            self.queue.changed.notify_one();
+        }
+    }
+}

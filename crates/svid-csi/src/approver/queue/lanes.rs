@@ -1,0 +1,45 @@
+//! First come, first served within a namespace; namespaces take turns.
+
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
+
+use super::Key;
+
+/// Says who came first.
+pub(super) type Ticket = u64;
+
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    waiting: BTreeMap<Arc<str>, BTreeMap<Ticket, Key>>,
+    last_served: Option<Arc<str>>,
+}
+
+impl Lanes {
+    pub(super) fn push(&mut self, ticket: Ticket, key: Key) {
+        self.waiting.entry(key.namespace.clone()).or_default().insert(ticket, key);
+    }
+
+    pub(super) fn remove(&mut self, ticket: Ticket, key: &Key) {
+        if let Some(lane) = self.waiting.get_mut(&key.namespace) {
+            lane.remove(&ticket);
+            if lane.is_empty() {
+                self.waiting.remove(&key.namespace);
+            }
+        }
+    }
+
+    /// The first of the namespace after the one that was served last, in a circle.
+    pub(super) fn pop(&mut self) -> Option<Key> {
+        let after = self.last_served.as_ref().map_or(Unbounded, Excluded);
+        let next = self.waiting.range::<Arc<str>, _>((after, Unbounded)).next();
+        let namespace = next.or_else(|| self.waiting.iter().next()).map(|(namespace, _)| namespace.clone())?;
+        let lane = self.waiting.get_mut(&namespace)?;
+        let first = lane.pop_first().map(|(_, key)| key);
+        if lane.is_empty() {
+            self.waiting.remove(&namespace);
+        }
+        self.last_served = Some(namespace);
+        first
+    }
+}

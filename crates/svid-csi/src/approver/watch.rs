@@ -1,0 +1,189 @@
+//! All requests of the cluster, by one list and one watch. None is kept that is decided.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::metrics::Metrics;
+use super::notices::Notices;
+use super::object::Listed;
+use super::queue::Queue;
+use super::text::{Once, shown};
+use crate::kube::error;
+use crate::kube::lease::Leadership;
+use crate::report;
+use crate::source::jitter;
+
+/// How many requests are listed at once: a page is in memory as it came and as it was read, and nothing bounds a request.
+const PAGE: u32 = 100;
+
+/// How long a watch lasts before it is resumed, in seconds. A connection that has died in silence is noticed then.
+const LASTS: u32 = 60;
+
+/// The longest pause after a failure. While nothing is watched, no pod that starts gets an identity.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The API server has forgotten the version the watch was to be resumed from. All is listed anew then.
+const GONE: u16 = 410;
+
+pub(super) struct Watch {
+    pub(super) client: Client,
+    pub(super) queue: Arc<Queue>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) notices: Notices,
+    pub(super) leadership: Leadership,
+    /// Whether all requests are known.
+    pub(super) synced: watch::Sender<bool>,
+    /// Whether requests without our annotation are to be judged as well.
+    pub(super) all: bool,
+    pub(super) progress: Progress,
+}
+
+/// What has happened so far.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    failures: u32,
+    told: Option<String>,
+    was_synced: bool,
+    /// Found approved by another in the first list: how many, and the first of them.
+    found_approved: (usize, Option<Box<Listed>>),
+    once: Once,
+}
+
+impl Watch {
+    /// Feeds the queue until `stop`.
+    pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
+        stop.run_until_cancelled(self.follow()).await;
+        Ok(())
+    }
+
+    async fn follow(&mut self) {
+        let config = watcher::Config::default().page_size(PAGE).timeout(LASTS);
+        let mut events = pin!(watcher(Api::<Listed>::all(self.client.clone()), config));
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => self.take(event),
+                Err(error) => {
+                    self.tell(&error);
+                    self.progress.failures += 1;
+                    sleep(pause(self.progress.failures)).await;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event<Listed>) {
+        match event {
+            Event::Init => {
+                self.queue.listing_begins();
+                self.synced.send_replace(false);
+                // No sign yet that the API server answers.
+                return;
+            }
+            Event::InitApply(object) => self.see(object, true),
+            Event::Apply(object) => self.see(object, false),
+            Event::Delete(object) => drop(self.queue.forget(&object.key())),
+            Event::InitDone => self.listed(),
+        }
+        self.progress.failures = 0;
+        self.progress.told = None;
+    }
+
+    fn see(&mut self, object: Listed, is_listed: bool) {
+        let request = object.request();
+        if request.identity.is_none() && !self.all {
+            return;
+        }
+        if request.decision.is_none() {
+            return self.queue.offer(Box::new(object));
+        }
+        let was_pending = self.queue.forget(&object.key());
+        if !request.is_approved_by_another() {
+            return;
+        }
+        if was_pending {
+            self.approved_by_another(&object);
+        } else if is_listed && !self.progress.was_synced {
+            let (count, first) = &mut self.progress.found_approved;
+            *count += 1;
+            first.get_or_insert_with(|| Box::new(object));
+        }
+    }
+
+    fn listed(&mut self) {
+        self.queue.listing_ends();
+        self.synced.send_replace(true);
+        self.progress.was_synced = true;
+        info!(pending = self.queue.len(), "all requests are known");
+        if let (count, Some(first)) = std::mem::take(&mut self.progress.found_approved) {
+            let example = name(&first);
+            warn!(count, example, "requests with a SPIFFE identity were approved by another approver in the past");
+            self.notices.approved_by_another(&first);
+        }
+    }
+
+    /// A request that was ours to judge, and that somebody else was faster with.
+    fn approved_by_another(&self, object: &Listed) {
+        self.metrics.approved_by_another.inc();
+        if self.progress.once.is_new("approved by another") {
+            warn!(
+                request = name(object),
+                "another approver approves requests with a SPIFFE identity, so the rules here are of no use: turn \
+                 cert-manager's own approver off with --controllers=*,-certificaterequests-approver; told once, the \
+                 metric approved_by_another counts them"
+            );
+        }
+        if self.leadership.is_leading() {
+            self.notices.approved_by_another(object);
+        }
+    }
+
+    fn tell(&mut self, failure: &watcher::Error) {
+        let (is_expired, problem) = problem(failure);
+        if is_expired {
+            return debug!(error = problem, "the watch is begun anew");
+        }
+        self.metrics.watch_failures.inc();
+        if self.progress.told.as_ref() != Some(&problem) {
+            warn!(error = problem, "requests cannot be watched; tried again every few seconds");
+            self.progress.told = Some(problem);
+        }
+    }
+}
+
+fn name(object: &Listed) -> String {
+    let key = object.key();
+    format!("{}/{}", shown(&key.namespace), shown(&key.name))
+}
+
+/// Whether the watch was merely too old, and what is wrong in words.
+fn problem(failure: &watcher::Error) -> (bool, String) {
+    use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
+    match failure {
+        InitialListFailed(failed) | WatchStartFailed(failed) | WatchFailed(failed) => {
+            let status = error::status(failed);
+            let fix = match status.map(|status| status.code) {
+                Some(403) => "; needed are the verbs list and watch on certificaterequests.cert-manager.io",
+                Some(404) => "; is cert-manager installed?",
+                _ => "",
+            };
+            (status.is_some_and(|status| status.code == GONE), format!("{}{fix}", error::told(failed)))
+        }
+        WatchError(status) => (status.code == GONE, report::one_line(&status.message)),
+        NoResourceVersion => (false, failure.to_string()),
+    }
+}
+
+fn pause(failures: u32) -> Duration {
+    let pause = Duration::from_millis(250).saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE);
+    pause.mul_f64(0.8 + 0.4 * jitter())
+}

@@ -1,0 +1,83 @@
+//! How the approver runs in a cluster.
+
+use clap::Args;
+use svid_csi_core::runtime_issuer::ConfigMapPlace;
+
+use super::super::client::ClientFlags;
+use super::super::mistakes::Mistakes;
+use super::super::values::{self, Switch};
+use crate::approver::{Cluster, Listen};
+
+const LEASE_NAMESPACE: &str = "cert-manager";
+const PROBES: Listen = Listen::Everywhere(6060);
+const METRICS: Listen = Listen::Everywhere(9402);
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "In a cluster (no effect in a dry run)")]
+pub(super) struct ClusterFlags {
+    /// The ConfigMap that overrides the issuer at run time, by the keys issuer-name, issuer-kind and issuer-group.
+    #[arg(long, value_name = "NAME")]
+    runtime_issuance_config_map_name: Option<String>,
+    /// The namespace of that ConfigMap.
+    #[arg(long, value_name = "NAMESPACE")]
+    runtime_issuance_config_map_namespace: Option<String>,
+    /// The namespace of the Lease by which one of several approvers is chosen; its name is that of the driver. Default:
+    /// cert-manager.
+    #[arg(long, value_name = "NAMESPACE")]
+    leader_election_namespace: Option<String>,
+    /// Where /readyz and /livez are served; 0 for nowhere. Default: :6060, which is every interface.
+    #[arg(long, value_name = "ADDRESS", value_parser = values::listen_or_off)]
+    readiness_probe_bind_address: Option<Switch<Listen>>,
+    /// Where /metrics is served; 0 for nowhere. Default: :9402, which is every interface.
+    #[arg(long, value_name = "ADDRESS", value_parser = values::listen_or_off)]
+    metrics_bind_address: Option<Switch<Listen>>,
+}
+
+impl ClusterFlags {
+    /// The names of these flags.
+    pub(super) fn names() -> [&'static str; 5] {
+        [
+            "runtime-issuance-config-map-name",
+            "runtime-issuance-config-map-namespace",
+            "leader-election-namespace",
+            "readiness-probe-bind-address",
+            "metrics-bind-address",
+        ]
+    }
+
+    /// What they mean together.
+    pub(super) fn cluster(self, client: ClientFlags, mistakes: &mut Mistakes) -> Cluster {
+        let address = |given: Option<Switch<Listen>>, usual| match given {
+            Some(Switch::On(address)) => Some(address),
+            Some(Switch::Off) => None,
+            None => Some(usual),
+        };
+        let (probes, metrics) =
+            (address(self.readiness_probe_bind_address, PROBES), address(self.metrics_bind_address, METRICS));
+        if probes.is_some_and(|probes| !probes.is_any_port() && Some(probes) == metrics) {
+            mistakes
+                .add("metrics-bind-address", "is that of --readiness-probe-bind-address; give it a port of its own");
+        }
+        Cluster {
+            client: client.options(mistakes),
+            runtime_issuer: place(
+                self.runtime_issuance_config_map_name,
+                self.runtime_issuance_config_map_namespace,
+                mistakes,
+            ),
+            lease_namespace: self.leader_election_namespace.unwrap_or_else(|| LEASE_NAMESPACE.to_owned()),
+            probes,
+            metrics,
+        }
+    }
+}
+
+/// The chart gives the namespace in any case, so it alone means nothing.
+fn place(name: Option<String>, namespace: Option<String>, mistakes: &mut Mistakes) -> Option<ConfigMapPlace> {
+    let name = name?;
+    let Some(namespace) = namespace else {
+        mistakes.missing("runtime-issuance-config-map-namespace", format_args!("the ConfigMap {name:?} is there"));
+        return None;
+    };
+    Some(ConfigMapPlace { namespace, name })
+}

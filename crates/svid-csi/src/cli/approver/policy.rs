@@ -1,0 +1,119 @@
+//! What is approved, and who asks.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use svid_csi_core::approve::{Mode, Policy, ServiceAccount};
+use svid_csi_core::cert_request::IssuerRef;
+use svid_csi_core::identity::KeyType;
+use svid_csi_core::spiffe_id::TrustDomain;
+
+use super::super::mistakes::Mistakes;
+use super::super::values;
+
+const DURATION: Duration = Duration::from_secs(3_600);
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What is approved")]
+pub(super) struct Rules {
+    /// The name of the CSIDriver object. Default: spiffe.csi.cert-manager.io.
+    #[arg(long, value_name = "NAME", visible_alias = "driver-name", value_parser = values::driver_name)]
+    csi_driver_name: Option<String>,
+    /// The trust domain of every identity. Default: cluster.local.
+    #[arg(long, value_name = "NAME", value_parser = values::trust_domain)]
+    trust_domain: Option<TrustDomain>,
+    /// The duration every request must have. Default: 1h.
+    #[arg(long, value_name = "DURATION", value_parser = values::lifetime)]
+    certificate_request_duration: Option<Duration>,
+    /// The name of the issuer. Default: my-spiffe-ca.
+    #[arg(long, value_name = "NAME")]
+    issuer_name: Option<String>,
+    /// The kind of the issuer. Default: ClusterIssuer.
+    #[arg(long, value_name = "KIND")]
+    issuer_kind: Option<String>,
+    /// The API group of the issuer. Default: cert-manager.io.
+    #[arg(long, value_name = "GROUP")]
+    issuer_group: Option<String>,
+    /// The kinds of keys that may be certified, separated by commas. Default: all, which are ecdsa-p256, ecdsa-p384,
+    /// ecdsa-p521, rsa-2048 (and longer) and ed25519.
+    #[arg(long, value_name = "TYPES", value_delimiter = ',')]
+    allowed_key_types: Vec<KeyType>,
+    /// Approve requests that ask for no SPIFFE identity, too.
+    #[arg(long)]
+    auto_approve_non_spiffe: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Who asks")]
+pub(super) struct Requester {
+    /// Who makes the requests: `pod` (each pod), `own` (the driver) or `node-bound` (the driver, for pods of its own node).
+    /// Default: pod, or own with --use-own-service-account.
+    #[arg(long, value_name = "MODE")]
+    request_mode: Option<RequestMode>,
+    /// The driver makes the requests, with its own service account.
+    #[arg(long)]
+    use_own_service_account: bool,
+    /// The driver's service account. Needed where the driver makes the requests.
+    #[arg(long, value_name = "system:serviceaccount:NAMESPACE:NAME")]
+    driver_service_account: Option<ServiceAccount>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RequestMode {
+    Pod,
+    Own,
+    NodeBound,
+}
+
+impl FromStr for RequestMode {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word {
+            "pod" => Ok(Self::Pod),
+            "own" => Ok(Self::Own),
+            "node-bound" => Ok(Self::NodeBound),
+            _ => Err(format!("{word:?} is not a request mode; use pod, own or node-bound")),
+        }
+    }
+}
+
+/// The policy the rules make, together with who asks.
+pub(super) fn policy(rules: Rules, mode: Mode) -> Policy {
+    let or = |given: Option<String>, usual: &str| given.unwrap_or_else(|| usual.to_owned());
+    let usual = || TrustDomain::parse("cluster.local").expect("a trust domain");
+    let issuer = IssuerRef {
+        name: or(rules.issuer_name, "my-spiffe-ca"),
+        kind: or(rules.issuer_kind, "ClusterIssuer"),
+        group: or(rules.issuer_group, "cert-manager.io"),
+    };
+    let all = rules.allowed_key_types.is_empty();
+    Policy {
+        driver_name: or(rules.csi_driver_name, "spiffe.csi.cert-manager.io"),
+        trust_domain: rules.trust_domain.unwrap_or_else(usual),
+        duration: rules.certificate_request_duration.unwrap_or(DURATION),
+        issuer: Some(issuer),
+        mode,
+        key_types: if all { KeyType::ALL.into() } else { rules.allowed_key_types.into_iter().collect() },
+        auto_approve_non_spiffe: rules.auto_approve_non_spiffe,
+    }
+}
+
+/// Who makes the requests. Nothing where that cannot be told.
+pub(super) fn mode(args: Requester, mistakes: &mut Mistakes) -> Option<Mode> {
+    let usual = if args.use_own_service_account { RequestMode::Own } else { RequestMode::Pod };
+    let mode = args.request_mode.unwrap_or(usual);
+    if mode == RequestMode::Pod {
+        if args.use_own_service_account {
+            mistakes
+                .add("request-mode", "pods do not use the driver's service account; leave one of the two flags out");
+        }
+        return Some(Mode::Pod);
+    }
+    let Some(driver) = args.driver_service_account else {
+        mistakes.missing("driver-service-account", "every request must be made by it");
+        return None;
+    };
+    Some(if mode == RequestMode::Own { Mode::OwnServiceAccount { driver } } else { Mode::NodeBound { driver } })
+}

@@ -1,0 +1,38 @@
+//! One call to the API server, which does not take for ever.
+
+use std::future::Future;
+use std::time::Duration;
+
+use super::error;
+
+/// Why a call came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// No answer in time.
+    #[error("the API server did not answer within {} s", .0.as_secs())]
+    Silent(Duration),
+    /// It was refused, or the API server is out of reach.
+    #[error("{}", error::told(.0))]
+    Failed(kube::Error),
+}
+
+impl CallError {
+    /// The error of the API server, where it was one.
+    pub fn failed(&self) -> Option<&kube::Error> {
+        if let CallError::Failed(error) = self { Some(error) } else { None }
+    }
+}
+
+/// What the call gives, if it does in time.
+///
+/// # Errors
+/// [`CallError`].
+pub async fn within<T>(
+    time: Duration,
+    call: impl Future<Output = Result<T, kube::Error>> + Send,
+) -> Result<T, CallError> {
+    match tokio::time::timeout(time, call).await {
+        Ok(answered) => answered.map_err(CallError::Failed),
+        Err(_) => Err(CallError::Silent(time)),
+    }
+}
