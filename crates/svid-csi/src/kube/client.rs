@@ -7,8 +7,6 @@ use http::header::{HeaderValue, USER_AGENT};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-use crate::report;
-
 /// How long a call may take. A watch is not a call: it may be silent for as long as nothing happens.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -63,14 +61,6 @@ pub async fn config(options: &ClientOptions) -> Result<Config, ClientError> {
     let agent = concat!("svid-csi/", env!("CARGO_PKG_VERSION"));
     config.headers.push((USER_AGENT, HeaderValue::from_static(agent)));
     Ok(config)
-}
-
-/// Why a call failed, in the API server's own words where there are any.
-pub fn reason(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => format!("{} (HTTP {})", status.message, status.code),
-        error => report::chain(error),
-    }
 }
 
 /// A client with the credentials of `config`.

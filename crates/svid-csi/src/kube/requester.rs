@@ -2,12 +2,17 @@
 
 use http::header::{AUTHORIZATION, HeaderValue};
 use kube::api::{DeleteParams, PostParams};
+use kube::core::Status;
 use kube::{Client, Config, Resource};
+use serde::de::IgnoredAny;
 use svid_csi_core::cert_request;
 use svid_csi_core::secret::Secret;
 
+use super::call::{CallError, within};
 use super::cert_request::CertificateRequest;
 use super::client::{self, CALL_TIMEOUT, ClientError};
+use super::error;
+use crate::report;
 
 /// Makes and removes requests.
 #[derive(Clone)]
@@ -29,11 +34,8 @@ pub enum CreateError {
     #[error("the API server refuses the request: {0}")]
     Refused(String),
     /// Whether the request was made is not known.
-    #[error("the API server did not answer as it should: {0}")]
-    Unclear(String),
-    /// Whether the request was made is not known.
-    #[error("the API server did not answer within {} seconds", CALL_TIMEOUT.as_secs())]
-    Slow,
+    #[error(transparent)]
+    Unclear(#[from] CallError),
     /// The token is no text that fits into a header.
     #[error("the token holds characters that no token has")]
     Garbled,
@@ -67,54 +69,43 @@ impl Requester {
         object: &cert_request::CertificateRequest,
         token: Option<&Secret>,
     ) -> Result<(), CreateError> {
-        let unclear = |error: &kube::Error| CreateError::Unclear(client::reason(error));
-        let body = serde_json::to_vec(object).map_err(|error| unclear(&kube::Error::SerdeError(error)))?;
-        let mut call = requests_in(&object.metadata.namespace)
-            .create(&PostParams::default(), body)
-            .map_err(|error| unclear(&kube::Error::BuildRequest(error)))?;
+        let failed = |error| CreateError::Unclear(CallError::Failed(error));
+        let body = serde_json::to_vec(object).map_err(|error| failed(kube::Error::SerdeError(error)))?;
+        let call = requests_in(&object.metadata.namespace).create(&PostParams::default(), body);
+        let mut call = call.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
         if let Some(token) = token {
             call.headers_mut().insert(AUTHORIZATION, bearer(token)?);
         }
         let client = if token.is_some() { &self.anonymous } else { &self.own };
-        let made = tokio::time::timeout(CALL_TIMEOUT, client.request::<CertificateRequest>(call));
-        match made.await.map_err(|_| CreateError::Slow)? {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) => match status.code {
-                409 if status.reason == "AlreadyExists" => Ok(()),
-                401 => Err(CreateError::Unauthorized),
-                403 => Err(CreateError::Forbidden(status.message.clone())),
-                400 | 404 | 405 | 413 | 415 | 422 => Err(CreateError::Refused(status.message.clone())),
-                _ => Err(unclear(&kube::Error::Api(status))),
-            },
-            Err(error) => Err(unclear(&error)),
-        }
+        let made = within(CALL_TIMEOUT, client.request::<IgnoredAny>(call)).await;
+        made.map(drop).or_else(|failed| match failed {
+            CallError::Failed(error) if error::is_already_exists(&error) => Ok(()),
+            CallError::Failed(kube::Error::Api(status)) => Err(refusal(status)),
+            failed => Err(CreateError::Unclear(failed)),
+        })
     }
 
     /// Removes a request, as the driver. One that is not there is fine.
     ///
     /// # Errors
-    /// What the API server says, or that it says nothing.
-    pub async fn delete(&self, namespace: &str, name: &str) -> Result<(), DeleteError> {
+    /// [`CallError`].
+    pub async fn delete(&self, namespace: &str, name: &str) -> Result<(), CallError> {
         let call = requests_in(namespace).delete(name, &DeleteParams::default());
-        let call = call.map_err(|error| DeleteError::Api(error.to_string()))?;
-        let removed = tokio::time::timeout(CALL_TIMEOUT, self.own.request_text(call)).await;
-        match removed.map_err(|_| DeleteError::Slow)? {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(DeleteError::Api(client::reason(&error))),
+        let call = call.map_err(|error| CallError::Failed(kube::Error::BuildRequest(error)))?;
+        match within(CALL_TIMEOUT, self.own.request::<IgnoredAny>(call)).await {
+            Err(CallError::Failed(error)) if error::is_not_found(&error) => Ok(()),
+            removed => removed.map(drop),
         }
     }
 }
 
-/// Why a request was not removed.
-#[derive(Debug, thiserror::Error)]
-pub enum DeleteError {
-    /// The API server refuses, or cannot be reached.
-    #[error("the API server did not remove the request: {0}")]
-    Api(String),
-    /// No answer.
-    #[error("the API server did not answer within {} seconds", CALL_TIMEOUT.as_secs())]
-    Slow,
+fn refusal(status: Box<Status>) -> CreateError {
+    match status.code {
+        401 => CreateError::Unauthorized,
+        403 => CreateError::Forbidden(report::one_line(&status.message)),
+        400 | 404 | 405 | 413 | 415 | 422 => CreateError::Refused(report::one_line(&status.message)),
+        _ => CreateError::Unclear(CallError::Failed(kube::Error::Api(status))),
+    }
 }
 
 fn requests_in(namespace: &str) -> kube::core::Request {

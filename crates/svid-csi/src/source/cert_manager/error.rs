@@ -148,7 +148,7 @@ fn create_class(error: &CreateError) -> Class {
     match error {
         CreateError::Unauthorized | CreateError::Forbidden(_) => Class::Denied,
         CreateError::Refused(_) => Class::Blocked,
-        CreateError::Unclear(_) | CreateError::Slow => Class::NotYet,
+        CreateError::Unclear(_) => Class::NotYet,
         CreateError::Garbled => Class::Invalid,
     }
 }

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::requests::{Link, Requests};
 use crate::kube::cert_request::CertificateRequest;
-use crate::kube::client;
+use crate::kube::error;
 use crate::report;
 
 /// Objects in one answer to a list: their certificates are in memory at once.
@@ -68,8 +68,8 @@ fn reason(error: &watcher::Error) -> String {
     match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => client::reason(error),
-        watcher::Error::WatchError(status) => status.message.clone(),
+        | watcher::Error::WatchFailed(error) => error::told(error),
+        watcher::Error::WatchError(status) => report::one_line(&status.message),
         error => report::chain(error),
     }
 }
