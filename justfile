@@ -30,6 +30,10 @@ deny:
 test:
     cargo test --workspace --locked
 
+# The tests of the approver that need the openssl command, as another hand that makes CSRs
+openssl:
+    cargo test --locked --package svid-csi-core --test rules -- --ignored openssl
+
 # Show on this machine, without Kubernetes, what the driver does
 demo *flags:
     cargo run --release --locked -- demo {{ flags }}
