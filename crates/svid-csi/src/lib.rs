@@ -4,6 +4,8 @@
 
 mod admin;
 mod admin_client;
+#[cfg(test)]
+mod alerts;
 pub mod approver;
 pub mod authority;
 #[cfg(test)]

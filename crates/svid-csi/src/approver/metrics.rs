@@ -115,3 +115,16 @@ impl Metrics {
         page
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_approver_has_what_its_alerts_ask_for() {
+        let metrics = Metrics::default();
+        metrics.decided(&Verdict::Deny(Default::default()), Duration::ZERO);
+        let now = Snapshot { pending: 0, is_leading: true, is_synced: true };
+        crate::alerts::check_against("svid-csi-approver", &metrics.encode(now));
+    }
+}
