@@ -1,5 +1,7 @@
 //! What the API server's refusals mean, and how they are told.
 
+use std::time::Duration;
+
 use kube::Error;
 use kube::core::Status;
 
@@ -30,10 +32,49 @@ pub fn is_forbidden(error: &Error) -> bool {
     status(error).is_some_and(|status| status.code == 403)
 }
 
+/// How long the API server asks to wait before the next try (429, and some of 5xx).
+pub fn retry_after(error: &Error) -> Option<Duration> {
+    let seconds = status(error)?.details.as_ref()?.retry_after_seconds;
+    (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+}
+
 /// The error on one line of printable ASCII, cut: the API server repeats what others wrote.
 pub fn told(error: &Error) -> String {
     match error {
         Error::Api(status) => format!("{} ({})", report::one_line(&status.message), status.code),
         other => report::one_line(&report::chain(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(code: u16, reason: &str) -> Error {
+        let json = serde_json::json!({
+            "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": "a\u{1b}[31m\nb",
+            "details": { "retryAfterSeconds": 3 },
+        });
+        Error::Api(Box::new(serde_json::from_value(json).unwrap()))
+    }
+
+    #[test]
+    fn conflicts_are_not_names_that_are_taken() {
+        let (conflict, taken) = (answer(409, "Conflict"), answer(409, "AlreadyExists"));
+        assert!(is_conflict(&conflict) && !is_already_exists(&conflict));
+        assert!(!is_conflict(&taken) && is_already_exists(&taken));
+        assert!(is_forbidden(&answer(403, "Forbidden")) && is_not_found(&answer(404, "NotFound")));
+    }
+
+    #[test]
+    fn answers_are_told_on_one_line() {
+        assert_eq!(told(&answer(500, "InternalError")), "a\\u{1b}[31m\\nb (500)");
+        assert_eq!(told(&Error::TlsRequired), "TLS required but no TLS stack selected");
+    }
+
+    #[test]
+    fn the_time_to_wait_is_the_servers() {
+        assert_eq!(retry_after(&answer(429, "TooManyRequests")), Some(Duration::from_secs(3)));
+        assert_eq!(retry_after(&Error::TlsRequired), None);
     }
 }
