@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,6 +16,23 @@ pub enum Stopped {
     BySignal,
     /// An essential task has failed.
     ByFailure,
+}
+
+/// SIGTERM and SIGINT. From the moment it is made they no longer end the process.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Receives them from now on.
+    ///
+    /// # Errors
+    /// Where that cannot be had.
+    pub fn receive() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
 }
 
 /// All tasks of the process and the sign to stop.
@@ -82,16 +99,12 @@ impl Tasks {
     }
 
     /// Waits for SIGTERM, SIGINT or the failure of a task.
-    ///
-    /// # Errors
-    /// Where signals cannot be received.
-    pub async fn until_stopped(&self) -> io::Result<Stopped> {
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        Ok(tokio::select! {
-            _ = terminate.recv() => Stopped::BySignal,
-            _ = interrupt.recv() => Stopped::BySignal,
+    pub async fn until_stopped(&self, mut signals: Signals) -> Stopped {
+        tokio::select! {
+            _ = signals.terminate.recv() => Stopped::BySignal,
+            _ = signals.interrupt.recv() => Stopped::BySignal,
             () = self.failed.cancelled() => Stopped::ByFailure,
-        })
+        }
     }
 
     /// Tells all tasks to stop.

@@ -34,8 +34,8 @@ pub fn init(options: LogOptions) {
     let levels = Targets::new().with_default(LevelFilter::WARN).with_target("svid_csi", options.level);
     // A forbidden watch is told once, by name, where it is started; there it would be told at each of its retries.
     let levels = levels.with_target("kube_runtime", LevelFilter::ERROR);
-    // It would tell all of an answer that it cannot read, whatever is in it.
-    let levels = levels.with_target("kube_client", LevelFilter::ERROR);
+    // It tells each failure, which is told where it is met, and all of an answer that it cannot read, whatever is in it.
+    let levels = levels.with_target("kube_client", LevelFilter::OFF);
     let lines = fmt::layer().with_writer(io::stderr).with_ansi(false);
     let lines = match options.format {
         LogFormat::Text => lines.boxed(),

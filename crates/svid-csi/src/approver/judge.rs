@@ -26,6 +26,9 @@ use crate::source::jitter;
 /// How long it may take to read a request again.
 const READ: Duration = Duration::from_secs(10);
 
+/// The longest time between two tries of what fails.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+
 /// How long a request waits that lacks a permission of this approver, until that may have been granted.
 const UNTIL_GRANTED: Duration = Duration::from_secs(60);
 
@@ -62,6 +65,15 @@ pub(super) enum JudgeError {
     Write(#[from] WriteError),
 }
 
+impl JudgeError {
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Read(error) | Self::Pods(error) | Self::Write(WriteError::Call(error)) => error.retry_after(),
+            Self::Issuer(_) | Self::Write(WriteError::Body(_)) => None,
+        }
+    }
+}
+
 impl Judge {
     /// Decides the request whose turn it is. False where something failed that others depend on as well.
     pub(super) async fn decide(&self, mut turn: Turn, term: &Term) -> bool {
@@ -80,7 +92,11 @@ impl Judge {
         if is_well {
             self.is_failing.store(false, Ordering::Relaxed);
         }
-        let next = decided.unwrap_or_else(|_| Next::Retry(delay(turn.tries)));
+        let retry = |error: JudgeError| {
+            let asked = error.retry_after().unwrap_or_default().min(LONGEST_DELAY);
+            Next::Retry(delay(turn.tries).max(asked))
+        };
+        let next = decided.unwrap_or_else(retry);
         turn.finish(next);
         is_well
     }
@@ -165,6 +181,6 @@ fn name(turn: &Turn) -> String {
 /// How long to wait after that many failed tries before this one: 0.25 s, doubled each time up to a minute, moved by up to a
 /// fifth.
 fn delay(tries: u32) -> Duration {
-    let delay = Duration::from_millis(250).saturating_mul(1 << tries.min(8)).min(Duration::from_secs(60));
+    let delay = Duration::from_millis(250).saturating_mul(1 << tries.min(8)).min(LONGEST_DELAY);
     delay.mul_f64(0.8 + 0.4 * jitter())
 }

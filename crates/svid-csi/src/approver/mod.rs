@@ -44,7 +44,7 @@ use crate::kube::client::{self, ClientError, ClientOptions};
 use crate::kube::events::Events;
 use crate::kube::lease::Candidate;
 use crate::report;
-use crate::tasks::{Stopped, Tasks};
+use crate::tasks::{Signals, Stopped, Tasks};
 
 /// How long everything may take to end once the process is told to stop.
 const DRAIN: Duration = Duration::from_millis(4_500);
@@ -94,10 +94,15 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`].
 pub async fn run(policy: Policy, cluster: Cluster) -> Result<(), RunError> {
-    let client = client::client(client::config(&cluster.client).await?)?;
+    let signals = Signals::receive().map_err(RunError::Signal)?;
+    let mut config = client::config(&cluster.client).await?;
+    // It would try again inside of a call, in steps that grow to minutes: whoever calls knows better.
+    config.default_retry = false;
+    let watching = client::client(watch::config(config.clone()))?;
+    let client = client::client(config)?;
     let tasks = Tasks::default();
-    start(client, policy, &cluster, &tasks).await?;
-    let stopped = tasks.until_stopped().await.map_err(RunError::Signal)?;
+    start(client, watching, policy, &cluster, &tasks).await?;
+    let stopped = tasks.until_stopped(signals).await;
     info!("stopping; decisions under way are written, then the Lease is given back");
     tasks.stop();
     if tokio::time::timeout(DRAIN, tasks.ended()).await.is_err() {
@@ -110,7 +115,13 @@ pub async fn run(policy: Policy, cluster: Cluster) -> Result<(), RunError> {
 }
 
 /// Wires everything together and starts it.
-async fn start(client: Client, policy: Policy, cluster: &Cluster, tasks: &Tasks) -> Result<(), RunError> {
+async fn start(
+    client: Client,
+    watching: Client,
+    policy: Policy,
+    cluster: &Cluster,
+    tasks: &Tasks,
+) -> Result<(), RunError> {
     let (host, random) = (host_name(), random_hex());
     let name = policy.driver_name.clone();
     let (candidate, leadership) =
@@ -123,7 +134,7 @@ async fn start(client: Client, policy: Policy, cluster: &Cluster, tasks: &Tasks)
 
     let events = Events::new(client.clone(), "svid-csi-approver", host, tasks);
     let watch = Watch {
-        client: client.clone(),
+        client: watching,
         queue: queue.clone(),
         metrics: metrics.clone(),
         notices: Notices::new(events.clone()),

@@ -19,7 +19,7 @@ use self::lanes::{Lanes, Ticket};
 use super::object::Listed;
 
 /// How much of the objects is held, in bytes.
-const BUDGET: usize = 4 << 20;
+const BUDGET: usize = 2 << 20;
 
 /// Which request.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +43,7 @@ struct Inner {
     last_ticket: Ticket,
     held: usize,
     listing: u64,
+    recalls: u64,
 }
 
 #[derive(Debug)]
@@ -74,6 +75,8 @@ pub(super) struct Turn {
     is_finished: bool,
     /// The version known of when it was taken.
     known: Box<str>,
+    /// How often all that is left was recalled before it was taken.
+    recalls: u64,
     /// Which request.
     pub(super) key: Key,
     /// The object, where it is held. Whoever reads it again puts it here.
@@ -145,6 +148,7 @@ impl Queue {
     /// What was left pending is looked at again: the policy has changed.
     pub(super) fn recall(&self) {
         let mut inner = self.lock();
+        inner.recalls += 1;
         let left = inner.entries.iter().filter(|(_, entry)| matches!(entry.state, State::Left));
         let left: Vec<_> = left.map(|(key, _)| key.clone()).collect();
         left.into_iter().for_each(|key| inner.enqueue(key));
@@ -237,16 +241,18 @@ impl Inner {
         let entry = self.entries.get_mut(&key)?;
         entry.state = State::Taken;
         let (known, seen, tries) = (entry.latest.clone(), entry.seen, entry.tries);
-        Some(Turn { queue: queue.clone(), is_finished: false, known, key, object, seen, tries })
+        let recalls = self.recalls;
+        Some(Turn { queue: queue.clone(), is_finished: false, known, recalls, key, object, seen, tries })
     }
 
     fn finish(&mut self, turn: &Turn, next: Next) {
-        let key = &turn.key;
+        let (key, was_recalled) = (&turn.key, self.recalls != turn.recalls);
         let Some(entry) = self.entries.get_mut(key).filter(|entry| matches!(entry.state, State::Taken)) else {
             return;
         };
         match next {
             Next::Forget => self.remove(key),
+            Next::Leave if was_recalled => self.enqueue(key.clone()),
             Next::Leave if entry.latest != turn.known && *entry.latest != *turn.version() => self.enqueue(key.clone()),
             Next::Leave => {
                 (entry.state, entry.latest) = (State::Left, turn.version().into());

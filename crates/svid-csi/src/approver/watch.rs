@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, Config};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +46,14 @@ pub(super) struct Watch {
     /// Whether requests without our annotation are to be judged as well.
     pub(super) all: bool,
     pub(super) progress: Progress,
+}
+
+/// The client to watch with: nothing the API server sends is further apart than a watch is long.
+pub(super) fn config(mut config: Config) -> Config {
+    config.connect_timeout = Some(Duration::from_secs(10));
+    config.read_timeout = Some(Duration::from_secs(u64::from(LASTS) + 10));
+    config.reset_reader_on_write = true;
+    config
 }
 
 /// What has happened so far.

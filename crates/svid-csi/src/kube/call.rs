@@ -17,9 +17,9 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// The error of the API server, where it was one.
-    pub fn failed(&self) -> Option<&kube::Error> {
-        if let CallError::Failed(error) = self { Some(error) } else { None }
+    /// How long the API server asks to wait before the next try, if it does.
+    pub fn retry_after(&self) -> Option<Duration> {
+        if let CallError::Failed(error) = self { error::retry_after(error) } else { None }
     }
 }
 

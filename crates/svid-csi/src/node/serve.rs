@@ -18,7 +18,7 @@ use super::csi::Service;
 use super::registrar::Registrar;
 use super::{Node, RunError};
 use crate::authority::Lenient;
-use crate::tasks::{Stopped, Tasks};
+use crate::tasks::{Signals, Stopped, Tasks};
 use crate::uds::{self, BindError, Bound};
 
 /// How long calls in flight may take to end once the driver is told to stop.
@@ -86,7 +86,7 @@ pub(super) fn start(node: &Arc<Node>, bindings: Bindings) {
 
 /// Waits for SIGTERM, SIGINT or the failure of a task.
 pub(super) async fn until_stopped(tasks: &Tasks) -> Result<(), RunError> {
-    match tasks.until_stopped().await.map_err(ServeError::Signal)? {
+    match tasks.until_stopped(Signals::receive().map_err(ServeError::Signal)?).await {
         Stopped::BySignal => Ok(()),
         Stopped::ByFailure => Err(RunError::TaskFailed),
     }

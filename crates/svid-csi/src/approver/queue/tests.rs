@@ -160,6 +160,17 @@ async fn a_recall_brings_back_all_that_was_left() {
 }
 
 #[tokio::test]
+async fn a_recall_during_a_turn_is_not_lost() {
+    let queue = Arc::new(Queue::default());
+    offer(&queue, "a", "x", 1);
+    let turn = next(&queue);
+    queue.recall();
+    turn.finish(Next::Leave);
+    next(&queue).finish(Next::Leave);
+    none(&queue);
+}
+
+#[tokio::test]
 async fn a_listing_forgets_what_is_not_in_it() {
     let queue = Arc::new(Queue::default());
     for name in ["stays", "goes"] {
