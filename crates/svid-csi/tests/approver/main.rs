@@ -1,0 +1,18 @@
+//! The approver as a process, before a scripted API server.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and writes files as others do"
+)]
+
+mod cluster;
+mod process;
+
+mod another;
+mod decisions;
+mod failures;
+mod issuer;
+mod leaders;
+mod pods;
+mod start;

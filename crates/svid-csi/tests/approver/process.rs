@@ -1,0 +1,112 @@
+//! Approvers that run.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_svid-csi");
+
+/// How long a test waits for what must happen. Nothing takes so long on any machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// An approver. It is killed when dropped.
+pub(crate) struct Approver {
+    child: Child,
+    log: watch::Receiver<Vec<String>>,
+}
+
+impl Approver {
+    /// Starts one by the line that must start as it stands, and these flags.
+    pub(crate) fn start(kubeconfig: &Path, flags: &[&str]) -> Self {
+        let mut command = Command::new(BINARY);
+        command.args(["approver", "--kubeconfig"]).arg(kubeconfig);
+        command.args(["--issuer-name", "spiffe-ca", "--trust-domain", "example.org"]);
+        command.args(["--leader-election-namespace", "cert-manager"]);
+        command.args(["--readiness-probe-bind-address", "127.0.0.1:0", "--metrics-bind-address", "127.0.0.1:0"]);
+        command.args(flags).env_clear().stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (tell, log) = watch::channel(Vec::new());
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                tell.send_modify(|log| log.push(line));
+            }
+        });
+        Self { child, log }
+    }
+
+    /// Everything logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.borrow().join("\n")
+    }
+
+    /// Waits for a line in the log that has all these parts.
+    pub(crate) async fn logged(&self, parts: &[&str]) -> String {
+        let found = |log: &[String]| log.iter().find(|line| parts.iter().all(|part| line.contains(part))).cloned();
+        let mut log = self.log.clone();
+        let waiting = tokio::time::timeout(LIMIT, log.wait_for(|log| found(log).is_some())).await;
+        match waiting {
+            Ok(Ok(log)) => found(&log).unwrap(),
+            _ => panic!("no line with {parts:?} in\n{}", self.log()),
+        }
+    }
+
+    /// How many lines there are with this part.
+    pub(crate) fn lines(&self, part: &str) -> usize {
+        self.log.borrow().iter().filter(|line| line.contains(part)).count()
+    }
+
+    /// The answer to GET, from the address that serves such pages.
+    pub(crate) async fn get(&self, path: &str) -> String {
+        let line = self.logged(&["serving", if path == "/metrics" { "/metrics" } else { "/readyz" }]).await;
+        let address = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// The value of a metric with these labels; 0 where it is not there.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let page = self.get("/metrics").await;
+        let line = page.lines().find(|line| line.starts_with(&format!("svid_csi_approver_{name} ")));
+        line.map_or(0.0, |line| line.split_whitespace().last().unwrap().parse().unwrap())
+    }
+
+    /// Waits until a metric has that value. A metric tells nobody when it changes, so it is asked again and again.
+    pub(crate) async fn counted(&self, name: &str, value: f64) {
+        let reached = async { while self.metric(name).await != value {} };
+        if tokio::time::timeout(LIMIT, reached).await.is_err() {
+            panic!("{name} is not {value}:\n{}\n{}", self.get("/metrics").await, self.log());
+        }
+    }
+
+    /// Waits until it is ready.
+    pub(crate) async fn ready(&self) {
+        self.logged(&["all requests are known"]).await;
+        assert!(self.get("/readyz").await.starts_with("HTTP/1.1 200"));
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    }
+
+    /// The exit code, once it has ended.
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
+        tokio::time::timeout(LIMIT, self.child.wait()).await.expect("it ends").unwrap().code()
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}

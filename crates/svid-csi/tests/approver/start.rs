@@ -1,0 +1,82 @@
+//! Starts that go well, and starts that do not.
+
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use crate::cluster::Cluster;
+use crate::process::Approver;
+
+#[tokio::test]
+async fn without_an_api_server_it_waits_for_one() {
+    let cluster = Cluster::start();
+    cluster.server.stop();
+    let mut approver = Approver::start(&cluster.kubeconfig(), &[]);
+    approver.logged(&["requests cannot be watched"]).await;
+    assert!(approver.get("/livez").await.starts_with("HTTP/1.1 200"));
+    assert!(approver.get("/readyz").await.starts_with("HTTP/1.1 503"));
+    assert_eq!(approver.metric("watch_synced").await, 0.0);
+    assert!(approver.runs());
+    cluster.server.resume();
+    approver.ready().await;
+    cluster.good("shop", "web");
+    cluster.approved("shop", "web").await;
+    approver.signal(Signal::INT);
+    assert_eq!(approver.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn one_that_waits_can_be_stopped() {
+    let cluster = Cluster::start();
+    cluster.server.stop();
+    let mut approver = Approver::start(&cluster.kubeconfig(), &[]);
+    approver.logged(&["requests cannot be watched"]).await;
+    approver.signal(Signal::TERM);
+    assert_eq!(approver.ended().await, Some(0), "{}", approver.log());
+}
+
+#[tokio::test]
+async fn a_kubeconfig_that_is_of_no_use_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let (missing, broken) = (dir.path().join("missing"), dir.path().join("broken"));
+    std::fs::write(&broken, "{clusters: 7}").unwrap();
+    for path in [&missing, &broken] {
+        let mut approver = Approver::start(path, &[]);
+        assert_eq!(approver.ended().await, Some(1));
+        let line = approver.logged(&["ERROR", &format!("--kubeconfig {}", path.display())]).await;
+        assert!(line.len() < 500, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn outside_of_a_pod_a_kubeconfig_is_asked_for() {
+    let mut approver = Approver::start(Path::new(""), &["--kubeconfig="]);
+    assert_eq!(approver.ended().await, Some(1));
+    approver.logged(&["outside of a pod, give --kubeconfig"]).await;
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_an_error_for_probes_and_a_warning_for_metrics() {
+    let cluster = Cluster::start();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut approver = Approver::start(&cluster.kubeconfig(), &["--readiness-probe-bind-address", &address]);
+    assert_eq!(approver.ended().await, Some(1));
+    approver.logged(&[&format!("--readiness-probe-bind-address {address}: cannot listen")]).await;
+    let approver = Approver::start(&cluster.kubeconfig(), &["--metrics-bind-address", &address]);
+    approver.logged(&["there will be no metrics"]).await;
+    approver.ready().await;
+}
+
+#[tokio::test]
+async fn a_role_that_is_missing_is_named_once() {
+    let cluster = Cluster::start();
+    cluster.server.permissions.only(|access| access.resource != "certificaterequests");
+    let approver = Approver::start(&cluster.kubeconfig(), &[]);
+    approver.logged(&["the verbs list and watch on certificaterequests.cert-manager.io"]).await;
+    let often = || (cluster.server.calls.count("list", "certificaterequests") >= 3).then_some(());
+    cluster.server.pulse.until("it tried again", often).await;
+    assert_eq!(approver.lines("certificaterequests.cert-manager.io"), 1, "{}", approver.log());
+    cluster.server.permissions.everything();
+    approver.ready().await;
+}
