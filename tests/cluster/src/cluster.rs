@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 use crate::layout::Layout;
 use crate::session::Session;
 use crate::tools::Tools;
-use crate::{control_plane, images, mounts, node, process};
+use crate::{cert_manager, control_plane, images, mounts, node, process};
 
 /// What tests run on the host.
-const OF_TESTS: [&str; 2] = ["scripted-agent", "svid-csi"];
+const OF_TESTS: [&str; 3] = ["scripted-agent", "svid-csi", cert_manager::PROGRAM];
 
 /// Brings the cluster up. One that is up and healthy is left as it is.
 pub fn up(layout: &Layout, say: &mut dyn FnMut(&str)) -> Result<()> {
@@ -62,6 +62,7 @@ fn fresh(layout: &Layout, tools: &Tools) -> Result<()> {
 
 /// Backwards through what [`fresh`] does; every step copes with what is not there.
 fn clear(layout: &Layout) -> Result<()> {
+    cert_manager::stop(layout)?;
     process::stop(layout, "kubelet")?;
     process::stop(layout, "containerd")?;
     node::end_pods(layout)?;

@@ -26,6 +26,7 @@ pub fn write_credentials(layout: &Layout, session: &Session) -> Result<()> {
     authority.service_account_key()?;
     let local = [IpAddr::V4(Ipv4Addr::LOCALHOST), session.address];
     authority.sign("apiserver", "kube-apiserver", None, &local)?;
+    authority.sign("cert-manager-webhook", "cert-manager-webhook", None, &local)?;
     let users = [
         ("admin", "admin".to_owned(), Some("system:masters")),
         ("controller-manager", "system:kube-controller-manager".to_owned(), None),
@@ -47,6 +48,13 @@ pub fn start(layout: &Layout, tools: &Tools, session: &Session) -> Result<()> {
     wait::until("the API server to be ready", READY, || ready(layout, tools))?;
     process::start(layout, PROGRAMS[2], &mut plane.controller_manager())?;
     process::start(layout, PROGRAMS[3], &mut plane.scheduler())
+}
+
+/// Ends the API server and starts it again, on what etcd kept.
+pub fn restart_apiserver(layout: &Layout, tools: &Tools, session: &Session) -> Result<()> {
+    process::stop(layout, PROGRAMS[1])?;
+    process::start(layout, PROGRAMS[1], &mut ControlPlane { layout, tools, session }.apiserver())?;
+    wait::until("the API server to be ready again", READY, || ready(layout, tools))
 }
 
 /// Whether the API server answers that it is ready.

@@ -1,8 +1,10 @@
 //! The few questions `up` and `down` ask the API server, through the cluster's own kubectl.
 
-use std::process::{Command, Stdio};
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
 
 use crate::layout::Layout;
 use crate::tools::Tools;
@@ -17,14 +19,39 @@ pub fn command(layout: &Layout, tools: &Tools) -> Command {
 
 /// Runs kubectl and returns what it printed.
 pub fn ask(layout: &Layout, tools: &Tools, arguments: &[&str]) -> Result<String> {
-    let output = command(layout, tools)
-        .args(["--request-timeout=3s"])
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot run kubectl")?;
+    feed(layout, tools, arguments, "")
+}
+
+/// Creates objects, or changes them into these.
+pub fn apply(layout: &Layout, tools: &Tools, objects: &[Value]) -> Result<()> {
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    let arguments = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+    feed(layout, tools, &arguments, &list.to_string()).map(drop)
+}
+
+/// Runs kubectl with some input and returns what it printed.
+pub fn feed(layout: &Layout, tools: &Tools, arguments: &[&str], input: &str) -> Result<String> {
+    let output = run(layout, tools, arguments, input).context("cannot run kubectl")?;
     if !output.status.success() {
         bail!("kubectl {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The input fits into a pipe or is read before anything is printed.
+fn run(layout: &Layout, tools: &Tools, arguments: &[&str], input: &str) -> Result<Output> {
+    let mut child = command(layout, tools)
+        .arg("--request-timeout=3s")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let written = child.stdin.take().context("no input")?.write_all(input.as_bytes());
+    let output = child.wait_with_output()?;
+    // A kubectl that failed early says why; that it did not read on is no news then.
+    if output.status.success() {
+        written?;
+    }
+    Ok(output)
 }

@@ -2,14 +2,17 @@
 //! programs built out of Go modules and Debian packages, in a folder of this checkout's own.
 //!
 //! The way through: [`tools`] builds the programs, [`images`] the container images, [`cluster`] starts and stops
-//! [`control_plane`] and [`node`], and [`session`] is what a test reads to find them.
+//! [`control_plane`] and [`node`], and [`session`] is what a test reads to find them. [`cert_manager`] comes on top for
+//! those that need it.
 
+pub mod cert_manager;
 pub mod cgroup;
 pub mod cluster;
 pub mod control_plane;
 pub mod files;
 pub mod image;
 pub mod images;
+pub mod issuers;
 pub mod kubeconfig;
 pub mod kubectl;
 pub mod layout;

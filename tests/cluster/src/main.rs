@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use svid_csi_cluster::cert_manager::{CertManager, DefaultApprover};
 use svid_csi_cluster::layout::Layout;
 use svid_csi_cluster::session::Session;
 use svid_csi_cluster::tools::Tools;
@@ -27,6 +28,12 @@ enum Task {
     Up,
     /// Build the images of the driver and the workloads, and load them
     Images,
+    /// Run cert-manager on the cluster, or find that it runs
+    CertManager {
+        /// Let it approve every request by itself
+        #[arg(long)]
+        default_approver: bool,
+    },
     /// Stop the cluster and remove all of it but its logs
     Down,
     /// Say where the cluster is, and whether it is healthy
@@ -57,6 +64,8 @@ impl Task {
             Self::Tools => Tools::build(&layout, &mut say).map(drop)?,
             Self::Up => cluster::up(&layout, &mut say)?,
             Self::Images => images::load_all(&layout, &Tools::new(&layout), &mut say)?,
+            Self::CertManager { default_approver: true } => CertManager::on(&layout)?.start(DefaultApprover::On)?,
+            Self::CertManager { default_approver: false } => CertManager::on(&layout)?.start(DefaultApprover::Off)?,
             Self::Down => cluster::down(&layout)?,
             Self::Status => return status(&layout),
             Self::Kubectl { arguments } => return run_kubectl(&layout, &arguments),

@@ -38,6 +38,16 @@ impl Started {
     }
 }
 
+/// Leaves the program of that name running where it is what `command` would start; starts it anew otherwise.
+pub fn keep(layout: &Layout, name: &str, command: &mut Command) -> Result<()> {
+    let wanted = words(command);
+    if read(&record(layout, name)).is_some_and(|started| started.command_line == wanted && started.runs()) {
+        return Ok(());
+    }
+    stop(layout, name)?;
+    start(layout, name, command)
+}
+
 /// Starts `command` in the background, away from the terminal's signals, with its output in `logs/<name>.log`.
 pub fn start(layout: &Layout, name: &str, command: &mut Command) -> Result<()> {
     let log = layout.logs().join(format!("{name}.log"));
@@ -49,10 +59,7 @@ pub fn start(layout: &Layout, name: &str, command: &mut Command) -> Result<()> {
         .stderr(output)
         .spawn()
         .with_context(|| format!("cannot start {name} ({})", command.get_program().display()))?;
-    let arguments = command.get_args().map(|argument| argument.to_string_lossy().into_owned());
-    let program = command.get_program().to_string_lossy().into_owned();
-    let pid = i32::try_from(child.id())?;
-    let started = Started { pid, command_line: std::iter::once(program).chain(arguments).collect() };
+    let started = Started { pid: i32::try_from(child.id())?, command_line: words(command) };
     files::write(&record(layout, name), serde_json::to_vec(&started)?)
 }
 
@@ -115,6 +122,11 @@ pub fn kill(pid: i32) {
     }
 }
 
+fn words(command: &Command) -> Vec<String> {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
 fn gone(started: &Started) -> Result<()> {
     if started.runs() { bail!("process {} does not stop", started.pid) } else { Ok(()) }
 }
@@ -153,6 +165,22 @@ mod tests {
         wait::until("the program", PATIENCE, || check(&layout, "nap")).unwrap();
         stop(&layout, "nap").unwrap();
         assert!(!runs(&layout, "nap"));
+    }
+
+    #[test]
+    fn a_program_is_kept_until_it_shall_be_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = layout(folder.path());
+        let pid = || read(&record(&layout, "nap")).unwrap().pid;
+        let keep = |seconds: &str| {
+            keep(&layout, "nap", Command::new("sleep").arg(seconds)).unwrap();
+            wait::until("the program", PATIENCE, || check(&layout, "nap")).unwrap();
+            pid()
+        };
+        let first = keep("600");
+        assert_eq!(keep("600"), first);
+        assert_ne!(keep("601"), first);
+        stop(&layout, "nap").unwrap();
     }
 
     #[test]

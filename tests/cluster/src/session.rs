@@ -23,6 +23,8 @@ pub struct Session {
     pub health: [u16; 2],
     /// Where the kubelet serves logs and exec, and where it tells its health.
     pub kubelet: [u16; 2],
+    /// Where cert-manager's webhook answers, and where it tells its health.
+    pub cert_manager: [u16; 2],
     /// The address of the node.
     pub address: IpAddr,
 }
@@ -32,13 +34,14 @@ impl Session {
     pub fn pick() -> Result<Self> {
         // Held together until all are picked, so that none is given twice.
         let listeners: Vec<_> =
-            (0..7).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
+            (0..9).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
         let ports: Vec<_> = listeners.iter().map(|one| Ok(one.local_addr()?.port())).collect::<Result<_>>()?;
         Ok(Self {
             etcd: [ports[0], ports[1]],
             apiserver: ports[2],
             health: [ports[3], ports[4]],
             kubelet: [ports[5], ports[6]],
+            cert_manager: [ports[7], ports[8]],
             address: own_address()?,
         })
     }

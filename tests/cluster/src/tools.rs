@@ -12,7 +12,11 @@ use crate::files;
 use crate::layout::Layout;
 
 /// The modules, apart where their requirements disagree.
-const MODULES: [&str; 4] = ["kubernetes", "containerd", "cni", "csi-sanity"];
+const MODULES: [&str; 5] = ["kubernetes", "containerd", "cni", "csi-sanity", CERT_MANAGER];
+/// The module that runs cert-manager, whose resource definitions are kept beside it.
+pub const CERT_MANAGER: &str = "certmanager";
+/// Where those are: a published module, and a folder in it.
+const RESOURCE_DEFINITIONS: (&str, &str) = ("github.com/cert-manager/cert-manager", "deploy/crds");
 /// Programs of Debian packages, with the package each comes from.
 const DEBIAN: [(&str, &str); 4] =
     [("etcd", "etcd-server"), ("runc", "runc"), ("busybox", "busybox-static"), ("iptables", "iptables")];
@@ -30,7 +34,7 @@ impl Tools {
         Self { folder: layout.cache.join("tools") }
     }
 
-    /// Builds what is missing or no longer what `go.mod` and `go.sum` pin. Safe to run side by side.
+    /// Builds what is missing or no longer what the modules' files make. Safe to run side by side.
     pub fn build(layout: &Layout, say: &mut dyn FnMut(&str)) -> Result<Self> {
         let tools = Self::new(layout);
         for (program, package) in DEBIAN {
@@ -78,6 +82,9 @@ impl Tools {
         let started = Instant::now();
         fs::create_dir_all(&folder)?;
         go_build(source, &folder)?;
+        if module == CERT_MANAGER {
+            copy_resource_definitions(source, &folder)?;
+        }
         say(&format!("built tools/{module} in {} s", started.elapsed().as_secs()));
         files::write(&marker, pinned)
     }
@@ -108,6 +115,26 @@ fn go_build(source: &Path, folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Copies the definitions of cert-manager's objects out of the module they are published in.
+fn copy_resource_definitions(source: &Path, folder: &Path) -> Result<()> {
+    let (module, below) = RESOURCE_DEFINITIONS;
+    let output = Command::new("go")
+        .args(["list", "-m", "-f", "{{.Dir}}", module])
+        .current_dir(source)
+        .output()
+        .context("cannot run go")?;
+    let published = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()).join(below);
+    let copies = folder.join("crds");
+    fs::create_dir_all(&copies)?;
+    for entry in fs::read_dir(&published).with_context(|| format!("cannot list {}", published.display()))? {
+        let entry = entry?;
+        if entry.path().extension().is_some_and(|extension| extension == "yaml") {
+            files::write(&copies.join(entry.file_name()), fs::read(entry.path())?)?;
+        }
+    }
+    Ok(())
+}
+
 /// Kubernetes programs report, and check, the version the linker gives them.
 fn linker_flags(source: &Path) -> Result<String> {
     let manifest = fs::read_to_string(source.join("go.mod"))?;
@@ -124,8 +151,10 @@ fn linker_flags(source: &Path) -> Result<String> {
 fn stamp(source: &Path) -> Result<String> {
     let version = Command::new("go").arg("version").output().context("Go is not installed")?;
     let mut stamp = String::from_utf8_lossy(&version.stdout).into_owned();
-    for file in ["go.mod", "go.sum"] {
-        let path = source.join(file);
+    let listed = fs::read_dir(source).with_context(|| format!("cannot list {}", source.display()))?;
+    let mut files: Vec<_> = listed.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+    files.sort();
+    for path in files {
         stamp += &fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     }
     Ok(stamp)
