@@ -5,10 +5,14 @@
 //! [`control_plane`] and [`node`], and [`session`] is what a test reads to find them. [`cert_manager`] comes on top for
 //! those that need it.
 
+#[cfg(feature = "e2e")]
+pub mod accounts;
 pub mod cert_manager;
 pub mod cgroup;
 pub mod cluster;
 pub mod control_plane;
+#[cfg(feature = "e2e")]
+pub mod eventually;
 pub mod files;
 pub mod image;
 pub mod images;
@@ -19,8 +23,18 @@ pub mod layout;
 pub mod leftovers;
 pub mod mounts;
 pub mod node;
+#[cfg(feature = "e2e")]
+pub mod objects;
 pub mod pki;
+#[cfg(feature = "e2e")]
+pub mod predecessor;
 pub mod process;
+#[cfg(feature = "e2e")]
+pub mod program;
+#[cfg(feature = "e2e")]
+pub mod requests;
 pub mod session;
+#[cfg(feature = "e2e")]
+pub mod spiffe;
 pub mod tools;
 pub mod wait;

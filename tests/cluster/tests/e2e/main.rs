@@ -3,9 +3,10 @@
 //! Each test plays in a namespace of its own, with a driver of its own name, so that they run side by side.
 #![allow(unreachable_pub, reason = "nothing is reachable from outside a test program")]
 
+use svid_csi_cluster::eventually;
+
 mod agent;
 mod daemonset;
-mod eventually;
 mod mountpoints;
 mod pods;
 mod registrar;
@@ -19,3 +20,5 @@ mod read_only;
 mod restart;
 mod sanity;
 mod socket;
+
+mod with_cert_manager;

@@ -18,8 +18,12 @@ pub const MOUNT: &str = "/spiffe";
 pub struct PodSpec<'a> {
     /// The pod's name.
     pub name: &'a str,
-    /// The driver of its volume.
-    pub driver: &'a str,
+    /// The driver of its volume, if it has one.
+    pub driver: Option<&'a str>,
+    /// Its service account.
+    pub account: &'a str,
+    /// What its volume says beside the driver's name.
+    pub attributes: Value,
     /// What its container runs.
     pub command: Vec<&'a str>,
     /// The volume's `readOnly`, left out when `None`.
@@ -41,31 +45,45 @@ impl<'a> PodSpec<'a> {
 
     /// A pod with any command.
     pub fn new(name: &'a str, driver: &'a str, command: Vec<&'a str>) -> Self {
-        Self { name, driver, command, read_only: Some(true), security: json!({}) }
+        Self {
+            name,
+            driver: Some(driver),
+            account: "default",
+            attributes: json!({}),
+            command,
+            read_only: Some(true),
+            security: json!({}),
+        }
+    }
+
+    /// A pod without a volume that does nothing.
+    pub fn idle(name: &'a str) -> Self {
+        Self { driver: None, ..Self::new(name, "", vec!["/bin/sleep", "2147483647"]) }
     }
 
     fn manifest(&self) -> Value {
-        let mut volume = json!({"driver": self.driver});
-        if let Some(read_only) = self.read_only {
-            volume["readOnly"] = json!(read_only);
-        }
-        let container = json!({
+        let mut container = json!({
             "name": "main",
             "image": images::WORKLOAD,
             "imagePullPolicy": "Never",
             "command": self.command,
-            "volumeMounts": [{"name": "identity", "mountPath": MOUNT, "readOnly": true}],
         });
-        json!({
-            "metadata": {"name": self.name},
-            "spec": {
-                "terminationGracePeriodSeconds": 1,
-                "automountServiceAccountToken": false,
-                "securityContext": self.security,
-                "containers": [container],
-                "volumes": [{"name": "identity", "csi": volume}],
-            },
-        })
+        let mut spec = json!({
+            "terminationGracePeriodSeconds": 1,
+            "automountServiceAccountToken": false,
+            "serviceAccountName": self.account,
+            "securityContext": self.security,
+        });
+        if let Some(driver) = self.driver {
+            let mut volume = json!({"driver": driver, "volumeAttributes": self.attributes});
+            if let Some(read_only) = self.read_only {
+                volume["readOnly"] = json!(read_only);
+            }
+            container["volumeMounts"] = json!([{"name": "identity", "mountPath": MOUNT, "readOnly": true}]);
+            spec["volumes"] = json!([{"name": "identity", "csi": volume}]);
+        }
+        spec["containers"] = json!([container]);
+        json!({"metadata": {"name": self.name}, "spec": spec})
     }
 }
 

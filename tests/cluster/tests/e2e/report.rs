@@ -4,6 +4,7 @@
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, LogParams};
+use svid_csi::kube::cert_request::CertificateRequest;
 
 use crate::scene::Scene;
 
@@ -16,10 +17,11 @@ pub async fn print(scene: &Scene) {
         print_status(pod);
     }
     print_events(scene).await;
+    print_requests(scene).await;
     for pod in &list {
         print_logs(&pods, pod).await;
     }
-    for file in ["agent.log", "agent.err", "driver.log"] {
+    for file in ["agent.log", "agent.err", "driver.log", "approver.log"] {
         if let Ok(text) = std::fs::read_to_string(scene.folder.join(file)) {
             eprintln!("--- {file}\n{}", tail(&text));
         }
@@ -44,6 +46,18 @@ async fn print_events(scene: &Scene) {
     for event in events {
         let object = event.involved_object.name.unwrap_or_default();
         eprintln!("    {object}: {} {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default());
+    }
+}
+
+/// Nothing on a cluster without cert-manager.
+async fn print_requests(scene: &Scene) {
+    let requests: Api<CertificateRequest> = scene.api();
+    let Ok(list) = requests.list(&ListParams::default()).await else { return };
+    eprintln!("--- certificate requests: {}", list.items.len());
+    for request in list.items.iter().rev().take(12) {
+        let conditions = request.status.as_ref().map(|status| &status.conditions);
+        let said = conditions.into_iter().flatten().map(|one| format!("{} {}: {}", one.kind, one.status, one.message));
+        eprintln!("    {} by {}: {:?}", request.name_any(), request.spec.username, said.collect::<Vec<_>>());
     }
 }
 
