@@ -2,11 +2,12 @@
 //!
 //! The small kubelet and the Workload API server are `svid_csi::demo`'s; this crate adds two programs that run on
 //! their own, `scripted-agent` and `workload`, for tests in which driver, agent and pod are separate processes, and
-//! `bench`, which measures a release build of the driver (`just bench`). [`api_server`] is a Kubernetes API server in
-//! memory, with cert-manager played by the test.
+//! `bench`, which measures a release build of the driver (`just bench`). [`measure`] is what its figures are made of.
+//! [`api_server`] is a Kubernetes API server in memory, with cert-manager played by the test.
 
 pub mod api_server;
 mod json_line;
+pub mod measure;
 mod mount_ns;
 mod pod_token;
 mod test_ca;

@@ -3,11 +3,11 @@
 use anyhow::Result;
 
 use crate::driver::{Driver, Mode};
-use crate::figure::Figure;
 use crate::floor::{self, Floor};
 use crate::load::{AT_ONCE, Load};
 use crate::stage::Stage;
-use crate::stats::median;
+use svid_csi_testkit::measure::Figure;
+use svid_csi_testkit::measure::median;
 
 const ONE_BY_ONE: usize = 200;
 const TOGETHER: usize = 500;

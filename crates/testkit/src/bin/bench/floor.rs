@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::driver::{Driver, Mode};
 use crate::load::Load;
 use crate::stage::Stage;
-use crate::stats::Sample;
+use svid_csi_testkit::measure::Sample;
 
 const MOUNTS: usize = 300;
 const PROBES: usize = 300;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::driver::{Driver, Mode};
-use crate::figure::Figure;
 use crate::load::Load;
-use crate::process::{Memory, processor_seconds, settled_memory};
 use crate::stage::Stage;
+use svid_csi_testkit::measure::Figure;
+use svid_csi_testkit::measure::{Memory, processor_seconds, settled_memory};
 
 /// Resident memory: without volumes, and with many.
 pub(crate) async fn memory(stage: &Stage) -> Result<Vec<Figure>> {

@@ -11,7 +11,7 @@ use svid_csi_proto::csi_v1::{NodePublishVolumeRequest, NodeUnpublishVolumeReques
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
-use crate::stats::Sample;
+use svid_csi_testkit::measure::Sample;
 
 /// How many calls are in flight where several are.
 pub(crate) const AT_ONCE: usize = 8;

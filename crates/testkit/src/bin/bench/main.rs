@@ -2,17 +2,14 @@
 //! cost in the same run. Works in a mount namespace of its own and leaves nothing behind.
 
 mod driver;
-mod figure;
 mod files;
 mod floor;
 mod footprint;
 mod load;
 mod passthrough;
-mod process;
 mod recovery;
 mod report;
 mod stage;
-mod stats;
 
 use std::env;
 use std::os::unix::process::CommandExt;
@@ -21,10 +18,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
-use figure::Figure;
 use floor::FloorRange;
 use report::Report;
 use stage::Stage;
+use svid_csi_testkit::measure::Figure;
 use svid_csi_testkit::mount_ns_command;
 
 /// Set in the process that measures.

@@ -5,10 +5,10 @@ use std::fs;
 use anyhow::{Result, ensure};
 
 use crate::driver::{Driver, Mode};
-use crate::figure::Figure;
 use crate::load::Load;
 use crate::stage::Stage;
-use crate::stats::median;
+use svid_csi_testkit::measure::Figure;
+use svid_csi_testkit::measure::median;
 
 const VOLUMES: usize = 1000;
 const STARTS: usize = 3;

@@ -8,15 +8,18 @@ use anyhow::{Context, Result, bail};
 use rustix::param::clock_ticks_per_second;
 
 /// Resident memory.
-pub(crate) struct Memory {
+pub struct Memory {
     /// VmRSS in megabytes (10^6 bytes).
-    pub(crate) rss: f64,
+    pub rss: f64,
     /// What of it is not shared with other processes, and a part of what is.
-    pub(crate) pss: f64,
+    pub pss: f64,
 }
 
 /// The memory of a process once it no longer changes.
-pub(crate) fn settled_memory(pid: u32) -> Result<Memory> {
+///
+/// # Errors
+/// Where it never does, or the process is gone.
+pub fn settled_memory(pid: u32) -> Result<Memory> {
     let mut last = 0.0;
     let mut steady = 0;
     for _ in 0..200 {
@@ -40,7 +43,10 @@ fn megabytes(path: &str, field: &str) -> Result<f64> {
 }
 
 /// The processor time a process has used so far, in seconds (utime and stime).
-pub(crate) fn processor_seconds(pid: u32) -> Result<f64> {
+///
+/// # Errors
+/// Where the process is gone.
+pub fn processor_seconds(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name may hold spaces; what follows it does not.
     let (_, fields) = stat.rsplit_once(") ").context("/proc/pid/stat")?;

@@ -3,21 +3,22 @@
 use std::time::Duration;
 
 /// Durations of the same thing done many times; at least one.
-pub(crate) struct Sample(Vec<Duration>);
+pub struct Sample(Vec<Duration>);
 
 impl Sample {
-    pub(crate) fn new(mut durations: Vec<Duration>) -> Self {
+    /// In any order.
+    pub fn new(mut durations: Vec<Duration>) -> Self {
         durations.sort_unstable();
         Self(durations)
     }
 
     /// The median in milliseconds.
-    pub(crate) fn p50(&self) -> f64 {
+    pub fn p50(&self) -> f64 {
         self.percentile(50)
     }
 
     /// What 99 of 100 stay under, in milliseconds.
-    pub(crate) fn p99(&self) -> f64 {
+    pub fn p99(&self) -> f64 {
         self.percentile(99)
     }
 
@@ -28,12 +29,12 @@ impl Sample {
 }
 
 /// A duration as a number.
-pub(crate) fn milliseconds(duration: Duration) -> f64 {
+pub fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
 /// The middle of some numbers.
-pub(crate) fn median(numbers: impl IntoIterator<Item = f64>) -> f64 {
+pub fn median(numbers: impl IntoIterator<Item = f64>) -> f64 {
     let mut numbers: Vec<f64> = numbers.into_iter().collect();
     numbers.sort_unstable_by(f64::total_cmp);
     let middle = numbers.len() / 2;

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// Something that was measured.
 #[derive(Debug, Serialize)]
-pub(crate) struct Figure {
+pub struct Figure {
     /// What it is.
     name: String,
     /// How much, in `unit`.
@@ -20,7 +20,7 @@ pub(crate) struct Figure {
 /// A bound.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Target {
+pub enum Target {
     /// Good up to this.
     AtMost(f64),
     /// Good from this on.
@@ -29,27 +29,33 @@ pub(crate) enum Target {
 
 impl Figure {
     /// A figure that is reported, not judged.
-    pub(crate) fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
+    pub fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
         Self { name: name.into(), value, unit, floor: None, target: None }
     }
 
-    pub(crate) fn floor(mut self, floor: f64) -> Self {
+    /// With what cannot be gone below.
+    #[must_use]
+    pub fn floor(mut self, floor: f64) -> Self {
         self.floor = Some(floor);
         self
     }
 
-    pub(crate) fn at_most(mut self, bound: f64) -> Self {
+    /// Good up to `bound`.
+    #[must_use]
+    pub fn at_most(mut self, bound: f64) -> Self {
         self.target = Some(Target::AtMost(bound));
         self
     }
 
-    pub(crate) fn at_least(mut self, bound: f64) -> Self {
+    /// Good from `bound` on.
+    #[must_use]
+    pub fn at_least(mut self, bound: f64) -> Self {
         self.target = Some(Target::AtLeast(bound));
         self
     }
 
     /// Whether it misses its target.
-    pub(crate) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         match self.target {
             Some(Target::AtMost(bound)) => self.value > bound,
             Some(Target::AtLeast(bound)) => self.value < bound,
@@ -58,7 +64,7 @@ impl Figure {
     }
 
     /// The cells of its row: figure, value, floor, ratio, target, verdict.
-    pub(crate) fn cells(&self) -> [String; 6] {
+    pub fn cells(&self) -> [String; 6] {
         let ratio = |floor: f64| match self.unit {
             "/s" => floor / self.value,
             _ => self.value / floor,

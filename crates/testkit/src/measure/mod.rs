@@ -1,0 +1,11 @@
+//! Figures with their floors and targets, and what they are taken from.
+
+mod figure;
+mod process;
+mod stats;
+mod table;
+
+pub use figure::{Figure, Target};
+pub use process::{Memory, processor_seconds, settled_memory};
+pub use stats::{Sample, median, milliseconds};
+pub use table::{Machine, over, print_table};
