@@ -49,7 +49,9 @@ impl CertManager {
 
     /// Brings all of it up. What is up already, and is what is asked for, stays as it is.
     pub fn start(&self, approver: DefaultApprover) -> Result<()> {
-        self.define()?;
+        if !process::runs(&self.layout, PROGRAMS[0]) {
+            self.define()?;
+        }
         self.start_webhook()?;
         self.start_controllers(approver)
     }

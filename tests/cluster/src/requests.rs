@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use aws_lc_rs::rand;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 use svid_csi::kube::cert_request::CertificateRequest;
@@ -70,9 +70,10 @@ impl Terms {
 
 /// Creates a request as whoever `client` is, and returns its name.
 pub async fn create(client: &Client, object: &Value) -> Result<String> {
-    let object: CertificateRequest = serde_json::from_value(object.clone())?;
+    let object: DynamicObject = serde_json::from_value(object.clone())?;
     let namespace = object.metadata.namespace.as_deref().context("a request without a namespace")?;
-    let requests: Api<CertificateRequest> = Api::namespaced(client.clone(), namespace);
+    let resource = ApiResource::erase::<CertificateRequest>(&());
+    let requests: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
     let created = requests.create(&PostParams::default(), &object).await?;
     created.metadata.name.context("a request without a name")
 }

@@ -34,6 +34,14 @@ pub fn settled_memory(pid: u32) -> Result<Memory> {
     bail!("the memory of process {pid} does not settle")
 }
 
+/// The most a process was ever resident with, in megabytes (10^6 bytes).
+///
+/// # Errors
+/// Where the process is gone.
+pub fn peak_memory(pid: u32) -> Result<f64> {
+    megabytes(&format!("/proc/{pid}/status"), "VmHWM:")
+}
+
 fn megabytes(path: &str, field: &str) -> Result<f64> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
     let line =

@@ -1,0 +1,104 @@
+//! How many requests wait for their certificate at any one time, as the API server tells it in order.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use futures::{Stream, StreamExt};
+use kube::ResourceExt;
+use kube::api::Api;
+use kube::runtime::watcher::{self, Event, watcher};
+use svid_csi::kube::cert_request::CertificateRequest;
+use svid_csi_cluster::requests::condition;
+
+/// What was seen of the requests made since the count began.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// Whether each request that is known still waits.
+    waits: HashMap<String, bool>,
+    in_flight: u32,
+    /// The most that waited at once.
+    pub(crate) most: u32,
+    /// How many were issued.
+    pub(crate) issued: usize,
+    /// When each was made.
+    pub(crate) made: Vec<Instant>,
+}
+
+/// A count that has begun.
+pub(crate) struct InFlight<S> {
+    seen: Seen,
+    events: S,
+}
+
+type Events = watcher::Result<Event<CertificateRequest>>;
+
+/// Begins to count; requests that are there already do not.
+pub(crate) async fn begin(requests: Api<CertificateRequest>) -> Result<InFlight<impl Stream<Item = Events> + Unpin>> {
+    let mut events = Box::pin(watcher(requests, watcher::Config::default()));
+    let mut seen = Seen::default();
+    while let Some(event) = events.next().await {
+        match event? {
+            Event::InitApply(request) => drop(seen.waits.insert(request.name_any(), false)),
+            Event::InitDone => return Ok(InFlight { seen, events }),
+            _ => {}
+        }
+    }
+    bail!("the watch has ended")
+}
+
+impl<S: Stream<Item = Events> + Unpin> InFlight<S> {
+    /// Counts until that many were issued.
+    pub(crate) async fn until_issued(mut self, count: usize) -> Result<Seen> {
+        let mut events = pin!(self.events);
+        while self.seen.issued < count {
+            match events.next().await {
+                Some(Ok(Event::Apply(request))) => self.seen.applied(&request),
+                Some(Ok(Event::Delete(request))) => self.seen.deleted(&request),
+                Some(Ok(_)) => bail!("the watch began anew, so requests may have been missed"),
+                Some(Err(error)) => bail!("the watch failed: {error}"),
+                None => bail!("the watch has ended"),
+            }
+        }
+        Ok(self.seen)
+    }
+}
+
+impl Seen {
+    fn applied(&mut self, request: &CertificateRequest) {
+        let waits = self.waits.entry(request.name_any()).or_insert_with(|| {
+            self.in_flight += 1;
+            self.most = self.most.max(self.in_flight);
+            self.made.push(Instant::now());
+            true
+        });
+        if *waits && condition(request, "Ready").is_some() {
+            *waits = false;
+            self.in_flight -= 1;
+            self.issued += 1;
+        }
+    }
+
+    fn deleted(&mut self, request: &CertificateRequest) {
+        if self.waits.remove(&request.name_any()) == Some(true) {
+            self.in_flight -= 1;
+        }
+    }
+
+    /// From the first request to the last, in seconds.
+    pub(crate) fn span(&self) -> f64 {
+        let ends = self.made.first().zip(self.made.last());
+        ends.map(|(first, last)| (*last - *first).as_secs_f64()).unwrap_or_default()
+    }
+
+    /// The most requests made within any one second.
+    pub(crate) fn busiest_second(&self) -> usize {
+        let begins = self.made.iter().enumerate();
+        let within = begins.map(|(index, first)| {
+            let rest = self.made.get(index..).unwrap_or_default();
+            rest.iter().take_while(|made| made.duration_since(*first).as_secs() < 1).count()
+        });
+        within.max().unwrap_or_default()
+    }
+}

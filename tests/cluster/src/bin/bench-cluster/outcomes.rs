@@ -1,0 +1,75 @@
+//! One watch of all requests, from which each one's outcome is awaited.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail, ensure};
+use futures::StreamExt;
+use kube::ResourceExt;
+use kube::api::Api;
+use kube::runtime::watcher::{self, Event, watcher};
+use svid_csi::kube::cert_request::CertificateRequest;
+use svid_csi_cluster::requests::condition;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+type Waiting = Arc<Mutex<HashMap<String, oneshot::Sender<Result<(), String>>>>>;
+
+/// The watch; it ends with the value.
+pub(crate) struct Outcomes {
+    waiting: Waiting,
+    _watch: JoinSet<()>,
+}
+
+impl Outcomes {
+    /// Begins the watch, and returns once it has begun.
+    pub(crate) async fn watch(requests: Api<CertificateRequest>) -> Result<Self> {
+        let waiting = Waiting::default();
+        let (begun, has_begun) = oneshot::channel();
+        let mut watch = JoinSet::new();
+        watch.spawn(follow(requests, Arc::clone(&waiting), begun));
+        has_begun.await.context("the watch has ended")?;
+        Ok(Self { waiting, _watch: watch })
+    }
+
+    /// What becomes of a request that is about to be created: done when it is signed.
+    pub(crate) fn of(&self, name: &str) -> impl Future<Output = Result<()>> + use<> {
+        let (tell, told) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), tell);
+        async move {
+            match told.await.context("the watch has ended")? {
+                Ok(()) => Ok(()),
+                Err(reason) => bail!(reason),
+            }
+        }
+    }
+}
+
+async fn follow(requests: Api<CertificateRequest>, waiting: Waiting, begun: oneshot::Sender<()>) {
+    let mut begun = Some(begun);
+    let mut events = pin!(watcher(requests, watcher::Config::default()));
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::InitDone) => drop(begun.take().map(|begun| begun.send(()))),
+            Ok(Event::Apply(request)) => tell(&request, &waiting),
+            _ => {}
+        }
+    }
+}
+
+fn tell(request: &CertificateRequest, waiting: &Waiting) {
+    let Some(outcome) = outcome(request).transpose() else { return };
+    let teller = waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&request.name_any());
+    if let Some(teller) = teller {
+        let _ = teller.send(outcome.map_err(|error| error.to_string()));
+    }
+}
+
+fn outcome(request: &CertificateRequest) -> Result<Option<()>> {
+    for bad in ["Denied", "InvalidRequest"] {
+        let found = condition(request, bad);
+        ensure!(found.is_none(), "{} is {bad}: {}", request.name_any(), found.unwrap_or_default().message);
+    }
+    Ok(condition(request, "Ready").map(drop))
+}
