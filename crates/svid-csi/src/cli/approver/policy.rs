@@ -1,6 +1,5 @@
 //! What is approved, and who asks.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,6 +9,7 @@ use svid_csi_core::identity::KeyType;
 use svid_csi_core::spiffe_id::TrustDomain;
 
 use super::super::mistakes::Mistakes;
+use super::super::request_mode::RequestMode;
 use super::super::values;
 
 const DURATION: Duration = Duration::from_secs(3_600);
@@ -59,26 +59,6 @@ pub(super) struct Requester {
     driver_service_account: Option<ServiceAccount>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RequestMode {
-    Pod,
-    Own,
-    NodeBound,
-}
-
-impl FromStr for RequestMode {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        match word {
-            "pod" => Ok(Self::Pod),
-            "own" => Ok(Self::Own),
-            "node-bound" => Ok(Self::NodeBound),
-            _ => Err(format!("{word:?} is not a request mode; use pod, own or node-bound")),
-        }
-    }
-}
-
 /// The policy the rules make, together with who asks.
 pub(super) fn policy(rules: Rules, mode: Mode) -> Policy {
     let or = |given: Option<String>, usual: &str| given.unwrap_or_else(|| usual.to_owned());
@@ -102,13 +82,8 @@ pub(super) fn policy(rules: Rules, mode: Mode) -> Policy {
 
 /// Who makes the requests. Nothing where that cannot be told.
 pub(super) fn mode(args: Requester, mistakes: &mut Mistakes) -> Option<Mode> {
-    let usual = if args.use_own_service_account { RequestMode::Own } else { RequestMode::Pod };
-    let mode = args.request_mode.unwrap_or(usual);
+    let mode = RequestMode::asked_for(args.request_mode, args.use_own_service_account, mistakes);
     if mode == RequestMode::Pod {
-        if args.use_own_service_account {
-            mistakes
-                .add("request-mode", "pods do not use the driver's service account; leave one of the two flags out");
-        }
         return Some(Mode::Pod);
     }
     let Some(driver) = args.driver_service_account else {
