@@ -20,6 +20,7 @@ use super::volume::{Asking, Live, Volume, Waiting};
 use super::{CertManager, Patience};
 use crate::clock;
 use crate::kube::requester::CreateError;
+use crate::kube::unusable;
 use crate::source::retry_delay_within;
 
 /// How long a pod that wants to start waits for what should have been there when the driver started.
@@ -89,8 +90,8 @@ impl CertManager {
             self.remove_all_but(spec, pod, &request, true);
             return None;
         };
-        let issuer = self.explained(&issuer, pod, described(&issuer)).await;
-        let ended = Ended { request, issuer, how: Ending::Rejected(refused.to_string()) };
+        let how = Ending::Rejected(refused.to_string());
+        let ended = Ended { request, issuer: self.explained(&issuer, pod, &how).await, how };
         self.failed(&mut asking, ended.clone(), patience);
         Some(ended)
     }
@@ -116,7 +117,7 @@ impl CertManager {
             match outcome {
                 Outcome::Outdated => info!(request = live.name(), "another issuer is to sign now; asking anew"),
                 Outcome::Ended(how) => {
-                    let issuer = self.explained(live.issuer(), turn.pod, described(live.issuer())).await;
+                    let issuer = self.explained(live.issuer(), turn.pod, &how).await;
                     let ended = Ended { request: live.name(), issuer, how };
                     self.failed(asking, ended.clone(), turn.patience);
                     return Err(ended.into());
@@ -316,11 +317,10 @@ impl CertManager {
     }
 
     /// The issuer, and why it is of no use where that can be seen.
-    async fn explained(&self, issuer: &IssuerRef, pod: &PodRef, described: String) -> String {
-        match self.unusable.why(issuer, &pod.namespace).await {
-            Some(why) => format!("{described} ({why})"),
-            None => described,
-        }
+    async fn explained(&self, issuer: &IssuerRef, pod: &PodRef, how: &Ending) -> String {
+        let told = unusable::told_by(&how.to_string());
+        let why = if told.is_some() { told } else { self.unusable.why(issuer, &pod.namespace).await };
+        why.map_or_else(|| described(issuer), |why| format!("{} ({why})", described(issuer)))
     }
 }
 
