@@ -3,9 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::pem::parse_x509_pem;
+use x509_parser::prelude::FromDer;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -83,15 +87,17 @@ impl TestCa {
     /// # Panics
     /// Where the CSR cannot be read.
     pub fn sign(&self, csr_pem: &str, lifetime: Duration, flaw: Option<Flaw>) -> String {
-        let mut csr = CertificateSigningRequestParams::from_pem(csr_pem).expect("a CSR");
-        prepare(&mut csr.params, lifetime);
-        flaw.into_iter().for_each(|flaw| spoil(&mut csr.params, flaw));
+        let (key, uris) = read(csr_pem);
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = uris;
+        prepare(&mut params, lifetime);
+        flaw.into_iter().for_each(|flaw| spoil(&mut params, flaw));
         let other = || KeyPair::generate().expect("a key");
         let leaf = match flaw {
-            Some(Flaw::OtherKey) => csr.params.signed_by(&other(), &self.issuer),
-            Some(Flaw::SelfSigned) => csr.params.self_signed(&other()),
-            Some(Flaw::UnknownCa) => csr.signed_by(&TestCa::new("unknown").issuer),
-            _ => csr.signed_by(&self.issuer),
+            Some(Flaw::OtherKey) => params.signed_by(&other(), &self.issuer),
+            Some(Flaw::SelfSigned) => params.self_signed(&other()),
+            Some(Flaw::UnknownCa) => params.signed_by(&key, &TestCa::new("unknown").issuer),
+            _ => params.signed_by(&key, &self.issuer),
         };
         let leaf = leaf.expect("a certificate").pem();
         match flaw {
@@ -102,6 +108,23 @@ impl TestCa {
             _ => leaf + &self.intermediate_pem,
         }
     }
+}
+
+/// The key of a CSR, and its URI names. Whether its signature is good is for approvers to judge.
+fn read(csr_pem: &str) -> (SubjectPublicKeyInfo, Vec<SanType>) {
+    let (_, pem) = parse_x509_pem(csr_pem.as_bytes()).expect("PEM");
+    let (_, csr) = X509CertificationRequest::from_der(&pem.contents).expect("a CSR");
+    let key =
+        SubjectPublicKeyInfo::from_der(csr.certification_request_info.subject_pki.raw).expect("a key rcgen knows");
+    let names = csr.requested_extensions().into_iter().flatten().filter_map(|extension| match extension {
+        ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
+        _ => None,
+    });
+    let uris = names.flatten().filter_map(|name| match name {
+        GeneralName::URI(uri) => Some(SanType::URI((*uri).try_into().expect("ASCII"))),
+        _ => None,
+    });
+    (key, uris.collect())
 }
 
 fn ca_params(name: &str) -> CertificateParams {
@@ -116,6 +139,7 @@ fn ca_params(name: &str) -> CertificateParams {
 
 /// What an issuer of cert-manager makes of the four usages every request asks for.
 fn prepare(params: &mut CertificateParams, lifetime: Duration) {
+    params.distinguished_name = DistinguishedName::new();
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

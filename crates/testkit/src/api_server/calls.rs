@@ -116,10 +116,6 @@ impl Calls {
 }
 
 impl Answering<'_> {
-    pub(super) fn sent(&self, body: &Value) {
-        self.calls.state().calls[self.index].body = body.clone();
-    }
-
     pub(super) fn answered(self, code: u16) {
         self.calls.state().calls[self.index].code = Some(code);
     }

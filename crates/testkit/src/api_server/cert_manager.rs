@@ -1,6 +1,5 @@
 //! cert-manager and its approver, played by the test: by hand, or by themselves.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -49,7 +48,8 @@ pub struct Issuing {
 pub struct CertManager {
     objects: Arc<Objects>,
     mode: Mutex<Mode>,
-    peak: AtomicUsize,
+    /// A version, and how many requests were pending then.
+    peak_since: Mutex<(u64, usize)>,
 }
 
 impl Issuing {
@@ -80,7 +80,7 @@ impl Issuing {
 
 impl CertManager {
     pub(super) fn new(objects: Arc<Objects>) -> Self {
-        Self { objects, mode: Mutex::default(), peak: AtomicUsize::new(0) }
+        Self { objects, mode: Mutex::default(), peak_since: Mutex::default() }
     }
 
     /// What becomes of requests from now on. Those that are there stay as they are.
@@ -99,13 +99,26 @@ impl CertManager {
     }
 
     /// How many were [`pending`](Self::pending) at once, at most, since [`forget_peak`](Self::forget_peak).
+    ///
+    /// # Panics
+    /// Where the history was [compacted](Objects::compact) since.
     pub fn peak_pending(&self) -> usize {
-        self.peak.load(Ordering::Relaxed)
+        let (version, mut now) = *self.peak_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peak = now;
+        let count = |object: Option<Object>| usize::from(object.is_some_and(|object| is_pending(&object)));
+        for change in self.objects.since(version).expect("a history").into_iter() {
+            if change.plural == REQUESTS {
+                now = now + count(change.after) - count(change.before);
+                peak = peak.max(now);
+            }
+        }
+        peak
     }
 
-    /// Begins to count [`peak_pending`](Self::peak_pending) anew.
+    /// Begins to count [`peak_pending`](Self::peak_pending) anew. Nothing else may be going on.
     pub fn forget_peak(&self) {
-        self.peak.store(0, Ordering::Relaxed);
+        let pending = self.pending().len();
+        *self.peak_since.lock().unwrap_or_else(PoisonError::into_inner) = (self.objects.version(), pending);
     }
 
     /// Those of one pod.
@@ -185,8 +198,6 @@ impl CertManager {
         if kind.plural != REQUESTS {
             return;
         }
-        let pending = self.objects.matching(Kind::named(REQUESTS), is_pending).len();
-        self.peak.fetch_max(pending, Ordering::Relaxed);
         let mode = self.mode.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         match mode {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::World;
 use super::access::Access;
-use super::calls::{Answering, Call};
+use super::calls::Call;
 use super::failure::Failure;
 use super::faults::Fault;
 use super::target::Target;
@@ -31,6 +31,7 @@ pub(super) async fn answer(State(world): State<Arc<World>>, request: Request) ->
     let Some(target) = Target::parse(&parts.uri) else { return Failure::unknown_path().into_response() };
     let Some(verb) = target.verb(&parts.method) else { return Failure::method_not_allowed().into_response() };
     let user = bearer(&parts.headers).and_then(|token| world.users.of(token));
+    let body = read(body).await;
     let call = Call {
         user: user.as_ref().map(|user| user.name.clone()),
         verb,
@@ -38,7 +39,7 @@ pub(super) async fn answer(State(world): State<Arc<World>>, request: Request) ->
         namespace: target.namespace.clone(),
         name: target.name.clone(),
         uri: parts.uri.to_string(),
-        body: Value::Null,
+        body: body.as_ref().cloned().unwrap_or_default(),
         at: Instant::now(),
         code: None,
     };
@@ -49,8 +50,7 @@ pub(super) async fn answer(State(world): State<Arc<World>>, request: Request) ->
         Err(answer) => answer,
         Ok(()) => {
             let content_type = text(&parts.headers, header::CONTENT_TYPE);
-            let answer = serve(&world, &answering, user, verb, &target, content_type, body).await;
-            answer.unwrap_or_else(Failure::into_response)
+            serve(&world, user, verb, &target, content_type, body).unwrap_or_else(Failure::into_response)
         }
     };
     if lost {
@@ -75,14 +75,13 @@ async fn spoil(world: &World, fault: Option<Fault>) -> Result<(), Response> {
     Ok(())
 }
 
-async fn serve(
+fn serve(
     world: &Arc<World>,
-    answering: &Answering<'_>,
     user: Option<User>,
     verb: &'static str,
     target: &Target,
     content_type: &str,
-    body: Body,
+    body: Result<Value, Failure>,
 ) -> Result<Response, Failure> {
     let user = user.ok_or_else(Failure::unauthorized)?;
     let access = Access {
@@ -91,16 +90,21 @@ async fn serve(
         group: target.kind.group.to_owned(),
         resource: target.resource(),
         namespace: target.namespace.clone(),
-        name: target.name.clone(),
+        name: target.asked_for().to_owned(),
     };
     if verb != "create" || target.kind.plural != "selfsubjectaccessreviews" {
         world.permissions.allow(&access).then_some(()).ok_or_else(|| Failure::forbidden(&access))?;
     }
-    let bytes = axum::body::to_bytes(body, MAX_BODY).await.map_err(|error| Failure::bad_request(error.to_string()))?;
-    let body = if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&bytes) };
-    let body = body.map_err(|error| Failure::bad_request(format!("the body is no JSON: {error}")))?;
-    answering.sent(&body);
+    let body = body?;
     Allowed { world, access: &access, target, content_type, body }.answer()
+}
+
+async fn read(body: Body) -> Result<Value, Failure> {
+    let bytes = axum::body::to_bytes(body, MAX_BODY).await.map_err(|error| Failure::bad_request(error.to_string()))?;
+    if bytes.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(&bytes).map_err(|error| Failure::bad_request(format!("the body is no JSON: {error}")))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

@@ -67,7 +67,8 @@ pub(super) enum Part {
 
 impl Objects {
     pub(super) fn new(pulse: Pulse) -> Self {
-        Self { pulse, ..Self::default() }
+        // Version 0 means any version to clients, so no list may be of it.
+        Self { pulse, state: Mutex::new(State { version: 1, ..State::default() }) }
     }
 
     /// Creates the object, or replaces it with its status, as a test says what the cluster is like.

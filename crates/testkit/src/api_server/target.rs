@@ -37,7 +37,7 @@ impl Target {
             [plural, name, subresource] => (*plural, *name, *subresource),
             _ => return None,
         };
-        let Query(query) = Query::try_from_uri(uri).ok()?;
+        let Query(query): Query<HashMap<String, String>> = Query::try_from_uri(uri).ok()?;
         let [namespace, name, subresource] = [namespace, name, subresource].map(str::to_owned);
         Some(Target { kind: Kind::at(group, plural)?, namespace, name, subresource, query })
     }
@@ -62,6 +62,13 @@ impl Target {
     pub(super) fn resource(&self) -> String {
         let plural = self.kind.plural;
         if self.subresource.is_empty() { plural.to_owned() } else { format!("{plural}/{}", self.subresource) }
+    }
+
+    /// The object that a rule of RBAC must name, where it names any: of lists and watches the one their field selector
+    /// asks for (`k8s.io/apiserver`, `endpoints/request/requestinfo.go`).
+    pub(super) fn asked_for(&self) -> &str {
+        let selected = || self.text("fieldSelector").strip_prefix("metadata.name=").filter(|name| !name.contains(','));
+        if self.name.is_empty() { selected().unwrap_or_default() } else { &self.name }
     }
 
     pub(super) fn selector(&self) -> Result<Selector, Failure> {

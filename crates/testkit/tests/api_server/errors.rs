@@ -40,6 +40,15 @@ async fn a_forbidden_call_says_what_is_missing() {
 }
 
 #[tokio::test]
+async fn a_list_of_one_object_is_allowed_by_its_name() {
+    let (server, client) = server().await;
+    server.permissions.only(|access| access.action() == "list configmaps" && access.name == "c");
+    let maps: Api<ConfigMap> = Api::namespaced(client, "shop");
+    assert!(maps.list(&ListParams::default().fields("metadata.name=c")).await.is_ok());
+    assert_eq!(refused(maps.list(&ListParams::default())).await.0, 403);
+}
+
+#[tokio::test]
 async fn tokens_are_known_or_not() {
     let (server, client) = server().await;
     let stranger = client_of(&server, "unknown").await;

@@ -17,7 +17,7 @@ async fn an_object_is_stamped_and_read_back() {
     assert_eq!(metadata.namespace.as_deref(), Some("shop"));
     assert!(metadata.uid.as_ref().is_some_and(|uid| uid.len() == 36) && metadata.creation_timestamp.is_some());
     let read = requests(&client).get("a").await.unwrap();
-    assert_eq!((read.metadata.uid, version(&created)), (created.metadata.uid, 1));
+    assert_eq!((read.metadata.uid, version(&created)), (created.metadata.uid, 2));
     requests(&client).delete("a", &DeleteParams::default()).await.unwrap();
     assert!(requests(&client).get_opt("a").await.unwrap().is_none());
     assert_eq!(server.objects.all("certificaterequests"), Vec::<serde_json::Value>::new());

@@ -120,7 +120,7 @@ async fn raw_events_are_those_of_kubernetes() {
             WatchEvent::Error(status) => format!("error {} {}", status.code, status.reason),
         });
     }
-    assert_eq!(seen, ["modified 2", "modified 3", "deleted 4", "bookmark 4", "error 410 Expired"]);
+    assert_eq!(seen, ["modified 3", "modified 4", "deleted 5", "bookmark 5", "error 410 Expired"]);
     server.pulse.until("the watch is over", || (server.watches.count("certificaterequests") == 0).then_some(())).await;
     let mut all = pin!(api.watch(&WatchParams::default(), "0").await.unwrap());
     create(&client, "b").await;
