@@ -1,12 +1,10 @@
 //! All requests of the cluster, by one list and one watch. None is kept that is decided.
 
 use std::convert::Infallible;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Config};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -20,6 +18,7 @@ use super::queue::Queue;
 use super::text::{Once, shown};
 use crate::kube::error;
 use crate::kube::lease::Leadership;
+use crate::kube::watching::{GONE, Selection, Told, Watching};
 use crate::report;
 use crate::source::jitter;
 
@@ -31,9 +30,6 @@ const LASTS: u32 = 60;
 
 /// The longest pause after a failure. While nothing is watched, no pod that starts gets an identity.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// The API server has forgotten the version the watch was to be resumed from. All is listed anew then.
-const GONE: u16 = 410;
 
 pub(super) struct Watch {
     pub(super) client: Client,
@@ -67,6 +63,12 @@ pub(super) struct Progress {
     once: Once,
 }
 
+impl Progress {
+    fn answered(&mut self) {
+        (self.failures, self.told) = (0, None);
+    }
+}
+
 impl Watch {
     /// Feeds the queue until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
@@ -75,11 +77,12 @@ impl Watch {
     }
 
     async fn follow(&mut self) {
-        let config = watcher::Config::default().page_size(PAGE).timeout(LASTS);
-        let mut events = pin!(watcher(Api::<Listed>::all(self.client.clone()), config));
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => self.take(event),
+        let selection = Selection { labels: None, page: PAGE, lasts: LASTS };
+        let mut watching = Watching::new(Api::<Listed>::all(self.client.clone()), selection);
+        loop {
+            match watching.next().await {
+                Ok(Told::Event(event)) => self.take(event),
+                Ok(Told::Watched) => self.progress.answered(),
                 Err(error) => {
                     self.tell(&error);
                     self.progress.failures += 1;
@@ -102,8 +105,7 @@ impl Watch {
             Event::Delete(object) => drop(self.queue.forget(&object.key())),
             Event::InitDone => self.listed(),
         }
-        self.progress.failures = 0;
-        self.progress.told = None;
+        self.progress.answered();
     }
 
     fn see(&mut self, object: Listed, is_listed: bool) {

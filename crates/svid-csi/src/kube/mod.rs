@@ -13,3 +13,4 @@ pub mod runtime_issuer;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub mod unusable;
+pub mod watching;

@@ -94,6 +94,11 @@ impl Requests {
         self.link.subscribe()
     }
 
+    /// All is listed, and the API server has taken the watch. Answers whether that is news.
+    pub fn found(&self) -> bool {
+        self.link.send_if_modified(|link| std::mem::replace(link, Link::Up) != Link::Up)
+    }
+
     /// The watch failed, and is being set up again. What was known stays known.
     pub fn lost(&self, reason: String) {
         self.link.send_replace(Link::Down(reason));
@@ -130,11 +135,6 @@ impl Requests {
             Event::InitApply(request) | Event::Apply(request) => state.show(&request),
             Event::Delete(request) => state.remove(&request),
             Event::InitDone => state.listed(),
-        }
-        let is_listing = state.listing.is_some();
-        drop(state);
-        if !is_listing {
-            self.link.send_if_modified(|link| std::mem::replace(link, Link::Up) != Link::Up);
         }
     }
 
@@ -296,18 +296,5 @@ mod tests {
         assert_eq!(requests.of_volume("v1", "u1"), [(key("b"), false)]);
         assert_eq!(requests.of_volume("v1", "u2"), [], "hashes collide, pods do not");
         assert_eq!(requests.last_failure("v1", "u1").map(|failure| failure.attempt), Some(3));
-    }
-
-    #[test]
-    fn the_link_is_up_once_everything_is_listed() {
-        let requests = Requests::default();
-        requests.apply(Event::Init);
-        assert_ne!(*requests.link().borrow(), Link::Up);
-        requests.apply(Event::InitDone);
-        assert_eq!(*requests.link().borrow(), Link::Up);
-        requests.lost("connection refused".to_owned());
-        assert_eq!(*requests.link().borrow(), Link::Down("connection refused".to_owned()));
-        requests.apply(Event::Apply(request("a", json!({}))));
-        assert_eq!(*requests.link().borrow(), Link::Up);
     }
 }

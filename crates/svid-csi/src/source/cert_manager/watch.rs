@@ -1,24 +1,28 @@
 //! The one list+watch of this node's requests.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures::StreamExt;
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher::{DefaultBackoff, Error};
 use kube::{Api, Client};
 use svid_csi_core::cert_request::{NODE_LABEL, hash_identifier};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::requests::{Link, Requests};
 use crate::kube::cert_request::CertificateRequest;
 use crate::kube::error;
+use crate::kube::watching::{GONE, Selection, Told, Watching};
 use crate::report;
 
 /// Objects in one answer to a list: their certificates are in memory at once.
 const PAGE: u32 = 100;
-
-/// The API server has forgotten what was before: everything is listed again, which is no trouble.
-const GONE: u16 = 410;
+/// How long a watch lasts before it is resumed, in seconds.
+const LASTS: u32 = 290;
+/// A failure after so long a time without one is the beginning of something new.
+const CALM: Duration = Duration::from_secs(120);
 
 /// Follows the requests that carry this node's label until `stop`. After a lost connection the watch goes on where it
 /// was; where the API server no longer remembers (410 Gone), everything is listed again.
@@ -30,46 +34,61 @@ pub async fn follow(
     client: Client,
     node_id: String,
     stop: CancellationToken,
-) -> Result<(), std::convert::Infallible> {
-    let selector = format!("{NODE_LABEL}={}", hash_identifier(&node_id));
-    let config = watcher::Config::default().labels(&selector).page_size(PAGE);
-    let events = watcher(Api::<CertificateRequest>::all(client), config).default_backoff();
-    let mut events = std::pin::pin!(events);
-    let link = requests.link();
+) -> Result<(), Infallible> {
+    stop.run_until_cancelled(follow_for_ever(&requests, client, &node_id)).await;
+    Ok(())
+}
+
+async fn follow_for_ever(requests: &Requests, client: Client, node_id: &str) {
+    let selector = format!("{NODE_LABEL}={}", hash_identifier(node_id));
+    let selection = Selection { labels: Some(selector.clone()), page: PAGE, lasts: LASTS };
+    let mut watching = Watching::new(Api::<CertificateRequest>::all(client), selection);
+    let (mut backoff, mut failed) = (DefaultBackoff::default(), Instant::now());
     loop {
-        let event = tokio::select! {
-            event = events.next() => event,
-            () = stop.cancelled() => return Ok(()),
-        };
-        let was_up = *link.borrow() == Link::Up;
-        match event {
-            Some(Ok(event)) => requests.apply(event),
-            Some(Err(watcher::Error::WatchError(status))) if status.code == GONE => {}
-            Some(Err(error)) => {
-                let reason = reason(&error);
-                if was_up || *link.borrow() != Link::Down(reason.clone()) {
-                    warn!(
-                        error = reason,
-                        needs = "list and watch on certificaterequests.cert-manager.io, in all namespaces",
-                        "the certificate requests of this node cannot be watched; this is tried again"
-                    );
-                }
-                requests.lost(reason);
+        let error = match watching.next().await {
+            Ok(Told::Event(event)) => {
+                requests.apply(event);
+                continue;
             }
-            None => return Ok(()),
+            Ok(Told::Watched) => {
+                if requests.found() {
+                    info!(selector, "watching the certificate requests of this node");
+                }
+                continue;
+            }
+            Err(error) => error,
+        };
+        if failed.elapsed() > CALM {
+            backoff = DefaultBackoff::default();
         }
-        if !was_up && *link.borrow() == Link::Up {
-            info!(selector, "watching the certificate requests of this node");
-        }
+        failed = Instant::now();
+        tell(requests, &error);
+        sleep(backoff.next().unwrap_or(CALM)).await;
     }
 }
 
-fn reason(error: &watcher::Error) -> String {
+fn tell(requests: &Requests, error: &Error) {
+    // Everything is listed again, which is no trouble.
+    if matches!(error, Error::WatchError(status) if status.code == GONE) {
+        return;
+    }
+    let down = Link::Down(reason(error));
+    if *requests.link().borrow() != down {
+        warn!(
+            error = reason(error),
+            needs = "list and watch on certificaterequests.cert-manager.io, in all namespaces",
+            "the certificate requests of this node cannot be watched; this is tried again"
+        );
+    }
+    requests.lost(reason(error));
+}
+
+fn reason(error: &Error) -> String {
     match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => error::told(error),
-        watcher::Error::WatchError(status) => report::one_line(&status.message),
+        Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => {
+            error::told(error)
+        }
+        Error::WatchError(status) => report::one_line(&status.message),
         error => report::chain(error),
     }
 }

@@ -1,0 +1,172 @@
+//! All objects of a kind, by one list and one watch.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use kube::api::{ListParams, WatchParams};
+use kube::core::WatchEvent;
+use kube::runtime::watcher::{Error, Event, Result};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::client::CALL_TIMEOUT;
+
+/// What the API server answers where it has forgotten the version that is asked for.
+pub const GONE: u16 = 410;
+
+/// How much longer than it was to last a watch may be silent before its connection counts as dead.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What is told of the objects.
+#[derive(Debug)]
+pub enum Told<K> {
+    /// The API server has taken the watch: from now on changes come in.
+    Watched,
+    /// An object, or the begin or end of a list.
+    Event(Event<K>),
+}
+
+/// Which objects, and how.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// The labels they have; all objects without.
+    pub labels: Option<String>,
+    /// How many are in one answer to a list.
+    pub page: u32,
+    /// How long a watch lasts before it is resumed, in seconds. A connection that has died in silence is noticed then.
+    pub lasts: u32,
+}
+
+/// Objects that are followed.
+///
+/// It differs from [`kube::runtime::watcher`] in two ways. It tells when it watches (again), which is no matter of course: on a quiet
+/// node no event may come for hours. And it lists anew also where the API server answers 410 Gone to the attempt to
+/// watch, and not only where it says so in an event; the other would ask for the same version for ever.
+pub struct Watching<K> {
+    api: Api<K>,
+    selection: Selection,
+    told: VecDeque<Told<K>>,
+    state: State<K>,
+}
+
+enum State<K> {
+    Unlisted,
+    Listing { next: Option<String> },
+    Listed { version: String },
+    Watched { version: String, events: BoxStream<'static, kube::Result<WatchEvent<K>>> },
+}
+
+impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K> {
+    /// To follow objects; nothing is asked for yet.
+    pub fn new(api: Api<K>, selection: Selection) -> Self {
+        Self { api, selection, told: VecDeque::new(), state: State::Unlisted }
+    }
+
+    /// What is told next. May be dropped at any time.
+    ///
+    /// # Errors
+    /// What does not work now. The next call tries it again, and at once: whoever calls has to pause.
+    pub async fn next(&mut self) -> Result<Told<K>> {
+        loop {
+            if let Some(told) = self.told.pop_front() {
+                return Ok(told);
+            }
+            match &mut self.state {
+                State::Unlisted => {
+                    self.state = State::Listing { next: None };
+                    return Ok(Told::Event(Event::Init));
+                }
+                State::Listing { next } => {
+                    let next = next.clone();
+                    self.list(next).await?;
+                }
+                State::Listed { version } => {
+                    let version = version.clone();
+                    return self.watch(version).await;
+                }
+                State::Watched { .. } => self.follow().await?,
+            }
+        }
+    }
+
+    async fn list(&mut self, next: Option<String>) -> Result<()> {
+        let mut params = ListParams::default().limit(self.selection.page);
+        params.label_selector.clone_from(&self.selection.labels);
+        params.continue_token = next;
+        let listed = in_time(self.api.list(&params)).await;
+        self.state = State::Unlisted;
+        let list = listed.map_err(Error::InitialListFailed)?;
+        self.told.extend(list.items.into_iter().map(|object| Told::Event(Event::InitApply(object))));
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        self.state = match (given(list.metadata.continue_), given(list.metadata.resource_version)) {
+            (Some(next), _) => State::Listing { next: Some(next) },
+            (None, Some(version)) => {
+                self.told.push_back(Told::Event(Event::InitDone));
+                State::Listed { version }
+            }
+            (None, None) => return Err(Error::NoResourceVersion),
+        };
+        Ok(())
+    }
+
+    async fn watch(&mut self, version: String) -> Result<Told<K>> {
+        let mut params = WatchParams::default().timeout(self.selection.lasts);
+        params.label_selector.clone_from(&self.selection.labels);
+        match in_time(self.api.watch(&params, &version)).await {
+            Ok(events) => {
+                self.state = State::Watched { version, events: events.boxed() };
+                Ok(Told::Watched)
+            }
+            Err(kube::Error::Api(status)) if status.code == GONE => {
+                self.state = State::Unlisted;
+                Err(Error::WatchError(status))
+            }
+            Err(error) => Err(Error::WatchStartFailed(error)),
+        }
+    }
+
+    /// Takes one event of the watch. When it ends, it is resumed.
+    async fn follow(&mut self) -> Result<()> {
+        let State::Watched { version, events } = &mut self.state else { return Ok(()) };
+        let silence = Duration::from_secs(u64::from(self.selection.lasts)) + GRACE;
+        let event = timeout(silence, events.next()).await.unwrap_or_default();
+        let (object, told): (_, fn(K) -> Event<K>) = match event {
+            Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => (object, Event::Apply),
+            Some(Ok(WatchEvent::Deleted(object))) => (object, Event::Delete),
+            Some(Ok(WatchEvent::Bookmark(bookmark))) => {
+                *version = bookmark.metadata.resource_version;
+                return Ok(());
+            }
+            ended => {
+                let version = std::mem::take(version);
+                return self.ended(version, ended);
+            }
+        };
+        *version = object.resource_version().ok_or(Error::NoResourceVersion)?;
+        self.told.push_back(Told::Event(told(object)));
+        Ok(())
+    }
+
+    fn ended(&mut self, version: String, ended: Option<kube::Result<WatchEvent<K>>>) -> Result<()> {
+        self.state = State::Listed { version };
+        match ended {
+            Some(Ok(WatchEvent::Error(status))) => {
+                if status.code == GONE {
+                    self.state = State::Unlisted;
+                }
+                Err(Error::WatchError(status))
+            }
+            Some(Err(error)) => Err(Error::WatchFailed(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn in_time<T>(call: impl Future<Output = kube::Result<T>> + Send) -> kube::Result<T> {
+    let silent = || kube::Error::Service(format!("no answer within {} s", CALL_TIMEOUT.as_secs()).into());
+    timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(silent()))
+}
