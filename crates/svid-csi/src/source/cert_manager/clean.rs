@@ -1,5 +1,6 @@
 //! Removing requests that nobody needs any more. What is left over goes with its pod, which owns it.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use svid_csi_core::cert_request::hash_identifier;
@@ -9,6 +10,8 @@ use tracing::warn;
 
 use super::CertManager;
 use super::requests::Key;
+use crate::kube::call::CallError;
+use crate::kube::error;
 use crate::{report, source};
 
 /// How often a removal is tried.
@@ -43,21 +46,21 @@ impl CertManager {
 
     fn remove(&self, keys: Vec<Key>) {
         for (namespace, name) in keys {
-            let requester = self.requester.clone();
+            let (requester, told) = (self.requester.clone(), self.told_of_leftovers.clone());
             self.tasks.detached(async move {
                 for failures in 1..=TRIES {
-                    match requester.delete(&namespace, &name).await {
-                        Ok(()) => return,
-                        Err(error) if failures == TRIES => {
-                            warn!(
-                                request = format!("{namespace}/{name}"),
-                                error = report::chain(&error),
-                                needs = "delete on certificaterequests.cert-manager.io",
-                                "an old request stays until its pod goes"
-                            );
-                        }
-                        Err(_) => tokio::time::sleep(source::retry_delay_within(failures, Duration::ZERO)).await,
+                    let Err(error) = requester.delete(&namespace, &name).await else { return };
+                    let is_forbidden = matches!(&error, CallError::Failed(error) if error::is_forbidden(error));
+                    if failures < TRIES && !is_forbidden {
+                        tokio::time::sleep(source::retry_delay_within(failures, Duration::ZERO)).await;
+                        continue;
                     }
+                    // One missing verb, and not one line for each pod that ends.
+                    if !is_forbidden || !told.swap(true, Ordering::Relaxed) {
+                        let (request, error) = (format!("{namespace}/{name}"), report::chain(&error));
+                        warn!(request, error, "an old request stays until its pod goes");
+                    }
+                    return;
                 }
             });
         }

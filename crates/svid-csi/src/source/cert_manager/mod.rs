@@ -11,6 +11,7 @@ mod volume;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -75,6 +76,8 @@ pub struct CertManager {
     renewals: Semaphore,
     metrics: Arc<Metrics>,
     tasks: Tasks,
+    /// Whether it was told that the driver may not remove requests.
+    told_of_leftovers: Arc<AtomicBool>,
 }
 
 /// How long whoever asks can wait.
@@ -101,8 +104,8 @@ impl CertManager {
     ) -> Self {
         let renewals = Semaphore::new(settings.renewals);
         let unusable = Unusable::new(client.clone());
-        let (requests, volumes) = (Arc::default(), Mutex::default());
-        Self { settings, followed, requester, requests, unusable, volumes, renewals, metrics, tasks }
+        let (requests, volumes, told_of_leftovers) = (Arc::default(), Mutex::default(), Arc::default());
+        Self { settings, followed, requester, requests, unusable, volumes, renewals, metrics, tasks, told_of_leftovers }
     }
 
     /// Starts watching the requests of this node.
