@@ -8,6 +8,7 @@
 
 mod fixture;
 
+mod cert_manager;
 mod endpoints;
 mod files;
 mod passthrough;

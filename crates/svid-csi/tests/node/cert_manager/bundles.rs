@@ -1,0 +1,156 @@
+//! Trust bundles, and that their changes reach every volume.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::json;
+use svid_csi_testkit::TestCa;
+use svid_csi_testkit::api_server::{Issuing, Mode};
+use tonic::Code;
+
+use super::cluster::{Cluster, cluster_test};
+use crate::fixture::{svid, test, until};
+
+fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+async fn published(cluster: &Cluster, pods: usize) -> Vec<PathBuf> {
+    let volumes: Vec<_> = (0..pods).map(|pod| cluster.volume(&format!("pod-{pod}"))).collect();
+    futures::future::join_all(volumes.iter().map(|volume| cluster.node.publish(volume))).await
+}
+
+fn holds(target: &Path, cas: &[&TestCa]) -> bool {
+    let text = fs::read_to_string(target.join("ca.crt")).unwrap_or_default();
+    let has = |ca: &TestCa| body(&text).contains(&body(&ca.bundle_pem()));
+    cas.iter().all(|ca| has(ca)) && text.matches("BEGIN").count() == cas.len()
+}
+
+/// PEM without its line ends.
+fn body(pem: &str) -> String {
+    pem.split_whitespace().collect()
+}
+
+#[test]
+fn a_changed_file_reaches_every_volume() {
+    cluster_test("bundles::a_changed_file_reaches_every_volume", &[], async |cluster| {
+        let targets = published(&cluster, 25).await;
+        let serials: Vec<_> = targets.iter().map(|target| crate::fixture::serial(target)).collect();
+        let next = Arc::new(TestCa::new("next"));
+        let both = cluster.ca.bundle_pem() + &next.bundle_pem();
+        replace(&cluster.node.path("ca.crt"), &both);
+        until("both CAs are everywhere", async || targets.iter().all(|target| holds(target, &[&cluster.ca, &next])))
+            .await;
+        let now: Vec<_> = targets.iter().map(|target| crate::fixture::serial(target)).collect();
+        assert_eq!(now, serials, "certificates that still lead to it stay");
+
+        cluster.server.cert_manager.mode(Mode::Issue(Issuing::by(&next)));
+        replace(&cluster.node.path("ca.crt"), &next.bundle_pem());
+        until("every volume is of the new CA", async || {
+            targets.iter().all(|target| holds(target, &[&next]) && svid(target).check_chain().is_ok())
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_broken_file_takes_nothing_away() {
+    cluster_test("bundles::a_broken_file_takes_nothing_away", &[], async |cluster| {
+        let target = cluster.node.publish(&cluster.volume("web")).await;
+        let file = cluster.node.path("ca.crt");
+        for broken in ["garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            let told = || cluster.node.log().matches("the last good one stays").count();
+            let before = told();
+            replace(&file, broken);
+            until("it is told", async || told() > before).await;
+            assert!(holds(&target, &[&cluster.ca]), "{broken:?}");
+        }
+        fs::remove_file(&file).unwrap();
+        let other = cluster.node.publish(&cluster.volume("api")).await;
+        assert!(holds(&target, &[&cluster.ca]) && holds(&other, &[&cluster.ca]));
+    });
+}
+
+#[test]
+fn a_config_map_is_followed() {
+    test("cert_manager::bundles::a_config_map_is_followed", async || {
+        let mut cluster = Cluster::prepared(&[&["--trust-bundle=configmap:cert-manager/issuance/roots.pem"]]);
+        let put = |pem: &str| {
+            let metadata = json!({"name": "issuance", "namespace": "cert-manager"});
+            let data = json!({"roots.pem": pem, "other": "x"});
+            cluster
+                .server
+                .objects
+                .put(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}));
+        };
+        put(&cluster.ca.bundle_pem());
+        cluster.node.start().await;
+        let target = cluster.node.publish(&cluster.volume("web")).await;
+        assert!(holds(&target, &[&cluster.ca]));
+        let next = TestCa::new("next");
+        let put = |pem: &str| {
+            let metadata = json!({"name": "issuance", "namespace": "cert-manager"});
+            cluster.server.objects.put(
+                json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"roots.pem": pem}}),
+            );
+        };
+        put(&(cluster.ca.bundle_pem() + &next.bundle_pem()));
+        until("it is there", async || holds(&target, &[&cluster.ca, &next])).await;
+        put("garbage");
+        until("it is told", async || cluster.node.log().contains("roots.pem")).await;
+        assert!(cluster.server.objects.remove("configmaps", "cert-manager", "issuance"));
+        assert!(holds(&target, &[&cluster.ca, &next]), "the last good one stays");
+    });
+}
+
+#[test]
+fn a_cluster_trust_bundle_is_followed() {
+    test("cert_manager::bundles::a_cluster_trust_bundle_is_followed", async || {
+        let mut cluster = Cluster::prepared(&[&["--trust-bundle=clustertrustbundle:example.org"]]);
+        cluster.server.permissions.everything();
+        let put = |cluster: &Cluster, pem: &str| {
+            let object = json!({"apiVersion": "certificates.k8s.io/v1beta1", "kind": "ClusterTrustBundle",
+                "metadata": {"name": "example.org"}, "spec": {"trustBundle": pem}});
+            cluster.server.objects.put(object);
+        };
+        put(&cluster, &cluster.ca.bundle_pem());
+        cluster.node.start().await;
+        let target = cluster.node.publish(&cluster.volume("web")).await;
+        let next = TestCa::new("next");
+        put(&cluster, &(cluster.ca.bundle_pem() + &next.bundle_pem()));
+        until("it is there", async || holds(&target, &[&cluster.ca, &next])).await;
+    });
+}
+
+#[test]
+fn a_bundle_that_is_missing_is_named_and_waited_for() {
+    test("cert_manager::bundles::a_bundle_that_is_missing_is_named_and_waited_for", async || {
+        let mut cluster = Cluster::prepared(&[&["--trust-bundle=configmap:cert-manager/issuance/roots.pem"]]);
+        cluster.start().await;
+        let (code, message) = cluster.node.refused(&cluster.volume("web")).await;
+        assert_eq!(code, Code::Unavailable, "{message}");
+        assert!(message.contains("issuance") && cluster.creates() == 0, "{message}");
+        let metadata = json!({"name": "issuance", "namespace": "cert-manager"});
+        let data = json!({"roots.pem": cluster.ca.bundle_pem()});
+        cluster
+            .server
+            .objects
+            .put(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}));
+        let target = cluster.node.publish(&cluster.volume("web")).await;
+        svid(&target).check_chain().unwrap();
+    });
+}
+
+#[test]
+fn a_key_beside_the_bundle_is_warned_of() {
+    test("cert_manager::bundles::a_key_beside_the_bundle_is_warned_of", async || {
+        let mut cluster = Cluster::prepared(&[super::cluster::BUNDLE]);
+        fs::write(cluster.node.path("tls.key"), "secret").unwrap();
+        cluster.start().await;
+        let log = cluster.node.log();
+        assert!(log.lines().any(|line| line.contains("WARN") && line.contains("tls.key")), "{log}");
+    });
+}

@@ -1,0 +1,79 @@
+//! Requests that nobody needs are removed, and nobody else's.
+
+use serde_json::json;
+use svid_csi_core::cert_request::{NODE_LABEL, VOLUME_LABEL, hash_identifier};
+use svid_csi_testkit::api_server::Mode;
+
+use super::cluster::{Cluster, REQUESTS, cluster_test};
+
+/// A request as some driver on `node` made it for a volume of the pod with that UID.
+fn foreign(cluster: &Cluster, name: &str, node: &str, volume: &str, pod_uid: &str) {
+    let labels = json!({NODE_LABEL: hash_identifier(node), VOLUME_LABEL: hash_identifier(volume)});
+    let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": pod_uid});
+    let metadata = json!({"name": name, "namespace": "shop", "labels": labels, "ownerReferences": [owner]});
+    let spec = json!({"request": "", "issuerRef": {"name": "spiffe-ca"}});
+    let kind = "CertificateRequest";
+    cluster
+        .server
+        .objects
+        .put(json!({"apiVersion": "cert-manager.io/v1", "kind": kind, "metadata": metadata, "spec": spec}));
+}
+
+fn names(cluster: &Cluster) -> Vec<String> {
+    cluster.server.cert_manager.requests().into_iter().map(|request| request.metadata.name).collect()
+}
+
+#[test]
+fn unpublishing_removes_all_of_the_volume_and_nothing_else() {
+    cluster_test("cleanup::unpublishing_removes_all_of_the_volume_and_nothing_else", &[], async |cluster| {
+        let volume = cluster.volume("web");
+        let id = volume.id().to_string();
+        cluster.node.publish(&volume).await;
+        foreign(&cluster, "left-over", "n1", &id, "uid-of-web");
+        foreign(&cluster, "other-node", "n2", &id, "uid-of-web");
+        foreign(&cluster, "other-volume", "n1", "csi-another", "uid-of-web");
+        foreign(&cluster, "same-hash", "n1", &id, "uid-of-another-pod");
+        // What is seen of a later change is seen of all of these.
+        cluster.node.publish(&cluster.volume("api")).await;
+        cluster.node.unpublish(&volume).await;
+        cluster.until("two are removed", || (names(&cluster).len() == 4).then_some(())).await;
+        let kept = names(&cluster);
+        assert!(
+            ["other-node", "other-volume", "same-hash"].iter().all(|name| kept.contains(&(*name).to_owned())),
+            "{kept:?}"
+        );
+        let deletes = cluster.server.calls.of("delete", REQUESTS);
+        assert!(
+            deletes.iter().all(|call| !["other-node", "other-volume", "same-hash"].contains(&&*call.name)),
+            "{deletes:?}"
+        );
+    });
+}
+
+#[test]
+fn a_pod_that_goes_before_its_identity_came_leaves_nothing() {
+    cluster_test("cleanup::a_pod_that_goes_before_its_identity_came_leaves_nothing", &[], async |cluster| {
+        cluster.server.cert_manager.mode(Mode::ByHand);
+        let volume = cluster.volume("web");
+        tokio::select! {
+            _ = cluster.pending("web") => {}
+            target = cluster.node.publish(&volume) => panic!("published: {}", target.display()),
+        }
+        cluster.node.unpublish(&volume).await;
+        cluster.until("it is removed", || names(&cluster).is_empty().then_some(())).await;
+        assert!(!cluster.node.kubelet.target(&volume).exists());
+    });
+}
+
+#[test]
+fn requests_of_another_node_are_not_even_read() {
+    cluster_test("cleanup::requests_of_another_node_are_not_even_read", &[], async |cluster| {
+        cluster.node.publish(&cluster.volume("web")).await;
+        let selector = format!("labelSelector={}", NODE_LABEL.replace('/', "%2F"));
+        for verb in ["list", "watch"] {
+            let calls = cluster.server.calls.of(verb, REQUESTS);
+            let value = hash_identifier("n1");
+            assert!(calls.iter().all(|call| call.uri.contains(&selector) && call.uri.contains(&value)), "{calls:?}");
+        }
+    });
+}

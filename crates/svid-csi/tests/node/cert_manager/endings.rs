@@ -1,0 +1,113 @@
+//! Requests that come to nothing: what is told, and when the next one is made.
+
+use std::time::Duration;
+
+use svid_csi_testkit::api_server::Mode;
+use tonic::Code;
+
+use super::cluster::{Cluster, cluster_test};
+use crate::fixture::serial;
+
+/// Publishes while the test says what becomes of the request. Answers code, message and the request's name.
+async fn ended(cluster: &Cluster, pod: &str, end: impl FnOnce(&str) -> bool) -> (Code, String, String) {
+    cluster.server.cert_manager.mode(Mode::ByHand);
+    let volume = cluster.volume(pod);
+    let ending = async {
+        let (name, _) = cluster.pending(pod).await;
+        assert!(end(&name));
+        name
+    };
+    let ((code, message), name) = tokio::join!(cluster.node.refused(&volume), ending);
+    (code, message, name)
+}
+
+#[test]
+fn each_ending_is_told_and_not_repeated() {
+    cluster_test("endings::each_ending_is_told_and_not_repeated", &[], async |mut cluster| {
+        let manager = &cluster.server.cert_manager;
+        let outcomes = [
+            (ended(&cluster, "denied", |name| manager.deny(name, "not you")).await, Code::PermissionDenied, "not you"),
+            (
+                ended(&cluster, "failed", |name| manager.fail(name, "no disk")).await,
+                Code::FailedPrecondition,
+                "no disk",
+            ),
+            (
+                ended(&cluster, "invalid", |name| manager.invalid(name, "nonsense")).await,
+                Code::FailedPrecondition,
+                "nonsense",
+            ),
+            (ended(&cluster, "deleted", |name| manager.delete(name)).await, Code::Unavailable, "deleted"),
+        ];
+        for ((code, message, name), expected, words) in &outcomes {
+            assert_eq!(code, expected, "{message}");
+            for part in [name.as_str(), "shop", "ClusterIssuer", "spiffe-ca", *words] {
+                assert!(message.contains(part), "{part} in {message}");
+            }
+        }
+        let pods = ["denied", "failed", "invalid", "deleted"];
+        for (pod, (outcome, ..)) in pods.into_iter().zip(&outcomes) {
+            for _ in 0..3 {
+                let (code, message) = cluster.node.refused(&cluster.volume(pod)).await;
+                assert_eq!(code, outcome.0, "a retry has the same code: {message}");
+                assert!(message.contains("asking again in") && message.contains(&outcome.2), "{message}");
+            }
+        }
+        assert_eq!(cluster.creates(), 4, "{}", cluster.server.calls.log());
+
+        cluster.node.kill();
+        cluster.start().await;
+        for pod in ["denied", "failed", "invalid"] {
+            let (_, message) = cluster.node.refused(&cluster.volume(pod)).await;
+            assert!(message.contains("asking again in"), "the back-off outlives a kill: {message}");
+        }
+        assert_eq!(cluster.creates(), 4, "{}", cluster.server.calls.log());
+    });
+}
+
+#[test]
+fn after_its_back_off_a_request_is_made_anew() {
+    cluster_test("endings::after_its_back_off_a_request_is_made_anew", &[], async |cluster| {
+        let manager = &cluster.server.cert_manager;
+        let (_, _, denied) = ended(&cluster, "web", |name| manager.deny(name, "not yet")).await;
+        let (_, message) = cluster.node.refused(&cluster.volume("web")).await;
+        let seconds = message.split("asking again in ").nth(1).unwrap().split(' ').next().unwrap();
+        let seconds: u64 = seconds.parse().unwrap();
+        assert!((20..=37).contains(&seconds), "30 s with a fifth of jitter: {message}");
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        manager.mode(Mode::Issue(cluster.issuing()));
+        let target = cluster.node.publish(&cluster.volume("web")).await;
+        assert_eq!(cluster.creates(), 2);
+        cluster
+            .until("the denied one is removed", || {
+                let requests = manager.requests();
+                (requests.len() == 1 && requests[0].metadata.name != denied).then_some(())
+            })
+            .await;
+        let annotations = &manager.requests()[0].metadata.annotations;
+        assert_eq!(annotations.get("svid-csi/attempt").map(String::as_str), Some("2"));
+        assert!(!serial(&target).is_empty());
+    });
+}
+
+#[test]
+fn a_denial_is_told_on_the_pod_where_that_is_allowed() {
+    cluster_test("endings::a_denial_is_told_on_the_pod_where_that_is_allowed", &[], async |cluster| {
+        cluster.server.permissions.everything();
+        let manager = &cluster.server.cert_manager;
+        ended(&cluster, "web", |name| manager.deny(name, "not you\u{1b}[31m")).await;
+        let event = cluster
+            .until("an event", || cluster.server.objects.all("events").pop().or_else(|| events_k8s(&cluster)))
+            .await;
+        let text = event.to_string();
+        for part in ["uid-of-web", "Warning", "not you", "IdentityDenied"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(!text.contains("u001b"), "the approver's text is escaped: {text}");
+    });
+}
+
+fn events_k8s(cluster: &Cluster) -> Option<serde_json::Value> {
+    let of_events = cluster.server.calls.of("create", "events").pop()?;
+    Some(of_events.body)
+}

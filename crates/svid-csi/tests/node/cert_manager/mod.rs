@@ -1,0 +1,18 @@
+//! cert-manager -> files: the driver against the scripted API server, cert-manager played by the test.
+
+mod cluster;
+
+mod bundles;
+mod cleanup;
+mod endings;
+mod issuer;
+mod modes;
+mod outage;
+mod permissions;
+mod publish;
+mod renewal;
+mod restart;
+mod reuse;
+mod tokens;
+mod watch;
+mod wrong_certificates;

@@ -1,0 +1,42 @@
+//! The driver asks in the pods' place.
+
+use super::cluster::{DRIVER, REQUESTS, cluster_test};
+use crate::fixture::{pod, serial, volume};
+
+#[test]
+fn the_driver_asks_with_its_own_token() {
+    for (index, flags) in [&["--use-own-service-account"][..], &["--request-mode=own"], &["--request-mode=node-bound"]]
+        .into_iter()
+        .enumerate()
+    {
+        cluster_test("modes::the_driver_asks_with_its_own_token", flags, async |cluster| {
+            let bare = volume("web");
+            let target = cluster.node.publish(&bare).await;
+            cluster.node.publish(&cluster.volume("api")).await;
+            let creators: Vec<_> = cluster.server.calls.of("create", REQUESTS);
+            assert!(creators.len() == 2 && creators.iter().all(|call| call.user.as_deref() == Some(DRIVER)), "{index}");
+            for request in cluster.server.cert_manager.requests() {
+                let fact = |fact: &str| request.spec.extra[&format!("authentication.kubernetes.io/{fact}")][0].clone();
+                assert_eq!((fact("pod-uid"), fact("node-name")), ("uid-of-the-driver".to_owned(), "n1".to_owned()));
+                assert_eq!(request.metadata.namespace, pod("web").namespace, "in the pod's namespace all the same");
+            }
+            let first = serial(&target);
+            crate::endpoints::renew_all(&cluster.node).await;
+            crate::fixture::until("it is renewed without a token", async || serial(&target) != first).await;
+        });
+    }
+}
+
+#[test]
+fn a_broken_token_is_an_error_even_where_none_is_needed() {
+    cluster_test(
+        "modes::a_broken_token_is_an_error_even_where_none_is_needed",
+        &["--request-mode=own"],
+        async |cluster| {
+            let mut volume = volume("web");
+            volume.tokens = Some("{".to_owned());
+            assert_eq!(cluster.node.refused(&volume).await.0, tonic::Code::InvalidArgument);
+            assert_eq!(cluster.creates(), 0);
+        },
+    );
+}

@@ -1,0 +1,95 @@
+//! Without an API server: what runs stays, what is asked for is told to come later.
+
+use svid_csi_testkit::api_server::Fault;
+use tonic::Code;
+
+use super::cluster::{REQUESTS, cluster_test, prepared_test};
+use crate::fixture::{serial, svid, until};
+
+#[test]
+fn a_driver_starts_without_it() {
+    prepared_test("outage::a_driver_starts_without_it", &[], async |mut cluster| {
+        cluster.server.stop();
+        cluster.node.start().await;
+        let (code, message) = cluster.node.refused(&cluster.volume("web")).await;
+        assert_eq!(code, Code::Unavailable, "{message}");
+        assert!(message.contains("cannot be watched"), "{message}");
+        cluster.server.resume();
+        cluster.is_watching().await;
+        svid(&cluster.node.publish(&cluster.volume("web")).await).check_chain().unwrap();
+    });
+}
+
+#[test]
+fn a_server_that_never_answers_keeps_no_publish() {
+    prepared_test("outage::a_server_that_never_answers_keeps_no_publish", &[], async |mut cluster| {
+        cluster.server.faults.always("*", "*", Fault::Hang);
+        cluster.node.start().await;
+        let (code, message) = cluster.node.refused(&cluster.volume("web")).await;
+        assert_eq!(code, Code::Unavailable, "{message}");
+        cluster.server.faults.clear();
+        cluster.is_watching().await;
+        cluster.node.publish(&cluster.volume("web")).await;
+        assert_eq!(cluster.server.cert_manager.requests().len(), 1);
+    });
+}
+
+#[test]
+fn a_create_without_an_answer_ends_and_is_made_once() {
+    cluster_test("outage::a_create_without_an_answer_ends_and_is_made_once", &[], async |cluster| {
+        cluster.server.faults.always("create", REQUESTS, Fault::Hang);
+        let (code, message) = cluster.node.refused(&cluster.volume("web")).await;
+        assert_eq!(code, Code::Unavailable, "{message}");
+        cluster.server.faults.clear();
+        cluster.node.publish(&cluster.volume("web")).await;
+        assert_eq!(cluster.server.cert_manager.requests().len(), 1, "{}", cluster.server.calls.log());
+    });
+}
+
+#[test]
+fn after_an_outage_pods_start_again_on_a_quiet_node() {
+    cluster_test("outage::after_an_outage_pods_start_again_on_a_quiet_node", &[], async |cluster| {
+        for outage in ["broken", "away"] {
+            if outage == "broken" {
+                cluster.server.watches.break_all();
+            } else {
+                cluster.server.stop();
+                let noticed = async || cluster.status().await["cert_manager_up"] == false;
+                until("the driver notices", noticed).await;
+                cluster.server.resume();
+            }
+            // Nothing happens on the node, so no event tells the driver that it watches again.
+            cluster.node.publish(&cluster.volume(outage)).await;
+        }
+        let up = async || cluster.status().await["cert_manager_up"] == true;
+        until("the source is up again", up).await;
+        assert_eq!(cluster.server.calls.count("list", REQUESTS), 1, "{}", cluster.server.calls.log());
+    });
+}
+
+#[test]
+fn what_runs_stays_as_it_is() {
+    cluster_test("outage::what_runs_stays_as_it_is", &[], async |mut cluster| {
+        let (web, api) = (cluster.volume("web"), cluster.volume("api"));
+        let target = cluster.node.publish(&web).await;
+        cluster.node.publish(&api).await;
+        let first = serial(&target);
+        cluster.server.stop();
+        for restarted in [false, true] {
+            if restarted {
+                cluster.node.kill();
+                cluster.node.start().await;
+            }
+            assert_eq!(cluster.node.publish(&cluster.volume("web")).await, target, "a republish needs no API server");
+            assert_eq!((serial(&target), cluster.node.mounts(&target)), (first.clone(), 1));
+            let (code, message) = cluster.node.refused(&cluster.volume("new")).await;
+            assert_eq!(code, Code::Unavailable, "{message}");
+        }
+        cluster.node.unpublish(&api).await;
+        assert!(!cluster.node.kubelet.target(&api).exists(), "a pod can end");
+        cluster.server.resume();
+        cluster.is_watching().await;
+        cluster.node.publish(&cluster.volume("new")).await;
+        svid(&target).check_chain().unwrap();
+    });
+}

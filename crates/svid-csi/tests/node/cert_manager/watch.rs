@@ -1,0 +1,146 @@
+//! One list and one watch a node, without a gap and without polling.
+
+use svid_csi_testkit::api_server::{Fault, Mode};
+
+use super::cluster::{Cluster, REQUESTS, cluster_test};
+use crate::fixture::svid;
+
+/// Publishes; meanwhile, once the request is there, does something and then has the certificate issued.
+async fn publish_through(cluster: &Cluster, pod: &str, meanwhile: impl AsyncFnOnce(&str)) {
+    cluster.server.cert_manager.mode(Mode::ByHand);
+    let volume = cluster.volume(pod);
+    let issue = async {
+        let (name, _) = cluster.pending(pod).await;
+        meanwhile(&name).await;
+    };
+    let (target, ()) = tokio::join!(cluster.node.publish(&volume), issue);
+    svid(&target).check_chain().unwrap();
+    assert_eq!(cluster.server.calls.count("get", REQUESTS), 0, "{}", cluster.server.calls.log());
+    assert_eq!(cluster.server.cert_manager.of_pod(pod).len(), 1, "{}", cluster.server.calls.log());
+}
+
+async fn not_watching(cluster: &Cluster) {
+    cluster.until("the watch is over", || (cluster.server.watches.count(REQUESTS) == 0).then_some(())).await;
+}
+
+fn lists(cluster: &Cluster) -> usize {
+    cluster.server.calls.count("list", REQUESTS)
+}
+
+#[test]
+fn what_is_issued_while_the_connection_is_broken_is_seen() {
+    cluster_test("watch::what_is_issued_while_the_connection_is_broken_is_seen", &[], async |cluster| {
+        publish_through(&cluster, "web", async |name| {
+            cluster.server.watches.break_all();
+            assert!(cluster.server.cert_manager.sign(name, &cluster.issuing()));
+        })
+        .await;
+        publish_through(&cluster, "api", async |name| {
+            cluster.server.watches.end_all();
+            assert!(cluster.server.cert_manager.sign(name, &cluster.issuing()));
+        })
+        .await;
+        assert_eq!(lists(&cluster), 1, "it goes on where it was: {}", cluster.server.calls.log());
+    });
+}
+
+#[test]
+fn what_the_server_has_forgotten_is_listed_again() {
+    cluster_test("watch::what_the_server_has_forgotten_is_listed_again", &[], async |cluster| {
+        publish_through(&cluster, "web", async |name| {
+            cluster.server.watches.gone_all();
+            assert!(cluster.server.cert_manager.sign(name, &cluster.issuing()));
+            cluster.server.objects.compact();
+        })
+        .await;
+        assert_eq!(lists(&cluster), 2, "{}", cluster.server.calls.log());
+    });
+}
+
+#[test]
+fn a_watch_refused_as_too_old_is_listed_again() {
+    cluster_test("watch::a_watch_refused_as_too_old_is_listed_again", &[], async |cluster| {
+        publish_through(&cluster, "web", async |name| {
+            cluster.server.faults.always("watch", REQUESTS, Fault::Unavailable);
+            cluster.server.watches.break_all();
+            not_watching(&cluster).await;
+            assert!(cluster.server.cert_manager.sign(name, &cluster.issuing()));
+            // The version it knows is now too old, and every watch from there gets 410 as its answer.
+            cluster.server.objects.compact();
+            cluster.server.faults.clear();
+        })
+        .await;
+        assert_eq!(lists(&cluster), 2, "{}", cluster.server.calls.log());
+    });
+}
+
+#[test]
+fn what_is_deleted_while_nobody_watches_is_noticed() {
+    cluster_test("watch::what_is_deleted_while_nobody_watches_is_noticed", &[], async |cluster| {
+        cluster.server.cert_manager.mode(Mode::ByHand);
+        let volume = cluster.volume("web");
+        let delete = async {
+            let (name, _) = cluster.pending("web").await;
+            cluster.server.faults.always("watch", REQUESTS, Fault::Unavailable);
+            cluster.server.watches.gone_all();
+            not_watching(&cluster).await;
+            assert!(cluster.server.cert_manager.delete(&name));
+            cluster.server.objects.compact();
+            cluster.server.faults.clear();
+            name
+        };
+        let ((_, message), name) = tokio::join!(cluster.node.refused(&volume), delete);
+        assert!(message.contains("deleted") && message.contains(&name), "{message}");
+    });
+}
+
+#[test]
+fn a_bookmark_spares_a_list() {
+    cluster_test("watch::a_bookmark_spares_a_list", &[], async |cluster| {
+        publish_through(&cluster, "web", async |name| {
+            for number in 0..20 {
+                cluster.server.objects.put(other_map(number));
+            }
+            cluster.server.faults.always("watch", REQUESTS, Fault::Unavailable);
+            cluster.server.watches.bookmark_all();
+            cluster.server.watches.end_all();
+            not_watching(&cluster).await;
+            cluster.server.objects.compact();
+            assert!(cluster.server.cert_manager.sign(name, &cluster.issuing()));
+            cluster.server.faults.clear();
+        })
+        .await;
+        assert_eq!(lists(&cluster), 1, "{}", cluster.server.calls.log());
+    });
+}
+
+#[test]
+fn a_waiting_volume_asks_nothing() {
+    cluster_test("watch::a_waiting_volume_asks_nothing", &[], async |cluster| {
+        cluster.node.publish(&cluster.volume("idle")).await;
+        publish_through(&cluster, "web", async |name| {
+            let before = cluster.server.calls.all().len();
+            tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+            assert_eq!(cluster.server.calls.all().len(), before, "{}", cluster.server.calls.log());
+            assert!(cluster.server.cert_manager.sign(name, &cluster.issuing()));
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_server_that_goes_away_mid_wait_is_found_again() {
+    cluster_test("watch::a_server_that_goes_away_mid_wait_is_found_again", &[], async |cluster| {
+        publish_through(&cluster, "web", async |name| {
+            cluster.server.stop();
+            assert!(cluster.server.cert_manager.sign(name, &cluster.issuing()));
+            cluster.server.resume();
+        })
+        .await;
+    });
+}
+
+fn other_map(number: u32) -> serde_json::Value {
+    let metadata = serde_json::json!({"name": format!("other-{number}"), "namespace": "shop"});
+    serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+}
