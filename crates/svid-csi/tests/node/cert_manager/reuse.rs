@@ -11,15 +11,20 @@ fn calls_of_the_kubelet_come_and_go_and_the_request_stays() {
     cluster_test("reuse::calls_of_the_kubelet_come_and_go_and_the_request_stays", &[], async |cluster| {
         cluster.server.cert_manager.mode(Mode::ByHand);
         let volume = cluster.volume("web");
+        let waits = async || {
+            let (name, _) = cluster.pending("web").await;
+            let waits = async || cluster.status().await["waiting"].to_string().contains(&name);
+            until("the call waits for its request", waits).await;
+            name
+        };
         let name = tokio::select! {
-            (name, _) = cluster.pending("web") => name,
+            name = waits() => name,
             target = cluster.node.publish(&volume) => panic!("published: {}", target.display()),
         };
         // That call is gone. The kubelet asks again, twice at once, with fresh tokens.
         let (second, third) = (cluster.volume("web"), cluster.volume("web"));
         let sign = async {
-            let waits = async || cluster.status().await["waiting"].to_string().contains(&name);
-            until("the second call waits", waits).await;
+            waits().await;
             assert!(cluster.server.cert_manager.sign(&name, &cluster.issuing()));
         };
         let (target, again, ()) = tokio::join!(cluster.node.publish(&second), cluster.node.publish(&third), sign);
