@@ -5,6 +5,8 @@ use svid_csi_core::cert_request::{NODE_LABEL, VOLUME_LABEL, hash_identifier};
 use svid_csi_testkit::api_server::Mode;
 
 use super::cluster::{Cluster, REQUESTS, cluster_test};
+use crate::endpoints::renew_all;
+use crate::fixture::{serial, until};
 
 /// A request as some driver on `node` made it for a volume of the pod with that UID.
 fn foreign(cluster: &Cluster, name: &str, node: &str, volume: &str, pod_uid: &str) {
@@ -62,6 +64,36 @@ fn a_pod_that_goes_before_its_identity_came_leaves_nothing() {
         cluster.node.unpublish(&volume).await;
         cluster.until("it is removed", || names(&cluster).is_empty().then_some(())).await;
         assert!(!cluster.node.kubelet.target(&volume).exists());
+    });
+}
+
+#[test]
+fn a_renewal_under_way_goes_with_its_volume_and_no_other() {
+    let name = "cleanup::a_renewal_under_way_goes_with_its_volume_and_no_other";
+    cluster_test(name, &["--request-mode=own"], async |cluster| {
+        let gone = cluster.volume("web");
+        let mut kept = cluster.volume("web");
+        kept.name = "second".to_owned();
+        for volume in [&gone, &kept] {
+            cluster.node.publish(volume).await;
+        }
+        cluster.server.cert_manager.mode(Mode::ByHand);
+        renew_all(&cluster.node).await;
+        cluster.until("both ask", || (cluster.server.cert_manager.pending().len() == 2).then_some(())).await;
+        cluster.node.unpublish(&gone).await;
+        let hash = hash_identifier(kept.id().as_str());
+        cluster
+            .until("only those of the other volume are left", || {
+                let requests = cluster.server.cert_manager.requests();
+                let all_kept = requests.iter().all(|request| request.metadata.labels[VOLUME_LABEL] == hash);
+                (all_kept && requests.len() == 2).then_some(())
+            })
+            .await;
+        let first = serial(&cluster.node.kubelet.target(&kept));
+        let pending = cluster.server.cert_manager.pending().remove(0).metadata.name;
+        assert!(cluster.server.cert_manager.sign(&pending, &cluster.issuing()));
+        let target = cluster.node.kubelet.target(&kept);
+        until("the other volume is renewed", async || serial(&target) != first).await;
     });
 }
 

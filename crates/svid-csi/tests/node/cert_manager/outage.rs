@@ -1,9 +1,10 @@
 //! Without an API server: what runs stays, what is asked for is told to come later.
 
-use svid_csi_testkit::api_server::Fault;
+use svid_csi_testkit::api_server::{Fault, Mode};
 use tonic::Code;
 
 use super::cluster::{REQUESTS, cluster_test, prepared_test};
+use crate::endpoints::renew_all;
 use crate::fixture::{serial, svid, until};
 
 #[test]
@@ -91,5 +92,33 @@ fn what_runs_stays_as_it_is() {
         cluster.is_watching().await;
         cluster.node.publish(&cluster.volume("new")).await;
         svid(&target).check_chain().unwrap();
+    });
+}
+
+#[test]
+fn renewals_that_an_outage_held_up_come_a_few_at_a_time() {
+    let more = ["--request-mode=own", "--certificate-request-duration=30s", "--renewal-concurrency=2"];
+    cluster_test("outage::renewals_that_an_outage_held_up_come_a_few_at_a_time", &more, async |cluster| {
+        let volumes: Vec<_> = (0..12).map(|pod| cluster.volume(&format!("pod-{pod}"))).collect();
+        let targets = futures::future::join_all(volumes.iter().map(|volume| cluster.node.publish(volume))).await;
+        let before: Vec<_> = targets.iter().map(|target| serial(target)).collect();
+        cluster.server.stop();
+        renew_all(&cluster.node).await;
+        let held_up = async || cluster.status().await["waiting"].as_object().is_some_and(|waiting| waiting.len() == 12);
+        until("all wait", held_up).await;
+        let manager = &cluster.server.cert_manager;
+        manager.mode(Mode::ByHand);
+        manager.forget_peak();
+        cluster.server.resume();
+        for _ in &volumes {
+            let request = cluster.until("a renewal", || manager.pending().into_iter().next()).await;
+            assert!(manager.sign(&request.metadata.name, &cluster.issuing()));
+        }
+        let all = async || targets.iter().zip(&before).all(|(target, before)| serial(target) != *before);
+        until("all are renewed", all).await;
+        assert!(manager.peak_pending() <= 2, "{}", cluster.server.calls.log());
+        for target in &targets {
+            svid(target).check_chain().unwrap();
+        }
     });
 }

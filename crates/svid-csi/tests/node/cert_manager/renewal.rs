@@ -112,3 +112,21 @@ fn shortly_before_the_end_the_pod_is_told() {
         svid(&target).check_chain().expect("it is still valid");
     });
 }
+
+#[test]
+fn a_denied_renewal_is_told_on_the_pod_and_takes_nothing_away() {
+    cluster_test("renewal::a_denied_renewal_is_told_on_the_pod_and_takes_nothing_away", &[OWN], async |cluster| {
+        cluster.server.permissions.everything();
+        let target = cluster.node.publish(&cluster.volume("web")).await;
+        let first = serial(&target);
+        cluster.server.cert_manager.mode(Mode::Deny("the policy has changed".to_owned()));
+        renew_all(&cluster.node).await;
+        let event = cluster.until("an event", || cluster.server.calls.of("create", "events").pop()).await;
+        let text = event.body.to_string();
+        for part in ["uid-of-web", "Warning", "the policy has changed"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert_eq!((serial(&target), cluster.creates()), (first, 2), "{}", cluster.server.calls.log());
+        svid(&target).check_chain().unwrap();
+    });
+}

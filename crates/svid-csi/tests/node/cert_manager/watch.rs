@@ -1,8 +1,9 @@
 //! One list and one watch a node, without a gap and without polling.
 
+use svid_csi_core::cert_request::{NODE_LABEL, VOLUME_LABEL, hash_identifier};
 use svid_csi_testkit::api_server::{Fault, Mode};
 
-use super::cluster::{Cluster, REQUESTS, cluster_test};
+use super::cluster::{Cluster, REQUESTS, cluster_test, prepared_test};
 use crate::fixture::svid;
 
 /// Publishes; meanwhile, once the request is there, does something and then has the certificate issued.
@@ -115,12 +116,39 @@ fn a_bookmark_spares_a_list() {
 }
 
 #[test]
+fn a_node_with_many_requests_lists_them_in_pages() {
+    prepared_test("watch::a_node_with_many_requests_lists_them_in_pages", &[], async |mut cluster| {
+        let (node, mut gone) = (hash_identifier("n1"), None);
+        for number in 0..250 {
+            let (volume, name) = (hash_identifier(&format!("volume-{number}")), format!("request-{number:03}"));
+            let labels = serde_json::json!({NODE_LABEL: node, VOLUME_LABEL: volume});
+            let metadata = serde_json::json!({"name": name, "namespace": "shop", "labels": labels});
+            let spec = serde_json::json!({"request": "", "issuerRef": {"name": "spiffe-ca"}});
+            let (version, kind) = ("cert-manager.io/v1", "CertificateRequest");
+            let object = serde_json::json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec});
+            cluster.server.objects.put(object);
+            gone = Some(name);
+        }
+        cluster.start().await;
+        let pages = lists(&cluster);
+        assert!(pages >= 3, "{}", cluster.server.calls.log());
+        publish_through(&cluster, "web", async |name| {
+            assert!(cluster.server.cert_manager.delete(&gone.unwrap()));
+            assert!(cluster.server.cert_manager.sign(name, &cluster.issuing()));
+        })
+        .await;
+        assert_eq!(lists(&cluster), pages, "{}", cluster.server.calls.log());
+    });
+}
+
+#[test]
 fn a_waiting_volume_asks_nothing() {
     cluster_test("watch::a_waiting_volume_asks_nothing", &[], async |cluster| {
         cluster.node.publish(&cluster.volume("idle")).await;
         publish_through(&cluster, "web", async |name| {
             let before = cluster.server.calls.all().len();
-            tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+            // Long enough for whoever polls, as the predecessor does five times a second.
+            tokio::time::sleep(std::time::Duration::from_secs(3)).await;
             assert_eq!(cluster.server.calls.all().len(), before, "{}", cluster.server.calls.log());
             assert!(cluster.server.cert_manager.sign(name, &cluster.issuing()));
         })
