@@ -37,8 +37,10 @@ impl Alarm {
 
     pub(super) fn raise(&mut self, node: &Node, spec: &VolumeSpec) {
         self.raised = true;
+        // Both: what it waits for at this moment may be nothing but the end of the next try.
         let waits_for = node.sources.waiting_of(&spec.id).map(|what| format!("it waits for {what}"));
-        let reason = waits_for.or_else(|| self.last_error.clone()).unwrap_or_else(|| "the log may say why".to_owned());
+        let reasons: Vec<_> = self.last_error.take().into_iter().chain(waits_for).collect();
+        let reason = if reasons.is_empty() { "the log may say why".to_owned() } else { reasons.join("; ") };
         error!(
             volume = %spec.id, pod = spec.pod.as_ref().map(ToString::to_string), reason,
             "the identity is about to expire and was not renewed"

@@ -218,6 +218,7 @@ async fn keep_fresh(node: Arc<Node>, spec: VolumeSpec, mut last: Option<Issued>,
                 tokio::select! {
                     () = tokio::time::sleep(source::retry_delay(failures, validity.as_ref())) => {}
                     () = renew_now.notified() => {}
+                    () = alarm.due(validity.as_ref()) => alarm.raise(&node, &spec),
                 }
             }
         }
