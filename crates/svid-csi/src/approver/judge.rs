@@ -124,7 +124,7 @@ impl Judge {
             }
             (Written::Conflict | Written::Gone, _) => Next::Leave,
             (Written::Refused, Verdict::Deny(_)) => Next::Leave,
-            (Written::Refused, _) => Next::Retry(UNTIL_GRANTED),
+            (Written::Refused, _) => Next::Retry(UNTIL_GRANTED.saturating_mul(1 << turn.tries.min(5))),
         })
     }
 

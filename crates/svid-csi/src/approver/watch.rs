@@ -23,7 +23,7 @@ use crate::report;
 use crate::source::jitter;
 
 /// How many requests are listed at once: a page is in memory as it came and as it was read, and nothing bounds a request.
-const PAGE: u32 = 100;
+const PAGE: u32 = 10;
 
 /// How long a watch lasts before it is resumed, in seconds. A connection that has died in silence is noticed then.
 const LASTS: u32 = 60;
@@ -111,6 +111,8 @@ impl Watch {
     fn see(&mut self, object: Listed, is_listed: bool) {
         let request = object.request();
         if request.identity.is_none() && !self.all {
+            // It may have had one before.
+            self.queue.forget(&object.key());
             return;
         }
         if request.decision.is_none() {

@@ -53,7 +53,7 @@ impl Alarm {
 impl Node {
     /// Says on the pod that its identity was denied. Everything else is asked for again, and the kubelet tells it.
     pub(super) fn tell_pod_of_denial(&self, spec: &VolumeSpec, error: &VolumeError) {
-        if error.class() == Class::Denied {
+        if error.class() == Class::Denied && !error.is_repeated() {
             self.tell_pod(spec, "IdentityDenied", report::chain(error));
         }
     }

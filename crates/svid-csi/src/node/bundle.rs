@@ -55,16 +55,17 @@ impl Node {
         }
     }
 
-    fn bring_bundle_to(&self, volume: Option<&mut Volume>) {
+    /// Brings the source's bundle of now to a volume, where it holds another one; what fails is tried again when the
+    /// kubelet asks for the volume. Blocks; the volume's lock is held.
+    pub(super) fn bring_bundle_to(&self, volume: Option<&mut Volume>) {
         let Some(volume) = volume else { return };
         if let Err(error) = self.refresh_bundle(volume) {
             error!(volume = %volume.record.spec.id, error = report::chain(&error), "the new trust bundle could not be written");
         }
     }
 
-    /// Writes the source's bundle of now where a published volume holds another one. A volume whose chain does not lead to
-    /// it is renewed at once. Blocks; the volume's lock is held.
-    pub(super) fn refresh_bundle(&self, volume: &mut Volume) -> Result<(), VolumeError> {
+    /// A volume whose chain does not lead to the new bundle is renewed at once.
+    fn refresh_bundle(&self, volume: &mut Volume) -> Result<(), VolumeError> {
         let Content::Files(files) = volume.record.spec.content.clone() else { return Ok(()) };
         let (Some(bundle), Issuer::CertManager) = (self.sources.trust_bundle(), files.issuer) else { return Ok(()) };
         let stale = |issued: &svid_csi_core::state::Issued| issued.bundle_digest != bundle.digest();

@@ -1,6 +1,7 @@
 //! What the driver needs of the cluster, where pods get their identities from there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use svid_csi_core::plan::{Issuer, Plan};
 use tokio::sync::watch;
@@ -17,6 +18,8 @@ use crate::source::cert_manager::{CertManager, Followed};
 use crate::source::trust_bundle;
 use crate::tasks::Tasks;
 
+/// How long a connection may be silent: longer than the watches of single objects, which last 290 s.
+const SILENCE: Duration = Duration::from_secs(300);
 const COMPONENT: &str = "svid-csi-driver";
 
 /// The source cert-manager and where events go to.
@@ -34,7 +37,11 @@ impl Cluster {
         metrics: Arc<Metrics>,
         tasks: &Tasks,
     ) -> Result<Self, RunError> {
-        let access = client::config(&cert_manager.client).await?;
+        let mut access = client::config(&cert_manager.client).await?;
+        // What fails is tried again here, at our own pace; and a connection that has died is not waited for.
+        access.default_retry = false;
+        access.read_timeout = Some(SILENCE);
+        access.reset_reader_on_write = true;
         let client = client::client(access.clone())?;
         let requester = Requester::new(client.clone(), &access)?;
         check_csi_drivers(config, cert_manager, &client).await?;

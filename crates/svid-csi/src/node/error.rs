@@ -11,6 +11,7 @@ use crate::delivery::socket_dir::SocketDirError;
 use crate::fsx::FsError;
 use crate::mount::MountError;
 use crate::source::SourceError;
+use crate::source::cert_manager::CertManagerError;
 
 /// Why a volume could not be published, unpublished or looked at.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,11 @@ fn waits(for_what: Option<&str>) -> String {
 }
 
 impl VolumeError {
+    /// Whether it only says again what came of an earlier request.
+    pub fn is_repeated(&self) -> bool {
+        matches!(self, VolumeError::Source(SourceError::CertManager(CertManagerError::TooEarly { .. })))
+    }
+
     /// How the failure is to be treated.
     pub fn class(&self) -> Class {
         match self {

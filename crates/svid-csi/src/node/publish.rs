@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use svid_csi_core::files::render;
 use svid_csi_core::identity::Identity;
+use svid_csi_core::renew;
 use svid_csi_core::secret::Secret;
 use svid_csi_core::state::{FileId, Phase, Record};
 use svid_csi_core::volume::{Content, FilesSpec, VolumeSpec};
@@ -90,10 +91,13 @@ impl Node {
         let begun = begun.await??;
         // Only now: a call about another pod's volume fails before.
         self.sources.offer(&id, &files, tokens.as_ref());
-        let Some((held, point, spec)) = begun else { return Ok(()) };
-        let identity = self.first_identity(&spec, &files).await?;
+        let Some((mut held, point, spec)) = begun else { return Ok(()) };
+        let identity = match held.as_mut().and_then(|volume| still_good(volume, &files)) {
+            Some(identity) => identity,
+            None => self.first_identity(&spec, &files).await?,
+        };
         let node = self.clone();
-        tokio::task::spawn_blocking(move || node.install_first(held, &point, spec, &files, &identity)).await?
+        tokio::task::spawn_blocking(move || node.install_first(held, &point, spec, &files, identity)).await?
     }
 
     async fn first_identity(&self, spec: &VolumeSpec, files: &FilesSpec) -> Result<Identity, VolumeError> {
@@ -114,9 +118,24 @@ impl Node {
         point: &MountPoint,
         spec: VolumeSpec,
         files: &FilesSpec,
-        identity: &Identity,
+        identity: Identity,
     ) -> Result<(), VolumeError> {
         let Some(volume) = held.as_mut() else { return Ok(()) };
+        let installed = self.install(volume, point, spec, files, &identity);
+        if installed.is_err() {
+            volume.uninstalled = Some(Box::new(identity));
+        }
+        installed
+    }
+
+    fn install(
+        self: &Arc<Self>,
+        volume: &mut Volume,
+        point: &MountPoint,
+        spec: VolumeSpec,
+        files: &FilesSpec,
+        identity: &Identity,
+    ) -> Result<(), VolumeError> {
         let id = spec.id.clone();
         let delivery = self.files()?;
         let in_use = self.reach(volume, point)?;
@@ -132,8 +151,8 @@ impl Node {
         volume.record.issued = Some(issued(identity));
         self.ready(volume, spec)?;
         self.audit(volume, identity);
-        self.refresh_bundle(volume)?;
         self.keep_renewing(volume);
+        self.bring_bundle_to(Some(volume));
         Ok(())
     }
 
@@ -213,6 +232,12 @@ impl Drop for ForgottenUnlessReady<'_> {
             self.node.forget_later(self.id.clone());
         }
     }
+}
+
+/// What an earlier call was given and could not install, unless it is due for renewal by now.
+fn still_good(volume: &mut Volume, files: &FilesSpec) -> Option<Identity> {
+    let identity = volume.uninstalled.take().filter(|identity| *identity.id() == files.identity)?;
+    (!renew::delay(&identity.held(), clock::now(), 0.0).is_zero()).then_some(*identity)
 }
 
 /// One id is one volume of one pod.

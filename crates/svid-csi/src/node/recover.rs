@@ -129,8 +129,8 @@ impl Node {
             self.mount(volume, &point, &source)?;
         }
         self.renew_if_bundle_changed(volume);
-        self.refresh_bundle(volume)?;
         self.keep_renewing(volume);
+        self.bring_bundle_to(Some(volume));
         Ok(())
     }
 

@@ -75,7 +75,8 @@ impl Node {
             point.remove()?;
         }
         self.store.remove(id)?;
-        if let Some(volume) = held.take() {
+        if let Some(mut volume) = held.take() {
+            volume.stop_renewing();
             self.sources.forget(&volume.record.spec);
             info!(volume = %id, "volume unpublished");
         }

@@ -30,6 +30,10 @@ pub struct Volume {
     pub record: Record,
     /// Told to renew now.
     pub renew_now: Arc<Notify>,
+    /// Told to look at the clock again.
+    overslept: Arc<Notify>,
+    /// What the source gave and could not be installed: it need not be asked again.
+    pub uninstalled: Option<Box<Identity>>,
     /// Counts the publish calls, so that a volume that nobody asks for any more is noticed.
     pub attempts: u64,
     renewal: Option<Box<Renewal>>,
@@ -121,7 +125,15 @@ impl Drop for Share {
 impl Volume {
     /// A volume that is not renewed (yet).
     pub fn new(record: Record, share: Share) -> Self {
-        Volume { record, renew_now: Arc::default(), attempts: 0, renewal: None, _share: share }
+        Volume {
+            record,
+            renew_now: Arc::default(),
+            overslept: Arc::default(),
+            uninstalled: None,
+            attempts: 0,
+            renewal: None,
+            _share: share,
+        }
     }
 
     /// Whether nothing has to be started for the volume to stay fresh.
@@ -157,7 +169,8 @@ impl Node {
         }
         volume.stop_renewing();
         let record = &volume.record;
-        let renewal = keep_fresh(self.clone(), record.spec.clone(), record.issued.clone(), volume.renew_now.clone());
+        let wakers = (volume.renew_now.clone(), volume.overslept.clone());
+        let renewal = keep_fresh(self.clone(), record.spec.clone(), record.issued.clone(), wakers);
         let spec = record.spec.clone();
         volume.renewal = Some(Box::new(Renewal { spec, task: self.tasks.detached(renewal) }));
     }
@@ -172,14 +185,21 @@ impl Node {
             .issued
             .as_ref()
             .is_some_and(|issued| renew::delay(&issued.validity, clock::now(), LATEST).is_zero());
-        if due {
-            volume.renew_now.notify_one();
+        // One that waits for something is awake already, and would lose its place.
+        if due && self.sources.waiting_of(&volume.record.spec.id).is_none() {
+            volume.overslept.notify_one();
         }
+        self.bring_bundle_to(Some(volume));
         Ok(())
     }
 }
 
-async fn keep_fresh(node: Arc<Node>, spec: VolumeSpec, mut last: Option<Issued>, renew_now: Arc<Notify>) {
+async fn keep_fresh(
+    node: Arc<Node>,
+    spec: VolumeSpec,
+    mut last: Option<Issued>,
+    (renew_now, overslept): (Arc<Notify>, Arc<Notify>),
+) {
     let Content::Files(files) = &spec.content else { return };
     let (mut failures, mut at_once) = (0, false);
     let mut alarm = Alarm::default();
@@ -193,6 +213,7 @@ async fn keep_fresh(node: Arc<Node>, spec: VolumeSpec, mut last: Option<Issued>,
                 continue;
             }
             () = node.jumps.next() => continue,
+            () = overslept.notified() => continue,
             () = alarm.due(validity.as_ref()) => {
                 alarm.raise(&node, &spec);
                 continue;
@@ -251,7 +272,7 @@ async fn renew_once(
         volume.record.issued = Some(issued(&identity));
         this.store.put(&volume.record)?;
         this.audit(volume, &identity);
-        this.refresh_bundle(volume)?;
+        this.bring_bundle_to(Some(volume));
         Ok(volume.record.issued.clone())
     })
     .await?

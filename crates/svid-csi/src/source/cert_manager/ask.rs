@@ -12,7 +12,7 @@ use svid_csi_core::spiffe_id::SpiffeId;
 use svid_csi_core::volume::VolumeSpec;
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::error::{CertManagerError, Ended, Ending, described};
 use super::requests::{Link, Seen};
@@ -91,9 +91,7 @@ impl CertManager {
             return None;
         };
         let how = Ending::Rejected(refused.to_string());
-        let ended = Ended { request, issuer: self.explained(&issuer, pod, &how).await, how };
-        self.failed(&mut asking, ended.clone(), patience);
-        Some(ended)
+        Some(self.failed(&mut asking, pod, patience, (request, &issuer, how)).await)
     }
 
     async fn ask(&self, turn: &Turn<'_>, asking: &mut Asking) -> Result<Candidate, CertManagerError> {
@@ -103,9 +101,13 @@ impl CertManager {
         loop {
             let live = self.live(turn, asking).await?;
             let token = self.token(turn, live.made).await?;
-            let permit = self.permit(turn).await;
+            let permit = if live.made { None } else { self.permit(turn).await };
             match self.make(turn, live, token.as_ref()).await {
-                Err(CreateError::Unauthorized) if token.is_some() && turn.patience.is_renewal() => continue,
+                Err(CreateError::Unauthorized) if token.is_some() && turn.patience.is_renewal() => {
+                    self.metrics.request_ended("not_made");
+                    warn!(pod = %turn.pod, "the API server does not accept the pod's token; waiting for another");
+                    continue;
+                }
                 Err(CreateError::Refused(message)) => {
                     asking.live = None;
                     return Err(self.not_made(turn, CreateError::Refused(message)));
@@ -117,10 +119,8 @@ impl CertManager {
             match outcome {
                 Outcome::Outdated => info!(request = live.name(), "another issuer is to sign now; asking anew"),
                 Outcome::Ended(how) => {
-                    let issuer = self.explained(live.issuer(), turn.pod, &how).await;
-                    let ended = Ended { request: live.name(), issuer, how };
-                    self.failed(asking, ended.clone(), turn.patience);
-                    return Err(ended.into());
+                    let ending = (live.name(), live.issuer(), how);
+                    return Err(self.failed(asking, turn.pod, turn.patience, ending).await.into());
                 }
                 Outcome::Issued(issued) => {
                     asking.issued = Some((live.name(), live.issuer().clone()));
@@ -180,7 +180,7 @@ impl CertManager {
             return;
         }
         let hash = hash_identifier(turn.spec.id.as_str());
-        let Some(failure) = self.requests.last_failure(&hash, &turn.pod.uid) else { return };
+        let Some(failure) = self.requests.last_failure(&hash, turn.pod) else { return };
         asking.failures = failure.attempt;
         let delay = retry_delay_within(failure.attempt, turn.patience.remaining());
         let passed = clock::now().duration_since(failure.at).unwrap_or_default();
@@ -209,7 +209,7 @@ impl CertManager {
             if let Some(why) = self.unusable.why(&issuer, &turn.pod.namespace).await {
                 return Err(CertManagerError::Unusable { issuer: described(&issuer), why });
             }
-            asking.live = Some(self.draw_up(turn, &issuer, asking.failures + 1).await?);
+            asking.live = Some(self.draw_up(turn, &issuer, asking.failures.saturating_add(1)).await?);
         }
         asking.live.as_mut().ok_or(CertManagerError::NoIssuer)
     }
@@ -273,7 +273,7 @@ impl CertManager {
         match self.requester.create(&live.object, token.map(|token| &token.token)).await {
             Ok(()) => {}
             Err(CreateError::Unauthorized) => {
-                turn.volume.token.send_replace(None);
+                turn.volume.refuse_token(token);
                 return Err(CreateError::Unauthorized);
             }
             Err(error) => return Err(error),
@@ -309,18 +309,26 @@ impl CertManager {
         }
     }
 
-    fn failed(&self, asking: &mut Asking, ended: Ended, patience: Patience) {
-        self.metrics.request_ended(ended.how.word());
-        asking.failures += 1;
-        let delay = retry_delay_within(asking.failures, patience.remaining());
-        asking.last = Some((ended, Instant::now() + delay));
-    }
-
-    /// The issuer, and why it is of no use where that can be seen.
-    async fn explained(&self, issuer: &IssuerRef, pod: &PodRef, how: &Ending) -> String {
-        let told = unusable::told_by(&how.to_string());
+    /// Notes that a request came to nothing, before anything is waited for; then looks why.
+    async fn failed(
+        &self,
+        asking: &mut Asking,
+        pod: &PodRef,
+        patience: Patience,
+        (request, issuer, how): (String, &IssuerRef, Ending),
+    ) -> Ended {
+        self.metrics.request_ended(how.word());
+        asking.failures = asking.failures.saturating_add(1);
+        let next_at = Instant::now() + retry_delay_within(asking.failures, patience.remaining());
+        let mut ended = Ended { request, issuer: described(issuer), how };
+        asking.last = Some((ended.clone(), next_at));
+        let told = unusable::told_by(&ended.how.to_string());
         let why = if told.is_some() { told } else { self.unusable.why(issuer, &pod.namespace).await };
-        why.map_or_else(|| described(issuer), |why| format!("{} ({why})", described(issuer)))
+        if let Some(why) = why {
+            ended.issuer = format!("{} ({why})", ended.issuer);
+            asking.last = Some((ended.clone(), next_at));
+        }
+        ended
     }
 }
 

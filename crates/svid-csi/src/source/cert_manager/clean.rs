@@ -1,8 +1,12 @@
 //! Removing requests that nobody needs any more. What is left over goes with its pod, which owns it.
 
-use std::sync::atomic::Ordering;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream;
 use svid_csi_core::cert_request::hash_identifier;
 use svid_csi_core::pod::PodRef;
 use svid_csi_core::volume::VolumeSpec;
@@ -12,23 +16,30 @@ use super::CertManager;
 use super::requests::Key;
 use crate::kube::call::CallError;
 use crate::kube::error;
+use crate::kube::requester::Requester;
 use crate::{report, source};
 
 /// How often a removal is tried.
 const TRIES: u32 = 5;
+/// How many requests of a volume are removed at once.
+const AT_ONCE: usize = 2;
 
 impl CertManager {
     /// Forgets a volume and removes its requests.
     pub fn forget(&self, spec: &VolumeSpec) {
         let volume = self.lock().remove(&spec.id);
         let Some(pod) = &spec.pod else { return };
-        let mut keys = self.keys(spec, pod, |_, _| true);
-        if let Some(asking) = volume.as_ref().and_then(|volume| volume.asking.try_lock().ok()) {
-            let live = asking.live.as_ref().map(|live| &live.object.metadata);
-            keys.extend(live.map(|live| (live.namespace.clone(), live.name.clone())));
-        }
-        keys.dedup();
-        self.remove(keys);
+        let mut keys: HashSet<Key> = self.keys(spec, pod, |_, _| true).into_iter().collect();
+        let remover = self.remover();
+        self.tasks.detached(async move {
+            if let Some(volume) = volume {
+                // One that was just made is not in the watch yet.
+                let asking = volume.asking.lock().await;
+                let live = asking.live.as_ref().map(|live| &live.object.metadata);
+                keys.extend(live.map(|live| (live.namespace.clone(), live.name.clone())));
+            }
+            remover.remove(keys).await;
+        });
     }
 
     /// Removes the other requests of a volume; the issued ones only where `issued` says so.
@@ -36,33 +47,55 @@ impl CertManager {
         let keys = self.keys(spec, pod, |(namespace, name), is_issued| {
             (issued || !is_issued) && format!("{namespace}/{name}") != kept
         });
-        self.remove(keys);
+        let remover = self.remover();
+        if !keys.is_empty() {
+            self.tasks.detached(async move { remover.remove(keys).await });
+        }
+    }
+
+    fn remover(&self) -> Remover {
+        Remover { requester: self.requester.clone(), told: self.told_of_leftovers.clone() }
     }
 
     fn keys(&self, spec: &VolumeSpec, pod: &PodRef, wanted: impl Fn(&Key, bool) -> bool) -> Vec<Key> {
-        let all = self.requests.of_volume(&hash_identifier(spec.id.as_str()), &pod.uid);
+        let all = self.requests.of_volume(&hash_identifier(spec.id.as_str()), pod);
         all.into_iter().filter(|(key, issued)| wanted(key, *issued)).map(|(key, _)| key).collect()
     }
+}
 
-    fn remove(&self, keys: Vec<Key>) {
-        for (namespace, name) in keys {
-            let (requester, told) = (self.requester.clone(), self.told_of_leftovers.clone());
-            self.tasks.detached(async move {
-                for failures in 1..=TRIES {
-                    let Err(error) = requester.delete(&namespace, &name).await else { return };
-                    let is_forbidden = matches!(&error, CallError::Failed(error) if error::is_forbidden(error));
-                    if failures < TRIES && !is_forbidden {
-                        tokio::time::sleep(source::retry_delay_within(failures, Duration::ZERO)).await;
-                        continue;
-                    }
-                    // One missing verb, and not one line for each pod that ends.
-                    if !is_forbidden || !told.swap(true, Ordering::Relaxed) {
-                        let (request, error) = (format!("{namespace}/{name}"), report::chain(&error));
-                        warn!(request, error, "an old request stays until its pod goes");
-                    }
-                    return;
-                }
-            });
+/// Removes requests, without anything else of the source.
+struct Remover {
+    requester: Requester,
+    told: Arc<AtomicBool>,
+}
+
+impl Remover {
+    /// Removes them a few at a time; all that fail are tried again together, later each time.
+    async fn remove(&self, keys: impl IntoIterator<Item = Key>) {
+        let mut keys: Vec<Key> = keys.into_iter().collect();
+        for tries in 1..=TRIES {
+            let results = stream::iter(keys).map(|key| self.try_to_remove(key, tries == TRIES));
+            keys = results.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
+            if keys.is_empty() {
+                return;
+            }
+            tokio::time::sleep(source::retry_delay_within(tries, Duration::ZERO)).await;
         }
+    }
+
+    /// Answers the request where it is worth another try.
+    async fn try_to_remove(&self, key: Key, is_last: bool) -> Option<Key> {
+        let (namespace, name) = &key;
+        let error = self.requester.delete(namespace, name).await.err()?;
+        let is_forbidden = matches!(&error, CallError::Failed(error) if error::is_forbidden(error));
+        if !is_last && !is_forbidden {
+            return Some(key);
+        }
+        // One missing verb, and not one line for each pod that ends.
+        if !is_forbidden || !self.told.swap(true, Ordering::Relaxed) {
+            let (request, error) = (format!("{namespace}/{name}"), report::chain(&error));
+            warn!(request, error, "an old request stays until its pod goes");
+        }
+        None
     }
 }

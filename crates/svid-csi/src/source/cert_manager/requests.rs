@@ -1,14 +1,18 @@
 //! The requests of this node, as the watch shows them, and who waits for one of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use kube::runtime::watcher::Event;
 use svid_csi_core::cert_request::{ATTEMPT_ANNOTATION, Progress, StatusError, VOLUME_LABEL, ended};
+use svid_csi_core::pod::PodRef;
 use tokio::sync::watch;
 
 use crate::kube::cert_request::CertificateRequest;
+
+/// How many requests of one volume are remembered: whoever may make requests may make them look like a volume's.
+const MOST_OF_A_VOLUME: usize = 32;
 
 /// A request by namespace and name.
 pub type Key = (String, String);
@@ -42,16 +46,18 @@ pub struct Requests {
 
 #[derive(Debug, Default)]
 struct State {
-    by_volume: HashMap<String, Vec<Known>>,
-    listing: Option<HashMap<String, Vec<Known>>>,
+    by_volume: ByVolume,
+    listing: Option<ByVolume>,
     lists: u64,
     waiting: HashMap<Key, Waiter>,
 }
 
+/// The requests by the hash of their volume.
+type ByVolume = HashMap<String, HashMap<Key, Known>>;
+
 /// A request, as far as its volume has to know it.
 #[derive(Debug, Clone)]
 struct Known {
-    key: Key,
     pod_uid: String,
     issued: bool,
     failure: Option<Failure>,
@@ -112,16 +118,13 @@ impl Requests {
     }
 
     /// The requests of a volume of that pod, and whether each is issued.
-    pub fn of_volume(&self, volume_hash: &str, pod_uid: &str) -> Vec<(Key, bool)> {
-        let state = self.lock();
-        let of_pod = state.known(volume_hash).filter(|known| known.pod_uid == pod_uid);
-        of_pod.map(|known| (known.key.clone(), known.issued)).collect()
+    pub fn of_volume(&self, volume_hash: &str, pod: &PodRef) -> Vec<(Key, bool)> {
+        self.lock().known(volume_hash, pod).map(|(key, known)| (key.clone(), known.issued)).collect()
     }
 
     /// The last request of a volume of that pod, where it came to nothing.
-    pub fn last_failure(&self, volume_hash: &str, pod_uid: &str) -> Option<Failure> {
-        let state = self.lock();
-        state.known(volume_hash).filter(|known| known.pod_uid == pod_uid).filter_map(|known| known.failure).max()
+    pub fn last_failure(&self, volume_hash: &str, pod: &PodRef) -> Option<Failure> {
+        self.lock().known(volume_hash, pod).filter_map(|(_, known)| known.failure).max()
     }
 
     /// Takes in what the watch says.
@@ -144,30 +147,31 @@ impl Requests {
 }
 
 impl State {
-    fn known(&self, volume_hash: &str) -> impl Iterator<Item = &Known> {
-        self.by_volume.get(volume_hash).into_iter().flatten()
+    /// Labels and owners are whatever the author of a request wrote; its namespace is not.
+    fn known(&self, volume_hash: &str, pod: &PodRef) -> impl Iterator<Item = (&Key, &Known)> {
+        let all = self.by_volume.get(volume_hash).into_iter().flatten();
+        all.filter(|((namespace, _), known)| *namespace == pod.namespace && known.pod_uid == pod.uid)
     }
 
     fn show(&mut self, request: &CertificateRequest) {
-        let Some((volume, known)) = Known::of(request) else { return };
-        if let Some(waiter) = self.waiting.get(&known.key) {
+        let Some((volume, key, known)) = Known::of(request) else { return };
+        if let Some(waiter) = self.waiting.get(&key) {
             waiter.seen.send_replace(Seen::Progress(Progress::read(request.status.as_ref())));
         }
         let by_volume = self.listing.as_mut().unwrap_or(&mut self.by_volume);
         let of_volume = by_volume.entry(volume).or_default();
-        match of_volume.iter_mut().find(|other| other.key == known.key) {
-            Some(other) => *other = known,
-            None => of_volume.push(known),
+        if of_volume.len() < MOST_OF_A_VOLUME || of_volume.contains_key(&key) {
+            of_volume.insert(key, known);
         }
     }
 
     fn remove(&mut self, request: &CertificateRequest) {
-        let Some((volume, known)) = Known::of(request) else { return };
-        if let Some(waiter) = self.waiting.get(&known.key) {
+        let Some((volume, key, _)) = Known::of(request) else { return };
+        if let Some(waiter) = self.waiting.get(&key) {
             waiter.seen.send_replace(Seen::Deleted);
         }
         if let Some(of_volume) = self.by_volume.get_mut(&volume) {
-            of_volume.retain(|other| other.key != known.key);
+            of_volume.remove(&key);
             if of_volume.is_empty() {
                 self.by_volume.remove(&volume);
             }
@@ -178,9 +182,9 @@ impl State {
     fn listed(&mut self) {
         let Some(listed) = self.listing.take() else { return };
         self.by_volume = listed;
-        let there = |key: &Key| self.by_volume.values().flatten().any(|known| known.key == *key);
+        let there: HashSet<&Key> = self.by_volume.values().flat_map(HashMap::keys).collect();
         for (key, waiter) in &self.waiting {
-            if waiter.made_before.is_some_and(|lists| lists < self.lists) && !there(key) {
+            if waiter.made_before.is_some_and(|lists| lists < self.lists) && !there.contains(key) {
                 waiter.seen.send_replace(Seen::Deleted);
             }
         }
@@ -189,20 +193,20 @@ impl State {
 
 impl Known {
     /// Nothing for an object that is not labelled as the request of a volume.
-    fn of(request: &CertificateRequest) -> Option<(String, Self)> {
+    fn of(request: &CertificateRequest) -> Option<(String, Key, Self)> {
         let metadata = &request.metadata;
         let volume = metadata.labels.as_ref()?.get(VOLUME_LABEL)?.clone();
         let owner =
             metadata.owner_references.as_ref().and_then(|owners| owners.iter().find(|owner| owner.kind == "Pod"));
         let attempt = metadata.annotations.as_ref().and_then(|annotations| annotations.get(ATTEMPT_ANNOTATION));
-        let attempt = attempt.and_then(|attempt| attempt.parse().ok()).unwrap_or(1);
+        let attempt = attempt.and_then(|attempt| attempt.parse::<u32>().ok()).map_or(1, |attempt| attempt.clamp(1, 16));
+        let key = (metadata.namespace.clone()?, metadata.name.clone()?);
         let known = Known {
-            key: (metadata.namespace.clone()?, metadata.name.clone()?),
             pod_uid: owner.map(|owner| owner.uid.clone()).unwrap_or_default(),
             issued: matches!(Progress::read(request.status.as_ref()), Ok(Progress::Issued(_))),
             failure: request.status.as_ref().and_then(ended).map(|at| Failure { at, attempt }),
         };
-        Some((volume, known))
+        Some((volume, key, known))
     }
 }
 
@@ -240,6 +244,26 @@ mod tests {
             "ownerReferences": [{ "apiVersion": "v1", "kind": "Pod", "name": "cart-0", "uid": "u1" }],
         });
         serde_json::from_value(json!({ "metadata": metadata, "spec": {}, "status": status })).unwrap()
+    }
+
+    fn pod(namespace: &str, uid: &str) -> PodRef {
+        let word = str::to_owned;
+        PodRef { namespace: word(namespace), name: word("cart-0"), uid: word(uid), service_account: word("cart") }
+    }
+
+    #[test]
+    fn what_others_write_on_requests_is_bounded() {
+        let requests = Requests::default();
+        for number in 0..100 {
+            requests.apply(Event::Apply(request(&format!("r{number}"), denied())));
+        }
+        assert_eq!(requests.of_volume("v1", &pod("shop", "u1")).len(), MOST_OF_A_VOLUME);
+        let mut endless = request("r0", denied());
+        let annotations = endless.metadata.annotations.get_or_insert_default();
+        annotations.insert(ATTEMPT_ANNOTATION.to_owned(), u32::MAX.to_string());
+        requests.apply(Event::Apply(endless));
+        let last = requests.last_failure("v1", &pod("shop", "u1"));
+        assert!(last.is_some_and(|failure| failure.attempt <= 16), "{last:?}");
     }
 
     fn key(name: &str) -> Key {
@@ -291,10 +315,11 @@ mod tests {
         requests.apply(Event::Apply(request("a", json!({}))));
         requests.apply(Event::Init);
         requests.apply(Event::InitApply(request("b", denied())));
-        assert_eq!(requests.of_volume("v1", "u1"), [(key("a"), false)], "until the list is complete");
+        assert_eq!(requests.of_volume("v1", &pod("shop", "u1")), [(key("a"), false)], "until the list is complete");
         requests.apply(Event::InitDone);
-        assert_eq!(requests.of_volume("v1", "u1"), [(key("b"), false)]);
-        assert_eq!(requests.of_volume("v1", "u2"), [], "hashes collide, pods do not");
-        assert_eq!(requests.last_failure("v1", "u1").map(|failure| failure.attempt), Some(3));
+        assert_eq!(requests.of_volume("v1", &pod("shop", "u1")), [(key("b"), false)]);
+        assert_eq!(requests.of_volume("v1", &pod("shop", "u2")), [], "hashes collide, pods do not");
+        assert_eq!(requests.of_volume("v1", &pod("evil", "u1")), [], "an owner is whatever the author writes");
+        assert_eq!(requests.last_failure("v1", &pod("shop", "u1")).map(|failure| failure.attempt), Some(3));
     }
 }

@@ -78,6 +78,18 @@ impl Volume {
         self.token.borrow().as_ref().filter(|token| token.expiration > now).cloned()
     }
 
+    /// Gives up a token the API server does not accept, unless the kubelet has brought another one since.
+    pub(super) fn refuse_token(&self, refused: Option<&PodToken>) {
+        self.token.send_if_modified(|token| {
+            let text = |token: Option<&PodToken>| token.map(|token| token.token.expose().to_owned());
+            let is_same = text(token.as_ref()) == text(refused);
+            if is_same {
+                *token = None;
+            }
+            is_same
+        });
+    }
+
     pub(super) fn waits(&self, waiting: Waiting) {
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
     }

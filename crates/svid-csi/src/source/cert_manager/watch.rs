@@ -17,10 +17,11 @@ use crate::kube::error;
 use crate::kube::watching::{GONE, Selection, Told, Watching};
 use crate::report;
 
-/// Objects in one answer to a list: their certificates are in memory at once.
-const PAGE: u32 = 100;
-/// How long a watch lasts before it is resumed, in seconds.
-const LASTS: u32 = 290;
+/// Objects in one answer to a list. They are in memory at once, as they came and as they were read, and whoever may make
+/// requests may make large ones.
+const PAGE: u32 = 10;
+/// How long a watch lasts before it is resumed, in seconds. A connection that has died in silence is noticed then.
+const LASTS: u32 = 60;
 /// A failure after so long a time without one is the beginning of something new.
 const CALM: Duration = Duration::from_secs(120);
 
