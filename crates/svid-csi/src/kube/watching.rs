@@ -43,8 +43,8 @@ pub struct Selection {
 
 /// Objects that are followed.
 ///
-/// It differs from [`kube::runtime::watcher`] in two ways. It tells when it watches (again), which is no matter of course: on a quiet
-/// node no event may come for hours. And it lists anew also where the API server answers 410 Gone to the attempt to
+/// It differs from the watcher of kube in two ways. It tells when it watches (again), which is no matter of course: on a
+/// quiet node no event may come for hours. And it lists anew also where the API server answers 410 Gone to the attempt to
 /// watch, and not only where it says so in an event; the other would ask for the same version for ever.
 pub struct Watching<K> {
     api: Api<K>,

@@ -51,9 +51,9 @@ impl Allowed<'_> {
             "patch" => self.patch(body),
             "delete" => {
                 let deleted = objects.delete(kind, namespace, name, &body["preconditions"])?;
-                let details =
-                    json!({"name": name, "group": kind.group, "kind": kind.plural, "uid": deleted["metadata"]["uid"]});
-                let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details});
+                let uid = &deleted["metadata"]["uid"];
+                let details = json!({"name": name, "group": kind.group, "kind": kind.plural, "uid": uid});
+                let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "details": details});
                 Ok(Json(status).into_response())
             }
             "deletecollection" => self.delete_all(),

@@ -15,8 +15,9 @@ fn a_pod_without_the_permission_is_told_exactly() {
         cluster.server.permissions.only(without("create"));
         let (code, message) = cluster.node.refused(&cluster.volume("web")).await;
         assert_eq!(code, Code::PermissionDenied, "{message}");
-        let sentence = "certificaterequests.cert-manager.io is forbidden: User \"system:serviceaccount:shop:web\" cannot \
-                        create resource \"certificaterequests\" in API group \"cert-manager.io\" in the namespace \"shop\"";
+        let sentence = "certificaterequests.cert-manager.io is forbidden: User \"system:serviceaccount:shop:web\" \
+                        cannot create resource \"certificaterequests\" in API group \"cert-manager.io\" in the \
+                        namespace \"shop\"";
         assert!(message.contains(sentence), "{message}");
         cluster.server.permissions.only(predecessors_rbac);
         cluster.node.publish(&cluster.volume("web")).await;
