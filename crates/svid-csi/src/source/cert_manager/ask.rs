@@ -28,6 +28,9 @@ const SOON: Duration = Duration::from_secs(10);
 /// How long a renewal keeps others from their turn. It goes on waiting afterwards, for a request that exists already.
 const TURN: Duration = Duration::from_secs(30);
 
+/// The shortest pause where the API server asks for one.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+
 /// One volume that asks.
 struct Turn<'a> {
     spec: &'a VolumeSpec,
@@ -106,6 +109,13 @@ impl CertManager {
                 Err(CreateError::Unauthorized) if token.is_some() && turn.patience.is_renewal() => {
                     self.metrics.request_ended("not_made");
                     warn!(pod = %turn.pod, "the API server does not accept the pod's token; waiting for another");
+                    continue;
+                }
+                Err(CreateError::Unclear(error)) if error.retry_after().is_some() => {
+                    let asked = error.retry_after().unwrap_or_default().clamp(LEAST_PAUSE, TURN);
+                    turn.volume.waits(Waiting::ForApiServer);
+                    drop(permit);
+                    tokio::time::sleep(asked).await;
                     continue;
                 }
                 Err(CreateError::Refused(message)) => {

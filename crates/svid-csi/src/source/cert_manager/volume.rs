@@ -63,6 +63,8 @@ pub(super) enum Waiting {
     ForBundle,
     /// For its turn among the renewals.
     ForTurn,
+    /// For an API server that has too much to do.
+    ForApiServer,
     /// For a token.
     ForToken,
     /// For its request.
@@ -140,6 +142,7 @@ impl fmt::Display for Waiting {
             }
             Waiting::ForBundle => f.write_str("the trust bundle, which is not there or cannot be read"),
             Waiting::ForTurn => f.write_str("its turn: as many renewals as --renewal-concurrency allows are under way"),
+            Waiting::ForApiServer => f.write_str("the API server, which has too much to do at present"),
             Waiting::ForToken => f.write_str("the kubelet's next republish, for a fresh service account token"),
             Waiting::ForRequest { name, seen } => write!(f, "CertificateRequest {name}, {}", stage(&seen.borrow())),
             Waiting::ForNextTry { at, ended } => {
