@@ -50,6 +50,7 @@ impl Terms {
             volume_id: "by-hand",
             issuer: &issuer,
             duration: self.duration,
+            attempt: 1,
             annotations: &BTreeMap::new(),
             csr_pem: &request::csr_pem(&key, &id)?,
         };

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use kube::ResourceExt;
+use svid_csi_cluster::predecessor;
 use svid_csi_cluster::requests::{self, approve, wait_condition};
-use svid_csi_cluster::{accounts, predecessor};
 use svid_csi_core::cert_request::{Issued, Progress};
-use svid_csi_core::pod::PodRef;
 
 use super::stage::{Stage, play_with};
-use crate::pods::{PodSpec, TestPod};
+use crate::pods::PodSpec;
 
 #[tokio::test]
 async fn a_request_of_a_pod_is_stamped_and_once_approved_signed() {
@@ -18,11 +17,9 @@ async fn a_request_of_a_pod_is_stamped_and_once_approved_signed() {
         let scene = stage.scene;
         stage.put(&predecessor::requester(&scene.name, "default")).await?;
         let pod = scene.run(&PodSpec::idle("asker")).await?;
-        let bound = accounts::Pod { name: &pod.name, uid: &pod.uid };
-        let token = accounts::token(&scene.client, &scene.name, "default", Some(bound)).await?;
-        let pod_client = accounts::bearer(&scene.layout, &token).await?;
-        let object = stage.terms.request(&pod_ref(&pod, &scene.name))?;
-        let name = requests::create(&pod_client, &object).await?;
+        let client = stage.client_of(&pod, "default").await?;
+        let object = stage.terms.request(&stage.pod_ref(&pod, "default"))?;
+        let name = requests::create(&client, &object).await?;
 
         let seen = stage.requests().get(&name).await?;
         let user = format!("system:serviceaccount:{}:default", scene.name);
@@ -40,14 +37,4 @@ async fn a_request_of_a_pod_is_stamped_and_once_approved_signed() {
         Ok(())
     })
     .await;
-}
-
-/// The pod, as the kubelet would name it.
-fn pod_ref(pod: &TestPod<'_>, namespace: &str) -> PodRef {
-    PodRef {
-        namespace: namespace.to_owned(),
-        name: pod.name.clone(),
-        uid: pod.uid.clone(),
-        service_account: "default".to_owned(),
-    }
 }

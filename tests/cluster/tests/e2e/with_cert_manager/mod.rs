@@ -2,4 +2,7 @@
 //! judges the requests of all namespaces.
 
 mod by_hand;
+mod denials;
+mod leaders;
+mod other_approvers;
 mod stage;

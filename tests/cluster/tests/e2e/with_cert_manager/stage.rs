@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use kube::Client;
 use kube::api::Api;
 use serde_json::Value;
 use svid_csi::kube::cert_request::CertificateRequest;
@@ -15,9 +16,11 @@ use svid_csi_cluster::requests::Terms;
 use svid_csi_cluster::session::NODE;
 use svid_csi_cluster::spiffe::{Approver, Driver, DriverPlan, Place};
 use svid_csi_cluster::{accounts, images, objects, predecessor, spiffe};
+use svid_csi_core::pod::PodRef;
 use tokio::sync::Mutex;
 
 use crate::eventually::{SOON, eventually};
+use crate::pods::TestPod;
 use crate::scene::{OWNER, Scene, play};
 
 /// See the module.
@@ -103,6 +106,23 @@ impl<'a> Stage<'a> {
     /// The requests in the scene's namespace.
     pub fn requests(&self) -> Api<CertificateRequest> {
         self.scene.api()
+    }
+
+    /// A pod, as the kubelet would name it.
+    pub fn pod_ref(&self, pod: &TestPod<'_>, account: &str) -> PodRef {
+        PodRef {
+            namespace: self.scene.name.clone(),
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            service_account: account.to_owned(),
+        }
+    }
+
+    /// A client with a token of the pod.
+    pub async fn client_of(&self, pod: &TestPod<'_>, account: &str) -> Result<Client> {
+        let bound = Pod { name: &pod.name, uid: &pod.uid };
+        let token = accounts::token(&self.scene.client, &self.scene.name, account, Some(bound)).await?;
+        accounts::bearer(&self.scene.layout, &token).await
     }
 
     /// The name of the scene's driver.
