@@ -177,6 +177,8 @@ fn kubelet_config(layout: &Layout, session: &Session) -> serde_json::Value {
         "clusterDNS": ["10.0.0.10"],
         "clusterDomain": "cluster.local",
         "volumeStatsAggPeriod": "10s",
+        // How often volumes are published again where their driver wants that.
+        "syncFrequency": "10s",
         "maxPods": 250,
         "featureGates": {"CSIVolumeHealth": true},
     })

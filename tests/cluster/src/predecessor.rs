@@ -33,7 +33,7 @@ pub fn rbac(namespace: &str, release: &str, config_map: Option<&str>) -> Vec<Val
         (&approver, of_approver.to_vec(), issuer.iter().cloned().chain([leases]).collect()),
     ] {
         objects.push(account_of(namespace, account));
-        objects.extend(cluster_role(namespace, account, &cluster));
+        objects.extend(cluster_role(account, (namespace, account), &cluster));
         objects.extend(role(namespace, account, (namespace, account), &local));
     }
     objects
@@ -72,16 +72,16 @@ pub fn account_of(namespace: &str, name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}})
 }
 
-/// A ClusterRole for the service account of that name.
+/// A ClusterRole for a service account of some namespace.
 #[must_use]
-pub fn cluster_role(namespace: &str, account: &str, rules: &[Value]) -> [Value; 2] {
-    let role = json!({"apiVersion": RBAC, "kind": "ClusterRole", "metadata": {"name": account}, "rules": rules});
+pub fn cluster_role(name: &str, account: (&str, &str), rules: &[Value]) -> [Value; 2] {
+    let role = json!({"apiVersion": RBAC, "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules});
     let binding = json!({
         "apiVersion": RBAC,
         "kind": "ClusterRoleBinding",
-        "metadata": {"name": account},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": account},
-        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": account.1, "namespace": account.0}],
     });
     [role, binding]
 }

@@ -22,6 +22,8 @@ pub struct PodSpec<'a> {
     pub driver: Option<&'a str>,
     /// Its service account.
     pub account: &'a str,
+    /// Its labels.
+    pub labels: Value,
     /// What its volume says beside the driver's name.
     pub attributes: Value,
     /// What its container runs.
@@ -49,6 +51,7 @@ impl<'a> PodSpec<'a> {
             name,
             driver: Some(driver),
             account: "default",
+            labels: json!({}),
             attributes: json!({}),
             command,
             read_only: Some(true),
@@ -83,7 +86,7 @@ impl<'a> PodSpec<'a> {
             spec["volumes"] = json!([{"name": "identity", "csi": volume}]);
         }
         spec["containers"] = json!([container]);
-        json!({"metadata": {"name": self.name}, "spec": spec})
+        json!({"metadata": {"name": self.name, "labels": self.labels}, "spec": spec})
     }
 }
 

@@ -16,6 +16,7 @@ use kube::{Client, Config, ResourceExt};
 use serde_json::json;
 use svid_csi_cluster::layout::Layout;
 use svid_csi_cluster::mounts;
+use tokio::sync::RwLock;
 
 use crate::eventually::{SOON, eventually};
 use crate::registrar::Registrar;
@@ -39,8 +40,22 @@ pub struct Scene {
     registrars: RefCell<Vec<Registrar>>,
 }
 
+/// Held by every test; alone by one that shakes the cluster itself.
+static CLUSTER: RwLock<()> = RwLock::const_new(());
+
 /// Plays a test in a fresh scene, and clears the scene whatever the outcome.
 pub async fn play(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<()>) {
+    let _with_others = CLUSTER.read().await;
+    play_now(name, story).await;
+}
+
+/// Plays a test while no other is played: it takes away for a while what they need.
+pub async fn play_alone(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<()>) {
+    let _alone = CLUSTER.write().await;
+    play_now(name, story).await;
+}
+
+async fn play_now(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<()>) {
     let scene = Scene::open(name).await.unwrap_or_else(|error| panic!("cannot set the scene {name}: {error:#}"));
     let outcome = AssertUnwindSafe(story(&scene)).catch_unwind().await;
     if !matches!(outcome, Ok(Ok(()))) {

@@ -78,10 +78,13 @@ const OF_THE_CSR: [Case; 14] = [
         draft.csr.custom_extensions.push(odd);
     }),
     case("key_usage", "key usage bits", |draft| {
+        // cert-manager's webhook wants the usages in the CSR, where it has any, to be those beside it.
         draft.csr.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        draft.csr.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         draft.object["spec"]["usages"] = json!(["cert sign", "server auth", "client auth"]);
     }),
     case("extended_key_usage", "extended key usage", |draft| {
+        draft.csr.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
         draft.csr.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
         draft.object["spec"]["usages"] = json!(["digital signature", "key encipherment", "code signing"]);
     }),
@@ -180,7 +183,7 @@ async fn a_denial_that_the_webhook_forbids_is_left_pending_and_counted() {
             predecessor::rule("cert-manager.io", "certificaterequests/status", &["update"]),
             signers,
         ];
-        stage.put(&predecessor::cluster_role(&scene.name, &approver, &rules)).await?;
+        stage.put(&predecessor::cluster_role(&approver, (&scene.name, &approver), &rules)).await?;
         stage.put(&predecessor::requester(&scene.name, "default")).await?;
         let pod = scene.run(&PodSpec::idle("asker")).await?;
         let client = stage.client_of(&pod, "default").await?;

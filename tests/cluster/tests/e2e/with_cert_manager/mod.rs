@@ -3,6 +3,12 @@
 
 mod by_hand;
 mod denials;
+mod issuer_switch;
+mod killed;
 mod leaders;
+mod node_bound;
 mod other_approvers;
+mod outages;
+mod permissions;
+mod rotation;
 mod stage;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use kube::Client;
-use kube::api::Api;
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt};
 use serde_json::Value;
 use svid_csi::kube::cert_request::CertificateRequest;
 use svid_csi_cluster::accounts::Pod;
@@ -15,13 +15,13 @@ use svid_csi_cluster::issuers::{self, SigningCa};
 use svid_csi_cluster::requests::Terms;
 use svid_csi_cluster::session::NODE;
 use svid_csi_cluster::spiffe::{Approver, Driver, DriverPlan, Place};
-use svid_csi_cluster::{accounts, images, objects, predecessor, spiffe};
+use svid_csi_cluster::{accounts, files, images, objects, predecessor, spiffe};
 use svid_csi_core::pod::PodRef;
 use tokio::sync::Mutex;
 
 use crate::eventually::{SOON, eventually};
 use crate::pods::TestPod;
-use crate::scene::{OWNER, Scene, play};
+use crate::scene::{OWNER, Scene, play, play_alone};
 
 /// See the module.
 pub struct Stage<'a> {
@@ -37,6 +37,8 @@ pub struct Stage<'a> {
     outside: RefCell<Vec<Value>>,
 }
 
+static ONE: Mutex<()> = Mutex::const_new(());
+
 /// Plays a test on a stage of its own, with certificates that last that long.
 pub async fn play_with(name: &str, duration: Duration, story: impl AsyncFnOnce(&Stage<'_>) -> Result<()>) {
     play_beside(name, duration, DefaultApprover::Off, story).await;
@@ -49,18 +51,29 @@ pub async fn play_beside(
     approver: DefaultApprover,
     story: impl AsyncFnOnce(&Stage<'_>) -> Result<()>,
 ) {
-    static ONE: Mutex<()> = Mutex::const_new(());
     let _one = ONE.lock().await;
-    play(name, async |scene: &Scene| {
-        let stage = Stage::set(scene, duration, approver).await?;
-        let outcome = story(&stage).await;
-        if outcome.is_err() {
-            stage.print_logs();
-        }
-        let cleared = objects::delete(&scene.client, &stage.outside.take()).await;
-        outcome.and(cleared)
-    })
-    .await;
+    play(name, async |scene: &Scene| on_stage(scene, duration, approver, story).await).await;
+}
+
+/// The same while no other test is played at all.
+pub async fn play_alone_with(name: &str, duration: Duration, story: impl AsyncFnOnce(&Stage<'_>) -> Result<()>) {
+    let _one = ONE.lock().await;
+    play_alone(name, async |scene: &Scene| on_stage(scene, duration, DefaultApprover::Off, story).await).await;
+}
+
+async fn on_stage(
+    scene: &Scene,
+    duration: Duration,
+    approver: DefaultApprover,
+    story: impl AsyncFnOnce(&Stage<'_>) -> Result<()>,
+) -> Result<()> {
+    let stage = Stage::set(scene, duration, approver).await?;
+    let outcome = story(&stage).await;
+    if outcome.is_err() {
+        stage.print_logs();
+    }
+    let cleared = objects::delete(&scene.client, &stage.outside.take()).await;
+    outcome.and(cleared)
 }
 
 impl<'a> Stage<'a> {
@@ -163,6 +176,21 @@ impl<'a> Stage<'a> {
         let mut approver = Approver::start(&place, &self.terms, &self.scene.name, &more)?;
         approver.wait_ready().await?;
         Ok(approver)
+    }
+
+    /// Puts certificates where drivers take their trust bundle from, in one step.
+    pub fn write_bundle(&self, certificates: &[&str]) -> Result<PathBuf> {
+        let path = self.scene.folder.join("bundle.pem");
+        files::write(&path, certificates.concat())?;
+        Ok(path)
+    }
+
+    /// The requests that a pod owns, the oldest first.
+    pub async fn requests_of(&self, pod: &TestPod<'_>) -> Result<Vec<CertificateRequest>> {
+        let mut all = self.requests().list(&ListParams::default()).await?.items;
+        all.retain(|request| request.owner_references().iter().any(|owner| owner.uid == pod.uid));
+        all.sort_by_key(ResourceExt::creation_timestamp);
+        Ok(all)
     }
 
     async fn place(&self, account: &str, pod: Option<Pod<'_>>) -> Result<Place<'_>> {

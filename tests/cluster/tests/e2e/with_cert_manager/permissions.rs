@@ -1,0 +1,39 @@
+//! What happens under exactly the rights the predecessor's chart grants, and without those a pod needs.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use svid_csi_cluster::predecessor;
+
+use super::stage::{Stage, play_with};
+use crate::files::ensure_verified;
+use crate::pods::PodSpec;
+
+#[tokio::test]
+async fn a_pod_without_rights_is_told_which_one_it_lacks() {
+    play_with("e2e-no-rights", Duration::from_secs(3600), async |stage: &Stage<'_>| {
+        let scene = stage.scene;
+        stage.announce(None).await?;
+        let _approver = stage.approver(&[]).await?;
+        let bundle = format!("--source-ca-bundle={}", stage.write_bundle(&[stage.ca.certificate()])?.display());
+        let driver = stage.driver(&[&bundle]).await?;
+        let pod = scene.create(&PodSpec::on_files("user", &stage.driver_name())).await?;
+        let user = format!("system:serviceaccount:{}:default", scene.name);
+        let told = pod.wait_event("the right it lacks", |message| message.contains("certificaterequests")).await?;
+        for word in ["create", "certificaterequests", "cert-manager.io", user.as_str()] {
+            ensure!(told.contains(word), "the event says {told:?}, and not {word}");
+        }
+        ensure!(stage.requests_of(&pod).await?.is_empty(), "a request was made all the same");
+
+        stage.put(&predecessor::requester(&scene.name, "default")).await?;
+        pod.wait_running().await?;
+        ensure_verified(scene, &pod.verify_files().await?)?;
+
+        // The chart does not grant the driver events. That is said once, however often one is to be written.
+        let log = driver.log()?;
+        let said = log.lines().filter(|line| line.contains("events") && line.contains("forbidden")).count();
+        ensure!(said <= 1, "that events are forbidden is said {said} times");
+        Ok(())
+    })
+    .await;
+}

@@ -1,0 +1,118 @@
+//! A new certificate authority in the place of the old one.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use svid_csi_cluster::issuers::SigningCa;
+use svid_csi_cluster::{objects, predecessor};
+
+use super::stage::{Stage, play_with};
+use crate::eventually::{SOON, eventually};
+use crate::files::ensure_verified;
+use crate::pods::{PodSpec, TestPod};
+
+const PODS: [&str; 3] = ["first", "second", "third"];
+
+/// Where the driver takes the trust bundle from.
+#[derive(Clone, Copy)]
+enum Bundle {
+    File,
+    ConfigMap,
+}
+
+impl Bundle {
+    async fn put(self, stage: &Stage<'_>, certificates: &[&str]) -> Result<String> {
+        match self {
+            Bundle::File => Ok(format!("--source-ca-bundle={}", stage.write_bundle(certificates)?.display())),
+            Bundle::ConfigMap => {
+                let name = &stage.scene.name;
+                objects::apply(&stage.scene.client, &[config_map(name, &certificates.concat())]).await?;
+                Ok(format!("--trust-bundle=configmap:{name}/bundle/ca.crt"))
+            }
+        }
+    }
+}
+
+fn config_map(namespace: &str, pem: &str) -> Value {
+    let metadata = json!({"name": "bundle", "namespace": namespace});
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"ca.crt": pem}})
+}
+
+#[tokio::test]
+async fn a_new_authority_reaches_every_pod_with_the_bundle_in_a_file() {
+    play_with("e2e-rotated", Duration::from_secs(3600), async |stage: &Stage<'_>| rotate(stage, Bundle::File).await)
+        .await;
+}
+
+#[tokio::test]
+async fn a_new_authority_reaches_every_pod_with_the_bundle_in_a_config_map() {
+    play_with("e2e-rotated-map", Duration::from_secs(3600), async |stage: &Stage<'_>| {
+        rotate(stage, Bundle::ConfigMap).await
+    })
+    .await;
+}
+
+async fn rotate(stage: &Stage<'_>, bundle: Bundle) -> Result<()> {
+    let (scene, old) = (stage.scene, stage.ca.certificate());
+    stage.announce(None).await?;
+    stage.put(&predecessor::requester(&scene.name, "default")).await?;
+    let readable = [predecessor::rule("", "configmaps", &["get", "list", "watch"])];
+    stage.put(&predecessor::role(&scene.name, "bundle", (&scene.name, &scene.name), &readable)).await?;
+    let flag = bundle.put(stage, &[old]).await?;
+    let _approver = stage.approver(&[]).await?;
+    let driver = stage.driver(&[&flag]).await?;
+    let mut pods = Vec::new();
+    for name in PODS {
+        let pod = scene.run(&PodSpec::on_files(name, &stage.driver_name())).await?;
+        ensure_verified(scene, &pod.verify_files().await?)?;
+        pods.push(pod);
+    }
+
+    let new = SigningCa::create("the next")?;
+    bundle.put(stage, &[old, new.certificate()]).await?;
+    wait_bundles(&pods, 2).await.context("with both in the bundle")?;
+    stage.put(&[new.secret(None, &scene.name)]).await?;
+    let before = serials(&pods).await?;
+    eventually("certificates of the new authority", SOON, async || {
+        // cert-manager hears of the new secret in its own time, and may sign with the old one meanwhile.
+        driver.renew(&["--all"]).await?;
+        bundle.put(stage, &[new.certificate()]).await?;
+        wait_bundles(&pods, 1).await?;
+        let verified = serials(&pods).await;
+        if verified.is_err() {
+            bundle.put(stage, &[old, new.certificate()]).await?;
+        }
+        let now = verified?;
+        ensure!(now.iter().zip(&before).all(|(now, before)| now != before), "not all certificates are new");
+        Ok(())
+    })
+    .await?;
+    for pod in &pods {
+        ensure!(pod.restarts().await? == 0, "pod {} was restarted", pod.name);
+    }
+    Ok(())
+}
+
+/// Waits until the bundle of each pod has that many certificates.
+async fn wait_bundles(pods: &[TestPod<'_>], count: usize) -> Result<()> {
+    for pod in pods {
+        eventually(&format!("the bundle of {}", pod.name), SOON, async || {
+            let pem = pod.exec(&["cat", "/spiffe/ca.crt"]).await?;
+            let seen = pem.matches("BEGIN CERTIFICATE").count();
+            ensure!(seen == count, "it has {seen} certificates instead of {count}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// The serial numbers of certificates that all verify.
+async fn serials(pods: &[TestPod<'_>]) -> Result<Vec<Value>> {
+    let mut serials = Vec::new();
+    for pod in pods {
+        serials.push(pod.verify_files().await?["serial"].clone());
+    }
+    Ok(serials)
+}
