@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::layout::Layout;
 use crate::session::Session;
 use crate::tools::Tools;
-use crate::{cert_manager, control_plane, images, mounts, node, process};
+use crate::{cert_manager, control_plane, images, mounts, node, process, service_route};
 
 /// What tests run on the host.
 const OF_TESTS: [&str; 3] = ["scripted-agent", "svid-csi", cert_manager::PROGRAM];
@@ -55,6 +55,7 @@ fn fresh(layout: &Layout, tools: &Tools) -> Result<()> {
     node::start_containerd(layout, tools)?;
     images::load_base(layout, tools)?;
     control_plane::start(layout, tools, &session)?;
+    service_route::add(layout, &session)?;
     node::start_kubelet(layout, tools, &session)?;
     node::wait_ready(layout, tools)?;
     session.save(layout)
@@ -71,6 +72,7 @@ fn clear(layout: &Layout) -> Result<()> {
     }
     let known: Vec<_> = programs().chain(OF_TESTS).collect();
     process::sweep(&known, &layout.work)?;
+    service_route::remove(layout)?;
     mounts::clear_below(&layout.work)?;
     let kept = layout.logs();
     for entry in fs::read_dir(&layout.work).into_iter().flatten().flatten() {

@@ -12,7 +12,7 @@ use crate::layout::Layout;
 use crate::pki::Authority;
 use crate::session::{NODE, Session};
 use crate::tools::{self, Tools};
-use crate::{kubeconfig, kubectl, process, wait};
+use crate::{kubeconfig, kubectl, process, service_route, wait};
 
 /// The programs, in the order they start.
 pub const PROGRAMS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
@@ -24,7 +24,7 @@ pub fn write_credentials(layout: &Layout, session: &Session) -> Result<()> {
     fs::create_dir_all(&folder)?;
     let authority = Authority::create(&folder)?;
     authority.service_account_key()?;
-    let local = [IpAddr::V4(Ipv4Addr::LOCALHOST), session.address];
+    let local = [IpAddr::V4(Ipv4Addr::LOCALHOST), session.address, service_route::ADDRESS.into()];
     authority.sign("apiserver", "kube-apiserver", None, &local)?;
     authority.sign("cert-manager-webhook", "cert-manager-webhook", None, &local)?;
     let users = [
@@ -87,7 +87,7 @@ impl ControlPlane<'_> {
         command
             .arg(format!("--etcd-servers=http://127.0.0.1:{}", self.session.etcd[0]))
             .arg(format!("--secure-port={}", self.session.apiserver))
-            .args(["--bind-address=127.0.0.1", "--endpoint-reconciler-type=none"])
+            .args(["--bind-address=0.0.0.0", "--endpoint-reconciler-type=none"])
             .args(["--service-cluster-ip-range=10.0.0.0/24", "--allow-privileged=true", "--v=1"])
             .args(["--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction"])
             .args(["--service-account-issuer=https://kubernetes.default.svc"])

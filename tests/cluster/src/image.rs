@@ -31,6 +31,8 @@ pub struct Image {
     pub reference: String,
     /// The program to run, with fixed arguments.
     pub entrypoint: Vec<String>,
+    /// Whom it runs as where the pod does not say: a number, or nothing for root.
+    pub user: &'static str,
 }
 
 /// Writes the archive and returns the size of its layer in bytes.
@@ -56,7 +58,7 @@ fn config(image: &Image, layer_hash: &str) -> Value {
     json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         "os": "linux",
-        "config": {"Entrypoint": image.entrypoint, "Env": ["PATH=/bin"], "WorkingDir": "/"},
+        "config": {"Entrypoint": image.entrypoint, "Env": ["PATH=/bin"], "WorkingDir": "/", "User": image.user},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer_hash}")]},
     })
 }
@@ -115,7 +117,7 @@ mod tests {
     use super::*;
 
     fn image(name: &str) -> Image {
-        Image { reference: format!("{name}:e2e"), entrypoint: vec![format!("/bin/{name}")] }
+        Image { reference: format!("{name}:e2e"), entrypoint: vec![format!("/bin/{name}")], user: "" }
     }
 
     #[test]

@@ -24,11 +24,11 @@ pub const APPROVER: &str = "svid-csi.test/cert-manager-csi-driver-spiffe-approve
 /// The shell with the scripted agent and the workload of the testkit.
 pub const WORKLOAD: &str = "svid-csi.test/workload:e2e";
 /// What the driver's image may take.
-pub const LIMIT: u64 = 15 * 1024 * 1024;
+pub const LIMIT: u64 = 24 * 1024 * 1024;
 
 /// Makes and loads the image every pod needs.
 pub fn load_base(layout: &Layout, tools: &Tools) -> Result<()> {
-    let images = [Image { reference: BUSYBOX.to_owned(), entrypoint: words(&["/bin/sleep", "2147483647"]) }];
+    let images = [Image { reference: BUSYBOX.to_owned(), entrypoint: words(&["/bin/sleep", "2147483647"]), user: "" }];
     load(layout, tools, "busybox", &shell()?, &images).map(drop)
 }
 
@@ -38,7 +38,7 @@ pub fn load_all(layout: &Layout, tools: &Tools, say: &mut dyn FnMut(&str)) -> Re
     let size = load(layout, tools, "svid-csi", &driver_layer(&programs), &driver_images())?;
     say(&format!("the image of the driver has {:.1} MiB in one layer", size as f64 / f64::from(1 << 20)));
     ensure!(size <= LIMIT, "the image of the driver is larger than {LIMIT} bytes");
-    let workload = [Image { reference: WORKLOAD.to_owned(), entrypoint: words(&["/bin/sh"]) }];
+    let workload = [Image { reference: WORKLOAD.to_owned(), entrypoint: words(&["/bin/sh"]), user: "" }];
     let mut layer = shell()?;
     layer.extend(["scripted-agent", "workload"].map(|name| program(name, programs.join(name))));
     load(layout, tools, "workload", &layer, &workload).map(drop)
@@ -91,7 +91,9 @@ fn driver_layer(programs: &Path) -> Layer {
 fn driver_images() -> [Image; 4] {
     [DRIVER, SPIFFE_CSI, CSI_DRIVER_SPIFFE, APPROVER].map(|image| {
         let entrypoint = vec![format!("/bin/{}", base_name(image))];
-        Image { reference: image.to_owned(), entrypoint }
+        // The predecessor's approver must not run as root, and its chart leaves it to the image as whom.
+        let user = if image == APPROVER { "65532" } else { "" };
+        Image { reference: image.to_owned(), entrypoint, user }
     })
 }
 

@@ -33,6 +33,7 @@ pub mod process;
 pub mod program;
 #[cfg(feature = "e2e")]
 pub mod requests;
+pub mod service_route;
 pub mod session;
 #[cfg(feature = "e2e")]
 pub mod spiffe;

@@ -22,6 +22,12 @@ pub fn group(layout: &Layout) -> String {
     format!("svid-csi-{}", layout.id())
 }
 
+/// The addresses of the pods. Clusters side by side must not give out the same ones.
+pub fn subnet(layout: &Layout) -> Result<String> {
+    let id = u32::from_str_radix(&layout.id(), 16).context("the cluster's id is a number")?;
+    Ok(format!("10.{}.{}.0/24", 64 + (id >> 8) % 64, id % 256))
+}
+
 /// Starts containerd and waits until it answers.
 pub fn start_containerd(layout: &Layout, tools: &Tools) -> Result<()> {
     let folder = layout.work.join("containerd");
@@ -128,9 +134,7 @@ state = "{folder}/state"
 fn write_network(layout: &Layout) -> Result<()> {
     let folder = layout.work.join("cni");
     fs::create_dir_all(&folder)?;
-    let id = u32::from_str_radix(&layout.id(), 16).context("the cluster's id is a number")?;
-    // Clusters side by side must not give out the same addresses.
-    let subnet = format!("10.{}.{}.0/24", 64 + (id >> 8) % 64, id % 256);
+    let subnet = subnet(layout)?;
     let addresses = json!({
         "type": "host-local",
         "dataDir": folder.join("addresses"),

@@ -56,7 +56,7 @@ impl Program {
     }
 
     /// Ends it with SIGKILL.
-    pub fn kill(mut self) -> Result<()> {
+    pub fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())

@@ -1,5 +1,6 @@
 //! svid-csi on the host: its driver with cert-manager as the source, and its approver.
 
+use std::cell::RefCell;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
@@ -36,7 +37,7 @@ pub struct DriverPlan<'a> {
 
 /// A driver that runs.
 pub struct Driver {
-    program: Program,
+    program: RefCell<Program>,
     binary: PathBuf,
     arguments: Vec<String>,
     folder: PathBuf,
@@ -68,26 +69,23 @@ impl Driver {
         ]);
         arguments.extend(plan.more.iter().cloned());
         let (binary, folder) = (place.binary.clone(), place.folder.to_owned());
-        let program = Program::start(&binary, &arguments, &log(&folder))?;
-        let mut driver = Self { program, binary, arguments, folder, metrics };
+        let program = RefCell::new(Program::start(&binary, &arguments, &log(&folder))?);
+        let driver = Self { program, binary, arguments, folder, metrics };
         driver.wait_listening().await?;
         Ok(driver)
     }
 
     /// Ends it with SIGKILL and starts it again.
-    pub async fn kill_and_restart(self) -> Result<Self> {
-        let Self { program, binary, arguments, folder, metrics } = self;
-        program.kill()?;
-        let program = Program::start(&binary, &arguments, &log(&folder))?;
-        let mut driver = Self { program, binary, arguments, folder, metrics };
-        driver.wait_listening().await?;
-        Ok(driver)
+    pub async fn kill_and_restart(&self) -> Result<()> {
+        self.program.borrow_mut().kill()?;
+        self.program.replace(Program::start(&self.binary, &self.arguments, &log(&self.folder))?);
+        self.wait_listening().await
     }
 
     /// Its process.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.program.pid()
+        self.program.borrow().pid()
     }
 
     /// Where it listens for the kubelet.
@@ -98,7 +96,7 @@ impl Driver {
 
     /// What it has logged.
     pub fn log(&self) -> Result<String> {
-        self.program.log()
+        self.program.borrow().log()
     }
 
     /// What it counts.
@@ -116,10 +114,10 @@ impl Driver {
         Ok(said)
     }
 
-    async fn wait_listening(&mut self) -> Result<()> {
+    async fn wait_listening(&self) -> Result<()> {
         let socket = self.socket();
         eventually("the driver to listen", SOON, async || {
-            self.program.check()?;
+            self.program.borrow_mut().check()?;
             UnixStream::connect(&socket).map(drop).with_context(|| format!("{}", socket.display()))
         })
         .await
@@ -179,7 +177,7 @@ impl Approver {
     }
 
     /// Ends it with SIGKILL.
-    pub fn kill(self) -> Result<()> {
+    pub fn kill(mut self) -> Result<()> {
         self.program.kill()
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use futures::FutureExt;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use k8s_openapi::api::storage::v1::CSIDriver;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
@@ -93,19 +94,7 @@ impl Scene {
 
     /// Pods with volumes first, while their driver still runs; then all the rest.
     async fn close(&self) -> Result<()> {
-        let users = ListParams::default().labels(&format!("!{DRIVER_LABEL}"));
-        let pods: Api<Pod> = self.api();
-        pods.delete_collection(&DeleteParams::default(), &users).await?;
-        let gone = eventually("the pods to end", SOON, async || {
-            let left = pods.list(&users).await?;
-            anyhow::ensure!(
-                left.items.is_empty(),
-                "{:?} is left",
-                left.items.iter().map(ResourceExt::name_any).collect::<Vec<_>>()
-            );
-            Ok(())
-        });
-        let ended = gone.await;
+        let ended = self.end_users().await;
         self.registrars.take();
         let drivers: Api<CSIDriver> = Api::all(self.client.clone());
         let owned = ListParams::default().labels(&format!("{OWNER}={}", self.name));
@@ -113,6 +102,25 @@ impl Scene {
         self.delete_namespace().await?;
         mounts::remove_folder(&self.folder)?;
         ended
+    }
+
+    /// Ends the pods that are no drivers, whoever made them.
+    pub async fn end_users(&self) -> Result<()> {
+        let all = ListParams::default();
+        self.api::<Deployment>().delete_collection(&DeleteParams::default(), &all).await?;
+        let users = ListParams::default().labels(&format!("!{DRIVER_LABEL}"));
+        let pods: Api<Pod> = self.api();
+        eventually("the pods to end", SOON, async || {
+            let left: Vec<_> = pods.list(&users).await?.items;
+            // One that is still to be made by a controller is ended too.
+            if left.iter().any(|pod| pod.metadata.deletion_timestamp.is_none()) {
+                pods.delete_collection(&DeleteParams::default(), &users).await?;
+            }
+            let left: Vec<_> = left.iter().map(ResourceExt::name_any).collect();
+            anyhow::ensure!(left.is_empty(), "{left:?} is left");
+            Ok(())
+        })
+        .await
     }
 
     async fn delete_namespace(&self) -> Result<()> {

@@ -72,7 +72,7 @@ const OF_THE_CSR: [Case; 14] = [
     case("uri_count", "0 URIs", |draft| draft.sans(Vec::new())),
     case("spiffe_id", "not a SPIFFE ID", |draft| draft.identity("https://example.org/ns/a/sa/b")),
     case("spiffe_id", "not a SPIFFE ID", |draft| draft.identity(&format!("{}/", draft.id))),
-    case("key_type", "key of type", |draft| draft.key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap()),
+    case("key_type", "key of type", |draft| draft.key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).expect("a key")),
     case("extension", "only subject alternative name", |draft| {
         let odd = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99999, 1], vec![5, 0]);
         draft.csr.custom_extensions.push(odd);

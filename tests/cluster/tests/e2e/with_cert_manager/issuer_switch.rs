@@ -29,7 +29,7 @@ async fn a_config_map_that_appears_changes_and_vanishes_is_followed() {
         let (scene, name) = (stage.scene, &stage.scene.name);
         stage.announce(Some(MAP)).await?;
         stage.put(&predecessor::requester(name, "default")).await?;
-        let [second, third] = ["second", "third"].map(|name| SigningCa::create(name));
+        let [second, third] = ["second", "third"].map(SigningCa::create);
         let (second, third) = (second?, third?);
         let cluster = format!("{name}-second");
         stage.put(&[second.secret(None, &cluster), third.secret(Some(name), "third")]).await?;
@@ -41,7 +41,7 @@ async fn a_config_map_that_appears_changes_and_vanishes_is_followed() {
         let map = format!("--runtime-issuance-config-map-name={MAP}");
         let place = format!("--runtime-issuance-config-map-namespace={name}");
         let _approver = stage.approver(&[&map, &place]).await?;
-        let _driver = stage.driver(&[&map, &place, &bundle]).await?;
+        stage.driver(&[&map, &place, &bundle]).await?;
 
         let of_flags = reference(name, "ClusterIssuer");
         ensure_issued_by(stage, "before", &of_flags).await?;

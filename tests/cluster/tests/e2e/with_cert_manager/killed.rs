@@ -14,13 +14,13 @@ async fn certificates_are_renewed_after_a_kill_once_the_kubelet_brings_tokens() 
         let _approver = stage.approver(&[]).await?;
         let driver = stage.driver(&[&bundle]).await?;
         let pods = [run_watcher(stage, "one").await?, run_watcher(stage, "two").await?];
-        let driver = driver.kill_and_restart().await?;
+        driver.kill_and_restart().await?;
         for pod in &pods {
             ensure_renewed(stage, pod).await?;
         }
         // In the middle of a renewal, most likely.
         let _ = tokio::time::timeout(std::time::Duration::from_millis(30), driver.renew(&["--all"])).await;
-        let _driver = driver.kill_and_restart().await?;
+        driver.kill_and_restart().await?;
         for pod in &pods {
             ensure_renewed(stage, pod).await?;
             let left = stage.requests_of(pod).await?.len();

@@ -3,6 +3,7 @@
 
 mod by_hand;
 mod denials;
+mod example;
 mod issuer_switch;
 mod killed;
 mod leaders;

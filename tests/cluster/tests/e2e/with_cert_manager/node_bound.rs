@@ -78,7 +78,7 @@ async fn pods_need_no_rights_where_the_driver_asks_for_its_own_node() {
         let own = driver_pod(stage).await?;
         let bundle = format!("--source-ca-bundle={}", stage.write_bundle(&[stage.ca.certificate()])?.display());
         let bound = accounts::Pod { name: &own.name, uid: &own.uid };
-        let _driver = stage.driver_in(Some(bound), &["--request-mode=node-bound", &bundle]).await?;
+        stage.driver_in(Some(bound), &["--request-mode=node-bound", &bundle]).await?;
         let pod = stage.scene.run(&PodSpec::on_files("user", &stage.driver_name())).await?;
         ensure_verified(stage.scene, &pod.verify_files().await?)?;
         let made = stage.requests_of(&pod).await?;

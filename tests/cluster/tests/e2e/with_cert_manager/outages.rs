@@ -38,7 +38,7 @@ pub async fn run_watcher<'a>(stage: &Stage<'a>, name: &str) -> Result<TestPod<'a
 async fn pods_wait_for_an_approver_with_one_request_each() {
     play_with("e2e-unapproved", Duration::from_secs(3600), async |stage: &Stage<'_>| {
         let bundle = set(stage).await?;
-        let _driver = stage.driver(&[&bundle]).await?;
+        stage.driver(&[&bundle]).await?;
         let pod = stage.scene.create(&PodSpec::on_files("patient", &stage.driver_name())).await?;
         let made = eventually("the pod's request", SOON, async || {
             stage.requests_of(&pod).await?.pop().context("there is none")
@@ -119,7 +119,7 @@ async fn the_watch_goes_on_after_the_api_server_was_restarted() {
     play_alone_with("e2e-restarted", BRIEF, async |stage: &Stage<'_>| {
         let (scene, bundle) = (stage.scene, set(stage).await?);
         let mut approver = stage.approver(&[]).await?;
-        let _driver = stage.driver(&[&bundle]).await?;
+        stage.driver(&[&bundle]).await?;
         let pod = run_watcher(stage, "early").await?;
 
         let (layout, session) = (scene.layout.clone(), Session::load(&scene.layout)?);

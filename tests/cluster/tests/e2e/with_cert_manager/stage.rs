@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -33,6 +34,8 @@ pub struct Stage<'a> {
     pub ca: SigningCa,
     /// What is asked of the issuer, which bears the name of the scene.
     pub terms: Terms,
+    /// Drivers on the host: they outlive the pods that use them.
+    drivers: RefCell<Vec<Rc<Driver>>>,
     /// What does not go with the namespace.
     outside: RefCell<Vec<Value>>,
 }
@@ -72,8 +75,10 @@ async fn on_stage(
     if outcome.is_err() {
         stage.print_logs();
     }
+    let ended = scene.end_users().await;
+    stage.drivers.take();
     let cleared = objects::delete(&scene.client, &stage.outside.take()).await;
-    outcome.and(cleared)
+    outcome.and(ended).and(cleared)
 }
 
 impl<'a> Stage<'a> {
@@ -90,6 +95,7 @@ impl<'a> Stage<'a> {
             cert_manager: started.await??,
             ca: SigningCa::create(&scene.name)?,
             terms: Terms { issuer, trust_domain, duration },
+            drivers: RefCell::default(),
             outside: RefCell::default(),
         };
         stage.put(&[stage.ca.secret(None, &scene.name)]).await?;
@@ -153,17 +159,18 @@ impl<'a> Stage<'a> {
 
     /// Starts the scene's driver on the host and waits until the kubelet knows it. Its service account may do what
     /// [`announce`](Self::announce) grants.
-    pub async fn driver(&self, more: &[&str]) -> Result<Driver> {
+    pub async fn driver(&self, more: &[&str]) -> Result<Rc<Driver>> {
         self.driver_in(None, more).await
     }
 
     /// The same, with a token bound to a pod, as a DaemonSet's driver has it.
-    pub async fn driver_in(&self, pod: Option<Pod<'_>>, more: &[&str]) -> Result<Driver> {
+    pub async fn driver_in(&self, pod: Option<Pod<'_>>, more: &[&str]) -> Result<Rc<Driver>> {
         let (name, kubelet) = (self.driver_name(), self.scene.kubelet());
         let more = more.iter().map(|&word| word.to_owned()).collect();
         let plan = DriverPlan { name: &name, kubelet: &kubelet, node: NODE, more };
         let place = self.place(&self.scene.name, pod).await?;
-        let driver = Driver::start(&place, &self.terms, &plan).await?;
+        let driver = Rc::new(Driver::start(&place, &self.terms, &plan).await?);
+        self.drivers.borrow_mut().push(Rc::clone(&driver));
         self.scene.wait_registered(&name).await?;
         Ok(driver)
     }
