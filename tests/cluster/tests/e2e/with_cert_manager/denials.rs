@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kube::Client;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Client, ResourceExt};
 use rcgen::{
     CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, SanType,
@@ -22,6 +23,8 @@ use super::stage::{Stage, play_with};
 use crate::eventually::{SOON, eventually};
 use crate::pods::{PodSpec, TestPod};
 
+const BYSTANDER: &str = "bystander";
+
 /// A request before it is made: good, until a case changes it.
 struct Draft {
     object: Value,
@@ -29,6 +32,8 @@ struct Draft {
     key: KeyPair,
     id: String,
     by_administrator: bool,
+    /// The UID of another pod.
+    bystander: String,
 }
 
 impl Draft {
@@ -112,7 +117,8 @@ const OF_THE_REST: [Case; 13] = [
     case("issuer", "spec.issuerRef is", |draft| draft.object["spec"]["issuerRef"]["name"] = json!("another")),
     case("issuer", "spec.issuerRef is", |draft| draft.object["spec"]["issuerRef"]["kind"] = json!("Issuer")),
     case("owner_stamp", "its owner is the pod with UID", |draft| {
-        draft.object["metadata"]["ownerReferences"][0]["uid"] = json!("00000000-0000-4000-8000-000000000000");
+        draft.object["metadata"]["ownerReferences"][0]["name"] = json!(BYSTANDER);
+        draft.object["metadata"]["ownerReferences"][0]["uid"] = json!(draft.bystander);
     }),
     case("owner", "0 pods as owners", |draft| draft.object["metadata"]["ownerReferences"] = json!([])),
     case("user", "made by somebody who has no identity", |draft| draft.by_administrator = true),
@@ -125,10 +131,11 @@ async fn every_rule_denies_a_request_that_breaks_it() {
         stage.announce(None).await?;
         stage.put(&predecessor::requester(&scene.name, "default")).await?;
         let pod = scene.run(&PodSpec::idle("asker")).await?;
+        scene.create(&PodSpec::idle(BYSTANDER)).await?;
         let client = stage.client_of(&pod, "default").await?;
         let approver = stage.approver(&["--allowed-key-types=ecdsa-p256"]).await?;
 
-        let good = requests::create(&client, &draft(stage, &pod)?.finish()?).await?;
+        let good = requests::create(&client, &draft(stage, &pod).await?.finish()?).await?;
         wait_condition(&stage.requests(), &good, "Ready").await.context("a request without a fault")?;
         for case in OF_THE_CSR.iter().chain(&OF_THE_REST) {
             let denied = deny(stage, &pod, &client, case).await;
@@ -148,7 +155,7 @@ async fn every_rule_denies_a_request_that_breaks_it() {
 }
 
 async fn deny(stage: &Stage<'_>, pod: &TestPod<'_>, client: &Client, case: &Case) -> Result<()> {
-    let mut draft = draft(stage, pod)?;
+    let mut draft = draft(stage, pod).await?;
     (case.change)(&mut draft);
     let client = if draft.by_administrator { &stage.scene.client } else { client };
     let name = requests::create(client, &draft.finish()?).await?;
@@ -189,7 +196,7 @@ async fn a_denial_that_the_webhook_forbids_is_left_pending_and_counted() {
         let client = stage.client_of(&pod, "default").await?;
         let approver = stage.approver(&[]).await?;
 
-        let mut other = draft(stage, &pod)?;
+        let mut other = draft(stage, &pod).await?;
         other.object["spec"]["issuerRef"]["name"] = json!("another");
         let other = requests::create(&client, &other.finish()?).await?;
         eventually("the forbidden denial to be counted", SOON, async || {
@@ -199,7 +206,7 @@ async fn a_denial_that_the_webhook_forbids_is_left_pending_and_counted() {
             Ok(())
         })
         .await?;
-        let good = requests::create(&client, &draft(stage, &pod)?.finish()?).await?;
+        let good = requests::create(&client, &draft(stage, &pod).await?.finish()?).await?;
         wait_condition(&stage.requests(), &good, "Ready")
             .await
             .context("a request of the issuer it may decide about")?;
@@ -213,14 +220,15 @@ async fn a_denial_that_the_webhook_forbids_is_left_pending_and_counted() {
 }
 
 /// A request of the pod that breaks no rule.
-fn draft(stage: &Stage<'_>, pod: &TestPod<'_>) -> Result<Draft> {
+async fn draft(stage: &Stage<'_>, pod: &TestPod<'_>) -> Result<Draft> {
     let object = stage.terms.request(&stage.pod_ref(pod, "default"))?;
     let id = stage.terms.identity(&stage.scene.name, "default")?.as_str().to_owned();
     let mut csr = CertificateParams::default();
     csr.distinguished_name = DistinguishedName::new();
     csr.subject_alt_names = vec![uri(&id)];
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    Ok(Draft { object, csr, key, id, by_administrator: false })
+    let bystander = stage.scene.api::<Pod>().get_opt(BYSTANDER).await?.and_then(|pod| pod.uid()).unwrap_or_default();
+    Ok(Draft { object, csr, key, id, by_administrator: false, bystander })
 }
 
 fn uri(text: &str) -> SanType {

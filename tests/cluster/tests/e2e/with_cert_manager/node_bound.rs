@@ -8,10 +8,12 @@ use kube::api::PostParams;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use svid_csi_cluster::requests::{self, wait_condition};
+use svid_csi_cluster::spiffe::Approver;
 use svid_csi_cluster::{accounts, images, predecessor};
 use svid_csi_core::pod::PodRef;
 
 use super::stage::{Stage, play_with};
+use crate::eventually::{SOON, eventually};
 use crate::files::ensure_verified;
 use crate::pods::{PodSpec, TestPod};
 use crate::scene::DRIVER_LABEL;
@@ -95,7 +97,7 @@ async fn a_stolen_driver_token_is_of_no_use_for_other_nodes() {
         let (scene, driver) = (stage.scene, stage.driver_name());
         let account = set(stage).await?;
         stage.put(&[elsewhere()]).await?;
-        let _approver = stage.approver(&["--request-mode=node-bound", &account]).await?;
+        let approver = stage.approver(&["--request-mode=node-bound", &account]).await?;
         let own = driver_pod(stage).await?;
         let client = stage.client_of(&own, &scene.name).await?;
 
@@ -112,10 +114,10 @@ async fn a_stolen_driver_token_is_of_no_use_for_other_nodes() {
         ensure_denied(stage, &client, &without, "has no volume of the driver").await?;
         let other = PodRef { service_account: "other".to_owned(), ..here.clone() };
         ensure_denied(stage, &client, &other, "runs as").await?;
-        let missing = PodRef { name: "missing".to_owned(), ..here.clone() };
-        ensure_denied(stage, &client, &missing, "does not exist").await?;
-        let replaced = PodRef { uid: "00000000-0000-4000-8000-000000000000".to_owned(), ..here.clone() };
-        ensure_denied(stage, &client, &replaced, "is another one by now").await?;
+        let missing = |index| PodRef { name: format!("missing-{index}"), ..here.clone() };
+        ensure_logged(stage, &client, &approver, missing, "does not exist").await?;
+        let replaced = |index| PodRef { uid: format!("00000000-0000-4000-8000-{index:012}"), ..here.clone() };
+        ensure_logged(stage, &client, &approver, replaced, "is another one by now").await?;
 
         let token = accounts::token(&scene.client, &scene.name, &scene.name, None).await?;
         let unbound = accounts::bearer(&scene.layout, &token).await?;
@@ -134,6 +136,27 @@ async fn a_stolen_driver_token_is_of_no_use_for_other_nodes() {
 async fn ensure_signed(stage: &Stage<'_>, client: &Client, pod: &PodRef) -> Result<()> {
     let name = requests::create(client, &stage.terms.request(pod)?).await?;
     wait_condition(&stage.requests(), &name, "Ready").await.map(drop)
+}
+
+/// Kubernetes deletes a request whose owner is not there: before anybody reads its conditions, or even judges it. So
+/// requests are made until one was judged in time, each for another pod, as absent ones are remembered.
+async fn ensure_logged(
+    stage: &Stage<'_>,
+    client: &Client,
+    approver: &Approver,
+    pod: impl Fn(u32) -> PodRef,
+    words: &str,
+) -> Result<()> {
+    let mut index = 0;
+    eventually(&format!("a denial that says {words:?}"), SOON, async || {
+        index += 1;
+        requests::create(client, &stage.terms.request(&pod(index))?).await?;
+        let log = approver.log()?;
+        let said = log.lines().any(|line| line.contains("decision=\"denied\"") && line.contains(words));
+        ensure!(said, "the log says nothing of it");
+        Ok(())
+    })
+    .await
 }
 
 async fn ensure_denied(stage: &Stage<'_>, client: &Client, pod: &PodRef, words: &str) -> Result<()> {
