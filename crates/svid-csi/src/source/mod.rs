@@ -83,12 +83,16 @@ impl Sources {
     /// # Errors
     /// [`SourceError`].
     pub async fn next(&self, spec: &VolumeSpec, files: &FilesSpec, turn: Turn<'_>) -> Result<Identity, SourceError> {
+        turn.comes().await;
+        // Boxed: while a volume waits for its turn, which is nearly always, there is no place for the asking itself.
+        Box::pin(self.ask(spec, files, turn.patience())).await
+    }
+
+    async fn ask(&self, spec: &VolumeSpec, files: &FilesSpec, patience: Patience) -> Result<Identity, SourceError> {
         let not_configured = SourceError::NotConfigured(files.issuer);
         match files.issuer {
             Issuer::CertManager => {
                 let cert_manager = self.cert_manager.as_ref().ok_or(not_configured)?;
-                turn.comes().await;
-                let patience = turn.patience();
                 let candidate = cert_manager.next(spec, &files.identity, patience).await?;
                 let accepted = accepted(files, candidate).await?;
                 match cert_manager.conclude(spec, accepted.as_ref().err(), patience).await {
@@ -98,7 +102,6 @@ impl Sources {
             }
             Issuer::LocalCa => {
                 let local_ca = self.local_ca.as_ref().ok_or(not_configured)?;
-                turn.comes().await;
                 Ok(accepted(files, local_ca.issue(&files.identity).await?).await??)
             }
         }
