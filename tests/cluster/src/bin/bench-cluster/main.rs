@@ -2,6 +2,7 @@
 //! bare request costs in the same run. `tests/cluster/bench` brings all of it up and takes it down.
 
 mod approver;
+mod bundle;
 mod floor;
 mod idle;
 mod in_flight;
@@ -47,6 +48,7 @@ struct Args {
 enum Part {
     Publish,
     Idle,
+    Bundle,
     Renewal,
     Approver,
 }
@@ -77,6 +79,7 @@ async fn measure(args: &Args, world: &World) -> Result<Vec<Figure>> {
         if args.only.is_empty() || args.only.contains(part) {
             figures.extend(match part {
                 Part::Publish => publish::measure(world, args.rounds).await?,
+                Part::Bundle => bundle::measure(world).await?,
                 Part::Idle => idle::measure(world, args.idle_seconds).await?,
                 Part::Renewal => renewal::measure(world, args.renewals).await?,
                 Part::Approver => approver::measure(world, args.requests).await?,

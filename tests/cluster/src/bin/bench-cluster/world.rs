@@ -34,8 +34,10 @@ pub(crate) struct World {
     pub(crate) client: Client,
     pub(crate) cert_manager: CertManager,
     pub(crate) kubelet: Kubelet,
+    /// Who signs.
+    pub(crate) ca: SigningCa,
+    pub(crate) folder: PathBuf,
     layout: Layout,
-    folder: PathBuf,
 }
 
 impl World {
@@ -48,9 +50,9 @@ impl World {
         mounts::remove_folder(&folder)?;
         spiffe::make_folder(&folder)?;
         let kubelet = Kubelet::new(&folder.join("kubelet"))?;
-        let world = Self { client, cert_manager, kubelet, layout, folder };
+        let world = Self { client, cert_manager, kubelet, ca: SigningCa::create(NAME)?, folder, layout };
         world.renew_namespace().await?;
-        let mut all = vec![SigningCa::create(NAME)?.secret(None, NAME), issuers::ca_cluster_issuer(NAME, NAME)];
+        let mut all = vec![world.ca.secret(None, NAME), issuers::ca_cluster_issuer(NAME, NAME)];
         all.extend(predecessor::requester(NAME, USER));
         all.extend(predecessor::rbac(NAME, NAME, None));
         objects::apply(&world.client, &all).await?;
@@ -81,9 +83,14 @@ impl World {
 
     /// Starts a driver and waits until it answers.
     pub(crate) async fn driver(&self, terms: &Terms) -> Result<(Driver, Plugin)> {
+        self.driver_with(terms, Vec::new()).await
+    }
+
+    /// The same with more flags.
+    pub(crate) async fn driver_with(&self, terms: &Terms, more: Vec<String>) -> Result<(Driver, Plugin)> {
         let place = self.place(NAME).await?;
         let kubelet = self.folder.join("kubelet");
-        let plan = DriverPlan { name: predecessor::DRIVER, kubelet: &kubelet, node: NODE, more: Vec::new() };
+        let plan = DriverPlan { name: predecessor::DRIVER, kubelet: &kubelet, node: NODE, more };
         let driver = Driver::start(&place, terms, &plan).await?;
         let plugin = Plugin::connect(&driver.socket()).await?;
         Ok((driver, plugin))
