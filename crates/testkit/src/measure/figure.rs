@@ -9,7 +9,7 @@ pub struct Figure {
     name: String,
     /// How much, in `unit`.
     value: f64,
-    /// `ms`, `/s`, `s`, `MB`, `%` or `x`.
+    /// `ms`, `/s`, `s`, `MB`, `%`, `x` or `requests`.
     unit: &'static str,
     /// What the kernel, and an empty call, cost or allow at least.
     floor: Option<f64>,

@@ -16,7 +16,7 @@ use crate::scene::{Scene, play};
 const NEED_A_CONTROLLER: &str =
     "should remove target path|should fail when volume does not exist on the specified path";
 /// The specs of the Identity and Node services that are left for a driver without staging and expansion...
-const COMMON: usize = 10;
+pub const COMMON: usize = 10;
 /// ... and those for one that tells the condition of its volumes.
 const ABOUT_STATS: usize = 3;
 
@@ -55,7 +55,8 @@ async fn csi_sanity_has_nothing_to_say_against_a_driver_of_files() {
     .await;
 }
 
-async fn ensure_passes(scene: &Scene, args: &[&str], wanted: usize) -> Result<()> {
+/// Runs the tests against a driver with these flags; that many specs must run, and pass.
+pub async fn ensure_passes(scene: &Scene, args: &[&str], wanted: usize) -> Result<()> {
     let socket = scene.folder.join("csi.sock");
     let _driver = start_driver(scene, args, &socket).await?;
     let report = scene.folder.join("report.json");

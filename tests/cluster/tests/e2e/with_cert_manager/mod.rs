@@ -12,4 +12,5 @@ mod other_approvers;
 mod outages;
 mod permissions;
 mod rotation;
+mod sanity;
 mod stage;

@@ -16,7 +16,7 @@ use crate::pods::{PodSpec, TestPod};
 use crate::restart::wait_renewal;
 
 /// Short enough to see renewals, long enough to outlast an outage.
-pub const BRIEF: Duration = Duration::from_secs(45);
+pub const BRIEF: Duration = Duration::from_secs(30);
 /// Long enough for the kubelet to ask a few times.
 const A_WHILE: Duration = Duration::from_secs(6);
 
