@@ -1,5 +1,7 @@
 //! Making and removing `CertificateRequest` objects: as the driver, or as a pod by its token.
 
+use std::sync::Arc;
+
 use http::header::{AUTHORIZATION, HeaderValue};
 use kube::api::{DeleteParams, PostParams};
 use kube::core::Status;
@@ -7,6 +9,7 @@ use kube::{Client, Config, Resource};
 use serde::de::IgnoredAny;
 use svid_csi_core::cert_request;
 use svid_csi_core::secret::Secret;
+use tokio::sync::Semaphore;
 
 use super::call::{CallError, within};
 use super::cert_request::CertificateRequest;
@@ -14,11 +17,17 @@ use super::client::{self, CALL_TIMEOUT, ClientError};
 use super::error;
 use crate::report;
 
-/// Makes and removes requests.
+/// How many requests are made at once, and how many removed. Each call of its own has a connection of its own (HTTP/1.1), which
+/// is kept for minutes, and nothing on a node takes up memory as these do.
+const AT_ONCE: (usize, usize) = (4, 2);
+
+/// Makes and removes requests, a few at a time.
 #[derive(Clone)]
 pub struct Requester {
     own: Client,
     anonymous: Client,
+    making: Arc<Semaphore>,
+    removing: Arc<Semaphore>,
 }
 
 /// Why a request was not made.
@@ -56,7 +65,8 @@ impl Requester {
     pub fn new(own: Client, config: &Config) -> Result<Self, ClientError> {
         let mut anonymous = config.clone();
         anonymous.auth_info = kube::config::AuthInfo::default();
-        Ok(Self { own, anonymous: client::client(anonymous)? })
+        let (making, removing) = (Arc::new(Semaphore::new(AT_ONCE.0)), Arc::new(Semaphore::new(AT_ONCE.1)));
+        Ok(Self { own, anonymous: client::client(anonymous)?, making, removing })
     }
 
     /// Makes a request, as the pod whose token it is, or as the driver. One that is there already is fine: its name is
@@ -77,6 +87,7 @@ impl Requester {
             call.headers_mut().insert(AUTHORIZATION, bearer(token)?);
         }
         let client = if token.is_some() { &self.anonymous } else { &self.own };
+        let _turn = self.making.acquire().await;
         let made = within(CALL_TIMEOUT, client.request::<IgnoredAny>(call)).await;
         made.map(drop).or_else(|failed| match failed {
             CallError::Failed(error) if error::is_already_exists(&error) => Ok(()),
@@ -92,6 +103,7 @@ impl Requester {
     pub async fn delete(&self, namespace: &str, name: &str) -> Result<(), CallError> {
         let call = requests_in(namespace).delete(name, &DeleteParams::default());
         let call = call.map_err(|error| CallError::Failed(kube::Error::BuildRequest(error)))?;
+        let _turn = self.removing.acquire().await;
         match within(CALL_TIMEOUT, self.own.request::<IgnoredAny>(call)).await {
             Err(CallError::Failed(error)) if error::is_not_found(&error) => Ok(()),
             removed => removed.map(drop),
