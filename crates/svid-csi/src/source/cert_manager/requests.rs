@@ -11,7 +11,8 @@ use tokio::sync::watch;
 
 use crate::kube::cert_request::CertificateRequest;
 
-/// How many requests of one volume are remembered: whoever may make requests may make them look like a volume's.
+/// How many requests of one volume are remembered, beside those that somebody waits for: whoever may make requests may
+/// make them look like a volume's.
 const MOST_OF_A_VOLUME: usize = 32;
 
 /// A request by namespace and name.
@@ -52,13 +53,16 @@ struct State {
     waiting: HashMap<Key, Waiter>,
 }
 
-/// The requests by the hash of their volume.
-type ByVolume = HashMap<String, HashMap<Key, Known>>;
+/// The requests by what they are for.
+type ByVolume = HashMap<Purpose, HashMap<Key, Known>>;
+
+/// What a request is for: the hash of the volume, the pod's namespace and its UID. Hash and UID are whatever the author of
+/// the request wrote; the namespace is not.
+type Purpose = (String, String, String);
 
 /// A request, as far as its volume has to know it.
 #[derive(Debug, Clone)]
 struct Known {
-    pod_uid: String,
     issued: bool,
     failure: Option<Failure>,
 }
@@ -147,33 +151,33 @@ impl Requests {
 }
 
 impl State {
-    /// Labels and owners are whatever the author of a request wrote; its namespace is not.
     fn known(&self, volume_hash: &str, pod: &PodRef) -> impl Iterator<Item = (&Key, &Known)> {
-        let all = self.by_volume.get(volume_hash).into_iter().flatten();
-        all.filter(|((namespace, _), known)| *namespace == pod.namespace && known.pod_uid == pod.uid)
+        let purpose = (volume_hash.to_owned(), pod.namespace.clone(), pod.uid.clone());
+        self.by_volume.get(&purpose).into_iter().flatten()
     }
 
     fn show(&mut self, request: &CertificateRequest) {
-        let Some((volume, key, known)) = Known::of(request) else { return };
-        if let Some(waiter) = self.waiting.get(&key) {
+        let Some((purpose, key, known)) = Known::of(request) else { return };
+        let waiter = self.waiting.get(&key);
+        if let Some(waiter) = waiter {
             waiter.seen.send_replace(Seen::Progress(Progress::read(request.status.as_ref())));
         }
         let by_volume = self.listing.as_mut().unwrap_or(&mut self.by_volume);
-        let of_volume = by_volume.entry(volume).or_default();
-        if of_volume.len() < MOST_OF_A_VOLUME || of_volume.contains_key(&key) {
+        let of_volume = by_volume.entry(purpose).or_default();
+        if of_volume.len() < MOST_OF_A_VOLUME || of_volume.contains_key(&key) || waiter.is_some() {
             of_volume.insert(key, known);
         }
     }
 
     fn remove(&mut self, request: &CertificateRequest) {
-        let Some((volume, key, _)) = Known::of(request) else { return };
+        let Some((purpose, key, _)) = Known::of(request) else { return };
         if let Some(waiter) = self.waiting.get(&key) {
             waiter.seen.send_replace(Seen::Deleted);
         }
-        if let Some(of_volume) = self.by_volume.get_mut(&volume) {
+        if let Some(of_volume) = self.by_volume.get_mut(&purpose) {
             of_volume.remove(&key);
             if of_volume.is_empty() {
-                self.by_volume.remove(&volume);
+                self.by_volume.remove(&purpose);
             }
         }
     }
@@ -193,7 +197,7 @@ impl State {
 
 impl Known {
     /// Nothing for an object that is not labelled as the request of a volume.
-    fn of(request: &CertificateRequest) -> Option<(String, Key, Self)> {
+    fn of(request: &CertificateRequest) -> Option<(Purpose, Key, Self)> {
         let metadata = &request.metadata;
         let volume = metadata.labels.as_ref()?.get(VOLUME_LABEL)?.clone();
         let owner =
@@ -201,12 +205,12 @@ impl Known {
         let attempt = metadata.annotations.as_ref().and_then(|annotations| annotations.get(ATTEMPT_ANNOTATION));
         let attempt = attempt.and_then(|attempt| attempt.parse::<u32>().ok()).map_or(1, |attempt| attempt.clamp(1, 16));
         let key = (metadata.namespace.clone()?, metadata.name.clone()?);
+        let purpose = (volume, key.0.clone(), owner.map(|owner| owner.uid.clone()).unwrap_or_default());
         let known = Known {
-            pod_uid: owner.map(|owner| owner.uid.clone()).unwrap_or_default(),
             issued: matches!(Progress::read(request.status.as_ref()), Ok(Progress::Issued(_))),
             failure: request.status.as_ref().and_then(ended).map(|at| Failure { at, attempt }),
         };
-        Some((volume, key, known))
+        Some((purpose, key, known))
     }
 }
 
@@ -264,6 +268,32 @@ mod tests {
         requests.apply(Event::Apply(endless));
         let last = requests.last_failure("v1", &pod("shop", "u1"));
         assert!(last.is_some_and(|failure| failure.attempt <= 16), "{last:?}");
+    }
+
+    #[test]
+    fn what_others_write_hides_nothing_of_a_volume() {
+        let requests = Arc::new(Requests::default());
+        let forge = |namespace: &str, uid: &str| {
+            for number in 0..2 * MOST_OF_A_VOLUME {
+                let mut forged = request(&format!("a{number}"), denied());
+                forged.metadata.namespace = Some(namespace.to_owned());
+                forged.metadata.owner_references.iter_mut().flatten().for_each(|owner| owner.uid = uid.to_owned());
+                requests.apply(Event::InitApply(forged));
+            }
+        };
+        let expected = requests.expect(key("waited-for"));
+        expected.made();
+        requests.apply(Event::Init);
+        forge("evil", "u1");
+        forge("shop", "u2");
+        requests.apply(Event::InitApply(request("own", denied())));
+        forge("shop", "u1");
+        requests.apply(Event::InitApply(request("waited-for", json!({}))));
+        requests.apply(Event::InitDone);
+        let known = requests.of_volume("v1", &pod("shop", "u1"));
+        assert_eq!(known.len(), MOST_OF_A_VOLUME + 1);
+        assert!(["own", "waited-for"].iter().all(|name| known.contains(&(key(name), false))), "{known:?}");
+        assert!(matches!(*expected.seen().borrow(), Seen::Progress(_)), "it is there");
     }
 
     fn key(name: &str) -> Key {
