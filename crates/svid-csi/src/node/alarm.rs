@@ -1,5 +1,7 @@
 //! Telling the pod's owners, by events on the pod, that its identity is in danger.
 
+use std::convert::Infallible;
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use svid_csi_core::error::Class;
 use svid_csi_core::identity::Validity;
@@ -20,22 +22,22 @@ pub(super) struct Alarm {
 }
 
 impl Alarm {
-    /// Waits until the alarm is to be raised; for ever when it was, or when there is nothing to lose.
-    pub(super) async fn due(&self, validity: Option<&Validity>) {
-        match validity.filter(|_| !self.raised) {
-            Some(validity) => {
-                let left = renew::alarming(validity).duration_since(clock::now()).unwrap_or_default();
-                tokio::time::sleep(left).await;
-            }
-            None => std::future::pending().await,
+    /// Raises the alarm when its time has come, unless it was raised or there is nothing to lose. Never ends, so that
+    /// whatever it runs beside goes on, and keeps its turn.
+    pub(super) async fn keep(&mut self, node: &Node, spec: &VolumeSpec, validity: Option<&Validity>) -> Infallible {
+        if let Some(validity) = validity.filter(|_| !self.raised) {
+            let left = renew::alarming(validity).duration_since(clock::now()).unwrap_or_default();
+            tokio::time::sleep(left).await;
+            self.raise(node, spec);
         }
+        std::future::pending().await
     }
 
     pub(super) fn remember(&mut self, error: &VolumeError) {
         self.last_error = Some(report::chain(error));
     }
 
-    pub(super) fn raise(&mut self, node: &Node, spec: &VolumeSpec) {
+    fn raise(&mut self, node: &Node, spec: &VolumeSpec) {
         self.raised = true;
         // Both: what it waits for at this moment may be nothing but the end of the next try.
         let waits_for = node.sources.waiting_of(&spec.id).map(|what| format!("it waits for {what}"));

@@ -214,10 +214,7 @@ async fn keep_fresh(
             }
             () = node.jumps.next() => continue,
             () = overslept.notified() => continue,
-            () = alarm.due(validity.as_ref()) => {
-                alarm.raise(&node, &spec);
-                continue;
-            }
+            never = alarm.keep(&node, &spec, validity.as_ref()) => match never {},
         };
         let renewed = match next {
             // Boxed: while the volume waits, which is nearly always, there is no place for the renewal itself.
@@ -239,7 +236,7 @@ async fn keep_fresh(
                 tokio::select! {
                     () = tokio::time::sleep(source::retry_delay(failures, validity.as_ref())) => {}
                     () = renew_now.notified() => {}
-                    () = alarm.due(validity.as_ref()) => alarm.raise(&node, &spec),
+                    never = alarm.keep(&node, &spec, validity.as_ref()) => match never {},
                 }
             }
         }
