@@ -23,6 +23,11 @@ pub(crate) async fn renew_all(node: &Node) -> String {
     ask(UnixStream::connect(node.path("admin.sock")).await.unwrap(), "POST", "/renew").await
 }
 
+pub(crate) async fn renew_pod(node: &Node, pod: &str) -> String {
+    let path = format!("/renew?pod={pod}");
+    ask(UnixStream::connect(node.path("admin.sock")).await.unwrap(), "POST", &path).await
+}
+
 /// Asks the address the driver has logged: tests listen on port 0.
 pub(crate) async fn tcp(node: &Node, path: &str) -> String {
     let log = node.log();

@@ -1,0 +1,108 @@
+//! Whose turn it is to renew, and what does not cost a volume its own.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use svid_csi_testkit::api_server::Mode;
+
+use super::cluster::{Cluster, cluster_test};
+use crate::endpoints::renew_pod;
+use crate::fixture::{serial, svid, until};
+
+const ONE: [&str; 2] = ["--renewal-concurrency=1", "--request-mode=own"];
+
+/// Publishes volumes of these pods, and leaves what is asked for from now on to the test.
+async fn published<const N: usize>(cluster: &Cluster, pods: [&str; N]) -> [PathBuf; N] {
+    let mut targets = Vec::new();
+    for pod in pods {
+        targets.push(cluster.node.publish(&cluster.volume(pod)).await);
+    }
+    cluster.server.cert_manager.mode(Mode::ByHand);
+    targets.try_into().unwrap()
+}
+
+/// Has a pod's volume renewed, and waits for its request. Answers the name.
+async fn renews(cluster: &Cluster, pod: &str) -> String {
+    renew_pod(&cluster.node, &format!("shop/{pod}")).await;
+    cluster.pending(pod).await.0
+}
+
+/// Has a pod's volume renewed, and waits until it waits for its turn.
+async fn queues(cluster: &Cluster, pod: &str) {
+    renew_pod(&cluster.node, &format!("shop/{pod}")).await;
+    let id = cluster.volume(pod).id().to_string();
+    let waits = async || cluster.status().await["waiting"][&id].to_string().contains("renewal-concurrency");
+    until("it waits for its turn", waits).await;
+}
+
+async fn changes(target: &Path, from: &str) {
+    until("it is renewed", async || serial(target) != from).await;
+    svid(target).check_chain().unwrap();
+}
+
+fn sign(cluster: &Cluster, request: &str) {
+    assert!(cluster.server.cert_manager.sign(request, &cluster.issuing()));
+}
+
+#[test]
+fn a_renewal_that_stays_pending_keeps_others_for_one_turn_only() {
+    cluster_test("turns::a_renewal_that_stays_pending_keeps_others_for_one_turn_only", &ONE, async |cluster| {
+        let [a, b] = published(&cluster, ["a", "b"]).await;
+        let (first_a, first_b) = (serial(&a), serial(&b));
+        let of_a = renews(&cluster, "a").await;
+        queues(&cluster, "b").await;
+        for _ in 0..3 {
+            cluster.node.publish(&cluster.volume("a")).await;
+        }
+        // A turn lasts half a minute.
+        let of_b = cluster.pending("b").await.0;
+        sign(&cluster, &of_b);
+        changes(&b, &first_b).await;
+        assert_eq!((cluster.creates(), serial(&a)), (4, first_a.clone()), "{}", cluster.server.calls.log());
+        assert_eq!(cluster.pending("a").await.0, of_a, "the same request is still waited for");
+        sign(&cluster, &of_a);
+        changes(&a, &first_a).await;
+    });
+}
+
+#[test]
+fn a_renewal_whose_request_is_made_waits_for_no_turn() {
+    cluster_test("turns::a_renewal_whose_request_is_made_waits_for_no_turn", &ONE, async |cluster| {
+        let [a, b] = published(&cluster, ["a", "b"]).await;
+        let (first_a, first_b) = (serial(&a), serial(&b));
+        let of_a = renews(&cluster, "a").await;
+        queues(&cluster, "b").await;
+        // Told to renew once more, it begins anew, with the same request and without a turn.
+        assert_eq!(renews(&cluster, "a").await, of_a);
+        let of_b = cluster.pending("b").await.0;
+        sign(&cluster, &of_a);
+        changes(&a, &first_a).await;
+        assert_eq!(serial(&b), first_b, "it is under way still");
+        sign(&cluster, &of_b);
+        changes(&b, &first_b).await;
+        assert_eq!(cluster.creates(), 4, "{}", cluster.server.calls.log());
+    });
+}
+
+#[test]
+fn neither_an_alarm_nor_a_republish_costs_a_volume_its_place() {
+    cluster_test("turns::neither_an_alarm_nor_a_republish_costs_a_volume_its_place", &ONE, async |cluster| {
+        let manager = &cluster.server.cert_manager;
+        published(&cluster, ["a", "last"]).await;
+        let of_a = renews(&cluster, "a").await;
+        manager.mode(Mode::Issue(cluster.issuing().lifetime(Duration::from_secs(6))));
+        let [urgent] = published(&cluster, ["urgent"]).await;
+        let first = serial(&urgent);
+        queues(&cluster, "urgent").await;
+        queues(&cluster, "last").await;
+        until("the alarm", async || cluster.node.log().contains("about to expire and was not renewed")).await;
+        for _ in 0..3 {
+            cluster.node.publish(&cluster.volume("urgent")).await;
+        }
+        assert!(manager.sign(&of_a, &cluster.issuing()));
+        let next = cluster.until("the next in turn", || manager.pending().pop()).await;
+        assert_eq!(next.metadata.owner_references[0].name, "urgent", "{}", cluster.node.log());
+        sign(&cluster, &next.metadata.name);
+        changes(&urgent, &first).await;
+    });
+}
