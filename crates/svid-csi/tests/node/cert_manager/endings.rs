@@ -107,6 +107,37 @@ fn a_denial_is_told_on_the_pod_where_that_is_allowed() {
     });
 }
 
+#[test]
+fn a_denial_is_told_on_the_pod_once() {
+    cluster_test("endings::a_denial_is_told_on_the_pod_once", &[], async |mut cluster| {
+        cluster.server.permissions.everything();
+        cluster.server.cert_manager.mode(Mode::Deny("not you".to_owned()));
+        for restarted in [false, true] {
+            if restarted {
+                cluster.node.kill();
+                cluster.start().await;
+            }
+            for _ in 0..4 {
+                cluster.node.refused(&cluster.volume("web")).await;
+            }
+            // Events are sent one after the other: what is told of this pod is told after all that is told of the other.
+            let last = format!("last-{restarted}");
+            cluster.node.refused(&cluster.volume(&last)).await;
+            cluster.until("the last event", || (!denials_told(&cluster, &last).is_empty()).then_some(())).await;
+        }
+        let told = denials_told(&cluster, "web");
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!((&told[0]["type"], &told[0]["reason"]), (&"Warning".into(), &"IdentityDenied".into()), "{told:?}");
+        assert_eq!(cluster.creates(), 3, "{}", cluster.server.calls.log());
+    });
+}
+
+/// The events on a pod.
+fn denials_told(cluster: &Cluster, pod: &str) -> Vec<serde_json::Value> {
+    let told = cluster.server.calls.of("create", "events").into_iter().map(|call| call.body);
+    told.filter(|event| event["involvedObject"]["name"] == pod).collect()
+}
+
 fn events_k8s(cluster: &Cluster) -> Option<serde_json::Value> {
     let of_events = cluster.server.calls.of("create", "events").pop()?;
     Some(of_events.body)
