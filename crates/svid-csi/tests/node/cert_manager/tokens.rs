@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use svid_csi::demo::kubelet::InlineVolume;
 use svid_csi_core::pod::TOKENS;
+use svid_csi_testkit::api_server::Fault;
 use svid_csi_testkit::{pod_token, tokens_json};
 use tonic::{Code, Status};
 
-use super::cluster::{Cluster, DRIVER_TOKEN, cluster_test, with_tokens};
+use super::cluster::{Cluster, DRIVER_TOKEN, REQUESTS, cluster_test, with_tokens};
 use crate::endpoints::{get, tcp};
-use crate::fixture::{pod, serial, volume};
+use crate::fixture::{pod, serial, until, volume};
 
 /// Publishes with tokens in `secrets` too, as Kubernetes 1.35 can.
 async fn publish_with_secret(cluster: &Cluster, volume: &InlineVolume, tokens: &str) -> Result<(), Status> {
@@ -97,6 +98,33 @@ fn a_token_the_api_server_does_not_take_is_not_kept() {
 }
 
 #[test]
+fn a_refused_token_does_not_take_a_newer_one_with_it() {
+    cluster_test("tokens::a_refused_token_does_not_take_a_newer_one_with_it", &[], async |cluster| {
+        let (old, new) = (cluster.server.token_of(&pod("web"), "n1"), cluster.server.token_of(&pod("web"), "n1"));
+        let target = cluster.node.publish(&with_tokens("web", &[("", &old)])).await;
+        let first = serial(&target);
+        cluster.server.users.expire(&old);
+        cluster.server.faults.next(1, "create", REQUESTS, Fault::Hang);
+        crate::endpoints::renew_all(&cluster.node).await;
+        cluster.until("the old one is on its way", || (cluster.creates() == 2).then_some(())).await;
+        cluster.node.publish(&with_tokens("web", &[("", &new)])).await;
+        cluster.server.faults.clear();
+        until("it is renewed with the new one", async || serial(&target) != first).await;
+        let codes: Vec<_> = cluster.server.calls.of("create", REQUESTS).iter().map(|call| call.code).collect();
+        assert_eq!(codes, [Some(201), Some(401), Some(201)], "{}", cluster.server.calls.log());
+        let log = cluster.node.log();
+        let told = log.lines().find(|line| line.contains("does not accept the pod's token"));
+        assert!(told.is_some_and(|line| line.contains("WARN") && line.contains("shop/web")), "{log}");
+        assert!(parts(&[&old, &new]).all(|part| !log.contains(part)), "{log}");
+    });
+}
+
+/// Tokens, and the parts of them that are nobody else's.
+fn parts<'a>(tokens: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
+    tokens.iter().flat_map(|token| token.split('.').skip(1).chain([*token])).filter(|part| part.len() > 10)
+}
+
+#[test]
 fn a_token_at_its_end_is_not_sent() {
     cluster_test("tokens::a_token_at_its_end_is_not_sent", &[], async |cluster| {
         let token = cluster.server.token_of(&pod("web"), "n1");
@@ -119,13 +147,11 @@ fn tokens_are_written_nowhere() {
         let first = serial(&target);
         crate::endpoints::renew_all(&cluster.node).await;
         cluster.node.publish(&fresh).await;
-        crate::fixture::until("it is renewed", async || serial(&target) != first).await;
+        until("it is renewed", async || serial(&target) != first).await;
 
         let secrets = [token.as_str(), &expired, DRIVER_TOKEN, fresh.tokens.as_ref().unwrap()];
-        let parts = secrets.iter().flat_map(|token| token.split('.').skip(1).chain([*token]));
-        let parts: Vec<&str> = parts.filter(|part| part.len() > 10).collect();
         let pages = [get(&cluster.node, "/status").await, tcp(&cluster.node, "/metrics").await, refusal];
-        for part in parts {
+        for part in parts(&secrets) {
             assert!(pages.iter().all(|page| !page.contains(part)), "{pages:?}");
             for place in ["root", "kubelet", "log"] {
                 assert_eq!(
