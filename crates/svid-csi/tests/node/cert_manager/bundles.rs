@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 use svid_csi_testkit::TestCa;
-use svid_csi_testkit::api_server::{Issuing, Mode};
+use svid_csi_testkit::api_server::{Fault, Issuing, Mode};
 use tonic::Code;
 
 use super::cluster::{Cluster, cluster_test};
-use crate::fixture::{svid, test, until};
+use crate::fixture::{serial, svid, test, until};
 
 fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
@@ -38,13 +38,13 @@ fn body(pem: &str) -> String {
 fn a_changed_file_reaches_every_volume() {
     cluster_test("bundles::a_changed_file_reaches_every_volume", &[], async |cluster| {
         let targets = published(&cluster, 25).await;
-        let serials: Vec<_> = targets.iter().map(|target| crate::fixture::serial(target)).collect();
+        let serials: Vec<_> = targets.iter().map(|target| serial(target)).collect();
         let next = Arc::new(TestCa::new("next"));
         let both = cluster.ca.bundle_pem() + &next.bundle_pem();
         replace(&cluster.node.path("ca.crt"), &both);
         until("both CAs are everywhere", async || targets.iter().all(|target| holds(target, &[&cluster.ca, &next])))
             .await;
-        let now: Vec<_> = targets.iter().map(|target| crate::fixture::serial(target)).collect();
+        let now: Vec<_> = targets.iter().map(|target| serial(target)).collect();
         assert_eq!(now, serials, "certificates that still lead to it stay");
 
         cluster.server.cert_manager.mode(Mode::Issue(Issuing::by(&next)));
@@ -103,6 +103,59 @@ fn a_config_map_is_followed() {
         until("it is told", async || cluster.node.log().contains("roots.pem")).await;
         assert!(cluster.server.objects.remove("configmaps", "cert-manager", "issuance"));
         assert!(holds(&target, &[&cluster.ca, &next]), "the last good one stays");
+    });
+}
+
+fn map(pem: &str) -> serde_json::Value {
+    let metadata = json!({"name": "issuance", "namespace": "cert-manager"});
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"roots.pem": pem}})
+}
+
+#[test]
+fn a_config_map_that_cannot_be_watched_for_a_while_is_followed_again() {
+    test("cert_manager::bundles::a_config_map_that_cannot_be_watched_for_a_while_is_followed_again", async || {
+        let mut cluster = Cluster::prepared(&[&["--trust-bundle=configmap:cert-manager/issuance/roots.pem"]]);
+        cluster.server.objects.put(map(&cluster.ca.bundle_pem()));
+        cluster.start().await;
+        let targets = published(&cluster, 3).await;
+        cluster.until("it is watched", || (cluster.server.watches.count("configmaps") == 1).then_some(())).await;
+        cluster.server.faults.always("watch", "configmaps", Fault::Unavailable);
+        cluster.server.watches.end_all();
+        let refused = || {
+            let calls = cluster.server.calls.of("watch", "configmaps");
+            calls.iter().filter(|call| call.code == Some(503)).count()
+        };
+        cluster.until("the watch is refused again and again", || (refused() >= 3).then_some(())).await;
+        assert!(targets.iter().all(|target| holds(target, &[&cluster.ca])), "what they have stays");
+        let (next, last) = (TestCa::new("next"), TestCa::new("last"));
+        cluster.server.objects.put(map(&(cluster.ca.bundle_pem() + &next.bundle_pem())));
+        cluster.server.faults.clear();
+        until("all follow", async || targets.iter().all(|target| holds(target, &[&cluster.ca, &next]))).await;
+        cluster.until("it is watched again", || (cluster.server.watches.count("configmaps") == 1).then_some(())).await;
+        cluster.server.objects.put(map(&(cluster.ca.bundle_pem() + &last.bundle_pem())));
+        until("all follow again", async || targets.iter().all(|target| holds(target, &[&cluster.ca, &last]))).await;
+        assert!(targets.iter().all(|target| svid(target).check_chain().is_ok()));
+    });
+}
+
+#[test]
+fn a_changed_bundle_reaches_a_hundred_volumes_and_no_reader_sees_half_of_it() {
+    let name = "bundles::a_changed_bundle_reaches_a_hundred_volumes_and_no_reader_sees_half_of_it";
+    cluster_test(name, &[], async |cluster| {
+        let targets = published(&cluster, 100).await;
+        let serials: Vec<_> = targets.iter().map(|target| serial(target)).collect();
+        let next = TestCa::new("next");
+        replace(&cluster.node.path("ca.crt"), &(cluster.ca.bundle_pem() + &next.bundle_pem()));
+        until("both CAs are everywhere", async || {
+            for (target, serial) in targets.iter().zip(&serials) {
+                let seen = svid(target);
+                seen.check_chain().unwrap();
+                assert_eq!(&seen.leaf().unwrap().serial, serial, "the certificate stays");
+            }
+            targets.iter().all(|target| holds(target, &[&cluster.ca, &next]))
+        })
+        .await;
+        assert_eq!(cluster.creates(), 100, "{}", cluster.server.calls.log());
     });
 }
 
