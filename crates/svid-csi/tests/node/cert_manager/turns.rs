@@ -68,19 +68,22 @@ fn a_renewal_that_stays_pending_keeps_others_for_one_turn_only() {
 #[test]
 fn a_renewal_whose_request_is_made_waits_for_no_turn() {
     cluster_test("turns::a_renewal_whose_request_is_made_waits_for_no_turn", &ONE, async |cluster| {
-        let [a, b] = published(&cluster, ["a", "b"]).await;
-        let (first_a, first_b) = (serial(&a), serial(&b));
+        let [a, b, c] = published(&cluster, ["a", "b", "c"]).await;
+        let [first_a, first_b, first_c] = [&a, &b, &c].map(|target| serial(target));
         let of_a = renews(&cluster, "a").await;
         queues(&cluster, "b").await;
-        // Told to renew once more, it begins anew, with the same request and without a turn.
+        queues(&cluster, "c").await;
+        // Told to renew once more, it begins anew, with the same request. Two turns would take longer than it is waited.
         assert_eq!(renews(&cluster, "a").await, of_a);
         let of_b = cluster.pending("b").await.0;
         sign(&cluster, &of_a);
         changes(&a, &first_a).await;
-        assert_eq!(serial(&b), first_b, "it is under way still");
+        assert_eq!((serial(&b), serial(&c)), (first_b.clone(), first_c.clone()), "they are under way still");
         sign(&cluster, &of_b);
         changes(&b, &first_b).await;
-        assert_eq!(cluster.creates(), 4, "{}", cluster.server.calls.log());
+        sign(&cluster, &cluster.pending("c").await.0);
+        changes(&c, &first_c).await;
+        assert_eq!(cluster.creates(), 6, "{}", cluster.server.calls.log());
     });
 }
 
