@@ -24,7 +24,7 @@ pub const APPROVER: &str = "svid-csi.test/cert-manager-csi-driver-spiffe-approve
 /// The shell with the scripted agent and the workload of the testkit.
 pub const WORKLOAD: &str = "svid-csi.test/workload:e2e";
 /// What the driver's image may take.
-pub const LIMIT: u64 = 24 * 1024 * 1024;
+pub const LIMIT: u64 = 15 * 1024 * 1024;
 
 /// Makes and loads the image every pod needs.
 pub fn load_base(layout: &Layout, tools: &Tools) -> Result<()> {
