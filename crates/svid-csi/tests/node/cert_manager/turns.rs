@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use svid_csi_testkit::api_server::Mode;
 
-use super::cluster::{Cluster, cluster_test};
+use super::cluster::{Cluster, REQUESTS, cluster_test};
 use crate::endpoints::renew_pod;
 use crate::fixture::{serial, svid, until};
 
@@ -24,7 +24,11 @@ async fn published<const N: usize>(cluster: &Cluster, pods: [&str; N]) -> [PathB
 /// Has a pod's volume renewed, and waits for its request. Answers the name.
 async fn renews(cluster: &Cluster, pod: &str) -> String {
     renew_pod(&cluster.node, &format!("shop/{pod}")).await;
-    cluster.pending(pod).await.0
+    let name = cluster.pending(pod).await.0;
+    // Until then a change of mode may be one for this request too.
+    let answered = || cluster.server.calls.of("create", REQUESTS).iter().all(|call| call.code.is_some()).then_some(());
+    cluster.until("the request is answered", answered).await;
+    name
 }
 
 /// Has a pod's volume renewed, and waits until it waits for its turn.
