@@ -19,6 +19,7 @@ use tracing::{debug, error, warn};
 use self::recent::Recent;
 use crate::clock;
 use crate::kube::client::CALL_TIMEOUT;
+use crate::kube::error::told;
 use crate::tasks::Tasks;
 
 /// How many wait for the API server at most; further ones are dropped.
@@ -100,7 +101,10 @@ impl Sender {
             Ok(Ok(_)) => self.forbidden = false,
             Ok(Err(error)) if lacks_permission(&error) => {
                 if !std::mem::replace(&mut self.forbidden, true) {
-                    error!(%error, namespace, "no event can be sent: grant this service account the verb `create` on `events`");
+                    error!(
+                        error = told(&error),
+                        namespace, "no event can be sent: grant this service account the verb `create` on `events`"
+                    );
                 }
             }
             Ok(Err(error)) => debug!(%error, namespace, "an event was not sent"),
