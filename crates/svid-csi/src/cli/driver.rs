@@ -40,7 +40,7 @@ impl DriverCommand {
         let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2));
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(workers)
-            .max_blocking_threads(8)
+            .max_blocking_threads(4)
             .thread_name("svid-csi")
             .enable_all()
             .build()?;
