@@ -21,7 +21,7 @@ use crate::kube::call::{CallError, within};
 use crate::kube::lease::Term;
 use crate::kube::one_object::ReadError;
 use crate::report;
-use crate::source::jitter;
+use crate::source::pause;
 
 /// How long it may take to read a request again.
 const READ: Duration = Duration::from_secs(10);
@@ -94,7 +94,7 @@ impl Judge {
         }
         let retry = |error: JudgeError| {
             let asked = error.retry_after().unwrap_or_default().min(LONGEST_DELAY);
-            Next::Retry(delay(turn.tries).max(asked))
+            Next::Retry(pause(turn.tries, LONGEST_DELAY).max(asked))
         };
         let next = decided.unwrap_or_else(retry);
         turn.finish(next);
@@ -176,11 +176,4 @@ fn is_about_issuer(reasons: &Reasons) -> bool {
 
 fn name(turn: &Turn) -> String {
     format!("{}/{}", shown(&turn.key.namespace), shown(&turn.key.name))
-}
-
-/// How long to wait after that many failed tries before this one: 0.25 s, doubled each time up to a minute, moved by up to a
-/// fifth.
-fn delay(tries: u32) -> Duration {
-    let delay = Duration::from_millis(250).saturating_mul(1 << tries.min(8)).min(LONGEST_DELAY);
-    delay.mul_f64(0.8 + 0.4 * jitter())
 }

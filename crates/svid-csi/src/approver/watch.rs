@@ -18,9 +18,8 @@ use super::queue::Queue;
 use super::text::{Once, shown};
 use crate::kube::error;
 use crate::kube::lease::Leadership;
-use crate::kube::watching::{GONE, Selection, Told, Watching};
-use crate::report;
-use crate::source::jitter;
+use crate::kube::watching::{GONE, Selection, Told, Watching, told};
+use crate::source::pause;
 
 /// How many requests are listed at once: a page is in memory as it came and as it was read, and nothing bounds a request.
 const PAGE: u32 = 10;
@@ -86,7 +85,7 @@ impl Watch {
                 Err(error) => {
                     self.tell(&error);
                     self.progress.failures += 1;
-                    sleep(pause(self.progress.failures)).await;
+                    sleep(pause(self.progress.failures, LONGEST_PAUSE)).await;
                 }
             }
         }
@@ -180,22 +179,18 @@ fn name(object: &Listed) -> String {
 /// Whether the watch was merely too old, and what is wrong in words.
 fn problem(failure: &watcher::Error) -> (bool, String) {
     use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
-    match failure {
+    let (code, fix) = match failure {
         InitialListFailed(failed) | WatchStartFailed(failed) | WatchFailed(failed) => {
-            let status = error::status(failed);
-            let fix = match status.map(|status| status.code) {
+            let code = error::status(failed).map(|status| status.code);
+            let fix = match code {
                 Some(403) => "; needed are the verbs list and watch on certificaterequests.cert-manager.io",
                 Some(404) => "; is cert-manager installed?",
                 _ => "",
             };
-            (status.is_some_and(|status| status.code == GONE), format!("{}{fix}", error::told(failed)))
+            (code, fix)
         }
-        WatchError(status) => (status.code == GONE, report::one_line(&status.message)),
-        NoResourceVersion => (false, failure.to_string()),
-    }
-}
-
-fn pause(failures: u32) -> Duration {
-    let pause = Duration::from_millis(250).saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE);
-    pause.mul_f64(0.8 + 0.4 * jitter())
+        WatchError(status) => (Some(status.code), ""),
+        NoResourceVersion => (None, ""),
+    };
+    (code == Some(GONE), format!("{}{fix}", told(failure)))
 }

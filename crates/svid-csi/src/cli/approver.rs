@@ -8,13 +8,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 use svid_csi_core::approve::{Mode, Policy};
-use tokio::runtime;
 use tracing::Level;
 
 use self::cluster::ClusterFlags;
 use self::policy::{Requester, Rules};
 use super::client::ClientFlags;
 use super::mistakes::Mistakes;
+use super::runtime;
 use super::values;
 use crate::approver::dry_run::{self, Outcome};
 use crate::approver::{self, Cluster};
@@ -150,13 +150,5 @@ fn dry_run(policy: &Policy) -> ExitCode {
 }
 
 fn live(policy: Policy, cluster: Cluster) -> anyhow::Result<()> {
-    // Two threads keep up with any API server; more of them would only hold more memory.
-    let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2));
-    let runtime = runtime::Builder::new_multi_thread()
-        .worker_threads(workers)
-        .max_blocking_threads(2)
-        .thread_name("svid-csi")
-        .enable_all()
-        .build()?;
-    Ok(runtime.block_on(approver::run(policy, cluster))?)
+    Ok(runtime::build(2)?.block_on(approver::run(policy, cluster))?)
 }

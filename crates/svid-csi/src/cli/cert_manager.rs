@@ -5,16 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use svid_csi_core::cert_request::{ANNOTATION_PREFIX, IssuerRef};
+use svid_csi_core::cert_request::ANNOTATION_PREFIX;
 use svid_csi_core::identity::KeyType;
-use svid_csi_core::runtime_issuer::ConfigMapPlace;
 use svid_csi_core::spiffe_id::TrustDomain;
 
 use super::client::ClientFlags;
 use super::mistakes::Mistakes;
 use super::profile::Profile;
 use super::request_mode::RequestMode;
-use super::values;
+use super::{issuer, values};
 
 use crate::node::config::CertManagerConfig;
 use crate::source::cert_manager::Settings;
@@ -95,13 +94,10 @@ impl CertManagerFlags {
     pub(super) fn config(self, common: Common, mistakes: &mut Mistakes) -> Option<CertManagerConfig> {
         let mode = RequestMode::asked_for(self.request_mode, self.use_own_service_account, mistakes);
         let runtime_issuer =
-            place(self.runtime_issuance_config_map_name, self.runtime_issuance_config_map_namespace, mistakes);
+            issuer::place(self.runtime_issuance_config_map_name, self.runtime_issuance_config_map_namespace, mistakes);
         let usual_name = common.profile.and_then(Profile::issuer_name).map(str::to_owned);
-        let issuer = self.issuer_name.or(usual_name).map(|name| IssuerRef {
-            name,
-            kind: self.issuer_kind.unwrap_or_else(|| "ClusterIssuer".to_owned()),
-            group: self.issuer_group.unwrap_or_else(|| "cert-manager.io".to_owned()),
-        });
+        let issuer =
+            self.issuer_name.or(usual_name).map(|name| issuer::named(name, self.issuer_kind, self.issuer_group));
         if issuer.is_none() && runtime_issuer.is_none() {
             mistakes.missing("issuer-name", "name the issuer that signs for pods");
         }
@@ -140,20 +136,6 @@ impl CertManagerFlags {
         });
         annotations.chain(idle).collect()
     }
-}
-
-/// The ConfigMap of two flags that belong together.
-pub(super) fn place(
-    name: Option<String>,
-    namespace: Option<String>,
-    mistakes: &mut Mistakes,
-) -> Option<ConfigMapPlace> {
-    match (name, namespace) {
-        (Some(name), Some(namespace)) => return Some(ConfigMapPlace { namespace, name }),
-        (Some(_), None) => mistakes.missing("runtime-issuance-config-map-namespace", "say where the ConfigMap is"),
-        (None, Some(_)) | (None, None) => {}
-    }
-    None
 }
 
 /// `a=b,c=d`.

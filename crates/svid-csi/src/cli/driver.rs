@@ -1,12 +1,12 @@
 //! `svid-csi driver`.
 
-use tokio::runtime;
 use tracing::Level;
 
 use super::Environment;
 use super::config;
 use super::flags::DriverArgs;
 use super::mistakes::Mistakes;
+use super::runtime;
 use crate::node::{self, config::Config};
 use crate::telemetry::LogOptions;
 
@@ -36,14 +36,6 @@ impl DriverCommand {
         for warning in &self.warnings {
             tracing::warn!("{warning}");
         }
-        // Two threads keep up with any node; more of them would only hold more memory.
-        let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2));
-        let runtime = runtime::Builder::new_multi_thread()
-            .worker_threads(workers)
-            .max_blocking_threads(4)
-            .thread_name("svid-csi")
-            .enable_all()
-            .build()?;
-        Ok(runtime.block_on(node::run(self.config))?)
+        Ok(runtime::build(4)?.block_on(node::run(self.config))?)
     }
 }

@@ -13,10 +13,12 @@ mod driver;
 mod drivers;
 mod duration;
 mod flags;
+mod issuer;
 mod mistakes;
 mod profile;
 mod renew;
 mod request_mode;
+mod runtime;
 mod sockets;
 mod values;
 

@@ -15,12 +15,11 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::kube::client::CALL_TIMEOUT;
+use crate::kube::watching::GONE;
 use crate::report;
 
 /// A failure after so long a time without one is the beginning of something new.
 const CALM: Duration = Duration::from_secs(120);
-/// The API server has forgotten what was before (410 Gone): the list is to be read again, which is no trouble.
-const EXPIRED: u16 = 410;
 
 /// Why an object cannot be read now.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +109,7 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> OneObject<
         loop {
             let error = match self.step().await {
                 Ok(Some(Ok(state))) => return Ok(state),
-                Ok(Some(Err(watcher::Error::WatchError(status)))) if status.code == EXPIRED => None,
+                Ok(Some(Err(watcher::Error::WatchError(status)))) if status.code == GONE => None,
                 Ok(Some(Err(error))) => Some(ReadError::watching(&self.object, error)),
                 Ok(None) => None,
                 Err(_elapsed) => Some(ReadError::slow(&self.object)),

@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::client::CALL_TIMEOUT;
+use super::error;
+use crate::report;
 
 /// What the API server answers where it has forgotten the version that is asked for.
 pub const GONE: u16 = 410;
@@ -163,6 +165,17 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
             Some(Err(error)) => Err(Error::WatchFailed(error)),
             _ => Ok(()),
         }
+    }
+}
+
+/// What is wrong, in the API server's own words where there are any.
+pub fn told(error: &Error) -> String {
+    match error {
+        Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => {
+            error::told(error)
+        }
+        Error::WatchError(status) => report::one_line(&status.message),
+        Error::NoResourceVersion => error.to_string(),
     }
 }
 

@@ -14,6 +14,7 @@ use super::error::VolumeError;
 use super::volume::Volume;
 use crate::fsx::FsError;
 use crate::mount::{self, Look, MountError, MountPoint};
+use crate::source::local_ca::LocalCa;
 use crate::{report, source};
 
 /// How many volumes a start found in which state.
@@ -137,7 +138,7 @@ impl Node {
     /// A volume whose bundle is not the source's any more is renewed at once: its peers are being renewed too.
     fn renew_if_bundle_changed(&self, volume: &mut Volume) {
         let Content::Files(FilesSpec { issuer: Issuer::LocalCa, .. }) = &volume.record.spec.content else { return };
-        let current = self.sources.bundle_digest(Issuer::LocalCa);
+        let current = self.sources.local_ca.as_ref().map(LocalCa::bundle_digest);
         volume.record.issued.take_if(|issued| current.as_deref().is_some_and(|digest| digest != issued.bundle_digest));
     }
 

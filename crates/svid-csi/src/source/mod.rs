@@ -136,14 +136,6 @@ impl Sources {
     pub fn trust_bundle(&self) -> Option<Arc<TrustBundle>> {
         self.cert_manager.as_ref()?.bundle()?.borrow().clone()
     }
-
-    /// SHA-256 of the trust bundle an issuer hands out now, so that volumes that hold another one are told apart.
-    pub fn bundle_digest(&self, issuer: Issuer) -> Option<String> {
-        match issuer {
-            Issuer::CertManager => self.trust_bundle().map(|bundle| bundle.digest().to_owned()),
-            Issuer::LocalCa => self.local_ca.as_ref().map(LocalCa::bundle_digest),
-        }
-    }
 }
 
 impl Turn<'_> {
@@ -180,6 +172,13 @@ pub fn retry_delay(failures: u32, last: Option<&Validity>) -> Duration {
 /// How long to wait after `failures` failures in a row, with so much left of the identity; see [`renew::retry_delay`].
 pub fn retry_delay_within(failures: u32, remaining: Duration) -> Duration {
     renew::retry_delay(failures, remaining, jitter())
+}
+
+/// How long to wait after so many failures of something that is tried again for ever: 0.25 s, doubled each time up to
+/// `longest`, moved by up to a fifth.
+pub(crate) fn pause(failures: u32, longest: Duration) -> Duration {
+    let pause = Duration::from_millis(250).saturating_mul(1 << failures.min(8)).min(longest);
+    pause.mul_f64(0.8 + 0.4 * jitter())
 }
 
 /// A random number from 0 up to 1, so that what started together does not stay together.

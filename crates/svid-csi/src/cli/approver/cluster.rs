@@ -1,9 +1,9 @@
 //! How the approver runs in a cluster.
 
 use clap::Args;
-use svid_csi_core::runtime_issuer::ConfigMapPlace;
 
 use super::super::client::ClientFlags;
+use super::super::issuer;
 use super::super::mistakes::Mistakes;
 use super::super::values::{self, Switch};
 use crate::approver::{Cluster, Listen};
@@ -60,7 +60,7 @@ impl ClusterFlags {
         }
         Cluster {
             client: client.options(mistakes),
-            runtime_issuer: place(
+            runtime_issuer: issuer::place(
                 self.runtime_issuance_config_map_name,
                 self.runtime_issuance_config_map_namespace,
                 mistakes,
@@ -70,14 +70,4 @@ impl ClusterFlags {
             metrics,
         }
     }
-}
-
-/// The chart gives the namespace in any case, so it alone means nothing.
-fn place(name: Option<String>, namespace: Option<String>, mistakes: &mut Mistakes) -> Option<ConfigMapPlace> {
-    let name = name?;
-    let Some(namespace) = namespace else {
-        mistakes.missing("runtime-issuance-config-map-namespace", format_args!("the ConfigMap {name:?} is there"));
-        return None;
-    };
-    Some(ConfigMapPlace { namespace, name })
 }

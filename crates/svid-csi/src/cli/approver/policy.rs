@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 use svid_csi_core::approve::{Mode, Policy, ServiceAccount};
-use svid_csi_core::cert_request::IssuerRef;
 use svid_csi_core::identity::KeyType;
 use svid_csi_core::spiffe_id::TrustDomain;
 
+use super::super::issuer;
 use super::super::mistakes::Mistakes;
 use super::super::request_mode::RequestMode;
 use super::super::values;
@@ -63,11 +63,7 @@ pub(super) struct Requester {
 pub(super) fn policy(rules: Rules, mode: Mode) -> Policy {
     let or = |given: Option<String>, usual: &str| given.unwrap_or_else(|| usual.to_owned());
     let usual = || TrustDomain::parse("cluster.local").expect("a trust domain");
-    let issuer = IssuerRef {
-        name: or(rules.issuer_name, "my-spiffe-ca"),
-        kind: or(rules.issuer_kind, "ClusterIssuer"),
-        group: or(rules.issuer_group, "cert-manager.io"),
-    };
+    let issuer = issuer::named(or(rules.issuer_name, "my-spiffe-ca"), rules.issuer_kind, rules.issuer_group);
     let all = rules.allowed_key_types.is_empty();
     Policy {
         driver_name: or(rules.csi_driver_name, "spiffe.csi.cert-manager.io"),

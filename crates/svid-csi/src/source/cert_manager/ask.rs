@@ -1,10 +1,11 @@
 //! Asking for an identity, one request at a time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
 use svid_csi_core::cert_request::{Ask, Issued, IssuerRef, Progress, hash_identifier};
-use svid_csi_core::identity::{Candidate, PrivateKey, Rejection};
+use svid_csi_core::identity::{Candidate, PrivateKey, Rejection, TrustBundle};
 use svid_csi_core::pod::PodRef;
 use svid_csi_core::pod_token::PodToken;
 use svid_csi_core::request;
@@ -57,6 +58,17 @@ impl Patience {
         match self {
             Patience::First => Duration::ZERO,
             Patience::Renewal { remaining } => remaining,
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// Waits for what should have been there when the driver started: a renewal for as long as it takes.
+    async fn wait(&self, what: impl Future) {
+        if self.patience.is_renewal() {
+            what.await;
+        } else {
+            let _ = tokio::time::timeout(SOON, what).await;
         }
     }
 }
@@ -135,7 +147,7 @@ impl CertManager {
                 Outcome::Issued(issued) => {
                     asking.issued = Some((live.name(), live.issuer().clone()));
                     let bundle = self.bundled(turn).await?;
-                    return Ok(issued.into_candidate(live.key, bundle));
+                    return Ok(issued.into_candidate(live.key, bundle.map(|bundle| bundle.certificates().to_vec())));
                 }
             }
         }
@@ -153,35 +165,24 @@ impl CertManager {
             return Ok(());
         }
         turn.volume.waits(Waiting::ForLink);
-        let up = link.wait_for(|link| *link == Link::Up);
-        if turn.patience.is_renewal() {
-            let _ = up.await;
-        } else if tokio::time::timeout(SOON, up).await.is_err() {
-            let link = self.requests.link().borrow().clone();
-            return if let Link::Down(reason) = link { Err(CertManagerError::NoLink(reason)) } else { Ok(()) };
+        turn.wait(link.wait_for(|link| *link == Link::Up)).await;
+        match &*self.requests.link().borrow() {
+            Link::Down(reason) if !turn.patience.is_renewal() => Err(CertManagerError::NoLink(reason.clone())),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    /// The certificates of the trust bundle; nothing where the operator has named none.
-    async fn bundled(
-        &self,
-        turn: &Turn<'_>,
-    ) -> Result<Option<Vec<rustls::pki_types::CertificateDer<'static>>>, CertManagerError> {
+    /// The trust bundle; nothing where the operator has named none.
+    async fn bundled(&self, turn: &Turn<'_>) -> Result<Option<Arc<TrustBundle>>, CertManagerError> {
         let Some((source, current)) = &self.followed.bundle else { return Ok(None) };
         let none = || CertManagerError::NoBundle { source_name: source.to_string(), trouble: current.trouble() };
         let mut bundle = current.bundle.clone();
         if bundle.borrow().is_none() {
             turn.volume.waits(Waiting::ForBundle);
-            let there = bundle.wait_for(Option::is_some);
-            if turn.patience.is_renewal() {
-                let _ = there.await;
-            } else if tokio::time::timeout(SOON, there).await.is_err() {
-                return Err(none());
-            }
+            turn.wait(bundle.wait_for(Option::is_some)).await;
         }
         let bundle = bundle.borrow().clone().ok_or_else(none)?;
-        Ok(Some(bundle.certificates().to_vec()))
+        Ok(Some(bundle))
     }
 
     /// Takes up the back-off of an earlier run, which wrote it on its request.
@@ -209,10 +210,8 @@ impl CertManager {
         asking.live.take_if(|live| issuer.as_ref().is_some_and(|issuer| !issuer.is_same_as(live.issuer())));
         if asking.live.is_none() {
             let issuer = issuer.ok_or(CertManagerError::NoIssuer)?;
-            if let (Err(CertManagerError::TooEarly { ended, .. }), Some((_, at)), true) =
-                (asking.not_too_early(), &asking.last, turn.patience.is_renewal())
-            {
-                turn.volume.waits(Waiting::ForNextTry { at: *at, ended });
+            if let Some((ended, at)) = asking.last.as_ref().filter(|_| turn.patience.is_renewal()) {
+                turn.volume.waits(Waiting::ForNextTry { at: *at, ended: ended.clone() });
                 tokio::time::sleep_until(*at).await;
             }
             asking.not_too_early()?;

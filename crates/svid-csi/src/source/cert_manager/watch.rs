@@ -13,9 +13,7 @@ use tracing::{info, warn};
 
 use super::requests::{Link, Requests};
 use crate::kube::cert_request::CertificateRequest;
-use crate::kube::error;
-use crate::kube::watching::{GONE, Selection, Told, Watching};
-use crate::report;
+use crate::kube::watching::{GONE, Selection, Told, Watching, told};
 
 /// Objects in one answer to a list. They are in memory at once, as they came and as they were read, and whoever may make
 /// requests may make large ones.
@@ -73,23 +71,13 @@ fn tell(requests: &Requests, error: &Error) {
     if matches!(error, Error::WatchError(status) if status.code == GONE) {
         return;
     }
-    let down = Link::Down(reason(error));
+    let down = Link::Down(told(error));
     if *requests.link().borrow() != down {
         warn!(
-            error = reason(error),
+            error = told(error),
             needs = "list and watch on certificaterequests.cert-manager.io, in all namespaces",
             "the certificate requests of this node cannot be watched; this is tried again"
         );
     }
-    requests.lost(reason(error));
-}
-
-fn reason(error: &Error) -> String {
-    match error {
-        Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => {
-            error::told(error)
-        }
-        Error::WatchError(status) => report::one_line(&status.message),
-        error => report::chain(error),
-    }
+    requests.lost(told(error));
 }
