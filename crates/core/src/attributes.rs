@@ -8,7 +8,27 @@ use crate::volume::{Mistakes, Rules};
 
 const OWN_PREFIX: &str = "svid-csi/";
 const PREDECESSOR_FS_GROUP: &str = "spiffe.csi.cert-manager.io/fs-group";
-const KNOWN: [&str; 6] = ["source", "delivery", "file-cert", "file-key", "file-bundle", "fs-group"];
+
+/// Every attribute and the delivery it is for, where it is for one alone.
+const KNOWN: [(&str, Option<Delivery>); 8] = [
+    ("source", None),
+    ("delivery", None),
+    ("hint", None),
+    ("file-cert", Some(Delivery::Files)),
+    ("file-key", Some(Delivery::Files)),
+    ("file-bundle", Some(Delivery::Files)),
+    ("fs-group", Some(Delivery::Files)),
+    ("socket-name", Some(Delivery::WorkloadApi)),
+];
+
+/// Where clients look for the Workload API, in the examples of this world: SPIRE's own, and the one all others use.
+const USUAL_SOCKETS: [&str; 2] = ["agent.sock", "spire-agent.sock"];
+
+/// A socket's whole path has at most 107 bytes (unix(7)), the pod's mountPath included.
+const LONGEST_SOCKET_NAME: usize = 64;
+
+/// The longest hint, in bytes.
+const LONGEST_HINT: usize = 1024;
 
 /// The attributes of one volume, by their names without the prefix.
 pub(crate) struct Attributes<'a> {
@@ -21,11 +41,11 @@ pub(crate) fn read<'a>(context: &'a HashMap<String, String>, mistakes: &mut Mist
     let mut own = HashMap::new();
     for (key, value) in context {
         let Some(name) = key.strip_prefix(OWN_PREFIX) else { continue };
-        if KNOWN.contains(&name) {
+        if KNOWN.iter().any(|(known, _)| *known == name) {
             own.insert(name, value.as_str());
         } else {
             let name: String = name.escape_debug().take(64).collect();
-            let known = KNOWN.map(|known| format!("{OWN_PREFIX}{known}")).join(", ");
+            let known = KNOWN.map(|(known, _)| format!("{OWN_PREFIX}{known}")).join(", ");
             mistakes.add(format!("volume attribute {OWN_PREFIX}{name} does not exist; there are {known}"));
         }
     }
@@ -86,12 +106,35 @@ impl Attributes<'_> {
         }
     }
 
-    /// Notes every attribute that means something only to volumes with files.
-    pub(crate) fn refuse_file_options(&self, mistakes: &mut Mistakes) {
-        for name in ["file-cert", "file-key", "file-bundle", "fs-group"] {
-            if self.own.contains_key(name) {
+    /// Which of several SVIDs is meant.
+    pub(crate) fn hint(&self, mistakes: &mut Mistakes) -> Option<String> {
+        let hint = *self.own.get("hint")?;
+        if hint.is_empty() || hint.len() > LONGEST_HINT {
+            mistakes.add(format!("volume attribute {OWN_PREFIX}hint must have 1 to {LONGEST_HINT} bytes"));
+        }
+        Some(hint.to_owned())
+    }
+
+    /// The names of the socket: the volume's own, else the usual ones.
+    pub(crate) fn sockets(&self, mistakes: &mut Mistakes) -> Option<Vec<FileName>> {
+        if !self.own.contains_key("socket-name") {
+            return Some(USUAL_SOCKETS.map(|name| FileName::parse(name).expect("a plain file name")).into());
+        }
+        let name = self.file_name("socket-name", mistakes)?;
+        if name.as_str().len() > LONGEST_SOCKET_NAME {
+            mistakes.add(format!("volume attribute {OWN_PREFIX}socket-name has more than {LONGEST_SOCKET_NAME} bytes"));
+        }
+        Some(vec![name])
+    }
+
+    /// Notes every attribute that means something only to volumes of another delivery.
+    pub(crate) fn refuse_what_is_not_of(&self, delivery: Delivery, mistakes: &mut Mistakes) {
+        for (name, only) in KNOWN {
+            let of_another =
+                only.is_some_and(|only| only != delivery) || (name == "hint" && delivery == Delivery::SocketDir);
+            if of_another && self.own.contains_key(name) {
                 mistakes.add(format!(
-                    "volume attribute {OWN_PREFIX}{name} has no meaning with delivery `socket-dir`: leave it out"
+                    "volume attribute {OWN_PREFIX}{name} has no meaning with delivery `{delivery}`: leave it out"
                 ));
             }
         }

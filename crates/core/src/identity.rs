@@ -21,6 +21,7 @@ pub use self::bundle::{BundleError, MAX_BUNDLE_TEXT, TrustBundle};
 pub use self::key::{KeyError, PrivateKey};
 pub use self::key_type::{KeyType, UnknownKeyType};
 pub use self::rejection::{KeyUsageProblem, Place, Rejection};
+pub(crate) use self::trust::distinct_anchors;
 pub use self::validity::Validity;
 pub use crate::pem_text::PemError;
 use crate::spiffe_id::SpiffeId;
@@ -99,7 +100,11 @@ pub fn accept(candidate: Candidate, expected: &Expected) -> Result<Identity, Rej
     Ok(Identity { id, chain, key, bundle, validity, accepted: expected.now, serial })
 }
 
-fn check_size(what: &'static str, certificates: &[CertificateDer<'_>], limit: usize) -> Result<(), Rejection> {
+pub(crate) fn check_size(
+    what: &'static str,
+    certificates: &[CertificateDer<'_>],
+    limit: usize,
+) -> Result<(), Rejection> {
     let bytes = certificates.iter().map(|der| der.len()).sum();
     if bytes > limit { Err(Rejection::TooLarge { what, bytes, limit }) } else { Ok(()) }
 }
@@ -157,11 +162,10 @@ impl Identity {
         &self.serial
     }
 
-    /// Whether the other one has the same certificates (and so the same key) and the same bundle, in whatever order.
-    ///
-    /// Sources deliver again what they have delivered before; nothing needs to be written then.
-    pub fn is_same_as(&self, other: &Identity) -> bool {
-        self.chain == other.chain && sorted(&self.bundle) == sorted(&other.bundle)
+    /// Another bundle of the trust domain, which the source gives apart from identities. Not checked against the chain:
+    /// who is to be trusted changes before everyone is renewed.
+    pub(crate) fn replace_bundle(&mut self, bundle: &[CertificateDer<'static>]) {
+        self.bundle = bundle.to_vec();
     }
 
     /// SHA-256 of the bundle, in lower-case hexadecimal; the order of the certificates does not matter.
@@ -192,7 +196,7 @@ impl fmt::Debug for Identity {
     }
 }
 
-fn sorted<'a>(bundle: &'a [CertificateDer<'_>]) -> Vec<&'a [u8]> {
+pub(crate) fn sorted<'a>(bundle: &'a [CertificateDer<'_>]) -> Vec<&'a [u8]> {
     let mut bundle: Vec<&[u8]> = bundle.iter().map(AsRef::as_ref).collect();
     bundle.sort_unstable();
     bundle

@@ -26,3 +26,4 @@ pub mod target;
 mod unix_time;
 pub mod volume;
 pub mod volume_id;
+pub mod x509_context;

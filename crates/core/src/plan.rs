@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum Source {
     /// The Workload API of an agent on this node; the driver never sees the identity.
     Socket,
+    /// The SPIFFE Broker API of an agent on this node: the driver asks for a pod's identity by the pod's UID.
+    Broker,
     /// cert-manager, through `CertificateRequest` objects.
     CertManager,
     /// The certificate authority embedded in this driver.
@@ -21,14 +23,18 @@ pub enum Source {
 pub enum Delivery {
     /// A directory that holds the agent's socket.
     SocketDir,
-    /// PEM files.
+    /// Files, in PEM and other formats.
     Files,
+    /// A Workload API socket of this driver.
+    WorkloadApi,
 }
 
-/// An issuer that mints identities through this driver.
+/// From whom this driver obtains keys and certificates for pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Issuer {
+    /// See [`Source::Broker`].
+    Broker,
     /// See [`Source::CertManager`].
     CertManager,
     /// See [`Source::LocalCa`].
@@ -43,18 +49,20 @@ pub enum Issuer {
 pub enum Plan {
     /// `socket:socket-dir`: the agent's socket directory, bind-mounted.
     Passthrough,
-    /// An identity minted through this driver, delivered as PEM files.
+    /// An identity obtained by this driver, delivered as files.
     Files(Issuer),
+    /// An identity obtained by this driver, delivered by a Workload API socket.
+    WorkloadApi(Issuer),
 }
 
 /// A name that is no source, no delivery, or a pair that is no plan. Displays as one sentence that lists what is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// Not a source of this version.
-    #[error("source {0:?} does not exist in this version; use `socket`, `cert-manager` or `local-ca`")]
+    #[error("source {0:?} does not exist in this version; use `socket`, `broker`, `cert-manager` or `local-ca`")]
     UnknownSource(String),
     /// Not a delivery of this version.
-    #[error("delivery {0:?} does not exist in this version; use `socket-dir` or `files`")]
+    #[error("delivery {0:?} does not exist in this version; use `socket-dir`, `files` or `workload-api`")]
     UnknownDelivery(String),
     /// Both exist, but the source cannot be received that way.
     #[error("source `{source_name}` cannot be delivered as `{delivery}`; use `{source_name}:{instead}`")]
@@ -76,7 +84,17 @@ impl Source {
     pub fn usual_delivery(self) -> Delivery {
         match self {
             Source::Socket => Delivery::SocketDir,
-            Source::CertManager | Source::LocalCa => Delivery::Files,
+            Source::Broker | Source::CertManager | Source::LocalCa => Delivery::Files,
+        }
+    }
+
+    /// The issuer that the source is; none where the driver never sees an identity.
+    pub fn issuer(self) -> Option<Issuer> {
+        match self {
+            Source::Socket => None,
+            Source::Broker => Some(Issuer::Broker),
+            Source::CertManager => Some(Issuer::CertManager),
+            Source::LocalCa => Some(Issuer::LocalCa),
         }
     }
 }
@@ -85,9 +103,15 @@ impl Issuer {
     /// The source this issuer is.
     pub fn source(self) -> Source {
         match self {
+            Issuer::Broker => Source::Broker,
             Issuer::CertManager => Source::CertManager,
             Issuer::LocalCa => Source::LocalCa,
         }
+    }
+
+    /// Whether it knows beforehand which SPIFFE ID a pod has: the one of its service account in the driver's trust domain.
+    pub fn names_identity(self) -> bool {
+        self != Issuer::Broker
     }
 }
 
@@ -97,20 +121,17 @@ impl Plan {
     /// # Errors
     /// [`PlanError::NotAPair`] when the source cannot be received that way.
     pub fn new(source: Source, delivery: Delivery) -> Result<Self, PlanError> {
-        match (source, delivery) {
-            (Source::Socket, Delivery::SocketDir) => Ok(Plan::Passthrough),
-            (Source::CertManager, Delivery::Files) => Ok(Plan::Files(Issuer::CertManager)),
-            (Source::LocalCa, Delivery::Files) => Ok(Plan::Files(Issuer::LocalCa)),
+        match (source.issuer(), delivery) {
+            (None, Delivery::SocketDir) => Ok(Plan::Passthrough),
+            (Some(issuer), Delivery::Files) => Ok(Plan::Files(issuer)),
+            (Some(issuer), Delivery::WorkloadApi) => Ok(Plan::WorkloadApi(issuer)),
             _ => Err(PlanError::NotAPair { source_name: source, delivery, instead: source.usual_delivery() }),
         }
     }
 
     /// Who gives the identity.
     pub fn source(self) -> Source {
-        match self {
-            Plan::Passthrough => Source::Socket,
-            Plan::Files(issuer) => issuer.source(),
-        }
+        self.issuer().map_or(Source::Socket, Issuer::source)
     }
 
     /// How the pod receives it.
@@ -118,12 +139,21 @@ impl Plan {
         match self {
             Plan::Passthrough => Delivery::SocketDir,
             Plan::Files(_) => Delivery::Files,
+            Plan::WorkloadApi(_) => Delivery::WorkloadApi,
+        }
+    }
+
+    /// From whom the identity is, where the driver obtains one.
+    pub fn issuer(self) -> Option<Issuer> {
+        match self {
+            Plan::Passthrough => None,
+            Plan::Files(issuer) | Plan::WorkloadApi(issuer) => Some(issuer),
         }
     }
 
     /// Whether the driver obtains a key for the pod, so that the pod's identity must be proven.
     pub fn mints(self) -> bool {
-        matches!(self, Plan::Files(_))
+        self.issuer().is_some()
     }
 }
 
@@ -133,6 +163,7 @@ impl FromStr for Source {
     fn from_str(name: &str) -> Result<Self, PlanError> {
         match name {
             "socket" => Ok(Source::Socket),
+            "broker" => Ok(Source::Broker),
             "cert-manager" => Ok(Source::CertManager),
             "local-ca" => Ok(Source::LocalCa),
             _ => Err(PlanError::UnknownSource(name.to_owned())),
@@ -147,6 +178,7 @@ impl FromStr for Delivery {
         match name {
             "socket-dir" => Ok(Delivery::SocketDir),
             "files" => Ok(Delivery::Files),
+            "workload-api" => Ok(Delivery::WorkloadApi),
             _ => Err(PlanError::UnknownDelivery(name.to_owned())),
         }
     }
@@ -165,6 +197,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Source::Socket => "socket",
+            Source::Broker => "broker",
             Source::CertManager => "cert-manager",
             Source::LocalCa => "local-ca",
         })
@@ -176,6 +209,7 @@ impl fmt::Display for Delivery {
         f.write_str(match self {
             Delivery::SocketDir => "socket-dir",
             Delivery::Files => "files",
+            Delivery::WorkloadApi => "workload-api",
         })
     }
 }
@@ -204,23 +238,35 @@ impl TryFrom<String> for Plan {
 mod tests {
     use super::*;
 
+    const SOURCES: [&str; 4] = ["socket", "broker", "cert-manager", "local-ca"];
+    const DELIVERIES: [&str; 3] = ["socket-dir", "files", "workload-api"];
+
     #[test]
-    fn a_plan_reads_back_as_written() {
-        for text in ["socket:socket-dir", "cert-manager:files", "local-ca:files"] {
-            let plan: Plan = text.parse().unwrap();
-            assert_eq!(plan.to_string(), text);
-            assert_eq!(Plan::new(plan.source(), plan.delivery()), Ok(plan));
+    fn every_pair_is_a_plan_or_says_which_is() {
+        for source in SOURCES {
+            for delivery in DELIVERIES {
+                let text = format!("{source}:{delivery}");
+                match text.parse::<Plan>() {
+                    Ok(plan) => {
+                        assert_eq!((source == "socket"), (delivery == "socket-dir"), "{text}");
+                        assert_eq!(plan.to_string(), text);
+                        assert_eq!(Plan::new(plan.source(), plan.delivery()), Ok(plan));
+                        assert_eq!(plan.mints(), source != "socket");
+                    }
+                    Err(error) => {
+                        let usual = if source == "socket" { "socket-dir" } else { "files" };
+                        assert!(error.to_string().ends_with(&format!("use `{source}:{usual}`")), "{text}: {error}");
+                    }
+                }
+            }
         }
     }
 
     #[test]
     fn what_is_no_plan_says_what_is() {
         for (text, says) in [
-            ("socket:files", "use `socket:socket-dir`"),
-            ("local-ca:socket-dir", "use `local-ca:files`"),
-            ("cert-manager:socket-dir", "use `cert-manager:files`"),
-            ("spire:files", "use `socket`, `cert-manager` or `local-ca`"),
-            ("local-ca:env", "use `socket-dir` or `files`"),
+            ("spire:files", "use `socket`, `broker`, `cert-manager` or `local-ca`"),
+            ("local-ca:env", "use `socket-dir`, `files` or `workload-api`"),
             ("local-ca", "`source:delivery`"),
         ] {
             let error = text.parse::<Plan>().unwrap_err().to_string();

@@ -57,6 +57,10 @@ pub struct Issued {
     pub validity: Validity,
     /// SHA-256 of the trust bundle (the DER certificates, one after the other), lower-case hexadecimal.
     pub bundle_digest: String,
+    /// SHA-256 of all there is of it (`X509Context::digest`), so that what is delivered again is known. Records of earlier
+    /// versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
 }
 
 /// Why a record cannot be used.

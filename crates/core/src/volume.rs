@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::attributes::{self, Attributes};
-use crate::files::FileNames;
+use crate::files::{FileName, FileNames};
 use crate::plan::{Issuer, Plan};
 use crate::pod::{self, PodRef};
 use crate::secret::Secret;
@@ -99,19 +99,43 @@ pub enum Content {
     Passthrough,
     /// An identity as files.
     Files(FilesSpec),
+    /// An identity by a Workload API socket.
+    WorkloadApi(SocketSpec),
 }
 
-/// An identity to be minted and written as files.
+/// Whose identity a volume gives its pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// From whom it is.
+    pub issuer: Issuer,
+    /// The SPIFFE ID it must have, where the issuer does not decide that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<SpiffeId>,
+    /// Which of several SVIDs is meant, by the hint its issuer gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// An identity to be written as files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilesSpec {
-    /// Who signs.
-    pub issuer: Issuer,
-    /// The identity.
-    pub identity: SpiffeId,
+    /// Whose.
+    #[serde(flatten)]
+    pub subject: Subject,
     /// Names of the files.
     pub names: FileNames,
     /// The group that may read them; 1 to 4294967294.
     pub fs_group: Option<u32>,
+}
+
+/// An identity to be served on a socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketSpec {
+    /// Whose.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// The names of the socket in the volume; at least one.
+    pub sockets: Vec<FileName>,
 }
 
 const MOST_MISTAKES: usize = 8;
@@ -219,14 +243,24 @@ impl VolumeSpec {
     pub fn plan(&self) -> Plan {
         match &self.content {
             Content::Passthrough => Plan::Passthrough,
-            Content::Files(files) => Plan::Files(files.issuer),
+            Content::Files(files) => Plan::Files(files.subject.issuer),
+            Content::WorkloadApi(socket) => Plan::WorkloadApi(socket.subject.issuer),
+        }
+    }
+
+    /// Whose identity it gives, where this driver obtains one.
+    pub fn subject(&self) -> Option<&Subject> {
+        match &self.content {
+            Content::Passthrough => None,
+            Content::Files(files) => Some(&files.subject),
+            Content::WorkloadApi(socket) => Some(&socket.subject),
         }
     }
 
     /// The mode a missing target folder is created with.
     pub fn target_mode(&self) -> u32 {
         match self.content {
-            Content::Passthrough => 0o750,
+            Content::Passthrough | Content::WorkloadApi(_) => 0o750,
             Content::Files(_) => 0o440,
         }
     }
@@ -272,19 +306,42 @@ fn content(
     located: Option<&(VolumeId, TargetPath)>,
     mistakes: &mut Mistakes,
 ) -> Option<Content> {
-    let Plan::Files(issuer) = plan else {
-        attributes.refuse_file_options(mistakes);
-        return Some(Content::Passthrough);
-    };
-    let names = attributes.file_names(&rules.file_names, mistakes);
-    let fs_group = attributes.fs_group(mount_group(request), mistakes);
+    attributes.refuse_what_is_not_of(plan.delivery(), mistakes);
+    match plan {
+        Plan::Passthrough => Some(Content::Passthrough),
+        Plan::Files(issuer) => {
+            let names = attributes.file_names(&rules.file_names, mistakes);
+            let fs_group = attributes.fs_group(mount_group(request), mistakes);
+            let subject = subject(request, rules, issuer, attributes, located, mistakes)?;
+            Some(Content::Files(FilesSpec { subject, names: names?, fs_group }))
+        }
+        Plan::WorkloadApi(issuer) => {
+            let sockets = attributes.sockets(mistakes);
+            let subject = subject(request, rules, issuer, attributes, located, mistakes)?;
+            Some(Content::WorkloadApi(SocketSpec { subject, sockets: sockets? }))
+        }
+    }
+}
+
+fn subject(
+    request: &PublishRequest,
+    rules: &Rules,
+    issuer: Issuer,
+    attributes: &Attributes,
+    located: Option<&(VolumeId, TargetPath)>,
+    mistakes: &mut Mistakes,
+) -> Option<Subject> {
+    let hint = attributes.hint(mistakes);
     let pod = pod::prove(request, located, mistakes)?;
+    if !issuer.names_identity() {
+        return Some(Subject { issuer, identity: None, hint });
+    }
     let Some(trust_domain) = &rules.trust_domain else {
         mistakes.add("this driver has no trust domain: start it with --trust-domain");
         return None;
     };
-    let identity = mistakes.take(SpiffeId::for_service_account(trust_domain, &pod.namespace, &pod.service_account))?;
-    Some(Content::Files(FilesSpec { issuer, identity, names: names?, fs_group }))
+    let identity = SpiffeId::for_service_account(trust_domain, &pod.namespace, &pod.service_account);
+    Some(Subject { issuer, identity: Some(mistakes.take(identity)?), hint })
 }
 
 fn mount_group(request: &PublishRequest) -> &str {

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use crate::spiffe_id::{SpiffeId, SpiffeIdError};
+use crate::quoted::Quoted;
+use crate::spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};
 use crate::unix_time::rfc3339;
 
 /// Which certificate of a candidate is meant.
@@ -90,6 +91,36 @@ pub enum Rejection {
         /// What came.
         found: SpiffeId,
     },
+    /// An identity of another trust domain than the one the source speaks for.
+    #[error("the identity {id} is not of the source's trust domain {trust_domain}")]
+    ForeignTrustDomain {
+        /// The ID.
+        id: SpiffeId,
+        /// The source's trust domain.
+        trust_domain: TrustDomain,
+    },
+    /// More SVIDs than a pod may have.
+    #[error("the source sent {svids} SVIDs for one pod, at most {} are allowed", crate::x509_context::MAX_SVIDS)]
+    TooMany {
+        /// How many.
+        svids: usize,
+    },
+    /// No SVID has the hint that the volume asks for.
+    #[error("no SVID of the pod has the hint {} ({}): register it with that hint, or leave out svid-csi/hint", Quoted::new(.hint.as_bytes()), hints(.there))]
+    NoSuchHint {
+        /// What the volume asks for.
+        hint: String,
+        /// The hints there are.
+        there: Vec<String>,
+    },
+    /// The bundle of another trust domain cannot be used.
+    #[error("the bundle of the federated trust domain {trust_domain} is refused: {problem}")]
+    Federated {
+        /// Whose bundle.
+        trust_domain: TrustDomain,
+        /// What is wrong with it.
+        problem: Box<Rejection>,
+    },
     /// X509-SVID, section 3.1, and RFC 5280, section 4.1.2.6.
     #[error("the leaf certificate has an empty subject, so its subject alternative name must be marked critical")]
     NamesNotCritical,
@@ -141,6 +172,22 @@ pub enum Rejection {
         /// Where it ends.
         reason: String,
     },
+}
+
+impl Rejection {
+    pub(crate) fn federated(trust_domain: TrustDomain, problem: Rejection) -> Self {
+        Rejection::Federated { trust_domain, problem: Box::new(problem) }
+    }
+}
+
+fn hints(there: &[String]) -> String {
+    match there {
+        [] => "none has any".to_owned(),
+        there => {
+            let quoted: Vec<String> = there.iter().map(|hint| Quoted::new(hint.as_bytes()).to_string()).collect();
+            format!("there are {}", quoted.join(", "))
+        }
+    }
 }
 
 /// What is wrong with the key usage of a leaf (X509-SVID, section 4.3).

@@ -23,7 +23,7 @@ pub(super) fn check_intermediates(chain: &[CertificateDer<'_>]) -> Result<(), Re
 }
 
 /// Checks the trust bundle and removes what is in it twice, keeping the order.
-pub(super) fn distinct_anchors(
+pub(crate) fn distinct_anchors(
     bundle: Vec<CertificateDer<'static>>,
 ) -> Result<Vec<CertificateDer<'static>>, Rejection> {
     for (index, der) in bundle.iter().enumerate() {

@@ -59,7 +59,7 @@ fn with(key: &str, value: &str) -> PublishRequest {
 fn files_of(request: &PublishRequest) -> FilesSpec {
     match VolumeSpec::parse(request, &files()).unwrap().content {
         Content::Files(files) => files,
-        Content::Passthrough => panic!("not a files volume"),
+        _ => panic!("not a files volume"),
     }
 }
 
@@ -79,7 +79,7 @@ fn a_passthrough_volume_is_writable_on_the_host() {
 fn a_files_volume_is_read_only_and_for_the_pods_service_account() {
     let spec = VolumeSpec::parse(&request(), &files()).unwrap();
     assert_eq!((spec.read_only, spec.target_mode()), (true, 0o440));
-    assert_eq!(files_of(&request()).identity.to_string(), "spiffe://example.org/ns/shop/sa/web");
+    assert_eq!(files_of(&request()).subject.identity.unwrap().to_string(), "spiffe://example.org/ns/shop/sa/web");
     assert_eq!(files_of(&request()).names, names());
 }
 
@@ -228,7 +228,7 @@ fn attributes_choose_among_the_allowed_plans_and_names() {
     let spec = VolumeSpec::parse(&with("svid-csi/source", "local-ca"), &rules).unwrap();
     assert_eq!(spec.plan(), Plan::Files(Issuer::LocalCa));
     refused(&with("svid-csi/source", "local-ca"), &passthrough(), "--allow-plan local-ca:files");
-    refused(&with("svid-csi/delivery", "carrier-pigeon"), &rules, "use `socket-dir` or `files`");
+    refused(&with("svid-csi/delivery", "carrier-pigeon"), &rules, "use `socket-dir`, `files` or `workload-api`");
     refused(&with("svid-csi/file-key", "../key"), &files(), "svid-csi/file-key");
     refused(&with("svid-csi/file-key", "tls.crt"), &files(), "tls.crt");
     refused(&with("svid-csi/file-key", "k"), &passthrough(), "has no meaning with delivery `socket-dir`");
@@ -260,4 +260,41 @@ fn what_is_said_about_endless_input_ends() {
     let mistakes = VolumeSpec::parse(&request, &files()).unwrap_err().to_string();
     assert!(mistakes.len() < 5000, "{} bytes", mistakes.len());
     refused(&PublishRequest { context: request.context.clone(), ..request }, &passthrough(), "");
+}
+
+fn socket_of(request: &PublishRequest, plan: Plan) -> SocketSpec {
+    match VolumeSpec::parse(request, &rules(plan)).unwrap().content {
+        Content::WorkloadApi(socket) => socket,
+        _ => panic!("not a volume with a socket"),
+    }
+}
+
+#[test]
+fn a_socket_has_the_usual_names_or_the_one_asked_for() {
+    let plan = Plan::WorkloadApi(Issuer::LocalCa);
+    let names = |request: &PublishRequest| {
+        socket_of(request, plan).sockets.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&request()), ["agent.sock", "spire-agent.sock"]);
+    assert_eq!(names(&with("svid-csi/socket-name", "api.sock")), ["api.sock"]);
+    refused(&with("svid-csi/socket-name", "a/b"), &rules(plan), "svid-csi/socket-name");
+    refused(&with("svid-csi/socket-name", &"a".repeat(65)), &rules(plan), "more than 64 bytes");
+    refused(&with("svid-csi/file-cert", "a"), &rules(plan), "has no meaning with delivery `workload-api`");
+    refused(&with("svid-csi/socket-name", "a"), &files(), "has no meaning with delivery `files`");
+    let spec = VolumeSpec::parse(&request(), &rules(plan)).unwrap();
+    assert_eq!((spec.plan(), spec.read_only, spec.target_mode()), (plan, true, 0o750));
+}
+
+#[test]
+fn a_broker_decides_whose_identity_it_is() {
+    let plan = Plan::WorkloadApi(Issuer::Broker);
+    let rules = Rules { trust_domain: None, ..rules(plan) };
+    let spec = VolumeSpec::parse(&with("svid-csi/hint", "db"), &rules).unwrap();
+    let subject = spec.subject().unwrap();
+    assert_eq!((subject.issuer, &subject.identity, subject.hint.as_deref()), (Issuer::Broker, &None, Some("db")));
+    refused(&with("svid-csi/hint", ""), &rules, "svid-csi/hint must have 1 to 1024 bytes");
+    refused(&with("svid-csi/hint", "db"), &passthrough(), "has no meaning with delivery `socket-dir`");
+    let mut nameless = request();
+    nameless.context.retain(|key, _| key.ends_with("/ephemeral"));
+    refused(&nameless, &rules, "podInfoOnMount");
 }

@@ -6,6 +6,7 @@ mod approve;
 mod bundle;
 mod ca;
 mod cert_request;
+mod context;
 mod files;
 mod forge;
 mod key;

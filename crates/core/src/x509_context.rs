@@ -1,0 +1,212 @@
+//! All of X.509 that a pod is given: its SVIDs, and the bundles by which it verifies others (SPIFFE Workload API,
+//! section 5.2).
+
+mod wire;
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write as _;
+use std::time::SystemTime;
+
+use aws_lc_rs::digest;
+use rustls_pki_types::CertificateDer;
+
+pub use self::wire::{ConcatenatedDer, concatenate, split};
+use crate::identity::{
+    Candidate, Expected, Identity, MAX_BUNDLE_BYTES, Rejection, Validity, accept as accept_identity, check_size,
+    distinct_anchors, sorted,
+};
+use crate::spiffe_id::{SpiffeId, TrustDomain};
+
+/// The most SVIDs that one pod is given.
+pub const MAX_SVIDS: usize = 32;
+
+/// The most bytes all revocation lists, and all bundles of other trust domains, may have.
+pub const MAX_OTHER_BYTES: usize = 4 * MAX_BUNDLE_BYTES;
+
+/// Certificates by the trust domain they are the bundle of.
+pub type Bundles = BTreeMap<TrustDomain, Vec<CertificateDer<'static>>>;
+
+/// What a source hands over, not yet checked.
+#[derive(Debug, Default)]
+pub struct ContextCandidate {
+    /// The SVIDs, the default one first.
+    pub svids: Vec<SvidCandidate>,
+    /// The bundles of federated trust domains.
+    pub federated: Bundles,
+    /// Revocation lists, each in DER; passed on as they are.
+    pub crls: Vec<Vec<u8>>,
+}
+
+/// One SVID of a candidate.
+#[derive(Debug)]
+pub struct SvidCandidate {
+    /// The SPIFFE ID it is said to be for.
+    pub id: SpiffeId,
+    /// Key, chain and bundle.
+    pub candidate: Candidate,
+    /// What it is meant for, in the words of whoever registered it; often empty.
+    pub hint: String,
+}
+
+/// One SVID that keeps every rule.
+#[derive(Debug)]
+pub struct Svid {
+    /// Key, chain and bundle.
+    pub identity: Identity,
+    /// See [`SvidCandidate::hint`].
+    pub hint: String,
+}
+
+/// SVIDs and bundles that keep every rule; at least one SVID.
+#[derive(Debug)]
+pub struct X509Context {
+    svids: Vec<Svid>,
+    federated: Bundles,
+    crls: Vec<Vec<u8>>,
+}
+
+/// Takes a candidate as a whole, or refuses it as a whole.
+///
+/// Each SVID must be one that [`identity::accept`](crate::identity::accept) takes for the ID it is said to be for, in
+/// `trust_domain`. Where two have the same hint, the first counts (SPIFFE Workload API, section 5.2.1).
+///
+/// # Errors
+/// The first rule that is broken, in a sentence.
+pub fn accept(
+    candidate: ContextCandidate,
+    trust_domain: &TrustDomain,
+    now: SystemTime,
+) -> Result<X509Context, Rejection> {
+    let ContextCandidate { svids, federated, crls } = candidate;
+    if svids.len() > MAX_SVIDS {
+        return Err(Rejection::TooMany { svids: svids.len() });
+    }
+    let mut hints = HashSet::new();
+    let distinct = svids.into_iter().filter(|svid| svid.hint.is_empty() || hints.insert(svid.hint.clone()));
+    let svids: Vec<Svid> = distinct.map(|svid| accept_svid(svid, trust_domain, now)).collect::<Result<_, _>>()?;
+    if svids.is_empty() {
+        return Err(Rejection::EmptyChain);
+    }
+    let bytes = crls.iter().map(Vec::len).sum();
+    if bytes > MAX_OTHER_BYTES {
+        return Err(Rejection::TooLarge { what: "revocation lists", bytes, limit: MAX_OTHER_BYTES });
+    }
+    Ok(X509Context { svids, federated: accept_federated(federated, trust_domain)?, crls })
+}
+
+fn accept_svid(svid: SvidCandidate, trust_domain: &TrustDomain, now: SystemTime) -> Result<Svid, Rejection> {
+    let SvidCandidate { id, candidate, hint } = svid;
+    if id.trust_domain() != trust_domain {
+        return Err(Rejection::ForeignTrustDomain { id, trust_domain: trust_domain.clone() });
+    }
+    Ok(Svid { identity: accept_identity(candidate, &Expected { id, now })?, hint })
+}
+
+/// A federated bundle that says whom to trust in the pod's own trust domain would be a second word on that: left out.
+fn accept_federated(federated: Bundles, own: &TrustDomain) -> Result<Bundles, Rejection> {
+    let all: Vec<_> = federated.values().flatten().cloned().collect();
+    check_size("bundles of other trust domains", &all, MAX_OTHER_BYTES)?;
+    let others = federated.into_iter().filter(|(trust_domain, _)| trust_domain != own);
+    let accepted = others.map(|(trust_domain, bundle)| match distinct_anchors(bundle) {
+        Ok(bundle) if bundle.is_empty() => Err(Rejection::federated(trust_domain, Rejection::EmptyBundle)),
+        Ok(bundle) => Ok((trust_domain, bundle)),
+        Err(problem) => Err(Rejection::federated(trust_domain, problem)),
+    });
+    accepted.collect()
+}
+
+impl X509Context {
+    /// The SVIDs, the default one first; never empty.
+    pub fn svids(&self) -> &[Svid] {
+        &self.svids
+    }
+
+    /// The default SVID.
+    pub fn default_svid(&self) -> &Identity {
+        &self.svids[0].identity
+    }
+
+    /// The bundles of federated trust domains; never the pod's own.
+    pub fn federated(&self) -> &Bundles {
+        &self.federated
+    }
+
+    /// Revocation lists, each in DER.
+    pub fn crls(&self) -> &[Vec<u8>] {
+        &self.crls
+    }
+
+    /// The trust domain of every SVID.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        self.default_svid().id().trust_domain()
+    }
+
+    /// The bundle of the pod's own trust domain; empty where the operator gave the source none.
+    pub fn bundle(&self) -> &[CertificateDer<'static>] {
+        self.default_svid().bundle()
+    }
+
+    /// How long all of it can be used: until the first SVID ends.
+    pub fn held(&self) -> Validity {
+        let held = self.svids.iter().map(|svid| svid.identity.held());
+        held.min_by_key(|held| held.not_after).unwrap_or_else(|| self.default_svid().held())
+    }
+
+    /// The same with no other SVID than the one with that hint.
+    ///
+    /// # Errors
+    /// [`Rejection::NoSuchHint`], where none has it.
+    pub fn only(mut self, hint: &str) -> Result<Self, Rejection> {
+        match self.svids.iter().position(|svid| svid.hint == hint) {
+            Some(index) => {
+                self.svids = vec![self.svids.swap_remove(index)];
+                Ok(self)
+            }
+            None => {
+                let there = self.svids.into_iter().map(|svid| svid.hint).filter(|hint| !hint.is_empty()).collect();
+                Err(Rejection::NoSuchHint { hint: hint.to_owned(), there })
+            }
+        }
+    }
+
+    /// The same with another bundle of the pod's own trust domain.
+    pub fn with_bundle(mut self, bundle: &[CertificateDer<'static>]) -> Self {
+        self.svids.iter_mut().for_each(|svid| svid.identity.replace_bundle(bundle));
+        self
+    }
+
+    /// SHA-256 of all of it, in lower-case hexadecimal; the order of the certificates in a bundle does not matter. The
+    /// keys are not in it: their certificates are.
+    pub fn digest(&self) -> String {
+        let mut context = digest::Context::new(&digest::SHA256);
+        let mut add = |part: &[u8]| {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        };
+        for svid in &self.svids {
+            add(svid.hint.as_bytes());
+            svid.identity.chain().iter().for_each(|der| add(der));
+        }
+        add(b"bundle");
+        sorted(self.bundle()).into_iter().for_each(&mut add);
+        for (trust_domain, bundle) in &self.federated {
+            add(trust_domain.as_str().as_bytes());
+            sorted(bundle).into_iter().for_each(&mut add);
+        }
+        add(b"crls");
+        self.crls.iter().for_each(|crl| add(crl));
+        context.finish().as_ref().iter().fold(String::new(), |mut text, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+}
+
+impl From<Identity> for X509Context {
+    /// One SVID, and nobody else to trust.
+    fn from(identity: Identity) -> Self {
+        let svids = vec![Svid { identity, hint: String::new() }];
+        Self { svids, federated: Bundles::new(), crls: Vec::new() }
+    }
+}

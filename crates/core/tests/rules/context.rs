@@ -1,0 +1,128 @@
+//! Several SVIDs, and the bundles of others.
+
+use rustls_pki_types::CertificateDer;
+use svid_csi_core::identity::{Candidate, PrivateKey, Rejection};
+use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
+use svid_csi_core::x509_context::{ContextCandidate, MAX_SVIDS, SvidCandidate, X509Context, accept};
+
+use crate::forge::{Authority, HOUR, ID, accepted, good, now, uri, valid};
+
+fn id(uri: &str) -> SpiffeId {
+    SpiffeId::parse(uri).expect("a SPIFFE ID")
+}
+
+fn domain(name: &str) -> TrustDomain {
+    TrustDomain::parse(name).expect("a trust domain")
+}
+
+fn svid(candidate: Candidate, hint: &str) -> SvidCandidate {
+    SvidCandidate { id: id(ID), candidate, hint: hint.to_owned() }
+}
+
+fn of(svids: Vec<SvidCandidate>) -> ContextCandidate {
+    ContextCandidate { svids, ..ContextCandidate::default() }
+}
+
+fn taken(candidate: ContextCandidate) -> X509Context {
+    accept(candidate, &domain("example.org"), now()).expect("it keeps every rule")
+}
+
+fn refused(candidate: ContextCandidate) -> Rejection {
+    accept(candidate, &domain("example.org"), now()).expect_err("it breaks a rule")
+}
+
+fn other() -> CertificateDer<'static> {
+    Authority::root(|_| {}).certificate
+}
+
+#[test]
+fn the_first_svid_is_the_default_and_a_hint_picks_another() {
+    let root = Authority::root(|_| {});
+    let all = || of(vec![svid(root.leaf(|_| {}), ""), svid(root.leaf(|_| {}), "db"), svid(root.leaf(|_| {}), "web")]);
+    let context = taken(all());
+    assert_eq!(context.default_svid().serial(), context.svids()[0].identity.serial());
+    let serial = context.svids()[1].identity.serial().to_owned();
+    let only = context.only("db").expect("it is there");
+    assert_eq!((only.svids().len(), only.default_svid().serial()), (1, serial.as_str()));
+    let error = taken(all()).only("mail").expect_err("nobody has it").to_string();
+    assert!(error.contains(r#""mail" (there are "db", "web")"#) && error.contains("svid-csi/hint"), "{error}");
+}
+
+#[test]
+fn of_two_with_one_hint_the_first_counts() {
+    let root = Authority::root(|_| {});
+    let first = root.leaf(|_| {});
+    let chain = first.chain.clone();
+    let context = taken(of(vec![svid(first, "db"), svid(root.leaf(|_| {}), "db"), svid(root.leaf(|_| {}), "")]));
+    assert_eq!(context.svids().len(), 2);
+    assert_eq!(context.only("db").expect("it is there").default_svid().chain(), chain);
+}
+
+#[test]
+fn one_bad_svid_takes_all_with_it() {
+    let root = Authority::root(|_| {});
+    let with = |bad: SvidCandidate| refused(of(vec![svid(root.leaf(|_| {}), ""), bad]));
+    let stranger = svid(root.leaf(|params| params.subject_alt_names = vec![uri("spiffe://example.org/other")]), "");
+    assert!(matches!(with(stranger), Rejection::WrongId { .. }), "it is not for the ID it is said to be for");
+    let foreign = SvidCandidate { id: id("spiffe://other.org/a"), ..svid(root.leaf(|_| {}), "") };
+    assert!(with(foreign).to_string().contains("not of the source's trust domain example.org"));
+    let key = PrivateKey::generate_p256().expect("a key");
+    let mismatch = svid(Candidate { key, ..root.leaf(|_| {}) }, "");
+    assert_eq!(with(mismatch), Rejection::KeyMismatch);
+    let expired = svid(root.leaf(|params| valid(params, now() - 2 * HOUR, now() - HOUR)), "");
+    assert!(matches!(with(expired), Rejection::Expired { .. }));
+    let no_bundle = svid(Candidate { bundle: Some(Vec::new()), ..root.leaf(|_| {}) }, "");
+    assert_eq!(with(no_bundle), Rejection::EmptyBundle);
+    assert_eq!(refused(of(Vec::new())), Rejection::EmptyChain);
+    let many = (0..=MAX_SVIDS).map(|_| svid(good(), "")).collect();
+    assert_eq!(refused(of(many)), Rejection::TooMany { svids: MAX_SVIDS + 1 });
+}
+
+#[test]
+fn bundles_of_others_are_checked_and_the_own_one_is_not_taken_from_them() {
+    let with = |name: &str, bundle: Vec<CertificateDer<'static>>| ContextCandidate {
+        federated: [(domain(name), bundle)].into(),
+        ..of(vec![svid(good(), "")])
+    };
+    let friend = other();
+    assert_eq!(
+        taken(with("friend.org", vec![friend.clone(), friend.clone()])).federated()[&domain("friend.org")],
+        [friend]
+    );
+    assert!(taken(with("example.org", vec![other()])).federated().is_empty(), "one word on whom to trust, not two");
+    let error = refused(with("friend.org", Vec::new())).to_string();
+    assert!(error.starts_with("the bundle of the federated trust domain friend.org is refused"), "{error}");
+    let leaf = good().chain;
+    assert!(refused(with("friend.org", leaf)).to_string().contains("is not a CA certificate"));
+}
+
+#[test]
+fn the_digest_tells_the_same_from_what_is_new() {
+    let root = Authority::root(|_| {});
+    let (a, b, leaf) = (other(), other(), root.leaf(|_| {}));
+    let again = |hint: &str, federated: Vec<CertificateDer<'static>>, crls: Vec<Vec<u8>>| {
+        let key = PrivateKey::from_pkcs8_der(leaf.key.der()).expect("a key");
+        let candidate = Candidate { chain: leaf.chain.clone(), key, bundle: leaf.bundle.clone() };
+        let federated = [(domain("friend.org"), federated)].into();
+        taken(ContextCandidate { svids: vec![svid(candidate, hint)], federated, crls }).digest()
+    };
+    let first = again("", vec![a.clone(), b.clone()], vec![]);
+    assert_eq!(first, again("", vec![b.clone(), a.clone()], vec![]), "the order of a bundle does not matter");
+    for different in
+        [again("x", vec![a.clone(), b.clone()], vec![]), again("", vec![b], vec![]), again("", vec![a], vec![vec![1]])]
+    {
+        assert_ne!(first, different);
+    }
+}
+
+#[test]
+fn lasts_as_long_as_its_shortest_svid_and_takes_another_bundle() {
+    let root = Authority::root(|_| {});
+    let short = root.leaf(|params| valid(params, now() - HOUR, now() + HOUR / 2));
+    let context = taken(of(vec![svid(root.leaf(|_| {}), ""), svid(short, "short")]));
+    assert_eq!(context.held().not_after, now() + HOUR / 2);
+    let bundle = [other()];
+    assert_eq!(context.with_bundle(&bundle).bundle(), bundle);
+    let alone = X509Context::from(accepted(root.leaf(|_| {})));
+    assert_eq!((alone.svids().len(), alone.trust_domain().as_str()), (1, "example.org"));
+}
