@@ -12,6 +12,7 @@ mod validity;
 
 use std::fmt;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
@@ -55,11 +56,12 @@ pub struct Expected {
     pub now: SystemTime,
 }
 
-/// An identity that keeps every rule: an X509-SVID (X509-SVID, sections 2 to 5) with its key and trust bundle.
+/// An identity that keeps every rule; a clone has the same key, not a copy of it: an X509-SVID (X509-SVID, sections 2 to 5) with its key and trust bundle.
+#[derive(Clone)]
 pub struct Identity {
     id: SpiffeId,
     chain: Vec<CertificateDer<'static>>,
-    key: PrivateKey,
+    key: Arc<PrivateKey>,
     bundle: Vec<CertificateDer<'static>>,
     validity: Validity,
     accepted: SystemTime,
@@ -97,7 +99,7 @@ pub fn accept(candidate: Candidate, expected: &Expected) -> Result<Identity, Rej
         trust::verify(&chain, &bundle, at)?;
     }
     let leaf::Leaf { id, validity, serial, .. } = leaf;
-    Ok(Identity { id, chain, key, bundle, validity, accepted: expected.now, serial })
+    Ok(Identity { id, chain, key: Arc::new(key), bundle, validity, accepted: expected.now, serial })
 }
 
 pub(crate) fn check_size(
@@ -164,8 +166,8 @@ impl Identity {
 
     /// Another bundle of the trust domain, which the source gives apart from identities. Not checked against the chain:
     /// who is to be trusted changes before everyone is renewed.
-    pub(crate) fn replace_bundle(&mut self, bundle: &[CertificateDer<'static>]) {
-        self.bundle = bundle.to_vec();
+    pub(crate) fn with_bundle(&self, bundle: &[CertificateDer<'static>]) -> Self {
+        Self { bundle: bundle.to_vec(), ..self.clone() }
     }
 
     /// SHA-256 of the bundle, in lower-case hexadecimal; the order of the certificates does not matter.

@@ -170,9 +170,13 @@ impl X509Context {
     }
 
     /// The same with another bundle of the pod's own trust domain.
-    pub fn with_bundle(mut self, bundle: &[CertificateDer<'static>]) -> Self {
-        self.svids.iter_mut().for_each(|svid| svid.identity.replace_bundle(bundle));
-        self
+    pub fn with_bundle(&self, bundle: &[CertificateDer<'static>]) -> Self {
+        let with = |svid: &Svid| Svid { identity: svid.identity.with_bundle(bundle), hint: svid.hint.clone() };
+        Self {
+            svids: self.svids.iter().map(with).collect(),
+            federated: self.federated.clone(),
+            crls: self.crls.clone(),
+        }
     }
 
     /// SHA-256 of all of it, in lower-case hexadecimal; the order of the certificates in a bundle does not matter. The

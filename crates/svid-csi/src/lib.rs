@@ -29,3 +29,4 @@ mod store;
 mod tasks;
 pub mod telemetry;
 mod uds;
+mod x509_message;

@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use svid_csi_core::state::{Phase, Record};
-use svid_csi_core::volume::Content;
 use tokio::time::Instant;
 
 use crate::metrics::{Snapshot, SourceState};
@@ -91,10 +90,7 @@ pub async fn status(node: &Node) -> Status {
 impl VolumeStatus {
     fn of(record: &Record) -> Self {
         let spec = &record.spec;
-        let spiffe_id = match &spec.content {
-            Content::Files(files) => Some(files.identity.to_string()),
-            Content::Passthrough => None,
-        };
+        let spiffe_id = spec.subject().and_then(|subject| subject.identity.as_ref()).map(ToString::to_string);
         VolumeStatus {
             driver: record.driver.clone(),
             plan: spec.plan().to_string(),

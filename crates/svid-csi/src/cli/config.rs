@@ -16,6 +16,8 @@ use super::values::Switch;
 use super::{Environment, drivers, sockets};
 use crate::node::config::{AgentDir, Config, DriverName, LocalCaConfig};
 
+/// What Kubernetes calls a cluster that nobody gave a name.
+const USUAL_TRUST_DOMAIN: &str = "cluster.local";
 const DATA_SIZE: u64 = 128 * 1024 * 1024;
 const LIFETIME: Duration = Duration::from_secs(3_600);
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9809);
@@ -28,19 +30,19 @@ pub(super) fn build(args: DriverArgs, environment: Environment<'_>, mistakes: &m
     let drivers = drivers::drivers(&args, mistakes);
     let sources: BTreeSet<Source> = plans(&args, &drivers).map(Plan::source).collect();
     let has = |source| sources.contains(&source);
-    for source in [Source::CertManager, Source::LocalCa].into_iter().filter(|source| has(*source)) {
-        if args.data.data_root.is_none() {
-            mistakes.missing("data-root", format_args!("the plan {source}:files keeps its volumes there"));
-            break;
-        }
+    if let Some(plan) = plans(&args, &drivers).find(|plan| plan.mints()).filter(|_| args.data.data_root.is_none()) {
+        mistakes.missing("data-root", format_args!("the plan {plan} keeps its volumes there"));
     }
     if !has(Source::CertManager) {
         refuse_cert_manager_flags(&args, mistakes);
     }
     let mut warnings = without_effect(&args, &sources, mistakes);
     warnings.extend(args.cert_manager.warnings(mistakes).into_iter().filter(|_| has(Source::CertManager)));
-    let mints = has(Source::CertManager) || has(Source::LocalCa);
-    let trust_domain = mints.then(|| trust_domain(&args, mistakes)).flatten();
+    let trust_domain = match (has(Source::CertManager), has(Source::LocalCa)) {
+        (true, _) => trust_domain(&args, mistakes),
+        (false, true) => Some(trust_domain_of_local_ca(&args, &mut warnings)),
+        (false, false) => None,
+    };
     let (lifetime, key_type) =
         (args.minted.certificate_request_duration.unwrap_or(LIFETIME), args.minted.key_type.unwrap_or_default());
     let common = Common {
@@ -115,6 +117,18 @@ fn trust_domain(args: &DriverArgs, mistakes: &mut Mistakes) -> Option<TrustDomai
     trust_domain
 }
 
+/// The embedded authority trusts nobody else, so its trust domain may have any name.
+fn trust_domain_of_local_ca(args: &DriverArgs, warnings: &mut Vec<String>) -> TrustDomain {
+    args.minted.trust_domain.clone().unwrap_or_else(|| {
+        if args.serve.profile.and_then(Profile::trust_domain).is_none() {
+            warnings.push(format!(
+                "identities are of the trust domain {USUAL_TRUST_DOMAIN}, as none is given with --trust-domain"
+            ));
+        }
+        TrustDomain::parse(USUAL_TRUST_DOMAIN).expect("a trust domain")
+    })
+}
+
 fn metrics_address(args: &Watch, profile: Option<Profile>) -> Option<SocketAddr> {
     match args.metrics_address {
         Some(Switch::On(address)) => Some(address),
@@ -140,13 +154,13 @@ fn without_effect(args: &DriverArgs, sources: &BTreeSet<Source>, mistakes: &Mist
         idle.extend([("workload-api-socket-dir", because), ("stable-socket-dir", because)]);
     }
     if !sources.contains(&Source::LocalCa) {
-        idle.push(("local-ca-dir", "no volume may ask for the plan local-ca:files"));
+        idle.push(("local-ca-dir", "no volume may ask for the source local-ca"));
     }
     if args.kubelet.kubelet_registration_dir.is_none() {
         idle.push(("kubelet-registration-path", "without --kubelet-registration-dir a sidecar registers the driver"));
     }
     if !sources.contains(&Source::CertManager) {
-        let because = "no volume may ask for the plan cert-manager:files";
+        let because = "no volume may ask for the source cert-manager";
         idle.extend(CertManagerFlags::names().map(|flag| (flag, because)));
     }
     let warn = |(flag, because)| format!("{} has no effect: {because}", mistakes.spelling(flag));

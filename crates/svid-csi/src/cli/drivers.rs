@@ -61,7 +61,7 @@ fn required<T: Default>(value: Option<T>, flag: &str, fix: &str, mistakes: &mut 
 fn main_plan(args: &DriverArgs, mistakes: &mut Mistakes) -> Option<Plan> {
     let profile = args.serve.profile;
     let Some(source) = args.serve.source.or_else(|| Some(profile?.source())) else {
-        mistakes.missing("source", "give socket, cert-manager or local-ca, or a --profile");
+        mistakes.missing("source", "give socket, broker, cert-manager or local-ca, or a --profile");
         return None;
     };
     let delivery = args.serve.delivery.unwrap_or_else(|| source.usual_delivery());

@@ -67,10 +67,12 @@ pub(super) struct Serve {
     /// The predecessor whose flags and defaults apply: csi.spiffe.io or spiffe.csi.cert-manager.io.
     #[arg(long, value_name = "NAME")]
     pub(super) profile: Option<Profile>,
-    /// Who gives the identity: `socket` (an agent on this node), `cert-manager` or `local-ca` (the embedded authority).
+    /// Who gives the identity: `socket` (an agent on this node), `broker` (the same, asked by the driver), `cert-manager` or
+    /// `local-ca` (the embedded authority).
     #[arg(long)]
     pub(super) source: Option<Source>,
-    /// How pods receive it: `socket-dir` or `files`. Default: the one the source has.
+    /// How pods receive it: `socket-dir` (the agent's), `files`, or `workload-api` (a socket of this driver). Default:
+    /// socket-dir for the source socket, else files.
     #[arg(long)]
     pub(super) delivery: Option<Delivery>,
     /// A plan that volumes may ask for besides the default, such as cert-manager:files. Repeatable.
@@ -131,7 +133,8 @@ pub(super) struct SocketSource {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sources cert-manager and local-ca")]
 pub(super) struct Minted {
-    /// The trust domain of every identity. Default with profile spiffe.csi.cert-manager.io: cluster.local.
+    /// The trust domain of every identity. Default with profile spiffe.csi.cert-manager.io, and
+    /// with local-ca: cluster.local.
     #[arg(long, value_name = "NAME", value_parser = values::trust_domain)]
     pub(super) trust_domain: Option<TrustDomain>,
     /// The lifetime of certificates, such as 30m or 1h30m. Default: 1h.

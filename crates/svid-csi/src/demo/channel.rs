@@ -7,6 +7,9 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Error};
 
 /// Connects to the socket at `path`.
+///
+/// # Errors
+/// Where nobody listens.
 pub async fn connect(path: &Path) -> Result<Channel, Error> {
     let path = path.to_owned();
     // The URI only fills the :authority header; the connector decides where to connect to.

@@ -4,7 +4,7 @@
 //! a mount namespace of the demo's own, and identities are issued, read and used in a TLS handshake.
 
 pub mod agent;
-mod channel;
+pub mod channel;
 mod driver;
 mod handshake;
 pub mod kubelet;

@@ -38,17 +38,17 @@ impl Node {
         Ok(())
     }
 
-    /// Sees to it that the data behind a mounted target can be written, where the volume is a `files` volume that was
-    /// published before. False when there is no such mount.
+    /// Sees to it that the data behind a mounted target can be written, where the volume is one that
+    /// this driver fills and was published before. False when there is no such mount.
     pub(super) fn reach(&self, volume: &Volume, point: &MountPoint) -> Result<bool, VolumeError> {
         let (record, id) = (&volume.record, &volume.record.spec.id);
         let Look::Mounted(root) = point.look()? else { return Ok(false) };
-        let delivery = self.files()?;
-        let in_reach = delivery.root(id) == Some(root);
-        if !in_reach && (record.root != Some(root) || record.issued.is_none()) {
+        let folders = self.folders()?;
+        let in_reach = folders.root(id) == Some(root);
+        if !in_reach && (record.root != Some(root) || (record.issued.is_none() && record.phase != Phase::Ready)) {
             return Ok(false);
         }
-        delivery.reach(id, point)?;
+        folders.reach(id, point)?;
         Ok(true)
     }
 
@@ -62,7 +62,7 @@ impl Node {
         root: FileId,
     ) -> bool {
         let recorded = record.and_then(|record| record.root) == Some(root);
-        let of_folder = self.files.as_ref().and_then(|files| files.root(id)) == Some(root);
+        let of_folder = self.folders.as_ref().and_then(|folders| folders.root(id)) == Some(root);
         let of_agent = self.socket_dir.as_ref().is_some_and(|socket_dir| socket_dir.is_current(root));
         let never_ready = record.is_none_or(|record| record.phase == Phase::Intended);
         recorded || of_folder || of_agent || (never_ready && kubelet_vouches(driver, id, point))

@@ -3,11 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use svid_csi_core::files::with_bundle;
 use svid_csi_core::identity::{TrustBundle, leads_to};
 use svid_csi_core::plan::Issuer;
 use svid_csi_core::state::Phase;
-use svid_csi_core::volume::Content;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -66,8 +64,8 @@ impl Node {
 
     /// A volume whose chain does not lead to the new bundle is renewed at once.
     fn refresh_bundle(&self, volume: &mut Volume) -> Result<(), VolumeError> {
-        let Content::Files(files) = volume.record.spec.content.clone() else { return Ok(()) };
-        let (Some(bundle), Issuer::CertManager) = (self.sources.trust_bundle(), files.issuer) else { return Ok(()) };
+        let of_cert_manager = volume.record.spec.plan().issuer() == Some(Issuer::CertManager);
+        let Some(bundle) = self.sources.trust_bundle().filter(|_| of_cert_manager) else { return Ok(()) };
         let stale = |issued: &svid_csi_core::state::Issued| issued.bundle_digest != bundle.digest();
         let (true, Some(issued)) =
             (volume.record.phase == Phase::Ready, volume.record.issued.as_mut().filter(|issued| stale(issued)))
@@ -75,11 +73,10 @@ impl Node {
             return Ok(());
         };
         let id = &volume.record.spec.id;
-        let delivery = self.files()?;
-        let shown = delivery.shown(id, &files.names)?;
-        let (shown, chain) = with_bundle(shown, &files.names, bundle.certificates())?;
-        delivery.install(id, &shown, files.fs_group, clock::now())?;
+        let Some(chain) = self.deliver_bundle(&volume.record.spec, bundle.certificates())? else { return Ok(()) };
         issued.bundle_digest.replace_range(.., bundle.digest());
+        // What the source gives next is no longer the same.
+        issued.digest = None;
         self.store.put(&volume.record)?;
         info!(volume = %id, "the new trust bundle is in the volume");
         if !leads_to(&chain, bundle.certificates(), clock::now()) {

@@ -72,8 +72,8 @@ async fn check_csi_drivers(
     client: &kube::Client,
 ) -> Result<(), RunError> {
     let needs = Needs { tokens: cert_manager.settings.pods_ask };
-    let plan = Plan::Files(Issuer::CertManager);
-    for driver in config.drivers.iter().filter(|driver| driver.allowed_plans.contains(&plan)) {
+    let asks = |plan: &Plan| plan.issuer() == Some(Issuer::CertManager);
+    for driver in config.drivers.iter().filter(|driver| driver.allowed_plans.iter().any(asks)) {
         csi_driver::check(client, &driver.name, needs).await?;
     }
     Ok(())

@@ -55,10 +55,8 @@ impl Node {
                 Some(socket_dir) => socket_dir.trouble(root),
                 None => Some("this driver runs without --workload-api-socket-dir".to_owned()),
             },
-            Content::Files(_) if record.root != Some(root) => {
-                Some("something else is mounted over the volume".to_owned())
-            }
-            Content::Files(_) => {
+            _ if record.root != Some(root) => Some("something else is mounted over the volume".to_owned()),
+            Content::Files(_) | Content::WorkloadApi(_) => {
                 let expired = record.issued.as_ref().filter(|issued| issued.validity.not_after <= clock::now());
                 expired
                     .map(|issued| format!("the certificate expired at {}", report::rfc3339(issued.validity.not_after)))

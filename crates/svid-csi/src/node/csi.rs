@@ -106,6 +106,7 @@ fn capabilities(plans: impl IntoIterator<Item = Plan>) -> Vec<csi::NodeServiceCa
         match plan {
             Plan::Passthrough => rpcs.extend([Rpc::GetVolumeStats, Rpc::VolumeCondition]),
             Plan::Files(_) => rpcs.push(Rpc::VolumeMountGroup),
+            Plan::WorkloadApi(_) => {}
         }
     }
     let capability = |rpc: Rpc| csi::NodeServiceCapability {

@@ -8,6 +8,7 @@ use svid_csi_core::volume::Mistakes;
 use svid_csi_core::volume_id::VolumeId;
 
 use crate::delivery::socket_dir::SocketDirError;
+use crate::delivery::workload_api::ListenError;
 use crate::fsx::FsError;
 use crate::mount::MountError;
 use crate::source::SourceError;
@@ -45,6 +46,9 @@ pub enum VolumeError {
     /// The agent's sockets cannot be delivered.
     #[error(transparent)]
     SocketDir(#[from] SocketDirError),
+    /// The volume's socket cannot be served.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The source gave nothing.
     #[error("there is no identity for this volume yet")]
     Source(#[from] SourceError),
@@ -74,6 +78,11 @@ impl VolumeError {
         matches!(self, VolumeError::Source(SourceError::CertManager(CertManagerError::TooEarly { .. })))
     }
 
+    /// Whether it says that the volume's identity is no longer its pod's.
+    pub fn is_withdrawal(&self) -> bool {
+        matches!(self, VolumeError::Source(SourceError::Withdrawn(_)))
+    }
+
     /// How the failure is to be treated.
     pub fn class(&self) -> Class {
         match self {
@@ -88,7 +97,8 @@ impl VolumeError {
             VolumeError::SocketDir(_) => Class::Blocked,
             VolumeError::Source(error) => error.class(),
             VolumeError::Unknown(_) => Class::Missing,
-            VolumeError::Shown(_) | VolumeError::Worker(_) => Class::Internal,
+            VolumeError::Listen(ListenError::File(error)) => error.class(),
+            VolumeError::Listen(_) | VolumeError::Shown(_) | VolumeError::Worker(_) => Class::Internal,
         }
     }
 }

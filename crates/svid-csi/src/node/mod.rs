@@ -7,6 +7,7 @@ mod cluster;
 mod condition;
 pub mod config;
 mod csi;
+mod deliver;
 mod error;
 mod publish;
 mod recover;
@@ -19,14 +20,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::Mode;
-use svid_csi_core::plan::Plan;
+use svid_csi_core::plan::{Delivery, Plan};
 use tracing::{info, warn};
 
 use crate::admin::{self, AdminError};
 use crate::clock::Jumps;
 use crate::data_root::{self, DataRoot, DataRootError};
-use crate::delivery::files::Files;
+use crate::delivery::folders::Folders;
 use crate::delivery::socket_dir::{SocketDir, SocketDirError};
+use crate::delivery::workload_api::WorkloadApi;
 use crate::fsx::{self, FsError};
 use crate::kube::client::ClientError;
 use crate::kube::csi_driver::Lacking;
@@ -51,7 +53,8 @@ pub struct Node {
     pub(crate) volumes: Volumes,
     pub(crate) store: Store,
     pub(crate) sources: Sources,
-    pub(crate) files: Option<Files>,
+    pub(crate) folders: Option<Folders>,
+    pub(crate) workload_api: Option<WorkloadApi>,
     pub(crate) socket_dir: Option<Arc<SocketDir>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
@@ -150,13 +153,16 @@ impl Node {
             None => (None, None),
         };
         let sources = Sources { cert_manager, local_ca: local_ca(config, data.as_ref())? };
-        let files = data.as_ref().filter(|_| writes_files(config)).map(Files::open).transpose()?;
+        let folders = data.as_ref().filter(|_| has(config, Plan::mints)).map(Folders::open).transpose()?;
+        let workload_api = data.as_ref().filter(|_| has(config, |plan| plan.delivery() == Delivery::WorkloadApi));
+        let workload_api = workload_api.map(|data| WorkloadApi::open(data, tasks.clone())).transpose()?;
         let socket_dir = config.agent.as_ref().map(|agent| SocketDir::open(agent, data.as_ref())).transpose()?;
         let node = Arc::new(Node {
             volumes: Volumes::default(),
             store,
             sources,
-            files,
+            folders,
+            workload_api,
             socket_dir: socket_dir.map(Arc::new),
             metrics,
             tasks,
@@ -169,10 +175,14 @@ impl Node {
         Ok(node)
     }
 
-    pub(crate) fn files(&self) -> Result<&Files, VolumeError> {
-        self.files
-            .as_ref()
-            .ok_or(VolumeError::NotConfigured("files delivery (--source cert-manager or local-ca, --data-root)"))
+    pub(crate) fn folders(&self) -> Result<&Folders, VolumeError> {
+        let missing = "identities (--source broker, cert-manager or local-ca, --data-root)";
+        self.folders.as_ref().ok_or(VolumeError::NotConfigured(missing))
+    }
+
+    pub(crate) fn workload_api(&self) -> Result<&WorkloadApi, VolumeError> {
+        let missing = "Workload API sockets (--delivery workload-api, or --allow-plan)";
+        self.workload_api.as_ref().ok_or(VolumeError::NotConfigured(missing))
     }
 
     pub(crate) fn socket_dir(&self) -> Result<&Arc<SocketDir>, VolumeError> {
@@ -180,8 +190,9 @@ impl Node {
     }
 }
 
-fn writes_files(config: &Config) -> bool {
-    config.drivers.iter().flat_map(|driver| &driver.allowed_plans).any(|plan| matches!(plan, Plan::Files(_)))
+/// Whether some volume may ask for such a plan.
+fn has(config: &Config, such: impl Fn(Plan) -> bool) -> bool {
+    config.drivers.iter().flat_map(|driver| &driver.allowed_plans).any(|plan| such(*plan))
 }
 
 fn local_ca(config: &Config, data: Option<&DataRoot>) -> Result<Option<LocalCa>, LocalCaError> {

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use svid_csi_core::files::render;
-use svid_csi_core::identity::Identity;
 use svid_csi_core::renew;
 use svid_csi_core::secret::Secret;
 use svid_csi_core::state::{FileId, Phase, Record};
-use svid_csi_core::volume::{Content, FilesSpec, VolumeSpec};
+use svid_csi_core::volume::{Subject, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
+use svid_csi_core::x509_context::X509Context;
 use tracing::info;
 
 use super::Node;
@@ -38,9 +37,9 @@ impl Node {
         let id = spec.id.clone();
         let held = self.volumes.hold(&id).await;
         let unready = ForgottenUnlessReady { node: self, id, ready: false };
-        match spec.content.clone() {
-            Content::Passthrough => self.publish_passthrough(driver, spec, held).await,
-            Content::Files(files) => self.publish_files(driver, spec, files, tokens, held).await,
+        match spec.subject().cloned() {
+            None => self.publish_passthrough(driver, spec, held).await,
+            Some(subject) => self.publish_identity(driver, spec, subject, tokens, held).await,
         }
         .map(|()| unready.defuse())
     }
@@ -68,11 +67,11 @@ impl Node {
         .await?
     }
 
-    async fn publish_files(
+    async fn publish_identity(
         self: &Arc<Self>,
         driver: &str,
         spec: VolumeSpec,
-        files: FilesSpec,
+        subject: Subject,
         tokens: Option<Secret>,
         mut held: Held,
     ) -> Result<(), VolumeError> {
@@ -84,32 +83,32 @@ impl Node {
                 return held.as_mut().map_or(Ok(()), |volume| node.see_that_it_is_fresh(volume)).map(|()| None);
             }
             check_same_volume(held.as_ref(), &spec)?;
-            let root = node.files()?.prepare(&spec.id)?;
+            let root = node.prepare(&spec)?;
             node.intend(&driver, &spec, &point, root, &mut held)?;
             Ok::<_, VolumeError>(Some((held, point, spec)))
         });
         let begun = begun.await??;
         // Only now: a call about another pod's volume fails before.
-        self.sources.offer(&id, &files, tokens.as_ref());
+        self.sources.offer(&id, &subject, tokens.as_ref());
         let Some((mut held, point, spec)) = begun else { return Ok(()) };
-        let identity = match held.as_mut().and_then(|volume| still_good(volume, &files)) {
-            Some(identity) => identity,
-            None => self.first_identity(&spec, &files).await?,
+        let context = match held.as_mut().and_then(|volume| still_good(volume, &subject)) {
+            Some(context) => context,
+            None => Arc::new(self.first_context(&spec, &subject).await?),
         };
         let node = self.clone();
-        tokio::task::spawn_blocking(move || node.install_first(held, &point, spec, &files, identity)).await?
+        tokio::task::spawn_blocking(move || node.install_first(held, &point, spec, context)).await?
     }
 
-    async fn first_identity(&self, spec: &VolumeSpec, files: &FilesSpec) -> Result<Identity, VolumeError> {
-        let next = tokio::time::timeout(SOURCE_DEADLINE, self.sources.next(spec, files, Turn::First)).await;
-        let identity = match next {
+    async fn first_context(&self, spec: &VolumeSpec, subject: &Subject) -> Result<X509Context, VolumeError> {
+        let next = tokio::time::timeout(SOURCE_DEADLINE, self.sources.next(spec, subject, Turn::First)).await;
+        let context = match next {
             Ok(next) => next.map_err(VolumeError::from),
             Err(_) => {
                 let waits_for = self.sources.waiting_of(&spec.id);
                 Err(VolumeError::Slow { seconds: SOURCE_DEADLINE.as_secs(), waits_for })
             }
         };
-        identity.inspect_err(|error| self.tell_pod_of_denial(spec, error))
+        context.inspect_err(|error| self.tell_pod_of_denial(spec, error))
     }
 
     fn install_first(
@@ -117,13 +116,12 @@ impl Node {
         mut held: Held,
         point: &MountPoint,
         spec: VolumeSpec,
-        files: &FilesSpec,
-        identity: Identity,
+        context: Arc<X509Context>,
     ) -> Result<(), VolumeError> {
         let Some(volume) = held.as_mut() else { return Ok(()) };
-        let installed = self.install(volume, point, spec, files, &identity);
+        let installed = self.install(volume, point, spec, &context);
         if installed.is_err() {
-            volume.uninstalled = Some(Box::new(identity));
+            volume.uninstalled = Some(context);
         }
         installed
     }
@@ -133,24 +131,23 @@ impl Node {
         volume: &mut Volume,
         point: &MountPoint,
         spec: VolumeSpec,
-        files: &FilesSpec,
-        identity: &Identity,
+        context: &Arc<X509Context>,
     ) -> Result<(), VolumeError> {
         let id = spec.id.clone();
-        let delivery = self.files()?;
+        let folders = self.folders()?;
         let in_use = self.reach(volume, point)?;
         if !in_use {
-            delivery.let_go(&id)?;
+            folders.let_go(&id)?;
         }
-        delivery.install(&id, &render(identity, &files.names), files.fs_group, clock::now())?;
+        self.deliver(&spec, context)?;
         if in_use {
-            volume.record.root = delivery.root(&id);
+            volume.record.root = folders.root(&id);
         } else {
-            self.mount(volume, point, &delivery.source(&id)?)?;
+            self.mount(volume, point, &folders.source(&id)?)?;
         }
-        volume.record.issued = Some(issued(identity));
+        volume.record.issued = Some(issued(context));
         self.ready(volume, spec)?;
-        self.audit(volume, identity);
+        self.audit(volume, context);
         self.keep_renewing(volume);
         self.bring_bundle_to(Some(volume));
         Ok(())
@@ -235,9 +232,10 @@ impl Drop for ForgottenUnlessReady<'_> {
 }
 
 /// What an earlier call was given and could not install, unless it is due for renewal by now.
-fn still_good(volume: &mut Volume, files: &FilesSpec) -> Option<Identity> {
-    let identity = volume.uninstalled.take().filter(|identity| *identity.id() == files.identity)?;
-    (!renew::delay(&identity.held(), clock::now(), 0.0).is_zero()).then_some(*identity)
+fn still_good(volume: &mut Volume, subject: &Subject) -> Option<Arc<X509Context>> {
+    let same = |context: &Arc<X509Context>| subject.identity.as_ref() == Some(context.default_svid().id());
+    let context = volume.uninstalled.take().filter(same)?;
+    (!renew::delay(&context.held(), clock::now(), 0.0).is_zero()).then_some(context)
 }
 
 /// One id is one volume of one pod.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use svid_csi_core::plan::Issuer;
 use svid_csi_core::state::{Observed, Phase, Pod, Record, Step, Target, recover};
-use svid_csi_core::volume::{Content, FilesSpec};
+use svid_csi_core::volume::Content;
 use svid_csi_core::volume_id::VolumeId;
 use tracing::{error, info, warn};
 
@@ -34,8 +34,8 @@ impl Node {
     pub(super) fn recover(self: &Arc<Self>) -> Result<(), FsError> {
         let mut tally = Tally::default();
         let records = self.store.load()?;
-        if let Some(files) = &self.files {
-            files.keep_only(|id| records.iter().any(|(known, _)| known == id))?;
+        if let Some(folders) = &self.folders {
+            folders.keep_only(|id| records.iter().any(|(known, _)| known == id))?;
         }
         for (id, record) in records {
             match record {
@@ -120,15 +120,16 @@ impl Node {
         let id = volume.record.spec.id.clone();
         let read_only = volume.record.spec.read_only;
         let missing = match &volume.record.spec.content {
-            Content::Files(_) if self.reach(volume, &point)? => None,
-            Content::Files(_) => Some(self.files()?.source(&id)?),
             Content::Passthrough if matches!(point.look()?, Look::Mounted(_)) => None,
             Content::Passthrough => Some(self.socket_dir()?.source(read_only)?),
+            _ if self.reach(volume, &point)? => None,
+            _ => Some(self.folders()?.source(&id)?),
         };
         if let Some(source) = missing {
             warn!(volume = %id, "the volume was published but is not mounted; it is mounted again");
             self.mount(volume, &point, &source)?;
         }
+        self.deliver_again(volume)?;
         self.renew_if_bundle_changed(volume);
         self.keep_renewing(volume);
         self.bring_bundle_to(Some(volume));
@@ -137,7 +138,9 @@ impl Node {
 
     /// A volume whose bundle is not the source's any more is renewed at once: its peers are being renewed too.
     fn renew_if_bundle_changed(&self, volume: &mut Volume) {
-        let Content::Files(FilesSpec { issuer: Issuer::LocalCa, .. }) = &volume.record.spec.content else { return };
+        if volume.record.spec.plan().issuer() != Some(Issuer::LocalCa) {
+            return;
+        }
         let current = self.sources.local_ca.as_ref().map(LocalCa::bundle_digest);
         volume.record.issued.take_if(|issued| current.as_deref().is_some_and(|digest| digest != issued.bundle_digest));
     }
@@ -150,12 +153,12 @@ impl Node {
             Ok(Look::Mounted(root)) if self.is_recorded(record, root) => Target::Ours,
             Ok(Look::Mounted(_) | Look::NotAFolder) | Err(_) => Target::Foreign,
         };
-        let data = self.files.as_ref().is_some_and(|files| files.root(&spec.id).is_some());
+        let data = self.folders.as_ref().is_some_and(|folders| folders.root(&spec.id).is_some());
         Observed { target, pod: observe_pod(record), data }
     }
 
     fn is_recorded(&self, record: &Record, root: svid_csi_core::state::FileId) -> bool {
-        let of_folder = self.files.as_ref().and_then(|files| files.root(&record.spec.id)) == Some(root);
+        let of_folder = self.folders.as_ref().and_then(|folders| folders.root(&record.spec.id)) == Some(root);
         let passes_through = record.spec.content == Content::Passthrough;
         let of_agent = self.socket_dir.as_ref().is_some_and(|socket_dir| socket_dir.is_current(root));
         record.root == Some(root) || of_folder || (passes_through && of_agent)

@@ -68,8 +68,11 @@ impl Node {
             let record = held.as_ref().map(|volume| &volume.record);
             point.detach_while(|root| self.is_ours(driver, id, record, point, root))?;
         }
-        if let Some(files) = &self.files {
-            files.remove(id)?;
+        if let Some(workload_api) = &self.workload_api {
+            workload_api.remove(id)?;
+        }
+        if let Some(folders) = &self.folders {
+            folders.remove(id)?;
         }
         if let Some(point) = &point {
             point.remove()?;

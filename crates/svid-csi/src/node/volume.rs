@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use svid_csi_core::files::render;
 use svid_csi_core::identity::Identity;
 use svid_csi_core::pod::PodRef;
 use svid_csi_core::renew;
 use svid_csi_core::state::{Issued, Phase, Record};
-use svid_csi_core::volume::{Content, FilesSpec, VolumeSpec};
+use svid_csi_core::volume::{Content, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
+use svid_csi_core::x509_context::X509Context;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::task::AbortHandle;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::Node;
 use super::alarm::Alarm;
@@ -33,7 +33,7 @@ pub struct Volume {
     /// Told to look at the clock again.
     overslept: Arc<Notify>,
     /// What the source gave and could not be installed: it need not be asked again.
-    pub uninstalled: Option<Box<Identity>>,
+    pub uninstalled: Option<Arc<X509Context>>,
     /// Counts the publish calls, so that a volume that nobody asks for any more is noticed.
     pub attempts: u64,
     renewal: Option<Box<Renewal>>,
@@ -156,9 +156,15 @@ impl Drop for Volume {
     }
 }
 
-/// What is remembered of an identity.
-pub(super) fn issued(identity: &Identity) -> Issued {
-    Issued { serial: identity.serial().to_owned(), validity: identity.held(), bundle_digest: identity.bundle_digest() }
+/// What is remembered of what a pod was given.
+pub(super) fn issued(context: &X509Context) -> Issued {
+    let identity = context.default_svid();
+    Issued {
+        serial: identity.serial().to_owned(),
+        validity: context.held(),
+        bundle_digest: identity.bundle_digest(),
+        digest: Some(context.digest()),
+    }
 }
 
 impl Node {
@@ -200,14 +206,14 @@ async fn keep_fresh(
     mut last: Option<Issued>,
     (renew_now, overslept): (Arc<Notify>, Arc<Notify>),
 ) {
-    let Content::Files(files) = &spec.content else { return };
+    let Some(subject) = spec.subject() else { return };
     let (mut failures, mut at_once) = (0, false);
     let mut alarm = Alarm::default();
     loop {
         let validity = last.as_ref().map(|issued| issued.validity);
-        let turn = Turn::Renewal { last: validity.as_ref(), at_once: at_once || failures > 0 };
+        let turn = Turn::Renewal { last: last.as_ref(), at_once: at_once || failures > 0 };
         let next = tokio::select! {
-            next = node.sources.next(&spec, files, turn) => next,
+            next = node.sources.next(&spec, subject, turn) => next,
             () = renew_now.notified() => {
                 at_once = true;
                 continue;
@@ -218,15 +224,15 @@ async fn keep_fresh(
         };
         let renewed = match next {
             // Boxed: while the volume waits, which is nearly always, there is no place for the renewal itself.
-            Ok(identity) => Box::pin(renew_once(&node, &spec, files, identity)).await,
-            Err(error) => Err(error.into()),
+            Ok(context) => Box::pin(renew_once(&node, &spec, Arc::new(context))).await,
+            Err(error) => Box::pin(withdraw_if_withdrawn(&node, &spec, error.into())).await,
         };
         match renewed {
-            Ok(Some(issued)) => {
+            Ok(Outcome::Unpublished) => return,
+            Ok(Outcome::Holds(issued)) => {
                 (failures, at_once, alarm) = (0, false, Alarm::default());
-                last = Some(issued);
+                last = issued;
             }
-            Ok(None) => return,
             Err(error) => {
                 failures += 1;
                 node.metrics.renewal_failed();
@@ -253,31 +259,69 @@ fn complain(spec: &VolumeSpec, error: &VolumeError, failures: u32) {
     }
 }
 
-/// Installs a renewed identity. `None` when the volume is no longer published.
-async fn renew_once(
+/// What became of a volume.
+enum Outcome {
+    /// Its pod has this, or nothing any more.
+    Holds(Option<Issued>),
+    /// It is no longer published.
+    Unpublished,
+}
+
+/// Takes away what a volume's pod was given, where the error says that it is to be.
+async fn withdraw_if_withdrawn(
     node: &Arc<Node>,
     spec: &VolumeSpec,
-    files: &FilesSpec,
-    identity: Identity,
-) -> Result<Option<Issued>, VolumeError> {
+    error: VolumeError,
+) -> Result<Outcome, VolumeError> {
+    if !error.is_withdrawal() {
+        return Err(error);
+    }
     let mut held = node.volumes.hold(&spec.id).await;
-    let (this, names, group) = (node.clone(), files.names.clone(), files.fs_group);
+    let this = node.clone();
+    let withdrawn = tokio::task::spawn_blocking(move || {
+        let Some(volume) = held.as_mut().filter(|volume| volume.record.phase == Phase::Ready) else {
+            return Ok(Outcome::Unpublished);
+        };
+        this.withdraw(volume).map(|()| Outcome::Holds(None))
+    });
+    let outcome = withdrawn.await??;
+    let pod = spec.pod.as_ref().map(ToString::to_string);
+    warn!(volume = %spec.id, pod, why = report::chain(&error), "the identity was withdrawn; the volume is empty now");
+    node.tell_pod_of_denial(spec, &error);
+    Ok(outcome)
+}
+
+/// Installs what a volume's pod is given next, unless it has just that.
+async fn renew_once(node: &Arc<Node>, spec: &VolumeSpec, context: Arc<X509Context>) -> Result<Outcome, VolumeError> {
+    let mut held = node.volumes.hold(&spec.id).await;
+    let this = node.clone();
     tokio::task::spawn_blocking(move || {
-        let Some(volume) = held.as_mut().filter(|volume| volume.record.phase == Phase::Ready) else { return Ok(None) };
-        let id = &volume.record.spec.id;
-        this.files()?.install(id, &render(&identity, &names), group, clock::now())?;
-        volume.record.issued = Some(issued(&identity));
+        let Some(volume) = held.as_mut().filter(|volume| volume.record.phase == Phase::Ready) else {
+            return Ok(Outcome::Unpublished);
+        };
+        let issued = issued(&context);
+        if volume.record.issued.as_ref().is_some_and(|last| last.digest == issued.digest) {
+            return Ok(Outcome::Holds(Some(issued)));
+        }
+        this.deliver(&volume.record.spec, &context)?;
+        volume.record.issued = Some(issued);
         this.store.put(&volume.record)?;
-        this.audit(volume, &identity);
+        this.audit(volume, &context);
         this.bring_bundle_to(Some(volume));
-        Ok(volume.record.issued.clone())
+        Ok(Outcome::Holds(volume.record.issued.clone()))
     })
     .await?
 }
 
 impl Node {
     /// One line for every identity handed to a pod.
-    pub(super) fn audit(&self, volume: &Volume, identity: &Identity) {
+    pub(super) fn audit(&self, volume: &Volume, context: &X509Context) {
+        for svid in context.svids() {
+            self.audit_one(volume, &svid.identity);
+        }
+    }
+
+    fn audit_one(&self, volume: &Volume, identity: &Identity) {
         let pod = volume.record.spec.pod.as_ref();
         self.metrics.issued();
         info!(

@@ -14,8 +14,11 @@ use svid_csi_core::identity::{Candidate, Expected, Identity, Rejection, TrustBun
 use svid_csi_core::plan::Issuer;
 use svid_csi_core::renew;
 use svid_csi_core::secret::Secret;
-use svid_csi_core::volume::{Content, FilesSpec, VolumeSpec};
+use svid_csi_core::spiffe_id::SpiffeId;
+use svid_csi_core::state::Issued;
+use svid_csi_core::volume::{Subject, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
+use svid_csi_core::x509_context::X509Context;
 
 use crate::clock;
 use cert_manager::{CertManager, CertManagerError, Patience};
@@ -37,8 +40,8 @@ pub enum Turn<'a> {
     First,
     /// A volume that has an identity, unless that is lost.
     Renewal {
-        /// How long it lives.
-        last: Option<&'a Validity>,
+        /// Which.
+        last: Option<&'a Issued>,
         /// Not to wait until it is due.
         at_once: bool,
     },
@@ -56,6 +59,9 @@ pub enum SourceError {
     /// The embedded authority could not sign.
     #[error("the local CA cannot issue")]
     LocalCa(#[from] LocalCaError),
+    /// The identity that was given is no longer the pod's.
+    #[error("the identity was withdrawn: {0}")]
+    Withdrawn(String),
     /// What was given is not the pod's identity.
     #[error("the issued identity is refused")]
     Rejected(#[from] Rejection),
@@ -69,6 +75,7 @@ impl SourceError {
     pub fn class(&self) -> Class {
         match self {
             SourceError::NotConfigured(_) => Class::Blocked,
+            SourceError::Withdrawn(_) => Class::Denied,
             SourceError::CertManager(error) => error.class(),
             SourceError::LocalCa(_) | SourceError::Rejected(_) | SourceError::Worker(_) => Class::Internal,
         }
@@ -82,19 +89,27 @@ impl Sources {
     ///
     /// # Errors
     /// [`SourceError`].
-    pub async fn next(&self, spec: &VolumeSpec, files: &FilesSpec, turn: Turn<'_>) -> Result<Identity, SourceError> {
+    pub async fn next(&self, spec: &VolumeSpec, subject: &Subject, turn: Turn<'_>) -> Result<X509Context, SourceError> {
+        let Some(id) = &subject.identity else { return Err(SourceError::NotConfigured(subject.issuer)) };
         turn.comes().await;
         // Boxed: while a volume waits for its turn, which is nearly always, there is no place for the asking itself.
-        Box::pin(self.ask(spec, files, turn.patience())).await
+        Box::pin(self.ask(spec, subject.issuer, id, turn.patience())).await.map(X509Context::from)
     }
 
-    async fn ask(&self, spec: &VolumeSpec, files: &FilesSpec, patience: Patience) -> Result<Identity, SourceError> {
-        let not_configured = SourceError::NotConfigured(files.issuer);
-        match files.issuer {
+    async fn ask(
+        &self,
+        spec: &VolumeSpec,
+        issuer: Issuer,
+        id: &SpiffeId,
+        patience: Patience,
+    ) -> Result<Identity, SourceError> {
+        let not_configured = SourceError::NotConfigured(issuer);
+        match issuer {
+            Issuer::Broker => Err(not_configured),
             Issuer::CertManager => {
                 let cert_manager = self.cert_manager.as_ref().ok_or(not_configured)?;
-                let candidate = cert_manager.next(spec, &files.identity, patience).await?;
-                let accepted = accepted(files, candidate).await?;
+                let candidate = cert_manager.next(spec, id, patience).await?;
+                let accepted = accepted(id, candidate).await?;
                 match cert_manager.conclude(spec, accepted.as_ref().err(), patience).await {
                     Some(ended) => Err(CertManagerError::from(ended).into()),
                     None => Ok(accepted?),
@@ -102,21 +117,21 @@ impl Sources {
             }
             Issuer::LocalCa => {
                 let local_ca = self.local_ca.as_ref().ok_or(not_configured)?;
-                Ok(accepted(files, local_ca.issue(&files.identity).await?).await??)
+                Ok(accepted(id, local_ca.issue(id).await?).await??)
             }
         }
     }
 
     /// Takes the tokens of a volume's pod, which the kubelet brings with every publish.
-    pub fn offer(&self, id: &VolumeId, files: &FilesSpec, tokens: Option<&Secret>) {
-        if let (Issuer::CertManager, Some(cert_manager), Some(tokens)) = (files.issuer, &self.cert_manager, tokens) {
+    pub fn offer(&self, id: &VolumeId, subject: &Subject, tokens: Option<&Secret>) {
+        if let (Issuer::CertManager, Some(cert_manager), Some(tokens)) = (subject.issuer, &self.cert_manager, tokens) {
             cert_manager.offer(id, tokens);
         }
     }
 
     /// Forgets all about a volume.
     pub fn forget(&self, spec: &VolumeSpec) {
-        let of_cert_manager = matches!(&spec.content, Content::Files(files) if files.issuer == Issuer::CertManager);
+        let of_cert_manager = spec.subject().is_some_and(|subject| subject.issuer == Issuer::CertManager);
         if let Some(cert_manager) = self.cert_manager.as_ref().filter(|_| of_cert_manager) {
             cert_manager.forget(spec);
         }
@@ -141,22 +156,22 @@ impl Sources {
 impl Turn<'_> {
     /// Waits until the turn has come.
     async fn comes(self) {
-        if let Turn::Renewal { last: Some(validity), at_once: false } = self {
-            tokio::time::sleep(renew::delay(validity, clock::now(), jitter())).await;
+        if let Turn::Renewal { last: Some(last), at_once: false } = self {
+            tokio::time::sleep(renew::delay(&last.validity, clock::now(), jitter())).await;
         }
     }
 
     fn patience(self) -> Patience {
         match self {
             Turn::First => Patience::First,
-            Turn::Renewal { last, .. } => Patience::Renewal { remaining: remaining(last) },
+            Turn::Renewal { last, .. } => Patience::Renewal { remaining: remaining(last.map(|last| &last.validity)) },
         }
     }
 }
 
 /// Validates what a source gave; all or nothing.
-async fn accepted(files: &FilesSpec, candidate: Candidate) -> Result<Result<Identity, Rejection>, SourceError> {
-    let expected = Expected { id: files.identity.clone(), now: clock::now() };
+async fn accepted(id: &SpiffeId, candidate: Candidate) -> Result<Result<Identity, Rejection>, SourceError> {
+    let expected = Expected { id: id.clone(), now: clock::now() };
     Ok(tokio::task::spawn_blocking(move || accept(candidate, &expected)).await?)
 }
 

@@ -15,3 +15,4 @@ mod passthrough;
 mod paths;
 mod renew;
 mod restart;
+mod workload_api;

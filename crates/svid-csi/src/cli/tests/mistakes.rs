@@ -79,8 +79,7 @@ fn what_is_missing() {
     let cases = [
         ("--node-id=", "--node-id: missing; give it, or the node's name in the variable MY_NODE_NAME"),
         ("--data-root=", "--data-root: missing"),
-        ("--trust-domain=", "--trust-domain: missing"),
-        ("--source=", "--source: missing; give socket, cert-manager or local-ca"),
+        ("--source=", "--source: missing; give socket, broker, cert-manager or local-ca"),
         ("--driver-name=", "--driver-name: missing"),
         ("--endpoint=", "--endpoint: missing"),
         ("--allow-plan socket:socket-dir", "--workload-api-socket-dir: missing"),
@@ -89,8 +88,7 @@ fn what_is_missing() {
     each_is_one_mistake(LOCAL_CA, &cases);
     let cases = [
         ("-workload-api-socket-dir=", "--workload-api-socket-dir: missing"),
-        ("--allow-plan local-ca:files --trust-domain a", "--data-root: missing"),
-        ("--allow-plan local-ca:files --data-root /r", "--trust-domain: missing"),
+        ("--allow-plan local-ca:files --trust-domain a", "--data-root: missing; the plan local-ca:files keeps"),
     ];
     each_is_one_mistake(SPIFFE, &cases);
 }
@@ -162,7 +160,6 @@ fn all_mistakes_at_once() {
             "--driver-name",
             "--endpoint",
             "--data-root",
-            "--trust-domain",
         ]
     );
 }

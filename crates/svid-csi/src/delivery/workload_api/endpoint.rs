@@ -1,0 +1,92 @@
+//! What one volume's pod is told.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use svid_csi_core::files::FileName;
+use svid_csi_core::volume_id::VolumeId;
+use svid_csi_core::x509_context::X509Context;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::socket;
+
+/// How many connections of one pod are served at a time.
+pub(super) const CONNECTIONS: usize = 64;
+
+/// What is known of the pod's identity.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Told {
+    /// Nothing yet.
+    #[default]
+    NotYet,
+    /// This.
+    Given(Arc<X509Context>),
+    /// It had one, and has none any more.
+    Withdrawn,
+}
+
+/// The socket of one volume.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) volume: VolumeId,
+    pub(super) told: watch::Sender<Told>,
+    pub(super) connections: Arc<Semaphore>,
+    /// The sign for its connections to end.
+    pub(super) closing: CancellationToken,
+    listening: Mutex<Option<Listening>>,
+}
+
+/// A socket that is being listened on; no longer when dropped.
+#[derive(Debug)]
+pub(super) struct Listening {
+    /// The inode of the socket.
+    pub(super) inode: Option<u64>,
+    pub(super) _until: DropGuard,
+}
+
+impl Endpoint {
+    pub(super) fn new(volume: &VolumeId) -> Self {
+        Self {
+            volume: volume.clone(),
+            told: watch::Sender::default(),
+            connections: Arc::new(Semaphore::new(CONNECTIONS)),
+            closing: CancellationToken::new(),
+            listening: Mutex::default(),
+        }
+    }
+
+    /// Whether the names in the folder lead here.
+    pub(super) fn listens(&self, folder: &Path, names: &[FileName]) -> bool {
+        let listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
+        let inode = listening.as_ref().and_then(|listening| listening.inode);
+        inode.is_some() && inode == socket::inode(folder, names)
+    }
+
+    pub(super) fn listening(&self, listening: Listening) {
+        *self.listening.lock().unwrap_or_else(PoisonError::into_inner) = Some(listening);
+    }
+
+    pub(super) fn given(&self) -> Option<Arc<X509Context>> {
+        match &*self.told.borrow() {
+            Told::Given(context) => Some(context.clone()),
+            Told::NotYet | Told::Withdrawn => None,
+        }
+    }
+
+    pub(super) fn tell(&self, context: Arc<X509Context>) {
+        self.told.send_replace(Told::Given(context));
+    }
+
+    /// Lets every stream end with the word that the identity is gone, and takes no more connections.
+    pub(super) fn withdraw(&self) {
+        self.told.send_replace(Told::Withdrawn);
+        self.close();
+    }
+
+    /// Lets every connection end.
+    pub(super) fn close(&self) {
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.closing.cancel();
+    }
+}

@@ -1,0 +1,33 @@
+//! What pods were told, kept on the data tmpfs, so that a start of the driver tells them the same at once.
+
+use std::fs;
+use std::path::Path;
+
+use prost::Message;
+use svid_csi_core::x509_context::{X509Context, accept};
+use svid_csi_proto::workload::X509svidResponse;
+use tracing::warn;
+use zeroize::Zeroizing;
+
+use crate::fsx::{self, FsError};
+use crate::{clock, report, x509_message};
+
+/// Keeps it, as FetchX509SVID would send it; only root can read it.
+pub(super) fn put(path: &Path, context: &X509Context) -> Result<(), FsError> {
+    let message = Zeroizing::new(x509_message::svids(context).encode_to_vec());
+    fsx::write_atomic(path, &message, 0o600)
+}
+
+/// Takes it up again, if it is still good.
+pub(super) fn get(path: &Path) -> Option<X509Context> {
+    let bytes = Zeroizing::new(fs::read(path).ok()?);
+    let message = X509svidResponse::decode(bytes.as_slice());
+    let kept = message.map_err(|error| report::chain(&error)).and_then(|message| {
+        let candidate = x509_message::candidate(message).map_err(|error| report::chain(&error))?;
+        let trust_domain = candidate.svids.first().map(|svid| svid.id.trust_domain().clone());
+        let trust_domain = trust_domain.ok_or_else(|| "it holds no SVID".to_owned())?;
+        accept(candidate, &trust_domain, clock::now()).map_err(|error| error.to_string())
+    });
+    kept.inspect_err(|error| warn!(path = %path.display(), error, "what was kept for a volume is of no use any more"))
+        .ok()
+}

@@ -1,0 +1,130 @@
+//! Delivery `workload-api`: a SPIFFE Workload API of its own in every volume.
+//!
+//! Who asks is decided by which volume's socket was connected to: the socket is in a folder that only that pod mounts.
+
+mod connection;
+mod endpoint;
+mod kept;
+mod service;
+mod socket;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use svid_csi_core::volume::{SocketSpec, VolumeSpec};
+use svid_csi_core::volume_id::VolumeId;
+use svid_csi_core::x509_context::X509Context;
+
+use self::endpoint::Endpoint;
+use self::service::Api;
+use super::folders;
+use crate::data_root::DataRoot;
+use crate::fsx::{self, FsError};
+use crate::tasks::Tasks;
+
+pub use self::socket::ListenError;
+
+/// The mode of a volume's folder: everyone in the pod may look for the socket.
+pub const FOLDER_MODE: u32 = 0o755;
+
+/// The sockets of all volumes.
+#[derive(Debug)]
+pub struct WorkloadApi {
+    endpoints: Mutex<HashMap<VolumeId, Arc<Endpoint>>>,
+    kept: PathBuf,
+    api: Api,
+    tasks: Tasks,
+}
+
+impl WorkloadApi {
+    /// Prepares the folder where what pods were told is kept for the next start of the driver.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn open(data: &DataRoot, tasks: Tasks) -> Result<Self, FsError> {
+        let kept = data.tmpfs().join("kept");
+        fsx::ensure_dir(&kept, 0o700)?;
+        Ok(Self { endpoints: Mutex::default(), kept, api: service::api(), tasks })
+    }
+
+    /// Listens in the volume's folder, unless it does so already. Callers hear that there is no identity yet, or what was
+    /// kept of an earlier run. Blocks; needs a tokio runtime around it.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub fn serve(&self, spec: &VolumeSpec, socket: &SocketSpec, folder: &Path) -> Result<(), ListenError> {
+        if self.endpoint(&spec.id).is_some_and(|endpoint| endpoint.listens(folder, &socket.sockets)) {
+            return Ok(());
+        }
+        folders::keep_only(folder, &socket.sockets)?;
+        let listener = socket::listen(folder, &socket.sockets)?;
+        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let endpoint = endpoints.entry(spec.id.clone()).or_insert_with(|| Arc::new(Endpoint::new(&spec.id)));
+        let inode = socket::inode(folder, &socket.sockets);
+        endpoint.listening(connection::accept(&self.tasks, self.api.clone(), endpoint.clone(), listener, inode));
+        Ok(())
+    }
+
+    /// Tells the volume's pod what it is given now, and keeps it for the next start. Blocks.
+    ///
+    /// # Errors
+    /// [`FsError`]; the pod then has what it had before.
+    pub fn give(&self, id: &VolumeId, context: Arc<X509Context>) -> Result<(), FsError> {
+        kept::put(&self.kept_of(id), &context)?;
+        self.tell(id, context);
+        Ok(())
+    }
+
+    /// Tells the volume's pod what was kept for it; none where that is nothing, or is of no use any more. Blocks.
+    pub fn give_kept(&self, id: &VolumeId) -> Option<Arc<X509Context>> {
+        if let Some(given) = self.given(id) {
+            return Some(given);
+        }
+        let context = Arc::new(kept::get(&self.kept_of(id))?);
+        self.tell(id, context.clone());
+        Some(context)
+    }
+
+    /// What the volume's pod was told last.
+    pub fn given(&self, id: &VolumeId) -> Option<Arc<X509Context>> {
+        self.endpoint(id)?.given()
+    }
+
+    /// Tells the volume's pod that it has no identity any more, and ends its socket. Blocks.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn withdraw(&self, id: &VolumeId, folder: &Path) -> Result<(), FsError> {
+        if let Some(endpoint) = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).remove(id) {
+            endpoint.withdraw();
+        }
+        fsx::remove_file(&self.kept_of(id))?;
+        folders::keep_only(folder, &[])
+    }
+
+    /// Ends the volume's socket and all connections, and forgets what was kept. Blocks.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn remove(&self, id: &VolumeId) -> Result<(), FsError> {
+        if let Some(endpoint) = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).remove(id) {
+            endpoint.close();
+        }
+        fsx::remove_file(&self.kept_of(id))
+    }
+
+    fn tell(&self, id: &VolumeId, context: Arc<X509Context>) {
+        if let Some(endpoint) = self.endpoint(id) {
+            endpoint.tell(context);
+        }
+    }
+
+    fn endpoint(&self, id: &VolumeId) -> Option<Arc<Endpoint>> {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    fn kept_of(&self, id: &VolumeId) -> PathBuf {
+        self.kept.join(id.as_str())
+    }
+}

@@ -1,0 +1,109 @@
+//! What a pod is given, put where its volume shows it. Everything here blocks; the volume's lock is held.
+
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use svid_csi_core::files::{FOLDER_MODE, render, with_bundle};
+use svid_csi_core::state::FileId;
+use svid_csi_core::volume::{Content, FilesSpec, VolumeSpec};
+use svid_csi_core::x509_context::X509Context;
+
+use super::Node;
+use super::error::VolumeError;
+use super::volume::Volume;
+use crate::clock;
+use crate::delivery::{files, folders, workload_api};
+
+impl Node {
+    /// Makes the folder that is to be mounted, and tells its identity.
+    pub(super) fn prepare(&self, spec: &VolumeSpec) -> Result<Option<FileId>, VolumeError> {
+        let mode = match spec.content {
+            Content::WorkloadApi(_) => workload_api::FOLDER_MODE,
+            Content::Files(_) | Content::Passthrough => FOLDER_MODE,
+        };
+        Ok(self.folders()?.prepare(&spec.id, mode)?)
+    }
+
+    /// Shows the volume's pod what it is given. On failure it goes on seeing what it saw.
+    pub(super) fn deliver(&self, spec: &VolumeSpec, context: &Arc<X509Context>) -> Result<(), VolumeError> {
+        let folder = self.folders()?.folder(&spec.id);
+        match &spec.content {
+            Content::Passthrough => {}
+            Content::Files(wanted) => {
+                if let Some(workload_api) = &self.workload_api {
+                    workload_api.remove(&spec.id)?;
+                }
+                let rendered = render(context.default_svid(), &wanted.names);
+                files::install(&folder, &rendered, wanted.fs_group, clock::now())?;
+            }
+            Content::WorkloadApi(socket) => {
+                let workload_api = self.workload_api()?;
+                workload_api.serve(spec, socket, &folder)?;
+                workload_api.give(&spec.id, context.clone())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// After a start: what is not in files is served again, as it was kept. A volume of which nothing was kept is to be
+    /// renewed at once.
+    pub(super) fn deliver_again(&self, volume: &mut Volume) -> Result<(), VolumeError> {
+        let spec = &volume.record.spec;
+        let Content::WorkloadApi(socket) = &spec.content else { return Ok(()) };
+        if volume.record.issued.is_none() {
+            return Ok(());
+        }
+        let workload_api = self.workload_api()?;
+        workload_api.serve(spec, socket, &self.folders()?.folder(&spec.id))?;
+        let kept = workload_api.give_kept(&spec.id);
+        volume.record.issued.take_if(|_| kept.is_none());
+        Ok(())
+    }
+
+    /// Shows the volume's pod another bundle of its trust domain, beside the certificates that are there. Answers with the
+    /// chain of its default SVID; nothing where there is none.
+    pub(super) fn deliver_bundle(
+        &self,
+        spec: &VolumeSpec,
+        bundle: &[CertificateDer<'static>],
+    ) -> Result<Option<Vec<CertificateDer<'static>>>, VolumeError> {
+        match &spec.content {
+            Content::Passthrough => Ok(None),
+            Content::Files(wanted) => self.rewrite_bundle(spec, wanted, bundle).map(Some),
+            Content::WorkloadApi(_) => {
+                let workload_api = self.workload_api()?;
+                let Some(given) = workload_api.given(&spec.id) else { return Ok(None) };
+                let context = given.with_bundle(bundle);
+                let chain = context.default_svid().chain().to_vec();
+                workload_api.give(&spec.id, Arc::new(context))?;
+                Ok(Some(chain))
+            }
+        }
+    }
+
+    fn rewrite_bundle(
+        &self,
+        spec: &VolumeSpec,
+        wanted: &FilesSpec,
+        bundle: &[CertificateDer<'static>],
+    ) -> Result<Vec<CertificateDer<'static>>, VolumeError> {
+        let folder = self.folders()?.folder(&spec.id);
+        let (shown, chain) = with_bundle(files::shown(&folder, &wanted.names)?, &wanted.names, bundle)?;
+        files::install(&folder, &shown, wanted.fs_group, clock::now())?;
+        Ok(chain)
+    }
+
+    /// Takes away what the volume's pod was given: its source has withdrawn it.
+    pub(super) fn withdraw(&self, volume: &mut Volume) -> Result<(), VolumeError> {
+        let spec = &volume.record.spec;
+        let folder = self.folders()?.folder(&spec.id);
+        match &spec.content {
+            Content::Passthrough => {}
+            Content::Files(_) => folders::keep_only(&folder, &[])?,
+            Content::WorkloadApi(_) => self.workload_api()?.withdraw(&spec.id, &folder)?,
+        }
+        volume.record.issued = None;
+        self.store.put(&volume.record)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! What the Workload API and the Broker API say of X.509, to and from what a pod is given.
+
+use rustls::pki_types::CertificateDer;
+use svid_csi_core::identity::{Candidate, KeyError, PrivateKey};
+use svid_csi_core::spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};
+use svid_csi_core::x509_context::{
+    Bundles, ConcatenatedDer, ContextCandidate, SvidCandidate, X509Context, concatenate, split,
+};
+use svid_csi_proto::workload::{X509BundlesResponse, X509svid, X509svidResponse};
+use zeroize::Zeroizing;
+
+/// Why a message cannot be read. Holds nothing of a key.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// A name of an SVID is no SPIFFE ID.
+    #[error("the spiffe_id of SVID {position} is not a SPIFFE ID")]
+    SpiffeId {
+        /// Which SVID, counted from 1.
+        position: usize,
+        /// What is wrong with it.
+        #[source]
+        source: SpiffeIdError,
+    },
+    /// A name of a bundle is no trust domain.
+    #[error("the name of a federated bundle is not the SPIFFE ID of a trust domain")]
+    TrustDomain(#[source] SpiffeIdError),
+    /// Certificates cannot be told apart.
+    #[error("the {what} cannot be read")]
+    Certificates {
+        /// Which certificates.
+        what: &'static str,
+        /// Where they end.
+        #[source]
+        source: ConcatenatedDer,
+    },
+    /// A key is none.
+    #[error("the key of SVID {position} cannot be used")]
+    Key {
+        /// Which SVID, counted from 1.
+        position: usize,
+        /// What is wrong with it.
+        #[source]
+        source: KeyError,
+    },
+}
+
+/// The whole of it, as FetchX509SVID sends it.
+pub fn svids(context: &X509Context) -> X509svidResponse {
+    let svid = |svid: &svid_csi_core::x509_context::Svid| X509svid {
+        spiffe_id: svid.identity.id().to_string(),
+        x509_svid: concatenate(svid.identity.chain()),
+        x509_svid_key: svid.identity.key().der().to_vec(),
+        bundle: concatenate(svid.identity.bundle()),
+        hint: svid.hint.clone(),
+    };
+    X509svidResponse {
+        svids: context.svids().iter().map(svid).collect(),
+        crl: context.crls().to_vec(),
+        federated_bundles: context.federated().iter().map(named).collect(),
+    }
+}
+
+/// The bundles alone, the pod's own among them, as FetchX509Bundles sends them.
+pub fn bundles(context: &X509Context) -> X509BundlesResponse {
+    let own = context.bundle().to_vec();
+    let own = (!own.is_empty()).then(|| named((context.trust_domain(), &own)));
+    X509BundlesResponse {
+        crl: context.crls().to_vec(),
+        bundles: own.into_iter().chain(context.federated().iter().map(named)).collect(),
+    }
+}
+
+fn named((trust_domain, bundle): (&TrustDomain, &Vec<CertificateDer<'static>>)) -> (String, Vec<u8>) {
+    (trust_domain.id().to_string(), concatenate(bundle))
+}
+
+/// What a message says, to be accepted or refused.
+///
+/// # Errors
+/// [`MessageError`], where it cannot be read at all.
+pub fn candidate(message: X509svidResponse) -> Result<ContextCandidate, MessageError> {
+    let svids = message.svids.into_iter().enumerate().map(|(index, svid)| svid_candidate(index + 1, svid));
+    let svids = svids.collect::<Result<_, _>>()?;
+    let federated = message.federated_bundles.into_iter().map(|(name, bundle)| {
+        let bundle = certificates("bundle of a federated trust domain", &bundle)?;
+        Ok((trust_domain(&name).map_err(MessageError::TrustDomain)?, bundle))
+    });
+    Ok(ContextCandidate { svids, federated: federated.collect::<Result<Bundles, _>>()?, crls: message.crl })
+}
+
+fn svid_candidate(position: usize, svid: X509svid) -> Result<SvidCandidate, MessageError> {
+    let key = Zeroizing::new(svid.x509_svid_key);
+    let id = SpiffeId::parse(&svid.spiffe_id).map_err(|source| MessageError::SpiffeId { position, source })?;
+    let key = PrivateKey::from_pkcs8_der(&key).map_err(|source| MessageError::Key { position, source })?;
+    let chain = certificates("certificate chain", &svid.x509_svid)?;
+    let bundle = Some(certificates("trust bundle", &svid.bundle)?);
+    Ok(SvidCandidate { id, candidate: Candidate { chain, key, bundle }, hint: svid.hint })
+}
+
+fn certificates(what: &'static str, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, MessageError> {
+    split(bytes).map_err(|source| MessageError::Certificates { what, source })
+}
+
+/// The trust domain that a bundle is named by: `spiffe://` and its name.
+fn trust_domain(name: &str) -> Result<TrustDomain, SpiffeIdError> {
+    TrustDomain::parse(name.strip_prefix("spiffe://").ok_or(SpiffeIdError::Scheme)?)
+}

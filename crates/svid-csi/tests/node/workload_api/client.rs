@@ -1,0 +1,41 @@
+//! A client as small as can be: what it sees is what the driver says.
+
+use std::path::Path;
+use std::time::Duration;
+
+use svid_csi::demo::channel::connect;
+use svid_csi_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
+use svid_csi_proto::workload::{X509svidRequest, X509svidResponse};
+use tonic::transport::Channel;
+use tonic::{Request, Status, Streaming};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+pub(crate) type Api = SpiffeWorkloadApiClient<Channel>;
+
+/// A request as every client must send it.
+pub(crate) fn asking<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("workload.spiffe.io", "true".parse().unwrap());
+    request
+}
+
+pub(crate) async fn api(socket: &Path) -> Api {
+    SpiffeWorkloadApiClient::new(connect(socket).await.unwrap())
+}
+
+/// A stream of X.509-SVIDs.
+pub(crate) struct Svids(Streaming<X509svidResponse>);
+
+impl Svids {
+    pub(crate) async fn open(socket: &Path) -> Result<Self, Status> {
+        let stream = api(socket).await.fetch_x509svid(asking(X509svidRequest {})).await?;
+        Ok(Self(stream.into_inner()))
+    }
+
+    /// The next message; the status by which the stream ends.
+    pub(crate) async fn next(&mut self) -> Result<X509svidResponse, Status> {
+        let message = tokio::time::timeout(LIMIT, self.0.message()).await.expect("a message in time");
+        message.and_then(|message| message.ok_or_else(|| Status::cancelled("the stream ended")))
+    }
+}

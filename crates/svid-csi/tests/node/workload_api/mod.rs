@@ -1,0 +1,4 @@
+//! local-ca -> workload-api: a socket of the driver in every volume.
+
+mod client;
+mod sockets;

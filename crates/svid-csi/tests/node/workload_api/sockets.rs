@@ -1,0 +1,85 @@
+//! Sockets: where they are, who can reach them, and what becomes of them.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+
+use tonic::Code;
+
+use super::client::Svids;
+use crate::endpoints::renew_all;
+use crate::fixture::{Node, test, until, volume};
+
+const SOCKETS: &[&str] = &["--source=local-ca", "--delivery=workload-api", "--driver-name=demo.svid-csi"];
+const ROOT: &[&str] = &["--data-root={dir}/root", "--trust-domain=example.org", "--admin-socket={dir}/admin.sock"];
+
+async fn node() -> Node {
+    let mut node = Node::new(&[SOCKETS, ROOT]);
+    node.start().await;
+    node
+}
+
+#[test]
+fn each_pod_has_its_own_socket_and_its_own_identity() {
+    test("workload_api::sockets::each_pod_has_its_own_socket_and_its_own_identity", async || {
+        let node = node().await;
+        for name in ["web", "db"] {
+            let target = node.publish(&volume(name)).await;
+            let message = Svids::open(&target.join("agent.sock")).await.unwrap().next().await.unwrap();
+            assert_eq!(message.svids.len(), 1);
+            assert_eq!(message.svids[0].spiffe_id, format!("spiffe://example.org/ns/shop/sa/{name}"));
+            let [socket, usual] =
+                ["agent.sock", "spire-agent.sock"].map(|name| fs::metadata(target.join(name)).unwrap());
+            assert!(socket.file_type().is_socket() && socket.ino() == usual.ino(), "one socket by two names");
+            let mode = |metadata: &fs::Metadata| metadata.permissions().mode() & 0o7777;
+            assert_eq!((mode(&socket), mode(&fs::metadata(&target).unwrap())), (0o777, 0o755));
+            assert_eq!(fs::read_dir(&target).unwrap().count(), 2);
+        }
+        let above = fs::metadata(node.path("root/data")).unwrap().permissions().mode() & 0o777;
+        assert_eq!(above, 0o700, "other users of the host cannot come near");
+    });
+}
+
+#[test]
+fn every_renewal_reaches_open_streams() {
+    test("workload_api::sockets::every_renewal_reaches_open_streams", async || {
+        let node = node().await;
+        let target = node.publish(&volume("web")).await;
+        let mut svids = Svids::open(&target.join("spire-agent.sock")).await.unwrap();
+        let first = svids.next().await.unwrap();
+        renew_all(&node).await;
+        let second = svids.next().await.unwrap();
+        assert_ne!(first.svids[0].x509_svid, second.svids[0].x509_svid);
+        assert_eq!(first.svids[0].bundle, second.svids[0].bundle);
+        node.unpublish(&volume("web")).await;
+        svids.next().await.unwrap_err();
+        assert!(!target.exists());
+        assert_eq!(fs::read_dir(node.path("root/data/kept")).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn a_killed_driver_serves_the_same_again_in_place() {
+    test("workload_api::sockets::a_killed_driver_serves_the_same_again_in_place", async || {
+        let mut node = node().await;
+        let target = node.publish(&volume("web")).await;
+        let socket = target.join("agent.sock");
+        let first = Svids::open(&socket).await.unwrap().next().await.unwrap();
+        node.kill();
+        node.start().await;
+        until("the socket is served again", async || Svids::open(&socket).await.is_ok()).await;
+        let again = Svids::open(&socket).await.unwrap().next().await.unwrap();
+        assert_eq!(again.svids[0].x509_svid, first.svids[0].x509_svid, "nothing is issued anew");
+        assert_eq!(node.mounts(&target), 1);
+    });
+}
+
+#[test]
+fn without_the_header_nothing_is_told() {
+    test("workload_api::sockets::without_the_header_nothing_is_told", async || {
+        let node = node().await;
+        let target = node.publish(&volume("web")).await;
+        let mut api = super::client::api(&target.join("agent.sock")).await;
+        let refused = api.fetch_x509svid(svid_csi_proto::workload::X509svidRequest {}).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+    });
+}
