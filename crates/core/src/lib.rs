@@ -10,6 +10,7 @@ pub mod error;
 pub mod files;
 pub mod go_duration;
 pub mod identity;
+pub mod jwt;
 mod pem_text;
 pub mod plan;
 pub mod pod;

@@ -9,6 +9,7 @@ mod cert_request;
 mod context;
 mod files;
 mod forge;
+mod jwt;
 mod key;
 mod leaf;
 mod trust;

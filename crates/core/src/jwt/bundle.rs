@@ -1,0 +1,148 @@
+//! The public keys of a trust domain.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::jwk::{Jwk, JwkError};
+use crate::spiffe_id::TrustDomain;
+
+/// The most bytes of a JWK set that are read.
+pub const MAX_JWKS_BYTES: usize = 1024 * 1024;
+
+/// The most keys of a JWK set that are read.
+pub const MAX_KEYS: usize = 1024;
+
+/// The longest key id, in bytes.
+const MAX_KEY_ID_BYTES: usize = 1024;
+
+/// What is trusted to sign JWT-SVIDs, by trust domain.
+pub type JwtBundles = BTreeMap<TrustDomain, Arc<JwtBundle>>;
+
+/// The keys that sign the JWT-SVIDs of one trust domain, by key id. Without any, nobody of that trust domain is
+/// believed (SPIFFE Trust Domain and Bundle, section 4.1.3).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JwtBundle {
+    keys: BTreeMap<String, Jwk>,
+}
+
+/// Why bytes are no JWT bundle.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JwtBundleError {
+    /// Over [`MAX_JWKS_BYTES`].
+    #[error("the JWK set has {bytes} bytes, at most {MAX_JWKS_BYTES} are allowed")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// Over [`MAX_KEYS`].
+    #[error("the JWK set has {found} keys, at most {MAX_KEYS} are allowed")]
+    TooMany {
+        /// How many.
+        found: usize,
+    },
+    /// Not `{"keys": [{…}, …]}`.
+    #[error("it is not a JWK set (a JSON object with a list of objects named `keys`)")]
+    NotAJwkSet,
+    /// One of the keys is damaged.
+    #[error("key {position} of the JWK set cannot be used: {problem}")]
+    Key {
+        /// Which one, counted from 1.
+        position: usize,
+        /// What is wrong with it.
+        problem: JwkError,
+    },
+    /// Two keys have one id.
+    #[error("key {position} of the JWK set has the key id of another key in it")]
+    SameKeyId {
+        /// Which one, counted from 1.
+        position: usize,
+    },
+}
+
+impl JwtBundle {
+    /// Reads a JWK set as the Workload API and the Broker API carry it.
+    ///
+    /// Ignored are keys without an id, for another use (`use` is `jwt-svid`, RFC 7517's `sig`, or absent as in a plain
+    /// JWK set), and of kinds no JWT-SVID is signed with: other key types, curves and algorithms, RSA under 2048 bits.
+    ///
+    /// # Errors
+    /// What is wrong. A damaged key spoils the whole set, so that whoever has an earlier one keeps it.
+    pub fn read(jwks: &[u8]) -> Result<Self, JwtBundleError> {
+        Self::read_used_for(jwks, |usage| matches!(usage, None | Some("jwt-svid" | "sig")))
+    }
+
+    /// Reads the keys of those uses.
+    pub(crate) fn read_used_for(jwks: &[u8], is_for_us: impl Fn(Option<&str>) -> bool) -> Result<Self, JwtBundleError> {
+        let mut keys = BTreeMap::new();
+        for (index, jwk) in jwk_set(jwks)?.into_iter().enumerate() {
+            let position = index + 1;
+            let Value::Object(jwk) = jwk else { return Err(JwtBundleError::NotAJwkSet) };
+            let usage = jwk.get("use").map(|usage| usage.as_str().unwrap_or_default());
+            let Some(id) = key_id(&jwk).filter(|_| is_for_us(usage)) else { continue };
+            let key = Jwk::read(&jwk).map_err(|problem| JwtBundleError::Key { position, problem })?;
+            let Some(key) = key else { continue };
+            match keys.insert(id.to_owned(), key.clone()) {
+                Some(other) if other != key => return Err(JwtBundleError::SameKeyId { position }),
+                _ => {}
+            }
+        }
+        Ok(Self { keys })
+    }
+
+    /// A bundle of one key.
+    pub(super) fn of(id: String, key: Jwk) -> Self {
+        Self { keys: BTreeMap::from([(id, key)]) }
+    }
+
+    /// The plain JWK set that the Workload API sends (SPIFFE Workload API, section 6.2.2): the keys with their ids.
+    /// The same keys always give the same bytes.
+    pub fn to_jwks(&self) -> Vec<u8> {
+        serde_json::json!({"keys": self.jwks(None)}).to_string().into_bytes()
+    }
+
+    /// The keys as JWKs, for that use where one is to be told.
+    pub(crate) fn jwks(&self, usage: Option<&str>) -> Vec<Value> {
+        let write = |(id, key): (&String, &Jwk)| {
+            let mut jwk = key.parameters();
+            jwk.insert("kid".to_owned(), id.as_str().into());
+            jwk.extend(usage.map(|usage| ("use".to_owned(), usage.into())));
+            Value::Object(jwk)
+        };
+        self.keys.iter().map(write).collect()
+    }
+
+    /// The ids of the keys, in order.
+    pub fn key_ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.keys().map(String::as_str)
+    }
+
+    /// Whether there is no key in it.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    pub(super) fn key(&self, id: &str) -> Option<&Jwk> {
+        self.keys.get(id)
+    }
+}
+
+/// The elements of `keys`.
+pub(crate) fn jwk_set(jwks: &[u8]) -> Result<Vec<Value>, JwtBundleError> {
+    if jwks.len() > MAX_JWKS_BYTES {
+        return Err(JwtBundleError::TooLarge { bytes: jwks.len() });
+    }
+    let set = serde_json::from_slice::<Value>(jwks).map_err(|_| JwtBundleError::NotAJwkSet)?;
+    let Value::Object(mut set) = set else { return Err(JwtBundleError::NotAJwkSet) };
+    match set.remove("keys") {
+        Some(Value::Array(keys)) if keys.len() > MAX_KEYS => Err(JwtBundleError::TooMany { found: keys.len() }),
+        Some(Value::Array(keys)) => Ok(keys),
+        _ => Err(JwtBundleError::NotAJwkSet),
+    }
+}
+
+fn key_id(jwk: &Map<String, Value>) -> Option<&str> {
+    let id = jwk.get("kid").and_then(Value::as_str);
+    id.filter(|id| (1..=MAX_KEY_ID_BYTES).contains(&id.len()))
+}

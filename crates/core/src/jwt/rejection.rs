@@ -1,0 +1,143 @@
+//! Why a token is refused.
+
+use std::time::SystemTime;
+
+use super::MAX_TOKEN_BYTES;
+use crate::quoted::Quoted;
+use crate::spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};
+use crate::unix_time::rfc3339;
+
+/// Why a JWT-SVID is refused: one sentence each. Never holds the token, nor its signature.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JwtRejection {
+    /// Nobody says whom it should be for.
+    #[error("no audience was given to validate the JWT-SVID for")]
+    NoAudience,
+    /// Over [`MAX_TOKEN_BYTES`].
+    #[error("the JWT-SVID has {bytes} bytes, at most {MAX_TOKEN_BYTES} are read")]
+    TooLong {
+        /// Its size.
+        bytes: usize,
+    },
+    /// JWT-SVID, section 5.1.
+    #[error("the JWT-SVID is not in compact form (three parts of base64url without padding, with dots between them)")]
+    NotCompact,
+    /// A part that is not JSON, or no object.
+    #[error("the {what} of the JWT-SVID is not a JSON object")]
+    NotAnObject {
+        /// `header` or `payload`.
+        what: &'static str,
+    },
+    /// JWT-SVID, section 2.1.
+    #[error("the header of the JWT-SVID names no algorithm (`alg`)")]
+    NoAlgorithm,
+    /// JWT-SVID, section 2.1.
+    #[error(
+        "the JWT-SVID is signed with {found}, which is none of RS256, RS384, RS512, ES256, ES384, ES512, PS256, PS384 and PS512"
+    )]
+    Algorithm {
+        /// The value of `alg`.
+        found: Quoted,
+    },
+    /// JWT-SVID, section 2.3.
+    #[error("the type of the token (`typ`) is {found}, where a JWT-SVID has JWT, JOSE or none")]
+    Type {
+        /// The value of `typ`.
+        found: Quoted,
+    },
+    /// JWT-SVID, section 2: any other header, or one that is not text.
+    #[error("the header {name} is not one a JWT-SVID may have (`alg`, `kid` and `typ`, each a text)")]
+    Header {
+        /// Its name.
+        name: Quoted,
+    },
+    /// Nothing says which key it is signed with.
+    #[error("the header of the JWT-SVID names no key (`kid`)")]
+    NoKeyId,
+    /// A claim.
+    #[error("the claim `{claim}` of the JWT-SVID {problem}")]
+    Claim {
+        /// Which claim.
+        claim: &'static str,
+        /// What is wrong with it.
+        problem: ClaimProblem,
+    },
+    /// JWT-SVID, section 3.1.
+    #[error("the claim `sub` of the JWT-SVID is not a SPIFFE ID: {problem}")]
+    Subject {
+        /// What is wrong with it.
+        problem: SpiffeIdError,
+    },
+    /// The ID of a trust domain, which is no workload.
+    #[error("the JWT-SVID is for {id}, which names a trust domain and no workload (it has no path)")]
+    SubjectWithoutPath {
+        /// The ID.
+        id: SpiffeId,
+    },
+    /// The token of someone else.
+    #[error("the JWT-SVID is for {found}, but {expected} was asked for")]
+    WrongSubject {
+        /// What was asked for.
+        expected: SpiffeId,
+        /// What came.
+        found: SpiffeId,
+    },
+    /// SPIFFE Workload API, section 6.3.
+    #[error("there is no JWT bundle of the trust domain {trust_domain} to verify the JWT-SVID with")]
+    NoBundle {
+        /// The trust domain of `sub`.
+        trust_domain: TrustDomain,
+    },
+    /// A key that the trust domain does not have, or no longer.
+    #[error("the JWT bundle of the trust domain {trust_domain} has no key {key_id}")]
+    UnknownKey {
+        /// The trust domain of `sub`.
+        trust_domain: TrustDomain,
+        /// The value of `kid`.
+        key_id: Quoted,
+    },
+    /// It is not signed with that key and algorithm.
+    #[error("the signature of the JWT-SVID is wrong")]
+    Signature,
+    /// Its time is over.
+    #[error("the JWT-SVID expired at {}, now is {}", rfc3339(*.expired_at), rfc3339(*.now))]
+    Expired {
+        /// `exp`.
+        expired_at: SystemTime,
+        /// The time of this node.
+        now: SystemTime,
+    },
+    /// Its time has not come.
+    #[error("the JWT-SVID is valid only from {} (`{claim}`), now is {}: check the clocks of the issuer and this node", rfc3339(*.from), rfc3339(*.now))]
+    NotYetValid {
+        /// `nbf` or `iat`.
+        claim: &'static str,
+        /// When it becomes valid.
+        from: SystemTime,
+        /// The time of this node.
+        now: SystemTime,
+    },
+    /// JWT-SVID, section 3.2.
+    #[error("the JWT-SVID is not meant for the audience {audience}")]
+    WrongAudience {
+        /// The audience that is not in `aud`.
+        audience: Quoted,
+    },
+}
+
+/// What is wrong with a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimProblem {
+    /// Not there, or an empty list.
+    #[error("is missing")]
+    Missing,
+    /// Of another type.
+    #[error("is not text")]
+    NotText,
+    /// Neither a text nor a list of them.
+    #[error("is neither a text nor a list of texts")]
+    NotTexts,
+    /// Not a number, or out of range.
+    #[error("is not a number of seconds since 1970")]
+    NotATime,
+}

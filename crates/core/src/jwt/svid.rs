@@ -1,0 +1,72 @@
+//! A JWT-SVID of a workload on this node.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use super::audience::Audiences;
+use super::claims::Claims;
+use super::compact::Compact;
+use super::rejection::JwtRejection;
+use crate::identity::Validity;
+use crate::quoted::Quoted;
+use crate::secret::Secret;
+use crate::spiffe_id::SpiffeId;
+use crate::unix_time;
+
+/// A token to hand to a workload. Whoever has it can pose as the workload to its audiences.
+#[derive(Clone)]
+pub struct JwtSvid {
+    /// Whose it is: `sub`.
+    pub id: SpiffeId,
+    /// The token, in compact form.
+    pub token: Secret,
+    /// Whom it is for: `aud`; never empty.
+    pub audience: Vec<String>,
+    /// When it was issued: `iat`, or when it came.
+    pub issued_at: SystemTime,
+    /// When it ends: `exp`.
+    pub expires_at: SystemTime,
+    /// What the operator says it is for, where a workload has several; else empty.
+    pub hint: String,
+}
+
+impl JwtSvid {
+    /// Takes up a token that an issuer sent for a workload of ours, which it says has that ID.
+    ///
+    /// The issuer is trusted, so the signature is not checked here; but what it sent must be a JWT-SVID, for that ID, for
+    /// all the audiences that were asked for, and not over.
+    ///
+    /// # Errors
+    /// The first rule that is broken, in a sentence that does not hold the token.
+    pub fn read(
+        token: Secret,
+        id: &SpiffeId,
+        audiences: &Audiences,
+        hint: String,
+        now: SystemTime,
+    ) -> Result<Self, JwtRejection> {
+        let claims = Claims::read(&Compact::parse(token.expose())?.claims)?;
+        if claims.id != *id {
+            return Err(JwtRejection::WrongSubject { expected: id.clone(), found: claims.id });
+        }
+        if let Some(audience) = audiences.as_slice().iter().find(|asked| !claims.audience.contains(asked)) {
+            return Err(JwtRejection::WrongAudience { audience: Quoted::new(audience) });
+        }
+        claims.check_time(now)?;
+        let Claims { id, audience, expires_at, issued_at, .. } = claims;
+        Ok(Self { id, token, audience, issued_at: issued_at.unwrap_or(now), expires_at, hint })
+    }
+
+    /// When it is valid: what renewal goes by.
+    pub fn validity(&self) -> Validity {
+        Validity { not_before: self.issued_at, not_after: self.expires_at }
+    }
+}
+
+impl fmt::Debug for JwtSvid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("JwtSvid");
+        debug.field("id", &self.id.as_str()).field("audience", &self.audience);
+        debug.field("expires_at", &format_args!("{}", unix_time::rfc3339(self.expires_at))).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,8 @@
+//! JWT-SVIDs, good and bad, and the bundles to verify them with.
+
+mod any;
+mod authority;
+mod bundle;
+mod forge;
+mod svid;
+mod validate;
