@@ -4,6 +4,7 @@
 
 pub mod approve;
 mod attributes;
+pub mod bundle_document;
 pub mod ca;
 pub mod cert_request;
 pub mod error;

@@ -4,6 +4,7 @@
 mod accept;
 mod approve;
 mod bundle;
+mod bundle_document;
 mod ca;
 mod cert_request;
 mod context;
