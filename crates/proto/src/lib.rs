@@ -5,6 +5,9 @@
 //! them out.
 
 mod redacted;
+mod reference;
+
+pub use reference::KUBERNETES_OBJECT_REFERENCE;
 
 /// CSI 1.x: the Identity and Node services.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
@@ -22,4 +25,10 @@ pub mod pluginregistration_v1 {
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
 pub mod workload {
     include!("gen/workload.rs");
+}
+
+/// The SPIFFE Broker API. It answers with messages of the Workload API.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
+pub mod broker {
+    include!("gen/spiffe.broker.rs");
 }

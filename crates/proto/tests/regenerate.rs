@@ -5,20 +5,43 @@
 use std::fs;
 use std::path::Path;
 
+use tonic_prost_build::Config;
+
 const PROTOS: [&str; 3] = ["csi.proto", "pluginregistration.proto", "workload.proto"];
-const GENERATED: [&str; 3] = ["csi.v1.rs", "pluginregistration.rs", "workload.rs"];
+const GENERATED: [&str; 4] = ["csi.v1.rs", "pluginregistration.rs", "workload.rs", "spiffe.broker.rs"];
 
 /// Messages that carry keys or tokens: `src/redacted.rs` prints them without.
 const SECRET: [&str; 4] = [".csi.v1.NodePublishVolumeRequest", ".X509SVID", ".JWTSVID", ".ValidateJWTSVIDRequest"];
 
+/// Messages of the Workload API with which the Broker API answers.
+const SHARED: [(&str, &str); 4] = [
+    (".X509SVIDResponse", "crate::workload::X509svidResponse"),
+    (".X509BundlesResponse", "crate::workload::X509BundlesResponse"),
+    (".JWTSVIDResponse", "crate::workload::JwtsvidResponse"),
+    (".JWTBundlesResponse", "crate::workload::JwtBundlesResponse"),
+];
+
 fn generate(into: &Path) {
+    let mut messages = Config::new();
+    messages.skip_debug(SECRET);
+    compile(&PROTOS, messages, into);
+    let mut broker = Config::new();
+    for (message, path) in SHARED {
+        broker.extern_path(message, path);
+    }
+    // In a folder of its own: the messages of the Workload API that are not shared are generated once more.
+    let apart = tempfile::tempdir().expect("a folder");
+    compile(&["broker.proto"], broker, apart.path());
+    fs::copy(apart.path().join("spiffe.broker.rs"), into.join("spiffe.broker.rs")).expect("the code is copied");
+}
+
+fn compile(protos: &[&str], mut config: Config, into: &Path) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
-    let descriptors = protox::compile(PROTOS, [&root]).expect("the .proto files compile");
-    let mut messages = tonic_prost_build::Config::new();
-    messages.out_dir(into).default_package_filename("workload").skip_debug(SECRET);
+    let descriptors = protox::compile(protos, [&root]).expect("the .proto files compile");
+    config.out_dir(into).default_package_filename("workload");
     tonic_prost_build::configure()
         .out_dir(into)
-        .compile_fds_with_config(descriptors, messages)
+        .compile_fds_with_config(descriptors, config)
         .expect("the code is generated");
 }
 
