@@ -6,6 +6,7 @@
 
 mod redacted;
 mod reference;
+pub mod sds;
 
 pub use reference::KUBERNETES_OBJECT_REFERENCE;
 

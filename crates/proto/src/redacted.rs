@@ -3,6 +3,8 @@
 use std::fmt;
 
 use crate::csi_v1::NodePublishVolumeRequest;
+use crate::sds::data_source::Specifier;
+use crate::sds::{DataSource, DiscoveryResponse};
 use crate::workload::{Jwtsvid, ValidateJwtsvidRequest, X509svid};
 
 /// Service account tokens travel in `secrets` and in `volume_context`, so neither map is shown.
@@ -40,9 +42,32 @@ impl fmt::Debug for ValidateJwtsvidRequest {
     }
 }
 
+impl fmt::Debug for DiscoveryResponse {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("DiscoveryResponse")
+            .field("version_info", &self.version_info)
+            .field("nonce", &self.nonce)
+            .field("resources", &self.resources.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for DataSource {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("DataSource").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Specifier {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Specifier(redacted)")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sds::{Secret, TlsCertificate, secret};
 
     const SECRET: &str = "hunter2";
 
@@ -53,7 +78,14 @@ mod tests {
         let x509 = X509svid { x509_svid_key: SECRET.into(), ..Default::default() };
         let jwt = Jwtsvid { svid: SECRET.to_owned(), ..Default::default() };
         let validate = ValidateJwtsvidRequest { svid: SECRET.to_owned(), ..Default::default() };
-        let printed = format!("{publish:?} {x509:?} {jwt:?} {validate:?}");
+        let specifier = Specifier::InlineBytes(SECRET.into());
+        let printed = format!("{publish:?} {x509:?} {jwt:?} {validate:?} {specifier:?}");
+        let key = DataSource { specifier: Some(specifier) };
+        let certificate = TlsCertificate { private_key: Some(key), ..Default::default() };
+        let secret = Secret { r#type: Some(secret::Type::TlsCertificate(certificate)), ..Default::default() };
+        let resource = prost_types::Any { value: SECRET.into(), ..Default::default() };
+        let response = DiscoveryResponse { resources: vec![resource], ..Default::default() };
+        let printed = format!("{printed} {secret:?} {response:?}");
         assert!(!printed.contains(SECRET) && !printed.contains("104, 117"), "{printed}");
     }
 }

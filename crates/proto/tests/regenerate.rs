@@ -7,11 +7,19 @@ use std::path::Path;
 
 use tonic_prost_build::Config;
 
-const PROTOS: [&str; 3] = ["csi.proto", "pluginregistration.proto", "workload.proto"];
-const GENERATED: [&str; 4] = ["csi.v1.rs", "pluginregistration.rs", "workload.rs", "spiffe.broker.rs"];
+const PROTOS: [&str; 4] = ["csi.proto", "pluginregistration.proto", "sds.proto", "workload.proto"];
+const GENERATED: [&str; 5] =
+    ["csi.v1.rs", "envoy.service.secret.v3.rs", "pluginregistration.rs", "workload.rs", "spiffe.broker.rs"];
 
 /// Messages that carry keys or tokens: `src/redacted.rs` prints them without.
-const SECRET: [&str; 4] = [".csi.v1.NodePublishVolumeRequest", ".X509SVID", ".JWTSVID", ".ValidateJWTSVIDRequest"];
+const SECRET: [&str; 6] = [
+    ".csi.v1.NodePublishVolumeRequest",
+    ".X509SVID",
+    ".JWTSVID",
+    ".ValidateJWTSVIDRequest",
+    ".envoy.service.secret.v3.DataSource",
+    ".envoy.service.secret.v3.DiscoveryResponse",
+];
 
 /// Messages of the Workload API with which the Broker API answers.
 const SHARED: [(&str, &str); 4] = [
