@@ -1,4 +1,5 @@
-//! Lets the kubelet talk to a socket it registers plugins from: it writes the socket's path where HTTP/2 has the host.
+//! Lets clients talk to our sockets that write the socket's path where HTTP/2 has the host: the kubelet, and whatever is
+//! made of gRPC's C core, which Python's library is.
 //!
 //! The HTTP/2 library here refuses such a request before anybody sees it (`:authority` must be a host; the kubelet's is
 //! `%2Fvar%2Flib%2Fkubelet%2F..`). On a Unix socket the name means nothing, so [`Lenient`] puts another in its place.
@@ -20,6 +21,8 @@ const PADDED: u8 = 0x08;
 const PRIORITY: u8 = 0x20;
 /// `:authority` in the table of header names that both ends know.
 const AUTHORITY: usize = 1;
+/// The name as a string with its length (RFC 7541, 5.2): the C core does not use the table of names.
+const SPELLED_OUT: &[u8] = b"\x0a:authority";
 /// A host of one letter. No longer than what it replaces, so that the client's table of headers never holds less than ours.
 const HOST: [u8; 2] = [1, b'x'];
 
@@ -158,11 +161,14 @@ fn authority_value(block: &[u8], mut at: usize) -> Option<std::ops::Range<usize>
         let (name, after) = integer(block, at, prefix)?;
         at = after;
         if literal {
+            let mut is_authority = name == AUTHORITY;
             if name == 0 {
-                at = skip_string(block, at)?;
+                let end = skip_string(block, at)?;
+                is_authority = block[at..end] == *SPELLED_OUT;
+                at = end;
             }
             let end = skip_string(block, at)?;
-            if name == AUTHORITY {
+            if is_authority {
                 return Some(at..end);
             }
             at = end;
@@ -212,6 +218,12 @@ mod tests {
         [&[0x83, 0x44, 2, b'/', b'p', 0x41][..], &value, &[0x40, 1, b'k', 1, b'v']].concat()
     }
 
+    /// The same, with all names spelled out.
+    fn spelled_out(authority: &[u8]) -> Vec<u8> {
+        let value = [&[u8::try_from(authority.len()).unwrap()], authority].concat();
+        [&b"\x40\x05:path\x02/p\x40\x0a:authority"[..], &value, &[0x83, 0x86, 0x00, 1, b'k', 1, b'v']].concat()
+    }
+
     /// Through the mender, `step` bytes at a time.
     fn mended(bytes: &[u8], step: usize) -> Vec<u8> {
         let (mut mender, mut out) = (Mender { pass: PREFACE, held: Vec::new() }, Vec::new());
@@ -225,7 +237,12 @@ mod tests {
         let settings = frame(4, 0, &[0, 3, 0, 0, 0, 100]);
         let data = frame(0, 1, &[0; 300]);
         let preface = [b'P'; PREFACE];
-        for (flags, before) in [(0x04, &[][..]), (0x24, &[0, 0, 0, 0, 15]), (0x0c, &[0])] {
+        for (flags, before, request) in [
+            (0x04, &[][..], request as fn(&[u8]) -> Vec<u8>),
+            (0x24, &[0, 0, 0, 0, 15], request),
+            (0x0c, &[0], request),
+            (0x04, &[], spelled_out),
+        ] {
             let sent = frame(HEADERS, flags, &[before, &request(b"%2Fvar%2Flib%2Fr.sock")].concat());
             let wanted = frame(HEADERS, flags, &[before, &request(b"x")].concat());
             let whole = [&preface[..], &settings, &sent, &data, &sent].concat();

@@ -25,6 +25,7 @@ use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
+use crate::authority::Lenient;
 use crate::fsx;
 use crate::node::config::LocalCaConfig;
 use crate::source::local_ca::LocalCa;
@@ -97,7 +98,9 @@ impl Agent {
     /// Where the listener fails.
     pub async fn serve(self) -> Result<(), tonic::transport::Error> {
         let service = SpiffeWorkloadApiServer::with_interceptor(self.service, require_security_header);
-        Server::builder().add_service(service).serve_with_incoming(UnixListenerStream::new(self.listener)).await
+        // Python's gRPC, and all others that are made of the C core, name the socket where HTTP/2 has the host.
+        let connections = UnixListenerStream::new(self.listener).map(|stream| stream.map(Lenient::new));
+        Server::builder().add_service(service).serve_with_incoming(connections).await
     }
 }
 
