@@ -24,6 +24,7 @@ mod mount;
 pub mod node;
 pub mod report;
 mod source;
+mod spiffe_tls;
 mod status;
 mod store;
 mod tasks;

@@ -172,6 +172,12 @@ pub enum Rejection {
         /// Where it ends.
         reason: String,
     },
+    /// Nothing to verify it with.
+    #[error("there is no bundle of its trust domain, {trust_domain}, to verify it with")]
+    NoBundle {
+        /// The trust domain.
+        trust_domain: TrustDomain,
+    },
 }
 
 impl Rejection {

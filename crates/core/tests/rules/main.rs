@@ -13,4 +13,5 @@ mod forge;
 mod jwt;
 mod key;
 mod leaf;
+mod peer;
 mod trust;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use rustls::pki_types::ServerName;
+use svid_csi_core::spiffe_id::SpiffeId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::spiffe_tls;
 use super::svid::Svid;
+use crate::spiffe_tls::{self, Bundles, Expected, Own};
 
 const GREETING: &[u8] = b"hello";
 
@@ -29,12 +29,13 @@ pub(super) async fn mistrust(client: &Svid, server: &Svid, impostor: &str) -> Re
 }
 
 async fn greet(client: &Svid, expected_server: &str, server: &Svid, expected_client: &str) -> Result<()> {
-    let connector = TlsConnector::from(Arc::new(spiffe_tls::client(client, expected_server)?));
-    let acceptor = TlsAcceptor::from(Arc::new(spiffe_tls::server(server, expected_client)?));
+    let (own, bundles, expected) = parts(client, expected_server)?;
+    let connector = TlsConnector::from(Arc::new(spiffe_tls::client(own, bundles, expected)?));
+    let (own, bundles, expected) = parts(server, expected_client)?;
+    let acceptor = TlsAcceptor::from(Arc::new(spiffe_tls::server(own, bundles, expected)?));
     let (near, far) = UnixStream::pair()?;
     let greets = async {
-        // The protocol wants a name; the verifier goes by the SPIFFE ID.
-        let mut stream = connector.connect(ServerName::try_from("workload")?, near).await.context("the client")?;
+        let mut stream = connector.connect(spiffe_tls::no_name(), near).await.context("the client")?;
         stream.write_all(GREETING).await.context("the client")?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.context("the client")?;
@@ -49,6 +50,14 @@ async fn greet(client: &Svid, expected_server: &str, server: &Svid, expected_cli
         stream.shutdown().await.context("the server")
     };
     tokio::try_join!(greets, answers).map(drop)
+}
+
+/// What a side shows, whom it can verify, and whom it expects.
+fn parts(own: &Svid, peer: &str) -> Result<(Own, Bundles, Expected)> {
+    let trust_domain = SpiffeId::parse(&own.leaf()?.spiffe_id)?.trust_domain().clone();
+    let bundles = Bundles::from([(trust_domain, own.bundle.clone())]);
+    let shown = Own { chain: own.chain.clone(), key: own.key.clone_key() };
+    Ok((shown, bundles, Expected::Exactly(SpiffeId::parse(peer)?)))
 }
 
 #[cfg(test)]

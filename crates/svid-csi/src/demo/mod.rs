@@ -12,7 +12,6 @@ mod mounts;
 mod namespace;
 mod pods;
 mod report;
-mod spiffe_tls;
 mod stage;
 mod story;
 pub mod svid;

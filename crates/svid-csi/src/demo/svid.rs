@@ -2,11 +2,10 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -15,6 +14,8 @@ use serde::Serialize;
 use time::format_description::well_known::Rfc3339;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::spiffe_tls::provider;
 
 /// Names of the files of an identity, in the order chain, key, bundle.
 pub const FILES: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
@@ -134,7 +135,7 @@ impl Leaf {
 }
 
 /// That a chain leads to one of the roots, whatever names it carries: SPIFFE identifies peers by their ID alone.
-pub(super) fn verify_chain(
+fn verify_chain(
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
     roots: &RootCertStore,
@@ -148,11 +149,6 @@ pub(super) fn verify_chain(
         now,
         algorithms,
     )
-}
-
-/// The one implementation of cryptography in this process.
-pub(super) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
 }
 
 fn certificates(name: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, SvidError> {
