@@ -3,16 +3,20 @@
 //! The small kubelet and the Workload API server are `svid_csi::demo`'s; this crate adds two programs that run on
 //! their own, `scripted-agent` and `workload`, for tests in which driver, agent and pod are separate processes, and
 //! `bench`, which measures a release build of the driver (`just bench`). [`measure`] is what its figures are made of.
-//! [`api_server`] is a Kubernetes API server in memory, with cert-manager played by the test.
+//! [`api_server`] is a Kubernetes API server in memory, with cert-manager played by the test. [`agent`] is a SPIFFE agent
+//! with the Broker API.
 
+pub mod agent;
 pub mod api_server;
 mod json_line;
 pub mod measure;
 mod mount_ns;
 mod pod_token;
+mod pulse;
 mod test_ca;
 
 pub use json_line::JsonLines;
 pub use mount_ns::{in_mount_ns, mount_ns_command};
 pub use pod_token::{API_AUDIENCE, pod_token, tokens_json};
-pub use test_ca::{Flaw, TestCa};
+pub use pulse::Pulse;
+pub use test_ca::{Flaw, Issued, TestCa};

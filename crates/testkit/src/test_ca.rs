@@ -1,14 +1,18 @@
 //! A certificate authority that issues what a test wants, good or bad.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
+use svid_csi_core::identity::PrivateKey;
+use svid_csi_core::request::csr_pem;
+use svid_csi_core::spiffe_id::SpiffeId;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
-use x509_parser::pem::parse_x509_pem;
+use x509_parser::pem::{Pem, parse_x509_pem};
 use x509_parser::prelude::FromDer;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -22,6 +26,20 @@ pub struct TestCa {
     root_pem: String,
     intermediate_pem: String,
     issuer: Issuer<'static, KeyPair>,
+}
+
+/// A chain and its key, as the SPIFFE APIs carry them. `Debug` leaves the key out.
+pub struct Issued {
+    /// The certificates in DER, the leaf first, one after the other.
+    pub chain: Vec<u8>,
+    /// The leaf's key, PKCS#8 in DER.
+    pub key: Vec<u8>,
+}
+
+impl fmt::Debug for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issued").finish_non_exhaustive()
+    }
 }
 
 /// What is wrong with a certificate.
@@ -82,6 +100,22 @@ impl TestCa {
         self.root_pem.clone()
     }
 
+    /// The root, in DER.
+    pub fn bundle_der(&self) -> Vec<u8> {
+        der_of(&self.root_pem)
+    }
+
+    /// A new key with a certificate for that SPIFFE ID.
+    ///
+    /// # Panics
+    /// Where that is no SPIFFE ID.
+    pub fn issue(&self, spiffe_id: &str, lifetime: Duration, flaw: Option<Flaw>) -> Issued {
+        let id = SpiffeId::parse(spiffe_id).expect("a SPIFFE ID");
+        let key = PrivateKey::generate_p256().expect("a key");
+        let csr = csr_pem(&key, &id).expect("a request");
+        Issued { chain: der_of(&self.sign(&csr, lifetime, flaw)), key: key.der().to_vec() }
+    }
+
     /// Signs a CSR (PEM), or does what is wrong in its place. Answers the chain in PEM, the leaf first.
     ///
     /// # Panics
@@ -108,6 +142,11 @@ impl TestCa {
             _ => leaf + &self.intermediate_pem,
         }
     }
+}
+
+/// All blocks of a PEM text, one after the other.
+fn der_of(pem: &str) -> Vec<u8> {
+    Pem::iter_from_buffer(pem.as_bytes()).flat_map(|block| block.expect("PEM").contents).collect()
 }
 
 /// The key of a CSR, and its URI names. Whether its signature is good is for approvers to judge.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::pulse::Pulse;
+use crate::pulse::Pulse;
 
 /// One call.
 #[derive(Debug, Clone)]

@@ -31,7 +31,6 @@ mod handler;
 mod kinds;
 mod listener;
 mod objects;
-mod pulse;
 mod selector;
 mod target;
 mod users;
@@ -52,10 +51,10 @@ pub use self::cert_manager::{CertManager, Issuing, Mode};
 pub use self::faults::{Fault, Faults};
 use self::listener::{Port, Running};
 pub use self::objects::Objects;
-pub use self::pulse::Pulse;
 pub use self::users::{User, Users};
 pub use self::watches::Watches;
 use crate::pod_token::{API_AUDIENCE, pod_token};
+pub use crate::pulse::Pulse;
 
 /// How long tokens of pods are valid.
 pub const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);

@@ -11,8 +11,8 @@ use serde_json::Value;
 use self::pages::Pages;
 use super::failure::Failure;
 use super::kinds::Kind;
-use super::pulse::Pulse;
 use super::selector::Selector;
+use crate::pulse::Pulse;
 
 /// An object as it was at some moment.
 pub(super) type Object = Arc<Value>;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
 use super::objects::Objects;
-use super::pulse::Pulse;
+use crate::pulse::Pulse;
 
 /// The watches that are open now.
 #[derive(Debug)]

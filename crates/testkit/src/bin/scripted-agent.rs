@@ -1,7 +1,9 @@
-//! An agent for tests that need it as a process of its own: the Workload API on a socket, and a record of its callers.
+//! An agent for tests that need it as a process of its own: the Workload API on a socket, and a record of its callers; or,
+//! with `--broker-socket`, also the Broker API, with an entry for every pod.
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,8 +12,9 @@ use serde::Serialize;
 use svid_csi::demo::agent::{Agent, AgentSettings, Caller};
 use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 use svid_csi_testkit::JsonLines;
+use svid_csi_testkit::agent::{Agent as BrokerAgent, Entry};
 
-/// Serves X.509-SVIDs over the SPIFFE Workload API to everyone who connects.
+/// Serves X.509-SVIDs over the SPIFFE Workload API to everyone who connects, and to a broker those of pods.
 #[derive(Parser)]
 struct Args {
     /// Where to listen; its folder is created, a socket that is already there is replaced.
@@ -27,8 +30,14 @@ struct Args {
     #[arg(long)]
     spiffe_id: Option<String>,
     /// Where the CA's key and certificate are kept; default: a folder that is removed at the end.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "broker_socket")]
     ca_dir: Option<PathBuf>,
+    /// Where to serve the Broker API; whoever has the ID of --spiffe-id is let in.
+    #[arg(long)]
+    broker_socket: Option<PathBuf>,
+    /// The SPIFFE ID of every pod; {namespace}, {name} and {uid} are the pod's.
+    #[arg(long, default_value = "{trust-domain}/ns/{namespace}/pod/{name}", requires = "broker_socket")]
+    pod_id: String,
     /// A file to which every event is appended as well.
     #[arg(long)]
     log: Option<PathBuf>,
@@ -46,7 +55,10 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let log = JsonLines::new(args.log.as_deref()).context("--log")?;
     let trust_domain = TrustDomain::parse(&args.trust_domain).context("--trust-domain")?;
-    let id = args.spiffe_id.unwrap_or_else(|| format!("{}/workload", trust_domain.id()));
+    let id = args.spiffe_id.clone().unwrap_or_else(|| format!("{}/workload", trust_domain.id()));
+    if let Some(broker) = args.broker_socket.clone() {
+        return serve_brokers(args, broker, &trust_domain, &id, &log).await;
+    }
     let scratch = tempfile::tempdir()?;
     let agent = Agent::bind(AgentSettings {
         socket: args.socket.clone(),
@@ -60,6 +72,31 @@ async fn main() -> anyhow::Result<()> {
     })?;
     log.write(&Event::Listening { socket: args.socket });
     Ok(agent.serve().await?)
+}
+
+/// Serves both APIs until the process is ended.
+async fn serve_brokers(
+    args: Args,
+    broker: PathBuf,
+    trust_domain: &TrustDomain,
+    id: &str,
+    log: &JsonLines,
+) -> anyhow::Result<()> {
+    let agent = BrokerAgent::at(trust_domain, args.socket.clone(), broker, id);
+    let lifetime = Duration::from_secs(args.svid_ttl);
+    agent.own(&[Entry::new(id).lifetime(lifetime)]);
+    let pod_id = args.pod_id.replace("{trust-domain}", trust_domain.id().as_str());
+    agent.register_everyone(Arc::new(move |reference| {
+        let key = reference.key.clone().unwrap_or_default();
+        let id = pod_id.replace("{namespace}", &key.namespace).replace("{name}", &key.name);
+        vec![Entry::new(&id.replace("{uid}", &reference.uid)).lifetime(lifetime)]
+    }));
+    agent.resume();
+    log.write(&Event::Listening { socket: args.socket });
+    loop {
+        tokio::time::sleep(lifetime / 2).await;
+        agent.rotate_all();
+    }
 }
 
 /// A caller that ended at once has no exe and no cgroup any more.

@@ -1,4 +1,4 @@
-//! Waiting for something to happen on the server, without polling.
+//! Waiting for something to happen on a peer, without polling.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub struct Pulse(watch::Sender<u64>);
 
 impl Pulse {
-    pub(super) fn beat(&self) {
+    pub(crate) fn beat(&self) {
         self.0.send_modify(|beats| *beats += 1);
     }
 
-    pub(super) fn listen(&self) -> watch::Receiver<u64> {
+    pub(crate) fn listen(&self) -> watch::Receiver<u64> {
         self.0.subscribe()
     }
 

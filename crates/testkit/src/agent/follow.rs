@@ -1,0 +1,72 @@
+//! Streams that say what is to be said whenever it is something else.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_stream::Stream;
+use tonic::Status;
+
+use super::entry::{Answer, Told};
+use super::world::{State, World};
+
+pub(super) type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// A subscription, counted as long as it is open.
+struct Open(Arc<World>);
+
+impl Open {
+    fn new(world: Arc<World>) -> Self {
+        world.change(|state| {
+            state.subscriptions.now += 1;
+            state.subscriptions.ever += 1;
+        });
+        Open(world)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.change(|state| state.subscriptions.now -= 1);
+    }
+}
+
+struct Following<F> {
+    open: Open,
+    beats: watch::Receiver<u64>,
+    sent: Option<u64>,
+    look: F,
+    over: bool,
+}
+
+/// A message each time what `told` finds has changed, made by `message`. A refusal ends the stream.
+pub(super) fn follow<T: Send + 'static>(
+    world: &Arc<World>,
+    told: impl Fn(&State) -> Option<&Told> + Send + 'static,
+    message: impl Fn(&State, &Told) -> Option<T> + Send + 'static,
+) -> Messages<T> {
+    let look = move |state: &State, sent: Option<u64>| {
+        let told = told(state)?;
+        match &told.answer {
+            _ if sent == Some(told.version) => None,
+            Answer::Refused(status) => Some((told.version, Err(status.clone()))),
+            Answer::Silence => None,
+            Answer::Svids(_) => message(state, told).map(|message| (told.version, Ok(message))),
+        }
+    };
+    let beats = world.pulse.listen();
+    let following = Following { open: Open::new(world.clone()), beats, sent: None, look, over: false };
+    Box::pin(futures::stream::unfold(following, |mut following| async move {
+        while !following.over {
+            following.beats.mark_unchanged();
+            let found = following.open.0.look(|state| (following.look)(state, following.sent));
+            if let Some((version, message)) = found {
+                following.sent = Some(version);
+                following.over = message.is_err();
+                return Some((message, following));
+            }
+            following.beats.changed().await.ok()?;
+        }
+        None
+    }))
+}

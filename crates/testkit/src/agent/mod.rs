@@ -1,0 +1,274 @@
+//! A SPIFFE agent that does what the test says: the Workload API for the driver itself, and the Broker API over mutual
+//! TLS, as SPIRE 1.15 serves them.
+//!
+//! While no entry matches a pod, its subscription gets an empty list and stays open. Name and UID of a pod must agree. The
+//! metadata must hold `broker.spiffe.io: true` exactly once. Of those who connect, only the driver's own SPIFFE ID is
+//! let in. What is changed reaches every open stream at once.
+//!
+//! ```no_run
+//! # async fn example() {
+//! use std::path::Path;
+//! use svid_csi_testkit::agent::{Agent, Entry};
+//!
+//! # let pod = || -> svid_csi::demo::kubelet::Pod { unimplemented!() };
+//! let agent = Agent::start(Path::new("/tmp/node"));
+//! agent.register(&pod(), &[Entry::new("spiffe://example.org/ns/shop/sa/cart")]);
+//! // ... start a driver, publish a volume ...
+//! agent.until("a subscription", || (agent.subscriptions().now == 1).then_some(())).await;
+//! agent.rotate(&pod());
+//! agent.withdraw(&pod());
+//! # }
+//! ```
+
+mod authority;
+mod broker;
+mod connection;
+mod entry;
+mod follow;
+mod header;
+mod listener;
+mod workload;
+mod world;
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use svid_csi::demo::kubelet::Pod;
+use svid_csi_core::spiffe_id::TrustDomain;
+use svid_csi_proto::workload::X509svidResponse;
+use tonic::Status;
+
+pub use self::authority::Server;
+pub use self::entry::{Answer, Entry};
+use self::listener::{Places, Running};
+pub use self::world::{Call, Count, ForEveryone};
+use self::world::{State, World};
+use crate::pulse::Pulse;
+
+/// The driver's own SPIFFE ID.
+pub const DRIVER: &str = "spiffe://example.org/svid-csi";
+
+/// The agent. It ends when dropped.
+pub struct Agent {
+    world: Arc<World>,
+    places: Mutex<Places>,
+    running: Mutex<Option<Running>>,
+}
+
+impl Agent {
+    /// Starts an agent of `example.org`: the Workload API on `agent/agent.sock` and the Broker API on `broker/api.sock`
+    /// in that folder, and on a TCP port of its own.
+    ///
+    /// # Panics
+    /// Where it cannot listen.
+    pub fn start(folder: &Path) -> Self {
+        let agent = Self::prepared(folder);
+        agent.resume();
+        agent
+    }
+
+    /// The same, not listening yet.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn prepared(folder: &Path) -> Self {
+        let trust_domain = TrustDomain::parse("example.org").expect("a name");
+        Self::at(&trust_domain, folder.join("agent/agent.sock"), folder.join("broker/api.sock"), DRIVER)
+    }
+
+    /// An agent with these sockets, not listening yet, that lets that broker in.
+    pub fn at(trust_domain: &TrustDomain, workload_api: PathBuf, broker: PathBuf, driver: &str) -> Self {
+        let broker_address = Some((Ipv4Addr::LOCALHOST, 0).into());
+        let places = Mutex::new(Places { workload_api, broker, broker_address });
+        Agent { world: Arc::new(World::new(trust_domain, driver)), places, running: Mutex::default() }
+    }
+
+    /// Ends all connections and refuses new ones; its sockets stay, as after a crash. What is registered stays.
+    pub fn stop(&self) {
+        drop(self.running().take());
+    }
+
+    /// Listens again: on new sockets of the same names, and on the same port.
+    ///
+    /// # Panics
+    /// Where it cannot listen.
+    pub fn resume(&self) {
+        let mut places = self.places();
+        self.running().get_or_insert_with(|| {
+            let (running, address) = Running::start(places.clone(), self.world.clone());
+            places.broker_address = address;
+            running
+        });
+    }
+
+    /// As when the agent is replaced by another.
+    pub fn restart(&self) {
+        self.stop();
+        self.resume();
+    }
+
+    /// The TCP port of the Broker API.
+    ///
+    /// # Panics
+    /// Where the agent has never listened.
+    pub fn broker_address(&self) -> SocketAddr {
+        self.places().broker_address.expect("an address")
+    }
+
+    /// Registers these entries for a pod, in place of those it had.
+    pub fn register(&self, pod: &Pod, entries: &[Entry]) {
+        self.world.change(|state| state.register(name(pod), &pod.uid, entries.to_vec()));
+    }
+
+    /// Registers entries for each pod that is asked for and is not known.
+    pub fn register_everyone(&self, entries: ForEveryone) {
+        self.world.change(|state| state.everyone = Some(entries));
+    }
+
+    /// Removes all entries of a pod.
+    pub fn withdraw(&self, pod: &Pod) {
+        self.register(pod, &[]);
+    }
+
+    /// New SVIDs for a pod.
+    pub fn rotate(&self, pod: &Pod) {
+        self.world.change(|state| {
+            let entries = state.told(&pod.uid).map(|told| told.entries.clone()).unwrap_or_default();
+            state.register(name(pod), &pod.uid, entries);
+        });
+    }
+
+    /// Tells a pod something else than what it is registered for.
+    pub fn tell(&self, pod: &Pod, answer: Answer) {
+        self.world.change(|state| {
+            if state.told(&pod.uid).is_none() {
+                state.register(name(pod), &pod.uid, Vec::new());
+            }
+            state.pods.get_mut(&pod.uid).expect("registered").told.set(answer);
+        });
+    }
+
+    /// Changes what a pod is told: federated bundles, revocation lists, or whatever is wrong.
+    pub fn edit(&self, pod: &Pod, change: impl FnOnce(&mut X509svidResponse)) {
+        let mut response = self.response(pod);
+        change(&mut response);
+        self.tell(pod, Answer::Svids(response));
+    }
+
+    /// Tells a pod once more what it was told last.
+    pub fn repeat(&self, pod: &Pod) {
+        self.edit(pod, |_| {});
+    }
+
+    /// What a pod is told.
+    pub fn response(&self, pod: &Pod) -> X509svidResponse {
+        self.world.look(|state| state.told(&pod.uid).and_then(|told| told.response().cloned())).unwrap_or_default()
+    }
+
+    /// Adds a root: first everyone learns of it, and from now on it signs.
+    pub fn add_root(&self) {
+        self.world.change(|state| {
+            state.authority.add_root();
+            state.publish_bundle();
+        });
+    }
+
+    /// New SVIDs for everyone, the driver included.
+    pub fn rotate_all(&self) {
+        self.world.change(State::reissue);
+    }
+
+    /// Only the newest root stays.
+    pub fn drop_old_roots(&self) {
+        self.world.change(|state| {
+            state.authority.drop_old_roots();
+            state.publish_bundle();
+        });
+    }
+
+    /// A new SVID for the driver.
+    pub fn rotate_own(&self) {
+        self.own(&self.world.look(|state| state.own.entries.clone()));
+    }
+
+    /// Registers these entries for the driver itself, in place of those it had.
+    pub fn own(&self, entries: &[Entry]) {
+        self.world.change(|state| {
+            let before = Some(&state.own);
+            state.own = entry::Told::new(entries.to_vec(), &state.authority, before);
+        });
+    }
+
+    /// Tells the driver something else on the Workload API.
+    pub fn tell_driver(&self, answer: Answer) {
+        self.world.change(|state| state.own.set(answer));
+    }
+
+    /// Who is let in.
+    pub fn brokers(&self, ids: &[&str]) {
+        self.world.change(|state| state.brokers = ids.iter().map(|id| (*id).to_owned()).collect());
+    }
+
+    /// What is wrong with the agent's end of connections from now on.
+    pub fn server(&self, server: Server) {
+        self.world.change(|state| state.server = server);
+    }
+
+    /// Refuses every call of a broker from now on, or none any more. Streams that are open stay.
+    pub fn refuse(&self, status: Option<Status>) {
+        self.world.change(|state| state.refused = status);
+    }
+
+    /// The connections of brokers.
+    pub fn connections(&self) -> Count {
+        self.world.look(|state| state.connections)
+    }
+
+    /// The streams, on both APIs.
+    pub fn subscriptions(&self) -> Count {
+        self.world.look(|state| state.subscriptions)
+    }
+
+    /// All calls, in the order in which they came.
+    pub fn calls(&self) -> Vec<Call> {
+        self.world.look(|state| state.calls.clone())
+    }
+
+    /// The calls of one method.
+    pub fn calls_of(&self, method: &str) -> Vec<Call> {
+        self.calls().into_iter().filter(|call| call.method == method).collect()
+    }
+
+    /// Waits until `probe` answers something; it is asked again after every change, call and connection.
+    ///
+    /// # Panics
+    /// When a minute has passed without an answer. The message names `what`.
+    pub async fn until<T>(&self, what: &str, probe: impl FnMut() -> Option<T>) -> T {
+        self.pulse().until(what, probe).await
+    }
+
+    /// Beats with every change, call and connection.
+    pub fn pulse(&self) -> &Pulse {
+        &self.world.pulse
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agent").field("places", &*self.places()).finish_non_exhaustive()
+    }
+}
+
+fn name(pod: &Pod) -> String {
+    format!("{}/{}", pod.namespace, pod.name)
+}

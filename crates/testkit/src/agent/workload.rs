@@ -1,0 +1,76 @@
+//! The Workload API, on which the driver asks for an SVID of its own.
+
+use std::sync::Arc;
+
+use svid_csi_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApi;
+use svid_csi_proto::workload::{
+    JwtBundlesRequest, JwtBundlesResponse, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
+    ValidateJwtsvidResponse, X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse,
+};
+use tonic::{Request, Response, Status};
+
+use super::follow::{Messages, follow};
+use super::header::once;
+use super::world::{Call, World};
+
+pub(super) struct WorkloadApi(pub(super) Arc<World>);
+
+impl WorkloadApi {
+    fn note<T>(&self, method: &'static str, request: &Request<T>) -> Result<(), Status> {
+        once(request, "workload.spiffe.io")?;
+        let nobody = String::new;
+        let call = Call { method, caller: nobody(), connection: 0, pod: nobody(), uid: nobody() };
+        self.0.change(|state| state.calls.push(call));
+        Ok(())
+    }
+}
+
+fn no_jwt<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented("this agent issues no JWT-SVIDs"))
+}
+
+#[tonic::async_trait]
+impl SpiffeWorkloadApi for WorkloadApi {
+    type FetchX509SVIDStream = Messages<X509svidResponse>;
+    type FetchX509BundlesStream = Messages<X509BundlesResponse>;
+    type FetchJWTBundlesStream = Messages<JwtBundlesResponse>;
+
+    async fn fetch_x509svid(
+        &self,
+        request: Request<X509svidRequest>,
+    ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
+        self.note("FetchX509SVID", &request)?;
+        Ok(Response::new(follow(&self.0, |state| Some(&state.own), |_, told| told.response().cloned())))
+    }
+
+    async fn fetch_x509_bundles(
+        &self,
+        request: Request<X509BundlesRequest>,
+    ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
+        self.note("FetchX509Bundles", &request)?;
+        let messages = follow(
+            &self.0,
+            |state| Some(&state.own),
+            |state, told| Some(X509BundlesResponse { bundles: told.bundles(&state.authority), ..Default::default() }),
+        );
+        Ok(Response::new(messages))
+    }
+
+    async fn fetch_jwtsvid(&self, _: Request<JwtsvidRequest>) -> Result<Response<JwtsvidResponse>, Status> {
+        no_jwt()
+    }
+
+    async fn fetch_jwt_bundles(
+        &self,
+        _: Request<JwtBundlesRequest>,
+    ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
+        no_jwt()
+    }
+
+    async fn validate_jwtsvid(
+        &self,
+        _: Request<ValidateJwtsvidRequest>,
+    ) -> Result<Response<ValidateJwtsvidResponse>, Status> {
+        no_jwt()
+    }
+}

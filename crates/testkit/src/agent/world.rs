@@ -1,0 +1,155 @@
+//! What the agent knows, and what it was asked.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use svid_csi_core::spiffe_id::TrustDomain;
+use svid_csi_proto::broker::KubernetesObjectReference;
+use tonic::Status;
+
+use super::authority::{Authority, Server};
+use super::entry::{Answer, Entry, Told};
+use crate::pulse::Pulse;
+
+/// Registers whatever pod is asked for and is not known.
+pub type ForEveryone = Arc<dyn Fn(&KubernetesObjectReference) -> Vec<Entry> + Send + Sync>;
+
+/// A call that came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// The method, such as `SubscribeToX509SVID`.
+    pub method: &'static str,
+    /// Who asked; empty on the Workload API.
+    pub caller: String,
+    /// Which connection it came over, counted from 1; 0 on the Workload API.
+    pub connection: usize,
+    /// `namespace/name` of the pod that was asked for; empty on the Workload API.
+    pub pod: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+/// What is open at the moment, and what there ever was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Count {
+    /// Open now.
+    pub now: usize,
+    /// Ever.
+    pub ever: usize,
+}
+
+/// Everything, shared by all servers.
+pub(super) struct World {
+    pub(super) pulse: Pulse,
+    state: Mutex<State>,
+}
+
+pub(super) struct State {
+    pub(super) authority: Authority,
+    pub(super) server: Server,
+    pub(super) brokers: Vec<String>,
+    pub(super) own: Told,
+    pub(super) pods: BTreeMap<String, Registered>,
+    pub(super) everyone: Option<ForEveryone>,
+    pub(super) refused: Option<Status>,
+    pub(super) calls: Vec<Call>,
+    pub(super) connections: Count,
+    pub(super) subscriptions: Count,
+}
+
+/// A pod.
+pub(super) struct Registered {
+    /// `namespace/name`.
+    pub(super) pod: String,
+    pub(super) told: Told,
+}
+
+impl World {
+    pub(super) fn new(trust_domain: &TrustDomain, broker: &str) -> Self {
+        let authority = Authority::new(trust_domain);
+        let own = Told::new(vec![Entry::new(broker)], &authority, None);
+        let state = State {
+            authority,
+            server: Server::Proper,
+            brokers: vec![broker.to_owned()],
+            own,
+            pods: BTreeMap::new(),
+            everyone: None,
+            refused: None,
+            calls: Vec::new(),
+            connections: Count::default(),
+            subscriptions: Count::default(),
+        };
+        World { pulse: Pulse::default(), state: Mutex::new(state) }
+    }
+
+    pub(super) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.lock())
+    }
+
+    /// Changes something; every stream looks whether it has to say something else now.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let changed = change(&mut self.lock());
+        self.pulse.beat();
+        changed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What the pod is told. One that was never registered has no entries.
+    pub(super) fn told(&self, uid: &str) -> Option<&Told> {
+        self.pods.get(uid).map(|registered| &registered.told)
+    }
+
+    pub(super) fn register(&mut self, pod: String, uid: &str, entries: Vec<Entry>) {
+        let before = self.pods.get(uid).map(|registered| &registered.told);
+        let told = Told::new(entries, &self.authority, before);
+        self.pods.insert(uid.to_owned(), Registered { pod, told });
+    }
+
+    /// The pod that is meant, as SPIRE's agent resolves it: name and UID must be of the same pod.
+    pub(super) fn resolve(&mut self, reference: &KubernetesObjectReference) -> Result<(), Status> {
+        let uid = &reference.uid;
+        let asked = reference.key.as_ref().map(|key| format!("{}/{}", key.namespace, key.name));
+        if let (false, Some(everyone)) = (self.pods.contains_key(uid), self.everyone.clone()) {
+            self.register(asked.clone().unwrap_or_default(), uid, everyone(reference));
+        }
+        match (self.pods.get(uid), asked) {
+            (Some(known), Some(asked)) if known.pod != asked => {
+                Err(Status::not_found(format!("pod {asked} has another UID than {uid}")))
+            }
+            (None, asked) => {
+                self.register(asked.unwrap_or_default(), uid, Vec::new());
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// New SVIDs for everyone, signed by the newest root and with all roots as the bundle.
+    pub(super) fn reissue(&mut self) {
+        let renewed = |told: &Told, authority: &Authority| Told::new(told.entries.clone(), authority, Some(told));
+        self.own = renewed(&self.own, &self.authority);
+        for registered in self.pods.values_mut() {
+            if matches!(registered.told.answer, Answer::Svids(_)) {
+                registered.told = renewed(&registered.told, &self.authority);
+            }
+        }
+    }
+
+    /// Everyone keeps the SVIDs and learns of the roots as they are now.
+    pub(super) fn publish_bundle(&mut self) {
+        let bundle = self.authority.bundle();
+        let pods = self.pods.values_mut().map(|registered| &mut registered.told);
+        for told in pods.chain([&mut self.own]) {
+            if let Answer::Svids(response) = &mut told.answer {
+                response.svids.iter_mut().for_each(|svid| svid.bundle.clone_from(&bundle));
+                told.version += 1;
+            }
+        }
+    }
+}
