@@ -9,6 +9,7 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use svid_csi_core::ca::{CaError, CertificateAuthority, LoadError};
 use svid_csi_core::identity::{Candidate, KeyError, KeyType, PrivateKey, bundle_digest};
+use svid_csi_core::jwt::{Audiences, JwtAuthority, JwtBundles, JwtSignError, JwtSvid};
 use svid_csi_core::request::SvidRequest;
 use svid_csi_core::spiffe_id::SpiffeId;
 use tracing::info;
@@ -19,12 +20,15 @@ use crate::fsx::{self, FsError};
 use crate::node::config::LocalCaConfig;
 
 const UNFINISHED: &str = ".unfinished";
+/// As SPIRE does: long enough for a call, short enough that a stolen one is of little use.
+const JWT_LIFETIME: Duration = Duration::from_secs(300);
 const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// The embedded authority.
 #[derive(Debug, Clone)]
 pub struct LocalCa {
     authority: Arc<CertificateAuthority>,
+    jwt_authority: Arc<JwtAuthority>,
     lifetime: Duration,
     key_type: KeyType,
 }
@@ -47,6 +51,18 @@ pub enum LocalCaError {
     /// Signing failed.
     #[error("the certificate cannot be signed")]
     Sign(#[from] CaError),
+    /// The key of JWT-SVIDs on disk cannot be used.
+    #[error("{} cannot be used; mend it, or remove it to have a new key made (tokens signed with the old one then fail)", .path.display())]
+    JwtKey {
+        /// Where it is kept.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: KeyError,
+    },
+    /// A JWT-SVID could not be signed.
+    #[error("the JWT-SVID cannot be signed")]
+    SignJwt(#[from] JwtSignError),
     /// No key could be made.
     #[error("no key can be generated")]
     Key(#[from] KeyError),
@@ -82,7 +98,13 @@ impl LocalCa {
             }
             _ => return Err(LocalCaError::Half(folder.to_owned())),
         };
-        Ok(LocalCa { authority: Arc::new(authority), lifetime: config.lifetime, key_type: config.key_type })
+        let jwt_authority = jwt_authority(config, &folder.join("jwt.key"))?;
+        Ok(LocalCa {
+            authority: Arc::new(authority),
+            jwt_authority: Arc::new(jwt_authority),
+            lifetime: config.lifetime,
+            key_type: config.key_type,
+        })
     }
 
     /// Issues an identity with a new key.
@@ -103,10 +125,38 @@ impl LocalCa {
         Ok(Candidate { chain: vec![leaf], key, bundle: Some(vec![self.authority.certificate_der().clone()]) })
     }
 
+    /// Issues a JWT-SVID for those audiences.
+    ///
+    /// # Errors
+    /// [`LocalCaError`].
+    pub async fn issue_jwt(&self, id: &SpiffeId, audiences: &Audiences) -> Result<JwtSvid, LocalCaError> {
+        let (authority, id, audiences) = (self.jwt_authority.clone(), id.clone(), audiences.clone());
+        let signed =
+            tokio::task::spawn_blocking(move || authority.sign(&id, &audiences, clock::now(), JWT_LIFETIME)).await?;
+        Ok(signed?)
+    }
+
+    /// What JWT-SVIDs of its trust domain are validated with.
+    pub fn jwt_bundles(&self) -> JwtBundles {
+        [(self.jwt_authority.trust_domain().clone(), self.jwt_authority.bundle().clone())].into()
+    }
+
     /// SHA-256 of the bundle it hands out, lower-case hexadecimal.
     pub fn bundle_digest(&self) -> String {
         bundle_digest(std::slice::from_ref(self.authority.certificate_der()))
     }
+}
+
+/// The key that signs JWT-SVIDs, made where there is none: folders of earlier versions have none.
+fn jwt_authority(config: &LocalCaConfig, path: &Path) -> Result<JwtAuthority, LocalCaError> {
+    let Some(pem) = read(path)? else {
+        let authority = JwtAuthority::create(&config.trust_domain)?;
+        fsx::write_atomic(path, authority.key().to_pem().as_bytes(), 0o600)?;
+        fsx::sync(path)?;
+        return Ok(authority);
+    };
+    let key = PrivateKey::from_pem(&pem).and_then(|key| JwtAuthority::from_key(&config.trust_domain, key));
+    key.map_err(|source| LocalCaError::JwtKey { path: path.to_owned(), source })
 }
 
 fn read(path: &Path) -> Result<Option<Zeroizing<String>>, FsError> {

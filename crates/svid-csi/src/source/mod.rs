@@ -11,6 +11,7 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use svid_csi_core::error::Class;
 use svid_csi_core::identity::{Candidate, Expected, Identity, Rejection, TrustBundle, Validity, accept};
+use svid_csi_core::jwt::{Audiences, JwtBundles, JwtSvid};
 use svid_csi_core::plan::Issuer;
 use svid_csi_core::renew;
 use svid_csi_core::secret::Secret;
@@ -19,6 +20,8 @@ use svid_csi_core::state::Issued;
 use svid_csi_core::volume::{Subject, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
+
+use tokio::sync::watch;
 
 use crate::clock;
 use cert_manager::{CertManager, CertManagerError, Patience};
@@ -59,6 +62,9 @@ pub enum SourceError {
     /// The embedded authority could not sign.
     #[error("the local CA cannot issue")]
     LocalCa(#[from] LocalCaError),
+    /// The source has no JWT-SVIDs to give.
+    #[error("the source `{}` issues no JWT-SVIDs", .0.source())]
+    NoJwt(Issuer),
     /// The identity that was given is no longer the pod's.
     #[error("the identity was withdrawn: {0}")]
     Withdrawn(String),
@@ -74,7 +80,7 @@ impl SourceError {
     /// How the failure is to be treated.
     pub fn class(&self) -> Class {
         match self {
-            SourceError::NotConfigured(_) => Class::Blocked,
+            SourceError::NotConfigured(_) | SourceError::NoJwt(_) => Class::Blocked,
             SourceError::Withdrawn(_) => Class::Denied,
             SourceError::CertManager(error) => error.class(),
             SourceError::LocalCa(_) | SourceError::Rejected(_) | SourceError::Worker(_) => Class::Internal,
@@ -119,6 +125,43 @@ impl Sources {
                 let local_ca = self.local_ca.as_ref().ok_or(not_configured)?;
                 Ok(accepted(id, local_ca.issue(id).await?).await??)
             }
+        }
+    }
+
+    /// JWT-SVIDs of a volume's pod for those audiences: of one of its SPIFFE IDs, or of all it has.
+    ///
+    /// # Errors
+    /// [`SourceError`]; [`SourceError::NoJwt`] where the source never has any.
+    pub async fn jwt_svids(
+        &self,
+        _spec: &VolumeSpec,
+        subject: &Subject,
+        audiences: &Audiences,
+        id: Option<&SpiffeId>,
+    ) -> Result<Vec<JwtSvid>, SourceError> {
+        match (subject.issuer, &self.local_ca, &subject.identity) {
+            (Issuer::LocalCa, Some(local_ca), Some(own)) if id.is_none_or(|id| id == own) => {
+                Ok(vec![local_ca.issue_jwt(own, audiences).await?])
+            }
+            (Issuer::LocalCa, Some(_), Some(_)) => Ok(Vec::new()),
+            (Issuer::LocalCa, ..) => Err(SourceError::NotConfigured(subject.issuer)),
+            (Issuer::Broker | Issuer::CertManager, ..) => Err(SourceError::NoJwt(subject.issuer)),
+        }
+    }
+
+    /// What a volume's pod validates JWT-SVIDs of others with, now and whenever it changes.
+    ///
+    /// # Errors
+    /// [`SourceError`]; [`SourceError::NoJwt`] where the source never has any.
+    pub async fn jwt_bundles(
+        &self,
+        _spec: &VolumeSpec,
+        subject: &Subject,
+    ) -> Result<watch::Receiver<Arc<JwtBundles>>, SourceError> {
+        match (subject.issuer, &self.local_ca) {
+            (Issuer::LocalCa, Some(local_ca)) => Ok(watch::channel(Arc::new(local_ca.jwt_bundles())).1),
+            (Issuer::LocalCa, None) => Err(SourceError::NotConfigured(subject.issuer)),
+            (Issuer::Broker | Issuer::CertManager, _) => Err(SourceError::NoJwt(subject.issuer)),
         }
     }
 
