@@ -23,6 +23,26 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub(crate) enum Mode {
     Passthrough,
     Files,
+    /// Sockets of the driver's own, with the local CA.
+    WorkloadApi,
+    /// The same with cert-manager.
+    CertManager,
+}
+
+impl Mode {
+    fn name(self) -> &'static str {
+        match self {
+            Mode::Passthrough => "passthrough",
+            Mode::Files => "files",
+            Mode::WorkloadApi => "workload-api",
+            Mode::CertManager => "cert-manager",
+        }
+    }
+
+    /// Where the driver can be asked to renew, where it has a data root.
+    pub(crate) fn admin_socket(self) -> PathBuf {
+        Stage::path(self.name()).join("admin.sock")
+    }
 }
 
 /// A running driver. It is killed when dropped; its volumes stay.
@@ -117,10 +137,7 @@ impl Drop for Driver {
 }
 
 fn socket(mode: Mode) -> PathBuf {
-    Stage::path(match mode {
-        Mode::Passthrough => "kubelet/plugins/passthrough.sock",
-        Mode::Files => "kubelet/plugins/files.sock",
-    })
+    Stage::path(&format!("kubelet/plugins/{}.sock", mode.name()))
 }
 
 fn arguments(mode: Mode, metrics: SocketAddr) -> Vec<String> {
@@ -129,19 +146,20 @@ fn arguments(mode: Mode, metrics: SocketAddr) -> Vec<String> {
     arguments.push(format!("--endpoint={}", socket(mode).display()));
     arguments.push(format!("--metrics-address={metrics}"));
     arguments.push(format!("--kubelet-dir={}", text("kubelet")));
+    arguments.push(format!("--data-root={}", text(mode.name())));
+    let own = |source, delivery: &str| {
+        let name = "--driver-name=bench.svid-csi --trust-domain=example.org".split(' ').map(str::to_owned);
+        name.chain([format!("--source={source}"), format!("--delivery={delivery}")])
+    };
     match mode {
-        Mode::Passthrough => arguments.extend([
-            "--profile=csi.spiffe.io".to_owned(),
-            format!("--workload-api-socket-dir={}", text("run/agent")),
-            format!("--data-root={}", text("passthrough")),
-        ]),
-        Mode::Files => arguments.extend([
-            "--source=local-ca".to_owned(),
-            "--delivery=files".to_owned(),
-            "--driver-name=bench.svid-csi".to_owned(),
-            "--trust-domain=example.org".to_owned(),
-            format!("--data-root={}", text("files")),
-        ]),
+        Mode::Passthrough => arguments
+            .extend(["--profile=csi.spiffe.io".to_owned(), format!("--workload-api-socket-dir={}", text("run/agent"))]),
+        Mode::Files | Mode::WorkloadApi => arguments.extend(own("local-ca", mode.name())),
+        Mode::CertManager => arguments.extend(own("cert-manager", "workload-api").chain([
+            format!("--kubeconfig={}", text("kubeconfig")),
+            format!("--source-ca-bundle={}", text("ca.crt")),
+            "--issuer-name=spiffe-ca".to_owned(),
+        ])),
     }
     arguments
 }

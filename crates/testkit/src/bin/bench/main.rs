@@ -1,6 +1,7 @@
 //! Measures a release build of the driver as the kubelet sees it, over gRPC, beside what the kernel and an empty call
 //! cost in the same run. Works in a mount namespace of its own and leaves nothing behind.
 
+mod cluster;
 mod driver;
 mod files;
 mod floor;
@@ -10,6 +11,7 @@ mod passthrough;
 mod recovery;
 mod report;
 mod stage;
+mod workload_api;
 
 use std::env;
 use std::os::unix::process::CommandExt;
@@ -52,6 +54,7 @@ struct Args {
 enum Part {
     Passthrough,
     Files,
+    WorkloadApi,
     Recovery,
     Memory,
     Idle,
@@ -105,6 +108,7 @@ async fn measure_part(part: Part, args: &Args, stage: &mut Stage) -> Result<Vec<
     match part {
         Part::Passthrough => passthrough::measure(stage, args.rounds).await,
         Part::Files => files::measure(stage, args.rounds).await,
+        Part::WorkloadApi => workload_api::measure(stage).await,
         Part::Recovery => recovery::measure(stage).await,
         Part::Memory => footprint::memory(stage).await,
         Part::Idle => footprint::idle(stage, Duration::from_secs(args.idle_seconds)).await,
