@@ -30,9 +30,13 @@ deny:
 test:
     cargo test --workspace --locked
 
-# The tests of the approver that need the openssl command, as another hand that makes CSRs
+# The tests that need the openssl command, as another hand that makes CSRs and reads PKCS#12 files
 openssl:
     cargo test --locked --package svid-csi-core --test rules -- --ignored openssl
+
+# The tests that need Java's keytool, as another hand that reads PKCS#12 files
+keytool:
+    cargo test --locked --package svid-csi-core --test rules -- --ignored keytool
 
 # Show on this machine, without Kubernetes, what the driver does
 demo *flags:

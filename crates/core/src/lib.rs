@@ -13,6 +13,7 @@ pub mod go_duration;
 pub mod identity;
 pub mod jwt;
 mod pem_text;
+pub mod pkcs12;
 pub mod plan;
 pub mod pod;
 pub mod pod_token;

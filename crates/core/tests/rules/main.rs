@@ -14,4 +14,5 @@ mod jwt;
 mod key;
 mod leaf;
 mod peer;
+mod pkcs12;
 mod trust;

@@ -1,0 +1,107 @@
+//! PKCS#12 files (RFC 7292), which Java takes as key store and trust store.
+//!
+//! Keys and certificates are encrypted with AES-256 and a key derived by PBKDF2 (PBES2, RFC 8018), and the whole is
+//! authenticated with HMAC-SHA256: what OpenSSL 3 and Java 17 write themselves, and what Java 8u301, Java 11.0.12, and
+//! OpenSSL 1.1 read. They are written here because the crates that write them bring a second cryptographic library along.
+
+mod bag;
+mod der;
+mod pbe;
+
+use zeroize::Zeroizing;
+
+use self::bag::Bag;
+use self::der::{Tag, tlv};
+use crate::identity::PrivateKey;
+use crate::secret::Secret;
+
+/// The longest password, in bytes.
+pub const MAX_PASSWORD_BYTES: usize = 256;
+
+/// The name of the key in a key store.
+pub const KEY_ALIAS: &str = "svid";
+
+/// A password: 1 to [`MAX_PASSWORD_BYTES`] printable ASCII characters. Java takes no others.
+#[derive(Debug, Clone)]
+pub struct Password(Secret);
+
+/// Why there is no file, or no password. Never holds any of the password or the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Pkcs12Error {
+    /// Nothing, or too much.
+    #[error("the password must have 1 to {MAX_PASSWORD_BYTES} characters")]
+    PasswordLength,
+    /// A character that Java would refuse.
+    #[error(
+        "the password must be of printable ASCII characters, which is all that Java takes; is there a line break at its end?"
+    )]
+    PasswordCharacter,
+    /// No randomness, or a cipher that fails.
+    #[error("the system could not encrypt it")]
+    Encrypt,
+}
+
+impl Password {
+    /// Takes a password over.
+    ///
+    /// # Errors
+    /// [`Pkcs12Error::PasswordLength`] or [`Pkcs12Error::PasswordCharacter`].
+    pub fn new(text: Secret) -> Result<Self, Pkcs12Error> {
+        let bytes = text.expose().as_bytes();
+        if !(1..=MAX_PASSWORD_BYTES).contains(&bytes.len()) {
+            return Err(Pkcs12Error::PasswordLength);
+        }
+        if !bytes.iter().all(|byte| (b' '..=b'~').contains(byte)) {
+            return Err(Pkcs12Error::PasswordCharacter);
+        }
+        Ok(Self(text))
+    }
+
+    /// The password. Keep it out of logs, errors, metrics, events and what a pod sees.
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+}
+
+/// A key store: the key and its chain, the leaf first, under the name [`KEY_ALIAS`].
+///
+/// Salts are random, so no two files are the same.
+///
+/// # Errors
+/// [`Pkcs12Error::Encrypt`].
+pub fn key_store<'a>(
+    key: &PrivateKey,
+    chain: impl IntoIterator<Item = &'a [u8]>,
+    password: &Password,
+) -> Result<Vec<u8>, Pkcs12Error> {
+    let shrouded = pbe::shroud(key.der(), password)?;
+    let certificates: Vec<Bag> =
+        chain.into_iter().enumerate().map(|(index, der)| Bag::of_chain(der, index == 0)).collect();
+    let key = pbe::data(&der::sequence(&[&Bag::of_key(shrouded).encode()]));
+    let certificates = pbe::encrypted_data(bag::contents(&certificates), password)?;
+    file(&[&key, &certificates], password)
+}
+
+/// A trust store: CA certificates that Java takes as trusted, each under a name; names must be distinct, in any case of
+/// letters.
+///
+/// # Errors
+/// [`Pkcs12Error::Encrypt`].
+pub fn trust_store<'a>(
+    anchors: impl IntoIterator<Item = (String, &'a [u8])>,
+    password: &Password,
+) -> Result<Vec<u8>, Pkcs12Error> {
+    let bags: Vec<Bag> = anchors.into_iter().map(|(name, der)| Bag::of_anchor(der, &name)).collect();
+    let anchors = pbe::encrypted_data(bag::contents(&bags), password)?;
+    file(&[&anchors], password)
+}
+
+/// The outermost layer (RFC 7292, section 4): version 3, the contents, and their authentication.
+fn file(contents: &[&[u8]], password: &Password) -> Result<Vec<u8>, Pkcs12Error> {
+    let safe = der::sequence(contents);
+    let mac = pbe::mac(&safe, password)?;
+    Ok(der::sequence(&[&tlv(Tag::INTEGER, &[&[3]]), &pbe::data(&safe), &mac]))
+}
+
+/// The contents of a file before they are encrypted, as a key is among them.
+type Plain = Zeroizing<Vec<u8>>;
