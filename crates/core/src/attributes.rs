@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::files::{FileName, FileNames};
-use crate::plan::{Delivery, Plan, Source};
+use crate::plan::{Delivery, Issuer, Plan, Source};
 use crate::volume::{Mistakes, Rules};
 
 const OWN_PREFIX: &str = "svid-csi/";
@@ -107,8 +107,14 @@ impl Attributes<'_> {
     }
 
     /// Which of several SVIDs is meant.
-    pub(crate) fn hint(&self, mistakes: &mut Mistakes) -> Option<String> {
+    pub(crate) fn hint(&self, issuer: Issuer, mistakes: &mut Mistakes) -> Option<String> {
         let hint = *self.own.get("hint")?;
+        if issuer.names_identity() {
+            let source = issuer.source();
+            mistakes.add(format!(
+                "volume attribute {OWN_PREFIX}hint picks among several SVIDs, and source `{source}` gives one: leave it out"
+            ));
+        }
         if hint.is_empty() || hint.len() > LONGEST_HINT {
             mistakes.add(format!("volume attribute {OWN_PREFIX}hint must have 1 to {LONGEST_HINT} bytes"));
         }

@@ -331,7 +331,7 @@ fn subject(
     located: Option<&(VolumeId, TargetPath)>,
     mistakes: &mut Mistakes,
 ) -> Option<Subject> {
-    let hint = attributes.hint(mistakes);
+    let hint = attributes.hint(issuer, mistakes);
     let pod = pod::prove(request, located, mistakes)?;
     if !issuer.names_identity() {
         return Some(Subject { issuer, identity: None, hint });

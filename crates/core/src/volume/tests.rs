@@ -293,6 +293,7 @@ fn a_broker_decides_whose_identity_it_is() {
     let subject = spec.subject().unwrap();
     assert_eq!((subject.issuer, &subject.identity, subject.hint.as_deref()), (Issuer::Broker, &None, Some("db")));
     refused(&with("svid-csi/hint", ""), &rules, "svid-csi/hint must have 1 to 1024 bytes");
+    refused(&with("svid-csi/hint", "db"), &files(), "source `local-ca` gives one: leave it out");
     refused(&with("svid-csi/hint", "db"), &passthrough(), "has no meaning with delivery `socket-dir`");
     let mut nameless = request();
     nameless.context.retain(|key, _| key.ends_with("/ephemeral"));
