@@ -3,7 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
@@ -52,6 +52,33 @@ impl Inotify {
                 Ok(drained) => return drained,
                 Err(_would_block) => continue,
             }
+        }
+    }
+}
+
+/// Watches files in a folder, the folder, and the one above: any of them may be replaced. Where there is no such folder, the
+/// nearest one above in which it may appear. A file that is replaced is then another one: watch again after each change.
+///
+/// # Errors
+/// Where the kernel does not let them be watched.
+pub(crate) fn follow(folder: &Path, files: &[PathBuf]) -> io::Result<Inotify> {
+    loop {
+        let inotify = Inotify::new()?;
+        let mut missing = None;
+        for folder in folder.ancestors() {
+            if inotify.add(folder, NAMES)? {
+                // Only a folder that is replaced as a whole needs this one, which others may keep closed.
+                let _ = folder.parent().map(|above| inotify.add(above, NAMES));
+                break;
+            }
+            missing = Some(folder);
+        }
+        for file in files {
+            inotify.add(file, CONTENT)?;
+        }
+        // One that appeared before the folder above it was watched.
+        if !missing.is_some_and(Path::is_dir) {
+            return Ok(inotify);
         }
     }
 }

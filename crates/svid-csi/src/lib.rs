@@ -30,4 +30,5 @@ mod store;
 mod tasks;
 pub mod telemetry;
 mod uds;
+pub mod watch;
 mod x509_message;

@@ -39,6 +39,23 @@ fn meant_by(name: &str) -> Vec<String> {
     }
 }
 
+/// Takes the words of a command that is to be run away from those that are ours: all that follow `--exec`.
+pub(super) fn split_off_command(words: &mut Vec<String>) -> Option<Vec<String>> {
+    const FLAG: [&str; 2] = ["--exec", "-exec"];
+    if words.get(1).is_none_or(|subcommand| subcommand != "watch") {
+        return None;
+    }
+    let inline =
+        |word: &String| FLAG.iter().find_map(|flag| word.strip_prefix(flag)?.strip_prefix('=').map(str::to_owned));
+    let at = words.iter().position(|word| FLAG.contains(&word.as_str()) || inline(word).is_some())?;
+    let mut command = words.split_off(at);
+    match inline(&command[0]) {
+        Some(program) => command[0] = program,
+        None => drop(command.remove(0)),
+    }
+    Some(command)
+}
+
 /// Rewrites the flags of a subcommand, leaving out the ones that have a mistake.
 pub(super) fn normalise(
     command: &Command,

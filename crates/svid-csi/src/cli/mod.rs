@@ -21,6 +21,7 @@ mod request_mode;
 mod runtime;
 mod sockets;
 mod values;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ pub use self::demo::DemoCommand;
 pub use self::driver::DriverCommand;
 use self::mistakes::Mistakes;
 pub use self::renew::RenewCommand;
+pub use self::watch::WatchCommand;
 use crate::telemetry::LogOptions;
 
 /// Looks up an environment variable.
@@ -46,6 +48,8 @@ pub enum Command {
     Approver(Box<ApproverCommand>),
     /// Have identities renewed now.
     Renew(RenewCommand),
+    /// Show the identities that a pod is given.
+    Watch(Box<WatchCommand>),
     /// Show on this machine what the driver does.
     Demo(DemoCommand),
 }
@@ -62,6 +66,7 @@ enum CliCommand {
     Driver(Box<flags::DriverArgs>),
     Approver(Box<approver::ApproverArgs>),
     Renew(renew::RenewArgs),
+    Watch(Box<watch::WatchArgs>),
     Demo(demo::DemoArgs),
 }
 
@@ -73,6 +78,7 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>, environment: Environment<
     let mut words = argv::words(argv);
     let mut mistakes = Mistakes::default();
     let cli = Cli::command();
+    let exec = argv::split_off_command(&mut words);
     if let Some(subcommand) = words.get(1).and_then(|name| cli.find_subcommand(name)) {
         let flags = argv::normalise(subcommand, &words[2..], environment, &mut mistakes);
         words.splice(2.., flags);
@@ -92,6 +98,10 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>, environment: Environment<
             let command = mistakes.none_or(command)?;
             Ok(Command::Renew(command.expect("without a mistake there is a command")))
         }
+        CliCommand::Watch(args) => {
+            let command = watch::command(*args, exec, environment, &mut mistakes);
+            mistakes.none_or(Command::Watch(Box::new(command)))
+        }
         CliCommand::Demo(args) => mistakes.none_or(Command::Demo(args.into())),
     }
 }
@@ -102,6 +112,7 @@ impl Command {
         match self {
             Command::Driver(driver) => Some(driver.log),
             Command::Approver(approver) => Some(approver.log),
+            Command::Watch(watch) => Some(watch.log),
             Command::Renew(_) | Command::Demo(_) => None,
         }
     }
@@ -115,6 +126,7 @@ impl Command {
             Command::Driver(driver) => driver.run()?,
             Command::Approver(approver) => return approver.run(),
             Command::Renew(renew) => renew.run()?,
+            Command::Watch(watch) => return watch.run(),
             Command::Demo(demo) => demo.run()?,
         }
         Ok(ExitCode::SUCCESS)

@@ -3,6 +3,7 @@
 mod approver;
 mod mistakes;
 mod renew;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,0 +1,202 @@
+//! `svid-csi watch`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use rustix::process::{Pid, Signal};
+use svid_csi_core::files::{FileName, FileNames};
+use tracing::Level;
+
+use super::mistakes::Mistakes;
+use super::{Environment, duration, values};
+use crate::telemetry::{LogFormat, LogOptions};
+use crate::watch::{self, Action, Origin, WatchOptions};
+
+/// How long `--once` waits unless told otherwise.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where the SPIFFE Workload Endpoint standard (section 4) has programs look for the socket.
+const STANDARD_VARIABLE: &str = "SPIFFE_ENDPOINT_SOCKET";
+
+const EXAMPLES: &str = "\
+Updates go to stdout, a line for each SVID, or with --json an object for each update; what it waits for goes to stderr. It \
+never prints a key or a token. Neither the Workload API nor the files need to be there when it starts, and it outlives both. \
+docs/watch.md says more.
+
+Examples:
+  What does this pod see?
+    svid-csi watch --once
+
+  Have a server read its new certificate:
+    svid-csi watch --files /var/run/secrets/spiffe.io --signal 1:HUP
+    svid-csi watch --exec nginx -s reload";
+
+/// Show the identities that a pod is given, and act on each change.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, args_override_self = true)]
+pub(super) struct WatchArgs {
+    /// The socket of a Workload API. Default: $SPIFFE_ENDPOINT_SOCKET, or the one in /spiffe-workload-api.
+    #[arg(long, value_name = "SOCKET", value_parser = values::socket)]
+    socket: Option<PathBuf>,
+    /// Watch files in this folder instead.
+    #[arg(long, value_name = "DIR", value_parser = values::path)]
+    files: Option<PathBuf>,
+    /// The certificate chain in the folder.
+    #[arg(long, value_name = "NAME", default_value = "tls.crt", value_parser = values::file_name)]
+    file_cert: FileName,
+    /// The private key in the folder.
+    #[arg(long, value_name = "NAME", default_value = "tls.key", value_parser = values::file_name)]
+    file_key: FileName,
+    /// The trust bundle in the folder; it may be missing.
+    #[arg(long, value_name = "NAME", default_value = "ca.crt", value_parser = values::file_name)]
+    file_bundle: FileName,
+    /// Ask for a JWT-SVID for this audience too, with each update.
+    #[arg(long, value_name = "AUDIENCE")]
+    audience: Vec<String>,
+    /// End after the first update; with 1 when it does not come.
+    #[arg(long)]
+    once: bool,
+    /// How long --once waits [default: 30s].
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    timeout: Option<Duration>,
+    /// Print one JSON object per update.
+    #[arg(long)]
+    json: bool,
+    /// Send a signal to a process on each change.
+    #[arg(long, value_name = "PID[:SIGNAL]", value_parser = signal)]
+    signal: Option<(Pid, Signal)>,
+    /// Run a command on each change, without a shell; all that follows is part of it. SVID_CSI_* in its environment tells of
+    /// the update.
+    #[arg(long, value_name = "COMMAND [ARGUMENT]...")]
+    exec: Option<String>,
+}
+
+/// What to watch, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchCommand {
+    /// How the log is written.
+    pub log: LogOptions,
+    /// Everything else.
+    pub options: WatchOptions,
+}
+
+/// What the flags mean together. `exec` are the words after `--exec`.
+pub(super) fn command(
+    args: WatchArgs,
+    exec: Option<Vec<String>>,
+    environment: Environment<'_>,
+    mistakes: &mut Mistakes,
+) -> WatchCommand {
+    let exec = exec.or_else(|| args.exec.as_ref().map(|line| line.split_whitespace().map(str::to_owned).collect()));
+    let once = args.once.then_some(args.timeout.unwrap_or(PATIENCE));
+    if args.timeout.is_some() && !args.once {
+        mistakes.add("timeout", "is how long --once waits; without it there is no end to the waiting");
+    }
+    if args.files.is_some() && !args.audience.is_empty() {
+        mistakes.add("audience", "tokens are asked for over a socket; leave out --files, or this");
+    }
+    let format = if args.json { LogFormat::Json } else { LogFormat::Text };
+    let (json, audiences) = (args.json, args.audience.clone());
+    let action = action(exec, args.signal, mistakes);
+    let options = WatchOptions { origin: origin(args, environment, mistakes), audiences, once, json, action };
+    WatchCommand { log: LogOptions { level: Level::INFO, format }, options }
+}
+
+fn origin(args: WatchArgs, environment: Environment<'_>, mistakes: &mut Mistakes) -> Origin {
+    let names = FileNames { cert: args.file_cert, key: args.file_key, bundle: Some(args.file_bundle) };
+    match (args.socket, args.files) {
+        (Some(_), Some(_)) => {
+            mistakes.add("files", "cannot be watched beside a socket; leave out one of the two");
+            Origin::MountedSocket
+        }
+        (Some(socket), None) => Origin::Socket(socket),
+        (None, Some(folder)) => {
+            if let Err(same) = names.check_distinct() {
+                mistakes.add("file-cert", same);
+            }
+            Origin::Files { folder, names }
+        }
+        (None, None) => standard_socket(environment, mistakes),
+    }
+}
+
+fn standard_socket(environment: Environment<'_>, mistakes: &mut Mistakes) -> Origin {
+    let Some(text) = environment(STANDARD_VARIABLE).filter(|text| !text.is_empty()) else {
+        return Origin::MountedSocket;
+    };
+    match values::socket(&text.to_string_lossy()) {
+        Ok(socket) => Origin::Socket(socket),
+        Err(problem) => {
+            if !mistakes.given("socket") {
+                mistakes.stray(STANDARD_VARIABLE, problem);
+            }
+            Origin::MountedSocket
+        }
+    }
+}
+
+fn action(exec: Option<Vec<String>>, signal: Option<(Pid, Signal)>, mistakes: &mut Mistakes) -> Option<Action> {
+    match (exec, signal) {
+        (Some(_), Some(_)) => {
+            mistakes.add("signal", "and --exec do not go together; have the command send the signal");
+            None
+        }
+        (Some(words), None) if words.first().is_none_or(String::is_empty) => {
+            mistakes.add("exec", "has no command; write it as --exec COMMAND ARGUMENT...");
+            None
+        }
+        (Some(words), None) if words[0].starts_with('-') => {
+            mistakes.add(
+                "exec",
+                format_args!("is followed by {:?}, which is no command; put the flags before it", words[0]),
+            );
+            None
+        }
+        (Some(words), None) => Some(Action::Exec(words)),
+        (None, Some((pid, signal))) => Some(Action::Signal(pid, signal)),
+        (None, None) => None,
+    }
+}
+
+/// `PID` or `PID:SIGNAL`.
+fn signal(text: &str) -> Result<(Pid, Signal), String> {
+    let (pid, name) = text.split_once(':').unwrap_or((text, "HUP"));
+    let number = pid.parse().ok().filter(|_| !pid.starts_with('+'));
+    let pid = number.filter(|pid| *pid > 0).and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| format!("{text:?} begins with no process id; write it like 1 or 1:HUP"))?;
+    Ok((
+        pid,
+        named(name)
+            .ok_or_else(|| format!("{name:?} is not a signal; use {}", SIGNALS.map(|(name, _)| name).join(", ")))?,
+    ))
+}
+
+const SIGNALS: [(&str, Signal); 9] = [
+    ("HUP", Signal::HUP),
+    ("INT", Signal::INT),
+    ("QUIT", Signal::QUIT),
+    ("KILL", Signal::KILL),
+    ("USR1", Signal::USR1),
+    ("USR2", Signal::USR2),
+    ("TERM", Signal::TERM),
+    ("CONT", Signal::CONT),
+    ("WINCH", Signal::WINCH),
+];
+
+fn named(name: &str) -> Option<Signal> {
+    let name = name.strip_prefix("SIG").unwrap_or(name);
+    SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, signal)| *signal)
+}
+
+impl WatchCommand {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
+        let ended = runtime.block_on(watch::run(self.options));
+        // What is still blocked, such as a read of a folder on a dead disk, is not waited for.
+        runtime.shutdown_background();
+        ended?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,85 @@
+//! What is done on each change, one after the other. Changes that come while it is done are taken together.
+
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::sync::watch::Receiver;
+use tracing::{error, info, warn};
+
+use super::Action;
+use super::children::Children;
+use super::update::Update;
+
+/// A process that is sent signals. Another one that gets its number later is not.
+struct Target {
+    pid: Pid,
+    signal: Signal,
+    process: Process,
+}
+
+enum Process {
+    NotSeenYet { told: bool },
+    Found(OwnedFd),
+    Gone,
+}
+
+/// Acts on each update until there are none to come, and all that has come is done.
+pub(super) async fn run(action: Option<Action>, mut updates: Receiver<Option<Update>>, mut children: Children) {
+    let mut target = match action {
+        Some(Action::Signal(pid, signal)) => Some(Target { pid, signal, process: Process::NotSeenYet { told: false } }),
+        _ => None,
+    };
+    loop {
+        let changed = tokio::select! {
+            changed = updates.changed() => changed,
+            never = children.adopt() => never,
+        };
+        if changed.is_err() {
+            return;
+        }
+        let Some(update) = updates.borrow_and_update().clone() else { continue };
+        match (&action, &mut target) {
+            (Some(Action::Exec(words)), _) => exec(words, &update, &mut children).await,
+            (_, Some(target)) => target.send(),
+            _ => {}
+        }
+    }
+}
+
+async fn exec(words: &[String], update: &Update, children: &mut Children) {
+    let [program, arguments @ ..] = words else { return };
+    let mut command = Command::new(program);
+    command.args(arguments).envs(update.environment()).stdin(Stdio::null());
+    match children.run(&mut command).await {
+        Ok(status) if status.success() => info!(command = program, "the command was run"),
+        Ok(status) => error!(command = program, %status, "the command failed"),
+        Err(error) => error!(command = program, %error, "the command cannot be run"),
+    }
+}
+
+impl Target {
+    fn send(&mut self) {
+        if let Process::NotSeenYet { told } = self.process {
+            match pidfd_open(self.pid, PidfdFlags::empty()) {
+                Ok(process) => self.process = Process::Found(process),
+                Err(error) => {
+                    if !told {
+                        warn!(pid = self.pid.as_raw_pid(), %error, "there is no such process to send the signal to");
+                    }
+                    self.process = Process::NotSeenYet { told: true };
+                }
+            }
+        }
+        let Process::Found(process) = &self.process else { return };
+        match pidfd_send_signal(process, self.signal) {
+            Ok(()) => info!(pid = self.pid.as_raw_pid(), signal = ?self.signal, "the signal was sent"),
+            Err(Errno::SRCH) => {
+                warn!(pid = self.pid.as_raw_pid(), "the process has ended; nobody is told of changes any more");
+                self.process = Process::Gone;
+            }
+            Err(error) => error!(pid = self.pid.as_raw_pid(), %error, "the signal cannot be sent"),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! An identity in files, followed through every way they are replaced.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use svid_csi_core::files::{FileName, FileNames};
+use svid_csi_core::identity::{Candidate, Expected, KeyError, MAX_BUNDLE_TEXT, PrivateKey, Rejection, accept};
+use svid_csi_core::quoted::Quoted;
+use svid_csi_core::spiffe_id::{SpiffeId, SpiffeIdError};
+use svid_csi_core::x509_context::X509Context;
+use tracing::warn;
+use zeroize::Zeroizing;
+
+use super::Seen;
+use super::told::Told;
+use crate::clock;
+use crate::demo::svid::{Leaf, SvidError};
+use crate::inotify::{self, Inotify};
+use crate::report;
+
+/// How long before it is tried again to watch what cannot be watched.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// Where the files are while they are being replaced as a whole, as the kubelet and the driver do it.
+const CURRENT: &str = "..data";
+
+/// A folder that is followed.
+pub(super) struct FilesSource {
+    folder: PathBuf,
+    names: FileNames,
+    changes: Option<io::Result<Inotify>>,
+    told: Told,
+}
+
+/// Why the files are no identity.
+#[derive(Debug, thiserror::Error)]
+enum FilesError {
+    #[error("{name} cannot be read")]
+    Read {
+        name: FileName,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{0} is not PEM text with certificates")]
+    NotPem(FileName),
+    #[error("{0} is not PEM text")]
+    NotText(FileName),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Leaf(#[from] SvidError),
+    #[error("the certificate's name {name} is no SPIFFE ID")]
+    Id {
+        name: Quoted,
+        #[source]
+        problem: SpiffeIdError,
+    },
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+}
+
+impl FilesSource {
+    pub(super) fn new(folder: PathBuf, names: FileNames) -> Self {
+        Self { folder, names, changes: None, told: Told::default() }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn waits_for(&self) -> String {
+        self.told.reason().unwrap_or_else(|| format!("{} is being read", self.folder.display()))
+    }
+
+    /// The files once they have changed and are an identity; the first time, as they are.
+    pub(super) async fn next(&mut self) -> Seen {
+        loop {
+            self.changed().await;
+            // In this order: a change between the two is noticed by the next round.
+            self.changes = Some(inotify::follow(&self.folder, &self.paths()));
+            let (folder, names) = (self.folder.clone(), self.names.clone());
+            match tokio::task::spawn_blocking(move || look(&folder, &names, clock::now())).await {
+                Ok(Ok(context)) => {
+                    self.told.done();
+                    return Seen { context, tokens: Vec::new() };
+                }
+                Ok(Err(error)) => self.told.waiting(format!("{}: {}", self.folder.display(), report::chain(&error))),
+                Err(failed) => self.told.waiting(report::chain(&failed)),
+            }
+        }
+    }
+
+    async fn changed(&mut self) {
+        let changed = match &self.changes {
+            None => return,
+            Some(Ok(changes)) => changes.changed().await,
+            Some(Err(error)) => Err(error.kind().into()),
+        };
+        if let Err(error) = changed {
+            warn!(%error, path = %self.folder.display(), "the folder cannot be watched; it is read again in 30 seconds");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        let FileNames { cert, key, bundle } = &self.names;
+        [Some(cert), Some(key), bundle.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|name| self.folder.join(name.as_str()))
+            .collect()
+    }
+}
+
+/// Reads all files through one resolution of `..data`, so that they belong together.
+fn look(folder: &Path, names: &FileNames, now: SystemTime) -> Result<X509Context, FilesError> {
+    let folder = fs::canonicalize(folder.join(CURRENT)).unwrap_or_else(|_| folder.to_owned());
+    let chain = certificates(&names.cert, &read(&folder, &names.cert)?)?;
+    let key = Zeroizing::new(read(&folder, &names.key)?);
+    let text = str::from_utf8(&key).map_err(|_| FilesError::NotText(names.key.clone()))?;
+    let key = PrivateKey::from_pem(text)?;
+    let bundle = match &names.bundle {
+        Some(name) => bundle(&folder, name)?,
+        None => None,
+    };
+    let name = Leaf::read(&chain[0])?.spiffe_id;
+    let id = SpiffeId::parse(&name).map_err(|problem| FilesError::Id { name: Quoted::new(&name), problem })?;
+    Ok(accept(Candidate { chain, key, bundle }, &Expected { id, now })?.into())
+}
+
+/// Nothing where there is no such file: operators may give no bundle.
+fn bundle(folder: &Path, name: &FileName) -> Result<Option<Vec<CertificateDer<'static>>>, FilesError> {
+    match read(folder, name) {
+        Ok(pem) => certificates(name, &pem).map(Some),
+        Err(FilesError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// No more than a bundle may have, whatever it is.
+fn read(folder: &Path, name: &FileName) -> Result<Vec<u8>, FilesError> {
+    let read = || {
+        // Allocated once: growing would leave copies of a key behind.
+        let file = File::open(folder.join(name.as_str()))?;
+        let size = usize::try_from(file.metadata()?.len()).unwrap_or(MAX_BUNDLE_TEXT).min(MAX_BUNDLE_TEXT);
+        let mut contents = Vec::with_capacity(size + 1);
+        file.take(MAX_BUNDLE_TEXT as u64).read_to_end(&mut contents)?;
+        Ok(contents)
+    };
+    read().map_err(|source| FilesError::Read { name: name.clone(), source })
+}
+
+fn certificates(name: &FileName, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, FilesError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.ok().filter(|certificates| !certificates.is_empty());
+    found.ok_or_else(|| FilesError::NotPem(name.clone()))
+}

@@ -1,0 +1,263 @@
+//! What a pod sees of its identities, followed: over the Workload API or in files, told line by line, with something to be
+//! done on each change. The example workload, and the tool to look into a pod with.
+
+mod action;
+mod children;
+mod files;
+mod message;
+mod socket;
+mod token;
+mod told;
+mod trouble;
+mod update;
+
+use std::future;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::time::{Duration, SystemTime};
+
+use rustix::process::{Pid, Signal};
+use svid_csi_core::files::FileNames;
+use svid_csi_core::x509_context::X509Context;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use self::children::Children;
+use self::files::FilesSource;
+use self::socket::SocketSource;
+use self::token::TokenSeen;
+use self::update::Update;
+use crate::clock;
+use crate::report;
+use crate::tasks::{Signals, Tasks};
+
+/// Where the volume with the socket is mounted in most manifests.
+const MOUNT: &str = "/spiffe-workload-api";
+
+/// The names of the socket there; the second is that of SPIRE's examples.
+const SOCKETS: [&str; 2] = ["agent.sock", "spire-agent.sock"];
+
+/// What is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The Workload API on this socket.
+    Socket(PathBuf),
+    /// The Workload API on the socket in `/spiffe-workload-api`.
+    MountedSocket,
+    /// Files in a folder, which need not be there yet.
+    Files {
+        /// The folder.
+        folder: PathBuf,
+        /// Which files.
+        names: FileNames,
+    },
+}
+
+/// What is done on each change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// A program with its arguments is run; never empty.
+    Exec(Vec<String>),
+    /// A process is sent a signal.
+    Signal(Pid, Signal),
+}
+
+/// What to watch, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchOptions {
+    /// What is watched.
+    pub origin: Origin,
+    /// Audiences to fetch JWT-SVIDs for with each update.
+    pub audiences: Vec<String>,
+    /// How long to wait for the first update, where it is also the last one.
+    pub once: Option<Duration>,
+    /// Whether updates are printed as JSON.
+    pub json: bool,
+    /// What is done on each change.
+    pub action: Option<Action>,
+}
+
+/// Why watching ended.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// The default was to be watched, and is not there.
+    #[error("there is no {MOUNT}: mount the volume there, set SPIFFE_ENDPOINT_SOCKET, or give --socket or --files")]
+    NoMount,
+    /// Signals cannot be received.
+    #[error("signals cannot be received")]
+    Signals(#[source] io::Error),
+    /// Updates cannot be printed.
+    #[error("cannot write to stdout")]
+    Output(#[source] io::Error),
+    /// No update came in time.
+    #[error("nothing to show after {} s: {reason}", limit.as_secs_f64())]
+    TimedOut {
+        /// How long was waited.
+        limit: Duration,
+        /// What was waited for at last.
+        reason: String,
+    },
+    /// The update was shown without a token that was asked for.
+    #[error("no JWT-SVID for the audience {audience:?}: {reason}")]
+    NoToken {
+        /// Which audience.
+        audience: String,
+        /// What was answered.
+        reason: String,
+    },
+}
+
+/// One state of what is watched.
+struct Seen {
+    context: X509Context,
+    tokens: Vec<TokenSeen>,
+}
+
+enum Source {
+    Socket(Box<SocketSource>),
+    Files(Box<FilesSource>),
+}
+
+/// Watches until SIGTERM or SIGINT, or with `once` until the first update.
+///
+/// # Errors
+/// [`WatchError`]. What can mend itself is waited for instead.
+pub async fn run(options: WatchOptions) -> Result<(), WatchError> {
+    let signals = Signals::receive().map_err(WatchError::Signals)?;
+    let children = Children::new().map_err(WatchError::Signals)?;
+    let source = Source::open(&options)?;
+    let (sender, updates) = watch::channel(None);
+    let work = async {
+        let acted = action::run(options.action.clone(), updates, children);
+        tokio::join!(follow(source, &options, sender), acted).0
+    };
+    let tasks = Tasks::default();
+    tokio::select! {
+        ended = work => ended,
+        _ = tasks.until_stopped(signals) => Ok(()),
+    }
+}
+
+/// Shows each update and passes it on. What `updates` feeds ends with this.
+async fn follow(
+    mut source: Source,
+    options: &WatchOptions,
+    updates: watch::Sender<Option<Update>>,
+) -> Result<(), WatchError> {
+    let (mut shown, mut number, mut ends) = (String::new(), 0, None);
+    loop {
+        let seen = match options.once {
+            None => expiring(source.next(), ends).await,
+            Some(limit) => match timeout(limit, source.next()).await {
+                Ok(seen) => seen,
+                Err(_elapsed) => return Err(WatchError::TimedOut { limit, reason: source.waits_for() }),
+            },
+        };
+        ends = Some(seen.context.held().not_after);
+        let digest = seen.context.digest();
+        if std::mem::replace(&mut shown, digest.clone()) == digest {
+            debug!("the same identity again");
+            continue;
+        }
+        number += 1;
+        let update = Update::new(number, clock::now(), source.path(), seen);
+        show(&update, options.json).map_err(WatchError::Output)?;
+        let missing = update.missing_token();
+        updates.send_replace(Some(update));
+        if options.once.is_some() {
+            return missing.map_or(Ok(()), |(audience, reason)| Err(WatchError::NoToken { audience, reason }));
+        }
+    }
+}
+
+/// Waits for the next state; says so when the last one ends before it comes.
+async fn expiring(next: impl Future<Output = Seen>, ends: Option<SystemTime>) -> Seen {
+    let mut next = pin!(next);
+    let expired = async {
+        match ends {
+            Some(ends) => tokio::time::sleep(ends.duration_since(clock::now()).unwrap_or_default()).await,
+            None => future::pending().await,
+        }
+    };
+    tokio::select! {
+        seen = &mut next => return seen,
+        () = expired => warn!(ended = ends.map(report::rfc3339), "the identity has expired, and no new one has come"),
+    }
+    next.await
+}
+
+fn show(update: &Update, json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        serde_json::to_writer(&mut out, update)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{update}")?;
+    }
+    out.flush()
+}
+
+impl Source {
+    fn open(options: &WatchOptions) -> Result<Self, WatchError> {
+        let socket = match &options.origin {
+            Origin::Files { folder, names } => {
+                return Ok(Self::Files(Box::new(FilesSource::new(folder.clone(), names.clone()))));
+            }
+            Origin::Socket(socket) => socket.clone(),
+            Origin::MountedSocket => mounted_socket(Path::new(MOUNT))?,
+        };
+        Ok(Self::Socket(Box::new(SocketSource::new(socket, options.audiences.clone()))))
+    }
+
+    /// The next state. Waits for it for ever, and says why.
+    async fn next(&mut self) -> Seen {
+        match self {
+            Self::Socket(socket) => socket.next().await,
+            Self::Files(files) => files.next().await,
+        }
+    }
+
+    fn waits_for(&self) -> String {
+        match self {
+            Self::Socket(socket) => socket.waits_for(),
+            Self::Files(files) => files.waits_for(),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Socket(socket) => socket.path(),
+            Self::Files(files) => files.path(),
+        }
+    }
+}
+
+/// The socket that is there; the first one, where none is there yet.
+fn mounted_socket(mount: &Path) -> Result<PathBuf, WatchError> {
+    let sockets = SOCKETS.map(|name| mount.join(name));
+    match sockets.iter().find(|socket| socket.exists()) {
+        Some(socket) => Ok(socket.clone()),
+        None if mount.is_dir() => Ok(mount.join(SOCKETS[0])),
+        None => Err(WatchError::NoMount),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_that_is_there_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let mount = folder.path();
+        assert_eq!(mounted_socket(mount).unwrap(), mount.join("agent.sock"));
+        std::fs::write(mount.join("spire-agent.sock"), "").unwrap();
+        assert_eq!(mounted_socket(mount).unwrap(), mount.join("spire-agent.sock"));
+        std::fs::write(mount.join("agent.sock"), "").unwrap();
+        assert_eq!(mounted_socket(mount).unwrap(), mount.join("agent.sock"));
+        let missing = mounted_socket(&mount.join("none")).unwrap_err().to_string();
+        assert!(missing.contains("give --socket or --files"), "{missing}");
+    }
+}

@@ -1,0 +1,101 @@
+//! What a JWT-SVID says of itself. The token stays here: it is as good as a password.
+
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use svid_csi_proto::workload::Jwtsvid;
+use zeroize::Zeroizing;
+
+use crate::report;
+
+/// A token that was asked for: what it says, or why there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct TokenSeen {
+    /// The audience that was asked for.
+    pub(super) audience: String,
+    #[serde(flatten)]
+    pub(super) answer: Answer,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub(super) enum Answer {
+    /// Its claims (JWT-SVID, section 3), as the token says.
+    Token { sub: String, aud: Vec<String>, exp: String, hint: String },
+    /// There is none.
+    Missing { error: String },
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+    aud: Audience,
+    exp: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl TokenSeen {
+    /// What the token says; its signature is not checked, for it came from the one who could vouch for it.
+    pub(super) fn of(audience: &str, svid: Jwtsvid) -> Self {
+        let token = Zeroizing::new(svid.svid);
+        let Some(Claims { sub, aud, exp }) = claims(&token) else {
+            return Self::missing(audience, "the server sent something else than a JWT-SVID".to_owned());
+        };
+        let aud = match aud {
+            Audience::One(audience) => vec![audience],
+            Audience::Several(audiences) => audiences,
+        };
+        let exp = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(exp)).map(report::rfc3339).unwrap_or_default();
+        Self { audience: audience.to_owned(), answer: Answer::Token { sub, aud, exp, hint: svid.hint } }
+    }
+
+    pub(super) fn missing(audience: &str, error: String) -> Self {
+        Self { audience: audience.to_owned(), answer: Answer::Missing { error } }
+    }
+}
+
+fn claims(token: &str) -> Option<Claims> {
+    let payload = token.split('.').nth(1)?;
+    let json = Zeroizing::new(URL_SAFE_NO_PAD.decode(payload).ok()?);
+    serde_json::from_slice(&json).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(claims: &str) -> TokenSeen {
+        let svid = format!("e30.{}.signature", URL_SAFE_NO_PAD.encode(claims));
+        TokenSeen::of("a", Jwtsvid { svid, ..Default::default() })
+    }
+
+    #[test]
+    fn tells_the_claims_and_not_the_token() {
+        for aud in [r#""b""#, r#"["b"]"#] {
+            let seen = seen(&format!(r#"{{"sub":"spiffe://example.org/a","aud":{aud},"exp":1700000000}}"#));
+            let json = serde_json::to_string(&seen).unwrap();
+            let told =
+                r#"{"audience":"a","sub":"spiffe://example.org/a","aud":["b"],"exp":"2023-11-14T22:13:20Z","hint":""}"#;
+            assert_eq!(json, told);
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_told_without_it() {
+        for claims in ["{}", "no JSON", r#"{"sub":"x","aud":"b","exp":"soon"}"#] {
+            let Answer::Missing { error } = seen(claims).answer else { panic!("{claims} is a token") };
+            assert!(!error.contains("signature"), "{error}");
+        }
+        let far = seen(&format!(r#"{{"sub":"x","aud":"b","exp":{}}}"#, u64::MAX));
+        assert!(matches!(far.answer, Answer::Token { exp, .. } if exp.is_empty()));
+    }
+}

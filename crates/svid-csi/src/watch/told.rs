@@ -1,0 +1,50 @@
+//! What is waited for, said once.
+
+use tracing::{info, warn};
+
+/// The reason of the waiting, as it was told last.
+#[derive(Debug, Default)]
+pub(super) struct Told(Option<String>);
+
+impl Told {
+    /// Says it, unless it is what was said last.
+    pub(super) fn waiting(&mut self, reason: String) {
+        if self.0.as_ref() != Some(&reason) {
+            warn!("waiting: {reason}");
+            self.0 = Some(reason);
+        }
+    }
+
+    /// Says that the waiting is over, if there was any.
+    pub(super) fn done(&mut self) {
+        if self.0.take().is_some() {
+            info!("no longer waiting");
+        }
+    }
+
+    /// The reason, if there is one.
+    pub(super) fn reason(&self) -> Option<String> {
+        self.0.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::captured_log::CapturedLog;
+
+    #[test]
+    fn a_reason_is_told_again_only_after_another_or_after_the_end() {
+        let log = CapturedLog::start();
+        let mut told = Told::default();
+        told.done();
+        for reason in ["a", "a", "b", "a"] {
+            told.waiting(reason.to_owned());
+        }
+        assert_eq!((log.lines("waiting: a").len(), log.lines("waiting: b").len()), (2, 1));
+        told.done();
+        told.done();
+        told.waiting("a".to_owned());
+        assert_eq!((log.lines("waiting: a").len(), log.lines("no longer waiting").len()), (3, 1));
+    }
+}

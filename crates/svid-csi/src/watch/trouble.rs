@@ -1,0 +1,79 @@
+//! Why the Workload API gives nothing, in words.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use svid_csi_core::quoted::Quoted;
+use tonic::{Code, Status};
+
+use super::message::MessageError;
+use crate::report;
+
+/// What was met on the way to an update.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// Nobody could be connected to.
+    Connect(tonic::transport::Error),
+    /// The call was answered with a status.
+    Status(Status),
+    /// The stream ended in good order.
+    Closed,
+    /// What was sent is no identity.
+    Refused(MessageError),
+}
+
+impl Trouble {
+    /// The sentence for whoever looks at the log; `socket` is where it was asked.
+    pub(super) fn explain(&self, socket: &Path) -> String {
+        let socket = socket.display();
+        match self {
+            Self::Connect(error) => match io_kind(error) {
+                Some(io::ErrorKind::NotFound) => {
+                    format!("there is no socket {socket}: is the volume mounted, the agent up?")
+                }
+                Some(io::ErrorKind::ConnectionRefused) => {
+                    format!("nobody listens on {socket}: is the agent or the driver up?")
+                }
+                Some(io::ErrorKind::PermissionDenied) => format!("this user may not connect to {socket}"),
+                _ => format!("{socket} cannot be connected to: {}", report::chain(error)),
+            },
+            Self::Status(status) => format!("{} ({socket})", Explained(status)),
+            Self::Closed => format!("the server ended the stream ({socket})"),
+            Self::Refused(error) => format!("what {socket} sent is refused: {}", report::chain(error)),
+        }
+    }
+}
+
+/// A status with what it means for a workload.
+pub(super) struct Explained<'a>(pub(super) &'a Status);
+
+impl fmt::Display for Explained<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let meaning = match self.0.code() {
+            Code::PermissionDenied => "no identity is registered for this workload, or it was withdrawn",
+            Code::Unavailable => "the server is not ready, or has gone",
+            Code::InvalidArgument => "the server takes the request for wrong",
+            Code::Unimplemented => "the server does not offer this",
+            Code::ResourceExhausted => "the server has too much to do, or this workload asks for too much",
+            Code::DeadlineExceeded => "the server did not answer in time",
+            _ => "the server cannot answer",
+        };
+        write!(out, "{meaning}: {:?}", self.0.code())?;
+        let message = self.0.message();
+        if message.is_empty() { Ok(()) } else { write!(out, " {}", Quoted::new(message)) }
+    }
+}
+
+/// What the system said, deep down.
+fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Some(error.kind());
+        }
+        cause = error.source();
+    }
+    None
+}
