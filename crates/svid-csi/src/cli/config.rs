@@ -15,6 +15,7 @@ use super::profile::Profile;
 use super::values::Switch;
 use super::{Environment, drivers, sockets};
 use crate::node::config::{AgentDir, Config, DriverName, LocalCaConfig};
+use crate::source::local_ca::JWT_LIFETIME;
 
 /// What Kubernetes calls a cluster that nobody gave a name.
 const USUAL_TRUST_DOMAIN: &str = "cluster.local";
@@ -59,6 +60,7 @@ pub(super) fn build(args: DriverArgs, environment: Environment<'_>, mistakes: &m
             trust_domain,
             lifetime,
             key_type,
+            jwt_lifetime: args.minted.jwt_svid_ttl.unwrap_or(JWT_LIFETIME),
             dir: args.minted.local_ca_dir,
         }),
         trust_domain,
@@ -154,7 +156,8 @@ fn without_effect(args: &DriverArgs, sources: &BTreeSet<Source>, mistakes: &Mist
         idle.extend([("workload-api-socket-dir", because), ("stable-socket-dir", because)]);
     }
     if !sources.contains(&Source::LocalCa) {
-        idle.push(("local-ca-dir", "no volume may ask for the source local-ca"));
+        let because = "no volume may ask for the source local-ca";
+        idle.extend([("local-ca-dir", because), ("jwt-svid-ttl", because)]);
     }
     if args.kubelet.kubelet_registration_dir.is_none() {
         idle.push(("kubelet-registration-path", "without --kubelet-registration-dir a sidecar registers the driver"));

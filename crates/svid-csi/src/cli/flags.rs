@@ -143,7 +143,10 @@ pub(super) struct Minted {
     /// What kind of keys pods get: ecdsa-p256, ecdsa-p384, ecdsa-p521, rsa-2048 or ed25519. Default: ecdsa-p256.
     #[arg(long, value_name = "TYPE")]
     pub(super) key_type: Option<KeyType>,
-    /// Where local-ca keeps its root key on disk. Default: only in memory and on the volume data's tmpfs.
+    /// The lifetime of the JWT-SVIDs of local-ca. Default: 5m.
+    #[arg(long, value_name = "DURATION", value_parser = values::jwt_lifetime)]
+    pub(super) jwt_svid_ttl: Option<Duration>,
+    /// Where local-ca keeps its keys on disk. Default: only in memory and on the volume data's tmpfs.
     #[arg(long, value_name = "DIR", value_parser = values::path)]
     pub(super) local_ca_dir: Option<PathBuf>,
 }

@@ -55,8 +55,10 @@ fn passthrough_as_promised() {
 #[test]
 fn local_ca_as_promised() {
     let DriverCommand { config, warnings, .. } =
-        good(&format!("{LOCAL_CA} --certificate-request-duration 1h30m --local-ca-dir ca"));
+        good(&format!("{LOCAL_CA} --certificate-request-duration 1h30m --jwt-svid-ttl 10m --local-ca-dir ca"));
     let local_ca = config.local_ca.unwrap();
+    assert_eq!(local_ca.jwt_lifetime, Duration::from_secs(600));
+    assert_eq!(good(LOCAL_CA).config.local_ca.unwrap().jwt_lifetime, Duration::from_secs(300));
     assert_eq!(local_ca.trust_domain.as_str(), "example.org");
     assert_eq!((local_ca.lifetime, local_ca.dir), (Duration::from_secs(5_400), path("/ca")));
     assert_eq!((config.drivers[0].default_plan, config.drivers[0].socket.as_path()), (FILES, Path::new("/s")));

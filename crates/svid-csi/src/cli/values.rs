@@ -113,6 +113,17 @@ pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The lifetime of JWT-SVIDs: whoever gets hold of one has it until its end.
+pub(super) fn jwt_lifetime(text: &str) -> Result<Duration, String> {
+    const LEAST: Duration = Duration::from_secs(30);
+    const MOST: Duration = Duration::from_secs(24 * 3_600);
+    match duration::parse(text)? {
+        short if short < LEAST => Err(format!("{text} is too short for a token to be used in time; give at least 30s")),
+        long if long > MOST => Err(format!("{text} is too long for a token that anybody can use; give at most 24h")),
+        sensible => Ok(sensible),
+    }
+}
+
 /// A trust domain.
 pub(super) fn trust_domain(text: &str) -> Result<TrustDomain, String> {
     TrustDomain::parse(text).map_err(|error| format!("{text:?}: {error}; write a name like example.org"))

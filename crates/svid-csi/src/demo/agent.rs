@@ -28,7 +28,7 @@ use tonic::{Request, Response, Status};
 use crate::authority::Lenient;
 use crate::fsx;
 use crate::node::config::LocalCaConfig;
-use crate::source::local_ca::LocalCa;
+use crate::source::local_ca::{JWT_LIFETIME, LocalCa};
 
 /// Everyone may connect: who is asking is told by the kernel, not by the mode of the socket.
 const SOCKET_MODE: u32 = 0o777;
@@ -82,10 +82,9 @@ impl Agent {
     pub fn bind(settings: AgentSettings) -> Result<Self> {
         let AgentSettings { socket, lifetime, ca_dir, .. } = &settings;
         let trust_domain = settings.spiffe_id.trust_domain().clone();
-        let ca = LocalCa::open(
-            &LocalCaConfig { trust_domain, lifetime: *lifetime, key_type: KeyType::default(), dir: None },
-            ca_dir,
-        )?;
+        let (key_type, jwt_lifetime) = (KeyType::default(), JWT_LIFETIME);
+        let config = LocalCaConfig { trust_domain, lifetime: *lifetime, key_type, jwt_lifetime, dir: None };
+        let ca = LocalCa::open(&config, ca_dir)?;
         fsx::remove_file(socket)?;
         let listener = listen(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
         Ok(Self { listener, service: Service { ca, settings: Arc::new(settings) } })

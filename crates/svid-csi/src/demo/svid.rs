@@ -192,6 +192,7 @@ pub(super) mod tests {
             trust_domain,
             lifetime: Duration::from_secs(60),
             key_type: svid_csi_core::identity::KeyType::default(),
+            jwt_lifetime: Duration::from_secs(60),
             dir: None,
         };
         let issued = LocalCa::open(&config, ca).unwrap().issue(&id).await.unwrap();

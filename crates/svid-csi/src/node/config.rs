@@ -100,6 +100,8 @@ pub struct LocalCaConfig {
     pub lifetime: Duration,
     /// What kind of keys pods get.
     pub key_type: KeyType,
+    /// Lifetime of JWT-SVIDs.
+    pub jwt_lifetime: Duration,
     /// Where the root is kept on disk; without it in memory and on the data tmpfs only.
     pub dir: Option<PathBuf>,
 }

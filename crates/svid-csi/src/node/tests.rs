@@ -57,6 +57,7 @@ fn config(dir: &TempDir) -> Config {
             trust_domain: TrustDomain::parse("example.org").unwrap(),
             lifetime: HOUR,
             key_type: KeyType::default(),
+            jwt_lifetime: HOUR,
             dir: None,
         }),
         allow_missing_read_only: false,

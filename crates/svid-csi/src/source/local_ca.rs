@@ -11,7 +11,7 @@ use svid_csi_core::ca::{CaError, CertificateAuthority, LoadError};
 use svid_csi_core::identity::{Candidate, KeyError, KeyType, PrivateKey, bundle_digest};
 use svid_csi_core::jwt::{Audiences, JwtAuthority, JwtBundles, JwtSignError, JwtSvid};
 use svid_csi_core::request::SvidRequest;
-use svid_csi_core::spiffe_id::SpiffeId;
+use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 use tracing::info;
 use zeroize::Zeroizing;
 
@@ -20,15 +20,18 @@ use crate::fsx::{self, FsError};
 use crate::node::config::LocalCaConfig;
 
 const UNFINISHED: &str = ".unfinished";
-/// As SPIRE does: long enough for a call, short enough that a stolen one is of little use.
-const JWT_LIFETIME: Duration = Duration::from_secs(300);
 const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// The lifetime of JWT-SVIDs, unless told otherwise, as SPIRE's: long enough for a call, short enough that a stolen one is
+/// of little use.
+pub const JWT_LIFETIME: Duration = Duration::from_secs(300);
 
 /// The embedded authority.
 #[derive(Debug, Clone)]
 pub struct LocalCa {
     authority: Arc<CertificateAuthority>,
     jwt_authority: Arc<JwtAuthority>,
+    jwt_lifetime: Duration,
     lifetime: Duration,
     key_type: KeyType,
 }
@@ -98,10 +101,11 @@ impl LocalCa {
             }
             _ => return Err(LocalCaError::Half(folder.to_owned())),
         };
-        let jwt_authority = jwt_authority(config, &folder.join("jwt.key"))?;
+        let jwt_authority = jwt_authority(&config.trust_domain, &folder.join("jwt.key"))?;
         Ok(LocalCa {
             authority: Arc::new(authority),
             jwt_authority: Arc::new(jwt_authority),
+            jwt_lifetime: config.jwt_lifetime,
             lifetime: config.lifetime,
             key_type: config.key_type,
         })
@@ -130,10 +134,9 @@ impl LocalCa {
     /// # Errors
     /// [`LocalCaError`].
     pub async fn issue_jwt(&self, id: &SpiffeId, audiences: &Audiences) -> Result<JwtSvid, LocalCaError> {
-        let (authority, id, audiences) = (self.jwt_authority.clone(), id.clone(), audiences.clone());
-        let signed =
-            tokio::task::spawn_blocking(move || authority.sign(&id, &audiences, clock::now(), JWT_LIFETIME)).await?;
-        Ok(signed?)
+        let (authority, lifetime) = (self.jwt_authority.clone(), self.jwt_lifetime);
+        let (id, audiences) = (id.clone(), audiences.clone());
+        Ok(tokio::task::spawn_blocking(move || authority.sign(&id, &audiences, clock::now(), lifetime)).await??)
     }
 
     /// What JWT-SVIDs of its trust domain are validated with.
@@ -148,14 +151,16 @@ impl LocalCa {
 }
 
 /// The key that signs JWT-SVIDs, made where there is none: folders of earlier versions have none.
-fn jwt_authority(config: &LocalCaConfig, path: &Path) -> Result<JwtAuthority, LocalCaError> {
+fn jwt_authority(trust_domain: &TrustDomain, path: &Path) -> Result<JwtAuthority, LocalCaError> {
     let Some(pem) = read(path)? else {
-        let authority = JwtAuthority::create(&config.trust_domain)?;
+        let authority = JwtAuthority::create(trust_domain)?;
         fsx::write_atomic(path, authority.key().to_pem().as_bytes(), 0o600)?;
-        fsx::sync(path)?;
+        for written in [Some(path), path.parent()].into_iter().flatten() {
+            fsx::sync(written)?;
+        }
         return Ok(authority);
     };
-    let key = PrivateKey::from_pem(&pem).and_then(|key| JwtAuthority::from_key(&config.trust_domain, key));
+    let key = PrivateKey::from_pem(&pem).and_then(|key| JwtAuthority::from_key(trust_domain, key));
     key.map_err(|source| LocalCaError::JwtKey { path: path.to_owned(), source })
 }
 
@@ -186,4 +191,35 @@ fn clear_unfinished(folder: &Path, certificate: &Path, key: &Path) -> Result<(),
         fsx::remove_file(key)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn opened(path: &Path) -> Result<JwtAuthority, LocalCaError> {
+        jwt_authority(&TrustDomain::parse("example.org").unwrap(), path)
+    }
+
+    #[test]
+    fn the_key_of_tokens_is_made_once_and_only_root_can_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("jwt.key");
+        let made = opened(&path).unwrap();
+        assert_eq!(opened(&path).unwrap().key_id(), made.key_id());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn a_damaged_key_of_tokens_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("jwt.key");
+        fsx::write_atomic(&path, b"damaged", 0o600).unwrap();
+        let error = opened(&path).unwrap_err();
+        assert!(error.to_string().contains("jwt.key cannot be used"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"damaged");
+    }
 }
