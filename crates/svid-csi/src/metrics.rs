@@ -14,6 +14,7 @@ use tonic::Code;
 pub struct Metrics {
     registry: Registry,
     calls: Family<Call, Counter>,
+    workload_api_calls: Family<WorkloadApiCall, Counter>,
     issued: Counter,
     renewal_failures: Counter,
     requests: Family<Ended, Counter>,
@@ -30,6 +31,12 @@ pub struct Metrics {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Call {
     call: &'static str,
+    code: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WorkloadApiCall {
+    method: &'static str,
     code: String,
 }
 
@@ -81,6 +88,7 @@ impl Default for Metrics {
         let mut metrics = Metrics {
             registry: Registry::with_prefix("svid_csi"),
             calls: Family::default(),
+            workload_api_calls: Family::default(),
             issued: Counter::default(),
             renewal_failures: Counter::default(),
             requests: Family::default(),
@@ -102,6 +110,11 @@ impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
         registry.register("csi_calls", "CSI calls by method and gRPC code", self.calls.clone());
+        registry.register(
+            "workload_api_calls",
+            "Calls of pods to their Workload API socket by method and gRPC code; a stream counts when it begins",
+            self.workload_api_calls.clone(),
+        );
         registry.register("identities_issued", "Identities handed to pods", self.issued.clone());
         registry.register(
             "renewal_failures",
@@ -146,6 +159,11 @@ impl Metrics {
     /// A call was answered.
     pub fn called(&self, call: &'static str, code: Code) {
         self.calls.get_or_create(&Call { call, code: format!("{code:?}") }).inc();
+    }
+
+    /// A call of a pod was answered.
+    pub fn workload_api_called(&self, method: &'static str, code: Code) {
+        self.workload_api_calls.get_or_create(&WorkloadApiCall { method, code: format!("{code:?}") }).inc();
     }
 
     /// An identity was handed to a pod.

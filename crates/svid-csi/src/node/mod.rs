@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::Mode;
-use svid_csi_core::plan::{Delivery, Plan};
+use svid_csi_core::plan::Plan;
 use tracing::{info, warn};
 
 use crate::admin::{self, AdminError};
@@ -52,7 +52,7 @@ pub(crate) use volume::{Volume, Volumes};
 pub struct Node {
     pub(crate) volumes: Volumes,
     pub(crate) store: Store,
-    pub(crate) sources: Sources,
+    pub(crate) sources: Arc<Sources>,
     pub(crate) folders: Option<Folders>,
     pub(crate) workload_api: Option<WorkloadApi>,
     pub(crate) socket_dir: Option<Arc<SocketDir>>,
@@ -152,10 +152,12 @@ impl Node {
             Some(cluster) => (Some(cluster.cert_manager), Some(cluster.events)),
             None => (None, None),
         };
-        let sources = Sources { cert_manager, local_ca: local_ca(config, data.as_ref())? };
+        let sources = Arc::new(Sources { cert_manager, local_ca: local_ca(config, data.as_ref())? });
         let folders = data.as_ref().filter(|_| has(config, Plan::mints)).map(Folders::open).transpose()?;
-        let workload_api = data.as_ref().filter(|_| has(config, |plan| plan.delivery() == Delivery::WorkloadApi));
-        let workload_api = workload_api.map(|data| WorkloadApi::open(data, tasks.clone())).transpose()?;
+        // Also where no volume may ask for it any more: those that did are still there.
+        let workload_api = data.as_ref().filter(|_| has(config, Plan::mints));
+        let open = |data| WorkloadApi::open(data, sources.clone(), metrics.clone(), tasks.clone());
+        let workload_api = workload_api.map(open).transpose()?;
         let socket_dir = config.agent.as_ref().map(|agent| SocketDir::open(agent, data.as_ref())).transpose()?;
         let node = Arc::new(Node {
             volumes: Volumes::default(),

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use svid_csi_core::files::FileName;
+use svid_csi_core::volume::VolumeSpec;
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
 use tokio::sync::{Semaphore, watch};
@@ -34,6 +35,7 @@ pub(super) struct Endpoint {
     pub(super) connections: Arc<Semaphore>,
     /// The sign for its connections to end.
     pub(super) closing: CancellationToken,
+    spec: Mutex<Arc<VolumeSpec>>,
     listening: Mutex<Option<Listening>>,
 }
 
@@ -46,13 +48,27 @@ pub(super) struct Listening {
 }
 
 impl Endpoint {
-    pub(super) fn new(volume: &VolumeId) -> Self {
+    pub(super) fn new(spec: &VolumeSpec) -> Self {
         Self {
-            volume: volume.clone(),
+            volume: spec.id.clone(),
             told: watch::Sender::default(),
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
             closing: CancellationToken::new(),
+            spec: Mutex::new(Arc::new(spec.clone())),
             listening: Mutex::default(),
+        }
+    }
+
+    /// What the volume was published as.
+    pub(super) fn spec(&self) -> Arc<VolumeSpec> {
+        self.spec.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It is published as this now.
+    pub(super) fn published_as(&self, spec: &VolumeSpec) {
+        let mut known = self.spec.lock().unwrap_or_else(PoisonError::into_inner);
+        if **known != *spec {
+            *known = Arc::new(spec.clone());
         }
     }
 

@@ -2,8 +2,11 @@
 //!
 //! Who asks is decided by which volume's socket was connected to: the socket is in a folder that only that pod mounts.
 
+mod claims;
 mod connection;
 mod endpoint;
+mod following;
+mod jwt;
 mod kept;
 mod service;
 mod socket;
@@ -21,6 +24,8 @@ use self::service::Api;
 use super::folders;
 use crate::data_root::DataRoot;
 use crate::fsx::{self, FsError};
+use crate::metrics::Metrics;
+use crate::source::Sources;
 use crate::tasks::Tasks;
 
 pub use self::socket::ListenError;
@@ -42,10 +47,10 @@ impl WorkloadApi {
     ///
     /// # Errors
     /// [`FsError`].
-    pub fn open(data: &DataRoot, tasks: Tasks) -> Result<Self, FsError> {
+    pub fn open(data: &DataRoot, sources: Arc<Sources>, metrics: Arc<Metrics>, tasks: Tasks) -> Result<Self, FsError> {
         let kept = data.tmpfs().join("kept");
         fsx::ensure_dir(&kept, 0o700)?;
-        Ok(Self { endpoints: Mutex::default(), kept, api: service::api(), tasks })
+        Ok(Self { endpoints: Mutex::default(), kept, api: service::api(sources, metrics), tasks })
     }
 
     /// Listens in the volume's folder, unless it does so already. Callers hear that there is no identity yet, or what was
@@ -54,13 +59,16 @@ impl WorkloadApi {
     /// # Errors
     /// [`ListenError`].
     pub fn serve(&self, spec: &VolumeSpec, socket: &SocketSpec, folder: &Path) -> Result<(), ListenError> {
-        if self.endpoint(&spec.id).is_some_and(|endpoint| endpoint.listens(folder, &socket.sockets)) {
-            return Ok(());
+        if let Some(endpoint) = self.endpoint(&spec.id) {
+            endpoint.published_as(spec);
+            if endpoint.listens(folder, &socket.sockets) {
+                return Ok(());
+            }
         }
-        folders::keep_only(folder, &socket.sockets)?;
         let listener = socket::listen(folder, &socket.sockets)?;
+        folders::keep_only(folder, &socket.sockets)?;
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let endpoint = endpoints.entry(spec.id.clone()).or_insert_with(|| Arc::new(Endpoint::new(&spec.id)));
+        let endpoint = endpoints.entry(spec.id.clone()).or_insert_with(|| Arc::new(Endpoint::new(spec)));
         let inode = socket::inode(folder, &socket.sockets);
         endpoint.listening(connection::accept(&self.tasks, self.api.clone(), endpoint.clone(), listener, inode));
         Ok(())

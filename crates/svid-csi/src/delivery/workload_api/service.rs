@@ -1,25 +1,29 @@
 //! The SPIFFE Workload API.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::Stream;
 use svid_csi_core::x509_context::X509Context;
 use svid_csi_proto::workload::spiffe_workload_api_server::{SpiffeWorkloadApi, SpiffeWorkloadApiServer};
 use svid_csi_proto::workload::{
     JwtBundlesRequest, JwtBundlesResponse, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
     ValidateJwtsvidResponse, X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse,
 };
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic::{Request, Response, Status};
+use tonic::service::interceptor::InterceptedService;
+use tonic::{Code, Request, Response, Status};
 
-use super::endpoint::{CONNECTIONS, Endpoint, Told};
+use super::endpoint::{CONNECTIONS, Endpoint};
+use super::following::{Messages, messages};
+use super::jwt;
+use crate::metrics::Metrics;
+use crate::source::Sources;
 use crate::x509_message;
 
 /// Without this header a request might come from a web page (SPIFFE Workload Endpoint, section 5).
 const SECURITY_HEADER: &str = "workload.spiffe.io";
+
+/// The most bytes of a request: the longest token, or all audiences a pod may ask for, take up a fraction.
+const REQUEST: usize = 64 * 1024;
 
 /// What answers the calls of all pods.
 pub(super) type Api = Routes;
@@ -41,14 +45,18 @@ impl Caller {
     }
 }
 
+/// Answers about X.509 come from what the volume was given. JWT-SVIDs are made for whoever asks and for as long as a call
+/// takes, so these are the one thing that a source is asked for from here.
 #[derive(Debug, Clone)]
-struct Service;
-
-type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+struct Service {
+    sources: Arc<Sources>,
+    metrics: Arc<Metrics>,
+}
 
 /// All that is served on the sockets.
-pub(super) fn api() -> Api {
-    Routes::new(SpiffeWorkloadApiServer::with_interceptor(Service, require_security_header)).prepare()
+pub(super) fn api(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Api {
+    let workload = SpiffeWorkloadApiServer::new(Service { sources, metrics }).max_decoding_message_size(REQUEST);
+    Routes::new(InterceptedService::new(workload, require_security_header)).prepare()
 }
 
 fn require_security_header(request: Request<()>) -> Result<Request<()>, Status> {
@@ -59,7 +67,8 @@ fn require_security_header(request: Request<()>) -> Result<Request<()>, Status> 
     }
 }
 
-fn endpoint<T>(request: &Request<T>) -> Result<Arc<Endpoint>, Status> {
+/// Whose call it is.
+pub(super) fn endpoint<T>(request: &Request<T>) -> Result<Arc<Endpoint>, Status> {
     match request.extensions().get::<Caller>() {
         Some(Caller::Of(endpoint)) => Ok(endpoint.clone()),
         Some(Caller::TooMany(_)) => Err(Status::resource_exhausted(format!(
@@ -69,40 +78,16 @@ fn endpoint<T>(request: &Request<T>) -> Result<Arc<Endpoint>, Status> {
     }
 }
 
-/// What is told now, or why nothing is (SPIFFE Workload API, section 4: codes).
-fn message<T>(told: &Told, make: impl Fn(&X509Context) -> T) -> Result<T, Status> {
-    match told {
-        Told::Given(context) => Ok(make(context)),
-        Told::NotYet => Err(Status::unavailable("this pod has no identity yet: try again")),
-        Told::Withdrawn => Err(Status::permission_denied("this pod has no identity any more: it was withdrawn")),
-    }
+/// Whether a bundle is another now.
+fn bundles_differ(last: &X509Context, now: &X509Context) -> bool {
+    last.bundle() != now.bundle() || last.federated() != now.federated() || last.crls() != now.crls()
 }
 
-/// What is told now and whenever it changes. Ends with the reason when the identity is withdrawn.
-fn messages<T: Send + 'static>(
-    endpoint: &Endpoint,
-    make: impl Fn(&X509Context) -> T + Send + Sync + 'static,
-) -> Result<Messages<T>, Status> {
-    struct Following<F> {
-        told: watch::Receiver<Told>,
-        closing: CancellationToken,
-        make: F,
+impl Service {
+    fn answer<T>(&self, method: &'static str, answer: Result<T, Status>) -> Result<Response<T>, Status> {
+        self.metrics.workload_api_called(method, answer.as_ref().map_or_else(Status::code, |_| Code::Ok));
+        answer.map(Response::new)
     }
-    let mut told = endpoint.told.subscribe();
-    let first = message(&told.borrow_and_update(), &make)?;
-    let following = Following { told, closing: endpoint.closing.clone(), make };
-    let rest = futures::stream::unfold(Some(following), |following| async move {
-        let mut following = following?;
-        tokio::select! {
-            biased;
-            Ok(()) = following.told.changed() => {}
-            () = following.closing.cancelled() => return None,
-        }
-        let next = message(&following.told.borrow_and_update(), &following.make);
-        let following = next.is_ok().then_some(following);
-        Some((next, following))
-    });
-    Ok(Box::pin(futures::stream::StreamExt::chain(futures::stream::iter([Ok(first)]), rest)))
 }
 
 #[tonic::async_trait]
@@ -115,31 +100,45 @@ impl SpiffeWorkloadApi for Service {
         &self,
         request: Request<X509svidRequest>,
     ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
-        Ok(Response::new(messages(&*endpoint(&request)?, x509_message::svids)?))
+        let answer = endpoint(&request).and_then(|endpoint| messages(endpoint, x509_message::svids, |_, _| true));
+        self.answer("FetchX509SVID", answer)
     }
 
     async fn fetch_x509_bundles(
         &self,
         request: Request<X509BundlesRequest>,
     ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
-        Ok(Response::new(messages(&*endpoint(&request)?, x509_message::bundles)?))
+        let answer = endpoint(&request).and_then(|endpoint| messages(endpoint, x509_message::bundles, bundles_differ));
+        self.answer("FetchX509Bundles", answer)
     }
 
-    async fn fetch_jwtsvid(&self, _: Request<JwtsvidRequest>) -> Result<Response<JwtsvidResponse>, Status> {
-        Err(Status::unimplemented("no JWT-SVIDs yet"))
+    async fn fetch_jwtsvid(&self, request: Request<JwtsvidRequest>) -> Result<Response<JwtsvidResponse>, Status> {
+        let answer = match endpoint(&request) {
+            Ok(endpoint) => jwt::svids(&self.sources, &endpoint, request.into_inner()).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.answer("FetchJWTSVID", answer)
     }
 
     async fn fetch_jwt_bundles(
         &self,
-        _: Request<JwtBundlesRequest>,
+        request: Request<JwtBundlesRequest>,
     ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
-        Err(Status::unimplemented("no JWT-SVIDs yet"))
+        let answer = match endpoint(&request) {
+            Ok(endpoint) => jwt::bundles(&self.sources, endpoint).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.answer("FetchJWTBundles", answer)
     }
 
     async fn validate_jwtsvid(
         &self,
-        _: Request<ValidateJwtsvidRequest>,
+        request: Request<ValidateJwtsvidRequest>,
     ) -> Result<Response<ValidateJwtsvidResponse>, Status> {
-        Err(Status::unimplemented("no JWT-SVIDs yet"))
+        let answer = match endpoint(&request) {
+            Ok(endpoint) => jwt::validated(&self.sources, &endpoint, request.into_inner()).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.answer("ValidateJWTSVID", answer)
     }
 }

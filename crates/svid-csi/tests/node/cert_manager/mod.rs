@@ -1,6 +1,6 @@
 //! cert-manager -> files: the driver against the scripted API server, cert-manager played by the test.
 
-mod cluster;
+pub(crate) mod cluster;
 
 mod bundles;
 mod cleanup;

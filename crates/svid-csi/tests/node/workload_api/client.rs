@@ -7,7 +7,7 @@ use svid_csi::demo::channel::connect;
 use svid_csi_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use svid_csi_proto::workload::{X509svidRequest, X509svidResponse};
 use tonic::transport::Channel;
-use tonic::{Request, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -24,17 +24,25 @@ pub(crate) async fn api(socket: &Path) -> Api {
     SpiffeWorkloadApiClient::new(connect(socket).await.unwrap())
 }
 
+/// A stream of messages.
+pub(crate) struct Stream<T>(Streaming<T>);
+
 /// A stream of X.509-SVIDs.
-pub(crate) struct Svids(Streaming<X509svidResponse>);
+pub(crate) type Svids = Stream<X509svidResponse>;
 
 impl Svids {
     pub(crate) async fn open(socket: &Path) -> Result<Self, Status> {
-        let stream = api(socket).await.fetch_x509svid(asking(X509svidRequest {})).await?;
-        Ok(Self(stream.into_inner()))
+        api(socket).await.fetch_x509svid(asking(X509svidRequest {})).await.map(Stream::of)
+    }
+}
+
+impl<T> Stream<T> {
+    pub(crate) fn of(response: Response<Streaming<T>>) -> Self {
+        Self(response.into_inner())
     }
 
     /// The next message; the status by which the stream ends.
-    pub(crate) async fn next(&mut self) -> Result<X509svidResponse, Status> {
+    pub(crate) async fn next(&mut self) -> Result<T, Status> {
         let message = tokio::time::timeout(LIMIT, self.0.message()).await.expect("a message in time");
         message.and_then(|message| message.ok_or_else(|| Status::cancelled("the stream ended")))
     }

@@ -6,17 +6,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use tonic::Code;
 
 use super::client::Svids;
+use super::node;
 use crate::endpoints::renew_all;
-use crate::fixture::{Node, test, until, volume};
-
-const SOCKETS: &[&str] = &["--source=local-ca", "--delivery=workload-api", "--driver-name=demo.svid-csi"];
-const ROOT: &[&str] = &["--data-root={dir}/root", "--trust-domain=example.org", "--admin-socket={dir}/admin.sock"];
-
-async fn node() -> Node {
-    let mut node = Node::new(&[SOCKETS, ROOT]);
-    node.start().await;
-    node
-}
+use crate::fixture::{test, until, volume};
 
 #[test]
 fn each_pod_has_its_own_socket_and_its_own_identity() {

@@ -1,0 +1,73 @@
+//! Streams that say what a pod is told, now and whenever it changes.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt, stream};
+use svid_csi_core::x509_context::X509Context;
+use tokio::sync::watch;
+use tonic::Status;
+
+use super::endpoint::{Endpoint, Told};
+
+/// What a call answers with that stays open.
+pub(super) type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What the pod is given, or why it has nothing (SPIFFE Workload API, section 4.4).
+pub(super) fn given(told: &Told) -> Result<&Arc<X509Context>, Status> {
+    match told {
+        Told::Given(context) => Ok(context),
+        Told::NotYet => Err(Status::unavailable("this pod has no identity yet: try again")),
+        Told::Withdrawn => Err(Status::permission_denied("this pod has no identity any more: it was withdrawn")),
+    }
+}
+
+/// One stream's view of what its pod is told.
+pub(super) struct Following {
+    endpoint: Arc<Endpoint>,
+    told: watch::Receiver<Told>,
+}
+
+impl Following {
+    pub(super) fn begin(endpoint: Arc<Endpoint>) -> Self {
+        let told = endpoint.told.subscribe();
+        Self { endpoint, told }
+    }
+
+    /// What the pod is given now.
+    pub(super) fn now(&mut self) -> Result<Arc<X509Context>, Status> {
+        given(&self.told.borrow_and_update()).cloned()
+    }
+
+    /// What the pod is given once it is told something new; nothing when its socket is closed.
+    pub(super) async fn next(&mut self) -> Option<Result<Arc<X509Context>, Status>> {
+        tokio::select! {
+            biased;
+            Ok(()) = self.told.changed() => Some(self.now()),
+            () = self.endpoint.closing.cancelled() => None,
+        }
+    }
+}
+
+/// What `make` makes of what the pod is given, at once and whenever `is_news` says that it differs from what was given
+/// before. Ends with the reason when the identity is withdrawn.
+pub(super) fn messages<T: Send + 'static>(
+    endpoint: Arc<Endpoint>,
+    make: fn(&X509Context) -> T,
+    is_news: fn(&X509Context, &X509Context) -> bool,
+) -> Result<Messages<T>, Status> {
+    let mut following = Following::begin(endpoint);
+    let first = following.now()?;
+    let message = make(&first);
+    let rest = stream::unfold(Some((following, first)), move |state| async move {
+        let (mut following, mut last) = state?;
+        loop {
+            match following.next().await? {
+                Ok(now) if is_news(&last, &now) => return Some((Ok(make(&now)), Some((following, now)))),
+                Ok(now) => last = now,
+                Err(withdrawn) => return Some((Err(withdrawn), None)),
+            }
+        }
+    });
+    Ok(Box::pin(stream::iter([Ok(message)]).chain(rest)))
+}

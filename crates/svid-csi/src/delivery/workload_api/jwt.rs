@@ -1,0 +1,123 @@
+//! The calls about JWT-SVIDs.
+//!
+//! Nothing is kept here: the local CA signs in less time than a call takes, and an agent behind the broker keeps the
+//! tokens it has fetched.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, stream};
+use svid_csi_core::error::Class;
+use svid_csi_core::jwt::{Audiences, JwtBundles, JwtSvid, validate};
+use svid_csi_core::spiffe_id::SpiffeId;
+use svid_csi_core::volume::{Subject, VolumeSpec};
+use svid_csi_proto::workload::{
+    JwtBundlesResponse, Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest, ValidateJwtsvidResponse,
+};
+use tokio::sync::watch;
+use tonic::Status;
+use tracing::debug;
+
+use super::claims;
+use super::endpoint::Endpoint;
+use super::following::{Following, Messages, given};
+use crate::source::{SourceError, Sources};
+use crate::{clock, report};
+
+/// JWT-SVIDs for the audiences asked for.
+pub(super) async fn svids(
+    sources: &Sources,
+    endpoint: &Endpoint,
+    request: JwtsvidRequest,
+) -> Result<JwtsvidResponse, Status> {
+    let audiences =
+        Audiences::new(request.audience).map_err(|error| Status::invalid_argument(format!("audience: {error}")))?;
+    let id = match request.spiffe_id.as_str() {
+        "" => None,
+        id => Some(SpiffeId::parse(id).map_err(|error| Status::invalid_argument(format!("spiffe_id: {error}")))?),
+    };
+    given(&endpoint.told.borrow())?;
+    let spec = endpoint.spec();
+    let svids = sources.jwt_svids(&spec, subject(&spec)?, &audiences, id.as_ref()).await;
+    let svids = svids.map_err(|error| refusal(endpoint, &error))?;
+    if svids.is_empty() {
+        return Err(Status::permission_denied("this pod has no such identity"));
+    }
+    Ok(JwtsvidResponse { svids: svids.into_iter().map(svid).collect() })
+}
+
+fn svid(svid: JwtSvid) -> Jwtsvid {
+    Jwtsvid { spiffe_id: svid.id.to_string(), svid: svid.token.expose().to_owned(), hint: svid.hint }
+}
+
+/// What JWT-SVIDs of others are validated with, now and whenever it changes.
+pub(super) async fn bundles(
+    sources: &Sources,
+    endpoint: Arc<Endpoint>,
+) -> Result<Messages<JwtBundlesResponse>, Status> {
+    let mut following = Following::begin(endpoint.clone());
+    following.now()?;
+    let mut bundles = trusted(sources, &endpoint).await?;
+    let first = message(&bundles.borrow_and_update());
+    let rest = stream::unfold(Some((following, bundles)), |state| async move {
+        let (mut following, mut bundles) = state?;
+        loop {
+            tokio::select! {
+                biased;
+                told = following.next() => if let Err(withdrawn) = told? {
+                    return Some((Err(withdrawn), None));
+                },
+                Ok(()) = bundles.changed() => {
+                    let next = message(&bundles.borrow_and_update());
+                    return Some((Ok(next), Some((following, bundles))));
+                }
+            }
+        }
+    });
+    Ok(Box::pin(stream::iter([Ok(first)]).chain(rest)))
+}
+
+fn message(bundles: &JwtBundles) -> JwtBundlesResponse {
+    let named = |(trust_domain, bundle): (&svid_csi_core::spiffe_id::TrustDomain, &Arc<_>)| {
+        (trust_domain.id().to_string(), svid_csi_core::jwt::JwtBundle::to_jwks(bundle))
+    };
+    JwtBundlesResponse { bundles: bundles.iter().map(named).collect() }
+}
+
+/// Whether a token is to be believed, by the bundles that the pod itself is given.
+pub(super) async fn validated(
+    sources: &Sources,
+    endpoint: &Endpoint,
+    request: ValidateJwtsvidRequest,
+) -> Result<ValidateJwtsvidResponse, Status> {
+    given(&endpoint.told.borrow())?;
+    let bundles = trusted(sources, endpoint).await?.borrow().clone();
+    let validated =
+        tokio::task::spawn_blocking(move || validate(&request.svid, &request.audience, &bundles, clock::now()));
+    let validated = validated.await.map_err(|_| Status::internal("the check of the JWT-SVID failed"))?;
+    let validated = validated.map_err(|rejection| Status::invalid_argument(rejection.to_string()))?;
+    let claims = claims::to_struct(validated.claims);
+    Ok(ValidateJwtsvidResponse { spiffe_id: validated.id.to_string(), claims: Some(claims) })
+}
+
+async fn trusted(sources: &Sources, endpoint: &Endpoint) -> Result<watch::Receiver<Arc<JwtBundles>>, Status> {
+    let spec = endpoint.spec();
+    sources.jwt_bundles(&spec, subject(&spec)?).await.map_err(|error| refusal(endpoint, &error))
+}
+
+fn subject(spec: &VolumeSpec) -> Result<&Subject, Status> {
+    spec.subject().ok_or_else(|| Status::internal("this volume gives nobody's identity"))
+}
+
+/// Says why the source gave nothing, without the details, which are the operator's.
+fn refusal(endpoint: &Endpoint, error: &SourceError) -> Status {
+    debug!(volume = %endpoint.volume, error = report::chain(error), "no JWT-SVID or JWT bundle for a pod");
+    let reason = error.to_string();
+    match (error, error.class()) {
+        (SourceError::NoJwt(_), _) => Status::unimplemented(reason),
+        (_, Class::Denied) => Status::permission_denied(reason),
+        (_, Class::Invalid) => Status::invalid_argument(reason),
+        (_, Class::Exhausted) => Status::resource_exhausted(reason),
+        (_, Class::Internal) => Status::internal(reason),
+        (_, Class::NotYet | Class::Blocked | Class::Conflict | Class::Missing) => Status::unavailable(reason),
+    }
+}
