@@ -1,0 +1,132 @@
+//! The process, and what it says.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use svid_csi::demo::kubelet::Pod;
+use svid_csi_testkit::agent::{Agent, Entry};
+
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_svid-csi");
+
+/// How long anything may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A `watch` that runs; it is killed when dropped.
+pub(crate) struct Watch {
+    child: Child,
+    updates: Receiver<String>,
+    log: Receiver<String>,
+    logged: Vec<String>,
+}
+
+impl Watch {
+    /// Starts it, with updates as JSON.
+    pub(crate) fn start<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(["watch", "--json"]).args(args).env_remove("SPIFFE_ENDPOINT_SOCKET");
+        Self::spawn(command)
+    }
+
+    pub(crate) fn socket(socket: &Path, more: &[&str]) -> Self {
+        Self::start([&["--socket", socket.to_str().unwrap()], more].concat())
+    }
+
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (updates, log) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
+        Self { child, updates, log, logged: Vec::new() }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next update.
+    pub(crate) fn update(&mut self) -> Value {
+        let line = self.updates.recv_timeout(LIMIT);
+        let line = line.unwrap_or_else(|_| panic!("no update came; the log: {:#?}", self.all_logged()));
+        serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"))
+    }
+
+    /// Waits until a line of the log, from the beginning, holds this text.
+    pub(crate) fn logs(&mut self, text: &str) {
+        while !self.logged.iter().any(|line| line.contains(text)) {
+            let line = self.log.recv_timeout(LIMIT);
+            self.logged.push(line.unwrap_or_else(|_| panic!("not logged: {text}\n{:#?}", self.logged)));
+        }
+    }
+
+    /// How many lines of the log hold this text by now.
+    pub(crate) fn times_logged(&mut self, text: &str) -> usize {
+        self.all_logged().iter().filter(|line| line.contains(text)).count()
+    }
+
+    fn all_logged(&mut self) -> &[String] {
+        self.logged.extend(self.log.try_iter());
+        &self.logged
+    }
+
+    /// Waits until it ends; answers how, and all that it said and nobody asked for.
+    pub(crate) fn end(mut self) -> (ExitStatus, Vec<String>, Vec<String>) {
+        // Both end with the process.
+        let updates = self.updates.iter().collect();
+        self.logged.extend(self.log.iter());
+        (self.child.wait().unwrap(), updates, std::mem::take(&mut self.logged))
+    }
+
+    pub(crate) fn terminate(&self) {
+        send("TERM", self.pid());
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines(output: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        let lines = BufReader::new(output).lines();
+        lines.map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
+    receiver
+}
+
+pub(crate) fn send(signal: &str, pid: u32) {
+    assert!(Command::new("kill").args(["-s", signal, &pid.to_string()]).status().unwrap().success());
+}
+
+/// An agent that has one entry for whoever asks on its Workload API.
+pub(crate) fn agent(folder: &Path) -> Agent {
+    let agent = Agent::prepared(folder);
+    agent.own(&[Entry::new("spiffe://example.org/workload")]);
+    agent
+}
+
+pub(crate) fn socket(folder: &Path) -> std::path::PathBuf {
+    folder.join("agent/agent.sock")
+}
+
+/// A pod the agent knows, for samples of what it gives.
+pub(crate) fn pod(name: &str) -> Pod {
+    Pod {
+        uid: format!("uid-of-{name}"),
+        name: name.to_owned(),
+        namespace: "shop".to_owned(),
+        service_account: name.to_owned(),
+        fs_group: None,
+    }
+}
+
+pub(crate) fn serial(update: &Value) -> String {
+    update["svids"][0]["serial"].as_str().unwrap().to_owned()
+}
