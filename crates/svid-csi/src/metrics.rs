@@ -15,6 +15,8 @@ pub struct Metrics {
     registry: Registry,
     calls: Family<Call, Counter>,
     workload_api_calls: Family<WorkloadApiCall, Counter>,
+    workload_api_connections: Gauge,
+    workload_api_refused: Counter,
     issued: Counter,
     renewal_failures: Counter,
     requests: Family<Ended, Counter>,
@@ -89,6 +91,8 @@ impl Default for Metrics {
             registry: Registry::with_prefix("svid_csi"),
             calls: Family::default(),
             workload_api_calls: Family::default(),
+            workload_api_connections: Gauge::default(),
+            workload_api_refused: Counter::default(),
             issued: Counter::default(),
             renewal_failures: Counter::default(),
             requests: Family::default(),
@@ -102,6 +106,7 @@ impl Default for Metrics {
             soonest_expiry: Gauge::default(),
         };
         metrics.register();
+        metrics.register_workload_api();
         metrics
     }
 }
@@ -110,11 +115,6 @@ impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
         registry.register("csi_calls", "CSI calls by method and gRPC code", self.calls.clone());
-        registry.register(
-            "workload_api_calls",
-            "Calls of pods to their Workload API socket by method and gRPC code; a stream counts when it begins",
-            self.workload_api_calls.clone(),
-        );
         registry.register("identities_issued", "Identities handed to pods", self.issued.clone());
         registry.register(
             "renewal_failures",
@@ -156,6 +156,25 @@ impl Metrics {
         );
     }
 
+    fn register_workload_api(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "workload_api_calls",
+            "Calls of pods to their Workload API socket by method and gRPC code; a stream counts when it begins",
+            self.workload_api_calls.clone(),
+        );
+        registry.register(
+            "workload_api_connections",
+            "Connections of pods to their Workload API sockets",
+            self.workload_api_connections.clone(),
+        );
+        registry.register(
+            "workload_api_refused_connections",
+            "Connections to Workload API sockets that were refused because the volume has too many",
+            self.workload_api_refused.clone(),
+        );
+    }
+
     /// A call was answered.
     pub fn called(&self, call: &'static str, code: Code) {
         self.calls.get_or_create(&Call { call, code: format!("{code:?}") }).inc();
@@ -164,6 +183,21 @@ impl Metrics {
     /// A call of a pod was answered.
     pub fn workload_api_called(&self, method: &'static str, code: Code) {
         self.workload_api_calls.get_or_create(&WorkloadApiCall { method, code: format!("{code:?}") }).inc();
+    }
+
+    /// A pod has connected to its socket.
+    pub fn workload_api_connected(&self) {
+        self.workload_api_connections.inc();
+    }
+
+    /// A connection of a pod has ended.
+    pub fn workload_api_disconnected(&self) {
+        self.workload_api_connections.dec();
+    }
+
+    /// A pod had too many connections.
+    pub fn workload_api_refused(&self) {
+        self.workload_api_refused.inc();
     }
 
     /// An identity was handed to a pod.

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::Mode;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use svid_csi_core::plan::Plan;
 use tracing::{info, warn};
 
@@ -112,6 +113,7 @@ pub enum RunError {
 pub async fn run(config: Config) -> Result<(), RunError> {
     // Modes of files and folders are given in full wherever they matter.
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    allow_descriptors();
     let (metrics, tasks) = (Arc::<Metrics>::default(), Tasks::default());
     let cluster = match &config.cert_manager {
         Some(cert_manager) => Some(Cluster::open(&config, cert_manager, metrics.clone(), &tasks).await?),
@@ -189,6 +191,15 @@ impl Node {
 
     pub(crate) fn socket_dir(&self) -> Result<&Arc<SocketDir>, VolumeError> {
         self.socket_dir.as_ref().ok_or(VolumeError::NotConfigured("--workload-api-socket-dir"))
+    }
+}
+
+/// Takes all the descriptors there are to be had: every volume with a socket has one, and every connection to it.
+fn allow_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(errno) = setrlimit(Resource::Nofile, limit) {
+        warn!(error = %errno, "the limit of open files stays as it is");
     }
 }
 

@@ -95,6 +95,10 @@ impl Node {
         self.connect().await.unwrap()
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.driver.as_ref().unwrap().id()
+    }
+
     pub(crate) fn kill(&mut self) {
         let mut driver = self.driver.take().unwrap();
         driver.kill().unwrap();

@@ -1,6 +1,7 @@
 //! What one volume's pod is told.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use svid_csi_core::files::FileName;
@@ -32,7 +33,11 @@ pub(super) enum Told {
 pub(super) struct Endpoint {
     pub(super) volume: VolumeId,
     pub(super) told: watch::Sender<Told>,
+    /// How often it was told something. Changes with `told`, under its lock.
+    turn: AtomicU64,
     pub(super) connections: Arc<Semaphore>,
+    /// How many streams are open.
+    pub(super) streams: AtomicUsize,
     /// The sign for its connections to end.
     pub(super) closing: CancellationToken,
     spec: Mutex<Arc<VolumeSpec>>,
@@ -52,7 +57,9 @@ impl Endpoint {
         Self {
             volume: spec.id.clone(),
             told: watch::Sender::default(),
+            turn: AtomicU64::default(),
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
+            streams: AtomicUsize::default(),
             closing: CancellationToken::new(),
             spec: Mutex::new(Arc::new(spec.clone())),
             listening: Mutex::default(),
@@ -91,13 +98,25 @@ impl Endpoint {
     }
 
     pub(super) fn tell(&self, context: Arc<X509Context>) {
-        self.told.send_replace(Told::Given(context));
+        self.say(Told::Given(context));
     }
 
     /// Lets every stream end with the word that the identity is gone, and takes no more connections.
     pub(super) fn withdraw(&self) {
-        self.told.send_replace(Told::Withdrawn);
+        self.say(Told::Withdrawn);
         self.close();
+    }
+
+    fn say(&self, what: Told) {
+        self.told.send_modify(|told| {
+            *told = what;
+            self.turn.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+
+    /// How often it was told something.
+    pub(super) fn turn(&self) -> u64 {
+        self.turn.load(Ordering::Relaxed)
     }
 
     /// Lets every connection end.

@@ -8,6 +8,7 @@ use svid_csi_core::x509_context::X509Context;
 use tokio::sync::watch;
 use tonic::Status;
 
+use super::caller::{Caller, Progress};
 use super::endpoint::{Endpoint, Told};
 
 /// What a call answers with that stays open.
@@ -26,21 +27,28 @@ pub(super) fn given(told: &Told) -> Result<&Arc<X509Context>, Status> {
 pub(super) struct Following {
     endpoint: Arc<Endpoint>,
     told: watch::Receiver<Told>,
+    turn: u64,
+    progress: Progress,
 }
 
 impl Following {
-    pub(super) fn begin(endpoint: Arc<Endpoint>) -> Self {
-        let told = endpoint.told.subscribe();
-        Self { endpoint, told }
+    pub(super) fn begin(caller: &Caller) -> Self {
+        let endpoint = caller.endpoint.clone();
+        Self { told: endpoint.told.subscribe(), turn: 0, progress: caller.opens_stream(), endpoint }
     }
 
     /// What the pod is given now.
     pub(super) fn now(&mut self) -> Result<Arc<X509Context>, Status> {
-        given(&self.told.borrow_and_update()).cloned()
+        let told = self.told.borrow_and_update();
+        self.turn = self.endpoint.turn();
+        given(&told).cloned()
     }
 
     /// What the pod is given once it is told something new; nothing when its socket is closed.
+    ///
+    /// It is asked for when there is room for it: whoever does not read does not come here.
     pub(super) async fn next(&mut self) -> Option<Result<Arc<X509Context>, Status>> {
+        self.progress.has_taken(self.turn);
         tokio::select! {
             biased;
             Ok(()) = self.told.changed() => Some(self.now()),
@@ -52,11 +60,11 @@ impl Following {
 /// What `make` makes of what the pod is given, at once and whenever `is_news` says that it differs from what was given
 /// before. Ends with the reason when the identity is withdrawn.
 pub(super) fn messages<T: Send + 'static>(
-    endpoint: Arc<Endpoint>,
+    caller: &Caller,
     make: fn(&X509Context) -> T,
     is_news: fn(&X509Context, &X509Context) -> bool,
 ) -> Result<Messages<T>, Status> {
-    let mut following = Following::begin(endpoint);
+    let mut following = Following::begin(caller);
     let first = following.now()?;
     let message = make(&first);
     let rest = stream::unfold(Some((following, first)), move |state| async move {

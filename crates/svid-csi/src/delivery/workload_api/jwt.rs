@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use svid_csi_core::error::Class;
-use svid_csi_core::jwt::{Audiences, JwtBundles, JwtSvid, validate};
-use svid_csi_core::spiffe_id::SpiffeId;
+use svid_csi_core::jwt::{Audiences, JwtBundle, JwtBundles, JwtSvid, validate};
+use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 use svid_csi_core::volume::{Subject, VolumeSpec};
 use svid_csi_proto::workload::{
     JwtBundlesResponse, Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest, ValidateJwtsvidResponse,
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tonic::Status;
 use tracing::debug;
 
+use super::caller::Caller;
 use super::claims;
 use super::endpoint::Endpoint;
 use super::following::{Following, Messages, given};
@@ -50,13 +51,10 @@ fn svid(svid: JwtSvid) -> Jwtsvid {
 }
 
 /// What JWT-SVIDs of others are validated with, now and whenever it changes.
-pub(super) async fn bundles(
-    sources: &Sources,
-    endpoint: Arc<Endpoint>,
-) -> Result<Messages<JwtBundlesResponse>, Status> {
-    let mut following = Following::begin(endpoint.clone());
+pub(super) async fn bundles(sources: &Sources, caller: &Caller) -> Result<Messages<JwtBundlesResponse>, Status> {
+    let mut following = Following::begin(caller);
     following.now()?;
-    let mut bundles = trusted(sources, &endpoint).await?;
+    let mut bundles = trusted(sources, &caller.endpoint).await?;
     let first = message(&bundles.borrow_and_update());
     let rest = stream::unfold(Some((following, bundles)), |state| async move {
         let (mut following, mut bundles) = state?;
@@ -77,9 +75,8 @@ pub(super) async fn bundles(
 }
 
 fn message(bundles: &JwtBundles) -> JwtBundlesResponse {
-    let named = |(trust_domain, bundle): (&svid_csi_core::spiffe_id::TrustDomain, &Arc<_>)| {
-        (trust_domain.id().to_string(), svid_csi_core::jwt::JwtBundle::to_jwks(bundle))
-    };
+    let named =
+        |(trust_domain, bundle): (&TrustDomain, &Arc<JwtBundle>)| (trust_domain.id().to_string(), bundle.to_jwks());
     JwtBundlesResponse { bundles: bundles.iter().map(named).collect() }
 }
 

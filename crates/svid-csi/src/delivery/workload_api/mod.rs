@@ -2,6 +2,7 @@
 //!
 //! Who asks is decided by which volume's socket was connected to: the socket is in a folder that only that pod mounts.
 
+mod caller;
 mod claims;
 mod connection;
 mod endpoint;
@@ -19,8 +20,8 @@ use svid_csi_core::volume::{SocketSpec, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
 
+use self::connection::Server;
 use self::endpoint::Endpoint;
-use self::service::Api;
 use super::folders;
 use crate::data_root::DataRoot;
 use crate::fsx::{self, FsError};
@@ -38,8 +39,7 @@ pub const FOLDER_MODE: u32 = 0o755;
 pub struct WorkloadApi {
     endpoints: Mutex<HashMap<VolumeId, Arc<Endpoint>>>,
     kept: PathBuf,
-    api: Api,
-    tasks: Tasks,
+    server: Server,
 }
 
 impl WorkloadApi {
@@ -50,7 +50,8 @@ impl WorkloadApi {
     pub fn open(data: &DataRoot, sources: Arc<Sources>, metrics: Arc<Metrics>, tasks: Tasks) -> Result<Self, FsError> {
         let kept = data.tmpfs().join("kept");
         fsx::ensure_dir(&kept, 0o700)?;
-        Ok(Self { endpoints: Mutex::default(), kept, api: service::api(sources, metrics), tasks })
+        let server = Server { api: service::api(sources, metrics.clone()), metrics, tasks };
+        Ok(Self { endpoints: Mutex::default(), kept, server })
     }
 
     /// Listens in the volume's folder, unless it does so already. Callers hear that there is no identity yet, or what was
@@ -70,7 +71,7 @@ impl WorkloadApi {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let endpoint = endpoints.entry(spec.id.clone()).or_insert_with(|| Arc::new(Endpoint::new(spec)));
         let inode = socket::inode(folder, &socket.sockets);
-        endpoint.listening(connection::accept(&self.tasks, self.api.clone(), endpoint.clone(), listener, inode));
+        endpoint.listening(self.server.accept(endpoint.clone(), listener, inode));
         Ok(())
     }
 
@@ -136,3 +137,6 @@ impl WorkloadApi {
         self.kept.join(id.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests;

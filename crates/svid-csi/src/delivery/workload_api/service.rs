@@ -12,7 +12,7 @@ use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Code, Request, Response, Status};
 
-use super::endpoint::{CONNECTIONS, Endpoint};
+use super::caller::Caller;
 use super::following::{Messages, messages};
 use super::jwt;
 use crate::metrics::Metrics;
@@ -27,23 +27,6 @@ const REQUEST: usize = 64 * 1024;
 
 /// What answers the calls of all pods.
 pub(super) type Api = Routes;
-
-/// By whose socket a call came.
-#[derive(Debug, Clone)]
-pub(super) enum Caller {
-    /// This volume's.
-    Of(Arc<Endpoint>),
-    /// This volume's, which has as many connections as it may have.
-    TooMany(Arc<Endpoint>),
-}
-
-impl Caller {
-    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
-        match self {
-            Caller::Of(endpoint) | Caller::TooMany(endpoint) => endpoint,
-        }
-    }
-}
 
 /// Answers about X.509 come from what the volume was given. JWT-SVIDs are made for whoever asks and for as long as a call
 /// takes, so these are the one thing that a source is asked for from here.
@@ -64,17 +47,6 @@ fn require_security_header(request: Request<()>) -> Result<Request<()>, Status> 
     match values[..] {
         [value] if value == "true" => Ok(request),
         _ => Err(Status::invalid_argument(format!("the metadata `{SECURITY_HEADER}: true` is missing"))),
-    }
-}
-
-/// Whose call it is.
-pub(super) fn endpoint<T>(request: &Request<T>) -> Result<Arc<Endpoint>, Status> {
-    match request.extensions().get::<Caller>() {
-        Some(Caller::Of(endpoint)) => Ok(endpoint.clone()),
-        Some(Caller::TooMany(_)) => Err(Status::resource_exhausted(format!(
-            "this volume's socket has {CONNECTIONS} connections already: close those that are not used"
-        ))),
-        None => Err(Status::internal("nobody knows by which socket this call came")),
     }
 }
 
@@ -100,7 +72,7 @@ impl SpiffeWorkloadApi for Service {
         &self,
         request: Request<X509svidRequest>,
     ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
-        let answer = endpoint(&request).and_then(|endpoint| messages(endpoint, x509_message::svids, |_, _| true));
+        let answer = Caller::of(&request).and_then(|caller| messages(&caller, x509_message::svids, |_, _| true));
         self.answer("FetchX509SVID", answer)
     }
 
@@ -108,13 +80,13 @@ impl SpiffeWorkloadApi for Service {
         &self,
         request: Request<X509BundlesRequest>,
     ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
-        let answer = endpoint(&request).and_then(|endpoint| messages(endpoint, x509_message::bundles, bundles_differ));
+        let answer = Caller::of(&request).and_then(|caller| messages(&caller, x509_message::bundles, bundles_differ));
         self.answer("FetchX509Bundles", answer)
     }
 
     async fn fetch_jwtsvid(&self, request: Request<JwtsvidRequest>) -> Result<Response<JwtsvidResponse>, Status> {
-        let answer = match endpoint(&request) {
-            Ok(endpoint) => jwt::svids(&self.sources, &endpoint, request.into_inner()).await,
+        let answer = match Caller::of(&request) {
+            Ok(caller) => jwt::svids(&self.sources, &caller.endpoint, request.into_inner()).await,
             Err(refusal) => Err(refusal),
         };
         self.answer("FetchJWTSVID", answer)
@@ -124,8 +96,8 @@ impl SpiffeWorkloadApi for Service {
         &self,
         request: Request<JwtBundlesRequest>,
     ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
-        let answer = match endpoint(&request) {
-            Ok(endpoint) => jwt::bundles(&self.sources, endpoint).await,
+        let answer = match Caller::of(&request) {
+            Ok(caller) => jwt::bundles(&self.sources, &caller).await,
             Err(refusal) => Err(refusal),
         };
         self.answer("FetchJWTBundles", answer)
@@ -135,8 +107,8 @@ impl SpiffeWorkloadApi for Service {
         &self,
         request: Request<ValidateJwtsvidRequest>,
     ) -> Result<Response<ValidateJwtsvidResponse>, Status> {
-        let answer = match endpoint(&request) {
-            Ok(endpoint) => jwt::validated(&self.sources, &endpoint, request.into_inner()).await,
+        let answer = match Caller::of(&request) {
+            Ok(caller) => jwt::validated(&self.sources, &caller.endpoint, request.into_inner()).await,
             Err(refusal) => Err(refusal),
         };
         self.answer("ValidateJWTSVID", answer)

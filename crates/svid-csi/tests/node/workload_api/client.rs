@@ -32,7 +32,8 @@ pub(crate) type Svids = Stream<X509svidResponse>;
 
 impl Svids {
     pub(crate) async fn open(socket: &Path) -> Result<Self, Status> {
-        api(socket).await.fetch_x509svid(asking(X509svidRequest {})).await.map(Stream::of)
+        let channel = connect(socket).await.map_err(|error| Status::unavailable(error.to_string()))?;
+        SpiffeWorkloadApiClient::new(channel).fetch_x509svid(asking(X509svidRequest {})).await.map(Stream::of)
     }
 }
 

@@ -1,7 +1,9 @@
 //! local-ca -> workload-api: a socket of the driver in every volume.
 
+mod abuse;
 mod client;
 mod jwt;
+mod raw;
 mod sockets;
 
 use crate::fixture::Node;

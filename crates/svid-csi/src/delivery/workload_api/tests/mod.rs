@@ -1,0 +1,112 @@
+//! Sockets in this process, whose pods are told what no source at hand has to tell.
+
+mod patience;
+mod rules;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use svid_csi_core::files::FileName;
+use svid_csi_core::identity::{Candidate, PrivateKey};
+use svid_csi_core::plan::Issuer;
+use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
+use svid_csi_core::target::TargetPath;
+use svid_csi_core::volume::{Content, SocketSpec, Subject, VolumeSpec};
+use svid_csi_core::volume_id::VolumeId;
+use svid_csi_core::x509_context::{ContextCandidate, SvidCandidate, X509Context, accept, split};
+use svid_csi_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
+use svid_csi_testkit::TestCa;
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+use super::connection::Server;
+use super::endpoint::Endpoint;
+use super::{service, socket};
+use crate::clock;
+use crate::demo::channel::connect;
+use crate::metrics::Metrics;
+use crate::source::Sources;
+use crate::tasks::Tasks;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// One volume's socket, which is served.
+struct Socket {
+    endpoint: Arc<Endpoint>,
+    tasks: Tasks,
+    metrics: Arc<Metrics>,
+    folder: TempDir,
+}
+
+impl Socket {
+    fn serve() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = spec();
+        let Content::WorkloadApi(SocketSpec { sockets, .. }) = &spec.content else { unreachable!() };
+        let listener = socket::listen(folder.path(), sockets).unwrap();
+        let endpoint = Arc::new(Endpoint::new(&spec));
+        let (tasks, metrics) = (Tasks::default(), Arc::<Metrics>::default());
+        let api = service::api(Arc::<Sources>::default(), metrics.clone());
+        let server = Server { api, metrics: metrics.clone(), tasks: tasks.clone() };
+        endpoint.listening(server.accept(endpoint.clone(), listener, None));
+        Socket { endpoint, tasks, metrics, folder }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("agent.sock")
+    }
+
+    async fn channel(&self) -> Channel {
+        connect(&self.path()).await.unwrap()
+    }
+
+    async fn api(&self) -> SpiffeWorkloadApiClient<Channel> {
+        SpiffeWorkloadApiClient::new(self.channel().await)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.tasks.stop();
+    }
+}
+
+fn spec() -> VolumeSpec {
+    let subject = Subject { issuer: Issuer::Broker, identity: None, hint: None };
+    let sockets = ["agent.sock", "spire-agent.sock"].map(|name| FileName::parse(name).unwrap()).into();
+    VolumeSpec {
+        id: VolumeId::parse("csi-web").unwrap(),
+        target: TargetPath::parse("/pods/uid/volumes/kubernetes.io~csi/spiffe/mount").unwrap(),
+        read_only: true,
+        pod: None,
+        content: Content::WorkloadApi(SocketSpec { subject, sockets }),
+    }
+}
+
+fn id(id: &str) -> SpiffeId {
+    SpiffeId::parse(id).unwrap()
+}
+
+fn domain(name: &str) -> TrustDomain {
+    TrustDomain::parse(name).unwrap()
+}
+
+/// An SVID of that CA for `spiffe://example.org/<name>`, by that hint.
+fn svid(ca: &TestCa, name: &str, hint: &str) -> SvidCandidate {
+    let id = id(&format!("spiffe://example.org/{name}"));
+    let issued = ca.issue(id.as_str(), HOUR, None);
+    let candidate = Candidate {
+        chain: split(&issued.chain).unwrap(),
+        key: PrivateKey::from_pkcs8_der(&issued.key).unwrap(),
+        bundle: Some(split(&ca.bundle_der()).unwrap()),
+    };
+    SvidCandidate { id, candidate, hint: hint.to_owned() }
+}
+
+fn context(svids: Vec<SvidCandidate>, federated: &[(&str, &TestCa)], crls: &[&[u8]]) -> Arc<X509Context> {
+    let federated = federated.iter().map(|(name, ca)| (domain(name), split(&ca.bundle_der()).unwrap()));
+    let crls = crls.iter().map(|crl| crl.to_vec()).collect();
+    let candidate = ContextCandidate { svids, federated: federated.collect(), crls };
+    Arc::new(accept(candidate, &domain("example.org"), clock::now()).unwrap())
+}
