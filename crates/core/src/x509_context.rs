@@ -49,7 +49,7 @@ pub struct SvidCandidate {
 }
 
 /// One SVID that keeps every rule.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Svid {
     /// Key, chain and bundle.
     pub identity: Identity,
@@ -58,7 +58,7 @@ pub struct Svid {
 }
 
 /// SVIDs and bundles that keep every rule; at least one SVID.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct X509Context {
     svids: Vec<Svid>,
     federated: Bundles,

@@ -10,6 +10,7 @@ pub mod approver;
 pub mod authority;
 #[cfg(test)]
 mod captured_log;
+pub mod channel;
 pub mod cli;
 mod clock;
 mod data_root;

@@ -20,6 +20,9 @@ pub struct Metrics {
     issued: Counter,
     renewal_failures: Counter,
     requests: Family<Ended, Counter>,
+    identities_refused: Counter,
+    broker_connections: Counter,
+    broker_subscriptions: Gauge,
     source_up: Family<Source, Gauge>,
     requests_pending: Gauge,
     waiting_for_token: Gauge,
@@ -72,6 +75,17 @@ pub struct Snapshot {
     pub soonest_expiry: Option<f64>,
     /// How source cert-manager is, where the driver has it.
     pub cert_manager: Option<SourceState>,
+    /// How source broker is, where the driver has it.
+    pub broker: Option<BrokerState>,
+}
+
+/// How the source broker is.
+#[derive(Debug)]
+pub struct BrokerState {
+    /// Whether the driver is connected.
+    pub up: bool,
+    /// How many pods are followed.
+    pub subscriptions: usize,
 }
 
 /// How a source is.
@@ -96,6 +110,9 @@ impl Default for Metrics {
             issued: Counter::default(),
             renewal_failures: Counter::default(),
             requests: Family::default(),
+            identities_refused: Counter::default(),
+            broker_connections: Counter::default(),
+            broker_subscriptions: Gauge::default(),
             source_up: Family::default(),
             requests_pending: Gauge::default(),
             waiting_for_token: Gauge::default(),
@@ -122,6 +139,21 @@ impl Metrics {
             self.renewal_failures.clone(),
         );
         registry.register("certificate_requests", "Certificate requests by what became of them", self.requests.clone());
+        registry.register(
+            "identities_refused",
+            "Identities that a source gave and that break a rule; the volume keeps its last identity",
+            self.identities_refused.clone(),
+        );
+        registry.register(
+            "broker_connections",
+            "Connections made to the agent's Broker API: one, and one more after each loss and each new SVID of the driver",
+            self.broker_connections.clone(),
+        );
+        registry.register(
+            "broker_subscriptions",
+            "Pods that the agent is asked for",
+            self.broker_subscriptions.clone(),
+        );
         registry.register("source_up", "1 when what the source tells is being followed", self.source_up.clone());
         registry.register(
             "requests_pending",
@@ -215,6 +247,16 @@ impl Metrics {
         self.requests.get_or_create(&Ended { outcome }).inc();
     }
 
+    /// An identity that a source gave breaks a rule.
+    pub fn identity_refused(&self) {
+        self.identities_refused.inc();
+    }
+
+    /// The driver has connected to the agent's Broker API.
+    pub fn broker_connected(&self) {
+        self.broker_connections.inc();
+    }
+
     /// A volume was reported abnormal.
     pub fn abnormal_seen(&self) {
         self.abnormal.inc();
@@ -240,6 +282,10 @@ impl Metrics {
             self.source_up.get_or_create(&Source { source: "cert-manager" }).set(source.up.into());
             self.requests_pending.set(i64::try_from(source.pending).unwrap_or(i64::MAX));
             self.waiting_for_token.set(i64::try_from(source.waiting_for_token).unwrap_or(i64::MAX));
+        }
+        if let Some(broker) = &snapshot.broker {
+            self.source_up.get_or_create(&Source { source: "broker" }).set(broker.up.into());
+            self.broker_subscriptions.set(i64::try_from(broker.subscriptions).unwrap_or(i64::MAX));
         }
         self.soonest_expiry.set(snapshot.soonest_expiry.unwrap_or(f64::INFINITY));
         let mut page = String::new();

@@ -7,7 +7,7 @@ use serde::Serialize;
 use svid_csi_core::state::{Phase, Record};
 use tokio::time::Instant;
 
-use crate::metrics::{Snapshot, SourceState};
+use crate::metrics::{BrokerState, Snapshot, SourceState};
 use crate::node::{Node, Volume};
 use crate::{clock, report};
 
@@ -29,6 +29,8 @@ pub struct Status {
     pub waiting: BTreeMap<String, String>,
     /// Whether source cert-manager is being followed; absent without it.
     pub cert_manager_up: Option<bool>,
+    /// Whether the driver is connected to the agent's Broker API; absent without source broker.
+    pub broker_up: Option<bool>,
     /// How many more there are that something is being done to at this moment.
     pub busy: usize,
 }
@@ -80,6 +82,7 @@ pub async fn status(node: &Node) -> Status {
         busy: busy.await,
         waiting: node.sources.waiting().into_iter().map(|(id, what)| (id.to_string(), what)).collect(),
         cert_manager_up: node.sources.cert_manager.as_ref().map(|source| source.is_up()),
+        broker_up: node.sources.broker.as_ref().map(|broker| broker.is_up()),
         version: env!("CARGO_PKG_VERSION"),
         socket_directory_heals: node.socket_dir.as_ref().map(|socket_dir| socket_dir.heals()),
         data_root_survives: node.data.as_ref().map(|data| data.survives()),
@@ -122,6 +125,11 @@ pub async fn snapshot(node: &Node) -> Snapshot {
     Snapshot {
         volumes: counts.into_iter().map(|((plan, phase), count)| (plan, phase, count)).collect(),
         soonest_expiry: soonest.map(seconds),
+        broker: node
+            .sources
+            .broker
+            .as_ref()
+            .map(|broker| BrokerState { up: broker.is_up(), subscriptions: broker.subscriptions() }),
         cert_manager: node.sources.cert_manager.as_ref().map(|source| {
             let (waiting_for_token, pending) = source.waiting_counts();
             SourceState { up: source.is_up(), pending, waiting_for_token }

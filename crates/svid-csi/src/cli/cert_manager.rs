@@ -1,12 +1,13 @@
 //! The flags of source cert-manager: those of cert-manager/csi-driver-spiffe, and ours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use svid_csi_core::cert_request::ANNOTATION_PREFIX;
 use svid_csi_core::identity::KeyType;
+use svid_csi_core::plan::Source;
 use svid_csi_core::spiffe_id::TrustDomain;
 
 use super::client::ClientFlags;
@@ -15,6 +16,7 @@ use super::profile::Profile;
 use super::request_mode::RequestMode;
 use super::{issuer, values};
 
+use crate::kube::client::ClientOptions;
 use crate::node::config::CertManagerConfig;
 use crate::source::cert_manager::Settings;
 use crate::source::trust_bundle::BundleSource;
@@ -85,9 +87,15 @@ pub(super) struct Common {
 }
 
 impl CertManagerFlags {
-    /// The names of all these flags.
-    pub(super) fn names() -> impl Iterator<Item = &'static str> {
-        NAMES.into_iter().chain(ClientFlags::names())
+    /// The names of those of these flags that no other source obeys.
+    pub(super) fn names(sources: &BTreeSet<Source>) -> impl Iterator<Item = &'static str> {
+        let shared = ClientFlags::obeyed().filter(|_| !sources.contains(&Source::Broker));
+        NAMES.into_iter().chain(shared).chain(ClientFlags::idle())
+    }
+
+    /// How the API server is reached.
+    pub(super) fn client(&self, mistakes: &mut Mistakes) -> ClientOptions {
+        self.client.options(mistakes)
     }
 
     /// What these flags mean together.

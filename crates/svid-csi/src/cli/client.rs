@@ -55,7 +55,12 @@ struct IdleClientFlags;
 impl ClientFlags {
     /// The names of all these flags.
     pub(super) fn names() -> impl Iterator<Item = &'static str> {
-        ["kubeconfig", "context", "cluster", "user"].into_iter().chain(Self::idle())
+        Self::obeyed().chain(Self::idle())
+    }
+
+    /// The names of those that have an effect.
+    pub(super) fn obeyed() -> impl Iterator<Item = &'static str> {
+        ["kubeconfig", "context", "cluster", "user"].into_iter()
     }
 
     /// The names of those that have no effect.
@@ -64,7 +69,7 @@ impl ClientFlags {
     }
 
     /// What they mean together.
-    pub(super) fn options(self, mistakes: &mut Mistakes) -> ClientOptions {
+    pub(super) fn options(&self, mistakes: &mut Mistakes) -> ClientOptions {
         let Self { kubeconfig, context, cluster, user, .. } = self;
         if kubeconfig.is_none() {
             for flag in
@@ -73,7 +78,12 @@ impl ClientFlags {
                 mistakes.add(flag, "chooses from a kubeconfig; give --kubeconfig too, or leave it out");
             }
         }
-        ClientOptions { kubeconfig, context, cluster, user }
+        ClientOptions {
+            kubeconfig: kubeconfig.clone(),
+            context: context.clone(),
+            cluster: cluster.clone(),
+            user: user.clone(),
+        }
     }
 }
 

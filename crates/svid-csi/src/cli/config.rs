@@ -8,12 +8,14 @@ use std::time::Duration;
 use svid_csi_core::plan::{Plan, Source};
 use svid_csi_core::spiffe_id::TrustDomain;
 
+use super::broker::BrokerFlags;
 use super::cert_manager::{CertManagerFlags, Common};
 use super::flags::{DriverArgs, SocketSource, Watch};
 use super::mistakes::Mistakes;
 use super::profile::Profile;
 use super::values::Switch;
 use super::{Environment, drivers, sockets};
+use crate::kube::client::ClientOptions;
 use crate::node::config::{AgentDir, Config, DriverName, LocalCaConfig};
 use crate::source::local_ca::JWT_LIFETIME;
 
@@ -35,7 +37,7 @@ pub(super) fn build(args: DriverArgs, environment: Environment<'_>, mistakes: &m
         mistakes.missing("data-root", format_args!("the plan {plan} keeps its volumes there"));
     }
     if !has(Source::CertManager) {
-        refuse_cert_manager_flags(&args, mistakes);
+        refuse_cert_manager_flags(&args, &sources, mistakes);
     }
     let mut warnings = without_effect(&args, &sources, mistakes);
     warnings.extend(args.cert_manager.warnings(mistakes).into_iter().filter(|_| has(Source::CertManager)));
@@ -53,8 +55,16 @@ pub(super) fn build(args: DriverArgs, environment: Environment<'_>, mistakes: &m
         lifetime,
         key_type,
     };
+    let own_svid_dir = args.socket.workload_api_socket_dir.clone();
+    let broker = has(Source::Broker).then(|| {
+        // With cert-manager as well, its client serves both.
+        let client =
+            if has(Source::CertManager) { ClientOptions::default() } else { args.cert_manager.client(mistakes) };
+        args.broker.config(own_svid_dir, client, environment, mistakes)
+    });
     let config = Config {
         agent: has(Source::Socket).then(|| agent(args.socket, mistakes)).flatten(),
+        broker: broker.flatten(),
         cert_manager: has(Source::CertManager).then(|| args.cert_manager.config(common, mistakes)).flatten(),
         local_ca: trust_domain.clone().filter(|_| has(Source::LocalCa)).map(|trust_domain| LocalCaConfig {
             trust_domain,
@@ -153,7 +163,11 @@ fn without_effect(args: &DriverArgs, sources: &BTreeSet<Source>, mistakes: &Mist
     let mut idle = Vec::new();
     if !sources.contains(&Source::Socket) {
         let because = "no volume may ask for the plan socket:socket-dir";
-        idle.extend([("workload-api-socket-dir", because), ("stable-socket-dir", because)]);
+        idle.push(("stable-socket-dir", because));
+        idle.extend((!sources.contains(&Source::Broker)).then_some(("workload-api-socket-dir", because)));
+    }
+    if !sources.contains(&Source::Broker) {
+        idle.extend(BrokerFlags::names().map(|flag| (flag, "no volume may ask for the source broker")));
     }
     if !sources.contains(&Source::LocalCa) {
         let because = "no volume may ask for the source local-ca";
@@ -164,18 +178,18 @@ fn without_effect(args: &DriverArgs, sources: &BTreeSet<Source>, mistakes: &Mist
     }
     if !sources.contains(&Source::CertManager) {
         let because = "no volume may ask for the source cert-manager";
-        idle.extend(CertManagerFlags::names().map(|flag| (flag, because)));
+        idle.extend(CertManagerFlags::names(sources).map(|flag| (flag, because)));
     }
     let warn = |(flag, because)| format!("{} has no effect: {because}", mistakes.spelling(flag));
     idle.into_iter().filter(|(flag, _)| mistakes.given(flag)).map(warn).collect()
 }
 
 /// cert-manager's flags are taken for the sake of its manifests; anywhere else they would be obeyed by nobody.
-fn refuse_cert_manager_flags(args: &DriverArgs, mistakes: &mut Mistakes) {
+fn refuse_cert_manager_flags(args: &DriverArgs, sources: &BTreeSet<Source>, mistakes: &mut Mistakes) {
     if drivers::serves(args, Profile::CertManager) || mistakes.wrong("profile") || mistakes.wrong("also-profile") {
         return;
     }
-    for flag in CertManagerFlags::names() {
+    for flag in CertManagerFlags::names(sources) {
         if mistakes.given(flag) {
             mistakes.add(flag, "belongs to the source cert-manager; leave it out, or give --source cert-manager");
         }

@@ -12,6 +12,7 @@ use svid_csi_core::spiffe_id::TrustDomain;
 use tracing::Level;
 
 use super::also_profile::AlsoProfile;
+use super::broker::BrokerFlags;
 use super::cert_manager::CertManagerFlags;
 use super::profile::Profile;
 use super::values::{self, Switch};
@@ -35,6 +36,12 @@ Examples:
       --endpoint unix:///run/svid-csi/csi.sock --data-root /run/svid-csi/data \\
       --trust-domain example.org --certificate-request-duration 1h
 
+  A Workload API socket in each volume, asked of SPIRE by the driver:
+    svid-csi driver --source broker --delivery workload-api \\
+      --driver-name csi.spiffe.io --node-id n1 \\
+      --endpoint unix:///spiffe-csi/csi.sock --data-root /run/svid-csi/data \\
+      --broker-socket /run/spire/broker/api.sock --workload-api-socket-dir /run/spire/agent
+
   Without a registrar sidecar:
     svid-csi driver --profile csi.spiffe.io \\
       -workload-api-socket-dir /spire-agent-socket \\
@@ -51,6 +58,8 @@ pub(super) struct DriverArgs {
     pub(super) data: Data,
     #[command(flatten)]
     pub(super) socket: SocketSource,
+    #[command(flatten)]
+    pub(super) broker: BrokerFlags,
     #[command(flatten)]
     pub(super) minted: Minted,
     #[command(flatten)]
@@ -119,9 +128,10 @@ pub(super) struct Data {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Source socket")]
+#[command(next_help_heading = "Sources socket and broker")]
 pub(super) struct SocketSource {
-    /// The directory that holds the agent's Workload API socket; it may not exist yet.
+    /// The directory that holds the agent's Workload API socket; it may not exist yet. With source broker the driver gets
+    /// its own identity there.
     #[arg(long, value_name = "DIR", value_parser = values::path)]
     pub(super) workload_api_socket_dir: Option<PathBuf>,
     /// The directory mounted into pods in its place, so that they follow a re-created agent. It belongs beside the

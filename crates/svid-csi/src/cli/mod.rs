@@ -5,6 +5,7 @@
 mod also_profile;
 mod approver;
 mod argv;
+mod broker;
 mod cert_manager;
 mod client;
 mod config;

@@ -1,6 +1,7 @@
 //! Tables over whole command lines.
 
 mod approver;
+mod broker;
 mod mistakes;
 mod renew;
 mod watch;
@@ -31,6 +32,12 @@ fn driver(line: &str, environment: &[(&str, &str)]) -> Result<DriverCommand, Str
 
 fn good(line: &str) -> DriverCommand {
     driver(line, &[]).unwrap_or_else(|answer| panic!("{line}\n{answer}"))
+}
+
+/// The lines of the answer, each a mistake.
+fn mistakes(line: &str) -> Vec<String> {
+    let answer = driver(line, &[]).expect_err(line);
+    answer.lines().filter_map(|line| line.strip_prefix("  ")).map(str::to_owned).collect()
 }
 
 fn path(text: &str) -> Option<PathBuf> {
@@ -271,7 +278,8 @@ fn help_is_grouped_and_ends_with_examples() {
         for part in [
             "What is served:",
             "Volume data:",
-            "Source socket:",
+            "Sources socket and broker:",
+            "Source broker:",
             "Sources cert-manager and local-ca:",
             "Source cert-manager:",
             "API server:",

@@ -4,7 +4,6 @@
 //! a mount namespace of the demo's own, and identities are issued, read and used in a TLS handshake.
 
 pub mod agent;
-pub mod channel;
 mod driver;
 mod handshake;
 pub mod kubelet;
@@ -16,6 +15,7 @@ mod stage;
 mod story;
 pub mod svid;
 
+pub use crate::channel;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What the user may choose.

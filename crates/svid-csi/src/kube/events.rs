@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use svid_csi_core::pod::PodRef;
 use tokio::sync::mpsc;
 use tracing::{debug, error, warn};
 
@@ -42,6 +43,18 @@ struct Notice {
     about: ObjectReference,
     reason: &'static str,
     message: String,
+}
+
+/// A pod, to be warned about.
+pub fn pod_reference(pod: &PodRef) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        namespace: Some(pod.namespace.clone()),
+        name: Some(pod.name.clone()),
+        uid: Some(pod.uid.clone()),
+        ..ObjectReference::default()
+    }
 }
 
 impl Events {

@@ -2,16 +2,15 @@
 
 use std::convert::Infallible;
 
-use k8s_openapi::api::core::v1::ObjectReference;
 use svid_csi_core::error::Class;
 use svid_csi_core::identity::Validity;
-use svid_csi_core::pod::PodRef;
 use svid_csi_core::renew;
 use svid_csi_core::volume::VolumeSpec;
 use tracing::error;
 
 use super::Node;
 use super::error::VolumeError;
+use crate::kube::events::pod_reference;
 use crate::{clock, report};
 
 /// Raised once for every identity that was not renewed until little of it is left.
@@ -62,18 +61,7 @@ impl Node {
 
     fn tell_pod(&self, spec: &VolumeSpec, reason: &'static str, message: String) {
         if let (Some(events), Some(pod)) = (&self.events, &spec.pod) {
-            events.warn(reference(pod), reason, message);
+            events.warn(pod_reference(pod), reason, message);
         }
-    }
-}
-
-fn reference(pod: &PodRef) -> ObjectReference {
-    ObjectReference {
-        api_version: Some("v1".to_owned()),
-        kind: Some("Pod".to_owned()),
-        namespace: Some(pod.namespace.clone()),
-        name: Some(pod.name.clone()),
-        uid: Some(pod.uid.clone()),
-        ..ObjectReference::default()
     }
 }

@@ -1,19 +1,22 @@
-//! What the driver needs of the cluster, where pods get their identities from there.
+//! What the driver talks to beside the kubelet: the cluster, and an agent.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use svid_csi_core::plan::{Issuer, Plan};
 use tokio::sync::watch;
+use tracing::info;
 
 use super::RunError;
-use super::config::{CertManagerConfig, Config};
-use crate::kube::client;
+use super::config::{BrokerConfig, CertManagerConfig, Config};
+use crate::kube::client::{self, ClientError};
 use crate::kube::csi_driver::{self, Needs};
 use crate::kube::events::Events;
 use crate::kube::requester::Requester;
 use crate::kube::runtime_issuer::RuntimeIssuer;
 use crate::metrics::Metrics;
+use crate::report;
+use crate::source::broker::Broker;
 use crate::source::cert_manager::{CertManager, Followed};
 use crate::source::trust_bundle;
 use crate::tasks::Tasks;
@@ -22,16 +25,42 @@ use crate::tasks::Tasks;
 const SILENCE: Duration = Duration::from_secs(300);
 const COMPONENT: &str = "svid-csi-driver";
 
+/// The sources that ask somebody, and where events go to.
+#[derive(Default)]
+pub(super) struct Clients {
+    pub(super) cert_manager: Option<Arc<CertManager>>,
+    pub(super) broker: Option<Broker>,
+    pub(super) events: Option<Events>,
+}
+
 /// The source cert-manager and where events go to.
-pub(super) struct Cluster {
-    pub(super) cert_manager: Arc<CertManager>,
-    pub(super) events: Events,
+struct Cluster {
+    cert_manager: Arc<CertManager>,
+    events: Events,
+}
+
+impl Clients {
+    /// Makes those that plans need. That nobody answers does not matter.
+    pub(super) async fn open(config: &Config, metrics: &Arc<Metrics>, tasks: &Tasks) -> Result<Self, RunError> {
+        let cluster = match &config.cert_manager {
+            Some(cert_manager) => Some(Cluster::open(config, cert_manager, metrics.clone(), tasks).await?),
+            None => None,
+        };
+        let (cert_manager, events) = cluster.map(|cluster| (cluster.cert_manager, cluster.events)).unzip();
+        let Some(broker) = config.broker.clone() else { return Ok(Clients { cert_manager, broker: None, events }) };
+        let events = match events {
+            Some(events) => Some(events),
+            None => events_beside_broker(config, &broker, tasks).await?,
+        };
+        let broker = Some(Broker::open(broker, metrics.clone(), events.clone(), tasks));
+        Ok(Clients { cert_manager, broker, events })
+    }
 }
 
 impl Cluster {
     /// Makes the clients and follows what the source goes by. Only credentials and the CSIDriver object are checked: an
     /// API server that is away must not keep volumes that are there from being served.
-    pub(super) async fn open(
+    async fn open(
         config: &Config,
         cert_manager: &CertManagerConfig,
         metrics: Arc<Metrics>,
@@ -63,6 +92,22 @@ impl Cluster {
             CertManager::new(cert_manager.settings.clone(), followed, &client, requester, metrics, tasks.clone());
         source.start(client);
         Ok(Self { cert_manager: Arc::new(source), events })
+    }
+}
+
+/// Where events go to when pods get their identities from a broker, which needs no cluster: nowhere, outside of one.
+async fn events_beside_broker(
+    config: &Config,
+    broker: &BrokerConfig,
+    tasks: &Tasks,
+) -> Result<Option<Events>, RunError> {
+    match client::config(&broker.client).await {
+        Ok(access) => Ok(Some(Events::new(client::client(access)?, COMPONENT, config.node_id.clone(), tasks))),
+        Err(error @ ClientError::InCluster(_)) => {
+            info!(why = report::chain(&error), "no events are written on pods");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the driver was told to do: the typed form of its flags, free of contradictions.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use svid_csi_core::files::FileNames;
 use svid_csi_core::identity::KeyType;
 use svid_csi_core::plan::Plan;
 use svid_csi_core::runtime_issuer::ConfigMapPlace;
-use svid_csi_core::spiffe_id::TrustDomain;
+use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 
 use crate::kube::client::ClientOptions;
 
@@ -36,6 +37,8 @@ pub struct Config {
     pub agent: Option<AgentDir>,
     /// The trust domain of every identity minted here.
     pub trust_domain: Option<TrustDomain>,
+    /// The Broker API of an agent, for `broker` plans.
+    pub broker: Option<BrokerConfig>,
     /// How cert-manager is asked, for `cert-manager` plans.
     pub cert_manager: Option<CertManagerConfig>,
     /// The embedded certificate authority, for `local-ca` plans.
@@ -72,6 +75,38 @@ pub struct AgentDir {
     pub path: PathBuf,
     /// The directory that is mounted into pods in its place; default: a hidden sibling.
     pub stable: Option<PathBuf>,
+}
+
+/// The Broker API of an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerConfig {
+    /// Where it is.
+    pub endpoint: BrokerEndpoint,
+    /// The SPIFFE ID the agent must show; without it, one under `/spire/agent/` in the driver's own trust domain.
+    pub server_id: Option<SpiffeId>,
+    /// The directory of the Workload API socket on which the driver gets an identity of its own; it may not exist yet.
+    pub workload_api_dir: PathBuf,
+    /// How the API server is reached, where there is one, for events on pods.
+    pub client: ClientOptions,
+}
+
+/// Where a Broker API is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BrokerEndpoint {
+    /// A Unix socket; it may not exist yet.
+    Unix(PathBuf),
+    /// An address.
+    Tcp(SocketAddr),
+}
+
+impl fmt::Display for BrokerEndpoint {
+    /// As the variable SPIFFE_BROKER_SOCKET has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BrokerEndpoint::Unix(path) => write!(f, "unix://{}", path.display()),
+            BrokerEndpoint::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
 }
 
 /// cert-manager.

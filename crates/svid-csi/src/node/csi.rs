@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 use super::Node;
 use super::config::{Config, DriverName};
 use super::error::VolumeError;
+use super::patience;
 use crate::report;
 
 /// The services of one driver name.
@@ -147,10 +148,11 @@ impl csi::node_server::Node for Service {
         &self,
         request: Request<csi::NodePublishVolumeRequest>,
     ) -> Answer<csi::NodePublishVolumeResponse> {
+        let patience = patience::of(request.metadata());
         let request = publish_request(request.into_inner());
         let volume = request.volume_id.clone();
         let published = match VolumeSpec::parse(&request, &self.rules) {
-            Ok(spec) => self.node.publish(&self.driver.name, spec, request.tokens).await,
+            Ok(spec) => self.node.publish(&self.driver.name, spec, request.tokens, patience).await,
             Err(mistakes) => Err(mistakes.into()),
         };
         self.answer("NodePublishVolume", &volume, published.map(|()| csi::NodePublishVolumeResponse {}))

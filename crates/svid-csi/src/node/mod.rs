@@ -9,6 +9,7 @@ pub mod config;
 mod csi;
 mod deliver;
 mod error;
+mod patience;
 mod publish;
 mod recover;
 mod registrar;
@@ -42,7 +43,7 @@ use crate::source::local_ca::{LocalCa, LocalCaError};
 use crate::source::trust_bundle::TrustBundleError;
 use crate::store::Store;
 use crate::tasks::Tasks;
-use cluster::Cluster;
+use cluster::Clients;
 use config::Config;
 pub use error::VolumeError;
 pub use serve::ServeError;
@@ -115,11 +116,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
     allow_descriptors();
     let (metrics, tasks) = (Arc::<Metrics>::default(), Tasks::default());
-    let cluster = match &config.cert_manager {
-        Some(cert_manager) => Some(Cluster::open(&config, cert_manager, metrics.clone(), &tasks).await?),
-        None => None,
-    };
-    let node = tokio::task::block_in_place(|| Node::build(&config, cluster, metrics, tasks))?;
+    let clients = Clients::open(&config, &metrics, &tasks).await?;
+    let node = tokio::task::block_in_place(|| Node::build(&config, clients, metrics, tasks))?;
     let servers = serve::bind(&node, &config)?;
     let ready = admin::start(&node, &config)?;
     serve::start(&node, servers);
@@ -132,12 +130,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 
 impl Node {
     /// Prepares everything and takes up the volumes of the run before. Blocks; needs a tokio runtime around it.
-    fn build(
-        config: &Config,
-        cluster: Option<Cluster>,
-        metrics: Arc<Metrics>,
-        tasks: Tasks,
-    ) -> Result<Arc<Self>, RunError> {
+    fn build(config: &Config, clients: Clients, metrics: Arc<Metrics>, tasks: Tasks) -> Result<Arc<Self>, RunError> {
         let propagation = Propagation::read().map_err(RunError::MountInfo)?;
         warn_if_unseen(config, &propagation);
         let data =
@@ -150,11 +143,8 @@ impl Node {
         if let Some(data) = &data {
             store.take_over(&data.other_records())?;
         }
-        let (cert_manager, events) = match cluster {
-            Some(cluster) => (Some(cluster.cert_manager), Some(cluster.events)),
-            None => (None, None),
-        };
-        let sources = Arc::new(Sources { cert_manager, local_ca: local_ca(config, data.as_ref())? });
+        let Clients { cert_manager, broker, events } = clients;
+        let sources = Arc::new(Sources { broker, cert_manager, local_ca: local_ca(config, data.as_ref())? });
         let folders = data.as_ref().filter(|_| has(config, Plan::mints)).map(Folders::open).transpose()?;
         // Also where no volume may ask for it any more: those that did are still there.
         let workload_api = data.as_ref().filter(|_| has(config, Plan::mints));

@@ -18,13 +18,12 @@ use crate::clock;
 use crate::mount::{self, Look, MountError, MountPoint};
 use crate::source::Turn;
 
-/// How long a publish waits for its source. The kubelet gives the whole call two minutes and asks again.
-const SOURCE_DEADLINE: Duration = Duration::from_secs(60);
 /// How many volumes one pod may have, so that no pod can fill the node's volume data.
 const VOLUMES_A_POD: usize = 16;
 
 impl Node {
-    /// Publishes a volume, or finds that it is published. A healthy volume keeps what it has if this fails.
+    /// Publishes a volume, or finds that it is published. Waits for its source no longer than `patience`. A healthy volume
+    /// keeps what it has if this fails.
     ///
     /// # Errors
     /// [`VolumeError`].
@@ -33,13 +32,14 @@ impl Node {
         driver: &str,
         spec: VolumeSpec,
         tokens: Option<Secret>,
+        patience: Duration,
     ) -> Result<(), VolumeError> {
         let id = spec.id.clone();
         let held = self.volumes.hold(&id).await;
         let unready = ForgottenUnlessReady { node: self, id, ready: false };
         match spec.subject().cloned() {
             None => self.publish_passthrough(driver, spec, held).await,
-            Some(subject) => self.publish_identity(driver, spec, subject, tokens, held).await,
+            Some(subject) => self.publish_identity(driver, spec, subject, tokens, patience, held).await,
         }
         .map(|()| unready.defuse())
     }
@@ -73,6 +73,7 @@ impl Node {
         spec: VolumeSpec,
         subject: Subject,
         tokens: Option<Secret>,
+        patience: Duration,
         mut held: Held,
     ) -> Result<(), VolumeError> {
         let (node, driver) = (self.clone(), driver.to_owned());
@@ -93,19 +94,24 @@ impl Node {
         let Some((mut held, point, spec)) = begun else { return Ok(()) };
         let context = match held.as_mut().and_then(|volume| still_good(volume, &subject)) {
             Some(context) => context,
-            None => Arc::new(self.first_context(&spec, &subject).await?),
+            None => Arc::new(self.first_context(&spec, &subject, patience).await?),
         };
         let node = self.clone();
         tokio::task::spawn_blocking(move || node.install_first(held, &point, spec, context)).await?
     }
 
-    async fn first_context(&self, spec: &VolumeSpec, subject: &Subject) -> Result<X509Context, VolumeError> {
-        let next = tokio::time::timeout(SOURCE_DEADLINE, self.sources.next(spec, subject, Turn::First)).await;
+    async fn first_context(
+        &self,
+        spec: &VolumeSpec,
+        subject: &Subject,
+        patience: Duration,
+    ) -> Result<X509Context, VolumeError> {
+        let next = tokio::time::timeout(patience, self.sources.next(spec, subject, Turn::First)).await;
         let context = match next {
             Ok(next) => next.map_err(VolumeError::from),
             Err(_) => {
                 let waits_for = self.sources.waiting_of(&spec.id);
-                Err(VolumeError::Slow { seconds: SOURCE_DEADLINE.as_secs(), waits_for })
+                Err(VolumeError::Slow { seconds: patience.as_secs(), waits_for })
             }
         };
         context.inspect_err(|error| self.tell_pod_of_denial(spec, error))

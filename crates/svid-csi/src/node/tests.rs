@@ -52,6 +52,7 @@ fn config(dir: &TempDir) -> Config {
         registration_dir: None,
         agent: None,
         trust_domain: None,
+        broker: None,
         cert_manager: None,
         local_ca: Some(LocalCaConfig {
             trust_domain: TrustDomain::parse("example.org").unwrap(),
@@ -67,7 +68,7 @@ fn config(dir: &TempDir) -> Config {
 }
 
 fn build(dir: &TempDir) -> Arc<Node> {
-    Node::build(&config(dir), None, Arc::default(), Tasks::default()).unwrap()
+    Node::build(&config(dir), Clients::default(), Arc::default(), Tasks::default()).unwrap()
 }
 
 fn spec(dir: &TempDir) -> VolumeSpec {
@@ -131,7 +132,7 @@ fn renewal_comes_at_two_thirds_of_the_lifetime_with_jitter() {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec(&dir);
-        node.publish("demo.svid-csi", spec.clone(), None).await.unwrap();
+        node.publish("demo.svid-csi", spec.clone(), None, patience::MOST).await.unwrap();
         let before = Instant::now();
         next_serial(&node, &spec).await;
         let share = before.elapsed().as_secs_f64() / HOUR.as_secs_f64();
@@ -146,7 +147,7 @@ fn a_failed_renewal_is_tried_again_until_it_succeeds() {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec(&dir);
-        node.publish("demo.svid-csi", spec.clone(), None).await.unwrap();
+        node.publish("demo.svid-csi", spec.clone(), None, patience::MOST).await.unwrap();
         let tmpfs = node.data.as_ref().unwrap().tmpfs();
         fill(&tmpfs);
         let first = serial(&node, &spec).await;
@@ -167,10 +168,10 @@ fn a_volume_that_never_got_ready_is_dropped_when_nobody_asks_again() {
         let node = build(&dir);
         let spec = spec(&dir);
         fill(&node.data.as_ref().unwrap().tmpfs());
-        let published = node.publish("demo.svid-csi", spec.clone(), None).await;
+        let published = node.publish("demo.svid-csi", spec.clone(), None, patience::MOST).await;
         assert_eq!(published.unwrap_err().class(), svid_csi_core::error::Class::Exhausted);
         tokio::time::sleep(FORGOTTEN_AFTER - Duration::from_secs(60)).await;
-        node.publish("demo.svid-csi", spec.clone(), None).await.unwrap_err();
+        node.publish("demo.svid-csi", spec.clone(), None, patience::MOST).await.unwrap_err();
         tokio::time::sleep(FORGOTTEN_AFTER - Duration::from_secs(60)).await;
         assert!(node.volumes.hold(&spec.id).await.is_some(), "it was asked for in time");
         tokio::time::sleep(Duration::from_secs(120)).await;

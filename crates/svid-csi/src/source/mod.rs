@@ -1,5 +1,6 @@
 //! Who gives identities. A source never touches a path of a volume.
 
+pub mod broker;
 pub mod cert_manager;
 pub mod local_ca;
 pub mod trust_bundle;
@@ -24,12 +25,15 @@ use svid_csi_core::x509_context::X509Context;
 use tokio::sync::watch;
 
 use crate::clock;
+use broker::{Broker, BrokerError};
 use cert_manager::{CertManager, CertManagerError, Patience};
 use local_ca::{LocalCa, LocalCaError};
 
 /// The sources this driver was started with.
 #[derive(Debug, Default)]
 pub struct Sources {
+    /// The Broker API of an agent.
+    pub broker: Option<Broker>,
     /// cert-manager.
     pub cert_manager: Option<Arc<CertManager>>,
     /// The embedded authority.
@@ -59,6 +63,9 @@ pub enum SourceError {
     /// cert-manager gave none.
     #[error(transparent)]
     CertManager(#[from] CertManagerError),
+    /// The broker gave none.
+    #[error(transparent)]
+    Broker(BrokerError),
     /// The embedded authority could not sign.
     #[error("the local CA cannot issue")]
     LocalCa(#[from] LocalCaError),
@@ -82,8 +89,18 @@ impl SourceError {
         match self {
             SourceError::NotConfigured(_) | SourceError::NoJwt(_) => Class::Blocked,
             SourceError::Withdrawn(_) => Class::Denied,
+            SourceError::Broker(error) => error.class(),
             SourceError::CertManager(error) => error.class(),
             SourceError::LocalCa(_) | SourceError::Rejected(_) | SourceError::Worker(_) => Class::Internal,
+        }
+    }
+}
+
+impl From<BrokerError> for SourceError {
+    fn from(error: BrokerError) -> Self {
+        match error {
+            BrokerError::Withdrawn(why) => SourceError::Withdrawn(why),
+            error => SourceError::Broker(error),
         }
     }
 }
@@ -96,7 +113,12 @@ impl Sources {
     /// # Errors
     /// [`SourceError`].
     pub async fn next(&self, spec: &VolumeSpec, subject: &Subject, turn: Turn<'_>) -> Result<X509Context, SourceError> {
-        let Some(id) = &subject.identity else { return Err(SourceError::NotConfigured(subject.issuer)) };
+        let not_configured = || SourceError::NotConfigured(subject.issuer);
+        if subject.issuer == Issuer::Broker {
+            let broker = self.broker.as_ref().ok_or_else(not_configured)?;
+            return Ok(broker.next(spec, subject, turn).await?);
+        }
+        let id = subject.identity.as_ref().ok_or_else(not_configured)?;
         turn.comes().await;
         // Boxed: while a volume waits for its turn, which is nearly always, there is no place for the asking itself.
         Box::pin(self.ask(spec, subject.issuer, id, turn.patience())).await.map(X509Context::from)
@@ -174,20 +196,25 @@ impl Sources {
 
     /// Forgets all about a volume.
     pub fn forget(&self, spec: &VolumeSpec) {
-        let of_cert_manager = spec.subject().is_some_and(|subject| subject.issuer == Issuer::CertManager);
-        if let Some(cert_manager) = self.cert_manager.as_ref().filter(|_| of_cert_manager) {
-            cert_manager.forget(spec);
+        let issuer = spec.subject().map(|subject| subject.issuer);
+        match (issuer, &self.broker, &self.cert_manager) {
+            (Some(Issuer::Broker), Some(broker), _) => broker.forget(spec),
+            (Some(Issuer::CertManager), _, Some(cert_manager)) => cert_manager.forget(spec),
+            _ => {}
         }
     }
 
     /// What volumes wait for, in a sentence each.
     pub fn waiting(&self) -> BTreeMap<VolumeId, String> {
-        self.cert_manager.as_ref().map(|cert_manager| cert_manager.waiting()).unwrap_or_default()
+        let of_broker = self.broker.as_ref().map(Broker::waiting).unwrap_or_default();
+        let of_cert_manager = self.cert_manager.as_ref().map(|cert_manager| cert_manager.waiting());
+        of_broker.into_iter().chain(of_cert_manager.unwrap_or_default()).collect()
     }
 
     /// What a volume waits for, if it does.
     pub fn waiting_of(&self, id: &VolumeId) -> Option<String> {
-        self.cert_manager.as_ref()?.waiting_of(id)
+        let of_broker = self.broker.as_ref().and_then(|broker| broker.waiting_of(id));
+        of_broker.or_else(|| self.cert_manager.as_ref()?.waiting_of(id))
     }
 
     /// The trust bundle of cert-manager's identities now, where the operator has named one.

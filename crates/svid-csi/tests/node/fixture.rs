@@ -30,6 +30,7 @@ pub(crate) struct Node {
     pub(crate) dir: TempDir,
     pub(crate) kubelet: Kubelet,
     args: Vec<String>,
+    variables: Vec<(String, String)>,
     driver: Option<Child>,
 }
 
@@ -42,7 +43,7 @@ impl Node {
         let common: &[&str] = &["--node-id=n1", "--endpoint=unix://{dir}/csi.sock", "--metrics-address=0"];
         let args = common.iter().chain(args.iter().flat_map(|args| args.iter()));
         let args = args.map(|arg| arg.replace("{dir}", dir.path().to_str().unwrap())).collect();
-        Node { dir, kubelet, args, driver: None }
+        Node { dir, kubelet, args, variables: Vec::new(), driver: None }
     }
 
     /// A node with the local CA and a data root, its driver running.
@@ -64,13 +65,23 @@ impl Node {
         self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
     }
 
+    /// Takes a flag back, for the next start.
+    pub(crate) fn drop_arg(&mut self, flag: &str) {
+        self.args.retain(|arg| arg.split('=').next() != Some(flag));
+    }
+
+    /// An environment variable, for the next start.
+    pub(crate) fn variable(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
     pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.dir.path().join(below)
     }
 
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_svid-csi"));
-        command.arg("driver").args(&self.args).stdin(Stdio::null());
+        command.arg("driver").args(&self.args).stdin(Stdio::null()).envs(self.variables.iter().cloned());
         command
     }
 

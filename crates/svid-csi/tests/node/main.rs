@@ -8,6 +8,7 @@
 
 mod fixture;
 
+mod broker;
 mod cert_manager;
 mod endpoints;
 mod files;

@@ -1,12 +1,6 @@
 //! Mistakes, one by one and all at once.
 
-use super::{CERT_MANAGER, LOCAL_CA, SPIFFE, driver};
-
-/// The lines of the answer, each a mistake.
-fn mistakes(line: &str) -> Vec<String> {
-    let answer = driver(line, &[]).expect_err(line);
-    answer.lines().filter_map(|line| line.strip_prefix("  ")).map(str::to_owned).collect()
-}
+use super::{CERT_MANAGER, LOCAL_CA, SPIFFE, driver, mistakes};
 
 /// Checks that each of these flags, added to `line`, is exactly one mistake: the flag as written, and the fix.
 fn each_is_one_mistake<F: AsRef<str>>(line: &str, cases: &[(F, &str)]) {

@@ -1,0 +1,195 @@
+//! A connection to the broker: HTTP/2 over mutual TLS, over a Unix socket or TCP.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use svid_csi_core::spiffe_id::SpiffeId;
+use svid_csi_core::x509_context::X509Context;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsConnector;
+use tonic::body::Body;
+
+use super::own_svid::Own;
+use crate::node::config::BrokerEndpoint;
+use crate::report;
+use crate::spiffe_tls::{self, Bundles, Expected};
+use crate::tasks::Tasks;
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How often it is asked whether the other side is still there. gRPC servers made with Go hang up on those who ask more
+/// often than every five minutes.
+const STILL_THERE: Duration = Duration::from_secs(330);
+/// Where agents have their IDs (SPIRE's convention), unless the operator names one.
+const AGENTS: &str = "/spire/agent/";
+
+/// Where to connect to, and whom to expect there.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub(super) endpoint: BrokerEndpoint,
+    pub(super) server_id: Option<SpiffeId>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("nobody listens on {0}")]
+    Dial(BrokerEndpoint, #[source] io::Error),
+    #[error("{endpoint} does not answer within {} seconds", CONNECT.as_secs())]
+    Slow { endpoint: BrokerEndpoint },
+    #[error("the driver's own identity cannot be used for TLS")]
+    Own(#[source] rustls::Error),
+    #[error("no secure connection to {0}")]
+    Tls(BrokerEndpoint, #[source] io::Error),
+    #[error("{0} does not speak HTTP/2")]
+    Http(BrokerEndpoint, #[source] hyper::Error),
+}
+
+/// What a connection goes over.
+trait Raw: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Raw for T {}
+
+/// A connection, shared by all calls.
+#[derive(Debug, Clone)]
+pub(super) struct Connection {
+    send: SendRequest<Body>,
+    /// What was shown on it.
+    pub(super) own: Own,
+    /// Counts connections, so that a newer one is known.
+    pub(super) generation: u64,
+    /// Counts the times all connections were lost.
+    pub(super) era: u64,
+    marks: Arc<Marks>,
+}
+
+#[derive(Debug, Default)]
+struct Marks {
+    over: watch::Sender<Option<String>>,
+    proved: AtomicBool,
+    unauthenticated: AtomicBool,
+}
+
+impl Target {
+    /// Connects, and sees to it that the connection is driven until nobody uses it any more.
+    pub(super) async fn connect(
+        &self,
+        own: Own,
+        (generation, era): (u64, u64),
+        tasks: &Tasks,
+    ) -> Result<Connection, ConnectError> {
+        let made = tokio::time::timeout(CONNECT, self.handshake(&own.context));
+        let (send, connection) = made.await.map_err(|_| ConnectError::Slow { endpoint: self.endpoint.clone() })??;
+        let marks = Arc::<Marks>::default();
+        let driven = marks.clone();
+        tasks.detached(async move {
+            let why = match connection.await {
+                Ok(()) => "the agent has closed the connection".to_owned(),
+                Err(error) => format!("the connection broke: {}", report::one_line(&report::chain(&error))),
+            };
+            driven.over.send_if_modified(|over| over.is_none().then(|| *over = Some(why)).is_some());
+        });
+        Ok(Connection { send, own, generation, era, marks })
+    }
+
+    async fn handshake(
+        &self,
+        own: &X509Context,
+    ) -> Result<(SendRequest<Body>, impl Future<Output = hyper::Result<()>> + use<>), ConnectError> {
+        let mut config = spiffe_tls::client(shown(own), bundles(own), self.expected(own)).map_err(ConnectError::Own)?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let endpoint = || self.endpoint.clone();
+        let raw = self.dial().await.map_err(|error| ConnectError::Dial(endpoint(), error))?;
+        let connector = TlsConnector::from(Arc::new(config));
+        let secured = connector.connect(spiffe_tls::no_name(), raw).await;
+        let secured = secured.map_err(|error| ConnectError::Tls(endpoint(), error))?;
+        let mut http = Builder::new(TokioExecutor::new());
+        http.timer(TokioTimer::new()).keep_alive_interval(STILL_THERE);
+        http.handshake(TokioIo::new(secured)).await.map_err(|error| ConnectError::Http(endpoint(), error))
+    }
+
+    async fn dial(&self) -> io::Result<Box<dyn Raw>> {
+        match &self.endpoint {
+            BrokerEndpoint::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+            BrokerEndpoint::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Ok(Box::new(stream))
+            }
+        }
+    }
+
+    fn expected(&self, own: &X509Context) -> Expected {
+        match &self.server_id {
+            Some(id) => Expected::Exactly(id.clone()),
+            None => Expected::Below(own.trust_domain().clone(), AGENTS),
+        }
+    }
+}
+
+fn shown(own: &X509Context) -> spiffe_tls::Own {
+    let svid = own.default_svid();
+    let key = PrivatePkcs8KeyDer::from(svid.key().der().to_vec());
+    spiffe_tls::Own { chain: svid.chain().to_vec(), key: key.into() }
+}
+
+/// Each trust domain's own, so that nobody is verified by the bundle of another.
+fn bundles(own: &X509Context) -> Bundles {
+    let federated = own.federated().iter().map(|(trust_domain, bundle)| (trust_domain.clone(), bundle.clone()));
+    federated.chain([(own.trust_domain().clone(), own.bundle().to_vec())]).collect()
+}
+
+impl Connection {
+    /// Waits until it is of no use any more, and says why.
+    pub(super) async fn over(&self) -> String {
+        let mut over = self.marks.over.subscribe();
+        // The sender is in `self`.
+        over.wait_for(Option::is_some).await.ok().and_then(|why| why.clone()).unwrap_or_default()
+    }
+
+    /// The agent has answered a call on it.
+    pub(super) fn prove(&self) {
+        self.marks.proved.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the agent has answered a call on it.
+    pub(super) fn is_proved(&self) -> bool {
+        self.marks.proved.load(Ordering::Relaxed)
+    }
+
+    /// The agent does not know who is asking: this connection is of no use, whatever is sent on it.
+    pub(super) fn refuse(&self, why: &str) {
+        self.marks.unauthenticated.store(true, Ordering::Relaxed);
+        self.marks.over.send_replace(Some(format!("the agent does not accept the driver's own identity: {why}")));
+    }
+
+    /// Whether the agent does not know who is asking.
+    pub(super) fn is_refused(&self) -> bool {
+        self.marks.unauthenticated.load(Ordering::Relaxed)
+    }
+}
+
+impl tower::Service<http::Request<Body>> for Connection {
+    type Response = http::Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = hyper::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        self.send.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        Box::pin(self.send.send_request(request))
+    }
+}

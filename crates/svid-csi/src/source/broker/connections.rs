@@ -1,0 +1,213 @@
+//! The one connection to the broker, made anew whenever that is needed.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::connection::{Connection, Target};
+use super::own_svid::{Own, OwnSvid};
+use crate::metrics::Metrics;
+use crate::report;
+use crate::source::pause;
+use crate::tasks::Tasks;
+
+/// The longest pause between two tries.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// The connection, and whatever it becomes. A newer one comes before the older is given up, unless that broke.
+#[derive(Debug, Clone)]
+pub(super) struct Connections {
+    current: watch::Receiver<Option<Connection>>,
+    trouble: watch::Receiver<Option<String>>,
+    own: OwnSvid,
+}
+
+impl Connections {
+    /// Connects as soon as the driver has an identity of its own, and again with each it gets.
+    pub(super) fn keep(target: Target, own: OwnSvid, metrics: Arc<Metrics>, tasks: &Tasks) -> Self {
+        let (current, connection) = watch::channel(None);
+        let (trouble, told) = watch::channel(None);
+        let keeper = Keeper {
+            target,
+            tasks: tasks.clone(),
+            metrics,
+            own: own.clone(),
+            svid: own.current.clone(),
+            current,
+            trouble,
+            failures: 0,
+            generation: 0,
+            era: 0,
+        };
+        tasks.detached(async move { match keeper.run().await {} });
+        Connections { current: connection, trouble: told, own }
+    }
+
+    /// The connection there is, or the next one.
+    pub(super) async fn any(&mut self) -> Connection {
+        self.wait(|_| true).await
+    }
+
+    /// The next connection that is newer than that one.
+    pub(super) async fn newer(&mut self, than: u64) -> Connection {
+        self.wait(|connection| connection.generation > than).await
+    }
+
+    /// The next connection after all that there were until then had been lost.
+    pub(super) async fn next_era(&mut self, than: u64) -> Connection {
+        self.wait(|connection| connection.era > than).await
+    }
+
+    async fn wait(&mut self, fits: impl Fn(&Connection) -> bool) -> Connection {
+        loop {
+            let found = self.current.borrow_and_update().clone().filter(&fits);
+            match found {
+                Some(connection) => return connection,
+                None if self.current.changed().await.is_ok() => {}
+                // The driver is ending.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Waits until there is none.
+    pub(super) async fn lost(&mut self) {
+        if self.current.wait_for(Option::is_none).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Whether there is one.
+    pub(super) fn is_up(&self) -> bool {
+        self.current.borrow().is_some()
+    }
+
+    /// What is missing for a connection; nothing where there is one.
+    pub(super) fn waits_for(&self) -> Option<String> {
+        if self.is_up() {
+            return None;
+        }
+        let because = |trouble: Option<String>| trouble.map(|why| format!(" ({why})")).unwrap_or_default();
+        if self.own.current.borrow().is_none() {
+            return Some(format!("an identity of the driver's own{}", because(self.own.trouble.borrow().clone())));
+        }
+        Some(format!("the agent's Broker API{}", because(self.trouble.borrow().clone())))
+    }
+}
+
+struct Keeper {
+    target: Target,
+    tasks: Tasks,
+    metrics: Arc<Metrics>,
+    own: OwnSvid,
+    svid: watch::Receiver<Option<Own>>,
+    current: watch::Sender<Option<Connection>>,
+    trouble: watch::Sender<Option<String>>,
+    failures: u32,
+    generation: u64,
+    era: u64,
+}
+
+impl Keeper {
+    async fn run(mut self) -> Infallible {
+        loop {
+            let own = self.svid.borrow_and_update().clone();
+            let current = self.current.borrow().clone();
+            match (own, current) {
+                (None, current) => {
+                    if current.is_some() {
+                        self.lose("the driver's own identity was withdrawn".to_owned());
+                    }
+                    self.svid_changes().await;
+                }
+                (Some(own), Some(connection)) if connection.own == own => self.watch(&connection).await,
+                (Some(own), _) => self.renew(own).await,
+            }
+        }
+    }
+
+    /// Waits until the connection is over, or another has to take its place.
+    async fn watch(&mut self, connection: &Connection) {
+        tokio::select! {
+            why = connection.over() => self.lost(connection, why).await,
+            _ = self.svid.changed() => self.failures = 0,
+        }
+    }
+
+    /// Connects. The connection there is stays until another takes its place.
+    async fn renew(&mut self, own: Own) {
+        match self.target.connect(own, (self.generation + 1, self.era), &self.tasks).await {
+            Ok(connection) => {
+                self.generation += 1;
+                self.metrics.broker_connected();
+                if self.generation == 1 || self.trouble.borrow().is_some() {
+                    info!(broker = %self.target.endpoint, "connected to the broker");
+                }
+                self.current.send_replace(Some(connection));
+            }
+            Err(error) => {
+                self.tell(report::chain(&error));
+                self.pause().await;
+            }
+        }
+    }
+
+    async fn lost(&mut self, connection: &Connection, why: String) {
+        if connection.is_proved() && !connection.is_refused() {
+            self.failures = 0;
+        }
+        if connection.is_refused() {
+            self.own.refresh();
+        }
+        self.lose(why);
+        self.pause().await;
+    }
+
+    fn lose(&mut self, why: String) {
+        self.era += 1;
+        self.current.send_replace(None);
+        self.tell(why);
+    }
+
+    /// Waits a while, longer each time. An identity of the driver's own that is new ends it, and so does the end of the
+    /// connection there is.
+    async fn pause(&mut self) {
+        let pause = pause(self.failures, LONGEST);
+        self.failures += 1;
+        let current = self.current.borrow().clone();
+        let over = async {
+            match &current {
+                Some(connection) => connection.over().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            why = over => self.lose(why),
+            _ = self.svid.changed() => {}
+        }
+    }
+
+    async fn svid_changes(&mut self) {
+        if self.svid.changed().await.is_err() {
+            // The driver is ending.
+            std::future::pending().await
+        }
+    }
+
+    /// Says what is wrong, each time that is something else.
+    fn tell(&self, trouble: String) {
+        let told = self.trouble.send_if_modified(|known| {
+            let differs = known.as_ref() != Some(&trouble);
+            *known = Some(trouble.clone());
+            differs
+        });
+        if told {
+            let kept = self.current.borrow().is_some();
+            warn!(error = trouble, kept, "there is no (new) connection to the broker; pods keep what they have");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What is known of one pod: kept by its subscription, read by its volumes.
+
+use std::sync::Arc;
+
+use svid_csi_core::pod::PodRef;
+use svid_csi_core::spiffe_id::TrustDomain;
+use svid_csi_core::x509_context::{X509Context, accept};
+use svid_csi_proto::workload::X509svidResponse;
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use super::connection::Connection;
+use super::state::{Answer, Nothing, Refused, State};
+use crate::kube::events::{Events, pod_reference};
+use crate::metrics::Metrics;
+use crate::{clock, report, x509_message};
+
+/// Who is told of what goes wrong.
+#[derive(Debug, Clone)]
+pub(super) struct Notices {
+    pub(super) metrics: Arc<Metrics>,
+    /// Where there is an API server to tell.
+    pub(super) events: Option<Events>,
+}
+
+/// What is known, and who is told of it.
+pub(super) struct Known {
+    pub(super) pod: PodRef,
+    pub(super) state: watch::Sender<State>,
+    pub(super) notices: Notices,
+}
+
+impl Known {
+    /// Takes what keeps every rule; what does not takes nothing away.
+    pub(super) async fn take(&self, connection: &Connection, message: X509svidResponse) {
+        if message.svids.is_empty() {
+            return self.nothing(Nothing::NoEntry);
+        }
+        match check(message, connection.own.context.trust_domain().clone()).await {
+            Ok(context) => self.answer(Answer::Given(Arc::new(context))),
+            Err(refused) => self.refuse(refused),
+        }
+    }
+
+    /// The pod has no identity, or none any more.
+    pub(super) fn nothing(&self, nothing: Nothing) {
+        if matches!(self.state.borrow().answer, Answer::Given(_)) {
+            info!(pod = %self.pod, why = %nothing, "the pod's identity is withdrawn");
+        }
+        self.answer(Answer::Nothing(nothing));
+    }
+
+    /// The agent cannot be asked about the pod.
+    pub(super) fn not_understood(&self, why: String) {
+        self.state.send_modify(|state| match state.answer {
+            Answer::Given(_) => state.trouble = Some(format!("the agent does not understand the call: {why}")),
+            _ => state.answer = Answer::NotUnderstood(why),
+        });
+    }
+
+    /// There may be something newer that is not known.
+    pub(super) fn trouble(&self, trouble: String) {
+        self.state.send_modify(|state| state.trouble = Some(trouble));
+    }
+
+    fn answer(&self, answer: Answer) {
+        self.state.send_replace(State { answer, ..State::default() });
+    }
+
+    fn refuse(&self, refused: Refused) {
+        let why = report::chain(&refused);
+        let kept = matches!(self.state.borrow().answer, Answer::Given(_));
+        error!(pod = %self.pod, error = why, kept, "an identity that the agent gave for a pod is refused");
+        self.notices.metrics.identity_refused();
+        if let Some(events) = &self.notices.events {
+            let message = format!("the identity that the agent gave for this pod is refused: {why}");
+            events.warn(pod_reference(&self.pod), "IdentityRefused", message);
+        }
+        self.state.send_modify(|state| {
+            state.trouble = Some(format!("an identity that is not refused: {why}"));
+            state.refused = Some(Arc::new(refused));
+        });
+    }
+}
+
+async fn check(message: X509svidResponse, trust_domain: TrustDomain) -> Result<X509Context, Refused> {
+    let checked = tokio::task::spawn_blocking(move || {
+        let candidate = x509_message::candidate(message)?;
+        Ok(accept(candidate, &trust_domain, clock::now())?)
+    });
+    checked.await?
+}

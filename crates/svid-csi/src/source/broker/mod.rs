@@ -1,0 +1,187 @@
+//! Source `broker`: the SPIFFE Broker API of an agent on this node, asked for each pod by its UID.
+//!
+//! There is one connection, on which the driver shows an identity of its own, and on it one subscription a pod. What the
+//! agent says of one pod is never shown to another.
+
+mod agent_socket;
+mod connection;
+mod connections;
+mod error;
+mod known;
+mod own_svid;
+mod state;
+mod subscription;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::Uri;
+use svid_csi_core::pod::PodRef;
+use svid_csi_core::volume::{Subject, VolumeSpec};
+use svid_csi_core::volume_id::VolumeId;
+use svid_csi_core::x509_context::X509Context;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tonic::Request;
+use tonic::metadata::MetadataValue;
+
+use self::connection::Target;
+use self::connections::Connections;
+pub use self::error::BrokerError;
+use self::known::{Known, Notices};
+use self::own_svid::OwnSvid;
+use self::state::{State, Verdict, Wants};
+use self::subscription::Follower;
+use super::Turn;
+use crate::kube::events::Events;
+use crate::metrics::Metrics;
+use crate::node::config::BrokerConfig;
+use crate::tasks::Tasks;
+
+/// The most bytes of one message: more than all that may be accepted.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+
+/// The source.
+#[derive(Debug)]
+pub struct Broker {
+    connections: Connections,
+    notices: Notices,
+    tasks: Tasks,
+    pods: Mutex<HashMap<String, Subscription>>,
+}
+
+/// A pod's subscription, shared by its volumes. Ends when dropped.
+#[derive(Debug)]
+struct Subscription {
+    pod: PodRef,
+    state: watch::Receiver<State>,
+    volumes: BTreeSet<VolumeId>,
+    task: AbortHandle,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Broker {
+    /// Follows the driver's own identity, and connects as soon as it has one. Whether the agent is there does not matter.
+    pub fn open(config: BrokerConfig, metrics: Arc<Metrics>, events: Option<Events>, tasks: &Tasks) -> Self {
+        let own = OwnSvid::follow(config.workload_api_dir, tasks);
+        let target = Target { endpoint: config.endpoint, server_id: config.server_id };
+        let connections = Connections::keep(target, own, metrics.clone(), tasks);
+        Broker { connections, notices: Notices { metrics, events }, tasks: tasks.clone(), pods: Mutex::default() }
+    }
+
+    /// What a volume's pod is given next: at once where the volume has nothing, else when it is something else.
+    ///
+    /// May be dropped at any time.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn next(&self, spec: &VolumeSpec, subject: &Subject, turn: Turn<'_>) -> Result<X509Context, BrokerError> {
+        let pod = spec.pod.as_ref().ok_or(BrokerError::NoPod)?;
+        let mut state = self.subscribe(&spec.id, pod);
+        loop {
+            let verdict = state.borrow_and_update().verdict(wants(turn), subject.hint.as_deref());
+            match verdict {
+                Verdict::Take(context) => return Ok(context),
+                Verdict::Fail(error) => return Err(error),
+                Verdict::Wait => {}
+            }
+            if state.changed().await.is_err() {
+                // The volume was forgotten meanwhile.
+                std::future::pending().await
+            }
+        }
+    }
+
+    /// The pod's subscription, opened where there is none.
+    fn subscribe(&self, volume: &VolumeId, pod: &PodRef) -> watch::Receiver<State> {
+        let mut pods = self.pods();
+        let subscription = pods.entry(pod.uid.clone()).or_insert_with(|| self.begin(pod));
+        if !subscription.volumes.contains(volume) {
+            subscription.volumes.insert(volume.clone());
+        }
+        subscription.state.clone()
+    }
+
+    fn begin(&self, pod: &PodRef) -> Subscription {
+        let (sender, state) = watch::channel(State::default());
+        let known = Known { pod: pod.clone(), state: sender, notices: self.notices.clone() };
+        let follower = Follower { known, connections: self.connections.clone() };
+        let task = self.tasks.detached(async move { match follower.run().await {} });
+        Subscription { pod: pod.clone(), state, volumes: BTreeSet::new(), task }
+    }
+
+    /// Forgets a volume; with the last of its pod, all about the pod.
+    pub fn forget(&self, spec: &VolumeSpec) {
+        let Some(pod) = &spec.pod else { return };
+        let mut pods = self.pods();
+        if let Some(subscription) = pods.get_mut(&pod.uid) {
+            subscription.volumes.remove(&spec.id);
+            if subscription.volumes.is_empty() {
+                pods.remove(&pod.uid);
+            }
+        }
+    }
+
+    /// What volumes wait for, in a sentence each.
+    pub fn waiting(&self) -> BTreeMap<VolumeId, String> {
+        let pods = self.pods();
+        let each = |subscription: &Subscription| {
+            let waits = self.waits_for(subscription);
+            let volumes: Vec<_> = subscription.volumes.iter().cloned().collect();
+            waits.into_iter().flat_map(move |waits| volumes.clone().into_iter().map(move |id| (id, waits.clone())))
+        };
+        pods.values().flat_map(each).collect()
+    }
+
+    /// What a volume waits for, if it does.
+    pub fn waiting_of(&self, volume: &VolumeId) -> Option<String> {
+        let pods = self.pods();
+        let subscription = pods.values().find(|subscription| subscription.volumes.contains(volume))?;
+        self.waits_for(subscription)
+    }
+
+    fn waits_for(&self, subscription: &Subscription) -> Option<String> {
+        let of_pod = || subscription.state.borrow().waits_for(&subscription.pod);
+        self.connections.waits_for().or_else(of_pod)
+    }
+
+    /// Whether the driver is connected to the agent's Broker API.
+    pub fn is_up(&self) -> bool {
+        self.connections.is_up()
+    }
+
+    /// How many pods are followed.
+    pub fn subscriptions(&self) -> usize {
+        self.pods().len()
+    }
+
+    fn pods(&self) -> MutexGuard<'_, HashMap<String, Subscription>> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wants(turn: Turn<'_>) -> Wants<'_> {
+    match turn {
+        Turn::First => Wants::First,
+        Turn::Renewal { last: None, .. } => Wants::Anything,
+        Turn::Renewal { last: Some(_), at_once: true } => Wants::Other(None),
+        Turn::Renewal { last: Some(last), at_once: false } => Wants::Other(last.digest.as_deref()),
+    }
+}
+
+/// A call with the header that the agent insists on, exactly once (SPIFFE Broker Endpoint, section 3).
+fn ask<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("broker.spiffe.io", MetadataValue::from_static("true"));
+    request
+}
+
+/// Only fills the :authority of the calls.
+fn origin() -> Uri {
+    Uri::from_static("https://localhost")
+}

@@ -1,0 +1,193 @@
+//! The driver's own identity, which it shows to the broker: followed on the Workload API of the agent.
+
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use svid_csi_core::identity::Rejection;
+use svid_csi_core::x509_context::{X509Context, accept};
+use svid_csi_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
+use svid_csi_proto::workload::{X509svidRequest, X509svidResponse};
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Request, Status};
+use tracing::{info, warn};
+
+use super::MOST_BYTES;
+use super::agent_socket::{self, NoSocket};
+use crate::inotify::{Inotify, NAMES};
+use crate::last_good::LastGood;
+use crate::source::pause;
+use crate::tasks::Tasks;
+use crate::x509_message::{self, MessageError};
+use crate::{channel, clock, report};
+
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// The longest pause between two tries.
+const LONGEST: Duration = Duration::from_secs(15);
+
+/// An identity that keeps every rule. Two are equal where all their certificates are.
+#[derive(Debug, Clone)]
+pub(super) struct Own {
+    pub(super) context: Arc<X509Context>,
+    digest: String,
+}
+
+impl PartialEq for Own {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+/// The identity, and whatever it becomes.
+#[derive(Debug, Clone)]
+pub(super) struct OwnSvid {
+    pub(super) current: watch::Receiver<Option<Own>>,
+    pub(super) trouble: watch::Receiver<Option<String>>,
+    refresh: Arc<Notify>,
+}
+
+/// Why there is no newer identity.
+#[derive(Debug, thiserror::Error)]
+enum OwnSvidError {
+    #[error(transparent)]
+    NoSocket(#[from] NoSocket),
+    #[error("the agent does not answer on its Workload API")]
+    Connect(#[from] tonic::transport::Error),
+    #[error("the agent does not answer on its Workload API within {} seconds", CONNECT.as_secs())]
+    Slow,
+    #[error("the agent has no identity for this driver: register one for the driver's own pod ({0})")]
+    NotRegistered(String),
+    #[error("the agent's Workload API failed: {}", report::one_line(.0))]
+    Failed(String),
+    #[error("the agent has ended the stream of the driver's own identity")]
+    Ended,
+    #[error("the driver's own identity cannot be read")]
+    Message(#[from] MessageError),
+    #[error("the driver's own identity is refused")]
+    Rejected(#[from] Rejection),
+    #[error("a worker failed")]
+    Worker(#[from] tokio::task::JoinError),
+}
+
+impl From<Status> for OwnSvidError {
+    fn from(status: Status) -> Self {
+        match status.code() {
+            Code::PermissionDenied => OwnSvidError::NotRegistered(report::one_line(status.message())),
+            code => OwnSvidError::Failed(format!("{code:?}: {}", status.message())),
+        }
+    }
+}
+
+impl OwnSvid {
+    /// Follows the identity on the socket in `directory`, which may not exist yet, and may be deleted and made again.
+    pub(super) fn follow(directory: PathBuf, tasks: &Tasks) -> Self {
+        let last = LastGood::new(None);
+        let (current, trouble, refresh) = (last.value(), last.trouble(), Arc::<Notify>::default());
+        let follower = Follower { directory, last, refresh: refresh.clone() };
+        tasks.detached(async move { match follower.run().await {} });
+        OwnSvid { current, trouble, refresh }
+    }
+
+    /// Has the agent asked anew, where the one there is was not taken.
+    pub(super) fn refresh(&self) {
+        self.refresh.notify_one();
+    }
+}
+
+struct Follower {
+    directory: PathBuf,
+    last: LastGood<Option<Own>>,
+    refresh: Arc<Notify>,
+}
+
+impl Follower {
+    async fn run(mut self) -> Infallible {
+        let (mut failures, refresh) = (0, self.refresh.clone());
+        loop {
+            // Before the look, so that no change is missed.
+            let changes = watch(&self.directory);
+            let ended = tokio::select! {
+                Err(ended) = self.session(&mut failures) => ended,
+                () = refresh.notified() => continue,
+            };
+            self.tell(&ended);
+            tokio::select! {
+                () = tokio::time::sleep(pause(failures, LONGEST)) => failures += 1,
+                () = changed(changes) => failures = 0,
+                () = refresh.notified() => {}
+            }
+        }
+    }
+
+    /// Takes what the agent sends, until it sends no more.
+    async fn session(&mut self, failures: &mut u32) -> Result<Infallible, OwnSvidError> {
+        let directory = self.directory.clone();
+        let socket = tokio::task::spawn_blocking(move || agent_socket::find(&directory)).await??;
+        let channel = timeout(CONNECT, channel::connect(&socket)).await.map_err(|_| OwnSvidError::Slow)??;
+        let mut client = SpiffeWorkloadApiClient::new(channel).max_decoding_message_size(MOST_BYTES);
+        let mut request = Request::new(X509svidRequest {});
+        request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));
+        let mut stream = client.fetch_x509svid(request).await?.into_inner();
+        while let Some(message) = stream.message().await? {
+            *failures = 0;
+            match read(message).await {
+                Ok(own) => self.take(own),
+                // The stream goes on: the next message may be better.
+                Err(error) => self.tell(&error),
+            }
+        }
+        Err(OwnSvidError::Ended)
+    }
+
+    fn take(&mut self, own: Own) {
+        let (id, until) = (own.context.default_svid().id().to_string(), own.context.held().not_after);
+        if self.last.good(Some(own)) {
+            info!(spiffe_id = id, not_after = report::rfc3339(until), "the driver has an identity of its own");
+        }
+    }
+
+    /// What fails takes nothing away, but what the agent withdraws is gone.
+    fn tell(&mut self, error: &OwnSvidError) {
+        let has_one = self.last.value().borrow().is_some();
+        if has_one && matches!(error, OwnSvidError::NotRegistered(_)) {
+            self.last.good(None);
+        }
+        let trouble = report::chain(error);
+        if self.last.broken(trouble.clone()) {
+            let kept = self.last.value().borrow().is_some();
+            warn!(error = trouble, kept, "the driver's own identity cannot be followed");
+        }
+    }
+}
+
+async fn read(message: X509svidResponse) -> Result<Own, OwnSvidError> {
+    let checked = tokio::task::spawn_blocking(move || {
+        let candidate = x509_message::candidate(message)?;
+        let default = candidate.svids.first().ok_or(Rejection::EmptyChain)?;
+        let trust_domain = default.id.trust_domain().clone();
+        let context = accept(candidate, &trust_domain, clock::now())?;
+        Ok(Own { digest: context.digest(), context: Arc::new(context) })
+    });
+    checked.await?
+}
+
+/// Tells when a name appears in the directory, or the directory itself does.
+fn watch(directory: &Path) -> Option<Inotify> {
+    let inotify = Inotify::new().ok()?;
+    let above = directory.parent().unwrap_or(directory);
+    inotify.add(above, NAMES).ok()?;
+    inotify.add(directory, NAMES).ok()?;
+    Some(inotify)
+}
+
+/// Where nothing can be watched, the agent is found again by trying.
+async fn changed(changes: Option<Inotify>) {
+    match changes {
+        Some(changes) if changes.changed().await.is_ok() => {}
+        _ => std::future::pending().await,
+    }
+}

@@ -1,0 +1,144 @@
+//! What is known of one pod, and what a volume of it makes of that.
+
+use std::sync::Arc;
+
+use svid_csi_core::identity::Rejection;
+use svid_csi_core::pod::PodRef;
+use svid_csi_core::x509_context::X509Context;
+
+use super::error::BrokerError;
+use crate::x509_message::MessageError;
+
+/// What the agent has said of a pod.
+#[derive(Debug, Clone, Default)]
+pub(super) struct State {
+    pub(super) answer: Answer,
+    /// Why there may be something newer that is not known.
+    pub(super) trouble: Option<String>,
+    /// The last answer, where it broke a rule.
+    pub(super) refused: Option<Arc<Refused>>,
+}
+
+/// The last answer that was of use.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Answer {
+    /// None yet.
+    #[default]
+    Unknown,
+    /// The pod has these.
+    Given(Arc<X509Context>),
+    /// The pod has none.
+    Nothing(Nothing),
+    /// The agent does not understand the question; it is not asked again until it is another.
+    NotUnderstood(String),
+}
+
+/// Why a pod has no identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Nothing {
+    /// No entry matches it.
+    NoEntry,
+    /// The agent says no.
+    Denied(String),
+}
+
+/// Which rule an answer broke.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// It cannot be read.
+    #[error("the agent's answer cannot be read")]
+    Message(#[from] MessageError),
+    /// It is no identity to be used.
+    #[error("the identity the agent gave is refused")]
+    Rejected(#[from] Rejection),
+    /// The check did not end as it should.
+    #[error("the check of the identity failed")]
+    Worker(#[from] tokio::task::JoinError),
+}
+
+/// What a volume of the pod is to do now.
+pub(super) enum Verdict {
+    /// Take this.
+    Take(X509Context),
+    /// Wait for more.
+    Wait,
+    /// Fail.
+    Fail(BrokerError),
+}
+
+/// What a volume has, and how long it can wait.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wants<'a> {
+    /// Nothing; its pod waits to start.
+    First,
+    /// What has this digest; anything else is to take its place.
+    Other(Option<&'a str>),
+    /// Nothing any more; whatever comes is welcome, and its pod does not wait.
+    Anything,
+}
+
+impl State {
+    /// What a volume is to do, which wants the SVID with that `hint` where there is one.
+    pub(super) fn verdict(&self, wants: Wants<'_>, hint: Option<&str>) -> Verdict {
+        match (&self.answer, wants) {
+            (Answer::Given(context), _) => given(context, wants, hint),
+            (Answer::Nothing(nothing), Wants::Other(_)) => Verdict::Fail(BrokerError::Withdrawn(nothing.to_string())),
+            (Answer::Nothing(Nothing::Denied(why)), Wants::First) => Verdict::Fail(BrokerError::Denied(why.clone())),
+            (Answer::NotUnderstood(why), Wants::First) => Verdict::Fail(BrokerError::NotUnderstood(why.clone())),
+            (_, Wants::First) => match &self.refused {
+                Some(refused) => Verdict::Fail(BrokerError::Refused(refused.clone())),
+                None => Verdict::Wait,
+            },
+            _ => Verdict::Wait,
+        }
+    }
+
+    /// What volumes of the pod wait for, if they do.
+    pub(super) fn waits_for(&self, pod: &PodRef) -> Option<String> {
+        let because = self.trouble.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        match &self.answer {
+            Answer::Given(_) => self.trouble.clone(),
+            Answer::Unknown => Some(format!("the agent's answer{because}")),
+            Answer::Nothing(Nothing::NoEntry) => Some(entry_for(pod)),
+            Answer::Nothing(Nothing::Denied(why)) => Some(format!("the agent to allow it ({why})")),
+            Answer::NotUnderstood(why) => {
+                Some(format!("another agent, as this one does not understand the call ({why})"))
+            }
+        }
+    }
+}
+
+fn given(context: &Arc<X509Context>, wants: Wants<'_>, hint: Option<&str>) -> Verdict {
+    let wanted = match hint {
+        None => (**context).clone(),
+        Some(hint) => match ((**context).clone().only(hint), wants) {
+            (Ok(only), _) => only,
+            (Err(none), Wants::Other(_)) => return Verdict::Fail(BrokerError::Withdrawn(none.to_string())),
+            (Err(none), Wants::First) => return Verdict::Fail(BrokerError::NoSuchHint(none)),
+            (Err(_), Wants::Anything) => return Verdict::Wait,
+        },
+    };
+    match wants {
+        Wants::Other(digest) if digest == Some(&wanted.digest()) => Verdict::Wait,
+        _ => Verdict::Take(wanted),
+    }
+}
+
+/// Which entry to make, in the words of the agent's Kubernetes attestor.
+fn entry_for(pod: &PodRef) -> String {
+    let PodRef { namespace, name, uid, service_account } = pod;
+    format!(
+        "a registration entry that matches the pod: none does so far; register one for this node's agent with some of the \
+         selectors k8s:ns:{namespace}, k8s:sa:{service_account}, k8s:pod-name:{name}, k8s:pod-uid:{uid}, k8s:pod-label:..., \
+         but none of its containers or images, which are not known before the pod starts"
+    )
+}
+
+impl std::fmt::Display for Nothing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Nothing::NoEntry => f.write_str("no registration entry of the agent matches the pod any more"),
+            Nothing::Denied(why) => write!(f, "the agent denies it: {why}"),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! A node with an agent.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use svid_csi::demo::kubelet::InlineVolume;
+use svid_csi_testkit::agent::{Agent, Call, Entry};
+use tonic::{Request, Status};
+
+use crate::endpoints::{get, tcp};
+use crate::fixture::{Node, pod, test, volume};
+
+const COMMON: &[&str] = &[
+    "--driver-name=csi.spiffe.io",
+    "--source=broker",
+    "--data-root={dir}/root",
+    "--admin-socket={dir}/admin.sock",
+    "--metrics-address=127.0.0.1:0",
+    "--workload-api-socket-dir={dir}/run/agent",
+];
+pub(crate) const SOCKET: &[&str] = &["--broker-socket={dir}/run/broker/api.sock"];
+pub(crate) const FILES: &[&str] = &["--delivery=files"];
+pub(crate) const WORKLOAD_API: &[&str] = &["--delivery=workload-api"];
+
+/// A node whose driver asks an agent.
+pub(crate) struct Scene {
+    pub(crate) agent: Agent,
+    pub(crate) node: Node,
+}
+
+/// Runs a test on a node whose driver delivers files and is connected to the agent.
+pub(crate) fn files_test(name: &str, body: impl AsyncFnOnce(Scene)) {
+    scene_test(name, &[FILES, SOCKET], body);
+}
+
+/// The same with sockets.
+pub(crate) fn workload_api_test(name: &str, body: impl AsyncFnOnce(Scene)) {
+    scene_test(name, &[WORKLOAD_API, SOCKET], body);
+}
+
+/// The same with these flags.
+pub(crate) fn scene_test(name: &str, args: &[&[&str]], body: impl AsyncFnOnce(Scene)) {
+    prepared_test(name, args, async |mut scene: Scene| {
+        scene.agent.resume();
+        scene.node.start().await;
+        scene.connected().await;
+        body(scene).await;
+    });
+}
+
+/// Runs a test on a node where neither the agent nor the driver is started yet.
+pub(crate) fn prepared_test(name: &str, args: &[&[&str]], body: impl AsyncFnOnce(Scene)) {
+    test(&format!("broker::{name}"), async || {
+        let args: Vec<_> = [COMMON].into_iter().chain(args.iter().copied()).collect();
+        let node = Node::new(&args);
+        let agent = Agent::prepared(&node.path("run"));
+        body(Scene { agent, node }).await;
+    });
+}
+
+/// The SPIFFE ID that the tests register for a pod.
+pub(crate) fn id(pod_name: &str) -> String {
+    format!("spiffe://example.org/{pod_name}")
+}
+
+impl Scene {
+    /// Registers an entry for a pod.
+    pub(crate) fn register(&self, pod_name: &str) {
+        self.agent.register(&pod(pod_name), &[Entry::new(&id(pod_name))]);
+    }
+
+    /// Registers an entry for a pod and publishes a volume of it.
+    pub(crate) async fn registered(&self, pod_name: &str) -> PathBuf {
+        self.register(pod_name);
+        self.node.publish(&volume(pod_name)).await
+    }
+
+    pub(crate) async fn connected(&self) {
+        self.until("a connection", || (self.agent.connections().now == 1).then_some(())).await;
+    }
+
+    /// Waits until `probe` answers something; it is asked again after every change, call and connection.
+    pub(crate) async fn until<T>(&self, what: &str, probe: impl FnMut() -> Option<T>) -> T {
+        tokio::select! {
+            biased;
+            found = self.agent.until(what, probe) => found,
+            () = self.complain_later(what) => unreachable!("the test has panicked"),
+        }
+    }
+
+    async fn complain_later(&self, what: &str) {
+        tokio::time::sleep(Duration::from_secs(55)).await;
+        panic!("still waiting: {what}\n{:#?}\n{}", self.agent.calls(), self.node.log());
+    }
+
+    /// The subscriptions to a pod so far.
+    pub(crate) fn subscriptions(&self, pod_name: &str) -> Vec<Call> {
+        let uid = pod(pod_name).uid;
+        self.agent.calls_of("SubscribeToX509SVID").into_iter().filter(|call| call.uid == uid).collect()
+    }
+
+    /// Publishes as a kubelet that waits only so long.
+    pub(crate) async fn publish_within(&self, volume: &InlineVolume, deadline: Duration) -> Result<(), Status> {
+        let target = self.node.kubelet.target(volume);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        let mut request = Request::new(volume.publish_request(target.to_str().unwrap(), false));
+        request.set_timeout(deadline);
+        let mut node = self.node.plugin().await.node().await.unwrap();
+        node.node_publish_volume(request).await.map(drop)
+    }
+
+    pub(crate) async fn status(&self) -> serde_json::Value {
+        let page = get(&self.node, "/status").await;
+        serde_json::from_str(page.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
+    /// The sum of a metric over all its labels.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let page = tcp(&self.node, "/metrics").await;
+        let lines = page.lines().filter(|line| line.starts_with(&format!("svid_csi_{name}")));
+        lines.filter_map(|line| line.split_whitespace().last()?.parse::<f64>().ok()).sum()
+    }
+
+    /// How many identities were handed out, as the audit log has it.
+    pub(crate) fn issued(&self) -> usize {
+        self.node.log().matches("identity issued").count()
+    }
+}
+
+/// The names in a folder.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).map(|entries| entries.map(|entry| entry.unwrap().file_name()));
+    let mut names: Vec<_> = entries.into_iter().flatten().map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    names
+}
