@@ -27,6 +27,7 @@ pub use self::rejection::{KeyUsageProblem, Place, Rejection};
 pub(crate) use self::trust::distinct_anchors;
 pub use self::validity::Validity;
 pub use crate::pem_text::PemError;
+use crate::pem_text::{self, Block};
 use crate::spiffe_id::SpiffeId;
 
 /// The most bytes of DER a certificate chain may have.
@@ -181,6 +182,12 @@ impl Identity {
 /// Whether a chain that was accepted once leads to this bundle too, at the time `now`.
 pub fn leads_to(chain: &[CertificateDer<'_>], bundle: &[CertificateDer<'_>], now: SystemTime) -> bool {
     trust::verify(chain, bundle, now).is_ok()
+}
+
+/// Certificates as PEM text, a block each.
+pub fn to_pem(certificates: &[CertificateDer<'_>]) -> String {
+    let mut text = pem_text::encode(Block::Certificate, certificates.iter().map(AsRef::as_ref));
+    std::mem::take(&mut *text)
 }
 
 /// SHA-256 of a bundle without duplicates, in lower-case hexadecimal; the order of the certificates does not matter.

@@ -9,6 +9,7 @@ mod endpoint;
 mod following;
 mod jwt;
 mod kept;
+mod sds;
 mod service;
 mod socket;
 

@@ -15,6 +15,7 @@ use tonic::{Code, Request, Response, Status};
 use super::caller::Caller;
 use super::following::{Messages, messages};
 use super::jwt;
+use super::sds;
 use crate::metrics::Metrics;
 use crate::source::Sources;
 use crate::x509_message;
@@ -38,8 +39,10 @@ struct Service {
 
 /// All that is served on the sockets.
 pub(super) fn api(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Api {
-    let workload = SpiffeWorkloadApiServer::new(Service { sources, metrics }).max_decoding_message_size(REQUEST);
-    Routes::new(InterceptedService::new(workload, require_security_header)).prepare()
+    let service = Service { sources, metrics: metrics.clone() };
+    let workload = SpiffeWorkloadApiServer::new(service).max_decoding_message_size(REQUEST);
+    let workload = InterceptedService::new(workload, require_security_header);
+    Routes::new(workload).add_service(sds::service(metrics)).prepare()
 }
 
 fn require_security_header(request: Request<()>) -> Result<Request<()>, Status> {

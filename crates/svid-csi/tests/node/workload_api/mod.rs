@@ -5,6 +5,7 @@ mod client;
 mod clients;
 mod jwt;
 mod raw;
+mod sds;
 mod sockets;
 
 use crate::fixture::Node;

@@ -1,0 +1,151 @@
+//! Secrets by the names that SPIRE agents give them.
+
+use std::collections::BTreeSet;
+
+use prost::Message;
+use prost_types::Any;
+use rustls::pki_types::CertificateDer;
+use svid_csi_core::identity::{Identity, to_pem};
+use svid_csi_core::quoted::Quoted;
+use svid_csi_core::spiffe_id::TrustDomain;
+use svid_csi_core::x509_context::X509Context;
+use svid_csi_proto::sds::data_source::Specifier;
+use svid_csi_proto::sds::secret::Type;
+use svid_csi_proto::sds::spiffe_cert_validator_config::TrustDomain as TrustedDomain;
+use svid_csi_proto::sds::{
+    CertificateValidationContext, DataSource, SECRET_TYPE, SPIFFE_VALIDATOR_TYPE, Secret, SpiffeCertValidatorConfig,
+    TlsCertificate, TypedExtensionConfig,
+};
+use tonic::Status;
+
+use super::validator::Validator;
+
+/// The first SVID.
+const DEFAULT_SVID: &str = "default";
+/// The bundle of the pod's own trust domain.
+const OWN_BUNDLE: &str = "ROOTCA";
+/// All bundles.
+const ALL_BUNDLES: &str = "ALL";
+/// What Envoy calls its SPIFFE validator.
+const SPIFFE_VALIDATOR: &str = "envoy.tls.cert_validator.spiffe";
+
+type Bundle<'a> = (&'a TrustDomain, &'a [CertificateDer<'static>]);
+
+/// The secrets of these names. Without names, all bundles by trust domain and all SVIDs by SPIFFE ID.
+///
+/// # Errors
+/// INVALID_ARGUMENT, naming all that the pod does not have.
+pub(super) fn named(context: &X509Context, names: &[String], validator: Validator) -> Result<Vec<Any>, Status> {
+    let asked: BTreeSet<&str> = names.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
+    let everything: Vec<String>;
+    let names: Vec<&str> = if asked.is_empty() {
+        everything = all_names(context);
+        everything.iter().map(String::as_str).collect()
+    } else {
+        asked.into_iter().collect()
+    };
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for name in names {
+        match kind(context, name, validator)? {
+            Some(kind) => found.push(any(name, kind)),
+            None => missing.push(Quoted::new(name).to_string()),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(found);
+    }
+    Err(Status::invalid_argument(format!(
+        "this pod has no secret {}: ask for {}",
+        missing.join(", "),
+        offered(context)
+    )))
+}
+
+fn all_names(context: &X509Context) -> Vec<String> {
+    let bundles = bundles(context).into_iter().map(|(trust_domain, _)| trust_domain.id().to_string());
+    let mut names: Vec<String> = bundles.collect();
+    for svid in context.svids() {
+        let id = svid.identity.id().to_string();
+        if !names.contains(&id) {
+            names.push(id);
+        }
+    }
+    names
+}
+
+fn offered(context: &X509Context) -> String {
+    let special = [DEFAULT_SVID, OWN_BUNDLE, ALL_BUNDLES].map(str::to_owned);
+    special.into_iter().chain(all_names(context)).collect::<Vec<_>>().join(", ")
+}
+
+fn kind(context: &X509Context, name: &str, validator: Validator) -> Result<Option<Type>, Status> {
+    let bundles = bundles(context);
+    let own = || bundles.iter().filter(|(trust_domain, _)| *trust_domain == context.trust_domain());
+    let kind = match name {
+        DEFAULT_SVID => Some(certificate(context.default_svid())),
+        OWN_BUNDLE => own().next().map(|bundle| validation(&[*bundle], validator)).transpose()?,
+        ALL_BUNDLES => Some(validation(&bundles, validator)?),
+        _ => match bundles.iter().find(|(trust_domain, _)| trust_domain.id().as_str() == name) {
+            Some(bundle) => Some(validation(&[*bundle], validator)?),
+            None => {
+                let svid = context.svids().iter().find(|svid| svid.identity.id().as_str() == name);
+                svid.map(|svid| certificate(&svid.identity))
+            }
+        },
+    };
+    Ok(kind)
+}
+
+/// The bundles that are there: the pod's own first, then the others by name.
+fn bundles(context: &X509Context) -> Vec<Bundle<'_>> {
+    let own = (context.trust_domain(), context.bundle());
+    let federated = context.federated().iter().map(|(trust_domain, bundle)| (trust_domain, bundle.as_slice()));
+    std::iter::once(own).chain(federated).filter(|(_, bundle)| !bundle.is_empty()).collect()
+}
+
+fn certificate(identity: &Identity) -> Type {
+    Type::TlsCertificate(TlsCertificate {
+        certificate_chain: Some(inline(to_pem(identity.chain()).into_bytes())),
+        private_key: Some(inline(identity.key().to_pem().as_bytes().to_vec())),
+    })
+}
+
+fn validation(bundles: &[Bundle<'_>], validator: Validator) -> Result<Type, Status> {
+    let context = match (validator, bundles) {
+        (Validator::Spiffe, _) => {
+            CertificateValidationContext { custom_validator_config: Some(spiffe(bundles)), trusted_ca: None }
+        }
+        (Validator::Roots, [(_, bundle)]) => {
+            let trusted_ca = Some(inline(to_pem(bundle).into_bytes()));
+            CertificateValidationContext { trusted_ca, custom_validator_config: None }
+        }
+        // One list would let each trust domain vouch for all others.
+        (Validator::Roots, _) => {
+            return Err(Status::invalid_argument(format!(
+                "the secret {ALL_BUNDLES} is for the SPIFFE validator of Envoy 1.18 and later, which this node does not use"
+            )));
+        }
+    };
+    Ok(Type::ValidationContext(context))
+}
+
+fn spiffe(bundles: &[Bundle<'_>]) -> TypedExtensionConfig {
+    let trusted = |(trust_domain, bundle): &Bundle<'_>| TrustedDomain {
+        name: trust_domain.to_string(),
+        trust_bundle: Some(inline(to_pem(bundle).into_bytes())),
+    };
+    let mut trust_domains: Vec<TrustedDomain> = bundles.iter().map(trusted).collect();
+    trust_domains.sort_by(|one, other| one.name.cmp(&other.name));
+    let value = SpiffeCertValidatorConfig { trust_domains }.encode_to_vec();
+    let typed_config = Some(Any { type_url: SPIFFE_VALIDATOR_TYPE.to_owned(), value });
+    TypedExtensionConfig { name: SPIFFE_VALIDATOR.to_owned(), typed_config }
+}
+
+fn inline(bytes: Vec<u8>) -> DataSource {
+    DataSource { specifier: Some(Specifier::InlineBytes(bytes)) }
+}
+
+fn any(name: &str, kind: Type) -> Any {
+    let value = Secret { name: name.to_owned(), r#type: Some(kind) }.encode_to_vec();
+    Any { type_url: SECRET_TYPE.to_owned(), value }
+}

@@ -1,0 +1,86 @@
+//! How an Envoy verifies its peers.
+
+use prost_types::value::Kind;
+use svid_csi_proto::sds::Node;
+use svid_csi_proto::sds::node::UserAgentVersionType;
+
+/// The key of a node's metadata by which an Envoy does without the SPIFFE validator, as SPIRE agents read it.
+const DISABLED: &str = "disable_spiffe_cert_validation";
+
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Validator {
+    /// By Envoy's SPIFFE certificate validator, which takes a bundle for each trust domain.
+    #[default]
+    Spiffe,
+    /// By one list of root certificates.
+    Roots,
+}
+
+impl Validator {
+    /// What the node says of itself; it need not say anything. The SPIFFE validator came with Envoy 1.18.
+    pub(super) fn of(node: Option<&Node>) -> Self {
+        let roots = node.is_some_and(|node| disabled(node).unwrap_or(false) || too_old(node));
+        if roots { Self::Roots } else { Self::Spiffe }
+    }
+}
+
+fn disabled(node: &Node) -> Option<bool> {
+    match node.metadata.as_ref()?.fields.get(DISABLED)?.kind.as_ref()? {
+        Kind::BoolValue(disabled) => Some(*disabled),
+        Kind::StringValue(text) => Some(matches!(text.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True")),
+        _ => None,
+    }
+}
+
+fn too_old(node: &Node) -> bool {
+    match &node.user_agent_version_type {
+        Some(UserAgentVersionType::UserAgentBuildVersion(build)) => {
+            let version = build.version.unwrap_or_default();
+            (version.major_number, version.minor_number) < (1, 18)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::{Struct, Value};
+    use svid_csi_proto::sds::{BuildVersion, SemanticVersion};
+
+    use super::*;
+
+    fn node(disabled: Option<Kind>, version: Option<(u32, u32)>) -> Node {
+        let fields = disabled.map(|kind| (DISABLED.to_owned(), Value { kind: Some(kind) }));
+        let version = version.map(|(major_number, minor_number)| {
+            let version = Some(SemanticVersion { major_number, minor_number, patch: 9 });
+            UserAgentVersionType::UserAgentBuildVersion(BuildVersion { version })
+        });
+        Node {
+            metadata: Some(Struct { fields: fields.into_iter().collect() }),
+            user_agent_version_type: version,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn the_spiffe_validator_is_used_unless_the_node_cannot_or_will_not() {
+        let text = |text: &str| Some(Kind::StringValue(text.to_owned()));
+        assert_eq!(Validator::of(None), Validator::Spiffe);
+        for (disabled, version, expected) in [
+            (None, None, Validator::Spiffe),
+            (None, Some((1, 17)), Validator::Roots),
+            (None, Some((1, 18)), Validator::Spiffe),
+            (None, Some((2, 0)), Validator::Spiffe),
+            (Some(Kind::BoolValue(true)), Some((1, 30)), Validator::Roots),
+            (Some(Kind::BoolValue(false)), None, Validator::Spiffe),
+            (text("true"), None, Validator::Roots),
+            (text("false"), None, Validator::Spiffe),
+            (text("perhaps"), None, Validator::Spiffe),
+            (Some(Kind::NumberValue(1.0)), None, Validator::Spiffe),
+        ] {
+            let node = node(disabled.clone(), version);
+            assert_eq!(Validator::of(Some(&node)), expected, "{disabled:?} {version:?}");
+        }
+    }
+}
