@@ -4,6 +4,7 @@
 //! building needs neither protoc nor a build script. Messages that carry keys or tokens have a `Debug` that leaves
 //! them out.
 
+mod codec;
 mod redacted;
 mod reference;
 pub mod sds;

@@ -49,6 +49,7 @@ fn compile(protos: &[&str], mut config: Config, into: &Path) {
     config.out_dir(into).default_package_filename("workload");
     tonic_prost_build::configure()
         .out_dir(into)
+        .codec_path("crate::codec::SmallCodec")
         .compile_fds_with_config(descriptors, config)
         .expect("the code is generated");
 }

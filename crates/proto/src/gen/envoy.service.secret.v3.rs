@@ -256,7 +256,7 @@ pub mod secret_discovery_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets",
             );
@@ -285,7 +285,7 @@ pub mod secret_discovery_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets",
             );
@@ -449,7 +449,7 @@ pub mod secret_discovery_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StreamSecretsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -498,7 +498,7 @@ pub mod secret_discovery_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = FetchSecretsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
