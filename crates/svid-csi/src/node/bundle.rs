@@ -3,17 +3,17 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use svid_csi_core::identity::{TrustBundle, leads_to};
+use svid_csi_core::identity::TrustBundle;
 use svid_csi_core::plan::Issuer;
 use svid_csi_core::state::Phase;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{debug, error};
 
 use super::Node;
 use super::error::VolumeError;
 use super::volume::{Slot, Volume};
-use crate::{clock, report};
+use crate::report;
 
 impl Node {
     /// Brings each new bundle to all volumes, until `stop`.
@@ -73,13 +73,13 @@ impl Node {
             return Ok(());
         };
         let id = &volume.record.spec.id;
-        let Some(chain) = self.deliver_bundle(&volume.record.spec, bundle.certificates())? else { return Ok(()) };
+        let Some(trusted) = self.deliver_bundle(&volume.record.spec, bundle.certificates())? else { return Ok(()) };
         issued.bundle_digest.replace_range(.., bundle.digest());
         // What the source gives next is no longer the same.
         issued.digest = None;
         self.store.put(&volume.record)?;
-        info!(volume = %id, "the new trust bundle is in the volume");
-        if !leads_to(&chain, bundle.certificates(), clock::now()) {
+        debug!(volume = %id, "the new trust bundle is in the volume");
+        if !trusted {
             volume.renew_now.notify_one();
         }
         Ok(())

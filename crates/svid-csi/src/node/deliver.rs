@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use svid_csi_core::files::{FOLDER_MODE, render, with_bundle};
+use svid_csi_core::identity::leads_to;
 use svid_csi_core::state::FileId;
 use svid_csi_core::volume::{Content, FilesSpec, VolumeSpec};
 use svid_csi_core::x509_context::X509Context;
@@ -60,13 +61,13 @@ impl Node {
         Ok(())
     }
 
-    /// Shows the volume's pod another bundle of its trust domain, beside the certificates that are there. Answers with the
-    /// chain of its default SVID; nothing where there is none.
+    /// Shows the volume's pod another bundle of its trust domain, beside the certificates that are there. Answers
+    /// whether they lead to it; nothing where there are none.
     pub(super) fn deliver_bundle(
         &self,
         spec: &VolumeSpec,
         bundle: &[CertificateDer<'static>],
-    ) -> Result<Option<Vec<CertificateDer<'static>>>, VolumeError> {
+    ) -> Result<Option<bool>, VolumeError> {
         match &spec.content {
             Content::Passthrough => Ok(None),
             Content::Files(wanted) => self.rewrite_bundle(spec, wanted, bundle).map(Some),
@@ -74,9 +75,12 @@ impl Node {
                 let workload_api = self.workload_api()?;
                 let Some(given) = workload_api.given(&spec.id) else { return Ok(None) };
                 let context = given.with_bundle(bundle);
-                let chain = context.default_svid().chain().to_vec();
+                // Mostly a CA is added, and what led to one of the others still does: to verify a chain takes longer than
+                // all the rest.
+                let trusted = given.bundle().iter().all(|anchor| bundle.contains(anchor))
+                    || leads_to(context.default_svid().chain(), bundle, clock::now());
                 workload_api.give(&spec.id, Arc::new(context))?;
-                Ok(Some(chain))
+                Ok(Some(trusted))
             }
         }
     }
@@ -86,11 +90,11 @@ impl Node {
         spec: &VolumeSpec,
         wanted: &FilesSpec,
         bundle: &[CertificateDer<'static>],
-    ) -> Result<Vec<CertificateDer<'static>>, VolumeError> {
+    ) -> Result<bool, VolumeError> {
         let folder = self.folders()?.folder(&spec.id);
         let (shown, chain) = with_bundle(files::shown(&folder, &wanted.names)?, &wanted.names, bundle)?;
         files::install(&folder, &shown, wanted.fs_group, clock::now())?;
-        Ok(chain)
+        Ok(leads_to(&chain, bundle, clock::now()))
     }
 
     /// Takes away what the volume's pod was given: its source has withdrawn it.
