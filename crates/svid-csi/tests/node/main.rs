@@ -14,6 +14,7 @@ mod endpoints;
 mod files;
 mod passthrough;
 mod paths;
+mod plans;
 mod renew;
 mod restart;
 mod workload_api;

@@ -1,7 +1,7 @@
 //! local-ca -> workload-api: a socket of the driver in every volume.
 
 mod abuse;
-mod client;
+pub(crate) mod client;
 mod clients;
 mod jwt;
 mod raw;

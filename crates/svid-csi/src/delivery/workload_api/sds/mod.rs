@@ -18,8 +18,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use self::conversation::Conversation;
 use self::validator::Validator;
+use super::caller::Caller;
 use super::following::{Following, Messages};
-use super::service::endpoint;
 use crate::metrics::Metrics;
 
 /// The most bytes of a request: Envoy tells with the first one of each of its extensions.
@@ -51,13 +51,13 @@ impl SecretDiscoveryService for Service {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamSecretsStream>, Status> {
-        let answer = endpoint(&request).and_then(|endpoint| stream(Following::begin(endpoint), request.into_inner()));
+        let answer = Caller::of(&request).and_then(|caller| stream(Following::begin(&caller), request.into_inner()));
         self.answer("StreamSecrets", answer)
     }
 
     async fn fetch_secrets(&self, request: Request<DiscoveryRequest>) -> Result<Response<DiscoveryResponse>, Status> {
         let answer =
-            endpoint(&request).and_then(|endpoint| fetch(&mut Following::begin(endpoint), &request.into_inner()));
+            Caller::of(&request).and_then(|caller| fetch(&mut Following::begin(&caller), &request.into_inner()));
         self.answer("FetchSecrets", answer)
     }
 }
