@@ -116,15 +116,20 @@ impl Keeper {
         loop {
             let own = self.svid.borrow_and_update().clone();
             let current = self.current.borrow().clone();
+            // A connection is open as long as somebody holds it.
             match (own, current) {
+                (Some(own), Some(connection)) if connection.own == own => self.watch(&connection).await,
+                (Some(own), current) => {
+                    drop(current);
+                    self.renew(own).await;
+                }
                 (None, current) => {
                     if current.is_some() {
                         self.lose("the driver's own identity was withdrawn".to_owned());
                     }
+                    drop(current);
                     self.svid_changes().await;
                 }
-                (Some(own), Some(connection)) if connection.own == own => self.watch(&connection).await,
-                (Some(own), _) => self.renew(own).await,
             }
         }
     }

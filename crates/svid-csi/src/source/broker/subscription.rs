@@ -64,6 +64,8 @@ impl Follower {
             let ended = match opened {
                 Ok(opened) => {
                     failures = 0;
+                    // A connection is open as long as somebody holds it.
+                    drop(connection);
                     self.listen(opened).await
                 }
                 Err(status) => Ended::Status(connection, status),
