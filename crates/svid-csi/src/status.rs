@@ -7,6 +7,7 @@ use serde::Serialize;
 use svid_csi_core::state::{Phase, Record};
 use tokio::time::Instant;
 
+use crate::delivery::workload_api::Usage;
 use crate::metrics::{BrokerState, Snapshot, SourceState};
 use crate::node::{Node, Volume};
 use crate::{clock, report};
@@ -54,6 +55,9 @@ pub struct VolumeStatus {
     pub serial: Option<String>,
     /// When that ends (RFC 3339).
     pub not_after: Option<String>,
+    /// How the pod uses its Workload API socket; absent where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload_api: Option<Usage>,
 }
 
 /// Looks at every volume. Waits for those that something is being done to, but not for slow sources.
@@ -76,7 +80,7 @@ async fn each(node: &Node, mut look: impl FnMut(&Volume)) -> usize {
 pub async fn status(node: &Node) -> Status {
     let mut volumes = BTreeMap::new();
     let busy = each(node, |volume| {
-        volumes.insert(volume.record.spec.id.to_string(), VolumeStatus::of(&volume.record));
+        volumes.insert(volume.record.spec.id.to_string(), VolumeStatus::of(node, &volume.record));
     });
     Status {
         busy: busy.await,
@@ -91,7 +95,7 @@ pub async fn status(node: &Node) -> Status {
 }
 
 impl VolumeStatus {
-    fn of(record: &Record) -> Self {
+    fn of(node: &Node, record: &Record) -> Self {
         let spec = &record.spec;
         let spiffe_id = spec.subject().and_then(|subject| subject.identity.as_ref()).map(ToString::to_string);
         VolumeStatus {
@@ -103,6 +107,7 @@ impl VolumeStatus {
             spiffe_id,
             serial: record.issued.as_ref().map(|issued| issued.serial.clone()),
             not_after: record.issued.as_ref().map(|issued| report::rfc3339(issued.validity.not_after)),
+            workload_api: node.workload_api.as_ref().and_then(|workload_api| workload_api.usage(&spec.id)),
         }
     }
 }

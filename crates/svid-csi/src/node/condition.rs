@@ -56,11 +56,13 @@ impl Node {
                 None => Some("this driver runs without --workload-api-socket-dir".to_owned()),
             },
             _ if record.root != Some(root) => Some("something else is mounted over the volume".to_owned()),
-            Content::Files(_) | Content::WorkloadApi(_) => {
-                let expired = record.issued.as_ref().filter(|issued| issued.validity.not_after <= clock::now());
-                expired
-                    .map(|issued| format!("the certificate expired at {}", report::rfc3339(issued.validity.not_after)))
-            }
+            Content::Files(_) => expired(record),
+            Content::WorkloadApi(socket) => self.trouble_of_socket(record, socket).or_else(|| expired(record)),
         }
     }
+}
+
+fn expired(record: &Record) -> Option<String> {
+    let expired = record.issued.as_ref().filter(|issued| issued.validity.not_after <= clock::now());
+    expired.map(|issued| format!("the certificate expired at {}", report::rfc3339(issued.validity.not_after)))
 }

@@ -105,11 +105,12 @@ fn capabilities(plans: impl IntoIterator<Item = Plan>) -> Vec<csi::NodeServiceCa
     let mut rpcs: Vec<Rpc> = Vec::new();
     for plan in plans {
         match plan {
-            Plan::Passthrough => rpcs.extend([Rpc::GetVolumeStats, Rpc::VolumeCondition]),
+            Plan::Passthrough | Plan::WorkloadApi(_) => rpcs.extend([Rpc::GetVolumeStats, Rpc::VolumeCondition]),
             Plan::Files(_) => rpcs.push(Rpc::VolumeMountGroup),
-            Plan::WorkloadApi(_) => {}
         }
     }
+    rpcs.sort_unstable();
+    rpcs.dedup();
     let capability = |rpc: Rpc| csi::NodeServiceCapability {
         r#type: Some(csi::node_service_capability::Type::Rpc(csi::node_service_capability::Rpc { r#type: rpc.into() })),
     };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 use svid_csi_core::files::{FOLDER_MODE, render, with_bundle};
 use svid_csi_core::identity::leads_to;
-use svid_csi_core::state::FileId;
-use svid_csi_core::volume::{Content, FilesSpec, VolumeSpec};
+use svid_csi_core::state::{FileId, Record};
+use svid_csi_core::volume::{Content, FilesSpec, SocketSpec, VolumeSpec};
 use svid_csi_core::x509_context::X509Context;
 
 use super::Node;
@@ -14,15 +14,12 @@ use super::error::VolumeError;
 use super::volume::Volume;
 use crate::clock;
 use crate::delivery::{files, folders, workload_api};
+use crate::fsx;
 
 impl Node {
     /// Makes the folder that is to be mounted, and tells its identity.
     pub(super) fn prepare(&self, spec: &VolumeSpec) -> Result<Option<FileId>, VolumeError> {
-        let mode = match spec.content {
-            Content::WorkloadApi(_) => workload_api::FOLDER_MODE,
-            Content::Files(_) | Content::Passthrough => FOLDER_MODE,
-        };
-        Ok(self.folders()?.prepare(&spec.id, mode)?)
+        Ok(self.folders()?.prepare(&spec.id, folder_mode(&spec.content))?)
     }
 
     /// Shows the volume's pod what it is given. On failure it goes on seeing what it saw.
@@ -31,11 +28,11 @@ impl Node {
         match &spec.content {
             Content::Passthrough => {}
             Content::Files(wanted) => {
+                let rendered = render(context.default_svid(), &wanted.names);
+                files::install(&folder, &rendered, wanted.fs_group, clock::now())?;
                 if let Some(workload_api) = &self.workload_api {
                     workload_api.remove(&spec.id)?;
                 }
-                let rendered = render(context.default_svid(), &wanted.names);
-                files::install(&folder, &rendered, wanted.fs_group, clock::now())?;
             }
             Content::WorkloadApi(socket) => {
                 let workload_api = self.workload_api()?;
@@ -43,7 +40,8 @@ impl Node {
                 workload_api.give(&spec.id, context.clone())?;
             }
         }
-        Ok(())
+        // Another delivery may have made it.
+        Ok(fsx::ensure_mode(&folder, folder_mode(&spec.content))?)
     }
 
     /// After a start: what is not in files is served again, as it was kept. A volume of which nothing was kept is to be
@@ -59,6 +57,31 @@ impl Node {
         let kept = workload_api.give_kept(&spec.id);
         volume.record.issued.take_if(|_| kept.is_none());
         Ok(())
+    }
+
+    /// Puts back a socket that somebody has removed.
+    pub(super) fn see_that_it_is_served(&self, volume: &Volume) -> Result<(), VolumeError> {
+        let spec = &volume.record.spec;
+        match (&spec.content, &volume.record.issued) {
+            (Content::WorkloadApi(socket), Some(_)) => {
+                Ok(self.workload_api()?.serve(spec, socket, &self.folders()?.folder(&spec.id))?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Why a volume's socket is of no use to its pod; `None` where it is.
+    pub(super) fn trouble_of_socket(&self, record: &Record, socket: &SocketSpec) -> Option<String> {
+        let id = &record.spec.id;
+        let (Some(workload_api), Some(folders)) = (&self.workload_api, &self.folders) else {
+            return Some("this driver serves no sockets".to_owned());
+        };
+        if record.issued.is_none() && workload_api.given(id).is_none() {
+            return Some("the pod has no identity: it was withdrawn, or could not be kept across a restart".to_owned());
+        }
+        let served = workload_api.serves(id, socket, &folders.folder(id));
+        (!served)
+            .then(|| "the volume's socket was removed or replaced; restart the driver to have it put back".to_owned())
     }
 
     /// Shows the volume's pod another bundle of its trust domain, beside the certificates that are there. Answers
@@ -109,5 +132,13 @@ impl Node {
         volume.record.issued = None;
         self.store.put(&volume.record)?;
         Ok(())
+    }
+}
+
+/// The mode of a volume's folder.
+fn folder_mode(content: &Content) -> u32 {
+    match content {
+        Content::WorkloadApi(_) => workload_api::FOLDER_MODE,
+        Content::Files(_) | Content::Passthrough => FOLDER_MODE,
     }
 }

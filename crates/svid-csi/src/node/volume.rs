@@ -186,6 +186,7 @@ impl Node {
         if !volume.is_kept_fresh() {
             return self.serve_again(volume);
         }
+        self.see_that_it_is_served(volume)?;
         let due = volume
             .record
             .issued

@@ -52,6 +52,15 @@ pub(super) struct Listening {
     pub(super) _until: DropGuard,
 }
 
+/// How a pod uses its socket at this moment.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub struct Usage {
+    /// Open connections.
+    pub connections: usize,
+    /// Open streams on them.
+    pub streams: usize,
+}
+
 impl Endpoint {
     pub(super) fn new(spec: &VolumeSpec) -> Self {
         Self {
@@ -77,6 +86,11 @@ impl Endpoint {
         if **known != *spec {
             *known = Arc::new(spec.clone());
         }
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        let connections = CONNECTIONS - self.connections.available_permits();
+        Usage { connections, streams: self.streams.load(Ordering::Relaxed) }
     }
 
     /// Whether the names in the folder lead here.

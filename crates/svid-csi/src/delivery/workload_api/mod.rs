@@ -30,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::source::Sources;
 use crate::tasks::Tasks;
 
+pub use self::endpoint::Usage;
 pub use self::socket::ListenError;
 
 /// The mode of a volume's folder: everyone in the pod may look for the socket.
@@ -74,6 +75,16 @@ impl WorkloadApi {
         let inode = socket::inode(folder, &socket.sockets);
         endpoint.listening(self.server.accept(endpoint.clone(), listener, inode));
         Ok(())
+    }
+
+    /// Whether the names in the volume's folder lead to its socket.
+    pub fn serves(&self, id: &VolumeId, socket: &SocketSpec, folder: &Path) -> bool {
+        self.endpoint(id).is_some_and(|endpoint| endpoint.listens(folder, &socket.sockets))
+    }
+
+    /// How the volume's socket is used; none where it has none.
+    pub fn usage(&self, id: &VolumeId) -> Option<Usage> {
+        self.endpoint(id).map(|endpoint| endpoint.usage())
     }
 
     /// Tells the volume's pod what it is given now, and keeps it for the next start. Blocks.
