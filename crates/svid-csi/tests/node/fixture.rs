@@ -87,8 +87,7 @@ impl Node {
 
     /// Starts the driver and waits until it answers.
     pub(crate) async fn start(&mut self) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
-        self.driver = Some(self.command().stderr(log).spawn().unwrap());
+        self.spawn();
         let deadline = Instant::now() + LIMIT;
         while self.connect().await.is_err() {
             let exited = self.driver.as_mut().unwrap().try_wait().unwrap();
@@ -96,6 +95,12 @@ impl Node {
             assert!(Instant::now() < deadline, "the driver does not answer: {}", self.log());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Starts the driver, whatever becomes of it.
+    pub(crate) fn spawn(&mut self) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
+        self.driver = Some(self.command().stderr(log).spawn().unwrap());
     }
 
     async fn connect(&self) -> Result<Plugin, KubeletError> {

@@ -21,7 +21,7 @@ async fn is_renewed(node: &Node, target: &Path) {
 }
 
 /// As a pod sees its volume: a mount of its own, made when it started.
-fn inside(node: &Node, target: &Path) -> std::path::PathBuf {
+pub(crate) fn inside(node: &Node, target: &Path) -> std::path::PathBuf {
     let inside = node.path("inside");
     fs::create_dir_all(&inside).unwrap();
     run("mount", &["--bind", target.to_str().unwrap(), inside.to_str().unwrap()]);
@@ -29,14 +29,14 @@ fn inside(node: &Node, target: &Path) -> std::path::PathBuf {
 }
 
 /// A node whose data root is on a shared mount, as with mountPropagation: Bidirectional.
-async fn shared(args: &[&[&str]]) -> Node {
+pub(crate) async fn shared(args: &[&[&str]]) -> Node {
     let mut node = Node::new(args);
     share_root(&node);
     node.start().await;
     node
 }
 
-fn share_root(node: &Node) {
+pub(crate) fn share_root(node: &Node) {
     let root = node.path("root");
     fs::create_dir_all(&root).unwrap();
     run("mount", &["--bind", root.to_str().unwrap(), root.to_str().unwrap()]);
@@ -96,7 +96,7 @@ fn renewal_goes_on_where_the_data_root_went_with_the_container() {
     });
 }
 
-fn lose_data_root(node: &Node) {
+pub(crate) fn lose_data_root(node: &Node) {
     let data = node.path("root/data");
     run("umount", &["--recursive", "--lazy", data.to_str().unwrap()]);
 }

@@ -4,14 +4,18 @@ mod abuse;
 pub(crate) mod client;
 mod clients;
 mod jwt;
+mod kept;
+mod life;
+mod privacy;
 mod raw;
 mod sds;
 mod sockets;
 
 use crate::fixture::Node;
 
-const SOCKETS: &[&str] = &["--source=local-ca", "--delivery=workload-api", "--driver-name=demo.svid-csi"];
-const ROOT: &[&str] = &["--data-root={dir}/root", "--trust-domain=example.org", "--admin-socket={dir}/admin.sock"];
+pub(crate) const SOCKETS: &[&str] = &["--source=local-ca", "--delivery=workload-api", "--driver-name=demo.svid-csi"];
+pub(crate) const ROOT: &[&str] =
+    &["--data-root={dir}/root", "--trust-domain=example.org", "--admin-socket={dir}/admin.sock"];
 
 /// A node whose running driver gives every pod a socket.
 pub(crate) async fn node() -> Node {
