@@ -79,12 +79,21 @@ impl Entry {
 }
 
 impl Told {
-    /// New SVIDs, all of them as registered.
+    /// The SVIDs of these entries, and nothing else.
     pub(super) fn new(entries: Vec<Entry>, authority: &Authority, before: Option<&Told>) -> Self {
         let svids = entries.iter().map(|entry| entry.svid(authority)).collect();
-        let kept = before.and_then(Told::response).cloned().unwrap_or_default();
-        let answer = Answer::Svids(X509svidResponse { svids, ..kept });
+        let answer = Answer::Svids(X509svidResponse { svids, ..Default::default() });
         Told { answer, version: before.map_or(0, |before| before.version + 1), entries }
+    }
+
+    /// New SVIDs of the same entries; all else stays.
+    pub(super) fn renewed(&self, authority: &Authority) -> Self {
+        let mut renewed = Told::new(self.entries.clone(), authority, Some(self));
+        if let (Answer::Svids(renewed), Some(before)) = (&mut renewed.answer, self.response()) {
+            renewed.federated_bundles.clone_from(&before.federated_bundles);
+            renewed.crl.clone_from(&before.crl);
+        }
+        renewed
     }
 
     pub(super) fn set(&mut self, answer: Answer) {

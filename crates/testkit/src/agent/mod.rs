@@ -122,6 +122,16 @@ impl Agent {
         self.world.change(|state| state.register(name(pod), &pod.uid, entries.to_vec()));
     }
 
+    /// Registers these entries for a pod, and spoils what comes of them before anybody is told.
+    pub fn register_spoiled(&self, pod: &Pod, entries: &[Entry], spoil: impl FnOnce(&mut X509svidResponse)) {
+        self.world.change(|state| {
+            state.register(name(pod), &pod.uid, entries.to_vec());
+            if let Some(Answer::Svids(response)) = state.pods.get_mut(&pod.uid).map(|pod| &mut pod.told.answer) {
+                spoil(response);
+            }
+        });
+    }
+
     /// Registers entries for each pod that is asked for and is not known.
     pub fn register_everyone(&self, entries: ForEveryone) {
         self.world.change(|state| state.everyone = Some(entries));
@@ -135,8 +145,10 @@ impl Agent {
     /// New SVIDs for a pod.
     pub fn rotate(&self, pod: &Pod) {
         self.world.change(|state| {
-            let entries = state.told(&pod.uid).map(|told| told.entries.clone()).unwrap_or_default();
-            state.register(name(pod), &pod.uid, entries);
+            let State { pods, authority, .. } = state;
+            if let Some(registered) = pods.get_mut(&pod.uid) {
+                registered.told = registered.told.renewed(authority);
+            }
         });
     }
 
@@ -190,7 +202,7 @@ impl Agent {
 
     /// A new SVID for the driver.
     pub fn rotate_own(&self) {
-        self.own(&self.world.look(|state| state.own.entries.clone()));
+        self.world.change(|state| state.own = state.own.renewed(&state.authority));
     }
 
     /// Registers these entries for the driver itself, in place of those it had.
@@ -199,6 +211,11 @@ impl Agent {
             let before = Some(&state.own);
             state.own = entry::Told::new(entries.to_vec(), &state.authority, before);
         });
+    }
+
+    /// What the driver is told on the Workload API.
+    pub fn own_response(&self) -> X509svidResponse {
+        self.world.look(|state| state.own.response().cloned()).unwrap_or_default()
     }
 
     /// Tells the driver something else on the Workload API.

@@ -132,11 +132,10 @@ impl State {
 
     /// New SVIDs for everyone, signed by the newest root and with all roots as the bundle.
     pub(super) fn reissue(&mut self) {
-        let renewed = |told: &Told, authority: &Authority| Told::new(told.entries.clone(), authority, Some(told));
-        self.own = renewed(&self.own, &self.authority);
+        self.own = self.own.renewed(&self.authority);
         for registered in self.pods.values_mut() {
             if matches!(registered.told.answer, Answer::Svids(_)) {
-                registered.told = renewed(&registered.told, &self.authority);
+                registered.told = registered.told.renewed(&self.authority);
             }
         }
     }

@@ -1,1 +1,193 @@
+//! Agents and drivers that go and come back.
 
+use std::fs;
+use std::time::Duration;
+
+use svid_csi_testkit::agent::{Answer, Entry};
+use tonic::Status;
+
+use super::scene::{FILES, SOCKET, Scene, WORKLOAD_API, files_test, id, scene_test};
+use crate::endpoints::renew_all;
+use crate::fixture::{pod, serial, svid, until, volume};
+use crate::workload_api::client::Svids;
+
+/// Waits until the driver follows so many pods again, beside its own identity.
+async fn following(scene: &Scene, pods: usize) {
+    scene.until("the subscriptions", || (scene.agent.subscriptions().now == 1 + pods).then_some(())).await;
+}
+
+#[test]
+fn an_agent_that_restarts_takes_nothing_away() {
+    files_test("outages::an_agent_that_restarts_takes_nothing_away", async |scene| {
+        let target = scene.registered("web").await;
+        let first = serial(&target);
+        scene.agent.stop();
+        until("the driver notices", async || scene.metric("source_up").await == 0.0).await;
+        let waiting = scene.status().await["waiting"][volume("web").id().to_string()].to_string();
+        assert!(waiting.contains("Broker API"), "{waiting}");
+        assert_eq!((serial(&target), scene.node.trouble(&volume("web")).await), (first.clone(), None));
+        // It answers at once where it has something, whether the agent is there or not.
+        scene.node.publish(&volume("web")).await;
+        scene.agent.resume();
+        following(&scene, 1).await;
+        assert_eq!(scene.issued(), 1, "{}", scene.node.log());
+        scene.agent.rotate(&pod("web"));
+        until("the rotation", async || serial(&target) != first).await;
+    });
+}
+
+#[test]
+fn an_agent_whose_directory_is_made_again_is_found() {
+    files_test("outages::an_agent_whose_directory_is_made_again_is_found", async |scene| {
+        let target = scene.registered("web").await;
+        let first = serial(&target);
+        scene.agent.stop();
+        for folder in ["run/agent", "run/broker"] {
+            fs::remove_dir_all(scene.node.path(folder)).unwrap();
+        }
+        until("the driver notices", async || scene.metric("source_up").await == 0.0).await;
+        scene.agent.resume();
+        following(&scene, 1).await;
+        scene.agent.rotate_all();
+        until("the rotation", async || serial(&target) != first).await;
+    });
+}
+
+#[test]
+fn a_new_svid_of_the_driver_makes_no_gap() {
+    scene_test("outages::a_new_svid_of_the_driver_makes_no_gap", &[WORKLOAD_API, SOCKET], async |scene| {
+        let pods = ["web", "db", "api"];
+        let mut streams = Vec::new();
+        for pod in pods {
+            let target = scene.registered(pod).await;
+            let mut svids = Svids::open(&target.join("agent.sock")).await.unwrap();
+            svids.next().await.unwrap();
+            streams.push(svids);
+        }
+        scene.agent.rotate_own();
+        scene.until("a second connection", || (scene.agent.connections().ever == 2).then_some(())).await;
+        // While subscriptions move over, each at its own time.
+        for (name, svids) in pods.into_iter().zip(&mut streams) {
+            scene.agent.rotate(&pod(name));
+            assert_eq!(svids.next().await.unwrap(), scene.agent.response(&pod(name)));
+            assert!(
+                scene.agent.subscriptions().now >= 1 + pods.len(),
+                "the older stream ends after the newer has begun"
+            );
+        }
+        scene.until("the older connection ends", || (scene.agent.connections().now == 1).then_some(())).await;
+        following(&scene, pods.len()).await;
+        for (name, svids) in pods.into_iter().zip(&mut streams) {
+            let calls = scene.subscriptions(name);
+            assert_eq!(calls.iter().map(|call| call.connection).collect::<Vec<_>>(), [1, 2]);
+            scene.agent.rotate(&pod(name));
+            assert_eq!(svids.next().await.unwrap(), scene.agent.response(&pod(name)));
+        }
+        assert!(!scene.node.log().contains("pods keep what they have"), "{}", scene.node.log());
+    });
+}
+
+#[test]
+fn a_connection_that_fails_keeps_the_older_one() {
+    files_test("outages::a_connection_that_fails_keeps_the_older_one", async |scene| {
+        let target = scene.registered("web").await;
+        let first = serial(&target);
+        scene.agent.server(svid_csi_testkit::agent::Server::OtherTrustDomain);
+        scene.agent.rotate_own();
+        until("it fails", async || scene.node.log().contains("other.example")).await;
+        assert_eq!(scene.status().await["broker_up"], true);
+        scene.agent.rotate(&pod("web"));
+        until("the rotation comes over the older one", async || serial(&target) != first).await;
+        scene.agent.server(svid_csi_testkit::agent::Server::Proper);
+        scene.until("it succeeds", || (scene.agent.connections().ever == 2).then_some(())).await;
+    });
+}
+
+#[test]
+fn a_killed_driver_shows_the_same_again_and_goes_on() {
+    for delivery in [FILES, WORKLOAD_API] {
+        let name = "outages::a_killed_driver_shows_the_same_again_and_goes_on";
+        scene_test(name, &[delivery, SOCKET], async |mut scene| {
+            let target = scene.registered("web").await;
+            let shown = || fs::read_link(target.join("..data")).ok();
+            let before = shown();
+            scene.node.kill();
+            scene.until("its connections end", || (scene.agent.connections().now == 0).then_some(())).await;
+            scene.node.start().await;
+            following(&scene, 1).await;
+            scene.node.publish(&volume("web")).await;
+            assert_eq!((scene.issued(), shown(), scene.node.mounts(&target)), (1, before, 1));
+            scene.agent.rotate(&pod("web"));
+            until("the rotation", async || scene.issued() == 2).await;
+            if delivery == WORKLOAD_API {
+                let message = Svids::open(&target.join("agent.sock")).await.unwrap().next().await.unwrap();
+                assert_eq!(message, scene.agent.response(&pod("web")));
+            }
+        });
+    }
+}
+
+#[test]
+fn a_driver_that_starts_without_the_agent_serves_what_pods_have() {
+    files_test("outages::a_driver_that_starts_without_the_agent_serves_what_pods_have", async |mut scene| {
+        let target = scene.registered("web").await;
+        let first = serial(&target);
+        scene.node.kill();
+        scene.agent.stop();
+        scene.node.start().await;
+        scene.node.publish(&volume("web")).await;
+        svid(&target).check_chain().unwrap();
+        assert_eq!((serial(&target), scene.issued()), (first.clone(), 1));
+        scene.agent.resume();
+        following(&scene, 1).await;
+        scene.agent.rotate(&pod("web"));
+        until("the rotation", async || serial(&target) != first).await;
+    });
+}
+
+#[test]
+fn an_unknown_driver_asks_for_an_identity_anew() {
+    files_test("outages::an_unknown_driver_asks_for_an_identity_anew", async |scene| {
+        let target = scene.registered("web").await;
+        let asked = || scene.agent.calls_of("FetchX509SVID").len();
+        let (before, connections) = (asked(), scene.agent.connections().ever);
+        scene.agent.refuse(Some(Status::unauthenticated("your certificate was revoked")));
+        scene.agent.tell(&pod("web"), Answer::Refused(Status::unavailable("for a moment")));
+        scene.until("it asks for its own identity", || (asked() > before).then_some(())).await;
+        scene.until("it shows that", || (scene.agent.connections().ever > connections).then_some(())).await;
+        svid(&target).check_chain().unwrap();
+        assert_eq!(scene.issued(), 1);
+        scene.agent.refuse(None);
+        scene.register("web");
+        until("it is known again", async || scene.issued() == 2).await;
+        assert!(scene.agent.connections().ever < connections + 20, "it does not hurry");
+    });
+}
+
+#[test]
+fn a_driver_that_is_not_registered_any_more_takes_nothing_away() {
+    files_test("outages::a_driver_that_is_not_registered_any_more_takes_nothing_away", async |scene| {
+        let target = scene.registered("web").await;
+        scene.agent.tell_driver(Answer::Refused(Status::permission_denied("no identity issued")));
+        until("the driver gives up its connection", async || scene.metric("source_up").await == 0.0).await;
+        scene.until("it is closed", || (scene.agent.connections().now == 0).then_some(())).await;
+        svid(&target).check_chain().unwrap();
+        let refused = scene.publish_within(&volume("db"), Duration::from_secs(3)).await.unwrap_err();
+        assert!(refused.message().contains("register one for the driver's own pod"), "{}", refused.message());
+        scene.agent.own(&[Entry::new(svid_csi_testkit::agent::DRIVER)]);
+        scene.agent.register(&pod("db"), &[Entry::new(&id("db"))]);
+        scene.node.publish(&volume("db")).await;
+    });
+}
+
+#[test]
+fn asked_to_renew_it_takes_what_the_agent_has() {
+    files_test("outages::asked_to_renew_it_takes_what_the_agent_has", async |scene| {
+        let target = scene.registered("web").await;
+        let first = serial(&target);
+        assert!(renew_all(&scene.node).await.contains("{\"renewing\":1}"));
+        scene.agent.rotate(&pod("web"));
+        until("the rotation", async || serial(&target) != first).await;
+        assert_eq!(scene.issued(), 2);
+    });
+}

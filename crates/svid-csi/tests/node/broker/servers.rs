@@ -1,1 +1,136 @@
+//! Whom the driver talks to, and whom not.
 
+use std::time::Duration;
+
+use svid_csi_testkit::Flaw;
+use svid_csi_testkit::agent::{Answer, Entry, Server};
+
+use super::scene::{FILES, SOCKET, Scene, files_test, prepared_test};
+use crate::fixture::{svid, until, volume};
+
+const AGENT: &str = "spiffe://example.org/spire/agent/test/node";
+
+/// Servers that are not the agent, and how the driver says so.
+const IMPOSTORS: [(Server, &str); 7] = [
+    (Server::OtherTrustDomain, "there is no bundle of its trust domain, other.example"),
+    (
+        Server::Workload,
+        "the peer is spiffe://example.org/ns/shop/sa/cart, but spiffe://example.org/spire/agent/... is expected",
+    ),
+    (Server::Flawed(Flaw::UnknownCa), "does not lead to the trust bundle"),
+    (Server::Flawed(Flaw::Expired), "expired"),
+    (Server::Flawed(Flaw::TwoUris), "2 URI names"),
+    (Server::Flawed(Flaw::IsCa), "CA certificate"),
+    (Server::Garbage, "the connection broke"),
+];
+
+/// Waits for what the driver says, and checks that it has asked nothing.
+async fn is_mistrusted(scene: &Scene, says: &str) {
+    until(says, async || scene.node.log().contains(says)).await;
+    assert_eq!(scene.status().await["broker_up"], false, "{}", scene.node.log());
+}
+
+#[test]
+fn nobody_else_is_taken_for_the_agent() {
+    for (server, says) in IMPOSTORS {
+        prepared_test("servers::nobody_else_is_taken_for_the_agent", &[FILES, SOCKET], async |mut scene| {
+            scene.agent.server(server);
+            scene.agent.resume();
+            scene.register("web");
+            scene.node.start().await;
+            until(says, async || scene.node.log().contains(says)).await;
+            let refused = scene.publish_within(&volume("web"), Duration::from_secs(2)).await.unwrap_err();
+            assert!(refused.message().contains("the agent"), "{server:?}: {}", refused.message());
+            assert_eq!(scene.subscriptions("web").len(), 0, "{server:?}: nothing is asked");
+            scene.agent.server(Server::Proper);
+            let target = scene.node.publish(&volume("web")).await;
+            svid(&target).check_chain().unwrap();
+        });
+    }
+}
+
+#[test]
+fn one_that_says_nothing_is_given_up() {
+    prepared_test("servers::one_that_says_nothing_is_given_up", &[FILES, SOCKET], async |mut scene| {
+        scene.agent.server(Server::Hangs);
+        scene.agent.resume();
+        scene.node.start().await;
+        is_mistrusted(&scene, "does not answer within 10 seconds").await;
+        scene.agent.server(Server::Proper);
+        scene.registered("web").await;
+    });
+}
+
+#[test]
+fn the_expected_server_can_be_named() {
+    prepared_test("servers::the_expected_server_can_be_named", &[FILES, SOCKET], async |mut scene| {
+        scene.agent.resume();
+        scene.node.add_args(&["--broker-server-id=spiffe://example.org/spire/agent/test/other"]);
+        scene.node.start().await;
+        is_mistrusted(
+            &scene,
+            &format!("the peer is {AGENT}, but spiffe://example.org/spire/agent/test/other is expected"),
+        )
+        .await;
+        scene.node.kill();
+        scene.node.drop_arg("--broker-server-id");
+        scene.node.add_args(&[&format!("--broker-server-id={AGENT}")]);
+        scene.node.start().await;
+        scene.registered("web").await;
+    });
+}
+
+#[test]
+fn a_workload_that_is_named_is_the_server() {
+    prepared_test("servers::a_workload_that_is_named_is_the_server", &[FILES, SOCKET], async |mut scene| {
+        scene.agent.server(Server::Workload);
+        scene.agent.resume();
+        scene.node.add_args(&["--broker-server-id=spiffe://example.org/ns/shop/sa/cart"]);
+        scene.node.start().await;
+        scene.registered("web").await;
+    });
+}
+
+#[test]
+fn a_server_of_a_federated_trust_domain_is_verified_by_its_own_bundle() {
+    prepared_test(
+        "servers::a_server_of_a_federated_trust_domain_is_verified_by_its_own_bundle",
+        &[FILES, SOCKET],
+        async |mut scene| {
+            scene.agent.server(Server::OtherTrustDomain);
+            scene.agent.resume();
+            scene.node.add_args(&["--broker-server-id=spiffe://other.example/spire/agent/test/node"]);
+            scene.node.start().await;
+            is_mistrusted(&scene, "there is no bundle of its trust domain, other.example").await;
+            let own = scene.agent.own_response();
+            let federated = |bundle: Vec<u8>| {
+                let mut response = own.clone();
+                response.federated_bundles = [("spiffe://other.example".to_owned(), bundle)].into();
+                Answer::Svids(response)
+            };
+            scene.agent.tell_driver(federated(svid_csi_testkit::TestCa::new("other").bundle_der()));
+            is_mistrusted(&scene, "does not lead to the trust bundle").await;
+            scene.agent.tell_driver(federated(own.svids[0].bundle.clone()));
+            scene.registered("web").await;
+        },
+    );
+}
+
+#[test]
+fn an_identity_of_its_own_that_breaks_a_rule_is_not_shown() {
+    files_test("servers::an_identity_of_its_own_that_breaks_a_rule_is_not_shown", async |scene| {
+        for (flaw, says) in
+            [(Flaw::Expired, "expired"), (Flaw::UnknownCa, "does not lead"), (Flaw::IsCa, "CA certificate")]
+        {
+            scene.agent.own(&[Entry::new(svid_csi_testkit::agent::DRIVER).flaw(flaw)]);
+            until(says, async || {
+                scene.node.log().lines().any(|line| line.contains("own identity") && line.contains(says))
+            })
+            .await;
+        }
+        assert_eq!(scene.agent.connections().ever, 1, "the last good one stays in use");
+        scene.registered("web").await;
+        scene.agent.own(&[Entry::new(svid_csi_testkit::agent::DRIVER)]);
+        scene.until("the next good one is shown", || (scene.agent.connections().ever == 2).then_some(())).await;
+    });
+}

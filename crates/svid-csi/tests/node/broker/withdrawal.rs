@@ -1,1 +1,93 @@
+//! An identity that is withdrawn goes at once; one that cannot be asked for stays.
 
+use std::fs;
+
+use svid_csi_proto::workload::X509svidResponse;
+use svid_csi_testkit::agent::Answer;
+use tonic::{Code, Status};
+
+use super::scene::{files_test, id, names, workload_api_test};
+use crate::fixture::{pod, serial, svid, until, volume};
+use crate::workload_api::client::Svids;
+
+#[test]
+fn files_go_and_come_back() {
+    files_test("withdrawal::files_go_and_come_back", async |scene| {
+        let (target, other) = (scene.registered("web").await, scene.registered("db").await);
+        let first = serial(&target);
+        let denial = Answer::Refused(Status::permission_denied("the policy was changed"));
+        for answer in [Answer::Svids(X509svidResponse::default()), denial] {
+            scene.agent.tell(&pod("web"), answer);
+            until("the volume is empty", async || names(&target).is_empty()).await;
+            let status = scene.status().await;
+            let of_web = &status["volumes"][volume("web").id().to_string()];
+            assert_eq!((&of_web["serial"], &of_web["phase"]), (&serde_json::Value::Null, &"ready".into()), "{status}");
+            scene.register("web");
+            until("the volume is filled again", async || target.join("tls.key").exists()).await;
+            assert_ne!(serial(&target), first);
+            assert_eq!(scene.node.trouble(&volume("web")).await, None);
+        }
+        assert_eq!(svid(&other).leaf().unwrap().spiffe_id, id("db"), "no other pod is touched");
+        assert_eq!(scene.node.mounts(&target), 1);
+        scene.node.unpublish(&volume("web")).await;
+    });
+}
+
+#[test]
+fn sockets_and_streams_go_and_come_back() {
+    workload_api_test("withdrawal::sockets_and_streams_go_and_come_back", async |scene| {
+        let (target, other) = (scene.registered("web").await, scene.registered("db").await);
+        let socket = target.join("agent.sock");
+        let (mut svids, mut others) =
+            (Svids::open(&socket).await.unwrap(), Svids::open(&other.join("agent.sock")).await.unwrap());
+        let first = svids.next().await.unwrap();
+        others.next().await.unwrap();
+        scene.agent.withdraw(&pod("web"));
+        assert_eq!(svids.next().await.unwrap_err().code(), Code::PermissionDenied);
+        until("the sockets are gone", async || names(&target).is_empty()).await;
+        assert_eq!(fs::read_dir(scene.node.path("root/data/kept")).unwrap().count(), 1, "nothing is kept of it");
+        scene.register("web");
+        until("the sockets are back", async || socket.exists()).await;
+        let again = Svids::open(&socket).await.unwrap().next().await.unwrap();
+        assert_ne!(first.svids[0].x509_svid, again.svids[0].x509_svid);
+        scene.agent.rotate(&pod("db"));
+        others.next().await.unwrap();
+    });
+}
+
+#[test]
+fn what_was_withdrawn_while_the_driver_was_down_goes_when_it_starts() {
+    files_test("withdrawal::what_was_withdrawn_while_the_driver_was_down_goes_when_it_starts", async |mut scene| {
+        let (target, other) = (scene.registered("web").await, scene.registered("db").await);
+        let kept = serial(&other);
+        scene.node.kill();
+        scene.agent.withdraw(&pod("web"));
+        scene.node.start().await;
+        until("the volume is empty", async || names(&target).is_empty()).await;
+        assert_eq!(serial(&other), kept);
+        scene.register("web");
+        until("the volume is filled again", async || target.join("tls.key").exists()).await;
+    });
+}
+
+#[test]
+fn what_cannot_be_asked_for_stays() {
+    files_test("withdrawal::what_cannot_be_asked_for_stays", async |scene| {
+        let target = scene.registered("web").await;
+        for status in [
+            Status::unavailable("shedding load"),
+            Status::not_found("pod not found on agent node"),
+            Status::internal("oops"),
+            Status::unauthenticated("who are you?"),
+            Status::resource_exhausted("too much"),
+        ] {
+            let (code, before, asked) = (status.code(), serial(&target), scene.subscriptions("web").len());
+            scene.agent.tell(&pod("web"), Answer::Refused(status));
+            scene.until("it is asked again", || (scene.subscriptions("web").len() >= asked + 2).then_some(())).await;
+            assert_eq!(serial(&target), before, "{code:?}");
+            assert_eq!(scene.node.trouble(&volume("web")).await, None, "{code:?}");
+            scene.register("web");
+            until("it goes on", async || serial(&target) != before).await;
+        }
+    });
+}
