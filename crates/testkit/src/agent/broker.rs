@@ -13,8 +13,9 @@ use svid_csi_proto::workload::{JwtBundlesResponse, JwtsvidResponse, X509BundlesR
 use tonic::{Request, Response, Status};
 
 use super::connection::Caller;
-use super::follow::{Messages, follow};
+use super::follow::{Messages, follow, follow_state};
 use super::header::once;
+use super::jwt;
 use super::world::{Call, World};
 
 pub(super) struct BrokerApi(pub(super) Arc<World>);
@@ -95,14 +96,17 @@ impl Api for BrokerApi {
         Ok(Response::new(messages))
     }
 
-    async fn fetch_jwtsvid(&self, _: Request<FetchJwtsvidRequest>) -> Result<Response<JwtsvidResponse>, Status> {
-        Err(Status::unimplemented("this agent issues no JWT-SVIDs"))
+    async fn fetch_jwtsvid(&self, request: Request<FetchJwtsvidRequest>) -> Result<Response<JwtsvidResponse>, Status> {
+        let uid = self.resolve("FetchJWTSVID", &request, request.get_ref().reference.as_ref())?;
+        let audience = &request.get_ref().audience;
+        self.0.look(|state| jwt::tokens(state, state.told(&uid), audience)).map(Response::new)
     }
 
     async fn subscribe_to_jwt_bundles(
         &self,
-        _: Request<SubscribeToJwtBundlesRequest>,
+        request: Request<SubscribeToJwtBundlesRequest>,
     ) -> Result<Response<Self::SubscribeToJWTBundlesStream>, Status> {
-        Err(Status::unimplemented("this agent issues no JWT-SVIDs"))
+        self.resolve("SubscribeToJWTBundles", &request, request.get_ref().reference.as_ref())?;
+        Ok(Response::new(follow_state(&self.0, |state| (state.jwt.version, jwt::bundles(state)))))
     }
 }

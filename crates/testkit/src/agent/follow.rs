@@ -45,7 +45,7 @@ pub(super) fn follow<T: Send + 'static>(
     told: impl Fn(&State) -> Option<&Told> + Send + 'static,
     message: impl Fn(&State, &Told) -> Option<T> + Send + 'static,
 ) -> Messages<T> {
-    let look = move |state: &State, sent: Option<u64>| {
+    each(world, move |state, sent| {
         let told = told(state)?;
         match &told.answer {
             _ if sent == Some(told.version) => None,
@@ -53,7 +53,24 @@ pub(super) fn follow<T: Send + 'static>(
             Answer::Silence => None,
             Answer::Svids(_) => message(state, told).map(|message| (told.version, Ok(message))),
         }
-    };
+    })
+}
+
+/// A message each time the version of what everyone is told has changed.
+pub(super) fn follow_state<T: Send + 'static>(
+    world: &Arc<World>,
+    look: impl Fn(&State) -> (u64, T) + Send + 'static,
+) -> Messages<T> {
+    each(world, move |state, sent| {
+        let (version, message) = look(state);
+        (sent != Some(version)).then_some((version, Ok(message)))
+    })
+}
+
+fn each<T: Send + 'static>(
+    world: &Arc<World>,
+    look: impl Fn(&State, Option<u64>) -> Option<(u64, Result<T, Status>)> + Send + 'static,
+) -> Messages<T> {
     let beats = world.pulse.listen();
     let following = Following { open: Open::new(world.clone()), beats, sent: None, look, over: false };
     Box::pin(futures::stream::unfold(following, |mut following| async move {

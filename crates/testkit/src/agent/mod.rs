@@ -26,6 +26,7 @@ mod connection;
 mod entry;
 mod follow;
 mod header;
+mod jwt;
 mod listener;
 mod workload;
 mod world;
@@ -43,7 +44,7 @@ use tonic::Status;
 pub use self::authority::Server;
 pub use self::entry::{Answer, Entry};
 use self::listener::{Places, Running};
-pub use self::world::{Call, Count, ForEveryone};
+pub use self::world::{Call, Count, ForEveryone, SpoilTokens};
 use self::world::{State, World};
 use crate::pulse::Pulse;
 
@@ -185,6 +186,16 @@ impl Agent {
             state.authority.add_root();
             state.publish_bundle();
         });
+    }
+
+    /// Adds a key that signs tokens: everyone learns of it, and it signs from now on.
+    pub fn add_jwt_key(&self) {
+        self.world.change(|state| state.jwt.add());
+    }
+
+    /// Spoils tokens from now on, or no more.
+    pub fn spoil_tokens(&self, spoil: Option<SpoilTokens>) {
+        self.world.change(|state| state.spoil_tokens = spoil);
     }
 
     /// New SVIDs for everyone, the driver included.

@@ -9,8 +9,9 @@ use svid_csi_proto::workload::{
 };
 use tonic::{Request, Response, Status};
 
-use super::follow::{Messages, follow};
+use super::follow::{Messages, follow, follow_state};
 use super::header::once;
+use super::jwt;
 use super::world::{Call, World};
 
 pub(super) struct WorkloadApi(pub(super) Arc<World>);
@@ -23,10 +24,6 @@ impl WorkloadApi {
         self.0.change(|state| state.calls.push(call));
         Ok(())
     }
-}
-
-fn no_jwt<T>() -> Result<Response<T>, Status> {
-    Err(Status::unimplemented("this agent issues no JWT-SVIDs"))
 }
 
 #[tonic::async_trait]
@@ -56,21 +53,24 @@ impl SpiffeWorkloadApi for WorkloadApi {
         Ok(Response::new(messages))
     }
 
-    async fn fetch_jwtsvid(&self, _: Request<JwtsvidRequest>) -> Result<Response<JwtsvidResponse>, Status> {
-        no_jwt()
+    async fn fetch_jwtsvid(&self, request: Request<JwtsvidRequest>) -> Result<Response<JwtsvidResponse>, Status> {
+        self.note("FetchJWTSVID", &request)?;
+        let audience = &request.get_ref().audience;
+        self.0.look(|state| jwt::tokens(state, Some(&state.own), audience)).map(Response::new)
     }
 
     async fn fetch_jwt_bundles(
         &self,
-        _: Request<JwtBundlesRequest>,
+        request: Request<JwtBundlesRequest>,
     ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
-        no_jwt()
+        self.note("FetchJWTBundles", &request)?;
+        Ok(Response::new(follow_state(&self.0, |state| (state.jwt.version, jwt::bundles(state)))))
     }
 
     async fn validate_jwtsvid(
         &self,
         _: Request<ValidateJwtsvidRequest>,
     ) -> Result<Response<ValidateJwtsvidResponse>, Status> {
-        no_jwt()
+        Err(Status::unimplemented("nobody needs it of this agent"))
     }
 }

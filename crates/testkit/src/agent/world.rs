@@ -5,14 +5,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use svid_csi_core::spiffe_id::TrustDomain;
 use svid_csi_proto::broker::KubernetesObjectReference;
+use svid_csi_proto::workload::JwtsvidResponse;
 use tonic::Status;
 
 use super::authority::{Authority, Server};
 use super::entry::{Answer, Entry, Told};
+use super::jwt::JwtKeys;
 use crate::pulse::Pulse;
 
 /// Registers whatever pod is asked for and is not known.
 pub type ForEveryone = Arc<dyn Fn(&KubernetesObjectReference) -> Vec<Entry> + Send + Sync>;
+
+/// Changes the tokens of an answer.
+pub type SpoilTokens = Arc<dyn Fn(&mut JwtsvidResponse) + Send + Sync>;
 
 /// A call that came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +51,8 @@ pub(super) struct World {
 
 pub(super) struct State {
     pub(super) authority: Authority,
+    pub(super) jwt: JwtKeys,
+    pub(super) spoil_tokens: Option<SpoilTokens>,
     pub(super) server: Server,
     pub(super) brokers: Vec<String>,
     pub(super) own: Told,
@@ -70,6 +77,8 @@ impl World {
         let own = Told::new(vec![Entry::new(broker)], &authority, None);
         let state = State {
             authority,
+            jwt: JwtKeys::new(trust_domain),
+            spoil_tokens: None,
             server: Server::Proper,
             brokers: vec![broker.to_owned()],
             own,

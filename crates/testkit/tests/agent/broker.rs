@@ -1,8 +1,10 @@
 use spiffe::broker_api::pb::spiffe::broker::api_client::ApiClient;
 use spiffe::broker_api::pb::spiffe::broker::{
-    KubernetesObjectKey, KubernetesObjectReference, SubscribeToX509svidRequest, SubscribeToX509svidResponse,
-    WorkloadPidReference, WorkloadReference,
+    FetchJwtsvidRequest, KubernetesObjectKey, KubernetesObjectReference, SubscribeToJwtBundlesRequest,
+    SubscribeToX509svidRequest, SubscribeToX509svidResponse, WorkloadPidReference, WorkloadReference,
 };
+use svid_csi_core::jwt::JwtBundle;
+use svid_csi_core::spiffe_id::TrustDomain;
 use svid_csi_proto::workload::X509svid;
 use svid_csi_testkit::TestCa;
 use svid_csi_testkit::agent::{Agent, Answer, DRIVER, Entry};
@@ -130,4 +132,35 @@ async fn a_restart_ends_all_connections() {
     assert_eq!((agent.connections().now, agent.subscriptions().now, agent.broker_address()), (0, 0, port));
     subscribe(&mut broker, reference(&pod("cart"))).await.unwrap().message().await.unwrap().unwrap();
     assert_eq!(agent.connections().ever, 2);
+}
+
+#[tokio::test]
+async fn tokens_are_of_every_entry_whatever_id_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (agent, mut broker) = connected(&folder).await;
+    let pod = pod("cart");
+    let fetch = |audience: &[&str]| FetchJwtsvidRequest {
+        reference: reference(&pod),
+        audience: audience.iter().map(|audience| (*audience).to_owned()).collect(),
+        spiffe_id: CART.to_owned(),
+    };
+    assert_eq!(broker.fetch_jwtsvid(fetch(&[])).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(broker.fetch_jwtsvid(fetch(&["db"])).await.unwrap_err().code(), Code::PermissionDenied);
+    agent.register(&pod, &[Entry::new("spiffe://example.org/other").hint("other"), Entry::new(CART)]);
+    let svids = broker.fetch_jwtsvid(fetch(&["db"])).await.unwrap().into_inner().svids;
+    assert_eq!(svids.iter().map(|svid| &*svid.spiffe_id).collect::<Vec<_>>(), ["spiffe://example.org/other", CART]);
+
+    let request = SubscribeToJwtBundlesRequest { reference: reference(&pod) };
+    let mut stream = broker.subscribe_to_jwt_bundles(request).await.unwrap().into_inner();
+    let mut bundle = async || stream.message().await.unwrap().unwrap().bundles.remove("spiffe://example.org").unwrap();
+    let validate = |jwks: &[u8]| {
+        let bundle = JwtBundle::read(jwks).unwrap();
+        let bundles = [(TrustDomain::parse("example.org").unwrap(), bundle.into())].into();
+        svid_csi_core::jwt::validate(&svids[1].svid, "db", &bundles, std::time::SystemTime::now()).unwrap();
+    };
+    validate(&bundle().await);
+    agent.add_jwt_key();
+    let both = bundle().await;
+    validate(&both);
+    assert_eq!(JwtBundle::read(&both).unwrap().key_ids().count(), 2);
 }
