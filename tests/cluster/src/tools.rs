@@ -1,4 +1,5 @@
-//! The Go programs of the cluster, built from the pinned modules under `tools/` and kept in the cache.
+//! The Go programs of the cluster, built from the pinned modules under `tools/` and kept in the cache, and a program in
+//! Python with the libraries it needs.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -6,20 +7,25 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::files;
 use crate::layout::Layout;
 
 /// The modules, apart where their requirements disagree.
-const MODULES: [&str; 5] = ["kubernetes", "containerd", "cni", "csi-sanity", CERT_MANAGER];
+const MODULES: [&str; 6] = ["kubernetes", "containerd", "cni", "csi-sanity", "gospiffe", CERT_MANAGER];
 /// The module that runs cert-manager, whose resource definitions are kept beside it.
 pub const CERT_MANAGER: &str = "certmanager";
 /// Where those are: a published module, and a folder in it.
 const RESOURCE_DEFINITIONS: (&str, &str) = ("github.com/cert-manager/cert-manager", "deploy/crds");
+/// The program in Python, which is a folder under `tools/` as well.
+const PYTHON: &str = "pyspiffe";
 /// Programs of Debian packages, with the package each comes from.
 const DEBIAN: [(&str, &str); 4] =
     [("etcd", "etcd-server"), ("runc", "runc"), ("busybox", "busybox-static"), ("iptables", "iptables")];
+
+/// The file in a folder of programs that says what they were built from.
+const BUILT_FROM: &str = ".built-from";
 
 /// Where the programs are.
 #[derive(Clone, Debug)]
@@ -46,6 +52,7 @@ impl Tools {
         for module in MODULES {
             tools.build_module(&layout.sources().join("tools").join(module), module, say)?;
         }
+        tools.install_python(&layout.sources().join("tools").join(PYTHON), say)?;
         Ok(tools)
     }
 
@@ -73,8 +80,7 @@ impl Tools {
 
     fn build_module(&self, source: &Path, module: &str, say: &mut dyn FnMut(&str)) -> Result<()> {
         let folder = self.folder.join(module);
-        let pinned = stamp(source)?;
-        let marker = folder.join(".built-from");
+        let (pinned, marker) = (version_of("go", "version")? + &stamp(source)?, folder.join(BUILT_FROM));
         if fs::read_to_string(&marker).is_ok_and(|built| built == pinned) {
             return Ok(());
         }
@@ -87,6 +93,28 @@ impl Tools {
         }
         say(&format!("built tools/{module} in {} s", started.elapsed().as_secs()));
         files::write(&marker, pinned)
+    }
+
+    /// The libraries and the program beside them: whoever runs it needs no variable to find them.
+    fn install_python(&self, source: &Path, say: &mut dyn FnMut(&str)) -> Result<()> {
+        let folder = self.folder.join(PYTHON);
+        let (pinned, marker) = (version_of("python3", "--version")? + &stamp(source)?, folder.join(BUILT_FROM));
+        if fs::read_to_string(&marker).is_ok_and(|built| built == pinned) {
+            return Ok(());
+        }
+        say(&format!("installing the Python libraries of tools/{PYTHON}"));
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
+        pip_install(source, &folder)?;
+        fs::copy(source.join("watch.py"), folder.join("watch.py")).context("cannot copy watch.py")?;
+        files::write(&marker, pinned)
+    }
+
+    /// The program in Python: what to run it with, and where it is.
+    #[must_use]
+    pub fn python(&self) -> [PathBuf; 2] {
+        ["python3".into(), self.folder.join(PYTHON).join("watch.py")]
     }
 }
 
@@ -112,6 +140,18 @@ fn go_build(source: &Path, folder: &Path) -> Result<()> {
     if !status.success() {
         bail!("go build in {} failed: {status}", source.display());
     }
+    Ok(())
+}
+
+fn pip_install(source: &Path, folder: &Path) -> Result<()> {
+    let status = Command::new("python3")
+        .args(["-m", "pip", "install", "--quiet", "--only-binary", ":all:", "--root-user-action", "ignore", "--target"])
+        .arg(folder)
+        .arg("--requirement")
+        .arg(source.join("requirements.txt"))
+        .status()
+        .context("cannot run python3")?;
+    ensure!(status.success(), "pip install of {} failed: {status}", source.display());
     Ok(())
 }
 
@@ -147,10 +187,15 @@ fn linker_flags(source: &Path) -> Result<String> {
     Ok(format!("-s -w -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"))
 }
 
-/// What a build depends on.
+/// What a program says its version is.
+fn version_of(program: &str, argument: &str) -> Result<String> {
+    let output = Command::new(program).arg(argument).output().with_context(|| format!("{program} is not installed"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// What a build depends on, beside the compiler.
 fn stamp(source: &Path) -> Result<String> {
-    let version = Command::new("go").arg("version").output().context("Go is not installed")?;
-    let mut stamp = String::from_utf8_lossy(&version.stdout).into_owned();
+    let mut stamp = String::new();
     let listed = fs::read_dir(source).with_context(|| format!("cannot list {}", source.display()))?;
     let mut files: Vec<_> = listed.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
     files.sort();
