@@ -34,7 +34,12 @@ pub struct Driver<'a> {
 
 /// The arguments of a driver that mints files from a CA of its own.
 pub fn files_args(scene: &Scene, driver: &str, duration: &str) -> Vec<String> {
-    let mut args = words(&["driver", "--source", "local-ca", "--delivery", "files", "--data-root", "/data"]);
+    minting_args(scene, driver, "files", duration)
+}
+
+/// The arguments of a driver with a CA of its own.
+pub fn minting_args(scene: &Scene, driver: &str, delivery: &str, duration: &str) -> Vec<String> {
+    let mut args = words(&["driver", "--source", "local-ca", "--delivery", delivery, "--data-root", "/data"]);
     args.extend(words(&["--trust-domain", "example.org", "--certificate-request-duration", duration]));
     args.extend(words(&[
         "--driver-name",

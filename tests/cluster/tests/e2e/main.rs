@@ -6,6 +6,7 @@
 use svid_csi_cluster::eventually;
 
 mod agent;
+mod clients;
 mod daemonset;
 mod mountpoints;
 mod pods;
@@ -20,5 +21,6 @@ mod read_only;
 mod restart;
 mod sanity;
 mod socket;
+mod workload_api;
 
 mod with_cert_manager;

@@ -26,6 +26,8 @@ pub struct PodSpec<'a> {
     pub labels: Value,
     /// What its volume says beside the driver's name.
     pub attributes: Value,
+    /// What its container is made of.
+    pub image: &'a str,
     /// What its container runs.
     pub command: Vec<&'a str>,
     /// The volume's `readOnly`, left out when `None`.
@@ -45,6 +47,13 @@ impl<'a> PodSpec<'a> {
         Self::new(name, driver, vec!["/bin/workload", "verify", "--files", MOUNT, "--watch"])
     }
 
+    /// A pod that watches its volume with nothing in its image but the driver's own program, and not as root.
+    pub fn watching(name: &'a str, driver: &'a str, what: [&'a str; 2]) -> Self {
+        let command = [&["/bin/svid-csi", "watch", "--json"], &what[..]].concat();
+        let security = json!({"runAsUser": 1000, "runAsGroup": 1000, "runAsNonRoot": true, "fsGroup": 2000});
+        Self { image: images::DRIVER, security, ..Self::new(name, driver, command) }
+    }
+
     /// A pod with any command.
     pub fn new(name: &'a str, driver: &'a str, command: Vec<&'a str>) -> Self {
         Self {
@@ -53,6 +62,7 @@ impl<'a> PodSpec<'a> {
             account: "default",
             labels: json!({}),
             attributes: json!({}),
+            image: images::WORKLOAD,
             command,
             read_only: Some(true),
             security: json!({}),
@@ -67,7 +77,7 @@ impl<'a> PodSpec<'a> {
     fn manifest(&self) -> Value {
         let mut container = json!({
             "name": "main",
-            "image": images::WORKLOAD,
+            "image": self.image,
             "imagePullPolicy": "Never",
             "command": self.command,
         });

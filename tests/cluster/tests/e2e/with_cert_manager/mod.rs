@@ -11,6 +11,7 @@ mod node_bound;
 mod other_approvers;
 mod outages;
 mod permissions;
+mod plans;
 mod rotation;
 mod sanity;
 mod stage;
