@@ -66,6 +66,10 @@ impl AsyncRead for Lenient {
         let taken = this.ready.len().min(out.remaining());
         out.put_slice(&this.ready[..taken]);
         this.ready.drain(..taken);
+        if this.ready.is_empty() {
+            // Most connections say little and then wait for hours.
+            this.ready = Vec::new();
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -73,6 +77,18 @@ impl AsyncRead for Lenient {
 impl AsyncWrite for Lenient {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
