@@ -1,5 +1,7 @@
 //! The attributes a pod author may set on a volume: `svid-csi/*`, and the predecessor's fs-group.
 
+mod extras;
+
 use std::collections::HashMap;
 
 use crate::files::{FileName, FileNames};
@@ -10,7 +12,7 @@ const OWN_PREFIX: &str = "svid-csi/";
 const PREDECESSOR_FS_GROUP: &str = "spiffe.csi.cert-manager.io/fs-group";
 
 /// Every attribute and the delivery it is for, where it is for one alone.
-const KNOWN: [(&str, Option<Delivery>); 8] = [
+const KNOWN: [(&str, Option<Delivery>); 17] = [
     ("source", None),
     ("delivery", None),
     ("hint", None),
@@ -18,8 +20,23 @@ const KNOWN: [(&str, Option<Delivery>); 8] = [
     ("file-key", Some(Delivery::Files)),
     ("file-bundle", Some(Delivery::Files)),
     ("fs-group", Some(Delivery::Files)),
+    ("audience", Some(Delivery::Files)),
+    ("file-token", Some(Delivery::Files)),
+    ("file-jwt-bundle", Some(Delivery::Files)),
+    ("file-combined", Some(Delivery::Files)),
+    ("file-pkcs12", Some(Delivery::Files)),
+    ("file-pkcs12-bundle", Some(Delivery::Files)),
+    ("file-bundle-json", Some(Delivery::Files)),
+    ("federated", Some(Delivery::Files)),
+    ("intermediates", Some(Delivery::Files)),
     ("socket-name", Some(Delivery::WorkloadApi)),
 ];
+
+/// The key of the PKCS#12 files' password in the Secret of `nodePublishSecretRef`.
+pub const PKCS12_PASSWORD: &str = "pkcs12-password";
+
+const PASSWORD_IN_ATTRIBUTE: &str = "volume attribute svid-csi/pkcs12-password would be seen by everyone who may read pods: put \
+     the password under the key `pkcs12-password` of a Secret, and name that in pod.spec.volumes[].csi.nodePublishSecretRef";
 
 /// Where clients look for the Workload API, in the examples of this world: SPIRE's own, and the one all others use.
 const USUAL_SOCKETS: [&str; 2] = ["agent.sock", "spire-agent.sock"];
@@ -43,10 +60,14 @@ pub(crate) fn read<'a>(context: &'a HashMap<String, String>, mistakes: &mut Mist
         let Some(name) = key.strip_prefix(OWN_PREFIX) else { continue };
         if KNOWN.iter().any(|(known, _)| *known == name) {
             own.insert(name, value.as_str());
+        } else if name == PKCS12_PASSWORD {
+            mistakes.add(PASSWORD_IN_ATTRIBUTE);
         } else {
             let name: String = name.escape_debug().take(64).collect();
-            let known = KNOWN.map(|(known, _)| format!("{OWN_PREFIX}{known}")).join(", ");
-            mistakes.add(format!("volume attribute {OWN_PREFIX}{name} does not exist; there are {known}"));
+            let known = KNOWN.map(|(known, _)| known).join(", ");
+            mistakes.add(format!(
+                "volume attribute {OWN_PREFIX}{name} does not exist; there are, after {OWN_PREFIX}: {known}"
+            ));
         }
     }
     Attributes { own, predecessor_fs_group: context.get(PREDECESSOR_FS_GROUP).map(String::as_str) }

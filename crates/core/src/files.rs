@@ -1,13 +1,20 @@
 //! An identity as files: which, with what in them.
 
+mod extras;
+mod json;
+mod render;
+mod shown;
+
 use std::fmt;
 
-use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::identity::{Identity, PemError};
-use crate::pem_text::{self, Block};
+pub use self::extras::{
+    Extras, Federated, Intermediates, JWT_BUNDLE_NAME, TokenFile, federated_name, reserved_names, same_names,
+    token_name,
+};
+pub use self::render::{JwtGiven, MAX_VOLUME_BYTES, RenderError, Wanted, all, with_bundle, with_jwt};
 
 /// The mode of every file: its owner and group may read it.
 pub const FILE_MODE: u32 = 0o440;
@@ -100,49 +107,13 @@ impl FileNames {
     /// # Errors
     /// The first two that do.
     pub fn check_distinct(&self) -> Result<(), SameName> {
-        let same = |first, second, name: &FileName| Err(SameName { first, second, name: name.clone() });
-        match &self.bundle {
-            _ if self.cert == self.key => same("certificate", "key", &self.key),
-            Some(bundle) if *bundle == self.cert => same("certificate", "trust bundle", bundle),
-            Some(bundle) if *bundle == self.key => same("key", "trust bundle", bundle),
-            _ => Ok(()),
-        }
+        same_names(self, &Extras::default()).into_iter().next().map_or(Ok(()), Err)
     }
-}
 
-/// The files of an identity, in PEM: the chain with the leaf first, the key as PKCS#8, and the bundle where there is one
-/// and it has a name.
-pub fn render(identity: &Identity, names: &FileNames) -> Vec<RenderedFile> {
-    let chain = pem_text::encode(Block::Certificate, identity.chain().iter().map(AsRef::as_ref));
-    let mut files = vec![file(&names.cert, chain), file(&names.key, identity.key().to_pem())];
-    files.extend(bundle_file(identity.bundle(), names));
-    files
-}
-
-/// The files of a volume as they are, but for the trust bundle; and the chain that is in them.
-///
-/// # Errors
-/// The certificate file is not one of [`render`].
-pub fn with_bundle(
-    mut files: Vec<RenderedFile>,
-    names: &FileNames,
-    bundle: &[CertificateDer<'_>],
-) -> Result<(Vec<RenderedFile>, Vec<CertificateDer<'static>>), PemError> {
-    files.retain(|file| Some(&file.name) != names.bundle.as_ref());
-    let cert = files.iter().find(|file| file.name == names.cert).map(|file| file.contents.as_slice());
-    let chain = pem_text::decode_all(Block::Certificate, cert.unwrap_or_default())?;
-    files.extend(bundle_file(bundle, names));
-    Ok((files, chain.into_iter().map(CertificateDer::from).collect()))
-}
-
-fn bundle_file(bundle: &[CertificateDer<'_>], names: &FileNames) -> Option<RenderedFile> {
-    let name = names.bundle.as_ref().filter(|_| !bundle.is_empty())?;
-    Some(file(name, pem_text::encode(Block::Certificate, bundle.iter().map(AsRef::as_ref))))
-}
-
-fn file(name: &FileName, mut text: Zeroizing<String>) -> RenderedFile {
-    // Moves the allocation, so no copy of a key is left behind.
-    RenderedFile { name: name.clone(), contents: Zeroizing::new(std::mem::take(&mut *text).into_bytes()) }
+    fn named(&self) -> impl Iterator<Item = (&'static str, &FileName)> {
+        let bundle = self.bundle.iter().map(|name| ("trust bundle", name));
+        [("certificate", &self.cert), ("key", &self.key)].into_iter().chain(bundle)
+    }
 }
 
 impl fmt::Debug for RenderedFile {

@@ -190,6 +190,11 @@ pub fn to_pem(certificates: &[CertificateDer<'_>]) -> String {
     std::mem::take(&mut *text)
 }
 
+/// The SPIFFE ID of a leaf certificate that keeps the rules.
+pub(crate) fn spiffe_id_of(leaf: &CertificateDer<'_>) -> Option<SpiffeId> {
+    leaf::read(leaf).ok().map(|leaf| leaf.id)
+}
+
 /// SHA-256 of a bundle without duplicates, in lower-case hexadecimal; the order of the certificates does not matter.
 pub fn bundle_digest(bundle: &[CertificateDer<'_>]) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
@@ -213,7 +218,7 @@ pub(crate) fn sorted<'a>(bundle: &'a [CertificateDer<'_>]) -> Vec<&'a [u8]> {
     bundle
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");

@@ -20,7 +20,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 pub use self::audience::{AudienceError, Audiences, MAX_AUDIENCE_BYTES, MAX_AUDIENCES};
 pub use self::authority::{JwtAuthority, JwtSignError};
 pub(crate) use self::bundle::jwk_set;
-pub use self::bundle::{JwtBundle, JwtBundleError, JwtBundles, MAX_JWKS_BYTES, MAX_KEYS};
+pub use self::bundle::{JwtBundle, JwtBundleError, JwtBundles, MAX_JWKS_BYTES, MAX_KEYS, bundles_digest};
 pub use self::jwk::JwkError;
 pub use self::rejection::{ClaimProblem, JwtRejection};
 pub use self::svid::JwtSvid;

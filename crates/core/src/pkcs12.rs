@@ -42,6 +42,12 @@ pub enum Pkcs12Error {
 }
 
 impl Password {
+    /// `changeit`, which everybody knows, as it is Java's own for trust stores. It is no secret and keeps none: what
+    /// guards a file with it is who may read the file.
+    pub fn well_known() -> Self {
+        Self(Secret::new("changeit".to_owned()))
+    }
+
     /// Takes a password over.
     ///
     /// # Errors

@@ -109,6 +109,11 @@ impl Issuer {
         }
     }
 
+    /// Whether it issues JWT-SVIDs.
+    pub fn gives_jwt(self) -> bool {
+        self != Issuer::CertManager
+    }
+
     /// Whether it knows beforehand which SPIFFE ID a pod has: the one of its service account in the driver's trust domain.
     pub fn names_identity(self) -> bool {
         self != Issuer::Broker

@@ -61,6 +61,19 @@ pub struct Issued {
     /// versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// What there is of JWT in the volume's files, where they hold any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<IssuedJwt>,
+}
+
+/// What is remembered of the tokens and JWT bundles in a volume's files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuedJwt {
+    /// From when the tokens could be used here until the first of them ends; nothing where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Validity>,
+    /// SHA-256 of the JWT bundles (`jwt::bundles_digest`).
+    pub bundles_digest: String,
 }
 
 /// Why a record cannot be used.

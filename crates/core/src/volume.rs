@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::attributes::PKCS12_PASSWORD;
 use crate::attributes::{self, Attributes};
-use crate::files::{FileName, FileNames};
+use crate::files::{Extras, FileName, FileNames};
+use crate::pkcs12::Password;
 use crate::plan::{Issuer, Plan};
 use crate::pod::{self, PodRef};
 use crate::secret::Secret;
@@ -29,6 +31,8 @@ pub struct PublishRequest {
     pub context: HashMap<String, String>,
     /// The service account tokens (a JSON object), taken out of `secrets` or, failing that, `volume_context`.
     pub tokens: Option<Secret>,
+    /// The password of PKCS#12 files, taken out of `secrets`.
+    pub pkcs12_password: Option<Secret>,
 }
 
 /// The parts of a CSI VolumeCapability that matter to an ephemeral volume.
@@ -122,8 +126,11 @@ pub struct FilesSpec {
     /// Whose.
     #[serde(flatten)]
     pub subject: Subject,
-    /// Names of the files.
+    /// Names of certificate, key and bundle.
     pub names: FileNames,
+    /// What is beside them.
+    #[serde(default)]
+    pub extras: Box<Extras>,
     /// The group that may read them; 1 to 4294967294.
     pub fs_group: Option<u32>,
 }
@@ -311,9 +318,10 @@ fn content(
         Plan::Passthrough => Some(Content::Passthrough),
         Plan::Files(issuer) => {
             let names = attributes.file_names(&rules.file_names, mistakes);
+            let extras = extras(request, attributes, names.as_ref().unwrap_or(&rules.file_names), issuer, mistakes);
             let fs_group = attributes.fs_group(mount_group(request), mistakes);
             let subject = subject(request, rules, issuer, attributes, located, mistakes)?;
-            Some(Content::Files(FilesSpec { subject, names: names?, fs_group }))
+            Some(Content::Files(FilesSpec { subject, names: names?, extras: Box::new(extras), fs_group }))
         }
         Plan::WorkloadApi(issuer) => {
             let sockets = attributes.sockets(mistakes);
@@ -321,6 +329,21 @@ fn content(
             Some(Content::WorkloadApi(SocketSpec { subject, sockets: sockets? }))
         }
     }
+}
+
+fn extras(
+    request: &PublishRequest,
+    attributes: &Attributes,
+    names: &FileNames,
+    issuer: Issuer,
+    mistakes: &mut Mistakes,
+) -> Extras {
+    let extras = attributes.extras(names, issuer, mistakes);
+    let Some(password) = request.pkcs12_password.clone().filter(|_| extras.need_password()) else { return extras };
+    let password = Password::new(password);
+    mistakes
+        .take(password.map_err(|error| format!("`{PKCS12_PASSWORD}` in the Secret of nodePublishSecretRef: {error}")));
+    Extras { own_password: true, ..extras }
 }
 
 fn subject(

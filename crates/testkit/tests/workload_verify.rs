@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 use svid_csi::demo::svid::FILES;
 use svid_csi_core::ca::CertificateAuthority;
-use svid_csi_core::files::{FileName, FileNames, render};
+use svid_csi_core::files::{self, Extras, FileName, FileNames, Wanted};
 use svid_csi_core::identity::{Candidate, Expected, accept};
 use svid_csi_core::request::SvidRequest;
 use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
@@ -27,7 +27,9 @@ fn issue(folder: &Path) {
     let candidate = Candidate { chain, key, bundle: Some(vec![ca.certificate_der().clone()]) };
     let identity = accept(candidate, &Expected { id, now }).unwrap();
     let [cert, key, bundle] = FILES.map(|name| FileName::parse(name).unwrap());
-    for file in render(&identity, &FileNames { cert, key, bundle: Some(bundle) }) {
+    let (names, extras) = (FileNames { cert, key, bundle: Some(bundle) }, Extras::default());
+    let wanted = Wanted { names: &names, extras: &extras, password: None };
+    for file in files::all(Vec::new(), &identity.into(), None, wanted, now).unwrap() {
         fs::write(folder.join(file.name.as_str()), &file.contents).unwrap();
     }
 }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use serde_json::{Map, Value};
 
 use super::jwk::{Jwk, JwkError};
+use crate::identity::hex;
 use crate::spiffe_id::TrustDomain;
 
 /// The most bytes of a JWK set that are read.
@@ -19,6 +21,17 @@ const MAX_KEY_ID_BYTES: usize = 1024;
 
 /// What is trusted to sign JWT-SVIDs, by trust domain.
 pub type JwtBundles = BTreeMap<TrustDomain, Arc<JwtBundle>>;
+
+/// SHA-256 of all bundles, in lower-case hexadecimal.
+pub fn bundles_digest(bundles: &JwtBundles) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for (trust_domain, bundle) in bundles {
+        // JSON, which tells where it ends, after a name that has no brace.
+        context.update(trust_domain.as_str().as_bytes());
+        context.update(&bundle.to_jwks());
+    }
+    hex(context.finish().as_ref())
+}
 
 /// The keys that sign the JWT-SVIDs of one trust domain, by key id. Without any, nobody of that trust domain is
 /// believed (SPIFFE Trust Domain and Bundle, section 4.1.3).

@@ -1,3 +1,5 @@
+mod extras;
+
 use super::*;
 use crate::files::FileName;
 use crate::plan::Issuer;
@@ -47,6 +49,7 @@ fn request() -> PublishRequest {
         read_only: true,
         context: context.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         tokens: None,
+        pkcs12_password: None,
     }
 }
 

@@ -4,11 +4,12 @@
 //! to a folder of this moment. Replacing that one link changes certificate, key and bundle together.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, chown, symlink};
 use std::path::Path;
 use std::time::SystemTime;
 
-use svid_csi_core::files::{FILE_MODE, FOLDER_MODE, FileName, FileNames, RenderedFile};
+use svid_csi_core::files::{FILE_MODE, FOLDER_MODE, FileName, RenderedFile};
 
 use super::folders::remove_folder;
 use crate::fsx::{self, FsError};
@@ -32,18 +33,25 @@ pub fn install(folder: &Path, files: &[RenderedFile], group: Option<u32>, now: S
     written.and(stale)
 }
 
-/// The certificate and the key that a volume's folder shows, as they were installed.
+/// The files that a volume's folder shows, as they were installed; none where nothing was.
 ///
 /// # Errors
 /// [`FsError`].
-pub fn shown(folder: &Path, names: &FileNames) -> Result<Vec<RenderedFile>, FsError> {
+pub fn shown(folder: &Path) -> Result<Vec<RenderedFile>, FsError> {
     let current = folder.join(CURRENT);
-    let read = |name: &FileName| {
-        let path = current.join(name.as_str());
-        let contents = fs::read(&path).map_err(FsError::of("read", &path))?.into();
-        Ok(RenderedFile { name: name.clone(), contents })
+    let entries = match fs::read_dir(&current) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(FsError::of("list", &current))?,
     };
-    [&names.cert, &names.key].into_iter().map(read).collect()
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(FsError::of("list", &current))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| FileName::parse(name).ok());
+        let Some(name) = name else { continue };
+        let contents = fs::read(&path).map_err(FsError::of("read", &path))?.into();
+        files.push(RenderedFile { name, contents });
+    }
+    Ok(files)
 }
 
 fn give(path: &Path, group: Option<u32>) -> Result<(), FsError> {

@@ -3,6 +3,7 @@
 pub mod files;
 pub mod folders;
 mod links;
+pub mod passwords;
 pub mod socket_dir;
 mod views;
 mod watch;

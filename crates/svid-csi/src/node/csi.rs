@@ -7,7 +7,7 @@ use svid_csi_core::error::Class;
 use svid_csi_core::plan::Plan;
 use svid_csi_core::pod::TOKENS;
 use svid_csi_core::secret::Secret;
-use svid_csi_core::volume::{Access, Capability, PublishRequest, Rules, VolumeSpec};
+use svid_csi_core::volume::{Access, Capability, PKCS12_PASSWORD, PublishRequest, Rules, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_proto::csi_v1 as csi;
 use svid_csi_proto::csi_v1::node_service_capability::rpc::Type as Rpc;
@@ -20,6 +20,7 @@ use super::Node;
 use super::config::{Config, DriverName};
 use super::error::VolumeError;
 use super::patience;
+use super::publish::Brought;
 use crate::report;
 
 /// The services of one driver name.
@@ -85,6 +86,7 @@ fn publish_request(mut wire: csi::NodePublishVolumeRequest) -> PublishRequest {
         read_only: wire.readonly,
         context: wire.volume_context,
         tokens: in_secrets.or(in_context).filter(|tokens| !tokens.is_empty()).map(Secret::new),
+        pkcs12_password: wire.secrets.remove(PKCS12_PASSWORD).map(Secret::new),
     }
 }
 
@@ -153,7 +155,10 @@ impl csi::node_server::Node for Service {
         let request = publish_request(request.into_inner());
         let volume = request.volume_id.clone();
         let published = match VolumeSpec::parse(&request, &self.rules) {
-            Ok(spec) => self.node.publish(&self.driver.name, spec, request.tokens, patience).await,
+            Ok(spec) => {
+                let brought = Brought { tokens: request.tokens, pkcs12_password: request.pkcs12_password };
+                self.node.publish(&self.driver.name, spec, brought, patience).await
+            }
             Err(mistakes) => Err(mistakes.into()),
         };
         self.answer("NodePublishVolume", &volume, published.map(|()| csi::NodePublishVolumeResponse {}))

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
-use svid_csi_core::files::{FOLDER_MODE, render, with_bundle};
+use svid_csi_core::files::{self as contents, FOLDER_MODE, Federated, RenderError, Wanted};
 use svid_csi_core::identity::leads_to;
+use svid_csi_core::pkcs12::Password;
+use svid_csi_core::secret::Secret;
 use svid_csi_core::state::{FileId, Record};
 use svid_csi_core::volume::{Content, FilesSpec, SocketSpec, VolumeSpec};
 use svid_csi_core::x509_context::X509Context;
 
 use super::Node;
 use super::error::VolumeError;
+use super::jwt::Jwt;
 use super::volume::Volume;
 use crate::clock;
 use crate::delivery::{files, folders, workload_api};
@@ -22,14 +25,23 @@ impl Node {
         Ok(self.folders()?.prepare(&spec.id, folder_mode(&spec.content))?)
     }
 
-    /// Shows the volume's pod what it is given. On failure it goes on seeing what it saw.
-    pub(super) fn deliver(&self, spec: &VolumeSpec, context: &Arc<X509Context>) -> Result<(), VolumeError> {
+    /// Shows the volume's pod what it is given; without `jwt`, the tokens that it sees. On failure it goes on seeing what
+    /// it saw.
+    pub(super) fn deliver(
+        &self,
+        spec: &VolumeSpec,
+        context: &Arc<X509Context>,
+        jwt: Option<&Jwt>,
+    ) -> Result<(), VolumeError> {
         let folder = self.folders()?.folder(&spec.id);
         match &spec.content {
             Content::Passthrough => {}
             Content::Files(wanted) => {
-                let rendered = render(context.default_svid(), &wanted.names);
-                files::install(&folder, &rendered, wanted.fs_group, clock::now())?;
+                let before = if wanted.extras.need_jwt() { files::shown(&folder)? } else { Vec::new() };
+                let (password, now) = (self.password(spec, wanted), clock::now());
+                let given = jwt.map(Jwt::given);
+                let rendered = contents::all(before, context, given.as_ref(), wants(wanted, password.as_ref()), now)?;
+                files::install(&folder, &rendered, wanted.fs_group, now)?;
                 if let Some(workload_api) = &self.workload_api {
                     workload_api.remove(&spec.id)?;
                 }
@@ -115,9 +127,37 @@ impl Node {
         bundle: &[CertificateDer<'static>],
     ) -> Result<bool, VolumeError> {
         let folder = self.folders()?.folder(&spec.id);
-        let (shown, chain) = with_bundle(files::shown(&folder, &wanted.names)?, &wanted.names, bundle)?;
-        files::install(&folder, &shown, wanted.fs_group, clock::now())?;
-        Ok(leads_to(&chain, bundle, clock::now()))
+        let (password, now) = (self.password(spec, wanted), clock::now());
+        let before = files::shown(&folder)?;
+        let (rendered, chain) = contents::with_bundle(before, bundle, wants(wanted, password.as_ref()), now)?;
+        files::install(&folder, &rendered, wanted.fs_group, now)?;
+        Ok(leads_to(&chain, bundle, now))
+    }
+
+    /// Shows the volume's pod other tokens and JWT bundles, beside what else its files are.
+    pub(super) fn deliver_jwt(&self, spec: &VolumeSpec, jwt: &Jwt) -> Result<(), VolumeError> {
+        let Content::Files(wanted) = &spec.content else { return Ok(()) };
+        let (folder, now) = (self.folders()?.folder(&spec.id), clock::now());
+        let rendered = contents::with_jwt(files::shown(&folder)?, &jwt.given(), wants(wanted, None), now)?;
+        files::install(&folder, &rendered, wanted.fs_group, now)?;
+        Ok(())
+    }
+
+    /// The password of the volume's PKCS#12 files, where it has any.
+    fn password(&self, spec: &VolumeSpec, wanted: &FilesSpec) -> Option<Password> {
+        match (wanted.extras.need_password(), wanted.extras.own_password) {
+            (false, _) => None,
+            (true, false) => Some(Password::well_known()),
+            (true, true) => self.passwords.as_ref()?.get(&spec.id),
+        }
+    }
+
+    /// Keeps the password that the kubelet brought for the volume, if its files need it. Tells whether it is a new one.
+    pub(super) fn keep_password(&self, spec: &VolumeSpec, brought: Option<&Secret>) -> Result<bool, VolumeError> {
+        let needs = matches!(&spec.content, Content::Files(wanted) if wanted.extras.own_password);
+        let (Some(passwords), Some(brought), true) = (&self.passwords, brought, needs) else { return Ok(false) };
+        let password = Password::new(brought.clone()).map_err(RenderError::from)?;
+        Ok(passwords.keep(&spec.id, &password)?)
     }
 
     /// Takes away what the volume's pod was given: its source has withdrawn it.
@@ -141,4 +181,14 @@ fn folder_mode(content: &Content) -> u32 {
         Content::WorkloadApi(_) => workload_api::FOLDER_MODE,
         Content::Files(_) | Content::Passthrough => FOLDER_MODE,
     }
+}
+
+fn wants<'a>(wanted: &'a FilesSpec, password: Option<&'a Password>) -> Wanted<'a> {
+    Wanted { names: &wanted.names, extras: &wanted.extras, password }
+}
+
+/// Whether the volume's bundle says that other trust domains may vouch for anybody.
+pub(super) fn mixes_trust_domains(spec: &VolumeSpec, context: &X509Context) -> bool {
+    let merges = |wanted: &FilesSpec| wanted.extras.federated == Federated::Merged;
+    matches!(&spec.content, Content::Files(wanted) if merges(wanted)) && !context.federated().is_empty()
 }

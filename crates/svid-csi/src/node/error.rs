@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use svid_csi_core::error::Class;
-use svid_csi_core::identity::PemError;
+use svid_csi_core::files::RenderError;
 use svid_csi_core::volume::Mistakes;
 use svid_csi_core::volume_id::VolumeId;
 
@@ -60,9 +60,9 @@ pub enum VolumeError {
         /// What for, where the source knows.
         waits_for: Option<String>,
     },
-    /// What the volume shows is not what was installed.
-    #[error("the certificate in the volume cannot be read")]
-    Shown(#[from] PemError),
+    /// The files cannot be put together.
+    #[error("the volume's files cannot be made")]
+    Render(#[from] RenderError),
     /// A worker did not end as it should.
     #[error("a worker failed")]
     Worker(#[from] tokio::task::JoinError),
@@ -88,17 +88,18 @@ impl VolumeError {
         match self {
             VolumeError::Invalid(_) => Class::Invalid,
             VolumeError::Conflict { .. } => Class::Conflict,
-            VolumeError::TooMany(_) => Class::Exhausted,
+            VolumeError::TooMany(_) | VolumeError::Render(RenderError::TooLarge { .. }) => Class::Exhausted,
             VolumeError::NotConfigured(_) => Class::Blocked,
             VolumeError::Mount(error) | VolumeError::SocketDir(SocketDirError::Mount(error)) => error.class(),
             VolumeError::File(error) | VolumeError::SocketDir(SocketDirError::File(error)) => error.class(),
             VolumeError::SocketDir(SocketDirError::NoAgent(_) | SocketDirError::Deleted(_))
-            | VolumeError::Slow { .. } => Class::NotYet,
+            | VolumeError::Slow { .. }
+            | VolumeError::Render(RenderError::NoPassword) => Class::NotYet,
             VolumeError::SocketDir(_) => Class::Blocked,
             VolumeError::Source(error) => error.class(),
             VolumeError::Unknown(_) => Class::Missing,
             VolumeError::Listen(ListenError::File(error)) => error.class(),
-            VolumeError::Listen(_) | VolumeError::Shown(_) | VolumeError::Worker(_) => Class::Internal,
+            VolumeError::Listen(_) | VolumeError::Render(_) | VolumeError::Worker(_) => Class::Internal,
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod config;
 mod csi;
 mod deliver;
 mod error;
+mod jwt;
 mod patience;
 mod publish;
 mod recover;
@@ -29,6 +30,7 @@ use crate::admin::{self, AdminError};
 use crate::clock::Jumps;
 use crate::data_root::{self, DataRoot, DataRootError};
 use crate::delivery::folders::Folders;
+use crate::delivery::passwords::Passwords;
 use crate::delivery::socket_dir::{SocketDir, SocketDirError};
 use crate::delivery::workload_api::WorkloadApi;
 use crate::fsx::{self, FsError};
@@ -57,6 +59,7 @@ pub struct Node {
     pub(crate) sources: Arc<Sources>,
     pub(crate) folders: Option<Folders>,
     pub(crate) workload_api: Option<WorkloadApi>,
+    pub(crate) passwords: Option<Passwords>,
     pub(crate) socket_dir: Option<Arc<SocketDir>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
@@ -150,6 +153,7 @@ impl Node {
         let workload_api = data.as_ref().filter(|_| has(config, Plan::mints));
         let open = |data| WorkloadApi::open(data, sources.clone(), metrics.clone(), tasks.clone());
         let workload_api = workload_api.map(open).transpose()?;
+        let passwords = data.as_ref().map(Passwords::of);
         let socket_dir = config.agent.as_ref().map(|agent| SocketDir::open(agent, data.as_ref())).transpose()?;
         let node = Arc::new(Node {
             volumes: Volumes::default(),
@@ -157,6 +161,7 @@ impl Node {
             sources,
             folders,
             workload_api,
+            passwords,
             socket_dir: socket_dir.map(Arc::new),
             metrics,
             tasks,

@@ -9,10 +9,12 @@ use svid_csi_core::state::{FileId, Phase, Record};
 use svid_csi_core::volume::{Subject, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Node;
+use super::deliver::mixes_trust_domains;
 use super::error::VolumeError;
+use super::jwt::Jwt;
 use super::volume::{Held, Volume, issued};
 use crate::clock;
 use crate::mount::{self, Look, MountError, MountPoint};
@@ -20,6 +22,15 @@ use crate::source::Turn;
 
 /// How many volumes one pod may have, so that no pod can fill the node's volume data.
 const VOLUMES_A_POD: usize = 16;
+
+/// What the kubelet brings along with a publish, and never again.
+#[derive(Debug, Default)]
+pub struct Brought {
+    /// The pod's service account tokens.
+    pub tokens: Option<Secret>,
+    /// The password of the volume's PKCS#12 files.
+    pub pkcs12_password: Option<Secret>,
+}
 
 impl Node {
     /// Publishes a volume, or finds that it is published. Waits for its source no longer than `patience`. A healthy volume
@@ -31,7 +42,7 @@ impl Node {
         self: &Arc<Self>,
         driver: &str,
         spec: VolumeSpec,
-        tokens: Option<Secret>,
+        brought: Brought,
         patience: Duration,
     ) -> Result<(), VolumeError> {
         let id = spec.id.clone();
@@ -39,7 +50,7 @@ impl Node {
         let unready = ForgottenUnlessReady { node: self, id, ready: false };
         match spec.subject().cloned() {
             None => self.publish_passthrough(driver, spec, held).await,
-            Some(subject) => self.publish_identity(driver, spec, subject, tokens, patience, held).await,
+            Some(subject) => self.publish_identity(driver, spec, subject, brought, patience, held).await,
         }
         .map(|()| unready.defuse())
     }
@@ -72,49 +83,64 @@ impl Node {
         driver: &str,
         spec: VolumeSpec,
         subject: Subject,
-        tokens: Option<Secret>,
+        brought: Brought,
         patience: Duration,
         mut held: Held,
     ) -> Result<(), VolumeError> {
         let (node, driver) = (self.clone(), driver.to_owned());
         let id = spec.id.clone();
+        let Brought { tokens, pkcs12_password } = brought;
         let begun = tokio::task::spawn_blocking(move || {
             let point = MountPoint::open(&spec.target)?;
             if is_published(held.as_ref(), &spec, &point, None)? {
-                return held.as_mut().map_or(Ok(()), |volume| node.see_that_it_is_fresh(volume)).map(|()| None);
+                let is_new = node.keep_password(&spec, pkcs12_password.as_ref())?;
+                let Some(volume) = held.as_mut() else { return Ok(None) };
+                if is_new {
+                    volume.renew_now.notify_one();
+                }
+                return node.see_that_it_is_fresh(volume).map(|()| None);
             }
             check_same_volume(held.as_ref(), &spec)?;
             let root = node.prepare(&spec)?;
             node.intend(&driver, &spec, &point, root, &mut held)?;
+            node.keep_password(&spec, pkcs12_password.as_ref())?;
             Ok::<_, VolumeError>(Some((held, point, spec)))
         });
         let begun = begun.await??;
         // Only now: a call about another pod's volume fails before.
         self.sources.offer(&id, &subject, tokens.as_ref());
         let Some((mut held, point, spec)) = begun else { return Ok(()) };
-        let context = match held.as_mut().and_then(|volume| still_good(volume, &subject)) {
-            Some(context) => context,
-            None => Arc::new(self.first_context(&spec, &subject, patience).await?),
-        };
+        let kept = held.as_mut().and_then(|volume| still_good(volume, &subject));
+        let first = self
+            .first(&spec, &subject, kept, patience)
+            .await
+            .inspect_err(|error| self.tell_pod_of_denial(&spec, error))?;
         let node = self.clone();
-        tokio::task::spawn_blocking(move || node.install_first(held, &point, spec, context)).await?
+        tokio::task::spawn_blocking(move || node.install_first(held, &point, spec, first)).await?
     }
 
-    async fn first_context(
+    /// What the pod is given first, unless it is kept from an earlier call.
+    async fn first(
         &self,
         spec: &VolumeSpec,
         subject: &Subject,
+        kept: Option<Arc<X509Context>>,
         patience: Duration,
-    ) -> Result<X509Context, VolumeError> {
-        let next = tokio::time::timeout(patience, self.sources.next(spec, subject, Turn::First)).await;
-        let context = match next {
-            Ok(next) => next.map_err(VolumeError::from),
+    ) -> Result<First, VolumeError> {
+        let given = async {
+            let context = match kept {
+                Some(context) => context,
+                None => Arc::new(self.sources.next(spec, subject, Turn::First).await?),
+            };
+            Ok(First { context, jwt: self.jwt(spec).await? })
+        };
+        match tokio::time::timeout(patience, given).await {
+            Ok(given) => given,
             Err(_) => {
                 let waits_for = self.sources.waiting_of(&spec.id);
                 Err(VolumeError::Slow { seconds: patience.as_secs(), waits_for })
             }
-        };
-        context.inspect_err(|error| self.tell_pod_of_denial(spec, error))
+        }
     }
 
     fn install_first(
@@ -122,12 +148,12 @@ impl Node {
         mut held: Held,
         point: &MountPoint,
         spec: VolumeSpec,
-        context: Arc<X509Context>,
+        first: First,
     ) -> Result<(), VolumeError> {
         let Some(volume) = held.as_mut() else { return Ok(()) };
-        let installed = self.install(volume, point, spec, &context);
+        let installed = self.install(volume, point, spec, &first);
         if installed.is_err() {
-            volume.uninstalled = Some(context);
+            volume.uninstalled = Some(first.context);
         }
         installed
     }
@@ -137,7 +163,7 @@ impl Node {
         volume: &mut Volume,
         point: &MountPoint,
         spec: VolumeSpec,
-        context: &Arc<X509Context>,
+        First { context, jwt }: &First,
     ) -> Result<(), VolumeError> {
         let id = spec.id.clone();
         let folders = self.folders()?;
@@ -145,15 +171,18 @@ impl Node {
         if !in_use {
             folders.let_go(&id)?;
         }
-        self.deliver(&spec, context)?;
+        self.deliver(&spec, context, jwt.as_ref())?;
         if in_use {
             volume.record.root = folders.root(&id);
         } else {
             self.mount(volume, point, &folders.source(&id)?)?;
         }
-        volume.record.issued = Some(issued(context));
+        if mixes_trust_domains(&spec, context) {
+            warn!(volume = %id, "svid-csi/federated: merged lets the CAs of every federated trust domain vouch for every ID in the volume's trust bundle");
+        }
+        volume.record.issued = Some(issued(context, jwt.as_ref()));
         self.ready(volume, spec)?;
-        self.audit(volume, context);
+        self.audit(volume, context, jwt.as_ref());
         self.keep_renewing(volume);
         self.bring_bundle_to(Some(volume));
         Ok(())
@@ -214,6 +243,12 @@ impl Node {
         );
         Ok(())
     }
+}
+
+/// What a pod is given first.
+struct First {
+    context: Arc<X509Context>,
+    jwt: Option<Jwt>,
 }
 
 /// Starts the clock of [`Node::forget_later`] unless the volume got ready, also when the call is gone before its end.

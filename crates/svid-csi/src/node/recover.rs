@@ -37,6 +37,9 @@ impl Node {
         if let Some(folders) = &self.folders {
             folders.keep_only(|id| records.iter().any(|(known, _)| known == id))?;
         }
+        if let Some(passwords) = &self.passwords {
+            passwords.keep_only(|id| records.iter().any(|(known, _)| known == id))?;
+        }
         for (id, record) in records {
             match record {
                 Ok(record) => self.recover_volume(record, &mut tally),

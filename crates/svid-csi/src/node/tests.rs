@@ -16,8 +16,10 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::config::{DriverName, LocalCaConfig};
+use super::publish::Brought;
 use super::unpublish::FORGOTTEN_AFTER;
 use super::*;
+use crate::source::local_ca::JWT_LIFETIME;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -58,7 +60,7 @@ fn config(dir: &TempDir) -> Config {
             trust_domain: TrustDomain::parse("example.org").unwrap(),
             lifetime: HOUR,
             key_type: KeyType::default(),
-            jwt_lifetime: HOUR,
+            jwt_lifetime: JWT_LIFETIME,
             dir: None,
         }),
         allow_missing_read_only: false,
@@ -72,6 +74,10 @@ fn build(dir: &TempDir) -> Arc<Node> {
 }
 
 fn spec(dir: &TempDir) -> VolumeSpec {
+    spec_with(dir, &[])
+}
+
+fn spec_with(dir: &TempDir, attributes: &[(&str, &str)]) -> VolumeSpec {
     let target = dir.path().join("pods/u1/volumes/kubernetes.io~csi/spiffe/mount");
     fs::create_dir_all(target.parent().unwrap()).unwrap();
     let context = [
@@ -90,8 +96,13 @@ fn spec(dir: &TempDir) -> VolumeSpec {
             reader_only: false,
         }),
         read_only: true,
-        context: HashMap::from(context.map(|(key, value)| (format!("csi.storage.k8s.io/{key}"), value.to_owned()))),
+        context: context
+            .iter()
+            .map(|(key, value)| (format!("csi.storage.k8s.io/{key}"), (*value).to_owned()))
+            .chain(attributes.iter().map(|(name, value)| (format!("svid-csi/{name}"), (*value).to_owned())))
+            .collect::<HashMap<_, _>>(),
         tokens: None,
+        pkcs12_password: None,
     };
     let plan = Plan::Files(Issuer::LocalCa);
     let rules = Rules {
@@ -132,7 +143,7 @@ fn renewal_comes_at_two_thirds_of_the_lifetime_with_jitter() {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec(&dir);
-        node.publish("demo.svid-csi", spec.clone(), None, patience::MOST).await.unwrap();
+        node.publish("demo.svid-csi", spec.clone(), Brought::default(), patience::MOST).await.unwrap();
         let before = Instant::now();
         next_serial(&node, &spec).await;
         let share = before.elapsed().as_secs_f64() / HOUR.as_secs_f64();
@@ -147,7 +158,7 @@ fn a_failed_renewal_is_tried_again_until_it_succeeds() {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec(&dir);
-        node.publish("demo.svid-csi", spec.clone(), None, patience::MOST).await.unwrap();
+        node.publish("demo.svid-csi", spec.clone(), Brought::default(), patience::MOST).await.unwrap();
         let tmpfs = node.data.as_ref().unwrap().tmpfs();
         fill(&tmpfs);
         let first = serial(&node, &spec).await;
@@ -168,15 +179,69 @@ fn a_volume_that_never_got_ready_is_dropped_when_nobody_asks_again() {
         let node = build(&dir);
         let spec = spec(&dir);
         fill(&node.data.as_ref().unwrap().tmpfs());
-        let published = node.publish("demo.svid-csi", spec.clone(), None, patience::MOST).await;
+        let published = node.publish("demo.svid-csi", spec.clone(), Brought::default(), patience::MOST).await;
         assert_eq!(published.unwrap_err().class(), svid_csi_core::error::Class::Exhausted);
         tokio::time::sleep(FORGOTTEN_AFTER - Duration::from_secs(60)).await;
-        node.publish("demo.svid-csi", spec.clone(), None, patience::MOST).await.unwrap_err();
+        node.publish("demo.svid-csi", spec.clone(), Brought::default(), patience::MOST).await.unwrap_err();
         tokio::time::sleep(FORGOTTEN_AFTER - Duration::from_secs(60)).await;
         assert!(node.volumes.hold(&spec.id).await.is_some(), "it was asked for in time");
         tokio::time::sleep(Duration::from_secs(120)).await;
         assert!(node.volumes.hold(&spec.id).await.is_none());
         assert_eq!(node.store.load().unwrap().len(), 0);
         assert!(!spec.target.path().exists());
+    });
+}
+
+/// Waits until the file of the first token has other contents.
+async fn next_token(node: &Node, spec: &VolumeSpec) -> String {
+    let path = node.folders().unwrap().folder(&spec.id).join("jwt_svid_0.token");
+    let before = fs::read_to_string(&path).unwrap();
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // The folder may be swapped while it is read.
+        match fs::read_to_string(&path) {
+            Ok(token) if token != before => return token,
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn tokens_are_renewed_in_their_own_time() {
+    test("tokens_are_renewed_in_their_own_time", async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build(&dir);
+        let spec = spec_with(&dir, &[("audience", "vault,db")]);
+        node.publish("demo.svid-csi", spec.clone(), Brought::default(), patience::MOST).await.unwrap();
+        let (first, mut before) = (serial(&node, &spec).await, Instant::now());
+        for _ in 0..3 {
+            next_token(&node, &spec).await;
+            let share = before.elapsed().as_secs_f64() / JWT_LIFETIME.as_secs_f64();
+            assert!((0.58..0.76).contains(&share), "renewed after {share} of the lifetime");
+            before = Instant::now();
+        }
+        assert_eq!(serial(&node, &spec).await, first, "the certificate is not due yet");
+        node.unpublish("demo.svid-csi", spec.id.clone(), spec.target.clone()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_token_that_could_not_be_renewed_is_kept_and_tried_again() {
+    test("a_token_that_could_not_be_renewed_is_kept_and_tried_again", async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build(&dir);
+        let spec = spec_with(&dir, &[("audience", "vault")]);
+        node.publish("demo.svid-csi", spec.clone(), Brought::default(), patience::MOST).await.unwrap();
+        let tmpfs = node.data.as_ref().unwrap().tmpfs();
+        fill(&tmpfs);
+        let path = node.folders().unwrap().folder(&spec.id).join("jwt_svid_0.token");
+        let first = fs::read_to_string(&path).unwrap();
+        tokio::time::sleep(JWT_LIFETIME * 9 / 10).await;
+        assert_eq!(fs::read_to_string(&path).unwrap(), first, "the last token is kept");
+        fs::remove_file(tmpfs.join("filler")).unwrap();
+        let mended = Instant::now();
+        next_token(&node, &spec).await;
+        assert!(mended.elapsed() < JWT_LIFETIME / 3, "tried again within a quarter of what is left of it");
+        node.unpublish("demo.svid-csi", spec.id.clone(), spec.target.clone()).await.unwrap();
     });
 }

@@ -74,6 +74,9 @@ impl Node {
         if let Some(folders) = &self.folders {
             folders.remove(id)?;
         }
+        if let Some(passwords) = &self.passwords {
+            passwords.remove(id)?;
+        }
         if let Some(point) = &point {
             point.remove()?;
         }

@@ -12,12 +12,14 @@ use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::Node;
 use super::alarm::Alarm;
 use super::error::VolumeError;
-use crate::source::{self, Turn};
+use super::jwt::{self, Jwt};
+use crate::source::{self, SourceError, Turn};
 use crate::{clock, report};
 
 /// The jitter by which a renewal comes last.
@@ -157,13 +159,14 @@ impl Drop for Volume {
 }
 
 /// What is remembered of what a pod was given.
-pub(super) fn issued(context: &X509Context) -> Issued {
+pub(super) fn issued(context: &X509Context, jwt: Option<&Jwt>) -> Issued {
     let identity = context.default_svid();
     Issued {
         serial: identity.serial().to_owned(),
         validity: context.held(),
         bundle_digest: identity.bundle_digest(),
         digest: Some(context.digest()),
+        jwt: jwt.map(Jwt::issued),
     }
 }
 
@@ -187,11 +190,10 @@ impl Node {
             return self.serve_again(volume);
         }
         self.see_that_it_is_served(volume)?;
-        let due = volume
-            .record
-            .issued
-            .as_ref()
-            .is_some_and(|issued| renew::delay(&issued.validity, clock::now(), LATEST).is_zero());
+        let spec = &volume.record.spec;
+        let due = volume.record.issued.as_ref().is_some_and(|issued| {
+            renew::delay(&issued.validity, clock::now(), LATEST).is_zero() || jwt::is_overdue(spec, issued, LATEST)
+        });
         // One that waits for something is awake already, and would lose its place.
         if due && self.sources.waiting_of(&volume.record.spec.id).is_none() {
             volume.overslept.notify_one();
@@ -208,46 +210,65 @@ async fn keep_fresh(
     (renew_now, overslept): (Arc<Notify>, Arc<Notify>),
 ) {
     let Some(subject) = spec.subject() else { return };
-    let (mut failures, mut at_once) = (0, false);
+    let (mut failures, mut jwt_failures, mut at_once, mut pause) = (0, 0, false, None);
     let mut alarm = Alarm::default();
     loop {
         let validity = last.as_ref().map(|issued| issued.validity);
         let turn = Turn::Renewal { last: last.as_ref(), at_once: at_once || failures > 0 };
-        let next = tokio::select! {
-            next = node.sources.next(&spec, subject, turn) => next,
+        let next = async {
+            if let Some(until) = pause {
+                tokio::time::sleep_until(until).await;
+            }
+            node.sources.next(&spec, subject, turn).await
+        };
+        let news = tokio::select! {
+            next = next => News::Identity(next),
+            jwt = node.next_jwt(&spec, last.as_ref(), jwt_failures) => News::Jwt(jwt),
             () = renew_now.notified() => {
-                at_once = true;
+                (at_once, pause) = (true, None);
                 continue;
             }
             () = node.jumps.next() => continue,
             () = overslept.notified() => continue,
             never = alarm.keep(&node, &spec, validity.as_ref()) => match never {},
         };
-        let renewed = match next {
-            // Boxed: while the volume waits, which is nearly always, there is no place for the renewal itself.
-            Ok(context) => Box::pin(renew_once(&node, &spec, Arc::new(context))).await,
-            Err(error) => Box::pin(withdraw_if_withdrawn(&node, &spec, error.into())).await,
+        let is_jwt = matches!(news, News::Jwt(_));
+        // Boxed: while the volume waits, which is nearly always, there is no place for the renewal itself.
+        let renewed = match news {
+            News::Identity(Ok(context)) => Box::pin(renew(&node, &spec, Arc::new(context), last.as_ref())).await,
+            News::Identity(Err(error)) => Box::pin(withdraw_if_withdrawn(&node, &spec, error.into())).await,
+            News::Jwt(Ok(jwt)) => Box::pin(node.install_jwt(&spec, jwt)).await,
+            News::Jwt(Err(error)) => Err(error.into()),
         };
         match renewed {
             Ok(Outcome::Unpublished) => return,
             Ok(Outcome::Holds(issued)) => {
-                (failures, at_once, alarm) = (0, false, Alarm::default());
-                last = issued;
+                (last, jwt_failures) = (issued, 0);
+                if !is_jwt {
+                    (failures, at_once, pause, alarm) = (0, false, None, Alarm::default());
+                }
             }
             Err(error) => {
-                failures += 1;
+                let count = if is_jwt { &mut jwt_failures } else { &mut failures };
+                *count += 1;
                 node.metrics.renewal_failed();
                 alarm.remember(&error);
-                complain(&spec, &error, failures);
+                complain(&spec, &error, *count);
                 node.tell_pod_of_denial(&spec, &error);
-                tokio::select! {
-                    () = tokio::time::sleep(source::retry_delay(failures, validity.as_ref())) => {}
-                    () = renew_now.notified() => {}
-                    never = alarm.keep(&node, &spec, validity.as_ref()) => match never {},
+                if !is_jwt {
+                    pause = Some(Instant::now() + source::retry_delay(failures, validity.as_ref()));
                 }
             }
         }
     }
+}
+
+/// What there is to be done for a volume.
+enum News {
+    /// What its source gives it next.
+    Identity(Result<X509Context, SourceError>),
+    /// Other tokens or JWT bundles for its files.
+    Jwt(Result<Jwt, SourceError>),
 }
 
 /// Says the first failure, then the second, fourth, eighth and so on.
@@ -261,7 +282,7 @@ fn complain(spec: &VolumeSpec, error: &VolumeError, failures: u32) {
 }
 
 /// What became of a volume.
-enum Outcome {
+pub(super) enum Outcome {
     /// Its pod has this, or nothing any more.
     Holds(Option<Issued>),
     /// It is no longer published.
@@ -292,22 +313,40 @@ async fn withdraw_if_withdrawn(
     Ok(outcome)
 }
 
-/// Installs what a volume's pod is given next, unless it has just that.
-async fn renew_once(node: &Arc<Node>, spec: &VolumeSpec, context: Arc<X509Context>) -> Result<Outcome, VolumeError> {
+/// Installs what a volume's pod is given next, unless it has just that. Its tokens are renewed with it; where that fails,
+/// it keeps those that it has.
+async fn renew(
+    node: &Arc<Node>,
+    spec: &VolumeSpec,
+    context: Arc<X509Context>,
+    last: Option<&Issued>,
+) -> Result<Outcome, VolumeError> {
+    let is_same = last.is_some_and(|last| last.digest.as_ref() == Some(&context.digest()));
+    let jwt = if is_same { Ok(None) } else { node.jwt(spec).await };
+    let (jwt, kept) = match (jwt, last.and_then(|last| last.jwt.clone())) {
+        (Ok(Some(jwt)), _) => (Some(jwt), None),
+        (Ok(None), kept) => (None, kept),
+        (Err(error), None) => return Err(error.into()),
+        (Err(error), Some(kept)) => {
+            complain(spec, &error.into(), 1);
+            (None, Some(kept))
+        }
+    };
     let mut held = node.volumes.hold(&spec.id).await;
     let this = node.clone();
     tokio::task::spawn_blocking(move || {
         let Some(volume) = held.as_mut().filter(|volume| volume.record.phase == Phase::Ready) else {
             return Ok(Outcome::Unpublished);
         };
-        let issued = issued(&context);
+        let mut issued = issued(&context, jwt.as_ref());
+        issued.jwt = issued.jwt.or(kept);
         if volume.record.issued.as_ref().is_some_and(|last| last.digest == issued.digest) {
             return Ok(Outcome::Holds(Some(issued)));
         }
-        this.deliver(&volume.record.spec, &context)?;
+        this.deliver(&volume.record.spec, &context, jwt.as_ref())?;
         volume.record.issued = Some(issued);
         this.store.put(&volume.record)?;
-        this.audit(volume, &context);
+        this.audit(volume, &context, jwt.as_ref());
         this.bring_bundle_to(Some(volume));
         Ok(Outcome::Holds(volume.record.issued.clone()))
     })
@@ -316,9 +355,12 @@ async fn renew_once(node: &Arc<Node>, spec: &VolumeSpec, context: Arc<X509Contex
 
 impl Node {
     /// One line for every identity handed to a pod.
-    pub(super) fn audit(&self, volume: &Volume, context: &X509Context) {
+    pub(super) fn audit(&self, volume: &Volume, context: &X509Context, jwt: Option<&Jwt>) {
         for svid in context.svids() {
             self.audit_one(volume, &svid.identity);
+        }
+        if let Some(jwt) = jwt {
+            self.audit_jwt(volume, jwt);
         }
     }
 

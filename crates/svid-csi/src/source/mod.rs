@@ -72,6 +72,9 @@ pub enum SourceError {
     /// The source has no JWT-SVIDs to give.
     #[error("the source `{}` issues no JWT-SVIDs", .0.source())]
     NoJwt(Issuer),
+    /// It has some, but none for this pod now.
+    #[error("the source has no JWT-SVID for this pod")]
+    NoToken,
     /// The identity that was given is no longer the pod's.
     #[error("the identity was withdrawn: {0}")]
     Withdrawn(String),
@@ -88,6 +91,7 @@ impl SourceError {
     pub fn class(&self) -> Class {
         match self {
             SourceError::NotConfigured(_) | SourceError::NoJwt(_) => Class::Blocked,
+            SourceError::NoToken => Class::NotYet,
             SourceError::Withdrawn(_) => Class::Denied,
             SourceError::Broker(error) => error.class(),
             SourceError::CertManager(error) => error.class(),

@@ -12,6 +12,7 @@ mod broker;
 mod cert_manager;
 mod endpoints;
 mod files;
+mod formats;
 mod passthrough;
 mod paths;
 mod plans;

@@ -1,5 +1,6 @@
 use serde_json::{Value, json};
-use svid_csi_core::jwt::{JwkError, JwtBundle, JwtBundleError, MAX_JWKS_BYTES, MAX_KEYS};
+use svid_csi_core::jwt::{JwkError, JwtBundle, JwtBundleError, JwtBundles, MAX_JWKS_BYTES, MAX_KEYS, bundles_digest};
+use svid_csi_core::spiffe_id::TrustDomain;
 
 use super::forge::{TestKey, but, encode};
 
@@ -99,4 +100,15 @@ fn numbers_of_rsa_may_have_zeros_in_front() {
     let rsa = TestKey::new("RS256").jwk;
     let padded = but(rsa.clone(), "e", json!(encode([0, 1, 0, 1])));
     assert_eq!(read(&[padded]), read(&[rsa]));
+}
+
+#[test]
+fn a_digest_tells_bundles_apart() {
+    let (one, other) = (TestKey::new("ES256"), TestKey::new("ES256"));
+    assert_eq!(bundles_digest(&one.bundles()), bundles_digest(&one.bundles()));
+    assert_ne!(bundles_digest(&one.bundles()), bundles_digest(&other.bundles()));
+    let mut renamed = JwtBundles::new();
+    let bundle = one.bundles().into_values().next().expect("a bundle");
+    renamed.insert(TrustDomain::parse("example.com").expect("a name"), bundle);
+    assert_ne!(bundles_digest(&one.bundles()), bundles_digest(&renamed));
 }

@@ -36,18 +36,34 @@ pub struct InlineVolume {
     /// What the kubelet adds to the volume context when the CSIDriver object asks for tokens: a JSON object
     /// `{"<audience>":{"token":"..","expirationTimestamp":".."}}`.
     pub tokens: Option<String>,
+    /// What is in the Secret of `csi.nodePublishSecretRef`.
+    pub secrets: HashMap<String, String>,
 }
 
 impl InlineVolume {
     /// A read-only volume without attributes.
     pub fn new(pod: &Pod, name: &str) -> Self {
-        Self { pod: pod.clone(), name: name.to_owned(), read_only: true, attributes: HashMap::new(), tokens: None }
+        Self {
+            pod: pod.clone(),
+            name: name.to_owned(),
+            read_only: true,
+            attributes: HashMap::new(),
+            tokens: None,
+            secrets: HashMap::new(),
+        }
     }
 
     /// With one more volume attribute.
     #[must_use]
     pub fn attribute(mut self, key: &str, value: &str) -> Self {
         self.attributes.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// With one more entry in the Secret that the kubelet hands over.
+    #[must_use]
+    pub fn secret(mut self, key: &str, value: &str) -> Self {
+        self.secrets.insert(key.to_owned(), value.to_owned());
         self
     }
 
@@ -72,6 +88,7 @@ impl InlineVolume {
                 access_mode: Some(AccessMode { mode: Mode::SingleNodeWriter.into() }),
             }),
             volume_context: self.context(),
+            secrets: self.secrets.clone(),
             ..Default::default()
         }
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
+use svid_csi_core::bundle_document::BundleDocument;
 use svid_csi_testkit::TestCa;
 use svid_csi_testkit::api_server::{Fault, Issuing, Mode};
 use tonic::Code;
@@ -53,6 +54,32 @@ fn a_changed_file_reaches_every_volume() {
             targets.iter().all(|target| holds(target, &[&next]) && svid(target).check_chain().is_ok())
         })
         .await;
+    });
+}
+
+#[test]
+fn a_changed_file_reaches_every_format() {
+    cluster_test("bundles::a_changed_file_reaches_every_format", &[], async |cluster| {
+        let attributes = [("pkcs12", "key.p12"), ("pkcs12-bundle", "trust.p12"), ("bundle-json", "bundle.json")];
+        let volume = attributes.iter().fold(cluster.volume("web"), |volume, (format, name)| {
+            volume.attribute(&format!("svid-csi/file-{format}"), name)
+        });
+        let target = cluster.node.publish(&volume).await;
+        let read = |name: &str| fs::read(fs::canonicalize(target.join(name)).ok()?).ok();
+        let [key, trust] = ["key.p12", "trust.p12"].map(|name| read(name).expect("it is there"));
+        let document = |json: Option<Vec<u8>>| BundleDocument::read(&json?).ok();
+        let before = document(read("bundle.json")).expect("a document");
+        assert_eq!((before.anchors.len(), before.jwt.is_empty()), (1, true));
+
+        let next = Arc::new(TestCa::new("next"));
+        replace(&cluster.node.path("ca.crt"), &(cluster.ca.bundle_pem() + &next.bundle_pem()));
+        until("both CAs are there", async || {
+            document(read("bundle.json")).is_some_and(|now| now.anchors.len() == 2 && now.sequence > before.sequence)
+                && read("trust.p12").is_some_and(|now| now != trust)
+                && holds(&target, &[&cluster.ca, &next])
+        })
+        .await;
+        assert_eq!(read("key.p12"), Some(key), "the key and its certificate stay");
     });
 }
 

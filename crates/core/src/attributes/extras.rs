@@ -1,0 +1,125 @@
+//! The attributes that ask for more files than certificate, key and bundle.
+
+use crate::files::{
+    Extras, Federated, FileName, FileNames, Intermediates, JWT_BUNDLE_NAME, TokenFile, reserved_names, same_names,
+    token_name,
+};
+use crate::jwt::Audiences;
+use crate::plan::Issuer;
+use crate::volume::Mistakes;
+
+use super::{Attributes, OWN_PREFIX};
+
+impl Attributes<'_> {
+    /// What the volume holds beside the files of those names.
+    pub(crate) fn extras(&self, names: &FileNames, issuer: Issuer, mistakes: &mut Mistakes) -> Extras {
+        let tokens = self.tokens(mistakes);
+        let jwt_bundle = self.file_name("file-jwt-bundle", mistakes);
+        let usual = || FileName::parse(JWT_BUNDLE_NAME).ok().filter(|_| !tokens.is_empty());
+        let extras = Extras {
+            jwt_bundle: jwt_bundle.or_else(usual),
+            tokens,
+            combined: self.file_name("file-combined", mistakes),
+            key_store: self.file_name("file-pkcs12", mistakes),
+            trust_store: self.file_name("file-pkcs12-bundle", mistakes),
+            own_password: false,
+            bundle_json: self.file_name("file-bundle-json", mistakes),
+            federated: self.federated(mistakes),
+            intermediates: self.intermediates(mistakes),
+        };
+        if !issuer.gives_jwt() {
+            self.refuse_jwt(issuer, mistakes);
+        }
+        same_names(names, &extras).into_iter().for_each(|same| mistakes.add(same));
+        for name in reserved_names(names, &extras) {
+            mistakes.add(format!(
+                "a file named {name} could be that of a federated bundle: give it another name, or set volume attribute \
+                 {OWN_PREFIX}federated to `none`"
+            ));
+        }
+        extras
+    }
+
+    /// One file for each audience.
+    fn tokens(&self, mistakes: &mut Mistakes) -> Vec<TokenFile> {
+        let (audiences, names) = (self.list("audience"), self.list("file-token"));
+        let Some(audiences) = audiences else {
+            if names.is_some() {
+                mistakes.add(format!("volume attribute {OWN_PREFIX}file-token needs {OWN_PREFIX}audience"));
+            }
+            return Vec::new();
+        };
+        let names = match names {
+            Some(names) => self.token_names(&names, audiences.len(), mistakes),
+            None => (0..audiences.len()).map(token_name).collect(),
+        };
+        let attribute = format!("volume attribute {OWN_PREFIX}audience");
+        let asked = audiences.len();
+        match Audiences::new(audiences) {
+            Err(error) => mistakes.add(format!("{attribute}: {error}")),
+            Ok(distinct) if distinct.as_slice().len() < asked => {
+                mistakes.add(format!("{attribute} names an audience twice"));
+            }
+            Ok(distinct) => {
+                let each = Vec::from(distinct).into_iter().filter_map(|one| Audiences::new(vec![one]).ok());
+                return each.zip(names).map(|(audience, name)| TokenFile { audience, name }).collect();
+            }
+        }
+        Vec::new()
+    }
+
+    fn token_names(&self, names: &[String], audiences: usize, mistakes: &mut Mistakes) -> Vec<FileName> {
+        let attribute = format!("volume attribute {OWN_PREFIX}file-token");
+        if names.len() != audiences {
+            let found = names.len();
+            mistakes.add(format!("{attribute} has {found} names for {audiences} audiences: give one for each"));
+        }
+        let read = |name: &String| FileName::parse(name).map_err(|error| format!("{attribute}: {error}"));
+        names.iter().filter_map(|name| mistakes.take(read(name))).collect()
+    }
+
+    /// What stands between commas, without the spaces around it.
+    fn list(&self, attribute: &str) -> Option<Vec<String>> {
+        Some(self.own.get(attribute)?.split(',').map(|item| item.trim().to_owned()).collect())
+    }
+
+    fn federated(&self, mistakes: &mut Mistakes) -> Federated {
+        let choices = [("separate", Federated::Separate), ("merged", Federated::Merged), ("none", Federated::None)];
+        self.choice("federated", &choices, mistakes)
+    }
+
+    fn intermediates(&self, mistakes: &mut Mistakes) -> Intermediates {
+        let choices = [("with-cert", Intermediates::WithCert), ("with-bundle", Intermediates::WithBundle)];
+        self.choice("intermediates", &choices, mistakes)
+    }
+
+    /// One of a few words; the first is what is chosen without any.
+    fn choice<T: Copy>(&self, attribute: &str, choices: &[(&str, T)], mistakes: &mut Mistakes) -> T {
+        let chosen = self.own.get(attribute).map(|word| (word, choices.iter().find(|(choice, _)| choice == word)));
+        match chosen {
+            Some((_, Some((_, chosen)))) => return *chosen,
+            Some((word, None)) => {
+                let words: Vec<_> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
+                let word: String = word.escape_debug().take(64).collect();
+                mistakes.add(format!(
+                    "volume attribute {OWN_PREFIX}{attribute} is \"{word}\", where only {} are possible",
+                    words.join(", ")
+                ));
+            }
+            None => {}
+        }
+        choices[0].1
+    }
+
+    fn refuse_jwt(&self, issuer: Issuer, mistakes: &mut Mistakes) {
+        for name in ["audience", "file-jwt-bundle"] {
+            if self.own.contains_key(name) {
+                mistakes.add(format!(
+                    "volume attribute {OWN_PREFIX}{name} asks for what the source `{}` does not have, for it issues no \
+                     JWT-SVIDs: leave it out, or use the source `broker` or `local-ca`",
+                    issuer.source()
+                ));
+            }
+        }
+    }
+}

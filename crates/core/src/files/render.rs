@@ -1,0 +1,210 @@
+//! What is in the files of a volume.
+
+use std::time::SystemTime;
+
+use rustls_pki_types::CertificateDer;
+use zeroize::Zeroizing;
+
+use super::extras::{Extras, Federated, Intermediates, federated_name};
+use super::json::{bundle_json, jwt_files};
+use super::{FileName, FileNames, RenderedFile, shown};
+use crate::identity::{Identity, PemError, spiffe_id_of};
+use crate::jwt::{JwtBundles, JwtSvid};
+use crate::pem_text::{self, Block};
+use crate::pkcs12::{self, Password, Pkcs12Error};
+use crate::spiffe_id::TrustDomain;
+use crate::x509_context::X509Context;
+
+/// The most bytes that the files of one volume may have together, so that no pod fills the node's volume data.
+pub const MAX_VOLUME_BYTES: usize = 4 * 1024 * 1024;
+
+/// Which files a volume holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Certificate, key and bundle.
+    pub names: &'a FileNames,
+    /// What is beside them.
+    pub extras: &'a Extras,
+    /// The password of PKCS#12 files, where there are any.
+    pub password: Option<&'a Password>,
+}
+
+/// What a pod is given of JWT.
+#[derive(Debug)]
+pub struct JwtGiven<'a> {
+    /// One for each of [`Extras::tokens`], in their order.
+    pub tokens: &'a [JwtSvid],
+    /// The bundles to verify those of others with.
+    pub bundles: &'a JwtBundles,
+}
+
+/// Why a volume's files cannot be put together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// The certificate that the volume shows is not one that was put there.
+    #[error("the certificate in the volume cannot be read: {0}")]
+    Shown(#[from] PemError),
+    /// There are not as many tokens as files for them.
+    #[error("{found} JWT-SVIDs were issued for {wanted} files")]
+    Tokens {
+        /// How many there are.
+        found: usize,
+        /// How many files there are.
+        wanted: usize,
+    },
+    /// The password that the pod chose is not there.
+    #[error("the password of the PKCS#12 files is not known any more; it comes with the next publish")]
+    NoPassword,
+    /// A PKCS#12 file cannot be made.
+    #[error("the PKCS#12 file cannot be written: {0}")]
+    Pkcs12(#[from] Pkcs12Error),
+    /// Over [`MAX_VOLUME_BYTES`].
+    #[error(
+        "the volume's files have {bytes} bytes together, at most {MAX_VOLUME_BYTES} are allowed; the bundles of federated \
+         trust domains are left out with the volume attribute svid-csi/federated: none"
+    )]
+    TooLarge {
+        /// Their size.
+        bytes: usize,
+    },
+}
+
+/// All files of a volume: those of what it is given, and the tokens and JWT bundles from `before` where it is
+/// given none.
+///
+/// # Errors
+/// [`RenderError`].
+pub fn all(
+    mut before: Vec<RenderedFile>,
+    context: &X509Context,
+    jwt: Option<&JwtGiven<'_>>,
+    wanted: Wanted<'_>,
+    now: SystemTime,
+) -> Result<Vec<RenderedFile>, RenderError> {
+    let (extras, identity) = (wanted.extras, context.default_svid());
+    let bundle_json = bundle_json(&before, wanted, Some(context.bundle()), jwt, context.trust_domain(), now);
+    before.retain(|file| extras.is_jwt(&file.name));
+    let mut files = certificate_and_key(identity, wanted)?;
+    let merged = context.federated().values().flatten().filter(|_| extras.federated == Federated::Merged);
+    let merged: Vec<_> = merged.cloned().collect();
+    files.extend(bundle_files(context.trust_domain(), identity.bundle(), identity.chain(), &merged, wanted)?);
+    if extras.federated == Federated::Separate {
+        let separate = context.federated().iter();
+        files.extend(separate.map(|(trust_domain, bundle)| pem(&federated_name(trust_domain), bundle)));
+    }
+    files.extend(bundle_json);
+    files.extend(jwt.map(|jwt| jwt_files(jwt, extras)).transpose()?.into_iter().flatten());
+    limited(replaced(before, files))
+}
+
+/// The files of a volume with other tokens and JWT bundles.
+///
+/// # Errors
+/// [`RenderError`].
+pub fn with_jwt(
+    before: Vec<RenderedFile>,
+    jwt: &JwtGiven<'_>,
+    wanted: Wanted<'_>,
+    now: SystemTime,
+) -> Result<Vec<RenderedFile>, RenderError> {
+    let mut files = jwt_files(jwt, wanted.extras)?;
+    if wanted.extras.bundle_json.is_some() {
+        let leaf = shown::chain(&before, wanted)?.into_iter().next();
+        let id = leaf.and_then(|leaf| spiffe_id_of(&leaf));
+        files.extend(id.and_then(|id| bundle_json(&before, wanted, None, Some(jwt), id.trust_domain(), now)));
+    }
+    limited(replaced(before, files))
+}
+
+/// The files of a volume with another bundle of its trust domain; and the chain that is in them.
+///
+/// # Errors
+/// [`RenderError`].
+pub fn with_bundle(
+    mut before: Vec<RenderedFile>,
+    bundle: &[CertificateDer<'static>],
+    wanted: Wanted<'_>,
+    now: SystemTime,
+) -> Result<(Vec<RenderedFile>, Vec<CertificateDer<'static>>), RenderError> {
+    let chain = shown::chain(&before, wanted)?;
+    let Wanted { names, extras, .. } = wanted;
+    let id = chain.first().and_then(spiffe_id_of);
+    let mut files = Vec::new();
+    if let Some(id) = &id {
+        files.extend(bundle_files(id.trust_domain(), bundle, &chain, &[], wanted)?);
+        files.extend(bundle_json(&before, wanted, Some(bundle), None, id.trust_domain(), now));
+    }
+    let of_bundle = [&names.bundle, &extras.trust_store, &extras.bundle_json];
+    before.retain(|file| !of_bundle.iter().any(|name| name.as_ref() == Some(&file.name)));
+    Ok((limited(replaced(before, files))?, chain))
+}
+
+/// The files that change with the key.
+fn certificate_and_key(identity: &Identity, wanted: Wanted<'_>) -> Result<Vec<RenderedFile>, RenderError> {
+    let Wanted { names, extras, password } = wanted;
+    let chain = identity.chain();
+    let sent = if extras.intermediates == Intermediates::WithBundle { &chain[..1] } else { chain };
+    let mut files = vec![pem(&names.cert, sent), text(&names.key, identity.key().to_pem())];
+    if let Some(name) = &extras.combined {
+        let (chain, key) = (pem(name, chain), identity.key().to_pem());
+        let mut both = Zeroizing::new(Vec::with_capacity(chain.contents.len() + key.len()));
+        both.extend_from_slice(&chain.contents);
+        both.extend_from_slice(key.as_bytes());
+        files.push(RenderedFile { name: name.clone(), contents: both });
+    }
+    if let Some(name) = &extras.key_store {
+        let password = password.ok_or(RenderError::NoPassword)?;
+        let store = pkcs12::key_store(identity.key(), chain.iter().map(AsRef::as_ref), password)?;
+        files.push(bytes(name, store));
+    }
+    Ok(files)
+}
+
+/// The files that change with the bundle.
+fn bundle_files(
+    trust_domain: &TrustDomain,
+    bundle: &[CertificateDer<'_>],
+    chain: &[CertificateDer<'_>],
+    merged: &[CertificateDer<'_>],
+    wanted: Wanted<'_>,
+) -> Result<Vec<RenderedFile>, RenderError> {
+    let Wanted { names, extras, password } = wanted;
+    let with_bundle = extras.intermediates == Intermediates::WithBundle;
+    let intermediates = chain.iter().skip(1).filter(|_| with_bundle);
+    let certificates: Vec<_> = bundle.iter().chain(intermediates).chain(merged).cloned().collect();
+    let mut files = Vec::new();
+    if let Some(name) = names.bundle.as_ref().filter(|_| !certificates.is_empty()) {
+        files.push(pem(name, &certificates));
+    }
+    if let Some(name) = extras.trust_store.as_ref().filter(|_| !bundle.is_empty()) {
+        let password = password.ok_or(RenderError::NoPassword)?;
+        let anchors = bundle.iter().chain(merged).enumerate();
+        let named = anchors.map(|(index, der)| (format!("{trust_domain}-{}", index + 1), der.as_ref()));
+        files.push(bytes(name, pkcs12::trust_store(named, password)?));
+    }
+    Ok(files)
+}
+
+fn replaced(mut before: Vec<RenderedFile>, files: Vec<RenderedFile>) -> Vec<RenderedFile> {
+    before.retain(|old| files.iter().all(|new| new.name != old.name));
+    before.extend(files);
+    before
+}
+
+fn limited(files: Vec<RenderedFile>) -> Result<Vec<RenderedFile>, RenderError> {
+    let bytes = files.iter().map(|file| file.contents.len()).sum();
+    if bytes > MAX_VOLUME_BYTES { Err(RenderError::TooLarge { bytes }) } else { Ok(files) }
+}
+
+fn pem(name: &FileName, certificates: &[CertificateDer<'_>]) -> RenderedFile {
+    text(name, pem_text::encode(Block::Certificate, certificates.iter().map(AsRef::as_ref)))
+}
+
+fn text(name: &FileName, mut text: Zeroizing<String>) -> RenderedFile {
+    // Moves the allocation, so no copy of a key is left behind.
+    bytes(name, std::mem::take(&mut *text).into_bytes())
+}
+
+pub(super) fn bytes(name: &FileName, contents: Vec<u8>) -> RenderedFile {
+    RenderedFile { name: name.clone(), contents: Zeroizing::new(contents) }
+}

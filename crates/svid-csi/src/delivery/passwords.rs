@@ -1,0 +1,103 @@
+//! The passwords that pods chose for their PKCS#12 files, kept on the data tmpfs where no pod sees them. The kubelet
+//! brings them with a publish; renewals need them too, also after a start of the driver.
+
+use std::fs;
+use std::path::PathBuf;
+
+use svid_csi_core::pkcs12::Password;
+use svid_csi_core::secret::Secret;
+use svid_csi_core::volume_id::VolumeId;
+
+use crate::data_root::DataRoot;
+use crate::fsx::{self, FsError};
+
+/// The passwords of all volumes.
+#[derive(Debug)]
+pub struct Passwords {
+    folder: PathBuf,
+}
+
+impl Passwords {
+    /// Those on the data tmpfs. The folder is made when the first one is kept: a full tmpfs must not keep the driver from
+    /// starting.
+    pub fn of(data: &DataRoot) -> Self {
+        Passwords { folder: data.tmpfs().join("passwords") }
+    }
+
+    /// Keeps the password of a volume, and tells whether it is another one than before.
+    ///
+    /// # Errors
+    /// [`FsError`]; the one before is then still there.
+    pub fn keep(&self, id: &VolumeId, password: &Password) -> Result<bool, FsError> {
+        if self.get(id).is_some_and(|kept| kept.expose() == password.expose()) {
+            return Ok(false);
+        }
+        fsx::ensure_dir(&self.folder, 0o700)?;
+        fsx::write_atomic(&self.path(id), password.expose().as_bytes(), 0o600)?;
+        Ok(true)
+    }
+
+    /// The password of a volume, where one is kept.
+    pub fn get(&self, id: &VolumeId) -> Option<Password> {
+        Password::new(Secret::new(fs::read_to_string(self.path(id)).ok()?)).ok()
+    }
+
+    /// Forgets the password of a volume.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn remove(&self, id: &VolumeId) -> Result<(), FsError> {
+        fsx::remove_file(&self.path(id))
+    }
+
+    /// Forgets the passwords of volumes that `is_known` does not know.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn keep_only(&self, is_known: impl Fn(&VolumeId) -> bool) -> Result<(), FsError> {
+        if !self.folder.is_dir() {
+            return Ok(());
+        }
+        for entry in fs::read_dir(&self.folder).map_err(FsError::of("list", &self.folder))? {
+            let path = entry.map_err(FsError::of("list", &self.folder))?.path();
+            let id = path.file_name().and_then(|name| name.to_str()).and_then(|name| VolumeId::parse(name).ok());
+            if !id.is_some_and(|id| is_known(&id)) {
+                fsx::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn path(&self, id: &VolumeId) -> PathBuf {
+        self.folder.join(id.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn are_kept_for_root_alone_until_they_are_of_no_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let passwords = Passwords { folder: dir.path().join("passwords") };
+        let password = |text: &str| Password::new(Secret::new(text.to_owned())).unwrap();
+        let (one, other) = (VolumeId::parse("csi-1").unwrap(), VolumeId::parse("csi-2").unwrap());
+        assert!(passwords.get(&one).is_none());
+        passwords.keep_only(|_| true).unwrap();
+        assert!(passwords.keep(&one, &password("hunter2")).unwrap(), "new");
+        assert!(!passwords.keep(&one, &password("hunter2")).unwrap(), "the same");
+        assert!(passwords.keep(&one, &password("hunter3")).unwrap(), "another");
+        assert_eq!(passwords.get(&one).unwrap().expose(), "hunter3");
+        let mode = |path: &str| fs::metadata(dir.path().join(path)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("passwords"), mode("passwords/csi-1")), (0o700, 0o600));
+        passwords.keep(&other, &password("hunter4")).unwrap();
+        passwords.keep_only(|id| *id == one).unwrap();
+        assert!(passwords.get(&one).is_some() && passwords.get(&other).is_none());
+        passwords.remove(&one).unwrap();
+        passwords.remove(&one).unwrap();
+        assert_eq!(fs::read_dir(&passwords.folder).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,187 @@
+//! Tokens and JWT bundles in files: asked for with every certificate, and in between whenever they are due.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::future::BoxFuture;
+use svid_csi_core::files::JwtGiven;
+use svid_csi_core::identity::{Rejection, Validity};
+use svid_csi_core::jwt::{JwtBundles, JwtSvid, bundles_digest};
+use svid_csi_core::renew;
+use svid_csi_core::state::{Issued, IssuedJwt, Phase};
+use svid_csi_core::volume::{Content, FilesSpec, Subject, VolumeSpec};
+use tracing::info;
+
+use super::Node;
+use super::error::VolumeError;
+use super::volume::{Outcome, Volume};
+use crate::source::{self, SourceError};
+use crate::{clock, report};
+
+/// An agent may give a token again that it gave before, at the very end of its time.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+
+/// What a volume's files are given of JWT.
+#[derive(Debug)]
+pub(super) struct Jwt {
+    tokens: Vec<JwtSvid>,
+    bundles: Arc<JwtBundles>,
+    came: SystemTime,
+}
+
+impl Jwt {
+    pub(super) fn given(&self) -> JwtGiven<'_> {
+        JwtGiven { tokens: &self.tokens, bundles: &self.bundles }
+    }
+
+    pub(super) fn issued(&self) -> IssuedJwt {
+        let end = self.tokens.iter().map(|svid| svid.expires_at).min();
+        IssuedJwt {
+            tokens: end.map(|not_after| Validity { not_before: self.came, not_after }),
+            bundles_digest: bundles_digest(&self.bundles),
+        }
+    }
+}
+
+/// The files of a volume that need tokens or JWT bundles.
+fn wanted(spec: &VolumeSpec) -> Option<(&FilesSpec, &Subject)> {
+    match &spec.content {
+        Content::Files(files) if files.extras.need_jwt() && files.subject.issuer.gives_jwt() => {
+            Some((files, &files.subject))
+        }
+        _ => None,
+    }
+}
+
+/// Whether the tokens of a volume should have been renewed by now.
+pub(super) fn is_overdue(spec: &VolumeSpec, issued: &Issued, latest: f64) -> bool {
+    let tokens = issued.jwt.as_ref().and_then(|jwt| jwt.tokens.as_ref());
+    wanted(spec).is_some() && tokens.is_some_and(|tokens| renew::delay(tokens, clock::now(), latest).is_zero())
+}
+
+impl Node {
+    /// Asks for what the volume's files hold of JWT; nothing where they hold none.
+    pub(super) async fn jwt(&self, spec: &VolumeSpec) -> Result<Option<Jwt>, SourceError> {
+        let Some((files, subject)) = wanted(spec) else { return Ok(None) };
+        let mut tokens = Vec::with_capacity(files.extras.tokens.len());
+        for file in &files.extras.tokens {
+            let svids = self.sources.jwt_svids(spec, subject, &file.audience, None).await?;
+            tokens.push(chosen(svids, subject.hint.as_deref())?);
+        }
+        let bundles = match self.sources.jwt_bundles(spec, subject).await {
+            // A bundle document is one without them, too.
+            Err(SourceError::NoJwt(_)) if tokens.is_empty() && files.extras.jwt_bundle.is_none() => return Ok(None),
+            bundles => bundles?.borrow().clone(),
+        };
+        Ok(Some(Jwt { tokens, bundles, came: clock::now() }))
+    }
+
+    /// New tokens and JWT bundles for the volume's files: when the tokens are due, or the bundles have changed. Never,
+    /// where they hold none, or there is no identity in them.
+    pub(super) fn next_jwt<'a>(
+        &'a self,
+        spec: &'a VolumeSpec,
+        last: Option<&'a Issued>,
+        failures: u32,
+    ) -> BoxFuture<'a, Result<Jwt, SourceError>> {
+        match (wanted(spec), last) {
+            (Some((_, subject)), Some(last)) => Box::pin(async move {
+                if let Some(jwt) = &last.jwt {
+                    self.jwt_is_due(spec, subject, jwt, failures).await?;
+                }
+                match self.jwt(spec).await? {
+                    Some(jwt) => Ok(jwt),
+                    None => std::future::pending().await,
+                }
+            }),
+            _ => Box::pin(std::future::pending()),
+        }
+    }
+
+    async fn jwt_is_due(
+        &self,
+        spec: &VolumeSpec,
+        subject: &Subject,
+        last: &IssuedJwt,
+        failures: u32,
+    ) -> Result<(), SourceError> {
+        if failures > 0 {
+            tokio::time::sleep(source::retry_delay(failures, last.tokens.as_ref())).await;
+            return Ok(());
+        }
+        let mut bundles = self.sources.jwt_bundles(spec, subject).await?;
+        let changed = async {
+            if bundles.wait_for(|bundles| bundles_digest(bundles) != last.bundles_digest).await.is_err() {
+                // The source has bundles that never change.
+                std::future::pending::<()>().await;
+            }
+        };
+        let due = async {
+            match &last.tokens {
+                Some(tokens) => {
+                    let delay = renew::delay(tokens, clock::now(), source::jitter());
+                    tokio::time::sleep(delay.max(SHORTEST_WAIT)).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = changed => {}
+            () = due => {}
+        }
+        Ok(())
+    }
+
+    /// Puts new tokens and JWT bundles beside what the volume's files show.
+    pub(super) async fn install_jwt(self: &Arc<Self>, spec: &VolumeSpec, jwt: Jwt) -> Result<Outcome, VolumeError> {
+        let mut held = self.volumes.hold(&spec.id).await;
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let Some(volume) = held.as_mut().filter(|volume| volume.record.phase == Phase::Ready) else {
+                return Ok(Outcome::Unpublished);
+            };
+            if volume.record.issued.is_some() {
+                this.deliver_jwt(&volume.record.spec, &jwt)?;
+                if let Some(issued) = &mut volume.record.issued {
+                    issued.jwt = Some(jwt.issued());
+                }
+                this.store.put(&volume.record)?;
+                this.audit_jwt(volume, &jwt);
+            }
+            Ok(Outcome::Holds(volume.record.issued.clone()))
+        })
+        .await?
+    }
+
+    /// One line for every token handed to a pod.
+    pub(super) fn audit_jwt(&self, volume: &Volume, jwt: &Jwt) {
+        let pod = volume.record.spec.pod.as_ref();
+        for svid in &jwt.tokens {
+            info!(
+                target: "svid_csi::audit",
+                pod_uid = pod.map(|pod| pod.uid.as_str()),
+                pod = pod.map(ToString::to_string),
+                spiffe_id = %svid.id,
+                audience = svid.audience.join(","),
+                not_after = report::rfc3339(svid.expires_at),
+                source = %volume.record.spec.plan().source(),
+                "JWT-SVID issued"
+            );
+        }
+    }
+}
+
+/// The one with that hint, or the default one.
+fn chosen(mut svids: Vec<JwtSvid>, hint: Option<&str>) -> Result<JwtSvid, SourceError> {
+    if svids.is_empty() {
+        return Err(SourceError::NoToken);
+    }
+    let Some(hint) = hint else { return Ok(svids.swap_remove(0)) };
+    match svids.iter().position(|svid| svid.hint == hint) {
+        Some(index) => Ok(svids.swap_remove(index)),
+        None => {
+            let there = svids.into_iter().map(|svid| svid.hint).filter(|hint| !hint.is_empty()).collect();
+            Err(Rejection::NoSuchHint { hint: hint.to_owned(), there }.into())
+        }
+    }
+}
