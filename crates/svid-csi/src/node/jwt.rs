@@ -14,7 +14,8 @@ use tracing::info;
 
 use super::Node;
 use super::error::VolumeError;
-use super::volume::{Outcome, Volume};
+use super::renewal::Outcome;
+use super::volume::Volume;
 use crate::source::{self, SourceError};
 use crate::{clock, report};
 

@@ -14,6 +14,7 @@ mod patience;
 mod publish;
 mod recover;
 mod registrar;
+mod renewal;
 mod serve;
 mod unpublish;
 mod volume;

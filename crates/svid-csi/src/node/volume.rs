@@ -1,26 +1,22 @@
-//! The volumes of this node, in memory, and the loop that renews one of them.
+//! The volumes of this node, in memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use svid_csi_core::identity::Identity;
 use svid_csi_core::pod::PodRef;
 use svid_csi_core::renew;
-use svid_csi_core::state::{Issued, Phase, Record};
+use svid_csi_core::state::{Issued, Record};
 use svid_csi_core::volume::{Content, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
-use tracing::{error, info, warn};
 
 use super::Node;
-use super::alarm::Alarm;
 use super::error::VolumeError;
 use super::jwt::{self, Jwt};
-use crate::source::{self, SourceError, Turn};
-use crate::{clock, report};
+use super::renewal;
+use crate::clock;
 
 /// The jitter by which a renewal comes last.
 const LATEST: f64 = 1.0;
@@ -179,9 +175,9 @@ impl Node {
         volume.stop_renewing();
         let record = &volume.record;
         let wakers = (volume.renew_now.clone(), volume.overslept.clone());
-        let renewal = keep_fresh(self.clone(), record.spec.clone(), record.issued.clone(), wakers);
+        let fresh = renewal::keep_fresh(self.clone(), record.spec.clone(), record.issued.clone(), wakers);
         let spec = record.spec.clone();
-        volume.renewal = Some(Box::new(Renewal { spec, task: self.tasks.detached(renewal) }));
+        volume.renewal = Some(Box::new(Renewal { spec, task: self.tasks.detached(fresh) }));
     }
 
     /// Takes up what a healthy volume may have lost: its renewal, or the moment of it while the machine slept. Blocks.
@@ -200,182 +196,5 @@ impl Node {
         }
         self.bring_bundle_to(Some(volume));
         Ok(())
-    }
-}
-
-async fn keep_fresh(
-    node: Arc<Node>,
-    spec: VolumeSpec,
-    mut last: Option<Issued>,
-    (renew_now, overslept): (Arc<Notify>, Arc<Notify>),
-) {
-    let Some(subject) = spec.subject() else { return };
-    let (mut failures, mut jwt_failures, mut at_once, mut pause) = (0, 0, false, None);
-    let mut alarm = Alarm::default();
-    loop {
-        let validity = last.as_ref().map(|issued| issued.validity);
-        let turn = Turn::Renewal { last: last.as_ref(), at_once: at_once || failures > 0 };
-        let next = async {
-            if let Some(until) = pause {
-                tokio::time::sleep_until(until).await;
-            }
-            node.sources.next(&spec, subject, turn).await
-        };
-        let news = tokio::select! {
-            next = next => News::Identity(next),
-            jwt = node.next_jwt(&spec, last.as_ref(), jwt_failures) => News::Jwt(jwt),
-            () = renew_now.notified() => {
-                (at_once, pause) = (true, None);
-                continue;
-            }
-            () = node.jumps.next() => continue,
-            () = overslept.notified() => continue,
-            never = alarm.keep(&node, &spec, validity.as_ref()) => match never {},
-        };
-        let is_jwt = matches!(news, News::Jwt(_));
-        // Boxed: while the volume waits, which is nearly always, there is no place for the renewal itself.
-        let renewed = match news {
-            News::Identity(Ok(context)) => Box::pin(renew(&node, &spec, Arc::new(context), last.as_ref())).await,
-            News::Identity(Err(error)) => Box::pin(withdraw_if_withdrawn(&node, &spec, error.into())).await,
-            News::Jwt(Ok(jwt)) => Box::pin(node.install_jwt(&spec, jwt)).await,
-            News::Jwt(Err(error)) => Err(error.into()),
-        };
-        match renewed {
-            Ok(Outcome::Unpublished) => return,
-            Ok(Outcome::Holds(issued)) => {
-                (last, jwt_failures) = (issued, 0);
-                if !is_jwt {
-                    (failures, at_once, pause, alarm) = (0, false, None, Alarm::default());
-                }
-            }
-            Err(error) => {
-                let count = if is_jwt { &mut jwt_failures } else { &mut failures };
-                *count += 1;
-                node.metrics.renewal_failed();
-                alarm.remember(&error);
-                complain(&spec, &error, *count);
-                node.tell_pod_of_denial(&spec, &error);
-                if !is_jwt {
-                    pause = Some(Instant::now() + source::retry_delay(failures, validity.as_ref()));
-                }
-            }
-        }
-    }
-}
-
-/// What there is to be done for a volume.
-enum News {
-    /// What its source gives it next.
-    Identity(Result<X509Context, SourceError>),
-    /// Other tokens or JWT bundles for its files.
-    Jwt(Result<Jwt, SourceError>),
-}
-
-/// Says the first failure, then the second, fourth, eighth and so on.
-fn complain(spec: &VolumeSpec, error: &VolumeError, failures: u32) {
-    if failures.is_power_of_two() {
-        error!(
-            volume = %spec.id, pod = spec.pod.as_ref().map(ToString::to_string), failures,
-            error = report::chain(error), "renewal failed; the volume keeps its last identity"
-        );
-    }
-}
-
-/// What became of a volume.
-pub(super) enum Outcome {
-    /// Its pod has this, or nothing any more.
-    Holds(Option<Issued>),
-    /// It is no longer published.
-    Unpublished,
-}
-
-/// Takes away what a volume's pod was given, where the error says that it is to be.
-async fn withdraw_if_withdrawn(
-    node: &Arc<Node>,
-    spec: &VolumeSpec,
-    error: VolumeError,
-) -> Result<Outcome, VolumeError> {
-    if !error.is_withdrawal() {
-        return Err(error);
-    }
-    let mut held = node.volumes.hold(&spec.id).await;
-    let this = node.clone();
-    let withdrawn = tokio::task::spawn_blocking(move || {
-        let Some(volume) = held.as_mut().filter(|volume| volume.record.phase == Phase::Ready) else {
-            return Ok(Outcome::Unpublished);
-        };
-        this.withdraw(volume).map(|()| Outcome::Holds(None))
-    });
-    let outcome = withdrawn.await??;
-    let pod = spec.pod.as_ref().map(ToString::to_string);
-    warn!(volume = %spec.id, pod, why = report::chain(&error), "the identity was withdrawn; the volume is empty now");
-    node.tell_pod_of_denial(spec, &error);
-    Ok(outcome)
-}
-
-/// Installs what a volume's pod is given next, unless it has just that. Its tokens are renewed with it; where that fails,
-/// it keeps those that it has.
-async fn renew(
-    node: &Arc<Node>,
-    spec: &VolumeSpec,
-    context: Arc<X509Context>,
-    last: Option<&Issued>,
-) -> Result<Outcome, VolumeError> {
-    let is_same = last.is_some_and(|last| last.digest.as_ref() == Some(&context.digest()));
-    let jwt = if is_same { Ok(None) } else { node.jwt(spec).await };
-    let (jwt, kept) = match (jwt, last.and_then(|last| last.jwt.clone())) {
-        (Ok(Some(jwt)), _) => (Some(jwt), None),
-        (Ok(None), kept) => (None, kept),
-        (Err(error), None) => return Err(error.into()),
-        (Err(error), Some(kept)) => {
-            complain(spec, &error.into(), 1);
-            (None, Some(kept))
-        }
-    };
-    let mut held = node.volumes.hold(&spec.id).await;
-    let this = node.clone();
-    tokio::task::spawn_blocking(move || {
-        let Some(volume) = held.as_mut().filter(|volume| volume.record.phase == Phase::Ready) else {
-            return Ok(Outcome::Unpublished);
-        };
-        let mut issued = issued(&context, jwt.as_ref());
-        issued.jwt = issued.jwt.or(kept);
-        if volume.record.issued.as_ref().is_some_and(|last| last.digest == issued.digest) {
-            return Ok(Outcome::Holds(Some(issued)));
-        }
-        this.deliver(&volume.record.spec, &context, jwt.as_ref())?;
-        volume.record.issued = Some(issued);
-        this.store.put(&volume.record)?;
-        this.audit(volume, &context, jwt.as_ref());
-        this.bring_bundle_to(Some(volume));
-        Ok(Outcome::Holds(volume.record.issued.clone()))
-    })
-    .await?
-}
-
-impl Node {
-    /// One line for every identity handed to a pod.
-    pub(super) fn audit(&self, volume: &Volume, context: &X509Context, jwt: Option<&Jwt>) {
-        for svid in context.svids() {
-            self.audit_one(volume, &svid.identity);
-        }
-        if let Some(jwt) = jwt {
-            self.audit_jwt(volume, jwt);
-        }
-    }
-
-    fn audit_one(&self, volume: &Volume, identity: &Identity) {
-        let pod = volume.record.spec.pod.as_ref();
-        self.metrics.issued();
-        info!(
-            target: "svid_csi::audit",
-            pod_uid = pod.map(|pod| pod.uid.as_str()),
-            pod = pod.map(ToString::to_string),
-            spiffe_id = %identity.id(),
-            serial = identity.serial(),
-            not_after = report::rfc3339(identity.validity().not_after),
-            source = %volume.record.spec.plan().source(),
-            "identity issued"
-        );
     }
 }

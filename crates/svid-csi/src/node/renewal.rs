@@ -1,0 +1,229 @@
+//! The loop that keeps one volume's identity and tokens fresh.
+
+use std::sync::Arc;
+
+use svid_csi_core::identity::{Identity, Validity};
+use svid_csi_core::state::{Issued, Phase};
+use svid_csi_core::volume::VolumeSpec;
+use svid_csi_core::x509_context::X509Context;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::Node;
+use super::alarm::Alarm;
+use super::error::VolumeError;
+use super::jwt::Jwt;
+use super::volume::{Volume, issued};
+use crate::report;
+use crate::source::{self, SourceError, Turn};
+
+/// Keeps what a volume's pod is given fresh, until the volume is no longer published.
+pub(super) async fn keep_fresh(
+    node: Arc<Node>,
+    spec: VolumeSpec,
+    mut last: Option<Issued>,
+    (renew_now, overslept): (Arc<Notify>, Arc<Notify>),
+) {
+    let Some(subject) = spec.subject() else { return };
+    let mut tries = Tries::default();
+    loop {
+        let validity = last.as_ref().map(|issued| issued.validity);
+        let turn = Turn::Renewal { last: last.as_ref(), at_once: tries.at_once || tries.failures > 0 };
+        let next = async {
+            if let Some(until) = tries.pause {
+                tokio::time::sleep_until(until).await;
+            }
+            node.sources.next(&spec, subject, turn).await
+        };
+        let news = tokio::select! {
+            next = next => News::Identity(next),
+            jwt = node.next_jwt(&spec, last.as_ref(), tries.jwt_failures) => News::Jwt(jwt),
+            () = renew_now.notified() => {
+                (tries.at_once, tries.pause) = (true, None);
+                continue;
+            }
+            () = node.jumps.next() => continue,
+            () = overslept.notified() => continue,
+            never = tries.alarm.keep(&node, &spec, validity.as_ref()) => match never {},
+        };
+        let is_jwt = matches!(news, News::Jwt(_));
+        // Boxed: while the volume waits, which is nearly always, there is no place for the renewal itself.
+        match Box::pin(news.take_up(&node, &spec, last.as_ref())).await {
+            Ok(Outcome::Unpublished) => return,
+            Ok(Outcome::Holds(issued)) => {
+                tries.succeeded(is_jwt);
+                last = issued;
+            }
+            Err(error) => tries.failed(&node, &spec, &error, is_jwt, validity.as_ref()),
+        }
+    }
+}
+
+/// How the renewals of a volume went of late.
+#[derive(Default)]
+struct Tries {
+    failures: u32,
+    jwt_failures: u32,
+    /// Somebody wants it renewed before it is due.
+    at_once: bool,
+    /// The source is not asked for an identity before.
+    pause: Option<Instant>,
+    alarm: Alarm,
+}
+
+impl Tries {
+    fn succeeded(&mut self, is_jwt: bool) {
+        match is_jwt {
+            true => self.jwt_failures = 0,
+            false => *self = Self::default(),
+        }
+    }
+
+    fn failed(
+        &mut self,
+        node: &Node,
+        spec: &VolumeSpec,
+        error: &VolumeError,
+        is_jwt: bool,
+        validity: Option<&Validity>,
+    ) {
+        let failures = if is_jwt { &mut self.jwt_failures } else { &mut self.failures };
+        *failures += 1;
+        node.metrics.renewal_failed();
+        complain(spec, error, *failures);
+        self.alarm.remember(error);
+        node.tell_pod_of_denial(spec, error);
+        if !is_jwt {
+            self.pause = Some(Instant::now() + source::retry_delay(self.failures, validity));
+        }
+    }
+}
+
+/// What there is to be done for a volume.
+enum News {
+    /// What its source gives it next.
+    Identity(Result<X509Context, SourceError>),
+    /// Other tokens or JWT bundles for its files.
+    Jwt(Result<Jwt, SourceError>),
+}
+
+impl News {
+    async fn take_up(self, node: &Arc<Node>, spec: &VolumeSpec, last: Option<&Issued>) -> Result<Outcome, VolumeError> {
+        match self {
+            News::Identity(Ok(context)) => renew(node, spec, Arc::new(context), last).await,
+            News::Identity(Err(error)) => withdraw_if_withdrawn(node, spec, error.into()).await,
+            News::Jwt(Ok(jwt)) => node.install_jwt(spec, jwt).await,
+            News::Jwt(Err(error)) => Err(error.into()),
+        }
+    }
+}
+
+/// Says the first failure, then the second, fourth, eighth and so on.
+fn complain(spec: &VolumeSpec, error: &VolumeError, failures: u32) {
+    if failures.is_power_of_two() {
+        error!(
+            volume = %spec.id, pod = spec.pod.as_ref().map(ToString::to_string), failures,
+            error = report::chain(error), "renewal failed; the volume keeps its last identity"
+        );
+    }
+}
+
+/// What became of a volume.
+pub(super) enum Outcome {
+    /// Its pod has this, or nothing any more.
+    Holds(Option<Issued>),
+    /// It is no longer published.
+    Unpublished,
+}
+
+/// Takes away what a volume's pod was given, where the error says that it is to be.
+async fn withdraw_if_withdrawn(
+    node: &Arc<Node>,
+    spec: &VolumeSpec,
+    error: VolumeError,
+) -> Result<Outcome, VolumeError> {
+    if !error.is_withdrawal() {
+        return Err(error);
+    }
+    let mut held = node.volumes.hold(&spec.id).await;
+    let this = node.clone();
+    let withdrawn = tokio::task::spawn_blocking(move || {
+        let Some(volume) = held.as_mut().filter(|volume| volume.record.phase == Phase::Ready) else {
+            return Ok(Outcome::Unpublished);
+        };
+        this.withdraw(volume).map(|()| Outcome::Holds(None))
+    });
+    let outcome = withdrawn.await??;
+    let pod = spec.pod.as_ref().map(ToString::to_string);
+    warn!(volume = %spec.id, pod, why = report::chain(&error), "the identity was withdrawn; the volume is empty now");
+    node.tell_pod_of_denial(spec, &error);
+    Ok(outcome)
+}
+
+/// Installs what a volume's pod is given next, unless it has just that. Its tokens are renewed with it; where that fails,
+/// it keeps those that it has.
+async fn renew(
+    node: &Arc<Node>,
+    spec: &VolumeSpec,
+    context: Arc<X509Context>,
+    last: Option<&Issued>,
+) -> Result<Outcome, VolumeError> {
+    let is_same = last.is_some_and(|last| last.digest.as_ref() == Some(&context.digest()));
+    let jwt = if is_same { Ok(None) } else { node.jwt(spec).await };
+    let (jwt, kept) = match (jwt, last.and_then(|last| last.jwt.clone())) {
+        (Ok(Some(jwt)), _) => (Some(jwt), None),
+        (Ok(None), kept) => (None, kept),
+        (Err(error), None) => return Err(error.into()),
+        (Err(error), Some(kept)) => {
+            complain(spec, &error.into(), 1);
+            (None, Some(kept))
+        }
+    };
+    let mut held = node.volumes.hold(&spec.id).await;
+    let this = node.clone();
+    tokio::task::spawn_blocking(move || {
+        let Some(volume) = held.as_mut().filter(|volume| volume.record.phase == Phase::Ready) else {
+            return Ok(Outcome::Unpublished);
+        };
+        let mut issued = issued(&context, jwt.as_ref());
+        issued.jwt = issued.jwt.or(kept);
+        if volume.record.issued.as_ref().is_some_and(|last| last.digest == issued.digest) {
+            return Ok(Outcome::Holds(Some(issued)));
+        }
+        this.deliver(&volume.record.spec, &context, jwt.as_ref())?;
+        volume.record.issued = Some(issued);
+        this.store.put(&volume.record)?;
+        this.audit(volume, &context, jwt.as_ref());
+        this.bring_bundle_to(Some(volume));
+        Ok(Outcome::Holds(volume.record.issued.clone()))
+    })
+    .await?
+}
+
+impl Node {
+    /// One line for every identity handed to a pod.
+    pub(super) fn audit(&self, volume: &Volume, context: &X509Context, jwt: Option<&Jwt>) {
+        for svid in context.svids() {
+            self.audit_one(volume, &svid.identity);
+        }
+        if let Some(jwt) = jwt {
+            self.audit_jwt(volume, jwt);
+        }
+    }
+
+    fn audit_one(&self, volume: &Volume, identity: &Identity) {
+        let pod = volume.record.spec.pod.as_ref();
+        self.metrics.issued();
+        info!(
+            target: "svid_csi::audit",
+            pod_uid = pod.map(|pod| pod.uid.as_str()),
+            pod = pod.map(ToString::to_string),
+            spiffe_id = %identity.id(),
+            serial = identity.serial(),
+            not_after = report::rfc3339(identity.validity().not_after),
+            source = %volume.record.spec.plan().source(),
+            "identity issued"
+        );
+    }
+}
