@@ -1,5 +1,7 @@
 //! What is remembered of a volume, and what to do with it after a restart.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::identity::Validity;
@@ -15,8 +17,8 @@ pub struct Record {
     pub version: u32,
     /// The driver name that published the volume.
     pub driver: String,
-    /// The volume.
-    pub spec: VolumeSpec,
+    /// The volume. Shared: all that looks after a volume knows what it is, and a node has many.
+    pub spec: Arc<VolumeSpec>,
     /// How far it has come.
     pub phase: Phase,
     /// What is mounted at the target, once something is.
@@ -139,7 +141,7 @@ pub enum Step {
 
 impl Record {
     /// The record of a volume whose publishing begins.
-    pub fn intended(driver: &str, spec: VolumeSpec, pods_dir: Option<FileId>) -> Self {
+    pub fn intended(driver: &str, spec: Arc<VolumeSpec>, pods_dir: Option<FileId>) -> Self {
         Record {
             version: VERSION,
             driver: driver.to_owned(),
@@ -205,7 +207,7 @@ mod tests {
             pod: None,
             content: Content::Passthrough,
         };
-        Record { phase, ..Record::intended("csi.spiffe.io", spec, None) }
+        Record { phase, ..Record::intended("csi.spiffe.io", spec.into(), None) }
     }
 
     #[test]

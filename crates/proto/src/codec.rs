@@ -1,14 +1,18 @@
-//! How messages are written and read: as tonic's own codec does, with less memory set aside for each call.
+//! How messages are written and read: as tonic's own codec does, with no more memory set aside for a call than its
+//! messages need. The library takes 8 KiB for as long as a stream is open, and a node has a stream for every pod.
 
 use std::marker::PhantomData;
 
 use prost::Message;
-use tonic::codec::{BufferSettings, Codec};
+use tonic::Status;
+use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
 use tonic_prost::ProstCodec;
 
-/// As much as most messages need, in bytes; larger ones grow it. The library takes 8 KiB, for as long as a stream is open,
-/// and a node has a stream for every pod.
-const BUFFER: usize = 1024;
+/// The header of a message, which the library writes first, in bytes.
+const HEADER: usize = 5;
+
+/// What is set aside to read a message, in bytes; larger ones grow it.
+const READ: usize = 1024;
 
 /// When what is written is handed on, in bytes; the library's own.
 const YIELD: usize = 32 * 1024;
@@ -16,6 +20,10 @@ const YIELD: usize = 32 * 1024;
 /// The codec of all services and clients here.
 #[derive(Debug)]
 pub struct SmallCodec<T, U>(PhantomData<(T, U)>);
+
+/// Writes a message into just the memory it needs.
+#[derive(Debug)]
+pub struct ExactEncoder<T>(PhantomData<T>);
 
 impl<T, U> Default for SmallCodec<T, U> {
     fn default() -> Self {
@@ -26,14 +34,28 @@ impl<T, U> Default for SmallCodec<T, U> {
 impl<T: Message + Send + 'static, U: Message + Default + Send + 'static> Codec for SmallCodec<T, U> {
     type Encode = T;
     type Decode = U;
-    type Encoder = <ProstCodec<T, U> as Codec>::Encoder;
+    type Encoder = ExactEncoder<T>;
     type Decoder = <ProstCodec<T, U> as Codec>::Decoder;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstCodec::<T, U>::raw_encoder(BufferSettings::new(BUFFER, YIELD))
+        ExactEncoder(PhantomData)
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<T, U>::raw_decoder(BufferSettings::new(BUFFER, YIELD))
+        ProstCodec::<T, U>::raw_decoder(BufferSettings::new(READ, YIELD))
+    }
+}
+
+impl<T: Message> Encoder for ExactEncoder<T> {
+    type Item = T;
+    type Error = Status;
+
+    fn encode(&mut self, message: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.reserve(message.encoded_len());
+        message.encode(buffer).map_err(|error| Status::internal(error.to_string()))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(HEADER, YIELD)
     }
 }

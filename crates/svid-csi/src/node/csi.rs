@@ -157,7 +157,7 @@ impl csi::node_server::Node for Service {
         let published = match VolumeSpec::parse(&request, &self.rules) {
             Ok(spec) => {
                 let brought = Brought { tokens: request.tokens, pkcs12_password: request.pkcs12_password };
-                self.node.publish(&self.driver.name, spec, brought, patience).await
+                self.node.publish(&self.driver.name, spec.into(), brought, patience).await
             }
             Err(mistakes) => Err(mistakes.into()),
         };

@@ -29,7 +29,7 @@ impl Node {
     /// it saw.
     pub(super) fn deliver(
         &self,
-        spec: &VolumeSpec,
+        spec: &Arc<VolumeSpec>,
         context: &Arc<X509Context>,
         jwt: Option<&Jwt>,
     ) -> Result<(), VolumeError> {

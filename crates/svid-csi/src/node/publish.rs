@@ -41,7 +41,7 @@ impl Node {
     pub async fn publish(
         self: &Arc<Self>,
         driver: &str,
-        spec: VolumeSpec,
+        spec: Arc<VolumeSpec>,
         brought: Brought,
         patience: Duration,
     ) -> Result<(), VolumeError> {
@@ -58,7 +58,7 @@ impl Node {
     async fn publish_passthrough(
         self: &Arc<Self>,
         driver: &str,
-        spec: VolumeSpec,
+        spec: Arc<VolumeSpec>,
         mut held: Held,
     ) -> Result<(), VolumeError> {
         let (node, driver) = (self.clone(), driver.to_owned());
@@ -81,7 +81,7 @@ impl Node {
     async fn publish_identity(
         self: &Arc<Self>,
         driver: &str,
-        spec: VolumeSpec,
+        spec: Arc<VolumeSpec>,
         subject: Subject,
         brought: Brought,
         patience: Duration,
@@ -147,7 +147,7 @@ impl Node {
         self: &Arc<Self>,
         mut held: Held,
         point: &MountPoint,
-        spec: VolumeSpec,
+        spec: Arc<VolumeSpec>,
         first: First,
     ) -> Result<(), VolumeError> {
         let Some(volume) = held.as_mut() else { return Ok(()) };
@@ -162,7 +162,7 @@ impl Node {
         self: &Arc<Self>,
         volume: &mut Volume,
         point: &MountPoint,
-        spec: VolumeSpec,
+        spec: Arc<VolumeSpec>,
         First { context, jwt }: &First,
     ) -> Result<(), VolumeError> {
         let id = spec.id.clone();
@@ -195,7 +195,7 @@ impl Node {
     fn intend<'a>(
         &self,
         driver: &str,
-        spec: &VolumeSpec,
+        spec: &Arc<VolumeSpec>,
         point: &MountPoint,
         root: Option<FileId>,
         held: &'a mut Held,
@@ -225,14 +225,14 @@ impl Node {
         Ok(volume)
     }
 
-    fn new_volume(&self, driver: &str, spec: &VolumeSpec) -> Result<Volume, VolumeError> {
+    fn new_volume(&self, driver: &str, spec: &Arc<VolumeSpec>) -> Result<Volume, VolumeError> {
         let share = self.volumes.share(spec.pod.as_ref(), VOLUMES_A_POD);
         let share = share.ok_or(VolumeError::TooMany(VOLUMES_A_POD))?;
         let pods_dir = spec.target.place().and_then(|place| mount::file_id_of(place.pods_dir));
         Ok(Volume::new(Record::intended(driver, spec.clone(), pods_dir), share))
     }
 
-    fn ready(&self, volume: &mut Volume, spec: VolumeSpec) -> Result<(), VolumeError> {
+    fn ready(&self, volume: &mut Volume, spec: Arc<VolumeSpec>) -> Result<(), VolumeError> {
         volume.record.phase = Phase::Ready;
         volume.record.spec = spec;
         self.store.put(&volume.record)?;
@@ -298,5 +298,5 @@ fn is_published(
         return Ok(false);
     };
     let expected = source.or(record.root);
-    Ok(record.spec == *spec && expected.is_some_and(|root| point.look().ok() == Some(Look::Mounted(root))))
+    Ok(*record.spec == *spec && expected.is_some_and(|root| point.look().ok() == Some(Look::Mounted(root))))
 }

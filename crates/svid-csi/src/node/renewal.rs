@@ -21,7 +21,7 @@ use crate::source::{self, SourceError, Turn};
 /// Keeps what a volume's pod is given fresh, until the volume is no longer published.
 pub(super) async fn keep_fresh(
     node: Arc<Node>,
-    spec: VolumeSpec,
+    spec: Arc<VolumeSpec>,
     mut last: Option<Issued>,
     (renew_now, overslept): (Arc<Notify>, Arc<Notify>),
 ) {

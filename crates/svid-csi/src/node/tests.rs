@@ -143,7 +143,7 @@ fn renewal_comes_at_two_thirds_of_the_lifetime_with_jitter() {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec(&dir);
-        node.publish("demo.svid-csi", spec.clone(), Brought::default(), patience::MOST).await.unwrap();
+        node.publish("demo.svid-csi", spec.clone().into(), Brought::default(), patience::MOST).await.unwrap();
         let before = Instant::now();
         next_serial(&node, &spec).await;
         let share = before.elapsed().as_secs_f64() / HOUR.as_secs_f64();
@@ -158,7 +158,7 @@ fn a_failed_renewal_is_tried_again_until_it_succeeds() {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec(&dir);
-        node.publish("demo.svid-csi", spec.clone(), Brought::default(), patience::MOST).await.unwrap();
+        node.publish("demo.svid-csi", spec.clone().into(), Brought::default(), patience::MOST).await.unwrap();
         let tmpfs = node.data.as_ref().unwrap().tmpfs();
         fill(&tmpfs);
         let first = serial(&node, &spec).await;
@@ -179,10 +179,10 @@ fn a_volume_that_never_got_ready_is_dropped_when_nobody_asks_again() {
         let node = build(&dir);
         let spec = spec(&dir);
         fill(&node.data.as_ref().unwrap().tmpfs());
-        let published = node.publish("demo.svid-csi", spec.clone(), Brought::default(), patience::MOST).await;
+        let published = node.publish("demo.svid-csi", spec.clone().into(), Brought::default(), patience::MOST).await;
         assert_eq!(published.unwrap_err().class(), svid_csi_core::error::Class::Exhausted);
         tokio::time::sleep(FORGOTTEN_AFTER - Duration::from_secs(60)).await;
-        node.publish("demo.svid-csi", spec.clone(), Brought::default(), patience::MOST).await.unwrap_err();
+        node.publish("demo.svid-csi", spec.clone().into(), Brought::default(), patience::MOST).await.unwrap_err();
         tokio::time::sleep(FORGOTTEN_AFTER - Duration::from_secs(60)).await;
         assert!(node.volumes.hold(&spec.id).await.is_some(), "it was asked for in time");
         tokio::time::sleep(Duration::from_secs(120)).await;
@@ -212,7 +212,7 @@ fn tokens_are_renewed_in_their_own_time() {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec_with(&dir, &[("audience", "vault,db")]);
-        node.publish("demo.svid-csi", spec.clone(), Brought::default(), patience::MOST).await.unwrap();
+        node.publish("demo.svid-csi", spec.clone().into(), Brought::default(), patience::MOST).await.unwrap();
         let (first, mut before) = (serial(&node, &spec).await, Instant::now());
         for _ in 0..3 {
             next_token(&node, &spec).await;
@@ -231,7 +231,7 @@ fn a_token_that_could_not_be_renewed_is_kept_and_tried_again() {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec_with(&dir, &[("audience", "vault")]);
-        node.publish("demo.svid-csi", spec.clone(), Brought::default(), patience::MOST).await.unwrap();
+        node.publish("demo.svid-csi", spec.clone().into(), Brought::default(), patience::MOST).await.unwrap();
         let tmpfs = node.data.as_ref().unwrap().tmpfs();
         fill(&tmpfs);
         let path = node.folders().unwrap().folder(&spec.id).join("jwt_svid_0.token");

@@ -41,7 +41,7 @@ pub struct Volume {
 /// A running renewal, and what it renews. Boxed, because most volumes of a node with sockets have none.
 #[derive(Debug)]
 struct Renewal {
-    spec: VolumeSpec,
+    spec: Arc<VolumeSpec>,
     task: AbortHandle,
 }
 

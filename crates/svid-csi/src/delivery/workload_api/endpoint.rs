@@ -62,7 +62,7 @@ pub struct Usage {
 }
 
 impl Endpoint {
-    pub(super) fn new(spec: &VolumeSpec) -> Self {
+    pub(super) fn new(spec: &Arc<VolumeSpec>) -> Self {
         Self {
             volume: spec.id.clone(),
             told: watch::Sender::default(),
@@ -70,7 +70,7 @@ impl Endpoint {
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
             streams: AtomicUsize::default(),
             closing: CancellationToken::new(),
-            spec: Mutex::new(Arc::new(spec.clone())),
+            spec: Mutex::new(spec.clone()),
             listening: Mutex::default(),
         }
     }
@@ -81,10 +81,10 @@ impl Endpoint {
     }
 
     /// It is published as this now.
-    pub(super) fn published_as(&self, spec: &VolumeSpec) {
+    pub(super) fn published_as(&self, spec: &Arc<VolumeSpec>) {
         let mut known = self.spec.lock().unwrap_or_else(PoisonError::into_inner);
-        if **known != *spec {
-            *known = Arc::new(spec.clone());
+        if *known != *spec {
+            *known = spec.clone();
         }
     }
 

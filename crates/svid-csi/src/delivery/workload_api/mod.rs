@@ -61,7 +61,7 @@ impl WorkloadApi {
     ///
     /// # Errors
     /// [`ListenError`].
-    pub fn serve(&self, spec: &VolumeSpec, socket: &SocketSpec, folder: &Path) -> Result<(), ListenError> {
+    pub fn serve(&self, spec: &Arc<VolumeSpec>, socket: &SocketSpec, folder: &Path) -> Result<(), ListenError> {
         if let Some(endpoint) = self.endpoint(&spec.id) {
             endpoint.published_as(spec);
             if endpoint.listens(folder, &socket.sockets) {

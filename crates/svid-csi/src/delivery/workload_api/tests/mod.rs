@@ -45,7 +45,7 @@ impl Socket {
         let spec = spec();
         let Content::WorkloadApi(SocketSpec { sockets, .. }) = &spec.content else { unreachable!() };
         let listener = socket::listen(folder.path(), sockets).unwrap();
-        let endpoint = Arc::new(Endpoint::new(&spec));
+        let endpoint = Arc::new(Endpoint::new(&Arc::new(spec)));
         let (tasks, metrics) = (Tasks::default(), Arc::<Metrics>::default());
         let api = service::api(Arc::<Sources>::default(), metrics.clone());
         let server = Server { api, metrics: metrics.clone(), tasks: tasks.clone() };
