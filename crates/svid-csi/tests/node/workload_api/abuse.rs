@@ -12,6 +12,7 @@ use tokio::net::UnixStream;
 use tonic::Code;
 
 use super::client::{Svids, api, asking};
+use super::flood::flood;
 use super::node_with;
 use super::raw::{begin, call, connect};
 use crate::endpoints::{metric, renew_all};
@@ -123,26 +124,9 @@ fn connections_over_the_limit_are_told_so() {
 fn calls_over_the_limit_of_a_connection_are_refused() {
     test("workload_api::abuse::calls_over_the_limit_of_a_connection_are_refused", async || {
         let (node, socket, mut good) = stage().await;
-        let (mut sender, connection) = connect(&socket, &Builder::new()).await;
-        let mut answers = Vec::new();
-        // Sent before anything is read, so that the client does not know of the limit.
-        for _ in 0..40 {
-            let answer;
-            (sender, answer) = call(sender, "FetchX509SVID").await;
-            answers.push(answer);
-        }
-        let connection = tokio::spawn(connection);
-        let (mut open, mut refused) = (Vec::new(), 0);
-        for answer in answers {
-            match answer.await {
-                Ok(answer) => open.push(answer),
-                Err(error) if error.reason() == Some(Reason::REFUSED_STREAM) => refused += 1,
-                Err(error) => panic!("{error}"),
-            }
-        }
-        assert_eq!((open.len(), refused), (32, 8));
+        let (_open, answered, refused) = flood(&socket, "FetchX509SVID", 40).await;
+        assert_eq!((answered, refused), (32, 8));
         all_is_well(&node, &socket, &mut good).await;
-        connection.abort();
     });
 }
 

@@ -3,6 +3,7 @@
 mod abuse;
 pub(crate) mod client;
 mod clients;
+mod flood;
 mod jwt;
 mod kept;
 mod life;

@@ -1,0 +1,71 @@
+//! More calls than a connection may have, in frames of HTTP/2 written by hand.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::raw::EMPTY;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
+
+/// Makes so many calls at once on one connection, and then reads what becomes of them: how many are answered, how many
+/// streams refused. A library would heed the limit as soon as it hears of it.
+pub(crate) async fn flood(socket: &Path, method: &str, calls: u32) -> (UnixStream, usize, usize) {
+    let mut stream = UnixStream::connect(socket).await.unwrap();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(SETTINGS, 0, 0, &[]));
+    for call in 0..calls {
+        bytes.extend(frame(HEADERS, END_HEADERS, 2 * call + 1, &block(method)));
+        bytes.extend(frame(DATA, END_STREAM, 2 * call + 1, EMPTY));
+    }
+    stream.write_all(&bytes).await.unwrap();
+    let (mut answered, mut refused) = (HashSet::new(), HashSet::new());
+    while answered.len() + refused.len() < usize::try_from(calls).unwrap() {
+        let next = tokio::time::timeout(LIMIT, read_frame(&mut stream)).await;
+        match next.expect("every call is answered or refused") {
+            (HEADERS, id, _) => drop(answered.insert(id)),
+            (RST_STREAM, id, reason) if reason == REFUSED_STREAM => drop(refused.insert(id)),
+            // What else was sent on that stream.
+            (RST_STREAM, id, _) if refused.contains(&id) => {}
+            (RST_STREAM | GOAWAY, id, reason) => panic!("stream {id} ends with {reason:?}"),
+            _ => {}
+        }
+    }
+    (stream, answered.len(), refused.len())
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The kind of the next frame, its stream and its payload.
+async fn read_frame(stream: &mut UnixStream) -> (u8, u32, Vec<u8>) {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    let [high, middle, low, kind, _, id @ ..] = head;
+    let mut payload = vec![0; usize::try_from(u32::from_be_bytes([0, high, middle, low])).unwrap()];
+    stream.read_exact(&mut payload).await.unwrap();
+    (kind, u32::from_be_bytes(id), payload)
+}
+
+/// POST, http, and the rest as literals (RFC 7541, 6.2.2).
+fn block(method: &str) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let path = [&[0x04][..], &text(&format!("/SpiffeWorkloadAPI/{method}"))].concat();
+    let pairs = [("content-type", "application/grpc"), ("te", "trailers"), ("workload.spiffe.io", "true")];
+    let pairs = pairs.map(|(name, value)| [&[0][..], &text(name), &text(value)].concat()).concat();
+    [&[0x83, 0x86, 0x01, 1, b'x'][..], &path, &pairs].concat()
+}
