@@ -3,7 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
@@ -19,7 +19,7 @@ pub(crate) const NAMES: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::ONLYDIR);
 
 /// Changes of a file: it was written and closed, or its name or mode was changed.
-pub(crate) const CONTENT: WatchFlags =
+const CONTENT: WatchFlags =
     WatchFlags::CLOSE_WRITE.union(WatchFlags::ATTRIB).union(WatchFlags::DELETE_SELF).union(WatchFlags::MOVE_SELF);
 
 /// Files and directories that are watched. What is deleted is no longer watched when it is made again.
@@ -61,7 +61,7 @@ impl Inotify {
 ///
 /// # Errors
 /// Where the kernel does not let them be watched.
-pub(crate) fn follow(folder: &Path, files: &[PathBuf]) -> io::Result<Inotify> {
+pub(crate) fn follow(folder: &Path, files: &[impl AsRef<Path>]) -> io::Result<Inotify> {
     loop {
         let inotify = Inotify::new()?;
         let mut missing = None;
@@ -74,7 +74,7 @@ pub(crate) fn follow(folder: &Path, files: &[PathBuf]) -> io::Result<Inotify> {
             missing = Some(folder);
         }
         for file in files {
-            inotify.add(file, CONTENT)?;
+            inotify.add(file.as_ref(), CONTENT)?;
         }
         // One that appeared before the folder above it was watched.
         if !missing.is_some_and(Path::is_dir) {

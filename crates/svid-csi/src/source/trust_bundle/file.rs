@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::keeper::{self, Keeper};
 use super::{BundleSource, TrustBundleError};
 use crate::fsx::FsError;
-use crate::inotify::{CONTENT, Inotify, NAMES};
+use crate::inotify::{self, Inotify};
 use crate::report;
 
 /// How long before it is tried again to watch what cannot be watched.
@@ -83,26 +83,9 @@ impl Follower {
     }
 }
 
-/// Watches the file, the folder it is in, and the folder above: any of them may be replaced. Where there is no such folder,
-/// the nearest one above in which it may appear.
+/// Watches the file, and the folders in which it may be replaced or appear.
 fn watch(file: &Path) -> io::Result<Inotify> {
-    loop {
-        let inotify = Inotify::new()?;
-        let mut missing = None;
-        for folder in file.ancestors().skip(1) {
-            if inotify.add(folder, NAMES)? {
-                // Only a folder that is replaced as a whole needs this one, which others may keep closed.
-                let _ = folder.parent().map(|above| inotify.add(above, NAMES));
-                break;
-            }
-            missing = Some(folder);
-        }
-        inotify.add(file, CONTENT)?;
-        // One that appeared before the folder above it was watched.
-        if !missing.is_some_and(Path::is_dir) {
-            return Ok(inotify);
-        }
-    }
+    inotify::follow(file.parent().unwrap_or(file), &[file])
 }
 
 fn look(path: &Path) -> Look {
