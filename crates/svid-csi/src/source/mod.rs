@@ -160,7 +160,7 @@ impl Sources {
     /// [`SourceError`]; [`SourceError::NoJwt`] where the source never has any.
     pub async fn jwt_svids(
         &self,
-        _spec: &VolumeSpec,
+        spec: &VolumeSpec,
         subject: &Subject,
         audiences: &Audiences,
         id: Option<&SpiffeId>,
@@ -171,7 +171,11 @@ impl Sources {
             }
             (Issuer::LocalCa, Some(_), Some(_)) => Ok(Vec::new()),
             (Issuer::LocalCa, ..) => Err(SourceError::NotConfigured(subject.issuer)),
-            (Issuer::Broker | Issuer::CertManager, ..) => Err(SourceError::NoJwt(subject.issuer)),
+            (Issuer::Broker, ..) => {
+                let broker = self.broker.as_ref().ok_or(SourceError::NotConfigured(subject.issuer))?;
+                Ok(broker.jwt_svids(spec, subject, audiences, id).await?)
+            }
+            (Issuer::CertManager, ..) => Err(SourceError::NoJwt(subject.issuer)),
         }
     }
 
@@ -181,13 +185,17 @@ impl Sources {
     /// [`SourceError`]; [`SourceError::NoJwt`] where the source never has any.
     pub async fn jwt_bundles(
         &self,
-        _spec: &VolumeSpec,
+        spec: &VolumeSpec,
         subject: &Subject,
     ) -> Result<watch::Receiver<Arc<JwtBundles>>, SourceError> {
         match (subject.issuer, &self.local_ca) {
             (Issuer::LocalCa, Some(local_ca)) => Ok(watch::channel(Arc::new(local_ca.jwt_bundles())).1),
             (Issuer::LocalCa, None) => Err(SourceError::NotConfigured(subject.issuer)),
-            (Issuer::Broker | Issuer::CertManager, _) => Err(SourceError::NoJwt(subject.issuer)),
+            (Issuer::Broker, _) => {
+                let broker = self.broker.as_ref().ok_or(SourceError::NotConfigured(subject.issuer))?;
+                Ok(broker.jwt_bundles(spec).await?)
+            }
+            (Issuer::CertManager, _) => Err(SourceError::NoJwt(subject.issuer)),
         }
     }
 

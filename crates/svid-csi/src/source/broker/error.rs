@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use svid_csi_core::error::Class;
 use svid_csi_core::identity::Rejection;
+use svid_csi_core::jwt::JwtRejection;
+use svid_csi_core::spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};
 
 use super::state::Refused;
 
@@ -32,6 +34,23 @@ pub enum BrokerError {
     /// Nothing with the hint the volume asks for.
     #[error(transparent)]
     NoSuchHint(Rejection),
+    /// A token that is no JWT-SVID of the pod.
+    #[error("the agent's JWT-SVID is refused: {0}")]
+    Token(#[from] JwtRejection),
+    /// A token of nobody.
+    #[error("the agent's JWT-SVID is refused: its spiffe_id is not a SPIFFE ID: {problem}")]
+    TokenId {
+        /// What is wrong with it.
+        problem: SpiffeIdError,
+    },
+    /// A token of somebody whom the agent does not speak for.
+    #[error("the agent's JWT-SVID is refused: {id} is not of its trust domain {trust_domain}")]
+    ForeignToken {
+        /// The ID.
+        id: SpiffeId,
+        /// The agent's trust domain.
+        trust_domain: TrustDomain,
+    },
     /// The agent cannot be asked, or fails.
     #[error("the agent cannot be asked: {0}")]
     Unavailable(String),
@@ -43,7 +62,10 @@ impl BrokerError {
         match self {
             BrokerError::NoPod | BrokerError::NotUnderstood(_) => Class::Blocked,
             BrokerError::Denied(_) | BrokerError::Withdrawn(_) => Class::Denied,
-            BrokerError::Refused(_) => Class::Internal,
+            BrokerError::Refused(_)
+            | BrokerError::Token(_)
+            | BrokerError::TokenId { .. }
+            | BrokerError::ForeignToken { .. } => Class::Internal,
             BrokerError::NoSuchHint(_) => Class::Blocked,
             BrokerError::Unavailable(_) => Class::NotYet,
         }

@@ -1,16 +1,20 @@
-//! What is known of one pod: kept by its subscription, read by its volumes.
+//! What is known of the X.509 of one pod: kept by its subscription, read by its volumes.
 
 use std::sync::Arc;
 
 use svid_csi_core::pod::PodRef;
 use svid_csi_core::spiffe_id::TrustDomain;
 use svid_csi_core::x509_context::{X509Context, accept};
+use svid_csi_proto::broker::{SubscribeToX509svidRequest, WorkloadReference};
 use svid_csi_proto::workload::X509svidResponse;
 use tokio::sync::watch;
+use tonic::{Status, Streaming};
 use tracing::{error, info};
 
+use super::ask;
 use super::connection::Connection;
 use super::state::{Answer, Nothing, Refused, State};
+use super::topic::{Api, Topic};
 use crate::kube::events::{Events, pod_reference};
 use crate::metrics::Metrics;
 use crate::{clock, report, x509_message};
@@ -30,9 +34,19 @@ pub(super) struct Known {
     pub(super) notices: Notices,
 }
 
-impl Known {
-    /// Takes what keeps every rule; what does not takes nothing away.
-    pub(super) async fn take(&self, connection: &Connection, message: X509svidResponse) {
+impl Topic for Known {
+    type Message = X509svidResponse;
+
+    fn pod(&self) -> &PodRef {
+        &self.pod
+    }
+
+    async fn subscribe(mut api: Api, reference: WorkloadReference) -> Result<Streaming<X509svidResponse>, Status> {
+        let request = ask(SubscribeToX509svidRequest { reference: Some(reference) });
+        Ok(api.subscribe_to_x509svid(request).await?.into_inner())
+    }
+
+    async fn take(&self, connection: &Connection, message: X509svidResponse) {
         if message.svids.is_empty() {
             return self.nothing(Nothing::NoEntry);
         }
@@ -42,27 +56,26 @@ impl Known {
         }
     }
 
-    /// The pod has no identity, or none any more.
-    pub(super) fn nothing(&self, nothing: Nothing) {
+    fn nothing(&self, nothing: Nothing) {
         if matches!(self.state.borrow().answer, Answer::Given(_)) {
             info!(pod = %self.pod, why = %nothing, "the pod's identity is withdrawn");
         }
         self.answer(Answer::Nothing(nothing));
     }
 
-    /// The agent cannot be asked about the pod.
-    pub(super) fn not_understood(&self, why: String) {
+    fn not_understood(&self, why: String) {
         self.state.send_modify(|state| match state.answer {
             Answer::Given(_) => state.trouble = Some(format!("the agent does not understand the call: {why}")),
             _ => state.answer = Answer::NotUnderstood(why),
         });
     }
 
-    /// There may be something newer that is not known.
-    pub(super) fn trouble(&self, trouble: String) {
+    fn trouble(&self, trouble: String) {
         self.state.send_modify(|state| state.trouble = Some(trouble));
     }
+}
 
+impl Known {
     fn answer(&self, answer: Answer) {
         self.state.send_replace(State { answer, ..State::default() });
     }

@@ -7,31 +7,37 @@ mod agent_socket;
 mod connection;
 mod connections;
 mod error;
+mod jwt_bundles;
 mod known;
 mod own_svid;
 mod state;
 mod subscription;
+mod tokens;
+mod topic;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::Uri;
+use svid_csi_core::jwt::JwtBundles;
 use svid_csi_core::pod::PodRef;
 use svid_csi_core::volume::{Subject, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
+use svid_csi_proto::broker::WorkloadReference;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tonic::Request;
 use tonic::metadata::MetadataValue;
 
-use self::connection::Target;
+use self::connection::{Connection, Target};
 use self::connections::Connections;
 pub use self::error::BrokerError;
 use self::known::{Known, Notices};
 use self::own_svid::OwnSvid;
 use self::state::{State, Verdict, Wants};
 use self::subscription::Follower;
+use self::topic::Api;
 use super::Turn;
 use crate::kube::events::Events;
 use crate::metrics::Metrics;
@@ -57,11 +63,16 @@ struct Subscription {
     state: watch::Receiver<State>,
     volumes: BTreeSet<VolumeId>,
     task: AbortHandle,
+    /// What the pod validates tokens with, once somebody has asked for it; empty until it is known.
+    jwt: Option<(watch::Receiver<Arc<JwtBundles>>, AbortHandle)>,
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.task.abort();
+        if let Some((_, task)) = &self.jwt {
+            task.abort();
+        }
     }
 }
 
@@ -110,9 +121,9 @@ impl Broker {
     fn begin(&self, pod: &PodRef) -> Subscription {
         let (sender, state) = watch::channel(State::default());
         let known = Known { pod: pod.clone(), state: sender, notices: self.notices.clone() };
-        let follower = Follower { known, connections: self.connections.clone() };
+        let follower = Follower { topic: known, connections: self.connections.clone() };
         let task = self.tasks.detached(async move { match follower.run().await {} });
-        Subscription { pod: pod.clone(), state, volumes: BTreeSet::new(), task }
+        Subscription { pod: pod.clone(), state, volumes: BTreeSet::new(), task, jwt: None }
     }
 
     /// Forgets a volume; with the last of its pod, all about the pod.
@@ -181,7 +192,14 @@ fn ask<T>(message: T) -> Request<T> {
     request
 }
 
-/// Only fills the :authority of the calls.
-fn origin() -> Uri {
-    Uri::from_static("https://localhost")
+/// The calls, on that connection.
+fn api(connection: &Connection) -> Api {
+    // Only fills the :authority of the calls.
+    let origin = Uri::from_static("https://localhost");
+    Api::with_origin(connection.clone(), origin).max_decoding_message_size(MOST_BYTES)
+}
+
+/// By name and UID, which the agent checks to be of the same pod.
+fn reference(pod: &PodRef) -> WorkloadReference {
+    WorkloadReference::to_pod(&pod.namespace, &pod.name, &pod.uid)
 }

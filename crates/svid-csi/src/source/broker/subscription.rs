@@ -5,17 +5,14 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use svid_csi_core::pod::PodRef;
-use svid_csi_proto::broker::api_client::ApiClient;
-use svid_csi_proto::broker::{SubscribeToX509svidRequest, WorkloadReference};
-use svid_csi_proto::workload::X509svidResponse;
 use tonic::{Code, Status, Streaming};
 use tracing::{debug, warn};
 
 use super::connection::Connection;
 use super::connections::Connections;
-use super::known::Known;
 use super::state::Nothing;
-use super::{MOST_BYTES, ask, origin};
+use super::topic::Topic;
+use super::{api, reference};
 use crate::report;
 use crate::source::{jitter, pause};
 
@@ -27,10 +24,10 @@ const SPREAD_AFTER_LOSS: Duration = Duration::from_secs(1);
 const SPREAD: Duration = Duration::from_secs(5);
 
 /// A stream, and what it began with.
-struct Opened {
+struct Opened<T: Topic> {
     connection: Connection,
-    stream: Streaming<X509svidResponse>,
-    first: X509svidResponse,
+    stream: Streaming<T::Message>,
+    first: T::Message,
 }
 
 /// How a subscription ended.
@@ -41,14 +38,14 @@ enum Ended {
     Status(Connection, Status),
 }
 
-/// Follows one pod.
-pub(super) struct Follower {
-    pub(super) known: Known,
+/// Follows what there is of one pod.
+pub(super) struct Follower<T> {
+    pub(super) topic: T,
     pub(super) connections: Connections,
 }
 
-impl Follower {
-    /// Keeps what is known of the pod what the agent last said.
+impl<T: Topic> Follower<T> {
+    /// Keeps what is known what the agent last said.
     pub(super) async fn run(mut self) -> Infallible {
         let mut failures = 0;
         // Who waits to start is not kept waiting; who comes after a break comes with many others.
@@ -58,7 +55,7 @@ impl Follower {
             tokio::time::sleep(spread.mul_f64(jitter())).await;
             spread = SPREAD_AFTER_LOSS;
             let opened = tokio::select! {
-                opened = open(&self.known.pod, &connection) => opened,
+                opened = open::<T>(self.topic.pod(), &connection) => opened,
                 () = self.connections.lost() => continue,
             };
             let ended = match opened {
@@ -71,7 +68,7 @@ impl Follower {
                 Err(status) => Ended::Status(connection, status),
             };
             match ended {
-                Ended::Lost => self.known.trouble("the connection to the agent was lost".to_owned()),
+                Ended::Lost => self.topic.trouble("the connection to the agent was lost".to_owned()),
                 Ended::Status(connection, status) => {
                     self.take(&connection, &status).await;
                     tokio::time::sleep(pause(failures, LONGEST)).await;
@@ -82,12 +79,13 @@ impl Follower {
     }
 
     /// Takes every message, on this connection and on each that takes its place.
-    async fn listen(&self, mut opened: Opened) -> Ended {
+    async fn listen(&self, mut opened: Opened<T>) -> Ended {
         loop {
             let Opened { connection, mut stream, first } = opened;
-            self.known.take(&connection, first).await;
+            self.topic.take(&connection, first).await;
             let mut connections = self.connections.clone();
-            let mut moving = std::pin::pin!(move_on(&self.known.pod, self.connections.clone(), connection.generation));
+            let moving = move_on::<T>(self.topic.pod(), self.connections.clone(), connection.generation);
+            let mut moving = std::pin::pin!(moving);
             opened = loop {
                 let message = tokio::select! {
                     message = stream.message() => message,
@@ -98,7 +96,7 @@ impl Follower {
                     () = connections.lost() => return Ended::Lost,
                 };
                 match message {
-                    Ok(Some(message)) => self.known.take(&connection, message).await,
+                    Ok(Some(message)) => self.topic.take(&connection, message).await,
                     Ok(None) => return Ended::Status(connection, ended()),
                     Err(status) => return Ended::Status(connection, status),
                 }
@@ -108,30 +106,30 @@ impl Follower {
 
     /// Concludes from a status what it says of the pod (SPIFFE Broker Endpoint, section 6; SPIFFE Broker API, section 4.8).
     async fn take(&mut self, connection: &Connection, status: &Status) {
-        let (pod, why) = (&self.known.pod, report::one_line(status.message()));
+        let (pod, why) = (self.topic.pod(), report::one_line(status.message()));
         debug!(%pod, code = ?status.code(), why, "a subscription ended");
         let code = code(status);
         if code != Code::Unavailable {
             connection.prove();
         }
         match code {
-            Code::PermissionDenied => self.known.nothing(Nothing::Denied(why)),
+            Code::PermissionDenied => self.topic.nothing(Nothing::Denied(why)),
             Code::InvalidArgument => {
                 warn!(%pod, why, "the agent does not understand the call; it is not asked again");
-                self.known.not_understood(why);
+                self.topic.not_understood(why);
                 // Another agent may.
                 self.connections.next_era(connection.era).await;
             }
             Code::Unauthenticated => connection.refuse(&why),
             // The pod exists, as the kubelet has it and its volume; the agent has not heard of it yet.
-            Code::NotFound => self.known.trouble(format!("the agent does not find the pod: {why}")),
-            code => self.known.trouble(format!("the agent fails ({code:?}): {why}")),
+            Code::NotFound => self.topic.trouble(format!("the agent does not find the pod: {why}")),
+            code => self.topic.trouble(format!("the agent fails ({code:?}): {why}")),
         }
     }
 }
 
 /// The code the agent has sent; what the transport makes up says nothing about the pod.
-fn code(status: &Status) -> Code {
+pub(super) fn code(status: &Status) -> Code {
     let made_up = status.source().is_some() || status.message().starts_with("grpc-status header missing");
     if made_up { Code::Unavailable } else { status.code() }
 }
@@ -140,10 +138,8 @@ fn ended() -> Status {
     Status::unavailable("the agent has ended the stream")
 }
 
-async fn open(pod: &PodRef, connection: &Connection) -> Result<Opened, Status> {
-    let reference = Some(WorkloadReference::to_pod(&pod.namespace, &pod.name, &pod.uid));
-    let mut client = ApiClient::with_origin(connection.clone(), origin()).max_decoding_message_size(MOST_BYTES);
-    let mut stream = client.subscribe_to_x509svid(ask(SubscribeToX509svidRequest { reference })).await?.into_inner();
+async fn open<T: Topic>(pod: &PodRef, connection: &Connection) -> Result<Opened<T>, Status> {
+    let mut stream = T::subscribe(api(connection), reference(pod)).await?;
     let first = stream.message().await?.ok_or_else(ended)?;
     connection.prove();
     Ok(Opened { connection: connection.clone(), stream, first })
@@ -151,12 +147,16 @@ async fn open(pod: &PodRef, connection: &Connection) -> Result<Opened, Status> {
 
 /// Opens another stream on the next newer connection, while the older one is still listened to. Fails only with what the
 /// agent says of the pod.
-async fn move_on(pod: &PodRef, mut connections: Connections, than: u64) -> Result<Opened, (Connection, Status)> {
+async fn move_on<T: Topic>(
+    pod: &PodRef,
+    mut connections: Connections,
+    than: u64,
+) -> Result<Opened<T>, (Connection, Status)> {
     let mut failures = 0;
     loop {
         let newer = connections.newer(than).await;
         tokio::time::sleep(SPREAD.mul_f64(jitter())).await;
-        match open(pod, &newer).await {
+        match open::<T>(pod, &newer).await {
             Ok(opened) => return Ok(opened),
             Err(status) if code(&status) != Code::Unavailable => return Err((newer, status)),
             Err(status) => debug!(%pod, why = status.message(), "a subscription could not be moved yet"),

@@ -1,5 +1,7 @@
 //! Answers of an agent that break a rule: refused as a whole, and nothing is taken away.
 
+use std::time::Duration;
+
 use svid_csi_proto::workload::X509svidResponse;
 use svid_csi_testkit::agent::Entry;
 use svid_csi_testkit::api_server::{ApiServer, User};
@@ -8,6 +10,9 @@ use tonic::Code;
 
 use super::scene::{FILES, SOCKET, files_test, id, prepared_test};
 use crate::fixture::{pod, serial, svid, until, volume};
+
+/// Long enough for everything that works.
+const SHORT: Duration = Duration::from_secs(5);
 
 type Edit = fn(&mut X509svidResponse);
 
@@ -47,7 +52,7 @@ const FLAWS: [(Flaw, &str); 6] = [
 ];
 
 fn other_key() -> Vec<u8> {
-    TestCa::new("x").issue(&id("web"), std::time::Duration::from_secs(60), None).key
+    TestCa::new("x").issue(&id("web"), Duration::from_secs(60), None).key
 }
 
 #[test]
@@ -70,7 +75,8 @@ fn a_pod_does_not_start_with_it() {
             until(what, async || scene.node.refused(&volume("web")).await.1.contains(says)).await;
         }
         assert!(!scene.node.log().contains("hunter2"));
-        scene.registered("web").await;
+        scene.register("web");
+        until("a good one", async || scene.publish_within(&volume("web"), SHORT).await.is_ok()).await;
     });
 }
 

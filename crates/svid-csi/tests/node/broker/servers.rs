@@ -39,14 +39,24 @@ fn nobody_else_is_taken_for_the_agent() {
             scene.register("web");
             scene.node.start().await;
             until(says, async || scene.node.log().contains(says)).await;
-            let refused = scene.publish_within(&volume("web"), Duration::from_secs(2)).await.unwrap_err();
+            let refused = scene.publish_within(&volume("web"), Duration::from_secs(1)).await.unwrap_err();
             assert!(refused.message().contains("the agent"), "{server:?}: {}", refused.message());
             assert_eq!(scene.subscriptions("web").len(), 0, "{server:?}: nothing is asked");
-            scene.agent.server(Server::Proper);
-            let target = scene.node.publish(&volume("web")).await;
-            svid(&target).check_chain().unwrap();
         });
     }
+}
+
+#[test]
+fn the_agent_is_found_once_it_is_there() {
+    prepared_test("servers::the_agent_is_found_once_it_is_there", &[FILES, SOCKET], async |mut scene| {
+        scene.agent.server(Server::Workload);
+        scene.agent.resume();
+        scene.node.start().await;
+        is_mistrusted(&scene, "is expected").await;
+        scene.agent.server(Server::Proper);
+        let target = scene.registered("web").await;
+        svid(&target).check_chain().unwrap();
+    });
 }
 
 #[test]

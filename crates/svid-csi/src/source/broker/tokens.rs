@@ -1,0 +1,98 @@
+//! JWT-SVIDs of pods: asked for whenever somebody needs one. The agent keeps those that are still good.
+
+use std::time::Duration;
+
+use svid_csi_core::jwt::{Audiences, JwtSvid};
+use svid_csi_core::pod::PodRef;
+use svid_csi_core::secret::Secret;
+use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
+use svid_csi_core::volume::{Subject, VolumeSpec};
+use svid_csi_proto::broker::FetchJwtsvidRequest;
+use svid_csi_proto::workload::Jwtsvid;
+use tokio::time::timeout;
+use tonic::{Code, Status};
+use tracing::error;
+
+use super::connection::Connection;
+use super::error::BrokerError;
+use super::subscription::code;
+use super::{Broker, api, ask, reference};
+use crate::{clock, report};
+
+/// How long a connection is waited for, and then an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Broker {
+    /// JWT-SVIDs of a volume's pod for these audiences: of that ID, or of all the pod has; with the volume's hint, where it
+    /// asks for one.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn jwt_svids(
+        &self,
+        spec: &VolumeSpec,
+        subject: &Subject,
+        audiences: &Audiences,
+        id: Option<&SpiffeId>,
+    ) -> Result<Vec<JwtSvid>, BrokerError> {
+        let pod = spec.pod.as_ref().ok_or(BrokerError::NoPod)?;
+        let mut connections = self.connections.clone();
+        let connection = timeout(PATIENCE, connections.any()).await.map_err(|_| {
+            let waits_for = self.connections.waits_for().unwrap_or_default();
+            BrokerError::Unavailable(format!("it waits for {waits_for}"))
+        })?;
+        let svids = fetch(pod, &connection, audiences, id).await?;
+        let trust_domain = connection.own.context.trust_domain();
+        let read = svids.into_iter().map(|svid| read(svid, trust_domain, audiences)).collect::<Result<Vec<_>, _>>();
+        let read = read.inspect_err(|error| {
+            error!(%pod, error = report::chain(error), "a token that the agent gave for a pod is refused");
+            self.notices.metrics.identity_refused();
+        })?;
+        let wanted = |svid: &JwtSvid| {
+            // The agent gives those of every ID, whatever it is asked for.
+            id.is_none_or(|id| svid.id == *id) && subject.hint.as_ref().is_none_or(|hint| svid.hint == *hint)
+        };
+        Ok(read.into_iter().filter(wanted).collect())
+    }
+}
+
+async fn fetch(
+    pod: &PodRef,
+    connection: &Connection,
+    audiences: &Audiences,
+    id: Option<&SpiffeId>,
+) -> Result<Vec<Jwtsvid>, BrokerError> {
+    let request = ask(FetchJwtsvidRequest {
+        reference: Some(reference(pod)),
+        audience: audiences.as_slice().to_vec(),
+        spiffe_id: id.map(ToString::to_string).unwrap_or_default(),
+    });
+    let mut api = api(connection);
+    let slow = |_| Status::unavailable(format!("no answer within {} seconds", PATIENCE.as_secs()));
+    let answer = timeout(PATIENCE, api.fetch_jwtsvid(request)).await.map_err(slow).flatten();
+    answer.map(|answer| answer.into_inner().svids).map_err(|status| failure(connection, &status))
+}
+
+fn failure(connection: &Connection, status: &Status) -> BrokerError {
+    let why = report::one_line(status.message());
+    match code(status) {
+        Code::PermissionDenied => BrokerError::Denied(why),
+        Code::InvalidArgument => BrokerError::NotUnderstood(why),
+        Code::Unauthenticated => {
+            connection.refuse(&why);
+            BrokerError::Unavailable(why)
+        }
+        _ => BrokerError::Unavailable(why),
+    }
+}
+
+/// Takes what is a JWT-SVID of the ID it is said to be for.
+fn read(svid: Jwtsvid, trust_domain: &TrustDomain, audiences: &Audiences) -> Result<JwtSvid, BrokerError> {
+    let Jwtsvid { spiffe_id, svid: token, hint } = svid;
+    let token = Secret::new(token);
+    let id = SpiffeId::parse(&spiffe_id).map_err(|problem| BrokerError::TokenId { problem })?;
+    if id.trust_domain() != trust_domain {
+        return Err(BrokerError::ForeignToken { id, trust_domain: trust_domain.clone() });
+    }
+    Ok(JwtSvid::read(token, &id, audiences, hint, clock::now())?)
+}

@@ -1,0 +1,39 @@
+//! What can be subscribed to for a pod.
+
+use svid_csi_core::pod::PodRef;
+use svid_csi_proto::broker::WorkloadReference;
+use svid_csi_proto::broker::api_client::ApiClient;
+use tonic::{Status, Streaming};
+
+use super::connection::Connection;
+use super::state::Nothing;
+
+/// The calls of the Broker API.
+pub(super) type Api = ApiClient<Connection>;
+
+/// What is subscribed to, and what becomes of the answers.
+pub(super) trait Topic: Send + Sync + 'static {
+    /// One answer, which is the whole of it.
+    type Message: Send + 'static;
+
+    /// Whose it is.
+    fn pod(&self) -> &PodRef;
+
+    /// Subscribes.
+    fn subscribe(
+        api: Api,
+        reference: WorkloadReference,
+    ) -> impl Future<Output = Result<Streaming<Self::Message>, Status>> + Send;
+
+    /// Takes what keeps every rule; what does not takes nothing away.
+    fn take(&self, connection: &Connection, message: Self::Message) -> impl Future<Output = ()> + Send;
+
+    /// The pod is given nothing, or nothing any more.
+    fn nothing(&self, nothing: Nothing);
+
+    /// The agent cannot be asked about it.
+    fn not_understood(&self, why: String);
+
+    /// There may be something newer that is not known.
+    fn trouble(&self, trouble: String);
+}

@@ -1,0 +1,137 @@
+//! JWT-SVIDs through the broker, as a pod gets them on its socket.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use svid_csi_core::jwt::JwtBundle;
+use svid_csi_proto::workload::{
+    JwtBundlesRequest, Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest, ValidateJwtsvidResponse,
+};
+use svid_csi_testkit::agent::{Entry, SpoilTokens};
+use tonic::{Code, Status};
+
+use super::scene::{id, workload_api_test};
+use crate::fixture::{pod, volume};
+use crate::workload_api::client::{Api, Stream, api, asking};
+
+async fn socket(target: &Path) -> Api {
+    api(&target.join("agent.sock")).await
+}
+
+async fn fetch(api: &mut Api, audience: &str, id: &str) -> Result<Vec<Jwtsvid>, Status> {
+    let request = JwtsvidRequest { audience: vec![audience.to_owned()], spiffe_id: id.to_owned() };
+    Ok(api.fetch_jwtsvid(asking(request)).await?.into_inner().svids)
+}
+
+async fn validate(api: &mut Api, token: &str, audience: &str) -> Result<ValidateJwtsvidResponse, Status> {
+    let request = ValidateJwtsvidRequest { audience: audience.to_owned(), svid: token.to_owned() };
+    Ok(api.validate_jwtsvid(asking(request)).await?.into_inner())
+}
+
+#[test]
+fn tokens_are_of_the_pod_and_of_the_id_it_asks_for() {
+    workload_api_test("jwt::tokens_are_of_the_pod_and_of_the_id_it_asks_for", async |scene| {
+        let entries = [Entry::new(&id("web")), Entry::new(&id("web-internal")).hint("internal")];
+        scene.agent.register(&pod("web"), &entries);
+        let mut web = socket(&scene.node.publish(&volume("web")).await).await;
+        let all = fetch(&mut web, "db", "").await.unwrap();
+        assert_eq!(
+            all.iter().map(|svid| (&*svid.spiffe_id, &*svid.hint)).collect::<Vec<_>>(),
+            [(&*id("web"), ""), (&*id("web-internal"), "internal")]
+        );
+        // The agent gives both, whatever it is asked for.
+        let one = fetch(&mut web, "db", &id("web-internal")).await.unwrap();
+        assert_eq!(one.iter().map(|svid| &*svid.spiffe_id).collect::<Vec<_>>(), [id("web-internal")]);
+        let others = fetch(&mut web, "db", &id("somebody-else")).await.unwrap_err();
+        assert_eq!(others.code(), Code::PermissionDenied);
+        let calls = scene.agent.calls_of("FetchJWTSVID");
+        assert!(calls.iter().all(|call| call.uid == "uid-of-web" && call.pod == "shop/web" && call.connection == 1));
+
+        let mut db = socket(&scene.registered("db").await).await;
+        assert_eq!(validate(&mut db, &all[0].svid, "db").await.unwrap().spiffe_id, id("web"));
+        assert_eq!(validate(&mut db, &all[0].svid, "vault").await.unwrap_err().code(), Code::InvalidArgument);
+    });
+}
+
+#[test]
+fn a_volume_with_a_hint_gives_only_that_identitys_tokens() {
+    workload_api_test("jwt::a_volume_with_a_hint_gives_only_that_identitys_tokens", async |scene| {
+        let entries = [Entry::new(&id("web")), Entry::new(&id("web-internal")).hint("internal")];
+        scene.agent.register(&pod("web"), &entries);
+        let volume = volume("web").attribute("svid-csi/hint", "internal");
+        let mut web = socket(&scene.node.publish(&volume).await).await;
+        let svids = fetch(&mut web, "db", "").await.unwrap();
+        assert_eq!(svids.iter().map(|svid| &*svid.spiffe_id).collect::<Vec<_>>(), [id("web-internal")]);
+    });
+}
+
+#[test]
+fn bundles_are_asked_for_when_somebody_needs_them_and_pushed() {
+    workload_api_test("jwt::bundles_are_asked_for_when_somebody_needs_them_and_pushed", async |scene| {
+        let target = scene.registered("web").await;
+        let asked = || scene.agent.calls_of("SubscribeToJWTBundles").len();
+        assert_eq!(asked(), 0);
+        let mut web = socket(&target).await;
+        let mut bundles = Stream::of(web.fetch_jwt_bundles(asking(JwtBundlesRequest {})).await.unwrap());
+        let keys = |jwks: &[u8]| JwtBundle::read(jwks).unwrap().key_ids().count();
+        let first = bundles.next().await.unwrap().bundles;
+        assert_eq!((first.len(), keys(&first["spiffe://example.org"])), (1, 1));
+        scene.agent.add_jwt_key();
+        assert_eq!(keys(&bundles.next().await.unwrap().bundles["spiffe://example.org"]), 2);
+        let token = fetch(&mut web, "db", "").await.unwrap().remove(0).svid;
+        validate(&mut web, &token, "db").await.unwrap();
+        assert_eq!(asked(), 1, "once a pod");
+
+        scene.agent.restart();
+        scene.until("it is asked for again", || (asked() == 2).then_some(())).await;
+        scene.agent.add_jwt_key();
+        assert_eq!(keys(&bundles.next().await.unwrap().bundles["spiffe://example.org"]), 3);
+        scene.node.unpublish(&volume("web")).await;
+        scene.until("nothing is followed any more", || (scene.agent.subscriptions().now == 1).then_some(())).await;
+    });
+}
+
+#[test]
+fn tokens_that_break_a_rule_are_refused() {
+    workload_api_test("jwt::tokens_that_break_a_rule_are_refused", async |scene| {
+        let mut web = socket(&scene.registered("web").await).await;
+        let good = fetch(&mut web, "another", "").await.unwrap().remove(0).svid;
+        type Spoil = Box<dyn Fn(&mut JwtsvidResponse) + Send + Sync>;
+        let spoils: [Spoil; 5] = [
+            Box::new(|response| response.svids[0].svid = "hunter2".to_owned()),
+            Box::new(|response| response.svids[0].spiffe_id = id("somebody-else")),
+            Box::new(|response| response.svids[0].spiffe_id = "web".to_owned()),
+            Box::new(|response| response.svids[0].spiffe_id = "spiffe://other.example/web".to_owned()),
+            Box::new(move |response| response.svids[0].svid.clone_from(&good)),
+        ];
+        for (refused, spoil) in spoils.into_iter().enumerate() {
+            let spoil: SpoilTokens = Arc::from(spoil);
+            scene.agent.spoil_tokens(Some(spoil));
+            let error = fetch(&mut web, "db", "").await.unwrap_err();
+            assert_eq!(error.code(), Code::Internal, "{error}");
+            assert!(error.message().contains("is refused") && !error.message().contains("hunter2"), "{error}");
+            assert_eq!(scene.metric("identities_refused_total").await, (refused + 1) as f64);
+        }
+        assert!(!scene.node.log().contains("hunter2"));
+        scene.agent.spoil_tokens(None);
+        fetch(&mut web, "db", "").await.unwrap();
+    });
+}
+
+#[test]
+fn failures_of_the_agent_are_told_by_their_code() {
+    workload_api_test("jwt::failures_of_the_agent_are_told_by_their_code", async |scene| {
+        let mut web = socket(&scene.registered("web").await).await;
+        for (status, code) in [
+            (Status::permission_denied("not for that audience"), Code::PermissionDenied),
+            (Status::unavailable("could not fetch JWT-SVID"), Code::Unavailable),
+            (Status::internal("oops"), Code::Unavailable),
+            (Status::invalid_argument("no such thing"), Code::Unavailable),
+        ] {
+            scene.agent.refuse(Some(status));
+            assert_eq!(fetch(&mut web, "db", "").await.unwrap_err().code(), code);
+        }
+        scene.agent.refuse(None);
+        assert_eq!(fetch(&mut web, "db", "").await.unwrap().len(), 1);
+    });
+}
