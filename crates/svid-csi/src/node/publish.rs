@@ -138,7 +138,7 @@ impl Node {
             Ok(given) => given,
             Err(_) => {
                 let waits_for = self.sources.waiting_of(&spec.id);
-                Err(VolumeError::Slow { seconds: patience.as_secs(), waits_for })
+                Err(VolumeError::Slow { seconds: patience.as_secs().max(1), waits_for })
             }
         }
     }

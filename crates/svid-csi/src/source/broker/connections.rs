@@ -206,7 +206,9 @@ impl Keeper {
     /// Says what is wrong, each time that is something else.
     fn tell(&self, trouble: String) {
         let told = self.trouble.send_if_modified(|known| {
-            let differs = known.as_ref() != Some(&trouble);
+            // Times are told of in it.
+            let gist = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
+            let differs = known.as_deref().map(gist) != Some(gist(&trouble));
             *known = Some(trouble.clone());
             differs
         });

@@ -8,7 +8,7 @@ use tonic::Status;
 
 use super::scene::{FILES, SOCKET, Scene, WORKLOAD_API, files_test, id, scene_test};
 use crate::endpoints::renew_all;
-use crate::fixture::{pod, serial, svid, until, volume};
+use crate::fixture::{pod, serial, svid, test, until, volume};
 use crate::workload_api::client::Svids;
 
 /// Waits until the driver follows so many pods again, beside its own identity.
@@ -102,9 +102,9 @@ fn a_connection_that_fails_keeps_the_older_one() {
 
 #[test]
 fn a_killed_driver_shows_the_same_again_and_goes_on() {
-    for delivery in [FILES, WORKLOAD_API] {
-        let name = "outages::a_killed_driver_shows_the_same_again_and_goes_on";
-        scene_test(name, &[delivery, SOCKET], async |mut scene| {
+    test("broker::outages::a_killed_driver_shows_the_same_again_and_goes_on", async || {
+        for delivery in [FILES, WORKLOAD_API] {
+            let mut scene = Scene::running(&[delivery, SOCKET]).await;
             let target = scene.registered("web").await;
             let shown = || fs::read_link(target.join("..data")).ok();
             let before = shown();
@@ -120,8 +120,8 @@ fn a_killed_driver_shows_the_same_again_and_goes_on() {
                 let message = Svids::open(&target.join("agent.sock")).await.unwrap().next().await.unwrap();
                 assert_eq!(message, scene.agent.response(&pod("web")));
             }
-        });
-    }
+        }
+    });
 }
 
 #[test]

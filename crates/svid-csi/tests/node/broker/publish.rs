@@ -6,8 +6,8 @@ use std::time::Duration;
 use svid_csi_testkit::agent::{Answer, Entry};
 use tonic::{Code, Status};
 
-use super::scene::{FILES, SOCKET, WORKLOAD_API, files_test, id, names, prepared_test, scene_test};
-use crate::fixture::{pod, svid, volume};
+use super::scene::{FILES, SOCKET, Scene, WORKLOAD_API, files_test, id, names, prepared_test, scene_test};
+use crate::fixture::{pod, svid, test, volume};
 
 /// Long enough for everything that works, short enough to wait for what does not.
 const SHORT: Duration = Duration::from_secs(5);
@@ -43,8 +43,9 @@ fn volumes_of_a_pod_share_a_subscription() {
 
 #[test]
 fn the_driver_starts_before_the_agent() {
-    for (delivery, shown) in [(FILES, "tls.crt"), (WORKLOAD_API, "agent.sock")] {
-        prepared_test("publish::the_driver_starts_before_the_agent", &[delivery, SOCKET], async |mut scene| {
+    test("broker::publish::the_driver_starts_before_the_agent", async || {
+        for (delivery, shown) in [(FILES, "tls.crt"), (WORKLOAD_API, "agent.sock")] {
+            let mut scene = Scene::prepared(&[delivery, SOCKET]);
             scene.node.start().await;
             let status = scene.status().await;
             assert_eq!(status["broker_up"], false, "{status}");
@@ -56,8 +57,8 @@ fn the_driver_starts_before_the_agent() {
             let target = scene.registered("web").await;
             assert!(names(&target).contains(&shown.to_owned()), "{:?}", names(&target));
             assert_eq!(scene.status().await["broker_up"], true);
-        });
-    }
+        }
+    });
 }
 
 #[test]

@@ -41,22 +41,12 @@ pub(crate) fn workload_api_test(name: &str, body: impl AsyncFnOnce(Scene)) {
 
 /// The same with these flags.
 pub(crate) fn scene_test(name: &str, args: &[&[&str]], body: impl AsyncFnOnce(Scene)) {
-    prepared_test(name, args, async |mut scene: Scene| {
-        scene.agent.resume();
-        scene.node.start().await;
-        scene.connected().await;
-        body(scene).await;
-    });
+    test(&format!("broker::{name}"), async || body(Scene::running(args).await).await);
 }
 
 /// Runs a test on a node where neither the agent nor the driver is started yet.
 pub(crate) fn prepared_test(name: &str, args: &[&[&str]], body: impl AsyncFnOnce(Scene)) {
-    test(&format!("broker::{name}"), async || {
-        let args: Vec<_> = [COMMON].into_iter().chain(args.iter().copied()).collect();
-        let node = Node::new(&args);
-        let agent = Agent::prepared(&node.path("run"));
-        body(Scene { agent, node }).await;
-    });
+    test(&format!("broker::{name}"), async || body(Scene::prepared(args)).await);
 }
 
 /// The SPIFFE ID that the tests register for a pod.
@@ -65,6 +55,23 @@ pub(crate) fn id(pod_name: &str) -> String {
 }
 
 impl Scene {
+    /// Neither the agent nor the driver is started yet.
+    pub(crate) fn prepared(args: &[&[&str]]) -> Self {
+        let args: Vec<_> = [COMMON].into_iter().chain(args.iter().copied()).collect();
+        let node = Node::new(&args);
+        let agent = Agent::prepared(&node.path("run"));
+        Scene { agent, node }
+    }
+
+    /// The driver is connected to the agent.
+    pub(crate) async fn running(args: &[&[&str]]) -> Self {
+        let mut scene = Self::prepared(args);
+        scene.agent.resume();
+        scene.node.start().await;
+        scene.connected().await;
+        scene
+    }
+
     /// Registers an entry for a pod.
     pub(crate) fn register(&self, pod_name: &str) {
         self.agent.register(&pod(pod_name), &[Entry::new(&id(pod_name))]);

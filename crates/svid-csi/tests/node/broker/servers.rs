@@ -6,7 +6,7 @@ use svid_csi_testkit::Flaw;
 use svid_csi_testkit::agent::{Answer, Entry, Server};
 
 use super::scene::{FILES, SOCKET, Scene, files_test, prepared_test};
-use crate::fixture::{svid, until, volume};
+use crate::fixture::{svid, test, until, volume};
 
 const AGENT: &str = "spiffe://example.org/spire/agent/test/node";
 
@@ -32,8 +32,9 @@ async fn is_mistrusted(scene: &Scene, says: &str) {
 
 #[test]
 fn nobody_else_is_taken_for_the_agent() {
-    for (server, says) in IMPOSTORS {
-        prepared_test("servers::nobody_else_is_taken_for_the_agent", &[FILES, SOCKET], async |mut scene| {
+    test("broker::servers::nobody_else_is_taken_for_the_agent", async || {
+        for (server, says) in IMPOSTORS {
+            let mut scene = Scene::prepared(&[FILES, SOCKET]);
             scene.agent.server(server);
             scene.agent.resume();
             scene.register("web");
@@ -42,8 +43,8 @@ fn nobody_else_is_taken_for_the_agent() {
             let refused = scene.publish_within(&volume("web"), Duration::from_secs(1)).await.unwrap_err();
             assert!(refused.message().contains("the agent"), "{server:?}: {}", refused.message());
             assert_eq!(scene.subscriptions("web").len(), 0, "{server:?}: nothing is asked");
-        });
-    }
+        }
+    });
 }
 
 #[test]
