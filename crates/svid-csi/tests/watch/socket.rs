@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::sync::Arc;
 
 use svid_csi_testkit::agent::{Answer, Entry};
 use tonic::Status;
@@ -137,6 +138,7 @@ fn once_ends_with_the_first_update_or_says_what_is_missing() {
     agent.own(&[Entry::new(OTHER)]);
     let (status, updates, log) = Watch::socket(&socket(folder.path()), &["--once"]).end();
     assert_eq!((status.code(), updates.len(), log), (Some(0), 1, Vec::new()));
+    agent.spoil_tokens(Some(Arc::new(|answer| answer.svids.clear())));
     let (status, updates, log) = Watch::socket(&socket(folder.path()), &["--once", "--audience=a"]).end();
     assert_eq!((status.code(), updates.len()), (Some(1), 1));
     assert!(log.last().unwrap().contains("no JWT-SVID for the audience"), "{log:#?}");
