@@ -87,8 +87,13 @@ impl Node {
     ) -> BoxFuture<'a, Result<Jwt, SourceError>> {
         match (wanted(spec), last) {
             (Some((_, subject)), Some(last)) => Box::pin(async move {
-                if let Some(jwt) = &last.jwt {
-                    self.jwt_is_due(spec, subject, jwt, failures).await?;
+                match &last.jwt {
+                    held if failures > 0 => {
+                        let held = held.as_ref().and_then(|jwt| jwt.tokens.as_ref());
+                        tokio::time::sleep(source::retry_delay(failures, held)).await;
+                    }
+                    Some(held) => self.jwt_is_due(spec, subject, held).await,
+                    None => {}
                 }
                 match self.jwt(spec).await? {
                     Some(jwt) => Ok(jwt),
@@ -99,22 +104,11 @@ impl Node {
         }
     }
 
-    async fn jwt_is_due(
-        &self,
-        spec: &VolumeSpec,
-        subject: &Subject,
-        last: &IssuedJwt,
-        failures: u32,
-    ) -> Result<(), SourceError> {
-        if failures > 0 {
-            tokio::time::sleep(source::retry_delay(failures, last.tokens.as_ref())).await;
-            return Ok(());
-        }
-        let mut bundles = self.sources.jwt_bundles(spec, subject).await?;
+    async fn jwt_is_due(&self, spec: &VolumeSpec, subject: &Subject, last: &IssuedJwt) {
         let changed = async {
-            if bundles.wait_for(|bundles| bundles_digest(bundles) != last.bundles_digest).await.is_err() {
-                // The source has bundles that never change.
-                std::future::pending::<()>().await;
+            // A source that cannot tell yet has nothing new to tell.
+            while !self.bundles_have_changed(spec, subject, last).await {
+                tokio::time::sleep(source::retry_delay(1, None)).await;
             }
         };
         let due = async {
@@ -130,7 +124,19 @@ impl Node {
             () = changed => {}
             () = due => {}
         }
-        Ok(())
+    }
+
+    /// Waits for other JWT bundles than the volume holds. Answers `false` where the source does not tell what there are.
+    async fn bundles_have_changed(&self, spec: &VolumeSpec, subject: &Subject, last: &IssuedJwt) -> bool {
+        let Ok(mut bundles) = self.sources.jwt_bundles(spec, subject).await else { return false };
+        // Without any, they have been withdrawn, which is told of the identity too.
+        let differ = |bundles: &Arc<JwtBundles>| !bundles.is_empty() && bundles_digest(bundles) != last.bundles_digest;
+        let changed = bundles.wait_for(differ).await.is_ok();
+        if !changed {
+            // The source has bundles that never change.
+            std::future::pending::<()>().await;
+        }
+        changed
     }
 
     /// Puts new tokens and JWT bundles beside what the volume's files show.

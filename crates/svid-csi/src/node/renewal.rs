@@ -176,7 +176,7 @@ async fn renew(
         (Ok(None), kept) => (None, kept),
         (Err(error), None) => return Err(error.into()),
         (Err(error), Some(kept)) => {
-            complain(spec, &error.into(), 1);
+            warn!(volume = %spec.id, error = report::chain(&error), "no new tokens come with the new identity; the volume keeps those that it has");
             (None, Some(kept))
         }
     };

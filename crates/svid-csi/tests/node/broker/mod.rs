@@ -3,6 +3,7 @@
 mod scene;
 
 mod connection;
+mod formats;
 mod jwt;
 mod outages;
 mod publish;

@@ -2,7 +2,7 @@
 
 mod passwords;
 mod store;
-mod tokens;
+pub(crate) mod tokens;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -9,7 +9,7 @@ use tonic::Code;
 use super::*;
 
 /// Reads the bundles as spiffe-helper writes them: JWK sets in base64, by the name of the trust domain.
-pub(super) fn bundles(json: &[u8]) -> JwtBundles {
+pub(crate) fn bundles(json: &[u8]) -> JwtBundles {
     let json: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(json).unwrap();
     let bundle = |jwks: &serde_json::Value| {
         let jwks = base64(jwks.as_str().unwrap());
