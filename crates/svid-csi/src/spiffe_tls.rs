@@ -31,7 +31,6 @@ pub(crate) enum Expected {
     /// This workload.
     Exactly(SpiffeId),
     /// Any of this trust domain whose path begins with this, which ends with `/`.
-    #[allow(dead_code, reason = "whom the source broker talks to, which is on its way")]
     Below(TrustDomain, &'static str),
 }
 

@@ -142,3 +142,61 @@ impl std::fmt::Display for Nothing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(answer: Answer) -> State {
+        State { answer, ..State::default() }
+    }
+
+    /// What first-time, renewing and emptied volumes do.
+    fn verdicts(state: &State) -> [&'static str; 3] {
+        [Wants::First, Wants::Other(Some("digest")), Wants::Anything].map(|wants| match state.verdict(wants, None) {
+            Verdict::Take(_) => "take",
+            Verdict::Wait => "wait",
+            Verdict::Fail(BrokerError::Withdrawn(_)) => "withdrawn",
+            Verdict::Fail(BrokerError::Denied(_)) => "denied",
+            Verdict::Fail(BrokerError::Refused(_)) => "refused",
+            Verdict::Fail(BrokerError::NotUnderstood(_)) => "not understood",
+            Verdict::Fail(_) => "another failure",
+        })
+    }
+
+    #[test]
+    fn nothing_means_not_yet_before_an_identity_and_withdrawn_after_one() {
+        let denied = || Nothing::Denied("policy".to_owned());
+        for (answer, expected) in [
+            (Answer::Unknown, ["wait", "wait", "wait"]),
+            (Answer::Nothing(Nothing::NoEntry), ["wait", "withdrawn", "wait"]),
+            (Answer::Nothing(denied()), ["denied", "withdrawn", "wait"]),
+            (Answer::NotUnderstood("no".to_owned()), ["not understood", "wait", "wait"]),
+        ] {
+            assert_eq!(verdicts(&state(answer.clone())), expected, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn what_fails_takes_nothing_away() {
+        let refused = Some(Arc::new(Refused::Rejected(Rejection::EmptyBundle)));
+        let trouble = Some("the connection was lost".to_owned());
+        let state = State { refused, trouble, answer: Answer::Unknown };
+        assert_eq!(verdicts(&state), ["refused", "wait", "wait"]);
+    }
+
+    #[test]
+    fn who_waits_is_told_what_to_do() {
+        let text = |text: &str| text.to_owned();
+        let pod =
+            PodRef { namespace: text("shop"), name: text("web-0"), uid: text("1f0c"), service_account: text("web") };
+        let waits = |answer| state(answer).waits_for(&pod).unwrap();
+        let entry = waits(Answer::Nothing(Nothing::NoEntry));
+        for selector in ["k8s:ns:shop", "k8s:sa:web", "k8s:pod-name:web-0", "k8s:pod-uid:1f0c", "images"] {
+            assert!(entry.contains(selector), "{selector} in {entry}");
+        }
+        assert!(waits(Answer::Nothing(Nothing::Denied(text("policy")))).contains("policy"));
+        let with_trouble = State { trouble: Some(text("it is away")), ..state(Answer::Unknown) };
+        assert_eq!(with_trouble.waits_for(&pod).unwrap(), "the agent's answer (it is away)");
+    }
+}
