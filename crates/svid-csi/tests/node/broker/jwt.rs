@@ -1,17 +1,21 @@
-//! JWT-SVIDs through the broker, as a pod gets them on its socket.
+//! JWT-SVIDs through the broker, as a pod gets them on its socket and in files.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use svid_csi_core::jwt::JwtBundle;
+use svid_csi_core::jwt::{Audiences, JwtBundle, JwtSvid};
+use svid_csi_core::secret::Secret;
+use svid_csi_core::spiffe_id::SpiffeId;
 use svid_csi_proto::workload::{
     JwtBundlesRequest, Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest, ValidateJwtsvidResponse,
 };
 use svid_csi_testkit::agent::{Entry, SpoilTokens};
 use tonic::{Code, Status};
 
-use super::scene::{id, workload_api_test};
-use crate::fixture::{pod, volume};
+use super::scene::{files_test, id, names, workload_api_test};
+use crate::fixture::{pod, until, volume};
 use crate::workload_api::client::{Api, Stream, api, asking};
 
 async fn socket(target: &Path) -> Api {
@@ -88,6 +92,27 @@ fn bundles_are_asked_for_when_somebody_needs_them_and_pushed() {
         assert_eq!(keys(&bundles.next().await.unwrap().bundles["spiffe://example.org"]), 3);
         scene.node.unpublish(&volume("web")).await;
         scene.until("nothing is followed any more", || (scene.agent.subscriptions().now == 1).then_some(())).await;
+    });
+}
+
+#[test]
+fn token_files_are_the_pods_and_go_with_its_identity() {
+    files_test("jwt::token_files_are_the_pods_and_go_with_its_identity", async |scene| {
+        scene.register("web");
+        let target = scene.node.publish(&volume("web").attribute("svid-csi/audience", "vault")).await;
+        let token = fs::read_to_string(target.join("jwt_svid_0.token")).unwrap();
+        let read = |token: &str| {
+            let audiences = Audiences::new(vec!["vault".to_owned()]).unwrap();
+            let id = SpiffeId::parse(&id("web")).unwrap();
+            JwtSvid::read(Secret::new(token.to_owned()), &id, &audiences, String::new(), SystemTime::now())
+        };
+        read(&token).unwrap();
+        assert!(target.join("jwt_bundles.json").exists());
+        scene.agent.withdraw(&pod("web"));
+        until("everything is gone", async || names(&target).is_empty()).await;
+        scene.register("web");
+        until("everything is back", async || target.join("jwt_svid_0.token").exists()).await;
+        read(&fs::read_to_string(target.join("jwt_svid_0.token")).unwrap()).unwrap();
     });
 }
 
