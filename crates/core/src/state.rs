@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::Validity;
+use crate::spiffe_id::SpiffeId;
 use crate::volume::{Content, VolumeSpec};
 
 /// The version this build writes. Records of this version and the one before are read.
@@ -57,6 +58,9 @@ pub struct Issued {
     pub serial: String,
     /// When it is valid.
     pub validity: Validity,
+    /// Whose it is, where the volume does not say it: its source decides that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spiffe_id: Option<Box<SpiffeId>>,
     /// SHA-256 of the trust bundle (the DER certificates, one after the other), lower-case hexadecimal.
     pub bundle_digest: String,
     /// SHA-256 of all there is of it (`X509Context::digest`), so that what is delivered again is known. Records of earlier

@@ -32,4 +32,5 @@ mod tasks;
 pub mod telemetry;
 mod uds;
 pub mod watch;
+mod workload_header;
 mod x509_message;

@@ -97,7 +97,8 @@ pub async fn status(node: &Node) -> Status {
 impl VolumeStatus {
     fn of(node: &Node, record: &Record) -> Self {
         let spec = &record.spec;
-        let spiffe_id = spec.subject().and_then(|subject| subject.identity.as_ref()).map(ToString::to_string);
+        let asked_for = spec.subject().and_then(|subject| subject.identity.as_ref());
+        let spiffe_id = asked_for.or_else(|| record.issued.as_ref()?.spiffe_id.as_deref()).map(ToString::to_string);
         VolumeStatus {
             driver: record.driver.clone(),
             plan: spec.plan().to_string(),

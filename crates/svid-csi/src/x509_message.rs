@@ -1,10 +1,12 @@
 //! What the Workload API and the Broker API say of X.509, to and from what a pod is given.
 
+use std::time::SystemTime;
+
 use rustls::pki_types::CertificateDer;
-use svid_csi_core::identity::{Candidate, KeyError, PrivateKey};
+use svid_csi_core::identity::{Candidate, KeyError, PrivateKey, Rejection};
 use svid_csi_core::spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};
 use svid_csi_core::x509_context::{
-    Bundles, ConcatenatedDer, ContextCandidate, SvidCandidate, X509Context, concatenate, split,
+    Bundles, ConcatenatedDer, ContextCandidate, SvidCandidate, X509Context, accept, concatenate, split,
 };
 use svid_csi_proto::workload::{X509BundlesResponse, X509svid, X509svidResponse};
 use zeroize::Zeroizing;
@@ -42,6 +44,17 @@ pub enum MessageError {
         #[source]
         source: KeyError,
     },
+}
+
+/// Why a message is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] MessageError),
+    /// It breaks a rule.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
 }
 
 /// The whole of it, as FetchX509SVID sends it.
@@ -86,6 +99,16 @@ pub fn candidate(message: X509svidResponse) -> Result<ContextCandidate, MessageE
         Ok((trust_domain(&name).map_err(MessageError::TrustDomain)?, bundle))
     });
     Ok(ContextCandidate { svids, federated: federated.collect::<Result<Bundles, _>>()?, crls: message.crl })
+}
+
+/// Takes a message as a whole, or refuses it as a whole. Of which trust domain it is, it says itself.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn read(message: X509svidResponse, now: SystemTime) -> Result<X509Context, ReadError> {
+    let candidate = candidate(message)?;
+    let trust_domain = candidate.svids.first().ok_or(Rejection::EmptyChain)?.id.trust_domain().clone();
+    Ok(accept(candidate, &trust_domain, now)?)
 }
 
 fn svid_candidate(position: usize, svid: X509svid) -> Result<SvidCandidate, MessageError> {

@@ -54,6 +54,11 @@ pub fn shown(folder: &Path) -> Result<Vec<RenderedFile>, FsError> {
     Ok(files)
 }
 
+/// Whether a volume's folder shows anything.
+pub fn holds_any(folder: &Path) -> bool {
+    folder.join(CURRENT).exists()
+}
+
 fn give(path: &Path, group: Option<u32>) -> Result<(), FsError> {
     group.map_or(Ok(()), |group| chown(path, None, Some(group)).map_err(FsError::of("give to the fs-group", path)))
 }

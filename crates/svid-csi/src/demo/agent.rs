@@ -29,12 +29,10 @@ use crate::authority::Lenient;
 use crate::fsx;
 use crate::node::config::LocalCaConfig;
 use crate::source::local_ca::{JWT_LIFETIME, LocalCa};
+use crate::workload_header;
 
 /// Everyone may connect: who is asking is told by the kernel, not by the mode of the socket.
 const SOCKET_MODE: u32 = 0o777;
-
-/// Without this header a request might come from a web page (SPIFFE Workload Endpoint, section 5).
-const SECURITY_HEADER: &str = "workload.spiffe.io";
 
 /// Who asked, as the kernel says (SO_PEERCRED).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +94,7 @@ impl Agent {
     /// # Errors
     /// Where the listener fails.
     pub async fn serve(self) -> Result<(), tonic::transport::Error> {
-        let service = SpiffeWorkloadApiServer::with_interceptor(self.service, require_security_header);
+        let service = SpiffeWorkloadApiServer::with_interceptor(self.service, workload_header::require);
         // Python's gRPC, and all others that are made of the C core, name the socket where HTTP/2 has the host.
         let connections = UnixListenerStream::new(self.listener).map(|stream| stream.map(Lenient::new));
         Server::builder().add_service(service).serve_with_incoming(connections).await
@@ -132,14 +130,6 @@ fn concatenated(certificates: &[CertificateDer<'_>]) -> Vec<u8> {
 impl fmt::Debug for Service {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Service").field("spiffe_id", &self.settings.spiffe_id).finish_non_exhaustive()
-    }
-}
-
-fn require_security_header(request: Request<()>) -> Result<Request<()>, Status> {
-    let values: Vec<_> = request.metadata().get_all(SECURITY_HEADER).iter().collect();
-    match values[..] {
-        [value] if value == "true" => Ok(request),
-        _ => Err(Status::invalid_argument(format!("the metadata {SECURITY_HEADER}: true is missing"))),
     }
 }
 

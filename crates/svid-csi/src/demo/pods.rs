@@ -10,13 +10,13 @@ use anyhow::{Context, Result, anyhow, ensure};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use svid_csi_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use svid_csi_proto::workload::{X509svid, X509svidRequest, X509svidResponse};
-use tonic::metadata::MetadataValue;
-use tonic::{Request, Streaming};
+use tonic::Streaming;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::channel;
 use super::stage::AGENT_SOCKET;
 use super::svid::{FILES, Leaf, Svid};
+use crate::workload_header::asking;
 
 /// How often a pod that waits for new files looks at them.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -117,9 +117,7 @@ impl SocketPod {
 
 async fn subscribe(volume: &Volume) -> Result<Streaming<X509svidResponse>> {
     let mut client = SpiffeWorkloadApiClient::new(channel::connect(&volume.file(AGENT_SOCKET)).await?);
-    let mut request = Request::new(X509svidRequest {});
-    request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));
-    Ok(client.fetch_x509svid(request).await?.into_inner())
+    Ok(client.fetch_x509svid(asking(X509svidRequest {})).await?.into_inner())
 }
 
 async fn next(stream: &mut Streaming<X509svidResponse>) -> Result<Seen> {

@@ -9,6 +9,7 @@ use svid_csi_core::volume_id::VolumeId;
 
 use super::Node;
 use super::error::VolumeError;
+use crate::delivery::files;
 use crate::mount::{Look, MountPoint};
 use crate::{clock, report};
 
@@ -56,9 +57,15 @@ impl Node {
                 None => Some("this driver runs without --workload-api-socket-dir".to_owned()),
             },
             _ if record.root != Some(root) => Some("something else is mounted over the volume".to_owned()),
-            Content::Files(_) => expired(record),
+            Content::Files(_) => self.lack_of_files(record).or_else(|| expired(record)),
             Content::WorkloadApi(socket) => self.trouble_of_socket(record, socket).or_else(|| expired(record)),
         }
+    }
+
+    fn lack_of_files(&self, record: &Record) -> Option<String> {
+        let folder = self.folders().ok()?.folder(&record.spec.id);
+        (!files::holds_any(&folder))
+            .then(|| "the volume holds no identity: its source has withdrawn it, or gives none yet".to_owned())
     }
 }
 

@@ -180,7 +180,7 @@ impl Node {
         if mixes_trust_domains(&spec, context) {
             warn!(volume = %id, "svid-csi/federated: merged lets the CAs of every federated trust domain vouch for every ID in the volume's trust bundle");
         }
-        volume.record.issued = Some(issued(context, jwt.as_ref()));
+        volume.record.issued = Some(issued(&spec, context, jwt.as_ref()));
         self.ready(volume, spec)?;
         self.audit(volume, context, jwt.as_ref());
         self.keep_renewing(volume);

@@ -186,7 +186,7 @@ async fn renew(
         let Some(volume) = held.as_mut().filter(|volume| volume.record.phase == Phase::Ready) else {
             return Ok(Outcome::Unpublished);
         };
-        let mut issued = issued(&context, jwt.as_ref());
+        let mut issued = issued(&volume.record.spec, &context, jwt.as_ref());
         issued.jwt = issued.jwt.or(kept);
         if volume.record.issued.as_ref().is_some_and(|last| last.digest == issued.digest) {
             return Ok(Outcome::Holds(Some(issued)));

@@ -155,11 +155,13 @@ impl Drop for Volume {
 }
 
 /// What is remembered of what a pod was given.
-pub(super) fn issued(context: &X509Context, jwt: Option<&Jwt>) -> Issued {
+pub(super) fn issued(spec: &VolumeSpec, context: &X509Context, jwt: Option<&Jwt>) -> Issued {
     let identity = context.default_svid();
+    let is_given = spec.subject().is_some_and(|subject| subject.identity.is_none());
     Issued {
         serial: identity.serial().to_owned(),
         validity: context.held(),
+        spiffe_id: is_given.then(|| identity.id().clone().into()),
         bundle_digest: identity.bundle_digest(),
         digest: Some(context.digest()),
         jwt: jwt.map(Jwt::issued),

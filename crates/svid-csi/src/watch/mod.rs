@@ -4,7 +4,6 @@
 mod action;
 mod children;
 mod files;
-mod message;
 mod socket;
 mod token;
 mod told;

@@ -6,20 +6,18 @@ use std::time::Duration;
 use svid_csi_core::x509_context::X509Context;
 use svid_csi_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use svid_csi_proto::workload::{JwtsvidRequest, X509svidRequest, X509svidResponse};
-use tonic::metadata::MetadataValue;
+use tonic::Streaming;
 use tonic::transport::Channel;
-use tonic::{Request, Streaming};
 
 use super::Seen;
-use super::message;
 use super::token::TokenSeen;
 use super::told::Told;
 use super::trouble::{Explained, Trouble};
 use crate::clock;
 use crate::demo::channel;
-
-/// What every request to a Workload API carries (SPIFFE Workload Endpoint, section 5).
-const SECURITY_HEADER: &str = "workload.spiffe.io";
+use crate::source::pause;
+use crate::workload_header::asking;
+use crate::x509_message;
 
 /// The most bytes of a message: more than all bundles of a large federation.
 const LARGEST_MESSAGE: usize = 16 << 20;
@@ -27,7 +25,6 @@ const LARGEST_MESSAGE: usize = 16 << 20;
 /// How long a token is waited for.
 const TOKEN_PATIENCE: Duration = Duration::from_secs(5);
 
-const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 type Client = SpiffeWorkloadApiClient<Channel>;
@@ -70,7 +67,7 @@ impl SocketSource {
                 Err(trouble) => {
                     self.open = None;
                     self.told.waiting(trouble.explain(&self.socket));
-                    tokio::time::sleep(pause(self.failures, crate::source::jitter())).await;
+                    tokio::time::sleep(pause(self.failures, LONGEST_PAUSE)).await;
                     self.failures += 1;
                 }
             }
@@ -83,7 +80,7 @@ impl SocketSource {
             closed => closed.insert(open(&self.socket).await?),
         };
         let message = stream.message().await.map_err(Trouble::Status)?.ok_or(Trouble::Closed)?;
-        message::read(message, clock::now()).map_err(Trouble::Refused)
+        x509_message::read(message, clock::now()).map_err(Trouble::Refused)
     }
 
     async fn tokens(&mut self) -> Vec<TokenSeen> {
@@ -99,13 +96,13 @@ impl SocketSource {
 async fn open(socket: &Path) -> Result<(Client, Streaming<X509svidResponse>), Trouble> {
     let channel = channel::connect(socket).await.map_err(Trouble::Connect)?;
     let mut client = Client::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
-    let stream = client.fetch_x509svid(with_header(X509svidRequest {})).await.map_err(Trouble::Status)?;
+    let stream = client.fetch_x509svid(asking(X509svidRequest {})).await.map_err(Trouble::Status)?;
     Ok((client, stream.into_inner()))
 }
 
 async fn fetch(client: &mut Client, audience: &str) -> Vec<TokenSeen> {
     let request = JwtsvidRequest { audience: vec![audience.to_owned()], spiffe_id: String::new() };
-    let mut request = with_header(request);
+    let mut request = asking(request);
     request.set_timeout(TOKEN_PATIENCE);
     match client.fetch_jwtsvid(request).await {
         Ok(answer) if answer.get_ref().svids.is_empty() => {
@@ -113,31 +110,5 @@ async fn fetch(client: &mut Client, audience: &str) -> Vec<TokenSeen> {
         }
         Ok(answer) => answer.into_inner().svids.into_iter().map(|svid| TokenSeen::of(audience, svid)).collect(),
         Err(status) => vec![TokenSeen::missing(audience, Explained(&status).to_string())],
-    }
-}
-
-fn with_header<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert(SECURITY_HEADER, MetadataValue::from_static("true"));
-    request
-}
-
-/// How long to wait after that many failures before: doubled with each, up to a limit, and moved by up to a fifth, so that
-/// not all pods of a node come at once. `jitter` is from 0 to 1.
-fn pause(failures: u32, jitter: f64) -> Duration {
-    let doubled = SHORTEST_PAUSE.saturating_mul(1 << failures.min(10));
-    doubled.min(LONGEST_PAUSE).mul_f64(0.8 + 0.4 * jitter)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_up_to_a_limit() {
-        let seconds = |failures, jitter| pause(failures, jitter).as_secs_f64();
-        assert_eq!([seconds(0, 0.5), seconds(1, 0.5), seconds(2, 0.5)], [0.25, 0.5, 1.0]);
-        assert_eq!([seconds(10, 0.5), seconds(u32::MAX, 0.5)], [10.0, 10.0]);
-        assert_eq!([seconds(0, 0.0), seconds(u32::MAX, 1.0)], [0.2, 12.0]);
     }
 }

@@ -8,8 +8,8 @@ use std::path::Path;
 use svid_csi_core::quoted::Quoted;
 use tonic::{Code, Status};
 
-use super::message::MessageError;
 use crate::report;
+use crate::x509_message::ReadError;
 
 /// What was met on the way to an update.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) enum Trouble {
     /// The stream ended in good order.
     Closed,
     /// What was sent is no identity.
-    Refused(MessageError),
+    Refused(ReadError),
 }
 
 impl Trouble {

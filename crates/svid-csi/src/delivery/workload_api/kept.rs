@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use prost::Message;
-use svid_csi_core::x509_context::{X509Context, accept};
+use svid_csi_core::x509_context::X509Context;
 use svid_csi_proto::workload::X509svidResponse;
 use tracing::warn;
 use zeroize::Zeroizing;
@@ -22,12 +22,9 @@ pub(super) fn put(path: &Path, context: &X509Context) -> Result<(), FsError> {
 pub(super) fn get(path: &Path) -> Option<X509Context> {
     let bytes = Zeroizing::new(fs::read(path).ok()?);
     let message = X509svidResponse::decode(bytes.as_slice());
-    let kept = message.map_err(|error| report::chain(&error)).and_then(|message| {
-        let candidate = x509_message::candidate(message).map_err(|error| report::chain(&error))?;
-        let trust_domain = candidate.svids.first().map(|svid| svid.id.trust_domain().clone());
-        let trust_domain = trust_domain.ok_or_else(|| "it holds no SVID".to_owned())?;
-        accept(candidate, &trust_domain, clock::now()).map_err(|error| error.to_string())
-    });
+    let kept = message
+        .map_err(|error| report::chain(&error))
+        .and_then(|message| x509_message::read(message, clock::now()).map_err(|error| report::chain(&error)));
     kept.inspect_err(|error| warn!(path = %path.display(), error, "what was kept for a volume is of no use any more"))
         .ok()
 }

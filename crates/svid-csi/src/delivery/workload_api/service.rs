@@ -18,10 +18,7 @@ use super::jwt;
 use super::sds;
 use crate::metrics::Metrics;
 use crate::source::Sources;
-use crate::x509_message;
-
-/// Without this header a request might come from a web page (SPIFFE Workload Endpoint, section 5).
-const SECURITY_HEADER: &str = "workload.spiffe.io";
+use crate::{workload_header, x509_message};
 
 /// The most bytes of a request: the longest token, or all audiences a pod may ask for, take up a fraction.
 const REQUEST: usize = 64 * 1024;
@@ -41,16 +38,8 @@ struct Service {
 pub(super) fn api(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Api {
     let service = Service { sources, metrics: metrics.clone() };
     let workload = SpiffeWorkloadApiServer::new(service).max_decoding_message_size(REQUEST);
-    let workload = InterceptedService::new(workload, require_security_header);
+    let workload = InterceptedService::new(workload, workload_header::require);
     Routes::new(workload).add_service(sds::service(metrics)).prepare()
-}
-
-fn require_security_header(request: Request<()>) -> Result<Request<()>, Status> {
-    let values: Vec<_> = request.metadata().get_all(SECURITY_HEADER).iter().collect();
-    match values[..] {
-        [value] if value == "true" => Ok(request),
-        _ => Err(Status::invalid_argument(format!("the metadata `{SECURITY_HEADER}: true` is missing"))),
-    }
 }
 
 /// Whether a bundle is another now.

@@ -5,14 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use svid_csi_core::identity::Rejection;
-use svid_csi_core::x509_context::{X509Context, accept};
+use svid_csi_core::x509_context::X509Context;
 use svid_csi_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use svid_csi_proto::workload::{X509svidRequest, X509svidResponse};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
-use tonic::metadata::MetadataValue;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 use tracing::{info, warn};
 
 use super::MOST_BYTES;
@@ -21,7 +19,8 @@ use crate::inotify::{Inotify, NAMES};
 use crate::last_good::LastGood;
 use crate::source::pause;
 use crate::tasks::Tasks;
-use crate::x509_message::{self, MessageError};
+use crate::workload_header::asking;
+use crate::x509_message::{self, ReadError};
 use crate::{channel, clock, report};
 
 /// How long a connection may take.
@@ -65,10 +64,8 @@ enum OwnSvidError {
     Failed(String),
     #[error("the agent has ended the stream of the driver's own identity")]
     Ended,
-    #[error("the driver's own identity cannot be read")]
-    Message(#[from] MessageError),
     #[error("the driver's own identity is refused")]
-    Rejected(#[from] Rejection),
+    Refused(#[from] ReadError),
     #[error("a worker failed")]
     Worker(#[from] tokio::task::JoinError),
 }
@@ -129,9 +126,7 @@ impl Follower {
         let socket = tokio::task::spawn_blocking(move || agent_socket::find(&directory)).await??;
         let channel = timeout(CONNECT, channel::connect(&socket)).await.map_err(|_| OwnSvidError::Slow)??;
         let mut client = SpiffeWorkloadApiClient::new(channel).max_decoding_message_size(MOST_BYTES);
-        let mut request = Request::new(X509svidRequest {});
-        request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));
-        let mut stream = client.fetch_x509svid(request).await?.into_inner();
+        let mut stream = client.fetch_x509svid(asking(X509svidRequest {})).await?.into_inner();
         while let Some(message) = stream.message().await? {
             *failures = 0;
             match read(message).await {
@@ -166,10 +161,7 @@ impl Follower {
 
 async fn read(message: X509svidResponse) -> Result<Own, OwnSvidError> {
     let checked = tokio::task::spawn_blocking(move || {
-        let candidate = x509_message::candidate(message)?;
-        let default = candidate.svids.first().ok_or(Rejection::EmptyChain)?;
-        let trust_domain = default.id.trust_domain().clone();
-        let context = accept(candidate, &trust_domain, clock::now())?;
+        let context = x509_message::read(message, clock::now())?;
         Ok(Own { digest: context.digest(), context: Arc::new(context) })
     });
     checked.await?

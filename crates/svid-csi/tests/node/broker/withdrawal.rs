@@ -22,8 +22,12 @@ fn files_go_and_come_back() {
             let status = scene.status().await;
             let of_web = &status["volumes"][volume("web").id().to_string()];
             assert_eq!((&of_web["serial"], &of_web["phase"]), (&serde_json::Value::Null, &"ready".into()), "{status}");
+            let trouble = scene.node.trouble(&volume("web")).await.unwrap();
+            assert!(trouble.contains("its source has withdrawn it"), "{trouble}");
             scene.register("web");
             until("the volume is filled again", async || target.join("tls.key").exists()).await;
+            let status = scene.status().await;
+            assert_eq!(status["volumes"][volume("web").id().to_string()]["spiffe_id"], id("web"));
             assert_ne!(serial(&target), first);
             assert_eq!(scene.node.trouble(&volume("web")).await, None);
         }
