@@ -185,6 +185,8 @@ fn asked_to_renew_it_takes_what_the_agent_has() {
         assert!(renew_all(&scene.node).await.contains("{\"renewing\":1}"));
         scene.agent.rotate(&pod("web"));
         until("the rotation", async || serial(&target) != first).await;
+        // The audit line comes after the files.
+        until("it is told", async || scene.issued() >= 2).await;
         assert_eq!(scene.issued(), 2);
     });
 }
