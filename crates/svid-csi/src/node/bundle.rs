@@ -36,6 +36,9 @@ impl Node {
     async fn bring_bundle(self: &Arc<Self>, slots: VecDeque<Slot>) {
         let (node, mut busy) = (self.clone(), Vec::new());
         let brought = tokio::task::spawn_blocking(move || {
+            if let (Some(workload_api), Some(bundle)) = (&node.workload_api, node.sources.trust_bundle()) {
+                workload_api.tell_bundle(Issuer::CertManager, bundle.certificates());
+            }
             for slot in slots {
                 match slot.clone().try_lock_owned() {
                     Ok(mut held) => node.bring_bundle_to(held.as_mut()),

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustls::pki_types::CertificateDer;
 use svid_csi_core::files::FileName;
 use svid_csi_core::volume::VolumeSpec;
 use svid_csi_core::volume_id::VolumeId;
@@ -111,8 +112,23 @@ impl Endpoint {
         }
     }
 
+    /// Says nothing where it was said already.
     pub(super) fn tell(&self, context: Arc<X509Context>) {
-        self.say(Told::Given(context));
+        if !self.given().is_some_and(|given| Arc::ptr_eq(&given, &context)) {
+            self.say(Told::Given(context));
+        }
+    }
+
+    /// Tells the same identities with another bundle of their trust domain, where there are any.
+    pub(super) fn tell_bundle(&self, bundle: &[CertificateDer<'static>]) {
+        self.told.send_if_modified(|told| match told {
+            Told::Given(given) if given.bundle() != bundle => {
+                *given = Arc::new(given.with_bundle(bundle));
+                self.turn.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+            _ => false,
+        });
     }
 
     /// Lets every stream end with the word that the identity is gone, and takes no more connections.

@@ -17,6 +17,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustls::pki_types::CertificateDer;
+use svid_csi_core::plan::Issuer;
 use svid_csi_core::volume::{SocketSpec, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
@@ -95,6 +97,18 @@ impl WorkloadApi {
         kept::put(&self.kept_of(id), &context)?;
         self.tell(id, context);
         Ok(())
+    }
+
+    /// Tells every pod whose identity is of that issuer the new bundle of its trust domain, before anything is kept: bundles
+    /// are urgent, and a start of the driver brings them again.
+    pub fn tell_bundle(&self, issuer: Issuer, bundle: &[CertificateDer<'static>]) {
+        let endpoints: Vec<_> =
+            self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for endpoint in endpoints {
+            if endpoint.spec().subject().is_some_and(|subject| subject.issuer == issuer) {
+                endpoint.tell_bundle(bundle);
+            }
+        }
     }
 
     /// Tells the volume's pod what was kept for it; none where that is nothing, or is of no use any more. Blocks.
