@@ -27,6 +27,8 @@ pub(crate) enum Mode {
     WorkloadApi,
     /// The same with cert-manager.
     CertManager,
+    /// Files, with an agent's Broker API.
+    Broker,
 }
 
 impl Mode {
@@ -36,6 +38,7 @@ impl Mode {
             Mode::Files => "files",
             Mode::WorkloadApi => "workload-api",
             Mode::CertManager => "cert-manager",
+            Mode::Broker => "broker",
         }
     }
 
@@ -155,6 +158,10 @@ fn arguments(mode: Mode, metrics: SocketAddr) -> Vec<String> {
         Mode::Passthrough => arguments
             .extend(["--profile=csi.spiffe.io".to_owned(), format!("--workload-api-socket-dir={}", text("run/agent"))]),
         Mode::Files | Mode::WorkloadApi => arguments.extend(own("local-ca", mode.name())),
+        Mode::Broker => arguments.extend(own("broker", "files").chain([
+            format!("--workload-api-socket-dir={}", text("spire/agent")),
+            format!("--broker-socket={}", text("spire/broker/api.sock")),
+        ])),
         Mode::CertManager => arguments.extend(own("cert-manager", "workload-api").chain([
             format!("--kubeconfig={}", text("kubeconfig")),
             format!("--source-ca-bundle={}", text("ca.crt")),

@@ -1,6 +1,7 @@
 //! Measures a release build of the driver as the kubelet sees it, over gRPC, beside what the kernel and an empty call
 //! cost in the same run. Works in a mount namespace of its own and leaves nothing behind.
 
+mod broker;
 mod cluster;
 mod driver;
 mod files;
@@ -55,6 +56,7 @@ enum Part {
     Passthrough,
     Files,
     WorkloadApi,
+    Broker,
     Recovery,
     Memory,
     Idle,
@@ -109,6 +111,7 @@ async fn measure_part(part: Part, args: &Args, stage: &mut Stage) -> Result<Vec<
         Part::Passthrough => passthrough::measure(stage, args.rounds).await,
         Part::Files => files::measure(stage, args.rounds).await,
         Part::WorkloadApi => workload_api::measure(stage).await,
+        Part::Broker => broker::measure(stage).await,
         Part::Recovery => recovery::measure(stage).await,
         Part::Memory => footprint::memory(stage).await,
         Part::Idle => footprint::idle(stage, Duration::from_secs(args.idle_seconds)).await,
