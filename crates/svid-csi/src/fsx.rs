@@ -51,6 +51,23 @@ pub fn write_atomic(path: &Path, contents: &[u8], mode: u32) -> Result<(), FsErr
     written
 }
 
+/// Removes the files in a folder whose names `is_wanted` does not know, if there is such a folder.
+///
+/// # Errors
+/// [`FsError`].
+pub fn sweep(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<(), FsError> {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder).map_err(FsError::of("list", folder))? {
+        let path = entry.map_err(FsError::of("list", folder))?.path();
+        if !path.file_name().and_then(|name| name.to_str()).is_some_and(&is_wanted) {
+            remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Creates the file at `path`, which must not exist, or replaces a left-over one.
 ///
 /// # Errors

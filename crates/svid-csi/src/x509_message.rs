@@ -106,9 +106,38 @@ pub fn candidate(message: X509svidResponse) -> Result<ContextCandidate, MessageE
 /// # Errors
 /// [`ReadError`].
 pub fn read(message: X509svidResponse, now: SystemTime) -> Result<X509Context, ReadError> {
-    let candidate = candidate(message)?;
+    accept_as_said(candidate(message)?, now)
+}
+
+/// The same for a workload, whose identity may come without a bundle: then nobody can be verified, and nothing is.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn read_for_workload(message: X509svidResponse, now: SystemTime) -> Result<X509Context, ReadError> {
+    let mut candidate = candidate(message)?;
+    candidate.svids.iter_mut().for_each(|svid| _ = svid.candidate.bundle.take_if(|bundle| bundle.is_empty()));
+    accept_as_said(candidate, now)
+}
+
+fn accept_as_said(candidate: ContextCandidate, now: SystemTime) -> Result<X509Context, ReadError> {
     let trust_domain = candidate.svids.first().ok_or(Rejection::EmptyChain)?.id.trust_domain().clone();
     Ok(accept(candidate, &trust_domain, now)?)
+}
+
+/// Takes up a message that this driver made of what it had accepted. Only keys and times are looked at once more: where an
+/// operator has named no bundle there is none, and a bundle may have changed since the chain was accepted.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn read_own(message: X509svidResponse, now: SystemTime) -> Result<X509Context, ReadError> {
+    let mut candidate = candidate(message)?;
+    let bundles: Vec<_> = candidate.svids.iter_mut().map(|svid| svid.candidate.bundle.take()).collect();
+    let trust_domain = candidate.svids.first().ok_or(Rejection::EmptyChain)?.id.trust_domain().clone();
+    let context = accept(candidate, &trust_domain, now)?;
+    Ok(match bundles.into_iter().flatten().next() {
+        Some(bundle) => context.with_bundle(&bundle),
+        None => context,
+    })
 }
 
 fn svid_candidate(position: usize, svid: X509svid) -> Result<SvidCandidate, MessageError> {

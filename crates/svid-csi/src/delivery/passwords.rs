@@ -55,17 +55,7 @@ impl Passwords {
     /// # Errors
     /// [`FsError`].
     pub fn keep_only(&self, is_known: impl Fn(&VolumeId) -> bool) -> Result<(), FsError> {
-        if !self.folder.is_dir() {
-            return Ok(());
-        }
-        for entry in fs::read_dir(&self.folder).map_err(FsError::of("list", &self.folder))? {
-            let path = entry.map_err(FsError::of("list", &self.folder))?.path();
-            let id = path.file_name().and_then(|name| name.to_str()).and_then(|name| VolumeId::parse(name).ok());
-            if !id.is_some_and(|id| is_known(&id)) {
-                fsx::remove_file(&path)?;
-            }
-        }
-        Ok(())
+        fsx::sweep(&self.folder, |name| VolumeId::parse(name).is_ok_and(|id| is_known(&id)))
     }
 
     fn path(&self, id: &VolumeId) -> PathBuf {

@@ -1,5 +1,6 @@
 //! What a start does with the volumes of the run before: looks once at each, and re-enters the publish steps.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,11 +35,15 @@ impl Node {
     pub(super) fn recover(self: &Arc<Self>) -> Result<(), FsError> {
         let mut tally = Tally::default();
         let records = self.store.load()?;
+        let known: HashSet<_> = records.iter().map(|(id, _)| id).collect();
         if let Some(folders) = &self.folders {
-            folders.keep_only(|id| records.iter().any(|(known, _)| known == id))?;
+            folders.keep_only(|id| known.contains(id))?;
         }
         if let Some(passwords) = &self.passwords {
-            passwords.keep_only(|id| records.iter().any(|(known, _)| known == id))?;
+            passwords.keep_only(|id| known.contains(id))?;
+        }
+        if let Some(workload_api) = &self.workload_api {
+            workload_api.keep_only(|id| known.contains(id))?;
         }
         for (id, record) in records {
             match record {

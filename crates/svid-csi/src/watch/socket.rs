@@ -80,7 +80,7 @@ impl SocketSource {
             closed => closed.insert(open(&self.socket).await?),
         };
         let message = stream.message().await.map_err(Trouble::Status)?.ok_or(Trouble::Closed)?;
-        x509_message::read(message, clock::now()).map_err(Trouble::Refused)
+        x509_message::read_for_workload(message, clock::now()).map_err(Trouble::Refused)
     }
 
     async fn tokens(&mut self) -> Vec<TokenSeen> {

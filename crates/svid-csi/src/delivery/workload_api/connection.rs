@@ -4,6 +4,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -20,7 +21,7 @@ use tower::{Service, service_fn};
 use tracing::{debug, warn};
 
 use super::caller::Caller;
-use super::endpoint::{CONNECTIONS, Endpoint, Listening};
+use super::endpoint::{CONNECTIONS, Endpoint, Listening, REQUESTS};
 use super::service::Api;
 use crate::authority::Lenient;
 use crate::metrics::Metrics;
@@ -53,6 +54,8 @@ pub(super) struct Server {
     pub(super) api: Api,
     pub(super) metrics: Arc<Metrics>,
     pub(super) tasks: Tasks,
+    /// How often a connection could not be accepted, of all sockets: what one lacks, all do.
+    pub(super) failures: Arc<AtomicU64>,
 }
 
 impl Server {
@@ -76,7 +79,10 @@ impl Server {
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    warn!(volume = %endpoint.volume, %error, "cannot accept a connection to the volume's socket");
+                    let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+                    if failures.is_power_of_two() {
+                        warn!(volume = %endpoint.volume, failures, %error, "cannot accept connections to volumes' sockets");
+                    }
                     sleep(EXHAUSTED).await;
                     continue;
                 }
@@ -107,8 +113,19 @@ async fn serve(stream: UnixStream, api: Api, caller: Arc<Caller>) {
     let on_call = caller.clone();
     let calls = service_fn(move |mut call: Request<Incoming>| {
         on_call.asks();
-        call.extensions_mut().insert(on_call.clone());
-        api.clone().call(call)
+        // Among the extensions, it is given back once the request was read.
+        let place = on_call.endpoint.requests.clone().try_acquire_owned().map(Arc::new);
+        let answer = place.map(|place| {
+            call.extensions_mut().insert(on_call.clone());
+            call.extensions_mut().insert(place);
+            api.clone().call(call)
+        });
+        async move {
+            match answer {
+                Ok(answer) => answer.await,
+                Err(_) => Ok(too_many_requests().into_http()),
+            }
+        }
     });
     let connection = http2().serve_connection(TokioIo::new(Lenient::new(stream)), TowerToHyperService::new(calls));
     let mut connection = pin!(connection);
@@ -123,6 +140,10 @@ async fn serve(stream: UnixStream, api: Api, caller: Arc<Caller>) {
     if let Err(error) = ended {
         debug!(%volume, error = report::chain(&error), "a connection to the volume's socket broke");
     }
+}
+
+fn too_many_requests() -> Status {
+    Status::resource_exhausted(format!("this pod has {REQUESTS} requests on their way already"))
 }
 
 /// Tells a client that there are too many of it, whatever it asks, and lets it go.

@@ -17,6 +17,13 @@ use super::socket;
 /// How many connections of one pod are served at a time.
 pub(super) const CONNECTIONS: usize = 64;
 
+/// How many requests of one pod, on all its connections, may be on their way at a time: each takes up memory until it is here
+/// as a whole.
+pub(super) const REQUESTS: usize = 128;
+
+/// How many streams of secrets one pod may have open: what is asked on them is remembered.
+pub(super) const ENVOYS: usize = 16;
+
 /// What is known of the pod's identity.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Told {
@@ -37,6 +44,8 @@ pub(super) struct Endpoint {
     /// How often it was told something. Changes with `told`, under its lock.
     turn: AtomicU64,
     pub(super) connections: Arc<Semaphore>,
+    pub(super) requests: Arc<Semaphore>,
+    pub(super) envoys: Arc<Semaphore>,
     /// How many streams are open.
     pub(super) streams: AtomicUsize,
     /// The sign for its connections to end.
@@ -69,6 +78,8 @@ impl Endpoint {
             told: watch::Sender::default(),
             turn: AtomicU64::default(),
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
+            requests: Arc::new(Semaphore::new(REQUESTS)),
+            envoys: Arc::new(Semaphore::new(ENVOYS)),
             streams: AtomicUsize::default(),
             closing: CancellationToken::new(),
             spec: Mutex::new(spec.clone()),

@@ -24,7 +24,7 @@ pub(super) fn get(path: &Path) -> Option<X509Context> {
     let message = X509svidResponse::decode(bytes.as_slice());
     let kept = message
         .map_err(|error| report::chain(&error))
-        .and_then(|message| x509_message::read(message, clock::now()).map_err(|error| report::chain(&error)));
+        .and_then(|message| x509_message::read_own(message, clock::now()).map_err(|error| report::chain(&error)));
     kept.inspect_err(|error| warn!(path = %path.display(), error, "what was kept for a volume is of no use any more"))
         .ok()
 }

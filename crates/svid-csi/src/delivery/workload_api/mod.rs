@@ -54,7 +54,7 @@ impl WorkloadApi {
     pub fn open(data: &DataRoot, sources: Arc<Sources>, metrics: Arc<Metrics>, tasks: Tasks) -> Result<Self, FsError> {
         let kept = data.tmpfs().join("kept");
         fsx::ensure_dir(&kept, 0o700)?;
-        let server = Server { api: service::api(sources, metrics.clone()), metrics, tasks };
+        let server = Server { api: service::api(sources, metrics.clone()), metrics, tasks, failures: Arc::default() };
         Ok(Self { endpoints: Mutex::default(), kept, server })
     }
 
@@ -147,6 +147,14 @@ impl WorkloadApi {
             endpoint.close();
         }
         fsx::remove_file(&self.kept_of(id))
+    }
+
+    /// Forgets what was kept for volumes that `is_known` does not know, and what a crash left half written.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn keep_only(&self, is_known: impl Fn(&VolumeId) -> bool) -> Result<(), FsError> {
+        fsx::sweep(&self.kept, |name| VolumeId::parse(name).is_ok_and(|id| is_known(&id)))
     }
 
     fn tell(&self, id: &VolumeId, context: Arc<X509Context>) {

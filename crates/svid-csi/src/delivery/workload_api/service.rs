@@ -20,8 +20,8 @@ use crate::metrics::Metrics;
 use crate::source::Sources;
 use crate::{workload_header, x509_message};
 
-/// The most bytes of a request: the longest token, or all audiences a pod may ask for, take up a fraction.
-const REQUEST: usize = 64 * 1024;
+/// The most bytes of a request: the longest token that is read, and an audience.
+const REQUEST: usize = 20 * 1024;
 
 /// What answers the calls of all pods.
 pub(super) type Api = Routes;

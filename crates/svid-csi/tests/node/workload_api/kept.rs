@@ -19,8 +19,12 @@ const WEB: &str = "spiffe://example.org/ns/shop/sa/web";
 
 /// A cluster with a pod that has a socket, and what it was told first.
 async fn stage() -> (Cluster, PathBuf, X509svidResponse) {
+    stage_with(BUNDLE).await
+}
+
+async fn stage_with(bundle: &[&str]) -> (Cluster, PathBuf, X509svidResponse) {
     let more = ["--allow-plan=cert-manager:workload-api", "--request-mode=own"];
-    let mut cluster = Cluster::prepared(&[BUNDLE, &more]);
+    let mut cluster = Cluster::prepared(&[bundle, &more]);
     share_root(&cluster.node);
     cluster.start().await;
     let volume = cluster.volume("web").attribute("svid-csi/delivery", "workload-api");
@@ -72,6 +76,34 @@ fn it_is_told_at_once_while_the_source_is_away() {
         }
         let trouble = cluster.node.kubelet.stats(&cluster.node.plugin().await, &cluster.volume("web")).await.unwrap();
         assert!(!trouble.volume_condition.unwrap().abnormal);
+    });
+}
+
+#[test]
+fn it_is_told_again_without_a_bundle_and_with_one_that_was_replaced() {
+    test("workload_api::kept::it_is_told_again_without_a_bundle_and_with_one_that_was_replaced", async || {
+        for bundle in [&[], BUNDLE] {
+            let (mut cluster, socket, first) = stage_with(bundle).await;
+            assert_eq!(first.svids[0].bundle.is_empty(), bundle.is_empty());
+            cluster.node.kill();
+            cluster.server.stop();
+            fs::write(cluster.node.path("ca.crt"), TestCa::new("another").bundle_pem()).unwrap();
+            cluster.node.start().await;
+            let again = Svids::open(&socket).await.unwrap().next().await.unwrap();
+            assert!(again.svids[0].x509_svid_key == first.svids[0].x509_svid_key);
+        }
+    });
+}
+
+#[test]
+fn what_a_crash_left_half_written_is_removed() {
+    test("workload_api::kept::what_a_crash_left_half_written_is_removed", async || {
+        let (mut cluster, ..) = stage().await;
+        cluster.node.kill();
+        let left = [".csi-1.new", "csi-of-nobody"].map(|name| kept(&cluster).with_file_name(name));
+        left.iter().for_each(|path| fs::write(path, "a key").unwrap());
+        cluster.node.start().await;
+        assert!(kept(&cluster).exists() && !left.iter().any(|path| path.exists()));
     });
 }
 

@@ -7,26 +7,28 @@ mod conversation;
 mod secrets;
 mod validator;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::stream;
 use svid_csi_core::x509_context::X509Context;
 use svid_csi_proto::sds::secret_discovery_service_server::{SecretDiscoveryService, SecretDiscoveryServiceServer};
 use svid_csi_proto::sds::{DiscoveryRequest, DiscoveryResponse, SECRET_TYPE};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use self::conversation::Conversation;
 use self::validator::Validator;
 use super::caller::Caller;
+use super::endpoint::ENVOYS;
 use super::following::{Following, Messages};
 use crate::metrics::Metrics;
 
-/// The most bytes of a request: Envoy tells with the first one of each of its extensions.
-const REQUEST: usize = 1024 * 1024;
+/// The most bytes of a request: Envoy tells with the first one of each of its extensions, which are a few hundred.
+const REQUEST: usize = 128 * 1024;
 
-/// How many secrets one stream may ask for by name.
+/// How many secrets one stream may ask for by name, and how long a name may be: a SPIFFE ID at most.
 const NAMES: usize = 100;
+const NAME_BYTES: usize = 2048;
 
 #[derive(Debug, Clone)]
 struct Service(Arc<Metrics>);
@@ -51,7 +53,10 @@ impl SecretDiscoveryService for Service {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamSecretsStream>, Status> {
-        let answer = Caller::of(&request).and_then(|caller| stream(Following::begin(&caller), request.into_inner()));
+        let answer = Caller::of(&request).and_then(|caller| {
+            let envoy = caller.endpoint.envoys.clone().try_acquire_owned().map_err(|_| too_many_envoys())?;
+            stream(envoy, Following::begin(&caller), request.into_inner())
+        });
         self.answer("StreamSecrets", answer)
     }
 
@@ -60,6 +65,10 @@ impl SecretDiscoveryService for Service {
             Caller::of(&request).and_then(|caller| fetch(&mut Following::begin(&caller), &request.into_inner()));
         self.answer("FetchSecrets", answer)
     }
+}
+
+fn too_many_envoys() -> Status {
+    Status::resource_exhausted(format!("this volume's socket has {ENVOYS} streams of secrets already"))
 }
 
 fn fetch(following: &mut Following, request: &DiscoveryRequest) -> Result<DiscoveryResponse, Status> {
@@ -71,6 +80,7 @@ fn fetch(following: &mut Following, request: &DiscoveryRequest) -> Result<Discov
 
 /// One stream: what the pod is given, what Envoy says, and where they stand.
 struct Talk {
+    _envoy: OwnedSemaphorePermit,
     following: Following,
     context: Arc<X509Context>,
     requests: Streaming<DiscoveryRequest>,
@@ -78,11 +88,12 @@ struct Talk {
 }
 
 fn stream(
+    envoy: OwnedSemaphorePermit,
     mut following: Following,
     requests: Streaming<DiscoveryRequest>,
 ) -> Result<Messages<DiscoveryResponse>, Status> {
     let context = following.now()?;
-    let talk = Talk { following, context, requests, conversation: Conversation::default() };
+    let talk = Talk { _envoy: envoy, following, context, requests, conversation: Conversation::default() };
     Ok(Box::pin(stream::unfold(Some(talk), async |talk| {
         let mut talk = talk?;
         match talk.next().await.transpose()? {
@@ -126,12 +137,14 @@ fn check(request: &DiscoveryRequest) -> Result<(), Status> {
     if !type_url.is_empty() && type_url != SECRET_TYPE {
         return Err(Status::invalid_argument(format!("type_url must be {SECRET_TYPE}: only secrets are served here")));
     }
-    let names: HashSet<_> = request.resource_names.iter().collect();
-    if names.len() > NAMES {
-        let number = names.len();
+    let number = request.resource_names.len();
+    if number > NAMES {
         return Err(Status::invalid_argument(format!(
             "resource_names has {number} names, at most {NAMES} are answered"
         )));
+    }
+    if request.resource_names.iter().any(|name| name.len() > NAME_BYTES) {
+        return Err(Status::invalid_argument(format!("a name in resource_names has more than {NAME_BYTES} bytes")));
     }
     Ok(())
 }

@@ -177,6 +177,8 @@ fn what_no_envoy_sends_is_refused() {
     let many: Vec<_> = many.iter().map(String::as_str).collect();
     check(&asking(&many[1..])).unwrap();
     assert!(check(&asking(&many)).unwrap_err().message().contains("at most 100"));
+    assert!(check(&asking(&[""; NAMES + 1])).unwrap_err().message().contains("at most 100"), "the same one often");
+    assert!(check(&asking(&["a".repeat(2049).as_str()])).unwrap_err().message().contains("more than 2048 bytes"));
     let clusters =
         DiscoveryRequest { type_url: "type.googleapis.com/envoy.config.cluster.v3.Cluster".to_owned(), ..asking(&[]) };
     assert!(check(&clusters).unwrap_err().message().contains("only secrets are served here"));

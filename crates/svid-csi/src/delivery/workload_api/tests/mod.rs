@@ -48,7 +48,7 @@ impl Socket {
         let endpoint = Arc::new(Endpoint::new(&Arc::new(spec)));
         let (tasks, metrics) = (Tasks::default(), Arc::<Metrics>::default());
         let api = service::api(Arc::<Sources>::default(), metrics.clone());
-        let server = Server { api, metrics: metrics.clone(), tasks: tasks.clone() };
+        let server = Server { api, metrics: metrics.clone(), tasks: tasks.clone(), failures: Arc::default() };
         endpoint.listening(server.accept(endpoint.clone(), listener, None));
         Socket { endpoint, tasks, metrics, folder }
     }
