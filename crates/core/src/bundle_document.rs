@@ -16,6 +16,9 @@ use crate::unix_time;
 const X509_USE: &str = "x509-svid";
 const JWT_USE: &str = "jwt-svid";
 
+/// The key types that certificates are written with here.
+const KEY_TYPES: [&str; 3] = ["RSA", "EC", "OKP"];
+
 /// How often whoever reads a document should look for a newer one, unless told otherwise: what SPIRE says too.
 pub const REFRESH_HINT: Duration = Duration::from_secs(300);
 
@@ -53,8 +56,9 @@ pub enum BundleDocumentError {
 }
 
 impl BundleDocument {
-    /// Reads a document. Keys of another or no use are ignored, and so are all but the first certificate of an `x5c`
-    /// (X509-SVID, section 6.2). What is in the certificates is not looked at.
+    /// Reads a document. Keys of another or no use or key type are ignored (SPIFFE Trust Domain and Bundle, section 4.2),
+    /// and so are all but the first certificate of an `x5c` (X509-SVID, section 6.2). What is in the certificates is not
+    /// looked at.
     ///
     /// # Errors
     /// [`BundleDocumentError`].
@@ -63,7 +67,8 @@ impl BundleDocument {
         let mut anchors = Vec::new();
         for (index, jwk) in jwk_set(json)?.iter().enumerate() {
             let wrong = BundleDocumentError::Certificate { position: index + 1 };
-            if jwk.get("use").and_then(Value::as_str) != Some(X509_USE) {
+            let text = |parameter| jwk.get(parameter).and_then(Value::as_str);
+            if text("use") != Some(X509_USE) || !text("kty").is_some_and(|kty| KEY_TYPES.contains(&kty)) {
                 continue;
             }
             let Some(first) = jwk.get("x5c").and_then(|x5c| x5c.get(0)) else { continue };

@@ -59,7 +59,7 @@ fn is_written_as_the_standard_says() {
 }
 
 #[test]
-fn takes_the_entries_of_known_use() {
+fn takes_the_entries_of_known_use_and_key_type() {
     let (der, other) = (anchor(&PKCS_ECDSA_P256_SHA256), anchor(&PKCS_ECDSA_P256_SHA256));
     let jwt = jwt_bundle();
     let plain: Value = serde_json::from_slice(&jwt.to_jwks()).expect("JSON");
@@ -70,11 +70,13 @@ fn takes_the_entries_of_known_use() {
         {"kty": "EC", "use": "x509-svid", "x5c": []},
         {"kty": "EC", "use": "X509-SVID", "x5c": x5c},
         {"kty": "EC", "x5c": x5c},
+        {"kty": "LATER", "use": "x509-svid", "x5c": [STANDARD.encode(&other)]},
+        {"use": "x509-svid", "x5c": [STANDARD.encode(&other)]},
         plain["keys"][0],
         {"kty": "LATER", "kid": "l", "use": "jwt-svid"},
     ]);
     let read = BundleDocument::read(json!({"keys": keys, "more": 1}).to_string().as_bytes()).expect("a document");
-    assert_eq!(read.anchors, [der], "the first certificate, where the use is known");
+    assert_eq!(read.anchors, [der], "the first certificate, where use and key type are known");
     assert!(read.jwt.is_empty(), "a key without use is none of a bundle document");
     assert_eq!((read.sequence, read.refresh_hint), (None, None));
 }
@@ -83,7 +85,7 @@ fn takes_the_entries_of_known_use() {
 fn refuses_what_is_damaged() {
     let read = |json: Value| BundleDocument::read(json.to_string().as_bytes()).expect_err("it is damaged");
     assert_eq!(read(json!([])), BundleDocumentError::Jwks(JwtBundleError::NotAJwkSet));
-    let entry = |x5c: Value| json!({"keys": [{"use": "x509-svid", "x5c": x5c}]});
+    let entry = |x5c: Value| json!({"keys": [{"kty": "EC", "use": "x509-svid", "x5c": x5c}]});
     for x5c in [json!(["?"]), json!([7])] {
         assert_eq!(read(entry(x5c)), BundleDocumentError::Certificate { position: 1 });
     }
@@ -124,7 +126,7 @@ proptest! {
         anchors in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..100), 0..3),
     ) {
         let _ = BundleDocument::read(&bytes).map_err(|error| error.to_string());
-        let json = json!({"keys": [{"use": "x509-svid", "x5c": x5c}], "spiffe_sequence": number}).to_string();
+        let json = json!({"keys": [{"kty": "EC", "use": "x509-svid", "x5c": x5c}], "spiffe_sequence": number}).to_string();
         let _ = BundleDocument::read(json.as_bytes()).map_err(|error| error.to_string());
         let anchors: Vec<_> = anchors.into_iter().map(CertificateDer::from).collect();
         let text = BundleDocument::next(Some(&bytes), &anchors, &JwtBundle::default(), now());

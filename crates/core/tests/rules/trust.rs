@@ -82,6 +82,30 @@ fn refuses_a_bundle_that_trusts_a_leaf() {
     assert_eq!(rejected(self_signed), Rejection::NotACa { place: Place::Bundle { position: 1, of: 1 } });
 }
 
+/// What X509-SVID, section 3.2 asks of signing certificates and CAs out there do not have is asked of our own alone.
+#[test]
+fn takes_a_signing_certificate_without_an_id_or_a_key_usage() {
+    let changes: &[fn(&mut CertificateParams)] = &[
+        |params| params.subject_alt_names.clear(),
+        |params| params.subject_alt_names = vec![uri("spiffe://example.org/ca")],
+        |params| params.subject_alt_names = vec![uri("spiffe://root.example")],
+        |params| params.key_usages.clear(),
+        |params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign],
+    ];
+    for change in changes {
+        accepted(Authority::root(change).leaf(|_| {}));
+        let root = Authority::root(|_| {});
+        let intermediate = root.intermediate(change);
+        let mut candidate = intermediate.leaf(|_| {});
+        candidate.chain.push(intermediate.certificate);
+        candidate.bundle = Some(vec![root.certificate]);
+        accepted(candidate);
+    }
+    let no_signer = Authority::root(|params| params.key_usages = vec![KeyUsagePurpose::CrlSign]);
+    let place = Place::Bundle { position: 1, of: 1 };
+    assert_eq!(rejected(no_signer.leaf(|_| {})), Rejection::NotACa { place }, "one that says so may not sign");
+}
+
 #[test]
 fn keeps_a_repeated_bundle_certificate_once() {
     let mut candidate = good();
