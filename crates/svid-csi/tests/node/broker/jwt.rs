@@ -70,6 +70,20 @@ fn a_volume_with_a_hint_gives_only_that_identitys_tokens() {
 }
 
 #[test]
+fn of_two_with_one_hint_only_the_first_has_tokens() {
+    workload_api_test("jwt::of_two_with_one_hint_only_the_first_has_tokens", async |scene| {
+        let entries = ["a", "b", "c"].map(|name| Entry::new(&id(name)).hint(if name == "c" { "other" } else { "one" }));
+        scene.agent.register(&pod("web"), &entries);
+        let mut web = socket(&scene.node.publish(&volume("web")).await).await;
+        let svids = fetch(&mut web, "db", "").await.unwrap();
+        let told: Vec<_> = svids.iter().map(|svid| (&*svid.spiffe_id, &*svid.hint)).collect();
+        assert_eq!(told, [(&*id("a"), "one"), (&*id("c"), "other")], "as with X509-SVIDs");
+        let dropped = fetch(&mut web, "db", &id("b")).await.unwrap_err();
+        assert_eq!(dropped.code(), Code::PermissionDenied, "it is none of the pod's identities");
+    });
+}
+
+#[test]
 fn bundles_are_asked_for_when_somebody_needs_them_and_pushed() {
     workload_api_test("jwt::bundles_are_asked_for_when_somebody_needs_them_and_pushed", async |scene| {
         let target = scene.registered("web").await;
