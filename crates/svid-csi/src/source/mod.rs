@@ -285,3 +285,26 @@ pub(crate) fn jitter() -> f64 {
     let _ = rand::fill(&mut bytes);
     f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_started_together_does_not_stay_together() {
+        let jitters: Vec<_> = (0..100).map(|_| jitter()).collect();
+        assert!(jitters.iter().all(|jitter| (0.0..1.0).contains(jitter)), "{jitters:?}");
+        let quarters = (0..4).filter(|quarter| jitters.iter().any(|jitter| (jitter * 4.0) as u32 == *quarter));
+        assert_eq!(quarters.count(), 4, "over all of the range: {jitters:?}");
+    }
+
+    #[test]
+    fn pauses_grow_up_to_the_longest_and_differ() {
+        let longest = Duration::from_secs(30);
+        for (failures, middle) in [(0, 0.25), (1, 0.5), (6, 16.0), (7, 30.0), (u32::MAX, 30.0)] {
+            let pauses: Vec<_> = (0..20).map(|_| pause(failures, longest).as_secs_f64()).collect();
+            assert!(pauses.iter().all(|pause| (0.8 * middle..=1.2 * middle).contains(pause)), "{failures}: {pauses:?}");
+            assert!(pauses.iter().any(|pause| *pause != pauses[0]), "{failures}: {pauses:?}");
+        }
+    }
+}
