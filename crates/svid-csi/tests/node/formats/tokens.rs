@@ -28,7 +28,9 @@ fn base64(text: &str) -> Vec<u8> {
 /// Whose the token is, to that audience.
 pub(super) fn subject(token: &[u8], audience: &str, bundles: &JwtBundles) -> String {
     let token = std::str::from_utf8(token).unwrap();
-    validate(token, audience, bundles, SystemTime::now()).unwrap().id.to_string()
+    let valid = validate(token, audience, bundles, SystemTime::now()).unwrap();
+    assert_eq!(valid.claims["aud"], serde_json::json!([audience]), "one audience a token");
+    valid.id.to_string()
 }
 
 fn token(target: &Path) -> String {

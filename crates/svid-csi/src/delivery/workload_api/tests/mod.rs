@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use svid_csi_core::files::FileName;
-use svid_csi_core::identity::{Candidate, PrivateKey};
+use svid_csi_core::identity::{Candidate, KeyType, PrivateKey};
 use svid_csi_core::plan::Issuer;
 use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 use svid_csi_core::target::TargetPath;
@@ -26,7 +26,9 @@ use super::{service, socket};
 use crate::clock;
 use crate::demo::channel::connect;
 use crate::metrics::Metrics;
+use crate::node::config::LocalCaConfig;
 use crate::source::Sources;
+use crate::source::local_ca::LocalCa;
 use crate::tasks::Tasks;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -40,14 +42,33 @@ struct Socket {
 }
 
 impl Socket {
+    /// Of a pod whose source is not there.
     fn serve() -> Self {
+        Self::serve_from(Issuer::Broker, Sources::default())
+    }
+
+    /// Of a pod of the local CA, which issues tokens.
+    fn serve_with_tokens() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let spec = spec();
+        let config = LocalCaConfig {
+            trust_domain: domain("example.org"),
+            lifetime: HOUR,
+            key_type: KeyType::EcdsaP256,
+            jwt_lifetime: HOUR,
+            dir: None,
+        };
+        let local_ca = Some(LocalCa::open(&config, folder.path()).unwrap());
+        Self::serve_from(Issuer::LocalCa, Sources { local_ca, ..Sources::default() })
+    }
+
+    fn serve_from(issuer: Issuer, sources: Sources) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = spec(issuer);
         let Content::WorkloadApi(SocketSpec { sockets, .. }) = &spec.content else { unreachable!() };
         let listener = socket::listen(folder.path(), sockets).unwrap();
         let endpoint = Arc::new(Endpoint::new(&Arc::new(spec)));
         let (tasks, metrics) = (Tasks::default(), Arc::<Metrics>::default());
-        let api = service::api(Arc::<Sources>::default(), metrics.clone());
+        let api = service::api(Arc::new(sources), metrics.clone());
         let server = Server { api, metrics: metrics.clone(), tasks: tasks.clone(), failures: Arc::default() };
         endpoint.listening(server.accept(endpoint.clone(), listener, None));
         Socket { endpoint, tasks, metrics, folder }
@@ -72,8 +93,9 @@ impl Drop for Socket {
     }
 }
 
-fn spec() -> VolumeSpec {
-    let subject = Subject { issuer: Issuer::Broker, identity: None, hint: None };
+fn spec(issuer: Issuer) -> VolumeSpec {
+    let identity = (issuer == Issuer::LocalCa).then(|| id("spiffe://example.org/web"));
+    let subject = Subject { issuer, identity, hint: None };
     let sockets = ["agent.sock", "spire-agent.sock"].map(|name| FileName::parse(name).unwrap()).into();
     VolumeSpec {
         id: VolumeId::parse("csi-web").unwrap(),

@@ -10,6 +10,8 @@ use svid_csi_proto::workload::{
 use tonic::{Code, Request, Status, Streaming};
 
 use super::*;
+use crate::delivery::workload_api::endpoint::Told;
+use crate::delivery::workload_api::following::given;
 
 fn asking<T>(message: T, headers: &[&'static str]) -> Request<T> {
     let mut request = Request::new(message);
@@ -75,6 +77,16 @@ async fn who_has_no_identity_yet_is_told_to_try_again() {
         let line = format!(r#"svid_csi_workload_api_calls_total{{method="{method}",code="Unavailable"}} 1"#);
         assert!(page.contains(&line), "{method}: {page}");
     }
+}
+
+/// Calls that come just before the socket goes with the identity.
+#[test]
+fn who_has_no_identity_any_more_is_denied() {
+    let given = |told: Told| given(&told).map(drop).map_err(|status| status.code());
+    assert_eq!(given(Told::NotYet), Err(Code::Unavailable));
+    assert_eq!(given(Told::Withdrawn), Err(Code::PermissionDenied));
+    let ca = TestCa::new("ca");
+    assert_eq!(given(Told::Given(context(vec![svid(&ca, "web", "")], &[], &[]))), Ok(()));
 }
 
 #[tokio::test]
@@ -146,13 +158,17 @@ async fn bundles_are_by_trust_domain_and_told_again_when_one_changes() {
 
 #[tokio::test]
 async fn a_withdrawn_identity_ends_every_stream_with_permission_denied() {
-    let (socket, ca) = (Socket::serve(), TestCa::new("ca"));
+    let (socket, ca) = (Socket::serve_with_tokens(), TestCa::new("ca"));
     socket.endpoint.tell(context(vec![svid(&ca, "web", "")], &[], &[]));
     let (mut of_svids, mut of_bundles) = (svids(&socket).await.unwrap(), bundles(&socket).await.unwrap());
+    let mut api = socket.api().await;
+    let of_tokens = api.fetch_jwt_bundles(asking(JwtBundlesRequest {}, &["true"])).await;
+    let mut of_tokens = of_tokens.unwrap().into_inner();
     next(&mut of_svids).await;
     next(&mut of_bundles).await;
+    assert_eq!(next(&mut of_tokens).await.bundles.len(), 1);
     socket.endpoint.withdraw();
-    for status in [end(&mut of_svids).await, end(&mut of_bundles).await] {
+    for status in [end(&mut of_svids).await, end(&mut of_bundles).await, end(&mut of_tokens).await] {
         let status = status.expect("a reason");
         assert_eq!(status.code(), Code::PermissionDenied);
         assert!(status.message().contains("withdrawn"), "{status}");
