@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use svid_csi_core::plan::{Plan, Source};
+use svid_csi_core::plan::{Issuer, Plan, Source};
 use svid_csi_core::spiffe_id::TrustDomain;
 
 use super::broker::BrokerFlags;
@@ -84,6 +84,7 @@ pub(super) fn build(args: DriverArgs, environment: Environment<'_>, mistakes: &m
         node_id,
         drivers,
     };
+    check_bundle(&config, mistakes);
     sockets::check(&config, mistakes);
     (config, warnings)
 }
@@ -139,6 +140,16 @@ fn trust_domain_of_local_ca(args: &DriverArgs, warnings: &mut Vec<String>) -> Tr
         }
         TrustDomain::parse(USUAL_TRUST_DOMAIN).expect("a trust domain")
     })
+}
+
+/// Clients of the Workload API take no SVID without a bundle (SPIFFE Workload API, section 5.2.1).
+fn check_bundle(config: &Config, mistakes: &mut Mistakes) {
+    let plan = Plan::WorkloadApi(Issuer::CertManager);
+    let served = config.drivers.iter().any(|driver| driver.allowed_plans.contains(&plan));
+    if served && config.cert_manager.as_ref().is_some_and(|cert_manager| cert_manager.bundle.is_none()) {
+        mistakes
+            .missing("trust-bundle", format_args!("the plan {plan} tells pods whom to trust (or --source-ca-bundle)"));
+    }
 }
 
 fn metrics_address(args: &Watch, profile: Option<Profile>) -> Option<SocketAddr> {

@@ -130,6 +130,8 @@ fn mistakes_about_cert_manager() {
         ),
         ("--key-type rsa-1024", "--key-type: \"rsa-1024\" is no key type"),
         ("--data-root=", "--data-root: missing; the plan cert-manager:files"),
+        ("--delivery workload-api", "--trust-bundle: missing; the plan cert-manager:workload-api"),
+        ("--allow-plan cert-manager:workload-api", "--trust-bundle: missing; the plan cert-manager:workload-api"),
     ];
     each_is_one_mistake(CERT_MANAGER, &cases);
     let other = "svid-csi driver --source cert-manager --driver-name x --node-id n --endpoint e --data-root r";
