@@ -7,7 +7,7 @@ use svid_csi_core::files::{self as contents, FOLDER_MODE, Federated, RenderError
 use svid_csi_core::identity::leads_to;
 use svid_csi_core::pkcs12::Password;
 use svid_csi_core::secret::Secret;
-use svid_csi_core::state::{FileId, Record};
+use svid_csi_core::state::{FileId, Issued, Record};
 use svid_csi_core::volume::{Content, FilesSpec, SocketSpec, VolumeSpec};
 use svid_csi_core::x509_context::X509Context;
 
@@ -150,10 +150,24 @@ impl Node {
     }
 
     /// Keeps the password that the kubelet brought for the volume, if its files need it. Tells whether it is a new one.
-    pub(super) fn keep_password(&self, spec: &VolumeSpec, brought: Option<&Secret>) -> Result<bool, VolumeError> {
-        let needs = matches!(&spec.content, Content::Files(wanted) if wanted.extras.own_password);
-        let (Some(passwords), Some(brought), true) = (&self.passwords, brought, needs) else { return Ok(false) };
+    pub(super) fn keep_password(
+        &self,
+        volume: &mut Volume,
+        spec: &VolumeSpec,
+        brought: Option<&Secret>,
+    ) -> Result<bool, VolumeError> {
+        let (Some(passwords), Some(brought), true) = (&self.passwords, brought, has_own_password(spec)) else {
+            return Ok(false);
+        };
         let password = Password::new(brought.clone()).map_err(RenderError::from)?;
+        if passwords.get(&spec.id).is_some_and(|kept| kept.expose() == password.expose()) {
+            return Ok(false);
+        }
+        if let Some(issued) = &mut volume.record.issued {
+            // Before the password is kept: whatever comes next is installed then, also after a kill in between.
+            issued.digest = None;
+            self.store.put(&volume.record)?;
+        }
         Ok(passwords.keep(&spec.id, &password)?)
     }
 
@@ -170,6 +184,15 @@ impl Node {
         self.store.put(&volume.record)?;
         Ok(())
     }
+}
+
+fn has_own_password(spec: &VolumeSpec) -> bool {
+    matches!(&spec.content, Content::Files(wanted) if wanted.extras.own_password)
+}
+
+/// Whether the volume's PKCS#12 files may still have the password before.
+pub(super) fn awaits_password(spec: &VolumeSpec, issued: &Issued) -> bool {
+    has_own_password(spec) && issued.digest.is_none()
 }
 
 /// The mode of a volume's folder.

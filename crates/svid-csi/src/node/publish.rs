@@ -93,17 +93,16 @@ impl Node {
         let begun = tokio::task::spawn_blocking(move || {
             let point = MountPoint::open(&spec.target)?;
             if is_published(held.as_ref(), &spec, &point, None)? {
-                let is_new = node.keep_password(&spec, pkcs12_password.as_ref())?;
                 let Some(volume) = held.as_mut() else { return Ok(None) };
-                if is_new {
+                if node.keep_password(volume, &spec, pkcs12_password.as_ref())? {
                     volume.renew_now.notify_one();
                 }
                 return node.see_that_it_is_fresh(volume).map(|()| None);
             }
             check_same_volume(held.as_ref(), &spec)?;
             let root = node.prepare(&spec)?;
-            node.intend(&driver, &spec, &point, root, &mut held)?;
-            node.keep_password(&spec, pkcs12_password.as_ref())?;
+            let volume = node.intend(&driver, &spec, &point, root, &mut held)?;
+            node.keep_password(volume, &spec, pkcs12_password.as_ref())?;
             Ok::<_, VolumeError>(Some((held, point, spec)))
         });
         let begun = begun.await??;

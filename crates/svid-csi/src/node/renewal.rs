@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 
 use super::Node;
 use super::alarm::Alarm;
+use super::deliver::awaits_password;
 use super::error::VolumeError;
 use super::jwt::Jwt;
 use super::volume::{Volume, issued};
@@ -26,7 +27,8 @@ pub(super) async fn keep_fresh(
     (renew_now, overslept): (Arc<Notify>, Arc<Notify>),
 ) {
     let Some(subject) = spec.subject() else { return };
-    let mut tries = Tries::default();
+    let at_once = last.as_ref().is_some_and(|issued| awaits_password(&spec, issued));
+    let mut tries = Tries { at_once, ..Tries::default() };
     loop {
         let validity = last.as_ref().map(|issued| issued.validity);
         let turn = Turn::Renewal { last: last.as_ref(), at_once: tries.at_once || tries.failures > 0 };

@@ -13,6 +13,7 @@ use tonic::Code;
 
 use super::scene::{Scene, files_test, id};
 use crate::fixture::{pod, serial, until, volume};
+use crate::formats::store::opens;
 use crate::formats::tokens::bundles;
 
 fn for_db(pod_name: &str) -> InlineVolume {
@@ -91,6 +92,23 @@ fn what_is_delivered_again_changes_no_file() {
             files(&target).iter().zip(&before).filter(|(now, then)| now != then).count() == 4
         })
         .await;
+    });
+}
+
+#[test]
+fn another_password_is_used_though_the_identity_stays() {
+    files_test("formats::another_password_is_used_though_the_identity_stays", async |scene| {
+        scene.register("web");
+        let with = |password: &str| {
+            volume("web").attribute("svid-csi/file-pkcs12", "key.p12").secret("pkcs12-password", password)
+        };
+        let target = scene.node.publish(&with("the first")).await;
+        let first = serial(&target);
+        assert!(opens(&file(&target, "key.p12").unwrap(), "the first"));
+        scene.node.publish(&with("another")).await;
+        until("the store has it", async || file(&target, "key.p12").is_some_and(|store| opens(&store, "another")))
+            .await;
+        assert_eq!(serial(&target), first, "the agent gives the same");
     });
 }
 

@@ -1,7 +1,7 @@
 //! local-ca -> files, in every format there is.
 
 mod passwords;
-mod store;
+pub(crate) mod store;
 pub(crate) mod tokens;
 
 use std::fs;

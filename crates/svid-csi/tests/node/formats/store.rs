@@ -29,7 +29,7 @@ fn filled(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Whether the file was made with that password.
-pub(super) fn opens(file: &[u8], password: &str) -> bool {
+pub(crate) fn opens(file: &[u8], password: &str) -> bool {
     let parts = values(value(file).0);
     let safe = values(values(parts[1])[1])[0];
     let mac = values(parts[2]);
