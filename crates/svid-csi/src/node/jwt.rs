@@ -10,6 +10,7 @@ use svid_csi_core::jwt::{JwtBundles, JwtSvid, bundles_digest};
 use svid_csi_core::renew;
 use svid_csi_core::state::{Issued, IssuedJwt, Phase};
 use svid_csi_core::volume::{Content, FilesSpec, Subject, VolumeSpec};
+use tokio::time::Instant;
 use tracing::info;
 
 use super::Node;
@@ -54,12 +55,6 @@ fn wanted(spec: &VolumeSpec) -> Option<(&FilesSpec, &Subject)> {
     }
 }
 
-/// Whether the tokens of a volume should have been renewed by now.
-pub(super) fn is_overdue(spec: &VolumeSpec, issued: &Issued, latest: f64) -> bool {
-    let tokens = issued.jwt.as_ref().and_then(|jwt| jwt.tokens.as_ref());
-    wanted(spec).is_some() && tokens.is_some_and(|tokens| renew::delay(tokens, clock::now(), latest).is_zero())
-}
-
 impl Node {
     /// Asks for what the volume's files hold of JWT; nothing where they hold none.
     pub(super) async fn jwt(&self, spec: &VolumeSpec) -> Result<Option<Jwt>, SourceError> {
@@ -77,23 +72,20 @@ impl Node {
         Ok(Some(Jwt { tokens, bundles, came: clock::now() }))
     }
 
-    /// New tokens and JWT bundles for the volume's files: when the tokens are due, or the bundles have changed. Never,
-    /// where they hold none, or there is no identity in them.
+    /// New tokens and JWT bundles for the volume's files: when the tokens are due, or the bundles have changed, or at the
+    /// end of the pause after a failure. Never, where they hold none, or there is no identity in them.
     pub(super) fn next_jwt<'a>(
         &'a self,
         spec: &'a VolumeSpec,
         last: Option<&'a Issued>,
-        failures: u32,
+        pause: Option<Instant>,
     ) -> BoxFuture<'a, Result<Jwt, SourceError>> {
         match (wanted(spec), last) {
             (Some((_, subject)), Some(last)) => Box::pin(async move {
-                match &last.jwt {
-                    held if failures > 0 => {
-                        let held = held.as_ref().and_then(|jwt| jwt.tokens.as_ref());
-                        tokio::time::sleep(source::retry_delay(failures, held)).await;
-                    }
-                    Some(held) => self.jwt_is_due(spec, subject, held).await,
-                    None => {}
+                match (&last.jwt, pause) {
+                    (_, Some(until)) => tokio::time::sleep_until(until).await,
+                    (Some(held), None) => self.jwt_is_due(spec, subject, held).await,
+                    (None, None) => {}
                 }
                 match self.jwt(spec).await? {
                     Some(jwt) => Ok(jwt),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use svid_csi_core::identity::{Identity, Validity};
+use svid_csi_core::identity::Identity;
 use svid_csi_core::state::{Issued, Phase};
 use svid_csi_core::volume::VolumeSpec;
 use svid_csi_core::x509_context::X509Context;
@@ -40,9 +40,9 @@ pub(super) async fn keep_fresh(
         };
         let news = tokio::select! {
             next = next => News::Identity(next),
-            jwt = node.next_jwt(&spec, last.as_ref(), tries.jwt_failures) => News::Jwt(jwt),
+            jwt = node.next_jwt(&spec, last.as_ref(), tries.jwt_pause) => News::Jwt(jwt),
             () = renew_now.notified() => {
-                (tries.at_once, tries.pause) = (true, None);
+                (tries.at_once, tries.pause, tries.jwt_pause) = (true, None, None);
                 continue;
             }
             () = node.jumps.next() => continue,
@@ -57,7 +57,7 @@ pub(super) async fn keep_fresh(
                 tries.succeeded(is_jwt);
                 last = issued;
             }
-            Err(error) => tries.failed(&node, &spec, &error, is_jwt, validity.as_ref()),
+            Err(error) => tries.failed(&node, &spec, &error, is_jwt, last.as_ref()),
         }
     }
 }
@@ -71,34 +71,34 @@ struct Tries {
     at_once: bool,
     /// The source is not asked for an identity before.
     pause: Option<Instant>,
+    /// The source is not asked for tokens before.
+    jwt_pause: Option<Instant>,
     alarm: Alarm,
 }
 
 impl Tries {
     fn succeeded(&mut self, is_jwt: bool) {
         match is_jwt {
-            true => self.jwt_failures = 0,
+            true => (self.jwt_failures, self.jwt_pause) = (0, None),
             false => *self = Self::default(),
         }
     }
 
-    fn failed(
-        &mut self,
-        node: &Node,
-        spec: &VolumeSpec,
-        error: &VolumeError,
-        is_jwt: bool,
-        validity: Option<&Validity>,
-    ) {
-        let failures = if is_jwt { &mut self.jwt_failures } else { &mut self.failures };
+    fn failed(&mut self, node: &Node, spec: &VolumeSpec, error: &VolumeError, is_jwt: bool, last: Option<&Issued>) {
+        let validity = match is_jwt {
+            true => last.and_then(|issued| issued.jwt.as_ref()?.tokens.as_ref()),
+            false => last.map(|issued| &issued.validity),
+        };
+        let (failures, pause) = match is_jwt {
+            true => (&mut self.jwt_failures, &mut self.jwt_pause),
+            false => (&mut self.failures, &mut self.pause),
+        };
         *failures += 1;
+        *pause = Some(Instant::now() + source::retry_delay(*failures, validity));
         node.metrics.renewal_failed();
         complain(spec, error, *failures);
         self.alarm.remember(error);
         node.tell_pod_of_denial(spec, error);
-        if !is_jwt {
-            self.pause = Some(Instant::now() + source::retry_delay(self.failures, validity));
-        }
     }
 }
 

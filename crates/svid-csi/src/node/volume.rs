@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::Node;
 use super::error::VolumeError;
-use super::jwt::{self, Jwt};
+use super::jwt::Jwt;
 use super::renewal;
 use crate::clock;
 
@@ -188,10 +188,9 @@ impl Node {
             return self.serve_again(volume);
         }
         self.see_that_it_is_served(volume)?;
-        let spec = &volume.record.spec;
-        let due = volume.record.issued.as_ref().is_some_and(|issued| {
-            renew::delay(&issued.validity, clock::now(), LATEST).is_zero() || jwt::is_overdue(spec, issued, LATEST)
-        });
+        // Its tokens see to themselves: to look again would end a try that is under way.
+        let is_due = |issued: &Issued| renew::delay(&issued.validity, clock::now(), LATEST).is_zero();
+        let due = volume.record.issued.as_ref().is_some_and(is_due);
         // One that waits for something is awake already, and would lose its place.
         if due && self.sources.waiting_of(&volume.record.spec.id).is_none() {
             volume.overslept.notify_one();
