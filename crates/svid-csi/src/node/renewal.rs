@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use svid_csi_core::identity::Identity;
+use svid_csi_core::plan::Issuer;
 use svid_csi_core::state::{Issued, Phase};
-use svid_csi_core::volume::VolumeSpec;
+use svid_csi_core::volume::{Subject, VolumeSpec};
 use svid_csi_core::x509_context::X509Context;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -32,9 +33,13 @@ pub(super) async fn keep_fresh(
     loop {
         let validity = last.as_ref().map(|issued| issued.validity);
         let turn = Turn::Renewal { last: last.as_ref(), at_once: tries.at_once || tries.failures > 0 };
+        let (pause, in_vain) = (tries.pause, tries.in_vain.as_ref());
         let next = async {
-            if let Some(until) = tries.pause {
-                tokio::time::sleep_until(until).await;
+            if let Some(until) = pause {
+                tokio::select! {
+                    () = tokio::time::sleep_until(until) => {}
+                    told = node.told_meanwhile(&spec, subject, in_vain) => return told,
+                }
             }
             node.sources.next(&spec, subject, turn).await
         };
@@ -50,6 +55,7 @@ pub(super) async fn keep_fresh(
             never = tries.alarm.keep(&node, &spec, validity.as_ref()) => match never {},
         };
         let is_jwt = matches!(news, News::Jwt(_));
+        let tried = news.identity(&spec).filter(|_| last.is_some());
         // Boxed: while the volume waits, which is nearly always, there is no place for the renewal itself.
         match Box::pin(news.take_up(&node, &spec, last.as_ref())).await {
             Ok(Outcome::Unpublished) => return,
@@ -57,7 +63,12 @@ pub(super) async fn keep_fresh(
                 tries.succeeded(is_jwt);
                 last = issued;
             }
-            Err(error) => tries.failed(&node, &spec, &error, is_jwt, last.as_ref()),
+            Err(error) => {
+                tries.failed(&node, &spec, &error, is_jwt, last.as_ref());
+                if !is_jwt {
+                    tries.in_vain = tried;
+                }
+            }
         }
     }
 }
@@ -71,6 +82,8 @@ struct Tries {
     at_once: bool,
     /// The source is not asked for an identity before.
     pause: Option<Instant>,
+    /// What was given last and could not be delivered.
+    in_vain: Option<Issued>,
     /// The source is not asked for tokens before.
     jwt_pause: Option<Instant>,
     alarm: Alarm,
@@ -111,6 +124,14 @@ enum News {
 }
 
 impl News {
+    /// The identity that came, as it would be remembered.
+    fn identity(&self, spec: &VolumeSpec) -> Option<Issued> {
+        match self {
+            News::Identity(Ok(context)) => Some(issued(spec, context, None)),
+            _ => None,
+        }
+    }
+
     async fn take_up(self, node: &Arc<Node>, spec: &VolumeSpec, last: Option<&Issued>) -> Result<Outcome, VolumeError> {
         match self {
             News::Identity(Ok(context)) => renew(node, spec, Arc::new(context), last).await,
@@ -204,6 +225,23 @@ async fn renew(
 }
 
 impl Node {
+    /// What a source that tells of its own accord has to tell after what it gave `in_vain`: something else, or that it is
+    /// withdrawn. Never, where there is no such source or thing.
+    async fn told_meanwhile(
+        &self,
+        spec: &VolumeSpec,
+        subject: &Subject,
+        in_vain: Option<&Issued>,
+    ) -> Result<X509Context, SourceError> {
+        match in_vain {
+            Some(in_vain) if subject.issuer == Issuer::Broker => {
+                let turn = Turn::Renewal { last: Some(in_vain), at_once: false };
+                Box::pin(self.sources.next(spec, subject, turn)).await
+            }
+            _ => std::future::pending().await,
+        }
+    }
+
     /// One line for every identity handed to a pod.
     pub(super) fn audit(&self, volume: &Volume, context: &X509Context, jwt: Option<&Jwt>) {
         for svid in context.svids() {

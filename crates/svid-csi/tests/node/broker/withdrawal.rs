@@ -6,7 +6,8 @@ use svid_csi_proto::workload::X509svidResponse;
 use svid_csi_testkit::agent::Answer;
 use tonic::{Code, Status};
 
-use super::scene::{files_test, id, names, workload_api_test};
+use super::scene::{FILES, SOCKET, files_test, id, names, scene_test, workload_api_test};
+use crate::endpoints::{metric, renew_all};
 use crate::fixture::{pod, serial, svid, until, volume};
 use crate::workload_api::client::Svids;
 
@@ -34,6 +35,26 @@ fn files_go_and_come_back() {
         assert_eq!(svid(&other).leaf().unwrap().spiffe_id, id("db"), "no other pod is touched");
         assert_eq!(scene.node.mounts(&target), 1);
         scene.node.unpublish(&volume("web")).await;
+    });
+}
+
+#[test]
+fn files_go_also_while_a_failed_delivery_waits_for_its_next_try() {
+    let name = "withdrawal::files_go_also_while_a_failed_delivery_waits_for_its_next_try";
+    scene_test(name, &[FILES, SOCKET, &["--data-size-limit=1Mi"]], async |scene| {
+        let target = scene.registered("web").await;
+        let _ = fs::write(scene.node.path("root/data/filler"), vec![0; 2 << 20]);
+        scene.agent.rotate(&pod("web"));
+        // Until the next try is minutes away.
+        for failures in 1..=4 {
+            let failed = Some(f64::from(failures));
+            until("it fails", async || metric(&scene.node, "renewal_failures_total").await == failed).await;
+            if failures < 4 {
+                renew_all(&scene.node).await;
+            }
+        }
+        scene.agent.withdraw(&pod("web"));
+        until("the volume is empty", async || names(&target).is_empty()).await;
     });
 }
 
