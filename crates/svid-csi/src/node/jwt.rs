@@ -139,12 +139,9 @@ impl Node {
             let Some(volume) = held.as_mut().filter(|volume| volume.record.phase == Phase::Ready) else {
                 return Ok(Outcome::Unpublished);
             };
-            if volume.record.issued.is_some() {
+            if let Some(issued) = volume.record.issued.clone() {
                 this.deliver_jwt(&volume.record.spec, &jwt)?;
-                if let Some(issued) = &mut volume.record.issued {
-                    issued.jwt = Some(jwt.issued());
-                }
-                this.store.put(&volume.record)?;
+                this.remember(volume, Issued { jwt: Some(jwt.issued()), ..issued })?;
                 this.audit_jwt(volume, &jwt);
             }
             Ok(Outcome::Holds(volume.record.issued.clone()))

@@ -212,11 +212,10 @@ async fn renew(
         let mut issued = issued(&volume.record.spec, &context, jwt.as_ref());
         issued.jwt = issued.jwt.or(kept);
         if volume.record.issued.as_ref().is_some_and(|last| last.digest == issued.digest) {
-            return Ok(Outcome::Holds(Some(issued)));
+            return Ok(Outcome::Holds(volume.record.issued.clone()));
         }
         this.deliver(&volume.record.spec, &context, jwt.as_ref())?;
-        volume.record.issued = Some(issued);
-        this.store.put(&volume.record)?;
+        this.remember(volume, issued)?;
         this.audit(volume, &context, jwt.as_ref());
         this.bring_bundle_to(Some(volume));
         Ok(Outcome::Holds(volume.record.issued.clone()))

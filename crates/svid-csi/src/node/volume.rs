@@ -169,6 +169,14 @@ pub(super) fn issued(spec: &VolumeSpec, context: &X509Context, jwt: Option<&Jwt>
 }
 
 impl Node {
+    /// Remembers what was delivered. On failure nothing is remembered, so that the next try delivers it again. Blocks.
+    pub(super) fn remember(&self, volume: &mut Volume, issued: Issued) -> Result<(), VolumeError> {
+        let record = Record { issued: Some(issued), ..volume.record.clone() };
+        self.store.put(&record)?;
+        volume.record = record;
+        Ok(())
+    }
+
     /// Starts the loop that keeps a ready volume's identity fresh, unless it runs already as recorded or the volume has none.
     pub(super) fn keep_renewing(self: &Arc<Self>, volume: &mut Volume) {
         if volume.is_kept_fresh() {
