@@ -56,18 +56,24 @@ impl Node {
         Ok(fsx::ensure_mode(&folder, folder_mode(&spec.content))?)
     }
 
-    /// After a start: what is not in files is served again, as it was kept. A volume of which nothing was kept is to be
-    /// renewed at once.
+    /// After a start: what is not in files is served again, as it was kept. A volume of which nothing was kept, or whose
+    /// files are gone, is to be renewed at once.
     pub(super) fn deliver_again(&self, volume: &mut Volume) -> Result<(), VolumeError> {
         let spec = &volume.record.spec;
-        let Content::WorkloadApi(socket) = &spec.content else { return Ok(()) };
         if volume.record.issued.is_none() {
             return Ok(());
         }
-        let workload_api = self.workload_api()?;
-        workload_api.serve(spec, socket, &self.folders()?.folder(&spec.id))?;
-        let kept = workload_api.give_kept(&spec.id);
-        volume.record.issued.take_if(|_| kept.is_none());
+        let is_there = match &spec.content {
+            Content::Passthrough => true,
+            // They are taken away before the record says so.
+            Content::Files(_) => files::holds_any(&self.folders()?.folder(&spec.id)),
+            Content::WorkloadApi(socket) => {
+                let workload_api = self.workload_api()?;
+                workload_api.serve(spec, socket, &self.folders()?.folder(&spec.id))?;
+                workload_api.give_kept(&spec.id).is_some()
+            }
+        };
+        volume.record.issued.take_if(|_| !is_there);
         Ok(())
     }
 
