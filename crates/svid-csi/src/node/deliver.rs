@@ -50,6 +50,8 @@ impl Node {
                 let workload_api = self.workload_api()?;
                 workload_api.serve(spec, socket, &folder)?;
                 workload_api.give(&spec.id, context.clone())?;
+                // Files of another delivery go last: they are all that the pod has until then.
+                folders::keep_only(&folder, &socket.sockets)?;
             }
         }
         // Another delivery may have made it.
@@ -69,8 +71,11 @@ impl Node {
             Content::Files(_) => files::holds_any(&self.folders()?.folder(&spec.id)),
             Content::WorkloadApi(socket) => {
                 let workload_api = self.workload_api()?;
-                workload_api.serve(spec, socket, &self.folders()?.folder(&spec.id))?;
-                workload_api.give_kept(&spec.id).is_some()
+                let folder = self.folders()?.folder(&spec.id);
+                workload_api.serve(spec, socket, &folder)?;
+                let is_kept = workload_api.give_kept(&spec.id).is_some();
+                folders::keep_only(&folder, &socket.sockets)?;
+                is_kept
             }
         };
         volume.record.issued.take_if(|_| !is_there);

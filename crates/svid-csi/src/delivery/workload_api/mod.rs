@@ -71,7 +71,6 @@ impl WorkloadApi {
             }
         }
         let listener = socket::listen(folder, &socket.sockets)?;
-        folders::keep_only(folder, &socket.sockets)?;
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let endpoint = endpoints.entry(spec.id.clone()).or_insert_with(|| Arc::new(Endpoint::new(spec)));
         let inode = socket::inode(folder, &socket.sockets);
