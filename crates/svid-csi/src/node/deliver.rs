@@ -103,8 +103,10 @@ impl Node {
             return Some("the pod has no identity: it was withdrawn, or could not be kept across a restart".to_owned());
         }
         let served = workload_api.serves(id, socket, &folders.folder(id));
-        (!served)
-            .then(|| "the volume's socket was removed or replaced; restart the driver to have it put back".to_owned())
+        (!served).then(|| {
+            "the volume's socket was removed or replaced; the next publish or a restart of the driver puts it back"
+                .to_owned()
+        })
     }
 
     /// Shows the volume's pod another bundle of its trust domain, beside the certificates that are there. Answers

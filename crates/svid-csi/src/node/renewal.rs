@@ -55,6 +55,7 @@ pub(super) async fn keep_fresh(
             never = tries.alarm.keep(&node, &spec, validity.as_ref()) => match never {},
         };
         let is_jwt = matches!(news, News::Jwt(_));
+        let consequence = news.consequence_of_failure();
         let tried = news.identity(&spec).filter(|_| last.is_some());
         // Boxed: while the volume waits, which is nearly always, there is no place for the renewal itself.
         match Box::pin(news.take_up(&node, &spec, last.as_ref())).await {
@@ -64,7 +65,7 @@ pub(super) async fn keep_fresh(
                 last = issued;
             }
             Err(error) => {
-                tries.failed(&node, &spec, &error, is_jwt, last.as_ref());
+                tries.failed(&node, &spec, &error, (is_jwt, consequence), last.as_ref());
                 if !is_jwt {
                     tries.in_vain = tried;
                 }
@@ -97,7 +98,14 @@ impl Tries {
         }
     }
 
-    fn failed(&mut self, node: &Node, spec: &VolumeSpec, error: &VolumeError, is_jwt: bool, last: Option<&Issued>) {
+    fn failed(
+        &mut self,
+        node: &Node,
+        spec: &VolumeSpec,
+        error: &VolumeError,
+        (is_jwt, consequence): (bool, &str),
+        last: Option<&Issued>,
+    ) {
         let validity = match is_jwt {
             true => last.and_then(|issued| issued.jwt.as_ref()?.tokens.as_ref()),
             false => last.map(|issued| &issued.validity),
@@ -109,7 +117,7 @@ impl Tries {
         *failures += 1;
         *pause = Some(Instant::now() + source::retry_delay(*failures, validity));
         node.metrics.renewal_failed();
-        complain(spec, error, *failures);
+        complain(spec, error, *failures, consequence);
         self.alarm.remember(error);
         node.tell_pod_of_denial(spec, error);
     }
@@ -132,6 +140,17 @@ impl News {
         }
     }
 
+    /// What the volume is left with where this cannot be done.
+    fn consequence_of_failure(&self) -> &'static str {
+        match self {
+            News::Jwt(_) => "renewal of the tokens failed; the volume keeps those that it has",
+            News::Identity(Err(SourceError::Withdrawn(_))) => {
+                "withdrawal failed; the volume may still hold what was withdrawn"
+            }
+            News::Identity(_) => "renewal failed; the volume keeps its last identity",
+        }
+    }
+
     async fn take_up(self, node: &Arc<Node>, spec: &VolumeSpec, last: Option<&Issued>) -> Result<Outcome, VolumeError> {
         match self {
             News::Identity(Ok(context)) => renew(node, spec, Arc::new(context), last).await,
@@ -143,11 +162,11 @@ impl News {
 }
 
 /// Says the first failure, then the second, fourth, eighth and so on.
-fn complain(spec: &VolumeSpec, error: &VolumeError, failures: u32) {
+fn complain(spec: &VolumeSpec, error: &VolumeError, failures: u32, consequence: &str) {
     if failures.is_power_of_two() {
         error!(
             volume = %spec.id, pod = spec.pod.as_ref().map(ToString::to_string), failures,
-            error = report::chain(error), "renewal failed; the volume keeps its last identity"
+            error = report::chain(error), "{consequence}"
         );
     }
 }
