@@ -102,13 +102,13 @@ fn accept_svid(svid: SvidCandidate, trust_domain: &TrustDomain, now: SystemTime)
     Ok(Svid { identity: accept_identity(candidate, &Expected { id, now })?, hint })
 }
 
-/// A federated bundle that says whom to trust in the pod's own trust domain would be a second word on that: left out.
+/// A federated bundle that says whom to trust in the pod's own trust domain would be a second word on that: left out. So is
+/// an empty one, which agents send of a trust domain whose tokens alone are trusted: nobody there is trusted with X.509.
 fn accept_federated(federated: Bundles, own: &TrustDomain) -> Result<Bundles, Rejection> {
     let all: Vec<_> = federated.values().flatten().cloned().collect();
     check_size("bundles of other trust domains", &all, MAX_OTHER_BYTES)?;
-    let others = federated.into_iter().filter(|(trust_domain, _)| trust_domain != own);
+    let others = federated.into_iter().filter(|(trust_domain, bundle)| trust_domain != own && !bundle.is_empty());
     let accepted = others.map(|(trust_domain, bundle)| match distinct_anchors(bundle) {
-        Ok(bundle) if bundle.is_empty() => Err(Rejection::federated(trust_domain, Rejection::EmptyBundle)),
         Ok(bundle) => Ok((trust_domain, bundle)),
         Err(problem) => Err(Rejection::federated(trust_domain, problem)),
     });

@@ -23,6 +23,15 @@ pub enum MessageError {
         #[source]
         source: SpiffeIdError,
     },
+    /// The certificates of another trust domain cannot be told apart.
+    #[error("the bundle of the federated trust domain {trust_domain} cannot be read")]
+    Federated {
+        /// Whose bundle.
+        trust_domain: TrustDomain,
+        /// Where they end.
+        #[source]
+        source: ConcatenatedDer,
+    },
     /// A name of a bundle is no trust domain.
     #[error("the name of a federated bundle is not the SPIFFE ID of a trust domain")]
     TrustDomain(#[source] SpiffeIdError),
@@ -95,8 +104,11 @@ pub fn candidate(message: X509svidResponse) -> Result<ContextCandidate, MessageE
     let svids = message.svids.into_iter().enumerate().map(|(index, svid)| svid_candidate(index + 1, svid));
     let svids = svids.collect::<Result<_, _>>()?;
     let federated = message.federated_bundles.into_iter().map(|(name, bundle)| {
-        let bundle = certificates("bundle of a federated trust domain", &bundle)?;
-        Ok((trust_domain(&name).map_err(MessageError::TrustDomain)?, bundle))
+        let trust_domain = trust_domain(&name).map_err(MessageError::TrustDomain)?;
+        match split(&bundle) {
+            Ok(bundle) => Ok((trust_domain, bundle)),
+            Err(source) => Err(MessageError::Federated { trust_domain, source }),
+        }
     });
     Ok(ContextCandidate { svids, federated: federated.collect::<Result<Bundles, _>>()?, crls: message.crl })
 }
@@ -154,6 +166,9 @@ fn certificates(what: &'static str, bytes: &[u8]) -> Result<Vec<CertificateDer<'
 }
 
 /// The trust domain that a bundle is named by: `spiffe://` and its name.
-fn trust_domain(name: &str) -> Result<TrustDomain, SpiffeIdError> {
+///
+/// # Errors
+/// [`SpiffeIdError`].
+pub(crate) fn trust_domain(name: &str) -> Result<TrustDomain, SpiffeIdError> {
     TrustDomain::parse(name.strip_prefix("spiffe://").ok_or(SpiffeIdError::Scheme)?)
 }

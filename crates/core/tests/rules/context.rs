@@ -90,10 +90,13 @@ fn bundles_of_others_are_checked_and_the_own_one_is_not_taken_from_them() {
         [friend]
     );
     assert!(taken(with("example.org", vec![other()])).federated().is_empty(), "one word on whom to trust, not two");
-    let error = refused(with("friend.org", Vec::new())).to_string();
-    assert!(error.starts_with("the bundle of the federated trust domain friend.org is refused"), "{error}");
-    let leaf = good().chain;
-    assert!(refused(with("friend.org", leaf)).to_string().contains("is not a CA certificate"));
+    assert!(taken(with("friend.org", Vec::new())).federated().is_empty(), "nobody there is trusted with X.509");
+    let damaged = CertificateDer::from(b"damaged".to_vec());
+    for (bundle, says) in [(good().chain, "is not a CA certificate"), (vec![damaged], "certificate 1 of 1")] {
+        let error = refused(with("friend.org", bundle)).to_string();
+        assert!(error.starts_with("the bundle of the federated trust domain friend.org is refused"), "{error}");
+        assert!(error.contains(says), "{error}");
+    }
 }
 
 #[test]

@@ -35,8 +35,8 @@ const EDITS: [(&str, Edit, &str); 9] = [
     ("no certificate", |response| response.svids[0].x509_svid.clear(), "no certificate"),
     ("garbage", |response| response.svids[0].x509_svid = b"garbage".to_vec(), "cannot be read"),
     (
-        "an empty federated bundle",
-        |response| _ = response.federated_bundles.insert("spiffe://other.example".to_owned(), Vec::new()),
+        "a federated bundle that is none",
+        |response| _ = response.federated_bundles.insert("spiffe://other.example".to_owned(), b"damaged".to_vec()),
         "other.example",
     ),
 ];

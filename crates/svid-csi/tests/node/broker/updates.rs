@@ -83,6 +83,23 @@ fn no_bundle_of_one_pod_is_shown_to_another() {
 }
 
 #[test]
+fn a_trust_domain_without_certificates_is_left_out() {
+    workload_api_test("updates::a_trust_domain_without_certificates_is_left_out", async |scene| {
+        scene.register("web");
+        scene.agent.edit(&pod("web"), |response| {
+            response.federated_bundles = [
+                ("spiffe://other.example".to_owned(), TestCa::new("other").bundle_der()),
+                ("spiffe://tokens.example".to_owned(), Vec::new()),
+            ]
+            .into();
+        });
+        let target = scene.node.publish(&volume("web")).await;
+        let message = Svids::open(&target.join("agent.sock")).await.unwrap().next().await.unwrap();
+        assert_eq!(message.federated_bundles.keys().collect::<Vec<_>>(), ["spiffe://other.example"]);
+    });
+}
+
+#[test]
 fn several_svids_and_their_changes_reach_open_streams() {
     workload_api_test("updates::several_svids_and_their_changes_reach_open_streams", async |scene| {
         let entries = [Entry::new(&id("web")), Entry::new(&id("web-internal")).hint("internal")];
