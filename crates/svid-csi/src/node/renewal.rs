@@ -33,7 +33,7 @@ pub(super) async fn keep_fresh(
     loop {
         let validity = last.as_ref().map(|issued| issued.validity);
         let turn = Turn::Renewal { last: last.as_ref(), at_once: tries.at_once || tries.failures > 0 };
-        let (pause, in_vain) = (tries.pause, tries.in_vain.as_ref());
+        let (pause, in_vain) = (tries.pause, tries.in_vain.as_deref());
         let next = async {
             if let Some(until) = pause {
                 tokio::select! {
@@ -84,7 +84,7 @@ struct Tries {
     /// The source is not asked for an identity before.
     pause: Option<Instant>,
     /// What was given last and could not be delivered.
-    in_vain: Option<Issued>,
+    in_vain: Option<Box<Issued>>,
     /// The source is not asked for tokens before.
     jwt_pause: Option<Instant>,
     alarm: Alarm,
@@ -133,9 +133,9 @@ enum News {
 
 impl News {
     /// The identity that came, as it would be remembered.
-    fn identity(&self, spec: &VolumeSpec) -> Option<Issued> {
+    fn identity(&self, spec: &VolumeSpec) -> Option<Box<Issued>> {
         match self {
-            News::Identity(Ok(context)) => Some(issued(spec, context, None)),
+            News::Identity(Ok(context)) => Some(issued(spec, context, None).into()),
             _ => None,
         }
     }
