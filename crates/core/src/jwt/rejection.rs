@@ -123,6 +123,12 @@ pub enum JwtRejection {
         /// The audience that is not in `aud`.
         audience: Quoted,
     },
+    /// A token that others could use, too.
+    #[error("the JWT-SVID is also meant for the audience {audience}, which was not asked for")]
+    UnwantedAudience {
+        /// The audience in `aud`.
+        audience: Quoted,
+    },
 }
 
 /// What is wrong with a claim.

@@ -34,7 +34,8 @@ impl JwtSvid {
     /// Takes up a token that an issuer sent for a workload of ours, which it says has that ID.
     ///
     /// The issuer is trusted, so the signature is not checked here; but what it sent must be a JWT-SVID, for that ID, for
-    /// all the audiences that were asked for, and not over.
+    /// the audiences that were asked for and no other (whoever else it is for could pose as the workload with it), and not
+    /// over.
     ///
     /// # Errors
     /// The first rule that is broken, in a sentence that does not hold the token.
@@ -51,6 +52,9 @@ impl JwtSvid {
         }
         if let Some(audience) = audiences.as_slice().iter().find(|asked| !claims.audience.contains(asked)) {
             return Err(JwtRejection::WrongAudience { audience: Quoted::new(audience) });
+        }
+        if let Some(audience) = claims.audience.iter().find(|found| !audiences.as_slice().contains(found)) {
+            return Err(JwtRejection::UnwantedAudience { audience: Quoted::new(audience) });
         }
         claims.check_time(now)?;
         let Claims { id, audience, expires_at, issued_at, .. } = claims;

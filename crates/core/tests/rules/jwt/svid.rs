@@ -16,7 +16,7 @@ fn read(token: String, asked: &[&str]) -> Result<JwtSvid, JwtRejection> {
 fn is_taken_as_the_issuer_says() {
     let key = TestKey::new("ES256");
     let token = key.token(&claims_but("aud", json!([AUDIENCE, "more"])));
-    let svid = read(token.clone(), &[AUDIENCE]).expect("it is what was asked for");
+    let svid = read(token.clone(), &["more", AUDIENCE]).expect("it is what was asked for");
     assert_eq!((svid.id.as_str(), svid.token.expose(), svid.hint.as_str()), (ID, token.as_str(), "internal"));
     assert_eq!(svid.audience, [AUDIENCE, "more"]);
     assert_eq!((seconds(svid.issued_at), seconds(svid.expires_at)), (seconds(now()), seconds(now()) + 300));
@@ -35,6 +35,11 @@ fn is_refused_when_it_is_not_what_was_asked_for() {
     for (token, asked, rejection) in [
         (key.token(&claims_but("sub", json!(found))), &[AUDIENCE][..], wrong),
         (key.token(&claims()), &[AUDIENCE, "b"], JwtRejection::WrongAudience { audience: Quoted::new("b") }),
+        (
+            key.token(&claims_but("aud", json!([AUDIENCE, "more"]))),
+            &[AUDIENCE],
+            JwtRejection::UnwantedAudience { audience: Quoted::new("more") },
+        ),
         (
             key.token(&claims_but("exp", json!(seconds(expired_at)))),
             &[AUDIENCE],
