@@ -148,7 +148,9 @@ impl Keeper {
             Ok(connection) => {
                 self.generation += 1;
                 self.metrics.broker_connected();
-                if self.generation == 1 || self.trouble.borrow().is_some() {
+                // What comes to pass from now on is told of anew.
+                let was_troubled = self.trouble.send_replace(None).is_some();
+                if self.generation == 1 || was_troubled {
                     info!(broker = %self.target.endpoint, "connected to the broker");
                 }
                 self.current.send_replace(Some(connection));

@@ -37,6 +37,21 @@ fn an_agent_that_restarts_takes_nothing_away() {
 }
 
 #[test]
+fn every_outage_is_told_of() {
+    files_test("outages::every_outage_is_told_of", async |scene| {
+        scene.registered("web").await;
+        let told = || scene.node.log().matches("pods keep what they have").count();
+        for connections in 2..5 {
+            let before = told();
+            scene.agent.restart();
+            until("it is told of", async || told() > before).await;
+            scene.until("a connection", || (scene.agent.connections().ever >= connections).then_some(())).await;
+            following(&scene, 1).await;
+        }
+    });
+}
+
+#[test]
 fn an_agent_whose_directory_is_made_again_is_found() {
     files_test("outages::an_agent_whose_directory_is_made_again_is_found", async |scene| {
         let target = scene.registered("web").await;
