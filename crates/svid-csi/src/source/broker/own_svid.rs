@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use super::MOST_BYTES;
 use super::agent_socket::{self, NoSocket};
+use super::subscription::code;
 use crate::inotify::{Inotify, NAMES};
 use crate::last_good::LastGood;
 use crate::source::pause;
@@ -25,6 +26,8 @@ use crate::{channel, clock, report};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
+/// The shortest pause between two tries: others may make and delete files beside the agent's all the time.
+const SHORTEST: Duration = Duration::from_millis(250);
 /// The longest pause between two tries.
 const LONGEST: Duration = Duration::from_secs(15);
 
@@ -72,7 +75,7 @@ enum OwnSvidError {
 
 impl From<Status> for OwnSvidError {
     fn from(status: Status) -> Self {
-        match status.code() {
+        match code(&status) {
             Code::PermissionDenied => OwnSvidError::NotRegistered(report::one_line(status.message())),
             code => OwnSvidError::Failed(format!("{code:?}: {}", status.message())),
         }
@@ -114,7 +117,7 @@ impl Follower {
             self.tell(&ended);
             tokio::select! {
                 () = tokio::time::sleep(pause(failures, LONGEST)) => failures += 1,
-                () = changed(changes) => failures = 0,
+                ((), ()) = async { tokio::join!(tokio::time::sleep(SHORTEST), changed(changes)) } => {}
                 () = refresh.notified() => {}
             }
         }
@@ -181,5 +184,19 @@ async fn changed(changes: Option<Inotify>) {
     match changes {
         Some(changes) if changes.changed().await.is_ok() => {}
         _ => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_agent_itself_can_withdraw_the_identity() {
+        let denied = OwnSvidError::from(Status::permission_denied("no identity issued"));
+        assert!(matches!(denied, OwnSvidError::NotRegistered(_)), "{denied}");
+        let made_up = "grpc-status header missing, mapped from HTTP status code 403";
+        let made_up = OwnSvidError::from(Status::permission_denied(made_up));
+        assert!(matches!(made_up, OwnSvidError::Failed(_)), "{made_up}");
     }
 }
