@@ -180,8 +180,9 @@ fn wants(turn: Turn<'_>) -> Wants<'_> {
     match turn {
         Turn::First => Wants::First,
         Turn::Renewal { last: None, .. } => Wants::Anything,
-        Turn::Renewal { last: Some(_), at_once: true } => Wants::Other(None),
-        Turn::Renewal { last: Some(last), at_once: false } => Wants::Other(last.digest.as_deref()),
+        Turn::Renewal { last: Some(_), at_once: true } => Wants::Again,
+        // One of a driver that kept no digest.
+        Turn::Renewal { last: Some(last), at_once: false } => last.digest.as_deref().map_or(Wants::Again, Wants::Other),
     }
 }
 

@@ -72,7 +72,9 @@ pub(super) enum Wants<'a> {
     /// Nothing; its pod waits to start.
     First,
     /// What has this digest; anything else is to take its place.
-    Other(Option<&'a str>),
+    Other(&'a str),
+    /// Something, and whatever there is is to take its place, even if it is the same.
+    Again,
     /// Nothing any more; whatever comes is welcome, and its pod does not wait.
     Anything,
 }
@@ -82,7 +84,9 @@ impl State {
     pub(super) fn verdict(&self, wants: Wants<'_>, hint: Option<&str>) -> Verdict {
         match (&self.answer, wants) {
             (Answer::Given(context), _) => given(context, wants, hint),
-            (Answer::Nothing(nothing), Wants::Other(_)) => Verdict::Fail(BrokerError::Withdrawn(nothing.to_string())),
+            (Answer::Nothing(nothing), Wants::Other(_) | Wants::Again) => {
+                Verdict::Fail(BrokerError::Withdrawn(nothing.to_string()))
+            }
             (Answer::Nothing(Nothing::Denied(why)), Wants::First) => Verdict::Fail(BrokerError::Denied(why.clone())),
             (Answer::NotUnderstood(why), Wants::First) => Verdict::Fail(BrokerError::NotUnderstood(why.clone())),
             (_, Wants::First) => match &self.refused {
@@ -113,13 +117,15 @@ fn given(context: &Arc<X509Context>, wants: Wants<'_>, hint: Option<&str>) -> Ve
         None => (**context).clone(),
         Some(hint) => match ((**context).clone().only(hint), wants) {
             (Ok(only), _) => only,
-            (Err(none), Wants::Other(_)) => return Verdict::Fail(BrokerError::Withdrawn(none.to_string())),
+            (Err(none), Wants::Other(_) | Wants::Again) => {
+                return Verdict::Fail(BrokerError::Withdrawn(none.to_string()));
+            }
             (Err(none), Wants::First) => return Verdict::Fail(BrokerError::NoSuchHint(none)),
             (Err(_), Wants::Anything) => return Verdict::Wait,
         },
     };
     match wants {
-        Wants::Other(digest) if digest == Some(&wanted.digest()) => Verdict::Wait,
+        Wants::Other(digest) if digest == wanted.digest() => Verdict::Wait,
         _ => Verdict::Take(wanted),
     }
 }
@@ -151,16 +157,18 @@ mod tests {
         State { answer, ..State::default() }
     }
 
-    /// What first-time, renewing and emptied volumes do.
-    fn verdicts(state: &State) -> [&'static str; 3] {
-        [Wants::First, Wants::Other(Some("digest")), Wants::Anything].map(|wants| match state.verdict(wants, None) {
-            Verdict::Take(_) => "take",
-            Verdict::Wait => "wait",
-            Verdict::Fail(BrokerError::Withdrawn(_)) => "withdrawn",
-            Verdict::Fail(BrokerError::Denied(_)) => "denied",
-            Verdict::Fail(BrokerError::Refused(_)) => "refused",
-            Verdict::Fail(BrokerError::NotUnderstood(_)) => "not understood",
-            Verdict::Fail(_) => "another failure",
+    /// What first-time, renewing (in time, or at once) and emptied volumes do.
+    fn verdicts(state: &State) -> [&'static str; 4] {
+        [Wants::First, Wants::Other("digest"), Wants::Again, Wants::Anything].map(|wants| {
+            match state.verdict(wants, None) {
+                Verdict::Take(_) => "take",
+                Verdict::Wait => "wait",
+                Verdict::Fail(BrokerError::Withdrawn(_)) => "withdrawn",
+                Verdict::Fail(BrokerError::Denied(_)) => "denied",
+                Verdict::Fail(BrokerError::Refused(_)) => "refused",
+                Verdict::Fail(BrokerError::NotUnderstood(_)) => "not understood",
+                Verdict::Fail(_) => "another failure",
+            }
         })
     }
 
@@ -168,10 +176,10 @@ mod tests {
     fn nothing_means_not_yet_before_an_identity_and_withdrawn_after_one() {
         let denied = || Nothing::Denied("policy".to_owned());
         for (answer, expected) in [
-            (Answer::Unknown, ["wait", "wait", "wait"]),
-            (Answer::Nothing(Nothing::NoEntry), ["wait", "withdrawn", "wait"]),
-            (Answer::Nothing(denied()), ["denied", "withdrawn", "wait"]),
-            (Answer::NotUnderstood("no".to_owned()), ["not understood", "wait", "wait"]),
+            (Answer::Unknown, ["wait", "wait", "wait", "wait"]),
+            (Answer::Nothing(Nothing::NoEntry), ["wait", "withdrawn", "withdrawn", "wait"]),
+            (Answer::Nothing(denied()), ["denied", "withdrawn", "withdrawn", "wait"]),
+            (Answer::NotUnderstood("no".to_owned()), ["not understood", "wait", "wait", "wait"]),
         ] {
             assert_eq!(verdicts(&state(answer.clone())), expected, "{answer:?}");
         }
@@ -182,7 +190,7 @@ mod tests {
         let refused = Some(Arc::new(Refused::Rejected(Rejection::EmptyBundle)));
         let trouble = Some("the connection was lost".to_owned());
         let state = State { refused, trouble, answer: Answer::Unknown };
-        assert_eq!(verdicts(&state), ["refused", "wait", "wait"]);
+        assert_eq!(verdicts(&state), ["refused", "wait", "wait", "wait"]);
     }
 
     #[test]
