@@ -35,11 +35,12 @@ impl Broker {
     /// What a volume's pod validates JWT-SVIDs with, now and whenever it changes.
     ///
     /// # Errors
-    /// [`BrokerError::Unavailable`], where the agent does not say it soon.
+    /// [`BrokerError::Unavailable`], where the agent does not say it soon, or the pod is not followed: [`Broker::next`]
+    /// begins that, and a call that comes after [`Broker::forget`] must not, as nobody would end it.
     pub async fn jwt_bundles(&self, spec: &VolumeSpec) -> Result<watch::Receiver<Arc<JwtBundles>>, BrokerError> {
         let pod = spec.pod.as_ref().ok_or(BrokerError::NoPod)?;
-        drop(self.subscribe(&spec.id, pod));
-        let mut bundles = self.follow_bundles(pod).ok_or(BrokerError::NoPod)?;
+        let not_followed = || BrokerError::Unavailable("no volume of this pod is followed now".to_owned());
+        let mut bundles = self.follow_bundles(pod).ok_or_else(not_followed)?;
         let known = tokio::time::timeout(PATIENCE, bundles.wait_for(|bundles| !bundles.is_empty())).await;
         if known.is_ok_and(|known| known.is_ok()) {
             Ok(bundles)
@@ -48,6 +49,7 @@ impl Broker {
         }
     }
 
+    /// Nothing where the pod has no subscription.
     fn follow_bundles(&self, pod: &PodRef) -> Option<watch::Receiver<Arc<JwtBundles>>> {
         let mut pods = self.pods();
         let subscription = pods.get_mut(&pod.uid)?;
