@@ -66,5 +66,9 @@ pub(super) fn tokens(state: &State, told: Option<&Told>, audience: &[String]) ->
 /// What everyone validates tokens with.
 pub(super) fn bundles(state: &State) -> JwtBundlesResponse {
     let own = (state.authority.trust_domain().to_owned(), state.jwt.jwks());
-    JwtBundlesResponse { bundles: [own].into() }
+    let mut response = JwtBundlesResponse { bundles: [own].into() };
+    if let Some(spoil) = &state.spoil_bundles {
+        spoil(&mut response);
+    }
+    response
 }

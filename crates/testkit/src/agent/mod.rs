@@ -44,7 +44,7 @@ use tonic::Status;
 pub use self::authority::Server;
 pub use self::entry::{Answer, Entry};
 use self::listener::{Places, Running};
-pub use self::world::{Call, Count, ForEveryone, SpoilTokens};
+pub use self::world::{Call, Count, ForEveryone, SpoilBundles, SpoilTokens};
 use self::world::{State, World};
 use crate::pulse::Pulse;
 
@@ -196,6 +196,14 @@ impl Agent {
     /// Spoils tokens from now on, or no more.
     pub fn spoil_tokens(&self, spoil: Option<SpoilTokens>) {
         self.world.change(|state| state.spoil_tokens = spoil);
+    }
+
+    /// Spoils JWT bundles from now on, or no more; everyone is told.
+    pub fn spoil_jwt_bundles(&self, spoil: Option<SpoilBundles>) {
+        self.world.change(|state| {
+            state.spoil_bundles = spoil;
+            state.jwt.version += 1;
+        });
     }
 
     /// New SVIDs for everyone, the driver included.

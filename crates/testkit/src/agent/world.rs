@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use svid_csi_core::spiffe_id::TrustDomain;
 use svid_csi_proto::broker::KubernetesObjectReference;
-use svid_csi_proto::workload::JwtsvidResponse;
+use svid_csi_proto::workload::{JwtBundlesResponse, JwtsvidResponse};
 use tonic::Status;
 
 use super::authority::{Authority, Server};
@@ -18,6 +18,9 @@ pub type ForEveryone = Arc<dyn Fn(&KubernetesObjectReference) -> Vec<Entry> + Se
 
 /// Changes the tokens of an answer.
 pub type SpoilTokens = Arc<dyn Fn(&mut JwtsvidResponse) + Send + Sync>;
+
+/// Changes the JWT bundles that everyone is told.
+pub type SpoilBundles = Arc<dyn Fn(&mut JwtBundlesResponse) + Send + Sync>;
 
 /// A call that came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +56,7 @@ pub(super) struct State {
     pub(super) authority: Authority,
     pub(super) jwt: JwtKeys,
     pub(super) spoil_tokens: Option<SpoilTokens>,
+    pub(super) spoil_bundles: Option<SpoilBundles>,
     pub(super) server: Server,
     pub(super) brokers: Vec<String>,
     pub(super) own: Told,
@@ -79,6 +83,7 @@ impl World {
             authority,
             jwt: JwtKeys::new(trust_domain),
             spoil_tokens: None,
+            spoil_bundles: None,
             server: Server::Proper,
             brokers: vec![broker.to_owned()],
             own,

@@ -1,17 +1,18 @@
 //! What pods validate JWT-SVIDs of others with: subscribed to for a pod that asks for it, and for no other.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use svid_csi_core::jwt::{JwtBundle, JwtBundles};
 use svid_csi_core::pod::PodRef;
+use svid_csi_core::quoted::Quoted;
 use svid_csi_core::spiffe_id::TrustDomain;
 use svid_csi_core::volume::VolumeSpec;
 use svid_csi_proto::broker::{SubscribeToJwtBundlesRequest, WorkloadReference};
 use svid_csi_proto::workload::JwtBundlesResponse;
 use tokio::sync::watch;
 use tonic::{Status, Streaming};
-use tracing::error;
+use tracing::{error, warn};
 
 use super::connection::Connection;
 use super::error::BrokerError;
@@ -20,6 +21,7 @@ use super::subscription::Follower;
 use super::topic::{Api, Topic};
 use super::{Broker, ask};
 use crate::metrics::Metrics;
+use crate::x509_message::trust_domain;
 
 /// How long whoever asks first waits for the agent.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Bundles {
     pod: PodRef,
     current: watch::Sender<Arc<JwtBundles>>,
+    /// What was wrong with those of others, last.
+    damaged: Mutex<Vec<String>>,
     metrics: Arc<Metrics>,
 }
 
@@ -55,11 +59,24 @@ impl Broker {
         let subscription = pods.get_mut(&pod.uid)?;
         let (bundles, _) = subscription.jwt.get_or_insert_with(|| {
             let (current, bundles) = watch::channel(Arc::default());
-            let topic = Bundles { pod: pod.clone(), current, metrics: self.notices.metrics.clone() };
+            let metrics = self.notices.metrics.clone();
+            let topic = Bundles { pod: pod.clone(), current, damaged: Mutex::default(), metrics };
             let follower = Follower { topic, connections: self.connections.clone() };
             (bundles, self.tasks.detached(async move { match follower.run().await {} }))
         });
         Some(bundles.clone())
+    }
+}
+
+impl Bundles {
+    /// Says what is wrong, each time that is something else.
+    fn warn(&self, damaged: Vec<String>) {
+        let mut told = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        if !damaged.is_empty() && *told != damaged {
+            let why = damaged.join("; ");
+            warn!(pod = %self.pod, error = why, "JWT bundles of other trust domains are damaged; the last good ones stay");
+        }
+        *told = damaged;
     }
 }
 
@@ -75,9 +92,11 @@ impl Topic for Bundles {
         Ok(api.subscribe_to_jwt_bundles(request).await?.into_inner())
     }
 
-    async fn take(&self, _: &Connection, message: JwtBundlesResponse) {
-        match read(message) {
-            Ok(bundles) => {
+    async fn take(&self, connection: &Connection, message: JwtBundlesResponse) {
+        let last = self.current.borrow().clone();
+        match check(message, connection.own.context.trust_domain().clone(), last).await {
+            Ok(Read { bundles, damaged }) => {
+                self.warn(damaged);
                 self.current.send_if_modified(|current| {
                     let differs = **current != bundles;
                     *current = Arc::new(bundles);
@@ -101,12 +120,37 @@ impl Topic for Bundles {
     fn trouble(&self, _: String) {}
 }
 
-fn read(message: JwtBundlesResponse) -> Result<JwtBundles, String> {
-    let read = |(name, jwks): (String, Vec<u8>)| {
-        let name = name.strip_prefix("spiffe://").ok_or_else(|| "a bundle has no trust domain".to_owned())?;
-        let trust_domain = TrustDomain::parse(name).map_err(|error| error.to_string())?;
-        let bundle = JwtBundle::read(&jwks).map_err(|error| format!("{trust_domain}: {error}"))?;
-        Ok((trust_domain, Arc::new(bundle)))
-    };
-    message.bundles.into_iter().map(read).collect()
+/// What was read of an answer.
+#[derive(Default)]
+struct Read {
+    bundles: JwtBundles,
+    /// What could not be, in a sentence each.
+    damaged: Vec<String>,
+}
+
+async fn check(message: JwtBundlesResponse, own: TrustDomain, last: Arc<JwtBundles>) -> Result<Read, String> {
+    let read = tokio::task::spawn_blocking(move || read(message, &own, &last));
+    read.await.map_err(|error| error.to_string())?
+}
+
+/// Takes what can be read, and of others' damaged ones the last that was good. Fails where the own one is damaged.
+fn read(message: JwtBundlesResponse, own: &TrustDomain, last: &JwtBundles) -> Result<Read, String> {
+    let mut read = Read::default();
+    for (name, jwks) in message.bundles {
+        let trust_domain = match trust_domain(&name) {
+            Ok(trust_domain) => trust_domain,
+            Err(error) => {
+                read.damaged.push(format!("{}: {error}", Quoted::new(name)));
+                continue;
+            }
+        };
+        let bundle = JwtBundle::read(&jwks).map(Arc::new).or_else(|error| {
+            read.damaged.push(format!("{trust_domain}: {error}"));
+            last.get(&trust_domain).filter(|_| trust_domain != *own).cloned().ok_or(error)
+        });
+        read.bundles.extend(bundle.ok().map(|bundle| (trust_domain, bundle)));
+    }
+    read.damaged.sort();
+    // One whose name cannot be read may be the own one.
+    if !read.damaged.is_empty() && !read.bundles.contains_key(own) { Err(read.damaged.join("; ")) } else { Ok(read) }
 }

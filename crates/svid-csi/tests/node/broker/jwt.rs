@@ -9,7 +9,8 @@ use svid_csi_core::jwt::{Audiences, JwtBundle, JwtSvid};
 use svid_csi_core::secret::Secret;
 use svid_csi_core::spiffe_id::SpiffeId;
 use svid_csi_proto::workload::{
-    JwtBundlesRequest, Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest, ValidateJwtsvidResponse,
+    JwtBundlesRequest, JwtBundlesResponse, Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
+    ValidateJwtsvidResponse,
 };
 use svid_csi_testkit::agent::{Entry, SpoilTokens};
 use tonic::{Code, Status};
@@ -17,6 +18,10 @@ use tonic::{Code, Status};
 use super::scene::{files_test, id, names, workload_api_test};
 use crate::fixture::{pod, until, volume};
 use crate::workload_api::client::{Api, Stream, api, asking};
+
+const OWN: &str = "spiffe://example.org";
+const OTHER: &str = "spiffe://other.example";
+const NO_KEYS: &[u8] = br#"{"keys":[]}"#;
 
 async fn socket(target: &Path) -> Api {
     api(&target.join("agent.sock")).await
@@ -106,6 +111,33 @@ fn bundles_are_asked_for_when_somebody_needs_them_and_pushed() {
         assert_eq!(keys(&bundles.next().await.unwrap().bundles["spiffe://example.org"]), 3);
         scene.node.unpublish(&volume("web")).await;
         scene.until("nothing is followed any more", || (scene.agent.subscriptions().now == 1).then_some(())).await;
+    });
+}
+
+#[test]
+fn a_damaged_key_set_of_others_spoils_no_other() {
+    workload_api_test("jwt::a_damaged_key_set_of_others_spoils_no_other", async |scene| {
+        let spoil = |spoil: fn(&mut JwtBundlesResponse)| scene.agent.spoil_jwt_bundles(Some(Arc::new(spoil)));
+        spoil(|response| _ = response.bundles.insert(OTHER.to_owned(), NO_KEYS.to_vec()));
+        let mut web = socket(&scene.registered("web").await).await;
+        let mut bundles = Stream::of(web.fetch_jwt_bundles(asking(JwtBundlesRequest {})).await.unwrap());
+        let keys = |jwks: &[u8]| JwtBundle::read(jwks).unwrap().key_ids().count();
+        assert_eq!(bundles.next().await.unwrap().bundles[OTHER], NO_KEYS);
+        spoil(|response| {
+            response.bundles.insert(OTHER.to_owned(), b"damaged".to_vec());
+            response.bundles.insert("nobody".to_owned(), NO_KEYS.to_vec());
+        });
+        scene.agent.add_jwt_key();
+        let next = bundles.next().await.unwrap().bundles;
+        assert_eq!((next.len(), keys(&next[OWN]), &*next[OTHER]), (2, 2, NO_KEYS), "the last good one is kept");
+        assert_eq!(scene.node.log().matches("of other trust domains").count(), 1, "{}", scene.node.log());
+        assert_eq!(scene.metric("identities_refused_total").await, 0.0);
+
+        spoil(|response| _ = response.bundles.insert(OWN.to_owned(), b"damaged".to_vec()));
+        until("it is refused", async || scene.metric("identities_refused_total").await == 1.0).await;
+        scene.agent.spoil_jwt_bundles(None);
+        let last = bundles.next().await.unwrap().bundles;
+        assert_eq!((last.len(), keys(&last[OWN])), (1, 2), "what the agent leaves out is withdrawn");
     });
 }
 
