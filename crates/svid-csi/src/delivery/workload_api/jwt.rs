@@ -55,7 +55,7 @@ pub(super) async fn bundles(sources: &Sources, caller: &Caller) -> Result<Messag
     let mut following = Following::begin(caller);
     following.now()?;
     let mut bundles = trusted(sources, &caller.endpoint).await?;
-    let first = message(&bundles.borrow_and_update());
+    let first = message(&bundles.borrow_and_update())?;
     let rest = stream::unfold(Some((following, bundles)), |state| async move {
         let (mut following, mut bundles) = state?;
         loop {
@@ -66,7 +66,8 @@ pub(super) async fn bundles(sources: &Sources, caller: &Caller) -> Result<Messag
                 },
                 Ok(()) = bundles.changed() => {
                     let next = message(&bundles.borrow_and_update());
-                    return Some((Ok(next), Some((following, bundles))));
+                    let state = next.is_ok().then_some((following, bundles));
+                    return Some((next, state));
                 }
             }
         }
@@ -74,10 +75,14 @@ pub(super) async fn bundles(sources: &Sources, caller: &Caller) -> Result<Messag
     Ok(Box::pin(stream::iter([Ok(first)]).chain(rest)))
 }
 
-fn message(bundles: &JwtBundles) -> JwtBundlesResponse {
+/// Without any they are withdrawn; an empty answer would say that nobody is to be trusted from now on.
+fn message(bundles: &JwtBundles) -> Result<JwtBundlesResponse, Status> {
+    if bundles.is_empty() {
+        return Err(Status::permission_denied("this pod has no JWT bundles any more"));
+    }
     let named =
         |(trust_domain, bundle): (&TrustDomain, &Arc<JwtBundle>)| (trust_domain.id().to_string(), bundle.to_jwks());
-    JwtBundlesResponse { bundles: bundles.iter().map(named).collect() }
+    Ok(JwtBundlesResponse { bundles: bundles.iter().map(named).collect() })
 }
 
 /// Whether a token is to be believed, by the bundles that the pod itself is given.

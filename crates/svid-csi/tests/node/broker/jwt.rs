@@ -142,6 +142,17 @@ fn a_damaged_key_set_of_others_spoils_no_other() {
 }
 
 #[test]
+fn bundles_that_are_withdrawn_are_not_told_as_trust_in_nobody() {
+    workload_api_test("jwt::bundles_that_are_withdrawn_are_not_told_as_trust_in_nobody", async |scene| {
+        let mut web = socket(&scene.registered("web").await).await;
+        let mut bundles = Stream::of(web.fetch_jwt_bundles(asking(JwtBundlesRequest {})).await.unwrap());
+        bundles.next().await.unwrap();
+        scene.agent.spoil_jwt_bundles(Some(Arc::new(|response| response.bundles.clear())));
+        assert_eq!(bundles.next().await.unwrap_err().code(), Code::PermissionDenied);
+    });
+}
+
+#[test]
 fn token_files_are_the_pods_and_go_with_its_identity() {
     files_test("jwt::token_files_are_the_pods_and_go_with_its_identity", async |scene| {
         scene.register("web");
