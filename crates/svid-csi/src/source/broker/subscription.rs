@@ -5,6 +5,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use svid_csi_core::pod::PodRef;
+use tokio::time::Instant;
 use tonic::{Code, Status, Streaming};
 use tracing::{debug, warn};
 
@@ -18,6 +19,8 @@ use crate::source::{jitter, pause};
 
 /// The longest pause between two tries.
 const LONGEST: Duration = Duration::from_secs(30);
+/// How long a stream lasts that is no failure. An agent that answers and hangs up is asked less and less often.
+const STEADY: Duration = Duration::from_secs(30);
 /// Within what time all subscriptions move to a connection that takes the place of one that broke.
 const SPREAD_AFTER_LOSS: Duration = Duration::from_secs(1);
 /// The same where nothing is lost meanwhile.
@@ -60,10 +63,12 @@ impl<T: Topic> Follower<T> {
             };
             let ended = match opened {
                 Ok(opened) => {
-                    failures = 0;
                     // A connection is open as long as somebody holds it.
                     drop(connection);
-                    self.listen(opened).await
+                    let since = Instant::now();
+                    let ended = self.listen(opened).await;
+                    failures = if since.elapsed() >= STEADY { 0 } else { failures };
+                    ended
                 }
                 Err(status) => Ended::Status(connection, status),
             };

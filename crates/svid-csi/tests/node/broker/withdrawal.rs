@@ -98,20 +98,23 @@ fn what_was_withdrawn_while_the_driver_was_down_goes_when_it_starts() {
 #[test]
 fn what_cannot_be_asked_for_stays() {
     files_test("withdrawal::what_cannot_be_asked_for_stays", async |scene| {
-        let target = scene.registered("web").await;
-        for status in [
+        let refusals = [
             Status::unavailable("shedding load"),
             Status::not_found("pod not found on agent node"),
             Status::internal("oops"),
             Status::unauthenticated("who are you?"),
             Status::resource_exhausted("too much"),
-        ] {
-            let (code, before, asked) = (status.code(), serial(&target), scene.subscriptions("web").len());
-            scene.agent.tell(&pod("web"), Answer::Refused(status));
-            scene.until("it is asked again", || (scene.subscriptions("web").len() >= asked + 2).then_some(())).await;
+        ];
+        // Of a pod each: who was refused a few times is asked for less often.
+        for (round, status) in refusals.into_iter().enumerate() {
+            let web = format!("web-{round}");
+            let target = scene.registered(&web).await;
+            let (code, before, asked) = (status.code(), serial(&target), scene.subscriptions(&web).len());
+            scene.agent.tell(&pod(&web), Answer::Refused(status));
+            scene.until("it is asked again", || (scene.subscriptions(&web).len() >= asked + 2).then_some(())).await;
             assert_eq!(serial(&target), before, "{code:?}");
-            assert_eq!(scene.node.trouble(&volume("web")).await, None, "{code:?}");
-            scene.register("web");
+            assert_eq!(scene.node.trouble(&volume(&web)).await, None, "{code:?}");
+            scene.register(&web);
             until("it goes on", async || serial(&target) != before).await;
         }
     });
