@@ -148,7 +148,9 @@ impl Node {
     pub(super) fn deliver_jwt(&self, spec: &VolumeSpec, jwt: &Jwt) -> Result<(), VolumeError> {
         let Content::Files(wanted) = &spec.content else { return Ok(()) };
         let (folder, now) = (self.folders()?.folder(&spec.id), clock::now());
-        let rendered = contents::with_jwt(files::shown(&folder)?, &jwt.given(), wants(wanted, None), now)?;
+        let extras = jwt.extras(&wanted.extras);
+        let came = Wanted { names: &wanted.names, extras: &extras, password: None };
+        let rendered = contents::with_jwt(files::shown(&folder)?, &jwt.given(), came, now)?;
         files::install(&folder, &rendered, wanted.fs_group, now)?;
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
-use svid_csi_core::files::JwtGiven;
+use svid_csi_core::files::{Extras, JwtGiven, TokenFile};
 use svid_csi_core::identity::{Rejection, Validity};
 use svid_csi_core::jwt::{JwtBundles, JwtSvid, bundles_digest};
 use svid_csi_core::renew;
@@ -26,7 +26,12 @@ const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// What a volume's files are given of JWT.
 #[derive(Debug)]
 pub(super) struct Jwt {
+    /// The files whose tokens came.
+    files: Vec<TokenFile>,
+    /// One for each of those.
     tokens: Vec<JwtSvid>,
+    /// Why one of the others did not come.
+    missing: Option<SourceError>,
     bundles: Arc<JwtBundles>,
     came: SystemTime,
 }
@@ -34,6 +39,18 @@ pub(super) struct Jwt {
 impl Jwt {
     pub(super) fn given(&self) -> JwtGiven<'_> {
         JwtGiven { tokens: &self.tokens, bundles: &self.bundles }
+    }
+
+    /// What the files hold beside tokens that did not come.
+    pub(super) fn extras(&self, wanted: &Extras) -> Extras {
+        Extras { tokens: self.files.clone(), ..wanted.clone() }
+    }
+
+    /// What is remembered where the volume had `before`: tokens that did not come are as due as they were.
+    fn issued_after(&self, before: Option<&IssuedJwt>) -> IssuedJwt {
+        let kept = before.and_then(|before| before.tokens).filter(|_| self.missing.is_some());
+        let issued = self.issued();
+        IssuedJwt { tokens: kept.or(issued.tokens), ..issued }
     }
 
     pub(super) fn issued(&self) -> IssuedJwt {
@@ -56,20 +73,43 @@ fn wanted(spec: &VolumeSpec) -> Option<(&FilesSpec, &Subject)> {
 }
 
 impl Node {
-    /// Asks for what the volume's files hold of JWT; nothing where they hold none.
+    /// Asks for all that the volume's files hold of JWT; nothing where they hold none.
     pub(super) async fn jwt(&self, spec: &VolumeSpec) -> Result<Option<Jwt>, SourceError> {
-        let Some((files, subject)) = wanted(spec) else { return Ok(None) };
-        let mut tokens = Vec::with_capacity(files.extras.tokens.len());
-        for file in &files.extras.tokens {
-            let svids = self.sources.jwt_svids(spec, subject, &file.audience, None).await?;
-            tokens.push(chosen(svids, subject.hint.as_deref())?);
+        match self.some_jwt(spec, false).await? {
+            Some(Jwt { missing: Some(error), .. }) => Err(error),
+            jwt => Ok(jwt),
         }
+    }
+
+    /// The JWT bundles, and the tokens that are to be had; unless `go_on`, none after one that is not.
+    async fn some_jwt(&self, spec: &VolumeSpec, go_on: bool) -> Result<Option<Jwt>, SourceError> {
+        let Some((wanted, subject)) = wanted(spec) else { return Ok(None) };
+        let Extras { tokens, jwt_bundle, .. } = &*wanted.extras;
         let bundles = match self.sources.jwt_bundles(spec, subject).await {
             // A bundle document is one without them, too.
-            Err(SourceError::NoJwt(_)) if tokens.is_empty() && files.extras.jwt_bundle.is_none() => return Ok(None),
+            Err(SourceError::NoJwt(_)) if tokens.is_empty() && jwt_bundle.is_none() => return Ok(None),
             bundles => bundles?.borrow().clone(),
         };
-        Ok(Some(Jwt { tokens, bundles, came: clock::now() }))
+        let mut jwt = Jwt { files: Vec::new(), tokens: Vec::new(), missing: None, bundles, came: clock::now() };
+        for file in tokens {
+            match self.token(spec, subject, file).await {
+                Ok(token) => {
+                    jwt.files.push(file.clone());
+                    jwt.tokens.push(token);
+                }
+                Err(error) => jwt.missing = Some(error),
+            }
+            if jwt.missing.is_some() && !go_on {
+                break;
+            }
+        }
+        jwt.came = clock::now();
+        Ok(Some(jwt))
+    }
+
+    async fn token(&self, spec: &VolumeSpec, subject: &Subject, file: &TokenFile) -> Result<JwtSvid, SourceError> {
+        let svids = self.sources.jwt_svids(spec, subject, &file.audience, None).await?;
+        chosen(svids, subject.hint.as_deref())
     }
 
     /// New tokens and JWT bundles for the volume's files: when the tokens are due, or the bundles have changed, or at the
@@ -87,7 +127,7 @@ impl Node {
                     (Some(held), None) => self.jwt_is_due(spec, subject, held).await,
                     (None, None) => {}
                 }
-                match self.jwt(spec).await? {
+                match self.some_jwt(spec, true).await? {
                     Some(jwt) => Ok(jwt),
                     None => std::future::pending().await,
                 }
@@ -131,8 +171,9 @@ impl Node {
         changed
     }
 
-    /// Puts new tokens and JWT bundles beside what the volume's files show.
-    pub(super) async fn install_jwt(self: &Arc<Self>, spec: &VolumeSpec, jwt: Jwt) -> Result<Outcome, VolumeError> {
+    /// Puts new tokens and JWT bundles beside what the volume's files show. Tokens that did not come stay as they are
+    /// there, and are an error all the same.
+    pub(super) async fn install_jwt(self: &Arc<Self>, spec: &VolumeSpec, mut jwt: Jwt) -> Result<Outcome, VolumeError> {
         let mut held = self.volumes.hold(&spec.id).await;
         let this = self.clone();
         tokio::task::spawn_blocking(move || {
@@ -141,8 +182,12 @@ impl Node {
             };
             if let Some(issued) = volume.record.issued.clone() {
                 this.deliver_jwt(&volume.record.spec, &jwt)?;
-                this.remember(volume, Issued { jwt: Some(jwt.issued()), ..issued })?;
+                let remembered = jwt.issued_after(issued.jwt.as_ref());
+                this.remember(volume, Issued { jwt: Some(remembered), ..issued })?;
                 this.audit_jwt(volume, &jwt);
+            }
+            if let Some(missing) = jwt.missing.take() {
+                return Err(missing.into());
             }
             Ok(Outcome::Holds(volume.record.issued.clone()))
         })

@@ -213,14 +213,12 @@ async fn renew(
 ) -> Result<Outcome, VolumeError> {
     let is_same = last.is_some_and(|last| last.digest.as_ref() == Some(&context.digest()));
     let jwt = if is_same { Ok(None) } else { node.jwt(spec).await };
-    let (jwt, kept) = match (jwt, last.and_then(|last| last.jwt.clone())) {
-        (Ok(Some(jwt)), _) => (Some(jwt), None),
-        (Ok(None), kept) => (None, kept),
-        (Err(error), None) => return Err(error.into()),
-        (Err(error), Some(kept)) => {
+    let jwt = match jwt {
+        Err(error) if last.is_some_and(|last| last.jwt.is_some()) => {
             warn!(volume = %spec.id, error = report::chain(&error), "no new tokens come with the new identity; the volume keeps those that it has");
-            (None, Some(kept))
+            None
         }
+        jwt => jwt?,
     };
     let mut held = node.volumes.hold(&spec.id).await;
     let this = node.clone();
@@ -229,7 +227,7 @@ async fn renew(
             return Ok(Outcome::Unpublished);
         };
         let mut issued = issued(&volume.record.spec, &context, jwt.as_ref());
-        issued.jwt = issued.jwt.or(kept);
+        issued.jwt = issued.jwt.or_else(|| volume.record.issued.as_ref()?.jwt.clone());
         if volume.record.issued.as_ref().is_some_and(|last| last.digest == issued.digest) {
             return Ok(Outcome::Holds(volume.record.issued.clone()));
         }

@@ -189,3 +189,21 @@ fn a_spoiled_token_is_not_delivered_and_takes_nothing_away() {
         assert_eq!(file(&target, "jwt_svid_0.token"), token, "the last good one stays");
     });
 }
+
+#[test]
+fn new_keys_come_though_the_token_does_not() {
+    files_test("formats::new_keys_come_though_the_token_does_not", async |scene| {
+        scene.register("web");
+        let target = scene.node.publish(&for_db("web")).await;
+        let (token, first) = (file(&target, "jwt_svid_0.token"), serial(&target));
+        scene.agent.spoil_tokens(Some(of_somebody_else()));
+        scene.agent.add_jwt_key();
+        until("the new key is there", async || {
+            let keys = file(&target, "jwt_bundles.json").map(|json| bundles(&json));
+            keys.is_some_and(|keys| keys.values().next().unwrap().key_ids().count() == 2)
+        })
+        .await;
+        assert_eq!((file(&target, "jwt_svid_0.token"), serial(&target)), (token, first), "nothing else has changed");
+        until("it is said", async || scene.node.log().contains("renewal of the tokens failed")).await;
+    });
+}
