@@ -34,6 +34,24 @@ pub fn settled_memory(pid: u32) -> Result<Memory> {
     bail!("the memory of process {pid} does not settle")
 }
 
+/// Waits until a process has used no processor time for a quarter of a second.
+///
+/// # Errors
+/// Where it never rests, or is gone.
+pub fn until_idle(pid: u32) -> Result<()> {
+    let (mut last, mut steady) = (0.0, 0);
+    for _ in 0..200 {
+        let used = processor_seconds(pid)?;
+        steady = if used == last { steady + 1 } else { 0 };
+        if steady == 5 {
+            return Ok(());
+        }
+        last = used;
+        sleep(Duration::from_millis(50));
+    }
+    bail!("process {pid} does not rest")
+}
+
 /// The most a process was ever resident with, in megabytes (10^6 bytes).
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use svid_csi::demo::channel::connect;
 use svid_csi::demo::kubelet::InlineVolume;
 use svid_csi_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use svid_csi_proto::workload::{JwtsvidRequest, X509svidRequest, X509svidResponse};
-use svid_csi_testkit::measure::{Figure, Sample, median, settled_memory};
+use svid_csi_testkit::measure::{Figure, Sample, median, settled_memory, until_idle};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::transport::Channel;
@@ -76,6 +76,8 @@ async fn changed_bundle(stage: &Stage) -> Result<Figure> {
     let mut streams = Streams::open(stage, &volumes).await?;
     let mut changes = Vec::new();
     for _ in 0..CHANGES {
+        // Beside the last change, which the driver goes on to keep for its next start, this one would wait for that.
+        until_idle(driver.pid())?;
         changes.push(streams.all_see(cluster.change_bundle()).await? * 1e3);
     }
     drop(streams);
