@@ -10,6 +10,7 @@ pub mod cert_request;
 pub mod error;
 pub mod files;
 pub mod go_duration;
+pub mod hint;
 pub mod identity;
 pub mod jwt;
 mod pem_text;

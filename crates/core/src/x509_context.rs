@@ -3,17 +3,17 @@
 
 mod wire;
 
-use std::collections::{BTreeMap, HashSet};
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use aws_lc_rs::digest;
 use rustls_pki_types::CertificateDer;
 
 pub use self::wire::{ConcatenatedDer, concatenate, split};
+use crate::hint;
 use crate::identity::{
     Candidate, Expected, Identity, MAX_BUNDLE_BYTES, Rejection, Validity, accept as accept_identity, check_size,
-    distinct_anchors, sorted,
+    distinct_anchors, hex, sorted,
 };
 use crate::spiffe_id::{SpiffeId, TrustDomain};
 
@@ -81,8 +81,7 @@ pub fn accept(
     if svids.len() > MAX_SVIDS {
         return Err(Rejection::TooMany { svids: svids.len() });
     }
-    let mut hints = HashSet::new();
-    let distinct = svids.into_iter().filter(|svid| svid.hint.is_empty() || hints.insert(svid.hint.clone()));
+    let distinct = hint::first_of_each(svids, |svid| &svid.hint);
     let svids: Vec<Svid> = distinct.map(|svid| accept_svid(svid, trust_domain, now)).collect::<Result<_, _>>()?;
     if svids.is_empty() {
         return Err(Rejection::EmptyChain);
@@ -146,6 +145,13 @@ impl X509Context {
         self.default_svid().bundle()
     }
 
+    /// All bundles that are there, the pod's own first.
+    pub fn bundles(&self) -> impl Iterator<Item = (&TrustDomain, &[CertificateDer<'static>])> {
+        let own = (self.trust_domain(), self.bundle());
+        let others = self.federated.iter().map(|(trust_domain, bundle)| (trust_domain, bundle.as_slice()));
+        std::iter::once(own).filter(|(_, bundle)| !bundle.is_empty()).chain(others)
+    }
+
     /// How long all of it can be used: until the first SVID ends.
     pub fn held(&self) -> Validity {
         let held = self.svids.iter().map(|svid| svid.identity.held());
@@ -156,17 +162,9 @@ impl X509Context {
     ///
     /// # Errors
     /// [`Rejection::NoSuchHint`], where none has it.
-    pub fn only(mut self, hint: &str) -> Result<Self, Rejection> {
-        match self.svids.iter().position(|svid| svid.hint == hint) {
-            Some(index) => {
-                self.svids = vec![self.svids.swap_remove(index)];
-                Ok(self)
-            }
-            None => {
-                let there = self.svids.into_iter().map(|svid| svid.hint).filter(|hint| !hint.is_empty()).collect();
-                Err(Rejection::NoSuchHint { hint: hint.to_owned(), there })
-            }
-        }
+    pub fn only(self, hint: &str) -> Result<Self, Rejection> {
+        let svids = vec![hint::pick(self.svids, hint, |svid| &svid.hint)?];
+        Ok(Self { svids, ..self })
     }
 
     /// The same with another bundle of the pod's own trust domain.
@@ -199,11 +197,7 @@ impl X509Context {
         }
         add(b"crls");
         self.crls.iter().for_each(|crl| add(crl));
-        context.finish().as_ref().iter().fold(String::new(), |mut text, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        hex(context.finish().as_ref())
     }
 }
 

@@ -11,6 +11,9 @@ use svid_csi_core::x509_context::{
 use svid_csi_proto::workload::{X509BundlesResponse, X509svid, X509svidResponse};
 use zeroize::Zeroizing;
 
+/// The most bytes of one message that is read: more than all that may be accepted.
+pub const MOST_BYTES: usize = 16 * 1024 * 1024;
+
 /// Why a message cannot be read. Holds nothing of a key.
 #[derive(Debug, thiserror::Error)]
 pub enum MessageError {
@@ -78,21 +81,16 @@ pub fn svids(context: &X509Context) -> X509svidResponse {
     X509svidResponse {
         svids: context.svids().iter().map(svid).collect(),
         crl: context.crls().to_vec(),
-        federated_bundles: context.federated().iter().map(named).collect(),
+        federated_bundles: context.federated().iter().map(|(name, bundle)| named((name, bundle))).collect(),
     }
 }
 
 /// The bundles alone, the pod's own among them, as FetchX509Bundles sends them.
 pub fn bundles(context: &X509Context) -> X509BundlesResponse {
-    let own = context.bundle().to_vec();
-    let own = (!own.is_empty()).then(|| named((context.trust_domain(), &own)));
-    X509BundlesResponse {
-        crl: context.crls().to_vec(),
-        bundles: own.into_iter().chain(context.federated().iter().map(named)).collect(),
-    }
+    X509BundlesResponse { crl: context.crls().to_vec(), bundles: context.bundles().map(named).collect() }
 }
 
-fn named((trust_domain, bundle): (&TrustDomain, &Vec<CertificateDer<'static>>)) -> (String, Vec<u8>) {
+fn named((trust_domain, bundle): (&TrustDomain, &[CertificateDer<'static>])) -> (String, Vec<u8>) {
     (trust_domain.id().to_string(), concatenate(bundle))
 }
 
@@ -136,16 +134,15 @@ fn accept_as_said(candidate: ContextCandidate, now: SystemTime) -> Result<X509Co
     Ok(accept(candidate, &trust_domain, now)?)
 }
 
-/// Takes up a message that this driver made of what it had accepted. Only keys and times are looked at once more: where an
-/// operator has named no bundle there is none, and a bundle may have changed since the chain was accepted.
+/// Takes up a message that this driver made of what it had accepted. Only keys and times are looked at once more: the bundle
+/// may have changed since the chain was accepted.
 ///
 /// # Errors
 /// [`ReadError`].
 pub fn read_own(message: X509svidResponse, now: SystemTime) -> Result<X509Context, ReadError> {
     let mut candidate = candidate(message)?;
     let bundles: Vec<_> = candidate.svids.iter_mut().map(|svid| svid.candidate.bundle.take()).collect();
-    let trust_domain = candidate.svids.first().ok_or(Rejection::EmptyChain)?.id.trust_domain().clone();
-    let context = accept(candidate, &trust_domain, now)?;
+    let context = accept_as_said(candidate, now)?;
     Ok(match bundles.into_iter().flatten().next() {
         Some(bundle) => context.with_bundle(&bundle),
         None => context,

@@ -11,12 +11,14 @@ pub mod api_server;
 mod json_line;
 pub mod measure;
 mod mount_ns;
+mod pod;
 mod pod_token;
 mod pulse;
 mod test_ca;
 
 pub use json_line::JsonLines;
 pub use mount_ns::{in_mount_ns, mount_ns_command};
+pub use pod::pod;
 pub use pod_token::{API_AUDIENCE, pod_token, tokens_json};
 pub use pulse::Pulse;
 pub use test_ca::{Flaw, Issued, TestCa};

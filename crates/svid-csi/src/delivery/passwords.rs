@@ -24,17 +24,18 @@ impl Passwords {
         Passwords { folder: data.tmpfs().join("passwords") }
     }
 
-    /// Keeps the password of a volume, and tells whether it is another one than before.
+    /// Whether it is another password than the one kept for the volume.
+    pub fn is_new(&self, id: &VolumeId, password: &Password) -> bool {
+        self.get(id).is_none_or(|kept| kept.expose() != password.expose())
+    }
+
+    /// Keeps the password of a volume.
     ///
     /// # Errors
     /// [`FsError`]; the one before is then still there.
-    pub fn keep(&self, id: &VolumeId, password: &Password) -> Result<bool, FsError> {
-        if self.get(id).is_some_and(|kept| kept.expose() == password.expose()) {
-            return Ok(false);
-        }
+    pub fn keep(&self, id: &VolumeId, password: &Password) -> Result<(), FsError> {
         fsx::ensure_dir(&self.folder, 0o700)?;
-        fsx::write_atomic(&self.path(id), password.expose().as_bytes(), 0o600)?;
-        Ok(true)
+        fsx::write_atomic(&self.path(id), password.expose().as_bytes(), 0o600)
     }
 
     /// The password of a volume, where one is kept.
@@ -77,9 +78,11 @@ mod tests {
         let (one, other) = (VolumeId::parse("csi-1").unwrap(), VolumeId::parse("csi-2").unwrap());
         assert!(passwords.get(&one).is_none());
         passwords.keep_only(|_| true).unwrap();
-        assert!(passwords.keep(&one, &password("hunter2")).unwrap(), "new");
-        assert!(!passwords.keep(&one, &password("hunter2")).unwrap(), "the same");
-        assert!(passwords.keep(&one, &password("hunter3")).unwrap(), "another");
+        assert!(passwords.is_new(&one, &password("hunter2")), "new");
+        passwords.keep(&one, &password("hunter2")).unwrap();
+        assert!(!passwords.is_new(&one, &password("hunter2")), "the same");
+        assert!(passwords.is_new(&one, &password("hunter3")), "another");
+        passwords.keep(&one, &password("hunter3")).unwrap();
         assert_eq!(passwords.get(&one).unwrap().expose(), "hunter3");
         let mode = |path: &str| fs::metadata(dir.path().join(path)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("passwords"), mode("passwords/csi-1")), (0o700, 0o600));

@@ -73,7 +73,7 @@ impl Node {
                 let workload_api = self.workload_api()?;
                 let folder = self.folders()?.folder(&spec.id);
                 workload_api.serve(spec, socket, &folder)?;
-                let is_kept = workload_api.give_kept(&spec.id).is_some();
+                let is_kept = workload_api.give_kept(&spec.id);
                 folders::keep_only(&folder, &socket.sockets)?;
                 is_kept
             }
@@ -175,7 +175,7 @@ impl Node {
             return Ok(false);
         };
         let password = Password::new(brought.clone()).map_err(RenderError::from)?;
-        if passwords.get(&spec.id).is_some_and(|kept| kept.expose() == password.expose()) {
+        if !passwords.is_new(&spec.id, &password) {
             return Ok(false);
         }
         if let Some(issued) = &mut volume.record.issued {
@@ -183,7 +183,8 @@ impl Node {
             issued.digest = None;
             self.store.put(&volume.record)?;
         }
-        Ok(passwords.keep(&spec.id, &password)?)
+        passwords.keep(&spec.id, &password)?;
+        Ok(true)
     }
 
     /// Takes away what the volume's pod was given: its source has withdrawn it.

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
 use svid_csi_core::files::{Extras, JwtGiven, TokenFile};
-use svid_csi_core::identity::{Rejection, Validity};
+use svid_csi_core::hint;
+use svid_csi_core::identity::Validity;
 use svid_csi_core::jwt::{JwtBundles, JwtSvid, bundles_digest};
 use svid_csi_core::renew;
 use svid_csi_core::state::{Issued, IssuedJwt, Phase};
@@ -217,12 +218,8 @@ fn chosen(mut svids: Vec<JwtSvid>, hint: Option<&str>) -> Result<JwtSvid, Source
     if svids.is_empty() {
         return Err(SourceError::NoToken);
     }
-    let Some(hint) = hint else { return Ok(svids.swap_remove(0)) };
-    match svids.iter().position(|svid| svid.hint == hint) {
-        Some(index) => Ok(svids.swap_remove(index)),
-        None => {
-            let there = svids.into_iter().map(|svid| svid.hint).filter(|hint| !hint.is_empty()).collect();
-            Err(Rejection::NoSuchHint { hint: hint.to_owned(), there }.into())
-        }
+    match hint {
+        None => Ok(svids.swap_remove(0)),
+        Some(hint) => Ok(hint::pick(svids, hint, |svid| &svid.hint)?),
     }
 }

@@ -54,19 +54,18 @@ pub(super) async fn keep_fresh(
             () = overslept.notified() => continue,
             never = tries.alarm.keep(&node, &spec, validity.as_ref()) => match never {},
         };
-        let is_jwt = matches!(news, News::Jwt(_));
-        let consequence = news.consequence_of_failure();
+        let kind = news.kind();
         let tried = news.identity(&spec).filter(|_| last.is_some());
         // Boxed: while the volume waits, which is nearly always, there is no place for the renewal itself.
         match Box::pin(news.take_up(&node, &spec, last.as_ref())).await {
             Ok(Outcome::Unpublished) => return,
             Ok(Outcome::Holds(issued)) => {
-                tries.succeeded(is_jwt);
+                tries.succeeded(kind);
                 last = issued;
             }
             Err(error) => {
-                tries.failed(&node, &spec, &error, (is_jwt, consequence), last.as_ref());
-                if !is_jwt {
+                tries.failed(&node, &spec, &error, kind, last.as_ref());
+                if kind != Kind::Tokens {
                     tries.in_vain = tried;
                 }
             }
@@ -91,33 +90,27 @@ struct Tries {
 }
 
 impl Tries {
-    fn succeeded(&mut self, is_jwt: bool) {
-        match is_jwt {
-            true => (self.jwt_failures, self.jwt_pause) = (0, None),
-            false => *self = Self::default(),
+    fn succeeded(&mut self, kind: Kind) {
+        match kind {
+            Kind::Tokens => (self.jwt_failures, self.jwt_pause) = (0, None),
+            Kind::Identity | Kind::Withdrawal => *self = Self::default(),
         }
     }
 
-    fn failed(
-        &mut self,
-        node: &Node,
-        spec: &VolumeSpec,
-        error: &VolumeError,
-        (is_jwt, consequence): (bool, &str),
-        last: Option<&Issued>,
-    ) {
-        let validity = match is_jwt {
-            true => last.and_then(|issued| issued.jwt.as_ref()?.tokens.as_ref()),
-            false => last.map(|issued| &issued.validity),
-        };
-        let (failures, pause) = match is_jwt {
-            true => (&mut self.jwt_failures, &mut self.jwt_pause),
-            false => (&mut self.failures, &mut self.pause),
+    fn failed(&mut self, node: &Node, spec: &VolumeSpec, error: &VolumeError, kind: Kind, last: Option<&Issued>) {
+        let (failures, pause, validity) = match kind {
+            Kind::Tokens => {
+                let tokens = last.and_then(|issued| issued.jwt.as_ref()?.tokens.as_ref());
+                (&mut self.jwt_failures, &mut self.jwt_pause, tokens)
+            }
+            Kind::Identity | Kind::Withdrawal => {
+                (&mut self.failures, &mut self.pause, last.map(|issued| &issued.validity))
+            }
         };
         *failures += 1;
         *pause = Some(Instant::now() + source::retry_delay(*failures, validity));
         node.metrics.renewal_failed();
-        complain(spec, error, *failures, consequence);
+        complain(spec, error, *failures, kind);
         self.alarm.remember(error);
         node.tell_pod_of_denial(spec, error);
     }
@@ -131,23 +124,39 @@ enum News {
     Jwt(Result<Jwt, SourceError>),
 }
 
+/// What kind of thing is to be done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Identity,
+    Withdrawal,
+    Tokens,
+}
+
+impl Kind {
+    /// What the volume is left with where it cannot be done.
+    fn consequence_of_failure(self) -> &'static str {
+        match self {
+            Kind::Identity => "renewal failed; the volume keeps its last identity",
+            Kind::Withdrawal => "withdrawal failed; the volume may still hold what was withdrawn",
+            Kind::Tokens => "renewal of the tokens failed; the volume keeps those that it has",
+        }
+    }
+}
+
 impl News {
+    fn kind(&self) -> Kind {
+        match self {
+            News::Jwt(_) => Kind::Tokens,
+            News::Identity(Err(SourceError::Withdrawn(_))) => Kind::Withdrawal,
+            News::Identity(_) => Kind::Identity,
+        }
+    }
+
     /// The identity that came, as it would be remembered.
     fn identity(&self, spec: &VolumeSpec) -> Option<Box<Issued>> {
         match self {
             News::Identity(Ok(context)) => Some(issued(spec, context, None).into()),
             _ => None,
-        }
-    }
-
-    /// What the volume is left with where this cannot be done.
-    fn consequence_of_failure(&self) -> &'static str {
-        match self {
-            News::Jwt(_) => "renewal of the tokens failed; the volume keeps those that it has",
-            News::Identity(Err(SourceError::Withdrawn(_))) => {
-                "withdrawal failed; the volume may still hold what was withdrawn"
-            }
-            News::Identity(_) => "renewal failed; the volume keeps its last identity",
         }
     }
 
@@ -162,8 +171,9 @@ impl News {
 }
 
 /// Says the first failure, then the second, fourth, eighth and so on.
-fn complain(spec: &VolumeSpec, error: &VolumeError, failures: u32, consequence: &str) {
+fn complain(spec: &VolumeSpec, error: &VolumeError, failures: u32, kind: Kind) {
     if failures.is_power_of_two() {
+        let consequence = kind.consequence_of_failure();
         error!(
             volume = %spec.id, pod = spec.pod.as_ref().map(ToString::to_string), failures,
             error = report::chain(error), "{consequence}"
@@ -211,7 +221,8 @@ async fn renew(
     context: Arc<X509Context>,
     last: Option<&Issued>,
 ) -> Result<Outcome, VolumeError> {
-    let is_same = last.is_some_and(|last| last.digest.as_ref() == Some(&context.digest()));
+    let mut issued = issued(spec, &context, None);
+    let is_same = last.is_some_and(|last| last.digest == issued.digest);
     let jwt = if is_same { Ok(None) } else { node.jwt(spec).await };
     let jwt = match jwt {
         Err(error) if last.is_some_and(|last| last.jwt.is_some()) => {
@@ -226,8 +237,8 @@ async fn renew(
         let Some(volume) = held.as_mut().filter(|volume| volume.record.phase == Phase::Ready) else {
             return Ok(Outcome::Unpublished);
         };
-        let mut issued = issued(&volume.record.spec, &context, jwt.as_ref());
-        issued.jwt = issued.jwt.or_else(|| volume.record.issued.as_ref()?.jwt.clone());
+        let before = || volume.record.issued.as_ref()?.jwt.clone();
+        issued.jwt = jwt.as_ref().map(Jwt::issued).or_else(before);
         if volume.record.issued.as_ref().is_some_and(|last| last.digest == issued.digest) {
             return Ok(Outcome::Holds(volume.record.issued.clone()));
         }

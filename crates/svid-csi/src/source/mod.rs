@@ -135,11 +135,8 @@ impl Sources {
         id: &SpiffeId,
         patience: Patience,
     ) -> Result<Identity, SourceError> {
-        let not_configured = SourceError::NotConfigured(issuer);
-        match issuer {
-            Issuer::Broker => Err(not_configured),
-            Issuer::CertManager => {
-                let cert_manager = self.cert_manager.as_ref().ok_or(not_configured)?;
+        match (issuer, &self.cert_manager, &self.local_ca) {
+            (Issuer::CertManager, Some(cert_manager), _) => {
                 let candidate = cert_manager.next(spec, id, patience).await?;
                 let accepted = accepted(id, candidate).await?;
                 match cert_manager.conclude(spec, accepted.as_ref().err(), patience).await {
@@ -147,10 +144,8 @@ impl Sources {
                     None => Ok(accepted?),
                 }
             }
-            Issuer::LocalCa => {
-                let local_ca = self.local_ca.as_ref().ok_or(not_configured)?;
-                Ok(accepted(id, local_ca.issue(id).await?).await??)
-            }
+            (Issuer::LocalCa, _, Some(local_ca)) => Ok(accepted(id, local_ca.issue(id).await?).await??),
+            _ => Err(SourceError::NotConfigured(issuer)),
         }
     }
 

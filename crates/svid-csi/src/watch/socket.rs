@@ -13,14 +13,10 @@ use super::Seen;
 use super::token::TokenSeen;
 use super::told::Told;
 use super::trouble::{Explained, Trouble};
-use crate::clock;
-use crate::demo::channel;
 use crate::source::pause;
 use crate::workload_header::asking;
-use crate::x509_message;
-
-/// The most bytes of a message: more than all bundles of a large federation.
-const LARGEST_MESSAGE: usize = 16 << 20;
+use crate::x509_message::{self, MOST_BYTES};
+use crate::{channel, clock};
 
 /// How long a token is waited for.
 const TOKEN_PATIENCE: Duration = Duration::from_secs(5);
@@ -95,7 +91,7 @@ impl SocketSource {
 
 async fn open(socket: &Path) -> Result<(Client, Streaming<X509svidResponse>), Trouble> {
     let channel = channel::connect(socket).await.map_err(Trouble::Connect)?;
-    let mut client = Client::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
+    let mut client = Client::new(channel).max_decoding_message_size(MOST_BYTES);
     let stream = client.fetch_x509svid(asking(X509svidRequest {})).await.map_err(Trouble::Status)?;
     Ok((client, stream.into_inner()))
 }

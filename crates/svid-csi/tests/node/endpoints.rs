@@ -42,6 +42,18 @@ pub(crate) async fn metric(node: &Node, name: &str) -> Option<f64> {
     line.split_whitespace().last()?.parse().ok()
 }
 
+pub(crate) async fn status(node: &Node) -> serde_json::Value {
+    let page = get(node, "/status").await;
+    serde_json::from_str(page.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
+/// The sum of a metric over all its labels.
+pub(crate) async fn sum_of_metric(node: &Node, name: &str) -> f64 {
+    let page = tcp(node, "/metrics").await;
+    let lines = page.lines().filter(|line| line.starts_with(&format!("svid_csi_{name}")));
+    lines.filter_map(|line| line.split_whitespace().last()?.parse::<f64>().ok()).sum()
+}
+
 #[test]
 fn status_is_for_root_and_shows_the_volumes() {
     test("endpoints::status_is_for_root_and_shows_the_volumes", async || {

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use svid_csi::demo::kubelet::{InlineVolume, Kubelet, KubeletError, Plugin, Pod};
+use svid_csi::demo::kubelet::{InlineVolume, Kubelet, KubeletError, Plugin};
 use svid_csi::demo::svid::Svid;
+pub(crate) use svid_csi_testkit::pod;
 use tempfile::TempDir;
 use tonic::Code;
 
@@ -195,16 +196,6 @@ impl Drop for Node {
         for point in points.into_iter().rev() {
             let _ = Command::new("umount").args(["-l", point]).stderr(Stdio::null()).status();
         }
-    }
-}
-
-pub(crate) fn pod(name: &str) -> Pod {
-    Pod {
-        uid: format!("uid-of-{name}"),
-        name: name.to_owned(),
-        namespace: "shop".to_owned(),
-        service_account: name.to_owned(),
-        fs_group: None,
     }
 }
 

@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use svid_csi::demo::kubelet::Pod;
 use svid_csi_testkit::agent::{Agent, Entry};
+pub(crate) use svid_csi_testkit::pod;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_svid-csi");
 
@@ -114,17 +114,6 @@ pub(crate) fn agent(folder: &Path) -> Agent {
 
 pub(crate) fn socket(folder: &Path) -> std::path::PathBuf {
     folder.join("agent/agent.sock")
-}
-
-/// A pod the agent knows, for samples of what it gives.
-pub(crate) fn pod(name: &str) -> Pod {
-    Pod {
-        uid: format!("uid-of-{name}"),
-        name: name.to_owned(),
-        namespace: "shop".to_owned(),
-        service_account: name.to_owned(),
-        fs_group: None,
-    }
 }
 
 pub(crate) fn serial(update: &Value) -> String {

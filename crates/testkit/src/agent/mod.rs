@@ -9,14 +9,14 @@
 //! # async fn example() {
 //! use std::path::Path;
 //! use svid_csi_testkit::agent::{Agent, Entry};
+//! use svid_csi_testkit::pod;
 //!
-//! # let pod = || -> svid_csi::demo::kubelet::Pod { unimplemented!() };
 //! let agent = Agent::start(Path::new("/tmp/node"));
-//! agent.register(&pod(), &[Entry::new("spiffe://example.org/ns/shop/sa/cart")]);
+//! agent.register(&pod("cart"), &[Entry::new("spiffe://example.org/ns/shop/sa/cart")]);
 //! // ... start a driver, publish a volume ...
 //! agent.until("a subscription", || (agent.subscriptions().now == 1).then_some(())).await;
-//! agent.rotate(&pod());
-//! agent.withdraw(&pod());
+//! agent.rotate(&pod("cart"));
+//! agent.withdraw(&pod("cart"));
 //! # }
 //! ```
 

@@ -17,18 +17,13 @@ use spiffe::broker_api::pb::spiffe::broker::{
 use svid_csi::demo::kubelet::Pod;
 use svid_csi_proto::workload::X509svid;
 use svid_csi_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
+pub(crate) use svid_csi_testkit::pod;
 use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
 pub(crate) type Broker = ApiClient<InterceptedService<Channel, SecurityHeader>>;
-
-pub(crate) fn pod(name: &str) -> Pod {
-    let text = |text: &str| text.to_owned();
-    let uid = format!("uid-of-{name}");
-    Pod { uid, name: text(name), namespace: text("shop"), service_account: text(name), fs_group: None }
-}
 
 pub(crate) fn reference(pod: &Pod) -> Option<WorkloadReference> {
     Some(WorkloadReference::from(object(pod)))

@@ -110,14 +110,14 @@ impl WorkloadApi {
         }
     }
 
-    /// Tells the volume's pod what was kept for it; none where that is nothing, or is of no use any more. Blocks.
-    pub fn give_kept(&self, id: &VolumeId) -> Option<Arc<X509Context>> {
-        if let Some(given) = self.given(id) {
-            return Some(given);
+    /// Tells the volume's pod what was kept for it, unless it was told something since. Answers whether it has something
+    /// now: nothing may have been kept, or what is of no use any more. Blocks.
+    pub fn give_kept(&self, id: &VolumeId) -> bool {
+        if self.given(id).is_some() {
+            return true;
         }
-        let context = Arc::new(kept::get(&self.kept_of(id))?);
-        self.tell(id, context.clone());
-        Some(context)
+        let kept = kept::get(&self.kept_of(id)).map(Arc::new);
+        kept.map(|context| self.tell(id, context)).is_some()
     }
 
     /// What the volume's pod was told last.

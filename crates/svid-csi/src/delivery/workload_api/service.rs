@@ -47,11 +47,14 @@ fn bundles_differ(last: &X509Context, now: &X509Context) -> bool {
     last.bundle() != now.bundle() || last.federated() != now.federated() || last.crls() != now.crls()
 }
 
-impl Service {
-    fn answer<T>(&self, method: &'static str, answer: Result<T, Status>) -> Result<Response<T>, Status> {
-        self.metrics.workload_api_called(method, answer.as_ref().map_or_else(Status::code, |_| Code::Ok));
-        answer.map(Response::new)
-    }
+/// Counts the answer to a call, and gives it.
+pub(super) fn answered<T>(
+    metrics: &Metrics,
+    method: &'static str,
+    answer: Result<T, Status>,
+) -> Result<Response<T>, Status> {
+    metrics.workload_api_called(method, answer.as_ref().map_or_else(Status::code, |_| Code::Ok));
+    answer.map(Response::new)
 }
 
 #[tonic::async_trait]
@@ -65,7 +68,7 @@ impl SpiffeWorkloadApi for Service {
         request: Request<X509svidRequest>,
     ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
         let answer = Caller::of(&request).and_then(|caller| messages(&caller, x509_message::svids, |_, _| true));
-        self.answer("FetchX509SVID", answer)
+        answered(&self.metrics, "FetchX509SVID", answer)
     }
 
     async fn fetch_x509_bundles(
@@ -73,36 +76,33 @@ impl SpiffeWorkloadApi for Service {
         request: Request<X509BundlesRequest>,
     ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
         let answer = Caller::of(&request).and_then(|caller| messages(&caller, x509_message::bundles, bundles_differ));
-        self.answer("FetchX509Bundles", answer)
+        answered(&self.metrics, "FetchX509Bundles", answer)
     }
 
     async fn fetch_jwtsvid(&self, request: Request<JwtsvidRequest>) -> Result<Response<JwtsvidResponse>, Status> {
-        let answer = match Caller::of(&request) {
-            Ok(caller) => jwt::svids(&self.sources, &caller.endpoint, request.into_inner()).await,
-            Err(refusal) => Err(refusal),
+        let answer = async {
+            let caller = Caller::of(&request)?;
+            jwt::svids(&self.sources, &caller.endpoint, request.into_inner()).await
         };
-        self.answer("FetchJWTSVID", answer)
+        answered(&self.metrics, "FetchJWTSVID", answer.await)
     }
 
     async fn fetch_jwt_bundles(
         &self,
         request: Request<JwtBundlesRequest>,
     ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
-        let answer = match Caller::of(&request) {
-            Ok(caller) => jwt::bundles(&self.sources, &caller).await,
-            Err(refusal) => Err(refusal),
-        };
-        self.answer("FetchJWTBundles", answer)
+        let answer = async { jwt::bundles(&self.sources, &*Caller::of(&request)?).await };
+        answered(&self.metrics, "FetchJWTBundles", answer.await)
     }
 
     async fn validate_jwtsvid(
         &self,
         request: Request<ValidateJwtsvidRequest>,
     ) -> Result<Response<ValidateJwtsvidResponse>, Status> {
-        let answer = match Caller::of(&request) {
-            Ok(caller) => jwt::validated(&self.sources, &caller.endpoint, request.into_inner()).await,
-            Err(refusal) => Err(refusal),
+        let answer = async {
+            let caller = Caller::of(&request)?;
+            jwt::validated(&self.sources, &caller.endpoint, request.into_inner()).await
         };
-        self.answer("ValidateJWTSVID", answer)
+        answered(&self.metrics, "ValidateJWTSVID", answer.await)
     }
 }

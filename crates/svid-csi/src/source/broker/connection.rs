@@ -146,8 +146,7 @@ fn shown(own: &X509Context) -> spiffe_tls::Own {
 
 /// Each trust domain's own, so that nobody is verified by the bundle of another.
 fn bundles(own: &X509Context) -> Bundles {
-    let federated = own.federated().iter().map(|(trust_domain, bundle)| (trust_domain.clone(), bundle.clone()));
-    federated.chain([(own.trust_domain().clone(), own.bundle().to_vec())]).collect()
+    own.bundles().map(|(trust_domain, bundle)| (trust_domain.clone(), bundle.to_vec())).collect()
 }
 
 impl Connection {

@@ -43,9 +43,7 @@ use crate::kube::events::Events;
 use crate::metrics::Metrics;
 use crate::node::config::BrokerConfig;
 use crate::tasks::Tasks;
-
-/// The most bytes of one message: more than all that may be accepted.
-const MOST_BYTES: usize = 16 * 1024 * 1024;
+use crate::x509_message::MOST_BYTES;
 
 /// The source.
 #[derive(Debug)]

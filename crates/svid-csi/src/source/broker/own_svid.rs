@@ -1,6 +1,7 @@
 //! The driver's own identity, which it shows to the broker: followed on the Workload API of the agent.
 
 use std::convert::Infallible;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +14,14 @@ use tokio::time::timeout;
 use tonic::{Code, Status};
 use tracing::{info, warn};
 
-use super::MOST_BYTES;
 use super::agent_socket::{self, NoSocket};
 use super::subscription::code;
-use crate::inotify::{Inotify, NAMES};
+use crate::inotify::{self, Inotify};
 use crate::last_good::LastGood;
 use crate::source::pause;
 use crate::tasks::Tasks;
 use crate::workload_header::asking;
-use crate::x509_message::{self, ReadError};
+use crate::x509_message::{self, MOST_BYTES, ReadError};
 use crate::{channel, clock, report};
 
 /// How long a connection may take.
@@ -30,6 +30,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 const SHORTEST: Duration = Duration::from_millis(250);
 /// The longest pause between two tries.
 const LONGEST: Duration = Duration::from_secs(15);
+/// Which names there are in the directory matters, not what is in them.
+const NO_FILES: [&Path; 0] = [];
 
 /// An identity that keeps every rule. Two are equal where all their certificates are.
 #[derive(Debug, Clone)]
@@ -109,7 +111,7 @@ impl Follower {
         let (mut failures, refresh) = (0, self.refresh.clone());
         loop {
             // Before the look, so that no change is missed.
-            let changes = watch(&self.directory);
+            let changes = inotify::follow(&self.directory, &NO_FILES);
             let ended = tokio::select! {
                 Err(ended) = self.session(&mut failures) => ended,
                 () = refresh.notified() => continue,
@@ -170,19 +172,10 @@ async fn read(message: X509svidResponse) -> Result<Own, OwnSvidError> {
     checked.await?
 }
 
-/// Tells when a name appears in the directory, or the directory itself does.
-fn watch(directory: &Path) -> Option<Inotify> {
-    let inotify = Inotify::new().ok()?;
-    let above = directory.parent().unwrap_or(directory);
-    inotify.add(above, NAMES).ok()?;
-    inotify.add(directory, NAMES).ok()?;
-    Some(inotify)
-}
-
 /// Where nothing can be watched, the agent is found again by trying.
-async fn changed(changes: Option<Inotify>) {
+async fn changed(changes: io::Result<Inotify>) {
     match changes {
-        Some(changes) if changes.changed().await.is_ok() => {}
+        Ok(changes) if changes.changed().await.is_ok() => {}
         _ => std::future::pending().await,
     }
 }

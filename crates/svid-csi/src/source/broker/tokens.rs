@@ -1,8 +1,8 @@
 //! JWT-SVIDs of pods: asked for whenever somebody needs one. The agent keeps those that are still good.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
+use svid_csi_core::hint;
 use svid_csi_core::jwt::{Audiences, JwtSvid};
 use svid_csi_core::pod::PodRef;
 use svid_csi_core::secret::Secret;
@@ -44,7 +44,9 @@ impl Broker {
         })?;
         let svids = fetch(pod, &connection, audiences, id).await?;
         let trust_domain = connection.own.context.trust_domain();
-        let read = first_by_hint(svids).map(|svid| read(svid, trust_domain, audiences)).collect::<Result<Vec<_>, _>>();
+        // As with X509-SVIDs (SPIFFE Broker API, section 6.2.1).
+        let svids = hint::first_of_each(svids, |svid| &svid.hint);
+        let read = svids.map(|svid| read(svid, trust_domain, audiences)).collect::<Result<Vec<_>, _>>();
         let read = read.inspect_err(|error| {
             error!(%pod, error = report::chain(error), "a token that the agent gave for a pod is refused");
             self.notices.metrics.identity_refused();
@@ -55,12 +57,6 @@ impl Broker {
         };
         Ok(read.into_iter().filter(wanted).collect())
     }
-}
-
-/// Of two with one hint the first counts (SPIFFE Broker API, section 6.2.1), as with X509-SVIDs.
-fn first_by_hint(svids: Vec<Jwtsvid>) -> impl Iterator<Item = Jwtsvid> {
-    let mut hints = HashSet::new();
-    svids.into_iter().filter(move |svid| svid.hint.is_empty() || hints.insert(svid.hint.clone()))
 }
 
 async fn fetch(

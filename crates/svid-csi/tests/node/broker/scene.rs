@@ -8,7 +8,7 @@ use svid_csi::demo::kubelet::InlineVolume;
 use svid_csi_testkit::agent::{Agent, Call, Entry};
 use tonic::{Request, Status};
 
-use crate::endpoints::{get, tcp};
+use crate::endpoints::{status, sum_of_metric};
 use crate::fixture::{Node, pod, test, volume};
 
 const COMMON: &[&str] = &[
@@ -118,15 +118,11 @@ impl Scene {
     }
 
     pub(crate) async fn status(&self) -> serde_json::Value {
-        let page = get(&self.node, "/status").await;
-        serde_json::from_str(page.split_once("\r\n\r\n").unwrap().1).unwrap()
+        status(&self.node).await
     }
 
-    /// The sum of a metric over all its labels.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let page = tcp(&self.node, "/metrics").await;
-        let lines = page.lines().filter(|line| line.starts_with(&format!("svid_csi_{name}")));
-        lines.filter_map(|line| line.split_whitespace().last()?.parse::<f64>().ok()).sum()
+        sum_of_metric(&self.node, name).await
     }
 
     /// How many identities were handed out, as the audit log has it.

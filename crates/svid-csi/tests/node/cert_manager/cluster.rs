@@ -9,7 +9,7 @@ use svid_csi_core::cert_request::CertificateRequest;
 use svid_csi_testkit::api_server::{Access, ApiServer, Issuing, Mode, TOKEN_LIFETIME, User};
 use svid_csi_testkit::{TestCa, tokens_json};
 
-use crate::endpoints::{get, tcp};
+use crate::endpoints::{status, sum_of_metric};
 use crate::fixture::{Node, pod, test, volume};
 
 pub(crate) const REQUESTS: &str = "certificaterequests";
@@ -114,15 +114,11 @@ impl Cluster {
     }
 
     pub(crate) async fn status(&self) -> serde_json::Value {
-        let page = get(&self.node, "/status").await;
-        serde_json::from_str(page.split_once("\r\n\r\n").unwrap().1).unwrap()
+        status(&self.node).await
     }
 
-    /// The sum of a metric over all its labels.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let page = tcp(&self.node, "/metrics").await;
-        let lines = page.lines().filter(|line| line.starts_with(&format!("svid_csi_{name}")));
-        lines.filter_map(|line| line.split_whitespace().last()?.parse::<f64>().ok()).sum()
+        sum_of_metric(&self.node, name).await
     }
 }
 

@@ -14,13 +14,14 @@ use svid_csi_core::x509_context::X509Context;
 use svid_csi_proto::sds::secret_discovery_service_server::{SecretDiscoveryService, SecretDiscoveryServiceServer};
 use svid_csi_proto::sds::{DiscoveryRequest, DiscoveryResponse, SECRET_TYPE};
 use tokio::sync::OwnedSemaphorePermit;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
 use self::conversation::Conversation;
 use self::validator::Validator;
 use super::caller::Caller;
 use super::endpoint::ENVOYS;
 use super::following::{Following, Messages};
+use super::service::answered;
 use crate::metrics::Metrics;
 
 /// The most bytes of a request: Envoy tells with the first one of each of its extensions, which are a few hundred.
@@ -38,13 +39,6 @@ pub(super) fn service(metrics: Arc<Metrics>) -> SecretDiscoveryServiceServer<imp
     SecretDiscoveryServiceServer::new(Service(metrics)).max_decoding_message_size(REQUEST)
 }
 
-impl Service {
-    fn answer<T>(&self, method: &'static str, answer: Result<T, Status>) -> Result<Response<T>, Status> {
-        self.0.workload_api_called(method, answer.as_ref().map_or_else(Status::code, |_| Code::Ok));
-        answer.map(Response::new)
-    }
-}
-
 #[tonic::async_trait]
 impl SecretDiscoveryService for Service {
     type StreamSecretsStream = Messages<DiscoveryResponse>;
@@ -57,13 +51,13 @@ impl SecretDiscoveryService for Service {
             let envoy = caller.endpoint.envoys.clone().try_acquire_owned().map_err(|_| too_many_envoys())?;
             stream(envoy, Following::begin(&caller), request.into_inner())
         });
-        self.answer("StreamSecrets", answer)
+        answered(&self.0, "StreamSecrets", answer)
     }
 
     async fn fetch_secrets(&self, request: Request<DiscoveryRequest>) -> Result<Response<DiscoveryResponse>, Status> {
         let answer =
             Caller::of(&request).and_then(|caller| fetch(&mut Following::begin(&caller), &request.into_inner()));
-        self.answer("FetchSecrets", answer)
+        answered(&self.0, "FetchSecrets", answer)
     }
 }
 

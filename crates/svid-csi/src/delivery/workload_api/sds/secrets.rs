@@ -62,8 +62,7 @@ pub(super) fn named(context: &X509Context, names: &[String], validator: Validato
 }
 
 fn all_names(context: &X509Context) -> Vec<String> {
-    let bundles = bundles(context).into_iter().map(|(trust_domain, _)| trust_domain.id().to_string());
-    let mut names: Vec<String> = bundles.collect();
+    let mut names: Vec<String> = context.bundles().map(|(trust_domain, _)| trust_domain.id().to_string()).collect();
     for svid in context.svids() {
         let id = svid.identity.id().to_string();
         if !names.contains(&id) {
@@ -79,7 +78,7 @@ fn offered(context: &X509Context) -> String {
 }
 
 fn kind(context: &X509Context, name: &str, validator: Validator) -> Result<Option<Type>, Status> {
-    let bundles = bundles(context);
+    let bundles: Vec<Bundle<'_>> = context.bundles().collect();
     let own = || bundles.iter().filter(|(trust_domain, _)| *trust_domain == context.trust_domain());
     let kind = match name {
         DEFAULT_SVID => Some(certificate(context.default_svid())),
@@ -94,13 +93,6 @@ fn kind(context: &X509Context, name: &str, validator: Validator) -> Result<Optio
         },
     };
     Ok(kind)
-}
-
-/// The bundles that are there: the pod's own first, then the others by name.
-fn bundles(context: &X509Context) -> Vec<Bundle<'_>> {
-    let own = (context.trust_domain(), context.bundle());
-    let federated = context.federated().iter().map(|(trust_domain, bundle)| (trust_domain, bundle.as_slice()));
-    std::iter::once(own).chain(federated).filter(|(_, bundle)| !bundle.is_empty()).collect()
 }
 
 fn certificate(identity: &Identity) -> Type {

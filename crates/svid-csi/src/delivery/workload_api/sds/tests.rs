@@ -8,6 +8,7 @@ use svid_csi_core::x509_context::{Bundles, ContextCandidate, SvidCandidate, acce
 use svid_csi_proto::sds::data_source::Specifier;
 use svid_csi_proto::sds::secret::Type;
 use svid_csi_proto::sds::{DataSource, Node, Secret, SpiffeCertValidatorConfig, Status as Rejected};
+use tonic::Code;
 
 use super::*;
 use crate::clock;
