@@ -7,6 +7,7 @@ use super::config;
 use super::flags::DriverArgs;
 use super::mistakes::Mistakes;
 use super::runtime;
+use crate::capabilities;
 use crate::node::{self, config::Config};
 use crate::telemetry::LogOptions;
 
@@ -33,7 +34,9 @@ pub(super) fn command(args: DriverArgs, environment: Environment<'_>, mistakes: 
 
 impl DriverCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        for warning in &self.warnings {
+        // Before the first thread is started.
+        let missing = capabilities::keep_those_of_driver()?;
+        for warning in self.warnings.iter().chain(&missing) {
             tracing::warn!("{warning}");
         }
         Ok(runtime::build(4)?.block_on(node::run(self.config))?)

@@ -8,7 +8,7 @@ use svid_csi::demo::svid::Svid;
 use tonic::Code;
 
 use crate::endpoints::{metric, renew_all};
-use crate::fixture::{Node, pod, serial, svid, test, until, volume};
+use crate::fixture::{Node, is_root_outside, pod, serial, svid, test, until, volume};
 
 #[test]
 fn a_pod_gets_its_identity_and_only_that() {
@@ -49,10 +49,6 @@ fn names_and_group_are_the_pods_choice() {
         }
         assert_eq!(fs::metadata(&target).unwrap().gid(), group);
     });
-}
-
-fn is_root_outside() -> bool {
-    fs::read_to_string("/proc/self/gid_map").is_ok_and(|map| map.split_whitespace().last() == Some("4294967295"))
 }
 
 #[test]

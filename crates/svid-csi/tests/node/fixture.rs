@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use svid_csi::demo::kubelet::{InlineVolume, Kubelet, KubeletError, Plugin};
 use svid_csi::demo::svid::Svid;
 pub(crate) use svid_csi_testkit::pod;
@@ -26,12 +27,18 @@ pub(crate) fn test<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F)
     });
 }
 
+/// Whether this is root, and not only in a user namespace of its own.
+pub(crate) fn is_root_outside() -> bool {
+    fs::read_to_string("/proc/self/gid_map").is_ok_and(|map| map.split_whitespace().last() == Some("4294967295"))
+}
+
 /// A node with one driver. Dropping it kills the driver; the mounts go with the namespace.
 pub(crate) struct Node {
     pub(crate) dir: TempDir,
     pub(crate) kubelet: Kubelet,
     args: Vec<String>,
     variables: Vec<(String, String)>,
+    without: Option<CapabilitySet>,
     driver: Option<Child>,
 }
 
@@ -44,7 +51,7 @@ impl Node {
         let common: &[&str] = &["--node-id=n1", "--endpoint=unix://{dir}/csi.sock", "--metrics-address=0"];
         let args = common.iter().chain(args.iter().flat_map(|args| args.iter()));
         let args = args.map(|arg| arg.replace("{dir}", dir.path().to_str().unwrap())).collect();
-        Node { dir, kubelet, args, variables: Vec::new(), driver: None }
+        Node { dir, kubelet, args, variables: Vec::new(), without: None, driver: None }
     }
 
     /// A node with the local CA and a data root, its driver running.
@@ -76,6 +83,11 @@ impl Node {
         self.variables.push((name.to_owned(), value.to_owned()));
     }
 
+    /// The next starts are without this capability.
+    pub(crate) fn take_away(&mut self, capability: CapabilitySet) {
+        self.without = Some(capability);
+    }
+
     pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.dir.path().join(below)
     }
@@ -101,7 +113,13 @@ impl Node {
     /// Starts the driver, whatever becomes of it.
     pub(crate) fn spawn(&mut self) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
-        self.driver = Some(self.command().stderr(log).spawn().unwrap());
+        let (mut command, without) = (self.command(), self.without);
+        // On a thread of its own, because what a thread has given up its children never get.
+        let spawned = std::thread::spawn(move || {
+            without.map_or(Ok(()), |one| remove_capability_from_bounding_set(one)).unwrap();
+            command.stderr(log).spawn().unwrap()
+        });
+        self.driver = Some(spawned.join().unwrap());
     }
 
     async fn connect(&self) -> Result<Plugin, KubeletError> {
@@ -114,6 +132,11 @@ impl Node {
 
     pub(crate) fn pid(&self) -> u32 {
         self.driver.as_ref().unwrap().id()
+    }
+
+    /// Whether the driver has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.driver.as_mut().unwrap().try_wait().unwrap().is_some()
     }
 
     pub(crate) fn kill(&mut self) {

@@ -9,6 +9,7 @@
 mod fixture;
 
 mod broker;
+mod capabilities;
 mod cert_manager;
 mod endpoints;
 mod files;
