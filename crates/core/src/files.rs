@@ -1,5 +1,6 @@
 //! An identity as files: which, with what in them.
 
+mod adopted;
 mod extras;
 mod json;
 mod render;
@@ -10,6 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+pub use self::adopted::names_of;
 pub use self::extras::{
     Extras, Federated, Intermediates, JWT_BUNDLE_NAME, TokenFile, federated_name, reserved_names, same_names,
     token_name,

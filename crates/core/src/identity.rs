@@ -22,6 +22,7 @@ use rustls_pki_types::CertificateDer;
 pub use self::bundle::{BundleError, MAX_BUNDLE_TEXT, TrustBundle};
 pub use self::key::{KeyError, PrivateKey};
 pub use self::key_type::{KeyType, UnknownKeyType};
+pub(crate) use self::leaf::is_authority;
 pub use self::peer::peer_id;
 pub use self::rejection::{KeyUsageProblem, Place, Rejection};
 pub(crate) use self::trust::distinct_anchors;

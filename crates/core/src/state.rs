@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::files::FileNames;
 use crate::identity::Validity;
 use crate::spiffe_id::SpiffeId;
 use crate::volume::{Content, VolumeSpec};
@@ -28,6 +29,30 @@ pub struct Record {
     pub pods_dir: Option<FileId>,
     /// The identity that was last installed.
     pub issued: Option<Issued>,
+    /// What the volume was like when it was taken over from csi-driver-spiffe, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<Box<Adopted>>,
+}
+
+/// A volume that csi-driver-spiffe has mounted: its pod knows these names and has this group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopted {
+    /// What its files are called.
+    pub names: FileNames,
+    /// The group that may read them.
+    pub fs_group: Option<u32>,
+}
+
+impl Adopted {
+    /// The volume as it is asked for, but for what its pod knows it by.
+    pub fn shape(&self, asked: &VolumeSpec) -> VolumeSpec {
+        let mut spec = asked.clone();
+        if let Content::Files(files) = &mut spec.content {
+            files.names = self.names.clone();
+            files.fs_group = self.fs_group;
+        }
+        spec
+    }
 }
 
 /// How far a volume has come. Written before the step it announces.
@@ -154,6 +179,7 @@ impl Record {
             root: None,
             pods_dir,
             issued: None,
+            adopted: None,
         }
     }
 

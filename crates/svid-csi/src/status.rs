@@ -15,6 +15,9 @@ use crate::{clock, report};
 /// How long a page waits for volumes that are busy, all in all.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+const ADOPTED: &str =
+    "on the tmpfs of csi-driver-spiffe until the pod ends: without an upper bound, and it may be swapped";
+
 /// The answer of /status.
 #[derive(Debug, Serialize)]
 pub struct Status {
@@ -55,6 +58,9 @@ pub struct VolumeStatus {
     pub serial: Option<String>,
     /// When that ends (RFC 3339).
     pub not_after: Option<String>,
+    /// What is to be known of a volume taken over from csi-driver-spiffe; absent where it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<&'static str>,
     /// How the pod uses its Workload API socket; absent where it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload_api: Option<Usage>,
@@ -108,6 +114,7 @@ impl VolumeStatus {
             spiffe_id,
             serial: record.issued.as_ref().map(|issued| issued.serial.clone()),
             not_after: record.issued.as_ref().map(|issued| report::rfc3339(issued.validity.not_after)),
+            adopted: record.adopted.as_ref().map(|_| ADOPTED),
             workload_api: node.workload_api.as_ref().and_then(|workload_api| workload_api.usage(&spec.id)),
         }
     }

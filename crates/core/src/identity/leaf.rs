@@ -63,6 +63,11 @@ pub(super) fn is_ca(certificate: &X509Certificate<'_>, place: Place) -> Result<b
     }
 }
 
+/// Whether a certificate may sign others. One that cannot be read may not.
+pub(crate) fn is_authority(der: &CertificateDer<'_>) -> bool {
+    parse(der, Place::Leaf).and_then(|certificate| is_ca(&certificate, Place::Leaf)).unwrap_or_default()
+}
+
 pub(super) fn unreadable(place: Place, reason: impl ToString) -> Rejection {
     Rejection::Unreadable { place, reason: reason.to_string() }
 }

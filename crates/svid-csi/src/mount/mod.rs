@@ -5,10 +5,12 @@
 
 mod point;
 mod propagation;
+mod seen;
 mod source;
 mod tmpfs;
 
 pub use point::{Look, MountError, MountPoint};
 pub use propagation::Propagation;
+pub use seen::Seen;
 pub use source::{MountSource, file_id_of, is_deleted, is_mount_root, make_private, remount, unmount};
 pub use tmpfs::{DataMount, ensure_tmpfs};

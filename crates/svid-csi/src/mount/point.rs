@@ -187,10 +187,17 @@ impl MountPoint {
     /// # Errors
     /// [`MountError::System`].
     pub fn source(&self) -> Result<MountSource, MountError> {
+        let opened = self.open_root().map_err(MountError::of("open", &self.path))?;
+        MountSource::of(opened).map_err(MountError::of("open", &self.path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn open_root(&self) -> Result<OwnedFd, Errno> {
         let flags = ResolveFlags::BENEATH | NO_LINKS;
         rustix::fs::openat2(&self.parent, self.name.as_str(), WALK, Mode::empty(), flags)
-            .and_then(MountSource::of)
-            .map_err(MountError::of("open", &self.path))
     }
 
     /// Reads a small file beside the target, such as the kubelet's `vol_data.json`.

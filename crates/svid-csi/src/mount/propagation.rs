@@ -33,7 +33,7 @@ impl Propagation {
     }
 }
 
-fn unescape(field: &str) -> String {
+pub(super) fn unescape(field: &str) -> String {
     field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 

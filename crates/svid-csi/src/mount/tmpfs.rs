@@ -13,7 +13,7 @@ use crate::fsx;
 
 const MARKER: &str = ".svid-csi";
 const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
-const TMPFS_MAGIC: u64 = 0x0102_1994;
+pub(super) const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// How the data tmpfs was found or made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -71,7 +71,7 @@ impl Node {
 
 /// Whether the kubelet's own note beside the target (vol_data.json) says that the volume is this driver's. Asked only
 /// where no record of a published volume is, as for volumes a predecessor published.
-fn kubelet_vouches(driver: &str, id: &VolumeId, point: &MountPoint) -> bool {
+pub(super) fn kubelet_vouches(driver: &str, id: &VolumeId, point: &MountPoint) -> bool {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct VolData {

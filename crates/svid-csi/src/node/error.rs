@@ -7,6 +7,7 @@ use svid_csi_core::files::RenderError;
 use svid_csi_core::volume::Mistakes;
 use svid_csi_core::volume_id::VolumeId;
 
+use super::adopt::Unfit;
 use crate::delivery::socket_dir::SocketDirError;
 use crate::delivery::workload_api::ListenError;
 use crate::fsx::FsError;
@@ -34,6 +35,18 @@ pub enum VolumeError {
     /// No such volume is published there.
     #[error("volume {0} is not published")]
     Unknown(VolumeId),
+    /// A driver before this one has mounted it, and it cannot be taken over.
+    #[error(
+        "the volume that csi-driver-spiffe mounted at {} is left alone, and its pod keeps what it has until it is restarted",
+        .target.display()
+    )]
+    NotAdopted {
+        /// Where it is.
+        target: PathBuf,
+        /// What keeps it from being taken over.
+        #[source]
+        why: Unfit,
+    },
     /// This driver runs without what the volume needs.
     #[error("this driver runs without {0}")]
     NotConfigured(&'static str),
@@ -89,7 +102,7 @@ impl VolumeError {
             VolumeError::Invalid(_) => Class::Invalid,
             VolumeError::Conflict { .. } => Class::Conflict,
             VolumeError::TooMany(_) | VolumeError::Render(RenderError::TooLarge { .. }) => Class::Exhausted,
-            VolumeError::NotConfigured(_) => Class::Blocked,
+            VolumeError::NotConfigured(_) | VolumeError::NotAdopted { .. } => Class::Blocked,
             VolumeError::Mount(error) | VolumeError::SocketDir(SocketDirError::Mount(error)) => error.class(),
             VolumeError::File(error) | VolumeError::SocketDir(SocketDirError::File(error)) => error.class(),
             VolumeError::SocketDir(SocketDirError::NoAgent(_) | SocketDirError::Deleted(_))

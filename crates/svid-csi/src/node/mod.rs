@@ -1,5 +1,6 @@
 //! The node driver: builds everything, runs it, drains it.
 
+mod adopt;
 mod alarm;
 mod attach;
 mod bundle;

@@ -12,6 +12,7 @@ use svid_csi_core::x509_context::X509Context;
 use tracing::{info, warn};
 
 use super::Node;
+use super::adopt::as_adopted;
 use super::deliver::mixes_trust_domains;
 use super::error::VolumeError;
 use super::jwt::Jwt;
@@ -92,6 +93,10 @@ impl Node {
         let Brought { tokens, pkcs12_password } = brought;
         let begun = tokio::task::spawn_blocking(move || {
             let point = MountPoint::open(&spec.target)?;
+            let spec = as_adopted(held.as_ref(), spec);
+            if node.adopt(&driver, &spec, &point, &mut held)? {
+                return Ok(None);
+            }
             if is_published(held.as_ref(), &spec, &point, None)? {
                 let Some(volume) = held.as_mut() else { return Ok(None) };
                 if node.keep_password(volume, &spec, pkcs12_password.as_ref())? {
@@ -224,7 +229,7 @@ impl Node {
         Ok(volume)
     }
 
-    fn new_volume(&self, driver: &str, spec: &Arc<VolumeSpec>) -> Result<Volume, VolumeError> {
+    pub(super) fn new_volume(&self, driver: &str, spec: &Arc<VolumeSpec>) -> Result<Volume, VolumeError> {
         let share = self.volumes.share(spec.pod.as_ref(), VOLUMES_A_POD);
         let share = share.ok_or(VolumeError::TooMany(VOLUMES_A_POD))?;
         let pods_dir = spec.target.place().and_then(|place| mount::file_id_of(place.pods_dir));

@@ -83,6 +83,7 @@ impl Node {
                 tally.awaited += 1;
                 if let Some(volume) = held.as_mut() {
                     volume.record.phase = Phase::Intended;
+                    volume.record.adopted = None;
                 }
                 self.forget_later(id.clone());
                 Ok(())

@@ -116,7 +116,7 @@ impl Node {
         let (mut command, without) = (self.command(), self.without);
         // On a thread of its own, because what a thread has given up its children never get.
         let spawned = std::thread::spawn(move || {
-            without.map_or(Ok(()), |one| remove_capability_from_bounding_set(one)).unwrap();
+            without.map_or(Ok(()), remove_capability_from_bounding_set).unwrap();
             command.stderr(log).spawn().unwrap()
         });
         self.driver = Some(spawned.join().unwrap());

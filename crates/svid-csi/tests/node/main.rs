@@ -8,6 +8,7 @@
 
 mod fixture;
 
+mod adoption;
 mod broker;
 mod capabilities;
 mod cert_manager;

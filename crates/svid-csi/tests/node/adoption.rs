@@ -1,0 +1,255 @@
+//! Volumes that csi-driver-spiffe has mounted, and whose pods run on under this driver.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use svid_csi::demo::kubelet::{InlineVolume, Plugin};
+use svid_csi::demo::svid::Svid;
+use tonic::{Code, Status};
+
+use crate::endpoints::{renew_all, status};
+use crate::fixture::{Node, is_root_outside, pod, run, svid, test, until, volume};
+
+const NAMES: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
+
+/// A volume as csi-driver-spiffe leaves it behind: a folder of its tmpfs, mounted read-only, the tmpfs itself gone.
+struct Left {
+    target: PathBuf,
+    /// The mount that the pod has got: its own copy, which nothing that is mounted later reaches.
+    in_pod: PathBuf,
+}
+
+/// What may be wrong with it.
+#[derive(Default)]
+struct Odd<'a> {
+    names: Option<[&'a str; 3]>,
+    group: u32,
+    owner: u32,
+    writable: bool,
+    no_link: bool,
+    link: Option<&'a str>,
+    more: Option<&'a str>,
+    below: Option<&'a str>,
+    unknown_to_kubelet: bool,
+}
+
+impl Left {
+    /// Fills it with the certificate, key and bundle in `identity`.
+    fn behind(node: &Node, volume: &InlineVolume, identity: &Path, odd: &Odd<'_>) -> Self {
+        let old = node.path("old");
+        fs::create_dir_all(&old).unwrap();
+        run("mount", &["-t", "tmpfs", "tmpfs", text(&old)]);
+        let data = old.join(volume.id().as_str()).join(odd.below.unwrap_or("data"));
+        fs::create_dir_all(&data).unwrap();
+        fill(&data, identity, odd);
+        let target = node.kubelet.target(volume);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::DirBuilder::new().mode(0o440).create(&target).unwrap();
+        let driver = if odd.unknown_to_kubelet { "another" } else { "demo.svid-csi" };
+        let note = format!(r#"{{"driverName":"{driver}","volumeHandle":"{}"}}"#, volume.id());
+        fs::write(target.parent().unwrap().join("vol_data.json"), note).unwrap();
+        run("mount", &["--bind", text(&data), text(&target)]);
+        if !odd.writable {
+            run("mount", &["-o", "remount,bind,ro", text(&target)]);
+        }
+        let in_pod = node.path("in-pod");
+        fs::create_dir_all(&in_pod).unwrap();
+        run("mount", &["--bind", text(&target), text(&in_pod)]);
+        run("umount", &[text(&old)]);
+        Left { target, in_pod }
+    }
+}
+
+fn fill(data: &Path, identity: &Path, odd: &Odd<'_>) {
+    let moment = data.join("..2026_01_01_00_00_00.1");
+    fs::create_dir(&moment).unwrap();
+    for (name, source) in odd.names.unwrap_or(NAMES).into_iter().zip(NAMES) {
+        fs::copy(identity.join(source), moment.join(name)).unwrap();
+        symlink(Path::new("..data").join(name), data.join(name)).unwrap();
+    }
+    if let Some(name) = odd.more {
+        fs::write(moment.join(name), "something else").unwrap();
+    }
+    if !odd.no_link {
+        symlink(odd.link.unwrap_or("..2026_01_01_00_00_00.1"), data.join("..data")).unwrap();
+    }
+    for folder in [data, &moment] {
+        chown(folder, Some(odd.owner), Some(odd.group)).unwrap();
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o550)).unwrap();
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A node, the volume of a pod that another driver has mounted on it, and that pod's serial number.
+async fn scene(odd: &Odd<'_>) -> (Node, InlineVolume, Left, String) {
+    let node = Node::files(&["--admin-socket={dir}/admin.sock"]).await;
+    let other = node.publish(&volume("other")).await;
+    let left = Left::behind(&node, &volume("web"), &other, odd);
+    let serial = svid(&other).leaf().unwrap().serial;
+    (node, volume("web"), left, serial)
+}
+
+/// One call, as of a kubelet that has published the volume long ago.
+async fn republish(node: &Node, volume: &InlineVolume) -> Result<(), Status> {
+    call(&node.plugin().await, node, volume).await
+}
+
+async fn call(plugin: &Plugin, node: &Node, volume: &InlineVolume) -> Result<(), Status> {
+    let request = volume.publish_request(text(&node.kubelet.target(volume)), true);
+    plugin.node().await.unwrap().node_publish_volume(request).await.map(drop)
+}
+
+fn serial_in(folder: &Path, [cert, key, bundle]: [&str; 3]) -> String {
+    let current = fs::canonicalize(folder.join("..data")).unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    for (name, usual) in [cert, key, bundle].into_iter().zip(NAMES) {
+        fs::copy(current.join(name), copy.path().join(usual)).unwrap();
+    }
+    let svid = Svid::read(copy.path()).unwrap();
+    svid.check_key().unwrap();
+    svid.check_chain().unwrap();
+    svid.leaf().unwrap().serial
+}
+
+#[test]
+fn a_running_pod_is_renewed_again() {
+    test("adoption::a_running_pod_is_renewed_again", async || {
+        let (mut node, volume, left, first) = scene(&Odd::default()).await;
+        republish(&node, &volume).await.unwrap();
+        until("the pod sees a new identity", async || serial_in(&left.in_pod, NAMES) != first).await;
+        assert_eq!(svid(&left.in_pod).leaf().unwrap().spiffe_id, "spiffe://example.org/ns/shop/sa/web");
+        let second = serial_in(&left.in_pod, NAMES);
+        republish(&node, &volume).await.unwrap();
+        assert_eq!((node.mounts(&left.target), node.trouble(&volume).await), (1, None));
+        let shown = status(&node).await["volumes"][volume.id().as_str()]["adopted"].clone();
+        assert!(shown.as_str().unwrap().contains("may be swapped"), "{shown}");
+        assert!(fs::write(left.in_pod.join("x"), "x").is_err(), "read-only in the pod");
+
+        node.kill();
+        node.start().await;
+        renew_all(&node).await;
+        until("it is renewed after a restart too", async || serial_in(&left.in_pod, NAMES) != second).await;
+        assert_eq!(node.mounts(&left.target), 1);
+
+        node.unpublish(&volume).await;
+        assert!(!left.target.exists());
+        assert_eq!(fs::read_dir(&left.in_pod).unwrap().count(), 0, "no key lingers");
+        assert_eq!(node.mounts(&node.path("root/data/volumes")), 0);
+    });
+}
+
+#[test]
+fn the_pod_keeps_its_names_and_its_group() {
+    test("adoption::the_pod_keeps_its_names_and_its_group", async || {
+        let names = ["svid.pem", "svid.key", "trusted.pem"];
+        let group = if is_root_outside() { 2000 } else { 0 };
+        let odd = Odd { names: Some(names), group, ..Odd::default() };
+        let (mut node, volume, left, first) = scene(&odd).await;
+        republish(&node, &volume).await.unwrap();
+        until("the pod sees a new identity", async || serial_in(&left.in_pod, names) != first).await;
+        node.kill();
+        node.start().await;
+        let second = serial_in(&left.in_pod, names);
+        republish(&node, &volume).await.unwrap();
+        renew_all(&node).await;
+        until("and another one", async || serial_in(&left.in_pod, names) != second).await;
+        for name in names {
+            assert_eq!(fs::metadata(left.in_pod.join(name)).unwrap().gid(), group);
+        }
+        let visible = fs::read_dir(&left.in_pod)
+            .unwrap()
+            .filter(|entry| !entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with(".."));
+        assert_eq!(visible.count(), 3);
+    });
+}
+
+#[test]
+fn a_killed_driver_goes_on_with_what_it_had_begun() {
+    test("adoption::a_killed_driver_goes_on_with_what_it_had_begun", async || {
+        for round in 0..12_u64 {
+            let (mut node, volume, left, first) = scene(&Odd::default()).await;
+            let plugin = node.plugin().await;
+            let killed = async {
+                tokio::time::sleep(std::time::Duration::from_micros(round * 331)).await;
+                node.driver_kill();
+            };
+            let (_, ()) = tokio::join!(call(&plugin, &node, &volume), killed);
+            node.reap();
+            serial_in(&left.in_pod, NAMES);
+            node.start().await;
+            republish(&node, &volume).await.unwrap();
+            until("the pod sees a new identity", async || serial_in(&left.in_pod, NAMES) != first).await;
+            assert_eq!(node.mounts(&left.target), 1, "round {round}");
+        }
+    });
+}
+
+#[test]
+fn what_does_not_fit_is_left_alone() {
+    test("adoption::what_does_not_fit_is_left_alone", async || {
+        let left_alone = "is left alone, and its pod keeps what it has until it is restarted: ";
+        let cases = [
+            (Odd { writable: true, ..Odd::default() }, "it is not mounted read-only"),
+            (Odd { no_link: true, ..Odd::default() }, "it has no link ..data"),
+            (Odd { link: Some("/etc"), ..Odd::default() }, "it has no link ..data"),
+            (Odd { link: Some("tls.crt"), ..Odd::default() }, "its files cannot be read"),
+            (Odd { more: Some("other"), ..Odd::default() }, "its files are not one certificate chain"),
+            (Odd { unknown_to_kubelet: true, ..Odd::default() }, "something else is mounted at"),
+        ];
+        let of_another = Odd { owner: 1000, ..Odd::default() };
+        let of_another = is_root_outside().then_some((of_another, "it belongs to the user 1000, not to root"));
+        for (odd, why) in cases.into_iter().chain(of_another) {
+            let (node, volume, left, _) = scene(&odd).await;
+            let before = fs::read_dir(&left.in_pod).unwrap().count();
+            let refused = republish(&node, &volume).await.unwrap_err();
+            assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+            assert!(refused.message().contains(why), "{}", refused.message());
+            assert!(odd.unknown_to_kubelet || refused.message().contains(left_alone), "{}", refused.message());
+            assert_eq!((node.mounts(&left.target), fs::read_dir(&left.in_pod).unwrap().count()), (1, before));
+        }
+    });
+}
+
+#[test]
+fn a_file_that_is_a_link_is_not_followed() {
+    test("adoption::a_file_that_is_a_link_is_not_followed", async || {
+        let (node, volume, left, _) = scene(&Odd::default()).await;
+        run("mount", &["-o", "remount,bind,rw", text(&left.target)]);
+        let key = left.target.join("..data/tls.key");
+        fs::remove_file(&key).unwrap();
+        symlink("/etc/hostname", &key).unwrap();
+        run("mount", &["-o", "remount,bind,ro", text(&left.target)]);
+        let refused = republish(&node, &volume).await.unwrap_err();
+        assert!(refused.message().contains("its files cannot be read"), "{}", refused.message());
+        assert_eq!(fs::read_link(left.in_pod.join("..data/tls.key")).unwrap(), Path::new("/etc/hostname"));
+    });
+}
+
+/// A tmpfs at the target that is not laid out so belongs to an earlier run of this driver: it is mounted anew.
+#[test]
+fn nothing_else_is_taken_for_it() {
+    test("adoption::nothing_else_is_taken_for_it", async || {
+        let (node, volume, left, _) = scene(&Odd { below: Some("elsewhere"), ..Odd::default() }).await;
+        republish(&node, &volume).await.unwrap();
+        assert_eq!(node.mounts(&left.target), 1);
+        assert!(status(&node).await["volumes"][volume.id().as_str()]["adopted"].is_null());
+        let of_pod = pod("web");
+        assert_eq!(
+            svid(&left.target).leaf().unwrap().spiffe_id,
+            format!("spiffe://example.org/ns/shop/sa/{}", of_pod.name)
+        );
+    });
+}
+
+#[test]
+fn an_unpublish_before_any_republish_takes_it_down() {
+    test("adoption::an_unpublish_before_any_republish_takes_it_down", async || {
+        let (node, volume, left, _) = scene(&Odd::default()).await;
+        node.unpublish(&volume).await;
+        assert!(!left.target.exists());
+    });
+}
