@@ -1,6 +1,7 @@
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
 import? 'tests/cluster/cluster.just'
+import? 'docs/docs.just'
 
 # List the recipes
 [private]
