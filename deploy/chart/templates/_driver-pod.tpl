@@ -1,0 +1,76 @@
+{{/* The driver's pod: the template of the DaemonSet, or all of a static pod. */}}
+{{- define "svid-csi.driver-pod" -}}
+{{- $values := .Values -}}
+{{- $image := dict "root" . "own" $values.driverImage "component" "driver" -}}
+{{- $tolerations := concat $values.app.driver.tolerations $values.tolerations | uniq -}}
+metadata:
+  labels:
+    app: {{ include "svid-csi.name" . }}
+    app.kubernetes.io/component: driver
+    {{- include "svid-csi.labels" . | nindent 4 }}
+  annotations:
+    kubectl.kubernetes.io/default-container: driver
+    {{- with $values.app.driver.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  {{- if not $values.staticPod }}
+  serviceAccountName: {{ include "svid-csi.name" . }}
+  {{- end }}
+  automountServiceAccountToken: {{ include "svid-csi.driver-needs-api" . | eq "yes" }}
+  enableServiceLinks: false
+  {{- if $values.app.driver.hostNetwork }}
+  hostNetwork: true
+  dnsPolicy: ClusterFirstWithHostNet
+  {{- end }}
+  {{- with $values.app.driver.priorityClassName | default $values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- with $values.imagePullSecrets }}
+  imagePullSecrets: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $values.nodeSelector }}
+  nodeSelector: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $values.affinity }}
+  affinity: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $tolerations }}
+  tolerations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  securityContext:
+    seccompProfile: {type: RuntimeDefault}
+  containers:
+    - name: driver
+      image: {{ include "svid-csi.image" $image | quote }}
+      imagePullPolicy: {{ (include "svid-csi.image-settings" $image | fromJson).pullPolicy }}
+      # Said outright: some of the image's configurations have an entry point that stands for a driver with a profile.
+      command: [/bin/svid-csi]
+      args: {{- include "svid-csi.driver-args" . | nindent 8 }}
+      env:
+        - name: NODE_NAME
+          valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+      ports:
+        - {name: metrics, containerPort: {{ $values.app.driver.livenessProbe.port }}, protocol: TCP}
+      livenessProbe:
+        httpGet: {path: /livez, port: metrics}
+        periodSeconds: 10
+        timeoutSeconds: 5
+        failureThreshold: 6
+      readinessProbe:
+        httpGet: {path: /readyz, port: metrics}
+        periodSeconds: 5
+        timeoutSeconds: 5
+      securityContext:
+        # Mounts reach the host from privileged containers alone. The driver gives up all other capabilities itself.
+        privileged: true
+        capabilities: {drop: [ALL], add: [SYS_ADMIN, DAC_OVERRIDE, FOWNER, CHOWN]}
+        readOnlyRootFilesystem: true
+        runAsUser: 0
+        runAsGroup: 0
+      {{- with $values.app.driver.resources }}
+      resources: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      volumeMounts: {{- include "svid-csi.driver-mounts" . | nindent 8 }}
+  volumes: {{- include "svid-csi.driver-volumes" . | nindent 4 }}
+{{- end -}}
