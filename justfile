@@ -2,6 +2,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 
 import? 'tests/cluster/cluster.just'
 import? 'docs/docs.just'
+import? 'xtask/xtask.just'
 
 # List the recipes
 [private]
@@ -45,7 +46,6 @@ demo *flags:
 
 # How fast and how small the driver is on this machine, built as for its image (docs/benchmarks.md)
 bench *flags:
-    RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --bins --package svid-csi \
-        --target {{ arch() }}-unknown-linux-gnu --target-dir target/cluster
+    cargo xtask image
     cargo run --release --locked --package svid-csi-testkit --bin bench -- \
-        --driver target/cluster/{{ arch() }}-unknown-linux-gnu/release/svid-csi {{ flags }}
+        --driver target/static/{{ arch() }}-unknown-linux-gnu/release/svid-csi {{ flags }}

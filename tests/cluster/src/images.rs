@@ -1,13 +1,16 @@
 //! The container images of the tests, made of static programs and handed to containerd.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
+use svid_csi_image::arch::Arch;
+use svid_csi_image::image::Image;
+use svid_csi_image::layer::{Entry, Layer, pack};
+use svid_csi_image::{compile, docker, product, sha256};
 
 use crate::files;
-use crate::image::{self, Entry, Image, Layer};
 use crate::layout::Layout;
 use crate::tools::{self, Tools};
 
@@ -23,30 +26,32 @@ pub const CSI_DRIVER_SPIFFE: &str = "svid-csi.test/cert-manager-csi-driver-spiff
 pub const APPROVER: &str = "svid-csi.test/cert-manager-csi-driver-spiffe-approver:e2e";
 /// The shell with the scripted agent and the workload of the testkit.
 pub const WORKLOAD: &str = "svid-csi.test/workload:e2e";
-/// What the driver's image may take.
-pub const LIMIT: u64 = 15 * 1024 * 1024;
+/// Where all of them are named, and their tag.
+const REPOSITORY: &str = "svid-csi.test";
+const TAG: &str = "e2e";
 
 /// Makes and loads the image every pod needs.
 pub fn load_base(layout: &Layout, tools: &Tools) -> Result<()> {
-    let images = [Image { reference: BUSYBOX.to_owned(), entrypoint: words(&["/bin/sleep", "2147483647"]), user: "" }];
-    load(layout, tools, "busybox", &shell()?, &images).map(drop)
+    load(layout, tools, "busybox", &pack(&shell()?)?, &[image(BUSYBOX, &["/bin/sleep", "2147483647"])])
 }
 
 /// Builds the programs of this repository and loads the images of the driver and of the workloads.
 pub fn load_all(layout: &Layout, tools: &Tools, say: &mut dyn FnMut(&str)) -> Result<()> {
-    let programs = build(layout)?;
-    let size = load(layout, tools, "svid-csi", &driver_layer(&programs), &driver_images())?;
-    say(&format!("the image of the driver has {:.1} MiB in one layer", size as f64 / f64::from(1 << 20)));
-    ensure!(size <= LIMIT, "the image of the driver is larger than {LIMIT} bytes");
-    let workload = [Image { reference: WORKLOAD.to_owned(), entrypoint: words(&["/bin/sh"]), user: "" }];
+    // The driver first and alone, so that it is built with exactly what it ships with.
+    let programs = compile::compile(&layout.repo, Arch::host(), &["svid-csi", "svid-csi-testkit"])?;
+    let driver = product::layer(&layout.repo, Arch::host(), &programs)?;
+    let size = driver.len() as f64 / f64::from(1 << 20);
+    say(&format!("the image of the driver has {size:.1} MiB in one layer"));
+    load(layout, tools, "svid-csi", &driver, &product::images(REPOSITORY, TAG, None))?;
     let mut layer = shell()?;
     layer.extend(["scripted-agent", "workload"].map(|name| program(name, programs.join(name))));
-    load(layout, tools, "workload", &layer, &workload).map(drop)
+    load(layout, tools, "workload", &pack(&layer)?, &[image(WORKLOAD, &["/bin/sh"])])
 }
 
 /// Where [`load_all`] leaves the programs, which also run on the host.
-pub fn programs(layout: &Layout) -> Result<PathBuf> {
-    Ok(layout.repo.join("target/cluster").join(host_target()?).join("release"))
+#[must_use]
+pub fn programs(layout: &Layout) -> PathBuf {
+    compile::programs(&layout.repo, Arch::host())
 }
 
 /// Runs containerd's own client.
@@ -65,36 +70,25 @@ pub fn ctr(layout: &Layout, tools: &Tools, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Writes the archive and imports it, unless this cluster has it already. Returns the layer's size.
-fn load(layout: &Layout, tools: &Tools, name: &str, layer: &Layer, images: &[Image]) -> Result<u64> {
+/// Writes the archive and imports it, unless this cluster has it already.
+fn load(layout: &Layout, tools: &Tools, name: &str, layer: &[u8], images: &[Image]) -> Result<()> {
     let folder = layout.work.join("images");
     fs::create_dir_all(&folder)?;
-    let archive = folder.join(format!("{name}.tar"));
-    let size = image::write_archive(&archive, layer, images)?;
-    let (print, marker) = (image::fingerprint(&archive)?, folder.join(format!("{name}.loaded")));
+    let (archive, marker) = (folder.join(format!("{name}.tar")), folder.join(format!("{name}.loaded")));
+    let contents = docker::archive(Arch::host(), layer, images)?;
+    let print = sha256(&contents);
     if fs::read_to_string(&marker).is_ok_and(|loaded| loaded == print) {
-        return Ok(size);
+        return Ok(());
     }
+    files::write(&archive, contents)?;
     ctr(layout, tools, &["images", "import", &archive.display().to_string()])?;
-    files::write(&marker, print)?;
-    Ok(size)
+    files::write(&marker, print)
 }
 
-fn driver_layer(programs: &Path) -> Layer {
-    let aliases = [SPIFFE_CSI, CSI_DRIVER_SPIFFE, APPROVER].map(|image| link(base_name(image), "svid-csi"));
-    let mut layer = vec![("bin".to_owned(), Entry::Folder(0o755)), program("svid-csi", programs.join("svid-csi"))];
-    layer.extend(aliases);
-    layer
-}
-
-/// One image an entry point: which driver a manifest gets is decided by the image it names.
-fn driver_images() -> [Image; 4] {
-    [DRIVER, SPIFFE_CSI, CSI_DRIVER_SPIFFE, APPROVER].map(|image| {
-        let entrypoint = vec![format!("/bin/{}", base_name(image))];
-        // The predecessor's approver must not run as root, and its chart leaves it to the image as whom.
-        let user = if image == APPROVER { "65532" } else { "" };
-        Image { reference: image.to_owned(), entrypoint, user }
-    })
+/// An image of the tests' own, run as root.
+fn image(reference: &str, entrypoint: &[&str]) -> Image {
+    let entrypoint = entrypoint.iter().map(|word| (*word).to_owned()).collect();
+    Image { reference: reference.to_owned(), entrypoint, ..Image::default() }
 }
 
 fn shell() -> Result<Layer> {
@@ -110,35 +104,6 @@ fn shell() -> Result<Layer> {
     Ok(layer)
 }
 
-/// Static release builds: the driver first and alone, so that it is built with exactly what it ships with.
-fn build(layout: &Layout) -> Result<PathBuf> {
-    let target = host_target()?;
-    for package in ["svid-csi", "svid-csi-testkit"] {
-        let status = Command::new("cargo")
-            .args(["build", "--release", "--locked", "--bins", "--package", package, "--target", &target])
-            .arg("--target-dir")
-            .arg(layout.repo.join("target/cluster"))
-            .current_dir(&layout.repo)
-            .env("RUSTFLAGS", "-C target-feature=+crt-static")
-            .status()
-            .context("cannot run cargo")?;
-        ensure!(status.success(), "cargo build of {package} failed: {status}");
-    }
-    programs(layout)
-}
-
-fn host_target() -> Result<String> {
-    let output = Command::new("rustc").arg("-vV").output().context("cannot run rustc")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let host = text.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc does not name its host")?;
-    Ok(host.to_owned())
-}
-
-fn base_name(image: &str) -> &str {
-    let name = image.rsplit('/').next().unwrap_or(image);
-    name.split(':').next().unwrap_or(name)
-}
-
 fn program(name: &str, source: PathBuf) -> (String, Entry) {
     (format!("bin/{name}"), Entry::Program(source))
 }
@@ -147,6 +112,14 @@ fn link(name: &str, target: &str) -> (String, Entry) {
     (format!("bin/{name}"), Entry::Link(target.to_owned()))
 }
 
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| (*word).to_owned()).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_images_of_the_driver_have_the_names_the_tests_ask_for() {
+        let images = product::images(REPOSITORY, TAG, None);
+        let names: Vec<_> = images.iter().map(|image| image.reference.as_str()).collect();
+        assert_eq!(names, [DRIVER, SPIFFE_CSI, CSI_DRIVER_SPIFFE, APPROVER]);
+    }
 }

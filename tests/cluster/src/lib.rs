@@ -14,7 +14,6 @@ pub mod control_plane;
 #[cfg(feature = "e2e")]
 pub mod eventually;
 pub mod files;
-pub mod image;
 pub mod images;
 pub mod issuers;
 pub mod kubeconfig;

@@ -1,0 +1,68 @@
+//! Static release builds that do not tell where they were made.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::arch::Arch;
+
+/// Where builds with these flags are kept, apart from those without.
+const TARGET_DIR: &str = "target/static";
+
+/// Where the programs for a machine are.
+#[must_use]
+pub fn programs(repo: &Path, arch: Arch) -> PathBuf {
+    repo.join(TARGET_DIR).join(arch.triple()).join("release")
+}
+
+/// Builds the programs of packages, each package alone: what one asks of a library is not built into another.
+pub fn compile(repo: &Path, arch: Arch, packages: &[&str]) -> Result<PathBuf> {
+    for package in packages {
+        let status = cargo(repo, arch)?
+            .args(["build", "--release", "--locked", "--bins", "--package", package])
+            .status()
+            .context("cannot run cargo")?;
+        ensure!(status.success(), "cargo build of {package} for {arch} failed: {status}");
+    }
+    Ok(programs(repo, arch))
+}
+
+/// A cargo that builds for this machine; arguments are still to come.
+fn cargo(repo: &Path, arch: Arch) -> Result<Command> {
+    let mut command = Command::new("cargo");
+    command
+        .current_dir(repo)
+        .env_remove("RUSTFLAGS")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(repo)?)
+        .env("CARGO_BUILD_TARGET", arch.triple())
+        .env("CARGO_TARGET_DIR", repo.join(TARGET_DIR));
+    if arch != Arch::host() {
+        let triple = arch.triple().replace('-', "_");
+        command
+            .env(format!("CARGO_TARGET_{}_LINKER", triple.to_uppercase()), arch.cross_compiler())
+            .env(format!("CC_{triple}"), arch.cross_compiler());
+    }
+    Ok(command)
+}
+
+/// Static, and with paths that are the same on every machine: panics name the places in the sources.
+fn flags(repo: &Path) -> Result<OsString> {
+    let mut flags = OsString::from("-Ctarget-feature=+crt-static");
+    let mut remap = |from: &Path, to: &str| {
+        flags.push("\x1f--remap-path-prefix=");
+        flags.push(from);
+        flags.push("=");
+        flags.push(to);
+    };
+    remap(repo, "/svid-csi");
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"))).context("no HOME")?;
+    // A registry's folder carries a hash of its address, which may be that of a mirror.
+    for registry in fs::read_dir(home.join("registry/src")).into_iter().flatten() {
+        remap(&registry?.path(), "/crates");
+    }
+    Ok(flags)
+}

@@ -1,0 +1,19 @@
+//! The container image of svid-csi without a container engine: one layer, four entry points, as archives that any engine
+//! reads. The tests of the cluster load what this makes, and so does whoever installs a release.
+//!
+//! [`compile`] builds the programs, [`product`] says what is in the image, [`docker`] and [`oci`] write it. [`linked`] finds
+//! out what is linked into the driver, for [`sbom`] and [`notice`].
+
+pub mod arch;
+mod archive;
+pub mod compile;
+pub mod docker;
+pub mod image;
+pub mod layer;
+pub mod linked;
+pub mod notice;
+pub mod oci;
+pub mod product;
+pub mod sbom;
+
+pub use archive::{sha256, write};

@@ -1,0 +1,57 @@
+//! `cargo xtask`: what is made from the code.
+#![allow(clippy::print_stderr, reason = "a command line program talks")]
+
+mod image;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use svid_csi_image::arch::Arch;
+
+/// What is made from the code of svid-csi.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the image for these machines, with its bill of materials, into target/image
+    Image {
+        /// amd64, arm64; this machine without any. Two give an archive for both as well.
+        arches: Vec<Arch>,
+    },
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().task.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Task {
+    fn run(self) -> Result<()> {
+        let repo = repository()?;
+        match self {
+            Self::Image { arches } => image::build(&repo, arches),
+        }
+    }
+}
+
+/// The checkout this was built from.
+fn repository() -> Result<PathBuf> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().context("the repository of this crate is gone")
+}
+
+/// Tells how far it has come.
+fn say(line: &str) {
+    eprintln!("xtask: {line}");
+}
