@@ -1,5 +1,5 @@
-//! The Go programs of the cluster, built from the pinned modules under `tools/` and kept in the cache, and a program in
-//! Python with the libraries it needs.
+//! The Go programs of the cluster, built from the pinned modules under `tools/` and kept in the cache, and what is written in
+//! Python, with the libraries it needs.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -13,13 +13,17 @@ use crate::files;
 use crate::layout::Layout;
 
 /// The modules, apart where their requirements disagree.
-const MODULES: [&str; 6] = ["kubernetes", "containerd", "cni", "csi-sanity", "gospiffe", CERT_MANAGER];
+const MODULES: [&str; 7] = ["kubernetes", "containerd", "cni", "csi-sanity", "gospiffe", HELM, CERT_MANAGER];
+/// The module of Helm, which is all that the tests of the chart need of them.
+const HELM: &str = "helm";
 /// The module that runs cert-manager, whose resource definitions are kept beside it.
 pub const CERT_MANAGER: &str = "certmanager";
 /// Where those are: a published module, and a folder in it.
 const RESOURCE_DEFINITIONS: (&str, &str) = ("github.com/cert-manager/cert-manager", "deploy/crds");
-/// The program in Python, which is a folder under `tools/` as well.
+/// A client of the Workload API in Python, which is a folder under `tools/` as well.
 const PYTHON: &str = "pyspiffe";
+/// The JSON schemas of Kubernetes' objects, and a program that checks manifests by them.
+const SCHEMAS: &str = "kubernetes-validate";
 /// Programs of Debian packages, with the package each comes from.
 const DEBIAN: [(&str, &str); 4] =
     [("etcd", "etcd-server"), ("runc", "runc"), ("busybox", "busybox-static"), ("iptables", "iptables")];
@@ -46,14 +50,28 @@ impl Tools {
         for (program, package) in DEBIAN {
             find(program).with_context(|| format!("install the Debian package {package} (tests/cluster/setup)"))?;
         }
-        fs::create_dir_all(&tools.folder)?;
-        let lock = File::create(tools.folder.join("lock"))?;
-        lock.lock().context("cannot lock the folder of the tools")?;
+        let _lock = tools.lock()?;
         for module in MODULES {
             tools.build_module(&layout.sources().join("tools").join(module), module, say)?;
         }
-        tools.install_python(&layout.sources().join("tools").join(PYTHON), say)?;
+        tools.install_python(&layout.sources().join("tools").join(PYTHON), PYTHON, say)?;
         Ok(tools)
+    }
+
+    /// Builds what the tests of the chart need, which is nothing of the cluster.
+    pub fn build_for_chart(layout: &Layout, say: &mut dyn FnMut(&str)) -> Result<Self> {
+        let tools = Self::new(layout);
+        let _lock = tools.lock()?;
+        tools.build_module(&layout.sources().join("tools").join(HELM), HELM, say)?;
+        tools.install_python(&layout.sources().join("tools").join(SCHEMAS), SCHEMAS, say)?;
+        Ok(tools)
+    }
+
+    fn lock(&self) -> Result<File> {
+        fs::create_dir_all(&self.folder)?;
+        let lock = File::create(self.folder.join("lock"))?;
+        lock.lock().context("cannot lock the folder of the tools")?;
+        Ok(lock)
     }
 
     /// A built program.
@@ -96,22 +114,30 @@ impl Tools {
     }
 
     /// The libraries and the program beside them: whoever runs it needs no variable to find them.
-    fn install_python(&self, source: &Path, say: &mut dyn FnMut(&str)) -> Result<()> {
-        let folder = self.folder.join(PYTHON);
+    fn install_python(&self, source: &Path, name: &str, say: &mut dyn FnMut(&str)) -> Result<()> {
+        let folder = self.folder.join(name);
         let (pinned, marker) = (version_of("python3", "--version")? + &stamp(source)?, folder.join(BUILT_FROM));
         if fs::read_to_string(&marker).is_ok_and(|built| built == pinned) {
             return Ok(());
         }
-        say(&format!("installing the Python libraries of tools/{PYTHON}"));
+        say(&format!("installing the Python libraries of tools/{name}"));
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
         }
         pip_install(source, &folder)?;
-        fs::copy(source.join("watch.py"), folder.join("watch.py")).context("cannot copy watch.py")?;
+        copy_programs(source, &folder)?;
         files::write(&marker, pinned)
     }
 
-    /// The program in Python: what to run it with, and where it is.
+    /// The program that checks manifests by the schemas of Kubernetes. Its folder is where it looks for itself.
+    #[must_use]
+    pub fn schema_check(&self) -> Command {
+        let mut command = Command::new("python3");
+        command.args(["-m", "kubernetes_validate"]).current_dir(self.folder.join(SCHEMAS));
+        command
+    }
+
+    /// The client in Python: what to run it with, and where it is.
     #[must_use]
     pub fn python(&self) -> [PathBuf; 2] {
         ["python3".into(), self.folder.join(PYTHON).join("watch.py")]
@@ -152,6 +178,17 @@ fn pip_install(source: &Path, folder: &Path) -> Result<()> {
         .status()
         .context("cannot run python3")?;
     ensure!(status.success(), "pip install of {} failed: {status}", source.display());
+    Ok(())
+}
+
+/// Copies our own programs beside the libraries.
+fn copy_programs(source: &Path, folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(source).with_context(|| format!("cannot list {}", source.display()))? {
+        let program = entry?.path();
+        if let Some(name) = program.file_name().filter(|_| program.extension().is_some_and(|end| end == "py")) {
+            fs::copy(&program, folder.join(name)).with_context(|| format!("cannot copy {}", program.display()))?;
+        }
+    }
     Ok(())
 }
 

@@ -1,0 +1,62 @@
+//! Every value is in the schema and in the README, and nothing else is.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::Value;
+
+use crate::helm;
+
+fn read(name: &str) -> String {
+    fs::read_to_string(helm::chart().join(name)).unwrap()
+}
+
+/// Values that are handed on as they are, whatever is below them.
+const WHOLE: [&str; 2] = ["app.driver.updateStrategy", "nodeSelector"];
+
+/// The paths of all values that have no further ones below them.
+fn leaves(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match value.as_object().filter(|map| !map.is_empty() && !WHOLE.contains(&path)) {
+        Some(map) => {
+            for (key, value) in map {
+                leaves(value, &if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, found);
+            }
+        }
+        None => drop(found.insert(path.to_owned())),
+    }
+}
+
+#[test]
+fn the_readme_has_every_value() {
+    let values: Value = serde_saphyr::from_str(&read("values.yaml")).unwrap();
+    let mut known = BTreeSet::new();
+    leaves(&values, "", &mut known);
+    let rows = read("README.md");
+    let rows = rows.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+    let documented: BTreeSet<_> = rows.map(|(path, _)| path.to_owned()).collect();
+    assert_eq!(documented, known);
+}
+
+#[test]
+fn the_schema_names_what_it_allows() {
+    fn check(schema: &Value, path: &str) {
+        let Some(properties) = schema["properties"].as_object() else { return };
+        if schema["additionalProperties"] == false && !schema["propertyNames"].is_null() {
+            let named: BTreeSet<_> = schema["propertyNames"]["enum"].as_array().unwrap().iter().collect();
+            let keys: Vec<_> = properties.keys().map(|key| Value::from(key.as_str())).collect();
+            assert_eq!(named, keys.iter().collect::<BTreeSet<_>>(), "{path}");
+        }
+        for (key, schema) in properties {
+            check(schema, &format!("{path}/{key}"));
+        }
+    }
+    check(&serde_json::from_str(&read("values.schema.json")).unwrap(), "");
+}
+
+#[test]
+fn the_version_is_that_of_the_workspace() {
+    let chart: Value = serde_saphyr::from_str(&read("Chart.yaml")).unwrap();
+    for field in ["version", "appVersion"] {
+        assert_eq!(chart[field], env!("CARGO_PKG_VERSION"), "{field}");
+    }
+}

@@ -1,0 +1,230 @@
+//! Values that are wrong fail before anything is installed, and say what to write.
+
+use crate::helm;
+
+/// The sentence that these arguments lead to, without what Helm puts around it.
+fn refused(arguments: &str) -> Vec<String> {
+    let error = helm::template("1.36", arguments).expect_err(arguments);
+    let around = |line: &&str| {
+        !(line.is_empty() || line.starts_with("Error: ") || line.starts_with("Use --debug") || *line == "svid-csi:")
+    };
+    error.lines().filter(around).map(str::to_owned).collect()
+}
+
+fn refused_with(cases: &[(&str, &str)]) {
+    for (arguments, sentence) in cases {
+        assert_eq!(refused(arguments), [*sentence], "{arguments}");
+    }
+}
+
+#[test]
+fn plans_that_do_not_exist() {
+    refused_with(&[
+        (
+            "--set source=socket,delivery=files",
+            "delivery: files needs an identity, and with source socket the driver sees none: write delivery: socket-dir, or \
+             source: broker.",
+        ),
+        (
+            "--set source=local-ca,delivery=socket-dir",
+            "delivery: socket-dir hands on an agent's socket, which source local-ca has not: write delivery: files or \
+             delivery: workload-api.",
+        ),
+        (
+            "--set alsoServe=spiffe.csi.cert-manager.io",
+            "alsoServe: spiffe.csi.cert-manager.io is app.name already: write the other driver name, or leave alsoServe empty.",
+        ),
+        (
+            "--set app.name=CSI.example.org",
+            "app.name: \"CSI.example.org\" cannot name a CSIDriver: write lower case letters, digits, '-' and '.', such as \
+             csi.spiffe.io.",
+        ),
+    ]);
+}
+
+#[test]
+fn agents_and_brokers() {
+    let broker = "-f values-spire.yaml --set source=broker";
+    refused_with(&[
+        (
+            broker,
+            "source: broker needs the agent's Broker API: write broker.socket, such as /run/spire/broker/api.sock, or \
+             broker.address.",
+        ),
+        (
+            "-f values-spire.yaml --set allowedPlans={broker:files}",
+            "source: broker needs the agent's Broker API: write broker.socket, such as /run/spire/broker/api.sock, or \
+             broker.address.",
+        ),
+        (
+            &format!("{broker},broker.socket=/run/a/b.sock,broker.address=10.0.0.1:1"),
+            "broker: there is one Broker API: write broker.socket or broker.address, not both.",
+        ),
+        (
+            &format!("{broker},broker.socket=api.sock"),
+            "broker.socket: \"api.sock\" is no path of a socket on the node: write it like /run/spire/broker/api.sock.",
+        ),
+        (
+            &format!("{broker},broker.address=127.0.0.1:8443"),
+            "broker.address: 127.0.0.1:8443 is the node's own, which the driver's pod does not see: write \
+             app.driver.hostNetwork: true, or broker.socket.",
+        ),
+        (
+            "-f values-spire.yaml --set agent.socketDir=/run/spire",
+            "agent.socketDir: /run/spire lies in /run, all of which the driver would mount: write agent.mount: directory, or \
+             move the socket to a folder like /run/spire/agent-sockets.",
+        ),
+        (
+            "-f values-spire.yaml --set agent.socketDir=",
+            "agent.socketDir: \"\" is no folder on the node: write the agent's, such as /run/spire/agent-sockets.",
+        ),
+    ]);
+}
+
+#[test]
+fn trust_domains_and_durations() {
+    refused_with(&[
+        (
+            "--set app.trustDomain=Example.org",
+            "app.trustDomain: Example.org has upper case letters, which SPIFFE IDs may not: write example.org.",
+        ),
+        (
+            "-f values-standalone.yaml --set app.trustDomain=spiffe://example.org/ns",
+            "app.trustDomain: spiffe://example.org/ns is a SPIFFE ID: write example.org.",
+        ),
+        (
+            "--set app.trustDomain=example.org:8080",
+            "app.trustDomain: \"example.org:8080\" is no trust domain: write a name like example.org, of lower case letters, \
+             digits, '.', '-' and '_'.",
+        ),
+        (
+            "--set app.certificateRequestDuration=1d",
+            "app.certificateRequestDuration: \"1d\" is no duration: write it like 30m or 1h30m.",
+        ),
+        (
+            "--set app.driver.volumeFileName.ca=tls.crt",
+            "app.driver.volumeFileName: cert, key and ca need names of their own: write three different ones, such as tls.crt, \
+             tls.key and ca.crt.",
+        ),
+    ]);
+}
+
+#[test]
+fn requests_and_bundles() {
+    refused_with(&[
+        (
+            "--set requestMode=pod,app.driver.useOwnServiceAccount=true",
+            "requestMode: pod contradicts app.driver.useOwnServiceAccount: true: leave one of them out.",
+        ),
+        (
+            "--set trustBundle=configmap:a/b",
+            "trustBundle: \"configmap:a/b\" names no object: write configmap:NAMESPACE/NAME/KEY or clustertrustbundle:NAME.",
+        ),
+        (
+            "--set trustBundle=clustertrustbundle:a,app.driver.sourceCABundle=/ca.crt",
+            "trustBundle: there is one trust bundle: write trustBundle or app.driver.sourceCABundle, not both.",
+        ),
+        (
+            "--set allowedPlans={cert-manager:workload-api}",
+            "trustBundle: the plan cert-manager:workload-api tells pods whom to trust: write trustBundle: \
+             configmap:NAMESPACE/NAME/KEY, clustertrustbundle:NAME, or app.driver.sourceCABundle.",
+        ),
+        (
+            "--set requestMode=node-bound,alsoServe=csi.spiffe.io,allowedPlans={cert-manager:files}",
+            "requestMode: node-bound knows the pods of one driver name, and csi.spiffe.io and spiffe.csi.cert-manager.io both \
+             ask cert-manager: take the cert-manager plans out of allowedPlans, or install a release for each name.",
+        ),
+    ]);
+}
+
+#[test]
+fn approvers() {
+    refused_with(&[
+        (
+            "--set app.approver.replicaCount=3,app.approver.leaderElection.enabled=false",
+            "app.approver.leaderElection.enabled: without leader election 3 approvers could decide at once, if only during an \
+             update: write true, or leave it out.",
+        ),
+        (
+            "--set app.approver.metrics.port=6060",
+            "app.approver.metrics.port: 6060 is that of app.approver.readinessProbe as well: write another one, such as 9402.",
+        ),
+    ]);
+}
+
+#[test]
+fn nodes() {
+    refused_with(&[
+        ("--set kubeletDir=kubelet", "kubeletDir: \"kubelet\" is no folder on the node: write a path that begins with /."),
+        (
+            &format!("--set kubeletDir=/{}", "x".repeat(80)),
+            &format!(
+                "kubeletDir: the driver's socket /{}/plugins/spiffe.csi.cert-manager.io/csi.sock has 125 bytes, and a socket's \
+                 path at most 107: write a shorter app.name, or link kubeletDir to a shorter path.",
+                "x".repeat(80)
+            ),
+        ),
+        (
+            "--set staticPod=true",
+            "staticPod: a static pod has no service account, and source cert-manager needs one: write staticPod: false, or \
+             another source.",
+        ),
+        (
+            "-f values-spire.yaml --set staticPod=true,startupTaint.enabled=true",
+            "staticPod: a static pod has no service account, and the startup taint needs one: write startupTaint.enabled: \
+             false.",
+        ),
+        (
+            "-f values-standalone.yaml --set staticPod=true",
+            "staticPod: a static pod has no service account, and the roots of all nodes need one: write localCA.publishRoots: \
+             false; each node then is a trust domain's only one.",
+        ),
+    ]);
+}
+
+#[test]
+fn all_mistakes_come_at_once() {
+    let both = refused("--set app.trustDomain=A,kubeletDir=x,requestMode=pod,app.driver.useOwnServiceAccount=true");
+    assert_eq!(both.len(), 3, "{both:?}");
+}
+
+/// What the values of another chart leave out: Helm then renders this chart without values of its own.
+#[test]
+fn reused_values() {
+    refused_with(&[(
+        "--set alsoServe=null",
+        "The values of this chart are missing: upgrade with --reset-then-reuse-values in place of --reuse-values.",
+    )]);
+}
+
+#[test]
+fn unknown_values_name_the_known_ones() {
+    let said = refused("--set app.driver.volumeFileName.certificate=a");
+    assert_eq!(
+        said,
+        [
+            "- at '/app/driver/volumeFileName': additional properties 'certificate' not allowed",
+            "- at '/app/driver/volumeFileName': invalid propertyName 'certificate'",
+            "  - at '': value must be one of 'cert', 'key', 'ca'",
+        ]
+    );
+    for unknown in ["nodeSelectr.a=b", "app.drivr=a", "image.nam=x", "app.approver.metrics.service.servicemonitor.x=1"] {
+        let said = refused(&format!("--set {unknown}")).join("\n");
+        assert!(said.contains("not allowed") && said.contains("value must be one of '"), "{unknown}: {said}");
+    }
+}
+
+#[test]
+fn words_that_are_none_of_the_known_ones() {
+    refused_with(&[
+        ("--set source=spire", "- at '/source': value must be one of 'socket', 'broker', 'cert-manager', 'local-ca'"),
+        ("--set delivery=file", "- at '/delivery': value must be one of '', 'socket-dir', 'files', 'workload-api'"),
+        ("--set requestMode=node", "- at '/requestMode': value must be one of '', 'pod', 'own', 'node-bound'"),
+        ("--set app.approver.replicaCount=two", "- at '/app/approver/replicaCount': got string, want integer"),
+        (
+            "--set allowedPlans={socket:files}",
+            "- at '/allowedPlans/0': value must be one of 'socket:socket-dir', 'broker:files', 'broker:workload-api', \
+             'cert-manager:files', 'cert-manager:workload-api', 'local-ca:files', 'local-ca:workload-api'",
+        ),
+    ]);
+}

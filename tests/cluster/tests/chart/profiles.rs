@@ -1,0 +1,135 @@
+//! Every rendering is what Kubernetes takes, and hangs together.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::helm::{self, VERSIONS};
+use crate::objects::{Objects, containers, word};
+use crate::renderings::ALL;
+use crate::schemas;
+
+#[test]
+fn lint_finds_nothing() {
+    for profile in ["values.yaml", "values-spire.yaml", "values-cert-manager.yaml", "values-standalone.yaml"] {
+        let output = helm::run(&["lint", ".", "--strict", "--kube-version", "1.36.0", "-f", profile], "");
+        let said = helm::text(output.stdout) + &helm::text(output.stderr);
+        assert!(output.status.success(), "{profile}: {said}");
+    }
+}
+
+#[test]
+fn schemas_of_every_kubernetes_take_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for version in VERSIONS {
+        let render = |(name, arguments): &(&str, &str)| {
+            let rendered = helm::template(version, arguments).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let file = folder.path().join(format!("{name} {version}.yaml"));
+            std::fs::write(&file, rendered).unwrap();
+            file
+        };
+        let files: Vec<_> = ALL.iter().map(render).collect();
+        schemas::check(&files, &[version]);
+    }
+}
+
+#[test]
+fn older_kubernetes_is_refused() {
+    let error = helm::template("1.29", "").unwrap_err();
+    assert!(error.contains("chart requires kubeVersion: >=1.30.0-0"), "{error}");
+}
+
+#[test]
+fn one_container_a_node() {
+    for (name, arguments) in ALL {
+        let objects = Objects::rendered(arguments);
+        let drivers: Vec<_> = objects.of_kind("DaemonSet").chain(objects.of_kind("Pod")).collect();
+        assert_eq!(drivers.len(), 1, "{name}");
+        let pod = objects.pods().next().unwrap();
+        assert_eq!(containers(pod).count(), 1, "{name}");
+        assert!(pod["initContainers"].is_null(), "{name}");
+    }
+}
+
+#[test]
+fn every_container_is_confined_as_far_as_it_can_be() {
+    for (name, arguments) in ALL {
+        for pod in Objects::rendered(arguments).pods() {
+            assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault", "{name}");
+            for container in containers(pod) {
+                let context = &container["securityContext"];
+                assert_eq!(context["readOnlyRootFilesystem"], true, "{name}");
+                assert_eq!(context["capabilities"]["drop"], json!(["ALL"]), "{name}");
+                let is_driver = container["name"] == "driver";
+                assert_eq!(context["privileged"] == true, is_driver, "{name}");
+                assert_eq!(context["allowPrivilegeEscalation"] == false, !is_driver, "{name}");
+                assert_eq!(pod["securityContext"]["runAsNonRoot"] == true, !is_driver, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_mounted_is_there() {
+    for (name, arguments) in ALL {
+        for pod in Objects::rendered(arguments).pods() {
+            let all = |list: &Value| list.as_array().cloned().unwrap_or_default();
+            let volumes = all(&pod["volumes"]);
+            let named: BTreeSet<_> = volumes.iter().map(|volume| word(&volume["name"])).collect();
+            assert_eq!(named.len(), volumes.len(), "{name}: two volumes have one name");
+            let mounts: Vec<_> = containers(pod).flat_map(|container| all(&container["volumeMounts"])).collect();
+            let used: BTreeSet<_> = mounts.iter().map(|mount| word(&mount["name"])).collect();
+            assert_eq!(used, named, "{name}: mounts and volumes");
+            let paths: BTreeSet<_> = mounts.iter().map(|mount| word(&mount["mountPath"])).collect();
+            assert_eq!(paths.len(), mounts.len(), "{name}: two mounts at one path");
+        }
+    }
+}
+
+#[test]
+fn probes_ask_where_the_flags_say() {
+    for (name, arguments) in ALL {
+        let objects = Objects::rendered(arguments);
+        let asked = |address: &str, flag: &str, args: &[&str]| {
+            let port = address.rsplit(':').next().unwrap().to_owned();
+            assert!(args.contains(&format!("{flag}={address}").as_str()), "{name}: {args:?}");
+            port
+        };
+        let driver = objects.pods().flat_map(containers).find(|container| container["name"] == "driver").unwrap();
+        let port = driver["ports"][0]["containerPort"].to_string();
+        let address = if *name == "IPv6 alone" { format!("[::]:{port}") } else { format!("0.0.0.0:{port}") };
+        assert_eq!(asked(&address, "--metrics-address", &objects.driver_args()), port);
+        for (probe, path) in [("livenessProbe", "/livez"), ("readinessProbe", "/readyz")] {
+            assert_eq!(driver[probe]["httpGet"], json!({"path": path, "port": "metrics"}), "{name}");
+        }
+    }
+}
+
+#[test]
+fn csi_drivers_ask_the_kubelet_for_what_their_plans_need() {
+    let spec = |name: &str, arguments: &str, kubernetes: &str| {
+        let objects = Objects::rendered_for(kubernetes, arguments);
+        let driver = objects.one("CSIDriver", name).clone();
+        let profile = &driver["metadata"]["labels"]["security.kubernetes.io/csi-ephemeral-volume-profile"];
+        assert_eq!(profile, "restricted");
+        driver["spec"].clone()
+    };
+    let passthrough = json!({"attachRequired": false, "fsGroupPolicy": "None", "podInfoOnMount": true,
+        "volumeLifecycleModes": ["Ephemeral"]});
+    assert_eq!(spec("csi.spiffe.io", "-f values-spire.yaml", "1.36"), passthrough);
+    assert_eq!(spec("csi.spiffe.io", "-f values-standalone.yaml", "1.36"), passthrough);
+    assert_eq!(spec("csi.spiffe.io", "--set alsoServe=csi.spiffe.io", "1.36"), passthrough);
+    let tokens = json!([{"audience": "", "expirationSeconds": 3600}]);
+    let pods_ask = json!({"podInfoOnMount": true, "volumeLifecycleModes": ["Ephemeral"], "requiresRepublish": true,
+        "tokenRequests": tokens});
+    assert_eq!(spec("spiffe.csi.cert-manager.io", "", "1.36"), pods_ask);
+    let auto = "--set serviceAccountTokenInSecrets=auto";
+    assert_eq!(spec("spiffe.csi.cert-manager.io", auto, "1.34"), pods_ask);
+    let mut in_secrets = pods_ask;
+    in_secrets["serviceAccountTokenInSecrets"] = json!(true);
+    assert_eq!(spec("spiffe.csi.cert-manager.io", auto, "1.35"), in_secrets);
+    assert_eq!(
+        spec("spiffe.csi.cert-manager.io", "-f values-cert-manager.yaml", "1.36"),
+        json!({"podInfoOnMount": true, "volumeLifecycleModes": ["Ephemeral"], "requiresRepublish": true})
+    );
+}
