@@ -1,36 +1,14 @@
 //! The attributes a pod author may set on a volume: `svid-csi/*`, and the predecessor's fs-group.
 
 mod extras;
+pub(crate) mod table;
 
 use std::collections::HashMap;
 
+use self::table::{ATTRIBUTES, Attribute, OWN_PREFIX, PREDECESSOR_FS_GROUP};
 use crate::files::{FileName, FileNames};
 use crate::plan::{Delivery, Issuer, Plan, Source};
 use crate::volume::{Mistakes, Rules};
-
-const OWN_PREFIX: &str = "svid-csi/";
-const PREDECESSOR_FS_GROUP: &str = "spiffe.csi.cert-manager.io/fs-group";
-
-/// Every attribute and the delivery it is for, where it is for one alone.
-const KNOWN: [(&str, Option<Delivery>); 17] = [
-    ("source", None),
-    ("delivery", None),
-    ("hint", None),
-    ("file-cert", Some(Delivery::Files)),
-    ("file-key", Some(Delivery::Files)),
-    ("file-bundle", Some(Delivery::Files)),
-    ("fs-group", Some(Delivery::Files)),
-    ("audience", Some(Delivery::Files)),
-    ("file-token", Some(Delivery::Files)),
-    ("file-jwt-bundle", Some(Delivery::Files)),
-    ("file-combined", Some(Delivery::Files)),
-    ("file-pkcs12", Some(Delivery::Files)),
-    ("file-pkcs12-bundle", Some(Delivery::Files)),
-    ("file-bundle-json", Some(Delivery::Files)),
-    ("federated", Some(Delivery::Files)),
-    ("intermediates", Some(Delivery::Files)),
-    ("socket-name", Some(Delivery::WorkloadApi)),
-];
 
 /// The key of the PKCS#12 files' password in the Secret of `nodePublishSecretRef`.
 pub const PKCS12_PASSWORD: &str = "pkcs12-password";
@@ -58,13 +36,13 @@ pub(crate) fn read<'a>(context: &'a HashMap<String, String>, mistakes: &mut Mist
     let mut own = HashMap::new();
     for (key, value) in context {
         let Some(name) = key.strip_prefix(OWN_PREFIX) else { continue };
-        if KNOWN.iter().any(|(known, _)| *known == name) {
+        if ATTRIBUTES.iter().any(|known| known.name == name) {
             own.insert(name, value.as_str());
         } else if name == PKCS12_PASSWORD {
             mistakes.add(PASSWORD_IN_ATTRIBUTE);
         } else {
             let name: String = name.escape_debug().take(64).collect();
-            let known = KNOWN.map(|(known, _)| known).join(", ");
+            let known = ATTRIBUTES.map(|known| known.name).join(", ");
             mistakes.add(format!(
                 "volume attribute {OWN_PREFIX}{name} does not exist; there are, after {OWN_PREFIX}: {known}"
             ));
@@ -76,8 +54,8 @@ pub(crate) fn read<'a>(context: &'a HashMap<String, String>, mistakes: &mut Mist
 impl Attributes<'_> {
     /// The plan the volume asks for, or the default.
     pub(crate) fn plan(&self, rules: &Rules, mistakes: &mut Mistakes) -> Option<Plan> {
-        let source = self.own.get("source").map(|name| name.parse::<Source>());
-        let delivery = self.own.get("delivery").map(|name| name.parse::<Delivery>());
+        let source = self.get(table::SOURCE).map(|name| name.parse::<Source>());
+        let delivery = self.get(table::DELIVERY).map(|name| name.parse::<Delivery>());
         if source.is_none() && delivery.is_none() {
             return Some(rules.default_plan);
         }
@@ -95,9 +73,9 @@ impl Attributes<'_> {
 
     /// The names of the files: the volume's own, else the defaults.
     pub(crate) fn file_names(&self, defaults: &FileNames, mistakes: &mut Mistakes) -> Option<FileNames> {
-        let cert = self.file_name("file-cert", mistakes);
-        let key = self.file_name("file-key", mistakes);
-        let bundle = self.file_name("file-bundle", mistakes);
+        let cert = self.file_name(table::FILE_CERT, mistakes);
+        let key = self.file_name(table::FILE_KEY, mistakes);
+        let bundle = self.file_name(table::FILE_BUNDLE, mistakes);
         let names = FileNames {
             cert: cert.unwrap_or_else(|| defaults.cert.clone()),
             key: key.unwrap_or_else(|| defaults.key.clone()),
@@ -106,14 +84,19 @@ impl Attributes<'_> {
         mistakes.take(names.check_distinct()).map(|()| names)
     }
 
-    fn file_name(&self, attribute: &str, mistakes: &mut Mistakes) -> Option<FileName> {
-        let name = FileName::parse(self.own.get(attribute)?);
-        mistakes.take(name.map_err(|error| format!("volume attribute {OWN_PREFIX}{attribute}: {error}")))
+    fn file_name(&self, attribute: Attribute, mistakes: &mut Mistakes) -> Option<FileName> {
+        let name = FileName::parse(self.get(attribute)?);
+        mistakes.take(name.map_err(|error| format!("volume attribute {OWN_PREFIX}{}: {error}", attribute.name)))
+    }
+
+    /// What the volume says.
+    fn get(&self, attribute: Attribute) -> Option<&str> {
+        self.own.get(attribute.name).copied()
     }
 
     /// The group of the files. The volume's attribute wins over the pod's fsGroup (`mount_group`, empty when unset).
     pub(crate) fn fs_group(&self, mount_group: &str, mistakes: &mut Mistakes) -> Option<u32> {
-        let own = self.own.get("fs-group").map(|value| (format!("volume attribute {OWN_PREFIX}fs-group"), *value));
+        let own = self.get(table::FS_GROUP).map(|value| (format!("volume attribute {OWN_PREFIX}fs-group"), value));
         let predecessor =
             self.predecessor_fs_group.map(|value| (format!("volume attribute {PREDECESSOR_FS_GROUP}"), value));
         let pod = (!mount_group.is_empty()).then(|| ("volume_mount_group".to_owned(), mount_group));
@@ -129,7 +112,7 @@ impl Attributes<'_> {
 
     /// Which of several SVIDs is meant.
     pub(crate) fn hint(&self, issuer: Issuer, mistakes: &mut Mistakes) -> Option<String> {
-        let hint = *self.own.get("hint")?;
+        let hint = self.get(table::HINT)?;
         if issuer.names_identity() {
             let source = issuer.source();
             mistakes.add(format!(
@@ -144,10 +127,10 @@ impl Attributes<'_> {
 
     /// The names of the socket: the volume's own, else the usual ones.
     pub(crate) fn sockets(&self, mistakes: &mut Mistakes) -> Option<Vec<FileName>> {
-        if !self.own.contains_key("socket-name") {
+        if !self.get(table::SOCKET_NAME).is_some() {
             return Some(USUAL_SOCKETS.map(|name| FileName::parse(name).expect("a plain file name")).into());
         }
-        let name = self.file_name("socket-name", mistakes)?;
+        let name = self.file_name(table::SOCKET_NAME, mistakes)?;
         if name.as_str().len() > LONGEST_SOCKET_NAME {
             mistakes.add(format!("volume attribute {OWN_PREFIX}socket-name has more than {LONGEST_SOCKET_NAME} bytes"));
         }
@@ -156,10 +139,8 @@ impl Attributes<'_> {
 
     /// Notes every attribute that means something only to volumes of another delivery.
     pub(crate) fn refuse_what_is_not_of(&self, delivery: Delivery, mistakes: &mut Mistakes) {
-        for (name, only) in KNOWN {
-            let of_another =
-                only.is_some_and(|only| only != delivery) || (name == "hint" && delivery == Delivery::SocketDir);
-            if of_another && self.own.contains_key(name) {
+        for Attribute { name, deliveries, .. } in ATTRIBUTES {
+            if !deliveries.contains(&delivery) && self.own.contains_key(name) {
                 mistakes.add(format!(
                     "volume attribute {OWN_PREFIX}{name} has no meaning with delivery `{delivery}`: leave it out"
                 ));

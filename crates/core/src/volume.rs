@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use crate::attributes::PKCS12_PASSWORD;
+pub use crate::attributes::table::{ATTRIBUTES, Attribute, OWN_PREFIX, PREDECESSOR_FS_GROUP};
 use crate::attributes::{self, Attributes};
 use crate::files::{Extras, FileName, FileNames};
 use crate::pkcs12::Password;

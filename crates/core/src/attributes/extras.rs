@@ -8,22 +8,23 @@ use crate::jwt::Audiences;
 use crate::plan::Issuer;
 use crate::volume::Mistakes;
 
-use super::{Attributes, OWN_PREFIX};
+use super::Attributes;
+use super::table::{self, Attribute, OWN_PREFIX};
 
 impl Attributes<'_> {
     /// What the volume holds beside the files of those names.
     pub(crate) fn extras(&self, names: &FileNames, issuer: Issuer, mistakes: &mut Mistakes) -> Extras {
         let tokens = self.tokens(mistakes);
-        let jwt_bundle = self.file_name("file-jwt-bundle", mistakes);
+        let jwt_bundle = self.file_name(table::FILE_JWT_BUNDLE, mistakes);
         let usual = || FileName::parse(JWT_BUNDLE_NAME).ok().filter(|_| !tokens.is_empty());
         let extras = Extras {
             jwt_bundle: jwt_bundle.or_else(usual),
             tokens,
-            combined: self.file_name("file-combined", mistakes),
-            key_store: self.file_name("file-pkcs12", mistakes),
-            trust_store: self.file_name("file-pkcs12-bundle", mistakes),
+            combined: self.file_name(table::FILE_COMBINED, mistakes),
+            key_store: self.file_name(table::FILE_PKCS12, mistakes),
+            trust_store: self.file_name(table::FILE_PKCS12_BUNDLE, mistakes),
             own_password: false,
-            bundle_json: self.file_name("file-bundle-json", mistakes),
+            bundle_json: self.file_name(table::FILE_BUNDLE_JSON, mistakes),
             federated: self.federated(mistakes),
             intermediates: self.intermediates(mistakes),
         };
@@ -42,7 +43,7 @@ impl Attributes<'_> {
 
     /// One file for each audience.
     fn tokens(&self, mistakes: &mut Mistakes) -> Vec<TokenFile> {
-        let (audiences, names) = (self.list("audience"), self.list("file-token"));
+        let (audiences, names) = (self.list(table::AUDIENCE), self.list(table::FILE_TOKEN));
         let Some(audiences) = audiences else {
             if names.is_some() {
                 mistakes.add(format!("volume attribute {OWN_PREFIX}file-token needs {OWN_PREFIX}audience"));
@@ -79,30 +80,31 @@ impl Attributes<'_> {
     }
 
     /// What stands between commas, without the spaces around it.
-    fn list(&self, attribute: &str) -> Option<Vec<String>> {
-        Some(self.own.get(attribute)?.split(',').map(|item| item.trim().to_owned()).collect())
+    fn list(&self, attribute: Attribute) -> Option<Vec<String>> {
+        Some(self.get(attribute)?.split(',').map(|item| item.trim().to_owned()).collect())
     }
 
     fn federated(&self, mistakes: &mut Mistakes) -> Federated {
         let choices = [("separate", Federated::Separate), ("merged", Federated::Merged), ("none", Federated::None)];
-        self.choice("federated", &choices, mistakes)
+        self.choice(table::FEDERATED, &choices, mistakes)
     }
 
     fn intermediates(&self, mistakes: &mut Mistakes) -> Intermediates {
         let choices = [("with-cert", Intermediates::WithCert), ("with-bundle", Intermediates::WithBundle)];
-        self.choice("intermediates", &choices, mistakes)
+        self.choice(table::INTERMEDIATES, &choices, mistakes)
     }
 
     /// One of a few words; the first is what is chosen without any.
-    fn choice<T: Copy>(&self, attribute: &str, choices: &[(&str, T)], mistakes: &mut Mistakes) -> T {
-        let chosen = self.own.get(attribute).map(|word| (word, choices.iter().find(|(choice, _)| choice == word)));
+    fn choice<T: Copy>(&self, attribute: Attribute, choices: &[(&str, T)], mistakes: &mut Mistakes) -> T {
+        let chosen = self.get(attribute).map(|word| (word, choices.iter().find(|(choice, _)| *choice == word)));
         match chosen {
             Some((_, Some((_, chosen)))) => return *chosen,
             Some((word, None)) => {
                 let words: Vec<_> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
                 let word: String = word.escape_debug().take(64).collect();
                 mistakes.add(format!(
-                    "volume attribute {OWN_PREFIX}{attribute} is \"{word}\", where only {} are possible",
+                    "volume attribute {OWN_PREFIX}{} is \"{word}\", where only {} are possible",
+                    attribute.name,
                     words.join(", ")
                 ));
             }
@@ -112,11 +114,12 @@ impl Attributes<'_> {
     }
 
     fn refuse_jwt(&self, issuer: Issuer, mistakes: &mut Mistakes) {
-        for name in ["audience", "file-jwt-bundle"] {
-            if self.own.contains_key(name) {
+        for attribute in [table::AUDIENCE, table::FILE_JWT_BUNDLE] {
+            if self.get(attribute).is_some() {
                 mistakes.add(format!(
-                    "volume attribute {OWN_PREFIX}{name} asks for what the source `{}` does not have, for it issues no \
+                    "volume attribute {OWN_PREFIX}{} asks for what the source `{}` does not have, for it issues no \
                      JWT-SVIDs: leave it out, or use the source `broker` or `local-ca`",
+                    attribute.name,
                     issuer.source()
                 ));
             }

@@ -1,4 +1,5 @@
 mod extras;
+mod table;
 
 use super::*;
 use crate::files::FileName;

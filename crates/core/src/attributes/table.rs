@@ -1,0 +1,176 @@
+//! Every attribute of ours, for the parser and for the reference.
+
+use crate::plan::{Delivery, Source};
+
+/// What the names of all of them begin with.
+pub const OWN_PREFIX: &str = "svid-csi/";
+
+/// The predecessor's name for [`FS_GROUP`].
+pub const PREDECESSOR_FS_GROUP: &str = "spiffe.csi.cert-manager.io/fs-group";
+
+/// A volume attribute that pod authors may set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attribute {
+    /// Its name after [`OWN_PREFIX`].
+    pub name: &'static str,
+    /// The sources it has a meaning with.
+    pub sources: &'static [Source],
+    /// The deliveries it has a meaning with.
+    pub deliveries: &'static [Delivery],
+    /// What it may be.
+    pub accepts: &'static str,
+    /// What holds without it.
+    pub default: &'static str,
+    /// What it decides.
+    pub meaning: &'static str,
+    /// One value that is accepted.
+    pub example: &'static str,
+}
+
+const ALL_SOURCES: &[Source] = &[Source::Socket, Source::Broker, Source::CertManager, Source::LocalCa];
+const ISSUERS: &[Source] = &[Source::Broker, Source::CertManager, Source::LocalCa];
+const JWT_ISSUERS: &[Source] = &[Source::Broker, Source::LocalCa];
+const ALL_DELIVERIES: &[Delivery] = &[Delivery::SocketDir, Delivery::Files, Delivery::WorkloadApi];
+const OWN_DELIVERIES: &[Delivery] = &[Delivery::Files, Delivery::WorkloadApi];
+const FILES: &[Delivery] = &[Delivery::Files];
+
+const FILE_NAME: &str = "a file name";
+
+/// A file of a volume, by its attribute.
+const fn file(name: &'static str, default: &'static str, meaning: &'static str, example: &'static str) -> Attribute {
+    Attribute { name, sources: ISSUERS, deliveries: FILES, accepts: FILE_NAME, default, meaning, example }
+}
+
+pub(super) const SOURCE: Attribute = Attribute {
+    name: "source",
+    sources: ALL_SOURCES,
+    deliveries: ALL_DELIVERIES,
+    accepts: "`socket`, `broker`, `cert-manager` or `local-ca`; the pair of source and delivery must be one the driver allows",
+    default: "the driver's",
+    meaning: "who gives the identity",
+    example: "local-ca",
+};
+pub(super) const DELIVERY: Attribute = Attribute {
+    name: "delivery",
+    sources: ALL_SOURCES,
+    deliveries: ALL_DELIVERIES,
+    accepts: "`socket-dir`, `files` or `workload-api`",
+    default: "the driver's; with `svid-csi/source`, `socket-dir` for the source `socket`, else `files`",
+    meaning: "how the pod receives it",
+    example: "files",
+};
+pub(super) const HINT: Attribute = Attribute {
+    name: "hint",
+    sources: &[Source::Broker],
+    deliveries: OWN_DELIVERIES,
+    accepts: "1 to 1024 bytes",
+    default: "the first identity",
+    meaning: "which of several identities is meant, by the hint it was registered with",
+    example: "internal",
+};
+pub(super) const FILE_CERT: Attribute = file(
+    "file-cert",
+    "`--file-name-certificate`, `tls.crt` unless set",
+    "the certificate, then its intermediate certificates (PEM)",
+    "svid.pem",
+);
+pub(super) const FILE_KEY: Attribute =
+    file("file-key", "`--file-name-key`, `tls.key` unless set", "the private key (PKCS#8, PEM)", "svid_key.pem");
+pub(super) const FILE_BUNDLE: Attribute = file(
+    "file-bundle",
+    "`--file-name-ca`, `ca.crt` unless set; with `cert-manager` only where the driver has a trust bundle",
+    "the CA certificates of the pod's own trust domain (PEM)",
+    "bundle.pem",
+);
+pub(super) const FS_GROUP: Attribute = Attribute {
+    name: "fs-group",
+    sources: ISSUERS,
+    deliveries: FILES,
+    accepts: "a group id from 1 to 4294967294",
+    default: "`spiffe.csi.cert-manager.io/fs-group`, else the pod's `fsGroup`, else root's group",
+    meaning: "the group that may read the files",
+    example: "2000",
+};
+pub(super) const AUDIENCE: Attribute = Attribute {
+    name: "audience",
+    sources: JWT_ISSUERS,
+    deliveries: FILES,
+    accepts: "up to 8 audiences of up to 256 bytes, with commas between them",
+    default: "no JWT-SVIDs",
+    meaning: "the audiences to have JWT-SVIDs for, a file for each",
+    example: "vault,database",
+};
+pub(super) const FILE_TOKEN: Attribute = Attribute {
+    name: "file-token",
+    sources: JWT_ISSUERS,
+    deliveries: FILES,
+    accepts: "a file name for each audience of `svid-csi/audience`, with commas between them",
+    default: "`jwt_svid_<n>.token`, from 0",
+    meaning: "the JWT-SVIDs",
+    example: "vault.token,database.token",
+};
+pub(super) const FILE_JWT_BUNDLE: Attribute = Attribute {
+    name: "file-jwt-bundle",
+    sources: JWT_ISSUERS,
+    deliveries: FILES,
+    accepts: FILE_NAME,
+    default: "`jwt_bundles.json` with audiences, else none",
+    meaning: "what to verify the JWT-SVIDs of others with",
+    example: "jwks.json",
+};
+pub(super) const FILE_COMBINED: Attribute =
+    file("file-combined", "none", "certificates and then the key in one PEM", "svid-and-key.pem");
+pub(super) const FILE_PKCS12: Attribute =
+    file("file-pkcs12", "none", "key and certificates as a PKCS#12 key store", "keystore.p12");
+pub(super) const FILE_PKCS12_BUNDLE: Attribute =
+    file("file-pkcs12-bundle", "none", "the CA certificates as a PKCS#12 trust store", "truststore.p12");
+pub(super) const FILE_BUNDLE_JSON: Attribute =
+    file("file-bundle-json", "none", "the SPIFFE bundle document of the pod's trust domain", "bundle.json");
+pub(super) const FEDERATED: Attribute = Attribute {
+    name: "federated",
+    sources: ISSUERS,
+    deliveries: FILES,
+    accepts: "`separate`, `merged` or `none`",
+    default: "`separate`",
+    meaning: "where the CA certificates of other trust domains go: to a file for each, to the pod's own, or nowhere",
+    example: "merged",
+};
+pub(super) const INTERMEDIATES: Attribute = Attribute {
+    name: "intermediates",
+    sources: ISSUERS,
+    deliveries: FILES,
+    accepts: "`with-cert` or `with-bundle`",
+    default: "`with-cert`",
+    meaning: "which file intermediate certificates are in",
+    example: "with-bundle",
+};
+pub(super) const SOCKET_NAME: Attribute = Attribute {
+    name: "socket-name",
+    sources: ISSUERS,
+    deliveries: &[Delivery::WorkloadApi],
+    accepts: "a file name of at most 64 bytes",
+    default: "`agent.sock` and `spire-agent.sock`",
+    meaning: "the socket of the Workload API",
+    example: "workload.sock",
+};
+
+/// All of them, in the order of the reference. One that is not here does not exist, whoever asks for it.
+pub const ATTRIBUTES: [Attribute; 17] = [
+    SOURCE,
+    DELIVERY,
+    HINT,
+    FILE_CERT,
+    FILE_KEY,
+    FILE_BUNDLE,
+    FS_GROUP,
+    AUDIENCE,
+    FILE_TOKEN,
+    FILE_JWT_BUNDLE,
+    FILE_COMBINED,
+    FILE_PKCS12,
+    FILE_PKCS12_BUNDLE,
+    FILE_BUNDLE_JSON,
+    FEDERATED,
+    INTERMEDIATES,
+    SOCKET_NAME,
+];
