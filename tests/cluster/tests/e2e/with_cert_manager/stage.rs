@@ -205,11 +205,11 @@ impl<'a> Stage<'a> {
         let who = (self.scene.name.as_str(), account);
         accounts::write_kubeconfig(&kubeconfig, &self.scene.layout, &self.scene.client, who, pod).await?;
         spiffe::make_folder(&self.scene.folder)?;
-        Ok(Place { binary: self.binary()?, folder: &self.scene.folder, kubeconfig })
+        Ok(Place { binary: self.binary(), folder: &self.scene.folder, kubeconfig })
     }
 
-    fn binary(&self) -> Result<PathBuf> {
-        Ok(images::programs(&self.scene.layout)?.join("svid-csi"))
+    fn binary(&self) -> PathBuf {
+        images::programs(&self.scene.layout).join("svid-csi")
     }
 
     #[allow(clippy::print_stderr, reason = "the report of a failed test")]
