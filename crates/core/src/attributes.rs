@@ -127,7 +127,7 @@ impl Attributes<'_> {
 
     /// The names of the socket: the volume's own, else the usual ones.
     pub(crate) fn sockets(&self, mistakes: &mut Mistakes) -> Option<Vec<FileName>> {
-        if !self.get(table::SOCKET_NAME).is_some() {
+        if self.get(table::SOCKET_NAME).is_none() {
             return Some(USUAL_SOCKETS.map(|name| FileName::parse(name).expect("a plain file name")).into());
         }
         let name = self.file_name(table::SOCKET_NAME, mistakes)?;
