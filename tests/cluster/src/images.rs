@@ -44,7 +44,7 @@ pub fn load_all(layout: &Layout, tools: &Tools, say: &mut dyn FnMut(&str)) -> Re
     say(&format!("the image of the driver has {size:.1} MiB in one layer"));
     load(layout, tools, "svid-csi", &driver, &product::images(REPOSITORY, TAG, None))?;
     let mut layer = shell()?;
-    layer.extend(["scripted-agent", "workload"].map(|name| program(name, programs.join(name))));
+    layer.extend(["scripted-agent", "workload", "predecessor"].map(|name| program(name, programs.join(name))));
     load(layout, tools, "workload", &pack(&layer)?, &[image(WORKLOAD, &["/bin/sh"])])
 }
 

@@ -49,7 +49,8 @@ fn pods_ask_for_a_driver_that_the_manifests_serve() {
         let mut asked = 0;
         for file in yaml_files(&examples().join(profile)) {
             for pod in parse(&file).pods() {
-                for volume in pod["volumes"].as_array().into_iter().flatten().filter(|volume| !volume["csi"].is_null()) {
+                for volume in pod["volumes"].as_array().into_iter().flatten().filter(|volume| !volume["csi"].is_null())
+                {
                     served.one("CSIDriver", word(&volume["csi"]["driver"]));
                     assert_eq!(volume["csi"]["readOnly"], true, "{}", file.display());
                     asked += 1;

@@ -78,7 +78,8 @@ fn notes(arguments: &str) -> String {
     let object = r#"notes: {{ include (print .Template.BasePath "/NOTES.txt") . | toJson }}"#;
     fs::write(copy.path().join("templates/notes.yaml"), object).unwrap();
     let path = copy.path().display().to_string();
-    let usual = ["template", "svid-csi", &path, "-n", "svid-csi", "--kube-version", "1.36.0", "-s", "templates/notes.yaml"];
+    let usual =
+        ["template", "svid-csi", &path, "-n", "svid-csi", "--kube-version", "1.36.0", "-s", "templates/notes.yaml"];
     let output = helm::run(&usual, arguments);
     assert!(output.status.success(), "{}", helm::text(output.stderr));
     word(&Objects::parse(&helm::text(output.stdout)).0[0]["notes"]).to_owned()

@@ -34,7 +34,9 @@ fn rendered(profile: &str) -> String {
     let text = helm::template(VERSIONS[0], &format!("-f values-{profile}.yaml")).expect("the profile renders");
     let of_helm = |line: &&str| {
         let line = line.trim_start();
-        line.starts_with("helm.sh/chart:") || line.starts_with("app.kubernetes.io/managed-by:") || line.starts_with("# Source:")
+        line.starts_with("helm.sh/chart:")
+            || line.starts_with("app.kubernetes.io/managed-by:")
+            || line.starts_with("# Source:")
     };
     let lines: Vec<_> = text.lines().filter(|line| !of_helm(line)).collect();
     HEADER.replace("PROFILE", profile) + &lines.join("\n") + "\n"

@@ -155,7 +155,10 @@ fn approvers() {
 #[test]
 fn nodes() {
     refused_with(&[
-        ("--set kubeletDir=kubelet", "kubeletDir: \"kubelet\" is no folder on the node: write a path that begins with /."),
+        (
+            "--set kubeletDir=kubelet",
+            "kubeletDir: \"kubelet\" is no folder on the node: write a path that begins with /.",
+        ),
         (
             &format!("--set kubeletDir=/{}", "x".repeat(80)),
             &format!(
@@ -208,7 +211,8 @@ fn unknown_values_name_the_known_ones() {
             "  - at '': value must be one of 'cert', 'key', 'ca'",
         ]
     );
-    for unknown in ["nodeSelectr.a=b", "app.drivr=a", "image.nam=x", "app.approver.metrics.service.servicemonitor.x=1"] {
+    for unknown in ["nodeSelectr.a=b", "app.drivr=a", "image.nam=x", "app.approver.metrics.service.servicemonitor.x=1"]
+    {
         let said = refused(&format!("--set {unknown}")).join("\n");
         assert!(said.contains("not allowed") && said.contains("value must be one of '"), "{unknown}: {said}");
     }

@@ -122,10 +122,7 @@ fn the_approver_may_approve_for_its_issuer() {
         ("--set app.issuer.kind=Issuer", &["approve signers issuers.cert-manager.io/*"]),
         ("--set app.approver.signerName=issuers.example.org/a", &["approve signers issuers.example.org/a"]),
         ("--set app.approver.autoApproveNonSPIFFE=true", &["approve signers"]),
-        (
-            "--set requestMode=node-bound",
-            &["approve signers clusterissuers.cert-manager.io/spiffe-ca", "get pods"],
-        ),
+        ("--set requestMode=node-bound", &["approve signers clusterissuers.cert-manager.io/spiffe-ca", "get pods"]),
     ] {
         let allowed = allowed(&Objects::rendered(arguments), "cert-manager-csi-driver-spiffe-approver");
         assert_eq!(allowed, set(&[&common[..], further].concat()), "{arguments}");

@@ -1,0 +1,95 @@
+//! Where a predecessor puts a volume's data, and how it mounts it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
+
+const FILES: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
+/// The kubelet's atomic writer names its folders so.
+const MOMENT: &str = "..2026_01_02_03_04_05.1234567890";
+
+/// A predecessor's layout.
+pub enum Layout {
+    /// A folder `<volume id>/data` on a tmpfs for each volume, mounted read-only (csi-lib, `storage`).
+    Tmpfs {
+        /// The tmpfs.
+        root: PathBuf,
+        /// What goes into every volume.
+        identity: PathBuf,
+    },
+    /// The agent's folder itself.
+    Bind {
+        /// That folder.
+        agent: PathBuf,
+    },
+}
+
+impl Layout {
+    /// Mounts the tmpfs, which ends with this mount namespace and lives on behind the volumes.
+    pub fn tmpfs(data_root: &Path, identity: PathBuf) -> Result<Self> {
+        let root = data_root.join("inmemfs");
+        fs::create_dir_all(&root)?;
+        mount("tmpfs", &root, "tmpfs", MountFlags::empty(), None).context("cannot mount the tmpfs")?;
+        Ok(Layout::Tmpfs { root, identity })
+    }
+
+    /// Fills and mounts a volume; one that is mounted is left as it is.
+    pub fn publish(&self, id: &str, target: &Path) -> Result<()> {
+        match self {
+            _ if is_mounted(target)? => Ok(()),
+            Layout::Tmpfs { root, identity } => {
+                let data = root.join(id).join("data");
+                write(&data, identity).context("cannot write the volume")?;
+                fs::DirBuilder::new().mode(0o440).create(target)?;
+                mount_bind(&data, target).context("cannot mount the volume")?;
+                mount_remount(target, MountFlags::BIND | MountFlags::RDONLY, "").context("cannot make it read-only")
+            }
+            Layout::Bind { agent } => {
+                fs::DirBuilder::new().mode(0o750).create(target)?;
+                mount_bind(agent, target).context("cannot mount the agent's folder")
+            }
+        }
+    }
+
+    /// Takes a volume down.
+    pub fn unpublish(&self, id: &str, target: &Path) -> Result<()> {
+        if is_mounted(target)? {
+            unmount(target, UnmountFlags::empty())?;
+        }
+        if let Layout::Tmpfs { root, .. } = self {
+            missing_is_fine(fs::remove_dir_all(root.join(id)))?;
+        }
+        missing_is_fine(fs::remove_dir(target))
+    }
+}
+
+fn is_mounted(target: &Path) -> Result<bool> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(mounts.lines().filter_map(|line| line.split(' ').nth(4)).any(|point| Path::new(point) == target))
+}
+
+fn write(data: &Path, identity: &Path) -> Result<()> {
+    let moment = data.join(MOMENT);
+    fs::create_dir_all(&moment)?;
+    for name in FILES {
+        let file = moment.join(name);
+        fs::copy(identity.join(name), &file).with_context(|| format!("{}", identity.join(name).display()))?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o440))?;
+        symlink(Path::new("..data").join(name), data.join(name))?;
+    }
+    symlink(MOMENT, data.join("..data"))?;
+    [&moment, data]
+        .into_iter()
+        .try_for_each(|folder| Ok(fs::set_permissions(folder, fs::Permissions::from_mode(0o550))?))
+}
+
+fn missing_is_fine(result: io::Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
