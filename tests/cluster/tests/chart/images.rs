@@ -29,17 +29,17 @@ fn one_image_for_both_unless_told_otherwise() {
 
 #[test]
 fn each_its_own_as_with_the_predecessor() {
-    let own = "--set driverImage.repository=a/driver,driverImage.tag=1,approverImage.repository=a/approver,\
-               approverImage.tag=2";
-    assert_eq!(images(own), ["a/driver:1", "a/approver:2"]);
-    let older = "--set image.repository.driver=a/driver,image.repository.approver=a/approver,image.tag=3,\
+    let own = "--set driverImage.repository=a/driver,driverImage.tag=v1,approverImage.repository=a/approver,\
+               approverImage.tag=v2";
+    assert_eq!(images(own), ["a/driver:v1", "a/approver:v2"]);
+    let older = "--set image.repository.driver=a/driver,image.repository.approver=a/approver,image.tag=v3,\
                  image.digest.driver=sha256:1";
-    assert_eq!(images(older), ["a/driver:3@sha256:1", "a/approver:3"]);
+    assert_eq!(images(older), ["a/driver:v3@sha256:1", "a/approver:v3"]);
     let name = "mirror.example.org/mirror/cert-manager-csi-driver-spiffe";
     let mirrored = "--set imageRegistry=mirror.example.org,imageNamespace=mirror,\
-                    driverImage.name=cert-manager-csi-driver-spiffe,driverImage.tag=1,\
-                    approverImage.name=cert-manager-csi-driver-spiffe-approver,approverImage.tag=1";
-    assert_eq!(images(mirrored), [format!("{name}:1"), format!("{name}-approver:1")]);
+                    driverImage.name=cert-manager-csi-driver-spiffe,driverImage.tag=v1,\
+                    approverImage.name=cert-manager-csi-driver-spiffe-approver,approverImage.tag=v1";
+    assert_eq!(images(mirrored), [format!("{name}:v1"), format!("{name}-approver:v1")]);
 }
 
 /// Values copied from the predecessor's chart name its own image, which has other flags.

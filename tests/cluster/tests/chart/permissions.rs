@@ -57,8 +57,10 @@ fn bindings_bind_roles_and_accounts_that_are_there() {
     for (name, arguments) in ALL {
         let objects = Objects::rendered(arguments);
         for binding in objects.of_kind("RoleBinding").chain(objects.of_kind("ClusterRoleBinding")) {
-            let role = objects.one(word(&binding["roleRef"]["kind"]), word(&binding["roleRef"]["name"]));
-            assert_eq!(role["metadata"]["namespace"], binding["metadata"]["namespace"], "{name}");
+            let place = |object: &Value| (object["metadata"]["name"].clone(), object["metadata"]["namespace"].clone());
+            let wanted = (binding["roleRef"]["name"].clone(), binding["metadata"]["namespace"].clone());
+            let mut roles = objects.of_kind(word(&binding["roleRef"]["kind"]));
+            assert!(roles.any(|role| place(role) == wanted), "{name}: {binding}");
             let subject = &binding["subjects"][0];
             let account = objects.one("ServiceAccount", word(&subject["name"]));
             assert_eq!(account["metadata"]["namespace"], subject["namespace"], "{name}");

@@ -23,5 +23,5 @@ pub fn check(files: &[PathBuf], versions: &[&str]) {
 }
 
 fn is_custom(line: &str) -> bool {
-    line.starts_with("WARN") && CUSTOM.iter().any(|kind| line.contains(kind))
+    line.starts_with("WARN") && CUSTOM.iter().any(|kind| line.contains(&format!("for kind {kind} ")))
 }
