@@ -1,7 +1,10 @@
 //! The Helm chart, the manifests rendered from it and the examples. Needs Go and Python, and no cluster: `just chart-test`.
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test program")]
+#![allow(unreachable_pub, reason = "nothing is reachable from outside a test program")]
 
 mod documented;
 mod examples;
+mod flags;
 mod helm;
 mod images;
 mod manifests;
