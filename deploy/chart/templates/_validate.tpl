@@ -76,6 +76,10 @@ trustBundle: there is one trust bundle: write trustBundle or app.driver.sourceCA
 {{- if and (has "cert-manager:workload-api" $plans.all) (not (or $bundle .Values.app.driver.sourceCABundle)) }}
 trustBundle: the plan cert-manager:workload-api tells pods whom to trust: write trustBundle: configmap:NAMESPACE/NAME/KEY, clustertrustbundle:NAME, or app.driver.sourceCABundle.
 {{- end }}
+{{- $version := .Capabilities.KubeVersion }}
+{{- if and (eq (toString .Values.serviceAccountTokenInSecrets) "true") (semverCompare "<1.35.0-0" $version.Version) }}
+serviceAccountTokenInSecrets: Kubernetes {{ $version.Major }}.{{ $version.Minor }} cannot: write auto, which is true from 1.35 on, or false.
+{{- end }}
 {{- if and (eq $mode "node-bound") (gt (len $plans.certManagerDrivers) 1) }}
 requestMode: node-bound knows the pods of one driver name, and {{ join " and " $plans.certManagerDrivers }} both ask cert-manager: take the cert-manager plans out of allowedPlans, or install a release for each name.
 {{- end }}

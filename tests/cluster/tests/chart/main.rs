@@ -5,6 +5,7 @@
 mod documented;
 mod examples;
 mod flags;
+mod folders;
 mod helm;
 mod images;
 mod manifests;

@@ -2,9 +2,13 @@
 
 use crate::helm;
 
-/// The sentence that these arguments lead to, without what Helm puts around it.
+/// The sentences that these arguments lead to, without what Helm puts around them.
 fn refused(arguments: &str) -> Vec<String> {
-    let error = helm::template("1.36", arguments).expect_err(arguments);
+    refused_by("1.36", arguments)
+}
+
+fn refused_by(kubernetes: &str, arguments: &str) -> Vec<String> {
+    let error = helm::template(kubernetes, arguments).expect_err(arguments);
     let around = |line: &&str| {
         !(line.is_empty() || line.starts_with("Error: ") || line.starts_with("Use --debug") || *line == "svid-csi:")
     };
@@ -135,6 +139,15 @@ fn requests_and_bundles() {
              ask cert-manager: take the cert-manager plans out of allowedPlans, or install a release for each name.",
         ),
     ]);
+}
+
+#[test]
+fn tokens_in_secrets() {
+    let arguments = "--set serviceAccountTokenInSecrets=true";
+    let sentence =
+        "serviceAccountTokenInSecrets: Kubernetes 1.34 cannot: write auto, which is true from 1.35 on, or false.";
+    assert_eq!(refused_by("1.34", arguments), [sentence]);
+    assert!(helm::template("1.35", arguments).is_ok());
 }
 
 #[test]
