@@ -1,8 +1,11 @@
 //! Issuers of cert-manager, and the certificate authorities behind them, as objects to be applied.
 
+use std::time::{Duration, SystemTime};
+
 use anyhow::Result;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, SanType,
 };
 use serde_json::{Value, json};
 
@@ -35,6 +38,18 @@ impl SigningCa {
     #[must_use]
     pub fn certificate(&self) -> &str {
         &self.certificate
+    }
+
+    /// A certificate for a SPIFFE ID, valid for an hour, and its key, both in PEM.
+    pub fn svid(&self, id: &str) -> Result<[String; 2]> {
+        let mut params = CertificateParams::default();
+        let now = SystemTime::now();
+        (params.not_before, params.not_after) = (now.into(), (now + Duration::from_secs(3600)).into());
+        params.subject_alt_names = vec![SanType::URI(id.try_into()?)];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        Ok([params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()])
     }
 
     /// The secret an issuer signs with: in the namespace of ClusterIssuers, or in that of the issuer.

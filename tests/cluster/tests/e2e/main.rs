@@ -16,6 +16,7 @@ mod scene;
 
 mod files;
 mod harness;
+mod migration;
 mod predecessors;
 mod read_only;
 mod restart;

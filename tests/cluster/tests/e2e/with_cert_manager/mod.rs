@@ -14,4 +14,4 @@ mod permissions;
 mod plans;
 mod rotation;
 mod sanity;
-mod stage;
+pub mod stage;
