@@ -119,6 +119,22 @@ impl BundleDocument {
     }
 }
 
+/// The elements of `keys`, and whether each that is of X509-SVIDs has one certificate and says its key.
+pub(crate) fn is_written_in_full(json: &[u8]) -> Result<Vec<bool>, BundleDocumentError> {
+    let is_full = |jwk: &Value| match jwk.get("use").and_then(Value::as_str) {
+        Some(X509_USE) => {
+            let x5c = jwk.get("x5c").and_then(Value::as_array).filter(|x5c| x5c.len() == 1);
+            let der = x5c.and_then(|x5c| STANDARD.decode(x5c[0].as_str()?).ok()).map(CertificateDer::from);
+            let written = der.and_then(|der| x509_jwk(&der));
+            let written = written.as_ref().and_then(Value::as_object);
+            written.is_some_and(|written| written.iter().all(|(name, value)| jwk.get(name) == Some(value)))
+        }
+        Some(JWT_USE) => true,
+        _ => false,
+    };
+    Ok(jwk_set(json)?.iter().map(is_full).collect())
+}
+
 /// The certificate and its key, without a key id (X509-SVID, section 6.1).
 fn x509_jwk(der: &CertificateDer<'_>) -> Option<Value> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;

@@ -1,5 +1,6 @@
 //! The embedded CA of the source `local-ca`: for demonstrations, single nodes and tests.
 
+mod authorities;
 mod load;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use rcgen::{
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
+pub use self::authorities::{Authorities, AuthoritiesError, MAX_DOCUMENT_BYTES, Union, UnionError};
 pub use self::load::LoadError;
 use crate::identity::{KeyError, PrivateKey, Validity};
 use crate::pem_text::{self, Block};

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::error::X509Error;
 use x509_parser::extensions::GeneralName;
 
 use super::CertificateAuthority;
@@ -112,16 +113,19 @@ fn check(
 }
 
 fn check_trust_domain(certificate: &X509Certificate<'_>, trust_domain: &TrustDomain) -> Result<(), LoadError> {
-    let names = certificate.subject_alternative_name().map_err(|error| unreadable(error.to_string()))?;
-    let names = names.iter().flat_map(|names| &names.value.general_names);
-    let uris: Vec<&str> =
-        names.filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None }).collect();
+    let uris = uri_names(certificate).map_err(|error| unreadable(error.to_string()))?;
     if uris == [trust_domain.id().as_str()] {
         return Ok(());
     }
     let found: String = uris.join(", ").escape_debug().take(300).collect();
     let found = if found.is_empty() { "no SPIFFE ID".to_owned() } else { found };
     Err(LoadError::TrustDomain { found, expected: trust_domain.clone() })
+}
+
+pub(super) fn uri_names<'a>(certificate: &'a X509Certificate<'_>) -> Result<Vec<&'a str>, X509Error> {
+    let names = certificate.subject_alternative_name()?;
+    let names = names.into_iter().flat_map(|names| &names.value.general_names);
+    Ok(names.filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None }).collect())
 }
 
 fn check_validity(certificate: &X509Certificate<'_>, now: SystemTime) -> Result<Validity, LoadError> {

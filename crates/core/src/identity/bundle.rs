@@ -66,7 +66,18 @@ impl TrustBundle {
         }
         let blocks = check_labels(pem)?;
         let certificates = certificates(pem, blocks)?;
+        Ok(Self::of(certificates)?)
+    }
+
+    /// A bundle of these certificates, which are held to the same rules.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn of(certificates: Vec<CertificateDer<'static>>) -> Result<Self, Rejection> {
         check_size("trust bundle", &certificates, MAX_BUNDLE_BYTES)?;
+        if certificates.is_empty() {
+            return Err(Rejection::EmptyBundle);
+        }
         let certificates = trust::distinct_anchors(certificates)?;
         Ok(Self { digest: bundle_digest(&certificates), certificates })
     }

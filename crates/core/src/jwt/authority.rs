@@ -155,7 +155,7 @@ fn times(now: SystemTime, lifetime: Duration) -> Option<(SystemTime, SystemTime)
 }
 
 /// RFC 7638, section 3: SHA-256 of the required parameters, in the order of their names and without white space.
-fn thumbprint(jwk: &Jwk) -> String {
+pub(super) fn thumbprint(jwk: &Jwk) -> String {
     let mut parameters: Vec<_> = jwk.required().into_iter().collect();
     parameters.sort_by(|(a, _), (b, _)| a.cmp(b));
     let members: Vec<String> = parameters.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use serde_json::{Map, Value};
 
+use super::authority::thumbprint;
 use super::jwk::{Jwk, JwkError};
 use crate::identity::hex;
 use crate::spiffe_id::TrustDomain;
@@ -102,6 +103,21 @@ impl JwtBundle {
             }
         }
         Ok(Self { keys })
+    }
+
+    /// The keys of all these bundles, of which each key has its thumbprint as its id: no two keys have one id then.
+    ///
+    /// # Errors
+    /// [`JwtBundleError::TooMany`].
+    pub(crate) fn union<'a>(bundles: impl IntoIterator<Item = &'a Self>) -> Result<Self, JwtBundleError> {
+        let keys: BTreeMap<_, _> = bundles.into_iter().flat_map(|bundle| bundle.keys.clone()).collect();
+        let found = keys.len();
+        if found > MAX_KEYS { Err(JwtBundleError::TooMany { found }) } else { Ok(Self { keys }) }
+    }
+
+    /// A key whose id is not its thumbprint (RFC 7638).
+    pub(crate) fn misnamed_key(&self) -> Option<&str> {
+        self.keys.iter().find(|(id, key)| **id != thumbprint(key)).map(|(id, _)| id.as_str())
     }
 
     /// A bundle of one key.

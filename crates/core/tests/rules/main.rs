@@ -3,6 +3,7 @@
 
 mod accept;
 mod approve;
+mod authorities;
 mod bundle;
 mod bundle_document;
 mod ca;

@@ -1,13 +1,12 @@
 //! The flags of source cert-manager: those of cert-manager/csi-driver-spiffe, and ours.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use svid_csi_core::cert_request::ANNOTATION_PREFIX;
 use svid_csi_core::identity::KeyType;
-use svid_csi_core::plan::Source;
 use svid_csi_core::spiffe_id::TrustDomain;
 
 use super::client::ClientFlags;
@@ -81,15 +80,16 @@ pub(super) struct CertManagerFlags {
 pub(super) struct Common {
     pub(super) profile: Option<Profile>,
     pub(super) node_id: String,
+    pub(super) client: ClientOptions,
     pub(super) trust_domain: Option<TrustDomain>,
     pub(super) lifetime: Duration,
     pub(super) key_type: KeyType,
 }
 
 impl CertManagerFlags {
-    /// The names of those of these flags that no other source obeys.
-    pub(super) fn names(sources: &BTreeSet<Source>) -> impl Iterator<Item = &'static str> {
-        let shared = ClientFlags::obeyed().filter(|_| !sources.contains(&Source::Broker));
+    /// The names of those of these flags that nobody else obeys, who may need the API server too.
+    pub(super) fn names(others_use_client: bool) -> impl Iterator<Item = &'static str> {
+        let shared = ClientFlags::obeyed().filter(move |_| !others_use_client);
         NAMES.into_iter().chain(shared).chain(ClientFlags::idle())
     }
 
@@ -112,9 +112,8 @@ impl CertManagerFlags {
         if self.source_ca_bundle.is_some() && self.trust_bundle.is_some() {
             mistakes.add("trust-bundle", "there is one trust bundle; leave out this flag or --source-ca-bundle");
         }
-        let client = self.client.options(mistakes);
         Some(CertManagerConfig {
-            client,
+            client: common.client,
             trust_domain: common.trust_domain?,
             issuer,
             runtime_issuer,

@@ -16,7 +16,7 @@ use super::profile::Profile;
 use super::values::Switch;
 use super::{Environment, drivers, sockets};
 use crate::kube::client::ClientOptions;
-use crate::node::config::{AgentDir, Config, DriverName, LocalCaConfig};
+use crate::node::config::{AgentDir, Config, DriverName, LocalCaConfig, LocalCaRootsConfig, StartupTaintConfig};
 use crate::source::local_ca::JWT_LIFETIME;
 
 /// What Kubernetes calls a cluster that nobody gave a name.
@@ -39,6 +39,8 @@ pub(super) fn build(args: DriverArgs, environment: Environment<'_>, mistakes: &m
     if !has(Source::CertManager) {
         refuse_cert_manager_flags(&args, &sources, mistakes);
     }
+    let needs_client = has(Source::CertManager) || others_use_client(&args, &sources);
+    let client = if needs_client { args.cert_manager.client(mistakes) } else { ClientOptions::default() };
     let mut warnings = without_effect(&args, &sources, mistakes);
     warnings.extend(args.cert_manager.warnings(mistakes).into_iter().filter(|_| has(Source::CertManager)));
     let trust_domain = match (has(Source::CertManager), has(Source::LocalCa)) {
@@ -51,17 +53,15 @@ pub(super) fn build(args: DriverArgs, environment: Environment<'_>, mistakes: &m
     let common = Common {
         profile: args.serve.profile,
         node_id: node_id.clone(),
+        client: client.clone(),
         trust_domain: trust_domain.clone(),
         lifetime,
         key_type,
     };
     let own_svid_dir = args.socket.workload_api_socket_dir.clone();
-    let broker = has(Source::Broker).then(|| {
-        // With cert-manager as well, its client serves both.
-        let client =
-            if has(Source::CertManager) { ClientOptions::default() } else { args.cert_manager.client(mistakes) };
-        args.broker.config(own_svid_dir, client, environment, mistakes)
-    });
+    let broker = has(Source::Broker).then(|| args.broker.config(own_svid_dir, client.clone(), environment, mistakes));
+    let local_ca_roots = args.minted.local_ca_roots.filter(|_| has(Source::LocalCa));
+    let local_ca_roots = local_ca_roots.map(|place| LocalCaRootsConfig { place, client: client.clone() });
     let config = Config {
         agent: has(Source::Socket).then(|| agent(args.socket, mistakes)).flatten(),
         broker: broker.flatten(),
@@ -73,6 +73,8 @@ pub(super) fn build(args: DriverArgs, environment: Environment<'_>, mistakes: &m
             jwt_lifetime: args.minted.jwt_svid_ttl.unwrap_or(JWT_LIFETIME),
             dir: args.minted.local_ca_dir,
         }),
+        local_ca_roots,
+        startup_taint: args.kubelet.startup_taint.map(|key| StartupTaintConfig { key, client }),
         trust_domain,
         metrics_address: metrics_address(&args.watch, args.serve.profile),
         admin_socket: admin_socket(args.watch, args.data.data_root.as_ref()),
@@ -85,6 +87,8 @@ pub(super) fn build(args: DriverArgs, environment: Environment<'_>, mistakes: &m
         drivers,
     };
     check_bundle(&config, mistakes);
+    check_roots(&config, mistakes);
+    check_taint(&config, mistakes);
     sockets::check(&config, mistakes);
     (config, warnings)
 }
@@ -152,6 +156,26 @@ fn check_bundle(config: &Config, mistakes: &mut Mistakes) {
     }
 }
 
+/// Each node's trust bundle is an entry of a ConfigMap (Kubernetes, `IsConfigMapKey`).
+fn check_roots(config: &Config, mistakes: &mut Mistakes) {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let name = &config.node_id;
+    let is_key = name.len() <= 253 && name.bytes().all(inner) && !name.starts_with("..") && name != ".";
+    if config.local_ca_roots.is_some() && !is_key {
+        let problem = format!("--node-id {name:?} cannot be a key of a ConfigMap; give the node's name in Kubernetes");
+        mistakes.add("local-ca-roots", problem);
+    }
+}
+
+/// Who is told of the registration by the kubelet knows that the driver is there.
+fn check_taint(config: &Config, mistakes: &mut Mistakes) {
+    if config.startup_taint.is_some() && config.registration_dir.is_none() {
+        let fix = "needs --kubelet-registration-dir: it is removed once the kubelet has accepted the driver, which a \
+                   registrar sidecar would not tell";
+        mistakes.add("startup-taint", fix);
+    }
+}
+
 fn metrics_address(args: &Watch, profile: Option<Profile>) -> Option<SocketAddr> {
     match args.metrics_address {
         Some(Switch::On(address)) => Some(address),
@@ -182,17 +206,23 @@ fn without_effect(args: &DriverArgs, sources: &BTreeSet<Source>, mistakes: &Mist
     }
     if !sources.contains(&Source::LocalCa) {
         let because = "no volume may ask for the source local-ca";
-        idle.extend([("local-ca-dir", because), ("jwt-svid-ttl", because)]);
+        idle.extend(["local-ca-dir", "local-ca-roots", "jwt-svid-ttl"].map(|flag| (flag, because)));
     }
     if args.kubelet.kubelet_registration_dir.is_none() {
         idle.push(("kubelet-registration-path", "without --kubelet-registration-dir a sidecar registers the driver"));
     }
     if !sources.contains(&Source::CertManager) {
         let because = "no volume may ask for the source cert-manager";
-        idle.extend(CertManagerFlags::names(sources).map(|flag| (flag, because)));
+        idle.extend(CertManagerFlags::names(others_use_client(args, sources)).map(|flag| (flag, because)));
     }
     let warn = |(flag, because)| format!("{} has no effect: {because}", mistakes.spelling(flag));
     idle.into_iter().filter(|(flag, _)| mistakes.given(flag)).map(warn).collect()
+}
+
+/// Whether anything but cert-manager needs the API server.
+fn others_use_client(args: &DriverArgs, sources: &BTreeSet<Source>) -> bool {
+    let roots = args.minted.local_ca_roots.is_some() && sources.contains(&Source::LocalCa);
+    roots || args.kubelet.startup_taint.is_some() || sources.contains(&Source::Broker)
 }
 
 /// cert-manager's flags are taken for the sake of its manifests; anywhere else they would be obeyed by nobody.
@@ -200,7 +230,7 @@ fn refuse_cert_manager_flags(args: &DriverArgs, sources: &BTreeSet<Source>, mist
     if drivers::serves(args, Profile::CertManager) || mistakes.wrong("profile") || mistakes.wrong("also-profile") {
         return;
     }
-    for flag in CertManagerFlags::names(sources) {
+    for flag in CertManagerFlags::names(others_use_client(args, sources)) {
         if mistakes.given(flag) {
             mistakes.add(flag, "belongs to the source cert-manager; leave it out, or give --source cert-manager");
         }

@@ -8,6 +8,7 @@ use clap::Args;
 use svid_csi_core::files::FileName;
 use svid_csi_core::identity::KeyType;
 use svid_csi_core::plan::{Delivery, Plan, Source};
+use svid_csi_core::runtime_issuer::ConfigMapPlace;
 use svid_csi_core::spiffe_id::TrustDomain;
 use tracing::Level;
 
@@ -159,6 +160,9 @@ pub(super) struct Minted {
     /// Where local-ca keeps its keys on disk. Default: only in memory and on the volume data's tmpfs.
     #[arg(long, value_name = "DIR", value_parser = values::path)]
     pub(super) local_ca_dir: Option<PathBuf>,
+    /// The ConfigMap in which the drivers of all nodes tell each other their local-ca's trust bundles. Each serves all of them.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = values::config_map)]
+    pub(super) local_ca_roots: Option<ConfigMapPlace>,
 }
 
 #[derive(Debug, Args)]
@@ -173,6 +177,9 @@ pub(super) struct Kubelet {
     /// The path of the CSI socket as the kubelet sees it.
     #[arg(long, value_name = "SOCKET", value_parser = values::socket)]
     pub(super) kubelet_registration_path: Option<PathBuf>,
+    /// The key of a taint that new nodes start with. Once the kubelet has accepted the driver, it is removed from this node.
+    #[arg(long, value_name = "KEY", value_parser = values::taint_key)]
+    pub(super) startup_taint: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ use svid_csi_core::identity::KeyType;
 use svid_csi_core::plan::{Issuer, Plan};
 
 use super::{Command, DriverCommand};
+use crate::kube::client::ClientOptions;
 
 const FILES: Plan = Plan::Files(Issuer::LocalCa);
 const LOCAL_CA: &str = "svid-csi driver --source local-ca --delivery files --driver-name demo.svid-csi --node-id n1 \
@@ -75,6 +76,28 @@ fn local_ca_as_promised() {
     assert_eq!((names.cert.as_str(), names.key.as_str()), ("tls.crt", "tls.key"));
     assert_eq!(names.bundle.as_ref().unwrap().as_str(), "ca.crt");
     assert!(config.agent.is_none() && warnings.is_empty());
+}
+
+#[test]
+fn who_needs_the_api_server_is_told_where_it_is() {
+    let kubeconfig = |client: &ClientOptions| client.kubeconfig.clone();
+    let more = "--local-ca-roots svid-csi/roots --kubeconfig k --context c";
+    let DriverCommand { config, warnings, .. } = good(&format!("{LOCAL_CA} {more}"));
+    let roots = config.local_ca_roots.unwrap();
+    assert_eq!((roots.place.to_string().as_str(), kubeconfig(&roots.client)), ("svid-csi/roots", path("/k")));
+    assert_eq!((roots.client.context.as_deref(), warnings), (Some("c"), Vec::new()));
+    let registers = "--kubelet-registration-dir g --kubelet-registration-path p --startup-taint svid-csi/not-ready";
+    for line in [LOCAL_CA, SPIFFE, &format!("{CERT_MANAGER} --issuer-name i")] {
+        let DriverCommand { config, warnings, .. } = good(&format!("{line} {registers} --kubeconfig k"));
+        let taint = config.startup_taint.unwrap();
+        assert_eq!((taint.key.as_str(), kubeconfig(&taint.client)), ("svid-csi/not-ready", path("/k")));
+        assert!(warnings.is_empty(), "{line}: {warnings:?}");
+        assert!(config.cert_manager.is_none_or(|asked| kubeconfig(&asked.client) == path("/k")));
+    }
+    let idle = good(&format!("{SPIFFE} --local-ca-roots a/b"));
+    assert!(idle.config.local_ca_roots.is_none());
+    assert_eq!(idle.warnings, ["--local-ca-roots has no effect: no volume may ask for the source local-ca"]);
+    assert!(mistakes(&format!("{LOCAL_CA} --kubeconfig k"))[0].starts_with("--kubeconfig: belongs to the source"));
 }
 
 #[test]

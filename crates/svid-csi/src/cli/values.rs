@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use svid_csi_core::files::FileName;
+use svid_csi_core::runtime_issuer::ConfigMapPlace;
 use svid_csi_core::spiffe_id::TrustDomain;
 use tracing::Level;
 
@@ -136,11 +137,48 @@ pub(super) fn file_name(text: &str) -> Result<FileName, String> {
 
 /// The name of a CSIDriver object: at most 63 bytes of lower case DNS labels.
 pub(super) fn driver_name(text: &str) -> Result<String, String> {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let label = |label: &str| !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(inner);
-    let valid = text.len() <= 63 && text.split('.').all(|part| !part.is_empty() && label(part));
+    let valid = text.len() <= 63 && is_subdomain(text);
     let rule = "use at most 63 of a-z, 0-9, '-' and '.', each part beginning and ending with a letter or digit";
     if valid { Ok(text.to_owned()) } else { Err(format!("{text:?} cannot name a CSIDriver; {rule}")) }
+}
+
+/// The place of a ConfigMap.
+pub(super) fn config_map(text: &str) -> Result<ConfigMapPlace, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if is_subdomain(namespace) && !namespace.contains('.') && is_subdomain(name) => {
+            Ok(ConfigMapPlace { namespace: namespace.to_owned(), name: name.to_owned() })
+        }
+        _ => Err(format!("{text:?} names no ConfigMap; write NAMESPACE/NAME, such as svid-csi/local-ca-roots")),
+    }
+}
+
+/// The key of a taint: a qualified name of Kubernetes, which is a name of at most 63 bytes, and before it maybe a DNS
+/// subdomain and a slash.
+pub(super) fn taint_key(text: &str) -> Result<String, String> {
+    let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let ends_well = |name: &str| {
+        let (first, last) = (name.bytes().next(), name.bytes().last());
+        [first, last].iter().flatten().filter(|b| b.is_ascii_alphanumeric()).count() == 2
+    };
+    let named = name.len() <= 63 && ends_well(name) && name.bytes().all(inner);
+    if named && prefix.is_none_or(is_subdomain) {
+        return Ok(text.to_owned());
+    }
+    let fix = match text.split_once([':', '=']) {
+        Some((key, _)) => format!("give the key alone, {key:?}: whatever its value and effect, the taint is removed"),
+        None => "write it like svid-csi/not-ready".to_owned(),
+    };
+    Err(format!("{text:?} cannot be the key of a taint; {fix}"))
+}
+
+/// At most 253 bytes of lower case DNS labels (RFC 1123).
+fn is_subdomain(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let label = |label: &str| {
+        (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(inner)
+    };
+    text.len() <= 253 && text.split('.').all(label)
 }
 
 /// A log level as the predecessors count them: 1 to 3 for information, 4 for debugging, 5 for everything.
@@ -229,6 +267,30 @@ mod tests {
         }
         for name in ["", ".", "a.", ".a", "a..b", "-a", "a-", "a.-b", "A", "a_b", "a/b", &"a".repeat(64)] {
             assert!(driver_name(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn places_of_config_maps() {
+        let place = config_map("svid-csi/local-ca.roots").unwrap();
+        assert_eq!((place.namespace.as_str(), place.name.as_str()), ("svid-csi", "local-ca.roots"));
+        for text in ["", "/", "roots", "a/", "/a", "a/b/c", "A/b", "a/B", "a.b/c", "configmap:a/b"] {
+            assert!(config_map(text).unwrap_err().contains("write NAMESPACE/NAME"), "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_of_taints() {
+        for key in ["svid-csi/not-ready", "a", "Not_Ready.x", "csi.spiffe.io/agent-not-ready", &"a".repeat(63)] {
+            assert_eq!(taint_key(key).as_deref(), Ok(key));
+        }
+        let long = ["a".repeat(64), format!("{}/x", "a.".repeat(127))];
+        let wrong = ["", "/", "/a", "a/", "a/b/c", "-a", "a-", "A/b", "a..b/c", "a b", "é"];
+        for key in wrong.into_iter().chain(long.iter().map(String::as_str)) {
+            assert!(taint_key(key).unwrap_err().contains("write it like svid-csi/not-ready"), "{key}");
+        }
+        for key in ["a/b:NoSchedule", "a/b=true:NoSchedule"] {
+            assert!(taint_key(key).unwrap_err().contains("give the key alone, \"a/b\""), "{key}");
         }
     }
 

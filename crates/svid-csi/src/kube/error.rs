@@ -27,6 +27,11 @@ pub fn is_not_found(error: &Error) -> bool {
     status(error).is_some_and(|status| status.code == 404)
 }
 
+/// The object is not, or is no longer, what the call takes for granted: another version, or not what a JSON patch tests.
+pub fn has_changed(error: &Error) -> bool {
+    is_conflict(error) || status(error).is_some_and(|status| status.code == 422)
+}
+
 /// A permission is missing.
 pub fn is_forbidden(error: &Error) -> bool {
     status(error).is_some_and(|status| status.code == 403)
@@ -64,6 +69,7 @@ mod tests {
         assert!(is_conflict(&conflict) && !is_already_exists(&conflict));
         assert!(!is_conflict(&taken) && is_already_exists(&taken));
         assert!(is_forbidden(&answer(403, "Forbidden")) && is_not_found(&answer(404, "NotFound")));
+        assert!(has_changed(&conflict) && has_changed(&answer(422, "Invalid")) && !has_changed(&taken));
     }
 
     #[test]

@@ -12,5 +12,6 @@ pub mod requester;
 pub mod runtime_issuer;
 #[cfg(test)]
 pub(crate) mod scripted;
+pub mod taint;
 pub mod unusable;
 pub mod watching;

@@ -8,12 +8,13 @@ use tokio::sync::watch;
 use tracing::info;
 
 use super::RunError;
-use super::config::{BrokerConfig, CertManagerConfig, Config};
-use crate::kube::client::{self, ClientError};
+use super::config::{BrokerConfig, CertManagerConfig, Config, StartupTaintConfig};
+use crate::kube::client::{self, ClientError, ClientOptions};
 use crate::kube::csi_driver::{self, Needs};
 use crate::kube::events::Events;
 use crate::kube::requester::Requester;
 use crate::kube::runtime_issuer::RuntimeIssuer;
+use crate::kube::taint::StartupTaint;
 use crate::metrics::Metrics;
 use crate::report;
 use crate::source::broker::Broker;
@@ -66,11 +67,7 @@ impl Cluster {
         metrics: Arc<Metrics>,
         tasks: &Tasks,
     ) -> Result<Self, RunError> {
-        let mut access = client::config(&cert_manager.client).await?;
-        // What fails is tried again here, at our own pace; and a connection that has died is not waited for.
-        access.default_retry = false;
-        access.read_timeout = Some(SILENCE);
-        access.reset_reader_on_write = true;
+        let access = access(&cert_manager.client).await?;
         let client = client::client(access.clone())?;
         let requester = Requester::new(client.clone(), &access)?;
         check_csi_drivers(config, cert_manager, &client).await?;
@@ -93,6 +90,23 @@ impl Cluster {
         source.start(client);
         Ok(Self { cert_manager: Arc::new(source), events })
     }
+}
+
+/// The way to the API server for what is followed there.
+async fn access(options: &ClientOptions) -> Result<kube::Config, ClientError> {
+    let mut access = client::config(options).await?;
+    // What fails is tried again here, at our own pace; and a connection that has died is not waited for.
+    access.default_retry = false;
+    access.read_timeout = Some(SILENCE);
+    access.reset_reader_on_write = true;
+    Ok(access)
+}
+
+/// The taint to remove from this node, if there is one.
+pub(super) async fn startup_taint(config: &Config) -> Result<Option<StartupTaint>, ClientError> {
+    let Some(StartupTaintConfig { key, client }) = &config.startup_taint else { return Ok(None) };
+    let client = client::client(access(client).await?)?;
+    Ok(Some(StartupTaint::new(client, &config.node_id, key)))
 }
 
 /// Where events go to when pods get their identities from a broker, which needs no cluster: nowhere, outside of one.

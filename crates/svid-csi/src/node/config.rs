@@ -43,6 +43,10 @@ pub struct Config {
     pub cert_manager: Option<CertManagerConfig>,
     /// The embedded certificate authority, for `local-ca` plans.
     pub local_ca: Option<LocalCaConfig>,
+    /// Where the drivers of all nodes tell each other their local CAs.
+    pub local_ca_roots: Option<LocalCaRootsConfig>,
+    /// The taint to remove from this node once every driver name is registered.
+    pub startup_taint: Option<StartupTaintConfig>,
     /// Publish volumes whose pod omits `readOnly: true`, mounting them read-only all the same.
     pub allow_missing_read_only: bool,
     /// Where /metrics, /livez and /readyz are served.
@@ -124,6 +128,24 @@ pub struct CertManagerConfig {
     pub bundle: Option<BundleSource>,
     /// What every request is like.
     pub settings: Settings,
+}
+
+/// The trust bundles of all nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalCaRootsConfig {
+    /// The ConfigMap that holds them, by the names of the nodes.
+    pub place: ConfigMapPlace,
+    /// How the API server is reached.
+    pub client: ClientOptions,
+}
+
+/// A taint on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartupTaintConfig {
+    /// Its key.
+    pub key: String,
+    /// How the API server is reached.
+    pub client: ClientOptions,
 }
 
 /// The embedded certificate authority.

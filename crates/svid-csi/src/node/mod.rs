@@ -20,12 +20,14 @@ mod serve;
 mod unpublish;
 mod volume;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::Mode;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use svid_csi_core::plan::Plan;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::admin::{self, AdminError};
@@ -66,6 +68,8 @@ pub struct Node {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
     events: Option<Events>,
+    /// The driver names that the kubelet has accepted.
+    registered: watch::Sender<BTreeSet<String>>,
     pub(crate) jumps: Arc<Jumps>,
     _locks: Vec<std::fs::File>,
     pub(crate) data: Option<DataRoot>,
@@ -122,10 +126,14 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     allow_descriptors();
     let (metrics, tasks) = (Arc::<Metrics>::default(), Tasks::default());
     let clients = Clients::open(&config, &metrics, &tasks).await?;
+    let taint = cluster::startup_taint(&config).await?;
     let node = tokio::task::block_in_place(|| Node::build(&config, clients, metrics, tasks))?;
     let servers = serve::bind(&node, &config)?;
     let ready = admin::start(&node, &config)?;
     serve::start(&node, servers);
+    if let Some(taint) = taint {
+        node.tasks.detached(registrar::remove_taint(node.clone(), taint, config.drivers.len()));
+    }
     ready.set();
     info!(node = config.node_id, "the driver is ready");
     let ended = serve::until_stopped(&node.tasks).await;
@@ -168,6 +176,7 @@ impl Node {
             metrics,
             tasks,
             events,
+            registered: watch::Sender::default(),
             jumps: Arc::default(),
             _locks: locks,
             data,

@@ -8,6 +8,17 @@ use tracing::{error, info};
 
 use super::Node;
 use super::config::DriverName;
+use crate::kube::taint::StartupTaint;
+
+/// Removes the taint whenever the kubelet has accepted every driver name: a node that is registered anew has it anew, and
+/// its kubelet comes again.
+pub(super) async fn remove_taint(node: Arc<Node>, mut taint: StartupTaint, drivers: usize) {
+    let mut registered = node.registered.subscribe();
+    while registered.wait_for(|names| names.len() == drivers).await.is_ok() {
+        taint.remove().await;
+        let _ = registered.changed().await;
+    }
+}
 
 /// Answers the kubelet about one driver name.
 #[derive(Debug, Clone)]
@@ -37,6 +48,13 @@ impl registration::registration_server::Registration for Registrar {
     ) -> Result<Response<registration::RegistrationStatusResponse>, Status> {
         let status = status.into_inner();
         self.node.metrics.registered(&self.driver.name, status.plugin_registered);
+        self.node.registered.send_modify(|registered| {
+            if status.plugin_registered {
+                registered.insert(self.driver.name.clone());
+            } else {
+                registered.remove(&self.driver.name);
+            }
+        });
         if status.plugin_registered {
             info!(driver = self.driver.name, "registered with the kubelet");
         } else {

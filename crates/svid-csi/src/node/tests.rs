@@ -56,6 +56,8 @@ fn config(dir: &TempDir) -> Config {
         trust_domain: None,
         broker: None,
         cert_manager: None,
+        local_ca_roots: None,
+        startup_taint: None,
         local_ca: Some(LocalCaConfig {
             trust_domain: TrustDomain::parse("example.org").unwrap(),
             lifetime: HOUR,

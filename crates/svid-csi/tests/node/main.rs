@@ -20,4 +20,5 @@ mod paths;
 mod plans;
 mod renew;
 mod restart;
+mod startup_taint;
 mod workload_api;

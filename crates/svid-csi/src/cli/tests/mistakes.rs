@@ -51,6 +51,11 @@ fn wrong_values() {
             "--metrics-address :9402",
             "--metrics-address: \":9402\" is not an IP address with a port; write 0.0.0.0:9402",
         ),
+        (
+            "--startup-taint a/b:NoSchedule",
+            "--startup-taint: \"a/b:NoSchedule\" cannot be the key of a taint; give the key",
+        ),
+        ("--local-ca-roots roots", "--local-ca-roots: \"roots\" names no ConfigMap; write NAMESPACE/NAME"),
         ("--log-format yaml", "--log-format: \"yaml\""),
         ("-v 11", "-v: \"11\" is not a log level"),
     ];
@@ -99,6 +104,10 @@ fn what_contradicts() {
             "--also-profile spiffe.csi.cert-manager.io",
             "--also-profile: spiffe.csi.cert-manager.io: its socket is missing",
         ),
+        ("--startup-taint a/b", "--startup-taint: needs --kubelet-registration-dir"),
+        ("--local-ca-roots a/b --node-id n:1", "--local-ca-roots: --node-id \"n:1\" cannot be a key of a ConfigMap"),
+        ("--local-ca-roots a/b --context c", "--context: chooses from a kubeconfig"),
+        ("--local-ca-roots a/b --token t", "--token: belongs to the source cert-manager"),
         ("--also-profile csi.spiffe.io:csi-socket=/o,x=y", "--also-profile: csi.spiffe.io: \"x\" is no setting"),
         (
             "--also-profile spiffe.csi.cert-manager.io:csi-socket=/o --kubelet-registration-dir /g \

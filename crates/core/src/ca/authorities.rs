@@ -1,0 +1,168 @@
+//! The authorities of several CAs of one trust domain, as one node tells them to the others.
+
+use std::time::SystemTime;
+
+use rustls_pki_types::CertificateDer;
+
+use super::CertificateAuthority;
+use super::load::uri_names;
+use crate::bundle_document::{BundleDocument, BundleDocumentError, is_written_in_full};
+use crate::identity::{Rejection, TrustBundle, distinct_anchors};
+use crate::jwt::{JwtAuthority, JwtBundle, JwtBundleError};
+use crate::quoted::Quoted;
+use crate::spiffe_id::TrustDomain;
+use crate::unix_time;
+
+/// The most bytes of a document.
+pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
+
+/// What signs on one node: CA certificates, and the keys of JWT-SVIDs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authorities {
+    anchors: Vec<Anchor>,
+    jwt: JwtBundle,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Anchor {
+    certificate: CertificateDer<'static>,
+    not_after: SystemTime,
+}
+
+/// Why a text does not tell the authorities of a node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuthoritiesError {
+    /// Over [`MAX_DOCUMENT_BYTES`].
+    #[error("it has {bytes} bytes, at most {MAX_DOCUMENT_BYTES} are allowed")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// No bundle document.
+    #[error(transparent)]
+    Document(#[from] BundleDocumentError),
+    /// A key that is not written as this reader writes it.
+    #[error(
+        "key {position} is neither one of JWT-SVIDs nor one of X509-SVIDs with exactly one certificate and the key in it"
+    )]
+    Key {
+        /// Which one, counted from 1.
+        position: usize,
+    },
+    /// A key of JWT-SVIDs of an unknown kind, or without an id.
+    #[error("one of its keys of JWT-SVIDs has no id, or is of a kind that no JWT-SVID is signed with")]
+    JwtKey,
+    /// A key id that anybody may take.
+    #[error("its key of JWT-SVIDs {id} is not named by its thumbprint (RFC 7638)")]
+    Misnamed {
+        /// The id.
+        id: Quoted,
+    },
+    /// A certificate that is none of a CA.
+    #[error(transparent)]
+    Certificate(#[from] Rejection),
+    /// A certificate of something else.
+    #[error("its certificate {position} is for {found}, not for spiffe://{expected}")]
+    TrustDomain {
+        /// Which one, counted from 1.
+        position: usize,
+        /// The URI names it has.
+        found: Quoted,
+        /// The trust domain that was asked for.
+        expected: TrustDomain,
+    },
+    /// Nothing to verify certificates with.
+    #[error("there is no CA certificate in it")]
+    Empty,
+}
+
+/// What a trust domain trusts, being the authorities of all its nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Union {
+    /// The CA certificates.
+    pub bundle: TrustBundle,
+    /// The keys of JWT-SVIDs.
+    pub jwt: JwtBundle,
+}
+
+/// Why there is no union.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnionError {
+    /// Of the certificates.
+    #[error(transparent)]
+    Certificates(#[from] Rejection),
+    /// Of the keys of JWT-SVIDs.
+    #[error(transparent)]
+    Keys(#[from] JwtBundleError),
+}
+
+impl Authorities {
+    /// Those of a CA and the authority beside it.
+    pub fn of(ca: &CertificateAuthority, jwt: &JwtAuthority) -> Self {
+        let anchor = Anchor { certificate: ca.certificate_der().clone(), not_after: ca.validity().not_after };
+        Self { anchors: vec![anchor], jwt: JwtBundle::clone(jwt.bundle()) }
+    }
+
+    /// Reads what [`to_json`](Self::to_json) has written for a CA of that trust domain, as a whole or not at all. A
+    /// document does not say whose it is, but certificates with SPIFFE IDs do.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn read(json: &[u8], trust_domain: &TrustDomain) -> Result<Self, AuthoritiesError> {
+        let bytes = json.len();
+        if bytes > MAX_DOCUMENT_BYTES {
+            return Err(AuthoritiesError::TooLarge { bytes });
+        }
+        let BundleDocument { anchors, jwt, .. } = BundleDocument::read(json)?;
+        let keys = is_written_in_full(json)?;
+        if let Some(index) = keys.iter().position(|is_full| !is_full) {
+            return Err(AuthoritiesError::Key { position: index + 1 });
+        }
+        if keys.len() != anchors.len() + jwt.key_ids().count() {
+            return Err(AuthoritiesError::JwtKey);
+        }
+        if let Some(id) = jwt.misnamed_key() {
+            return Err(AuthoritiesError::Misnamed { id: Quoted::new(id.as_bytes()) });
+        }
+        if anchors.is_empty() {
+            return Err(AuthoritiesError::Empty);
+        }
+        let anchors = distinct_anchors(anchors)?.into_iter().enumerate();
+        let anchors = anchors.map(|(index, certificate)| Anchor::read(certificate, index + 1, trust_domain));
+        Ok(Self { anchors: anchors.collect::<Result<_, _>>()?, jwt })
+    }
+
+    /// The SPIFFE bundle document that tells them. The same authorities always make the same text.
+    pub fn to_json(&self) -> Vec<u8> {
+        let anchors = self.anchors.iter().map(|anchor| anchor.certificate.clone()).collect();
+        BundleDocument { anchors, jwt: self.jwt.clone(), sequence: None, refresh_hint: None }.to_json()
+    }
+
+    /// The authorities of all, without the CAs that have expired and what stands there twice; in the order given.
+    ///
+    /// # Errors
+    /// [`UnionError`] where they are too many.
+    pub fn union<'a>(all: impl Iterator<Item = &'a Self> + Clone, now: SystemTime) -> Result<Union, UnionError> {
+        let anchors = all.clone().flat_map(|one| &one.anchors).filter(|anchor| now <= anchor.not_after);
+        let bundle = TrustBundle::of(anchors.map(|anchor| anchor.certificate.clone()).collect())?;
+        Ok(Union { bundle, jwt: JwtBundle::union(all.map(|one| &one.jwt))? })
+    }
+}
+
+impl Anchor {
+    fn read(
+        certificate: CertificateDer<'static>,
+        position: usize,
+        trust_domain: &TrustDomain,
+    ) -> Result<Self, AuthoritiesError> {
+        let unreadable = || AuthoritiesError::Key { position };
+        let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).map_err(|_| unreadable())?;
+        let names = uri_names(&parsed).map_err(|_| unreadable())?;
+        if !names.is_empty() && names != [trust_domain.id().as_str()] {
+            let found = Quoted::new(names.join(", ").as_bytes());
+            return Err(AuthoritiesError::TrustDomain { position, found, expected: trust_domain.clone() });
+        }
+        let not_after = unix_time::at(parsed.validity().not_after.timestamp()).ok_or_else(unreadable)?;
+        Ok(Self { certificate, not_after })
+    }
+}
