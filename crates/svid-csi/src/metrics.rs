@@ -26,6 +26,8 @@ pub struct Metrics {
     source_up: Family<Source, Gauge>,
     requests_pending: Gauge,
     waiting_for_token: Gauge,
+    local_ca_roots: Gauge,
+    local_ca_roots_in_trouble: Gauge,
     abnormal: Counter,
     left_alone: Gauge,
     registered: Family<Driver, Gauge>,
@@ -77,6 +79,17 @@ pub struct Snapshot {
     pub cert_manager: Option<SourceState>,
     /// How source broker is, where the driver has it.
     pub broker: Option<BrokerState>,
+    /// How the roots of all nodes are, where the driver is told of them.
+    pub local_ca_roots: Option<RootsState>,
+}
+
+/// How the roots of all nodes are.
+#[derive(Debug)]
+pub struct RootsState {
+    /// Of how many nodes the authorities are trusted.
+    pub nodes: usize,
+    /// Whether nodes may not trust each other.
+    pub in_trouble: bool,
 }
 
 /// How the source broker is.
@@ -116,6 +129,8 @@ impl Default for Metrics {
             source_up: Family::default(),
             requests_pending: Gauge::default(),
             waiting_for_token: Gauge::default(),
+            local_ca_roots: Gauge::default(),
+            local_ca_roots_in_trouble: Gauge::default(),
             abnormal: Counter::default(),
             left_alone: Gauge::default(),
             registered: Family::default(),
@@ -123,6 +138,7 @@ impl Default for Metrics {
             soonest_expiry: Gauge::default(),
         };
         metrics.register();
+        metrics.register_local_ca();
         metrics.register_workload_api();
         metrics
     }
@@ -185,6 +201,20 @@ impl Metrics {
             "soonest_expiry_seconds",
             "Seconds until the first certificate in use expires; negative when one has",
             self.soonest_expiry.clone(),
+        );
+    }
+
+    fn register_local_ca(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "local_ca_roots",
+            "Nodes whose local CA is trusted on this one, with --local-ca-roots; this node is one of them",
+            self.local_ca_roots.clone(),
+        );
+        registry.register(
+            "local_ca_roots_in_trouble",
+            "1 while nodes may not trust each other: the ConfigMap of --local-ca-roots, or an entry of it, cannot be read or written; /status says why",
+            self.local_ca_roots_in_trouble.clone(),
         );
     }
 
@@ -286,6 +316,10 @@ impl Metrics {
         if let Some(broker) = &snapshot.broker {
             self.source_up.get_or_create(&Source { source: "broker" }).set(broker.up.into());
             self.broker_subscriptions.set(i64::try_from(broker.subscriptions).unwrap_or(i64::MAX));
+        }
+        if let Some(roots) = &snapshot.local_ca_roots {
+            self.local_ca_roots.set(i64::try_from(roots.nodes).unwrap_or(i64::MAX));
+            self.local_ca_roots_in_trouble.set(roots.in_trouble.into());
         }
         self.soonest_expiry.set(snapshot.soonest_expiry.unwrap_or(f64::INFINITY));
         let mut page = String::new();

@@ -8,8 +8,9 @@ use svid_csi_core::state::{Phase, Record};
 use tokio::time::Instant;
 
 use crate::delivery::workload_api::Usage;
-use crate::metrics::{BrokerState, Snapshot, SourceState};
+use crate::metrics::{BrokerState, RootsState, Snapshot, SourceState};
 use crate::node::{Node, Volume};
+use crate::source::local_ca::Roots;
 use crate::{clock, report};
 
 /// How long a page waits for volumes that are busy, all in all.
@@ -35,8 +36,19 @@ pub struct Status {
     pub cert_manager_up: Option<bool>,
     /// Whether the driver is connected to the agent's Broker API; absent without source broker.
     pub broker_up: Option<bool>,
+    /// The roots of all nodes; absent without --local-ca-roots.
+    pub local_ca_roots: Option<RootsStatus>,
     /// How many more there are that something is being done to at this moment.
     pub busy: usize,
+}
+
+/// The roots of all nodes.
+#[derive(Debug, Serialize)]
+pub struct RootsStatus {
+    /// Of how many nodes the authorities are trusted, this one's among them.
+    pub nodes: usize,
+    /// Why other nodes may not trust this one, or this one others.
+    pub trouble: Option<String>,
 }
 
 /// One volume.
@@ -93,11 +105,16 @@ pub async fn status(node: &Node) -> Status {
         waiting: node.sources.waiting().into_iter().map(|(id, what)| (id.to_string(), what)).collect(),
         cert_manager_up: node.sources.cert_manager.as_ref().map(|source| source.is_up()),
         broker_up: node.sources.broker.as_ref().map(|broker| broker.is_up()),
+        local_ca_roots: roots(node).map(|roots| RootsStatus { nodes: roots.nodes(), trouble: roots.trouble() }),
         version: env!("CARGO_PKG_VERSION"),
         socket_directory_heals: node.socket_dir.as_ref().map(|socket_dir| socket_dir.heals()),
         data_root_survives: node.data.as_ref().map(|data| data.survives()),
         volumes,
     }
+}
+
+fn roots(node: &Node) -> Option<&Roots> {
+    node.sources.local_ca.as_ref()?.roots()
 }
 
 impl VolumeStatus {
@@ -143,6 +160,8 @@ pub async fn snapshot(node: &Node) -> Snapshot {
             .broker
             .as_ref()
             .map(|broker| BrokerState { up: broker.is_up(), subscriptions: broker.subscriptions() }),
+        local_ca_roots: roots(node)
+            .map(|roots| RootsState { nodes: roots.nodes(), in_trouble: roots.trouble().is_some() }),
         cert_manager: node.sources.cert_manager.as_ref().map(|source| {
             let (waiting_for_token, pending) = source.waiting_counts();
             SourceState { up: source.is_up(), pending, waiting_for_token }

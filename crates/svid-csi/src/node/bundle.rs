@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use svid_csi_core::identity::TrustBundle;
 use svid_csi_core::plan::Issuer;
 use svid_csi_core::state::Phase;
 use tokio::sync::watch;
@@ -16,10 +15,11 @@ use super::volume::{Slot, Volume};
 use crate::report;
 
 impl Node {
-    /// Brings each new bundle to all volumes, until `stop`.
-    pub(super) async fn follow_bundle(
+    /// Brings each new bundle of that issuer to all volumes, until `stop`.
+    pub(super) async fn follow_bundle<T: Send + Sync + 'static>(
         self: Arc<Self>,
-        mut bundle: watch::Receiver<Option<Arc<TrustBundle>>>,
+        issuer: Issuer,
+        mut bundle: watch::Receiver<T>,
         stop: CancellationToken,
     ) -> Result<(), std::convert::Infallible> {
         bundle.mark_changed();
@@ -28,16 +28,16 @@ impl Node {
                 Ok(()) = bundle.changed() => {}
                 () = stop.cancelled() => return Ok(()),
             }
-            self.bring_bundle(self.volumes.all().into()).await;
+            self.bring_bundle(issuer, self.volumes.all().into()).await;
         }
     }
 
     /// Volumes that something is being done to come when that is done, and keep nobody waiting.
-    async fn bring_bundle(self: &Arc<Self>, slots: VecDeque<Slot>) {
+    async fn bring_bundle(self: &Arc<Self>, issuer: Issuer, slots: VecDeque<Slot>) {
         let (node, mut busy) = (self.clone(), Vec::new());
         let brought = tokio::task::spawn_blocking(move || {
-            if let (Some(workload_api), Some(bundle)) = (&node.workload_api, node.sources.trust_bundle()) {
-                workload_api.tell_bundle(Issuer::CertManager, bundle.certificates());
+            if let (Some(workload_api), Some(bundle)) = (&node.workload_api, node.sources.trust_bundle(issuer)) {
+                workload_api.tell_bundle(issuer, bundle.certificates());
             }
             for slot in slots {
                 match slot.clone().try_lock_owned() {
@@ -57,18 +57,22 @@ impl Node {
     }
 
     /// Brings the source's bundle of now to a volume, where it holds another one; what fails is tried again when the
-    /// kubelet asks for the volume. Blocks; the volume's lock is held.
+    /// kubelet asks for the volume, or by a renewal. Blocks; the volume's lock is held.
     pub(super) fn bring_bundle_to(&self, volume: Option<&mut Volume>) {
         let Some(volume) = volume else { return };
         if let Err(error) = self.refresh_bundle(volume) {
             error!(volume = %volume.record.spec.id, error = report::chain(&error), "the new trust bundle could not be written");
+            // What the local CA issues brings its bundle along, and is tried until it is there.
+            if volume.record.spec.plan().issuer() == Some(Issuer::LocalCa) {
+                volume.renew_now.notify_one();
+            }
         }
     }
 
     /// A volume whose chain does not lead to the new bundle is renewed at once.
     fn refresh_bundle(&self, volume: &mut Volume) -> Result<(), VolumeError> {
-        let of_cert_manager = volume.record.spec.plan().issuer() == Some(Issuer::CertManager);
-        let Some(bundle) = self.sources.trust_bundle().filter(|_| of_cert_manager) else { return Ok(()) };
+        let issuer = volume.record.spec.plan().issuer();
+        let Some(bundle) = issuer.and_then(|issuer| self.sources.trust_bundle(issuer)) else { return Ok(()) };
         let stale = |issued: &svid_csi_core::state::Issued| issued.bundle_digest != bundle.digest();
         let (true, Some(issued)) =
             (volume.record.phase == Phase::Ready, volume.record.issued.as_mut().filter(|issued| stale(issued)))

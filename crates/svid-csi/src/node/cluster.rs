@@ -32,6 +32,8 @@ pub(super) struct Clients {
     pub(super) cert_manager: Option<Arc<CertManager>>,
     pub(super) broker: Option<Broker>,
     pub(super) events: Option<Events>,
+    /// For the roots of all nodes.
+    pub(super) roots: Option<kube::Client>,
 }
 
 /// The source cert-manager and where events go to.
@@ -48,13 +50,19 @@ impl Clients {
             None => None,
         };
         let (cert_manager, events) = cluster.map(|cluster| (cluster.cert_manager, cluster.events)).unzip();
-        let Some(broker) = config.broker.clone() else { return Ok(Clients { cert_manager, broker: None, events }) };
+        let roots = match &config.local_ca_roots {
+            Some(roots) => Some(client::client(access(&roots.client).await?)?),
+            None => None,
+        };
+        let Some(broker) = config.broker.clone() else {
+            return Ok(Clients { cert_manager, broker: None, events, roots });
+        };
         let events = match events {
             Some(events) => Some(events),
             None => events_beside_broker(config, &broker, tasks).await?,
         };
         let broker = Some(Broker::open(broker, metrics.clone(), events.clone(), tasks));
-        Ok(Clients { cert_manager, broker, events })
+        Ok(Clients { cert_manager, broker, events, roots })
     }
 }
 

@@ -156,8 +156,12 @@ impl Node {
         if let Some(data) = &data {
             store.take_over(&data.other_records())?;
         }
-        let Clients { cert_manager, broker, events } = clients;
-        let sources = Arc::new(Sources { broker, cert_manager, local_ca: local_ca(config, data.as_ref())? });
+        let Clients { cert_manager, broker, events, roots } = clients;
+        let mut local_ca = local_ca(config, data.as_ref())?;
+        if let (Some(local_ca), Some(shared), Some(client)) = (&mut local_ca, &config.local_ca_roots, roots) {
+            local_ca.share_roots(client, shared.place.clone(), &config.node_id, &tasks);
+        }
+        let sources = Arc::new(Sources { broker, cert_manager, local_ca });
         let folders = data.as_ref().filter(|_| has(config, Plan::mints)).map(Folders::open).transpose()?;
         // Also where no volume may ask for it any more: those that did are still there.
         let workload_api = data.as_ref().filter(|_| has(config, Plan::mints));

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use svid_csi_core::plan::Issuer;
 use svid_csi_core::state::{Observed, Phase, Pod, Record, Step, Target, recover};
 use svid_csi_core::volume::Content;
 use svid_csi_core::volume_id::VolumeId;
@@ -15,7 +14,6 @@ use super::error::VolumeError;
 use super::volume::Volume;
 use crate::fsx::FsError;
 use crate::mount::{self, Look, MountError, MountPoint};
-use crate::source::local_ca::LocalCa;
 use crate::{report, source};
 
 /// How many volumes a start found in which state.
@@ -139,19 +137,9 @@ impl Node {
             self.mount(volume, &point, &source)?;
         }
         self.deliver_again(volume)?;
-        self.renew_if_bundle_changed(volume);
         self.keep_renewing(volume);
         self.bring_bundle_to(Some(volume));
         Ok(())
-    }
-
-    /// A volume whose bundle is not the source's any more is renewed at once: its peers are being renewed too.
-    fn renew_if_bundle_changed(&self, volume: &mut Volume) {
-        if volume.record.spec.plan().issuer() != Some(Issuer::LocalCa) {
-            return;
-        }
-        let current = self.sources.local_ca.as_ref().map(LocalCa::bundle_digest);
-        volume.record.issued.take_if(|issued| current.as_deref().is_some_and(|digest| digest != issued.bundle_digest));
     }
 
     fn observe(&self, record: &Record) -> Observed {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use svid_csi_core::plan::Issuer;
 use svid_csi_proto::csi_v1::identity_server::IdentityServer;
 use svid_csi_proto::csi_v1::node_server::NodeServer;
 use svid_csi_proto::pluginregistration_v1::registration_server::RegistrationServer;
@@ -77,7 +78,11 @@ pub(super) fn start(node: &Arc<Node>, bindings: Bindings) {
     let (jumps, stop) = (node.jumps.clone(), tasks.stopping());
     tasks.essential("clock watch", async move { jumps.watch(stop).await });
     if let Some(bundle) = node.sources.cert_manager.as_ref().and_then(|cert_manager| cert_manager.bundle()) {
-        tasks.essential("trust bundle", node.clone().follow_bundle(bundle, tasks.stopping()));
+        tasks.essential("trust bundle", node.clone().follow_bundle(Issuer::CertManager, bundle, tasks.stopping()));
+    }
+    if let Some(local_ca) = node.sources.local_ca.as_ref().filter(|local_ca| local_ca.roots().is_some()) {
+        let follow = node.clone().follow_bundle(Issuer::LocalCa, local_ca.bundle(), tasks.stopping());
+        tasks.essential("roots of all nodes", follow);
     }
     if let Some(socket_dir) = &node.socket_dir {
         tasks.essential("socket directory", socket_dir.clone().follow(tasks.stopping()));

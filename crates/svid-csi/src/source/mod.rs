@@ -184,7 +184,7 @@ impl Sources {
         subject: &Subject,
     ) -> Result<watch::Receiver<Arc<JwtBundles>>, SourceError> {
         match (subject.issuer, &self.local_ca) {
-            (Issuer::LocalCa, Some(local_ca)) => Ok(watch::channel(Arc::new(local_ca.jwt_bundles())).1),
+            (Issuer::LocalCa, Some(local_ca)) => Ok(local_ca.jwt_bundles()),
             (Issuer::LocalCa, None) => Err(SourceError::NotConfigured(subject.issuer)),
             (Issuer::Broker, _) => {
                 let broker = self.broker.as_ref().ok_or(SourceError::NotConfigured(subject.issuer))?;
@@ -224,9 +224,14 @@ impl Sources {
         of_broker.or_else(|| self.cert_manager.as_ref()?.waiting_of(id))
     }
 
-    /// The trust bundle of cert-manager's identities now, where the operator has named one.
-    pub fn trust_bundle(&self) -> Option<Arc<TrustBundle>> {
-        self.cert_manager.as_ref()?.bundle()?.borrow().clone()
+    /// The trust bundle of that issuer's identities now: of cert-manager's where the operator has named one. The broker
+    /// tells each pod its own.
+    pub fn trust_bundle(&self, issuer: Issuer) -> Option<Arc<TrustBundle>> {
+        match issuer {
+            Issuer::CertManager => self.cert_manager.as_ref()?.bundle()?.borrow().clone(),
+            Issuer::LocalCa => Some(self.local_ca.as_ref()?.bundle().borrow().clone()),
+            Issuer::Broker => None,
+        }
     }
 }
 
@@ -269,7 +274,7 @@ pub fn retry_delay_within(failures: u32, remaining: Duration) -> Duration {
 /// How long to wait after so many failures of something that is tried again for ever: 0.25 s, doubled each time up to
 /// `longest`, moved by up to a fifth.
 pub(crate) fn pause(failures: u32, longest: Duration) -> Duration {
-    let pause = Duration::from_millis(250).saturating_mul(1 << failures.min(8)).min(longest);
+    let pause = Duration::from_millis(250).saturating_mul(1 << failures.min(16)).min(longest);
     pause.mul_f64(0.8 + 0.4 * jitter())
 }
 

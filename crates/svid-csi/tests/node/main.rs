@@ -20,5 +20,6 @@ mod paths;
 mod plans;
 mod renew;
 mod restart;
+mod roots;
 mod startup_taint;
 mod workload_api;

@@ -120,5 +120,14 @@ async fn leases_events_and_config_maps_work() {
         "metadata": {"name": "c", "namespace": "shop"}, "data": {"a": "b"}}));
     let maps: Api<ConfigMap> = Api::namespaced(client, "shop");
     assert_eq!(maps.get("c").await.unwrap().data.unwrap()["a"], "b");
+    let patch = |was: &str| {
+        let operations = json!([
+            {"op": "test", "path": "/data/a", "value": was}, {"op": "replace", "path": "/data/a", "value": "c"},
+        ]);
+        Patch::Json::<()>(serde_json::from_value(operations).unwrap())
+    };
+    let refused = maps.patch("c", &PatchParams::default(), &patch("c")).await.unwrap_err();
+    assert!(matches!(refused, kube::Error::Api(status) if status.code == 422));
+    assert_eq!(maps.patch("c", &PatchParams::default(), &patch("b")).await.unwrap().data.unwrap()["a"], "c");
     assert!(server.objects.remove("configmaps", "shop", "c") && !server.objects.remove("configmaps", "shop", "c"));
 }

@@ -1,0 +1,163 @@
+//! Source `local-ca`: the certificate authority embedded in the driver, for clusters without another one.
+
+mod folder;
+mod roots;
+mod trusted;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use kube::Client;
+use svid_csi_core::ca::{Authorities, CaError, CertificateAuthority, LoadError, UnionError};
+use svid_csi_core::identity::{Candidate, KeyError, KeyType, PrivateKey, TrustBundle};
+use svid_csi_core::jwt::{Audiences, JwtAuthority, JwtBundles, JwtSignError, JwtSvid};
+use svid_csi_core::request::SvidRequest;
+use svid_csi_core::runtime_issuer::ConfigMapPlace;
+use svid_csi_core::spiffe_id::SpiffeId;
+use tokio::sync::watch;
+
+pub use self::roots::Roots;
+use self::trusted::Trusted;
+use crate::clock;
+use crate::fsx::FsError;
+use crate::node::config::LocalCaConfig;
+use crate::tasks::Tasks;
+
+/// The lifetime of JWT-SVIDs, unless told otherwise, as SPIRE's: long enough for a call, short enough that a stolen one is
+/// of little use.
+pub const JWT_LIFETIME: Duration = Duration::from_secs(300);
+
+/// The embedded authority.
+#[derive(Debug, Clone)]
+pub struct LocalCa {
+    authority: Arc<CertificateAuthority>,
+    jwt_authority: Arc<JwtAuthority>,
+    jwt_lifetime: Duration,
+    lifetime: Duration,
+    key_type: KeyType,
+    trusted: Arc<Trusted>,
+    /// Where the roots of other nodes are kept for the next start.
+    kept_roots: PathBuf,
+    roots: Option<Roots>,
+}
+
+/// Why the embedded authority is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalCaError {
+    /// Its certificate and key on disk do not make an authority.
+    #[error("the local CA in {} cannot be used; mend it, or remove ca.crt and ca.key to have a new one made", .folder.display())]
+    Unusable {
+        /// Where it is kept.
+        folder: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: LoadError,
+    },
+    /// Only one of certificate and key is there.
+    #[error("{} holds only one of ca.crt and ca.key; restore the other, or remove both to have a new CA made", .0.display())]
+    Half(PathBuf),
+    /// Its own root is of no use.
+    #[error("the local CA makes no trust bundle")]
+    Trust(#[from] UnionError),
+    /// Signing failed.
+    #[error("the certificate cannot be signed")]
+    Sign(#[from] CaError),
+    /// The key of JWT-SVIDs on disk cannot be used.
+    #[error("{} cannot be used; mend it, or remove it to have a new key made (tokens signed with the old one then fail)", .path.display())]
+    JwtKey {
+        /// Where it is kept.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: KeyError,
+    },
+    /// A JWT-SVID could not be signed.
+    #[error("the JWT-SVID cannot be signed")]
+    SignJwt(#[from] JwtSignError),
+    /// No key could be made.
+    #[error("no key can be generated")]
+    Key(#[from] KeyError),
+    /// A file system call failed.
+    #[error(transparent)]
+    File(#[from] FsError),
+    /// The system has no randomness to give.
+    #[error("the system's random number generator failed")]
+    Random,
+    /// The signing task did not end as it should.
+    #[error("the signing task failed")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl LocalCa {
+    /// Loads the root from `folder` (ca.crt and ca.key, PEM), or makes one and keeps it there with mode 0600.
+    ///
+    /// # Errors
+    /// [`LocalCaError`].
+    pub fn open(config: &LocalCaConfig, folder: &Path) -> Result<Self, LocalCaError> {
+        let authority = folder::authority(&config.trust_domain, folder)?;
+        let jwt_authority = folder::jwt_authority(&config.trust_domain, &folder.join("jwt.key"))?;
+        let trusted = Trusted::new(Authorities::of(&authority, &jwt_authority), &config.trust_domain)?;
+        Ok(LocalCa {
+            authority: Arc::new(authority),
+            jwt_authority: Arc::new(jwt_authority),
+            jwt_lifetime: config.jwt_lifetime,
+            lifetime: config.lifetime,
+            key_type: config.key_type,
+            trusted: Arc::new(trusted),
+            kept_roots: folder.join("roots.json"),
+            roots: None,
+        })
+    }
+
+    /// Issues an identity with a new key.
+    ///
+    /// # Errors
+    /// [`LocalCaError`].
+    pub async fn issue(&self, id: &SpiffeId) -> Result<Candidate, LocalCaError> {
+        let (this, id) = (self.clone(), id.clone());
+        tokio::task::spawn_blocking(move || this.sign(id)).await?
+    }
+
+    fn sign(&self, id: SpiffeId) -> Result<Candidate, LocalCaError> {
+        let mut serial = [0; 16];
+        rand::fill(&mut serial).map_err(|_| LocalCaError::Random)?;
+        let key = PrivateKey::generate(self.key_type)?;
+        let request = SvidRequest::for_key(&key, id, self.lifetime);
+        let leaf = self.authority.sign(&request, clock::now(), serial)?;
+        Ok(Candidate { chain: vec![leaf], key, bundle: Some(self.bundle().borrow().certificates().to_vec()) })
+    }
+
+    /// Issues a JWT-SVID for those audiences.
+    ///
+    /// # Errors
+    /// [`LocalCaError`].
+    pub async fn issue_jwt(&self, id: &SpiffeId, audiences: &Audiences) -> Result<JwtSvid, LocalCaError> {
+        let (authority, lifetime) = (self.jwt_authority.clone(), self.jwt_lifetime);
+        let (id, audiences) = (id.clone(), audiences.clone());
+        Ok(tokio::task::spawn_blocking(move || authority.sign(&id, &audiences, clock::now(), lifetime)).await??)
+    }
+
+    /// From now on trusts the roots of the other nodes too, and tells them its own; those of the run before at once.
+    /// Blocks; needs a tokio runtime around it.
+    pub fn share_roots(&mut self, client: Client, place: ConfigMapPlace, node: &str, tasks: &Tasks) {
+        let roots = Roots::start(client, place, node, self.trusted.clone(), self.kept_roots.clone(), tasks);
+        self.roots = Some(roots);
+    }
+
+    /// How the roots of the other nodes are followed, where they are.
+    pub fn roots(&self) -> Option<&Roots> {
+        self.roots.as_ref()
+    }
+
+    /// The CA certificates of its trust domain, now and whenever they change.
+    pub fn bundle(&self) -> watch::Receiver<Arc<TrustBundle>> {
+        self.trusted.bundle()
+    }
+
+    /// What JWT-SVIDs of its trust domain are validated with, now and whenever it changes.
+    pub fn jwt_bundles(&self) -> watch::Receiver<Arc<JwtBundles>> {
+        self.trusted.jwt_bundles()
+    }
+}

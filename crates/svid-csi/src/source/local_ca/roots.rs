@@ -1,0 +1,160 @@
+//! The roots of all nodes: each driver tells its own in one ConfigMap, and trusts what the others tell there.
+//!
+//! One task reads the ConfigMap; what is made of it is up to three others, so that none of them waits for another.
+
+mod clean;
+mod entries;
+mod kept;
+mod publish;
+mod state;
+mod trouble;
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{Api, Client};
+use svid_csi_core::runtime_issuer::ConfigMapPlace;
+use tokio::sync::watch;
+use tokio::time::{Duration, Instant, sleep_until};
+use tracing::{error, info};
+
+use self::entries::Entries;
+use self::kept::Kept;
+use self::publish::Publisher;
+use self::state::State;
+use self::trouble::{Of, Troubles};
+use super::trusted::Trusted;
+use crate::report;
+use crate::tasks::Tasks;
+
+/// How long the entries of others are waited for where this node's is gone as well: whoever emptied the ConfigMap, or
+/// made it anew, did not mean to take one of them out.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// How the roots of the other nodes are followed.
+#[derive(Debug, Clone)]
+pub struct Roots {
+    nodes: watch::Receiver<usize>,
+    troubles: Troubles,
+}
+
+impl Roots {
+    /// Takes up what was kept of the run before, then follows the ConfigMap. Blocks for the former.
+    pub(super) fn start(
+        client: Client,
+        place: ConfigMapPlace,
+        node: &str,
+        trusted: Arc<Trusted>,
+        kept: PathBuf,
+        tasks: &Tasks,
+    ) -> Self {
+        let troubles = Troubles::default();
+        let (states, seen) = watch::channel(State::Unknown);
+        let map: Api<ConfigMap> = Api::namespaced(client.clone(), &place.namespace);
+        let mut union = Union {
+            entries: Entries::new(node, trusted.trust_domain()),
+            kept: Kept::new(kept),
+            trusted: trusted.clone(),
+            nodes: watch::Sender::new(1),
+            troubles: troubles.clone(),
+        };
+        union.take_up();
+        let nodes = union.nodes.subscribe();
+        let publisher = Publisher::new(map.clone(), &place, node, trusted.own(), troubles.clone());
+        let (clean, follow) = (
+            clean::clean(client, map.clone(), place.name.clone(), node.to_owned(), seen.clone()),
+            state::follow(map, place, states, troubles.clone()),
+        );
+        let publish = publisher.run(seen.clone());
+        tasks.detached(async { match follow.await {} });
+        tasks.detached(async { match union.run(seen).await {} });
+        tasks.detached(async { match publish.await {} });
+        tasks.detached(clean);
+        Self { nodes, troubles }
+    }
+
+    /// Of how many nodes the authorities are trusted, this one's among them.
+    pub fn nodes(&self) -> usize {
+        *self.nodes.borrow()
+    }
+
+    /// Why other nodes may not trust this one, or this one others, if so.
+    pub fn trouble(&self) -> Option<String> {
+        self.troubles.told()
+    }
+}
+
+/// Makes the union of what the entries say.
+struct Union {
+    entries: Entries,
+    kept: Kept,
+    trusted: Arc<Trusted>,
+    nodes: watch::Sender<usize>,
+    troubles: Troubles,
+}
+
+impl Union {
+    /// What was known when the run before ended.
+    fn take_up(&mut self) {
+        self.entries.take(&self.kept.read());
+        self.trust();
+    }
+
+    async fn run(mut self, mut seen: watch::Receiver<State>) -> Infallible {
+        let mut grace: Option<Instant> = None;
+        loop {
+            let entries = seen.borrow_and_update().entries();
+            if let Some(entries) = entries {
+                if self.entries.are_swept_away(&entries) {
+                    grace.get_or_insert_with(|| Instant::now() + GRACE);
+                }
+                if grace.is_some_and(|end| end <= Instant::now()) {
+                    grace = None;
+                }
+                if (grace.is_none() && self.entries.keep_only(&entries)) | self.entries.take(&entries) {
+                    self.changed().await;
+                }
+                self.troubles.set(Of::Entries, self.entries.trouble());
+            }
+            tokio::select! {
+                changed = seen.changed() => if changed.is_err() { std::future::pending().await },
+                () = ended(grace) => {}
+            }
+        }
+    }
+
+    async fn changed(&mut self) {
+        if self.trust() {
+            self.kept.write(self.entries.good_texts()).await;
+        }
+    }
+
+    fn trust(&mut self) -> bool {
+        let good = self.entries.good();
+        match self.trusted.with(good.clone()) {
+            Ok(()) => {
+                let nodes = 1 + good.count();
+                if self.nodes.send_replace(nodes) != nodes {
+                    info!(nodes, "the trust bundle is now that of so many nodes");
+                }
+                self.troubles.set(Of::Union, None);
+                true
+            }
+            Err(error) => {
+                let error = report::chain(&error);
+                error!(error, "the roots of all nodes make no trust bundle; the last good one stays in use");
+                self.troubles.set(Of::Union, Some(format!("the roots of all nodes make no trust bundle: {error}")));
+                false
+            }
+        }
+    }
+}
+
+async fn ended(grace: Option<Instant>) {
+    match grace {
+        Some(end) => sleep_until(end).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,87 @@
+//! Removing the entries of nodes that are no more: at each start, of a few.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::{debug, info};
+
+use super::state::State;
+use crate::kube::call::{CallError, within};
+use crate::kube::client::CALL_TIMEOUT;
+use crate::kube::error;
+use crate::source::jitter;
+
+/// How many entries a start looks at. The drivers of other nodes start too, and look at others.
+const MOST: usize = 50;
+/// The time between two looks.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Looks whether the nodes of some entries are there, and removes the entries of those that are not.
+pub(super) async fn clean(
+    client: Client,
+    map: Api<ConfigMap>,
+    name: String,
+    own: String,
+    mut seen: watch::Receiver<State>,
+) {
+    let Ok(state) = seen.wait_for(|state| state.entries().is_some()).await.map(|state| state.clone()) else { return };
+    let entries = state.entries().unwrap_or_default();
+    let others: Vec<_> = entries.iter().filter(|(node, _)| **node != own).collect();
+    if others.is_empty() {
+        return;
+    }
+    let nodes: Api<Node> = Api::all(client);
+    // Where this node has another name in Kubernetes, the others may have too.
+    match is_there(&nodes, &own).await {
+        Ok(true) => {}
+        Ok(false) => {
+            return info!(
+                node = own,
+                "there is no node of the name of --node-id: entries of nodes that are no more stay"
+            );
+        }
+        Err(error) => return tell(&error),
+    }
+    let first = (jitter() * others.len() as f64) as usize;
+    for (node, text) in others.iter().cycle().skip(first).take(MOST.min(others.len())) {
+        sleep(PAUSE).await;
+        match is_there(&nodes, node).await {
+            Ok(true) => {}
+            Ok(false) => remove(&map, &name, node, text).await,
+            Err(error) => return tell(&error),
+        }
+    }
+}
+
+async fn is_there(nodes: &Api<Node>, name: &str) -> Result<bool, CallError> {
+    match within(CALL_TIMEOUT, nodes.get_metadata(name)).await {
+        Ok(_) => Ok(true),
+        Err(CallError::Failed(error)) if error::is_not_found(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes the entry, unless it is another one by now.
+async fn remove(map: &Api<ConfigMap>, name: &str, node: &str, text: &str) {
+    let path = format!("/data/{node}");
+    let operations = json!([{"op": "test", "path": path, "value": text}, {"op": "remove", "path": path}]);
+    let Ok(patch) = serde_json::from_value(operations) else { return };
+    match within(CALL_TIMEOUT, map.patch(name, &PatchParams::default(), &Patch::Json::<()>(patch))).await {
+        Ok(_) => info!(node, "the entry of a node that is no more is removed from the ConfigMap of --local-ca-roots"),
+        Err(error) => debug!(node, %error, "the entry of a node that is no more stays"),
+    }
+}
+
+fn tell(error: &CallError) {
+    match error {
+        CallError::Failed(forbidden) if error::is_forbidden(forbidden) => {
+            info!(%error, "entries of nodes that are no more stay in the ConfigMap of --local-ca-roots: to have them removed, grant this service account the verb get on nodes");
+        }
+        _ => debug!(%error, "no more nodes are looked for"),
+    }
+}

@@ -1,0 +1,123 @@
+//! What the other nodes tell, each the last good text.
+
+use std::collections::BTreeMap;
+
+use svid_csi_core::ca::Authorities;
+use svid_csi_core::spiffe_id::TrustDomain;
+use tracing::error;
+
+use crate::report;
+
+/// The most nodes whose entries are read, this one's among them: about as many as a ConfigMap has room for.
+const MOST: usize = 1000;
+
+/// The entries of the other nodes.
+#[derive(Debug)]
+pub(super) struct Entries {
+    own: String,
+    trust_domain: TrustDomain,
+    others: BTreeMap<String, Entry>,
+    /// How many were not read.
+    beyond: usize,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// As it was last seen.
+    text: String,
+    good: Option<Good>,
+    trouble: Option<String>,
+}
+
+#[derive(Debug)]
+struct Good {
+    text: String,
+    authorities: Authorities,
+}
+
+impl Entries {
+    /// None yet.
+    pub(super) fn new(own: &str, trust_domain: &TrustDomain) -> Self {
+        Self { own: own.to_owned(), trust_domain: trust_domain.clone(), others: BTreeMap::new(), beyond: 0 }
+    }
+
+    /// Whether known ones are gone, and this node's as well.
+    pub(super) fn are_swept_away(&self, entries: &BTreeMap<String, String>) -> bool {
+        !entries.contains_key(&self.own) && self.others.keys().any(|node| !entries.contains_key(node))
+    }
+
+    /// Takes what is there now. Broken ones leave what was good, and are told once. Answers whether what is good has
+    /// changed.
+    pub(super) fn take(&mut self, entries: &BTreeMap<String, String>) -> bool {
+        let mut changed = false;
+        let mut beyond = 0;
+        for (node, text) in entries.iter().filter(|(node, _)| **node != self.own) {
+            if !self.others.contains_key(node) && self.others.len() + 1 >= MOST {
+                beyond += 1;
+                continue;
+            }
+            changed |= self.others.entry(node.clone()).or_default().take(node, text, &self.trust_domain);
+        }
+        if beyond > self.beyond {
+            error!(entries = beyond, "too many nodes: no more than {MOST} are trusted, so pods of the others are not");
+        }
+        self.beyond = beyond;
+        changed
+    }
+
+    /// Forgets nodes that have no entry any more. Answers whether there was any that was good.
+    pub(super) fn keep_only(&mut self, entries: &BTreeMap<String, String>) -> bool {
+        let before = self.good().count();
+        self.others.retain(|node, _| entries.contains_key(node));
+        self.good().count() != before
+    }
+
+    pub(super) fn good(&self) -> impl Iterator<Item = &Authorities> + Clone {
+        self.others.values().filter_map(|entry| Some(&entry.good.as_ref()?.authorities))
+    }
+
+    /// The texts of the good ones.
+    pub(super) fn good_texts(&self) -> BTreeMap<String, String> {
+        let good = self.others.iter().filter_map(|(node, entry)| Some((node, entry.good.as_ref()?)));
+        good.map(|(node, good)| (node.clone(), good.text.clone())).collect()
+    }
+
+    /// What is wrong with them, if anything is.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let broken = self.others.iter().filter_map(|(node, entry)| Some((node, entry.trouble.as_ref()?)));
+        let broken = broken.map(|(node, trouble)| format!("the entry {node} is broken: {trouble}"));
+        let beyond = (self.beyond > 0).then(|| format!("{} entries are beyond the {MOST} that are read", self.beyond));
+        let all: Vec<_> = beyond.into_iter().chain(broken.take(3)).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+}
+
+impl Entry {
+    fn take(&mut self, node: &str, text: &str, trust_domain: &TrustDomain) -> bool {
+        if self.text == text {
+            return false;
+        }
+        text.clone_into(&mut self.text);
+        match Authorities::read(text.as_bytes(), trust_domain) {
+            Ok(authorities) => {
+                self.trouble = None;
+                let differs = self.good.as_ref().is_none_or(|good| good.authorities != authorities);
+                self.good = Some(Good { text: text.to_owned(), authorities });
+                differs
+            }
+            Err(error) => {
+                let error = report::chain(&error);
+                if self.trouble.as_ref() != Some(&error) {
+                    let meanwhile =
+                        if self.good.is_some() { "its last good one stays in use" } else { "it is left out" };
+                    error!(node, error, "a node's entry in the ConfigMap of --local-ca-roots is broken; {meanwhile}");
+                }
+                self.trouble = Some(error);
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! The good entries of other nodes, kept beside the CA: a start while the API server is away trusts the same nodes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use tracing::warn;
+
+use crate::{fsx, report};
+
+/// A file with public keys.
+#[derive(Debug)]
+pub(super) struct Kept(PathBuf);
+
+impl Kept {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// What was kept; nothing where that is of no use. Blocks.
+    pub(super) fn read(&self) -> BTreeMap<String, String> {
+        let read = match fs::read(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return BTreeMap::new(),
+            Err(error) => Err(error),
+            Ok(json) => serde_json::from_slice(&json).map_err(io::Error::from),
+        };
+        read.unwrap_or_else(|error| {
+            warn!(path = %self.0.display(), %error, "what was kept of other nodes' roots cannot be read; they are asked for anew");
+            BTreeMap::new()
+        })
+    }
+
+    /// Keeps these. Where that fails, the next start may need the API server.
+    pub(super) async fn write(&self, texts: BTreeMap<String, String>) {
+        let path = self.0.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            let json = serde_json::to_vec(&texts).unwrap_or_default();
+            fsx::write_atomic(&path, &json, 0o600)
+        });
+        if let Ok(Err(error)) = written.await {
+            warn!(error = report::chain(&error), "the roots of other nodes cannot be kept for the next start");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::captured_log::CapturedLog;
+
+    #[tokio::test]
+    async fn what_is_kept_is_there_at_the_next_start_and_what_is_damaged_is_no_obstacle() {
+        let log = CapturedLog::start();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("roots.json");
+        let kept = Kept::new(path.clone());
+        assert!(kept.read().is_empty() && log.lines("").is_empty(), "the first start");
+        let texts = BTreeMap::from([("n2".to_owned(), "{}".to_owned())]);
+        kept.write(texts.clone()).await;
+        assert_eq!(Kept::new(path.clone()).read(), texts);
+        fsx::write_atomic(&path, b"damaged", 0o600).unwrap();
+        assert!(kept.read().is_empty());
+        assert_eq!(log.lines("they are asked for anew").len(), 1);
+        kept.write(texts.clone()).await;
+        assert_eq!(kept.read(), texts);
+    }
+}

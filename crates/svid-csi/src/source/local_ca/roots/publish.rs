@@ -1,0 +1,162 @@
+//! This node's entry: written where it is missing or another, which is not fought over.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use svid_csi_core::ca::Authorities;
+use svid_csi_core::runtime_issuer::ConfigMapPlace;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, error, info, warn};
+
+use super::state::State;
+use super::trouble::{Of, Troubles};
+use crate::kube::call::{CallError, within};
+use crate::kube::client::CALL_TIMEOUT;
+use crate::kube::error;
+use crate::source::pause;
+
+/// The longest pause before it is written again after a failure, or after it was removed.
+const LONGEST: Duration = Duration::from_secs(60);
+/// The longest pause where somebody else writes it too: two who write at once would change every bundle of the cluster
+/// over and over.
+const LONGEST_CONTESTED: Duration = Duration::from_secs(3600);
+/// Who finds it changed so long after it was written is not in a fight.
+const CALM: Duration = Duration::from_secs(2 * 3600);
+/// How long after it was written it may take to be seen.
+const LAG: Duration = Duration::from_secs(10);
+
+/// Writes this node's entry.
+pub(super) struct Publisher {
+    map: Api<ConfigMap>,
+    place: ConfigMapPlace,
+    node: String,
+    text: String,
+    troubles: Troubles,
+    /// When it was written last.
+    written: Option<Instant>,
+    /// How often it was gone then.
+    removed: u32,
+    /// How often somebody else's was in its place.
+    contested: u32,
+    /// How many tries have failed since.
+    failures: u32,
+}
+
+impl Publisher {
+    pub(super) fn new(
+        map: Api<ConfigMap>,
+        place: &ConfigMapPlace,
+        node: &str,
+        own: &Authorities,
+        troubles: Troubles,
+    ) -> Self {
+        let text = String::from_utf8_lossy(&own.to_json()).into_owned();
+        let (place, node) = (place.clone(), node.to_owned());
+        Self { map, place, node, text, troubles, written: None, removed: 0, contested: 0, failures: 0 }
+    }
+
+    /// Sees to it that the entry is there.
+    pub(super) async fn run(mut self, mut seen: watch::Receiver<State>) -> Infallible {
+        loop {
+            let state = seen.borrow_and_update().clone();
+            if let Some(entries) = state.entries().filter(|entries| !self.is_in(entries)) {
+                sleep(self.turn(entries.contains_key(&self.node))).await;
+                if self.is_wrong(&seen.borrow()) {
+                    self.try_to_write(&mut seen).await;
+                }
+                continue;
+            }
+            if state != State::Unknown {
+                self.troubles.set(Of::Own, None);
+            }
+            if seen.changed().await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+
+    async fn try_to_write(&mut self, seen: &mut watch::Receiver<State>) {
+        match self.write().await {
+            Ok(()) => {
+                (self.failures, self.written) = (0, Some(Instant::now()));
+                // Until then it looks as if somebody had changed it.
+                let _ = timeout(LAG, seen.wait_for(|state| !self.is_wrong(state))).await;
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn is_in(&self, entries: &BTreeMap<String, String>) -> bool {
+        entries.get(&self.node) == Some(&self.text)
+    }
+
+    fn is_wrong(&self, state: &State) -> bool {
+        state.entries().is_some_and(|entries| !self.is_in(&entries))
+    }
+
+    /// How long to wait before it is written. The first time, what is there is most likely of a run before.
+    fn turn(&mut self, is_anothers: bool) -> Duration {
+        if self.failures > 0 {
+            return pause(self.failures, LONGEST);
+        }
+        let Some(written) = self.written else { return Duration::ZERO };
+        if written.elapsed() > CALM {
+            (self.removed, self.contested) = (0, 0);
+        }
+        if !is_anothers {
+            self.removed += 1;
+            return pause(self.removed, LONGEST);
+        }
+        self.contested += 1;
+        self.tell_contest();
+        pause(self.contested, LONGEST_CONTESTED)
+    }
+
+    /// Once may be a driver that was just ending, or whoever wants to be trusted in the name of this node.
+    fn tell_contest(&self) {
+        let (node, place) = (&self.node, &self.place);
+        if self.contested == 1 {
+            return warn!(node, config_map = %place, "somebody has changed this node's entry; it is written again");
+        }
+        let trouble = format!(
+            "somebody else writes the entry {node} of the ConfigMap {place} too: give each driver a --node-id of its own"
+        );
+        self.troubles.set(Of::Own, Some(trouble.clone()));
+        if self.contested.is_power_of_two() {
+            error!(error = trouble, "the pods of this node are not trusted on others now");
+        }
+    }
+
+    async fn write(&self) -> Result<(), CallError> {
+        let patch = Patch::Merge(json!({"data": {&self.node: self.text}}));
+        let as_ever = PatchParams::default();
+        within(CALL_TIMEOUT, self.map.patch(&self.place.name, &as_ever, &patch)).await?;
+        info!(node = self.node, config_map = %self.place, "this node's root is told to the other nodes");
+        Ok(())
+    }
+
+    fn failed(&mut self, failed: &CallError) {
+        self.failures = self.failures.saturating_add(1);
+        let why = match failed {
+            CallError::Failed(error) if error::is_forbidden(error) => {
+                format!("grant this service account the verb patch on it ({})", error::told(error))
+            }
+            other => other.to_string(),
+        };
+        let trouble = format!("the entry {} of the ConfigMap {} cannot be written: {why}", self.node, self.place);
+        if self.troubles.set(Of::Own, Some(trouble.clone())) {
+            warn!(error = trouble, "other nodes do not trust the pods of this one until it is");
+        } else {
+            debug!(error = trouble, "as before");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! A publisher before an API server that lets anything be written, on a clock that is advanced as it sleeps.
+
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State as Of;
+use axum::response::IntoResponse;
+use axum::routing::patch;
+use kube::Client;
+use serde_json::Value;
+use svid_csi_core::ca::CertificateAuthority;
+use svid_csi_core::jwt::JwtAuthority;
+use svid_csi_core::spiffe_id::TrustDomain;
+
+use super::*;
+use crate::captured_log::CapturedLog;
+use crate::clock;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// What is written, when, and what becomes of it.
+#[derive(Clone)]
+struct Server {
+    states: watch::Sender<State>,
+    writes: Arc<Mutex<Vec<Instant>>>,
+    fate: Fate,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Stays,
+    /// Another driver of that name writes its own at once.
+    Overwritten,
+    /// It never is to be seen.
+    Lost,
+}
+
+async fn write(Of(server): Of<Server>, body: String) -> impl IntoResponse {
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(body.as_object().unwrap().keys().collect::<Vec<_>>(), ["data"], "nothing else is touched");
+    server.writes.lock().unwrap().push(Instant::now());
+    let text = match server.fate {
+        Fate::Stays => body["data"]["n1"].as_str().unwrap(),
+        Fate::Overwritten => "another's",
+        Fate::Lost => return body.to_string(),
+    };
+    server.there(&[("n1", text)]);
+    body.to_string()
+}
+
+impl Server {
+    fn new(fate: Fate) -> Self {
+        Self { states: watch::Sender::new(State::Unknown), writes: Arc::default(), fate }
+    }
+
+    fn there(&self, entries: &[(&str, &str)]) {
+        let entries = entries.iter().map(|(node, text)| ((*node).to_owned(), (*text).to_owned()));
+        self.states.send_replace(State::There(Arc::new(entries.collect())));
+    }
+
+    fn publisher(&self, troubles: &Troubles) -> Publisher {
+        let trust_domain = TrustDomain::parse("example.org").unwrap();
+        let ca = CertificateAuthority::create(&trust_domain, clock::now(), HOUR).unwrap();
+        let own = Authorities::of(&ca, &JwtAuthority::create(&trust_domain).unwrap());
+        let path = "/api/v1/namespaces/svid-csi/configmaps/roots";
+        let client = Client::new(Router::new().route(path, patch(write)).with_state(self.clone()), "default");
+        let place = ConfigMapPlace { namespace: "svid-csi".to_owned(), name: "roots".to_owned() };
+        Publisher::new(Api::namespaced(client, "svid-csi"), &place, "n1", &own, troubles.clone())
+    }
+
+    fn writes(&self) -> usize {
+        self.writes.lock().unwrap().len()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_written_once_and_nothing_before_the_map_is_seen() {
+    let (server, troubles) = (Server::new(Fate::Stays), Troubles::default());
+    let mut run = Box::pin(server.publisher(&troubles).run(server.states.subscribe()));
+    assert!(timeout(HOUR, &mut run).await.is_err());
+    server.states.send_replace(State::Absent);
+    assert!(timeout(HOUR, &mut run).await.is_err());
+    assert_eq!(server.writes(), 0, "it is not there to be patched");
+    server.there(&[("n1", "of the run before")]);
+    assert!(timeout(HOUR, &mut run).await.is_err());
+    server.there(&[("n2", "another node's")]);
+    assert!(timeout(HOUR, &mut run).await.is_err());
+    assert_eq!((server.writes(), troubles.told()), (2, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_removed_is_written_again_soon() {
+    let (server, troubles) = (Server::new(Fate::Stays), Troubles::default());
+    let mut run = Box::pin(server.publisher(&troubles).run(server.states.subscribe()));
+    server.there(&[]);
+    assert!(timeout(HOUR, &mut run).await.is_err());
+    for quiet in [1, 100, 10_000] {
+        assert!(timeout(Duration::from_secs(quiet), &mut run).await.is_err());
+        let before = server.writes();
+        server.there(&[]);
+        assert!(timeout(Duration::from_secs(5), &mut run).await.is_err());
+        assert_eq!(server.writes(), before + 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_of_one_name_end_up_writing_once_an_hour_each() {
+    let log = CapturedLog::start();
+    let (server, troubles) = (Server::new(Fate::Overwritten), Troubles::default());
+    server.there(&[]);
+    assert!(timeout(24 * HOUR, server.publisher(&troubles).run(server.states.subscribe())).await.is_err());
+    let writes = server.writes.lock().unwrap().clone();
+    assert!((20..50).contains(&writes.len()), "{} writes in a day", writes.len());
+    assert!(writes[writes.len() - 1] - writes[writes.len() - 2] > HOUR / 2);
+    let told = "somebody else writes the entry n1 of the ConfigMap svid-csi/roots too";
+    assert!((2..7).contains(&log.lines(told).len()), "{:?}", log.lines(told));
+    assert!(troubles.told().unwrap().contains(told));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_seen_to_be_there_is_not_written_over_and_over() {
+    let (server, troubles) = (Server::new(Fate::Lost), Troubles::default());
+    server.there(&[]);
+    assert!(timeout(HOUR, server.publisher(&troubles).run(server.states.subscribe())).await.is_err());
+    assert!(server.writes() < 80, "{} writes in an hour", server.writes());
+}

@@ -1,0 +1,59 @@
+//! The ConfigMap as it was last seen.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use svid_csi_core::runtime_issuer::ConfigMapPlace;
+use tokio::sync::watch;
+use tracing::error;
+
+use super::trouble::{Of, Troubles};
+use crate::kube::one_object::OneObject;
+use crate::report;
+
+/// What is in it: a text for each node.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum State {
+    /// Not read yet.
+    Unknown,
+    /// There is none.
+    Absent,
+    /// These entries.
+    There(Arc<BTreeMap<String, String>>),
+}
+
+impl State {
+    pub(super) fn entries(&self) -> Option<Arc<BTreeMap<String, String>>> {
+        if let State::There(entries) = self { Some(entries.clone()) } else { None }
+    }
+}
+
+/// Follows the ConfigMap. One that cannot be read stays as it was last seen.
+pub(super) async fn follow(
+    map: Api<ConfigMap>,
+    place: ConfigMapPlace,
+    states: watch::Sender<State>,
+    troubles: Troubles,
+) -> Infallible {
+    let object = format!("ConfigMap {place} (--local-ca-roots)");
+    let mut map = OneObject::new(map, place.name.clone(), object.clone());
+    loop {
+        match map.next().await {
+            Ok(Some(map)) => {
+                states.send_replace(State::There(Arc::new(map.data.unwrap_or_default())));
+                troubles.set(Of::Map, None);
+            }
+            Ok(None) => {
+                states.send_replace(State::Absent);
+                let trouble = format!("there is no {object}; create it, without data");
+                if troubles.set(Of::Map, Some(trouble.clone())) {
+                    error!(error = trouble, "until then this node and others that are new do not trust each other");
+                }
+            }
+            Err(error) => _ = troubles.set(Of::Map, Some(report::chain(&error))),
+        }
+    }
+}

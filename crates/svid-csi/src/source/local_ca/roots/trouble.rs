@@ -1,0 +1,40 @@
+//! What is wrong at the moment.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What something is wrong with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Of {
+    /// Reading the ConfigMap.
+    Map,
+    /// This node's entry.
+    Own,
+    /// What others have written.
+    Entries,
+    /// What comes of it.
+    Union,
+}
+
+/// What is wrong with each part, if anything is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Troubles(Arc<Mutex<BTreeMap<Of, String>>>);
+
+impl Troubles {
+    /// This, or nothing, is wrong with that part now. Answers whether that is something else than before.
+    pub(super) fn set(&self, part: Of, trouble: Option<String>) -> bool {
+        let mut troubles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match trouble.clone() {
+            Some(trouble) => troubles.insert(part, trouble),
+            None => troubles.remove(&part),
+        };
+        before != trouble
+    }
+
+    /// All of them in one line.
+    pub(super) fn told(&self) -> Option<String> {
+        let troubles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: Vec<_> = troubles.values().map(String::as_str).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+}

@@ -1,0 +1,62 @@
+//! What pods trust: the authorities of this node, and those of others that are known.
+
+use std::sync::Arc;
+
+use svid_csi_core::ca::{Authorities, Union, UnionError};
+use svid_csi_core::identity::TrustBundle;
+use svid_csi_core::jwt::JwtBundles;
+use svid_csi_core::spiffe_id::TrustDomain;
+use tokio::sync::watch;
+
+use crate::clock;
+
+/// The union, which changes only when what is trusted changes.
+#[derive(Debug)]
+pub(super) struct Trusted {
+    own: Authorities,
+    trust_domain: TrustDomain,
+    bundle: watch::Sender<Arc<TrustBundle>>,
+    jwt: watch::Sender<Arc<JwtBundles>>,
+}
+
+impl Trusted {
+    /// This node's alone.
+    pub(super) fn new(own: Authorities, trust_domain: &TrustDomain) -> Result<Self, UnionError> {
+        let Union { bundle, jwt } = Authorities::union([&own].into_iter(), clock::now())?;
+        let jwt = JwtBundles::from([(trust_domain.clone(), Arc::new(jwt))]);
+        let (bundle, jwt) = (watch::Sender::new(Arc::new(bundle)), watch::Sender::new(Arc::new(jwt)));
+        Ok(Self { own, trust_domain: trust_domain.clone(), bundle, jwt })
+    }
+
+    /// From now on those of these other nodes too, and of no others.
+    pub(super) fn with<'a>(&'a self, others: impl Iterator<Item = &'a Authorities> + Clone) -> Result<(), UnionError> {
+        let Union { bundle, jwt } = Authorities::union([&self.own].into_iter().chain(others), clock::now())?;
+        set(&self.bundle, Arc::new(bundle));
+        set(&self.jwt, Arc::new([(self.trust_domain.clone(), Arc::new(jwt))].into()));
+        Ok(())
+    }
+
+    pub(super) fn own(&self) -> &Authorities {
+        &self.own
+    }
+
+    pub(super) fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    pub(super) fn bundle(&self) -> watch::Receiver<Arc<TrustBundle>> {
+        self.bundle.subscribe()
+    }
+
+    pub(super) fn jwt_bundles(&self) -> watch::Receiver<Arc<JwtBundles>> {
+        self.jwt.subscribe()
+    }
+}
+
+fn set<T: PartialEq>(value: &watch::Sender<T>, now: T) {
+    value.send_if_modified(|value| {
+        let differs = *value != now;
+        *value = now;
+        differs
+    });
+}

@@ -1,0 +1,316 @@
+//! --local-ca-roots: drivers that are each a node of their own, before one API server.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use svid_csi_core::ca::Authorities;
+use svid_csi_core::identity::leads_to;
+use svid_csi_core::jwt::validate;
+use svid_csi_core::spiffe_id::TrustDomain;
+use svid_csi_proto::workload::JwtBundlesRequest;
+use svid_csi_testkit::api_server::{Access, ApiServer, Fault, User};
+
+use crate::endpoints::{metric, status};
+use crate::fixture::{FILES, Node, serial, svid, test, until, volume};
+use crate::formats::tokens::bundles;
+use crate::workload_api::client::{Stream, Svids, api, asking};
+
+const TOKEN: &str = "t0ken";
+const ARGS: &[&str] = &[
+    "--allow-plan=local-ca:workload-api",
+    "--data-root={dir}/root",
+    "--trust-domain=example.org",
+    "--admin-socket={dir}/admin.sock",
+    "--metrics-address=127.0.0.1:0",
+    "--local-ca-roots=svid-csi/roots",
+    "--kubeconfig={dir}/kubeconfig",
+];
+
+/// What the documentation says the driver needs.
+fn documented_rbac(access: &Access) -> bool {
+    let on_map = ["get", "list", "watch", "patch"].iter().any(|verb| access.action() == format!("{verb} configmaps"));
+    (on_map && access.namespace == "svid-csi" && access.name == "roots") || access.action() == "get nodes"
+}
+
+/// A cluster with the ConfigMap, empty.
+fn cluster() -> ApiServer {
+    let server = ApiServer::start();
+    server.users.accept(TOKEN, User::service_account("svid-csi", "svid-csi"));
+    server.permissions.only(documented_rbac);
+    put(&server, json!({}));
+    server
+}
+
+fn put(server: &ApiServer, data: Value) {
+    let metadata = json!({"name": "roots", "namespace": "svid-csi"});
+    server.objects.put(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}));
+}
+
+/// Somebody changes an entry, or removes it.
+fn set(server: &ApiServer, node: &str, text: Option<&str>) {
+    let mut data = entries(server);
+    match text {
+        Some(text) => data[node] = text.into(),
+        None => _ = data.as_object_mut().unwrap().remove(node),
+    }
+    put(server, data);
+}
+
+fn entries(server: &ApiServer) -> Value {
+    server.objects.get("configmaps", "svid-csi", "roots").unwrap()["data"].clone()
+}
+
+fn count(server: &ApiServer) -> usize {
+    entries(server).as_object().map_or(0, serde_json::Map::len)
+}
+
+fn prepared(server: &ApiServer, name: &str) -> Node {
+    let node = Node::new(&[FILES, ARGS, &[&format!("--node-id={name}")]]);
+    fs::write(node.path("kubeconfig"), server.kubeconfig(TOKEN)).unwrap();
+    node
+}
+
+async fn node(server: &ApiServer, name: &str) -> Node {
+    let mut node = prepared(server, name);
+    node.start().await;
+    node
+}
+
+/// A pod with certificates and a token.
+async fn pod(node: &Node, name: &str) -> PathBuf {
+    node.publish(&volume(name).attribute("svid-csi/audience", "vault")).await
+}
+
+fn trusts(target: &Path, other: &Path) -> bool {
+    leads_to(&svid(other).chain, &svid(target).bundle, SystemTime::now())
+}
+
+fn believes(target: &Path, other: &Path) -> bool {
+    let token = fs::read_to_string(other.join("jwt_svid_0.token")).unwrap();
+    let known = bundles(&fs::read(target.join("jwt_bundles.json")).unwrap());
+    validate(&token, "vault", &known, SystemTime::now()).is_ok()
+}
+
+fn roots(target: &Path) -> usize {
+    svid(target).bundle.len()
+}
+
+async fn all_trust_all(targets: &[&Path]) {
+    until("all trust each other", async || {
+        targets.iter().all(|one| {
+            roots(one) == targets.len() && targets.iter().all(|other| trusts(one, other) && believes(one, other))
+        })
+    })
+    .await;
+}
+
+/// The authorities of a node that nobody runs.
+fn foreign() -> String {
+    use svid_csi_core::ca::CertificateAuthority;
+    use svid_csi_core::jwt::JwtAuthority;
+    let trust_domain = TrustDomain::parse("example.org").unwrap();
+    let ca = CertificateAuthority::create(&trust_domain, SystemTime::now(), Duration::from_secs(3600)).unwrap();
+    let authorities = Authorities::of(&ca, &JwtAuthority::create(&trust_domain).unwrap());
+    String::from_utf8(authorities.to_json()).unwrap()
+}
+
+async fn trouble(node: &Node) -> Option<String> {
+    status(node).await["local_ca_roots"]["trouble"].as_str().map(str::to_owned)
+}
+
+#[test]
+fn pods_of_different_nodes_trust_each_other() {
+    test("roots::pods_of_different_nodes_trust_each_other", async || {
+        let server = cluster();
+        let (one, two) = (node(&server, "n1").await, node(&server, "n2").await);
+        let (web, db) = (pod(&one, "web").await, pod(&two, "db").await);
+        all_trust_all(&[&web, &db]).await;
+        let serials = [serial(&web), serial(&db)];
+        let three = node(&server, "n3").await;
+        let cart = pod(&three, "cart").await;
+        all_trust_all(&[&web, &db, &cart]).await;
+        assert_eq!([serial(&web), serial(&db)], serials, "another node is no reason to renew");
+        assert_eq!(metric(&one, "local_ca_roots").await, Some(3.0));
+        assert_eq!(metric(&one, "local_ca_roots_in_trouble").await, Some(0.0));
+        assert_eq!(trouble(&one).await, None);
+        assert_eq!(server.calls.count("patch", "configmaps"), 3, "{}", server.calls.log());
+        assert!(!entries(&server).to_string().contains("PRIVATE"));
+    });
+}
+
+#[test]
+fn pods_with_sockets_are_told_at_once() {
+    test("roots::pods_with_sockets_are_told_at_once", async || {
+        let server = cluster();
+        let one = node(&server, "n1").await;
+        let socket =
+            one.publish(&volume("web").attribute("svid-csi/delivery", "workload-api")).await.join("agent.sock");
+        let mut svids = Svids::open(&socket).await.unwrap();
+        let mut api = api(&socket).await;
+        let mut jwt = Stream::of(api.fetch_jwt_bundles(asking(JwtBundlesRequest {})).await.unwrap());
+        let (first, first_jwt) = (svids.next().await.unwrap(), jwt.next().await.unwrap());
+        let two = node(&server, "n2").await;
+        let (next, next_jwt) = (svids.next().await.unwrap(), jwt.next().await.unwrap());
+        assert_eq!(next.svids[0].x509_svid, first.svids[0].x509_svid, "the certificate stays");
+        assert!(next.svids[0].bundle.len() > first.svids[0].bundle.len());
+        assert!(next_jwt.bundles["spiffe://example.org"].len() > first_jwt.bundles["spiffe://example.org"].len());
+        drop(two);
+        set(&server, "n2", None);
+        assert_eq!(svids.next().await.unwrap().svids[0].bundle, first.svids[0].bundle);
+        assert_eq!(jwt.next().await.unwrap(), first_jwt);
+    });
+}
+
+#[test]
+fn broken_entries_take_nothing_away_and_removed_ones_go() {
+    test("roots::broken_entries_take_nothing_away_and_removed_ones_go", async || {
+        let server = cluster();
+        set(&server, "n2", Some(&foreign()));
+        let one = node(&server, "n1").await;
+        let web = pod(&one, "web").await;
+        until("both are there", async || roots(&web) == 2).await;
+        for broken in ["garbage", "{\"keys\":[]}"] {
+            set(&server, "n2", Some(broken));
+            until("it is told", async || trouble(&one).await.is_some_and(|told| told.contains("the entry n2"))).await;
+            assert_eq!(roots(&web), 2);
+        }
+        assert_eq!(metric(&one, "local_ca_roots_in_trouble").await, Some(1.0));
+        set(&server, "n2", None);
+        until("it is gone", async || roots(&web) == 1).await;
+        assert_eq!(trouble(&one).await, None);
+        assert!(trusts(&web, &web) && believes(&web, &web), "its own stays");
+    });
+}
+
+#[test]
+fn a_start_without_the_api_server_trusts_the_same_nodes() {
+    test("roots::a_start_without_the_api_server_trusts_the_same_nodes", async || {
+        let server = cluster();
+        let (mut one, two) = (node(&server, "n1").await, node(&server, "n2").await);
+        let (web, db) = (pod(&one, "web").await, pod(&two, "db").await);
+        all_trust_all(&[&web, &db]).await;
+        let before = serial(&web);
+        server.stop();
+        one.kill();
+        one.start().await;
+        let again = pod(&one, "again").await;
+        assert!(trusts(&again, &db) && believes(&again, &db), "{}", one.log());
+        assert!(trusts(&web, &db) && believes(&web, &db));
+        until("it is told", async || trouble(&one).await.is_some_and(|told| told.contains("cannot be read"))).await;
+        server.resume();
+        let three = node(&server, "n3").await;
+        let cart = pod(&three, "cart").await;
+        until("the third is known", async || trusts(&web, &cart) && trusts(&db, &cart)).await;
+        assert_eq!(serial(&web), before, "nothing was a reason to renew");
+        until("all is well", async || trouble(&one).await.is_none()).await;
+    });
+}
+
+#[test]
+fn a_new_root_of_its_own_is_told_and_pods_are_renewed() {
+    test("roots::a_new_root_of_its_own_is_told_and_pods_are_renewed", async || {
+        let server = cluster();
+        let (mut one, two) = (node(&server, "n1").await, node(&server, "n2").await);
+        let (web, db) = (pod(&one, "web").await, pod(&two, "db").await);
+        all_trust_all(&[&web, &db]).await;
+        let (old, stays) = (serial(&web), serial(&db));
+        one.kill();
+        for file in ["ca.crt", "ca.key", "jwt.key"] {
+            fs::remove_file(one.path("root/data/ca/example.org").join(file)).unwrap();
+        }
+        one.start().await;
+        until("it is renewed", async || serial(&web) != old).await;
+        all_trust_all(&[&web, &db]).await;
+        assert_eq!(serial(&db), stays);
+        assert!(!one.log().contains("writes the entry"), "what was there was its own");
+    });
+}
+
+#[test]
+fn a_config_map_that_is_deleted_or_emptied_takes_nothing_away() {
+    test("roots::a_config_map_that_is_deleted_or_emptied_takes_nothing_away", async || {
+        let server = cluster();
+        let (one, two) = (node(&server, "n1").await, node(&server, "n2").await);
+        let (web, db) = (pod(&one, "web").await, pod(&two, "db").await);
+        all_trust_all(&[&web, &db]).await;
+        assert!(server.objects.remove("configmaps", "svid-csi", "roots"));
+        let missing = async || trouble(&one).await.is_some_and(|told| told.contains("create it, without data"));
+        until("it is told", missing).await;
+        put(&server, json!({}));
+        until("both have told again", async || {
+            assert_eq!((roots(&web), roots(&db)), (2, 2));
+            count(&server) == 2
+        })
+        .await;
+        until("all is well", async || trouble(&one).await.is_none()).await;
+        assert_eq!((roots(&web), roots(&db)), (2, 2));
+    });
+}
+
+#[test]
+fn two_drivers_of_one_name_do_not_fight() {
+    test("roots::two_drivers_of_one_name_do_not_fight", async || {
+        let server = cluster();
+        let (one, two) = (node(&server, "n1").await, node(&server, "n1").await);
+        let told = |node: &Node| node.log().contains("give each driver a --node-id of its own");
+        until("it is told", async || told(&one) || told(&two)).await;
+        let begin = server.calls.count("patch", "configmaps");
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let more = server.calls.count("patch", "configmaps") - begin;
+        assert!(begin < 12 && more <= 4, "the pauses grow: {begin} and {more} more\n{}", server.calls.log());
+    });
+}
+
+#[test]
+fn missing_permissions_are_named_and_wait_to_be_granted() {
+    test("roots::missing_permissions_are_named_and_wait_to_be_granted", async || {
+        let server = cluster();
+        server.permissions.only(|_| false);
+        let one = node(&server, "n1").await;
+        let web = pod(&one, "web").await;
+        assert_eq!(roots(&web), 1, "it serves its own");
+        let told = async |what: &str| trouble(&one).await.is_some_and(|told| told.contains(what));
+        until("it may not read", async || told("the verbs get, list and watch on it").await).await;
+        set(&server, "n2", Some(&foreign()));
+        server.permissions.only(|access| documented_rbac(access) && access.verb != "patch" && access.verb != "get");
+        until("it may not write", async || told("grant this service account the verb patch on it").await).await;
+        until("it trusts the others", async || roots(&web) == 2).await;
+        until("it may not look", async || one.log().contains("grant this service account the verb get on nodes")).await;
+        assert_eq!(count(&server), 1);
+        server.permissions.only(documented_rbac);
+        until("it is told", async || count(&server) == 2).await;
+        until("all is well", async || trouble(&one).await.is_none()).await;
+    });
+}
+
+#[test]
+fn entries_of_nodes_that_are_no_more_are_removed_at_a_start() {
+    test("roots::entries_of_nodes_that_are_no_more_are_removed_at_a_start", async || {
+        let server = cluster();
+        for name in ["n1", "n2"] {
+            server.objects.put(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}));
+        }
+        put(&server, json!({"gone": foreign(), "broken": "garbage", "n2": foreign()}));
+        server.faults.next(1, "get", "nodes", Fault::Delay(Duration::from_millis(50)));
+        let one = node(&server, "n1").await;
+        let web = pod(&one, "web").await;
+        until("they are gone", async || {
+            let names: Vec<_> = entries(&server).as_object().unwrap().keys().cloned().collect();
+            names == ["n1", "n2"] && roots(&web) == 2
+        })
+        .await;
+    });
+}
+
+#[test]
+fn where_nodes_have_other_names_nothing_is_removed() {
+    test("roots::where_nodes_have_other_names_nothing_is_removed", async || {
+        let server = cluster();
+        put(&server, json!({"elsewhere": foreign()}));
+        let one = node(&server, "n1").await;
+        until("it is told", async || one.log().contains("there is no node of the name of --node-id")).await;
+        until("both are there", async || count(&server) == 2).await;
+    });
+}
