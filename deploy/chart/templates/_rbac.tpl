@@ -35,6 +35,11 @@
 - apiGroups: [""]
   resources: [nodes]
   verbs: [get, patch]
+{{- else if and $plans.localCA $values.localCA.publishRoots }}
+# To drop the trust bundles of nodes that are gone.
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [get]
 {{- end }}
 {{- if include "svid-csi.openshift" . }}
 - apiGroups: [security.openshift.io]

@@ -86,7 +86,8 @@ fn the_broker_needs_events_alone() {
 #[test]
 fn standalone_needs_its_one_config_map() {
     let verbs = ["get", "list", "watch", "patch"].map(|verb| format!("{verb} configmaps svid-csi-roots"));
-    assert_eq!(allowed(&Objects::rendered(named("standalone")), "svid-csi"), verbs.into());
+    let expected = verbs.into_iter().chain(["get nodes".to_owned()]).collect();
+    assert_eq!(allowed(&Objects::rendered(named("standalone")), "svid-csi"), expected);
 }
 
 #[test]
