@@ -1,7 +1,9 @@
 //! `cargo xtask`: what is made from the code.
 #![allow(clippy::print_stderr, reason = "a command line program talks")]
 
+mod docs;
 mod image;
+mod shell;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,6 +27,12 @@ enum Task {
         /// amd64, arm64; this machine without any. Two give an archive for both as well.
         arches: Vec<Arch>,
     },
+    /// Write the reference pages below docs/reference
+    Docs,
+    /// Write the man pages into target/man
+    Man,
+    /// Write the completions of bash, zsh and fish into target/completions
+    Completions,
 }
 
 fn main() -> ExitCode {
@@ -42,6 +50,9 @@ impl Task {
         let repo = repository()?;
         match self {
             Self::Image { arches } => image::build(&repo, arches),
+            Self::Docs => docs::generate(&repo),
+            Self::Man => shell::man(&repo),
+            Self::Completions => shell::completions(&repo),
         }
     }
 }

@@ -327,4 +327,35 @@ impl Metrics {
         let _ = text::encode(&mut page, &self.registry);
         page
     }
+
+    /// A page on which every metric stands with every label it has, for the reference.
+    pub(crate) fn specimen() -> String {
+        let metrics = Self::default();
+        metrics.called("NodePublishVolume", Code::Ok);
+        metrics.workload_api_called("FetchX509SVID", Code::Ok);
+        metrics.request_ended("issued");
+        metrics.registered("csi.spiffe.io", true);
+        let broker = Some(BrokerState { up: true, subscriptions: 1 });
+        metrics.encode(&Snapshot {
+            volumes: vec![("broker:files".to_owned(), "ready", 1)],
+            broker,
+            ..Snapshot::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_stands_in_the_reference() {
+        let registered = format!("{:?}", Metrics::default().registry).matches("Descriptor {").count();
+        assert!(registered > 10);
+        assert_eq!(
+            Metrics::specimen().matches("# TYPE ").count(),
+            registered,
+            "specimen() must set a value of each family"
+        );
+    }
 }

@@ -114,11 +114,25 @@ impl Metrics {
         let _ = text::encode(&mut page, &self.registry);
         page
     }
+
+    /// A page on which every metric stands with every label it has, for the reference.
+    pub(super) fn specimen() -> String {
+        let metrics = Self::default();
+        metrics.decided(&Verdict::Approve, Duration::ZERO);
+        metrics.encode(Snapshot { pending: 0, is_leading: true, is_synced: true })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_metric_stands_in_the_reference() {
+        let registered = format!("{:?}", Metrics::default().registry).matches("Descriptor {").count();
+        assert!(registered > 5);
+        assert_eq!(Metrics::specimen().matches("# TYPE ").count(), registered);
+    }
 
     #[test]
     fn the_approver_has_what_its_alerts_ask_for() {

@@ -114,6 +114,11 @@ pub async fn run(policy: Policy, cluster: Cluster) -> Result<(), RunError> {
     }
 }
 
+/// A page on which every metric stands with every label it has.
+pub(crate) fn specimen_of_metrics() -> String {
+    Metrics::specimen()
+}
+
 /// Wires everything together and starts it.
 async fn start(
     client: Client,

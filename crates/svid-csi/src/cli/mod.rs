@@ -107,6 +107,11 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>, environment: Environment<
     }
 }
 
+/// Every subcommand with its flags, for what is generated from them: reference, man pages, completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 impl Command {
     /// How this command logs, if it does.
     pub fn log(&self) -> Option<LogOptions> {

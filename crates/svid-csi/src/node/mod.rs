@@ -44,6 +44,7 @@ use crate::kube::events::Events;
 use crate::metrics::Metrics;
 use crate::mount::{MountError, Propagation};
 use crate::report;
+use crate::service_manager::ServiceManager;
 use crate::source::Sources;
 use crate::source::local_ca::{LocalCa, LocalCaError};
 use crate::source::trust_bundle::TrustBundleError;
@@ -136,6 +137,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     }
     ready.set();
     info!(node = config.node_id, "the driver is ready");
+    ServiceManager::find(|name| std::env::var_os(name)).ready(&serving(&config), &node.tasks);
     let ended = serve::until_stopped(&node.tasks).await;
     serve::drain(&node.tasks).await;
     ended
@@ -202,6 +204,12 @@ impl Node {
     pub(crate) fn socket_dir(&self) -> Result<&Arc<SocketDir>, VolumeError> {
         self.socket_dir.as_ref().ok_or(VolumeError::NotConfigured("--workload-api-socket-dir"))
     }
+}
+
+/// What the driver does, for the status of a service.
+fn serving(config: &Config) -> String {
+    let names: Vec<_> = config.drivers.iter().map(|driver| driver.name.as_str()).collect();
+    format!("serving {} on node {}", names.join(" and "), config.node_id)
 }
 
 /// Takes all the descriptors there are to be had: every volume with a socket has one, and every connection to it.

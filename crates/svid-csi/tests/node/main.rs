@@ -22,4 +22,5 @@ mod renew;
 mod restart;
 mod roots;
 mod startup_taint;
+mod service_manager;
 mod workload_api;

@@ -1,0 +1,85 @@
+//! What systemd is told, and when.
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::{Duration, Instant};
+
+use crate::fixture::{FILES, Node, test, until, volume};
+
+const WATCHDOG: Duration = Duration::from_millis(200);
+
+fn node() -> Node {
+    Node::new(&[FILES, &["--data-root={dir}/root", "--trust-domain=example.org"]])
+}
+
+/// All that was told so far.
+fn told(socket: &UnixDatagram) -> Vec<String> {
+    socket.set_nonblocking(true).unwrap();
+    let mut buffer = [0; 4096];
+    let one = || socket.recv(&mut buffer).ok().map(|length| String::from_utf8(buffer[..length].to_vec()).unwrap());
+    std::iter::from_fn(one).collect()
+}
+
+#[test]
+fn ready_is_told_when_the_kubelet_is_answered_and_stopping_before_the_end() {
+    test("service_manager::ready_is_told_when_the_kubelet_is_answered_and_stopping_before_the_end", async || {
+        let mut node = node();
+        let socket = UnixDatagram::bind(node.path("notify")).unwrap();
+        let path = node.path("notify");
+        node.variable("NOTIFY_SOCKET", path.to_str().unwrap());
+        node.spawn();
+        let mut before = Vec::new();
+        until("the service manager is told", async || {
+            before = told(&socket);
+            !before.is_empty()
+        })
+        .await;
+        assert_eq!(before, ["READY=1\nSTATUS=serving demo.svid-csi on node n1"]);
+        node.publish(&volume("web")).await;
+        assert_eq!(told(&socket), Vec::<String>::new(), "nobody asked for a sign of life");
+        node.terminate().await;
+        assert_eq!(told(&socket), ["STOPPING=1\nSTATUS=stopping; volumes stay mounted"]);
+    });
+}
+
+#[test]
+fn the_watchdog_of_an_abstract_socket_is_fed_in_time_and_only_while_the_driver_turns() {
+    test(
+        "service_manager::the_watchdog_of_an_abstract_socket_is_fed_in_time_and_only_while_the_driver_turns",
+        async || {
+            let mut node = node();
+            let name = format!("svid-csi-test-{}", std::process::id());
+            let address = SocketAddr::from_abstract_name(&name).unwrap();
+            let socket = UnixDatagram::bind_addr(&address).unwrap();
+            node.variable("NOTIFY_SOCKET", &format!("@{name}"));
+            node.variable("WATCHDOG_USEC", &WATCHDOG.as_micros().to_string());
+            node.start().await;
+            let mut beats = 0;
+            let started = Instant::now();
+            until("it was fed ten times", async || {
+                beats += told(&socket).iter().filter(|state| *state == "WATCHDOG=1").count();
+                beats >= 10
+            })
+            .await;
+            assert!(started.elapsed() >= WATCHDOG * 4, "ten times at half the time, the first at once");
+
+            let pid = node.pid().to_string();
+            crate::fixture::run("kill", &["-STOP", &pid]);
+            told(&socket);
+            tokio::time::sleep(WATCHDOG * 3).await;
+            assert_eq!(told(&socket), Vec::<String>::new(), "who stands still is not alive");
+            crate::fixture::run("kill", &["-CONT", &pid]);
+        },
+    );
+}
+
+#[test]
+fn a_socket_that_is_not_there_does_not_stop_the_driver() {
+    test("service_manager::a_socket_that_is_not_there_does_not_stop_the_driver", async || {
+        let mut node = node();
+        node.variable("NOTIFY_SOCKET", "/nowhere/notify");
+        node.start().await;
+        node.publish(&volume("web")).await;
+        assert!(node.log().contains("NOTIFY_SOCKET: cannot be written to"), "{}", node.log());
+    });
+}

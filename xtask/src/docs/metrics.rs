@@ -1,0 +1,38 @@
+//! Every metric, read off pages in the OpenMetrics text format.
+
+use svid_csi::reference::{self, Page};
+
+use super::{head, row};
+
+const FIRST: &str = "\
+# Metrics
+
+This page is generated from the program (`cargo xtask docs`). The driver serves `/metrics` on `--metrics-address`, the
+approver on `--metrics-bind-address`, in the OpenMetrics text format. No label carries a volume or a pod. The rules in
+[deploy/monitoring](https://github.com/svid-csi/svid-csi/tree/main/deploy/monitoring) raise alerts on them.
+";
+
+pub(super) fn page() -> String {
+    let sections = reference::metrics().iter().map(section).collect::<String>();
+    FIRST.to_owned() + &sections
+}
+
+fn section(page: &Page) -> String {
+    let table: String =
+        page.text.lines().filter_map(|line| metric(line.strip_prefix("# HELP ")?, &page.text)).collect();
+    format!("\n## svid-csi {}\n\n{}{table}", page.of, head(&["metric", "type", "labels", ""]))
+}
+
+/// A metric from its line of help.
+fn metric(described: &str, page: &str) -> Option<String> {
+    let (name, help) = described.split_once(' ')?;
+    let kind = page.lines().find_map(|line| line.strip_prefix("# TYPE ")?.strip_prefix(name)?.strip_prefix(' '))?;
+    // What is exposed is called otherwise than the family for counters only; of histograms the family is what is known.
+    let suffix = if kind == "counter" { "_total" } else { "" };
+    let sample = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(suffix)?.strip_prefix('{'));
+    let labels = sample.filter(|_| kind != "histogram").and_then(|sample| sample.split_once('}'));
+    let labels = labels.map(|(labels, _)| labels.split(',').filter_map(|label| label.split_once('=')));
+    let labels = labels.map(|labels| labels.map(|(label, _)| format!("`{label}`")).collect::<Vec<_>>().join(", "));
+    let help = help.trim_end_matches('.');
+    Some(row(&[&format!("`{name}{suffix}`"), kind, &labels.unwrap_or_default(), help]))
+}

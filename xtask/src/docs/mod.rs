@@ -1,0 +1,69 @@
+//! `cargo xtask docs`: the reference pages, made from the code.
+
+mod attributes;
+mod flags;
+mod metrics;
+
+use std::path::Path;
+
+use anyhow::Result;
+use svid_csi_image::write;
+
+use crate::say;
+
+/// The pages by their paths in the repository.
+fn pages() -> [(&'static str, String); 3] {
+    [
+        ("docs/reference/flags.md", flags::page()),
+        ("docs/reference/attributes.md", attributes::page()),
+        ("docs/reference/metrics.md", metrics::page()),
+    ]
+}
+
+/// Writes them.
+pub fn generate(repo: &Path) -> Result<()> {
+    for (path, page) in pages() {
+        write(&repo.join(path), page.as_bytes())?;
+        say(path);
+    }
+    Ok(())
+}
+
+/// A row of a table.
+fn row(cells: &[&str]) -> String {
+    let cells = cells.iter().map(|cell| format!(" {} |", cell.replace('|', "\\|").replace('\n', " ")));
+    format!("|{}\n", cells.collect::<String>())
+}
+
+/// The head of a table.
+fn head(cells: &[&str]) -> String {
+    format!("{}|{}\n", row(cells), "---|".repeat(cells.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pages_are_those_of_this_code() {
+        let repo = crate::repository().unwrap();
+        for (path, page) in pages() {
+            let kept = std::fs::read_to_string(repo.join(path)).unwrap_or_default();
+            assert!(kept == page, "{path} is not what the code says: run `cargo xtask docs`");
+        }
+    }
+
+    #[test]
+    fn no_page_lacks_what_users_look_for() {
+        let [(_, flags), (_, attributes), (_, metrics)] = pages();
+        for expected in ["## svid-csi driver", "`--trust-domain`", "`SVID_CSI_TRUST_DOMAIN`", "`--csi-socket-path`"] {
+            assert!(flags.contains(expected), "{expected}");
+        }
+        assert!(
+            attributes.contains("`svid-csi/audience`") && attributes.contains("`spiffe.csi.cert-manager.io/fs-group`")
+        );
+        for expected in ["`svid_csi_volumes`", "`plan`, `phase`", "`svid_csi_approver_decisions_total`", "counter"] {
+            assert!(metrics.contains(expected), "{expected} in {metrics}");
+        }
+    }
+}
