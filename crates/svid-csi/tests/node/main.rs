@@ -21,6 +21,6 @@ mod plans;
 mod renew;
 mod restart;
 mod roots;
-mod startup_taint;
 mod service_manager;
+mod startup_taint;
 mod workload_api;
