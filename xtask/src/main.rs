@@ -1,10 +1,15 @@
 //! `cargo xtask`: what is made from the code.
 #![allow(clippy::print_stderr, reason = "a command line program talks")]
 
+mod deb;
 mod docs;
 mod image;
+mod release;
 mod shell;
+#[cfg(test)]
+mod systemd;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -27,12 +32,21 @@ enum Task {
         /// amd64, arm64; this machine without any. Two give an archive for both as well.
         arches: Vec<Arch>,
     },
+    /// Build the Debian package into target/deb
+    Deb {
+        /// amd64 or arm64; this machine without any
+        arch: Option<Arch>,
+    },
     /// Write the reference pages below docs/reference
     Docs,
     /// Write the man pages into target/man
     Man,
     /// Write the completions of bash, zsh and fish into target/completions
     Completions,
+    /// Check that manifest, chart and changelog say the same version
+    ReleaseCheck,
+    /// Print the version
+    Version,
 }
 
 fn main() -> ExitCode {
@@ -53,6 +67,9 @@ impl Task {
             Self::Docs => docs::generate(&repo),
             Self::Man => shell::man(&repo),
             Self::Completions => shell::completions(&repo),
+            Self::Deb { arch } => deb::build(&repo, arch.unwrap_or(Arch::host())),
+            Self::ReleaseCheck => release::check(&repo),
+            Self::Version => print(env!("CARGO_PKG_VERSION")),
         }
     }
 }
@@ -60,6 +77,11 @@ impl Task {
 /// The checkout this was built from.
 fn repository() -> Result<PathBuf> {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().context("the repository of this crate is gone")
+}
+
+/// Answers on standard output.
+fn print(answer: &str) -> Result<()> {
+    writeln!(std::io::stdout(), "{answer}").context("cannot write to standard output")
 }
 
 /// Tells how far it has come.

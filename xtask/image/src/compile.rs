@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use crate::arch::Arch;
 
 /// Where builds with these flags are kept, apart from those without.
-const TARGET_DIR: &str = "target/static";
+pub const TARGET_DIR: &str = "target/static";
 
 /// Where the programs for a machine are.
 #[must_use]
