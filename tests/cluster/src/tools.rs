@@ -13,7 +13,8 @@ use crate::files;
 use crate::layout::Layout;
 
 /// The modules, apart where their requirements disagree.
-const MODULES: [&str; 7] = ["kubernetes", "containerd", "cni", "csi-sanity", "gospiffe", HELM, CERT_MANAGER];
+const MODULES: [&str; 8] =
+    ["actionlint", "kubernetes", "containerd", "cni", "csi-sanity", "gospiffe", HELM, CERT_MANAGER];
 /// The module of Helm, which is all that the tests of the chart need of them.
 const HELM: &str = "helm";
 /// The module that runs cert-manager, whose resource definitions are kept beside it.
