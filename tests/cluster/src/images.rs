@@ -6,9 +6,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use svid_csi_image::arch::Arch;
+use svid_csi_image::compile::{self, Profile};
 use svid_csi_image::image::Image;
 use svid_csi_image::layer::{Entry, Layer, pack};
-use svid_csi_image::{compile, docker, product, sha256};
+use svid_csi_image::{docker, product, sha256};
 
 use crate::files;
 use crate::layout::Layout;
@@ -37,21 +38,27 @@ pub fn load_base(layout: &Layout, tools: &Tools) -> Result<()> {
 
 /// Builds the programs of this repository and loads the images of the driver and of the workloads.
 pub fn load_all(layout: &Layout, tools: &Tools, say: &mut dyn FnMut(&str)) -> Result<()> {
-    // The driver first and alone, so that it is built with exactly what it ships with.
-    let programs = compile::compile(&layout.repo, Arch::host(), &["svid-csi", "svid-csi-testkit"])?;
+    let programs = compile::compile(&layout.repo, Arch::host(), Profile::Release, "svid-csi")?;
     let driver = product::layer(&layout.repo, Arch::host(), &programs)?;
     let size = driver.len() as f64 / f64::from(1 << 20);
     say(&format!("the image of the driver has {size:.1} MiB in one layer"));
     load(layout, tools, "svid-csi", &driver, &product::images(REPOSITORY, TAG, None))?;
+    let peers = compile::compile(&layout.repo, Arch::host(), Profile::Quick, "svid-csi-testkit")?;
     let mut layer = shell()?;
-    layer.extend(["scripted-agent", "workload", "predecessor"].map(|name| program(name, programs.join(name))));
+    layer.extend(["scripted-agent", "workload", "predecessor"].map(|name| program(name, peers.join(name))));
     load(layout, tools, "workload", &pack(&layer)?, &[image(WORKLOAD, &["/bin/sh"])])
 }
 
-/// Where [`load_all`] leaves the programs, which also run on the host.
+/// Where [`load_all`] leaves the program that is shipped, which also runs on the host.
 #[must_use]
-pub fn programs(layout: &Layout) -> PathBuf {
-    compile::programs(&layout.repo, Arch::host())
+pub fn binary(layout: &Layout) -> PathBuf {
+    compile::programs(&layout.repo, Arch::host(), Profile::Release).join("svid-csi")
+}
+
+/// Where [`load_all`] leaves the scripted agent, which also runs on the host.
+#[must_use]
+pub fn scripted_agent(layout: &Layout) -> PathBuf {
+    compile::programs(&layout.repo, Arch::host(), Profile::Quick).join("scripted-agent")
 }
 
 /// Runs containerd's own client.

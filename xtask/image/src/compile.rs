@@ -12,22 +12,38 @@ use crate::arch::Arch;
 /// Where builds with these flags are kept, apart from those without.
 pub const TARGET_DIR: &str = "target/static";
 
-/// Where the programs for a machine are.
-#[must_use]
-pub fn programs(repo: &Path, arch: Arch) -> PathBuf {
-    repo.join(TARGET_DIR).join(arch.triple()).join("release")
+/// How programs are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// As they are shipped.
+    Release,
+    /// Quickly, for tests: nobody ships them.
+    Quick,
 }
 
-/// Builds the programs of packages, each package alone: what one asks of a library is not built into another.
-pub fn compile(repo: &Path, arch: Arch, packages: &[&str]) -> Result<PathBuf> {
-    for package in packages {
-        let status = cargo(repo, arch)?
-            .args(["build", "--release", "--locked", "--bins", "--package", package])
-            .status()
-            .context("cannot run cargo")?;
-        ensure!(status.success(), "cargo build of {package} for {arch} failed: {status}");
+impl Profile {
+    const fn name(self) -> &'static str {
+        match self {
+            Profile::Release => "release",
+            Profile::Quick => "quick",
+        }
     }
-    Ok(programs(repo, arch))
+}
+
+/// Where the programs for a machine are.
+#[must_use]
+pub fn programs(repo: &Path, arch: Arch, profile: Profile) -> PathBuf {
+    repo.join(TARGET_DIR).join(arch.triple()).join(profile.name())
+}
+
+/// Builds the programs of one package alone: what another asks of a library is not built into them. Answers where they are.
+pub fn compile(repo: &Path, arch: Arch, profile: Profile, package: &str) -> Result<PathBuf> {
+    let status = cargo(repo, arch)?
+        .args(["build", "--locked", "--bins", "--package", package, "--profile", profile.name()])
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "cargo build of {package} for {arch} failed: {status}");
+    Ok(programs(repo, arch, profile))
 }
 
 /// A cargo that builds for this machine; arguments are still to come.

@@ -26,7 +26,7 @@ impl Agent {
     pub async fn start(scene: &Scene, socket: &Path) -> Result<Self> {
         fs::create_dir_all(socket.parent().context("a socket lies in a folder")?)?;
         let log = scene.folder.join("agent.log");
-        let program = images::programs(&scene.layout).join("scripted-agent");
+        let program = images::scripted_agent(&scene.layout);
         let process = Command::new(&program)
             .arg("--socket")
             .arg(socket)

@@ -69,7 +69,7 @@ pub async fn ensure_passes(scene: &Scene, args: &[&str], wanted: usize) -> Resul
 }
 
 async fn start_driver(scene: &Scene, args: &[&str], socket: &Path) -> Result<Process> {
-    let program = images::programs(&scene.layout).join("svid-csi");
+    let program = images::binary(&scene.layout);
     let log = File::create(scene.folder.join("driver.log"))?;
     let child = Command::new(&program)
         .arg("driver")

@@ -131,7 +131,7 @@ impl World {
     async fn place(&self, account: &str) -> Result<Place<'_>> {
         let kubeconfig = self.folder.join(format!("{account}.conf"));
         accounts::write_kubeconfig(&kubeconfig, &self.layout, &self.client, (NAME, account), None).await?;
-        Ok(Place { binary: images::programs(&self.layout).join("svid-csi"), folder: &self.folder, kubeconfig })
+        Ok(Place { binary: images::binary(&self.layout), folder: &self.folder, kubeconfig })
     }
 
     /// An empty namespace, whatever an earlier run left.

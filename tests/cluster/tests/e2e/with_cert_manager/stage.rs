@@ -209,7 +209,7 @@ impl<'a> Stage<'a> {
     }
 
     fn binary(&self) -> PathBuf {
-        images::programs(&self.scene.layout).join("svid-csi")
+        images::binary(&self.scene.layout)
     }
 
     #[allow(clippy::print_stderr, reason = "the report of a failed test")]
