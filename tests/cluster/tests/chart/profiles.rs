@@ -110,8 +110,10 @@ fn csi_drivers_ask_the_kubelet_for_what_their_plans_need() {
     let spec = |name: &str, arguments: &str, kubernetes: &str| {
         let objects = Objects::rendered_for(kubernetes, arguments);
         let driver = objects.one("CSIDriver", name).clone();
-        let profile = &driver["metadata"]["labels"]["security.kubernetes.io/csi-ephemeral-volume-profile"];
-        assert_eq!(profile, "restricted");
+        for whose in ["kubernetes", "openshift"] {
+            let label = format!("security.{whose}.io/csi-ephemeral-volume-profile");
+            assert_eq!(driver["metadata"]["labels"][label], "restricted");
+        }
         driver["spec"].clone()
     };
     let passthrough = json!({"attachRequired": false, "fsGroupPolicy": "None", "podInfoOnMount": true,
