@@ -27,9 +27,12 @@ pub const CSI_DRIVER_SPIFFE: &str = "svid-csi.test/cert-manager-csi-driver-spiff
 pub const APPROVER: &str = "svid-csi.test/cert-manager-csi-driver-spiffe-approver:e2e";
 /// The shell with the scripted agent and the workload of the testkit.
 pub const WORKLOAD: &str = "svid-csi.test/workload:e2e";
-/// Where all of them are named, and their tag.
-const REPOSITORY: &str = "svid-csi.test";
-const TAG: &str = "e2e";
+/// Where all of them are named.
+pub const REPOSITORY: &str = "svid-csi.test";
+/// Their tag.
+pub const TAG: &str = "e2e";
+/// The tag of the driver's image as if it was the next release.
+pub const NEXT_TAG: &str = "e2e-next";
 
 /// Makes and loads the image every pod needs.
 pub fn load_base(layout: &Layout, tools: &Tools) -> Result<()> {
@@ -75,6 +78,12 @@ pub fn ctr(layout: &Layout, tools: &Tools, arguments: &[&str]) -> Result<()> {
         bail!("ctr {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
+}
+
+/// Gives the image of the driver a second tag, [`NEXT_TAG`].
+pub fn tag_next(layout: &Layout) -> Result<()> {
+    let next = DRIVER.replace(TAG, NEXT_TAG);
+    ctr(layout, &Tools::new(layout), &["images", "tag", "--force", DRIVER, &next])
 }
 
 /// Writes the archive and imports it, unless this cluster has it already.

@@ -14,6 +14,8 @@ pub mod control_plane;
 #[cfg(feature = "e2e")]
 pub mod eventually;
 pub mod files;
+#[cfg(feature = "e2e")]
+pub mod helm;
 pub mod images;
 pub mod issuers;
 pub mod kubeconfig;

@@ -22,15 +22,19 @@ pub struct Program {
 impl Program {
     /// Starts it; what it prints is added to `log`.
     pub fn start<A: AsRef<OsStr>>(program: &Path, args: impl IntoIterator<Item = A>, log: &Path) -> Result<Self> {
+        Self::spawn(Command::new(program).args(args), log)
+    }
+
+    /// Starts a command; what it prints is added to `log`.
+    pub fn spawn(command: &mut Command, log: &Path) -> Result<Self> {
         let output = OpenOptions::new().create(true).append(true).open(log);
         let output = output.with_context(|| format!("cannot write {}", log.display()))?;
-        let child = Command::new(program)
-            .args(args)
+        let child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         Ok(Self { child, log: log.to_owned() })
     }
 

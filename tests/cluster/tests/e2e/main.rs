@@ -16,6 +16,7 @@ mod scene;
 
 mod files;
 mod harness;
+mod install;
 mod migration;
 mod predecessors;
 mod read_only;

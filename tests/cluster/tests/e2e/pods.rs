@@ -144,10 +144,14 @@ impl TestPod<'_> {
         .await
     }
 
+    /// What the pod has printed.
+    pub async fn log(&self) -> Result<String> {
+        Ok(self.pods().logs(&self.name, &LogParams::default()).await?)
+    }
+
     /// The JSON lines the pod has printed.
     pub async fn lines(&self) -> Result<Vec<Value>> {
-        let log = self.pods().logs(&self.name, &LogParams::default()).await?;
-        Ok(json_lines(&log))
+        Ok(json_lines(&self.log().await?))
     }
 
     /// Waits for a line after the first `seen` that satisfies `wanted`, and returns it.

@@ -1,19 +1,23 @@
 //! The place a test plays in: a namespace, a folder on the host, and the names made from it.
 
 use std::cell::RefCell;
+use std::fmt::Debug;
 use std::fs;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use futures::FutureExt;
+use k8s_openapi::ClusterResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::api::storage::v1::CSIDriver;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Client, Config, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use svid_csi_cluster::layout::Layout;
 use svid_csi_cluster::mounts;
@@ -71,7 +75,8 @@ async fn play_now(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<()>) {
 }
 
 impl Scene {
-    async fn open(name: &str) -> Result<Self> {
+    /// A fresh scene. Whoever opens it closes it, whatever the outcome.
+    pub async fn open(name: &str) -> Result<Self> {
         let layout = Layout::of_this_checkout()?;
         let folder = layout.scratch().join(name);
         let scene = Self {
@@ -93,12 +98,12 @@ impl Scene {
     }
 
     /// Pods with volumes first, while their driver still runs; then all the rest.
-    async fn close(&self) -> Result<()> {
+    pub async fn close(&self) -> Result<()> {
         let ended = self.end_users().await;
         self.registrars.take();
-        let drivers: Api<CSIDriver> = Api::all(self.client.clone());
-        let owned = ListParams::default().labels(&format!("{OWNER}={}", self.name));
-        drivers.delete_collection(&DeleteParams::default(), &owned).await?;
+        self.delete_owned::<CSIDriver>().await?;
+        self.delete_owned::<ClusterRoleBinding>().await?;
+        self.delete_owned::<ClusterRole>().await?;
         self.delete_namespace().await?;
         mounts::remove_folder(&self.folder)?;
         ended
@@ -121,6 +126,16 @@ impl Scene {
             Ok(())
         })
         .await
+    }
+
+    /// Deletes the scene's objects of a kind that belongs to no namespace.
+    async fn delete_owned<K>(&self) -> Result<()>
+    where
+        K: kube::Resource<Scope = ClusterResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let owned = ListParams::default().labels(&format!("{OWNER}={}", self.name));
+        Api::<K>::all(self.client.clone()).delete_collection(&DeleteParams::default(), &owned).await?;
+        Ok(())
     }
 
     async fn delete_namespace(&self) -> Result<()> {

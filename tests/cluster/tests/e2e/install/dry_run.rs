@@ -1,0 +1,69 @@
+//! What the API server itself says of everything that users are given to apply; nothing of it is kept.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use svid_csi_cluster::predecessor;
+use svid_csi_cluster::tools::Tools;
+use svid_csi_cluster::kubectl;
+
+use super::release::{Release, with_release};
+use crate::predecessors::{SPIFFE, only_spiffe};
+use crate::scene::Scene;
+use crate::with_cert_manager::stage::{Stage, play_with};
+
+const PROFILES: [(&str, &str); 3] =
+    [("standalone", SPIFFE), ("spire", SPIFFE), ("cert-manager", predecessor::DRIVER)];
+/// In these namespaces: a dry run makes none for what follows.
+const NAMESPACES: [&str; 3] = ["svid-csi", "example", "spire"];
+/// Its kind of object is another project's.
+const FOREIGN: &str = "clusterspiffeid.yaml";
+
+#[tokio::test]
+async fn the_api_server_takes_every_profile_manifest_and_example() {
+    // Beside cert-manager's kinds of objects, and without another driver of these names.
+    let _one = only_spiffe().await;
+    play_with("e2e-dry-run", Duration::from_secs(3600), async |stage: &Stage<'_>| {
+        with_release(stage.scene, SPIFFE, dry_install).await?;
+        let namespaces = NAMESPACES.map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
+        stage.put(&namespaces).await?;
+        let deploy = stage.scene.layout.repo.join("deploy");
+        let mut files = yaml_files(&deploy.join("manifests"))?;
+        files.extend(yaml_files(&deploy.join("examples"))?);
+        ensure!(files.len() >= 10, "there are only {files:?}");
+        for file in files {
+            dry_apply(stage.scene, &file)?;
+        }
+        Ok(())
+    })
+    .await;
+}
+
+async fn dry_install(release: &Release<'_>) -> Result<()> {
+    for (profile, driver) in PROFILES {
+        let said = release.dry_run(profile, &json!({})).await.context(profile)?;
+        ensure!(said.contains("STATUS: pending-install") && said.contains(&format!("name: {driver}")), "{said}");
+    }
+    Ok(())
+}
+
+fn dry_apply(scene: &Scene, file: &Path) -> Result<()> {
+    let (tools, path) = (Tools::new(&scene.layout), file.display().to_string());
+    kubectl::ask(&scene.layout, &tools, &["apply", "--dry-run=server", "--validate=strict", "-f", &path]).map(drop)
+}
+
+/// The files of a folder and of those in it, but for what this cluster does not know.
+fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(yaml_files(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "yaml") && !path.ends_with(FOREIGN) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
