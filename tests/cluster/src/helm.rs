@@ -86,8 +86,12 @@ impl Helm {
 }
 
 /// What Helm otherwise keeps in the home folder of whoever runs the tests.
-const CACHES: [(&str, &str); 4] =
-    [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data"), ("KUBECACHEDIR", "kube")];
+const CACHES: [(&str, &str); 4] = [
+    ("HELM_CACHE_HOME", "cache"),
+    ("HELM_CONFIG_HOME", "config"),
+    ("HELM_DATA_HOME", "data"),
+    ("KUBECACHEDIR", "kube"),
+];
 
 fn profile_file(profile: &str) -> String {
     format!("values-{profile}.yaml")

@@ -157,6 +157,11 @@ impl Scene {
         self.wait_registered(driver).await
     }
 
+    /// Withdraws what [`register`](Self::register) has registered: a sidecar goes with its pod.
+    pub fn withdraw_registrars(&self) {
+        self.registrars.take();
+    }
+
     /// Objects of one kind in the scene's namespace.
     pub fn api<K>(&self) -> Api<K>
     where

@@ -5,17 +5,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
+use svid_csi_cluster::kubectl;
 use svid_csi_cluster::predecessor;
 use svid_csi_cluster::tools::Tools;
-use svid_csi_cluster::kubectl;
 
 use super::release::{Release, with_release};
 use crate::predecessors::{SPIFFE, only_spiffe};
 use crate::scene::Scene;
 use crate::with_cert_manager::stage::{Stage, play_with};
 
-const PROFILES: [(&str, &str); 3] =
-    [("standalone", SPIFFE), ("spire", SPIFFE), ("cert-manager", predecessor::DRIVER)];
+const PROFILES: [(&str, &str); 3] = [("standalone", SPIFFE), ("spire", SPIFFE), ("cert-manager", predecessor::DRIVER)];
 /// In these namespaces: a dry run makes none for what follows.
 const NAMESPACES: [&str; 3] = ["svid-csi", "example", "spire"];
 /// Its kind of object is another project's.
@@ -27,7 +26,8 @@ async fn the_api_server_takes_every_profile_manifest_and_example() {
     let _one = only_spiffe().await;
     play_with("e2e-dry-run", Duration::from_secs(3600), async |stage: &Stage<'_>| {
         with_release(stage.scene, SPIFFE, dry_install).await?;
-        let namespaces = NAMESPACES.map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
+        let namespaces =
+            NAMESPACES.map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
         stage.put(&namespaces).await?;
         let deploy = stage.scene.layout.repo.join("deploy");
         let mut files = yaml_files(&deploy.join("manifests"))?;

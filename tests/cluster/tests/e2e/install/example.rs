@@ -57,7 +57,8 @@ async fn restrict(scene: &Scene) -> Result<()> {
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     eventually("a careless pod to be refused", SOON, async || {
         let answer = scene.api().create(&dry, &careless).await;
-        let refused = answer.as_ref().is_err_and(|error| error.to_string().contains("violates PodSecurity \"restricted"));
+        let refused =
+            answer.as_ref().is_err_and(|error| error.to_string().contains("violates PodSecurity \"restricted"));
         ensure!(refused, "the answer is {answer:?}");
         Ok(())
     })

@@ -71,7 +71,7 @@ impl<'a> Unit<'a> {
         let unit = Self { scene, text, variables: edited(scene, &variables)? };
         let program = unit.program()?;
         fs::create_dir_all(Path::new(&program[0]).parent().context("a program lies in a folder")?)?;
-        fs::copy(images::programs(&scene.layout).join(PROGRAM), &program[0])?;
+        fs::copy(images::binary(&scene.layout), &program[0])?;
         files::write(&scene.folder.join("driver.env"), &unit.variables)?;
         Ok(unit)
     }

@@ -84,7 +84,8 @@ fn identity(scene: &Scene) -> String {
 /// Puts the authority's certificate where the driver takes its bundle from, once cert-manager has made it.
 async fn put_bundle(stage: &Stage<'_>, home: &Scene) -> Result<()> {
     let (api_version, name) = ("v1", "spiffe-ca");
-    let secret = json!({"apiVersion": api_version, "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE}});
+    let secret =
+        json!({"apiVersion": api_version, "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE}});
     let certificate = eventually("the authority's certificate", SOON, async || {
         let seen: Value = objects::get(&stage.scene.client, &secret).await?;
         Ok(seen["data"]["tls.crt"].as_str().context("the secret has none")?.to_owned())

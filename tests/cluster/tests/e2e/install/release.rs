@@ -161,7 +161,9 @@ fn tag_of(pod: &Pod) -> String {
 /// As Helm merges files of values.
 fn merge(all: &mut Value, more: &Value) {
     match (all.as_object_mut(), more.as_object()) {
-        (Some(all), Some(more)) => more.iter().for_each(|(key, value)| merge(all.entry(key).or_insert(Value::Null), value)),
+        (Some(all), Some(more)) => {
+            more.iter().for_each(|(key, value)| merge(all.entry(key).or_insert(Value::Null), value))
+        }
         _ => *all = more.clone(),
     }
 }

@@ -116,6 +116,7 @@ async fn upgrade(scene: &Scene) -> Result<()> {
             "approver": {"signerName": format!("clusterissuers.cert-manager.io/{}", scene.name)},
         },
     });
+    scene.withdraw_registrars();
     let chart = scene.layout.repo.join("deploy/chart");
     helm(scene, &["upgrade", RELEASE, &chart.display().to_string()], Some(&values)).await?;
     wait_drivers(scene, images::CSI_DRIVER_SPIFFE).await
