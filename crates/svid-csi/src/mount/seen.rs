@@ -37,8 +37,6 @@ pub struct Seen {
     pub root: PathBuf,
     /// Whether its file system is a tmpfs.
     pub is_tmpfs: bool,
-    /// Whether nothing can be written through it.
-    pub is_read_only: bool,
 }
 
 impl MountPoint {
@@ -57,15 +55,7 @@ impl Seen {
     fn of(folder: OwnedFd, path: &Path) -> io::Result<Self> {
         let stat = rustix::fs::statx(&folder, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
         let is_tmpfs = u64::try_from(rustix::fs::fstatfs(&folder)?.f_type) == Ok(TMPFS_MAGIC);
-        let flags = rustix::fs::fstatvfs(&folder)?.f_flag;
-        Ok(Seen {
-            root: root_of(&folder)?,
-            is_tmpfs,
-            is_read_only: flags.contains(rustix::fs::StatVfsMountFlags::RDONLY),
-            path: path.to_owned(),
-            stat,
-            folder,
-        })
+        Ok(Seen { root: root_of(&folder)?, is_tmpfs, path: path.to_owned(), stat, folder })
     }
 
     /// The identity of its root.
@@ -76,6 +66,11 @@ impl Seen {
     /// The owner of its root.
     pub fn owner(&self) -> u32 {
         self.stat.stx_uid
+    }
+
+    /// Whether users other than the owner may write into its root.
+    pub fn is_open_to_others(&self) -> bool {
+        self.stat.stx_mode & 0o022 != 0
     }
 
     /// Where a symbolic link in it leads, if that is one name beside it.

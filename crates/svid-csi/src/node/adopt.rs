@@ -1,7 +1,8 @@
 //! Volumes that csi-driver-spiffe has mounted, taken over while their pods run.
 //!
 //! Its tmpfs lives on behind the mounted target, also when that driver is gone, and is laid out as ours are: a new identity
-//! is written through a clone of the mount. It keeps its options, having no upper bound and no protection from swap.
+//! is written through a clone of the mount. It keeps its options, having no upper bound and no protection from swap. Whether the
+//! mount is read-only says nothing: that driver remounts it so, which reaches neither the host nor the next driver.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,8 +25,8 @@ const CURRENT: &str = "..data";
 /// Why a volume of csi-driver-spiffe is left to itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
-    /// It can be written.
-    #[error("it is not mounted read-only")]
+    /// Others than root may have written it.
+    #[error("users other than root may write into it")]
     Writable,
     /// Somebody else could have written it.
     #[error("it belongs to the user {0}, not to root")]
@@ -89,11 +90,11 @@ impl Node {
     /// What the pod knows the volume by.
     fn fit(&self, spec: &VolumeSpec, seen: &Seen) -> Result<Adopted, Unfit> {
         let Content::Files(wanted) = &spec.content else { return Err(Unfit::Plan(spec.plan())) };
-        if !seen.is_read_only {
-            return Err(Unfit::Writable);
-        }
         if seen.owner() != 0 {
             return Err(Unfit::Owner(seen.owner()));
+        }
+        if seen.is_open_to_others() {
+            return Err(Unfit::Writable);
         }
         let (found, group) = seen.files(&seen.link_beside(CURRENT).ok_or(Unfit::NoData)?)?;
         let file = |(name, contents): (String, _)| Some(RenderedFile { name: FileName::parse(&name).ok()?, contents });

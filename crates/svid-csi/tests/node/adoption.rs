@@ -26,7 +26,9 @@ struct Odd<'a> {
     names: Option<[&'a str; 3]>,
     group: u32,
     owner: u32,
-    writable: bool,
+    /// Whether the mount is read-only on the host, too: csi-driver-spiffe makes it so in its own namespace alone.
+    read_only: bool,
+    mode: Option<u32>,
     no_link: bool,
     link: Option<&'a str>,
     more: Option<&'a str>,
@@ -50,12 +52,13 @@ impl Left {
         let note = format!(r#"{{"driverName":"{driver}","volumeHandle":"{}"}}"#, volume.id());
         fs::write(target.parent().unwrap().join("vol_data.json"), note).unwrap();
         run("mount", &["--bind", text(&data), text(&target)]);
-        if !odd.writable {
+        if odd.read_only {
             run("mount", &["-o", "remount,bind,ro", text(&target)]);
         }
         let in_pod = node.path("in-pod");
         fs::create_dir_all(&in_pod).unwrap();
         run("mount", &["--bind", text(&target), text(&in_pod)]);
+        run("mount", &["-o", "remount,bind,ro", text(&in_pod)]);
         run("umount", &[text(&old)]);
         Left { target, in_pod }
     }
@@ -76,7 +79,7 @@ fn fill(data: &Path, identity: &Path, odd: &Odd<'_>) {
     }
     for folder in [data, &moment] {
         chown(folder, Some(odd.owner), Some(odd.group)).unwrap();
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o550)).unwrap();
+        fs::set_permissions(folder, fs::Permissions::from_mode(odd.mode.unwrap_or(0o550))).unwrap();
     }
 }
 
@@ -150,7 +153,7 @@ fn the_pod_keeps_its_names_and_its_group() {
     test("adoption::the_pod_keeps_its_names_and_its_group", async || {
         let names = ["svid.pem", "svid.key", "trusted.pem"];
         let group = if is_root_outside() { 2000 } else { 0 };
-        let odd = Odd { names: Some(names), group, ..Odd::default() };
+        let odd = Odd { names: Some(names), group, read_only: true, ..Odd::default() };
         let (mut node, volume, left, first) = scene(&odd).await;
         republish(&node, &volume).await.unwrap();
         until("the pod sees a new identity", async || serial_in(&left.in_pod, names) != first).await;
@@ -196,7 +199,7 @@ fn what_does_not_fit_is_left_alone() {
     test("adoption::what_does_not_fit_is_left_alone", async || {
         let left_alone = "is left alone, and its pod keeps what it has until it is restarted: ";
         let cases = [
-            (Odd { writable: true, ..Odd::default() }, "it is not mounted read-only"),
+            (Odd { mode: Some(0o777), ..Odd::default() }, "users other than root may write into it"),
             (Odd { no_link: true, ..Odd::default() }, "it has no link ..data"),
             (Odd { link: Some("/etc"), ..Odd::default() }, "it has no link ..data"),
             (Odd { link: Some("tls.crt"), ..Odd::default() }, "its files cannot be read"),
@@ -221,11 +224,9 @@ fn what_does_not_fit_is_left_alone() {
 fn a_file_that_is_a_link_is_not_followed() {
     test("adoption::a_file_that_is_a_link_is_not_followed", async || {
         let (node, volume, left, _) = scene(&Odd::default()).await;
-        run("mount", &["-o", "remount,bind,rw", text(&left.target)]);
         let key = left.target.join("..data/tls.key");
         fs::remove_file(&key).unwrap();
         symlink("/etc/hostname", &key).unwrap();
-        run("mount", &["-o", "remount,bind,ro", text(&left.target)]);
         let refused = republish(&node, &volume).await.unwrap_err();
         assert!(refused.message().contains("its files cannot be read"), "{}", refused.message());
         assert_eq!(fs::read_link(left.in_pod.join("..data/tls.key")).unwrap(), Path::new("/etc/hostname"));
