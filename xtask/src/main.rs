@@ -74,9 +74,11 @@ impl Task {
     }
 }
 
-/// The checkout this was built from.
+/// The checkout this is run in, which need not be the one it was built from.
 fn repository() -> Result<PathBuf> {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().context("the repository of this crate is gone")
+    let here = std::env::current_dir().context("the current folder is gone")?;
+    let is_root = |folder: &&Path| folder.join("Cargo.lock").is_file();
+    here.ancestors().find(is_root).map(Path::to_owned).context("run this in a checkout of svid-csi")
 }
 
 /// Answers on standard output.

@@ -5,7 +5,7 @@ use crate::plan::{Delivery, Source};
 /// What the names of all of them begin with.
 pub const OWN_PREFIX: &str = "svid-csi/";
 
-/// The predecessor's name for [`FS_GROUP`].
+/// The predecessor's name for `svid-csi/fs-group`.
 pub const PREDECESSOR_FS_GROUP: &str = "spiffe.csi.cert-manager.io/fs-group";
 
 /// A volume attribute that pod authors may set.
