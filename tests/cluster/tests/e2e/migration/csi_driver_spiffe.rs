@@ -16,7 +16,7 @@ use svid_csi_cluster::{images, predecessor};
 use crate::eventually::{SOON, eventually};
 use crate::mountpoints::{ensure_gone, ensure_single};
 use crate::pods::{PodSpec, TestPod};
-use crate::scene::{DRIVER_LABEL, Scene};
+use crate::scene::{DRIVER_LABEL, OWNER, Scene};
 use crate::with_cert_manager::stage::{Stage, play_with};
 
 const ACCOUNT: &str = "app";
@@ -88,7 +88,7 @@ async fn install_predecessor(scene: &Scene) -> Result<()> {
         "image": images::WORKLOAD,
         "kubelet": scene.kubelet(),
         "folder": scene.folder,
-        "commonLabels": {DRIVER_LABEL: "true"},
+        "commonLabels": labels(scene),
     });
     let chart = scene.layout.sources().join("manifests/csi-driver-spiffe-release");
     helm(scene, &["install", RELEASE, &chart.display().to_string()], Some(&values)).await?;
@@ -102,7 +102,7 @@ async fn upgrade(scene: &Scene) -> Result<()> {
     let values = json!({
         "driverImage": image(images::CSI_DRIVER_SPIFFE),
         "approverImage": image(images::APPROVER),
-        "commonLabels": {DRIVER_LABEL: "true"},
+        "commonLabels": labels(scene),
         "kubeletDir": scene.kubelet(),
         "app": {
             "trustDomain": "example.org",
@@ -120,6 +120,11 @@ async fn upgrade(scene: &Scene) -> Result<()> {
     let chart = scene.layout.repo.join("deploy/chart");
     helm(scene, &["upgrade", RELEASE, &chart.display().to_string()], Some(&values)).await?;
     wait_drivers(scene, images::CSI_DRIVER_SPIFFE).await
+}
+
+/// By which what lies outside the namespace is cleared away.
+fn labels(scene: &Scene) -> Value {
+    json!({DRIVER_LABEL: "true", OWNER: scene.name})
 }
 
 fn image(reference: &str) -> Value {
