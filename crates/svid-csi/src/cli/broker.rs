@@ -8,7 +8,6 @@ use svid_csi_core::spiffe_id::SpiffeId;
 
 use super::mistakes::Mistakes;
 use super::{Environment, values};
-use crate::kube::client::ClientOptions;
 use crate::node::config::{BrokerConfig, BrokerEndpoint};
 
 /// Where the Broker API is when no flag says so (SPIFFE Broker Endpoint, section 4).
@@ -39,7 +38,6 @@ impl BrokerFlags {
     pub(super) fn config(
         self,
         workload_api_dir: Option<PathBuf>,
-        client: ClientOptions,
         environment: Environment<'_>,
         mistakes: &mut Mistakes,
     ) -> Option<BrokerConfig> {
@@ -57,7 +55,7 @@ impl BrokerFlags {
             (None, None) => inherited(environment, mistakes),
         };
         let (endpoint, workload_api_dir) = (endpoint?, workload_api_dir?);
-        Some(BrokerConfig { endpoint, server_id: self.broker_server_id, workload_api_dir, client })
+        Some(BrokerConfig { endpoint, server_id: self.broker_server_id, workload_api_dir })
     }
 }
 

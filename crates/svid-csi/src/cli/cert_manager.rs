@@ -80,7 +80,6 @@ pub(super) struct CertManagerFlags {
 pub(super) struct Common {
     pub(super) profile: Option<Profile>,
     pub(super) node_id: String,
-    pub(super) client: ClientOptions,
     pub(super) trust_domain: Option<TrustDomain>,
     pub(super) lifetime: Duration,
     pub(super) key_type: KeyType,
@@ -113,7 +112,6 @@ impl CertManagerFlags {
             mistakes.add("trust-bundle", "there is one trust bundle; leave out this flag or --source-ca-bundle");
         }
         Some(CertManagerConfig {
-            client: common.client,
             trust_domain: common.trust_domain?,
             issuer,
             runtime_issuer,

@@ -16,7 +16,7 @@ use super::profile::Profile;
 use super::values::Switch;
 use super::{Environment, drivers, sockets};
 use crate::kube::client::ClientOptions;
-use crate::node::config::{AgentDir, Config, DriverName, LocalCaConfig, LocalCaRootsConfig, StartupTaintConfig};
+use crate::node::config::{AgentDir, Config, DriverName, LocalCaConfig};
 use crate::source::local_ca::JWT_LIFETIME;
 
 /// What Kubernetes calls a cluster that nobody gave a name.
@@ -53,15 +53,12 @@ pub(super) fn build(args: DriverArgs, environment: Environment<'_>, mistakes: &m
     let common = Common {
         profile: args.serve.profile,
         node_id: node_id.clone(),
-        client: client.clone(),
         trust_domain: trust_domain.clone(),
         lifetime,
         key_type,
     };
     let own_svid_dir = args.socket.workload_api_socket_dir.clone();
-    let broker = has(Source::Broker).then(|| args.broker.config(own_svid_dir, client.clone(), environment, mistakes));
-    let local_ca_roots = args.minted.local_ca_roots.filter(|_| has(Source::LocalCa));
-    let local_ca_roots = local_ca_roots.map(|place| LocalCaRootsConfig { place, client: client.clone() });
+    let broker = has(Source::Broker).then(|| args.broker.config(own_svid_dir, environment, mistakes));
     let config = Config {
         agent: has(Source::Socket).then(|| agent(args.socket, mistakes)).flatten(),
         broker: broker.flatten(),
@@ -73,8 +70,9 @@ pub(super) fn build(args: DriverArgs, environment: Environment<'_>, mistakes: &m
             jwt_lifetime: args.minted.jwt_svid_ttl.unwrap_or(JWT_LIFETIME),
             dir: args.minted.local_ca_dir,
         }),
-        local_ca_roots,
-        startup_taint: args.kubelet.startup_taint.map(|key| StartupTaintConfig { key, client }),
+        local_ca_roots: args.minted.local_ca_roots.filter(|_| has(Source::LocalCa)),
+        startup_taint: args.kubelet.startup_taint,
+        client,
         trust_domain,
         metrics_address: metrics_address(&args.watch, args.serve.profile),
         admin_socket: admin_socket(args.watch, args.data.data_root.as_ref()),

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use super::RunError;
-use super::config::{BrokerConfig, CertManagerConfig, Config, StartupTaintConfig};
+use super::config::{CertManagerConfig, Config};
 use crate::kube::client::{self, ClientError, ClientOptions};
 use crate::kube::csi_driver::{self, Needs};
 use crate::kube::events::Events;
@@ -32,8 +32,8 @@ pub(super) struct Clients {
     pub(super) cert_manager: Option<Arc<CertManager>>,
     pub(super) broker: Option<Broker>,
     pub(super) events: Option<Events>,
-    /// For the roots of all nodes.
-    pub(super) roots: Option<kube::Client>,
+    /// For what cannot be done without the API server; one for all, because connections are what takes up memory.
+    pub(super) api: Option<kube::Client>,
 }
 
 /// The source cert-manager and where events go to.
@@ -43,41 +43,49 @@ struct Cluster {
 }
 
 impl Clients {
-    /// Makes those that plans need. That nobody answers does not matter.
+    /// Makes those that are needed. That nobody answers does not matter.
     pub(super) async fn open(config: &Config, metrics: &Arc<Metrics>, tasks: &Tasks) -> Result<Self, RunError> {
-        let cluster = match &config.cert_manager {
-            Some(cert_manager) => Some(Cluster::open(config, cert_manager, metrics.clone(), tasks).await?),
-            None => None,
+        let needs_api =
+            config.cert_manager.is_some() || config.local_ca_roots.is_some() || config.startup_taint.is_some();
+        let access = if needs_api { Some(access(&config.client).await?) } else { None };
+        let api = access.clone().map(client::client).transpose()?;
+        let cluster = match (&config.cert_manager, &access, &api) {
+            (Some(cert_manager), Some(access), Some(client)) => {
+                Some(Cluster::open(config, cert_manager, access, client.clone(), metrics.clone(), tasks).await?)
+            }
+            _ => None,
         };
         let (cert_manager, events) = cluster.map(|cluster| (cluster.cert_manager, cluster.events)).unzip();
-        let roots = match &config.local_ca_roots {
-            Some(roots) => Some(client::client(access(&roots.client).await?)?),
-            None => None,
-        };
         let Some(broker) = config.broker.clone() else {
-            return Ok(Clients { cert_manager, broker: None, events, roots });
+            return Ok(Clients { cert_manager, broker: None, events, api });
         };
         let events = match events {
             Some(events) => Some(events),
-            None => events_beside_broker(config, &broker, tasks).await?,
+            None => events_beside_broker(config, tasks).await?,
         };
         let broker = Some(Broker::open(broker, metrics.clone(), events.clone(), tasks));
-        Ok(Clients { cert_manager, broker, events, roots })
+        Ok(Clients { cert_manager, broker, events, api })
+    }
+
+    /// The taint to remove from this node, if there is one.
+    pub(super) fn startup_taint(&self, config: &Config) -> Option<StartupTaint> {
+        let (key, client) = (config.startup_taint.as_deref()?, self.api.clone()?);
+        Some(StartupTaint::new(client, &config.node_id, key))
     }
 }
 
 impl Cluster {
-    /// Makes the clients and follows what the source goes by. Only credentials and the CSIDriver object are checked: an
-    /// API server that is away must not keep volumes that are there from being served.
+    /// Follows what the source goes by. Only the CSIDriver object is checked: an API server that is away must not keep
+    /// volumes that are there from being served.
     async fn open(
         config: &Config,
         cert_manager: &CertManagerConfig,
+        access: &kube::Config,
+        client: kube::Client,
         metrics: Arc<Metrics>,
         tasks: &Tasks,
     ) -> Result<Self, RunError> {
-        let access = access(&cert_manager.client).await?;
-        let client = client::client(access.clone())?;
-        let requester = Requester::new(client.clone(), &access)?;
+        let requester = Requester::new(client.clone(), access)?;
         check_csi_drivers(config, cert_manager, &client).await?;
         let runtime = cert_manager
             .runtime_issuer
@@ -110,20 +118,9 @@ async fn access(options: &ClientOptions) -> Result<kube::Config, ClientError> {
     Ok(access)
 }
 
-/// The taint to remove from this node, if there is one.
-pub(super) async fn startup_taint(config: &Config) -> Result<Option<StartupTaint>, ClientError> {
-    let Some(StartupTaintConfig { key, client }) = &config.startup_taint else { return Ok(None) };
-    let client = client::client(access(client).await?)?;
-    Ok(Some(StartupTaint::new(client, &config.node_id, key)))
-}
-
 /// Where events go to when pods get their identities from a broker, which needs no cluster: nowhere, outside of one.
-async fn events_beside_broker(
-    config: &Config,
-    broker: &BrokerConfig,
-    tasks: &Tasks,
-) -> Result<Option<Events>, RunError> {
-    match client::config(&broker.client).await {
+async fn events_beside_broker(config: &Config, tasks: &Tasks) -> Result<Option<Events>, RunError> {
+    match client::config(&config.client).await {
         Ok(access) => Ok(Some(Events::new(client::client(access)?, COMPONENT, config.node_id.clone(), tasks))),
         Err(error @ ClientError::InCluster(_)) => {
             info!(why = report::chain(&error), "no events are written on pods");

@@ -43,10 +43,12 @@ pub struct Config {
     pub cert_manager: Option<CertManagerConfig>,
     /// The embedded certificate authority, for `local-ca` plans.
     pub local_ca: Option<LocalCaConfig>,
-    /// Where the drivers of all nodes tell each other their local CAs.
-    pub local_ca_roots: Option<LocalCaRootsConfig>,
-    /// The taint to remove from this node once every driver name is registered.
-    pub startup_taint: Option<StartupTaintConfig>,
+    /// The ConfigMap in which the drivers of all nodes tell each other their local CAs, by the names of the nodes.
+    pub local_ca_roots: Option<ConfigMapPlace>,
+    /// The key of the taint to remove from this node once every driver name is registered.
+    pub startup_taint: Option<String>,
+    /// How the API server is reached, by all that needs it.
+    pub client: ClientOptions,
     /// Publish volumes whose pod omits `readOnly: true`, mounting them read-only all the same.
     pub allow_missing_read_only: bool,
     /// Where /metrics, /livez and /readyz are served.
@@ -90,8 +92,6 @@ pub struct BrokerConfig {
     pub server_id: Option<SpiffeId>,
     /// The directory of the Workload API socket on which the driver gets an identity of its own; it may not exist yet.
     pub workload_api_dir: PathBuf,
-    /// How the API server is reached, where there is one, for events on pods.
-    pub client: ClientOptions,
 }
 
 /// Where a Broker API is.
@@ -116,8 +116,6 @@ impl fmt::Display for BrokerEndpoint {
 /// cert-manager.
 #[derive(Debug, Clone)]
 pub struct CertManagerConfig {
-    /// How the API server is reached.
-    pub client: ClientOptions,
     /// The trust domain of every identity.
     pub trust_domain: TrustDomain,
     /// The issuer, unless the ConfigMap names another.
@@ -128,24 +126,6 @@ pub struct CertManagerConfig {
     pub bundle: Option<BundleSource>,
     /// What every request is like.
     pub settings: Settings,
-}
-
-/// The trust bundles of all nodes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalCaRootsConfig {
-    /// The ConfigMap that holds them, by the names of the nodes.
-    pub place: ConfigMapPlace,
-    /// How the API server is reached.
-    pub client: ClientOptions,
-}
-
-/// A taint on this node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StartupTaintConfig {
-    /// Its key.
-    pub key: String,
-    /// How the API server is reached.
-    pub client: ClientOptions,
 }
 
 /// The embedded certificate authority.

@@ -127,7 +127,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     allow_descriptors();
     let (metrics, tasks) = (Arc::<Metrics>::default(), Tasks::default());
     let clients = Clients::open(&config, &metrics, &tasks).await?;
-    let taint = cluster::startup_taint(&config).await?;
+    let taint = clients.startup_taint(&config);
     let node = tokio::task::block_in_place(|| Node::build(&config, clients, metrics, tasks))?;
     let servers = serve::bind(&node, &config)?;
     let ready = admin::start(&node, &config)?;
@@ -158,10 +158,10 @@ impl Node {
         if let Some(data) = &data {
             store.take_over(&data.other_records())?;
         }
-        let Clients { cert_manager, broker, events, roots } = clients;
+        let Clients { cert_manager, broker, events, api } = clients;
         let mut local_ca = local_ca(config, data.as_ref())?;
-        if let (Some(local_ca), Some(shared), Some(client)) = (&mut local_ca, &config.local_ca_roots, roots) {
-            local_ca.share_roots(client, shared.place.clone(), &config.node_id, &tasks);
+        if let (Some(local_ca), Some(place), Some(client)) = (&mut local_ca, &config.local_ca_roots, api) {
+            local_ca.share_roots(client, place.clone(), &config.node_id, &tasks);
         }
         let sources = Arc::new(Sources { broker, cert_manager, local_ca });
         let folders = data.as_ref().filter(|_| has(config, Plan::mints)).map(Folders::open).transpose()?;

@@ -19,6 +19,7 @@ use super::config::{DriverName, LocalCaConfig};
 use super::publish::Brought;
 use super::unpublish::FORGOTTEN_AFTER;
 use super::*;
+use crate::kube::client::ClientOptions;
 use crate::source::local_ca::JWT_LIFETIME;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -58,6 +59,7 @@ fn config(dir: &TempDir) -> Config {
         cert_manager: None,
         local_ca_roots: None,
         startup_taint: None,
+        client: ClientOptions::default(),
         local_ca: Some(LocalCaConfig {
             trust_domain: TrustDomain::parse("example.org").unwrap(),
             lifetime: HOUR,

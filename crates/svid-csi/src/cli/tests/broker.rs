@@ -93,7 +93,8 @@ fn one_mistake_each() {
 #[test]
 fn a_kubeconfig_serves_events() {
     let command = good(&format!("{BROKER} files --broker-socket b --kubeconfig k --context c"));
-    let client = command.config.broker.unwrap().client;
+    assert!(command.config.broker.is_some());
+    let client = command.config.client;
     assert_eq!((client.kubeconfig.as_deref(), client.context.as_deref()), (Some(Path::new("/k")), Some("c")));
     assert_eq!(command.warnings, [""; 0]);
     assert!(mistakes(&format!("{BROKER} files --broker-socket b --context c"))[0].starts_with("--context: chooses"));
