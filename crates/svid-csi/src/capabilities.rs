@@ -9,11 +9,12 @@ use rustix::thread::{
 };
 
 /// What the driver needs.
-const OF_DRIVER: [(CapabilitySet, &str, &str); 4] = [
+const OF_DRIVER: [(CapabilitySet, &str, &str); 5] = [
     (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN", "to mount"),
     (CapabilitySet::DAC_OVERRIDE, "CAP_DAC_OVERRIDE", "to write into folders that nobody may write"),
     (CapabilitySet::FOWNER, "CAP_FOWNER", "to link sockets that belong to an agent's user"),
     (CapabilitySet::CHOWN, "CAP_CHOWN", "to give files to a pod's fs-group"),
+    (CapabilitySet::LINUX_IMMUTABLE, "CAP_LINUX_IMMUTABLE", "to seal volumes, so that their pods cannot change them"),
 ];
 
 /// They could not be given up.

@@ -26,6 +26,8 @@ mod mount;
 pub mod node;
 pub mod reference;
 pub mod report;
+#[allow(dead_code, reason = "volumes and the socket directory are sealed with it next")]
+mod seal;
 mod service_manager;
 mod source;
 mod spiffe_tls;

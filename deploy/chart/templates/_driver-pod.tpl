@@ -64,7 +64,7 @@ spec:
       securityContext:
         # Mounts reach the host from privileged containers alone. The driver gives up all other capabilities itself.
         privileged: true
-        capabilities: {drop: [ALL], add: [SYS_ADMIN, DAC_OVERRIDE, FOWNER, CHOWN]}
+        capabilities: {drop: [ALL], add: [SYS_ADMIN, DAC_OVERRIDE, FOWNER, CHOWN, LINUX_IMMUTABLE]}
         readOnlyRootFilesystem: true
         runAsUser: 0
         runAsGroup: 0

@@ -14,8 +14,11 @@ const DATA: &[&str] = &["--data-root={dir}/root", "--trust-domain=example.org"];
 fn no_thread_has_more_than_it_needs() {
     test("capabilities::no_thread_has_more_than_it_needs", async || {
         let node = Node::files(&[]).await;
-        let needed =
-            CapabilitySet::SYS_ADMIN | CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER | CapabilitySet::CHOWN;
+        let needed = CapabilitySet::SYS_ADMIN
+            | CapabilitySet::DAC_OVERRIDE
+            | CapabilitySet::FOWNER
+            | CapabilitySet::CHOWN
+            | CapabilitySet::LINUX_IMMUTABLE;
         let threads = fs::read_dir(format!("/proc/{}/task", node.pid())).unwrap();
         let threads: Vec<_> = threads.map(|thread| thread.unwrap().path().join("status")).collect();
         assert!(threads.len() > 1, "{threads:?}");
