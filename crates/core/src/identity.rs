@@ -6,6 +6,7 @@ mod bundle;
 mod key;
 mod key_type;
 mod leaf;
+mod path;
 mod peer;
 mod rejection;
 mod trust;

@@ -7,6 +7,7 @@ mod attributes;
 pub mod bundle_document;
 pub mod ca;
 pub mod cert_request;
+mod der;
 pub mod error;
 pub mod files;
 pub mod go_duration;

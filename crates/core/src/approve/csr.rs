@@ -1,7 +1,6 @@
 //! What a CSR must be, and must not hold (RFC 2986).
 
 mod attributes;
-mod der;
 mod extensions;
 mod fault;
 mod key;

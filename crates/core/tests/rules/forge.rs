@@ -144,3 +144,15 @@ pub(crate) fn one_name(tag: u8, name: &[u8]) -> Vec<u8> {
     let len = u8::try_from(name.len()).expect("a short name");
     [&[0x30, len + 2, 0x80 | tag, len], name].concat()
 }
+
+/// Any element in DER of under 64 KiB.
+pub(crate) fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    let length = u16::try_from(content.len()).expect("a short one").to_be_bytes();
+    let length = match length {
+        [0, short @ ..0x80] => vec![short],
+        [0, long] => vec![0x81, long],
+        [high, low] => vec![0x82, high, low],
+    };
+    [&[tag], &length[..], &content].concat()
+}

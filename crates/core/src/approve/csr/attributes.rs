@@ -1,8 +1,8 @@
 //! The attributes of a CSR: one, which holds the extensions (RFC 2985, section 5.4.2).
 
-use super::der::{self, OBJECT_IDENTIFIER, Reader, SEQUENCE, SET};
 use super::fault::{CsrFault, DerFault};
 use crate::approve::verdict::Reasons;
+use crate::der::{self, OBJECT_IDENTIFIER, Reader, SEQUENCE, SET};
 
 /// 1.2.840.113549.1.9.14
 const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e];

@@ -1,8 +1,8 @@
 //! The extensions a CSR asks for: the names, and at most the usages that every identity has anyway.
 
-use super::der::{self, BOOLEAN, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE};
 use super::fault::{CsrFault, DerFault};
 use crate::approve::verdict::Reasons;
+use crate::der::{self, BOOLEAN, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE};
 use crate::quoted::Quoted;
 
 /// 2.5.29.17

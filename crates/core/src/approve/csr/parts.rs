@@ -2,8 +2,8 @@
 
 use x509_parser::prelude::{FromDer, X509Name};
 
-use super::der::{INTEGER, Reader, SEQUENCE};
 use super::fault::DerFault;
+use crate::der::{INTEGER, Reader, SEQUENCE};
 use crate::quoted::Quoted;
 
 /// The tag `[0]` of the attributes.

@@ -9,40 +9,40 @@ use x509_parser::asn1_rs::Oid;
 
 use crate::quoted::Quoted;
 
-pub(super) const BOOLEAN: u8 = 0x01;
-pub(super) const INTEGER: u8 = 0x02;
-pub(super) const BIT_STRING: u8 = 0x03;
-pub(super) const OCTET_STRING: u8 = 0x04;
-pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
-pub(super) const SEQUENCE: u8 = 0x30;
-pub(super) const SET: u8 = 0x31;
+pub(crate) const BOOLEAN: u8 = 0x01;
+pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const BIT_STRING: u8 = 0x03;
+pub(crate) const OCTET_STRING: u8 = 0x04;
+pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
+pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const SET: u8 = 0x31;
 
 /// One element.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Element<'a> {
-    pub(super) tag: u8,
-    pub(super) content: &'a [u8],
+pub(crate) struct Element<'a> {
+    pub(crate) tag: u8,
+    pub(crate) content: &'a [u8],
     /// Tag, length and content.
-    pub(super) whole: &'a [u8],
+    pub(crate) whole: &'a [u8],
 }
 
 /// Reads one element after the other.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
     /// How many bytes are left.
-    pub(super) fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         self.0.len()
     }
 
     /// The next element, whatever it is: a tag, and a length of definite form and no byte too many. Tags of several
     /// bytes come out as their first one, which is no tag of anything here.
-    pub(super) fn element(&mut self) -> Option<Element<'a>> {
+    pub(crate) fn element(&mut self) -> Option<Element<'a>> {
         let (&tag, rest) = self.0.split_first()?;
         let (len, rest) = match *rest {
             [len @ ..=0x7f, ref rest @ ..] => (usize::from(len), rest),
@@ -57,34 +57,34 @@ impl<'a> Reader<'a> {
     }
 
     /// The content of the next element, which must have that tag.
-    pub(super) fn read(&mut self, tag: u8) -> Option<&'a [u8]> {
+    pub(crate) fn read(&mut self, tag: u8) -> Option<&'a [u8]> {
         self.element().filter(|element| element.tag == tag).map(|element| element.content)
     }
 
     /// The content of the next element if it has that tag.
-    pub(super) fn read_optional(&mut self, tag: u8) -> Option<Option<&'a [u8]>> {
+    pub(crate) fn read_optional(&mut self, tag: u8) -> Option<Option<&'a [u8]>> {
         if self.0.first() == Some(&tag) { self.read(tag).map(Some) } else { Some(None) }
     }
 
     /// The content of the next element, a bit string of whole bytes.
-    pub(super) fn read_bytes_of_bits(&mut self) -> Option<&'a [u8]> {
+    pub(crate) fn read_bytes_of_bits(&mut self) -> Option<&'a [u8]> {
         self.read(BIT_STRING)?.strip_prefix(&[0])
     }
 
     /// Nothing is left.
-    pub(super) fn end(&self) -> Option<()> {
+    pub(crate) fn end(&self) -> Option<()> {
         self.0.is_empty().then_some(())
     }
 }
 
 /// The only element in these bytes, which must have that tag.
-pub(super) fn only(bytes: &[u8], tag: u8) -> Option<&[u8]> {
+pub(crate) fn only(bytes: &[u8], tag: u8) -> Option<&[u8]> {
     let mut reader = Reader::new(bytes);
     let content = reader.read(tag)?;
     reader.end().map(|()| content)
 }
 
 /// An object identifier as numbers with dots.
-pub(super) fn dotted(oid: &[u8]) -> Quoted {
+pub(crate) fn dotted(oid: &[u8]) -> Quoted {
     if oid.is_empty() { Quoted::new("") } else { Quoted::new(Oid::new(Cow::Borrowed(oid)).to_id_string()) }
 }
