@@ -40,6 +40,12 @@ openssl:
 keytool:
     cargo test --locked --package svid-csi-core --test rules -- --ignored keytool
 
+# The approver's reading of CSRs against cert-manager's own decoder; needs Go
+csr-oracle:
+    go -C tests/cluster/tools/certmanager build -o "$PWD/target/csr-oracle" ./csr
+    CSR_ORACLE="$PWD/target/csr-oracle" cargo test --locked --package svid-csi-core --test rules -- \
+        --ignored --nocapture what_is_approved_is_what_cert_manager_reads
+
 # Show on this machine, without Kubernetes, what the driver does
 demo *flags:
     cargo run --release --locked -- demo {{ flags }}

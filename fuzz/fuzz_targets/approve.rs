@@ -74,6 +74,7 @@ static POLICY: LazyLock<Policy> = LazyLock::new(|| Policy {
     trust_domain: TrustDomain::parse("example.org").expect("a trust domain"),
     duration: Duration::from_secs(3600),
     issuer: Some(IssuerRef { name: "spiffe-ca".to_owned(), ..IssuerRef::default() }),
+    former_issuers: Vec::new(),
     mode: Mode::Pod,
     key_types: KeyType::ALL.into(),
     auto_approve_non_spiffe: true,

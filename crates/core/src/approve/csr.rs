@@ -11,7 +11,7 @@ mod scan;
 pub use self::fault::{CsrFault, DerFault, PemFault};
 use self::parts::Parts;
 pub use self::pem::MAX_PEM_BYTES;
-pub(super) use self::scan::{Unreadable, find_spiffe_name};
+pub(super) use self::scan::find_spiffe_name;
 use super::policy::Policy;
 use super::verdict::Reasons;
 use crate::quoted::Quoted;

@@ -21,6 +21,9 @@ pub struct Policy {
     pub duration: Duration,
     /// The issuer every request must be for. As long as there is none, requests are left pending.
     pub issuer: Option<IssuerRef>,
+    /// Issuers that were the issuer before, as far as that is known. What they sign may still be trusted, so requests
+    /// without our annotation are denied them too.
+    pub former_issuers: Vec<IssuerRef>,
     /// Who makes the requests.
     pub mode: Mode,
     /// The kinds of keys that may be certified.

@@ -1,6 +1,6 @@
 //! Requests without our annotation, where the approver stands in for cert-manager's own.
 
-use super::csr;
+use super::csr::{self, CsrFault};
 use super::policy::Policy;
 use super::request::Request;
 use super::verdict::{Ignored, Reasons, Verdict};
@@ -10,23 +10,25 @@ use crate::quoted::Quoted;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnannotatedFault {
     /// Whatever else is in it cannot be seen.
-    #[error("its CSR cannot be read, so nobody can tell whether it asks for a SPIFFE identity")]
-    Unreadable,
+    #[error("whether it asks for a SPIFFE identity cannot be told: {0}")]
+    Unreadable(CsrFault),
     /// It asks for an identity past the rules for identities.
     #[error("it asks for the SPIFFE identity {uri} without the annotation spiffe.csi.cert-manager.io/identity")]
     Spiffe {
         /// The name.
         uri: Quoted,
     },
-    /// It wants something else signed by the issuer of identities.
-    #[error("its issuer is the one of SPIFFE identities, and it has no annotation spiffe.csi.cert-manager.io/identity")]
+    /// It wants something else signed by an issuer of identities, a CA certificate maybe.
+    #[error(
+        "its issuer is or was the one of SPIFFE identities, and it has no annotation spiffe.csi.cert-manager.io/identity"
+    )]
     Issuer,
 }
 
 impl UnannotatedFault {
     pub(super) fn class(&self) -> &'static str {
         match self {
-            UnannotatedFault::Unreadable => "unannotated_unreadable",
+            UnannotatedFault::Unreadable(_) => "unannotated_unreadable",
             UnannotatedFault::Spiffe { .. } => "unannotated_spiffe",
             UnannotatedFault::Issuer => "unannotated_issuer",
         }
@@ -41,10 +43,15 @@ pub(super) fn judge(request: &Request, policy: &Policy) -> Verdict {
     match csr::find_spiffe_name(&request.csr) {
         Ok(None) => {}
         Ok(Some(uri)) => reasons.add(UnannotatedFault::Spiffe { uri }),
-        Err(csr::Unreadable) => reasons.add(UnannotatedFault::Unreadable),
+        Err(fault) => reasons.add(UnannotatedFault::Unreadable(fault)),
     }
-    if policy.issuer.as_ref().is_some_and(|issuer| issuer.is_same_as(&request.issuer)) {
+    if policy.issuer.iter().chain(&policy.former_issuers).any(|issuer| issuer.is_same_as(&request.issuer)) {
         reasons.add(UnannotatedFault::Issuer);
     }
-    if reasons.is_empty() { Verdict::Approve } else { Verdict::Deny(reasons) }
+    match &policy.issuer {
+        _ if !reasons.is_empty() => Verdict::Deny(reasons),
+        // It may be for the very issuer of identities.
+        None => Verdict::Ignore(Ignored::NoIssuer),
+        Some(_) => Verdict::Approve,
+    }
 }

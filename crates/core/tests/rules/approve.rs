@@ -8,6 +8,7 @@ pub(crate) mod forge;
 mod identity;
 mod key;
 mod openssl;
+mod oracle;
 mod pem;
 mod pods;
 mod spec;

@@ -80,6 +80,7 @@ mod tests {
             trust_domain: TrustDomain::parse("example.org").unwrap(),
             duration: Duration::from_secs(3_600),
             issuer: Some(IssuerRef::default()),
+            former_issuers: Vec::new(),
             mode: Mode::Pod,
             key_types: KeyType::ALL.into(),
             auto_approve_non_spiffe: false,

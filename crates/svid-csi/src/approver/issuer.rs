@@ -1,21 +1,38 @@
-//! The issuer every request must be for.
+//! The issuer every request must be for, and those that were it before.
 
 use kube::Client;
+use svid_csi_core::approve::Policy;
 use svid_csi_core::cert_request::IssuerRef;
 use svid_csi_core::runtime_issuer::ConfigMapPlace;
 
 use super::queue::Queue;
+use crate::kube::lease::Notes;
 use crate::kube::one_object::ReadError;
 use crate::kube::runtime_issuer::RuntimeIssuer;
 use crate::tasks::Tasks;
 
+/// The annotation of the Lease with all issuers that were ever the one, each as `kind.group/name`.
+const ANNOTATION: &str = "svid-csi/issuers";
+
+/// The issuer of the moment, and those before it.
+#[derive(Debug, Clone)]
+pub(super) struct Issuer {
+    from: Source,
+    known: Notes,
+}
+
 /// Where the issuer is known from.
 #[derive(Debug, Clone)]
-pub(super) enum Issuer {
+enum Source {
     /// From the flags, for good.
     Fixed(Option<IssuerRef>),
     /// From a ConfigMap, else from the flags.
     Runtime(Box<RuntimeIssuer>),
+}
+
+/// What is kept of issuers on the Lease.
+pub(super) fn notes() -> Notes {
+    Notes::new(ANNOTATION)
 }
 
 impl Issuer {
@@ -24,38 +41,49 @@ impl Issuer {
         client: Client,
         from_flags: Option<IssuerRef>,
         place: Option<&ConfigMapPlace>,
+        known: Notes,
         tasks: &Tasks,
     ) -> Self {
-        match place {
-            None => Self::Fixed(from_flags),
-            Some(place) => Self::Runtime(RuntimeIssuer::start(client, place.clone(), from_flags, tasks).into()),
-        }
+        from_flags.iter().for_each(|issuer| known.add(written(issuer)));
+        let from = match place {
+            None => Source::Fixed(from_flags),
+            Some(place) => Source::Runtime(RuntimeIssuer::start(client, place.clone(), from_flags, tasks).into()),
+        };
+        Self { from, known }
     }
 
     /// Waits until it is known.
     pub(super) async fn settled(&self) {
-        if let Self::Runtime(issuer) = self {
+        if let Source::Runtime(issuer) = &self.from {
             issuer.settled().await;
         }
     }
 
     /// The issuer of the moment; with none, requests are left pending.
     pub(super) fn current(&self) -> Option<IssuerRef> {
-        match self {
-            Self::Fixed(issuer) => issuer.clone(),
-            Self::Runtime(issuer) => issuer.current().borrow().clone(),
+        match &self.from {
+            Source::Fixed(issuer) => issuer.clone(),
+            Source::Runtime(issuer) => issuer.current().borrow().clone(),
         }
     }
 
-    /// The issuer as the API server has it now: what this process was told last may be old.
+    /// The policy with the issuer `now`, and with all that are known to have been it: those of this process and of every
+    /// leader before it.
+    pub(super) fn policy(&self, now: Option<IssuerRef>, policy: &Policy) -> Policy {
+        now.iter().for_each(|issuer| self.known.add(written(issuer)));
+        let former_issuers = self.known.all().iter().filter_map(|text| read(text)).collect();
+        Policy { issuer: now, former_issuers, ..policy.clone() }
+    }
+
+    /// The issuer as the API server has it now: what this process knows may be old.
     ///
     /// # Errors
-    /// Where that is not to be had.
+    /// Where it cannot be read.
     pub(super) async fn read_now(&self) -> Result<Option<IssuerRef>, ReadError> {
-        match self {
-            Self::Fixed(issuer) => Ok(issuer.clone()),
-            Self::Runtime(issuer) => match issuer.read_now().await {
-                // Then nobody is told anything newer.
+        match &self.from {
+            Source::Fixed(issuer) => Ok(issuer.clone()),
+            Source::Runtime(issuer) => match issuer.read_now().await {
+                // Then the driver knows nothing newer either.
                 Err(ReadError::Forbidden { .. } | ReadError::NotServed { .. }) => Ok(self.current()),
                 read => read,
             },
@@ -64,10 +92,25 @@ impl Issuer {
 
     /// Brings back what was left pending, whenever the issuer changes.
     pub(super) async fn recall(self, queue: &Queue) {
-        let Self::Runtime(issuer) = self else { return };
+        let Source::Runtime(issuer) = &self.from else { return };
         let mut current = issuer.current();
-        while current.changed().await.is_ok() {
+        loop {
+            current.borrow_and_update().iter().for_each(|issuer| self.known.add(written(issuer)));
+            if current.changed().await.is_err() {
+                return;
+            }
             queue.recall();
         }
     }
+}
+
+fn written(issuer: &IssuerRef) -> String {
+    format!("{}.{}/{}", issuer.kind(), issuer.group(), issuer.name)
+}
+
+/// Nothing where something else is written there.
+fn read(text: &str) -> Option<IssuerRef> {
+    let (kind, name) = text.split_once('/')?;
+    let (kind, group) = kind.split_once('.')?;
+    Some(IssuerRef { name: name.to_owned(), kind: kind.to_owned(), group: group.to_owned() })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kube::api::ListParams;
 use kube::{Api, Client};
-use svid_csi_core::approve::{Ignored, Policy, Reasons, Request, Verdict, judge};
+use svid_csi_core::approve::{Ignored, Policy, Request, Verdict, judge};
 use tracing::{debug, info, warn};
 
 use super::issuer::Issuer;
@@ -32,7 +32,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// How long a request waits that lacks a permission of this approver, until that may have been granted.
 const UNTIL_GRANTED: Duration = Duration::from_secs(60);
 
-/// The classes of reasons that another issuer would mend.
+/// The classes of reasons that do not hold with another issuer.
 const ISSUER_CLASSES: [&str; 2] = ["issuer", "unannotated_issuer"];
 
 /// What is needed to decide.
@@ -138,17 +138,16 @@ impl Judge {
 
     async fn judge(&self, request: &Request) -> Result<Verdict, JudgeError> {
         let issuer = self.issuer.current();
-        let verdict = self.judge_by(request, Policy { issuer: issuer.clone(), ..self.policy.clone() }).await?;
-        let Verdict::Deny(reasons) = &verdict else { return Ok(verdict) };
-        if !is_about_issuer(reasons) {
+        let verdict = self.judge_by(request, self.issuer.policy(issuer.clone(), &self.policy)).await?;
+        if !depends_on_issuer(request, &verdict) {
             return Ok(verdict);
         }
-        // A denial is for good, and the driver may have heard of a new issuer before this process has.
+        // A decision is for good, and the driver may have heard of a new issuer before this process has.
         let now = self.issuer.read_now().await.map_err(JudgeError::Issuer)?;
         if now == issuer {
             return Ok(verdict);
         }
-        self.judge_by(request, Policy { issuer: now, ..self.policy.clone() }).await
+        self.judge_by(request, self.issuer.policy(now, &self.policy)).await
     }
 
     async fn judge_by(&self, request: &Request, policy: Policy) -> Result<Verdict, JudgeError> {
@@ -170,8 +169,13 @@ impl Judge {
     }
 }
 
-fn is_about_issuer(reasons: &Reasons) -> bool {
-    reasons.iter().any(|reason| ISSUER_CLASSES.contains(&reason.class()))
+/// Whether the verdict may be another one with another issuer: what is not for identities must not be for any issuer of them.
+fn depends_on_issuer(request: &Request, verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Approve => request.identity.is_none(),
+        Verdict::Deny(reasons) => reasons.iter().any(|reason| ISSUER_CLASSES.contains(&reason.class())),
+        _ => false,
+    }
 }
 
 fn name(turn: &Turn) -> String {

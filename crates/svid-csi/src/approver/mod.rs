@@ -129,8 +129,9 @@ async fn start(
 ) -> Result<(), RunError> {
     let (host, random) = (host_name(), random_hex());
     let name = policy.driver_name.clone();
+    let (issuers, identity) = (issuer::notes(), format!("{host}_{random}"));
     let (candidate, leadership) =
-        Candidate::new(client.clone(), &cluster.lease_namespace, &name, format!("{host}_{random}"));
+        Candidate::new(client.clone(), &cluster.lease_namespace, &name, identity, issuers.clone());
     let (queue, metrics) = (Arc::new(Queue::default()), Arc::new(Metrics::default()));
     let (synced, is_synced) = tokio::sync::watch::channel(false);
     let shown =
@@ -148,7 +149,7 @@ async fn start(
         all: policy.auto_approve_non_spiffe,
         progress: watch::Progress::default(),
     };
-    let issuer = Issuer::new(client.clone(), policy.issuer.clone(), cluster.runtime_issuer.as_ref(), tasks);
+    let issuer = Issuer::new(client.clone(), policy.issuer.clone(), cluster.runtime_issuer.as_ref(), issuers, tasks);
     let judge = Judge {
         client: client.clone(),
         issuer: issuer.clone(),

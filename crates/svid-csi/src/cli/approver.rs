@@ -99,7 +99,9 @@ pub(super) fn command(args: ApproverArgs, mistakes: &mut Mistakes) -> Option<App
     let cluster = (!args.dry_run).then(|| args.cluster.cluster(args.client, mistakes));
     let mode = mode?;
     let warnings = without_effect(&mode, args.dry_run, mistakes);
-    Some(ApproverCommand { policy: policy::policy(args.rules, mode), cluster, log, warnings })
+    let has_runtime_issuer = cluster.as_ref().is_some_and(|cluster| cluster.runtime_issuer.is_some());
+    let policy = policy::policy(args.rules, mode, has_runtime_issuer);
+    Some(ApproverCommand { policy, cluster, log, warnings })
 }
 
 /// Warnings about flags that were set and change nothing, each with the reason.

@@ -4,6 +4,7 @@
 //! for as long as it says it lasts. Each side measures by its own monotonic clock, so clocks need not agree. A leader stops
 //! being one well before another can take over, even where it was suspended in between: see [`Term::is_valid`].
 
+mod notes;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub use self::notes::Notes;
 use self::record::Observed;
 use super::error;
 use crate::clock;
@@ -44,6 +46,7 @@ pub struct Candidate {
     identity: String,
     terms: watch::Sender<Option<Term>>,
     observed: Observed,
+    notes: Notes,
     /// The Lease as it was last written here.
     held: Option<Lease>,
     told: Option<String>,
@@ -70,8 +73,8 @@ enum Try {
 }
 
 impl Candidate {
-    /// One who stands for the Lease of that name under an identity that nobody else has.
-    pub fn new(client: Client, namespace: &str, name: &str, identity: String) -> (Self, Leadership) {
+    /// One who stands for the Lease of that name under an identity that nobody else has, and keeps notes on it.
+    pub fn new(client: Client, namespace: &str, name: &str, identity: String, notes: Notes) -> (Self, Leadership) {
         let (terms, leadership) = watch::channel(None);
         let candidate = Self {
             leases: Api::namespaced(client, namespace),
@@ -80,6 +83,7 @@ impl Candidate {
             identity,
             terms,
             observed: Observed::default(),
+            notes,
             held: None,
             told: None,
         };
@@ -161,9 +165,11 @@ impl Candidate {
             }
         }
         let Some(lease) = self.leases.get_opt(&self.name).await? else {
-            let lease = record::new(&self.name, &self.identity, LASTS, clock::now());
+            let mut lease = record::new(&self.name, &self.identity, LASTS, clock::now());
+            self.notes.write(&mut lease);
             return self.wrote(self.leases.create(&PostParams::default(), &lease).await);
         };
+        self.notes.read(&lease);
         let now = Instant::now();
         self.observed.look(&lease, now);
         if record::holder(&lease) != Some(&*self.identity) && !self.observed.is_over(LASTS, now) {
@@ -176,7 +182,8 @@ impl Candidate {
     /// Writes the Lease as held by this candidate. That it was not written by another since it was read is for the API
     /// server to check, by the resource version.
     async fn write(&mut self, lease: Lease) -> Result<Try, kube::Error> {
-        let claimed = record::claim(lease, &self.identity, LASTS, clock::now());
+        let mut claimed = record::claim(lease, &self.identity, LASTS, clock::now());
+        self.notes.write(&mut claimed);
         self.wrote(self.leases.replace(&self.name, &PostParams::default(), &claimed).await)
     }
 

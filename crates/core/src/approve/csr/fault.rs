@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::pem::MAX_PEM_BYTES;
 use crate::identity::KeyType;
 use crate::quoted::Quoted;
 use crate::spiffe_id::SpiffeIdError;
@@ -114,11 +113,13 @@ pub enum CsrFault {
 /// What is wrong with the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PemFault {
-    /// Longer than any CSR for an identity.
-    #[error("it has {bytes} bytes, at most {MAX_PEM_BYTES} are allowed")]
+    /// Longer than any CSR of its kind.
+    #[error("it has {bytes} bytes, at most {limit} are allowed")]
     TooLarge {
         /// Its size.
         bytes: usize,
+        /// The most that is read.
+        limit: usize,
     },
     /// Something stands before, behind or between.
     #[error("it must be one PEM block labelled `CERTIFICATE REQUEST`, with nothing before it and nothing behind it")]

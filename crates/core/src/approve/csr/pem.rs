@@ -5,30 +5,53 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::fault::PemFault;
 
-/// The longest text that is read, in bytes. The largest that could be approved, with an RSA key of 8192 bits and the
-/// longest ID, has not half of that.
+/// The longest text of a request for an identity, in bytes. The largest that could be approved, with an RSA key of 8192
+/// bits and the longest ID, has not half of that.
 pub const MAX_PEM_BYTES: usize = 16 * 1024;
 
-const BEGIN: &str = "-----BEGIN CERTIFICATE REQUEST-----";
-const END: &str = "-----END CERTIFICATE REQUEST-----";
+/// The longest text of any other request. cert-manager itself reads 36,500 bytes (`internal/pem`).
+const MAX_FOREIGN_BYTES: usize = 64 * 1024;
 
-/// Reads one block with nothing around it but line ends.
+const LABEL: &str = "CERTIFICATE REQUEST";
+
+/// What some tools call it (RFC 7468, section 7).
+const FOREIGN_LABELS: [&str; 2] = [LABEL, "NEW CERTIFICATE REQUEST"];
+
+/// Reads the CSR of a request for an identity: one block with nothing around it but white space at its end.
 ///
-/// Parsers differ in what they skip: text before a block, blocks with another label, headers. Whoever signs has another
-/// parser, and must not find another CSR than the one that was judged.
+/// Parsers differ in what they skip: text before a block, blocks with another label, headers. The issuer has another
+/// parser, and must not find another CSR than the one that was judged. Whatever is read here is read alike by Go's
+/// `encoding/pem`, which reads more.
 pub(super) fn decode(text: &[u8]) -> Result<Vec<u8>, PemFault> {
-    if text.len() > MAX_PEM_BYTES {
-        return Err(PemFault::TooLarge { bytes: text.len() });
+    read(text, &[LABEL], MAX_PEM_BYTES)
+}
+
+/// Reads the CSR of any other request, in the same form.
+pub(super) fn decode_foreign(text: &[u8]) -> Result<Vec<u8>, PemFault> {
+    read(text, &FOREIGN_LABELS, MAX_FOREIGN_BYTES)
+}
+
+fn read(text: &[u8], labels: &[&str], limit: usize) -> Result<Vec<u8>, PemFault> {
+    if text.len() > limit {
+        return Err(PemFault::TooLarge { bytes: text.len(), limit });
     }
-    let body = body(text).ok_or(PemFault::NotOneBlock)?;
-    let lines = body.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+    let text = str::from_utf8(text).ok();
+    let body = text.and_then(|text| labels.iter().find_map(|label| body(text, label)));
+    let lines = body.ok_or(PemFault::NotOneBlock)?.split('\n').map(without_return);
     STANDARD.decode(lines.collect::<String>()).map_err(|_| PemFault::Base64)
 }
 
-/// What stands between the two lines, with the ends of line around it.
-fn body(text: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(text.trim_ascii_end()).ok()?;
-    let body = text.strip_prefix(BEGIN)?.strip_suffix(END)?;
+/// What stands between the two lines of the block, with the ends of line around it.
+fn body<'a>(text: &'a str, label: &str) -> Option<&'a str> {
+    let text = text.strip_prefix(&format!("-----BEGIN {label}-----"))?;
+    let (body, end) = text.split_once(&format!("-----END {label}-----"))?;
     let starts_a_line = body.starts_with('\n') || body.starts_with("\r\n");
-    (starts_a_line && body.ends_with('\n') && !body.contains("-----")).then_some(body)
+    let is_block = starts_a_line && body.ends_with('\n') && !body.contains("-----");
+    // A return that ends no line is no white space to Go.
+    let is_alone = end.replace("\r\n", "\n").bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\n'));
+    (is_block && is_alone).then_some(body)
+}
+
+fn without_return(line: &str) -> &str {
+    line.strip_suffix('\r').unwrap_or(line)
 }

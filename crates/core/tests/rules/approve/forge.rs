@@ -25,6 +25,7 @@ pub(crate) fn policy() -> Policy {
         trust_domain: TrustDomain::parse("example.org").expect("a trust domain"),
         duration: HOUR,
         issuer: Some(issuer("spiffe-ca", "ClusterIssuer", "cert-manager.io")),
+        former_issuers: Vec::new(),
         mode: Mode::Pod,
         key_types: KeyType::ALL.into(),
         auto_approve_non_spiffe: false,

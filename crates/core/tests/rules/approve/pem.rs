@@ -13,7 +13,8 @@ fn approves_other_line_ends() {
     let pem = good();
     let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
     let one_line = format!("-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----");
-    for pem in [pem.trim_end().to_owned(), format!("{pem}\n\n"), pem.replace('\n', "\r\n"), one_line] {
+    for pem in [pem.trim_end().to_owned(), format!("{} \t\r\n\n", pem.trim_end()), pem.replace('\n', "\r\n"), one_line]
+    {
         assert_eq!(judge(&request(pem), &policy()), Verdict::Approve);
     }
 }
@@ -41,6 +42,8 @@ fn denies_anything_but_one_block() {
         pem.replacen("-----\n", "-----", 1),
         pem.replace("\n-----END", "-----END"),
         pem.trim_end().trim_end_matches('-').to_owned(),
+        format!("{}\u{c}\n", pem.trim_end()),
+        format!("{}\r", pem.trim_end()),
         pem.replacen("-----\n", "-----\n-----END X-----\n", 1),
     ] {
         println!("{text}");

@@ -1,7 +1,7 @@
 //! Requests that are not ours, where the approver stands in for cert-manager's own.
 
 use rcgen::{DnType, SanType};
-use svid_csi_core::approve::{Ignored, Policy, Request, Verdict, judge};
+use svid_csi_core::approve::{Ignored, MAX_PEM_BYTES, Policy, Request, Verdict, judge};
 
 use super::forge::{
     Csr, armour, attribute, built, denied_for, extension_request, good_names, issuer, labelled, names, policy, request,
@@ -38,18 +38,27 @@ fn web_server() -> Vec<u8> {
 fn are_left_alone_or_approved() {
     assert_eq!(judge(&foreign(web_server()), &policy()), Verdict::Ignore(Ignored::NotOurs));
     assert_eq!(judge(&foreign(web_server()), &auto()), Verdict::Approve);
-    let no_issuer = Policy { issuer: None, ..auto() };
-    assert_eq!(judge(&foreign(web_server()), &no_issuer), Verdict::Approve);
-    // As tools write them, with text around and other labels.
     let der = Csr::with_attributes(&[]).der();
     for text in [
-        format!("Certificate Request:\n    Data: -----\n{}", labelled("CERTIFICATE REQUEST", &der)),
         labelled("NEW CERTIFICATE REQUEST", &der),
         labelled("CERTIFICATE REQUEST", &der).replace('\n', "\r\n"),
-        labelled("CERTIFICATE REQUEST", &der).replacen("-----\n", "-----\nComment: a test\n\n", 1),
+        format!("{} \t\r\n\n", labelled("CERTIFICATE REQUEST", &der).trim_end()),
     ] {
         assert_eq!(judge(&foreign(text.clone()), &auto()), Verdict::Approve, "{text}");
     }
+    let long = built(|params| {
+        let names = (0..400).map(|n| SanType::DnsName(format!("web-{n:030}.example.org").try_into().expect("a name")));
+        params.subject_alt_names = names.collect();
+    });
+    assert!(long.len() > MAX_PEM_BYTES, "longer than any CSR for an identity");
+    assert_eq!(judge(&foreign(long), &auto()), Verdict::Approve);
+}
+
+#[test]
+fn wait_until_an_issuer_is_known() {
+    let no_issuer = Policy { issuer: None, ..auto() };
+    assert_eq!(judge(&foreign(web_server()), &no_issuer), Verdict::Ignore(Ignored::NoIssuer));
+    denied_for(&foreign(Csr::good().pem()), &no_issuer, "unannotated_spiffe", "the SPIFFE identity");
 }
 
 #[test]
@@ -78,26 +87,46 @@ fn are_denied_a_spiffe_id_wherever_it_is_put() {
         let constructed = names(&seq(&[tlv(0xa6, id.as_bytes())]));
         denied(Csr::with_extensions(&[constructed]).pem());
     }
-    let der = Csr::good().der();
-    let harmless = Csr::with_attributes(&[]).der();
-    for text in [
-        format!("{}{}", labelled("CERTIFICATE REQUEST", &harmless), labelled("X", &der)),
-        format!("{}{}", labelled("X", &der), labelled("CERTIFICATE REQUEST", &harmless)),
-        labelled("X", &der),
-        labelled("CERTIFICATE REQUEST", &der).replace('=', ""),
-        labelled("CERTIFICATE REQUEST", &der).replace('\n', "\n \t"),
-        labelled("CERTIFICATE REQUEST", &der).replacen("-----\n", "-----\nA: b\n\n", 1),
-    ] {
-        denied(text.into_bytes());
-    }
-    denied(armour(&[harmless, der].concat()));
+    denied(labelled("NEW CERTIFICATE REQUEST", &Csr::good().der()).into_bytes());
 }
 
+/// Parsers differ in what they skip, and the issuer's must not find another CSR than the one that was looked at.
 #[test]
-fn are_denied_when_nobody_can_read_them() {
-    for text in ["", "spiffe", "-----BEGIN CERTIFICATE REQUEST-----", "-----BEGIN X-----\nA\n-----END X-----\n"] {
-        denied_for(&foreign(text), &auto(), "unannotated_unreadable", "cannot be read");
+fn are_denied_when_they_are_not_one_plain_block() {
+    let harmless = Csr::with_attributes(&[]).der();
+    let (plain, spiffe) =
+        (labelled("CERTIFICATE REQUEST", &harmless), labelled("CERTIFICATE REQUEST", &Csr::good().der()));
+    for text in [String::new(), "spiffe".to_owned(), "-----BEGIN CERTIFICATE REQUEST-----".to_owned()]
+        .into_iter()
+        .chain([&plain, &spiffe].into_iter().flat_map(|pem| not_one_block(pem, &spiffe)))
+    {
+        denied_for(&foreign(text), &auto(), "unannotated_unreadable", "cannot be told");
     }
+    denied_for(&foreign(armour(&[harmless, Csr::good().der()].concat())), &auto(), "unannotated_unreadable", "follow");
+}
+
+fn not_one_block(pem: &str, other: &str) -> Vec<String> {
+    let with_header = |header: &str| pem.replacen("-----\n", &format!("-----\n{header}\n"), 1);
+    vec![
+        with_header("X: -----"),
+        with_header("X: -----END CERTIFICATE REQUEST-----\n"),
+        with_header("Comment: a test\n"),
+        with_header(":"),
+        format!("{pem}{other}"),
+        format!("{other}{pem}"),
+        format!("{}{pem}", labelled("X", b"x")),
+        format!("{}\u{c}\n", pem.trim_end()),
+        format!("{}\r", pem.trim_end()),
+        format!("{pem}see above\n"),
+        format!("Certificate Request:\n    Data: -----\n{pem}"),
+        format!("\n{pem}"),
+        pem.replace("CERTIFICATE REQUEST", "X"),
+        pem.replacen("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST", 1),
+        pem.replacen("-----\n", "----- \n", 1),
+        pem.replacen("-----\n", "-----\r", 1),
+        pem.replacen("\n-----END", "-----END", 1),
+        pem.replace('\n', "\n \t"),
+    ]
 }
 
 #[test]
@@ -105,11 +134,16 @@ fn are_denied_the_issuer_of_identities() {
     for (kind, group) in [("ClusterIssuer", "cert-manager.io"), ("ClusterIssuer", "")] {
         let mut request = foreign(web_server());
         request.issuer = issuer("spiffe-ca", kind, group);
-        denied_for(&request, &auto(), "unannotated_issuer", "its issuer is the one of SPIFFE identities");
+        denied_for(&request, &auto(), "unannotated_issuer", "its issuer is or was the one of SPIFFE identities");
     }
     let of_namespace = Policy { issuer: Some(issuer("web", "", "")), ..auto() };
     denied_for(&foreign(web_server()), &of_namespace, "unannotated_issuer", "its issuer");
     let mut other_kind = foreign(web_server());
     other_kind.issuer = issuer("spiffe-ca", "Issuer", "cert-manager.io");
     assert_eq!(judge(&other_kind, &auto()), Verdict::Approve);
+    let switched =
+        Policy { issuer: Some(issuer("new", "", "")), former_issuers: vec![issuer("web", "", "")], ..auto() };
+    denied_for(&foreign(web_server()), &switched, "unannotated_issuer", "its issuer is or was");
+    let none = Policy { issuer: None, ..switched };
+    denied_for(&foreign(web_server()), &none, "unannotated_issuer", "its issuer is or was");
 }

@@ -26,7 +26,7 @@ pub(super) struct Rules {
     /// The duration every request must have. Default: 1h.
     #[arg(long, value_name = "DURATION", value_parser = values::lifetime)]
     certificate_request_duration: Option<Duration>,
-    /// The name of the issuer. Default: my-spiffe-ca.
+    /// The name of the issuer. Default: my-spiffe-ca, or none where a ConfigMap names it at run time.
     #[arg(long, value_name = "NAME")]
     issuer_name: Option<String>,
     /// The kind of the issuer. Default: ClusterIssuer.
@@ -59,17 +59,20 @@ pub(super) struct Requester {
     driver_service_account: Option<ServiceAccount>,
 }
 
-/// The policy the rules make, together with who asks.
-pub(super) fn policy(rules: Rules, mode: Mode) -> Policy {
+/// The policy the rules make, together with who asks. With a runtime issuer there is none but that, unless one is named: a
+/// usual name is no knowledge of who signs.
+pub(super) fn policy(rules: Rules, mode: Mode, has_runtime_issuer: bool) -> Policy {
     let or = |given: Option<String>, usual: &str| given.unwrap_or_else(|| usual.to_owned());
     let usual = || TrustDomain::parse("cluster.local").expect("a trust domain");
-    let issuer = issuer::named(or(rules.issuer_name, "my-spiffe-ca"), rules.issuer_kind, rules.issuer_group);
+    let usual_issuer = || (!has_runtime_issuer).then(|| "my-spiffe-ca".to_owned());
+    let issuer = rules.issuer_name.or_else(usual_issuer);
     let all = rules.allowed_key_types.is_empty();
     Policy {
         driver_name: or(rules.csi_driver_name, "spiffe.csi.cert-manager.io"),
         trust_domain: rules.trust_domain.unwrap_or_else(usual),
         duration: rules.certificate_request_duration.unwrap_or(DURATION),
-        issuer: Some(issuer),
+        issuer: issuer.map(|name| issuer::named(name, rules.issuer_kind, rules.issuer_group)),
+        former_issuers: Vec::new(),
         mode,
         key_types: if all { KeyType::ALL.into() } else { rules.allowed_key_types.into_iter().collect() },
         auto_approve_non_spiffe: rules.auto_approve_non_spiffe,

@@ -50,6 +50,14 @@ fn the_defaults_are_the_predecessors() {
 }
 
 #[test]
+fn with_a_runtime_issuer_none_is_known_but_one_that_is_named() {
+    let runtime = "--runtime-issuance-config-map-name=a --runtime-issuance-config-map-namespace=b";
+    assert_eq!(live(runtime).0.policy.issuer, None);
+    assert_eq!(live(&format!("{runtime} --issuer-name=")).0.policy.issuer, None);
+    assert_eq!(live(&format!("{runtime} --issuer-name=ca")).0.policy.issuer.unwrap().name, "ca");
+}
+
+#[test]
 fn the_predecessors_flags_as_they_are() {
     let line = format!(
         "/bin/cert-manager-csi-driver-spiffe-approver --log-level=1 --csi-driver-name=spiffe.csi.cert-manager.io \

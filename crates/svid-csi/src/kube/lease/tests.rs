@@ -36,7 +36,13 @@ impl Server {
     }
 
     fn candidate(&self, identity: &str) -> (Candidate, Leadership) {
-        Candidate::new(self.client(), "cert-manager", "spiffe.csi.cert-manager.io", identity.to_owned())
+        Candidate::new(
+            self.client(),
+            "cert-manager",
+            "spiffe.csi.cert-manager.io",
+            identity.to_owned(),
+            Notes::new("svid-csi/notes"),
+        )
     }
 
     /// A candidate that runs, what tells whether it leads, and what stops it.

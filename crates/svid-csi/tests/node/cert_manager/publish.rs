@@ -23,6 +23,7 @@ fn policy(kind: &str, key_type: KeyType, duration: Duration) -> Policy {
         trust_domain: TrustDomain::parse("example.org").unwrap(),
         duration,
         issuer: Some(issuer(kind)),
+        former_issuers: Vec::new(),
         mode: Mode::Pod,
         key_types: [key_type].into(),
         auto_approve_non_spiffe: false,

@@ -1,0 +1,47 @@
+//! What a leader keeps for those who lead after it, in an annotation of the Lease: nothing else outlives them all.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::api::coordination::v1::Lease;
+
+/// Words that only become more: those of every leader before, and this one's.
+#[derive(Debug, Clone)]
+pub struct Notes {
+    annotation: &'static str,
+    words: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Notes {
+    /// Kept in that annotation. What leaders before have left is known once this process leads.
+    pub fn new(annotation: &'static str) -> Self {
+        Self { annotation, words: Arc::default() }
+    }
+
+    /// Adds one, which is kept from the next renewal of the Lease on.
+    pub fn add(&self, word: String) {
+        self.words().insert(word);
+    }
+
+    /// All that are known.
+    pub fn all(&self) -> Vec<String> {
+        self.words().iter().cloned().collect()
+    }
+
+    pub(super) fn read(&self, lease: &Lease) {
+        let text = lease.metadata.annotations.as_ref().and_then(|all| all.get(self.annotation));
+        self.words().extend(text.iter().flat_map(|text| text.split_whitespace()).map(str::to_owned));
+    }
+
+    pub(super) fn write(&self, lease: &mut Lease) {
+        let words = self.words();
+        if !words.is_empty() {
+            let text = words.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+            lease.metadata.annotations.get_or_insert_default().insert(self.annotation.to_owned(), text);
+        }
+    }
+
+    fn words(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
