@@ -16,8 +16,11 @@ pub const PKCS12_PASSWORD: &str = "pkcs12-password";
 const PASSWORD_IN_ATTRIBUTE: &str = "volume attribute svid-csi/pkcs12-password would be seen by everyone who may read pods: put \
      the password under the key `pkcs12-password` of a Secret, and name that in pod.spec.volumes[].csi.nodePublishSecretRef";
 
-/// Where clients look for the Workload API, in the examples of this world: SPIRE's own, and the one all others use.
-const USUAL_SOCKETS: [&str; 2] = ["agent.sock", "spire-agent.sock"];
+/// Where clients look for the Workload API: the examples of this world, SPIRE's own, Istio, and older charts of SPIRE.
+const USUAL_SOCKETS: [&str; 4] = ["agent.sock", "spire-agent.sock", "socket", "api.sock"];
+
+/// The most names of one socket.
+const MOST_SOCKET_NAMES: usize = 8;
 
 /// A socket's whole path has at most 107 bytes (unix(7)), the pod's mountPath included.
 const LONGEST_SOCKET_NAME: usize = 64;
@@ -102,9 +105,9 @@ impl Attributes<'_> {
         let pod = (!mount_group.is_empty()).then(|| ("volume_mount_group".to_owned(), mount_group));
         let (field, value) = own.or(predecessor).or(pod)?;
         match value.parse::<u32>() {
-            Ok(group @ 1..=4_294_967_294) => Some(group),
+            Ok(group @ 0..=4_294_967_294) => Some(group),
             _ => {
-                mistakes.add(format!("{field} must be a group id from 1 to 4294967294"));
+                mistakes.add(format!("{field} must be a group id from 0 to 4294967294"));
                 None
             }
         }
@@ -125,16 +128,29 @@ impl Attributes<'_> {
         Some(hint.to_owned())
     }
 
-    /// The names of the socket: the volume's own, else the usual ones.
+    /// The names of the socket: the volume's own, with commas between them, else the usual ones.
     pub(crate) fn sockets(&self, mistakes: &mut Mistakes) -> Option<Vec<FileName>> {
-        if self.get(table::SOCKET_NAME).is_none() {
+        let Some(own) = self.list(table::SOCKET_NAME) else {
             return Some(USUAL_SOCKETS.map(|name| FileName::parse(name).expect("a plain file name")).into());
+        };
+        let attribute = format!("volume attribute {OWN_PREFIX}socket-name");
+        if own.len() > MOST_SOCKET_NAMES {
+            mistakes.add(format!("{attribute} has {} names, at most {MOST_SOCKET_NAMES} are allowed", own.len()));
+            return None;
         }
-        let name = self.file_name(table::SOCKET_NAME, mistakes)?;
-        if name.as_str().len() > LONGEST_SOCKET_NAME {
-            mistakes.add(format!("volume attribute {OWN_PREFIX}socket-name has more than {LONGEST_SOCKET_NAME} bytes"));
+        let mut names: Vec<FileName> = Vec::with_capacity(own.len());
+        for name in own {
+            let name = FileName::parse(&name).map_err(|error| format!("{attribute}: {error}"));
+            let name = mistakes.take(name)?;
+            if name.as_str().len() > LONGEST_SOCKET_NAME {
+                mistakes.add(format!("{attribute} has a name of more than {LONGEST_SOCKET_NAME} bytes"));
+            }
+            if names.contains(&name) {
+                mistakes.add(format!("{attribute} has the name {name} twice"));
+            }
+            names.push(name);
         }
-        Some(vec![name])
+        Some(names)
     }
 
     /// Notes every attribute that means something only to volumes of another delivery.

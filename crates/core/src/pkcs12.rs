@@ -8,6 +8,7 @@ mod bag;
 mod der;
 mod pbe;
 
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use self::bag::Bag;
@@ -18,8 +19,19 @@ use crate::secret::Secret;
 /// The longest password, in bytes.
 pub const MAX_PASSWORD_BYTES: usize = 256;
 
-/// The name of the key in a key store.
-pub const KEY_ALIAS: &str = "svid";
+/// The longest alias, in bytes.
+pub const MAX_ALIAS_BYTES: usize = 64;
+
+/// The name of the key in a key store: 1 to [`MAX_ALIAS_BYTES`] printable ASCII characters without spaces. `svid` unless
+/// another is asked for: some clients look for one of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Alias(String);
+
+/// A text is not an alias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an alias has 1 to {MAX_ALIAS_BYTES} printable ASCII characters and no spaces")]
+pub struct AliasError;
 
 /// A password: 1 to [`MAX_PASSWORD_BYTES`] printable ASCII characters. Java takes no others.
 #[derive(Debug, Clone)]
@@ -39,6 +51,46 @@ pub enum Pkcs12Error {
     /// No randomness, or a cipher that fails.
     #[error("the system could not encrypt it")]
     Encrypt,
+}
+
+impl Alias {
+    /// Reads an alias.
+    ///
+    /// # Errors
+    /// [`AliasError`].
+    pub fn parse(text: &str) -> Result<Self, AliasError> {
+        let fits = (1..=MAX_ALIAS_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if fits { Ok(Self(text.to_owned())) } else { Err(AliasError) }
+    }
+
+    /// The alias.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for Alias {
+    fn default() -> Self {
+        Self("svid".to_owned())
+    }
+}
+
+impl TryFrom<String> for Alias {
+    type Error = AliasError;
+
+    fn try_from(text: String) -> Result<Self, AliasError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Alias> for String {
+    fn from(alias: Alias) -> Self {
+        alias.0
+    }
 }
 
 impl Password {
@@ -69,7 +121,7 @@ impl Password {
     }
 }
 
-/// A key store: the key and its chain, the leaf first, under the name [`KEY_ALIAS`].
+/// A key store: the key and its chain, the leaf first, under that name.
 ///
 /// Salts are random, so no two files are the same.
 ///
@@ -78,12 +130,13 @@ impl Password {
 pub fn key_store<'a>(
     key: &PrivateKey,
     chain: impl IntoIterator<Item = &'a [u8]>,
+    alias: &Alias,
     password: &Password,
 ) -> Result<Vec<u8>, Pkcs12Error> {
     let shrouded = pbe::shroud(key.der(), password)?;
     let certificates: Vec<Bag> =
-        chain.into_iter().enumerate().map(|(index, der)| Bag::of_chain(der, index == 0)).collect();
-    let key = pbe::data(&der::sequence(&[&Bag::of_key(shrouded).encode()]));
+        chain.into_iter().enumerate().map(|(index, der)| Bag::of_chain(der, (index == 0).then_some(alias))).collect();
+    let key = pbe::data(&der::sequence(&[&Bag::of_key(shrouded, alias).encode()]));
     let certificates = pbe::encrypted_data(bag::contents(&certificates), password)?;
     file(&[&key, &certificates], password)
 }

@@ -132,7 +132,7 @@ pub struct FilesSpec {
     /// What is beside them.
     #[serde(default)]
     pub extras: Box<Extras>,
-    /// The group that may read them; 1 to 4294967294.
+    /// The group that may read them; 0 to 4294967294.
     pub fs_group: Option<u32>,
 }
 

@@ -5,6 +5,7 @@ use crate::files::{
     token_name,
 };
 use crate::jwt::Audiences;
+use crate::pkcs12::Alias;
 use crate::plan::Issuer;
 use crate::volume::Mistakes;
 
@@ -22,6 +23,7 @@ impl Attributes<'_> {
             tokens,
             combined: self.file_name(table::FILE_COMBINED, mistakes),
             key_store: self.file_name(table::FILE_PKCS12, mistakes),
+            alias: self.alias(mistakes),
             trust_store: self.file_name(table::FILE_PKCS12_BUNDLE, mistakes),
             own_password: false,
             bundle_json: self.file_name(table::FILE_BUNDLE_JSON, mistakes),
@@ -80,8 +82,19 @@ impl Attributes<'_> {
     }
 
     /// What stands between commas, without the spaces around it.
-    fn list(&self, attribute: Attribute) -> Option<Vec<String>> {
+    pub(super) fn list(&self, attribute: Attribute) -> Option<Vec<String>> {
         Some(self.get(attribute)?.split(',').map(|item| item.trim().to_owned()).collect())
+    }
+
+    /// The name of the key in the key store.
+    fn alias(&self, mistakes: &mut Mistakes) -> Alias {
+        let Some(alias) = self.get(table::PKCS12_ALIAS) else { return Alias::default() };
+        let attribute = format!("volume attribute {OWN_PREFIX}pkcs12-alias");
+        if self.get(table::FILE_PKCS12).is_none() {
+            mistakes.add(format!("{attribute} needs {OWN_PREFIX}file-pkcs12"));
+        }
+        let alias = Alias::parse(alias).map_err(|error| format!("{attribute}: {error}"));
+        mistakes.take(alias).unwrap_or_default()
     }
 
     fn federated(&self, mistakes: &mut Mistakes) -> Federated {

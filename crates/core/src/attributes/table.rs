@@ -86,7 +86,7 @@ pub(super) const FS_GROUP: Attribute = Attribute {
     name: "fs-group",
     sources: ISSUERS,
     deliveries: FILES,
-    accepts: "a group id from 1 to 4294967294",
+    accepts: "a group id from 0 to 4294967294",
     default: "`spiffe.csi.cert-manager.io/fs-group`, else the pod's `fsGroup`, else root's group",
     meaning: "the group that may read the files",
     example: "2000",
@@ -122,6 +122,15 @@ pub(super) const FILE_COMBINED: Attribute =
     file("file-combined", "none", "certificates and then the key in one PEM", "svid-and-key.pem");
 pub(super) const FILE_PKCS12: Attribute =
     file("file-pkcs12", "none", "key and certificates as a PKCS#12 key store", "keystore.p12");
+pub(super) const PKCS12_ALIAS: Attribute = Attribute {
+    name: "pkcs12-alias",
+    sources: ISSUERS,
+    deliveries: FILES,
+    accepts: "1 to 64 printable ASCII characters without spaces, with `svid-csi/file-pkcs12`",
+    default: "`svid`",
+    meaning: "the alias of the key in the PKCS#12 key store",
+    example: "user",
+};
 pub(super) const FILE_PKCS12_BUNDLE: Attribute =
     file("file-pkcs12-bundle", "none", "the CA certificates as a PKCS#12 trust store", "truststore.p12");
 pub(super) const FILE_BUNDLE_JSON: Attribute =
@@ -148,14 +157,14 @@ pub(super) const SOCKET_NAME: Attribute = Attribute {
     name: "socket-name",
     sources: ISSUERS,
     deliveries: &[Delivery::WorkloadApi],
-    accepts: "a file name of at most 64 bytes",
-    default: "`agent.sock` and `spire-agent.sock`",
-    meaning: "the socket of the Workload API",
-    example: "workload.sock",
+    accepts: "up to 8 file names of at most 64 bytes, with commas between them",
+    default: "`agent.sock,spire-agent.sock,socket,api.sock`",
+    meaning: "the socket of the Workload API; all names are the same socket",
+    example: "workload.sock,api.sock",
 };
 
 /// All of them, in the order of the reference. One that is not here does not exist, whoever asks for it.
-pub const ATTRIBUTES: [Attribute; 17] = [
+pub const ATTRIBUTES: [Attribute; 18] = [
     SOURCE,
     DELIVERY,
     HINT,
@@ -168,6 +177,7 @@ pub const ATTRIBUTES: [Attribute; 17] = [
     FILE_JWT_BUNDLE,
     FILE_COMBINED,
     FILE_PKCS12,
+    PKCS12_ALIAS,
     FILE_PKCS12_BUNDLE,
     FILE_BUNDLE_JSON,
     FEDERATED,

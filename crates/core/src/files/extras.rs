@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{FileName, FileNames, MAX_NAME_BYTES, SameName};
 use crate::jwt::Audiences;
+use crate::pkcs12::Alias;
 use crate::spiffe_id::TrustDomain;
 
 /// The file of the JWT bundles, where tokens are asked for and it has no other name.
@@ -29,6 +30,9 @@ pub struct Extras {
     /// Key and chain as PKCS#12.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_store: Option<FileName>,
+    /// The name of the key in it.
+    #[serde(skip_serializing_if = "Alias::is_usual")]
+    pub alias: Alias,
     /// The trust bundle as PKCS#12.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trust_store: Option<FileName>,
@@ -93,6 +97,11 @@ impl Extras {
         self.jwt_bundle.as_ref() == Some(name) || self.tokens.iter().any(|token| token.name == *name)
     }
 
+    /// How many files there are for certain; there may be one for each federated trust domain besides.
+    pub fn count(&self) -> usize {
+        self.named().count()
+    }
+
     fn named(&self) -> impl Iterator<Item = (&'static str, &FileName)> {
         let tokens = self.tokens.iter().enumerate().map(|(index, token)| {
             let what = if index == 0 { "JWT-SVID" } else { "next JWT-SVID" };
@@ -127,6 +136,12 @@ pub fn reserved_names<'a>(names: &'a FileNames, extras: &'a Extras) -> impl Iter
     let separate = extras.federated == Federated::Separate;
     let all = names.named().chain(extras.named()).map(|(_, name)| name);
     all.filter(move |name| separate && is_federated_name(name))
+}
+
+/// Whether a volume may show a file of that name.
+pub fn shows(names: &FileNames, extras: &Extras, name: &str) -> bool {
+    names.named().chain(extras.named()).any(|(_, known)| known.as_str() == name)
+        || FileName::parse(name).is_ok_and(|name| is_federated_name(&name))
 }
 
 fn is_federated_name(name: &FileName) -> bool {

@@ -154,7 +154,7 @@ fn certificate_and_key(identity: &Identity, wanted: Wanted<'_>) -> Result<Vec<Re
     }
     if let Some(name) = &extras.key_store {
         let password = password.ok_or(RenderError::NoPassword)?;
-        let store = pkcs12::key_store(identity.key(), chain.iter().map(AsRef::as_ref), password)?;
+        let store = pkcs12::key_store(identity.key(), chain.iter().map(AsRef::as_ref), &extras.alias, password)?;
         files.push(bytes(name, store));
     }
     Ok(files)

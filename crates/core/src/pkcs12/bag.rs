@@ -1,7 +1,7 @@
 //! What is in a file: keys and certificates, and what is said about them (RFC 7292, section 4.2).
 
 use super::der::{Tag, bmp_string, oid, sequence, set, tlv};
-use super::{KEY_ALIAS, Plain};
+use super::{Alias, Plain};
 
 const SHROUDED_KEY: &[u32] = &[1, 2, 840, 113549, 1, 12, 10, 1, 2];
 const CERTIFICATE: &[u32] = &[1, 2, 840, 113549, 1, 12, 10, 1, 3];
@@ -25,13 +25,13 @@ pub(super) struct Bag {
 
 impl Bag {
     /// An encrypted key.
-    pub(super) fn of_key(shrouded: Vec<u8>) -> Self {
-        Self { kind: SHROUDED_KEY, value: shrouded, attributes: vec![friendly_name(KEY_ALIAS), local_key_id()] }
+    pub(super) fn of_key(shrouded: Vec<u8>, alias: &Alias) -> Self {
+        Self { kind: SHROUDED_KEY, value: shrouded, attributes: of_pair(alias) }
     }
 
-    /// A certificate of the key's chain.
-    pub(super) fn of_chain(der: &[u8], is_leaf: bool) -> Self {
-        let attributes = if is_leaf { vec![friendly_name(KEY_ALIAS), local_key_id()] } else { Vec::new() };
+    /// A certificate of the key's chain; the leaf has the key's alias.
+    pub(super) fn of_chain(der: &[u8], alias: Option<&Alias>) -> Self {
+        let attributes = alias.map(of_pair).unwrap_or_default();
         Self { kind: CERTIFICATE, value: certificate(der), attributes }
     }
 
@@ -58,6 +58,11 @@ pub(super) fn contents(bags: &[Bag]) -> Plain {
 fn certificate(der: &[u8]) -> Vec<u8> {
     let contents = tlv(Tag::EXPLICIT_0, &[&tlv(Tag::OCTET_STRING, &[der])]);
     sequence(&[&oid(X509), &contents])
+}
+
+/// What key and leaf have in common.
+fn of_pair(alias: &Alias) -> Vec<Vec<u8>> {
+    vec![friendly_name(alias.as_str()), local_key_id()]
 }
 
 fn friendly_name(name: &str) -> Vec<u8> {

@@ -209,17 +209,18 @@ fn the_attribute_wins_over_the_pods_fs_group() {
     let predecessor = ("spiffe.csi.cert-manager.io/fs-group", "3000");
     assert_eq!(group(&[], ""), None);
     assert_eq!(group(&[], "2000"), Some(2000));
+    assert_eq!((group(&[], "0"), group(&[("svid-csi/fs-group", "0")], "2000")), (Some(0), Some(0)), "root's group");
     assert_eq!(group(&[predecessor], "2000"), Some(3000));
     assert_eq!(group(&[predecessor, ("svid-csi/fs-group", "4294967294")], "2000"), Some(4_294_967_294));
 }
 
 #[test]
 fn wrong_groups_name_their_field() {
-    for wrong in ["0", "-1", "4294967295", "wheel", ""] {
+    for wrong in ["-1", "4294967295", "wheel", ""] {
         refused(
             &with("svid-csi/fs-group", wrong),
             &files(),
-            "svid-csi/fs-group must be a group id from 1 to 4294967294",
+            "svid-csi/fs-group must be a group id from 0 to 4294967294",
         );
         let says = "spiffe.csi.cert-manager.io/fs-group must be a group id";
         refused(&with("spiffe.csi.cert-manager.io/fs-group", wrong), &files(), says);
@@ -274,12 +275,16 @@ fn socket_of(request: &PublishRequest, plan: Plan) -> SocketSpec {
 }
 
 #[test]
-fn a_socket_has_the_usual_names_or_the_one_asked_for() {
+fn a_socket_has_the_usual_names_or_those_asked_for() {
     let plan = Plan::WorkloadApi(Issuer::LocalCa);
     let names = |request: &PublishRequest| {
         socket_of(request, plan).sockets.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(names(&request()), ["agent.sock", "spire-agent.sock"]);
+    assert_eq!(names(&request()), ["agent.sock", "spire-agent.sock", "socket", "api.sock"]);
+    assert_eq!(names(&with("svid-csi/socket-name", "a.sock, socket")), ["a.sock", "socket"]);
+    refused(&with("svid-csi/socket-name", "a,"), &rules(plan), "a file name has 1 to 255 bytes");
+    refused(&with("svid-csi/socket-name", "a,b,a"), &rules(plan), "the name `a` twice");
+    refused(&with("svid-csi/socket-name", "1,2,3,4,5,6,7,8,9"), &rules(plan), "9 names, at most 8");
     assert_eq!(names(&with("svid-csi/socket-name", "api.sock")), ["api.sock"]);
     refused(&with("svid-csi/socket-name", "a/b"), &rules(plan), "svid-csi/socket-name");
     refused(&with("svid-csi/socket-name", &"a".repeat(65)), &rules(plan), "more than 64 bytes");

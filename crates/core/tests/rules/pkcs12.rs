@@ -7,7 +7,9 @@ use aws_lc_rs::cipher::{AES_256, DecryptionContext, PaddedBlockDecryptingKey, Un
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::pbkdf2;
 use svid_csi_core::identity::{Candidate, KeyType, PrivateKey};
-use svid_csi_core::pkcs12::{KEY_ALIAS, MAX_PASSWORD_BYTES, Password, Pkcs12Error, key_store, trust_store};
+use svid_csi_core::pkcs12::{
+    Alias, MAX_ALIAS_BYTES, MAX_PASSWORD_BYTES, Password, Pkcs12Error, key_store, trust_store,
+};
 use svid_csi_core::secret::Secret;
 
 use crate::forge::Authority;
@@ -30,7 +32,15 @@ fn identity() -> (Candidate, Vec<u8>) {
 }
 
 fn stored(candidate: &Candidate) -> Vec<u8> {
-    key_store(&candidate.key, candidate.chain.iter().map(AsRef::as_ref), &changeit()).expect("a key store")
+    stored_as(candidate, &Alias::default())
+}
+
+fn stored_as(candidate: &Candidate, alias: &Alias) -> Vec<u8> {
+    key_store(&candidate.key, candidate.chain.iter().map(AsRef::as_ref), alias, &changeit()).expect("a key store")
+}
+
+fn user() -> Alias {
+    Alias::parse("user").expect("an alias")
 }
 
 fn trusted(anchors: &[&[u8]]) -> Vec<u8> {
@@ -127,9 +137,26 @@ fn a_key_store_holds_the_key_and_its_chain() {
     for (bag, der) in bags.iter().zip(&candidate.chain) {
         assert!(contains(bag, der), "the leaf first");
     }
-    let name: Vec<u8> = KEY_ALIAS.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    let name = utf16("svid");
     assert!(contains(keys, &name) && contains(bags[0], &name) && !contains(bags[1], &name));
     assert_ne!(stored(&candidate), file, "salts are random");
+}
+
+fn utf16(name: &str) -> Vec<u8> {
+    name.encode_utf16().flat_map(u16::to_be_bytes).collect()
+}
+
+#[test]
+fn key_and_leaf_have_the_alias_asked_for() {
+    let file = stored_as(&identity().0, &user());
+    let [keys, certificates] = &contents(&file)[..] else { panic!("a part with the key and one with certificates") };
+    let leaf = values(value(certificates).1)[0];
+    for bag in [keys.as_slice(), leaf] {
+        assert!(contains(bag, &utf16("user")) && !contains(bag, &utf16("svid")));
+    }
+    for wrong in ["", "a b", "a\n", "é", &"a".repeat(MAX_ALIAS_BYTES + 1)] {
+        assert!(Alias::parse(wrong).is_err(), "{wrong:?}");
+    }
 }
 
 #[test]
@@ -168,7 +195,7 @@ fn openssl_reads_them() {
     for key_type in KeyType::ALL {
         let key = PrivateKey::generate(key_type).expect("a key");
         let root = Authority::root(|_| {});
-        let file = key_store(&key, [root.certificate.as_ref()], &changeit()).expect("a key store");
+        let file = key_store(&key, [root.certificate.as_ref()], &Alias::default(), &changeit()).expect("a key store");
         let arguments = ["pkcs12", "-in", "FILE", "-passin", "pass:changeit", "-nodes", "-nocerts"];
         let shown = on_file("openssl", &arguments, &file);
         let block = &shown[shown.find("-----BEGIN").expect("a key")..];
@@ -180,6 +207,7 @@ fn openssl_reads_them() {
     let shown = on_file("openssl", &arguments, &stored(&candidate));
     assert_eq!(shown.matches("BEGIN CERTIFICATE").count(), 2, "{shown}");
     assert!(shown.contains("friendlyName: svid"), "{shown}");
+    assert!(on_file("openssl", &arguments, &stored_as(&candidate, &user())).contains("friendlyName: user"));
     assert_eq!(on_file("openssl", &arguments, &trusted(&[&root])).matches("BEGIN CERTIFICATE").count(), 1);
     let wrong = Command::new("openssl").args(["pkcs12", "-in", "/dev/stdin", "-passin", "pass:wrong"]).output();
     assert!(!wrong.expect("it runs").status.success());
@@ -199,4 +227,6 @@ fn keytool_reads_them() {
     assert!(shown.contains("Alias name: example.org-1") && shown.contains("Alias name: example.org-2"), "{shown}");
     let arguments = ["-exportcert", "-rfc", "-alias", "svid", "-keystore", "FILE", "-storepass", "changeit"];
     assert!(on_file("keytool", &arguments, &stored(&candidate)).contains("BEGIN CERTIFICATE"));
+    let arguments = ["-exportcert", "-rfc", "-alias", "user", "-keystore", "FILE", "-storepass", "changeit"];
+    assert!(on_file("keytool", &arguments, &stored_as(&candidate, &user())).contains("BEGIN CERTIFICATE"));
 }

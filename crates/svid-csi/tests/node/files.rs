@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use svid_csi::demo::kubelet::{InlineVolume, Pod};
 use svid_csi::demo::svid::Svid;
 use tonic::Code;
 
@@ -37,9 +38,9 @@ fn names_and_group_are_the_pods_choice() {
     test("files::names_and_group_are_the_pods_choice", async || {
         let node = Node::files(&[]).await;
         let group = fs::metadata("/proc/self/gid_map").map_or(0, |_| if is_root_outside() { 2000 } else { 0 });
-        let mut pod = pod("web");
-        pod.fs_group = (group != 0).then_some(group);
-        let mut named = svid_csi::demo::kubelet::InlineVolume::new(&pod, "spiffe");
+        let mut web = pod("web");
+        web.fs_group = (group != 0).then_some(group);
+        let mut named = InlineVolume::new(&web, "spiffe");
         for (name, file) in [("cert", "svid.pem"), ("key", "svid_key.pem"), ("bundle", "bundle.pem")] {
             named = named.attribute(&format!("svid-csi/file-{name}"), file);
         }
@@ -48,6 +49,9 @@ fn names_and_group_are_the_pods_choice() {
             assert_eq!(fs::metadata(target.join(file)).unwrap().gid(), group);
         }
         assert_eq!(fs::metadata(&target).unwrap().gid(), group);
+        let roots_group = Pod { fs_group: Some(0), ..pod("of-root") };
+        let target = node.publish(&InlineVolume::new(&roots_group, "spiffe")).await;
+        assert_eq!(fs::metadata(target.join("tls.key")).unwrap().gid(), 0);
     });
 }
 

@@ -67,7 +67,7 @@ fn wrong_requests_for_an_identity_are_refused_over_the_wire() {
         let mut block = right();
         block.volume_capability.as_mut().unwrap().access_type = Some(AccessType::Block(BlockVolume {}));
         let mut group = right();
-        group.volume_context.insert("spiffe.csi.cert-manager.io/fs-group".to_owned(), "0".to_owned());
+        group.volume_context.insert("spiffe.csi.cert-manager.io/fs-group".to_owned(), "-1".to_owned());
         let mut anonymous = right();
         anonymous.volume_context.retain(|key, _| !key.contains("pod.uid"));
         let mut impostor = right();

@@ -39,6 +39,7 @@ fn every_format_has_a_name() {
     let all = extras(&[
         ("file-combined", "both.pem"),
         ("file-pkcs12", "key.p12"),
+        ("pkcs12-alias", "user"),
         ("file-pkcs12-bundle", "trust.p12"),
         ("file-bundle-json", "bundle.json"),
         ("federated", "merged"),
@@ -46,6 +47,7 @@ fn every_format_has_a_name() {
     ]);
     let name = |name: &Option<FileName>| name.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default();
     assert_eq!((name(&all.combined), name(&all.key_store)), ("both.pem".to_owned(), "key.p12".to_owned()));
+    assert_eq!((all.alias.as_str(), Extras::default().alias.as_str()), ("user", "svid"));
     assert_eq!((name(&all.trust_store), name(&all.bundle_json)), ("trust.p12".to_owned(), "bundle.json".to_owned()));
     assert_eq!((all.federated, all.intermediates), (Federated::Merged, Intermediates::WithBundle));
     assert_eq!((all.jwt_bundle.is_none(), all.own_password), (true, false));
@@ -68,6 +70,8 @@ fn each_mistake_is_told() {
         (&[("file-jwt-bundle", "..data")], "svid-csi/file-jwt-bundle: a file name is not"),
         (&[("file-combined", "tls.crt")], "the certificate and the combined certificate and key cannot both be"),
         (&[("file-pkcs12", "a"), ("file-pkcs12-bundle", "a")], "the key store and the trust store cannot both be"),
+        (&[("pkcs12-alias", "user")], "svid-csi/pkcs12-alias needs svid-csi/file-pkcs12"),
+        (&[("pkcs12-alias", "a b"), ("file-pkcs12", "a")], "svid-csi/pkcs12-alias: an alias has 1 to 64 printable"),
         (&[("file-bundle-json", "ca.crt")], "the trust bundle and the SPIFFE bundle document cannot both be"),
         (&[("file-combined", "federated.b.pem")], "could be that of a federated bundle"),
         (

@@ -12,8 +12,9 @@ fn plans() -> impl Iterator<Item = Plan> {
 
 fn asks_with(attribute: &Attribute, value: &str, plan: Plan) -> Result<VolumeSpec, Mistakes> {
     let mut request = with(&format!("{OWN_PREFIX}{}", attribute.name), value);
-    if attribute.name == "file-token" {
-        request.context.insert(format!("{OWN_PREFIX}audience"), "vault,database".to_owned());
+    let needs = [("file-token", "audience", "vault,database"), ("pkcs12-alias", "file-pkcs12", "keystore.p12")];
+    if let Some((_, other, value)) = needs.iter().find(|(name, ..)| *name == attribute.name) {
+        request.context.insert(format!("{OWN_PREFIX}{other}"), (*value).to_owned());
     }
     let mut rules = rules(plan);
     // Source and delivery ask for a plan of their own.
@@ -51,6 +52,7 @@ fn no_attribute_takes_just_anything() {
             "hint" => (String::new(), Plan::WorkloadApi(Issuer::Broker)),
             "socket-name" => ("../x".to_owned(), Plan::WorkloadApi(Issuer::Broker)),
             "audience" => ("x".repeat(257), Plan::Files(Issuer::Broker)),
+            "pkcs12-alias" => ("a b".to_owned(), Plan::Files(Issuer::Broker)),
             _ => ("../x".to_owned(), Plan::Files(Issuer::Broker)),
         };
         let refused = asks_with(&attribute, &bad, plan).expect_err(attribute.name);

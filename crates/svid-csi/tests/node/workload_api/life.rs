@@ -14,7 +14,7 @@ use crate::endpoints::{get, renew_all};
 use crate::fixture::{Node, run, test, until, volume};
 use crate::restart::{inside, lose_data_root, share_root, shared};
 
-const NAMES: [&str; 2] = ["agent.sock", "spire-agent.sock"];
+const NAMES: [&str; 4] = ["agent.sock", "api.sock", "socket", "spire-agent.sock"];
 
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<_> =

@@ -19,12 +19,13 @@ fn each_pod_has_its_own_socket_and_its_own_identity() {
             let message = Svids::open(&target.join("agent.sock")).await.unwrap().next().await.unwrap();
             assert_eq!(message.svids.len(), 1);
             assert_eq!(message.svids[0].spiffe_id, format!("spiffe://example.org/ns/shop/sa/{name}"));
-            let [socket, usual] =
-                ["agent.sock", "spire-agent.sock"].map(|name| fs::metadata(target.join(name)).unwrap());
-            assert!(socket.file_type().is_socket() && socket.ino() == usual.ino(), "one socket by two names");
+            let names = ["agent.sock", "spire-agent.sock", "socket", "api.sock"];
+            let [socket, others @ ..] = names.map(|name| fs::metadata(target.join(name)).unwrap());
+            assert!(socket.file_type().is_socket());
+            assert!(others.iter().all(|other| other.ino() == socket.ino()), "one socket by four names");
             let mode = |metadata: &fs::Metadata| metadata.permissions().mode() & 0o7777;
             assert_eq!((mode(&socket), mode(&fs::metadata(&target).unwrap())), (0o777, 0o755));
-            assert_eq!(fs::read_dir(&target).unwrap().count(), 2);
+            assert_eq!(fs::read_dir(&target).unwrap().count(), 4);
         }
         let above = fs::metadata(node.path("root/data")).unwrap().permissions().mode() & 0o777;
         assert_eq!(above, 0o700, "other users of the host cannot come near");
