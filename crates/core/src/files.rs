@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 pub use self::adopted::names_of;
 pub use self::extras::{
-    Extras, Federated, Intermediates, JWT_BUNDLE_NAME, TokenFile, federated_name, reserved_names, same_names,
+    Extras, Federated, Intermediates, JWT_BUNDLE_NAME, TokenFile, federated_name, reserved_names, same_names, shows,
     token_name,
 };
 pub use self::render::{JwtGiven, MAX_VOLUME_BYTES, RenderError, Wanted, all, with_bundle, with_jwt};

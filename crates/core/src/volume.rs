@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::attributes::PKCS12_PASSWORD;
 pub use crate::attributes::table::{ATTRIBUTES, Attribute, OWN_PREFIX, PREDECESSOR_FS_GROUP};
 use crate::attributes::{self, Attributes};
-use crate::files::{Extras, FileName, FileNames};
+use crate::files::{self, Extras, FileName, FileNames};
 use crate::pkcs12::Password;
 use crate::plan::{Issuer, Plan};
 use crate::pod::{self, PodRef};
@@ -168,6 +168,12 @@ impl Mistakes {
         }
     }
 
+    /// What is wrong, for calls that name the path so.
+    #[must_use]
+    pub fn of_path(self, field: &str) -> Self {
+        Mistakes(self.0.into_iter().map(|mistake| mistake.replace("target_path", field)).collect())
+    }
+
     /// Keeps the value, or notes why there is none.
     pub(crate) fn take<T, E: ToString>(&mut self, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.add(error.to_string())).ok()
@@ -192,15 +198,6 @@ impl Rules {
             (Some(id), Some(target)) if mistakes.0.is_empty() => Ok((id, target)),
             _ => Err(mistakes),
         }
-    }
-
-    /// As [`Rules::locate`], for calls whose path is named `volume_path`.
-    ///
-    /// # Errors
-    /// All that is wrong with them.
-    pub fn locate_path(&self, volume_id: &str, volume_path: &str) -> Result<(VolumeId, TargetPath), Mistakes> {
-        let rename = |mistake: String| mistake.replace("target_path", "volume_path");
-        self.locate(volume_id, volume_path).map_err(|mistakes| Mistakes(mistakes.0.into_iter().map(rename).collect()))
     }
 }
 
@@ -262,6 +259,15 @@ impl VolumeSpec {
             Content::Passthrough => None,
             Content::Files(files) => Some(&files.subject),
             Content::WorkloadApi(socket) => Some(&socket.subject),
+        }
+    }
+
+    /// Whether its folder may show something of that name.
+    pub fn shows(&self, name: &str) -> bool {
+        match &self.content {
+            Content::Passthrough => false,
+            Content::Files(wanted) => files::shows(&wanted.names, &wanted.extras, name),
+            Content::WorkloadApi(socket) => socket.sockets.iter().any(|known| known.as_str() == name),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Paths that come from requests are walked with openat2 and without following links, mounts are attached to file
 //! descriptors, so that a path that is swapped in between leads nowhere.
 
+mod left_over;
 mod point;
 mod propagation;
 mod seen;
@@ -12,5 +13,5 @@ mod tmpfs;
 pub use point::{Look, MountError, MountPoint};
 pub use propagation::Propagation;
 pub use seen::Seen;
-pub use source::{MountSource, file_id_of, is_deleted, is_mount_root, make_private, remount, unmount};
+pub use source::{MountSource, are_one_folder, file_id_of, is_deleted, is_mount_root, make_private, remount, unmount};
 pub use tmpfs::{DataMount, ensure_tmpfs};

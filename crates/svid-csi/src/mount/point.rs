@@ -11,6 +11,7 @@ use svid_csi_core::error::Class;
 use svid_csi_core::state::FileId;
 use svid_csi_core::target::TargetPath;
 
+use super::left_over;
 use super::source::{MountSource, file_id};
 use crate::fsx::FsError;
 
@@ -53,6 +54,14 @@ pub enum MountError {
     /// Something that this driver did not mount is at the target.
     #[error("something else is mounted at {}; it is left alone", .0.display())]
     Foreign(PathBuf),
+    /// Nothing is mounted on the target folder any more, and it is not empty.
+    #[error("{} cannot be removed: nothing is mounted there any more, and it holds {holds}; look at that on the node and remove it", .path.display())]
+    NotEmpty {
+        /// The target.
+        path: PathBuf,
+        /// The names of what is in it, safe to print.
+        holds: String,
+    },
     /// A system call failed.
     #[error("cannot {action} {}", .path.display())]
     System {
@@ -81,7 +90,7 @@ impl MountError {
     pub fn class(&self) -> Class {
         match self {
             MountError::Link(_) | MountError::NotAFolder(_) | MountError::NoParent(_) => Class::Invalid,
-            MountError::Foreign(_) => Class::Blocked,
+            MountError::Foreign(_) | MountError::NotEmpty { .. } => Class::Blocked,
             MountError::System { .. } => Class::Internal,
         }
     }
@@ -155,7 +164,8 @@ impl MountPoint {
         rustix::mount::move_mount(&tree, "", &folder, "", by_descriptor).map_err(MountError::of(action, &self.path))
     }
 
-    /// Unmounts what `is_ours` accepts, again and again where it was stacked, and stops at anything else.
+    /// Unmounts what `is_ours` accepts, again and again where it was stacked, and stops at anything else. Whoever stands in
+    /// it, such as a shell or a backup, keeps what is mounted until it leaves: what is secret in it is the caller's to remove.
     ///
     /// # Errors
     /// [`MountError::Foreign`] when something else is mounted there.
@@ -165,21 +175,31 @@ impl MountPoint {
                 return Err(MountError::Foreign(self.path.clone()));
             }
             let through_parent = format!("/proc/self/fd/{}/{}", self.parent.as_raw_fd(), self.name);
-            rustix::mount::unmount(through_parent, UnmountFlags::NOFOLLOW)
+            rustix::mount::unmount(through_parent, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)
                 .map_err(MountError::of("unmount", &self.path))?;
         }
         Ok(())
     }
 
-    /// Removes the target folder (CSI spec, NodeUnpublishVolume: "the plugin MUST delete the target path"); a missing one is fine.
+    /// Removes the target folder (CSI spec, NodeUnpublishVolume: "the plugin MUST delete the target path"); a missing one is
+    /// fine. Of what is in it, empty folders go, and what belongs to root and has a name that `is_ours` accepts.
     ///
     /// # Errors
-    /// [`MountError::System`], also when the folder is not empty.
-    pub fn remove(&self) -> Result<(), MountError> {
-        match rustix::fs::unlinkat(&self.parent, self.name.as_str(), AtFlags::REMOVEDIR) {
-            Err(Errno::NOENT) | Ok(()) => Ok(()),
-            Err(errno) => Err(MountError::of("remove the target folder", &self.path)(errno)),
+    /// [`MountError::NotEmpty`] when there is anything else in it.
+    pub fn remove(&self, is_ours: impl Fn(&str) -> bool) -> Result<(), MountError> {
+        let action = "remove the target folder";
+        let unlink = || rustix::fs::unlinkat(&self.parent, self.name.as_str(), AtFlags::REMOVEDIR);
+        match unlink() {
+            Err(Errno::NOENT) | Ok(()) => return Ok(()),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(errno) => return Err(MountError::of(action, &self.path)(errno)),
         }
+        let left = left_over::clear(&self.parent, &self.name, &is_ours);
+        let left = left.map_err(MountError::of("look into", &self.path))?;
+        if !left.is_empty() {
+            return Err(MountError::NotEmpty { path: self.path.clone(), holds: left.join(", ") });
+        }
+        unlink().map_err(MountError::of(action, &self.path))
     }
 
     /// What is mounted here, as a source for other mounts.

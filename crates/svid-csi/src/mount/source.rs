@@ -98,6 +98,12 @@ pub fn file_id_of(path: &Path) -> Option<FileId> {
     stat(path).map(|stat| file_id(&stat))
 }
 
+/// Whether both paths lead to one folder, links followed: it may have two names, such as where `/var/lib/kubelet` is a link.
+pub fn are_one_folder(one: &Path, other: &Path) -> bool {
+    let id = |path| rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS).map(|stat| file_id(&stat));
+    matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)
+}
+
 fn stat(path: &Path) -> Option<Statx> {
     rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS).ok()
 }

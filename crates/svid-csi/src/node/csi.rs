@@ -7,7 +7,8 @@ use svid_csi_core::error::Class;
 use svid_csi_core::plan::Plan;
 use svid_csi_core::pod::TOKENS;
 use svid_csi_core::secret::Secret;
-use svid_csi_core::volume::{Access, Capability, PKCS12_PASSWORD, PublishRequest, Rules, VolumeSpec};
+use svid_csi_core::target::TargetPath;
+use svid_csi_core::volume::{Access, Capability, Mistakes, PKCS12_PASSWORD, PublishRequest, Rules, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_proto::csi_v1 as csi;
 use svid_csi_proto::csi_v1::node_service_capability::rpc::Type as Rpc;
@@ -21,7 +22,7 @@ use super::config::{Config, DriverName};
 use super::error::VolumeError;
 use super::patience;
 use super::publish::Brought;
-use crate::report;
+use crate::{mount, report};
 
 /// The services of one driver name.
 #[derive(Debug, Clone)]
@@ -49,6 +50,34 @@ impl Service {
             driver: Arc::new(driver.clone()),
             rules: Arc::new(rules),
             node_id: config.node_id.as_str().into(),
+        }
+    }
+
+    /// The rules, where the kubelet's pods folder is named as the request names it: a folder may have two names.
+    async fn rules_for(&self, target_path: &str) -> Arc<Rules> {
+        let (Some(pods_dir), Ok(target)) = (self.rules.pods_dir.clone(), TargetPath::parse(target_path)) else {
+            return self.rules.clone();
+        };
+        let Some(named) = target.place().map(|place| place.pods_dir.to_owned()).filter(|named| *named != pods_dir)
+        else {
+            return self.rules.clone();
+        };
+        let looked = tokio::task::spawn_blocking(move || mount::are_one_folder(&named, &pods_dir).then_some(named));
+        match looked.await {
+            Ok(Some(named)) => Arc::new(Rules { pods_dir: Some(named), ..Rules::clone(&self.rules) }),
+            _ => self.rules.clone(),
+        }
+    }
+
+    /// Which volume is meant: one where volumes may be, or one that is recorded, wherever it is.
+    async fn locate(&self, volume_id: &str, target_path: &str) -> Result<(VolumeId, TargetPath), Mistakes> {
+        let mistakes = match self.rules_for(target_path).await.locate(volume_id, target_path) {
+            Err(mistakes) => mistakes,
+            located => return located,
+        };
+        match (VolumeId::parse(volume_id), TargetPath::parse(target_path)) {
+            (Ok(id), Ok(target)) if self.node.knows(&id, &target).await => Ok((id, target)),
+            _ => Err(mistakes),
         }
     }
 
@@ -154,7 +183,8 @@ impl csi::node_server::Node for Service {
         let patience = patience::of(request.metadata());
         let request = publish_request(request.into_inner());
         let volume = request.volume_id.clone();
-        let published = match VolumeSpec::parse(&request, &self.rules) {
+        let rules = self.rules_for(&request.target_path).await;
+        let published = match VolumeSpec::parse(&request, &rules) {
             Ok(spec) => {
                 let brought = Brought { tokens: request.tokens, pkcs12_password: request.pkcs12_password };
                 self.node.publish(&self.driver.name, spec.into(), brought, patience).await
@@ -169,7 +199,7 @@ impl csi::node_server::Node for Service {
         request: Request<csi::NodeUnpublishVolumeRequest>,
     ) -> Answer<csi::NodeUnpublishVolumeResponse> {
         let request = request.into_inner();
-        let unpublished = match self.rules.locate(&request.volume_id, &request.target_path) {
+        let unpublished = match self.locate(&request.volume_id, &request.target_path).await {
             Ok((id, target)) => self.node.unpublish(&self.driver.name, id, target).await,
             Err(mistakes) => Err(mistakes.into()),
         };
@@ -182,12 +212,12 @@ impl csi::node_server::Node for Service {
         request: Request<csi::NodeGetVolumeStatsRequest>,
     ) -> Answer<csi::NodeGetVolumeStatsResponse> {
         let request = request.into_inner();
-        let condition = match self.rules.locate_path(&request.volume_id, &request.volume_path) {
+        let condition = match self.locate(&request.volume_id, &request.volume_path).await {
             Ok((id, target)) => self.node.condition(id, target).await,
             Err(mistakes) => Err(match VolumeId::parse(&request.volume_id) {
                 // Where no volume can be, this one is not; the CSI specification wants it said so.
                 Ok(id) if !request.volume_path.is_empty() => VolumeError::Unknown(id),
-                _ => mistakes.into(),
+                _ => mistakes.of_path("volume_path").into(),
             }),
         };
         let answer = condition.map(|condition| {

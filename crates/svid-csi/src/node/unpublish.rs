@@ -40,6 +40,14 @@ impl Node {
         .await?
     }
 
+    /// Whether a volume of that id is recorded at that path.
+    pub async fn knows(&self, id: &VolumeId, target: &TargetPath) -> bool {
+        let held = self.volumes.hold(id).await;
+        let known = held.as_ref().is_some_and(|volume| volume.record.spec.target == *target);
+        self.volumes.release(id, held);
+        known
+    }
+
     /// The publish steps backwards. Blocks; the volume's lock is held.
     pub(super) fn remove(
         &self,
@@ -78,7 +86,8 @@ impl Node {
             passwords.remove(id)?;
         }
         if let Some(point) = &point {
-            point.remove()?;
+            let spec = held.as_ref().map(|volume| volume.record.spec.clone());
+            point.remove(|name| spec.as_ref().is_some_and(|spec| spec.shows(name)))?;
         }
         self.store.remove(id)?;
         if let Some(mut volume) = held.take() {

@@ -23,4 +23,5 @@ mod restart;
 mod roots;
 mod service_manager;
 mod startup_taint;
+mod unpublish;
 mod workload_api;

@@ -1,0 +1,80 @@
+//! Volumes whose end is made hard: by another --kubelet-dir, by a program that stands in them, by what lies below them.
+
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::symlink;
+
+use tonic::Code;
+
+use crate::fixture::{Node, run, test, volume};
+
+#[test]
+fn what_is_recorded_can_always_be_unpublished() {
+    test("unpublish::what_is_recorded_can_always_be_unpublished", async || {
+        let mut node = Node::files(&["--kubelet-dir={dir}/kubelet"]).await;
+        let target = node.publish(&volume("web")).await;
+        node.kill();
+        let elsewhere = format!("--kubelet-dir={}", node.path("elsewhere").display());
+        node.drop_arg("--kubelet-dir");
+        node.add_args(&[&elsewhere]);
+        node.start().await;
+        let error = node.kubelet.unpublish(&node.plugin().await, &volume("api")).await.unwrap_err();
+        assert_eq!(error.code(), Some(Code::InvalidArgument), "an unknown one: {error}");
+        node.unpublish(&volume("web")).await;
+        assert!(!target.exists());
+        assert_eq!(fs::read_dir(node.path("root/records")).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn a_folder_of_the_kubelet_may_have_two_names() {
+    test("unpublish::a_folder_of_the_kubelet_may_have_two_names", async || {
+        let mut node = Node::new(&[
+            crate::fixture::FILES,
+            &["--data-root={dir}/root", "--trust-domain=example.org", "--kubelet-dir={dir}/link"],
+        ]);
+        symlink(node.path("kubelet"), node.path("link")).unwrap();
+        node.start().await;
+        let target = node.publish(&volume("web")).await;
+        assert!(target.join("tls.crt").exists());
+        node.unpublish(&volume("web")).await;
+    });
+}
+
+#[test]
+fn a_busy_volume_is_unpublished_and_its_key_is_gone() {
+    test("unpublish::a_busy_volume_is_unpublished_and_its_key_is_gone", async || {
+        let node = Node::files(&[]).await;
+        let target = node.publish(&volume("web")).await;
+        let inside = fs::File::open(&target).unwrap();
+        let key = format!("/proc/self/fd/{}/..data/tls.key", inside.as_raw_fd());
+        assert!(fs::read(&key).is_ok());
+        node.unpublish(&volume("web")).await;
+        assert!(!target.exists());
+        assert_eq!(fs::read(&key).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+        assert_eq!(fs::read_dir(format!("/proc/self/fd/{}", inside.as_raw_fd())).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn what_lies_below_an_unmounted_volume_is_reported_or_removed() {
+    test("unpublish::what_lies_below_an_unmounted_volume_is_reported_or_removed", async || {
+        let node = Node::files(&[]).await;
+        let target = node.publish(&volume("web")).await;
+        run("umount", &[target.to_str().unwrap()]);
+        fs::create_dir_all(target.join("empty/deep")).unwrap();
+        fs::create_dir(target.join("..1700000000.000000001")).unwrap();
+        for ours in ["tls.key", "..1700000000.000000001/tls.key"] {
+            fs::write(target.join(ours), "a key").unwrap();
+        }
+        fs::write(target.join("no\ntes"), "a person's").unwrap();
+        let error = node.kubelet.unpublish(&node.plugin().await, &volume("web")).await.unwrap_err();
+        assert_eq!(error.code(), Some(Code::FailedPrecondition), "{error}");
+        assert!(error.to_string().contains(r"no\ntes"), "it names what is in it: {error}");
+        assert!(fs::read(target.join("no\ntes")).is_ok() && !target.join("tls.key").exists(), "{error}");
+        fs::remove_file(target.join("no\ntes")).unwrap();
+        fs::create_dir_all(target.join("empty/again")).unwrap();
+        node.unpublish(&volume("web")).await;
+        assert!(!target.exists());
+    });
+}
