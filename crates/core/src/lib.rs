@@ -22,6 +22,7 @@ pub mod pod_token;
 pub mod quoted;
 pub mod renew;
 pub mod request;
+pub mod room;
 pub mod runtime_issuer;
 pub mod secret;
 mod signer;

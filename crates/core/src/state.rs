@@ -29,9 +29,17 @@ pub struct Record {
     pub pods_dir: Option<FileId>,
     /// The identity that was last installed.
     pub issued: Option<Issued>,
+    /// How many bytes it holds on the tmpfs, its record included; 0 where that is not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bytes: u64,
     /// What the volume was like when it was taken over from csi-driver-spiffe, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted: Option<Box<Adopted>>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// A volume that csi-driver-spiffe has mounted: its pod knows these names and has this group.
@@ -179,6 +187,7 @@ impl Record {
             root: None,
             pods_dir,
             issued: None,
+            bytes: 0,
             adopted: None,
         }
     }

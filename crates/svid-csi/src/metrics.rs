@@ -30,6 +30,10 @@ pub struct Metrics {
     local_ca_roots_in_trouble: Gauge,
     abnormal: Counter,
     left_alone: Gauge,
+    refused_for_room: Counter,
+    data_size: Gauge,
+    data_used: Gauge,
+    data_reserve: Gauge,
     registered: Family<Driver, Gauge>,
     volumes: Family<Plan, Gauge>,
     soonest_expiry: Gauge<f64, AtomicU64>,
@@ -79,8 +83,21 @@ pub struct Snapshot {
     pub cert_manager: Option<SourceState>,
     /// How source broker is, where the driver has it.
     pub broker: Option<BrokerState>,
+    /// The room that all volumes share, where there is a data root.
+    pub room: Option<RoomState>,
     /// How the roots of all nodes are, where the driver is told of them.
     pub local_ca_roots: Option<RootsState>,
+}
+
+/// The room that all volumes of the node share, in bytes.
+#[derive(Debug)]
+pub struct RoomState {
+    /// All of it.
+    pub size: u64,
+    /// What is used.
+    pub used: u64,
+    /// What is kept back for volumes that are published already.
+    pub reserve: u64,
 }
 
 /// How the roots of all nodes are.
@@ -133,6 +150,10 @@ impl Default for Metrics {
             local_ca_roots_in_trouble: Gauge::default(),
             abnormal: Counter::default(),
             left_alone: Gauge::default(),
+            refused_for_room: Counter::default(),
+            data_size: Gauge::default(),
+            data_used: Gauge::default(),
+            data_reserve: Gauge::default(),
             registered: Family::default(),
             volumes: Family::default(),
             soonest_expiry: Gauge::default(),
@@ -140,6 +161,7 @@ impl Default for Metrics {
         metrics.register();
         metrics.register_local_ca();
         metrics.register_workload_api();
+        metrics.register_room();
         metrics
     }
 }
@@ -237,6 +259,31 @@ impl Metrics {
         );
     }
 
+    fn register_room(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "publishes_refused_for_room",
+            "Publishes that were refused because there is no room on the tmpfs, or the pod or namespace has its share",
+            self.refused_for_room.clone(),
+        );
+        registry.register(
+            "volume_data_size_bytes",
+            "Size of the tmpfs that all volumes of the node share",
+            self.data_size.clone(),
+        );
+        registry.register("volume_data_used_bytes", "What is used of that tmpfs", self.data_used.clone());
+        registry.register(
+            "volume_data_reserve_bytes",
+            "What is kept back of that tmpfs for volumes that are published already",
+            self.data_reserve.clone(),
+        );
+    }
+
+    /// A publish was refused for want of room.
+    pub fn refused_for_room(&self) {
+        self.refused_for_room.inc();
+    }
+
     /// A call was answered.
     pub fn called(&self, call: &'static str, code: Code) {
         self.calls.get_or_create(&Call { call, code: format!("{code:?}") }).inc();
@@ -320,6 +367,11 @@ impl Metrics {
         if let Some(roots) = &snapshot.local_ca_roots {
             self.local_ca_roots.set(i64::try_from(roots.nodes).unwrap_or(i64::MAX));
             self.local_ca_roots_in_trouble.set(roots.in_trouble.into());
+        }
+        if let Some(RoomState { size, used, reserve }) = &snapshot.room {
+            for (gauge, bytes) in [(&self.data_size, size), (&self.data_used, used), (&self.data_reserve, reserve)] {
+                gauge.set(i64::try_from(*bytes).unwrap_or(i64::MAX));
+            }
         }
         self.soonest_expiry.set(snapshot.soonest_expiry.unwrap_or(f64::INFINITY));
         let mut page = String::new();

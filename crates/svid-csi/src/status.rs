@@ -160,6 +160,7 @@ pub async fn snapshot(node: &Node) -> Snapshot {
             .broker
             .as_ref()
             .map(|broker| BrokerState { up: broker.is_up(), subscriptions: broker.subscriptions() }),
+        room: node.room.as_ref().and_then(|room| room.state()),
         local_ca_roots: roots(node)
             .map(|roots| RootsState { nodes: roots.nodes(), in_trouble: roots.trouble().is_some() }),
         cert_manager: node.sources.cert_manager.as_ref().map(|source| {

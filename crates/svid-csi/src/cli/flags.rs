@@ -114,7 +114,8 @@ pub(super) struct Data {
     /// Where volume data and records live. Not needed by socket:socket-dir alone.
     #[arg(long, value_name = "DIR", value_parser = values::path)]
     pub(super) data_root: Option<PathBuf>,
-    /// How much all volumes on this node may hold together: bytes, or with Ki, Mi, Gi. Default: 128Mi.
+    /// How much all volumes on this node may hold together: bytes, or with Ki, Mi, Gi. An eighth of it is kept back for
+    /// renewals. Default: 128Mi.
     #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
     pub(super) data_size_limit: Option<u64>,
     /// The file that holds the certificate chain. Default: tls.crt.
@@ -168,7 +169,7 @@ pub(super) struct Minted {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Kubelet")]
 pub(super) struct Kubelet {
-    /// The kubelet's root directory. When set, volumes are only mounted below its pods folder.
+    /// The kubelet's root directory, exactly as its --root-dir. When set, volumes are only mounted below its pods folder.
     #[arg(long, value_name = "DIR", value_parser = values::path)]
     pub(super) kubelet_dir: Option<PathBuf>,
     /// The kubelet's plugin registration folder. When set, the driver registers itself, without a sidecar.

@@ -70,7 +70,10 @@ impl Node {
         }
         let left_alone = |why| VolumeError::NotAdopted { target: spec.target.path().to_owned(), why };
         let adopted = self.fit(spec, &seen).map_err(left_alone)?;
-        let mut volume = self.new_volume(driver, &Arc::new(adopted.shape(spec)))?;
+        let shaped = Arc::new(adopted.shape(spec));
+        // It is there already, and its pod is running: it may use what is kept back.
+        let place = self.take_up_place(&shaped, 0)?;
+        let mut volume = self.new_volume(driver, &shaped, place)?;
         let (root, adopted) = (Some(seen.id()), Some(Box::new(adopted)));
         volume.record = Record { phase: Phase::Ready, root, adopted, ..volume.record.clone() };
         // Nothing of the look may stay open: it would keep the volume from being unmounted.

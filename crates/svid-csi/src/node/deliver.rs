@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
-use svid_csi_core::files::{self as contents, FOLDER_MODE, Federated, RenderError, Wanted};
+use svid_csi_core::files::{self as contents, FOLDER_MODE, Federated, RenderError, RenderedFile, Wanted};
 use svid_csi_core::identity::leads_to;
 use svid_csi_core::pkcs12::Password;
 use svid_csi_core::secret::Secret;
@@ -14,6 +14,7 @@ use svid_csi_core::x509_context::X509Context;
 use super::Node;
 use super::error::VolumeError;
 use super::jwt::Jwt;
+use super::room::Occasion;
 use super::volume::Volume;
 use crate::clock;
 use crate::delivery::{files, folders, workload_api};
@@ -32,6 +33,7 @@ impl Node {
         spec: &Arc<VolumeSpec>,
         context: &Arc<X509Context>,
         jwt: Option<&Jwt>,
+        occasion: Occasion,
     ) -> Result<(), VolumeError> {
         let folder = self.folders()?.folder(&spec.id);
         match &spec.content {
@@ -41,7 +43,9 @@ impl Node {
                 let (password, now) = (self.password(spec, wanted), clock::now());
                 let given = jwt.map(Jwt::given);
                 let rendered = contents::all(before, context, given.as_ref(), wants(wanted, password.as_ref()), now)?;
-                files::install(&folder, &rendered, wanted.fs_group, now)?;
+                self.write(spec, occasion, sizes(&rendered), || {
+                    files::install(&folder, &rendered, wanted.fs_group, now)
+                })?;
                 if let Some(workload_api) = &self.workload_api {
                     workload_api.remove(&spec.id)?;
                 }
@@ -49,7 +53,8 @@ impl Node {
             Content::WorkloadApi(socket) => {
                 let workload_api = self.workload_api()?;
                 workload_api.serve(spec, socket, &folder)?;
-                workload_api.give(&spec.id, context.clone())?;
+                let size = workload_api::size_of(context);
+                self.write(spec, occasion, [size], || workload_api.give(&spec.id, context.clone()))?;
                 // Files of another delivery go last: they are all that the pod has until then.
                 folders::keep_only(&folder, &socket.sockets)?;
             }
@@ -124,7 +129,8 @@ impl Node {
                 let Some(given) = workload_api.given(&spec.id) else { return Ok(None) };
                 let was_told = given.bundle() == bundle;
                 let context = if was_told { given } else { Arc::new(given.with_bundle(bundle)) };
-                workload_api.give(&spec.id, context.clone())?;
+                let size = workload_api::size_of(&context);
+                self.write(spec, Occasion::Renewal, [size], || workload_api.give(&spec.id, context.clone()))?;
                 Ok(Some(leads_to(context.default_svid().chain(), bundle, clock::now())))
             }
         }
@@ -140,7 +146,8 @@ impl Node {
         let (password, now) = (self.password(spec, wanted), clock::now());
         let before = files::shown(&folder)?;
         let (rendered, chain) = contents::with_bundle(before, bundle, wants(wanted, password.as_ref()), now)?;
-        files::install(&folder, &rendered, wanted.fs_group, now)?;
+        let install = || files::install(&folder, &rendered, wanted.fs_group, now);
+        self.write(spec, Occasion::Renewal, sizes(&rendered), install)?;
         Ok(leads_to(&chain, bundle, now))
     }
 
@@ -151,8 +158,8 @@ impl Node {
         let extras = jwt.extras(&wanted.extras);
         let came = Wanted { names: &wanted.names, extras: &extras, password: None };
         let rendered = contents::with_jwt(files::shown(&folder)?, &jwt.given(), came, now)?;
-        files::install(&folder, &rendered, wanted.fs_group, now)?;
-        Ok(())
+        let install = || files::install(&folder, &rendered, wanted.fs_group, now);
+        self.write(spec, Occasion::Renewal, sizes(&rendered), install)
     }
 
     /// The password of the volume's PKCS#12 files, where it has any.
@@ -196,10 +203,15 @@ impl Node {
             Content::Files(_) => folders::keep_only(&folder, &[])?,
             Content::WorkloadApi(_) => self.workload_api()?.withdraw(&spec.id, &folder)?,
         }
+        self.holds_least(spec)?;
         volume.record.issued = None;
         self.store.put(&volume.record)?;
         Ok(())
     }
+}
+
+fn sizes(files: &[RenderedFile]) -> impl Iterator<Item = usize> {
+    files.iter().map(|file| file.contents.len())
 }
 
 fn has_own_password(spec: &VolumeSpec) -> bool {

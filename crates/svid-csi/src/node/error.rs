@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use svid_csi_core::error::Class;
 use svid_csi_core::files::RenderError;
+use svid_csi_core::room::Refusal;
 use svid_csi_core::volume::Mistakes;
 use svid_csi_core::volume_id::VolumeId;
 
@@ -32,6 +33,9 @@ pub enum VolumeError {
     /// The pod has too many volumes.
     #[error("the pod has {0} volumes of this driver already; one volume holds everything there is")]
     TooMany(usize),
+    /// There is no room for it.
+    #[error(transparent)]
+    NoRoom(#[from] Refusal),
     /// No such volume is published there.
     #[error("volume {0} is not published")]
     Unknown(VolumeId),
@@ -101,7 +105,9 @@ impl VolumeError {
         match self {
             VolumeError::Invalid(_) => Class::Invalid,
             VolumeError::Conflict { .. } => Class::Conflict,
-            VolumeError::TooMany(_) | VolumeError::Render(RenderError::TooLarge { .. }) => Class::Exhausted,
+            VolumeError::TooMany(_) | VolumeError::NoRoom(_) | VolumeError::Render(RenderError::TooLarge { .. }) => {
+                Class::Exhausted
+            }
             VolumeError::NotConfigured(_) | VolumeError::NotAdopted { .. } => Class::Blocked,
             VolumeError::Mount(error) | VolumeError::SocketDir(SocketDirError::Mount(error)) => error.class(),
             VolumeError::File(error) | VolumeError::SocketDir(SocketDirError::File(error)) => error.class(),

@@ -16,6 +16,7 @@ mod publish;
 mod recover;
 mod registrar;
 mod renewal;
+mod room;
 mod serve;
 mod unpublish;
 mod volume;
@@ -53,6 +54,7 @@ use crate::tasks::Tasks;
 use cluster::Clients;
 use config::Config;
 pub use error::VolumeError;
+use room::Room;
 pub use serve::ServeError;
 pub(crate) use volume::{Volume, Volumes};
 
@@ -74,6 +76,7 @@ pub struct Node {
     pub(crate) jumps: Arc<Jumps>,
     _locks: Vec<std::fs::File>,
     pub(crate) data: Option<DataRoot>,
+    pub(crate) room: Option<Room>,
 }
 
 /// Why the driver could not start, or ended.
@@ -185,6 +188,7 @@ impl Node {
             registered: watch::Sender::default(),
             jumps: Arc::default(),
             _locks: locks,
+            room: data.as_ref().map(Room::of),
             data,
         });
         node.recover()?;

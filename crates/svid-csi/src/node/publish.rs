@@ -16,6 +16,7 @@ use super::adopt::as_adopted;
 use super::deliver::mixes_trust_domains;
 use super::error::VolumeError;
 use super::jwt::Jwt;
+use super::room::{Occasion, Place};
 use super::volume::{Held, Volume, issued};
 use crate::clock;
 use crate::mount::{self, Look, MountError, MountPoint};
@@ -70,8 +71,10 @@ impl Node {
                 return Ok(());
             }
             check_same_volume(held.as_ref(), &spec)?;
-            let volume = node.intend(&driver, &spec, &point, Some(source.id()), &mut held)?;
+            let place = node.promise(&spec, held.as_ref())?;
+            let volume = node.intend(&driver, &spec, &point, Some(source.id()), place, &mut held)?;
             node.mount(volume, &point, &source)?;
+            node.holds_least(&spec)?;
             node.ready(volume, spec)?;
             volume.stop_renewing();
             Ok(())
@@ -105,8 +108,9 @@ impl Node {
                 return node.see_that_it_is_fresh(volume).map(|()| None);
             }
             check_same_volume(held.as_ref(), &spec)?;
+            let place = node.promise(&spec, held.as_ref())?;
             let root = node.prepare(&spec)?;
-            let volume = node.intend(&driver, &spec, &point, root, &mut held)?;
+            let volume = node.intend(&driver, &spec, &point, root, place, &mut held)?;
             node.keep_password(volume, &spec, pkcs12_password.as_ref())?;
             Ok::<_, VolumeError>(Some((held, point, spec)))
         });
@@ -175,7 +179,7 @@ impl Node {
         if !in_use {
             folders.let_go(&id)?;
         }
-        self.deliver(&spec, context, jwt.as_ref())?;
+        self.deliver(&spec, context, jwt.as_ref(), Occasion::Publish)?;
         if in_use {
             volume.record.root = folders.root(&id);
         } else {
@@ -202,6 +206,7 @@ impl Node {
         spec: &Arc<VolumeSpec>,
         point: &MountPoint,
         root: Option<FileId>,
+        place: Option<Place>,
         held: &'a mut Held,
     ) -> Result<&'a mut Volume, VolumeError> {
         let known = held.as_ref().map(|volume| &volume.record);
@@ -218,7 +223,7 @@ impl Node {
         }
         let mut volume = match held.take() {
             Some(volume) => volume,
-            None => self.new_volume(driver, spec)?,
+            None => self.new_volume(driver, spec, place)?,
         };
         volume.attempts += 1;
         let volume = held.insert(volume);
@@ -229,8 +234,13 @@ impl Node {
         Ok(volume)
     }
 
-    pub(super) fn new_volume(&self, driver: &str, spec: &Arc<VolumeSpec>) -> Result<Volume, VolumeError> {
-        let share = self.volumes.share(spec.pod.as_ref(), VOLUMES_A_POD);
+    pub(super) fn new_volume(
+        &self,
+        driver: &str,
+        spec: &Arc<VolumeSpec>,
+        place: Option<Place>,
+    ) -> Result<Volume, VolumeError> {
+        let share = self.volumes.share(spec.pod.as_ref(), VOLUMES_A_POD, place);
         let share = share.ok_or(VolumeError::TooMany(VOLUMES_A_POD))?;
         let pods_dir = spec.target.place().and_then(|place| mount::file_id_of(place.pods_dir));
         Ok(Volume::new(Record::intended(driver, spec.clone(), pods_dir), share))
@@ -239,6 +249,7 @@ impl Node {
     fn ready(&self, volume: &mut Volume, spec: Arc<VolumeSpec>) -> Result<(), VolumeError> {
         volume.record.phase = Phase::Ready;
         volume.record.spec = spec;
+        volume.record = self.with_bytes(volume.record.clone());
         self.store.put(&volume.record)?;
         info!(
             volume = %volume.record.spec.id,

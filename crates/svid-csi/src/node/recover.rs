@@ -63,7 +63,11 @@ impl Node {
         let observed = self.observe(&record);
         let step = recover(&record, observed);
         let (driver, target) = (record.driver.clone(), record.spec.target.clone());
-        let share = self.volumes.share(record.spec.pod.as_ref(), usize::MAX).expect("there is no limit");
+        let place = self.take_up_place(&record.spec, record.bytes).unwrap_or_else(|error| {
+            report_trouble(&id, &error);
+            None
+        });
+        let share = self.volumes.share(record.spec.pod.as_ref(), usize::MAX, place).expect("there is no limit");
         held.replace(Volume::new(record, share));
         let done = match step {
             Step::Serve | Step::Mount => {

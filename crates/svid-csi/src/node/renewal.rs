@@ -16,6 +16,7 @@ use super::alarm::Alarm;
 use super::deliver::awaits_password;
 use super::error::VolumeError;
 use super::jwt::Jwt;
+use super::room::Occasion;
 use super::volume::{Volume, issued};
 use crate::report;
 use crate::source::{self, SourceError, Turn};
@@ -242,7 +243,7 @@ async fn renew(
         if volume.record.issued.as_ref().is_some_and(|last| last.digest == issued.digest) {
             return Ok(Outcome::Holds(volume.record.issued.clone()));
         }
-        this.deliver(&volume.record.spec, &context, jwt.as_ref())?;
+        this.deliver(&volume.record.spec, &context, jwt.as_ref(), Occasion::Renewal)?;
         this.remember(volume, issued)?;
         this.audit(volume, &context, jwt.as_ref());
         this.bring_bundle_to(Some(volume));

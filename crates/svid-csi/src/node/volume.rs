@@ -16,6 +16,7 @@ use super::Node;
 use super::error::VolumeError;
 use super::jwt::Jwt;
 use super::renewal;
+use super::room::Place;
 use crate::clock;
 
 /// The jitter by which a renewal comes last.
@@ -57,11 +58,12 @@ pub struct Volumes {
     per_pod: Arc<Mutex<HashMap<String, usize>>>,
 }
 
-/// One of the volumes a pod may have; given back when dropped.
+/// One of the volumes a pod may have, and its place on the tmpfs; given back when dropped.
 #[derive(Debug)]
 pub struct Share {
     pod_uid: Option<String>,
     per_pod: Arc<Mutex<HashMap<String, usize>>>,
+    _place: Option<Place>,
 }
 
 impl Volumes {
@@ -90,7 +92,7 @@ impl Volumes {
     }
 
     /// One more volume for a pod, unless it has `limit` already. Volumes of unknown pods are not counted.
-    pub fn share(&self, pod: Option<&PodRef>, limit: usize) -> Option<Share> {
+    pub fn share(&self, pod: Option<&PodRef>, limit: usize, place: Option<Place>) -> Option<Share> {
         let pod_uid = pod.map(|pod| pod.uid.clone());
         if let Some(uid) = &pod_uid {
             let mut per_pod = self.per_pod.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,7 +102,7 @@ impl Volumes {
             }
             *count += 1;
         }
-        Some(Share { pod_uid, per_pod: self.per_pod.clone() })
+        Some(Share { pod_uid, per_pod: self.per_pod.clone(), _place: place })
     }
 
     /// All places, to look at one after the other.
@@ -171,7 +173,7 @@ pub(super) fn issued(spec: &VolumeSpec, context: &X509Context, jwt: Option<&Jwt>
 impl Node {
     /// Remembers what was delivered. On failure nothing is remembered, so that the next try delivers it again. Blocks.
     pub(super) fn remember(&self, volume: &mut Volume, issued: Issued) -> Result<(), VolumeError> {
-        let record = Record { issued: Some(issued), ..volume.record.clone() };
+        let record = self.with_bytes(Record { issued: Some(issued), ..volume.record.clone() });
         self.store.put(&record)?;
         volume.record = record;
         Ok(())

@@ -20,6 +20,7 @@ mod paths;
 mod plans;
 mod renew;
 mod restart;
+mod room;
 mod roots;
 mod service_manager;
 mod startup_taint;

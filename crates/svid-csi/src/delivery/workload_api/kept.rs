@@ -12,6 +12,11 @@ use zeroize::Zeroizing;
 use crate::fsx::{self, FsError};
 use crate::{clock, report, x509_message};
 
+/// How many bytes are kept of what a pod is told.
+pub fn size_of(context: &X509Context) -> usize {
+    x509_message::svids(context).encoded_len()
+}
+
 /// Keeps it, as FetchX509SVID would send it; only root can read it.
 pub(super) fn put(path: &Path, context: &X509Context) -> Result<(), FsError> {
     let message = Zeroizing::new(x509_message::svids(context).encode_to_vec());

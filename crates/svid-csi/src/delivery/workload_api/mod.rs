@@ -33,6 +33,7 @@ use crate::source::Sources;
 use crate::tasks::Tasks;
 
 pub use self::endpoint::Usage;
+pub use self::kept::size_of;
 pub use self::socket::ListenError;
 
 /// The mode of a volume's folder: everyone in the pod may look for the socket.

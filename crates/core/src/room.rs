@@ -1,0 +1,251 @@
+//! The room that all volumes of a node share, and how much of it new volumes may take.
+//!
+//! A part is kept back, the reserve: only what is written for volumes that are published already may use it, so that pods
+//! that fill the node never keep the others from being renewed. What a volume, a pod or a namespace may hold is bounded by
+//! what it leaves for others, so that a newcomer finds room on a node of greedy ones: a namespace that is alone may take half
+//! of it, and each of two a third.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::pod::PodRef;
+use crate::volume::{Content, VolumeSpec};
+use crate::volume_id::VolumeId;
+
+/// This part of the room is kept back: an eighth.
+const RESERVE: u64 = 8;
+/// A volume holds at most half of the reserve: its new files are written beside the old ones, out of the reserve where
+/// nothing else is left, and records and growing bundles come out of it too.
+const VOLUMES_IN_RESERVE: u64 = 2;
+/// A pod is given no more than this part of what it leaves for others: a quarter.
+const PODS: u64 = 4;
+
+/// The inodes of a volume beside those of its files: its folder, the folder of the moment, the link to that, the record,
+/// and what is kept of it.
+const INODES_BESIDE: u64 = 5;
+
+/// An amount of room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Bytes, in whole pages.
+    pub bytes: u64,
+    /// Files, folders and links.
+    pub inodes: u64,
+}
+
+/// The file system of the volumes at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// All there is of it.
+    pub size: Amount,
+    /// What nothing uses.
+    pub free: Amount,
+}
+
+/// Which bound a volume would break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// What one volume may hold.
+    Volume,
+    /// What all may hold without the reserve.
+    Node,
+    /// What volumes of one pod may hold together.
+    Pod,
+    /// What volumes of one namespace may hold together.
+    Namespace,
+}
+
+/// There is no room for a volume.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Refusal {
+    /// The bound it would break.
+    pub bound: Bound,
+    /// `bytes` or `inodes`: what there is too little of.
+    pub of: &'static str,
+    /// How much the volume needs.
+    pub need: u64,
+    /// How much that bound allows here and now.
+    pub allowed: u64,
+    /// How much there is on the node for all volumes.
+    pub size: u64,
+}
+
+/// What every volume holds, and what is promised to those that have not written it yet.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    volumes: HashMap<VolumeId, Holding>,
+    pods: HashMap<String, u64>,
+    namespaces: HashMap<String, u64>,
+    promised: Amount,
+}
+
+#[derive(Debug)]
+struct Holding {
+    pod: Option<(String, String)>,
+    amount: Amount,
+    is_written: bool,
+}
+
+impl Amount {
+    /// What a volume takes at least: its record, and a page for each of its files, before it is known how large they are.
+    pub fn least(spec: &VolumeSpec, page: u64) -> Self {
+        match &spec.content {
+            Content::Passthrough => Amount { bytes: page, inodes: 1 },
+            Content::WorkloadApi(_) => Self::of_files([0], page),
+            Content::Files(wanted) => {
+                let files = 2 + usize::from(wanted.names.bundle.is_some()) + wanted.extras.count();
+                Self::of_files(std::iter::repeat_n(0, files), page)
+            }
+        }
+    }
+
+    /// What a volume takes whose files have so many bytes each, its record included. An empty file counts as a page.
+    pub fn of_files(sizes: impl IntoIterator<Item = usize>, page: u64) -> Self {
+        let page = page.max(1);
+        let record = Amount { bytes: page, inodes: INODES_BESIDE };
+        sizes.into_iter().fold(record, |sum, size| {
+            let pages = u64::try_from(size).unwrap_or(u64::MAX).div_ceil(page).max(1);
+            // A file, and the link to it.
+            Amount { bytes: sum.bytes.saturating_add(pages.saturating_mul(page)), inodes: sum.inodes + 2 }
+        })
+    }
+
+    fn less(self, other: Self) -> Self {
+        Amount { bytes: self.bytes.saturating_sub(other.bytes), inodes: self.inodes.saturating_sub(other.inodes) }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Amount { bytes: self.bytes.saturating_add(other.bytes), inodes: self.inodes.saturating_add(other.inodes) }
+    }
+
+    fn fits(self, other: Self) -> bool {
+        self.bytes <= other.bytes && self.inodes <= other.inodes
+    }
+}
+
+impl Space {
+    /// What only volumes that are published already may use.
+    pub fn reserve(&self) -> Amount {
+        Amount { bytes: self.size.bytes / RESERVE, inodes: self.size.inodes / RESERVE }
+    }
+}
+
+impl Ledger {
+    /// Promises a volume that it may hold `need`, where it does not hold as much already.
+    ///
+    /// # Errors
+    /// [`Refusal`]; then nothing is promised.
+    pub fn promise(&mut self, space: Space, id: &VolumeId, pod: Option<&PodRef>, need: Amount) -> Result<(), Refusal> {
+        let (held, is_written) = self.volumes.get(id).map_or_else(Default::default, |it| (it.amount, it.is_written));
+        if need.fits(held) {
+            return Ok(());
+        }
+        let (on_disk, promised) = if is_written { (held, Amount::default()) } else { (Amount::default(), held) };
+        let free = space.free.less(self.promised.less(promised));
+        self.check(space, free, pod, need, on_disk, held)?;
+        if !is_written {
+            self.set(id, pod, need, false);
+        }
+        Ok(())
+    }
+
+    fn check(
+        &self,
+        space: Space,
+        free: Amount,
+        pod: Option<&PodRef>,
+        need: Amount,
+        on_disk: Amount,
+        held: Amount,
+    ) -> Result<(), Refusal> {
+        let refuse = |bound, of, need, allowed, size| Err(Refusal { bound, of, need, allowed, size });
+        let (reserve, size) = (space.reserve(), space.size);
+        let largest = reserve.bytes / VOLUMES_IN_RESERVE;
+        if need.bytes > largest {
+            return refuse(Bound::Volume, "bytes", need.bytes, largest, size.bytes);
+        }
+        let allowed = free.less(reserve).plus(on_disk);
+        if need.inodes > allowed.inodes {
+            return refuse(Bound::Node, "inodes", need.inodes, allowed.inodes, size.inodes);
+        }
+        if need.bytes > allowed.bytes {
+            return refuse(Bound::Node, "bytes", need.bytes, allowed.bytes, size.bytes);
+        }
+        let Some(pod) = pod else { return Ok(()) };
+        // Both sides grow by what the volume needs: `others + need <= (allowed - need) / part`.
+        for (bound, part, all) in
+            [(Bound::Namespace, 1, self.namespaces.get(&pod.namespace)), (Bound::Pod, PODS, self.pods.get(&pod.uid))]
+        {
+            let others = all.copied().unwrap_or_default().saturating_sub(held.bytes);
+            let share = allowed.bytes.saturating_sub(others.saturating_mul(part)) / (part + 1);
+            if need.bytes > share {
+                return refuse(bound, "bytes", need.bytes, share, size.bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// A volume holds that much now.
+    pub fn wrote(&mut self, id: &VolumeId, pod: Option<&PodRef>, amount: Amount) {
+        self.set(id, pod, amount, true);
+    }
+
+    /// How many bytes a volume holds.
+    pub fn bytes_of(&self, id: &VolumeId) -> u64 {
+        self.volumes.get(id).map_or(0, |holding| holding.amount.bytes)
+    }
+
+    /// A volume holds nothing any more.
+    pub fn release(&mut self, id: &VolumeId) {
+        let Some(Holding { pod, amount, is_written }) = self.volumes.remove(id) else { return };
+        if !is_written {
+            self.promised = self.promised.less(amount);
+        }
+        if let Some((uid, namespace)) = pod {
+            take_back(&mut self.pods, &uid, amount.bytes);
+            take_back(&mut self.namespaces, &namespace, amount.bytes);
+        }
+    }
+
+    fn set(&mut self, id: &VolumeId, pod: Option<&PodRef>, amount: Amount, is_written: bool) {
+        self.release(id);
+        if !is_written {
+            self.promised = self.promised.plus(amount);
+        }
+        if let Some(pod) = pod {
+            *self.pods.entry(pod.uid.clone()).or_default() += amount.bytes;
+            *self.namespaces.entry(pod.namespace.clone()).or_default() += amount.bytes;
+        }
+        let pod = pod.map(|pod| (pod.uid.clone(), pod.namespace.clone()));
+        self.volumes.insert(id.clone(), Holding { pod, amount, is_written });
+    }
+}
+
+fn take_back(of: &mut HashMap<String, u64>, name: &str, bytes: u64) {
+    if let Some(held) = of.get_mut(name) {
+        *held = held.saturating_sub(bytes);
+        if *held == 0 {
+            of.remove(name);
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Refusal { bound, of, need, allowed, size } = self;
+        let what = match bound {
+            Bound::Volume => "one volume may hold",
+            Bound::Node => "what renewals need is kept back and leaves",
+            Bound::Pod => "a pod is given a quarter of what it leaves for others and has left",
+            Bound::Namespace => "a namespace is given no more than it leaves for others and has left",
+        };
+        write!(
+            f,
+            "the volume needs {need} {of} of the {size} {of} for all volumes on the node, where {what} {allowed}: have fewer \
+             volumes there, or give --data-size-limit more"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const PAGE: u64 = 4096;
+const SIZE: u64 = 512 * PAGE;
+
+fn id(number: usize) -> VolumeId {
+    VolumeId::parse(&format!("csi-{number}")).expect("an id")
+}
+
+fn pod(namespace: usize, number: usize) -> PodRef {
+    let text = |text: &str| format!("{text}-{number}");
+    PodRef {
+        namespace: format!("ns-{namespace}"),
+        name: text("pod"),
+        uid: text("uid"),
+        service_account: text("account"),
+    }
+}
+
+fn pages(pages: u64) -> Amount {
+    Amount { bytes: pages * PAGE, inodes: 10 }
+}
+
+/// A file system with so many pages free.
+fn space(free: u64) -> Space {
+    let plenty = |bytes| Amount { bytes, inodes: 100_000 };
+    Space { size: plenty(SIZE), free: plenty(free * PAGE) }
+}
+
+fn refused(ledger: &mut Ledger, free: u64, number: usize, need: Amount) -> Bound {
+    ledger.promise(space(free), &id(number), Some(&pod(number, number)), need).expect_err("promised").bound
+}
+
+#[test]
+fn whole_pages_are_counted_and_an_inode_for_every_file_and_link() {
+    assert_eq!(Amount::of_files([1, 4096, 4097, 0], PAGE), Amount { bytes: 6 * PAGE, inodes: 13 });
+    assert_eq!(Amount::of_files([], PAGE), Amount { bytes: PAGE, inodes: 5 });
+}
+
+#[test]
+fn the_reserve_is_not_for_new_volumes() {
+    // 512 pages, 64 of them kept back, and at most 32 a volume.
+    let mut ledger = Ledger::default();
+    assert_eq!(refused(&mut ledger, 512, 0, pages(33)), Bound::Volume);
+    assert_eq!(refused(&mut ledger, 67, 0, pages(4)), Bound::Node);
+    assert_eq!(refused(&mut ledger, 10, 0, pages(1)), Bound::Node);
+    let few = Space { free: Amount { bytes: SIZE, inodes: 12_505 }, ..space(512) };
+    let refusal = ledger.promise(few, &id(0), None, pages(1)).expect_err("no inodes");
+    assert_eq!((refusal.bound, refusal.of, refusal.allowed), (Bound::Node, "inodes", 5));
+    assert!(ledger.promise(space(68), &id(0), None, pages(4)).is_ok());
+}
+
+#[test]
+fn what_is_promised_is_promised_once() {
+    let mut ledger = Ledger::default();
+    assert!(ledger.promise(space(68), &id(0), None, pages(3)).is_ok());
+    assert!(ledger.promise(space(68), &id(0), None, pages(3)).is_ok(), "it is the same volume");
+    assert!(ledger.promise(space(68), &id(1), None, pages(2)).is_err(), "though nothing is written yet");
+    ledger.release(&id(0));
+    assert!(ledger.promise(space(68), &id(1), None, pages(2)).is_ok());
+}
+
+#[test]
+fn only_growth_needs_room() {
+    let mut ledger = Ledger::default();
+    ledger.wrote(&id(0), None, pages(8));
+    assert!(ledger.promise(space(0), &id(0), None, pages(8)).is_ok(), "what is there already");
+    assert!(ledger.promise(space(0), &id(0), None, pages(9)).is_err());
+    assert!(ledger.promise(space(65), &id(0), None, pages(9)).is_ok());
+    assert_eq!(ledger.bytes_of(&id(0)), 8 * PAGE, "until it is written");
+}
+
+#[test]
+fn a_pod_and_a_namespace_leave_room_for_others() {
+    let mut ledger = Ledger::default();
+    let mut publish = |namespace, pod_number, free: &mut u64, number| {
+        let pod = pod(namespace, pod_number);
+        let promised = ledger.promise(space(*free), &id(number), Some(&pod), pages(4));
+        promised.map(|()| {
+            ledger.wrote(&id(number), Some(&pod), pages(4));
+            *free -= 4;
+        })
+    };
+    let mut free = 512;
+    let of_pod = (0..).find_map(|number| publish(0, 0, &mut free, number).err().map(|refusal| (number, refusal)));
+    let (of_pod, refusal) = of_pod.expect("an end");
+    assert_eq!((of_pod, refusal.bound), (22, Bound::Pod), "a fifth of 448 pages");
+    let of_namespace = (100..).find_map(|number| publish(0, number, &mut free, number).err().map(|it| (number, it)));
+    let (of_namespace, refusal) = of_namespace.expect("an end");
+    assert_eq!((of_pod + of_namespace - 100, refusal.bound), (56, Bound::Namespace), "half of them");
+    let of_next = (300..).find(|number| publish(1, *number, &mut free, *number).is_err()).expect("an end");
+    assert_eq!(of_next - 300, 28, "half of the other half");
+}
+
+#[test]
+fn a_refusal_says_how_much_and_what_to_do() {
+    let refusal = Ledger::default().promise(space(66), &id(0), None, pages(4)).expect_err("refused");
+    assert_eq!(
+        refusal.to_string(),
+        "the volume needs 16384 bytes of the 2097152 bytes for all volumes on the node, where what renewals need is kept back \
+         and leaves 8192: have fewer volumes there, or give --data-size-limit more"
+    );
+}
+
+proptest! {
+    /// Publishes, renewals and ends in any order: whatever is published can be renewed at any moment, beside its old files.
+    #[test]
+    fn what_is_published_can_be_renewed(steps in prop::collection::vec((0usize..40, 0usize..6, 1u64..40, 0u8..4), 1..300)) {
+        let (mut ledger, mut there) = (Ledger::default(), HashMap::<usize, u64>::new());
+        for (number, namespace, need, step) in steps {
+            let free = 512 - there.values().sum::<u64>();
+            let pod = pod(namespace % 3, number % 7);
+            match step {
+                0 => {
+                    there.remove(&number);
+                    ledger.release(&id(number));
+                }
+                _ => if ledger.promise(space(free), &id(number), Some(&pod), pages(need)).is_ok() {
+                    ledger.wrote(&id(number), Some(&pod), pages(need));
+                    there.insert(number, need);
+                }
+            }
+            let free = 512 - there.values().sum::<u64>();
+            prop_assert!(free >= 64, "the reserve is untouched");
+            prop_assert!(there.values().all(|renewed| *renewed <= free));
+            prop_assert_eq!(ledger.namespaces.values().sum::<u64>(), there.values().sum::<u64>() * PAGE);
+            prop_assert_eq!(ledger.promised, Amount::default());
+        }
+        there.keys().for_each(|number| ledger.release(&id(*number)));
+        prop_assert!(ledger.volumes.is_empty() && ledger.pods.is_empty() && ledger.namespaces.is_empty());
+    }
+}

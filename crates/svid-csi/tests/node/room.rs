@@ -1,0 +1,84 @@
+//! The room on the tmpfs that all volumes of a node share.
+
+use std::path::PathBuf;
+
+use svid_csi::demo::kubelet::InlineVolume;
+use tonic::Code;
+
+use crate::endpoints::{metric, renew_all};
+use crate::fixture::{Node, pod, serial, test, until};
+
+const SMALL: &[&str] = &["--data-size-limit=2Mi", "--admin-socket={dir}/admin.sock", "--metrics-address=127.0.0.1:0"];
+
+fn volume_in(namespace: &str, number: usize) -> InlineVolume {
+    let mut pod = pod(&format!("{namespace}-{number}"));
+    namespace.clone_into(&mut pod.namespace);
+    InlineVolume::new(&pod, "spiffe")
+}
+
+/// Publishes volumes of new pods, with the namespace of each by its number, until one is refused.
+async fn fill(node: &Node, namespace: impl Fn(usize) -> String) -> (Vec<PathBuf>, String) {
+    let plugin = node.plugin().await;
+    let mut targets = Vec::new();
+    loop {
+        match node.kubelet.publish(&plugin, &volume_in(&namespace(targets.len()), targets.len())).await {
+            Ok(target) => targets.push(target),
+            Err(error) => {
+                assert_eq!(error.code(), Some(Code::ResourceExhausted), "{error}");
+                return (targets, error.to_string());
+            }
+        }
+    }
+}
+
+async fn all_are_renewed(node: &Node, targets: &[PathBuf]) {
+    let before: Vec<_> = targets.iter().map(|target| serial(target)).collect();
+    renew_all(node).await;
+    let failed = async || metric(node, "renewal_failures_total").await != Some(0.0);
+    until("all are renewed, or one fails", async || {
+        failed().await || targets.iter().zip(&before).all(|(target, before)| serial(target) != *before)
+    })
+    .await;
+    assert!(!failed().await, "a renewal failed: {}", node.log());
+}
+
+#[test]
+fn new_pods_cannot_take_what_renewals_need() {
+    test("room::new_pods_cannot_take_what_renewals_need", async || {
+        let mut node = Node::files(SMALL).await;
+        let (targets, message) = fill(&node, |number| format!("team-{number}")).await;
+        assert!(targets.len() > 20, "{} volumes", targets.len());
+        all_are_renewed(&node, &targets).await;
+        assert!(message.contains("--data-size-limit") && message.contains("bytes"), "{message}");
+        assert_eq!(metric(&node, "publishes_refused_for_room_total").await, Some(1.0));
+        let figure = async |name: &str| metric(&node, &format!("volume_data_{name}_bytes")).await.unwrap();
+        assert!(
+            figure("size").await - figure("used").await >= figure("reserve").await && figure("reserve").await > 0.0
+        );
+        let left = std::fs::read_dir(node.path("root/records")).unwrap().count();
+        assert_eq!(left, targets.len(), "the refused publish has left no record");
+
+        node.kill();
+        node.start().await;
+        let (code, _) = node.refused(&volume_in("later", 999)).await;
+        assert_eq!(code, Code::ResourceExhausted);
+        all_are_renewed(&node, &targets).await;
+        node.unpublish(&volume_in("team-0", 0)).await;
+        node.unpublish(&volume_in("team-1", 1)).await;
+        node.publish(&volume_in("later", 999)).await;
+    });
+}
+
+#[test]
+fn no_namespace_takes_all_of_it() {
+    test("room::no_namespace_takes_all_of_it", async || {
+        let mut node = Node::files(SMALL).await;
+        let (greedy, message) = fill(&node, |_| "greedy".to_owned()).await;
+        assert!(message.contains("namespace"), "{message}");
+        node.publish(&volume_in("modest", 1000)).await;
+        node.kill();
+        node.start().await;
+        assert_eq!(node.refused(&volume_in("greedy", greedy.len())).await.0, Code::ResourceExhausted);
+        node.publish(&volume_in("modest", 1001)).await;
+    });
+}
