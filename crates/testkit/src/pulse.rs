@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// How long a test waits for what must happen. Nothing takes so long on any machine.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Beats with every change and every call.
 #[derive(Debug, Clone, Default)]
@@ -23,7 +23,7 @@ impl Pulse {
     /// Waits until `probe` answers something; asks it again after every change and every call.
     ///
     /// # Panics
-    /// When a minute has passed without an answer. The message names `what`.
+    /// When two minutes have passed without an answer. The message names `what`.
     pub async fn until<T>(&self, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         let mut beats = self.listen();
         let found = tokio::time::timeout(LIMIT, async {

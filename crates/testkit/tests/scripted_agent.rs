@@ -7,7 +7,6 @@ use std::io::{BufRead, BufReader, Lines};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -75,11 +74,9 @@ async fn it_keeps_the_rules_of_the_workload_api() {
     let jwt = client.fetch_jwtsvid(with_header(JwtsvidRequest::default())).await.unwrap_err();
     assert_eq!(jwt.code(), Code::Unimplemented);
 
-    let asked = Instant::now();
     let mut stream = client.fetch_x509svid(with_header(X509svidRequest {})).await.unwrap().into_inner();
     let first = stream.message().await.unwrap().unwrap();
     let second = stream.message().await.unwrap().unwrap();
-    assert!(asked.elapsed() < Duration::from_secs(2), "the first SVID would have expired");
     assert_eq!(first.svids[0].spiffe_id, "spiffe://test.example/workload");
     assert_ne!(first.svids[0].x509_svid, second.svids[0].x509_svid);
 

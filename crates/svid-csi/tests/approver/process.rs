@@ -13,7 +13,7 @@ use tokio::sync::watch;
 const BINARY: &str = env!("CARGO_BIN_EXE_svid-csi");
 
 /// How long a test waits for what must happen. Nothing takes so long on any machine.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// An approver. It is killed when dropped.
 pub(crate) struct Approver {

@@ -103,7 +103,9 @@ async fn republish(node: &Node, volume: &InlineVolume) -> Result<(), Status> {
 
 async fn call(plugin: &Plugin, node: &Node, volume: &InlineVolume) -> Result<(), Status> {
     let request = volume.publish_request(text(&node.kubelet.target(volume)), true);
-    plugin.node().await.unwrap().node_publish_volume(request).await.map(drop)
+    // The driver may be killed before the connection is there.
+    let mut driver = plugin.node().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    driver.node_publish_volume(request).await.map(drop)
 }
 
 /// The serial number of the identity in a folder whose files have these names; looks again where it was replaced meanwhile.

@@ -113,7 +113,7 @@ fn one_process_serves_and_registers_both_driver_names() {
             &["--also-profile=csi.spiffe.io:csi-socket={dir}/spiffe.sock,registration-path={dir}/spiffe.sock"],
         ]);
         node.start().await;
-        let within = std::time::Duration::from_secs(10);
+        let within = std::time::Duration::from_secs(120);
         let files = node.kubelet.register("demo.svid-csi", within).await.unwrap();
         let sockets = node.kubelet.register("csi.spiffe.io", within).await.unwrap();
         let _agent = node.agent();
@@ -124,8 +124,8 @@ fn one_process_serves_and_registers_both_driver_names() {
         let log = node.log();
         assert!(log.contains("registered with the kubelet"), "{log}");
         assert!(log.lines().all(|line| line.starts_with('{')), "{log}");
-        let drained = node.terminate().await;
-        assert!(!node.log().contains("still in flight"), "idle connections are no calls ({drained:?}): {}", node.log());
+        node.terminate().await;
+        assert!(!node.log().contains("still in flight"), "idle connections are no calls: {}", node.log());
         assert_eq!(std::fs::read_dir(node.kubelet.registration_dir()).unwrap().count(), 0);
     });
 }

@@ -17,7 +17,7 @@ use tonic::Code;
 pub(crate) const FILES: &[&str] = &["--source=local-ca", "--delivery=files", "--driver-name=demo.svid-csi"];
 pub(crate) const PASSTHROUGH: &[&str] = &["--profile=csi.spiffe.io", "-workload-api-socket-dir={dir}/run/agent"];
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs an asynchronous test in a mount namespace of its own.
 pub(crate) fn test<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F) {
@@ -155,16 +155,14 @@ impl Node {
         self.driver.take().unwrap().wait().unwrap();
     }
 
-    /// SIGTERM; returns how long the driver took to end.
-    pub(crate) async fn terminate(&mut self) -> Duration {
+    /// SIGTERM, and waits for the end. The log tells when the driver waited for calls, and which.
+    pub(crate) async fn terminate(&mut self) {
         let mut driver = self.driver.take().unwrap();
-        let before = Instant::now();
         let pid = driver.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         // Not blocking this thread: the driver says goodbye on open connections, and waits for an answer.
         let ended = tokio::task::spawn_blocking(move || driver.wait().unwrap()).await.unwrap();
         assert!(ended.success(), "{}", self.log());
-        before.elapsed()
     }
 
     pub(crate) fn log(&self) -> String {

@@ -65,6 +65,8 @@ fn the_watchdog_of_an_abstract_socket_is_fed_in_time_and_only_while_the_driver_t
 
             let pid = node.pid().to_string();
             crate::fixture::run("kill", &["-STOP", &pid]);
+            let state = || std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            until("it stands still", async || state().contains("T (stopped)")).await;
             told(&socket);
             tokio::time::sleep(WATCHDOG * 3).await;
             assert_eq!(told(&socket), Vec::<String>::new(), "who stands still is not alive");

@@ -8,7 +8,7 @@ use svid_csi_testkit::api_server::{Access, ApiServer, Fault, User};
 
 use crate::fixture::{FILES, Node, test, until, volume};
 
-const WITHIN: Duration = Duration::from_secs(10);
+const WITHIN: Duration = Duration::from_secs(120);
 const TOKEN: &str = "t0ken";
 
 /// A node that serves two driver names, and has the taint; its driver runs.

@@ -15,7 +15,7 @@ pub(crate) use svid_csi_testkit::pod;
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_svid-csi");
 
 /// How long anything may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// A `watch` that runs; it is killed when dropped.
 pub(crate) struct Watch {

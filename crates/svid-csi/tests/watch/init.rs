@@ -28,7 +28,7 @@ fn children(pid: u32) -> Vec<u32> {
 }
 
 fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         if let Some(found) = probe() {
             return found;

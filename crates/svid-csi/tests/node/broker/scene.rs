@@ -97,7 +97,7 @@ impl Scene {
     }
 
     async fn complain_later(&self, what: &str) {
-        tokio::time::sleep(Duration::from_secs(55)).await;
+        tokio::time::sleep(Duration::from_secs(115)).await;
         panic!("still waiting: {what}\n{:#?}\n{}", self.agent.calls(), self.node.log());
     }
 
@@ -107,14 +107,20 @@ impl Scene {
         self.agent.calls_of("SubscribeToX509SVID").into_iter().filter(|call| call.uid == uid).collect()
     }
 
-    /// Publishes as a kubelet that waits only so long.
-    pub(crate) async fn publish_within(&self, volume: &InlineVolume, deadline: Duration) -> Result<(), Status> {
+    /// Publishes as a kubelet that waits only so long; longer where the machine is too busy to hear the driver's answer.
+    pub(crate) async fn publish_within(&self, volume: &InlineVolume, mut deadline: Duration) -> Result<(), Status> {
         let target = self.node.kubelet.target(volume);
         fs::create_dir_all(target.parent().unwrap()).unwrap();
-        let mut request = Request::new(volume.publish_request(target.to_str().unwrap(), false));
-        request.set_timeout(deadline);
         let mut node = self.node.plugin().await.node().await.unwrap();
-        node.node_publish_volume(request).await.map(drop)
+        loop {
+            let mut request = Request::new(volume.publish_request(target.to_str().unwrap(), false));
+            request.set_timeout(deadline);
+            match node.node_publish_volume(request).await {
+                // This client's own word, not the driver's.
+                Err(error) if error.message() == "Timeout expired" => deadline *= 2,
+                answer => return answer.map(drop),
+            }
+        }
     }
 
     pub(crate) async fn status(&self) -> serde_json::Value {

@@ -85,7 +85,7 @@ impl Cluster {
     }
 
     async fn complain_later(&self, what: &str) {
-        tokio::time::sleep(std::time::Duration::from_secs(55)).await;
+        tokio::time::sleep(std::time::Duration::from_secs(115)).await;
         panic!("still waiting: {what}\n{}\n{}", self.server.calls.log(), self.node.log());
     }
 

@@ -39,7 +39,7 @@ fn a_request_whose_answer_was_lost_is_found_again() {
     cluster_test("reuse::a_request_whose_answer_was_lost_is_found_again", &[], async |cluster| {
         cluster.server.faults.next(1, "create", REQUESTS, Fault::LoseAnswer);
         let plugin = cluster.node.plugin().await;
-        let within = std::time::Duration::from_secs(30);
+        let within = std::time::Duration::from_secs(120);
         let target = cluster.node.kubelet.publish_within(&plugin, &cluster.volume("web"), within).await.unwrap();
         svid(&target).check_chain().unwrap();
         assert_eq!(cluster.server.cert_manager.requests().len(), 1, "{}", cluster.server.calls.log());
@@ -76,7 +76,7 @@ fn too_many_requests_are_made_later() {
     cluster_test("reuse::too_many_requests_are_made_later", &[], async |cluster| {
         cluster.server.faults.next(2, "create", REQUESTS, Fault::TooManyRequests(1));
         let plugin = cluster.node.plugin().await;
-        let within = std::time::Duration::from_secs(30);
+        let within = std::time::Duration::from_secs(120);
         cluster.node.kubelet.publish_within(&plugin, &cluster.volume("web"), within).await.unwrap();
         let calls = cluster.server.calls.of("create", REQUESTS);
         assert!(

@@ -9,7 +9,7 @@ use svid_csi_proto::workload::{X509svidRequest, X509svidResponse};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 
 pub(crate) type Api = SpiffeWorkloadApiClient<Channel>;
 

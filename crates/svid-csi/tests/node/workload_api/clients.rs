@@ -10,7 +10,7 @@ use super::node;
 use crate::endpoints::renew_all;
 use crate::fixture::{Node, test, until, volume};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 const WEB: &str = "spiffe://example.org/ns/shop/sa/web";
 
 fn endpoint(socket: &Path) -> String {

@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 
 use super::raw::EMPTY;
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;

@@ -21,7 +21,7 @@ use super::node;
 use crate::endpoints::renew_all;
 use crate::fixture::{Node, test, until, volume};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 const WEB: &str = "spiffe://example.org/ns/shop/sa/web";
 const PAIR: [&str; 2] = ["default", "ROOTCA"];
 
