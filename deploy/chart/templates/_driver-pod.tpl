@@ -3,16 +3,14 @@
 {{- $values := .Values -}}
 {{- $image := dict "root" . "own" $values.driverImage "component" "driver" -}}
 {{- $tolerations := concat $values.app.driver.tolerations $values.tolerations | uniq -}}
+{{- /* A node that is drained needs the driver until the last pod with a volume has ended. */ -}}
+{{- $annotations := dict "cluster-autoscaler.kubernetes.io/enable-ds-eviction" "false" "kubectl.kubernetes.io/default-container" "driver" -}}
 metadata:
   labels:
     app: {{ include "svid-csi.name" . }}
     app.kubernetes.io/component: driver
     {{- include "svid-csi.labels" . | nindent 4 }}
-  annotations:
-    kubectl.kubernetes.io/default-container: driver
-    {{- with $values.app.driver.podAnnotations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+  annotations: {{- merge (deepCopy $values.app.driver.podAnnotations) $annotations | toYaml | nindent 4 }}
 spec:
   {{- if not $values.staticPod }}
   serviceAccountName: {{ include "svid-csi.name" . }}
@@ -23,9 +21,7 @@ spec:
   hostNetwork: true
   dnsPolicy: ClusterFirstWithHostNet
   {{- end }}
-  {{- with $values.app.driver.priorityClassName | default $values.priorityClassName }}
-  priorityClassName: {{ . }}
-  {{- end }}
+  priorityClassName: {{ coalesce $values.app.driver.priorityClassName $values.priorityClassName "system-node-critical" }}
   {{- with $values.imagePullSecrets }}
   imagePullSecrets: {{- toYaml . | nindent 4 }}
   {{- end }}

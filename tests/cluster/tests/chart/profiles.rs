@@ -51,6 +51,23 @@ fn one_container_a_node() {
     }
 }
 
+/// Volumes of pods that end can only be unmounted while the driver runs.
+#[test]
+fn the_driver_outlives_the_pods_of_its_node() {
+    for (name, arguments) in ALL {
+        let objects = Objects::rendered(arguments);
+        let mut pods = objects.of_kind("DaemonSet").map(|set| &set["spec"]["template"]).chain(objects.of_kind("Pod"));
+        let pod = pods.next().expect("a pod of the driver");
+        let eviction = "cluster-autoscaler.kubernetes.io/enable-ds-eviction";
+        assert_eq!(pod["metadata"]["annotations"][eviction], "false", "{name}");
+        let asked_for = arguments.contains("priorityClassName=important") || *name == "predecessor";
+        let class = if asked_for { "important" } else { "system-node-critical" };
+        assert_eq!(pod["spec"]["priorityClassName"], class, "{name}");
+    }
+    let own = r"--set-string app.driver.podAnnotations.cluster-autoscaler\.kubernetes\.io/enable-ds-eviction=true";
+    assert!(!helm::template("1.36", own).unwrap().contains("enable-ds-eviction: \"false\""), "values win");
+}
+
 #[test]
 fn every_container_is_confined_as_far_as_it_can_be() {
     for (name, arguments) in ALL {
