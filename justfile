@@ -28,17 +28,20 @@ doc:
 deny:
     cargo deny --locked check bans licenses sources
 
+# Other recipes select the whole workspace too, where a package would do: what is selected decides with which features
+# dependencies are compiled, and a package alone would have most of them compiled again.
+
 # All tests that need no cluster
 test:
     cargo test --workspace --locked
 
 # The tests that need the openssl command, as another hand that makes CSRs and reads PKCS#12 files
 openssl:
-    cargo test --locked --package svid-csi-core --test rules -- --ignored openssl
+    cargo test --locked --workspace --test rules -- --ignored openssl
 
 # The tests that need Java's keytool, as another hand that reads PKCS#12 files
 keytool:
-    cargo test --locked --package svid-csi-core --test rules -- --ignored keytool
+    cargo test --locked --workspace --test rules -- --ignored keytool
 
 # The approver's reading of CSRs against cert-manager's own decoder; needs Go
 csr-oracle:
