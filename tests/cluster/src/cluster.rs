@@ -58,6 +58,7 @@ fn fresh(layout: &Layout, tools: &Tools) -> Result<()> {
     service_route::add(layout, &session)?;
     node::start_kubelet(layout, tools, &session)?;
     node::wait_ready(layout, tools)?;
+    node::announce_runtimes(layout, tools)?;
     session.save(layout)
 }
 

@@ -1,6 +1,7 @@
 //! The node: containerd, a bridge-less pod network and the kubelet.
 
 use std::fs::{self, File};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -15,6 +16,44 @@ use crate::{cgroup, files, images, kubectl, leftovers, process, wait};
 /// The programs, in the order they start.
 pub const PROGRAMS: [&str; 2] = ["containerd", "kubelet"];
 const READY: Duration = Duration::from_secs(90);
+
+/// A runc that pods are run by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    /// Today's, built from its module; the one of pods that ask for none. From 1.2 on it clears a mount's read-only flag
+    /// where the pod does not ask for it.
+    Default,
+    /// Debian's 1.1, which keeps the flag.
+    Debian,
+}
+
+impl Runtime {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Default, Self::Debian];
+
+    /// The name of its handler in containerd, and of its `RuntimeClass`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Default => "runc",
+            Self::Debian => "runc-debian",
+        }
+    }
+
+    /// The program.
+    pub fn program(self, tools: &Tools) -> Result<PathBuf> {
+        match self {
+            Self::Default => Ok(tools.program("runc")),
+            Self::Debian => tools::find("runc"),
+        }
+    }
+
+    /// The folder in which it keeps what it knows of its containers, by their ids.
+    #[must_use]
+    pub fn containers(self, layout: &Layout) -> PathBuf {
+        layout.work.join("containerd").join(self.name()).join("k8s.io")
+    }
+}
 
 /// The control group all pods of this cluster are in.
 #[must_use]
@@ -34,7 +73,7 @@ pub fn start_containerd(layout: &Layout, tools: &Tools) -> Result<()> {
     fs::create_dir_all(&folder)?;
     write_network(layout)?;
     let config = folder.join("config.toml");
-    files::write(&config, containerd_config(layout, tools))?;
+    files::write(&config, containerd_config(layout, tools)?)?;
     let mut command = Command::new(tools.program("containerd"));
     command.arg("--config").arg(config).env("PATH", tools.path()?);
     process::start(layout, PROGRAMS[0], &mut command)?;
@@ -72,6 +111,15 @@ pub fn wait_ready(layout: &Layout, tools: &Tools) -> Result<()> {
     })
 }
 
+/// Tells the cluster which runtimes pods may ask for.
+pub fn announce_runtimes(layout: &Layout, tools: &Tools) -> Result<()> {
+    let class = |runtime: Runtime| {
+        let name = runtime.name();
+        json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": name})
+    };
+    kubectl::apply(layout, tools, &Runtime::ALL.map(class))
+}
+
 /// Whether the node takes pods.
 pub fn ready(layout: &Layout, tools: &Tools) -> Result<()> {
     let condition = "jsonpath={.status.conditions[?(@.type=='Ready')].status}";
@@ -93,11 +141,12 @@ pub fn end_pods(layout: &Layout) -> Result<()> {
     leftovers::remove(&layout.work, &group(layout))
 }
 
-fn containerd_config(layout: &Layout, tools: &Tools) -> String {
+fn containerd_config(layout: &Layout, tools: &Tools) -> Result<String> {
     let folder = layout.work.join("containerd");
     let (folder, network) = (folder.display(), layout.work.join("cni"));
-    let runc = tools::find("runc").unwrap_or_default();
-    format!(
+    let runtimes: Vec<_> =
+        Runtime::ALL.iter().map(|runtime| runtime_config(*runtime, layout, tools)).collect::<Result<_>>()?;
+    Ok(format!(
         r#"version = 3
 root = "{folder}/root"
 state = "{folder}/state"
@@ -112,22 +161,33 @@ state = "{folder}/state"
 [plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = true
   netns_mounts_under_state_dir = true
-[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
-  runtime_type = "io.containerd.runc.v2"
-[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
-  BinaryName = "{runc}"
-  Root = "{folder}/runc"
-[plugins."io.containerd.cri.v1.runtime".cni]
+{runtimes}[plugins."io.containerd.cri.v1.runtime".cni]
   bin_dirs = ["{cni}"]
   conf_dir = "{network}"
   use_internal_loopback = true
 "#,
         socket = layout.containerd_socket().display(),
         pause = images::BUSYBOX,
-        runc = runc.display(),
+        runtimes = runtimes.concat(),
         cni = tools.folder("cni").display(),
         network = network.display(),
-    )
+    ))
+}
+
+fn runtime_config(runtime: Runtime, layout: &Layout, tools: &Tools) -> Result<String> {
+    let program = runtime.program(tools)?;
+    let root = layout.work.join("containerd").join(runtime.name());
+    Ok(format!(
+        r#"[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.{name}]
+  runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.{name}.options]
+  BinaryName = "{program}"
+  Root = "{root}"
+"#,
+        name = runtime.name(),
+        program = program.display(),
+        root = root.display(),
+    ))
 }
 
 /// Each pod gets a cable to the host and an address; nothing is translated or forwarded.

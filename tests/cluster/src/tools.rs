@@ -13,8 +13,10 @@ use crate::files;
 use crate::layout::Layout;
 
 /// The modules, apart where their requirements disagree.
-const MODULES: [&str; 8] =
-    ["actionlint", "kubernetes", "containerd", "cni", "csi-sanity", "gospiffe", HELM, CERT_MANAGER];
+const MODULES: [&str; 9] =
+    ["actionlint", "kubernetes", "containerd", RUNC, "cni", "csi-sanity", "gospiffe", HELM, CERT_MANAGER];
+/// The module of today's runc, the only one in C as well: it enters namespaces before Go starts.
+const RUNC: &str = "runc";
 /// The module of Helm, which is all that the tests of the chart need of them.
 const HELM: &str = "helm";
 /// The module that runs cert-manager, whose resource definitions are kept beside it.
@@ -106,7 +108,7 @@ impl Tools {
         say(&format!("building the Go programs of tools/{module}"));
         let started = Instant::now();
         fs::create_dir_all(&folder)?;
-        go_build(source, &folder)?;
+        go_build(source, &folder, module == RUNC)?;
         if module == CERT_MANAGER {
             copy_resource_definitions(source, &folder)?;
         }
@@ -155,13 +157,13 @@ pub fn find(program: &str) -> Result<PathBuf> {
         .with_context(|| format!("the program {program} is not on PATH"))
 }
 
-fn go_build(source: &Path, folder: &Path) -> Result<()> {
+fn go_build(source: &Path, folder: &Path, in_c_too: bool) -> Result<()> {
     let status = Command::new("go")
         .args(["build", "-trimpath", "-ldflags", &linker_flags(source)?, "-o"])
         .arg(folder)
         .arg("tool")
         .current_dir(source)
-        .env("CGO_ENABLED", "0")
+        .env("CGO_ENABLED", if in_c_too { "1" } else { "0" })
         .status()
         .context("cannot run go")?;
     if !status.success() {
@@ -226,7 +228,7 @@ fn linker_flags(source: &Path) -> Result<String> {
 }
 
 /// What a program says its version is.
-fn version_of(program: &str, argument: &str) -> Result<String> {
+pub fn version_of(program: &str, argument: &str) -> Result<String> {
     let output = Command::new(program).arg(argument).output().with_context(|| format!("{program} is not installed"))?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -1,5 +1,6 @@
 //! The node itself, without any driver: pods run, and what a driver relies on works.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -7,9 +8,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::PostParams;
 use serde_json::json;
+use svid_csi_cluster::node::Runtime;
+use svid_csi_cluster::tools::{self, Tools};
 use svid_csi_cluster::{images, mounts};
 
-use crate::pods::TestPod;
+use crate::pods::{PodSpec, TestPod};
 use crate::scene::{Scene, play};
 
 #[tokio::test]
@@ -43,4 +46,42 @@ async fn privileged<'a>(scene: &'a Scene, shared: &Path) -> Result<TestPod<'a>> 
     }))?;
     let pod = scene.api().create(&PostParams::default(), &pod).await?;
     Ok(scene.known(&pod.name_any(), &pod.uid().context("a created pod has a UID")?))
+}
+
+/// Mounts stay read-only by themselves under Debian's runc only: tests under that one alone would show nothing.
+#[tokio::test]
+async fn pods_are_run_by_todays_runc_or_by_debians() {
+    play("e2e-runtimes", async |scene: &Scene| {
+        for runtime in Runtime::ALL {
+            let spec = PodSpec { runtime, ..PodSpec::idle(runtime.name()) };
+            let pod = scene.run(&spec).await?;
+            ensure!(runs(&runtime.containers(&scene.layout), &pod)?, "{runtime:?} does not run the pod");
+            let version = version(runtime, scene)?;
+            let expected = match runtime {
+                Runtime::Default => version >= [1, 3],
+                Runtime::Debian => version < [1, 2],
+            };
+            ensure!(expected, "{runtime:?} is of version {version:?}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// Whether a runtime that keeps its containers in that folder has one of the pod.
+fn runs(containers: &Path, pod: &TestPod<'_>) -> Result<bool> {
+    let known = fs::read_dir(containers).with_context(|| format!("cannot list {}", containers.display()))?;
+    let mut states = known.flatten().filter_map(|entry| fs::read_to_string(entry.path().join("state.json")).ok());
+    Ok(states.any(|state| state.contains(&pod.uid)))
+}
+
+/// Its major and minor version.
+fn version(runtime: Runtime, scene: &Scene) -> Result<[u32; 2]> {
+    let program = runtime.program(&Tools::new(&scene.layout))?;
+    let said = tools::version_of(program.to_str().context("an odd path")?, "--version")?;
+    let numbers = said.split_whitespace().nth(2).and_then(|version| {
+        let mut numbers = version.split('.').map(|number| number.parse().ok());
+        Some([numbers.next()??, numbers.next()??])
+    });
+    numbers.with_context(|| format!("{} says {said:?}", program.display()))
 }

@@ -16,6 +16,7 @@ mod scene;
 
 mod files;
 mod harness;
+mod hostile;
 mod install;
 mod migration;
 mod predecessors;

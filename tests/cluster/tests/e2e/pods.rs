@@ -6,6 +6,7 @@ use kube::ResourceExt;
 use kube::api::{Api, AttachParams, DeleteParams, ListParams, LogParams, PostParams};
 use serde_json::{Value, json};
 use svid_csi_cluster::images;
+use svid_csi_cluster::node::Runtime;
 use tokio::io::AsyncReadExt;
 
 use crate::eventually::{SOON, eventually};
@@ -30,10 +31,14 @@ pub struct PodSpec<'a> {
     pub image: &'a str,
     /// What its container runs.
     pub command: Vec<&'a str>,
-    /// The volume's `readOnly`, left out when `None`.
+    /// The `readOnly` of its volume and of the container's mount, left out when `None`.
     pub read_only: Option<bool>,
     /// The pod's security context.
     pub security: Value,
+    /// Its container's security context.
+    pub container_security: Value,
+    /// What runs it.
+    pub runtime: Runtime,
 }
 
 impl<'a> PodSpec<'a> {
@@ -66,6 +71,8 @@ impl<'a> PodSpec<'a> {
             command,
             read_only: Some(true),
             security: json!({}),
+            container_security: json!({}),
+            runtime: Runtime::Default,
         }
     }
 
@@ -80,6 +87,7 @@ impl<'a> PodSpec<'a> {
             "image": self.image,
             "imagePullPolicy": "Never",
             "command": self.command,
+            "securityContext": self.container_security,
         });
         let mut spec = json!({
             "terminationGracePeriodSeconds": 1,
@@ -87,12 +95,17 @@ impl<'a> PodSpec<'a> {
             "serviceAccountName": self.account,
             "securityContext": self.security,
         });
+        if self.runtime != Runtime::Default {
+            spec["runtimeClassName"] = json!(self.runtime.name());
+        }
         if let Some(driver) = self.driver {
             let mut volume = json!({"driver": driver, "volumeAttributes": self.attributes});
+            let mut mount = json!({"name": "identity", "mountPath": MOUNT});
             if let Some(read_only) = self.read_only {
                 volume["readOnly"] = json!(read_only);
+                mount["readOnly"] = json!(read_only);
             }
-            container["volumeMounts"] = json!([{"name": "identity", "mountPath": MOUNT, "readOnly": true}]);
+            container["volumeMounts"] = json!([mount]);
             spec["volumes"] = json!([{"name": "identity", "csi": volume}]);
         }
         spec["containers"] = json!([container]);

@@ -33,6 +33,11 @@ async fn without_read_only_the_pod_runs_where_the_operator_allows_it() {
         let pod = scene.run(&spec).await?;
         wait_identity(&pod, 0).await?;
         ensure!(pod.exec(&["touch", "/spiffe/mine"]).await.is_err(), "the pod can write beside the agent's socket");
+        let mount = pod.exec(&["grep", " /spiffe ", "/proc/self/mountinfo"]).await?;
+        ensure!(
+            mount.contains(" /spiffe rw,"),
+            "this runtime keeps the read-only flag, so that nothing is shown: {mount}"
+        );
         Ok(())
     })
     .await;
