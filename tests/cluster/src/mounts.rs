@@ -1,11 +1,12 @@
 //! The mounts of this machine: reading them, and taking away those of a cluster, the topmost first.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 
 /// The mount points of this mount namespace, in the order they were made.
@@ -38,12 +39,27 @@ pub fn clear_below(folder: &Path) -> Result<()> {
 /// Removes a folder of ours with all in it, once nothing is mounted there: never what a mount shows.
 pub fn remove_folder(folder: &Path) -> Result<()> {
     clear_below(folder)?;
+    unseal(folder);
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", folder.display()))
         }
         _ => Ok(()),
     }
+}
+
+/// Takes the immutable flag from folders: a driver seals the one with the agent's sockets, and leaves it sealed. Where that
+/// fails the removal says why.
+fn unseal(folder: &Path) {
+    if let Ok(open) = File::open(folder)
+        && let Ok(flags) = ioctl_getflags(&open)
+        && flags.contains(IFlags::IMMUTABLE)
+    {
+        let _ = ioctl_setflags(&open, flags.difference(IFlags::IMMUTABLE));
+    }
+    let below = fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders.for_each(|entry| unseal(&entry.path()));
 }
 
 /// Mounts made in containers must reach the host: without this, Bidirectional propagation is refused.
@@ -77,6 +93,19 @@ mod tests {
         assert_eq!(unescape(r"/a\040b\134c"), Path::new(r"/a b\c"));
         assert_eq!(unescape(r"/plain"), Path::new("/plain"));
         assert_eq!(unescape(r"/odd\9"), Path::new(r"/odd\9"));
+    }
+
+    #[test]
+    fn what_a_driver_has_sealed_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let sealed = folder.path().join("agent/sealed");
+        fs::create_dir_all(sealed.join("below")).unwrap();
+        let open = File::open(&sealed).unwrap();
+        if ioctl_setflags(&open, ioctl_getflags(&open).unwrap_or(IFlags::empty()) | IFlags::IMMUTABLE).is_ok() {
+            fs::remove_dir_all(&sealed).unwrap_err();
+        }
+        remove_folder(&folder.path().join("agent")).unwrap();
+        assert!(!sealed.exists());
     }
 
     #[test]
