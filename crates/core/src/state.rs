@@ -27,8 +27,14 @@ pub struct Record {
     pub root: Option<FileId>,
     /// The kubelet's pods folder, so that another folder at its place is not taken for it.
     pub pods_dir: Option<FileId>,
+    /// What was mounted there before, until that is certainly over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub formerly: Option<FileId>,
     /// The identity that was last installed.
     pub issued: Option<Issued>,
+    /// Its source has withdrawn the identity: whatever is left of it is to be taken away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
     /// How many bytes it holds on the tmpfs, its record included; 0 where that is not known.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub bytes: u64,
@@ -186,10 +192,17 @@ impl Record {
             phase: Phase::Intended,
             root: None,
             pods_dir,
+            formerly: None,
             issued: None,
+            withdrawn: false,
             bytes: 0,
             adopted: None,
         }
+    }
+
+    /// What the pod was given, and has not lost since by a withdrawal.
+    pub fn give(&mut self, issued: Option<Issued>) {
+        (self.issued, self.withdrawn) = (issued, false);
     }
 
     /// Reads a record.

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+use rustix::time::{ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -17,15 +18,21 @@ pub fn now() -> SystemTime {
     SystemTime::now()
 }
 
+/// How long the machine has been up, the time that it slept included.
+pub fn since_boot() -> Duration {
+    let Timespec { tv_sec, tv_nsec } = rustix::time::clock_gettime(ClockId::Boottime);
+    Duration::new(u64::try_from(tv_sec).unwrap_or_default(), u32::try_from(tv_nsec).unwrap_or_default())
+}
+
 /// Wakes whoever sleeps until a time of day when the clock was set, or the machine was asleep: timers of the runtime
 /// know of neither.
 #[derive(Debug, Default)]
 pub struct Jumps(Notify);
 
 impl Jumps {
-    /// Waits for the next jump.
-    pub async fn next(&self) {
-        self.0.notified().await;
+    /// The next jump from this moment on, waited for or not.
+    pub fn next(&self) -> Notified<'_> {
+        self.0.notified()
     }
 
     /// Watches the clock until `stop`.
@@ -51,16 +58,17 @@ impl Jumps {
                 ready.clear_ready();
                 io::Result::Ok(rustix::io::read(timer, &mut [0_u8; 8]))
             };
-            match read.await {
+            let jumped = match read.await {
                 Err(error) => return error,
-                Ok(Err(Errno::CANCELED)) => {
-                    info!("the clock jumped; what is due is renewed now");
-                    self.0.notify_waiters();
-                }
-                Ok(_) => {}
-            }
+                Ok(read) => read == Err(Errno::CANCELED),
+            };
+            // Before anybody reads the clock: a jump after that is the next one.
             if let Err(errno) = arm(timer.get_ref()) {
                 return errno.into();
+            }
+            if jumped {
+                info!("the clock jumped; what is due is renewed now");
+                self.0.notify_waiters();
             }
         }
     }
@@ -81,4 +89,17 @@ fn arm(timer: &OwnedFd) -> Result<(), Errno> {
     let timer_value = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: never };
     let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
     rustix::time::timerfd_settime(timer, flags, &timer_value).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_jump_between_reading_the_clock_and_waiting_is_noticed() {
+        let jumps = Jumps::default();
+        let jumped = jumps.next();
+        jumps.0.notify_waiters();
+        tokio::time::timeout(Duration::from_secs(3600), jumped).await.unwrap();
+    }
 }

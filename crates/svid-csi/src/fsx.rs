@@ -51,21 +51,32 @@ pub fn write_atomic(path: &Path, contents: &[u8], mode: u32) -> Result<(), FsErr
     written
 }
 
-/// Removes the files in a folder whose names `is_wanted` does not know, if there is such a folder.
+/// Whether something is at `path`, links followed.
 ///
 /// # Errors
-/// [`FsError`].
-pub fn sweep(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<(), FsError> {
-    if !folder.is_dir() {
-        return Ok(());
-    }
-    for entry in fs::read_dir(folder).map_err(FsError::of("list", folder))? {
+/// [`FsError`] where that cannot be told, which is not "no".
+pub fn exists(path: &Path) -> Result<bool, FsError> {
+    path.try_exists().map_err(FsError::of("look at", path))
+}
+
+/// Removes the files in a folder whose names `is_wanted` does not know, if there is such a folder. Answers what could not
+/// be removed.
+///
+/// # Errors
+/// [`FsError`] where they cannot be listed.
+pub fn sweep(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<FsError>, FsError> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(FsError::of("list", folder))?,
+    };
+    let mut left = Vec::new();
+    for entry in entries {
         let path = entry.map_err(FsError::of("list", folder))?.path();
         if !path.file_name().and_then(|name| name.to_str()).is_some_and(&is_wanted) {
-            remove_file(&path)?;
+            left.extend(remove_file(&path).err());
         }
     }
-    Ok(())
+    Ok(left)
 }
 
 /// Creates the file at `path`, which must not exist, or replaces a left-over one.

@@ -210,7 +210,7 @@ impl Metrics {
         );
         registry.register(
             "volumes_left_alone",
-            "Volumes the last start could not take up; the log names them",
+            "Volumes that could not be taken up after the last start; the log names them",
             self.left_alone.clone(),
         );
         registry.register(
@@ -339,9 +339,9 @@ impl Metrics {
         self.abnormal.inc();
     }
 
-    /// So many volumes could not be taken up at the start.
-    pub fn left_alone(&self, volumes: usize) {
-        self.left_alone.set(i64::try_from(volumes).unwrap_or(i64::MAX));
+    /// A volume could not be taken up, or is no longer left alone.
+    pub fn left_alone(&self, is_left_alone: bool) {
+        self.left_alone.inc_by(if is_left_alone { 1 } else { -1 });
     }
 
     /// The kubelet accepted or refused a registration.

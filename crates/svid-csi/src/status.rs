@@ -84,8 +84,8 @@ pub struct VolumeStatus {
 async fn each(node: &Node, mut look: impl FnMut(&Volume)) -> usize {
     let deadline = Instant::now() + PATIENCE;
     let mut busy = 0;
-    for slot in node.volumes.all() {
-        match tokio::time::timeout_at(deadline, slot.lock()).await.as_deref() {
+    for id in node.volumes.all() {
+        match tokio::time::timeout_at(deadline, node.volumes.hold(&id)).await.as_deref() {
             Ok(Some(volume)) => look(volume),
             Ok(None) => {}
             Err(_) => busy += 1,
@@ -98,7 +98,7 @@ async fn each(node: &Node, mut look: impl FnMut(&Volume)) -> usize {
 pub async fn status(node: &Node) -> Status {
     let mut volumes = BTreeMap::new();
     let busy = each(node, |volume| {
-        volumes.insert(volume.record.spec.id.to_string(), VolumeStatus::of(node, &volume.record));
+        volumes.insert(volume.record().spec.id.to_string(), VolumeStatus::of(node, volume.record()));
     });
     Status {
         busy: busy.await,
@@ -141,7 +141,8 @@ impl VolumeStatus {
 pub async fn snapshot(node: &Node) -> Snapshot {
     let mut counts: BTreeMap<(String, &'static str), i64> = BTreeMap::new();
     let mut soonest: Option<SystemTime> = None;
-    let busy = each(node, |Volume { record, .. }| {
+    let busy = each(node, |volume| {
+        let record = volume.record();
         *counts.entry((record.spec.plan().to_string(), phase(record.phase))).or_default() += 1;
         let ends = record.issued.as_ref().map(|issued| issued.validity.not_after);
         soonest = soonest.into_iter().chain(ends).min();
@@ -182,8 +183,8 @@ fn phase(phase: Phase) -> &'static str {
 pub async fn renew(node: &Node, pod: Option<&str>) -> usize {
     let mut renewing = 0;
     let busy = each(node, |volume| {
-        let of_pod = volume.record.spec.pod.as_ref().map(ToString::to_string);
-        if volume.record.issued.is_some() && (pod.is_none() || pod == of_pod.as_deref()) {
+        let of_pod = volume.record().spec.pod.as_ref().map(ToString::to_string);
+        if volume.record().issued.is_some() && (pod.is_none() || pod == of_pod.as_deref()) {
             volume.renew_now.notify_one();
             renewing += 1;
         }

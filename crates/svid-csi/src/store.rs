@@ -23,6 +23,9 @@ pub enum Unreadable {
     /// Its file cannot be read.
     #[error(transparent)]
     File(#[from] FsError),
+    /// It is another volume's.
+    #[error("the record is of the volume {0}, which its file is not named after")]
+    Misnamed(VolumeId),
     /// What is in it is no record.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -58,17 +61,30 @@ impl Store {
         self.folder.as_deref().map_or(Ok(Vec::new()), load)
     }
 
+    /// Reads the record of one volume; nothing where there is none.
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub fn get(&self, id: &VolumeId) -> Result<Option<Record>, Unreadable> {
+        match self.path(id) {
+            Some(path) if fsx::exists(&path)? => read(id, &path).map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// Takes over the records an earlier run left in `folder`, which may be missing; also those that cannot be read.
     ///
     /// # Errors
     /// [`FsError`].
     pub fn take_over(&self, folder: &Path) -> Result<(), FsError> {
-        if !folder.is_dir() {
+        if !fsx::exists(folder)? {
             return Ok(());
         }
         for (id, old) in files(folder)? {
-            let Ok(record) = fs::read(&old) else { continue };
-            if let Some(new) = self.path(&id).filter(|new| !new.exists()) {
+            let record = fs::read(&old).map_err(FsError::of("read", &old))?;
+            if let Some(new) = self.path(&id)
+                && !fsx::exists(&new)?
+            {
                 fsx::write_atomic(&new, &record, 0o600)?;
             }
             fsx::remove_file(&old)?;
@@ -86,8 +102,16 @@ fn file_name(id: &VolumeId) -> String {
 }
 
 fn load(folder: &Path) -> Result<Vec<Loaded>, FsError> {
-    let read = |path: &Path| Ok(Record::from_json(&fs::read(path).map_err(FsError::of("read", path))?)?);
-    Ok(files(folder)?.into_iter().map(|(id, path)| (id, read(&path))).collect())
+    let read = |(id, path): (VolumeId, PathBuf)| {
+        let record = read(&id, &path);
+        (id, record)
+    };
+    Ok(files(folder)?.into_iter().map(read).collect())
+}
+
+fn read(id: &VolumeId, path: &Path) -> Result<Record, Unreadable> {
+    let record = Record::from_json(&fs::read(path).map_err(FsError::of("read", path))?)?;
+    if record.spec.id == *id { Ok(record) } else { Err(Unreadable::Misnamed(record.spec.id.clone())) }
 }
 
 /// The files of records, by volume id. Removes what a crash left half written.
@@ -104,4 +128,30 @@ fn files(folder: &Path) -> Result<Vec<(VolumeId, PathBuf)>, FsError> {
         }
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use svid_csi_core::target::TargetPath;
+    use svid_csi_core::volume::{Content, VolumeSpec};
+
+    use super::*;
+
+    #[test]
+    fn a_record_under_another_volumes_name_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(Some(folder.path().to_owned()));
+        let spec = VolumeSpec {
+            id: VolumeId::parse("csi-1").unwrap(),
+            target: TargetPath::parse("/pods/u/volumes/kubernetes.io~csi/v/mount").unwrap(),
+            read_only: true,
+            pod: None,
+            content: Content::Passthrough,
+        };
+        store.put(&Record::intended("csi.spiffe.io", spec.into(), None)).unwrap();
+        fs::copy(folder.path().join("csi-1.json"), folder.path().join("csi-2.json")).unwrap();
+        let read: Vec<_> = store.load().unwrap();
+        let good = |name: &str| read.iter().any(|(id, record)| id.as_str() == name && record.is_ok());
+        assert_eq!((good("csi-1"), good("csi-2"), read.len()), (true, false, 2));
+    }
 }

@@ -7,11 +7,11 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, chown, symlink};
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use svid_csi_core::files::{FILE_MODE, FOLDER_MODE, FileName, RenderedFile};
 
-use super::folders::remove_folder;
+use super::folders::{keep_only, remove_folder};
 use crate::fsx::{self, FsError};
 
 const CURRENT: &str = "..data";
@@ -24,8 +24,7 @@ const NEXT: &str = "..data_tmp";
 pub fn install(folder: &Path, files: &[RenderedFile], group: Option<u32>, now: SystemTime) -> Result<(), FsError> {
     fsx::ensure_dir(folder, FOLDER_MODE)?;
     give(folder, group)?;
-    let moment = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let name = format!("..{}.{:09}", moment.as_secs(), moment.subsec_nanos());
+    let name = unused_name(folder, now)?;
     let written = write_folder(&folder.join(&name), files, group)
         .and_then(|()| link_names(folder, files))
         .and_then(|()| swap(folder, &name));
@@ -55,8 +54,32 @@ pub fn shown(folder: &Path) -> Result<Vec<RenderedFile>, FsError> {
 }
 
 /// Whether a volume's folder shows anything.
-pub fn holds_any(folder: &Path) -> bool {
-    folder.join(CURRENT).exists()
+///
+/// # Errors
+/// [`FsError`] where that cannot be told.
+pub fn holds_any(folder: &Path) -> Result<bool, FsError> {
+    fsx::exists(&folder.join(CURRENT))
+}
+
+/// Takes away all that a volume's folder shows: with one step, then whatever it was.
+///
+/// # Errors
+/// [`FsError`].
+pub fn take_away(folder: &Path) -> Result<(), FsError> {
+    fsx::remove_file(&folder.join(CURRENT))?;
+    keep_only(folder, &[])
+}
+
+/// A name for a folder of this moment. The clock may read the same twice, and the folder that is shown is never written.
+fn unused_name(folder: &Path, now: SystemTime) -> Result<String, FsError> {
+    let mut moment = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    loop {
+        let name = format!("..{}.{:09}", moment.as_secs(), moment.subsec_nanos());
+        if !fsx::exists(&folder.join(&name))? {
+            return Ok(name);
+        }
+        moment += Duration::from_nanos(1);
+    }
 }
 
 fn give(path: &Path, group: Option<u32>) -> Result<(), FsError> {
@@ -109,4 +132,27 @@ fn tidy(folder: &Path, name: &str, files: &[RenderedFile]) -> Result<(), FsError
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(folder: &Path, contents: &[u8], now: SystemTime) {
+        let file = RenderedFile { name: FileName::parse("tls.crt").unwrap(), contents: contents.to_vec().into() };
+        install(folder, &[file], None, now).unwrap();
+    }
+
+    #[test]
+    fn what_is_shown_stays_whole_when_the_clock_reads_the_same_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("v");
+        show(&folder, b"one", SystemTime::UNIX_EPOCH);
+        let shown = fs::canonicalize(folder.join(CURRENT)).unwrap();
+        let opened = fs::File::open(shown.join("tls.crt")).unwrap();
+        show(&folder, b"two", SystemTime::UNIX_EPOCH);
+        assert_ne!(fs::canonicalize(folder.join(CURRENT)).unwrap(), shown, "a folder that is shown is not written");
+        assert_eq!(io::read_to_string(opened).unwrap(), "one");
+        assert_eq!(fs::read(folder.join("tls.crt")).unwrap(), b"two");
+    }
 }

@@ -36,18 +36,21 @@ impl Folders {
     }
 
     /// The identity of the volume's folder, when it is there.
-    pub fn root(&self, id: &VolumeId) -> Option<FileId> {
+    ///
+    /// # Errors
+    /// [`MountError`] where that cannot be told.
+    pub fn root(&self, id: &VolumeId) -> Result<Option<FileId>, MountError> {
         mount::file_id_of(&self.folder(id))
     }
 
     /// Makes the volume's folder, with that mode, and tells its identity.
     ///
     /// # Errors
-    /// [`FsError`].
-    pub fn prepare(&self, id: &VolumeId, mode: u32) -> Result<Option<FileId>, FsError> {
+    /// [`MountError`].
+    pub fn prepare(&self, id: &VolumeId, mode: u32) -> Result<Option<FileId>, MountError> {
         let folder = self.folder(id);
         fsx::ensure_dir(&folder, mode)?;
-        Ok(mount::file_id_of(&folder))
+        mount::file_id_of(&folder)
     }
 
     /// What is mounted into the pod: the volume's folder, read-only.
@@ -55,22 +58,29 @@ impl Folders {
     /// # Errors
     /// [`MountError`].
     pub fn source(&self, id: &VolumeId) -> Result<MountSource, MountError> {
-        MountSource::open(&self.read_only.join(id.as_str()))
+        let (folder, view) = (self.folder(id), self.read_only.join(id.as_str()));
+        if mount::is_mount_root(&folder)? {
+            // A mount of its own is not seen through the view of all.
+            views::ensure(&MountSource::open(&folder)?, &view, true)?;
+        }
+        MountSource::open(&view)
     }
 
     /// Removes the folders of volumes that `is_known` does not know: a crash left them before anything was in them.
+    /// Answers what could not be removed.
     ///
     /// # Errors
-    /// [`FsError`].
-    pub fn keep_only(&self, is_known: impl Fn(&VolumeId) -> bool) -> Result<(), FsError> {
+    /// [`FsError`] where they cannot be listed.
+    pub fn keep_only(&self, is_known: impl Fn(&VolumeId) -> bool) -> Result<Vec<FsError>, FsError> {
+        let mut left = Vec::new();
         for entry in fs::read_dir(&self.folders).map_err(FsError::of("list", &self.folders))? {
             let path = entry.map_err(FsError::of("list", &self.folders))?.path();
             let id = path.file_name().and_then(|name| name.to_str()).and_then(|name| VolumeId::parse(name).ok());
-            if !id.is_some_and(|id| is_known(&id)) && !mount::is_mount_root(&path) {
-                remove_folder(&path)?;
+            if !id.is_some_and(|id| is_known(&id)) && matches!(mount::is_mount_root(&path), Ok(false)) {
+                left.extend(remove_folder(&path).err().map(|error| FsError { path, ..error }));
             }
         }
-        Ok(())
+        Ok(left)
     }
 
     /// Makes the data behind a mounted target reachable again after the driver's own mount of it was lost.
@@ -84,19 +94,19 @@ impl Folders {
         let folder = self.folder(id);
         fsx::ensure_dir(&folder, MODE)?;
         let source = point.source()?;
-        if self.root(id) != Some(source.id()) {
+        if self.root(id)? != Some(source.id()) {
             source.attach_at(&folder)?;
         }
-        if mount::is_mount_root(&folder) { mount::remount(&folder, false) } else { Ok(()) }
+        self.unlock(id)
     }
 
-    /// Ends what [`Folders::reach`] began, for a volume that is no longer mounted.
+    /// Makes what [`Folders::reach`] has brought writable, also where the target is no longer mounted.
     ///
     /// # Errors
     /// [`MountError`].
-    pub fn let_go(&self, id: &VolumeId) -> Result<(), MountError> {
+    pub fn unlock(&self, id: &VolumeId) -> Result<(), MountError> {
         let folder = self.folder(id);
-        if mount::is_mount_root(&folder) { mount::unmount(&folder) } else { Ok(()) }
+        if mount::is_mount_root(&folder)? { mount::remount(&folder, false) } else { Ok(()) }
     }
 
     /// Removes the volume's folder and all that is in it.
@@ -104,12 +114,15 @@ impl Folders {
     /// # Errors
     /// [`MountError`] or the file system's.
     pub fn remove(&self, id: &VolumeId) -> Result<(), MountError> {
-        let folder = self.folder(id);
-        if mount::is_mount_root(&folder) {
+        let (folder, view) = (self.folder(id), self.read_only.join(id.as_str()));
+        if mount::is_mount_root(&view)? {
+            mount::unmount(&view)?;
+        }
+        if mount::is_mount_root(&folder)? {
             mount::remount(&folder, false)?;
             // It cannot be removed as a mount root, and the keys must not linger behind it.
             keep_only(&folder, &[])?;
-            self.let_go(id)?;
+            mount::unmount(&folder)?;
         }
         Ok(remove_folder(&folder)?)
     }

@@ -55,7 +55,7 @@ impl Passwords {
     ///
     /// # Errors
     /// [`FsError`].
-    pub fn keep_only(&self, is_known: impl Fn(&VolumeId) -> bool) -> Result<(), FsError> {
+    pub fn keep_only(&self, is_known: impl Fn(&VolumeId) -> bool) -> Result<Vec<FsError>, FsError> {
         fsx::sweep(&self.folder, |name| VolumeId::parse(name).is_ok_and(|id| is_known(&id)))
     }
 

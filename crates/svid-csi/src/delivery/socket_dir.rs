@@ -86,7 +86,7 @@ impl SocketDir {
         let agent = config.path.clone();
         let stable = match &config.stable {
             Some(stable) => Some(explicit(&agent, stable)?),
-            None => beside(&agent),
+            None => beside(&agent)?,
         };
         let views = data.map(DataRoot::tmpfs);
         let socket_dir = SocketDir {
@@ -112,16 +112,16 @@ impl SocketDir {
     /// # Errors
     /// [`SocketDirError::NoAgent`] among others.
     pub fn source(&self, read_only: bool) -> Result<MountSource, SocketDirError> {
-        let missing = self.stable.as_ref().filter(|stable| !stable.is_dir());
-        if let Some(stable) = missing {
+        let is_missing = self.stable.as_ref().map_or(Ok(false), |stable| fsx::exists(stable).map(|there| !there))?;
+        if let Some(stable) = self.stable.as_ref().filter(|_| is_missing) {
             fsx::ensure_dir(stable, 0o755)?;
         }
-        if missing.is_some() || !self.followed.load(Ordering::Relaxed) {
+        if is_missing || !self.followed.load(Ordering::Relaxed) {
             self.synchronise();
         }
         let live = self.live();
-        let id = mount::file_id_of(live).ok_or_else(|| SocketDirError::NoAgent(self.agent.clone()))?;
-        if mount::is_deleted(live) {
+        let id = mount::file_id_of(live)?.ok_or_else(|| SocketDirError::NoAgent(self.agent.clone()))?;
+        if mount::is_deleted(live)? {
             return Err(SocketDirError::Deleted(self.agent.clone()));
         }
         let Some(views) = &self.views else { return without_view(live, read_only) };
@@ -137,19 +137,27 @@ impl SocketDir {
     }
 
     /// Whether `root` is a directory that pods are given now.
-    pub fn is_current(&self, root: FileId) -> bool {
-        mount::file_id_of(self.live()) == Some(root) || mount::file_id_of(&self.agent) == Some(root)
+    ///
+    /// # Errors
+    /// [`MountError`] where that cannot be told.
+    pub fn is_current(&self, root: FileId) -> Result<bool, MountError> {
+        let root = Some(root);
+        Ok(mount::file_id_of(self.live())? == root || mount::file_id_of(&self.agent)? == root)
     }
 
     /// Why a volume whose mount shows `root` is of no use, if it is not. Looks at the agent's directory afresh: a mount
     /// over it causes no event.
     pub fn trouble(&self, root: FileId) -> Option<String> {
         let trouble = self.synchronise();
-        if !self.is_current(root) || mount::is_deleted(self.live()) {
-            return Some(format!(
-                "the mounted directory is no longer {}: it was deleted or re-created, so this volume is dead until the pod is re-created",
-                self.live().display()
-            ));
+        match self.is_current(root).and_then(|current| Ok(current && !mount::is_deleted(self.live())?)) {
+            Ok(true) => {}
+            Ok(false) => {
+                return Some(format!(
+                    "the mounted directory is no longer {}: it was deleted or re-created, so this volume is dead until the pod is re-created",
+                    self.live().display()
+                ));
+            }
+            Err(error) => return Some(crate::report::chain(&error)),
         }
         let sockets = match links::sockets(self.live()) {
             Ok(sockets) => sockets,
@@ -238,8 +246,8 @@ fn explicit(agent: &Path, stable: &Path) -> Result<PathBuf, SocketDirError> {
     for folder in [stable, parent] {
         fs::create_dir_all(folder).map_err(FsError::of("create the folder", folder))?;
     }
-    let nearest = if agent.exists() { agent } else { parent };
-    if mount_id(nearest) == mount_id(stable) {
+    let nearest = if fsx::exists(agent)? { agent } else { parent };
+    if mount_id(nearest)? == mount_id(stable)? {
         Ok(stable.to_owned())
     } else {
         Err(SocketDirError::OtherMount { stable: stable.to_owned(), agent: agent.to_owned() })
@@ -247,10 +255,12 @@ fn explicit(agent: &Path, stable: &Path) -> Result<PathBuf, SocketDirError> {
 }
 
 /// The hidden sibling of the agent's directory, where the two can share sockets.
-fn beside(agent: &Path) -> Option<PathBuf> {
-    let (parent, name) = (agent.parent()?, agent.file_name()?.to_str()?);
+fn beside(agent: &Path) -> Result<Option<PathBuf>, SocketDirError> {
+    let (Some(parent), Some(name)) = (agent.parent(), agent.file_name().and_then(|name| name.to_str())) else {
+        return Ok(None);
+    };
     let same_mount =
-        if agent.exists() { mount_id(agent) == mount_id(parent) } else { fs::create_dir_all(parent).is_ok() };
+        if fsx::exists(agent)? { mount_id(agent)? == mount_id(parent)? } else { fs::create_dir_all(parent).is_ok() };
     let stable = parent.join(format!(".{name}.svid-csi"));
     let usable = same_mount && fsx::ensure_dir(&stable, 0o755).is_ok();
     if !usable {
@@ -261,7 +271,7 @@ fn beside(agent: &Path) -> Option<PathBuf> {
              stable directory beside it"
         );
     }
-    usable.then_some(stable)
+    Ok(usable.then_some(stable))
 }
 
 fn without_view(live: &Path, read_only: bool) -> Result<MountSource, SocketDirError> {
@@ -274,8 +284,9 @@ fn without_view(live: &Path, read_only: bool) -> Result<MountSource, SocketDirEr
 }
 
 /// Compared at one instant within one namespace only: mount ids are recycled.
-fn mount_id(path: &Path) -> Option<u64> {
-    rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok().map(|stat| stat.stx_mnt_id)
+fn mount_id(path: &Path) -> Result<u64, FsError> {
+    let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID);
+    stat.map(|stat| stat.stx_mnt_id).map_err(FsError::of("look at", path))
 }
 
 /// Whether connect(2) reaches a listener. A full backlog does. The path may be longer than an address can be.

@@ -14,10 +14,10 @@ use crate::mount::{self, MountError, MountSource};
 /// Makes `path` a mount of `source`, replacing a mount of anything else left there by an earlier run.
 pub(super) fn ensure(source: &MountSource, path: &Path, read_only: bool) -> Result<(), MountError> {
     fsx::ensure_dir(path, 0o700)?;
-    while mount::is_mount_root(path) && mount::file_id_of(path) != Some(source.id()) {
+    while mount::is_mount_root(path)? && mount::file_id_of(path)? != Some(source.id()) {
         mount::unmount(path)?;
     }
-    if !mount::is_mount_root(path) {
+    if !mount::is_mount_root(path)? {
         source.attach_at(path)?;
     }
     mount::make_private(path)?;

@@ -1,9 +1,10 @@
 //! Leader election by a Lease, as client-go does it, so that predecessors and we can stand for the same one.
 //!
 //! A leader renews its Lease; whoever else stands for it watches it stay the same, and takes it over once it has not changed
-//! for as long as it says it lasts. Each side measures by its own monotonic clock, so clocks need not agree. A leader stops
-//! being one well before another can take over, even where it was suspended in between: see [`Term::is_valid`].
+//! for as long as it says it lasts. Each side measures by its own clock, so clocks need not agree. A leader stops being one well
+//! before another can take over, even where its process or its machine was suspended in between: see [`Term::is_valid`].
 
+mod moment;
 mod notes;
 mod record;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::moment::Moment;
 pub use self::notes::Notes;
 use self::record::Observed;
 use super::error;
@@ -60,7 +62,7 @@ pub struct Leadership(watch::Receiver<Option<Term>>);
 #[derive(Debug, Clone)]
 pub struct Term {
     ended: CancellationToken,
-    valid_until: Arc<Mutex<Instant>>,
+    valid_until: Arc<Mutex<Moment>>,
 }
 
 /// What came of a try.
@@ -108,9 +110,9 @@ impl Candidate {
     /// Tries until the Lease is held.
     async fn win(&mut self) -> Term {
         loop {
-            let started = Instant::now();
-            if self.try_once(started + TRY).await == Some(Try::Held) {
-                return Term::until(started + RENEW_DEADLINE);
+            let started = Moment::now();
+            if self.try_once(started.after(TRY).running).await == Some(Try::Held) {
+                return Term::until(started.after(RENEW_DEADLINE));
             }
             // Candidates that started together drift apart (client-go, JitterFactor 1.2).
             sleep(RETRY.mul_f64(1.0 + 1.2 * crate::source::jitter())).await;
@@ -122,11 +124,11 @@ impl Candidate {
         while term.is_valid() {
             tokio::select! {
                 () = sleep(RETRY) => {}
-                () = sleep_until(term.valid_until()) => return,
+                () = sleep_until(term.valid_until().running) => return,
             }
-            let started = Instant::now();
-            match self.try_once(term.valid_until().min(started + TRY)).await {
-                Some(Try::Held) => term.extend(started + RENEW_DEADLINE),
+            let started = Moment::now();
+            match self.try_once(term.valid_until().running.min(started.after(TRY).running)).await {
+                Some(Try::Held) => term.extend(started.after(RENEW_DEADLINE)),
                 Some(Try::HeldByAnother) => return,
                 Some(Try::Raced) | None => {}
             }
@@ -235,14 +237,15 @@ impl Leadership {
 }
 
 impl Term {
-    pub(crate) fn until(moment: Instant) -> Self {
+    fn until(moment: Moment) -> Self {
         Self { ended: CancellationToken::new(), valid_until: Arc::new(Mutex::new(moment)) }
     }
 
     /// Whether the Lease cannot have passed to another yet. To be asked right before anything is written that only a
-    /// leader writes: a process that was suspended wakes up with its Lease long gone, and nobody has told it yet.
+    /// leader writes: a process, or a machine, that was suspended wakes up with its Lease long gone, and nobody has told it
+    /// yet.
     pub fn is_valid(&self) -> bool {
-        !self.ended.is_cancelled() && Instant::now() < self.valid_until()
+        !self.ended.is_cancelled() && !self.valid_until().is_past()
     }
 
     /// Waits for the end.
@@ -250,11 +253,11 @@ impl Term {
         self.ended.cancelled().await;
     }
 
-    fn valid_until(&self) -> Instant {
+    fn valid_until(&self) -> Moment {
         *self.valid_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn extend(&self, moment: Instant) {
+    fn extend(&self, moment: Moment) {
         *self.valid_until.lock().unwrap_or_else(PoisonError::into_inner) = moment;
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, UnmountFlags};
 use svid_csi_core::error::Class;
@@ -12,7 +12,7 @@ use svid_csi_core::state::FileId;
 use svid_csi_core::target::TargetPath;
 
 use super::left_over;
-use super::source::{MountSource, file_id};
+use super::source::{self, MountSource, Tree, file_id, is_root_of_mount};
 use crate::fsx::FsError;
 
 const WALK: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -129,8 +129,10 @@ impl MountPoint {
             Err(Errno::NOENT) => Ok(Look::Missing),
             Err(errno) => Err(MountError::of("look at", &self.path)(errno)),
             Ok(stat) if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::Directory => Ok(Look::NotAFolder),
-            Ok(stat) if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) => Ok(Look::Mounted(file_id(&stat))),
-            Ok(_) => Ok(Look::Folder),
+            Ok(stat) => match is_root_of_mount(&stat).map_err(MountError::of("look at", &self.path))? {
+                true => Ok(Look::Mounted(file_id(&stat))),
+                false => Ok(Look::Folder),
+            },
         }
     }
 
@@ -143,15 +145,14 @@ impl MountPoint {
             .map_err(MountError::of("create the target folder", &self.path))
     }
 
-    /// Mounts `source` here: no other process can see it half done, and it cannot land anywhere else.
+    /// Mounts `tree` here: no other process can see it half done, and it cannot land anywhere else.
     ///
     /// The caller has looked and holds the volume's lock: attaching to a mounted folder would stack.
     ///
     /// # Errors
     /// [`MountError::System`].
-    pub fn attach(&self, source: &MountSource) -> Result<(), MountError> {
+    pub fn attach(&self, Tree(tree): Tree) -> Result<(), MountError> {
         let action = "mount the volume at";
-        let tree = source.clone_tree().map_err(MountError::of(action, &self.path))?;
         let folder = rustix::fs::openat2(
             &self.parent,
             self.name.as_str(),
@@ -169,9 +170,9 @@ impl MountPoint {
     ///
     /// # Errors
     /// [`MountError::Foreign`] when something else is mounted there.
-    pub fn detach_while(&self, is_ours: impl Fn(FileId) -> bool) -> Result<(), MountError> {
+    pub fn detach_while(&self, is_ours: impl Fn(FileId) -> Result<bool, MountError>) -> Result<(), MountError> {
         while let Look::Mounted(root) = self.look()? {
-            if !is_ours(root) {
+            if !is_ours(root)? {
                 return Err(MountError::Foreign(self.path.clone()));
             }
             let through_parent = format!("/proc/self/fd/{}/{}", self.parent.as_raw_fd(), self.name);
@@ -211,6 +212,15 @@ impl MountPoint {
         MountSource::of(opened).map_err(MountError::of("open", &self.path))
     }
 
+    /// Whether what is mounted here can only be read through this mount.
+    ///
+    /// # Errors
+    /// [`MountError::System`].
+    pub fn is_read_only(&self) -> Result<bool, MountError> {
+        let opened = self.open_root().and_then(|root| source::is_read_only(&root));
+        opened.map_err(MountError::of("look at", &self.path))
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -220,14 +230,21 @@ impl MountPoint {
         rustix::fs::openat2(&self.parent, self.name.as_str(), WALK, Mode::empty(), flags)
     }
 
-    /// Reads a small file beside the target, such as the kubelet's `vol_data.json`.
-    pub fn read_beside(&self, name: &str) -> Option<Vec<u8>> {
+    /// Reads a small file beside the target, such as the kubelet's `vol_data.json`; nothing where there is none.
+    ///
+    /// # Errors
+    /// [`MountError::System`].
+    pub fn read_beside(&self, name: &str) -> Result<Option<Vec<u8>>, MountError> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file =
-            rustix::fs::openat2(&self.parent, name, flags, Mode::empty(), ResolveFlags::BENEATH | NO_LINKS).ok()?;
+        let file = match rustix::fs::openat2(&self.parent, name, flags, Mode::empty(), ResolveFlags::BENEATH | NO_LINKS)
+        {
+            Err(Errno::NOENT) => return Ok(None),
+            file => file.map_err(MountError::of("read the note beside", &self.path))?,
+        };
         let mut contents = Vec::new();
         let limited = io::Read::take(std::fs::File::from(file), 64 * 1024);
-        io::Read::read_to_end(&mut { limited }, &mut contents).ok()?;
-        Some(contents)
+        let failed = |source| MountError::System { action: "read the note beside", path: self.path.clone(), source };
+        io::Read::read_to_end(&mut { limited }, &mut contents).map_err(failed)?;
+        Ok(Some(contents))
     }
 }

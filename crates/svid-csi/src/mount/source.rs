@@ -3,12 +3,16 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use svid_csi_core::state::FileId;
 
 use super::point::MountError;
+
+/// A mount that is nowhere yet; gone when it is dropped.
+#[derive(Debug)]
+pub struct Tree(pub(super) OwnedFd);
 
 /// A folder that can be mounted elsewhere, held open.
 #[derive(Debug)]
@@ -37,7 +41,23 @@ impl MountSource {
         self.id
     }
 
-    pub(super) fn clone_tree(&self) -> Result<OwnedFd, Errno> {
+    /// Whether it can only be read through its mount.
+    ///
+    /// # Errors
+    /// [`MountError::System`].
+    pub fn is_read_only(&self) -> Result<bool, MountError> {
+        is_read_only(&self.folder).map_err(MountError::of("look at", Path::new("the source of a volume")))
+    }
+
+    /// A mount of it that is nowhere yet.
+    ///
+    /// # Errors
+    /// [`MountError::System`].
+    pub fn tree(&self) -> Result<Tree, MountError> {
+        self.clone_tree().map(Tree).map_err(MountError::of("clone the mount of", Path::new("the volume")))
+    }
+
+    fn clone_tree(&self) -> Result<OwnedFd, Errno> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
         rustix::mount::open_tree(&self.folder, "", flags)
     }
@@ -52,6 +72,10 @@ impl MountSource {
         rustix::mount::move_mount(&tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .map_err(MountError::of(action, path))
     }
+}
+
+pub(super) fn is_read_only(folder: &OwnedFd) -> Result<bool, Errno> {
+    Ok(rustix::fs::fstatvfs(folder)?.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 /// Sets whether the mount at `path`, one of the driver's own, can be written through. Other mounts of the same folder keep theirs.
@@ -84,18 +108,27 @@ pub fn unmount(path: &Path) -> Result<(), MountError> {
 }
 
 /// Whether something is mounted exactly at `path`.
-pub fn is_mount_root(path: &Path) -> bool {
-    stat(path).is_some_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+///
+/// # Errors
+/// [`MountError::System`] where that cannot be told, which is no "no": whoever mounts or removes then does harm.
+pub fn is_mount_root(path: &Path) -> Result<bool, MountError> {
+    stat(path)?.map_or(Ok(false), |stat| is_root_of_mount(&stat).map_err(MountError::of("look at", path)))
 }
 
 /// Whether the folder at `path` exists only because something of ours still holds it: it was deleted elsewhere.
-pub fn is_deleted(path: &Path) -> bool {
-    stat(path).is_some_and(|stat| stat.stx_nlink == 0)
+///
+/// # Errors
+/// [`MountError::System`] where that cannot be told.
+pub fn is_deleted(path: &Path) -> Result<bool, MountError> {
+    Ok(stat(path)?.is_some_and(|stat| stat.stx_nlink == 0))
 }
 
-/// The identity of the folder at `path`, not following a link.
-pub fn file_id_of(path: &Path) -> Option<FileId> {
-    stat(path).map(|stat| file_id(&stat))
+/// The identity of the folder at `path`, not following a link; nothing where nothing is there.
+///
+/// # Errors
+/// [`MountError::System`] where that cannot be told.
+pub fn file_id_of(path: &Path) -> Result<Option<FileId>, MountError> {
+    Ok(stat(path)?.map(|stat| file_id(&stat)))
 }
 
 /// Whether both paths lead to one folder, links followed: it may have two names, such as where `/var/lib/kubelet` is a link.
@@ -104,11 +137,46 @@ pub fn are_one_folder(one: &Path, other: &Path) -> bool {
     matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)
 }
 
-fn stat(path: &Path) -> Option<Statx> {
-    rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS).ok()
+fn stat(path: &Path) -> Result<Option<Statx>, MountError> {
+    match rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS) {
+        Err(Errno::NOENT) => Ok(None),
+        stat => stat.map(Some).map_err(MountError::of("look at", path)),
+    }
+}
+
+/// Whether a mount begins there. A kernel before Linux 5.8 does not say, and its silence means nothing.
+pub(super) fn is_root_of_mount(stat: &Statx) -> Result<bool, Errno> {
+    mounted(stat.stx_attributes, stat.stx_attributes_mask)
+}
+
+fn mounted(attributes: StatxAttributes, told: StatxAttributes) -> Result<bool, Errno> {
+    match told.contains(StatxAttributes::MOUNT_ROOT) {
+        true => Ok(attributes.contains(StatxAttributes::MOUNT_ROOT)),
+        false => Err(Errno::OPNOTSUPP),
+    }
 }
 
 /// The identity in a `statx` answer.
 pub fn file_id(stat: &Statx) -> FileId {
     FileId { device: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_told_is_not_a_no() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let beyond = file.path().join("x");
+        is_mount_root(&beyond).unwrap_err();
+        is_deleted(&beyond).unwrap_err();
+        file_id_of(&beyond).unwrap_err();
+        assert!(!is_mount_root(file.path()).unwrap() && file_id_of(file.path()).unwrap().is_some());
+        assert_eq!(file_id_of(Path::new("/none/x")).unwrap(), None);
+        assert!(is_mount_root(Path::new("/proc")).unwrap());
+        let (none, root) = (StatxAttributes::empty(), StatxAttributes::MOUNT_ROOT);
+        assert_eq!(mounted(none, none), Err(Errno::OPNOTSUPP), "an old kernel");
+        assert_eq!((mounted(none, root), mounted(root, root)), (Ok(false), Ok(true)));
+    }
 }

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::point::MountError;
 use super::source::is_mount_root;
-use crate::fsx;
+use crate::fsx::{self, FsError};
 
 const MARKER: &str = ".svid-csi";
 const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
@@ -33,13 +33,14 @@ pub enum DataMount {
 /// [`MountError::Foreign`] when something else is mounted at `path`.
 pub fn ensure_tmpfs(path: &Path, size: u64) -> Result<DataMount, MountError> {
     let marker = path.join(MARKER);
-    if is_mount_root(path) {
+    if is_mount_root(path)? {
         let statfs = rustix::fs::statfs(path).map_err(MountError::of("look at", path))?;
         let is_tmpfs = u64::try_from(statfs.f_type) == Ok(TMPFS_MAGIC);
-        if !is_tmpfs || !(marker.exists() || is_empty(path)) {
+        let is_marked = fsx::exists(&marker)?;
+        if !is_tmpfs || !(is_marked || is_unused(path)?) {
             return Err(MountError::Foreign(path.to_owned()));
         }
-        if !marker.exists() {
+        if !is_marked {
             mark(&marker)?;
         }
         resize(path, size);
@@ -69,15 +70,17 @@ fn mount(path: &Path, options: &str) -> Result<(), Errno> {
     rustix::mount::mount("svid-csi", path, "tmpfs", FLAGS, &*options)
 }
 
-/// An earlier run may have been killed between mounting and marking: an empty tmpfs at our place is ours.
-fn is_empty(path: &Path) -> bool {
-    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+/// An earlier run may have been killed between mounting and marking: a tmpfs at our place with nothing but a mark half made
+/// is ours.
+fn is_unused(path: &Path) -> Result<bool, FsError> {
+    for entry in fs::read_dir(path).map_err(FsError::of("list", path))? {
+        if entry.map_err(FsError::of("list", path))?.file_name() != format!(".{MARKER}.new").as_str() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
-fn mark(marker: &Path) -> Result<(), MountError> {
-    fsx::write_atomic(marker, b"volume data of svid-csi\n", 0o400).map_err(|error| MountError::System {
-        action: "mark",
-        path: error.path,
-        source: error.source,
-    })
+fn mark(marker: &Path) -> Result<(), FsError> {
+    fsx::write_atomic(marker, b"volume data of svid-csi\n", 0o400)
 }

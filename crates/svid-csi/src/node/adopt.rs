@@ -61,7 +61,7 @@ impl Node {
         point: &MountPoint,
         held: &mut Held,
     ) -> Result<bool, VolumeError> {
-        if held.is_some() || !matches!(point.look()?, Look::Mounted(_)) || !kubelet_vouches(driver, &spec.id, point) {
+        if held.is_some() || !matches!(point.look()?, Look::Mounted(_)) || !kubelet_vouches(driver, &spec.id, point)? {
             return Ok(false);
         }
         let seen = point.inspect()?;
@@ -70,17 +70,16 @@ impl Node {
         }
         let left_alone = |why| VolumeError::NotAdopted { target: spec.target.path().to_owned(), why };
         let adopted = self.fit(spec, &seen).map_err(left_alone)?;
-        let shaped = Arc::new(adopted.shape(spec));
+        let shape = Arc::new(adopted.shape(spec));
         // It is there already, and its pod is running: it may use what is kept back.
-        let place = self.take_up_place(&shaped, 0)?;
-        let mut volume = self.new_volume(driver, &shaped, place)?;
-        let (root, adopted) = (Some(seen.id()), Some(Box::new(adopted)));
-        volume.record = Record { phase: Phase::Ready, root, adopted, ..volume.record.clone() };
+        let place = self.take_up_place(&shape, 0)?;
+        let taken_over = |record: &mut Record| {
+            (record.phase, record.root, record.adopted) = (Phase::Ready, Some(seen.id()), Some(Box::new(adopted)));
+        };
+        let volume = held.insert(self.new_volume(driver, &shape, place, taken_over)?);
         // Nothing of the look may stay open: it would keep the volume from being unmounted.
         drop(seen);
-        self.store.put(&volume.record)?;
-        let volume = held.insert(volume);
-        self.reach(volume, point)?;
+        self.reach(volume, point).map_err(VolumeError::begun)?;
         self.keep_renewing(volume);
         info!(
             volume = %spec.id,
@@ -128,7 +127,7 @@ fn holds_bundle(found: &[RenderedFile], names: &FileNames) -> bool {
 
 /// The volume as it is asked for, but for what its pod knows it by, where it was taken over.
 pub(super) fn as_adopted(volume: Option<&Volume>, asked: Arc<VolumeSpec>) -> Arc<VolumeSpec> {
-    let record = volume.map(|volume| &volume.record).filter(|record| record.phase == Phase::Ready);
+    let record = volume.map(Volume::record).filter(|record| record.phase == Phase::Ready);
     match record.and_then(|record| record.adopted.as_deref()) {
         Some(adopted) => Arc::new(adopted.shape(&asked)),
         None => asked,

@@ -1,17 +1,17 @@
 //! A changed trust bundle reaches every volume at once, beside the certificates that are there.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use svid_csi_core::plan::Issuer;
-use svid_csi_core::state::Phase;
+use svid_csi_core::state::{Issued, Phase};
+use svid_csi_core::volume_id::VolumeId;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use super::Node;
 use super::error::VolumeError;
-use super::volume::{Slot, Volume};
+use super::volume::Volume;
 use crate::report;
 
 impl Node {
@@ -28,29 +28,29 @@ impl Node {
                 Ok(()) = bundle.changed() => {}
                 () = stop.cancelled() => return Ok(()),
             }
-            self.bring_bundle(issuer, self.volumes.all().into()).await;
+            self.bring_bundle(issuer, self.volumes.all()).await;
         }
     }
 
     /// Volumes that something is being done to come when that is done, and keep nobody waiting.
-    async fn bring_bundle(self: &Arc<Self>, issuer: Issuer, slots: VecDeque<Slot>) {
+    async fn bring_bundle(self: &Arc<Self>, issuer: Issuer, volumes: Vec<VolumeId>) {
         let (node, mut busy) = (self.clone(), Vec::new());
         let brought = tokio::task::spawn_blocking(move || {
             if let (Some(workload_api), Some(bundle)) = (&node.workload_api, node.sources.trust_bundle(issuer)) {
                 workload_api.tell_bundle(issuer, bundle.certificates());
             }
-            for slot in slots {
-                match slot.clone().try_lock_owned() {
-                    Ok(mut held) => node.bring_bundle_to(held.as_mut()),
-                    Err(_) => busy.push(slot),
+            for id in volumes {
+                match node.volumes.try_hold(&id) {
+                    Some(mut held) => node.bring_bundle_to(held.as_mut()),
+                    None => busy.push(id),
                 }
             }
             busy
         });
-        for slot in brought.await.unwrap_or_default() {
+        for id in brought.await.unwrap_or_default() {
             let node = self.clone();
             self.tasks.detached(async move {
-                let mut held = slot.lock_owned().await;
+                let mut held = node.volumes.hold(&id).await;
                 let _ = tokio::task::spawn_blocking(move || node.bring_bundle_to(held.as_mut())).await;
             });
         }
@@ -61,9 +61,9 @@ impl Node {
     pub(super) fn bring_bundle_to(&self, volume: Option<&mut Volume>) {
         let Some(volume) = volume else { return };
         if let Err(error) = self.refresh_bundle(volume) {
-            error!(volume = %volume.record.spec.id, error = report::chain(&error), "the new trust bundle could not be written");
+            error!(volume = %volume.record().spec.id, error = report::chain(&error), "the new trust bundle could not be written");
             // What the local CA issues brings its bundle along, and is tried until it is there.
-            if volume.record.spec.plan().issuer() == Some(Issuer::LocalCa) {
+            if volume.record().spec.plan().issuer() == Some(Issuer::LocalCa) {
                 volume.renew_now.notify_one();
             }
         }
@@ -71,21 +71,21 @@ impl Node {
 
     /// A volume whose chain does not lead to the new bundle is renewed at once.
     fn refresh_bundle(&self, volume: &mut Volume) -> Result<(), VolumeError> {
-        let issuer = volume.record.spec.plan().issuer();
+        let issuer = volume.record().spec.plan().issuer();
         let Some(bundle) = issuer.and_then(|issuer| self.sources.trust_bundle(issuer)) else { return Ok(()) };
-        let stale = |issued: &svid_csi_core::state::Issued| issued.bundle_digest != bundle.digest();
-        let (true, Some(issued)) =
-            (volume.record.phase == Phase::Ready, volume.record.issued.as_mut().filter(|issued| stale(issued)))
-        else {
+        let stale = |issued: &Issued| issued.bundle_digest != bundle.digest();
+        if volume.record().phase != Phase::Ready || !volume.record().issued.as_ref().is_some_and(stale) {
             return Ok(());
-        };
-        let id = &volume.record.spec.id;
-        let Some(trusted) = self.deliver_bundle(&volume.record.spec, bundle.certificates())? else { return Ok(()) };
-        issued.bundle_digest.replace_range(.., bundle.digest());
-        // What the source gives next is no longer the same.
-        issued.digest = None;
-        self.store.put(&volume.record)?;
-        debug!(volume = %id, "the new trust bundle is in the volume");
+        }
+        let Some(trusted) = self.deliver_bundle(&volume.record().spec, bundle.certificates())? else { return Ok(()) };
+        self.record(volume, |record| {
+            if let Some(issued) = &mut record.issued {
+                bundle.digest().clone_into(&mut issued.bundle_digest);
+                // What the source gives next is no longer the same.
+                issued.digest = None;
+            }
+        })?;
+        debug!(volume = %volume.record().spec.id, "the new trust bundle is in the volume");
         if !trusted {
             volume.renew_now.notify_one();
         }

@@ -10,7 +10,7 @@ use svid_csi_core::volume_id::VolumeId;
 use super::Node;
 use super::error::VolumeError;
 use crate::delivery::files;
-use crate::mount::{Look, MountPoint};
+use crate::mount::{Look, MountError, MountPoint};
 use crate::{clock, report};
 
 impl Node {
@@ -20,8 +20,8 @@ impl Node {
     /// [`VolumeError::Unknown`] when it is not published at that path.
     pub async fn condition(self: &Arc<Self>, id: VolumeId, target: TargetPath) -> Result<Option<String>, VolumeError> {
         let held = self.volumes.hold(&id).await;
-        let record = held.as_ref().map(|volume| volume.record.clone());
-        self.volumes.release(&id, held);
+        let record = held.as_ref().map(|volume| volume.record().clone());
+        drop(held);
         let node = self.clone();
         let looked = tokio::task::spawn_blocking(move || node.look_at(&id, &target, record.as_ref()));
         let condition = looked.await??;
@@ -37,35 +37,37 @@ impl Node {
         target: &TargetPath,
         record: Option<&Record>,
     ) -> Result<Option<String>, VolumeError> {
-        let look = MountPoint::open(target).and_then(|point| point.look()).ok();
+        let look = match MountPoint::open(target).and_then(|point| point.look()) {
+            Ok(look) => Some(look),
+            Err(error @ MountError::System { .. }) => return Err(error.into()),
+            Err(_) => None,
+        };
         match record.filter(|record| record.spec.target == *target) {
-            Some(record) => Ok(self.trouble(record, look)),
+            Some(record) => self.trouble(record, look),
             None => match look {
-                Some(Look::Mounted(root)) if self.socket_dir.as_ref().is_some_and(|agent| agent.is_current(root)) => {
-                    Ok(None)
-                }
+                Some(Look::Mounted(root)) if self.is_agents(root)? => Ok(None),
                 _ => Err(VolumeError::Unknown(id.clone())),
             },
         }
     }
 
-    fn trouble(&self, record: &Record, look: Option<Look>) -> Option<String> {
-        let Some(Look::Mounted(root)) = look else { return Some("the volume is not mounted".to_owned()) };
-        match &record.spec.content {
+    fn trouble(&self, record: &Record, look: Option<Look>) -> Result<Option<String>, VolumeError> {
+        let Some(Look::Mounted(root)) = look else { return Ok(Some("the volume is not mounted".to_owned())) };
+        Ok(match &record.spec.content {
             Content::Passthrough => match &self.socket_dir {
                 Some(socket_dir) => socket_dir.trouble(root),
                 None => Some("this driver runs without --workload-api-socket-dir".to_owned()),
             },
             _ if record.root != Some(root) => Some("something else is mounted over the volume".to_owned()),
-            Content::Files(_) => self.lack_of_files(record).or_else(|| expired(record)),
+            Content::Files(_) => self.lack_of_files(record)?.or_else(|| expired(record)),
             Content::WorkloadApi(socket) => self.trouble_of_socket(record, socket).or_else(|| expired(record)),
-        }
+        })
     }
 
-    fn lack_of_files(&self, record: &Record) -> Option<String> {
-        let folder = self.folders().ok()?.folder(&record.spec.id);
-        (!files::holds_any(&folder))
-            .then(|| "the volume holds no identity: its source has withdrawn it, or gives none yet".to_owned())
+    fn lack_of_files(&self, record: &Record) -> Result<Option<String>, VolumeError> {
+        let holds_any = files::holds_any(&self.folders()?.folder(&record.spec.id))?;
+        let lack = || "the volume holds no identity: its source has withdrawn it, or gives none yet".to_owned();
+        Ok((!holds_any).then(lack))
     }
 }
 

@@ -66,31 +66,37 @@ impl Node {
     /// After a start: what is not in files is served again, as it was kept. A volume of which nothing was kept, or whose
     /// files are gone, is to be renewed at once.
     pub(super) fn deliver_again(&self, volume: &mut Volume) -> Result<(), VolumeError> {
-        let spec = &volume.record.spec;
-        if volume.record.issued.is_none() {
+        let (spec, record) = (volume.record().spec.clone(), volume.record());
+        if record.withdrawn {
+            // A kill may have come before it was all taken away.
+            return self.take_away(&spec);
+        }
+        if record.issued.is_none() {
             return Ok(());
         }
         let is_there = match &spec.content {
             Content::Passthrough => true,
-            // They are taken away before the record says so.
-            Content::Files(_) => files::holds_any(&self.folders()?.folder(&spec.id)),
+            // They are taken away also where the record could not say so.
+            Content::Files(_) => files::holds_any(&self.folders()?.folder(&spec.id))?,
             Content::WorkloadApi(socket) => {
                 let workload_api = self.workload_api()?;
                 let folder = self.folders()?.folder(&spec.id);
-                workload_api.serve(spec, socket, &folder)?;
-                let is_kept = workload_api.give_kept(&spec.id);
+                workload_api.serve(&spec, socket, &folder)?;
+                let is_kept = workload_api.give_kept(&spec.id)?;
                 folders::keep_only(&folder, &socket.sockets)?;
                 is_kept
             }
         };
-        volume.record.issued.take_if(|_| !is_there);
+        if !is_there {
+            self.record(volume, |record| record.give(None))?;
+        }
         Ok(())
     }
 
     /// Puts back a socket that somebody has removed.
     pub(super) fn see_that_it_is_served(&self, volume: &Volume) -> Result<(), VolumeError> {
-        let spec = &volume.record.spec;
-        match (&spec.content, &volume.record.issued) {
+        let spec = &volume.record().spec;
+        match (&spec.content, &volume.record().issued) {
             (Content::WorkloadApi(socket), Some(_)) => {
                 Ok(self.workload_api()?.serve(spec, socket, &self.folders()?.folder(&spec.id))?)
             }
@@ -185,27 +191,30 @@ impl Node {
         if !passwords.is_new(&spec.id, &password) {
             return Ok(false);
         }
-        if let Some(issued) = &mut volume.record.issued {
+        if volume.record().issued.is_some() {
             // Before the password is kept: whatever comes next is installed then, also after a kill in between.
-            issued.digest = None;
-            self.store.put(&volume.record)?;
+            self.record(volume, |record| record.issued.iter_mut().for_each(|issued| issued.digest = None))?;
         }
         passwords.keep(&spec.id, &password)?;
         Ok(true)
     }
 
-    /// Takes away what the volume's pod was given: its source has withdrawn it.
+    /// Takes away what the volume's pod was given: its source has withdrawn it. The record says so first, so that a start
+    /// after a kill goes on with it; a full disk keeps nothing from being taken away.
     pub(super) fn withdraw(&self, volume: &mut Volume) -> Result<(), VolumeError> {
-        let spec = &volume.record.spec;
+        let recorded = self.record(volume, |record| (record.issued, record.withdrawn) = (None, true));
+        self.take_away(&volume.record().spec)?;
+        Ok(recorded?)
+    }
+
+    fn take_away(&self, spec: &VolumeSpec) -> Result<(), VolumeError> {
         let folder = self.folders()?.folder(&spec.id);
         match &spec.content {
             Content::Passthrough => {}
-            Content::Files(_) => folders::keep_only(&folder, &[])?,
+            Content::Files(_) => files::take_away(&folder)?,
             Content::WorkloadApi(_) => self.workload_api()?.withdraw(&spec.id, &folder)?,
         }
         self.holds_least(spec)?;
-        volume.record.issued = None;
-        self.store.put(&volume.record)?;
         Ok(())
     }
 }

@@ -80,6 +80,9 @@ pub enum VolumeError {
     /// The files cannot be put together.
     #[error("the volume's files cannot be made")]
     Render(#[from] RenderError),
+    /// Another failure, after something was done for the volume that is still there.
+    #[error(transparent)]
+    Begun(Box<VolumeError>),
     /// A worker did not end as it should.
     #[error("a worker failed")]
     Worker(#[from] tokio::task::JoinError),
@@ -90,6 +93,15 @@ fn waits(for_what: Option<&str>) -> String {
 }
 
 impl VolumeError {
+    /// The failure of a call that has changed something already. After a final code the kubelet believes that nothing is
+    /// left, and never unpublishes: it has to ask again.
+    pub(super) fn begun(self) -> Self {
+        match self.class() {
+            Class::NotYet | Class::Exhausted => self,
+            _ => VolumeError::Begun(self.into()),
+        }
+    }
+
     /// Whether it only says again what came of an earlier request.
     pub fn is_repeated(&self) -> bool {
         matches!(self, VolumeError::Source(SourceError::CertManager(CertManagerError::TooEarly { .. })))
@@ -113,6 +125,7 @@ impl VolumeError {
             VolumeError::File(error) | VolumeError::SocketDir(SocketDirError::File(error)) => error.class(),
             VolumeError::SocketDir(SocketDirError::NoAgent(_) | SocketDirError::Deleted(_))
             | VolumeError::Slow { .. }
+            | VolumeError::Begun(_)
             | VolumeError::Render(RenderError::NoPassword) => Class::NotYet,
             VolumeError::SocketDir(_) => Class::Blocked,
             VolumeError::Source(error) => error.class(),

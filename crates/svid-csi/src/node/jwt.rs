@@ -17,7 +17,6 @@ use tracing::info;
 use super::Node;
 use super::error::VolumeError;
 use super::renewal::Outcome;
-use super::volume::Volume;
 use crate::source::{self, SourceError};
 use crate::{clock, report};
 
@@ -178,38 +177,38 @@ impl Node {
         let mut held = self.volumes.hold(&spec.id).await;
         let this = self.clone();
         tokio::task::spawn_blocking(move || {
-            let Some(volume) = held.as_mut().filter(|volume| volume.record.phase == Phase::Ready) else {
+            let Some(volume) = held.as_mut().filter(|volume| volume.record().phase == Phase::Ready) else {
                 return Ok(Outcome::Unpublished);
             };
-            if let Some(issued) = volume.record.issued.clone() {
-                this.deliver_jwt(&volume.record.spec, &jwt)?;
+            if let Some(issued) = volume.record().issued.clone() {
+                audit_jwt(&volume.record().spec, &jwt);
+                this.deliver_jwt(&volume.record().spec, &jwt)?;
                 let remembered = jwt.issued_after(issued.jwt.as_ref());
-                this.remember(volume, Issued { jwt: Some(remembered), ..issued })?;
-                this.audit_jwt(volume, &jwt);
+                this.record(volume, |record| record.give(Some(Issued { jwt: Some(remembered), ..issued })))?;
             }
             if let Some(missing) = jwt.missing.take() {
                 return Err(missing.into());
             }
-            Ok(Outcome::Holds(volume.record.issued.clone()))
+            Ok(Outcome::Holds(volume.record().issued.clone()))
         })
         .await?
     }
+}
 
-    /// One line for every token handed to a pod.
-    pub(super) fn audit_jwt(&self, volume: &Volume, jwt: &Jwt) {
-        let pod = volume.record.spec.pod.as_ref();
-        for svid in &jwt.tokens {
-            info!(
-                target: "svid_csi::audit",
-                pod_uid = pod.map(|pod| pod.uid.as_str()),
-                pod = pod.map(ToString::to_string),
-                spiffe_id = %svid.id,
-                audience = svid.audience.join(","),
-                not_after = report::rfc3339(svid.expires_at),
-                source = %volume.record.spec.plan().source(),
-                "JWT-SVID issued"
-            );
-        }
+/// One line for every token handed to a pod.
+pub(super) fn audit_jwt(spec: &VolumeSpec, jwt: &Jwt) {
+    let pod = spec.pod.as_ref();
+    for svid in &jwt.tokens {
+        info!(
+            target: "svid_csi::audit",
+            pod_uid = pod.map(|pod| pod.uid.as_str()),
+            pod = pod.map(ToString::to_string),
+            spiffe_id = %svid.id,
+            audience = svid.audience.join(","),
+            not_after = report::rfc3339(svid.expires_at),
+            source = %spec.plan().source(),
+            "JWT-SVID issued"
+        );
     }
 }
 

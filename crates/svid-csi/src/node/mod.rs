@@ -10,7 +10,9 @@ pub mod config;
 mod csi;
 mod deliver;
 mod error;
+mod intent;
 mod jwt;
+mod later;
 mod patience;
 mod publish;
 mod recover;
@@ -43,7 +45,7 @@ use crate::kube::client::ClientError;
 use crate::kube::csi_driver::Lacking;
 use crate::kube::events::Events;
 use crate::metrics::Metrics;
-use crate::mount::{MountError, Propagation};
+use crate::mount::{self, MountError, Propagation};
 use crate::report;
 use crate::service_manager::ServiceManager;
 use crate::source::Sources;
@@ -74,6 +76,7 @@ pub struct Node {
     /// The driver names that the kubelet has accepted.
     registered: watch::Sender<BTreeSet<String>>,
     pub(crate) jumps: Arc<Jumps>,
+    later: later::Later,
     _locks: Vec<std::fs::File>,
     pub(crate) data: Option<DataRoot>,
     pub(crate) room: Option<Room>,
@@ -101,7 +104,7 @@ pub enum RunError {
     #[error(transparent)]
     SocketDir(#[from] SocketDirError),
     /// A view cannot be mounted.
-    #[error("the data root cannot be prepared")]
+    #[error("the driver's mounts cannot be prepared")]
     Mount(#[from] MountError),
     /// The records cannot be read.
     #[error("the records of the volumes cannot be read")]
@@ -149,6 +152,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 impl Node {
     /// Prepares everything and takes up the volumes of the run before. Blocks; needs a tokio runtime around it.
     fn build(config: &Config, clients: Clients, metrics: Arc<Metrics>, tasks: Tasks) -> Result<Arc<Self>, RunError> {
+        // A kernel that cannot tell mount points is no place for the driver.
+        mount::is_mount_root(Path::new("/"))?;
         let propagation = Propagation::read().map_err(RunError::MountInfo)?;
         warn_if_unseen(config, &propagation);
         let data =
@@ -187,11 +192,13 @@ impl Node {
             events,
             registered: watch::Sender::default(),
             jumps: Arc::default(),
+            later: later::Later::default(),
             _locks: locks,
             room: data.as_ref().map(Room::of),
             data,
         });
         node.recover()?;
+        node.tasks.detached(node.clone().look_later());
         Ok(node)
     }
 
@@ -259,7 +266,7 @@ fn records_beside_socket(config: &Config, locks: &mut Vec<std::fs::File>) -> Res
 /// Mounts that nobody else sees would be lost in silence.
 fn warn_if_unseen(config: &Config, propagation: &Propagation) {
     let pods = config.kubelet_dir.as_deref().unwrap_or(Path::new("/var/lib/kubelet")).join("pods");
-    if pods.is_dir() && !propagation.is_shared(&pods) {
+    if !matches!(fsx::exists(&pods), Ok(false)) && !propagation.is_shared(&pods) {
         warn!(
             path = %pods.display(),
             "the pods folder is not on a shared mount: pods will not see their volumes; mount it into the driver with mountPropagation: Bidirectional"

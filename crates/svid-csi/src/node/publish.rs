@@ -5,25 +5,23 @@ use std::time::Duration;
 
 use svid_csi_core::renew;
 use svid_csi_core::secret::Secret;
-use svid_csi_core::state::{FileId, Phase, Record};
-use svid_csi_core::volume::{Subject, VolumeSpec};
+use svid_csi_core::volume::{Content, Subject, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
-use tracing::{info, warn};
+use tokio::time::Instant;
+use tracing::warn;
 
 use super::Node;
 use super::adopt::as_adopted;
 use super::deliver::mixes_trust_domains;
 use super::error::VolumeError;
+use super::intent::{check_same_volume, is_published};
 use super::jwt::Jwt;
-use super::room::{Occasion, Place};
+use super::room::Occasion;
 use super::volume::{Held, Volume, issued};
 use crate::clock;
-use crate::mount::{self, Look, MountError, MountPoint};
+use crate::mount::{MountPoint, MountSource};
 use crate::source::Turn;
-
-/// How many volumes one pod may have, so that no pod can fill the node's volume data.
-const VOLUMES_A_POD: usize = 16;
 
 /// What the kubelet brings along with a publish, and never again.
 #[derive(Debug, Default)]
@@ -71,15 +69,31 @@ impl Node {
                 return Ok(());
             }
             check_same_volume(held.as_ref(), &spec)?;
+            node.check_target(&driver, &spec, &point, held.as_ref())?;
             let place = node.promise(&spec, held.as_ref())?;
-            let volume = node.intend(&driver, &spec, &point, Some(source.id()), place, &mut held)?;
-            node.mount(volume, &point, &source)?;
-            node.holds_least(&spec)?;
-            node.ready(volume, spec)?;
-            volume.stop_renewing();
-            Ok(())
+            node.intend(&driver, &spec, &point, Some(source.id()), place, &mut held)?;
+            let Some(volume) = held.as_mut() else { return Ok(()) };
+            node.pass_through(volume, &point, &source, spec).map_err(VolumeError::begun)
         })
         .await?
+    }
+
+    fn pass_through(
+        &self,
+        volume: &mut Volume,
+        point: &MountPoint,
+        source: &MountSource,
+        spec: Arc<VolumeSpec>,
+    ) -> Result<(), VolumeError> {
+        let before = volume.record().spec.clone();
+        self.mount(volume, point, source, &spec)?;
+        self.holds_least(&spec)?;
+        if before.content != Content::Passthrough {
+            volume.stop_renewing();
+            self.sources.forget(&before);
+            self.remove_data(&spec.id)?;
+        }
+        self.ready(volume, spec, None)
     }
 
     async fn publish_identity(
@@ -102,16 +116,23 @@ impl Node {
             }
             if is_published(held.as_ref(), &spec, &point, None)? {
                 let Some(volume) = held.as_mut() else { return Ok(None) };
-                if node.keep_password(volume, &spec, pkcs12_password.as_ref())? {
+                if node.keep_password(volume, &spec, pkcs12_password.as_ref()).map_err(VolumeError::begun)? {
                     volume.renew_now.notify_one();
                 }
-                return node.see_that_it_is_fresh(volume).map(|()| None);
+                return node.see_that_it_is_fresh(volume).map(|()| None).map_err(VolumeError::begun);
             }
             check_same_volume(held.as_ref(), &spec)?;
+            node.check_target(&driver, &spec, &point, held.as_ref())?;
             let place = node.promise(&spec, held.as_ref())?;
             let root = node.prepare(&spec)?;
-            let volume = node.intend(&driver, &spec, &point, root, place, &mut held)?;
-            node.keep_password(volume, &spec, pkcs12_password.as_ref())?;
+            if let Err(error) = node.intend(&driver, &spec, &point, root, place, &mut held) {
+                if held.is_none() {
+                    node.remove_data(&spec.id).map_err(VolumeError::begun)?;
+                }
+                return Err(error);
+            }
+            let Some(volume) = held.as_mut() else { return Ok(None) };
+            node.keep_password(volume, &spec, pkcs12_password.as_ref()).map_err(VolumeError::begun)?;
             Ok::<_, VolumeError>(Some((held, point, spec)))
         });
         let begun = begun.await??;
@@ -163,7 +184,7 @@ impl Node {
         if installed.is_err() {
             volume.uninstalled = Some(first.context);
         }
-        installed
+        installed.map_err(VolumeError::begun)
     }
 
     fn install(
@@ -176,86 +197,18 @@ impl Node {
         let id = spec.id.clone();
         let folders = self.folders()?;
         let in_use = self.reach(volume, point)?;
-        if !in_use {
-            folders.let_go(&id)?;
-        }
+        self.audit(volume, &spec, context, jwt.as_ref());
         self.deliver(&spec, context, jwt.as_ref(), Occasion::Publish)?;
-        if in_use {
-            volume.record.root = folders.root(&id);
-        } else {
-            self.mount(volume, point, &folders.source(&id)?)?;
+        if !in_use {
+            self.mount(volume, point, &folders.source(&id)?, &spec)?;
         }
         if mixes_trust_domains(&spec, context) {
             warn!(volume = %id, "svid-csi/federated: merged lets the CAs of every federated trust domain vouch for every ID in the volume's trust bundle");
         }
-        volume.record.issued = Some(issued(&spec, context, jwt.as_ref()));
-        self.ready(volume, spec)?;
-        self.audit(volume, context, jwt.as_ref());
+        let given = (folders.root(&id)?, issued(&spec, context, jwt.as_ref()));
+        self.ready(volume, spec, Some(given))?;
         self.keep_renewing(volume);
         self.bring_bundle_to(Some(volume));
-        Ok(())
-    }
-
-    /// Records the intent to publish, or fails when something foreign is at the target.
-    ///
-    /// The record says what is about to be mounted before it is: a start must know it again. What a ready volume is
-    /// recorded as stays until it is something else.
-    fn intend<'a>(
-        &self,
-        driver: &str,
-        spec: &Arc<VolumeSpec>,
-        point: &MountPoint,
-        root: Option<FileId>,
-        place: Option<Place>,
-        held: &'a mut Held,
-    ) -> Result<&'a mut Volume, VolumeError> {
-        let known = held.as_ref().map(|volume| &volume.record);
-        match point.look()? {
-            Look::NotAFolder => return Err(MountError::NotAFolder(spec.target.path().to_owned()).into()),
-            Look::Mounted(root) if !self.is_ours(driver, &spec.id, known, point, root) => {
-                return Err(MountError::Foreign(spec.target.path().to_owned()).into());
-            }
-            _ => {}
-        }
-        if known.is_some_and(|record| record.phase != Phase::Ready && record.root != root) {
-            // Nobody uses it yet, and the record is about to forget it.
-            point.detach_while(|shown| self.is_ours(driver, &spec.id, known, point, shown))?;
-        }
-        let mut volume = match held.take() {
-            Some(volume) => volume,
-            None => self.new_volume(driver, spec, place)?,
-        };
-        volume.attempts += 1;
-        let volume = held.insert(volume);
-        if volume.record.phase != Phase::Ready {
-            volume.record = Record { phase: Phase::Intended, root, spec: spec.clone(), ..volume.record.clone() };
-            self.store.put(&volume.record)?;
-        }
-        Ok(volume)
-    }
-
-    pub(super) fn new_volume(
-        &self,
-        driver: &str,
-        spec: &Arc<VolumeSpec>,
-        place: Option<Place>,
-    ) -> Result<Volume, VolumeError> {
-        let share = self.volumes.share(spec.pod.as_ref(), VOLUMES_A_POD, place);
-        let share = share.ok_or(VolumeError::TooMany(VOLUMES_A_POD))?;
-        let pods_dir = spec.target.place().and_then(|place| mount::file_id_of(place.pods_dir));
-        Ok(Volume::new(Record::intended(driver, spec.clone(), pods_dir), share))
-    }
-
-    fn ready(&self, volume: &mut Volume, spec: Arc<VolumeSpec>) -> Result<(), VolumeError> {
-        volume.record.phase = Phase::Ready;
-        volume.record.spec = spec;
-        volume.record = self.with_bytes(volume.record.clone());
-        self.store.put(&volume.record)?;
-        info!(
-            volume = %volume.record.spec.id,
-            pod = volume.record.spec.pod.as_ref().map(ToString::to_string),
-            plan = %volume.record.spec.plan(), "volume published"
-        );
         Ok(())
     }
 }
@@ -266,7 +219,8 @@ struct First {
     jwt: Option<Jwt>,
 }
 
-/// Starts the clock of [`Node::forget_later`] unless the volume got ready, also when the call is gone before its end.
+/// Has the volume looked at later unless it got ready, also when the call is gone before its end: the kubelet does not
+/// unpublish what it never saw published.
 struct ForgottenUnlessReady<'a> {
     node: &'a Arc<Node>,
     id: VolumeId,
@@ -282,7 +236,7 @@ impl ForgottenUnlessReady<'_> {
 impl Drop for ForgottenUnlessReady<'_> {
     fn drop(&mut self) {
         if !self.ready {
-            self.node.forget_later(self.id.clone());
+            self.node.later.forgotten(self.id.clone(), Instant::now());
         }
     }
 }
@@ -292,26 +246,4 @@ fn still_good(volume: &mut Volume, subject: &Subject) -> Option<Arc<X509Context>
     let same = |context: &Arc<X509Context>| subject.identity.as_ref() == Some(context.default_svid().id());
     let context = volume.uninstalled.take().filter(same)?;
     (!renew::delay(&context.held(), clock::now(), 0.0).is_zero()).then_some(context)
-}
-
-/// One id is one volume of one pod.
-fn check_same_volume(volume: Option<&Volume>, spec: &VolumeSpec) -> Result<(), VolumeError> {
-    match volume.map(|volume| &volume.record.spec).filter(|known| !known.same_volume(spec)) {
-        Some(known) => Err(VolumeError::Conflict { id: spec.id.clone(), target: known.target.path().to_owned() }),
-        None => Ok(()),
-    }
-}
-
-/// Whether the volume is published as asked, so that nothing is to be done.
-fn is_published(
-    volume: Option<&Volume>,
-    spec: &VolumeSpec,
-    point: &MountPoint,
-    source: Option<FileId>,
-) -> Result<bool, VolumeError> {
-    let Some(record) = volume.map(|volume| &volume.record).filter(|record| record.phase == Phase::Ready) else {
-        return Ok(false);
-    };
-    let expected = source.or(record.root);
-    Ok(*record.spec == *spec && expected.is_some_and(|root| point.look().ok() == Some(Look::Mounted(root))))
 }

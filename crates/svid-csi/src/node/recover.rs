@@ -1,4 +1,5 @@
-//! What a start does with the volumes of the run before: looks once at each, and re-enters the publish steps.
+//! What a start does with the volumes of the run before: looks once at each, and re-enters the publish steps. What fails
+//! is tried again later.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -11,10 +12,11 @@ use tracing::{error, info, warn};
 
 use super::Node;
 use super::error::VolumeError;
-use super::volume::Volume;
+use super::volume::{Held, Volume};
 use crate::fsx::FsError;
 use crate::mount::{self, Look, MountError, MountPoint};
-use crate::{report, source};
+use crate::report;
+use crate::store::Unreadable;
 
 /// How many volumes a start found in which state.
 #[derive(Debug, Default)]
@@ -34,135 +36,155 @@ impl Node {
         let mut tally = Tally::default();
         let records = self.store.load()?;
         let known: HashSet<_> = records.iter().map(|(id, _)| id).collect();
-        if let Some(folders) = &self.folders {
-            folders.keep_only(|id| known.contains(id))?;
-        }
-        if let Some(passwords) = &self.passwords {
-            passwords.keep_only(|id| known.contains(id))?;
-        }
-        if let Some(workload_api) = &self.workload_api {
-            workload_api.keep_only(|id| known.contains(id))?;
-        }
+        self.remove_orphans(|id| known.contains(id))?;
         for (id, record) in records {
             match record {
-                Ok(record) => self.recover_volume(record, &mut tally),
+                Ok(record) => self.recover_volume(&id, record, &mut tally),
                 Err(unreadable) => {
                     tally.left_alone += 1;
+                    self.metrics.left_alone(true);
                     error!(volume = %id, error = report::chain(&unreadable), "a volume is left alone until it is published or unpublished again");
+                    if matches!(unreadable, Unreadable::File(_)) {
+                        self.later.again(id, 1);
+                    }
                 }
             }
         }
-        self.metrics.left_alone(tally.left_alone);
         info!(?tally, "recovered");
         Ok(())
     }
 
-    fn recover_volume(self: &Arc<Self>, record: Record, tally: &mut Tally) {
-        let id = record.spec.id.clone();
-        let mut held = self.volumes.slot(&id).try_lock_owned().expect("nobody else runs yet");
-        let observed = self.observe(&record);
-        let step = recover(&record, observed);
-        let (driver, target) = (record.driver.clone(), record.spec.target.clone());
+    /// Removes what was kept for volumes that have no record; what cannot be removed is tried again.
+    fn remove_orphans(&self, is_known: impl Fn(&VolumeId) -> bool) -> Result<(), FsError> {
+        let mut left = Vec::new();
+        if let Some(folders) = &self.folders {
+            left.extend(folders.keep_only(&is_known)?);
+        }
+        if let Some(passwords) = &self.passwords {
+            left.extend(passwords.keep_only(&is_known)?);
+        }
+        if let Some(workload_api) = &self.workload_api {
+            left.extend(workload_api.keep_only(&is_known)?);
+        }
+        for error in left {
+            let id = error.path.file_name().and_then(|name| VolumeId::parse(name.to_str()?).ok());
+            warn!(error = report::chain(&error), again = id.is_some(), "what is left of a volume could not be removed");
+            if let Some(id) = id {
+                self.later.again(id, 1);
+            }
+        }
+        Ok(())
+    }
+
+    fn recover_volume(self: &Arc<Self>, id: &VolumeId, record: Record, tally: &mut Tally) {
+        let mut held = self.volumes.try_hold(id).expect("nobody else runs yet");
+        held.replace(self.known(record));
+        let (step, done) = self.take_up(&mut held);
+        match step {
+            _ if done.is_err() => tally.left_alone += 1,
+            Step::AwaitPublish => tally.awaited += 1,
+            Step::Remove => tally.removed += 1,
+            Step::Serve | Step::Mount | Step::LeaveAlone => tally.served += 1,
+        }
+        let Err(error) = done else { return };
+        error!(volume = %id, error = report::chain(&error), "a volume could not be recovered; it is left as it is");
+        // What somebody else has mounted there is not ours to watch: the kubelet's next call looks again.
+        if !matches!(error, VolumeError::Mount(MountError::Foreign(_))) {
+            self.later.again(id.clone(), 1);
+        }
+    }
+
+    /// A volume as its record on disk has it.
+    pub(super) fn known(&self, record: Record) -> Volume {
         let place = self.take_up_place(&record.spec, record.bytes).unwrap_or_else(|error| {
-            report_trouble(&id, &error);
+            error!(volume = %record.spec.id, error = report::chain(&error), "what a volume holds of the tmpfs cannot be told");
             None
         });
         let share = self.volumes.share(record.spec.pod.as_ref(), usize::MAX, place).expect("there is no limit");
-        held.replace(Volume::new(record, share));
-        let done = match step {
-            Step::Serve | Step::Mount => {
-                let served = held.as_mut().map_or(Ok(()), |volume| self.serve_again(volume));
-                match &served {
-                    Ok(()) => tally.served += 1,
-                    Err(_) => {
-                        tally.left_alone += 1;
-                        self.serve_later(id.clone());
-                    }
-                }
-                served
-            }
-            Step::AwaitPublish => {
-                tally.awaited += 1;
-                if let Some(volume) = held.as_mut() {
-                    volume.record.phase = Phase::Intended;
-                    volume.record.adopted = None;
-                }
-                self.forget_later(id.clone());
-                Ok(())
-            }
-            Step::Remove => {
-                tally.removed += 1;
-                self.remove(&driver, &id, &target, &mut held)
-            }
-            Step::LeaveAlone => {
-                tally.left_alone += 1;
-                Err(left_alone(observed.target, target.path()).into())
-            }
-        };
-        self.volumes.release(&id, held);
-        done.unwrap_or_else(|error| report_trouble(&id, &error));
+        Volume::recorded(record, share)
     }
 
-    /// Tries again and again to take up a published volume that could not be taken up.
-    fn serve_later(self: &Arc<Self>, id: VolumeId) {
-        let node = self.clone();
-        self.tasks.detached(async move {
-            for failures in 1.. {
-                tokio::time::sleep(source::retry_delay(failures, None)).await;
-                let (this, mut held) = (node.clone(), node.volumes.hold(&id).await);
-                let served = tokio::task::spawn_blocking(move || match held.as_mut() {
-                    Some(volume) if volume.record.phase == Phase::Ready && !volume.is_kept_fresh() => {
-                        this.serve_again(volume)
-                    }
-                    _ => Ok(()),
-                });
-                match served.await {
-                    Ok(Err(error)) if failures.is_power_of_two() => report_trouble(&id, &error),
-                    Ok(Err(_)) => {}
-                    _ => return,
-                }
+    /// Re-enters the publish steps where a volume's record says. Blocks; its lock is held.
+    pub(super) fn take_up(self: &Arc<Self>, held: &mut Held) -> (Step, Result<(), VolumeError>) {
+        let Some(volume) = held.as_mut() else { return (Step::LeaveAlone, Ok(())) };
+        let id = volume.record().spec.id.clone();
+        let (step, done) = match self.observe(volume.record()) {
+            Err(error) => (Step::LeaveAlone, Err(error.into())),
+            Ok(observed) => {
+                let step = recover(volume.record(), observed);
+                (step, self.take(step, observed.target, held))
             }
-        });
+        };
+        if let Some(volume) = held.as_mut() {
+            self.is_unfinished(volume, done.is_err());
+            if step == Step::AwaitPublish && done.is_ok() {
+                self.later.forgotten(id, volume.asked);
+            }
+        }
+        (step, done)
+    }
+
+    /// Whether a start could do for a volume what its record says.
+    pub(super) fn is_unfinished(&self, volume: &mut Volume, is_unfinished: bool) {
+        if std::mem::replace(&mut volume.unfinished, is_unfinished) != is_unfinished {
+            self.metrics.left_alone(is_unfinished);
+        }
+    }
+
+    fn take(self: &Arc<Self>, step: Step, seen: Target, held: &mut Held) -> Result<(), VolumeError> {
+        let Some(volume) = held.as_mut() else { return Ok(()) };
+        let record = volume.record();
+        let (driver, id, target) = (record.driver.clone(), record.spec.id.clone(), record.spec.target.clone());
+        match step {
+            Step::Serve | Step::Mount => self.serve_again(volume),
+            Step::AwaitPublish => {
+                let awaited = |record: &mut Record| (record.phase, record.adopted) = (Phase::Intended, None);
+                Ok(self.record(volume, awaited)?)
+            }
+            Step::Remove => self.remove(&driver, &id, &target, held),
+            Step::LeaveAlone => Err(left_alone(seen, target.path()).into()),
+        }
     }
 
     /// Takes up a published volume: what is behind its mount can be written, and it is renewed. Blocks.
     pub(super) fn serve_again(self: &Arc<Self>, volume: &mut Volume) -> Result<(), VolumeError> {
-        let point = MountPoint::open(&volume.record.spec.target)?;
-        let id = volume.record.spec.id.clone();
-        let read_only = volume.record.spec.read_only;
-        let missing = match &volume.record.spec.content {
-            Content::Passthrough if matches!(point.look()?, Look::Mounted(_)) => None,
-            Content::Passthrough => Some(self.socket_dir()?.source(read_only)?),
-            _ if self.reach(volume, &point)? => None,
-            _ => Some(self.folders()?.source(&id)?),
+        let spec = volume.record().spec.clone();
+        let point = MountPoint::open(&spec.target)?;
+        let missing = if spec.content == Content::Passthrough {
+            // What it was before it was published so.
+            self.remove_data(&spec.id)?;
+            let replaced = volume.record().formerly;
+            match point.look()? {
+                Look::Mounted(root) if Some(root) != replaced => None,
+                _ => Some(self.socket_dir()?.source(spec.read_only)?),
+            }
+        } else if self.reach(volume, &point)? {
+            None
+        } else {
+            Some(self.folders()?.source(&spec.id)?)
         };
-        if let Some(source) = missing {
-            warn!(volume = %id, "the volume was published but is not mounted; it is mounted again");
-            self.mount(volume, &point, &source)?;
-        }
         self.deliver_again(volume)?;
+        if let Some(source) = missing {
+            warn!(volume = %spec.id, "the volume was published but is not mounted; it is mounted again");
+            self.mount(volume, &point, &source, &spec)?;
+        }
         self.keep_renewing(volume);
         self.bring_bundle_to(Some(volume));
+        self.is_unfinished(volume, false);
         Ok(())
     }
 
-    fn observe(&self, record: &Record) -> Observed {
+    fn observe(&self, record: &Record) -> Result<Observed, MountError> {
         let spec = &record.spec;
         let target = match MountPoint::open(&spec.target).and_then(|point| point.look()) {
             Ok(Look::Missing) | Err(MountError::NoParent(_)) => Target::Missing,
             Ok(Look::Folder) => Target::Folder,
-            Ok(Look::Mounted(root)) if self.is_recorded(record, root) => Target::Ours,
-            Ok(Look::Mounted(_) | Look::NotAFolder) | Err(_) => Target::Foreign,
+            Ok(Look::Mounted(root)) if self.is_recorded(record, root)? => Target::Ours,
+            Ok(Look::Mounted(_) | Look::NotAFolder) => Target::Foreign,
+            Err(error) => return Err(error),
         };
-        let data = self.folders.as_ref().is_some_and(|folders| folders.root(&spec.id).is_some());
-        Observed { target, pod: observe_pod(record), data }
-    }
-
-    fn is_recorded(&self, record: &Record, root: svid_csi_core::state::FileId) -> bool {
-        let of_folder = self.folders.as_ref().and_then(|folders| folders.root(&record.spec.id)) == Some(root);
-        let passes_through = record.spec.content == Content::Passthrough;
-        let of_agent = self.socket_dir.as_ref().is_some_and(|socket_dir| socket_dir.is_current(root));
-        record.root == Some(root) || of_folder || (passes_through && of_agent)
+        let data = self.folders.as_ref().map_or(Ok(None), |folders| folders.root(&spec.id))?.is_some();
+        Ok(Observed { target, pod: observe_pod(record)?, data })
     }
 }
 
@@ -174,16 +196,11 @@ fn left_alone(seen: Target, path: &Path) -> MountError {
 }
 
 /// A pods folder that is not mounted yet must not look like a node without pods.
-fn observe_pod(record: &Record) -> Pod {
-    let Some(place) = record.spec.target.place() else { return Pod::Unknown };
-    let recorded = record.pods_dir.is_some() && mount::file_id_of(place.pods_dir) == record.pods_dir;
-    match (recorded, std::fs::symlink_metadata(place.pods_dir.join(place.pod_uid))) {
-        (true, Ok(_)) => Pod::Present,
-        (true, Err(error)) if error.kind() == std::io::ErrorKind::NotFound => Pod::Gone,
-        _ => Pod::Unknown,
+fn observe_pod(record: &Record) -> Result<Pod, MountError> {
+    let Some(place) = record.spec.target.place() else { return Ok(Pod::Unknown) };
+    if record.pods_dir.is_none() || mount::file_id_of(place.pods_dir)? != record.pods_dir {
+        return Ok(Pod::Unknown);
     }
-}
-
-fn report_trouble(id: &VolumeId, trouble: &VolumeError) {
-    error!(volume = %id, error = report::chain(trouble), "a volume could not be recovered; it is left as it is");
+    let pod = mount::file_id_of(&place.pods_dir.join(place.pod_uid))?;
+    Ok(if pod.is_some() { Pod::Present } else { Pod::Gone })
 }

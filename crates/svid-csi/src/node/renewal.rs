@@ -15,7 +15,7 @@ use super::Node;
 use super::alarm::Alarm;
 use super::deliver::awaits_password;
 use super::error::VolumeError;
-use super::jwt::Jwt;
+use super::jwt::{Jwt, audit_jwt};
 use super::room::Occasion;
 use super::volume::{Volume, issued};
 use crate::report;
@@ -32,6 +32,8 @@ pub(super) async fn keep_fresh(
     let at_once = last.as_ref().is_some_and(|issued| awaits_password(&spec, issued));
     let mut tries = Tries { at_once, ..Tries::default() };
     loop {
+        // From before the clock is read.
+        let jumped = node.jumps.next();
         let validity = last.as_ref().map(|issued| issued.validity);
         let turn = Turn::Renewal { last: last.as_ref(), at_once: tries.at_once || tries.failures > 0 };
         let (pause, in_vain) = (tries.pause, tries.in_vain.as_deref());
@@ -51,7 +53,7 @@ pub(super) async fn keep_fresh(
                 (tries.at_once, tries.pause, tries.jwt_pause) = (true, None, None);
                 continue;
             }
-            () = node.jumps.next() => continue,
+            () = jumped => continue,
             () = overslept.notified() => continue,
             never = tries.alarm.keep(&node, &spec, validity.as_ref()) => match never {},
         };
@@ -202,7 +204,7 @@ async fn withdraw_if_withdrawn(
     let mut held = node.volumes.hold(&spec.id).await;
     let this = node.clone();
     let withdrawn = tokio::task::spawn_blocking(move || {
-        let Some(volume) = held.as_mut().filter(|volume| volume.record.phase == Phase::Ready) else {
+        let Some(volume) = held.as_mut().filter(|volume| volume.record().phase == Phase::Ready) else {
             return Ok(Outcome::Unpublished);
         };
         this.withdraw(volume).map(|()| Outcome::Holds(None))
@@ -235,19 +237,20 @@ async fn renew(
     let mut held = node.volumes.hold(&spec.id).await;
     let this = node.clone();
     tokio::task::spawn_blocking(move || {
-        let Some(volume) = held.as_mut().filter(|volume| volume.record.phase == Phase::Ready) else {
+        let Some(volume) = held.as_mut().filter(|volume| volume.record().phase == Phase::Ready) else {
             return Ok(Outcome::Unpublished);
         };
-        let before = || volume.record.issued.as_ref()?.jwt.clone();
+        let before = || volume.record().issued.as_ref()?.jwt.clone();
         issued.jwt = jwt.as_ref().map(Jwt::issued).or_else(before);
-        if volume.record.issued.as_ref().is_some_and(|last| last.digest == issued.digest) {
-            return Ok(Outcome::Holds(volume.record.issued.clone()));
+        if volume.record().issued.as_ref().is_some_and(|last| last.digest == issued.digest) {
+            return Ok(Outcome::Holds(volume.record().issued.clone()));
         }
-        this.deliver(&volume.record.spec, &context, jwt.as_ref(), Occasion::Renewal)?;
-        this.remember(volume, issued)?;
-        this.audit(volume, &context, jwt.as_ref());
+        let spec = volume.record().spec.clone();
+        this.audit(volume, &spec, &context, jwt.as_ref());
+        this.deliver(&spec, &context, jwt.as_ref(), Occasion::Renewal)?;
+        this.record(volume, |record| record.give(Some(issued)))?;
         this.bring_bundle_to(Some(volume));
-        Ok(Outcome::Holds(volume.record.issued.clone()))
+        Ok(Outcome::Holds(volume.record().issued.clone()))
     })
     .await?
 }
@@ -270,18 +273,21 @@ impl Node {
         }
     }
 
-    /// One line for every identity handed to a pod.
-    pub(super) fn audit(&self, volume: &Volume, context: &X509Context, jwt: Option<&Jwt>) {
-        for svid in context.svids() {
-            self.audit_one(volume, &svid.identity);
+    /// One line for every identity handed to a pod, before the pod can read it: whatever fails or is killed then, no
+    /// identity is out that the log does not have.
+    pub(super) fn audit(&self, volume: &mut Volume, spec: &VolumeSpec, context: &X509Context, jwt: Option<&Jwt>) {
+        if !volume.is_audited(context) {
+            for svid in context.svids() {
+                self.audit_one(spec, &svid.identity);
+            }
         }
         if let Some(jwt) = jwt {
-            self.audit_jwt(volume, jwt);
+            audit_jwt(spec, jwt);
         }
     }
 
-    fn audit_one(&self, volume: &Volume, identity: &Identity) {
-        let pod = volume.record.spec.pod.as_ref();
+    fn audit_one(&self, spec: &VolumeSpec, identity: &Identity) {
+        let pod = spec.pod.as_ref();
         self.metrics.issued();
         info!(
             target: "svid_csi::audit",
@@ -290,7 +296,7 @@ impl Node {
             spiffe_id = %identity.id(),
             serial = identity.serial(),
             not_after = report::rfc3339(identity.validity().not_after),
-            source = %volume.record.spec.plan().source(),
+            source = %spec.plan().source(),
             "identity issued"
         );
     }

@@ -1,4 +1,6 @@
-//! Time: what happens minutes and hours later, with a clock that jumps.
+//! What happens minutes and hours later, with a clock that jumps; and what fails.
+
+mod faults;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -16,8 +18,8 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::config::{DriverName, LocalCaConfig};
+use super::later::FORGOTTEN_AFTER;
 use super::publish::Brought;
-use super::unpublish::FORGOTTEN_AFTER;
 use super::*;
 use crate::kube::client::ClientOptions;
 use crate::source::local_ca::JWT_LIFETIME;
@@ -122,7 +124,7 @@ fn spec_with(dir: &TempDir, attributes: &[(&str, &str)]) -> VolumeSpec {
 
 async fn serial(node: &Node, spec: &VolumeSpec) -> Option<String> {
     let held = node.volumes.hold(&spec.id).await;
-    held.as_ref().and_then(|volume| volume.record.issued.as_ref()).map(|issued| issued.serial.clone())
+    held.as_ref().and_then(|volume| volume.record().issued.as_ref()).map(|issued| issued.serial.clone())
 }
 
 async fn next_serial(node: &Node, spec: &VolumeSpec) -> String {

@@ -1,6 +1,7 @@
 //! The volumes of this node, in memory.
 
 use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use svid_csi_core::pod::PodRef;
@@ -11,6 +12,7 @@ use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::Node;
 use super::error::VolumeError;
@@ -18,6 +20,7 @@ use super::jwt::Jwt;
 use super::renewal;
 use super::room::Place;
 use crate::clock;
+use crate::fsx::FsError;
 
 /// The jitter by which a renewal comes last.
 const LATEST: f64 = 1.0;
@@ -25,16 +28,20 @@ const LATEST: f64 = 1.0;
 /// A volume that this driver looks after.
 #[derive(Debug)]
 pub struct Volume {
-    /// What is remembered of it.
-    pub record: Record,
+    /// What is remembered of it: as on disk, see [`Node::record`].
+    record: Record,
     /// Told to renew now.
     pub renew_now: Arc<Notify>,
     /// Told to look at the clock again.
     overslept: Arc<Notify>,
     /// What the source gave and could not be installed: it need not be asked again.
     pub uninstalled: Option<Arc<X509Context>>,
-    /// Counts the publish calls, so that a volume that nobody asks for any more is noticed.
-    pub attempts: u64,
+    /// When it was asked for last, or taken up.
+    pub asked: Instant,
+    /// A start could not do for it what its record says: that is tried again.
+    pub unfinished: bool,
+    /// What the audit log has last of it.
+    audited: Option<String>,
     renewal: Option<Box<Renewal>>,
     _share: Share,
 }
@@ -47,14 +54,28 @@ struct Renewal {
 }
 
 /// The place of one volume; its lock is held while anything is done to the volume.
-pub type Slot = Arc<tokio::sync::Mutex<Option<Volume>>>;
+type Slot = Arc<tokio::sync::Mutex<Option<Volume>>>;
+type Slots = Arc<Mutex<HashMap<VolumeId, Slot>>>;
+
 /// A held lock. Owned, so that blocking work keeps it even if the call that started the work is gone.
-pub type Held = OwnedMutexGuard<Option<Volume>>;
+#[derive(Debug)]
+pub struct Held {
+    lock: OwnedMutexGuard<Option<Volume>>,
+    // After the lock: dropped in this order.
+    _claim: Claim,
+}
+
+/// Somebody holds a place or waits for it. When the last of them goes and nothing is in it, it is forgotten.
+#[derive(Debug)]
+struct Claim {
+    id: VolumeId,
+    slots: Slots,
+}
 
 /// All volumes by id, and how many each pod has.
 #[derive(Debug, Default)]
 pub struct Volumes {
-    slots: Mutex<HashMap<VolumeId, Slot>>,
+    slots: Slots,
     per_pod: Arc<Mutex<HashMap<String, usize>>>,
 }
 
@@ -66,29 +87,48 @@ pub struct Share {
     _place: Option<Place>,
 }
 
+impl Deref for Held {
+    type Target = Option<Volume>;
+
+    fn deref(&self) -> &Option<Volume> {
+        &self.lock
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut Option<Volume> {
+        &mut self.lock
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_empty = |slot: &Slot| slot.try_lock().is_ok_and(|volume| volume.is_none());
+        if slots.get(&self.id).is_some_and(|slot| Arc::strong_count(slot) == 1 && is_empty(slot)) {
+            slots.remove(&self.id);
+        }
+    }
+}
+
 impl Volumes {
     /// The place of a volume, made where there was none.
-    pub fn slot(&self, id: &VolumeId) -> Slot {
+    fn claim(&self, id: &VolumeId) -> (Claim, Slot) {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = slots.get(id) {
-            return slot.clone();
-        }
-        slots.entry(id.clone()).or_default().clone()
+        let slot = slots.entry(id.clone()).or_default().clone();
+        (Claim { id: id.clone(), slots: self.slots.clone() }, slot)
     }
 
     /// Takes the lock of a volume.
     pub async fn hold(&self, id: &VolumeId) -> Held {
-        self.slot(id).lock_owned().await
+        let (claim, slot) = self.claim(id);
+        Held { lock: slot.lock_owned().await, _claim: claim }
     }
 
-    /// Gives a lock back and forgets the place if nothing is in it and nobody else waits for it.
-    pub fn release(&self, id: &VolumeId, held: Held) {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let empty = held.is_none();
-        drop(held);
-        if empty && slots.get(id).is_some_and(|slot| Arc::strong_count(slot) == 1) {
-            slots.remove(id);
-        }
+    /// Takes the lock of a volume, unless somebody holds it.
+    pub fn try_hold(&self, id: &VolumeId) -> Option<Held> {
+        let (claim, slot) = self.claim(id);
+        Some(Held { lock: slot.try_lock_owned().ok()?, _claim: claim })
     }
 
     /// One more volume for a pod, unless it has `limit` already. Volumes of unknown pods are not counted.
@@ -105,9 +145,9 @@ impl Volumes {
         Some(Share { pod_uid, per_pod: self.per_pod.clone(), _place: place })
     }
 
-    /// All places, to look at one after the other.
-    pub fn all(&self) -> Vec<Slot> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    /// All volumes, to look at one after the other.
+    pub fn all(&self) -> Vec<VolumeId> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 }
 
@@ -123,17 +163,32 @@ impl Drop for Share {
 }
 
 impl Volume {
-    /// A volume that is not renewed (yet).
-    pub fn new(record: Record, share: Share) -> Self {
+    /// A volume with that record on disk, which is not renewed (yet).
+    pub(super) fn recorded(record: Record, share: Share) -> Self {
         Volume {
             record,
             renew_now: Arc::default(),
             overslept: Arc::default(),
             uninstalled: None,
-            attempts: 0,
+            asked: Instant::now(),
+            unfinished: false,
+            audited: None,
             renewal: None,
             _share: share,
         }
+    }
+
+    /// Whether the audit log has this already; from now on it has.
+    pub(super) fn is_audited(&mut self, context: &X509Context) -> bool {
+        let digest = Some(context.digest());
+        let is_audited = self.audited == digest;
+        self.audited = digest;
+        is_audited
+    }
+
+    /// What is remembered of it.
+    pub fn record(&self) -> &Record {
+        &self.record
     }
 
     /// Whether nothing has to be started for the volume to stay fresh.
@@ -171,9 +226,12 @@ pub(super) fn issued(spec: &VolumeSpec, context: &X509Context, jwt: Option<&Jwt>
 }
 
 impl Node {
-    /// Remembers what was delivered. On failure nothing is remembered, so that the next try delivers it again. Blocks.
-    pub(super) fn remember(&self, volume: &mut Volume, issued: Issued) -> Result<(), VolumeError> {
-        let record = self.with_bytes(Record { issued: Some(issued), ..volume.record.clone() });
+    /// Changes what is remembered of a volume: first on disk, then in memory, so that a call is never answered from what
+    /// the next start would not know. On failure nothing has changed. Blocks.
+    pub(super) fn record(&self, volume: &mut Volume, change: impl FnOnce(&mut Record)) -> Result<(), FsError> {
+        let mut record = volume.record.clone();
+        change(&mut record);
+        let record = self.with_bytes(record);
         self.store.put(&record)?;
         volume.record = record;
         Ok(())

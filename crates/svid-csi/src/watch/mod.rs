@@ -236,9 +236,9 @@ impl Source {
 /// The socket that is there; the first one, where none is there yet.
 fn mounted_socket(mount: &Path) -> Result<PathBuf, WatchError> {
     let sockets = SOCKETS.map(|name| mount.join(name));
-    match sockets.iter().find(|socket| socket.exists()) {
+    match sockets.iter().find(|socket| std::fs::metadata(socket).is_ok()) {
         Some(socket) => Ok(socket.clone()),
-        None if mount.is_dir() => Ok(mount.join(SOCKETS[0])),
+        None if std::fs::metadata(mount).is_ok_and(|mount| mount.is_dir()) => Ok(mount.join(SOCKETS[0])),
         None => Err(WatchError::NoMount),
     }
 }

@@ -24,5 +24,6 @@ mod room;
 mod roots;
 mod service_manager;
 mod startup_taint;
+mod state;
 mod unpublish;
 mod workload_api;

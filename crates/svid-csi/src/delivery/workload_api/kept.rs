@@ -1,6 +1,7 @@
 //! What pods were told, kept on the data tmpfs, so that a start of the driver tells them the same at once.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use prost::Message;
@@ -24,12 +25,19 @@ pub(super) fn put(path: &Path, context: &X509Context) -> Result<(), FsError> {
 }
 
 /// Takes it up again, if it is still good.
-pub(super) fn get(path: &Path) -> Option<X509Context> {
-    let bytes = Zeroizing::new(fs::read(path).ok()?);
+///
+/// # Errors
+/// [`FsError`] where it cannot be read: something may be kept all the same.
+pub(super) fn get(path: &Path) -> Result<Option<X509Context>, FsError> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        bytes => Zeroizing::new(bytes.map_err(FsError::of("read", path))?),
+    };
     let message = X509svidResponse::decode(bytes.as_slice());
     let kept = message
         .map_err(|error| report::chain(&error))
         .and_then(|message| x509_message::read_own(message, clock::now()).map_err(|error| report::chain(&error)));
-    kept.inspect_err(|error| warn!(path = %path.display(), error, "what was kept for a volume is of no use any more"))
-        .ok()
+    Ok(kept
+        .inspect_err(|error| warn!(path = %path.display(), error, "what was kept for a volume is of no use any more"))
+        .ok())
 }

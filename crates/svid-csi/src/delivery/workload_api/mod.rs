@@ -113,12 +113,15 @@ impl WorkloadApi {
 
     /// Tells the volume's pod what was kept for it, unless it was told something since. Answers whether it has something
     /// now: nothing may have been kept, or what is of no use any more. Blocks.
-    pub fn give_kept(&self, id: &VolumeId) -> bool {
+    ///
+    /// # Errors
+    /// [`FsError`] where that cannot be told.
+    pub fn give_kept(&self, id: &VolumeId) -> Result<bool, FsError> {
         if self.given(id).is_some() {
-            return true;
+            return Ok(true);
         }
-        let kept = kept::get(&self.kept_of(id)).map(Arc::new);
-        kept.map(|context| self.tell(id, context)).is_some()
+        let kept = kept::get(&self.kept_of(id))?.map(Arc::new);
+        Ok(kept.map(|context| self.tell(id, context)).is_some())
     }
 
     /// What the volume's pod was told last.
@@ -153,7 +156,7 @@ impl WorkloadApi {
     ///
     /// # Errors
     /// [`FsError`].
-    pub fn keep_only(&self, is_known: impl Fn(&VolumeId) -> bool) -> Result<(), FsError> {
+    pub fn keep_only(&self, is_known: impl Fn(&VolumeId) -> bool) -> Result<Vec<FsError>, FsError> {
         fsx::sweep(&self.kept, |name| VolumeId::parse(name).is_ok_and(|id| is_known(&id)))
     }
 

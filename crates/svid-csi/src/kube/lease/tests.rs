@@ -200,6 +200,18 @@ async fn a_process_that_was_suspended_knows_that_it_leads_no_more() {
     assert!(!term.is_valid() && !leadership.is_leading());
 }
 
+/// The machine sleeps: the runtime's clock stands still, the other one goes on.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_slept_leads_no_more() {
+    let server = Server::default();
+    let (_running, mut leadership, _stop) = server.start("a");
+    let term = at_most(1, &mut leadership).await;
+    term.extend(Moment::asleep_since(RENEW_DEADLINE));
+    assert!(!term.is_valid() && !leadership.is_leading());
+    tokio::time::sleep(RETRY * 2).await;
+    assert!(leadership.is_leading(), "nobody took it meanwhile");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_another_took_ends_it() {
     let server = Server::default();

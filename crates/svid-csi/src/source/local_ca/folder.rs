@@ -72,7 +72,7 @@ fn keep(authority: &CertificateAuthority, folder: &Path, certificate: &Path, key
 }
 
 fn clear_unfinished(folder: &Path, certificate: &Path, key: &Path) -> Result<(), FsError> {
-    if folder.join(UNFINISHED).exists() {
+    if fsx::exists(&folder.join(UNFINISHED))? {
         fsx::remove_file(certificate)?;
         fsx::remove_file(key)?;
     }

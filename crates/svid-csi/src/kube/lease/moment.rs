@@ -1,0 +1,36 @@
+//! A moment by two clocks: the runtime's, which timers go by and which stops while the machine sleeps, and the one that
+//! goes on then (clock_gettime(2), CLOCK_BOOTTIME).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock;
+
+/// A moment, past as soon as either clock has reached it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) running: Instant,
+    booted: Duration,
+}
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        Self { running: Instant::now(), booted: clock::since_boot() }
+    }
+
+    pub(super) fn after(self, wait: Duration) -> Self {
+        Self { running: self.running + wait, booted: self.booted + wait }
+    }
+
+    /// A moment that a sleep of the machine has taken away, while its timers stood still.
+    #[cfg(test)]
+    pub(super) fn asleep_since(wait: Duration) -> Self {
+        Self { running: Instant::now() + wait, booted: clock::since_boot() }
+    }
+
+    pub(super) fn is_past(self) -> bool {
+        let now = Self::now();
+        now.running >= self.running || now.booted >= self.booted
+    }
+}

@@ -1,0 +1,208 @@
+//! What fails or is cut short, and what has to hold all the same.
+
+use svid_csi_core::error::Class;
+use svid_csi_core::state::Record;
+use svid_csi_core::volume::Content;
+
+use super::*;
+use crate::mount::{self, Look, MountPoint, MountSource};
+
+const DRIVER: &str = "demo.svid-csi";
+
+async fn publish(node: &Arc<Node>, spec: &VolumeSpec) -> Result<(), VolumeError> {
+    node.publish(DRIVER, spec.clone().into(), Brought::default(), patience::MOST).await
+}
+
+/// Ends a driver as SIGTERM does and starts the next on what it left.
+async fn restart(node: Arc<Node>, dir: &TempDir) -> Arc<Node> {
+    node.tasks.stop();
+    node.tasks.ended().await;
+    assert_eq!(Arc::strong_count(&node), 1, "nothing of it goes on");
+    drop(node);
+    build(dir)
+}
+
+/// Makes every write of a volume's record fail until it is dropped.
+struct RecordsFail(PathBuf);
+
+impl RecordsFail {
+    fn of(dir: &TempDir, spec: &VolumeSpec) -> Self {
+        let obstacle = dir.path().join(format!("root/records/.{}.json.new", spec.id));
+        fs::create_dir_all(obstacle.join("x")).unwrap();
+        Self(obstacle)
+    }
+}
+
+impl Drop for RecordsFail {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+fn certificate_name(spec: &VolumeSpec) -> String {
+    match &spec.content {
+        Content::Files(files) => files.names.cert.as_str().to_owned(),
+        _ => panic!("no files"),
+    }
+}
+
+#[test]
+fn what_is_not_on_disk_is_not_answered_with_ok() {
+    test("faults::what_is_not_on_disk_is_not_answered_with_ok", async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build(&dir);
+        let (first, other) = (spec(&dir), spec_with(&dir, &[("file-cert", "svid.pem")]));
+        publish(&node, &first).await.unwrap();
+        let fails = RecordsFail::of(&dir, &first);
+        for again in 0..3 {
+            let class = publish(&node, &other).await.map_err(|error| error.class());
+            assert_eq!(class, Err(Class::NotYet), "call {again}: the kubelet has to ask again");
+        }
+        let recorded = node.store.load().unwrap().remove(0).1.unwrap();
+        assert_eq!(certificate_name(&recorded.spec), "tls.crt");
+        drop(fails);
+        publish(&node, &other).await.unwrap();
+        let node = restart(node, &dir).await;
+        let held = node.volumes.hold(&other.id).await;
+        assert_eq!(certificate_name(&held.as_ref().unwrap().record().spec), "svid.pem");
+    });
+}
+
+#[test]
+fn a_mount_is_not_taken_down_before_the_next_is_recorded() {
+    test("faults::a_mount_is_not_taken_down_before_the_next_is_recorded", async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build(&dir);
+        let spec = spec(&dir);
+        publish(&node, &spec).await.unwrap();
+        let point = MountPoint::open(&spec.target).unwrap();
+        let before = point.look().unwrap();
+        let _fails = RecordsFail::of(&dir, &spec);
+        let mut held = node.volumes.hold(&spec.id).await;
+        let other = MountSource::open(dir.path()).unwrap();
+        node.mount(held.as_mut().unwrap(), &point, &other, &spec.clone().into()).unwrap_err();
+        assert!(matches!(before, Look::Mounted(_)));
+        assert_eq!(point.look().unwrap(), before);
+    });
+}
+
+#[test]
+fn an_orphan_that_cannot_be_removed_is_removed_later() {
+    test("faults::an_orphan_that_cannot_be_removed_is_removed_later", async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build(&dir);
+        let orphan = dir.path().join("root/data/volumes/csi-orphan");
+        let busy = orphan.join("busy");
+        fs::create_dir_all(&busy).unwrap();
+        let mounted = tempfile::tempdir().unwrap();
+        MountSource::open(mounted.path()).unwrap().attach_at(&busy).unwrap();
+        let node = restart(node, &dir).await;
+        let spec = spec(&dir);
+        publish(&node, &spec).await.unwrap();
+        mount::unmount(&busy).unwrap();
+        tokio::time::sleep(HOUR / 4).await;
+        assert!(fs::symlink_metadata(&orphan).is_err());
+        assert!(fs::symlink_metadata(node.folders().unwrap().folder(&spec.id)).is_ok());
+    });
+}
+
+#[test]
+fn a_removal_that_fails_at_a_start_is_tried_again() {
+    test("faults::a_removal_that_fails_at_a_start_is_tried_again", async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build(&dir);
+        let spec = spec(&dir);
+        publish(&node, &spec).await.unwrap();
+        let busy = node.folders().unwrap().folder(&spec.id).join("busy");
+        fs::create_dir(&busy).unwrap();
+        let mounted = tempfile::tempdir().unwrap();
+        MountSource::open(mounted.path()).unwrap().attach_at(&busy).unwrap();
+        node.unpublish(DRIVER, spec.id.clone(), spec.target.clone()).await.unwrap_err();
+        let node = restart(node, &dir).await;
+        mount::unmount(&busy).unwrap();
+        tokio::time::sleep(HOUR / 4).await;
+        assert!(node.volumes.all().is_empty());
+        assert_eq!(node.store.load().unwrap().len(), 0);
+        assert!(fs::symlink_metadata(node.folders().unwrap().folder(&spec.id)).is_err());
+    });
+}
+
+#[test]
+fn a_volume_that_could_not_be_looked_at_is_taken_up_later() {
+    test("faults::a_volume_that_could_not_be_looked_at_is_taken_up_later", async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build(&dir);
+        let spec = spec(&dir);
+        publish(&node, &spec).await.unwrap();
+        let (pod, away) = (dir.path().join("pods/u1"), dir.path().join("pods/away"));
+        fs::rename(&pod, &away).unwrap();
+        std::os::unix::fs::symlink(&away, &pod).unwrap();
+        let node = restart(node, &dir).await;
+        assert!(!node.volumes.hold(&spec.id).await.as_ref().unwrap().is_kept_fresh());
+        fs::remove_file(&pod).unwrap();
+        fs::rename(&away, &pod).unwrap();
+        tokio::time::sleep(HOUR / 4).await;
+        assert!(node.volumes.hold(&spec.id).await.as_ref().unwrap().is_kept_fresh());
+    });
+}
+
+#[test]
+fn a_kill_while_the_tmpfs_is_marked_is_no_obstacle() {
+    test("faults::a_kill_while_the_tmpfs_is_marked_is_no_obstacle", async || {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("root/data");
+        fs::create_dir_all(&data).unwrap();
+        rustix::mount::mount("svid-csi", &data, "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+        fs::File::create(data.join("..svid-csi.new")).unwrap();
+        publish(&build(&dir), &spec(&dir)).await.unwrap();
+    });
+}
+
+#[test]
+fn calls_that_come_to_nothing_leave_no_slot() {
+    test("faults::calls_that_come_to_nothing_leave_no_slot", async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build(&dir);
+        let spec = spec(&dir);
+        fs::remove_dir_all(dir.path().join("pods")).unwrap();
+        publish(&node, &spec).await.unwrap_err();
+        assert!(node.volumes.all().is_empty(), "after a refusal");
+        let held = node.volumes.hold(&spec.id).await;
+        assert!(tokio::time::timeout(HOUR, node.volumes.hold(&spec.id)).await.is_err());
+        drop(held);
+        assert!(node.volumes.all().is_empty(), "after a wait that was given up");
+    });
+}
+
+#[test]
+fn a_withdrawal_that_was_cut_short_goes_on_at_the_next_start() {
+    test("faults::a_withdrawal_that_was_cut_short_goes_on_at_the_next_start", async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build(&dir);
+        let spec = spec(&dir);
+        publish(&node, &spec).await.unwrap();
+        let withdrawn = |record: &mut Record| (record.issued, record.withdrawn) = (None, true);
+        node.record(node.volumes.hold(&spec.id).await.as_mut().unwrap(), withdrawn).unwrap();
+        let node = restart(node, &dir).await;
+        assert_eq!(fs::read_dir(node.folders().unwrap().folder(&spec.id)).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn a_record_that_cannot_be_written_keeps_no_withdrawal_back() {
+    test("faults::a_record_that_cannot_be_written_keeps_no_withdrawal_back", async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build(&dir);
+        let spec = spec(&dir);
+        publish(&node, &spec).await.unwrap();
+        let folder = node.folders().unwrap().folder(&spec.id);
+        let fails = RecordsFail::of(&dir, &spec);
+        node.withdraw(node.volumes.hold(&spec.id).await.as_mut().unwrap()).unwrap_err();
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        drop(fails);
+        let node = restart(node, &dir).await;
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        let held = node.volumes.hold(&spec.id).await;
+        assert_eq!(held.as_ref().unwrap().record().issued, None, "a renewal brings what it has now");
+    });
+}

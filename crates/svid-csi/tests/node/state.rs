@@ -1,0 +1,107 @@
+//! What the record, the mount and the log say of a volume, when something fails or somebody else interferes.
+
+use std::fs;
+use std::io::ErrorKind;
+
+use crate::endpoints::renew_all;
+use crate::fixture::{FILES, Node, run, serial, test, until, volume};
+use crate::restart::{inside, lose_data_root};
+
+const ADMIN: &str = "--admin-socket={dir}/admin.sock";
+
+#[test]
+fn a_target_unmounted_by_somebody_shows_the_same_data_again() {
+    test("state::a_target_unmounted_by_somebody_shows_the_same_data_again", async || {
+        let mut node = Node::files(&[ADMIN]).await;
+        let target = node.publish(&volume("web")).await;
+        let inside = inside(&node, &target);
+        node.kill();
+        lose_data_root(&node);
+        node.start().await;
+        let before = serial(&inside);
+        until("the new CA's identity arrives", async || serial(&inside) != before).await;
+        for while_it_runs in [true, false] {
+            if !while_it_runs {
+                node.kill();
+            }
+            run("umount", &[target.to_str().unwrap()]);
+            if !while_it_runs {
+                node.start().await;
+            }
+            node.publish(&volume("web")).await;
+            assert_eq!((serial(&target), node.mounts(&target)), (serial(&inside), 1), "{while_it_runs}");
+            let error = fs::write(target.join("x"), "x").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ReadOnlyFilesystem);
+            let before = serial(&target);
+            renew_all(&node).await;
+            until("the pod sees the renewal", async || serial(&inside) != before).await;
+            assert_eq!(serial(&target), serial(&inside));
+        }
+        node.unpublish(&volume("web")).await;
+        assert_eq!(fs::read_dir(&inside).unwrap().count(), 0, "no key lingers behind the mount");
+        assert_eq!(fs::read_dir(node.path("root/data/volumes")).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn a_changed_read_only_is_mounted() {
+    test("state::a_changed_read_only_is_mounted", async || {
+        let node = Node::passthrough(&["--allow-missing-read-only"]).await;
+        let mut web = volume("web");
+        for read_only in [true, false, true] {
+            web.read_only = read_only;
+            let target = node.publish(&web).await;
+            let written = fs::write(target.join("x"), "x").map_err(|error| error.kind());
+            let expected = if read_only { Ok(()) } else { Err(ErrorKind::ReadOnlyFilesystem) };
+            assert_eq!((written, node.mounts(&target)), (expected, 1), "read_only: {read_only}");
+        }
+    });
+}
+
+#[test]
+fn nothing_is_left_of_files_where_the_pod_gets_sockets_instead() {
+    test("state::nothing_is_left_of_files_where_the_pod_gets_sockets_instead", async || {
+        let both = ["--workload-api-socket-dir={dir}/run/agent", "--allow-plan=socket:socket-dir"];
+        let mut node = Node::new(&[FILES, &["--data-root={dir}/root", "--trust-domain=example.org", ADMIN], &both]);
+        node.start().await;
+        let _agent = node.agent();
+        for delivery in ["files", "workload-api"] {
+            node.drop_arg("--delivery");
+            node.add_args(&[&format!("--delivery={delivery}")]);
+            node.kill();
+            node.start().await;
+            let target = node.publish(&volume("web")).await;
+            let passed =
+                volume("web").attribute("svid-csi/source", "socket").attribute("svid-csi/delivery", "socket-dir");
+            assert_eq!(node.publish(&passed).await, target);
+            assert!(target.join("agent.sock").exists() && !target.join("tls.key").exists());
+            for folder in ["root/data/volumes", "root/data/kept"] {
+                assert_eq!(fs::read_dir(node.path(folder)).unwrap().count(), 0, "{delivery}: {folder}");
+            }
+            node.kill();
+            node.start().await;
+            assert_eq!((node.mounts(&target), node.trouble(&volume("web")).await), (1, None));
+            node.unpublish(&volume("web")).await;
+        }
+    });
+}
+
+#[test]
+fn what_a_pod_can_read_is_in_the_audit_log() {
+    test("state::what_a_pod_can_read_is_in_the_audit_log", async || {
+        let node = Node::files(&[ADMIN]).await;
+        let target = node.publish(&volume("web")).await;
+        let record = node.path(&format!("root/records/.{}.json.new", volume("web").id()));
+        fs::create_dir_all(record.join("in the way")).unwrap();
+        let before = serial(&target);
+        renew_all(&node).await;
+        until("another identity is there", async || serial(&target) != before).await;
+        let seen = serial(&target);
+        assert!(node.log().contains(&seen), "{seen}: {}", node.log());
+        assert!(
+            !fs::read_to_string(node.path(&format!("root/records/{}.json", volume("web").id())))
+                .unwrap()
+                .contains(&seen)
+        );
+    });
+}
