@@ -24,7 +24,7 @@ use crate::socket;
 
 const ATTACK: &str = include_str!("attack.sh");
 const VICTIM: &str = "victim";
-/// What the attacker asks for in the place of its own `..data`.
+/// The folder of the authority, as a link in a volume would reach it.
 const CA_FOLDER: &str = "../../ca/example.org";
 
 /// An attacker, and what it could do.
@@ -53,12 +53,18 @@ async fn attackers<'a>(scene: &'a Scene, driver: &str) -> Result<Vec<TestPod<'a>
     Ok(pods)
 }
 
-/// Has every attacker try everything, and answers what they did and what has changed in `folder`.
-async fn attack<'a>(pods: Vec<TestPod<'a>>, folder: &Path, victim: &str) -> Result<(Vec<Attacker<'a>>, Vec<String>)> {
+/// Has every attacker try everything, half of them to lead their `..data` to the first target in the end, and half to the
+/// second. Answers what they did and what has changed in `folder`.
+async fn attack<'a>(
+    pods: Vec<TestPod<'a>>,
+    folder: &Path,
+    targets: [&str; 2],
+) -> Result<(Vec<Attacker<'a>>, Vec<String>)> {
     let before = Snapshot::of(folder)?;
+    let [one, two] = targets;
     let mut attackers = Vec::new();
-    for pod in pods {
-        let output = pod.exec(&["/bin/sh", "-c", ATTACK, "sh", victim, CA_FOLDER]).await?;
+    for (pod, [first, last]) in pods.into_iter().zip([[one, two], [two, one]].into_iter().cycle()) {
+        let output = pod.exec(&["/bin/sh", "-c", ATTACK, "sh", first, last]).await?;
         let done: Vec<_> = output.lines().filter(|line| line.starts_with("done ")).map(str::to_owned).collect();
         ensure!(output.contains("refused "), "the attack of {} did not begin: {output:?}", pod.name);
         attackers.push(Attacker { pod, done });
@@ -67,7 +73,6 @@ async fn attack<'a>(pods: Vec<TestPod<'a>>, folder: &Path, victim: &str) -> Resu
 }
 
 /// Everything that is wrong, so that one run shows all of it.
-#[derive(Default)]
 struct Findings(Vec<String>);
 
 impl Findings {
@@ -165,7 +170,7 @@ async fn play_minting(scene: &Scene, delivery: &str, victim: PodSpec<'_>, look: 
     for pod in &pods {
         serials.push(json_lines(&pod.exec(look).await?).first().context("no identity")?["serial"].clone());
     }
-    let (attackers, changes) = attack(pods, &data(scene), &format!("../{volume}")).await?;
+    let (attackers, changes) = attack(pods, &data(scene), [&format!("../{volume}/..data"), CA_FOLDER]).await?;
     let mut findings = Findings::of(&attackers, changes);
     renew_all(scene).await?;
     let renewed =
@@ -209,8 +214,20 @@ async fn sockets_of_the_agent_stay_what_they_are() {
         let victim = scene.run(&PodSpec::on_socket(VICTIM, driver)).await?;
         socket::wait_identity(&victim, 0).await?;
         let pods = attackers(scene, driver).await?;
-        let (attackers, changes) = attack(pods, &scene.folder.join("agent"), "../stable").await?;
+        let folder = scene.folder.join("agent");
+        let before = Snapshot::of(&folder)?;
+        let (attackers, changes) = attack(pods, &folder, ["../stable", "/"]).await?;
         let mut findings = Findings::of(&attackers, changes);
+        // The mode belongs to the agent's socket, which the folder only names.
+        for attacker in &attackers {
+            let _ = attacker.pod.exec(&["chmod", "0", "/spiffe/agent.sock"]).await;
+        }
+        let restored = eventually("the socket to be as it was", SOON, async || {
+            let changes = before.changes(&Snapshot::of(&folder)?);
+            ensure!(changes.is_empty(), "{changes:?}");
+            Ok(())
+        });
+        findings.add("the agent", restored.await);
         let callers = agent.callers()?.len();
         let fetch = victim.exec(&["/bin/workload", "watch", "--once", "--socket", "/spiffe/agent.sock"]).await;
         findings.add(
