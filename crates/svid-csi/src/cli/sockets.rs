@@ -1,17 +1,23 @@
 //! Sockets that follow from several flags: each needs a path of its own that is short enough.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::mistakes::Mistakes;
 use super::values;
-use crate::node::config::Config;
+use crate::node::config::{Config, DriverName};
 
 /// Finds sockets that collide, and derived ones that are too long.
 pub(super) fn check(config: &Config, mistakes: &mut Mistakes) {
     for (flag, derived, fix) in derived(config) {
         if let Some(problem) = values::too_long(&derived) {
             mistakes.add(flag, format_args!("{problem}; {fix}"));
+        }
+    }
+    for (flag, socket) in seen_by_kubelet(config) {
+        if let Some(problem) = values::too_long(&socket) {
+            let fix = "give a shorter --driver-name, or the kubelet a shorter --root-dir";
+            mistakes.add(flag, format_args!("the kubelet sees the registration socket at {problem}; {fix}"));
         }
     }
     let mut taken: BTreeMap<PathBuf, &str> = BTreeMap::new();
@@ -33,7 +39,7 @@ pub(super) fn check(config: &Config, mistakes: &mut Mistakes) {
 fn derived(config: &Config) -> Vec<(&'static str, PathBuf, &'static str)> {
     let registration = config.registration_dir.iter().flat_map(|dir| {
         config.drivers.iter().map(move |driver| {
-            let socket = dir.join(format!("{}-reg.sock", driver.name));
+            let socket = dir.join(driver.registration_socket());
             ("kubelet-registration-dir", socket, "mount that folder at a shorter path")
         })
     });
@@ -41,6 +47,21 @@ fn derived(config: &Config) -> Vec<(&'static str, PathBuf, &'static str)> {
     let admin =
         admin.map(|socket| ("data-root", socket, "give a shorter --admin-socket, or --admin-socket 0 for none"));
     registration.chain(admin).collect()
+}
+
+/// The registration sockets in the kubelet's own folder, where the flags say which that is: `plugins_registry`, beside the
+/// `plugins` folder in which drivers have their CSI sockets (kubelet, `DefaultKubeletPluginsRegistrationDirName`).
+fn seen_by_kubelet(config: &Config) -> Vec<(&'static str, PathBuf)> {
+    let drivers = config.drivers.iter().filter(|_| config.registration_dir.is_some());
+    let socket = |driver: &DriverName| {
+        let plugins = |path: &PathBuf| path.ancestors().find(|folder| folder.ends_with("plugins")).map(Path::to_owned);
+        let (flag, root) = match &config.kubelet_dir {
+            Some(root) => ("kubelet-dir", root.clone()),
+            None => ("kubelet-registration-path", plugins(driver.registration_path.as_ref()?)?.parent()?.to_owned()),
+        };
+        Some((flag, root.join("plugins_registry").join(driver.registration_socket())))
+    };
+    drivers.filter_map(socket).filter(|(_, socket)| socket.parent() != config.registration_dir.as_deref()).collect()
 }
 
 fn listening(config: &Config) -> impl Iterator<Item = (&'static str, PathBuf)> {

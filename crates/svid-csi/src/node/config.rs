@@ -74,6 +74,13 @@ pub struct DriverName {
     pub file_names: FileNames,
 }
 
+impl DriverName {
+    /// The name of its socket in the kubelet's registration folder.
+    pub fn registration_socket(&self) -> String {
+        format!("{}-reg.sock", self.name)
+    }
+}
+
 /// Where the agent's sockets are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentDir {

@@ -53,7 +53,7 @@ pub(super) fn bind(node: &Arc<Node>, config: &Config) -> Result<Bindings, ServeE
     for (driver, folder) in
         config.registration_dir.iter().flat_map(|folder| config.drivers.iter().map(move |driver| (driver, folder)))
     {
-        let (listener, bound) = uds::bind_private(&folder.join(format!("{}-reg.sock", driver.name)))?;
+        let (listener, bound) = uds::bind_private(&folder.join(driver.registration_socket()))?;
         let registrar = Registrar { node: node.clone(), driver: driver.clone() };
         bindings.push((listener, bound, Server::builder().add_service(RegistrationServer::new(registrar))));
     }

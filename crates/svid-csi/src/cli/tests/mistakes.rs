@@ -76,6 +76,21 @@ fn too_long_values() {
     each_is_one_mistake(LOCAL_CA, &cases);
 }
 
+/// The kubelet connects to the registration socket by a path of its own: the driver's may be short enough all the same.
+#[test]
+fn registration_sockets_that_are_too_long_for_the_kubelet() {
+    let root = format!("/{}", "k".repeat(80));
+    let registers = "--driver-name a.b --kubelet-registration-dir /registration --kubelet-registration-path";
+    let kept = format!("{root}/plugins_registry/a.b-reg.sock has 111 bytes; a socket's path has at most 107");
+    let by_path = format!("--kubelet-registration-path: the kubelet sees the registration socket at {kept}");
+    let by_dir = format!("--kubelet-dir: the kubelet sees the registration socket at {kept}");
+    let cases = [
+        (format!("{registers} {root}/plugins/a.b/c.sock"), by_path.as_str()),
+        (format!("{registers} /p --kubelet-dir {root}"), by_dir.as_str()),
+    ];
+    each_is_one_mistake(LOCAL_CA, &cases);
+}
+
 #[test]
 fn what_is_missing() {
     let cases = [
