@@ -12,8 +12,8 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use tracing::{info, warn};
 
-use crate::node::Node;
 use crate::node::config::Config;
+use crate::node::{Liveness, Node};
 use crate::status;
 use crate::uds::{self, BindError};
 
@@ -40,11 +40,11 @@ impl Ready {
 ///
 /// # Errors
 /// [`AdminError`]. An address that is taken is a warning only: the driver is more important than its metrics.
-pub fn start(node: &Arc<Node>, config: &Config) -> Result<Ready, AdminError> {
+pub(crate) fn start(node: &Arc<Node>, config: &Config, liveness: Liveness) -> Result<Ready, AdminError> {
     let ready = Ready::default();
     if let Some(address) = config.metrics_address {
         let pages = Router::new()
-            .route("/livez", get(|| async { "ok" }))
+            .route("/livez", get(livez).with_state(liveness))
             .route("/readyz", get(readyz).with_state(ready.clone()))
             .route("/metrics", get(metrics).with_state(node.clone()));
         serve_tcp(node, address, pages);
@@ -79,6 +79,16 @@ fn serve_tcp(node: &Arc<Node>, address: SocketAddr, pages: Router) {
     node.tasks.essential("metrics server", async move {
         axum::serve(listener, pages).with_graceful_shutdown(async move { stop.cancelled().await }).await
     });
+}
+
+async fn livez(State(liveness): State<Liveness>) -> impl IntoResponse {
+    match liveness.check().await {
+        Ok(()) => (StatusCode::OK, "ok".to_owned()),
+        Err(trouble) => {
+            warn!(trouble, "/livez fails: the kubelet cannot reach this driver");
+            (StatusCode::SERVICE_UNAVAILABLE, trouble)
+        }
+    }
 }
 
 async fn readyz(State(ready): State<Ready>) -> impl IntoResponse {

@@ -73,10 +73,17 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
+impl Bound {
+    /// Whether its path still leads to it.
+    pub fn is_there(&self) -> bool {
+        self.file.is_some() && identity(&self.path) == self.file
+    }
+}
+
 impl Drop for Bound {
     /// Removes the file, unless it is another's by now.
     fn drop(&mut self) {
-        if self.file.is_some() && identity(&self.path) == self.file {
+        if self.is_there() {
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -10,13 +10,27 @@ use super::Node;
 use super::config::DriverName;
 use crate::kube::taint::StartupTaint;
 
-/// Removes the taint whenever the kubelet has accepted every driver name: a node that is registered anew has it anew, and
+/// Removes the taint whenever the kubelet has accepted every driver name: a node that is registered again has it again, and
 /// its kubelet comes again.
 pub(super) async fn remove_taint(node: Arc<Node>, mut taint: StartupTaint, drivers: usize) {
     let mut registered = node.registered.subscribe();
     while registered.wait_for(|names| names.len() == drivers).await.is_ok() {
         taint.remove().await;
         let _ = registered.changed().await;
+    }
+}
+
+impl Node {
+    /// Keeps whether the kubelet has accepted a driver name.
+    pub(super) fn set_registered(&self, driver: &str, accepted: bool) {
+        self.metrics.registered(driver, accepted);
+        self.registered.send_modify(|registered| {
+            if accepted {
+                registered.insert(driver.to_owned());
+            } else {
+                registered.remove(driver);
+            }
+        });
     }
 }
 
@@ -47,14 +61,7 @@ impl registration::registration_server::Registration for Registrar {
         status: Request<registration::RegistrationStatus>,
     ) -> Result<Response<registration::RegistrationStatusResponse>, Status> {
         let status = status.into_inner();
-        self.node.metrics.registered(&self.driver.name, status.plugin_registered);
-        self.node.registered.send_modify(|registered| {
-            if status.plugin_registered {
-                registered.insert(self.driver.name.clone());
-            } else {
-                registered.remove(&self.driver.name);
-            }
-        });
+        self.node.set_registered(&self.driver.name, status.plugin_registered);
         if status.plugin_registered {
             info!(driver = self.driver.name, "registered with the kubelet");
         } else {

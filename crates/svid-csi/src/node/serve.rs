@@ -9,18 +9,19 @@ use svid_csi_proto::csi_v1::node_server::NodeServer;
 use svid_csi_proto::pluginregistration_v1::registration_server::RegistrationServer;
 use tokio::net::UnixListener;
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tracing::{info, warn};
 
 use super::config::Config;
 use super::csi::Service;
+use super::door::{Door, Turn};
+use super::liveness::Liveness;
 use super::registrar::Registrar;
 use super::{Node, RunError};
 use crate::authority::Lenient;
 use crate::tasks::{Signals, Stopped, Tasks};
-use crate::uds::{self, BindError, Bound};
+use crate::uds::BindError;
 
 /// How long calls in flight may take to end once the driver is told to stop.
 const DRAIN: Duration = Duration::from_secs(4);
@@ -36,42 +37,71 @@ pub enum ServeError {
     Signal(#[source] std::io::Error),
 }
 
-/// A socket that is bound and what will be served on it.
+/// Sockets that are bound and what will be served on them.
 #[derive(Debug)]
-pub(super) struct Bindings(Vec<(UnixListener, Bound, Router)>);
+pub(super) struct Bindings(Vec<Binding>);
+
+#[derive(Debug)]
+struct Binding {
+    door: Arc<Door>,
+    listener: UnixListener,
+    router: Router,
+    driver: String,
+    /// The registration socket of the driver name, where it has one; it may be this one.
+    registration: Option<Arc<Door>>,
+}
 
 /// Binds the CSI sockets, then the registration sockets: the kubelet comes at once.
 pub(super) fn bind(node: &Arc<Node>, config: &Config) -> Result<Bindings, ServeError> {
     let mut bindings = Vec::new();
     for driver in &config.drivers {
-        let (listener, bound) = uds::bind_private(&driver.socket)?;
+        let (door, listener) = Door::bind(&driver.socket)?;
         let service = Service::new(node, driver, config);
         let router =
             Server::builder().add_service(IdentityServer::new(service.clone())).add_service(NodeServer::new(service));
-        bindings.push((listener, bound, router));
+        bindings.push(Binding { door, listener, router, driver: driver.name.clone(), registration: None });
     }
-    for (driver, folder) in
-        config.registration_dir.iter().flat_map(|folder| config.drivers.iter().map(move |driver| (driver, folder)))
-    {
-        let (listener, bound) = uds::bind_private(&folder.join(driver.registration_socket()))?;
+    for (number, driver) in config.drivers.iter().enumerate() {
+        let Some(folder) = &config.registration_dir else { break };
+        let (door, listener) = Door::bind(&folder.join(driver.registration_socket()))?;
+        let registration = Some(door.clone());
+        bindings[number].registration.clone_from(&registration);
         let registrar = Registrar { node: node.clone(), driver: driver.clone() };
-        bindings.push((listener, bound, Server::builder().add_service(RegistrationServer::new(registrar))));
+        let router = Server::builder().add_service(RegistrationServer::new(registrar));
+        bindings.push(Binding { door, listener, router, driver: driver.name.clone(), registration });
     }
     Ok(Bindings(bindings))
+}
+
+impl Bindings {
+    /// What `/livez` looks at.
+    pub(super) fn liveness(&self, config: &Config) -> Liveness {
+        let mut csi: Vec<_> = self.0.iter().map(|binding| binding.door.clone()).collect();
+        let registration = csi.split_off(config.drivers.len());
+        Liveness { csi, registration }
+    }
 }
 
 /// Starts serving, and following the agent's sockets.
 pub(super) fn start(node: &Arc<Node>, bindings: Bindings) {
     let tasks = &node.tasks;
-    for (listener, bound, router) in bindings.0 {
-        let stop = tasks.stopping();
+    for Binding { door, listener, router, driver, registration } in bindings.0 {
+        let (node, stop) = (node.clone(), tasks.stopping());
         tasks.essential("socket server", async move {
-            info!(socket = %bound.path.display(), "listening");
+            info!(socket = %door.path().display(), "listening");
+            let closing = door.clone();
             let stopped = async move {
                 stop.cancelled().await;
-                drop(bound);
+                closing.close();
             };
-            let callers = UnixListenerStream::new(listener).map(|caller| caller.map(Lenient::new));
+            let itself = door.clone();
+            // The kubelet forgets a driver whose registration socket is deleted, and comes to a new one.
+            let turn = move |turn| match (turn, &registration) {
+                (Turn::Lost, Some(_)) => node.set_registered(&driver, false),
+                (Turn::Bound, Some(registration)) if !Arc::ptr_eq(registration, &itself) => registration.renew(),
+                _ => {}
+            };
+            let callers = door.callers(listener, turn).map(|caller| caller.map(Lenient::new));
             router.serve_with_incoming_shutdown(callers, stopped).await
         });
     }

@@ -15,6 +15,7 @@ mod cert_manager;
 mod endpoints;
 mod files;
 mod formats;
+mod lost_sockets;
 mod passthrough;
 mod paths;
 mod plans;
