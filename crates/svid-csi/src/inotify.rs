@@ -1,11 +1,14 @@
 //! Tells when files may have changed (inotify(7)).
 
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
@@ -46,12 +49,50 @@ impl Inotify {
 
     /// Waits until something may have changed, and swallows all that is known by then. An overflow counts as a change.
     pub(crate) async fn changed(&self) -> io::Result<()> {
+        self.names(ReadFlags::all()).await.map(drop)
+    }
+
+    /// As [`Inotify::changed`]. Returns the names in watched directories that changed in one of these ways.
+    pub(crate) async fn names(&self, ways: ReadFlags) -> io::Result<Names> {
         loop {
             let mut ready = self.0.readable().await?;
-            match ready.try_io(|events| drain(events.get_ref())) {
+            match ready.try_io(|events| drain(events.get_ref(), ways)) {
                 Ok(drained) => return drained,
                 Err(_would_block) => continue,
             }
+        }
+    }
+
+    /// As [`Inotify::names`], of what is known already.
+    pub(crate) fn names_so_far(&self, ways: ReadFlags) -> io::Result<Names> {
+        match drain(self.0.get_ref(), ways) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Names::default()),
+            drained => drained,
+        }
+    }
+}
+
+/// Names that have changed.
+#[derive(Debug)]
+pub(crate) enum Names {
+    /// These.
+    These(BTreeSet<OsString>),
+    /// Any may have: there was more than the kernel keeps.
+    Any,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Names::These(BTreeSet::new())
+    }
+}
+
+impl Names {
+    /// Whether this name may have changed.
+    pub(crate) fn contain(&self, name: &OsStr) -> bool {
+        match self {
+            Names::These(names) => names.contains(name),
+            Names::Any => true,
         }
     }
 }
@@ -83,14 +124,20 @@ pub(crate) fn follow(folder: &Path, files: &[impl AsRef<Path>]) -> io::Result<In
     }
 }
 
-fn drain(events: &OwnedFd) -> io::Result<()> {
+fn drain(events: &OwnedFd, ways: ReadFlags) -> io::Result<Names> {
     let mut buffer = [MaybeUninit::uninit(); 4096];
     let mut reader = Reader::new(events, &mut buffer);
-    let mut seen = false;
+    let mut names = BTreeSet::new();
+    let (mut seen, mut overflow) = (false, false);
     loop {
         match reader.next() {
-            Ok(_) => seen = true,
-            Err(Errno::WOULDBLOCK) if seen => return Ok(()),
+            Ok(event) => {
+                seen = true;
+                overflow |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
+                let name = event.file_name().filter(|_| event.events().intersects(ways));
+                names.extend(name.map(|name| OsStr::from_bytes(name.to_bytes()).to_owned()));
+            }
+            Err(Errno::WOULDBLOCK) if seen => return Ok(if overflow { Names::Any } else { Names::These(names) }),
             Err(errno) => return Err(errno.into()),
         }
     }

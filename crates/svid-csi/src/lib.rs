@@ -26,8 +26,7 @@ mod mount;
 pub mod node;
 pub mod reference;
 pub mod report;
-#[allow(dead_code, reason = "volumes and the socket directory are sealed with it next")]
-mod seal;
+pub mod seal;
 mod service_manager;
 mod source;
 mod spiffe_tls;

@@ -34,6 +34,7 @@ pub struct Metrics {
     data_size: Gauge,
     data_used: Gauge,
     data_reserve: Gauge,
+    agent_directory_undone: Counter,
     registered: Family<Driver, Gauge>,
     volumes: Family<Plan, Gauge>,
     soonest_expiry: Gauge<f64, AtomicU64>,
@@ -154,6 +155,7 @@ impl Default for Metrics {
             data_size: Gauge::default(),
             data_used: Gauge::default(),
             data_reserve: Gauge::default(),
+            agent_directory_undone: Counter::default(),
             registered: Family::default(),
             volumes: Family::default(),
             soonest_expiry: Gauge::default(),
@@ -212,6 +214,11 @@ impl Metrics {
             "volumes_left_alone",
             "Volumes that could not be taken up after the last start; the log names them",
             self.left_alone.clone(),
+        );
+        registry.register(
+            "agent_directory_changes_undone",
+            "Changes that pods made to the directory of the agent's sockets and that were put right",
+            self.agent_directory_undone.clone(),
         );
         registry.register(
             "registered",
@@ -342,6 +349,11 @@ impl Metrics {
     /// A volume could not be taken up, or is no longer left alone.
     pub fn left_alone(&self, is_left_alone: bool) {
         self.left_alone.inc_by(if is_left_alone { 1 } else { -1 });
+    }
+
+    /// So many names in the directory of the agent's sockets were put right.
+    pub fn agent_directory_put_right(&self, names: usize) {
+        self.agent_directory_undone.inc_by(u64::try_from(names).unwrap_or(u64::MAX));
     }
 
     /// The kubelet accepted or refused a registration.

@@ -1,23 +1,32 @@
-//! Keeps the sockets of the agent's directory hard-linked into a directory that never goes away.
+//! Keeps the sockets of the agent's directory hard-linked into a directory that never goes away and that others cannot change.
 //!
 //! A hard link to a Unix socket reaches the same listener, and the peer credentials the agent sees stay the caller's.
 //! Both directories are held open while they are compared, and neither may be a link: the one beside it may belong to a
 //! user who is not root.
+//!
+//! All pods of the node share the stable directory: who could put a socket of their own into it would be the agent for all of
+//! them. It is sealed but for the moments in which links are made or removed in it, and looked at again once it is sealed.
+//! What a seal does not stop is a change of a socket's mode or owner, as a socket cannot be opened to be sealed itself.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
-use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 use svid_csi_core::state::FileId;
 
+use super::agent_folder::{self, Access, Offered, Socket, entries, id, open, unless_missing};
 use crate::fsx::FsError;
+use crate::inotify::Names;
+use crate::seal::{self, Sealing};
 
 const TEMPORARY: &str = ".svid-csi.link";
+/// How often what others did while the directory was open is undone at once.
+const MOST_PASSES: usize = 8;
 
 /// What a synchronisation changed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -26,52 +35,179 @@ pub(super) struct Changes {
     pub(super) linked: Vec<OsString>,
     /// Sockets the agent has removed.
     pub(super) dropped: Vec<OsString>,
+    /// Names that others have added, replaced or removed, or whose mode or owner they have changed.
+    pub(super) undone: BTreeSet<OsString>,
 }
 
-/// Makes `stable` hold exactly the sockets that `agent` holds at its top level. A missing `agent` holds none.
-///
-/// Goes on where one socket gives trouble, and tells the first trouble beside what was changed.
-pub(super) fn synchronise(agent: &Path, stable: &Path) -> (Changes, Option<FsError>) {
-    let mut changes = Changes::default();
-    let trouble = try_synchronise(agent, stable, &mut changes);
-    (changes, trouble.err())
+/// Whose mode or owner may have changed since the last look, and from which side.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    /// In the agent's directory: that is the agent's right.
+    pub(super) by_agent: Names,
+    /// In the stable directory, which only pods enter.
+    pub(super) by_pods: Names,
 }
 
-fn try_synchronise(agent: &Path, stable: &Path, changes: &mut Changes) -> Result<(), FsError> {
-    let to = open(stable)?;
-    check_owner(&to, stable)?;
-    let from = match open(agent) {
-        Err(error) if error.source.kind() == io::ErrorKind::NotFound => None,
-        opened => Some(opened?),
-    };
-    let wanted = from.as_ref().map_or(Ok(HashMap::new()), |from| sockets_in(from, agent))?;
-    let present = sockets_in(&to, stable)?;
-    let mut first_trouble = from.as_ref().map_or(Ok(()), |from| copy_access(from, &to, stable));
-    for name in present.keys().filter(|name| !wanted.contains_key(*name)) {
-        remove(&to, name, stable)?;
-        changes.dropped.push(name.clone());
+/// The stable directory as it was left.
+#[derive(Debug, Default)]
+pub(super) struct Linked {
+    /// Nothing before the first look.
+    left: Option<HashMap<OsString, FileId>>,
+    /// No sockets, and there before the first look: an operator's.
+    spared: BTreeSet<OsString>,
+    /// As last seen in the agent's directory.
+    access: HashMap<FileId, Access>,
+    /// The agent has had a socket at the top level of its directory.
+    pub(super) seen: bool,
+    /// Links of the agent's directory that are not followed.
+    pub(super) leading_out: BTreeSet<OsString>,
+    /// Whether the seal holds.
+    pub(super) sealing: Option<Sealing>,
+}
+
+/// What is to be done in the stable directory.
+#[derive(Debug)]
+struct Work {
+    remove: Vec<OsString>,
+    link: Vec<OsString>,
+    access: Option<Stat>,
+}
+
+impl Linked {
+    /// Makes `stable` hold exactly the sockets that the agent's directory holds at its top level, under all their names
+    /// there. A missing directory holds none. `names` are the agent's directory and other paths by which links lead there.
+    ///
+    /// Goes on where one socket gives trouble, and returns the first trouble beside what was changed.
+    pub(super) fn synchronise(
+        &mut self,
+        names: &[PathBuf],
+        stable: &Path,
+        touched: &Touched,
+    ) -> (Changes, Option<FsError>) {
+        let mut changes = Changes::default();
+        let trouble = self.try_synchronise(names, stable, touched, &mut changes);
+        (changes, trouble.err())
     }
-    for name in wanted.iter().filter(|(name, id)| present.get(*name) != Some(id)).map(|(name, _)| name) {
-        match from.as_ref().map_or(Ok(false), |from| link(from, &to, name, agent)) {
-            Ok(true) => changes.linked.push(name.clone()),
-            Ok(false) => {}
-            Err(error) => first_trouble = first_trouble.and(Err(error)),
+
+    fn try_synchronise(
+        &mut self,
+        names: &[PathBuf],
+        stable: &Path,
+        touched: &Touched,
+        changes: &mut Changes,
+    ) -> Result<(), FsError> {
+        let to = open(stable)?;
+        check_owner(&to, stable)?;
+        let from = unless_missing(open(&names[0]))?;
+        let mut offered = from.as_ref().map_or(Ok(Offered::default()), |from| agent_folder::offered(from, names))?;
+        offered.sockets.remove(std::ffi::OsStr::new(TEMPORARY));
+        self.leading_out = std::mem::take(&mut offered.leading_out);
+        self.seen |= !offered.sockets.is_empty();
+        for _ in 0..MOST_PASSES {
+            let work = self.compare(from.as_ref(), &to, &offered.sockets, stable, changes)?;
+            if work.remove.is_empty() && work.link.is_empty() && work.access.is_none() {
+                self.sealing = Some(seal::seal(&to).map_err(FsError::of("seal", stable))?);
+                return self.put_access_back(&to, &offered.sockets, stable, touched, changes);
+            }
+            seal::unseal(&to).map_err(FsError::of("unseal", stable))?;
+            let done = self.carry_out(&work, &to, &offered.sockets, stable, changes);
+            self.sealing = Some(seal::seal(&to).map_err(FsError::of("seal", stable))?);
+            done?;
         }
+        let others = io::Error::other("others change it as often as that is undone");
+        Err(FsError { action: "protect", path: stable.to_owned(), source: others })
     }
-    first_trouble
-}
 
-/// The sockets in a folder; none where it is missing. Links are not followed, other files do not count.
-pub(super) fn sockets(folder: &Path) -> Result<HashMap<OsString, FileId>, FsError> {
-    match open(folder) {
-        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(HashMap::new()),
-        opened => sockets_in(&opened?, folder),
+    fn compare(
+        &mut self,
+        from: Option<&OwnedFd>,
+        to: &OwnedFd,
+        wanted: &BTreeMap<OsString, Socket>,
+        stable: &Path,
+        changes: &mut Changes,
+    ) -> Result<Work, FsError> {
+        let kind = |stat: &Stat| FileType::from_raw_mode(stat.st_mode);
+        let entries = entries(to, stable)?;
+        let present: HashMap<_, _> = entries.iter().map(|(name, stat)| (name.clone(), id(stat))).collect();
+        let is_wanted = |name: &OsString| wanted.get(name).map(|socket| socket.id);
+        match &self.left {
+            Some(left) => {
+                let names = left.keys().chain(present.keys()).filter(|name| *name != TEMPORARY);
+                changes.undone.extend(names.filter(|name| left.get(*name) != present.get(*name)).cloned());
+            }
+            None => {
+                let others = entries
+                    .iter()
+                    .filter(|(_, stat)| matches!(kind(stat), FileType::RegularFile | FileType::Directory));
+                self.spared.extend(others.map(|(name, _)| name.clone()));
+            }
+        }
+        let in_place = |name: &OsString, stat: &Stat| match is_wanted(name) {
+            // One socket is renamed over the other.
+            Some(wanted) => wanted == id(stat) || kind(stat) == FileType::Socket,
+            None => self.spared.contains(name),
+        };
+        let remove =
+            entries.iter().filter(|(name, stat)| !in_place(name, stat)).map(|(name, _)| name.clone()).collect();
+        let link = wanted.keys().filter(|name| is_wanted(name) != present.get(*name).copied()).cloned().collect();
+        self.left = Some(present);
+        Ok(Work { remove, link, access: from.map_or(Ok(None), |from| other_access(from, to, stable))? })
     }
-}
 
-fn open(folder: &Path) -> Result<OwnedFd, FsError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::open(folder, flags, Mode::empty()).map_err(FsError::of("open the folder (no link is followed)", folder))
+    fn carry_out(
+        &mut self,
+        work: &Work,
+        to: &OwnedFd,
+        wanted: &BTreeMap<OsString, Socket>,
+        stable: &Path,
+        changes: &mut Changes,
+    ) -> Result<(), FsError> {
+        let left = self.left.get_or_insert_default();
+        let mut first_trouble = work.access.as_ref().map_or(Ok(()), |theirs| copy_access(theirs, to, stable));
+        for name in &work.remove {
+            match remove(to, name, stable) {
+                Ok(()) => {
+                    left.remove(name);
+                    changes.dropped.extend((name != TEMPORARY && !changes.undone.contains(name)).then(|| name.clone()));
+                }
+                Err(error) => first_trouble = first_trouble.and(Err(error)),
+            }
+        }
+        for name in &work.link {
+            match link(&wanted[name], to, name, stable) {
+                Ok(true) => {
+                    left.insert(name.clone(), wanted[name].id);
+                    changes.linked.push(name.clone());
+                }
+                Ok(false) => {}
+                Err(error) => first_trouble = first_trouble.and(Err(error)),
+            }
+        }
+        first_trouble
+    }
+
+    /// Gives sockets the mode and owner that they had, where a pod has changed them.
+    fn put_access_back(
+        &mut self,
+        to: &OwnedFd,
+        wanted: &BTreeMap<OsString, Socket>,
+        stable: &Path,
+        touched: &Touched,
+        changes: &mut Changes,
+    ) -> Result<(), FsError> {
+        for (name, socket) in wanted {
+            let known = self.access.entry(socket.id).or_insert(socket.access);
+            if touched.by_agent.contain(name) {
+                *known = socket.access;
+            } else if *known != socket.access && touched.by_pods.contain(name) {
+                let path = stable.join(name);
+                put_back(to, name, socket.id, *known).map_err(FsError::of("put back the mode and owner of", &path))?;
+                changes.undone.insert(name.clone());
+            }
+        }
+        self.access.retain(|id, _| wanted.values().any(|socket| socket.id == *id));
+        Ok(())
+    }
 }
 
 fn check_owner(folder: &OwnedFd, path: &Path) -> Result<(), FsError> {
@@ -83,147 +219,60 @@ fn check_owner(folder: &OwnedFd, path: &Path) -> Result<(), FsError> {
     Err(FsError { action: "use as the stable directory", path: path.to_owned(), source: other })
 }
 
-/// Whoever may not enter the agent's directory may not reach its sockets through ours either.
-fn copy_access(from: &OwnedFd, to: &OwnedFd, stable: &Path) -> Result<(), FsError> {
-    let failed = || FsError::of("copy the access rights of the agent's directory to", stable);
+/// The access rights of the agent's directory, where ours has others: a user who may not enter the agent's directory may not
+/// reach its sockets through ours either.
+fn other_access(from: &OwnedFd, to: &OwnedFd, stable: &Path) -> Result<Option<Stat>, FsError> {
+    let failed = || FsError::of("compare the access rights of the agent's directory with those of", stable);
     let (theirs, ours) = (rustix::fs::fstat(from).map_err(failed())?, rustix::fs::fstat(to).map_err(failed())?);
     let access = |stat: &Stat| (stat.st_mode & 0o777, stat.st_gid);
-    if access(&theirs) == access(&ours) {
-        return Ok(());
-    }
-    if theirs.st_gid != ours.st_gid {
-        rustix::fs::fchown(to, None, Some(rustix::fs::Gid::from_raw(theirs.st_gid))).map_err(failed())?;
-    }
-    rustix::fs::fchmod(to, Mode::from_raw_mode(theirs.st_mode & 0o777)).map_err(failed())
+    Ok((access(&theirs) != access(&ours)).then_some(theirs))
 }
 
-fn sockets_in(folder: &OwnedFd, path: &Path) -> Result<HashMap<OsString, FileId>, FsError> {
-    let mut sockets = HashMap::new();
-    for entry in Dir::read_from(folder).map_err(FsError::of("list", path))? {
-        let entry = entry.map_err(FsError::of("list", path))?;
-        let Ok(stat) = rustix::fs::statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
-        let name = OsString::from_vec(entry.file_name().to_bytes().to_vec());
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Socket && name != TEMPORARY {
-            sockets.insert(name, FileId { device: stat.st_dev, inode: stat.st_ino });
-        }
+fn copy_access(theirs: &Stat, to: &OwnedFd, stable: &Path) -> Result<(), FsError> {
+    rustix::fs::fchown(to, None, Some(Gid::from_raw(theirs.st_gid)))
+        .and_then(|()| rustix::fs::fchmod(to, Mode::from_raw_mode(theirs.st_mode & 0o777)))
+        .map_err(FsError::of("copy the access rights of the agent's directory to", stable))
+}
+
+/// Through the stable directory: a change there is not taken for the agent's.
+fn put_back(to: &OwnedFd, name: &OsString, expected: FileId, access: Access) -> io::Result<()> {
+    let socket = rustix::fs::openat(to, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    if id(&rustix::fs::fstat(&socket)?) != expected {
+        return Ok(());
     }
-    Ok(sockets)
+    let (user, group) = (Uid::from_raw(access.user), Gid::from_raw(access.group));
+    rustix::fs::chownat(&socket, "", Some(user), Some(group), AtFlags::EMPTY_PATH)?;
+    fs::set_permissions(by_descriptor(&socket), fs::Permissions::from_mode(access.mode))
+}
+
+fn by_descriptor(file: &OwnedFd) -> PathBuf {
+    Path::new("/proc/self/fd").join(file.as_raw_fd().to_string())
 }
 
 /// Replaces the link `name` in one step. False when the agent removed its socket meanwhile.
-fn link(from: &OwnedFd, to: &OwnedFd, name: &OsString, agent: &Path) -> Result<bool, FsError> {
-    let socket = agent.join(name);
-    let failed = || FsError::of("link the agent's socket", &socket);
-    remove(to, &TEMPORARY.into(), agent)?;
-    match rustix::fs::linkat(from, name, to, TEMPORARY, AtFlags::empty()) {
+fn link(socket: &Socket, to: &OwnedFd, name: &OsString, stable: &Path) -> Result<bool, FsError> {
+    let path = stable.join(name);
+    let failed = || FsError::of("link the agent's socket to", &path);
+    remove(to, &TEMPORARY.into(), stable)?;
+    match rustix::fs::linkat(CWD, by_descriptor(&socket.handle), to, TEMPORARY, AtFlags::SYMLINK_FOLLOW) {
         Err(Errno::NOENT) => return Ok(false),
         linked => linked.map_err(failed())?,
     }
     rustix::fs::renameat(to, TEMPORARY, to, name).map_err(failed())?;
     // rename(2) of two links to one file does nothing and leaves both.
-    remove(to, &TEMPORARY.into(), agent)?;
+    remove(to, &TEMPORARY.into(), stable)?;
     Ok(true)
 }
 
+/// Removes a file, or a folder with all that is in it: pods may have made one.
 fn remove(folder: &OwnedFd, name: &OsString, path: &Path) -> Result<(), FsError> {
     match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
         Err(Errno::NOENT) | Ok(()) => Ok(()),
-        Err(errno) => Err(FsError::of("remove", &path.join(name))(errno)),
+        Err(Errno::ISDIR) => fs::remove_dir_all(by_descriptor(folder).join(name)),
+        Err(errno) => Err(errno.into()),
     }
+    .map_err(FsError::of("remove", &path.join(name)))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-    use std::os::unix::net::{UnixListener, UnixStream};
-
-    struct Folders {
-        _root: tempfile::TempDir,
-        agent: std::path::PathBuf,
-        stable: std::path::PathBuf,
-    }
-
-    fn folders() -> Folders {
-        let root = tempfile::tempdir().unwrap();
-        let (agent, stable) = (root.path().join("agent"), root.path().join("stable"));
-        fs::create_dir(&agent).unwrap();
-        fs::create_dir(&stable).unwrap();
-        Folders { _root: root, agent, stable }
-    }
-
-    fn synchronised(folders: &Folders) -> Changes {
-        let (changes, trouble) = synchronise(&folders.agent, &folders.stable);
-        trouble.map_or(changes, |error| panic!("{error}"))
-    }
-
-    #[test]
-    fn a_link_reaches_the_agents_listener() {
-        let folders = folders();
-        let listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
-        assert_eq!(synchronised(&folders).linked, ["a.sock"]);
-        UnixStream::connect(folders.stable.join("a.sock")).unwrap();
-        listener.accept().unwrap();
-        assert_eq!(synchronised(&folders), Changes::default());
-    }
-
-    #[test]
-    fn a_recreated_directory_replaces_the_links() {
-        let folders = folders();
-        let _old = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
-        synchronised(&folders);
-        fs::remove_dir_all(&folders.agent).unwrap();
-        fs::create_dir(&folders.agent).unwrap();
-        let new = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
-        assert_eq!(synchronised(&folders).linked, ["a.sock"]);
-        UnixStream::connect(folders.stable.join("a.sock")).unwrap();
-        new.accept().unwrap();
-    }
-
-    #[test]
-    fn a_removed_socket_is_dropped_so_that_clients_see_enoent() {
-        let folders = folders();
-        let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
-        synchronised(&folders);
-        fs::remove_dir_all(&folders.agent).unwrap();
-        assert_eq!(synchronised(&folders).dropped, ["a.sock"]);
-        let error = UnixStream::connect(folders.stable.join("a.sock")).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn only_sockets_are_linked_and_a_left_over_is_cleared() {
-        let folders = folders();
-        fs::write(folders.agent.join("agent.conf"), "not a socket").unwrap();
-        let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
-        fs::hard_link(folders.agent.join("a.sock"), folders.stable.join(TEMPORARY)).unwrap();
-        synchronised(&folders);
-        let names: Vec<_> = fs::read_dir(&folders.stable).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names, ["a.sock"]);
-    }
-
-    #[test]
-    fn a_stable_directory_that_is_a_link_or_anothers_is_refused() {
-        let folders = folders();
-        let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
-        let (elsewhere, link) = (folders.stable.join("elsewhere"), folders.stable.join("link"));
-        fs::create_dir(&elsewhere).unwrap();
-        let _precious = UnixListener::bind(elsewhere.join("precious.sock")).unwrap();
-        std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
-        assert!(synchronise(&folders.agent, &link).1.is_some());
-        assert!(elsewhere.join("precious.sock").exists());
-        let agent = folders.stable.join("agent-link");
-        std::os::unix::fs::symlink(&folders.agent, &agent).unwrap();
-        assert!(synchronise(&agent, &folders.stable).1.is_some());
-        assert!(!folders.stable.join("a.sock").exists());
-    }
-
-    #[test]
-    fn the_stable_directory_is_as_open_as_the_agents() {
-        use std::os::unix::fs::PermissionsExt;
-        let folders = folders();
-        fs::set_permissions(&folders.agent, fs::Permissions::from_mode(0o710)).unwrap();
-        synchronised(&folders);
-        assert_eq!(fs::metadata(&folders.stable).unwrap().permissions().mode() & 0o777, 0o710);
-    }
-}
+mod tests;

@@ -5,37 +5,76 @@
 //! of the agent's directory, which is dead for ever once that directory is re-created; stats then say so.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use svid_csi_core::state::FileId;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::links::{Changes, Linked, Touched};
 use super::watch::Watch;
-use super::{links, views};
+use super::{agent_folder, stable, views};
 use crate::data_root::DataRoot;
 use crate::fsx::{self, FsError};
+use crate::inotify::Names;
+use crate::metrics::Metrics;
 use crate::mount::{self, MountError, MountSource};
 use crate::node::config::AgentDir;
+use crate::seal::Sealing;
 
 /// The directory that pods get.
 #[derive(Debug)]
 pub struct SocketDir {
+    /// As it was configured; it may be a link.
     agent: PathBuf,
     stable: Option<PathBuf>,
     views: Option<PathBuf>,
     current: Mutex<Option<FileId>>,
-    linking: Mutex<()>,
-    /// The agent's directory turned out to be on another mount: sockets cannot be linked.
-    apart: AtomicBool,
+    linked: Mutex<Linked>,
+    shown: Mutex<Shown>,
     /// Changes are being noticed as they happen.
     followed: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+/// What new pods get, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// The stable directory, which pods cannot change, however their mount of it is made.
+    Sealed,
+    /// The stable directory, for which there is no seal.
+    Unsealed,
+    /// Nothing new: the agent's directory is there and of no use. Who has the stable directory keeps it.
+    Unusable,
+    /// The agent's own directory: there can be no stable one.
+    Plain,
+    /// The agent's own directory: it is on another mount, so that its sockets cannot be linked.
+    Apart,
+    /// The agent's own directory: all its sockets are in folders below it.
+    Nested,
+}
+
+impl Shown {
+    fn is_stable(self) -> bool {
+        matches!(self, Shown::Sealed | Shown::Unsealed | Shown::Unusable)
+    }
+
+    /// Why pods could change what all pods of the node get, if their mount of it were writable.
+    fn lack_of_seal(self) -> Option<&'static str> {
+        match self {
+            Shown::Sealed | Shown::Unusable => None,
+            Shown::Unsealed => {
+                Some("the stable directory cannot be sealed (CAP_LINUX_IMMUTABLE, on tmpfs from Linux 6.0 on)")
+            }
+            Shown::Plain | Shown::Apart | Shown::Nested => Some("pods get the agent's own directory"),
+        }
+    }
 }
 
 /// Why the agent's sockets cannot be delivered.
@@ -64,11 +103,15 @@ pub enum SocketDirError {
         /// The agent's.
         agent: PathBuf,
     },
-    /// A read-only mount was asked for, and there is nothing to make it from.
+    /// Pods could replace the agent's socket for all others.
     #[error(
-        "a volume without readOnly: true needs a --data-root, or the agent's directory mounted read-only into the driver"
+        "a volume without readOnly: true would let its pod replace the agent's socket for all pods of the node, as {0}: write \
+         readOnly: true in the volume"
     )]
-    NoReadOnlyView,
+    Writable(&'static str),
+    /// The agent's directory is there and cannot be read.
+    #[error("the agent's sockets cannot be reached (--workload-api-socket-dir)")]
+    Unusable(#[source] FsError),
     /// A file system call failed.
     #[error(transparent)]
     File(#[from] FsError),
@@ -82,53 +125,61 @@ impl SocketDir {
     ///
     /// # Errors
     /// [`SocketDirError::OtherMount`] when a stable directory was asked for and cannot work.
-    pub fn open(config: &AgentDir, data: Option<&DataRoot>) -> Result<Self, SocketDirError> {
+    pub fn open(config: &AgentDir, data: Option<&DataRoot>, metrics: Arc<Metrics>) -> Result<Self, SocketDirError> {
         let agent = config.path.clone();
         let stable = match &config.stable {
-            Some(stable) => Some(explicit(&agent, stable)?),
-            None => beside(&agent)?,
+            Some(stable) => Some(stable::explicit(&agent, stable)?),
+            None => stable::beside(&agent)?,
         };
-        let views = data.map(DataRoot::tmpfs);
+        let shown = if stable.is_some() { Shown::Sealed } else { Shown::Plain };
         let socket_dir = SocketDir {
             agent,
             stable,
-            views,
+            views: data.map(DataRoot::tmpfs),
             current: Mutex::default(),
-            linking: Mutex::default(),
-            apart: AtomicBool::default(),
+            linked: Mutex::default(),
+            shown: Mutex::new(shown),
             followed: AtomicBool::default(),
+            metrics,
         };
-        socket_dir.synchronise();
+        socket_dir.synchronise(&Touched::default());
         Ok(socket_dir)
     }
 
     /// Whether volumes follow the agent's directory when it is re-created.
     pub fn heals(&self) -> bool {
-        self.stable.is_some() && !self.apart.load(Ordering::Relaxed)
+        self.shown().is_stable()
     }
 
     /// What is mounted into pods now.
     ///
     /// # Errors
-    /// [`SocketDirError::NoAgent`] among others.
+    /// [`SocketDirError::NoAgent`] and [`SocketDirError::Writable`] among others.
     pub fn source(&self, read_only: bool) -> Result<MountSource, SocketDirError> {
         let is_missing = self.stable.as_ref().map_or(Ok(false), |stable| fsx::exists(stable).map(|there| !there))?;
         if let Some(stable) = self.stable.as_ref().filter(|_| is_missing) {
             fsx::ensure_dir(stable, 0o755)?;
         }
-        if is_missing || !self.followed.load(Ordering::Relaxed) {
-            self.synchronise();
+        if is_missing || !self.followed.load(Ordering::Relaxed) || self.shown() == Shown::Unusable {
+            let trouble = self.synchronise(&Touched::default());
+            if let Some(error) = trouble.filter(|_| self.shown() == Shown::Unusable) {
+                return Err(SocketDirError::Unusable(error));
+            }
+        }
+        // The pod did not ask for a read-only volume: its runtime may make the mount writable that we make read-only.
+        if let Some(why) = self.shown().lack_of_seal().filter(|_| read_only) {
+            return Err(SocketDirError::Writable(why));
         }
         let live = self.live();
-        let id = mount::file_id_of(live)?.ok_or_else(|| SocketDirError::NoAgent(self.agent.clone()))?;
-        if mount::is_deleted(live)? {
-            return Err(SocketDirError::Deleted(self.agent.clone()));
+        let id = mount::file_id_of(&live)?.ok_or_else(|| SocketDirError::NoAgent(live.clone()))?;
+        if mount::is_deleted(&live)? {
+            return Err(SocketDirError::Deleted(live));
         }
-        let Some(views) = &self.views else { return without_view(live, read_only) };
+        let Some(views) = &self.views else { return Ok(MountSource::open(&live)?) };
         let (writable, locked) = (views.join("agent"), views.join("agent-read-only"));
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if *current != Some(id) {
-            let source = MountSource::open(live)?;
+            let source = MountSource::open(&live)?;
             views::ensure(&source, &writable, false)?;
             views::ensure(&source, &locked, true)?;
             *current = Some(id);
@@ -142,32 +193,31 @@ impl SocketDir {
     /// [`MountError`] where that cannot be told.
     pub fn is_current(&self, root: FileId) -> Result<bool, MountError> {
         let root = Some(root);
-        Ok(mount::file_id_of(self.live())? == root || mount::file_id_of(&self.agent)? == root)
+        Ok(mount::file_id_of(&self.live())? == root || mount::file_id_of(&self.located())? == root)
     }
 
     /// Why a volume whose mount shows `root` is of no use, if it is not. Looks at the agent's directory afresh: a mount
     /// over it causes no event.
     pub fn trouble(&self, root: FileId) -> Option<String> {
-        let trouble = self.synchronise();
-        match self.is_current(root).and_then(|current| Ok(current && !mount::is_deleted(self.live())?)) {
+        let trouble = self.synchronise(&Touched::default());
+        let live = self.live();
+        match self.is_current(root).and_then(|current| Ok(current && !mount::is_deleted(&live)?)) {
             Ok(true) => {}
             Ok(false) => {
                 return Some(format!(
                     "the mounted directory is no longer {}: it was deleted or re-created, so this volume is dead until the pod is re-created",
-                    self.live().display()
+                    live.display()
                 ));
             }
             Err(error) => return Some(crate::report::chain(&error)),
         }
-        let sockets = match links::sockets(self.live()) {
-            Ok(sockets) => sockets,
-            Err(error) => return Some(crate::report::chain(&error)),
-        };
-        let alive = sockets.keys().any(|name| accepts(&self.live().join(name)));
-        (!alive).then(|| match sockets.len() {
-            _ if trouble.is_some() => trouble.unwrap_or_default(),
-            0 => format!("there is no socket in {}: the agent is not running", self.agent.display()),
-            _ => format!("no socket in {} accepts connections: the agent is not running", self.agent.display()),
+        let sockets = agent_folder::sockets_below(&live);
+        let alive = sockets.iter().any(|socket| accepts(socket));
+        let agent = self.located();
+        (!alive).then(|| match (trouble, sockets.len()) {
+            (Some(error), _) => crate::report::chain(&error),
+            (None, 0) => format!("there is no socket in {}: the agent is not running", agent.display()),
+            (None, _) => format!("no socket in {} accepts connections: the agent is not running", agent.display()),
         })
     }
 
@@ -178,9 +228,9 @@ impl SocketDir {
     /// A worker did not end as it should.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) -> std::io::Result<()> {
         let mut pause = FIRST_PAUSE;
-        while self.stable.is_some() && !stop.is_cancelled() {
+        while let Some(stable) = self.stable.as_ref().filter(|_| !stop.is_cancelled()) {
             let watched = tokio::select! {
-                watched = self.watch() => watched,
+                watched = self.watch(stable) => watched,
                 () = stop.cancelled() => return Ok(()),
             };
             if let Err(error) = watched {
@@ -197,97 +247,94 @@ impl SocketDir {
         Ok(())
     }
 
-    async fn watch(self: &Arc<Self>) -> std::io::Result<()> {
+    async fn watch(self: &Arc<Self>, stable: &Path) -> std::io::Result<()> {
         if let Some(parent) = self.agent.parent() {
             fs::create_dir_all(parent)?;
         }
-        let watch = Watch::new(&self.agent)?;
+        let watch = Watch::new(&self.agent, stable)?;
+        let mut touched = Touched { by_agent: Names::Any, ..Touched::default() };
         loop {
             watch.rearm()?;
             let socket_dir = self.clone();
-            tokio::task::spawn_blocking(move || socket_dir.synchronise()).await?;
+            tokio::task::spawn_blocking(move || socket_dir.synchronise(&touched)).await?;
             self.followed.store(true, Ordering::Relaxed);
-            watch.changed().await?;
+            // A pod that changes it without end must not keep the driver busy.
+            tokio::time::sleep(PAUSE_BETWEEN_LOOKS).await;
+            touched = watch.changed().await?;
         }
     }
 
-    fn live(&self) -> &Path {
-        match &self.stable {
-            Some(stable) if self.heals() => stable,
-            _ => &self.agent,
-        }
+    fn shown(&self) -> Shown {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Compares and links. Tells what is in the way, if anything is.
-    fn synchronise(&self) -> Option<String> {
+    fn located(&self) -> PathBuf {
+        agent_folder::locate(&self.agent)
+    }
+
+    fn live(&self) -> PathBuf {
+        self.stable.clone().filter(|_| self.heals()).unwrap_or_else(|| self.located())
+    }
+
+    /// Compares and links. Returns what is in the way, if anything is.
+    fn synchronise(&self, touched: &Touched) -> Option<FsError> {
         let stable = self.stable.as_ref()?;
-        let _one_at_a_time = self.linking.lock().unwrap_or_else(PoisonError::into_inner);
-        let (changes, trouble) = links::synchronise(&self.agent, stable);
-        if changes != links::Changes::default() {
-            info!(linked = ?changes.linked, dropped = ?changes.dropped, "followed the agent's sockets");
+        let mut linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        let (agent, led_out) = (self.located(), linked.leading_out.clone());
+        let (changes, trouble) = linked.synchronise(&[agent.clone(), self.agent.clone()], stable, touched);
+        self.report(&changes);
+        if linked.leading_out != led_out && !linked.leading_out.is_empty() {
+            warn!(links = ?linked.leading_out, agent = %agent.display(), "links in the agent's directory that lead out of it are not followed");
         }
-        let apart = trouble.as_ref().is_some_and(|error| error.source.kind() == std::io::ErrorKind::CrossesDevices);
-        if self.apart.swap(apart, Ordering::Relaxed) != apart {
-            warn!(apart, agent = %self.agent.display(), "the agent's directory is on another mount than the stable one: while it is, new pods get a plain mount of it, which does not heal");
-        }
-        let trouble = trouble.filter(|_| !apart).map(|error| crate::report::chain(&error));
+        let kind = trouble.as_ref().map(|error| error.source.kind());
+        let shown = match (kind, linked.sealing) {
+            (Some(ErrorKind::CrossesDevices), _) => Shown::Apart,
+            _ if !linked.seen && !agent_folder::sockets_below(&agent).is_empty() => Shown::Nested,
+            (Some(_), _) if agent_folder::unless_missing(agent_folder::open(&agent)).is_err() => Shown::Unusable,
+            (_, Some(Sealing::Sealed)) => Shown::Sealed,
+            _ => Shown::Unsealed,
+        };
+        drop(linked);
+        self.show(shown);
+        let trouble = trouble.filter(|_| shown != Shown::Apart);
         if let Some(error) = &trouble {
-            error!(error, "cannot follow the agent's sockets; pods keep the old ones");
+            error!(error = crate::report::chain(error), "cannot follow the agent's sockets; pods keep the old ones");
         }
         trouble
     }
+
+    fn report(&self, changes: &Changes) {
+        if !changes.linked.is_empty() || !changes.dropped.is_empty() {
+            info!(linked = ?changes.linked, dropped = ?changes.dropped, "followed the agent's sockets");
+        }
+        if !changes.undone.is_empty() {
+            self.metrics.agent_directory_put_right(changes.undone.len());
+            warn!(names = ?changes.undone, "somebody other than the agent changed the directory of its sockets that all pods share; it is put right");
+        }
+    }
+
+    fn show(&self, shown: Shown) {
+        let before = std::mem::replace(&mut *self.shown.lock().unwrap_or_else(PoisonError::into_inner), shown);
+        let agent = self.agent.display();
+        match shown {
+            _ if shown == before => {}
+            Shown::Apart => {
+                warn!(%agent, "the agent's directory is on another mount than the stable one: while it is, new pods get a plain mount of it, which does not heal")
+            }
+            Shown::Nested => {
+                warn!(%agent, "the agent's directory has its sockets in folders below it: while it has, new pods get a plain mount of it, which does not heal; name the folder of the socket with --workload-api-socket-dir")
+            }
+            Shown::Unsealed => {
+                warn!(%agent, "the stable directory cannot be sealed (CAP_LINUX_IMMUTABLE, on tmpfs from Linux 6.0 on): volumes without readOnly: true are refused")
+            }
+            _ => info!(?shown, %agent, "what pods get of the agent's directory has changed"),
+        }
+    }
 }
 
+const PAUSE_BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
-
-fn explicit(agent: &Path, stable: &Path) -> Result<PathBuf, SocketDirError> {
-    let parent = agent.parent().unwrap_or(agent);
-    for folder in [stable, parent] {
-        fs::create_dir_all(folder).map_err(FsError::of("create the folder", folder))?;
-    }
-    let nearest = if fsx::exists(agent)? { agent } else { parent };
-    if mount_id(nearest)? == mount_id(stable)? {
-        Ok(stable.to_owned())
-    } else {
-        Err(SocketDirError::OtherMount { stable: stable.to_owned(), agent: agent.to_owned() })
-    }
-}
-
-/// The hidden sibling of the agent's directory, where the two can share sockets.
-fn beside(agent: &Path) -> Result<Option<PathBuf>, SocketDirError> {
-    let (Some(parent), Some(name)) = (agent.parent(), agent.file_name().and_then(|name| name.to_str())) else {
-        return Ok(None);
-    };
-    let same_mount =
-        if fsx::exists(agent)? { mount_id(agent)? == mount_id(parent)? } else { fs::create_dir_all(parent).is_ok() };
-    let stable = parent.join(format!(".{name}.svid-csi"));
-    let usable = same_mount && fsx::ensure_dir(&stable, 0o755).is_ok();
-    if !usable {
-        warn!(
-            agent = %agent.display(),
-            "volumes will be dead if the agent's socket directory is ever deleted and re-created: mount the directory above it \
-             into the driver as one writable hostPath volume (mountPropagation: HostToContainer), so that svid-csi can keep a \
-             stable directory beside it"
-        );
-    }
-    Ok(usable.then_some(stable))
-}
-
-fn without_view(live: &Path, read_only: bool) -> Result<MountSource, SocketDirError> {
-    let is_read_only =
-        rustix::fs::statvfs(live).is_ok_and(|statvfs| statvfs.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
-    if read_only && !is_read_only {
-        return Err(SocketDirError::NoReadOnlyView);
-    }
-    Ok(MountSource::open(live)?)
-}
-
-/// Compared at one instant within one namespace only: mount ids are recycled.
-fn mount_id(path: &Path) -> Result<u64, FsError> {
-    let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID);
-    stat.map(|stat| stat.stx_mnt_id).map_err(FsError::of("look at", path))
-}
 
 /// Whether connect(2) reaches a listener. A full backlog does. The path may be longer than an address can be.
 fn accepts(socket: &Path) -> bool {

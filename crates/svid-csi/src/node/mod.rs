@@ -181,7 +181,8 @@ impl Node {
         let open = |data| WorkloadApi::open(data, sources.clone(), metrics.clone(), tasks.clone());
         let workload_api = workload_api.map(open).transpose()?;
         let passwords = data.as_ref().map(Passwords::of);
-        let socket_dir = config.agent.as_ref().map(|agent| SocketDir::open(agent, data.as_ref())).transpose()?;
+        let open = |agent| SocketDir::open(agent, data.as_ref(), metrics.clone());
+        let socket_dir = config.agent.as_ref().map(open).transpose()?;
         let node = Arc::new(Node {
             volumes: Volumes::default(),
             store,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use svid_csi::demo::kubelet::{InlineVolume, Kubelet, KubeletError, Plugin};
 use svid_csi::demo::svid::Svid;
+use svid_csi::seal;
 pub(crate) use svid_csi_testkit::pod;
 use tempfile::TempDir;
 use tonic::Code;
@@ -217,7 +218,17 @@ impl Drop for Node {
         for point in points.into_iter().rev() {
             let _ = Command::new("umount").args(["-l", point]).stderr(Stdio::null()).status();
         }
+        unseal_below(self.dir.path());
     }
+}
+
+/// What pods still have stays sealed when their driver ends, and cannot be removed.
+pub(crate) fn unseal_below(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        unseal_below(&entry.path());
+    }
+    let _ = fs::File::open(folder).and_then(seal::unseal);
 }
 
 pub(crate) fn volume(pod_name: &str) -> InlineVolume {

@@ -9,6 +9,7 @@
 mod fixture;
 
 mod adoption;
+mod agent_directory;
 mod broker;
 mod capabilities;
 mod cert_manager;

@@ -1,0 +1,211 @@
+use super::*;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixListener, UnixStream};
+
+struct Folders {
+    _root: tempfile::TempDir,
+    agent: PathBuf,
+    stable: PathBuf,
+    linked: Linked,
+}
+
+impl Drop for Folders {
+    fn drop(&mut self) {
+        unsealed(&self.stable);
+    }
+}
+
+fn folders() -> Folders {
+    let root = tempfile::tempdir().unwrap();
+    let (agent, stable) = (root.path().join("agent"), root.path().join("stable"));
+    fs::create_dir(&agent).unwrap();
+    fs::create_dir(&stable).unwrap();
+    Folders { _root: root, agent, stable, linked: Linked::default() }
+}
+
+fn unsealed(folder: &Path) {
+    seal::unseal(fs::File::open(folder).unwrap()).unwrap();
+}
+
+fn try_synchronise(folders: &mut Folders, touched: &Touched) -> (Changes, Option<FsError>) {
+    folders.linked.synchronise(&[folders.agent.clone()], &folders.stable, touched)
+}
+
+fn synchronised(folders: &mut Folders) -> Changes {
+    let (changes, trouble) = try_synchronise(folders, &Touched::default());
+    trouble.map_or(changes, |error| panic!("{error}"))
+}
+
+fn these(names: &[&str]) -> Names {
+    Names::These(names.iter().map(OsString::from).collect())
+}
+
+fn names(folder: &Path) -> BTreeSet<OsString> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn a_link_reaches_the_agents_listener() {
+    let mut folders = folders();
+    let listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
+    assert_eq!(synchronised(&mut folders).linked, ["a.sock"]);
+    UnixStream::connect(folders.stable.join("a.sock")).unwrap();
+    listener.accept().unwrap();
+    assert_eq!(synchronised(&mut folders), Changes::default());
+}
+
+#[test]
+fn a_recreated_directory_replaces_the_links() {
+    let mut folders = folders();
+    let _old = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
+    synchronised(&mut folders);
+    fs::remove_dir_all(&folders.agent).unwrap();
+    fs::create_dir(&folders.agent).unwrap();
+    let new = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
+    assert_eq!(synchronised(&mut folders).linked, ["a.sock"]);
+    UnixStream::connect(folders.stable.join("a.sock")).unwrap();
+    new.accept().unwrap();
+}
+
+#[test]
+fn a_removed_socket_is_dropped_so_that_clients_see_enoent() {
+    let mut folders = folders();
+    let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
+    synchronised(&mut folders);
+    fs::remove_dir_all(&folders.agent).unwrap();
+    assert_eq!(synchronised(&mut folders).dropped, ["a.sock"]);
+    let error = UnixStream::connect(folders.stable.join("a.sock")).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn only_sockets_are_linked_and_a_left_over_is_cleared() {
+    let mut folders = folders();
+    fs::write(folders.agent.join("agent.conf"), "not a socket").unwrap();
+    let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
+    fs::hard_link(folders.agent.join("a.sock"), folders.stable.join(TEMPORARY)).unwrap();
+    synchronised(&mut folders);
+    assert_eq!(names(&folders.stable), ["a.sock".into()].into());
+}
+
+#[test]
+fn a_stable_directory_that_is_a_link_or_anothers_is_refused() {
+    let folders = folders();
+    let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
+    let (elsewhere, link) = (folders.stable.join("elsewhere"), folders.stable.join("link"));
+    fs::create_dir(&elsewhere).unwrap();
+    let _precious = UnixListener::bind(elsewhere.join("precious.sock")).unwrap();
+    symlink(&elsewhere, &link).unwrap();
+    let look = |agent: &Path, stable: &Path| {
+        let (_, trouble) = Linked::default().synchronise(&[agent.to_owned()], stable, &Touched::default());
+        trouble.unwrap()
+    };
+    look(&folders.agent, &link);
+    assert!(elsewhere.join("precious.sock").exists());
+    let agent = folders.stable.join("agent-link");
+    symlink(&folders.agent, &agent).unwrap();
+    look(&agent, &folders.stable);
+    assert!(!folders.stable.join("a.sock").exists());
+}
+
+#[test]
+fn the_stable_directory_is_as_open_as_the_agents() {
+    let mut folders = folders();
+    fs::set_permissions(&folders.agent, fs::Permissions::from_mode(0o710)).unwrap();
+    synchronised(&mut folders);
+    assert_eq!(mode(&folders.stable), 0o710);
+}
+
+#[test]
+fn nobody_adds_removes_or_replaces_a_socket() {
+    let mut folders = folders();
+    let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
+    synchronised(&mut folders);
+    let (socket, other) = (folders.stable.join("a.sock"), folders.stable.join("other.sock"));
+    if folders.linked.sealing == Some(Sealing::Sealed) {
+        fs::remove_file(&socket).unwrap_err();
+        fs::rename(&socket, &other).unwrap_err();
+        UnixListener::bind(&other).unwrap_err();
+        fs::rename(&folders.stable, folders.agent.join("moved")).unwrap_err();
+    }
+    // As in the moment in which the driver links.
+    unsealed(&folders.stable);
+    fs::remove_file(&socket).unwrap();
+    let _impostors = [UnixListener::bind(&socket).unwrap(), UnixListener::bind(&other).unwrap()];
+    fs::create_dir_all(folders.stable.join("c/d")).unwrap();
+    let changes = synchronised(&mut folders);
+    assert_eq!(changes.undone, ["a.sock", "c", "other.sock"].map(OsString::from).into());
+    assert_eq!((changes.linked, changes.dropped), (vec!["a.sock".into()], vec![]));
+    assert_eq!(names(&folders.stable), names(&folders.agent));
+    assert_eq!(synchronised(&mut folders), Changes::default());
+}
+
+#[test]
+fn what_an_operator_has_in_the_stable_directory_stays() {
+    let mut folders = folders();
+    fs::write(folders.stable.join("readme"), "").unwrap();
+    synchronised(&mut folders);
+    synchronised(&mut folders);
+    assert_eq!(names(&folders.stable), ["readme".into()].into());
+}
+
+#[test]
+fn a_mode_that_a_pod_changes_is_put_back_and_one_that_the_agent_changes_is_not() {
+    let mut folders = folders();
+    let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
+    let socket = folders.agent.join("a.sock");
+    let by_agent = Touched { by_agent: these(&["a.sock"]), ..Touched::default() };
+    let by_pods = Touched { by_pods: these(&["a.sock"]), ..Touched::default() };
+    synchronised(&mut folders);
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(try_synchronise(&mut folders, &by_agent).0.undone.is_empty());
+    fs::set_permissions(folders.stable.join("a.sock"), fs::Permissions::from_mode(0o000)).unwrap();
+    assert_eq!(try_synchronise(&mut folders, &by_pods).0.undone, ["a.sock".into()].into());
+    assert_eq!(mode(&socket), 0o777);
+}
+
+#[test]
+fn links_that_end_at_a_socket_of_the_folder_are_that_socket() {
+    let mut folders = folders();
+    fs::create_dir(folders.agent.join("sub")).unwrap();
+    let listener = UnixListener::bind(folders.agent.join("spire-agent.sock")).unwrap();
+    let in_sub = UnixListener::bind(folders.agent.join("sub/deep.sock")).unwrap();
+    let whole = folders.agent.join("./spire-agent.sock");
+    for (target, link) in [
+        (Path::new("spire-agent.sock"), "socket"),
+        (&whole, "api.sock"),
+        (Path::new("api.sock"), "chain"),
+        (Path::new("../agent/socket"), "around"),
+        (Path::new("sub/deep.sock"), "deep"),
+        (Path::new("gone"), "dangling"),
+        (Path::new("loop"), "loop"),
+        (Path::new("../elsewhere.sock"), "out"),
+        (Path::new("/run/agent.sock"), "far"),
+    ] {
+        symlink(target, folders.agent.join(link)).unwrap();
+    }
+    synchronised(&mut folders);
+    let found = ["api.sock", "around", "chain", "deep", "socket", "spire-agent.sock"].map(OsString::from);
+    assert_eq!(names(&folders.stable), found.clone().into());
+    assert_eq!(folders.linked.leading_out, ["far", "out"].map(OsString::from).into());
+    for name in &found {
+        UnixStream::connect(folders.stable.join(name)).unwrap();
+        if name == "deep" {
+            in_sub.accept().unwrap()
+        } else {
+            listener.accept().unwrap()
+        };
+    }
+    fs::remove_file(folders.agent.join("api.sock")).unwrap();
+    assert_eq!(synchronised(&mut folders).dropped.len(), 2, "the chain ends with it");
+    fs::remove_file(folders.agent.join("spire-agent.sock")).unwrap();
+    assert_eq!(synchronised(&mut folders).dropped.len(), 3);
+    let again = UnixListener::bind(folders.agent.join("spire-agent.sock")).unwrap();
+    assert_eq!(synchronised(&mut folders).linked.len(), 3);
+    UnixStream::connect(folders.stable.join("socket")).unwrap();
+    again.accept().unwrap();
+}

@@ -1,0 +1,149 @@
+//! What pods get of the agent's directory: all of its sockets, by all their names, and nothing that a pod has put there.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use rustix::thread::CapabilitySet;
+use tonic::Code;
+
+use crate::endpoints::metric;
+use crate::fixture::{Node, PASSTHROUGH, is_root_outside, run, test, until, volume};
+
+const LENIENT: &[&str] = &["--data-root={dir}/root", "--allow-missing-read-only", "--metrics-address=127.0.0.1:0"];
+
+async fn reaches(socket: &Path, listener: &UnixListener) {
+    until("the pod reaches the agent", async || UnixStream::connect(socket).is_ok()).await;
+    listener.accept().unwrap();
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// Container runtimes clear the read-only flag of volumes that are asked for without `readOnly`, and CAP_SYS_ADMIN does.
+#[test]
+fn a_pod_whose_mount_is_writable_cannot_change_what_all_pods_share() {
+    test("agent_directory::a_pod_whose_mount_is_writable_cannot_change_what_all_pods_share", async || {
+        if !is_root_outside() {
+            return;
+        }
+        let mut node = Node::new(&[PASSTHROUGH, LENIENT]);
+        node.start().await;
+        let agent = node.agent();
+        let mut web = volume("web");
+        web.read_only = false;
+        let target = node.publish(&web).await;
+        let socket = target.join("agent.sock");
+        reaches(&socket, &agent).await;
+        run("mount", &["-o", "remount,bind,rw", target.to_str().unwrap()]);
+        fs::remove_file(&socket).unwrap_err();
+        fs::rename(&socket, target.join("moved")).unwrap_err();
+        UnixListener::bind(target.join("other.sock")).unwrap_err();
+        fs::create_dir(target.join("folder")).unwrap_err();
+
+        let agents = node.path("run/agent/agent.sock");
+        let before = mode(&agents);
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o000)).unwrap();
+        until("the mode is put back", async || mode(&agents) == before).await;
+        until("it is counted", async || metric(&node, "agent_directory_changes_undone").await == Some(1.0)).await;
+        assert!(node.log().contains("it is put right"), "{}", node.log());
+        fs::set_permissions(&agents, fs::Permissions::from_mode(0o600)).unwrap();
+        reaches(&node.publish(&volume("api")).await.join("agent.sock"), &agent).await;
+        assert_eq!(mode(&agents), 0o600, "what the agent does is its right");
+    });
+}
+
+#[test]
+fn without_a_seal_only_read_only_volumes_are_published() {
+    test("agent_directory::without_a_seal_only_read_only_volumes_are_published", async || {
+        let mut web = volume("web");
+        web.read_only = false;
+        let mut unsealed = Node::new(&[PASSTHROUGH, LENIENT]);
+        unsealed.take_away(CapabilitySet::LINUX_IMMUTABLE);
+        let plain = Node::new(&[PASSTHROUGH, LENIENT]);
+        let folder = plain.path("run/agent");
+        fs::create_dir(&folder).unwrap();
+        run("mount", &["--bind", folder.to_str().unwrap(), folder.to_str().unwrap()]);
+        for mut node in [unsealed, plain] {
+            node.start().await;
+            let _agent = node.agent();
+            let (code, message) = node.refused(&web).await;
+            assert_eq!(code, Code::FailedPrecondition, "{message}");
+            assert!(message.contains("write readOnly: true in the volume"), "{message}");
+            let target = node.publish(&volume("api")).await;
+            until("the socket is there", async || target.join("agent.sock").exists()).await;
+        }
+    });
+}
+
+#[test]
+fn links_beside_the_socket_come_change_and_go() {
+    test("agent_directory::links_beside_the_socket_come_change_and_go", async || {
+        let node = Node::passthrough(&[]).await;
+        let agent = node.agent();
+        let target = node.publish(&volume("web")).await;
+        let (link, seen) = (node.path("run/agent/socket"), target.join("socket"));
+        symlink("agent.sock", &link).unwrap();
+        reaches(&seen, &agent).await;
+        let other = UnixListener::bind(node.path("run/agent/other.sock")).unwrap();
+        fs::remove_file(&link).unwrap();
+        until("the name goes with the link", async || !seen.exists()).await;
+        symlink(node.path("run/agent/other.sock"), &link).unwrap();
+        reaches(&seen, &other).await;
+        symlink("/run/elsewhere.sock", node.path("run/agent/out")).unwrap();
+        until("it is reported", async || node.log().contains("lead out of it are not followed")).await;
+        assert!(!target.join("out").exists());
+        assert_eq!(node.trouble(&volume("web")).await, None);
+    });
+}
+
+#[test]
+fn an_agents_directory_that_is_a_link_is_followed() {
+    test("agent_directory::an_agents_directory_that_is_a_link_is_followed", async || {
+        let node = Node::passthrough(&[]).await;
+        let bind = |folder: &str| {
+            fs::create_dir(node.path(folder)).unwrap();
+            UnixListener::bind(node.path(folder).join("agent.sock")).unwrap()
+        };
+        let (first, link) = (bind("run/first"), node.path("run/agent"));
+        symlink("first", &link).unwrap();
+        let target = node.publish(&volume("web")).await;
+        reaches(&target.join("agent.sock"), &first).await;
+        assert_eq!(node.trouble(&volume("web")).await, None);
+        let second = bind("run/second");
+        drop(first);
+        fs::remove_file(&link).unwrap();
+        symlink(node.path("run/second"), &link).unwrap();
+        reaches(&target.join("agent.sock"), &second).await;
+        if !is_root_outside() {
+            return;
+        }
+        fs::remove_file(&link).unwrap();
+        symlink("first", &link).unwrap();
+        lchown(&link, Some(1000), Some(1000)).unwrap();
+        let plugin = node.plugin().await;
+        until("new pods are refused", async || node.kubelet.publish(&plugin, &volume("api")).await.is_err()).await;
+        assert_eq!(node.trouble(&volume("web")).await, None, "who has the second agent keeps it");
+        let (code, message) = node.refused(&volume("api")).await;
+        assert_eq!(code, Code::FailedPrecondition, "{message}");
+        assert!(message.contains("the agent's sockets cannot be reached"), "{message}");
+    });
+}
+
+#[test]
+fn sockets_in_folders_below_are_delivered_with_their_folders() {
+    test("agent_directory::sockets_in_folders_below_are_delivered_with_their_folders", async || {
+        let mut node = Node::new(&[PASSTHROUGH, &["--data-root={dir}/root"]]);
+        fs::create_dir_all(node.path("run/agent/public")).unwrap();
+        let agent = UnixListener::bind(node.path("run/agent/public/api.sock")).unwrap();
+        node.start().await;
+        let target = node.publish(&volume("web")).await;
+        reaches(&target.join("public/api.sock"), &agent).await;
+        assert_eq!(node.trouble(&volume("web")).await, None);
+        assert!(node.log().contains("in folders below it"), "{}", node.log());
+        drop(agent);
+        assert!(node.trouble(&volume("web")).await.unwrap().contains("accepts connections"));
+    });
+}
