@@ -15,10 +15,10 @@ fn a_target_unmounted_by_somebody_shows_the_same_data_again() {
         let mut node = Node::files(&[ADMIN]).await;
         let target = node.publish(&volume("web")).await;
         let inside = inside(&node, &target);
+        let before = serial(&inside);
         node.kill();
         lose_data_root(&node);
         node.start().await;
-        let before = serial(&inside);
         until("the new CA's identity arrives", async || serial(&inside) != before).await;
         for while_it_runs in [true, false] {
             if !while_it_runs {
