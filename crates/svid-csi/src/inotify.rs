@@ -118,7 +118,7 @@ pub(crate) fn follow(folder: &Path, files: &[impl AsRef<Path>]) -> io::Result<In
             inotify.add(file.as_ref(), CONTENT)?;
         }
         // One that appeared before the folder above it was watched.
-        if !missing.is_some_and(Path::is_dir) {
+        if !missing.is_some_and(|folder| std::fs::metadata(folder).is_ok_and(|found| found.is_dir())) {
             return Ok(inotify);
         }
     }
