@@ -28,7 +28,7 @@ fn unsealed(folder: &Path) {
 }
 
 fn try_synchronise(folders: &mut Folders, touched: &Touched) -> (Changes, Option<FsError>) {
-    folders.linked.synchronise(&[folders.agent.clone()], &folders.stable, touched)
+    folders.linked.synchronise(std::slice::from_ref(&folders.agent), &folders.stable, touched)
 }
 
 fn synchronised(folders: &mut Folders) -> Changes {
