@@ -165,18 +165,24 @@ impl MountPoint {
         rustix::mount::move_mount(&tree, "", &folder, "", by_descriptor).map_err(MountError::of(action, &self.path))
     }
 
-    /// Unmounts what `is_ours` accepts, again and again where it was stacked, and stops at anything else. Whoever stands in
-    /// it, such as a shell or a backup, keeps what is mounted until it leaves: what is secret in it is the caller's to remove.
+    /// Unmounts what `is_ours` accepts, again and again where it was stacked, and stops at anything else. Where `in_use`
+    /// accepts it, also while somebody stands in it, such as a shell or a backup: that one keeps what is mounted until it
+    /// leaves, so what is secret in it must be within the caller's reach.
     ///
     /// # Errors
     /// [`MountError::Foreign`] when something else is mounted there.
-    pub fn detach_while(&self, is_ours: impl Fn(FileId) -> Result<bool, MountError>) -> Result<(), MountError> {
+    pub fn detach_while(
+        &self,
+        is_ours: impl Fn(FileId) -> Result<bool, MountError>,
+        in_use: impl Fn(FileId) -> Result<bool, MountError>,
+    ) -> Result<(), MountError> {
         while let Look::Mounted(root) = self.look()? {
             if !is_ours(root)? {
                 return Err(MountError::Foreign(self.path.clone()));
             }
             let through_parent = format!("/proc/self/fd/{}/{}", self.parent.as_raw_fd(), self.name);
-            rustix::mount::unmount(through_parent, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)
+            let detach = if in_use(root)? { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+            rustix::mount::unmount(through_parent, UnmountFlags::NOFOLLOW | detach)
                 .map_err(MountError::of("unmount", &self.path))?;
         }
         Ok(())

@@ -38,7 +38,8 @@ impl Node {
         match look {
             Look::Mounted(_) => {
                 let record = volume.record();
-                point.detach_while(|root| self.is_ours(&record.driver, &spec.id, Some(record), point, root))?;
+                let is_ours = |root| self.is_ours(&record.driver, &spec.id, Some(record), point, root);
+                point.detach_while(is_ours, |_| Ok(false))?;
             }
             Look::Missing => point.create(spec.target_mode())?,
             Look::Folder | Look::NotAFolder => {}
@@ -63,6 +64,12 @@ impl Node {
         }
         folders.reach(id, point)?;
         Ok(true)
+    }
+
+    /// Whether nothing secret outlives the unmounting of this at a volume's target, also for who stands in it: it is the
+    /// volume's folder, which is emptied, or the agent's directory.
+    pub(super) fn may_stay_in_use(&self, id: &VolumeId, root: FileId) -> Result<bool, MountError> {
+        Ok(self.is_folder(id, root)? || self.is_agents(root)?)
     }
 
     /// Whether a mount at a volume's target was made by this driver, an earlier run of it, or its predecessor.

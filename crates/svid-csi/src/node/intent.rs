@@ -59,7 +59,8 @@ impl Node {
         }
         if known.root != root {
             // No pod uses it yet, and the record is about to forget it.
-            point.detach_while(|shown| self.is_ours(driver, &spec.id, Some(known), point, shown))?;
+            let is_ours = |shown| self.is_ours(driver, &spec.id, Some(known), point, shown);
+            point.detach_while(is_ours, |_| Ok(false))?;
         }
         let intended = |record: &mut Record| {
             (record.phase, record.root, record.spec) = (Phase::Intended, root, spec.clone());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use svid_csi_core::state::Phase;
+use svid_csi_core::state::{Phase, Record};
 use svid_csi_core::target::TargetPath;
 use svid_csi_core::volume::Content;
 use svid_csi_core::volume_id::VolumeId;
@@ -66,7 +66,13 @@ impl Node {
         }
         if let Some(point) = &point {
             let record = held.as_ref().map(Volume::record);
-            point.detach_while(|root| self.is_ours(driver, id, record, point, root))?;
+            let passes_through =
+                |record: &Record| record.spec.content == Content::Passthrough && record.formerly.is_none();
+            let passes_through = record.is_some_and(passes_through);
+            point.detach_while(
+                |root| self.is_ours(driver, id, record, point, root),
+                |root| Ok(passes_through || self.may_stay_in_use(id, root)?),
+            )?;
         }
         self.remove_data(id)?;
         if let Some(point) = &point {

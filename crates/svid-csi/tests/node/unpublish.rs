@@ -57,6 +57,18 @@ fn a_busy_volume_is_unpublished_and_its_key_is_gone() {
 }
 
 #[test]
+fn a_busy_volume_with_the_agents_sockets_is_unpublished() {
+    test("unpublish::a_busy_volume_with_the_agents_sockets_is_unpublished", async || {
+        let node = Node::passthrough(&[]).await;
+        let _agent = node.agent();
+        let target = node.publish(&volume("web")).await;
+        let _inside = fs::File::open(&target).unwrap();
+        node.unpublish(&volume("web")).await;
+        assert!(!target.exists() && node.path("run/agent/agent.sock").exists());
+    });
+}
+
+#[test]
 fn what_lies_below_an_unmounted_volume_is_reported_or_removed() {
     test("unpublish::what_lies_below_an_unmounted_volume_is_reported_or_removed", async || {
         let node = Node::files(&[]).await;
