@@ -158,12 +158,14 @@ pub fn find(program: &str) -> Result<PathBuf> {
 }
 
 fn go_build(source: &Path, folder: &Path, in_c_too: bool) -> Result<()> {
+    // The kubelet asks for a seccomp profile for each pod: a runc that was built without runs none.
+    let (cgo, tags) = if in_c_too { ("1", "seccomp") } else { ("0", "") };
     let status = Command::new("go")
-        .args(["build", "-trimpath", "-ldflags", &linker_flags(source)?, "-o"])
+        .args(["build", "-trimpath", "-tags", tags, "-ldflags", &linker_flags(source)?, "-o"])
         .arg(folder)
         .arg("tool")
         .current_dir(source)
-        .env("CGO_ENABLED", if in_c_too { "1" } else { "0" })
+        .env("CGO_ENABLED", cgo)
         .status()
         .context("cannot run go")?;
     if !status.success() {

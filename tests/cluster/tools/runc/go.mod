@@ -1,3 +1,4 @@
+// Built with the tag seccomp, by Debian's libseccomp.
 module svid-csi.dev/cluster-tools/runc
 
 go 1.26.6
