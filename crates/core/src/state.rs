@@ -58,12 +58,13 @@ pub struct Adopted {
 }
 
 impl Adopted {
-    /// The volume as it is asked for, but for what its pod knows it by.
+    /// The volume as it is asked for, but for what its pod knows it by. A group that is asked for counts: it is asked for
+    /// again with every publish.
     pub fn shape(&self, asked: &VolumeSpec) -> VolumeSpec {
         let mut spec = asked.clone();
         if let Content::Files(files) = &mut spec.content {
             files.names = self.names.clone();
-            files.fs_group = self.fs_group;
+            files.fs_group = files.fs_group.or(self.fs_group);
         }
         spec
     }
@@ -203,6 +204,11 @@ impl Record {
     /// What the pod was given, and has not lost since by a withdrawal.
     pub fn give(&mut self, issued: Option<Issued>) {
         (self.issued, self.withdrawn) = (issued, false);
+    }
+
+    /// What is mounted at the target, where this driver fills it. What a mount is, the recorded content decides.
+    pub fn filled(&self) -> Option<FileId> {
+        self.root.filter(|_| self.spec.content != Content::Passthrough)
     }
 
     /// Reads a record.

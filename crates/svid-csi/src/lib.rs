@@ -8,6 +8,7 @@ mod admin_client;
 mod alerts;
 pub mod approver;
 pub mod authority;
+mod beneath;
 mod capabilities;
 #[cfg(test)]
 mod captured_log;

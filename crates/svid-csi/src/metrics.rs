@@ -33,6 +33,7 @@ pub struct Metrics {
     local_ca_roots: Gauge,
     local_ca_roots_in_trouble: Gauge,
     abnormal: Counter,
+    changes: Counter,
     left_alone: Gauge,
     refused_for_room: Counter,
     data_size: Gauge,
@@ -97,6 +98,7 @@ impl Default for Metrics {
             local_ca_roots: Gauge::default(),
             local_ca_roots_in_trouble: Gauge::default(),
             abnormal: Counter::default(),
+            changes: Counter::default(),
             left_alone: Gauge::default(),
             refused_for_room: Counter::default(),
             data_size: Gauge::default(),
@@ -156,6 +158,11 @@ impl Metrics {
             "abnormal_volumes_seen",
             "Answers to NodeGetVolumeStats that reported an abnormal volume",
             self.abnormal.clone(),
+        );
+        registry.register(
+            "changed_volumes_seen",
+            "How often a volume was found changed by its pod, or by somebody on the node",
+            self.changes.clone(),
         );
         registry.register(
             "volumes_left_alone",
@@ -286,6 +293,11 @@ impl Metrics {
     /// The driver has connected to the agent's Broker API.
     pub fn broker_connected(&self) {
         self.broker_connections.inc();
+    }
+
+    /// A volume was found changed by somebody else.
+    pub fn change_seen(&self) {
+        self.changes.inc();
     }
 
     /// A volume was reported abnormal.

@@ -1,17 +1,18 @@
 //! The folders of volumes on the data tmpfs: what is mounted into pods, whatever is in it.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use svid_csi_core::files::FileName;
 use svid_csi_core::state::FileId;
 use svid_csi_core::volume_id::VolumeId;
+use tracing::warn;
 
 use super::views;
+use super::volume_folder::VolumeFolder;
+use crate::beneath::Folder;
 use crate::data_root::DataRoot;
 use crate::fsx::{self, FsError};
 use crate::mount::{self, MountError, MountPoint, MountSource};
+use crate::seal::{self, Sealing};
 
 /// The mode of a folder that a mount of the volume is about to hide.
 const MODE: u32 = 0o550;
@@ -19,20 +20,37 @@ const MODE: u32 = 0o550;
 /// The folders of all volumes that this driver fills.
 #[derive(Debug)]
 pub struct Folders {
-    folders: PathBuf,
+    folders: Folder,
+    device: u64,
+    path: PathBuf,
     read_only: PathBuf,
 }
 
 impl Folders {
-    /// Prepares the read-only view that volumes are mounted from.
+    /// Prepares the read-only view that volumes are mounted from, and finds out whether volumes can be sealed.
     ///
     /// # Errors
     /// [`MountError`].
     pub fn open(data: &DataRoot) -> Result<Self, MountError> {
         let read_only = data.tmpfs().join("read-only");
-        let folders = data.volumes();
-        views::ensure(&MountSource::open(&folders)?, &read_only, true)?;
-        Ok(Folders { folders, read_only })
+        let path = data.volumes();
+        views::ensure(&MountSource::open(&path)?, &read_only, true)?;
+        let folders = Folder::open(&path, false)?;
+        let seals = can_seal(&folders)?;
+        if !seals {
+            warn!(
+                path = %path.display(),
+                "volumes cannot be sealed against their pods (needs CAP_LINUX_IMMUTABLE, Linux 6.0, and no user namespace): \
+                 those without readOnly: true are refused"
+            );
+        }
+        let device = mount::file_id(&folders.stat_self()?).device;
+        Ok(Folders { folders: folders.sealing(seals), device, path, read_only })
+    }
+
+    /// Whether volumes are sealed against their pods.
+    pub fn seals(&self) -> bool {
+        self.folders.seals()
     }
 
     /// The identity of the volume's folder, when it is there.
@@ -40,17 +58,30 @@ impl Folders {
     /// # Errors
     /// [`MountError`] where that cannot be told.
     pub fn root(&self, id: &VolumeId) -> Result<Option<FileId>, MountError> {
-        mount::file_id_of(&self.folder(id))
+        mount::file_id_of(&self.path(id))
     }
 
-    /// Makes the volume's folder, with that mode, and tells its identity.
+    /// Makes the volume's folder, with that mode, and tells its identity. Something mounted over it that is not `recorded`
+    /// is unmounted.
     ///
     /// # Errors
     /// [`MountError`].
-    pub fn prepare(&self, id: &VolumeId, mode: u32) -> Result<Option<FileId>, MountError> {
-        let folder = self.folder(id);
-        fsx::ensure_dir(&folder, mode)?;
-        mount::file_id_of(&folder)
+    pub fn prepare(&self, id: &VolumeId, mode: u32, recorded: Option<FileId>) -> Result<Option<FileId>, MountError> {
+        let path = self.path(id);
+        if mount::is_mount_root(&path)? && self.root(id)? != recorded {
+            mount::unmount(&path)?;
+        }
+        fsx::ensure_dir(&path, mode)?;
+        self.root(id)
+    }
+
+    /// The volume's folder, to be filled: it is on the data tmpfs, or what the record of a volume that this driver fills says
+    /// is mounted into the pod.
+    ///
+    /// # Errors
+    /// [`MountError`].
+    pub fn open_volume(&self, id: &VolumeId, recorded: Option<FileId>) -> Result<VolumeFolder, MountError> {
+        VolumeFolder::open(&self.folders, id.as_str(), self.device, recorded)
     }
 
     /// What is mounted into the pod: the volume's folder, read-only.
@@ -58,7 +89,7 @@ impl Folders {
     /// # Errors
     /// [`MountError`].
     pub fn source(&self, id: &VolumeId) -> Result<MountSource, MountError> {
-        let (folder, view) = (self.folder(id), self.read_only.join(id.as_str()));
+        let (folder, view) = (self.path(id), self.read_only.join(id.as_str()));
         if mount::is_mount_root(&folder)? {
             // A mount of its own is not seen through the view of all.
             views::ensure(&MountSource::open(&folder)?, &view, true)?;
@@ -73,11 +104,11 @@ impl Folders {
     /// [`FsError`] where they cannot be listed.
     pub fn keep_only(&self, is_known: impl Fn(&VolumeId) -> bool) -> Result<Vec<FsError>, FsError> {
         let mut left = Vec::new();
-        for entry in fs::read_dir(&self.folders).map_err(FsError::of("list", &self.folders))? {
-            let path = entry.map_err(FsError::of("list", &self.folders))?.path();
-            let id = path.file_name().and_then(|name| name.to_str()).and_then(|name| VolumeId::parse(name).ok());
+        for name in self.folders.names()? {
+            let id = name.to_str().and_then(|name| VolumeId::parse(name).ok());
+            let path = self.path.join(&name);
             if !id.is_some_and(|id| is_known(&id)) && matches!(mount::is_mount_root(&path), Ok(false)) {
-                left.extend(remove_folder(&path).err().map(|error| FsError { path, ..error }));
+                left.extend(self.folders.remove(&name).err().map(|error| FsError { path, ..error }));
             }
         }
         Ok(left)
@@ -91,7 +122,7 @@ impl Folders {
     /// # Errors
     /// [`MountError`].
     pub fn reach(&self, id: &VolumeId, point: &MountPoint) -> Result<(), MountError> {
-        let folder = self.folder(id);
+        let folder = self.path(id);
         fsx::ensure_dir(&folder, MODE)?;
         let source = point.source()?;
         if self.root(id)? != Some(source.id()) {
@@ -105,56 +136,47 @@ impl Folders {
     /// # Errors
     /// [`MountError`].
     pub fn unlock(&self, id: &VolumeId) -> Result<(), MountError> {
-        let folder = self.folder(id);
+        let folder = self.path(id);
         if mount::is_mount_root(&folder)? { mount::remount(&folder, false) } else { Ok(()) }
     }
 
-    /// Removes the volume's folder and all that is in it.
+    /// Removes the volume's folder and all that is in it. What is mounted over it is emptied only where it is what the record
+    /// of a volume that this driver fills says is mounted into the pod.
     ///
     /// # Errors
     /// [`MountError`] or the file system's.
-    pub fn remove(&self, id: &VolumeId) -> Result<(), MountError> {
-        let (folder, view) = (self.folder(id), self.read_only.join(id.as_str()));
+    pub fn remove(&self, id: &VolumeId, recorded: Option<FileId>) -> Result<(), MountError> {
+        let (path, view) = (self.path(id), self.read_only.join(id.as_str()));
         if mount::is_mount_root(&view)? {
             mount::unmount(&view)?;
         }
-        if mount::is_mount_root(&folder)? {
-            mount::remount(&folder, false)?;
-            // It cannot be removed as a mount root, and the keys must not linger behind it.
-            keep_only(&folder, &[])?;
-            mount::unmount(&folder)?;
+        if mount::is_mount_root(&path)? {
+            if recorded.is_some() && self.root(id)? == recorded {
+                mount::remount(&path, false)?;
+                // It cannot be removed as a mount root, and the keys must not linger behind it.
+                self.open_volume(id, recorded)?.keep_only(&[])?;
+            }
+            mount::unmount(&path)?;
         }
-        Ok(remove_folder(&folder)?)
+        Ok(self.folders.remove(id.as_str())?)
     }
 
-    /// The volume's folder, to write into.
-    pub fn folder(&self, id: &VolumeId) -> PathBuf {
-        self.folders.join(id.as_str())
+    /// Whether something is mounted over the volume's folder.
+    ///
+    /// # Errors
+    /// [`MountError`] where that cannot be told.
+    pub fn is_mounted(&self, id: &VolumeId) -> Result<bool, MountError> {
+        mount::is_mount_root(&self.path(id))
+    }
+
+    fn path(&self, id: &VolumeId) -> PathBuf {
+        self.path.join(id.as_str())
     }
 }
 
-/// Removes a folder, if it is there.
-pub(super) fn remove_folder(folder: &Path) -> Result<(), FsError> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FsError::of("remove", folder)(error)),
-        _ => Ok(()),
-    }
-}
-
-/// Removes all that is in a volume's folder but what has one of these names.
-///
-/// # Errors
-/// [`FsError`].
-pub fn keep_only(folder: &Path, names: &[FileName]) -> Result<(), FsError> {
-    for entry in fs::read_dir(folder).map_err(FsError::of("list", folder))? {
-        let path = entry.map_err(FsError::of("list", folder))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let metadata = path.symlink_metadata().map_err(FsError::of("look at", &path))?;
-        match metadata.is_dir() {
-            _ if names.iter().any(|kept| kept.as_str() == name) => {}
-            true => remove_folder(&path)?,
-            false => fsx::remove_file(&path)?,
-        }
-    }
-    Ok(())
+/// Tried on the folder that no pod sees.
+fn can_seal(folder: &Folder) -> Result<bool, FsError> {
+    let sealing = seal::seal(folder).map_err(FsError::of("seal", folder.shown_path()))?;
+    folder.unseal()?;
+    Ok(sealing == Sealing::Sealed)
 }

@@ -12,6 +12,8 @@ mod tmpfs;
 
 pub use point::{Look, MountError, MountPoint};
 pub use propagation::Propagation;
-pub use seen::Seen;
-pub use source::{MountSource, are_one_folder, file_id_of, is_deleted, is_mount_root, make_private, remount, unmount};
-pub use tmpfs::{DataMount, ensure_tmpfs};
+pub use seen::{Seen, SeenFile};
+pub use source::{
+    MountSource, are_one_folder, file_id, file_id_of, is_deleted, is_mount_root, make_private, remount, unmount,
+};
+pub use tmpfs::{DataMount, ensure_tmpfs, is_tmpfs};

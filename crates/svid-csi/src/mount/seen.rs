@@ -1,11 +1,10 @@
 //! What can be told of a mount that another program has made, before anything in it is believed.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
+use rustix::fs::Statx;
 use rustix::io::Errno;
 use svid_csi_core::state::FileId;
 use zeroize::Zeroizing;
@@ -13,25 +12,30 @@ use zeroize::Zeroizing;
 use super::point::{MountError, MountPoint};
 use super::propagation::unescape;
 use super::source::file_id;
-use super::tmpfs::TMPFS_MAGIC;
+use super::tmpfs::is_tmpfs;
+use crate::beneath::Folder;
+use crate::fsx::FsError;
 
-const BELOW: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_SYMLINKS)
-    .union(ResolveFlags::NO_MAGICLINKS)
-    .union(ResolveFlags::NO_XDEV);
 /// A file of a volume that is larger than this is none.
 const LARGEST_FILE: u64 = 1 << 20;
 /// A volume with more files than that is none.
 const MOST_FILES: usize = 16;
 
-/// Files by name, and the group they belong to.
-pub type Files = (Vec<(String, Zeroizing<Vec<u8>>)>, u32);
+/// A file in a mount.
+#[derive(Debug)]
+pub struct SeenFile {
+    /// Its name.
+    pub name: String,
+    /// What is in it.
+    pub contents: Zeroizing<Vec<u8>>,
+    /// The group it belongs to.
+    pub group: u32,
+}
 
 /// A mount, held open.
 #[derive(Debug)]
 pub struct Seen {
-    folder: OwnedFd,
-    path: PathBuf,
+    folder: Folder,
     stat: Statx,
     /// The folder of its file system that is its root (proc_pid_mountinfo(5)).
     pub root: PathBuf,
@@ -53,9 +57,10 @@ impl MountPoint {
 
 impl Seen {
     fn of(folder: OwnedFd, path: &Path) -> io::Result<Self> {
-        let stat = rustix::fs::statx(&folder, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
-        let is_tmpfs = u64::try_from(rustix::fs::fstatfs(&folder)?.f_type) == Ok(TMPFS_MAGIC);
-        Ok(Seen { root: root_of(&folder)?, is_tmpfs, path: path.to_owned(), stat, folder })
+        let (root, is_tmpfs) = (root_of(&folder)?, is_tmpfs(&folder)?);
+        let folder = Folder::of(folder, path.to_owned());
+        let stat = folder.stat_self().map_err(|error| error.source)?;
+        Ok(Seen { root, is_tmpfs, stat, folder })
     }
 
     /// The identity of its root.
@@ -75,54 +80,34 @@ impl Seen {
 
     /// Where a symbolic link in it leads, if that is one name beside it.
     pub fn link_beside(&self, name: &str) -> Option<String> {
-        let target = rustix::fs::readlinkat(&self.folder, name, Vec::new()).ok()?.into_string().ok()?;
+        let target = self.folder.link(name).ok()??.into_string().ok()?;
         (!target.is_empty() && !target.contains('/') && target != "." && target != "..").then_some(target)
     }
 
-    /// The files of a folder in it and the group they belong to, following no link on the way.
+    /// The files of a folder in it, following no link on the way.
     ///
     /// # Errors
     /// [`MountError::System`], also where there are more or larger files than volumes have.
-    pub fn files(&self, folder: &str) -> Result<Files, MountError> {
-        let failed = |source| MountError::System { action: "read the files of", path: self.path.join(folder), source };
-        read_files(&self.folder, folder).map_err(failed)
-    }
-}
-
-fn read_files(root: &OwnedFd, folder: &str) -> io::Result<Files> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = rustix::fs::openat2(root, folder, flags, Mode::empty(), BELOW)?;
-    let group = rustix::fs::fstat(&folder)?.st_gid;
-    let mut files = Vec::new();
-    for entry in Dir::read_from(&folder)? {
-        let name = entry?.file_name().to_str().map_err(io::Error::other)?.to_owned();
-        if name == "." || name == ".." {
-            continue;
+    pub fn files(&self, folder: &str) -> Result<Vec<SeenFile>, MountError> {
+        let folder = self.folder.folder(folder)?;
+        let names = folder.names()?;
+        let failed = |reason: &str| FsError::of("read the files of", folder.shown_path())(io::Error::other(reason));
+        if names.len() > MOST_FILES {
+            return Err(failed("there are too many").into());
         }
-        if files.len() == MOST_FILES {
-            return Err(io::Error::other("there are too many"));
-        }
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat2(&folder, &name, flags, Mode::empty(), BELOW)?);
-        files.push((name, read(file)?));
+        let file = |name: std::ffi::OsString| {
+            let name = name.into_string().map_err(|_| failed("the name of one is not UTF-8"))?;
+            let contents = folder.read(&name, LARGEST_FILE)?;
+            let group = folder.stat(&name)?.map_or(0, |stat| stat.st_gid);
+            Ok(SeenFile { name, contents, group })
+        };
+        names.into_iter().map(file).collect()
     }
-    Ok((files, group))
-}
-
-fn read(file: File) -> io::Result<Zeroizing<Vec<u8>>> {
-    let size = file.metadata()?;
-    if !size.is_file() || size.len() > LARGEST_FILE {
-        return Err(io::Error::other("one of them is no file of a volume"));
-    }
-    // One allocation of the exact size: growing would leave copies of a key behind.
-    let mut contents = Zeroizing::new(Vec::with_capacity(usize::try_from(size.len()).unwrap_or_default() + 1));
-    file.take(size.len()).read_to_end(&mut contents)?;
-    Ok(contents)
 }
 
 /// The root of the mount that a descriptor is on. Ids of mounts are used again: this one is held by the descriptor.
-fn root_of(folder: &OwnedFd) -> io::Result<PathBuf> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", folder.as_raw_fd()))?;
+fn root_of(folder: impl AsFd) -> io::Result<PathBuf> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", folder.as_fd().as_raw_fd()))?;
     let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim);
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
     let fields = mounts.lines().map(|line| line.split(' '));

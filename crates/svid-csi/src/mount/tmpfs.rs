@@ -13,7 +13,7 @@ use crate::fsx::{self, FsError};
 
 const MARKER: &str = ".svid-csi";
 const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
-pub(super) const TMPFS_MAGIC: u64 = 0x0102_1994;
+const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// How the data tmpfs was found or made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,14 @@ pub enum DataMount {
         /// Whether its pages are kept out of swap.
         noswap: bool,
     },
+}
+
+/// Whether a file or folder is on a tmpfs.
+///
+/// # Errors
+/// The file system could not be asked.
+pub fn is_tmpfs(fd: impl std::os::fd::AsFd) -> Result<bool, Errno> {
+    Ok(u64::try_from(rustix::fs::fstatfs(fd)?.f_type) == Ok(TMPFS_MAGIC))
 }
 
 /// Mounts a tmpfs of at most `size` bytes at `path`, unless one of this driver is there already: a second would hide the first.

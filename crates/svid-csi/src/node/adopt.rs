@@ -18,7 +18,7 @@ use super::Node;
 use super::attach::kubelet_vouches;
 use super::error::VolumeError;
 use super::volume::{Held, Volume};
-use crate::mount::{Look, MountError, MountPoint, Seen};
+use crate::mount::{Look, MountError, MountPoint, Seen, SeenFile};
 
 const CURRENT: &str = "..data";
 
@@ -98,15 +98,18 @@ impl Node {
         if seen.is_open_to_others() {
             return Err(Unfit::Writable);
         }
-        let (found, group) = seen.files(&seen.link_beside(CURRENT).ok_or(Unfit::NoData)?)?;
-        let file = |(name, contents): (String, _)| Some(RenderedFile { name: FileName::parse(&name).ok()?, contents });
+        let found = seen.files(&seen.link_beside(CURRENT).ok_or(Unfit::NoData)?)?;
+        // csi-driver-spiffe gives the files to the group, and not the folder that they are in.
+        let group = found.iter().map(|file| file.group).find(|group| *group != 0);
+        let file =
+            |SeenFile { name, contents, .. }| Some(RenderedFile { name: FileName::parse(&name).ok()?, contents });
         let found: Option<Vec<_>> = found.into_iter().map(file).collect();
         let found = found.ok_or(Unfit::Files)?;
         let names = files::names_of(&found, wanted.names.bundle.as_ref()).ok_or(Unfit::Files)?;
         if holds_bundle(&found, &names) && !self.has_bundle(wanted) {
             return Err(Unfit::Bundle);
         }
-        Ok(Adopted { names, fs_group: (group != 0).then_some(group) })
+        Ok(Adopted { names, fs_group: wanted.fs_group.or(group) })
     }
 
     /// Whether identities of that kind come with a trust bundle.

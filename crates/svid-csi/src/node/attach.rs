@@ -108,16 +108,17 @@ impl Node {
 
     /// Whether the volume's folder is a mount of what lives on behind its target: a pod may have it.
     pub(super) fn is_reached(&self, id: &VolumeId) -> Result<bool, MountError> {
-        self.folders.as_ref().map_or(Ok(false), |folders| mount::is_mount_root(&folders.folder(id)))
+        self.folders.as_ref().map_or(Ok(false), |folders| folders.is_mounted(id))
     }
 
-    /// Removes what the node keeps for a volume beside its record: its folder, what its pod was told, its password.
-    pub(super) fn remove_data(&self, id: &VolumeId) -> Result<(), VolumeError> {
+    /// Removes what the node keeps for a volume beside its record: its folder, what its pod was told, its password. `filled`
+    /// is what was mounted into the pod, where this driver filled it.
+    pub(super) fn remove_data(&self, id: &VolumeId, filled: Option<FileId>) -> Result<(), VolumeError> {
         if let Some(workload_api) = &self.workload_api {
             workload_api.remove(id)?;
         }
         if let Some(folders) = &self.folders {
-            folders.remove(id)?;
+            folders.remove(id, filled)?;
         }
         if let Some(passwords) = &self.passwords {
             passwords.remove(id)?;

@@ -62,6 +62,9 @@ impl Node {
         let Some(volume) = volume else { return };
         if let Err(error) = self.refresh_bundle(volume) {
             error!(volume = %volume.record().spec.id, error = report::chain(&error), "the new trust bundle could not be written");
+            if matches!(error, VolumeError::Changed(_)) {
+                self.distrust(volume);
+            }
             // What the local CA issues brings its bundle along, and is tried until it is there.
             if volume.record().spec.plan().issuer() == Some(Issuer::LocalCa) {
                 volume.renew_now.notify_one();
@@ -77,7 +80,7 @@ impl Node {
         if volume.record().phase != Phase::Ready || !volume.record().issued.as_ref().is_some_and(stale) {
             return Ok(());
         }
-        let Some(trusted) = self.deliver_bundle(&volume.record().spec, bundle.certificates())? else { return Ok(()) };
+        let Some(trusted) = self.deliver_bundle(volume.record(), bundle.certificates())? else { return Ok(()) };
         self.record(volume, |record| {
             if let Some(issued) = &mut record.issued {
                 bundle.digest().clone_into(&mut issued.bundle_digest);

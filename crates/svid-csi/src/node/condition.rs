@@ -9,7 +9,6 @@ use svid_csi_core::volume_id::VolumeId;
 
 use super::Node;
 use super::error::VolumeError;
-use crate::delivery::files;
 use crate::mount::{Look, MountError, MountPoint};
 use crate::{clock, report};
 
@@ -59,15 +58,9 @@ impl Node {
                 None => Some("this driver runs without --workload-api-socket-dir".to_owned()),
             },
             _ if record.root != Some(root) => Some("something else is mounted over the volume".to_owned()),
-            Content::Files(_) => self.lack_of_files(record)?.or_else(|| expired(record)),
+            Content::Files(_) => self.trouble_of_files(record).or_else(|| expired(record)),
             Content::WorkloadApi(socket) => self.trouble_of_socket(record, socket).or_else(|| expired(record)),
         })
-    }
-
-    fn lack_of_files(&self, record: &Record) -> Result<Option<String>, VolumeError> {
-        let holds_any = files::holds_any(&self.folders()?.folder(&record.spec.id))?;
-        let lack = || "the volume holds no identity: its source has withdrawn it, or gives none yet".to_owned();
-        Ok((!holds_any).then(lack))
     }
 }
 

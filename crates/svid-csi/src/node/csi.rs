@@ -185,6 +185,7 @@ impl csi::node_server::Node for Service {
         let volume = request.volume_id.clone();
         let rules = self.rules_for(&request.target_path).await;
         let published = match VolumeSpec::parse(&request, &rules) {
+            Ok(spec) if spec.plan().mints() && !request.read_only && !self.node.seals() => Err(VolumeError::Unsealed),
             Ok(spec) => {
                 let brought = Brought { tokens: request.tokens, pkcs12_password: request.pkcs12_password };
                 self.node.publish(&self.driver.name, spec.into(), brought, patience).await

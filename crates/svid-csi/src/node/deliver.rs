@@ -8,7 +8,7 @@ use svid_csi_core::identity::leads_to;
 use svid_csi_core::pkcs12::Password;
 use svid_csi_core::secret::Secret;
 use svid_csi_core::state::{FileId, Issued, Record};
-use svid_csi_core::volume::{Content, FilesSpec, SocketSpec, VolumeSpec};
+use svid_csi_core::volume::{Content, FilesSpec, VolumeSpec};
 use svid_csi_core::x509_context::X509Context;
 
 use super::Node;
@@ -17,29 +17,36 @@ use super::jwt::Jwt;
 use super::room::Occasion;
 use super::volume::Volume;
 use crate::clock;
-use crate::delivery::{files, folders, workload_api};
-use crate::fsx;
+use crate::delivery::shown::{self, Shown};
+use crate::delivery::volume_folder::VolumeFolder;
+use crate::delivery::{files, workload_api};
 
 impl Node {
     /// Makes the folder that is to be mounted, and tells its identity.
-    pub(super) fn prepare(&self, spec: &VolumeSpec) -> Result<Option<FileId>, VolumeError> {
-        Ok(self.folders()?.prepare(&spec.id, folder_mode(&spec.content))?)
+    pub(super) fn prepare(&self, spec: &VolumeSpec, known: Option<&Record>) -> Result<Option<FileId>, VolumeError> {
+        Ok(self.folders()?.prepare(&spec.id, folder_mode(&spec.content), known.and_then(Record::filled))?)
+    }
+
+    /// The volume's folder, which its pod may have written into.
+    pub(super) fn folder(&self, record: &Record) -> Result<VolumeFolder, VolumeError> {
+        Ok(self.folders()?.open_volume(&record.spec.id, record.filled())?)
     }
 
     /// Shows the volume's pod what it is given; without `jwt`, the tokens that it sees. On failure it goes on seeing what
     /// it saw.
     pub(super) fn deliver(
         &self,
+        record: &Record,
         spec: &Arc<VolumeSpec>,
         context: &Arc<X509Context>,
         jwt: Option<&Jwt>,
         occasion: Occasion,
     ) -> Result<(), VolumeError> {
-        let folder = self.folders()?.folder(&spec.id);
+        let folder = self.folder(record)?;
         match &spec.content {
             Content::Passthrough => {}
             Content::Files(wanted) => {
-                let before = if wanted.extras.need_jwt() { files::shown(&folder)? } else { Vec::new() };
+                let before = self.files_before(record, &folder, wanted, jwt.is_some())?;
                 let (password, now) = (self.password(spec, wanted), clock::now());
                 let given = jwt.map(Jwt::given);
                 let rendered = contents::all(before, context, given.as_ref(), wants(wanted, password.as_ref()), now)?;
@@ -52,15 +59,15 @@ impl Node {
             }
             Content::WorkloadApi(socket) => {
                 let workload_api = self.workload_api()?;
-                workload_api.serve(spec, socket, &folder)?;
+                self.put_socket_right(spec, socket, &folder)?;
                 let size = workload_api::size_of(context);
                 self.write(spec, occasion, [size], || workload_api.give(&spec.id, context.clone()))?;
                 // Files of another delivery go last: they are all that the pod has until then.
-                folders::keep_only(&folder, &socket.sockets)?;
+                folder.keep_only(&socket.sockets)?;
             }
         }
         // Another delivery may have made it.
-        Ok(fsx::ensure_mode(&folder, folder_mode(&spec.content))?)
+        Ok(folder.shape(folder_mode(&spec.content), None)?)
     }
 
     /// After a start: what is not in files is served again, as it was kept. A volume of which nothing was kept, or whose
@@ -69,7 +76,7 @@ impl Node {
         let (spec, record) = (volume.record().spec.clone(), volume.record());
         if record.withdrawn {
             // A kill may have come before it was all taken away.
-            return self.take_away(&spec);
+            return self.take_away(record);
         }
         if record.issued.is_none() {
             return Ok(());
@@ -77,13 +84,20 @@ impl Node {
         let is_there = match &spec.content {
             Content::Passthrough => true,
             // They are taken away also where the record could not say so.
-            Content::Files(_) => files::holds_any(&self.folders()?.folder(&spec.id))?,
+            Content::Files(_) => match shown::look_and_seal(&self.folder(record)?)? {
+                Shown::Files(_) => true,
+                Shown::Nothing => false,
+                Shown::Changed(how) => {
+                    self.report_change(&spec, &how);
+                    false
+                }
+            },
             Content::WorkloadApi(socket) => {
                 let workload_api = self.workload_api()?;
-                let folder = self.folders()?.folder(&spec.id);
+                let folder = self.folder(record)?;
                 workload_api.serve(&spec, socket, &folder)?;
                 let is_kept = workload_api.give_kept(&spec.id)?;
-                folders::keep_only(&folder, &socket.sockets)?;
+                folder.keep_only(&socket.sockets)?;
                 is_kept
             }
         };
@@ -93,43 +107,17 @@ impl Node {
         Ok(())
     }
 
-    /// Puts back a socket that somebody has removed.
-    pub(super) fn see_that_it_is_served(&self, volume: &Volume) -> Result<(), VolumeError> {
-        let spec = &volume.record().spec;
-        match (&spec.content, &volume.record().issued) {
-            (Content::WorkloadApi(socket), Some(_)) => {
-                Ok(self.workload_api()?.serve(spec, socket, &self.folders()?.folder(&spec.id))?)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Why a volume's socket is of no use to its pod; `None` where it is.
-    pub(super) fn trouble_of_socket(&self, record: &Record, socket: &SocketSpec) -> Option<String> {
-        let id = &record.spec.id;
-        let (Some(workload_api), Some(folders)) = (&self.workload_api, &self.folders) else {
-            return Some("this driver serves no sockets".to_owned());
-        };
-        if record.issued.is_none() && workload_api.given(id).is_none() {
-            return Some("the pod has no identity: it was withdrawn, or could not be kept across a restart".to_owned());
-        }
-        let served = workload_api.serves(id, socket, &folders.folder(id));
-        (!served).then(|| {
-            "the volume's socket was removed or replaced; the next publish or a restart of the driver puts it back"
-                .to_owned()
-        })
-    }
-
     /// Shows the volume's pod another bundle of its trust domain, beside the certificates that are there. Answers
     /// whether they lead to it; nothing where there are none.
     pub(super) fn deliver_bundle(
         &self,
-        spec: &VolumeSpec,
+        record: &Record,
         bundle: &[CertificateDer<'static>],
     ) -> Result<Option<bool>, VolumeError> {
+        let spec = &record.spec;
         match &spec.content {
             Content::Passthrough => Ok(None),
-            Content::Files(wanted) => self.rewrite_bundle(spec, wanted, bundle).map(Some),
+            Content::Files(wanted) => self.rewrite_bundle(record, wanted, bundle).map(Some),
             Content::WorkloadApi(_) => {
                 let workload_api = self.workload_api()?;
                 let Some(given) = workload_api.given(&spec.id) else { return Ok(None) };
@@ -144,28 +132,28 @@ impl Node {
 
     fn rewrite_bundle(
         &self,
-        spec: &VolumeSpec,
+        record: &Record,
         wanted: &FilesSpec,
         bundle: &[CertificateDer<'static>],
     ) -> Result<bool, VolumeError> {
-        let folder = self.folders()?.folder(&spec.id);
-        let (password, now) = (self.password(spec, wanted), clock::now());
-        let before = files::shown(&folder)?;
+        let folder = self.folder(record)?;
+        let (password, now) = (self.password(&record.spec, wanted), clock::now());
+        let before = self.delivered_files(record, &folder)?;
         let (rendered, chain) = contents::with_bundle(before, bundle, wants(wanted, password.as_ref()), now)?;
         let install = || files::install(&folder, &rendered, wanted.fs_group, now);
-        self.write(spec, Occasion::Renewal, sizes(&rendered), install)?;
+        self.write(&record.spec, Occasion::Renewal, sizes(&rendered), install)?;
         Ok(leads_to(&chain, bundle, now))
     }
 
     /// Shows the volume's pod other tokens and JWT bundles, beside what else its files are.
-    pub(super) fn deliver_jwt(&self, spec: &VolumeSpec, jwt: &Jwt) -> Result<(), VolumeError> {
-        let Content::Files(wanted) = &spec.content else { return Ok(()) };
-        let (folder, now) = (self.folders()?.folder(&spec.id), clock::now());
+    pub(super) fn deliver_jwt(&self, record: &Record, jwt: &Jwt) -> Result<(), VolumeError> {
+        let Content::Files(wanted) = &record.spec.content else { return Ok(()) };
+        let (folder, now) = (self.folder(record)?, clock::now());
         let extras = jwt.extras(&wanted.extras);
         let came = Wanted { names: &wanted.names, extras: &extras, password: None };
-        let rendered = contents::with_jwt(files::shown(&folder)?, &jwt.given(), came, now)?;
+        let rendered = contents::with_jwt(self.delivered_files(record, &folder)?, &jwt.given(), came, now)?;
         let install = || files::install(&folder, &rendered, wanted.fs_group, now);
-        self.write(spec, Occasion::Renewal, sizes(&rendered), install)
+        self.write(&record.spec, Occasion::Renewal, sizes(&rendered), install)
     }
 
     /// The password of the volume's PKCS#12 files, where it has any.
@@ -203,12 +191,12 @@ impl Node {
     /// after a kill goes on with it; a full disk keeps nothing from being taken away.
     pub(super) fn withdraw(&self, volume: &mut Volume) -> Result<(), VolumeError> {
         let recorded = self.record(volume, |record| (record.issued, record.withdrawn) = (None, true));
-        self.take_away(&volume.record().spec)?;
+        self.take_away(volume.record())?;
         Ok(recorded?)
     }
 
-    fn take_away(&self, spec: &VolumeSpec) -> Result<(), VolumeError> {
-        let folder = self.folders()?.folder(&spec.id);
+    fn take_away(&self, record: &Record) -> Result<(), VolumeError> {
+        let (spec, folder) = (&record.spec, self.folder(record)?);
         match &spec.content {
             Content::Passthrough => {}
             Content::Files(_) => files::take_away(&folder)?,

@@ -83,6 +83,15 @@ pub enum VolumeError {
     /// Another failure, after something was done for the volume that is still there.
     #[error(transparent)]
     Begun(Box<VolumeError>),
+    /// Its pod, or somebody on the node, has changed what was delivered.
+    #[error("the volume's files were changed ({0}), so nothing of them is delivered again; new ones are asked for")]
+    Changed(String),
+    /// A pod could write into the volume.
+    #[error(
+        "the volume cannot be kept from its pod here: set readOnly: true in pod.spec.volumes[].csi, or run the driver with \
+         CAP_LINUX_IMMUTABLE on Linux 6.0 or later, in no user namespace"
+    )]
+    Unsealed,
     /// A worker did not end as it should.
     #[error("a worker failed")]
     Worker(#[from] tokio::task::JoinError),
@@ -120,7 +129,7 @@ impl VolumeError {
             VolumeError::TooMany(_) | VolumeError::NoRoom(_) | VolumeError::Render(RenderError::TooLarge { .. }) => {
                 Class::Exhausted
             }
-            VolumeError::NotConfigured(_) | VolumeError::NotAdopted { .. } => Class::Blocked,
+            VolumeError::NotConfigured(_) | VolumeError::NotAdopted { .. } | VolumeError::Unsealed => Class::Blocked,
             VolumeError::Mount(error) | VolumeError::SocketDir(SocketDirError::Mount(error)) => error.class(),
             VolumeError::File(error) | VolumeError::SocketDir(SocketDirError::File(error)) => error.class(),
             VolumeError::SocketDir(SocketDirError::NoAgent(_) | SocketDirError::Deleted(_))
@@ -131,7 +140,9 @@ impl VolumeError {
             VolumeError::Source(error) => error.class(),
             VolumeError::Unknown(_) => Class::Missing,
             VolumeError::Listen(ListenError::File(error)) => error.class(),
-            VolumeError::Listen(_) | VolumeError::Render(_) | VolumeError::Worker(_) => Class::Internal,
+            VolumeError::Listen(_) | VolumeError::Changed(_) | VolumeError::Render(_) | VolumeError::Worker(_) => {
+                Class::Internal
+            }
         }
     }
 }

@@ -182,7 +182,11 @@ impl Node {
             };
             if let Some(issued) = volume.record().issued.clone() {
                 audit_jwt(&volume.record().spec, &jwt);
-                this.deliver_jwt(&volume.record().spec, &jwt)?;
+                let delivered = this.deliver_jwt(volume.record(), &jwt);
+                if matches!(delivered, Err(VolumeError::Changed(_))) {
+                    this.distrust(volume);
+                }
+                delivered?;
                 let remembered = jwt.issued_after(issued.jwt.as_ref());
                 this.record(volume, |record| record.give(Some(Issued { jwt: Some(remembered), ..issued })))?;
             }

@@ -133,7 +133,7 @@ impl Node {
                 self.take_up(held).1
             }
             Ok(None) if self.is_reached(id)? => Ok(()),
-            Ok(None) => self.remove_data(id),
+            Ok(None) => self.remove_data(id, None),
         }
     }
 }

@@ -4,6 +4,7 @@ mod adopt;
 mod alarm;
 mod attach;
 mod bundle;
+mod changed;
 mod cluster;
 mod condition;
 pub mod config;
@@ -209,6 +210,11 @@ impl Node {
     pub(crate) fn folders(&self) -> Result<&Folders, VolumeError> {
         let missing = "identities (--source broker, cert-manager or local-ca, --data-root)";
         self.folders.as_ref().ok_or(VolumeError::NotConfigured(missing))
+    }
+
+    /// Whether pods cannot change the volumes that this driver fills, also where their mounts are writable.
+    pub(crate) fn seals(&self) -> bool {
+        self.folders.as_ref().is_some_and(Folders::seals)
     }
 
     pub(crate) fn workload_api(&self) -> Result<&WorkloadApi, VolumeError> {

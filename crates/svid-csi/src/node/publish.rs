@@ -85,13 +85,13 @@ impl Node {
         source: &MountSource,
         spec: Arc<VolumeSpec>,
     ) -> Result<(), VolumeError> {
-        let before = volume.record().spec.clone();
+        let before = volume.record().clone();
         self.mount(volume, point, source, &spec)?;
         self.holds_least(&spec)?;
-        if before.content != Content::Passthrough {
+        if before.spec.content != Content::Passthrough {
             volume.stop_renewing();
-            self.sources.forget(&before);
-            self.remove_data(&spec.id)?;
+            self.sources.forget(&before.spec);
+            self.remove_data(&spec.id, before.filled())?;
         }
         self.ready(volume, spec, None)
     }
@@ -124,10 +124,10 @@ impl Node {
             check_same_volume(held.as_ref(), &spec)?;
             node.check_target(&driver, &spec, &point, held.as_ref())?;
             let place = node.promise(&spec, held.as_ref())?;
-            let root = node.prepare(&spec)?;
+            let root = node.prepare(&spec, held.as_ref().map(Volume::record))?;
             if let Err(error) = node.intend(&driver, &spec, &point, root, place, &mut held) {
                 if held.is_none() {
-                    node.remove_data(&spec.id).map_err(VolumeError::begun)?;
+                    node.remove_data(&spec.id, None).map_err(VolumeError::begun)?;
                 }
                 return Err(error);
             }
@@ -198,7 +198,7 @@ impl Node {
         let folders = self.folders()?;
         let in_use = self.reach(volume, point)?;
         self.audit(volume, &spec, context, jwt.as_ref());
-        self.deliver(&spec, context, jwt.as_ref(), Occasion::Publish)?;
+        self.deliver(volume.record(), &spec, context, jwt.as_ref(), Occasion::Publish)?;
         if !in_use {
             self.mount(volume, point, &folders.source(&id)?, &spec)?;
         }

@@ -152,7 +152,7 @@ impl Node {
         let point = MountPoint::open(&spec.target)?;
         let missing = if spec.content == Content::Passthrough {
             // What it was before it was published so.
-            self.remove_data(&spec.id)?;
+            self.remove_data(&spec.id, None)?;
             let replaced = volume.record().formerly;
             match point.look()? {
                 Look::Mounted(root) if Some(root) != replaced => None,

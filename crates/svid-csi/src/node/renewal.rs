@@ -6,6 +6,7 @@ use svid_csi_core::identity::Identity;
 use svid_csi_core::plan::Issuer;
 use svid_csi_core::state::{Issued, Phase};
 use svid_csi_core::volume::{Subject, VolumeSpec};
+use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -225,7 +226,7 @@ async fn renew(
     last: Option<&Issued>,
 ) -> Result<Outcome, VolumeError> {
     let mut issued = issued(spec, &context, None);
-    let is_same = last.is_some_and(|last| last.digest == issued.digest);
+    let is_same = node.holds(&spec.id, issued.digest.as_deref()).await;
     let jwt = if is_same { Ok(None) } else { node.jwt(spec).await };
     let jwt = match jwt {
         Err(error) if last.is_some_and(|last| last.jwt.is_some()) => {
@@ -247,7 +248,7 @@ async fn renew(
         }
         let spec = volume.record().spec.clone();
         this.audit(volume, &spec, &context, jwt.as_ref());
-        this.deliver(&spec, &context, jwt.as_ref(), Occasion::Renewal)?;
+        this.deliver(volume.record(), &spec, &context, jwt.as_ref(), Occasion::Renewal)?;
         this.record(volume, |record| record.give(Some(issued)))?;
         this.bring_bundle_to(Some(volume));
         Ok(Outcome::Holds(volume.record().issued.clone()))
@@ -271,6 +272,13 @@ impl Node {
             }
             _ => std::future::pending().await,
         }
+    }
+
+    /// Whether the volume's pod has just that. What was changed in a volume is not the same any more.
+    async fn holds(&self, id: &VolumeId, digest: Option<&str>) -> bool {
+        let held = self.volumes.hold(id).await;
+        let issued = held.as_ref().and_then(|volume| volume.record().issued.as_ref());
+        issued.is_some_and(|issued| issued.digest.as_deref() == digest)
     }
 
     /// One line for every identity handed to a pod, before the pod can read it: whatever fails or is killed then, no

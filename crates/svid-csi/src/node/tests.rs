@@ -200,8 +200,8 @@ fn a_volume_that_never_got_ready_is_dropped_when_nobody_asks_again() {
 }
 
 /// Waits until the file of the first token has other contents.
-async fn next_token(node: &Node, spec: &VolumeSpec) -> String {
-    let path = node.folders().unwrap().folder(&spec.id).join("jwt_svid_0.token");
+async fn next_token(spec: &VolumeSpec) -> String {
+    let path = spec.target.path().join("jwt_svid_0.token");
     let before = fs::read_to_string(&path).unwrap();
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -222,7 +222,7 @@ fn tokens_are_renewed_in_their_own_time() {
         node.publish("demo.svid-csi", spec.clone().into(), Brought::default(), patience::MOST).await.unwrap();
         let (first, mut before) = (serial(&node, &spec).await, Instant::now());
         for _ in 0..3 {
-            next_token(&node, &spec).await;
+            next_token(&spec).await;
             let share = before.elapsed().as_secs_f64() / JWT_LIFETIME.as_secs_f64();
             assert!((0.58..0.76).contains(&share), "renewed after {share} of the lifetime");
             before = Instant::now();
@@ -241,14 +241,37 @@ fn a_token_that_could_not_be_renewed_is_kept_and_tried_again() {
         node.publish("demo.svid-csi", spec.clone().into(), Brought::default(), patience::MOST).await.unwrap();
         let tmpfs = node.data.as_ref().unwrap().tmpfs();
         fill(&tmpfs);
-        let path = node.folders().unwrap().folder(&spec.id).join("jwt_svid_0.token");
+        let path = spec.target.path().join("jwt_svid_0.token");
         let first = fs::read_to_string(&path).unwrap();
         tokio::time::sleep(JWT_LIFETIME * 9 / 10).await;
         assert_eq!(fs::read_to_string(&path).unwrap(), first, "the last token is kept");
         fs::remove_file(tmpfs.join("filler")).unwrap();
         let mended = Instant::now();
-        next_token(&node, &spec).await;
+        next_token(&spec).await;
         assert!(mended.elapsed() < JWT_LIFETIME / 3, "tried again within a quarter of what is left of it");
+        node.unpublish("demo.svid-csi", spec.id.clone(), spec.target.clone()).await.unwrap();
+    });
+}
+
+#[test]
+fn new_tokens_bring_nothing_of_the_authority() {
+    test("new_tokens_bring_nothing_of_the_authority", async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build(&dir);
+        let spec = spec_with(&dir, &[("audience", "vault")]);
+        node.publish("demo.svid-csi", spec.clone().into(), Brought::default(), patience::MOST).await.unwrap();
+        let folder = node.data.as_ref().unwrap().volumes().join(spec.id.as_str());
+        let first = serial(&node, &spec).await;
+        let volume = node.folders().unwrap().open_volume(&spec.id, None).unwrap();
+        volume.seen().unseal().unwrap();
+        fs::remove_file(folder.join("..data")).unwrap();
+        std::os::unix::fs::symlink("../../ca/example.org", folder.join("..data")).unwrap();
+        tokio::time::sleep(JWT_LIFETIME).await;
+        assert_ne!(serial(&node, &spec).await, first, "what was changed is not delivered again");
+        assert!(folder.join("..data/tls.key").exists() && folder.join("..data/jwt_svid_0.token").exists());
+        for name in ["ca.key", "jwt.key"] {
+            assert!(!folder.join("..data").join(name).exists(), "{name}");
+        }
         node.unpublish("demo.svid-csi", spec.id.clone(), spec.target.clone()).await.unwrap();
     });
 }

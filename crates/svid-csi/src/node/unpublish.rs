@@ -74,7 +74,7 @@ impl Node {
                 |root| Ok(passes_through || self.may_stay_in_use(id, root)?),
             )?;
         }
-        self.remove_data(id)?;
+        self.remove_data(id, held.as_ref().and_then(|volume| volume.record().filled()))?;
         if let Some(point) = &point {
             let spec = held.as_ref().map(|volume| volume.record().spec.clone());
             point.remove(|name| spec.as_ref().is_some_and(|spec| spec.shows(name)))?;

@@ -255,7 +255,7 @@ impl Node {
         if !volume.is_kept_fresh() {
             return self.serve_again(volume);
         }
-        self.see_that_it_is_served(volume)?;
+        self.see_that_it_is_unchanged(volume)?;
         // Its tokens see to themselves: to look again would end a try that is under way.
         let is_due = |issued: &Issued| renew::delay(&issued.validity, clock::now(), LATEST).is_zero();
         let due = volume.record.issued.as_ref().is_some_and(is_due);

@@ -77,8 +77,14 @@ fn fill(data: &Path, identity: &Path, odd: &Odd<'_>) {
     if !odd.no_link {
         symlink(odd.link.unwrap_or("..2026_01_01_00_00_00.1"), data.join("..data")).unwrap();
     }
-    for folder in [data, &moment] {
-        chown(folder, Some(odd.owner), Some(odd.group)).unwrap();
+    // Its library gives the volume's folder and the files to the group, and not the folder of the moment between them.
+    let names = odd.names.unwrap_or(NAMES);
+    for file in names.iter().copied().chain(odd.more) {
+        chown(moment.join(file), None, Some(odd.group)).unwrap();
+        fs::set_permissions(moment.join(file), fs::Permissions::from_mode(0o440)).unwrap();
+    }
+    for (folder, group) in [(data, odd.group), (moment.as_path(), 0)] {
+        chown(folder, Some(odd.owner), Some(group)).unwrap();
         fs::set_permissions(folder, fs::Permissions::from_mode(odd.mode.unwrap_or(0o550))).unwrap();
     }
 }
@@ -165,13 +171,32 @@ fn the_pod_keeps_its_names_and_its_group() {
         republish(&node, &volume).await.unwrap();
         renew_all(&node).await;
         until("and another one", async || serial_in(&left.in_pod, names) != second).await;
-        for name in names {
-            assert_eq!(fs::metadata(left.in_pod.join(name)).unwrap().gid(), group);
+        for path in names.into_iter().chain([".", "..data/"]) {
+            assert_eq!(fs::metadata(left.in_pod.join(path)).unwrap().gid(), group, "{path}");
         }
         let visible = fs::read_dir(&left.in_pod)
             .unwrap()
             .filter(|entry| !entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with(".."));
         assert_eq!(visible.count(), 3);
+    });
+}
+
+/// What an earlier take-over has lost comes back with the request, which names the group every time.
+#[test]
+fn the_group_that_is_asked_for_counts() {
+    test("adoption::the_group_that_is_asked_for_counts", async || {
+        if !is_root_outside() {
+            return;
+        }
+        let (mut node, volume, left, first) = scene(&Odd::default()).await;
+        republish(&node, &volume).await.unwrap();
+        until("the pod sees a new identity", async || serial_in(&left.in_pod, NAMES) != first).await;
+        node.kill();
+        node.start().await;
+        let grouped = volume.attribute("svid-csi/fs-group", "2000");
+        republish(&node, &grouped).await.unwrap();
+        assert_eq!(fs::metadata(left.in_pod.join("tls.key")).unwrap().gid(), 2000);
+        assert_eq!(node.mounts(&left.target), 1);
     });
 }
 

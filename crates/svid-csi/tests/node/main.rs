@@ -16,6 +16,7 @@ mod cert_manager;
 mod endpoints;
 mod files;
 mod formats;
+mod hostile;
 mod lost_sockets;
 mod passthrough;
 mod paths;

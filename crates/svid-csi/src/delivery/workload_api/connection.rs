@@ -60,7 +60,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Serves what connects, until what is returned is dropped.
-    pub(super) fn accept(&self, endpoint: Arc<Endpoint>, listener: UnixListener, inode: Option<u64>) -> Listening {
+    pub(super) fn accept(&self, endpoint: Arc<Endpoint>, listener: UnixListener, inode: u64) -> Listening {
         let until = endpoint.closing.child_token();
         let listening = Listening { inode, _until: until.clone().drop_guard() };
         let server = self.clone();

@@ -1,6 +1,5 @@
 //! What one volume's pod is told.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +12,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::socket;
+use crate::delivery::volume_folder::VolumeFolder;
+use crate::fsx::FsError;
 
 /// How many connections of one pod are served at a time.
 pub(super) const CONNECTIONS: usize = 64;
@@ -58,7 +59,7 @@ pub(super) struct Endpoint {
 #[derive(Debug)]
 pub(super) struct Listening {
     /// The inode of the socket.
-    pub(super) inode: Option<u64>,
+    pub(super) inode: u64,
     pub(super) _until: DropGuard,
 }
 
@@ -105,11 +106,15 @@ impl Endpoint {
         Usage { connections, streams: self.streams.load(Ordering::Relaxed) }
     }
 
-    /// Whether the names in the folder lead here.
-    pub(super) fn listens(&self, folder: &Path, names: &[FileName]) -> bool {
+    /// Whether the names in the folder lead here, and nothing else is there.
+    pub(super) fn listens(&self, folder: &VolumeFolder, names: &[FileName]) -> Result<bool, FsError> {
         let listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
-        let inode = listening.as_ref().and_then(|listening| listening.inode);
-        inode.is_some() && inode == socket::inode(folder, names)
+        listening.as_ref().map_or(Ok(false), |listening| socket::is_alone(folder, names, listening.inode))
+    }
+
+    /// Whether it was put into a folder.
+    pub(super) fn has_listened(&self) -> bool {
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     pub(super) fn listening(&self, listening: Listening) {

@@ -14,7 +14,7 @@ mod service;
 mod socket;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::pki_types::CertificateDer;
@@ -25,7 +25,7 @@ use svid_csi_core::x509_context::X509Context;
 
 use self::connection::Server;
 use self::endpoint::Endpoint;
-use super::folders;
+use super::volume_folder::VolumeFolder;
 use crate::data_root::DataRoot;
 use crate::fsx::{self, FsError};
 use crate::metrics::Metrics;
@@ -64,24 +64,37 @@ impl WorkloadApi {
     ///
     /// # Errors
     /// [`ListenError`].
-    pub fn serve(&self, spec: &Arc<VolumeSpec>, socket: &SocketSpec, folder: &Path) -> Result<(), ListenError> {
+    pub fn serve(&self, spec: &Arc<VolumeSpec>, socket: &SocketSpec, folder: &VolumeFolder) -> Result<(), ListenError> {
         if let Some(endpoint) = self.endpoint(&spec.id) {
             endpoint.published_as(spec);
-            if endpoint.listens(folder, &socket.sockets) {
+            if endpoint.listens(folder, &socket.sockets)? {
                 return Ok(());
             }
         }
-        let listener = socket::listen(folder, &socket.sockets)?;
+        let (listener, inode) = folder.change(|folder| socket::listen(folder, &socket.sockets))?;
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let endpoint = endpoints.entry(spec.id.clone()).or_insert_with(|| Arc::new(Endpoint::new(spec)));
-        let inode = socket::inode(folder, &socket.sockets);
         endpoint.listening(self.server.accept(endpoint.clone(), listener, inode));
         Ok(())
     }
 
-    /// Whether the names in the volume's folder lead to its socket.
-    pub fn serves(&self, id: &VolumeId, socket: &SocketSpec, folder: &Path) -> bool {
-        self.endpoint(id).is_some_and(|endpoint| endpoint.listens(folder, &socket.sockets))
+    /// Whether the names in the volume's folder lead to its socket, and nothing else is there.
+    ///
+    /// # Errors
+    /// [`FsError`] when it cannot be told.
+    pub fn serves(&self, id: &VolumeId, socket: &SocketSpec, folder: &VolumeFolder) -> Result<bool, FsError> {
+        self.endpoint(id).map_or(Ok(false), |endpoint| endpoint.listens(folder, &socket.sockets))
+    }
+
+    /// Whether somebody else has changed the folder since this driver has listened there.
+    ///
+    /// # Errors
+    /// [`FsError`] when it cannot be told.
+    pub fn was_changed(&self, spec: &VolumeSpec, socket: &SocketSpec, folder: &VolumeFolder) -> Result<bool, FsError> {
+        match self.endpoint(&spec.id).filter(|endpoint| *endpoint.spec() == *spec && endpoint.has_listened()) {
+            Some(endpoint) => Ok(!endpoint.listens(folder, &socket.sockets)?),
+            None => Ok(false),
+        }
     }
 
     /// How the volume's socket is used; none where it has none.
@@ -133,12 +146,12 @@ impl WorkloadApi {
     ///
     /// # Errors
     /// [`FsError`].
-    pub fn withdraw(&self, id: &VolumeId, folder: &Path) -> Result<(), FsError> {
+    pub fn withdraw(&self, id: &VolumeId, folder: &VolumeFolder) -> Result<(), FsError> {
         if let Some(endpoint) = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).remove(id) {
             endpoint.withdraw();
         }
         fsx::remove_file(&self.kept_of(id))?;
-        folders::keep_only(folder, &[])
+        folder.keep_only(&[])
     }
 
     /// Ends the volume's socket and all connections, and forgets what was kept. Blocks.

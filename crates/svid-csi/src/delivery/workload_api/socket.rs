@@ -1,23 +1,24 @@
 //! The socket in a volume's folder.
 
-use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
 use svid_csi_core::files::FileName;
 use tokio::net::UnixListener;
 
-use crate::fsx::{self, FsError};
+use crate::beneath::Folder;
+use crate::delivery::volume_folder::VolumeFolder;
+use crate::fsx::FsError;
 
 /// Everyone in the pod may connect: who cannot see the volume cannot.
 const MODE: u32 = 0o777;
 
-/// A name no volume's socket can have.
+/// Names no volume's socket can have.
 const NEXT: &str = "..next";
+const LINK: &str = "..link";
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 128;
@@ -40,36 +41,54 @@ pub enum ListenError {
 }
 
 /// Listens in the folder under all those names, taking the place of the sockets of an earlier run: a client finds the old
-/// one or the new one.
-pub(super) fn listen(folder: &Path, names: &[FileName]) -> Result<UnixListener, ListenError> {
-    let next = folder.join(NEXT);
-    fsx::remove_file(&next)?;
-    let listener = bind(folder).map_err(|source| ListenError::Listen { folder: folder.to_owned(), source })?;
-    fs::set_permissions(&next, Permissions::from_mode(MODE)).map_err(FsError::of("open to all", &next))?;
+/// one or the new one. Tells the inode of the socket.
+pub(super) fn listen(folder: &Folder, names: &[FileName]) -> Result<(UnixListener, u64), ListenError> {
+    folder.remove(NEXT)?;
+    let failed = |source| ListenError::Listen { folder: folder.shown_path().to_owned(), source };
+    let listener = bind(folder).map_err(failed)?;
+    let inode = open_to_all(folder).map_err(failed)?;
     for name in names {
-        let (name, linked) = (folder.join(name.as_str()), folder.join("..link"));
-        fsx::remove_file(&linked)?;
-        fs::hard_link(&next, &linked).map_err(FsError::of("link", &linked))?;
-        fs::rename(&linked, &name).map_err(FsError::of("replace", &name))?;
+        folder.remove(LINK)?;
+        folder.hard_link(NEXT, LINK)?;
+        folder.rename(LINK, name.as_str())?;
     }
-    fsx::remove_file(&next)?;
-    Ok(listener)
+    folder.remove(NEXT)?;
+    Ok((listener, inode))
 }
 
-/// Binds through the folder's descriptor: a socket's path has at most 107 bytes (unix(7)), and this one may have more.
-fn bind(folder: &Path) -> io::Result<UnixListener> {
-    let opened = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let path = format!("/proc/self/fd/{}/{NEXT}", opened.as_raw_fd());
-    let listener = StdListener::bind(path)?;
+/// Binds through the folder's descriptor: a socket's path has at most 107 bytes (unix(7)), and this one may have more. A name
+/// that is there already, a link too, is an error (bind(2)).
+fn bind(folder: &Folder) -> io::Result<UnixListener> {
+    let listener = StdListener::bind(folder.through_descriptor(NEXT))?;
     rustix::net::listen(&listener, BACKLOG)?;
     listener.set_nonblocking(true)?;
     UnixListener::from_std(listener)
 }
 
-/// The inode that all the names lead to; none where one is missing or leads elsewhere.
-pub(super) fn inode(folder: &Path, names: &[FileName]) -> Option<u64> {
-    let mut inodes =
-        names.iter().map(|name| fs::symlink_metadata(folder.join(name.as_str())).ok().map(|file| file.ino()));
-    let first = inodes.next()??;
-    inodes.all(|inode| inode == Some(first)).then_some(first)
+/// The mode is given to what was looked at, whatever has the name by then. Linux before 6.6 has no fchmodat2(2).
+fn open_to_all(folder: &Folder) -> io::Result<u64> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let socket = rustix::fs::openat(folder, NEXT, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&socket)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
+        return Err(io::Error::other("the new socket was replaced at once"));
+    }
+    rustix::fs::chmod(format!("/proc/self/fd/{}", socket.as_raw_fd()), Mode::from_raw_mode(MODE))?;
+    Ok(stat.st_ino)
+}
+
+/// Whether all the names lead to that socket, everyone may connect to it, and nothing else is in the folder.
+pub(super) fn is_alone(volume: &VolumeFolder, names: &[FileName], inode: u64) -> Result<bool, FsError> {
+    let folder = volume.seen();
+    let is_it = |stat: Stat| {
+        let socket = FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
+        socket && stat.st_ino == inode && stat.st_mode & 0o777 == MODE
+    };
+    for name in names {
+        if !folder.stat(name.as_str())?.is_some_and(is_it) {
+            return Ok(false);
+        }
+    }
+    let is_named = folder.names()?.iter().all(|found| names.iter().any(|name| found == name.as_str()));
+    Ok(is_named && (!folder.seals() || folder.is_sealed()?))
 }

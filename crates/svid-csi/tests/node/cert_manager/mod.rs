@@ -7,6 +7,7 @@ mod cleanup;
 mod endings;
 mod forged;
 mod full_disk;
+mod hostile;
 mod issuer;
 mod modes;
 mod outage;

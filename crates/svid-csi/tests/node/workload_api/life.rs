@@ -12,6 +12,7 @@ use super::client::Svids;
 use super::{ROOT, SOCKETS, node};
 use crate::endpoints::{get, renew_all};
 use crate::fixture::{Node, run, test, until, volume};
+use crate::hostile::unseal;
 use crate::restart::{inside, lose_data_root, share_root, shared};
 
 const NAMES: [&str; 4] = ["agent.sock", "api.sock", "socket", "spire-agent.sock"];
@@ -86,6 +87,7 @@ fn what_a_kill_has_left_lying_about_is_removed() {
         let target = node.publish(&volume("web")).await;
         node.kill();
         let folder = node.path(&format!("root/data/volumes/{}", volume("web").id()));
+        unseal(&folder);
         let short = node.path("root/data/s");
         drop(std::os::unix::net::UnixListener::bind(&short).unwrap());
         fs::rename(short, folder.join("..next")).unwrap();
@@ -206,7 +208,10 @@ fn a_socket_that_was_removed_is_abnormal_until_a_republish_puts_it_back() {
         let target = node.publish(&volume("web")).await;
         assert_eq!(node.trouble(&volume("web")).await, None);
         let folder = node.path(&format!("root/data/volumes/{}", volume("web").id()));
-        let removed = |name: &str| fs::remove_file(folder.join(name)).unwrap();
+        let removed = |name: &str| {
+            unseal(&folder);
+            fs::remove_file(folder.join(name)).unwrap();
+        };
         let replaced = |name: &str| {
             removed(name);
             fs::write(folder.join(name), "").unwrap();

@@ -65,12 +65,13 @@ impl Socket {
         let folder = tempfile::tempdir().unwrap();
         let spec = spec(issuer);
         let Content::WorkloadApi(SocketSpec { sockets, .. }) = &spec.content else { unreachable!() };
-        let listener = socket::listen(folder.path(), sockets).unwrap();
+        let opened = crate::beneath::Folder::open(folder.path(), false).unwrap();
+        let (listener, inode) = socket::listen(&opened, sockets).unwrap();
         let endpoint = Arc::new(Endpoint::new(&Arc::new(spec)));
         let (tasks, metrics) = (Tasks::default(), Arc::<Metrics>::default());
         let api = service::api(Arc::new(sources), metrics.clone());
         let server = Server { api, metrics: metrics.clone(), tasks: tasks.clone(), failures: Arc::default() };
-        endpoint.listening(server.accept(endpoint.clone(), listener, None));
+        endpoint.listening(server.accept(endpoint.clone(), listener, inode));
         Socket { endpoint, tasks, metrics, folder }
     }
 

@@ -1,0 +1,52 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+/// A folder with a folder outside of it that nothing may reach.
+fn scene() -> (tempfile::TempDir, Folder) {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("inside")).unwrap();
+    fs::create_dir_all(dir.path().join("outside")).unwrap();
+    fs::write(dir.path().join("outside/secret"), "secret").unwrap();
+    let folder = Folder::open(&dir.path().join("inside"), false).unwrap();
+    (dir, folder)
+}
+
+#[test]
+fn no_link_leads_out() {
+    let (dir, folder) = scene();
+    symlink("../outside", dir.path().join("inside/way")).unwrap();
+    symlink("../outside/secret", dir.path().join("inside/file")).unwrap();
+    assert!(folder.folder("way").is_err() && folder.folder("..").is_err() && folder.folder("way/.").is_err());
+    assert!(folder.read("file", 100).is_err() && folder.read("../outside/secret", 100).is_err());
+    assert!(folder.create("file", b"x", 0o400, None).is_err() && folder.create("way/new", b"x", 0o400, None).is_err());
+    assert_eq!(folder.link("way").unwrap().unwrap(), "../outside");
+    folder.remove("way").unwrap();
+    folder.clear().unwrap();
+    assert_eq!(fs::read_to_string(dir.path().join("outside/secret")).unwrap(), "secret");
+}
+
+#[test]
+fn only_regular_files_of_a_bounded_size_are_read() {
+    let (dir, folder) = scene();
+    rustix::fs::mkfifoat(&folder, "fifo", Mode::from_raw_mode(0o600)).unwrap();
+    fs::write(dir.path().join("inside/large"), "12345").unwrap();
+    assert!(folder.read("fifo", 100).is_err() && folder.read("large", 4).is_err());
+    assert_eq!(folder.read("large", 5).unwrap().as_slice(), b"12345");
+}
+
+#[test]
+fn whatever_is_in_it_is_removed_however_deep() {
+    let (dir, folder) = scene();
+    let mut deepest = Folder::open(&dir.path().join("inside"), false).unwrap();
+    for _ in 0..3_000 {
+        deepest = deepest.create_folder("d", 0o700).unwrap();
+        symlink(dir.path().join("outside"), deepest.through_descriptor("link")).unwrap();
+    }
+    deepest.create("..moved.2", b"in the way", 0o400, None).unwrap();
+    folder.create("..moved.1", b"in the way", 0o400, None).unwrap();
+    folder.clear().unwrap();
+    assert!(folder.names().unwrap().is_empty());
+    assert!(dir.path().join("outside/secret").exists());
+}

@@ -1,0 +1,126 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use svid_csi_core::files::FileName;
+
+use super::*;
+use crate::delivery::shown::{self, Shown};
+
+fn file(name: &str, contents: &str) -> RenderedFile {
+    RenderedFile { name: FileName::parse(name).unwrap(), contents: contents.as_bytes().to_vec().into() }
+}
+
+/// Runs a test with the folder of a volume on a tmpfs, beside one that it must not reach.
+fn with_volume(name: &str, body: impl FnOnce(&Path, &VolumeFolder)) {
+    svid_csi_testkit::in_mount_ns(&format!("delivery::files::tests::{name}"), || {
+        let dir = tempfile::tempdir().unwrap();
+        rustix::mount::mount("t", dir.path(), "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+        for folder in ["v", "other"] {
+            fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        fs::write(dir.path().join("other/secret"), "secret").unwrap();
+        let folders = Folder::open(dir.path(), false).unwrap();
+        let device = crate::mount::file_id(&folders.stat_self().unwrap()).device;
+        body(&dir.path().join("v"), &VolumeFolder::open(&folders, "v", device, None).unwrap());
+        assert_eq!(fs::read_to_string(dir.path().join("other/secret")).unwrap(), "secret");
+        rustix::mount::unmount(dir.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    });
+}
+
+fn shows(volume: &VolumeFolder) -> Vec<(String, String)> {
+    let Shown::Files(moment) = shown::look(volume).unwrap() else { panic!("{:?}", shown::look(volume)) };
+    let text = |file: RenderedFile| (file.name.as_str().to_owned(), String::from_utf8(file.contents.to_vec()).unwrap());
+    let mut files: Vec<_> = moment.files().unwrap().into_iter().map(text).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_clock_that_reads_the_same_twice_writes_into_another_folder() {
+    with_volume("a_clock_that_reads_the_same_twice_writes_into_another_folder", |path, volume| {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        install(volume, &[file("a", "1")], None, now).unwrap();
+        let first = fs::read_link(path.join("..data")).unwrap();
+        install(volume, &[file("a", "2")], None, now).unwrap();
+        assert_ne!(fs::read_link(path.join("..data")).unwrap(), first);
+        assert_eq!(shows(volume), [("a".to_owned(), "2".to_owned())]);
+        assert_eq!(fs::read_dir(path).unwrap().count(), 3, "a, ..data and one folder");
+    });
+}
+
+#[test]
+fn whatever_was_done_to_it_is_seen_and_put_right() {
+    type Attack = fn(&Path);
+    let attacks: [(&str, Attack); 10] = [
+        ("..data is no link", |path| {
+            fs::remove_file(path.join("..data")).unwrap();
+            symlink("../other", path.join("..data")).unwrap();
+        }),
+        ("..data is no link", |path| {
+            fs::remove_file(path.join("..data")).unwrap();
+            fs::create_dir_all(path.join("..data/a/b")).unwrap();
+        }),
+        ("..data leads nowhere", |path| {
+            fs::remove_file(path.join("..data")).unwrap();
+            symlink("..1.1", path.join("..data")).unwrap();
+            symlink("../other", path.join("..1.1")).unwrap();
+        }),
+        ("\"secret\" is no file that was delivered", |path| {
+            symlink("../../other/secret", path.join("..data/secret")).unwrap();
+        }),
+        ("\"a\" is no file that was delivered", |path| {
+            fs::remove_file(path.join("..data/a")).unwrap();
+            fs::hard_link(path.parent().unwrap().join("other/secret"), path.join("..data/a")).unwrap();
+        }),
+        ("\"a\" is no file that was delivered", |path| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+            fs::set_permissions(path.join("..data/a"), mode).unwrap();
+        }),
+        ("\"a\" does not lead to its file", |path| {
+            fs::remove_file(path.join("a")).unwrap();
+            symlink("../other/secret", path.join("a")).unwrap();
+        }),
+        ("\"a\" does not lead to its file", |path| {
+            fs::remove_file(path.join("a")).unwrap();
+            fs::create_dir_all(path.join("a/deep/er")).unwrap();
+        }),
+        ("\"more\\n\" was added", |path| fs::write(path.join("more\n"), "x").unwrap()),
+        ("\"..link\" was added", |path| symlink("../other", path.join("..link")).unwrap()),
+    ];
+    for (number, (seen, attack)) in attacks.into_iter().enumerate() {
+        with_volume("whatever_was_done_to_it_is_seen_and_put_right", |path, volume| {
+            install(volume, &[file("a", "1"), file("b", "2")], None, SystemTime::UNIX_EPOCH).unwrap();
+            attack(path);
+            let Shown::Changed(how) = shown::look(volume).unwrap() else { panic!("{number} was not seen") };
+            assert!(how.contains(seen), "{number}: {how}");
+            install(volume, &[file("a", "3")], None, SystemTime::UNIX_EPOCH).unwrap();
+            assert_eq!(shows(volume), [("a".to_owned(), "3".to_owned())], "{number}");
+            assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "3");
+            assert_eq!(fs::read_dir(path).unwrap().count(), 3, "{number}");
+        });
+    }
+}
+
+/// Nothing that leads into a volume by its path is written again: what is deliveries' is reached by descriptors alone.
+#[test]
+fn nothing_in_volumes_is_reached_by_a_path() {
+    for (name, source) in [
+        ("beneath.rs", include_str!("../../beneath.rs")),
+        ("beneath/removal.rs", include_str!("../../beneath/removal.rs")),
+        ("delivery/files.rs", include_str!("../files.rs")),
+        ("delivery/folders.rs", include_str!("../folders.rs")),
+        ("delivery/shown.rs", include_str!("../shown.rs")),
+        ("delivery/volume_folder.rs", include_str!("../volume_folder.rs")),
+        ("delivery/workload_api/socket.rs", include_str!("../workload_api/socket.rs")),
+        ("node/changed.rs", include_str!("../../node/changed.rs")),
+        ("node/condition.rs", include_str!("../../node/condition.rs")),
+        ("node/deliver.rs", include_str!("../../node/deliver.rs")),
+    ] {
+        for banned in ["std::fs::", "use std::fs;", " fs::read", "rustix::fs::CWD", "canonicalize"] {
+            let allowed = source.lines().filter(|line| *line == "use std::fs::File;");
+            let found = source.matches(banned).count() - allowed.filter(|line| line.contains(banned)).count();
+            assert_eq!(found, 0, "{name} uses {banned}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What a volume's folder shows, read without trusting it.
+
+use std::ffi::{OsStr, OsString};
+
+use rustix::fs::FileType;
+use svid_csi_core::files::{FILE_MODE, FileName, MAX_VOLUME_BYTES, RenderedFile};
+use svid_csi_core::quoted::Quoted;
+
+use super::files::{CURRENT, NEXT, is_moment};
+use super::volume_folder::VolumeFolder;
+use crate::beneath::Folder;
+use crate::fsx::FsError;
+use crate::seal;
+
+/// What is in the folder of a volume that files are delivered to.
+#[derive(Debug)]
+pub enum Shown {
+    /// Nothing was delivered.
+    Nothing,
+    /// What was delivered.
+    Files(Moment),
+    /// Somebody else has changed it, in this way: nothing in it can be believed.
+    Changed(String),
+}
+
+/// The folder that `..data` leads to, and the names in it.
+#[derive(Debug)]
+pub struct Moment {
+    folder: Folder,
+    names: Vec<OsString>,
+}
+
+/// Looks at a volume's folder. Where volumes are sealed, what is not sealed was changed.
+///
+/// # Errors
+/// [`FsError`] when it cannot be told.
+pub fn look(volume: &VolumeFolder) -> Result<Shown, FsError> {
+    looked_at(volume, volume.seen().seals())
+}
+
+/// Looks at the folder as a start finds it, which an earlier version or a kill may have left unsealed, and seals it.
+///
+/// # Errors
+/// [`FsError`].
+pub fn look_and_seal(volume: &VolumeFolder) -> Result<Shown, FsError> {
+    let shown = looked_at(volume, false)?;
+    if let Shown::Files(moment) = &shown {
+        moment.names.iter().try_for_each(|name| moment.folder.seal_file(name))?;
+        moment.folder.seal()?;
+        volume.seen().seal()?;
+    }
+    Ok(shown)
+}
+
+fn looked_at(volume: &VolumeFolder, sealed: bool) -> Result<Shown, FsError> {
+    let folder = volume.seen();
+    if folder.stat(CURRENT)?.is_none() {
+        return Ok(Shown::Nothing);
+    }
+    let changed = |what: String| Ok(Shown::Changed(what));
+    let Some(name) = folder.link(CURRENT)?.filter(|name| is_moment(name)) else {
+        return changed(format!("{CURRENT} is no link to what was delivered"));
+    };
+    if !has_type(folder, &name, FileType::Directory)? {
+        return changed(format!("{CURRENT} leads nowhere"));
+    }
+    let moment = folder.folder(&name)?;
+    let moment = Moment { names: moment.names()?, folder: moment };
+    for name in &moment.names {
+        if !moment.holds(name, sealed)? {
+            return changed(format!("{} is no file that was delivered", Quoted::new(name.as_encoded_bytes())));
+        }
+        if !leads_through(folder, name)? {
+            return changed(format!("{} does not lead to its file", Quoted::new(name.as_encoded_bytes())));
+        }
+    }
+    let is_own = |name: &OsString| name == CURRENT || name == NEXT || is_moment(name) || moment.names.contains(name);
+    if let Some(other) = folder.names()?.iter().find(|name| !is_own(name)) {
+        return changed(format!("{} was added", Quoted::new(other.as_encoded_bytes())));
+    }
+    if sealed && !(folder.is_sealed()? && moment.folder.is_sealed()?) {
+        return changed("its seal is gone".to_owned());
+    }
+    Ok(Shown::Files(moment))
+}
+
+impl Moment {
+    /// The files, as they were delivered.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn files(&self) -> Result<Vec<RenderedFile>, FsError> {
+        let named = self.names.iter().filter_map(|name| FileName::parse(name.to_str()?).ok());
+        let read = |name: FileName| {
+            let contents = self.folder.read(name.as_str(), MAX_VOLUME_BYTES as u64)?;
+            Ok(RenderedFile { name, contents })
+        };
+        named.map(read).collect()
+    }
+
+    /// Whether it is a file as they are delivered.
+    fn holds(&self, name: &OsStr, sealed: bool) -> Result<bool, FsError> {
+        let Some(stat) = self.folder.stat(name)? else { return Ok(false) };
+        let as_delivered = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && (stat.st_nlink, stat.st_uid, stat.st_mode & 0o7777) == (1, 0, FILE_MODE);
+        if !as_delivered || !sealed {
+            return Ok(as_delivered);
+        }
+        let file = self.folder.file(name)?;
+        seal::is_sealed(file).map_err(FsError::of("look at", &self.folder.shown_path().join(name)))
+    }
+}
+
+fn leads_through(folder: &Folder, name: &OsStr) -> Result<bool, FsError> {
+    let mut through = OsString::from(CURRENT);
+    through.push("/");
+    through.push(name);
+    Ok(folder.link(name)? == Some(through))
+}
+
+fn has_type(folder: &Folder, name: &OsStr, wanted: FileType) -> Result<bool, FsError> {
+    Ok(folder.stat(name)?.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == wanted))
+}

@@ -1,0 +1,95 @@
+//! One volume's folder, held open. Its pod may have written into it, whatever its mount says: a container can make a
+//! read-only mount writable. So it is hostile ground: nothing in it is reached by a path, and it is sealed but for the moments
+//! in which the driver changes it.
+
+use std::ffi::OsStr;
+
+use svid_csi_core::files::FileName;
+use svid_csi_core::state::FileId;
+
+use crate::beneath::Folder;
+use crate::fsx::FsError;
+use crate::mount::{self, MountError};
+
+/// The open folder of one volume.
+#[derive(Debug)]
+pub struct VolumeFolder {
+    folder: Folder,
+}
+
+impl VolumeFolder {
+    /// The folder of that name among those of all volumes, which are on the file system `device`. What is mounted there
+    /// instead must be what the volume's record says.
+    ///
+    /// # Errors
+    /// [`MountError::Foreign`], unless it is a tmpfs and the right one: secrets go nowhere else.
+    pub(super) fn open(
+        folders: &Folder,
+        name: &str,
+        device: u64,
+        recorded: Option<FileId>,
+    ) -> Result<Self, MountError> {
+        let folder = folders.mounted(name)?;
+        let found = mount::file_id(&folder.stat_self()?);
+        let is_tmpfs = mount::is_tmpfs(&folder).map_err(FsError::of("look at", folder.shown_path()))?;
+        if is_tmpfs && (found.device == device || Some(found) == recorded) {
+            Ok(VolumeFolder { folder })
+        } else {
+            Err(MountError::Foreign(folder.shown_path().to_owned()))
+        }
+    }
+
+    /// To look at.
+    pub fn seen(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Unseals the folder, lets it be changed, and seals it again, whatever comes of the change.
+    ///
+    /// # Errors
+    /// Those of the change, and [`FsError`].
+    pub fn change<T, E: From<FsError>>(&self, change: impl FnOnce(&Folder) -> Result<T, E>) -> Result<T, E> {
+        self.folder.unseal()?;
+        let changed = change(&self.folder);
+        let sealed = self.folder.seal();
+        let changed = changed?;
+        sealed?;
+        Ok(changed)
+    }
+
+    /// Gives the folder a mode and a group, where it has others.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn shape(&self, mode: u32, group: Option<u32>) -> Result<(), FsError> {
+        let stat = self.folder.stat_self()?;
+        let fits = u32::from(stat.stx_mode) & 0o7777 == mode && group.is_none_or(|group| group == stat.stx_gid);
+        if fits { Ok(()) } else { self.change(|folder| folder.shape(mode, group)) }
+    }
+
+    /// Removes all that is in it but what has one of these names.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn keep_only(&self, names: &[FileName]) -> Result<(), FsError> {
+        let is_kept = |name: &OsStr| names.iter().any(|kept| name == kept.as_str());
+        if self.folder.names()?.iter().all(|name| is_kept(name)) {
+            return Ok(());
+        }
+        self.change(|folder| remove_others(folder, is_kept))
+    }
+}
+
+/// Removes all that is in a folder but what `is_kept`.
+pub(super) fn remove_others(folder: &Folder, is_kept: impl Fn(&OsStr) -> bool) -> Result<(), FsError> {
+    loop {
+        let mut others = folder.names()?;
+        others.retain(|name| !is_kept(name));
+        if others.is_empty() {
+            return Ok(());
+        }
+        for name in others {
+            folder.remove(&name)?;
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Volumes that their pods, or somebody on the node, have changed: seen, said, and put right.
+
+use std::sync::Arc;
+
+use svid_csi_core::files::RenderedFile;
+use svid_csi_core::state::{Issued, Record};
+use svid_csi_core::volume::{Content, FilesSpec, SocketSpec, VolumeSpec};
+use tracing::warn;
+
+use super::Node;
+use super::error::VolumeError;
+use super::volume::Volume;
+use crate::delivery::shown::{self, Shown};
+use crate::delivery::volume_folder::VolumeFolder;
+use crate::report;
+
+impl Node {
+    /// What the volume's files show, where new ones may go on showing a part of it.
+    pub(super) fn files_before(
+        &self,
+        record: &Record,
+        folder: &VolumeFolder,
+        wanted: &FilesSpec,
+        brings_jwt: bool,
+    ) -> Result<Vec<RenderedFile>, VolumeError> {
+        match shown::look(folder)? {
+            Shown::Files(moment) if wanted.extras.need_jwt() => Ok(moment.files()?),
+            Shown::Files(_) | Shown::Nothing => Ok(Vec::new()),
+            Shown::Changed(how) => {
+                // Before anything of this driver was delivered, it is what csi-driver-spiffe has left.
+                if record.issued.is_some() {
+                    self.report_change(&record.spec, &how);
+                }
+                if wanted.extras.need_jwt() && !brings_jwt { Err(VolumeError::Changed(how)) } else { Ok(Vec::new()) }
+            }
+        }
+    }
+
+    /// What the volume's files show, to be written again with something new beside it.
+    ///
+    /// # Errors
+    /// [`VolumeError::Changed`] where it is not what was delivered.
+    pub(super) fn delivered_files(
+        &self,
+        record: &Record,
+        folder: &VolumeFolder,
+    ) -> Result<Vec<RenderedFile>, VolumeError> {
+        let how = match shown::look(folder)? {
+            Shown::Files(moment) => return Ok(moment.files()?),
+            Shown::Nothing => "its files were removed".to_owned(),
+            Shown::Changed(how) => how,
+        };
+        self.report_change(&record.spec, &how);
+        Err(VolumeError::Changed(how))
+    }
+
+    /// Has the volume's source asked again, and what it gives delivered, also where that is what it gave last.
+    pub(super) fn distrust(&self, volume: &mut Volume) {
+        if let Some(issued) = volume.record().issued.clone() {
+            let remembered = self.record(volume, |record| record.issued = Some(Issued { digest: None, ..issued }));
+            remembered.unwrap_or_else(|error| {
+                warn!(volume = %volume.record().spec.id, error = report::chain(&error), "what was changed in a volume stays until its identity is renewed");
+            });
+        }
+        volume.renew_now.notify_one();
+    }
+
+    /// Looks whether the volume shows what was delivered. Puts a socket back; files that were changed are asked for again.
+    pub(super) fn see_that_it_is_unchanged(&self, volume: &mut Volume) -> Result<(), VolumeError> {
+        let spec = volume.record().spec.clone();
+        let Some(issued) = &volume.record().issued else { return Ok(()) };
+        match &spec.content {
+            Content::Passthrough => {}
+            Content::WorkloadApi(socket) => self.put_socket_right(&spec, socket, &self.folder(volume.record())?)?,
+            // Without a digest, they have been asked for already.
+            Content::Files(_) if issued.digest.is_some() => {
+                match self.delivered_files(volume.record(), &self.folder(volume.record())?) {
+                    Err(VolumeError::Changed(_)) => self.distrust(volume),
+                    looked => drop(looked?),
+                }
+            }
+            Content::Files(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the names in the folder lead to the volume's socket.
+    pub(super) fn put_socket_right(
+        &self,
+        spec: &Arc<VolumeSpec>,
+        socket: &SocketSpec,
+        folder: &VolumeFolder,
+    ) -> Result<(), VolumeError> {
+        let workload_api = self.workload_api()?;
+        let was_changed = workload_api.was_changed(spec, socket, folder)?;
+        if was_changed {
+            self.report_change(spec, "it holds something else than its socket");
+        }
+        workload_api.serve(spec, socket, folder)?;
+        if was_changed { Ok(folder.keep_only(&socket.sockets)?) } else { Ok(()) }
+    }
+
+    /// Why a volume's socket is of no use to its pod; `None` where it is.
+    pub(super) fn trouble_of_socket(&self, record: &Record, socket: &SocketSpec) -> Option<String> {
+        let id = &record.spec.id;
+        let Some(workload_api) = &self.workload_api else { return Some("this driver serves no sockets".to_owned()) };
+        if record.issued.is_none() && workload_api.given(id).is_none() {
+            return Some("the pod has no identity: it was withdrawn, or could not be kept across a restart".to_owned());
+        }
+        match self.folder(record).and_then(|folder| Ok(workload_api.serves(id, socket, &folder)?)) {
+            Ok(true) => None,
+            Ok(false) => Some(
+                "the volume's socket was removed or replaced, or something was put beside it; the next publish or a restart \
+                 of the driver puts it back"
+                    .to_owned(),
+            ),
+            Err(error) => Some(report::chain(&error)),
+        }
+    }
+
+    /// Why a volume's files are not what was delivered; `None` where they are.
+    pub(super) fn trouble_of_files(&self, record: &Record) -> Option<String> {
+        match self.folder(record).and_then(|folder| Ok(shown::look(&folder)?)) {
+            Ok(Shown::Files(_)) => None,
+            Ok(Shown::Nothing) => {
+                Some("the volume holds no identity: its source has withdrawn it, or gives none yet".to_owned())
+            }
+            // What csi-driver-spiffe has left is not laid out as ours.
+            Ok(Shown::Changed(_)) if record.issued.is_none() => None,
+            Ok(Shown::Changed(how)) => {
+                Some(format!("the volume's files were changed: {how}; the next delivery puts them right"))
+            }
+            Err(error) => Some(report::chain(&error)),
+        }
+    }
+
+    pub(super) fn report_change(&self, spec: &VolumeSpec, how: &str) {
+        self.metrics.change_seen();
+        let pod = spec.pod.as_ref().map(ToString::to_string);
+        warn!(volume = %spec.id, pod, how, "the volume was changed by its pod, or by somebody on the node; it is put right");
+    }
+}
