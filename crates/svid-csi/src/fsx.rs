@@ -122,19 +122,6 @@ fn is_folder(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
 }
 
-/// Gives the folder `path` that mode, unless it has it.
-///
-/// # Errors
-/// [`FsError`].
-pub fn ensure_mode(path: &Path, mode: u32) -> Result<(), FsError> {
-    use std::os::unix::fs::PermissionsExt;
-    let found = fs::metadata(path).map_err(FsError::of("look at", path))?.permissions().mode() & 0o7777;
-    if found == mode {
-        return Ok(());
-    }
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(FsError::of("change the mode of", path))
-}
-
 /// Makes sure that a file is still there after a power loss.
 ///
 /// # Errors

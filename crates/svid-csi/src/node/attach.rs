@@ -9,7 +9,7 @@ use svid_csi_core::volume_id::VolumeId;
 use super::Node;
 use super::error::VolumeError;
 use super::volume::Volume;
-use crate::mount::{self, Look, MountError, MountPoint, MountSource};
+use crate::mount::{Look, MountError, MountPoint, MountSource};
 
 impl Node {
     /// Makes the target show `source`, and nothing else of ours, for the volume as `spec` has it. What may fail comes before
