@@ -122,6 +122,11 @@ fn spec_with(dir: &TempDir, attributes: &[(&str, &str)]) -> VolumeSpec {
     VolumeSpec::parse(&request, &rules).unwrap()
 }
 
+/// Where the volume's files are.
+fn folder(dir: &TempDir, spec: &VolumeSpec) -> PathBuf {
+    dir.path().join("root/data/volumes").join(spec.id.as_str())
+}
+
 async fn serial(node: &Node, spec: &VolumeSpec) -> Option<String> {
     let held = node.volumes.hold(&spec.id).await;
     held.as_ref().and_then(|volume| volume.record().issued.as_ref()).map(|issued| issued.serial.clone())
@@ -185,7 +190,7 @@ fn a_volume_that_never_got_ready_is_dropped_when_nobody_asks_again() {
         let node = build(&dir);
         let spec = spec(&dir);
         // In the way of the link that is swapped.
-        fs::create_dir_all(node.folders().unwrap().folder(&spec.id).join("..data_tmp/x")).unwrap();
+        fs::create_dir_all(folder(&dir, &spec).join("..data_tmp/x")).unwrap();
         let published = node.publish("demo.svid-csi", spec.clone().into(), Brought::default(), patience::MOST).await;
         assert_eq!(published.unwrap_err().class(), svid_csi_core::error::Class::NotYet);
         tokio::time::sleep(FORGOTTEN_AFTER - Duration::from_secs(60)).await;

@@ -6,6 +6,7 @@ use svid_csi_core::volume::Content;
 
 use super::*;
 use crate::mount::{self, Look, MountPoint, MountSource};
+use crate::seal;
 
 const DRIVER: &str = "demo.svid-csi";
 
@@ -102,7 +103,7 @@ fn an_orphan_that_cannot_be_removed_is_removed_later() {
         mount::unmount(&busy).unwrap();
         tokio::time::sleep(HOUR / 4).await;
         assert!(fs::symlink_metadata(&orphan).is_err());
-        assert!(fs::symlink_metadata(node.folders().unwrap().folder(&spec.id)).is_ok());
+        assert!(fs::symlink_metadata(folder(&dir, &spec)).is_ok());
     });
 }
 
@@ -113,7 +114,9 @@ fn a_removal_that_fails_at_a_start_is_tried_again() {
         let node = build(&dir);
         let spec = spec(&dir);
         publish(&node, &spec).await.unwrap();
-        let busy = node.folders().unwrap().folder(&spec.id).join("busy");
+        let folder = folder(&dir, &spec);
+        seal::unseal(fs::File::open(&folder).unwrap()).unwrap();
+        let busy = folder.join("busy");
         fs::create_dir(&busy).unwrap();
         let mounted = tempfile::tempdir().unwrap();
         MountSource::open(mounted.path()).unwrap().attach_at(&busy).unwrap();
@@ -123,7 +126,7 @@ fn a_removal_that_fails_at_a_start_is_tried_again() {
         tokio::time::sleep(HOUR / 4).await;
         assert!(node.volumes.all().is_empty());
         assert_eq!(node.store.load().unwrap().len(), 0);
-        assert!(fs::symlink_metadata(node.folders().unwrap().folder(&spec.id)).is_err());
+        assert!(fs::symlink_metadata(folder).is_err());
     });
 }
 
@@ -183,8 +186,8 @@ fn a_withdrawal_that_was_cut_short_goes_on_at_the_next_start() {
         publish(&node, &spec).await.unwrap();
         let withdrawn = |record: &mut Record| (record.issued, record.withdrawn) = (None, true);
         node.record(node.volumes.hold(&spec.id).await.as_mut().unwrap(), withdrawn).unwrap();
-        let node = restart(node, &dir).await;
-        assert_eq!(fs::read_dir(node.folders().unwrap().folder(&spec.id)).unwrap().count(), 0);
+        let _node = restart(node, &dir).await;
+        assert_eq!(fs::read_dir(folder(&dir, &spec)).unwrap().count(), 0);
     });
 }
 
@@ -195,7 +198,7 @@ fn a_record_that_cannot_be_written_keeps_no_withdrawal_back() {
         let node = build(&dir);
         let spec = spec(&dir);
         publish(&node, &spec).await.unwrap();
-        let folder = node.folders().unwrap().folder(&spec.id);
+        let folder = folder(&dir, &spec);
         let fails = RecordsFail::of(&dir, &spec);
         node.withdraw(node.volumes.hold(&spec.id).await.as_mut().unwrap()).unwrap_err();
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
