@@ -29,7 +29,7 @@ mod signer;
 pub mod spiffe_id;
 pub mod state;
 pub mod target;
-mod unix_time;
+pub mod unix_time;
 pub mod volume;
 pub mod volume_id;
 pub mod x509_context;

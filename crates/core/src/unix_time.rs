@@ -1,4 +1,6 @@
 //! Whole seconds since 1970, as certificates and records count them.
+//!
+//! Times come from certificates, tokens, records and other programs: any number is possible, and none may panic.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -28,8 +30,8 @@ pub(crate) fn calendar(time: SystemTime) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp(seconds(time)).ok().filter(|time| time.year() >= 0)
 }
 
-/// `2026-01-31T12:00:00Z`, for messages.
-pub(crate) fn rfc3339(time: SystemTime) -> String {
+/// `2026-01-31T12:00:00Z`, in UTC and to the second; the number of seconds since 1970 where the year has not four digits.
+pub fn rfc3339(time: SystemTime) -> String {
     let text = calendar(time).and_then(|time| time.format(&Rfc3339).ok());
     text.unwrap_or_else(|| format!("{} s since 1970", seconds(time)))
 }
@@ -41,6 +43,8 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<SystemTime> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -68,9 +72,22 @@ mod tests {
     }
 
     #[test]
-    fn never_panics_at_the_ends() {
-        for value in [i64::MIN, i64::MAX] {
+    fn no_number_of_seconds_panics() {
+        let year_10000 = 253_402_300_800;
+        assert_eq!(at(year_10000).map(rfc3339).as_deref(), Some("253402300800 s since 1970"));
+        for value in [i64::MIN, i64::MIN + 1, -62_167_219_201, year_10000, i64::MAX - 1, i64::MAX] {
+            at(value).map(rfc3339);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_time_can_be_told(value in any::<i64>(), distance in any::<Duration>()) {
             if let Some(time) = at(value) {
+                rfc3339(time);
+                prop_assert_eq!(seconds(time), value);
+            }
+            for time in [UNIX_EPOCH.checked_add(distance), UNIX_EPOCH.checked_sub(distance)].into_iter().flatten() {
                 rfc3339(time);
                 seconds(time);
             }

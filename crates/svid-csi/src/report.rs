@@ -1,10 +1,8 @@
 //! Errors and times as people read them.
 
 use std::error::Error;
-use std::time::SystemTime;
 
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+pub use svid_csi_core::unix_time::rfc3339;
 
 /// An error and what caused it, on one line, each said once.
 pub fn chain(error: &dyn Error) -> String {
@@ -38,12 +36,6 @@ pub fn one_line(text: &str) -> String {
         |c: char| if c == ' ' || c.is_ascii_graphic() { c.to_string() } else { c.escape_default().to_string() };
     let line: String = text.chars().take(MOST).map(printable).collect();
     if text.chars().nth(MOST).is_some() { line + "..." } else { line }
-}
-
-/// A time in RFC 3339, in UTC, to the second.
-pub fn rfc3339(time: SystemTime) -> String {
-    let time = OffsetDateTime::from(time).replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    time.format(&Rfc3339).unwrap_or_default()
 }
 
 #[cfg(test)]

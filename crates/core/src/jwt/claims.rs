@@ -77,6 +77,7 @@ fn audience(value: &Value) -> Result<Vec<String>, JwtRejection> {
 fn time(claims: &Map<String, Value>, claim: &'static str) -> Result<Option<SystemTime>, JwtRejection> {
     let Some(value) = claims.get(claim) else { return Ok(None) };
     let seconds = value.as_f64().filter(|seconds| (0.0..=LATEST).contains(seconds));
-    let time = seconds.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs_f64(seconds)));
+    let since_1970 = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let time = since_1970.and_then(|since_1970| SystemTime::UNIX_EPOCH.checked_add(since_1970));
     time.map(Some).ok_or(JwtRejection::Claim { claim, problem: ClaimProblem::NotATime })
 }

@@ -95,6 +95,8 @@ mod tests {
             let Answer::Missing { error } = seen(claims).answer else { panic!("{claims} is a token") };
             assert!(!error.contains("signature"), "{error}");
         }
+        let year_10000 = seen(r#"{"sub":"x","aud":"b","exp":253402300800}"#);
+        assert!(matches!(year_10000.answer, Answer::Token { exp, .. } if exp == "253402300800 s since 1970"));
         let far = seen(&format!(r#"{{"sub":"x","aud":"b","exp":{}}}"#, u64::MAX));
         assert!(matches!(far.answer, Answer::Token { exp, .. } if exp.is_empty()));
     }
