@@ -147,6 +147,38 @@ impl Authorities {
         let bundle = TrustBundle::of(anchors.map(|anchor| anchor.certificate.clone()).collect())?;
         Ok(Union { bundle, jwt: JwtBundle::union(all.map(|one| &one.jwt))? })
     }
+
+    /// The union of `own` and of as many `others` as there is room for, and which ones are left out, with the reason. What
+    /// one node writes must not take from the others that they trust each other: the largest are left out first.
+    ///
+    /// # Errors
+    /// [`UnionError`] where `own` alone makes no union.
+    pub fn union_of_most<'a>(
+        own: &'a Self,
+        others: impl Iterator<Item = (&'a str, &'a Self)>,
+        now: SystemTime,
+    ) -> Result<(Union, Vec<(&'a str, UnionError)>), UnionError> {
+        let mut others: Vec<_> = others.collect();
+        others.sort_by_cached_key(|(node, one)| (one.to_json().len(), *node));
+        let (mut taken, mut left_out) = (vec![own], Vec::new());
+        let mut union = Self::union(taken.iter().copied(), now)?;
+        // Whole groups are tried, and halved where they do not fit.
+        let mut groups = vec![&others[..]];
+        while let Some(group) = groups.pop() {
+            match Self::union(taken.iter().copied().chain(group.iter().map(|(_, one)| *one)), now) {
+                Ok(larger) => {
+                    taken.extend(group.iter().map(|(_, one)| *one));
+                    union = larger;
+                }
+                Err(error) if group.len() == 1 => left_out.push((group[0].0, error)),
+                Err(_) => {
+                    let (first, second) = group.split_at(group.len() / 2);
+                    groups.extend([second, first]);
+                }
+            }
+        }
+        Ok((union, left_out))
+    }
 }
 
 impl Anchor {

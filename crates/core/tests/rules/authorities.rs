@@ -1,7 +1,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
-use rcgen::{IsCa, PKCS_ED25519};
+use rcgen::{CertificateParams, DnType, IsCa, PKCS_ED25519};
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use svid_csi_core::bundle_document::{BundleDocument, BundleDocumentError};
@@ -149,4 +149,26 @@ proptest! {
         json[at] = byte;
         let _ = Authorities::read(&json, &example_org()).map_err(|error| error.to_string());
     }
+}
+
+#[test]
+fn one_that_does_not_fit_is_left_out_and_the_others_stay() {
+    let own = node();
+    let nodes: Vec<_> = (0..9).map(|number| (format!("n{number}"), node())).collect();
+    // As much as one node may write, from forty nodes: too much for one bundle.
+    let padded =
+        |params: &mut CertificateParams| params.distinguished_name.push(DnType::CommonName, "x".repeat(11_000));
+    let large = |_| {
+        let roots = [Authority::root(padded).certificate, Authority::root(padded).certificate];
+        read(&document(&roots, &JwtBundle::default())).expect("good by itself")
+    };
+    let hostile: Vec<_> = (0..40).map(large).enumerate().map(|(number, one)| (format!("a{number}"), one)).collect();
+    let all = hostile.iter().chain(&nodes).map(|(name, one)| (name.as_str(), one));
+    assert!(Authorities::union([&own].into_iter().chain(all.clone().map(|(_, one)| one)), now()).is_err());
+    let (union, left_out) = Authorities::union_of_most(&own, all, now()).expect("a union");
+    assert!(!left_out.is_empty() && left_out.iter().all(|(name, _)| name.starts_with('a')), "{left_out:?}");
+    let small = Authorities::union([&own].into_iter().chain(nodes.iter().map(|(_, one)| one)), now()).expect("a union");
+    let trusted = union.bundle.certificates();
+    assert!(small.bundle.certificates().iter().all(|root| trusted.contains(root)));
+    assert!(small.jwt.key_ids().all(|id| union.jwt.key_ids().any(|other| other == id)));
 }

@@ -58,15 +58,17 @@ fn read(path: &Path) -> Result<Option<Zeroizing<String>>, FsError> {
 }
 
 /// Writes both files, or leaves a mark that they are not both there, so that a crash in between does not look like a loss.
+/// The mark is gone for good before anything is signed: one that came back after a power cut would take the authority away.
 fn keep(authority: &CertificateAuthority, folder: &Path, certificate: &Path, key: &Path) -> Result<(), FsError> {
     let unfinished = folder.join(UNFINISHED);
     fsx::write_atomic(&unfinished, b"", 0o600)?;
     fsx::write_atomic(key, authority.key_pem().as_bytes(), 0o600)?;
     fsx::write_atomic(certificate, authority.certificate_pem().as_bytes(), 0o600)?;
-    for written in [key, certificate, folder] {
+    for written in [Some(key), Some(certificate), Some(folder), folder.parent()].into_iter().flatten() {
         fsx::sync(written)?;
     }
     fsx::remove_file(&unfinished)?;
+    fsx::sync(folder)?;
     info!(folder = %folder.display(), "made a new local CA");
     Ok(())
 }

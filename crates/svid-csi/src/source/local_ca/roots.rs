@@ -134,12 +134,19 @@ impl Union {
     fn trust(&mut self) -> bool {
         let good = self.entries.good();
         match self.trusted.with(good.clone()) {
-            Ok(()) => {
-                let nodes = 1 + good.count();
+            Ok(left_out) => {
+                let nodes = 1 + good.count() - left_out.len();
                 if self.nodes.send_replace(nodes) != nodes {
                     info!(nodes, "the trust bundle is now that of so many nodes");
                 }
-                self.troubles.set(Of::Union, None);
+                let trouble = left_out.iter().map(|(node, error)| format!("{node} ({})", report::chain(error)));
+                let trouble = trouble.take(3).reduce(|all, one| all + ", " + &one);
+                let trouble = trouble.map(|named| format!("{} entries are left out: {named}", left_out.len()));
+                if self.troubles.set(Of::Union, trouble.clone())
+                    && let Some(error) = trouble
+                {
+                    error!(error, "the roots of all nodes do not fit into one trust bundle; the others are trusted");
+                }
                 true
             }
             Err(error) => {

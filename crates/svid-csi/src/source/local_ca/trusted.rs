@@ -28,12 +28,16 @@ impl Trusted {
         Ok(Self { own, trust_domain: trust_domain.clone(), bundle, jwt })
     }
 
-    /// From now on those of these other nodes too, and of no others.
-    pub(super) fn with<'a>(&'a self, others: impl Iterator<Item = &'a Authorities> + Clone) -> Result<(), UnionError> {
-        let Union { bundle, jwt } = Authorities::union([&self.own].into_iter().chain(others), clock::now())?;
+    /// From now on those of these other nodes too, and of no others. Answers which ones are left out, because there is no
+    /// room for them or because they contradict others.
+    pub(super) fn with<'a>(
+        &'a self,
+        others: impl Iterator<Item = (&'a str, &'a Authorities)>,
+    ) -> Result<Vec<(&'a str, UnionError)>, UnionError> {
+        let (Union { bundle, jwt }, left_out) = Authorities::union_of_most(&self.own, others, clock::now())?;
         set(&self.bundle, Arc::new(bundle));
         set(&self.jwt, Arc::new([(self.trust_domain.clone(), Arc::new(jwt))].into()));
-        Ok(())
+        Ok(left_out)
     }
 
     pub(super) fn own(&self) -> &Authorities {

@@ -72,8 +72,9 @@ impl Entries {
         self.good().count() != before
     }
 
-    pub(super) fn good(&self) -> impl Iterator<Item = &Authorities> + Clone {
-        self.others.values().filter_map(|entry| Some(&entry.good.as_ref()?.authorities))
+    /// The good ones, by node.
+    pub(super) fn good(&self) -> impl Iterator<Item = (&str, &Authorities)> + Clone {
+        self.others.iter().filter_map(|(node, entry)| Some((node.as_str(), &entry.good.as_ref()?.authorities)))
     }
 
     /// The texts of the good ones.
