@@ -98,8 +98,8 @@ pub async fn run(policy: Policy, cluster: Cluster) -> Result<(), RunError> {
     let mut config = client::config(&cluster.client).await?;
     // It would try again inside of a call, in steps that grow to minutes: whoever calls knows better.
     config.default_retry = false;
-    let watching = client::client(watch::config(config.clone()))?;
-    let client = client::client(config)?;
+    let watching = client::client(&watch::config(config.clone()))?;
+    let client = client::client(&config)?;
     let tasks = Tasks::default();
     start(client, watching, policy, &cluster, &tasks).await?;
     let stopped = tasks.until_stopped(signals).await;

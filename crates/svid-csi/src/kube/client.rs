@@ -1,11 +1,19 @@
 //! How the API server is reached.
 
+mod connect;
+mod proxy;
+mod verifier;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::Uri;
 use http::header::{HeaderValue, USER_AGENT};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tracing::info;
+
+pub use self::proxy::ProxyError;
 
 /// How long a call may take. A watch is not a call: it may be silent for as long as nothing happens.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,12 +46,29 @@ pub enum ClientError {
         #[source]
         source: kube::config::KubeconfigError,
     },
+    /// The proxy.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// The CA certificates.
+    #[error("the CA certificates of the API server cannot be used")]
+    Roots(#[source] rustls::Error),
+    /// The name that the API server's certificate must have.
+    #[error("tls-server-name in the kubeconfig is not a name a server can have")]
+    ServerName {
+        /// What is wrong with it.
+        #[source]
+        source: rustls::pki_types::InvalidDnsNameError,
+    },
     /// What is in it cannot be used.
     #[error("the client of the API server cannot be made")]
     Client(#[source] kube::Error),
 }
 
-/// Finds the API server and the credentials.
+/// Stands in a kubeconfig for "none given", so that kube does not look for one in the environment by rules of its own.
+const NO_PROXY_GIVEN: &str = "none://given";
+
+/// Finds the API server, the credentials and the proxy between. Whoever asks tries again at a pace of its own: the client
+/// does not.
 ///
 /// # Errors
 /// [`ClientError`].
@@ -52,12 +77,25 @@ pub async fn config(options: &ClientOptions) -> Result<Config, ClientError> {
         None => Config::incluster().map_err(ClientError::InCluster)?,
         Some(path) => {
             let failed = |source| ClientError::Kubeconfig { path: path.clone(), source };
-            let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
+            let mut kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
+            let clusters = kubeconfig.clusters.iter_mut().filter_map(|named| named.cluster.as_mut());
+            for proxy in clusters.map(|cluster| &mut cluster.proxy_url) {
+                let given =
+                    proxy.take().filter(|given| !given.is_empty()).map(|given| proxy::parse(&given, "proxy-url"));
+                *proxy = Some(given.transpose()?.map_or_else(|| NO_PROXY_GIVEN.to_owned(), |uri| uri.to_string()));
+            }
             let ClientOptions { context, cluster, user, .. } = options.clone();
             let choice = KubeConfigOptions { context, cluster, user };
             Config::from_custom_kubeconfig(kubeconfig, &choice).await.map_err(failed)?
         }
     };
+    if config.proxy_url.as_ref().is_none_or(|proxy| *proxy == NO_PROXY_GIVEN) {
+        let environment = proxy::Environment::read(|name| std::env::var(name).ok());
+        config.proxy_url = environment.proxy_for(&config.cluster_url)?;
+    }
+    if let Some(host) = config.proxy_url.as_ref().and_then(Uri::host) {
+        info!(host, "the API server is reached through a proxy");
+    }
     let agent = concat!("svid-csi/", env!("CARGO_PKG_VERSION"));
     config.headers.push((USER_AGENT, HeaderValue::from_static(agent)));
     Ok(config)
@@ -66,7 +104,7 @@ pub async fn config(options: &ClientOptions) -> Result<Config, ClientError> {
 /// A client with the credentials of `config`.
 ///
 /// # Errors
-/// [`ClientError::Client`].
-pub fn client(config: Config) -> Result<Client, ClientError> {
-    Client::try_from(config).map_err(ClientError::Client)
+/// [`ClientError`].
+pub fn client(config: &Config) -> Result<Client, ClientError> {
+    connect::client(config)
 }

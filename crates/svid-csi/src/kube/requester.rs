@@ -66,7 +66,7 @@ impl Requester {
         let mut anonymous = config.clone();
         anonymous.auth_info = kube::config::AuthInfo::default();
         let (making, removing) = (Arc::new(Semaphore::new(AT_ONCE.0)), Arc::new(Semaphore::new(AT_ONCE.1)));
-        Ok(Self { own, anonymous: client::client(anonymous)?, making, removing })
+        Ok(Self { own, anonymous: client::client(&anonymous)?, making, removing })
     }
 
     /// Makes a request, as the pod whose token it is, or as the driver. One that is there already is fine: its name is

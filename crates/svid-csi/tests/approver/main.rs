@@ -15,4 +15,5 @@ mod failures;
 mod issuer;
 mod leaders;
 mod pods;
+mod proxy;
 mod start;

@@ -24,12 +24,17 @@ pub(crate) struct Approver {
 impl Approver {
     /// Starts one by the line that must start as it stands, and these flags.
     pub(crate) fn start(kubeconfig: &Path, flags: &[&str]) -> Self {
+        Self::start_in(kubeconfig, flags, &[])
+    }
+
+    /// The same, in an environment with these variables.
+    pub(crate) fn start_in(kubeconfig: &Path, flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(BINARY);
         command.args(["approver", "--kubeconfig"]).arg(kubeconfig);
         command.args(["--issuer-name", "spiffe-ca", "--trust-domain", "example.org"]);
         command.args(["--leader-election-namespace", "cert-manager"]);
         command.args(["--readiness-probe-bind-address", "127.0.0.1:0", "--metrics-bind-address", "127.0.0.1:0"]);
-        command.args(flags).env_clear().stderr(Stdio::piped()).kill_on_drop(true);
+        command.args(flags).env_clear().envs(environment.iter().copied()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (tell, log) = watch::channel(Vec::new());
