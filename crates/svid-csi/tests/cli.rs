@@ -90,3 +90,13 @@ fn help_and_version_go_to_stdout() {
         assert!(output.status.success() && output.stderr.is_empty() && !output.stdout.is_empty(), "{args:?}");
     }
 }
+
+#[test]
+fn relative_paths_are_relative_to_the_working_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["approver", "--kubeconfig", "./missing", "--readiness-probe-bind-address", "127.0.0.1:0"];
+    let output = Command::new(BINARY).args(args).env_clear().current_dir(folder.path()).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    let path = folder.path().canonicalize().unwrap().join("missing");
+    assert!(!output.status.success() && told.contains(path.to_str().unwrap()), "{told}");
+}

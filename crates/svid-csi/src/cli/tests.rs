@@ -42,7 +42,12 @@ fn mistakes(line: &str) -> Vec<String> {
 }
 
 fn path(text: &str) -> Option<PathBuf> {
-    Some(PathBuf::from(text))
+    Some(here(text))
+}
+
+/// A relative path as it is understood.
+fn here(text: &str) -> PathBuf {
+    std::path::absolute(text).unwrap()
 }
 
 #[test]
@@ -51,11 +56,11 @@ fn passthrough_as_promised() {
                 --stable-socket-dir T --data-root R";
     let DriverCommand { config, warnings, .. } = good(line);
     let agent = config.agent.as_ref().unwrap();
-    assert_eq!((agent.path.as_path(), agent.stable.as_deref()), (Path::new("/D"), Some(Path::new("/T"))));
-    assert_eq!((config.node_id.as_str(), config.data_root.clone()), ("n1", path("/R")));
-    assert_eq!((config.admin_socket.clone(), config.metrics_address), (path("/R/admin.sock"), None));
+    assert_eq!((agent.path.as_path(), agent.stable.as_deref()), (&*here("D"), Some(&*here("T"))));
+    assert_eq!((config.node_id.as_str(), config.data_root.clone()), ("n1", path("R")));
+    assert_eq!((config.admin_socket.clone(), config.metrics_address), (path("R/admin.sock"), None));
     let [driver] = config.drivers.as_slice() else { panic!("{config:?}") };
-    assert_eq!((driver.name.as_str(), driver.socket.as_path()), ("csi.spiffe.io", Path::new("/S")));
+    assert_eq!((driver.name.as_str(), driver.socket.as_path()), ("csi.spiffe.io", &*here("S")));
     assert_eq!((driver.default_plan, driver.allowed_plans.len()), (Plan::Passthrough, 1));
     assert!(config.local_ca.is_none() && warnings.is_empty());
 }
@@ -68,7 +73,7 @@ fn local_ca_as_promised() {
     assert_eq!(local_ca.jwt_lifetime, Duration::from_secs(600));
     assert_eq!(good(LOCAL_CA).config.local_ca.unwrap().jwt_lifetime, Duration::from_secs(300));
     assert_eq!(local_ca.trust_domain.as_str(), "example.org");
-    assert_eq!((local_ca.lifetime, local_ca.dir), (Duration::from_secs(5_400), path("/ca")));
+    assert_eq!((local_ca.lifetime, local_ca.dir), (Duration::from_secs(5_400), path("ca")));
     assert_eq!((config.drivers[0].default_plan, config.drivers[0].socket.as_path()), (FILES, Path::new("/s")));
     assert_eq!(config.metrics_address.unwrap().to_string(), "127.0.0.1:9809");
     assert_eq!(config.data_size, 134_217_728);
@@ -84,13 +89,13 @@ fn who_needs_the_api_server_is_told_where_it_is() {
     let more = "--local-ca-roots svid-csi/roots --kubeconfig k --context c";
     let DriverCommand { config, warnings, .. } = good(&format!("{LOCAL_CA} {more}"));
     let roots = config.local_ca_roots.unwrap();
-    assert_eq!((roots.to_string().as_str(), kubeconfig(&config.client)), ("svid-csi/roots", path("/k")));
+    assert_eq!((roots.to_string().as_str(), kubeconfig(&config.client)), ("svid-csi/roots", path("k")));
     assert_eq!((config.client.context.as_deref(), warnings), (Some("c"), Vec::new()));
     let registers = "--kubelet-registration-dir g --kubelet-registration-path p --startup-taint svid-csi/not-ready";
     for line in [LOCAL_CA, SPIFFE, &format!("{CERT_MANAGER} --issuer-name i")] {
         let DriverCommand { config, warnings, .. } = good(&format!("{line} {registers} --kubeconfig k"));
         let taint = config.startup_taint.unwrap();
-        assert_eq!((taint.as_str(), kubeconfig(&config.client)), ("svid-csi/not-ready", path("/k")));
+        assert_eq!((taint.as_str(), kubeconfig(&config.client)), ("svid-csi/not-ready", path("k")));
         assert!(warnings.is_empty(), "{line}: {warnings:?}");
     }
     let idle = good(&format!("{SPIFFE} --local-ca-roots a/b"));
@@ -134,7 +139,7 @@ fn csi_driver_spiffe_manifest_as_it_is() {
     let DriverCommand { config, warnings, .. } = driver(line, &[("SVID_CSI_SOURCE", "local-ca")]).unwrap();
     assert_eq!(
         (config.data_root, config.drivers[0].socket.as_path()),
-        (path("/csi-data-dir"), Path::new("/plugin/csi.sock"))
+        (path("csi-data-dir"), Path::new("/plugin/csi.sock"))
     );
     assert_eq!(config.drivers[0].default_plan, FILES);
     assert!(config.drivers[0].file_names.bundle.is_some());
@@ -171,7 +176,7 @@ fn cert_manager_as_promised() {
                 --node-id N --endpoint unix://S --data-root R";
     let config = good(&line.replace("T.org", "t.org")).config;
     let issuer = config.cert_manager.unwrap().issuer.unwrap();
-    assert_eq!((config.client.kubeconfig, issuer.name), (path("/K"), "I".to_owned()));
+    assert_eq!((config.client.kubeconfig, issuer.name), (path("K"), "I".to_owned()));
     for (flags, pods_ask) in [
         ("", true),
         ("--use-own-service-account", false),

@@ -20,12 +20,13 @@ pub(super) enum Switch<T> {
     On(T),
 }
 
-/// A path; a relative one is relative to `/`, where both predecessors' images run.
+/// A path; a relative one is relative to the working directory, which is `/` in the images.
 pub(super) fn path(text: &str) -> Result<PathBuf, String> {
-    Ok(Path::new("/").join(text))
+    std::path::absolute(text)
+        .map_err(|error| format!("{text:?} is relative to a working directory that is gone: {error}"))
 }
 
-/// A Unix socket: a path, or `unix://` and a path.
+/// A Unix socket: a path, or `unix://` and a path from `/`, whose first slash both predecessors' manifests leave out.
 pub(super) fn socket(text: &str) -> Result<PathBuf, String> {
     let name = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:")).unwrap_or(text);
     if name.contains("://") {
@@ -34,7 +35,7 @@ pub(super) fn socket(text: &str) -> Result<PathBuf, String> {
     if name.is_empty() || name.ends_with('/') {
         return Err(format!("{text:?} names no socket; write unix:///path/to.sock or the bare path"));
     }
-    let socket = path(name)?;
+    let socket = if text.starts_with("unix://") { Path::new("/").join(name) } else { path(name)? };
     match too_long(&socket) {
         Some(problem) => Err(problem),
         None => Ok(socket),
@@ -214,13 +215,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn paths() {
+        let here = std::env::current_dir().unwrap();
+        for (text, expected) in [("/x/y", PathBuf::from("/x/y")), ("./x", here.join("x")), ("x/y", here.join("x/y"))] {
+            assert_eq!(path(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
     fn sockets() {
+        let here = std::env::current_dir().unwrap().join("y.sock");
         for (text, expected) in [
             ("unix://plugin/csi.sock", "/plugin/csi.sock"),
             ("unix:///x", "/x"),
             ("unix:/x", "/x"),
             ("/x/y.sock", "/x/y.sock"),
-            ("y.sock", "/y.sock"),
+            ("y.sock", here.to_str().unwrap()),
+            ("unix:./y.sock", here.to_str().unwrap()),
         ] {
             assert_eq!(socket(text).as_deref(), Ok(Path::new(expected)), "{text}");
         }

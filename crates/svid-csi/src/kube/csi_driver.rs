@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::storage::v1::{CSIDriver, CSIDriverSpec};
 use kube::{Api, Client};
-use tracing::debug;
+use tracing::info;
+
+use super::error;
 
 /// How long looking may take: the driver starts without it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -37,10 +39,17 @@ pub async fn check(client: &Client, name: &str, needs: Needs) -> Result<(), Lack
         },
         Ok(Ok(None)) => Ok(()),
         Ok(Err(error)) => {
-            debug!(name, %error, "the CSIDriver object cannot be read");
+            info!(
+                name,
+                error = error::told(&error),
+                "the CSIDriver object cannot be checked; it must have podInfoOnMount: true"
+            );
             Ok(())
         }
-        Err(_) => Ok(()),
+        Err(_) => {
+            info!(name, "the CSIDriver object cannot be checked in time; it must have podInfoOnMount: true");
+            Ok(())
+        }
     }
 }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use svid_csi_core::plan::{Issuer, Plan};
+use svid_csi_core::plan::Issuer;
 use tokio::sync::watch;
 use tracing::info;
 
 use super::RunError;
-use super::config::{CertManagerConfig, Config};
+use super::config::{CertManagerConfig, Config, DriverName};
 use crate::kube::client::{self, ClientError, ClientOptions};
 use crate::kube::csi_driver::{self, Needs};
 use crate::kube::events::Events;
@@ -48,7 +48,8 @@ impl Clients {
         let needs_api =
             config.cert_manager.is_some() || config.local_ca_roots.is_some() || config.startup_taint.is_some();
         let access = if needs_api { Some(access(&config.client).await?) } else { None };
-        let api = access.clone().map(client::client).transpose()?;
+        let api = access.as_ref().map(client::client).transpose()?;
+        check_csi_drivers(config, api.as_ref()).await?;
         let cluster = match (&config.cert_manager, &access, &api) {
             (Some(cert_manager), Some(access), Some(client)) => {
                 Some(Cluster::open(config, cert_manager, access, client.clone(), metrics.clone(), tasks).await?)
@@ -75,8 +76,7 @@ impl Clients {
 }
 
 impl Cluster {
-    /// Follows what the source goes by. Only the CSIDriver object is checked: an API server that is away must not keep
-    /// volumes that are there from being served.
+    /// Follows what the source goes by.
     async fn open(
         config: &Config,
         cert_manager: &CertManagerConfig,
@@ -86,7 +86,6 @@ impl Cluster {
         tasks: &Tasks,
     ) -> Result<Self, RunError> {
         let requester = Requester::new(client.clone(), access)?;
-        check_csi_drivers(config, cert_manager, &client).await?;
         let runtime = cert_manager
             .runtime_issuer
             .clone()
@@ -121,7 +120,7 @@ async fn access(options: &ClientOptions) -> Result<kube::Config, ClientError> {
 /// Where events go to when pods get their identities from a broker, which needs no cluster: nowhere, outside of one.
 async fn events_beside_broker(config: &Config, tasks: &Tasks) -> Result<Option<Events>, RunError> {
     match client::config(&config.client).await {
-        Ok(access) => Ok(Some(Events::new(client::client(access)?, COMPONENT, config.node_id.clone(), tasks))),
+        Ok(access) => Ok(Some(Events::new(client::client(&access)?, COMPONENT, config.node_id.clone(), tasks))),
         Err(error @ ClientError::InCluster(_)) => {
             info!(why = report::chain(&error), "no events are written on pods");
             Ok(None)
@@ -130,15 +129,32 @@ async fn events_beside_broker(config: &Config, tasks: &Tasks) -> Result<Option<E
     }
 }
 
-async fn check_csi_drivers(
-    config: &Config,
-    cert_manager: &CertManagerConfig,
-    client: &kube::Client,
-) -> Result<(), RunError> {
-    let needs = Needs { tokens: cert_manager.settings.pods_ask };
-    let asks = |plan: &Plan| plan.issuer() == Some(Issuer::CertManager);
-    for driver in config.drivers.iter().filter(|driver| driver.allowed_plans.iter().any(asks)) {
-        csi_driver::check(client, &driver.name, needs).await?;
+/// Checks, as far as it can be seen, that the CSIDriver objects ask the kubelet for what each plan that issues needs: without
+/// `podInfoOnMount`, what a request says of its pod may be the pod author's own words. An API server that is away must not
+/// keep volumes that are there from being served.
+async fn check_csi_drivers(config: &Config, api: Option<&kube::Client>) -> Result<(), RunError> {
+    let issues = |driver: &&DriverName| driver.allowed_plans.iter().any(|plan| plan.issuer().is_some());
+    let drivers: Vec<_> = config.drivers.iter().filter(issues).collect();
+    if drivers.is_empty() {
+        return Ok(());
+    }
+    let own = match api {
+        Some(client) => client.clone(),
+        None => match client::config(&config.client).await.and_then(|access| client::client(&access)) {
+            Ok(client) => client,
+            Err(error) => {
+                info!(
+                    why = report::chain(&error),
+                    "CSIDriver objects cannot be checked; they must have podInfoOnMount: true"
+                );
+                return Ok(());
+            }
+        },
+    };
+    let pods_ask = config.cert_manager.as_ref().is_some_and(|cert_manager| cert_manager.settings.pods_ask);
+    for driver in drivers {
+        let has_cert_manager = driver.allowed_plans.iter().any(|plan| plan.issuer() == Some(Issuer::CertManager));
+        csi_driver::check(&own, &driver.name, Needs { tokens: pods_ask && has_cert_manager }).await?;
     }
     Ok(())
 }

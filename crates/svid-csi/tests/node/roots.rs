@@ -31,7 +31,8 @@ const ARGS: &[&str] = &[
 /// What the documentation says the driver needs.
 fn documented_rbac(access: &Access) -> bool {
     let on_map = ["get", "list", "watch", "patch"].iter().any(|verb| access.action() == format!("{verb} configmaps"));
-    (on_map && access.namespace == "svid-csi" && access.name == "roots") || access.action() == "get nodes"
+    (on_map && access.namespace == "svid-csi" && access.name == "roots")
+        || ["get nodes", "get csidrivers"].contains(&&*access.action())
 }
 
 /// A cluster with the ConfigMap, empty.
@@ -312,5 +313,23 @@ fn where_nodes_have_other_names_nothing_is_removed() {
         let one = node(&server, "n1").await;
         until("it is told", async || one.log().contains("there is no node of the name of --node-id")).await;
         until("both are there", async || count(&server) == 2).await;
+    });
+}
+
+/// Otherwise what a request says of its pod may be the pod author's own words.
+#[test]
+fn a_driver_without_pod_info_does_not_start() {
+    test("roots::a_driver_without_pod_info_does_not_start", async || {
+        let server = cluster();
+        let metadata = json!({"name": "demo.svid-csi"});
+        let csi_driver = |spec: Value| json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": metadata, "spec": spec});
+        server.objects.put(csi_driver(json!({"podInfoOnMount": false})));
+        let mut node = prepared(&server, "n1");
+        node.spawn();
+        until("it has ended", async || node.has_ended()).await;
+        let log = node.log();
+        assert!(log.contains("the CSIDriver object") && log.contains("lacks podInfoOnMount: true"), "{log}");
+        server.objects.put(csi_driver(json!({"podInfoOnMount": true})));
+        node.start().await;
     });
 }

@@ -1,6 +1,5 @@
 //! `svid-csi approver`.
 
-use std::path::Path;
 use std::time::Duration;
 
 use svid_csi_core::approve::Mode;
@@ -152,7 +151,7 @@ fn the_line_that_must_start_as_it_stands() {
         "--kubeconfig /k --issuer-name i --trust-domain t --leader-election-namespace ns \
          --readiness-probe-bind-address 127.0.0.1:1 --metrics-bind-address 0",
     );
-    assert_eq!(cluster.client.kubeconfig.as_deref(), Some(Path::new("/k")));
+    assert_eq!(cluster.client.kubeconfig, Some("/k".into()));
     assert_eq!(&*cluster.lease_namespace, "ns");
     let at = Listen::At("127.0.0.1:1".parse().unwrap());
     assert_eq!((cluster.probes, cluster.metrics), (Some(at), None));

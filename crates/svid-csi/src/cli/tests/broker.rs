@@ -1,10 +1,8 @@
 //! The flags of source broker.
 
-use std::path::Path;
-
 use svid_csi_core::plan::{Issuer, Plan};
 
-use super::{LOCAL_CA, driver, good, mistakes};
+use super::{LOCAL_CA, driver, good, here, mistakes};
 use crate::node::config::BrokerEndpoint;
 
 /// As promised, with `files` or `workload-api` to come.
@@ -18,8 +16,8 @@ fn broker_as_promised() {
     {
         let command = good(&format!("{BROKER} {delivery} --broker-socket B"));
         let broker = command.config.broker.unwrap();
-        assert_eq!(broker.endpoint, BrokerEndpoint::Unix("/B".into()));
-        assert_eq!((broker.workload_api_dir.as_path(), broker.server_id), (Path::new("/D"), None));
+        assert_eq!(broker.endpoint, BrokerEndpoint::Unix(here("B")));
+        assert_eq!((broker.workload_api_dir.as_path(), broker.server_id), (&*here("D"), None));
         assert_eq!(command.config.drivers[0].default_plan, plan);
         assert!(command.config.agent.is_none() && command.config.trust_domain.is_none());
         assert_eq!(command.warnings, [""; 0]);
@@ -95,7 +93,7 @@ fn a_kubeconfig_serves_events() {
     let command = good(&format!("{BROKER} files --broker-socket b --kubeconfig k --context c"));
     assert!(command.config.broker.is_some());
     let client = command.config.client;
-    assert_eq!((client.kubeconfig.as_deref(), client.context.as_deref()), (Some(Path::new("/k")), Some("c")));
+    assert_eq!((client.kubeconfig, client.context.as_deref()), (Some(here("k")), Some("c")));
     assert_eq!(command.warnings, [""; 0]);
     assert!(mistakes(&format!("{BROKER} files --broker-socket b --context c"))[0].starts_with("--context: chooses"));
 }

@@ -22,7 +22,7 @@ fn which_volumes_and_which_driver() {
     for (flags, environment, pod, socket) in [
         ("--pod shop/web-0 --admin-socket /x/a.sock", &[][..], Some("shop/web-0"), "/x/a.sock"),
         ("-all -admin-socket=unix:///x/a.sock", &[], None, "/x/a.sock"),
-        ("--all --data-root csi-data-dir", &[], None, "/csi-data-dir/admin.sock"),
+        ("--all --data-root /csi-data-dir", &[], None, "/csi-data-dir/admin.sock"),
         ("--all --data-root /d --admin-socket /x", &[], None, "/x"),
         ("--all=true", &root, None, "/from/environment/admin.sock"),
         ("--pod a/b.c --all=false", &[("SVID_CSI_ADMIN_SOCKET", "/e.sock")], Some("a/b.c"), "/e.sock"),
