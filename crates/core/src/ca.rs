@@ -13,6 +13,7 @@ use rcgen::{
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
+use self::authorities::Anchor;
 pub use self::authorities::{Authorities, AuthoritiesError, MAX_DOCUMENT_BYTES, Union, UnionError};
 pub use self::load::LoadError;
 use crate::identity::{KeyError, PrivateKey, Validity};
@@ -31,11 +32,14 @@ const BACKDATE: Duration = Duration::from_secs(60);
 /// 30 s that is dated back by 60 s are over at once.
 const BACKDATE_SHARE: u32 = 10;
 
-/// A CA of one trust domain: a certificate with the path-less SPIFFE ID of the trust domain (X509-SVID, section 3.2)
-/// and its ECDSA P-256 key.
+/// A CA of one trust domain: a certificate, with the path-less SPIFFE ID of the trust domain (X509-SVID, section 3.2) where
+/// it was made here, its key, and what leads from it to a root.
 pub struct CertificateAuthority {
     trust_domain: TrustDomain,
     certificate: CertificateDer<'static>,
+    /// Its own certificate and those that lead to the roots, without these; none where it is a root.
+    intermediates: Vec<CertificateDer<'static>>,
+    roots: Vec<Anchor>,
     key: PrivateKey,
     validity: Validity,
     issuer: Issuer<'static, Signer>,
@@ -89,10 +93,14 @@ impl CertificateAuthority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&signer).map_err(CaError::Build)?.into();
         let validity = Validity { not_before: params.not_before.into(), not_after: params.not_after.into() };
-        Self::assemble(trust_domain.clone(), certificate, key, validity, signer).map_err(CaError::Build)
+        let issuer = issuer(&certificate, signer).map_err(CaError::Build)?;
+        let roots = vec![Anchor { certificate: certificate.clone(), not_after: validity.not_after }];
+        let trust_domain = trust_domain.clone();
+        Ok(Self { trust_domain, certificate, intermediates: Vec::new(), roots, key, validity, issuer })
     }
 
-    /// Takes up a CA again that was [created](Self::create) before, or made by other means in the same form.
+    /// Takes up a CA again that was [created](Self::create) before, or made by other means: the text may hold further
+    /// certificates, up to one or several roots. Without any root, the CA's own certificate is what is trusted.
     ///
     /// # Errors
     /// What is wrong with it, and what to do.
@@ -103,18 +111,6 @@ impl CertificateAuthority {
         now: SystemTime,
     ) -> Result<Self, LoadError> {
         load::load(certificate_pem, key_pem, trust_domain, now)
-    }
-
-    fn assemble(
-        trust_domain: TrustDomain,
-        certificate: CertificateDer<'static>,
-        key: PrivateKey,
-        validity: Validity,
-        signer: Signer,
-    ) -> Result<Self, rcgen::Error> {
-        // Name and key identifier are read back from the certificate, so that leaves refer to just what is in it.
-        let issuer = Issuer::from_ca_cert_der(&certificate, signer)?;
-        Ok(Self { trust_domain, certificate, key, validity, issuer })
     }
 
     /// Signs an X509-SVID: empty subject, the ID as the only name (critical, RFC 5280, section 4.1.2.6), for
@@ -166,9 +162,14 @@ impl CertificateAuthority {
         std::mem::take(&mut *pem_text::encode(Block::Certificate, std::iter::once(self.certificate.as_ref())))
     }
 
-    /// The certificate: the trust bundle of everything the CA signs.
+    /// The certificate: the trust bundle of everything the CA signs, where it is a root.
     pub fn certificate_der(&self) -> &CertificateDer<'static> {
         &self.certificate
+    }
+
+    /// What is served after a leaf: the certificates that lead from it to the roots, without these.
+    pub fn intermediates(&self) -> &[CertificateDer<'static>] {
+        &self.intermediates
     }
 
     /// The private key as one `PRIVATE KEY` block.
@@ -185,6 +186,11 @@ impl CertificateAuthority {
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
     }
+}
+
+/// Name and key identifier are read back from the certificate, so that leaves refer to just what is in it.
+fn issuer(certificate: &CertificateDer<'_>, signer: Signer) -> Result<Issuer<'static, Signer>, rcgen::Error> {
+    Issuer::from_ca_cert_der(certificate, signer)
 }
 
 /// From a little before now until the end of the lifetime.

@@ -16,7 +16,7 @@ pub use self::extras::{
     Extras, Federated, Intermediates, JWT_BUNDLE_NAME, TokenFile, federated_name, reserved_names, same_names, shows,
     token_name,
 };
-pub use self::render::{JwtGiven, MAX_VOLUME_BYTES, RenderError, Wanted, all, with_bundle, with_jwt};
+pub use self::render::{JwtGiven, MAX_VOLUME_BYTES, RenderError, Wanted, all, keep_text, with_bundle, with_jwt};
 
 /// The mode of every file: its owner and group may read it.
 pub const FILE_MODE: u32 = 0o440;

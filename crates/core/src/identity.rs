@@ -20,13 +20,13 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::digest;
 use rustls_pki_types::CertificateDer;
 
-pub use self::bundle::{BundleError, MAX_BUNDLE_TEXT, TrustBundle};
+pub use self::bundle::{BundleError, MAX_BUNDLE_TEXT, Skipped, TrustBundle};
 pub use self::key::{KeyError, PrivateKey};
 pub use self::key_type::{KeyType, UnknownKeyType};
 pub(crate) use self::leaf::is_authority;
 pub use self::peer::peer_id;
 pub use self::rejection::{KeyUsageProblem, Place, Rejection};
-pub(crate) use self::trust::distinct_anchors;
+pub(crate) use self::trust::{distinct_anchors, issuers};
 pub use self::validity::Validity;
 pub use crate::pem_text::PemError;
 use crate::pem_text::{self, Block};
@@ -71,6 +71,7 @@ pub struct Identity {
     validity: Validity,
     accepted: SystemTime,
     serial: String,
+    untrusted: Option<Box<Rejection>>,
 }
 
 /// Takes a candidate as a whole, or refuses it as a whole.
@@ -83,6 +84,17 @@ pub struct Identity {
 /// # Errors
 /// The first rule that is broken, in a sentence.
 pub fn accept(candidate: Candidate, expected: &Expected) -> Result<Identity, Rejection> {
+    match accept_any_chain(candidate, expected)? {
+        Identity { untrusted: Some(rejection), .. } => Err(*rejection),
+        identity => Ok(identity),
+    }
+}
+
+/// Takes a candidate as [`accept`] does, wherever its chain leads to: [`Identity::untrusted`] says that.
+///
+/// # Errors
+/// The first other rule that is broken, in a sentence.
+pub fn accept_any_chain(candidate: Candidate, expected: &Expected) -> Result<Identity, Rejection> {
     let Candidate { chain, key, bundle } = candidate;
     check_size("certificate chain", &chain, MAX_CHAIN_BYTES)?;
     check_size("trust bundle", bundle.as_deref().unwrap_or_default(), MAX_BUNDLE_BYTES)?;
@@ -100,11 +112,13 @@ pub fn accept(candidate: Candidate, expected: &Expected) -> Result<Identity, Rej
         Some(bundle) if bundle.is_empty() => return Err(Rejection::EmptyBundle),
         Some(bundle) => trust::distinct_anchors(bundle)?,
     };
-    if !bundle.is_empty() {
-        trust::verify(&chain, &bundle, at)?;
-    }
+    let verified = if bundle.is_empty() { Ok(()) } else { trust::verify(&chain, &bundle, at) };
+    let untrusted = match verified {
+        Err(rejection @ Rejection::Untrusted { .. }) => Some(Box::new(rejection)),
+        other => other.map(|()| None)?,
+    };
     let leaf::Leaf { id, validity, serial, .. } = leaf;
-    Ok(Identity { id, chain, key: Arc::new(key), bundle, validity, accepted: expected.now, serial })
+    Ok(Identity { id, chain, key: Arc::new(key), bundle, validity, accepted: expected.now, serial, untrusted })
 }
 
 pub(crate) fn check_size(
@@ -164,6 +178,11 @@ impl Identity {
         Validity { not_before: self.accepted.max(not_before), not_after }
     }
 
+    /// Why the chain does not lead to the bundle, where it does not: only [`accept_any_chain`] takes such a one.
+    pub fn untrusted(&self) -> Option<&Rejection> {
+        self.untrusted.as_deref()
+    }
+
     /// The serial number of the leaf, in lower-case hexadecimal.
     pub fn serial(&self) -> &str {
         &self.serial
@@ -182,8 +201,11 @@ impl Identity {
 }
 
 /// Whether a chain that was accepted once leads to this bundle too, at the time `now`.
-pub fn leads_to(chain: &[CertificateDer<'_>], bundle: &[CertificateDer<'_>], now: SystemTime) -> bool {
-    trust::verify(chain, bundle, now).is_ok()
+///
+/// # Errors
+/// Why it does not.
+pub fn leads_to(chain: &[CertificateDer<'_>], bundle: &[CertificateDer<'_>], now: SystemTime) -> Result<(), Rejection> {
+    trust::verify(chain, bundle, now)
 }
 
 /// Certificates as PEM text, a block each.

@@ -89,9 +89,19 @@ pub enum PemError {
     },
 }
 
-/// Reads a text that holds exactly one block, with that label.
-pub(crate) fn decode_one(block: Block, text: &str) -> Result<Zeroizing<Vec<u8>>, PemError> {
-    let expected = block.label();
+/// The forms of private keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyForm {
+    Pkcs8,
+    /// Of elliptic curves: RFC 5915.
+    Sec1,
+    /// Of RSA: RFC 8017.
+    Pkcs1,
+}
+
+/// Reads a text that holds exactly one private key, in any of its forms. Parameters of a curve may stand beside it.
+pub(crate) fn decode_key(text: &str) -> Result<(KeyForm, Zeroizing<Vec<u8>>), PemError> {
+    let expected = Block::PrivateKey.label();
     let mut blocks = Vec::new();
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text.as_bytes()) {
         // The parser's own errors may quote what they could not read.
@@ -100,9 +110,11 @@ pub(crate) fn decode_one(block: Block, text: &str) -> Result<Zeroizing<Vec<u8>>,
     }
     match (blocks.pop(), blocks.len()) {
         (None, _) => Err(PemError::NotPem { expected }),
-        (Some((kind, der)), 0) if kind == block.kind() => Ok(der),
+        (Some(_), more @ 1..) => Err(PemError::Count { found: more + 1 }),
+        (Some((SectionKind::PrivateKey, der)), 0) => Ok((KeyForm::Pkcs8, der)),
+        (Some((SectionKind::EcPrivateKey, der)), 0) => Ok((KeyForm::Sec1, der)),
+        (Some((SectionKind::RsaPrivateKey, der)), 0) => Ok((KeyForm::Pkcs1, der)),
         (Some(_), 0) => Err(PemError::Label { expected }),
-        (Some(_), more) => Err(PemError::Count { found: more + 1 }),
     }
 }
 
@@ -134,8 +146,8 @@ mod tests {
             let text = encode(Block::PrivateKey, std::iter::once(der.as_slice()));
             prop_assert_eq!(text.capacity(), text.len(), "one allocation of the exact size");
             prop_assert!(text.lines().all(|line| line.len() <= 64));
-            let read = decode_one(Block::PrivateKey, &text).expect("it is PEM");
-            prop_assert_eq!(&*read, &der);
+            let (form, read) = decode_key(&text).expect("it is PEM");
+            prop_assert_eq!((form, &*read), (KeyForm::Pkcs8, &der));
             let body: String = text.lines().filter(|line| !line.starts_with('-')).collect();
             prop_assert_eq!(STANDARD.decode(body).expect("it is base64"), der);
         }
@@ -143,20 +155,25 @@ mod tests {
 
     #[test]
     fn says_what_is_wrong() {
-        let expected = "CERTIFICATE";
-        let one = encode(Block::Certificate, [b"abc".as_slice()].into_iter());
-        let two = encode(Block::Certificate, [b"abc".as_slice(), b"def"].into_iter());
-        let other = encode(Block::PrivateKey, [b"abc".as_slice()].into_iter());
-        assert!(decode_one(Block::Certificate, &one).is_ok());
-        assert_eq!(decode_one(Block::Certificate, &two), Err(PemError::Count { found: 2 }));
-        assert_eq!(decode_one(Block::Certificate, &other), Err(PemError::Label { expected }));
+        let expected = "PRIVATE KEY";
+        let one = encode(Block::PrivateKey, [b"abc".as_slice()].into_iter());
+        let two = encode(Block::PrivateKey, [b"abc".as_slice(), b"def"].into_iter());
+        let other = encode(Block::Certificate, [b"abc".as_slice()].into_iter());
+        for (label, form) in
+            [("PRIVATE", KeyForm::Pkcs8), ("EC PRIVATE", KeyForm::Sec1), ("RSA PRIVATE", KeyForm::Pkcs1)]
+        {
+            assert_eq!(decode_key(&one.replace("PRIVATE", label)).map(|(form, _)| form), Ok(form));
+        }
+        assert_eq!(decode_key(&two), Err(PemError::Count { found: 2 }));
+        assert_eq!(decode_key(&other), Err(PemError::Label { expected }));
         for text in [
             "",
             "abc",
-            "-----BEGIN CERTIFICATE-----\nAAAA",
-            "-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----",
+            "-----BEGIN PRIVATE KEY-----\nAAAA",
+            "-----BEGIN PRIVATE KEY-----\n?\n-----END PRIVATE KEY-----",
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----",
         ] {
-            assert_eq!(decode_one(Block::Certificate, text), Err(PemError::NotPem { expected }), "{text:?}");
+            assert_eq!(decode_key(text), Err(PemError::NotPem { expected }), "{text:?}");
         }
     }
 }

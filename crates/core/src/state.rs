@@ -107,6 +107,9 @@ pub struct Issued {
     /// versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// Why its chain does not lead to the volume's trust bundle, where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untrusted: Option<Box<str>>,
     /// What there is of JWT in the volume's files, where they hold any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<IssuedJwt>,

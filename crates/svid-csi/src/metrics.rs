@@ -42,6 +42,7 @@ pub struct Metrics {
     agent_directory_undone: Counter,
     registered: Family<Driver, Gauge>,
     volumes: Family<Plan, Gauge>,
+    untrusted: Gauge,
     soonest_expiry: Gauge<f64, AtomicU64>,
 }
 
@@ -107,6 +108,7 @@ impl Default for Metrics {
             agent_directory_undone: Counter::default(),
             registered: Family::default(),
             volumes: Family::default(),
+            untrusted: Gauge::default(),
             soonest_expiry: Gauge::default(),
         };
         metrics.register();
@@ -180,6 +182,11 @@ impl Metrics {
             self.registered.clone(),
         );
         registry.register("volumes", "Volumes by plan and phase", self.volumes.clone());
+        registry.register(
+            "volumes_not_trusted",
+            "Volumes with a certificate whose chain does not lead to their trust bundle",
+            self.untrusted.clone(),
+        );
         registry.register(
             "soonest_expiry_seconds",
             "Seconds until the first certificate in use expires; negative when one has",
@@ -344,6 +351,7 @@ impl Metrics {
                 gauge.set(i64::try_from(*bytes).unwrap_or(i64::MAX));
             }
         }
+        self.untrusted.set(snapshot.untrusted);
         self.soonest_expiry.set(snapshot.soonest_expiry.unwrap_or(f64::INFINITY));
         let mut page = String::new();
         // Writing into a String cannot fail.

@@ -70,6 +70,9 @@ pub struct VolumeStatus {
     pub serial: Option<String>,
     /// When that ends (RFC 3339).
     pub not_after: Option<String>,
+    /// Why the chain of its certificate does not lead to its trust bundle; absent where it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub untrusted: Option<Box<str>>,
     /// What is to be known of a volume taken over from csi-driver-spiffe; absent where it was not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adopted: Option<&'static str>,
@@ -131,6 +134,7 @@ impl VolumeStatus {
             spiffe_id,
             serial: record.issued.as_ref().map(|issued| issued.serial.clone()),
             not_after: record.issued.as_ref().map(|issued| report::rfc3339(issued.validity.not_after)),
+            untrusted: record.issued.as_ref().and_then(|issued| issued.untrusted.clone()),
             adopted: record.adopted.as_ref().map(|_| ADOPTED),
             workload_api: node.workload_api.as_ref().and_then(|workload_api| workload_api.usage(&spec.id)),
         }
@@ -141,11 +145,13 @@ impl VolumeStatus {
 pub async fn snapshot(node: &Node) -> Snapshot {
     let mut counts: BTreeMap<(String, &'static str), i64> = BTreeMap::new();
     let mut soonest: Option<SystemTime> = None;
+    let mut untrusted = 0;
     let busy = each(node, |volume| {
         let record = volume.record();
         *counts.entry((record.spec.plan().to_string(), phase(record.phase))).or_default() += 1;
         let ends = record.issued.as_ref().map(|issued| issued.validity.not_after);
         soonest = soonest.into_iter().chain(ends).min();
+        untrusted += i64::from(record.issued.as_ref().is_some_and(|issued| issued.untrusted.is_some()));
     });
     busy.await;
     let now = clock::now();
@@ -156,6 +162,7 @@ pub async fn snapshot(node: &Node) -> Snapshot {
     Snapshot {
         volumes: counts.into_iter().map(|((plan, phase), count)| (plan, phase, count)).collect(),
         soonest_expiry: soonest.map(seconds),
+        untrusted,
         broker: node
             .sources
             .broker

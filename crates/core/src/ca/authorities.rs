@@ -23,10 +23,11 @@ pub struct Authorities {
     jwt: JwtBundle,
 }
 
+/// A CA certificate that is trusted until it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Anchor {
-    certificate: CertificateDer<'static>,
-    not_after: SystemTime,
+pub(super) struct Anchor {
+    pub(super) certificate: CertificateDer<'static>,
+    pub(super) not_after: SystemTime,
 }
 
 /// Why a text does not tell the authorities of a node.
@@ -99,8 +100,7 @@ pub enum UnionError {
 impl Authorities {
     /// Those of a CA and the authority beside it.
     pub fn of(ca: &CertificateAuthority, jwt: &JwtAuthority) -> Self {
-        let anchor = Anchor { certificate: ca.certificate_der().clone(), not_after: ca.validity().not_after };
-        Self { anchors: vec![anchor], jwt: JwtBundle::clone(jwt.bundle()) }
+        Self { anchors: ca.roots.clone(), jwt: JwtBundle::clone(jwt.bundle()) }
     }
 
     /// Reads what [`to_json`](Self::to_json) has written for a CA of that trust domain, as a whole or not at all. A

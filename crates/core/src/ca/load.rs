@@ -1,23 +1,24 @@
 //! Taking up a CA again.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::extensions::GeneralName;
 
-use super::CertificateAuthority;
-use crate::identity::{CLOCK_SKEW, KeyError, KeyType, PrivateKey, Validity};
+use super::authorities::Anchor;
+use super::{CertificateAuthority, SvidRequest, issuer};
+use crate::identity::{CLOCK_SKEW, Candidate, Expected, KeyError, PrivateKey, Rejection, Validity, accept, issuers};
 use crate::pem_text::{self, Block, PemError};
 use crate::signer::Signer;
-use crate::spiffe_id::TrustDomain;
+use crate::spiffe_id::{SpiffeId, TrustDomain};
 use crate::unix_time;
 
 /// Why a CA cannot be taken up again, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
-    /// The file is not PEM with one certificate.
+    /// The file is not PEM with certificates.
     #[error(
         "the CA certificate is not readable: {0}; restore the file, or remove certificate and key to have a new CA made"
     )]
@@ -33,11 +34,6 @@ pub enum LoadError {
     /// The file is not PEM with one key.
     #[error("{0}; restore the CA's key, or remove certificate and key to have a new CA made")]
     Key(KeyError),
-    /// Another kind of key.
-    #[error(
-        "the CA's key is not ECDSA P-256, the only kind this CA signs with; remove certificate and key to have a new CA made"
-    )]
-    KeyKind,
     /// The two files do not belong together.
     #[error(
         "the CA's key does not belong to its certificate; restore the file that was changed, or remove both to have a new CA made"
@@ -48,6 +44,17 @@ pub enum LoadError {
         "the certificate is not one of a CA (CA true, with keyCertSign); remove certificate and key to have a new CA made"
     )]
     NotACa,
+    /// Intermediate certificates that lead nowhere.
+    #[error("the CA's file holds several certificates and no root; add the root that they lead to")]
+    NoRoot,
+    /// Others would refuse what it signs.
+    #[error(
+        "what this CA signs would be refused ({rejection}); restore its file, with all certificates up to the root"
+    )]
+    Useless {
+        /// By which rule.
+        rejection: Box<Rejection>,
+    },
     /// A CA of something else.
     #[error(
         "the CA certificate is for {found}, not for spiffe://{expected}; set the trust domain the CA was made for, or remove certificate and key to have a new CA made"
@@ -78,35 +85,92 @@ pub(super) fn load(
     trust_domain: &TrustDomain,
     now: SystemTime,
 ) -> Result<CertificateAuthority, LoadError> {
-    let der = pem_text::decode_one(Block::Certificate, certificate_pem).map_err(LoadError::CertificatePem)?;
-    let der = CertificateDer::from(der.to_vec());
+    let all =
+        pem_text::decode_all(Block::Certificate, certificate_pem.as_bytes()).map_err(LoadError::CertificatePem)?;
     let key = PrivateKey::from_pem(key_pem).map_err(LoadError::Key)?;
-    if key.key_type() != KeyType::EcdsaP256 {
-        return Err(LoadError::KeyKind);
-    }
     let signer = Signer::new(&key).map_err(LoadError::Key)?;
-    let validity = check(&der, &key, trust_domain, now)?;
-    CertificateAuthority::assemble(trust_domain.clone(), der, key, validity, signer)
-        .map_err(|error| unreadable(error.to_string()))
+    let Chain { certificate, intermediates, roots } = Chain::of(all, &key)?;
+    let validity = check(&certificate, trust_domain, now)?;
+    let anchor = |certificate: CertificateDer<'static>| {
+        let not_after = check(&certificate, trust_domain, now)?.not_after;
+        Ok(Anchor { certificate, not_after })
+    };
+    let roots = roots.into_iter().map(anchor).collect::<Result<_, LoadError>>()?;
+    let issuer = issuer(&certificate, signer).map_err(|error| unreadable(error.to_string()))?;
+    let trust_domain = trust_domain.clone();
+    let ca = CertificateAuthority { trust_domain, certificate, intermediates, roots, key, validity, issuer };
+    try_out(&ca, now.max(validity.not_before))?;
+    Ok(ca)
 }
 
-fn check(
-    der: &CertificateDer<'_>,
-    key: &PrivateKey,
-    trust_domain: &TrustDomain,
-    now: SystemTime,
-) -> Result<Validity, LoadError> {
-    let certificate = match x509_parser::parse_x509_certificate(der) {
-        Ok(([], certificate)) => certificate,
-        Ok(_) => return Err(unreadable("more bytes follow it")),
-        Err(error) => return Err(unreadable(error.to_string())),
-    };
-    let may_sign = certificate.key_usage().ok().flatten().is_some_and(|usage| usage.value.key_cert_sign());
+/// The certificates in a CA's file.
+struct Chain {
+    certificate: CertificateDer<'static>,
+    intermediates: Vec<CertificateDer<'static>>,
+    roots: Vec<CertificateDer<'static>>,
+}
+
+impl Chain {
+    /// Tells them apart: the one of the key, those that have issued themselves, and the rest in the order of their names.
+    fn of(all: Vec<Vec<u8>>, key: &PrivateKey) -> Result<Self, LoadError> {
+        let (mut certificate, mut rest, mut roots) = (None, Vec::new(), Vec::new());
+        for der in all {
+            let parsed = parse(&der)?;
+            let is_root = parsed.subject().as_raw() == parsed.issuer().as_raw();
+            let is_own = certificate.is_none() && parsed.public_key().raw == key.public_key_der();
+            if is_own {
+                certificate = Some((der.clone(), is_root));
+            }
+            match (is_root, is_own) {
+                (true, _) => roots.push(CertificateDer::from(der)),
+                (false, true) => {}
+                (false, false) => rest.push(der),
+            }
+        }
+        let (certificate, is_root) = certificate.ok_or(LoadError::KeyMismatch)?;
+        if roots.is_empty() && !rest.is_empty() {
+            return Err(LoadError::NoRoot);
+        }
+        let mut intermediates = Vec::new();
+        if roots.is_empty() {
+            roots.push(CertificateDer::from(certificate.clone()));
+        } else if !is_root {
+            let others = issuers(&certificate, rest);
+            intermediates = std::iter::once(certificate.clone()).chain(others).map(CertificateDer::from).collect();
+        }
+        Ok(Self { certificate: certificate.into(), intermediates, roots })
+    }
+}
+
+/// Signs for a workload that is not there, and looks whether that would be accepted: a name constraint, a path that is too
+/// long or a missing certificate shows before the first pod has to wait.
+fn try_out(ca: &CertificateAuthority, at: SystemTime) -> Result<(), LoadError> {
+    const LIFETIME: Duration = Duration::from_secs(60);
+    let id = SpiffeId::parse(&format!("{}/svid-csi/try-out", ca.trust_domain.id()));
+    let id = id.map_err(|error| unreadable(error.to_string()))?;
+    let (key, request) = SvidRequest::with_new_key(id.clone(), LIFETIME).map_err(LoadError::Key)?;
+    let leaf = ca.sign(&request, at, [1; 16]).map_err(|error| unreadable(error.to_string()))?;
+    let chain = std::iter::once(leaf).chain(ca.intermediates.iter().cloned()).collect();
+    let bundle = Some(ca.roots.iter().map(|root| root.certificate.clone()).collect());
+    let accepted = accept(Candidate { chain, key, bundle }, &Expected { id, now: at });
+    accepted.map(|_| ()).map_err(|rejection| LoadError::Useless { rejection: rejection.into() })
+}
+
+fn parse(der: &[u8]) -> Result<X509Certificate<'_>, LoadError> {
+    match x509_parser::parse_x509_certificate(der) {
+        Ok(([], certificate)) => Ok(certificate),
+        Ok(_) => Err(unreadable("more bytes follow it")),
+        Err(error) => Err(unreadable(error.to_string())),
+    }
+}
+
+/// What the CA and its roots must be.
+fn check(der: &CertificateDer<'_>, trust_domain: &TrustDomain, now: SystemTime) -> Result<Validity, LoadError> {
+    let certificate = parse(der)?;
+    let usage = certificate.key_usage().map_err(|error| unreadable(error.to_string()))?;
+    let may_sign = usage.is_none_or(|usage| usage.value.key_cert_sign());
     if !certificate.is_ca() || !may_sign {
         return Err(LoadError::NotACa);
-    }
-    if certificate.public_key().raw != key.public_key_der() {
-        return Err(LoadError::KeyMismatch);
     }
     check_trust_domain(&certificate, trust_domain)?;
     check_validity(&certificate, now)
@@ -114,11 +178,10 @@ fn check(
 
 fn check_trust_domain(certificate: &X509Certificate<'_>, trust_domain: &TrustDomain) -> Result<(), LoadError> {
     let uris = uri_names(certificate).map_err(|error| unreadable(error.to_string()))?;
-    if uris == [trust_domain.id().as_str()] {
+    if uris.is_empty() || uris == [trust_domain.id().as_str()] {
         return Ok(());
     }
-    let found: String = uris.join(", ").escape_debug().take(300).collect();
-    let found = if found.is_empty() { "no SPIFFE ID".to_owned() } else { found };
+    let found = uris.join(", ").escape_debug().take(300).collect();
     Err(LoadError::TrustDomain { found, expected: trust_domain.clone() })
 }
 

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::extras::{Extras, Federated, Intermediates, federated_name};
 use super::json::{bundle_json, jwt_files};
 use super::{FileName, FileNames, RenderedFile, shown};
-use crate::identity::{Identity, PemError, spiffe_id_of};
+use crate::identity::{Identity, PemError, TrustBundle, spiffe_id_of};
 use crate::jwt::{JwtBundles, JwtSvid};
 use crate::pem_text::{self, Block};
 use crate::pkcs12::{self, Password, Pkcs12Error};
@@ -137,6 +137,17 @@ pub fn with_bundle(
     let of_bundle = [&names.bundle, &extras.trust_store, &extras.bundle_json];
     before.retain(|file| !of_bundle.iter().any(|name| name.as_ref() == Some(&file.name)));
     Ok((limited(replaced(before, files))?, chain))
+}
+
+/// Puts the text that a bundle was read from in place of the same certificates without it, where there is room.
+pub fn keep_text(files: &mut [RenderedFile], bundle: &TrustBundle, names: &FileNames) {
+    let Some((name, kept)) = names.bundle.as_ref().zip(bundle.text()) else { return };
+    let others: usize = files.iter().filter(|file| file.name != *name).map(|file| file.contents.len()).sum();
+    let is_the_same =
+        |file: &&mut RenderedFile| file.name == *name && file.contents == pem(name, bundle.certificates()).contents;
+    if let Some(file) = files.iter_mut().find(is_the_same).filter(|_| others + kept.len() <= MAX_VOLUME_BYTES) {
+        file.contents = kept.to_vec().into();
+    }
 }
 
 /// The files that change with the key.

@@ -1,11 +1,20 @@
 //! A trust bundle as operators give it: PEM text.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 
-use super::rejection::Rejection;
-use super::{MAX_BUNDLE_BYTES, bundle_digest, check_size, trust};
+use super::rejection::{NOT_A_CA, Place, Rejection};
+use super::{MAX_BUNDLE_BYTES, bundle_digest, check_size, leaf, trust};
+use crate::der::Reader;
 use crate::quoted::Quoted;
+
+const CERTIFICATE: &[u8] = b"CERTIFICATE";
+
+/// What OpenSSL labels a certificate with when it says for which uses it is trusted (`openssl x509 -trustout`).
+const TRUSTED: &[u8] = b"TRUSTED CERTIFICATE";
 
 /// The most bytes of PEM text: base64 makes four of three, and people write comments.
 pub const MAX_BUNDLE_TEXT: usize = 2 * MAX_BUNDLE_BYTES;
@@ -15,6 +24,17 @@ pub const MAX_BUNDLE_TEXT: usize = 2 * MAX_BUNDLE_BYTES;
 pub struct TrustBundle {
     certificates: Vec<CertificateDer<'static>>,
     digest: String,
+    skipped: Vec<Skipped>,
+    text: Option<Box<[u8]>>,
+}
+
+/// A certificate of a trust bundle that is of no use, being none of a CA that may sign others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// Where it is.
+    pub place: Place,
+    /// The subject in it.
+    pub subject: Quoted,
 }
 
 /// Why a text is no trust bundle. Holds none of it but the label of a block.
@@ -30,7 +50,9 @@ pub enum BundleError {
         position: usize,
     },
     /// Something else than a certificate.
-    #[error("PEM block {position} is labelled {label}: only CERTIFICATE blocks belong in a trust bundle")]
+    #[error(
+        "PEM block {position} is labelled {label}: only CERTIFICATE and TRUSTED CERTIFICATE blocks belong in a trust bundle"
+    )]
     Label {
         /// Which block, counted from 1.
         position: usize,
@@ -54,8 +76,9 @@ pub enum BundleError {
 impl TrustBundle {
     /// Reads PEM text as a whole, or refuses it as a whole. What stands between the blocks is skipped.
     ///
-    /// The rules for the certificates are those of [`accept`](super::accept): each must be a CA that may sign others.
-    /// Expired ones are let through, being left over from rotations; no identity is accepted by them.
+    /// The rules for the certificates are those of [`accept`](super::accept). One that is none of a CA, or an X.509 version 1
+    /// certificate, is [skipped](Self::skipped) as long as others are left. Expired ones are let through, being left over
+    /// from rotations; no identity is accepted by them.
     ///
     /// # Errors
     /// [`BundleError`], which says which block or certificate is wrong.
@@ -64,9 +87,12 @@ impl TrustBundle {
             let (what, bytes) = ("text of the trust bundle", pem.len());
             return Err(Rejection::TooLarge { what, bytes, limit: MAX_BUNDLE_TEXT }.into());
         }
-        let blocks = check_labels(pem)?;
-        let certificates = certificates(pem, blocks)?;
-        Ok(Self::of(certificates)?)
+        let labels = check_labels(pem)?;
+        let all = certificates(pem, &labels)?;
+        let (certificates, skipped) = without_strangers(all)?;
+        let bundle = Self::of(certificates)?;
+        let is_plain = skipped.is_empty() && labels.iter().all(|label| *label == CERTIFICATE) && !mentions_a_key(pem);
+        Ok(Self { text: is_plain.then(|| pem.into()), skipped, ..bundle })
     }
 
     /// A bundle of these certificates, which are held to the same rules.
@@ -79,12 +105,22 @@ impl TrustBundle {
             return Err(Rejection::EmptyBundle);
         }
         let certificates = trust::distinct_anchors(certificates)?;
-        Ok(Self { digest: bundle_digest(&certificates), certificates })
+        Ok(Self { digest: bundle_digest(&certificates), certificates, skipped: Vec::new(), text: None })
     }
 
     /// The CA certificates, none of them twice; never empty.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates
+    }
+
+    /// What was in the text and is not in the bundle.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// The text it was read from, comments included, where all of it is fit to be handed on.
+    pub fn text(&self) -> Option<&[u8]> {
+        self.text.as_deref()
     }
 
     /// The [`bundle_digest`] of the certificates.
@@ -100,9 +136,44 @@ impl PartialEq for TrustBundle {
     }
 }
 
-/// Counts what looks like a block. The parser skips blocks with a label it does not know, encrypted keys among them, and
-/// lines that are indented: nobody would hear of the certificates that are missing then.
-fn check_labels(pem: &[u8]) -> Result<usize, BundleError> {
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}, {}", self.place, self.subject, NOT_A_CA)
+    }
+}
+
+/// Sorts out what is none of a CA; an error where nothing is left.
+fn without_strangers(
+    all: Vec<CertificateDer<'static>>,
+) -> Result<(Vec<CertificateDer<'static>>, Vec<Skipped>), Rejection> {
+    let of = all.len();
+    let (mut certificates, mut skipped) = (Vec::with_capacity(of), Vec::new());
+    for (index, der) in all.into_iter().enumerate() {
+        let place = Place::Bundle { position: index + 1, of };
+        match trust::check_anchor(&der, place) {
+            Ok(()) => certificates.push(der),
+            Err(Rejection::NotACa { .. }) => {
+                let subject = leaf::parse(&der, place)?.subject().to_string();
+                skipped.push(Skipped { place, subject: Quoted::new(subject) });
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    match skipped.first() {
+        Some(first) if certificates.is_empty() => Err(Rejection::NotACa { place: first.place }),
+        _ => Ok((certificates, skipped)),
+    }
+}
+
+/// Whether anything in the text may be a key that the labels do not tell of, such as one between the blocks.
+fn mentions_a_key(pem: &[u8]) -> bool {
+    const KEY: &[u8] = b"PRIVATE KEY";
+    pem.windows(KEY.len()).any(|window| window.eq_ignore_ascii_case(KEY))
+}
+
+/// The labels of all that looks like a block. The parser skips blocks with a label it does not know, encrypted keys among
+/// them, and lines that are indented: nothing would be said of the certificates that are missing then.
+fn check_labels(pem: &[u8]) -> Result<Vec<&[u8]>, BundleError> {
     const BEGIN: &[u8] = b"-----BEGIN ";
     let begins = pem.windows(BEGIN.len()).enumerate().filter(|(_, window)| *window == BEGIN);
     let labels: Vec<&[u8]> = begins.map(|(at, _)| label(&pem[at + BEGIN.len()..])).collect();
@@ -110,10 +181,10 @@ fn check_labels(pem: &[u8]) -> Result<usize, BundleError> {
     if let Some(index) = labels.iter().position(|label| is_key(label)) {
         return Err(BundleError::PrivateKey { position: index + 1 });
     }
-    match labels.iter().position(|label| *label != b"CERTIFICATE") {
+    match labels.iter().position(|label| ![CERTIFICATE, TRUSTED].contains(label)) {
         Some(index) => Err(BundleError::Label { position: index + 1, label: Quoted::new(labels[index]) }),
         None if labels.is_empty() => Err(BundleError::Empty),
-        None => Ok(labels.len()),
+        None => Ok(labels),
     }
 }
 
@@ -124,16 +195,36 @@ fn label(text: &[u8]) -> &[u8] {
     &text[..end.unwrap_or(LONGEST.min(text.len()))]
 }
 
-fn certificates(pem: &[u8], blocks: usize) -> Result<Vec<CertificateDer<'static>>, BundleError> {
-    let mut certificates = Vec::with_capacity(blocks);
-    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
-        match section {
-            Ok((SectionKind::Certificate, der)) => certificates.push(CertificateDer::from(der)),
-            Ok(_) | Err(_) => return Err(BundleError::Damaged { position: certificates.len() + 1 }),
-        }
+fn certificates(pem: &[u8], labels: &[&[u8]]) -> Result<Vec<CertificateDer<'static>>, BundleError> {
+    let mut certificates = Vec::with_capacity(labels.len());
+    let pem = if labels.contains(&TRUSTED) { Cow::Owned(relabelled(pem)) } else { Cow::Borrowed(pem) };
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&pem) {
+        let damaged = || BundleError::Damaged { position: certificates.len() + 1 };
+        let Ok((SectionKind::Certificate, der)) = section else { return Err(damaged()) };
+        let is_trusted = labels.get(certificates.len()) == Some(&TRUSTED);
+        let der = if is_trusted { without_trust(&der).ok_or_else(damaged)? } else { der };
+        certificates.push(CertificateDer::from(der));
     }
-    if certificates.len() < blocks {
+    if certificates.len() < labels.len() {
         return Err(BundleError::Damaged { position: certificates.len() + 1 });
     }
     Ok(certificates)
+}
+
+/// The same text in labels that the parser knows.
+fn relabelled(pem: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(pem.len());
+    let mut rest = pem;
+    while let Some(at) = rest.windows(TRUSTED.len()).position(|window| window == TRUSTED) {
+        text.extend_from_slice(&rest[..at]);
+        text.extend_from_slice(CERTIFICATE);
+        rest = &rest[at + TRUSTED.len()..];
+    }
+    text.extend_from_slice(rest);
+    text
+}
+
+/// OpenSSL's form of a trusted certificate, without what follows it: for which uses OpenSSL is to trust it.
+fn without_trust(der: &[u8]) -> Option<Vec<u8>> {
+    Some(Reader::new(der).element()?.whole.to_vec())
 }

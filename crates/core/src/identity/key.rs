@@ -7,16 +7,22 @@ use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair,
-    Ed25519KeyPair, KeyPair,
+    EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair,
 };
 use x509_parser::asn1_rs::{FromDer, Header};
 use zeroize::Zeroizing;
 
 use super::key_type::KeyType;
-use crate::pem_text::{self, Block, PemError};
+use crate::pem_text::{self, Block, KeyForm, PemError};
 
-/// The largest PKCS#8 document that is read, in bytes; an RSA key of 8192 bits needs 4.7 kB.
+/// The largest document that is read, in bytes; an RSA key of 8192 bits needs 4.7 kB.
 const MAX_BYTES: usize = 16 * 1024;
+
+const CURVES: [(KeyType, &EcdsaSigningAlgorithm); 3] = [
+    (KeyType::EcdsaP256, &ECDSA_P256_SHA256_ASN1_SIGNING),
+    (KeyType::EcdsaP384, &ECDSA_P384_SHA384_ASN1_SIGNING),
+    (KeyType::EcdsaP521, &ECDSA_P521_SHA512_ASN1_SIGNING),
+];
 
 /// A private key, as a PKCS#8 document (RFC 5208) that is overwritten when dropped.
 ///
@@ -37,8 +43,10 @@ pub enum KeyError {
     /// Not PEM text with one key in it.
     #[error("the private key is not readable: {0}")]
     Pem(PemError),
-    /// Not PKCS#8, damaged, or of an algorithm that is not known here.
-    #[error("the private key is not PKCS#8 with ECDSA (P-256, P-384, P-521), RSA (2048 to 8192 bits) or Ed25519")]
+    /// In no known form, damaged, or of an algorithm that is not known here.
+    #[error(
+        "the private key is not one of ECDSA (P-256, P-384, P-521), RSA (2048 to 8192 bits) or Ed25519, in PKCS#8, SEC1 or PKCS#1"
+    )]
     Unsupported,
 }
 
@@ -69,13 +77,20 @@ impl PrivateKey {
         Ok(Self { key_type, pkcs8: Zeroizing::new(der.to_vec()), public_key })
     }
 
-    /// Reads one `PRIVATE KEY` block; see [`from_pkcs8_der`](Self::from_pkcs8_der) for what it may hold.
+    /// Reads one block, `PRIVATE KEY` (PKCS#8), `EC PRIVATE KEY` (SEC1) or `RSA PRIVATE KEY` (PKCS#1); see
+    /// [`from_pkcs8_der`](Self::from_pkcs8_der) for the kinds of keys.
     ///
     /// # Errors
     /// [`KeyError::Pem`] or [`KeyError::Unsupported`].
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
-        let der = pem_text::decode_one(Block::PrivateKey, text).map_err(KeyError::Pem)?;
-        Self::from_pkcs8_der(&der)
+        let (form, der) = pem_text::decode_key(text).map_err(KeyError::Pem)?;
+        let pkcs8 = match form {
+            _ if der.len() > MAX_BYTES || !is_one_der_value(&der) => None,
+            KeyForm::Pkcs8 => Some(der),
+            KeyForm::Sec1 => pkcs8_of_sec1(&der),
+            KeyForm::Pkcs1 => rsa::KeyPair::from_der(&der).ok().and_then(|pair| pkcs8_of_rsa(&pair).ok()),
+        };
+        Self::from_pkcs8_der(&pkcs8.ok_or(KeyError::Unsupported)?)
     }
 
     /// What kind of key it is.
@@ -112,23 +127,27 @@ fn generate_pkcs8(key_type: KeyType) -> Result<Zeroizing<Vec<u8>>, Unspecified> 
         KeyType::EcdsaP384 => EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING)?.to_pkcs8v1()?,
         KeyType::EcdsaP521 => EcdsaKeyPair::generate(&ECDSA_P521_SHA512_ASN1_SIGNING)?.to_pkcs8v1()?,
         KeyType::Ed25519 => Ed25519KeyPair::generate()?.to_pkcs8v1()?,
-        KeyType::Rsa2048 => {
-            let document: Pkcs8V1Der<'_> = rsa::KeyPair::generate(rsa::KeySize::Rsa2048)?.as_der()?;
-            return Ok(Zeroizing::new(document.as_ref().to_vec()));
-        }
+        KeyType::Rsa2048 => return pkcs8_of_rsa(&rsa::KeyPair::generate(rsa::KeySize::Rsa2048)?),
     };
     Ok(Zeroizing::new(document.as_ref().to_vec()))
+}
+
+fn pkcs8_of_rsa(pair: &rsa::KeyPair) -> Result<Zeroizing<Vec<u8>>, Unspecified> {
+    let document: Pkcs8V1Der<'_> = pair.as_der()?;
+    Ok(Zeroizing::new(document.as_ref().to_vec()))
+}
+
+fn pkcs8_of_sec1(der: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let mut pairs = CURVES.into_iter().filter_map(|(_, curve)| EcdsaKeyPair::from_private_key_der(curve, der).ok());
+    let document = pairs.next()?.to_pkcs8v1().ok()?;
+    Some(Zeroizing::new(document.as_ref().to_vec()))
 }
 
 fn public_key_of(pkcs8: &[u8]) -> Option<(KeyType, Vec<u8>)> {
     if pkcs8.len() > MAX_BYTES || !is_one_der_value(pkcs8) {
         return None;
     }
-    for (key_type, curve) in [
-        (KeyType::EcdsaP256, &ECDSA_P256_SHA256_ASN1_SIGNING),
-        (KeyType::EcdsaP384, &ECDSA_P384_SHA384_ASN1_SIGNING),
-        (KeyType::EcdsaP521, &ECDSA_P521_SHA512_ASN1_SIGNING),
-    ] {
+    for (key_type, curve) in CURVES {
         if let Ok(pair) = EcdsaKeyPair::from_pkcs8(curve, pkcs8) {
             return Some((key_type, spki(pair.public_key())?));
         }

@@ -7,6 +7,8 @@ use crate::quoted::Quoted;
 use crate::spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};
 use crate::unix_time::rfc3339;
 
+pub(super) const NOT_A_CA: &str = "is not a CA certificate that may sign others";
+
 /// Which certificate of a candidate is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -161,7 +163,7 @@ pub enum Rejection {
         now: SystemTime,
     },
     /// X509-SVID, section 3.2.
-    #[error("{place} is not a CA certificate that may sign others")]
+    #[error("{place} {NOT_A_CA}")]
     NotACa {
         /// Which one.
         place: Place,

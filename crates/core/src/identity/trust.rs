@@ -29,7 +29,7 @@ pub(crate) fn distinct_anchors(
     Ok(bundle.into_iter().zip(is_new).filter_map(|(der, is_new)| is_new.then_some(der)).collect())
 }
 
-fn check_anchor(der: &CertificateDer<'_>, place: Place) -> Result<(), Rejection> {
+pub(super) fn check_anchor(der: &CertificateDer<'_>, place: Place) -> Result<(), Rejection> {
     Certificate::read(der, place)?.check_ca(place)
 }
 
@@ -55,4 +55,22 @@ pub(super) fn verify(
         }
         Rejection::Untrusted { reason }
     })
+}
+
+/// The intermediate certificates among others, by their names: from the issuer of the leaf up to a root, without it.
+pub(crate) fn issuers(leaf: &[u8], mut others: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let names = |der: &[u8]| {
+        let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+        Some((certificate.subject().as_raw().to_vec(), certificate.issuer().as_raw().to_vec()))
+    };
+    let mut found = Vec::new();
+    let mut next = names(leaf).map(|(_, issuer)| issuer);
+    while let Some(name) = next.take() {
+        let is_issuer = |der: &Vec<u8>| names(der).is_some_and(|(subject, issuer)| subject == name && issuer != name);
+        let Some(index) = others.iter().position(is_issuer) else { break };
+        let issuer = others.swap_remove(index);
+        next = names(&issuer).map(|(_, issuer)| issuer);
+        found.push(issuer);
+    }
+    found
 }

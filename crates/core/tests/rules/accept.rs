@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use rcgen::{CertificateParams, IsCa};
 use rustls_pki_types::CertificateDer;
 use svid_csi_core::identity::{
-    CLOCK_SKEW, Candidate, Expected, MAX_BUNDLE_BYTES, MAX_CHAIN_BYTES, Place, PrivateKey, Rejection, accept, leads_to,
+    CLOCK_SKEW, Candidate, Expected, MAX_BUNDLE_BYTES, MAX_CHAIN_BYTES, Place, PrivateKey, Rejection, accept,
+    accept_any_chain, leads_to,
 };
 
 use crate::forge::{
@@ -29,9 +30,23 @@ fn knows_whether_a_chain_leads_to_another_bundle() {
     let root = Authority::root(|_| {});
     let identity = accepted(root.leaf(|_| {}));
     let other = Authority::root(|_| {}).certificate;
-    assert!(leads_to(identity.chain(), &[other.clone(), root.certificate], now()));
-    assert!(!leads_to(identity.chain(), &[other], now()));
-    assert!(!leads_to(identity.chain(), &[], now()));
+    assert_eq!(leads_to(identity.chain(), &[other.clone(), root.certificate], now()), Ok(()));
+    for bundle in [&[other][..], &[]] {
+        assert!(matches!(leads_to(identity.chain(), bundle, now()), Err(Rejection::Untrusted { .. })));
+    }
+}
+
+#[test]
+fn takes_a_chain_that_leads_elsewhere_where_it_is_asked_to() {
+    let mut stranger = good();
+    let chain = stranger.chain.clone();
+    stranger.bundle = Some(vec![Authority::root(|_| {}).certificate]);
+    let identity = accept_any_chain(stranger, &expected()).expect("every other rule is kept");
+    assert_eq!((identity.chain(), identity.bundle().len()), (&chain[..], 1));
+    assert!(matches!(identity.untrusted(), Some(Rejection::Untrusted { .. })));
+    assert!(accept_any_chain(good(), &expected()).expect("good").untrusted().is_none());
+    let other_key = Candidate { key: good().key, ..good() };
+    assert_eq!(accept_any_chain(other_key, &expected()).err(), Some(Rejection::KeyMismatch));
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn a_private_key_is_refused_whatever_its_kind() {
 
 #[test]
 fn other_blocks_are_named() {
-    for label in ["X509 CRL", "TRUSTED CERTIFICATE", "CERTIFICATE REQUEST"] {
+    for label in ["X509 CRL", "CERTIFICATE REQUEST"] {
         let error = refused(&(pem(&root()) + &block(label, b"abc"))).to_string();
         assert!(error.starts_with(&format!("PEM block 2 is labelled \"{label}\": only CERTIFICATE")), "{error}");
     }
@@ -94,15 +94,51 @@ fn a_text_without_certificates_is_refused() {
 }
 
 #[test]
+fn what_is_none_of_a_ca_is_skipped_while_others_are_left() {
+    let no_ca = Authority::root(|params: &mut CertificateParams| params.is_ca = IsCa::ExplicitNoCa);
+    let version_1 = include_str!("openssl/version-1.crt");
+    let good = root();
+    for (stranger, subject) in [(pem(&no_ca), "CN=root"), (version_1.to_owned(), "CN=Version 1")] {
+        let bundle = TrustBundle::read((pem(&good) + &stranger).as_bytes()).unwrap();
+        assert_eq!(bundle.certificates(), std::slice::from_ref(&good.certificate));
+        let skipped: Vec<_> = bundle.skipped().iter().map(ToString::to_string).collect();
+        let expected = format!(
+            "certificate 2 of 2 in the trust bundle, \"{subject}\", is not a CA certificate that may sign others"
+        );
+        assert_eq!(skipped, [expected]);
+        let place = Place::Bundle { position: 1, of: 2 };
+        assert_eq!(refused(&stranger.repeat(2)), BundleError::Rejected(Rejection::NotACa { place }));
+    }
+}
+
+#[test]
+fn a_text_is_handed_on_where_all_of_it_is_fit_for_that() {
+    let text = |text: &str| TrustBundle::read(text.as_bytes()).unwrap().text().map(<[u8]>::to_vec);
+    let good = pem(&root());
+    for fit in [good.clone(), format!("# ours\r\n{good}\nsubject=b\n{good}")] {
+        assert_eq!(text(&fit), Some(fit.into_bytes()));
+    }
+    let no_ca = pem(&Authority::root(|params: &mut CertificateParams| params.is_ca = IsCa::ExplicitNoCa));
+    let trusted = include_str!("openssl/trusted.crt");
+    let hidden = "---- BEGIN Private Key ----\nAAAA\n".to_owned();
+    for unfit in [no_ca, trusted.to_owned(), hidden] {
+        assert_eq!(text(&(good.clone() + &unfit)), None, "{unfit}");
+    }
+    assert_eq!(TrustBundle::of(vec![root().certificate]).unwrap().text(), None);
+}
+
+#[test]
+fn certificates_that_openssl_says_it_trusts_are_read() {
+    let [trusted, plain] = [include_str!("openssl/trusted.crt"), include_str!("openssl/ec.crt")];
+    let read = |text: &str| TrustBundle::read(text.as_bytes()).unwrap().certificates().to_vec();
+    assert_eq!(read(trusted), read(plain));
+    let other = root();
+    assert_eq!(read(&(pem(&other) + trusted)), [vec![other.certificate.clone()], read(plain)].concat());
+}
+
+#[test]
 fn certificates_keep_the_rules_of_identities() {
     let place = Place::Bundle { position: 2, of: 2 };
-    let no_ca = Authority::root(|params: &mut CertificateParams| params.is_ca = IsCa::ExplicitNoCa);
-    let not_a_ca = BundleError::Rejected(Rejection::NotACa { place });
-    assert_eq!(refused(&(pem(&root()) + &pem(&no_ca))), not_a_ca);
-    assert_eq!(
-        not_a_ca.to_string(),
-        "certificate 2 of 2 in the trust bundle is not a CA certificate that may sign others"
-    );
     let key = KeyPair::generate().unwrap();
     for no_certificate in [key.der_bytes(), b"abc"] {
         let error = refused(&(pem(&root()) + &block("CERTIFICATE", no_certificate)));

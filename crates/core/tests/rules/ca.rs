@@ -197,8 +197,10 @@ fn refuses_to_load_what_is_not_its_ca() {
     let early = refused(|params| valid(params, now() + HOUR, now() + 2 * HOUR));
     assert_eq!(early, LoadError::NotYetValid { not_before: start });
     for (change, found) in [
-        ((|params| params.subject_alt_names.clear()) as fn(&mut CertificateParams), "no SPIFFE ID"),
-        (|params| params.subject_alt_names = vec![uri("spiffe://example.com")], "spiffe://example.com"),
+        (
+            (|params| params.subject_alt_names = vec![uri("spiffe://example.com")]) as fn(&mut CertificateParams),
+            "spiffe://example.com",
+        ),
         (|params| params.subject_alt_names = vec![uri("spiffe://example.org/a")], "spiffe://example.org/a"),
         (|params| params.subject_alt_names.push(uri("urn:b")), "spiffe://example.org, urn:b"),
     ] {
@@ -211,14 +213,12 @@ fn refuses_to_load_what_is_not_its_ca() {
 fn refuses_to_load_the_wrong_key_or_text() {
     let (certificate, key) = foreign(|_| {});
     let other_key = KeyPair::generate().expect("a key").serialize_pem();
-    let other_curve = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).expect("a key").serialize_pem();
     let load_key = |key: &str| load(&(certificate.clone(), key.to_owned())).expect_err("another key");
     assert_eq!(load_key(&other_key), LoadError::KeyMismatch);
-    assert_eq!(load_key(&other_curve), LoadError::KeyKind);
     assert!(matches!(load_key(&certificate), LoadError::Key(KeyError::Pem(_))));
     assert!(matches!(load_key(""), LoadError::Key(KeyError::Pem(_))));
     let load_certificate = |text: &str| load(&(text.to_owned(), key.clone())).expect_err("no certificate");
-    for text in ["", "garbage", &format!("{certificate}{certificate}"), &key] {
+    for text in ["", "garbage", &key] {
         assert!(matches!(load_certificate(text), LoadError::CertificatePem(_)), "{text}");
     }
     let not_x509 = load_certificate(&pem_of(&vec![0x30, 0].into()));

@@ -55,11 +55,11 @@ fn refuses_what_is_not_one_pkcs8_document() {
 fn refuses_other_pem_without_quoting_it() {
     let key = PrivateKey::generate_p256().expect("a key");
     let pem = key.to_pem();
-    let sec1 = pem.replace("PRIVATE KEY", "EC PRIVATE KEY");
+    let other = pem.replace("PRIVATE KEY", "CERTIFICATE");
     let broken = pem.replacen('\n', "\n!", 1);
     let expected = "PRIVATE KEY";
     for (text, error) in [
-        (sec1, PemError::Label { expected }),
+        (other, PemError::Label { expected }),
         (format!("{}{}", *pem, *pem), PemError::Count { found: 2 }),
         (broken, PemError::NotPem { expected }),
         (String::new(), PemError::NotPem { expected }),

@@ -14,6 +14,7 @@ mod forge;
 mod jwt;
 mod key;
 mod leaf;
+mod openssl_ca;
 mod path;
 mod peer;
 mod pkcs12;

@@ -108,7 +108,7 @@ fn from_command_line<'c>(command: &'c Command, words: &[String], mistakes: &mut 
         };
         let value = match inline {
             Some(value) => value.to_owned(),
-            None if !takes_value(arg) => "true".to_owned(),
+            None if !takes_value(arg) || may_go_without(arg) => "true".to_owned(),
             None if next_is_value => words.next().cloned().unwrap_or_default(),
             None => {
                 mistakes.note(flag, name);
@@ -193,6 +193,11 @@ fn names(arg: &Arg) -> impl Iterator<Item = &str> {
 
 fn takes_value(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::Set | ArgAction::Append)
+}
+
+/// Whether the flag alone is as good as `--flag=true`.
+fn may_go_without(arg: &Arg) -> bool {
+    arg.get_num_args().is_some_and(|number| number.min_values() == 0)
 }
 
 fn repeatable(arg: &Arg) -> bool {

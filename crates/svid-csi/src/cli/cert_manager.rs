@@ -21,7 +21,7 @@ use crate::source::cert_manager::Settings;
 use crate::source::trust_bundle::BundleSource;
 
 const RENEWALS: usize = 8;
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "issuer-name",
     "issuer-kind",
     "issuer-group",
@@ -32,6 +32,7 @@ const NAMES: [&str; 11] = [
     "trust-bundle",
     "use-own-service-account",
     "request-mode",
+    "require-chain",
     "renewal-concurrency",
 ];
 
@@ -69,6 +70,12 @@ pub(super) struct CertManagerFlags {
     /// pods need no permissions). The approver needs the same mode. Default: pod.
     #[arg(long, value_name = "MODE")]
     request_mode: Option<RequestMode>,
+    /// Refuse certificates whose chain does not lead to the trust bundle. Without this they reach pods as files all the same,
+    /// with a warning; Workload API sockets take none of them in any case. Default: true; with the profile
+    /// spiffe.csi.cert-manager.io false, as csi-driver-spiffe has it.
+    #[arg(long, value_name = "BOOLEAN", value_parser = values::boolean, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    require_chain: Option<bool>,
     /// How many renewals are under way at once. Default: 8.
     #[arg(long, value_name = "NUMBER", value_parser = values::at_least_one)]
     renewal_concurrency: Option<usize>,
@@ -83,6 +90,8 @@ pub(super) struct Common {
     pub(super) trust_domain: Option<TrustDomain>,
     pub(super) lifetime: Duration,
     pub(super) key_type: KeyType,
+    /// Whether a chain that does not lead to the trust bundle is refused, unless a flag says otherwise.
+    pub(super) requires_chain: bool,
 }
 
 impl CertManagerFlags {
@@ -122,6 +131,7 @@ impl CertManagerFlags {
                 key_type: common.key_type,
                 pods_ask: mode == RequestMode::Pod,
                 annotations: self.extra_certificate_request_annotations.unwrap_or_default(),
+                requires_chain: self.require_chain.unwrap_or(common.requires_chain),
                 renewals: self.renewal_concurrency.unwrap_or(RENEWALS),
             },
         })

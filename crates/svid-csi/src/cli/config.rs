@@ -56,6 +56,7 @@ pub(super) fn build(args: DriverArgs, environment: Environment<'_>, mistakes: &m
         trust_domain: trust_domain.clone(),
         lifetime,
         key_type,
+        requires_chain: !drivers::serves(&args, Profile::CertManager),
     };
     let own_svid_dir = args.socket.workload_api_socket_dir.clone();
     let broker = has(Source::Broker).then(|| args.broker.config(own_svid_dir, environment, mistakes));

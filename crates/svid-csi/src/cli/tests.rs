@@ -2,6 +2,7 @@
 
 mod approver;
 mod broker;
+mod chain;
 mod mistakes;
 mod renew;
 mod watch;

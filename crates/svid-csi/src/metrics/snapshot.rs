@@ -7,6 +7,8 @@ pub struct Snapshot {
     pub volumes: Vec<(String, &'static str, i64)>,
     /// Seconds until the first certificate in use expires; negative when one has.
     pub soonest_expiry: Option<f64>,
+    /// How many hold a certificate whose chain does not lead to their trust bundle.
+    pub untrusted: i64,
     /// How source cert-manager is, where the driver has it.
     pub cert_manager: Option<SourceState>,
     /// How source broker is, where the driver has it.

@@ -5,8 +5,9 @@ use std::convert::Infallible;
 use svid_csi_core::error::Class;
 use svid_csi_core::identity::Validity;
 use svid_csi_core::renew;
+use svid_csi_core::state::{Issued, Record};
 use svid_csi_core::volume::VolumeSpec;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::Node;
 use super::error::VolumeError;
@@ -57,6 +58,19 @@ impl Node {
         if error.class() == Class::Denied && !error.is_repeated() {
             self.tell_pod(spec, "IdentityDenied", report::chain(error));
         }
+    }
+
+    /// Warns where the chain of what a volume holds does not lead to its trust bundle, and did before or for another reason.
+    pub(super) fn warn_of_chain(&self, record: &Record, before: Option<&Issued>) {
+        let untrusted = |issued: &Issued| issued.untrusted.clone();
+        let Some(reason) = record.issued.as_ref().and_then(untrusted) else { return };
+        if before.and_then(untrusted).as_ref() == Some(&reason) {
+            return;
+        }
+        let spec = &record.spec;
+        let pod = spec.pod.as_ref().map(ToString::to_string);
+        warn!(volume = %spec.id, pod, "{reason}; whoever goes by that bundle does not trust the pod");
+        self.tell_pod(spec, "ChainNotTrusted", format!("volume {}: {reason}", spec.id));
     }
 
     fn tell_pod(&self, spec: &VolumeSpec, reason: &'static str, message: String) {

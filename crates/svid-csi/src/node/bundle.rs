@@ -80,16 +80,17 @@ impl Node {
         if volume.record().phase != Phase::Ready || !volume.record().issued.as_ref().is_some_and(stale) {
             return Ok(());
         }
-        let Some(trusted) = self.deliver_bundle(volume.record(), bundle.certificates())? else { return Ok(()) };
+        let Some(leads) = self.deliver_bundle(volume.record(), &bundle)? else { return Ok(()) };
         self.record(volume, |record| {
             if let Some(issued) = &mut record.issued {
                 bundle.digest().clone_into(&mut issued.bundle_digest);
                 // What the source gives next is no longer the same.
                 issued.digest = None;
+                issued.untrusted = leads.as_ref().err().map(|rejection| rejection.to_string().into());
             }
         })?;
         debug!(volume = %volume.record().spec.id, "the new trust bundle is in the volume");
-        if !trusted {
+        if leads.is_err() {
             volume.renew_now.notify_one();
         }
         Ok(())

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
 use svid_csi_core::files::{self as contents, FOLDER_MODE, Federated, RenderError, RenderedFile, Wanted};
-use svid_csi_core::identity::leads_to;
+use svid_csi_core::identity::{Rejection, TrustBundle, leads_to};
 use svid_csi_core::pkcs12::Password;
 use svid_csi_core::secret::Secret;
 use svid_csi_core::state::{FileId, Issued, Record};
@@ -49,7 +48,11 @@ impl Node {
                 let before = self.files_before(record, &folder, wanted, jwt.is_some())?;
                 let (password, now) = (self.password(spec, wanted), clock::now());
                 let given = jwt.map(Jwt::given);
-                let rendered = contents::all(before, context, given.as_ref(), wants(wanted, password.as_ref()), now)?;
+                let wants = wants(wanted, password.as_ref());
+                let mut rendered = contents::all(before, context, given.as_ref(), wants, now)?;
+                if let Some(bundle) = spec.plan().issuer().and_then(|issuer| self.sources.trust_bundle(issuer)) {
+                    contents::keep_text(&mut rendered, &bundle, &wanted.names);
+                }
                 self.write(spec, occasion, sizes(&rendered), || {
                     files::install(&folder, &rendered, wanted.fs_group, now)
                 })?;
@@ -108,12 +111,12 @@ impl Node {
     }
 
     /// Shows the volume's pod another bundle of its trust domain, beside the certificates that are there. Answers
-    /// whether they lead to it; nothing where there are none.
+    /// whether they lead to it, or why not; nothing where there are none.
     pub(super) fn deliver_bundle(
         &self,
         record: &Record,
-        bundle: &[CertificateDer<'static>],
-    ) -> Result<Option<bool>, VolumeError> {
+        bundle: &TrustBundle,
+    ) -> Result<Option<Result<(), Rejection>>, VolumeError> {
         let spec = &record.spec;
         match &spec.content {
             Content::Passthrough => Ok(None),
@@ -121,6 +124,7 @@ impl Node {
             Content::WorkloadApi(_) => {
                 let workload_api = self.workload_api()?;
                 let Some(given) = workload_api.given(&spec.id) else { return Ok(None) };
+                let bundle = bundle.certificates();
                 let was_told = given.bundle() == bundle;
                 let context = if was_told { given } else { Arc::new(given.with_bundle(bundle)) };
                 let size = workload_api::size_of(&context);
@@ -134,15 +138,17 @@ impl Node {
         &self,
         record: &Record,
         wanted: &FilesSpec,
-        bundle: &[CertificateDer<'static>],
-    ) -> Result<bool, VolumeError> {
+        bundle: &TrustBundle,
+    ) -> Result<Result<(), Rejection>, VolumeError> {
         let folder = self.folder(record)?;
         let (password, now) = (self.password(&record.spec, wanted), clock::now());
         let before = self.delivered_files(record, &folder)?;
-        let (rendered, chain) = contents::with_bundle(before, bundle, wants(wanted, password.as_ref()), now)?;
+        let (wants, certificates) = (wants(wanted, password.as_ref()), bundle.certificates());
+        let (mut rendered, chain) = contents::with_bundle(before, certificates, wants, now)?;
+        contents::keep_text(&mut rendered, bundle, &wanted.names);
         let install = || files::install(&folder, &rendered, wanted.fs_group, now);
         self.write(&record.spec, Occasion::Renewal, sizes(&rendered), install)?;
-        Ok(leads_to(&chain, bundle, now))
+        Ok(leads_to(&chain, certificates, now))
     }
 
     /// Shows the volume's pod other tokens and JWT bundles, beside what else its files are.

@@ -221,6 +221,7 @@ pub(super) fn issued(spec: &VolumeSpec, context: &X509Context, jwt: Option<&Jwt>
         spiffe_id: is_given.then(|| identity.id().clone().into()),
         bundle_digest: identity.bundle_digest(),
         digest: Some(context.digest()),
+        untrusted: identity.untrusted().map(|rejection| rejection.to_string().into()),
         jwt: jwt.map(Jwt::issued),
     }
 }
@@ -233,7 +234,8 @@ impl Node {
         change(&mut record);
         let record = self.with_bytes(record);
         self.store.put(&record)?;
-        volume.record = record;
+        let before = std::mem::replace(&mut volume.record, record).issued;
+        self.warn_of_chain(&volume.record, before.as_ref());
         Ok(())
     }
 

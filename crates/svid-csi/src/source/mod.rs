@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use aws_lc_rs::rand;
 use svid_csi_core::error::Class;
-use svid_csi_core::identity::{Candidate, Expected, Identity, Rejection, TrustBundle, Validity, accept};
+use svid_csi_core::identity::{
+    Candidate, Expected, Identity, Rejection, TrustBundle, Validity, accept, accept_any_chain,
+};
 use svid_csi_core::jwt::{Audiences, JwtBundles, JwtSvid};
 use svid_csi_core::plan::Issuer;
 use svid_csi_core::renew;
@@ -138,13 +140,14 @@ impl Sources {
         match (issuer, &self.cert_manager, &self.local_ca) {
             (Issuer::CertManager, Some(cert_manager), _) => {
                 let candidate = cert_manager.next(spec, id, patience).await?;
-                let accepted = accepted(id, candidate).await?;
+                let accept = if cert_manager.requires_chain(spec) { accept } else { accept_any_chain };
+                let accepted = accepted(id, candidate, accept).await?;
                 match cert_manager.conclude(spec, accepted.as_ref().err(), patience).await {
                     Some(ended) => Err(CertManagerError::from(ended).into()),
                     None => Ok(accepted?),
                 }
             }
-            (Issuer::LocalCa, _, Some(local_ca)) => Ok(accepted(id, local_ca.issue(id).await?).await??),
+            (Issuer::LocalCa, _, Some(local_ca)) => Ok(accepted(id, local_ca.issue(id).await?, accept).await??),
             _ => Err(SourceError::NotConfigured(issuer)),
         }
     }
@@ -252,7 +255,11 @@ impl Turn<'_> {
 }
 
 /// Validates what a source gave; all or nothing.
-async fn accepted(id: &SpiffeId, candidate: Candidate) -> Result<Result<Identity, Rejection>, SourceError> {
+async fn accepted(
+    id: &SpiffeId,
+    candidate: Candidate,
+    accept: fn(Candidate, &Expected) -> Result<Identity, Rejection>,
+) -> Result<Result<Identity, Rejection>, SourceError> {
     let expected = Expected { id: id.clone(), now: clock::now() };
     Ok(tokio::task::spawn_blocking(move || accept(candidate, &expected)).await?)
 }

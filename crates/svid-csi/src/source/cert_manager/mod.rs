@@ -20,6 +20,7 @@ use svid_csi_core::cert_request::IssuerRef;
 use svid_csi_core::identity::{KeyType, TrustBundle};
 use svid_csi_core::pod_token;
 use svid_csi_core::secret::Secret;
+use svid_csi_core::volume::{Content, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use tokio::sync::{Semaphore, watch as value};
 
@@ -49,6 +50,8 @@ pub struct Settings {
     pub pods_ask: bool,
     /// Annotations on every request.
     pub annotations: BTreeMap<String, String>,
+    /// Whether a certificate whose chain does not lead to the trust bundle is refused for files too.
+    pub requires_chain: bool,
     /// How many renewals are under way at once.
     pub renewals: usize,
 }
@@ -129,6 +132,12 @@ impl CertManager {
     /// The trust bundle now, and its changes; nothing where the operator has named none.
     pub fn bundle(&self) -> Option<value::Receiver<Option<Arc<TrustBundle>>>> {
         self.followed.bundle.as_ref().map(|(_, current)| current.bundle.clone())
+    }
+
+    /// Whether the volume takes only a certificate whose chain leads to the trust bundle: clients of the Workload API refuse
+    /// every other one.
+    pub fn requires_chain(&self, spec: &VolumeSpec) -> bool {
+        self.settings.requires_chain || !matches!(spec.content, Content::Files(_))
     }
 
     /// Whether the requests of this node are being watched.

@@ -126,7 +126,8 @@ impl LocalCa {
         let key = PrivateKey::generate(self.key_type)?;
         let request = SvidRequest::for_key(&key, id, self.lifetime);
         let leaf = self.authority.sign(&request, clock::now(), serial)?;
-        Ok(Candidate { chain: vec![leaf], key, bundle: Some(self.bundle().borrow().certificates().to_vec()) })
+        let chain = std::iter::once(leaf).chain(self.authority.intermediates().iter().cloned()).collect();
+        Ok(Candidate { chain, key, bundle: Some(self.bundle().borrow().certificates().to_vec()) })
     }
 
     /// Issues a JWT-SVID for those audiences.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use svid_csi_core::identity::TrustBundle;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{BundleSource, CurrentBundle, TrustBundleError};
 use crate::last_good::LastGood;
@@ -14,12 +14,14 @@ use crate::report;
 pub(super) struct Keeper {
     source: BundleSource,
     last: LastGood<Option<Arc<TrustBundle>>>,
+    /// What was said to be skipped.
+    skipped: Vec<String>,
 }
 
 impl Keeper {
     /// Has none yet.
     pub(super) fn new(source: BundleSource) -> Self {
-        Self { source, last: LastGood::new(None) }
+        Self { source, last: LastGood::new(None), skipped: Vec::new() }
     }
 
     pub(super) fn current(&self) -> CurrentBundle {
@@ -41,10 +43,15 @@ impl Keeper {
         let source = &self.source;
         match bundle {
             Ok(bundle) => {
+                let skipped: Vec<_> = bundle.skipped().iter().map(ToString::to_string).collect();
                 let (certificates, digest) = (bundle.certificates().len(), bundle.digest().to_owned());
                 if self.last.good(Some(Arc::new(bundle))) {
                     info!(certificates, digest, "the trust bundle is now that in {source}");
                 }
+                for skipped in skipped.iter().filter(|skipped| !self.skipped.contains(skipped)) {
+                    warn!("{source}: {skipped}; it is skipped");
+                }
+                self.skipped = skipped;
             }
             Err(error) => {
                 let error = report::chain(&error);

@@ -3,6 +3,7 @@
 pub(crate) mod cluster;
 
 mod bundles;
+mod chain;
 mod cleanup;
 mod endings;
 mod forged;

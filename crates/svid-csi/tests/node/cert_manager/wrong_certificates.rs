@@ -8,6 +8,9 @@ use super::cluster::cluster_test;
 use crate::endpoints::renew_all;
 use crate::fixture::{serial, svid, until};
 
+/// As a driver name of our own has it.
+const STRICT: &[&str] = &["--require-chain=true"];
+
 /// What is wrong, and a word of the rule it breaks.
 const FLAWS: [(Flaw, &str); 15] = [
     (Flaw::OtherKey, "private key does not belong"),
@@ -29,7 +32,7 @@ const FLAWS: [(Flaw, &str); 15] = [
 
 #[test]
 fn a_wrong_first_certificate_is_refused_by_its_rule() {
-    cluster_test("wrong_certificates::a_wrong_first_certificate_is_refused_by_its_rule", &[], async |cluster| {
+    cluster_test("wrong_certificates::a_wrong_first_certificate_is_refused_by_its_rule", STRICT, async |cluster| {
         let deep = std::sync::Arc::new(svid_csi_testkit::TestCa::with_intermediate("deep"));
         for (index, (flaw, rule)) in FLAWS.into_iter().enumerate() {
             let issuing = if flaw == Flaw::NoIntermediate {
@@ -58,7 +61,7 @@ fn a_wrong_first_certificate_is_refused_by_its_rule() {
 fn a_wrong_renewal_leaves_the_last_good_pair() {
     cluster_test(
         "wrong_certificates::a_wrong_renewal_leaves_the_last_good_pair",
-        &["--request-mode=own"],
+        &[STRICT, &["--request-mode=own"]].concat(),
         async |cluster| {
             let volumes: Vec<_> = (0..FLAWS.len()).map(|index| cluster.volume(&format!("pod-{index}"))).collect();
             for (volume, (flaw, rule)) in volumes.iter().zip(FLAWS) {
