@@ -39,6 +39,10 @@ test:
 openssl:
     cargo test --locked --workspace --test rules -- --ignored openssl
 
+# Certificate chains that are judged here as by Go and OpenSSL; SVID_CSI_CHAINS says how many, SVID_CSI_SEED from which on
+paths:
+    cargo test --locked --package svid-csi-core --test rules -- --ignored --nocapture judges_chains_alike
+
 # The tests that need Java's keytool, as another hand that reads PKCS#12 files
 keytool:
     cargo test --locked --workspace --test rules -- --ignored keytool

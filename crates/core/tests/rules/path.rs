@@ -1,5 +1,7 @@
 //! What CAs say about what is below them: names, policies, lengths.
 
+mod oracles;
+
 use rcgen::{BasicConstraints, CertificateParams, IsCa, SanType};
 use svid_csi_core::identity::{Candidate, PrivateKey, Rejection};
 

@@ -1,0 +1,69 @@
+// gopath verifies certificate chains as programs in Go do: a JSON object a line on standard input, an answer a line on
+// standard output, which is "ok" or why not.
+package main
+
+import (
+	"bufio"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+type question struct {
+	// The leaf first, in DER.
+	Chain  [][]byte `json:"chain"`
+	Bundle [][]byte `json:"bundle"`
+	// In seconds since 1970.
+	At int64 `json:"at"`
+}
+
+func (q question) verify() error {
+	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
+	for _, der := range q.Bundle {
+		root, err := x509.ParseCertificate(der)
+		if err != nil {
+			return err
+		}
+		roots.AddCert(root)
+	}
+	leaf, err := x509.ParseCertificate(q.Chain[0])
+	if err != nil {
+		return err
+	}
+	for _, der := range q.Chain[1:] {
+		intermediate, err := x509.ParseCertificate(der)
+		if err != nil {
+			return err
+		}
+		intermediates.AddCert(intermediate)
+	}
+	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
+		_, err = leaf.Verify(x509.VerifyOptions{
+			Roots: roots, Intermediates: intermediates, CurrentTime: time.Unix(q.At, 0), KeyUsages: []x509.ExtKeyUsage{usage},
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func main() {
+	input := bufio.NewScanner(os.Stdin)
+	input.Buffer(nil, 1<<24)
+	for input.Scan() {
+		var asked question
+		if err := json.Unmarshal(input.Bytes(), &asked); err != nil {
+			fmt.Fprintln(os.Stderr, "gopath:", err)
+			os.Exit(2)
+		}
+		answer := "ok"
+		if err := asked.verify(); err != nil {
+			answer = strings.ReplaceAll(err.Error(), "\n", " ")
+		}
+		fmt.Println(answer)
+	}
+}
