@@ -1,5 +1,7 @@
 //! CAs of other making: files of the openssl command, kept here and made anew.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -95,7 +97,8 @@ fn openssl(folder: &Path, line: &str) {
 #[ignore = "needs the openssl command"]
 fn openssl_makes_cas() {
     let folder = tempfile::tempdir().expect("a folder");
-    let now = SystemTime::now() + Duration::from_secs(5);
+    // By its own clock, that dates the certificates, and a little later.
+    let now = UNIX_EPOCH + UNIX_EPOCH.elapsed().expect("a time") + Duration::from_secs(5);
     let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect("a file");
     let run = |line: &str| openssl(folder.path(), line);
     for (index, make) in [
@@ -115,7 +118,8 @@ fn openssl_makes_cas() {
         assert_eq!(issued(&root, now).chain().len(), 1, "{make}");
         run(&make.replace("-out k", "-out i"));
         run("req -new -key i -subj /CN=Intermediate -out csr");
-        std::fs::write(folder.path().join("ext"), "basicConstraints=critical,CA:TRUE,pathlen:0\n").expect("a file");
+        let mut extensions = File::create(folder.path().join("ext")).expect("a file");
+        extensions.write_all(b"basicConstraints=critical,CA:TRUE,pathlen:0\n").expect("room");
         run(&format!("x509 -req -in csr -CA root -CAkey k -set_serial {index} -days 20 -extfile ext -out under"));
         let chain = read("under") + &read("root");
         let ca = load(&chain, &read("i"), "example.org", now).expect(make);

@@ -2,6 +2,7 @@
 //!
 //! Where one of them differs, a rule of RFC 5280 says why (docs/spiffe-conformance.md); such chains are told by what is in them.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -218,7 +219,7 @@ impl Score {
 
     /// Chains that are refused by everybody would prove nothing.
     fn is_worth_it(&self) {
-        println!("{self:?}");
+        writeln!(std::io::stdout(), "{self:?}").expect("it can be shown");
         assert!(self.taken * 10 > self.compared && self.explained * 5 < self.compared, "{self:?}");
     }
 }
@@ -256,7 +257,10 @@ fn pem(all: &[rustls_pki_types::CertificateDer<'_>]) -> String {
 
 /// What OpenSSL says, for clients and servers.
 fn openssl(folder: &Path, candidate: &Candidate) -> String {
-    let write = |name: &str, text: String| std::fs::write(folder.join(name), text).expect("room");
+    let write = |name: &str, text: String| {
+        let mut file = File::create(folder.join(name)).expect("a file");
+        file.write_all(text.as_bytes()).expect("room");
+    };
     write("leaf", pem(&candidate.chain[..1]));
     write("chain", pem(&candidate.chain[1..]));
     write("bundle", pem(candidate.bundle.as_deref().expect("a bundle")));
