@@ -31,7 +31,7 @@ pub(crate) async fn client_of(server: &ApiServer, token: &str) -> Client {
     let options = ClientOptions { kubeconfig: Some(file.path().to_owned()), ..Default::default() };
     let mut config = config(&options).await.unwrap();
     config.connect_timeout = Some(Duration::from_secs(10));
-    client(config).unwrap()
+    client(&config).unwrap()
 }
 
 pub(crate) fn pod(name: &str) -> Pod {
