@@ -58,7 +58,9 @@ impl Node {
                 None => Some("this driver runs without --workload-api-socket-dir".to_owned()),
             },
             _ if record.root != Some(root) => Some("something else is mounted over the volume".to_owned()),
-            Content::Files(_) => self.trouble_of_files(record).or_else(|| expired(record)).or_else(|| untrusted(record)),
+            Content::Files(_) => {
+                self.trouble_of_files(record).or_else(|| expired(record)).or_else(|| untrusted(record))
+            }
             Content::WorkloadApi(socket) => self.trouble_of_socket(record, socket).or_else(|| expired(record)),
         })
     }
