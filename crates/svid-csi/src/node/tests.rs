@@ -22,6 +22,7 @@ use super::later::FORGOTTEN_AFTER;
 use super::publish::Brought;
 use super::*;
 use crate::kube::client::ClientOptions;
+use crate::mount::{self, MountSource};
 use crate::source::local_ca::JWT_LIFETIME;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -189,14 +190,17 @@ fn a_volume_that_never_got_ready_is_dropped_when_nobody_asks_again() {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec(&dir);
-        // In the way of the link that is swapped.
-        fs::create_dir_all(folder(&dir, &spec).join("..data_tmp/x")).unwrap();
+        // In the way of the link that is swapped, and not to be removed.
+        let (obstacle, mounted) = (folder(&dir, &spec).join("..data_tmp"), tempfile::tempdir().unwrap());
+        fs::create_dir_all(&obstacle).unwrap();
+        MountSource::open(mounted.path()).unwrap().attach_at(&obstacle).unwrap();
         let published = node.publish("demo.svid-csi", spec.clone().into(), Brought::default(), patience::MOST).await;
         assert_eq!(published.unwrap_err().class(), svid_csi_core::error::Class::NotYet);
         tokio::time::sleep(FORGOTTEN_AFTER - Duration::from_secs(60)).await;
         node.publish("demo.svid-csi", spec.clone().into(), Brought::default(), patience::MOST).await.unwrap_err();
         tokio::time::sleep(FORGOTTEN_AFTER - Duration::from_secs(60)).await;
         assert!(node.volumes.hold(&spec.id).await.is_some(), "it was asked for in time");
+        mount::unmount(&obstacle).unwrap();
         tokio::time::sleep(Duration::from_secs(120)).await;
         assert!(node.volumes.hold(&spec.id).await.is_none());
         assert_eq!(node.store.load().unwrap().len(), 0);

@@ -57,7 +57,7 @@ fn it_goes_when_every_driver_name_is_registered() {
         let node = tainted(&server).await;
         node.kubelet.register("demo.svid-csi", WITHIN).await.unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(server.calls.all().len(), 0, "one name is still missing: {}", server.calls.log());
+        assert!(!server.calls.log().contains("/nodes/"), "one name is still missing: {}", server.calls.log());
         node.kubelet.register("csi.spiffe.io", WITHIN).await.unwrap();
         is_removed(&server).await;
         assert_eq!(server.calls.count("patch", "nodes"), 1);
