@@ -67,8 +67,7 @@ pub enum ClientError {
 /// Stands in a kubeconfig for "none given", so that kube does not look for one in the environment by rules of its own.
 const NO_PROXY_GIVEN: &str = "none://given";
 
-/// Finds the API server, the credentials and the proxy between. Whoever asks tries again at a pace of its own: the client
-/// does not.
+/// Finds the API server, the credentials and the proxy between.
 ///
 /// # Errors
 /// [`ClientError`].

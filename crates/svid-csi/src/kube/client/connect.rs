@@ -1,4 +1,5 @@
-//! The layers of a client: TLS whose roots are followed, maybe a proxy, time-outs, credentials.
+//! The layers of a client: TLS whose roots are followed, maybe a proxy, time-outs, credentials, and another try where
+//! the server asks for one (429, 503, 504).
 //!
 //! kube's own client reads `NO_PROXY` in a way of its own, and takes no API server whose certificate is its own CA.
 
@@ -13,8 +14,10 @@ use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use kube::client::ConfigExt;
+use kube::client::retry::RetryPolicy;
 use kube::{Client, Config};
 use rustls::ClientConfig;
+use tower::retry::RetryLayer;
 use tower::util::option_layer;
 use tower::{BoxError, Service, ServiceBuilder};
 
@@ -86,6 +89,7 @@ where
     connector.set_reset_reader_on_write(config.reset_reader_on_write);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
+        .layer(option_layer(config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry()))))
         .layer(option_layer(config.auth_layer().map_err(ClientError::Client)?))
         .layer(config.extra_headers_layer().map_err(ClientError::Client)?)
         .map_err(BoxError::from)
