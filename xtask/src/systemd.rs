@@ -59,6 +59,15 @@ fn the_unit_keeps_the_driver_where_the_kubelet_sees_its_mounts() {
     }
 }
 
+#[test]
+fn the_unit_writes_no_key_to_disk() {
+    let unit = shipped("svid-csi.service");
+    let settings = settings(&unit);
+    for setting in [("LimitCORE", "0"), ("MemorySwapMax", "0"), ("WatchdogSignal", "SIGKILL")] {
+        assert!(settings.contains(&setting), "{setting:?}");
+    }
+}
+
 /// The variables of the environment file: those that are set, and with them each of the paragraphs that are not.
 fn environments() -> Vec<Vec<(String, String)>> {
     let file = shipped("driver.env");

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use self::table::{ATTRIBUTES, Attribute, OWN_PREFIX, PREDECESSOR_FS_GROUP};
 use crate::files::{FileName, FileNames};
 use crate::plan::{Delivery, Issuer, Plan, Source};
-use crate::volume::{Mistakes, Rules};
+use crate::volume::{Mistakes, Rules, SecretNames};
 
 /// The key of the PKCS#12 files' password in the Secret of `nodePublishSecretRef`.
 pub const PKCS12_PASSWORD: &str = "pkcs12-password";
@@ -24,6 +24,9 @@ const MOST_SOCKET_NAMES: usize = 8;
 
 /// A socket's whole path has at most 107 bytes (unix(7)), the pod's mountPath included.
 const LONGEST_SOCKET_NAME: usize = 64;
+
+/// The longest name of a secret for Envoy, in bytes.
+const LONGEST_SECRET_NAME: usize = 253;
 
 /// The longest hint, in bytes.
 const LONGEST_HINT: usize = 1024;
@@ -151,6 +154,28 @@ impl Attributes<'_> {
             names.push(name);
         }
         Some(names)
+    }
+
+    /// What Envoy's special secrets are called: as the volume says, else as SPIRE's agents call them.
+    pub(crate) fn secret_names(&self, mistakes: &mut Mistakes) -> SecretNames {
+        let mut name = |attribute: Attribute, usual: String| {
+            let Some(name) = self.get(attribute) else { return usual };
+            if name.is_empty() || name.len() > LONGEST_SECRET_NAME {
+                let attribute = attribute.name;
+                mistakes.add(format!(
+                    "volume attribute {OWN_PREFIX}{attribute} must have 1 to {LONGEST_SECRET_NAME} bytes"
+                ));
+            }
+            name.to_owned()
+        };
+        let usual = SecretNames::default();
+        let names = SecretNames {
+            svid: name(table::SDS_SVID_NAME, usual.svid),
+            bundle: name(table::SDS_BUNDLE_NAME, usual.bundle),
+            all_bundles: name(table::SDS_ALL_BUNDLES_NAME, usual.all_bundles),
+        };
+        mistakes.take(names.check_distinct());
+        names
     }
 
     /// Notes every attribute that means something only to volumes of another delivery.

@@ -1,10 +1,13 @@
 //! What a pod asks for: a publish request, checked and made whole.
 
+mod secret_names;
+
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::secret_names::SecretNames;
 pub use crate::attributes::PKCS12_PASSWORD;
 pub use crate::attributes::table::{ATTRIBUTES, Attribute, OWN_PREFIX, PREDECESSOR_FS_GROUP};
 use crate::attributes::{self, Attributes};
@@ -144,6 +147,9 @@ pub struct SocketSpec {
     pub subject: Subject,
     /// The names of the socket in the volume; at least one.
     pub sockets: Vec<FileName>,
+    /// What Envoy's special secrets are called on it.
+    #[serde(default, skip_serializing_if = "SecretNames::are_usual")]
+    pub secrets: Box<SecretNames>,
 }
 
 const MOST_MISTAKES: usize = 8;
@@ -332,8 +338,9 @@ fn content(
         }
         Plan::WorkloadApi(issuer) => {
             let sockets = attributes.sockets(mistakes);
+            let secrets = Box::new(attributes.secret_names(mistakes));
             let subject = subject(request, rules, issuer, attributes, located, mistakes)?;
-            Some(Content::WorkloadApi(SocketSpec { subject, sockets: sockets? }))
+            Some(Content::WorkloadApi(SocketSpec { subject, sockets: sockets?, secrets }))
         }
     }
 }

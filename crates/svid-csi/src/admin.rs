@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Context;
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -14,6 +15,7 @@ use tracing::{info, warn};
 
 use crate::node::config::Config;
 use crate::node::{Liveness, Node};
+use crate::pages;
 use crate::status;
 use crate::uds::{self, BindError};
 
@@ -53,14 +55,12 @@ pub(crate) fn start(node: &Arc<Node>, config: &Config, liveness: Liveness) -> Re
         let (listener, bound) = uds::bind_private(path)?;
         let pages =
             Router::new().route("/status", get(status_page)).route("/renew", post(renew)).with_state(node.clone());
-        let stop = node.tasks.stopping();
-        node.tasks.essential("admin socket", async move {
-            let stopped = async move {
-                stop.cancelled().await;
-                drop(bound);
-            };
-            axum::serve(listener, pages).with_graceful_shutdown(stopped).await
-        });
+        let socket = (listener, bound);
+        let poll = move |cx: &mut Context<'_>| {
+            let (listener, _file) = &socket;
+            listener.poll_accept(cx)
+        };
+        pages::serve(&node.tasks, "admin socket", poll, pages);
     }
     Ok(ready)
 }
@@ -75,10 +75,7 @@ fn serve_tcp(node: &Arc<Node>, address: SocketAddr, pages: Router) {
         Err(error) => return warn!(%address, %error, "--metrics-address: cannot listen; there will be no metrics"),
     };
     info!(address = %listener.local_addr().unwrap_or(address), "serving /metrics, /livez and /readyz");
-    let stop = node.tasks.stopping();
-    node.tasks.essential("metrics server", async move {
-        axum::serve(listener, pages).with_graceful_shutdown(async move { stop.cancelled().await }).await
-    });
+    pages::serve(&node.tasks, "--metrics-address", move |cx| listener.poll_accept(cx), pages);
 }
 
 async fn livez(State(liveness): State<Liveness>) -> impl IntoResponse {

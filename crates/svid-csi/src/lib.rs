@@ -2,6 +2,7 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as others do"))]
 
+mod accept;
 mod admin;
 mod admin_client;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod captured_log;
 pub mod channel;
 pub mod cli;
 mod clock;
+mod core_dumps;
 mod data_root;
 mod delivery;
 pub mod demo;
@@ -25,6 +27,7 @@ mod last_good;
 mod metrics;
 mod mount;
 pub mod node;
+mod pages;
 pub mod reference;
 pub mod report;
 pub mod seal;

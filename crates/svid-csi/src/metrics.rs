@@ -21,6 +21,7 @@ pub struct Metrics {
     workload_api_calls: Family<WorkloadApiCall, Counter>,
     workload_api_connections: Gauge,
     workload_api_refused: Counter,
+    workload_api_refused_calls: Counter,
     issued: Counter,
     renewal_failures: Counter,
     requests: Family<Ended, Counter>,
@@ -87,6 +88,7 @@ impl Default for Metrics {
             workload_api_calls: Family::default(),
             workload_api_connections: Gauge::default(),
             workload_api_refused: Counter::default(),
+            workload_api_refused_calls: Counter::default(),
             issued: Counter::default(),
             renewal_failures: Counter::default(),
             requests: Family::default(),
@@ -222,8 +224,13 @@ impl Metrics {
         );
         registry.register(
             "workload_api_refused_connections",
-            "Connections to Workload API sockets that were refused because the volume has too many",
+            "Connections to Workload API sockets that were refused because the pod, or all pods of the node, have too many",
             self.workload_api_refused.clone(),
+        );
+        registry.register(
+            "workload_api_refused_calls",
+            "Calls on Workload API sockets that were refused because the pod, or all pods of the node, have too many or too large ones open",
+            self.workload_api_refused_calls.clone(),
         );
     }
 
@@ -275,6 +282,11 @@ impl Metrics {
     /// A pod had too many connections.
     pub fn workload_api_refused(&self) {
         self.workload_api_refused.inc();
+    }
+
+    /// A pod had too many calls, or too many bytes on their way.
+    pub fn workload_api_refused_call(&self) {
+        self.workload_api_refused_calls.inc();
     }
 
     /// An identity was handed to a pod.

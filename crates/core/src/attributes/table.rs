@@ -163,8 +163,21 @@ pub(super) const SOCKET_NAME: Attribute = Attribute {
     example: "workload.sock,api.sock",
 };
 
+/// A secret of Envoy's SDS, by the attribute that names it.
+const fn secret(name: &'static str, default: &'static str, meaning: &'static str, example: &'static str) -> Attribute {
+    let (deliveries, accepts): (&[_], _) = (&[Delivery::WorkloadApi], "1 to 253 bytes");
+    Attribute { name, sources: ISSUERS, deliveries, accepts, default, meaning, example }
+}
+
+pub(super) const SDS_SVID_NAME: Attribute =
+    secret("sds-svid-name", "`default`", "the secret by which an Envoy asks for the pod's certificate and key", "mine");
+pub(super) const SDS_BUNDLE_NAME: Attribute =
+    secret("sds-bundle-name", "`ROOTCA`", "the secret for the bundle of the pod's own trust domain", "null");
+pub(super) const SDS_ALL_BUNDLES_NAME: Attribute =
+    secret("sds-all-bundles-name", "`ALL`", "the secret for the bundles of all trust domains", "EVERYONE");
+
 /// All of them, in the order of the reference. One that is not here does not exist, whoever asks for it.
-pub const ATTRIBUTES: [Attribute; 18] = [
+pub const ATTRIBUTES: [Attribute; 21] = [
     SOURCE,
     DELIVERY,
     HINT,
@@ -183,4 +196,7 @@ pub const ATTRIBUTES: [Attribute; 18] = [
     FEDERATED,
     INTERMEDIATES,
     SOCKET_NAME,
+    SDS_SVID_NAME,
+    SDS_BUNDLE_NAME,
+    SDS_ALL_BUNDLES_NAME,
 ];

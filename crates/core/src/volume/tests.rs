@@ -295,6 +295,26 @@ fn a_socket_has_the_usual_names_or_those_asked_for() {
 }
 
 #[test]
+fn the_secrets_of_an_envoy_have_the_names_of_spire_agents_or_those_asked_for() {
+    let plan = Plan::WorkloadApi(Issuer::LocalCa);
+    assert_eq!(*socket_of(&request(), plan).secrets, SecretNames::default());
+    let mut federated = with("svid-csi/sds-bundle-name", "null");
+    federated.context.insert("svid-csi/sds-all-bundles-name".to_owned(), "ROOTCA".to_owned());
+    let SecretNames { svid, bundle, all_bundles } = *socket_of(&federated, plan).secrets;
+    assert_eq!([svid, bundle, all_bundles], ["default", "null", "ROOTCA"]);
+    refused(&with("svid-csi/sds-all-bundles-name", "ROOTCA"), &rules(plan), "would have one name");
+    refused(&with("svid-csi/sds-svid-name", ""), &rules(plan), "svid-csi/sds-svid-name must have 1 to 253 bytes");
+    refused(&with("svid-csi/sds-svid-name", &"a".repeat(254)), &rules(plan), "must have 1 to 253 bytes");
+    refused(&with("svid-csi/sds-svid-name", "a"), &files(), "has no meaning with delivery `files`");
+    for (request, is_recorded) in [(request(), false), (federated, true)] {
+        let spec = VolumeSpec::parse(&request, &rules(plan)).unwrap();
+        let json = serde_json::to_string(&spec).unwrap();
+        assert_eq!(json.contains("all_bundles"), is_recorded, "what is usual, an older driver reads too: {json}");
+        assert_eq!(serde_json::from_str::<VolumeSpec>(&json).unwrap(), spec);
+    }
+}
+
+#[test]
 fn a_broker_decides_whose_identity_it_is() {
     let plan = Plan::WorkloadApi(Issuer::Broker);
     let rules = Rules { trust_domain: None, ..rules(plan) };

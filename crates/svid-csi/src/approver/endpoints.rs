@@ -17,6 +17,7 @@ use tracing::info;
 use super::metrics::{Metrics, Snapshot};
 use super::queue::Queue;
 use crate::kube::lease::Leadership;
+use crate::pages;
 use crate::tasks::Tasks;
 
 /// Where to listen.
@@ -89,10 +90,7 @@ pub(super) fn serve(tasks: &Tasks, name: &'static str, listener: TcpListener, pa
     if let Ok(address) = listener.local_addr() {
         info!(%address, "serving {name}");
     }
-    let stop = tasks.stopping();
-    tasks.essential(name, async move {
-        axum::serve(listener, pages).with_graceful_shutdown(async move { stop.cancelled().await }).await
-    });
+    pages::serve(tasks, name, move |cx| listener.poll_accept(cx), pages);
 }
 
 async fn readyz(State(synced): State<watch::Receiver<bool>>) -> impl IntoResponse {

@@ -35,6 +35,7 @@ pub use self::driver::DriverCommand;
 use self::mistakes::Mistakes;
 pub use self::renew::RenewCommand;
 pub use self::watch::WatchCommand;
+use crate::core_dumps;
 use crate::telemetry::LogOptions;
 
 /// Looks up an environment variable.
@@ -123,11 +124,23 @@ impl Command {
         }
     }
 
+    /// Whether real keys will be in the memory of this process.
+    fn holds_keys(&self) -> bool {
+        match self {
+            Command::Driver(_) | Command::Approver(_) | Command::Watch(_) => true,
+            // The demo's own process writes its maps of users, which the kernel leaves to those that can be looked into.
+            Command::Renew(_) | Command::Demo(_) => false,
+        }
+    }
+
     /// Runs the command to its end, and says with which code the process is to end.
     ///
     /// # Errors
     /// What ended it before it was done.
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        if self.holds_keys() {
+            core_dumps::forbid()?;
+        }
         match self {
             Command::Driver(driver) => driver.run()?,
             Command::Approver(approver) => return approver.run(),

@@ -67,11 +67,27 @@ impl Approver {
         self.log.borrow().iter().filter(|line| line.contains(part)).count()
     }
 
-    /// The answer to GET, from the address that serves such pages.
-    pub(crate) async fn get(&self, path: &str) -> String {
+    /// To the address that serves such pages.
+    async fn connect(&self, path: &str) -> TcpStream {
         let line = self.logged(&["serving", if path == "/metrics" { "/metrics" } else { "/readyz" }]).await;
         let address = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        TcpStream::connect(address).await.unwrap()
+    }
+
+    /// The beginning of a request that never ends; a task that ends once the approver has let it go.
+    pub(crate) async fn half_a_request(&self, path: &str) -> tokio::task::JoinHandle<()> {
+        let mut stream = self.connect(path).await;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nX-Half: ").as_bytes()).await.unwrap();
+        tokio::spawn(async move {
+            let mut said = Vec::new();
+            let ended = tokio::time::timeout(LIMIT, stream.read_to_end(&mut said)).await;
+            let _ = ended.expect("it is let go");
+        })
+    }
+
+    /// The answer to GET, from the address that serves such pages.
+    pub(crate) async fn get(&self, path: &str) -> String {
+        let mut stream = self.connect(path).await;
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();

@@ -80,3 +80,20 @@ async fn a_role_that_is_missing_is_named_once() {
     cluster.server.permissions.everything();
     approver.ready().await;
 }
+
+#[tokio::test]
+async fn half_sent_requests_are_let_go_and_keep_nobody_out() {
+    let cluster = Cluster::start();
+    let approver = Approver::start(&cluster.kubeconfig(), &[]);
+    approver.ready().await;
+    let mut halves = Vec::new();
+    for _ in 0..100 {
+        halves.push(approver.half_a_request("/metrics").await);
+        halves.push(approver.half_a_request("/readyz").await);
+    }
+    approver.metric("watch_synced").await;
+    assert!(approver.get("/livez").await.starts_with("HTTP/1.1 200"));
+    for half in halves {
+        half.await.unwrap();
+    }
+}

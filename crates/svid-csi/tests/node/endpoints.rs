@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use svid_csi_testkit::measure::peak_memory;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -28,12 +29,15 @@ pub(crate) async fn renew_pod(node: &Node, pod: &str) -> String {
     ask(UnixStream::connect(node.path("admin.sock")).await.unwrap(), "POST", &path).await
 }
 
-/// Asks the address the driver has logged: tests listen on port 0.
-pub(crate) async fn tcp(node: &Node, path: &str) -> String {
+/// The address the driver has logged: tests listen on port 0.
+fn address(node: &Node) -> String {
     let log = node.log();
     let line = log.lines().rev().find(|line| line.contains("serving /metrics")).expect("the address is logged");
-    let address = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
-    ask(TcpStream::connect(address).await.unwrap(), "GET", path).await
+    line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap().to_owned()
+}
+
+pub(crate) async fn tcp(node: &Node, path: &str) -> String {
+    ask(TcpStream::connect(address(node)).await.unwrap(), "GET", path).await
 }
 
 pub(crate) async fn metric(node: &Node, name: &str) -> Option<f64> {
@@ -149,5 +153,61 @@ fn a_volume_may_ask_for_an_allowed_plan() {
         let node = Node::passthrough(&more).await;
         let target = node.publish(&volume("web").attribute("svid-csi/source", "local-ca")).await;
         assert!(target.join("tls.key").exists());
+    });
+}
+
+/// The beginning of a request that never ends.
+async fn half_a_request(address: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // It may be let go before all of it is said.
+    let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Half: ").await;
+    stream
+}
+
+#[test]
+fn half_sent_requests_cost_little_and_are_let_go() {
+    test("endpoints::half_sent_requests_cost_little_and_are_let_go", async || {
+        let node = Node::files(&["--metrics-address=127.0.0.1:0"]).await;
+        tcp(&node, "/metrics").await;
+        let before = peak_memory(node.pid()).unwrap();
+        let mut halves = Vec::new();
+        for _ in 0..3_000 {
+            halves.push(half_a_request(&address(&node)).await);
+        }
+        assert!(tcp(&node, "/livez").await.starts_with("HTTP/1.1 200"), "they keep nobody else out");
+        let begun = std::time::Instant::now();
+        for mut half in halves {
+            let mut said = Vec::new();
+            let ended = tokio::time::timeout(std::time::Duration::from_secs(60), half.read_to_end(&mut said)).await;
+            let _ = ended.expect("it is let go");
+        }
+        let grown = peak_memory(node.pid()).unwrap() - before;
+        println!("{grown:.1} MB more, all gone after {:.1} s", begun.elapsed().as_secs_f64());
+        assert!(grown < 4.0, "{grown} MB more");
+    });
+}
+
+#[test]
+fn pods_and_half_requests_leave_descriptors_for_the_kubelet() {
+    test("endpoints::pods_and_half_requests_leave_descriptors_for_the_kubelet", async || {
+        let data = ["--data-root={dir}/root", "--trust-domain=example.org", "--allow-plan=local-ca:workload-api"];
+        let mut node = Node::new(&[crate::fixture::FILES, &data, &["--metrics-address=127.0.0.1:0"]]);
+        node.limit_descriptors(256);
+        node.start().await;
+        let mut held = Vec::new();
+        for name in ["a", "b", "c", "d", "e"] {
+            let volume = volume(name).attribute("svid-csi/delivery", "workload-api");
+            let socket = node.publish(&volume).await.join("agent.sock");
+            for _ in 0..64 {
+                held.extend(UnixStream::connect(&socket).await);
+            }
+        }
+        let mut halves = Vec::new();
+        for _ in 0..100 {
+            halves.push(half_a_request(&address(&node)).await);
+        }
+        node.publish(&volume("web")).await;
+        node.unpublish(&volume("web")).await;
+        assert!(tcp(&node, "/livez").await.starts_with("HTTP/1.1 200"));
     });
 }

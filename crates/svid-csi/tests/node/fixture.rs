@@ -40,6 +40,7 @@ pub(crate) struct Node {
     args: Vec<String>,
     variables: Vec<(String, String)>,
     without: Option<CapabilitySet>,
+    descriptors: Option<u32>,
     driver: Option<Child>,
 }
 
@@ -52,7 +53,7 @@ impl Node {
         let common: &[&str] = &["--node-id=n1", "--endpoint=unix://{dir}/csi.sock", "--metrics-address=0"];
         let args = common.iter().chain(args.iter().flat_map(|args| args.iter()));
         let args = args.map(|arg| arg.replace("{dir}", dir.path().to_str().unwrap())).collect();
-        Node { dir, kubelet, args, variables: Vec::new(), without: None, driver: None }
+        Node { dir, kubelet, args, variables: Vec::new(), without: None, descriptors: None, driver: None }
     }
 
     /// A node with the local CA and a data root, its driver running.
@@ -89,12 +90,25 @@ impl Node {
         self.without = Some(capability);
     }
 
+    /// The next starts have at most so many descriptors.
+    pub(crate) fn limit_descriptors(&mut self, most: u32) {
+        self.descriptors = Some(most);
+    }
+
     pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.dir.path().join(below)
     }
 
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_svid-csi"));
+        let binary = env!("CARGO_BIN_EXE_svid-csi");
+        let mut command = match self.descriptors {
+            None => Command::new(binary),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\""), binary]);
+                shell
+            }
+        };
         command.arg("driver").args(&self.args).stdin(Stdio::null()).envs(self.variables.iter().cloned());
         command
     }
@@ -150,6 +164,11 @@ impl Node {
     pub(crate) fn driver_kill(&self) {
         let pid = self.driver.as_ref().unwrap().id().to_string();
         run("kill", &["-KILL", &pid]);
+    }
+
+    /// How the driver has ended, once it has.
+    pub(crate) fn ended(&mut self) -> std::process::ExitStatus {
+        self.driver.take().unwrap().wait().unwrap()
     }
 
     pub(crate) fn reap(&mut self) {

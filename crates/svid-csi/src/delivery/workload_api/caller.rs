@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{sleep, timeout};
-use tonic::{Request, Status};
 
 use super::endpoint::Endpoint;
+use super::share::{Full, Share, Taken};
 use crate::metrics::Metrics;
 
 /// How long after connecting a client may take to ask something.
@@ -17,36 +17,48 @@ const FIRST_CALL: Duration = Duration::from_secs(30);
 /// How long a stream may take to make room for what is to be said next.
 const STALLED: Duration = Duration::from_secs(10);
 
-/// A connection by a volume's socket. Every call on it has it among its extensions.
+/// A connection by a volume's socket.
 #[derive(Debug)]
 pub(super) struct Caller {
     /// The volume's.
     pub(super) endpoint: Arc<Endpoint>,
     asked: Notify,
-    streams: Mutex<Vec<Weak<AtomicU64>>>,
+    opened: Notify,
+    streams: Mutex<Streams>,
     metrics: Arc<Metrics>,
+    _place: Place,
 }
 
-/// How far a stream has come: the turn of what it was told last. The stream is open for as long as this is there.
+/// One of the pod's connections, and one of the descriptors that pods may have.
+pub(super) type Place = (Taken, OwnedSemaphorePermit);
+
+#[derive(Debug, Default)]
+struct Streams {
+    /// How many were ever opened.
+    opened: u64,
+    open: Vec<Weak<Taking>>,
+}
+
+#[derive(Debug)]
+struct Taking {
+    number: u64,
+    /// The turn of what it has passed on last; 0 before it has passed on anything.
+    turn: AtomicU64,
+}
+
+/// How far a stream has come. The stream is open for as long as this is there.
 #[derive(Debug)]
 pub(super) struct Progress {
-    taken: Arc<AtomicU64>,
+    taking: Arc<Taking>,
     endpoint: Arc<Endpoint>,
 }
 
 impl Caller {
-    pub(super) fn new(endpoint: Arc<Endpoint>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(endpoint: Arc<Endpoint>, metrics: Arc<Metrics>, place: Place) -> Self {
         metrics.workload_api_connected();
-        Self { endpoint, asked: Notify::new(), streams: Mutex::default(), metrics }
-    }
-
-    /// Whose call it is.
-    ///
-    /// # Errors
-    /// Where the call came by no volume's socket, which cannot be.
-    pub(super) fn of<T>(request: &Request<T>) -> Result<Arc<Self>, Status> {
-        let caller = request.extensions().get::<Arc<Self>>().cloned();
-        caller.ok_or_else(|| Status::internal("nobody knows by which socket this call came"))
+        endpoint.connections.fetch_add(1, Ordering::Relaxed);
+        let (asked, opened) = (Notify::new(), Notify::new());
+        Self { endpoint, asked, opened, streams: Mutex::default(), metrics, _place: place }
     }
 
     /// A call has come.
@@ -54,14 +66,22 @@ impl Caller {
         self.asked.notify_one();
     }
 
+    /// A call was refused, as it would be more than that share of the pod.
+    pub(super) fn refused(&self, share: &Share, full: Full) {
+        self.metrics.workload_api_refused_call();
+        self.endpoint.shares.refused(share, full);
+    }
+
     /// One more stream.
     pub(super) fn opens_stream(&self) -> Progress {
-        let taken = Arc::new(AtomicU64::new(self.endpoint.turn()));
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.retain(|stream| stream.strong_count() > 0);
-        streams.push(Arc::downgrade(&taken));
+        streams.open.retain(|stream| stream.strong_count() > 0);
+        let taking = Arc::new(Taking { number: streams.opened, turn: AtomicU64::new(0) });
+        streams.opened += 1;
+        streams.open.push(Arc::downgrade(&taking));
         self.endpoint.streams.fetch_add(1, Ordering::Relaxed);
-        Progress { taken, endpoint: self.endpoint.clone() }
+        self.opened.notify_one();
+        Progress { taking, endpoint: self.endpoint.clone() }
     }
 
     /// Waits until there is a reason to end the connection: it never asks anything, or one of its streams is not read.
@@ -72,32 +92,44 @@ impl Caller {
         if timeout(FIRST_CALL, self.asked.notified()).await.is_err() {
             return "nothing was asked on it";
         }
-        while told.changed().await.is_ok() {
-            let turn = self.endpoint.turn();
+        loop {
+            tokio::select! {
+                changed = told.changed() => if changed.is_err() {
+                    return pending().await;
+                },
+                () = self.opened.notified() => {}
+            }
+            let (turn, opened) = (self.endpoint.turn(), self.opened());
             sleep(STALLED).await;
-            if self.is_behind(turn) {
+            if self.is_behind(turn, opened) {
                 return "a stream on it is not read";
             }
         }
-        pending().await
     }
 
-    fn is_behind(&self, turn: u64) -> bool {
+    fn opened(&self) -> u64 {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner).opened
+    }
+
+    /// Whether one of the streams that were open at that turn has not come so far.
+    fn is_behind(&self, turn: u64, opened: u64) -> bool {
         let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.iter().filter_map(Weak::upgrade).any(|taken| taken.load(Ordering::Relaxed) < turn)
+        let mut open = streams.open.iter().filter_map(Weak::upgrade);
+        open.any(|taking| taking.number < opened && taking.turn.load(Ordering::Relaxed) < turn)
     }
 }
 
 impl Drop for Caller {
     fn drop(&mut self) {
         self.metrics.workload_api_disconnected();
+        self.endpoint.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Progress {
     /// The stream has passed on what was said at that turn.
     pub(super) fn has_taken(&self, turn: u64) {
-        self.taken.store(turn, Ordering::Relaxed);
+        self.taking.turn.store(turn, Ordering::Relaxed);
     }
 }
 

@@ -1,10 +1,10 @@
 //! Connections to the sockets: each is a small HTTP/2 server that knows whose socket it came by.
 //!
-//! What a pod can make the driver hold is bounded: connections a volume, streams a connection, bytes a stream.
+//! What a pod can make the driver hold is bounded: see [`share`](super::share), and here what one connection may have.
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -14,26 +14,28 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tonic::Status;
-use tonic::body::Body;
 use tower::{Service, service_fn};
-use tracing::{debug, warn};
+use tracing::debug;
 
-use super::caller::Caller;
-use super::endpoint::{CONNECTIONS, Endpoint, Listening, REQUESTS};
+use super::call::{Answer, Asking, Call};
+use super::caller::{Caller, Place};
+use super::endpoint::{Endpoint, Listening};
 use super::service::Api;
+use super::share::{Full, Shares};
+use crate::accept::Acceptor;
 use crate::authority::Lenient;
 use crate::metrics::Metrics;
 use crate::report;
 use crate::tasks::Tasks;
 
-/// How many calls one connection may have open at a time.
-const STREAMS: u32 = 32;
+/// How many calls one connection may have open at a time: what clients count on (RFC 9113, 6.5.2).
+const STREAMS: u32 = 100;
 /// The most bytes of headers of a call.
 const HEADERS: u32 = 16 * 1024;
 /// The most bytes that wait to be sent for one stream, beyond the message that is being sent.
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER: usize = 4 * 1024;
 /// The most bytes of requests that wait to be read, of one stream and of a connection: what HTTP/2 begins with.
 const RECEIVE_WINDOW: u32 = 65_535;
 /// How many calls a client may take back before they are looked at.
@@ -45,20 +47,30 @@ const REFUSALS: usize = 16;
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 /// How long calls may take to end when a socket is closed.
 const CLOSING: Duration = Duration::from_secs(1);
-/// How long to wait when the system has no more descriptors to give.
-const EXHAUSTED: Duration = Duration::from_millis(200);
 
 /// What serves the connections of all volumes.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
-    pub(super) api: Api,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) tasks: Tasks,
-    /// How often a connection could not be accepted, of all sockets: what one lacks, all do.
-    pub(super) failures: Arc<AtomicU64>,
+    api: Api,
+    metrics: Arc<Metrics>,
+    tasks: Tasks,
+    /// For connections of all pods.
+    descriptors: Arc<Semaphore>,
+    /// For those that are refused.
+    refusals: Arc<Semaphore>,
 }
 
 impl Server {
+    pub(super) fn new(api: Api, metrics: Arc<Metrics>, tasks: Tasks, shares: &Shares) -> Self {
+        Self {
+            api,
+            metrics,
+            tasks,
+            descriptors: shares.descriptors.clone(),
+            refusals: Arc::new(Semaphore::new(REFUSALS)),
+        }
+    }
+
     /// Serves what connects, until what is returned is dropped.
     pub(super) fn accept(&self, endpoint: Arc<Endpoint>, listener: UnixListener, inode: u64) -> Listening {
         let until = endpoint.closing.child_token();
@@ -74,56 +86,50 @@ impl Server {
     }
 
     async fn accept_each(&self, endpoint: &Arc<Endpoint>, listener: &UnixListener) {
-        let refusals = Arc::new(Semaphore::new(REFUSALS));
+        let mut acceptor = Acceptor::of("volumes' sockets");
         loop {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-                    if failures.is_power_of_two() {
-                        warn!(volume = %endpoint.volume, failures, %error, "cannot accept connections to volumes' sockets");
-                    }
-                    sleep(EXHAUSTED).await;
+            let stream = acceptor.next(|cx| listener.poll_accept(cx)).await;
+            let full = match self.place(endpoint) {
+                Ok(place) => {
+                    let caller = Arc::new(Caller::new(endpoint.clone(), self.metrics.clone(), place));
+                    self.tasks.detached(serve(stream, self.api.clone(), caller));
                     continue;
                 }
+                Err(full) => full,
             };
-            if let Ok(permit) = endpoint.connections.clone().try_acquire_owned() {
-                let caller = Arc::new(Caller::new(endpoint.clone(), self.metrics.clone()));
-                let api = self.api.clone();
-                self.tasks.detached(async move {
-                    serve(stream, api, caller).await;
-                    drop(permit);
-                });
-                continue;
-            }
             self.metrics.workload_api_refused();
+            endpoint.shares.refused(&endpoint.shares.connections, full);
             // While so many are being refused, the next ones wait in the socket's queue.
-            let Ok(permit) = refusals.clone().acquire_owned().await else { return };
+            let Ok(permit) = self.refusals.clone().acquire_owned().await else { return };
             self.tasks.detached(async move {
                 // Whether it has read why is its own affair.
-                let _ = timeout(REFUSED_FOR, refuse(stream)).await;
+                let _ = timeout(REFUSED_FOR, refuse(stream, full)).await;
                 drop(permit);
             });
         }
+    }
+
+    fn place(&self, endpoint: &Endpoint) -> Result<Place, Full> {
+        let of_pod = endpoint.shares.connections.try_take(1)?;
+        let descriptor = self.descriptors.clone().try_acquire_owned().map_err(|_| Full::Descriptors)?;
+        Ok((of_pod, descriptor))
     }
 }
 
 async fn serve(stream: UnixStream, api: Api, caller: Arc<Caller>) {
     let (volume, closing) = (caller.endpoint.volume.clone(), caller.endpoint.closing.clone());
     let on_call = caller.clone();
-    let calls = service_fn(move |mut call: Request<Incoming>| {
-        on_call.asks();
-        // Among the extensions, it is given back once the request was read.
-        let place = on_call.endpoint.requests.clone().try_acquire_owned().map(Arc::new);
-        let answer = place.map(|place| {
-            call.extensions_mut().insert(on_call.clone());
-            call.extensions_mut().insert(place);
-            api.clone().call(call)
+    let calls = service_fn(move |request: Request<Incoming>| {
+        let call = Call::begin(&on_call);
+        let answer = call.map(|call| {
+            let mut request = request.map(|body| Asking { body, call: call.clone() });
+            request.extensions_mut().insert(call.clone());
+            (api.clone().call(request), call)
         });
         async move {
             match answer {
-                Ok(answer) => answer.await,
-                Err(_) => Ok(too_many_requests().into_http()),
+                Ok((answer, call)) => answer.await.map(|answer| answer.map(|body| Answer { body, _call: Some(call) })),
+                Err(full) => Ok(refusal(full)),
             }
         }
     });
@@ -142,20 +148,17 @@ async fn serve(stream: UnixStream, api: Api, caller: Arc<Caller>) {
     }
 }
 
-fn too_many_requests() -> Status {
-    Status::resource_exhausted(format!("this pod has {REQUESTS} requests on their way already"))
+fn refusal(full: Full) -> Response<Answer> {
+    Status::from(full).into_http().map(|body| Answer { body, _call: None })
 }
 
 /// Tells a client that there are too many of it, whatever it asks, and lets it go.
-async fn refuse(stream: UnixStream) -> Result<(), hyper::Error> {
+async fn refuse(stream: UnixStream, full: Full) -> Result<(), hyper::Error> {
     let asked = Arc::new(tokio::sync::Notify::new());
     let asks = asked.clone();
     let calls = service_fn(move |_: Request<Incoming>| {
         asks.notify_one();
-        let status = Status::resource_exhausted(format!(
-            "this volume's socket has {CONNECTIONS} connections already: close those that are not used"
-        ));
-        std::future::ready(Ok::<Response<Body>, std::convert::Infallible>(status.into_http()))
+        std::future::ready(Ok::<_, Infallible>(refusal(full)))
     });
     let connection = http2().serve_connection(TokioIo::new(Lenient::new(stream)), TowerToHyperService::new(calls));
     let mut connection = pin!(connection);

@@ -5,25 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::pki_types::CertificateDer;
 use svid_csi_core::files::FileName;
-use svid_csi_core::volume::VolumeSpec;
+use svid_csi_core::volume::{Content, SecretNames, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::share::PodShares;
 use super::socket;
 use crate::delivery::volume_folder::VolumeFolder;
 use crate::fsx::FsError;
-
-/// How many connections of one pod are served at a time.
-pub(super) const CONNECTIONS: usize = 64;
-
-/// How many requests of one pod, on all its connections, may be on their way at a time: each takes up memory until it is here
-/// as a whole.
-pub(super) const REQUESTS: usize = 128;
-
-/// How many streams of secrets one pod may have open: what is asked on them is remembered.
-pub(super) const ENVOYS: usize = 16;
 
 /// What is known of the pod's identity.
 #[derive(Debug, Clone, Default)]
@@ -44,9 +35,10 @@ pub(super) struct Endpoint {
     pub(super) told: watch::Sender<Told>,
     /// How often it was told something. Changes with `told`, under its lock.
     turn: AtomicU64,
-    pub(super) connections: Arc<Semaphore>,
-    pub(super) requests: Arc<Semaphore>,
-    pub(super) envoys: Arc<Semaphore>,
+    /// What its pod may take up, over all its volumes.
+    pub(super) shares: Arc<PodShares>,
+    /// How many connections are open.
+    pub(super) connections: AtomicUsize,
     /// How many streams are open.
     pub(super) streams: AtomicUsize,
     /// The sign for its connections to end.
@@ -73,14 +65,13 @@ pub struct Usage {
 }
 
 impl Endpoint {
-    pub(super) fn new(spec: &Arc<VolumeSpec>) -> Self {
+    pub(super) fn new(spec: &Arc<VolumeSpec>, shares: Arc<PodShares>) -> Self {
         Self {
             volume: spec.id.clone(),
             told: watch::Sender::default(),
             turn: AtomicU64::default(),
-            connections: Arc::new(Semaphore::new(CONNECTIONS)),
-            requests: Arc::new(Semaphore::new(REQUESTS)),
-            envoys: Arc::new(Semaphore::new(ENVOYS)),
+            shares,
+            connections: AtomicUsize::default(),
             streams: AtomicUsize::default(),
             closing: CancellationToken::new(),
             spec: Mutex::new(spec.clone()),
@@ -93,6 +84,14 @@ impl Endpoint {
         self.spec.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What the volume calls its special secrets.
+    pub(super) fn secret_names(&self) -> SecretNames {
+        match &self.spec().content {
+            Content::WorkloadApi(socket) => (*socket.secrets).clone(),
+            Content::Passthrough | Content::Files(_) => SecretNames::default(),
+        }
+    }
+
     /// It is published as this now.
     pub(super) fn published_as(&self, spec: &Arc<VolumeSpec>) {
         let mut known = self.spec.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,8 +101,8 @@ impl Endpoint {
     }
 
     pub(super) fn usage(&self) -> Usage {
-        let connections = CONNECTIONS - self.connections.available_permits();
-        Usage { connections, streams: self.streams.load(Ordering::Relaxed) }
+        let now = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        Usage { connections: now(&self.connections), streams: now(&self.streams) }
     }
 
     /// Whether the names in the folder lead here, and nothing else is there.

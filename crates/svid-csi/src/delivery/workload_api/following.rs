@@ -3,13 +3,15 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, stream};
+use prost::Message;
 use svid_csi_core::x509_context::X509Context;
 use tokio::sync::watch;
 use tonic::Status;
 
 use super::caller::{Caller, Progress};
 use super::endpoint::{Endpoint, Told};
+use super::share::Taken;
 
 /// What a call answers with that stays open.
 pub(super) type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -25,16 +27,19 @@ pub(super) fn given(told: &Told) -> Result<&Arc<X509Context>, Status> {
 
 /// One stream's view of what its pod is told.
 pub(super) struct Following {
-    endpoint: Arc<Endpoint>,
+    pub(super) endpoint: Arc<Endpoint>,
     told: watch::Receiver<Told>,
     turn: u64,
     progress: Progress,
+    /// For the message that is on its way.
+    room: Option<Taken>,
 }
 
 impl Following {
     pub(super) fn begin(caller: &Caller) -> Self {
         let endpoint = caller.endpoint.clone();
-        Self { told: endpoint.told.subscribe(), turn: 0, progress: caller.opens_stream(), endpoint }
+        let (told, progress) = (endpoint.told.subscribe(), caller.opens_stream());
+        Self { endpoint, told, turn: 0, progress, room: None }
     }
 
     /// What the pod is given now.
@@ -48,6 +53,7 @@ impl Following {
     ///
     /// It is asked for when there is room for it: whoever does not read does not come here.
     pub(super) async fn next(&mut self) -> Option<Result<Arc<X509Context>, Status>> {
+        self.room = None;
         self.progress.has_taken(self.turn);
         tokio::select! {
             biased;
@@ -55,27 +61,49 @@ impl Following {
             () = self.endpoint.closing.cancelled() => None,
         }
     }
+
+    /// The message, once there is room for it among all that is on its way to the pod; nothing when the socket is closed
+    /// meanwhile. Those who wait hold none: it is made `again`.
+    pub(super) async fn fit<T: Message>(&mut self, message: T, again: impl Fn() -> T) -> Option<T> {
+        let bytes = message.encoded_len();
+        if let Ok(room) = self.endpoint.shares.bytes.try_take(bytes) {
+            self.room = Some(room);
+            return Some(message);
+        }
+        drop(message);
+        tokio::select! {
+            biased;
+            () = self.endpoint.closing.cancelled() => None,
+            room = self.endpoint.shares.bytes.take(bytes) => {
+                self.room = Some(room);
+                Some(again())
+            }
+        }
+    }
 }
 
 /// What `make` makes of what the pod is given, at once and whenever `is_news` says that it differs from what was given
 /// before. Ends with the reason when the identity is withdrawn.
-pub(super) fn messages<T: Send + 'static>(
+pub(super) fn messages<T: Message + 'static>(
     caller: &Caller,
     make: fn(&X509Context) -> T,
     is_news: fn(&X509Context, &X509Context) -> bool,
 ) -> Result<Messages<T>, Status> {
     let mut following = Following::begin(caller);
     let first = following.now()?;
-    let message = make(&first);
-    let rest = stream::unfold(Some((following, first)), move |state| async move {
-        let (mut following, mut last) = state?;
-        loop {
+    let begun = (following, first, true);
+    Ok(Box::pin(stream::unfold(Some(begun), move |state| async move {
+        let (mut following, mut given, mut is_due) = state?;
+        while !is_due {
             match following.next().await? {
-                Ok(now) if is_news(&last, &now) => return Some((Ok(make(&now)), Some((following, now)))),
-                Ok(now) => last = now,
+                Ok(now) => {
+                    is_due = is_news(&given, &now);
+                    given = now;
+                }
                 Err(withdrawn) => return Some((Err(withdrawn), None)),
             }
         }
-    });
-    Ok(Box::pin(stream::iter([Ok(message)]).chain(rest)))
+        let message = following.fit(make(&given), || make(&given)).await?;
+        Some((Ok(message), Some((following, given, false))))
+    })))
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, stream};
+use futures::stream;
 use svid_csi_core::error::Class;
 use svid_csi_core::jwt::{Audiences, JwtBundle, JwtBundles, JwtSvid, validate};
 use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
@@ -55,34 +55,41 @@ pub(super) async fn bundles(sources: &Sources, caller: &Caller) -> Result<Messag
     let mut following = Following::begin(caller);
     following.now()?;
     let mut bundles = trusted(sources, &caller.endpoint).await?;
-    let first = message(&bundles.borrow_and_update())?;
-    let rest = stream::unfold(Some((following, bundles)), |state| async move {
-        let (mut following, mut bundles) = state?;
-        loop {
+    let first = any_of(&bundles.borrow_and_update())?;
+    Ok(Box::pin(stream::unfold(Some((following, bundles, Some(first))), |state| async move {
+        let (mut following, mut bundles, mut due) = state?;
+        let now = loop {
+            if let Some(due) = due.take() {
+                break due;
+            }
             tokio::select! {
                 biased;
                 told = following.next() => if let Err(withdrawn) = told? {
                     return Some((Err(withdrawn), None));
                 },
-                Ok(()) = bundles.changed() => {
-                    let next = message(&bundles.borrow_and_update());
-                    let state = next.is_ok().then_some((following, bundles));
-                    return Some((next, state));
-                }
+                Ok(()) = bundles.changed() => match any_of(&bundles.borrow_and_update()) {
+                    Ok(now) => due = Some(now),
+                    Err(none) => return Some((Err(none), None)),
+                },
             }
-        }
-    });
-    Ok(Box::pin(stream::iter([Ok(first)]).chain(rest)))
+        };
+        let message = following.fit(message(&now), || message(&now)).await?;
+        Some((Ok(message), Some((following, bundles, None))))
+    })))
 }
 
 /// Without any they are withdrawn; an empty answer would say that nobody is to be trusted from now on.
-fn message(bundles: &JwtBundles) -> Result<JwtBundlesResponse, Status> {
+fn any_of(bundles: &Arc<JwtBundles>) -> Result<Arc<JwtBundles>, Status> {
     if bundles.is_empty() {
         return Err(Status::permission_denied("this pod has no JWT bundles any more"));
     }
+    Ok(bundles.clone())
+}
+
+fn message(bundles: &JwtBundles) -> JwtBundlesResponse {
     let named =
         |(trust_domain, bundle): (&TrustDomain, &Arc<JwtBundle>)| (trust_domain.id().to_string(), bundle.to_jwks());
-    Ok(JwtBundlesResponse { bundles: bundles.iter().map(named).collect() })
+    JwtBundlesResponse { bundles: bundles.iter().map(named).collect() }
 }
 
 /// Whether a token is to be believed, by the bundles that the pod itself is given.

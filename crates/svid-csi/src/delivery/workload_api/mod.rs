@@ -2,6 +2,7 @@
 //!
 //! Who asks is decided by which volume's socket was connected to: the socket is in a folder that only that pod mounts.
 
+mod call;
 mod caller;
 mod claims;
 mod connection;
@@ -11,6 +12,7 @@ mod jwt;
 mod kept;
 mod sds;
 mod service;
+mod share;
 mod socket;
 
 use std::collections::HashMap;
@@ -25,6 +27,7 @@ use svid_csi_core::x509_context::X509Context;
 
 use self::connection::Server;
 use self::endpoint::Endpoint;
+use self::share::Shares;
 use super::volume_folder::VolumeFolder;
 use crate::data_root::DataRoot;
 use crate::fsx::{self, FsError};
@@ -45,6 +48,7 @@ pub struct WorkloadApi {
     endpoints: Mutex<HashMap<VolumeId, Arc<Endpoint>>>,
     kept: PathBuf,
     server: Server,
+    shares: Shares,
 }
 
 impl WorkloadApi {
@@ -55,8 +59,9 @@ impl WorkloadApi {
     pub fn open(data: &DataRoot, sources: Arc<Sources>, metrics: Arc<Metrics>, tasks: Tasks) -> Result<Self, FsError> {
         let kept = data.tmpfs().join("kept");
         fsx::ensure_dir(&kept, 0o700)?;
-        let server = Server { api: service::api(sources, metrics.clone()), metrics, tasks, failures: Arc::default() };
-        Ok(Self { endpoints: Mutex::default(), kept, server })
+        let shares = Shares::default();
+        let server = Server::new(service::api(sources, metrics.clone()), metrics, tasks, &shares);
+        Ok(Self { endpoints: Mutex::default(), kept, server, shares })
     }
 
     /// Listens in the volume's folder, unless it does so already. Callers hear that there is no identity yet, or what was
@@ -73,7 +78,8 @@ impl WorkloadApi {
         }
         let (listener, inode) = folder.change(|folder| socket::listen(folder, &socket.sockets))?;
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let endpoint = endpoints.entry(spec.id.clone()).or_insert_with(|| Arc::new(Endpoint::new(spec)));
+        let endpoint =
+            endpoints.entry(spec.id.clone()).or_insert_with(|| Arc::new(Endpoint::new(spec, self.shares.of(spec))));
         endpoint.listening(self.server.accept(endpoint.clone(), listener, inode));
         Ok(())
     }

@@ -12,10 +12,9 @@ use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Code, Request, Response, Status};
 
-use super::caller::Caller;
+use super::call::Call;
 use super::following::{Messages, messages};
-use super::jwt;
-use super::sds;
+use super::{jwt, sds};
 use crate::metrics::Metrics;
 use crate::source::Sources;
 use crate::{workload_header, x509_message};
@@ -67,7 +66,7 @@ impl SpiffeWorkloadApi for Service {
         &self,
         request: Request<X509svidRequest>,
     ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
-        let answer = Caller::of(&request).and_then(|caller| messages(&caller, x509_message::svids, |_, _| true));
+        let answer = Call::of(&request).and_then(|call| messages(&call.caller, x509_message::svids, |_, _| true));
         answered(&self.metrics, "FetchX509SVID", answer)
     }
 
@@ -75,14 +74,14 @@ impl SpiffeWorkloadApi for Service {
         &self,
         request: Request<X509BundlesRequest>,
     ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
-        let answer = Caller::of(&request).and_then(|caller| messages(&caller, x509_message::bundles, bundles_differ));
+        let answer = Call::of(&request).and_then(|call| messages(&call.caller, x509_message::bundles, bundles_differ));
         answered(&self.metrics, "FetchX509Bundles", answer)
     }
 
     async fn fetch_jwtsvid(&self, request: Request<JwtsvidRequest>) -> Result<Response<JwtsvidResponse>, Status> {
         let answer = async {
-            let caller = Caller::of(&request)?;
-            jwt::svids(&self.sources, &caller.endpoint, request.into_inner()).await
+            let call = Call::of(&request)?;
+            jwt::svids(&self.sources, &call.caller.endpoint, request.into_inner()).await
         };
         answered(&self.metrics, "FetchJWTSVID", answer.await)
     }
@@ -91,7 +90,7 @@ impl SpiffeWorkloadApi for Service {
         &self,
         request: Request<JwtBundlesRequest>,
     ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
-        let answer = async { jwt::bundles(&self.sources, &*Caller::of(&request)?).await };
+        let answer = async { jwt::bundles(&self.sources, &Call::of(&request)?.caller).await };
         answered(&self.metrics, "FetchJWTBundles", answer.await)
     }
 
@@ -100,8 +99,8 @@ impl SpiffeWorkloadApi for Service {
         request: Request<ValidateJwtsvidRequest>,
     ) -> Result<Response<ValidateJwtsvidResponse>, Status> {
         let answer = async {
-            let caller = Caller::of(&request)?;
-            jwt::validated(&self.sources, &caller.endpoint, request.into_inner()).await
+            let call = Call::of(&request)?;
+            jwt::validated(&self.sources, &call.caller.endpoint, request.into_inner()).await
         };
         answered(&self.metrics, "ValidateJWTSVID", answer.await)
     }

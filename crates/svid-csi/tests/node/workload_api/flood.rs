@@ -24,13 +24,7 @@ const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
 /// streams refused. A library would heed the limit as soon as it hears of it.
 pub(crate) async fn flood(socket: &Path, method: &str, calls: u32) -> (UnixStream, usize, usize) {
     let mut stream = UnixStream::connect(socket).await.unwrap();
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    bytes.extend(frame(SETTINGS, 0, 0, &[]));
-    for call in 0..calls {
-        bytes.extend(frame(HEADERS, END_HEADERS, 2 * call + 1, &block(method)));
-        bytes.extend(frame(DATA, END_STREAM, 2 * call + 1, EMPTY));
-    }
-    stream.write_all(&bytes).await.unwrap();
+    stream.write_all(&self::calls(method, calls)).await.unwrap();
     let (mut answered, mut refused) = (HashSet::new(), HashSet::new());
     while answered.len() + refused.len() < usize::try_from(calls).unwrap() {
         let next = tokio::time::timeout(LIMIT, read_frame(&mut stream)).await;
@@ -44,6 +38,17 @@ pub(crate) async fn flood(socket: &Path, method: &str, calls: u32) -> (UnixStrea
         }
     }
     (stream, answered.len(), refused.len())
+}
+
+/// What a client says that begins with so many calls.
+pub(crate) fn calls(method: &str, calls: u32) -> Vec<u8> {
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(SETTINGS, 0, 0, &[]));
+    for call in 0..calls {
+        bytes.extend(frame(HEADERS, END_HEADERS, 2 * call + 1, &block(method)));
+        bytes.extend(frame(DATA, END_STREAM, 2 * call + 1, EMPTY));
+    }
+    bytes
 }
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {

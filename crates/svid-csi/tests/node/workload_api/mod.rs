@@ -4,6 +4,7 @@ mod abuse;
 pub(crate) mod client;
 mod clients;
 mod flood;
+mod greedy;
 mod jwt;
 mod kept;
 mod life;

@@ -171,3 +171,43 @@ fn a_stream_of_deltas_is_not_offered() {
         assert_eq!(refused.code(), Code::Unimplemented);
     });
 }
+
+#[test]
+fn a_pod_may_have_a_hundred_streams_of_secrets_on_one_connection() {
+    test("workload_api::sds::a_pod_may_have_a_hundred_streams_of_secrets_on_one_connection", async || {
+        let node = node().await;
+        let mut api = client(&socket(&node).await).await;
+        let mut streams = Vec::new();
+        for _ in 0..100 {
+            let (requests, sent) = channel(8);
+            requests.send(asking(&PAIR)).await.unwrap();
+            let opening = tokio::time::timeout(LIMIT, api.stream_secrets(ReceiverStream::new(sent))).await;
+            streams.push((requests, opening.expect("it is answered").unwrap().into_inner()));
+        }
+        for (_, responses) in &mut streams {
+            assert_eq!(responses.message().await.unwrap().unwrap().resources.len(), 2);
+        }
+        renew_all(&node).await;
+        for (_, responses) in &mut streams {
+            assert_eq!(responses.message().await.unwrap().unwrap().resources.len(), 2);
+        }
+    });
+}
+
+/// As Istio asks where there is federation: `ROOTCA` for all bundles, and a name that means nothing for the pod's own.
+#[test]
+fn a_volume_may_name_its_secrets() {
+    test("workload_api::sds::a_volume_may_name_its_secrets", async || {
+        let node = node().await;
+        let volume = volume("web")
+            .attribute("svid-csi/sds-bundle-name", "null")
+            .attribute("svid-csi/sds-all-bundles-name", "ROOTCA");
+        let socket = node.publish(&volume.attribute("svid-csi/sds-svid-name", "mine")).await.join("agent.sock");
+        let mut api = client(&socket).await;
+        for name in ["mine", "null", "ROOTCA"] {
+            assert_eq!(api.fetch_secrets(asking(&[name])).await.unwrap().into_inner().resources.len(), 1, "{name}");
+        }
+        let refused = api.fetch_secrets(asking(&["default"])).await.unwrap_err();
+        assert!(refused.message().contains("ask for mine, null, ROOTCA"), "{refused}");
+    });
+}

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use svid_csi_core::quoted::Quoted;
+use svid_csi_core::volume::SecretNames;
 use svid_csi_core::x509_context::X509Context;
 use svid_csi_proto::sds::{DiscoveryRequest, DiscoveryResponse, SECRET_TYPE};
 use tonic::Status;
@@ -14,6 +15,7 @@ use super::validator::Validator;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Conversation {
+    special: SecretNames,
     /// The names that were asked for last; nothing before the first request.
     names: Option<Vec<String>>,
     validator: Validator,
@@ -26,6 +28,11 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
+    /// Of a volume that calls the special secrets so.
+    pub(super) fn new(special: SecretNames) -> Self {
+        Self { special, ..Self::default() }
+    }
+
     /// What the pod is given has changed.
     pub(super) fn changed(&mut self) {
         self.version += 1;
@@ -35,7 +42,7 @@ impl Conversation {
     /// Envoy asks for secrets, or says what it made of those that it was sent. Only what it asks for anew is answered, and
     /// what is said about anything but the last response is of no account.
     pub(super) fn heard(&mut self, request: DiscoveryRequest) {
-        if self.sent > 0 && request.response_nonce != self.nonce() {
+        if self.sent > 0 && request.response_nonce != nonce(self.sent) {
             return;
         }
         if let Some(error) = &request.error_detail {
@@ -49,19 +56,23 @@ impl Conversation {
         self.names = Some(request.resource_names);
     }
 
-    /// The response that is due.
-    pub(super) fn due(&mut self, context: &X509Context) -> Result<Option<DiscoveryResponse>, Status> {
+    /// The response that is due, until it is sent.
+    pub(super) fn due(&self, context: &X509Context) -> Result<Option<DiscoveryResponse>, Status> {
         let Some(names) = self.names.as_ref().filter(|_| self.due) else { return Ok(None) };
-        let resources = secrets::named(context, names, self.validator)?;
-        self.due = false;
-        self.sent += 1;
-        let (version_info, nonce) = ((self.version + 1).to_string(), self.nonce());
+        let resources = secrets::named(context, &self.special, names, self.validator)?;
+        let (version_info, nonce) = ((self.version + 1).to_string(), nonce(self.sent + 1));
         Ok(Some(DiscoveryResponse { version_info, resources, type_url: SECRET_TYPE.to_owned(), nonce }))
     }
 
-    fn nonce(&self) -> String {
-        format!("{:08x}", self.sent)
+    /// The response that was due is sent.
+    pub(super) fn sent(&mut self) {
+        self.due = false;
+        self.sent += 1;
     }
+}
+
+fn nonce(sent: u64) -> String {
+    format!("{sent:08x}")
 }
 
 fn same_names(one: &[String], other: &[String]) -> bool {

@@ -10,26 +10,27 @@ mod validator;
 use std::sync::Arc;
 
 use futures::stream;
+use prost::Message;
 use svid_csi_core::x509_context::X509Context;
 use svid_csi_proto::sds::secret_discovery_service_server::{SecretDiscoveryService, SecretDiscoveryServiceServer};
 use svid_csi_proto::sds::{DiscoveryRequest, DiscoveryResponse, SECRET_TYPE};
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Request, Response, Status, Streaming};
 
 use self::conversation::Conversation;
 use self::validator::Validator;
-use super::caller::Caller;
-use super::endpoint::ENVOYS;
-use super::following::{Following, Messages};
+use super::call::Call;
+use super::following::{Following, Messages, given};
 use super::service::answered;
 use crate::metrics::Metrics;
 
 /// The most bytes of a request: Envoy tells with the first one of each of its extensions, which are a few hundred.
 const REQUEST: usize = 128 * 1024;
 
-/// How many secrets one stream may ask for by name, and how long a name may be: a SPIFFE ID at most.
+/// How many secrets one stream may ask for by name, and how many bytes the names may have, which are remembered: one is a
+/// SPIFFE ID at most.
 const NAMES: usize = 100;
 const NAME_BYTES: usize = 2048;
+const ALL_NAME_BYTES: usize = 8 * NAME_BYTES;
 
 #[derive(Debug, Clone)]
 struct Service(Arc<Metrics>);
@@ -47,34 +48,31 @@ impl SecretDiscoveryService for Service {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamSecretsStream>, Status> {
-        let answer = Caller::of(&request).and_then(|caller| {
-            let envoy = caller.endpoint.envoys.clone().try_acquire_owned().map_err(|_| too_many_envoys())?;
-            stream(envoy, Following::begin(&caller), request.into_inner())
-        });
+        let answer =
+            Call::of(&request).and_then(|call| stream(Following::begin(&call.caller), call, request.into_inner()));
         answered(&self.0, "StreamSecrets", answer)
     }
 
     async fn fetch_secrets(&self, request: Request<DiscoveryRequest>) -> Result<Response<DiscoveryResponse>, Status> {
-        let answer =
-            Caller::of(&request).and_then(|caller| fetch(&mut Following::begin(&caller), &request.into_inner()));
+        let answer = Call::of(&request).and_then(|call| fetch(&call, &request.into_inner()));
         answered(&self.0, "FetchSecrets", answer)
     }
 }
 
-fn too_many_envoys() -> Status {
-    Status::resource_exhausted(format!("this volume's socket has {ENVOYS} streams of secrets already"))
-}
-
-fn fetch(following: &mut Following, request: &DiscoveryRequest) -> Result<DiscoveryResponse, Status> {
+fn fetch(call: &Call, request: &DiscoveryRequest) -> Result<DiscoveryResponse, Status> {
     check(request)?;
-    let context = following.now()?;
-    let resources = secrets::named(&context, &request.resource_names, Validator::of(request.node.as_ref()))?;
-    Ok(DiscoveryResponse { resources, type_url: SECRET_TYPE.to_owned(), ..Default::default() })
+    let endpoint = &call.caller.endpoint;
+    let context = given(&endpoint.told.borrow())?.clone();
+    let validator = Validator::of(request.node.as_ref());
+    let resources = secrets::named(&context, &endpoint.secret_names(), &request.resource_names, validator)?;
+    let response = DiscoveryResponse { resources, type_url: SECRET_TYPE.to_owned(), ..Default::default() };
+    call.answers_with(response.encoded_len())?;
+    Ok(response)
 }
 
 /// One stream: what the pod is given, what Envoy says, and where they stand.
 struct Talk {
-    _envoy: OwnedSemaphorePermit,
+    call: Arc<Call>,
     following: Following,
     context: Arc<X509Context>,
     requests: Streaming<DiscoveryRequest>,
@@ -82,12 +80,13 @@ struct Talk {
 }
 
 fn stream(
-    envoy: OwnedSemaphorePermit,
     mut following: Following,
+    call: Arc<Call>,
     requests: Streaming<DiscoveryRequest>,
 ) -> Result<Messages<DiscoveryResponse>, Status> {
     let context = following.now()?;
-    let talk = Talk { _envoy: envoy, following, context, requests, conversation: Conversation::default() };
+    let conversation = Conversation::new(call.caller.endpoint.secret_names());
+    let talk = Talk { call, following, context, requests, conversation };
     Ok(Box::pin(stream::unfold(Some(talk), async |talk| {
         let mut talk = talk?;
         match talk.next().await.transpose()? {
@@ -112,6 +111,7 @@ impl Talk {
                 },
                 request = self.requests.message() => match request? {
                     Some(request) => {
+                        self.call.has_read();
                         check(&request)?;
                         self.conversation.heard(request);
                     }
@@ -119,7 +119,11 @@ impl Talk {
                 },
             }
             if let Some(response) = self.conversation.due(&self.context)? {
-                return Ok(Some(response));
+                // What is due once more, as nothing was heard since.
+                let again = || self.conversation.due(&self.context).ok().flatten().unwrap_or_default();
+                let response = self.following.fit(response, again).await;
+                self.conversation.sent();
+                return Ok(response);
             }
         }
     }
@@ -139,6 +143,11 @@ fn check(request: &DiscoveryRequest) -> Result<(), Status> {
     }
     if request.resource_names.iter().any(|name| name.len() > NAME_BYTES) {
         return Err(Status::invalid_argument(format!("a name in resource_names has more than {NAME_BYTES} bytes")));
+    }
+    if request.resource_names.iter().map(String::len).sum::<usize>() > ALL_NAME_BYTES {
+        return Err(Status::invalid_argument(format!(
+            "the names in resource_names have more than {ALL_NAME_BYTES} bytes: ask for some of them on another stream"
+        )));
     }
     Ok(())
 }

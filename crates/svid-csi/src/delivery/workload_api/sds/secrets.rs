@@ -8,6 +8,7 @@ use rustls::pki_types::CertificateDer;
 use svid_csi_core::identity::{Identity, to_pem};
 use svid_csi_core::quoted::Quoted;
 use svid_csi_core::spiffe_id::TrustDomain;
+use svid_csi_core::volume::SecretNames;
 use svid_csi_core::x509_context::X509Context;
 use svid_csi_proto::sds::data_source::Specifier;
 use svid_csi_proto::sds::secret::Type;
@@ -20,12 +21,6 @@ use tonic::Status;
 
 use super::validator::Validator;
 
-/// The first SVID.
-const DEFAULT_SVID: &str = "default";
-/// The bundle of the pod's own trust domain.
-const OWN_BUNDLE: &str = "ROOTCA";
-/// All bundles.
-const ALL_BUNDLES: &str = "ALL";
 /// What Envoy calls its SPIFFE validator.
 const SPIFFE_VALIDATOR: &str = "envoy.tls.cert_validator.spiffe";
 
@@ -35,7 +30,12 @@ type Bundle<'a> = (&'a TrustDomain, &'a [CertificateDer<'static>]);
 ///
 /// # Errors
 /// INVALID_ARGUMENT, naming all that the pod does not have.
-pub(super) fn named(context: &X509Context, names: &[String], validator: Validator) -> Result<Vec<Any>, Status> {
+pub(super) fn named(
+    context: &X509Context,
+    special: &SecretNames,
+    names: &[String],
+    validator: Validator,
+) -> Result<Vec<Any>, Status> {
     let asked: BTreeSet<&str> = names.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
     let everything: Vec<String>;
     let names: Vec<&str> = if asked.is_empty() {
@@ -46,7 +46,7 @@ pub(super) fn named(context: &X509Context, names: &[String], validator: Validato
     };
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for name in names {
-        match kind(context, name, validator)? {
+        match kind(context, special, name, validator)? {
             Some(kind) => found.push(any(name, kind)),
             None => missing.push(Quoted::new(name).to_string()),
         }
@@ -57,7 +57,7 @@ pub(super) fn named(context: &X509Context, names: &[String], validator: Validato
     Err(Status::invalid_argument(format!(
         "this pod has no secret {}: ask for {}",
         missing.join(", "),
-        offered(context)
+        offered(context, special)
     )))
 }
 
@@ -72,18 +72,23 @@ fn all_names(context: &X509Context) -> Vec<String> {
     names
 }
 
-fn offered(context: &X509Context) -> String {
-    let special = [DEFAULT_SVID, OWN_BUNDLE, ALL_BUNDLES].map(str::to_owned);
-    special.into_iter().chain(all_names(context)).collect::<Vec<_>>().join(", ")
+fn offered(context: &X509Context, special: &SecretNames) -> String {
+    let special = [&special.svid, &special.bundle, &special.all_bundles];
+    special.into_iter().cloned().chain(all_names(context)).collect::<Vec<_>>().join(", ")
 }
 
-fn kind(context: &X509Context, name: &str, validator: Validator) -> Result<Option<Type>, Status> {
+fn kind(
+    context: &X509Context,
+    special: &SecretNames,
+    name: &str,
+    validator: Validator,
+) -> Result<Option<Type>, Status> {
     let bundles: Vec<Bundle<'_>> = context.bundles().collect();
     let own = || bundles.iter().filter(|(trust_domain, _)| *trust_domain == context.trust_domain());
     let kind = match name {
-        DEFAULT_SVID => Some(certificate(context.default_svid())),
-        OWN_BUNDLE => own().next().map(|bundle| validation(&[*bundle], validator)).transpose()?,
-        ALL_BUNDLES => Some(validation(&bundles, validator)?),
+        name if name == special.svid => Some(certificate(context.default_svid())),
+        name if name == special.bundle => own().next().map(|bundle| validation(&[*bundle], validator)).transpose()?,
+        name if name == special.all_bundles => Some(validation(&bundles, validator)?),
         _ => match bundles.iter().find(|(trust_domain, _)| trust_domain.id().as_str() == name) {
             Some(bundle) => Some(validation(&[*bundle], validator)?),
             None => {
@@ -113,9 +118,9 @@ fn validation(bundles: &[Bundle<'_>], validator: Validator) -> Result<Type, Stat
         }
         // One list would let each trust domain vouch for all others.
         (Validator::Roots, _) => {
-            return Err(Status::invalid_argument(format!(
-                "the secret {ALL_BUNDLES} is for the SPIFFE validator of Envoy 1.18 and later, which this node does not use"
-            )));
+            return Err(Status::invalid_argument(
+                "the secret of all bundles is for the SPIFFE validator of Envoy 1.18 and later, which this node does not use",
+            ));
         }
     };
     Ok(Type::ValidationContext(context))

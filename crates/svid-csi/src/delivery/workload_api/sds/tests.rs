@@ -4,6 +4,7 @@ use prost::Message;
 use svid_csi_core::ca::{CertificateAuthority, SvidRequest};
 use svid_csi_core::identity::{Candidate, PrivateKey};
 use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
+use svid_csi_core::volume::SecretNames;
 use svid_csi_core::x509_context::{Bundles, ContextCandidate, SvidCandidate, accept};
 use svid_csi_proto::sds::data_source::Specifier;
 use svid_csi_proto::sds::secret::Type;
@@ -73,7 +74,7 @@ fn told(resource: &prost_types::Any) -> String {
 
 fn named(names: &[&str], validator: Validator) -> Result<Vec<String>, String> {
     let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
-    let found = secrets::named(&context(), &names, validator);
+    let found = secrets::named(&context(), &SecretNames::default(), &names, validator);
     found.map(|found| found.iter().map(told).collect()).map_err(|status| {
         assert_eq!(status.code(), Code::InvalidArgument);
         status.message().to_owned()
@@ -133,7 +134,11 @@ fn taking(response: &DiscoveryResponse, names: &[&str]) -> DiscoveryRequest {
 fn only_what_is_new_is_said() {
     let context = context();
     let mut talk = Conversation::default();
-    let due = |talk: &mut Conversation| talk.due(&context).unwrap();
+    let due = |talk: &mut Conversation| {
+        let due = talk.due(&context).unwrap();
+        due.iter().for_each(|_| talk.sent());
+        due
+    };
     talk.changed();
     assert!(due(&mut talk).is_none(), "nothing was asked for");
     talk.heard(asking(&["default"]));
@@ -167,6 +172,7 @@ fn what_a_node_says_of_itself_is_remembered() {
     let node = Some(Node { metadata: Some(prost_types::Struct { fields }), ..Default::default() });
     talk.heard(DiscoveryRequest { node, ..asking(&["ROOTCA"]) });
     let first = talk.due(&context).unwrap().unwrap();
+    talk.sent();
     talk.heard(taking(&first, &["ROOTCA"]));
     talk.changed();
     assert_eq!(told(&talk.due(&context).unwrap().unwrap().resources[0]), "ROOTCA: 1 roots");
@@ -180,6 +186,9 @@ fn what_no_envoy_sends_is_refused() {
     assert!(check(&asking(&many)).unwrap_err().message().contains("at most 100"));
     assert!(check(&asking(&[""; NAMES + 1])).unwrap_err().message().contains("at most 100"), "the same one often");
     assert!(check(&asking(&["a".repeat(2049).as_str()])).unwrap_err().message().contains("more than 2048 bytes"));
+    let long = "a".repeat(2048);
+    check(&asking(&[long.as_str(); 8])).unwrap();
+    assert!(check(&asking(&[long.as_str(); 9])).unwrap_err().message().contains("more than 16384 bytes"));
     let clusters =
         DiscoveryRequest { type_url: "type.googleapis.com/envoy.config.cluster.v3.Cluster".to_owned(), ..asking(&[]) };
     assert!(check(&clusters).unwrap_err().message().contains("only secrets are served here"));

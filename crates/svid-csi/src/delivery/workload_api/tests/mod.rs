@@ -22,6 +22,7 @@ use tonic::transport::Channel;
 
 use super::connection::Server;
 use super::endpoint::Endpoint;
+use super::share::Shares;
 use super::{service, socket};
 use crate::channel::connect;
 use crate::clock;
@@ -67,10 +68,11 @@ impl Socket {
         let Content::WorkloadApi(SocketSpec { sockets, .. }) = &spec.content else { unreachable!() };
         let opened = crate::beneath::Folder::open(folder.path(), false).unwrap();
         let (listener, inode) = socket::listen(&opened, sockets).unwrap();
-        let endpoint = Arc::new(Endpoint::new(&Arc::new(spec)));
+        let (shares, spec) = (Shares::default(), Arc::new(spec));
+        let endpoint = Arc::new(Endpoint::new(&spec, shares.of(&spec)));
         let (tasks, metrics) = (Tasks::default(), Arc::<Metrics>::default());
         let api = service::api(Arc::new(sources), metrics.clone());
-        let server = Server { api, metrics: metrics.clone(), tasks: tasks.clone(), failures: Arc::default() };
+        let server = Server::new(api, metrics.clone(), tasks.clone(), &shares);
         endpoint.listening(server.accept(endpoint.clone(), listener, inode));
         Socket { endpoint, tasks, metrics, folder }
     }
@@ -103,7 +105,7 @@ fn spec(issuer: Issuer) -> VolumeSpec {
         target: TargetPath::parse("/pods/uid/volumes/kubernetes.io~csi/spiffe/mount").unwrap(),
         read_only: true,
         pod: None,
-        content: Content::WorkloadApi(SocketSpec { subject, sockets }),
+        content: Content::WorkloadApi(SocketSpec { subject, sockets, secrets: Box::default() }),
     }
 }
 

@@ -1,0 +1,41 @@
+//! What Envoy's special secrets are called on the socket of a volume.
+
+use serde::{Deserialize, Serialize};
+
+/// The names of the secrets that are not called by their SPIFFE IDs. Without attributes they are those of SPIRE's agents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretNames {
+    /// The first SVID.
+    pub svid: String,
+    /// The bundle of the pod's own trust domain.
+    pub bundle: String,
+    /// The bundles of all trust domains.
+    pub all_bundles: String,
+}
+
+impl Default for SecretNames {
+    fn default() -> Self {
+        let [svid, bundle, all_bundles] = ["default", "ROOTCA", "ALL"].map(str::to_owned);
+        Self { svid, bundle, all_bundles }
+    }
+}
+
+impl SecretNames {
+    /// Whether a record says the same without them.
+    pub(super) fn are_usual(names: &Self) -> bool {
+        *names == Self::default()
+    }
+
+    /// # Errors
+    /// Where two secrets have one name.
+    pub(crate) fn check_distinct(&self) -> Result<(), String> {
+        let Self { svid, bundle, all_bundles } = self;
+        if svid != bundle && bundle != all_bundles && svid != all_bundles {
+            return Ok(());
+        }
+        Err(format!(
+            "two of Envoy's secrets would have one name ({svid:?} for the SVID, {bundle:?} for the own bundle, {all_bundles:?} for \
+             all bundles): set svid-csi/sds-svid-name, svid-csi/sds-bundle-name and svid-csi/sds-all-bundles-name to three"
+        ))
+    }
+}

@@ -1,0 +1,21 @@
+//! Keeps keys where they are: in the memory of this process, which no core dump holds and no other process looks into.
+
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+
+/// Core dumps cannot be forbidden.
+#[derive(Debug, thiserror::Error)]
+#[error("core dumps, which would hold keys, cannot be forbidden")]
+pub(crate) struct CoreDumpError(#[from] Errno);
+
+/// Forbids core dumps of this process, also where they go to a program, and lets only those look into it who may trace any
+/// process (PR_SET_DUMPABLE, prctl(2)). To be called before there is a key. Programs that it starts may dump again: they
+/// have the hard limit as it was.
+///
+/// # Errors
+/// [`CoreDumpError`].
+pub(crate) fn forbid() -> Result<(), CoreDumpError> {
+    let maximum = getrlimit(Resource::Core).maximum;
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum })?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}

@@ -1,0 +1,138 @@
+//! One call of a pod, from its head until its answer is given as a whole.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use tonic::{Request, Status};
+
+use super::caller::Caller;
+use super::share::{Full, Taken};
+
+/// What is set aside for a request at a time, in bytes.
+const STEP: usize = 4 * 1024;
+
+/// A call, which counts as one of its pod's for as long as this is there. It has it among its extensions.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) caller: Arc<Caller>,
+    _place: Taken,
+    received: Mutex<Received>,
+    answer: Mutex<Option<Taken>>,
+}
+
+/// What has come of a request and is not a message yet.
+#[derive(Debug, Default)]
+struct Received {
+    room: Vec<Taken>,
+    /// Of the room, in bytes.
+    unused: usize,
+}
+
+impl Call {
+    /// Takes a place among the calls of the pod.
+    pub(super) fn begin(caller: &Arc<Caller>) -> Result<Arc<Self>, Full> {
+        let place = caller.endpoint.shares.calls.try_take(1);
+        let place = place.inspect_err(|full| caller.refused(&caller.endpoint.shares.calls, *full))?;
+        caller.asks();
+        let (received, answer) = (Mutex::default(), Mutex::default());
+        Ok(Arc::new(Self { caller: caller.clone(), _place: place, received, answer }))
+    }
+
+    /// Which call it is.
+    ///
+    /// # Errors
+    /// Where it came by no volume's socket, which cannot be.
+    pub(super) fn of<T>(request: &Request<T>) -> Result<Arc<Self>, Status> {
+        let call = request.extensions().get::<Arc<Self>>().cloned();
+        call.ok_or_else(|| Status::internal("it is not known by which socket this call came"))
+    }
+
+    /// Takes room for an answer of one message of so many bytes, until it is given.
+    pub(super) fn answers_with(&self, bytes: usize) -> Result<(), Status> {
+        let bytes = self.room(bytes)?;
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
+        Ok(())
+    }
+
+    /// All that has come is messages now.
+    pub(super) fn has_read(&self) {
+        *self.received.lock().unwrap_or_else(PoisonError::into_inner) = Received::default();
+    }
+
+    fn receives(&self, bytes: usize) -> Result<(), Status> {
+        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(missing) = bytes.checked_sub(received.unused).filter(|missing| *missing > 0) {
+            let more = missing.max(STEP);
+            received.room.push(self.room(more)?);
+            received.unused += more;
+        }
+        received.unused -= bytes;
+        Ok(())
+    }
+
+    fn room(&self, bytes: usize) -> Result<Taken, Status> {
+        let share = &self.caller.endpoint.shares.bytes;
+        let taken = share.try_take(bytes);
+        Ok(taken.inspect_err(|full| self.caller.refused(share, *full))?)
+    }
+}
+
+/// A request, of which no more comes than there is room for.
+pub(super) struct Asking {
+    pub(super) body: Incoming,
+    pub(super) call: Arc<Call>,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.call.has_read();
+    }
+}
+
+impl Body for Asking {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let frame = frame.map(|frame| frame.map_err(|error| Status::from_error(error.into())));
+        Poll::Ready(frame.map(|frame| {
+            let frame = frame?;
+            self.call.receives(frame.data_ref().map_or(0, Bytes::len))?;
+            Ok(frame)
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An answer, with the call it belongs to.
+pub(super) struct Answer {
+    pub(super) body: tonic::body::Body,
+    pub(super) _call: Option<Arc<Call>>,
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,219 @@
+//! What pods may take up on this node: connections, calls, and the bytes that are on their way.
+//!
+//! A pod has one bound over all its volumes, and all pods together have one. Some of each is every pod's own, so that those
+//! who take all they can get leave enough to the others.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rustix::process::{Resource, getrlimit};
+use svid_csi_core::volume::VolumeSpec;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::Status;
+use tracing::warn;
+
+const CONNECTIONS: Bounds = Bounds { what: "connections", own: 4, pod: 64, node: 2048 };
+const CALLS: Bounds = Bounds { what: "calls", own: 16, pod: 128, node: 8192 };
+const BYTES: Bounds = Bounds { what: "bytes on their way", own: 512 << 10, pod: 4 << 20, node: 64 << 20 };
+
+/// How much there is of something.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    what: &'static str,
+    /// What every pod may have, whatever the others have.
+    own: usize,
+    /// What one pod may have, its own included.
+    pod: usize,
+    /// What all pods together may have beyond what is their own.
+    node: usize,
+}
+
+/// A bound is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Full {
+    /// The pod's.
+    #[error("this pod has {0} {1} already: close those that are not used")]
+    Pod(usize, &'static str),
+    /// That of all pods.
+    #[error("the pods of this node have so many {1} that each may have only {0}")]
+    Node(usize, &'static str),
+    /// What the driver may open.
+    #[error("the pods of this node have half of all descriptors that the driver may have")]
+    Descriptors,
+}
+
+impl From<Full> for Status {
+    fn from(full: Full) -> Self {
+        Status::resource_exhausted(full.to_string())
+    }
+}
+
+/// What one pod may take of something.
+#[derive(Debug)]
+pub(super) struct Share {
+    bounds: Bounds,
+    own: Arc<Semaphore>,
+    more: Arc<Semaphore>,
+    of_node: Arc<Semaphore>,
+    refused: AtomicBool,
+}
+
+/// What was taken. It is given back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Taken {
+    _of_pod: OwnedSemaphorePermit,
+    _of_node: Option<OwnedSemaphorePermit>,
+}
+
+impl Share {
+    fn new(bounds: Bounds, of_node: &Arc<Semaphore>) -> Self {
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        let (own, more) = (semaphore(bounds.own), semaphore(bounds.pod - bounds.own));
+        Self { bounds, own, more, of_node: of_node.clone(), refused: AtomicBool::new(false) }
+    }
+
+    /// Takes so much, where it is to be had now.
+    pub(super) fn try_take(&self, amount: usize) -> Result<Taken, Full> {
+        let amount = permits(amount);
+        if let Ok(own) = self.own.clone().try_acquire_many_owned(amount) {
+            return Ok(Taken { _of_pod: own, _of_node: None });
+        }
+        let Bounds { what, own, pod, .. } = self.bounds;
+        let more = self.more.clone().try_acquire_many_owned(amount).map_err(|_| Full::Pod(pod, what))?;
+        let of_node = self.of_node.clone().try_acquire_many_owned(amount).map_err(|_| Full::Node(own, what))?;
+        Ok(Taken { _of_pod: more, _of_node: Some(of_node) })
+    }
+
+    /// Waits until so much is to be had; what is more than a pod may ever have counts as all of it.
+    pub(super) async fn take(&self, amount: usize) -> Taken {
+        let own = async {
+            if amount > self.bounds.own {
+                // Nobody else would get any of it.
+                return std::future::pending().await;
+            }
+            Taken { _of_pod: acquired(&self.own, amount).await, _of_node: None }
+        };
+        let more = async {
+            let amount = amount.min(self.bounds.pod - self.bounds.own);
+            let of_pod = acquired(&self.more, amount).await;
+            Taken { _of_pod: of_pod, _of_node: Some(acquired(&self.of_node, amount).await) }
+        };
+        tokio::select! {
+            biased;
+            taken = own => taken,
+            taken = more => taken,
+        }
+    }
+}
+
+fn permits(amount: usize) -> u32 {
+    u32::try_from(amount).unwrap_or(u32::MAX)
+}
+
+async fn acquired(semaphore: &Arc<Semaphore>, amount: usize) -> OwnedSemaphorePermit {
+    let acquired = semaphore.clone().acquire_many_owned(permits(amount)).await;
+    acquired.expect("it is never closed")
+}
+
+/// What one pod may take up.
+#[derive(Debug)]
+pub(super) struct PodShares {
+    pod: String,
+    pub(super) connections: Share,
+    pub(super) calls: Share,
+    pub(super) bytes: Share,
+}
+
+impl PodShares {
+    /// Says in the log that the pod was refused some of this share, the first time.
+    pub(super) fn refused(&self, share: &Share, full: Full) {
+        if !share.refused.swap(true, Ordering::Relaxed) {
+            warn!(pod = self.pod, bound = %full, "a pod has reached the bound of its Workload API sockets; what is more is refused");
+        }
+    }
+}
+
+/// What all pods may take up.
+#[derive(Debug)]
+pub(super) struct Shares {
+    connections: Arc<Semaphore>,
+    calls: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+    /// Half of the descriptors there are: the kubelet and whoever asks how the driver is have the others.
+    pub(super) descriptors: Arc<Semaphore>,
+    /// By the UID of the pod.
+    pods: Mutex<HashMap<String, Weak<PodShares>>>,
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        let [connections, calls, bytes] =
+            [CONNECTIONS, CALLS, BYTES].map(|bounds| Arc::new(Semaphore::new(bounds.node)));
+        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 2;
+        let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let descriptors = Arc::new(Semaphore::new(descriptors));
+        Self { connections, calls, bytes, descriptors, pods: Mutex::default() }
+    }
+}
+
+impl Shares {
+    /// What the pod of this volume may take up, over all its volumes.
+    pub(super) fn of(&self, spec: &VolumeSpec) -> Arc<PodShares> {
+        let (uid, name) = match &spec.pod {
+            Some(pod) => (pod.uid.clone(), pod.to_string()),
+            None => (spec.id.to_string(), spec.id.to_string()),
+        };
+        let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shares) = pods.get(&uid).and_then(Weak::upgrade) {
+            return shares;
+        }
+        pods.retain(|_, shares| shares.strong_count() > 0);
+        let shares = Arc::new(PodShares {
+            pod: name,
+            connections: Share::new(CONNECTIONS, &self.connections),
+            calls: Share::new(CALLS, &self.calls),
+            bytes: Share::new(BYTES, &self.bytes),
+        });
+        pods.insert(uid, Arc::downgrade(&shares));
+        shares
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { what: "things", own: 2, pod: 5, node: 4 };
+
+    #[test]
+    fn what_is_a_pods_own_no_other_pod_can_take() {
+        let node = Arc::new(Semaphore::new(BOUNDS.node));
+        let [greedy, another, third] = [(); 3].map(|()| Share::new(BOUNDS, &node));
+        let mut taken: Vec<_> = (0..5).map(|_| greedy.try_take(1).unwrap()).collect();
+        assert_eq!(greedy.try_take(1).unwrap_err(), Full::Pod(5, "things"));
+        taken.extend((0..3).map(|_| another.try_take(1).unwrap()));
+        assert_eq!(another.try_take(1).unwrap_err(), Full::Node(2, "things"));
+        let own = [third.try_take(1).unwrap(), third.try_take(1).unwrap()];
+        third.try_take(1).unwrap_err();
+        drop((taken, own));
+        assert_eq!(node.available_permits(), 4);
+        (0..5).for_each(|_| drop(third.try_take(1).unwrap()));
+    }
+
+    #[test]
+    fn who_waits_gets_what_is_given_back_and_keeps_nobody_else_waiting() {
+        let node = Arc::new(Semaphore::new(BOUNDS.node));
+        let share = Share::new(BOUNDS, &node);
+        let small = share.try_take(2).unwrap();
+        let large = share.take(100).now_or_never().expect("all that one may have beyond its own");
+        let mut waiting = Box::pin(share.take(100));
+        assert!((&mut waiting).now_or_never().is_none());
+        drop(small);
+        drop(share.take(2).now_or_never().expect("its own is there again"));
+        drop(large);
+        assert!(waiting.now_or_never().is_some());
+    }
+}

@@ -1,0 +1,132 @@
+//! Pods that take all they can get.
+
+use std::path::Path;
+use std::time::Instant;
+
+use svid_csi::demo::kubelet::InlineVolume;
+use svid_csi_testkit::measure::{median, peak_memory, settled_memory};
+use svid_csi_testkit::pod;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
+use tonic::Code;
+
+use super::client::{Svids, api, asking};
+use super::flood::calls;
+use super::node_with;
+use crate::endpoints::metric;
+use crate::fixture::{Node, test, until, volume};
+
+/// A connection with as many calls as the driver takes, and more.
+struct Greedy {
+    _connection: Option<UnixStream>,
+    reading: Option<JoinHandle<()>>,
+}
+
+impl Greedy {
+    /// One that reads what it is told, or does not.
+    async fn connect(socket: &Path, reads: bool) -> Option<Self> {
+        let mut connection = UnixStream::connect(socket).await.ok()?;
+        // It may be refused before all is said.
+        let _ = connection.write_all(&calls("FetchX509SVID", 200)).await;
+        if !reads {
+            return Some(Self { _connection: Some(connection), reading: None });
+        }
+        let reading = tokio::spawn(async move {
+            let mut said = [0; 4096];
+            while connection.read(&mut said).await.is_ok_and(|bytes| bytes > 0) {}
+        });
+        Some(Self { _connection: None, reading: Some(reading) })
+    }
+}
+
+impl Drop for Greedy {
+    fn drop(&mut self) {
+        if let Some(reading) = &self.reading {
+            reading.abort();
+        }
+    }
+}
+
+/// MB of the driver's memory, at rest.
+async fn memory(node: &Node) -> f64 {
+    let pid = node.pid();
+    tokio::task::spawn_blocking(move || settled_memory(pid).unwrap().rss).await.unwrap()
+}
+
+/// Milliseconds from connecting to the identity, in the middle.
+async fn latency(socket: &Path) -> f64 {
+    let mut times = Vec::new();
+    for _ in 0..50 {
+        let begun = Instant::now();
+        Svids::open(socket).await.unwrap().next().await.unwrap();
+        times.push(begun.elapsed().as_secs_f64() * 1e3);
+    }
+    median(times)
+}
+
+#[test]
+#[ignore = "a measurement whose bounds are not met yet: refused calls of clients that read nothing are still held"]
+fn three_greedy_pods_cost_little_and_it_is_given_back() {
+    test("workload_api::greedy::three_greedy_pods_cost_little_and_it_is_given_back", async || {
+        let node = node_with(&["--metrics-address=127.0.0.1:0"]).await;
+        let good = node.publish(&volume("good")).await.join("agent.sock");
+        let alone = latency(&good).await;
+        let idle = memory(&node).await;
+        let mut held = Vec::new();
+        for name in ["a", "b", "c"] {
+            for one in ["one", "another"] {
+                let socket = node.publish(&InlineVolume::new(&pod(name), one)).await.join("agent.sock");
+                for number in 0..80 {
+                    held.extend(Greedy::connect(&socket, number % 2 == 0).await);
+                }
+            }
+        }
+        memory(&node).await;
+        let beside = latency(&good).await;
+        let height = peak_memory(node.pid()).unwrap() - idle;
+        drop(held);
+        until("they are gone", async || metric(&node, "workload_api_connections").await.unwrap() <= 1.0).await;
+        let afterwards = memory(&node).await - idle;
+        println!("idle {idle:.1} MB, {height:.1} MB more at its height, {afterwards:.1} MB more afterwards");
+        println!("another pod's identity: {alone:.2} ms alone, {beside:.2} ms beside them");
+        assert!(height <= 48.0, "{height} MB more");
+        assert!(afterwards <= 16.0, "{afterwards} MB more");
+    });
+}
+
+#[test]
+fn the_bounds_are_of_the_pod_over_all_its_volumes() {
+    test("workload_api::greedy::the_bounds_are_of_the_pod_over_all_its_volumes", async || {
+        let node = node_with(&["--metrics-address=127.0.0.1:0"]).await;
+        let greedy = pod("greedy");
+        let one = node.publish(&InlineVolume::new(&greedy, "one")).await.join("agent.sock");
+        let other = node.publish(&InlineVolume::new(&greedy, "other")).await.join("agent.sock");
+        let mut silent = Vec::new();
+        for _ in 0..64 {
+            silent.push(UnixStream::connect(&one).await.unwrap());
+        }
+        until("they are connected", async || metric(&node, "workload_api_connections").await == Some(64.0)).await;
+        let refused = Svids::open(&other).await.map(drop).unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert!(refused.message().contains("this pod has 64 connections already"), "{refused}");
+        drop(silent);
+        until("there is room again", async || Svids::open(&other).await.is_ok()).await;
+
+        let (mut api, mut another) = (api(&one).await, super::client::api(&other).await);
+        let mut streams = Vec::new();
+        for number in 0..128 {
+            let api = if number % 2 == 0 { &mut api } else { &mut another };
+            streams.push(api.fetch_x509svid(asking(Default::default())).await.unwrap());
+        }
+        let refused = api.fetch_x509svid(asking(Default::default())).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert!(refused.message().contains("this pod has 128 calls already"), "{refused}");
+        another.fetch_x509svid(asking(Default::default())).await.unwrap_err();
+        assert!(metric(&node, "workload_api_refused_calls").await.unwrap() >= 2.0);
+        let said = node.log().lines().filter(|line| line.contains("a pod has reached the bound")).count();
+        assert_eq!(said, 2, "once for each bound: {}", node.log());
+        drop(streams);
+        until("there is room again", async || api.fetch_x509svid(asking(Default::default())).await.is_ok()).await;
+    });
+}
