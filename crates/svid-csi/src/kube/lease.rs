@@ -209,7 +209,8 @@ impl Candidate {
             if record::holder(&lease) != Some(&*self.identity) {
                 return Ok(());
             }
-            let free = record::release(lease, clock::now());
+            let mut free = record::release(lease, clock::now());
+            self.notes.write(&mut free);
             self.leases.replace(&self.name, &PostParams::default(), &free).await.map(drop)
         };
         match timeout_at(Instant::now() + TRY, give).await {
