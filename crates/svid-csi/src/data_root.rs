@@ -7,7 +7,7 @@ use rustix::fs::FlockOperation;
 use tracing::warn;
 
 use crate::fsx::{self, FsError};
-use crate::mount::{self, DataMount, MountError, Propagation};
+use crate::mount::{self, DataMount, MountError};
 
 /// The data root, locked for this process.
 #[derive(Debug)]
@@ -41,11 +41,12 @@ pub enum DataRootError {
 }
 
 impl DataRoot {
-    /// Locks `root` and finds or mounts the data tmpfs of at most `size` bytes in it.
+    /// Locks `root` and finds or mounts the data tmpfs of at most `size` bytes in it. `reaches_host` tells of a folder whether
+    /// mounts in it are the host's too.
     ///
     /// # Errors
     /// [`DataRootError`].
-    pub fn open(root: &Path, size: u64, propagation: &Propagation) -> Result<Self, DataRootError> {
+    pub fn open(root: &Path, size: u64, reaches_host: impl Fn(&Path) -> bool) -> Result<Self, DataRootError> {
         fs::create_dir_all(root)
             .map_err(FsError::of("create the folder", root))
             .map_err(|source| DataRootError::NotAFolder { path: root.to_owned(), source })?;
@@ -56,7 +57,7 @@ impl DataRoot {
         if mount::ensure_tmpfs(&data, size)? == (DataMount::New { noswap: false }) {
             warn!(path = %data.display(), "this kernel cannot keep the data tmpfs out of swap (needs Linux 6.4, and no user namespace): turn swap off or encrypt it");
         }
-        let survives = propagation.is_shared(&root);
+        let survives = reaches_host(&root);
         if !survives {
             warn!(
                 path = %root.display(),

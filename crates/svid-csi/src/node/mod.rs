@@ -159,9 +159,10 @@ impl Node {
         // A kernel that cannot tell mount points is no place for the driver.
         mount::is_mount_root(Path::new("/"))?;
         let propagation = Propagation::read().map_err(RunError::MountInfo)?;
-        warn_if_unseen(config, &propagation);
-        let data =
-            config.data_root.as_deref().map(|root| DataRoot::open(root, config.data_size, &propagation)).transpose()?;
+        let pods = config.kubelet_dir.as_deref().unwrap_or(Path::new("/var/lib/kubelet")).join("pods");
+        warn_if_unseen(&pods, &propagation);
+        let open = |root| DataRoot::open(root, config.data_size, |root| propagation.reaches_host(root, &pods));
+        let data = config.data_root.as_deref().map(open).transpose()?;
         let mut locks = Vec::new();
         let store = match &data {
             Some(data) => Store::new(Some(data.records())),
@@ -274,9 +275,8 @@ fn records_beside_socket(config: &Config, locks: &mut Vec<std::fs::File>) -> Res
 }
 
 /// Mounts that nobody else sees would be lost in silence.
-fn warn_if_unseen(config: &Config, propagation: &Propagation) {
-    let pods = config.kubelet_dir.as_deref().unwrap_or(Path::new("/var/lib/kubelet")).join("pods");
-    if !matches!(fsx::exists(&pods), Ok(false)) && !propagation.is_shared(&pods) {
+fn warn_if_unseen(pods: &Path, propagation: &Propagation) {
+    if !matches!(fsx::exists(pods), Ok(false)) && !propagation.is_shared(pods) {
         warn!(
             path = %pods.display(),
             "the pods folder is not on a shared mount: pods will not see their volumes; mount it into the driver with mountPropagation: Bidirectional"
