@@ -97,6 +97,9 @@ pub enum UnionError {
     Keys(#[from] JwtBundleError),
 }
 
+/// Nodes whose authorities are left out of a union, each with the reason.
+pub type LeftOut<'a> = Vec<(&'a str, UnionError)>;
+
 impl Authorities {
     /// Those of a CA and the authority beside it.
     pub fn of(ca: &CertificateAuthority, jwt: &JwtAuthority) -> Self {
@@ -157,7 +160,7 @@ impl Authorities {
         own: &'a Self,
         others: impl Iterator<Item = (&'a str, &'a Self)>,
         now: SystemTime,
-    ) -> Result<(Union, Vec<(&'a str, UnionError)>), UnionError> {
+    ) -> Result<(Union, LeftOut<'a>), UnionError> {
         let mut others: Vec<_> = others.collect();
         others.sort_by_cached_key(|(node, one)| (one.to_json().len(), *node));
         let (mut taken, mut left_out) = (vec![own], Vec::new());
