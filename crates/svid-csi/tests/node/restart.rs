@@ -206,6 +206,7 @@ fn sigterm_leaves_every_volume_mounted() {
         let mut node = Node::passthrough(&[]).await;
         let agent = node.agent();
         let target = node.publish(&volume("web")).await;
+        until("the driver has seen the agent", async || target.join("agent.sock").exists()).await;
         node.terminate().await;
         assert!(!node.log().contains("still in flight"), "{}", node.log());
         assert!(!node.path("csi.sock").exists());
