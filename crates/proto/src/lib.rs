@@ -23,6 +23,12 @@ pub mod pluginregistration_v1 {
     include!("gen/pluginregistration.rs");
 }
 
+/// gRPC's health checking protocol (grpc.health.v1).
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
+pub mod health {
+    include!("gen/grpc.health.v1.rs");
+}
+
 /// The SPIFFE Workload API.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
 pub mod workload {

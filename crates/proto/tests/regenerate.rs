@@ -7,9 +7,15 @@ use std::path::Path;
 
 use tonic_prost_build::Config;
 
-const PROTOS: [&str; 4] = ["csi.proto", "pluginregistration.proto", "sds.proto", "workload.proto"];
-const GENERATED: [&str; 5] =
-    ["csi.v1.rs", "envoy.service.secret.v3.rs", "pluginregistration.rs", "workload.rs", "spiffe.broker.rs"];
+const PROTOS: [&str; 5] = ["csi.proto", "health.proto", "pluginregistration.proto", "sds.proto", "workload.proto"];
+const GENERATED: [&str; 6] = [
+    "csi.v1.rs",
+    "envoy.service.secret.v3.rs",
+    "grpc.health.v1.rs",
+    "pluginregistration.rs",
+    "workload.rs",
+    "spiffe.broker.rs",
+];
 
 /// Messages that carry keys or tokens: `src/redacted.rs` prints them without.
 const SECRET: [&str; 6] = [

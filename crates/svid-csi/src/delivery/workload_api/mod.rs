@@ -8,6 +8,7 @@ mod claims;
 mod connection;
 mod endpoint;
 mod following;
+mod health;
 mod jwt;
 mod kept;
 mod sds;

@@ -14,7 +14,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::call::Call;
 use super::following::{Messages, messages};
-use super::{jwt, sds};
+use super::{health, jwt, sds};
 use crate::metrics::Metrics;
 use crate::source::Sources;
 use crate::{workload_header, x509_message};
@@ -38,7 +38,7 @@ pub(super) fn api(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Api {
     let service = Service { sources, metrics: metrics.clone() };
     let workload = SpiffeWorkloadApiServer::new(service).max_decoding_message_size(REQUEST);
     let workload = InterceptedService::new(workload, workload_header::require);
-    Routes::new(workload).add_service(sds::service(metrics)).prepare()
+    Routes::new(workload).add_service(sds::service(metrics)).add_service(health::service()).prepare()
 }
 
 /// Whether a bundle is another now.

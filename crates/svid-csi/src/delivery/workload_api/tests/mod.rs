@@ -1,5 +1,6 @@
 //! Sockets in this process, whose pods are told what no source at hand has to tell.
 
+mod health;
 mod patience;
 mod rules;
 

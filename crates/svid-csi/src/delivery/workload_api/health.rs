@@ -1,0 +1,68 @@
+//! Health checking as gRPC has it (grpc.health.v1): a pod's socket serves once the pod has an identity.
+
+use std::sync::Arc;
+
+use futures::stream;
+use svid_csi_core::x509_context::X509Context;
+use svid_csi_proto::health::health_check_response::ServingStatus;
+use svid_csi_proto::health::health_server::{Health, HealthServer};
+use svid_csi_proto::health::{HealthCheckRequest, HealthCheckResponse};
+use tonic::{Request, Response, Status};
+
+use super::call::Call;
+use super::following::{Following, Messages, given};
+
+/// What may be asked for: everything, by no name, and each of the services.
+const SERVICES: [&str; 3] = ["", "SpiffeWorkloadAPI", "envoy.service.secret.v3.SecretDiscoveryService"];
+
+/// The most bytes of a request.
+const REQUEST: usize = 1024;
+
+#[derive(Debug, Clone)]
+struct Service;
+
+/// What answers health checks.
+pub(super) fn service() -> HealthServer<impl Health> {
+    HealthServer::new(Service).max_decoding_message_size(REQUEST)
+}
+
+fn is_known(request: &HealthCheckRequest) -> bool {
+    SERVICES.contains(&request.service.as_str())
+}
+
+fn status(given: &Result<Arc<X509Context>, Status>) -> ServingStatus {
+    if given.is_ok() { ServingStatus::Serving } else { ServingStatus::NotServing }
+}
+
+fn says(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse { status: status.into() }
+}
+
+#[tonic::async_trait]
+impl Health for Service {
+    type WatchStream = Messages<HealthCheckResponse>;
+
+    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+        let call = Call::of(&request)?;
+        if !is_known(request.get_ref()) {
+            return Err(Status::not_found("service is not one of this socket's: leave it empty"));
+        }
+        let now = given(&call.caller.endpoint.told.borrow()).cloned();
+        Ok(Response::new(says(status(&now))))
+    }
+
+    /// A service that is not known may still come, as far as the protocol goes; here none does.
+    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let is_known = is_known(request.get_ref());
+        let of = move |given| if is_known { status(&given) } else { ServingStatus::ServiceUnknown };
+        let following = Following::begin(&Call::of(&request)?.caller);
+        let statuses = stream::unfold((following, None), move |(mut following, last)| async move {
+            let mut now = if last.is_none() { of(following.now()) } else { of(following.next().await?) };
+            while last == Some(now) {
+                now = of(following.next().await?);
+            }
+            Some((Ok(says(now)), (following, Some(now))))
+        });
+        Ok(Response::new(Box::pin(statuses)))
+    }
+}
