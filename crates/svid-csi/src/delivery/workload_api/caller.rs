@@ -17,6 +17,11 @@ const FIRST_CALL: Duration = Duration::from_secs(30);
 /// How long a stream may take to make room for what is to be said next.
 const STALLED: Duration = Duration::from_secs(10);
 
+/// How many calls the first connections of a pod may have open at a time: what clients count on (RFC 9113, 6.5.2).
+const STREAMS: u32 = 100;
+/// And the others. What HTTP/2 holds for a connection grows with this, and is held until the connection ends.
+const FEWER_STREAMS: u32 = 8;
+
 /// A connection by a volume's socket.
 #[derive(Debug)]
 pub(super) struct Caller {
@@ -26,7 +31,7 @@ pub(super) struct Caller {
     opened: Notify,
     streams: Mutex<Streams>,
     metrics: Arc<Metrics>,
-    _place: Place,
+    place: Place,
 }
 
 /// One of the pod's connections, and one of the descriptors that pods may have.
@@ -58,7 +63,12 @@ impl Caller {
         metrics.workload_api_connected();
         endpoint.connections.fetch_add(1, Ordering::Relaxed);
         let (asked, opened) = (Notify::new(), Notify::new());
-        Self { endpoint, asked, opened, streams: Mutex::default(), metrics, _place: place }
+        Self { endpoint, asked, opened, streams: Mutex::default(), metrics, place }
+    }
+
+    /// How many calls may be open on it at a time.
+    pub(super) fn streams(&self) -> u32 {
+        if self.place.0.is_own() { STREAMS } else { FEWER_STREAMS }
     }
 
     /// A call has come.

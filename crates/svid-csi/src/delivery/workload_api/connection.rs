@@ -30,8 +30,6 @@ use crate::metrics::Metrics;
 use crate::report;
 use crate::tasks::Tasks;
 
-/// How many calls one connection may have open at a time: what clients count on (RFC 9113, 6.5.2).
-const STREAMS: u32 = 100;
 /// The most bytes of headers of a call.
 const HEADERS: u32 = 16 * 1024;
 /// The most bytes that wait to be sent for one stream, beyond the message that is being sent.
@@ -40,8 +38,8 @@ const SEND_BUFFER: usize = 4 * 1024;
 const RECEIVE_WINDOW: u32 = 65_535;
 /// How many calls a client may take back before they are looked at.
 const PENDING_RESETS: usize = 20;
-/// How many calls that break the protocol a client may make on a connection.
-const BROKEN_CALLS: usize = 1024;
+/// How many calls a client may make on a connection that break the protocol, or its limit before it can know it.
+const BROKEN_CALLS: usize = 32;
 /// How many connections over the limit are told so at a time, and for how long.
 const REFUSALS: usize = 16;
 const REFUSED_FOR: Duration = Duration::from_secs(1);
@@ -133,7 +131,8 @@ async fn serve(stream: UnixStream, api: Api, caller: Arc<Caller>) {
             }
         }
     });
-    let connection = http2().serve_connection(TokioIo::new(Lenient::new(stream)), TowerToHyperService::new(calls));
+    let http2 = http2(caller.streams());
+    let connection = http2.serve_connection(TokioIo::new(Lenient::new(stream)), TowerToHyperService::new(calls));
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -160,7 +159,7 @@ async fn refuse(stream: UnixStream, full: Full) -> Result<(), hyper::Error> {
         asks.notify_one();
         std::future::ready(Ok::<_, Infallible>(refusal(full)))
     });
-    let connection = http2().serve_connection(TokioIo::new(Lenient::new(stream)), TowerToHyperService::new(calls));
+    let connection = http2(1).serve_connection(TokioIo::new(Lenient::new(stream)), TowerToHyperService::new(calls));
     let mut connection = pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return ended,
@@ -169,9 +168,9 @@ async fn refuse(stream: UnixStream, full: Full) -> Result<(), hyper::Error> {
     connection.await
 }
 
-fn http2() -> http2::Builder<TokioExecutor> {
+fn http2(streams: u32) -> http2::Builder<TokioExecutor> {
     let mut http = http2::Builder::new(TokioExecutor::new());
-    http.max_concurrent_streams(STREAMS)
+    http.max_concurrent_streams(streams)
         .max_header_list_size(HEADERS)
         .max_send_buf_size(SEND_BUFFER)
         .initial_stream_window_size(RECEIVE_WINDOW)

@@ -63,7 +63,14 @@ pub(super) struct Share {
 #[derive(Debug)]
 pub(super) struct Taken {
     _of_pod: OwnedSemaphorePermit,
-    _of_node: Option<OwnedSemaphorePermit>,
+    of_node: Option<OwnedSemaphorePermit>,
+}
+
+impl Taken {
+    /// Whether it is of what every pod may have, whatever the others have.
+    pub(super) fn is_own(&self) -> bool {
+        self.of_node.is_none()
+    }
 }
 
 impl Share {
@@ -77,12 +84,12 @@ impl Share {
     pub(super) fn try_take(&self, amount: usize) -> Result<Taken, Full> {
         let amount = permits(amount);
         if let Ok(own) = self.own.clone().try_acquire_many_owned(amount) {
-            return Ok(Taken { _of_pod: own, _of_node: None });
+            return Ok(Taken { _of_pod: own, of_node: None });
         }
         let Bounds { what, own, pod, .. } = self.bounds;
         let more = self.more.clone().try_acquire_many_owned(amount).map_err(|_| Full::Pod(pod, what))?;
         let of_node = self.of_node.clone().try_acquire_many_owned(amount).map_err(|_| Full::Node(own, what))?;
-        Ok(Taken { _of_pod: more, _of_node: Some(of_node) })
+        Ok(Taken { _of_pod: more, of_node: Some(of_node) })
     }
 
     /// Waits until so much is to be had; what is more than a pod may ever have counts as all of it.
@@ -92,12 +99,12 @@ impl Share {
                 // Nobody else would get any of it.
                 return std::future::pending().await;
             }
-            Taken { _of_pod: acquired(&self.own, amount).await, _of_node: None }
+            Taken { _of_pod: acquired(&self.own, amount).await, of_node: None }
         };
         let more = async {
             let amount = amount.min(self.bounds.pod - self.bounds.own);
             let of_pod = acquired(&self.more, amount).await;
-            Taken { _of_pod: of_pod, _of_node: Some(acquired(&self.of_node, amount).await) }
+            Taken { _of_pod: of_pod, of_node: Some(acquired(&self.of_node, amount).await) }
         };
         tokio::select! {
             biased;

@@ -124,8 +124,8 @@ fn connections_over_the_limit_are_told_so() {
 fn calls_over_the_limit_of_a_connection_are_refused() {
     test("workload_api::abuse::calls_over_the_limit_of_a_connection_are_refused", async || {
         let (node, socket, mut good) = stage().await;
-        let (_open, answered, refused) = flood(&socket, "FetchX509SVID", 120).await;
-        assert_eq!((answered, refused), (100, 20));
+        let (_open, answered, refused) = flood(&socket, "FetchX509SVID", 110).await;
+        assert_eq!((answered, refused), (100, 10));
         all_is_well(&node, &socket, &mut good).await;
     });
 }
