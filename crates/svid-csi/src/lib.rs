@@ -9,6 +9,7 @@ mod admin_client;
 mod alerts;
 pub mod approver;
 pub mod authority;
+mod backoff;
 mod beneath;
 mod capabilities;
 #[cfg(test)]

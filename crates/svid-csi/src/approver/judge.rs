@@ -17,11 +17,11 @@ use super::pods::Pods;
 use super::queue::{Next, Turn};
 use super::text::shown;
 use super::write::{WriteError, Writer, Written};
+use crate::backoff::pause;
 use crate::kube::call::{CallError, within};
 use crate::kube::lease::Term;
 use crate::kube::one_object::ReadError;
 use crate::report;
-use crate::source::pause;
 
 /// How long it may take to read a request again.
 const READ: Duration = Duration::from_secs(10);

@@ -16,10 +16,10 @@ use super::notices::Notices;
 use super::object::Listed;
 use super::queue::Queue;
 use super::text::{Once, shown};
+use crate::backoff::pause;
 use crate::kube::error;
 use crate::kube::lease::Leadership;
 use crate::kube::watching::{GONE, Selection, Told, Watching, told};
-use crate::source::pause;
 
 /// How many requests are listed at once: a page is in memory as it came and as it was read, and nothing bounds a request.
 const PAGE: u32 = 10;

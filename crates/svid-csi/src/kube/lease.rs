@@ -115,7 +115,7 @@ impl Candidate {
                 return Term::until(started.after(RENEW_DEADLINE));
             }
             // Candidates that started together drift apart (client-go, JitterFactor 1.2).
-            sleep(RETRY.mul_f64(1.0 + 1.2 * crate::source::jitter())).await;
+            sleep(RETRY.mul_f64(1.0 + 1.2 * crate::backoff::jitter())).await;
         }
     }
 

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::call::{CallError, within};
 use super::client::CALL_TIMEOUT;
 use super::error;
-use crate::source::pause;
+use crate::backoff::pause;
 
 /// The longest pause between two tries.
 const LONGEST: Duration = Duration::from_secs(60);

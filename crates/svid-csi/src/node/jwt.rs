@@ -17,8 +17,8 @@ use tracing::info;
 use super::Node;
 use super::error::VolumeError;
 use super::renewal::Outcome;
-use crate::source::{self, SourceError};
-use crate::{clock, report};
+use crate::source::SourceError;
+use crate::{backoff, clock, report};
 
 /// An agent may give a token again that it gave before, at the very end of its time.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
@@ -140,13 +140,13 @@ impl Node {
         let changed = async {
             // A source that cannot tell yet has nothing new to tell.
             while !self.bundles_have_changed(spec, subject, last).await {
-                tokio::time::sleep(source::retry_delay(1, None)).await;
+                tokio::time::sleep(backoff::retry_delay(1, None)).await;
             }
         };
         let due = async {
             match &last.tokens {
                 Some(tokens) => {
-                    let delay = renew::delay(tokens, clock::now(), source::jitter());
+                    let delay = renew::delay(tokens, clock::now(), backoff::jitter());
                     tokio::time::sleep(delay.max(SHORTEST_WAIT)).await;
                 }
                 None => std::future::pending().await,

@@ -14,7 +14,7 @@ use super::Node;
 use super::error::VolumeError;
 use super::volume::Held;
 use crate::store::Unreadable;
-use crate::{report, source};
+use crate::{backoff, report};
 
 /// A volume that never became ready is dropped when nobody has asked for it for so long.
 pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
@@ -35,7 +35,7 @@ struct Due {
 impl Later {
     /// Looks at a volume again at the back-off's next moment, after so many failures in a row.
     pub(super) fn again(&self, id: VolumeId, failures: u32) {
-        self.put(id, Due { at: Instant::now() + source::retry_delay(failures, None), failures });
+        self.put(id, Due { at: Instant::now() + backoff::retry_delay(failures, None), failures });
     }
 
     /// Looks at a volume that was asked for last at that moment, when it may be forgotten.

@@ -19,8 +19,8 @@ use super::error::VolumeError;
 use super::jwt::{Jwt, audit_jwt};
 use super::room::Occasion;
 use super::volume::{Volume, issued};
-use crate::report;
-use crate::source::{self, SourceError, Turn};
+use crate::source::{SourceError, Turn};
+use crate::{backoff, report};
 
 /// Keeps what a volume's pod is given fresh, until the volume is no longer published.
 pub(super) async fn keep_fresh(
@@ -112,7 +112,7 @@ impl Tries {
             }
         };
         *failures += 1;
-        *pause = Some(Instant::now() + source::retry_delay(*failures, validity));
+        *pause = Some(Instant::now() + backoff::retry_delay(*failures, validity));
         node.metrics.renewal_failed();
         complain(spec, error, *failures, kind);
         self.alarm.remember(error);

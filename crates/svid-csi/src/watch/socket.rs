@@ -13,7 +13,7 @@ use super::Seen;
 use super::token::TokenSeen;
 use super::told::Told;
 use super::trouble::{Explained, Trouble};
-use crate::source::pause;
+use crate::backoff::pause;
 use crate::workload_header::asking;
 use crate::x509_message::{self, MOST_BYTES};
 use crate::{channel, clock};

@@ -9,9 +9,9 @@ use tracing::{info, warn};
 
 use super::connection::{Connection, Target};
 use super::own_svid::{Own, OwnSvid};
+use crate::backoff::pause;
 use crate::metrics::Metrics;
 use crate::report;
-use crate::source::pause;
 use crate::tasks::Tasks;
 
 /// The longest pause between two tries.

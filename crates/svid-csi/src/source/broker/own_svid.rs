@@ -16,9 +16,9 @@ use tracing::{info, warn};
 
 use super::agent_socket::{self, NoSocket};
 use super::subscription::code;
+use crate::backoff::pause;
 use crate::inotify::{self, Inotify};
 use crate::last_good::LastGood;
-use crate::source::pause;
 use crate::tasks::Tasks;
 use crate::workload_header::asking;
 use crate::x509_message::{self, MOST_BYTES, ReadError};

@@ -14,8 +14,8 @@ use super::connections::Connections;
 use super::state::Nothing;
 use super::topic::Topic;
 use super::{api, reference};
+use crate::backoff::{jitter, pause};
 use crate::report;
-use crate::source::{jitter, pause};
 
 /// The longest pause between two tries.
 const LONGEST: Duration = Duration::from_secs(30);

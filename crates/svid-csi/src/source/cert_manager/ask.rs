@@ -19,10 +19,10 @@ use super::error::{CertManagerError, Ended, Ending, described};
 use super::requests::{Link, Seen};
 use super::volume::{Asking, Live, Volume, Waiting};
 use super::{CertManager, Patience};
+use crate::backoff::retry_delay_within;
 use crate::clock;
 use crate::kube::requester::CreateError;
 use crate::kube::unusable;
-use crate::source::retry_delay_within;
 
 /// How long a pod that wants to start waits for what should have been there when the driver started.
 const SOON: Duration = Duration::from_secs(10);

@@ -17,7 +17,7 @@ use super::requests::Key;
 use crate::kube::call::CallError;
 use crate::kube::error;
 use crate::kube::requester::Requester;
-use crate::{report, source};
+use crate::{backoff, report};
 
 /// How often a removal is tried.
 const TRIES: u32 = 5;
@@ -79,7 +79,7 @@ impl Remover {
             if keys.is_empty() {
                 return;
             }
-            tokio::time::sleep(source::retry_delay_within(tries, Duration::ZERO)).await;
+            tokio::time::sleep(backoff::retry_delay_within(tries, Duration::ZERO)).await;
         }
     }
 

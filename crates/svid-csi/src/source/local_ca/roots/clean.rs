@@ -11,10 +11,10 @@ use tokio::time::sleep;
 use tracing::{debug, info};
 
 use super::state::State;
+use crate::backoff::jitter;
 use crate::kube::call::{CallError, within};
 use crate::kube::client::CALL_TIMEOUT;
 use crate::kube::error;
-use crate::source::jitter;
 
 /// How many entries a start looks at. The drivers of other nodes start too, and look at others.
 const MOST: usize = 50;

@@ -16,10 +16,10 @@ use tracing::{debug, error, info, warn};
 
 use super::state::State;
 use super::trouble::{Of, Troubles};
+use crate::backoff::pause;
 use crate::kube::call::{CallError, within};
 use crate::kube::client::CALL_TIMEOUT;
 use crate::kube::error;
-use crate::source::pause;
 
 /// The longest pause before it is written again after a failure, or after it was removed.
 const LONGEST: Duration = Duration::from_secs(60);
