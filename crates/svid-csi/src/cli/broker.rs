@@ -8,7 +8,7 @@ use svid_csi_core::spiffe_id::SpiffeId;
 
 use super::mistakes::Mistakes;
 use super::{Environment, values};
-use crate::node::config::{BrokerConfig, BrokerEndpoint};
+use crate::source::broker::config::{BrokerConfig, BrokerEndpoint};
 
 /// Where the Broker API is when no flag says so (SPIFFE Broker Endpoint, section 4).
 const VARIABLE: &str = "SPIFFE_BROKER_SOCKET";

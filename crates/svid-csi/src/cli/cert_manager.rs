@@ -16,8 +16,7 @@ use super::request_mode::RequestMode;
 use super::{issuer, values};
 
 use crate::kube::client::ClientOptions;
-use crate::node::config::CertManagerConfig;
-use crate::source::cert_manager::Settings;
+use crate::source::cert_manager::config::{CertManagerConfig, Settings};
 use crate::source::trust_bundle::BundleSource;
 
 const RENEWALS: usize = 8;

@@ -15,9 +15,10 @@ use super::mistakes::Mistakes;
 use super::profile::Profile;
 use super::values::Switch;
 use super::{Environment, drivers, sockets};
+use crate::delivery::socket_dir::AgentDir;
 use crate::kube::client::ClientOptions;
-use crate::node::config::{AgentDir, Config, DriverName, LocalCaConfig};
-use crate::source::local_ca::JWT_LIFETIME;
+use crate::node::config::{Config, DriverName};
+use crate::source::local_ca::{JWT_LIFETIME, LocalCaConfig};
 
 /// What Kubernetes calls a cluster that nobody gave a name.
 const USUAL_TRUST_DOMAIN: &str = "cluster.local";

@@ -25,8 +25,16 @@ use crate::fsx::{self, FsError};
 use crate::inotify::Names;
 use crate::metrics::Metrics;
 use crate::mount::{self, MountError, MountSource};
-use crate::node::config::AgentDir;
 use crate::seal::Sealing;
+
+/// Where the agent's sockets are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentDir {
+    /// The directory that holds the agent's socket; it may not exist yet.
+    pub path: PathBuf,
+    /// The directory that is mounted into pods in its place; default: a hidden sibling.
+    pub stable: Option<PathBuf>,
+}
 
 /// The directory that pods get.
 #[derive(Debug)]

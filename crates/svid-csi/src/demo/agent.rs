@@ -27,8 +27,7 @@ use tonic::{Request, Response, Status};
 
 use crate::authority::Lenient;
 use crate::fsx;
-use crate::node::config::LocalCaConfig;
-use crate::source::local_ca::{JWT_LIFETIME, LocalCa};
+use crate::source::local_ca::{JWT_LIFETIME, LocalCa, LocalCaConfig};
 use crate::workload_header;
 
 /// Everyone may connect: who is asking is told by the kernel, not by the mode of the socket.

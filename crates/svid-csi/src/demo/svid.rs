@@ -181,8 +181,7 @@ pub(super) mod tests {
     use svid_csi_core::spiffe_id::SpiffeId;
 
     use super::*;
-    use crate::node::config::LocalCaConfig;
-    use crate::source::local_ca::LocalCa;
+    use crate::source::local_ca::{LocalCa, LocalCaConfig};
 
     /// An SVID from the CA in `ca`, which is made when there is none.
     pub(in crate::demo) async fn issue(ca: &Path, id: &str) -> Svid {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use super::RunError;
-use super::config::{CertManagerConfig, Config, DriverName};
+use super::config::{Config, DriverName};
 use crate::kube::client::{self, ClientError, ClientOptions};
 use crate::kube::csi_driver::{self, Needs};
 use crate::kube::events::Events;
@@ -18,6 +18,7 @@ use crate::kube::taint::StartupTaint;
 use crate::metrics::Metrics;
 use crate::report;
 use crate::source::broker::Broker;
+use crate::source::cert_manager::config::CertManagerConfig;
 use crate::source::cert_manager::{CertManager, Followed};
 use crate::source::trust_bundle;
 use crate::tasks::Tasks;

@@ -1,22 +1,19 @@
 //! What the driver was told to do: the typed form of its flags, free of contradictions.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use svid_csi_core::cert_request::IssuerRef;
 use svid_csi_core::files::FileNames;
-use svid_csi_core::identity::KeyType;
 use svid_csi_core::plan::Plan;
 use svid_csi_core::runtime_issuer::ConfigMapPlace;
-use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
+use svid_csi_core::spiffe_id::TrustDomain;
 
+use crate::delivery::socket_dir::AgentDir;
 use crate::kube::client::ClientOptions;
-
-use crate::source::cert_manager::Settings;
-use crate::source::trust_bundle::BundleSource;
+use crate::source::broker::config::BrokerConfig;
+use crate::source::cert_manager::config::CertManagerConfig;
+use crate::source::local_ca::LocalCaConfig;
 
 /// Everything one driver process needs to know.
 #[derive(Debug, Clone)]
@@ -79,73 +76,4 @@ impl DriverName {
     pub fn registration_socket(&self) -> String {
         format!("{}-reg.sock", self.name)
     }
-}
-
-/// Where the agent's sockets are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AgentDir {
-    /// The directory that holds the agent's socket; it may not exist yet.
-    pub path: PathBuf,
-    /// The directory that is mounted into pods in its place; default: a hidden sibling.
-    pub stable: Option<PathBuf>,
-}
-
-/// The Broker API of an agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BrokerConfig {
-    /// Where it is.
-    pub endpoint: BrokerEndpoint,
-    /// The SPIFFE ID the agent must show; without it, one under `/spire/agent/` in the driver's own trust domain.
-    pub server_id: Option<SpiffeId>,
-    /// The directory of the Workload API socket on which the driver gets an identity of its own; it may not exist yet.
-    pub workload_api_dir: PathBuf,
-}
-
-/// Where a Broker API is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BrokerEndpoint {
-    /// A Unix socket; it may not exist yet.
-    Unix(PathBuf),
-    /// An address.
-    Tcp(SocketAddr),
-}
-
-impl fmt::Display for BrokerEndpoint {
-    /// As the variable SPIFFE_BROKER_SOCKET has it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BrokerEndpoint::Unix(path) => write!(f, "unix://{}", path.display()),
-            BrokerEndpoint::Tcp(address) => write!(f, "tcp://{address}"),
-        }
-    }
-}
-
-/// cert-manager.
-#[derive(Debug, Clone)]
-pub struct CertManagerConfig {
-    /// The trust domain of every identity.
-    pub trust_domain: TrustDomain,
-    /// The issuer, unless the ConfigMap names another.
-    pub issuer: Option<IssuerRef>,
-    /// The ConfigMap that names the issuer while the driver runs.
-    pub runtime_issuer: Option<ConfigMapPlace>,
-    /// Where the trust bundle is; without it pods get no bundle, and issuers are taken at their word.
-    pub bundle: Option<BundleSource>,
-    /// What every request is like.
-    pub settings: Settings,
-}
-
-/// The embedded certificate authority.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalCaConfig {
-    /// The trust domain of every identity.
-    pub trust_domain: TrustDomain,
-    /// Lifetime of issued certificates.
-    pub lifetime: Duration,
-    /// What kind of keys pods get.
-    pub key_type: KeyType,
-    /// Lifetime of JWT-SVIDs.
-    pub jwt_lifetime: Duration,
-    /// Where the root is kept on disk; without it in memory and on the data tmpfs only.
-    pub dir: Option<PathBuf>,
 }

@@ -17,13 +17,13 @@ use svid_csi_core::volume_id::VolumeId;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::config::{DriverName, LocalCaConfig};
+use super::config::DriverName;
 use super::later::FORGOTTEN_AFTER;
 use super::publish::Brought;
 use super::*;
 use crate::kube::client::ClientOptions;
 use crate::mount::{self, MountSource};
-use crate::source::local_ca::JWT_LIFETIME;
+use crate::source::local_ca::{JWT_LIFETIME, LocalCaConfig};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

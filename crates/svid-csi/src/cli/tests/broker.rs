@@ -3,7 +3,7 @@
 use svid_csi_core::plan::{Issuer, Plan};
 
 use super::{LOCAL_CA, driver, good, here, mistakes};
-use crate::node::config::BrokerEndpoint;
+use crate::source::broker::config::BrokerEndpoint;
 
 /// As promised, with `files` or `workload-api` to come.
 const BROKER: &str = "svid-csi driver --driver-name csi.spiffe.io --source broker --node-id N --endpoint unix://S \

@@ -20,8 +20,8 @@ use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 use tonic::body::Body;
 
+use super::config::BrokerEndpoint;
 use super::own_svid::Own;
-use crate::node::config::BrokerEndpoint;
 use crate::report;
 use crate::spiffe_tls::{self, Bundles, Expected};
 use crate::tasks::Tasks;

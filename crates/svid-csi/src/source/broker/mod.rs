@@ -4,6 +4,7 @@
 //! agent says of one pod is never shown to another.
 
 mod agent_socket;
+pub mod config;
 mod connection;
 mod connections;
 mod error;
@@ -30,6 +31,7 @@ use tokio::task::AbortHandle;
 use tonic::Request;
 use tonic::metadata::MetadataValue;
 
+use self::config::BrokerConfig;
 use self::connection::{Connection, Target};
 use self::connections::Connections;
 pub use self::error::BrokerError;
@@ -41,7 +43,6 @@ use self::topic::Api;
 use super::Turn;
 use crate::kube::events::Events;
 use crate::metrics::Metrics;
-use crate::node::config::BrokerConfig;
 use crate::tasks::Tasks;
 use crate::x509_message::MOST_BYTES;
 

@@ -5,6 +5,7 @@
 
 mod ask;
 mod clean;
+pub mod config;
 mod error;
 mod requests;
 mod volume;
@@ -17,13 +18,14 @@ use std::time::Duration;
 
 use kube::Client;
 use svid_csi_core::cert_request::IssuerRef;
-use svid_csi_core::identity::{KeyType, TrustBundle};
+use svid_csi_core::identity::TrustBundle;
 use svid_csi_core::pod_token;
 use svid_csi_core::secret::Secret;
 use svid_csi_core::volume::{Content, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use tokio::sync::{Semaphore, watch as value};
 
+use self::config::Settings;
 pub use self::error::CertManagerError;
 use self::requests::{Link, Requests};
 use self::volume::Volume;
@@ -36,25 +38,6 @@ use crate::tasks::Tasks;
 
 /// The audience of the tokens that the API server takes, as the kubelet names it.
 const API_SERVER: &str = "";
-
-/// What the operator wants of every request.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The name of this node.
-    pub node_id: String,
-    /// How long certificates are to be valid.
-    pub lifetime: Duration,
-    /// What kind of keys pods get.
-    pub key_type: KeyType,
-    /// Whether each pod asks by its own token; else the driver asks.
-    pub pods_ask: bool,
-    /// Annotations on every request.
-    pub annotations: BTreeMap<String, String>,
-    /// Whether a certificate whose chain does not lead to the trust bundle is refused for files too.
-    pub requires_chain: bool,
-    /// How many renewals are under way at once.
-    pub renewals: usize,
-}
 
 /// What comes from the cluster and changes while the driver runs.
 #[derive(Debug)]

@@ -15,19 +15,33 @@ use svid_csi_core::identity::{Candidate, KeyError, KeyType, PrivateKey, TrustBun
 use svid_csi_core::jwt::{Audiences, JwtAuthority, JwtBundles, JwtSignError, JwtSvid};
 use svid_csi_core::request::SvidRequest;
 use svid_csi_core::runtime_issuer::ConfigMapPlace;
-use svid_csi_core::spiffe_id::SpiffeId;
+use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 use tokio::sync::watch;
 
 pub use self::roots::Roots;
 use self::trusted::Trusted;
 use crate::clock;
 use crate::fsx::FsError;
-use crate::node::config::LocalCaConfig;
 use crate::tasks::Tasks;
 
 /// The lifetime of JWT-SVIDs, unless told otherwise, as SPIRE's: long enough for a call, short enough that a stolen one is
 /// of little use.
 pub const JWT_LIFETIME: Duration = Duration::from_secs(300);
+
+/// The embedded certificate authority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalCaConfig {
+    /// The trust domain of every identity.
+    pub trust_domain: TrustDomain,
+    /// Lifetime of issued certificates.
+    pub lifetime: Duration,
+    /// What kind of keys pods get.
+    pub key_type: KeyType,
+    /// Lifetime of JWT-SVIDs.
+    pub jwt_lifetime: Duration,
+    /// Where the root is kept on disk; without it in memory and on the data tmpfs only.
+    pub dir: Option<PathBuf>,
+}
 
 /// The embedded authority.
 #[derive(Debug, Clone)]

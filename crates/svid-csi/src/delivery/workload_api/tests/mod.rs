@@ -28,9 +28,8 @@ use super::{service, socket};
 use crate::channel::connect;
 use crate::clock;
 use crate::metrics::Metrics;
-use crate::node::config::LocalCaConfig;
 use crate::source::Sources;
-use crate::source::local_ca::LocalCa;
+use crate::source::local_ca::{LocalCa, LocalCaConfig};
 use crate::tasks::Tasks;
 
 const HOUR: Duration = Duration::from_secs(3600);
