@@ -1,9 +1,9 @@
-{{/* The driver's pod: the template of the DaemonSet, or all of a static pod. */}}
+{{/* The driver's pod: the template of the DaemonSet, or the whole static pod. */}}
 {{- define "svid-csi.driver-pod" -}}
 {{- $values := .Values -}}
 {{- $image := dict "root" . "own" $values.driverImage "component" "driver" -}}
 {{- $tolerations := concat $values.app.driver.tolerations $values.tolerations | uniq -}}
-{{- /* A node that is drained needs the driver until the last pod with a volume has ended. */ -}}
+{{- /* During a drain, a node needs the driver until its last pod with a volume has terminated. */ -}}
 {{- $annotations := dict "cluster-autoscaler.kubernetes.io/enable-ds-eviction" "false" "kubectl.kubernetes.io/default-container" "driver" -}}
 metadata:
   labels:
@@ -40,7 +40,7 @@ spec:
     - name: driver
       image: {{ include "svid-csi.image" $image | quote }}
       imagePullPolicy: {{ (include "svid-csi.image-settings" $image | fromJson).pullPolicy }}
-      # Said outright: some of the image's configurations have an entry point that stands for a driver with a profile.
+      # Explicit, because some configurations of the image have an entry point that selects a profile.
       command: [/bin/svid-csi]
       args: {{- include "svid-csi.driver-args" . | nindent 8 }}
       env:
@@ -58,7 +58,7 @@ spec:
         periodSeconds: 5
         timeoutSeconds: 5
       securityContext:
-        # Mounts reach the host from privileged containers alone. The driver gives up all other capabilities itself.
+        # Only mounts of privileged containers reach the host. The driver drops all capabilities it does not need.
         privileged: true
         capabilities: {drop: [ALL], add: [SYS_ADMIN, DAC_OVERRIDE, FOWNER, CHOWN, LINUX_IMMUTABLE]}
         readOnlyRootFilesystem: true

@@ -1,4 +1,4 @@
-{{/* Where the agent's and the broker's folders are, on the node and in the driver's container, as JSON. */}}
+{{/* The agent's and the broker's folders, on the node and in the driver's container, as JSON. */}}
 {{- define "svid-csi.agent" -}}
 {{- $dir := .Values.agent.socketDir | clean -}}
 {{- $parent := eq .Values.agent.mount "parent" -}}
@@ -107,7 +107,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* What driver and approver are both told of the issuer. */}}
+{{/* The issuer flags of driver and approver. */}}
 {{- define "svid-csi.issuer-args" }}
 - --issuer-name={{ .Values.app.issuer.name }}
 - --issuer-kind={{ .Values.app.issuer.kind }}
@@ -118,7 +118,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* Where metrics and probes are served. */}}
+{{/* The address of metrics and probes. */}}
 {{- define "svid-csi.driver-address" -}}
 {{- $address := .Values.app.driver.bindAddress -}}
 {{- contains ":" $address | ternary (printf "[%s]" $address) $address }}:{{ .Values.app.driver.livenessProbe.port }}
@@ -128,7 +128,7 @@
 {{- $plans := include "svid-csi.plans" . | fromJson -}}
 {{- $agent := include "svid-csi.agent" . | fromJson -}}
 {{- $kubelet := .Values.kubeletDir | trimSuffix "/" -}}
-# The CSI socket; volume data below it outlives the container only where what is mounted there reaches the host.
+# The CSI socket; volume data below it survives the container only if mounts there reach the host.
 - {name: plugin, mountPath: /plugin, mountPropagation: Bidirectional}
 {{- if .Values.alsoServe }}
 - {name: also-plugin, mountPath: /also-plugin}
@@ -171,7 +171,7 @@
   hostPath: {path: {{ . }}, type: DirectoryOrCreate}
 {{- end }}
 {{- if or $plans.socket $plans.broker }}
-# {{ eq .Values.agent.mount "parent" | ternary "The folder above the agent's, which may itself be deleted and made anew." "The agent's folder alone." }}
+# {{ eq .Values.agent.mount "parent" | ternary "The folder above the agent's, which may be deleted and re-created." "Only the agent's folder." }}
 - name: agent
   hostPath: {path: {{ $agent.host }}, type: DirectoryOrCreate}
 {{- end }}

@@ -1,6 +1,6 @@
 {{/*
-An image reference. One image serves driver and approver; what csi-driver-spiffe's chart lets one set for each of them
-(driverImage, approverImage, the older image.*, imageRegistry, imageNamespace) is set the same way here.
+An image reference. One image serves driver and approver; csi-driver-spiffe's settings for each of them (driverImage,
+approverImage, the older image.*, imageRegistry, imageNamespace) work here too.
 Called with a dict of root, own (driverImage or approverImage) and component (driver or approver).
 */}}
 {{- define "svid-csi.image" -}}
@@ -17,7 +17,7 @@ Called with a dict of root, own (driverImage or approverImage) and component (dr
 {{- $reference -}}
 {{- end -}}
 
-{{/* The settings of an image as JSON: image.* wins over driverImage.* and approverImage.*. */}}
+{{/* The settings of an image as JSON: image.* takes precedence over driverImage.* and approverImage.*. */}}
 {{- define "svid-csi.image-settings" -}}
 {{- $image := .root.Values.image | default dict -}}
 {{- $shared := dict -}}
@@ -47,7 +47,7 @@ Called with a dict of root, own (driverImage or approverImage) and component (dr
 {{- $parts | compact | join "/" -}}
 {{- end -}}
 
-{{/* Whether a repository is one that csi-driver-spiffe is published in: values that were copied from its chart. */}}
+{{/* Whether a repository is one of csi-driver-spiffe's, in values copied from its chart. */}}
 {{- define "svid-csi.is-predecessors-image" -}}
 {{- if hasPrefix "quay.io/jetstack/" . }}yes{{ end -}}
 {{- end -}}

@@ -1,6 +1,6 @@
 {{/*
-The name all objects begin with. With source cert-manager it is that of cert-manager/csi-driver-spiffe's chart unless set
-otherwise, so that an upgrade over a release of that chart finds its DaemonSet, its Deployment and their selectors, which
+The prefix of all objects' names. With source cert-manager it is by default that of cert-manager/csi-driver-spiffe's chart, so
+that an upgrade over a release of that chart finds its DaemonSet, its Deployment and their selectors, which
 cannot be changed.
 */}}
 {{- define "svid-csi.name" -}}

@@ -1,6 +1,6 @@
 {{/*
-What is served, as JSON: `main` (the plan of app.name), `also` (that of alsoServe), `all` plans, for each source whether
-some volume may ask for it, and `certManagerDrivers`, the driver names whose volumes cert-manager may serve.
+The plans, as JSON: `main` (the plan of app.name), `also` (that of alsoServe), `all` plans, for each source whether
+any volume may request it, and `certManagerDrivers`, the driver names whose volumes cert-manager may serve.
 */}}
 {{- define "svid-csi.plans" -}}
 {{- $values := .Values -}}
@@ -31,26 +31,26 @@ some volume may ask for it, and `certManagerDrivers`, the driver names whose vol
   | toJson -}}
 {{- end -}}
 
-{{/* Who makes certificate requests: pod, own or node-bound. */}}
+{{/* Who creates certificate requests: pod, own or node-bound. */}}
 {{- define "svid-csi.request-mode" -}}
 {{- .Values.requestMode | default (.Values.app.driver.useOwnServiceAccount | ternary "own" "pod") -}}
 {{- end -}}
 
-{{/* `yes` where the driver talks to the API server. */}}
+{{/* `yes` if the driver uses the API server. */}}
 {{- define "svid-csi.driver-needs-api" -}}
 {{- $plans := include "svid-csi.plans" . | fromJson -}}
 {{- $roots := and $plans.localCA .Values.localCA.publishRoots -}}
 {{- if and (not .Values.staticPod) (or $plans.certManager $plans.broker $roots .Values.startupTaint.enabled) }}yes{{ end -}}
 {{- end -}}
 
-{{/* `yes` where the driver's service account gets the use of a SecurityContextConstraints. */}}
+{{/* `yes` if the driver's service account may use a SecurityContextConstraints object. */}}
 {{- define "svid-csi.openshift" -}}
 {{- $enabled := .Values.openshift.securityContextConstraint.enabled -}}
 {{- $detected := and (eq (toString $enabled) "detect") (.Capabilities.APIVersions.Has "security.openshift.io/v1") -}}
 {{- if or $detected (eq (toString $enabled) "true") }}yes{{ end -}}
 {{- end -}}
 
-{{/* `yes` where an approver is installed. */}}
+{{/* `yes` if an approver is installed. */}}
 {{- define "svid-csi.has-approver" -}}
 {{- if and .Values.app.approver.enabled (include "svid-csi.plans" . | fromJson).certManager }}yes{{ end -}}
 {{- end -}}

@@ -1,18 +1,18 @@
-{{/* What the driver may do in the whole cluster. Never anything with secrets. */}}
+{{/* The driver's cluster-wide permissions. Never anything with Secrets. */}}
 {{- define "svid-csi.driver-rules" -}}
 {{- $values := .Values -}}
 {{- $plans := include "svid-csi.plans" . | fromJson -}}
 {{- if $plans.certManager }}
 - apiGroups: [cert-manager.io]
   resources: [certificaterequests]
-  # With request mode pod it is the pods that create them.
+  # In request mode pod, the pods create them.
   verbs: {{ eq (include "svid-csi.request-mode" .) "pod" | ternary "[list, watch, delete]" "[list, watch, delete, create]" }}
 - apiGroups: [storage.k8s.io]
   resources: [csidrivers]
   resourceNames: {{ $plans.certManagerDrivers | toJson }}
   verbs: [get]
 {{- if eq $values.app.issuer.group "cert-manager.io" }}
-# To say at once that an issuer cannot sign for SPIFFE IDs.
+# To report an issuer that cannot sign SPIFFE IDs.
 - apiGroups: [cert-manager.io]
   resources: [{{ eq $values.app.issuer.kind "Issuer" | ternary "issuers" "clusterissuers" }}]
   resourceNames: [{{ $values.app.issuer.name }}]
@@ -31,12 +31,12 @@
   verbs: [create]
 {{- end }}
 {{- if $values.startupTaint.enabled }}
-# To take the startup taint off its node.
+# To remove the startup taint from its node.
 - apiGroups: [""]
   resources: [nodes]
   verbs: [get, patch]
 {{- else if and $plans.localCA $values.localCA.publishRoots }}
-# To drop the trust bundles of nodes that are gone.
+# To remove the trust bundles of deleted nodes.
 - apiGroups: [""]
   resources: [nodes]
   verbs: [get]
@@ -49,7 +49,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* What the driver may read or write of single ConfigMaps: a list of {namespace, name, verbs}, as JSON. */}}
+{{/* The driver's permissions on single ConfigMaps: a list of {namespace, name, verbs}, as JSON. */}}
 {{- define "svid-csi.driver-config-maps" -}}
 {{- $plans := include "svid-csi.plans" . | fromJson -}}
 {{- $read := list "get" "list" "watch" -}}

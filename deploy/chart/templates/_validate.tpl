@@ -1,4 +1,4 @@
-{{/* What values.schema.json cannot say in a sentence: all mistakes at once, each with what to write. */}}
+{{/* Checks that values.schema.json cannot explain in a sentence: reports all mistakes together, each with what to write. */}}
 {{- define "svid-csi.validate" -}}
 {{- if not (hasKey .Values "alsoServe") -}}
 {{- fail "\nThe values of this chart are missing: upgrade with --reset-then-reuse-values in place of --reuse-values." -}}

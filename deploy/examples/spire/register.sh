@@ -1,5 +1,5 @@
 #!/bin/sh
-# Registers the nodes and the example workload at the SPIRE server. Run again, it says that the entries are there.
+# Registers the nodes and the example workload at the SPIRE server. A second run reports that the entries exist.
 set -eu
 
 entry() {
