@@ -19,10 +19,10 @@ pub fn build(repo: &Path, arch: Arch) -> Result<()> {
     shell::man(repo)?;
     shell::completions(repo)?;
     write(&repo.join(FOLDER).join("THIRD-PARTY"), notice::text(&Linked::read(repo, arch)?)?.as_bytes())?;
-    compile::compile(repo, arch, Profile::Release, "svid-csi")?;
+    compile::compile(repo, arch, Profile::Dist, "svid-csi")?;
     let output = Command::new("cargo")
-        .args(["deb", "--no-build", "--no-strip", "--locked", "--package", "svid-csi", "--target", arch.triple()])
-        .args(["--output", FOLDER])
+        .args(["deb", "--no-build", "--no-strip", "--locked", "--package", "svid-csi", "--profile", "dist"])
+        .args(["--target", arch.triple(), "--output", FOLDER])
         .current_dir(repo)
         .env("CARGO_TARGET_DIR", compile::TARGET_DIR)
         .env("SOURCE_DATE_EPOCH", commit_time(repo).unwrap_or_else(|| "0".to_owned()))

@@ -26,7 +26,7 @@ pub fn build(repo: &Path, mut arches: Vec<Arch>) -> Result<()> {
     let images = product::images(REPOSITORY, VERSION, revision(repo).as_deref());
     let mut all = oci::Layout::default();
     for arch in &arches {
-        let programs = compile::compile(repo, *arch, Profile::Release, "svid-csi")?;
+        let programs = compile::compile(repo, *arch, Profile::Dist, "svid-csi")?;
         let layer = product::layer(repo, *arch, &programs)?;
         let mut own = oci::Layout::default();
         for layout in [&mut own, &mut all] {

@@ -41,12 +41,12 @@ pub fn load_base(layout: &Layout, tools: &Tools) -> Result<()> {
 
 /// Builds the programs of this repository and loads the images of the driver and of the workloads.
 pub fn load_all(layout: &Layout, tools: &Tools, say: &mut dyn FnMut(&str)) -> Result<()> {
-    let programs = compile::compile(&layout.repo, Arch::host(), Profile::Release, "svid-csi")?;
+    let programs = compile::compile(&layout.repo, Arch::host(), Profile::Dist, "svid-csi")?;
     let driver = product::layer(&layout.repo, Arch::host(), &programs)?;
     let size = driver.len() as f64 / f64::from(1 << 20);
     say(&format!("the image of the driver has {size:.1} MiB in one layer"));
     load(layout, tools, "svid-csi", &driver, &product::images(REPOSITORY, TAG, None))?;
-    let peers = compile::compile(&layout.repo, Arch::host(), Profile::Quick, "svid-csi-testkit")?;
+    let peers = compile::compile(&layout.repo, Arch::host(), Profile::Release, "svid-csi-testkit")?;
     let mut layer = shell()?;
     layer.extend(["scripted-agent", "workload", "predecessor"].map(|name| program(name, peers.join(name))));
     load(layout, tools, "workload", &pack(&layer)?, &[image(WORKLOAD, &["/bin/sh"])])
@@ -55,13 +55,13 @@ pub fn load_all(layout: &Layout, tools: &Tools, say: &mut dyn FnMut(&str)) -> Re
 /// Where [`load_all`] leaves the program that is shipped, which also runs on the host.
 #[must_use]
 pub fn binary(layout: &Layout) -> PathBuf {
-    compile::programs(&layout.repo, Arch::host(), Profile::Release).join("svid-csi")
+    compile::programs(&layout.repo, Arch::host(), Profile::Dist).join("svid-csi")
 }
 
 /// Where [`load_all`] leaves the scripted agent, which also runs on the host.
 #[must_use]
 pub fn scripted_agent(layout: &Layout) -> PathBuf {
-    compile::programs(&layout.repo, Arch::host(), Profile::Quick).join("scripted-agent")
+    compile::programs(&layout.repo, Arch::host(), Profile::Release).join("scripted-agent")
 }
 
 /// Runs containerd's own client.
