@@ -67,10 +67,23 @@ pub fn ensure_tmpfs(path: &Path, size: u64) -> Result<DataMount, MountError> {
 
 /// Gives a tmpfs of an earlier run the size that is asked for now. One that holds more than that keeps its size.
 fn resize(path: &Path, size: u64) {
-    let options = std::ffi::CString::new(format!("size={size}")).unwrap_or_default();
-    if let Err(errno) = rustix::mount::mount_remount(path, FLAGS, &*options) {
+    if let Err(errno) = reconfigure(path, &format!("size={size}")) {
         warn!(path = %path.display(), size, error = %errno, "the data tmpfs keeps its size");
     }
+}
+
+/// Makes a tmpfs writable again, with room for so many bytes and inodes (0: without a limit). A container with `CAP_SYS_ADMIN`
+/// can change these for all mounts of the file system by its own (mount(2), MS_REMOUNT).
+///
+/// # Errors
+/// [`MountError::System`].
+pub fn restore_tmpfs(path: &Path, size: u64, inodes: u64) -> Result<(), MountError> {
+    reconfigure(path, &format!("size={size},nr_inodes={inodes}")).map_err(MountError::of("remount", path))
+}
+
+fn reconfigure(path: &Path, options: &str) -> Result<(), Errno> {
+    let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
+    rustix::mount::mount_remount(path, FLAGS, &*options)
 }
 
 fn mount(path: &Path, options: &str) -> Result<(), Errno> {

@@ -1,12 +1,14 @@
 //! The room on the data tmpfs: what volumes are promised of it, and what is written for them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::{StatVfs, StatVfsMountFlags};
 use svid_csi_core::room::{Amount, Ledger, Space};
 use svid_csi_core::state::Record;
 use svid_csi_core::volume::VolumeSpec;
 use svid_csi_core::volume_id::VolumeId;
+use tracing::error;
 
 use super::Node;
 use super::error::VolumeError;
@@ -14,14 +16,24 @@ use super::volume::Volume;
 use crate::data_root::DataRoot;
 use crate::fsx::FsError;
 use crate::metrics::RoomState;
+use crate::mount;
 
 /// The room of this node.
 #[derive(Debug)]
 pub(crate) struct Room {
     tmpfs: PathBuf,
+    /// As the driver found or made it.
+    limits: Limits,
     /// Locked while anything is written to the tmpfs for a volume: one at a time needs room for its new files beside the old
     /// ones, and nothing comes between the look at what is free and the writing.
     ledger: Arc<Mutex<Ledger>>,
+}
+
+/// How much a tmpfs can hold; 0 inodes are without a limit (tmpfs(5), nr_inodes).
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    blocks: u64,
+    inodes: u64,
 }
 
 /// What one volume holds, or is promised; given back when dropped.
@@ -41,16 +53,38 @@ pub(super) enum Occasion {
 }
 
 impl Room {
-    pub(super) fn of(data: &DataRoot) -> Self {
-        Room { tmpfs: data.tmpfs(), ledger: Arc::default() }
+    pub(super) fn of(data: &DataRoot) -> Result<Self, FsError> {
+        let tmpfs = data.tmpfs();
+        let stat = look_at(&tmpfs)?;
+        let limits = Limits { blocks: stat.f_blocks, inodes: stat.f_files };
+        Ok(Room { tmpfs, limits, ledger: Arc::default() })
+    }
+
+    /// Makes the tmpfs again as the driver had it, if a container has remounted it read-only or smaller.
+    pub(super) fn keep_writable(&self) -> Result<(), VolumeError> {
+        self.kept_writable().map(drop)
+    }
+
+    fn kept_writable(&self) -> Result<StatVfs, VolumeError> {
+        let stat = look_at(&self.tmpfs)?;
+        let Limits { blocks, inodes } = self.limits;
+        let has_fewer_inodes = stat.f_files != 0 && (inodes == 0 || stat.f_files < inodes);
+        if !stat.f_flag.contains(StatVfsMountFlags::RDONLY) && stat.f_blocks >= blocks && !has_fewer_inodes {
+            return Ok(stat);
+        }
+        error!(
+            path = %self.tmpfs.display(),
+            "the data tmpfs was remounted read-only or smaller, as a container with CAP_SYS_ADMIN can do; it is restored"
+        );
+        mount::restore_tmpfs(&self.tmpfs, blocks.saturating_mul(stat.f_frsize), inodes)?;
+        Ok(look_at(&self.tmpfs)?)
     }
 
     /// How much there is of it, and the size of a page.
-    fn look(&self) -> Result<(Space, u64), FsError> {
-        let stat = rustix::fs::statfs(&self.tmpfs).map_err(FsError::of("look at", &self.tmpfs))?;
-        let page = u64::try_from(stat.f_bsize).unwrap_or(4096).max(1);
+    fn look(&self) -> Result<(Space, u64), VolumeError> {
+        let stat = self.kept_writable()?;
+        let page = stat.f_frsize.max(1);
         let amount = |blocks: u64, inodes| Amount { bytes: blocks.saturating_mul(page), inodes };
-        // A tmpfs without a limit of inodes has none (tmpfs(5), nr_inodes).
         let (inodes, free_inodes) = if stat.f_files == 0 { (u64::MAX, u64::MAX) } else { (stat.f_files, stat.f_ffree) };
         Ok((Space { size: amount(stat.f_blocks, inodes), free: amount(stat.f_bavail, free_inodes) }, page))
     }
@@ -69,6 +103,10 @@ impl Room {
     fn place(&self, id: &VolumeId) -> Place {
         Place { id: id.clone(), ledger: self.ledger.clone() }
     }
+}
+
+fn look_at(tmpfs: &Path) -> Result<StatVfs, FsError> {
+    rustix::fs::statvfs(tmpfs).map_err(FsError::of("look at", tmpfs))
 }
 
 impl Drop for Place {
