@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn what_is_sealed_stays_as_it_is_until_it_is_unsealed() {
-        svid_csi_testkit::in_mount_ns("seal::tests::what_is_sealed_stays_as_it_is_until_it_is_unsealed", || {
+        svid_csi_testkit::in_mount_ns(|| {
             let dir = tempfile::tempdir().unwrap();
             rustix::mount::mount("t", dir.path(), "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
             let (folder, file) = (dir.path().join("folder"), dir.path().join("folder/file"));

@@ -1,7 +1,8 @@
 //! Tests that mount, each in a mount namespace of its own.
 
-use std::env;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::{any, env};
 
 /// Set in the process that runs a test's body.
 const INSIDE: &str = "SVID_CSI_IN_MOUNT_NS";
@@ -9,36 +10,88 @@ const INSIDE: &str = "SVID_CSI_IN_MOUNT_NS";
 /// What `unshare` may need to hand out a mount namespace: nothing more for root, a user namespace for others.
 const WAYS: [&[&str]; 2] = [&[], &["--user", "--map-root-user"]];
 
+/// The full name of a test, as `cargo test -- --list` prints it.
+///
+/// It is read from the type of a closure that the test function defines, so that it cannot be that of another test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestName(String);
+
+impl TestName {
+    /// The name of the test function in which this closure is written.
+    pub fn of<Closure>(_: &Closure) -> Self {
+        let path = any::type_name::<Closure>();
+        let path = path.split("::{{closure}}").next().unwrap_or(path);
+        let without_crate = path.split_once("::").map_or(path, |(_, path)| path);
+        Self(without_crate.to_owned())
+    }
+
+    /// The line by which the run in the namespace says that it got to the end of the body.
+    fn confirmation(&self) -> String {
+        format!("the body of {} has run", self.0)
+    }
+}
+
 /// Runs `body` in a mount namespace of its own, where it may mount and nothing is left behind.
 ///
-/// `test_name` is the full name of the calling test, as `cargo test -- --list` prints it: the test binary runs itself
-/// again for that one test, because a thread of a running process cannot enter a user namespace.
+/// Its output is shown as that of any other test. The test binary runs itself again for that one test, because a thread of a running process cannot enter a user namespace.
 ///
-/// Where neither root nor unprivileged user namespaces are to be had the test is skipped with a line that says so.
+/// Without root and without unprivileged user namespaces the test is skipped, and a line says so.
 ///
 /// # Panics
-/// When the test fails inside, and instead of skipping it where the environment has `CI=true`.
-pub fn in_mount_ns(test_name: &str, body: impl FnOnce()) {
+/// When the test fails inside or does not run its body there, and with `CI=true` in the environment also instead of skipping.
+pub fn in_mount_ns(body: impl FnOnce()) {
+    in_mount_ns_as(&TestName::of(&body), body);
+}
+
+/// The same for fixtures, which call this with a closure of their own: `test` is the name of the test that calls them.
+///
+/// # Panics
+/// As [`in_mount_ns`].
+pub fn in_mount_ns_as(test: &TestName, body: impl FnOnce()) {
     if env::var_os(INSIDE).is_some() {
-        return body();
+        body();
+        return say(&test.confirmation());
     }
-    let Some(mut command) = mount_ns_command() else {
-        return skip(test_name);
+    let Some(command) = mount_ns_command() else {
+        return skip(test);
     };
+    if let Err(failure) = run_again(command, test) {
+        panic!("{} {failure}", test.0);
+    }
+}
+
+/// Runs this test binary again for one test.
+fn run_again(mut command: Command, test: &TestName) -> Result<(), String> {
     let this = env::current_exe().expect("the path of this test binary");
-    let status = command
+    let output = command
         .arg(this)
-        .args(["--exact", test_name, "--nocapture", "--include-ignored"])
+        .args(["--exact", &test.0, "--nocapture", "--include-ignored"])
         .env(INSIDE, "1")
-        .status()
+        .stdin(Stdio::null())
+        .output()
         .expect("unshare, which has just worked");
-    assert!(status.success(), "{test_name} failed in its mount namespace: {status}");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    say(&said);
+    if !output.status.success() {
+        return Err(format!("failed in its mount namespace: {}", output.status));
+    }
+    if !said.lines().any(|line| line == test.confirmation()) {
+        return Err("did not run in its mount namespace".to_owned());
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "what a test says is captured and shown by the test runner")]
+fn say(text: &str) {
+    println!("{text}");
 }
 
 /// The beginning of a command line that runs the rest of it in a mount namespace of its own, with private propagation.
-/// `None` where neither root nor unprivileged user namespaces are to be had.
+/// `None` where neither root nor unprivileged user namespaces are available.
 pub fn mount_ns_command() -> Option<Command> {
-    WAYS.into_iter().find(|way| namespace_works(way)).map(unshare)
+    static WAY: OnceLock<Option<&[&str]>> = OnceLock::new();
+    WAY.get_or_init(|| WAYS.into_iter().find(|way| namespace_works(way))).map(unshare)
 }
 
 fn unshare(way: &[&str]) -> Command {
@@ -52,12 +105,32 @@ fn namespace_works(way: &[&str]) -> bool {
     probe.is_ok_and(|status| status.success())
 }
 
-#[expect(clippy::print_stdout, reason = "a skipped test says so")]
-fn skip(test_name: &str) {
+fn skip(test: &TestName) {
     let line = format!(
-        "skipped: {test_name} needs root or unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone / \
-         user.max_user_namespaces / apparmor_restrict_unprivileged_userns)"
+        "skipped: {} needs root or unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone / \
+         user.max_user_namespaces / apparmor_restrict_unprivileged_userns)",
+        test.0
     );
     assert!(env::var("CI").as_deref() != Ok("true"), "{line}");
-    println!("{line}");
+    say(&line);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_that_of_the_test_in_which_the_closure_is() {
+        let nested = || async || 1;
+        assert_eq!(TestName::of(&nested), TestName::of(&nested()));
+        let name = "mount_ns::tests::a_name_is_that_of_the_test_in_which_the_closure_is";
+        assert_eq!(TestName::of(&nested).0, name);
+    }
+
+    #[test]
+    fn a_run_that_does_not_reach_the_body_is_a_failure() {
+        let Some(command) = mount_ns_command() else { return };
+        let failure = run_again(command, &TestName("mount_ns::tests::no_such_test".to_owned())).unwrap_err();
+        assert!(failure.starts_with("did not run in its mount namespace"), "{failure}");
+    }
 }

@@ -11,7 +11,7 @@ const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
 
 #[test]
 fn a_mount_is_seen_inside_only() {
-    in_mount_ns("a_mount_is_seen_inside_only", || {
+    in_mount_ns(|| {
         let mount = Command::new("mount").args(["-t", "tmpfs", "inside", FOLDER]).status().unwrap();
         assert!(mount.success());
         fs::File::create(Path::new(FOLDER).join("seen-inside-only")).unwrap();

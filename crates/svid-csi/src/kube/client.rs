@@ -2,7 +2,6 @@
 
 mod connect;
 mod proxy;
-mod socks;
 mod verifier;
 
 use std::path::PathBuf;

@@ -14,6 +14,7 @@ use svid_csi_core::plan::Issuer;
 use svid_csi_core::spiffe_id::TrustDomain;
 use svid_csi_core::volume::{Access, Capability, PublishRequest, Rules, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
+use svid_csi_testkit::TestName;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -28,8 +29,8 @@ use crate::source::local_ca::{JWT_LIFETIME, LocalCaConfig};
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Runs a test in a mount namespace of its own, with a clock that jumps whenever nothing else is to be done.
-fn test<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F) {
-    svid_csi_testkit::in_mount_ns(&format!("node::tests::{name}"), || {
+fn test<F: Future<Output = ()>>(body: impl FnOnce() -> F) {
+    svid_csi_testkit::in_mount_ns_as(&TestName::of(&body), || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         runtime.block_on(body());
     });
@@ -151,7 +152,7 @@ fn fill(tmpfs: &Path) {
 
 #[test]
 fn renewal_comes_at_two_thirds_of_the_lifetime_with_jitter() {
-    test("renewal_comes_at_two_thirds_of_the_lifetime_with_jitter", async || {
+    test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec(&dir);
@@ -166,7 +167,7 @@ fn renewal_comes_at_two_thirds_of_the_lifetime_with_jitter() {
 
 #[test]
 fn a_failed_renewal_is_tried_again_until_it_succeeds() {
-    test("a_failed_renewal_is_tried_again_until_it_succeeds", async || {
+    test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec(&dir);
@@ -186,7 +187,7 @@ fn a_failed_renewal_is_tried_again_until_it_succeeds() {
 
 #[test]
 fn a_volume_that_never_got_ready_is_dropped_when_nobody_asks_again() {
-    test("a_volume_that_never_got_ready_is_dropped_when_nobody_asks_again", async || {
+    test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec(&dir);
@@ -224,7 +225,7 @@ async fn next_token(spec: &VolumeSpec) -> String {
 
 #[test]
 fn tokens_are_renewed_in_their_own_time() {
-    test("tokens_are_renewed_in_their_own_time", async || {
+    test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec_with(&dir, &[("audience", "vault,db")]);
@@ -243,7 +244,7 @@ fn tokens_are_renewed_in_their_own_time() {
 
 #[test]
 fn a_token_that_could_not_be_renewed_is_kept_and_tried_again() {
-    test("a_token_that_could_not_be_renewed_is_kept_and_tried_again", async || {
+    test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec_with(&dir, &[("audience", "vault")]);
@@ -264,7 +265,7 @@ fn a_token_that_could_not_be_renewed_is_kept_and_tried_again() {
 
 #[test]
 fn new_tokens_bring_nothing_of_the_authority() {
-    test("new_tokens_bring_nothing_of_the_authority", async || {
+    test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec_with(&dir, &[("audience", "vault")]);

@@ -131,7 +131,7 @@ fn serial_in(folder: &Path, names: [&str; 3]) -> String {
 
 #[test]
 fn a_running_pod_is_renewed_again() {
-    test("adoption::a_running_pod_is_renewed_again", async || {
+    test(async || {
         let (mut node, volume, left, first) = scene(&Odd::default()).await;
         republish(&node, &volume).await.unwrap();
         until("the pod sees a new identity", async || serial_in(&left.in_pod, NAMES) != first).await;
@@ -158,7 +158,7 @@ fn a_running_pod_is_renewed_again() {
 
 #[test]
 fn the_pod_keeps_its_names_and_its_group() {
-    test("adoption::the_pod_keeps_its_names_and_its_group", async || {
+    test(async || {
         let names = ["svid.pem", "svid.key", "trusted.pem"];
         let group = if is_root_outside() { 2000 } else { 0 };
         let odd = Odd { names: Some(names), group, read_only: true, ..Odd::default() };
@@ -184,7 +184,7 @@ fn the_pod_keeps_its_names_and_its_group() {
 /// What an earlier take-over has lost comes back with the request, which names the group every time.
 #[test]
 fn the_group_that_is_asked_for_counts() {
-    test("adoption::the_group_that_is_asked_for_counts", async || {
+    test(async || {
         if !is_root_outside() {
             return;
         }
@@ -202,7 +202,7 @@ fn the_group_that_is_asked_for_counts() {
 
 #[test]
 fn a_killed_driver_goes_on_with_what_it_had_begun() {
-    test("adoption::a_killed_driver_goes_on_with_what_it_had_begun", async || {
+    test(async || {
         for round in 0..12_u64 {
             let (mut node, volume, left, first) = scene(&Odd::default()).await;
             let plugin = node.plugin().await;
@@ -223,7 +223,7 @@ fn a_killed_driver_goes_on_with_what_it_had_begun() {
 
 #[test]
 fn what_does_not_fit_is_left_alone() {
-    test("adoption::what_does_not_fit_is_left_alone", async || {
+    test(async || {
         let left_alone = "is left alone, and its pod keeps what it has until it is restarted: ";
         let cases = [
             (Odd { mode: Some(0o777), ..Odd::default() }, "users other than root may write into it"),
@@ -249,7 +249,7 @@ fn what_does_not_fit_is_left_alone() {
 
 #[test]
 fn a_file_that_is_a_link_is_not_followed() {
-    test("adoption::a_file_that_is_a_link_is_not_followed", async || {
+    test(async || {
         let (node, volume, left, _) = scene(&Odd::default()).await;
         let key = left.target.join("..data/tls.key");
         fs::remove_file(&key).unwrap();
@@ -263,7 +263,7 @@ fn a_file_that_is_a_link_is_not_followed() {
 /// A tmpfs at the target that is not laid out so belongs to an earlier run of this driver: it is mounted anew.
 #[test]
 fn nothing_else_is_taken_for_it() {
-    test("adoption::nothing_else_is_taken_for_it", async || {
+    test(async || {
         let (node, volume, left, _) = scene(&Odd { below: Some("elsewhere"), ..Odd::default() }).await;
         republish(&node, &volume).await.unwrap();
         assert_eq!(node.mounts(&left.target), 1);
@@ -278,7 +278,7 @@ fn nothing_else_is_taken_for_it() {
 
 #[test]
 fn an_unpublish_before_any_republish_takes_it_down() {
-    test("adoption::an_unpublish_before_any_republish_takes_it_down", async || {
+    test(async || {
         let (node, volume, left, _) = scene(&Odd::default()).await;
         node.unpublish(&volume).await;
         assert!(!left.target.exists());

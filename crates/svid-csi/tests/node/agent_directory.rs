@@ -25,7 +25,7 @@ fn mode(path: &Path) -> u32 {
 /// Container runtimes clear the read-only flag of volumes that are asked for without `readOnly`, and CAP_SYS_ADMIN does.
 #[test]
 fn a_pod_whose_mount_is_writable_cannot_change_what_all_pods_share() {
-    test("agent_directory::a_pod_whose_mount_is_writable_cannot_change_what_all_pods_share", async || {
+    test(async || {
         if !is_root_outside() {
             return;
         }
@@ -57,7 +57,7 @@ fn a_pod_whose_mount_is_writable_cannot_change_what_all_pods_share() {
 
 #[test]
 fn without_a_seal_only_read_only_volumes_are_published() {
-    test("agent_directory::without_a_seal_only_read_only_volumes_are_published", async || {
+    test(async || {
         let mut web = volume("web");
         web.read_only = false;
         let mut unsealed = Node::new(&[PASSTHROUGH, LENIENT]);
@@ -80,7 +80,7 @@ fn without_a_seal_only_read_only_volumes_are_published() {
 
 #[test]
 fn links_beside_the_socket_come_change_and_go() {
-    test("agent_directory::links_beside_the_socket_come_change_and_go", async || {
+    test(async || {
         let node = Node::passthrough(&[]).await;
         let agent = node.agent();
         let target = node.publish(&volume("web")).await;
@@ -101,7 +101,7 @@ fn links_beside_the_socket_come_change_and_go() {
 
 #[test]
 fn an_agents_directory_that_is_a_link_is_followed() {
-    test("agent_directory::an_agents_directory_that_is_a_link_is_followed", async || {
+    test(async || {
         let node = Node::passthrough(&[]).await;
         let bind = |folder: &str| {
             fs::create_dir(node.path(folder)).unwrap();
@@ -134,7 +134,7 @@ fn an_agents_directory_that_is_a_link_is_followed() {
 
 #[test]
 fn sockets_in_folders_below_are_delivered_with_their_folders() {
-    test("agent_directory::sockets_in_folders_below_are_delivered_with_their_folders", async || {
+    test(async || {
         let mut node = Node::new(&[PASSTHROUGH, &["--data-root={dir}/root"]]);
         fs::create_dir_all(node.path("run/agent/public")).unwrap();
         let agent = UnixListener::bind(node.path("run/agent/public/api.sock")).unwrap();

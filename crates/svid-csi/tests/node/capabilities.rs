@@ -12,7 +12,7 @@ const DATA: &[&str] = &["--data-root={dir}/root", "--trust-domain=example.org"];
 
 #[test]
 fn no_thread_has_more_than_it_needs() {
-    test("capabilities::no_thread_has_more_than_it_needs", async || {
+    test(async || {
         let node = Node::files(&[]).await;
         let needed = CapabilitySet::SYS_ADMIN
             | CapabilitySet::DAC_OVERRIDE
@@ -38,7 +38,7 @@ fn no_thread_has_more_than_it_needs() {
 
 #[test]
 fn without_sys_admin_it_cannot_mount() {
-    test("capabilities::without_sys_admin_it_cannot_mount", async || {
+    test(async || {
         let mut node = Node::new(&[FILES, DATA]);
         node.take_away(CapabilitySet::SYS_ADMIN);
         node.spawn();
@@ -51,7 +51,7 @@ fn without_sys_admin_it_cannot_mount() {
 
 #[test]
 fn without_dac_override_it_cannot_write_files() {
-    test("capabilities::without_dac_override_it_cannot_write_files", async || {
+    test(async || {
         let mut node = Node::new(&[FILES, DATA]);
         node.take_away(CapabilitySet::DAC_OVERRIDE);
         node.start().await;
@@ -63,7 +63,7 @@ fn without_dac_override_it_cannot_write_files() {
 
 #[test]
 fn without_chown_no_group_gets_files() {
-    test("capabilities::without_chown_no_group_gets_files", async || {
+    test(async || {
         if !is_root_outside() {
             return;
         }
@@ -79,7 +79,7 @@ fn without_chown_no_group_gets_files() {
 
 #[test]
 fn without_fowner_no_socket_of_another_user_is_linked() {
-    test("capabilities::without_fowner_no_socket_of_another_user_is_linked", async || {
+    test(async || {
         if !is_root_outside() || fs::read_to_string("/proc/sys/fs/protected_hardlinks").unwrap().trim() != "1" {
             return;
         }

@@ -57,7 +57,7 @@ fn start(args: &[&str]) -> Ending {
 
 #[test]
 fn a_driver_that_aborts_leaves_none() {
-    test("core_dumps::a_driver_that_aborts_leaves_none", async || {
+    test(async || {
         allow_core_dumps();
         let mut node = Node::files(&[]).await;
         is_closed("driver", node.pid()).await;
@@ -69,7 +69,7 @@ fn a_driver_that_aborts_leaves_none() {
 
 #[test]
 fn approver_and_watch_leave_none() {
-    test("core_dumps::approver_and_watch_leave_none", async || {
+    test(async || {
         allow_core_dumps();
         assert!(can_be_looked_into(std::process::id()), "a process that did nothing about it");
         let dir = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ use crate::fixture::{Node, is_root_outside, pod, serial, svid, test, until, volu
 
 #[test]
 fn a_pod_gets_its_identity_and_only_that() {
-    test("files::a_pod_gets_its_identity_and_only_that", async || {
+    test(async || {
         let node = Node::files(&[]).await;
         let target = node.publish(&volume("web")).await;
         let svid = Svid::read(&target).unwrap();
@@ -35,7 +35,7 @@ fn a_pod_gets_its_identity_and_only_that() {
 
 #[test]
 fn names_and_group_are_the_pods_choice() {
-    test("files::names_and_group_are_the_pods_choice", async || {
+    test(async || {
         let node = Node::files(&[]).await;
         let group = fs::metadata("/proc/self/gid_map").map_or(0, |_| if is_root_outside() { 2000 } else { 0 });
         let mut web = pod("web");
@@ -57,8 +57,8 @@ fn names_and_group_are_the_pods_choice() {
 
 #[test]
 fn an_identity_is_renewed_before_it_expires() {
-    test("files::an_identity_is_renewed_before_it_expires", async || {
-        let node = Node::files(&["--certificate-request-duration=30s"]).await;
+    test(async || {
+        let node = Node::files(&["--certificate-request-duration=10s"]).await;
         let target = node.publish(&volume("web")).await;
         let first = serial(&target);
         until("the identity is renewed", async || {
@@ -73,7 +73,7 @@ fn an_identity_is_renewed_before_it_expires() {
 
 #[test]
 fn readers_never_see_a_mixed_pair() {
-    test("files::readers_never_see_a_mixed_pair", async || {
+    test(async || {
         let node = Node::files(&["--admin-socket={dir}/admin.sock"]).await;
         let target = node.publish(&volume("web")).await;
         let mut serials = std::collections::HashSet::new();
@@ -92,7 +92,7 @@ fn readers_never_see_a_mixed_pair() {
 
 #[test]
 fn a_full_tmpfs_keeps_the_old_pair() {
-    test("files::a_full_tmpfs_keeps_the_old_pair", async || {
+    test(async || {
         let node =
             Node::files(&["--data-size-limit=1Mi", "--admin-socket={dir}/admin.sock", "--metrics-address=127.0.0.1:0"])
                 .await;
@@ -114,7 +114,7 @@ fn a_full_tmpfs_keeps_the_old_pair() {
 
 #[test]
 fn an_id_belongs_to_one_pod() {
-    test("files::an_id_belongs_to_one_pod", async || {
+    test(async || {
         let node = Node::files(&[]).await;
         let web = volume("web");
         let target = node.publish(&web).await;
@@ -135,7 +135,7 @@ fn an_id_belongs_to_one_pod() {
 
 #[test]
 fn no_key_in_records_status_or_logs() {
-    test("files::no_key_in_records_status_or_logs", async || {
+    test(async || {
         let node = Node::files(&["--admin-socket={dir}/admin.sock", "--log-level=5"]).await;
         let mut web = volume("web");
         web.tokens = Some(r#"{"":{"token":"s3cr3t","expirationTimestamp":"2030-01-01T00:00:00Z"}}"#.to_owned());

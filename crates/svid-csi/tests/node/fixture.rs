@@ -11,7 +11,7 @@ use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use svid_csi::demo::kubelet::{InlineVolume, Kubelet, KubeletError, Plugin};
 use svid_csi::demo::svid::Svid;
 use svid_csi::seal;
-pub(crate) use svid_csi_testkit::pod;
+pub(crate) use svid_csi_testkit::{TestName, pod};
 use tempfile::TempDir;
 use tonic::Code;
 
@@ -21,8 +21,13 @@ pub(crate) const PASSTHROUGH: &[&str] = &["--profile=csi.spiffe.io", "-workload-
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs an asynchronous test in a mount namespace of its own.
-pub(crate) fn test<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F) {
-    svid_csi_testkit::in_mount_ns(name, || {
+pub(crate) fn test<F: Future<Output = ()>>(body: impl FnOnce() -> F) {
+    named_test(&TestName::of(&body), body);
+}
+
+/// The same for fixtures that wrap what a test does in a closure of their own.
+pub(crate) fn named_test<F: Future<Output = ()>>(name: &TestName, body: impl FnOnce() -> F) {
+    svid_csi_testkit::in_mount_ns_as(name, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(body());
     });

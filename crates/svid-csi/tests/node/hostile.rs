@@ -89,7 +89,7 @@ fn attacks(folder: &Path) -> Vec<String> {
 
 #[test]
 fn no_container_changes_its_volume() {
-    test("hostile::no_container_changes_its_volume", async || {
+    test(async || {
         for (delivery, read_only) in
             [("files", true), ("files", false), ("workload-api", true), ("workload-api", false)]
         {
@@ -118,7 +118,7 @@ fn no_container_changes_its_volume() {
 
 #[test]
 fn a_changed_volume_is_seen_and_put_right() {
-    test("hostile::a_changed_volume_is_seen_and_put_right", async || {
+    test(async || {
         let mut node = Node::files(METRICS).await;
         let (web, api) = (volume("web"), volume("api"));
         let (target, other) = (node.publish(&web).await, node.publish(&api).await);
@@ -156,7 +156,7 @@ fn a_changed_volume_is_seen_and_put_right() {
 
 #[test]
 fn what_a_pod_put_beside_its_socket_is_seen_and_removed() {
-    test("hostile::what_a_pod_put_beside_its_socket_is_seen_and_removed", async || {
+    test(async || {
         let node = Node::files(&["--delivery=workload-api", METRICS[0]]).await;
         let (web, outside) = (volume("web"), node.path("outside"));
         fs::write(&outside, "precious").unwrap();
@@ -187,7 +187,7 @@ fn what_a_pod_put_beside_its_socket_is_seen_and_removed() {
 
 #[test]
 fn a_volume_that_was_filled_is_removed_whole() {
-    test("hostile::a_volume_that_was_filled_is_removed_whole", async || {
+    test(async || {
         let node = Node::files(&[]).await;
         let target = node.publish(&volume("web")).await;
         let in_pod = writable_in_pod(&node, &target);
@@ -233,7 +233,7 @@ async fn becomes(node: &mut Node, source: &str, delivery: &str) {
 
 #[test]
 fn a_volume_that_passed_through_leaves_the_agents_directory_alone() {
-    test("hostile::a_volume_that_passed_through_leaves_the_agents_directory_alone", async || {
+    test(async || {
         for (plain, delivery) in [(false, "files"), (true, "files"), (false, "workload-api"), (true, "workload-api")] {
             let (mut node, _agent) = passing_through(plain).await;
             let (web, api) = (volume("web"), volume("api"));
@@ -266,7 +266,7 @@ fn a_volume_that_passed_through_leaves_the_agents_directory_alone() {
 
 #[test]
 fn a_volume_that_comes_to_pass_through_leaves_nothing_behind() {
-    test("hostile::a_volume_that_comes_to_pass_through_leaves_nothing_behind", async || {
+    test(async || {
         for delivery in ["files", "workload-api"] {
             let (mut node, _agent) = passing_through(false).await;
             becomes(&mut node, "local-ca", delivery).await;

@@ -50,7 +50,7 @@ async fn lost(node: &Node) {
 
 #[test]
 fn a_deleted_csi_socket_is_bound_and_registered_again() {
-    test("lost_sockets::a_deleted_csi_socket_is_bound_and_registered_again", async || {
+    test(async || {
         let node = registered().await;
         fs::remove_file(node.path("plugin/csi.sock")).unwrap();
         lost(&node).await;
@@ -61,7 +61,7 @@ fn a_deleted_csi_socket_is_bound_and_registered_again() {
 
 #[test]
 fn a_deleted_registration_socket_is_bound_again() {
-    test("lost_sockets::a_deleted_registration_socket_is_bound_again", async || {
+    test(async || {
         let node = registered().await;
         fs::remove_file(node.kubelet.registration_dir().join(format!("{NAME}-reg.sock"))).unwrap();
         lost(&node).await;
@@ -72,7 +72,7 @@ fn a_deleted_registration_socket_is_bound_again() {
 
 #[test]
 fn a_replaced_socket_is_bound_again_as_soon_as_that_is_possible() {
-    test("lost_sockets::a_replaced_socket_is_bound_again_as_soon_as_that_is_possible", async || {
+    test(async || {
         let node = registered().await;
         let socket = node.path("plugin/csi.sock");
         // Of a driver that has ended.

@@ -17,7 +17,7 @@ async fn reaches(socket: &Path, listener: &std::os::unix::net::UnixListener) {
 
 #[test]
 fn publishing_twice_mounts_once() {
-    test("passthrough::publishing_twice_mounts_once", async || {
+    test(async || {
         let node = Node::passthrough(&[]).await;
         let agent = node.agent();
         let target = node.publish(&volume("web")).await;
@@ -34,7 +34,7 @@ fn publishing_twice_mounts_once() {
 /// Peers of the pods folder's mount would make mounting anything below it slower, one by one.
 #[test]
 fn volumes_are_nobodys_peers() {
-    test("passthrough::volumes_are_nobodys_peers", async || {
+    test(async || {
         let mut node = Node::new(&[crate::fixture::PASSTHROUGH, &["--data-root={dir}/root"]]);
         let whole = node.dir.path().to_str().unwrap();
         run("mount", &["--bind", whole, whole]);
@@ -56,7 +56,7 @@ fn peer_group(path: &Path) -> String {
 
 #[test]
 fn two_publishes_at_once_mount_once() {
-    test("passthrough::two_publishes_at_once_mount_once", async || {
+    test(async || {
         let node = Node::passthrough(&[]).await;
         let plugin = node.plugin().await;
         let web = volume("web");
@@ -70,7 +70,7 @@ fn two_publishes_at_once_mount_once() {
 
 #[test]
 fn a_pod_may_start_before_the_agent() {
-    test("passthrough::a_pod_may_start_before_the_agent", async || {
+    test(async || {
         let node = Node::passthrough(&[]).await;
         let target = node.publish(&volume("web")).await;
         let trouble = node.trouble(&volume("web")).await.unwrap();
@@ -83,7 +83,7 @@ fn a_pod_may_start_before_the_agent() {
 
 #[test]
 fn a_recreated_socket_directory_heals() {
-    test("passthrough::a_recreated_socket_directory_heals", async || {
+    test(async || {
         let node = Node::passthrough(&[]).await;
         let agent = node.agent();
         let target = node.publish(&volume("web")).await;
@@ -109,7 +109,7 @@ fn a_recreated_socket_directory_heals() {
 
 #[test]
 fn a_directory_that_cannot_be_followed_is_reported_dead() {
-    test("passthrough::a_directory_that_cannot_be_followed_is_reported_dead", async || {
+    test(async || {
         let mut node = Node::new(&[crate::fixture::PASSTHROUGH, &["--data-root={dir}/root"]]);
         let agent = node.path("run/agent");
         fs::create_dir(&agent).unwrap();
@@ -133,7 +133,7 @@ fn a_directory_that_cannot_be_followed_is_reported_dead() {
 
 #[test]
 fn a_failed_republish_leaves_the_mount() {
-    test("passthrough::a_failed_republish_leaves_the_mount", async || {
+    test(async || {
         let node = Node::passthrough(&[]).await;
         let target = node.publish(&volume("web")).await;
         let (code, _) = node.refused(&volume("web").attribute("svid-csi/nonsense", "x")).await;
@@ -143,7 +143,7 @@ fn a_failed_republish_leaves_the_mount() {
 
 #[test]
 fn a_foreign_mount_is_left_alone() {
-    test("passthrough::a_foreign_mount_is_left_alone", async || {
+    test(async || {
         let node = Node::passthrough(&[]).await;
         let target = node.publish(&volume("web")).await;
         run("mount", &["-t", "tmpfs", "foreign", target.to_str().unwrap()]);
@@ -161,7 +161,7 @@ fn a_foreign_mount_is_left_alone() {
 
 #[test]
 fn a_stacked_mount_is_taken_down_whole() {
-    test("passthrough::a_stacked_mount_is_taken_down_whole", async || {
+    test(async || {
         let node = Node::passthrough(&[]).await;
         let target = node.publish(&volume("web")).await;
         run("mount", &["--bind", node.path("run/.agent.svid-csi").to_str().unwrap(), target.to_str().unwrap()]);
@@ -173,7 +173,7 @@ fn a_stacked_mount_is_taken_down_whole() {
 
 #[test]
 fn a_pod_without_read_only_runs_where_it_is_allowed() {
-    test("passthrough::a_pod_without_read_only_runs_where_it_is_allowed", async || {
+    test(async || {
         let mut web = volume("web");
         web.read_only = false;
         let node = Node::passthrough(&[]).await;
@@ -194,7 +194,7 @@ fn a_pod_without_read_only_runs_where_it_is_allowed() {
 
 #[test]
 fn the_target_folder_has_the_predecessors_mode() {
-    test("passthrough::the_target_folder_has_the_predecessors_mode", async || {
+    test(async || {
         let node = Node::passthrough(&[]).await;
         let target = node.publish(&volume("web")).await;
         run("umount", &[target.to_str().unwrap()]);
@@ -204,7 +204,7 @@ fn the_target_folder_has_the_predecessors_mode() {
 
 #[test]
 fn a_directory_deleted_under_the_driver_is_reported_with_the_reason() {
-    test("passthrough::a_directory_deleted_under_the_driver_is_reported_with_the_reason", async || {
+    test(async || {
         let mut node = Node::new(&[&["--profile=csi.spiffe.io", "-workload-api-socket-dir={dir}/mounted"]]);
         let (host, mounted) = (node.path("host"), node.path("mounted"));
         for folder in [&host, &mounted] {
@@ -226,7 +226,7 @@ fn a_directory_deleted_under_the_driver_is_reported_with_the_reason() {
 
 #[test]
 fn a_mount_over_the_agents_directory_falls_back_to_the_plain_bind() {
-    test("passthrough::a_mount_over_the_agents_directory_falls_back_to_the_plain_bind", async || {
+    test(async || {
         let node = Node::passthrough(&[]).await;
         let agent = node.path("run/agent");
         fs::create_dir(&agent).unwrap();
@@ -245,7 +245,7 @@ fn a_mount_over_the_agents_directory_falls_back_to_the_plain_bind() {
 
 #[test]
 fn losing_the_folder_above_the_agents_does_not_end_the_driver() {
-    test("passthrough::losing_the_folder_above_the_agents_does_not_end_the_driver", async || {
+    test(async || {
         let node = Node::passthrough(&[]).await;
         let _agent = node.agent();
         node.publish(&volume("web")).await;
@@ -263,7 +263,7 @@ fn losing_the_folder_above_the_agents_does_not_end_the_driver() {
 
 #[test]
 fn a_stable_directory_may_be_asked_for_before_there_is_an_agent() {
-    test("passthrough::a_stable_directory_may_be_asked_for_before_there_is_an_agent", async || {
+    test(async || {
         let args = ["--profile=csi.spiffe.io", "-workload-api-socket-dir={dir}/run/spire/agent"];
         let mut node = Node::new(&[&args, &["--stable-socket-dir={dir}/run/stable"]]);
         node.start().await;
@@ -276,7 +276,7 @@ fn a_stable_directory_may_be_asked_for_before_there_is_an_agent() {
 
 #[test]
 fn a_socket_nobody_listens_on_is_no_agent() {
-    test("passthrough::a_socket_nobody_listens_on_is_no_agent", async || {
+    test(async || {
         let node = Node::passthrough(&[]).await;
         drop(node.agent());
         node.publish(&volume("web")).await;
@@ -287,7 +287,7 @@ fn a_socket_nobody_listens_on_is_no_agent() {
 
 #[test]
 fn a_pod_has_so_many_volumes_and_no_more() {
-    test("passthrough::a_pod_has_so_many_volumes_and_no_more", async || {
+    test(async || {
         let node = Node::passthrough(&[]).await;
         let pod = crate::fixture::pod("web");
         let nth = |number: u32| svid_csi::demo::kubelet::InlineVolume::new(&pod, &format!("v{number}"));

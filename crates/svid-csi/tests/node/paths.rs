@@ -14,7 +14,7 @@ async fn publish_at(node: &Node, target: &str) -> Result<(), tonic::Status> {
 
 #[test]
 fn a_planted_link_is_never_followed() {
-    test("paths::a_planted_link_is_never_followed", async || {
+    test(async || {
         let node = Node::passthrough(&[]).await;
         let outside = node.path("outside");
         let target = node.kubelet.target(&volume("web"));
@@ -36,7 +36,7 @@ fn a_planted_link_is_never_followed() {
 
 #[test]
 fn a_link_planted_later_is_not_followed_either() {
-    test("paths::a_link_planted_later_is_not_followed_either", async || {
+    test(async || {
         let node = Node::passthrough(&[]).await;
         let target = node.publish(&volume("web")).await;
         let (name, moved, outside) = (target.parent().unwrap(), node.path("moved"), node.path("outside"));
@@ -57,7 +57,7 @@ fn a_link_planted_later_is_not_followed_either() {
 
 #[test]
 fn wrong_requests_for_an_identity_are_refused_over_the_wire() {
-    test("paths::wrong_requests_for_an_identity_are_refused_over_the_wire", async || {
+    test(async || {
         use svid_csi_proto::csi_v1::volume_capability::{AccessType, BlockVolume};
         let node = Node::files(&[]).await;
         let web = volume("web");
@@ -90,7 +90,7 @@ fn wrong_requests_for_an_identity_are_refused_over_the_wire() {
 
 #[test]
 fn bad_targets_and_ids_are_refused_and_change_nothing() {
-    test("paths::bad_targets_and_ids_are_refused_and_change_nothing", async || {
+    test(async || {
         let node = Node::passthrough(&["--kubelet-dir={dir}/kubelet"]).await;
         let pods = node.kubelet.pods_dir();
         let form = |uid: &str| format!("{}/{uid}/volumes/kubernetes.io~csi/spiffe/mount", pods.display());
@@ -120,7 +120,7 @@ fn bad_targets_and_ids_are_refused_and_change_nothing() {
 
 #[test]
 fn unpublish_of_what_was_never_published_is_fine() {
-    test("paths::unpublish_of_what_was_never_published_is_fine", async || {
+    test(async || {
         let node = Node::files(&[]).await;
         node.unpublish(&volume("web")).await;
         fs::create_dir_all(node.kubelet.target(&volume("api"))).unwrap();
@@ -131,7 +131,7 @@ fn unpublish_of_what_was_never_published_is_fine() {
 
 #[test]
 fn a_target_that_is_a_file_is_refused() {
-    test("paths::a_target_that_is_a_file_is_refused", async || {
+    test(async || {
         let node = Node::passthrough(&[]).await;
         let target = node.kubelet.target(&volume("web"));
         fs::create_dir_all(target.parent().unwrap()).unwrap();
@@ -150,7 +150,7 @@ fn fails_to_start(node: &Node, says: &str) {
 
 #[test]
 fn what_cannot_work_is_said_at_the_start() {
-    test("paths::what_cannot_work_is_said_at_the_start", async || {
+    test(async || {
         let root = ["--data-root={dir}/root", "--trust-domain=example.org"];
         let node = Node::new(&[FILES, &root]);
         fs::write(node.path("root"), "not a folder").unwrap();

@@ -18,7 +18,7 @@ const ID: &str = "spiffe://example.org/ns/shop/sa/web";
 
 #[test]
 fn every_valid_pair_gives_a_pod_its_identity() {
-    test("plans::every_valid_pair_gives_a_pod_its_identity", async || {
+    test(async || {
         for (source, delivery) in pairs(is_valid) {
             let seen = match source {
                 "socket" => through_socket(delivery).await,

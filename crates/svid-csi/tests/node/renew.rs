@@ -24,7 +24,7 @@ async fn changes(target: &Path, from: &str) {
 
 #[test]
 fn one_pod_or_all_are_renewed() {
-    test("renew::one_pod_or_all_are_renewed", async || {
+    test(async || {
         let node = Node::files(&[]).await;
         assert_eq!(renew(&node, &["--all"]), said("0 volumes are being renewed\n"));
         let (web, api) = (node.publish(&volume("web")).await, node.publish(&volume("api")).await);
@@ -41,7 +41,7 @@ fn one_pod_or_all_are_renewed() {
 
 #[test]
 fn what_cannot_be_renewed_is_said_and_is_a_failure() {
-    test("renew::what_cannot_be_renewed_is_said_and_is_a_failure", async || {
+    test(async || {
         let mut node = Node::files(&[]).await;
         node.publish(&volume("web")).await;
         let fails = |node: &Node, args: &[&str], why: &str| {

@@ -47,7 +47,7 @@ const LOCAL_CA: &[&str] = &["--data-root={dir}/root", "--trust-domain=example.or
 
 #[test]
 fn volumes_go_on_after_kill_9() {
-    test("restart::volumes_go_on_after_kill_9", async || {
+    test(async || {
         let mut node = shared(&[FILES, LOCAL_CA]).await;
         let target = node.publish(&volume("web")).await;
         let inside = inside(&node, &target);
@@ -76,7 +76,7 @@ async fn node_plugin_gone(node: &Node) -> svid_csi::demo::kubelet::Plugin {
 
 #[test]
 fn renewal_goes_on_where_the_data_root_went_with_the_container() {
-    test("restart::renewal_goes_on_where_the_data_root_went_with_the_container", async || {
+    test(async || {
         let mut node = Node::files(&[ADMIN]).await;
         let target = node.publish(&volume("web")).await;
         let inside = inside(&node, &target);
@@ -103,7 +103,7 @@ pub(crate) fn lose_data_root(node: &Node) {
 
 #[test]
 fn a_reboot_ends_in_clean_unpublish_and_working_republish() {
-    test("restart::a_reboot_ends_in_clean_unpublish_and_working_republish", async || {
+    test(async || {
         let mut node = Node::files(&[ADMIN]).await;
         let (web, api) = (volume("web"), volume("api"));
         let (web_target, api_target) = (node.publish(&web).await, node.publish(&api).await);
@@ -123,7 +123,7 @@ fn a_reboot_ends_in_clean_unpublish_and_working_republish() {
 
 #[test]
 fn volumes_whose_pod_is_gone_are_dropped() {
-    test("restart::volumes_whose_pod_is_gone_are_dropped", async || {
+    test(async || {
         let mut node = Node::files(&[ADMIN]).await;
         let target = node.publish(&volume("web")).await;
         let kept = node.publish(&volume("api")).await;
@@ -140,7 +140,7 @@ fn volumes_whose_pod_is_gone_are_dropped() {
 
 #[test]
 fn a_missing_pods_folder_is_not_a_node_without_pods() {
-    test("restart::a_missing_pods_folder_is_not_a_node_without_pods", async || {
+    test(async || {
         let mut node = Node::files(&[ADMIN]).await;
         node.publish(&volume("web")).await;
         node.kill();
@@ -157,7 +157,7 @@ fn a_missing_pods_folder_is_not_a_node_without_pods() {
 
 #[test]
 fn a_foreign_mount_is_never_touched() {
-    test("restart::a_foreign_mount_is_never_touched", async || {
+    test(async || {
         let mut node = Node::files(&[ADMIN]).await;
         let target = node.publish(&volume("web")).await;
         node.kill();
@@ -174,7 +174,7 @@ fn a_foreign_mount_is_never_touched() {
 
 #[test]
 fn records_that_cannot_be_read_leave_the_others_unharmed() {
-    test("restart::records_that_cannot_be_read_leave_the_others_unharmed", async || {
+    test(async || {
         let mut node = Node::files(&[ADMIN]).await;
         let pods = ["web", "api", "db"];
         for pod in pods {
@@ -202,7 +202,7 @@ fn records_that_cannot_be_read_leave_the_others_unharmed() {
 
 #[test]
 fn sigterm_leaves_every_volume_mounted() {
-    test("restart::sigterm_leaves_every_volume_mounted", async || {
+    test(async || {
         let mut node = Node::passthrough(&[]).await;
         let agent = node.agent();
         let target = node.publish(&volume("web")).await;
@@ -220,7 +220,7 @@ fn sigterm_leaves_every_volume_mounted() {
 
 #[test]
 fn the_agents_directory_may_be_recreated_while_the_driver_is_away() {
-    test("restart::the_agents_directory_may_be_recreated_while_the_driver_is_away", async || {
+    test(async || {
         let mut node = Node::passthrough(&[]).await;
         let old = node.agent();
         let target = node.publish(&volume("web")).await;
@@ -237,7 +237,7 @@ fn the_agents_directory_may_be_recreated_while_the_driver_is_away() {
 
 #[test]
 fn passthrough_needs_no_data_root() {
-    test("restart::passthrough_needs_no_data_root", async || {
+    test(async || {
         let mut node = Node::new(&[PASSTHROUGH]);
         node.start().await;
         let _agent = node.agent();
@@ -256,7 +256,7 @@ fn passthrough_needs_no_data_root() {
 
 #[test]
 fn a_predecessors_dead_mount_is_taken_down_on_the_kubelets_word() {
-    test("restart::a_predecessors_dead_mount_is_taken_down_on_the_kubelets_word", async || {
+    test(async || {
         let node = Node::passthrough(&[]).await;
         let target = node.publish(&volume("web")).await;
         node.unpublish(&volume("web")).await;
@@ -276,7 +276,7 @@ fn a_predecessors_dead_mount_is_taken_down_on_the_kubelets_word() {
 
 #[test]
 fn a_second_driver_on_the_same_data_root_is_refused() {
-    test("restart::a_second_driver_on_the_same_data_root_is_refused", async || {
+    test(async || {
         let node = Node::files(&[]).await;
         let second = node.command().output().unwrap();
         let said = String::from_utf8_lossy(&second.stderr).into_owned();
@@ -320,7 +320,7 @@ async fn kill_at_any_moment(mut node: Node, after_kill: fn(&Node)) {
 
 #[test]
 fn a_kill_at_any_moment_loses_no_socket() {
-    test("restart::a_kill_at_any_moment_loses_no_socket", async || {
+    test(async || {
         let mut node = Node::new(&[PASSTHROUGH]);
         node.start().await;
         let _agent = node.agent();
@@ -349,21 +349,21 @@ fn a_kill_at_any_moment_loses_no_socket() {
 
 #[test]
 fn a_kill_at_any_moment_loses_nothing() {
-    test("restart::a_kill_at_any_moment_loses_nothing", async || {
+    test(async || {
         kill_at_any_moment(shared(&[FILES, LOCAL_CA]).await, |_| ()).await;
     });
 }
 
 #[test]
 fn a_kill_at_any_moment_loses_nothing_where_the_data_root_goes_too() {
-    test("restart::a_kill_at_any_moment_loses_nothing_where_the_data_root_goes_too", async || {
+    test(async || {
         kill_at_any_moment(Node::files(&[ADMIN]).await, lose_data_root).await;
     });
 }
 
 #[test]
 fn the_ca_on_disk_is_private_and_is_used_again() {
-    test("restart::the_ca_on_disk_is_private_and_is_used_again", async || {
+    test(async || {
         use std::os::unix::fs::PermissionsExt;
         let mut node = Node::files(&[ADMIN, "--local-ca-dir={dir}/ca"]).await;
         let target = node.publish(&volume("web")).await;
@@ -381,7 +381,7 @@ fn the_ca_on_disk_is_private_and_is_used_again() {
 
 #[test]
 fn a_data_root_that_becomes_shared_keeps_volumes_writable() {
-    test("restart::a_data_root_that_becomes_shared_keeps_volumes_writable", async || {
+    test(async || {
         let mut node = Node::files(&[ADMIN]).await;
         let target = node.publish(&volume("web")).await;
         let inside = inside(&node, &target);
@@ -405,7 +405,7 @@ fn a_data_root_that_becomes_shared_keeps_volumes_writable() {
 
 #[test]
 fn a_full_tmpfs_does_not_keep_the_driver_from_starting() {
-    test("restart::a_full_tmpfs_does_not_keep_the_driver_from_starting", async || {
+    test(async || {
         let mut node = shared(&[FILES, LOCAL_CA, &["--data-size-limit=1Mi"]]).await;
         let target = node.publish(&volume("web")).await;
         let _ = fs::write(node.path("root/data/filler"), vec![0; 2 << 20]);
@@ -418,7 +418,7 @@ fn a_full_tmpfs_does_not_keep_the_driver_from_starting() {
 
 #[test]
 fn a_record_that_is_no_file_leaves_the_others_unharmed() {
-    test("restart::a_record_that_is_no_file_leaves_the_others_unharmed", async || {
+    test(async || {
         let mut node = Node::files(&[ADMIN]).await;
         let target = node.publish(&volume("web")).await;
         node.kill();
@@ -431,7 +431,7 @@ fn a_record_that_is_no_file_leaves_the_others_unharmed() {
 
 #[test]
 fn new_flags_reach_a_published_volume_and_its_renewals() {
-    test("restart::new_flags_reach_a_published_volume_and_its_renewals", async || {
+    test(async || {
         let mut node = Node::files(&[ADMIN]).await;
         let target = node.publish(&volume("web")).await;
         node.kill();
@@ -463,7 +463,7 @@ fn new_flags_reach_a_published_volume_and_its_renewals() {
 
 #[test]
 fn a_renewal_cut_short_by_kill_9_leaves_a_whole_pair() {
-    test("restart::a_renewal_cut_short_by_kill_9_leaves_a_whole_pair", async || {
+    test(async || {
         let mut node = shared(&[FILES, LOCAL_CA]).await;
         let target = node.publish(&volume("web")).await;
         for round in 0..30_u64 {
@@ -482,7 +482,7 @@ fn a_renewal_cut_short_by_kill_9_leaves_a_whole_pair() {
 
 #[test]
 fn a_reboot_of_a_node_with_sockets_ends_in_clean_unpublish_and_working_republish() {
-    test("restart::a_reboot_of_a_node_with_sockets_ends_in_clean_unpublish_and_working_republish", async || {
+    test(async || {
         let mut node = shared(&[PASSTHROUGH, &["--data-root={dir}/root"]]).await;
         let (web, api) = (volume("web"), volume("api"));
         let (web_target, api_target) = (node.publish(&web).await, node.publish(&api).await);
@@ -504,7 +504,7 @@ fn a_reboot_of_a_node_with_sockets_ends_in_clean_unpublish_and_working_republish
 
 #[test]
 fn a_second_driver_without_a_data_root_is_refused_too() {
-    test("restart::a_second_driver_without_a_data_root_is_refused_too", async || {
+    test(async || {
         let mut node = Node::new(&[PASSTHROUGH]);
         node.start().await;
         let second = node.command().output().unwrap();
@@ -514,7 +514,7 @@ fn a_second_driver_without_a_data_root_is_refused_too() {
 
 #[test]
 fn calls_in_flight_end_before_the_driver_does() {
-    test("restart::calls_in_flight_end_before_the_driver_does", async || {
+    test(async || {
         let mut node = Node::files(&[]).await;
         let plugin = node.plugin().await;
         let (kubelet, first) = (Kubelet::new(&node.path("kubelet")).unwrap(), tokio::sync::Notify::new());

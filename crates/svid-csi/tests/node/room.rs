@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use rustix::mount::MountFlags;
 use svid_csi::demo::kubelet::InlineVolume;
 use tonic::Code;
 
@@ -44,7 +45,7 @@ async fn all_are_renewed(node: &Node, targets: &[PathBuf]) {
 
 #[test]
 fn new_pods_cannot_take_what_renewals_need() {
-    test("room::new_pods_cannot_take_what_renewals_need", async || {
+    test(async || {
         let mut node = Node::files(SMALL).await;
         let (targets, message) = fill(&node, |number| format!("team-{number}")).await;
         assert!(targets.len() > 20, "{} volumes", targets.len());
@@ -71,7 +72,7 @@ fn new_pods_cannot_take_what_renewals_need() {
 
 #[test]
 fn no_namespace_takes_all_of_it() {
-    test("room::no_namespace_takes_all_of_it", async || {
+    test(async || {
         let mut node = Node::files(SMALL).await;
         let (greedy, message) = fill(&node, |_| "greedy".to_owned()).await;
         assert!(message.contains("namespace"), "{message}");
@@ -80,5 +81,31 @@ fn no_namespace_takes_all_of_it() {
         node.start().await;
         assert_eq!(node.refused(&volume_in("greedy", greedy.len())).await.0, Code::ResourceExhausted);
         node.publish(&volume_in("modest", 1001)).await;
+    });
+}
+
+#[test]
+fn a_tmpfs_that_a_container_remounts_is_restored() {
+    test(async || {
+        let node = Node::files(&SMALL[1..]).await;
+        let volume = crate::fixture::volume("web");
+        let target = node.publish(&volume).await;
+        let blocks = || rustix::fs::statvfs(&node.path("root/data")).unwrap().f_blocks;
+        let whole = blocks();
+        // Without MS_BIND, this changes the file system and not the mount.
+        rustix::mount::mount_remount(&target, MountFlags::empty(), c"size=512k,nr_inodes=100").unwrap();
+        rustix::mount::mount_remount(&target, MountFlags::RDONLY, c"").unwrap();
+        assert!(blocks() < whole && std::fs::write(node.path("root/data/x"), "").is_err());
+        all_are_renewed(&node, std::slice::from_ref(&target)).await;
+        assert_eq!(blocks(), whole);
+        assert_eq!(
+            node.log().matches("the data tmpfs was remounted read-only or smaller").count(),
+            1,
+            "{}",
+            node.log()
+        );
+        rustix::mount::mount_remount(&target, MountFlags::RDONLY, c"").unwrap();
+        node.unpublish(&volume).await;
+        assert!(!target.exists());
     });
 }

@@ -22,7 +22,7 @@ fn told(socket: &UnixDatagram) -> Vec<String> {
 
 #[test]
 fn ready_is_told_when_the_kubelet_is_answered_and_stopping_before_the_end() {
-    test("service_manager::ready_is_told_when_the_kubelet_is_answered_and_stopping_before_the_end", async || {
+    test(async || {
         let mut node = node();
         let socket = UnixDatagram::bind(node.path("notify")).unwrap();
         let path = node.path("notify");
@@ -44,40 +44,37 @@ fn ready_is_told_when_the_kubelet_is_answered_and_stopping_before_the_end() {
 
 #[test]
 fn the_watchdog_of_an_abstract_socket_is_fed_in_time_and_only_while_the_driver_turns() {
-    test(
-        "service_manager::the_watchdog_of_an_abstract_socket_is_fed_in_time_and_only_while_the_driver_turns",
-        async || {
-            let mut node = node();
-            let name = format!("svid-csi-test-{}", std::process::id());
-            let address = SocketAddr::from_abstract_name(&name).unwrap();
-            let socket = UnixDatagram::bind_addr(&address).unwrap();
-            node.variable("NOTIFY_SOCKET", &format!("@{name}"));
-            node.variable("WATCHDOG_USEC", &WATCHDOG.as_micros().to_string());
-            let started = Instant::now();
-            node.start().await;
-            let mut beats = 0;
-            until("it was fed ten times", async || {
-                beats += told(&socket).iter().filter(|state| *state == "WATCHDOG=1").count();
-                beats >= 10
-            })
-            .await;
-            assert!(started.elapsed() >= WATCHDOG * 4, "ten times at half the time, the first at once");
+    test(async || {
+        let mut node = node();
+        let name = format!("svid-csi-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let socket = UnixDatagram::bind_addr(&address).unwrap();
+        node.variable("NOTIFY_SOCKET", &format!("@{name}"));
+        node.variable("WATCHDOG_USEC", &WATCHDOG.as_micros().to_string());
+        node.start().await;
+        let mut beats = 0;
+        let started = Instant::now();
+        until("it was fed ten times", async || {
+            beats += told(&socket).iter().filter(|state| *state == "WATCHDOG=1").count();
+            beats >= 10
+        })
+        .await;
+        assert!(started.elapsed() >= WATCHDOG * 4, "ten times at half the time, the first at once");
 
-            let pid = node.pid().to_string();
-            crate::fixture::run("kill", &["-STOP", &pid]);
-            let state = || std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-            until("it stands still", async || state().contains("T (stopped)")).await;
-            told(&socket);
-            tokio::time::sleep(WATCHDOG * 3).await;
-            assert_eq!(told(&socket), Vec::<String>::new(), "who stands still is not alive");
-            crate::fixture::run("kill", &["-CONT", &pid]);
-        },
-    );
+        let pid = node.pid().to_string();
+        crate::fixture::run("kill", &["-STOP", &pid]);
+        let state = || std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        until("it stands still", async || state().contains("T (stopped)")).await;
+        told(&socket);
+        tokio::time::sleep(WATCHDOG * 3).await;
+        assert_eq!(told(&socket), Vec::<String>::new(), "who stands still is not alive");
+        crate::fixture::run("kill", &["-CONT", &pid]);
+    });
 }
 
 #[test]
 fn a_socket_that_is_not_there_does_not_stop_the_driver() {
-    test("service_manager::a_socket_that_is_not_there_does_not_stop_the_driver", async || {
+    test(async || {
         let mut node = node();
         node.variable("NOTIFY_SOCKET", "/nowhere/notify");
         node.start().await;

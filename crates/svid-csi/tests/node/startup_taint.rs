@@ -52,7 +52,7 @@ async fn is_removed(server: &ApiServer) {
 
 #[test]
 fn it_goes_when_every_driver_name_is_registered() {
-    test("startup_taint::it_goes_when_every_driver_name_is_registered", async || {
+    test(async || {
         let server = ApiServer::start();
         let node = tainted(&server).await;
         node.kubelet.register("demo.svid-csi", WITHIN).await.unwrap();
@@ -70,7 +70,7 @@ fn it_goes_when_every_driver_name_is_registered() {
 
 #[test]
 fn what_is_missing_is_told_once_and_keeps_nobody_waiting() {
-    test("startup_taint::what_is_missing_is_told_once_and_keeps_nobody_waiting", async || {
+    test(async || {
         let server = ApiServer::start();
         server.permissions.only(|access: &Access| access.action() == "get nodes");
         let node = tainted(&server).await;

@@ -13,7 +13,7 @@ const ADMIN: &str = "--admin-socket={dir}/admin.sock";
 
 #[test]
 fn a_target_unmounted_by_somebody_shows_the_same_data_again() {
-    test("state::a_target_unmounted_by_somebody_shows_the_same_data_again", async || {
+    test(async || {
         let mut node = Node::files(&[ADMIN]).await;
         let target = node.publish(&volume("web")).await;
         let inside = inside(&node, &target);
@@ -47,7 +47,7 @@ fn a_target_unmounted_by_somebody_shows_the_same_data_again() {
 
 #[test]
 fn a_changed_read_only_is_mounted() {
-    test("state::a_changed_read_only_is_mounted", async || {
+    test(async || {
         let node = Node::passthrough(&["--allow-missing-read-only"]).await;
         let mut web = volume("web");
         for read_only in [true, false, true] {
@@ -63,7 +63,7 @@ fn a_changed_read_only_is_mounted() {
 
 #[test]
 fn nothing_is_left_of_files_where_the_pod_gets_sockets_instead() {
-    test("state::nothing_is_left_of_files_where_the_pod_gets_sockets_instead", async || {
+    test(async || {
         let both = ["--workload-api-socket-dir={dir}/run/agent", "--allow-plan=socket:socket-dir"];
         let mut node = Node::new(&[FILES, &["--data-root={dir}/root", "--trust-domain=example.org", ADMIN], &both]);
         node.start().await;
@@ -91,7 +91,7 @@ fn nothing_is_left_of_files_where_the_pod_gets_sockets_instead() {
 
 #[test]
 fn what_a_pod_can_read_is_in_the_audit_log() {
-    test("state::what_a_pod_can_read_is_in_the_audit_log", async || {
+    test(async || {
         let node = Node::files(&[ADMIN]).await;
         let target = node.publish(&volume("web")).await;
         let record = node.path(&format!("root/records/.{}.json.new", volume("web").id()));

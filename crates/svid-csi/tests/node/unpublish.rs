@@ -10,7 +10,7 @@ use crate::fixture::{Node, run, test, volume};
 
 #[test]
 fn what_is_recorded_can_always_be_unpublished() {
-    test("unpublish::what_is_recorded_can_always_be_unpublished", async || {
+    test(async || {
         let mut node = Node::files(&["--kubelet-dir={dir}/kubelet"]).await;
         let target = node.publish(&volume("web")).await;
         node.kill();
@@ -28,7 +28,7 @@ fn what_is_recorded_can_always_be_unpublished() {
 
 #[test]
 fn a_folder_of_the_kubelet_may_have_two_names() {
-    test("unpublish::a_folder_of_the_kubelet_may_have_two_names", async || {
+    test(async || {
         let mut node = Node::new(&[
             crate::fixture::FILES,
             &["--data-root={dir}/root", "--trust-domain=example.org", "--kubelet-dir={dir}/link"],
@@ -43,7 +43,7 @@ fn a_folder_of_the_kubelet_may_have_two_names() {
 
 #[test]
 fn a_busy_volume_is_unpublished_and_its_key_is_gone() {
-    test("unpublish::a_busy_volume_is_unpublished_and_its_key_is_gone", async || {
+    test(async || {
         let node = Node::files(&[]).await;
         let target = node.publish(&volume("web")).await;
         let inside = fs::File::open(&target).unwrap();
@@ -58,7 +58,7 @@ fn a_busy_volume_is_unpublished_and_its_key_is_gone() {
 
 #[test]
 fn a_busy_volume_with_the_agents_sockets_is_unpublished() {
-    test("unpublish::a_busy_volume_with_the_agents_sockets_is_unpublished", async || {
+    test(async || {
         let node = Node::passthrough(&[]).await;
         let _agent = node.agent();
         let target = node.publish(&volume("web")).await;
@@ -70,7 +70,7 @@ fn a_busy_volume_with_the_agents_sockets_is_unpublished() {
 
 #[test]
 fn what_lies_below_an_unmounted_volume_is_reported_or_removed() {
-    test("unpublish::what_lies_below_an_unmounted_volume_is_reported_or_removed", async || {
+    test(async || {
         let node = Node::files(&[]).await;
         let target = node.publish(&volume("web")).await;
         run("umount", &[target.to_str().unwrap()]);

@@ -3,6 +3,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use svid_csi_core::files::FileName;
+use svid_csi_testkit::TestName;
 
 use super::*;
 use crate::delivery::shown::{self, Shown};
@@ -12,8 +13,8 @@ fn file(name: &str, contents: &str) -> RenderedFile {
 }
 
 /// Runs a test with the folder of a volume on a tmpfs, beside one that it must not reach.
-fn with_volume(name: &str, body: impl FnOnce(&Path, &VolumeFolder)) {
-    svid_csi_testkit::in_mount_ns(&format!("delivery::files::tests::{name}"), || {
+fn with_volume(body: impl FnOnce(&Path, &VolumeFolder)) {
+    svid_csi_testkit::in_mount_ns_as(&TestName::of(&body), || {
         let dir = tempfile::tempdir().unwrap();
         rustix::mount::mount("t", dir.path(), "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
         for folder in ["v", "other"] {
@@ -38,7 +39,7 @@ fn shows(volume: &VolumeFolder) -> Vec<(String, String)> {
 
 #[test]
 fn a_clock_that_reads_the_same_twice_writes_into_another_folder() {
-    with_volume("a_clock_that_reads_the_same_twice_writes_into_another_folder", |path, volume| {
+    with_volume(|path, volume| {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         install(volume, &[file("a", "1")], None, now).unwrap();
         let first = fs::read_link(path.join("..data")).unwrap();
@@ -89,7 +90,7 @@ fn whatever_was_done_to_it_is_seen_and_put_right() {
         ("\"..link\" was added", |path| symlink("../other", path.join("..link")).unwrap()),
     ];
     for (number, (seen, attack)) in attacks.into_iter().enumerate() {
-        with_volume("whatever_was_done_to_it_is_seen_and_put_right", |path, volume| {
+        with_volume(|path, volume| {
             install(volume, &[file("a", "1"), file("b", "2")], None, SystemTime::UNIX_EPOCH).unwrap();
             attack(path);
             let Shown::Changed(how) = shown::look(volume).unwrap() else { panic!("{number} was not seen") };

@@ -49,7 +49,7 @@ fn certificate_name(spec: &VolumeSpec) -> String {
 
 #[test]
 fn what_is_not_on_disk_is_not_answered_with_ok() {
-    test("faults::what_is_not_on_disk_is_not_answered_with_ok", async || {
+    test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let (first, other) = (spec(&dir), spec_with(&dir, &[("file-cert", "svid.pem")]));
@@ -71,7 +71,7 @@ fn what_is_not_on_disk_is_not_answered_with_ok() {
 
 #[test]
 fn a_mount_is_not_taken_down_before_the_next_is_recorded() {
-    test("faults::a_mount_is_not_taken_down_before_the_next_is_recorded", async || {
+    test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec(&dir);
@@ -89,7 +89,7 @@ fn a_mount_is_not_taken_down_before_the_next_is_recorded() {
 
 #[test]
 fn an_orphan_that_cannot_be_removed_is_removed_later() {
-    test("faults::an_orphan_that_cannot_be_removed_is_removed_later", async || {
+    test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let orphan = dir.path().join("root/data/volumes/csi-orphan");
@@ -109,7 +109,7 @@ fn an_orphan_that_cannot_be_removed_is_removed_later() {
 
 #[test]
 fn a_removal_that_fails_at_a_start_is_tried_again() {
-    test("faults::a_removal_that_fails_at_a_start_is_tried_again", async || {
+    test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec(&dir);
@@ -132,7 +132,7 @@ fn a_removal_that_fails_at_a_start_is_tried_again() {
 
 #[test]
 fn a_volume_that_could_not_be_looked_at_is_taken_up_later() {
-    test("faults::a_volume_that_could_not_be_looked_at_is_taken_up_later", async || {
+    test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec(&dir);
@@ -151,7 +151,7 @@ fn a_volume_that_could_not_be_looked_at_is_taken_up_later() {
 
 #[test]
 fn a_kill_while_the_tmpfs_is_marked_is_no_obstacle() {
-    test("faults::a_kill_while_the_tmpfs_is_marked_is_no_obstacle", async || {
+    test(async || {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("root/data");
         fs::create_dir_all(&data).unwrap();
@@ -163,7 +163,7 @@ fn a_kill_while_the_tmpfs_is_marked_is_no_obstacle() {
 
 #[test]
 fn calls_that_come_to_nothing_leave_no_slot() {
-    test("faults::calls_that_come_to_nothing_leave_no_slot", async || {
+    test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec(&dir);
@@ -179,7 +179,7 @@ fn calls_that_come_to_nothing_leave_no_slot() {
 
 #[test]
 fn a_withdrawal_that_was_cut_short_goes_on_at_the_next_start() {
-    test("faults::a_withdrawal_that_was_cut_short_goes_on_at_the_next_start", async || {
+    test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec(&dir);
@@ -193,7 +193,7 @@ fn a_withdrawal_that_was_cut_short_goes_on_at_the_next_start() {
 
 #[test]
 fn a_record_that_cannot_be_written_keeps_no_withdrawal_back() {
-    test("faults::a_record_that_cannot_be_written_keeps_no_withdrawal_back", async || {
+    test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec(&dir);

@@ -11,7 +11,7 @@ const PODS: usize = 250;
 
 #[test]
 fn many_pods_share_one_connection() {
-    scene_test("connection::many_pods_share_one_connection", &[WORKLOAD_API, SOCKET], async |scene| {
+    scene_test(&[WORKLOAD_API, SOCKET], async |scene| {
         let names: Vec<_> = (0..PODS).map(|pod| format!("pod-{pod}")).collect();
         for name in &names {
             scene.agent.register(&pod(name), &[Entry::new(&id(name))]);

@@ -52,7 +52,7 @@ fn names(target: &Path) -> Vec<String> {
 
 #[test]
 fn tokens_are_the_agents_and_follow_its_keys() {
-    files_test("formats::tokens_are_the_agents_and_follow_its_keys", async |scene| {
+    files_test(async |scene| {
         let entries = [Entry::new(&id("web")), Entry::new(&id("web-internal")).hint("internal")];
         scene.agent.register(&pod("web"), &entries);
         let target = scene.node.publish(&for_db("web")).await;
@@ -76,7 +76,7 @@ fn tokens_are_the_agents_and_follow_its_keys() {
 
 #[test]
 fn what_is_delivered_again_changes_no_file() {
-    files_test("formats::what_is_delivered_again_changes_no_file", async |scene| {
+    files_test(async |scene| {
         scene.register("web");
         let target = scene.node.publish(&for_db("web").attribute("svid-csi/file-pkcs12", "key.p12")).await;
         let before = files(&target);
@@ -97,7 +97,7 @@ fn what_is_delivered_again_changes_no_file() {
 
 #[test]
 fn another_password_is_used_though_the_identity_stays() {
-    files_test("formats::another_password_is_used_though_the_identity_stays", async |scene| {
+    files_test(async |scene| {
         scene.register("web");
         let with = |password: &str| {
             volume("web").attribute("svid-csi/file-pkcs12", "key.p12").secret("pkcs12-password", password)
@@ -114,7 +114,7 @@ fn another_password_is_used_though_the_identity_stays() {
 
 #[test]
 fn each_federated_trust_domain_has_a_file_while_it_is_one() {
-    files_test("formats::each_federated_trust_domain_has_a_file_while_it_is_one", async |scene| {
+    files_test(async |scene| {
         scene.register("web");
         let other = TestCa::new("other");
         let federate = |name: &str| {
@@ -136,7 +136,7 @@ fn each_federated_trust_domain_has_a_file_while_it_is_one() {
 
 #[test]
 fn merged_is_as_dangerous_as_the_log_says() {
-    files_test("formats::merged_is_as_dangerous_as_the_log_says", async |scene| {
+    files_test(async |scene| {
         scene.register("web");
         let der = TestCa::new("other").bundle_der();
         scene.agent.edit(&pod("web"), |response| {
@@ -151,7 +151,7 @@ fn merged_is_as_dangerous_as_the_log_says() {
 
 #[test]
 fn a_withdrawn_identity_takes_its_tokens_along() {
-    files_test("formats::a_withdrawn_identity_takes_its_tokens_along", async |scene| {
+    files_test(async |scene| {
         scene.register("web");
         let target = scene.node.publish(&for_db("web")).await;
         scene.agent.withdraw(&pod("web"));
@@ -172,7 +172,7 @@ fn of_somebody_else() -> SpoilTokens {
 
 #[test]
 fn a_spoiled_token_is_not_delivered_and_takes_nothing_away() {
-    files_test("formats::a_spoiled_token_is_not_delivered_and_takes_nothing_away", async |scene: Scene| {
+    files_test(async |scene: Scene| {
         scene.register("web");
         scene.agent.spoil_tokens(Some(of_somebody_else()));
         let (code, message) = scene.node.refused(&for_db("web")).await;
@@ -192,7 +192,7 @@ fn a_spoiled_token_is_not_delivered_and_takes_nothing_away() {
 
 #[test]
 fn new_keys_come_though_the_token_does_not() {
-    files_test("formats::new_keys_come_though_the_token_does_not", async |scene| {
+    files_test(async |scene| {
         scene.register("web");
         let target = scene.node.publish(&for_db("web")).await;
         let (token, first) = (file(&target, "jwt_svid_0.token"), serial(&target));

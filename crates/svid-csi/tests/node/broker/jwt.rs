@@ -39,7 +39,7 @@ async fn validate(api: &mut Api, token: &str, audience: &str) -> Result<Validate
 
 #[test]
 fn tokens_are_of_the_pod_and_of_the_id_it_asks_for() {
-    workload_api_test("jwt::tokens_are_of_the_pod_and_of_the_id_it_asks_for", async |scene| {
+    workload_api_test(async |scene| {
         let entries = [Entry::new(&id("web")), Entry::new(&id("web-internal")).hint("internal")];
         scene.agent.register(&pod("web"), &entries);
         let mut web = socket(&scene.node.publish(&volume("web")).await).await;
@@ -64,7 +64,7 @@ fn tokens_are_of_the_pod_and_of_the_id_it_asks_for() {
 
 #[test]
 fn a_volume_with_a_hint_gives_only_that_identitys_tokens() {
-    workload_api_test("jwt::a_volume_with_a_hint_gives_only_that_identitys_tokens", async |scene| {
+    workload_api_test(async |scene| {
         let entries = [Entry::new(&id("web")), Entry::new(&id("web-internal")).hint("internal")];
         scene.agent.register(&pod("web"), &entries);
         let volume = volume("web").attribute("svid-csi/hint", "internal");
@@ -76,7 +76,7 @@ fn a_volume_with_a_hint_gives_only_that_identitys_tokens() {
 
 #[test]
 fn of_two_with_one_hint_only_the_first_has_tokens() {
-    workload_api_test("jwt::of_two_with_one_hint_only_the_first_has_tokens", async |scene| {
+    workload_api_test(async |scene| {
         let entries = ["a", "b", "c"].map(|name| Entry::new(&id(name)).hint(if name == "c" { "other" } else { "one" }));
         scene.agent.register(&pod("web"), &entries);
         let mut web = socket(&scene.node.publish(&volume("web")).await).await;
@@ -90,7 +90,7 @@ fn of_two_with_one_hint_only_the_first_has_tokens() {
 
 #[test]
 fn bundles_are_asked_for_when_somebody_needs_them_and_pushed() {
-    workload_api_test("jwt::bundles_are_asked_for_when_somebody_needs_them_and_pushed", async |scene| {
+    workload_api_test(async |scene| {
         let target = scene.registered("web").await;
         let asked = || scene.agent.calls_of("SubscribeToJWTBundles").len();
         assert_eq!(asked(), 0);
@@ -116,7 +116,7 @@ fn bundles_are_asked_for_when_somebody_needs_them_and_pushed() {
 
 #[test]
 fn a_damaged_key_set_of_others_spoils_no_other() {
-    workload_api_test("jwt::a_damaged_key_set_of_others_spoils_no_other", async |scene| {
+    workload_api_test(async |scene| {
         let spoil = |spoil: fn(&mut JwtBundlesResponse)| scene.agent.spoil_jwt_bundles(Some(Arc::new(spoil)));
         spoil(|response| _ = response.bundles.insert(OTHER.to_owned(), NO_KEYS.to_vec()));
         let mut web = socket(&scene.registered("web").await).await;
@@ -143,7 +143,7 @@ fn a_damaged_key_set_of_others_spoils_no_other() {
 
 #[test]
 fn bundles_that_are_withdrawn_are_not_told_as_trust_in_nobody() {
-    workload_api_test("jwt::bundles_that_are_withdrawn_are_not_told_as_trust_in_nobody", async |scene| {
+    workload_api_test(async |scene| {
         let mut web = socket(&scene.registered("web").await).await;
         let mut bundles = Stream::of(web.fetch_jwt_bundles(asking(JwtBundlesRequest {})).await.unwrap());
         bundles.next().await.unwrap();
@@ -154,7 +154,7 @@ fn bundles_that_are_withdrawn_are_not_told_as_trust_in_nobody() {
 
 #[test]
 fn token_files_are_the_pods_and_go_with_its_identity() {
-    files_test("jwt::token_files_are_the_pods_and_go_with_its_identity", async |scene| {
+    files_test(async |scene| {
         scene.register("web");
         let target = scene.node.publish(&volume("web").attribute("svid-csi/audience", "vault")).await;
         let token = fs::read_to_string(target.join("jwt_svid_0.token")).unwrap();
@@ -175,7 +175,7 @@ fn token_files_are_the_pods_and_go_with_its_identity() {
 
 #[test]
 fn tokens_that_break_a_rule_are_refused() {
-    workload_api_test("jwt::tokens_that_break_a_rule_are_refused", async |scene| {
+    workload_api_test(async |scene| {
         let mut web = socket(&scene.registered("web").await).await;
         let good = fetch(&mut web, "another", "").await.unwrap().remove(0).svid;
         type Spoil = Box<dyn Fn(&mut JwtsvidResponse) + Send + Sync>;
@@ -202,7 +202,7 @@ fn tokens_that_break_a_rule_are_refused() {
 
 #[test]
 fn failures_of_the_agent_are_told_by_their_code() {
-    workload_api_test("jwt::failures_of_the_agent_are_told_by_their_code", async |scene| {
+    workload_api_test(async |scene| {
         let mut web = socket(&scene.registered("web").await).await;
         for (status, code) in [
             (Status::permission_denied("not for that audience"), Code::PermissionDenied),

@@ -18,7 +18,7 @@ async fn following(scene: &Scene, pods: usize) {
 
 #[test]
 fn an_agent_that_restarts_takes_nothing_away() {
-    files_test("outages::an_agent_that_restarts_takes_nothing_away", async |scene| {
+    files_test(async |scene| {
         let target = scene.registered("web").await;
         let first = serial(&target);
         scene.agent.stop();
@@ -38,7 +38,7 @@ fn an_agent_that_restarts_takes_nothing_away() {
 
 #[test]
 fn every_outage_is_told_of() {
-    files_test("outages::every_outage_is_told_of", async |scene| {
+    files_test(async |scene| {
         scene.registered("web").await;
         let told = || scene.node.log().matches("pods keep what they have").count();
         for connections in 2..5 {
@@ -53,7 +53,7 @@ fn every_outage_is_told_of() {
 
 #[test]
 fn an_agent_whose_directory_is_made_again_is_found() {
-    files_test("outages::an_agent_whose_directory_is_made_again_is_found", async |scene| {
+    files_test(async |scene| {
         let target = scene.registered("web").await;
         let first = serial(&target);
         scene.agent.stop();
@@ -70,7 +70,7 @@ fn an_agent_whose_directory_is_made_again_is_found() {
 
 #[test]
 fn a_new_svid_of_the_driver_makes_no_gap() {
-    scene_test("outages::a_new_svid_of_the_driver_makes_no_gap", &[WORKLOAD_API, SOCKET], async |scene| {
+    scene_test(&[WORKLOAD_API, SOCKET], async |scene| {
         let pods = ["web", "db", "api"];
         let mut streams = Vec::new();
         for pod in pods {
@@ -101,7 +101,7 @@ fn a_new_svid_of_the_driver_makes_no_gap() {
 
 #[test]
 fn a_connection_that_fails_keeps_the_older_one() {
-    files_test("outages::a_connection_that_fails_keeps_the_older_one", async |scene| {
+    files_test(async |scene| {
         let target = scene.registered("web").await;
         let first = serial(&target);
         scene.agent.server(svid_csi_testkit::agent::Server::OtherTrustDomain);
@@ -117,7 +117,7 @@ fn a_connection_that_fails_keeps_the_older_one() {
 
 #[test]
 fn a_killed_driver_shows_the_same_again_and_goes_on() {
-    test("broker::outages::a_killed_driver_shows_the_same_again_and_goes_on", async || {
+    test(async || {
         for delivery in [FILES, WORKLOAD_API] {
             let mut scene = Scene::running(&[delivery, SOCKET]).await;
             let target = scene.registered("web").await;
@@ -141,7 +141,7 @@ fn a_killed_driver_shows_the_same_again_and_goes_on() {
 
 #[test]
 fn a_driver_that_starts_without_the_agent_serves_what_pods_have() {
-    files_test("outages::a_driver_that_starts_without_the_agent_serves_what_pods_have", async |mut scene| {
+    files_test(async |mut scene| {
         let target = scene.registered("web").await;
         let first = serial(&target);
         scene.node.kill();
@@ -159,7 +159,7 @@ fn a_driver_that_starts_without_the_agent_serves_what_pods_have() {
 
 #[test]
 fn an_unknown_driver_asks_for_an_identity_anew() {
-    files_test("outages::an_unknown_driver_asks_for_an_identity_anew", async |scene| {
+    files_test(async |scene| {
         let target = scene.registered("web").await;
         let asked = || scene.agent.calls_of("FetchX509SVID").len();
         let (before, connections) = (asked(), scene.agent.connections().ever);
@@ -178,7 +178,7 @@ fn an_unknown_driver_asks_for_an_identity_anew() {
 
 #[test]
 fn a_driver_that_is_not_registered_any_more_takes_nothing_away() {
-    files_test("outages::a_driver_that_is_not_registered_any_more_takes_nothing_away", async |scene| {
+    files_test(async |scene| {
         let target = scene.registered("web").await;
         scene.agent.tell_driver(Answer::Refused(Status::permission_denied("no identity issued")));
         until("the driver gives up its connection", async || scene.metric("source_up").await == 0.0).await;
@@ -194,7 +194,7 @@ fn a_driver_that_is_not_registered_any_more_takes_nothing_away() {
 
 #[test]
 fn asked_to_renew_it_takes_what_the_agent_has() {
-    files_test("outages::asked_to_renew_it_takes_what_the_agent_has", async |scene| {
+    files_test(async |scene| {
         let target = scene.registered("web").await;
         let first = serial(&target);
         assert!(renew_all(&scene.node).await.contains("{\"renewing\":1}"));

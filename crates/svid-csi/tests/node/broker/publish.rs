@@ -14,7 +14,7 @@ const SHORT: Duration = Duration::from_secs(5);
 
 #[test]
 fn a_registered_pod_gets_its_identity() {
-    files_test("publish::a_registered_pod_gets_its_identity", async |scene| {
+    files_test(async |scene| {
         let target = scene.registered("web").await;
         let svid = svid(&target);
         svid.check_chain().unwrap();
@@ -27,7 +27,7 @@ fn a_registered_pod_gets_its_identity() {
 
 #[test]
 fn volumes_of_a_pod_share_a_subscription() {
-    files_test("publish::volumes_of_a_pod_share_a_subscription", async |scene| {
+    files_test(async |scene| {
         scene.registered("web").await;
         let mut second = volume("web");
         second.name = "second".to_owned();
@@ -43,7 +43,7 @@ fn volumes_of_a_pod_share_a_subscription() {
 
 #[test]
 fn the_driver_starts_before_the_agent() {
-    test("broker::publish::the_driver_starts_before_the_agent", async || {
+    test(async || {
         for (delivery, shown) in [(FILES, "tls.crt"), (WORKLOAD_API, "agent.sock")] {
             let mut scene = Scene::prepared(&[delivery, SOCKET]);
             scene.node.start().await;
@@ -63,7 +63,7 @@ fn the_driver_starts_before_the_agent() {
 
 #[test]
 fn an_entry_that_comes_later_is_waited_for() {
-    files_test("publish::an_entry_that_comes_later_is_waited_for", async |scene| {
+    files_test(async |scene| {
         let volume = volume("web");
         let (target, ()) = tokio::join!(scene.node.publish(&volume), async {
             scene.until("the subscription", || (scene.subscriptions("web").len() == 1).then_some(())).await;
@@ -79,7 +79,7 @@ fn an_entry_that_comes_later_is_waited_for() {
 
 #[test]
 fn without_an_entry_the_error_names_the_selectors() {
-    files_test("publish::without_an_entry_the_error_names_the_selectors", async |scene| {
+    files_test(async |scene| {
         let refused = scene.publish_within(&volume("web"), SHORT).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unavailable, "the kubelet asks again");
         for selector in ["k8s:ns:shop", "k8s:sa:web", "k8s:pod-name:web", "k8s:pod-uid:uid-of-web"] {
@@ -92,7 +92,7 @@ fn without_an_entry_the_error_names_the_selectors() {
 
 #[test]
 fn a_denied_pod_is_told_so_at_once_and_gets_it_when_allowed() {
-    files_test("publish::a_denied_pod_is_told_so_at_once_and_gets_it_when_allowed", async |scene| {
+    files_test(async |scene| {
         let denied = Status::permission_denied("not allowed to impersonate-via-spire");
         scene.agent.tell(&pod("web"), Answer::Refused(denied));
         let (code, message) = scene.node.refused(&volume("web")).await;
@@ -106,7 +106,7 @@ fn a_denied_pod_is_told_so_at_once_and_gets_it_when_allowed() {
 
 #[test]
 fn a_pod_the_agent_does_not_find_yet_is_asked_for_again() {
-    files_test("publish::a_pod_the_agent_does_not_find_yet_is_asked_for_again", async |scene| {
+    files_test(async |scene| {
         scene
             .agent
             .tell(&pod("web"), Answer::Refused(Status::not_found("pod with UID uid-of-web not found on agent node")));
@@ -121,7 +121,7 @@ fn a_pod_the_agent_does_not_find_yet_is_asked_for_again() {
 
 #[test]
 fn a_call_that_is_not_understood_is_never_repeated() {
-    files_test("publish::a_call_that_is_not_understood_is_never_repeated", async |scene| {
+    files_test(async |scene| {
         scene.register("web");
         scene.agent.refuse(Some(Status::invalid_argument("unsupported reference type")));
         for _ in 0..2 {
@@ -144,7 +144,7 @@ fn a_call_that_is_not_understood_is_never_repeated() {
 
 #[test]
 fn a_hint_picks_among_several() {
-    files_test("publish::a_hint_picks_among_several", async |scene| {
+    files_test(async |scene| {
         let entries = [Entry::new(&id("web")), Entry::new(&id("web-internal")).hint("internal")];
         scene.agent.register(&pod("web"), &entries);
         let (refused, message) = scene.node.refused(&volume("web").attribute("svid-csi/hint", "external")).await;
@@ -164,7 +164,7 @@ fn a_hint_picks_among_several() {
 
 #[test]
 fn tcp_will_do_as_well() {
-    prepared_test("publish::tcp_will_do_as_well", &[FILES], async |mut scene| {
+    prepared_test(&[FILES], async |mut scene| {
         scene.agent.resume();
         let address = format!("--broker-address={}", scene.agent.broker_address());
         scene.node.add_args(&[&address]);
@@ -176,7 +176,7 @@ fn tcp_will_do_as_well() {
 
 #[test]
 fn the_variable_says_where_the_broker_is() {
-    scene_test("publish::the_variable_says_where_the_broker_is", &[FILES, SOCKET], async |mut scene| {
+    scene_test(&[FILES, SOCKET], async |mut scene| {
         scene.node.kill();
         scene.node.drop_arg("--broker-socket");
         let socket = format!("unix://{}", scene.node.path("run/broker/api.sock").display());

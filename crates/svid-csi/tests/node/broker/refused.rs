@@ -57,7 +57,7 @@ fn other_key() -> Vec<u8> {
 
 #[test]
 fn a_pod_does_not_start_with_it() {
-    files_test("refused::a_pod_does_not_start_with_it", async |scene| {
+    files_test(async |scene| {
         let foreign = vec![Entry::new("spiffe://other.example/web")];
         let flawed = FLAWS.iter().map(|(flaw, says)| (vec![Entry::new(&id("web")).flaw(*flaw)], *says));
         for (entries, says) in flawed.chain([(foreign, "not of the source's trust domain example.org")]) {
@@ -82,7 +82,7 @@ fn a_pod_does_not_start_with_it() {
 
 #[test]
 fn a_pod_that_runs_keeps_its_last_good_one() {
-    files_test("refused::a_pod_that_runs_keeps_its_last_good_one", async |scene| {
+    files_test(async |scene| {
         let target = scene.registered("web").await;
         for (round, (what, edit, says)) in EDITS.into_iter().enumerate() {
             let before = serial(&target);
@@ -104,7 +104,7 @@ fn a_pod_that_runs_keeps_its_last_good_one() {
 
 #[test]
 fn the_pod_is_told() {
-    prepared_test("refused::the_pod_is_told", &[FILES, SOCKET], async |mut scene| {
+    prepared_test(&[FILES, SOCKET], async |mut scene| {
         let server = ApiServer::start();
         server.users.accept("token", User::service_account("spire", "svid-csi"));
         std::fs::write(scene.node.path("kubeconfig"), server.kubeconfig("token")).unwrap();
@@ -139,7 +139,7 @@ fn the_pod_is_told() {
 
 #[test]
 fn outside_of_a_cluster_no_event_is_written_and_that_is_said_once() {
-    files_test("refused::outside_of_a_cluster_no_event_is_written_and_that_is_said_once", async |scene| {
+    files_test(async |scene| {
         scene.registered("web").await;
         scene.agent.edit(&pod("web"), |response| response.svids[0].bundle.clear());
         until("it is refused", async || scene.metric("identities_refused_total").await == 1.0).await;

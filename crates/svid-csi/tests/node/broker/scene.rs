@@ -9,7 +9,7 @@ use svid_csi_testkit::agent::{Agent, Call, Entry};
 use tonic::{Request, Status};
 
 use crate::endpoints::{status, sum_of_metric};
-use crate::fixture::{Node, pod, test, volume};
+use crate::fixture::{Node, TestName, named_test, pod, volume};
 
 const COMMON: &[&str] = &[
     "--driver-name=csi.spiffe.io",
@@ -30,23 +30,23 @@ pub(crate) struct Scene {
 }
 
 /// Runs a test on a node whose driver delivers files and is connected to the agent.
-pub(crate) fn files_test(name: &str, body: impl AsyncFnOnce(Scene)) {
-    scene_test(name, &[FILES, SOCKET], body);
+pub(crate) fn files_test(body: impl AsyncFnOnce(Scene)) {
+    scene_test(&[FILES, SOCKET], body);
 }
 
 /// The same with sockets.
-pub(crate) fn workload_api_test(name: &str, body: impl AsyncFnOnce(Scene)) {
-    scene_test(name, &[WORKLOAD_API, SOCKET], body);
+pub(crate) fn workload_api_test(body: impl AsyncFnOnce(Scene)) {
+    scene_test(&[WORKLOAD_API, SOCKET], body);
 }
 
 /// The same with these flags.
-pub(crate) fn scene_test(name: &str, args: &[&[&str]], body: impl AsyncFnOnce(Scene)) {
-    test(&format!("broker::{name}"), async || body(Scene::running(args).await).await);
+pub(crate) fn scene_test(args: &[&[&str]], body: impl AsyncFnOnce(Scene)) {
+    named_test(&TestName::of(&body), async || body(Scene::running(args).await).await);
 }
 
 /// Runs a test on a node where neither the agent nor the driver is started yet.
-pub(crate) fn prepared_test(name: &str, args: &[&[&str]], body: impl AsyncFnOnce(Scene)) {
-    test(&format!("broker::{name}"), async || body(Scene::prepared(args)).await);
+pub(crate) fn prepared_test(args: &[&[&str]], body: impl AsyncFnOnce(Scene)) {
+    named_test(&TestName::of(&body), async || body(Scene::prepared(args)).await);
 }
 
 /// The SPIFFE ID that the tests register for a pod.

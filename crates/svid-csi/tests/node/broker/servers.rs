@@ -32,7 +32,7 @@ async fn is_mistrusted(scene: &Scene, says: &str) {
 
 #[test]
 fn nobody_else_is_taken_for_the_agent() {
-    test("broker::servers::nobody_else_is_taken_for_the_agent", async || {
+    test(async || {
         for (server, says) in IMPOSTORS {
             let mut scene = Scene::prepared(&[FILES, SOCKET]);
             scene.agent.server(server);
@@ -49,7 +49,7 @@ fn nobody_else_is_taken_for_the_agent() {
 
 #[test]
 fn the_agent_is_found_once_it_is_there() {
-    prepared_test("servers::the_agent_is_found_once_it_is_there", &[FILES, SOCKET], async |mut scene| {
+    prepared_test(&[FILES, SOCKET], async |mut scene| {
         scene.agent.server(Server::Workload);
         scene.agent.resume();
         scene.node.start().await;
@@ -62,7 +62,7 @@ fn the_agent_is_found_once_it_is_there() {
 
 #[test]
 fn one_that_says_nothing_is_given_up() {
-    prepared_test("servers::one_that_says_nothing_is_given_up", &[FILES, SOCKET], async |mut scene| {
+    prepared_test(&[FILES, SOCKET], async |mut scene| {
         scene.agent.server(Server::Hangs);
         scene.agent.resume();
         scene.node.start().await;
@@ -74,7 +74,7 @@ fn one_that_says_nothing_is_given_up() {
 
 #[test]
 fn the_expected_server_can_be_named() {
-    prepared_test("servers::the_expected_server_can_be_named", &[FILES, SOCKET], async |mut scene| {
+    prepared_test(&[FILES, SOCKET], async |mut scene| {
         scene.agent.resume();
         scene.node.add_args(&["--broker-server-id=spiffe://example.org/spire/agent/test/other"]);
         scene.node.start().await;
@@ -93,7 +93,7 @@ fn the_expected_server_can_be_named() {
 
 #[test]
 fn a_workload_that_is_named_is_the_server() {
-    prepared_test("servers::a_workload_that_is_named_is_the_server", &[FILES, SOCKET], async |mut scene| {
+    prepared_test(&[FILES, SOCKET], async |mut scene| {
         scene.agent.server(Server::Workload);
         scene.agent.resume();
         scene.node.add_args(&["--broker-server-id=spiffe://example.org/ns/shop/sa/cart"]);
@@ -104,32 +104,28 @@ fn a_workload_that_is_named_is_the_server() {
 
 #[test]
 fn a_server_of_a_federated_trust_domain_is_verified_by_its_own_bundle() {
-    prepared_test(
-        "servers::a_server_of_a_federated_trust_domain_is_verified_by_its_own_bundle",
-        &[FILES, SOCKET],
-        async |mut scene| {
-            scene.agent.server(Server::OtherTrustDomain);
-            scene.agent.resume();
-            scene.node.add_args(&["--broker-server-id=spiffe://other.example/spire/agent/test/node"]);
-            scene.node.start().await;
-            is_mistrusted(&scene, "there is no bundle of its trust domain, other.example").await;
-            let own = scene.agent.own_response();
-            let federated = |bundle: Vec<u8>| {
-                let mut response = own.clone();
-                response.federated_bundles = [("spiffe://other.example".to_owned(), bundle)].into();
-                Answer::Svids(response)
-            };
-            scene.agent.tell_driver(federated(svid_csi_testkit::TestCa::new("other").bundle_der()));
-            is_mistrusted(&scene, "does not lead to the trust bundle").await;
-            scene.agent.tell_driver(federated(own.svids[0].bundle.clone()));
-            scene.registered("web").await;
-        },
-    );
+    prepared_test(&[FILES, SOCKET], async |mut scene| {
+        scene.agent.server(Server::OtherTrustDomain);
+        scene.agent.resume();
+        scene.node.add_args(&["--broker-server-id=spiffe://other.example/spire/agent/test/node"]);
+        scene.node.start().await;
+        is_mistrusted(&scene, "there is no bundle of its trust domain, other.example").await;
+        let own = scene.agent.own_response();
+        let federated = |bundle: Vec<u8>| {
+            let mut response = own.clone();
+            response.federated_bundles = [("spiffe://other.example".to_owned(), bundle)].into();
+            Answer::Svids(response)
+        };
+        scene.agent.tell_driver(federated(svid_csi_testkit::TestCa::new("other").bundle_der()));
+        is_mistrusted(&scene, "does not lead to the trust bundle").await;
+        scene.agent.tell_driver(federated(own.svids[0].bundle.clone()));
+        scene.registered("web").await;
+    });
 }
 
 #[test]
 fn an_identity_of_its_own_that_breaks_a_rule_is_not_shown() {
-    files_test("servers::an_identity_of_its_own_that_breaks_a_rule_is_not_shown", async |scene| {
+    files_test(async |scene| {
         for (flaw, says) in
             [(Flaw::Expired, "expired"), (Flaw::UnknownCa, "does not lead"), (Flaw::IsCa, "CA certificate")]
         {

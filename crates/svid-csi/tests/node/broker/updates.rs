@@ -2,10 +2,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use svid_csi::demo::svid::Svid;
-use svid_csi_proto::workload::X509svidResponse;
 use svid_csi_testkit::TestCa;
 use svid_csi_testkit::agent::Entry;
 
@@ -19,7 +17,7 @@ fn bundle(target: &Path) -> usize {
 
 #[test]
 fn a_rotation_reaches_files_at_once() {
-    files_test("updates::a_rotation_reaches_files_at_once", async |scene| {
+    files_test(async |scene| {
         let target = scene.registered("web").await;
         let first = serial(&target);
         scene.agent.rotate(&pod("web"));
@@ -31,7 +29,7 @@ fn a_rotation_reaches_files_at_once() {
 
 #[test]
 fn what_is_delivered_again_changes_no_file() {
-    files_test("updates::what_is_delivered_again_changes_no_file", async |scene| {
+    files_test(async |scene| {
         let target = scene.registered("web").await;
         let data = || fs::read_link(target.join("..data")).unwrap();
         let before = data();
@@ -49,7 +47,7 @@ fn what_is_delivered_again_changes_no_file() {
 
 #[test]
 fn a_changed_bundle_comes_beside_the_same_key() {
-    files_test("updates::a_changed_bundle_comes_beside_the_same_key", async |scene| {
+    files_test(async |scene| {
         let target = scene.registered("web").await;
         let first = serial(&target);
         scene.agent.add_root();
@@ -66,7 +64,7 @@ fn a_changed_bundle_comes_beside_the_same_key() {
 
 #[test]
 fn no_bundle_of_one_pod_is_shown_to_another() {
-    workload_api_test("updates::no_bundle_of_one_pod_is_shown_to_another", async |scene| {
+    workload_api_test(async |scene| {
         scene.register("web");
         scene.agent.edit(&pod("web"), |response| {
             response.federated_bundles =
@@ -85,35 +83,8 @@ fn no_bundle_of_one_pod_is_shown_to_another() {
 }
 
 #[test]
-fn certificates_that_are_none_of_a_ca_are_skipped_and_named_once() {
-    workload_api_test("updates::certificates_that_are_none_of_a_ca_are_skipped_and_named_once", async |scene| {
-        let (other, strangers) = (TestCa::new("other").bundle_der(), TestCa::new("a stranger"));
-        let stranger = strangers.issue(&id("stranger"), Duration::from_secs(600), None).chain;
-        let mixed = |response: &mut X509svidResponse| {
-            response.svids[0].bundle.extend_from_slice(&stranger);
-            response.federated_bundles =
-                [("spiffe://other.example".to_owned(), [&stranger[..], &other].concat())].into();
-        };
-        for name in ["web", "db"] {
-            scene.register(name);
-            let without = scene.agent.response(&pod(name));
-            scene.agent.edit(&pod(name), mixed);
-            let target = scene.node.publish(&volume(name)).await;
-            let message = Svids::open(&target.join("agent.sock")).await.unwrap().next().await.unwrap();
-            assert_eq!(message.svids[0].bundle, without.svids[0].bundle);
-            assert_eq!(message.federated_bundles["spiffe://other.example"], other);
-        }
-        let log = scene.node.log();
-        for says in ["bundle of example.org: certificate 2 of 2 in", "bundle of other.example: certificate 1 of 2 in"] {
-            assert_eq!(log.matches(says).count(), 1, "{log}");
-        }
-        assert!(log.contains("is not a CA certificate that may sign others; it is skipped"), "{log}");
-    });
-}
-
-#[test]
 fn a_trust_domain_without_certificates_is_left_out() {
-    workload_api_test("updates::a_trust_domain_without_certificates_is_left_out", async |scene| {
+    workload_api_test(async |scene| {
         scene.register("web");
         scene.agent.edit(&pod("web"), |response| {
             response.federated_bundles = [
@@ -130,7 +101,7 @@ fn a_trust_domain_without_certificates_is_left_out() {
 
 #[test]
 fn several_svids_and_their_changes_reach_open_streams() {
-    workload_api_test("updates::several_svids_and_their_changes_reach_open_streams", async |scene| {
+    workload_api_test(async |scene| {
         let entries = [Entry::new(&id("web")), Entry::new(&id("web-internal")).hint("internal")];
         scene.agent.register(&pod("web"), &entries);
         let target = scene.node.publish(&volume("web")).await;
@@ -146,7 +117,7 @@ fn several_svids_and_their_changes_reach_open_streams() {
 
 #[test]
 fn an_entry_that_names_another_id_replaces_it() {
-    files_test("updates::an_entry_that_names_another_id_replaces_it", async |scene| {
+    files_test(async |scene| {
         let target = scene.registered("web").await;
         scene.agent.register(&pod("web"), &[Entry::new(&id("renamed"))]);
         let shown = || Svid::read(&target).and_then(|svid| svid.leaf()).map(|leaf| leaf.spiffe_id);

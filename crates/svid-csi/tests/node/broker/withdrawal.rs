@@ -13,7 +13,7 @@ use crate::workload_api::client::Svids;
 
 #[test]
 fn files_go_and_come_back() {
-    files_test("withdrawal::files_go_and_come_back", async |scene| {
+    files_test(async |scene| {
         let (target, other) = (scene.registered("web").await, scene.registered("db").await);
         let first = serial(&target);
         let denial = Answer::Refused(Status::permission_denied("the policy was changed"));
@@ -40,8 +40,7 @@ fn files_go_and_come_back() {
 
 #[test]
 fn files_go_also_while_a_failed_delivery_waits_for_its_next_try() {
-    let name = "withdrawal::files_go_also_while_a_failed_delivery_waits_for_its_next_try";
-    scene_test(name, &[FILES, SOCKET, &["--data-size-limit=1Mi"]], async |scene| {
+    scene_test(&[FILES, SOCKET, &["--data-size-limit=1Mi"]], async |scene| {
         let target = scene.registered("web").await;
         let _ = fs::write(scene.node.path("root/data/filler"), vec![0; 2 << 20]);
         scene.agent.rotate(&pod("web"));
@@ -60,7 +59,7 @@ fn files_go_also_while_a_failed_delivery_waits_for_its_next_try() {
 
 #[test]
 fn sockets_and_streams_go_and_come_back() {
-    workload_api_test("withdrawal::sockets_and_streams_go_and_come_back", async |scene| {
+    workload_api_test(async |scene| {
         let (target, other) = (scene.registered("web").await, scene.registered("db").await);
         let socket = target.join("agent.sock");
         let (mut svids, mut others) =
@@ -82,7 +81,7 @@ fn sockets_and_streams_go_and_come_back() {
 
 #[test]
 fn what_was_withdrawn_while_the_driver_was_down_goes_when_it_starts() {
-    files_test("withdrawal::what_was_withdrawn_while_the_driver_was_down_goes_when_it_starts", async |mut scene| {
+    files_test(async |mut scene| {
         let (target, other) = (scene.registered("web").await, scene.registered("db").await);
         let kept = serial(&other);
         scene.node.kill();
@@ -97,7 +96,7 @@ fn what_was_withdrawn_while_the_driver_was_down_goes_when_it_starts() {
 
 #[test]
 fn what_cannot_be_asked_for_stays() {
-    files_test("withdrawal::what_cannot_be_asked_for_stays", async |scene| {
+    files_test(async |scene| {
         let refusals = [
             Status::unavailable("shedding load"),
             Status::not_found("pod not found on agent node"),

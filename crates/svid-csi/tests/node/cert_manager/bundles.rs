@@ -37,7 +37,7 @@ fn body(pem: &str) -> String {
 
 #[test]
 fn a_changed_file_reaches_every_volume() {
-    cluster_test("bundles::a_changed_file_reaches_every_volume", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         let targets = published(&cluster, 25).await;
         let serials: Vec<_> = targets.iter().map(|target| serial(target)).collect();
         let next = Arc::new(TestCa::new("next"));
@@ -59,7 +59,7 @@ fn a_changed_file_reaches_every_volume() {
 
 #[test]
 fn a_changed_file_reaches_every_format() {
-    cluster_test("bundles::a_changed_file_reaches_every_format", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         let attributes = [("pkcs12", "key.p12"), ("pkcs12-bundle", "trust.p12"), ("bundle-json", "bundle.json")];
         let volume = attributes.iter().fold(cluster.volume("web"), |volume, (format, name)| {
             volume.attribute(&format!("svid-csi/file-{format}"), name)
@@ -85,7 +85,7 @@ fn a_changed_file_reaches_every_format() {
 
 #[test]
 fn a_broken_file_takes_nothing_away() {
-    cluster_test("bundles::a_broken_file_takes_nothing_away", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         let target = cluster.node.publish(&cluster.volume("web")).await;
         let file = cluster.node.path("ca.crt");
         for broken in ["garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
@@ -103,7 +103,7 @@ fn a_broken_file_takes_nothing_away() {
 
 #[test]
 fn a_config_map_is_followed() {
-    test("cert_manager::bundles::a_config_map_is_followed", async || {
+    test(async || {
         let mut cluster = Cluster::prepared(&[&["--trust-bundle=configmap:cert-manager/issuance/roots.pem"]]);
         let put = |pem: &str| {
             let metadata = json!({"name": "issuance", "namespace": "cert-manager"});
@@ -140,7 +140,7 @@ fn map(pem: &str) -> serde_json::Value {
 
 #[test]
 fn a_config_map_that_cannot_be_watched_for_a_while_is_followed_again() {
-    test("cert_manager::bundles::a_config_map_that_cannot_be_watched_for_a_while_is_followed_again", async || {
+    test(async || {
         let mut cluster = Cluster::prepared(&[&["--trust-bundle=configmap:cert-manager/issuance/roots.pem"]]);
         cluster.server.objects.put(map(&cluster.ca.bundle_pem()));
         cluster.start().await;
@@ -167,8 +167,7 @@ fn a_config_map_that_cannot_be_watched_for_a_while_is_followed_again() {
 
 #[test]
 fn a_changed_bundle_reaches_a_hundred_volumes_and_no_reader_sees_half_of_it() {
-    let name = "bundles::a_changed_bundle_reaches_a_hundred_volumes_and_no_reader_sees_half_of_it";
-    cluster_test(name, &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         let targets = published(&cluster, 100).await;
         let serials: Vec<_> = targets.iter().map(|target| serial(target)).collect();
         let next = TestCa::new("next");
@@ -188,7 +187,7 @@ fn a_changed_bundle_reaches_a_hundred_volumes_and_no_reader_sees_half_of_it() {
 
 #[test]
 fn a_cluster_trust_bundle_is_followed() {
-    test("cert_manager::bundles::a_cluster_trust_bundle_is_followed", async || {
+    test(async || {
         let mut cluster = Cluster::prepared(&[&["--trust-bundle=clustertrustbundle:example.org"]]);
         cluster.server.permissions.everything();
         let put = |cluster: &Cluster, pem: &str| {
@@ -207,7 +206,7 @@ fn a_cluster_trust_bundle_is_followed() {
 
 #[test]
 fn a_bundle_that_is_missing_is_named_and_waited_for() {
-    test("cert_manager::bundles::a_bundle_that_is_missing_is_named_and_waited_for", async || {
+    test(async || {
         let mut cluster = Cluster::prepared(&[&["--trust-bundle=configmap:cert-manager/issuance/roots.pem"]]);
         cluster.start().await;
         let (code, message) = cluster.node.refused(&cluster.volume("web")).await;
@@ -226,7 +225,7 @@ fn a_bundle_that_is_missing_is_named_and_waited_for() {
 
 #[test]
 fn a_key_beside_the_bundle_is_warned_of() {
-    test("cert_manager::bundles::a_key_beside_the_bundle_is_warned_of", async || {
+    test(async || {
         let mut cluster = Cluster::prepared(&[super::cluster::BUNDLE]);
         fs::write(cluster.node.path("tls.key"), "secret").unwrap();
         cluster.start().await;

@@ -34,8 +34,7 @@ async fn said(cluster: &Cluster, pod: &str) -> usize {
 
 #[test]
 fn an_issuer_outside_the_bundle_starts_the_pod_and_is_told() {
-    let name = "chain::an_issuer_outside_the_bundle_starts_the_pod_and_is_told";
-    cluster_test(name, &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         cluster.server.permissions.everything();
         let next = Arc::new(TestCa::new("next"));
         cluster.server.cert_manager.mode(Mode::Issue(Issuing::by(&next)));
@@ -59,7 +58,7 @@ fn an_issuer_outside_the_bundle_starts_the_pod_and_is_told() {
 
 #[test]
 fn a_renewal_by_the_right_issuer_clears_it() {
-    cluster_test("chain::a_renewal_by_the_right_issuer_clears_it", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         cluster.server.cert_manager.mode(Mode::Issue(Issuing::by(&Arc::new(TestCa::new("next")))));
         let target = cluster.node.publish(&cluster.volume("web")).await;
         assert_eq!(said(&cluster, "web").await, 3);
@@ -72,7 +71,7 @@ fn a_renewal_by_the_right_issuer_clears_it() {
 
 #[test]
 fn it_is_refused_where_that_is_asked_for() {
-    cluster_test("chain::it_is_refused_where_that_is_asked_for", &["--require-chain"], async |cluster| {
+    cluster_test(&["--require-chain"], async |cluster| {
         cluster.server.cert_manager.mode(Mode::Issue(Issuing::by(&Arc::new(TestCa::new("next")))));
         let (code, message) = cluster.node.refused(&cluster.volume("web")).await;
         assert!(code != Code::Ok && message.contains(TROUBLE), "{message}");
@@ -82,7 +81,7 @@ fn it_is_refused_where_that_is_asked_for() {
 #[test]
 fn a_socket_never_has_it() {
     let args = ["--allow-plan=cert-manager:workload-api", "--require-chain=false"];
-    cluster_test("chain::a_socket_never_has_it", &args, async |cluster| {
+    cluster_test(&args, async |cluster| {
         cluster.server.cert_manager.mode(Mode::Issue(Issuing::by(&Arc::new(TestCa::new("next")))));
         let volume = cluster.volume("web").attribute("svid-csi/delivery", "workload-api");
         let (_, message) = cluster.node.refused(&volume).await;
@@ -92,7 +91,7 @@ fn a_socket_never_has_it() {
 
 #[test]
 fn the_text_of_the_bundle_arrives_as_it_is() {
-    cluster_test("chain::the_text_of_the_bundle_arrives_as_it_is", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         let text = |ca: &TestCa| format!("# ours\r\n{}\n\nsubject=x\n", ca.bundle_pem());
         let shown = |target: &std::path::Path| fs::read_to_string(target.join("ca.crt")).unwrap_or_default();
         let next = TestCa::new("next");
@@ -112,7 +111,7 @@ fn the_text_of_the_bundle_arrives_as_it_is() {
 
 #[test]
 fn a_bundle_with_a_stranger_in_it_is_used_without_it() {
-    cluster_test("chain::a_bundle_with_a_stranger_in_it_is_used_without_it", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         let target = cluster.node.publish(&cluster.volume("web")).await;
         let leaf = fs::read_to_string(target.join("tls.crt")).unwrap();
         let next = TestCa::new("next");

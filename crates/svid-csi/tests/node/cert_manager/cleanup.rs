@@ -27,7 +27,7 @@ fn names(cluster: &Cluster) -> Vec<String> {
 
 #[test]
 fn unpublishing_removes_all_of_the_volume_and_nothing_else() {
-    cluster_test("cleanup::unpublishing_removes_all_of_the_volume_and_nothing_else", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         let volume = cluster.volume("web");
         let id = volume.id().to_string();
         cluster.node.publish(&volume).await;
@@ -54,7 +54,7 @@ fn unpublishing_removes_all_of_the_volume_and_nothing_else() {
 
 #[test]
 fn a_pod_that_goes_before_its_identity_came_leaves_nothing() {
-    cluster_test("cleanup::a_pod_that_goes_before_its_identity_came_leaves_nothing", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         cluster.server.cert_manager.mode(Mode::ByHand);
         let volume = cluster.volume("web");
         tokio::select! {
@@ -69,8 +69,7 @@ fn a_pod_that_goes_before_its_identity_came_leaves_nothing() {
 
 #[test]
 fn a_renewal_under_way_goes_with_its_volume_and_no_other() {
-    let name = "cleanup::a_renewal_under_way_goes_with_its_volume_and_no_other";
-    cluster_test(name, &["--request-mode=own"], async |cluster| {
+    cluster_test(&["--request-mode=own"], async |cluster| {
         let gone = cluster.volume("web");
         let mut kept = cluster.volume("web");
         kept.name = "second".to_owned();
@@ -99,7 +98,7 @@ fn a_renewal_under_way_goes_with_its_volume_and_no_other() {
 
 #[test]
 fn requests_of_another_node_are_not_even_read() {
-    cluster_test("cleanup::requests_of_another_node_are_not_even_read", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         cluster.node.publish(&cluster.volume("web")).await;
         let selector = format!("labelSelector={}", NODE_LABEL.replace('/', "%2F"));
         for verb in ["list", "watch"] {

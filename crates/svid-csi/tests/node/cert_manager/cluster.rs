@@ -10,7 +10,7 @@ use svid_csi_testkit::api_server::{Access, ApiServer, Issuing, Mode, TOKEN_LIFET
 use svid_csi_testkit::{TestCa, tokens_json};
 
 use crate::endpoints::{status, sum_of_metric};
-use crate::fixture::{Node, pod, test, volume};
+use crate::fixture::{Node, TestName, named_test, pod, volume};
 
 pub(crate) const REQUESTS: &str = "certificaterequests";
 pub(crate) const DRIVER_TOKEN: &str = "t0ken-0f-the-driver";
@@ -35,13 +35,13 @@ pub(crate) struct Cluster {
 }
 
 /// Runs a test in a cluster whose driver is running and hands out a bundle.
-pub(crate) fn cluster_test(name: &str, more: &[&str], body: impl AsyncFnOnce(Cluster)) {
-    test(&format!("cert_manager::{name}"), async || body(Cluster::started(&[BUNDLE, more]).await).await);
+pub(crate) fn cluster_test(more: &[&str], body: impl AsyncFnOnce(Cluster)) {
+    named_test(&TestName::of(&body), async || body(Cluster::started(&[BUNDLE, more]).await).await);
 }
 
 /// Runs a test in a cluster whose driver is not started yet.
-pub(crate) fn prepared_test(name: &str, more: &[&str], body: impl AsyncFnOnce(Cluster)) {
-    test(&format!("cert_manager::{name}"), async || body(Cluster::prepared(&[BUNDLE, more])).await);
+pub(crate) fn prepared_test(more: &[&str], body: impl AsyncFnOnce(Cluster)) {
+    named_test(&TestName::of(&body), async || body(Cluster::prepared(&[BUNDLE, more])).await);
 }
 
 impl Cluster {

@@ -21,23 +21,9 @@ async fn ended(cluster: &Cluster, pod: &str, end: impl FnOnce(&str) -> bool) -> 
     (code, message, name)
 }
 
-const PODS: [&str; 4] = ["denied", "failed", "invalid", "deleted"];
-
-/// Each pod has tried so often, long ago, that minutes pass between its next try and the one after it: no machine is so slow
-/// that it would be made meanwhile.
-async fn long_back_offs(cluster: &mut Cluster) {
-    for pod in PODS {
-        let (_, _, name) = ended(cluster, pod, |name| cluster.server.cert_manager.deny(name, "not yet")).await;
-        assert!(cluster.server.cert_manager.backdate(&name, 9));
-    }
-    cluster.node.kill();
-    cluster.start().await;
-}
-
 #[test]
 fn each_ending_is_told_and_not_repeated() {
-    cluster_test("endings::each_ending_is_told_and_not_repeated", &[], async |mut cluster| {
-        long_back_offs(&mut cluster).await;
+    cluster_test(&[], async |mut cluster| {
         let manager = &cluster.server.cert_manager;
         let outcomes = [
             (ended(&cluster, "denied", |name| manager.deny(name, "not you")).await, Code::PermissionDenied, "not you"),
@@ -59,14 +45,15 @@ fn each_ending_is_told_and_not_repeated() {
                 assert!(message.contains(part), "{part} in {message}");
             }
         }
-        for (pod, (outcome, ..)) in PODS.into_iter().zip(&outcomes) {
+        let pods = ["denied", "failed", "invalid", "deleted"];
+        for (pod, (outcome, ..)) in pods.into_iter().zip(&outcomes) {
             for _ in 0..3 {
                 let (code, message) = cluster.node.refused(&cluster.volume(pod)).await;
                 assert_eq!(code, outcome.0, "a retry has the same code: {message}");
                 assert!(message.contains("asking again in") && message.contains(&outcome.2), "{message}");
             }
         }
-        assert_eq!(cluster.creates(), 8, "{}", cluster.server.calls.log());
+        assert_eq!(cluster.creates(), 4, "{}", cluster.server.calls.log());
 
         cluster.node.kill();
         cluster.start().await;
@@ -74,13 +61,13 @@ fn each_ending_is_told_and_not_repeated() {
             let (_, message) = cluster.node.refused(&cluster.volume(pod)).await;
             assert!(message.contains("asking again in"), "the back-off outlives a kill: {message}");
         }
-        assert_eq!(cluster.creates(), 8, "{}", cluster.server.calls.log());
+        assert_eq!(cluster.creates(), 4, "{}", cluster.server.calls.log());
     });
 }
 
 #[test]
 fn after_its_back_off_a_request_is_made_anew() {
-    cluster_test("endings::after_its_back_off_a_request_is_made_anew", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         let (manager, begun) = (&cluster.server.cert_manager, Instant::now());
         let (_, _, denied) = ended(&cluster, "web", |name| manager.deny(name, "not yet")).await;
         let (_, message) = cluster.node.refused(&cluster.volume("web")).await;
@@ -106,7 +93,7 @@ fn after_its_back_off_a_request_is_made_anew() {
 
 #[test]
 fn a_denial_is_told_on_the_pod_where_that_is_allowed() {
-    cluster_test("endings::a_denial_is_told_on_the_pod_where_that_is_allowed", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         cluster.server.permissions.everything();
         let manager = &cluster.server.cert_manager;
         ended(&cluster, "web", |name| manager.deny(name, "not you\u{1b}[31m")).await;
@@ -123,7 +110,7 @@ fn a_denial_is_told_on_the_pod_where_that_is_allowed() {
 
 #[test]
 fn a_denial_is_told_on_the_pod_once() {
-    cluster_test("endings::a_denial_is_told_on_the_pod_once", &[], async |mut cluster| {
+    cluster_test(&[], async |mut cluster| {
         cluster.server.permissions.everything();
         cluster.server.cert_manager.mode(Mode::Deny("not you".to_owned()));
         for restarted in [false, true] {

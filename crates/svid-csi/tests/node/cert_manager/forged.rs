@@ -44,7 +44,7 @@ fn in_namespace(cluster: &Cluster, namespace: &str) -> usize {
 
 #[test]
 fn many_forged_requests_keep_no_volume_from_its_life() {
-    prepared_test("forged::many_forged_requests_keep_no_volume_from_its_life", &[], async |mut cluster| {
+    prepared_test(&[], async |mut cluster| {
         let volume = cluster.volume("web");
         forge(&cluster, &volume, "shop", 300);
         forge(&cluster, &volume, "evil", 50);
@@ -71,7 +71,7 @@ fn many_forged_requests_keep_no_volume_from_its_life() {
 
 #[test]
 fn a_forged_denial_in_another_namespace_delays_nobody() {
-    prepared_test("forged::a_forged_denial_in_another_namespace_delays_nobody", &[], async |mut cluster| {
+    prepared_test(&[], async |mut cluster| {
         let volume = cluster.volume("web");
         let mut denied = forged(&volume, "evil", "denied");
         denied["metadata"]["annotations"] = json!({"svid-csi/attempt": "4294967295"});
@@ -100,7 +100,7 @@ fn a_forged_denial_in_another_namespace_delays_nobody() {
 
 #[test]
 fn forged_requests_hide_none_that_is_waited_for() {
-    cluster_test("forged::forged_requests_hide_none_that_is_waited_for", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         cluster.server.cert_manager.mode(Mode::ByHand);
         let volume = cluster.volume("web");
         forge(&cluster, &volume, "evil", 50);

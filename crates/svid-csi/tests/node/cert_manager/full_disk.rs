@@ -43,7 +43,7 @@ fn cas(target: &std::path::Path) -> usize {
 
 #[test]
 fn what_could_not_be_installed_is_not_asked_for_again() {
-    cluster_test("full_disk::what_could_not_be_installed_is_not_asked_for_again", &[SMALL], async |cluster| {
+    cluster_test(&[SMALL], async |cluster| {
         let manager = &cluster.server.cert_manager;
         manager.mode(Mode::ByHand);
         let volume = cluster.volume("web");
@@ -74,8 +74,7 @@ fn what_could_not_be_installed_is_not_asked_for_again() {
 
 #[test]
 fn a_bundle_that_could_not_be_written_comes_with_the_next_publish() {
-    let name = "full_disk::a_bundle_that_could_not_be_written_comes_with_the_next_publish";
-    cluster_test(name, &[SMALL], async |cluster| {
+    cluster_test(&[SMALL], async |cluster| {
         let target = cluster.node.publish(&cluster.volume("web")).await;
         let (first, next) = (serial(&target), TestCa::new("next"));
         let filler = fill(&cluster);
@@ -94,8 +93,7 @@ fn a_bundle_that_could_not_be_written_comes_with_the_next_publish() {
 
 #[test]
 fn a_bundle_that_could_not_be_written_at_a_start_stops_no_renewal() {
-    let name = "full_disk::a_bundle_that_could_not_be_written_at_a_start_stops_no_renewal";
-    cluster_test(name, &[SMALL, "--request-mode=own"], async |mut cluster| {
+    cluster_test(&[SMALL, "--request-mode=own"], async |mut cluster| {
         let target = cluster.node.publish(&cluster.volume("web")).await;
         let (first, next) = (serial(&target), TestCa::new("next"));
         cluster.node.kill();

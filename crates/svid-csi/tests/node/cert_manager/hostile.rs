@@ -12,7 +12,7 @@ use crate::hostile::{unseal, writable_in_pod};
 
 #[test]
 fn a_new_bundle_brings_nothing_of_another_volume() {
-    cluster_test("hostile::a_new_bundle_brings_nothing_of_another_volume", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         let (web, api) = (cluster.volume("web"), cluster.volume("api"));
         let (target, other) = (cluster.node.publish(&web).await, cluster.node.publish(&api).await);
         let in_pod = writable_in_pod(&cluster.node, &target);

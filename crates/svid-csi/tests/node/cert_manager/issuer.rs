@@ -31,7 +31,7 @@ async fn told(cluster: &Cluster, times: usize, words: &str) {
 
 #[test]
 fn it_comes_changes_and_goes() {
-    cluster_test("issuer::it_comes_changes_and_goes", FLAGS, async |cluster| {
+    cluster_test(FLAGS, async |cluster| {
         assert_eq!(issuer_of(&cluster, "before").await, "spiffe-ca");
         cluster.server.objects.put(issuer("first"));
         told(&cluster, 1, "first").await;
@@ -58,7 +58,7 @@ fn it_comes_changes_and_goes() {
 
 #[test]
 fn the_first_request_after_a_start_names_it() {
-    prepared_test("issuer::the_first_request_after_a_start_names_it", FLAGS, async |mut cluster| {
+    prepared_test(FLAGS, async |mut cluster| {
         cluster.server.objects.put(issuer("runtime"));
         cluster.node.start().await;
         assert_eq!(issuer_of(&cluster, "web").await, "runtime");
@@ -67,7 +67,7 @@ fn the_first_request_after_a_start_names_it() {
 
 #[test]
 fn a_request_for_the_old_one_is_given_up() {
-    cluster_test("issuer::a_request_for_the_old_one_is_given_up", FLAGS, async |cluster| {
+    cluster_test(FLAGS, async |cluster| {
         cluster.server.cert_manager.mode(Mode::ByHand);
         let volume = cluster.volume("web");
         let switch = async {
@@ -88,7 +88,7 @@ fn a_request_for_the_old_one_is_given_up() {
 
 #[test]
 fn an_issuer_that_can_never_sign_is_named() {
-    cluster_test("issuer::an_issuer_that_can_never_sign_is_named", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         cluster.server.permissions.everything();
         for (kind, word) in [("selfSigned", "SelfSigned"), ("acme", "ACME")] {
             let object = |spec: Value| {

@@ -9,7 +9,7 @@ fn the_driver_asks_with_its_own_token() {
         .into_iter()
         .enumerate()
     {
-        cluster_test("modes::the_driver_asks_with_its_own_token", flags, async |cluster| {
+        cluster_test(flags, async |cluster| {
             let bare = volume("web");
             let target = cluster.node.publish(&bare).await;
             cluster.node.publish(&cluster.volume("api")).await;
@@ -29,14 +29,10 @@ fn the_driver_asks_with_its_own_token() {
 
 #[test]
 fn a_broken_token_is_an_error_even_where_none_is_needed() {
-    cluster_test(
-        "modes::a_broken_token_is_an_error_even_where_none_is_needed",
-        &["--request-mode=own"],
-        async |cluster| {
-            let mut volume = volume("web");
-            volume.tokens = Some("{".to_owned());
-            assert_eq!(cluster.node.refused(&volume).await.0, tonic::Code::InvalidArgument);
-            assert_eq!(cluster.creates(), 0);
-        },
-    );
+    cluster_test(&["--request-mode=own"], async |cluster| {
+        let mut volume = volume("web");
+        volume.tokens = Some("{".to_owned());
+        assert_eq!(cluster.node.refused(&volume).await.0, tonic::Code::InvalidArgument);
+        assert_eq!(cluster.creates(), 0);
+    });
 }

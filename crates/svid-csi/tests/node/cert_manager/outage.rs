@@ -9,7 +9,7 @@ use crate::fixture::{serial, svid, until};
 
 #[test]
 fn a_driver_starts_without_it() {
-    prepared_test("outage::a_driver_starts_without_it", &[], async |mut cluster| {
+    prepared_test(&[], async |mut cluster| {
         cluster.server.stop();
         cluster.node.start().await;
         let (code, message) = cluster.node.refused(&cluster.volume("web")).await;
@@ -23,7 +23,7 @@ fn a_driver_starts_without_it() {
 
 #[test]
 fn a_server_that_never_answers_keeps_no_publish() {
-    prepared_test("outage::a_server_that_never_answers_keeps_no_publish", &[], async |mut cluster| {
+    prepared_test(&[], async |mut cluster| {
         cluster.server.faults.always("*", "*", Fault::Hang);
         cluster.node.start().await;
         let (code, message) = cluster.node.refused(&cluster.volume("web")).await;
@@ -37,7 +37,7 @@ fn a_server_that_never_answers_keeps_no_publish() {
 
 #[test]
 fn a_create_without_an_answer_ends_and_is_made_once() {
-    cluster_test("outage::a_create_without_an_answer_ends_and_is_made_once", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         cluster.server.faults.always("create", REQUESTS, Fault::Hang);
         let (code, message) = cluster.node.refused(&cluster.volume("web")).await;
         assert_eq!(code, Code::Unavailable, "{message}");
@@ -49,7 +49,7 @@ fn a_create_without_an_answer_ends_and_is_made_once() {
 
 #[test]
 fn after_an_outage_pods_start_again_on_a_quiet_node() {
-    cluster_test("outage::after_an_outage_pods_start_again_on_a_quiet_node", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         for outage in ["broken", "away"] {
             if outage == "broken" {
                 cluster.server.watches.break_all();
@@ -70,7 +70,7 @@ fn after_an_outage_pods_start_again_on_a_quiet_node() {
 
 #[test]
 fn what_runs_stays_as_it_is() {
-    cluster_test("outage::what_runs_stays_as_it_is", &[], async |mut cluster| {
+    cluster_test(&[], async |mut cluster| {
         let (web, api) = (cluster.volume("web"), cluster.volume("api"));
         let target = cluster.node.publish(&web).await;
         cluster.node.publish(&api).await;
@@ -97,8 +97,8 @@ fn what_runs_stays_as_it_is() {
 
 #[test]
 fn renewals_that_an_outage_held_up_come_a_few_at_a_time() {
-    let more = ["--request-mode=own", "--renewal-concurrency=2"];
-    cluster_test("outage::renewals_that_an_outage_held_up_come_a_few_at_a_time", &more, async |cluster| {
+    let more = ["--request-mode=own", "--certificate-request-duration=30s", "--renewal-concurrency=2"];
+    cluster_test(&more, async |cluster| {
         let volumes: Vec<_> = (0..12).map(|pod| cluster.volume(&format!("pod-{pod}"))).collect();
         let targets = futures::future::join_all(volumes.iter().map(|volume| cluster.node.publish(volume))).await;
         let before: Vec<_> = targets.iter().map(|target| serial(target)).collect();

@@ -11,7 +11,7 @@ fn without(action: &'static str) -> impl Fn(&Access) -> bool + Send + 'static {
 
 #[test]
 fn a_pod_without_the_permission_is_told_exactly() {
-    cluster_test("permissions::a_pod_without_the_permission_is_told_exactly", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         cluster.server.permissions.only(without("create"));
         let (code, message) = cluster.node.refused(&cluster.volume("web")).await;
         assert_eq!(code, Code::PermissionDenied, "{message}");
@@ -26,8 +26,7 @@ fn a_pod_without_the_permission_is_told_exactly() {
 
 #[test]
 fn a_driver_that_may_not_watch_says_so_and_goes_on_when_it_may() {
-    let name = "permissions::a_driver_that_may_not_watch_says_so_and_goes_on_when_it_may";
-    prepared_test(name, &[], async |mut cluster| {
+    prepared_test(&[], async |mut cluster| {
         for verb in ["list", "watch"] {
             cluster.server.permissions.only(without(verb));
             cluster.node.start().await;
@@ -49,7 +48,7 @@ fn a_driver_that_may_not_watch_says_so_and_goes_on_when_it_may() {
 
 #[test]
 fn without_delete_everything_works_and_the_log_names_it() {
-    cluster_test("permissions::without_delete_everything_works_and_the_log_names_it", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         cluster.server.permissions.only(without("delete"));
         cluster.server.permissions.only(without("delete"));
         for pod in ["web", "api"] {
@@ -68,21 +67,17 @@ fn without_delete_everything_works_and_the_log_names_it() {
 
 #[test]
 fn nothing_beyond_the_predecessors_permissions_is_needed() {
-    cluster_test(
-        "permissions::nothing_beyond_the_predecessors_permissions_is_needed",
-        &[],
-        async |cluster: Cluster| {
-            let volume = cluster.volume("web");
-            let target = cluster.node.publish(&volume).await;
-            let first = crate::fixture::serial(&target);
-            crate::endpoints::renew_all(&cluster.node).await;
-            crate::fixture::until("renewed", async || crate::fixture::serial(&target) != first).await;
-            cluster.node.unpublish(&volume).await;
-            cluster.until("all is removed", || cluster.server.cert_manager.requests().is_empty().then_some(())).await;
-            let log = cluster.node.log();
-            assert!(!log.contains("ERROR") && !log.contains("WARN") || only_known_warnings(&log), "{log}");
-        },
-    );
+    cluster_test(&[], async |cluster: Cluster| {
+        let volume = cluster.volume("web");
+        let target = cluster.node.publish(&volume).await;
+        let first = crate::fixture::serial(&target);
+        crate::endpoints::renew_all(&cluster.node).await;
+        crate::fixture::until("renewed", async || crate::fixture::serial(&target) != first).await;
+        cluster.node.unpublish(&volume).await;
+        cluster.until("all is removed", || cluster.server.cert_manager.requests().is_empty().then_some(())).await;
+        let log = cluster.node.log();
+        assert!(!log.contains("ERROR") && !log.contains("WARN") || only_known_warnings(&log), "{log}");
+    });
 }
 
 /// In a mount namespace of its own, no mount is shared.

@@ -38,7 +38,7 @@ fn only_request(cluster: &Cluster) -> CertificateRequest {
 
 #[test]
 fn a_pod_gets_its_identity_by_one_request() {
-    cluster_test("publish::a_pod_gets_its_identity_by_one_request", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         let volume = cluster.volume("web");
         let target = cluster.node.publish(&volume).await;
         let svid = Svid::read(&target).unwrap();
@@ -81,16 +81,15 @@ fn a_pod_gets_its_identity_by_one_request() {
 
 #[test]
 fn the_approver_approves_what_the_flags_ask_for() {
-    for (name, kind, key_type) in [
-        ("ecdsa-p256", "ClusterIssuer", KeyType::EcdsaP256),
-        ("ecdsa-p384", "Issuer", KeyType::EcdsaP384),
-        ("ecdsa-p521", "Issuer", KeyType::EcdsaP521),
-        ("rsa-2048", "Issuer", KeyType::Rsa2048),
-        ("ed25519", "Issuer", KeyType::Ed25519),
-    ] {
-        let test_name = "cert_manager::publish::the_approver_approves_what_the_flags_ask_for";
-        let flags = [format!("--issuer-kind={kind}"), format!("--key-type={name}")];
-        test(test_name, async || {
+    test(async || {
+        for (name, kind, key_type) in [
+            ("ecdsa-p256", "ClusterIssuer", KeyType::EcdsaP256),
+            ("ecdsa-p384", "Issuer", KeyType::EcdsaP384),
+            ("ecdsa-p521", "Issuer", KeyType::EcdsaP521),
+            ("rsa-2048", "Issuer", KeyType::Rsa2048),
+            ("ed25519", "Issuer", KeyType::Ed25519),
+        ] {
+            let flags = [format!("--issuer-kind={kind}"), format!("--key-type={name}")];
             let more =
                 [&*flags[0], &*flags[1], "--certificate-request-duration=90m", "--source-ca-bundle={dir}/ca.crt"];
             let cluster = Cluster::started(&[&more]).await;
@@ -100,15 +99,15 @@ fn the_approver_approves_what_the_flags_ask_for() {
             request.status = None;
             let verdict = judge(&Request::from(&request), &policy(kind, key_type, Duration::from_secs(5400)));
             assert!(matches!(verdict, Verdict::Approve | Verdict::Depends(_)), "{name}: {verdict:?}");
-        });
-    }
+        }
+    });
 }
 
 #[test]
 fn extra_annotations_are_added_but_ours_are_not_overridden() {
     let more =
         ["--extra-certificate-request-annotations=team=shop,spiffe.csi.cert-manager.io/identity=spiffe://evil/x"];
-    cluster_test("publish::extra_annotations_are_added_but_ours_are_not_overridden", &more, async |cluster| {
+    cluster_test(&more, async |cluster| {
         cluster.node.publish(&cluster.volume("web")).await;
         let annotations = only_request(&cluster).metadata.annotations;
         assert_eq!(annotations["team"], "shop");
@@ -120,7 +119,7 @@ fn extra_annotations_are_added_but_ours_are_not_overridden() {
 
 #[test]
 fn without_a_bundle_there_is_no_ca_file() {
-    test("cert_manager::publish::without_a_bundle_there_is_no_ca_file", async || {
+    test(async || {
         let cluster = Cluster::started(&[]).await;
         let target = cluster.node.publish(&cluster.volume("web")).await;
         assert!(target.join("tls.crt").exists() && target.join("tls.key").exists());
@@ -130,7 +129,7 @@ fn without_a_bundle_there_is_no_ca_file() {
 
 #[test]
 fn many_pods_at_once_get_one_request_each() {
-    cluster_test("publish::many_pods_at_once_get_one_request_each", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         let volumes: Vec<_> = (0..24).map(|pod| cluster.volume(&format!("pod-{pod}"))).collect();
         let published = futures::future::join_all(volumes.iter().map(|volume| cluster.node.publish(volume))).await;
         for (pod, target) in published.iter().enumerate() {

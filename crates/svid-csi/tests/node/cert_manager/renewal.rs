@@ -14,7 +14,7 @@ const OWN: &str = "--request-mode=own";
 #[test]
 fn no_more_than_the_limit_are_renewed_at_once() {
     let more = ["--renewal-concurrency=3", OWN];
-    cluster_test("renewal::no_more_than_the_limit_are_renewed_at_once", &more, async |cluster| {
+    cluster_test(&more, async |cluster| {
         let volumes: Vec<_> = (0..20).map(|pod| cluster.volume(&format!("pod-{pod}"))).collect();
         let targets = futures::future::join_all(volumes.iter().map(|volume| cluster.node.publish(volume))).await;
         let before: Vec<_> = targets.iter().map(|target| serial(target)).collect();
@@ -37,7 +37,7 @@ fn no_more_than_the_limit_are_renewed_at_once() {
 
 #[test]
 fn pods_that_start_go_ahead_of_renewals() {
-    cluster_test("renewal::pods_that_start_go_ahead_of_renewals", &["--renewal-concurrency=1", OWN], async |cluster| {
+    cluster_test(&["--renewal-concurrency=1", OWN], async |cluster| {
         let manager = &cluster.server.cert_manager;
         for pod in ["a", "b"] {
             cluster.node.publish(&cluster.volume(pod)).await;
@@ -58,8 +58,8 @@ fn pods_that_start_go_ahead_of_renewals() {
 
 #[test]
 fn it_comes_in_time_with_a_new_key_and_one_request_stays() {
-    let more = [OWN, "--certificate-request-duration=30s"];
-    cluster_test("renewal::it_comes_in_time_with_a_new_key_and_one_request_stays", &more, async |cluster| {
+    let more = [OWN, "--certificate-request-duration=10s"];
+    cluster_test(&more, async |cluster| {
         let target = cluster.node.publish(&cluster.volume("web")).await;
         let (first, key) = (serial(&target), fs::read(target.join("tls.key")).unwrap());
         until("it is renewed", async || {
@@ -85,7 +85,7 @@ async fn failing(cluster: &Cluster) -> std::path::PathBuf {
 
 #[test]
 fn a_failed_renewal_keeps_the_last_good_pair_and_is_tried_again() {
-    cluster_test("renewal::a_failed_renewal_keeps_the_last_good_pair_and_is_tried_again", &[OWN], async |cluster| {
+    cluster_test(&[OWN], async |cluster| {
         let target = failing(&cluster).await;
         let first = serial(&target);
         until("it is counted", async || cluster.metric("renewal_failures_total").await >= 1.0).await;
@@ -101,7 +101,7 @@ fn a_failed_renewal_keeps_the_last_good_pair_and_is_tried_again() {
 
 #[test]
 fn shortly_before_the_end_the_pod_is_told() {
-    cluster_test("renewal::shortly_before_the_end_the_pod_is_told", &[OWN], async |cluster| {
+    cluster_test(&[OWN], async |cluster| {
         cluster.server.permissions.everything();
         let target = failing(&cluster).await;
         let event = cluster.until("an event", || cluster.server.calls.of("create", "events").pop()).await;
@@ -115,7 +115,7 @@ fn shortly_before_the_end_the_pod_is_told() {
 
 #[test]
 fn a_denied_renewal_is_told_on_the_pod_and_takes_nothing_away() {
-    cluster_test("renewal::a_denied_renewal_is_told_on_the_pod_and_takes_nothing_away", &[OWN], async |cluster| {
+    cluster_test(&[OWN], async |cluster| {
         cluster.server.permissions.everything();
         let target = cluster.node.publish(&cluster.volume("web")).await;
         let first = serial(&target);

@@ -8,7 +8,7 @@ use crate::fixture::{serial, svid, until};
 
 #[test]
 fn with_pods_tokens_it_waits_for_the_next_republish() {
-    cluster_test("restart::with_pods_tokens_it_waits_for_the_next_republish", &[], async |mut cluster| {
+    cluster_test(&[], async |mut cluster| {
         let volume = cluster.volume("web");
         let target = cluster.node.publish(&volume).await;
         let first = serial(&target);
@@ -31,7 +31,7 @@ fn with_pods_tokens_it_waits_for_the_next_republish() {
 #[test]
 fn with_its_own_token_it_goes_on_at_once() {
     let more = ["--request-mode=node-bound", "--certificate-request-duration=10s"];
-    cluster_test("restart::with_its_own_token_it_goes_on_at_once", &more, async |mut cluster| {
+    cluster_test(&more, async |mut cluster| {
         let target = cluster.node.publish(&cluster.volume("web")).await;
         let first = serial(&target);
         cluster.node.kill();
@@ -44,7 +44,7 @@ fn with_its_own_token_it_goes_on_at_once() {
 
 #[test]
 fn a_request_whose_key_is_lost_is_replaced() {
-    cluster_test("restart::a_request_whose_key_is_lost_is_replaced", &[], async |mut cluster| {
+    cluster_test(&[], async |mut cluster| {
         cluster.server.cert_manager.mode(Mode::ByHand);
         let volume = cluster.volume("web");
         let lost = tokio::select! {
@@ -64,7 +64,7 @@ fn a_request_whose_key_is_lost_is_replaced() {
 
 #[test]
 fn the_requests_of_the_run_before_go_with_their_volume() {
-    cluster_test("restart::the_requests_of_the_run_before_go_with_their_volume", &[], async |mut cluster| {
+    cluster_test(&[], async |mut cluster| {
         let volume = cluster.volume("web");
         cluster.node.publish(&volume).await;
         cluster.node.kill();
@@ -77,7 +77,7 @@ fn the_requests_of_the_run_before_go_with_their_volume() {
 
 #[test]
 fn a_stop_in_order_leaves_requests_and_volumes() {
-    cluster_test("restart::a_stop_in_order_leaves_requests_and_volumes", &[], async |mut cluster| {
+    cluster_test(&[], async |mut cluster| {
         let target = cluster.node.publish(&cluster.volume("web")).await;
         cluster.node.terminate().await;
         assert_eq!(cluster.server.cert_manager.requests().len(), 1);

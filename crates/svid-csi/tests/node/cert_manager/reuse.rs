@@ -8,7 +8,7 @@ use crate::fixture::{svid, until};
 
 #[test]
 fn calls_of_the_kubelet_come_and_go_and_the_request_stays() {
-    cluster_test("reuse::calls_of_the_kubelet_come_and_go_and_the_request_stays", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         cluster.server.cert_manager.mode(Mode::ByHand);
         let volume = cluster.volume("web");
         let waits = async || {
@@ -36,7 +36,7 @@ fn calls_of_the_kubelet_come_and_go_and_the_request_stays() {
 
 #[test]
 fn a_request_whose_answer_was_lost_is_found_again() {
-    cluster_test("reuse::a_request_whose_answer_was_lost_is_found_again", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         cluster.server.faults.next(1, "create", REQUESTS, Fault::LoseAnswer);
         let plugin = cluster.node.plugin().await;
         let within = std::time::Duration::from_secs(120);
@@ -48,7 +48,7 @@ fn a_request_whose_answer_was_lost_is_found_again() {
 
 #[test]
 fn trouble_of_the_api_server_is_no_verdict() {
-    cluster_test("reuse::trouble_of_the_api_server_is_no_verdict", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         for fault in [Fault::InternalError, Fault::Drop] {
             cluster.server.faults.always("create", REQUESTS, fault.clone());
             let (code, message) = cluster.node.refused(&cluster.volume("web")).await;
@@ -62,7 +62,7 @@ fn trouble_of_the_api_server_is_no_verdict() {
 
 #[test]
 fn a_webhook_that_refuses_is_quoted_and_asked_again() {
-    cluster_test("reuse::a_webhook_that_refuses_is_quoted_and_asked_again", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         let words = "no requests on Saturdays".to_owned();
         cluster.server.faults.next(1, "create", REQUESTS, Fault::Denied(words.clone()));
         let (code, message) = cluster.node.refused(&cluster.volume("web")).await;
@@ -73,7 +73,7 @@ fn a_webhook_that_refuses_is_quoted_and_asked_again() {
 
 #[test]
 fn too_many_requests_are_made_later() {
-    cluster_test("reuse::too_many_requests_are_made_later", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         cluster.server.faults.next(2, "create", REQUESTS, Fault::TooManyRequests(1));
         let plugin = cluster.node.plugin().await;
         let within = std::time::Duration::from_secs(120);

@@ -26,7 +26,7 @@ async fn publish_with_secret(cluster: &Cluster, volume: &InlineVolume, tokens: &
 
 #[test]
 fn tokens_in_secrets_win() {
-    cluster_test("tokens::tokens_in_secrets_win", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         let hour = SystemTime::now() + Duration::from_secs(3600);
         let unknown = pod_token(&pod("web"), "n1", "", hour);
         let known = cluster.server.token_of(&pod("web"), "n1");
@@ -44,7 +44,7 @@ fn tokens_in_secrets_win() {
 
 #[test]
 fn a_missing_token_names_what_the_csi_driver_object_lacks() {
-    cluster_test("tokens::a_missing_token_names_what_the_csi_driver_object_lacks", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         let vault = with_tokens("web", &[("vault", &cluster.server.token_of(&pod("web"), "n1"))]);
         for without in [volume("web"), vault] {
             let (code, message) = cluster.node.refused(&without).await;
@@ -58,7 +58,7 @@ fn a_missing_token_names_what_the_csi_driver_object_lacks() {
 
 #[test]
 fn what_is_no_token_of_the_pod_is_refused_unused() {
-    cluster_test("tokens::what_is_no_token_of_the_pod_is_refused_unused", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         let (hour, stranger) =
             (SystemTime::now() + Duration::from_secs(3600), cluster.server.token_of(&pod("api"), "n1"));
         let mut other_uid = pod("web");
@@ -86,7 +86,7 @@ fn what_is_no_token_of_the_pod_is_refused_unused() {
 
 #[test]
 fn a_token_the_api_server_does_not_take_is_not_kept() {
-    cluster_test("tokens::a_token_the_api_server_does_not_take_is_not_kept", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         let token = cluster.server.token_of(&pod("web"), "n1");
         cluster.server.users.expire(&token);
         let (code, message) = cluster.node.refused(&with_tokens("web", &[("", &token)])).await;
@@ -99,7 +99,7 @@ fn a_token_the_api_server_does_not_take_is_not_kept() {
 
 #[test]
 fn a_refused_token_does_not_take_a_newer_one_with_it() {
-    cluster_test("tokens::a_refused_token_does_not_take_a_newer_one_with_it", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         let (old, new) = (cluster.server.token_of(&pod("web"), "n1"), cluster.server.token_of(&pod("web"), "n1"));
         let target = cluster.node.publish(&with_tokens("web", &[("", &old)])).await;
         let first = serial(&target);
@@ -126,7 +126,7 @@ fn parts<'a>(tokens: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
 
 #[test]
 fn a_token_at_its_end_is_not_sent() {
-    cluster_test("tokens::a_token_at_its_end_is_not_sent", &[], async |cluster| {
+    cluster_test(&[], async |cluster| {
         let token = cluster.server.token_of(&pod("web"), "n1");
         let mut volume = volume("web");
         volume.tokens = Some(tokens_json(&[("", &token, SystemTime::now() - Duration::from_secs(1))]));
@@ -137,7 +137,7 @@ fn a_token_at_its_end_is_not_sent() {
 
 #[test]
 fn tokens_are_written_nowhere() {
-    cluster_test("tokens::tokens_are_written_nowhere", &["-v=5"], async |cluster| {
+    cluster_test(&["-v=5"], async |cluster| {
         let token = cluster.server.token_of(&pod("web"), "n1");
         let target = cluster.node.publish(&with_tokens("web", &[("", &token)])).await;
         let expired = cluster.server.token_of(&pod("api"), "n1");

@@ -50,7 +50,7 @@ fn sign(cluster: &Cluster, request: &str) {
 
 #[test]
 fn a_renewal_that_stays_pending_keeps_others_for_one_turn_only() {
-    cluster_test("turns::a_renewal_that_stays_pending_keeps_others_for_one_turn_only", &ONE, async |cluster| {
+    cluster_test(&ONE, async |cluster| {
         let [a, b] = published(&cluster, ["a", "b"]).await;
         let (first_a, first_b) = (serial(&a), serial(&b));
         let of_a = renews(&cluster, "a").await;
@@ -71,7 +71,7 @@ fn a_renewal_that_stays_pending_keeps_others_for_one_turn_only() {
 
 #[test]
 fn a_renewal_whose_request_is_made_waits_for_no_turn() {
-    cluster_test("turns::a_renewal_whose_request_is_made_waits_for_no_turn", &ONE, async |cluster| {
+    cluster_test(&ONE, async |cluster| {
         let [a, b, c] = published(&cluster, ["a", "b", "c"]).await;
         let [first_a, first_b, first_c] = [&a, &b, &c].map(|target| serial(target));
         let of_a = renews(&cluster, "a").await;
@@ -93,7 +93,7 @@ fn a_renewal_whose_request_is_made_waits_for_no_turn() {
 
 #[test]
 fn neither_an_alarm_nor_a_republish_costs_a_volume_its_place() {
-    cluster_test("turns::neither_an_alarm_nor_a_republish_costs_a_volume_its_place", &ONE, async |cluster| {
+    cluster_test(&ONE, async |cluster| {
         let manager = &cluster.server.cert_manager;
         published(&cluster, ["a", "last"]).await;
         let of_a = renews(&cluster, "a").await;

@@ -32,7 +32,7 @@ const FLAWS: [(Flaw, &str); 15] = [
 
 #[test]
 fn a_wrong_first_certificate_is_refused_by_its_rule() {
-    cluster_test("wrong_certificates::a_wrong_first_certificate_is_refused_by_its_rule", STRICT, async |cluster| {
+    cluster_test(STRICT, async |cluster| {
         let deep = std::sync::Arc::new(svid_csi_testkit::TestCa::with_intermediate("deep"));
         for (index, (flaw, rule)) in FLAWS.into_iter().enumerate() {
             let issuing = if flaw == Flaw::NoIntermediate {
@@ -59,36 +59,30 @@ fn a_wrong_first_certificate_is_refused_by_its_rule() {
 
 #[test]
 fn a_wrong_renewal_leaves_the_last_good_pair() {
-    cluster_test(
-        "wrong_certificates::a_wrong_renewal_leaves_the_last_good_pair",
-        &[STRICT, &["--request-mode=own"]].concat(),
-        async |cluster| {
-            let volumes: Vec<_> = (0..FLAWS.len()).map(|index| cluster.volume(&format!("pod-{index}"))).collect();
-            for (volume, (flaw, rule)) in volumes.iter().zip(FLAWS) {
-                cluster.server.cert_manager.mode(Mode::Issue(cluster.issuing()));
-                let target = cluster.node.publish(volume).await;
-                let first = serial(&target);
-                let issuing = if flaw == Flaw::NoIntermediate {
-                    cluster.issuing().flaw(Flaw::UnknownCa)
-                } else {
-                    cluster.issuing().flaw(flaw)
-                };
-                cluster.server.cert_manager.mode(Mode::Issue(issuing));
-                let before = cluster.metric("renewal_failures_total").await;
-                renew_all(&cluster.node).await;
-                until("the failure is counted", async || {
-                    cluster.metric("renewal_failures_total").await == before + 1.0
-                })
+    cluster_test(&[STRICT, &["--request-mode=own"]].concat(), async |cluster| {
+        let volumes: Vec<_> = (0..FLAWS.len()).map(|index| cluster.volume(&format!("pod-{index}"))).collect();
+        for (volume, (flaw, rule)) in volumes.iter().zip(FLAWS) {
+            cluster.server.cert_manager.mode(Mode::Issue(cluster.issuing()));
+            let target = cluster.node.publish(volume).await;
+            let first = serial(&target);
+            let issuing = if flaw == Flaw::NoIntermediate {
+                cluster.issuing().flaw(Flaw::UnknownCa)
+            } else {
+                cluster.issuing().flaw(flaw)
+            };
+            cluster.server.cert_manager.mode(Mode::Issue(issuing));
+            let before = cluster.metric("renewal_failures_total").await;
+            renew_all(&cluster.node).await;
+            until("the failure is counted", async || cluster.metric("renewal_failures_total").await == before + 1.0)
                 .await;
-                assert_eq!(serial(&target), first, "{flaw:?}");
-                svid(&target).check_chain().unwrap();
-                assert_eq!(cluster.node.trouble(volume).await.filter(|trouble| trouble.contains("expired")), None);
-                assert!(cluster.node.log().contains(rule), "{flaw:?}: {rule} in {}", cluster.node.log());
-                let creates = cluster.server.cert_manager.of_pod(&volume.pod.name).len();
-                assert!(creates <= 2, "{flaw:?}: {creates} requests");
-                cluster.node.unpublish(volume).await;
-            }
-            assert_eq!(cluster.creates(), 2 * FLAWS.len(), "no loop: {}", cluster.server.calls.log());
-        },
-    );
+            assert_eq!(serial(&target), first, "{flaw:?}");
+            svid(&target).check_chain().unwrap();
+            assert_eq!(cluster.node.trouble(volume).await.filter(|trouble| trouble.contains("expired")), None);
+            assert!(cluster.node.log().contains(rule), "{flaw:?}: {rule} in {}", cluster.node.log());
+            let creates = cluster.server.cert_manager.of_pod(&volume.pod.name).len();
+            assert!(creates <= 2, "{flaw:?}: {creates} requests");
+            cluster.node.unpublish(volume).await;
+        }
+        assert_eq!(cluster.creates(), 2 * FLAWS.len(), "no loop: {}", cluster.server.calls.log());
+    });
 }

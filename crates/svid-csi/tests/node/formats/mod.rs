@@ -78,7 +78,7 @@ fn agrees(target: &Path) -> bool {
 
 #[test]
 fn everything_is_there_and_changes_together() {
-    test("formats::everything_is_there_and_changes_together", async || {
+    test(async || {
         let node = Node::files(&[ADMIN]).await;
         let target = node.publish(&everything("web")).await;
         assert_eq!(names(&target), FILES);
@@ -106,7 +106,7 @@ fn everything_is_there_and_changes_together() {
 
 #[test]
 fn a_full_tmpfs_keeps_everything() {
-    test("formats::a_full_tmpfs_keeps_everything", async || {
+    test(async || {
         let node = Node::files(&["--data-size-limit=1Mi", ADMIN, "--metrics-address=127.0.0.1:0"]).await;
         let target = node.publish(&everything("web")).await;
         let before = contents(&target);
@@ -123,7 +123,7 @@ fn a_full_tmpfs_keeps_everything() {
 
 #[test]
 fn a_volume_may_ask_for_other_files_later() {
-    test("formats::a_volume_may_ask_for_other_files_later", async || {
+    test(async || {
         let node = Node::files(&[]).await;
         let target = node.publish(&everything("web")).await;
         let fewer = volume("web").attribute("svid-csi/audience", "vault");

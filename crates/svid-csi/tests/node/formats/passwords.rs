@@ -22,7 +22,7 @@ async fn is_renewed(node: &Node, target: &Path) {
 
 #[test]
 fn renewals_use_it_also_after_a_restart() {
-    test("formats::passwords::renewals_use_it_also_after_a_restart", async || {
+    test(async || {
         let mut node = Node::files(&[ADMIN, "--log-level=5"]).await;
         let target = node.publish(&with_password(PASSWORD)).await;
         assert!(opens(&store(&target), PASSWORD) && !opens(&store(&target), "changeit"));
@@ -52,7 +52,7 @@ fn renewals_use_it_also_after_a_restart() {
 
 #[test]
 fn another_one_is_used_at_once() {
-    test("formats::passwords::another_one_is_used_at_once", async || {
+    test(async || {
         let node = Node::files(&[]).await;
         let target = node.publish(&with_password(PASSWORD)).await;
         let first = store(&target);
@@ -68,7 +68,7 @@ fn another_one_is_used_at_once() {
 
 #[test]
 fn a_lost_one_is_waited_for() {
-    test("formats::passwords::a_lost_one_is_waited_for", async || {
+    test(async || {
         let mut node = Node::files(&[ADMIN, "--metrics-address=127.0.0.1:0"]).await;
         let target = node.publish(&with_password(PASSWORD)).await;
         let (first, before) = (serial(&target), store(&target));
@@ -89,7 +89,7 @@ fn a_lost_one_is_waited_for() {
 
 #[test]
 fn bad_ones_are_refused_without_being_repeated() {
-    test("formats::passwords::bad_ones_are_refused_without_being_repeated", async || {
+    test(async || {
         let node = Node::files(&["--log-level=5"]).await;
         for (volume, says) in [
             (with_password("hunter2\n"), "is there a line break at its end?"),

@@ -39,7 +39,7 @@ fn token(target: &Path) -> String {
 
 #[test]
 fn tokens_outlive_the_driver_and_are_renewed_after_it() {
-    test("formats::tokens::tokens_outlive_the_driver_and_are_renewed_after_it", async || {
+    test(async || {
         let mut node = Node::files(&[ADMIN, "--local-ca-dir={dir}/ca", "--log-level=5"]).await;
         let web = volume("web").attribute("svid-csi/audience", "vault");
         let target = node.publish(&web).await;
@@ -71,7 +71,7 @@ fn tokens_outlive_the_driver_and_are_renewed_after_it() {
 
 #[test]
 fn a_lost_key_is_replaced_in_every_volume() {
-    test("formats::tokens::a_lost_key_is_replaced_in_every_volume", async || {
+    test(async || {
         let mut node = Node::files(&["--local-ca-dir={dir}/ca"]).await;
         let target = node.publish(&volume("web").attribute("svid-csi/audience", "vault")).await;
         let (first, before) = (serial(&target), token(&target));
@@ -92,7 +92,7 @@ fn a_lost_key_is_replaced_in_every_volume() {
 
 #[test]
 fn what_means_nothing_is_refused_by_name() {
-    test("formats::tokens::what_means_nothing_is_refused_by_name", async || {
+    test(async || {
         let node = Node::files(&["--allow-plan=local-ca:workload-api"]).await;
         for (volume, says) in [
             (volume("web").attribute("svid-csi/audience", ","), "svid-csi/audience: audience 1 has 0 bytes"),

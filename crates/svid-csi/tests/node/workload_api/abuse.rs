@@ -48,7 +48,7 @@ fn memory(node: &Node) -> u64 {
 
 #[test]
 fn a_stream_without_room_is_dropped() {
-    test("workload_api::abuse::a_stream_without_room_is_dropped", async || {
+    test(async || {
         let (node, socket, mut good) = stage().await;
         let (sender, connection) = connect(&socket, Builder::new().initial_window_size(0)).await;
         let connection = tokio::spawn(connection);
@@ -64,7 +64,7 @@ fn a_stream_without_room_is_dropped() {
 
 #[test]
 fn a_peer_that_does_not_read_its_socket_is_dropped() {
-    test("workload_api::abuse::a_peer_that_does_not_read_its_socket_is_dropped", async || {
+    test(async || {
         let (node, socket, mut good) = stage().await;
         let (sender, mut connection) = connect(&socket, Builder::new().initial_window_size(1 << 30)).await;
         let answer = tokio::select! {
@@ -91,7 +91,7 @@ fn a_peer_that_does_not_read_its_socket_is_dropped() {
 
 #[test]
 fn connections_over_the_limit_are_told_so() {
-    test("workload_api::abuse::connections_over_the_limit_are_told_so", async || {
+    test(async || {
         let (node, socket, mut good) = stage().await;
         let mut silent = Vec::new();
         while silent.len() < 64 {
@@ -122,7 +122,7 @@ fn connections_over_the_limit_are_told_so() {
 
 #[test]
 fn calls_over_the_limit_of_a_connection_are_refused() {
-    test("workload_api::abuse::calls_over_the_limit_of_a_connection_are_refused", async || {
+    test(async || {
         let (node, socket, mut good) = stage().await;
         let (_open, answered, refused) = flood(&socket, "FetchX509SVID", 110).await;
         assert_eq!((answered, refused), (100, 10));
@@ -132,7 +132,7 @@ fn calls_over_the_limit_of_a_connection_are_refused() {
 
 #[test]
 fn what_is_too_large_is_refused() {
-    test("workload_api::abuse::what_is_too_large_is_refused", async || {
+    test(async || {
         let (node, socket, mut good) = stage().await;
         let mut api = api(&socket).await;
         let svid = "a".repeat(64 * 1024);
@@ -156,7 +156,7 @@ fn what_is_too_large_is_refused() {
 
 #[test]
 fn a_message_that_never_ends_holds_up_nobody() {
-    test("workload_api::abuse::a_message_that_never_ends_holds_up_nobody", async || {
+    test(async || {
         let (node, socket, mut good) = stage().await;
         let (sender, connection) = connect(&socket, &Builder::new()).await;
         let connection = tokio::spawn(connection);
@@ -172,7 +172,7 @@ fn a_message_that_never_ends_holds_up_nobody() {
 
 #[test]
 fn garbage_ends_the_connection_and_nothing_else() {
-    test("workload_api::abuse::garbage_ends_the_connection_and_nothing_else", async || {
+    test(async || {
         let (node, socket, mut good) = stage().await;
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         let settings: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -199,7 +199,7 @@ fn garbage_ends_the_connection_and_nothing_else() {
 
 #[test]
 fn calls_taken_back_at_once_end_the_connection() {
-    test("workload_api::abuse::calls_taken_back_at_once_end_the_connection", async || {
+    test(async || {
         let (node, socket, mut good) = stage().await;
         let (mut sender, connection) = connect(&socket, Builder::new().initial_max_send_streams(100_000)).await;
         // All in one go, before the driver has had a look at any.
@@ -217,7 +217,7 @@ fn calls_taken_back_at_once_end_the_connection() {
 
 #[test]
 fn many_small_calls_leave_nothing_behind() {
-    test("workload_api::abuse::many_small_calls_leave_nothing_behind", async || {
+    test(async || {
         let (node, socket, mut good) = stage().await;
         let mut api = api(&socket).await;
         let mut refused = async |calls| {
@@ -237,7 +237,7 @@ fn many_small_calls_leave_nothing_behind() {
 
 #[test]
 fn the_driver_takes_all_descriptors_it_may_have() {
-    test("workload_api::abuse::the_driver_takes_all_descriptors_it_may_have", async || {
+    test(async || {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let maximum = getrlimit(Resource::Nofile).maximum;
         setrlimit(Resource::Nofile, Rlimit { current: Some(256), maximum }).unwrap();

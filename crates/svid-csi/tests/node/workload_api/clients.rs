@@ -48,7 +48,7 @@ impl Program {
 
 #[test]
 fn a_program_follows_rotations_through_restarts_of_the_driver() {
-    test("workload_api::clients::a_program_follows_rotations_through_restarts_of_the_driver", async || {
+    test(async || {
         let mut node = node().await;
         let program = Program::start(&node.publish(&volume("web")).await.join("agent.sock")).await;
         let svid = program.0.svid().unwrap();
@@ -78,7 +78,7 @@ async fn tokens(node: &Node) -> (JwtSource, WorkloadApiClient) {
 
 #[test]
 fn a_program_validates_tokens_by_itself_and_by_the_driver() {
-    test("workload_api::clients::a_program_validates_tokens_by_itself_and_by_the_driver", async || {
+    test(async || {
         let mut node = node().await;
         let (source, client) = tokens(&node).await;
         let token = source.fetch_jwt_svid(["vault"]).await.unwrap();

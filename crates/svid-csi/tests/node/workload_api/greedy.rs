@@ -71,7 +71,7 @@ async fn latency(socket: &Path) -> f64 {
 
 #[test]
 fn three_greedy_pods_cost_little_and_it_is_given_back() {
-    test("workload_api::greedy::three_greedy_pods_cost_little_and_it_is_given_back", async || {
+    test(async || {
         let node = node_with(&["--metrics-address=127.0.0.1:0"]).await;
         let good = node.publish(&volume("good")).await.join("agent.sock");
         let alone = latency(&good).await;
@@ -102,7 +102,7 @@ fn three_greedy_pods_cost_little_and_it_is_given_back() {
 
 #[test]
 fn the_bounds_are_of_the_pod_over_all_its_volumes() {
-    test("workload_api::greedy::the_bounds_are_of_the_pod_over_all_its_volumes", async || {
+    test(async || {
         let node = node_with(&["--metrics-address=127.0.0.1:0"]).await;
         let greedy = pod("greedy");
         let one = node.publish(&InlineVolume::new(&greedy, "one")).await.join("agent.sock");

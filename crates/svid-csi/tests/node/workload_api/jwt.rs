@@ -54,7 +54,7 @@ async fn refused(api: &mut Api, token: &str, audience: &str, why: &str) {
 
 #[test]
 fn a_pod_gets_tokens_for_its_audiences_which_others_can_validate() {
-    test("workload_api::jwt::a_pod_gets_tokens_for_its_audiences_which_others_can_validate", async || {
+    test(async || {
         let node = node().await;
         let mut web = web(&node).await;
         let svids = fetch(&mut web, &["vault", "db"], "").await.unwrap().svids;
@@ -71,7 +71,7 @@ fn a_pod_gets_tokens_for_its_audiences_which_others_can_validate() {
 
 #[test]
 fn what_a_token_is_asked_for_is_checked() {
-    test("workload_api::jwt::what_a_token_is_asked_for_is_checked", async || {
+    test(async || {
         let node = node().await;
         let mut web = web(&node).await;
         let longest = "a".repeat(256);
@@ -97,7 +97,7 @@ fn what_a_token_is_asked_for_is_checked() {
 
 #[test]
 fn tokens_that_break_a_rule_are_invalid_arguments() {
-    test("workload_api::jwt::tokens_that_break_a_rule_are_invalid_arguments", async || {
+    test(async || {
         let node = node().await;
         let mut web = web(&node).await;
         let good = token(&mut web, &["vault"]).await;
@@ -127,7 +127,7 @@ fn tokens_that_break_a_rule_are_invalid_arguments() {
 
 #[test]
 fn tokens_of_strangers_and_of_the_past_are_invalid_arguments() {
-    test("workload_api::jwt::tokens_of_strangers_and_of_the_past_are_invalid_arguments", async || {
+    test(async || {
         let node = node().await;
         let mut web = web(&node).await;
         let domain = |name: &str| TrustDomain::parse(name).unwrap();
@@ -152,7 +152,7 @@ fn tokens_of_strangers_and_of_the_past_are_invalid_arguments() {
 
 #[test]
 fn bundles_come_at_once_as_plain_jwks_by_trust_domain() {
-    test("workload_api::jwt::bundles_come_at_once_as_plain_jwks_by_trust_domain", async || {
+    test(async || {
         let node = node().await;
         let mut web = web(&node).await;
         let mut stream = Stream::of(web.fetch_jwt_bundles(asking(JwtBundlesRequest {})).await.unwrap());
@@ -169,7 +169,7 @@ fn bundles_come_at_once_as_plain_jwks_by_trust_domain() {
 
 #[test]
 fn tokens_stay_valid_across_a_restart_of_the_driver() {
-    test("workload_api::jwt::tokens_stay_valid_across_a_restart_of_the_driver", async || {
+    test(async || {
         let mut node = node().await;
         let mut before = web(&node).await;
         let token = token(&mut before, &["vault"]).await;
@@ -182,7 +182,7 @@ fn tokens_stay_valid_across_a_restart_of_the_driver() {
 
 #[test]
 fn no_token_is_in_a_file_a_record_or_the_log() {
-    test("workload_api::jwt::no_token_is_in_a_file_a_record_or_the_log", async || {
+    test(async || {
         let node = node().await;
         let mut web = web(&node).await;
         let token = token(&mut web, &["vault"]).await;
@@ -194,7 +194,7 @@ fn no_token_is_in_a_file_a_record_or_the_log() {
 
 #[test]
 fn a_source_without_jwt_says_so() {
-    test("workload_api::jwt::a_source_without_jwt_says_so", async || {
+    test(async || {
         let cluster =
             Cluster::started(&[crate::cert_manager::cluster::BUNDLE, &["--allow-plan=cert-manager:workload-api"]])
                 .await;

@@ -61,7 +61,7 @@ async fn is_renewed(socket: &Path) -> X509svidResponse {
 
 #[test]
 fn it_is_told_at_once_while_the_source_is_away() {
-    test("workload_api::kept::it_is_told_at_once_while_the_source_is_away", async || {
+    test(async || {
         let (mut cluster, socket, first) = stage().await;
         cluster.server.stop();
         for _ in 0..2 {
@@ -77,7 +77,7 @@ fn it_is_told_at_once_while_the_source_is_away() {
 
 #[test]
 fn it_is_told_again_where_the_bundle_was_replaced() {
-    test("workload_api::kept::it_is_told_again_where_the_bundle_was_replaced", async || {
+    test(async || {
         let (mut cluster, socket, first) = stage().await;
         cluster.server.stop();
         fs::write(cluster.node.path("ca.crt"), TestCa::new("another").bundle_pem()).unwrap();
@@ -95,7 +95,7 @@ fn it_is_told_again_where_the_bundle_was_replaced() {
 
 #[test]
 fn what_a_crash_left_half_written_is_removed() {
-    test("workload_api::kept::what_a_crash_left_half_written_is_removed", async || {
+    test(async || {
         let (mut cluster, ..) = stage().await;
         cluster.node.kill();
         let left = [".csi-1.new", "csi-of-nobody"].map(|name| kept(&cluster).with_file_name(name));
@@ -107,7 +107,7 @@ fn what_a_crash_left_half_written_is_removed() {
 
 #[test]
 fn what_is_of_no_use_is_not_told_and_replaced_once_the_source_is_back() {
-    test("workload_api::kept::what_is_of_no_use_is_not_told_and_replaced_once_the_source_is_back", async || {
+    test(async || {
         let (mut cluster, socket, first) = stage().await;
         let ca = TestCa::new("another");
         let half = message(&ca, None)[..500].to_vec();

@@ -43,7 +43,7 @@ async fn is_told(socket: &Path) -> Vec<u8> {
 /// Kills the driver at moments spread over its start and renewals. A name that is missing once is one too many.
 #[test]
 fn no_name_is_ever_missing_however_often_the_driver_is_killed() {
-    test("workload_api::life::no_name_is_ever_missing_however_often_the_driver_is_killed", async || {
+    test(async || {
         let mut node = shared(&[SOCKETS, ROOT]).await;
         let target = node.publish(&volume("web")).await;
         let (stop, watched) = (Arc::new(AtomicBool::new(false)), target.clone());
@@ -82,7 +82,7 @@ fn no_name_is_ever_missing_however_often_the_driver_is_killed() {
 
 #[test]
 fn what_a_kill_has_left_lying_about_is_removed() {
-    test("workload_api::life::what_a_kill_has_left_lying_about_is_removed", async || {
+    test(async || {
         let mut node = shared(&[SOCKETS, ROOT]).await;
         let target = node.publish(&volume("web")).await;
         node.kill();
@@ -100,7 +100,7 @@ fn what_a_kill_has_left_lying_about_is_removed() {
 
 #[test]
 fn a_kill_at_any_moment_of_publish_or_unpublish_leaves_a_socket_or_nothing() {
-    test("workload_api::life::a_kill_at_any_moment_of_publish_or_unpublish_leaves_a_socket_or_nothing", async || {
+    test(async || {
         let mut node = shared(&[SOCKETS, ROOT]).await;
         let kept = node.publish(&volume("kept")).await;
         for round in 0..30_u64 {
@@ -137,7 +137,7 @@ fn a_kill_at_any_moment_of_publish_or_unpublish_leaves_a_socket_or_nothing() {
 
 #[test]
 fn running_pods_are_served_again_where_the_data_root_went_with_the_container() {
-    test("workload_api::life::running_pods_are_served_again_where_the_data_root_went_with_the_container", async || {
+    test(async || {
         let mut node = node().await;
         let target = node.publish(&volume("web")).await;
         let inside = inside(&node, &target);
@@ -163,7 +163,7 @@ fn running_pods_are_served_again_where_the_data_root_went_with_the_container() {
 
 #[test]
 fn a_data_root_that_becomes_shared_keeps_the_socket() {
-    test("workload_api::life::a_data_root_that_becomes_shared_keeps_the_socket", async || {
+    test(async || {
         let mut node = node().await;
         let target = node.publish(&volume("web")).await;
         let inside = inside(&node, &target);
@@ -183,7 +183,7 @@ fn a_data_root_that_becomes_shared_keeps_the_socket() {
 
 #[test]
 fn a_reboot_ends_in_clean_unpublish_and_working_republish() {
-    test("workload_api::life::a_reboot_ends_in_clean_unpublish_and_working_republish", async || {
+    test(async || {
         let mut node = node().await;
         let (web, api) = (volume("web"), volume("api"));
         let targets = [node.publish(&web).await, node.publish(&api).await];
@@ -203,7 +203,7 @@ fn a_reboot_ends_in_clean_unpublish_and_working_republish() {
 
 #[test]
 fn a_socket_that_was_removed_is_abnormal_until_a_republish_puts_it_back() {
-    test("workload_api::life::a_socket_that_was_removed_is_abnormal_until_a_republish_puts_it_back", async || {
+    test(async || {
         let node = node().await;
         let target = node.publish(&volume("web")).await;
         assert_eq!(node.trouble(&volume("web")).await, None);
@@ -233,7 +233,7 @@ fn a_socket_that_was_removed_is_abnormal_until_a_republish_puts_it_back() {
 
 #[test]
 fn a_stop_in_order_is_quick_under_open_streams() {
-    test("workload_api::life::a_stop_in_order_is_quick_under_open_streams", async || {
+    test(async || {
         let mut node = node().await;
         let target = node.publish(&volume("web")).await;
         let mut open = Vec::new();
@@ -254,7 +254,7 @@ fn a_stop_in_order_is_quick_under_open_streams() {
 
 #[test]
 fn an_unpublish_ends_open_connections_and_leaves_nothing() {
-    test("workload_api::life::an_unpublish_ends_open_connections_and_leaves_nothing", async || {
+    test(async || {
         let node = node().await;
         for _ in 0..3 {
             let target = node.publish(&volume("web")).await;
@@ -281,7 +281,7 @@ fn an_unpublish_ends_open_connections_and_leaves_nothing() {
 
 #[test]
 fn a_volume_follows_its_driver_to_another_delivery_and_back() {
-    test("workload_api::life::a_volume_follows_its_driver_to_another_delivery_and_back", async || {
+    test(async || {
         use std::os::unix::fs::PermissionsExt;
         let mut node = node().await;
         let target = node.publish(&volume("web")).await;
@@ -310,7 +310,7 @@ fn a_volume_follows_its_driver_to_another_delivery_and_back() {
 
 #[test]
 fn a_driver_on_a_read_only_root_serves_sockets() {
-    test("workload_api::life::a_driver_on_a_read_only_root_serves_sockets", async || {
+    test(async || {
         let mut node = Node::new(&[SOCKETS, ROOT]);
         let dir = node.dir.path().to_str().unwrap();
         run("mount", &["--bind", dir, dir]);
@@ -328,7 +328,7 @@ fn a_driver_on_a_read_only_root_serves_sockets() {
 
 #[test]
 fn a_volume_nobody_has_published_has_no_socket() {
-    test("workload_api::life::a_volume_nobody_has_published_has_no_socket", async || {
+    test(async || {
         let node = node().await;
         let filler = node.path("root/data/filler");
         let _ = fs::write(&filler, vec![0; 256 << 20]);

@@ -43,28 +43,25 @@ fn is_real_root() -> bool {
 
 #[test]
 fn others_on_the_host_cannot_reach_a_pods_socket_and_any_user_in_the_pod_can() {
-    test(
-        "workload_api::privacy::others_on_the_host_cannot_reach_a_pods_socket_and_any_user_in_the_pod_can",
-        async || {
-            if !is_real_root() {
-                return;
-            }
-            let node = node().await;
-            let target = node.publish(&volume("web")).await;
-            // Nothing but what the driver and the kubelet make is in the way.
-            for folder in [node.dir.path(), &node.path("root"), &node.path("kubelet")] {
-                fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
-            }
-            let on_tmpfs = node.path(&format!("root/data/volumes/{}/agent.sock", volume("web").id()));
-            let read_only = node.path(&format!("root/data/read-only/{}/agent.sock", volume("web").id()));
-            for socket in [&on_tmpfs, &read_only, &target.join("agent.sock"), &target.join("spire-agent.sock")] {
-                assert_eq!(connect_as_nobody(socket), "Permission denied", "{}", socket.display());
-            }
-            let inside = tempfile::tempdir().unwrap();
-            fs::set_permissions(inside.path(), Permissions::from_mode(0o755)).unwrap();
-            run("mount", &["--bind", target.to_str().unwrap(), inside.path().to_str().unwrap()]);
-            assert_eq!(connect_as_nobody(&inside.path().join("agent.sock")), "connected", "as the pod sees it");
-            run("umount", &[inside.path().to_str().unwrap()]);
-        },
-    );
+    test(async || {
+        if !is_real_root() {
+            return;
+        }
+        let node = node().await;
+        let target = node.publish(&volume("web")).await;
+        // Nothing but what the driver and the kubelet make is in the way.
+        for folder in [node.dir.path(), &node.path("root"), &node.path("kubelet")] {
+            fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+        }
+        let on_tmpfs = node.path(&format!("root/data/volumes/{}/agent.sock", volume("web").id()));
+        let read_only = node.path(&format!("root/data/read-only/{}/agent.sock", volume("web").id()));
+        for socket in [&on_tmpfs, &read_only, &target.join("agent.sock"), &target.join("spire-agent.sock")] {
+            assert_eq!(connect_as_nobody(socket), "Permission denied", "{}", socket.display());
+        }
+        let inside = tempfile::tempdir().unwrap();
+        fs::set_permissions(inside.path(), Permissions::from_mode(0o755)).unwrap();
+        run("mount", &["--bind", target.to_str().unwrap(), inside.path().to_str().unwrap()]);
+        assert_eq!(connect_as_nobody(&inside.path().join("agent.sock")), "connected", "as the pod sees it");
+        run("umount", &[inside.path().to_str().unwrap()]);
+    });
 }

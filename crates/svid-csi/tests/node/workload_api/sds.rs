@@ -91,7 +91,7 @@ async fn socket(node: &Node) -> std::path::PathBuf {
 
 #[test]
 fn rotations_are_pushed_to_an_envoy() {
-    test("workload_api::sds::rotations_are_pushed_to_an_envoy", async || {
+    test(async || {
         let node = node().await;
         let mut envoy = Envoy::open(&socket(&node).await, &PAIR).await.unwrap();
         let first = envoy.next().await.unwrap();
@@ -119,7 +119,7 @@ fn rotations_are_pushed_to_an_envoy() {
 
 #[test]
 fn secrets_are_fetched_by_name_and_without_the_header_of_the_workload_api() {
-    test("workload_api::sds::secrets_are_fetched_by_name_and_without_the_header_of_the_workload_api", async || {
+    test(async || {
         let node = node().await;
         let mut api = client(&socket(&node).await).await;
         for (names, expected) in [
@@ -143,7 +143,7 @@ fn secrets_are_fetched_by_name_and_without_the_header_of_the_workload_api() {
 
 #[test]
 fn an_envoy_connects_again_after_a_restart_of_the_driver() {
-    test("workload_api::sds::an_envoy_connects_again_after_a_restart_of_the_driver", async || {
+    test(async || {
         let mut node = node().await;
         let socket = socket(&node).await;
         let mut envoy = Envoy::open(&socket, &PAIR).await.unwrap();
@@ -160,7 +160,7 @@ fn an_envoy_connects_again_after_a_restart_of_the_driver() {
 
 #[test]
 fn a_stream_of_deltas_is_not_offered() {
-    test("workload_api::sds::a_stream_of_deltas_is_not_offered", async || {
+    test(async || {
         let node = node().await;
         let channel = connect(&socket(&node).await).await.unwrap();
         let mut grpc = tonic::client::Grpc::new(channel);
@@ -174,7 +174,7 @@ fn a_stream_of_deltas_is_not_offered() {
 
 #[test]
 fn a_pod_may_have_a_hundred_streams_of_secrets_on_one_connection() {
-    test("workload_api::sds::a_pod_may_have_a_hundred_streams_of_secrets_on_one_connection", async || {
+    test(async || {
         let node = node().await;
         let mut api = client(&socket(&node).await).await;
         let mut streams = Vec::new();
@@ -197,7 +197,7 @@ fn a_pod_may_have_a_hundred_streams_of_secrets_on_one_connection() {
 /// As Istio asks where there is federation: `ROOTCA` for all bundles, and a name that means nothing for the pod's own.
 #[test]
 fn a_volume_may_name_its_secrets() {
-    test("workload_api::sds::a_volume_may_name_its_secrets", async || {
+    test(async || {
         let node = node().await;
         let volume = volume("web")
             .attribute("svid-csi/sds-bundle-name", "null")

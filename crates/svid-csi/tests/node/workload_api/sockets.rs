@@ -12,7 +12,7 @@ use crate::fixture::{test, until, volume};
 
 #[test]
 fn each_pod_has_its_own_socket_and_its_own_identity() {
-    test("workload_api::sockets::each_pod_has_its_own_socket_and_its_own_identity", async || {
+    test(async || {
         let node = node().await;
         for name in ["web", "db"] {
             let target = node.publish(&volume(name)).await;
@@ -34,7 +34,7 @@ fn each_pod_has_its_own_socket_and_its_own_identity() {
 
 #[test]
 fn every_renewal_reaches_open_streams() {
-    test("workload_api::sockets::every_renewal_reaches_open_streams", async || {
+    test(async || {
         let node = node().await;
         let target = node.publish(&volume("web")).await;
         let mut svids = Svids::open(&target.join("spire-agent.sock")).await.unwrap();
@@ -52,7 +52,7 @@ fn every_renewal_reaches_open_streams() {
 
 #[test]
 fn a_killed_driver_serves_the_same_again_in_place() {
-    test("workload_api::sockets::a_killed_driver_serves_the_same_again_in_place", async || {
+    test(async || {
         let mut node = node().await;
         let target = node.publish(&volume("web")).await;
         let socket = target.join("agent.sock");
@@ -68,7 +68,7 @@ fn a_killed_driver_serves_the_same_again_in_place() {
 
 #[test]
 fn without_the_header_nothing_is_told() {
-    test("workload_api::sockets::without_the_header_nothing_is_told", async || {
+    test(async || {
         let node = node().await;
         let target = node.publish(&volume("web")).await;
         let mut api = super::client::api(&target.join("agent.sock")).await;
