@@ -90,7 +90,7 @@ fn a_tmpfs_that_a_container_remounts_is_restored() {
         let node = Node::files(&SMALL[1..]).await;
         let volume = crate::fixture::volume("web");
         let target = node.publish(&volume).await;
-        let blocks = || rustix::fs::statvfs(&node.path("root/data")).unwrap().f_blocks;
+        let blocks = || rustix::fs::statvfs(node.path("root/data")).unwrap().f_blocks;
         let whole = blocks();
         // Without MS_BIND, this changes the file system and not the mount.
         rustix::mount::mount_remount(&target, MountFlags::empty(), c"size=512k,nr_inodes=100").unwrap();

@@ -82,7 +82,9 @@ fn three_greedy_pods_cost_little_and_it_is_given_back() {
                 let socket = node.publish(&InlineVolume::new(&pod(name), one)).await.join("agent.sock");
                 for number in 0..160 {
                     let begins_with = BEGINNINGS[number % BEGINNINGS.len()];
-                    held.extend(Greedy::connect(&socket, begins_with, number / BEGINNINGS.len() % 2 == 0).await);
+                    held.extend(
+                        Greedy::connect(&socket, begins_with, (number / BEGINNINGS.len()).is_multiple_of(2)).await,
+                    );
                 }
             }
         }
