@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use self::table::{ATTRIBUTES, Attribute, OWN_PREFIX, PREDECESSOR_FS_GROUP};
 use crate::files::{FileName, FileNames};
 use crate::plan::{Delivery, Issuer, Plan, Source};
-use crate::volume::{Mistakes, Rules, SecretNames};
+use crate::volume::mistakes::Mistakes;
+use crate::volume::request::Rules;
+use crate::volume::secret_names::SecretNames;
 
 /// The key of the PKCS#12 files' password in the Secret of `nodePublishSecretRef`.
 pub const PKCS12_PASSWORD: &str = "pkcs12-password";

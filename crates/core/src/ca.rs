@@ -1,5 +1,6 @@
 //! The embedded CA of the source `local-ca`: for demonstrations, single nodes and tests.
 
+mod anchor;
 mod authorities;
 mod load;
 
@@ -13,7 +14,7 @@ use rcgen::{
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
-use self::authorities::Anchor;
+use self::anchor::Anchor;
 pub use self::authorities::{Authorities, AuthoritiesError, MAX_DOCUMENT_BYTES, Union, UnionError};
 pub use self::load::LoadError;
 use crate::identity::{KeyError, PrivateKey, Validity};

@@ -5,6 +5,7 @@ mod extras;
 mod json;
 mod render;
 mod shown;
+mod wanted;
 
 use std::fmt;
 
@@ -16,7 +17,8 @@ pub use self::extras::{
     Extras, Federated, Intermediates, JWT_BUNDLE_NAME, TokenFile, federated_name, reserved_names, same_names, shows,
     token_name,
 };
-pub use self::render::{JwtGiven, MAX_VOLUME_BYTES, RenderError, Wanted, all, keep_text, with_bundle, with_jwt};
+pub use self::render::{all, keep_text, with_bundle, with_jwt};
+pub use self::wanted::{JwtGiven, MAX_VOLUME_BYTES, RenderError, Wanted};
 
 /// The mode of every file: its owner and group may read it.
 pub const FILE_MODE: u32 = 0o440;

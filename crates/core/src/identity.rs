@@ -25,7 +25,7 @@ pub use self::key::{KeyError, PrivateKey};
 pub use self::key_type::{KeyType, UnknownKeyType};
 pub(crate) use self::leaf::is_authority;
 pub use self::peer::peer_id;
-pub use self::rejection::{KeyUsageProblem, Place, Rejection};
+pub use self::rejection::{KeyUsageProblem, MAX_SVIDS, Place, Rejection};
 pub(crate) use self::trust::{distinct_anchors, issuers};
 pub use self::validity::Validity;
 pub use crate::pem_text::PemError;

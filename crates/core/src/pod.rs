@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::pod_token::{self, PodToken};
 use crate::target::TargetPath;
-use crate::volume::{Mistakes, PublishRequest};
+use crate::volume::mistakes::Mistakes;
+use crate::volume::request::PublishRequest;
 use crate::volume_id::VolumeId;
 
 /// The key under which the kubelet sends service account tokens, in `volume_context` or in `secrets` (KEP-5538).

@@ -1,12 +1,13 @@
 //! What a pod asks for: a publish request, checked and made whole.
 
-mod secret_names;
-
-use std::collections::{BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+pub(crate) mod mistakes;
+pub(crate) mod request;
+pub(crate) mod secret_names;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::mistakes::Mistakes;
+pub use self::request::{Access, Capability, PublishRequest, Rules};
 pub use self::secret_names::SecretNames;
 pub use crate::attributes::PKCS12_PASSWORD;
 pub use crate::attributes::table::{ATTRIBUTES, Attribute, OWN_PREFIX, PREDECESSOR_FS_GROUP};
@@ -15,74 +16,9 @@ use crate::files::{self, Extras, FileName, FileNames};
 use crate::pkcs12::Password;
 use crate::plan::{Issuer, Plan};
 use crate::pod::{self, PodRef};
-use crate::secret::Secret;
-use crate::spiffe_id::{SpiffeId, TrustDomain};
+use crate::spiffe_id::SpiffeId;
 use crate::target::TargetPath;
 use crate::volume_id::VolumeId;
-
-/// NodePublishVolume as it came over the wire, before anything in it is believed.
-#[derive(Debug, Clone, Default)]
-pub struct PublishRequest {
-    /// `volume_id`.
-    pub volume_id: String,
-    /// `target_path`.
-    pub target_path: String,
-    /// `volume_capability`, where one was sent.
-    pub capability: Option<Capability>,
-    /// `readonly`.
-    pub read_only: bool,
-    /// `volume_context` without the tokens: pod info and the volume's attributes.
-    pub context: HashMap<String, String>,
-    /// The service account tokens (a JSON object), taken out of `secrets` or, failing that, `volume_context`.
-    pub tokens: Option<Secret>,
-    /// The password of PKCS#12 files, taken out of `secrets`.
-    pub pkcs12_password: Option<Secret>,
-}
-
-/// The parts of a CSI VolumeCapability that matter to an ephemeral volume.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Capability {
-    /// How the volume is accessed.
-    pub access: Access,
-    /// Whether `access_mode` was sent at all.
-    pub has_mode: bool,
-    /// Whether `access_mode` is SINGLE_NODE_READER_ONLY.
-    pub reader_only: bool,
-}
-
-/// The access type of a VolumeCapability.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Access {
-    /// None was sent.
-    #[default]
-    Missing,
-    /// A block device.
-    Block,
-    /// A mounted folder.
-    Mount {
-        /// Whether `fs_type` or `mount_flags` ask for a particular file system.
-        particular: bool,
-        /// `volume_mount_group`, empty when the pod has no fsGroup.
-        group: String,
-    },
-}
-
-/// How one driver name treats requests.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    /// What a volume gets that names no plan.
-    pub default_plan: Plan,
-    /// What a volume may ask for.
-    pub allowed_plans: BTreeSet<Plan>,
-    /// Names of the files, unless the volume names its own.
-    pub file_names: FileNames,
-    /// The trust domain of minted identities.
-    pub trust_domain: Option<TrustDomain>,
-    /// Accept volumes whose pod omits `readOnly: true`.
-    pub allow_missing_read_only: bool,
-    /// The kubelet's pods folder, when targets must lie in it.
-    pub pods_dir: Option<PathBuf>,
-}
 
 /// A volume, fully described. Holds no secret, so that it can be recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,68 +86,6 @@ pub struct SocketSpec {
     /// What Envoy's special secrets are called on it.
     #[serde(default, skip_serializing_if = "SecretNames::are_usual")]
     pub secrets: Box<SecretNames>,
-}
-
-const MOST_MISTAKES: usize = 8;
-const LONGEST_MISTAKE: usize = 400;
-
-/// Everything that is wrong with a request, each naming the field and the fix.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.join("; "))]
-pub struct Mistakes(pub Vec<String>);
-
-impl Mistakes {
-    pub(crate) fn new() -> Self {
-        Mistakes(Vec::new())
-    }
-
-    /// Notes a mistake. What a pod author writes has no bounds; what is said about it has.
-    pub(crate) fn add(&mut self, mistake: impl ToString) {
-        match self.0.len() {
-            0..MOST_MISTAKES => self.0.push(mistake.to_string().chars().take(LONGEST_MISTAKE).collect()),
-            MOST_MISTAKES => self.0.push("and more".to_owned()),
-            _ => {}
-        }
-    }
-
-    /// What is wrong, for calls that name the path so.
-    #[must_use]
-    pub fn of_path(self, field: &str) -> Self {
-        Mistakes(self.0.into_iter().map(|mistake| mistake.replace("target_path", field)).collect())
-    }
-
-    /// Keeps the value, or notes why there is none.
-    pub(crate) fn take<T, E: ToString>(&mut self, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| self.add(error.to_string())).ok()
-    }
-}
-
-impl Rules {
-    /// Reads the volume id and target path that every Node call carries.
-    ///
-    /// # Errors
-    /// All that is wrong with them.
-    pub fn locate(&self, volume_id: &str, target_path: &str) -> Result<(VolumeId, TargetPath), Mistakes> {
-        let mut mistakes = Mistakes::new();
-        let id = mistakes.take(VolumeId::parse(volume_id));
-        let target = mistakes.take(TargetPath::parse(target_path));
-        if let (Some(target), Some(pods_dir)) = (&target, &self.pods_dir)
-            && target.place().is_none_or(|place| place.pods_dir != pods_dir)
-        {
-            mistakes.add(outside(pods_dir));
-        }
-        match (id, target) {
-            (Some(id), Some(target)) if mistakes.0.is_empty() => Ok((id, target)),
-            _ => Err(mistakes),
-        }
-    }
-}
-
-fn outside(pods_dir: &Path) -> String {
-    format!(
-        "target_path must have the form {}/<pod uid>/volumes/kubernetes.io~csi/<name>/mount (--kubelet-dir)",
-        pods_dir.display()
-    )
 }
 
 impl VolumeSpec {
@@ -332,7 +206,7 @@ fn content(
         Plan::Files(issuer) => {
             let names = attributes.file_names(&rules.file_names, mistakes);
             let extras = extras(request, attributes, names.as_ref().unwrap_or(&rules.file_names), issuer, mistakes);
-            let fs_group = attributes.fs_group(mount_group(request), mistakes);
+            let fs_group = attributes.fs_group(request.mount_group(), mistakes);
             let subject = subject(request, rules, issuer, attributes, located, mistakes)?;
             Some(Content::Files(FilesSpec { subject, names: names?, extras: Box::new(extras), fs_group }))
         }
@@ -379,13 +253,6 @@ fn subject(
     };
     let identity = SpiffeId::for_service_account(trust_domain, &pod.namespace, &pod.service_account);
     Some(Subject { issuer, identity: Some(mistakes.take(identity)?), hint })
-}
-
-fn mount_group(request: &PublishRequest) -> &str {
-    match request.capability.as_ref().map(|capability| &capability.access) {
-        Some(Access::Mount { group, .. }) => group,
-        _ => "",
-    }
 }
 
 #[cfg(test)]

@@ -11,14 +11,12 @@ use rustls_pki_types::CertificateDer;
 
 pub use self::wire::{ConcatenatedDer, concatenate, split};
 use crate::hint;
+pub use crate::identity::MAX_SVIDS;
 use crate::identity::{
     Candidate, Expected, Identity, MAX_BUNDLE_BYTES, Rejection, Validity, accept as accept_identity, check_size,
     distinct_anchors, hex, sorted,
 };
 use crate::spiffe_id::{SpiffeId, TrustDomain};
-
-/// The most SVIDs that one pod is given.
-pub const MAX_SVIDS: usize = 32;
 
 /// The most bytes all revocation lists, and all bundles of other trust domains, may have.
 pub const MAX_OTHER_BYTES: usize = 4 * MAX_BUNDLE_BYTES;

@@ -7,7 +7,7 @@ use crate::files::{
 use crate::jwt::Audiences;
 use crate::pkcs12::Alias;
 use crate::plan::Issuer;
-use crate::volume::Mistakes;
+use crate::volume::mistakes::Mistakes;
 
 use super::Attributes;
 use super::table::{self, Attribute, OWN_PREFIX};

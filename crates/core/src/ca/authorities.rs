@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use rustls_pki_types::CertificateDer;
 
 use super::CertificateAuthority;
-use super::load::uri_names;
+use super::anchor::{Anchor, uri_names};
 use crate::bundle_document::{BundleDocument, BundleDocumentError, is_written_in_full};
 use crate::identity::{Rejection, TrustBundle, distinct_anchors};
 use crate::jwt::{JwtAuthority, JwtBundle, JwtBundleError};
@@ -21,13 +21,6 @@ pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
 pub struct Authorities {
     anchors: Vec<Anchor>,
     jwt: JwtBundle,
-}
-
-/// A CA certificate that is trusted until it ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Anchor {
-    pub(super) certificate: CertificateDer<'static>,
-    pub(super) not_after: SystemTime,
 }
 
 /// Why a text does not tell the authorities of a node.

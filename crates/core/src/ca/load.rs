@@ -4,10 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
-use x509_parser::error::X509Error;
-use x509_parser::extensions::GeneralName;
 
-use super::authorities::Anchor;
+use super::anchor::{Anchor, uri_names};
 use super::{CertificateAuthority, SvidRequest, issuer};
 use crate::identity::{CLOCK_SKEW, Candidate, Expected, KeyError, PrivateKey, Rejection, Validity, accept, issuers};
 use crate::pem_text::{self, Block, PemError};
@@ -183,12 +181,6 @@ fn check_trust_domain(certificate: &X509Certificate<'_>, trust_domain: &TrustDom
     }
     let found = uris.join(", ").escape_debug().take(300).collect();
     Err(LoadError::TrustDomain { found, expected: trust_domain.clone() })
-}
-
-pub(super) fn uri_names<'a>(certificate: &'a X509Certificate<'_>) -> Result<Vec<&'a str>, X509Error> {
-    let names = certificate.subject_alternative_name()?;
-    let names = names.into_iter().flat_map(|names| &names.value.general_names);
-    Ok(names.filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None }).collect())
 }
 
 fn check_validity(certificate: &X509Certificate<'_>, now: SystemTime) -> Result<Validity, LoadError> {

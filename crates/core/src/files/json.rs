@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use super::RenderedFile;
 use super::extras::Extras;
-use super::render::{JwtGiven, RenderError, Wanted, bytes};
 use super::shown::find;
+use super::wanted::{JwtGiven, RenderError, Wanted, bytes};
 use crate::bundle_document::BundleDocument;
 use crate::jwt::{JwtBundle, JwtBundles};
 use crate::spiffe_id::TrustDomain;

@@ -5,69 +5,15 @@ use std::time::SystemTime;
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
-use super::extras::{Extras, Federated, Intermediates, federated_name};
+use super::extras::{Federated, Intermediates, federated_name};
 use super::json::{bundle_json, jwt_files};
+use super::wanted::{JwtGiven, MAX_VOLUME_BYTES, RenderError, Wanted, bytes};
 use super::{FileName, FileNames, RenderedFile, shown};
-use crate::identity::{Identity, PemError, TrustBundle, spiffe_id_of};
-use crate::jwt::{JwtBundles, JwtSvid};
+use crate::identity::{Identity, TrustBundle, spiffe_id_of};
 use crate::pem_text::{self, Block};
-use crate::pkcs12::{self, Password, Pkcs12Error};
+use crate::pkcs12;
 use crate::spiffe_id::TrustDomain;
 use crate::x509_context::X509Context;
-
-/// The most bytes that the files of one volume may have together, so that no pod fills the node's volume data.
-pub const MAX_VOLUME_BYTES: usize = 4 * 1024 * 1024;
-
-/// Which files a volume holds.
-#[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
-    /// Certificate, key and bundle.
-    pub names: &'a FileNames,
-    /// What is beside them.
-    pub extras: &'a Extras,
-    /// The password of PKCS#12 files, where there are any.
-    pub password: Option<&'a Password>,
-}
-
-/// What a pod is given of JWT.
-#[derive(Debug)]
-pub struct JwtGiven<'a> {
-    /// One for each of [`Extras::tokens`], in their order.
-    pub tokens: &'a [JwtSvid],
-    /// The bundles to verify those of others with.
-    pub bundles: &'a JwtBundles,
-}
-
-/// Why a volume's files cannot be put together.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RenderError {
-    /// The certificate that the volume shows is not one that was put there.
-    #[error("the certificate in the volume cannot be read: {0}")]
-    Shown(#[from] PemError),
-    /// There are not as many tokens as files for them.
-    #[error("{found} JWT-SVIDs were issued for {wanted} files")]
-    Tokens {
-        /// How many there are.
-        found: usize,
-        /// How many files there are.
-        wanted: usize,
-    },
-    /// The password that the pod chose is not there.
-    #[error("the password of the PKCS#12 files is not known any more; it comes with the next publish")]
-    NoPassword,
-    /// A PKCS#12 file cannot be made.
-    #[error("the PKCS#12 file cannot be written: {0}")]
-    Pkcs12(#[from] Pkcs12Error),
-    /// Over [`MAX_VOLUME_BYTES`].
-    #[error(
-        "the volume's files have {bytes} bytes together, at most {MAX_VOLUME_BYTES} are allowed; the bundles of federated \
-         trust domains are left out with the volume attribute svid-csi/federated: none"
-    )]
-    TooLarge {
-        /// Their size.
-        bytes: usize,
-    },
-}
 
 /// All files of a volume: those of what it is given, and the tokens and JWT bundles from `before` where it is
 /// given none.
@@ -214,8 +160,4 @@ fn pem(name: &FileName, certificates: &[CertificateDer<'_>]) -> RenderedFile {
 fn text(name: &FileName, mut text: Zeroizing<String>) -> RenderedFile {
     // Moves the allocation, so no copy of a key is left behind.
     bytes(name, std::mem::take(&mut *text).into_bytes())
-}
-
-pub(super) fn bytes(name: &FileName, contents: Vec<u8>) -> RenderedFile {
-    RenderedFile { name: name.clone(), contents: Zeroizing::new(contents) }
 }

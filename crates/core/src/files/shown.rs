@@ -3,7 +3,7 @@
 use rustls_pki_types::CertificateDer;
 
 use super::extras::Intermediates;
-use super::render::Wanted;
+use super::wanted::Wanted;
 use super::{FileName, RenderedFile};
 use crate::identity::{PemError, issuers};
 use crate::pem_text::{self, Block};

@@ -9,6 +9,9 @@ use crate::unix_time::rfc3339;
 
 pub(super) const NOT_A_CA: &str = "is not a CA certificate that may sign others";
 
+/// The most SVIDs that one pod is given.
+pub const MAX_SVIDS: usize = 32;
+
 /// Which certificate of a candidate is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -102,7 +105,7 @@ pub enum Rejection {
         trust_domain: TrustDomain,
     },
     /// More SVIDs than a pod may have.
-    #[error("the source sent {svids} SVIDs for one pod, at most {} are allowed", crate::x509_context::MAX_SVIDS)]
+    #[error("the source sent {svids} SVIDs for one pod, at most {} are allowed", MAX_SVIDS)]
     TooMany {
         /// How many.
         svids: usize,

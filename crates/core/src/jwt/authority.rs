@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::digest;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use base64::Engine;
@@ -74,7 +73,7 @@ impl JwtAuthority {
         let unsupported = |_| KeyError::Unsupported;
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.der()).map_err(unsupported)?;
         let jwk = Jwk::from_point(Curve::P256, pair.public_key().as_ref()).ok_or(KeyError::Unsupported)?;
-        let key_id = thumbprint(&jwk);
+        let key_id = jwk.thumbprint();
         let header = BASE64.encode(json!({"alg": "ES256", "kid": key_id, "typ": "JWT"}).to_string());
         let bundle = Arc::new(JwtBundle::of(key_id.clone(), jwk));
         Ok(Self { trust_domain: trust_domain.clone(), key, pair, bundle, key_id, header })
@@ -154,33 +153,9 @@ fn times(now: SystemTime, lifetime: Duration) -> Option<(SystemTime, SystemTime)
     Some((unix_time::at(issued_at)?, expires_at))
 }
 
-/// RFC 7638, section 3: SHA-256 of the required parameters, in the order of their names and without white space.
-pub(super) fn thumbprint(jwk: &Jwk) -> String {
-    let mut parameters: Vec<_> = jwk.required().into_iter().collect();
-    parameters.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let members: Vec<String> = parameters.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
-    BASE64.encode(digest::digest(&digest::SHA256, format!("{{{}}}", members.join(",")).as_bytes()))
-}
-
 impl fmt::Debug for JwtAuthority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("JwtAuthority");
         debug.field("trust_domain", &self.trust_domain.as_str()).field("key_id", &self.key_id).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// RFC 7638, section 3.1.
-    #[test]
-    fn the_thumbprint_is_that_of_the_standard() {
-        let jwk = json!({"kty": "RSA", "e": "AQAB", "alg": "RS256", "kid": "2011-04-29", "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQ\
-            mbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXA\
-            rwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNL\
-            yrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"});
-        let jwk = Jwk::read(jwk.as_object().expect("an object")).expect("it can be read").expect("its kind is known");
-        assert_eq!(thumbprint(&jwk), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
     }
 }

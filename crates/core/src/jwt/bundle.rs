@@ -6,7 +6,6 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use serde_json::{Map, Value};
 
-use super::authority::thumbprint;
 use super::jwk::{Jwk, JwkError};
 use crate::identity::hex;
 use crate::spiffe_id::TrustDomain;
@@ -117,7 +116,7 @@ impl JwtBundle {
 
     /// A key whose id is not its thumbprint (RFC 7638).
     pub(crate) fn misnamed_key(&self) -> Option<&str> {
-        self.keys.iter().find(|(id, key)| **id != thumbprint(key)).map(|(id, _)| id.as_str())
+        self.keys.iter().find(|(id, key)| **id != key.thumbprint()).map(|(id, _)| id.as_str())
     }
 
     /// A bundle of one key.

@@ -1,5 +1,6 @@
 //! The public key in a JWK (RFC 7517, RFC 7518 section 6).
 
+use aws_lc_rs::digest;
 use aws_lc_rs::rsa::PublicKeyComponents;
 use aws_lc_rs::signature::{ParsedPublicKey, UnparsedPublicKey};
 use base64::Engine;
@@ -86,6 +87,14 @@ impl Jwk {
             Value::Object(parameters) => parameters,
             _ => Map::new(),
         }
+    }
+
+    /// RFC 7638, section 3: SHA-256 of the required parameters, in the order of their names and without white space.
+    pub(super) fn thumbprint(&self) -> String {
+        let mut parameters: Vec<_> = self.required().into_iter().collect();
+        parameters.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let members: Vec<String> = parameters.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        BASE64.encode(digest::digest(&digest::SHA256, format!("{{{}}}", members.join(",")).as_bytes()))
     }
 
     /// The required parameters, and the algorithm where the key is for one only.
@@ -211,5 +220,16 @@ mod tests {
             assert!(!key.verifies(algorithm, b"another message", &signature), "{alg}");
             assert_eq!(read(Value::Object(key.parameters())), key, "it reads back");
         }
+    }
+
+    /// RFC 7638, section 3.1.
+    #[test]
+    fn the_thumbprint_is_that_of_the_standard() {
+        let jwk = json!({"kty": "RSA", "e": "AQAB", "alg": "RS256", "kid": "2011-04-29", "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQ\
+            mbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXA\
+            rwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNL\
+            yrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"});
+        let jwk = Jwk::read(jwk.as_object().expect("an object")).expect("it can be read").expect("its kind is known");
+        assert_eq!(jwk.thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
     }
 }

@@ -4,6 +4,8 @@ mod table;
 use super::*;
 use crate::files::FileName;
 use crate::plan::Issuer;
+use crate::secret::Secret;
+use crate::spiffe_id::TrustDomain;
 
 const UID: &str = "0b9a6b1e-6a5c-4f0e-9a38-0c6b9d6f8d11";
 

@@ -3,11 +3,11 @@
 use std::time::SystemTime;
 
 use rustls_pki_types::CertificateDer;
-use x509_parser::certificate::X509Certificate;
 use x509_parser::x509::X509Version;
 
-use super::PathFault;
 use super::constraints::Constraints;
+use super::extension::{STANDARD, extension};
+use super::fault::PathFault;
 use super::names::Name;
 use super::policies::Policies;
 use super::signature::Signed;
@@ -15,9 +15,6 @@ use crate::der::{OBJECT_IDENTIFIER, Reader, SEQUENCE, only};
 use crate::identity::leaf;
 use crate::identity::rejection::{Place, Rejection};
 use crate::identity::validity::Validity;
-
-/// The contents of the object identifier 2.5.29, less the last number.
-const STANDARD: [u8; 2] = [0x55, 0x1d];
 
 /// The extensions that are processed here, and that of revocation lists: key usage, alternative names, basic and name
 /// constraints, distribution points, policies, their mappings and constraints, extended key usage.
@@ -124,12 +121,6 @@ impl<'a> Certificate<'a> {
     pub(super) fn is_same_authority(&self, other: &Certificate<'_>) -> bool {
         self.subject == other.subject && self.public_key == other.public_key
     }
-}
-
-/// The value of the extension `2.5.29.number`; none is there twice.
-pub(super) fn extension<'a>(certificate: &X509Certificate<'a>, number: u8) -> Option<&'a [u8]> {
-    let oid = [STANDARD[0], STANDARD[1], number];
-    certificate.iter_extensions().find(|extension| extension.oid.as_bytes() == oid).map(|extension| extension.value)
 }
 
 fn usages(value: &[u8]) -> Option<Vec<&[u8]>> {

@@ -2,8 +2,8 @@
 
 use x509_parser::certificate::X509Certificate;
 
-use super::PathFault;
-use super::certificate::extension;
+use super::extension::extension;
+use super::fault::PathFault;
 use super::names::{Incomparable, Name};
 use crate::der::{Reader, SEQUENCE, only};
 use crate::quoted::Quoted;

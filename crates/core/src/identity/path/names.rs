@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use x509_parser::certificate::X509Certificate;
 
-use super::certificate::extension;
 use super::directory;
+use super::extension::extension;
 use crate::der::{Element, Reader, SEQUENCE, only};
 
 /// A name, or what a constraint says about names.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use x509_parser::certificate::X509Certificate;
 
 use super::Certificate;
-use super::certificate::extension;
+use super::extension::extension;
 use crate::der::{INTEGER, OBJECT_IDENTIFIER, Reader, SEQUENCE, only};
 
 const ANY: &[u8] = &[0x55, 0x1d, 0x20, 0];

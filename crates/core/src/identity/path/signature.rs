@@ -2,7 +2,7 @@
 
 use webpki::ALL_VERIFICATION_ALGS;
 
-use super::PathFault;
+use super::fault::PathFault;
 use crate::der::{Element, Reader, SEQUENCE, only};
 
 /// What is signed, and how.

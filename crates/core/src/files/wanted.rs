@@ -1,0 +1,68 @@
+//! What the files of a volume are made of, and why they cannot be made.
+
+use zeroize::Zeroizing;
+
+use super::extras::Extras;
+use super::{FileName, FileNames, RenderedFile};
+use crate::identity::PemError;
+use crate::jwt::{JwtBundles, JwtSvid};
+use crate::pkcs12::{Password, Pkcs12Error};
+
+/// The most bytes that the files of one volume may have together, so that no pod fills the node's volume data.
+pub const MAX_VOLUME_BYTES: usize = 4 * 1024 * 1024;
+
+/// Which files a volume holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Certificate, key and bundle.
+    pub names: &'a FileNames,
+    /// What is beside them.
+    pub extras: &'a Extras,
+    /// The password of PKCS#12 files, where there are any.
+    pub password: Option<&'a Password>,
+}
+
+/// What a pod is given of JWT.
+#[derive(Debug)]
+pub struct JwtGiven<'a> {
+    /// One for each of [`Extras::tokens`], in their order.
+    pub tokens: &'a [JwtSvid],
+    /// The bundles to verify those of others with.
+    pub bundles: &'a JwtBundles,
+}
+
+/// Why a volume's files cannot be put together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// The certificate that the volume shows is not one that was put there.
+    #[error("the certificate in the volume cannot be read: {0}")]
+    Shown(#[from] PemError),
+    /// There are not as many tokens as files for them.
+    #[error("{found} JWT-SVIDs were issued for {wanted} files")]
+    Tokens {
+        /// How many there are.
+        found: usize,
+        /// How many files there are.
+        wanted: usize,
+    },
+    /// The password that the pod chose is not there.
+    #[error("the password of the PKCS#12 files is not known any more; it comes with the next publish")]
+    NoPassword,
+    /// A PKCS#12 file cannot be made.
+    #[error("the PKCS#12 file cannot be written: {0}")]
+    Pkcs12(#[from] Pkcs12Error),
+    /// Over [`MAX_VOLUME_BYTES`].
+    #[error(
+        "the volume's files have {bytes} bytes together, at most {MAX_VOLUME_BYTES} are allowed; the bundles of federated \
+         trust domains are left out with the volume attribute svid-csi/federated: none"
+    )]
+    TooLarge {
+        /// Their size.
+        bytes: usize,
+    },
+}
+
+/// A file of that name.
+pub(super) fn bytes(name: &FileName, contents: Vec<u8>) -> RenderedFile {
+    RenderedFile { name: name.clone(), contents: Zeroizing::new(contents) }
+}

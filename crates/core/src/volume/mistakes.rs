@@ -1,0 +1,35 @@
+//! Everything that is wrong with a request, reported at once.
+
+const MOST_MISTAKES: usize = 8;
+const LONGEST_MISTAKE: usize = 400;
+
+/// Everything that is wrong with a request, each naming the field and the fix.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub struct Mistakes(pub Vec<String>);
+
+impl Mistakes {
+    pub(crate) fn new() -> Self {
+        Mistakes(Vec::new())
+    }
+
+    /// Notes a mistake. What a pod author writes has no bounds; what is said about it has.
+    pub(crate) fn add(&mut self, mistake: impl ToString) {
+        match self.0.len() {
+            0..MOST_MISTAKES => self.0.push(mistake.to_string().chars().take(LONGEST_MISTAKE).collect()),
+            MOST_MISTAKES => self.0.push("and more".to_owned()),
+            _ => {}
+        }
+    }
+
+    /// What is wrong, for calls that name the path so.
+    #[must_use]
+    pub fn of_path(self, field: &str) -> Self {
+        Mistakes(self.0.into_iter().map(|mistake| mistake.replace("target_path", field)).collect())
+    }
+
+    /// Keeps the value, or notes why there is none.
+    pub(crate) fn take<T, E: ToString>(&mut self, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.add(error.to_string())).ok()
+    }
+}

@@ -1,0 +1,114 @@
+//! A publish request as it came over the wire, and the rules by which it is read.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use super::mistakes::Mistakes;
+use crate::files::FileNames;
+use crate::plan::Plan;
+use crate::secret::Secret;
+use crate::spiffe_id::TrustDomain;
+use crate::target::TargetPath;
+use crate::volume_id::VolumeId;
+
+/// NodePublishVolume as it came over the wire, before anything in it is believed.
+#[derive(Debug, Clone, Default)]
+pub struct PublishRequest {
+    /// `volume_id`.
+    pub volume_id: String,
+    /// `target_path`.
+    pub target_path: String,
+    /// `volume_capability`, where one was sent.
+    pub capability: Option<Capability>,
+    /// `readonly`.
+    pub read_only: bool,
+    /// `volume_context` without the tokens: pod info and the volume's attributes.
+    pub context: HashMap<String, String>,
+    /// The service account tokens (a JSON object), taken out of `secrets` or, failing that, `volume_context`.
+    pub tokens: Option<Secret>,
+    /// The password of PKCS#12 files, taken out of `secrets`.
+    pub pkcs12_password: Option<Secret>,
+}
+
+/// The parts of a CSI VolumeCapability that matter to an ephemeral volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Capability {
+    /// How the volume is accessed.
+    pub access: Access,
+    /// Whether `access_mode` was sent at all.
+    pub has_mode: bool,
+    /// Whether `access_mode` is SINGLE_NODE_READER_ONLY.
+    pub reader_only: bool,
+}
+
+/// The access type of a VolumeCapability.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Access {
+    /// None was sent.
+    #[default]
+    Missing,
+    /// A block device.
+    Block,
+    /// A mounted folder.
+    Mount {
+        /// Whether `fs_type` or `mount_flags` ask for a particular file system.
+        particular: bool,
+        /// `volume_mount_group`, empty when the pod has no fsGroup.
+        group: String,
+    },
+}
+
+/// How one driver name treats requests.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// What a volume gets that names no plan.
+    pub default_plan: Plan,
+    /// What a volume may ask for.
+    pub allowed_plans: BTreeSet<Plan>,
+    /// Names of the files, unless the volume names its own.
+    pub file_names: FileNames,
+    /// The trust domain of minted identities.
+    pub trust_domain: Option<TrustDomain>,
+    /// Accept volumes whose pod omits `readOnly: true`.
+    pub allow_missing_read_only: bool,
+    /// The kubelet's pods folder, when targets must lie in it.
+    pub pods_dir: Option<PathBuf>,
+}
+
+impl PublishRequest {
+    /// The group that the pod's fsGroup asks for; empty where it has none.
+    pub(crate) fn mount_group(&self) -> &str {
+        match self.capability.as_ref().map(|capability| &capability.access) {
+            Some(Access::Mount { group, .. }) => group,
+            _ => "",
+        }
+    }
+}
+
+impl Rules {
+    /// Reads the volume id and target path that every Node call carries.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub fn locate(&self, volume_id: &str, target_path: &str) -> Result<(VolumeId, TargetPath), Mistakes> {
+        let mut mistakes = Mistakes::new();
+        let id = mistakes.take(VolumeId::parse(volume_id));
+        let target = mistakes.take(TargetPath::parse(target_path));
+        if let (Some(target), Some(pods_dir)) = (&target, &self.pods_dir)
+            && target.place().is_none_or(|place| place.pods_dir != pods_dir)
+        {
+            mistakes.add(outside(pods_dir));
+        }
+        match (id, target) {
+            (Some(id), Some(target)) if mistakes.0.is_empty() => Ok((id, target)),
+            _ => Err(mistakes),
+        }
+    }
+}
+
+fn outside(pods_dir: &Path) -> String {
+    format!(
+        "target_path must have the form {}/<pod uid>/volumes/kubernetes.io~csi/<name>/mount (--kubelet-dir)",
+        pods_dir.display()
+    )
+}
