@@ -18,7 +18,7 @@ use kube::{Api, Client};
 use svid_csi_core::runtime_issuer::ConfigMapPlace;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use self::entries::Entries;
 use self::kept::Kept;
@@ -26,12 +26,15 @@ use self::publish::Publisher;
 use self::state::State;
 use self::trouble::{Of, Troubles};
 use super::trusted::Trusted;
+use crate::backoff::pause;
 use crate::report;
 use crate::tasks::Tasks;
 
 /// How long the entries of others are waited for where this node's is gone as well: whoever emptied the ConfigMap, or
 /// made it anew, did not mean to take one of them out.
 const GRACE: Duration = Duration::from_secs(60);
+/// The longest pause before what could not be kept is written again.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// How the roots of the other nodes are followed.
 #[derive(Debug, Clone)]
@@ -99,11 +102,13 @@ impl Union {
     /// What was known when the run before ended.
     fn take_up(&mut self) {
         self.entries.take(&self.kept.read());
+        self.entries.kept();
         self.trust();
     }
 
     async fn run(mut self, mut seen: watch::Receiver<State>) -> Infallible {
         let mut grace: Option<Instant> = None;
+        let (mut failures, mut again): (u32, Option<Instant>) = (0, None);
         loop {
             let entries = seen.borrow_and_update().entries();
             if let Some(entries) = entries {
@@ -113,25 +118,40 @@ impl Union {
                 if grace.is_some_and(|end| end <= Instant::now()) {
                     grace = None;
                 }
-                if (grace.is_none() && self.entries.keep_only(&entries)) | self.entries.take(&entries) {
-                    self.changed().await;
+                let changed = (grace.is_none() && self.entries.keep_only(&entries)) | self.entries.take(&entries);
+                if changed || again.is_some_and(|at| at <= Instant::now()) {
+                    let is_kept = self.keep_and_trust().await;
+                    failures = if is_kept { 0 } else { failures.saturating_add(1) };
+                    again = (!is_kept).then(|| Instant::now() + pause(failures, LONGEST));
                 }
                 self.troubles.set(Of::Entries, self.entries.trouble());
             }
             tokio::select! {
                 changed = seen.changed() => if changed.is_err() { std::future::pending().await },
                 () = ended(grace) => {}
+                () = ended(again) => {}
             }
         }
     }
 
-    async fn changed(&mut self) {
-        if self.trust() {
-            self.kept.write(self.entries.good_texts()).await;
+    /// What is new is kept before it is trusted: pods must not lose it at a start without the API server. What is gone is
+    /// not trusted any more, whether or not that can be kept. Answers whether it could.
+    async fn keep_and_trust(&mut self) -> bool {
+        let kept = self.kept.write(self.entries.good_texts()).await;
+        let trouble = kept.as_ref().err().map(|error| format!("the roots of other nodes cannot be kept: {error}"));
+        if self.troubles.set(Of::Kept, trouble.clone())
+            && let Some(error) = trouble
+        {
+            warn!(error, "new roots of other nodes are trusted once they can be kept");
         }
+        if kept.is_ok() {
+            self.entries.kept();
+        }
+        self.trust();
+        kept.is_ok()
     }
 
-    fn trust(&mut self) -> bool {
+    fn trust(&mut self) {
         let good = self.entries.good();
         match self.trusted.with(good.clone()) {
             Ok(left_out) => {
@@ -147,13 +167,11 @@ impl Union {
                 {
                     error!(error, "the roots of all nodes do not fit into one trust bundle; the others are trusted");
                 }
-                true
             }
             Err(error) => {
                 let error = report::chain(&error);
                 error!(error, "the roots of all nodes make no trust bundle; the last good one stays in use");
                 self.troubles.set(Of::Union, Some(format!("the roots of all nodes make no trust bundle: {error}")));
-                false
             }
         }
     }
@@ -165,3 +183,6 @@ async fn ended(grace: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

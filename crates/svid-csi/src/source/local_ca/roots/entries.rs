@@ -26,6 +26,8 @@ struct Entry {
     /// As it was last seen.
     text: String,
     good: Option<Good>,
+    /// What takes the place of `good` once it is kept.
+    next: Option<Good>,
     trouble: Option<String>,
 }
 
@@ -46,8 +48,8 @@ impl Entries {
         !entries.contains_key(&self.own) && self.others.keys().any(|node| !entries.contains_key(node))
     }
 
-    /// Takes what is there now. Broken ones leave what was good, and are told once. Answers whether what is good has
-    /// changed.
+    /// Takes what is there now, to be trusted once it is kept, see [`kept`](Self::kept). Broken ones leave what was good,
+    /// and are told once. Answers whether what is good has changed.
     pub(super) fn take(&mut self, entries: &BTreeMap<String, String>) -> bool {
         let mut changed = false;
         let mut beyond = 0;
@@ -67,19 +69,27 @@ impl Entries {
 
     /// Forgets nodes that have no entry any more. Answers whether there was any that was good.
     pub(super) fn keep_only(&mut self, entries: &BTreeMap<String, String>) -> bool {
-        let before = self.good().count();
+        let count = |entries: &Self| entries.others.values().filter(|entry| entry.latest().is_some()).count();
+        let before = count(self);
         self.others.retain(|node, _| entries.contains_key(node));
-        self.good().count() != before
+        count(self) != before
     }
 
-    /// The good ones, by node.
+    /// What [`good_texts`](Self::good_texts) answers is kept: it is to be trusted.
+    pub(super) fn kept(&mut self) {
+        for entry in self.others.values_mut() {
+            entry.good = entry.next.take().or(entry.good.take());
+        }
+    }
+
+    /// The good ones that are kept, by node.
     pub(super) fn good(&self) -> impl Iterator<Item = (&str, &Authorities)> + Clone {
         self.others.iter().filter_map(|(node, entry)| Some((node.as_str(), &entry.good.as_ref()?.authorities)))
     }
 
-    /// The texts of the good ones.
+    /// The texts of the good ones, to be kept.
     pub(super) fn good_texts(&self) -> BTreeMap<String, String> {
-        let good = self.others.iter().filter_map(|(node, entry)| Some((node, entry.good.as_ref()?)));
+        let good = self.others.iter().filter_map(|(node, entry)| Some((node, entry.latest()?)));
         good.map(|(node, good)| (node.clone(), good.text.clone())).collect()
     }
 
@@ -94,6 +104,10 @@ impl Entries {
 }
 
 impl Entry {
+    fn latest(&self) -> Option<&Good> {
+        self.next.as_ref().or(self.good.as_ref())
+    }
+
     fn take(&mut self, node: &str, text: &str, trust_domain: &TrustDomain) -> bool {
         if self.text == text {
             return false;
@@ -102,15 +116,15 @@ impl Entry {
         match Authorities::read(text.as_bytes(), trust_domain) {
             Ok(authorities) => {
                 self.trouble = None;
-                let differs = self.good.as_ref().is_none_or(|good| good.authorities != authorities);
-                self.good = Some(Good { text: text.to_owned(), authorities });
+                let differs = self.latest().is_none_or(|good| good.authorities != authorities);
+                self.next = Some(Good { text: text.to_owned(), authorities });
                 differs
             }
             Err(error) => {
                 let error = report::chain(&error);
                 if self.trouble.as_ref() != Some(&error) {
                     let meanwhile =
-                        if self.good.is_some() { "its last good one stays in use" } else { "it is left out" };
+                        if self.latest().is_some() { "its last good one stays in use" } else { "it is left out" };
                     error!(node, error, "a node's entry in the ConfigMap of --local-ca-roots is broken; {meanwhile}");
                 }
                 self.trouble = Some(error);

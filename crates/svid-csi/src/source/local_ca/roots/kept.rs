@@ -31,15 +31,16 @@ impl Kept {
         })
     }
 
-    /// Keeps these. Where that fails, the next start may need the API server.
-    pub(super) async fn write(&self, texts: BTreeMap<String, String>) {
+    /// Keeps these, or says why that is not possible.
+    pub(super) async fn write(&self, texts: BTreeMap<String, String>) -> Result<(), String> {
         let path = self.0.clone();
         let written = tokio::task::spawn_blocking(move || {
             let json = serde_json::to_vec(&texts).unwrap_or_default();
             fsx::write_atomic(&path, &json, 0o600)
         });
-        if let Ok(Err(error)) = written.await {
-            warn!(error = report::chain(&error), "the roots of other nodes cannot be kept for the next start");
+        match written.await {
+            Ok(written) => written.map_err(|error| report::chain(&error)),
+            Err(error) => Err(report::chain(&error)),
         }
     }
 }
@@ -57,12 +58,12 @@ mod tests {
         let kept = Kept::new(path.clone());
         assert!(kept.read().is_empty() && log.lines("").is_empty(), "the first start");
         let texts = BTreeMap::from([("n2".to_owned(), "{}".to_owned())]);
-        kept.write(texts.clone()).await;
+        kept.write(texts.clone()).await.unwrap();
         assert_eq!(Kept::new(path.clone()).read(), texts);
         fsx::write_atomic(&path, b"damaged", 0o600).unwrap();
         assert!(kept.read().is_empty());
         assert_eq!(log.lines("they are asked for anew").len(), 1);
-        kept.write(texts.clone()).await;
+        kept.write(texts.clone()).await.unwrap();
         assert_eq!(kept.read(), texts);
     }
 }

@@ -12,6 +12,8 @@ pub(super) enum Of {
     Own,
     /// What others have written.
     Entries,
+    /// Keeping that for the next start.
+    Kept,
     /// What comes of it.
     Union,
 }

@@ -58,6 +58,8 @@ fn nodes_beyond_the_most_are_not_read_and_push_nobody_out() {
     let text = text();
     let mut all: BTreeMap<_, _> = (0..MOST - 1).map(|node| (format!("n-{node}"), text.clone())).collect();
     assert!(entries.take(&all));
+    assert_eq!((entries.good().count(), entries.good_texts().len()), (0, MOST - 1), "until they are kept");
+    entries.kept();
     assert_eq!(entries.good().count(), MOST - 1);
     all.insert("a".to_owned(), text.clone());
     assert!(!entries.take(&all) && !entries.take(&all));

@@ -1,0 +1,67 @@
+//! What the nodes tell, and a disk that takes nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use svid_csi_core::ca::{Authorities, CertificateAuthority};
+use svid_csi_core::jwt::JwtAuthority;
+use svid_csi_core::spiffe_id::TrustDomain;
+use tokio::time::timeout;
+
+use super::*;
+use crate::clock;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn authorities(trust_domain: &TrustDomain) -> Authorities {
+    let ca = CertificateAuthority::create(trust_domain, clock::now(), HOUR * 24).unwrap();
+    Authorities::of(&ca, &JwtAuthority::create(trust_domain).unwrap())
+}
+
+fn there(entries: &[(&str, &Authorities)]) -> State {
+    let text = |one: &Authorities| String::from_utf8(one.to_json()).unwrap();
+    State::There(Arc::new(entries.iter().map(|(node, one)| ((*node).to_owned(), text(one))).collect()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_kept_is_not_trusted_until_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let trust_domain = TrustDomain::parse("example.org").unwrap();
+    let [own, second, third] = [(); 3].map(|()| authorities(&trust_domain));
+    let trusted = Arc::new(Trusted::new(own.clone(), &trust_domain).unwrap());
+    let bundle = trusted.bundle();
+    let roots = || bundle.borrow().certificates().len();
+    let kept = folder.path().join("roots.json");
+    let troubles = Troubles::default();
+    let (states, seen) = watch::channel(State::Unknown);
+    let union = Union {
+        entries: Entries::new("n1", &trust_domain),
+        kept: Kept::new(kept.clone()),
+        trusted,
+        nodes: watch::Sender::new(1),
+        troubles: troubles.clone(),
+    };
+    let mut run = Box::pin(union.run(seen));
+    let mut goes_on = async || assert!(timeout(HOUR, &mut run).await.is_err());
+
+    states.send_replace(there(&[("n1", &own), ("n2", &second)]));
+    goes_on().await;
+    assert_eq!((roots(), troubles.told()), (2, None));
+
+    let obstacle = folder.path().join(".roots.json.new");
+    fs::create_dir_all(obstacle.join("x")).unwrap();
+    states.send_replace(there(&[("n1", &own), ("n2", &second), ("n3", &third)]));
+    goes_on().await;
+    assert_eq!(roots(), 2, "the next start would not know the third");
+    assert!(troubles.told().unwrap().contains("cannot be kept"), "{:?}", troubles.told());
+
+    states.send_replace(there(&[("n1", &own), ("n3", &third)]));
+    goes_on().await;
+    assert_eq!(roots(), 1, "a full disk keeps nothing from being taken away");
+
+    fs::remove_dir_all(&obstacle).unwrap();
+    goes_on().await;
+    assert_eq!((roots(), troubles.told()), (2, None));
+    let kept: BTreeMap<String, String> = serde_json::from_slice(&fs::read(kept).unwrap()).unwrap();
+    assert_eq!(kept.keys().collect::<Vec<_>>(), ["n3"]);
+}
