@@ -38,7 +38,8 @@ const NAMES: [&str; 12] = [
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Source cert-manager")]
 pub(super) struct CertManagerFlags {
-    /// The name of the issuer. Default with profile spiffe.csi.cert-manager.io: my-spiffe-ca.
+    /// The name of the issuer. Default with profile spiffe.csi.cert-manager.io: my-spiffe-ca, or none where a ConfigMap names
+    /// it at run time.
     #[arg(long, value_name = "NAME")]
     issuer_name: Option<String>,
     /// The kind of the issuer; an Issuer is looked for in the pod's namespace. Default: ClusterIssuer.
@@ -110,9 +111,12 @@ impl CertManagerFlags {
         let mode = RequestMode::asked_for(self.request_mode, self.use_own_service_account, mistakes);
         let runtime_issuer =
             issuer::place(self.runtime_issuance_config_map_name, self.runtime_issuance_config_map_namespace, mistakes);
-        let usual_name = common.profile.and_then(Profile::issuer_name).map(str::to_owned);
-        let issuer =
-            self.issuer_name.or(usual_name).map(|name| issuer::named(name, self.issuer_kind, self.issuer_group));
+        // As for the approver: where a ConfigMap names the issuer, a usual name is no knowledge of who signs.
+        let usual_name = common.profile.and_then(Profile::issuer_name).filter(|_| runtime_issuer.is_none());
+        let issuer = self
+            .issuer_name
+            .or(usual_name.map(str::to_owned))
+            .map(|name| issuer::named(name, self.issuer_kind, self.issuer_group));
         if issuer.is_none() && runtime_issuer.is_none() {
             mistakes.missing("issuer-name", "name the issuer that signs for pods");
         }

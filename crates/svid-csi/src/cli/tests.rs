@@ -162,6 +162,11 @@ fn a_profile_brings_its_defaults() {
     let cert_manager = config.cert_manager.unwrap();
     assert_eq!(cert_manager.trust_domain.as_str(), "cluster.local");
     assert_eq!(cert_manager.issuer.unwrap().name, "my-spiffe-ca");
+    let runtime = "--runtime-issuance-config-map-name=a --runtime-issuance-config-map-namespace=b";
+    for (flags, issuer) in [("", None), ("--issuer-name=", None), ("--issuer-name=ca", Some("ca"))] {
+        let named = good(&format!("{line} {runtime} {flags}")).config.cert_manager.unwrap().issuer;
+        assert_eq!(named.map(|issuer| issuer.name).as_deref(), issuer, "as the approver has it: {flags:?}");
+    }
     let settings = cert_manager.settings;
     assert_eq!((settings.lifetime, settings.renewals, settings.pods_ask), (Duration::from_secs(3_600), 8, true));
     let local_ca = good(&format!("{line} --source local-ca --key-type rsa-2048")).config.local_ca.unwrap();
@@ -191,7 +196,7 @@ fn cert_manager_as_promised() {
         assert_eq!(config.settings.pods_ask, pods_ask, "{flags}");
     }
     let flags = "--runtime-issuance-config-map-name cm --runtime-issuance-config-map-namespace ns --source-ca-bundle b.pem \
-                 --renewal-concurrency 3 --key-type ed25519 --issuer-kind Issuer --issuer-group g";
+                 --renewal-concurrency 3 --key-type ed25519 --issuer-name i --issuer-kind Issuer --issuer-group g";
     let config = good(&format!("{CERT_MANAGER} {flags}")).config.cert_manager.unwrap();
     assert_eq!(config.runtime_issuer.unwrap().to_string(), "ns/cm");
     assert_eq!((config.settings.renewals, config.settings.key_type), (3, KeyType::Ed25519));
