@@ -1,49 +1,65 @@
 //! Whether mounts made here are seen by the rest of the node.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// The inode of the PID namespace that the kernel starts with (PROC_PID_INIT_INO in its proc_ns.h).
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+
 /// The mounts of this process's namespace and the peer groups of those that are shared, read once (proc_pid_mountinfo(5)).
 #[derive(Debug)]
-pub struct Propagation(Vec<(PathBuf, Option<String>)>);
+pub struct Propagation {
+    mounts: Vec<(PathBuf, Option<String>)>,
+    /// The peer groups of the host's mounts, where its mounts can be seen.
+    of_host: Option<HashSet<String>>,
+}
 
 impl Propagation {
-    /// Reads /proc/self/mountinfo. Its cost grows with the mounts on the node: for the start only.
+    /// Reads /proc/self/mountinfo, and the host's where this process can see the host's. Its cost grows with the mounts on the
+    /// node: for the start only.
     ///
     /// # Errors
-    /// The file could not be read.
+    /// The file of its own could not be read.
     pub fn read() -> io::Result<Self> {
-        Ok(Self::parse(&std::fs::read_to_string("/proc/self/mountinfo")?))
+        // In any other PID namespace the process 1 is a container's.
+        let sees_host = std::fs::read_link("/proc/self/ns/pid").is_ok_and(|ns| ns == Path::new(INITIAL_PID_NAMESPACE));
+        let host = sees_host.then(|| std::fs::read_to_string("/proc/1/mountinfo").ok()).flatten();
+        Ok(Self::parse(&std::fs::read_to_string("/proc/self/mountinfo")?, host.as_deref()))
     }
 
-    fn parse(mountinfo: &str) -> Self {
-        let mount = |line: &str| {
-            let mut fields = line.split(' ').skip(4);
-            let point = unescape(fields.next()?);
-            let group =
-                fields.skip(1).take_while(|field| *field != "-").find_map(|field| field.strip_prefix("shared:"));
-            Some((PathBuf::from(point), group.map(str::to_owned)))
-        };
-        Propagation(mountinfo.lines().filter_map(mount).collect())
+    fn parse(mountinfo: &str, of_host: Option<&str>) -> Self {
+        let of_host = of_host.map(|host| mounts(host).filter_map(|(_, group)| group).collect());
+        Propagation { mounts: mounts(mountinfo).collect(), of_host }
     }
 
-    /// Whether a mount made at `path` (absolute, without links) reaches other mount namespaces.
-    pub fn is_shared(&self, path: &Path) -> bool {
-        self.group(path).is_some()
-    }
-
-    /// Whether a mount made at `path` is known to reach the host, which `bidirectional` does where anything does.
+    /// Whether a mount made at `path` (absolute, without links) is known to reach the host, which `bidirectional` does where
+    /// anything does.
     ///
-    /// Newer runcs make all mounts of a container shared once one of them is to be, the others in groups that have no other
-    /// member: where even `/` is shared, only the group of a mount that is the host's tells.
+    /// Peer groups have one number in all namespaces, so the host's own list of mounts tells. Most containers cannot see that.
+    /// There, newer runcs make all mounts shared once one of them is to be, the others in groups that have no other member:
+    /// where even `/` is shared, only the group of a mount that is the host's tells.
     pub fn reaches_host(&self, path: &Path, bidirectional: &Path) -> bool {
-        self.is_shared(path) && (!self.is_shared(Path::new("/")) || self.group(path) == self.group(bidirectional))
+        match (self.group(path), &self.of_host) {
+            (None, _) => false,
+            (Some(group), Some(of_host)) => of_host.contains(group),
+            (group, None) => self.group(Path::new("/")).is_none() || group == self.group(bidirectional),
+        }
     }
 
     fn group(&self, path: &Path) -> Option<&str> {
-        let covering = self.0.iter().filter(|(point, _)| path.starts_with(point));
+        let covering = self.mounts.iter().filter(|(point, _)| path.starts_with(point));
         covering.max_by_key(|(point, _)| point.components().count())?.1.as_deref()
     }
+}
+
+fn mounts(mountinfo: &str) -> impl Iterator<Item = (PathBuf, Option<String>)> {
+    mountinfo.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(4);
+        let point = unescape(fields.next()?);
+        let group = fields.skip(1).take_while(|field| *field != "-").find_map(|field| field.strip_prefix("shared:"));
+        Some((PathBuf::from(point), group.map(str::to_owned)))
+    })
 }
 
 pub(super) fn unescape(field: &str) -> String {
@@ -61,36 +77,56 @@ mod tests {
 32 31 0:44 / /data\\040root/x rw,relatime master:9 - tmpfs svid-csi rw
 ";
 
+    /// As newer runcs make them: /more and /pods are the host's.
+    const ALL_SHARED: &str = "\
+214 110 0:48 / / ro,relatime shared:29 - overlay overlay rw
+241 214 8:1 /var/lib/data /data rw,relatime shared:39 - ext4 /dev/sda1 rw
+242 214 8:1 /var/lib/more /more rw,relatime shared:1 - ext4 /dev/sda1 rw
+270 214 8:1 /var/lib/kubelet/pods /pods rw,relatime shared:1 - ext4 /dev/sda1 rw
+";
+
+    const HOST: &str = "\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+30 22 8:16 / /var/lib/kubelet rw,relatime shared:60 - ext4 /dev/sdb rw
+31 22 0:44 / /private rw,relatime - tmpfs t rw
+";
+
+    fn reaches(mounts: &str, host: Option<&str>, pods: &str, table: &[(&str, bool)]) {
+        let mounts = Propagation::parse(mounts, host);
+        for (path, reaches) in table {
+            assert_eq!(mounts.reaches_host(Path::new(path), Path::new(pods)), *reaches, "{path}");
+        }
+    }
+
     #[test]
     fn the_innermost_mount_decides() {
-        let mounts = Propagation::parse(MOUNTINFO);
-        for (path, shared) in [
+        let table = [
             ("/var/lib/kubelet/pods/u/x", true),
             ("/var/lib/kubelet/podsother", false),
             ("/var/lib", false),
             ("/data root/y", true),
             ("/data root/x/y", false),
-        ] {
-            assert_eq!(mounts.is_shared(Path::new(path)), shared, "{path}");
-        }
+        ];
+        reaches(MOUNTINFO, None, "/var/lib/kubelet/pods", &table);
     }
+
     #[test]
     fn where_all_is_shared_the_group_of_the_pods_folder_tells() {
-        let mounts = Propagation::parse(
-            "\
-214 110 0:48 / / ro,relatime shared:29 - overlay overlay rw
-241 214 8:1 /var/lib/data /data rw,relatime shared:39 - ext4 /dev/sda1 rw
-242 214 8:1 /var/lib/more /more rw,relatime shared:1 - ext4 /dev/sda1 rw
-270 214 8:1 /var/lib/kubelet/pods /pods rw,relatime shared:1 - ext4 /dev/sda1 rw
-",
-        );
-        for (path, reaches) in [("/data/x", false), ("/more", true), ("/pods/u", true), ("/elsewhere", false)] {
-            assert_eq!(mounts.reaches_host(Path::new(path), Path::new("/pods")), reaches, "{path}");
-        }
-        let asked_for = Propagation::parse(MOUNTINFO);
-        for (path, reaches) in [("/data root/y", true), ("/data root/x/y", false), ("/other", false)] {
-            let pods = Path::new("/var/lib/kubelet/pods");
-            assert_eq!(asked_for.reaches_host(Path::new(path), pods), reaches, "{path}");
-        }
+        let table = [("/data/x", false), ("/more", true), ("/pods/u", true), ("/elsewhere", false)];
+        reaches(ALL_SHARED, None, "/pods", &table);
+    }
+
+    #[test]
+    fn where_the_hosts_mounts_are_seen_their_groups_tell() {
+        let on_host = [("/var/lib/kubelet/pods", true), ("/var/lib/svid-csi", true), ("/private/x", false)];
+        reaches(HOST, Some(HOST), "/var/lib/kubelet/pods", &on_host);
+        // In a container that shares the host's PID namespace.
+        let contained = [("/data", false), ("/more", true), ("/pods", true), ("/elsewhere", false)];
+        reaches(ALL_SHARED, Some(HOST), "/pods", &contained);
+        let pods_forgotten = ALL_SHARED.replace("/pods rw,relatime shared:1 ", "/pods rw,relatime shared:40 ");
+        reaches(&pods_forgotten, Some(HOST), "/pods", &[("/pods", false), ("/more", true)]);
+        // A service with a mount namespace of its own, which follows the host's and tells it nothing.
+        let sandboxed = "22 1 8:1 / / rw,relatime shared:301 master:1 - ext4 /dev/sda1 rw\n";
+        reaches(sandboxed, Some(HOST), "/var/lib/kubelet/pods", &[("/var/lib/kubelet/pods", false)]);
     }
 }

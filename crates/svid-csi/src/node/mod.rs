@@ -276,7 +276,7 @@ fn records_beside_socket(config: &Config, locks: &mut Vec<std::fs::File>) -> Res
 
 /// Mounts that nobody else sees would be lost in silence.
 fn warn_if_unseen(pods: &Path, propagation: &Propagation) {
-    if !matches!(fsx::exists(pods), Ok(false)) && !propagation.is_shared(pods) {
+    if !matches!(fsx::exists(pods), Ok(false)) && !propagation.reaches_host(pods, pods) {
         warn!(
             path = %pods.display(),
             "the pods folder is not on a shared mount: pods will not see their volumes; mount it into the driver with mountPropagation: Bidirectional"
