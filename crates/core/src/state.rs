@@ -30,6 +30,9 @@ pub struct Record {
     /// What was mounted there before, until that is certainly over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub formerly: Option<FileId>,
+    /// Whether this driver filled that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub formerly_filled: bool,
     /// The identity that was last installed.
     pub issued: Option<Issued>,
     /// Its source has withdrawn the identity: whatever is left of it is to be taken away.
@@ -197,6 +200,7 @@ impl Record {
             root: None,
             pods_dir,
             formerly: None,
+            formerly_filled: false,
             issued: None,
             withdrawn: false,
             bytes: 0,
@@ -209,9 +213,29 @@ impl Record {
         (self.issued, self.withdrawn) = (issued, false);
     }
 
-    /// What is mounted at the target, where this driver fills it. What a mount is, the recorded content decides.
+    /// What is mounted at the target, where this driver fills it, or what of it a passthrough volume has left to be emptied.
+    /// What a mount is, the recorded content decides.
     pub fn filled(&self) -> Option<FileId> {
-        self.root.filter(|_| self.spec.content != Content::Passthrough)
+        if self.spec.content == Content::Passthrough {
+            self.formerly.filter(|_| self.formerly_filled)
+        } else {
+            self.root
+        }
+    }
+
+    /// The volume is as `spec` has it from now on, and `root` is about to be mounted. What was before stays known until
+    /// [`settle`](Self::settle): a start must know what it finds.
+    pub fn show(&mut self, root: Option<FileId>, spec: Arc<VolumeSpec>) {
+        if let Some(before) = self.root.filter(|_| self.root != root) {
+            self.formerly = Some(before);
+            self.formerly_filled = self.spec.content != Content::Passthrough;
+        }
+        (self.root, self.spec) = (root, spec);
+    }
+
+    /// What was before is certainly over.
+    pub fn settle(&mut self) {
+        (self.formerly, self.formerly_filled) = (None, false);
     }
 
     /// Reads a record.
@@ -257,7 +281,9 @@ pub fn recover(record: &Record, observed: Observed) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Issuer;
     use crate::target::TargetPath;
+    use crate::volume::{SocketSpec, Subject};
     use crate::volume_id::VolumeId;
 
     fn record(phase: Phase) -> Record {
@@ -295,6 +321,29 @@ mod tests {
             let observed = Observed { target, pod, data: false };
             assert_eq!(recover(&record(phase), observed), step, "{phase:?} {target:?} {pod:?}");
         }
+    }
+
+    #[test]
+    fn a_passthrough_volume_knows_what_it_has_left_to_be_emptied() {
+        let id = |inode| Some(FileId { device: 1, inode });
+        let mut record = record(Phase::Ready);
+        let passthrough = record.spec.clone();
+        record.show(id(1), passthrough.clone());
+        record.show(id(2), passthrough.clone());
+        assert_eq!((record.formerly, record.filled()), (id(1), None), "both are the agent's");
+        let sockets = SocketSpec {
+            subject: Subject { issuer: Issuer::LocalCa, identity: None, hint: None },
+            sockets: Vec::new(),
+            secrets: Box::default(),
+        };
+        let filled = VolumeSpec { content: Content::WorkloadApi(sockets), ..VolumeSpec::clone(&passthrough) };
+        record.show(id(3), filled.into());
+        assert_eq!((record.formerly, record.filled()), (id(2), id(3)));
+        record.show(id(2), passthrough);
+        assert_eq!((record.formerly, record.filled()), (id(3), id(3)));
+        assert_eq!(Record::from_json(&record.to_json()).unwrap(), record);
+        record.settle();
+        assert_eq!((record.formerly, record.filled()), (None, None));
     }
 
     #[test]

@@ -27,15 +27,16 @@ pub fn install(
     now: SystemTime,
 ) -> Result<(), FsError> {
     volume.change(|folder| {
-        folder.shape(FOLDER_MODE, group)?;
         let (name, moment) = new_moment(folder, now)?;
-        let written =
-            fill(&moment, files, group).and_then(|()| link_names(folder, files)).and_then(|()| swap(folder, &name));
+        let mut made = Vec::new();
+        let written = fill(&moment, files, group)
+            .and_then(|()| link_names(folder, files, &mut made))
+            .and_then(|()| swap(folder, &name, group));
         match written {
             Ok(()) => remove_others(folder, |entry| {
                 entry == name.as_str() || entry == CURRENT || files.iter().any(|file| entry == file.name.as_str())
             }),
-            Err(error) => folder.remove(&name).and(Err(error)),
+            Err(error) => take_back(folder, &name, &made).and(Err(error)),
         }
     })
 }
@@ -76,20 +77,38 @@ fn fill(moment: &Folder, files: &[RenderedFile], group: Option<u32>) -> Result<(
     moment.seal()
 }
 
-/// Points `..data` at the new folder. The last thing that may fail: a folder that is shown is never taken back.
-fn swap(folder: &Folder, name: &str) -> Result<(), FsError> {
+/// Points `..data` at the new folder. The last thing that may fail: a folder that is shown is never taken back. Just before,
+/// the volume's folder gets the mode and group of files: it may have had those of a socket.
+fn swap(folder: &Folder, name: &str, group: Option<u32>) -> Result<(), FsError> {
     folder.remove(NEXT)?;
     folder.symlink(name, NEXT)?;
+    folder.shape(FOLDER_MODE, group)?;
     folder.rename(NEXT, CURRENT)
 }
 
-/// Makes sure that every visible name leads through `..data`.
-fn link_names(folder: &Folder, files: &[RenderedFile]) -> Result<(), FsError> {
+/// Makes sure that every visible name leads through `..data`. Adds those that did not to `made`.
+fn link_names<'a>(folder: &Folder, files: &'a [RenderedFile], made: &mut Vec<&'a str>) -> Result<(), FsError> {
     for file in files {
         let (visible, through) = (file.name.as_str(), format!("{CURRENT}/{}", file.name.as_str()));
         if folder.link(visible)?.is_none_or(|target| target != through.as_str()) {
             folder.remove(visible)?;
+            made.push(visible);
             folder.symlink(&through, visible)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what was made for files that did not come: the folder of that name, and the visible names that lead nowhere.
+fn take_back(folder: &Folder, name: &str, made: &[&str]) -> Result<(), FsError> {
+    // What cannot be removed now is in the way of the next delivery too, which reports it.
+    let _ = folder.remove(NEXT);
+    folder.remove(name)?;
+    let shown = folder.link(CURRENT)?.filter(|shown| is_moment(shown));
+    let shown = shown.map(|shown| folder.folder(shown)).transpose()?;
+    for visible in made {
+        if shown.as_ref().map_or(Ok(None), |shown| shown.stat(visible))?.is_none() {
+            folder.remove(visible)?;
         }
     }
     Ok(())

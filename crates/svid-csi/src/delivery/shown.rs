@@ -75,8 +75,11 @@ fn looked_at(volume: &VolumeFolder, sealed: bool) -> Result<Shown, FsError> {
         }
     }
     let is_own = |name: &OsString| name == CURRENT || name == NEXT || is_moment(name) || moment.names.contains(name);
-    if let Some(other) = folder.names()?.iter().find(|name| !is_own(name)) {
-        return changed(format!("{} was added", Quoted::new(other.as_encoded_bytes())));
+    for name in folder.names()? {
+        // A kill between the names and the files behind them leaves a name that leads to nothing.
+        if !is_own(&name) && !leads_through(folder, &name)? {
+            return changed(format!("{} was added", Quoted::new(name.as_encoded_bytes())));
+        }
     }
     if sealed && !(folder.is_sealed()? && moment.folder.is_sealed()?) {
         return changed("its seal is gone".to_owned());

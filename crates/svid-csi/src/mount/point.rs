@@ -152,17 +152,11 @@ impl MountPoint {
     /// # Errors
     /// [`MountError::System`].
     pub fn attach(&self, Tree(tree): Tree) -> Result<(), MountError> {
-        let action = "mount the volume at";
-        let folder = rustix::fs::openat2(
-            &self.parent,
-            self.name.as_str(),
-            WALK,
-            Mode::empty(),
-            ResolveFlags::BENEATH | NO_LINKS,
-        )
-        .map_err(MountError::of(action, &self.path))?;
-        let by_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        rustix::mount::move_mount(&tree, "", &folder, "", by_descriptor).map_err(MountError::of(action, &self.path))
+        // The name is one component, and a link is not followed (MOVE_MOUNT_T_SYMLINKS). A descriptor of the target could be
+        // had only after what was mounted there before is gone, and that is no time to fail.
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        rustix::mount::move_mount(&tree, "", &self.parent, self.name.as_str(), flags)
+            .map_err(MountError::of("mount the volume at", &self.path))
     }
 
     /// Unmounts what `is_ours` accepts, again and again where it was stacked, and stops at anything else. Where `in_use`

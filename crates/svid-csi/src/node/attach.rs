@@ -26,11 +26,7 @@ impl Node {
         let tree = source.tree()?;
         let record = volume.record();
         if record.root != root || record.spec != *spec {
-            // A start must know what it finds, be it this or what was there before.
-            let formerly = record.root.filter(|_| record.root != root).or(record.formerly);
-            self.record(volume, |record| {
-                (record.root, record.formerly, record.spec) = (root, formerly, spec.clone());
-            })?;
+            self.record(volume, |record| record.show(root, spec.clone()))?;
         }
         if is_shown {
             return Ok(());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use svid_csi_core::files::RenderedFile;
+use svid_csi_core::files::{FileName, RenderedFile};
 use svid_csi_core::state::{Issued, Record};
 use svid_csi_core::volume::{Content, FilesSpec, SocketSpec, VolumeSpec};
 use tracing::warn;
@@ -71,7 +71,9 @@ impl Node {
         let Some(issued) = &volume.record().issued else { return Ok(()) };
         match &spec.content {
             Content::Passthrough => {}
-            Content::WorkloadApi(socket) => self.put_socket_right(&spec, socket, &self.folder(volume.record())?)?,
+            Content::WorkloadApi(socket) => {
+                self.put_socket_right(&spec, socket, &socket.sockets, &self.folder(volume.record())?)?;
+            }
             // Without a digest, they have been asked for already.
             Content::Files(_) if issued.digest.is_some() => {
                 match self.delivered_files(volume.record(), &self.folder(volume.record())?) {
@@ -84,11 +86,12 @@ impl Node {
         Ok(())
     }
 
-    /// Makes sure that the names in the folder lead to the volume's socket.
+    /// Makes sure that those names in the folder lead to the volume's socket.
     pub(super) fn put_socket_right(
         &self,
         spec: &Arc<VolumeSpec>,
         socket: &SocketSpec,
+        names: &[FileName],
         folder: &VolumeFolder,
     ) -> Result<(), VolumeError> {
         let workload_api = self.workload_api()?;
@@ -96,8 +99,8 @@ impl Node {
         if was_changed {
             self.report_change(spec, "it holds something else than its socket");
         }
-        workload_api.serve(spec, socket, folder)?;
-        if was_changed { Ok(folder.keep_only(&socket.sockets)?) } else { Ok(()) }
+        workload_api.serve(spec, names, folder)?;
+        if was_changed { Ok(folder.keep_only(names)?) } else { Ok(()) }
     }
 
     /// Why a volume's socket is of no use to its pod; `None` where it is.

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use svid_csi_core::files::{self as contents, FOLDER_MODE, Federated, RenderError, RenderedFile, Wanted};
+use svid_csi_core::files::{self as contents, FOLDER_MODE, Federated, FileName, RenderError, RenderedFile, Wanted};
 use svid_csi_core::identity::{Rejection, TrustBundle, leads_to};
 use svid_csi_core::pkcs12::Password;
 use svid_csi_core::secret::Secret;
 use svid_csi_core::state::{FileId, Issued, Record};
-use svid_csi_core::volume::{Content, FilesSpec, VolumeSpec};
+use svid_csi_core::volume::{Content, FilesSpec, SocketSpec, VolumeSpec};
 use svid_csi_core::x509_context::X509Context;
+use tracing::warn;
 
 use super::Node;
 use super::error::VolumeError;
@@ -19,6 +20,7 @@ use crate::clock;
 use crate::delivery::shown::{self, Shown};
 use crate::delivery::volume_folder::VolumeFolder;
 use crate::delivery::{files, workload_api};
+use crate::report;
 
 impl Node {
     /// Makes the folder that is to be mounted, and tells its identity.
@@ -61,16 +63,47 @@ impl Node {
                 }
             }
             Content::WorkloadApi(socket) => {
-                let workload_api = self.workload_api()?;
-                self.put_socket_right(spec, socket, &folder)?;
-                let size = workload_api::size_of(context);
-                self.write(spec, occasion, [size], || workload_api.give(&spec.id, context.clone()))?;
-                // Files of another delivery go last: they are all that the pod has until then.
-                folder.keep_only(&socket.sockets)?;
+                let given = self.give(record, spec, socket, &folder, context, occasion);
+                given.inspect_err(|_| self.take_back_socket(record, socket, &folder))?;
             }
         }
         // Another delivery may have made it.
         Ok(folder.shape(folder_mode(&spec.content), None)?)
+    }
+
+    /// Tells the volume's pod what it is given, by a socket.
+    fn give(
+        &self,
+        record: &Record,
+        spec: &Arc<VolumeSpec>,
+        socket: &SocketSpec,
+        folder: &VolumeFolder,
+        context: &Arc<X509Context>,
+        occasion: Occasion,
+    ) -> Result<(), VolumeError> {
+        let workload_api = self.workload_api()?;
+        // Until all is done, the names before lead to the socket too.
+        let before = sockets_of(&record.spec).iter().filter(|name| !socket.sockets.contains(name));
+        let names: Vec<_> = socket.sockets.iter().chain(before).cloned().collect();
+        self.put_socket_right(spec, socket, &names, folder)?;
+        let size = workload_api::size_of(context);
+        self.write(spec, occasion, [size], || workload_api.give(&spec.id, context.clone()))?;
+        // Files of another delivery go last: they are all that the pod has until then.
+        Ok(folder.keep_only(&socket.sockets)?)
+    }
+
+    /// Removes what was made for a socket that the volume does not get: a look would take it for a change by its pod.
+    fn take_back_socket(&self, record: &Record, socket: &SocketSpec, folder: &VolumeFolder) {
+        let Some(workload_api) = &self.workload_api else { return };
+        let taken_back = match &record.spec.content {
+            Content::WorkloadApi(before) => workload_api.go_back(&record.spec, &before.sockets, folder),
+            Content::Files(_) | Content::Passthrough => workload_api.remove(&record.spec.id).and_then(|()| {
+                folder.change(|folder| socket.sockets.iter().try_for_each(|name| folder.remove(name.as_str())))
+            }),
+        };
+        if let Err(error) = taken_back {
+            warn!(volume = %record.spec.id, error = report::chain(&error), "a socket that was not delivered stays in the volume");
+        }
     }
 
     /// After a start: what is not in files is served again, as it was kept. A volume of which nothing was kept, or whose
@@ -98,7 +131,7 @@ impl Node {
             Content::WorkloadApi(socket) => {
                 let workload_api = self.workload_api()?;
                 let folder = self.folder(record)?;
-                workload_api.serve(&spec, socket, &folder)?;
+                workload_api.serve(&spec, &socket.sockets, &folder)?;
                 let is_kept = workload_api.give_kept(&spec.id)?;
                 folder.keep_only(&socket.sockets)?;
                 is_kept
@@ -210,6 +243,13 @@ impl Node {
         }
         self.holds_least(spec)?;
         Ok(())
+    }
+}
+
+fn sockets_of(spec: &VolumeSpec) -> &[FileName] {
+    match &spec.content {
+        Content::WorkloadApi(socket) => &socket.sockets,
+        Content::Files(_) | Content::Passthrough => &[],
     }
 }
 

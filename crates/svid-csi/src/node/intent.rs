@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use svid_csi_core::state::{FileId, Issued, Phase, Record};
-use svid_csi_core::volume::VolumeSpec;
+use svid_csi_core::volume::{Content, VolumeSpec};
 use tokio::time::Instant;
 use tracing::info;
 
@@ -63,7 +63,8 @@ impl Node {
             point.detach_while(is_ours, |_| Ok(false))?;
         }
         let intended = |record: &mut Record| {
-            (record.phase, record.root, record.spec) = (Phase::Intended, root, spec.clone());
+            record.phase = Phase::Intended;
+            record.show(root, spec.clone());
         };
         Ok(self.record(volume, intended)?)
     }
@@ -93,7 +94,8 @@ impl Node {
     ) -> Result<(), VolumeError> {
         self.record(volume, |record| {
             let (root, issued) = given.map_or((record.root, None), |(root, issued)| (root, Some(issued)));
-            (record.phase, record.spec, record.root, record.formerly) = (Phase::Ready, spec, root, None);
+            (record.phase, record.spec, record.root) = (Phase::Ready, spec, root);
+            record.settle();
             record.give(issued);
         })?;
         self.is_unfinished(volume, false);
@@ -125,5 +127,7 @@ pub(super) fn is_published(
         return Ok(false);
     };
     let Some(expected) = source.or(record.root) else { return Ok(false) };
-    Ok(*record.spec == *spec && point.look()? == Look::Mounted(expected))
+    // What a passthrough volume has left of before is still to be emptied.
+    let is_whole = record.spec.content != Content::Passthrough || record.filled().is_none();
+    Ok(is_whole && *record.spec == *spec && point.look()? == Look::Mounted(expected))
 }

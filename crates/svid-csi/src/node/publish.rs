@@ -71,9 +71,10 @@ impl Node {
             check_same_volume(held.as_ref(), &spec)?;
             node.check_target(&driver, &spec, &point, held.as_ref())?;
             let place = node.promise(&spec, held.as_ref())?;
+            let before = held.as_ref().map(|volume| volume.record().spec.clone());
             node.intend(&driver, &spec, &point, Some(source.id()), place, &mut held)?;
             let Some(volume) = held.as_mut() else { return Ok(()) };
-            node.pass_through(volume, &point, &source, spec).map_err(VolumeError::begun)
+            node.pass_through(volume, &point, &source, spec, before.as_deref()).map_err(VolumeError::begun)
         })
         .await?
     }
@@ -84,14 +85,16 @@ impl Node {
         point: &MountPoint,
         source: &MountSource,
         spec: Arc<VolumeSpec>,
+        before: Option<&VolumeSpec>,
     ) -> Result<(), VolumeError> {
-        let before = volume.record().clone();
         self.mount(volume, point, source, &spec)?;
         self.holds_least(&spec)?;
-        if before.spec.content != Content::Passthrough {
+        if let Some(before) = before.filter(|before| before.content != Content::Passthrough) {
             volume.stop_renewing();
-            self.sources.forget(&before.spec);
-            self.remove_data(&spec.id, before.filled())?;
+            self.sources.forget(before);
+            self.remove_data(&spec.id, volume.record().filled())?;
+        } else if let Some(left) = volume.record().filled() {
+            self.remove_data(&spec.id, Some(left))?;
         }
         self.ready(volume, spec, None)
     }

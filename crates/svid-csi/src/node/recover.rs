@@ -14,7 +14,7 @@ use super::Node;
 use super::error::VolumeError;
 use super::volume::{Held, Volume};
 use crate::fsx::FsError;
-use crate::mount::{self, Look, MountError, MountPoint};
+use crate::mount::{self, Look, MountError, MountPoint, MountSource};
 use crate::report;
 use crate::store::Unreadable;
 
@@ -151,13 +151,7 @@ impl Node {
         let spec = volume.record().spec.clone();
         let point = MountPoint::open(&spec.target)?;
         let missing = if spec.content == Content::Passthrough {
-            // What it was before it was published so.
-            self.remove_data(&spec.id, None)?;
-            let replaced = volume.record().formerly;
-            match point.look()? {
-                Look::Mounted(root) if Some(root) != replaced => None,
-                _ => Some(self.socket_dir()?.source(spec.read_only)?),
-            }
+            self.missing_of_agent(volume, &point)?
         } else if self.reach(volume, &point)? {
             None
         } else {
@@ -168,10 +162,40 @@ impl Node {
             warn!(volume = %spec.id, "the volume was published but is not mounted; it is mounted again");
             self.mount(volume, &point, &source, &spec)?;
         }
+        if spec.content == Content::Passthrough {
+            self.remove_former_data(volume)?;
+        }
         self.keep_renewing(volume);
         self.bring_bundle_to(Some(volume));
         self.is_unfinished(volume, false);
         Ok(())
+    }
+
+    /// What is to be mounted of the agent, unless it is already. Where this driver's own is still mounted in its place, that
+    /// is reached first: once it is unmounted, nothing may lead to the keys in it.
+    fn missing_of_agent(&self, volume: &Volume, point: &MountPoint) -> Result<Option<MountSource>, VolumeError> {
+        let record = volume.record();
+        match (point.look()?, &self.folders) {
+            (Look::Mounted(root), _) if Some(root) != record.formerly => return Ok(None),
+            (Look::Mounted(root), Some(folders)) if Some(root) == record.filled() => {
+                folders.reach(&record.spec.id, point)?;
+            }
+            _ => {}
+        }
+        Ok(Some(self.socket_dir()?.source(record.spec.read_only)?))
+    }
+
+    /// Removes what a passthrough volume was before it was published so.
+    fn remove_former_data(&self, volume: &mut Volume) -> Result<(), VolumeError> {
+        let record = volume.record();
+        self.remove_data(&record.spec.id, record.filled())?;
+        if record.formerly.is_none() && record.issued.is_none() {
+            return Ok(());
+        }
+        Ok(self.record(volume, |record| {
+            record.settle();
+            record.give(None);
+        })?)
     }
 
     fn observe(&self, record: &Record) -> Result<Observed, MountError> {

@@ -1,6 +1,7 @@
 //! What happens minutes and hours later, with a clock that jumps; and what fails.
 
 mod faults;
+mod republish;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -78,7 +79,11 @@ fn config(dir: &TempDir) -> Config {
 }
 
 fn build(dir: &TempDir) -> Arc<Node> {
-    Node::build(&config(dir), Clients::default(), Arc::default(), Tasks::default()).unwrap()
+    build_as(&config(dir))
+}
+
+fn build_as(config: &Config) -> Arc<Node> {
+    Node::build(config, Clients::default(), Arc::default(), Tasks::default()).unwrap()
 }
 
 fn spec(dir: &TempDir) -> VolumeSpec {
@@ -115,7 +120,7 @@ fn spec_with(dir: &TempDir, attributes: &[(&str, &str)]) -> VolumeSpec {
     let plan = Plan::Files(Issuer::LocalCa);
     let rules = Rules {
         default_plan: plan,
-        allowed_plans: BTreeSet::from([plan]),
+        allowed_plans: BTreeSet::from([plan, Plan::WorkloadApi(Issuer::LocalCa), Plan::Passthrough]),
         file_names: names(),
         trust_domain: TrustDomain::parse("example.org").ok(),
         allow_missing_read_only: false,

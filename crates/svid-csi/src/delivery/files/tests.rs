@@ -103,6 +103,18 @@ fn whatever_was_done_to_it_is_seen_and_put_right() {
     }
 }
 
+#[test]
+fn a_name_whose_file_did_not_come_is_no_change_of_the_pod() {
+    with_volume("a_name_whose_file_did_not_come_is_no_change_of_the_pod", |path, volume| {
+        install(volume, &[file("a", "1")], None, SystemTime::UNIX_EPOCH).unwrap();
+        // As a kill leaves it, between the names and the files behind them.
+        symlink("..data/b", path.join("b")).unwrap();
+        assert_eq!(shows(volume), [("a".to_owned(), "1".to_owned())]);
+        install(volume, &[file("c", "3")], None, SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(fs::read_dir(path).unwrap().count(), 3);
+    });
+}
+
 /// Nothing that leads into a volume by its path is written again: what is deliveries' is reached by descriptors alone.
 #[test]
 fn nothing_in_volumes_is_reached_by_a_path() {

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::pki_types::CertificateDer;
+use svid_csi_core::files::FileName;
 use svid_csi_core::plan::Issuer;
 use svid_csi_core::volume::{SocketSpec, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
@@ -65,24 +66,35 @@ impl WorkloadApi {
         Ok(Self { endpoints: Mutex::default(), kept, server, shares })
     }
 
-    /// Listens in the volume's folder, unless it does so already. Callers hear that there is no identity yet, or what was
-    /// kept of an earlier run. Blocks; needs a tokio runtime around it.
+    /// Listens in the volume's folder under those names, unless it does so already. Callers hear that there is no identity
+    /// yet, or what was kept of an earlier run. Blocks; needs a tokio runtime around it.
     ///
     /// # Errors
     /// [`ListenError`].
-    pub fn serve(&self, spec: &Arc<VolumeSpec>, socket: &SocketSpec, folder: &VolumeFolder) -> Result<(), ListenError> {
+    pub fn serve(&self, spec: &Arc<VolumeSpec>, names: &[FileName], folder: &VolumeFolder) -> Result<(), ListenError> {
         if let Some(endpoint) = self.endpoint(&spec.id) {
             endpoint.published_as(spec);
-            if endpoint.listens(folder, &socket.sockets)? {
+            if endpoint.listens(folder, names)? {
                 return Ok(());
             }
         }
-        let (listener, inode) = folder.change(|folder| socket::listen(folder, &socket.sockets))?;
+        let (listener, inode) = folder.change(|folder| socket::listen(folder, names))?;
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let endpoint =
             endpoints.entry(spec.id.clone()).or_insert_with(|| Arc::new(Endpoint::new(spec, self.shares.of(spec))));
         endpoint.listening(self.server.accept(endpoint.clone(), listener, inode));
         Ok(())
+    }
+
+    /// The volume stays what it was, with those names: what it was to become instead has failed. Blocks.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn go_back(&self, spec: &Arc<VolumeSpec>, names: &[FileName], folder: &VolumeFolder) -> Result<(), FsError> {
+        if let Some(endpoint) = self.endpoint(&spec.id) {
+            endpoint.published_as(spec);
+        }
+        folder.keep_only(names)
     }
 
     /// Whether the names in the volume's folder lead to its socket, and nothing else is there.

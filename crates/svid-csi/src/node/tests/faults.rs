@@ -8,19 +8,22 @@ use super::*;
 use crate::mount::{self, Look, MountPoint, MountSource};
 use crate::seal;
 
-const DRIVER: &str = "demo.svid-csi";
+pub(super) const DRIVER: &str = "demo.svid-csi";
 
-async fn publish(node: &Arc<Node>, spec: &VolumeSpec) -> Result<(), VolumeError> {
+pub(super) async fn publish(node: &Arc<Node>, spec: &VolumeSpec) -> Result<(), VolumeError> {
     node.publish(DRIVER, spec.clone().into(), Brought::default(), patience::MOST).await
 }
 
 /// Ends a driver as SIGTERM does and starts the next on what it left.
 async fn restart(node: Arc<Node>, dir: &TempDir) -> Arc<Node> {
+    end(node).await;
+    build(dir)
+}
+
+pub(super) async fn end(node: Arc<Node>) {
     node.tasks.stop();
     node.tasks.ended().await;
     assert_eq!(Arc::strong_count(&node), 1, "nothing of it goes on");
-    drop(node);
-    build(dir)
 }
 
 /// Makes every write of a volume's record fail until it is dropped.

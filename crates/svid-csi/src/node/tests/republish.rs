@@ -1,0 +1,292 @@
+//! Volumes that are published again as something else, where that fails or is cut short.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+use rustix::mount::UnmountFlags;
+use rustix::process::Rlimit;
+use svid_csi_core::volume::Content;
+
+use super::faults::{DRIVER, end, publish};
+use super::*;
+use crate::delivery::socket_dir::AgentDir;
+use crate::metrics::Snapshot;
+use crate::mount::{Look, MountPoint};
+use crate::seal;
+
+const FILES: &[(&str, &str)] = &[];
+const OTHER_FILES: &[(&str, &str)] = &[("file-cert", "svid.pem"), ("file-key", "svid.key")];
+const SOCKETS: &[(&str, &str)] = &[("delivery", "workload-api")];
+const OTHER_SOCKETS: &[(&str, &str)] = &[("delivery", "workload-api"), ("socket-name", "other.sock")];
+const PASSTHROUGH: &[(&str, &str)] = &[("source", "socket"), ("delivery", "socket-dir")];
+
+fn config_with_agent(dir: &TempDir) -> Config {
+    let path = dir.path().join("agent");
+    fs::create_dir_all(&path).unwrap();
+    let mut config = config(dir);
+    config.agent = Some(AgentDir { path, stable: None });
+    config.drivers[0].allowed_plans.extend([Plan::Passthrough, Plan::WorkloadApi(Issuer::LocalCa)]);
+    config
+}
+
+/// What cannot be replaced in the volume's folder, nor kept for the next start.
+struct Obstacles {
+    next: PathBuf,
+    kept: PathBuf,
+}
+
+impl Obstacles {
+    fn of(dir: &TempDir, spec: &VolumeSpec) -> Self {
+        let next = folder(dir, spec).join("..data_tmp");
+        let kept = dir.path().join(format!("root/data/kept/.{}.new", spec.id));
+        let folder = fs::File::open(folder(dir, spec)).unwrap();
+        seal::unseal(&folder).unwrap();
+        fs::create_dir(&next).unwrap();
+        seal::seal(&folder).unwrap();
+        MountSource::open(dir.path()).unwrap().attach_at(&next).unwrap();
+        fs::create_dir_all(kept.join("x")).unwrap();
+        Self { next, kept }
+    }
+}
+
+impl Drop for Obstacles {
+    fn drop(&mut self) {
+        mount::unmount(&self.next).unwrap();
+        let folder = fs::File::open(self.next.parent().unwrap()).unwrap();
+        seal::unseal(&folder).unwrap();
+        fs::remove_dir(&self.next).unwrap();
+        seal::seal(&folder).unwrap();
+        fs::remove_dir_all(&self.kept).unwrap();
+    }
+}
+
+/// What the pod sees: the names, what each leads to, and the mode of the folder.
+#[derive(Debug, PartialEq, Eq)]
+struct Sees {
+    names: BTreeMap<String, LeadsTo>,
+    mode: u32,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum LeadsTo {
+    Nothing,
+    /// Another one of the same volume may have taken its place.
+    Socket,
+    File(u64),
+}
+
+impl LeadsTo {
+    fn of(path: &Path) -> Self {
+        match fs::metadata(path) {
+            Err(_) => Self::Nothing,
+            Ok(found) if found.file_type().is_socket() => Self::Socket,
+            Ok(found) => Self::File(found.ino()),
+        }
+    }
+}
+
+impl Sees {
+    fn of(spec: &VolumeSpec) -> Self {
+        let target = spec.target.path();
+        let names = fs::read_dir(target).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let visible = names.filter(|name| !name.starts_with(".."));
+        let names = visible.map(|name| (name.clone(), LeadsTo::of(&target.join(name)))).collect();
+        Self { names, mode: fs::metadata(target).unwrap().mode() }
+    }
+
+    fn is_whole(&self) -> bool {
+        !self.names.is_empty() && self.names.values().all(|to| *to != LeadsTo::Nothing)
+    }
+}
+
+/// Why the volume is not as it should be, if so.
+async fn trouble(node: &Node, spec: &VolumeSpec) -> Option<String> {
+    let held = node.volumes.hold(&spec.id).await;
+    let record = held.as_ref().unwrap().record();
+    match &record.spec.content {
+        Content::Files(_) => node.trouble_of_files(record),
+        Content::WorkloadApi(socket) => node.trouble_of_socket(record, socket),
+        Content::Passthrough => None,
+    }
+}
+
+#[test]
+fn one_that_fails_leaves_what_the_pod_sees() {
+    test("republish::one_that_fails_leaves_what_the_pod_sees", async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build_as(&config_with_agent(&dir));
+        for (number, (before, after)) in
+            [(FILES, OTHER_FILES), (FILES, SOCKETS), (SOCKETS, FILES), (SOCKETS, OTHER_SOCKETS)].into_iter().enumerate()
+        {
+            let (before, after) = (spec_with(&dir, before), spec_with(&dir, after));
+            publish(&node, &before).await.unwrap();
+            let saw = Sees::of(&before);
+            let obstacles = Obstacles::of(&dir, &before);
+            publish(&node, &after).await.unwrap_err();
+            drop(obstacles);
+            assert!(saw.is_whole(), "{number}: {saw:?}");
+            assert_eq!(Sees::of(&before), saw, "{number}");
+            assert_eq!(trouble(&node, &before).await, None, "{number}");
+            publish(&node, &after).await.unwrap();
+            let sees = Sees::of(&after);
+            assert!(sees.is_whole() && sees.names.keys().ne(saw.names.keys()), "{number}: {sees:?}");
+            assert_eq!(trouble(&node, &after).await, None, "{number}");
+            node.unpublish(DRIVER, after.id.clone(), after.target.clone()).await.unwrap();
+        }
+        let page = node.metrics.encode(&Snapshot::default());
+        assert!(page.contains("svid_csi_changed_volumes_seen_total 0"), "no pod has changed anything: {page}");
+    });
+}
+
+/// Takes the data root away, as the end of a container does where it is on no shared mount.
+fn lose_data_root(dir: &TempDir) {
+    rustix::mount::unmount(dir.path().join("root/data"), UnmountFlags::DETACH).unwrap();
+}
+
+fn count_of(folder: &fs::File) -> usize {
+    fs::read_dir(format!("/proc/self/fd/{}", folder.as_raw_fd())).unwrap().count()
+}
+
+#[test]
+fn as_a_passthrough_and_cut_short_it_leaves_no_key() {
+    test("republish::as_a_passthrough_and_cut_short_it_leaves_no_key", async || {
+        for detached in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let config = config_with_agent(&dir);
+            let (files, passthrough) = (spec_with(&dir, FILES), Arc::new(spec_with(&dir, PASSTHROUGH)));
+            let node = build_as(&config);
+            publish(&node, &files).await.unwrap();
+            end(node).await;
+            lose_data_root(&dir);
+            // What is behind the target is reached by a clone of its mount.
+            let node = build_as(&config);
+            let keys = fs::File::open(folder(&dir, &files)).unwrap();
+            assert!(count_of(&keys) > 0);
+            {
+                let mut held = node.volumes.hold(&files.id).await;
+                let point = MountPoint::open(&files.target).unwrap();
+                let agent = node.socket_dir().unwrap().source(false).unwrap();
+                let _busy = (!detached).then(|| fs::File::open(files.target.path().join("tls.key")).unwrap());
+                let mounted = node.mount(held.as_mut().unwrap(), &point, &agent, &passthrough);
+                assert_eq!(mounted.is_ok(), detached, "the call is cut short after this");
+            }
+            end(node).await;
+            if !detached {
+                lose_data_root(&dir);
+            }
+            let node = build_as(&config);
+            assert_eq!(count_of(&keys), 0, "detached: {detached}");
+            assert!(fs::symlink_metadata(folder(&dir, &files)).is_err());
+            let agent = node.socket_dir().unwrap().source(false).unwrap();
+            assert_eq!(MountPoint::open(&files.target).unwrap().look().unwrap(), Look::Mounted(agent.id()));
+            let held = node.volumes.hold(&files.id).await;
+            let record = held.as_ref().unwrap().record();
+            assert_eq!((record.formerly, record.issued.is_none()), (None, true));
+            drop(held);
+            node.unpublish(DRIVER, files.id.clone(), files.target.clone()).await.unwrap();
+            end(node).await;
+            lose_data_root(&dir);
+        }
+    });
+}
+
+/// So many descriptors are left, until it is dropped.
+struct Descriptors(Rlimit);
+
+impl Descriptors {
+    fn left(count: u64) -> Self {
+        let before = getrlimit(Resource::Nofile);
+        let free = fs::File::open("/dev/null").unwrap().as_raw_fd();
+        let current = Some(u64::try_from(free).unwrap() + count);
+        setrlimit(Resource::Nofile, Rlimit { current, ..before }).unwrap();
+        Self(before)
+    }
+}
+
+impl Drop for Descriptors {
+    fn drop(&mut self) {
+        setrlimit(Resource::Nofile, self.0).unwrap();
+    }
+}
+
+#[test]
+fn a_mount_that_cannot_be_cloned_takes_nothing_away() {
+    test("republish::a_mount_that_cannot_be_cloned_takes_nothing_away", async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build(&dir);
+        let spec = Arc::new(spec(&dir));
+        publish(&node, &spec).await.unwrap();
+        let mut held = node.volumes.hold(&spec.id).await;
+        let volume = held.as_mut().unwrap();
+        let (point, other) = (MountPoint::open(&spec.target).unwrap(), MountSource::open(dir.path()).unwrap());
+        let (shown, recorded) = (point.look().unwrap(), volume.record().clone());
+
+        let few = Descriptors::left(0);
+        node.mount(volume, &point, &other, &spec).unwrap_err();
+        drop(few);
+        assert_eq!((point.look().unwrap(), volume.record()), (shown, &recorded));
+
+        let busy = fs::File::open(spec.target.path().join("tls.crt")).unwrap();
+        node.mount(volume, &point, &other, &spec).unwrap_err();
+        drop(busy);
+        assert_eq!(point.look().unwrap(), shown);
+        // Recorded by now: the clone has the last descriptor, and nothing that comes after the unmount needs one.
+        let few = Descriptors::left(1);
+        let mounted = node.mount(volume, &point, &other, &spec);
+        drop(few);
+        mounted.unwrap();
+        assert_eq!(point.look().unwrap(), Look::Mounted(other.id()));
+    });
+}
+
+#[test]
+fn whichever_call_lacks_a_descriptor_the_next_publish_succeeds() {
+    test("republish::whichever_call_lacks_a_descriptor_the_next_publish_succeeds", async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build_as(&config_with_agent(&dir));
+        let plans = [
+            (None, FILES),
+            (None, PASSTHROUGH),
+            (Some(FILES), PASSTHROUGH),
+            (Some(PASSTHROUGH), FILES),
+            (Some(FILES), OTHER_FILES),
+        ];
+        for (number, (before, after)) in plans.into_iter().enumerate() {
+            let after = spec_with(&dir, after);
+            let mut failures = 0;
+            loop {
+                if let Some(before) = before {
+                    publish(&node, &spec_with(&dir, before)).await.unwrap();
+                }
+                let few = Descriptors::left(failures);
+                let published = publish(&node, &after).await;
+                drop(few);
+                let point = MountPoint::open(&after.target).unwrap();
+                if before.is_some() {
+                    assert!(
+                        matches!(point.look().unwrap(), Look::Mounted(_)),
+                        "{number}, {failures} left: {published:?}"
+                    );
+                }
+                publish(&node, &after).await.unwrap();
+                {
+                    let held = node.volumes.hold(&after.id).await;
+                    let record = held.as_ref().unwrap().record();
+                    assert_eq!((&*record.spec, record.phase), (&after, svid_csi_core::state::Phase::Ready));
+                    assert_eq!(record.formerly, None, "{number}, {failures} left");
+                    assert_eq!(point.look().unwrap(), Look::Mounted(record.root.unwrap()));
+                }
+                drop(point);
+                node.unpublish(DRIVER, after.id.clone(), after.target.clone()).await.unwrap();
+                assert!(fs::symlink_metadata(after.target.path()).is_err());
+                assert!(fs::symlink_metadata(folder(&dir, &after)).is_err());
+                if published.is_ok() {
+                    break;
+                }
+                failures += 1;
+            }
+            assert!(failures > 2, "{number}: {failures}");
+        }
+    });
+}
