@@ -105,7 +105,7 @@ fn whatever_was_done_to_it_is_seen_and_put_right() {
 
 #[test]
 fn a_name_whose_file_did_not_come_is_no_change_of_the_pod() {
-    with_volume("a_name_whose_file_did_not_come_is_no_change_of_the_pod", |path, volume| {
+    with_volume(|path, volume| {
         install(volume, &[file("a", "1")], None, SystemTime::UNIX_EPOCH).unwrap();
         // As a kill leaves it, between the names and the files behind them.
         symlink("..data/b", path.join("b")).unwrap();

@@ -113,7 +113,7 @@ async fn trouble(node: &Node, spec: &VolumeSpec) -> Option<String> {
 
 #[test]
 fn one_that_fails_leaves_what_the_pod_sees() {
-    test("republish::one_that_fails_leaves_what_the_pod_sees", async || {
+    test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build_as(&config_with_agent(&dir));
         for (number, (before, after)) in
@@ -150,7 +150,7 @@ fn count_of(folder: &fs::File) -> usize {
 
 #[test]
 fn as_a_passthrough_and_cut_short_it_leaves_no_key() {
-    test("republish::as_a_passthrough_and_cut_short_it_leaves_no_key", async || {
+    test(async || {
         for detached in [true, false] {
             let dir = tempfile::tempdir().unwrap();
             let config = config_with_agent(&dir);
@@ -212,7 +212,7 @@ impl Drop for Descriptors {
 
 #[test]
 fn a_mount_that_cannot_be_cloned_takes_nothing_away() {
-    test("republish::a_mount_that_cannot_be_cloned_takes_nothing_away", async || {
+    test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = Arc::new(spec(&dir));
@@ -242,7 +242,7 @@ fn a_mount_that_cannot_be_cloned_takes_nothing_away() {
 
 #[test]
 fn whichever_call_lacks_a_descriptor_the_next_publish_succeeds() {
-    test("republish::whichever_call_lacks_a_descriptor_the_next_publish_succeeds", async || {
+    test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build_as(&config_with_agent(&dir));
         let plans = [
