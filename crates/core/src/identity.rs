@@ -20,13 +20,14 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::digest;
 use rustls_pki_types::CertificateDer;
 
-pub use self::bundle::{BundleError, MAX_BUNDLE_TEXT, Skipped, TrustBundle};
+pub use self::bundle::{BundleError, MAX_BUNDLE_TEXT, TrustBundle};
 pub use self::key::{KeyError, PrivateKey};
 pub use self::key_type::{KeyType, UnknownKeyType};
 pub(crate) use self::leaf::is_authority;
 pub use self::peer::peer_id;
 pub use self::rejection::{KeyUsageProblem, MAX_SVIDS, Place, Rejection};
-pub(crate) use self::trust::{distinct_anchors, issuers};
+pub use self::trust::Skipped;
+pub(crate) use self::trust::{Anchors, distinct_anchors, issuers, usable_anchors};
 pub use self::validity::Validity;
 pub use crate::pem_text::PemError;
 use crate::pem_text::{self, Block};
@@ -68,6 +69,7 @@ pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: Arc<PrivateKey>,
     bundle: Vec<CertificateDer<'static>>,
+    skipped: Vec<Skipped>,
     validity: Validity,
     accepted: SystemTime,
     serial: String,
@@ -78,8 +80,9 @@ pub struct Identity {
 ///
 /// The leaf must be an X509-SVID for the expected ID (further DNS names are fine), the key must be its key, the time
 /// must be within its validity (an issuer's clock may be [`CLOCK_SKEW`] ahead), and the chain must lead to a valid
-/// certificate of the bundle, for client and server use both. Every other certificate must be a CA. Certificates that
-/// are in the bundle twice are kept once. Without any bundle the issuer is taken at its word: nothing says whom to trust.
+/// certificate of the bundle, for client and server use both. Every other certificate of the chain must be a CA.
+/// Certificates that are in the bundle twice are kept once, and those that are none of a CA are [skipped](Identity::skipped)
+/// as long as others are left. Without any bundle the issuer is taken at its word: nothing says whom to trust.
 ///
 /// # Errors
 /// The first rule that is broken, in a sentence.
@@ -107,10 +110,10 @@ pub fn accept_any_chain(candidate: Candidate, expected: &Expected) -> Result<Ide
     }
     let at = time_to_verify_at(&leaf.validity, expected.now)?;
     trust::check_intermediates(&chain)?;
-    let bundle = match bundle {
-        None => Vec::new(),
+    let Anchors { certificates: bundle, skipped } = match bundle {
+        None => Anchors::default(),
         Some(bundle) if bundle.is_empty() => return Err(Rejection::EmptyBundle),
-        Some(bundle) => trust::distinct_anchors(bundle)?,
+        Some(bundle) => usable_anchors(bundle)?,
     };
     let verified = if bundle.is_empty() { Ok(()) } else { trust::verify(&chain, &bundle, at) };
     let untrusted = match verified {
@@ -118,7 +121,8 @@ pub fn accept_any_chain(candidate: Candidate, expected: &Expected) -> Result<Ide
         other => other.map(|()| None)?,
     };
     let leaf::Leaf { id, validity, serial, .. } = leaf;
-    Ok(Identity { id, chain, key: Arc::new(key), bundle, validity, accepted: expected.now, serial, untrusted })
+    let (key, accepted) = (Arc::new(key), expected.now);
+    Ok(Identity { id, chain, key, bundle, skipped, validity, accepted, serial, untrusted })
 }
 
 pub(crate) fn check_size(
@@ -164,6 +168,11 @@ impl Identity {
         &self.bundle
     }
 
+    /// What was in the bundle and is of no use there.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
     /// When the leaf is valid, as the certificate says.
     pub fn validity(&self) -> Validity {
         self.validity
@@ -191,7 +200,7 @@ impl Identity {
     /// Another bundle of the trust domain, which the source gives apart from identities. Not checked against the chain:
     /// who is to be trusted changes before everyone is renewed.
     pub(crate) fn with_bundle(&self, bundle: &[CertificateDer<'static>]) -> Self {
-        Self { bundle: bundle.to_vec(), ..self.clone() }
+        Self { bundle: bundle.to_vec(), skipped: Vec::new(), ..self.clone() }
     }
 
     /// SHA-256 of the bundle, in lower-case hexadecimal; the order of the certificates does not matter.

@@ -13,8 +13,8 @@ pub use self::wire::{ConcatenatedDer, concatenate, split};
 use crate::hint;
 pub use crate::identity::MAX_SVIDS;
 use crate::identity::{
-    Candidate, Expected, Identity, MAX_BUNDLE_BYTES, Rejection, Validity, accept as accept_identity, check_size,
-    distinct_anchors, hex, sorted,
+    Anchors, Candidate, Expected, Identity, MAX_BUNDLE_BYTES, Rejection, Skipped, Validity, accept as accept_identity,
+    check_size, hex, sorted, usable_anchors,
 };
 use crate::spiffe_id::{SpiffeId, TrustDomain};
 
@@ -60,8 +60,12 @@ pub struct Svid {
 pub struct X509Context {
     svids: Vec<Svid>,
     federated: Bundles,
+    skipped: SkippedOf,
     crls: Vec<Vec<u8>>,
 }
+
+/// What was in the bundles of trust domains and is of no use there; none of the lists is empty.
+pub type SkippedOf = BTreeMap<TrustDomain, Vec<Skipped>>;
 
 /// Takes a candidate as a whole, or refuses it as a whole.
 ///
@@ -88,7 +92,14 @@ pub fn accept(
     if bytes > MAX_OTHER_BYTES {
         return Err(Rejection::TooLarge { what: "revocation lists", bytes, limit: MAX_OTHER_BYTES });
     }
-    Ok(X509Context { svids, federated: accept_federated(federated, trust_domain)?, crls })
+    let (federated, mut skipped) = accept_federated(federated, trust_domain)?;
+    skipped.extend(svids.iter().rev().filter_map(|svid| skipped_of(&svid.identity)));
+    Ok(X509Context { svids, federated, skipped, crls })
+}
+
+fn skipped_of(identity: &Identity) -> Option<(TrustDomain, Vec<Skipped>)> {
+    let skipped = identity.skipped();
+    (!skipped.is_empty()).then(|| (identity.id().trust_domain().clone(), skipped.to_vec()))
 }
 
 fn accept_svid(svid: SvidCandidate, trust_domain: &TrustDomain, now: SystemTime) -> Result<Svid, Rejection> {
@@ -101,15 +112,23 @@ fn accept_svid(svid: SvidCandidate, trust_domain: &TrustDomain, now: SystemTime)
 
 /// A federated bundle that says whom to trust in the pod's own trust domain would be a second word on that: left out. So is
 /// an empty one, which agents send of a trust domain whose tokens alone are trusted: nobody there is trusted with X.509.
-fn accept_federated(federated: Bundles, own: &TrustDomain) -> Result<Bundles, Rejection> {
+fn accept_federated(federated: Bundles, own: &TrustDomain) -> Result<(Bundles, SkippedOf), Rejection> {
     let all: Vec<_> = federated.values().flatten().cloned().collect();
     check_size("bundles of other trust domains", &all, MAX_OTHER_BYTES)?;
     let others = federated.into_iter().filter(|(trust_domain, bundle)| trust_domain != own && !bundle.is_empty());
-    let accepted = others.map(|(trust_domain, bundle)| match distinct_anchors(bundle) {
-        Ok(bundle) => Ok((trust_domain, bundle)),
-        Err(problem) => Err(Rejection::federated(trust_domain, problem)),
-    });
-    accepted.collect()
+    let (mut accepted, mut all_skipped) = (Bundles::new(), SkippedOf::new());
+    for (trust_domain, bundle) in others {
+        match usable_anchors(bundle) {
+            Err(problem) => return Err(Rejection::federated(trust_domain, problem)),
+            Ok(Anchors { certificates, skipped }) => {
+                if !skipped.is_empty() {
+                    all_skipped.insert(trust_domain.clone(), skipped);
+                }
+                accepted.insert(trust_domain, certificates);
+            }
+        }
+    }
+    Ok((accepted, all_skipped))
 }
 
 impl X509Context {
@@ -126,6 +145,11 @@ impl X509Context {
     /// The bundles of federated trust domains; never the pod's own.
     pub fn federated(&self) -> &Bundles {
         &self.federated
+    }
+
+    /// What was in its bundles and is of no use there.
+    pub fn skipped(&self) -> &SkippedOf {
+        &self.skipped
     }
 
     /// Revocation lists, each in DER.
@@ -171,6 +195,7 @@ impl X509Context {
         Self {
             svids: self.svids.iter().map(with).collect(),
             federated: self.federated.clone(),
+            skipped: self.skipped.clone(),
             crls: self.crls.clone(),
         }
     }
@@ -202,7 +227,8 @@ impl X509Context {
 impl From<Identity> for X509Context {
     /// One SVID, and nobody else to trust.
     fn from(identity: Identity) -> Self {
+        let skipped = skipped_of(&identity).into_iter().collect();
         let svids = vec![Svid { identity, hint: String::new() }];
-        Self { svids, federated: Bundles::new(), crls: Vec::new() }
+        Self { svids, federated: Bundles::new(), skipped, crls: Vec::new() }
     }
 }

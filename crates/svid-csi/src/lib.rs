@@ -33,6 +33,7 @@ pub mod reference;
 pub mod report;
 pub mod seal;
 mod service_manager;
+mod skipped;
 mod source;
 mod spiffe_tls;
 mod status;

@@ -1,13 +1,13 @@
 //! A trust bundle as operators give it: PEM text.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 
-use super::rejection::{NOT_A_CA, Place, Rejection};
-use super::{MAX_BUNDLE_BYTES, bundle_digest, check_size, leaf, trust};
+use super::rejection::Rejection;
+use super::trust::{self, Anchors, Skipped};
+use super::{MAX_BUNDLE_BYTES, bundle_digest, check_size};
 use crate::der::Reader;
 use crate::quoted::Quoted;
 
@@ -26,15 +26,6 @@ pub struct TrustBundle {
     digest: String,
     skipped: Vec<Skipped>,
     text: Option<Box<[u8]>>,
-}
-
-/// A certificate of a trust bundle that is of no use, being none of a CA that may sign others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skipped {
-    /// Where it is.
-    pub place: Place,
-    /// The subject in it.
-    pub subject: Quoted,
 }
 
 /// Why a text is no trust bundle. Holds none of it but the label of a block.
@@ -89,10 +80,11 @@ impl TrustBundle {
         }
         let labels = check_labels(pem)?;
         let all = certificates(pem, &labels)?;
-        let (certificates, skipped) = without_strangers(all)?;
-        let bundle = Self::of(certificates)?;
+        let Anchors { certificates, skipped } = trust::usable_anchors(all)?;
+        check_size("trust bundle", &certificates, MAX_BUNDLE_BYTES)?;
         let is_plain = skipped.is_empty() && labels.iter().all(|label| *label == CERTIFICATE) && !mentions_a_key(pem);
-        Ok(Self { text: is_plain.then(|| pem.into()), skipped, ..bundle })
+        let text = is_plain.then(|| pem.into());
+        Ok(Self { digest: bundle_digest(&certificates), certificates, skipped, text })
     }
 
     /// A bundle of these certificates, which are held to the same rules.
@@ -133,35 +125,6 @@ impl PartialEq for TrustBundle {
     /// Whether both trust the same, in whatever order.
     fn eq(&self, other: &Self) -> bool {
         self.digest == other.digest
-    }
-}
-
-impl fmt::Display for Skipped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {}, {}", self.place, self.subject, NOT_A_CA)
-    }
-}
-
-/// Sorts out what is none of a CA; an error where nothing is left.
-fn without_strangers(
-    all: Vec<CertificateDer<'static>>,
-) -> Result<(Vec<CertificateDer<'static>>, Vec<Skipped>), Rejection> {
-    let of = all.len();
-    let (mut certificates, mut skipped) = (Vec::with_capacity(of), Vec::new());
-    for (index, der) in all.into_iter().enumerate() {
-        let place = Place::Bundle { position: index + 1, of };
-        match trust::check_anchor(&der, place) {
-            Ok(()) => certificates.push(der),
-            Err(Rejection::NotACa { .. }) => {
-                let subject = leaf::parse(&der, place)?.subject().to_string();
-                skipped.push(Skipped { place, subject: Quoted::new(subject) });
-            }
-            Err(other) => return Err(other),
-        }
-    }
-    match skipped.first() {
-        Some(first) if certificates.is_empty() => Err(Rejection::NotACa { place: first.place }),
-        _ => Ok((certificates, skipped)),
     }
 }
 

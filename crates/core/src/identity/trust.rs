@@ -1,12 +1,37 @@
 //! Whether a chain leads to the trust bundle (X509-SVID, section 5.1).
 
 use std::collections::HashSet;
+use std::fmt;
 use std::time::SystemTime;
 
 use rustls_pki_types::CertificateDer;
 
+use super::leaf;
 use super::path::{self, Certificate};
-use super::rejection::{Place, Rejection};
+use super::rejection::{NOT_A_CA, Place, Rejection};
+use crate::quoted::Quoted;
+
+/// A certificate of a trust bundle that is of no use, being none of a CA that may sign others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// Where it is.
+    pub place: Place,
+    /// The subject in it.
+    pub subject: Quoted,
+}
+
+/// What of a trust bundle is of use, none of it twice, and what is not.
+#[derive(Debug, Default)]
+pub(crate) struct Anchors {
+    pub(crate) certificates: Vec<CertificateDer<'static>>,
+    pub(crate) skipped: Vec<Skipped>,
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}, {}", self.place, self.subject, NOT_A_CA)
+    }
+}
 
 /// Checks the certificates after the leaf: each must be a CA.
 pub(super) fn check_intermediates(chain: &[CertificateDer<'_>]) -> Result<(), Rejection> {
@@ -17,19 +42,45 @@ pub(super) fn check_intermediates(chain: &[CertificateDer<'_>]) -> Result<(), Re
     Ok(())
 }
 
-/// Checks the trust bundle and removes what is in it twice, keeping the order.
+/// Sorts out what is not a certificate of a CA, and so is no validation material (X509-SVID, section 3.2); what is left is
+/// kept once, in its order. An error where nothing is left.
+pub(crate) fn usable_anchors(bundle: Vec<CertificateDer<'static>>) -> Result<Anchors, Rejection> {
+    let of = bundle.len();
+    let mut usable = Anchors::default();
+    for (index, der) in bundle.into_iter().enumerate() {
+        let place = Place::Bundle { position: index + 1, of };
+        match check_anchor(&der, place) {
+            Ok(()) => usable.certificates.push(der),
+            Err(Rejection::NotACa { .. }) => {
+                let subject = leaf::parse(&der, place)?.subject().to_string();
+                usable.skipped.push(Skipped { place, subject: Quoted::new(subject) });
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    match usable.skipped.first() {
+        Some(first) if usable.certificates.is_empty() => Err(Rejection::NotACa { place: first.place }),
+        _ => Ok(Anchors { certificates: distinct(usable.certificates), ..usable }),
+    }
+}
+
+/// Checks the trust bundle, all of which must be of use, and removes what is in it twice, keeping the order.
 pub(crate) fn distinct_anchors(
     bundle: Vec<CertificateDer<'static>>,
 ) -> Result<Vec<CertificateDer<'static>>, Rejection> {
     for (index, der) in bundle.iter().enumerate() {
         check_anchor(der, Place::Bundle { position: index + 1, of: bundle.len() })?;
     }
-    let mut seen = HashSet::new();
-    let is_new: Vec<bool> = bundle.iter().map(|der| seen.insert(der.as_ref())).collect();
-    Ok(bundle.into_iter().zip(is_new).filter_map(|(der, is_new)| is_new.then_some(der)).collect())
+    Ok(distinct(bundle))
 }
 
-pub(super) fn check_anchor(der: &CertificateDer<'_>, place: Place) -> Result<(), Rejection> {
+fn distinct(bundle: Vec<CertificateDer<'static>>) -> Vec<CertificateDer<'static>> {
+    let mut seen = HashSet::new();
+    let is_new: Vec<bool> = bundle.iter().map(|der| seen.insert(der.as_ref())).collect();
+    bundle.into_iter().zip(is_new).filter_map(|(der, is_new)| is_new.then_some(der)).collect()
+}
+
+fn check_anchor(der: &CertificateDer<'_>, place: Place) -> Result<(), Rejection> {
     Certificate::read(der, place)?.check_ca(place)
 }
 

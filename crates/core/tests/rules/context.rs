@@ -1,6 +1,7 @@
 //! Several SVIDs, and the bundles of others.
 
 use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use svid_csi_core::identity::{Candidate, PrivateKey, Rejection};
 use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 use svid_csi_core::x509_context::{ContextCandidate, MAX_SVIDS, SvidCandidate, X509Context, accept};
@@ -96,6 +97,39 @@ fn bundles_of_others_are_checked_and_the_own_one_is_not_taken_from_them() {
         let error = refused(with("friend.org", bundle)).to_string();
         assert!(error.starts_with("the bundle of the federated trust domain friend.org is refused"), "{error}");
         assert!(error.contains(says), "{error}");
+    }
+}
+
+/// X509-SVID, section 3.2: only certificates of CAs are validation material.
+#[test]
+fn certificates_that_are_none_of_a_ca_are_skipped_in_every_bundle() {
+    let root = Authority::root(|_| {});
+    let (own, stranger) = (root.certificate.clone(), good().chain.remove(0));
+    let version_1 = include_str!("openssl/version-1.crt").as_bytes();
+    let version_1 = CertificateDer::from_pem_slice(version_1).expect("a certificate");
+    let friend = other();
+    let with = |own: Vec<CertificateDer<'static>>, others: Vec<CertificateDer<'static>>| ContextCandidate {
+        svids: ["", "db"].map(|hint| svid(Candidate { bundle: Some(own.clone()), ..root.leaf(|_| {}) }, hint)).into(),
+        federated: [(domain("friend.org"), others)].into(),
+        crls: Vec::new(),
+    };
+    let mixed = with(
+        vec![stranger.clone(), own.clone(), version_1.clone(), own.clone()],
+        vec![friend.clone(), version_1.clone()],
+    );
+    let context = taken(mixed);
+    assert!(context.svids().iter().all(|svid| svid.identity.bundle() == std::slice::from_ref(&own)));
+    assert_eq!(context.federated()[&domain("friend.org")], std::slice::from_ref(&friend));
+    let skipped = |name: &str| context.skipped()[&domain(name)].iter().map(ToString::to_string).collect::<Vec<_>>();
+    let says = |position, of, subject| {
+        let place = format!("certificate {position} of {of} in the trust bundle");
+        format!("{place}, \"{subject}\", is not a CA certificate that may sign others")
+    };
+    assert_eq!(skipped("example.org"), [says(1, 4, ""), says(3, 4, "CN=Version 1")]);
+    assert_eq!(skipped("friend.org"), [says(2, 2, "CN=Version 1")]);
+    assert!(taken(with(vec![own.clone()], vec![friend.clone()])).skipped().is_empty());
+    for none_left in [with(vec![stranger.clone(), version_1.clone()], vec![friend]), with(vec![own], vec![stranger])] {
+        assert!(refused(none_left).to_string().contains("is not a CA certificate that may sign others"));
     }
 }
 

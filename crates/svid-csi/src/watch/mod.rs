@@ -30,6 +30,7 @@ use self::token::TokenSeen;
 use self::update::Update;
 use crate::clock;
 use crate::report;
+use crate::skipped::SkippedNotices;
 use crate::tasks::{Signals, Tasks};
 
 /// Where the volume with the socket is mounted in most manifests.
@@ -146,6 +147,7 @@ async fn follow(
     updates: watch::Sender<Option<Update>>,
 ) -> Result<(), WatchError> {
     let (mut shown, mut number, mut ends) = (String::new(), 0, None);
+    let skipped = SkippedNotices::default();
     loop {
         let seen = match options.once {
             None => expiring(source.next(), ends).await,
@@ -155,6 +157,7 @@ async fn follow(
             },
         };
         ends = Some(seen.context.held().not_after);
+        skipped.report(&seen.context);
         let digest = seen.context.digest();
         if std::mem::replace(&mut shown, digest.clone()) == digest {
             debug!("the same identity again");

@@ -17,6 +17,7 @@ use super::state::{Answer, Nothing, Refused, State};
 use super::topic::{Api, Topic};
 use crate::kube::events::{Events, pod_reference};
 use crate::metrics::Metrics;
+use crate::skipped::SkippedNotices;
 use crate::{clock, report, x509_message};
 
 /// Who is told of what goes wrong.
@@ -25,6 +26,7 @@ pub(super) struct Notices {
     pub(super) metrics: Arc<Metrics>,
     /// Where there is an API server to tell.
     pub(super) events: Option<Events>,
+    pub(super) skipped: Arc<SkippedNotices>,
 }
 
 /// What is known, and who is told of it.
@@ -51,7 +53,10 @@ impl Topic for Known {
             return self.nothing(Nothing::NoEntry);
         }
         match check(message, connection.own.context.trust_domain().clone()).await {
-            Ok(context) => self.answer(Answer::Given(Arc::new(context))),
+            Ok(context) => {
+                self.notices.skipped.report(&context);
+                self.answer(Answer::Given(Arc::new(context)));
+            }
             Err(refused) => self.refuse(refused),
         }
     }

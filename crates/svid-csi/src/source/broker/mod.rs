@@ -43,6 +43,7 @@ use self::topic::Api;
 use super::Turn;
 use crate::kube::events::Events;
 use crate::metrics::Metrics;
+use crate::skipped::SkippedNotices;
 use crate::tasks::Tasks;
 use crate::x509_message::MOST_BYTES;
 
@@ -78,10 +79,12 @@ impl Drop for Subscription {
 impl Broker {
     /// Follows the driver's own identity, and connects as soon as it has one. Whether the agent is there does not matter.
     pub fn open(config: BrokerConfig, metrics: Arc<Metrics>, events: Option<Events>, tasks: &Tasks) -> Self {
-        let own = OwnSvid::follow(config.workload_api_dir, tasks);
+        let skipped = Arc::<SkippedNotices>::default();
+        let own = OwnSvid::follow(config.workload_api_dir, skipped.clone(), tasks);
         let target = Target { endpoint: config.endpoint, server_id: config.server_id };
         let connections = Connections::keep(target, own, metrics.clone(), tasks);
-        Broker { connections, notices: Notices { metrics, events }, tasks: tasks.clone(), pods: Mutex::default() }
+        let notices = Notices { metrics, events, skipped };
+        Broker { connections, notices, tasks: tasks.clone(), pods: Mutex::default() }
     }
 
     /// What a volume's pod is given next: at once where the volume has nothing, else when it is something else.

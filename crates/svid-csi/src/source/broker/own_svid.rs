@@ -19,6 +19,7 @@ use super::subscription::code;
 use crate::backoff::pause;
 use crate::inotify::{self, Inotify};
 use crate::last_good::LastGood;
+use crate::skipped::SkippedNotices;
 use crate::tasks::Tasks;
 use crate::workload_header::asking;
 use crate::x509_message::{self, MOST_BYTES, ReadError};
@@ -86,10 +87,10 @@ impl From<Status> for OwnSvidError {
 
 impl OwnSvid {
     /// Follows the identity on the socket in `directory`, which may not exist yet, and may be deleted and made again.
-    pub(super) fn follow(directory: PathBuf, tasks: &Tasks) -> Self {
+    pub(super) fn follow(directory: PathBuf, skipped: Arc<SkippedNotices>, tasks: &Tasks) -> Self {
         let last = LastGood::new(None);
         let (current, trouble, refresh) = (last.value(), last.trouble(), Arc::<Notify>::default());
-        let follower = Follower { directory, last, refresh: refresh.clone() };
+        let follower = Follower { directory, last, refresh: refresh.clone(), skipped };
         tasks.detached(async move { match follower.run().await {} });
         OwnSvid { current, trouble, refresh }
     }
@@ -104,6 +105,7 @@ struct Follower {
     directory: PathBuf,
     last: LastGood<Option<Own>>,
     refresh: Arc<Notify>,
+    skipped: Arc<SkippedNotices>,
 }
 
 impl Follower {
@@ -144,6 +146,7 @@ impl Follower {
     }
 
     fn take(&mut self, own: Own) {
+        self.skipped.report(&own.context);
         let (id, until) = (own.context.default_svid().id().to_string(), own.context.held().not_after);
         if self.last.good(Some(own)) {
             info!(spiffe_id = id, not_after = report::rfc3339(until), "the driver has an identity of its own");

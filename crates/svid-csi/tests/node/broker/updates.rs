@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use svid_csi::demo::svid::Svid;
+use svid_csi_proto::workload::X509svidResponse;
 use svid_csi_testkit::TestCa;
 use svid_csi_testkit::agent::Entry;
 
@@ -79,6 +81,33 @@ fn no_bundle_of_one_pod_is_shown_to_another() {
         let db = message(&db).await;
         assert!(db.federated_bundles.is_empty() && db.crl.is_empty());
         assert_eq!(db.svids[0].spiffe_id, id("db"));
+    });
+}
+
+#[test]
+fn certificates_that_are_none_of_a_ca_are_skipped_and_named_once() {
+    workload_api_test("updates::certificates_that_are_none_of_a_ca_are_skipped_and_named_once", async |scene| {
+        let (other, strangers) = (TestCa::new("other").bundle_der(), TestCa::new("a stranger"));
+        let stranger = strangers.issue(&id("stranger"), Duration::from_secs(600), None).chain;
+        let mixed = |response: &mut X509svidResponse| {
+            response.svids[0].bundle.extend_from_slice(&stranger);
+            response.federated_bundles =
+                [("spiffe://other.example".to_owned(), [&stranger[..], &other].concat())].into();
+        };
+        for name in ["web", "db"] {
+            scene.register(name);
+            let without = scene.agent.response(&pod(name));
+            scene.agent.edit(&pod(name), mixed);
+            let target = scene.node.publish(&volume(name)).await;
+            let message = Svids::open(&target.join("agent.sock")).await.unwrap().next().await.unwrap();
+            assert_eq!(message.svids[0].bundle, without.svids[0].bundle);
+            assert_eq!(message.federated_bundles["spiffe://other.example"], other);
+        }
+        let log = scene.node.log();
+        for says in ["bundle of example.org: certificate 2 of 2 in", "bundle of other.example: certificate 1 of 2 in"] {
+            assert_eq!(log.matches(says).count(), 1, "{log}");
+        }
+        assert!(log.contains("is not a CA certificate that may sign others; it is skipped"), "{log}");
     });
 }
 
