@@ -58,7 +58,7 @@ fn names_and_group_are_the_pods_choice() {
 #[test]
 fn an_identity_is_renewed_before_it_expires() {
     test(async || {
-        let node = Node::files(&["--certificate-request-duration=10s"]).await;
+        let node = Node::files(&["--certificate-request-duration=30s"]).await;
         let target = node.publish(&volume("web")).await;
         let first = serial(&target);
         until("the identity is renewed", async || {

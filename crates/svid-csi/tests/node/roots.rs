@@ -10,7 +10,7 @@ use svid_csi_core::identity::leads_to;
 use svid_csi_core::jwt::validate;
 use svid_csi_core::spiffe_id::TrustDomain;
 use svid_csi_proto::workload::JwtBundlesRequest;
-use svid_csi_testkit::api_server::{Access, ApiServer, Fault, User};
+use svid_csi_testkit::api_server::{Access, ApiServer, Call, Fault, User};
 
 use crate::endpoints::{metric, status};
 use crate::fixture::{FILES, Node, serial, svid, test, until, volume};
@@ -257,10 +257,22 @@ fn two_drivers_of_one_name_do_not_fight() {
         let (one, two) = (node(&server, "n1").await, node(&server, "n1").await);
         let told = |node: &Node| node.log().contains("give each driver a --node-id of its own");
         until("it is told", async || told(&one) || told(&two)).await;
-        let begin = server.calls.count("patch", "configmaps");
-        tokio::time::sleep(Duration::from_secs(4)).await;
-        let more = server.calls.count("patch", "configmaps") - begin;
-        assert!(begin < 12 && more <= 4, "the pauses grow: {begin} and {more} more\n{}", server.calls.log());
+        let written = || server.calls.of("patch", "configmaps");
+        let text_of = |call: &Call| call.body["data"]["n1"].to_string();
+        let by_driver = || {
+            let first = text_of(written().first()?);
+            let (of_one, of_other): (Vec<_>, Vec<_>) = written().into_iter().partition(|call| text_of(call) == first);
+            (of_one.len().min(of_other.len()) >= 4).then_some([of_one, of_other])
+        };
+        let by_driver = server.pulse.until("both have written four times", by_driver).await;
+        // However slow the machine is: who writes again has waited, each time at least so long (half a second and a fifth of
+        // jitter, doubled).
+        for calls in by_driver {
+            for (round, pair) in calls.windows(2).enumerate() {
+                let pause = Duration::from_millis(400 << round);
+                assert!(pair[1].at - pair[0].at >= pause, "write {round}: {}", server.calls.log());
+            }
+        }
     });
 }
 

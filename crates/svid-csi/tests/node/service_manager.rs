@@ -51,9 +51,9 @@ fn the_watchdog_of_an_abstract_socket_is_fed_in_time_and_only_while_the_driver_t
         let socket = UnixDatagram::bind_addr(&address).unwrap();
         node.variable("NOTIFY_SOCKET", &format!("@{name}"));
         node.variable("WATCHDOG_USEC", &WATCHDOG.as_micros().to_string());
+        let started = Instant::now();
         node.start().await;
         let mut beats = 0;
-        let started = Instant::now();
         until("it was fed ten times", async || {
             beats += told(&socket).iter().filter(|state| *state == "WATCHDOG=1").count();
             beats >= 10

@@ -188,6 +188,19 @@ impl CertManager {
         self.change(name, |request| set(request, invalid))
     }
 
+    /// As if a request that has ended had done so an hour ago, and had been the attempt of that number.
+    pub fn backdate(&self, name: &str, attempt: u32) -> bool {
+        let earlier = rfc3339(SystemTime::now() - Duration::from_secs(3600));
+        self.change(name, |request| {
+            request["metadata"]["annotations"]["svid-csi/attempt"] = attempt.to_string().into();
+            let conditions = request["status"]["conditions"].as_array_mut();
+            for condition in conditions.into_iter().flatten() {
+                condition["lastTransitionTime"] = earlier.clone().into();
+            }
+            request["status"]["failureTime"] = earlier.into();
+        })
+    }
+
     /// Deletes a request.
     pub fn delete(&self, name: &str) -> bool {
         let namespace = self.objects.namespace_of(Kind::named(REQUESTS), name);

@@ -86,7 +86,7 @@ fn no_bundle_of_one_pod_is_shown_to_another() {
 
 #[test]
 fn certificates_that_are_none_of_a_ca_are_skipped_and_named_once() {
-    workload_api_test("updates::certificates_that_are_none_of_a_ca_are_skipped_and_named_once", async |scene| {
+    workload_api_test(async |scene| {
         let (other, strangers) = (TestCa::new("other").bundle_der(), TestCa::new("a stranger"));
         let stranger = strangers.issue(&id("stranger"), Duration::from_secs(600), None).chain;
         let mixed = |response: &mut X509svidResponse| {

@@ -21,9 +21,23 @@ async fn ended(cluster: &Cluster, pod: &str, end: impl FnOnce(&str) -> bool) -> 
     (code, message, name)
 }
 
+const PODS: [&str; 4] = ["denied", "failed", "invalid", "deleted"];
+
+/// Each pod has tried so often, long ago, that minutes pass between its next try and the one after it: no machine is so slow
+/// that it would be made meanwhile.
+async fn long_back_offs(cluster: &mut Cluster) {
+    for pod in PODS {
+        let (_, _, name) = ended(cluster, pod, |name| cluster.server.cert_manager.deny(name, "not yet")).await;
+        assert!(cluster.server.cert_manager.backdate(&name, 9));
+    }
+    cluster.node.kill();
+    cluster.start().await;
+}
+
 #[test]
 fn each_ending_is_told_and_not_repeated() {
     cluster_test(&[], async |mut cluster| {
+        long_back_offs(&mut cluster).await;
         let manager = &cluster.server.cert_manager;
         let outcomes = [
             (ended(&cluster, "denied", |name| manager.deny(name, "not you")).await, Code::PermissionDenied, "not you"),
@@ -45,15 +59,14 @@ fn each_ending_is_told_and_not_repeated() {
                 assert!(message.contains(part), "{part} in {message}");
             }
         }
-        let pods = ["denied", "failed", "invalid", "deleted"];
-        for (pod, (outcome, ..)) in pods.into_iter().zip(&outcomes) {
+        for (pod, (outcome, ..)) in PODS.into_iter().zip(&outcomes) {
             for _ in 0..3 {
                 let (code, message) = cluster.node.refused(&cluster.volume(pod)).await;
                 assert_eq!(code, outcome.0, "a retry has the same code: {message}");
                 assert!(message.contains("asking again in") && message.contains(&outcome.2), "{message}");
             }
         }
-        assert_eq!(cluster.creates(), 4, "{}", cluster.server.calls.log());
+        assert_eq!(cluster.creates(), 8, "{}", cluster.server.calls.log());
 
         cluster.node.kill();
         cluster.start().await;
@@ -61,7 +74,7 @@ fn each_ending_is_told_and_not_repeated() {
             let (_, message) = cluster.node.refused(&cluster.volume(pod)).await;
             assert!(message.contains("asking again in"), "the back-off outlives a kill: {message}");
         }
-        assert_eq!(cluster.creates(), 4, "{}", cluster.server.calls.log());
+        assert_eq!(cluster.creates(), 8, "{}", cluster.server.calls.log());
     });
 }
 

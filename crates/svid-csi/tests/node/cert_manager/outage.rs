@@ -97,7 +97,7 @@ fn what_runs_stays_as_it_is() {
 
 #[test]
 fn renewals_that_an_outage_held_up_come_a_few_at_a_time() {
-    let more = ["--request-mode=own", "--certificate-request-duration=30s", "--renewal-concurrency=2"];
+    let more = ["--request-mode=own", "--renewal-concurrency=2"];
     cluster_test(&more, async |cluster| {
         let volumes: Vec<_> = (0..12).map(|pod| cluster.volume(&format!("pod-{pod}"))).collect();
         let targets = futures::future::join_all(volumes.iter().map(|volume| cluster.node.publish(volume))).await;

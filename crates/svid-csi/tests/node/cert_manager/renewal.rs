@@ -58,7 +58,7 @@ fn pods_that_start_go_ahead_of_renewals() {
 
 #[test]
 fn it_comes_in_time_with_a_new_key_and_one_request_stays() {
-    let more = [OWN, "--certificate-request-duration=10s"];
+    let more = [OWN, "--certificate-request-duration=30s"];
     cluster_test(&more, async |cluster| {
         let target = cluster.node.publish(&cluster.volume("web")).await;
         let (first, key) = (serial(&target), fs::read(target.join("tls.key")).unwrap());
