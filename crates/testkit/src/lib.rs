@@ -4,7 +4,7 @@
 //! their own, `scripted-agent` and `workload`, for tests in which driver, agent and pod are separate processes, and
 //! `bench`, which measures a release build of the driver (`just bench`). [`measure`] is what its figures are made of.
 //! [`api_server`] is a Kubernetes API server in memory, with cert-manager played by the test. [`agent`] is a SPIFFE agent
-//! with the Broker API.
+//! with the Broker API. [`proxy`] is one between a client and a server.
 
 pub mod agent;
 pub mod api_server;
@@ -13,6 +13,7 @@ pub mod measure;
 mod mount_ns;
 mod pod;
 mod pod_token;
+pub mod proxy;
 mod pulse;
 mod test_ca;
 

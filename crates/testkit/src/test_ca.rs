@@ -1,15 +1,20 @@
 //! A certificate authority that issues what a test wants, good or bad.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use svid_csi_core::identity::PrivateKey;
 use svid_csi_core::request::csr_pem;
 use svid_csi_core::spiffe_id::SpiffeId;
+use tokio_rustls::TlsAcceptor;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::pem::{Pem, parse_x509_pem};
@@ -114,6 +119,25 @@ impl TestCa {
         let key = PrivateKey::generate_p256().expect("a key");
         let csr = csr_pem(&key, &id).expect("a request");
         Issued { chain: der_of(&self.sign(&csr, lifetime, flaw)), key: key.der().to_vec() }
+    }
+
+    /// TLS of a server of that name, or at that address.
+    ///
+    /// # Panics
+    /// Where it can have no certificate.
+    pub fn server_tls(&self, name: &str) -> TlsAcceptor {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
+        prepare(&mut params, Duration::from_secs(3600));
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .expect("a certificate and its key");
+        TlsAcceptor::from(Arc::new(config))
     }
 
     /// Signs a CSR (PEM), or does what is wrong in its place. Answers the chain in PEM, the leaf first.

@@ -2,6 +2,7 @@
 
 mod connect;
 mod proxy;
+mod socks;
 mod verifier;
 
 use std::path::PathBuf;

@@ -1,10 +1,9 @@
 //! Proxies between this process and the API server, found as kubectl finds them.
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
-
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use svid_csi_testkit::TestCa;
+use svid_csi_testkit::proxy::{Protocol, Proxy, Script};
 
 use crate::cluster::Cluster;
 use crate::process::Approver;
@@ -12,29 +11,8 @@ use crate::process::Approver;
 /// Nothing listens there.
 const DEAD: &str = "http://127.0.0.1:9";
 
-/// A proxy that knows one server, by whatever name; and the heads of the requests it was sent.
-async fn proxy(server: SocketAddr) -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let heads = Arc::new(Mutex::new(Vec::new()));
-    let seen = heads.clone();
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let seen = seen.clone();
-            tokio::spawn(async move {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    head.push(client.read_u8().await?);
-                }
-                seen.lock().unwrap().push(String::from_utf8(head).unwrap());
-                let mut server = TcpStream::connect(server).await?;
-                client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
-                copy_bidirectional(&mut client, &mut server).await
-            });
-        }
-    });
-    (address.to_string(), heads)
-}
+/// Only a proxy knows this name.
+const ELSEWHERE: &str = "http://api.test:6443";
 
 /// The kubeconfig with another address of the API server, or with a proxy.
 fn change(cluster: &Cluster, field: &str, value: &str) {
@@ -51,6 +29,18 @@ async fn approves(cluster: &Cluster, environment: &[(&str, &str)]) {
     cluster.approved("shop", "one").await;
 }
 
+/// A cluster whose API server has a name that only a proxy knows, and the proxy.
+async fn elsewhere(protocol: Protocol) -> (Cluster, Proxy) {
+    let cluster = Cluster::start();
+    change(&cluster, "server", ELSEWHERE);
+    let proxy = Script::plain(cluster.server.address(), protocol).start().await;
+    (cluster, proxy)
+}
+
+fn socks_for(user: &str, password: &str) -> Protocol {
+    Protocol::SocksFor(user.to_owned(), password.to_owned())
+}
+
 #[tokio::test]
 async fn this_machine_is_never_asked_through_the_proxy_of_the_environment() {
     approves(&Cluster::start(), &[("HTTPS_PROXY", DEAD), ("HTTP_PROXY", DEAD)]).await;
@@ -58,11 +48,10 @@ async fn this_machine_is_never_asked_through_the_proxy_of_the_environment() {
 
 #[tokio::test]
 async fn another_machine_is_asked_through_the_proxy_of_the_environment() {
-    let cluster = Cluster::start();
-    let (address, heads) = proxy(cluster.server.address()).await;
-    change(&cluster, "server", "http://api.test:6443");
-    approves(&cluster, &[("HTTPS_PROXY", DEAD), ("HTTP_PROXY", &format!("us%40er:pass@{address}"))]).await;
-    let head = heads.lock().unwrap()[0].to_ascii_lowercase();
+    let (cluster, proxy) = elsewhere(Protocol::Http).await;
+    let with_password = format!("us%40er:pass@{}", proxy.address());
+    approves(&cluster, &[("HTTPS_PROXY", DEAD), ("HTTP_PROXY", &with_password)]).await;
+    let head = proxy.asked().remove(0);
     assert!(head.starts_with("connect api.test:6443 "), "{head}");
     assert!(head.contains("proxy-authorization: basic "), "{head}");
 }
@@ -70,8 +59,96 @@ async fn another_machine_is_asked_through_the_proxy_of_the_environment() {
 #[tokio::test]
 async fn the_proxy_of_the_kubeconfig_wins() {
     let cluster = Cluster::start();
-    let (address, heads) = proxy(cluster.server.address()).await;
-    change(&cluster, "proxy-url", &format!("http://{address}"));
+    let proxy = Script::plain(cluster.server.address(), Protocol::Http).start().await;
+    change(&cluster, "proxy-url", &format!("http://{}", proxy.address()));
     approves(&cluster, &[("HTTP_PROXY", DEAD), ("NO_PROXY", "*")]).await;
-    assert!(!heads.lock().unwrap().is_empty());
+    assert!(!proxy.asked().is_empty());
+}
+
+/// Names are resolved by the proxy, with either scheme, as Go does it.
+#[tokio::test]
+async fn a_socks_proxy_is_asked_by_name() {
+    for scheme in ["socks5", "socks5h"] {
+        let (cluster, proxy) = elsewhere(Protocol::Socks).await;
+        approves(&cluster, &[("HTTP_PROXY", &format!("{scheme}://{}", proxy.address()))]).await;
+        assert_eq!(proxy.asked()[0], "api.test:6443");
+    }
+}
+
+#[tokio::test]
+async fn a_socks_proxy_in_the_kubeconfig_is_asked_for_addresses() {
+    let cluster = Cluster::start();
+    let proxy = Script::plain(cluster.server.address(), Protocol::Socks).start().await;
+    change(&cluster, "proxy-url", &format!("socks5://{}", proxy.address()));
+    for (server, asked) in
+        [("http://192.0.2.1:6443", "192.0.2.1:6443"), ("http://[2001:db8::1]:80", "[2001:db8::1]:80")]
+    {
+        change(&cluster, "server", server);
+        let before = proxy.asked().len();
+        let approver = Approver::start(&cluster.kubeconfig(), &[]);
+        approver.ready().await;
+        assert_eq!(proxy.asked()[before], asked);
+    }
+}
+
+#[tokio::test]
+async fn a_socks_proxy_is_shown_the_password_where_it_asks_for_one() {
+    for protocol in [socks_for("us@er", "pass"), Protocol::Socks] {
+        let (cluster, proxy) = elsewhere(protocol).await;
+        approves(&cluster, &[("HTTP_PROXY", &format!("socks5://us%40er:pass@{}", proxy.address()))]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_socks_proxy_that_lets_nobody_in_is_named_as_the_reason() {
+    for (credentials, says) in [("us%40er:wr0ng@", "does not take the user name"), ("", "asks for a user name")] {
+        let (cluster, proxy) = elsewhere(socks_for("us@er", "pass")).await;
+        let address = format!("socks5://{credentials}{}", proxy.address());
+        let approver = Approver::start_in(&cluster.kubeconfig(), &[], &[("HTTP_PROXY", &address)]);
+        approver.logged(&["the SOCKS proxy", says]).await;
+        assert!(!approver.log().contains("wr0ng"), "{}", approver.log());
+    }
+}
+
+/// The proxy's certificate is verified as the API server's, as kubectl does it.
+#[tokio::test]
+async fn an_https_proxy_is_verified_by_the_certificate_authority_of_the_cluster() {
+    let (cluster, ca) = (Cluster::start(), TestCa::new("proxies"));
+    change(&cluster, "server", ELSEWHERE);
+    let own_tls = Some(ca.server_tls("127.0.0.1"));
+    let script = Script { own_tls, ..Script::plain(cluster.server.address(), Protocol::Http) };
+    let proxy = script.start().await;
+    let address = format!("https://user:pass@{}", proxy.address());
+
+    change(&cluster, "certificate-authority-data", &STANDARD.encode(TestCa::new("others").bundle_pem()));
+    let approver = Approver::start_in(&cluster.kubeconfig(), &[], &[("HTTP_PROXY", &address)]);
+    approver.logged(&["UnknownIssuer"]).await;
+    assert!(proxy.asked().is_empty() && !approver.log().contains("pass@"), "{}", approver.log());
+    drop(approver);
+
+    change(&cluster, "certificate-authority-data", &STANDARD.encode(ca.bundle_pem()));
+    approves(&cluster, &[("HTTP_PROXY", &address)]).await;
+    let head = proxy.asked().remove(0);
+    assert!(head.starts_with("connect api.test:6443 ") && head.contains("proxy-authorization: basic "), "{head}");
+}
+
+/// TLS to the proxy, and within it TLS to the API server.
+#[tokio::test]
+async fn through_an_https_proxy_the_api_server_is_verified_too() {
+    let (cluster, ca) = (Cluster::start(), TestCa::new("all"));
+    change(&cluster, "server", "https://api.test");
+    change(&cluster, "certificate-authority-data", &STANDARD.encode(ca.bundle_pem()));
+    for name in ["other.test", "api.test"] {
+        let (own_tls, server_tls) = (Some(ca.server_tls("127.0.0.1")), Some(ca.server_tls(name)));
+        let (server, protocol) = (cluster.server.address(), Protocol::Http);
+        let proxy = Script { server, protocol, own_tls, server_tls }.start().await;
+        let address = format!("https://{}", proxy.address());
+        if name == "api.test" {
+            approves(&cluster, &[("HTTPS_PROXY", &address)]).await;
+            assert!(proxy.asked()[0].starts_with("connect api.test:443 "));
+        } else {
+            let approver = Approver::start_in(&cluster.kubeconfig(), &[], &[("HTTPS_PROXY", &address)]);
+            approver.logged(&["not valid for name"]).await;
+        }
+    }
 }

@@ -18,6 +18,7 @@ mod endpoints;
 mod files;
 mod formats;
 mod hostile;
+mod in_cluster;
 mod lost_sockets;
 mod passthrough;
 mod paths;

@@ -10,7 +10,7 @@ use hyper::rt::{Read, Write};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
+use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use kube::client::ConfigExt;
@@ -21,6 +21,7 @@ use tower::retry::RetryLayer;
 use tower::util::option_layer;
 use tower::{BoxError, Service, ServiceBuilder};
 
+use super::socks::Socks;
 use super::verifier;
 use super::{ClientError, proxy};
 
@@ -32,11 +33,7 @@ pub(super) fn client(config: &Config) -> Result<Client, ClientError> {
     let Some(address) = config.proxy_url.clone() else { return stack(config, tls, tcp) };
     let credentials = proxy::credentials(&address);
     if address.scheme_str() == Some("socks5") {
-        let socks = SocksV5::new(address, tcp);
-        return match credentials {
-            Some((user, password)) => stack(config, tls, socks.with_auth(user, password)),
-            None => stack(config, tls, socks),
-        };
+        return stack(config, tls, Socks::new(address, credentials, tcp));
     }
     let header = credentials.and_then(|(user, password)| {
         let mut header =
