@@ -26,7 +26,7 @@ fn service_account(token: &str, ca: &TestCa) {
 /// `HTTPS_PROXY` counts there as well; the API server behind it is verified by the CA of the service account.
 #[test]
 fn the_api_server_may_be_behind_a_proxy() {
-    test("in_cluster::the_api_server_may_be_behind_a_proxy", async || {
+    test(async || {
         let (server, ca) = (ApiServer::start(), TestCa::new("cluster"));
         server.users.accept("t0ken", User::service_account("svid-csi", "svid-csi"));
         let metadata = json!({"name": "roots", "namespace": "svid-csi"});
