@@ -117,7 +117,7 @@ impl Body for Asking {
 /// An answer, with the call it belongs to.
 pub(super) struct Answer {
     pub(super) body: tonic::body::Body,
-    pub(super) _call: Option<Arc<Call>>,
+    pub(super) call: Option<Arc<Call>>,
 }
 
 impl Body for Answer {
@@ -125,7 +125,9 @@ impl Body for Answer {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Some(call) = &self.call else { return Poll::Ready(frame) };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|data| call.caller.sends(data)))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,10 +1,12 @@
 //! One connection of a pod, as the calls on it know it.
 
+use std::collections::BTreeSet;
 use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{sleep, timeout};
 
@@ -14,7 +16,7 @@ use crate::metrics::Metrics;
 
 /// How long after connecting a client may take to ask something.
 const FIRST_CALL: Duration = Duration::from_secs(30);
-/// How long a stream may take to make room for what is to be said next.
+/// How long a message may take to reach the client, and a stream to make room for the next one.
 const STALLED: Duration = Duration::from_secs(10);
 
 /// How many calls the first connections of a pod may have open at a time: what clients count on (RFC 9113, 6.5.2).
@@ -30,12 +32,30 @@ pub(super) struct Caller {
     asked: Notify,
     opened: Notify,
     streams: Mutex<Streams>,
+    sent: Notify,
+    sending: Mutex<Sending>,
     metrics: Arc<Metrics>,
     place: Place,
 }
 
 /// One of the pod's connections, and one of the descriptors that pods may have.
 pub(super) type Place = (Taken, OwnedSemaphorePermit);
+
+/// Parts of answers that were handed to HTTP/2, which may hold them for as long as the client does not let them be sent.
+#[derive(Debug, Default)]
+struct Sending {
+    /// How many there ever were.
+    begun: u64,
+    /// Those of which something is left.
+    unsent: BTreeSet<u64>,
+}
+
+/// One of them.
+struct Part {
+    data: Bytes,
+    number: u64,
+    caller: Arc<Caller>,
+}
 
 #[derive(Debug, Default)]
 struct Streams {
@@ -62,8 +82,9 @@ impl Caller {
     pub(super) fn new(endpoint: Arc<Endpoint>, metrics: Arc<Metrics>, place: Place) -> Self {
         metrics.workload_api_connected();
         endpoint.connections.fetch_add(1, Ordering::Relaxed);
-        let (asked, opened) = (Notify::new(), Notify::new());
-        Self { endpoint, asked, opened, streams: Mutex::default(), metrics, place }
+        let [asked, opened, sent] = [(); 3].map(|()| Notify::new());
+        let (streams, sending) = (Mutex::default(), Mutex::default());
+        Self { endpoint, asked, opened, streams, sent, sending, metrics, place }
     }
 
     /// How many calls may be open on it at a time.
@@ -94,6 +115,16 @@ impl Caller {
         Progress { taking, endpoint: self.endpoint.clone() }
     }
 
+    /// A part of an answer, which counts as unsent until HTTP/2 drops it.
+    pub(super) fn sends(self: &Arc<Self>, data: Bytes) -> Bytes {
+        let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = sending.begun;
+        sending.begun += 1;
+        sending.unsent.insert(number);
+        self.sent.notify_one();
+        Bytes::from_owner(Part { data, number, caller: self.clone() })
+    }
+
     /// Waits until there is a reason to end the connection: it never asks anything, or one of its streams is not read.
     ///
     /// No time is measured while there is nothing to wait for.
@@ -108,10 +139,11 @@ impl Caller {
                     return pending().await;
                 },
                 () = self.opened.notified() => {}
+                () = self.sent.notified() => {}
             }
-            let (turn, opened) = (self.endpoint.turn(), self.opened());
+            let (turn, opened, begun) = (self.endpoint.turn(), self.opened(), self.begun());
             sleep(STALLED).await;
-            if self.is_behind(turn, opened) {
+            if self.is_behind(turn, opened) || self.holds_back(begun) {
                 return "a stream on it is not read";
             }
         }
@@ -121,11 +153,33 @@ impl Caller {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner).opened
     }
 
+    fn begun(&self) -> u64 {
+        self.sending.lock().unwrap_or_else(PoisonError::into_inner).begun
+    }
+
+    /// Whether something is unsent of the parts that had begun by then.
+    fn holds_back(&self, begun: u64) -> bool {
+        let sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        sending.unsent.first().is_some_and(|oldest| *oldest < begun)
+    }
+
     /// Whether one of the streams that were open at that turn has not come so far.
     fn is_behind(&self, turn: u64, opened: u64) -> bool {
         let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let mut open = streams.open.iter().filter_map(Weak::upgrade);
         open.any(|taking| taking.number < opened && taking.turn.load(Ordering::Relaxed) < turn)
+    }
+}
+
+impl AsRef<[u8]> for Part {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.caller.sending.lock().unwrap_or_else(PoisonError::into_inner).unsent.remove(&self.number);
     }
 }
 

@@ -126,7 +126,7 @@ async fn serve(stream: UnixStream, api: Api, caller: Arc<Caller>) {
         });
         async move {
             match answer {
-                Ok((answer, call)) => answer.await.map(|answer| answer.map(|body| Answer { body, _call: Some(call) })),
+                Ok((answer, call)) => answer.await.map(|answer| answer.map(|body| Answer { body, call: Some(call) })),
                 Err(full) => Ok(refusal(full)),
             }
         }
@@ -148,7 +148,7 @@ async fn serve(stream: UnixStream, api: Api, caller: Arc<Caller>) {
 }
 
 fn refusal(full: Full) -> Response<Answer> {
-    Status::from(full).into_http().map(|body| Answer { body, _call: None })
+    Status::from(full).into_http().map(|body| Answer { body, call: None })
 }
 
 /// Tells a client that there are too many of it, whatever it asks, and lets it go.

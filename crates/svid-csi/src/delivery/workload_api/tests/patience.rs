@@ -1,5 +1,7 @@
 //! What a client may take its time for, with a clock that jumps.
 
+use std::sync::atomic::Ordering;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
@@ -44,6 +46,70 @@ async fn one_that_has_asked_may_be_idle_for_ever_and_nothing_ticks_meanwhile() {
     }
     let page = socket.metrics.encode(&crate::metrics::Snapshot::default());
     assert!(page.contains("svid_csi_workload_api_connections 1\n"), "{page}");
-    assert_eq!(socket.endpoint.streams.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(socket.endpoint.streams.load(Ordering::Relaxed), 1);
     drop(stream);
+}
+
+/// A frame of HTTP/2 (RFC 9113, section 4.1).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// FetchX509SVID, from a client that lets so many bytes be sent on a stream.
+fn fetch(window: u32) -> Vec<u8> {
+    let [data, headers, settings, window_update] = [0, 1, 4, 8];
+    let [end_stream, end_headers] = [1, 4];
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let head = [
+        vec![0x83, 0x86, 0x04], // POST, http, and the path that follows (RFC 7541, appendix A)
+        text("/SpiffeWorkloadAPI/FetchX509SVID"),
+        vec![0x01],
+        text("localhost"),
+        vec![0x0f, 0x10],
+        text("application/grpc"),
+        vec![0x00],
+        text("workload.spiffe.io"),
+        text("true"),
+    ];
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(settings, 0, 0, &[&[0, 4], &window.to_be_bytes()[..]].concat()),
+        frame(window_update, 0, 0, &(i32::MAX as u32 - 65_535).to_be_bytes()),
+        frame(headers, end_headers, 1, &head.concat()),
+        frame(data, end_stream, 1, &[0; 5]),
+    ]
+    .concat()
+}
+
+/// HTTP/2 does not let the message be sent, or only the beginning of it; or nobody reads what is sent.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_take_its_first_message_is_cut_off() {
+    let (socket, ca, large) = (Socket::serve(), TestCa::new("ca"), vec![7; 2 * 1024 * 1024]);
+    let (nothing, large): (&[&[u8]], &[&[u8]]) = (&[], &[&large]);
+    let all = i32::MAX as u32;
+    for (lists, window, reads) in
+        [(nothing, 0, true), (nothing, 1, true), (large, 0, true), (large, 65_535, true), (large, all, false)]
+    {
+        socket.endpoint.tell(context(vec![svid(&ca, "web", "")], &[], lists));
+        let begun = Instant::now();
+        let mut stream = UnixStream::connect(socket.path()).await.unwrap();
+        stream.write_all(&fetch(window)).await.unwrap();
+        while socket.endpoint.streams.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        if reads {
+            ends(stream).await;
+        } else {
+            while socket.endpoint.connections.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        let seconds = begun.elapsed().as_secs();
+        assert!((10..=11).contains(&seconds), "{window}: {seconds} s");
+        while socket.endpoint.streams.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    assert_eq!(socket.endpoint.usage().connections, 0);
 }
