@@ -7,12 +7,13 @@ use rustix::fs::FlockOperation;
 use tracing::warn;
 
 use crate::fsx::{self, FsError};
-use crate::mount::{self, DataMount, MountError};
+use crate::mount::{self, DataMount, MountError, TmpfsLimits};
 
 /// The data root, locked for this process.
 #[derive(Debug)]
 pub struct DataRoot {
     root: PathBuf,
+    limits: TmpfsLimits,
     survives: bool,
     _lock: File,
 }
@@ -52,9 +53,9 @@ impl DataRoot {
             .map_err(|source| DataRootError::NotAFolder { path: root.to_owned(), source })?;
         let root = root.canonicalize().map_err(FsError::of("resolve", root))?;
         let lock = lock(&root)?;
-        let data = root.join("data");
+        let (data, limits) = (root.join("data"), TmpfsLimits::of(size));
         fsx::ensure_dir(&data, 0o700)?;
-        if mount::ensure_tmpfs(&data, size)? == (DataMount::New { noswap: false }) {
+        if mount::ensure_tmpfs(&data, limits)? == (DataMount::New { noswap: false }) {
             warn!(path = %data.display(), "this kernel cannot keep the data tmpfs out of swap (needs Linux 6.4, and no user namespace): turn swap off or encrypt it");
         }
         let survives = reaches_host(&root);
@@ -65,7 +66,7 @@ impl DataRoot {
                  restart; mount the data root with mountPropagation: Bidirectional to keep everything in one place"
             );
         }
-        let data_root = DataRoot { root, survives, _lock: lock };
+        let data_root = DataRoot { root, limits, survives, _lock: lock };
         for folder in [data_root.volumes(), data_root.records()] {
             fsx::ensure_dir(&folder, 0o700)?;
         }
@@ -75,6 +76,11 @@ impl DataRoot {
     /// The tmpfs.
     pub fn tmpfs(&self) -> PathBuf {
         self.root.join("data")
+    }
+
+    /// How much the tmpfs may hold.
+    pub fn limits(&self) -> TmpfsLimits {
+        self.limits
     }
 
     /// The folders of the volumes, by volume id.

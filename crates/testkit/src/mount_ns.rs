@@ -50,7 +50,8 @@ pub fn in_mount_ns(body: impl FnOnce()) {
 pub fn in_mount_ns_as(test: &TestName, body: impl FnOnce()) {
     if env::var_os(INSIDE).is_some() {
         body();
-        return say(&test.confirmation());
+        // Without threads, the test runner has begun a line with the name of the test.
+        return say(&format!("\n{}", test.confirmation()));
     }
     let Some(command) = mount_ns_command() else {
         return skip(test);

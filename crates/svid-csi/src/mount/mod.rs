@@ -16,4 +16,4 @@ pub use seen::{Seen, SeenFile};
 pub use source::{
     MountSource, are_one_folder, file_id, file_id_of, is_deleted, is_mount_root, make_private, remount, unmount,
 };
-pub use tmpfs::{DataMount, ensure_tmpfs, is_tmpfs, restore_tmpfs};
+pub use tmpfs::{DataMount, TmpfsLimits, ensure_tmpfs, is_tmpfs, restore_tmpfs};

@@ -35,11 +35,28 @@ pub fn is_tmpfs(fd: impl std::os::fd::AsFd) -> Result<bool, Errno> {
     Ok(u64::try_from(rustix::fs::fstatfs(fd)?.f_type) == Ok(TMPFS_MAGIC))
 }
 
-/// Mounts a tmpfs of at most `size` bytes at `path`, unless one of this driver is there already: a second would hide the first.
+/// How much the data tmpfs may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct TmpfsLimits {
+    /// Of files, in bytes.
+    pub bytes: u64,
+    /// Files, folders and links. A limit of its own, as the kernel's default depends on the machine.
+    pub inodes: u64,
+}
+
+impl TmpfsLimits {
+    /// The limits of a tmpfs of this size in bytes: the smallest files take a page of 4 KiB, links and sockets none.
+    #[must_use]
+    pub fn of(bytes: u64) -> Self {
+        Self { bytes, inodes: bytes / 512 }
+    }
+}
+
+/// Mounts a tmpfs with these limits at `path`, unless one of this driver is there already: a second would hide the first.
 ///
 /// # Errors
 /// [`MountError::Foreign`] when something else is mounted at `path`.
-pub fn ensure_tmpfs(path: &Path, size: u64) -> Result<DataMount, MountError> {
+pub fn ensure_tmpfs(path: &Path, limits: TmpfsLimits) -> Result<DataMount, MountError> {
     let marker = path.join(MARKER);
     if is_mount_root(path)? {
         let statfs = rustix::fs::statfs(path).map_err(MountError::of("look at", path))?;
@@ -48,14 +65,16 @@ pub fn ensure_tmpfs(path: &Path, size: u64) -> Result<DataMount, MountError> {
         if !is_tmpfs || !(is_marked || is_unused(path)?) {
             return Err(MountError::Foreign(path.to_owned()));
         }
+        restore_tmpfs(path, limits)?;
         if !is_marked {
             mark(&marker)?;
         }
-        resize(path, size);
         return Ok(DataMount::Found);
     }
-    let noswap = match mount(path, &format!("mode=0700,size={size},noswap")) {
-        Err(Errno::INVAL) => mount(path, &format!("mode=0700,size={size}")).map(|()| false),
+    let TmpfsLimits { bytes, inodes } = limits;
+    let options = format!("mode=0700,size={bytes},nr_inodes={inodes}");
+    let noswap = match mount(path, &format!("{options},noswap")) {
+        Err(Errno::INVAL) => mount(path, &options).map(|()| false),
         mounted => mounted.map(|()| true),
     };
     let noswap = noswap.map_err(MountError::of("mount the data tmpfs at", path))?;
@@ -65,20 +84,21 @@ pub fn ensure_tmpfs(path: &Path, size: u64) -> Result<DataMount, MountError> {
     Ok(DataMount::New { noswap })
 }
 
-/// Gives a tmpfs of an earlier run the size that is asked for now. One that holds more than that keeps its size.
-fn resize(path: &Path, size: u64) {
-    if let Err(errno) = reconfigure(path, &format!("size={size}")) {
-        warn!(path = %path.display(), size, error = %errno, "the data tmpfs keeps its size");
-    }
-}
-
-/// Makes a tmpfs writable again, with room for so many bytes and inodes (0: without a limit). A container with `CAP_SYS_ADMIN`
-/// can change these for all mounts of the file system by its own (mount(2), MS_REMOUNT).
+/// Makes a tmpfs writable again, and gives it these limits as far as the kernel permits: it keeps a size or number of inodes that
+/// is below what it holds, or that was unlimited. A container with `CAP_SYS_ADMIN` can change all of this for every mount of the
+/// file system by its own (mount(2), MS_REMOUNT).
 ///
 /// # Errors
-/// [`MountError::System`].
-pub fn restore_tmpfs(path: &Path, size: u64, inodes: u64) -> Result<(), MountError> {
-    reconfigure(path, &format!("size={size},nr_inodes={inodes}")).map_err(MountError::of("remount", path))
+/// [`MountError::System`]: it cannot be made writable.
+pub fn restore_tmpfs(path: &Path, TmpfsLimits { bytes, inodes }: TmpfsLimits) -> Result<(), MountError> {
+    // One option at a time, as the kernel takes all or none.
+    reconfigure(path, "").map_err(MountError::of("remount", path))?;
+    for option in [format!("size={bytes}"), format!("nr_inodes={inodes}")] {
+        if let Err(errno) = reconfigure(path, &option) {
+            warn!(path = %path.display(), option, error = %errno, "the data tmpfs keeps its size");
+        }
+    }
+    Ok(())
 }
 
 fn reconfigure(path: &Path, options: &str) -> Result<(), Errno> {

@@ -25,11 +25,13 @@ use crate::report;
 impl Node {
     /// Makes the folder that is to be mounted, and tells its identity.
     pub(super) fn prepare(&self, spec: &VolumeSpec, known: Option<&Record>) -> Result<Option<FileId>, VolumeError> {
+        self.keep_writable();
         Ok(self.folders()?.prepare(&spec.id, folder_mode(&spec.content), known.and_then(Record::filled))?)
     }
 
     /// The volume's folder, which its pod may have written into.
     pub(super) fn folder(&self, record: &Record) -> Result<VolumeFolder, VolumeError> {
+        self.keep_writable();
         Ok(self.folders()?.open_volume(&record.spec.id, record.filled())?)
     }
 

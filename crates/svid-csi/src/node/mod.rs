@@ -200,7 +200,7 @@ impl Node {
             jumps: Arc::default(),
             later: later::Later::default(),
             _locks: locks,
-            room: data.as_ref().map(Room::of).transpose()?,
+            room: data.as_ref().map(Room::of),
             data,
         });
         node.recover()?;

@@ -1,6 +1,7 @@
 //! The room on the data tmpfs: what volumes are promised of it, and what is written for them.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{StatVfs, StatVfsMountFlags};
@@ -16,24 +17,19 @@ use super::volume::Volume;
 use crate::data_root::DataRoot;
 use crate::fsx::FsError;
 use crate::metrics::RoomState;
-use crate::mount;
+use crate::mount::{self, TmpfsLimits};
+use crate::report;
 
 /// The room of this node.
 #[derive(Debug)]
 pub(crate) struct Room {
     tmpfs: PathBuf,
-    /// As the driver found or made it.
-    limits: Limits,
+    limits: TmpfsLimits,
+    /// Whether it could not be restored, and the log says so.
+    is_altered: AtomicBool,
     /// Locked while anything is written to the tmpfs for a volume: one at a time needs room for its new files beside the old
     /// ones, and nothing comes between the look at what is free and the writing.
     ledger: Arc<Mutex<Ledger>>,
-}
-
-/// How much a tmpfs can hold; 0 inodes are without a limit (tmpfs(5), nr_inodes).
-#[derive(Debug, Clone, Copy)]
-struct Limits {
-    blocks: u64,
-    inodes: u64,
 }
 
 /// What one volume holds, or is promised; given back when dropped.
@@ -53,40 +49,45 @@ pub(super) enum Occasion {
 }
 
 impl Room {
-    pub(super) fn of(data: &DataRoot) -> Result<Self, FsError> {
-        let tmpfs = data.tmpfs();
-        let stat = look_at(&tmpfs)?;
-        let limits = Limits { blocks: stat.f_blocks, inodes: stat.f_files };
-        Ok(Room { tmpfs, limits, ledger: Arc::default() })
+    pub(super) fn of(data: &DataRoot) -> Self {
+        let (tmpfs, limits) = (data.tmpfs(), data.limits());
+        Room { tmpfs, limits, is_altered: AtomicBool::default(), ledger: Arc::default() }
     }
 
-    /// Makes the tmpfs again as the driver had it, if a container has remounted it read-only or smaller.
-    pub(super) fn keep_writable(&self) -> Result<(), VolumeError> {
-        self.kept_writable().map(drop)
-    }
-
-    fn kept_writable(&self) -> Result<StatVfs, VolumeError> {
-        let stat = look_at(&self.tmpfs)?;
-        let Limits { blocks, inodes } = self.limits;
-        let has_fewer_inodes = stat.f_files != 0 && (inodes == 0 || stat.f_files < inodes);
-        if !stat.f_flag.contains(StatVfsMountFlags::RDONLY) && stat.f_blocks >= blocks && !has_fewer_inodes {
-            return Ok(stat);
+    /// Restores the tmpfs if a container has remounted it read-only or smaller. If that fails, what is written next may fail.
+    pub(super) fn keep_writable(&self) {
+        if !self.is_restricted() {
+            return self.is_altered.store(false, Ordering::Relaxed);
         }
-        error!(
-            path = %self.tmpfs.display(),
-            "the data tmpfs was remounted read-only or smaller, as a container with CAP_SYS_ADMIN can do; it is restored"
-        );
-        mount::restore_tmpfs(&self.tmpfs, blocks.saturating_mul(stat.f_frsize), inodes)?;
-        Ok(look_at(&self.tmpfs)?)
+        let restored = mount::restore_tmpfs(&self.tmpfs, self.limits);
+        let (path, by) = (self.tmpfs.display(), "as a container with CAP_SYS_ADMIN can do");
+        if !self.is_restricted() {
+            error!(%path, by, "the data tmpfs was remounted read-only or smaller, and is restored");
+        } else if !self.is_altered.swap(true, Ordering::Relaxed) {
+            let error = restored.err().map(|error| report::chain(&error));
+            error!(%path, by, error, "the data tmpfs was remounted read-only or smaller, and cannot be restored");
+        }
+    }
+
+    /// Whether the tmpfs holds less than it should. Zero stands for no limit (tmpfs(5)).
+    fn is_restricted(&self) -> bool {
+        look_at(&self.tmpfs).is_ok_and(|stat| {
+            let bytes = stat.f_blocks.saturating_mul(stat.f_frsize);
+            stat.f_flag.contains(StatVfsMountFlags::RDONLY)
+                || (1..self.limits.bytes).contains(&bytes)
+                || (1..self.limits.inodes).contains(&stat.f_files)
+        })
     }
 
     /// How much there is of it, and the size of a page.
-    fn look(&self) -> Result<(Space, u64), VolumeError> {
-        let stat = self.kept_writable()?;
+    fn look(&self) -> Result<(Space, u64), FsError> {
+        let stat = look_at(&self.tmpfs)?;
         let page = stat.f_frsize.max(1);
+        let or_limit = |total, free, limit| if total == 0 { (limit, limit) } else { (total, free) };
+        let (blocks, free_blocks) = or_limit(stat.f_blocks, stat.f_bavail, self.limits.bytes / page);
+        let (inodes, free_inodes) = or_limit(stat.f_files, stat.f_ffree, self.limits.inodes);
         let amount = |blocks: u64, inodes| Amount { bytes: blocks.saturating_mul(page), inodes };
-        let (inodes, free_inodes) = if stat.f_files == 0 { (u64::MAX, u64::MAX) } else { (stat.f_files, stat.f_ffree) };
-        Ok((Space { size: amount(stat.f_blocks, inodes), free: amount(stat.f_bavail, free_inodes) }, page))
+        Ok((Space { size: amount(blocks, inodes), free: amount(free_blocks, free_inodes) }, page))
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger> {
@@ -128,6 +129,13 @@ impl Node {
     fn ask(&self, ledger: &mut Ledger, space: Space, spec: &VolumeSpec, need: Amount) -> Result<(), VolumeError> {
         let promised = ledger.promise(space, &spec.id, spec.pod.as_ref(), need);
         Ok(promised.inspect_err(|_| self.metrics.refused_for_room())?)
+    }
+
+    /// Sees to it that the tmpfs can be written, as far as that is in the driver's hands.
+    pub(super) fn keep_writable(&self) {
+        if let Some(room) = &self.room {
+            room.keep_writable();
+        }
     }
 
     /// Notes what a volume holds that is there already.

@@ -55,9 +55,7 @@ impl Node {
             Err(MountError::NoParent(_)) => None,
             opened => Some(opened?),
         };
-        if let Some(room) = &self.room {
-            room.keep_writable()?;
-        }
+        self.keep_writable();
         // A start that finds a mount taken down puts it back until the kubelet asks again, which does no harm; a folder
         // that is half removed must not come back.
         if let Some(volume) = held.as_mut().filter(|volume| volume.record().spec.content != Content::Passthrough) {

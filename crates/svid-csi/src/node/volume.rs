@@ -233,6 +233,7 @@ impl Node {
         let mut record = volume.record.clone();
         change(&mut record);
         let record = self.with_bytes(record);
+        self.keep_writable();
         self.store.put(&record)?;
         let before = std::mem::replace(&mut volume.record, record).issued;
         self.warn_of_chain(&volume.record, before.as_ref());

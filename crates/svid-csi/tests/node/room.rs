@@ -1,6 +1,7 @@
 //! The room on the tmpfs that all volumes of a node share.
 
-use std::path::PathBuf;
+use std::ffi::CStr;
+use std::path::{Path, PathBuf};
 
 use rustix::mount::MountFlags;
 use svid_csi::demo::kubelet::InlineVolume;
@@ -84,28 +85,48 @@ fn no_namespace_takes_all_of_it() {
     });
 }
 
+/// Without MS_BIND, this changes the file system and not the mount.
+fn remount(target: &Path, flags: MountFlags, options: &CStr) {
+    rustix::mount::mount_remount(target, flags, options).unwrap();
+}
+
 #[test]
 fn a_tmpfs_that_a_container_remounts_is_restored() {
     test(async || {
-        let node = Node::files(&SMALL[1..]).await;
+        let mut node = Node::files(&SMALL[1..]).await;
         let volume = crate::fixture::volume("web");
         let target = node.publish(&volume).await;
-        let blocks = || rustix::fs::statvfs(node.path("root/data")).unwrap().f_blocks;
-        let whole = blocks();
-        // Without MS_BIND, this changes the file system and not the mount.
-        rustix::mount::mount_remount(&target, MountFlags::empty(), c"size=512k,nr_inodes=100").unwrap();
-        rustix::mount::mount_remount(&target, MountFlags::RDONLY, c"").unwrap();
-        assert!(blocks() < whole && std::fs::write(node.path("root/data/x"), "").is_err());
+        let limits = |node: &Node| {
+            let stat = rustix::fs::statvfs(&node.path("root/data")).unwrap();
+            (stat.f_blocks, stat.f_files)
+        };
+        let whole = limits(&node);
+        for (options, is_restored) in [
+            (c"", true),
+            (c"size=512k,nr_inodes=100", true),
+            // The kernel does not limit again what was unlimited once, and nothing is in the way then.
+            (c"nr_inodes=0", false),
+            (c"size=0", false),
+        ] {
+            remount(&target, MountFlags::empty(), options);
+            remount(&target, MountFlags::RDONLY, c"");
+            assert!(std::fs::write(node.path("root/data/x"), "").is_err());
+            all_are_renewed(&node, std::slice::from_ref(&target)).await;
+            assert_eq!(limits(&node) == whole, is_restored, "{options:?}");
+        }
+        let restored = "the data tmpfs was remounted read-only or smaller, and is restored";
+        assert_eq!(node.log().matches(restored).count(), 4, "{}", node.log());
+
+        remount(&target, MountFlags::RDONLY, c"");
+        node.kill();
+        node.start().await;
         all_are_renewed(&node, std::slice::from_ref(&target)).await;
-        assert_eq!(blocks(), whole);
-        assert_eq!(
-            node.log().matches("the data tmpfs was remounted read-only or smaller").count(),
-            1,
-            "{}",
-            node.log()
-        );
-        rustix::mount::mount_remount(&target, MountFlags::RDONLY, c"").unwrap();
-        node.unpublish(&volume).await;
-        assert!(!target.exists());
+        let other = crate::fixture::volume("another");
+        remount(&target, MountFlags::RDONLY, c"");
+        node.publish(&other).await;
+        for volume in [&other, &volume] {
+            remount(&target, MountFlags::RDONLY, c"");
+            node.unpublish(volume).await;
+        }
     });
 }

@@ -22,7 +22,7 @@ const STALLED: Duration = Duration::from_secs(10);
 /// How many calls the first connections of a pod may have open at a time: what clients count on (RFC 9113, 6.5.2).
 const STREAMS: u32 = 100;
 /// And the others. What HTTP/2 holds for a connection grows with this, and is held until the connection ends.
-const FEWER_STREAMS: u32 = 8;
+const FEWER_STREAMS: u32 = 16;
 
 /// A connection by a volume's socket.
 #[derive(Debug)]

@@ -38,8 +38,8 @@ const SEND_BUFFER: usize = 4 * 1024;
 const RECEIVE_WINDOW: u32 = 65_535;
 /// How many calls a client may take back before they are looked at.
 const PENDING_RESETS: usize = 20;
-/// How many calls a client may make on a connection that break the protocol, or its limit before it can know it.
-const BROKEN_CALLS: usize = 32;
+/// How many calls a client may make on a connection that break the protocol, or its limit before it has read it.
+const BROKEN_CALLS: usize = 48;
 /// How many connections over the limit are told so at a time, and for how long.
 const REFUSALS: usize = 16;
 const REFUSED_FOR: Duration = Duration::from_secs(1);
