@@ -16,10 +16,10 @@
 {{- $source := .Values.source -}}
 {{- $delivery := .Values.delivery -}}
 {{- if and (eq $source "socket") (has $delivery (list "files" "workload-api")) }}
-delivery: {{ $delivery }} needs an identity, and with source socket the driver sees none: write delivery: socket-dir, or source: broker.
+delivery: {{ $delivery }} needs an identity, and with source socket the driver has none: write delivery: socket-dir, or source: broker.
 {{- end }}
 {{- if and (ne $source "socket") (eq $delivery "socket-dir") }}
-delivery: socket-dir hands on an agent's socket, which source {{ $source }} has not: write delivery: files or delivery: workload-api.
+delivery: socket-dir mounts an agent's socket, and source {{ $source }} has none: write delivery: files or delivery: workload-api.
 {{- end }}
 {{- if and .Values.alsoServe (eq .Values.alsoServe .Values.app.name) }}
 alsoServe: {{ .Values.alsoServe }} is app.name already: write the other driver name, or leave alsoServe empty.
@@ -36,13 +36,13 @@ app.name: {{ .Values.app.name | quote }} cannot name a CSIDriver: write lower ca
 source: broker needs the agent's Broker API: write broker.socket, such as /run/spire/broker/api.sock, or broker.address.
 {{- end }}
 {{- if and .socket .address }}
-broker: there is one Broker API: write broker.socket or broker.address, not both.
+broker: the driver uses one Broker API: write broker.socket or broker.address, not both.
 {{- end }}
 {{- if and .socket (not (regexMatch "^/.+/[^/]+$" .socket)) }}
-broker.socket: {{ .socket | quote }} is no path of a socket on the node: write it like /run/spire/broker/api.sock.
+broker.socket: {{ .socket | quote }} is not the path of a socket on the node: write it like /run/spire/broker/api.sock.
 {{- end }}
 {{- if and (regexMatch "^(127\\.|\\[::1\\])" .address) (not $.Values.app.driver.hostNetwork) }}
-broker.address: {{ .address }} is the node's own, which the driver's pod does not see: write app.driver.hostNetwork: true, or broker.socket.
+broker.address: {{ .address }} is the node's own address, which the driver's pod cannot reach: write app.driver.hostNetwork: true, or broker.socket.
 {{- end }}
 {{- end }}
 {{- end }}
@@ -53,7 +53,7 @@ broker.address: {{ .address }} is the node's own, which the driver's pod does no
 {{- $dir := .Values.agent.socketDir -}}
 {{- if or $plans.socket $plans.broker }}
 {{- if not (hasPrefix "/" $dir) }}
-agent.socketDir: {{ $dir | quote }} is no folder on the node: write the agent's, such as /run/spire/agent-sockets.
+agent.socketDir: {{ $dir | quote }} is not a folder on the node: write the agent's, such as /run/spire/agent-sockets.
 {{- else if and (eq .Values.agent.mount "parent") (lt (len (splitList "/" (clean $dir))) 4) }}
 agent.socketDir: {{ $dir }} lies in {{ dir $dir }}, all of which the driver would mount: write agent.mount: directory, or move the socket to a folder like /run/spire/agent-sockets.
 {{- end }}
@@ -68,20 +68,20 @@ agent.socketDir: {{ $dir }} lies in {{ dir $dir }}, all of which the driver woul
 requestMode: pod contradicts app.driver.useOwnServiceAccount: true: leave one of them out.
 {{- end }}
 {{- if and $bundle (not (regexMatch "^(configmap:[^/]+/[^/]+/[^/]+|clustertrustbundle:.+)$" $bundle)) }}
-trustBundle: {{ $bundle | quote }} names no object: write configmap:NAMESPACE/NAME/KEY or clustertrustbundle:NAME.
+trustBundle: {{ $bundle | quote }} does not name an object: write configmap:NAMESPACE/NAME/KEY or clustertrustbundle:NAME.
 {{- end }}
 {{- if and $bundle .Values.app.driver.sourceCABundle }}
-trustBundle: there is one trust bundle: write trustBundle or app.driver.sourceCABundle, not both.
+trustBundle: the driver uses one trust bundle: write trustBundle or app.driver.sourceCABundle, not both.
 {{- end }}
 {{- if and (has "cert-manager:workload-api" $plans.all) (not (or $bundle .Values.app.driver.sourceCABundle)) }}
-trustBundle: the plan cert-manager:workload-api tells pods whom to trust: write trustBundle: configmap:NAMESPACE/NAME/KEY, clustertrustbundle:NAME, or app.driver.sourceCABundle.
+trustBundle: the plan cert-manager:workload-api needs a trust bundle to deliver to pods: write trustBundle: configmap:NAMESPACE/NAME/KEY, clustertrustbundle:NAME, or app.driver.sourceCABundle.
 {{- end }}
 {{- $version := .Capabilities.KubeVersion }}
 {{- if and (eq (toString .Values.serviceAccountTokenInSecrets) "true") (semverCompare "<1.35.0-0" $version.Version) }}
-serviceAccountTokenInSecrets: Kubernetes {{ $version.Major }}.{{ $version.Minor }} cannot: write auto, which is true from 1.35 on, or false.
+serviceAccountTokenInSecrets: Kubernetes {{ $version.Major }}.{{ $version.Minor }} does not support true: write auto, which is true for 1.35 and later, or false.
 {{- end }}
 {{- if and (eq $mode "node-bound") (gt (len $plans.certManagerDrivers) 1) }}
-requestMode: node-bound knows the pods of one driver name, and {{ join " and " $plans.certManagerDrivers }} both ask cert-manager: take the cert-manager plans out of allowedPlans, or install a release for each name.
+requestMode: node-bound supports one driver name, but {{ join " and " $plans.certManagerDrivers }} both use cert-manager: remove the cert-manager plans from allowedPlans, or install a release for each name.
 {{- end }}
 {{- end -}}
 
@@ -94,26 +94,26 @@ requestMode: node-bound knows the pods of one driver name, and {{ join " and " $
 {{- if hasPrefix "spiffe://" $domain }}
 app.trustDomain: {{ $domain }} is a SPIFFE ID: write {{ trimPrefix "spiffe://" $domain | splitList "/" | first }}.
 {{- else if and (regexMatch "[A-Z]" $domain) (regexMatch "^[A-Za-z0-9._-]+$" $domain) }}
-app.trustDomain: {{ $domain }} has upper case letters, which SPIFFE IDs may not: write {{ lower $domain }}.
+app.trustDomain: {{ $domain }} has upper case letters, which a SPIFFE ID must not have: write {{ lower $domain }}.
 {{- else if not (regexMatch "^[a-z0-9._-]{1,255}$" $domain) }}
-app.trustDomain: {{ $domain | quote }} is no trust domain: write a name like example.org, of lower case letters, digits, '.', '-' and '_'.
+app.trustDomain: {{ $domain | quote }} is not a trust domain: write a name like example.org, of lower case letters, digits, '.', '-' and '_'.
 {{- end }}
 {{- if not (regexMatch "^([0-9]+(\\.[0-9]+)?(ns|us|ms|s|m|h))+$" $duration) }}
-app.certificateRequestDuration: {{ $duration | quote }} is no duration: write it like 30m or 1h30m.
+app.certificateRequestDuration: {{ $duration | quote }} is not a duration: write it like 30m or 1h30m.
 {{- end }}
 {{- end }}
 {{- if lt (len (list $names.cert $names.key $names.ca | uniq)) 3 }}
-app.driver.volumeFileName: cert, key and ca need names of their own: write three different ones, such as tls.crt, tls.key and ca.crt.
+app.driver.volumeFileName: cert, key and ca need different names: write three, such as tls.crt, tls.key and ca.crt.
 {{- end }}
 {{- end -}}
 
 {{- define "svid-csi.validate-approver" -}}
 {{- with .Values.app.approver }}
 {{- if not .leaderElection.enabled }}
-app.approver.leaderElection.enabled: without leader election {{ max 2 .replicaCount }} approvers could decide at once, if only during an update: write true, or leave it out.
+app.approver.leaderElection.enabled: without leader election {{ max 2 .replicaCount }} approvers could decide at the same time, such as during an update: write true, or leave it out.
 {{- end }}
 {{- if eq (int .metrics.port) (int .readinessProbe.port) }}
-app.approver.metrics.port: {{ .metrics.port }} is that of app.approver.readinessProbe as well: write another one, such as 9402.
+app.approver.metrics.port: {{ .metrics.port }} is also the port of app.approver.readinessProbe: write another port, such as 9402.
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -122,13 +122,13 @@ app.approver.metrics.port: {{ .metrics.port }} is that of app.approver.readiness
 {{- $plans := include "svid-csi.plans" . | fromJson -}}
 {{- range $key, $path := dict "kubeletDir" .Values.kubeletDir "app.driver.csiDataDir" .Values.app.driver.csiDataDir "localCA.dir" .Values.localCA.dir }}
 {{- if and $path (not (hasPrefix "/" $path)) }}
-{{ $key }}: {{ $path | quote }} is no folder on the node: write a path that begins with /.
+{{ $key }}: {{ $path | quote }} is not a folder on the node: write a path that begins with /.
 {{- end }}
 {{- end }}
 {{- range compact (list .Values.app.name .Values.alsoServe) }}
 {{- $socket := printf "%s/csi.sock" (include "svid-csi.plugin-dir" (dict "root" $ "name" .)) }}
 {{- if gt (len $socket) 107 }}
-kubeletDir: the driver's socket {{ $socket }} has {{ len $socket }} bytes, and a socket's path at most 107: write a shorter app.name, or link kubeletDir to a shorter path.
+kubeletDir: the driver's socket {{ $socket }} has {{ len $socket }} bytes, but a socket's path has at most 107: write a shorter app.name, or link kubeletDir to a shorter path.
 {{- end }}
 {{- end }}
 {{- if .Values.staticPod }}
@@ -139,7 +139,7 @@ staticPod: a static pod has no service account, and source cert-manager needs on
 staticPod: a static pod has no service account, and the startup taint needs one: write startupTaint.enabled: false.
 {{- end }}
 {{- if and $plans.localCA .Values.localCA.publishRoots }}
-staticPod: a static pod has no service account, and the roots of all nodes need one: write localCA.publishRoots: false; each node then is a trust domain's only one.
+staticPod: a static pod has no service account, and the roots of all nodes need one: write localCA.publishRoots: false; pods of different nodes then do not trust each other.
 {{- end }}
 {{- end }}
 {{- end -}}

@@ -26,12 +26,12 @@ fn plans_that_do_not_exist() {
     refused_with(&[
         (
             "--set source=socket,delivery=files",
-            "delivery: files needs an identity, and with source socket the driver sees none: write delivery: socket-dir, or \
+            "delivery: files needs an identity, and with source socket the driver has none: write delivery: socket-dir, or \
              source: broker.",
         ),
         (
             "--set source=local-ca,delivery=socket-dir",
-            "delivery: socket-dir hands on an agent's socket, which source local-ca has not: write delivery: files or \
+            "delivery: socket-dir mounts an agent's socket, and source local-ca has none: write delivery: files or \
              delivery: workload-api.",
         ),
         (
@@ -62,15 +62,15 @@ fn agents_and_brokers() {
         ),
         (
             &format!("{broker},broker.socket=/run/a/b.sock,broker.address=10.0.0.1:1"),
-            "broker: there is one Broker API: write broker.socket or broker.address, not both.",
+            "broker: the driver uses one Broker API: write broker.socket or broker.address, not both.",
         ),
         (
             &format!("{broker},broker.socket=api.sock"),
-            "broker.socket: \"api.sock\" is no path of a socket on the node: write it like /run/spire/broker/api.sock.",
+            "broker.socket: \"api.sock\" is not the path of a socket on the node: write it like /run/spire/broker/api.sock.",
         ),
         (
             &format!("{broker},broker.address=127.0.0.1:8443"),
-            "broker.address: 127.0.0.1:8443 is the node's own, which the driver's pod does not see: write \
+            "broker.address: 127.0.0.1:8443 is the node's own address, which the driver's pod cannot reach: write \
              app.driver.hostNetwork: true, or broker.socket.",
         ),
         (
@@ -80,7 +80,7 @@ fn agents_and_brokers() {
         ),
         (
             "-f values-spire.yaml --set agent.socketDir=",
-            "agent.socketDir: \"\" is no folder on the node: write the agent's, such as /run/spire/agent-sockets.",
+            "agent.socketDir: \"\" is not a folder on the node: write the agent's, such as /run/spire/agent-sockets.",
         ),
     ]);
 }
@@ -90,7 +90,7 @@ fn trust_domains_and_durations() {
     refused_with(&[
         (
             "--set app.trustDomain=Example.org",
-            "app.trustDomain: Example.org has upper case letters, which SPIFFE IDs may not: write example.org.",
+            "app.trustDomain: Example.org has upper case letters, which a SPIFFE ID must not have: write example.org.",
         ),
         (
             "-f values-standalone.yaml --set app.trustDomain=spiffe://example.org/ns",
@@ -98,16 +98,16 @@ fn trust_domains_and_durations() {
         ),
         (
             "--set app.trustDomain=example.org:8080",
-            "app.trustDomain: \"example.org:8080\" is no trust domain: write a name like example.org, of lower case letters, \
-             digits, '.', '-' and '_'.",
+            "app.trustDomain: \"example.org:8080\" is not a trust domain: write a name like example.org, of lower case \
+             letters, digits, '.', '-' and '_'.",
         ),
         (
             "--set app.certificateRequestDuration=1d",
-            "app.certificateRequestDuration: \"1d\" is no duration: write it like 30m or 1h30m.",
+            "app.certificateRequestDuration: \"1d\" is not a duration: write it like 30m or 1h30m.",
         ),
         (
             "--set app.driver.volumeFileName.ca=tls.crt",
-            "app.driver.volumeFileName: cert, key and ca need names of their own: write three different ones, such as tls.crt, \
+            "app.driver.volumeFileName: cert, key and ca need different names: write three, such as tls.crt, \
              tls.key and ca.crt.",
         ),
     ]);
@@ -122,21 +122,22 @@ fn requests_and_bundles() {
         ),
         (
             "--set trustBundle=configmap:a/b",
-            "trustBundle: \"configmap:a/b\" names no object: write configmap:NAMESPACE/NAME/KEY or clustertrustbundle:NAME.",
+            "trustBundle: \"configmap:a/b\" does not name an object: write configmap:NAMESPACE/NAME/KEY or \
+             clustertrustbundle:NAME.",
         ),
         (
             "--set trustBundle=clustertrustbundle:a,app.driver.sourceCABundle=/ca.crt",
-            "trustBundle: there is one trust bundle: write trustBundle or app.driver.sourceCABundle, not both.",
+            "trustBundle: the driver uses one trust bundle: write trustBundle or app.driver.sourceCABundle, not both.",
         ),
         (
             "--set allowedPlans={cert-manager:workload-api}",
-            "trustBundle: the plan cert-manager:workload-api tells pods whom to trust: write trustBundle: \
+            "trustBundle: the plan cert-manager:workload-api needs a trust bundle to deliver to pods: write trustBundle: \
              configmap:NAMESPACE/NAME/KEY, clustertrustbundle:NAME, or app.driver.sourceCABundle.",
         ),
         (
             "--set requestMode=node-bound,alsoServe=csi.spiffe.io,allowedPlans={cert-manager:files}",
-            "requestMode: node-bound knows the pods of one driver name, and csi.spiffe.io and spiffe.csi.cert-manager.io both \
-             ask cert-manager: take the cert-manager plans out of allowedPlans, or install a release for each name.",
+            "requestMode: node-bound supports one driver name, but csi.spiffe.io and spiffe.csi.cert-manager.io both \
+             use cert-manager: remove the cert-manager plans from allowedPlans, or install a release for each name.",
         ),
     ]);
 }
@@ -144,8 +145,8 @@ fn requests_and_bundles() {
 #[test]
 fn tokens_in_secrets() {
     let arguments = "--set serviceAccountTokenInSecrets=true";
-    let sentence =
-        "serviceAccountTokenInSecrets: Kubernetes 1.34 cannot: write auto, which is true from 1.35 on, or false.";
+    let sentence = "serviceAccountTokenInSecrets: Kubernetes 1.34 does not support true: write auto, which is true for 1.35 and \
+                    later, or false.";
     assert_eq!(refused_by("1.34", arguments), [sentence]);
     assert!(helm::template("1.35", arguments).is_ok());
 }
@@ -155,12 +156,13 @@ fn approvers() {
     refused_with(&[
         (
             "--set app.approver.replicaCount=3,app.approver.leaderElection.enabled=false",
-            "app.approver.leaderElection.enabled: without leader election 3 approvers could decide at once, if only during an \
-             update: write true, or leave it out.",
+            "app.approver.leaderElection.enabled: without leader election 3 approvers could decide at the same time, such as \
+             during an update: write true, or leave it out.",
         ),
         (
             "--set app.approver.metrics.port=6060",
-            "app.approver.metrics.port: 6060 is that of app.approver.readinessProbe as well: write another one, such as 9402.",
+            "app.approver.metrics.port: 6060 is also the port of app.approver.readinessProbe: write another port, such as \
+             9402.",
         ),
     ]);
 }
@@ -170,13 +172,13 @@ fn nodes() {
     refused_with(&[
         (
             "--set kubeletDir=kubelet",
-            "kubeletDir: \"kubelet\" is no folder on the node: write a path that begins with /.",
+            "kubeletDir: \"kubelet\" is not a folder on the node: write a path that begins with /.",
         ),
         (
             &format!("--set kubeletDir=/{}", "x".repeat(80)),
             &format!(
-                "kubeletDir: the driver's socket /{}/plugins/spiffe.csi.cert-manager.io/csi.sock has 125 bytes, and a socket's \
-                 path at most 107: write a shorter app.name, or link kubeletDir to a shorter path.",
+                "kubeletDir: the driver's socket /{}/plugins/spiffe.csi.cert-manager.io/csi.sock has 125 bytes, but a socket's \
+                 path has at most 107: write a shorter app.name, or link kubeletDir to a shorter path.",
                 "x".repeat(80)
             ),
         ),
@@ -193,7 +195,7 @@ fn nodes() {
         (
             "-f values-standalone.yaml --set staticPod=true",
             "staticPod: a static pod has no service account, and the roots of all nodes need one: write localCA.publishRoots: \
-             false; each node then is a trust domain's only one.",
+             false; pods of different nodes then do not trust each other.",
         ),
     ]);
 }
