@@ -15,8 +15,8 @@ use crate::volume::secret_names::SecretNames;
 /// The key of the PKCS#12 files' password in the Secret of `nodePublishSecretRef`.
 pub const PKCS12_PASSWORD: &str = "pkcs12-password";
 
-const PASSWORD_IN_ATTRIBUTE: &str = "volume attribute svid-csi/pkcs12-password would be seen by everyone who may read pods: put \
-     the password under the key `pkcs12-password` of a Secret, and name that in pod.spec.volumes[].csi.nodePublishSecretRef";
+const PASSWORD_IN_ATTRIBUTE: &str = "volume attribute svid-csi/pkcs12-password would be visible to everyone who may read pods: put \
+     the password under the key `pkcs12-password` of a Secret, and name the Secret in pod.spec.volumes[].csi.nodePublishSecretRef";
 
 /// Where clients look for the Workload API: the examples of this world, SPIRE's own, Istio, and older charts of SPIRE.
 const USUAL_SOCKETS: [&str; 4] = ["agent.sock", "spire-agent.sock", "socket", "api.sock"];
@@ -52,7 +52,7 @@ pub(crate) fn read<'a>(context: &'a HashMap<String, String>, mistakes: &mut Mist
             let name: String = name.escape_debug().take(64).collect();
             let known = ATTRIBUTES.map(|known| known.name).join(", ");
             mistakes.add(format!(
-                "volume attribute {OWN_PREFIX}{name} does not exist; there are, after {OWN_PREFIX}: {known}"
+                "volume attribute {OWN_PREFIX}{name} does not exist; the attributes after {OWN_PREFIX} are: {known}"
             ));
         }
     }
@@ -124,7 +124,7 @@ impl Attributes<'_> {
         if issuer.names_identity() {
             let source = issuer.source();
             mistakes.add(format!(
-                "volume attribute {OWN_PREFIX}hint picks among several SVIDs, and source `{source}` gives one: leave it out"
+                "volume attribute {OWN_PREFIX}hint selects one of several SVIDs, but source `{source}` issues only one: leave it out"
             ));
         }
         if hint.is_empty() || hint.len() > LONGEST_HINT {

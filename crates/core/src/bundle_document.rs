@@ -48,7 +48,7 @@ pub enum BundleDocumentError {
         position: usize,
     },
     /// A number that is none.
-    #[error("its `{parameter}` is not a whole number from 0 on")]
+    #[error("its `{parameter}` is not a whole number of at least 0")]
     Number {
         /// Which one.
         parameter: &'static str,

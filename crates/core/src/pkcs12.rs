@@ -45,11 +45,11 @@ pub enum Pkcs12Error {
     PasswordLength,
     /// A character that Java would refuse.
     #[error(
-        "the password must be of printable ASCII characters, which is all that Java takes; is there a line break at its end?"
+        "the password must consist of printable ASCII characters, because Java accepts no others; does it end with a line break?"
     )]
     PasswordCharacter,
     /// No randomness, or a cipher that fails.
-    #[error("the system could not encrypt it")]
+    #[error("the PKCS#12 file could not be encrypted")]
     Encrypt,
 }
 

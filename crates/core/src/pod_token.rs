@@ -90,7 +90,7 @@ pub enum FieldProblem {
     #[error("is missing")]
     Missing,
     /// Of another type.
-    #[error("is not text")]
+    #[error("is not a string")]
     NotText,
     /// Longer than any name.
     #[error("is longer than {MAX_CLAIM_BYTES} bytes")]

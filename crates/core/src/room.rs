@@ -234,15 +234,15 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Refusal { bound, of, need, allowed, size } = self;
         let what = match bound {
-            Bound::Volume => "one volume may hold",
-            Bound::Node => "what renewals need is kept back and leaves",
-            Bound::Pod => "a pod is given a quarter of what it leaves for others and has left",
-            Bound::Namespace => "a namespace is given no more than it leaves for others and has left",
+            Bound::Volume => "the limit per volume is",
+            Bound::Node => "the free space not reserved for renewals is",
+            Bound::Pod => "the rest of the pod's share (a quarter of what it leaves to others) is",
+            Bound::Namespace => "the rest of the namespace's share (as much as it leaves to others) is",
         };
         write!(
             f,
-            "the volume needs {need} {of} of the {size} {of} for all volumes on the node, where {what} {allowed}: have fewer \
-             volumes there, or give --data-size-limit more"
+            "the volume needs {need} {of} of the {size} {of} for all volumes on the node, but {what} {allowed}: run fewer \
+             volumes on the node, or increase --data-size-limit"
         )
     }
 }

@@ -116,11 +116,14 @@ fn good_requests_are_approved_in_every_form() {
 fn one_thing_wrong_is_one_reason() {
     type Change = fn(&mut CertificateRequest);
     let cases: [(Change, &str); 5] = [
-        (|bad| bad.spec.is_ca = true, "spec.isCA is true, and workloads are no CAs"),
-        (|bad| bad.spec.duration = None, "spec.duration is not set, it must be 1h0m0s"),
+        (|bad| bad.spec.is_ca = true, "spec.isCA is true, but a workload is not a CA"),
+        (|bad| bad.spec.duration = None, "spec.duration is not set, but must be 1h0m0s"),
         (|bad| bad.spec.issuer_ref.name = "x".to_owned(), "spec.issuerRef is \"ClusterIssuer x of cert-manager.io\""),
-        (|bad| bad.spec.username = "system:serviceaccount:shop:thief".to_owned(), "it asks for "),
-        (|bad| bad.metadata.owner_references[0].uid = "u-2".to_owned(), "it was made by the pod with UID \"u-1\""),
+        (|bad| bad.spec.username = "system:serviceaccount:shop:thief".to_owned(), "the request asks for "),
+        (
+            |bad| bad.metadata.owner_references[0].uid = "u-2".to_owned(),
+            "the request was created by the pod with UID \"u-1\"",
+        ),
     ];
     for (change, reason) in cases {
         let bad = object(change);
@@ -140,10 +143,11 @@ fn what_is_not_to_be_judged_is_ignored() {
     let mut decided = object(|object| object.spec.is_ca = true);
     decided["status"] = json!({ "conditions": condition });
     let (code, lines, _) = judge(&[], &yaml(&list(&[plain.clone(), decided])));
-    let expected = ["it has no annotation spiffe.csi.cert-manager.io/identity", "it is already approved"];
+    let expected =
+        ["the request has no annotation spiffe.csi.cert-manager.io/identity", "the request is already approved"];
     assert_eq!((code, lines), (0, expected.map(|reason| format!("ignore {NAME} {reason}")).to_vec()));
     let (code, lines, _) = judge(&["--auto-approve-non-spiffe"], &plain.to_string());
-    assert!(code == 1 && lines[0].contains("it asks for the SPIFFE identity"), "{lines:?}");
+    assert!(code == 1 && lines[0].contains("the request asks for the SPIFFE identity"), "{lines:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::spiffe_id::{SpiffeId, TrustDomain};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityFault {
     /// The annotation says one thing and the CSR another.
-    #[error("the annotation names {annotation}, the CSR {id}")]
+    #[error("the annotation names {annotation}, but the CSR names {id}")]
     Annotation {
         /// The annotation.
         annotation: Quoted,
@@ -26,13 +26,13 @@ pub enum IdentityFault {
         id: Quoted,
     },
     /// Pods ask for themselves, and this is no pod.
-    #[error("it was made by somebody who has no identity: {problem}")]
+    #[error("the requester has no identity: {problem}")]
     User {
         /// Who it was.
         problem: NotAServiceAccount,
     },
     /// The identity of somebody else.
-    #[error("it asks for {id}, and may ask for {expected}")]
+    #[error("the request asks for {id}, but may ask only for {expected}")]
     Identity {
         /// Whose identity it may be.
         expected: Quoted,
@@ -40,7 +40,7 @@ pub enum IdentityFault {
         id: Quoted,
     },
     /// The driver asks for all pods, and this is not the driver.
-    #[error("it was made by {user}, it must be made by the driver, {expected}")]
+    #[error("the request was created by {user}, but must be created by the driver, {expected}")]
     Requester {
         /// The driver's service account.
         expected: Quoted,

@@ -70,7 +70,7 @@ pub struct ServiceAccount {
 
 /// A user name that is not that of a service account.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{user} is no service account, which is written system:serviceaccount:NAMESPACE:NAME")]
+#[error("{user} is not a service account (system:serviceaccount:NAMESPACE:NAME)")]
 pub struct NotAServiceAccount {
     /// The name.
     pub user: Quoted,

@@ -13,7 +13,7 @@ use crate::quoted::Quoted;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecFault {
     /// Another duration, or none.
-    #[error("spec.duration is {}, it must be {}", or_not_set(.found), go_duration::format(*.required))]
+    #[error("spec.duration is {}, but must be {}", or_not_set(.found), go_duration::format(*.required))]
     Duration {
         /// What it must be.
         required: Duration,
@@ -21,16 +21,16 @@ pub enum SpecFault {
         found: Option<Quoted>,
     },
     /// A CA certificate is asked for.
-    #[error("spec.isCA is true, and workloads are no CAs")]
+    #[error("spec.isCA is true, but a workload is not a CA")]
     IsCa,
     /// Other usages than [`USAGES`].
-    #[error("spec.usages are {found}, they must be {}", USAGES.join(", "))]
+    #[error("spec.usages are {found}, but must be {}", USAGES.join(", "))]
     Usages {
         /// What they are.
         found: Quoted,
     },
     /// Another issuer.
-    #[error("spec.issuerRef is {found}, it must be {expected}")]
+    #[error("spec.issuerRef is {found}, but must be {expected}")]
     Issuer {
         /// The configured one: name, kind and group.
         expected: Quoted,

@@ -18,7 +18,7 @@ pub(super) const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StampFault {
     /// It is not there.
-    #[error("spec.extra has no {key}: it needs a token bound to a pod, and Kubernetes 1.30 or later")]
+    #[error("spec.extra has no {key}: the driver's token must be bound to its pod, on Kubernetes 1.30 or later")]
     Missing {
         /// Which one.
         key: &'static str,

@@ -10,17 +10,19 @@ use crate::quoted::Quoted;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnannotatedFault {
     /// Whatever else is in it cannot be seen.
-    #[error("whether it asks for a SPIFFE identity cannot be told: {0}")]
+    #[error("cannot determine whether the request asks for a SPIFFE identity: {0}")]
     Unreadable(CsrFault),
     /// It asks for an identity past the rules for identities.
-    #[error("it asks for the SPIFFE identity {uri} without the annotation spiffe.csi.cert-manager.io/identity")]
+    #[error(
+        "the request asks for the SPIFFE identity {uri} without the annotation spiffe.csi.cert-manager.io/identity"
+    )]
     Spiffe {
         /// The name.
         uri: Quoted,
     },
     /// It wants something else signed by an issuer of identities, a CA certificate maybe.
     #[error(
-        "its issuer is or was the one of SPIFFE identities, and it has no annotation spiffe.csi.cert-manager.io/identity"
+        "the request's issuer is or was the issuer of SPIFFE identities, and the request has no annotation spiffe.csi.cert-manager.io/identity"
     )]
     Issuer,
 }

@@ -29,19 +29,19 @@ pub enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Ignored {
     /// It is approved or denied already.
-    #[error("it is already {}", if *.approved { "approved" } else { "denied" })]
+    #[error("the request is already {}", if *.approved { "approved" } else { "denied" })]
     Decided {
         /// Which of the two.
         approved: bool,
     },
     /// It has no annotation of ours, and others are not ours to judge.
-    #[error("it has no annotation spiffe.csi.cert-manager.io/identity")]
+    #[error("the request has no annotation spiffe.csi.cert-manager.io/identity")]
     NotOurs,
     /// There is no issuer to compare it with.
-    #[error("no issuer is configured, so it is left pending")]
+    #[error("no issuer is configured, so the request is left pending")]
     NoIssuer,
     /// A rule needs a pod that may not be read. The request is not to blame for that.
-    #[error("the approver is not allowed to read pods, so it is left pending")]
+    #[error("the approver is not allowed to read pods, so the request is left pending")]
     PodsForbidden,
 }
 

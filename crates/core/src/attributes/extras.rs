@@ -36,7 +36,7 @@ impl Attributes<'_> {
         same_names(names, &extras).into_iter().for_each(|same| mistakes.add(same));
         for name in reserved_names(names, &extras) {
             mistakes.add(format!(
-                "a file named {name} could be that of a federated bundle: give it another name, or set volume attribute \
+                "a file named {name} could be confused with the file of a federated bundle: give it another name, or set volume attribute \
                  {OWN_PREFIX}federated to `none`"
             ));
         }
@@ -116,7 +116,7 @@ impl Attributes<'_> {
                 let words: Vec<_> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
                 let word: String = word.escape_debug().take(64).collect();
                 mistakes.add(format!(
-                    "volume attribute {OWN_PREFIX}{} is \"{word}\", where only {} are possible",
+                    "volume attribute {OWN_PREFIX}{} is \"{word}\", but only {} are possible",
                     attribute.name,
                     words.join(", ")
                 ));
@@ -130,8 +130,8 @@ impl Attributes<'_> {
         for attribute in [table::AUDIENCE, table::FILE_JWT_BUNDLE] {
             if self.get(attribute).is_some() {
                 mistakes.add(format!(
-                    "volume attribute {OWN_PREFIX}{} asks for what the source `{}` does not have, for it issues no \
-                     JWT-SVIDs: leave it out, or use the source `broker` or `local-ca`",
+                    "volume attribute {OWN_PREFIX}{} needs JWT-SVIDs, which the source `{}` does not issue: \
+                     leave it out, or use the source `broker` or `local-ca`",
                     attribute.name,
                     issuer.source()
                 ));

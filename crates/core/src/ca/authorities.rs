@@ -27,7 +27,7 @@ pub struct Authorities {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthoritiesError {
     /// Over [`MAX_DOCUMENT_BYTES`].
-    #[error("it has {bytes} bytes, at most {MAX_DOCUMENT_BYTES} are allowed")]
+    #[error("the document has {bytes} bytes, at most {MAX_DOCUMENT_BYTES} are allowed")]
     TooLarge {
         /// Its size.
         bytes: usize,
@@ -37,17 +37,17 @@ pub enum AuthoritiesError {
     Document(#[from] BundleDocumentError),
     /// A key that is not written as this reader writes it.
     #[error(
-        "key {position} is neither one of JWT-SVIDs nor one of X509-SVIDs with exactly one certificate and the key in it"
+        "key {position} is neither for JWT-SVIDs nor for X509-SVIDs with exactly one certificate and its public key"
     )]
     Key {
         /// Which one, counted from 1.
         position: usize,
     },
     /// A key of JWT-SVIDs of an unknown kind, or without an id.
-    #[error("one of its keys of JWT-SVIDs has no id, or is of a kind that no JWT-SVID is signed with")]
+    #[error("a key for JWT-SVIDs has no ID, or is of a type that cannot sign JWT-SVIDs")]
     JwtKey,
     /// A key id that anybody may take.
-    #[error("its key of JWT-SVIDs {id} is not named by its thumbprint (RFC 7638)")]
+    #[error("the ID {id} of a key for JWT-SVIDs is not the thumbprint of that key (RFC 7638)")]
     Misnamed {
         /// The id.
         id: Quoted,
@@ -56,7 +56,7 @@ pub enum AuthoritiesError {
     #[error(transparent)]
     Certificate(#[from] Rejection),
     /// A certificate of something else.
-    #[error("its certificate {position} is for {found}, not for spiffe://{expected}")]
+    #[error("certificate {position} of the document is for {found}, not for spiffe://{expected}")]
     TrustDomain {
         /// Which one, counted from 1.
         position: usize,
@@ -66,7 +66,7 @@ pub enum AuthoritiesError {
         expected: TrustDomain,
     },
     /// Nothing to verify certificates with.
-    #[error("there is no CA certificate in it")]
+    #[error("the document has no CA certificate")]
     Empty,
 }
 

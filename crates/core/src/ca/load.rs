@@ -39,7 +39,7 @@ pub enum LoadError {
     KeyMismatch,
     /// Not a CA certificate.
     #[error(
-        "the certificate is not one of a CA (CA true, with keyCertSign); remove certificate and key to have a new CA made"
+        "the certificate is not a CA certificate (CA true, with keyCertSign); remove certificate and key to have a new CA made"
     )]
     NotACa,
     /// Intermediate certificates that lead nowhere.
@@ -47,7 +47,7 @@ pub enum LoadError {
     NoRoot,
     /// Others would refuse what it signs.
     #[error(
-        "what this CA signs would be refused ({rejection}); restore its file, with all certificates up to the root"
+        "identities that this CA signs would be refused ({rejection}); restore its file, with all certificates up to the root"
     )]
     Useless {
         /// By which rule.

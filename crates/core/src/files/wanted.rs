@@ -46,15 +46,15 @@ pub enum RenderError {
         wanted: usize,
     },
     /// The password that the pod chose is not there.
-    #[error("the password of the PKCS#12 files is not known any more; it comes with the next publish")]
+    #[error("the password of the PKCS#12 files is no longer known; the kubelet sends it again with the next publish")]
     NoPassword,
     /// A PKCS#12 file cannot be made.
     #[error("the PKCS#12 file cannot be written: {0}")]
     Pkcs12(#[from] Pkcs12Error),
     /// Over [`MAX_VOLUME_BYTES`].
     #[error(
-        "the volume's files have {bytes} bytes together, at most {MAX_VOLUME_BYTES} are allowed; the bundles of federated \
-         trust domains are left out with the volume attribute svid-csi/federated: none"
+        "the volume's files have {bytes} bytes together, at most {MAX_VOLUME_BYTES} are allowed; set the volume attribute \
+         svid-csi/federated: none to leave out the bundles of federated trust domains"
     )]
     TooLarge {
         /// Their size.

@@ -33,8 +33,8 @@ pub struct TrustBundle {
 pub enum BundleError {
     /// A key was given where only certificates belong.
     #[error(
-        "it holds a private key (PEM block {position}): give only the CA certificates, and remove the key from here, for a \
-         CA's key does not belong on a node"
+        "the trust bundle holds a private key (PEM block {position}): give only the CA certificates, and remove the \
+         key, because a CA's key does not belong on a node"
     )]
     PrivateKey {
         /// Which block, counted from 1.
@@ -57,7 +57,7 @@ pub enum BundleError {
         position: usize,
     },
     /// No block.
-    #[error("there is no certificate in it (a `-----BEGIN CERTIFICATE-----` block)")]
+    #[error("the trust bundle has no certificate (a `-----BEGIN CERTIFICATE-----` block)")]
     Empty,
     /// A rule is broken that identities are held to as well.
     #[error(transparent)]

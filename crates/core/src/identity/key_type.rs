@@ -24,7 +24,7 @@ pub enum KeyType {
 
 /// A word that names no kind of key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{word:?} is no key type; there are {}", KeyType::ALL.map(KeyType::name).join(", "))]
+#[error("{word:?} is not a key type; use one of {}", KeyType::ALL.map(KeyType::name).join(", "))]
 pub struct UnknownKeyType {
     /// The word.
     pub word: String,
@@ -88,7 +88,7 @@ mod tests {
             assert_eq!(serde_json::from_str::<KeyType>(&json).expect("a word"), key_type);
         }
         let error = "rsa".parse::<KeyType>().expect_err("no key type");
-        let expected = "\"rsa\" is no key type; there are ecdsa-p256, ecdsa-p384, ecdsa-p521, rsa-2048, ed25519";
+        let expected = "\"rsa\" is not a key type; use one of ecdsa-p256, ecdsa-p384, ecdsa-p521, rsa-2048, ed25519";
         assert_eq!(error.to_string(), expected);
         assert!(serde_json::from_str::<KeyType>("\"ECDSA-P256\"").is_err());
     }

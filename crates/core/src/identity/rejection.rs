@@ -71,7 +71,7 @@ pub enum Rejection {
         reason: String,
     },
     /// X509-SVID, section 2.
-    #[error("the leaf certificate has {found} URI names where an X509-SVID has exactly one, its SPIFFE ID")]
+    #[error("the leaf certificate has {found} URI names; an X509-SVID has exactly one, its SPIFFE ID")]
     UriNames {
         /// How many it has.
         found: usize,
@@ -89,7 +89,7 @@ pub enum Rejection {
         id: SpiffeId,
     },
     /// The identity of someone else.
-    #[error("the leaf certificate is for {found}, but {expected} was asked for")]
+    #[error("the leaf certificate is for {found}, but {expected} was requested")]
     WrongId {
         /// What was asked for.
         expected: SpiffeId,
@@ -178,7 +178,7 @@ pub enum Rejection {
         reason: String,
     },
     /// Nothing to verify it with.
-    #[error("there is no bundle of its trust domain, {trust_domain}, to verify it with")]
+    #[error("there is no trust bundle of the leaf certificate's trust domain, {trust_domain}, to verify it with")]
     NoBundle {
         /// The trust domain.
         trust_domain: TrustDomain,

@@ -17,10 +17,10 @@ pub struct Audiences(Vec<String>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AudienceError {
     /// Nothing was asked for.
-    #[error("at least one audience is needed: whom is the JWT-SVID for?")]
+    #[error("at least one audience is needed: name a recipient of the JWT-SVID")]
     None,
     /// Over [`MAX_AUDIENCES`].
-    #[error("at most {MAX_AUDIENCES} audiences are allowed, these are {found}")]
+    #[error("there are {found} audiences, at most {MAX_AUDIENCES} are allowed")]
     TooMany {
         /// How many there are.
         found: usize,

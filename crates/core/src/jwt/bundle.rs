@@ -56,7 +56,7 @@ pub enum JwtBundleError {
         found: usize,
     },
     /// Not `{"keys": [{…}, …]}`.
-    #[error("it is not a JWK set (a JSON object with a list of objects named `keys`)")]
+    #[error("the document is not a JWK set (a JSON object with a list of objects named `keys`)")]
     NotAJwkSet,
     /// One of the keys is damaged.
     #[error("key {position} of the JWK set cannot be used: {problem}")]
@@ -67,7 +67,7 @@ pub enum JwtBundleError {
         problem: JwkError,
     },
     /// Two keys have one id.
-    #[error("key {position} of the JWK set has the key id of another key in it")]
+    #[error("key {position} of the JWK set has the same key ID as another key")]
     SameKeyId {
         /// Which one, counted from 1.
         position: usize,

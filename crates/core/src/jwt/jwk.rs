@@ -32,7 +32,7 @@ enum Key {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JwkError {
     /// A parameter is not there or not text.
-    #[error("its `{parameter}` is missing or not text")]
+    #[error("its `{parameter}` is missing or not a string")]
     Missing {
         /// Which parameter.
         parameter: &'static str,
@@ -44,7 +44,7 @@ pub enum JwkError {
         parameter: &'static str,
     },
     /// The numbers are no key.
-    #[error("its numbers are not those of a public key")]
+    #[error("its parameters are not those of a public key")]
     NotAKey,
 }
 

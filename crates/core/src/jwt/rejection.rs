@@ -11,7 +11,7 @@ use crate::unix_time::rfc3339;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JwtRejection {
     /// Nobody says whom it should be for.
-    #[error("no audience was given to validate the JWT-SVID for")]
+    #[error("an audience is needed to validate a JWT-SVID, but none was given")]
     NoAudience,
     /// Over [`MAX_TOKEN_BYTES`].
     #[error("the JWT-SVID has {bytes} bytes, at most {MAX_TOKEN_BYTES} are read")]
@@ -33,20 +33,20 @@ pub enum JwtRejection {
     NoAlgorithm,
     /// JWT-SVID, section 2.1.
     #[error(
-        "the JWT-SVID is signed with {found}, which is none of RS256, RS384, RS512, ES256, ES384, ES512, PS256, PS384 and PS512"
+        "the JWT-SVID is signed with {found}, which is not one of RS256, RS384, RS512, ES256, ES384, ES512, PS256, PS384 and PS512"
     )]
     Algorithm {
         /// The value of `alg`.
         found: Quoted,
     },
     /// JWT-SVID, section 2.3.
-    #[error("the type of the token (`typ`) is {found}, where a JWT-SVID has JWT, JOSE or none")]
+    #[error("the type of the token (`typ`) is {found}, but a JWT-SVID has JWT, JOSE or no type")]
     Type {
         /// The value of `typ`.
         found: Quoted,
     },
     /// JWT-SVID, section 2: any other header, or one that is not text.
-    #[error("the header {name} is not one a JWT-SVID may have (`alg`, `kid` and `typ`, each a text)")]
+    #[error("a JWT-SVID must not have the header {name} (only `alg`, `kid` and `typ`, each a string)")]
     Header {
         /// Its name.
         name: Quoted,
@@ -75,7 +75,7 @@ pub enum JwtRejection {
         id: SpiffeId,
     },
     /// The token of someone else.
-    #[error("the JWT-SVID is for {found}, but {expected} was asked for")]
+    #[error("the JWT-SVID is for {found}, but {expected} was requested")]
     WrongSubject {
         /// What was asked for.
         expected: SpiffeId,
@@ -124,7 +124,7 @@ pub enum JwtRejection {
         audience: Quoted,
     },
     /// A token that others could use, too.
-    #[error("the JWT-SVID is also meant for the audience {audience}, which was not asked for")]
+    #[error("the JWT-SVID is also meant for the audience {audience}, which was not requested")]
     UnwantedAudience {
         /// The audience in `aud`.
         audience: Quoted,
@@ -138,10 +138,10 @@ pub enum ClaimProblem {
     #[error("is missing")]
     Missing,
     /// Of another type.
-    #[error("is not text")]
+    #[error("is not a string")]
     NotText,
     /// Neither a text nor a list of them.
-    #[error("is neither a text nor a list of texts")]
+    #[error("is neither a string nor a list of strings")]
     NotTexts,
     /// Not a number, or out of range.
     #[error("is not a number of seconds since 1970")]

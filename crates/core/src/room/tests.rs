@@ -41,7 +41,7 @@ fn whole_pages_are_counted_and_an_inode_for_every_file_and_link() {
 
 #[test]
 fn the_reserve_is_not_for_new_volumes() {
-    // 512 pages, 64 of them kept back, and at most 32 a volume.
+    // 512 pages, 64 of them reserved, and at most 32 per volume.
     let mut ledger = Ledger::default();
     assert_eq!(refused(&mut ledger, 512, 0, pages(33)), Bound::Volume);
     assert_eq!(refused(&mut ledger, 67, 0, pages(4)), Bound::Node);
@@ -66,7 +66,7 @@ fn what_is_promised_is_promised_once() {
 fn only_growth_needs_room() {
     let mut ledger = Ledger::default();
     ledger.wrote(&id(0), None, pages(8));
-    assert!(ledger.promise(space(0), &id(0), None, pages(8)).is_ok(), "what is there already");
+    assert!(ledger.promise(space(0), &id(0), None, pages(8)).is_ok(), "an amount that it already holds");
     assert!(ledger.promise(space(0), &id(0), None, pages(9)).is_err());
     assert!(ledger.promise(space(65), &id(0), None, pages(9)).is_ok());
     assert_eq!(ledger.bytes_of(&id(0)), 8 * PAGE, "until it is written");
@@ -99,8 +99,8 @@ fn a_refusal_says_how_much_and_what_to_do() {
     let refusal = Ledger::default().promise(space(66), &id(0), None, pages(4)).expect_err("refused");
     assert_eq!(
         refusal.to_string(),
-        "the volume needs 16384 bytes of the 2097152 bytes for all volumes on the node, where what renewals need is kept back \
-         and leaves 8192: have fewer volumes there, or give --data-size-limit more"
+        "the volume needs 16384 bytes of the 2097152 bytes for all volumes on the node, but the free space not reserved \
+         for renewals is 8192: run fewer volumes on the node, or increase --data-size-limit"
     );
 }
 

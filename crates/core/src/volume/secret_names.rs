@@ -34,8 +34,8 @@ impl SecretNames {
             return Ok(());
         }
         Err(format!(
-            "two of Envoy's secrets would have one name ({svid:?} for the SVID, {bundle:?} for the own bundle, {all_bundles:?} for \
-             all bundles): set svid-csi/sds-svid-name, svid-csi/sds-bundle-name and svid-csi/sds-all-bundles-name to three"
+            "two of Envoy's secrets would have the same name ({svid:?} for the SVID, {bundle:?} for the own bundle, {all_bundles:?} for \
+             all bundles): set svid-csi/sds-svid-name, svid-csi/sds-bundle-name and svid-csi/sds-all-bundles-name to three different names"
         ))
     }
 }

@@ -304,7 +304,7 @@ fn the_secrets_of_an_envoy_have_the_names_of_spire_agents_or_those_asked_for() {
     federated.context.insert("svid-csi/sds-all-bundles-name".to_owned(), "ROOTCA".to_owned());
     let SecretNames { svid, bundle, all_bundles } = *socket_of(&federated, plan).secrets;
     assert_eq!([svid, bundle, all_bundles], ["default", "null", "ROOTCA"]);
-    refused(&with("svid-csi/sds-all-bundles-name", "ROOTCA"), &rules(plan), "would have one name");
+    refused(&with("svid-csi/sds-all-bundles-name", "ROOTCA"), &rules(plan), "would have the same name");
     refused(&with("svid-csi/sds-svid-name", ""), &rules(plan), "svid-csi/sds-svid-name must have 1 to 253 bytes");
     refused(&with("svid-csi/sds-svid-name", &"a".repeat(254)), &rules(plan), "must have 1 to 253 bytes");
     refused(&with("svid-csi/sds-svid-name", "a"), &files(), "has no meaning with delivery `files`");
@@ -324,7 +324,7 @@ fn a_broker_decides_whose_identity_it_is() {
     let subject = spec.subject().unwrap();
     assert_eq!((subject.issuer, &subject.identity, subject.hint.as_deref()), (Issuer::Broker, &None, Some("db")));
     refused(&with("svid-csi/hint", ""), &rules, "svid-csi/hint must have 1 to 1024 bytes");
-    refused(&with("svid-csi/hint", "db"), &files(), "source `local-ca` gives one: leave it out");
+    refused(&with("svid-csi/hint", "db"), &files(), "source `local-ca` issues only one: leave it out");
     refused(&with("svid-csi/hint", "db"), &passthrough(), "has no meaning with delivery `socket-dir`");
     let mut nameless = request();
     nameless.context.retain(|key, _| key.ends_with("/ephemeral"));

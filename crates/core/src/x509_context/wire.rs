@@ -5,7 +5,7 @@ use x509_parser::asn1_rs::{FromDer, Header};
 
 /// The bytes are not whole certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the bytes from {at} on are not a certificate in DER")]
+#[error("the bytes from offset {at} are not a DER certificate")]
 pub struct ConcatenatedDer {
     /// Where the first one that is none begins.
     pub at: usize,

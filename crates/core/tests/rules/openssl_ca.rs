@@ -1,4 +1,4 @@
-//! CAs of other making: files of the openssl command, kept here and made anew.
+//! CAs made by the openssl command: files that are kept here, and new ones.
 
 use std::fs::File;
 use std::io::Write;
@@ -14,7 +14,7 @@ use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 
 use crate::forge::{HOUR, ID};
 
-/// When the files that are kept here are valid.
+/// When the stored files are valid.
 fn later() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_900_000_000)
 }
@@ -23,7 +23,7 @@ fn load(certificates: &str, key: &str, trust_domain: &str, now: SystemTime) -> R
     CertificateAuthority::load(certificates, key, &TrustDomain::parse(trust_domain).expect("a name"), now)
 }
 
-/// What a pod gets of it.
+/// What a pod receives.
 fn issued(ca: &CertificateAuthority, now: SystemTime) -> Identity {
     let id = SpiffeId::parse(ID).expect("an ID");
     let (key, request) = SvidRequest::with_new_key(id.clone(), HOUR).expect("a key");
@@ -78,7 +78,7 @@ fn an_intermediate_is_served_and_its_root_is_trusted() {
     }
     let foreign = load(chain, key, "other.org", later()).expect_err("a constraint forbids it").to_string();
     assert!(
-        foreign.contains("what this CA signs would be refused") && foreign.contains("does not permit"),
+        foreign.contains("identities that this CA signs would be refused") && foreign.contains("does not permit"),
         "{foreign}"
     );
     let other_root = format!("{intermediate}{}", include_str!("openssl/ec.crt"));
@@ -97,7 +97,7 @@ fn openssl(folder: &Path, line: &str) {
 #[ignore = "needs the openssl command"]
 fn openssl_makes_cas() {
     let folder = tempfile::tempdir().expect("a folder");
-    // By its own clock, that dates the certificates, and a little later.
+    // Now by the tool's own clock, which dates the certificates, and a little later.
     let now = UNIX_EPOCH + UNIX_EPOCH.elapsed().expect("a time") + Duration::from_secs(5);
     let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect("a file");
     let run = |line: &str| openssl(folder.path(), line);

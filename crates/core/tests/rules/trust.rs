@@ -20,7 +20,7 @@ fn refuses_a_chain_that_does_not_lead_to_the_bundle() {
     let mut stranger = good();
     stranger.bundle = Some(vec![Authority::root(other_name).certificate]);
     let found = rejected(stranger).to_string();
-    assert!(found.ends_with("no valid certificate in the bundle has issued it"), "{found}");
+    assert!(found.ends_with("no valid certificate in the bundle issued the chain"), "{found}");
 }
 
 #[test]

@@ -22,7 +22,9 @@ pub enum CsrFault {
         subject: Quoted,
     },
     /// A key of an algorithm that is not known here.
-    #[error("the CSR has a key of the algorithm {algorithm}, known are ECDSA (P-256, P-384, P-521), RSA and Ed25519")]
+    #[error(
+        "the CSR has a key of the algorithm {algorithm}, supported are ECDSA (P-256, P-384, P-521), RSA and Ed25519"
+    )]
     KeyAlgorithm {
         /// Its object identifier.
         algorithm: Quoted,
@@ -42,7 +44,7 @@ pub enum CsrFault {
         allowed: BTreeSet<KeyType>,
     },
     /// A signature of an algorithm that does not go with the key, or that is not safe.
-    #[error("the CSR is signed with the algorithm {algorithm}, which is not one for its key")]
+    #[error("the CSR is signed with the algorithm {algorithm}, which does not fit its key")]
     SignatureAlgorithm {
         /// Its object identifier.
         algorithm: Quoted,
@@ -122,7 +124,7 @@ pub enum PemFault {
         limit: usize,
     },
     /// Something stands before, behind or between.
-    #[error("it must be one PEM block labelled `CERTIFICATE REQUEST`, with nothing before it and nothing behind it")]
+    #[error("it must be one PEM block labelled `CERTIFICATE REQUEST`, with no text before or after it")]
     NotOneBlock,
     /// The block holds something else.
     #[error("the contents of its PEM block are not base64")]
@@ -133,7 +135,7 @@ pub enum PemFault {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DerFault {
     /// A part that is not there, is another one, or is not in DER.
-    #[error("{part} is not as it should be")]
+    #[error("{part} is invalid")]
     Malformed {
         /// Which part.
         part: &'static str,

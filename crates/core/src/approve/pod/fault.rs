@@ -7,7 +7,7 @@ use crate::quoted::Quoted;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PodFault {
     /// No pod owns it, or several do.
-    #[error("it has {found} pods as owners instead of one")]
+    #[error("the request has {found} pods as owners instead of one")]
     Owner {
         /// How many.
         found: usize,
@@ -19,7 +19,7 @@ pub enum PodFault {
         name: Quoted,
     },
     /// One pod asked, for another one.
-    #[error("it was made by the pod with UID {stamp}, its owner is the pod with UID {owner}")]
+    #[error("the request was created by the pod with UID {stamp}, but its owner is the pod with UID {owner}")]
     OwnerStamp {
         /// The owner's UID.
         owner: Quoted,
@@ -27,7 +27,7 @@ pub enum PodFault {
         stamp: Quoted,
     },
     /// The pod it is for.
-    #[error("its pod {pod} {problem}")]
+    #[error("the request's pod {pod} {problem}")]
     Target {
         /// Namespace and name.
         pod: Quoted,
@@ -35,7 +35,7 @@ pub enum PodFault {
         problem: PodProblem,
     },
     /// The pod it was made by.
-    #[error("the pod {pod}, which made it, {problem}")]
+    #[error("the pod {pod}, which created the request, {problem}")]
     Driver {
         /// Namespace and name.
         pod: Quoted,
@@ -51,7 +51,7 @@ pub enum PodProblem {
     #[error("does not exist")]
     Missing,
     /// Another one of that name.
-    #[error("is another one by now, with UID {uid}")]
+    #[error("was replaced by another pod, with UID {uid}")]
     Other {
         /// The UID of the one that is there.
         uid: Quoted,
@@ -79,7 +79,7 @@ pub enum PodProblem {
         phase: Quoted,
     },
     /// Nobody asked the API server to run it.
-    #[error("is a mirror pod, which its node made by itself")]
+    #[error("is a mirror pod, which its node created by itself")]
     Mirror,
     /// It did not ask for an identity.
     #[error("has no volume of the driver {driver}")]

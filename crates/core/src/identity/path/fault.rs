@@ -11,34 +11,36 @@ pub(super) const MAX_COMPARISONS: usize = 250_000;
 /// Why a chain does not lead to an anchor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(in crate::identity) enum PathFault {
-    #[error("no valid certificate in the bundle has issued it")]
+    #[error("no valid certificate in the bundle issued the chain")]
     NoIssuer,
-    #[error("a signature is wrong (a CA of that name is in the bundle, but with another key)")]
+    #[error("a signature in the chain is wrong (the bundle has a CA of that name, but with another key)")]
     Signature,
-    #[error("it is signed with an algorithm that is not supported")]
+    #[error("a certificate in the chain is signed with an algorithm that is not supported")]
     SignatureAlgorithm,
     #[error("an intermediate certificate has expired")]
     Expired,
-    #[error("a CA certificate of it is not valid yet")]
+    #[error("a CA certificate in the chain is not valid yet")]
     NotYetValid,
-    #[error("it is not an X.509 version 3 certificate")]
+    #[error("a certificate in the chain is not of X.509 version 3")]
     Version,
-    #[error("it has a critical extension that is not known here")]
+    #[error("a certificate in the chain has an unknown critical extension")]
     CriticalExtension,
-    #[error("one of its issuers is not a CA that may sign others")]
+    #[error("an issuer in the chain is not a CA that may sign others")]
     NotACa,
-    #[error("it is longer than one of its CAs allows")]
+    #[error("the chain is longer than one of its CAs allows")]
     TooLong,
-    #[error("the extended key usage of a CA certificate of it does not allow both client and server authentication")]
+    #[error(
+        "the extended key usage of a CA certificate in the chain does not allow both client and server authentication"
+    )]
     Usage,
-    #[error("a name constraint of one of its CAs excludes the name {name}")]
+    #[error("a name constraint of a CA in the chain excludes the name {name}")]
     Excluded { name: Quoted },
-    #[error("a name constraint of one of its CAs does not permit the name {name}")]
+    #[error("a name constraint of a CA in the chain does not permit the name {name}")]
     NotPermitted { name: Quoted },
-    #[error("the name {name} cannot be compared with a name constraint of one of its CAs")]
+    #[error("the name {name} cannot be compared with a name constraint of a CA in the chain")]
     Incomparable { name: Quoted },
-    #[error("one of its CAs requires a certificate policy, and none is valid for all of it")]
+    #[error("a CA in the chain requires a certificate policy, and no policy is valid for the whole chain")]
     Policy,
-    #[error("too much work is needed to verify it (over {MAX_SIGNATURES} signatures or {MAX_COMPARISONS} names)")]
+    #[error("verifying the chain takes too much work (over {MAX_SIGNATURES} signatures or {MAX_COMPARISONS} names)")]
     TooMuchWork,
 }

@@ -60,7 +60,7 @@ fn each_mistake_is_told() {
         (&[("audience", "")][..], "svid-csi/audience: audience 1 has 0 bytes"),
         (&[("audience", "a,,b")], "svid-csi/audience: audience 2 has 0 bytes"),
         (&[("audience", long.as_str())], "svid-csi/audience: audience 1 has 257 bytes"),
-        (&[("audience", "1,2,3,4,5,6,7,8,9")], "svid-csi/audience: at most 8 audiences are allowed, these are 9"),
+        (&[("audience", "1,2,3,4,5,6,7,8,9")], "svid-csi/audience: there are 9 audiences, at most 8 are allowed"),
         (&[("audience", "a,a")], "svid-csi/audience names an audience twice"),
         (&[("file-token", "t")], "svid-csi/file-token needs svid-csi/audience"),
         (&[("audience", "a,b"), ("file-token", "t")], "svid-csi/file-token has 1 names for 2 audiences"),
@@ -73,12 +73,9 @@ fn each_mistake_is_told() {
         (&[("pkcs12-alias", "user")], "svid-csi/pkcs12-alias needs svid-csi/file-pkcs12"),
         (&[("pkcs12-alias", "a b"), ("file-pkcs12", "a")], "svid-csi/pkcs12-alias: an alias has 1 to 64 printable"),
         (&[("file-bundle-json", "ca.crt")], "the trust bundle and the SPIFFE bundle document cannot both be"),
-        (&[("file-combined", "federated.b.pem")], "could be that of a federated bundle"),
-        (
-            &[("federated", "all")],
-            "svid-csi/federated is \"all\", where only `separate`, `merged`, `none` are possible",
-        ),
-        (&[("intermediates", "")], "svid-csi/intermediates is \"\", where only `with-cert`, `with-bundle` are"),
+        (&[("file-combined", "federated.b.pem")], "could be confused with the file of a federated bundle"),
+        (&[("federated", "all")], "svid-csi/federated is \"all\", but only `separate`, `merged`, `none` are possible"),
+        (&[("intermediates", "")], "svid-csi/intermediates is \"\", but only `with-cert`, `with-bundle` are"),
     ] {
         let mistakes = VolumeSpec::parse(&with_all(attributes), &files()).expect_err(says);
         assert!(mistakes.to_string().contains(says), "expected {says:?} in: {mistakes}");
@@ -114,7 +111,7 @@ fn only_volumes_with_files_have_them() {
 fn cert_manager_has_no_tokens() {
     let rules = rules(Plan::Files(Issuer::CertManager));
     for attribute in ["audience", "file-jwt-bundle"] {
-        let says = format!("svid-csi/{attribute} asks for what the source `cert-manager` does not have");
+        let says = format!("svid-csi/{attribute} needs JWT-SVIDs, which the source `cert-manager` does not issue");
         refused(&with_all(&[(attribute, "a")]), &rules, &says);
     }
     assert!(VolumeSpec::parse(&with_all(&[("file-bundle-json", "b")]), &rules).is_ok(), "it has a bundle");

@@ -41,7 +41,7 @@ fn a_good_one_names_the_pods_to_read() {
 fn the_driver_is_a_service_account() {
     for wrong in ["system:serviceaccount::driver", "system:serviceaccount:ns:", "ns:driver", "ns/driver", ""] {
         let error = wrong.parse::<ServiceAccount>().expect_err("no service account");
-        assert!(error.to_string().ends_with("written system:serviceaccount:NAMESPACE:NAME"), "{error}");
+        assert!(error.to_string().ends_with("(system:serviceaccount:NAMESPACE:NAME)"), "{error}");
     }
 }
 
@@ -50,7 +50,7 @@ fn only_the_driver_makes_them() {
     for policy in both() {
         for user in ["system:serviceaccount:shop:cart", "system:serviceaccount:cert-manager:other", "admin", ""] {
             let request = with(|request| request.username = user.to_owned());
-            let sentence = r#"made by the driver, "system:serviceaccount:cert-manager:csi-driver-spiffe""#;
+            let sentence = r#"created by the driver, "system:serviceaccount:cert-manager:csi-driver-spiffe""#;
             denied_for(&request, &policy, "requester", sentence);
         }
     }

@@ -30,7 +30,7 @@ fn it_is_that_of_who_asks() {
         "spiffe://example.org/cart",
         "spiffe://example.org",
     ] {
-        let sentence = format!(r#"it asks for "{other}", and may ask for "{ID}""#);
+        let sentence = format!(r#"the request asks for "{other}", but may ask only for "{ID}""#);
         denied_for(&asking_for(other), &policy(), "identity", &sentence);
     }
 }
@@ -61,7 +61,7 @@ fn who_asks_is_a_service_account() {
         "system:serviceaccount:..:cart",
     ] {
         let request = with(|request| request.username = user.to_owned());
-        denied_for(&request, &policy(), "user", "which is written system:serviceaccount:NAMESPACE:NAME");
+        denied_for(&request, &policy(), "user", "is not a service account (system:serviceaccount:NAMESPACE:NAME)");
     }
 }
 
@@ -69,7 +69,7 @@ fn who_asks_is_a_service_account() {
 fn the_annotation_says_the_same() {
     for annotation in ["", "spiffe://example.org/ns/shop/sa/admin", "spiffe://example.org/ns/shop/sa/cart/", "cart"] {
         let request = with(|request| request.identity = Some(annotation.to_owned()));
-        let sentence = format!(r#"the annotation names "{annotation}", the CSR "{ID}""#);
+        let sentence = format!(r#"the annotation names "{annotation}", but the CSR names "{ID}""#);
         denied_for(&request, &policy(), "annotation", &sentence);
     }
     let mut only_in_csr = asking_for("spiffe://example.org/ns/shop/sa/admin");
@@ -88,7 +88,7 @@ fn the_stamp_agrees_with_the_owner() {
         request.owners.clear();
     }));
     let other = with(|request| request.owners = vec![OwnerReference::pod("cart-0", "another")]);
-    let sentence = format!(r#"made by the pod with UID "{POD_UID}", its owner is the pod with UID "another""#);
+    let sentence = format!(r#"created by the pod with UID "{POD_UID}", but its owner is the pod with UID "another""#);
     denied_for(&other, &policy(), "owner_stamp", &sentence);
     let ownerless = with(|request| request.owners.clear());
     denied_for(&ownerless, &policy(), "owner", "0 pods as owners");

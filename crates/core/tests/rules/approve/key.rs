@@ -62,7 +62,7 @@ fn denies_keys_of_another_size() {
     }
     // What is left to be wrong with these is that the signature is by another key.
     for bits in [2048, 2049, 8192] {
-        denied_for(&request(rsa(&modulus(bits), &[1, 0, 1])), &policy(), "signature_algorithm", "not one for its key");
+        denied_for(&request(rsa(&modulus(bits), &[1, 0, 1])), &policy(), "signature_algorithm", "does not fit its key");
     }
 }
 

@@ -60,9 +60,9 @@ fn a_good_one_is_approved() {
 type Case = (fn(&mut PodFacts), &'static str, &'static str);
 
 const OF_POD: [Case; 5] = [
-    (|pod| pod.uid = "another".into(), "pod_uid", r#""shop/cart-0" is another one by now, with UID "another""#),
-    (|pod| pod.name = "cart-1".into(), "pod_uid", "is another one"),
-    (|pod| pod.namespace = "other".into(), "pod_uid", "is another one"),
+    (|pod| pod.uid = "another".into(), "pod_uid", r#""shop/cart-0" was replaced by another pod, with UID "another""#),
+    (|pod| pod.name = "cart-1".into(), "pod_uid", "was replaced by another pod"),
+    (|pod| pod.namespace = "other".into(), "pod_uid", "was replaced by another pod"),
     (|pod| pod.service_account = "admin".into(), "pod_account", r#"runs as "admin", not as "cart""#),
     (|pod| pod.service_account.clear(), "pod_account", r#"runs as "", not as "cart""#),
 ];
@@ -100,9 +100,9 @@ fn node_bound_pods_are_where_the_driver_is() {
 #[test]
 fn the_driver_is_a_live_pod_of_its_own() {
     let cases: [Case; 8] = [
-        (|driver| driver.uid = "another".into(), "driver_uid", "is another one by now"),
-        (|driver| driver.namespace = "other".into(), "driver_uid", "is another one by now"),
-        (|driver| driver.name = "other".into(), "driver_uid", "is another one by now"),
+        (|driver| driver.uid = "another".into(), "driver_uid", "was replaced by another pod"),
+        (|driver| driver.namespace = "other".into(), "driver_uid", "was replaced by another pod"),
+        (|driver| driver.name = "other".into(), "driver_uid", "was replaced by another pod"),
         (|driver| driver.service_account = "other".into(), "driver_account", r#"runs as "other""#),
         (|driver| driver.node = "node-2".into(), "driver_node", r#"is on node "node-2", not on "node-1""#),
         (|driver| driver.node.clear(), "driver_node", r#"is on node """#),
@@ -114,7 +114,11 @@ fn the_driver_is_a_live_pod_of_its_own() {
         denied(&settle(&Lookup::Found(pod()), Some(&driver), &node_bound()), class, sentence);
     }
     let gone = settle(&Lookup::Found(pod()), Some(&Lookup::Missing), &node_bound());
-    denied(&gone, "driver_missing", r#"the pod "cert-manager/csi-driver-spiffe-x7x", which made it, does not exist"#);
+    denied(
+        &gone,
+        "driver_missing",
+        r#"the pod "cert-manager/csi-driver-spiffe-x7x", which created the request, does not exist"#,
+    );
 }
 
 #[test]

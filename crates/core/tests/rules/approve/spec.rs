@@ -17,7 +17,7 @@ fn the_duration_is_the_configured_one() {
         assert_eq!(judge(&with(|request| request.duration = Some(same.into())), &policy()), Verdict::Approve, "{same}");
     }
     for other in ["30m", "2h", "1h1ns", "0", "-1h", "", "an hour", "1h\n"] {
-        let sentence = format!("spec.duration is {}, it must be 1h0m0s", svid_csi_core::quoted::Quoted::new(other));
+        let sentence = format!("spec.duration is {}, but must be 1h0m0s", svid_csi_core::quoted::Quoted::new(other));
         denied_for(&with(|request| request.duration = Some(other.into())), &policy(), "duration", &sentence);
     }
     denied_for(&with(|request| request.duration = None), &policy(), "duration", "is not set");
@@ -43,7 +43,7 @@ fn the_usages_are_the_four() {
         vec!["Digital Signature", "key encipherment", "server auth", "client auth"],
         vec!["digital signature, key encipherment, server auth, client auth"],
     ] {
-        let sentence = "they must be digital signature, key encipherment, server auth, client auth";
+        let sentence = "but must be digital signature, key encipherment, server auth, client auth";
         let request = with(|request| request.usages = usages.into_iter().map(str::to_owned).collect());
         denied_for(&request, &policy(), "usages", sentence);
     }
@@ -59,7 +59,7 @@ fn the_issuer_is_the_configured_one() {
         ("spiffe-ca", "ClusterIssuer", "example.org", "ClusterIssuer spiffe-ca of example.org"),
         ("", "ClusterIssuer", "cert-manager.io", "ClusterIssuer  of cert-manager.io"),
     ] {
-        let sentence = format!(r#"is "{shown}", it must be "ClusterIssuer spiffe-ca of cert-manager.io""#);
+        let sentence = format!(r#"is "{shown}", but must be "ClusterIssuer spiffe-ca of cert-manager.io""#);
         denied_for(&with(|request| request.issuer = issuer(name, kind, group)), &policy(), "issuer", &sentence);
     }
     let namespaced = Policy { issuer: Some(issuer("spiffe-ca", "", "")), ..policy() };

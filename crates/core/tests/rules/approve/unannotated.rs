@@ -100,7 +100,7 @@ fn are_denied_when_they_are_not_one_plain_block() {
         .into_iter()
         .chain([&plain, &spiffe].into_iter().flat_map(|pem| not_one_block(pem, &spiffe)))
     {
-        denied_for(&foreign(text), &auto(), "unannotated_unreadable", "cannot be told");
+        denied_for(&foreign(text), &auto(), "unannotated_unreadable", "cannot determine");
     }
     denied_for(&foreign(armour(&[harmless, Csr::good().der()].concat())), &auto(), "unannotated_unreadable", "follow");
 }
@@ -134,16 +134,21 @@ fn are_denied_the_issuer_of_identities() {
     for (kind, group) in [("ClusterIssuer", "cert-manager.io"), ("ClusterIssuer", "")] {
         let mut request = foreign(web_server());
         request.issuer = issuer("spiffe-ca", kind, group);
-        denied_for(&request, &auto(), "unannotated_issuer", "its issuer is or was the one of SPIFFE identities");
+        denied_for(
+            &request,
+            &auto(),
+            "unannotated_issuer",
+            "the request's issuer is or was the issuer of SPIFFE identities",
+        );
     }
     let of_namespace = Policy { issuer: Some(issuer("web", "", "")), ..auto() };
-    denied_for(&foreign(web_server()), &of_namespace, "unannotated_issuer", "its issuer");
+    denied_for(&foreign(web_server()), &of_namespace, "unannotated_issuer", "the request's issuer");
     let mut other_kind = foreign(web_server());
     other_kind.issuer = issuer("spiffe-ca", "Issuer", "cert-manager.io");
     assert_eq!(judge(&other_kind, &auto()), Verdict::Approve);
     let switched =
         Policy { issuer: Some(issuer("new", "", "")), former_issuers: vec![issuer("web", "", "")], ..auto() };
-    denied_for(&foreign(web_server()), &switched, "unannotated_issuer", "its issuer is or was");
+    denied_for(&foreign(web_server()), &switched, "unannotated_issuer", "issuer is or was");
     let none = Policy { issuer: None, ..switched };
-    denied_for(&foreign(web_server()), &none, "unannotated_issuer", "its issuer is or was");
+    denied_for(&foreign(web_server()), &none, "unannotated_issuer", "issuer is or was");
 }

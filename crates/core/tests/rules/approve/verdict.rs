@@ -74,7 +74,7 @@ fn the_conditions_are_the_predecessors() {
     let denied = judge(&Request { is_ca: true, ..good.clone() }, &policy());
     let denied = condition(&denied, now()).expect("a condition");
     assert_eq!(denied.kind, "Denied");
-    assert_eq!(denied.message, "Denied request: spec.isCA is true, and workloads are no CAs");
+    assert_eq!(denied.message, "Denied request: spec.isCA is true, but a workload is not a CA");
     assert_eq!(condition(&Verdict::Ignore(Ignored::NotOurs), now()), None);
     assert_eq!(condition(&judge(&super::forge::driver_request(), &super::forge::node_bound()), now()), None);
 }

@@ -152,7 +152,7 @@ fn mistakes_about_cert_manager() {
             "--extra-certificate-request-annotations a",
             "--extra-certificate-request-annotations: \"a\" is no annotation",
         ),
-        ("--key-type rsa-1024", "--key-type: \"rsa-1024\" is no key type"),
+        ("--key-type rsa-1024", "--key-type: \"rsa-1024\" is not a key type"),
         ("--data-root=", "--data-root: missing; the plan cert-manager:files"),
         ("--delivery workload-api", "--trust-bundle: missing; the plan cert-manager:workload-api"),
         ("--allow-plan cert-manager:workload-api", "--trust-bundle: missing; the plan cert-manager:workload-api"),

@@ -177,7 +177,7 @@ fn a_spoiled_token_is_not_delivered_and_takes_nothing_away() {
         scene.agent.spoil_tokens(Some(of_somebody_else()));
         let (code, message) = scene.node.refused(&for_db("web")).await;
         assert!(
-            code != Code::Ok && message.contains("but spiffe://example.org/somebody-else was asked for"),
+            code != Code::Ok && message.contains("but spiffe://example.org/somebody-else was requested"),
             "{message}"
         );
         scene.agent.spoil_tokens(None);

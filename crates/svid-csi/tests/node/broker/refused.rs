@@ -27,7 +27,7 @@ const EDITS: [(&str, Edit, &str); 9] = [
     (
         "it contradicts itself",
         |response| response.svids[0].spiffe_id = id("somebody-else"),
-        "somebody-else was asked for",
+        "somebody-else was requested",
     ),
     ("no SPIFFE ID", |response| response.svids[0].spiffe_id = "web".to_owned(), "SVID 1 is not a SPIFFE ID"),
     ("an empty bundle", |response| response.svids[0].bundle.clear(), "empty trust bundle"),

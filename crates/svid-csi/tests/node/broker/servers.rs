@@ -12,7 +12,7 @@ const AGENT: &str = "spiffe://example.org/spire/agent/test/node";
 
 /// Servers that are not the agent, and how the driver says so.
 const IMPOSTORS: [(Server, &str); 7] = [
-    (Server::OtherTrustDomain, "there is no bundle of its trust domain, other.example"),
+    (Server::OtherTrustDomain, "no trust bundle of the leaf certificate's trust domain, other.example"),
     (
         Server::Workload,
         "the peer is spiffe://example.org/ns/shop/sa/cart, but spiffe://example.org/spire/agent/... is expected",
@@ -109,7 +109,7 @@ fn a_server_of_a_federated_trust_domain_is_verified_by_its_own_bundle() {
         scene.agent.resume();
         scene.node.add_args(&["--broker-server-id=spiffe://other.example/spire/agent/test/node"]);
         scene.node.start().await;
-        is_mistrusted(&scene, "there is no bundle of its trust domain, other.example").await;
+        is_mistrusted(&scene, "no trust bundle of the leaf certificate's trust domain, other.example").await;
         let own = scene.agent.own_response();
         let federated = |bundle: Vec<u8>| {
             let mut response = own.clone();

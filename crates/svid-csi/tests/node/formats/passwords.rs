@@ -78,7 +78,7 @@ fn a_lost_one_is_waited_for() {
         renew_all(&node).await;
         until("the failure is counted", async || metric(&node, "renewal_failures_total").await == Some(1.0)).await;
         assert_eq!((serial(&target), store(&target)), (first, before.clone()), "everything is kept");
-        assert!(node.log().contains("comes with the next publish"), "{}", node.log());
+        assert!(node.log().contains("again with the next publish"), "{}", node.log());
         node.publish(&with_password(PASSWORD)).await;
         until("the store is renewed", async || {
             fs::read(target.join("key.p12")).is_ok_and(|now| now != before && opens(&now, PASSWORD))
@@ -92,7 +92,7 @@ fn bad_ones_are_refused_without_being_repeated() {
     test(async || {
         let node = Node::files(&["--log-level=5"]).await;
         for (volume, says) in [
-            (with_password("hunter2\n"), "is there a line break at its end?"),
+            (with_password("hunter2\n"), "does it end with a line break?"),
             (with_password(""), "must have 1 to 256 characters"),
             (volume("web").attribute("svid-csi/pkcs12-password", "hunter2"), "of a Secret"),
         ] {

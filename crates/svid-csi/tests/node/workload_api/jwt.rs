@@ -84,7 +84,7 @@ fn what_a_token_is_asked_for_is_checked() {
             (&[][..], "", Code::InvalidArgument, "audience: at least one"),
             (&[""], "", Code::InvalidArgument, "audience: audience 1 has 0 bytes"),
             (&["a", &too_long], "", Code::InvalidArgument, "audience: audience 2 has 257 bytes"),
-            (&many, "", Code::InvalidArgument, "audience: at most 8"),
+            (&many, "", Code::InvalidArgument, "audience: there are 9 audiences, at most 8"),
             (&["a"], "web", Code::InvalidArgument, "spiffe_id: "),
             (&["a"], "spiffe://example.org/ns/shop/sa/db", Code::PermissionDenied, "no such identity"),
             (&["a"], "spiffe://other.org/ns/shop/sa/web", Code::PermissionDenied, "no such identity"),
@@ -110,8 +110,8 @@ fn tokens_that_break_a_rule_are_invalid_arguments() {
         let (header, claims) = message.split_once('.').unwrap();
         let with_header =
             |header: &str, signature: &str| format!("{}.{claims}.{signature}", BASE64.encode(header.as_bytes()));
-        refused(&mut web, &with_header(r#"{"alg":"none"}"#, ""), "vault", "none of RS256").await;
-        refused(&mut web, &with_header(r#"{"alg":"HS256","kid":"k"}"#, signature), "vault", "none of RS256").await;
+        refused(&mut web, &with_header(r#"{"alg":"none"}"#, ""), "vault", "not one of RS256").await;
+        refused(&mut web, &with_header(r#"{"alg":"HS256","kid":"k"}"#, signature), "vault", "not one of RS256").await;
         refused(&mut web, &with_header(r#"{"alg":"ES256","typ":"at+jwt"}"#, signature), "vault", "typ").await;
         let signed = BASE64.decode(header).unwrap();
         let more = String::from_utf8(signed).unwrap().replacen('{', r#"{"jku":"x","#, 1);

@@ -102,15 +102,15 @@ const OF_THE_REST: [Case; 13] = [
     case("trust_domain", "not of the trust domain example.org", |draft| {
         draft.identity(&draft.id.replace("example.org", "example.com"));
     }),
-    case("identity", "and may ask for", |draft| draft.identity(&draft.id.replace("/sa/default", "/sa/admin"))),
-    case("identity", "and may ask for", |draft| draft.identity("spiffe://example.org/ns/kube-system/sa/default")),
-    case("duration", "it must be 1h0m0s", |draft| draft.object["spec"]["duration"] = json!("24h")),
-    case("duration", "it must be 1h0m0s", |draft| draft.object["spec"]["duration"] = Value::Null),
+    case("identity", "but may ask only for", |draft| draft.identity(&draft.id.replace("/sa/default", "/sa/admin"))),
+    case("identity", "but may ask only for", |draft| draft.identity("spiffe://example.org/ns/kube-system/sa/default")),
+    case("duration", "must be 1h0m0s", |draft| draft.object["spec"]["duration"] = json!("24h")),
+    case("duration", "must be 1h0m0s", |draft| draft.object["spec"]["duration"] = Value::Null),
     case("is_ca", "spec.isCA is true", |draft| draft.object["spec"]["isCA"] = json!(true)),
-    case("usages", "they must be", |draft| {
+    case("usages", "but must be", |draft| {
         draft.object["spec"]["usages"] = json!(["digital signature", "key encipherment", "server auth"]);
     }),
-    case("usages", "they must be", |draft| {
+    case("usages", "but must be", |draft| {
         let all = ["digital signature", "key encipherment", "server auth", "client auth", "code signing"];
         draft.object["spec"]["usages"] = json!(all);
     }),
@@ -121,7 +121,7 @@ const OF_THE_REST: [Case; 13] = [
         draft.object["metadata"]["ownerReferences"][0]["uid"] = json!(draft.bystander);
     }),
     case("owner", "0 pods as owners", |draft| draft.object["metadata"]["ownerReferences"] = json!([])),
-    case("user", "made by somebody who has no identity", |draft| draft.by_administrator = true),
+    case("user", "the requester has no identity", |draft| draft.by_administrator = true),
 ];
 
 #[tokio::test]

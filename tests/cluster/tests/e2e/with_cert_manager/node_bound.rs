@@ -117,12 +117,12 @@ async fn a_stolen_driver_token_is_of_no_use_for_other_nodes() {
         let missing = |index| PodRef { name: format!("missing-{index}"), ..here.clone() };
         ensure_logged(stage, &client, &approver, missing, "does not exist").await?;
         let replaced = |index| PodRef { uid: format!("00000000-0000-4000-8000-{index:012}"), ..here.clone() };
-        ensure_logged(stage, &client, &approver, replaced, "is another one by now").await?;
+        ensure_logged(stage, &client, &approver, replaced, "was replaced by another pod").await?;
 
         let token = accounts::token(&scene.client, &scene.name, &scene.name, None).await?;
         let unbound = accounts::bearer(&scene.layout, &token).await?;
-        ensure_denied(stage, &unbound, &here, "it needs a token bound to a pod").await?;
-        ensure_denied(stage, &scene.client, &here, "it must be made by the driver").await?;
+        ensure_denied(stage, &unbound, &here, "token must be bound to its pod").await?;
+        ensure_denied(stage, &scene.client, &here, "must be created by the driver").await?;
         let away = Stray { account: scene.name.clone(), node: ELSEWHERE, driver: None };
         let away = away.create(stage, "driver-away").await?;
         let bound = accounts::Pod { name: &away.name, uid: &away.uid };

@@ -136,11 +136,11 @@ async fn a_broken_file_is_told_once_and_takes_nothing_away() {
         let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
         for name in ["a", "b"] {
             replace(&file, &format!("# {name}\n{key}"));
-            current.troubled("it holds a private key (PEM block 1)").await;
+            current.troubled("the trust bundle holds a private key (PEM block 1)").await;
             fs::write(dir.path().join("certs").join(name), "").unwrap();
         }
         replace(&file, "");
-        current.troubled("there is no certificate in it").await;
+        current.troubled("the trust bundle has no certificate").await;
         replace(&file, &format!("# the same\n{first}"));
         current.untroubled().await;
         assert!(!current.bundle.has_changed().unwrap(), "nothing else is trusted than before");
@@ -152,7 +152,7 @@ async fn a_broken_file_is_told_once_and_takes_nothing_away() {
     let of_key = log.lines("private key (PEM block 1)");
     assert!(of_key.len() == 1 && of_key[0].contains("the last good one stays in use"), "{of_key:?}");
     assert!(of_key[0].contains(file.to_str().unwrap()) && of_key[0].contains("--source-ca-bundle"), "{of_key:?}");
-    assert_eq!(log.lines("there is no certificate in it").len(), 1);
+    assert_eq!(log.lines("the trust bundle has no certificate").len(), 1);
 }
 
 #[tokio::test]
