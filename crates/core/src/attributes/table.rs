@@ -2,7 +2,7 @@
 
 use crate::plan::{Delivery, Source};
 
-/// What the names of all of them begin with.
+/// The prefix of all names.
 pub const OWN_PREFIX: &str = "svid-csi/";
 
 /// The predecessor's name for `svid-csi/fs-group`.
@@ -13,17 +13,17 @@ pub const PREDECESSOR_FS_GROUP: &str = "spiffe.csi.cert-manager.io/fs-group";
 pub struct Attribute {
     /// Its name after [`OWN_PREFIX`].
     pub name: &'static str,
-    /// The sources it has a meaning with.
+    /// The sources it applies to.
     pub sources: &'static [Source],
-    /// The deliveries it has a meaning with.
+    /// The deliveries it applies to.
     pub deliveries: &'static [Delivery],
-    /// What it may be.
+    /// The accepted values.
     pub accepts: &'static str,
-    /// What holds without it.
+    /// The default.
     pub default: &'static str,
-    /// What it decides.
+    /// What it means.
     pub meaning: &'static str,
-    /// One value that is accepted.
+    /// An accepted value.
     pub example: &'static str,
 }
 
@@ -47,7 +47,7 @@ pub(super) const SOURCE: Attribute = Attribute {
     deliveries: ALL_DELIVERIES,
     accepts: "`socket`, `broker`, `cert-manager` or `local-ca`; the pair of source and delivery must be one the driver allows",
     default: "the driver's",
-    meaning: "who gives the identity",
+    meaning: "who issues the identity",
     example: "local-ca",
 };
 pub(super) const DELIVERY: Attribute = Attribute {
@@ -65,7 +65,7 @@ pub(super) const HINT: Attribute = Attribute {
     deliveries: OWN_DELIVERIES,
     accepts: "1 to 1024 bytes",
     default: "the first identity",
-    meaning: "which of several identities is meant, by the hint it was registered with",
+    meaning: "which of several identities to use, by the hint it was registered with",
     example: "internal",
 };
 pub(super) const FILE_CERT: Attribute = file(
@@ -78,7 +78,7 @@ pub(super) const FILE_KEY: Attribute =
     file("file-key", "`--file-name-key`, `tls.key` unless set", "the private key (PKCS#8, PEM)", "svid_key.pem");
 pub(super) const FILE_BUNDLE: Attribute = file(
     "file-bundle",
-    "`--file-name-ca`, `ca.crt` unless set; with `cert-manager` only where the driver has a trust bundle",
+    "`--file-name-ca`, `ca.crt` unless set; with `cert-manager` only if the driver has a trust bundle",
     "the CA certificates of the pod's own trust domain (PEM)",
     "bundle.pem",
 );
@@ -95,16 +95,16 @@ pub(super) const AUDIENCE: Attribute = Attribute {
     name: "audience",
     sources: JWT_ISSUERS,
     deliveries: FILES,
-    accepts: "up to 8 audiences of up to 256 bytes, with commas between them",
+    accepts: "up to 8 audiences of up to 256 bytes, separated by commas",
     default: "no JWT-SVIDs",
-    meaning: "the audiences to have JWT-SVIDs for, a file for each",
+    meaning: "the audiences of the JWT-SVIDs, with one file for each",
     example: "vault,database",
 };
 pub(super) const FILE_TOKEN: Attribute = Attribute {
     name: "file-token",
     sources: JWT_ISSUERS,
     deliveries: FILES,
-    accepts: "a file name for each audience of `svid-csi/audience`, with commas between them",
+    accepts: "a file name for each audience of `svid-csi/audience`, separated by commas",
     default: "`jwt_svid_<n>.token`, from 0",
     meaning: "the JWT-SVIDs",
     example: "vault.token,database.token",
@@ -115,7 +115,7 @@ pub(super) const FILE_JWT_BUNDLE: Attribute = Attribute {
     deliveries: FILES,
     accepts: FILE_NAME,
     default: "`jwt_bundles.json` with audiences, else none",
-    meaning: "what to verify the JWT-SVIDs of others with",
+    meaning: "the keys to verify the JWT-SVIDs of other workloads",
     example: "jwks.json",
 };
 pub(super) const FILE_COMBINED: Attribute =
@@ -157,9 +157,9 @@ pub(super) const SOCKET_NAME: Attribute = Attribute {
     name: "socket-name",
     sources: ISSUERS,
     deliveries: &[Delivery::WorkloadApi],
-    accepts: "up to 8 file names of at most 64 bytes, with commas between them",
+    accepts: "up to 8 file names of at most 64 bytes, separated by commas",
     default: "`agent.sock,spire-agent.sock,socket,api.sock`",
-    meaning: "the socket of the Workload API; all names are the same socket",
+    meaning: "the socket of the Workload API; all names lead to the same socket",
     example: "workload.sock,api.sock",
 };
 
@@ -176,7 +176,7 @@ pub(super) const SDS_BUNDLE_NAME: Attribute =
 pub(super) const SDS_ALL_BUNDLES_NAME: Attribute =
     secret("sds-all-bundles-name", "`ALL`", "the secret for the bundles of all trust domains", "EVERYONE");
 
-/// All of them, in the order of the reference. One that is not here does not exist, whoever asks for it.
+/// All attributes, in the order of the reference. The parser knows no others.
 pub const ATTRIBUTES: [Attribute; 21] = [
     SOURCE,
     DELIVERY,
