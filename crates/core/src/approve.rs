@@ -1,11 +1,11 @@
 //! Whether a `CertificateRequest` is approved.
 //!
-//! [`judge`] holds a request against every rule that needs nothing but the request. What also needs the cluster comes
+//! [`judge`] checks a request against every rule that needs only the request. Rules that also need the cluster come
 //! out as [`Verdict::Depends`], with the pods to read; [`Reads::settle`] then decides. There is no other way from a request
-//! to an approval than through both, so that no rule can be forgotten by whoever calls.
+//! to an approval than through both, so that no caller can forget a rule.
 //!
-//! The rules are those of cert-manager/csi-driver-spiffe's approver and further ones. Where they look at a CSR they are
-//! rules about bytes: a CSR is approved only in the one encoding in which every parser finds the same things in it. What
+//! The rules are those of cert-manager/csi-driver-spiffe's approver, and more. Rules about a CSR are
+//! rules about bytes: a CSR is approved only in the one encoding in which every parser finds the same content. Bytes that
 //! the approver's parser skips, the issuer's may honour.
 
 mod condition;

@@ -18,7 +18,7 @@ pub const PKCS12_PASSWORD: &str = "pkcs12-password";
 const PASSWORD_IN_ATTRIBUTE: &str = "volume attribute svid-csi/pkcs12-password would be visible to everyone who may read pods: put \
      the password under the key `pkcs12-password` of a Secret, and name the Secret in pod.spec.volumes[].csi.nodePublishSecretRef";
 
-/// Where clients look for the Workload API: the examples of this world, SPIRE's own, Istio, and older charts of SPIRE.
+/// Where clients look for the Workload API: common examples, SPIRE's own, Istio, and older charts of SPIRE.
 const USUAL_SOCKETS: [&str; 4] = ["agent.sock", "spire-agent.sock", "socket", "api.sock"];
 
 /// The most names of one socket.
@@ -39,7 +39,7 @@ pub(crate) struct Attributes<'a> {
     predecessor_fs_group: Option<&'a str>,
 }
 
-/// Picks the attributes out of a volume context. Keys of others are ignored, unknown ones of ours are mistakes.
+/// Picks our attributes out of a volume context. Other keys are ignored; unknown attributes with our prefix are mistakes.
 pub(crate) fn read<'a>(context: &'a HashMap<String, String>, mistakes: &mut Mistakes) -> Attributes<'a> {
     let mut own = HashMap::new();
     for (key, value) in context {
@@ -97,7 +97,7 @@ impl Attributes<'_> {
         mistakes.take(name.map_err(|error| format!("volume attribute {OWN_PREFIX}{}: {error}", attribute.name)))
     }
 
-    /// What the volume says.
+    /// The value in the volume.
     fn get(&self, attribute: Attribute) -> Option<&str> {
         self.own.get(attribute.name).copied()
     }
@@ -118,7 +118,7 @@ impl Attributes<'_> {
         }
     }
 
-    /// Which of several SVIDs is meant.
+    /// Selects one of several SVIDs.
     pub(crate) fn hint(&self, issuer: Issuer, mistakes: &mut Mistakes) -> Option<String> {
         let hint = self.get(table::HINT)?;
         if issuer.names_identity() {
@@ -158,7 +158,7 @@ impl Attributes<'_> {
         Some(names)
     }
 
-    /// What Envoy's special secrets are called: as the volume says, else as SPIRE's agents call them.
+    /// The names of Envoy's special secrets: the volume's own, else those of SPIRE's agents.
     pub(crate) fn secret_names(&self, mistakes: &mut Mistakes) -> SecretNames {
         let mut name = |attribute: Attribute, usual: String| {
             let Some(name) = self.get(attribute) else { return usual };
@@ -180,7 +180,7 @@ impl Attributes<'_> {
         names
     }
 
-    /// Notes every attribute that means something only to volumes of another delivery.
+    /// Reports every attribute that applies only to another delivery.
     pub(crate) fn refuse_what_is_not_of(&self, delivery: Delivery, mistakes: &mut Mistakes) {
         for Attribute { name, deliveries, .. } in ATTRIBUTES {
             if !deliveries.contains(&delivery) && self.own.contains_key(name) {

@@ -19,10 +19,10 @@ const JWT_USE: &str = "jwt-svid";
 /// The key types that certificates are written with here.
 const KEY_TYPES: [&str; 3] = ["RSA", "EC", "OKP"];
 
-/// How often whoever reads a document should look for a newer one, unless told otherwise: what SPIRE says too.
+/// How often readers of a document should look for a newer one, unless the document says otherwise; SPIRE uses the same.
 pub const REFRESH_HINT: Duration = Duration::from_secs(300);
 
-/// What a trust domain trusts, for X509-SVIDs and JWT-SVIDs both.
+/// The trust anchors and keys of a trust domain, for X509-SVIDs and JWT-SVIDs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BundleDocument {
     /// The CA certificates.
@@ -35,19 +35,19 @@ pub struct BundleDocument {
     pub refresh_hint: Option<Duration>,
 }
 
-/// Why a text is no bundle document.
+/// Why a text is not a bundle document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BundleDocumentError {
-    /// Not a JWK set, or one of its keys of JWT-SVIDs is damaged.
+    /// Not a JWK set, or one of its keys for JWT-SVIDs is damaged.
     #[error(transparent)]
     Jwks(#[from] JwtBundleError),
-    /// A key of X509-SVIDs has a certificate that is not base64.
+    /// A key for X509-SVIDs has a certificate that is not base64.
     #[error("the `x5c` of key {position} is not a certificate in base64")]
     Certificate {
         /// Which one, counted from 1.
         position: usize,
     },
-    /// A number that is none.
+    /// An invalid number.
     #[error("its `{parameter}` is not a whole number of at least 0")]
     Number {
         /// Which one.
@@ -56,9 +56,9 @@ pub enum BundleDocumentError {
 }
 
 impl BundleDocument {
-    /// Reads a document. Keys of another or no use or key type are ignored (SPIFFE Trust Domain and Bundle, section 4.2),
-    /// and so are all but the first certificate of an `x5c` (X509-SVID, section 6.2). What is in the certificates is not
-    /// looked at.
+    /// Reads a document. Keys with another or missing use or key type are ignored (SPIFFE Trust Domain and Bundle, section
+    /// 4.2), and so are all but the first certificate of an `x5c` (X509-SVID, section 6.2). The certificates are not
+    /// parsed.
     ///
     /// # Errors
     /// [`BundleDocumentError`].
@@ -84,9 +84,9 @@ impl BundleDocument {
         Ok(Self { anchors, jwt, sequence: number("spiffe_sequence")?, refresh_hint })
     }
 
-    /// The document that comes after `earlier`, where there is one, for what is trusted now.
+    /// The document that follows `earlier`, if there is one, for the current anchors and keys.
     ///
-    /// Its sequence number is the time in seconds, or the next number where that has been used; it stays what it was
+    /// Its sequence number is the time in seconds, or the next number if that has been used; it stays what it was
     /// while nothing else changes, so that the same bundle makes the same document.
     pub fn next(
         earlier: Option<&[u8]>,
@@ -106,7 +106,7 @@ impl BundleDocument {
         Self { anchors: anchors.to_vec(), jwt: jwt.clone(), sequence: Some(sequence), refresh_hint }.to_json()
     }
 
-    /// The text. Certificates with a key that no JWK can express (none of RSA, P-256, P-384, P-521 and Ed25519) are left
+    /// The text. Certificates with a key that no JWK can express (other than RSA, P-256, P-384, P-521 and Ed25519) are left
     /// out: an entry cannot be without its key (RFC 7517, section 4).
     pub fn to_json(&self) -> Vec<u8> {
         let mut keys: Vec<Value> = self.anchors.iter().filter_map(|der| x509_jwk(der)).collect();
@@ -119,7 +119,7 @@ impl BundleDocument {
     }
 }
 
-/// The elements of `keys`, and whether each that is of X509-SVIDs has one certificate and says its key.
+/// The elements of `keys`, and whether each that is for X509-SVIDs has exactly one certificate and names its key.
 pub(crate) fn is_written_in_full(json: &[u8]) -> Result<Vec<bool>, BundleDocumentError> {
     let is_full = |jwk: &Value| match jwk.get("use").and_then(Value::as_str) {
         Some(X509_USE) => {

@@ -33,12 +33,12 @@ const BACKDATE: Duration = Duration::from_secs(60);
 /// 30 s that is dated back by 60 s are over at once.
 const BACKDATE_SHARE: u32 = 10;
 
-/// A CA of one trust domain: a certificate, with the path-less SPIFFE ID of the trust domain (X509-SVID, section 3.2) where
-/// it was made here, its key, and what leads from it to a root.
+/// A CA of one trust domain: a certificate, with the path-less SPIFFE ID of the trust domain (X509-SVID, section 3.2) if
+/// it was created here, its key, and the certificates that lead from it to a root.
 pub struct CertificateAuthority {
     trust_domain: TrustDomain,
     certificate: CertificateDer<'static>,
-    /// Its own certificate and those that lead to the roots, without these; none where it is a root.
+    /// Its own certificate and those that lead to the roots, without these; empty if it is a root.
     intermediates: Vec<CertificateDer<'static>>,
     roots: Vec<Anchor>,
     key: PrivateKey,
@@ -46,10 +46,10 @@ pub struct CertificateAuthority {
     issuer: Issuer<'static, Signer>,
 }
 
-/// Why a certificate was not made.
+/// Why no certificate was issued.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
-    /// No key could be made, or it could not be used.
+    /// No key could be generated, or it could not be used.
     #[error("the CA has no usable key")]
     Key(#[source] KeyError),
     /// The serial number is zero (RFC 5280, section 4.1.2.2).
@@ -58,10 +58,10 @@ pub enum CaError {
     /// Under one second, or beyond the year 9999.
     #[error("a lifetime of {} s cannot be written into a certificate", .lifetime.as_secs())]
     Lifetime {
-        /// The lifetime that was asked for.
+        /// The requested lifetime.
         lifetime: Duration,
     },
-    /// The CA's own time is over.
+    /// The CA has expired.
     #[error("the CA certificate expired at {}: remove the CA's files to have a new CA made", unix_time::rfc3339(*.not_after))]
     Expired {
         /// When it expired.
@@ -70,7 +70,7 @@ pub enum CaError {
     /// Not an ID this CA may sign for.
     #[error("{id} is not a workload of the CA's trust domain {trust_domain}")]
     ForeignId {
-        /// The ID that was asked for.
+        /// The requested ID.
         id: SpiffeId,
         /// The CA's trust domain.
         trust_domain: TrustDomain,
@@ -81,10 +81,10 @@ pub enum CaError {
 }
 
 impl CertificateAuthority {
-    /// Makes a new key and a self-signed certificate for it, valid from a minute before `now` until `lifetime` after.
+    /// Generates a new key and a self-signed certificate for it, valid from a minute before `now` until `lifetime` after.
     ///
     /// # Errors
-    /// Where no key can be made, or the lifetime cannot be written down.
+    /// If no key can be generated, or the lifetime cannot be encoded.
     pub fn create(trust_domain: &TrustDomain, now: SystemTime, lifetime: Duration) -> Result<Self, CaError> {
         let key = PrivateKey::generate_p256().map_err(CaError::Key)?;
         let signer = Signer::new(&key).map_err(CaError::Key)?;
@@ -100,8 +100,8 @@ impl CertificateAuthority {
         Ok(Self { trust_domain, certificate, intermediates: Vec::new(), roots, key, validity, issuer })
     }
 
-    /// Takes up a CA again that was [created](Self::create) before, or made by other means: the text may hold further
-    /// certificates, up to one or several roots. Without any root, the CA's own certificate is what is trusted.
+    /// Loads a CA that was [created](Self::create) before, or by other means: the text may hold further
+    /// certificates, up to one or several roots. Without a root, the CA's own certificate is the trust bundle.
     ///
     /// # Errors
     /// What is wrong with it, and what to do.
@@ -117,11 +117,11 @@ impl CertificateAuthority {
     /// Signs an X509-SVID: empty subject, the ID as the only name (critical, RFC 5280, section 4.1.2.6), for
     /// `digitalSignature`, clients and servers.
     ///
-    /// It is valid for the lifetime asked for, but not longer than the CA; dated back by a minute or a tenth of the
+    /// It is valid for the requested lifetime, but not longer than the CA; dated back by a minute or a tenth of the
     /// lifetime, whichever is less. `serial` must be random and not zero.
     ///
     /// # Errors
-    /// Where the ID is not a workload's in the CA's trust domain, the CA has expired, or the request cannot be met.
+    /// If the ID is not a workload of the CA's trust domain, the CA has expired, or the request cannot be fulfilled.
     pub fn sign(
         &self,
         request: &SvidRequest,
@@ -163,7 +163,7 @@ impl CertificateAuthority {
         std::mem::take(&mut *pem_text::encode(Block::Certificate, std::iter::once(self.certificate.as_ref())))
     }
 
-    /// The certificate: the trust bundle of everything the CA signs, where it is a root.
+    /// The certificate: the trust bundle of everything the CA signs, if it is a root.
     pub fn certificate_der(&self) -> &CertificateDer<'static> {
         &self.certificate
     }
@@ -189,7 +189,7 @@ impl CertificateAuthority {
     }
 }
 
-/// Name and key identifier are read back from the certificate, so that leaves refer to just what is in it.
+/// Name and key identifier are read back from the certificate, so that leaves refer to exactly what is in it.
 fn issuer(certificate: &CertificateDer<'_>, signer: Signer) -> Result<Issuer<'static, Signer>, rcgen::Error> {
     Issuer::from_ca_cert_der(certificate, signer)
 }

@@ -27,21 +27,21 @@ pub const API_VERSION: &str = "cert-manager.io/v1";
 /// The kind of the objects.
 pub const KIND: &str = "CertificateRequest";
 
-/// What the driver's own annotations begin with. The predecessor keeps it under every driver name, and so do we: the two
+/// The prefix of the driver's own annotations. The predecessor uses it under every driver name, and so do we: the two
 /// may run side by side during an upgrade.
 pub const ANNOTATION_PREFIX: &str = "spiffe.csi.cert-manager.io";
 
-/// The annotation that holds the SPIFFE ID a request is for, and tells the approver that the request is its to judge.
+/// The annotation that holds the SPIFFE ID a request is for, and marks the request as one for the approver to judge.
 pub const IDENTITY_ANNOTATION: &str = "spiffe.csi.cert-manager.io/identity";
 
-/// The annotation that counts the requests in a row that came to nothing, this one included, from the second on. It is
-/// how a driver that was restarted knows how long to wait before the next.
+/// The annotation that counts the attempts in a row, from the second attempt. A driver that was restarted knows from it
+/// how long to wait before the next one.
 pub const ATTEMPT_ANNOTATION: &str = "svid-csi/attempt";
 
-/// What a request asks the certificate to be good for, in the order in which the predecessor writes it.
+/// The usages a request asks for, in the order in which the predecessor writes them.
 pub const USAGES: [&str; 4] = ["digital signature", "key encipherment", "server auth", "client auth"];
 
-/// All that goes into one request.
+/// The input of one request.
 #[derive(Debug, Clone)]
 pub struct Ask<'a> {
     /// The pod the identity is for. It owns the request: when it goes, the request goes.
@@ -52,13 +52,13 @@ pub struct Ask<'a> {
     pub node_id: &'a str,
     /// The CSI volume id.
     pub volume_id: &'a str,
-    /// Who is to sign.
+    /// The issuer.
     pub issuer: &'a IssuerRef,
     /// How long the certificate is to be valid.
     pub duration: Duration,
     /// Annotations the operator wants on every request. Those under [`ANNOTATION_PREFIX`] are left out.
     pub annotations: &'a BTreeMap<String, String>,
-    /// How often has been asked in a row, this time included; 1 unless earlier requests came to nothing.
+    /// The number of attempts in a row, this one included; 1 unless earlier requests failed.
     pub attempt: u32,
     /// The CSR, as [`request::csr_pem`](crate::request::csr_pem) makes it.
     pub csr_pem: &'a str,

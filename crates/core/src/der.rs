@@ -1,7 +1,7 @@
 //! DER (X.690) in the one form it has.
 //!
 //! General parsers are lenient: they skip what follows the last element they know, take lengths that are too long, and
-//! ignore the length of a set. What they skip is what an issuer with another parser may read, so nothing is skipped here.
+//! ignore the length of a set. An issuer with another parser may read what they skip, so nothing is skipped here.
 
 use std::borrow::Cow;
 
@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next element, whatever it is: a tag, and a length of definite form and no byte too many. Tags of several
-    /// bytes come out as their first one, which is no tag of anything here.
+    /// bytes come out as their first one, which no element here has.
     pub(crate) fn element(&mut self) -> Option<Element<'a>> {
         let (&tag, rest) = self.0.split_first()?;
         let (len, rest) = match *rest {

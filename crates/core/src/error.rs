@@ -1,4 +1,4 @@
-//! How a failure is to be treated by whoever asked.
+//! How the caller should treat a failure.
 
 /// The classes every error of the driver falls into; each maps to one gRPC code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,9 +9,9 @@ pub enum Class {
     Conflict,
     /// What it names does not exist.
     Missing,
-    /// Whoever decides about it said no; asking again is useless until they change their mind.
+    /// The source or the approver denied it; asking again is useless until that decision changes.
     Denied,
-    /// The node is in a state that forbids it and that somebody has to mend.
+    /// The state of the node forbids it, and has to be fixed.
     Blocked,
     /// Something it needs is not there yet, or not reachable; the kubelet asks again.
     NotYet,

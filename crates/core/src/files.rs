@@ -1,4 +1,4 @@
-//! An identity as files: which, with what in them.
+//! An identity as files: their names and contents.
 
 mod adopted;
 mod extras;
@@ -57,11 +57,11 @@ pub struct FileNames {
     pub cert: FileName,
     /// The private key.
     pub key: FileName,
-    /// The trust bundle, where it is wanted.
+    /// The trust bundle, if it is wanted.
     pub bundle: Option<FileName>,
 }
 
-/// Two files of a volume have one name.
+/// Two files of a volume have the same name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the {first} and the {second} cannot both be in a file named {name}")]
 pub struct SameName {
@@ -77,7 +77,7 @@ pub struct SameName {
 pub struct RenderedFile {
     /// Its name.
     pub name: FileName,
-    /// What is in it.
+    /// Its contents.
     pub contents: Zeroizing<Vec<u8>>,
 }
 
@@ -106,7 +106,7 @@ impl FileName {
 }
 
 impl FileNames {
-    /// Checks that no two files have one name.
+    /// Checks that no two files have the same name.
     ///
     /// # Errors
     /// The first two that do.

@@ -1,20 +1,20 @@
-//! Hints: what each of several SVIDs is meant for, in the words of whoever registered it; often empty (SPIFFE Workload API,
+//! Hints: the purpose of each of several SVIDs, in the words of its registration; often empty (SPIFFE Workload API,
 //! section 5.2.1).
 
 use std::collections::HashSet;
 
 use crate::identity::Rejection;
 
-/// Leaves out what has the hint of an earlier one: of two with one hint the first counts.
+/// Leaves out each SVID that has the hint of an earlier one: of two with the same hint, the first counts.
 pub fn first_of_each<T>(items: impl IntoIterator<Item = T>, hint_of: impl Fn(&T) -> &str) -> impl Iterator<Item = T> {
     let mut hints = HashSet::new();
     items.into_iter().filter(move |item| hint_of(item).is_empty() || hints.insert(hint_of(item).to_owned()))
 }
 
-/// The one with that hint.
+/// The SVID with that hint.
 ///
 /// # Errors
-/// [`Rejection::NoSuchHint`], where none has it.
+/// [`Rejection::NoSuchHint`], if none has it.
 pub fn pick<T>(mut items: Vec<T>, hint: &str, hint_of: impl Fn(&T) -> &str) -> Result<T, Rejection> {
     if let Some(index) = items.iter().position(|item| hint_of(item) == hint) {
         return Ok(items.swap_remove(index));

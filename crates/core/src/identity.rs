@@ -1,6 +1,6 @@
 //! Identities: a private key, the certificates that go with it, and the bundle to verify others with.
 //!
-//! A source hands over a [`Candidate`]; only [`accept`] makes an [`Identity`] of it, and only when every rule holds.
+//! A source hands over a [`Candidate`]; only [`accept`] turns it into an [`Identity`], and only if every rule holds.
 
 mod bundle;
 mod key;
@@ -49,14 +49,14 @@ pub struct Candidate {
     pub chain: Vec<CertificateDer<'static>>,
     /// The private key of the leaf.
     pub key: PrivateKey,
-    /// The CA certificates of the trust domain; nothing where the operator gave the source none.
+    /// The CA certificates of the trust domain; nothing if the operator gave the source none.
     pub bundle: Option<Vec<CertificateDer<'static>>>,
 }
 
-/// What a candidate must fit.
+/// What a candidate must match.
 #[derive(Debug, Clone)]
 pub struct Expected {
-    /// The ID that was asked for.
+    /// The requested ID.
     pub id: SpiffeId,
     /// The time on this node.
     pub now: SystemTime,
@@ -81,8 +81,8 @@ pub struct Identity {
 /// The leaf must be an X509-SVID for the expected ID (further DNS names are fine), the key must be its key, the time
 /// must be within its validity (an issuer's clock may be [`CLOCK_SKEW`] ahead), and the chain must lead to a valid
 /// certificate of the bundle, for client and server use both. Every other certificate of the chain must be a CA.
-/// Certificates that are in the bundle twice are kept once, and those that are none of a CA are [skipped](Identity::skipped)
-/// as long as others are left. Without any bundle the issuer is taken at its word: nothing says whom to trust.
+/// Certificates that are in the bundle twice are kept once, and those that are not of a CA are [skipped](Identity::skipped)
+/// as long as others are left. Without a bundle the chain is not verified: no trust anchor is known.
 ///
 /// # Errors
 /// The first rule that is broken, in a sentence.
@@ -93,7 +93,7 @@ pub fn accept(candidate: Candidate, expected: &Expected) -> Result<Identity, Rej
     }
 }
 
-/// Takes a candidate as [`accept`] does, wherever its chain leads to: [`Identity::untrusted`] says that.
+/// Takes a candidate as [`accept`] does, but also if its chain does not lead to the bundle: see [`Identity::untrusted`].
 ///
 /// # Errors
 /// The first other rule that is broken, in a sentence.
@@ -163,12 +163,12 @@ impl Identity {
         &self.key
     }
 
-    /// The CA certificates of the trust domain, none of them twice; empty where the operator gave the source none.
+    /// The CA certificates of the trust domain, without duplicates; empty if the operator gave the source none.
     pub fn bundle(&self) -> &[CertificateDer<'static>] {
         &self.bundle
     }
 
-    /// What was in the bundle and is of no use there.
+    /// The certificates of the bundle that were skipped.
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
     }
@@ -178,7 +178,7 @@ impl Identity {
         self.validity
     }
 
-    /// From when the identity could be used here, until when: what renewal goes by.
+    /// When the identity can be used here, which decides when it is renewed.
     ///
     /// Issuers date certificates back, by ten seconds or by an hour; counted from such a date, 2/3 of the lifetime of a
     /// short certificate may be over on arrival, and every renewal would ask for the next one at once.
@@ -187,7 +187,7 @@ impl Identity {
         Validity { not_before: self.accepted.max(not_before), not_after }
     }
 
-    /// Why the chain does not lead to the bundle, where it does not: only [`accept_any_chain`] takes such a one.
+    /// Why the chain does not lead to the bundle, if it does not: only [`accept_any_chain`] accepts such a chain.
     pub fn untrusted(&self) -> Option<&Rejection> {
         self.untrusted.as_deref()
     }
@@ -197,8 +197,8 @@ impl Identity {
         &self.serial
     }
 
-    /// Another bundle of the trust domain, which the source gives apart from identities. Not checked against the chain:
-    /// who is to be trusted changes before everyone is renewed.
+    /// Replaces the bundle of the trust domain, which the source updates separately. Not checked against the chain:
+    /// the bundle changes before all identities are renewed.
     pub(crate) fn with_bundle(&self, bundle: &[CertificateDer<'static>]) -> Self {
         Self { bundle: bundle.to_vec(), skipped: Vec::new(), ..self.clone() }
     }

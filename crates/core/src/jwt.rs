@@ -1,7 +1,7 @@
-//! JWT-SVIDs: tokens that say who a workload is to those they are meant for (the JWT-SVID standard).
+//! JWT-SVIDs: tokens that show who a workload is to their audience (the JWT-SVID standard).
 //!
 //! A [`JwtAuthority`] signs them, a [`JwtBundle`] holds the public keys of one trust domain, [`validate`] checks a token
-//! of a stranger, and [`JwtSvid::read`] takes up one that an issuer sent for a workload of ours.
+//! from another workload, and [`JwtSvid::read`] reads one that an issuer sent for a workload on this node.
 
 mod algorithm;
 mod audience;
@@ -26,7 +26,7 @@ pub use self::rejection::{ClaimProblem, JwtRejection};
 pub use self::svid::JwtSvid;
 pub use self::validate::{ValidatedJwt, validate};
 
-/// The longest token that is read, in bytes: an ID, eight audiences and the longest signature take up half of it.
+/// The longest token that is read, in bytes: an ID, eight audiences and the longest signature need half of it.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// Base64url without padding (RFC 7515, section 2).

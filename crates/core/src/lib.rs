@@ -1,6 +1,6 @@
 //! The pure rules of svid-csi: what a volume is, what an identity must be, when it is renewed, what a restart does.
 //!
-//! Nothing here touches a file, a socket, a clock or a task: time and what was observed are arguments.
+//! Nothing here touches a file, a socket, a clock or a task: time and observations are arguments.
 
 pub mod approve;
 mod attributes;

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 /// RFC 7468, section 2: lines of 64 characters, which is 48 bytes of DER.
 const BYTES_PER_LINE: usize = 48;
 
-/// The kinds of blocks that are written and read here.
+/// The types of blocks that are written and read here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Block {
     Certificate,
@@ -99,7 +99,7 @@ pub(crate) enum KeyForm {
     Pkcs1,
 }
 
-/// Reads a text that holds exactly one private key, in any of its forms. Parameters of a curve may stand beside it.
+/// Reads a text that holds exactly one private key, in any of its forms. Parameters of a curve may be beside it.
 pub(crate) fn decode_key(text: &str) -> Result<(KeyForm, Zeroizing<Vec<u8>>), PemError> {
     let expected = Block::PrivateKey.label();
     let mut blocks = Vec::new();

@@ -1,4 +1,4 @@
-//! PKCS#12 files (RFC 7292), which Java takes as key store and trust store.
+//! PKCS#12 files (RFC 7292), which Java reads as key store and trust store.
 //!
 //! Keys and certificates are encrypted with AES-256 and a key derived by PBKDF2 (PBES2, RFC 8018), and the whole is
 //! authenticated with HMAC-SHA256: what OpenSSL 3 and Java 17 write themselves, and what Java 8u301, Java 11.0.12, and
@@ -23,7 +23,7 @@ pub const MAX_PASSWORD_BYTES: usize = 256;
 pub const MAX_ALIAS_BYTES: usize = 64;
 
 /// The name of the key in a key store: 1 to [`MAX_ALIAS_BYTES`] printable ASCII characters without spaces. `svid` unless
-/// another is asked for: some clients look for one of their own.
+/// another is requested: some clients look for one of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Alias(String);
@@ -37,7 +37,7 @@ pub struct AliasError;
 #[derive(Debug, Clone)]
 pub struct Password(Secret);
 
-/// Why there is no file, or no password. Never holds any of the password or the key.
+/// Why a file or a password is invalid. Never holds any of the password or the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Pkcs12Error {
     /// Nothing, or too much.
@@ -94,13 +94,13 @@ impl From<Alias> for String {
 }
 
 impl Password {
-    /// `changeit`, which everybody knows, as it is Java's own for trust stores. It is no secret and keeps none: what
-    /// guards a file with it is who may read the file.
+    /// `changeit`, Java's well-known default for trust stores. It is not a secret and protects nothing: only the
+    /// permissions of a file do.
     pub fn well_known() -> Self {
         Self(Secret::new("changeit".to_owned()))
     }
 
-    /// Takes a password over.
+    /// Checks a password and keeps it.
     ///
     /// # Errors
     /// [`Pkcs12Error::PasswordLength`] or [`Pkcs12Error::PasswordCharacter`].

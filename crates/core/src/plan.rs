@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Who gives the identity.
+/// Who issues the identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     /// The Workload API of an agent on this node; the driver never sees the identity.
@@ -29,7 +29,7 @@ pub enum Delivery {
     WorkloadApi,
 }
 
-/// From whom this driver obtains keys and certificates for pods.
+/// The issuer from which this driver obtains keys and certificates for pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Issuer {
@@ -41,7 +41,7 @@ pub enum Issuer {
     LocalCa,
 }
 
-/// A valid pair of source and delivery. Pairs that make no sense cannot be written down.
+/// A valid pair of source and delivery. Invalid pairs cannot be represented.
 ///
 /// Written as `source:delivery`, for example `local-ca:files`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -55,7 +55,7 @@ pub enum Plan {
     WorkloadApi(Issuer),
 }
 
-/// A name that is no source, no delivery, or a pair that is no plan. Displays as one sentence that lists what is.
+/// An unknown source or delivery, or a pair that is not a plan. Displays as one sentence that lists the valid choices.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// Not a source of this version.
@@ -67,11 +67,11 @@ pub enum PlanError {
     /// Both exist, but the source cannot be received that way.
     #[error("source `{source_name}` cannot be delivered as `{delivery}`; use `{source_name}:{instead}`")]
     NotAPair {
-        /// The source asked for.
+        /// The requested source.
         source_name: Source,
-        /// The delivery asked for.
+        /// The requested delivery.
         delivery: Delivery,
-        /// The delivery that source has.
+        /// The delivery that the source has.
         instead: Delivery,
     },
     /// Not of the form `source:delivery`.
@@ -80,7 +80,7 @@ pub enum PlanError {
 }
 
 impl Source {
-    /// The delivery meant when none is named.
+    /// The delivery if none is named.
     pub fn usual_delivery(self) -> Delivery {
         match self {
             Source::Socket => Delivery::SocketDir,
@@ -88,7 +88,7 @@ impl Source {
         }
     }
 
-    /// The issuer that the source is; none where the driver never sees an identity.
+    /// The issuer of this source; none if the driver never sees an identity.
     pub fn issuer(self) -> Option<Issuer> {
         match self {
             Source::Socket => None,
@@ -100,7 +100,7 @@ impl Source {
 }
 
 impl Issuer {
-    /// The source this issuer is.
+    /// The source of this issuer.
     pub fn source(self) -> Source {
         match self {
             Issuer::Broker => Source::Broker,
@@ -134,7 +134,7 @@ impl Plan {
         }
     }
 
-    /// Who gives the identity.
+    /// Who issues the identity.
     pub fn source(self) -> Source {
         self.issuer().map_or(Source::Socket, Issuer::source)
     }
@@ -148,7 +148,7 @@ impl Plan {
         }
     }
 
-    /// From whom the identity is, where the driver obtains one.
+    /// The issuer of the identity, if the driver obtains one.
     pub fn issuer(self) -> Option<Issuer> {
         match self {
             Plan::Passthrough => None,

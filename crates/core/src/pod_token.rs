@@ -1,7 +1,7 @@
 //! The service account tokens the kubelet sends along, and what they say about the pod.
 //!
 //! Nothing is verified here: the API server does that when a token is used. What a token says must only agree with
-//! what else is known of the pod. No error holds any text of a token.
+//! the other facts about the pod. No error holds any text of a token.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -134,7 +134,7 @@ impl PodToken {
     /// What the token says about its pod. Its signature is not checked.
     ///
     /// # Errors
-    /// Which claim is missing; so for every token that is not bound to a pod.
+    /// Which claim is missing, as in every token that is not bound to a pod.
     pub fn claims(&self) -> Result<Claims, PodTokenError> {
         let payload = payload(self.token.expose()).ok_or(PodTokenError::NotAJwt)?;
         let claim = |claim| text_claim(&payload, claim);

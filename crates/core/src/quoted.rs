@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// The most characters that are shown of a text, quotation marks and the sign of a cut not counted.
+/// The most characters that are shown of a text, quotation marks and the mark of a cut not counted.
 pub const MAX_CHARACTERS: usize = 128;
 
-/// A text that somebody else chose, cut and escaped once and for all: what it prints is one line of printable ASCII in
+/// A text from outside, shortened and escaped: it prints as one line of printable ASCII in
 /// quotation marks, whatever the text was.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Quoted(Box<str>);

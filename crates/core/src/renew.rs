@@ -1,6 +1,6 @@
 //! When to renew, and when to try again.
 //!
-//! Jitter is an argument from 0 to 1, drawn anew for every call, so that volumes made together do not renew together.
+//! Jitter is an argument from 0 to 1, drawn for every call, so that volumes published together do not renew together.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,10 +15,10 @@ const RETRY_JITTER: f64 = 0.2;
 /// The delay after the first failure.
 const FIRST_RETRY: Duration = Duration::from_secs(30);
 
-/// The longest delay between two tries.
+/// The longest delay between two attempts.
 const LAST_RETRY: Duration = Duration::from_secs(300);
 
-/// The shortest delay between two tries.
+/// The shortest delay between two attempts.
 const SHORTEST_RETRY: Duration = Duration::from_secs(1);
 
 /// A retry uses up at most this part of what is left: a quarter.
@@ -35,15 +35,15 @@ pub fn due(validity: &Validity, jitter: f64) -> SystemTime {
     validity.not_before.checked_add(moved).unwrap_or(validity.not_after)
 }
 
-/// When whoever looks after the node should know that an identity was not renewed: with a sixth of its time left.
+/// When to alert the administrator that an identity was not renewed: with a sixth of its time left.
 pub fn alarming(validity: &Validity) -> SystemTime {
     validity.not_after.checked_sub(validity.lifetime() / 6).unwrap_or(validity.not_after)
 }
 
 /// How long to sleep from `now` until [`due`]; zero when overdue.
 ///
-/// Zero also where `now` is before the validity by more than [`CLOCK_SKEW`]: then the clock was ahead when the identity
-/// came, and it is of no use to anybody yet.
+/// Zero also if `now` is before the validity by more than [`CLOCK_SKEW`]: then the clock was ahead when the identity
+/// arrived, and it cannot be used yet.
 pub fn delay(validity: &Validity, now: SystemTime, jitter: f64) -> Duration {
     match validity.not_before.duration_since(now) {
         Ok(ahead) if ahead > CLOCK_SKEW => Duration::ZERO,
@@ -54,7 +54,7 @@ pub fn delay(validity: &Validity, now: SystemTime, jitter: f64) -> Duration {
 /// How long to wait after that many failures in a row (1 is the first).
 ///
 /// 30 s, doubled with every failure up to 5 min, moved by up to a fifth either way. While an identity is still valid,
-/// for the `remaining` time, at most a quarter of it, so that one of short life gets its tries before it ends; but
+/// for the `remaining` time, at most a quarter of it, so that a short-lived one gets its attempts before it expires; but
 /// never under a second. With nothing `remaining` (expired, or none yet) there is no such limit.
 pub fn retry_delay(failures: u32, remaining: Duration, jitter: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);

@@ -1,4 +1,4 @@
-//! What a source asks an issuer for.
+//! Requests to an issuer.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::pem_text::{self, Block};
 use crate::signer::Signer;
 use crate::spiffe_id::SpiffeId;
 
-/// The request for an X509-SVID. The private key stays with whoever asks.
+/// The request for an X509-SVID. The private key stays with the requester.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SvidRequest {
     /// The ID the certificate is for; it must have a path.
@@ -24,7 +24,7 @@ impl SvidRequest {
     /// A new ECDSA P-256 key, and the request for a certificate for it.
     ///
     /// # Errors
-    /// [`KeyError::Generate`] where no key can be made.
+    /// [`KeyError::Generate`] if no key can be generated.
     pub fn with_new_key(id: SpiffeId, lifetime: Duration) -> Result<(PrivateKey, Self), KeyError> {
         let key = PrivateKey::generate_p256()?;
         let request = Self::for_key(&key, id, lifetime);
@@ -43,7 +43,7 @@ pub enum CsrError {
     /// The key cannot sign.
     #[error("the key cannot sign a request")]
     Key(#[source] KeyError),
-    /// It could not be put together.
+    /// It could not be built.
     #[error("the request could not be built")]
     Build(#[source] rcgen::Error),
 }
@@ -51,10 +51,10 @@ pub enum CsrError {
 /// A certificate signing request (RFC 2986) for an X509-SVID, as one `CERTIFICATE REQUEST` block.
 ///
 /// Its subject is empty and the ID is its only name, so the extension with the name is critical (RFC 5280, section
-/// 4.1.2.6). It asks for nothing else: what the certificate is for is said beside the request, not in it.
+/// 4.1.2.6). It asks for nothing else: the usages are given beside the CSR, not in it.
 ///
 /// # Errors
-/// [`CsrError`], where the key cannot sign.
+/// [`CsrError`], if the key cannot sign.
 pub fn csr_pem(key: &PrivateKey, id: &SpiffeId) -> Result<String, CsrError> {
     let signer = Signer::new(key).map_err(CsrError::Key)?;
     let mut params = CertificateParams::default();

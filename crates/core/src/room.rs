@@ -1,8 +1,8 @@
-//! The room that all volumes of a node share, and how much of it new volumes may take.
+//! The space that all volumes of a node share, and how much of it new volumes may use.
 //!
-//! A part is kept back, the reserve: only what is written for volumes that are published already may use it, so that pods
-//! that fill the node never keep the others from being renewed. What a volume, a pod or a namespace may hold is bounded by
-//! what it leaves for others, so that a newcomer finds room on a node of greedy ones: a namespace that is alone may take half
+//! A part of it is reserved: only volumes that are already published may use it for their files, so that pods
+//! that fill the node never keep the others from being renewed. A volume, a pod and a namespace may use only a share of
+//! what they leave to others, so that a newcomer finds space on a node of greedy ones: a namespace that is alone may use half
 //! of it, and each of two a third.
 
 use std::collections::HashMap;
@@ -12,19 +12,19 @@ use crate::pod::PodRef;
 use crate::volume::{Content, VolumeSpec};
 use crate::volume_id::VolumeId;
 
-/// This part of the room is kept back: an eighth.
+/// This part of the space is reserved: an eighth.
 const RESERVE: u64 = 8;
-/// A volume holds at most half of the reserve: its new files are written beside the old ones, out of the reserve where
-/// nothing else is left, and records and growing bundles come out of it too.
+/// A volume holds at most half of the reserve: its new files are written beside the old ones, in the reserve if
+/// nothing else is left, and records and growing bundles are written there too.
 const VOLUMES_IN_RESERVE: u64 = 2;
-/// A pod is given no more than this part of what it leaves for others: a quarter.
+/// A pod gets at most this part of what it leaves to others: a quarter.
 const PODS: u64 = 4;
 
-/// The inodes of a volume beside those of its files: its folder, the folder of the moment, the link to that, the record,
-/// and what is kept of it.
+/// The inodes of a volume beside those of its files: its folder, the current folder, the link to that, the record,
+/// and data saved for a restart.
 const INODES_BESIDE: u64 = 5;
 
-/// An amount of room.
+/// An amount of space.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Amount {
     /// Bytes, in whole pages.
@@ -36,41 +36,41 @@ pub struct Amount {
 /// The file system of the volumes at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
-    /// All there is of it.
+    /// The total.
     pub size: Amount,
-    /// What nothing uses.
+    /// The unused part.
     pub free: Amount,
 }
 
-/// Which bound a volume would break.
+/// The limit that a volume would exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
-    /// What one volume may hold.
+    /// The limit of one volume.
     Volume,
-    /// What all may hold without the reserve.
+    /// The limit of all volumes: everything but the reserve.
     Node,
-    /// What volumes of one pod may hold together.
+    /// The limit of all volumes of one pod.
     Pod,
-    /// What volumes of one namespace may hold together.
+    /// The limit of all volumes of one namespace.
     Namespace,
 }
 
-/// There is no room for a volume.
+/// There is not enough space for a volume.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Refusal {
-    /// The bound it would break.
+    /// The limit it would exceed.
     pub bound: Bound,
-    /// `bytes` or `inodes`: what there is too little of.
+    /// `bytes` or `inodes`: the resource that is short.
     pub of: &'static str,
     /// How much the volume needs.
     pub need: u64,
-    /// How much that bound allows here and now.
+    /// How much that limit allows now.
     pub allowed: u64,
-    /// How much there is on the node for all volumes.
+    /// The total for all volumes on the node.
     pub size: u64,
 }
 
-/// What every volume holds, and what is promised to those that have not written it yet.
+/// The amounts that volumes hold, and those promised to volumes that have not written them yet.
 #[derive(Debug, Default)]
 pub struct Ledger {
     volumes: HashMap<VolumeId, Holding>,
@@ -87,7 +87,7 @@ struct Holding {
 }
 
 impl Amount {
-    /// What a volume takes at least: its record, and a page for each of its files, before it is known how large they are.
+    /// The least a volume uses: its record, and a page for each of its files, before their sizes are known.
     pub fn least(spec: &VolumeSpec, page: u64) -> Self {
         match &spec.content {
             Content::Passthrough => Amount { bytes: page, inodes: 1 },
@@ -99,7 +99,7 @@ impl Amount {
         }
     }
 
-    /// What a volume takes whose files have so many bytes each, its record included. An empty file counts as a page.
+    /// What a volume with files of these sizes in bytes uses, its record included. An empty file counts as a page.
     pub fn of_files(sizes: impl IntoIterator<Item = usize>, page: u64) -> Self {
         let page = page.max(1);
         let record = Amount { bytes: page, inodes: INODES_BESIDE };
@@ -124,14 +124,14 @@ impl Amount {
 }
 
 impl Space {
-    /// What only volumes that are published already may use.
+    /// The part that only volumes that are already published may use.
     pub fn reserve(&self) -> Amount {
         Amount { bytes: self.size.bytes / RESERVE, inodes: self.size.inodes / RESERVE }
     }
 }
 
 impl Ledger {
-    /// Promises a volume that it may hold `need`, where it does not hold as much already.
+    /// Promises a volume that it may hold `need`, unless it already holds as much.
     ///
     /// # Errors
     /// [`Refusal`]; then nothing is promised.
@@ -185,7 +185,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// A volume holds that much now.
+    /// Records that a volume holds that amount.
     pub fn wrote(&mut self, id: &VolumeId, pod: Option<&PodRef>, amount: Amount) {
         self.set(id, pod, amount, true);
     }
@@ -195,15 +195,15 @@ impl Ledger {
         self.volumes.get(id).map_or(0, |holding| holding.amount.bytes)
     }
 
-    /// A volume holds nothing any more.
+    /// Records that a volume holds nothing any more.
     pub fn release(&mut self, id: &VolumeId) {
         let Some(Holding { pod, amount, is_written }) = self.volumes.remove(id) else { return };
         if !is_written {
             self.promised = self.promised.less(amount);
         }
         if let Some((uid, namespace)) = pod {
-            take_back(&mut self.pods, &uid, amount.bytes);
-            take_back(&mut self.namespaces, &namespace, amount.bytes);
+            subtract(&mut self.pods, &uid, amount.bytes);
+            subtract(&mut self.namespaces, &namespace, amount.bytes);
         }
     }
 
@@ -221,7 +221,7 @@ impl Ledger {
     }
 }
 
-fn take_back(of: &mut HashMap<String, u64>, name: &str, bytes: u64) {
+fn subtract(of: &mut HashMap<String, u64>, name: &str, bytes: u64) {
     if let Some(held) = of.get_mut(name) {
         *held = held.saturating_sub(bytes);
         if *held == 0 {

@@ -1,4 +1,4 @@
-//! The issuer that a ConfigMap names while everything runs, in the place of the one in the flags.
+//! The issuer that a ConfigMap names at runtime, instead of the one in the flags.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ const NAME: &str = "issuer-name";
 const KIND: &str = "issuer-kind";
 const GROUP: &str = "issuer-group";
 
-/// Where a ConfigMap is.
+/// Which ConfigMap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigMapPlace {
     /// Its namespace.
@@ -52,7 +52,7 @@ pub fn read(place: &ConfigMapPlace, data: &BTreeMap<String, String>) -> Result<I
 mod tests {
     use super::*;
 
-    fn told(pairs: &[(&str, &str)]) -> Result<[String; 3], String> {
+    fn keys_of(pairs: &[(&str, &str)]) -> Result<[String; 3], String> {
         let place = ConfigMapPlace { namespace: "cert-manager".to_owned(), name: "issuance".to_owned() };
         let data = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let IssuerRef { name, kind, group } = read(&place, &data).map_err(|error| error.to_string())?;
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn all_three_keys_make_an_issuer() {
         let all = [(NAME, "ca"), (KIND, "Issuer"), (GROUP, "example.org"), ("other", "x")];
-        assert_eq!(told(&all), Ok(["ca", "Issuer", "example.org"].map(str::to_owned)));
+        assert_eq!(keys_of(&all), Ok(["ca", "Issuer", "example.org"].map(str::to_owned)));
     }
 
     #[test]
@@ -76,7 +76,7 @@ mod tests {
         ] {
             let expected =
                 format!("the ConfigMap cert-manager/issuance names no issuer: it lacks a value for {lacks}; {needs}");
-            assert_eq!(told(data), Err(expected));
+            assert_eq!(keys_of(data), Err(expected));
         }
     }
 }

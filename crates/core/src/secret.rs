@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes the text over; no copy of it is made.
+    /// Takes ownership of the text; it is not copied.
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }

@@ -40,10 +40,10 @@ pub enum SpiffeIdError {
         /// Its size.
         bytes: usize,
     },
-    /// No trust domain.
+    /// An empty trust domain.
     #[error("the trust domain is empty")]
     NoTrustDomain,
-    /// A whole SPIFFE ID where the name of a trust domain belongs.
+    /// A whole SPIFFE ID instead of the name of a trust domain.
     #[error("a trust domain is a name such as `example.org`, without `spiffe://`")]
     NotAName,
     /// Over [`MAX_TRUST_DOMAIN_BYTES`].
@@ -140,7 +140,7 @@ impl SpiffeId {
     /// The ID of a Kubernetes service account, `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
     ///
     /// # Errors
-    /// Where the namespace or the service account cannot be a path segment, or the whole is too long.
+    /// If the namespace or the service account cannot be a path segment, or the whole is too long.
     pub fn for_service_account(
         trust_domain: &TrustDomain,
         namespace: &str,

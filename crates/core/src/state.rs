@@ -1,4 +1,4 @@
-//! What is remembered of a volume, and what to do with it after a restart.
+//! The record of a volume, and what to do with it after a restart.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::identity::Validity;
 use crate::spiffe_id::SpiffeId;
 use crate::volume::{Content, VolumeSpec};
 
-/// The version this build writes. Records of this version and the one before are read.
+/// The version this build writes. Records of this version and the previous one are read.
 pub const VERSION: u32 = 1;
 
 /// The record of one volume. Holds no secret.
@@ -19,26 +19,26 @@ pub struct Record {
     pub version: u32,
     /// The driver name that published the volume.
     pub driver: String,
-    /// The volume. Shared: all that looks after a volume knows what it is, and a node has many.
+    /// The volume. Shared, because many parts of the driver use it and a node has many volumes.
     pub spec: Arc<VolumeSpec>,
     /// How far it has come.
     pub phase: Phase,
     /// What is mounted at the target, once something is.
     pub root: Option<FileId>,
-    /// The kubelet's pods folder, so that another folder at its place is not taken for it.
+    /// The kubelet's pods folder, so that another folder in its place is not mistaken for it.
     pub pods_dir: Option<FileId>,
-    /// What was mounted there before, until that is certainly over.
+    /// What was mounted there before, until that is certainly gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub formerly: Option<FileId>,
-    /// Whether this driver filled that.
+    /// Whether this driver filled that earlier mount.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub formerly_filled: bool,
     /// The identity that was last installed.
     pub issued: Option<Issued>,
-    /// Its source has withdrawn the identity: whatever is left of it is to be taken away.
+    /// Its source has withdrawn the identity: its leftovers have to be removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub withdrawn: bool,
-    /// How many bytes it holds on the tmpfs, its record included; 0 where that is not known.
+    /// How many bytes it holds on the tmpfs, its record included; 0 if that is not known.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub bytes: u64,
     /// What the volume was like when it was taken over from csi-driver-spiffe, if it was.
@@ -54,15 +54,15 @@ fn is_zero(bytes: &u64) -> bool {
 /// A volume that csi-driver-spiffe has mounted: its pod knows these names and has this group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Adopted {
-    /// What its files are called.
+    /// The names of its files.
     pub names: FileNames,
     /// The group that may read them.
     pub fs_group: Option<u32>,
 }
 
 impl Adopted {
-    /// The volume as it is asked for, but for what its pod knows it by. A group that is asked for counts: it is asked for
-    /// again with every publish.
+    /// The requested volume, with the file names and the group that its pod knows. A requested group takes precedence,
+    /// because it is requested again with every publish.
     pub fn shape(&self, asked: &VolumeSpec) -> VolumeSpec {
         let mut spec = asked.clone();
         if let Content::Files(files) = &mut spec.content {
@@ -94,34 +94,34 @@ pub struct FileId {
     pub inode: u64,
 }
 
-/// What is remembered of an installed identity.
+/// The record of an installed identity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Issued {
     /// The certificate's serial number, lower-case hexadecimal.
     pub serial: String,
     /// When it is valid.
     pub validity: Validity,
-    /// Whose it is, where the volume does not say it: its source decides that.
+    /// Its SPIFFE ID, if the source decides it and not the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spiffe_id: Option<Box<SpiffeId>>,
     /// SHA-256 of the trust bundle (the DER certificates, one after the other), lower-case hexadecimal.
     pub bundle_digest: String,
-    /// SHA-256 of all there is of it (`X509Context::digest`), so that what is delivered again is known. Records of earlier
+    /// SHA-256 of all of it (`X509Context::digest`), to recognise an identity that is delivered again. Records of earlier
     /// versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// Why its chain does not lead to the volume's trust bundle, where it does not.
+    /// Why its chain does not lead to the volume's trust bundle, if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub untrusted: Option<Box<str>>,
-    /// What there is of JWT in the volume's files, where they hold any.
+    /// The tokens and JWT bundles in the volume's files, if it holds any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<IssuedJwt>,
 }
 
-/// What is remembered of the tokens and JWT bundles in a volume's files.
+/// The record of the tokens and JWT bundles in a volume's files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IssuedJwt {
-    /// From when the tokens could be used here until the first of them ends; nothing where there are none.
+    /// When the tokens can be used here, until the first of them expires; nothing if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Validity>,
     /// SHA-256 of the JWT bundles (`jwt::bundles_digest`).
@@ -139,7 +139,7 @@ pub enum RecordError {
     Newer(u32),
 }
 
-/// What a look at the node shows of a recorded volume.
+/// What was observed on the node about a recorded volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observed {
     /// What is at the target path.
@@ -177,7 +177,7 @@ pub enum Pod {
 /// What recovery does with a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// It is published: go on serving it.
+    /// It is published: continue to serve it.
     Serve,
     /// It was published and its data is there, but not mounted: mount it again, then serve it.
     Mount,
@@ -208,13 +208,13 @@ impl Record {
         }
     }
 
-    /// What the pod was given, and has not lost since by a withdrawal.
+    /// The identity that the pod was given, unless it was withdrawn since.
     pub fn give(&mut self, issued: Option<Issued>) {
         (self.issued, self.withdrawn) = (issued, false);
     }
 
-    /// What is mounted at the target, where this driver fills it, or what of it a passthrough volume has left to be emptied.
-    /// What a mount is, the recorded content decides.
+    /// What is mounted at the target, if this driver fills it; of a passthrough volume, the earlier mount that is still to be
+    /// emptied. The recorded content decides which.
     pub fn filled(&self) -> Option<FileId> {
         if self.spec.content == Content::Passthrough {
             self.formerly.filter(|_| self.formerly_filled)
@@ -223,8 +223,8 @@ impl Record {
         }
     }
 
-    /// The volume is as `spec` has it from now on, and `root` is about to be mounted. What was before stays known until
-    /// [`settle`](Self::settle): a start must know what it finds.
+    /// Changes the volume to `spec`, before `root` is mounted. What was mounted before stays recorded until
+    /// [`settle`](Self::settle): after a restart, the driver must know what it finds.
     pub fn show(&mut self, root: Option<FileId>, spec: Arc<VolumeSpec>) {
         if let Some(before) = self.root.filter(|_| self.root != root) {
             self.formerly = Some(before);
@@ -233,7 +233,7 @@ impl Record {
         (self.root, self.spec) = (root, spec);
     }
 
-    /// What was before is certainly over.
+    /// Forgets what was mounted before, which is certainly gone.
     pub fn settle(&mut self) {
         (self.formerly, self.formerly_filled) = (None, false);
     }
@@ -260,11 +260,11 @@ impl Record {
     }
 }
 
-/// What to do with a recorded volume after a start of the driver.
+/// What to do with a recorded volume after a restart of the driver.
 ///
-/// A volume is removed only where its pod is certainly gone or its removal had begun. What was published may be in use
-/// through mounts that cannot be seen from here, so its data is never given up otherwise. Whatever is mounted that the
-/// record does not know is left alone.
+/// A volume is removed only if its pod is certainly gone or its removal had begun. A published volume may be in use
+/// through mounts that cannot be seen from here, so its data is never given up otherwise. Mounts that the
+/// record does not know are left alone.
 pub fn recover(record: &Record, observed: Observed) -> Step {
     let has_data = observed.data || record.spec.content == Content::Passthrough;
     match (record.phase, observed.pod, observed.target) {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Where a volume is to be mounted.
 ///
 /// An absolute path of at most 4,095 bytes without `.`, `..` or empty components. The kubelet's are
-/// `<pods folder>/<pod uid>/volumes/kubernetes.io~csi/<volume name>/mount`, and then [`TargetPath::place`] tells the parts.
+/// `<pods folder>/<pod uid>/volumes/kubernetes.io~csi/<volume name>/mount`, and [`TargetPath::place`] returns the parts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "PathBuf", try_from = "PathBuf")]
 pub struct TargetPath(Box<Path>);
@@ -23,7 +23,7 @@ pub struct Place<'a> {
     pub volume_name: &'a str,
 }
 
-/// Why a text is no target path.
+/// Why a text is not a target path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetPathError {
     /// Nothing was given.
@@ -64,7 +64,7 @@ impl TargetPath {
         &self.0
     }
 
-    /// The folder the target lies in.
+    /// The folder that contains the target.
     pub fn parent(&self) -> &Path {
         self.0.parent().unwrap_or(Path::new("/"))
     }

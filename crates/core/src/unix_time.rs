@@ -19,7 +19,7 @@ pub(crate) fn seconds(time: SystemTime) -> i64 {
     }
 }
 
-/// The time at that many seconds since 1970, where the system can express it.
+/// The time at that many seconds since 1970, if the system can express it.
 pub(crate) fn at(seconds: i64) -> Option<SystemTime> {
     let distance = Duration::from_secs(seconds.unsigned_abs());
     if seconds < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) }
@@ -30,7 +30,7 @@ pub(crate) fn calendar(time: SystemTime) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp(seconds(time)).ok().filter(|time| time.year() >= 0)
 }
 
-/// `2026-01-31T12:00:00Z`, in UTC and to the second; the number of seconds since 1970 where the year has not four digits.
+/// `2026-01-31T12:00:00Z`, in UTC and to the second; the number of seconds since 1970 if the year does not have four digits.
 pub fn rfc3339(time: SystemTime) -> String {
     let text = calendar(time).and_then(|time| time.format(&Rfc3339).ok());
     text.unwrap_or_else(|| format!("{} s since 1970", seconds(time)))

@@ -1,4 +1,4 @@
-//! What a pod asks for: a publish request, checked and made whole.
+//! A publish request, checked and completed: what a pod asks for.
 
 pub(crate) mod mistakes;
 pub(crate) mod request;
@@ -29,7 +29,7 @@ pub struct VolumeSpec {
     pub target: TargetPath,
     /// Whether the mount on the host is read-only too.
     pub read_only: bool,
-    /// The pod, where the kubelet told.
+    /// The pod, if the kubelet sent it.
     pub pod: Option<PodRef>,
     /// What the volume holds.
     pub content: Content,
@@ -47,15 +47,15 @@ pub enum Content {
     WorkloadApi(SocketSpec),
 }
 
-/// Whose identity a volume gives its pod.
+/// Which identity a volume delivers to its pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
-    /// From whom it is.
+    /// Its issuer.
     pub issuer: Issuer,
-    /// The SPIFFE ID it must have, where the issuer does not decide that.
+    /// The SPIFFE ID it must have, unless the issuer decides that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<SpiffeId>,
-    /// Which of several SVIDs is meant, by the hint its issuer gave it.
+    /// Selects one of several SVIDs, by the hint its issuer gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
@@ -63,12 +63,12 @@ pub struct Subject {
 /// An identity to be written as files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilesSpec {
-    /// Whose.
+    /// The identity.
     #[serde(flatten)]
     pub subject: Subject,
     /// Names of certificate, key and bundle.
     pub names: FileNames,
-    /// What is beside them.
+    /// Further files.
     #[serde(default)]
     pub extras: Box<Extras>,
     /// The group that may read them; 0 to 4294967294.
@@ -78,12 +78,12 @@ pub struct FilesSpec {
 /// An identity to be served on a socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketSpec {
-    /// Whose.
+    /// The identity.
     #[serde(flatten)]
     pub subject: Subject,
     /// The names of the socket in the volume; at least one.
     pub sockets: Vec<FileName>,
-    /// What Envoy's special secrets are called on it.
+    /// The names of Envoy's special secrets on it.
     #[serde(default, skip_serializing_if = "SecretNames::are_usual")]
     pub secrets: Box<SecretNames>,
 }
@@ -133,7 +133,7 @@ impl VolumeSpec {
         }
     }
 
-    /// Whose identity it gives, where this driver obtains one.
+    /// The identity it delivers, if this driver obtains one.
     pub fn subject(&self) -> Option<&Subject> {
         match &self.content {
             Content::Passthrough => None,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[serde(into = "String", try_from = "String")]
 pub struct VolumeId(Box<str>);
 
-/// Why a text is no volume id.
+/// Why a text is not a volume ID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VolumeIdError {
     /// Nothing was given.

@@ -1,4 +1,4 @@
-//! All of X.509 that a pod is given: its SVIDs, and the bundles by which it verifies others (SPIFFE Workload API,
+//! Everything of X.509 that a pod receives: its SVIDs, and the bundles to verify others with (SPIFFE Workload API,
 //! section 5.2).
 
 mod wire;
@@ -21,7 +21,7 @@ use crate::spiffe_id::{SpiffeId, TrustDomain};
 /// The most bytes all revocation lists, and all bundles of other trust domains, may have.
 pub const MAX_OTHER_BYTES: usize = 4 * MAX_BUNDLE_BYTES;
 
-/// Certificates by the trust domain they are the bundle of.
+/// Trust bundles, by their trust domains.
 pub type Bundles = BTreeMap<TrustDomain, Vec<CertificateDer<'static>>>;
 
 /// What a source hands over, not yet checked.
@@ -42,7 +42,7 @@ pub struct SvidCandidate {
     pub id: SpiffeId,
     /// Key, chain and bundle.
     pub candidate: Candidate,
-    /// What it is meant for, in the words of whoever registered it; often empty.
+    /// Its purpose, in the words of its registration; often empty.
     pub hint: String,
 }
 
@@ -64,13 +64,13 @@ pub struct X509Context {
     crls: Vec<Vec<u8>>,
 }
 
-/// What was in the bundles of trust domains and is of no use there; none of the lists is empty.
+/// The skipped certificates in the bundles of trust domains; none of the lists is empty.
 pub type SkippedOf = BTreeMap<TrustDomain, Vec<Skipped>>;
 
 /// Takes a candidate as a whole, or refuses it as a whole.
 ///
 /// Each SVID must be one that [`identity::accept`](crate::identity::accept) takes for the ID it is said to be for, in
-/// `trust_domain`. Where two have the same hint, the first counts (SPIFFE Workload API, section 5.2.1).
+/// `trust_domain`. If two have the same hint, the first counts (SPIFFE Workload API, section 5.2.1).
 ///
 /// # Errors
 /// The first rule that is broken, in a sentence.
@@ -110,8 +110,8 @@ fn accept_svid(svid: SvidCandidate, trust_domain: &TrustDomain, now: SystemTime)
     Ok(Svid { identity: accept_identity(candidate, &Expected { id, now })?, hint })
 }
 
-/// A federated bundle that says whom to trust in the pod's own trust domain would be a second word on that: left out. So is
-/// an empty one, which agents send of a trust domain whose tokens alone are trusted: nobody there is trusted with X.509.
+/// A federated bundle for the pod's own trust domain would compete with the bundle of its issuer: left out. So is
+/// an empty one, which agents send for a trust domain that has only JWT keys: none of its certificates is trusted.
 fn accept_federated(federated: Bundles, own: &TrustDomain) -> Result<(Bundles, SkippedOf), Rejection> {
     let all: Vec<_> = federated.values().flatten().cloned().collect();
     check_size("bundles of other trust domains", &all, MAX_OTHER_BYTES)?;
@@ -147,7 +147,7 @@ impl X509Context {
         &self.federated
     }
 
-    /// What was in its bundles and is of no use there.
+    /// The certificates of its bundles that were skipped.
     pub fn skipped(&self) -> &SkippedOf {
         &self.skipped
     }
@@ -162,7 +162,7 @@ impl X509Context {
         self.default_svid().id().trust_domain()
     }
 
-    /// The bundle of the pod's own trust domain; empty where the operator gave the source none.
+    /// The bundle of the pod's own trust domain; empty if the operator gave the source none.
     pub fn bundle(&self) -> &[CertificateDer<'static>] {
         self.default_svid().bundle()
     }
@@ -174,7 +174,7 @@ impl X509Context {
         std::iter::once(own).filter(|(_, bundle)| !bundle.is_empty()).chain(others)
     }
 
-    /// How long all of it can be used: until the first SVID ends.
+    /// How long all of it can be used: until the first SVID expires.
     pub fn held(&self) -> Validity {
         let held = self.svids.iter().map(|svid| svid.identity.held());
         held.min_by_key(|held| held.not_after).unwrap_or_else(|| self.default_svid().held())
@@ -183,7 +183,7 @@ impl X509Context {
     /// The same with no other SVID than the one with that hint.
     ///
     /// # Errors
-    /// [`Rejection::NoSuchHint`], where none has it.
+    /// [`Rejection::NoSuchHint`], if none has it.
     pub fn only(self, hint: &str) -> Result<Self, Rejection> {
         let svids = vec![hint::pick(self.svids, hint, |svid| &svid.hint)?];
         Ok(Self { svids, ..self })
@@ -225,7 +225,7 @@ impl X509Context {
 }
 
 impl From<Identity> for X509Context {
-    /// One SVID, and nobody else to trust.
+    /// One SVID, and no other trust domain to trust.
     fn from(identity: Identity) -> Self {
         let skipped = skipped_of(&identity).into_iter().collect();
         let svids = vec![Svid { identity, hint: String::new() }];

@@ -1,5 +1,5 @@
-//! How messages are written and read: as tonic's own codec does, with no more memory set aside for a call than its
-//! messages need. The library takes 8 KiB for as long as a stream is open, and a node has a stream for every pod.
+//! How messages are written and read: like tonic's own codec, but without reserving more memory for a call than its
+//! messages need. The library reserves 8 KiB for as long as a stream is open, and a node has a stream for every pod.
 
 use std::marker::PhantomData;
 
@@ -11,10 +11,10 @@ use tonic_prost::ProstCodec;
 /// The header of a message, which the library writes first, in bytes.
 const HEADER: usize = 5;
 
-/// What is set aside to read a message, in bytes; larger ones grow it.
+/// The memory that is reserved to read a message, in bytes; larger messages grow it.
 const READ: usize = 1024;
 
-/// When what is written is handed on, in bytes; the library's own.
+/// The amount of written data that is handed on, in bytes; the library's own.
 const YIELD: usize = 32 * 1024;
 
 /// The codec of all services and clients here.

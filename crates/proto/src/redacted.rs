@@ -1,4 +1,4 @@
-//! `Debug` for messages that carry keys or tokens: what identifies the message, and nothing of the secret.
+//! `Debug` for messages that carry keys or tokens: it shows which message it is, and nothing of the secret.
 
 use std::fmt;
 

@@ -5,7 +5,7 @@ use prost_types::Any;
 
 use crate::broker::{KubernetesObjectKey, KubernetesObjectReference, KubernetesObjectType, WorkloadReference};
 
-/// What a [`KubernetesObjectReference`] is called inside a [`WorkloadReference`].
+/// The type URL of a [`KubernetesObjectReference`] in a [`WorkloadReference`].
 pub const KUBERNETES_OBJECT_REFERENCE: &str = "type.googleapis.com/spiffe.broker.KubernetesObjectReference";
 
 impl WorkloadReference {

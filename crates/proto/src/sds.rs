@@ -7,9 +7,9 @@ mod generated {
     include!("gen/envoy.service.secret.v3.rs");
 }
 
-/// What a [`Secret`] is called within an `Any`, and what a request for secrets asks for.
+/// The type URL of a [`Secret`] in an `Any`, and in a request for secrets.
 pub const SECRET_TYPE: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 
-/// What a [`SpiffeCertValidatorConfig`] is called within an `Any`.
+/// The type URL of a [`SpiffeCertValidatorConfig`] in an `Any`.
 pub const SPIFFE_VALIDATOR_TYPE: &str =
     "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig";

@@ -6,14 +6,14 @@ use super::verdict::Verdict;
 use crate::cert_request::Condition;
 use crate::unix_time;
 
-/// The reason of the condition, by which our decisions are told from those of others. The predecessor signs with it under
+/// The reason of the condition, which marks our decisions. The predecessor uses it under
 /// every driver name.
 pub const CONDITION_REASON: &str = "spiffe.csi.cert-manager.io";
 
 /// The longest message of a condition, in bytes.
 const MAX_MESSAGE_BYTES: usize = 2048;
 
-/// The condition that says so; nothing for a request that is left alone or not settled yet.
+/// The condition for a verdict; nothing for a request that is ignored or not settled yet.
 pub fn condition(verdict: &Verdict, now: SystemTime) -> Option<Condition> {
     let (kind, message) = match verdict {
         Verdict::Approve => ("Approved", "Approved request".to_owned()),

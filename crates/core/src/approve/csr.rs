@@ -17,7 +17,7 @@ use super::verdict::Reasons;
 use crate::quoted::Quoted;
 use crate::spiffe_id::SpiffeId;
 
-/// Checks all of a CSR, and gives the SPIFFE ID it asks for where it asks for just one.
+/// Checks all of a CSR, and returns the SPIFFE ID it asks for if it asks for exactly one.
 pub(super) fn check(text: &[u8], policy: &Policy, reasons: &mut Reasons) -> Option<SpiffeId> {
     let der = reasons.take(pem::decode(text).map_err(CsrFault::from))?;
     let parts = reasons.take(Parts::read(&der).map_err(CsrFault::from))?;

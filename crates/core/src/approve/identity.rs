@@ -1,4 +1,4 @@
-//! Whose identity a request is for, and whether it is theirs who asks.
+//! Which identity a request is for, and whether the requester may have it.
 
 use super::policy::{NotAServiceAccount, Policy, ServiceAccount};
 use super::request::Request;
@@ -9,7 +9,7 @@ use crate::spiffe_id::{SpiffeId, TrustDomain};
 /// What is wrong with the identity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityFault {
-    /// The annotation says one thing and the CSR another.
+    /// The annotation and the CSR name different IDs.
     #[error("the annotation names {annotation}, but the CSR names {id}")]
     Annotation {
         /// The annotation.
@@ -17,7 +17,7 @@ pub enum IdentityFault {
         /// The ID in the CSR.
         id: Quoted,
     },
-    /// An identity of somewhere else.
+    /// An identity of another trust domain.
     #[error("{id} is not of the trust domain {expected}")]
     TrustDomain {
         /// The configured one.
@@ -25,26 +25,26 @@ pub enum IdentityFault {
         /// The ID in the CSR.
         id: Quoted,
     },
-    /// Pods ask for themselves, and this is no pod.
+    /// Pods ask for themselves, and the requester is not a pod.
     #[error("the requester has no identity: {problem}")]
     User {
         /// Who it was.
         problem: NotAServiceAccount,
     },
-    /// The identity of somebody else.
+    /// The identity of another service account.
     #[error("the request asks for {id}, but may ask only for {expected}")]
     Identity {
-        /// Whose identity it may be.
+        /// The requester's own ID.
         expected: Quoted,
         /// The ID in the CSR.
         id: Quoted,
     },
-    /// The driver asks for all pods, and this is not the driver.
+    /// The driver asks for all pods, and the requester is not the driver.
     #[error("the request was created by {user}, but must be created by the driver, {expected}")]
     Requester {
         /// The driver's service account.
         expected: Quoted,
-        /// Who made it.
+        /// The requester.
         user: Quoted,
     },
     /// An ID that no pod of the request's namespace has.
@@ -70,7 +70,7 @@ impl IdentityFault {
     }
 }
 
-/// Checks the ID of the CSR, where it has one, against the annotation and against who asks.
+/// Checks the ID of the CSR, if it has one, against the annotation and the requester.
 pub(super) fn check(
     request: &Request,
     id: Option<&SpiffeId>,
@@ -102,7 +102,7 @@ fn check_pod(request: &Request, id: Option<&SpiffeId>, policy: &Policy, reasons:
     }
 }
 
-/// The driver asks: the ID is that of some service account in the namespace of the request. Whose exactly, the pod tells.
+/// The driver asks: the ID is that of some service account in the namespace of the request. The pod shows which one.
 fn check_driver(
     request: &Request,
     id: Option<&SpiffeId>,

@@ -1,4 +1,4 @@
-//! The pods behind a request, and the rules that need to know them.
+//! The pods behind a request, and the rules that need them.
 
 mod facts;
 mod fault;
@@ -13,7 +13,7 @@ use crate::cert_request::OwnerReference;
 use crate::quoted::Quoted;
 use crate::spiffe_id::SpiffeId;
 
-/// What is to be read before a request is settled. Only a request that keeps all other rules has it.
+/// The pods to read before a request is settled. Only a request that keeps all other rules has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reads {
     pod: PodKey,
@@ -28,7 +28,7 @@ struct DriverPod {
     node: String,
 }
 
-/// What the mode wants to be read for a request, and the rules about owner and stamps that need no reading.
+/// The pods that the mode requires for a request, after the rules about owner and stamps, which need no pod.
 pub(super) fn reads(request: &Request, id: Option<SpiffeId>, policy: &Policy, reasons: &mut Reasons) -> Option<Reads> {
     let driver = match &policy.mode {
         Mode::Pod => {
@@ -48,7 +48,7 @@ fn owner(request: &Request) -> Result<&OwnerReference, PodFault> {
     if let [pod] = pods[..] { Ok(pod) } else { Err(PodFault::Owner { found: pods.len() }) }
 }
 
-/// Where the API server stamped the pod that asked, it must be the pod that owns the request.
+/// If the API server stamped the requesting pod, it must be the pod that owns the request.
 fn check_owner_stamp(request: &Request, reasons: &mut Reasons) {
     let Some(Some(stamp)) = reasons.take(stamp::find(request, POD_UID)) else { return };
     let Some(owner) = reasons.take(owner(request)) else { return };
@@ -70,14 +70,14 @@ impl Reads {
         &self.pod
     }
 
-    /// The pod of the driver that made it, where that is asked for.
+    /// The pod of the driver that created it, if the mode needs it.
     pub fn driver(&self) -> Option<&PodKey> {
         self.driver.as_ref().map(|driver| &driver.key)
     }
 
-    /// Decides, by what was read at most [`MAX_FACT_AGE`] ago; `driver` where [`driver`](Self::driver) asks for it.
+    /// Decides, by facts that are at most [`MAX_FACT_AGE`] old; `driver` is needed if [`driver`](Self::driver) names a pod.
     ///
-    /// Where pods may not be read, a request in [own-service-account mode](Mode::OwnServiceAccount) is approved without,
+    /// If the approver may not read pods, a request in [own-service-account mode](Mode::OwnServiceAccount) is approved anyway,
     /// as the predecessor does; in [node-bound mode](Mode::NodeBound) it is left pending.
     pub fn settle(&self, pod: &Lookup, driver: Option<&Lookup>, policy: &Policy) -> Verdict {
         let mut reasons = Reasons::default();
@@ -129,7 +129,7 @@ impl Reads {
 }
 
 impl DriverPod {
-    /// That a node's name is stamped is not enough: tokens of other pods on that node carry it too.
+    /// The stamp of the node's name is not enough: tokens of other pods on that node carry it too.
     fn check(&self, driver: &Lookup, reasons: &mut Reasons) {
         let fault = |problem| PodFault::Driver { pod: self.key.quoted(), problem };
         let Some(Some(facts)) = reasons.take(self.key.find(driver).map_err(fault)) else { return };

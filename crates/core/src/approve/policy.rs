@@ -1,4 +1,4 @@
-//! What an approver was told to approve.
+//! What an approver is configured to approve.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::spiffe_id::TrustDomain;
 /// What is approved.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// The name of the CSI driver whose volumes pods must declare, where that is asked of them.
+    /// The name of the CSI driver whose volumes pods must declare, if that is required.
     pub driver_name: String,
     /// The trust domain of every identity.
     pub trust_domain: TrustDomain,
@@ -21,8 +21,8 @@ pub struct Policy {
     pub duration: Duration,
     /// The issuer every request must be for. As long as there is none, requests are left pending.
     pub issuer: Option<IssuerRef>,
-    /// Issuers that were the issuer before, as far as that is known. What they sign may still be trusted, so requests
-    /// without our annotation are denied them too.
+    /// Former issuers, as far as they are known. Certificates they sign may still be trusted, so requests
+    /// for them without our annotation are denied too.
     pub former_issuers: Vec<IssuerRef>,
     /// Who makes the requests.
     pub mode: Mode,
@@ -32,17 +32,17 @@ pub struct Policy {
     pub auto_approve_non_spiffe: bool,
 }
 
-/// Who makes the requests, and so what proves whose identity one is for.
+/// Who makes the requests, and so what proves which identity a request may ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
-    /// The pods, each with its own token: who asks is who it is for.
+    /// The pods, each with its own token: a request is for the requester itself.
     Pod,
-    /// The driver. That it asks for the right pods is taken on trust, but for what the owner reference says.
+    /// The driver, which is trusted to ask for the right pods, apart from what the owner reference says.
     OwnServiceAccount {
         /// The driver's service account.
         driver: ServiceAccount,
     },
-    /// The driver, and only for pods on the node it runs on itself.
+    /// The driver, and only for pods on its own node.
     NodeBound {
         /// The driver's service account.
         driver: ServiceAccount,
@@ -50,7 +50,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// The driver's service account, where it is the driver that asks.
+    /// The driver's service account, if the driver makes the requests.
     pub fn driver(&self) -> Option<&ServiceAccount> {
         match self {
             Mode::Pod => None,

@@ -10,8 +10,8 @@ use super::condition::CONDITION_REASON;
 use crate::cert_request::{CertificateRequest, IDENTITY_ANNOTATION, IssuerRef, OwnerReference};
 use crate::unix_time;
 
-/// What an approver knows of a `CertificateRequest`. Whoever made it chose all of it but what the API server sets (namespace
-/// and creation) and what cert-manager's webhook sets: user name, UID, groups and extra.
+/// What an approver knows of a `CertificateRequest`. The requester chose all of it, except for what the API server (namespace
+/// and creation) and cert-manager's webhook set: user name, UID, groups and extra.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
     /// Its namespace.
@@ -40,23 +40,23 @@ pub struct Request {
     pub extra: BTreeMap<String, Vec<String>>,
     /// The owners.
     pub owners: Vec<OwnerReference>,
-    /// Whether somebody has decided already.
+    /// The decision, if an approver has already made one.
     pub decision: Option<Decision>,
     /// When it was created.
     pub created: Option<SystemTime>,
 }
 
-/// A decision that stands in the status of a request.
+/// A decision in the status of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// Approved, or denied.
     pub approved: bool,
-    /// The reason of the condition, by which approvers sign.
+    /// The reason of the condition, which names the approver.
     pub reason: String,
 }
 
 impl Request {
-    /// Whether somebody else approved what was ours to judge: with a second approver running, no rule here holds.
+    /// Whether another approver approved a request that is ours to judge: with a second approver running, no rule here holds.
     pub fn is_approved_by_another(&self) -> bool {
         let decision = self.decision.as_ref().filter(|decision| decision.approved);
         self.identity.is_some() && decision.is_some_and(|decision| decision.reason != CONDITION_REASON)
@@ -64,7 +64,7 @@ impl Request {
 }
 
 impl From<&CertificateRequest> for Request {
-    /// Takes an object as it is. A CSR that is not base64 becomes an empty one, which no rule lets pass.
+    /// Converts an object as it is. A CSR that is not base64 becomes an empty one, which no rule accepts.
     fn from(object: &CertificateRequest) -> Self {
         let CertificateRequest { metadata, spec, status, .. } = object;
         let decision = |kind, approved| {

@@ -1,4 +1,4 @@
-//! What stands beside the CSR.
+//! The fields of `spec` beside the CSR.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub enum SpecFault {
         /// What it is.
         found: Option<Quoted>,
     },
-    /// A CA certificate is asked for.
+    /// A CA certificate is requested.
     #[error("spec.isCA is true, but a workload is not a CA")]
     IsCa,
     /// Other usages than [`USAGES`].
@@ -58,7 +58,7 @@ pub(super) fn check(request: &Request, issuer: &IssuerRef, policy: &Policy, reas
     if request.is_ca {
         reasons.add(SpecFault::IsCa);
     }
-    if !are_the_usages(&request.usages) {
+    if !are_required_usages(&request.usages) {
         reasons.add(SpecFault::Usages { found: Quoted::new(request.usages.join(", ")) });
     }
     if !request.issuer.is_same_as(issuer) {
@@ -67,7 +67,7 @@ pub(super) fn check(request: &Request, issuer: &IssuerRef, policy: &Policy, reas
 }
 
 /// Exactly the four, each once, in any order.
-fn are_the_usages(usages: &[String]) -> bool {
+fn are_required_usages(usages: &[String]) -> bool {
     usages.len() == USAGES.len() && USAGES.iter().all(|usage| usages.iter().any(|found| found == usage))
 }
 

@@ -1,7 +1,7 @@
-//! What the API server stamped on a request: the pod, and the node, of the token it was made with.
+//! What the API server stamped on a request: the pod, and the node, of the token it was created with.
 //!
 //! A token that is bound to a pod carries both; the API server puts them into the user info, and cert-manager's webhook
-//! copies that into `spec.extra`, where nobody can change it (Kubernetes, "Managing Service Accounts", bound tokens).
+//! copies that into `spec.extra`, where no one can change it (Kubernetes, "Managing Service Accounts", bound tokens).
 
 use super::request::Request;
 
@@ -17,13 +17,13 @@ pub(super) const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 /// What is wrong with a stamp.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StampFault {
-    /// It is not there.
+    /// It is missing.
     #[error("spec.extra has no {key}: the driver's token must be bound to its pod, on Kubernetes 1.30 or later")]
     Missing {
         /// Which one.
         key: &'static str,
     },
-    /// It is there, and not once.
+    /// It does not have exactly one value.
     #[error("spec.extra has {found} values for {key} instead of one")]
     Values {
         /// Which one.
@@ -42,7 +42,7 @@ impl StampFault {
     }
 }
 
-/// The stamp, where there is one.
+/// The stamp, if there is one.
 pub(super) fn find<'a>(request: &'a Request, key: &'static str) -> Result<Option<&'a str>, StampFault> {
     match request.extra.get(key).map(Vec::as_slice) {
         None => Ok(None),

@@ -1,4 +1,4 @@
-//! Requests without our annotation, where the approver stands in for cert-manager's own.
+//! Requests without our annotation, if the approver replaces cert-manager's own.
 
 use super::csr::{self, CsrFault};
 use super::policy::Policy;
@@ -6,13 +6,13 @@ use super::request::Request;
 use super::verdict::{Ignored, Reasons, Verdict};
 use crate::quoted::Quoted;
 
-/// Why a request that is not ours is denied all the same.
+/// Why a request that is not ours is denied nevertheless.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnannotatedFault {
-    /// Whatever else is in it cannot be seen.
+    /// Its CSR cannot be read, so it may hold anything.
     #[error("cannot determine whether the request asks for a SPIFFE identity: {0}")]
     Unreadable(CsrFault),
-    /// It asks for an identity past the rules for identities.
+    /// It asks for an identity, but evades the rules for identities.
     #[error(
         "the request asks for the SPIFFE identity {uri} without the annotation spiffe.csi.cert-manager.io/identity"
     )]
@@ -20,7 +20,7 @@ pub enum UnannotatedFault {
         /// The name.
         uri: Quoted,
     },
-    /// It wants something else signed by an issuer of identities, a CA certificate maybe.
+    /// It asks an issuer of identities for something else, which may be a CA certificate.
     #[error(
         "the request's issuer is or was the issuer of SPIFFE identities, and the request has no annotation spiffe.csi.cert-manager.io/identity"
     )]
@@ -52,7 +52,7 @@ pub(super) fn judge(request: &Request, policy: &Policy) -> Verdict {
     }
     match &policy.issuer {
         _ if !reasons.is_empty() => Verdict::Deny(reasons),
-        // It may be for the very issuer of identities.
+        // It may be the issuer of identities itself.
         None => Verdict::Ignore(Ignored::NoIssuer),
         Some(_) => Verdict::Approve,
     }

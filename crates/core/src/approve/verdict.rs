@@ -1,4 +1,4 @@
-//! What comes out.
+//! The verdict on a request.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ pub enum Ignored {
         /// Which of the two.
         approved: bool,
     },
-    /// It has no annotation of ours, and others are not ours to judge.
+    /// It has no annotation of ours, and requests of others are not ours to judge.
     #[error("the request has no annotation spiffe.csi.cert-manager.io/identity")]
     NotOurs,
     /// There is no issuer to compare it with.
@@ -47,21 +47,21 @@ pub enum Ignored {
 
 /// One thing that is wrong with a request: a sentence, and a class that metrics count by.
 ///
-/// Sentences have no semicolon of their own: it is what stands between them.
+/// Sentences contain no semicolon, because semicolons separate them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(transparent)]
 pub enum Reason {
     /// The CSR.
     Csr(#[from] CsrFault),
-    /// What stands beside the CSR.
+    /// The fields of `spec` beside the CSR.
     Spec(#[from] SpecFault),
-    /// Whose identity it is.
+    /// The identity.
     Identity(#[from] IdentityFault),
     /// What the API server stamped on it.
     Stamp(#[from] StampFault),
     /// The pods behind it.
     Pod(#[from] PodFault),
-    /// A request that is not ours and touches what is ours.
+    /// A request that is not ours, but could lead to one of our identities.
     Unannotated(#[from] UnannotatedFault),
 }
 
@@ -79,7 +79,7 @@ impl Reason {
     }
 }
 
-/// All that is wrong with a request, none of it twice.
+/// Everything that is wrong with a request, without duplicates.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reasons {
     reasons: Vec<Reason>,
@@ -95,7 +95,7 @@ impl Reasons {
         if self.reasons.len() < MAX_REASONS { self.reasons.push(reason) } else { self.more += 1 }
     }
 
-    /// Keeps the fault of a check that failed, and what comes out of one that did not.
+    /// Records the fault of a failed check, or returns the value of one that succeeded.
     pub(super) fn take<T, F: Into<Reason>>(&mut self, result: Result<T, F>) -> Option<T> {
         result.map_err(|fault| self.add(fault)).ok()
     }

@@ -13,7 +13,7 @@ use super::Attributes;
 use super::table::{self, Attribute, OWN_PREFIX};
 
 impl Attributes<'_> {
-    /// What the volume holds beside the files of those names.
+    /// The further files of the volume.
     pub(crate) fn extras(&self, names: &FileNames, issuer: Issuer, mistakes: &mut Mistakes) -> Extras {
         let tokens = self.tokens(mistakes);
         let jwt_bundle = self.file_name(table::FILE_JWT_BUNDLE, mistakes);
@@ -57,10 +57,10 @@ impl Attributes<'_> {
             None => (0..audiences.len()).map(token_name).collect(),
         };
         let attribute = format!("volume attribute {OWN_PREFIX}audience");
-        let asked = audiences.len();
+        let given = audiences.len();
         match Audiences::new(audiences) {
             Err(error) => mistakes.add(format!("{attribute}: {error}")),
-            Ok(distinct) if distinct.as_slice().len() < asked => {
+            Ok(distinct) if distinct.as_slice().len() < given => {
                 mistakes.add(format!("{attribute} names an audience twice"));
             }
             Ok(distinct) => {
@@ -81,7 +81,7 @@ impl Attributes<'_> {
         names.iter().filter_map(|name| mistakes.take(read(name))).collect()
     }
 
-    /// What stands between commas, without the spaces around it.
+    /// The parts between commas, without the spaces around them.
     pub(super) fn list(&self, attribute: Attribute) -> Option<Vec<String>> {
         Some(self.get(attribute)?.split(',').map(|item| item.trim().to_owned()).collect())
     }
@@ -107,7 +107,7 @@ impl Attributes<'_> {
         self.choice(table::INTERMEDIATES, &choices, mistakes)
     }
 
-    /// One of a few words; the first is what is chosen without any.
+    /// One of a few words; the first one is the default.
     fn choice<T: Copy>(&self, attribute: Attribute, choices: &[(&str, T)], mistakes: &mut Mistakes) -> T {
         let chosen = self.get(attribute).map(|word| (word, choices.iter().find(|(choice, _)| *choice == word)));
         match chosen {

@@ -7,7 +7,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::extensions::GeneralName;
 
-/// A CA certificate that is trusted until it ends.
+/// A CA certificate that is trusted until it expires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Anchor {
     pub(super) certificate: CertificateDer<'static>,

@@ -1,4 +1,4 @@
-//! The authorities of several CAs of one trust domain, as one node tells them to the others.
+//! The authorities of several CAs of one trust domain, as one node publishes them to the others.
 
 use std::time::SystemTime;
 
@@ -16,14 +16,14 @@ use crate::unix_time;
 /// The most bytes of a document.
 pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
 
-/// What signs on one node: CA certificates, and the keys of JWT-SVIDs.
+/// The authorities of one node: CA certificates, and the keys for JWT-SVIDs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authorities {
     anchors: Vec<Anchor>,
     jwt: JwtBundle,
 }
 
-/// Why a text does not tell the authorities of a node.
+/// Why a text is not the document of a node's authorities.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthoritiesError {
     /// Over [`MAX_DOCUMENT_BYTES`].
@@ -32,7 +32,7 @@ pub enum AuthoritiesError {
         /// Its size.
         bytes: usize,
     },
-    /// No bundle document.
+    /// Not a bundle document.
     #[error(transparent)]
     Document(#[from] BundleDocumentError),
     /// A key that is not written as this reader writes it.
@@ -43,34 +43,34 @@ pub enum AuthoritiesError {
         /// Which one, counted from 1.
         position: usize,
     },
-    /// A key of JWT-SVIDs of an unknown kind, or without an id.
+    /// A key for JWT-SVIDs of an unknown type, or without an ID.
     #[error("a key for JWT-SVIDs has no ID, or is of a type that cannot sign JWT-SVIDs")]
     JwtKey,
-    /// A key id that anybody may take.
+    /// A key ID that is not the thumbprint, so that another key may have it too.
     #[error("the ID {id} of a key for JWT-SVIDs is not the thumbprint of that key (RFC 7638)")]
     Misnamed {
         /// The id.
         id: Quoted,
     },
-    /// A certificate that is none of a CA.
+    /// A certificate that is not a CA certificate.
     #[error(transparent)]
     Certificate(#[from] Rejection),
-    /// A certificate of something else.
+    /// A certificate of another trust domain.
     #[error("certificate {position} of the document is for {found}, not for spiffe://{expected}")]
     TrustDomain {
         /// Which one, counted from 1.
         position: usize,
         /// The URI names it has.
         found: Quoted,
-        /// The trust domain that was asked for.
+        /// The expected trust domain.
         expected: TrustDomain,
     },
-    /// Nothing to verify certificates with.
+    /// No CA certificate.
     #[error("the document has no CA certificate")]
     Empty,
 }
 
-/// What a trust domain trusts, being the authorities of all its nodes.
+/// The authorities of all nodes of a trust domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Union {
     /// The CA certificates.
@@ -79,7 +79,7 @@ pub struct Union {
     pub jwt: JwtBundle,
 }
 
-/// Why there is no union.
+/// Why authorities have no union.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnionError {
     /// Of the certificates.
@@ -99,8 +99,8 @@ impl Authorities {
         Self { anchors: ca.roots.clone(), jwt: JwtBundle::clone(jwt.bundle()) }
     }
 
-    /// Reads what [`to_json`](Self::to_json) has written for a CA of that trust domain, as a whole or not at all. A
-    /// document does not say whose it is, but certificates with SPIFFE IDs do.
+    /// Reads what [`to_json`](Self::to_json) wrote for a CA of that trust domain, as a whole or not at all. A
+    /// document does not name its trust domain, but certificates with SPIFFE IDs do.
     ///
     /// # Errors
     /// The first rule that is broken.
@@ -128,27 +128,27 @@ impl Authorities {
         Ok(Self { anchors: anchors.collect::<Result<_, _>>()?, jwt })
     }
 
-    /// The SPIFFE bundle document that tells them. The same authorities always make the same text.
+    /// The SPIFFE bundle document of these authorities. The same authorities always produce the same text.
     pub fn to_json(&self) -> Vec<u8> {
         let anchors = self.anchors.iter().map(|anchor| anchor.certificate.clone()).collect();
         BundleDocument { anchors, jwt: self.jwt.clone(), sequence: None, refresh_hint: None }.to_json()
     }
 
-    /// The authorities of all, without the CAs that have expired and what stands there twice; in the order given.
+    /// The authorities of all nodes in the order given, without expired CAs and duplicates.
     ///
     /// # Errors
-    /// [`UnionError`] where they are too many.
+    /// [`UnionError`] if there are too many.
     pub fn union<'a>(all: impl Iterator<Item = &'a Self> + Clone, now: SystemTime) -> Result<Union, UnionError> {
         let anchors = all.clone().flat_map(|one| &one.anchors).filter(|anchor| now <= anchor.not_after);
         let bundle = TrustBundle::of(anchors.map(|anchor| anchor.certificate.clone()).collect())?;
         Ok(Union { bundle, jwt: JwtBundle::union(all.map(|one| &one.jwt))? })
     }
 
-    /// The union of `own` and of as many `others` as there is room for, and which ones are left out, with the reason. What
-    /// one node writes must not take from the others that they trust each other: the largest are left out first.
+    /// The union of `own` and as many `others` as fit, and the ones that are left out, with the reason. The entry of
+    /// one node must not break the trust between the others: the largest are left out first.
     ///
     /// # Errors
-    /// [`UnionError`] where `own` alone makes no union.
+    /// [`UnionError`] if `own` alone has no valid union.
     pub fn union_of_most<'a>(
         own: &'a Self,
         others: impl Iterator<Item = (&'a str, &'a Self)>,
@@ -156,14 +156,14 @@ impl Authorities {
     ) -> Result<(Union, LeftOut<'a>), UnionError> {
         let mut others: Vec<_> = others.collect();
         others.sort_by_cached_key(|(node, one)| (one.to_json().len(), *node));
-        let (mut taken, mut left_out) = (vec![own], Vec::new());
-        let mut union = Self::union(taken.iter().copied(), now)?;
-        // Whole groups are tried, and halved where they do not fit.
+        let (mut included, mut left_out) = (vec![own], Vec::new());
+        let mut union = Self::union(included.iter().copied(), now)?;
+        // Whole groups are tried, and halved if they do not fit.
         let mut groups = vec![&others[..]];
         while let Some(group) = groups.pop() {
-            match Self::union(taken.iter().copied().chain(group.iter().map(|(_, one)| *one)), now) {
+            match Self::union(included.iter().copied().chain(group.iter().map(|(_, one)| *one)), now) {
                 Ok(larger) => {
-                    taken.extend(group.iter().map(|(_, one)| *one));
+                    included.extend(group.iter().map(|(_, one)| *one));
                     union = larger;
                 }
                 Err(error) if group.len() == 1 => left_out.push((group[0].0, error)),

@@ -1,4 +1,4 @@
-//! Taking up a CA again.
+//! Loading a CA.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use crate::signer::Signer;
 use crate::spiffe_id::{SpiffeId, TrustDomain};
 use crate::unix_time;
 
-/// Why a CA cannot be taken up again, and what to do.
+/// Why a CA cannot be loaded, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
     /// The file is not PEM with certificates.
@@ -21,7 +21,7 @@ pub enum LoadError {
         "the CA certificate is not readable: {0}; restore the file, or remove certificate and key to have a new CA made"
     )]
     CertificatePem(PemError),
-    /// What is in the PEM is not a certificate.
+    /// The PEM does not hold a certificate.
     #[error(
         "the CA certificate is not readable: {reason}; restore the file, or remove certificate and key to have a new CA made"
     )]
@@ -42,10 +42,10 @@ pub enum LoadError {
         "the certificate is not a CA certificate (CA true, with keyCertSign); remove certificate and key to have a new CA made"
     )]
     NotACa,
-    /// Intermediate certificates that lead nowhere.
+    /// Intermediate certificates that do not lead to a root.
     #[error("the CA's file holds several certificates and no root; add the root that they lead to")]
     NoRoot,
-    /// Others would refuse what it signs.
+    /// Peers would refuse the identities it signs.
     #[error(
         "identities that this CA signs would be refused ({rejection}); restore its file, with all certificates up to the root"
     )]
@@ -53,23 +53,23 @@ pub enum LoadError {
         /// By which rule.
         rejection: Box<Rejection>,
     },
-    /// A CA of something else.
+    /// A CA of another trust domain.
     #[error(
         "the CA certificate is for {found}, not for spiffe://{expected}; set the trust domain the CA was made for, or remove certificate and key to have a new CA made"
     )]
     TrustDomain {
         /// The URI names it has.
         found: String,
-        /// The trust domain that was asked for.
+        /// The expected trust domain.
         expected: TrustDomain,
     },
-    /// Its time is over.
+    /// It has expired.
     #[error("the CA certificate expired at {}; remove certificate and key to have a new CA made", unix_time::rfc3339(*.not_after))]
     Expired {
         /// When it expired.
         not_after: SystemTime,
     },
-    /// Its time has not come.
+    /// It is not valid yet.
     #[error("the CA certificate is valid only from {}; check the clock of this node", unix_time::rfc3339(*.not_before))]
     NotYetValid {
         /// When it becomes valid.
@@ -87,7 +87,7 @@ pub(super) fn load(
         pem_text::decode_all(Block::Certificate, certificate_pem.as_bytes()).map_err(LoadError::CertificatePem)?;
     let key = PrivateKey::from_pem(key_pem).map_err(LoadError::Key)?;
     let signer = Signer::new(&key).map_err(LoadError::Key)?;
-    let Chain { certificate, intermediates, roots } = Chain::of(all, &key)?;
+    let Chain { certificate, intermediates, roots } = Chain::sorted(all, &key)?;
     let validity = check(&certificate, trust_domain, now)?;
     let anchor = |certificate: CertificateDer<'static>| {
         let not_after = check(&certificate, trust_domain, now)?.not_after;
@@ -97,7 +97,7 @@ pub(super) fn load(
     let issuer = issuer(&certificate, signer).map_err(|error| unreadable(error.to_string()))?;
     let trust_domain = trust_domain.clone();
     let ca = CertificateAuthority { trust_domain, certificate, intermediates, roots, key, validity, issuer };
-    try_out(&ca, now.max(validity.not_before))?;
+    check_trial_leaf(&ca, now.max(validity.not_before))?;
     Ok(ca)
 }
 
@@ -109,8 +109,8 @@ struct Chain {
 }
 
 impl Chain {
-    /// Tells them apart: the one of the key, those that have issued themselves, and the rest in the order of their names.
-    fn of(all: Vec<Vec<u8>>, key: &PrivateKey) -> Result<Self, LoadError> {
+    /// Sorts them: the certificate of the key, the self-issued ones, and the rest in the order of their names.
+    fn sorted(all: Vec<Vec<u8>>, key: &PrivateKey) -> Result<Self, LoadError> {
         let (mut certificate, mut rest, mut roots) = (None, Vec::new(), Vec::new());
         for der in all {
             let parsed = parse(&der)?;
@@ -140,9 +140,9 @@ impl Chain {
     }
 }
 
-/// Signs for a workload that is not there, and looks whether that would be accepted: a name constraint, a path that is too
+/// Signs for a workload that does not exist, and checks that the result is accepted: a name constraint, a path that is too
 /// long or a missing certificate shows before the first pod has to wait.
-fn try_out(ca: &CertificateAuthority, at: SystemTime) -> Result<(), LoadError> {
+fn check_trial_leaf(ca: &CertificateAuthority, at: SystemTime) -> Result<(), LoadError> {
     const LIFETIME: Duration = Duration::from_secs(60);
     let id = SpiffeId::parse(&format!("{}/svid-csi/try-out", ca.trust_domain.id()));
     let id = id.map_err(|error| unreadable(error.to_string()))?;

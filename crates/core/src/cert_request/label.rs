@@ -21,7 +21,7 @@ pub fn labels(node_id: &str, volume_id: &str) -> BTreeMap<String, String> {
 /// The value of a label for an id: its FNV-1 hash of 32 bits in decimal, in safe characters (cert-manager/csi-lib,
 /// `HashIdentifier`).
 ///
-/// Ids with the same hash exist, so whoever finds a request by its labels has to look at its owner too.
+/// Different IDs can have the same hash, so a caller that finds a request by its labels has to check its owner too.
 pub fn hash_identifier(id: &str) -> String {
     let decimal = fnv1(id.as_bytes()).to_string();
     decimal.bytes().map(|digit| char::from(SAFE[usize::from(digit) % SAFE.len()])).collect()

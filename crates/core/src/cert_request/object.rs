@@ -1,7 +1,7 @@
 //! `CertificateRequest` objects as JSON.
 //!
-//! Reading is lenient on purpose: all that a schema lets through is read, and what it means is judged afterwards. One
-//! object that nobody can make sense of must not make the list it stands in unreadable.
+//! Reading is lenient on purpose: everything that the schema allows is read, and judged afterwards. One
+//! object with unexpected content must not make its whole list unreadable.
 
 use std::collections::BTreeMap;
 
@@ -17,14 +17,14 @@ pub struct CertificateRequest {
     pub kind: String,
     /// Name, labels and the like.
     pub metadata: Metadata,
-    /// What is asked for.
+    /// What is requested.
     pub spec: CertificateRequestSpec,
-    /// What became of it.
+    /// Its status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<CertificateRequestStatus>,
 }
 
-/// What of an object's metadata is used here.
+/// The part of an object's metadata that is used here.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Metadata {
@@ -73,7 +73,7 @@ impl OwnerReference {
     }
 }
 
-/// What is asked for, and who asked.
+/// What is requested, and who requested it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CertificateRequestSpec {
@@ -83,12 +83,12 @@ pub struct CertificateRequestSpec {
     /// How long the certificate is to be valid, as Go writes durations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
-    /// Who is to sign.
+    /// The issuer.
     pub issuer_ref: IssuerRef,
     /// Whether a CA certificate is wanted.
     #[serde(rename = "isCA", deserialize_with = "or_default", skip_serializing_if = "is_false")]
     pub is_ca: bool,
-    /// What the certificate is to be good for.
+    /// The requested usages.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub usages: Vec<String>,
     /// Who created the object; set by cert-manager's webhook.
@@ -105,39 +105,39 @@ pub struct CertificateRequestSpec {
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
-/// Who is to sign.
+/// The issuer of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct IssuerRef {
     /// The issuer's name.
     pub name: String,
-    /// Its kind; nothing stands for `Issuer`.
+    /// Its kind; if missing, `Issuer`.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub kind: String,
-    /// Its API group; nothing stands for `cert-manager.io`.
+    /// Its API group; if missing, `cert-manager.io`.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub group: String,
 }
 
 impl IssuerRef {
-    /// The kind, said outright.
+    /// The kind, with the default filled in.
     pub fn kind(&self) -> &str {
         if self.kind.is_empty() { "Issuer" } else { &self.kind }
     }
 
-    /// The group, said outright.
+    /// The group, with the default filled in.
     pub fn group(&self) -> &str {
         if self.group.is_empty() { "cert-manager.io" } else { &self.group }
     }
 
-    /// Whether both mean the same issuer. To compare what is written is not enough: cert-manager takes an empty kind or
-    /// group for its default.
+    /// Whether both mean the same issuer. Comparing the fields is not enough: cert-manager replaces an empty kind or
+    /// group by its default.
     pub fn is_same_as(&self, other: &IssuerRef) -> bool {
         (&*self.name, self.kind(), self.group()) == (&*other.name, other.kind(), other.group())
     }
 }
 
-/// What became of a request.
+/// The status of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CertificateRequestStatus {
@@ -156,13 +156,13 @@ pub struct CertificateRequestStatus {
 }
 
 impl CertificateRequestStatus {
-    /// The condition of that type, where it is true.
+    /// The condition of that type, if it is true.
     pub fn when_true(&self, kind: &str) -> Option<&Condition> {
         self.conditions.iter().find(|condition| condition.kind == kind && condition.status == "True")
     }
 }
 
-/// One statement about a request.
+/// One condition of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Condition {
@@ -187,7 +187,7 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// Takes `null` for nothing.
+/// Reads `null` as the default.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }

@@ -1,4 +1,4 @@
-//! How far a request has come.
+//! The progress of a request.
 
 use std::time::SystemTime;
 
@@ -12,48 +12,48 @@ use crate::pem_text::{self, Block};
 use crate::quoted::Quoted;
 use crate::unix_time;
 
-/// How far a request has come, and for a final failure what was said.
+/// The progress of a request, with the message of a final failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     /// Neither approved nor denied.
     AwaitsApproval,
     /// Approved, and not signed yet.
     AwaitsIssuer {
-        /// What the issuer says so far; nothing where it says nothing.
+        /// The issuer's message; nothing if there is none.
         message: Option<Quoted>,
     },
     /// An approver denied it; final.
     Denied {
-        /// Its words.
+        /// Its message.
         message: Quoted,
     },
-    /// cert-manager or the issuer cannot make sense of it; final.
+    /// cert-manager or the issuer calls it invalid; final.
     Invalid {
-        /// Their words.
+        /// Their message.
         message: Quoted,
     },
     /// The issuer gave up; final.
     Failed {
-        /// Its words.
+        /// Its message.
         message: Quoted,
     },
     /// Signed.
     Issued(Issued),
 }
 
-/// What an issuer gave.
+/// The certificates from an issuer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issued {
     /// The certificates, the leaf first.
     pub chain: Vec<CertificateDer<'static>>,
-    /// The CA as the issuer knows it; often empty. It is the issuer's word about itself: no trust bundle.
+    /// The CA according to the issuer; often empty. Only the issuer itself vouches for it, so it is not a trust bundle.
     pub ca: Vec<CertificateDer<'static>>,
 }
 
-/// Why the certificates of a request that is ready are not to be read.
+/// Why the certificates of a ready request cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StatusError {
-    /// Ready, and yet nothing there.
+    /// Ready, but without a certificate.
     #[error("the issuer says the certificate is ready, but status.certificate is empty")]
     Empty,
     /// Too large to be read.
@@ -83,10 +83,10 @@ pub enum StatusError {
 }
 
 impl Progress {
-    /// Reads the status of a request. No status at all is that of a request nobody has looked at.
+    /// Reads the status of a request. A request without a status has not been looked at yet.
     ///
     /// # Errors
-    /// Where a request is ready and its certificates cannot be read.
+    /// If a request is ready and its certificates cannot be read.
     pub fn read(status: Option<&CertificateRequestStatus>) -> Result<Self, StatusError> {
         let Some(status) = status else { return Ok(Self::AwaitsApproval) };
         let message = |condition: &Condition| Quoted::new(&condition.message);
@@ -99,7 +99,7 @@ impl Progress {
         let ready = status.conditions.iter().find(|condition| condition.kind == "Ready");
         match ready {
             Some(condition) if condition.status == "True" => Issued::read(status).map(Self::Issued),
-            // An issuer that gives up says so in this reason; every other one is of a request under way.
+            // An issuer that gives up uses this reason; every other reason means a request in progress.
             Some(condition) if condition.reason == "Failed" => Ok(Self::Failed { message: message(condition) }),
             Some(condition) if condition.reason == "Denied" => Ok(Self::Denied { message: message(condition) }),
             _ if status.when_true("Approved").is_none() => Ok(Self::AwaitsApproval),
@@ -108,7 +108,7 @@ impl Progress {
     }
 }
 
-/// When a request came to nothing, if it did.
+/// When a request failed, if it did.
 pub fn ended(status: &CertificateRequestStatus) -> Option<SystemTime> {
     let progress = Progress::read(Some(status));
     if !matches!(progress, Ok(Progress::Denied { .. } | Progress::Failed { .. } | Progress::Invalid { .. })) {

@@ -14,12 +14,12 @@ enum Held {
     Bundle,
 }
 
-/// By which names the files of a volume hold certificate, key and, if any does, bundle; a bundle that is yet to come is
-/// called `bundle`. Nothing where there is more than that, or less.
+/// The names of the files of a volume that hold certificate, key and, if there is one, bundle; a missing bundle is
+/// called `bundle`. Nothing if there are more files than that, or fewer.
 pub fn names_of(files: &[RenderedFile], bundle: Option<&FileName>) -> Option<FileNames> {
     let (mut cert, mut key, mut found) = (None, None, None);
     for file in files {
-        let place = match held(&file.contents)? {
+        let place = match kind_of(&file.contents)? {
             Held::Key => &mut key,
             Held::Chain => &mut cert,
             Held::Bundle => &mut found,
@@ -32,7 +32,7 @@ pub fn names_of(files: &[RenderedFile], bundle: Option<&FileName>) -> Option<Fil
     names.check_distinct().is_ok().then_some(names)
 }
 
-fn held(contents: &[u8]) -> Option<Held> {
+fn kind_of(contents: &[u8]) -> Option<Held> {
     // Keys have several labels: PRIVATE KEY, EC PRIVATE KEY, RSA PRIVATE KEY.
     const KEY: &[u8] = b"PRIVATE KEY-----";
     if contents.windows(KEY.len()).any(|part| part == KEY) {

@@ -1,4 +1,4 @@
-//! What files a volume holds beside certificate, key and bundle.
+//! The files a volume holds beside certificate, key and bundle.
 
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
@@ -8,13 +8,13 @@ use crate::jwt::Audiences;
 use crate::pkcs12::Alias;
 use crate::spiffe_id::TrustDomain;
 
-/// The file of the JWT bundles, where tokens are asked for and it has no other name.
+/// The file of the JWT bundles, if tokens are requested and it has no other name.
 pub const JWT_BUNDLE_NAME: &str = "jwt_bundles.json";
 
 const FEDERATED_PREFIX: &str = "federated.";
 const FEDERATED_SUFFIX: &str = ".pem";
 
-/// The files a volume holds beside certificate, key and bundle, and what is in the latter.
+/// The files a volume holds beside certificate, key and bundle, and what goes into the latter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Extras {
@@ -42,7 +42,7 @@ pub struct Extras {
     /// The SPIFFE bundle document.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bundle_json: Option<FileName>,
-    /// What becomes of the bundles of federated trust domains.
+    /// Where the bundles of federated trust domains go.
     pub federated: Federated,
     /// Where intermediate certificates go.
     pub intermediates: Intermediates,
@@ -51,20 +51,20 @@ pub struct Extras {
 /// A file with a JWT-SVID.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenFile {
-    /// Whom the token is for: one audience, for whoever a token is shown to can use it with the others.
+    /// The only audience of the token: with several, each recipient could use the token with the others.
     pub audience: Audiences,
     /// The name of the file.
     pub name: FileName,
 }
 
-/// What becomes of the bundles of federated trust domains.
+/// Where the bundles of federated trust domains go.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Federated {
     /// `separate`: each is in a file of its own, see [`federated_name`].
     #[default]
     Separate,
-    /// `merged`: they are in the bundle, where nobody can tell any more who may vouch for whom.
+    /// `merged`: they are in the bundle, which then no longer shows which CA may vouch for which trust domain.
     Merged,
     /// `none`: they are left out.
     None,
@@ -82,12 +82,12 @@ pub enum Intermediates {
 }
 
 impl Extras {
-    /// Whether anything in the volume comes from the issuer's JWT side.
+    /// Whether any of the files comes from the issuer's JWT side.
     pub fn need_jwt(&self) -> bool {
         !self.tokens.is_empty() || self.jwt_bundle.is_some() || self.bundle_json.is_some()
     }
 
-    /// Whether anything in the volume has a password.
+    /// Whether any of the files has a password.
     pub fn need_password(&self) -> bool {
         self.key_store.is_some() || self.trust_store.is_some()
     }
@@ -97,7 +97,7 @@ impl Extras {
         self.jwt_bundle.as_ref() == Some(name) || self.tokens.iter().any(|token| token.name == *name)
     }
 
-    /// How many files there are for certain; there may be one for each federated trust domain besides.
+    /// The minimum number of files; each federated trust domain may add one.
     pub fn count(&self) -> usize {
         self.named().count()
     }
@@ -164,7 +164,7 @@ pub fn federated_name(trust_domain: &TrustDomain) -> FileName {
     FileName::parse(&format!("{FEDERATED_PREFIX}{middle}{FEDERATED_SUFFIX}")).expect("it has no slash and fits")
 }
 
-/// The file of the token of that number, where it has no other name.
+/// The file of the token with that number, if it has no other name.
 pub fn token_name(index: usize) -> FileName {
     FileName::parse(&format!("jwt_svid_{index}.token")).expect("a plain file name")
 }

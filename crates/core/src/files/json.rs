@@ -15,7 +15,7 @@ use crate::bundle_document::BundleDocument;
 use crate::jwt::{JwtBundle, JwtBundles};
 use crate::spiffe_id::TrustDomain;
 
-/// The bundle document after the one that is there; what is not given stays as it is. None where nothing is in it: that
+/// The bundle document that follows the existing one; parts that are not given stay. Nothing if it would be empty: that
 /// would say that all keys are revoked.
 pub(super) fn bundle_json(
     shown: &[RenderedFile],

@@ -1,4 +1,4 @@
-//! What is in the files of a volume.
+//! The contents of the files of a volume.
 
 use std::time::SystemTime;
 
@@ -15,8 +15,8 @@ use crate::pkcs12;
 use crate::spiffe_id::TrustDomain;
 use crate::x509_context::X509Context;
 
-/// All files of a volume: those of what it is given, and the tokens and JWT bundles from `before` where it is
-/// given none.
+/// All files of a volume: those of the given identity, and the tokens and JWT bundles from `before` if no new ones
+/// are given.
 ///
 /// # Errors
 /// [`RenderError`].
@@ -85,7 +85,7 @@ pub fn with_bundle(
     Ok((limited(replaced(before, files))?, chain))
 }
 
-/// Puts the text that a bundle was read from in place of the same certificates without it, where there is room.
+/// Replaces the certificates of a bundle by the text they were read from, if it fits.
 pub fn keep_text(files: &mut [RenderedFile], bundle: &TrustBundle, names: &FileNames) {
     let Some((name, kept)) = names.bundle.as_ref().zip(bundle.text()) else { return };
     let others: usize = files.iter().filter(|file| file.name != *name).map(|file| file.contents.len()).sum();

@@ -1,4 +1,4 @@
-//! What the files of a volume show by now.
+//! The current contents of the files of a volume.
 
 use rustls_pki_types::CertificateDer;
 
@@ -8,12 +8,12 @@ use super::{FileName, RenderedFile};
 use crate::identity::{PemError, issuers};
 use crate::pem_text::{self, Block};
 
-/// What is in the file of that name.
+/// The contents of the file of that name.
 pub(super) fn find<'a>(files: &'a [RenderedFile], name: &FileName) -> Option<&'a [u8]> {
     files.iter().find(|file| file.name == *name).map(|file| file.contents.as_slice())
 }
 
-/// The chain that a volume's files show, the leaf first.
+/// The chain in a volume's files, the leaf first.
 pub(super) fn chain(shown: &[RenderedFile], wanted: Wanted<'_>) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let read = |name: &FileName| pem_text::decode_all(Block::Certificate, find(shown, name).unwrap_or_default());
     let mut chain = read(&wanted.names.cert)?;

@@ -1,4 +1,4 @@
-//! What the files of a volume are made of, and why they cannot be made.
+//! What goes into the files of a volume, and why they cannot be rendered.
 
 use zeroize::Zeroizing;
 
@@ -16,28 +16,28 @@ pub const MAX_VOLUME_BYTES: usize = 4 * 1024 * 1024;
 pub struct Wanted<'a> {
     /// Certificate, key and bundle.
     pub names: &'a FileNames,
-    /// What is beside them.
+    /// Further files.
     pub extras: &'a Extras,
-    /// The password of PKCS#12 files, where there are any.
+    /// The password of PKCS#12 files, if there are any.
     pub password: Option<&'a Password>,
 }
 
-/// What a pod is given of JWT.
+/// The JWT-SVIDs and JWT bundles for a pod.
 #[derive(Debug)]
 pub struct JwtGiven<'a> {
     /// One for each of [`Extras::tokens`], in their order.
     pub tokens: &'a [JwtSvid],
-    /// The bundles to verify those of others with.
+    /// The bundles to verify the tokens of others.
     pub bundles: &'a JwtBundles,
 }
 
-/// Why a volume's files cannot be put together.
+/// Why a volume's files cannot be rendered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RenderError {
-    /// The certificate that the volume shows is not one that was put there.
+    /// The certificate in the volume is not one that the driver wrote.
     #[error("the certificate in the volume cannot be read: {0}")]
     Shown(#[from] PemError),
-    /// There are not as many tokens as files for them.
+    /// The numbers of tokens and of files for them differ.
     #[error("{found} JWT-SVIDs were issued for {wanted} files")]
     Tokens {
         /// How many there are.
@@ -45,10 +45,10 @@ pub enum RenderError {
         /// How many files there are.
         wanted: usize,
     },
-    /// The password that the pod chose is not there.
+    /// The password that the pod chose is missing.
     #[error("the password of the PKCS#12 files is no longer known; the kubelet sends it again with the next publish")]
     NoPassword,
-    /// A PKCS#12 file cannot be made.
+    /// A PKCS#12 file cannot be created.
     #[error("the PKCS#12 file cannot be written: {0}")]
     Pkcs12(#[from] Pkcs12Error),
     /// Over [`MAX_VOLUME_BYTES`].

@@ -19,7 +19,7 @@ const TRUSTED: &[u8] = b"TRUSTED CERTIFICATE";
 /// The most bytes of PEM text: base64 makes four of three, and people write comments.
 pub const MAX_BUNDLE_TEXT: usize = 2 * MAX_BUNDLE_BYTES;
 
-/// A trust bundle that [`accept`](super::accept) would take: CA certificates, none of them twice, and at least one.
+/// A trust bundle that [`accept`](super::accept) would take: at least one CA certificate, and no duplicates.
 #[derive(Debug, Clone, Eq)]
 pub struct TrustBundle {
     certificates: Vec<CertificateDer<'static>>,
@@ -28,10 +28,10 @@ pub struct TrustBundle {
     text: Option<Box<[u8]>>,
 }
 
-/// Why a text is no trust bundle. Holds none of it but the label of a block.
+/// Why a text is not a trust bundle. Holds nothing of the text but the label of a block.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BundleError {
-    /// A key was given where only certificates belong.
+    /// A key, although only certificates belong there.
     #[error(
         "the trust bundle holds a private key (PEM block {position}): give only the CA certificates, and remove the \
          key, because a CA's key does not belong on a node"
@@ -40,14 +40,14 @@ pub enum BundleError {
         /// Which block, counted from 1.
         position: usize,
     },
-    /// Something else than a certificate.
+    /// Something other than a certificate.
     #[error(
         "PEM block {position} is labelled {label}: only CERTIFICATE and TRUSTED CERTIFICATE blocks belong in a trust bundle"
     )]
     Label {
         /// Which block, counted from 1.
         position: usize,
-        /// What it says it is.
+        /// The label.
         label: Quoted,
     },
     /// Not the PEM it looks like.
@@ -59,17 +59,17 @@ pub enum BundleError {
     /// No block.
     #[error("the trust bundle has no certificate (a `-----BEGIN CERTIFICATE-----` block)")]
     Empty,
-    /// A rule is broken that identities are held to as well.
+    /// A rule is broken that applies to identities as well.
     #[error(transparent)]
     Rejected(#[from] Rejection),
 }
 
 impl TrustBundle {
-    /// Reads PEM text as a whole, or refuses it as a whole. What stands between the blocks is skipped.
+    /// Reads PEM text as a whole, or refuses it as a whole. Text between the blocks is skipped.
     ///
-    /// The rules for the certificates are those of [`accept`](super::accept). One that is none of a CA, or an X.509 version 1
-    /// certificate, is [skipped](Self::skipped) as long as others are left. Expired ones are let through, being left over
-    /// from rotations; no identity is accepted by them.
+    /// The rules for the certificates are those of [`accept`](super::accept). One that is not of a CA, or an X.509 version 1
+    /// certificate, is [skipped](Self::skipped) as long as others are left. Expired ones are accepted, as leftovers
+    /// of rotations; no identity is accepted because of them.
     ///
     /// # Errors
     /// [`BundleError`], which says which block or certificate is wrong.
@@ -87,7 +87,7 @@ impl TrustBundle {
         Ok(Self { digest: bundle_digest(&certificates), certificates, skipped, text })
     }
 
-    /// A bundle of these certificates, which are held to the same rules.
+    /// A bundle of these certificates, which are checked by the same rules.
     ///
     /// # Errors
     /// The first rule that is broken.
@@ -100,17 +100,17 @@ impl TrustBundle {
         Ok(Self { digest: bundle_digest(&certificates), certificates, skipped: Vec::new(), text: None })
     }
 
-    /// The CA certificates, none of them twice; never empty.
+    /// The CA certificates, without duplicates; never empty.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates
     }
 
-    /// What was in the text and is not in the bundle.
+    /// The certificates of the text that are not in the bundle.
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
     }
 
-    /// The text it was read from, comments included, where all of it is fit to be handed on.
+    /// The text it was read from, comments included, if all of it may be delivered.
     pub fn text(&self) -> Option<&[u8]> {
         self.text.as_deref()
     }
@@ -128,14 +128,14 @@ impl PartialEq for TrustBundle {
     }
 }
 
-/// Whether anything in the text may be a key that the labels do not tell of, such as one between the blocks.
+/// Whether the text may hold a key that the labels do not show, such as one between the blocks.
 fn mentions_a_key(pem: &[u8]) -> bool {
     const KEY: &[u8] = b"PRIVATE KEY";
     pem.windows(KEY.len()).any(|window| window.eq_ignore_ascii_case(KEY))
 }
 
-/// The labels of all that looks like a block. The parser skips blocks with a label it does not know, encrypted keys among
-/// them, and lines that are indented: nothing would be said of the certificates that are missing then.
+/// The labels of everything that looks like a block. The parser skips blocks with unknown labels, such as encrypted
+/// keys, and lines that are indented: the missing certificates would go unnoticed.
 fn check_labels(pem: &[u8]) -> Result<Vec<&[u8]>, BundleError> {
     const BEGIN: &[u8] = b"-----BEGIN ";
     let begins = pem.windows(BEGIN.len()).enumerate().filter(|(_, window)| *window == BEGIN);
@@ -151,7 +151,7 @@ fn check_labels(pem: &[u8]) -> Result<Vec<&[u8]>, BundleError> {
     }
 }
 
-/// The label that the text begins with; no more of it than a label may be long, for it may be anything.
+/// The label that the text begins with, cut to the length of a label, because the text may be anything.
 fn label(text: &[u8]) -> &[u8] {
     const LONGEST: usize = 64;
     let end = text.iter().take(LONGEST).position(|byte| matches!(byte, b'-' | b'\r' | b'\n'));
@@ -165,7 +165,7 @@ fn certificates(pem: &[u8], labels: &[&[u8]]) -> Result<Vec<CertificateDer<'stat
         let damaged = || BundleError::Damaged { position: certificates.len() + 1 };
         let Ok((SectionKind::Certificate, der)) = section else { return Err(damaged()) };
         let is_trusted = labels.get(certificates.len()) == Some(&TRUSTED);
-        let der = if is_trusted { without_trust(&der).ok_or_else(damaged)? } else { der };
+        let der = if is_trusted { without_trust_settings(&der).ok_or_else(damaged)? } else { der };
         certificates.push(CertificateDer::from(der));
     }
     if certificates.len() < labels.len() {
@@ -174,7 +174,7 @@ fn certificates(pem: &[u8], labels: &[&[u8]]) -> Result<Vec<CertificateDer<'stat
     Ok(certificates)
 }
 
-/// The same text in labels that the parser knows.
+/// The same text with labels that the parser knows.
 fn relabelled(pem: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(pem.len());
     let mut rest = pem;
@@ -187,7 +187,7 @@ fn relabelled(pem: &[u8]) -> Vec<u8> {
     text
 }
 
-/// OpenSSL's form of a trusted certificate, without what follows it: for which uses OpenSSL is to trust it.
-fn without_trust(der: &[u8]) -> Option<Vec<u8>> {
+/// OpenSSL's form of a trusted certificate, without the part after it: the uses for which OpenSSL trusts it.
+fn without_trust_settings(der: &[u8]) -> Option<Vec<u8>> {
     Some(Reader::new(der).element()?.whole.to_vec())
 }

@@ -34,16 +34,16 @@ pub struct PrivateKey {
     public_key: Vec<u8>,
 }
 
-/// Why there is no key. Never holds any of the key.
+/// Why a key cannot be generated or read. Never holds any of the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// The system could not make one.
+    /// The system could not generate one.
     #[error("a new private key could not be generated")]
     Generate,
     /// Not PEM text with one key in it.
     #[error("the private key is not readable: {0}")]
     Pem(PemError),
-    /// In no known form, damaged, or of an algorithm that is not known here.
+    /// Of an unknown form or algorithm, or damaged.
     #[error(
         "the private key is not one of ECDSA (P-256, P-384, P-521), RSA (2048 to 8192 bits) or Ed25519, in PKCS#8, SEC1 or PKCS#1"
     )]
@@ -54,15 +54,15 @@ impl PrivateKey {
     /// A new ECDSA P-256 key.
     ///
     /// # Errors
-    /// [`KeyError::Generate`] where the system has no randomness to give.
+    /// [`KeyError::Generate`] if the system provides no randomness.
     pub fn generate_p256() -> Result<Self, KeyError> {
         Self::generate(KeyType::EcdsaP256)
     }
 
-    /// A new key of that kind; RSA with 2048 bits.
+    /// A new key of that type; RSA with 2048 bits.
     ///
     /// # Errors
-    /// [`KeyError::Generate`] where the system has no randomness to give.
+    /// [`KeyError::Generate`] if the system provides no randomness.
     pub fn generate(key_type: KeyType) -> Result<Self, KeyError> {
         let pkcs8 = generate_pkcs8(key_type).map_err(|_| KeyError::Generate)?;
         Self::from_pkcs8_der(&pkcs8).map_err(|_| KeyError::Generate)

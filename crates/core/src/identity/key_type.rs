@@ -1,28 +1,28 @@
-//! The kinds of keys an identity can have.
+//! The types of keys an identity can have.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A kind of key, as the flags `--key-type` and `--allowed-key-types` name it.
+/// A type of key, as the flags `--key-type` and `--allowed-key-types` name it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum KeyType {
-    /// `ecdsa-p256`: what is made unless asked otherwise.
+    /// `ecdsa-p256`: the default.
     #[default]
     EcdsaP256,
     /// `ecdsa-p384`.
     EcdsaP384,
     /// `ecdsa-p521`.
     EcdsaP521,
-    /// `rsa-2048`: made with 2048 bits; taken from others with 2048 to 8192.
+    /// `rsa-2048`: generated with 2048 bits; accepted from others with 2048 to 8192.
     Rsa2048,
     /// `ed25519`.
     Ed25519,
 }
 
-/// A word that names no kind of key.
+/// A word that does not name a type of key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{word:?} is not a key type; use one of {}", KeyType::ALL.map(KeyType::name).join(", "))]
 pub struct UnknownKeyType {

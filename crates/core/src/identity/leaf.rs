@@ -10,7 +10,7 @@ use super::validity::Validity;
 use crate::spiffe_id::SpiffeId;
 use crate::unix_time;
 
-/// What is used of a leaf certificate that keeps the rules.
+/// The parts of a valid leaf certificate that are used.
 pub(super) struct Leaf {
     pub(super) id: SpiffeId,
     pub(super) validity: Validity,
@@ -52,7 +52,7 @@ pub(super) fn validity(certificate: &X509Certificate<'_>, place: Place) -> Resul
     Ok(Validity { not_before: read(validity.not_before)?, not_after: read(validity.not_after)? })
 }
 
-/// Whether the basic constraints say CA. The parser's own `is_ca` takes constraints it cannot read for none.
+/// Whether the basic constraints say CA. The parser's own `is_ca` treats constraints that it cannot read as missing.
 pub(super) fn is_ca(certificate: &X509Certificate<'_>, place: Place) -> Result<bool, Rejection> {
     let extension =
         certificate.get_extension_unique(&OID_X509_EXT_BASIC_CONSTRAINTS).map_err(|error| unreadable(place, error))?;

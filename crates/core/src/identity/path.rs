@@ -16,7 +16,7 @@ pub(super) use self::certificate::Certificate;
 use self::fault::{MAX_COMPARISONS, MAX_SIGNATURES, PathFault};
 
 /// Whether a chain, the leaf first, leads to one of the anchors at that time. The certificates after the leaf may be in any
-/// order, and some of them of no use.
+/// order, and some of them may be unused.
 pub(super) fn verify(chain: &[Certificate<'_>], anchors: &[Certificate<'_>], at: SystemTime) -> Result<(), PathFault> {
     let [leaf, intermediates @ ..] = chain else { return Err(PathFault::NoIssuer) };
     leaf.check_form()?;
@@ -33,12 +33,12 @@ struct Search<'a> {
     signatures: usize,
     /// How many may still be made.
     comparisons: usize,
-    /// The first one that says more than that there is no issuer.
+    /// The first fault that is more specific than a missing issuer.
     fault: PathFault,
 }
 
 impl<'a> Search<'a> {
-    /// Tries all ways on, those that end first.
+    /// Tries every continuation of the path, beginning with those that end at an anchor.
     fn reaches_an_anchor(&mut self, path: &mut Vec<&'a Certificate<'a>>) -> bool {
         for issuer in issuers(path, self.anchors) {
             match self.check(issuer, path) {
@@ -93,7 +93,7 @@ impl<'a> Search<'a> {
 }
 
 /// The certificates of that name that are not yet on the path; those that do not have the key the last one points to come
-/// last, where there are many.
+/// last, if there are many.
 fn issuers<'a>(path: &[&Certificate<'_>], among: &'a [Certificate<'a>]) -> Vec<&'a Certificate<'a>> {
     let last = path[path.len() - 1];
     let is_new = |issuer: &&Certificate<'_>| !path.iter().any(|passed| passed.is_same_authority(issuer));

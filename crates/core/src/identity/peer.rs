@@ -1,4 +1,4 @@
-//! Who a peer is, in a handshake.
+//! The identity of a peer in a handshake.
 
 use std::time::SystemTime;
 
@@ -9,11 +9,11 @@ use super::rejection::Rejection;
 use super::{MAX_CHAIN_BYTES, check_size, time_to_verify_at, trust};
 use crate::spiffe_id::{SpiffeId, TrustDomain};
 
-/// The SPIFFE ID of whoever shows this chain: an X509-SVID that leads to the bundle of its own trust domain, and to no
+/// The SPIFFE ID of the peer that shows this chain: an X509-SVID that leads to the bundle of its own trust domain, and to no
 /// other (X509-SVID, section 5). That the peer has the key is for the handshake to find out.
 ///
 /// # Errors
-/// The first rule that is broken, in a sentence; [`Rejection::NoBundle`] where `bundle_of` knows none.
+/// The first rule that is broken, in a sentence; [`Rejection::NoBundle`] if `bundle_of` has none.
 pub fn peer_id<'a>(
     chain: &[CertificateDer<'_>],
     bundle_of: impl FnOnce(&TrustDomain) -> Option<&'a [CertificateDer<'static>]>,

@@ -88,12 +88,12 @@ pub enum Rejection {
         /// The ID.
         id: SpiffeId,
     },
-    /// The identity of someone else.
+    /// The identity of another workload.
     #[error("the leaf certificate is for {found}, but {expected} was requested")]
     WrongId {
-        /// What was asked for.
+        /// The requested ID.
         expected: SpiffeId,
-        /// What came.
+        /// The ID in the certificate.
         found: SpiffeId,
     },
     /// An identity of another trust domain than the one the source speaks for.
@@ -149,7 +149,7 @@ pub enum Rejection {
     /// The private key belongs to another certificate.
     #[error("the private key does not belong to the leaf certificate")]
     KeyMismatch,
-    /// Its time has not come.
+    /// It is not valid yet.
     #[error("the leaf certificate is valid only from {}, now is {}: check the clocks of the issuer and this node", rfc3339(*.not_before), rfc3339(*.now))]
     NotYetValid {
         /// When it becomes valid.
@@ -157,7 +157,7 @@ pub enum Rejection {
         /// The time of this node.
         now: SystemTime,
     },
-    /// Its time is over.
+    /// It has expired.
     #[error("the leaf certificate expired at {}, now is {}", rfc3339(*.not_after), rfc3339(*.now))]
     Expired {
         /// When it expired.
@@ -174,10 +174,10 @@ pub enum Rejection {
     /// The chain does not lead to the bundle.
     #[error("the certificate chain does not lead to the trust bundle: {reason}")]
     Untrusted {
-        /// Where it ends.
+        /// Why.
         reason: String,
     },
-    /// Nothing to verify it with.
+    /// No bundle to verify it with.
     #[error("there is no trust bundle of the leaf certificate's trust domain, {trust_domain}, to verify it with")]
     NoBundle {
         /// The trust domain.

@@ -11,7 +11,7 @@ use super::path::{self, Certificate};
 use super::rejection::{NOT_A_CA, Place, Rejection};
 use crate::quoted::Quoted;
 
-/// A certificate of a trust bundle that is of no use, being none of a CA that may sign others.
+/// A certificate of a trust bundle that is skipped, because it is not a CA certificate that may sign others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
     /// Where it is.
@@ -20,7 +20,7 @@ pub struct Skipped {
     pub subject: Quoted,
 }
 
-/// What of a trust bundle is of use, none of it twice, and what is not.
+/// The usable certificates of a trust bundle, without duplicates, and the skipped ones.
 #[derive(Debug, Default)]
 pub(crate) struct Anchors {
     pub(crate) certificates: Vec<CertificateDer<'static>>,
@@ -42,8 +42,8 @@ pub(super) fn check_intermediates(chain: &[CertificateDer<'_>]) -> Result<(), Re
     Ok(())
 }
 
-/// Sorts out what is not a certificate of a CA, and so is no validation material (X509-SVID, section 3.2); what is left is
-/// kept once, in its order. An error where nothing is left.
+/// Separates certificates that are not of a CA, and so are not validation material (X509-SVID, section 3.2); the others are
+/// kept once, in their order. An error if none is left.
 pub(crate) fn usable_anchors(bundle: Vec<CertificateDer<'static>>) -> Result<Anchors, Rejection> {
     let of = bundle.len();
     let mut usable = Anchors::default();
@@ -64,7 +64,7 @@ pub(crate) fn usable_anchors(bundle: Vec<CertificateDer<'static>>) -> Result<Anc
     }
 }
 
-/// Checks the trust bundle, all of which must be of use, and removes what is in it twice, keeping the order.
+/// Checks the trust bundle, all of which must be usable, and removes duplicates, keeping the order.
 pub(crate) fn distinct_anchors(
     bundle: Vec<CertificateDer<'static>>,
 ) -> Result<Vec<CertificateDer<'static>>, Rejection> {
@@ -96,7 +96,7 @@ pub(super) fn verify(
     let place = |index| Place::Bundle { position: index + 1, of: bundle.len() };
     let anchors = bundle.iter().enumerate().map(|(index, der)| Certificate::read(der, place(index)));
     let mut anchors = anchors.collect::<Result<Vec<_>, _>>()?;
-    // Some peers do refuse an expired root, so an identity that hangs on one is as good as none.
+    // Some peers refuse an expired root, so an identity that depends on one is useless.
     anchors.retain(|anchor| !anchor.is_over(at));
     let expired = bundle.len() - anchors.len();
     path::verify(&path, &anchors, at).map_err(|fault| {

@@ -17,7 +17,7 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// From the first to the last moment; zero where the ends are the wrong way round.
+    /// From the first to the last moment; zero if the ends are in the wrong order.
     pub fn lifetime(&self) -> Duration {
         self.not_after.duration_since(self.not_before).unwrap_or_default()
     }

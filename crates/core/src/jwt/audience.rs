@@ -1,4 +1,4 @@
-//! Whom a token is for.
+//! The audiences of a token.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,15 +8,15 @@ pub const MAX_AUDIENCES: usize = 8;
 /// The longest audience, in bytes.
 pub const MAX_AUDIENCE_BYTES: usize = 256;
 
-/// One to [`MAX_AUDIENCES`] audiences of 1 to [`MAX_AUDIENCE_BYTES`] bytes, none of them twice, in the order given.
+/// One to [`MAX_AUDIENCES`] audiences of 1 to [`MAX_AUDIENCE_BYTES`] bytes, without duplicates, in the order given.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct Audiences(Vec<String>);
 
-/// Why a list is no list of audiences.
+/// Why a list is not a list of audiences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AudienceError {
-    /// Nothing was asked for.
+    /// No audience.
     #[error("at least one audience is needed: name a recipient of the JWT-SVID")]
     None,
     /// Over [`MAX_AUDIENCES`].
@@ -39,7 +39,7 @@ impl Audiences {
     /// Checks a list. An audience that is in it twice is kept once.
     ///
     /// # Errors
-    /// Why it is none.
+    /// What is wrong with the list.
     pub fn new(list: Vec<String>) -> Result<Self, AudienceError> {
         if list.is_empty() {
             return Err(AudienceError::None);

@@ -34,21 +34,21 @@ pub struct JwtAuthority {
     header: String,
 }
 
-/// Why no token was signed.
+/// Why a token was not signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JwtSignError {
     /// Not an ID this authority may sign for.
     #[error("{id} is not a workload of the trust domain {trust_domain}")]
     ForeignId {
-        /// The ID that was asked for.
+        /// The requested ID.
         id: SpiffeId,
         /// The trust domain of the authority.
         trust_domain: TrustDomain,
     },
-    /// Under one second, or beyond all calendars.
+    /// Under one second, or too long to be encoded.
     #[error("a lifetime of {} s cannot be written into a JWT-SVID", .lifetime.as_secs())]
     Lifetime {
-        /// The lifetime that was asked for.
+        /// The requested lifetime.
         lifetime: Duration,
     },
     /// The key cannot sign.
@@ -57,18 +57,18 @@ pub enum JwtSignError {
 }
 
 impl JwtAuthority {
-    /// Makes a new key.
+    /// Generates a new key.
     ///
     /// # Errors
-    /// [`KeyError::Generate`] where the system has no randomness to give.
+    /// [`KeyError::Generate`] if the system provides no randomness.
     pub fn create(trust_domain: &TrustDomain) -> Result<Self, KeyError> {
         Self::from_key(trust_domain, PrivateKey::generate_p256()?)
     }
 
-    /// Takes up a key again.
+    /// Loads a key.
     ///
     /// # Errors
-    /// [`KeyError::Unsupported`] where it is not ECDSA P-256.
+    /// [`KeyError::Unsupported`] if it is not ECDSA P-256.
     pub fn from_key(trust_domain: &TrustDomain, key: PrivateKey) -> Result<Self, KeyError> {
         let unsupported = |_| KeyError::Unsupported;
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.der()).map_err(unsupported)?;
@@ -83,7 +83,7 @@ impl JwtAuthority {
     /// whole seconds, rounded down.
     ///
     /// # Errors
-    /// Where the ID is not a workload's in the trust domain, or the lifetime cannot be written down.
+    /// If the ID is not a workload of the trust domain, or the lifetime cannot be encoded.
     pub fn sign(
         &self,
         id: &SpiffeId,
@@ -123,7 +123,7 @@ impl JwtAuthority {
         Ok(Secret::new(token))
     }
 
-    /// The key, to keep it.
+    /// The private key, to store it.
     pub fn key(&self) -> &PrivateKey {
         &self.key
     }
@@ -133,7 +133,7 @@ impl JwtAuthority {
         &self.key_id
     }
 
-    /// What to verify the tokens with: the public key.
+    /// The public key, to verify the tokens.
     pub fn bundle(&self) -> &Arc<JwtBundle> {
         &self.bundle
     }

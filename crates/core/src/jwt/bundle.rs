@@ -19,28 +19,28 @@ pub const MAX_KEYS: usize = 1024;
 /// The longest key id, in bytes.
 const MAX_KEY_ID_BYTES: usize = 1024;
 
-/// What is trusted to sign JWT-SVIDs, by trust domain.
+/// The JWT bundles, by trust domain.
 pub type JwtBundles = BTreeMap<TrustDomain, Arc<JwtBundle>>;
 
 /// SHA-256 of all bundles, in lower-case hexadecimal.
 pub fn bundles_digest(bundles: &JwtBundles) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
     for (trust_domain, bundle) in bundles {
-        // JSON, which tells where it ends, after a name that has no brace.
+        // JSON, which shows where it ends, after a name that has no brace.
         context.update(trust_domain.as_str().as_bytes());
         context.update(&bundle.to_jwks());
     }
     hex(context.finish().as_ref())
 }
 
-/// The keys that sign the JWT-SVIDs of one trust domain, by key id. Without any, nobody of that trust domain is
-/// believed (SPIFFE Trust Domain and Bundle, section 4.1.3).
+/// The keys that sign the JWT-SVIDs of one trust domain, by key ID. If there are none, no token of that trust domain is
+/// accepted (SPIFFE Trust Domain and Bundle, section 4.1.3).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JwtBundle {
     keys: BTreeMap<String, Jwk>,
 }
 
-/// Why bytes are no JWT bundle.
+/// Why bytes are not a JWT bundle.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JwtBundleError {
     /// Over [`MAX_JWKS_BYTES`].
@@ -66,7 +66,7 @@ pub enum JwtBundleError {
         /// What is wrong with it.
         problem: JwkError,
     },
-    /// Two keys have one id.
+    /// Two keys have the same ID.
     #[error("key {position} of the JWK set has the same key ID as another key")]
     SameKeyId {
         /// Which one, counted from 1.
@@ -78,10 +78,10 @@ impl JwtBundle {
     /// Reads a JWK set as the Workload API and the Broker API carry it.
     ///
     /// Ignored are keys without an id, for another use (`use` is `jwt-svid`, RFC 7517's `sig`, or absent as in a plain
-    /// JWK set), and of kinds no JWT-SVID is signed with: other key types, curves and algorithms, RSA under 2048 bits.
+    /// JWK set), and of types that cannot sign JWT-SVIDs: other key types, curves and algorithms, RSA under 2048 bits.
     ///
     /// # Errors
-    /// What is wrong. A damaged key spoils the whole set, so that whoever has an earlier one keeps it.
+    /// What is wrong. A damaged key makes the whole set invalid, so that a caller with an earlier set keeps it.
     pub fn read(jwks: &[u8]) -> Result<Self, JwtBundleError> {
         Self::read_used_for(jwks, |usage| matches!(usage, None | Some("jwt-svid" | "sig")))
     }
@@ -104,7 +104,7 @@ impl JwtBundle {
         Ok(Self { keys })
     }
 
-    /// The keys of all these bundles, of which each key has its thumbprint as its id: no two keys have one id then.
+    /// The keys of all these bundles, of which each key has its thumbprint as its ID: then no two keys have the same ID.
     ///
     /// # Errors
     /// [`JwtBundleError::TooMany`].
@@ -130,7 +130,7 @@ impl JwtBundle {
         serde_json::json!({"keys": self.jwks(None)}).to_string().into_bytes()
     }
 
-    /// The keys as JWKs, for that use where one is to be told.
+    /// The keys as JWKs, with that use if one is given.
     pub(crate) fn jwks(&self, usage: Option<&str>) -> Vec<Value> {
         let write = |(id, key): (&String, &Jwk)| {
             let mut jwk = key.parameters();
@@ -146,7 +146,7 @@ impl JwtBundle {
         self.keys.keys().map(String::as_str)
     }
 
-    /// Whether there is no key in it.
+    /// Whether it has no keys.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }

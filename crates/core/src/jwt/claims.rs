@@ -26,7 +26,7 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// Reads the claims: `sub` a SPIFFE ID with a path, `aud` and `exp`; `iat` and `nbf` where they are there.
+    /// Reads the claims: `sub` a SPIFFE ID with a path, `aud` and `exp`; `iat` and `nbf` if they are there.
     pub(super) fn read(claims: &Map<String, Value>) -> Result<Self, JwtRejection> {
         let missing = |claim| JwtRejection::Claim { claim, problem: ClaimProblem::Missing };
         let id = match claims.get("sub") {
@@ -42,8 +42,8 @@ impl Claims {
         Ok(Self { id, audience, expires_at, issued_at: time(claims, "iat")?, not_before: time(claims, "nbf")? })
     }
 
-    /// Checks that now is its time. Whoever dates a token may have a clock that is [`CLOCK_SKEW`] ahead, but a token that
-    /// has ended has ended.
+    /// Checks that it is valid now. The clock of the issuer may be [`CLOCK_SKEW`] ahead, but an expired token
+    /// is always refused.
     pub(super) fn check_time(&self, now: SystemTime) -> Result<(), JwtRejection> {
         if now >= self.expires_at {
             return Err(JwtRejection::Expired { expired_at: self.expires_at, now });
@@ -58,7 +58,7 @@ impl Claims {
     }
 }
 
-/// One text or a list of texts (RFC 7519, section 4.1.3).
+/// One string or a list of strings (RFC 7519, section 4.1.3).
 fn audience(value: &Value) -> Result<Vec<String>, JwtRejection> {
     let wrong = |problem| JwtRejection::Claim { claim: "aud", problem };
     let list = match value {

@@ -47,8 +47,8 @@ fn object(part: &str, what: &'static str) -> Result<Map<String, Value>, JwtRejec
     serde_json::from_slice(&json).map_err(|_| JwtRejection::NotAnObject { what })
 }
 
-/// Reads the algorithm and the key id. No other header than these and `typ` is allowed: what others ask for (a key that
-/// comes along with the token, extensions that must be understood) is how tokens are forged.
+/// Reads the algorithm and the key ID. No other header than these and `typ` is allowed: other headers (a key that
+/// comes along with the token, extensions that must be understood) are how tokens are forged.
 fn read_header(header: Map<String, Value>) -> Result<(Algorithm, Option<String>), JwtRejection> {
     let (mut algorithm, mut key_id) = (None, None);
     for (name, value) in header {

@@ -16,7 +16,7 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Jwk {
     key: Key,
-    /// The only algorithm it is for, where the JWK says so.
+    /// The only algorithm it is for, if the JWK names one.
     only: Option<Algorithm>,
     /// The name of that algorithm.
     alg: Option<String>,
@@ -28,28 +28,28 @@ enum Key {
     Rsa { n: Vec<u8>, e: Vec<u8> },
 }
 
-/// Why a JWK of a known kind cannot be read.
+/// Why a JWK of a known type cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JwkError {
-    /// A parameter is not there or not text.
+    /// A parameter is missing, or not a string.
     #[error("its `{parameter}` is missing or not a string")]
     Missing {
         /// Which parameter.
         parameter: &'static str,
     },
-    /// A parameter is not base64url, or of a wrong size.
+    /// A parameter is not base64url, or has a wrong size.
     #[error("its `{parameter}` is not base64url without padding, or not of the right size")]
     Encoding {
         /// Which parameter.
         parameter: &'static str,
     },
-    /// The numbers are no key.
+    /// The parameters are not those of a key.
     #[error("its parameters are not those of a public key")]
     NotAKey,
 }
 
 impl Jwk {
-    /// Reads the key; nothing where it is of a kind that no JWT-SVID is signed with, which is to be ignored (SPIFFE
+    /// Reads the key; nothing if its type cannot sign JWT-SVIDs, which is to be ignored (SPIFFE
     /// Trust Domain and Bundle, section 4.2.1).
     pub(super) fn read(jwk: &Map<String, Value>) -> Result<Option<Self>, JwkError> {
         let alg = jwk.get("alg").and_then(Value::as_str);
@@ -97,7 +97,7 @@ impl Jwk {
         BASE64.encode(digest::digest(&digest::SHA256, format!("{{{}}}", members.join(",")).as_bytes()))
     }
 
-    /// The required parameters, and the algorithm where the key is for one only.
+    /// The required parameters, and the algorithm if the key is for one only.
     pub(super) fn parameters(&self) -> Map<String, Value> {
         let mut parameters = self.required();
         parameters.extend(self.alg.as_ref().map(|alg| ("alg".to_owned(), Value::from(alg.as_str()))));
@@ -160,7 +160,7 @@ fn number(jwk: &Map<String, Value>, parameter: &'static str) -> Result<Vec<u8>, 
     BASE64.decode(text(jwk, parameter)?).map_err(|_| JwkError::Encoding { parameter })
 }
 
-/// Some write a zero in front of a number whose first bit is set.
+/// Some put a zero in front of a number whose first bit is set.
 fn without_zeros(mut number: Vec<u8>) -> Vec<u8> {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     number.drain(..zeros);

@@ -10,7 +10,7 @@ use crate::unix_time::rfc3339;
 /// Why a JWT-SVID is refused: one sentence each. Never holds the token, nor its signature.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JwtRejection {
-    /// Nobody says whom it should be for.
+    /// No audience to validate it for.
     #[error("an audience is needed to validate a JWT-SVID, but none was given")]
     NoAudience,
     /// Over [`MAX_TOKEN_BYTES`].
@@ -22,7 +22,7 @@ pub enum JwtRejection {
     /// JWT-SVID, section 5.1.
     #[error("the JWT-SVID is not in compact form (three parts of base64url without padding, with dots between them)")]
     NotCompact,
-    /// A part that is not JSON, or no object.
+    /// A part that is not JSON, or not an object.
     #[error("the {what} of the JWT-SVID is not a JSON object")]
     NotAnObject {
         /// `header` or `payload`.
@@ -45,7 +45,7 @@ pub enum JwtRejection {
         /// The value of `typ`.
         found: Quoted,
     },
-    /// JWT-SVID, section 2: any other header, or one that is not text.
+    /// JWT-SVID, section 2: any other header, or one that is not a string.
     #[error("a JWT-SVID must not have the header {name} (only `alg`, `kid` and `typ`, each a string)")]
     Header {
         /// Its name.
@@ -68,18 +68,18 @@ pub enum JwtRejection {
         /// What is wrong with it.
         problem: SpiffeIdError,
     },
-    /// The ID of a trust domain, which is no workload.
+    /// The ID of a trust domain, which is not a workload.
     #[error("the JWT-SVID is for {id}, which names a trust domain and no workload (it has no path)")]
     SubjectWithoutPath {
         /// The ID.
         id: SpiffeId,
     },
-    /// The token of someone else.
+    /// The token of another workload.
     #[error("the JWT-SVID is for {found}, but {expected} was requested")]
     WrongSubject {
-        /// What was asked for.
+        /// The requested ID.
         expected: SpiffeId,
-        /// What came.
+        /// The ID in the token.
         found: SpiffeId,
     },
     /// SPIFFE Workload API, section 6.3.
@@ -99,7 +99,7 @@ pub enum JwtRejection {
     /// It is not signed with that key and algorithm.
     #[error("the signature of the JWT-SVID is wrong")]
     Signature,
-    /// Its time is over.
+    /// It has expired.
     #[error("the JWT-SVID expired at {}, now is {}", rfc3339(*.expired_at), rfc3339(*.now))]
     Expired {
         /// `exp`.
@@ -107,7 +107,7 @@ pub enum JwtRejection {
         /// The time of this node.
         now: SystemTime,
     },
-    /// Its time has not come.
+    /// It is not valid yet.
     #[error("the JWT-SVID is valid only from {} (`{claim}`), now is {}: check the clocks of the issuer and this node", rfc3339(*.from), rfc3339(*.now))]
     NotYetValid {
         /// `nbf` or `iat`.
@@ -134,13 +134,13 @@ pub enum JwtRejection {
 /// What is wrong with a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ClaimProblem {
-    /// Not there, or an empty list.
+    /// Missing, or an empty list.
     #[error("is missing")]
     Missing,
     /// Of another type.
     #[error("is not a string")]
     NotText,
-    /// Neither a text nor a list of them.
+    /// Neither a string nor a list of strings.
     #[error("is neither a string nor a list of strings")]
     NotTexts,
     /// Not a number, or out of range.

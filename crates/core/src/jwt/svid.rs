@@ -13,29 +13,29 @@ use crate::secret::Secret;
 use crate::spiffe_id::SpiffeId;
 use crate::unix_time;
 
-/// A token to hand to a workload. Whoever has it can pose as the workload to its audiences.
+/// A token to deliver to a workload. Everyone who has it can pose as the workload to its audiences.
 #[derive(Clone)]
 pub struct JwtSvid {
-    /// Whose it is: `sub`.
+    /// The ID of the workload: `sub`.
     pub id: SpiffeId,
     /// The token, in compact form.
     pub token: Secret,
-    /// Whom it is for: `aud`; never empty.
+    /// The audiences: `aud`; never empty.
     pub audience: Vec<String>,
-    /// When it was issued: `iat`, or when it came.
+    /// When it was issued: `iat`, or when it arrived.
     pub issued_at: SystemTime,
-    /// When it ends: `exp`.
+    /// When it expires: `exp`.
     pub expires_at: SystemTime,
-    /// What the operator says it is for, where a workload has several; else empty.
+    /// Its purpose in the words of the operator, if a workload has several; else empty.
     pub hint: String,
 }
 
 impl JwtSvid {
-    /// Takes up a token that an issuer sent for a workload of ours, which it says has that ID.
+    /// Reads a token that an issuer sent for a workload on this node, which it says has that ID.
     ///
     /// The issuer is trusted, so the signature is not checked here; but what it sent must be a JWT-SVID, for that ID, for
-    /// the audiences that were asked for and no other (whoever else it is for could pose as the workload with it), and not
-    /// over.
+    /// the requested audiences and no other (any other recipient could pose as the workload with it), and not
+    /// expired.
     ///
     /// # Errors
     /// The first rule that is broken, in a sentence that does not hold the token.
@@ -61,7 +61,7 @@ impl JwtSvid {
         Ok(Self { id, token, audience, issued_at: issued_at.unwrap_or(now), expires_at, hint })
     }
 
-    /// When it is valid: what renewal goes by.
+    /// When it is valid, which decides when it is renewed.
     pub fn validity(&self) -> Validity {
         Validity { not_before: self.issued_at, not_after: self.expires_at }
     }

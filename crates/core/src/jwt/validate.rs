@@ -1,4 +1,4 @@
-//! Whether a token of a stranger is to be believed.
+//! Whether to accept a token from another workload.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -15,9 +15,9 @@ use crate::spiffe_id::SpiffeId;
 /// A JWT-SVID that keeps every rule.
 #[derive(Clone, PartialEq)]
 pub struct ValidatedJwt {
-    /// Whose it is: `sub`.
+    /// The ID of the workload: `sub`.
     pub id: SpiffeId,
-    /// All claims; `aud` is a list, also where the token had a single text.
+    /// All claims; `aud` is a list, even if the token had a single string.
     pub claims: Map<String, Value>,
 }
 
@@ -58,7 +58,7 @@ pub fn validate(
 }
 
 impl fmt::Debug for ValidatedJwt {
-    /// Only whose it is: what else a token says may be private.
+    /// Only the ID: other claims of a token may be private.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ValidatedJwt").field("id", &self.id.as_str()).finish_non_exhaustive()
     }

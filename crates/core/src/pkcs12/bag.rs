@@ -13,7 +13,7 @@ const LOCAL_KEY_ID: &[u32] = &[1, 2, 840, 113549, 1, 9, 21];
 const TRUSTED_KEY_USAGE: &[u32] = &[2, 16, 840, 1, 113894, 746875, 1, 1];
 const ANY_USAGE: &[u32] = &[2, 5, 29, 37, 0];
 
-/// By this the leaf and the key are known to belong together; there is one pair in a file.
+/// The id that links the leaf and its key; there is one pair in a file.
 const KEY_ID: &[u8] = b"\x01";
 
 /// One key or certificate.

@@ -17,7 +17,7 @@ const HMAC_WITH_SHA256: &[u32] = &[1, 2, 840, 113549, 2, 9];
 const AES256_CBC: &[u32] = &[2, 16, 840, 1, 101, 3, 4, 1, 42];
 const SHA256: &[u32] = &[2, 16, 840, 1, 101, 3, 4, 2, 1];
 
-/// As many as Java does. More would guard a weak password better, and cost every renewal.
+/// As many as Java uses. More would protect a weak password better, but slow down every renewal.
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(10_000).expect("it is not zero");
 
 const SALT_BYTES: usize = 16;
@@ -88,8 +88,8 @@ fn mac_key(password: &Password, salt: &[u8], iterations: u32) -> Zeroizing<[u8; 
     let units: Zeroizing<Vec<u8>> = Zeroizing::new(units.collect());
     let mut hash = digest::Context::new(&digest::SHA256);
     hash.update(&[3; BLOCK_BYTES]);
-    hash.update(&filled(salt));
-    hash.update(&filled(&units));
+    hash.update(&repeated_to_whole_blocks(salt));
+    hash.update(&repeated_to_whole_blocks(&units));
     let mut key = Zeroizing::new([0; 32]);
     key.copy_from_slice(hash.finish().as_ref());
     for _ in 1..iterations {
@@ -100,7 +100,7 @@ fn mac_key(password: &Password, salt: &[u8], iterations: u32) -> Zeroizing<[u8; 
 }
 
 /// Repeated until whole blocks are full.
-fn filled(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+fn repeated_to_whole_blocks(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     let length = bytes.len().next_multiple_of(BLOCK_BYTES);
     Zeroizing::new(bytes.iter().copied().cycle().take(length).collect())
 }

@@ -13,7 +13,7 @@ impl Mistakes {
         Mistakes(Vec::new())
     }
 
-    /// Notes a mistake. What a pod author writes has no bounds; what is said about it has.
+    /// Records a mistake, shortened: texts of a pod author may have any length.
     pub(crate) fn add(&mut self, mistake: impl ToString) {
         match self.0.len() {
             0..MOST_MISTAKES => self.0.push(mistake.to_string().chars().take(LONGEST_MISTAKE).collect()),
@@ -22,13 +22,13 @@ impl Mistakes {
         }
     }
 
-    /// What is wrong, for calls that name the path so.
+    /// The same mistakes, for calls that name the path `field`.
     #[must_use]
     pub fn of_path(self, field: &str) -> Self {
         Mistakes(self.0.into_iter().map(|mistake| mistake.replace("target_path", field)).collect())
     }
 
-    /// Keeps the value, or notes why there is none.
+    /// Keeps the value, or records why there is none.
     pub(crate) fn take<T, E: ToString>(&mut self, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.add(error.to_string())).ok()
     }

@@ -11,14 +11,14 @@ use crate::spiffe_id::TrustDomain;
 use crate::target::TargetPath;
 use crate::volume_id::VolumeId;
 
-/// NodePublishVolume as it came over the wire, before anything in it is believed.
+/// NodePublishVolume as it came over the wire, before anything in it is trusted.
 #[derive(Debug, Clone, Default)]
 pub struct PublishRequest {
     /// `volume_id`.
     pub volume_id: String,
     /// `target_path`.
     pub target_path: String,
-    /// `volume_capability`, where one was sent.
+    /// `volume_capability`, if one was sent.
     pub capability: Option<Capability>,
     /// `readonly`.
     pub read_only: bool,
@@ -61,9 +61,9 @@ pub enum Access {
 /// How one driver name treats requests.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// What a volume gets that names no plan.
+    /// The plan of a volume that names none.
     pub default_plan: Plan,
-    /// What a volume may ask for.
+    /// The plans that a volume may ask for.
     pub allowed_plans: BTreeSet<Plan>,
     /// Names of the files, unless the volume names its own.
     pub file_names: FileNames,
@@ -76,7 +76,7 @@ pub struct Rules {
 }
 
 impl PublishRequest {
-    /// The group that the pod's fsGroup asks for; empty where it has none.
+    /// The group that the pod's fsGroup asks for; empty if it has none.
     pub(crate) fn mount_group(&self) -> &str {
         match self.capability.as_ref().map(|capability| &capability.access) {
             Some(Access::Mount { group, .. }) => group,
@@ -97,7 +97,7 @@ impl Rules {
         if let (Some(target), Some(pods_dir)) = (&target, &self.pods_dir)
             && target.place().is_none_or(|place| place.pods_dir != pods_dir)
         {
-            mistakes.add(outside(pods_dir));
+            mistakes.add(must_be_in(pods_dir));
         }
         match (id, target) {
             (Some(id), Some(target)) if mistakes.0.is_empty() => Ok((id, target)),
@@ -106,7 +106,7 @@ impl Rules {
     }
 }
 
-fn outside(pods_dir: &Path) -> String {
+fn must_be_in(pods_dir: &Path) -> String {
     format!(
         "target_path must have the form {}/<pod uid>/volumes/kubernetes.io~csi/<name>/mount (--kubelet-dir)",
         pods_dir.display()

@@ -1,4 +1,4 @@
-//! What Envoy's special secrets are called on the socket of a volume.
+//! The names of Envoy's special secrets on the socket of a volume.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,13 +21,13 @@ impl Default for SecretNames {
 }
 
 impl SecretNames {
-    /// Whether a record says the same without them.
+    /// Whether these are the usual names, which a record leaves out.
     pub(super) fn are_usual(names: &Self) -> bool {
         *names == Self::default()
     }
 
     /// # Errors
-    /// Where two secrets have one name.
+    /// If two secrets have the same name.
     pub(crate) fn check_distinct(&self) -> Result<(), String> {
         let Self { svid, bundle, all_bundles } = self;
         if svid != bundle && bundle != all_bundles && svid != all_bundles {

@@ -7,14 +7,14 @@ use x509_parser::asn1_rs::{FromDer, Header};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the bytes from offset {at} are not a DER certificate")]
 pub struct ConcatenatedDer {
-    /// Where the first one that is none begins.
+    /// The offset of the first bytes that are not a certificate.
     pub at: usize,
 }
 
-/// Takes the certificates apart, without reading what is in them.
+/// Takes the certificates apart, without parsing them.
 ///
 /// # Errors
-/// [`ConcatenatedDer`], where something else is between them or after them.
+/// [`ConcatenatedDer`], if something else is between them or after them.
 pub fn split(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, ConcatenatedDer> {
     const SEQUENCE: u8 = 0x30;
     let (mut certificates, mut rest) = (Vec::new(), bytes);

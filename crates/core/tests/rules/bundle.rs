@@ -22,7 +22,7 @@ fn root() -> Authority {
 }
 
 fn refused(text: &str) -> BundleError {
-    TrustBundle::read(text.as_bytes()).expect_err("it is no trust bundle")
+    TrustBundle::read(text.as_bytes()).expect_err("it is not a trust bundle")
 }
 
 #[test]

@@ -76,8 +76,8 @@ fn takes_the_entries_of_known_use_and_key_type() {
         {"kty": "LATER", "kid": "l", "use": "jwt-svid"},
     ]);
     let read = BundleDocument::read(json!({"keys": keys, "more": 1}).to_string().as_bytes()).expect("a document");
-    assert_eq!(read.anchors, [der], "the first certificate, where use and key type are known");
-    assert!(read.jwt.is_empty(), "a key without use is none of a bundle document");
+    assert_eq!(read.anchors, [der], "the first certificate, if use and key type are known");
+    assert!(read.jwt.is_empty(), "a key without use does not belong in a bundle document");
     assert_eq!((read.sequence, read.refresh_hint), (None, None));
 }
 
@@ -130,7 +130,7 @@ proptest! {
         let _ = BundleDocument::read(json.as_bytes()).map_err(|error| error.to_string());
         let anchors: Vec<_> = anchors.into_iter().map(CertificateDer::from).collect();
         let text = BundleDocument::next(Some(&bytes), &anchors, &JwtBundle::default(), now());
-        let read = BundleDocument::read(&text).expect("what is written can be read");
-        prop_assert!(read.anchors.is_empty(), "what is no certificate is left out");
+        let read = BundleDocument::read(&text).expect("a written document can be read");
+        prop_assert!(read.anchors.is_empty(), "anchors that are not certificates are left out");
     }
 }

@@ -31,7 +31,7 @@ fn issue(ca: &CertificateAuthority, lifetime: Duration, now: SystemTime) -> Iden
     let (key, request) = request(lifetime);
     let leaf = ca.sign(&request, now, SERIAL).expect("a leaf");
     let candidate = Candidate { chain: vec![leaf], key, bundle: Some(vec![ca.certificate_der().clone()]) };
-    accept(candidate, &Expected { now, ..expected() }).expect("what the CA signs keeps every rule")
+    accept(candidate, &Expected { now, ..expected() }).expect("an SVID from the CA keeps every rule")
 }
 
 fn parse<'a>(der: &'a CertificateDer<'_>) -> X509Certificate<'a> {

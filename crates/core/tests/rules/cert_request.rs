@@ -1,4 +1,4 @@
-//! What is asked of cert-manager, and what is made of its answers.
+//! Requests to cert-manager, and what its answers mean.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -220,6 +220,6 @@ fn what_cannot_be_read_says_which_field() {
     ] {
         assert_eq!(issued(&certificate, ""), Err(error));
     }
-    let in_ca = issued(&good, &key).expect_err("a key is no certificate");
+    let in_ca = issued(&good, &key).expect_err("a key is not a certificate");
     assert_eq!(in_ca.to_string(), "status.ca is not readable: its PEM block is not labelled `CERTIFICATE`");
 }

@@ -24,7 +24,7 @@ fn of(svids: Vec<SvidCandidate>) -> ContextCandidate {
     ContextCandidate { svids, ..ContextCandidate::default() }
 }
 
-fn taken(candidate: ContextCandidate) -> X509Context {
+fn accepted_context(candidate: ContextCandidate) -> X509Context {
     accept(candidate, &domain("example.org"), now()).expect("it keeps every rule")
 }
 
@@ -40,12 +40,12 @@ fn other() -> CertificateDer<'static> {
 fn the_first_svid_is_the_default_and_a_hint_picks_another() {
     let root = Authority::root(|_| {});
     let all = || of(vec![svid(root.leaf(|_| {}), ""), svid(root.leaf(|_| {}), "db"), svid(root.leaf(|_| {}), "web")]);
-    let context = taken(all());
+    let context = accepted_context(all());
     assert_eq!(context.default_svid().serial(), context.svids()[0].identity.serial());
     let serial = context.svids()[1].identity.serial().to_owned();
     let only = context.only("db").expect("it is there");
     assert_eq!((only.svids().len(), only.default_svid().serial()), (1, serial.as_str()));
-    let error = taken(all()).only("mail").expect_err("nobody has it").to_string();
+    let error = accepted_context(all()).only("mail").expect_err("no SVID has it").to_string();
     assert!(error.contains(r#""mail" (there are "db", "web")"#) && error.contains("svid-csi/hint"), "{error}");
 }
 
@@ -54,7 +54,8 @@ fn of_two_with_one_hint_the_first_counts() {
     let root = Authority::root(|_| {});
     let first = root.leaf(|_| {});
     let chain = first.chain.clone();
-    let context = taken(of(vec![svid(first, "db"), svid(root.leaf(|_| {}), "db"), svid(root.leaf(|_| {}), "")]));
+    let context =
+        accepted_context(of(vec![svid(first, "db"), svid(root.leaf(|_| {}), "db"), svid(root.leaf(|_| {}), "")]));
     assert_eq!(context.svids().len(), 2);
     assert_eq!(context.only("db").expect("it is there").default_svid().chain(), chain);
 }
@@ -87,11 +88,17 @@ fn bundles_of_others_are_checked_and_the_own_one_is_not_taken_from_them() {
     };
     let friend = other();
     assert_eq!(
-        taken(with("friend.org", vec![friend.clone(), friend.clone()])).federated()[&domain("friend.org")],
+        accepted_context(with("friend.org", vec![friend.clone(), friend.clone()])).federated()[&domain("friend.org")],
         [friend]
     );
-    assert!(taken(with("example.org", vec![other()])).federated().is_empty(), "one word on whom to trust, not two");
-    assert!(taken(with("friend.org", Vec::new())).federated().is_empty(), "nobody there is trusted with X.509");
+    assert!(
+        accepted_context(with("example.org", vec![other()])).federated().is_empty(),
+        "only the issuer's bundle decides whom to trust"
+    );
+    assert!(
+        accepted_context(with("friend.org", Vec::new())).federated().is_empty(),
+        "none of its certificates is trusted"
+    );
     let damaged = CertificateDer::from(b"damaged".to_vec());
     for (bundle, says) in [(good().chain, "is not a CA certificate"), (vec![damaged], "certificate 1 of 1")] {
         let error = refused(with("friend.org", bundle)).to_string();
@@ -117,7 +124,7 @@ fn certificates_that_are_none_of_a_ca_are_skipped_in_every_bundle() {
         vec![stranger.clone(), own.clone(), version_1.clone(), own.clone()],
         vec![friend.clone(), version_1.clone()],
     );
-    let context = taken(mixed);
+    let context = accepted_context(mixed);
     assert!(context.svids().iter().all(|svid| svid.identity.bundle() == std::slice::from_ref(&own)));
     assert_eq!(context.federated()[&domain("friend.org")], std::slice::from_ref(&friend));
     let skipped = |name: &str| context.skipped()[&domain(name)].iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -127,7 +134,7 @@ fn certificates_that_are_none_of_a_ca_are_skipped_in_every_bundle() {
     };
     assert_eq!(skipped("example.org"), [says(1, 4, ""), says(3, 4, "CN=Version 1")]);
     assert_eq!(skipped("friend.org"), [says(2, 2, "CN=Version 1")]);
-    assert!(taken(with(vec![own.clone()], vec![friend.clone()])).skipped().is_empty());
+    assert!(accepted_context(with(vec![own.clone()], vec![friend.clone()])).skipped().is_empty());
     for none_left in [with(vec![stranger.clone(), version_1.clone()], vec![friend]), with(vec![own], vec![stranger])] {
         assert!(refused(none_left).to_string().contains("is not a CA certificate that may sign others"));
     }
@@ -141,7 +148,7 @@ fn the_digest_tells_the_same_from_what_is_new() {
         let key = PrivateKey::from_pkcs8_der(leaf.key.der()).expect("a key");
         let candidate = Candidate { chain: leaf.chain.clone(), key, bundle: leaf.bundle.clone() };
         let federated = [(domain("friend.org"), federated)].into();
-        taken(ContextCandidate { svids: vec![svid(candidate, hint)], federated, crls }).digest()
+        accepted_context(ContextCandidate { svids: vec![svid(candidate, hint)], federated, crls }).digest()
     };
     let first = again("", vec![a.clone(), b.clone()], vec![]);
     assert_eq!(first, again("", vec![b.clone(), a.clone()], vec![]), "the order of a bundle does not matter");
@@ -156,7 +163,7 @@ fn the_digest_tells_the_same_from_what_is_new() {
 fn lasts_as_long_as_its_shortest_svid_and_takes_another_bundle() {
     let root = Authority::root(|_| {});
     let short = root.leaf(|params| valid(params, now() - HOUR, now() + HOUR / 2));
-    let context = taken(of(vec![svid(root.leaf(|_| {}), ""), svid(short, "short")]));
+    let context = accepted_context(of(vec![svid(root.leaf(|_| {}), ""), svid(short, "short")]));
     assert_eq!(context.held().not_after, now() + HOUR / 2);
     let bundle = [other()];
     assert_eq!(context.with_bundle(&bundle).bundle(), bundle);

@@ -1,4 +1,4 @@
-//! Makes certificates, good and bad.
+//! Creates certificates, good and bad.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ pub(crate) const ID: &str = "spiffe://example.org/ns/shop/sa/cart";
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-/// The time all of this happens at.
+/// The time at which all tests take place.
 pub(crate) fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_750_000_000)
 }
@@ -35,12 +35,12 @@ pub(crate) fn rejected(candidate: Candidate) -> Rejection {
     accept(candidate, &expected()).expect_err("it breaks a rule")
 }
 
-/// What becomes of a leaf that is changed before it is signed.
+/// The rejection of a leaf that is changed before it is signed.
 pub(crate) fn leaf_rejected(change: impl FnOnce(&mut CertificateParams)) -> Rejection {
     rejected(Authority::root(|_| {}).leaf(change))
 }
 
-/// A CA, and what it can sign with.
+/// A CA, and what it needs for signing.
 pub(crate) struct Authority {
     pub(crate) certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
@@ -96,7 +96,7 @@ pub(crate) fn bundle(candidate: &mut Candidate) -> &mut Vec<CertificateDer<'stat
     candidate.bundle.as_mut().expect("a bundle")
 }
 
-/// The good candidate all others differ from by one thing.
+/// The good candidate, from which each of the others differs in one thing.
 pub(crate) fn good() -> Candidate {
     Authority::root(|_| {}).leaf(|_| {})
 }

@@ -64,7 +64,7 @@ fn refuses_other_pem_without_quoting_it() {
         (broken, PemError::NotPem { expected }),
         (String::new(), PemError::NotPem { expected }),
     ] {
-        let found = PrivateKey::from_pem(&text).expect_err("it is no PEM of one key");
+        let found = PrivateKey::from_pem(&text).expect_err("it is not PEM with one key");
         assert_eq!(found, KeyError::Pem(error));
         let body = pem.lines().nth(1).expect("a line");
         assert!(!format!("{found} {found:?}").contains(&body[..8]));

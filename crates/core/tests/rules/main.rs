@@ -1,5 +1,5 @@
-//! The rules of identities, tried on certificates made for the purpose: one that keeps every rule, and one for each rule
-//! that breaks just that one.
+//! The rules of identities, tested with certificates made for the purpose: one that keeps every rule, and one for each rule
+//! that breaks only that one.
 
 mod accept;
 mod approve;

@@ -1,4 +1,4 @@
-//! What CAs say about what is below them: names, policies, lengths.
+//! The limits that CAs set for certificates below them: names, policies, lengths.
 
 mod oracles;
 
@@ -238,7 +238,7 @@ fn a_ca_limits_how_many_are_below_it() {
     assert!(reason(chain(limited(0), |_| {}, |_| {})).contains("longer than one of its CAs allows"));
 }
 
-/// More of one name than signatures may be verified: the key that is wanted is tried first, and without it the search ends.
+/// More CAs of one name than signatures may be verified: the wanted key is tried first, and without it the search ends.
 #[test]
 fn the_search_is_bounded() {
     let mut candidate = chain(|_| {}, |_| {}, |params| params.use_authority_key_identifier_extension = true);

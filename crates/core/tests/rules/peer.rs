@@ -7,7 +7,7 @@ use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 
 use crate::forge::{Authority, HOUR, ID, now, uri};
 
-/// Whose chain it is for somebody who has the bundle of one trust domain.
+/// The SPIFFE ID of a chain, for a verifier that has the bundle of one trust domain.
 fn seen_by(
     trust_domain: &str,
     bundle: &[CertificateDer<'static>],

@@ -1,4 +1,4 @@
-//! PKCS#12 files, read by another hand: a reader of this test, and where they are installed OpenSSL and Java.
+//! PKCS#12 files, read by a reader of this test, and by OpenSSL and Java if they are installed.
 
 use std::io::Write as _;
 use std::process::{Command, Output};
@@ -87,7 +87,7 @@ fn values(mut bytes: &[u8]) -> Vec<&[u8]> {
     values
 }
 
-/// Decrypts what stands under a PBES2 algorithm.
+/// Decrypts the contents after a PBES2 algorithm.
 fn decrypt(algorithm: &[u8], encrypted: &[u8], password: &str) -> Vec<u8> {
     let schemes = values(values(algorithm)[1]);
     let derivation = values(values(schemes[0])[1]);

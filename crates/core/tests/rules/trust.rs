@@ -82,7 +82,7 @@ fn refuses_a_bundle_that_trusts_a_leaf() {
     assert_eq!(rejected(self_signed), Rejection::NotACa { place: Place::Bundle { position: 1, of: 1 } });
 }
 
-/// What X509-SVID, section 3.2 asks of signing certificates and CAs out there do not have is asked of our own alone.
+/// What X509-SVID, section 3.2 requires of signing certificates, and existing CAs lack, is required only of our own.
 #[test]
 fn takes_a_signing_certificate_without_an_id_or_a_key_usage() {
     let changes: &[fn(&mut CertificateParams)] = &[

@@ -72,7 +72,7 @@ pub struct SemanticVersion {
     #[prost(uint32, tag = "3")]
     pub patch: u32,
 }
-/// envoy.config.core.v3. Holds a private key at times.
+/// envoy.config.core.v3. It may hold a private key.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct DataSource {

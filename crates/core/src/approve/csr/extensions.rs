@@ -17,14 +17,14 @@ const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
 /// 1.3.6.1.5.5.7.3.1 and 1.3.6.1.5.5.7.3.2
 const USAGES: [&[u8]; 2] = [&[0x2b, 6, 1, 5, 5, 7, 3, 1], &[0x2b, 6, 1, 5, 5, 7, 3, 2]];
 
-/// `digitalSignature`, `keyEncipherment` and both, in the one form DER has for each: as few bits as needed, their number
-/// to the next byte in front.
+/// `digitalSignature`, `keyEncipherment` and both, each in its only DER form: as few bits as needed, after the number of
+/// unused bits.
 const KEY_USAGES: [&[u8]; 3] = [&[3, 2, 7, 0x80], &[3, 2, 5, 0x20], &[3, 2, 5, 0xa0]];
 
 /// The tag `[6]` of a URI.
 const URI: u8 = 0x86;
 
-/// Checks every extension, and gives the URIs that are asked for; none where there is nothing sure to go on with.
+/// Checks every extension, and returns the requested URIs; nothing if they cannot be read.
 pub(super) fn check<'a>(extensions: &'a [u8], reasons: &mut Reasons) -> Option<Vec<&'a [u8]>> {
     let mut reader = Reader::new(extensions);
     let (mut seen, mut uris) = (Vec::new(), Some(Vec::new()));

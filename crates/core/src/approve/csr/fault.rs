@@ -21,7 +21,7 @@ pub enum CsrFault {
         /// The subject.
         subject: Quoted,
     },
-    /// A key of an algorithm that is not known here.
+    /// A key of an unsupported algorithm.
     #[error(
         "the CSR has a key of the algorithm {algorithm}, supported are ECDSA (P-256, P-384, P-521), RSA and Ed25519"
     )]
@@ -35,7 +35,7 @@ pub enum CsrFault {
         /// Its length.
         bits: usize,
     },
-    /// A kind of key that the operator does not allow.
+    /// A type of key that the operator does not allow.
     #[error("the CSR has a key of type {found}, allowed are {}", names(.allowed))]
     KeyType {
         /// Its kind.
@@ -43,7 +43,7 @@ pub enum CsrFault {
         /// What is allowed.
         allowed: BTreeSet<KeyType>,
     },
-    /// A signature of an algorithm that does not go with the key, or that is not safe.
+    /// A signature of an algorithm that does not fit the key, or that is not safe.
     #[error("the CSR is signed with the algorithm {algorithm}, which does not fit its key")]
     SignatureAlgorithm {
         /// Its object identifier.
@@ -61,7 +61,7 @@ pub enum CsrFault {
     /// More than one extension request: one parser takes the first, another the last.
     #[error("the CSR has more than one extension request")]
     Repeated,
-    /// An extension that is not asked for.
+    /// An extension that is not allowed.
     #[error("the CSR has the extension {extension}, only subject alternative name and key usages are allowed")]
     Extension {
         /// Its object identifier.
@@ -73,16 +73,16 @@ pub enum CsrFault {
         /// Its object identifier.
         extension: Quoted,
     },
-    /// A CA certificate is asked for.
+    /// A CA certificate is requested.
     #[error("the CSR asks for a CA certificate")]
     Ca,
-    /// A key usage beyond the two.
+    /// A key usage other than the two.
     #[error("the CSR asks for the key usage bits {bits}, only digitalSignature and keyEncipherment are allowed")]
     KeyUsage {
         /// The bit string, in hexadecimal.
         bits: String,
     },
-    /// An extended key usage beyond the two.
+    /// An extended key usage other than the two.
     #[error("the CSR asks for the extended key usage {usage}, only server and client authentication are allowed")]
     ExtendedKeyUsage {
         /// Its object identifier.
@@ -123,7 +123,7 @@ pub enum PemFault {
         /// The most that is read.
         limit: usize,
     },
-    /// Something stands before, behind or between.
+    /// Something before, after or between.
     #[error("it must be one PEM block labelled `CERTIFICATE REQUEST`, with no text before or after it")]
     NotOneBlock,
     /// The block holds something else.
@@ -134,7 +134,7 @@ pub enum PemFault {
 /// What is wrong with the encoding.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DerFault {
-    /// A part that is not there, is another one, or is not in DER.
+    /// A part that is missing, of another type, or not in DER.
     #[error("{part} is invalid")]
     Malformed {
         /// Which part.

@@ -10,14 +10,14 @@ use crate::der::{self, INTEGER, OBJECT_IDENTIFIER, Reader, SEQUENCE};
 use crate::identity::KeyType;
 use crate::quoted::Quoted;
 
-/// What an elliptic curve's public key begins with, where it is not compressed.
+/// The first byte of an uncompressed public key of an elliptic curve.
 const UNCOMPRESSED: u8 = 4;
 
 const ED25519_BYTES: usize = 32;
 
 const MALFORMED: DerFault = DerFault::Malformed { part: "the public key" };
 
-/// A public key of a kind that is known here.
+/// A public key of a supported type.
 pub(super) struct Key<'a> {
     pub(super) key_type: KeyType,
     algorithm: AlgorithmIdentifier,
@@ -81,7 +81,7 @@ fn positive(integer: &[u8]) -> Option<&[u8]> {
 }
 
 impl Key<'_> {
-    /// Verifies the signature, with an algorithm that goes with the key; SHA-1 is none.
+    /// Verifies the signature, with an algorithm that fits the key; SHA-1 is not allowed.
     pub(super) fn verify(&self, csr: &Parts<'_>) -> Result<(), CsrFault> {
         let fits = ALL_VERIFICATION_ALGS.iter().find(|algorithm| {
             algorithm.public_key_alg_id() == self.algorithm && algorithm.signature_alg_id().as_ref() == csr.algorithm

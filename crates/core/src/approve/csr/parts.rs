@@ -13,7 +13,7 @@ const VERSION_1: &[u8] = &[0];
 
 const NO_NAME: &[u8] = &[SEQUENCE, 0];
 
-/// The parts. Between them there is nothing, and all of it is signed but algorithm and signature.
+/// The parts. There is nothing between them, and everything but algorithm and signature is signed.
 pub(super) struct Parts<'a> {
     /// All that is signed.
     pub(super) signed: &'a [u8],
@@ -53,7 +53,7 @@ impl<'a> Parts<'a> {
         Ok(Self { signed: info.whole, public_key, attributes, algorithm, signature, subject })
     }
 
-    /// The subject, where there is anything in it.
+    /// The subject, unless it is empty.
     pub(super) fn subject_text(&self) -> Option<Quoted> {
         if self.subject == NO_NAME {
             return None;

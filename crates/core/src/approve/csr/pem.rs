@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::fault::PemFault;
 
 /// The longest text of a request for an identity, in bytes. The largest that could be approved, with an RSA key of 8192
-/// bits and the longest ID, has not half of that.
+/// bits and the longest ID, has less than half of that.
 pub const MAX_PEM_BYTES: usize = 16 * 1024;
 
 /// The longest text of any other request. cert-manager itself reads 36,500 bytes (`internal/pem`).
@@ -20,8 +20,8 @@ const FOREIGN_LABELS: [&str; 2] = [LABEL, "NEW CERTIFICATE REQUEST"];
 /// Reads the CSR of a request for an identity: one block with nothing around it but white space at its end.
 ///
 /// Parsers differ in what they skip: text before a block, blocks with another label, headers. The issuer has another
-/// parser, and must not find another CSR than the one that was judged. Whatever is read here is read alike by Go's
-/// `encoding/pem`, which reads more.
+/// parser, and must not find another CSR than the one that was judged. Go's `encoding/pem` accepts more, but reads the same
+/// from every text that is accepted here.
 pub(super) fn decode(text: &[u8]) -> Result<Vec<u8>, PemFault> {
     read(text, &[LABEL], MAX_PEM_BYTES)
 }
@@ -41,13 +41,13 @@ fn read(text: &[u8], labels: &[&str], limit: usize) -> Result<Vec<u8>, PemFault>
     STANDARD.decode(lines.collect::<String>()).map_err(|_| PemFault::Base64)
 }
 
-/// What stands between the two lines of the block, with the ends of line around it.
+/// The text between the two lines of the block, with the line breaks around it.
 fn body<'a>(text: &'a str, label: &str) -> Option<&'a str> {
     let text = text.strip_prefix(&format!("-----BEGIN {label}-----"))?;
     let (body, end) = text.split_once(&format!("-----END {label}-----"))?;
     let starts_a_line = body.starts_with('\n') || body.starts_with("\r\n");
     let is_block = starts_a_line && body.ends_with('\n') && !body.contains("-----");
-    // A return that ends no line is no white space to Go.
+    // A carriage return in the middle of a line is not white space to Go.
     let is_alone = end.replace("\r\n", "\n").bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\n'));
     (is_block && is_alone).then_some(body)
 }

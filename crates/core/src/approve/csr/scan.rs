@@ -9,15 +9,15 @@ const SCHEME: &[u8] = b"spiffe:";
 
 /// The first URI name with the scheme `spiffe`, if there is one.
 ///
-/// What these CSRs hold may be of any kind, so it is not parsed. All of it is searched for a URI name as it is encoded,
-/// wherever it stands: in whichever attribute, extension or repetition an issuer may look for it.
+/// These CSRs may hold anything, so they are not parsed. All bytes are searched for an encoded URI name,
+/// in whichever attribute, extension or repetition an issuer may look for it.
 pub(in crate::approve) fn find_spiffe_name(text: &[u8]) -> Result<Option<Quoted>, CsrFault> {
     let der = pem::decode_foreign(text)?;
     Parts::read(&der)?;
     Ok(find_in(&der))
 }
 
-/// A URI name has the tag `[6]`, with the constructed form taken for one too, and a length of one to three bytes: the text is
+/// A URI name has the tag `[6]`, primitive or constructed, and a length of one to three bytes: the text is
 /// too short for a longer one.
 fn find_in(der: &[u8]) -> Option<Quoted> {
     let starts = der.windows(SCHEME.len()).enumerate();

@@ -1,11 +1,11 @@
-//! Pods, as far as they count here.
+//! What the rules need to know about pods.
 
 use std::time::Duration;
 
 use super::fault::{PodFault, PodProblem};
 use crate::quoted::Quoted;
 
-/// The oldest facts about a pod a request may be settled by.
+/// The greatest age of facts about a pod that may settle a request.
 pub const MAX_FACT_AGE: Duration = Duration::from_secs(5);
 
 /// Which pod to read.
@@ -19,7 +19,7 @@ pub struct PodKey {
     pub uid: String,
 }
 
-/// What of a pod counts.
+/// The facts about a pod that the rules use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PodFacts {
     /// `metadata.namespace`.
@@ -34,25 +34,25 @@ pub struct PodFacts {
     pub node: String,
     /// `status.phase`.
     pub phase: String,
-    /// Whether it has the annotation `kubernetes.io/config.mirror`: its kubelet made it, from a file.
+    /// Whether it has the annotation `kubernetes.io/config.mirror`: its kubelet created it, from a file.
     pub is_mirror: bool,
     /// The `csi.driver` of each of its volumes that has one.
     pub csi_drivers: Vec<String>,
 }
 
-/// What became of reading a pod.
+/// The result of reading a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
-    /// It is there.
+    /// The pod exists.
     Found(PodFacts),
-    /// There is none of that name.
+    /// There is no pod of that name.
     Missing,
     /// The approver may not read pods.
     Forbidden,
 }
 
 impl PodKey {
-    /// A pod to read, where the name is one a pod can have (Kubernetes, DNS subdomain names). Whoever writes an owner
+    /// A pod to read, if the name is valid for a pod (Kubernetes, DNS subdomain names). The author of an owner
     /// reference may write anything, and the name becomes a part of the path that is read.
     pub(super) fn new(namespace: &str, name: &str, uid: &str) -> Result<Self, PodFault> {
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
@@ -66,7 +66,7 @@ impl PodKey {
         Quoted::new(format!("{}/{}", self.namespace, self.name))
     }
 
-    /// The pod itself; nothing where it may not be read.
+    /// The pod itself; nothing if it may not be read.
     pub(super) fn find<'a>(&self, lookup: &'a Lookup) -> Result<Option<&'a PodFacts>, PodProblem> {
         match lookup {
             Lookup::Missing => Err(PodProblem::Missing),

@@ -12,13 +12,13 @@ pub enum PodFault {
         /// How many.
         found: usize,
     },
-    /// No pod can be called that.
+    /// Not a valid name of a pod.
     #[error("{name} is not a name a pod can have")]
     Name {
         /// The name in the owner reference.
         name: Quoted,
     },
-    /// One pod asked, for another one.
+    /// One pod made a request for another.
     #[error("the request was created by the pod with UID {stamp}, but its owner is the pod with UID {owner}")]
     OwnerStamp {
         /// The owner's UID.
@@ -34,7 +34,7 @@ pub enum PodFault {
         /// What is wrong.
         problem: PodProblem,
     },
-    /// The pod it was made by.
+    /// The pod that created the request.
     #[error("the pod {pod}, which created the request, {problem}")]
     Driver {
         /// Namespace and name.
@@ -50,18 +50,18 @@ pub enum PodProblem {
     /// Gone, or never there.
     #[error("does not exist")]
     Missing,
-    /// Another one of that name.
+    /// Another pod of that name.
     #[error("was replaced by another pod, with UID {uid}")]
     Other {
-        /// The UID of the one that is there.
+        /// The UID of the existing pod.
         uid: Quoted,
     },
-    /// It runs as somebody else.
+    /// It runs as another service account.
     #[error("runs as {found}, not as {expected}")]
     Account {
-        /// As whom it should.
+        /// The expected service account.
         expected: Quoted,
-        /// As whom it does.
+        /// The actual service account.
         found: Quoted,
     },
     /// It is on another node, or on none.
@@ -78,10 +78,10 @@ pub enum PodProblem {
         /// `Succeeded` or `Failed`.
         phase: Quoted,
     },
-    /// Nobody asked the API server to run it.
+    /// A mirror pod: no one asked the API server to run it.
     #[error("is a mirror pod, which its node created by itself")]
     Mirror,
-    /// It did not ask for an identity.
+    /// It has no volume of the driver, so it did not ask for an identity.
     #[error("has no volume of the driver {driver}")]
     Volume {
         /// The driver.

@@ -1,4 +1,4 @@
-//! What the validation of a path uses of a certificate.
+//! The parts of a certificate that the validation of a path uses.
 
 use std::time::SystemTime;
 
@@ -37,13 +37,13 @@ pub(in crate::identity) struct Certificate<'a> {
     pub(super) subject_key_id: Option<&'a [u8]>,
     may_sign: bool,
     is_version_3: bool,
-    has_unknown: bool,
+    has_unknown_critical_extension: bool,
     usages: Option<Vec<&'a [u8]>>,
     signed: Signed<'a>,
 }
 
 impl<'a> Certificate<'a> {
-    /// Reads a certificate. What it may be used for is not looked at.
+    /// Reads a certificate. Its usages are not checked.
     ///
     /// # Errors
     /// [`Rejection::Unreadable`].
@@ -69,7 +69,9 @@ impl<'a> Certificate<'a> {
             subject_key_id: extension(&certificate, 14).and_then(|value| only(value, crate::der::OCTET_STRING)),
             may_sign: may_sign && leaf::is_ca(&certificate, place)?,
             is_version_3: certificate.version() == X509Version::V3,
-            has_unknown: certificate.iter_extensions().any(|one| one.critical && is_unknown(one.oid.as_bytes())),
+            has_unknown_critical_extension: certificate
+                .iter_extensions()
+                .any(|one| one.critical && is_unknown(one.oid.as_bytes())),
             usages: extension(&certificate, 37)
                 .map(usages)
                 .map(|read| read.ok_or_else(malformed("extended key usage is")))
@@ -87,12 +89,12 @@ impl<'a> Certificate<'a> {
         at > self.validity.not_after
     }
 
-    /// What needs no other certificate, but for time and place.
+    /// The checks that need no other certificate, except those of time and position.
     pub(super) fn check_form(&self) -> Result<(), PathFault> {
         if !self.is_version_3 {
             return Err(PathFault::Version);
         }
-        if self.has_unknown { Err(PathFault::CriticalExtension) } else { Ok(()) }
+        if self.has_unknown_critical_extension { Err(PathFault::CriticalExtension) } else { Ok(()) }
     }
 
     /// As an issuer it may sign, for clients and servers both; no extended key usage at all allows everything (RFC 5280,
@@ -132,7 +134,7 @@ fn usages(value: &[u8]) -> Option<Vec<&[u8]>> {
     Some(usages)
 }
 
-/// Where issuers of one name have several keys, this says which one; nothing depends on it but the order of tries.
+/// If issuers of one name have several keys, this names the right one; only the order of attempts depends on it.
 fn key_id_of_authority(value: &[u8]) -> Option<&[u8]> {
     Reader::new(only(value, SEQUENCE)?).read(0x80)
 }

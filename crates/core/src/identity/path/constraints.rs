@@ -16,7 +16,7 @@ pub(super) struct Constraints<'a> {
 }
 
 impl<'a> Constraints<'a> {
-    /// Reads the extension, where there is one; critical or not, it counts.
+    /// Reads the extension, if there is one; it applies whether critical or not.
     pub(super) fn read(certificate: &X509Certificate<'a>) -> Option<Self> {
         let Some(value) = extension(certificate, 30) else { return Some(Self::default()) };
         let mut lists = Reader::new(only(value, SEQUENCE)?);

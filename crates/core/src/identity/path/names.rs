@@ -23,7 +23,7 @@ pub(super) enum Form {
     Directory,
     Uri,
     Ip,
-    /// By its tag: names that nobody constrains.
+    /// By its tag: forms for which no constraints are used.
     Other(u8),
 }
 
@@ -127,12 +127,12 @@ fn is_in_domain(host: &str, domain: &str) -> bool {
     begins_a_label && end.eq_ignore_ascii_case(domain.as_bytes())
 }
 
-/// A host is only itself; what begins with a dot is for all hosts in that domain.
+/// A host matches only itself; a constraint that begins with a dot matches all hosts in that domain.
 fn is_host_within(host: &str, constraint: &str) -> bool {
     if constraint.starts_with('.') { is_in_domain(host, constraint) } else { host.eq_ignore_ascii_case(constraint) }
 }
 
-/// The host of a URI, where that is a name: an address cannot be constrained, and no authority cannot either.
+/// The host of a URI, if that is a name: an address or a missing authority cannot be constrained.
 fn host_of_uri(uri: &str) -> Option<&str> {
     let (_, rest) = uri.split_once("://")?;
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];

@@ -1,7 +1,7 @@
-//! Certificate policies (RFC 5280, section 6.1, as RFC 9618 has simplified it): whether a path has one, where one of its CAs
-//! asks for that.
+//! Certificate policies (RFC 5280, section 6.1, as RFC 9618 has simplified it): whether a path has one, if one of its CAs
+//! requires that.
 //!
-//! Nobody asks for a policy here, so it does not matter which one it is, nor by which way through the mappings it came: of the
+//! No particular policy is required here, so it does not matter which one it is, nor which mappings led to it: of the
 //! graph of valid policies only its last level is kept.
 
 use std::collections::BTreeSet;
@@ -84,7 +84,7 @@ impl Left {
     }
 }
 
-/// Whether a path, from the leaf up to and without its anchor, has a valid policy where it needs one.
+/// Whether a path, from the leaf up to and without its anchor, has a valid policy if it needs one.
 pub(super) fn are_valid(path: &[&Certificate<'_>]) -> bool {
     let mut valid = BTreeSet::from([ANY]);
     let [mut explicit, mut mapping, mut any] = [Left(path.len() + 1); 3];
@@ -112,7 +112,7 @@ pub(super) fn are_valid(path: &[&Certificate<'_>]) -> bool {
     explicit.0 > 0 || !valid.is_empty()
 }
 
-/// Section 6.1.3 (d) and (e): what of the policies of the issuer goes on to hold.
+/// Section 6.1.3 (d) and (e): which policies of the issuer remain valid.
 fn narrowed<'a>(valid: &BTreeSet<&'a [u8]>, listed: &[&'a [u8]], any_counts: bool) -> BTreeSet<&'a [u8]> {
     if any_counts && listed.contains(&ANY) {
         let more = listed.iter().filter(|_| valid.contains(ANY));

@@ -15,7 +15,7 @@ pub(super) struct Signed<'a> {
 }
 
 impl<'a> Signed<'a> {
-    /// Takes a certificate apart. The algorithm stands in it twice, and is signed only once: both must be the same.
+    /// Takes a certificate apart. The algorithm is in it twice, and signed only once: both must be the same.
     pub(super) fn read(der: &'a [u8]) -> Option<Self> {
         const VERSION: u8 = 0xa0;
         let mut parts = Reader::new(only(der, SEQUENCE)?);

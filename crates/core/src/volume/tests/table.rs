@@ -1,4 +1,4 @@
-//! What the table of attributes says, which the reference shows, is what the parser does.
+//! The parser agrees with the table of attributes, which the reference shows.
 
 use super::*;
 use crate::plan::{Delivery, Source};

@@ -1,4 +1,4 @@
-//! Whatever a CSR is made of: what is approved holds nothing but what is allowed, as another parser sees it.
+//! Generated CSRs: an approved one holds only what is allowed, as another parser sees it.
 
 use proptest::prelude::*;
 use rcgen::{
@@ -14,7 +14,7 @@ use x509_parser::prelude::FromDer;
 use super::forge::{Csr, armour, built_with, driver_request, faults, node_bound, own_account, policy, request};
 use crate::forge::{ID, uri};
 
-/// Reads a CSR with the other parser, and says what is in it that is not allowed.
+/// Reads a CSR with the other parser, and returns everything in it that is not allowed.
 fn excess(pem: &[u8]) -> Vec<String> {
     let der = rustls_pki_types::CertificateSigningRequestDer::from_pem_slice(pem).expect("PEM");
     let (rest, csr) = X509CertificationRequest::from_der(&der).expect("a CSR");
@@ -119,7 +119,7 @@ proptest! {
         prop_assert_eq!(approved, excess(&csr).is_empty(), "{:?} {:?}", excess(&csr), faults(&request(csr), &policy()));
     }
 
-    /// The signature is made after the change, so it is right.
+    /// The signature is made after the change, so it is valid.
     #[test]
     fn no_change_of_what_is_signed_brings_in_more(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),

@@ -12,7 +12,7 @@ use super::forge::{
 };
 use crate::forge::{ID, one_name, uri};
 
-/// A change of a good request, the class of the one reason it is denied for, and what that says.
+/// A change of a good request, the class of the only reason for its denial, and a part of its sentence.
 type Case = (fn(&mut CertificateParams), &'static str, &'static str);
 
 #[track_caller]
@@ -59,7 +59,7 @@ fn denies_a_subject() {
         (|params| params.distinguished_name.push(DnType::CountryName, "CH"), "subject", r#""C=CH""#),
     ];
     check(&cases);
-    // One empty relative name: nothing to see, and not nothing.
+    // One empty relative name: it shows nothing, but it is not empty.
     denied(Csr::changed(|csr| csr.subject = seq(&[tlv(0x31, &[])])), "subject", "must have none");
     denied(Csr::changed(|csr| csr.subject = seq(&[vec![1, 2, 3]])), "subject", "must have none");
 }
@@ -198,7 +198,7 @@ fn denies_what_is_there_twice() {
 #[test]
 fn denies_other_attributes() {
     let password = attribute(&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 7], &[tlv(12, b"secret")]);
-    // What Microsoft's CAs take for an extension request.
+    // The attribute that Microsoft's CAs accept as an extension request.
     let microsoft = &[0x2b, 6, 1, 4, 1, 0x82, 0x37, 2, 1, 14];
     let microsoft = attribute(microsoft, &[seq(&[names(&one_name(6, b"spiffe://example.org/admin"))])]);
     for (other, dotted) in [(password, "1.2.840.113549.1.9.7"), (microsoft, "1.3.6.1.4.1.311.2.1.14")] {

@@ -1,4 +1,4 @@
-//! A CSR is in DER and nothing else. Each of these is read by some parser, most of them by x509-parser.
+//! A CSR is in DER and nothing else. Each of these is accepted by some parser, most of them by x509-parser.
 
 use super::forge::{
     Csr, EXTENSION_REQUEST, armour, attribute, denied_for, extension, extension_request, good_names, names, oid,

@@ -1,4 +1,4 @@
-//! Makes certificate signing requests, good and bad, and what stands around them.
+//! Creates certificate signing requests, good and bad, and the fields around them.
 
 use std::collections::BTreeMap;
 
@@ -79,7 +79,7 @@ pub(crate) fn extra(key: &str, value: &str) -> (String, Vec<String>) {
     (format!("authentication.kubernetes.io/{key}"), vec![value.to_owned()])
 }
 
-/// Class and sentence of every reason a request is denied for; none where it is not denied.
+/// Class and sentence of every reason a request is denied for; empty if it is not denied.
 pub(crate) fn faults(request: &Request, policy: &Policy) -> Vec<(&'static str, String)> {
     faults_of(&judge(request, policy))
 }
@@ -91,7 +91,7 @@ pub(crate) fn faults_of(verdict: &Verdict) -> Vec<(&'static str, String)> {
     }
 }
 
-/// That there is one reason, of that class, with that in its sentence.
+/// Asserts that there is one reason, of that class, with that in its sentence.
 #[track_caller]
 pub(crate) fn denied_for(request: &Request, policy: &Policy, class: &str, sentence: &str) {
     let found = faults(request, policy);
@@ -154,7 +154,7 @@ impl Csr {
         csr.pem()
     }
 
-    /// What is signed.
+    /// The signed part.
     pub(crate) fn info(&self) -> Vec<u8> {
         seq(&[self.version.clone(), self.subject.clone(), self.public_key.clone(), self.attributes.clone()])
     }
@@ -164,7 +164,7 @@ impl Csr {
         pair.sign(&SystemRandom::new(), info).expect("a signature").as_ref().to_vec()
     }
 
-    /// The whole with that in the place of what is signed, and a right signature.
+    /// The whole CSR with another signed part, and a valid signature.
     pub(crate) fn around(&self, info: Vec<u8>) -> Vec<u8> {
         let signature = tlv(3, &[&[0], &*self.sign(&info)].concat());
         seq(&[info, self.algorithm.clone(), signature, self.after_signature.clone()])

@@ -1,4 +1,4 @@
-//! Whose identity a pod may ask for.
+//! Which identity a pod may ask for.
 
 use svid_csi_core::approve::{Policy, Request, Verdict, judge};
 use svid_csi_core::cert_request::OwnerReference;
@@ -81,7 +81,7 @@ fn the_annotation_says_the_same() {
 #[test]
 fn the_stamp_agrees_with_the_owner() {
     let approved = |request| assert_eq!(judge(&request, &policy()), Verdict::Approve);
-    // API servers before 1.30 stamp no node, and may stamp nothing; then there is nothing to compare.
+    // API servers before 1.30 do not stamp the node, and may stamp nothing; then there is nothing to compare.
     approved(with(|request| request.extra.clear()));
     approved(with(|request| {
         request.extra.clear();

@@ -36,7 +36,7 @@ fn approves_longer_rsa_keys() {
     assert_eq!(judge(&request(built_with(&key, |_| {})), &policy()), Verdict::Approve);
 }
 
-/// A CSR with that key, of which nobody has the private part.
+/// A CSR with that key, whose private part does not exist.
 fn with_key(algorithm: &[Vec<u8>], bits: &[u8]) -> Vec<u8> {
     Csr::changed(|csr| csr.public_key = seq(&[seq(algorithm), tlv(3, &[&[0], bits].concat())]))
 }
@@ -60,7 +60,7 @@ fn denies_keys_of_another_size() {
         let csr = rsa(&modulus(bits), &[1, 0, 1]);
         denied_for(&request(csr), &policy(), "key_size", &format!("an RSA key of {bits} bits, 2048 to 8192"));
     }
-    // What is left to be wrong with these is that the signature is by another key.
+    // The only remaining fault is that the signature is by another key.
     for bits in [2048, 2049, 8192] {
         denied_for(&request(rsa(&modulus(bits), &[1, 0, 1])), &policy(), "signature_algorithm", "does not fit its key");
     }
@@ -127,7 +127,7 @@ fn denies_malformed_keys() {
         println!("{what}");
         denied_for(&request(csr), &policy(), "csr_der", "the public key");
     }
-    // A point beside the curve shows when it is used.
+    // A point that is not on the curve is noticed when it is used.
     let beside = [&[4], &[7; 64][..]].concat();
     denied_for(&request(with_key(p256, &beside)), &policy(), "signature", "is wrong");
 }
@@ -171,7 +171,7 @@ fn denies_signature_algorithms_that_do_not_fit() {
         let csr = Csr::changed(|csr| csr.algorithm = algorithm);
         denied_for(&request(csr), &policy(), "signature_algorithm", dotted);
     }
-    // SHA-512 with P-256 is unusual, and not weak; here the signature is made with SHA-256.
+    // SHA-512 with P-256 is unusual, but not weak; here the signature is made with SHA-256.
     denied_for(&request(Csr::changed(|csr| csr.algorithm = ecdsa(&[3, 4]))), &policy(), "signature", "is wrong");
     assert_eq!(judge(&request(built(|_| {})), &policy()), Verdict::Approve);
 }

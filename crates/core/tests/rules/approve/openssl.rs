@@ -1,4 +1,4 @@
-//! CSRs by another hand: `cargo test -p svid-csi-core -- --ignored openssl` where the tool is installed.
+//! CSRs of OpenSSL: `cargo test -p svid-csi-core -- --ignored openssl` if the tool is installed.
 
 use std::process::Command;
 

@@ -14,7 +14,7 @@ use crate::forge::{ID, uri};
 const TEXTS: usize = 150_000;
 const SEED: u64 = 11;
 
-/// What is put in somewhere: all that PEM parsers disagree about.
+/// Insertions: everything that PEM parsers disagree about.
 const PIECES: [&str; 24] = [
     "-----",
     "-----BEGIN CERTIFICATE REQUEST-----\n",
@@ -75,7 +75,7 @@ fn text(random: &mut Random, ders: &[Vec<u8>]) -> Vec<u8> {
 
 fn change(random: &mut Random, text: &mut String) {
     let lines: Vec<_> = text.match_indices('\n').map(|(at, _)| at + 1).collect();
-    // Mostly where lines begin, and there mostly around the first and the last ones.
+    // Mostly at the beginning of lines, and mostly of the first and the last ones.
     let at = match (random.below(8), lines.len()) {
         (0, _) | (_, 0) => random.below(text.len() + 1),
         (1, _) => 0,
@@ -92,11 +92,11 @@ fn change(random: &mut Random, text: &mut String) {
     }
 }
 
-/// The CSR in a text that is one plain block.
+/// The CSR in a text, if that is one plain block.
 fn plain(text: &[u8]) -> Vec<u8> {
-    let text = str::from_utf8(text).expect("what is approved is text");
+    let text = str::from_utf8(text).expect("an approved CSR is text");
     let base64: String = text.lines().filter(|line| !line.starts_with('-')).map(str::trim).collect();
-    STANDARD.decode(base64).expect("what is approved is base64")
+    STANDARD.decode(base64).expect("an approved CSR is base64")
 }
 
 fn ders() -> Vec<Vec<u8>> {
@@ -109,7 +109,7 @@ fn ders() -> Vec<Vec<u8>> {
     ]
 }
 
-/// What the decoder reads of each text: the SHA-256 of the DER, and whether a SPIFFE ID is in it.
+/// The decoder's result for each text: the SHA-256 of the DER, and whether a SPIFFE ID is in it.
 fn read_by_cert_manager(texts: &[Vec<u8>]) -> Vec<Option<(String, bool)>> {
     let program = std::env::var_os("CSR_ORACLE").expect("CSR_ORACLE names the decoder; `just csr-oracle` builds it");
     let decoder = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();

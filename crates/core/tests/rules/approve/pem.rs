@@ -30,7 +30,7 @@ fn denies_anything_but_one_block() {
         block("NEW CERTIFICATE REQUEST"),
         block("CERTIFICATE"),
         format!("{pem}{}", block("CERTIFICATE REQUEST")),
-        // One parser skips labels it does not know, another takes whatever comes first.
+        // One parser skips labels it does not know, another accepts any first block.
         format!("{}{pem}", labelled("X", &other)),
         format!("{pem}{}", labelled("X", &other)),
         format!("Certificate Request:\n{pem}"),

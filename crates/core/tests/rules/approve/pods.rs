@@ -56,7 +56,7 @@ fn a_good_one_is_approved() {
     assert_eq!(settle(&pod, None, &own_account()), Verdict::Approve);
 }
 
-/// A change of a good pod, the class of the one reason, and what that says.
+/// A change of a good pod, the class of the only reason, and a part of its sentence.
 type Case = (fn(&mut PodFacts), &'static str, &'static str);
 
 const OF_POD: [Case; 5] = [
@@ -93,7 +93,7 @@ fn node_bound_pods_are_where_the_driver_is() {
     for (change, class, sentence) in cases {
         let pod = changed(pod(), change);
         denied(&settle(&pod, Some(&Lookup::Found(driver())), &node_bound()), class, sentence);
-        assert_eq!(settle(&pod, None, &own_account()), Verdict::Approve, "{class} is no rule of that mode");
+        assert_eq!(settle(&pod, None, &own_account()), Verdict::Approve, "{class} is not a rule of that mode");
     }
 }
 
@@ -127,9 +127,9 @@ fn without_the_right_to_read_pods_node_bound_requests_wait() {
     let (pod, driver) = (Lookup::Found(pod()), Lookup::Found(driver()));
     assert_eq!(settle(&Lookup::Forbidden, Some(&driver), &node_bound()), waits);
     assert_eq!(settle(&pod, Some(&Lookup::Forbidden), &node_bound()), waits);
-    assert_eq!(settle(&pod, None, &node_bound()), waits, "a pod that was not read is no reason to approve");
+    assert_eq!(settle(&pod, None, &node_bound()), waits, "a pod that was not read is not a reason to approve");
     assert_eq!(settle(&Lookup::Forbidden, None, &own_account()), Verdict::Approve);
-    // What is known to be wrong is wrong whatever else may not be read.
+    // A known fault counts, whatever else may not be read.
     denied(&settle(&Lookup::Missing, Some(&Lookup::Forbidden), &node_bound()), "pod_missing", "does not exist");
 }
 

@@ -1,4 +1,4 @@
-//! What stands beside the CSR.
+//! The fields of `spec` beside the CSR.
 
 use svid_csi_core::approve::{Ignored, Policy, Request, Verdict, judge};
 use svid_csi_core::cert_request::USAGES;

@@ -1,4 +1,4 @@
-//! Requests that are not ours, where the approver stands in for cert-manager's own.
+//! Requests that are not ours, if the approver replaces cert-manager's own.
 
 use rcgen::{DnType, SanType};
 use svid_csi_core::approve::{Ignored, MAX_PEM_BYTES, Policy, Request, Verdict, judge};
@@ -90,7 +90,7 @@ fn are_denied_a_spiffe_id_wherever_it_is_put() {
     denied(labelled("NEW CERTIFICATE REQUEST", &Csr::good().der()).into_bytes());
 }
 
-/// Parsers differ in what they skip, and the issuer's must not find another CSR than the one that was looked at.
+/// Parsers differ in what they skip, and the issuer's must not find another CSR than the one that was checked.
 #[test]
 fn are_denied_when_they_are_not_one_plain_block() {
     let harmless = Csr::with_attributes(&[]).der();

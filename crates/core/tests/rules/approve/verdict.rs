@@ -1,4 +1,4 @@
-//! What a decision looks like, and how those of others are read.
+//! The form of decisions, and how the decisions of others are read.
 
 use std::collections::BTreeMap;
 
@@ -94,7 +94,7 @@ fn what_is_decided_stays_decided() {
     }
 }
 
-/// An object as the API server gives it.
+/// An object as the API server returns it.
 fn object(conditions: &Value) -> Value {
     json!({
         "apiVersion": "cert-manager.io/v1",

@@ -1,4 +1,4 @@
-//! Every format, made from all there is.
+//! Every format, made from a complete identity.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

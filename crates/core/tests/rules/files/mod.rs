@@ -1,4 +1,4 @@
-//! What is in the files of a volume.
+//! The contents of the files of a volume.
 
 mod formats;
 mod rewritten;
@@ -34,7 +34,7 @@ fn certificates(pem: &[u8]) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().expect("certificates")
 }
 
-/// What is in the file of that name, where there is one.
+/// The contents of the file of that name, if there is one.
 fn contents<'a>(files: &'a [RenderedFile], name: &str) -> Option<&'a [u8]> {
     files.iter().find(|file| file.name.as_str() == name).map(|file| file.contents.as_slice())
 }

@@ -1,4 +1,4 @@
-//! Files that are there, and something new for some of them.
+//! Existing files, some of which change.
 
 use svid_csi_core::bundle_document::BundleDocument;
 use svid_csi_core::files::{Intermediates, with_bundle, with_jwt};
@@ -23,7 +23,7 @@ fn copies(files: &[RenderedFile]) -> Vec<RenderedFile> {
     files.iter().map(copy).collect()
 }
 
-/// The files of one but not the other state.
+/// The files that differ between the two states.
 fn changed(before: &[RenderedFile], after: &[RenderedFile]) -> Vec<String> {
     assert_eq!(file_names(before), file_names(after));
     let names = file_names(before).into_iter();
@@ -85,7 +85,7 @@ fn a_renewed_certificate_keeps_the_tokens_unless_there_are_new_ones() {
     let fewer = Extras { key_store: None, ..everything() };
     let wanted = Wanted { extras: &fewer, ..wanted };
     let after = all(copies(&before.files), &next, None, wanted, now()).expect("files");
-    assert_eq!(contents(&after, "key.p12"), None, "what is not wanted any more goes");
+    assert_eq!(contents(&after, "key.p12"), None, "a file that is no longer wanted is removed");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Whatever comes: nothing panics, no error holds the token, and what is believed is what was signed.
+//! Arbitrary input: nothing panics, no error holds the token, and an accepted token is the one that was signed.
 
 use std::sync::LazyLock;
 
@@ -36,7 +36,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Reads the token in every way there is.
+/// Reads the token in every possible way.
 fn try_all(token: &str) -> Result<(), TestCaseError> {
     let validated = validate(token, AUDIENCE, &KEY.bundles(), now());
     let audiences = Audiences::new(vec![AUDIENCE.to_owned()]).expect("audiences");
@@ -81,7 +81,7 @@ proptest! {
         let _ = JwtBundle::read(json.to_string().as_bytes()).map_err(|error| error.to_string());
         let one = json!({"keys": [json]}).to_string();
         if let Ok(bundle) = JwtBundle::read(one.as_bytes()) {
-            prop_assert_eq!(JwtBundle::read(&bundle.to_jwks()), Ok(bundle), "what is read is written again");
+            prop_assert_eq!(JwtBundle::read(&bundle.to_jwks()), Ok(bundle), "an accepted set is written again");
         }
     }
 

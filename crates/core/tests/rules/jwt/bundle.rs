@@ -31,7 +31,7 @@ fn takes_the_keys_of_jwt_svids_and_ignores_others() {
     for (jwk, why) in [
         (but(ec.clone(), "kid", Value::Null), "no key id"),
         (but(ec.clone(), "kid", json!("")), "an empty key id"),
-        (but(ec.clone(), "kid", json!(7)), "a key id that is no text"),
+        (but(ec.clone(), "kid", json!(7)), "a key ID that is not a string"),
         (but(ec.clone(), "kty", json!("EC2")), "an unknown key type"),
         (but(ec.clone(), "kty", Value::Null), "no key type"),
         (but(ec.clone(), "crv", json!("secp256k1")), "an unknown curve"),
@@ -88,7 +88,7 @@ fn is_written_as_a_plain_jwk_set() {
     let written: Value = serde_json::from_slice(&bundle.to_jwks()).expect("JSON");
     let expected: Vec<Value> =
         keys.iter().map(|key| but(but(key.clone(), "use", Value::Null), "ignored", Value::Null)).collect();
-    assert_eq!(written, json!({"keys": expected}), "the keys, without use and what is not known here");
+    assert_eq!(written, json!({"keys": expected}), "the keys, without use and unknown members");
     let mut turned = keys.clone();
     turned.reverse();
     assert_eq!(read(&turned).expect("a bundle").to_jwks(), bundle.to_jwks(), "whatever their order");

@@ -1,4 +1,4 @@
-//! Makes tokens and keys, good and bad, by other means than the rules that are tested.
+//! Creates tokens and keys, good and bad, without the code under test.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::forge::{ID, now};
 
 pub(super) const AUDIENCE: &str = "spiffe://example.org/ns/shop/sa/db";
 
-/// A key, the id it goes by, and its JWK.
+/// A key, its ID, and its JWK.
 pub(super) struct TestKey {
     pub(super) alg: &'static str,
     pub(super) jwk: Value,
@@ -36,7 +36,7 @@ enum Signer {
 }
 
 impl TestKey {
-    /// A key for the algorithm, with the key id `k`.
+    /// A key for the algorithm, with the key ID `k`.
     pub(super) fn new(alg: &'static str) -> Self {
         match alg {
             "ES256" => Self::ecdsa(alg, "P-256", &ECDSA_P256_SHA256_FIXED_SIGNING),
@@ -92,13 +92,13 @@ impl TestKey {
         format!("{message}.{}", encode(signature))
     }
 
-    /// What `example.org` trusts: this key.
+    /// The bundles of `example.org` with this key.
     pub(super) fn bundles(&self) -> JwtBundles {
         bundles(std::slice::from_ref(&self.jwk))
     }
 }
 
-/// What `example.org` trusts.
+/// The bundle of `example.org`.
 pub(super) fn bundles(keys: &[Value]) -> JwtBundles {
     let bundle = JwtBundle::read(json!({"keys": keys}).to_string().as_bytes()).expect("a bundle");
     BTreeMap::from([(TrustDomain::parse("example.org").expect("a name"), Arc::new(bundle))])
@@ -109,12 +109,12 @@ pub(super) fn claims() -> Value {
     json!({"sub": ID, "aud": [AUDIENCE], "iat": seconds(now()), "exp": seconds(now()) + 300})
 }
 
-/// The claims, changed: a null takes one away.
+/// The claims, changed: null removes one.
 pub(super) fn claims_but(claim: &str, value: Value) -> Value {
     but(claims(), claim, value)
 }
 
-/// The object, changed: a null takes a member away.
+/// The object, changed: null removes a member.
 pub(super) fn but(mut object: Value, name: &str, value: Value) -> Value {
     let members = object.as_object_mut().expect("an object");
     match value {

@@ -16,7 +16,7 @@ fn read(token: String, asked: &[&str]) -> Result<JwtSvid, JwtRejection> {
 fn is_taken_as_the_issuer_says() {
     let key = TestKey::new("ES256");
     let token = key.token(&claims_but("aud", json!([AUDIENCE, "more"])));
-    let svid = read(token.clone(), &["more", AUDIENCE]).expect("it is what was asked for");
+    let svid = read(token.clone(), &["more", AUDIENCE]).expect("it is the requested token");
     assert_eq!((svid.id.as_str(), svid.token.expose(), svid.hint.as_str()), (ID, token.as_str(), "internal"));
     assert_eq!(svid.audience, [AUDIENCE, "more"]);
     assert_eq!((seconds(svid.issued_at), seconds(svid.expires_at)), (seconds(now()), seconds(now()) + 300));
@@ -57,6 +57,6 @@ fn is_refused_when_it_is_not_what_was_asked_for() {
         ),
         ("no token".to_owned(), &[AUDIENCE], JwtRejection::NotCompact),
     ] {
-        assert_eq!(read(token, asked).expect_err("it is not what was asked for"), rejection);
+        assert_eq!(read(token, asked).expect_err("it is not the requested token"), rejection);
     }
 }

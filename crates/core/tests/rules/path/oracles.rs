@@ -1,6 +1,6 @@
-//! Chains under CAs of every kind, made from a seed, and what OpenSSL and Go say to them: `just paths`.
+//! Chains under CAs of every kind, generated from a seed, and the verdicts of OpenSSL and Go on them: `just paths`.
 //!
-//! Where one of them judges otherwise, a rule of RFC 5280 says why, and the chain itself shows that this is the reason.
+//! If one of them decides otherwise, a rule of RFC 5280 says why, and the chain itself shows that this is the reason.
 
 mod hierarchy;
 mod reasons;
@@ -63,7 +63,7 @@ fn pem(all: &[rustls_pki_types::CertificateDer<'_>]) -> String {
     svid_csi_core::identity::to_pem(all)
 }
 
-/// What OpenSSL says, for clients and servers.
+/// The verdict of OpenSSL, for clients and servers.
 fn openssl(folder: &Path, candidate: &Candidate) -> String {
     let write = |name: &str, text: String| {
         let mut file = File::create(folder.join(name)).expect("a file");

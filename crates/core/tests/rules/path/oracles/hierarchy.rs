@@ -1,4 +1,4 @@
-//! Hierarchies of CAs, made from a seed.
+//! Hierarchies of CAs, generated from a seed.
 
 use std::collections::BTreeSet;
 
@@ -46,11 +46,11 @@ impl Dice {
 /// A chain and its bundle.
 pub(super) struct Made {
     pub(super) candidate: Candidate,
-    /// What is in it that others read by rules of their own.
+    /// The parts that others read by rules of their own.
     pub(super) traits: BTreeSet<Reason>,
 }
 
-/// The chain of that seed, written so that our reading of it is theirs in the points of `as_they_read`.
+/// The chain of that seed, written so that we read it as they do, in the points of `as_they_read`.
 pub(super) fn made(seed: u64, as_they_read: &[Reason]) -> Made {
     let mut maker = Maker { dice: Dice(seed), as_they_read, traits: BTreeSet::new() };
     let depth = maker.dice.roll(4);
@@ -85,7 +85,7 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// Notes that others read this by a rule of their own, and says whether to write what that rule makes of it.
+    /// Notes that others read this by a rule of their own, and says whether to write it as that rule reads it.
     fn is_read_as_they_do(&mut self, reason: Reason) -> bool {
         self.traits.insert(reason);
         self.as_they_read.contains(&reason)

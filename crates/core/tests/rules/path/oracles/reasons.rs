@@ -1,4 +1,4 @@
-//! Why others judge a chain otherwise. Each reason is a rule of RFC 5280, quoted in docs/spiffe-conformance.md.
+//! Why others decide otherwise on a chain. Each reason is a rule of RFC 5280, quoted in docs/spiffe-conformance.md.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -6,30 +6,30 @@ use std::io::Write;
 use super::hierarchy::{Made, made as write};
 use super::ours;
 
-/// A rule that somebody reads otherwise than it stands in the RFC.
+/// A rule that another program reads otherwise than the RFC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reason {
-    /// Go: a host in a constraint on URIs or email addresses is for all hosts below it as well.
+    /// Go: a host in a constraint on URIs or email addresses covers all hosts below it as well.
     HostsBelow,
-    /// Go: constraints on directory names are not known, so that where they are critical the CA is refused.
+    /// Go: constraints on directory names are not supported, so if they are critical the CA is refused.
     DirectoryNames,
-    /// OpenSSL: the common name of a leaf without DNS names is one.
+    /// OpenSSL: the common name of a leaf without DNS names counts as one.
     CommonName,
-    /// OpenSSL: `anyExtendedKeyUsage` of a CA is not for TLS.
+    /// OpenSSL: `anyExtendedKeyUsage` of a CA does not cover TLS.
     AnyUsage,
-    /// OpenSSL: policies count only where the caller asks for that.
+    /// OpenSSL: policies count only if the caller asks for that.
     RequiredPolicy,
-    /// OpenSSL: a wildcard is a name as any other, and not one for all that it stands for.
+    /// OpenSSL: a wildcard is a name like any other, and does not cover other names.
     Wildcard,
 }
 
-/// All of them, by whose reading it is.
+/// All of them, by the program that reads them so.
 pub(super) const OF_GO: &[Reason] = &[Reason::HostsBelow, Reason::DirectoryNames];
 pub(super) const OF_OPENSSL: &[Reason] =
     &[Reason::CommonName, Reason::AnyUsage, Reason::RequiredPolicy, Reason::Wildcard];
 
 impl Reason {
-    /// What we say where we refuse a chain that is taken for this reason.
+    /// Our words if we refuse a chain that the other accepts for this reason.
     fn our_words(self) -> Option<&'static str> {
         match self {
             Self::HostsBelow => Some("does not permit the name"),
@@ -39,7 +39,7 @@ impl Reason {
         }
     }
 
-    /// What they say where they refuse a chain that we take.
+    /// Their words if they refuse a chain that we accept.
     fn their_words(self) -> Option<&'static str> {
         match self {
             Self::HostsBelow => Some("is excluded by constraint"),
@@ -51,7 +51,7 @@ impl Reason {
     }
 }
 
-/// How many were compared, were taken by both, and are judged otherwise for which reasons.
+/// How many were compared, were accepted by both, and which reasons explain the others.
 #[derive(Debug)]
 pub(super) struct Score {
     reasons: &'static [Reason],
@@ -61,12 +61,12 @@ pub(super) struct Score {
 }
 
 impl Score {
-    /// With the reasons for which the other one may judge otherwise.
+    /// With the reasons for which the other program may decide otherwise.
     pub(super) fn new(reasons: &'static [Reason]) -> Self {
         Self { reasons, compared: 0, taken: 0, explained: BTreeMap::new() }
     }
 
-    /// Compares the verdicts on the chain of that seed. Where they differ, reasons must explain it.
+    /// Compares the verdicts on the chain of that seed. If they differ, reasons must explain it.
     pub(super) fn count(&mut self, seed: u64, made: &Made, theirs: &str) {
         const SHOWN: u64 = 3;
         let ours = ours(&made.candidate);
@@ -84,8 +84,8 @@ impl Score {
         }
     }
 
-    /// The fewest reasons that explain it: with these rules read as the other one does, and all others as they stand, our
-    /// verdict is theirs; and who refuses the chain says why in the words of one of them.
+    /// The fewest reasons that explain it: with these rules read as the other program does, and all others as in the RFC, our
+    /// verdict is theirs; and the program that refuses the chain says why in the words of one of them.
     fn why(&self, seed: u64, made: &Made, ours_as_it_stands: &Result<(), String>, theirs: &str) -> Option<Vec<Reason>> {
         let there: Vec<_> = self.reasons.iter().copied().filter(|reason| made.traits.contains(reason)).collect();
         let subset =
@@ -104,9 +104,9 @@ impl Score {
         })
     }
 
-    /// Chains that are refused by everybody would prove nothing, and a reason that never occurs neither.
+    /// Chains that are all refused would prove nothing, and neither would a reason that never occurs.
     pub(super) fn is_worth_it(&self) {
-        /// Of so many chains each reason is shown by one.
+        /// Among so many chains each reason occurs at least once.
         const ENOUGH: u64 = 1000;
         show(&format!("{self:?}"));
         let explained: u64 = self.explained.values().sum();
