@@ -20,15 +20,15 @@ const LONGEST_ANSWER: usize = 64 * 1024;
 pub enum AskError {
     /// There is no socket.
     #[error(
-        "there is no socket {}: is the driver running on this node, and is this its --admin-socket (admin.sock in its \
-         --data-root, unless given)?", .0.display()
+        "there is no socket {}: is the driver running on this node, and is this its --admin-socket (default: \
+         admin.sock in its --data-root)?", .0.display()
     )]
     Missing(PathBuf),
     /// There is a socket that nobody listens on.
-    #[error("nobody listens on {}: the driver is not running any more", .0.display())]
+    #[error("no process is listening on {}: the driver is no longer running", .0.display())]
     NotRunning(PathBuf),
     /// The socket is root's.
-    #[error("no permission to use {}: only root may; run this as root, such as in the driver's container", .0.display())]
+    #[error("no permission to use {}: run this command as root, such as in the driver's container", .0.display())]
     Permission(PathBuf),
     /// It cannot be reached otherwise.
     #[error("cannot connect to {}", .socket.display())]
@@ -40,7 +40,7 @@ pub enum AskError {
         source: io::Error,
     },
     /// It is no driver, or it has just ended.
-    #[error("what listens on {} does not answer as a driver does", .socket.display())]
+    #[error("unexpected response from {}; is another program listening there?", .socket.display())]
     Talk {
         /// The socket.
         socket: PathBuf,
@@ -49,7 +49,7 @@ pub enum AskError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// It takes too long.
-    #[error("the driver on {} does not answer within {} seconds", .0.display(), PATIENCE.as_secs())]
+    #[error("the driver on {} did not respond within {} seconds", .0.display(), PATIENCE.as_secs())]
     Slow(PathBuf),
 }
 
@@ -128,7 +128,7 @@ mod tests {
         let large = format!("HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n{}", "x".repeat(70_000));
         for nonsense in ["", "SSH-2.0-x\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", &large] {
             let error = answered(nonsense).await.unwrap_err();
-            assert!(error.contains("does not answer as a driver does: "), "{error}");
+            assert!(error.contains("is another program listening there?: "), "{error}");
         }
     }
 
@@ -140,7 +140,7 @@ mod tests {
         drop(UnixListener::bind(&socket).unwrap());
         assert!(matches!(post(&socket, "/").await, Err(AskError::NotRunning(_))));
         let denied = unreachable(&socket, io::ErrorKind::PermissionDenied.into()).to_string();
-        assert!(denied.contains("only root may"), "{denied}");
+        assert!(denied.contains("as root"), "{denied}");
         let long = dir.path().join("x".repeat(200));
         assert!(matches!(post(&long, "/").await, Err(AskError::Connect { .. })));
     }

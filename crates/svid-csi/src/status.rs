@@ -17,7 +17,7 @@ use crate::{clock, report};
 const PATIENCE: Duration = Duration::from_secs(2);
 
 const ADOPTED: &str =
-    "on the tmpfs of csi-driver-spiffe until the pod ends: without an upper bound, and it may be swapped";
+    "on the tmpfs of csi-driver-spiffe until the pod ends: without a size limit, and it may be swapped to disk";
 
 /// The answer of /status.
 #[derive(Debug, Serialize)]

@@ -43,6 +43,6 @@ pub fn init(options: LogOptions) {
     };
     let already_started = tracing_subscriber::registry().with(lines.with_filter(levels)).try_init().is_err();
     if already_started {
-        tracing::debug!("the log was started before");
+        tracing::debug!("the log is already initialised");
     }
 }

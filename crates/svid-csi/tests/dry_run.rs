@@ -98,7 +98,7 @@ fn write_yaml(value: &Value, depth: usize, text: &mut String) {
 #[test]
 fn good_requests_are_approved_in_every_form() {
     let (one, two) = (object(|_| {}), object(|object| object.metadata.name = "two".to_owned()));
-    let (first, second) = (format!("approve {NAME} it keeps every rule"), "approve shop/two it keeps every rule");
+    let (first, second) = (format!("approve {NAME} it follows every rule"), "approve shop/two it follows every rule");
     let several = format!("---{}\n---{}\n", yaml(&one), yaml(&two));
     let pretty = serde_json::to_string_pretty(&list(&[one.clone(), two.clone()])).expect("JSON");
     for input in [several, yaml(&list(&[one.clone(), two.clone()])), pretty] {
@@ -156,7 +156,7 @@ fn the_rules_left_to_the_cluster_are_named() {
     let good = object(|object| object.spec.username = DRIVER.to_owned());
     let (code, lines, told) = judge(&flags, &list(&[good.clone(), good]).to_string());
     let open = "not checked without the cluster: pod_missing, pod_uid, pod_account";
-    assert_eq!(lines, vec![format!("approve {NAME} it keeps every rule so far ({open})"); 2]);
+    assert_eq!(lines, vec![format!("approve {NAME} it follows every rule that was checked ({open})"); 2]);
     assert_eq!((code, told.matches(open).count(), told.lines().count()), (0, 1, 2), "{told}");
     assert!(told.contains("no effect in a dry run: --metrics-bind-address"), "{told}");
 }

@@ -11,9 +11,9 @@ const FIRST: &str = "\
 
 This page is generated from the program (`cargo xtask docs`); `svid-csi <command> --help` says the same.
 
-One dash or two make no difference, `--flag value` is `--flag=value`, a boolean takes its value after `=` only, and an
+One or two dashes make no difference, `--flag value` is `--flag=value`, a boolean takes its value after `=` only, and an
 empty value means that the flag is not set. Every flag also reads the environment variable beside it; there, repeatable
-flags read several values separated by spaces. The command line wins. All mistakes are told at once, with exit code 2.
+flags read several values separated by spaces. The command line wins. All mistakes are reported at once, with exit code 2.
 ";
 
 pub(super) fn page() -> String {

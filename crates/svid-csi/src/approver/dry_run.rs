@@ -52,11 +52,13 @@ pub fn unchecked(mode: &Mode) -> Option<String> {
 
 fn line(request: &Request, verdict: &Verdict, mode: &Mode) -> String {
     let (word, reason) = match verdict {
-        Verdict::Approve if request.identity.is_none() => ("approve", "it asks for no SPIFFE identity".to_owned()),
-        Verdict::Approve => ("approve", "it keeps every rule".to_owned()),
+        Verdict::Approve if request.identity.is_none() => {
+            ("approve", "it does not request a SPIFFE identity".to_owned())
+        }
+        Verdict::Approve => ("approve", "it follows every rule".to_owned()),
         Verdict::Depends(_) => {
             let open = unchecked(mode).map(|rules| format!(" ({rules})")).unwrap_or_default();
-            ("approve", format!("it keeps every rule so far{open}"))
+            ("approve", format!("it follows every rule that was checked{open}"))
         }
         Verdict::Deny(reasons) => ("deny", reasons.to_string()),
         Verdict::Ignore(ignored) => ("ignore", ignored.to_string()),

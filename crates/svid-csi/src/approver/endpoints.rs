@@ -97,7 +97,7 @@ async fn readyz(State(synced): State<watch::Receiver<bool>>) -> impl IntoRespons
     if *synced.borrow() {
         (StatusCode::OK, "ok")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not all requests are known yet")
+        (StatusCode::SERVICE_UNAVAILABLE, "the list of certificate requests is not complete yet")
     }
 }
 

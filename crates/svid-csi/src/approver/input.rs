@@ -25,10 +25,10 @@ pub enum InputError {
     #[error("standard input cannot be read")]
     Read(#[source] io::Error),
     /// More than is held in memory.
-    #[error("standard input has more than {} MiB; give it in parts", MAX_BYTES >> 20)]
+    #[error("standard input is larger than {} MiB; split it", MAX_BYTES >> 20)]
     TooLarge,
     /// What came before in the pipe has failed, most likely.
-    #[error("standard input is empty; give it what `kubectl get certificaterequests -A -o yaml` prints")]
+    #[error("standard input is empty; pipe the output of `kubectl get certificaterequests -A -o yaml` into it")]
     Empty,
     /// Neither YAML nor JSON, or not of the form of these objects.
     #[error("standard input, document {document}: {problem}")]
@@ -136,7 +136,11 @@ fn request(at: &str, object: &CertificateRequest, is_unnamed: bool) -> Result<Re
     }
     for (field, found) in [("namespace", &object.metadata.namespace), ("name", &object.metadata.name)] {
         if found.is_empty() {
-            return Err(wrong(at, &format!("metadata.{field}"), "missing; give objects as the cluster has them"));
+            return Err(wrong(
+                at,
+                &format!("metadata.{field}"),
+                "missing; give the objects as the cluster returns them",
+            ));
         }
     }
     Ok(Request::from(object))

@@ -55,10 +55,10 @@ pub(super) enum JudgeError {
     #[error("the request cannot be read")]
     Read(#[source] CallError),
     /// The pods behind it cannot be read.
-    #[error("its pods cannot be read")]
+    #[error("the pods of the request cannot be read")]
     Pods(#[source] CallError),
     /// The issuer cannot be read.
-    #[error("the issuer that it must be for cannot be read")]
+    #[error("the required issuer cannot be read")]
     Issuer(#[source] ReadError),
     /// The decision cannot be written.
     #[error("the decision cannot be written")]
@@ -83,9 +83,9 @@ impl Judge {
             let (request, error) = (name(&turn), report::chain(error));
             // What fails for one fails for many, mostly.
             if self.is_failing.swap(true, Ordering::Relaxed) {
-                debug!(request, error, tries = turn.tries, "cannot be decided, and is tried again");
+                debug!(request, error, tries = turn.tries, "cannot decide a certificate request; retrying");
             } else {
-                warn!(request, error, "cannot be decided, and is tried again");
+                warn!(request, error, "cannot decide a certificate request; retrying");
             }
         }
         let is_well = decided.is_ok();
@@ -161,10 +161,10 @@ impl Judge {
         self.metrics.decided(verdict, turn.seen.elapsed());
         let request = name(turn);
         if let Verdict::Deny(reasons) = verdict {
-            info!(request, decision = "denied", reasons = reasons.message(512), "decided");
+            info!(request, decision = "denied", reasons = reasons.message(512), "certificate request decided");
             self.notices.denied(object, reasons);
         } else {
-            info!(request, decision = "approved", "decided");
+            info!(request, decision = "approved", "certificate request decided");
         }
     }
 }

@@ -67,21 +67,29 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register(
             "decisions",
-            "Requests decided, by decision; a denial by the class of the first rule the request breaks",
+            "Decided requests, by decision; denials also by the class of the first rule that the request breaks",
             self.decisions.clone(),
         );
         registry.register(
             "decision_seconds",
-            "From the moment a request was first seen until its decision was written",
+            "Time from when a request was first seen until its decision was written",
             self.seconds.clone(),
         );
         let counters = [
-            ("denials_forbidden", "Denials the API server or cert-manager's webhook refused", &self.denials_forbidden),
-            ("approvals_forbidden", "Approvals they refused", &self.approvals_forbidden),
-            ("failures", "Decisions that failed in passing and are tried again", &self.failures),
+            (
+                "denials_forbidden",
+                "Denials that the API server or cert-manager's webhook refused",
+                &self.denials_forbidden,
+            ),
+            (
+                "approvals_forbidden",
+                "Approvals that the API server or cert-manager's webhook refused",
+                &self.approvals_forbidden,
+            ),
+            ("failures", "Decisions that failed temporarily and are retried", &self.failures),
             (
                 "approved_by_another",
-                "Requests with a SPIFFE identity approved by another approver, which makes every rule useless",
+                "Requests with a SPIFFE identity that another approver approved, which bypasses every rule",
                 &self.approved_by_another,
             ),
             ("watch_failures", "Failures to list or watch requests", &self.watch_failures),
@@ -90,8 +98,8 @@ impl Metrics {
             registry.register(name, help, counter.clone());
         }
         registry.register("pending_requests", "Requests that are neither approved nor denied", self.pending.clone());
-        registry.register("leader", "1 where this approver decides", self.leading.clone());
-        registry.register("watch_synced", "1 where all requests are known", self.synced.clone());
+        registry.register("leader", "1 if this approver is the one that decides", self.leading.clone());
+        registry.register("watch_synced", "1 if all requests have been listed", self.synced.clone());
     }
 
     /// A decision was written.

@@ -103,10 +103,10 @@ pub async fn run(policy: Policy, cluster: Cluster) -> Result<(), RunError> {
     let tasks = Tasks::default();
     start(client, watching, policy, &cluster, &tasks).await?;
     let stopped = tasks.until_stopped(signals).await;
-    info!("stopping; decisions under way are written, then the Lease is given back");
+    info!("the approver is stopping; it writes the decisions in progress, then releases the Lease");
     tasks.stop();
     if tokio::time::timeout(DRAIN, tasks.ended()).await.is_err() {
-        warn!("not everything had ended when the time to stop was over");
+        warn!("the approver stopped before all its tasks had ended");
     }
     match stopped {
         Stopped::BySignal => Ok(()),

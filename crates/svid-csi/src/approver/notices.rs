@@ -30,7 +30,7 @@ impl Notices {
         self.0.warn(object.reference(), DENIED, format!("denied: {reasons}"));
         if let Some(pod) = object.pod() {
             let name = shown(&object.key().name);
-            self.0.warn(pod, DENIED, format!("its CertificateRequest {name} was denied: {reasons}"));
+            self.0.warn(pod, DENIED, format!("the pod's CertificateRequest {name} was denied: {reasons}"));
         }
     }
 

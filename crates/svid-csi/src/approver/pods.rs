@@ -122,8 +122,8 @@ impl Pods {
             }
             _ => warn!(
                 error,
-                "pods may not be read, so the driver is trusted with every identity of a namespace that has a pod; grant \
-                 the verb get on pods, or better: use --request-mode node-bound"
+                "the approver may not read pods, so it trusts the driver with every identity of a namespace that has a \
+                 pod; grant the verb get on pods, or better: use --request-mode node-bound"
             ),
         }
     }

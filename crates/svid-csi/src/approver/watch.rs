@@ -134,7 +134,7 @@ impl Watch {
         self.queue.listing_ends();
         self.synced.send_replace(true);
         self.progress.was_synced = true;
-        info!(pending = self.queue.len(), "all requests are known");
+        info!(pending = self.queue.len(), "all certificate requests have been listed");
         if let (count, Some(first)) = std::mem::take(&mut self.progress.found_approved) {
             let example = name(&first);
             warn!(count, example, "requests with a SPIFFE identity were approved by another approver in the past");
@@ -148,9 +148,9 @@ impl Watch {
         if self.progress.once.is_new("approved by another") {
             warn!(
                 request = name(object),
-                "another approver approves requests with a SPIFFE identity, so the rules here are of no use: turn \
-                 cert-manager's own approver off with --controllers=*,-certificaterequests-approver; told once, the \
-                 metric approved_by_another counts them"
+                "another approver approves requests with a SPIFFE identity, so the approver's rules have no effect: \
+                 turn cert-manager's own approver off with --controllers=*,-certificaterequests-approver; logged once, \
+                 the metric approved_by_another counts such requests"
             );
         }
         if self.leadership.is_leading() {
@@ -161,11 +161,11 @@ impl Watch {
     fn tell(&mut self, failure: &watcher::Error) {
         let (is_expired, problem) = problem(failure);
         if is_expired {
-            return debug!(error = problem, "the watch is begun anew");
+            return debug!(error = problem, "restarting the watch of certificate requests");
         }
         self.metrics.watch_failures.inc();
         if self.progress.told.as_ref() != Some(&problem) {
-            warn!(error = problem, "requests cannot be watched; tried again every few seconds");
+            warn!(error = problem, "cannot watch certificate requests; retrying every few seconds");
             self.progress.told = Some(problem);
         }
     }
@@ -183,7 +183,7 @@ fn problem(failure: &watcher::Error) -> (bool, String) {
         InitialListFailed(failed) | WatchStartFailed(failed) | WatchFailed(failed) => {
             let code = error::status(failed).map(|status| status.code);
             let fix = match code {
-                Some(403) => "; needed are the verbs list and watch on certificaterequests.cert-manager.io",
+                Some(403) => "; grant the verbs list and watch on certificaterequests.cert-manager.io",
                 Some(404) => "; is cert-manager installed?",
                 _ => "",
             };

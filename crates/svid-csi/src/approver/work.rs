@@ -34,7 +34,7 @@ pub(super) async fn run(
 ) -> Result<(), Infallible> {
     stop.run_until_cancelled(judge.issuer.settled()).await;
     while let Some(term) = stop.run_until_cancelled(leadership.begun()).await {
-        info!(pending = queue.len(), "deciding requests");
+        info!(pending = queue.len(), "this approver leads and decides certificate requests");
         lead(&judge, &queue, &term, &stop).await;
     }
     drop(until_done);

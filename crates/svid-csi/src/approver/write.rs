@@ -85,8 +85,8 @@ impl Writer {
 
     fn refused(&self, object: &Listed, verdict: &Verdict, metrics: &Metrics, refusal: &kube::Error) {
         let (decision, counter) = match verdict {
-            Verdict::Deny(_) => ("a denial", &metrics.denials_forbidden),
-            _ => ("an approval", &metrics.approvals_forbidden),
+            Verdict::Deny(_) => ("denying requests", &metrics.denials_forbidden),
+            _ => ("approving requests", &metrics.approvals_forbidden),
         };
         counter.inc();
         let message = status(refusal).map_or("", |status| &status.message);
@@ -97,7 +97,7 @@ impl Writer {
         };
         if self.told.is_new(&format!("{decision} {needed}")) {
             let (needed, error) = (report::one_line(&needed), told(refusal));
-            error!(needed, error, "{decision} is forbidden, so such requests are left pending; this is told once");
+            error!(needed, error, "{decision} is forbidden, so such requests are left pending; logged once");
         }
     }
 }

@@ -28,14 +28,14 @@ impl FromStr for AlsoProfile {
                 ("registration-path", path) => registration_path = Some(values::socket(path)?),
                 (other, _) => {
                     return Err(format!(
-                        "{name}: {other:?} is no setting; use csi-socket=SOCKET, registration-path=PATH"
+                        "{name}: {other:?} is not a setting; use csi-socket=SOCKET, registration-path=PATH"
                     ));
                 }
             }
         }
         match csi_socket {
             Some(csi_socket) => Ok(Self { profile, csi_socket, registration_path }),
-            None => Err(format!("{name}: its socket is missing; write {name}:csi-socket=SOCKET")),
+            None => Err(format!("{name}: the socket is missing; write {name}:csi-socket=SOCKET")),
         }
     }
 }

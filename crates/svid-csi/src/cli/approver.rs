@@ -28,10 +28,10 @@ const EXAMPLES: &str = "\
 It watches all certificate requests of the cluster, and approves or denies those for SPIFFE identities. Several may run: \
 one decides, the others follow. cert-manager's own approver must be off (--controllers=*,-certificaterequests-approver).
 
-A dry run prints one line per request, `approve|deny|ignore NAMESPACE/NAME reason`, and exits with 0 where none is denied, \
-with 1 where one is, and with 2 where a flag or the input cannot be understood.
+A dry run prints one line per request, `approve|deny|ignore NAMESPACE/NAME reason`, and exits with 0 if none is denied, \
+with 1 if one is, and with 2 if a flag or the input is invalid.
 
-Every flag also reads an environment variable, --trust-domain for example SVID_CSI_TRUST_DOMAIN. Called as \
+Every flag can also be set by an environment variable, --trust-domain by SVID_CSI_TRUST_DOMAIN. Called as \
 `cert-manager-csi-driver-spiffe-approver`, the binary is `svid-csi approver`.
 
 Examples:
@@ -42,7 +42,7 @@ signers, and so on:
   What would be approved in this cluster:
     kubectl get certificaterequests -A -o yaml | svid-csi approver --dry-run --issuer-name spiffe-ca
 
-  Where the driver asks with its own service account:
+  If the driver makes the requests with its own service account:
     svid-csi approver --dry-run --request-mode own \\
       --driver-service-account system:serviceaccount:cert-manager:csi-driver-spiffe < requests.yaml";
 
@@ -66,12 +66,12 @@ pub(super) struct ApproverArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Watching it")]
+#[command(next_help_heading = "Observability")]
 struct Watch {
-    /// How much is logged: 1 to 3 for information, 4 for debugging, 5 for everything. Default: 1.
+    /// The log level: 1 to 3 for information, 4 for debugging, 5 for everything. Default: 1.
     #[arg(long, short = 'v', value_name = "1..5", value_parser = values::log_level)]
     log_level: Option<Level>,
-    /// How it is logged: text or json. Default: text.
+    /// The log format: text or json. Default: text.
     #[arg(long, value_name = "FORMAT", value_parser = values::log_format)]
     log_format: Option<LogFormat>,
 }

@@ -97,7 +97,7 @@ fn from_command_line<'c>(command: &'c Command, words: &[String], mistakes: &mut 
         let (name, inline) = word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
         let (name, inline) = spread_short(name, inline);
         if !name.starts_with('-') {
-            mistakes.stray(word, "is not a flag, nor the value of one (a boolean takes its value after =)");
+            mistakes.stray(word, "is neither a flag nor the value of one (a boolean takes its value after =)");
             continue;
         }
         let next_is_value = words.peek().is_some_and(|next| !next.starts_with('-') || find(command, next).is_none());

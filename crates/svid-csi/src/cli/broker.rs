@@ -17,13 +17,13 @@ const NAMES: [&str; 3] = ["broker-socket", "broker-address", "broker-server-id"]
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Source broker")]
 pub(super) struct BrokerFlags {
-    /// The Unix socket of the agent's Broker API; it may not exist yet. Default: what the variable SPIFFE_BROKER_SOCKET says.
+    /// The Unix socket of the agent's Broker API; it may not exist yet. Default: the variable SPIFFE_BROKER_SOCKET.
     #[arg(long, value_name = "SOCKET", value_parser = values::socket)]
     broker_socket: Option<PathBuf>,
-    /// The TCP address of the agent's Broker API, in place of a socket.
+    /// The TCP address of the agent's Broker API, instead of a socket.
     #[arg(long, value_name = "IP:PORT", value_parser = address)]
     broker_address: Option<SocketAddr>,
-    /// The SPIFFE ID the agent must show. Default: any under /spire/agent/ in the driver's own trust domain.
+    /// The SPIFFE ID that the agent must present. Default: any under /spire/agent/ in the driver's own trust domain.
     #[arg(long, value_name = "SPIFFE-ID", value_parser = server_id)]
     broker_server_id: Option<SpiffeId>,
 }
@@ -42,12 +42,12 @@ impl BrokerFlags {
         mistakes: &mut Mistakes,
     ) -> Option<BrokerConfig> {
         if workload_api_dir.is_none() {
-            let because = "the driver gets an identity of its own there, to show it to the broker";
+            let because = "the driver gets its own identity there and presents it to the broker";
             mistakes.missing("workload-api-socket-dir", because);
         }
         let endpoint = match (self.broker_socket, self.broker_address) {
             (Some(_), Some(_)) => {
-                mistakes.add("broker-address", "there is one Broker API; leave out this flag or --broker-socket");
+                mistakes.add("broker-address", "conflicts with --broker-socket; leave out one of the two");
                 None
             }
             (Some(socket), None) => Some(BrokerEndpoint::Unix(socket)),
@@ -74,7 +74,7 @@ fn inherited(environment: Environment<'_>, mistakes: &mut Mistakes) -> Option<Br
 
 /// `unix:///path/to.sock` or `tcp://127.0.0.1:8443`, and nothing else (SPIFFE Broker Endpoint, section 4).
 fn endpoint(uri: &str) -> Result<BrokerEndpoint, String> {
-    let wrong = || format!("{uri:?} is no endpoint; write unix:///path/to.sock or tcp://127.0.0.1:8443");
+    let wrong = || format!("{uri:?} is not an endpoint; write unix:///path/to.sock or tcp://127.0.0.1:8443");
     if let Some(address) = uri.strip_prefix("tcp://") {
         return address.parse().map(BrokerEndpoint::Tcp).map_err(|_| wrong());
     }
@@ -96,7 +96,7 @@ fn server_id(text: &str) -> Result<SpiffeId, String> {
         format!("{text:?}: {error}; write the agent's ID, like spiffe://example.org/spire/agent/node-1")
     })?;
     if id.path().is_empty() {
-        return Err(format!("{text:?} names a trust domain and no agent; write the agent's whole ID, or leave it out"));
+        return Err(format!("{text:?} names a trust domain but no agent; write the agent's whole ID, or leave it out"));
     }
     Ok(id)
 }

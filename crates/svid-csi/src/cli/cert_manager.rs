@@ -38,11 +38,11 @@ const NAMES: [&str; 12] = [
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Source cert-manager")]
 pub(super) struct CertManagerFlags {
-    /// The name of the issuer. Default with profile spiffe.csi.cert-manager.io: my-spiffe-ca, or none where a ConfigMap names
+    /// The name of the issuer. Default with profile spiffe.csi.cert-manager.io: my-spiffe-ca, or none if a ConfigMap names
     /// it at run time.
     #[arg(long, value_name = "NAME")]
     issuer_name: Option<String>,
-    /// The kind of the issuer; an Issuer is looked for in the pod's namespace. Default: ClusterIssuer.
+    /// The kind of the issuer; an Issuer is looked up in the pod's namespace. Default: ClusterIssuer.
     #[arg(long, value_name = "KIND")]
     issuer_kind: Option<String>,
     /// The API group of the issuer. Default: cert-manager.io.
@@ -57,10 +57,10 @@ pub(super) struct CertManagerFlags {
     /// Annotations to add to requests.
     #[arg(long, value_name = "a=b,c=d", value_parser = annotations)]
     extra_certificate_request_annotations: Option<BTreeMap<String, String>>,
-    /// A PEM file to hand out as the trust bundle. It is followed.
+    /// A PEM file to deliver as the trust bundle. The driver follows changes.
     #[arg(long, value_name = "FILE", value_parser = values::path)]
     source_ca_bundle: Option<PathBuf>,
-    /// Where the trust bundle is in the cluster: configmap:NAMESPACE/NAME/KEY or clustertrustbundle:NAME. It is followed.
+    /// The trust bundle in the cluster: configmap:NAMESPACE/NAME/KEY or clustertrustbundle:NAME. The driver follows changes.
     #[arg(long, value_name = "OBJECT")]
     trust_bundle: Option<BundleSource>,
     /// The driver makes the requests, with its own service account: --request-mode=own.
@@ -70,13 +70,13 @@ pub(super) struct CertManagerFlags {
     /// pods need no permissions). The approver needs the same mode. Default: pod.
     #[arg(long, value_name = "MODE")]
     request_mode: Option<RequestMode>,
-    /// Refuse certificates whose chain does not lead to the trust bundle. Without this they reach pods as files all the same,
-    /// with a warning; Workload API sockets take none of them in any case. Default: true; with the profile
-    /// spiffe.csi.cert-manager.io false, as csi-driver-spiffe has it.
+    /// Refuse certificates whose chain does not lead to the trust bundle. If false, they are still delivered as files, with a
+    /// warning, but never over Workload API sockets. Default: true; false with the profile spiffe.csi.cert-manager.io, as in
+    /// csi-driver-spiffe.
     #[arg(long, value_name = "BOOLEAN", value_parser = values::boolean, num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]
     require_chain: Option<bool>,
-    /// How many renewals are under way at once. Default: 8.
+    /// The number of renewals that may be in progress at the same time. Default: 8.
     #[arg(long, value_name = "NUMBER", value_parser = values::at_least_one)]
     renewal_concurrency: Option<usize>,
     #[command(flatten)]
@@ -121,7 +121,7 @@ impl CertManagerFlags {
             mistakes.missing("issuer-name", "name the issuer that signs for pods");
         }
         if self.source_ca_bundle.is_some() && self.trust_bundle.is_some() {
-            mistakes.add("trust-bundle", "there is one trust bundle; leave out this flag or --source-ca-bundle");
+            mistakes.add("trust-bundle", "conflicts with --source-ca-bundle; leave out one of the two");
         }
         Some(CertManagerConfig {
             trust_domain: common.trust_domain?,
@@ -146,11 +146,11 @@ impl CertManagerFlags {
         let annotations = self.extra_certificate_request_annotations.iter().flat_map(BTreeMap::keys).filter(ours);
         let annotations = annotations.map(|key| {
             let flag = mistakes.spelling("extra-certificate-request-annotations");
-            format!("{flag}: {key} is left out: keys under {ANNOTATION_PREFIX} belong to the driver")
+            format!("{flag}: {key} is ignored: keys under {ANNOTATION_PREFIX} belong to the driver")
         });
         let idle = ClientFlags::idle().filter(|flag| mistakes.given(flag));
         let idle = idle.map(|flag| {
-            format!("{} has no effect: only --kubeconfig and what chooses from it is obeyed", mistakes.spelling(flag))
+            format!("{} has no effect: use --kubeconfig, --context, --cluster and --user", mistakes.spelling(flag))
         });
         annotations.chain(idle).collect()
     }
@@ -160,7 +160,7 @@ impl CertManagerFlags {
 fn annotations(text: &str) -> Result<BTreeMap<String, String>, String> {
     let pair = |pair: &str| match pair.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
-        _ => Err(format!("{pair:?} is no annotation; write key=value, and commas between several")),
+        _ => Err(format!("{pair:?} is not an annotation; write key=value, with commas between several")),
     };
     text.split(',').filter(|text| !text.trim().is_empty()).map(pair).collect()
 }

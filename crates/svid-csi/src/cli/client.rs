@@ -75,7 +75,7 @@ impl ClientFlags {
             for flag in
                 ["context", "cluster", "user"].into_iter().filter(|flag| mistakes.given(flag)).collect::<Vec<_>>()
             {
-                mistakes.add(flag, "chooses from a kubeconfig; give --kubeconfig too, or leave it out");
+                mistakes.add(flag, "selects from a kubeconfig; give --kubeconfig too, or leave this flag out");
             }
         }
         ClientOptions {

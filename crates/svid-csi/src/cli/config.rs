@@ -102,7 +102,7 @@ fn node_id(args: &DriverArgs, environment: Environment<'_>, mistakes: &mut Mista
     let variable = args.serve.node_id_env.as_deref().unwrap_or("MY_NODE_NAME");
     let inherited = || environment(variable)?.into_string().ok().filter(|name| !name.is_empty());
     let Some(name) = args.serve.node_id.clone().or_else(inherited) else {
-        mistakes.missing("node-id", format_args!("give it, or the node's name in the variable {variable}"));
+        mistakes.missing("node-id", format_args!("set it, or set the variable {variable} to the node's name"));
         return String::new();
     };
     if name.len() > NODE_ID_BYTES {
@@ -118,8 +118,11 @@ fn agent(args: SocketSource, mistakes: &mut Mistakes) -> Option<AgentDir> {
     };
     let nested = |stable: &&PathBuf| stable.starts_with(&path) || path.starts_with(stable);
     if let Some(stable) = args.stable_socket_dir.as_ref().filter(nested) {
-        let problem =
-            format!("{} and the agent's {} overlap; put it beside that one", stable.display(), path.display());
+        let problem = format!(
+            "{} and the agent's {} overlap; use a directory beside the agent's",
+            stable.display(),
+            path.display()
+        );
         mistakes.add("stable-socket-dir", problem);
     }
     Some(AgentDir { path, stable: args.stable_socket_dir })
@@ -129,7 +132,7 @@ fn trust_domain(args: &DriverArgs, mistakes: &mut Mistakes) -> Option<TrustDomai
     let usual = || TrustDomain::parse(args.serve.profile?.trust_domain()?).ok();
     let trust_domain = args.minted.trust_domain.clone().or_else(usual);
     if trust_domain.is_none() {
-        mistakes.missing("trust-domain", "identities are issued of it");
+        mistakes.missing("trust-domain", "the driver issues identities in this trust domain");
     }
     trust_domain
 }
@@ -138,9 +141,8 @@ fn trust_domain(args: &DriverArgs, mistakes: &mut Mistakes) -> Option<TrustDomai
 fn trust_domain_of_local_ca(args: &DriverArgs, warnings: &mut Vec<String>) -> TrustDomain {
     args.minted.trust_domain.clone().unwrap_or_else(|| {
         if args.serve.profile.and_then(Profile::trust_domain).is_none() {
-            warnings.push(format!(
-                "identities are of the trust domain {USUAL_TRUST_DOMAIN}, as none is given with --trust-domain"
-            ));
+            warnings
+                .push(format!("--trust-domain is not set: identities are in the trust domain {USUAL_TRUST_DOMAIN}"));
         }
         TrustDomain::parse(USUAL_TRUST_DOMAIN).expect("a trust domain")
     })
@@ -151,8 +153,10 @@ fn check_bundle(config: &Config, mistakes: &mut Mistakes) {
     let plan = Plan::WorkloadApi(Issuer::CertManager);
     let served = config.drivers.iter().any(|driver| driver.allowed_plans.contains(&plan));
     if served && config.cert_manager.as_ref().is_some_and(|cert_manager| cert_manager.bundle.is_none()) {
-        mistakes
-            .missing("trust-bundle", format_args!("the plan {plan} tells pods whom to trust (or --source-ca-bundle)"));
+        mistakes.missing(
+            "trust-bundle",
+            format_args!("the plan {plan} delivers a trust bundle to pods (or set --source-ca-bundle)"),
+        );
     }
 }
 
@@ -162,7 +166,7 @@ fn check_roots(config: &Config, mistakes: &mut Mistakes) {
     let name = &config.node_id;
     let is_key = name.len() <= 253 && name.bytes().all(inner) && !name.starts_with("..") && name != ".";
     if config.local_ca_roots.is_some() && !is_key {
-        let problem = format!("--node-id {name:?} cannot be a key of a ConfigMap; give the node's name in Kubernetes");
+        let problem = format!("--node-id {name:?} cannot be a key of a ConfigMap; use the node's name in Kubernetes");
         mistakes.add("local-ca-roots", problem);
     }
 }
@@ -170,8 +174,8 @@ fn check_roots(config: &Config, mistakes: &mut Mistakes) {
 /// Who is told of the registration by the kubelet knows that the driver is there.
 fn check_taint(config: &Config, mistakes: &mut Mistakes) {
     if config.startup_taint.is_some() && config.registration_dir.is_none() {
-        let fix = "needs --kubelet-registration-dir: it is removed once the kubelet has accepted the driver, which a \
-                   registrar sidecar would not tell";
+        let fix = "needs --kubelet-registration-dir: the taint is removed once the kubelet has accepted the driver, \
+                   which a registrar sidecar does not report";
         mistakes.add("startup-taint", fix);
     }
 }
@@ -197,22 +201,22 @@ fn admin_socket(args: Watch, data_root: Option<&PathBuf>) -> Option<PathBuf> {
 fn without_effect(args: &DriverArgs, sources: &BTreeSet<Source>, mistakes: &Mistakes) -> Vec<String> {
     let mut idle = Vec::new();
     if !sources.contains(&Source::Socket) {
-        let because = "no volume may ask for the plan socket:socket-dir";
+        let because = "no volume may use the plan socket:socket-dir";
         idle.push(("stable-socket-dir", because));
         idle.extend((!sources.contains(&Source::Broker)).then_some(("workload-api-socket-dir", because)));
     }
     if !sources.contains(&Source::Broker) {
-        idle.extend(BrokerFlags::names().map(|flag| (flag, "no volume may ask for the source broker")));
+        idle.extend(BrokerFlags::names().map(|flag| (flag, "no volume may use the source broker")));
     }
     if !sources.contains(&Source::LocalCa) {
-        let because = "no volume may ask for the source local-ca";
+        let because = "no volume may use the source local-ca";
         idle.extend(["local-ca-dir", "local-ca-roots", "jwt-svid-ttl"].map(|flag| (flag, because)));
     }
     if args.kubelet.kubelet_registration_dir.is_none() {
         idle.push(("kubelet-registration-path", "without --kubelet-registration-dir a sidecar registers the driver"));
     }
     if !sources.contains(&Source::CertManager) {
-        let because = "no volume may ask for the source cert-manager";
+        let because = "no volume may use the source cert-manager";
         idle.extend(CertManagerFlags::names(others_use_client(args, sources)).map(|flag| (flag, because)));
     }
     let warn = |(flag, because)| format!("{} has no effect: {because}", mistakes.spelling(flag));

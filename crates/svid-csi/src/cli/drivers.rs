@@ -19,7 +19,7 @@ pub(super) fn drivers(args: &DriverArgs, mistakes: &mut Mistakes) -> Vec<DriverN
     let drivers: Vec<DriverName> = std::iter::once(main).chain(also.collect::<Vec<_>>()).flatten().collect();
     let mut names = BTreeSet::new();
     for driver in drivers.iter().filter(|driver| !names.insert(&driver.name)) {
-        mistakes.add("also-profile", format_args!("{} is served already; name each driver once", driver.name));
+        mistakes.add("also-profile", format_args!("{} is already served; name each driver once", driver.name));
     }
     drivers
 }

@@ -20,10 +20,10 @@ use super::values::{self, Switch};
 use crate::telemetry::LogFormat;
 
 const EXAMPLES: &str = "\
-One dash or two make no difference, and an empty value means the flag is not set.
+One or two dashes make no difference, and an empty value means the flag is not set.
 
-Every flag also reads an environment variable, --trust-domain for example SVID_CSI_TRUST_DOMAIN; repeatable flags read \
-several values separated by spaces. The command line wins.
+Every flag can also be set by an environment variable, --trust-domain by SVID_CSI_TRUST_DOMAIN; repeatable flags take \
+several values there, separated by spaces. The command line wins.
 
 Called as `spiffe-csi-driver` or `cert-manager-csi-driver-spiffe`, the binary is `svid-csi driver` with that profile.
 
@@ -37,7 +37,7 @@ Examples:
       --endpoint unix:///run/svid-csi/csi.sock --data-root /run/svid-csi/data \\
       --trust-domain example.org --certificate-request-duration 1h
 
-  A Workload API socket in each volume, asked of SPIRE by the driver:
+  A Workload API socket in each volume, with identities that the driver gets from SPIRE:
     svid-csi driver --source broker --delivery workload-api \\
       --driver-name csi.spiffe.io --node-id n1 \\
       --endpoint unix:///spiffe-csi/csi.sock --data-root /run/svid-csi/data \\
@@ -72,17 +72,17 @@ pub(super) struct DriverArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "What is served")]
+#[command(next_help_heading = "Driver")]
 pub(super) struct Serve {
     /// The predecessor whose flags and defaults apply: csi.spiffe.io or spiffe.csi.cert-manager.io.
     #[arg(long, value_name = "NAME")]
     pub(super) profile: Option<Profile>,
-    /// Who gives the identity: `socket` (an agent on this node), `broker` (the same, asked by the driver), `cert-manager` or
-    /// `local-ca` (the embedded authority).
+    /// The source of identities: `socket` (an agent on this node), `broker` (the same agent, through its Broker API),
+    /// `cert-manager` or `local-ca` (the embedded authority).
     #[arg(long)]
     pub(super) source: Option<Source>,
-    /// How pods receive it: `socket-dir` (the agent's), `files`, or `workload-api` (a socket of this driver). Default:
-    /// socket-dir for the source socket, else files.
+    /// How pods get them: `socket-dir` (the agent's), `files`, or `workload-api` (a socket of this driver). Default:
+    /// socket-dir for the source socket, otherwise files.
     #[arg(long)]
     pub(super) delivery: Option<Delivery>,
     /// A plan that volumes may ask for besides the default, such as cert-manager:files. Repeatable.
@@ -103,7 +103,7 @@ pub(super) struct Serve {
     /// Serve a second driver name, csi.spiffe.io or spiffe.csi.cert-manager.io, on a socket of its own. Repeatable.
     #[arg(long, value_name = "NAME:csi-socket=SOCKET[,registration-path=PATH]")]
     pub(super) also_profile: Vec<AlsoProfile>,
-    /// Publish volumes whose pod omits `readOnly: true`, mounting them read-only all the same.
+    /// Publish volumes whose pod omits `readOnly: true`, but mount them read-only anyway.
     #[arg(long)]
     pub(super) allow_missing_read_only: bool,
 }
@@ -111,10 +111,10 @@ pub(super) struct Serve {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Volume data")]
 pub(super) struct Data {
-    /// Where volume data and records live. Not needed by socket:socket-dir alone.
+    /// The directory for volume data and records. Not needed if socket:socket-dir is the only plan.
     #[arg(long, value_name = "DIR", value_parser = values::path)]
     pub(super) data_root: Option<PathBuf>,
-    /// How much all volumes on this node may hold together: bytes, or with Ki, Mi, Gi. An eighth of it is kept back for
+    /// The most that all volumes on this node may hold together: bytes, or with Ki, Mi, Gi. An eighth is reserved for
     /// renewals. Default: 128Mi.
     #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
     pub(super) data_size_limit: Option<u64>,
@@ -136,7 +136,7 @@ pub(super) struct SocketSource {
     /// its own identity there.
     #[arg(long, value_name = "DIR", value_parser = values::path)]
     pub(super) workload_api_socket_dir: Option<PathBuf>,
-    /// The directory mounted into pods in its place, so that they follow a re-created agent. It belongs beside the
+    /// The directory mounted into pods in place of the agent's, so that they follow a re-created agent. It belongs beside the
     /// agent's directory, on the same mount. Default: a hidden sibling of the agent's directory.
     #[arg(long, value_name = "DIR", value_parser = values::path)]
     pub(super) stable_socket_dir: Option<PathBuf>,
@@ -152,16 +152,16 @@ pub(super) struct Minted {
     /// The lifetime of certificates, such as 30m or 1h30m. Default: 1h.
     #[arg(long, value_name = "DURATION", value_parser = values::lifetime)]
     pub(super) certificate_request_duration: Option<Duration>,
-    /// What kind of keys pods get: ecdsa-p256, ecdsa-p384, ecdsa-p521, rsa-2048 or ed25519. Default: ecdsa-p256.
+    /// The type of the keys of pods: ecdsa-p256, ecdsa-p384, ecdsa-p521, rsa-2048 or ed25519. Default: ecdsa-p256.
     #[arg(long, value_name = "TYPE")]
     pub(super) key_type: Option<KeyType>,
     /// The lifetime of the JWT-SVIDs of local-ca. Default: 5m.
     #[arg(long, value_name = "DURATION", value_parser = values::jwt_lifetime)]
     pub(super) jwt_svid_ttl: Option<Duration>,
-    /// Where local-ca keeps its keys on disk. Default: only in memory and on the volume data's tmpfs.
+    /// The directory on disk for the keys of local-ca. Default: keys are only in memory and on the tmpfs of the volume data.
     #[arg(long, value_name = "DIR", value_parser = values::path)]
     pub(super) local_ca_dir: Option<PathBuf>,
-    /// The ConfigMap in which the drivers of all nodes tell each other their local-ca's trust bundles. Each serves all of them.
+    /// The ConfigMap in which the drivers of all nodes share the trust bundles of local-ca. Each driver delivers all of them.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = values::config_map)]
     pub(super) local_ca_roots: Option<ConfigMapPlace>,
 }
@@ -169,7 +169,7 @@ pub(super) struct Minted {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Kubelet")]
 pub(super) struct Kubelet {
-    /// The kubelet's root directory, exactly as its --root-dir. When set, volumes are only mounted below its pods folder.
+    /// The kubelet's root directory, exactly as in its --root-dir. When set, volumes are only mounted below its pods folder.
     #[arg(long, value_name = "DIR", value_parser = values::path)]
     pub(super) kubelet_dir: Option<PathBuf>,
     /// The kubelet's plugin registration folder. When set, the driver registers itself, without a sidecar.
@@ -178,24 +178,24 @@ pub(super) struct Kubelet {
     /// The path of the CSI socket as the kubelet sees it.
     #[arg(long, value_name = "SOCKET", value_parser = values::socket)]
     pub(super) kubelet_registration_path: Option<PathBuf>,
-    /// The key of a taint that new nodes start with. Once the kubelet has accepted the driver, it is removed from this node.
+    /// The key of a taint that new nodes start with. The driver removes it from this node once it is registered.
     #[arg(long, value_name = "KEY", value_parser = values::taint_key)]
     pub(super) startup_taint: Option<String>,
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Watching it")]
+#[command(next_help_heading = "Observability")]
 pub(super) struct Watch {
-    /// Where /metrics, /livez and /readyz are served; 0 for off. Default: 127.0.0.1:9809, with a profile off.
+    /// The address that serves /metrics, /livez and /readyz; 0 for off. Default: 127.0.0.1:9809, or off with a profile.
     #[arg(long, value_name = "ADDRESS", value_parser = values::address_or_off)]
     pub(super) metrics_address: Option<Switch<SocketAddr>>,
     /// The root-only socket of /status and /renew; 0 for off. Default: admin.sock in the data root, if there is one.
     #[arg(long, value_name = "SOCKET", value_parser = values::socket_or_off)]
     pub(super) admin_socket: Option<Switch<PathBuf>>,
-    /// How much is logged: 1 to 3 for information, 4 for debugging, 5 for everything. Default: 1.
+    /// The log level: 1 to 3 for information, 4 for debugging, 5 for everything. Default: 1.
     #[arg(long, short = 'v', value_name = "1..5", value_parser = values::log_level)]
     pub(super) log_level: Option<Level>,
-    /// How it is logged: text or json. Default: text.
+    /// The log format: text or json. Default: text.
     #[arg(long, value_name = "FORMAT", value_parser = values::log_format)]
     pub(super) log_format: Option<LogFormat>,
 }

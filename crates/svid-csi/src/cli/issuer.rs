@@ -20,7 +20,10 @@ pub(super) fn place(
 ) -> Option<ConfigMapPlace> {
     let name = name?;
     let Some(namespace) = namespace else {
-        mistakes.missing("runtime-issuance-config-map-namespace", format_args!("the ConfigMap {name:?} is there"));
+        mistakes.missing(
+            "runtime-issuance-config-map-namespace",
+            format_args!("give the namespace of the ConfigMap {name:?}"),
+        );
         return None;
     };
     Some(ConfigMapPlace { namespace, name })

@@ -15,7 +15,7 @@ use crate::admin_client::{self, AskError};
 
 const EXAMPLES: &str = "\
 It asks the driver on this node and returns at once; the files of the volumes change when their new identities have been \
-issued. It exits with 1 where the driver cannot be asked, or has no such volume.
+issued. It exits with 1 if the driver cannot be reached or has no such volume.
 
 Examples:
   After the key of a pod has leaked:
@@ -58,10 +58,10 @@ pub enum RenewError {
     #[error(transparent)]
     Ask(#[from] AskError),
     /// It has no such volume.
-    #[error("the driver here has no volume of pod {0} that holds an identity: does the pod run on this node?")]
+    #[error("the driver on this node has no volume with an identity for the pod {0}: does the pod run on this node?")]
     NoVolume(String),
     /// It did not understand.
-    #[error("the driver answers {status} {text}: is it of another version than this program?")]
+    #[error("unexpected response from the driver: {status} {text}; does it have the same version as this program?")]
     Answer {
         /// The code.
         status: StatusCode,
@@ -78,8 +78,8 @@ struct Answer {
 /// What the flags mean together. Nothing where `mistakes` has found any that leave nobody to ask.
 pub(super) fn command(args: RenewArgs, mistakes: &mut Mistakes) -> Option<RenewCommand> {
     match (&args.pod, args.all) {
-        (Some(_), true) => mistakes.add("all", "includes that pod; leave it out, or --pod"),
-        (None, false) => mistakes.missing("pod", "say which, or give --all for every volume on this node"),
+        (Some(_), true) => mistakes.add("all", "includes the pod of --pod; leave out one of the two"),
+        (None, false) => mistakes.missing("pod", "name the pod, or give --all for every volume on this node"),
         (Some(_), false) | (None, true) => {}
     }
     let socket = socket(args.admin_socket, args.data_root, mistakes)?;
@@ -90,7 +90,7 @@ fn socket(given: Option<Switch<PathBuf>>, root: Option<PathBuf>, mistakes: &mut 
     match (given, root) {
         (Some(Switch::On(socket)), _) => Some(socket),
         (Some(Switch::Off), _) => {
-            mistakes.add("admin-socket", "0 means that the driver has none, and cannot be asked; start it with one");
+            mistakes.add("admin-socket", "0 means that the driver has no admin socket; start it with one");
             None
         }
         (None, Some(root)) => {
@@ -102,7 +102,7 @@ fn socket(given: Option<Switch<PathBuf>>, root: Option<PathBuf>, mistakes: &mut 
         }
         (None, None) => {
             if !mistakes.given("data-root") {
-                mistakes.missing("admin-socket", "give the one of the driver, or its --data-root");
+                mistakes.missing("admin-socket", "give the driver's --admin-socket or its --data-root");
             }
             None
         }

@@ -20,7 +20,7 @@ impl RequestMode {
     pub(super) fn asked_for(mode: Option<Self>, own_service_account: bool, mistakes: &mut Mistakes) -> Self {
         if mode == Some(Self::Pod) && own_service_account {
             mistakes
-                .add("request-mode", "pods do not use the driver's service account; leave one of the two flags out");
+                .add("request-mode", "pods do not use the driver's service account; leave out one of the two flags");
         }
         mode.unwrap_or(if own_service_account { Self::Own } else { Self::Pod })
     }

@@ -26,7 +26,7 @@ pub(super) fn check(config: &Config, mistakes: &mut Mistakes) {
             Some(by) => {
                 let by = mistakes.spelling(by);
                 mistakes
-                    .add(flag, format_args!("{} is the socket of {by} already; give each its own", socket.display()));
+                    .add(flag, format_args!("{} is already the socket of {by}; give each its own", socket.display()));
             }
             None => {
                 taken.insert(socket, flag);

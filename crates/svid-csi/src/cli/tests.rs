@@ -101,7 +101,7 @@ fn who_needs_the_api_server_is_told_where_it_is() {
     }
     let idle = good(&format!("{SPIFFE} --local-ca-roots a/b"));
     assert!(idle.config.local_ca_roots.is_none());
-    assert_eq!(idle.warnings, ["--local-ca-roots has no effect: no volume may ask for the source local-ca"]);
+    assert_eq!(idle.warnings, ["--local-ca-roots has no effect: no volume may use the source local-ca"]);
     assert!(mistakes(&format!("{LOCAL_CA} --kubeconfig k"))[0].starts_with("--kubeconfig: belongs to the source"));
 }
 
@@ -310,7 +310,7 @@ fn help_is_grouped_and_ends_with_examples() {
     {
         let help = driver(line, &[]).unwrap_err();
         for part in [
-            "What is served:",
+            "Driver:",
             "Volume data:",
             "Sources socket and broker:",
             "Source broker:",
@@ -318,7 +318,7 @@ fn help_is_grouped_and_ends_with_examples() {
             "Source cert-manager:",
             "API server:",
             "Kubelet:",
-            "Watching it:",
+            "Observability:",
             "Examples:",
         ] {
             assert!(help.contains(part), "{line}: {part} is missing in\n{help}");

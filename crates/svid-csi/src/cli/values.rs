@@ -23,7 +23,7 @@ pub(super) enum Switch<T> {
 /// A path; a relative one is relative to the working directory, which is `/` in the images.
 pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     std::path::absolute(text)
-        .map_err(|error| format!("{text:?} is relative to a working directory that is gone: {error}"))
+        .map_err(|error| format!("{text:?} is relative to a working directory that no longer exists: {error}"))
 }
 
 /// A Unix socket: a path, or `unix://` and a path from `/`, whose first slash both predecessors' manifests leave out.
@@ -60,7 +60,7 @@ pub(super) fn address_or_off(text: &str) -> Result<Switch<SocketAddr>, String> {
         return Ok(Switch::Off);
     }
     let fix = match text.strip_prefix(':') {
-        Some(port) => format!("write 0.0.0.0:{port} for every interface, 127.0.0.1:{port} for this node alone"),
+        Some(port) => format!("write 0.0.0.0:{port} for every interface, 127.0.0.1:{port} for this node only"),
         None => "write it like 127.0.0.1:9809 or [::1]:9809, or 0 for off".to_owned(),
     };
     text.parse().map(Switch::On).map_err(|_| format!("{text:?} is not an IP address with a port; {fix}"))
@@ -93,14 +93,14 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let number = digits.parse::<u64>().ok().filter(|_| !digits.starts_with('+'));
     let size = scale.and_then(|scale| number?.checked_mul(scale));
     let size = size.ok_or_else(|| format!("{text:?} is not a number of bytes; write it like 134217728 or 128Mi"))?;
-    if size < LEAST { Err(format!("{text} holds no volume; give at least 16Ki")) } else { Ok(size) }
+    if size < LEAST { Err(format!("{text} is too small for a volume; give at least 16Ki")) } else { Ok(size) }
 }
 
 /// A number of things of which at least one is needed.
 pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),
-        _ => Err(format!("{text:?} is not a number of at least 1")),
+        _ => Err(format!("{text:?} is not a whole number of at least 1")),
     }
 }
 
@@ -121,7 +121,7 @@ pub(super) fn jwt_lifetime(text: &str) -> Result<Duration, String> {
     const MOST: Duration = Duration::from_secs(24 * 3_600);
     match duration::parse(text)? {
         short if short < LEAST => Err(format!("{text} is too short for a token to be used in time; give at least 30s")),
-        long if long > MOST => Err(format!("{text} is too long for a token that anybody can use; give at most 24h")),
+        long if long > MOST => Err(format!("{text} is too long for a bearer token; give at most 24h")),
         sensible => Ok(sensible),
     }
 }
@@ -167,7 +167,7 @@ pub(super) fn taint_key(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     let fix = match text.split_once([':', '=']) {
-        Some((key, _)) => format!("give the key alone, {key:?}: whatever its value and effect, the taint is removed"),
+        Some((key, _)) => format!("give only the key, {key:?}: the taint is removed whatever its value and effect"),
         None => "write it like svid-csi/not-ready".to_owned(),
     };
     Err(format!("{text:?} cannot be the key of a taint; {fix}"))
@@ -301,7 +301,7 @@ mod tests {
             assert!(taint_key(key).unwrap_err().contains("write it like svid-csi/not-ready"), "{key}");
         }
         for key in ["a/b:NoSchedule", "a/b=true:NoSchedule"] {
-            assert!(taint_key(key).unwrap_err().contains("give the key alone, \"a/b\""), "{key}");
+            assert!(taint_key(key).unwrap_err().contains("give only the key, \"a/b\""), "{key}");
         }
     }
 

@@ -21,15 +21,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const STANDARD_VARIABLE: &str = "SPIFFE_ENDPOINT_SOCKET";
 
 const EXAMPLES: &str = "\
-Updates go to stdout, a line for each SVID, or with --json an object for each update; what it waits for goes to stderr. It \
-never prints a key or a token. Neither the Workload API nor the files need to be there when it starts, and it outlives both. \
-docs/watch.md says more.
+Updates go to stdout: a line for each SVID, or with --json an object for each update. What the command waits for goes to \
+stderr. It never prints a key or a token. It starts without the Workload API or the files, and keeps running if they go away. \
+See docs/watch.md.
 
 Examples:
   What does this pod see?
     svid-csi watch --once
 
-  Have a server read its new certificate:
+  Make a server reload its certificate:
     svid-csi watch --files /var/run/secrets/spiffe.io --signal 1:HUP
     svid-csi watch --exec nginx -s reload";
 
@@ -52,10 +52,10 @@ pub(super) struct WatchArgs {
     /// The trust bundle in the folder; it may be missing.
     #[arg(long, value_name = "NAME", default_value = "ca.crt", value_parser = values::file_name)]
     file_bundle: FileName,
-    /// Ask for a JWT-SVID for this audience too, with each update.
+    /// Also request a JWT-SVID for this audience, with each update.
     #[arg(long, value_name = "AUDIENCE")]
     audience: Vec<String>,
-    /// End after the first update; with 1 when it does not come.
+    /// Exit after the first update, or with code 1 if none arrives in time.
     #[arg(long)]
     once: bool,
     /// How long --once waits [default: 30s].
@@ -67,8 +67,8 @@ pub(super) struct WatchArgs {
     /// Send a signal to a process on each change.
     #[arg(long, value_name = "PID[:SIGNAL]", value_parser = signal)]
     signal: Option<(Pid, Signal)>,
-    /// Run a command on each change, without a shell; all that follows is part of it. SVID_CSI_* in its environment tells of
-    /// the update.
+    /// Run a command on each change, without a shell; all words that follow are part of it. SVID_CSI_* in its
+    /// environment describes the update.
     #[arg(long, value_name = "COMMAND [ARGUMENT]...")]
     exec: Option<String>,
 }
@@ -92,10 +92,10 @@ pub(super) fn command(
     let exec = exec.or_else(|| args.exec.as_ref().map(|line| line.split_whitespace().map(str::to_owned).collect()));
     let once = args.once.then_some(args.timeout.unwrap_or(PATIENCE));
     if args.timeout.is_some() && !args.once {
-        mistakes.add("timeout", "is how long --once waits; without it there is no end to the waiting");
+        mistakes.add("timeout", "is how long --once waits; without --once, the command runs until it is stopped");
     }
     if args.files.is_some() && !args.audience.is_empty() {
-        mistakes.add("audience", "tokens are asked for over a socket; leave out --files, or this");
+        mistakes.add("audience", "tokens are requested over a socket; leave out --files, or this flag");
     }
     let format = if args.json { LogFormat::Json } else { LogFormat::Text };
     let (json, audiences) = (args.json, args.audience.clone());
@@ -108,7 +108,7 @@ fn origin(args: WatchArgs, environment: Environment<'_>, mistakes: &mut Mistakes
     let names = FileNames { cert: args.file_cert, key: args.file_key, bundle: Some(args.file_bundle) };
     match (args.socket, args.files) {
         (Some(_), Some(_)) => {
-            mistakes.add("files", "cannot be watched beside a socket; leave out one of the two");
+            mistakes.add("files", "cannot be used with --socket; leave out one of the two");
             Origin::MountedSocket
         }
         (Some(socket), None) => Origin::Socket(socket),
@@ -140,7 +140,7 @@ fn standard_socket(environment: Environment<'_>, mistakes: &mut Mistakes) -> Ori
 fn action(exec: Option<Vec<String>>, signal: Option<(Pid, Signal)>, mistakes: &mut Mistakes) -> Option<Action> {
     match (exec, signal) {
         (Some(_), Some(_)) => {
-            mistakes.add("signal", "and --exec do not go together; have the command send the signal");
+            mistakes.add("signal", "cannot be used with --exec; let the command send the signal");
             None
         }
         (Some(words), None) if words.first().is_none_or(String::is_empty) => {
@@ -150,7 +150,7 @@ fn action(exec: Option<Vec<String>>, signal: Option<(Pid, Signal)>, mistakes: &m
         (Some(words), None) if words[0].starts_with('-') => {
             mistakes.add(
                 "exec",
-                format_args!("is followed by {:?}, which is no command; put the flags before it", words[0]),
+                format_args!("is followed by {:?}, which is not a command; put the flags before it", words[0]),
             );
             None
         }
@@ -165,7 +165,7 @@ fn signal(text: &str) -> Result<(Pid, Signal), String> {
     let (pid, name) = text.split_once(':').unwrap_or((text, "HUP"));
     let number = pid.parse().ok().filter(|_| !pid.starts_with('+'));
     let pid = number.filter(|pid| *pid > 0).and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| format!("{text:?} begins with no process id; write it like 1 or 1:HUP"))?;
+    let pid = pid.ok_or_else(|| format!("{text:?} does not begin with a process ID; write it like 1 or 1:HUP"))?;
     Ok((
         pid,
         named(name)

@@ -135,7 +135,7 @@ impl fmt::Debug for Service {
 fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     let connection = request.extensions().get::<UdsConnectInfo>();
     let credentials = connection.and_then(|connection| connection.peer_cred);
-    let credentials = credentials.ok_or_else(|| Status::internal("the kernel does not say who is asking"))?;
+    let credentials = credentials.ok_or_else(|| Status::internal("the kernel does not report who the caller is"))?;
     Ok(Caller { pid: credentials.pid().filter(|&pid| pid > 0), uid: credentials.uid() })
 }
 

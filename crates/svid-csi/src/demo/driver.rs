@@ -122,10 +122,11 @@ impl Driver {
 
     /// Asks it to end, and expects that it does in time and without an error.
     pub(super) async fn stop(mut self) -> Result<()> {
-        let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())).context("the driver is gone")?;
+        let pid =
+            self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())).context("the driver has already ended")?;
         kill_process(pid, Signal::TERM)?;
         let ended = tokio::time::timeout(DRAIN_LIMIT, self.child.wait()).await;
-        let status = ended.with_context(|| format!("the driver runs on {DRAIN_LIMIT:?} after SIGTERM"))??;
+        let status = ended.with_context(|| format!("the driver is still running {DRAIN_LIMIT:?} after SIGTERM"))??;
         ensure!(status.success(), "the driver ended with {status}; {}", self.last_words());
         Ok(())
     }
@@ -135,6 +136,6 @@ impl Driver {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().rev().take(5).collect();
         let lines: Vec<_> = lines.into_iter().rev().collect();
-        format!("the driver's last words: {}", lines.join(" | "))
+        format!("the last lines of the driver's log: {}", lines.join(" | "))
     }
 }

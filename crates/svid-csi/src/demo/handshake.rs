@@ -39,7 +39,7 @@ async fn greet(client: &Svid, expected_server: &str, server: &Svid, expected_cli
         stream.write_all(GREETING).await.context("the client")?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.context("the client")?;
-        ensure!(answer == GREETING, "the client heard something else");
+        ensure!(answer == GREETING, "the client received something else");
         Ok(())
     };
     let answers = async {

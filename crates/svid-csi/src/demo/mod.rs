@@ -40,7 +40,7 @@ pub fn run(options: DemoOptions) -> anyhow::Result<()> {
         tokio::select! {
             told = story::tell(&place, &report) => told,
             _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
-            _ = terminate.recv() => anyhow::bail!("told to stop"),
+            _ = terminate.recv() => anyhow::bail!("terminated"),
         }
     })
 }

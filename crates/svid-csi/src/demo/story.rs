@@ -138,7 +138,7 @@ async fn mutual_tls(pods: &Pods) -> Result<(Told, ())> {
     handshake::meet(&socket.svid, &files.svid).await?;
     let impostor = format!("spiffe://{TRUST_DOMAIN}/ns/shop/sa/impostor");
     handshake::mistrust(&files.svid, &socket.svid, &impostor).await?;
-    let line = "each pod was client and server to the other, by SPIFFE ID; another ID is refused";
+    let line = "each pod connected to the other and verified its SPIFFE ID; another ID is refused";
     Ok((Told::new(line).with("peers", json!([files.leaf.spiffe_id, socket.leaf.spiffe_id])), ()))
 }
 
@@ -149,7 +149,7 @@ async fn renewal(pods: &mut Pods) -> Result<(Told, ())> {
         pods.socket_saw = pods.socket.next().await?;
     }
     let now = [&pods.files_saw.leaf, &pods.socket_saw.leaf];
-    let line = format!("both pods have new certificates, until {} and {}", now[0].not_after, now[1].not_after);
+    let line = format!("both pods have new certificates, valid until {} and {}", now[0].not_after, now[1].not_after);
     Ok((Told::new(line).with("before", json!(old)).with("svids", json!(now)), ()))
 }
 
@@ -160,7 +160,7 @@ async fn kill(driver: Driver, pods: &Pods) -> Result<(Told, ())> {
     ensure!(files.leaf == pods.files_saw.leaf, "the files changed with the driver dead");
     // The stream stays open all along; a connection that is made only now must work as well.
     pods.socket.reach().await.context("with the driver dead")?;
-    Ok((Told::new(format!("process {pid} killed with SIGKILL; both pods keep what they have")).with("pid", pid), ()))
+    Ok((Told::new(format!("process {pid} killed with SIGKILL; both pods keep their identities")).with("pid", pid), ()))
 }
 
 /// A driver that is back must find the volumes as they are, and a kubelet that asks for them again must change nothing.
@@ -172,7 +172,7 @@ async fn recovery(stage: &Stage, pods: &Pods) -> Result<(Told, Plugins)> {
         ensure!(count == 1, "{} is mounted {count} times", target.display());
     }
     pods.files.read().context("after the restart")?;
-    Ok((Told::new("registered again; each volume is mounted once, where it was").with("mounts", 2), plugins))
+    Ok((Told::new("registered again; each volume is still mounted, once").with("mounts", 2), plugins))
 }
 
 /// An agent that is installed anew has a new folder with a new socket. A pod that runs on must reach it all the same.
@@ -186,7 +186,7 @@ async fn new_agent(stage: &Stage, pod: &SocketPod) -> Result<(Told, ())> {
     };
     tokio::select! {
         ended = agent.serve() => bail!("the agent ended: {ended:?}"),
-        () = reached => Ok((Told::new("the agent's folder was deleted and made anew; the running pod reaches the new socket"), ())),
+        () = reached => Ok((Told::new("the agent's folder was deleted and re-created; the running pod reaches the new socket"), ())),
     }
 }
 
@@ -195,7 +195,7 @@ async fn unpublish(stage: &Stage, plugins: &Plugins) -> Result<(Told, ())> {
     kubelet.unpublish(&plugins.files, &stage.files_volume()).await?;
     kubelet.unpublish(&plugins.socket, &stage.socket_volume()).await?;
     stage.pods.iter().try_for_each(|pod| kubelet.forget(pod))?;
-    Ok((Told::new("both volumes are unpublished, the pods' folders removed"), ()))
+    Ok((Told::new("both volumes are unpublished and the pods' folders removed"), ()))
 }
 
 async fn stop(driver: Driver) -> Result<(Told, ())> {

@@ -37,25 +37,25 @@ table! {
         "CSI calls by method and gRPC code";
     issued: Counter =
         "identities_issued",
-        "Identities handed to pods";
+        "Identities delivered to pods";
     renewal_failures: Counter =
         "renewal_failures",
         "Renewals that failed; the volume keeps its last identity";
     requests: Family<Ended, Counter> =
         "certificate_requests",
-        "Certificate requests by what became of them";
+        "Certificate requests by outcome";
     identities_refused: Counter =
         "identities_refused",
-        "Identities that a source gave and that break a rule; the volume keeps its last identity";
+        "Identities from a source that break a rule and were refused; the volume keeps its last identity";
     broker_connections: Counter =
         "broker_connections",
-        "Connections made to the agent's Broker API: one, and one more after each loss and each new SVID of the driver";
+        "Connections made to the agent's Broker API: the first, and one after each lost connection and each new SVID of the driver";
     broker_subscriptions: Gauge =
         "broker_subscriptions",
-        "Pods that the agent is asked for";
+        "Pods whose identities the driver requests from the agent";
     source_up: Family<Source, Gauge> =
         "source_up",
-        "1 when what the source tells is being followed";
+        "1 if the driver is receiving updates from the source";
     requests_pending: Gauge =
         "requests_pending",
         "Volumes that wait for their certificate request to be approved and signed";
@@ -67,16 +67,16 @@ table! {
         "Answers to NodeGetVolumeStats that reported an abnormal volume";
     changes: Counter =
         "changed_volumes_seen",
-        "How often a volume was found changed by its pod, or by somebody on the node";
+        "How often the driver found that a volume had been changed by its pod, or by another process on the node";
     left_alone: Gauge =
         "volumes_left_alone",
-        "Volumes that could not be taken up after the last start; the log names them";
+        "Volumes that could not be recovered at the last startup; the log names them";
     agent_directory_undone: Counter =
         "agent_directory_changes_undone",
-        "Changes that pods made to the directory of the agent's sockets and that were put right";
+        "Changes that pods made to the directory of the agent's sockets and that the driver reverted";
     registered: Family<Driver, Gauge> =
         "registered",
-        "1 when the kubelet has accepted the driver's registration";
+        "1 if the kubelet has accepted the driver's registration";
     volumes: Family<Plan, Gauge> =
         "volumes",
         "Volumes by plan and phase";
@@ -85,13 +85,13 @@ table! {
         "Volumes with a certificate whose chain does not lead to their trust bundle";
     soonest_expiry: Gauge<f64, AtomicU64> =
         "soonest_expiry_seconds",
-        "Seconds until the first certificate in use expires; negative when one has";
+        "Seconds until the first certificate in use expires; negative if one has expired";
     local_ca_roots: Gauge =
         "local_ca_roots",
-        "Nodes whose local CA is trusted on this one, with --local-ca-roots; this node is one of them";
+        "Nodes whose local CA this node trusts, itself included, with --local-ca-roots";
     local_ca_roots_in_trouble: Gauge =
         "local_ca_roots_in_trouble",
-        "1 while nodes may not trust each other: the ConfigMap of --local-ca-roots, or an entry of it, cannot be read or written; /status says why";
+        "1 while nodes possibly do not trust each other: the ConfigMap of --local-ca-roots, or an entry of it, cannot be read or written; /status says why";
     workload_api_calls: Family<WorkloadApiCall, Counter> =
         "workload_api_calls",
         "Calls of pods to their Workload API socket by method and gRPC code; a stream counts when it begins";
@@ -106,14 +106,14 @@ table! {
         "Calls on Workload API sockets that were refused because the pod, or all pods of the node, have too many or too large ones open";
     refused_for_room: Counter =
         "publishes_refused_for_room",
-        "Publishes that were refused because there is no room on the tmpfs, or the pod or namespace has its share";
+        "Publishes that were refused because the tmpfs is full, or the pod or namespace has used its share";
     data_size: Gauge =
         "volume_data_size_bytes",
         "Size of the tmpfs that all volumes of the node share";
     data_used: Gauge =
         "volume_data_used_bytes",
-        "What is used of that tmpfs";
+        "Used space on the tmpfs that all volumes of the node share";
     data_reserve: Gauge =
         "volume_data_reserve_bytes",
-        "What is kept back of that tmpfs for volumes that are published already";
+        "Space on the tmpfs of all volumes that is reserved for volumes already published";
 }

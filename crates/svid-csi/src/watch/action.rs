@@ -66,7 +66,7 @@ impl Target {
                 Ok(process) => self.process = Process::Found(process),
                 Err(error) => {
                     if !told {
-                        warn!(pid = self.pid.as_raw_pid(), %error, "there is no such process to send the signal to");
+                        warn!(pid = self.pid.as_raw_pid(), %error, "the process to send the signal to does not exist");
                     }
                     self.process = Process::NotSeenYet { told: true };
                 }
@@ -76,7 +76,7 @@ impl Target {
         match pidfd_send_signal(process, self.signal) {
             Ok(()) => info!(pid = self.pid.as_raw_pid(), signal = ?self.signal, "the signal was sent"),
             Err(Errno::SRCH) => {
-                warn!(pid = self.pid.as_raw_pid(), "the process has ended; nobody is told of changes any more");
+                warn!(pid = self.pid.as_raw_pid(), "the process has ended; changes are no longer signalled");
                 self.process = Process::Gone;
             }
             Err(error) => error!(pid = self.pid.as_raw_pid(), %error, "the signal cannot be sent"),

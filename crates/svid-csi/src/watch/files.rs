@@ -53,7 +53,7 @@ enum FilesError {
     Key(#[from] KeyError),
     #[error(transparent)]
     Leaf(#[from] SvidError),
-    #[error("the certificate's name {name} is no SPIFFE ID")]
+    #[error("the certificate's name {name} is not a SPIFFE ID")]
     Id {
         name: Quoted,
         #[source]
@@ -101,7 +101,7 @@ impl FilesSource {
             Some(Err(error)) => Err(error.kind().into()),
         };
         if let Err(error) = changed {
-            warn!(%error, path = %self.folder.display(), "the folder cannot be watched; it is read again in 30 seconds");
+            warn!(%error, path = %self.folder.display(), "cannot watch the folder; reading it again in 30 seconds");
             tokio::time::sleep(PAUSE).await;
         }
     }

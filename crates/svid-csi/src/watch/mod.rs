@@ -185,7 +185,7 @@ async fn expiring(next: impl Future<Output = Seen>, ends: Option<SystemTime>) ->
     };
     tokio::select! {
         seen = &mut next => return seen,
-        () = expired => warn!(ended = ends.map(report::rfc3339), "the identity has expired, and no new one has come"),
+        () = expired => warn!(ended = ends.map(report::rfc3339), "the identity has expired, and no new one has arrived"),
     }
     next.await
 }

@@ -46,7 +46,7 @@ impl SocketSource {
     pub(super) fn waits_for(&self) -> String {
         self.told
             .reason()
-            .unwrap_or_else(|| format!("{} takes connections, and does not answer", self.socket.display()))
+            .unwrap_or_else(|| format!("{} accepts connections but does not respond", self.socket.display()))
     }
 
     /// The next message that is an identity, with tokens where they are wanted.

@@ -48,7 +48,7 @@ impl TokenSeen {
     pub(super) fn of(audience: &str, svid: Jwtsvid) -> Self {
         let token = Zeroizing::new(svid.svid);
         let Some(Claims { sub, aud, exp }) = claims(&token) else {
-            return Self::missing(audience, "the server sent something else than a JWT-SVID".to_owned());
+            return Self::missing(audience, "the server sent something other than a JWT-SVID".to_owned());
         };
         let aud = match aud {
             Audience::One(audience) => vec![audience],

@@ -31,17 +31,17 @@ impl Trouble {
         match self {
             Self::Connect(error) => match io_kind(error) {
                 Some(io::ErrorKind::NotFound) => {
-                    format!("there is no socket {socket}: is the volume mounted, the agent up?")
+                    format!("there is no socket {socket}: is the volume mounted, and is the agent running?")
                 }
                 Some(io::ErrorKind::ConnectionRefused) => {
-                    format!("nobody listens on {socket}: is the agent or the driver up?")
+                    format!("no process is listening on {socket}: is the agent or the driver running?")
                 }
                 Some(io::ErrorKind::PermissionDenied) => format!("this user may not connect to {socket}"),
-                _ => format!("{socket} cannot be connected to: {}", report::chain(error)),
+                _ => format!("cannot connect to {socket}: {}", report::chain(error)),
             },
             Self::Status(status) => format!("{} ({socket})", Explained(status)),
             Self::Closed => format!("the server ended the stream ({socket})"),
-            Self::Refused(error) => format!("what {socket} sent is refused: {}", report::chain(error)),
+            Self::Refused(error) => format!("the response from {socket} is refused: {}", report::chain(error)),
         }
     }
 }
@@ -53,10 +53,10 @@ impl fmt::Display for Explained<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let meaning = match self.0.code() {
             Code::PermissionDenied => "no identity is registered for this workload, or it was withdrawn",
-            Code::Unavailable => "the server is not ready, or has gone",
-            Code::InvalidArgument => "the server takes the request for wrong",
+            Code::Unavailable => "the server is not ready, or has stopped",
+            Code::InvalidArgument => "the server considers the request invalid",
             Code::Unimplemented => "the server does not offer this",
-            Code::ResourceExhausted => "the server has too much to do, or this workload asks for too much",
+            Code::ResourceExhausted => "the server is overloaded, or this workload has reached a limit",
             Code::DeadlineExceeded => "the server did not answer in time",
             _ => "the server cannot answer",
         };

@@ -37,7 +37,7 @@ impl Cluster {
     pub(crate) async fn approver(&self, flags: &[&str]) -> Approver {
         let approver = Approver::start(&self.kubeconfig(), flags);
         approver.ready().await;
-        approver.logged(&["deciding requests"]).await;
+        approver.logged(&["decides certificate requests"]).await;
         approver
     }
 

@@ -140,7 +140,7 @@ async fn an_api_server_that_goes_away_and_comes_back_is_no_trouble() {
     let cluster = Cluster::start();
     let mut approver = cluster.approver(&[]).await;
     cluster.server.stop();
-    approver.logged(&["requests cannot be watched"]).await;
+    approver.logged(&["cannot watch certificate requests"]).await;
     assert!(approver.runs());
     cluster.good("shop", "meanwhile");
     cluster.server.resume();

@@ -79,7 +79,7 @@ async fn pods_that_cannot_be_read_for_a_moment_are_read_again() {
     let approver = cluster.approver(&NODE_BOUND).await;
     cluster.request("shop", "web", by_driver);
     cluster.approved("shop", "web").await;
-    approver.logged(&["its pods cannot be read", "shop/web"]).await;
+    approver.logged(&["the pods of the request cannot be read", "shop/web"]).await;
 }
 
 #[tokio::test]

@@ -112,7 +112,7 @@ impl Approver {
 
     /// Waits until it is ready.
     pub(crate) async fn ready(&self) {
-        self.logged(&["all requests are known"]).await;
+        self.logged(&["all certificate requests have been listed"]).await;
         assert!(self.get("/readyz").await.starts_with("HTTP/1.1 200"));
     }
 

@@ -12,7 +12,7 @@ async fn without_an_api_server_it_waits_for_one() {
     let cluster = Cluster::start();
     cluster.server.stop();
     let mut approver = Approver::start(&cluster.kubeconfig(), &[]);
-    approver.logged(&["requests cannot be watched"]).await;
+    approver.logged(&["cannot watch certificate requests"]).await;
     assert!(approver.get("/livez").await.starts_with("HTTP/1.1 200"));
     assert!(approver.get("/readyz").await.starts_with("HTTP/1.1 503"));
     assert_eq!(approver.metric("watch_synced").await, 0.0);
@@ -30,7 +30,7 @@ async fn one_that_waits_can_be_stopped() {
     let cluster = Cluster::start();
     cluster.server.stop();
     let mut approver = Approver::start(&cluster.kubeconfig(), &[]);
-    approver.logged(&["requests cannot be watched"]).await;
+    approver.logged(&["cannot watch certificate requests"]).await;
     approver.signal(Signal::TERM);
     assert_eq!(approver.ended().await, Some(0), "{}", approver.log());
 }

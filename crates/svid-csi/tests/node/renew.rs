@@ -52,7 +52,7 @@ fn what_cannot_be_renewed_is_said_and_is_a_failure() {
         fails(&node, &["--pod", "shop/nobody"], "no volume of pod shop/nobody that holds an identity");
         fails(&node, &["--all", "--admin-socket=/nowhere/s"], "there is no socket /nowhere/s: is the driver running");
         let csi = format!("--admin-socket={}", node.path("csi.sock").display());
-        fails(&node, &["--all", &csi], "does not answer as a driver does");
+        fails(&node, &["--all", &csi], "is another program listening there?");
         node.kill();
         fails(&node, &["--all"], "root/admin.sock: the driver is not running any more");
     });

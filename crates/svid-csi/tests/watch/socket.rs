@@ -79,13 +79,13 @@ fn an_agent_that_comes_late_or_goes_is_waited_for_and_told_once() {
     let first = watch.update();
     watch.logs("no longer waiting");
     agent.stop();
-    watch.logs("nobody listens on");
+    watch.logs("no process is listening on");
     agent.own(&[Entry::new(OTHER)]);
     agent.resume();
     let second = watch.update();
     assert_ne!(first["svids"][0]["spiffe_id"], second["svids"][0]["spiffe_id"]);
     assert_eq!(second["update"], 2);
-    assert_eq!((watch.times_logged("there is no socket"), watch.times_logged("nobody listens on")), (1, 1));
+    assert_eq!((watch.times_logged("there is no socket"), watch.times_logged("no process is listening on")), (1, 1));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn once_ends_with_the_first_update_or_says_what_is_missing() {
     agent.resume();
     let (status, _, log) = Watch::socket(&socket(folder.path()), &["--once", "--timeout=100ms"]).end();
     assert_eq!(status.code(), Some(1));
-    assert!(log.last().unwrap().contains("does not answer"), "{log:#?}");
+    assert!(log.last().unwrap().contains("does not respond"), "{log:#?}");
 
     agent.own(&[Entry::new(OTHER)]);
     let (status, updates, log) = Watch::socket(&socket(folder.path()), &["--once"]).end();
@@ -166,7 +166,7 @@ fn a_folder_that_is_no_socket_is_told() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir_all(socket(folder.path())).unwrap();
     let mut watch = Watch::socket(&socket(folder.path()), &[]);
-    watch.logs("nobody listens on");
+    watch.logs("no process is listening on");
     watch.terminate();
     assert_eq!(watch.end().0.code(), Some(0));
 }

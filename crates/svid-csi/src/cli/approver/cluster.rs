@@ -15,20 +15,20 @@ const METRICS: Listen = Listen::Everywhere(9402);
 #[derive(Debug, Args)]
 #[command(next_help_heading = "In a cluster (no effect in a dry run)")]
 pub(super) struct ClusterFlags {
-    /// The ConfigMap that overrides the issuer at run time, by the keys issuer-name, issuer-kind and issuer-group.
+    /// The ConfigMap that overrides the issuer at run time, with the keys issuer-name, issuer-kind and issuer-group.
     #[arg(long, value_name = "NAME")]
     runtime_issuance_config_map_name: Option<String>,
     /// The namespace of that ConfigMap.
     #[arg(long, value_name = "NAMESPACE")]
     runtime_issuance_config_map_namespace: Option<String>,
-    /// The namespace of the Lease by which one of several approvers is chosen; its name is that of the driver. Default:
+    /// The namespace of the Lease for leader election, which has the name of the driver. Default:
     /// cert-manager.
     #[arg(long, value_name = "NAMESPACE")]
     leader_election_namespace: Option<String>,
-    /// Where /readyz and /livez are served; 0 for nowhere. Default: :6060, which is every interface.
+    /// The address that serves /readyz and /livez; 0 for off. Default: :6060, which is every interface.
     #[arg(long, value_name = "ADDRESS", value_parser = values::listen_or_off)]
     readiness_probe_bind_address: Option<Switch<Listen>>,
-    /// Where /metrics is served; 0 for nowhere. Default: :9402, which is every interface.
+    /// The address that serves /metrics; 0 for off. Default: :9402, which is every interface.
     #[arg(long, value_name = "ADDRESS", value_parser = values::listen_or_off)]
     metrics_bind_address: Option<Switch<Listen>>,
 }
@@ -56,7 +56,7 @@ impl ClusterFlags {
             (address(self.readiness_probe_bind_address, PROBES), address(self.metrics_bind_address, METRICS));
         if probes.is_some_and(|probes| !probes.is_any_port() && Some(probes) == metrics) {
             mistakes
-                .add("metrics-bind-address", "is that of --readiness-probe-bind-address; give it a port of its own");
+                .add("metrics-bind-address", "is the same as --readiness-probe-bind-address; give each its own port");
         }
         Cluster {
             client: client.options(mistakes),

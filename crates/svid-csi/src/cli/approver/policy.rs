@@ -15,7 +15,7 @@ use super::super::values;
 const DURATION: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "What is approved")]
+#[command(next_help_heading = "Approval rules")]
 pub(super) struct Rules {
     /// The name of the CSIDriver object. Default: spiffe.csi.cert-manager.io.
     #[arg(long, value_name = "NAME", visible_alias = "driver-name", value_parser = values::driver_name)]
@@ -26,7 +26,7 @@ pub(super) struct Rules {
     /// The duration every request must have. Default: 1h.
     #[arg(long, value_name = "DURATION", value_parser = values::lifetime)]
     certificate_request_duration: Option<Duration>,
-    /// The name of the issuer. Default: my-spiffe-ca, or none where a ConfigMap names it at run time.
+    /// The name of the issuer. Default: my-spiffe-ca, or none if a ConfigMap names it at run time.
     #[arg(long, value_name = "NAME")]
     issuer_name: Option<String>,
     /// The kind of the issuer. Default: ClusterIssuer.
@@ -39,13 +39,13 @@ pub(super) struct Rules {
     /// ecdsa-p521, rsa-2048 (and longer) and ed25519.
     #[arg(long, value_name = "TYPES", value_delimiter = ',')]
     allowed_key_types: Vec<KeyType>,
-    /// Approve requests that ask for no SPIFFE identity, too.
+    /// Also approve requests that do not ask for a SPIFFE identity.
     #[arg(long)]
     auto_approve_non_spiffe: bool,
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Who asks")]
+#[command(next_help_heading = "Requester")]
 pub(super) struct Requester {
     /// Who makes the requests: `pod` (each pod), `own` (the driver) or `node-bound` (the driver, for pods of its own node).
     /// Default: pod, or own with --use-own-service-account.
@@ -54,7 +54,7 @@ pub(super) struct Requester {
     /// The driver makes the requests, with its own service account.
     #[arg(long)]
     use_own_service_account: bool,
-    /// The driver's service account. Needed where the driver makes the requests.
+    /// The driver's service account. Required if the driver makes the requests.
     #[arg(long, value_name = "system:serviceaccount:NAMESPACE:NAME")]
     driver_service_account: Option<ServiceAccount>,
 }
@@ -86,7 +86,7 @@ pub(super) fn mode(args: Requester, mistakes: &mut Mistakes) -> Option<Mode> {
         return Some(Mode::Pod);
     }
     let Some(driver) = args.driver_service_account else {
-        mistakes.missing("driver-service-account", "every request must be made by it");
+        mistakes.missing("driver-service-account", "every request must come from this account");
         return None;
     };
     Some(if mode == RequestMode::Own { Mode::OwnServiceAccount { driver } } else { Mode::NodeBound { driver } })

@@ -101,7 +101,7 @@ fn each_mistake_is_told() {
         ("--metrics-bind-address host:1", "--metrics-bind-address: \"host:1\" is not an address to listen on"),
         ("--dry-runn", "--dry-runn: there is no such flag; did you mean --dry-run?"),
         ("--request-mode both", "--request-mode: \"both\" is not a request mode; use pod, own or node-bound"),
-        ("--request-mode own", "--driver-service-account: missing; every request must be made by it"),
+        ("--request-mode own", "--driver-service-account: missing; every request must come from this account"),
         ("--use-own-service-account", "--driver-service-account: missing"),
         ("--use-own-service-account --request-mode pod", "--request-mode: pods do not use"),
         ("--driver-service-account a:b", "--driver-service-account: \"a:b\" is not a service account"),
@@ -173,6 +173,9 @@ fn the_runtime_issuer_is_a_config_map() {
 #[test]
 fn the_two_addresses_differ() {
     let same = mistakes("svid-csi approver --metrics-bind-address=:6060");
-    assert!(same.len() == 1 && same[0].starts_with("--metrics-bind-address: is that of --readiness-probe"), "{same:?}");
+    assert!(
+        same.len() == 1 && same[0].starts_with("--metrics-bind-address: is the same as --readiness-probe"),
+        "{same:?}"
+    );
     live("--metrics-bind-address=127.0.0.1:0 --readiness-probe-bind-address=127.0.0.1:0");
 }

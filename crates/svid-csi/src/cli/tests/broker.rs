@@ -102,5 +102,5 @@ fn a_kubeconfig_serves_events() {
 fn flags_that_have_no_effect() {
     let warnings = good(&format!("{LOCAL_CA} --broker-socket b --broker-server-id spiffe://example.org/a")).warnings;
     assert_eq!(warnings.len(), 2, "{warnings:#?}");
-    assert!(warnings.iter().all(|warning| warning.contains("no volume may ask for the source broker")));
+    assert!(warnings.iter().all(|warning| warning.contains("no volume may use the source broker")));
 }

@@ -94,7 +94,7 @@ fn registration_sockets_that_are_too_long_for_the_kubelet() {
 #[test]
 fn what_is_missing() {
     let cases = [
-        ("--node-id=", "--node-id: missing; give it, or the node's name in the variable MY_NODE_NAME"),
+        ("--node-id=", "--node-id: missing; set it, or set the variable MY_NODE_NAME to the node's name"),
         ("--data-root=", "--data-root: missing"),
         ("--source=", "--source: missing; give socket, broker, cert-manager or local-ca"),
         ("--driver-name=", "--driver-name: missing"),
@@ -113,17 +113,20 @@ fn what_is_missing() {
 #[test]
 fn what_contradicts() {
     let cases = [
-        ("--admin-socket /s", "--admin-socket: /s is the socket of --endpoint already"),
-        ("--also-profile spiffe.csi.cert-manager.io:csi-socket=/s", "--also-profile: /s is the socket of --endpoint"),
+        ("--admin-socket /s", "--admin-socket: /s is already the socket of --endpoint"),
+        (
+            "--also-profile spiffe.csi.cert-manager.io:csi-socket=/s",
+            "--also-profile: /s is already the socket of --endpoint",
+        ),
         (
             "--also-profile spiffe.csi.cert-manager.io",
-            "--also-profile: spiffe.csi.cert-manager.io: its socket is missing",
+            "--also-profile: spiffe.csi.cert-manager.io: the socket is missing",
         ),
         ("--startup-taint a/b", "--startup-taint: needs --kubelet-registration-dir"),
         ("--local-ca-roots a/b --node-id n:1", "--local-ca-roots: --node-id \"n:1\" cannot be a key of a ConfigMap"),
-        ("--local-ca-roots a/b --context c", "--context: chooses from a kubeconfig"),
+        ("--local-ca-roots a/b --context c", "--context: selects from a kubeconfig"),
         ("--local-ca-roots a/b --token t", "--token: belongs to the source cert-manager"),
-        ("--also-profile csi.spiffe.io:csi-socket=/o,x=y", "--also-profile: csi.spiffe.io: \"x\" is no setting"),
+        ("--also-profile csi.spiffe.io:csi-socket=/o,x=y", "--also-profile: csi.spiffe.io: \"x\" is not a setting"),
         (
             "--also-profile spiffe.csi.cert-manager.io:csi-socket=/o --kubelet-registration-dir /g \
              --kubelet-registration-path /p",
@@ -132,7 +135,7 @@ fn what_contradicts() {
     ];
     each_is_one_mistake(LOCAL_CA, &cases);
     let cases = [
-        ("--also-profile csi.spiffe.io:csi-socket=/o", "--also-profile: csi.spiffe.io is served already"),
+        ("--also-profile csi.spiffe.io:csi-socket=/o", "--also-profile: csi.spiffe.io is already served"),
         ("--stable-socket-dir /agent/", "--stable-socket-dir: /agent/ and the agent's /agent overlap"),
         ("--stable-socket-dir /agent/in", "--stable-socket-dir: "),
     ];
@@ -146,11 +149,14 @@ fn mistakes_about_cert_manager() {
         ("--request-mode pod --use-own-service-account", "--request-mode: pods do not use"),
         ("--renewal-concurrency 0", "--renewal-concurrency: \"0\" is not a number"),
         ("--runtime-issuance-config-map-name cm", "--runtime-issuance-config-map-namespace: missing"),
-        ("--source-ca-bundle b --trust-bundle clustertrustbundle:x", "--trust-bundle: there is one trust bundle"),
-        ("--context c", "--context: chooses from a kubeconfig"),
+        (
+            "--source-ca-bundle b --trust-bundle clustertrustbundle:x",
+            "--trust-bundle: conflicts with --source-ca-bundle",
+        ),
+        ("--context c", "--context: selects from a kubeconfig"),
         (
             "--extra-certificate-request-annotations a",
-            "--extra-certificate-request-annotations: \"a\" is no annotation",
+            "--extra-certificate-request-annotations: \"a\" is not an annotation",
         ),
         ("--key-type rsa-1024", "--key-type: \"rsa-1024\" is not a key type"),
         ("--data-root=", "--data-root: missing; the plan cert-manager:files"),

@@ -36,9 +36,9 @@ fn which_volumes_and_which_driver() {
 fn each_mistake_is_told() {
     let long = format!("--all --data-root /{}", "x".repeat(100));
     for (flags, expected) in [
-        ("--data-root /d", "--pod: missing; say which, or give --all"),
-        ("--all", "--admin-socket: missing; give the one of the driver, or its --data-root"),
-        ("--pod a/b --all --data-root /d", "--all: includes that pod; leave it out, or --pod"),
+        ("--data-root /d", "--pod: missing; name the pod, or give --all"),
+        ("--all", "--admin-socket: missing; give the driver's --admin-socket or its --data-root"),
+        ("--pod a/b --all --data-root /d", "--all: includes the pod of --pod; leave out one of the two"),
         ("--all --admin-socket 0", "--admin-socket: 0 means that the driver has none"),
         ("--pod web --data-root /d", "--pod: \"web\" is not a pod; write it as NAMESPACE/NAME"),
         ("--pod a/b/c --data-root /d", "--pod: \"a/b/c\" is not a pod"),

@@ -80,16 +80,16 @@ fn how_long_once_waits() {
 fn each_mistake_is_told() {
     let broken = [("SPIFFE_ENDPOINT_SOCKET", "tcp://127.0.0.1:1")];
     for (flags, environment, expected) in [
-        ("--socket /s --files /f", &[][..], "--files: cannot be watched beside a socket"),
-        ("--files /f --audience a", &[], "--audience: tokens are asked for over a socket"),
+        ("--socket /s --files /f", &[][..], "--files: cannot be used with --socket"),
+        ("--files /f --audience a", &[], "--audience: tokens are requested over a socket"),
         ("--files /f --file-key tls.crt", &[], "--file-cert: the certificate and the key cannot both be"),
         ("--files /f --file-key a/b", &[], "--file-key: \"a/b\": a file name is one path component"),
         ("--timeout 1s", &[], "--timeout: is how long --once waits"),
-        ("--signal 1 --exec a", &[], "--signal: and --exec do not go together"),
+        ("--signal 1 --exec a", &[], "--signal: cannot be used with --exec"),
         ("--exec", &[], "--exec: has no command"),
-        ("--exec --signal 1", &[], "--exec: is followed by \"--signal\", which is no command"),
-        ("--signal 0", &[], "--signal: \"0\" begins with no process id"),
-        ("--signal nginx:HUP", &[], "--signal: \"nginx:HUP\" begins with no process id"),
+        ("--exec --signal 1", &[], "--exec: is followed by \"--signal\", which is not a command"),
+        ("--signal 0", &[], "--signal: \"0\" does not begin with a process ID"),
+        ("--signal nginx:HUP", &[], "--signal: \"nginx:HUP\" does not begin with a process ID"),
         ("--signal 1:hup", &[], "--signal: \"hup\" is not a signal; use HUP, INT"),
         ("", &broken, "SPIFFE_ENDPOINT_SOCKET: \"tcp://127.0.0.1:1\" is not a Unix socket"),
         ("--sockett /s", &[], "--sockett: there is no such flag; did you mean --socket?"),

@@ -39,7 +39,7 @@ pub enum KubeletError {
         reason: String,
     },
     /// No registration socket appeared.
-    #[error("no {} after {waited:?}", socket.display())]
+    #[error("{} does not exist after {waited:?}", socket.display())]
     NoSocket {
         /// The registration socket.
         socket: PathBuf,
