@@ -1,4 +1,4 @@
-//! Accepts connections without end: a failure is logged and waited out, and never ends a server.
+//! Accepts connections forever: after a failure it logs, waits and retries, so that no failure ends a server.
 
 use std::future::poll_fn;
 use std::io;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::warn;
 
-/// How long to wait when the system has no more descriptors to give.
+/// How long to wait when the system has no free descriptors.
 const EXHAUSTED: Duration = Duration::from_millis(200);
 
 /// How often connections to one socket, or to sockets of one kind, could not be accepted.

@@ -38,7 +38,7 @@ impl Ready {
     }
 }
 
-/// Starts the endpoints that were asked for.
+/// Starts the configured endpoints.
 ///
 /// # Errors
 /// [`AdminError`]. An address that is taken is a warning only: the driver is more important than its metrics.

@@ -1,4 +1,4 @@
-//! Asks a running driver over its admin socket.
+//! Sends requests to a running driver over its admin socket.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(30);
 const LONGEST_ANSWER: usize = 64 * 1024;
 
-/// Why a driver gave no answer.
+/// Why a driver gave no response.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// There is no socket.
@@ -24,7 +24,7 @@ pub enum AskError {
          admin.sock in its --data-root)?", .0.display()
     )]
     Missing(PathBuf),
-    /// There is a socket that nobody listens on.
+    /// The socket exists, but no process is listening on it.
     #[error("no process is listening on {}: the driver is no longer running", .0.display())]
     NotRunning(PathBuf),
     /// The socket is root's.
@@ -35,16 +35,16 @@ pub enum AskError {
     Connect {
         /// The socket.
         socket: PathBuf,
-        /// What the system answered.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// It is no driver, or it has just ended.
+    /// Another program answered, or the driver has just ended.
     #[error("unexpected response from {}; is another program listening there?", .socket.display())]
     Talk {
         /// The socket.
         socket: PathBuf,
-        /// What happened.
+        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -53,10 +53,10 @@ pub enum AskError {
     Slow(PathBuf),
 }
 
-/// Sends a POST without a body, and returns what the driver answers.
+/// Sends a POST without a body, and returns the driver's response.
 ///
 /// # Errors
-/// [`AskError`], when there is no answer.
+/// [`AskError`], if there is no response.
 pub async fn post(socket: &Path, path_and_query: &str) -> Result<(StatusCode, Vec<u8>), AskError> {
     let asked = timeout(PATIENCE, async {
         let stream = UnixStream::connect(socket).await.map_err(|error| unreachable(socket, error))?;
@@ -75,7 +75,7 @@ async fn talk(
     let answer = async {
         let answer = sender.send_request(request).await?;
         let (status, body) = (answer.status(), Body::new(answer.into_body()));
-        // Ends the connection, and what is below with it, once the answer is complete.
+        // Ends the connection, and the `join` below, once the response is complete.
         drop(sender);
         Ok((status, body::to_bytes(body, LONGEST_ANSWER).await?.to_vec()))
     };
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
     use crate::report;
 
-    /// What comes of asking something that listens and answers this.
+    /// The result of a request to a listener that responds with this text.
     async fn answered(text: &str) -> Result<(StatusCode, Vec<u8>), String> {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("s");

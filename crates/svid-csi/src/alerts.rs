@@ -1,4 +1,4 @@
-//! The alert rules that are shipped: what they ask for is there, and whoever is woken up is told what to do.
+//! The alert rules that are shipped: the metrics they use exist, and their texts say what to do.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,7 +37,7 @@ fn groups() -> Vec<Group> {
     serde_saphyr::from_str::<File>(RULES).unwrap().groups
 }
 
-/// A metric in an expression, with the labels that are asked of it.
+/// A metric in an expression, with the labels that the expression uses.
 fn metrics(expr: &str) -> Vec<(&str, Vec<&str>)> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     let starts = expr.match_indices("svid_csi_").map(|(at, _)| at);
@@ -53,7 +53,7 @@ fn metrics(expr: &str) -> Vec<(&str, Vec<&str>)> {
     starts.map(metric).collect()
 }
 
-/// Checks that all that the rules of a group ask for stands on a page of metrics.
+/// Checks that a page of metrics has everything that the rules of a group use.
 pub(crate) fn check_against(group: &str, page: &str) {
     let groups = groups();
     let group = groups.iter().find(|known| known.name == group).expect("the group is there");

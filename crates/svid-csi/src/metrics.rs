@@ -1,4 +1,4 @@
-//! What the driver counts. No label carries a volume or a pod, so their number does not grow with the pods.
+//! The driver's metrics. No label carries a volume or a pod, so their number does not grow with the pods.
 
 mod labels;
 mod snapshot;
@@ -12,7 +12,7 @@ pub use self::snapshot::{BrokerState, RoomState, RootsState, Snapshot, SourceSta
 pub use self::table::Metrics;
 
 impl Metrics {
-    /// A publish was refused for want of room.
+    /// A publish was refused because the tmpfs is full.
     pub fn refused_for_room(&self) {
         self.refused_for_room.inc();
     }
@@ -47,7 +47,7 @@ impl Metrics {
         self.workload_api_refused_calls.inc();
     }
 
-    /// An identity was handed to a pod.
+    /// An identity was delivered to a pod.
     pub fn issued(&self) {
         self.issued.inc();
     }
@@ -72,7 +72,7 @@ impl Metrics {
         self.broker_connections.inc();
     }
 
-    /// A volume was found changed by somebody else.
+    /// A volume was found changed by another process.
     pub fn change_seen(&self) {
         self.changes.inc();
     }
@@ -82,12 +82,12 @@ impl Metrics {
         self.abnormal.inc();
     }
 
-    /// A volume could not be taken up, or is no longer left alone.
+    /// A volume could not be recovered, or is no longer left alone.
     pub fn left_alone(&self, is_left_alone: bool) {
         self.left_alone.inc_by(if is_left_alone { 1 } else { -1 });
     }
 
-    /// So many names in the directory of the agent's sockets were put right.
+    /// The driver reverted changes to this many names in the directory of the agent's sockets.
     pub fn agent_directory_put_right(&self, names: usize) {
         self.agent_directory_undone.inc_by(u64::try_from(names).unwrap_or(u64::MAX));
     }
@@ -129,7 +129,7 @@ impl Metrics {
         page
     }
 
-    /// A page on which every metric stands with every label it has, for the reference.
+    /// A page with every metric and every label it has, for the reference.
     pub(crate) fn specimen() -> String {
         let metrics = Self::default();
         metrics.called("NodePublishVolume", Code::Ok);

@@ -1,6 +1,6 @@
 //! Pages over HTTP/1.1, for monitoring and administration.
 //!
-//! Whoever reaches a port may hold a few connections for a few seconds, and keeps nobody else out: a newcomer takes the place
+//! A client may hold a few connections for a few seconds, but cannot keep others out: a new connection takes the place
 //! of the oldest connection.
 
 use std::collections::VecDeque;
@@ -72,6 +72,6 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(connection: 
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES).keep_alive(false);
     let answered = http.serve_connection(TokioIo::new(connection), TowerToHyperService::new(pages));
-    // Whether the client has asked anything, and has read the answer, is its own affair.
+    // It does not matter whether the client has sent a request and read the response.
     let _ = timeout(WHOLE, answered).await;
 }

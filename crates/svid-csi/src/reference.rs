@@ -1,4 +1,4 @@
-//! What the reference pages show of the running program.
+//! The parts of the reference pages that come from the running program.
 
 use crate::approver;
 use crate::metrics::Metrics;
@@ -6,7 +6,7 @@ use crate::metrics::Metrics;
 /// A page of metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// Whose they are.
+    /// The program they belong to.
     pub of: &'static str,
     /// All of them, each with every label it has, in the OpenMetrics text format.
     pub text: String,

@@ -4,7 +4,7 @@ use std::error::Error;
 
 pub use svid_csi_core::unix_time::rfc3339;
 
-/// An error and what caused it, on one line, each said once.
+/// An error and its causes on one line, without repetitions.
 pub fn chain(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
@@ -19,7 +19,7 @@ pub fn chain(error: &dyn Error) -> String {
     line
 }
 
-/// Tells what ended the process: in the log where there is one, else as a line on stderr.
+/// Reports why the process ended: in the log if there is one, otherwise as a line on stderr.
 #[expect(clippy::print_stderr, reason = "a command without a log still says why it failed")]
 pub fn failure(error: &dyn Error) {
     if tracing::dispatcher::has_been_set() {
@@ -29,7 +29,7 @@ pub fn failure(error: &dyn Error) {
     }
 }
 
-/// A text in which others have a say, such as what a parser or a server answers: cut, and what does not print escaped.
+/// A text from outside, such as the error of a parser or a server: truncated, with unprintable characters escaped.
 pub fn one_line(text: &str) -> String {
     const MOST: usize = 400;
     let printable =

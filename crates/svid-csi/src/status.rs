@@ -1,4 +1,4 @@
-//! What the driver knows of its volumes, for people and metrics. Holds no secret.
+//! The state of the driver's volumes, for people and metrics. It contains no secrets.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -13,7 +13,7 @@ use crate::node::{Node, Volume};
 use crate::source::local_ca::Roots;
 use crate::{clock, report};
 
-/// How long a page waits for volumes that are busy, all in all.
+/// How long a page waits for busy volumes in total.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 const ADOPTED: &str =
@@ -30,7 +30,7 @@ pub struct Status {
     pub data_root_survives: Option<bool>,
     /// The volumes, by id.
     pub volumes: BTreeMap<String, VolumeStatus>,
-    /// What volumes wait for, by id, where they do.
+    /// What volumes wait for, by id, if they do.
     pub waiting: BTreeMap<String, String>,
     /// Whether source cert-manager is being followed; absent without it.
     pub cert_manager_up: Option<bool>,
@@ -38,16 +38,16 @@ pub struct Status {
     pub broker_up: Option<bool>,
     /// The roots of all nodes; absent without --local-ca-roots.
     pub local_ca_roots: Option<RootsStatus>,
-    /// How many more there are that something is being done to at this moment.
+    /// The number of further volumes that are busy at this moment.
     pub busy: usize,
 }
 
 /// The roots of all nodes.
 #[derive(Debug, Serialize)]
 pub struct RootsStatus {
-    /// Of how many nodes the authorities are trusted, this one's among them.
+    /// The number of nodes whose authorities are trusted, including this one.
     pub nodes: usize,
-    /// Why other nodes may not trust this one, or this one others.
+    /// Why this node and others possibly do not trust each other.
     pub trouble: Option<String>,
 }
 
@@ -70,20 +70,20 @@ pub struct VolumeStatus {
     pub serial: Option<String>,
     /// When that ends (RFC 3339).
     pub not_after: Option<String>,
-    /// Why the chain of its certificate does not lead to its trust bundle; absent where it does.
+    /// Why the chain of its certificate does not lead to its trust bundle; absent if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub untrusted: Option<Box<str>>,
-    /// What is to be known of a volume taken over from csi-driver-spiffe; absent where it was not.
+    /// A note on a volume taken over from csi-driver-spiffe; absent for others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adopted: Option<&'static str>,
-    /// How the pod uses its Workload API socket; absent where it has none.
+    /// How the pod uses its Workload API socket; absent if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload_api: Option<Usage>,
 }
 
-/// Looks at every volume. Waits for those that something is being done to, but not for slow sources.
+/// Looks at every volume. Waits for busy volumes, but not for slow sources.
 ///
-/// Answers how many stayed busy and were not looked at.
+/// Returns how many stayed busy and were skipped.
 async fn each(node: &Node, mut look: impl FnMut(&Volume)) -> usize {
     let deadline = Instant::now() + PATIENCE;
     let mut busy = 0;
@@ -186,7 +186,7 @@ fn phase(phase: Phase) -> &'static str {
     }
 }
 
-/// Has the volumes of one pod (`namespace/name`), or of all, renewed now. Answers how many.
+/// Has the volumes of one pod (`namespace/name`), or of all, renewed now. Returns how many.
 pub async fn renew(node: &Node, pod: Option<&str>) -> usize {
     let mut renewing = 0;
     let busy = each(node, |volume| {
@@ -196,7 +196,7 @@ pub async fn renew(node: &Node, pod: Option<&str>) -> usize {
             renewing += 1;
         }
     });
-    // What a busy one is about to get is new anyway.
+    // A busy volume is about to get a new identity anyway.
     busy.await;
     renewing
 }

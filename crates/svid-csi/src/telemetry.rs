@@ -24,17 +24,17 @@ pub enum LogFormat {
     /// For people.
     #[default]
     Text,
-    /// For machines: one JSON object a line.
+    /// For machines: one JSON object per line.
     Json,
 }
 
 /// Starts the log of this process; the first call wins.
 pub fn init(options: LogOptions) {
-    // Libraries only warn: the finer levels of an HTTP/2 stack tell of frames, and frames carry tokens.
+    // Libraries only warn: the finer levels of an HTTP/2 stack log frames, and frames carry tokens.
     let levels = Targets::new().with_default(LevelFilter::WARN).with_target("svid_csi", options.level);
-    // A forbidden watch is told once, by name, where it is started; there it would be told at each of its retries.
+    // This project logs a forbidden watch once, by name; kube_runtime would log it at each retry.
     let levels = levels.with_target("kube_runtime", LevelFilter::ERROR);
-    // It tells each failure, which is told where it is met, and all of an answer that it cannot read, whatever is in it.
+    // It logs failures that this project logs itself, and the whole of a response that it cannot read.
     let levels = levels.with_target("kube_client", LevelFilter::OFF);
     let lines = fmt::layer().with_writer(io::stderr).with_ansi(false);
     let lines = match options.format {

@@ -7,7 +7,7 @@ use svid_csi_core::approve::{Mode, Policy, Request, Verdict, cluster_rules, judg
 use super::input::{self, InputError};
 use super::text::shown;
 
-/// What became of the requests.
+/// The result for all requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// None of them is denied.
@@ -22,7 +22,7 @@ pub enum DryRunError {
     /// The input. Nothing was judged.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// The lines have nowhere to go.
+    /// The output cannot be written.
     #[error("the verdicts cannot be written")]
     Output(#[source] io::Error),
 }
@@ -30,7 +30,7 @@ pub enum DryRunError {
 /// Judges all requests of the input, each on a line: `approve|deny|ignore NAMESPACE/NAME reason`.
 ///
 /// # Errors
-/// Where the input cannot be read, all of it, or a line not be written.
+/// If any of the input cannot be read, or a line cannot be written.
 pub fn run(input: impl Read, mut output: impl Write, policy: &Policy) -> Result<Outcome, DryRunError> {
     let mut outcome = Outcome::NoneDenied;
     for request in input::read(input)? {
@@ -44,7 +44,7 @@ pub fn run(input: impl Read, mut output: impl Write, policy: &Policy) -> Result<
     Ok(outcome)
 }
 
-/// What a dry run leaves open, where it does: the rules that need to see pods.
+/// The rules that a dry run does not check, if any, because they need to see pods.
 pub fn unchecked(mode: &Mode) -> Option<String> {
     let rules = cluster_rules(mode);
     (!rules.is_empty()).then(|| format!("not checked without the cluster: {}", rules.join(", ")))

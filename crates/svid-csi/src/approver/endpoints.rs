@@ -20,7 +20,7 @@ use crate::kube::lease::Leadership;
 use crate::pages;
 use crate::tasks::Tasks;
 
-/// Where to listen.
+/// The address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listen {
     /// On every interface, with that port.
@@ -64,7 +64,7 @@ impl Listen {
     }
 }
 
-/// What the pages show.
+/// The data of the pages.
 #[derive(Debug, Clone)]
 pub(super) struct Shown {
     pub(super) metrics: Arc<Metrics>,

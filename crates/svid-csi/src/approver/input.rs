@@ -1,4 +1,4 @@
-//! What `kubectl get certificaterequests -o yaml` or `-o json` prints, as requests. JSON is YAML: there is one parser.
+//! Reads the output of `kubectl get certificaterequests -o yaml` or `-o json`. JSON is YAML, so there is one parser.
 
 use std::fmt::Display;
 use std::io::{self, Read};
@@ -21,13 +21,13 @@ const MAX_BYTES: usize = 64 << 20;
 /// Why the input is not read.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
-    /// The system says so.
+    /// The system's error.
     #[error("standard input cannot be read")]
     Read(#[source] io::Error),
     /// More than is held in memory.
     #[error("standard input is larger than {} MiB; split it", MAX_BYTES >> 20)]
     TooLarge,
-    /// What came before in the pipe has failed, most likely.
+    /// The program before it in the pipe has probably failed.
     #[error("standard input is empty; pipe the output of `kubectl get certificaterequests -A -o yaml` into it")]
     Empty,
     /// Neither YAML nor JSON, or not of the form of these objects.
@@ -35,7 +35,7 @@ pub enum InputError {
     Document {
         /// Counted from 1.
         document: usize,
-        /// The field, what is wrong with it, and where it stands.
+        /// The field, its mistake, and its place.
         problem: String,
     },
 }
@@ -66,7 +66,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Located<T> {
     }
 }
 
-/// Reads all requests, or says what is wrong with the first thing that is not one.
+/// Reads all requests, or fails with the mistake in the first object that is not one.
 pub(super) fn read(input: impl Read) -> Result<Vec<Request>, InputError> {
     read_at_most(input, MAX_BYTES)
 }
@@ -126,7 +126,7 @@ impl Document {
     }
 }
 
-/// The object as a request, where it is one: `at` is what the names of its fields begin with.
+/// The object as a request, if it is one; `at` is the prefix of the names of its fields.
 fn request(at: &str, object: &CertificateRequest, is_unnamed: bool) -> Result<Request, String> {
     let fields = [("kind", &object.kind, KIND), ("apiVersion", &object.api_version, API_VERSION)];
     for (field, found, expected) in fields {

@@ -14,29 +14,29 @@ use crate::tasks::Tasks;
 /// The annotation of the Lease with all issuers that were ever the one, each as `kind.group/name`.
 const ANNOTATION: &str = "svid-csi/issuers";
 
-/// The issuer of the moment, and those before it.
+/// The current issuer, and the earlier ones.
 #[derive(Debug, Clone)]
 pub(super) struct Issuer {
     from: Source,
     known: Notes,
 }
 
-/// Where the issuer is known from.
+/// Where the issuer comes from.
 #[derive(Debug, Clone)]
 enum Source {
     /// From the flags, for good.
     Fixed(Option<IssuerRef>),
-    /// From a ConfigMap, else from the flags.
+    /// From a ConfigMap, otherwise from the flags.
     Runtime(Box<RuntimeIssuer>),
 }
 
-/// What is kept of issuers on the Lease.
+/// The issuers recorded on the Lease.
 pub(super) fn notes() -> Notes {
     Notes::new(ANNOTATION)
 }
 
 impl Issuer {
-    /// The issuer of the flags, or what a ConfigMap names in its place.
+    /// The issuer of the flags, or the one that a ConfigMap names instead.
     pub(super) fn new(
         client: Client,
         from_flags: Option<IssuerRef>,
@@ -59,7 +59,7 @@ impl Issuer {
         }
     }
 
-    /// The issuer of the moment; with none, requests are left pending.
+    /// The current issuer; without one, requests are left pending.
     pub(super) fn current(&self) -> Option<IssuerRef> {
         match &self.from {
             Source::Fixed(issuer) => issuer.clone(),
@@ -75,10 +75,10 @@ impl Issuer {
         Policy { issuer: now, former_issuers, ..policy.clone() }
     }
 
-    /// The issuer as the API server has it now: what this process knows may be old.
+    /// The issuer as the API server has it now: the copy of this process may be outdated.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// If it cannot be read.
     pub(super) async fn read_now(&self) -> Result<Option<IssuerRef>, ReadError> {
         match &self.from {
             Source::Fixed(issuer) => Ok(issuer.clone()),
@@ -90,7 +90,7 @@ impl Issuer {
         }
     }
 
-    /// Brings back what was left pending, whenever the issuer changes.
+    /// Judges pending requests again whenever the issuer changes.
     pub(super) async fn recall(self, queue: &Queue) {
         let Source::Runtime(issuer) = &self.from else { return };
         let mut current = issuer.current();
@@ -108,7 +108,7 @@ fn written(issuer: &IssuerRef) -> String {
     format!("{}.{}/{}", issuer.kind(), issuer.group(), issuer.name)
 }
 
-/// Nothing where something else is written there.
+/// `None` if the text has another form.
 fn read(text: &str) -> Option<IssuerRef> {
     let (kind, name) = text.split_once('/')?;
     let (kind, group) = kind.split_once('.')?;

@@ -1,4 +1,4 @@
-//! One request, from its turn to what becomes of it.
+//! Judges one request and writes the decision.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +26,7 @@ use crate::report;
 /// How long it may take to read a request again.
 const READ: Duration = Duration::from_secs(10);
 
-/// The longest time between two tries of what fails.
+/// The longest time between two attempts.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// How long a request waits that lacks a permission of this approver, until that may have been granted.
@@ -35,7 +35,7 @@ const UNTIL_GRANTED: Duration = Duration::from_secs(60);
 /// The classes of reasons that do not hold with another issuer.
 const ISSUER_CLASSES: [&str; 2] = ["issuer", "unannotated_issuer"];
 
-/// What is needed to decide.
+/// Everything needed to decide.
 pub(super) struct Judge {
     pub(super) client: Client,
     pub(super) policy: Policy,
@@ -75,13 +75,13 @@ impl JudgeError {
 }
 
 impl Judge {
-    /// Decides the request whose turn it is. False where something failed that others depend on as well.
+    /// Decides the request whose turn it is. False if something failed that others depend on as well.
     pub(super) async fn decide(&self, mut turn: Turn, term: &Term) -> bool {
         let decided = self.try_decide(&mut turn, term).await;
         if let Err(error) = &decided {
             self.metrics.failures.inc();
             let (request, error) = (name(&turn), report::chain(error));
-            // What fails for one fails for many, mostly.
+            // A failure for one request is mostly a failure for many.
             if self.is_failing.swap(true, Ordering::Relaxed) {
                 debug!(request, error, tries = turn.tries, "cannot decide a certificate request; retrying");
             } else {
@@ -142,7 +142,7 @@ impl Judge {
         if !depends_on_issuer(request, &verdict) {
             return Ok(verdict);
         }
-        // A decision is for good, and the driver may have heard of a new issuer before this process has.
+        // A decision is final, and the driver may know a new issuer before this process does.
         let now = self.issuer.read_now().await.map_err(JudgeError::Issuer)?;
         if now == issuer {
             return Ok(verdict);
@@ -169,7 +169,7 @@ impl Judge {
     }
 }
 
-/// Whether the verdict may be another one with another issuer: what is not for identities must not be for any issuer of them.
+/// Whether another issuer may change the verdict: a request without an identity must not be for any issuer of identities.
 fn depends_on_issuer(request: &Request, verdict: &Verdict) -> bool {
     match verdict {
         Verdict::Approve => request.identity.is_none(),

@@ -1,4 +1,4 @@
-//! What the approver counts. No label carries a name of others, so their number does not grow with the cluster.
+//! The approver's metrics. No label carries the name of an object, so their number does not grow with the cluster.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ struct Decision {
     reason: &'static str,
 }
 
-/// What is true at the moment somebody asks.
+/// The values at the moment of the request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Snapshot {
     pub(super) pending: usize,
@@ -123,7 +123,7 @@ impl Metrics {
         page
     }
 
-    /// A page on which every metric stands with every label it has, for the reference.
+    /// A page with every metric and every label it has, for the reference.
     pub(super) fn specimen() -> String {
         let metrics = Self::default();
         metrics.decided(&Verdict::Approve, Duration::ZERO);

@@ -1,6 +1,6 @@
 //! `svid-csi approver`: judges certificate requests.
 //!
-//! `watch` -> `queue` -> `work`, while this process holds the Lease -> `judge` (the rules of core, `pods` where they need to
+//! `watch` -> `queue` -> `work`, while this process holds the Lease -> `judge` (the rules of core, `pods` if they need to
 //! see some) -> `write`.
 
 pub mod dry_run;
@@ -46,7 +46,7 @@ use crate::kube::lease::Candidate;
 use crate::report;
 use crate::tasks::{Signals, Stopped, Tasks};
 
-/// How long everything may take to end once the process is told to stop.
+/// How long everything may take to end once the process is stopping.
 const DRAIN: Duration = Duration::from_millis(4_500);
 
 /// How the approver runs in a cluster.
@@ -54,28 +54,28 @@ const DRAIN: Duration = Duration::from_millis(4_500);
 pub struct Cluster {
     /// How the API server is reached.
     pub client: ClientOptions,
-    /// The ConfigMap that names the issuer in the place of the policy's.
+    /// The ConfigMap that names the issuer instead of the policy.
     pub runtime_issuer: Option<ConfigMapPlace>,
-    /// The namespace of the Lease by which one of several approvers is chosen. It is named as the driver is.
+    /// The namespace of the Lease for leader election, which has the name of the driver.
     pub lease_namespace: String,
-    /// Where /livez and /readyz are served.
+    /// The address of /livez and /readyz.
     pub probes: Option<Listen>,
-    /// Where /metrics is served.
+    /// The address of /metrics.
     pub metrics: Option<Listen>,
 }
 
 /// Why the approver could not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// There is no API server to talk to.
+    /// No client of the API server can be created.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// Nobody would know whether it is ready.
+    /// The probes cannot be served.
     #[error("--readiness-probe-bind-address {address}: cannot listen")]
     Probes {
-        /// Where.
+        /// The address.
         address: Listen,
-        /// Why not.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -89,14 +89,14 @@ pub enum RunError {
 
 /// Approves and denies requests until SIGTERM or SIGINT.
 ///
-/// An API server that is out of reach is no error: it is tried again for as long as it takes.
+/// An unreachable API server is not an error: the approver retries until it answers.
 ///
 /// # Errors
 /// [`RunError`].
 pub async fn run(policy: Policy, cluster: Cluster) -> Result<(), RunError> {
     let signals = Signals::receive().map_err(RunError::Signal)?;
     let mut config = client::config(&cluster.client).await?;
-    // It would try again inside of a call, in steps that grow to minutes: whoever calls knows better.
+    // It would retry within a call, with delays that grow to minutes: the callers retry themselves.
     config.default_retry = false;
     let watching = client::client(&watch::config(config.clone()))?;
     let client = client::client(&config)?;
@@ -114,7 +114,7 @@ pub async fn run(policy: Policy, cluster: Cluster) -> Result<(), RunError> {
     }
 }
 
-/// A page on which every metric stands with every label it has.
+/// A page with every metric and every label it has.
 pub(crate) fn specimen_of_metrics() -> String {
     Metrics::specimen()
 }
@@ -193,7 +193,7 @@ fn host_name() -> String {
     if name.is_empty() { "approver".to_owned() } else { name }
 }
 
-/// Something nobody else has: two containers of one pod may have the same host name.
+/// A unique text: two containers of one pod may have the same host name.
 fn random_hex() -> String {
     let mut bytes = [0; 16];
     // Without randomness no connection to the API server can be made either, and that fails loudly.

@@ -1,4 +1,4 @@
-//! `CertificateRequest` objects as the approver reads and answers them.
+//! `CertificateRequest` objects as the approver reads and updates them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,8 +17,8 @@ use svid_csi_core::cert_request::{
 use super::queue::Key;
 use crate::kube::cert_request::CertificateRequest;
 
-/// A request as it was listed or watched. Of its metadata only what counts is kept: the rest of it, managed fields above
-/// all, is most of its size. Its status is kept to the letter, since it is written back.
+/// A request as it was listed or watched. Only the relevant part of its metadata is kept: the rest, managed fields above
+/// all, is most of its size. Its status is kept unchanged, because it is written back.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(from = "Wire")]
 pub(super) struct Listed {
@@ -92,16 +92,16 @@ impl Listed {
         count.0
     }
 
-    /// What is to be judged.
+    /// The request to judge.
     pub(super) fn request(&self) -> Request {
-        // A status that the schema would not let through has no decision in it.
+        // A status that does not match the schema contains no decision.
         let status = CertificateRequestStatus::deserialize(&self.status).ok();
         let object = CertificateRequest { metadata: self.metadata.clone(), spec: self.spec.clone(), status };
         Request::from(&(&object).into())
     }
 
     /// The object to be written to its status, with one more condition: everything else stays as it was read, and the
-    /// resource version sees to it that it still is.
+    /// resource version ensures that it has not changed.
     pub(super) fn with(&self, condition: &Condition) -> Result<Vec<u8>, serde_json::Error> {
         let mut status = self.status.clone();
         if !status.is_object() {

@@ -17,7 +17,7 @@ use super::text::Once;
 use crate::kube::call::{CallError, within};
 use crate::kube::error;
 
-/// How long one read may take. Facts count from the moment they were asked for.
+/// How long one read may take. The age of facts counts from the request.
 const READ: Duration = Duration::from_secs(4);
 
 /// How many pods are remembered before those that are too old are thrown out.
@@ -26,14 +26,14 @@ const MANY: usize = 512;
 /// The annotation of a pod that its kubelet made from a file (Kubernetes, `kubernetes.io/config.mirror`).
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
-/// Reads pods, each once for all who ask at the same time, and remembers them for a moment.
+/// Reads pods, each once for all concurrent callers, and remembers them for a moment.
 pub(super) struct Pods {
     client: Client,
     remembered: Mutex<HashMap<PodKey, Arc<Slot>>>,
     told: Once,
 }
 
-/// Whoever holds it reads; the others wait, and find what was read.
+/// The holder of the lock reads; the others wait, and use its result.
 type Slot = tokio::sync::Mutex<Option<Fact>>;
 
 #[derive(Debug, Clone)]
@@ -53,10 +53,10 @@ impl Pods {
         Self { client, remembered: Mutex::default(), told: Once::default() }
     }
 
-    /// Reads what is to be read, and decides by it.
+    /// Reads the pods, and decides with them.
     ///
     /// # Errors
-    /// Where a pod can be neither read nor said to be missing or forbidden.
+    /// If a pod cannot be read, and is neither missing nor forbidden.
     pub(super) async fn settle(&self, reads: &Reads, policy: &Policy) -> Result<Verdict, CallError> {
         loop {
             let driver = async {
@@ -129,7 +129,7 @@ impl Pods {
     }
 }
 
-/// What of a pod is read.
+/// The fields of a pod that are read.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Wire {

@@ -1,8 +1,8 @@
-//! Requests that wait to be decided, and whose turn it is.
+//! Requests that wait to be decided, and their order.
 //!
 //! Namespaces take turns, so that ten thousand requests in one do not delay the one in another. Every undecided request is
-//! known here by its name; of the objects themselves only so many are held as fit into a budget, and whoever takes one that
-//! is not held reads it again. So memory is bounded, whatever is asked for.
+//! known here by its name; only as many objects are held as fit into a budget, and a worker that takes a request
+//! without its object reads it again. So memory is bounded, however many requests there are.
 
 mod lanes;
 #[cfg(test)]
@@ -28,7 +28,7 @@ pub(super) struct Key {
     pub(super) name: Arc<str>,
 }
 
-/// What is known of all undecided requests.
+/// All undecided requests.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     inner: Mutex<Inner>,
@@ -51,7 +51,7 @@ struct Entry {
     state: State,
     /// The version that was offered last, or was left pending.
     latest: Box<str>,
-    /// The object of that version, where there is room for it.
+    /// The object of that version, if there is room for it.
     object: Option<Box<Listed>>,
     weight: usize,
     seen: Instant,
@@ -73,13 +73,13 @@ enum State {
 pub(super) struct Turn {
     queue: Arc<Queue>,
     is_finished: bool,
-    /// The version known of when it was taken.
+    /// The version that was known when it was taken.
     known: Box<str>,
     /// How often all that is left was recalled before it was taken.
     recalls: u64,
     /// Which request.
     pub(super) key: Key,
-    /// The object, where it is held. Whoever reads it again puts it here.
+    /// The object, if it is held. A worker that reads it again stores it here.
     pub(super) object: Option<Box<Listed>>,
     /// When it was first seen.
     pub(super) seen: Instant,
@@ -87,14 +87,14 @@ pub(super) struct Turn {
     pub(super) tries: u32,
 }
 
-/// What is to become of a request after its turn.
+/// The state of a request after its turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Next {
     /// Nothing more: it is decided, or gone.
     Forget,
     /// It is left pending: only a change of it is a reason to look at it again.
     Leave,
-    /// It is tried again after that time.
+    /// It is retried after that time.
     Retry(Duration),
 }
 
@@ -131,7 +131,7 @@ impl Queue {
         was_known
     }
 
-    /// All requests will now be listed anew.
+    /// All requests will now be listed again.
     pub(super) fn listing_begins(&self) {
         self.lock().listing += 1;
     }
@@ -145,7 +145,7 @@ impl Queue {
         gone.iter().for_each(|key| inner.remove(key));
     }
 
-    /// What was left pending is looked at again: the policy has changed.
+    /// Requests that were left pending are judged again: the policy has changed.
     pub(super) fn recall(&self) {
         let mut inner = self.lock();
         inner.recalls += 1;
@@ -204,7 +204,7 @@ impl Inner {
         self.last_ticket
     }
 
-    /// Lets go of the object of a request.
+    /// Drops the object of a request.
     fn release(&mut self, key: &Key) -> Option<Box<Listed>> {
         let entry = self.entries.get_mut(key)?;
         self.held -= std::mem::take(&mut entry.weight);
@@ -270,7 +270,7 @@ impl Inner {
 }
 
 impl Turn {
-    /// Says what is to become of it.
+    /// Sets its next state.
     pub(super) fn finish(mut self, next: Next) {
         self.is_finished = true;
         self.queue.lock().finish(&self, next);

@@ -5,10 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use svid_csi_core::quoted::Quoted;
 
-/// How many different things are told once at most: some of them are for others to choose.
+/// How many different things are logged once at most: users choose some of them.
 const MOST: usize = 32;
 
-/// A name as it is, where it is one that the API server lets through; anything else in quotation marks, cut and escaped.
+/// A name as it is, if the API server would accept it; anything else in quotation marks, truncated and escaped.
 pub(super) fn shown(name: &str) -> String {
     if is_plain(name) { name.to_owned() } else { Quoted::new(name).to_string() }
 }
@@ -19,12 +19,12 @@ pub(super) fn is_plain(name: &str) -> bool {
     (1..=253).contains(&name.len()) && name.bytes().all(is_plain)
 }
 
-/// Things that are told once.
+/// Things that are logged once.
 #[derive(Debug, Default)]
 pub(super) struct Once(Mutex<HashSet<String>>);
 
 impl Once {
-    /// Whether it was not told before.
+    /// Whether it was not logged before.
     pub(super) fn is_new(&self, what: &str) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         told.len() < MOST && !told.contains(what) && told.insert(what.to_owned())

@@ -1,4 +1,4 @@
-//! All requests of the cluster, by one list and one watch. None is kept that is decided.
+//! All requests of the cluster, by one list and one watch. Decided requests are not kept.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::kube::error;
 use crate::kube::lease::Leadership;
 use crate::kube::watching::{GONE, Selection, Told, Watching, told};
 
-/// How many requests are listed at once: a page is in memory as it came and as it was read, and nothing bounds a request.
+/// How many requests are listed at once: a page is in memory as received and as parsed, and a request may have any size.
 const PAGE: u32 = 10;
 
-/// How long a watch lasts before it is resumed, in seconds. A connection that has died in silence is noticed then.
+/// How long a watch lasts before it is resumed, in seconds. A connection that died silently is noticed then.
 const LASTS: u32 = 60;
 
 /// The longest pause after a failure. While nothing is watched, no pod that starts gets an identity.
@@ -36,14 +36,14 @@ pub(super) struct Watch {
     pub(super) metrics: Arc<Metrics>,
     pub(super) notices: Notices,
     pub(super) leadership: Leadership,
-    /// Whether all requests are known.
+    /// Whether all requests have been listed.
     pub(super) synced: watch::Sender<bool>,
     /// Whether requests without our annotation are to be judged as well.
     pub(super) all: bool,
     pub(super) progress: Progress,
 }
 
-/// The client to watch with: nothing the API server sends is further apart than a watch is long.
+/// The client to watch with: the API server is never silent for longer than a watch lasts.
 pub(super) fn config(mut config: Config) -> Config {
     config.connect_timeout = Some(Duration::from_secs(10));
     config.read_timeout = Some(Duration::from_secs(u64::from(LASTS) + 10));
@@ -51,7 +51,7 @@ pub(super) fn config(mut config: Config) -> Config {
     config
 }
 
-/// What has happened so far.
+/// The progress of the watch.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     failures: u32,
@@ -110,7 +110,7 @@ impl Watch {
     fn see(&mut self, object: Listed, is_listed: bool) {
         let request = object.request();
         if request.identity.is_none() && !self.all {
-            // It may have had one before.
+            // It may have had an identity before.
             self.queue.forget(&object.key());
             return;
         }
@@ -142,7 +142,7 @@ impl Watch {
         }
     }
 
-    /// A request that was ours to judge, and that somebody else was faster with.
+    /// A request that another approver decided before this one.
     fn approved_by_another(&self, object: &Listed) {
         self.metrics.approved_by_another.inc();
         if self.progress.once.is_new("approved by another") {
@@ -176,7 +176,7 @@ fn name(object: &Listed) -> String {
     format!("{}/{}", shown(&key.namespace), shown(&key.name))
 }
 
-/// Whether the watch was merely too old, and what is wrong in words.
+/// Whether the watch was merely too old, and a description of the problem.
 fn problem(failure: &watcher::Error) -> (bool, String) {
     use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
     let (code, fix) = match failure {

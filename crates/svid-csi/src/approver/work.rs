@@ -17,14 +17,14 @@ use crate::kube::lease::{Leadership, Term};
 /// How many requests are decided at once. Nothing else limits the rate: the API server says when it has enough.
 const AT_ONCE: usize = 32;
 
-/// How long decisions under way may take once the process is told to stop.
+/// How long decisions in progress may take once the process is stopping.
 const DRAIN: Duration = Duration::from_secs(3);
 
-/// The longest pause between two tries while everything fails.
+/// The longest pause between two attempts while everything fails.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Decides requests whose turn it is whenever this process leads, until `stop`. Only when it has ended may the Lease be given
-/// back: that is what `until_done` tells.
+/// Decides requests in their turn whenever this process leads, until `stop`. The Lease may be released only when it has
+/// ended, which is what `until_done` reports.
 pub(super) async fn run(
     judge: Arc<Judge>,
     queue: Arc<Queue>,
@@ -48,7 +48,7 @@ async fn lead(judge: &Judge, queue: &Arc<Queue>, term: &Term, stop: &Cancellatio
         let may_take = under_way.len() < AT_ONCE;
         tokio::select! {
             biased;
-            // What is under way is given up with this function, and its turns come again.
+            // Decisions in progress are dropped with this function, and their requests are queued again.
             () = term.ended() => return,
             () = stop.cancelled() => break,
             Some(is_well) = under_way.next() => pace.note(is_well),
@@ -69,7 +69,7 @@ async fn take(queue: &Arc<Queue>, not_before: Option<Instant>) -> Turn {
     queue.take().await
 }
 
-/// Slows down while everything fails: an API server that comes back must not be met by all that has piled up.
+/// Slows down while everything fails: an API server that comes back must not receive the whole backlog at once.
 #[derive(Debug, Default)]
 struct Pace {
     failures: u32,
@@ -82,7 +82,7 @@ impl Pace {
         if is_well {
             *self = Self::default();
         } else if self.next_at.is_none_or(|moment| moment <= now) {
-            // All that were under way at the same time fail together: that is one failure.
+            // Decisions that were in progress at the same time fail together: that counts as one failure.
             let pause = Duration::from_millis(50).saturating_mul(1 << self.failures.min(7)).min(LONGEST_PAUSE);
             (self.failures, self.next_at) = (self.failures + 1, Some(now + pause));
         }

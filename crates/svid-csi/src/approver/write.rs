@@ -21,10 +21,10 @@ use crate::report;
 /// How long one write may take, cert-manager's webhook included (its timeout is 10 s).
 const WRITE: Duration = Duration::from_secs(15);
 
-/// What became of a decision.
+/// The result of writing a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Written {
-    /// It stands.
+    /// It is written.
     Done,
     /// The request has changed since it was judged. The watch brings it as it is now.
     Conflict,
@@ -58,7 +58,7 @@ impl Writer {
     /// Writes a verdict that is an approval or a denial.
     ///
     /// # Errors
-    /// [`WriteError`]: what is worth trying again.
+    /// [`WriteError`], if a retry may succeed.
     pub(super) async fn write(
         &self,
         object: &Listed,
@@ -102,8 +102,8 @@ impl Writer {
     }
 }
 
-/// Whether to try again would come to the same: the request is refused as such. Not so where the token has expired (401),
-/// nor where the API server has no time (408, 429).
+/// Whether a retry would fail in the same way: the request itself is refused. Not so if the token has expired (401),
+/// or if the API server is overloaded (408, 429).
 fn is_final(status: &Status) -> bool {
     (400..500).contains(&status.code) && !matches!(status.code, 401 | 408 | 429)
 }

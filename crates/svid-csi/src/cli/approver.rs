@@ -21,7 +21,7 @@ use crate::approver::{self, Cluster};
 use crate::report;
 use crate::telemetry::{LogFormat, LogOptions};
 
-/// The exit code of a command line, or an input, that cannot be understood.
+/// The exit code of an invalid command line or input.
 const MISTAKE: u8 = 2;
 
 const EXAMPLES: &str = "\
@@ -79,17 +79,17 @@ struct Watch {
 /// The approver, ready to judge.
 #[derive(Debug)]
 pub struct ApproverCommand {
-    /// What it approves.
+    /// The rules.
     pub policy: Policy,
-    /// The cluster it does so in; nothing for a dry run.
+    /// The cluster; `None` for a dry run.
     pub cluster: Option<Cluster>,
     /// How it logs.
     pub log: LogOptions,
-    /// What the operator asked for that has no effect.
+    /// Warnings about flags without effect.
     pub warnings: Vec<String>,
 }
 
-/// What the flags mean together. Nothing where `mistakes` has found any that leave no mode to judge by.
+/// Combines the flags. `None` if the mode is not known because of `mistakes`.
 pub(super) fn command(args: ApproverArgs, mistakes: &mut Mistakes) -> Option<ApproverCommand> {
     let log = LogOptions {
         level: args.watch.log_level.unwrap_or(Level::INFO),

@@ -1,7 +1,7 @@
-//! Brings what the predecessors accept, and the environment, into the one form clap reads: `--flag=value`.
+//! Brings the forms that the predecessors accept, and the environment, into the one form clap reads: `--flag=value`.
 //!
 //! Go's flags may have one dash or two, booleans may carry a value, an empty value means "not set", and the last one
-//! wins. Every flag is then tried on its own, so that all mistakes come to light and not just the first.
+//! wins. Every flag is then checked on its own, so that all mistakes are found and not just the first.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -22,7 +22,7 @@ struct Given<'c> {
     values: Vec<String>,
 }
 
-/// The words of the command line, with what the binary's own name stands for written out.
+/// The words of the command line, with the words that the binary's name stands for.
 pub(super) fn words(argv: impl IntoIterator<Item = OsString>) -> Vec<String> {
     let mut argv = argv.into_iter().map(|word| word.to_string_lossy().into_owned());
     let binary = argv.next().unwrap_or_default();
@@ -39,7 +39,7 @@ fn meant_by(name: &str) -> Vec<String> {
     }
 }
 
-/// Takes the words of a command that is to be run away from those that are ours: all that follow `--exec`.
+/// Removes the words of the command to run, which are all that follow `--exec`, and returns them.
 pub(super) fn split_off_command(words: &mut Vec<String>) -> Option<Vec<String>> {
     const FLAG: [&str; 2] = ["--exec", "-exec"];
     if words.get(1).is_none_or(|subcommand| subcommand != "watch") {
@@ -131,7 +131,7 @@ fn spread_short<'w>(name: &'w str, inline: Option<&'w str>) -> (&'w str, Option<
     }
 }
 
-/// The last one wins, an empty one takes back what came before; repeatable flags add up.
+/// The last one wins, an empty one removes the previous ones; repeatable flags add up.
 fn set<'c>(given: &mut Vec<Given<'c>>, mut new: Given<'c>) {
     new.values.retain(|value| !value.is_empty());
     match given.iter_mut().find(|old| old.flag == new.flag) {
@@ -157,7 +157,7 @@ fn from_environment<'c>(command: &'c Command, environment: Environment<'_>, give
     }
 }
 
-/// The flag and this value in the form clap reads, or what is wrong with the value. A `false` needs no word.
+/// The flag and this value in the form clap reads, or the mistake in the value. A `false` needs no word.
 fn word(command: &Command, given: &Given<'_>, value: &str) -> Result<Option<String>, String> {
     if !takes_value(given.arg) {
         return Ok(values::boolean(value)?.then(|| format!("--{}", given.flag)));

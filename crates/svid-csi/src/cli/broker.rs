@@ -10,7 +10,7 @@ use super::mistakes::Mistakes;
 use super::{Environment, values};
 use crate::source::broker::config::{BrokerConfig, BrokerEndpoint};
 
-/// Where the Broker API is when no flag says so (SPIFFE Broker Endpoint, section 4).
+/// The variable that names the Broker API if no flag does (SPIFFE Broker Endpoint, section 4).
 const VARIABLE: &str = "SPIFFE_BROKER_SOCKET";
 const NAMES: [&str; 3] = ["broker-socket", "broker-address", "broker-server-id"];
 
@@ -34,7 +34,7 @@ impl BrokerFlags {
         NAMES.into_iter()
     }
 
-    /// What these flags mean together.
+    /// Combines these flags.
     pub(super) fn config(
         self,
         workload_api_dir: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! The flags of source cert-manager: those of cert-manager/csi-driver-spiffe, and ours.
+//! The flags of source cert-manager: those of cert-manager/csi-driver-spiffe, and this project's own.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -83,7 +83,7 @@ pub(super) struct CertManagerFlags {
     client: ClientFlags,
 }
 
-/// What all minted identities have in common.
+/// Settings that all issued identities have in common.
 pub(super) struct Common {
     pub(super) profile: Option<Profile>,
     pub(super) node_id: String,
@@ -95,7 +95,7 @@ pub(super) struct Common {
 }
 
 impl CertManagerFlags {
-    /// The names of those of these flags that nobody else obeys, who may need the API server too.
+    /// The names of these flags, without those of the client if others use it too.
     pub(super) fn names(others_use_client: bool) -> impl Iterator<Item = &'static str> {
         let shared = ClientFlags::obeyed().filter(move |_| !others_use_client);
         NAMES.into_iter().chain(shared).chain(ClientFlags::idle())
@@ -106,12 +106,12 @@ impl CertManagerFlags {
         self.client.options(mistakes)
     }
 
-    /// What these flags mean together.
+    /// Combines these flags.
     pub(super) fn config(self, common: Common, mistakes: &mut Mistakes) -> Option<CertManagerConfig> {
         let mode = RequestMode::asked_for(self.request_mode, self.use_own_service_account, mistakes);
         let runtime_issuer =
             issuer::place(self.runtime_issuance_config_map_name, self.runtime_issuance_config_map_namespace, mistakes);
-        // As for the approver: where a ConfigMap names the issuer, a usual name is no knowledge of who signs.
+        // As for the approver: if a ConfigMap names the issuer, a default name says nothing about who signs.
         let usual_name = common.profile.and_then(Profile::issuer_name).filter(|_| runtime_issuer.is_none());
         let issuer = self
             .issuer_name
@@ -140,7 +140,7 @@ impl CertManagerFlags {
         })
     }
 
-    /// Warnings about what was asked for and is not done.
+    /// Warnings about settings that are ignored.
     pub(super) fn warnings(&self, mistakes: &Mistakes) -> Vec<String> {
         let ours = |key: &&String| key.starts_with(ANNOTATION_PREFIX);
         let annotations = self.extra_certificate_request_annotations.iter().flat_map(BTreeMap::keys).filter(ours);

@@ -28,7 +28,7 @@ pub(super) struct ClientFlags {
     idle: IdleClientFlags,
 }
 
-/// Further ones that take a value. Nobody sets them in a cluster.
+/// Further flags that take a value, and that are not used in a cluster.
 const VALUES: [(&str, Option<char>); 13] = [
     ("cache-dir", None),
     ("client-certificate", None),
@@ -45,7 +45,7 @@ const VALUES: [(&str, Option<char>); 13] = [
     ("request-timeout", None),
 ];
 
-/// Further ones that are on or off.
+/// Further flags that are on or off.
 const SWITCHES: [&str; 2] = ["insecure-skip-tls-verify", "disable-compression"];
 
 /// Makes the further flags known. Their values are dropped: one of them is a token.
@@ -68,7 +68,7 @@ impl ClientFlags {
         VALUES.into_iter().map(|(name, _)| name).chain(SWITCHES)
     }
 
-    /// What they mean together.
+    /// Combines the flags.
     pub(super) fn options(&self, mistakes: &mut Mistakes) -> ClientOptions {
         let Self { kubeconfig, context, cluster, user, .. } = self;
         if kubeconfig.is_none() {

@@ -1,4 +1,4 @@
-//! From the flags of `svid-csi driver` to its [`Config`], finding what contradicts or is missing on the way.
+//! From the flags of `svid-csi driver` to its [`Config`], finding contradictions and missing flags.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,15 +20,15 @@ use crate::kube::client::ClientOptions;
 use crate::node::config::{Config, DriverName};
 use crate::source::local_ca::{JWT_LIFETIME, LocalCaConfig};
 
-/// What Kubernetes calls a cluster that nobody gave a name.
+/// The name of a Kubernetes cluster that was not given one.
 const USUAL_TRUST_DOMAIN: &str = "cluster.local";
 const DATA_SIZE: u64 = 128 * 1024 * 1024;
 const LIFETIME: Duration = Duration::from_secs(3_600);
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9809);
-/// The upper bound of the CSI specification.
+/// The limit of the CSI specification.
 const NODE_ID_BYTES: usize = 256;
 
-/// The configuration and what to warn about. Of no use where `mistakes` has found any.
+/// The configuration and warnings. Not to be used if `mistakes` has found any.
 pub(super) fn build(args: DriverArgs, environment: Environment<'_>, mistakes: &mut Mistakes) -> (Config, Vec<String>) {
     let node_id = node_id(&args, environment, mistakes);
     let drivers = drivers::drivers(&args, mistakes);
@@ -93,7 +93,7 @@ pub(super) fn build(args: DriverArgs, environment: Environment<'_>, mistakes: &m
     (config, warnings)
 }
 
-/// Every plan some volume may ask for.
+/// Every plan that a volume may use.
 fn plans<'a>(args: &'a DriverArgs, drivers: &'a [DriverName]) -> impl Iterator<Item = Plan> + 'a {
     drivers.iter().flat_map(|driver| &driver.allowed_plans).chain(&args.serve.allow_plan).copied()
 }
@@ -137,7 +137,7 @@ fn trust_domain(args: &DriverArgs, mistakes: &mut Mistakes) -> Option<TrustDomai
     trust_domain
 }
 
-/// The embedded authority trusts nobody else, so its trust domain may have any name.
+/// The embedded authority trusts no other one, so its trust domain may have any name.
 fn trust_domain_of_local_ca(args: &DriverArgs, warnings: &mut Vec<String>) -> TrustDomain {
     args.minted.trust_domain.clone().unwrap_or_else(|| {
         if args.serve.profile.and_then(Profile::trust_domain).is_none() {
@@ -171,7 +171,7 @@ fn check_roots(config: &Config, mistakes: &mut Mistakes) {
     }
 }
 
-/// Who is told of the registration by the kubelet knows that the driver is there.
+/// Only the process that registers the driver learns from the kubelet that the driver is registered.
 fn check_taint(config: &Config, mistakes: &mut Mistakes) {
     if config.startup_taint.is_some() && config.registration_dir.is_none() {
         let fix = "needs --kubelet-registration-dir: the taint is removed once the kubelet has accepted the driver, \
@@ -229,7 +229,7 @@ fn others_use_client(args: &DriverArgs, sources: &BTreeSet<Source>) -> bool {
     roots || args.kubelet.startup_taint.is_some() || sources.contains(&Source::Broker)
 }
 
-/// cert-manager's flags are taken for the sake of its manifests; anywhere else they would be obeyed by nobody.
+/// cert-manager's flags are accepted for its manifests; with other sources they would be ignored.
 fn refuse_cert_manager_flags(args: &DriverArgs, sources: &BTreeSet<Source>, mistakes: &mut Mistakes) {
     if drivers::serves(args, Profile::CertManager) || mistakes.wrong("profile") || mistakes.wrong("also-profile") {
         return;

@@ -14,15 +14,15 @@ use crate::telemetry::LogOptions;
 /// The driver, ready to run.
 #[derive(Debug)]
 pub struct DriverCommand {
-    /// What it serves.
+    /// The configuration.
     pub config: Config,
     /// How it logs.
     pub log: LogOptions,
-    /// What the operator asked for that has no effect.
+    /// Warnings about flags without effect.
     pub warnings: Vec<String>,
 }
 
-/// What the flags mean together. Of no use where `mistakes` has found any.
+/// Combines the flags. Not to be used if `mistakes` has found any.
 pub(super) fn command(args: DriverArgs, environment: Environment<'_>, mistakes: &mut Mistakes) -> DriverCommand {
     let log = LogOptions {
         level: args.watch.log_level.unwrap_or(Level::INFO),

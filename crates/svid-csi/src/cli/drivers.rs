@@ -11,7 +11,7 @@ use super::mistakes::Mistakes;
 use super::profile::Profile;
 use crate::node::config::DriverName;
 
-/// The driver names of these flags. A missing part stays empty, and is told as a mistake.
+/// The driver names of these flags. A missing part stays empty, and is reported as a mistake.
 pub(super) fn drivers(args: &DriverArgs, mistakes: &mut Mistakes) -> Vec<DriverName> {
     let file_names = file_names(&args.data, mistakes);
     let main = main_driver(args, file_names.clone(), mistakes);

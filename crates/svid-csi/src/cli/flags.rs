@@ -1,4 +1,4 @@
-//! The flags of `svid-csi driver`. What they mean together is decided in [`super::driver`].
+//! The flags of `svid-csi driver`. They are combined in [`super::driver`].
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,11 +1,11 @@
-//! Everything that is wrong with the flags, told in one go.
+//! All mistakes in the flags, reported together.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use clap::error::ErrorKind;
 
-/// The mistakes found so far, and how each flag was written by whoever set it.
+/// The mistakes found so far, and how the user wrote each flag.
 #[derive(Debug, Default)]
 pub(super) struct Mistakes {
     written: BTreeMap<String, String>,
@@ -28,35 +28,35 @@ impl Mistakes {
         self.written.get(flag).cloned().unwrap_or_else(|| format!("--{flag}"))
     }
 
-    /// Adds what is wrong with `flag` and how to mend it.
+    /// Adds a mistake in `flag`, with the fix.
     pub(super) fn add(&mut self, flag: &str, problem: impl Display) {
         self.found.push((self.spelling(flag), problem.to_string()));
     }
 
-    /// Adds what is wrong with a word that is no flag.
+    /// Adds a mistake in a word that is not a flag.
     pub(super) fn stray(&mut self, word: &str, problem: impl Display) {
         self.found.push((word.to_owned(), problem.to_string()));
     }
 
-    /// Adds that `flag` is required, unless that would only echo a mistake told already.
+    /// Adds that `flag` is required, unless that would only repeat another mistake.
     pub(super) fn missing(&mut self, flag: &str, fix: impl Display) {
         if !self.given(flag) && !self.wrong("profile") {
             self.add(flag, format_args!("missing; {fix}"));
         }
     }
 
-    /// What `result` holds, if it is no mistake about `flag`.
+    /// The value of `result`; an error is added as a mistake in `flag`.
     pub(super) fn check<T, E: Display>(&mut self, flag: &str, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.add(flag, error)).ok()
     }
 
-    /// Whether something is known to be wrong with `flag`.
+    /// Whether a mistake in `flag` has been found.
     pub(super) fn wrong(&self, flag: &str) -> bool {
         let spelling = self.spelling(flag);
         self.found.iter().any(|(about, _)| *about == spelling)
     }
 
-    /// `value`, or what is wrong with it as the answer to the user.
+    /// `value`, or the error for the user if there are mistakes.
     pub(super) fn none_or<T>(self, value: T) -> Result<T, clap::Error> {
         if self.found.is_empty() {
             return Ok(value);

@@ -1,6 +1,6 @@
 //! The command line: from words and the environment to a command that is free of contradictions.
 //!
-//! Every mistake is found before anything is done, and all of them are told at once.
+//! Every mistake is found before anything is done, and all of them are reported at once.
 
 mod also_profile;
 mod approver;
@@ -75,7 +75,7 @@ enum CliCommand {
 /// Reads the command line and the environment.
 ///
 /// # Errors
-/// What to tell the user instead of running a command: help, the version, or every mistake found.
+/// The text to print instead of running a command: help, the version, or every mistake found.
 pub fn parse(argv: impl IntoIterator<Item = OsString>, environment: Environment<'_>) -> Result<Command, clap::Error> {
     let mut words = argv::words(argv);
     let mut mistakes = Mistakes::default();
@@ -128,15 +128,15 @@ impl Command {
     fn holds_keys(&self) -> bool {
         match self {
             Command::Driver(_) | Command::Approver(_) | Command::Watch(_) => true,
-            // The demo's own process writes its maps of users, which the kernel leaves to those that can be looked into.
+            // The demo's own process writes its maps of users, which the kernel allows only to dumpable processes.
             Command::Renew(_) | Command::Demo(_) => false,
         }
     }
 
-    /// Runs the command to its end, and says with which code the process is to end.
+    /// Runs the command to its end, and returns the exit code of the process.
     ///
     /// # Errors
-    /// What ended it before it was done.
+    /// The error that ended it early.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         if self.holds_keys() {
             core_dumps::forbid()?;

@@ -1,4 +1,4 @@
-//! The two predecessors this binary stands in for, and what each takes for granted.
+//! The two predecessors this binary stands in for, and the defaults of each.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ impl Profile {
         }
     }
 
-    /// The source it has when none is named.
+    /// The default source.
     pub(super) fn source(self) -> Source {
         match self {
             Profile::Spiffe => Source::Socket,
@@ -43,7 +43,7 @@ impl Profile {
         }
     }
 
-    /// The issuer it has when none is named.
+    /// The default issuer.
     pub(super) fn issuer_name(self) -> Option<&'static str> {
         match self {
             Profile::Spiffe => None,
@@ -51,7 +51,7 @@ impl Profile {
         }
     }
 
-    /// Where it listens when not told.
+    /// The default CSI socket.
     pub(super) fn csi_socket(self) -> Option<PathBuf> {
         match self {
             Profile::Spiffe => Some(PathBuf::from("/spiffe-csi/csi.sock")),
@@ -59,7 +59,7 @@ impl Profile {
         }
     }
 
-    /// The trust domain it has when none is named.
+    /// The default trust domain.
     pub(super) fn trust_domain(self) -> Option<&'static str> {
         match self {
             Profile::Spiffe => None,

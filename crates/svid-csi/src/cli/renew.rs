@@ -42,7 +42,7 @@ pub(super) struct RenewArgs {
     data_root: Option<PathBuf>,
 }
 
-/// What is to be renewed, and whom to ask.
+/// The volumes to renew, and the driver to ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenewCommand {
     /// `namespace/name` of the pod; all pods without it.
@@ -60,12 +60,12 @@ pub enum RenewError {
     /// It has no such volume.
     #[error("the driver on this node has no volume with an identity for the pod {0}: does the pod run on this node?")]
     NoVolume(String),
-    /// It did not understand.
+    /// It did not understand the request.
     #[error("unexpected response from the driver: {status} {text}; does it have the same version as this program?")]
     Answer {
         /// The code.
         status: StatusCode,
-        /// What it says.
+        /// The body.
         text: Quoted,
     },
 }
@@ -75,7 +75,7 @@ struct Answer {
     renewing: usize,
 }
 
-/// What the flags mean together. Nothing where `mistakes` has found any that leave nobody to ask.
+/// Combines the flags. `None` if the driver's socket is not known because of `mistakes`.
 pub(super) fn command(args: RenewArgs, mistakes: &mut Mistakes) -> Option<RenewCommand> {
     match (&args.pod, args.all) {
         (Some(_), true) => mistakes.add("all", "includes the pod of --pod; leave out one of the two"),

@@ -1,10 +1,10 @@
-//! The runtime of the commands that go on until they are told to stop.
+//! The runtime of the commands that run until they are stopped.
 
 use std::io;
 
 use tokio::runtime::{Builder, Runtime};
 
-/// A runtime with so many threads for work that blocks. Each thread keeps memory of its own.
+/// A runtime with this many threads for blocking work. Each thread keeps memory of its own.
 pub(super) fn build(blocking_threads: usize) -> io::Result<Runtime> {
     // Two threads keep up with any node and any API server; more of them would only hold more memory.
     let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2));

@@ -96,7 +96,7 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     if size < LEAST { Err(format!("{text} is too small for a volume; give at least 16Ki")) } else { Ok(size) }
 }
 
-/// A number of things of which at least one is needed.
+/// A number of at least 1.
 pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),
@@ -115,7 +115,7 @@ pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The lifetime of JWT-SVIDs: whoever gets hold of one has it until its end.
+/// The lifetime of JWT-SVIDs: a stolen one can be used until it expires.
 pub(super) fn jwt_lifetime(text: &str) -> Result<Duration, String> {
     const LEAST: Duration = Duration::from_secs(30);
     const MOST: Duration = Duration::from_secs(24 * 3_600);

@@ -14,7 +14,7 @@ use super::{Environment, duration, values};
 use crate::telemetry::{LogFormat, LogOptions};
 use crate::watch::{self, Action, Origin, WatchOptions};
 
-/// How long `--once` waits unless told otherwise.
+/// How long `--once` waits by default.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the SPIFFE Workload Endpoint standard (section 4) has programs look for the socket.
@@ -73,7 +73,7 @@ pub(super) struct WatchArgs {
     exec: Option<String>,
 }
 
-/// What to watch, and what to do about it.
+/// The source to watch, and the action on each change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchCommand {
     /// How the log is written.
@@ -82,7 +82,7 @@ pub struct WatchCommand {
     pub options: WatchOptions,
 }
 
-/// What the flags mean together. `exec` are the words after `--exec`.
+/// Combines the flags. `exec` are the words after `--exec`.
 pub(super) fn command(
     args: WatchArgs,
     exec: Option<Vec<String>>,
@@ -194,7 +194,7 @@ impl WatchCommand {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
         let ended = runtime.block_on(watch::run(self.options));
-        // What is still blocked, such as a read of a folder on a dead disk, is not waited for.
+        // Blocked threads, such as one that reads a folder on a dead disk, are not waited for.
         runtime.shutdown_background();
         ended?;
         Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! A small agent: the SPIFFE Workload API on a Unix socket, with one X.509-SVID for everyone who asks.
+//! A small agent: the SPIFFE Workload API on a Unix socket, with one X.509-SVID for every caller.
 
 use std::fmt;
 use std::fs::{self, Permissions};
@@ -30,10 +30,10 @@ use crate::fsx;
 use crate::source::local_ca::{JWT_LIFETIME, LocalCa, LocalCaConfig};
 use crate::workload_header;
 
-/// Everyone may connect: who is asking is told by the kernel, not by the mode of the socket.
+/// Everyone may connect: the kernel identifies the caller, not the mode of the socket.
 const SOCKET_MODE: u32 = 0o777;
 
-/// Who asked, as the kernel says (SO_PEERCRED).
+/// The caller, as the kernel reports it (SO_PEERCRED).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
     /// The process; none when it is in a PID namespace that cannot be seen from here (pid_namespaces(7)).
@@ -42,17 +42,17 @@ pub struct Caller {
     pub uid: u32,
 }
 
-/// What an agent is to do.
+/// The settings of an agent.
 pub struct AgentSettings {
-    /// Where it listens. The folder is created, and what an earlier agent left there is replaced.
+    /// Its socket. The folder is created, and the socket of an earlier agent is replaced.
     pub socket: PathBuf,
     /// Whose SVIDs it hands out.
     pub spiffe_id: SpiffeId,
     /// The lifetime of an SVID; a stream gets the next one at half of it.
     pub lifetime: Duration,
-    /// The folder of the CA; one is made there when there is none.
+    /// The folder of the CA, which is created if there is none.
     pub ca_dir: PathBuf,
-    /// Told of each call to FetchX509SVID.
+    /// Called for each call to FetchX509SVID.
     pub on_fetch: Box<dyn Fn(Caller) + Send + Sync>,
 }
 
@@ -72,10 +72,10 @@ struct Service {
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Agent {
-    /// Takes up or makes the CA, and listens.
+    /// Loads or creates the CA, and listens.
     ///
     /// # Errors
-    /// Where the CA or the socket cannot be had.
+    /// If the CA or the socket cannot be created.
     pub fn bind(settings: AgentSettings) -> Result<Self> {
         let AgentSettings { socket, lifetime, ca_dir, .. } = &settings;
         let trust_domain = settings.spiffe_id.trust_domain().clone();
@@ -91,10 +91,10 @@ impl Agent {
     /// ends.
     ///
     /// # Errors
-    /// Where the listener fails.
+    /// If the listener fails.
     pub async fn serve(self) -> Result<(), tonic::transport::Error> {
         let service = SpiffeWorkloadApiServer::with_interceptor(self.service, workload_header::require);
-        // Python's gRPC, and all others that are made of the C core, name the socket where HTTP/2 has the host.
+        // Python's gRPC, and all others that are built on the C core, send the path of the socket as the HTTP/2 authority.
         let connections = UnixListenerStream::new(self.listener).map(|stream| stream.map(Lenient::new));
         Server::builder().add_service(service).serve_with_incoming(connections).await
     }

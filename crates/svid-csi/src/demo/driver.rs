@@ -18,7 +18,7 @@ pub(super) const SOCKET_DRIVER: &str = "csi.spiffe.io";
 /// How long a driver may take to end after SIGTERM.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
-/// What every start of the driver has in common.
+/// The settings of every start of the driver.
 #[derive(Debug)]
 pub(super) struct Settings {
     /// The demo's work folder.
@@ -33,7 +33,7 @@ pub(super) struct Settings {
     pub(super) agent_dir: PathBuf,
     /// The kubelet's root folder.
     pub(super) kubelet_dir: PathBuf,
-    /// Where it registers.
+    /// The folder of its registration socket.
     pub(super) registration_dir: PathBuf,
 }
 
@@ -69,7 +69,7 @@ impl Settings {
         std::iter::once("driver".to_owned()).chain(flags).collect()
     }
 
-    /// Where the driver keeps volumes and records.
+    /// The folder of the driver's volumes and records.
     pub(super) fn data_root(&self) -> PathBuf {
         self.work.join("driver")
     }
@@ -80,7 +80,7 @@ impl Settings {
 }
 
 impl Driver {
-    /// Starts a driver; `name` tells its log from those of others.
+    /// Starts a driver; `name` is the name of its log.
     pub(super) fn start(settings: &Settings, name: &str) -> Result<Self> {
         for driver in [FILES_DRIVER, SOCKET_DRIVER] {
             let socket = settings.csi_socket(driver);
@@ -107,7 +107,7 @@ impl Driver {
         self.child.id().unwrap_or_default()
     }
 
-    /// Waits for `step`, or fails with the driver's last words as soon as it ends.
+    /// Waits for `step`, or fails with the end of the driver's log as soon as it ends.
     pub(super) async fn alive<T>(&mut self, step: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             done = step => done.with_context(|| self.last_words()),
@@ -115,7 +115,7 @@ impl Driver {
         }
     }
 
-    /// Kills it on the spot.
+    /// Kills it immediately.
     pub(super) async fn kill(mut self) -> Result<()> {
         self.child.kill().await.context("cannot kill the driver")
     }

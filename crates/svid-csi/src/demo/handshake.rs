@@ -52,7 +52,7 @@ async fn greet(client: &Svid, expected_server: &str, server: &Svid, expected_cli
     tokio::try_join!(greets, answers).map(drop)
 }
 
-/// What a side shows, whom it can verify, and whom it expects.
+/// The identity and the roots of one side, and the peer that it expects.
 fn parts(own: &Svid, peer: &str) -> Result<(Own, Bundles, Expected)> {
     let trust_domain = SpiffeId::parse(&own.leaf()?.spiffe_id)?.trust_domain().clone();
     let bundles = Bundles::from([(trust_domain, own.bundle.clone())]);

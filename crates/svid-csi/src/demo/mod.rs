@@ -18,19 +18,19 @@ pub mod svid;
 pub use crate::channel;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What the user may choose.
+/// The options of the demo.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DemoOptions {
     /// One JSON object per step instead of text.
     pub json: bool,
 }
 
-/// Tells the story to its end.
+/// Runs the demo to its end.
 ///
 /// Must be called while the process has one thread: the kernel lets no other enter a user namespace.
 ///
 /// # Errors
-/// When this machine does not let the demo have its namespaces, when a step fails, and when it is interrupted.
+/// If this machine does not allow the demo its namespaces, if a step fails, or if it is interrupted.
 pub fn run(options: DemoOptions) -> anyhow::Result<()> {
     let report = report::Report::new(options.json);
     let place = report.step("namespace", namespace::enter())?;

@@ -1,4 +1,4 @@
-//! What is mounted, as the kernel says.
+//! The mounts, as the kernel lists them.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! A place where the demo may mount: a mount namespace of its own and in it a folder that vanishes with it.
+//! A place where the demo can mount: its own mount namespace, with a folder that disappears with it.
 
 use std::ffi::CStr;
 use std::fs;
@@ -11,10 +11,10 @@ use rustix::process::{getegid, geteuid};
 
 use super::report::Told;
 
-/// A folder every system has; what it holds is hidden from the demo only.
+/// A folder every system has; its contents are hidden from the demo only.
 const WORK: &str = "/tmp";
 
-/// What the work folder may hold, so that a demo that goes wrong does not eat the machine's memory.
+/// The size of the work folder, so that a failing demo does not use up the machine's memory.
 const WORK_OPTIONS: &CStr = c"mode=0755,size=64m";
 
 /// A group that no file belongs to by chance.
@@ -27,10 +27,10 @@ const SETTINGS: [(&str, &str); 3] = [
     ("kernel/apparmor_restrict_unprivileged_userns", "1"),
 ];
 
-/// Where the demo works.
+/// The demo's workplace.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
-    /// An empty tmpfs, shared so that bind mounts reach whoever looks.
+    /// An empty tmpfs, shared so that bind mounts propagate.
     pub(super) work: &'static Path,
     /// Whether files here can belong to [`FS_GROUP`].
     pub(super) has_fs_group: bool,
@@ -38,7 +38,7 @@ pub(super) struct Place {
 
 /// Enters the namespaces and mounts the work folder.
 pub(super) fn enter() -> Result<(Told, Place)> {
-    // Root in a container may lack the capability to mount, and may still have what any user has.
+    // Root in a container may lack the capability to mount, and can then still use a user namespace as any user can.
     let as_root = geteuid().is_root() && unshare(CloneFlags::CLONE_NEWNS).is_ok();
     let entered = if as_root { Ok(()) } else { enter_user_namespace() };
     entered.and_then(|()| mount_work()).with_context(hint)?;

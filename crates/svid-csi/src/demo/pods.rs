@@ -1,4 +1,4 @@
-//! What is inside the demo's two pods: a reader of files, and a client of the Workload API.
+//! The processes in the demo's two pods: a reader of files, and a client of the Workload API.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -31,7 +31,7 @@ pub(super) struct FilesPod {
 #[derive(Debug)]
 struct Volume(File);
 
-/// An identity that its owner can use, and what its leaf says.
+/// A verified identity, with the fields of its leaf.
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) svid: Svid,
@@ -104,7 +104,7 @@ impl SocketPod {
         Ok(Self { volume, stream })
     }
 
-    /// Gets an identity over a connection of its own, as a process does that starts only now.
+    /// Gets an identity over a connection of its own, as a newly started process does.
     pub(super) async fn reach(&self) -> Result<Seen> {
         next(&mut subscribe(&self.volume).await?).await
     }

@@ -1,4 +1,4 @@
-//! What the demo says: one line, or one JSON object, for each step.
+//! The demo's output: one line, or one JSON object, for each step.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// No step of a demo that works comes near.
+/// Far longer than any step of a working demo takes.
 const STEP_LIMIT: Duration = Duration::from_secs(15);
 
-/// What a step has to tell.
+/// The result of a step.
 #[derive(Debug)]
 pub(super) struct Told {
     line: String,
@@ -26,7 +26,7 @@ struct JsonLine<'a> {
     facts: &'a Map<String, Value>,
 }
 
-/// Where the steps are told.
+/// The output for the steps.
 #[derive(Debug)]
 pub(super) struct Report {
     json: bool,
@@ -52,7 +52,7 @@ impl Report {
         Self { json, started: Instant::now() }
     }
 
-    /// Tells how a step went.
+    /// Reports the result of a step.
     pub(super) fn step<T>(&self, name: &'static str, outcome: Result<(Told, T)>) -> Result<T> {
         match outcome {
             Ok((told, value)) => {
@@ -62,13 +62,13 @@ impl Report {
             Err(error) => {
                 let reason = format!("{error:#}");
                 self.write(name, false, Told::new(reason.clone()).with("error", reason))?;
-                // Why is told already.
+                // The reason is already printed.
                 bail!("the demo failed in the step {name}")
             }
         }
     }
 
-    /// Does a step and tells how it went.
+    /// Runs a step and reports its result.
     pub(super) async fn run<T>(&self, name: &'static str, step: impl Future<Output = Result<(Told, T)>>) -> Result<T> {
         let outcome = tokio::time::timeout(STEP_LIMIT, step).await;
         self.step(name, outcome.with_context(|| format!("not done after {STEP_LIMIT:?}")).flatten())

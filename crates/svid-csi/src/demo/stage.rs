@@ -1,4 +1,4 @@
-//! Everything that stands before the story begins: folders, the kubelet and two pods.
+//! Everything that exists before the story begins: folders, the kubelet and two pods.
 
 use std::time::Duration;
 

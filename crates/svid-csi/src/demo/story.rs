@@ -1,4 +1,4 @@
-//! The story the demo tells, step by step.
+//! The steps of the demo.
 
 use std::fs;
 use std::time::Duration;
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a pod tries to reach an agent that is not there yet.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// The two pods while they run, and what each saw last.
+/// The two pods while they run, and the last identity of each.
 #[derive(Debug)]
 struct Pods {
     files: FilesPod,
@@ -38,7 +38,7 @@ struct Plugins {
     socket: Plugin,
 }
 
-/// Tells the story; the agent works in the background.
+/// Runs the story, with the agent in the background.
 pub(super) async fn tell(place: &Place, report: &Report) -> Result<()> {
     let stage = Stage::new(place)?;
     let agent = report.step("agent", start_agent(&stage))?;
@@ -175,7 +175,7 @@ async fn recovery(stage: &Stage, pods: &Pods) -> Result<(Told, Plugins)> {
     Ok((Told::new("registered again; each volume is still mounted, once").with("mounts", 2), plugins))
 }
 
-/// An agent that is installed anew has a new folder with a new socket. A pod that runs on must reach it all the same.
+/// A reinstalled agent has a new folder with a new socket. A running pod must still reach it.
 async fn new_agent(stage: &Stage, pod: &SocketPod) -> Result<(Told, ())> {
     fs::remove_dir_all(&stage.settings.agent_dir)?;
     let agent = Agent::bind(stage.agent()?)?;

@@ -31,12 +31,12 @@ pub struct Svid {
     pub bundle: Vec<CertificateDer<'static>>,
 }
 
-/// What a leaf certificate says.
+/// The fields of a leaf certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Leaf {
     /// Its only URI name.
     pub spiffe_id: String,
-    /// Its serial number in lower-case hexadecimal, two digits a byte.
+    /// Its serial number in lower-case hexadecimal, two digits per byte.
     pub serial: String,
     /// The end of its validity, RFC 3339 in UTC.
     pub not_after: String,
@@ -50,11 +50,11 @@ pub enum SvidError {
     Read {
         /// The file's name.
         name: &'static str,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// A part is empty or not what it should be.
+    /// A part is empty or malformed.
     #[error("{0} is empty or malformed")]
     Malformed(&'static str),
     /// Not exactly one URI name (X509-SVID, section 2).
@@ -69,7 +69,7 @@ impl Svid {
     /// Reads `tls.crt`, `tls.key` and `ca.crt` in `folder`.
     ///
     /// # Errors
-    /// [`SvidError`] where one of them cannot be read or is not what its name says.
+    /// [`SvidError`] if one of them cannot be read or has other contents than its name says.
     pub fn read(folder: &Path) -> Result<Self, SvidError> {
         let [chain, key, bundle] = FILES;
         let read = |name| std::fs::read(folder.join(name)).map_err(|source| SvidError::Read { name, source });
@@ -80,10 +80,10 @@ impl Svid {
         })
     }
 
-    /// What the leaf says.
+    /// The fields of the leaf.
     ///
     /// # Errors
-    /// [`SvidError`] where it is no X.509-SVID.
+    /// [`SvidError`] if it is not an X.509-SVID.
     pub fn leaf(&self) -> Result<Leaf, SvidError> {
         Leaf::read(self.chain.first().ok_or(SvidError::Malformed("the chain"))?)
     }
@@ -91,7 +91,7 @@ impl Svid {
     /// That the key is the leaf's, as a TLS server would check it.
     ///
     /// # Errors
-    /// [`SvidError`] where it is another's, or of a kind TLS does not know.
+    /// [`SvidError`] if it belongs to another certificate, or if TLS does not support its type.
     pub fn check_key(&self) -> Result<(), SvidError> {
         let key = aws_lc_rs::sign::any_supported_type(&self.key)?;
         Ok(CertifiedKey::new(self.chain.clone(), key).keys_match()?)
@@ -100,7 +100,7 @@ impl Svid {
     /// That the chain leads to a certificate of the bundle, is valid now and fit for TLS.
     ///
     /// # Errors
-    /// [`SvidError`] where it does not.
+    /// [`SvidError`] if it does not.
     pub fn check_chain(&self) -> Result<(), SvidError> {
         let (leaf, intermediates) = self.chain.split_first().ok_or(SvidError::Malformed("the chain"))?;
         Ok(verify_chain(leaf, intermediates, &self.roots()?, UnixTime::now())?)
@@ -109,7 +109,7 @@ impl Svid {
     /// The bundle as TLS roots.
     ///
     /// # Errors
-    /// [`SvidError`] where one of them cannot be a root.
+    /// [`SvidError`] if one of them cannot be a root.
     pub fn roots(&self) -> Result<RootCertStore, SvidError> {
         let mut roots = RootCertStore::empty();
         self.bundle.iter().try_for_each(|root| roots.add(root.clone()))?;
@@ -121,7 +121,7 @@ impl Leaf {
     /// Reads a DER certificate.
     ///
     /// # Errors
-    /// [`SvidError`] where it is none, or has not exactly one URI name.
+    /// [`SvidError`] if it is not one, or does not have exactly one URI name.
     pub fn read(der: &[u8]) -> Result<Self, SvidError> {
         let malformed = SvidError::Malformed("the certificate");
         let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Err(malformed) };
@@ -183,7 +183,7 @@ pub(super) mod tests {
     use super::*;
     use crate::source::local_ca::{LocalCa, LocalCaConfig};
 
-    /// An SVID from the CA in `ca`, which is made when there is none.
+    /// An SVID from the CA in `ca`, which is created if there is none.
     pub(in crate::demo) async fn issue(ca: &Path, id: &str) -> Svid {
         let id = SpiffeId::parse(id).unwrap();
         let trust_domain = id.trust_domain().clone();

@@ -1,21 +1,21 @@
-//! What is looked up when somebody asks for the metrics.
+//! Values that are read when the metrics are requested.
 
-/// What is true of the volumes at the moment somebody asks.
+/// The state of the volumes at the moment of the request.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// How many volumes there are of each plan and phase.
     pub volumes: Vec<(String, &'static str, i64)>,
-    /// Seconds until the first certificate in use expires; negative when one has.
+    /// Seconds until the first certificate in use expires; negative if one has expired.
     pub soonest_expiry: Option<f64>,
     /// How many hold a certificate whose chain does not lead to their trust bundle.
     pub untrusted: i64,
-    /// How source cert-manager is, where the driver has it.
+    /// How source cert-manager is, if the driver has it.
     pub cert_manager: Option<SourceState>,
-    /// How source broker is, where the driver has it.
+    /// How source broker is, if the driver has it.
     pub broker: Option<BrokerState>,
-    /// The room that all volumes share, where there is a data root.
+    /// The room that all volumes share, if there is a data root.
     pub room: Option<RoomState>,
-    /// How the roots of all nodes are, where the driver is told of them.
+    /// How the roots of all nodes are, if the driver reads them.
     pub local_ca_roots: Option<RootsState>,
 }
 
@@ -24,9 +24,9 @@ pub struct Snapshot {
 pub struct RoomState {
     /// All of it.
     pub size: u64,
-    /// What is used.
+    /// The used part.
     pub used: u64,
-    /// What is kept back for volumes that are published already.
+    /// The part reserved for volumes that are already published.
     pub reserve: u64,
 }
 
@@ -35,7 +35,7 @@ pub struct RoomState {
 pub struct RootsState {
     /// Of how many nodes the authorities are trusted.
     pub nodes: usize,
-    /// Whether nodes may not trust each other.
+    /// Whether nodes possibly do not trust each other.
     pub in_trouble: bool,
 }
 
@@ -51,7 +51,7 @@ pub struct BrokerState {
 /// How a source is.
 #[derive(Debug)]
 pub struct SourceState {
-    /// Whether what it tells is being followed.
+    /// Whether the driver receives its updates.
     pub up: bool,
     /// How many volumes wait for their request.
     pub pending: usize,

@@ -1,4 +1,4 @@
-//! Every metric: its field, its type, its name and what it says, in the order of the reference.
+//! Every metric: its field, type, name and help text, in the order of the reference.
 
 use std::sync::atomic::AtomicU64;
 

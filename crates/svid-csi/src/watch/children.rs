@@ -1,4 +1,4 @@
-//! Processes that are waited for: those of commands, and as the first process of a container those that nobody else can wait
+//! Processes that are waited for: those of commands, and as the first process of a container those that no other can wait
 //! for, which would stay as zombies.
 
 use std::io;
@@ -17,12 +17,12 @@ pub(super) struct Children {
 }
 
 impl Children {
-    /// Hears of the end of children from now on.
+    /// Receives a signal when a child ends.
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self { changes: signal(SignalKind::child())?, init: getpid() == Pid::INIT })
     }
 
-    /// Waits for orphans for ever.
+    /// Waits for orphans forever.
     pub(super) async fn adopt(&mut self) -> ! {
         loop {
             self.changes.recv().await;
@@ -50,7 +50,7 @@ impl Children {
         Ok(self.reap(Some(child)))
     }
 
-    /// Waits for all that have ended; the status of `child`, where it is among them.
+    /// Waits for all that have ended; the status of `child`, if it is among them.
     fn reap(&self, child: Option<Pid>) -> Option<WaitStatus> {
         if !self.init {
             return None;

@@ -22,10 +22,10 @@ use crate::demo::svid::{Leaf, SvidError};
 use crate::inotify::{self, Inotify};
 use crate::report;
 
-/// How long before it is tried again to watch what cannot be watched.
+/// How long to wait before retrying to watch a folder that cannot be watched.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// Where the files are while they are being replaced as a whole, as the kubelet and the driver do it.
+/// The link to the folder of the files, as the kubelet and the driver use it to replace all files at once.
 const CURRENT: &str = "..data";
 
 /// A folder that is followed.
@@ -36,7 +36,7 @@ pub(super) struct FilesSource {
     told: Told,
 }
 
-/// Why the files are no identity.
+/// Why the files are not an identity.
 #[derive(Debug, thiserror::Error)]
 enum FilesError {
     #[error("{name} cannot be read")]
@@ -132,7 +132,7 @@ fn look(folder: &Path, names: &FileNames, now: SystemTime) -> Result<X509Context
     Ok(accept(Candidate { chain, key, bundle }, &Expected { id, now })?.into())
 }
 
-/// Nothing where there is no such file: operators may give no bundle.
+/// `None` if there is no such file: the bundle is optional.
 fn bundle(folder: &Path, name: &FileName) -> Result<Option<Vec<CertificateDer<'static>>>, FilesError> {
     match read(folder, name) {
         Ok(pem) => certificates(name, &pem).map(Some),
@@ -141,7 +141,7 @@ fn bundle(folder: &Path, name: &FileName) -> Result<Option<Vec<CertificateDer<'s
     }
 }
 
-/// No more than a bundle may have, whatever it is.
+/// At most as many bytes as a bundle may have.
 fn read(folder: &Path, name: &FileName) -> Result<Vec<u8>, FilesError> {
     let read = || {
         // Allocated once: growing would leave copies of a key behind.

@@ -1,5 +1,5 @@
-//! What a pod sees of its identities, followed: over the Workload API or in files, told line by line, with something to be
-//! done on each change. The example workload, and the tool to look into a pod with.
+//! Follows the identities of a pod over the Workload API or in files, and prints each update, with an action to be
+//! run on each change. It is the example workload, and the tool to inspect a pod with.
 
 mod action;
 mod children;
@@ -33,20 +33,20 @@ use crate::report;
 use crate::skipped::SkippedNotices;
 use crate::tasks::{Signals, Tasks};
 
-/// Where the volume with the socket is mounted in most manifests.
+/// The mount path of the volume with the socket in most manifests.
 const MOUNT: &str = "/spiffe-workload-api";
 
 /// The names of the socket there; the second is that of SPIRE's examples.
 const SOCKETS: [&str; 2] = ["agent.sock", "spire-agent.sock"];
 
-/// What is watched.
+/// The source to watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// The Workload API on this socket.
     Socket(PathBuf),
     /// The Workload API on the socket in `/spiffe-workload-api`.
     MountedSocket,
-    /// Files in a folder, which need not be there yet.
+    /// Files in a folder, which need not exist yet.
     Files {
         /// The folder.
         folder: PathBuf,
@@ -55,7 +55,7 @@ pub enum Origin {
     },
 }
 
-/// What is done on each change.
+/// The action on each change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// A program with its arguments is run; never empty.
@@ -64,18 +64,18 @@ pub enum Action {
     Signal(Pid, Signal),
 }
 
-/// What to watch, and what to do about it.
+/// The source to watch, and the action on each change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchOptions {
-    /// What is watched.
+    /// The source to watch.
     pub origin: Origin,
     /// Audiences to fetch JWT-SVIDs for with each update.
     pub audiences: Vec<String>,
-    /// How long to wait for the first update, where it is also the last one.
+    /// How long to wait for the first update, if it is also the last one.
     pub once: Option<Duration>,
     /// Whether updates are printed as JSON.
     pub json: bool,
-    /// What is done on each change.
+    /// The action on each change.
     pub action: Option<Action>,
 }
 
@@ -96,7 +96,7 @@ pub enum WatchError {
     TimedOut {
         /// How long was waited.
         limit: Duration,
-        /// What was waited for at last.
+        /// The last reason for waiting.
         reason: String,
     },
     /// The update was shown without a token that was asked for.
@@ -104,12 +104,12 @@ pub enum WatchError {
     NoToken {
         /// Which audience.
         audience: String,
-        /// What was answered.
+        /// The server's answer.
         reason: String,
     },
 }
 
-/// One state of what is watched.
+/// One state of the source.
 struct Seen {
     context: X509Context,
     tokens: Vec<TokenSeen>,
@@ -123,7 +123,7 @@ enum Source {
 /// Watches until SIGTERM or SIGINT, or with `once` until the first update.
 ///
 /// # Errors
-/// [`WatchError`]. What can mend itself is waited for instead.
+/// [`WatchError`]. Temporary failures are waited out instead.
 pub async fn run(options: WatchOptions) -> Result<(), WatchError> {
     let signals = Signals::receive().map_err(WatchError::Signals)?;
     let children = Children::new().map_err(WatchError::Signals)?;
@@ -140,7 +140,7 @@ pub async fn run(options: WatchOptions) -> Result<(), WatchError> {
     }
 }
 
-/// Shows each update and passes it on. What `updates` feeds ends with this.
+/// Prints each update and passes it on. The receivers of `updates` end with this.
 async fn follow(
     mut source: Source,
     options: &WatchOptions,
@@ -174,7 +174,7 @@ async fn follow(
     }
 }
 
-/// Waits for the next state; says so when the last one ends before it comes.
+/// Waits for the next state, and warns if the last one expires first.
 async fn expiring(next: impl Future<Output = Seen>, ends: Option<SystemTime>) -> Seen {
     let mut next = pin!(next);
     let expired = async {
@@ -213,7 +213,7 @@ impl Source {
         Ok(Self::Socket(Box::new(SocketSource::new(socket, options.audiences.clone()))))
     }
 
-    /// The next state. Waits for it for ever, and says why.
+    /// The next state. Waits for it forever, and logs why.
     async fn next(&mut self) -> Seen {
         match self {
             Self::Socket(socket) => socket.next().await,
@@ -236,7 +236,7 @@ impl Source {
     }
 }
 
-/// The socket that is there; the first one, where none is there yet.
+/// The socket that exists; the first one if none exists yet.
 fn mounted_socket(mount: &Path) -> Result<PathBuf, WatchError> {
     let sockets = SOCKETS.map(|name| mount.join(name));
     match sockets.iter().find(|socket| std::fs::metadata(socket).is_ok()) {

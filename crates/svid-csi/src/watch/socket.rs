@@ -49,7 +49,7 @@ impl SocketSource {
             .unwrap_or_else(|| format!("{} accepts connections but does not respond", self.socket.display()))
     }
 
-    /// The next message that is an identity, with tokens where they are wanted.
+    /// The next message that is an identity, with tokens if they are requested.
     pub(super) async fn next(&mut self) -> Seen {
         loop {
             match self.message().await {
@@ -58,7 +58,7 @@ impl SocketSource {
                     self.told.done();
                     return Seen { context, tokens: self.tokens().await };
                 }
-                // The stream goes on: a later message may be better.
+                // The stream continues: a later message may be valid.
                 Err(trouble @ Trouble::Refused(_)) => self.told.waiting(trouble.explain(&self.socket)),
                 Err(trouble) => {
                     self.open = None;

@@ -1,4 +1,4 @@
-//! What a JWT-SVID says of itself. The token stays here: it is as good as a password.
+//! The claims of a JWT-SVID. The token stays here: it is as good as a password.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,16 +10,16 @@ use zeroize::Zeroizing;
 
 use crate::report;
 
-/// A token that was asked for: what it says, or why there is none.
+/// A requested token: its claims, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct TokenSeen {
-    /// The audience that was asked for.
+    /// The requested audience.
     pub(super) audience: String,
     #[serde(flatten)]
     pub(super) answer: Answer,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub(super) enum Answer {
@@ -44,7 +44,7 @@ enum Audience {
 }
 
 impl TokenSeen {
-    /// What the token says; its signature is not checked, for it came from the one who could vouch for it.
+    /// The claims of the token; its signature is not checked, because it comes directly from its issuer's server.
     pub(super) fn of(audience: &str, svid: Jwtsvid) -> Self {
         let token = Zeroizing::new(svid.svid);
         let Some(Claims { sub, aud, exp }) = claims(&token) else {

@@ -1,13 +1,13 @@
-//! What is waited for, said once.
+//! Logs each reason for waiting once.
 
 use tracing::{info, warn};
 
-/// The reason of the waiting, as it was told last.
+/// The reason for waiting that was logged last.
 #[derive(Debug, Default)]
 pub(super) struct Told(Option<String>);
 
 impl Told {
-    /// Says it, unless it is what was said last.
+    /// Logs the reason, unless it was the last one logged.
     pub(super) fn waiting(&mut self, reason: String) {
         if self.0.as_ref() != Some(&reason) {
             warn!("waiting: {reason}");
@@ -15,7 +15,7 @@ impl Told {
         }
     }
 
-    /// Says that the waiting is over, if there was any.
+    /// Logs the end of the wait, if there was one.
     pub(super) fn done(&mut self) {
         if self.0.take().is_some() {
             info!("no longer waiting");

@@ -1,4 +1,4 @@
-//! Why the Workload API gives nothing, in words.
+//! Explains why the Workload API gives no update.
 
 use std::error::Error;
 use std::fmt;
@@ -11,21 +11,21 @@ use tonic::{Code, Status};
 use crate::report;
 use crate::x509_message::ReadError;
 
-/// What was met on the way to an update.
+/// Why there is no update.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// Nobody could be connected to.
+    /// The connection failed.
     Connect(tonic::transport::Error),
     /// The call was answered with a status.
     Status(Status),
     /// The stream ended in good order.
     Closed,
-    /// What was sent is no identity.
+    /// The message is not an identity.
     Refused(ReadError),
 }
 
 impl Trouble {
-    /// The sentence for whoever looks at the log; `socket` is where it was asked.
+    /// The sentence for the log; `socket` is the socket of the call.
     pub(super) fn explain(&self, socket: &Path) -> String {
         let socket = socket.display();
         match self {
@@ -46,7 +46,7 @@ impl Trouble {
     }
 }
 
-/// A status with what it means for a workload.
+/// A status with its meaning for a workload.
 pub(super) struct Explained<'a>(pub(super) &'a Status);
 
 impl fmt::Display for Explained<'_> {
@@ -66,7 +66,7 @@ impl fmt::Display for Explained<'_> {
     }
 }
 
-/// What the system said, deep down.
+/// The kind of the system's error, if it is the cause.
 fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
     let mut cause = Some(error);
     while let Some(error) = cause {

@@ -1,4 +1,4 @@
-//! An update as it is told: without keys and tokens.
+//! An update as it is printed: without keys and tokens.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use super::Seen;
 use super::token::{Answer, TokenSeen};
 use crate::report::rfc3339;
 
-/// One state, all of it: what is not in it is no longer there.
+/// One complete state: anything not in it no longer exists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Update {
     /// When it was seen, RFC 3339 in UTC.
@@ -26,12 +26,12 @@ pub(super) struct Update {
     svids: Vec<SvidSeen>,
     /// Federated trust domains, with the number of certificates in the bundle of each.
     federated: BTreeMap<String, usize>,
-    /// The tokens that were asked for.
+    /// The requested tokens.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tokens: Vec<TokenSeen>,
 }
 
-/// What is told of an X.509-SVID.
+/// The printed fields of an X.509-SVID.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct SvidSeen {
     spiffe_id: String,
@@ -65,7 +65,7 @@ impl Update {
         })
     }
 
-    /// What a command is told in its environment. The SVID is the default one.
+    /// The environment variables for a command. The SVID is the default one.
     pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
         let mut variables = vec![
             ("SVID_CSI_UPDATE", self.update.to_string()),

@@ -196,7 +196,7 @@ async fn no_more_is_held_than_fits_and_nothing_is_lost() {
     let held = turns.iter().filter(|turn| turn.object.is_some()).count();
     assert!((2..=4).contains(&held), "{held}");
     assert_eq!(queue.lock().held, 0);
-    // One whose new version there was no room for.
+    // A request whose new version did not fit.
     queue.offer(object("b", "big", 1, BUDGET));
     queue.offer(object("a", "9", 2, BUDGET));
     for turn in turns {

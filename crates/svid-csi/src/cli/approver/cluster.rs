@@ -45,7 +45,7 @@ impl ClusterFlags {
         ]
     }
 
-    /// What they mean together.
+    /// Combines the flags.
     pub(super) fn cluster(self, client: ClientFlags, mistakes: &mut Mistakes) -> Cluster {
         let address = |given: Option<Switch<Listen>>, usual| match given {
             Some(Switch::On(address)) => Some(address),

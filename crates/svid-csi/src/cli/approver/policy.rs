@@ -1,4 +1,4 @@
-//! What is approved, and who asks.
+//! The approval rules, and who makes the requests.
 
 use std::time::Duration;
 
@@ -59,8 +59,8 @@ pub(super) struct Requester {
     driver_service_account: Option<ServiceAccount>,
 }
 
-/// The policy the rules make, together with who asks. With a runtime issuer there is none but that, unless one is named: a
-/// usual name is no knowledge of who signs.
+/// The policy of the rules and the request mode. With a runtime issuer there is no default issuer, only one named by a flag: a
+/// default name says nothing about who signs.
 pub(super) fn policy(rules: Rules, mode: Mode, has_runtime_issuer: bool) -> Policy {
     let or = |given: Option<String>, usual: &str| given.unwrap_or_else(|| usual.to_owned());
     let usual = || TrustDomain::parse("cluster.local").expect("a trust domain");
@@ -79,7 +79,7 @@ pub(super) fn policy(rules: Rules, mode: Mode, has_runtime_issuer: bool) -> Poli
     }
 }
 
-/// Who makes the requests. Nothing where that cannot be told.
+/// Who makes the requests. `None` if that is not known.
 pub(super) fn mode(args: Requester, mistakes: &mut Mistakes) -> Option<Mode> {
     let mode = RequestMode::asked_for(args.request_mode, args.use_own_service_account, mistakes);
     if mode == RequestMode::Pod {

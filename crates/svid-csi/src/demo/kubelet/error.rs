@@ -7,18 +7,18 @@ use tonic::{Code, Status, transport};
 
 use crate::fsx::FsError;
 
-/// Why the kubelet could not do what it was asked for.
+/// Why an operation of the kubelet failed.
 #[derive(Debug, thiserror::Error)]
 pub enum KubeletError {
     /// A folder or file under the kubelet's root.
     #[error(transparent)]
     File(#[from] FsError),
-    /// Nobody accepts connections on a driver's socket.
+    /// No process accepts connections on a driver's socket.
     #[error("cannot connect to {}", socket.display())]
     Connect {
         /// The socket.
         socket: PathBuf,
-        /// What the transport said.
+        /// The error of the transport.
         #[source]
         source: transport::Error,
     },
@@ -35,7 +35,7 @@ pub enum KubeletError {
     NotRegistered {
         /// The registration socket.
         socket: PathBuf,
-        /// What the kubelet does not accept.
+        /// The reason.
         reason: String,
     },
     /// No registration socket appeared.
@@ -54,7 +54,7 @@ impl KubeletError {
         move |status| Self::Call { call, status }
     }
 
-    /// The gRPC code the driver answered with; `UNAVAILABLE` where there was nobody to answer.
+    /// The gRPC code the driver answered with; `UNAVAILABLE` if there was no answer.
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Call { status, .. } => Some(status.code()),

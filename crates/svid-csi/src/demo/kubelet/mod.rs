@@ -1,7 +1,7 @@
 //! A small kubelet: enough of the real one to put a driver through its whole life over real gRPC.
 //!
 //! It lays out folders, makes requests and cleans up as `pkg/volume/csi` of Kubernetes 1.36 does. It keeps no desired
-//! state: whoever uses it says when to publish and when to unpublish.
+//! state: the caller says when to publish and when to unpublish.
 
 mod error;
 mod plugin;
@@ -24,7 +24,7 @@ pub use self::plugin::{Capability, Plugin};
 pub use self::volume::{InlineVolume, Pod};
 use crate::fsx::{self, FsError};
 
-/// The first pause before a publish is tried again; it doubles each time. A real kubelet begins with 500 ms.
+/// The first pause before a publish is retried; it doubles each time. A real kubelet begins with 500 ms.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 
 /// A kubelet with its root folder, `/var/lib/kubelet` on a real node.
@@ -39,7 +39,7 @@ impl Kubelet {
     /// A kubelet whose root folder is `root`; it and the folders drivers expect are created.
     ///
     /// # Errors
-    /// [`KubeletError`] where a folder cannot be created.
+    /// [`KubeletError`] if a folder cannot be created.
     pub fn new(root: &Path) -> Result<Self, KubeletError> {
         let kubelet = Self { root: root.to_owned(), mounted: Mutex::default() };
         for folder in [kubelet.pods_dir(), kubelet.registration_dir(), root.join("plugins")] {
@@ -48,12 +48,12 @@ impl Kubelet {
         Ok(kubelet)
     }
 
-    /// Where the folders of pods are.
+    /// The folder with the folders of pods.
     pub fn pods_dir(&self) -> PathBuf {
         self.root.join("pods")
     }
 
-    /// Where drivers put their registration sockets.
+    /// The folder for the registration sockets of drivers.
     pub fn registration_dir(&self) -> PathBuf {
         self.root.join("plugins_registry")
     }
@@ -61,19 +61,19 @@ impl Kubelet {
     /// Registers the driver `name`, whose registration socket may take up to `within` to appear.
     ///
     /// # Errors
-    /// [`KubeletError`], which the driver is told as well where it answers.
+    /// [`KubeletError`], which is also reported to the driver if it answers.
     pub async fn register(&self, name: &str, within: Duration) -> Result<Plugin, KubeletError> {
         registration::register(&self.registration_dir().join(format!("{name}-reg.sock")), within).await
     }
 
-    /// Where a volume is mounted. Its parent belongs to the kubelet, the last component to the driver.
+    /// The mount path of a volume. Its parent belongs to the kubelet, the last component to the driver.
     pub fn target(&self, volume: &InlineVolume) -> PathBuf {
         let volumes = self.pods_dir().join(&volume.pod.uid).join("volumes/kubernetes.io~csi");
         volumes.join(&volume.name).join("mount")
     }
 
     /// Publishes a volume once, or again. A first publish that has failed for good leaves no folders behind; a later
-    /// one leaves what is mounted alone (kubelet, `SetUpAt`).
+    /// one does not touch existing mounts (kubelet, `SetUpAt`).
     ///
     /// # Errors
     /// [`KubeletError`] with the driver's answer.
@@ -118,7 +118,7 @@ impl Kubelet {
     /// Unpublishes a volume and removes its folders, which fails while anything is mounted there.
     ///
     /// # Errors
-    /// [`KubeletError`] with the driver's answer, or with what is still there.
+    /// [`KubeletError`] with the driver's answer, or with the files that are still there.
     pub async fn unpublish(&self, plugin: &Plugin, volume: &InlineVolume) -> Result<(), KubeletError> {
         let target = self.target(volume);
         let request = NodeUnpublishVolumeRequest { volume_id: volume.id().into(), target_path: text(&target) };
@@ -128,7 +128,7 @@ impl Kubelet {
         remove(&target)
     }
 
-    /// How a volume fares.
+    /// The condition of a volume.
     ///
     /// # Errors
     /// [`KubeletError`] with the driver's answer.
@@ -143,10 +143,10 @@ impl Kubelet {
         Ok(answer.map_err(KubeletError::of("NodeGetVolumeStats"))?.into_inner())
     }
 
-    /// Removes what is left of a pod once its volumes are unpublished.
+    /// Removes the folders of a pod once its volumes are unpublished.
     ///
     /// # Errors
-    /// [`KubeletError`] where a folder is not empty.
+    /// [`KubeletError`] if a folder is not empty.
     pub fn forget(&self, pod: &Pod) -> Result<(), KubeletError> {
         let folder = self.pods_dir().join(&pod.uid);
         for folder in [folder.join("volumes/kubernetes.io~csi"), folder.join("volumes"), folder] {

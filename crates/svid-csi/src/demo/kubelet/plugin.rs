@@ -18,15 +18,15 @@ pub use node_service_capability::rpc::Type as Capability;
 /// when the driver is restarted.
 #[derive(Debug, Clone)]
 pub struct Plugin {
-    /// Where it answers.
+    /// Its socket.
     pub socket: PathBuf,
     /// Its name (GetPluginInfo).
     pub name: String,
     /// Its version (GetPluginInfo).
     pub vendor_version: String,
-    /// What it calls this node (NodeGetInfo).
+    /// Its name for this node (NodeGetInfo).
     pub node_id: String,
-    /// What it can do (NodeGetCapabilities).
+    /// Its capabilities (NodeGetCapabilities).
     pub capabilities: Vec<Capability>,
 }
 
@@ -34,7 +34,7 @@ impl Plugin {
     /// Asks the driver on `socket` who it is, without any registration.
     ///
     /// # Errors
-    /// [`KubeletError`] where nobody answers, or with an error.
+    /// [`KubeletError`] if there is no answer, or if the answer is an error.
     pub async fn connect(socket: &Path) -> Result<Self, KubeletError> {
         let channel = dial(socket).await?;
         let mut node = NodeClient::new(channel.clone());
@@ -60,7 +60,7 @@ impl Plugin {
     /// A client for the Node service.
     ///
     /// # Errors
-    /// [`KubeletError`] where nobody accepts the connection.
+    /// [`KubeletError`] if no process accepts the connection.
     pub async fn node(&self) -> Result<NodeClient<Channel>, KubeletError> {
         dial(&self.socket).await.map(NodeClient::new)
     }
@@ -68,7 +68,7 @@ impl Plugin {
     /// A client for the Identity service.
     ///
     /// # Errors
-    /// [`KubeletError`] where nobody accepts the connection.
+    /// [`KubeletError`] if no process accepts the connection.
     pub async fn identity(&self) -> Result<IdentityClient<Channel>, KubeletError> {
         dial(&self.socket).await.map(IdentityClient::new)
     }

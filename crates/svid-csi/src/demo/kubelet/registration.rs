@@ -1,5 +1,5 @@
 //! How the kubelet gets to know a driver: the driver puts a socket into the registration folder, the kubelet asks on
-//! it who is there, and tells what became of it.
+//! it for the driver's name, and reports the result.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::error::KubeletError;
 use super::plugin::{Plugin, dial};
 
-/// How often the kubelet looks for the socket. A real one is told by inotify.
+/// How often the kubelet looks for the socket. A real kubelet uses inotify.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Registers the driver that has its registration socket at `socket`, which may take up to `within` to appear.
@@ -28,7 +28,7 @@ pub(super) async fn register(socket: &Path, within: Duration) -> Result<Plugin, 
     outcome
 }
 
-/// A socket that refuses connections was left by a driver that is gone; its successor replaces it.
+/// A socket that refuses connections was left by a driver that has ended; its successor replaces it.
 async fn await_socket(socket: &Path, within: Duration) -> Result<tonic::transport::Channel, KubeletError> {
     let deadline = Instant::now() + within;
     loop {

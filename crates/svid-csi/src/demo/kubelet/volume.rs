@@ -7,7 +7,7 @@ use svid_csi_proto::csi_v1::volume_capability::access_mode::Mode;
 use svid_csi_proto::csi_v1::volume_capability::{AccessMode, AccessType, MountVolume};
 use svid_csi_proto::csi_v1::{NodePublishVolumeRequest, VolumeCapability};
 
-/// What the kubelet tells a driver about a pod, and the group its volumes shall belong to.
+/// The pod info that the kubelet sends to a driver, and the group of the pod's volumes.
 #[derive(Debug, Clone)]
 pub struct Pod {
     /// `metadata.uid`.
@@ -33,10 +33,10 @@ pub struct InlineVolume {
     pub read_only: bool,
     /// `csi.volumeAttributes`.
     pub attributes: HashMap<String, String>,
-    /// What the kubelet adds to the volume context when the CSIDriver object asks for tokens: a JSON object
+    /// The tokens that the kubelet adds to the volume context if the CSIDriver object requests them: a JSON object
     /// `{"<audience>":{"token":"..","expirationTimestamp":".."}}`.
     pub tokens: Option<String>,
-    /// What is in the Secret of `csi.nodePublishSecretRef`.
+    /// The data of the Secret of `csi.nodePublishSecretRef`.
     pub secrets: HashMap<String, String>,
 }
 
@@ -93,7 +93,7 @@ impl InlineVolume {
         }
     }
 
-    /// The volume attributes, and over them what the kubelet knows for certain (kubelet, `getPodInfoAttrs`).
+    /// The volume attributes, overridden by the pod info of the kubelet (kubelet, `getPodInfoAttrs`).
     fn context(&self) -> HashMap<String, String> {
         let facts = [
             ("ephemeral", Some("true")),
