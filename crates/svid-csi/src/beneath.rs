@@ -115,7 +115,7 @@ impl Folder {
     pub fn stat(&self, name: impl AsRef<OsStr>) -> Result<Option<Stat>, FsError> {
         match rustix::fs::statat(&self.fd, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => Ok(None),
-            stat => stat.map(Some).map_err(self.failed("look at", name.as_ref())),
+            stat => stat.map(Some).map_err(self.failed("inspect", name.as_ref())),
         }
     }
 
@@ -125,7 +125,7 @@ impl Folder {
     /// [`FsError`].
     pub fn stat_self(&self) -> Result<Statx, FsError> {
         rustix::fs::statx(&self.fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
-            .map_err(FsError::of("look at", &self.path))
+            .map_err(FsError::of("inspect", &self.path))
     }
 
     /// Where the link of that name leads; nothing where there is no such link.
@@ -149,7 +149,7 @@ impl Folder {
         let name = name.as_ref();
         let file = rustix::fs::openat2(&self.fd, name, flags, Mode::empty(), BENEATH);
         let file = File::from(file.map_err(self.failed("open", name))?);
-        let is_file = file.metadata().map_err(self.failed("look at", name))?.is_file();
+        let is_file = file.metadata().map_err(self.failed("inspect", name))?.is_file();
         if is_file { Ok(file) } else { Err(self.failed("read", name)(io::Error::other("it is not a regular file"))) }
     }
 
@@ -160,7 +160,7 @@ impl Folder {
     pub fn read(&self, name: impl AsRef<OsStr>, most: u64) -> Result<Zeroizing<Vec<u8>>, FsError> {
         let name = name.as_ref();
         let file = self.file(name)?;
-        let length = file.metadata().map_err(self.failed("look at", name))?.len();
+        let length = file.metadata().map_err(self.failed("inspect", name))?.len();
         if length > most {
             return Err(self.failed("read", name)(io::Error::from(Errno::FBIG)));
         }
@@ -180,7 +180,7 @@ impl Folder {
         let file = rustix::fs::openat2(&self.fd, name, flags, Mode::from_raw_mode(0o600), BENEATH);
         let mut file = File::from(file.map_err(self.failed("create", named))?);
         file.write_all(contents).map_err(self.failed("write", named))?;
-        give(&file, group).map_err(self.failed("give to the fs-group", named))?;
+        give(&file, group).map_err(self.failed("change the group of", named))?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(self.failed("change the mode of", named))?;
         self.seal_inode(&file, named)
     }
@@ -220,7 +220,7 @@ impl Folder {
     pub fn shape(&self, mode: u32, group: Option<u32>) -> Result<(), FsError> {
         let stat = self.stat_self()?;
         let group = group.filter(|group| *group != stat.stx_gid);
-        give(&self.fd, group).map_err(FsError::of("give to the fs-group", &self.path))?;
+        give(&self.fd, group).map_err(FsError::of("change the group of", &self.path))?;
         if u32::from(stat.stx_mode) & 0o7777 == mode {
             return Ok(());
         }
@@ -264,7 +264,7 @@ impl Folder {
     /// # Errors
     /// [`FsError`].
     pub fn is_sealed(&self) -> Result<bool, FsError> {
-        seal::is_sealed(&self.fd).map_err(FsError::of("look at", &self.path))
+        seal::is_sealed(&self.fd).map_err(FsError::of("inspect", &self.path))
     }
 
     /// A path that leads to a name in the folder for as long as the folder is open, for calls that take no descriptor. Its

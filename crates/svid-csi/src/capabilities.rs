@@ -11,7 +11,7 @@ use rustix::thread::{
 /// What the driver needs.
 const OF_DRIVER: [(CapabilitySet, &str, &str); 5] = [
     (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN", "to mount"),
-    (CapabilitySet::DAC_OVERRIDE, "CAP_DAC_OVERRIDE", "to write into folders that nobody may write"),
+    (CapabilitySet::DAC_OVERRIDE, "CAP_DAC_OVERRIDE", "to write into folders without write permission"),
     (CapabilitySet::FOWNER, "CAP_FOWNER", "to link sockets that belong to an agent's user"),
     (CapabilitySet::CHOWN, "CAP_CHOWN", "to give files to a pod's fs-group"),
     (CapabilitySet::LINUX_IMMUTABLE, "CAP_LINUX_IMMUTABLE", "to seal volumes, so that their pods cannot change them"),
@@ -19,7 +19,7 @@ const OF_DRIVER: [(CapabilitySet, &str, &str); 5] = [
 
 /// They could not be given up.
 #[derive(Debug, thiserror::Error)]
-#[error("the capabilities that are not needed cannot be given up")]
+#[error("cannot drop the capabilities that are not needed")]
 pub(crate) struct CapabilityError(#[from] Errno);
 
 /// Gives up for good all capabilities but those the driver needs, and tells which of those are missing, each with what it
@@ -31,7 +31,7 @@ pub(crate) fn keep_those_of_driver() -> Result<Vec<String>, CapabilityError> {
     let needed = OF_DRIVER.iter().fold(CapabilitySet::empty(), |all, (one, ..)| all | *one);
     let kept = keep_only(needed)?;
     let missing = OF_DRIVER.iter().filter(|(one, ..)| !kept.contains(*one));
-    Ok(missing.map(|(_, name, purpose)| format!("{name} is missing, which is needed {purpose}")).collect())
+    Ok(missing.map(|(_, name, purpose)| format!("{name} is missing; it is needed {purpose}")).collect())
 }
 
 fn keep_only(needed: CapabilitySet) -> io::Result<CapabilitySet> {

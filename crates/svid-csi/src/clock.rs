@@ -67,7 +67,7 @@ impl Jumps {
                 return errno.into();
             }
             if jumped {
-                info!("the clock jumped; what is due is renewed now");
+                info!("the clock jumped; renewing what is due now");
                 self.0.notify_waiters();
             }
         }

@@ -5,7 +5,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpabl
 
 /// Core dumps cannot be forbidden.
 #[derive(Debug, thiserror::Error)]
-#[error("core dumps, which would hold keys, cannot be forbidden")]
+#[error("cannot disable core dumps, which would contain keys")]
 pub(crate) struct CoreDumpError(#[from] Errno);
 
 /// Forbids core dumps of this process, also where they go to a program, and lets only those look into it who may trace any

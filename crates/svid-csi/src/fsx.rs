@@ -56,7 +56,7 @@ pub fn write_atomic(path: &Path, contents: &[u8], mode: u32) -> Result<(), FsErr
 /// # Errors
 /// [`FsError`] where that cannot be told, which is not "no".
 pub fn exists(path: &Path) -> Result<bool, FsError> {
-    path.try_exists().map_err(FsError::of("look at", path))
+    path.try_exists().map_err(FsError::of("inspect", path))
 }
 
 /// Removes the files in a folder whose names `is_wanted` does not know, if there is such a folder. Answers what could not
@@ -93,7 +93,7 @@ fn create(path: &Path, mode: u32) -> Result<File, FsError> {
     let options = options.write(true).create_new(true).mode(mode);
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            fs::remove_file(path).map_err(FsError::of("remove the left-over", path))?;
+            fs::remove_file(path).map_err(FsError::of("remove the leftover", path))?;
             options.open(path)
         }
         opened => opened,

@@ -29,7 +29,7 @@ impl ServiceManager {
     pub(crate) fn find(environment: impl Fn(&str) -> Option<OsString>) -> Self {
         let socket = environment("NOTIFY_SOCKET").filter(|address| !address.is_empty()).and_then(|address| {
             let connected = connect(address.as_bytes());
-            connected.inspect_err(|error| warn!(?address, %error, "NOTIFY_SOCKET: cannot be written to")).ok()
+            connected.inspect_err(|error| warn!(?address, %error, "cannot write to NOTIFY_SOCKET")).ok()
         });
         let number = |name| environment(name)?.to_str()?.parse().ok();
         let is_ours = number("WATCHDOG_PID").is_none_or(|pid: u64| pid == u64::from(std::process::id()));
@@ -51,7 +51,7 @@ impl ServiceManager {
     async fn keep_told(self, stop: CancellationToken) -> Result<(), Infallible> {
         let beats = async {
             let Some(patience) = self.patience else { return std::future::pending().await };
-            info!(seconds = patience.as_secs_f64(), "the service manager watches over this process");
+            info!(seconds = patience.as_secs_f64(), "the service manager's watchdog is active");
             let mut beat = interval(patience / 2);
             beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
@@ -69,7 +69,7 @@ impl ServiceManager {
 
     fn tell(&self, state: &str) {
         if let Some(Err(error)) = self.socket.as_ref().map(|socket| socket.send(state.as_bytes())) {
-            warn!(%error, state, "the service manager could not be told");
+            warn!(%error, state, "cannot notify the service manager");
         }
     }
 }

@@ -24,7 +24,7 @@ pub enum Unreadable {
     #[error(transparent)]
     File(#[from] FsError),
     /// It is another volume's.
-    #[error("the record is of the volume {0}, which its file is not named after")]
+    #[error("the record belongs to the volume {0}, but its file has another name")]
     Misnamed(VolumeId),
     /// What is in it is no record.
     #[error(transparent)]

@@ -59,10 +59,10 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
         Ok(metadata) if !metadata.file_type().is_socket() => {
-            Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is not a socket is in the way"))
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is not a socket is already there"))
         }
         Ok(_) if UnixStream::connect(path).is_ok() => {
-            Err(io::Error::new(io::ErrorKind::AddrInUse, "another process is serving it"))
+            Err(io::Error::new(io::ErrorKind::AddrInUse, "another process is listening there"))
         }
         Ok(_) => fs::remove_file(path),
     }

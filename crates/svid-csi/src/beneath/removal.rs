@@ -61,7 +61,7 @@ impl Folder {
                 }
             }
         }
-        Err(FsError::of("empty", &self.path)(io::Error::other("it is being filled meanwhile")))
+        Err(FsError::of("empty", &self.path)(io::Error::other("new files keep appearing in it")))
     }
 
     fn move_up(&self, name: &OsStr, to: &Folder, moved: &mut u64) -> Result<(), FsError> {

@@ -114,7 +114,7 @@ impl Linked {
             self.sealing = Some(seal::seal(&to).map_err(FsError::of("seal", stable))?);
             done?;
         }
-        let others = io::Error::other("others change it as often as that is undone");
+        let others = io::Error::other("another process keeps changing it");
         Err(FsError { action: "protect", path: stable.to_owned(), source: others })
     }
 
@@ -201,7 +201,7 @@ impl Linked {
                 *known = socket.access;
             } else if *known != socket.access && touched.by_pods.contain(name) {
                 let path = stable.join(name);
-                put_back(to, name, socket.id, *known).map_err(FsError::of("put back the mode and owner of", &path))?;
+                put_back(to, name, socket.id, *known).map_err(FsError::of("restore the mode and owner of", &path))?;
                 changes.undone.insert(name.clone());
             }
         }
@@ -211,7 +211,7 @@ impl Linked {
 }
 
 fn check_owner(folder: &OwnedFd, path: &Path) -> Result<(), FsError> {
-    let stat = rustix::fs::fstat(folder).map_err(FsError::of("look at", path))?;
+    let stat = rustix::fs::fstat(folder).map_err(FsError::of("inspect", path))?;
     if stat.st_uid == rustix::process::geteuid().as_raw() {
         return Ok(());
     }

@@ -59,19 +59,19 @@ fn looked_at(volume: &VolumeFolder, sealed: bool) -> Result<Shown, FsError> {
     }
     let changed = |what: String| Ok(Shown::Changed(what));
     let Some(name) = folder.link(CURRENT)?.filter(|name| is_moment(name)) else {
-        return changed(format!("{CURRENT} is no link to what was delivered"));
+        return changed(format!("{CURRENT} is not a link to the delivered files"));
     };
     if !has_type(folder, &name, FileType::Directory)? {
-        return changed(format!("{CURRENT} leads nowhere"));
+        return changed(format!("{CURRENT} is a broken link"));
     }
     let moment = folder.folder(&name)?;
     let moment = Moment { names: moment.names()?, folder: moment };
     for name in &moment.names {
         if !moment.holds(name, sealed)? {
-            return changed(format!("{} is no file that was delivered", Quoted::new(name.as_encoded_bytes())));
+            return changed(format!("{} is not a delivered file", Quoted::new(name.as_encoded_bytes())));
         }
         if !leads_through(folder, name)? {
-            return changed(format!("{} does not lead to its file", Quoted::new(name.as_encoded_bytes())));
+            return changed(format!("{} is not a link to its file", Quoted::new(name.as_encoded_bytes())));
         }
     }
     let is_own = |name: &OsString| name == CURRENT || name == NEXT || is_moment(name) || moment.names.contains(name);
@@ -82,7 +82,7 @@ fn looked_at(volume: &VolumeFolder, sealed: bool) -> Result<Shown, FsError> {
         }
     }
     if sealed && !(folder.is_sealed()? && moment.folder.is_sealed()?) {
-        return changed("its seal is gone".to_owned());
+        return changed("its seal was removed".to_owned());
     }
     Ok(Shown::Files(moment))
 }
@@ -110,7 +110,7 @@ impl Moment {
             return Ok(as_delivered);
         }
         let file = self.folder.file(name)?;
-        seal::is_sealed(file).map_err(FsError::of("look at", &self.folder.shown_path().join(name)))
+        seal::is_sealed(file).map_err(FsError::of("inspect", &self.folder.shown_path().join(name)))
     }
 }
 

@@ -77,9 +77,9 @@ impl Shown {
     fn lack_of_seal(self) -> Option<&'static str> {
         match self {
             Shown::Sealed | Shown::Unusable => None,
-            Shown::Unsealed => {
-                Some("the stable directory cannot be sealed (CAP_LINUX_IMMUTABLE, on tmpfs from Linux 6.0 on)")
-            }
+            Shown::Unsealed => Some(
+                "the stable directory cannot be sealed (needs CAP_LINUX_IMMUTABLE, and on tmpfs Linux 6.0 or later)",
+            ),
             Shown::Plain | Shown::Apart | Shown::Nested => Some("pods get the agent's own directory"),
         }
     }
@@ -95,7 +95,7 @@ pub enum SocketDirError {
     NoAgent(PathBuf),
     /// The agent's directory was deleted under the driver's own mount of it.
     #[error(
-        "the agent's socket directory {} was deleted or re-created on the host, and this driver still has the old one: restart \
+        "the agent's socket directory {} was deleted or re-created on the host, and this driver still uses the old one: restart \
          the driver's pod, and mount the directory above it instead (mountPropagation: HostToContainer), so that svid-csi can \
          follow it", .0.display()
     )]
@@ -113,7 +113,7 @@ pub enum SocketDirError {
     },
     /// Pods could replace the agent's socket for all others.
     #[error(
-        "a volume without readOnly: true would let its pod replace the agent's socket for all pods of the node, as {0}: write \
+        "a volume without readOnly: true would let its pod replace the agent's socket for all pods of the node, because {0}: write \
          readOnly: true in the volume"
     )]
     Writable(&'static str),
@@ -213,7 +213,7 @@ impl SocketDir {
             Ok(true) => {}
             Ok(false) => {
                 return Some(format!(
-                    "the mounted directory is no longer {}: it was deleted or re-created, so this volume is dead until the pod is re-created",
+                    "the mounted directory is no longer {}: it was deleted or re-created, so this volume does not work until the pod is re-created",
                     live.display()
                 ));
             }
@@ -242,7 +242,7 @@ impl SocketDir {
                 () = stop.cancelled() => return Ok(()),
             };
             if let Err(error) = watched {
-                warn!(%error, agent = %self.agent.display(), "the agent's directory cannot be watched; this is tried again");
+                warn!(%error, agent = %self.agent.display(), "the agent's directory cannot be watched; retrying");
             }
             let was_followed = self.followed.swap(false, Ordering::Relaxed);
             pause = if was_followed { FIRST_PAUSE } else { (pause * 2).min(LAST_PAUSE) };
@@ -292,7 +292,7 @@ impl SocketDir {
         let (changes, trouble) = linked.synchronise(&[agent.clone(), self.agent.clone()], stable, touched);
         self.report(&changes);
         if linked.leading_out != led_out && !linked.leading_out.is_empty() {
-            warn!(links = ?linked.leading_out, agent = %agent.display(), "links in the agent's directory that lead out of it are not followed");
+            warn!(links = ?linked.leading_out, agent = %agent.display(), "ignoring links that lead out of the agent's directory");
         }
         let kind = trouble.as_ref().map(|error| error.source.kind());
         let shown = match (kind, linked.sealing) {
@@ -306,18 +306,21 @@ impl SocketDir {
         self.show(shown);
         let trouble = trouble.filter(|_| shown != Shown::Apart);
         if let Some(error) = &trouble {
-            error!(error = crate::report::chain(error), "cannot follow the agent's sockets; pods keep the old ones");
+            error!(
+                error = crate::report::chain(error),
+                "cannot update the links to the agent's sockets; pods keep the old ones"
+            );
         }
         trouble
     }
 
     fn report(&self, changes: &Changes) {
         if !changes.linked.is_empty() || !changes.dropped.is_empty() {
-            info!(linked = ?changes.linked, dropped = ?changes.dropped, "followed the agent's sockets");
+            info!(linked = ?changes.linked, dropped = ?changes.dropped, "updated the links to the agent's sockets");
         }
         if !changes.undone.is_empty() {
             self.metrics.agent_directory_put_right(changes.undone.len());
-            warn!(names = ?changes.undone, "somebody other than the agent changed the directory of its sockets that all pods share; it is put right");
+            warn!(names = ?changes.undone, "the shared directory of the agent's sockets was changed by something other than the agent; restoring it");
         }
     }
 
@@ -327,15 +330,15 @@ impl SocketDir {
         match shown {
             _ if shown == before => {}
             Shown::Apart => {
-                warn!(%agent, "the agent's directory is on another mount than the stable one: while it is, new pods get a plain mount of it, which does not heal")
+                warn!(%agent, "the agent's directory is not on the same mount as the stable directory: until it is, new pods get a plain mount of it, which breaks if the agent's directory is re-created")
             }
             Shown::Nested => {
-                warn!(%agent, "the agent's directory has its sockets in folders below it: while it has, new pods get a plain mount of it, which does not heal; name the folder of the socket with --workload-api-socket-dir")
+                warn!(%agent, "the agent's sockets are in subfolders of its directory: until that changes, new pods get a plain mount of it, which breaks if the agent's directory is re-created; give the folder of the socket with --workload-api-socket-dir")
             }
             Shown::Unsealed => {
-                warn!(%agent, "the stable directory cannot be sealed (CAP_LINUX_IMMUTABLE, on tmpfs from Linux 6.0 on): volumes without readOnly: true are refused")
+                warn!(%agent, "the stable directory cannot be sealed (needs CAP_LINUX_IMMUTABLE, and on tmpfs Linux 6.0 or later): volumes without readOnly: true are refused")
             }
-            _ => info!(?shown, %agent, "what pods get of the agent's directory has changed"),
+            _ => info!(?shown, %agent, "the delivery of the agent's directory to pods has changed"),
         }
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn beside(agent: &Path) -> Result<Option<PathBuf>, SocketDirError> {
     if !usable {
         warn!(
             agent = %agent.display(),
-            "volumes will be dead if the agent's socket directory is ever deleted and re-created: mount the directory above it \
+            "volumes will stop working if the agent's socket directory is ever deleted and re-created: mount the directory above it \
              into the driver as one writable hostPath volume (mountPropagation: HostToContainer), so that svid-csi can keep a \
              stable directory beside it"
         );
@@ -46,5 +46,5 @@ pub(super) fn beside(agent: &Path) -> Result<Option<PathBuf>, SocketDirError> {
 /// Compared at one instant within one namespace only: mount ids are recycled.
 fn mount_id(path: &Path) -> Result<u64, FsError> {
     let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID);
-    stat.map(|stat| stat.stx_mnt_id).map_err(FsError::of("look at", path))
+    stat.map(|stat| stat.stx_mnt_id).map_err(FsError::of("inspect", path))
 }

@@ -31,7 +31,7 @@ impl VolumeFolder {
     ) -> Result<Self, MountError> {
         let folder = folders.mounted(name)?;
         let found = mount::file_id(&folder.stat_self()?);
-        let is_tmpfs = mount::is_tmpfs(&folder).map_err(FsError::of("look at", folder.shown_path()))?;
+        let is_tmpfs = mount::is_tmpfs(&folder).map_err(FsError::of("inspect", folder.shown_path()))?;
         if is_tmpfs && (found.device == device || Some(found) == recorded) {
             Ok(VolumeFolder { folder })
         } else {

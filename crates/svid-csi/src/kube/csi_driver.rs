@@ -20,7 +20,7 @@ pub struct Needs {
 
 /// A CSIDriver object that does not ask for what a plan needs.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the CSIDriver object {name} lacks {}; volumes could not be served without", .lacks.join(" and "))]
+#[error("the CSIDriver object {name} lacks {}, without which volumes cannot be served", .lacks.join(" and "))]
 pub struct Lacking {
     name: String,
     lacks: Vec<&'static str>,

@@ -69,7 +69,7 @@ impl Events {
                 sender.send(notice).await;
                 let lost = lost.swap(0, Ordering::Relaxed);
                 if lost > 0 {
-                    warn!(lost, "more events than the API server takes in time; some were not sent");
+                    warn!(lost, "the API server does not accept events fast enough; some were not sent");
                 }
             }
         });
@@ -116,7 +116,7 @@ impl Sender {
                 if !std::mem::replace(&mut self.forbidden, true) {
                     error!(
                         error = told(&error),
-                        namespace, "no event can be sent: grant this service account the verb `create` on `events`"
+                        namespace, "events cannot be sent: grant this service account the verb `create` on `events`"
                     );
                 }
             }

@@ -95,7 +95,7 @@ impl Candidate {
     /// Stands for the Lease, leads, and stands again when it is lost, until `stop`; then gives the Lease back.
     pub async fn run(mut self, stop: CancellationToken) {
         while let Some(term) = stop.run_until_cancelled(self.win()).await {
-            info!(lease = %self.name, namespace = %self.namespace, identity = %self.identity, "leading");
+            info!(lease = %self.name, namespace = %self.namespace, identity = %self.identity, "leading: this replica holds the Lease");
             self.terms.send_replace(Some(term.clone()));
             let is_over = stop.run_until_cancelled(self.hold(&term)).await.is_none();
             term.end();
@@ -103,7 +103,7 @@ impl Candidate {
             if is_over {
                 return self.give_back().await;
             }
-            warn!(lease = %self.name, "no longer leading: the Lease was not renewed in time, or another took it");
+            warn!(lease = %self.name, "no longer leading: the Lease was not renewed in time, or another replica took it");
         }
     }
 
@@ -150,7 +150,7 @@ impl Candidate {
                 lease = %self.name,
                 namespace = %self.namespace,
                 error = problem,
-                "the Lease can be neither got nor renewed; needed are the verbs get, create and update on leases of \
+                "cannot get or renew the Lease; grant this service account the verbs get, create and update on leases of \
                  coordination.k8s.io in that namespace"
             );
             self.told = Some(problem);
@@ -214,9 +214,9 @@ impl Candidate {
             self.leases.replace(&self.name, &PostParams::default(), &free).await.map(drop)
         };
         match timeout_at(Instant::now() + TRY, give).await {
-            Ok(Ok(())) => info!(lease = %self.name, "gave the Lease back"),
-            Ok(Err(error)) => warn!(lease = %self.name, error = error::told(&error), "could not give the Lease back"),
-            Err(_) => warn!(lease = %self.name, "could not give the Lease back in time"),
+            Ok(Ok(())) => info!(lease = %self.name, "released the Lease"),
+            Ok(Err(error)) => warn!(lease = %self.name, error = error::told(&error), "could not release the Lease"),
+            Err(_) => warn!(lease = %self.name, "could not release the Lease in time"),
         }
     }
 }

@@ -25,7 +25,7 @@ const CALM: Duration = Duration::from_secs(120);
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// A role is missing.
-    #[error("the {object} may not be read: grant this service account the verbs get, list and watch on it")]
+    #[error("not allowed to read the {object}: grant this service account the verbs get, list and watch on it")]
     Forbidden {
         /// Its kind and name.
         object: String,
@@ -148,9 +148,9 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> OneObject<
         self.told = Some((now, text));
         let error = report::chain(error);
         if of_a_series {
-            debug!(error, "as before");
+            debug!(error, "still cannot read the {}", self.object);
         } else {
-            warn!(error, "until it can be read, what was last known of it stays in use");
+            warn!(error, "cannot read the {}; using the last known value", self.object);
         }
     }
 }

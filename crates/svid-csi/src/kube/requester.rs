@@ -46,7 +46,7 @@ pub enum CreateError {
     #[error(transparent)]
     Unclear(#[from] CallError),
     /// The token is no text that fits into a header.
-    #[error("the token holds characters that no token has")]
+    #[error("the token contains characters that are not allowed in a token")]
     Garbled,
 }
 

@@ -108,12 +108,15 @@ impl Follower {
                 let IssuerRef { name, kind, group } = &issuer;
                 let told = format!("{kind}.{group}/{name}");
                 if self.last.good(Some(issuer)) {
-                    info!(issuer = told, config_map = %self.issuer.place, "the issuer is now the one in the ConfigMap");
+                    info!(issuer = told, config_map = %self.issuer.place, "issuer updated from the ConfigMap");
                 }
             }
             Err(incomplete) => {
                 if self.last.broken(incomplete.to_string()) {
-                    error!(error = report::chain(&incomplete), "the last issuer stays in use");
+                    error!(
+                        error = report::chain(&incomplete),
+                        "the ConfigMap of --runtime-issuance-config-map-name is invalid; using the last issuer"
+                    );
                 }
             }
         }
@@ -125,9 +128,11 @@ impl Follower {
             let config_map = &self.issuer.place;
             match &self.issuer.from_flags {
                 Some(IssuerRef { name, .. }) => {
-                    info!(%config_map, name, "there is no such ConfigMap; the issuer is the one in the flags");
+                    info!(%config_map, name, "the ConfigMap of --runtime-issuance-config-map-name does not exist; using the issuer from the flags");
                 }
-                None => error!(%config_map, "there is neither this ConfigMap nor --issuer-name: nothing can be issued"),
+                None => {
+                    error!(%config_map, "no issuer: the ConfigMap of --runtime-issuance-config-map-name does not exist, and --issuer-name is not set")
+                }
             }
         }
     }

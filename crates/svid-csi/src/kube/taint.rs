@@ -32,7 +32,7 @@ enum TaintError {
     NoNode(String),
     #[error("grant this service account the verbs get and patch on nodes ({0})")]
     Forbidden(String),
-    #[error("the node was changed in between")]
+    #[error("the node was changed in the meantime")]
     Raced,
     #[error(transparent)]
     Call(CallError),
@@ -83,7 +83,7 @@ impl StartupTaint {
 
     fn say_done(&self, removed: usize) {
         if removed > 0 {
-            info!(node = self.node, taint = self.key, "the startup taint is removed: pods may come");
+            info!(node = self.node, taint = self.key, "startup taint removed: pods can be scheduled on this node");
         }
     }
 

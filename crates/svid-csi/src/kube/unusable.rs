@@ -9,10 +9,10 @@ use serde::Deserialize;
 use svid_csi_core::cert_request::IssuerRef;
 use tracing::debug;
 
-const SELF_SIGNED: &str = "it is of type SelfSigned, which signs with the requester's own key and so makes no trust domain; \
+const SELF_SIGNED: &str = "it is of type SelfSigned, which signs with the requester's own key and so cannot form a trust domain; \
                            use one of type CA, Vault or the like";
 const ACME: &str =
-    "it is of type ACME, which certifies domain names and no SPIFFE IDs; use one of type CA, Vault or the like";
+    "it is of type ACME, which certifies domain names, not SPIFFE IDs; use one of type CA, Vault or the like";
 
 /// How long looking may take: asking goes on without it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -82,7 +82,7 @@ impl Unusable {
         let call = http::Request::get(path).body(Vec::new()).ok()?;
         match tokio::time::timeout(PATIENCE, self.client.request::<Issuer>(call)).await.ok()? {
             Err(kube::Error::Api(status)) if status.code == 403 => Some(Issuer::default()),
-            read => read.inspect_err(|error| debug!(path, %error, "the issuer cannot be looked at")).ok(),
+            read => read.inspect_err(|error| debug!(path, %error, "cannot read the issuer")).ok(),
         }
     }
 }

@@ -55,7 +55,7 @@ pub enum MountError {
     #[error("something else is mounted at {}; it is left alone", .0.display())]
     Foreign(PathBuf),
     /// Nothing is mounted on the target folder any more, and it is not empty.
-    #[error("{} cannot be removed: nothing is mounted there any more, and it holds {holds}; look at that on the node and remove it", .path.display())]
+    #[error("{} cannot be removed: nothing is mounted there any more, but it contains {holds}; check that on the node and remove it", .path.display())]
     NotEmpty {
         /// The target.
         path: PathBuf,
@@ -127,9 +127,9 @@ impl MountPoint {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
         match rustix::fs::statx(&self.parent, self.name.as_str(), flags, StatxFlags::BASIC_STATS) {
             Err(Errno::NOENT) => Ok(Look::Missing),
-            Err(errno) => Err(MountError::of("look at", &self.path)(errno)),
+            Err(errno) => Err(MountError::of("inspect", &self.path)(errno)),
             Ok(stat) if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::Directory => Ok(Look::NotAFolder),
-            Ok(stat) => match is_root_of_mount(&stat).map_err(MountError::of("look at", &self.path))? {
+            Ok(stat) => match is_root_of_mount(&stat).map_err(MountError::of("inspect", &self.path))? {
                 true => Ok(Look::Mounted(file_id(&stat))),
                 false => Ok(Look::Folder),
             },
@@ -196,7 +196,7 @@ impl MountPoint {
             Err(errno) => return Err(MountError::of(action, &self.path)(errno)),
         }
         let left = left_over::clear(&self.parent, &self.name, &is_ours);
-        let left = left.map_err(MountError::of("look into", &self.path))?;
+        let left = left.map_err(MountError::of("list the contents of", &self.path))?;
         if !left.is_empty() {
             return Err(MountError::NotEmpty { path: self.path.clone(), holds: left.join(", ") });
         }
@@ -218,7 +218,7 @@ impl MountPoint {
     /// [`MountError::System`].
     pub fn is_read_only(&self) -> Result<bool, MountError> {
         let opened = self.open_root().and_then(|root| source::is_read_only(&root));
-        opened.map_err(MountError::of("look at", &self.path))
+        opened.map_err(MountError::of("inspect", &self.path))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -239,11 +239,11 @@ impl MountPoint {
         let file = match rustix::fs::openat2(&self.parent, name, flags, Mode::empty(), ResolveFlags::BENEATH | NO_LINKS)
         {
             Err(Errno::NOENT) => return Ok(None),
-            file => file.map_err(MountError::of("read the note beside", &self.path))?,
+            file => file.map_err(MountError::of("read a file beside", &self.path))?,
         };
         let mut contents = Vec::new();
         let limited = io::Read::take(std::fs::File::from(file), 64 * 1024);
-        let failed = |source| MountError::System { action: "read the note beside", path: self.path.clone(), source };
+        let failed = |source| MountError::System { action: "read a file beside", path: self.path.clone(), source };
         io::Read::read_to_end(&mut { limited }, &mut contents).map_err(failed)?;
         Ok(Some(contents))
     }

@@ -49,7 +49,7 @@ impl MountPoint {
     /// # Errors
     /// [`MountError::System`].
     pub fn inspect(&self) -> Result<Seen, MountError> {
-        let failed = |source: io::Error| MountError::System { action: "look at", path: self.path().to_owned(), source };
+        let failed = |source: io::Error| MountError::System { action: "inspect", path: self.path().to_owned(), source };
         let opened = self.open_root().map_err(io::Error::from);
         opened.and_then(|folder| Seen::of(folder, self.path())).map_err(failed)
     }
@@ -96,7 +96,7 @@ impl Seen {
             return Err(failed("there are too many").into());
         }
         let file = |name: std::ffi::OsString| {
-            let name = name.into_string().map_err(|_| failed("the name of one is not UTF-8"))?;
+            let name = name.into_string().map_err(|_| failed("a file name is not UTF-8"))?;
             let contents = folder.read(&name, LARGEST_FILE)?;
             let group = folder.stat(&name)?.map_or(0, |stat| stat.st_gid);
             Ok(SeenFile { name, contents, group })

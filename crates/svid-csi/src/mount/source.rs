@@ -46,7 +46,7 @@ impl MountSource {
     /// # Errors
     /// [`MountError::System`].
     pub fn is_read_only(&self) -> Result<bool, MountError> {
-        is_read_only(&self.folder).map_err(MountError::of("look at", Path::new("the source of a volume")))
+        is_read_only(&self.folder).map_err(MountError::of("inspect", Path::new("the source of a volume")))
     }
 
     /// A mount of it that is nowhere yet.
@@ -85,7 +85,7 @@ pub(super) fn is_read_only(folder: &OwnedFd) -> Result<bool, Errno> {
 pub fn remount(path: &Path, read_only: bool) -> Result<(), MountError> {
     let mut flags = MountFlags::BIND | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     flags.set(MountFlags::RDONLY, read_only);
-    rustix::mount::mount_remount(path, flags, "").map_err(MountError::of("change the mount at", path))
+    rustix::mount::mount_remount(path, flags, "").map_err(MountError::of("change the options of the mount at", path))
 }
 
 /// Takes the mount at `path`, one of the driver's own, out of its peer group: its clones are then in none.
@@ -94,7 +94,7 @@ pub fn remount(path: &Path, read_only: bool) -> Result<(), MountError> {
 /// [`MountError::System`].
 pub fn make_private(path: &Path) -> Result<(), MountError> {
     rustix::mount::mount_change(path, MountPropagationFlags::PRIVATE)
-        .map_err(MountError::of("make private the mount at", path))
+        .map_err(MountError::of("make the mount private at", path))
 }
 
 /// Unmounts a path of the driver's own.
@@ -112,7 +112,7 @@ pub fn unmount(path: &Path) -> Result<(), MountError> {
 /// # Errors
 /// [`MountError::System`] where that cannot be told, which is no "no": whoever mounts or removes then does harm.
 pub fn is_mount_root(path: &Path) -> Result<bool, MountError> {
-    stat(path)?.map_or(Ok(false), |stat| is_root_of_mount(&stat).map_err(MountError::of("look at", path)))
+    stat(path)?.map_or(Ok(false), |stat| is_root_of_mount(&stat).map_err(MountError::of("inspect", path)))
 }
 
 /// Whether the folder at `path` exists only because something of ours still holds it: it was deleted elsewhere.
@@ -140,7 +140,7 @@ pub fn are_one_folder(one: &Path, other: &Path) -> bool {
 fn stat(path: &Path) -> Result<Option<Statx>, MountError> {
     match rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS) {
         Err(Errno::NOENT) => Ok(None),
-        stat => stat.map(Some).map_err(MountError::of("look at", path)),
+        stat => stat.map(Some).map_err(MountError::of("inspect", path)),
     }
 }
 

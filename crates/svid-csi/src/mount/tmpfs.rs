@@ -95,7 +95,7 @@ pub fn restore_tmpfs(path: &Path, TmpfsLimits { bytes, inodes }: TmpfsLimits) ->
     reconfigure(path, "").map_err(MountError::of("remount", path))?;
     for option in [format!("size={bytes}"), format!("nr_inodes={inodes}")] {
         if let Err(errno) = reconfigure(path, &option) {
-            warn!(path = %path.display(), option, error = %errno, "the data tmpfs keeps its size");
+            warn!(path = %path.display(), option, error = %errno, "cannot resize the data tmpfs");
         }
     }
     Ok(())

@@ -38,10 +38,10 @@ pub enum Unfit {
     #[error("its files are not one certificate chain, its key and at most one trust bundle")]
     Files,
     /// The pod would lose what it has.
-    #[error("it holds a trust bundle, and this driver has none: give --trust-bundle or --source-ca-bundle")]
+    #[error("it holds a trust bundle, but this driver has none: give --trust-bundle or --source-ca-bundle")]
     Bundle,
     /// The pod expects files.
-    #[error("it holds files, and the plan is now {0}")]
+    #[error("it holds files, but the plan is now {0}")]
     Plan(Plan),
     /// They cannot be read.
     #[error("its files cannot be read")]
@@ -84,7 +84,7 @@ impl Node {
         info!(
             volume = %spec.id,
             pod = spec.pod.as_ref().map(ToString::to_string),
-            "took over the volume of csi-driver-spiffe; it is being renewed"
+            "took over the volume of csi-driver-spiffe; renewing it"
         );
         Ok(true)
     }

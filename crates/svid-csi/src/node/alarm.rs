@@ -42,7 +42,7 @@ impl Alarm {
         // Both: what it waits for at this moment may be nothing but the end of the next try.
         let waits_for = node.sources.waiting_of(&spec.id).map(|what| format!("it waits for {what}"));
         let reasons: Vec<_> = self.last_error.take().into_iter().chain(waits_for).collect();
-        let reason = if reasons.is_empty() { "the log may say why".to_owned() } else { reasons.join("; ") };
+        let reason = if reasons.is_empty() { "see the log".to_owned() } else { reasons.join("; ") };
         error!(
             volume = %spec.id, pod = spec.pod.as_ref().map(ToString::to_string), reason,
             "the identity is about to expire and was not renewed"
@@ -69,7 +69,7 @@ impl Node {
         }
         let spec = &record.spec;
         let pod = spec.pod.as_ref().map(ToString::to_string);
-        warn!(volume = %spec.id, pod, "{reason}; whoever goes by that bundle does not trust the pod");
+        warn!(volume = %spec.id, pod, "{reason}; peers that use this trust bundle do not trust the pod");
         self.tell_pod(spec, "ChainNotTrusted", format!("volume {}: {reason}", spec.id));
     }
 

@@ -61,7 +61,7 @@ impl Node {
     pub(super) fn bring_bundle_to(&self, volume: Option<&mut Volume>) {
         let Some(volume) = volume else { return };
         if let Err(error) = self.refresh_bundle(volume) {
-            error!(volume = %volume.record().spec.id, error = report::chain(&error), "the new trust bundle could not be written");
+            error!(volume = %volume.record().spec.id, error = report::chain(&error), "cannot write the new trust bundle into a volume");
             if matches!(error, VolumeError::Changed(_)) {
                 self.distrust(volume);
             }
@@ -89,7 +89,7 @@ impl Node {
                 issued.untrusted = leads.as_ref().err().map(|rejection| rejection.to_string().into());
             }
         })?;
-        debug!(volume = %volume.record().spec.id, "the new trust bundle is in the volume");
+        debug!(volume = %volume.record().spec.id, "wrote the new trust bundle into a volume");
         if leads.is_err() {
             volume.renew_now.notify_one();
         }

@@ -59,7 +59,7 @@ impl Node {
         if let Some(issued) = volume.record().issued.clone() {
             let remembered = self.record(volume, |record| record.issued = Some(Issued { digest: None, ..issued }));
             remembered.unwrap_or_else(|error| {
-                warn!(volume = %volume.record().spec.id, error = report::chain(&error), "what was changed in a volume stays until its identity is renewed");
+                warn!(volume = %volume.record().spec.id, error = report::chain(&error), "a changed volume is not restored until its identity is renewed");
             });
         }
         volume.renew_now.notify_one();
@@ -97,7 +97,7 @@ impl Node {
         let workload_api = self.workload_api()?;
         let was_changed = workload_api.was_changed(spec, socket, folder)?;
         if was_changed {
-            self.report_change(spec, "it holds something else than its socket");
+            self.report_change(spec, "it contains something other than its socket");
         }
         workload_api.serve(spec, names, folder)?;
         if was_changed { Ok(folder.keep_only(names)?) } else { Ok(()) }
@@ -106,15 +106,17 @@ impl Node {
     /// Why a volume's socket is of no use to its pod; `None` where it is.
     pub(super) fn trouble_of_socket(&self, record: &Record, socket: &SocketSpec) -> Option<String> {
         let id = &record.spec.id;
-        let Some(workload_api) = &self.workload_api else { return Some("this driver serves no sockets".to_owned()) };
+        let Some(workload_api) = &self.workload_api else {
+            return Some("this driver does not serve sockets".to_owned());
+        };
         if record.issued.is_none() && workload_api.given(id).is_none() {
             return Some("the pod has no identity: it was withdrawn, or could not be kept across a restart".to_owned());
         }
         match self.folder(record).and_then(|folder| Ok(workload_api.serves(id, socket, &folder)?)) {
             Ok(true) => None,
             Ok(false) => Some(
-                "the volume's socket was removed or replaced, or something was put beside it; the next publish or a restart \
-                 of the driver puts it back"
+                "the volume's socket was removed or replaced, or something was added beside it; the next publish or a restart \
+                 of the driver restores it"
                     .to_owned(),
             ),
             Err(error) => Some(report::chain(&error)),
@@ -126,12 +128,12 @@ impl Node {
         match self.folder(record).and_then(|folder| Ok(shown::look(&folder)?)) {
             Ok(Shown::Files(_)) => None,
             Ok(Shown::Nothing) => {
-                Some("the volume holds no identity: its source has withdrawn it, or gives none yet".to_owned())
+                Some("the volume holds no identity: its source withdrew it, or has not issued one yet".to_owned())
             }
             // What csi-driver-spiffe has left is not laid out as ours.
             Ok(Shown::Changed(_)) if record.issued.is_none() => None,
             Ok(Shown::Changed(how)) => {
-                Some(format!("the volume's files were changed: {how}; the next delivery puts them right"))
+                Some(format!("the volume's files were changed: {how}; the next delivery restores them"))
             }
             Err(error) => Some(report::chain(&error)),
         }
@@ -140,6 +142,6 @@ impl Node {
     pub(super) fn report_change(&self, spec: &VolumeSpec, how: &str) {
         self.metrics.change_seen();
         let pod = spec.pod.as_ref().map(ToString::to_string);
-        warn!(volume = %spec.id, pod, how, "the volume was changed by its pod, or by somebody on the node; it is put right");
+        warn!(volume = %spec.id, pod, how, "the volume was changed by its pod or by another process on the node; restoring it");
     }
 }

@@ -123,7 +123,7 @@ async fn events_beside_broker(config: &Config, tasks: &Tasks) -> Result<Option<E
     match client::config(&config.client).await {
         Ok(access) => Ok(Some(Events::new(client::client(&access)?, COMPONENT, config.node_id.clone(), tasks))),
         Err(error @ ClientError::InCluster(_)) => {
-            info!(why = report::chain(&error), "no events are written on pods");
+            info!(why = report::chain(&error), "events for pods are not sent");
             Ok(None)
         }
         Err(error) => Err(error.into()),

@@ -86,7 +86,7 @@ impl Service {
         self.node.metrics.called(call, status.as_ref().map_or_else(Status::code, |_| Code::Ok));
         status.map(Response::new).inspect_err(|status| {
             let volume: String = volume.escape_debug().take(128).collect();
-            warn!(call, volume, code = ?status.code(), error = status.message(), "the call failed");
+            warn!(call, volume, code = ?status.code(), error = status.message(), "CSI call failed");
         })
     }
 }
@@ -149,7 +149,7 @@ fn capabilities(plans: impl IntoIterator<Item = Plan>) -> Vec<csi::NodeServiceCa
 }
 
 fn unimplemented<T>(call: &str) -> Answer<T> {
-    Err(Status::unimplemented(format!("{call} is not part of an ephemeral volume's life")))
+    Err(Status::unimplemented(format!("{call} is not supported: all volumes are ephemeral")))
 }
 
 #[tonic::async_trait]
@@ -222,7 +222,7 @@ impl csi::node_server::Node for Service {
             }),
         };
         let answer = condition.map(|condition| {
-            debug!(volume = request.volume_id, ?condition, "volume looked at");
+            debug!(volume = request.volume_id, ?condition, "volume inspected");
             let (abnormal, message) = condition.map_or((false, "mounted".to_owned()), |trouble| (true, trouble));
             let condition = csi::VolumeCondition { abnormal, message };
             csi::NodeGetVolumeStatsResponse { usage: Vec::new(), volume_condition: Some(condition) }

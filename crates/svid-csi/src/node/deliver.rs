@@ -104,7 +104,7 @@ impl Node {
             }),
         };
         if let Err(error) = taken_back {
-            warn!(volume = %record.spec.id, error = report::chain(&error), "a socket that was not delivered stays in the volume");
+            warn!(volume = %record.spec.id, error = report::chain(&error), "cannot remove an undelivered socket from a volume");
         }
     }
 

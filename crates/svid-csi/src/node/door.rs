@@ -115,7 +115,7 @@ impl Door {
     fn watch(&self) -> Option<Inotify> {
         let folder = self.path.parent().unwrap_or(&self.path);
         let watch = inotify::follow(folder, &NO_FILES);
-        let failed = |error: &io::Error| warn!(socket = %self.path.display(), %error, "the socket's folder cannot be watched; only /livez notices when it is deleted");
+        let failed = |error: &io::Error| warn!(socket = %self.path.display(), %error, "the socket's folder cannot be watched; only /livez notices if the socket is deleted");
         watch.inspect_err(failed).ok()
     }
 
@@ -133,7 +133,7 @@ impl Door {
         let bound = tokio::task::spawn_blocking(move || uds::bind_private(&door.path)).await.ok()?;
         match bound {
             Ok((listener, bound)) => {
-                info!(socket = %self.path.display(), "the socket was deleted or replaced; it is bound again");
+                info!(socket = %self.path.display(), "the socket was deleted or replaced; bound it again");
                 *self.bound() = Some(bound);
                 self.trouble().take();
                 turn(Turn::Bound);
@@ -144,7 +144,7 @@ impl Door {
                 if self.trouble().replace(said.clone()).as_ref() != Some(&said) {
                     error!(
                         error = said,
-                        "the socket was deleted or replaced and cannot be bound again; this is tried again when its folder changes, and /livez fails"
+                        "the socket was deleted or replaced and cannot be bound again; retrying when its folder changes; /livez fails until then"
                     );
                 }
                 None

@@ -31,7 +31,7 @@ pub enum VolumeError {
         target: PathBuf,
     },
     /// The pod has too many volumes.
-    #[error("the pod has {0} volumes of this driver already; one volume holds everything there is")]
+    #[error("the pod already has {0} volumes of this driver; one volume can hold everything")]
     TooMany(usize),
     /// There is no room for it.
     #[error(transparent)]
@@ -41,7 +41,7 @@ pub enum VolumeError {
     Unknown(VolumeId),
     /// A driver before this one has mounted it, and it cannot be taken over.
     #[error(
-        "the volume that csi-driver-spiffe mounted at {} is left alone, and its pod keeps what it has until it is restarted",
+        "the volume that csi-driver-spiffe mounted at {} is not taken over, and its pod keeps its files until it is restarted",
         .target.display()
     )]
     NotAdopted {
@@ -78,17 +78,17 @@ pub enum VolumeError {
         waits_for: Option<String>,
     },
     /// The files cannot be put together.
-    #[error("the volume's files cannot be made")]
+    #[error("the volume's files cannot be created")]
     Render(#[from] RenderError),
     /// Another failure, after something was done for the volume that is still there.
     #[error(transparent)]
     Begun(Box<VolumeError>),
     /// Its pod, or somebody on the node, has changed what was delivered.
-    #[error("the volume's files were changed ({0}), so nothing of them is delivered again; new ones are asked for")]
+    #[error("the volume's files were changed ({0}), so they are not used again; requesting a new identity")]
     Changed(String),
     /// A pod could write into the volume.
     #[error(
-        "the volume cannot be kept from its pod here: set readOnly: true in pod.spec.volumes[].csi, or run the driver with \
+        "the volume cannot be protected from its pod here: set readOnly: true in pod.spec.volumes[].csi, or run the driver with \
          CAP_LINUX_IMMUTABLE on Linux 6.0 or later, in no user namespace"
     )]
     Unsealed,

@@ -96,7 +96,7 @@ impl Node {
                 Err(error) => error.into(),
             };
             if (failures + 1).is_power_of_two() {
-                error!(volume = %id, failures = failures + 1, error = report::chain(&failed), "a volume could not be taken up or removed; this is tried again");
+                error!(volume = %id, failures = failures + 1, error = report::chain(&failed), "a volume could not be recovered or removed; retrying");
             }
             self.later.again(id, failures + 1);
         }
@@ -117,7 +117,7 @@ impl Node {
             return Ok(());
         }
         let (driver, target) = (record.driver.clone(), record.spec.target.clone());
-        warn!(volume = %id, "nobody asked for this volume again; it is dropped");
+        warn!(volume = %id, "the kubelet did not ask for this volume again; removing it");
         self.remove(&driver, id, &target, held)
     }
 

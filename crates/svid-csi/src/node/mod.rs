@@ -123,7 +123,7 @@ pub enum RunError {
     #[error(transparent)]
     Admin(#[from] AdminError),
     /// A task ended that must not; the log names it.
-    #[error("the driver cannot go on, see the log above")]
+    #[error("the driver cannot continue; see the log above")]
     TaskFailed,
 }
 
@@ -239,7 +239,7 @@ fn allow_descriptors() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(errno) = setrlimit(Resource::Nofile, limit) {
-        warn!(error = %errno, "the limit of open files stays as it is");
+        warn!(error = %errno, "cannot raise the limit of open files");
     }
 }
 
@@ -266,7 +266,7 @@ fn records_beside_socket(config: &Config, locks: &mut Vec<std::fs::File>) -> Res
     if let Err(error) = made {
         warn!(
             error = report::chain(&error),
-            "no place for records: after a restart, volumes are known again only when the kubelet asks for them"
+            "volume records cannot be stored: after a restart, the driver knows a volume only when the kubelet asks for it again"
         );
         return Ok(None);
     }

@@ -43,14 +43,14 @@ impl Node {
                 Err(unreadable) => {
                     tally.left_alone += 1;
                     self.metrics.left_alone(true);
-                    error!(volume = %id, error = report::chain(&unreadable), "a volume is left alone until it is published or unpublished again");
+                    error!(volume = %id, error = report::chain(&unreadable), "cannot read the record of a volume, which is left alone until it is published or unpublished again");
                     if matches!(unreadable, Unreadable::File(_)) {
                         self.later.again(id, 1);
                     }
                 }
             }
         }
-        info!(?tally, "recovered");
+        info!(?tally, "recovered the volumes of the previous run");
         Ok(())
     }
 
@@ -68,7 +68,7 @@ impl Node {
         }
         for error in left {
             let id = error.path.file_name().and_then(|name| VolumeId::parse(name.to_str()?).ok());
-            warn!(error = report::chain(&error), again = id.is_some(), "what is left of a volume could not be removed");
+            warn!(error = report::chain(&error), again = id.is_some(), "leftovers of a volume could not be removed");
             if let Some(id) = id {
                 self.later.again(id, 1);
             }
@@ -77,7 +77,7 @@ impl Node {
     }
 
     fn recover_volume(self: &Arc<Self>, id: &VolumeId, record: Record, tally: &mut Tally) {
-        let mut held = self.volumes.try_hold(id).expect("nobody else runs yet");
+        let mut held = self.volumes.try_hold(id).expect("nothing else runs yet");
         held.replace(self.known(record));
         let (step, done) = self.take_up(&mut held);
         match step {
@@ -87,7 +87,7 @@ impl Node {
             Step::Serve | Step::Mount | Step::LeaveAlone => tally.served += 1,
         }
         let Err(error) = done else { return };
-        error!(volume = %id, error = report::chain(&error), "a volume could not be recovered; it is left as it is");
+        error!(volume = %id, error = report::chain(&error), "a volume could not be recovered; leaving it as it is");
         // What somebody else has mounted there is not ours to watch: the kubelet's next call looks again.
         if !matches!(error, VolumeError::Mount(MountError::Foreign(_))) {
             self.later.again(id.clone(), 1);
@@ -97,7 +97,7 @@ impl Node {
     /// A volume as its record on disk has it.
     pub(super) fn known(&self, record: Record) -> Volume {
         let place = self.take_up_place(&record.spec, record.bytes).unwrap_or_else(|error| {
-            error!(volume = %record.spec.id, error = report::chain(&error), "what a volume holds of the tmpfs cannot be told");
+            error!(volume = %record.spec.id, error = report::chain(&error), "cannot determine how much of the tmpfs a volume uses");
             None
         });
         let share = self.volumes.share(record.spec.pod.as_ref(), usize::MAX, place).expect("there is no limit");
@@ -159,7 +159,7 @@ impl Node {
         };
         self.deliver_again(volume)?;
         if let Some(source) = missing {
-            warn!(volume = %spec.id, "the volume was published but is not mounted; it is mounted again");
+            warn!(volume = %spec.id, "the volume was published but is not mounted; mounting it again");
             self.mount(volume, &point, &source, &spec)?;
         }
         if spec.content == Content::Passthrough {

@@ -141,8 +141,8 @@ impl Kind {
     fn consequence_of_failure(self) -> &'static str {
         match self {
             Kind::Identity => "renewal failed; the volume keeps its last identity",
-            Kind::Withdrawal => "withdrawal failed; the volume may still hold what was withdrawn",
-            Kind::Tokens => "renewal of the tokens failed; the volume keeps those that it has",
+            Kind::Withdrawal => "withdrawal failed; the volume may still hold the withdrawn identity",
+            Kind::Tokens => "renewal of the tokens failed; the volume keeps its last tokens",
         }
     }
 }
@@ -230,7 +230,7 @@ async fn renew(
     let jwt = if is_same { Ok(None) } else { node.jwt(spec).await };
     let jwt = match jwt {
         Err(error) if last.is_some_and(|last| last.jwt.is_some()) => {
-            warn!(volume = %spec.id, error = report::chain(&error), "no new tokens come with the new identity; the volume keeps those that it has");
+            warn!(volume = %spec.id, error = report::chain(&error), "no new tokens for the new identity; the volume keeps its last tokens");
             None
         }
         jwt => jwt?,

@@ -132,6 +132,6 @@ pub(super) async fn drain(tasks: &Tasks) {
     info!("stopping; volumes stay mounted");
     tasks.stop();
     if tokio::time::timeout(DRAIN, tasks.ended()).await.is_err() {
-        warn!(seconds = DRAIN.as_secs(), "calls were still in flight when the time to drain was over");
+        warn!(seconds = DRAIN.as_secs(), "calls were still in progress at the end of the drain time");
     }
 }

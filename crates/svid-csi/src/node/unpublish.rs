@@ -62,7 +62,7 @@ impl Node {
             volume.stop_renewing();
             self.record(volume, |record| record.phase = Phase::Removing).unwrap_or_else(|error| {
                 // A full disk must not keep a pod from ending.
-                warn!(volume = %id, error = report::chain(&error), "the removal could not be recorded beforehand");
+                warn!(volume = %id, error = report::chain(&error), "cannot record the removal of a volume in advance");
             });
         }
         if let Some(point) = &point {

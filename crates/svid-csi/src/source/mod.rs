@@ -69,7 +69,7 @@ pub enum SourceError {
     #[error("the local CA cannot issue")]
     LocalCa(#[from] LocalCaError),
     /// The source has no JWT-SVIDs to give.
-    #[error("the source `{}` issues no JWT-SVIDs", .0.source())]
+    #[error("the source `{}` does not issue JWT-SVIDs", .0.source())]
     NoJwt(Issuer),
     /// It has some, but none for this pod now.
     #[error("the source has no JWT-SVID for this pod")]

@@ -47,12 +47,12 @@ pub enum TrustBundleError {
     },
     /// The API server is too old, or is not told to.
     #[error(
-        "the API server serves no ClusterTrustBundles (--trust-bundle): before Kubernetes 1.37 it needs the feature gate \
+        "the API server does not serve ClusterTrustBundles (--trust-bundle): before Kubernetes 1.37 it needs the feature gate \
          ClusterTrustBundle and --runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true"
     )]
     NotServed,
     /// What is there is no trust bundle.
-    #[error("{origin} is no trust bundle")]
+    #[error("{origin} is not a valid trust bundle")]
     Unusable {
         /// Where it is.
         origin: BundleSource,

@@ -50,9 +50,9 @@ async fn the_issuer_may_be_switched_while_it_runs() {
     request("c", "two");
     cluster.approved("shop", "c").await;
     cluster.server.faults.clear();
-    approver.logged(&["the issuer is now the one in the ConfigMap", "two"]).await;
+    approver.logged(&["issuer updated from the ConfigMap", "two"]).await;
     cluster.server.objects.remove("configmaps", "cert-manager", "issuance");
-    approver.logged(&["there is no such ConfigMap"]).await;
+    approver.logged(&["does not exist; using the issuer from the flags"]).await;
     request("d", "spiffe-ca");
     cluster.approved("shop", "d").await;
 }
@@ -77,7 +77,7 @@ async fn an_issuer_stays_protected_after_a_switch_and_a_restart() {
     cluster.request("shop", "a", |request| request["spec"]["issuerRef"]["name"] = "one".into());
     cluster.approved("shop", "a").await;
     cluster.server.objects.put(config_map("two"));
-    approver.logged(&["the issuer is now the one in the ConfigMap", "two"]).await;
+    approver.logged(&["issuer updated from the ConfigMap", "two"]).await;
     unannotated(&cluster, "b", "one");
     assert_eq!(cluster.decided("shop", "b").await["type"], "Denied");
     approver.signal(Signal::TERM);

@@ -44,7 +44,7 @@ async fn one_that_is_told_to_stop_finishes_and_hands_over() {
     assert_eq!(first.ended().await, Some(0), "{}", first.log());
     assert_eq!(cluster.server.calls.of("update", "certificaterequests/status")[0].code, Some(200));
     cluster.approved("shop", "one").await;
-    first.logged(&["gave the Lease back"]).await;
+    first.logged(&["released the Lease"]).await;
     assert!(!first.log().contains("before all its tasks had ended"), "{}", first.log());
     cluster.good("shop", "two");
     cluster.approved("shop", "two").await;

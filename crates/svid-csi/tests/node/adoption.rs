@@ -224,7 +224,7 @@ fn a_killed_driver_goes_on_with_what_it_had_begun() {
 #[test]
 fn what_does_not_fit_is_left_alone() {
     test(async || {
-        let left_alone = "is left alone, and its pod keeps what it has until it is restarted: ";
+        let left_alone = "is not taken over, and its pod keeps its files until it is restarted: ";
         let cases = [
             (Odd { mode: Some(0o777), ..Odd::default() }, "users other than root may write into it"),
             (Odd { no_link: true, ..Odd::default() }, "it has no link ..data"),

@@ -48,7 +48,7 @@ fn a_pod_whose_mount_is_writable_cannot_change_what_all_pods_share() {
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o000)).unwrap();
         until("the mode is put back", async || mode(&agents) == before).await;
         until("it is counted", async || metric(&node, "agent_directory_changes_undone").await == Some(1.0)).await;
-        assert!(node.log().contains("it is put right"), "{}", node.log());
+        assert!(node.log().contains("restoring it"), "{}", node.log());
         fs::set_permissions(&agents, fs::Permissions::from_mode(0o600)).unwrap();
         reaches(&node.publish(&volume("api")).await.join("agent.sock"), &agent).await;
         assert_eq!(mode(&agents), 0o600, "what the agent does is its right");
@@ -93,7 +93,8 @@ fn links_beside_the_socket_come_change_and_go() {
         symlink(node.path("run/agent/other.sock"), &link).unwrap();
         reaches(&seen, &other).await;
         symlink("/run/elsewhere.sock", node.path("run/agent/out")).unwrap();
-        until("it is reported", async || node.log().contains("lead out of it are not followed")).await;
+        until("it is reported", async || node.log().contains("ignoring links that lead out of the agent's directory"))
+            .await;
         assert!(!target.join("out").exists());
         assert_eq!(node.trouble(&volume("web")).await, None);
     });
@@ -142,7 +143,7 @@ fn sockets_in_folders_below_are_delivered_with_their_folders() {
         let target = node.publish(&volume("web")).await;
         reaches(&target.join("public/api.sock"), &agent).await;
         assert_eq!(node.trouble(&volume("web")).await, None);
-        assert!(node.log().contains("in folders below it"), "{}", node.log());
+        assert!(node.log().contains("in subfolders of its directory"), "{}", node.log());
         drop(agent);
         assert!(node.trouble(&volume("web")).await.unwrap().contains("accepts connections"));
     });

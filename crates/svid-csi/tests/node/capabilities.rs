@@ -44,7 +44,7 @@ fn without_sys_admin_it_cannot_mount() {
         node.spawn();
         until("the driver gives up", async || node.has_ended()).await;
         let log = node.log();
-        assert!(log.contains("CAP_SYS_ADMIN is missing, which is needed to mount"), "{log}");
+        assert!(log.contains("CAP_SYS_ADMIN is missing; it is needed to mount"), "{log}");
         assert!(log.contains("cannot mount the data tmpfs"), "{log}");
     });
 }
@@ -73,7 +73,7 @@ fn without_chown_no_group_gets_files() {
         let mut pod = pod("web");
         pod.fs_group = Some(2000);
         let (_, message) = node.refused(&svid_csi::demo::kubelet::InlineVolume::new(&pod, "spiffe")).await;
-        assert!(message.contains("cannot give to the fs-group"), "{message}");
+        assert!(message.contains("cannot change the group of"), "{message}");
     });
 }
 

@@ -129,7 +129,7 @@ fn one_process_serves_and_registers_both_driver_names() {
         assert!(log.contains("registered with the kubelet"), "{log}");
         assert!(log.lines().all(|line| line.starts_with('{')), "{log}");
         node.terminate().await;
-        assert!(!node.log().contains("still in flight"), "idle connections are no calls: {}", node.log());
+        assert!(!node.log().contains("still in progress"), "idle connections are no calls: {}", node.log());
         assert_eq!(std::fs::read_dir(node.kubelet.registration_dir()).unwrap().count(), 0);
     });
 }

@@ -131,7 +131,10 @@ fn a_changed_volume_is_seen_and_put_right() {
             symlink(format!("../{}/..data", api.id()), in_pod.join("..data")).unwrap();
             fs::write(in_pod.join("planted"), "x").unwrap();
             let trouble = node.trouble(&web).await.expect("abnormal");
-            assert!(trouble.contains("the volume's files were changed: ..data is no link to what"), "{trouble}");
+            assert!(
+                trouble.contains("the volume's files were changed: ..data is not a link to the delivered files"),
+                "{trouble}"
+            );
             match deliver {
                 "renewal" => drop(renew_all(&node).await),
                 "republish" => drop(node.publish(&web).await),
@@ -150,7 +153,11 @@ fn a_changed_volume_is_seen_and_put_right() {
             assert_eq!(names(&target).len(), 5, "{:?}", names(&target));
             assert!(metric(&node, "changed_volumes_seen_total").await > Some(0.0), "{deliver}");
         }
-        assert!(node.log().contains("the volume was changed by its pod, or by somebody on the node"), "{}", node.log());
+        assert!(
+            node.log().contains("the volume was changed by its pod or by another process on the node"),
+            "{}",
+            node.log()
+        );
     });
 }
 
@@ -171,7 +178,7 @@ fn what_a_pod_put_beside_its_socket_is_seen_and_removed() {
         fs::remove_file(in_pod.join("agent.sock")).unwrap();
         symlink(&outside, in_pod.join("agent.sock")).unwrap();
         let trouble = node.trouble(&web).await.expect("abnormal");
-        assert!(trouble.contains("socket was removed or replaced, or something was put beside it"), "{trouble}");
+        assert!(trouble.contains("socket was removed or replaced, or something was added beside it"), "{trouble}");
         node.publish(&web).await;
         assert_eq!((names(&target), node.trouble(&web).await), (before, None));
         Svids::open(&target.join("agent.sock")).await.unwrap().next().await.unwrap();

@@ -87,7 +87,7 @@ fn a_replaced_socket_is_bound_again_as_soon_as_that_is_possible() {
         assert!(tcp(&node, "/livez").await.contains("csi.sock was deleted or replaced"));
         fs::remove_file(&socket).unwrap();
         fs::write(&socket, "precious").unwrap();
-        until("it says why", async || node.log().contains("a file that is not a socket is in the way")).await;
+        until("it says why", async || node.log().contains("a file that is not a socket is already there")).await;
         assert!(!is_alive(&node).await);
         assert_eq!(fs::read_to_string(&socket).unwrap(), "precious");
         fs::remove_file(&socket).unwrap();

@@ -165,7 +165,7 @@ fn what_cannot_work_is_said_at_the_start() {
 
         let node = Node::new(&[FILES, &root]);
         fs::write(node.path("csi.sock"), "precious").unwrap();
-        fails_to_start(&node, "a file that is not a socket is in the way");
+        fails_to_start(&node, "a file that is not a socket is already there");
 
         let node = Node::new(&[PASSTHROUGH, &["--data-root={dir}/root", "--stable-socket-dir={dir}/other/stable"]]);
         fs::create_dir_all(node.path("other")).unwrap();

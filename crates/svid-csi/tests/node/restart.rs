@@ -208,7 +208,7 @@ fn sigterm_leaves_every_volume_mounted() {
         let target = node.publish(&volume("web")).await;
         until("the driver has seen the agent", async || target.join("agent.sock").exists()).await;
         node.terminate().await;
-        assert!(!node.log().contains("still in flight"), "{}", node.log());
+        assert!(!node.log().contains("still in progress"), "{}", node.log());
         assert!(!node.path("csi.sock").exists());
         assert_eq!(node.mounts(&target), 1);
         UnixStream::connect(target.join("agent.sock")).unwrap();
@@ -533,7 +533,7 @@ fn calls_in_flight_end_before_the_driver_does() {
             first.notified().await;
             node.terminate().await;
         });
-        assert!(!node.log().contains("still in flight"), "{}", node.log());
+        assert!(!node.log().contains("still in progress"), "{}", node.log());
         assert!(codes.iter().all(|code| code.is_ok() || [&unavailable, &unknown].contains(&code)), "{codes:?}");
         assert_eq!(codes[0], Ok(()));
         for (number, _) in codes.iter().enumerate().filter(|(_, code)| code.is_ok()) {

@@ -225,7 +225,7 @@ fn a_new_root_of_its_own_is_told_and_pods_are_renewed() {
         until("it is renewed", async || serial(&web) != old).await;
         all_trust_all(&[&web, &db]).await;
         assert_eq!(serial(&db), stays);
-        assert!(!one.log().contains("writes the entry"), "what was there was its own");
+        assert!(!one.log().contains("has another writer"), "what was there was its own");
     });
 }
 
@@ -323,7 +323,7 @@ fn where_nodes_have_other_names_nothing_is_removed() {
         let server = cluster();
         put(&server, json!({"elsewhere": foreign()}));
         let one = node(&server, "n1").await;
-        until("it is told", async || one.log().contains("there is no node of the name of --node-id")).await;
+        until("it is told", async || one.log().contains("there is no node with the name in --node-id")).await;
         until("both are there", async || count(&server) == 2).await;
     });
 }

@@ -54,35 +54,35 @@ fn a_clock_that_reads_the_same_twice_writes_into_another_folder() {
 fn whatever_was_done_to_it_is_seen_and_put_right() {
     type Attack = fn(&Path);
     let attacks: [(&str, Attack); 10] = [
-        ("..data is no link", |path| {
+        ("..data is not a link", |path| {
             fs::remove_file(path.join("..data")).unwrap();
             symlink("../other", path.join("..data")).unwrap();
         }),
-        ("..data is no link", |path| {
+        ("..data is not a link", |path| {
             fs::remove_file(path.join("..data")).unwrap();
             fs::create_dir_all(path.join("..data/a/b")).unwrap();
         }),
-        ("..data leads nowhere", |path| {
+        ("..data is a broken link", |path| {
             fs::remove_file(path.join("..data")).unwrap();
             symlink("..1.1", path.join("..data")).unwrap();
             symlink("../other", path.join("..1.1")).unwrap();
         }),
-        ("\"secret\" is no file that was delivered", |path| {
+        ("\"secret\" is not a delivered file", |path| {
             symlink("../../other/secret", path.join("..data/secret")).unwrap();
         }),
-        ("\"a\" is no file that was delivered", |path| {
+        ("\"a\" is not a delivered file", |path| {
             fs::remove_file(path.join("..data/a")).unwrap();
             fs::hard_link(path.parent().unwrap().join("other/secret"), path.join("..data/a")).unwrap();
         }),
-        ("\"a\" is no file that was delivered", |path| {
+        ("\"a\" is not a delivered file", |path| {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
             fs::set_permissions(path.join("..data/a"), mode).unwrap();
         }),
-        ("\"a\" does not lead to its file", |path| {
+        ("\"a\" is not a link to its file", |path| {
             fs::remove_file(path.join("a")).unwrap();
             symlink("../other/secret", path.join("a")).unwrap();
         }),
-        ("\"a\" does not lead to its file", |path| {
+        ("\"a\" is not a link to its file", |path| {
             fs::remove_file(path.join("a")).unwrap();
             fs::create_dir_all(path.join("a/deep/er")).unwrap();
         }),

@@ -46,7 +46,7 @@ impl Call {
     /// Where it came by no volume's socket, which cannot be.
     pub(super) fn of<T>(request: &Request<T>) -> Result<Arc<Self>, Status> {
         let call = request.extensions().get::<Arc<Self>>().cloned();
-        call.ok_or_else(|| Status::internal("it is not known by which socket this call came"))
+        call.ok_or_else(|| Status::internal("the socket of this call is not known"))
     }
 
     /// Takes room for an answer of one message of so many bytes, until it is given.

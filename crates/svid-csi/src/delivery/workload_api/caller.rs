@@ -131,7 +131,7 @@ impl Caller {
     pub(super) async fn is_of_no_use(&self) -> &'static str {
         let mut told = self.endpoint.told.subscribe();
         if timeout(FIRST_CALL, self.asked.notified()).await.is_err() {
-            return "nothing was asked on it";
+            return "no call was made on it";
         }
         loop {
             tokio::select! {
@@ -144,7 +144,7 @@ impl Caller {
             let (turn, opened, begun) = (self.endpoint.turn(), self.opened(), self.begun());
             sleep(STALLED).await;
             if self.is_behind(turn, opened) || self.holds_back(begun) {
-                return "a stream on it is not read";
+                return "the client does not read one of its streams";
             }
         }
     }

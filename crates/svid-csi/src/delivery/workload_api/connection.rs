@@ -136,14 +136,14 @@ async fn serve(stream: UnixStream, api: Api, caller: Arc<Caller>) {
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        why = caller.is_of_no_use() => return debug!(%volume, why, "a connection to the volume's socket is ended"),
+        why = caller.is_of_no_use() => return debug!(%volume, why, "closing a connection to the volume's socket"),
         () = closing.cancelled() => {
             connection.as_mut().graceful_shutdown();
             timeout(CLOSING, connection).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {
-        debug!(%volume, error = report::chain(&error), "a connection to the volume's socket broke");
+        debug!(%volume, error = report::chain(&error), "a connection to the volume's socket failed");
     }
 }
 

@@ -114,7 +114,7 @@ async fn trusted(sources: &Sources, endpoint: &Endpoint) -> Result<watch::Receiv
 }
 
 fn subject(spec: &VolumeSpec) -> Result<&Subject, Status> {
-    spec.subject().ok_or_else(|| Status::internal("this volume gives nobody's identity"))
+    spec.subject().ok_or_else(|| Status::internal("this volume does not deliver an identity"))
 }
 
 /// Says why the source gave nothing, without the details, which are the operator's.

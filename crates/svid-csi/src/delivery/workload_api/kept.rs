@@ -38,6 +38,8 @@ pub(super) fn get(path: &Path) -> Result<Option<X509Context>, FsError> {
         .map_err(|error| report::chain(&error))
         .and_then(|message| x509_message::read_own(message, clock::now()).map_err(|error| report::chain(&error)));
     Ok(kept
-        .inspect_err(|error| warn!(path = %path.display(), error, "what was kept for a volume is of no use any more"))
+        .inspect_err(
+            |error| warn!(path = %path.display(), error, "the identity stored for a volume can no longer be used"),
+        )
         .ok())
 }

@@ -15,7 +15,7 @@ use tracing::warn;
 
 const CONNECTIONS: Bounds = Bounds { what: "connections", own: 4, pod: 64, node: 2048 };
 const CALLS: Bounds = Bounds { what: "calls", own: 16, pod: 128, node: 8192 };
-const BYTES: Bounds = Bounds { what: "bytes on their way", own: 512 << 10, pod: 4 << 20, node: 64 << 20 };
+const BYTES: Bounds = Bounds { what: "bytes in transit", own: 512 << 10, pod: 4 << 20, node: 64 << 20 };
 
 /// How much there is of something.
 #[derive(Debug, Clone, Copy)]
@@ -33,13 +33,13 @@ struct Bounds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Full {
     /// The pod's.
-    #[error("this pod has {0} {1} already: close those that are not used")]
+    #[error("this pod has {0} {1} already: close those that are not in use")]
     Pod(usize, &'static str),
     /// That of all pods.
-    #[error("the pods of this node have so many {1} that each may have only {0}")]
+    #[error("the pods of this node have so many {1} that each pod may have only {0}")]
     Node(usize, &'static str),
     /// What the driver may open.
-    #[error("the pods of this node have half of all descriptors that the driver may have")]
+    #[error("the pods of this node use half of the driver's file descriptors, which is their limit")]
     Descriptors,
 }
 
@@ -136,7 +136,7 @@ impl PodShares {
     /// Says in the log that the pod was refused some of this share, the first time.
     pub(super) fn refused(&self, share: &Share, full: Full) {
         if !share.refused.swap(true, Ordering::Relaxed) {
-            warn!(pod = self.pod, bound = %full, "a pod has reached the bound of its Workload API sockets; what is more is refused");
+            warn!(pod = self.pod, bound = %full, "a pod has reached a limit of its Workload API sockets; anything above it is refused");
         }
     }
 }

@@ -71,7 +71,7 @@ fn open_to_all(folder: &Folder) -> io::Result<u64> {
     let socket = rustix::fs::openat(folder, NEXT, flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&socket)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
-        return Err(io::Error::other("the new socket was replaced at once"));
+        return Err(io::Error::other("the new socket was replaced immediately"));
     }
     rustix::fs::chmod(format!("/proc/self/fd/{}", socket.as_raw_fd()), Mode::from_raw_mode(MODE))?;
     Ok(stat.st_ino)

@@ -24,8 +24,8 @@ const FRESH: Duration = Duration::from_secs(60);
 /// The API server's certificate is that of a CA, and not pinned.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the API server's certificate is that of a CA, which is taken only where that very certificate is among those of \
-     certificate-authority-data, and is valid for the server's name; put it there, or give the API server a certificate of its own"
+    "the API server's certificate is a CA certificate, which is accepted only if it is one of those in \
+     certificate-authority-data, and is valid for the server's name; add it there, or give the API server a certificate of its own"
 )]
 struct ServedByCa;
 

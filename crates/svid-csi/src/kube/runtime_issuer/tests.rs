@@ -79,7 +79,7 @@ async fn a_broken_config_map_changes_nothing_and_is_told_once() {
     server.set(config_map("b"));
     becomes(&issuer, Some("b")).await;
     assert_eq!(issuer.trouble(), None);
-    let lines = log.lines("the last issuer stays in use");
+    let lines = log.lines("the ConfigMap of --runtime-issuance-config-map-name is invalid; using the last issuer");
     let lacks = "the ConfigMap shop/issuance names no issuer: it lacks a value for issuer-kind and issuer-group";
     assert!(lines.len() == 1 && lines[0].contains(lacks) && lines[0].contains("ERROR"), "{lines:?}");
 }
@@ -91,12 +91,12 @@ async fn without_config_map_and_flags_nothing_can_be_issued() {
     let issuer = start(&server, None);
     issuer.settled().await;
     assert!(issuer.current().borrow().is_none());
-    assert_eq!(log.lines("nothing can be issued").len(), 1);
+    assert_eq!(log.lines("no issuer: the ConfigMap").len(), 1);
     server.set(config_map("a"));
     becomes(&issuer, Some("a")).await;
     server.set(None);
     becomes(&issuer, None).await;
-    assert_eq!(log.lines("nothing can be issued").len(), 2);
+    assert_eq!(log.lines("no issuer: the ConfigMap").len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,8 +120,8 @@ async fn a_missing_permission_is_named_once_and_the_flags_count() {
     issuer.settled().await;
     server.until(|calls| calls.refused >= 20).await;
     becomes(&issuer, Some("flags")).await;
-    assert!(issuer.trouble().unwrap().contains("may not be read"));
-    let lines = log.lines("ConfigMap shop/issuance (--runtime-issuance-config-map-name) may not be read");
+    assert!(issuer.trouble().unwrap().contains("not allowed to read"));
+    let lines = log.lines("not allowed to read the ConfigMap shop/issuance (--runtime-issuance-config-map-name)");
     assert!(lines.len() == 1 && lines[0].contains("the verbs get, list and watch"), "{lines:?}");
     server.refuse(None);
     becomes(&issuer, Some("a")).await;

@@ -101,7 +101,7 @@ async fn every_taint_with_the_key_goes_and_no_other() {
     let server = Server::new(json!([taint(KEY, "NoSchedule"), first, full, last]));
     server.remove().await;
     assert_eq!(server.taints(), json!(others));
-    assert_eq!(log.lines("the startup taint is removed").len(), 1);
+    assert_eq!(log.lines("startup taint removed").len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

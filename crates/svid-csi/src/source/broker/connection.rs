@@ -44,13 +44,13 @@ pub(super) struct Target {
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
-    #[error("nobody listens on {0}")]
+    #[error("nothing is listening on {0}")]
     Dial(BrokerEndpoint, #[source] io::Error),
     #[error("{endpoint} does not answer within {} seconds", CONNECT.as_secs())]
     Slow { endpoint: BrokerEndpoint },
     #[error("the driver's own identity cannot be used for TLS")]
     Own(#[source] rustls::Error),
-    #[error("no secure connection to {0}")]
+    #[error("cannot establish a secure connection to {0}")]
     Tls(BrokerEndpoint, #[source] io::Error),
     #[error("{0} does not speak HTTP/2")]
     Http(BrokerEndpoint, #[source] hyper::Error),

@@ -92,7 +92,7 @@ impl Connections {
         }
         let because = |trouble: Option<String>| trouble.map(|why| format!(" ({why})")).unwrap_or_default();
         if self.own.current.borrow().is_none() {
-            return Some(format!("an identity of the driver's own{}", because(self.own.trouble.borrow().clone())));
+            return Some(format!("the driver's own identity{}", because(self.own.trouble.borrow().clone())));
         }
         Some(format!("the agent's Broker API{}", because(self.trouble.borrow().clone())))
     }
@@ -216,7 +216,7 @@ impl Keeper {
         });
         if told {
             let kept = self.current.borrow().is_some();
-            warn!(error = trouble, kept, "there is no (new) connection to the broker; pods keep what they have");
+            warn!(error = trouble, kept, "cannot connect to the broker; pods keep their identities");
         }
     }
 }

@@ -14,7 +14,7 @@ use super::state::Refused;
 pub enum BrokerError {
     /// The kubelet does not say which pod it is.
     #[error(
-        "the broker is asked for a pod by name and UID, which the kubelet did not send: set podInfoOnMount: true in the CSIDriver object"
+        "the broker needs the pod's name and UID, which the kubelet did not send: set podInfoOnMount: true in the CSIDriver object"
     )]
     NoPod,
     /// The agent's policy is against it.
@@ -25,7 +25,7 @@ pub enum BrokerError {
     Withdrawn(String),
     /// The agent does not take such a question.
     #[error(
-        "the agent does not understand the call: {0}; see that it serves the Broker API with references to Kubernetes objects"
+        "the agent does not understand the call: {0}; check that it serves the Broker API with references to Kubernetes objects"
     )]
     NotUnderstood(String),
     /// What the agent gave is not to be used.
@@ -52,7 +52,7 @@ pub enum BrokerError {
         trust_domain: TrustDomain,
     },
     /// The agent cannot be asked, or fails.
-    #[error("the agent cannot be asked: {0}")]
+    #[error("the agent is unavailable: {0}")]
     Unavailable(String),
 }
 

@@ -43,7 +43,7 @@ impl Broker {
     /// begins that, and a call that comes after [`Broker::forget`] must not, as nobody would end it.
     pub async fn jwt_bundles(&self, spec: &VolumeSpec) -> Result<watch::Receiver<Arc<JwtBundles>>, BrokerError> {
         let pod = spec.pod.as_ref().ok_or(BrokerError::NoPod)?;
-        let not_followed = || BrokerError::Unavailable("no volume of this pod is followed now".to_owned());
+        let not_followed = || BrokerError::Unavailable("this pod has no active subscription".to_owned());
         let mut bundles = self.follow_bundles(pod).ok_or_else(not_followed)?;
         let known = tokio::time::timeout(PATIENCE, bundles.wait_for(|bundles| !bundles.is_empty())).await;
         if known.is_ok_and(|known| known.is_ok()) {
@@ -74,7 +74,7 @@ impl Bundles {
         let mut told = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
         if !damaged.is_empty() && *told != damaged {
             let why = damaged.join("; ");
-            warn!(pod = %self.pod, error = why, "JWT bundles of other trust domains are damaged; the last good ones stay");
+            warn!(pod = %self.pod, error = why, "JWT bundles of other trust domains are damaged; using the last good ones");
         }
         *told = damaged;
     }

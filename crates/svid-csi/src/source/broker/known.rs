@@ -95,7 +95,7 @@ impl Known {
             events.warn(pod_reference(&self.pod), "IdentityRefused", message);
         }
         self.state.send_modify(|state| {
-            state.trouble = Some(format!("an identity that is not refused: {why}"));
+            state.trouble = Some(format!("an identity that is accepted; the last one was refused: {why}"));
             state.refused = Some(Arc::new(refused));
         });
     }

@@ -149,7 +149,7 @@ impl Follower {
         self.skipped.report(&own.context);
         let (id, until) = (own.context.default_svid().id().to_string(), own.context.held().not_after);
         if self.last.good(Some(own)) {
-            info!(spiffe_id = id, not_after = report::rfc3339(until), "the driver has an identity of its own");
+            info!(spiffe_id = id, not_after = report::rfc3339(until), "received the driver's own identity");
         }
     }
 
@@ -162,7 +162,7 @@ impl Follower {
         let trouble = report::chain(error);
         if self.last.broken(trouble.clone()) {
             let kept = self.last.value().borrow().is_some();
-            warn!(error = trouble, kept, "the driver's own identity cannot be followed");
+            warn!(error = trouble, kept, "cannot receive the driver's own identity");
         }
     }
 }

@@ -106,7 +106,7 @@ impl State {
             Answer::Nothing(Nothing::NoEntry) => Some(entry_for(pod)),
             Answer::Nothing(Nothing::Denied(why)) => Some(format!("the agent to allow it ({why})")),
             Answer::NotUnderstood(why) => {
-                Some(format!("another agent, as this one does not understand the call ({why})"))
+                Some(format!("another agent, because this one does not understand the call ({why})"))
             }
         }
     }
@@ -134,9 +134,9 @@ fn given(context: &Arc<X509Context>, wants: Wants<'_>, hint: Option<&str>) -> Ve
 fn entry_for(pod: &PodRef) -> String {
     let PodRef { namespace, name, uid, service_account } = pod;
     format!(
-        "a registration entry that matches the pod: none does so far; register one for this node's agent with some of the \
+        "a registration entry that matches the pod: there is none yet; register one for this node's agent with some of the \
          selectors k8s:ns:{namespace}, k8s:sa:{service_account}, k8s:pod-name:{name}, k8s:pod-uid:{uid}, k8s:pod-label:..., \
-         but none of its containers or images, which are not known before the pod starts"
+         but none for its containers or images, which are not known before the pod starts"
     )
 }
 

@@ -120,7 +120,7 @@ impl<T: Topic> Follower<T> {
         match code {
             Code::PermissionDenied => self.topic.nothing(Nothing::Denied(why)),
             Code::InvalidArgument => {
-                warn!(%pod, why, "the agent does not understand the call; it is not asked again");
+                warn!(%pod, why, "the agent does not understand the call; not retrying");
                 self.topic.not_understood(why);
                 // Another agent may.
                 self.connections.next_era(connection.era).await;
@@ -128,7 +128,7 @@ impl<T: Topic> Follower<T> {
             Code::Unauthenticated => connection.refuse(&why),
             // The pod exists, as the kubelet has it and its volume; the agent has not heard of it yet.
             Code::NotFound => self.topic.trouble(format!("the agent does not find the pod: {why}")),
-            code => self.topic.trouble(format!("the agent fails ({code:?}): {why}")),
+            code => self.topic.trouble(format!("the agent failed ({code:?}): {why}")),
         }
     }
 }
@@ -164,7 +164,9 @@ async fn move_on<T: Topic>(
         match open::<T>(pod, &newer).await {
             Ok(opened) => return Ok(opened),
             Err(status) if code(&status) != Code::Unavailable => return Err((newer, status)),
-            Err(status) => debug!(%pod, why = status.message(), "a subscription could not be moved yet"),
+            Err(status) => {
+                debug!(%pod, why = status.message(), "a subscription could not be moved to the new connection yet")
+            }
         }
         tokio::time::sleep(pause(failures, LONGEST)).await;
         failures += 1;

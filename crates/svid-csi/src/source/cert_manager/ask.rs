@@ -139,7 +139,9 @@ impl CertManager {
             let outcome = self.outcome(turn, live, permit).await;
             let Some(live) = asking.live.take() else { continue };
             match outcome {
-                Outcome::Outdated => info!(request = live.name(), "another issuer is to sign now; asking anew"),
+                Outcome::Outdated => {
+                    info!(request = live.name(), "the issuer has changed; creating another certificate request")
+                }
                 Outcome::Ended(how) => {
                     let ending = (live.name(), live.issuer(), how);
                     return Err(self.failed(asking, turn.pod, turn.patience, ending).await.into());
@@ -289,7 +291,7 @@ impl CertManager {
         }
         live.made = true;
         live.expected.made();
-        info!(request = live.name(), pod = %turn.pod, issuer = described(live.issuer()), "certificate request made");
+        info!(request = live.name(), pod = %turn.pod, issuer = described(live.issuer()), "certificate request created");
         self.remove_all_but(turn.spec, turn.pod, &live.name(), false);
         Ok(())
     }

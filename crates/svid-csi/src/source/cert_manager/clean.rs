@@ -94,7 +94,7 @@ impl Remover {
         // One missing verb, and not one line for each pod that ends.
         if !is_forbidden || !self.told.swap(true, Ordering::Relaxed) {
             let (request, error) = (format!("{namespace}/{name}"), report::chain(&error));
-            warn!(request, error, "an old request stays until its pod goes");
+            warn!(request, error, "an old certificate request cannot be deleted; it stays until its pod is deleted");
         }
         None
     }

@@ -13,7 +13,7 @@ use crate::kube::requester::CreateError;
 #[derive(Debug, thiserror::Error)]
 pub enum CertManagerError {
     /// The record of the volume names no pod, and a request needs an owner.
-    #[error("it is not known which pod the volume belongs to")]
+    #[error("the volume's pod is not known")]
     NoPod,
     /// No issuer is configured.
     #[error(
@@ -41,7 +41,7 @@ pub enum CertManagerError {
     #[error("the service account tokens cannot be read")]
     Token(#[from] PodTokenError),
     /// The request was not made.
-    #[error("the CertificateRequest in namespace {namespace} cannot be made")]
+    #[error("the CertificateRequest in namespace {namespace} cannot be created")]
     Create {
         /// The pod's namespace.
         namespace: String,
@@ -50,16 +50,16 @@ pub enum CertManagerError {
         source: CreateError,
     },
     /// No key could be made.
-    #[error("no key can be generated")]
+    #[error("cannot generate a key")]
     Key(#[from] KeyError),
     /// No CSR could be made.
-    #[error("no certificate signing request can be made")]
+    #[error("cannot create a certificate signing request")]
     Csr(#[from] CsrError),
     /// The system has no randomness to give.
     #[error("the system's random number generator failed")]
     Random,
     /// The task that makes keys did not end as it should.
-    #[error("the task that makes a key failed")]
+    #[error("the key generation task failed")]
     Task(#[from] tokio::task::JoinError),
     /// The issuer can never sign such requests.
     #[error("{issuer} cannot be used: {why}")]
@@ -73,7 +73,7 @@ pub enum CertManagerError {
     #[error(transparent)]
     Ended(#[from] Ended),
     /// The last request came to nothing, and it is too early for the next.
-    #[error("asking again in {seconds} s, because {ended}")]
+    #[error("retrying in {seconds} s, because {ended}")]
     TooEarly {
         /// In how many seconds, rounded up.
         seconds: u64,
@@ -104,19 +104,19 @@ pub enum Ending {
     #[error("failed: {0}")]
     Failed(Quoted),
     /// cert-manager cannot make sense of it.
-    #[error("is called invalid by cert-manager: {0}")]
+    #[error("was marked invalid by cert-manager: {0}")]
     Invalid(Quoted),
     /// Somebody removed it.
     #[error("was deleted before it was issued")]
     Deleted,
     /// Issued, with something that is no certificate.
-    #[error("was answered with something unreadable: {0}")]
+    #[error("has an unreadable status: {0}")]
     Unreadable(StatusError),
     /// Issued, with a certificate that is not the pod's.
-    #[error("was answered with an identity that is refused: {0}")]
+    #[error("was issued an identity that is refused: {0}")]
     Rejected(String),
     /// One before this driver started.
-    #[error("came to nothing before this driver started; its conditions say why")]
+    #[error("failed before this driver started; see its conditions")]
     Earlier,
 }
 

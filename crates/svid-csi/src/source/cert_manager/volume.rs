@@ -140,14 +140,16 @@ impl fmt::Display for Waiting {
             Waiting::ForLink => {
                 f.write_str("the API server: the certificate requests of this node are not watched yet")
             }
-            Waiting::ForBundle => f.write_str("the trust bundle, which is not there or cannot be read"),
-            Waiting::ForTurn => f.write_str("its turn: as many renewals as --renewal-concurrency allows are under way"),
-            Waiting::ForApiServer => f.write_str("the API server, which has too much to do at present"),
+            Waiting::ForBundle => f.write_str("the trust bundle, which does not exist or cannot be read"),
+            Waiting::ForTurn => {
+                f.write_str("its turn: as many renewals as --renewal-concurrency allows are in progress")
+            }
+            Waiting::ForApiServer => f.write_str("the API server, which is overloaded"),
             Waiting::ForToken => f.write_str("the kubelet's next republish, for a fresh service account token"),
             Waiting::ForRequest { name, seen } => write!(f, "CertificateRequest {name}, {}", stage(&seen.borrow())),
             Waiting::ForNextTry { at, ended } => {
                 let seconds = at.saturating_duration_since(Instant::now()).as_secs();
-                write!(f, "the next try in {seconds} s, because {ended}")
+                write!(f, "the next attempt in {seconds} s, because {ended}")
             }
         }
     }
@@ -155,9 +157,9 @@ impl fmt::Display for Waiting {
 
 fn stage(seen: &Seen) -> String {
     match seen {
-        Seen::Nothing => "which the watch has not shown yet".to_owned(),
+        Seen::Nothing => "which has not appeared in the watch yet".to_owned(),
         Seen::Progress(Ok(Progress::AwaitsApproval)) => {
-            "which nobody has approved or denied yet; is an approver running?".to_owned()
+            "which has not been approved or denied yet; is an approver running?".to_owned()
         }
         Seen::Progress(Ok(Progress::AwaitsIssuer { message: Some(message) })) => {
             format!("which is approved and waits for its issuer: {message}")

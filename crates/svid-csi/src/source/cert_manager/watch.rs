@@ -76,7 +76,7 @@ fn tell(requests: &Requests, error: &Error) {
         warn!(
             error = told(error),
             needs = "list and watch on certificaterequests.cert-manager.io, in all namespaces",
-            "the certificate requests of this node cannot be watched; this is tried again"
+            "the certificate requests of this node cannot be watched; retrying"
         );
     }
     requests.lost(told(error));

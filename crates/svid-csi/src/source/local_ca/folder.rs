@@ -69,7 +69,7 @@ fn keep(authority: &CertificateAuthority, folder: &Path, certificate: &Path, key
     }
     fsx::remove_file(&unfinished)?;
     fsx::sync(folder)?;
-    info!(folder = %folder.display(), "made a new local CA");
+    info!(folder = %folder.display(), "created a new local CA");
     Ok(())
 }
 

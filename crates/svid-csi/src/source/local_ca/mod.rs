@@ -61,7 +61,7 @@ pub struct LocalCa {
 #[derive(Debug, thiserror::Error)]
 pub enum LocalCaError {
     /// Its certificate and key on disk do not make an authority.
-    #[error("the local CA in {} cannot be used; mend it, or remove ca.crt and ca.key to have a new one made", .folder.display())]
+    #[error("the local CA in {} cannot be used; repair it, or remove ca.crt and ca.key to have a new one made", .folder.display())]
     Unusable {
         /// Where it is kept.
         folder: PathBuf,
@@ -73,13 +73,13 @@ pub enum LocalCaError {
     #[error("{} holds only one of ca.crt and ca.key; restore the other, or remove both to have a new CA made", .0.display())]
     Half(PathBuf),
     /// Its own root is of no use.
-    #[error("the local CA makes no trust bundle")]
+    #[error("the local CA's certificate is not a valid trust bundle")]
     Trust(#[from] UnionError),
     /// Signing failed.
     #[error("the certificate cannot be signed")]
     Sign(#[from] CaError),
     /// The key of JWT-SVIDs on disk cannot be used.
-    #[error("{} cannot be used; mend it, or remove it to have a new key made (tokens signed with the old one then fail)", .path.display())]
+    #[error("{} cannot be used; repair it, or remove it to have a new key made (tokens signed with the old one then fail)", .path.display())]
     JwtKey {
         /// Where it is kept.
         path: PathBuf,
@@ -91,7 +91,7 @@ pub enum LocalCaError {
     #[error("the JWT-SVID cannot be signed")]
     SignJwt(#[from] JwtSignError),
     /// No key could be made.
-    #[error("no key can be generated")]
+    #[error("cannot generate a key")]
     Key(#[from] KeyError),
     /// A file system call failed.
     #[error(transparent)]

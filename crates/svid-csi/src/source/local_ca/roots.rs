@@ -138,11 +138,11 @@ impl Union {
     /// not trusted any more, whether or not that can be kept. Answers whether it could.
     async fn keep_and_trust(&mut self) -> bool {
         let kept = self.kept.write(self.entries.good_texts()).await;
-        let trouble = kept.as_ref().err().map(|error| format!("the roots of other nodes cannot be kept: {error}"));
+        let trouble = kept.as_ref().err().map(|error| format!("the roots of other nodes cannot be stored: {error}"));
         if self.troubles.set(Of::Kept, trouble.clone())
             && let Some(error) = trouble
         {
-            warn!(error, "new roots of other nodes are trusted once they can be kept");
+            warn!(error, "cannot store the roots of other nodes; new ones are not trusted until they are stored");
         }
         if kept.is_ok() {
             self.entries.kept();
@@ -157,7 +157,7 @@ impl Union {
             Ok(left_out) => {
                 let nodes = 1 + good.count() - left_out.len();
                 if self.nodes.send_replace(nodes) != nodes {
-                    info!(nodes, "the trust bundle is now that of so many nodes");
+                    info!(nodes, "trust bundle updated");
                 }
                 let trouble = left_out.iter().map(|(node, error)| format!("{node} ({})", report::chain(error)));
                 let trouble = trouble.take(3).reduce(|all, one| all + ", " + &one);
@@ -165,13 +165,14 @@ impl Union {
                 if self.troubles.set(Of::Union, trouble.clone())
                     && let Some(error) = trouble
                 {
-                    error!(error, "the roots of all nodes do not fit into one trust bundle; the others are trusted");
+                    error!(error, "the roots of all nodes do not fit into one trust bundle; some are left out");
                 }
             }
             Err(error) => {
                 let error = report::chain(&error);
-                error!(error, "the roots of all nodes make no trust bundle; the last good one stays in use");
-                self.troubles.set(Of::Union, Some(format!("the roots of all nodes make no trust bundle: {error}")));
+                error!(error, "the roots of all nodes are not a valid trust bundle; using the last good one");
+                self.troubles
+                    .set(Of::Union, Some(format!("the roots of all nodes are not a valid trust bundle: {error}")));
             }
         }
     }

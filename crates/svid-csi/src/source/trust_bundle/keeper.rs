@@ -46,7 +46,7 @@ impl Keeper {
                 let skipped: Vec<_> = bundle.skipped().iter().map(ToString::to_string).collect();
                 let (certificates, digest) = (bundle.certificates().len(), bundle.digest().to_owned());
                 if self.last.good(Some(Arc::new(bundle))) {
-                    info!(certificates, digest, "the trust bundle is now that in {source}");
+                    info!(certificates, digest, "trust bundle updated from {source}");
                 }
                 for skipped in skipped.iter().filter(|skipped| !self.skipped.contains(skipped)) {
                     warn!("{source}: {skipped}; it is skipped");
@@ -57,8 +57,12 @@ impl Keeper {
                 let error = report::chain(&error);
                 if self.last.broken(error.clone()) {
                     let none = self.last.value().borrow().is_none();
-                    let meanwhile = if none { "there is none" } else { "the last good one stays in use" };
-                    error!(error, "{meanwhile} until this is mended");
+                    let meanwhile = if none {
+                        "the trust bundle is invalid and no earlier one exists"
+                    } else {
+                        "the trust bundle is invalid; using the last good one"
+                    };
+                    error!(error, "{meanwhile}");
                 }
             }
         }

@@ -24,7 +24,7 @@ pub enum BundleSource {
 
 /// A text names no object to take a trust bundle from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} names no trust bundle; write configmap:NAMESPACE/NAME/KEY or clustertrustbundle:NAME")]
+#[error("{0:?} does not name a trust bundle; write configmap:NAMESPACE/NAME/KEY or clustertrustbundle:NAME")]
 pub struct UnknownBundleSource(String);
 
 impl FromStr for BundleSource {
@@ -87,7 +87,7 @@ mod tests {
             "ConfigMap:shop/roots/ca.crt",
         ] {
             let error = text.parse::<BundleSource>().expect_err(text).to_string();
-            assert!(error.starts_with(&format!("{text:?} names no trust bundle; write configmap:")), "{error}");
+            assert!(error.starts_with(&format!("{text:?} does not name a trust bundle; write configmap:")), "{error}");
         }
     }
 }

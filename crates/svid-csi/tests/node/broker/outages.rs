@@ -40,7 +40,7 @@ fn an_agent_that_restarts_takes_nothing_away() {
 fn every_outage_is_told_of() {
     files_test(async |scene| {
         scene.registered("web").await;
-        let told = || scene.node.log().matches("pods keep what they have").count();
+        let told = || scene.node.log().matches("pods keep their identities").count();
         for connections in 2..5 {
             let before = told();
             scene.agent.restart();
@@ -95,7 +95,7 @@ fn a_new_svid_of_the_driver_makes_no_gap() {
             scene.agent.rotate(&pod(name));
             assert_eq!(svids.next().await.unwrap(), scene.agent.response(&pod(name)));
         }
-        assert!(!scene.node.log().contains("pods keep what they have"), "{}", scene.node.log());
+        assert!(!scene.node.log().contains("pods keep their identities"), "{}", scene.node.log());
     });
 }
 

@@ -51,7 +51,7 @@ fn the_driver_starts_before_the_agent() {
             assert_eq!(status["broker_up"], false, "{status}");
             let refused = scene.publish_within(&volume("web"), SHORT).await.unwrap_err();
             assert_eq!(refused.code(), Code::Unavailable);
-            assert!(refused.message().contains("an identity of the driver's own"), "{}", refused.message());
+            assert!(refused.message().contains("the driver's own identity"), "{}", refused.message());
             assert!(refused.message().contains("/run/agent"), "{}", refused.message());
             scene.agent.resume();
             let target = scene.registered("web").await;

@@ -24,7 +24,7 @@ fn files_go_and_come_back() {
             let of_web = &status["volumes"][volume("web").id().to_string()];
             assert_eq!((&of_web["serial"], &of_web["phase"]), (&serde_json::Value::Null, &"ready".into()), "{status}");
             let trouble = scene.node.trouble(&volume("web")).await.unwrap();
-            assert!(trouble.contains("its source has withdrawn it"), "{trouble}");
+            assert!(trouble.contains("its source withdrew it"), "{trouble}");
             scene.register("web");
             until("the volume is filled again", async || target.join("tls.key").exists()).await;
             let status = scene.status().await;

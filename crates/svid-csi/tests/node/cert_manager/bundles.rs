@@ -89,7 +89,7 @@ fn a_broken_file_takes_nothing_away() {
         let target = cluster.node.publish(&cluster.volume("web")).await;
         let file = cluster.node.path("ca.crt");
         for broken in ["garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-            let told = || cluster.node.log().matches("the last good one stays").count();
+            let told = || cluster.node.log().matches("using the last good one").count();
             let before = told();
             replace(&file, broken);
             until("it is told", async || told() > before).await;

@@ -63,7 +63,7 @@ fn each_ending_is_told_and_not_repeated() {
             for _ in 0..3 {
                 let (code, message) = cluster.node.refused(&cluster.volume(pod)).await;
                 assert_eq!(code, outcome.0, "a retry has the same code: {message}");
-                assert!(message.contains("asking again in") && message.contains(&outcome.2), "{message}");
+                assert!(message.contains("retrying in") && message.contains(&outcome.2), "{message}");
             }
         }
         assert_eq!(cluster.creates(), 8, "{}", cluster.server.calls.log());
@@ -72,7 +72,7 @@ fn each_ending_is_told_and_not_repeated() {
         cluster.start().await;
         for pod in ["denied", "failed", "invalid"] {
             let (_, message) = cluster.node.refused(&cluster.volume(pod)).await;
-            assert!(message.contains("asking again in"), "the back-off outlives a kill: {message}");
+            assert!(message.contains("retrying in"), "the back-off outlives a kill: {message}");
         }
         assert_eq!(cluster.creates(), 8, "{}", cluster.server.calls.log());
     });
@@ -84,7 +84,7 @@ fn after_its_back_off_a_request_is_made_anew() {
         let (manager, begun) = (&cluster.server.cert_manager, Instant::now());
         let (_, _, denied) = ended(&cluster, "web", |name| manager.deny(name, "not yet")).await;
         let (_, message) = cluster.node.refused(&cluster.volume("web")).await;
-        let seconds = message.split("asking again in ").nth(1).unwrap().split(' ').next().unwrap();
+        let seconds = message.split("retrying in ").nth(1).unwrap().split(' ').next().unwrap();
         let seconds: u64 = seconds.parse().unwrap();
         let longest = seconds + begun.elapsed().as_secs() + 1;
         assert!(seconds <= 36 && longest >= 24, "30 s with a fifth of jitter: {message}");

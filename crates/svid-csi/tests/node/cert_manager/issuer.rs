@@ -45,7 +45,7 @@ fn it_comes_changes_and_goes() {
         cluster.server.objects.put(issuer("fourth"));
         told(&cluster, 1, "fourth").await;
         assert!(cluster.server.objects.remove("configmaps", "cert-manager", "issuance"));
-        told(&cluster, 2, "there is no such ConfigMap").await;
+        told(&cluster, 2, "does not exist; using the issuer from the flags").await;
         assert_eq!(issuer_of(&cluster, "gone").await, "spiffe-ca");
         assert_eq!(
             cluster.server.calls.count("get", "configmaps"),

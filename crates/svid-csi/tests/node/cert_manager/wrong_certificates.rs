@@ -51,7 +51,7 @@ fn a_wrong_first_certificate_is_refused_by_its_rule() {
             assert!(message.len() < 2000, "{flaw:?}: {} bytes", message.len());
             assert!(!cluster.node.kubelet.target(&volume).exists(), "{flaw:?}: nothing is mounted");
             let (_, again) = cluster.node.refused(&cluster.volume(&volume.pod.name)).await;
-            assert!(again.contains("asking again in"), "{flaw:?}: {again}");
+            assert!(again.contains("retrying in"), "{flaw:?}: {again}");
         }
         assert_eq!(cluster.creates(), FLAWS.len(), "{}", cluster.server.calls.log());
     });

@@ -135,7 +135,7 @@ fn the_bounds_are_of_the_pod_over_all_its_volumes() {
         assert!(refused.message().contains("this pod has 128 calls already"), "{refused}");
         another.fetch_x509svid(asking(Default::default())).await.unwrap_err();
         assert!(metric(&node, "workload_api_refused_calls").await.unwrap() >= 2.0);
-        let said = node.log().lines().filter(|line| line.contains("a pod has reached the bound")).count();
+        let said = node.log().lines().filter(|line| line.contains("a pod has reached a limit")).count();
         assert_eq!(said, 2, "once for each bound: {}", node.log());
         drop(streams);
         until("there is room again", async || api.fetch_x509svid(asking(Default::default())).await.is_ok()).await;

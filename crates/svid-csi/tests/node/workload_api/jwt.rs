@@ -200,7 +200,7 @@ fn a_source_without_jwt_says_so() {
                 .await;
         let volume = cluster.volume("web").attribute("svid-csi/delivery", "workload-api");
         let mut web = api(&cluster.node.publish(&volume).await.join("agent.sock")).await;
-        let reason = "the source `cert-manager` issues no JWT-SVIDs";
+        let reason = "the source `cert-manager` does not issue JWT-SVIDs";
         let request = asking(ValidateJwtsvidRequest { audience: "a".to_owned(), svid: "a.b.c".to_owned() });
         for refused in [
             fetch(&mut web, &["a"], "").await.map(drop).unwrap_err(),

@@ -124,7 +124,7 @@ fn what_is_of_no_use_is_not_told_and_replaced_once_the_source_is_back() {
             cluster.node.start().await;
             let status = Svids::open(&socket).await.map(drop).unwrap_err();
             assert_eq!(status.code(), Code::Unavailable, "{status}");
-            assert!(cluster.node.log().contains("is of no use any more"), "{}", cluster.node.log());
+            assert!(cluster.node.log().contains("can no longer be used"), "{}", cluster.node.log());
             cluster.server.resume();
             let renewed = is_renewed(&socket).await;
             assert!(renewed.svids[0].spiffe_id == WEB && renewed != first);

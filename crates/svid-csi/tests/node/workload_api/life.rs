@@ -243,7 +243,7 @@ fn a_stop_in_order_is_quick_under_open_streams() {
             open.push(svids);
         }
         node.terminate().await;
-        assert!(!node.log().contains("still in flight"), "{}", node.log());
+        assert!(!node.log().contains("still in progress"), "{}", node.log());
         for mut svids in open {
             svids.next().await.unwrap_err();
         }

@@ -46,7 +46,7 @@ impl Conversation {
             return;
         }
         if let Some(error) = &request.error_detail {
-            debug!(message = %Quoted::new(&error.message), "an Envoy refuses the secrets it was sent");
+            debug!(message = %Quoted::new(&error.message), "Envoy rejected the secrets that it was sent");
         }
         if request.node.is_some() {
             self.validator = Validator::of(request.node.as_ref());

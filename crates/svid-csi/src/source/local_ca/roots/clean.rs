@@ -42,7 +42,7 @@ pub(super) async fn clean(
         Ok(false) => {
             return info!(
                 node = own,
-                "there is no node of the name of --node-id: entries of nodes that are no more stay"
+                "there is no node with the name in --node-id: entries of deleted nodes are not removed"
             );
         }
         Err(error) => return tell(&error),
@@ -72,16 +72,16 @@ async fn remove(map: &Api<ConfigMap>, name: &str, node: &str, text: &str) {
     let operations = json!([{"op": "test", "path": path, "value": text}, {"op": "remove", "path": path}]);
     let Ok(patch) = serde_json::from_value(operations) else { return };
     match within(CALL_TIMEOUT, map.patch(name, &PatchParams::default(), &Patch::Json::<()>(patch))).await {
-        Ok(_) => info!(node, "the entry of a node that is no more is removed from the ConfigMap of --local-ca-roots"),
-        Err(error) => debug!(node, %error, "the entry of a node that is no more stays"),
+        Ok(_) => info!(node, "removed the entry of a deleted node from the ConfigMap of --local-ca-roots"),
+        Err(error) => debug!(node, %error, "cannot remove the entry of a deleted node"),
     }
 }
 
 fn tell(error: &CallError) {
     match error {
         CallError::Failed(forbidden) if error::is_forbidden(forbidden) => {
-            info!(%error, "entries of nodes that are no more stay in the ConfigMap of --local-ca-roots: to have them removed, grant this service account the verb get on nodes");
+            info!(%error, "entries of deleted nodes stay in the ConfigMap of --local-ca-roots: to have them removed, grant this service account the verb get on nodes");
         }
-        _ => debug!(%error, "no more nodes are looked for"),
+        _ => debug!(%error, "cannot look up nodes; entries of deleted nodes stay"),
     }
 }

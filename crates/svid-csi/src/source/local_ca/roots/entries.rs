@@ -61,7 +61,7 @@ impl Entries {
             changed |= self.others.entry(node.clone()).or_default().take(node, text, &self.trust_domain);
         }
         if beyond > self.beyond {
-            error!(entries = beyond, "too many nodes: no more than {MOST} are trusted, so pods of the others are not");
+            error!(entries = beyond, "too many nodes: at most {MOST} are trusted, and the pods of the others are not");
         }
         self.beyond = beyond;
         changed
@@ -97,7 +97,7 @@ impl Entries {
     pub(super) fn trouble(&self) -> Option<String> {
         let broken = self.others.iter().filter_map(|(node, entry)| Some((node, entry.trouble.as_ref()?)));
         let broken = broken.map(|(node, trouble)| format!("the entry {node} is broken: {trouble}"));
-        let beyond = (self.beyond > 0).then(|| format!("{} entries are beyond the {MOST} that are read", self.beyond));
+        let beyond = (self.beyond > 0).then(|| format!("{} entries exceed the limit of {MOST} nodes", self.beyond));
         let all: Vec<_> = beyond.into_iter().chain(broken.take(3)).collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
@@ -123,8 +123,7 @@ impl Entry {
             Err(error) => {
                 let error = report::chain(&error);
                 if self.trouble.as_ref() != Some(&error) {
-                    let meanwhile =
-                        if self.latest().is_some() { "its last good one stays in use" } else { "it is left out" };
+                    let meanwhile = if self.latest().is_some() { "using its last good one" } else { "it is left out" };
                     error!(node, error, "a node's entry in the ConfigMap of --local-ca-roots is broken; {meanwhile}");
                 }
                 self.trouble = Some(error);

@@ -26,7 +26,7 @@ impl Kept {
             Ok(json) => serde_json::from_slice(&json).map_err(io::Error::from),
         };
         read.unwrap_or_else(|error| {
-            warn!(path = %self.0.display(), %error, "what was kept of other nodes' roots cannot be read; they are asked for anew");
+            warn!(path = %self.0.display(), %error, "cannot read the stored roots of other nodes; reading them from the ConfigMap");
             BTreeMap::new()
         })
     }
@@ -62,7 +62,7 @@ mod tests {
         assert_eq!(Kept::new(path.clone()).read(), texts);
         fsx::write_atomic(&path, b"damaged", 0o600).unwrap();
         assert!(kept.read().is_empty());
-        assert_eq!(log.lines("they are asked for anew").len(), 1);
+        assert_eq!(log.lines("reading them from the ConfigMap").len(), 1);
         kept.write(texts.clone()).await.unwrap();
         assert_eq!(kept.read(), texts);
     }

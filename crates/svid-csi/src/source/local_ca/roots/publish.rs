@@ -122,14 +122,14 @@ impl Publisher {
     fn tell_contest(&self) {
         let (node, place) = (&self.node, &self.place);
         if self.contested == 1 {
-            return warn!(node, config_map = %place, "somebody has changed this node's entry; it is written again");
+            return warn!(node, config_map = %place, "this node's entry was changed by another writer; writing it again");
         }
         let trouble = format!(
-            "somebody else writes the entry {node} of the ConfigMap {place} too: give each driver a --node-id of its own"
+            "the entry {node} of the ConfigMap {place} has another writer: give each driver a --node-id of its own"
         );
         self.troubles.set(Of::Own, Some(trouble.clone()));
         if self.contested.is_power_of_two() {
-            error!(error = trouble, "the pods of this node are not trusted on others now");
+            error!(error = trouble, "other nodes do not trust the pods of this node");
         }
     }
 
@@ -137,7 +137,7 @@ impl Publisher {
         let patch = Patch::Merge(json!({"data": {&self.node: self.text}}));
         let as_ever = PatchParams::default();
         within(CALL_TIMEOUT, self.map.patch(&self.place.name, &as_ever, &patch)).await?;
-        info!(node = self.node, config_map = %self.place, "this node's root is told to the other nodes");
+        info!(node = self.node, config_map = %self.place, "published this node's root to the other nodes");
         Ok(())
     }
 
@@ -151,9 +151,12 @@ impl Publisher {
         };
         let trouble = format!("the entry {} of the ConfigMap {} cannot be written: {why}", self.node, self.place);
         if self.troubles.set(Of::Own, Some(trouble.clone())) {
-            warn!(error = trouble, "other nodes do not trust the pods of this one until it is");
+            warn!(
+                error = trouble,
+                "cannot publish this node's root; other nodes do not trust its pods until it is published"
+            );
         } else {
-            debug!(error = trouble, "as before");
+            debug!(error = trouble, "still cannot publish this node's root");
         }
     }
 }

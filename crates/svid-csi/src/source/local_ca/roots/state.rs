@@ -50,7 +50,10 @@ pub(super) async fn follow(
                 states.send_replace(State::Absent);
                 let trouble = format!("there is no {object}; create it, without data");
                 if troubles.set(Of::Map, Some(trouble.clone())) {
-                    error!(error = trouble, "until then this node and others that are new do not trust each other");
+                    error!(
+                        error = trouble,
+                        "the ConfigMap of --local-ca-roots does not exist; until it is created, this node and new nodes do not trust each other"
+                    );
                 }
             }
             Err(error) => _ = troubles.set(Of::Map, Some(report::chain(&error))),

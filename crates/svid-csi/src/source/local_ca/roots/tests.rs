@@ -53,7 +53,7 @@ async fn what_cannot_be_kept_is_not_trusted_until_it_can() {
     states.send_replace(there(&[("n1", &own), ("n2", &second), ("n3", &third)]));
     goes_on().await;
     assert_eq!(roots(), 2, "the next start would not know the third");
-    assert!(troubles.told().unwrap().contains("cannot be kept"), "{:?}", troubles.told());
+    assert!(troubles.told().unwrap().contains("cannot be stored"), "{:?}", troubles.told());
 
     states.send_replace(there(&[("n1", &own), ("n3", &third)]));
     goes_on().await;

@@ -43,7 +43,7 @@ async fn a_config_map_is_followed() {
     current.bundle.mark_unchanged();
     for (object, trouble) in [
         (Some(json!({"data": {"other": "x"}})), "the ConfigMap shop/roots (--trust-bundle) has no key ca.crt"),
-        (config_map("x"), "the key ca.crt of the ConfigMap shop/roots (--trust-bundle) is no trust bundle"),
+        (config_map("x"), "the key ca.crt of the ConfigMap shop/roots (--trust-bundle) is not a valid trust bundle"),
         (None, "there is no ConfigMap shop/roots"),
     ] {
         server.set(object);
@@ -52,7 +52,7 @@ async fn a_config_map_is_followed() {
     server.set(config_map(&b));
     current.untroubled().await;
     assert!(!current.bundle.has_changed().unwrap(), "the last good one stays, and is the same");
-    assert_eq!(log.lines("until this is mended").len(), 4);
+    assert_eq!(log.lines("the trust bundle is invalid").len(), 4);
     let calls = server.until(|_| true).await;
     assert_eq!((calls.lists, calls.watches), (1, 1), "nothing is polled");
 }
@@ -67,7 +67,7 @@ async fn a_config_map_that_may_not_be_read_is_told_once_and_tried_again() {
     let mut current = follow("configmap:shop/roots/ca.crt", &server);
     server.until(|calls| calls.refused >= 10).await;
     current.troubled("grant this service account the verbs get, list and watch").await;
-    assert_eq!(log.lines("the ConfigMap shop/roots (--trust-bundle) may not be read").len(), 1);
+    assert_eq!(log.lines("not allowed to read the ConfigMap shop/roots (--trust-bundle)").len(), 1);
     server.refuse(None);
     current.becomes(&good).await;
     current.untroubled().await;
@@ -97,8 +97,8 @@ async fn without_cluster_trust_bundles_the_fix_is_named_once() {
     let mut current = follow("clustertrustbundle:roots", &server);
     current.troubled("it needs the feature gate ClusterTrustBundle").await;
     server.until(|calls| calls.refused >= 30).await;
-    assert_eq!(log.lines("the API server serves no ClusterTrustBundles").len(), 1);
-    assert_eq!(log.lines("may not be read").len() + log.lines("cannot be read").len(), 0);
+    assert_eq!(log.lines("the API server does not serve ClusterTrustBundles").len(), 1);
+    assert_eq!(log.lines("not allowed to read").len() + log.lines("cannot be read").len(), 0);
 }
 
 fn base64(text: &str) -> String {

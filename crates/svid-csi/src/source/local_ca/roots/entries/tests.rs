@@ -34,7 +34,7 @@ fn broken_entries_leave_what_was_good_and_are_told_once() {
     assert!(!entries.take(&map(&[("n2", "garbage"), ("n3", "{}"), ("n4", &third)])), "nothing good has changed");
     assert!(!entries.take(&map(&[("n2", "rubbish"), ("n3", "{}"), ("n4", &third)])));
     assert_eq!(entries.good_texts()["n2"], second, "the last good one");
-    assert_eq!((log.lines("its last good one stays").len(), log.lines("ERROR").len()), (1, 2), "the same trouble");
+    assert_eq!((log.lines("using its last good one").len(), log.lines("ERROR").len()), (1, 2), "the same trouble");
     let trouble = entries.trouble().unwrap();
     assert!(trouble.contains("the entry n2 is broken: ") && trouble.contains("n3"), "{trouble}");
     let fourth = text();
@@ -63,8 +63,8 @@ fn nodes_beyond_the_most_are_not_read_and_push_nobody_out() {
     assert_eq!(entries.good().count(), MOST - 1);
     all.insert("a".to_owned(), text.clone());
     assert!(!entries.take(&all) && !entries.take(&all));
-    assert_eq!(log.lines("no more than 1000 are trusted").len(), 1);
-    assert!(entries.trouble().unwrap().contains("1 entries are beyond the 1000"));
+    assert_eq!(log.lines("at most 1000 are trusted").len(), 1);
+    assert!(entries.trouble().unwrap().contains("1 entries exceed the limit of 1000"));
     assert!(all.remove("n-7").is_some() && entries.keep_only(&all) && entries.take(&all), "there is a place now");
     assert!(entries.good_texts().contains_key("a") && entries.trouble().is_none());
 }

@@ -112,7 +112,7 @@ async fn two_of_one_name_end_up_writing_once_an_hour_each() {
     let writes = server.writes.lock().unwrap().clone();
     assert!((20..50).contains(&writes.len()), "{} writes in a day", writes.len());
     assert!(writes[writes.len() - 1] - writes[writes.len() - 2] > HOUR / 2);
-    let told = "somebody else writes the entry n1 of the ConfigMap svid-csi/roots too";
+    let told = "the entry n1 of the ConfigMap svid-csi/roots has another writer";
     assert!((2..7).contains(&log.lines(told).len()), "{:?}", log.lines(told));
     assert!(troubles.told().unwrap().contains(told));
 }
