@@ -14,7 +14,7 @@ use tonic::transport::server::{Connected, UdsConnectInfo};
 
 const PREFACE: usize = 24;
 const FRAME_HEADER: usize = 9;
-/// What a client may send in one frame unless told otherwise; larger ones are left to the library to refuse.
+/// The default limit of a client's frame; larger ones are left to the library to refuse.
 const LARGEST_FRAME: usize = 16_384;
 const HEADERS: u8 = 1;
 const PADDED: u8 = 0x08;
@@ -31,7 +31,7 @@ const HOST: [u8; 2] = [1, b'x'];
 pub struct Lenient {
     stream: UnixStream,
     mender: Mender,
-    /// Mended and not yet read.
+    /// Rewritten and not yet read.
     ready: Vec<u8>,
 }
 
@@ -147,7 +147,7 @@ impl Mender {
     }
 }
 
-/// The frame with another authority; None where there is nothing to mend.
+/// The frame with another authority; `None` if there is nothing to rewrite.
 fn mend(header: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
     if header[3] != HEADERS || payload.len() != length(header) {
         return None;
@@ -165,7 +165,7 @@ fn mend(header: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
     Some([&length[1..], &header[3..], &mended].concat())
 }
 
-/// Where the value of `:authority` stands, its length included (RFC 7541, 6).
+/// Where the value of `:authority` is, its length included (RFC 7541, 6).
 fn authority_value(block: &[u8], mut at: usize) -> Option<std::ops::Range<usize>> {
     while let Some(&first) = block.get(at) {
         let (prefix, literal) = match first {

@@ -46,7 +46,7 @@ impl Folder {
         Folder { fd, path, seals: false }
     }
 
-    /// The same, where what is to be sealed is sealed from now on.
+    /// The same, for a folder that is sealed from now on if it is to be.
     pub fn sealing(self, seals: bool) -> Self {
         Folder { seals, ..self }
     }
@@ -128,7 +128,7 @@ impl Folder {
             .map_err(FsError::of("inspect", &self.path))
     }
 
-    /// Where the link of that name leads; nothing where there is no such link.
+    /// Where the link of that name leads; `None` if there is no such link.
     ///
     /// # Errors
     /// [`FsError`].
@@ -202,7 +202,7 @@ impl Folder {
             .map_err(self.failed("link", second.as_ref()))
     }
 
-    /// Gives what is no folder another name, in place of what else has it.
+    /// Renames something that is not a folder, replacing whatever has the new name.
     ///
     /// # Errors
     /// [`FsError`].
@@ -213,7 +213,7 @@ impl Folder {
         rustix::fs::renameat(&self.fd, from, &self.fd, to).map_err(self.failed("replace", to.as_ref()))
     }
 
-    /// Gives the folder itself a mode and a group, where it has others. Without a group, it keeps the one it has.
+    /// Gives the folder itself a mode and a group, if it has others. Without a group, it keeps its own.
     ///
     /// # Errors
     /// [`FsError`].
@@ -227,7 +227,7 @@ impl Folder {
         rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode)).map_err(FsError::of("change the mode of", &self.path))
     }
 
-    /// Seals the folder itself, where that is possible.
+    /// Seals the folder itself, if possible.
     ///
     /// # Errors
     /// [`FsError`].
@@ -235,7 +235,7 @@ impl Folder {
         self.seal_inode(&self.fd, OsStr::new("."))
     }
 
-    /// Seals a regular file in it, where that is possible.
+    /// Seals a regular file in it, if possible.
     ///
     /// # Errors
     /// [`FsError`].
@@ -268,7 +268,7 @@ impl Folder {
     }
 
     /// A path that leads to a name in the folder for as long as the folder is open, for calls that take no descriptor. Its
-    /// last part is followed where it is a link, unless the call says otherwise.
+    /// last part is followed if it is a link, unless the call says otherwise.
     pub fn through_descriptor(&self, name: &str) -> PathBuf {
         Path::new("/proc/self/fd").join(self.fd.as_raw_fd().to_string()).join(name)
     }

@@ -1,4 +1,4 @@
-//! What this process may do beyond other users (capabilities(7)), given up where it is not needed.
+//! What this process may do beyond other users (capabilities(7)), dropped if it is not needed.
 //!
 //! Container runtimes leave a privileged container every capability, whatever its manifest drops.
 
@@ -22,7 +22,7 @@ const OF_DRIVER: [(CapabilitySet, &str, &str); 5] = [
 #[error("cannot drop the capabilities that are not needed")]
 pub(crate) struct CapabilityError(#[from] Errno);
 
-/// Gives up for good all capabilities but those the driver needs, and tells which of those are missing, each with what it
+/// Drops for good all capabilities but those the driver needs, and returns which of those are missing, each with what it
 /// is for. Capabilities are a thread's: to be called before there is a second one.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use tonic::transport::{Channel, Endpoint, Error};
 /// Connects to the socket at `path`.
 ///
 /// # Errors
-/// Where nobody listens.
+/// If nothing listens there.
 pub async fn connect(path: &Path) -> Result<Channel, Error> {
     let path = path.to_owned();
     // The URI only fills the :authority header; the connector decides where to connect to.

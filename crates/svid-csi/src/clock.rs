@@ -24,7 +24,7 @@ pub fn since_boot() -> Duration {
     Duration::new(u64::try_from(tv_sec).unwrap_or_default(), u32::try_from(tv_nsec).unwrap_or_default())
 }
 
-/// Wakes whoever sleeps until a time of day when the clock was set, or the machine was asleep: timers of the runtime
+/// Wakes tasks that sleep until a time of day when the clock was set, or the machine was asleep: timers of the runtime
 /// know of neither.
 #[derive(Debug, Default)]
 pub struct Jumps(Notify);
@@ -38,7 +38,7 @@ impl Jumps {
     /// Watches the clock until `stop`.
     ///
     /// # Errors
-    /// None in practice: where the clock cannot be watched that is said once, and the driver goes on.
+    /// None in practice: if the clock cannot be watched, that is logged once, and the driver continues.
     pub async fn watch(&self, stop: CancellationToken) -> io::Result<()> {
         match cancelled_by_jumps() {
             Ok(timer) => tokio::select! {

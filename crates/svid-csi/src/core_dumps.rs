@@ -1,4 +1,4 @@
-//! Keeps keys where they are: in the memory of this process, which no core dump holds and no other process looks into.
+//! Keeps keys where they are: in the memory of this process, which no core dump contains and no other process can read.
 
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
@@ -8,7 +8,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpabl
 #[error("cannot disable core dumps, which would contain keys")]
 pub(crate) struct CoreDumpError(#[from] Errno);
 
-/// Forbids core dumps of this process, also where they go to a program, and lets only those look into it who may trace any
+/// Disables core dumps of this process, also those that go to a program, and lets only those inspect it who may trace any
 /// process (PR_SET_DUMPABLE, prctl(2)). To be called before there is a key. Programs that it starts may dump again: they
 /// have the hard limit as it was.
 ///

@@ -26,7 +26,7 @@ pub enum DataRootError {
     NotAFolder {
         /// The path.
         path: PathBuf,
-        /// What the system answered.
+        /// The system's error.
         #[source]
         source: FsError,
     },
@@ -42,8 +42,8 @@ pub enum DataRootError {
 }
 
 impl DataRoot {
-    /// Locks `root` and finds or mounts the data tmpfs of at most `size` bytes in it. `reaches_host` tells of a folder whether
-    /// mounts in it are the host's too.
+    /// Locks `root` and finds or mounts the data tmpfs of at most `size` bytes in it. `reaches_host` says whether
+    /// mounts in a folder are the host's too.
     ///
     /// # Errors
     /// [`DataRootError`].
@@ -88,7 +88,7 @@ impl DataRoot {
         self.root.join("data/volumes")
     }
 
-    /// Where records are written: with the data where that outlives this process, else on disk.
+    /// Where records are written: with the data if that outlives this process, else on disk.
     pub fn records(&self) -> PathBuf {
         if self.survives { self.root.join("data/records") } else { self.root.join("records") }
     }

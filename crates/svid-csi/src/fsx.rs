@@ -15,7 +15,7 @@ pub struct FsError {
     pub action: &'static str,
     /// On which path.
     pub path: PathBuf,
-    /// What the system answered.
+    /// The system's error.
     #[source]
     pub source: io::Error,
 }
@@ -54,7 +54,7 @@ pub fn write_atomic(path: &Path, contents: &[u8], mode: u32) -> Result<(), FsErr
 /// Whether something is at `path`, links followed.
 ///
 /// # Errors
-/// [`FsError`] where that cannot be told, which is not "no".
+/// [`FsError`] if that cannot be determined, which does not mean "no".
 pub fn exists(path: &Path) -> Result<bool, FsError> {
     path.try_exists().map_err(FsError::of("inspect", path))
 }
@@ -63,7 +63,7 @@ pub fn exists(path: &Path) -> Result<bool, FsError> {
 /// be removed.
 ///
 /// # Errors
-/// [`FsError`] where they cannot be listed.
+/// [`FsError`] if they cannot be listed.
 pub fn sweep(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<FsError>, FsError> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -106,7 +106,7 @@ fn temporary_beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.new"))
 }
 
-/// Creates the folder `path` with `mode` where it is missing; its parent must exist.
+/// Creates the folder `path` with `mode` if it is missing; its parent must exist.
 ///
 /// # Errors
 /// [`FsError`], also when `path` is something other than a folder, a link to one included.

@@ -1,4 +1,4 @@
-//! Tells when files may have changed (inotify(7)).
+//! Reports when files may have changed (inotify(7)).
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -25,7 +25,7 @@ pub(crate) const NAMES: WatchFlags = WatchFlags::CREATE
 const CONTENT: WatchFlags =
     WatchFlags::CLOSE_WRITE.union(WatchFlags::ATTRIB).union(WatchFlags::DELETE_SELF).union(WatchFlags::MOVE_SELF);
 
-/// Files and directories that are watched. What is deleted is no longer watched when it is made again.
+/// Files and directories that are watched. A deleted file is no longer watched when it is re-created.
 #[derive(Debug)]
 pub(crate) struct Inotify(AsyncFd<OwnedFd>);
 
@@ -97,11 +97,11 @@ impl Names {
     }
 }
 
-/// Watches files in a folder, the folder, and the one above: any of them may be replaced. Where there is no such folder, the
+/// Watches files in a folder, the folder, and the one above: any of them may be replaced. If there is no such folder, the
 /// nearest one above in which it may appear. A file that is replaced is then another one: watch again after each change.
 ///
 /// # Errors
-/// Where the kernel does not let them be watched.
+/// If the kernel does not let them be watched.
 pub(crate) fn follow(folder: &Path, files: &[impl AsRef<Path>]) -> io::Result<Inotify> {
     loop {
         let inotify = Inotify::new()?;

@@ -1,4 +1,4 @@
-//! The last good value of something that is followed: what is broken or gone later takes nothing away.
+//! The last good value of something that is followed: it is kept if the source breaks or disappears.
 
 use tokio::sync::watch;
 
@@ -37,7 +37,7 @@ impl<T: PartialEq> LastGood<T> {
         })
     }
 
-    /// What is there now is of no use. Answers whether this is worth telling, being another trouble than the one before.
+    /// The current value cannot be used. Returns whether this is worth logging, because the problem has changed.
     pub(crate) fn broken(&mut self, trouble: String) -> bool {
         self.set_trouble(Some(trouble.clone()));
         self.told.replace(trouble.clone()) != Some(trouble)

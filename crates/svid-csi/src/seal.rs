@@ -1,6 +1,6 @@
 //! Sealing: the immutable flag of an inode (FS_IOC_SETFLAGS, `chattr +i`).
 //!
-//! What is sealed is neither written, renamed, linked, unlinked nor given away, and a sealed folder gets and loses no name,
+//! A sealed file cannot be written, renamed, linked, unlinked or given away, and a sealed folder gets and loses no name,
 //! whatever mount it is reached through. Only CAP_LINUX_IMMUTABLE takes a seal away, which containers do not have, also
 //! those with CAP_SYS_ADMIN, which can make a read-only mount writable. tmpfs has the flag since Linux 6.0.
 
@@ -31,7 +31,7 @@ pub fn seal(fd: impl AsFd) -> io::Result<Sealing> {
     }
 }
 
-/// Takes the seal away, where there is one.
+/// Removes the seal, if there is one.
 ///
 /// # Errors
 /// The flag is set and could not be taken away.
@@ -39,7 +39,7 @@ pub fn unseal(fd: impl AsFd) -> io::Result<()> {
     if is_sealed(&fd)? { Ok(set(&fd, false)?) } else { Ok(()) }
 }
 
-/// Whether it is sealed. Where there is no such flag, nothing is.
+/// Whether it is sealed. Without such a flag, nothing is.
 ///
 /// # Errors
 /// The flag could not be read.

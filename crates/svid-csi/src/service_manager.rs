@@ -1,4 +1,4 @@
-//! Tells the service manager that started the process how it is: systemd's protocol, sd_notify(3).
+//! Notifies the service manager that started the process of its state: systemd's protocol, sd_notify(3).
 //!
 //! The libraries for it cannot send to abstract sockets, which some service managers use.
 
@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::tasks::Tasks;
 
-/// The service manager, where one wants to be told.
+/// The service manager, if it wants notifications.
 #[derive(Debug)]
 pub(crate) struct ServiceManager {
     socket: Option<UnixDatagram>,
@@ -47,7 +47,7 @@ impl ServiceManager {
         tasks.essential("service manager", async move { self.keep_told(stop).await });
     }
 
-    /// A task like all others: it comes to its turn only where those do, too.
+    /// A task like all others: it gets its turn only if those do, too.
     async fn keep_told(self, stop: CancellationToken) -> Result<(), Infallible> {
         let beats = async {
             let Some(patience) = self.patience else { return std::future::pending().await };

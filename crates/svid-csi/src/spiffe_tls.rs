@@ -1,4 +1,4 @@
-//! TLS between workloads: the peer is whoever its SPIFFE ID says, not a host name.
+//! TLS between workloads: the peer is identified by its SPIFFE ID, not by a host name.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -77,7 +77,7 @@ impl Expected {
 /// would show no certificate.
 ///
 /// # Errors
-/// Where chain and key are of no use.
+/// If chain and key cannot be used.
 pub(crate) fn client(own: Own, bundles: Bundles, expected: Expected) -> Result<ClientConfig, Error> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -92,7 +92,7 @@ pub(crate) fn client(own: Own, bundles: Bundles, expected: Expected) -> Result<C
 /// A TLS server that shows `own` and answers only whom it expects.
 ///
 /// # Errors
-/// Where chain and key are of no use.
+/// If chain and key cannot be used.
 pub(crate) fn server(own: Own, bundles: Bundles, expected: Expected) -> Result<ServerConfig, Error> {
     ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -105,7 +105,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// What the protocol wants to be told about the server; the verifier goes by the SPIFFE ID.
+/// The protocol requires a name of the server; the verifier checks the SPIFFE ID.
 pub(crate) fn no_name() -> ServerName<'static> {
     ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into())
 }

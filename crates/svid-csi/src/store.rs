@@ -17,7 +17,7 @@ pub struct Store {
 /// What a record's file holds.
 pub type Loaded = (VolumeId, Result<Record, Unreadable>);
 
-/// Why a record is of no use.
+/// Why a record cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
     /// Its file cannot be read.
@@ -26,7 +26,7 @@ pub enum Unreadable {
     /// It is another volume's.
     #[error("the record belongs to the volume {0}, but its file has another name")]
     Misnamed(VolumeId),
-    /// What is in it is no record.
+    /// Its contents are not a record.
     #[error(transparent)]
     Record(#[from] RecordError),
 }
@@ -53,7 +53,7 @@ impl Store {
         self.path(id).map_or(Ok(()), |path| fsx::remove_file(&path))
     }
 
-    /// Reads all records; what cannot be read as one is reported beside the others.
+    /// Reads all records; unreadable ones are reported beside the others.
     ///
     /// # Errors
     /// [`FsError`] when the folder or a file cannot be read at all.
@@ -61,7 +61,7 @@ impl Store {
         self.folder.as_deref().map_or(Ok(Vec::new()), load)
     }
 
-    /// Reads the record of one volume; nothing where there is none.
+    /// Reads the record of one volume; `None` if there is none.
     ///
     /// # Errors
     /// [`Unreadable`].
@@ -121,7 +121,7 @@ fn files(folder: &Path) -> Result<Vec<(VolumeId, PathBuf)>, FsError> {
         let path = entry.map_err(FsError::of("list", folder))?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.starts_with('.') {
-            // Whatever it is, it is no record; what cannot be removed does no harm.
+            // Whatever it is, it is not a record; if it cannot be removed, it does no harm.
             let _ = fsx::remove_file(&path);
         } else if let Some(id) = name.strip_suffix(".json").and_then(|id| VolumeId::parse(id).ok()) {
             files.push((id, path));

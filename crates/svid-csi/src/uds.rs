@@ -24,16 +24,16 @@ pub struct Bound {
 pub struct BindError {
     /// The socket.
     pub path: PathBuf,
-    /// What the system answered.
+    /// The system's error.
     #[source]
     pub source: io::Error,
 }
 
-/// Listens on `path` with mode 0600 from its first moment, replacing a socket that nobody listens on any more. Creates the
-/// folder where it is missing.
+/// Listens on `path` with mode 0600 from its first moment, replacing a socket that has no listener any more. Creates the
+/// folder if it is missing.
 ///
 /// # Errors
-/// [`BindError`], also when somebody listens there or the file is no socket.
+/// [`BindError`], also if another process listens there or the file is not a socket.
 pub fn bind_private(path: &Path) -> Result<(UnixListener, Bound), BindError> {
     let failed = |source| BindError { path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
@@ -44,7 +44,7 @@ pub fn bind_private(path: &Path) -> Result<(UnixListener, Bound), BindError> {
     Ok((listener, Bound { path: path.to_owned(), file: identity(path) }))
 }
 
-/// The mode is set before the file exists, so that nobody can come in between; a umask would be the whole process's.
+/// The mode is set before the file exists, so that no client connects in between; a umask would be the whole process's.
 fn listen(path: &Path) -> io::Result<UnixListener> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -81,7 +81,7 @@ impl Bound {
 }
 
 impl Drop for Bound {
-    /// Removes the file, unless it is another's by now.
+    /// Removes the file, unless it was replaced.
     fn drop(&mut self) {
         if self.is_there() {
             let _ = fs::remove_file(&self.path);

@@ -17,12 +17,12 @@ pub const MOST_BYTES: usize = 16 * 1024 * 1024;
 /// Why a message cannot be read. Holds nothing of a key.
 #[derive(Debug, thiserror::Error)]
 pub enum MessageError {
-    /// A name of an SVID is no SPIFFE ID.
+    /// A name of an SVID is not a SPIFFE ID.
     #[error("the spiffe_id of SVID {position} is not a SPIFFE ID")]
     SpiffeId {
         /// Which SVID, counted from 1.
         position: usize,
-        /// What is wrong with it.
+        /// The problem.
         #[source]
         source: SpiffeIdError,
     },
@@ -35,7 +35,7 @@ pub enum MessageError {
         #[source]
         source: ConcatenatedDer,
     },
-    /// A name of a bundle is no trust domain.
+    /// A name of a bundle is not a trust domain.
     #[error("the name of a federated bundle is not the SPIFFE ID of a trust domain")]
     TrustDomain(#[source] SpiffeIdError),
     /// Certificates cannot be told apart.
@@ -47,12 +47,12 @@ pub enum MessageError {
         #[source]
         source: ConcatenatedDer,
     },
-    /// A key is none.
+    /// A key cannot be used.
     #[error("the key of SVID {position} cannot be used")]
     Key {
         /// Which SVID, counted from 1.
         position: usize,
-        /// What is wrong with it.
+        /// The problem.
         #[source]
         source: KeyError,
     },
@@ -97,7 +97,7 @@ fn named((trust_domain, bundle): (&TrustDomain, &[CertificateDer<'static>])) -> 
 /// What a message says, to be accepted or refused.
 ///
 /// # Errors
-/// [`MessageError`], where it cannot be read at all.
+/// [`MessageError`], if it cannot be read at all.
 pub fn candidate(message: X509svidResponse) -> Result<ContextCandidate, MessageError> {
     let svids = message.svids.into_iter().enumerate().map(|(index, svid)| svid_candidate(index + 1, svid));
     let svids = svids.collect::<Result<_, _>>()?;
@@ -119,7 +119,7 @@ pub fn read(message: X509svidResponse, now: SystemTime) -> Result<X509Context, R
     accept_as_said(candidate(message)?, now)
 }
 
-/// The same for a workload, whose identity may come without a bundle: then nobody can be verified, and nothing is.
+/// The same for a workload, whose identity may come without a bundle: then no peer can be verified, and none is.
 ///
 /// # Errors
 /// [`ReadError`].

@@ -163,7 +163,7 @@ pub(super) fn access(stat: &Stat) -> Access {
     Access { mode: stat.st_mode & 0o7777, user: stat.st_uid, group: stat.st_gid }
 }
 
-/// The error of a folder that is missing is none: an agent that does not run has no sockets.
+/// A missing folder is not an error: an agent that does not run has no sockets.
 pub(super) fn unless_missing<T>(opened: Result<T, FsError>) -> Result<Option<T>, FsError> {
     match opened {
         Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -56,7 +56,7 @@ pub(super) fn is_moment(name: &OsStr) -> bool {
     parts.is_some_and(|(seconds, nanos)| is_number(seconds) && is_number(nanos))
 }
 
-/// Makes a folder that is named after this moment, or, where the clock reads the same again, after one soon to come: the
+/// Makes a folder named after this moment, or, if the clock shows the same time again, after a slightly later one: the
 /// folder that is shown is never written into.
 fn new_moment(folder: &Folder, now: SystemTime) -> Result<(String, Folder), FsError> {
     let mut moment = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -101,7 +101,7 @@ fn link_names<'a>(folder: &Folder, files: &'a [RenderedFile], made: &mut Vec<&'a
 
 /// Removes what was made for files that did not come: the folder of that name, and the visible names that lead nowhere.
 fn take_back(folder: &Folder, name: &str, made: &[&str]) -> Result<(), FsError> {
-    // What cannot be removed now is in the way of the next delivery too, which reports it.
+    // Leftovers disturb the next delivery too, which reports them.
     let _ = folder.remove(NEXT);
     folder.remove(name)?;
     let shown = folder.link(CURRENT)?.filter(|shown| is_moment(shown));

@@ -56,12 +56,12 @@ impl Folders {
     /// The identity of the volume's folder, when it is there.
     ///
     /// # Errors
-    /// [`MountError`] where that cannot be told.
+    /// [`MountError`] if that cannot be determined.
     pub fn root(&self, id: &VolumeId) -> Result<Option<FileId>, MountError> {
         mount::file_id_of(&self.path(id))
     }
 
-    /// Makes the volume's folder, with that mode, and tells its identity. Something mounted over it that is not `recorded`
+    /// Makes the volume's folder, with that mode, and returns its identity. Something mounted over it that is not `recorded`
     /// is unmounted.
     ///
     /// # Errors
@@ -101,7 +101,7 @@ impl Folders {
     /// Answers what could not be removed.
     ///
     /// # Errors
-    /// [`FsError`] where they cannot be listed.
+    /// [`FsError`] if they cannot be listed.
     pub fn keep_only(&self, is_known: impl Fn(&VolumeId) -> bool) -> Result<Vec<FsError>, FsError> {
         let mut left = Vec::new();
         for name in self.folders.names()? {
@@ -140,7 +140,7 @@ impl Folders {
         if mount::is_mount_root(&folder)? { mount::remount(&folder, false) } else { Ok(()) }
     }
 
-    /// Removes the volume's folder and all that is in it. What is mounted over it is emptied only where it is what the record
+    /// Removes the volume's folder and all that is in it. What is mounted over it is emptied only if it is what the record
     /// of a volume that this driver fills says is mounted into the pod.
     ///
     /// # Errors
@@ -164,7 +164,7 @@ impl Folders {
     /// Whether something is mounted over the volume's folder.
     ///
     /// # Errors
-    /// [`MountError`] where that cannot be told.
+    /// [`MountError`] if that cannot be determined.
     pub fn is_mounted(&self, id: &VolumeId) -> Result<bool, MountError> {
         mount::is_mount_root(&self.path(id))
     }

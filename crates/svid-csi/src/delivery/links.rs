@@ -77,7 +77,7 @@ impl Linked {
     /// Makes `stable` hold exactly the sockets that the agent's directory holds at its top level, under all their names
     /// there. A missing directory holds none. `names` are the agent's directory and other paths by which links lead there.
     ///
-    /// Goes on where one socket gives trouble, and returns the first trouble beside what was changed.
+    /// Continues if one socket fails, and returns the first error beside the changes.
     pub(super) fn synchronise(
         &mut self,
         names: &[PathBuf],
@@ -186,7 +186,7 @@ impl Linked {
         first_trouble
     }
 
-    /// Gives sockets the mode and owner that they had, where a pod has changed them.
+    /// Restores the mode and owner of sockets that a pod has changed.
     fn put_access_back(
         &mut self,
         to: &OwnedFd,

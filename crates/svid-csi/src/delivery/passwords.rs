@@ -1,5 +1,5 @@
-//! The passwords that pods chose for their PKCS#12 files, kept on the data tmpfs where no pod sees them. The kubelet
-//! brings them with a publish; renewals need them too, also after a start of the driver.
+//! The passwords that pods chose for their PKCS#12 files, kept on the data tmpfs, which no pod sees. The kubelet
+//! brings them with a publish; renewals need them too, also after a restart of the driver.
 
 use std::fs;
 use std::path::PathBuf;
@@ -32,13 +32,13 @@ impl Passwords {
     /// Keeps the password of a volume.
     ///
     /// # Errors
-    /// [`FsError`]; the one before is then still there.
+    /// [`FsError`]; the previous one is then still there.
     pub fn keep(&self, id: &VolumeId, password: &Password) -> Result<(), FsError> {
         fsx::ensure_dir(&self.folder, 0o700)?;
         fsx::write_atomic(&self.path(id), password.expose().as_bytes(), 0o600)
     }
 
-    /// The password of a volume, where one is kept.
+    /// The password of a volume, if there is one.
     pub fn get(&self, id: &VolumeId) -> Option<Password> {
         Password::new(Secret::new(fs::read_to_string(self.path(id)).ok()?)).ok()
     }

@@ -19,7 +19,7 @@ pub enum Shown {
     Nothing,
     /// What was delivered.
     Files(Moment),
-    /// Somebody else has changed it, in this way: nothing in it can be believed.
+    /// It was changed by something other than the driver, in this way: nothing in it can be trusted.
     Changed(String),
 }
 
@@ -33,12 +33,12 @@ pub struct Moment {
 /// Looks at a volume's folder. Where volumes are sealed, what is not sealed was changed.
 ///
 /// # Errors
-/// [`FsError`] when it cannot be told.
+/// [`FsError`] if that cannot be determined.
 pub fn look(volume: &VolumeFolder) -> Result<Shown, FsError> {
     looked_at(volume, volume.seen().seals())
 }
 
-/// Looks at the folder as a start finds it, which an earlier version or a kill may have left unsealed, and seals it.
+/// Inspects the folder at startup and seals it: an earlier version or a kill may have left it unsealed.
 ///
 /// # Errors
 /// [`FsError`].

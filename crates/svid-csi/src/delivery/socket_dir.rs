@@ -1,8 +1,8 @@
 //! Delivery `socket-dir`: the agent's socket directory, as a mount that survives the agent.
 //!
-//! Where the driver can hard-link the agent's sockets, pods get a *stable* directory of the driver's own, which follows
-//! the agent's through deletion and re-creation. Where it cannot (the two must lie on one mount), pods get a *plain* bind
-//! of the agent's directory, which is dead for ever once that directory is re-created; stats then say so.
+//! If the driver can hard-link the agent's sockets, pods get a *stable* directory of the driver's own, which follows
+//! the agent's through deletion and re-creation. If it cannot (the two must be on one mount), pods get a *plain* bind
+//! of the agent's directory, which stops working once that directory is re-created; stats then report it.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -58,7 +58,7 @@ enum Shown {
     Sealed,
     /// The stable directory, for which there is no seal.
     Unsealed,
-    /// Nothing new: the agent's directory is there and of no use. Who has the stable directory keeps it.
+    /// Nothing new: the agent's directory exists but cannot be used. Pods with the stable directory keep it.
     Unusable,
     /// The agent's own directory: there can be no stable one.
     Plain,
@@ -198,13 +198,13 @@ impl SocketDir {
     /// Whether `root` is a directory that pods are given now.
     ///
     /// # Errors
-    /// [`MountError`] where that cannot be told.
+    /// [`MountError`] if that cannot be determined.
     pub fn is_current(&self, root: FileId) -> Result<bool, MountError> {
         let root = Some(root);
         Ok(mount::file_id_of(&self.live())? == root || mount::file_id_of(&self.located())? == root)
     }
 
-    /// Why a volume whose mount shows `root` is of no use, if it is not. Looks at the agent's directory afresh: a mount
+    /// Why a volume whose mount shows `root` does not work, if so. Inspects the agent's directory again: a mount
     /// over it causes no event.
     pub fn trouble(&self, root: FileId) -> Option<String> {
         let trouble = self.synchronise(&Touched::default());
@@ -229,8 +229,8 @@ impl SocketDir {
         })
     }
 
-    /// Follows the agent's directory until `stop`. Where it cannot be watched, each publish and each look at a volume
-    /// compares instead, and watching is tried again.
+    /// Follows the agent's directory until `stop`. If it cannot be watched, each publish and each look at a volume
+    /// compares instead, and watching is retried.
     ///
     /// # Errors
     /// A worker did not end as it should.

@@ -23,7 +23,7 @@ pub(super) fn explicit(agent: &Path, stable: &Path) -> Result<PathBuf, SocketDir
     }
 }
 
-/// The hidden sibling of the agent's directory, where the two can share sockets.
+/// The hidden sibling of the agent's directory, if the two can share sockets.
 pub(super) fn beside(agent: &Path) -> Result<Option<PathBuf>, SocketDirError> {
     let (Some(parent), Some(name)) = (agent.parent(), agent.file_name().and_then(|name| name.to_str())) else {
         return Ok(None);

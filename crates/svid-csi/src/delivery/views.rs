@@ -3,7 +3,7 @@
 //! Cloning a mount costs time in proportion to the mounts below it; a view has none below. Mounting and unmounting cost
 //! time in proportion to the peers of the mount above, and a clone is a peer of its source (mount_namespaces(7)): were
 //! volumes peers of the mount the pods folder is on, each would make all others slower. A view is private, so its clones
-//! are nobody's peers. A read-only view makes every clone of it read-only from its first moment, on the host too, where a
+//! have no peers. A read-only view makes every clone of it read-only from its first moment, on the host too, where a
 //! later remount would not reach.
 
 use std::path::Path;

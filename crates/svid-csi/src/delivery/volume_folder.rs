@@ -57,7 +57,7 @@ impl VolumeFolder {
         Ok(changed)
     }
 
-    /// Gives the folder a mode and a group, where it has others.
+    /// Sets the mode and group of the folder, if they differ.
     ///
     /// # Errors
     /// [`FsError`].

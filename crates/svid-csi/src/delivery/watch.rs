@@ -1,4 +1,4 @@
-//! Tells when the agent's directory, anything in it, or what pods get of it may have changed.
+//! Notices when the agent's directory, anything in it, or what pods get from it may have changed.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ impl Watch {
         }
         let located = agent_folder::locate(&self.directory);
         if located != self.directory {
-            // What an operator's link leads to may be made again, too.
+            // The target of an administrator's link may be re-created, too.
             self.of_agent.add(located.parent().unwrap_or(Path::new("/")), NAMES)?;
         }
         self.of_agent.add(&located, ALL)?;

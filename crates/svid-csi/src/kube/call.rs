@@ -1,4 +1,4 @@
-//! One call to the API server, which does not take for ever.
+//! One call to the API server, limited in time.
 
 use std::future::Future;
 use std::time::Duration;
@@ -23,7 +23,7 @@ impl CallError {
     }
 }
 
-/// What the call gives, if it does in time.
+/// The result of the call, if it comes in time.
 ///
 /// # Errors
 /// [`CallError`].

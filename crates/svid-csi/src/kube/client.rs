@@ -43,7 +43,7 @@ pub enum ClientError {
     Kubeconfig {
         /// Which one.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         #[source]
         source: kube::config::KubeconfigError,
     },
@@ -56,7 +56,7 @@ pub enum ClientError {
     /// The name that the API server's certificate must have.
     #[error("tls-server-name in the kubeconfig is not a name a server can have")]
     ServerName {
-        /// What is wrong with it.
+        /// The problem.
         #[source]
         source: rustls::pki_types::InvalidDnsNameError,
     },
@@ -65,7 +65,7 @@ pub enum ClientError {
     Client(#[source] kube::Error),
 }
 
-/// Stands in a kubeconfig for "none given", so that kube does not look for one in the environment by rules of its own.
+/// Means "none given" in a kubeconfig, so that kube does not look for one in the environment by rules of its own.
 const NO_PROXY_GIVEN: &str = "none://given";
 
 /// Finds the API server, the credentials and the proxy between.

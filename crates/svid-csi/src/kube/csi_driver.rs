@@ -26,7 +26,7 @@ pub struct Lacking {
     lacks: Vec<&'static str>,
 }
 
-/// Looks at the object, where there is one and the driver may read it: otherwise the volumes will tell.
+/// Checks the object, if there is one and the driver may read it: otherwise mistakes show with the first volume.
 ///
 /// # Errors
 /// [`Lacking`].

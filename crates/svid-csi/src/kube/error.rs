@@ -1,4 +1,4 @@
-//! What the API server's refusals mean, and how they are told.
+//! What the API server's errors mean, and how they are reported.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use kube::core::Status;
 
 use crate::report;
 
-/// The status, where the API server answered with one.
+/// The status, if the API server answered with one.
 pub fn status(error: &Error) -> Option<&Status> {
     if let Error::Api(status) = error { Some(status) } else { None }
 }

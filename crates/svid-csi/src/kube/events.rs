@@ -1,4 +1,4 @@
-//! Events on objects: where the owner of a pod looks, who does not see the log of a driver.
+//! Events on objects, for owners of pods, who do not see the log of the driver.
 //!
 //! They are events of the core group, not of events.k8s.io: the predecessor's roles allow those alone.
 
@@ -76,8 +76,8 @@ impl Events {
         Self { queue, recent: Arc::new(Mutex::new(Recent::new(REPEAT_AFTER))), dropped }
     }
 
-    /// Warns whoever looks at the object `about`. Returns at once. What has been said about it within the last ten minutes
-    /// is not said again; of a long message only the first 1,024 bytes are.
+    /// Sends a warning about the object `about`. Returns at once. What has been said about it within the last ten minutes
+    /// is not sent again; of a long message only the first 1,024 bytes are.
     pub fn warn(&self, about: ObjectReference, reason: &'static str, message: impl Into<String>) {
         let mut message = message.into();
         message.truncate(message.floor_char_boundary(MESSAGE));

@@ -1,8 +1,8 @@
 //! Leader election by a Lease, as client-go does it, so that predecessors and we can stand for the same one.
 //!
-//! A leader renews its Lease; whoever else stands for it watches it stay the same, and takes it over once it has not changed
+//! A leader renews its Lease; the other candidates watch it, and one takes it over once it has not changed
 //! for as long as it says it lasts. Each side measures by its own clock, so clocks need not agree. A leader stops being one well
-//! before another can take over, even where its process or its machine was suspended in between: see [`Term::is_valid`].
+//! before another can take over, even if its process or its machine was suspended in between: see [`Term::is_valid`].
 
 mod moment;
 mod notes;
@@ -54,7 +54,7 @@ pub struct Candidate {
     told: Option<String>,
 }
 
-/// Tells whether this process leads.
+/// Reports whether this process leads.
 #[derive(Debug, Clone)]
 pub struct Leadership(watch::Receiver<Option<Term>>);
 
@@ -65,17 +65,17 @@ pub struct Term {
     valid_until: Arc<Mutex<Moment>>,
 }
 
-/// What came of a try.
+/// The result of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Try {
     Held,
     HeldByAnother,
-    /// Somebody else wrote at the same time; who holds it now is unknown.
+    /// Another candidate wrote at the same time; the holder is unknown.
     Raced,
 }
 
 impl Candidate {
-    /// One who stands for the Lease of that name under an identity that nobody else has, and keeps notes on it.
+    /// A candidate for the Lease of that name, with a unique identity, that keeps notes on it.
     pub fn new(client: Client, namespace: &str, name: &str, identity: String, notes: Notes) -> (Self, Leadership) {
         let (terms, leadership) = watch::channel(None);
         let candidate = Self {
@@ -92,7 +92,7 @@ impl Candidate {
         (candidate, Leadership(leadership))
     }
 
-    /// Stands for the Lease, leads, and stands again when it is lost, until `stop`; then gives the Lease back.
+    /// Tries to get the Lease, leads, and tries again when it is lost, until `stop`; then releases the Lease.
     pub async fn run(mut self, stop: CancellationToken) {
         while let Some(term) = stop.run_until_cancelled(self.win()).await {
             info!(lease = %self.name, namespace = %self.namespace, identity = %self.identity, "leading: this replica holds the Lease");
@@ -135,7 +135,7 @@ impl Candidate {
         }
     }
 
-    /// One try; nothing where it failed, which is logged when it fails in a new way.
+    /// One attempt; `None` if it failed, which is logged when it fails in a new way.
     async fn try_once(&mut self, deadline: Instant) -> Option<Try> {
         let problem = match timeout_at(deadline, self.try_hold()).await {
             Ok(Ok(came)) => {
@@ -159,7 +159,7 @@ impl Candidate {
     }
 
     async fn try_hold(&mut self) -> Result<Try, kube::Error> {
-        // What was written last is most likely what is there: then it takes one call.
+        // The Lease is most likely as it was last written: then it takes one call.
         if let Some(last) = self.held.take() {
             match self.write(last).await {
                 Err(error) if error::is_conflict(&error) || error::is_not_found(&error) => {}
@@ -199,7 +199,7 @@ impl Candidate {
         Ok(Try::Held)
     }
 
-    /// Lets others take over at once. Where that fails they do when the Lease is over.
+    /// Lets others take over at once. If that fails, they do when the Lease expires.
     async fn give_back(mut self) {
         let give = async {
             let lease = match self.held.take() {
@@ -222,7 +222,7 @@ impl Candidate {
 }
 
 impl Leadership {
-    /// Waits for the next time of leading, or for the one under way.
+    /// Waits for the next term, or for the current one.
     pub async fn begun(&mut self) -> Term {
         match self.0.wait_for(|term| term.as_ref().is_some_and(Term::is_valid)).await.map(|term| term.clone()) {
             Ok(Some(term)) => term,
@@ -243,7 +243,7 @@ impl Term {
     }
 
     /// Whether the Lease cannot have passed to another yet. To be asked right before anything is written that only a
-    /// leader writes: a process, or a machine, that was suspended wakes up with its Lease long gone, and nobody has told it
+    /// leader writes: a process, or a machine, that was suspended wakes up with its Lease long gone, and does not know it
     /// yet.
     pub fn is_valid(&self) -> bool {
         !self.ended.is_cancelled() && !self.valid_until().is_past()

@@ -29,7 +29,7 @@ pub enum ReadError {
     Forbidden {
         /// Its kind and name.
         object: String,
-        /// What the API server answered.
+        /// The API server's error.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
@@ -103,7 +103,7 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> OneObject<
     /// seconds.
     ///
     /// # Errors
-    /// [`ReadError`], which has been logged unless it is one of a series, or `NotServed`. To go on, just ask for the next
+    /// [`ReadError`], which has been logged unless it is one of a series, or `NotServed`. To continue, just ask for the next
     /// state.
     pub async fn next(&mut self) -> Result<Option<K>, ReadError> {
         loop {

@@ -45,7 +45,7 @@ pub enum CreateError {
     /// Whether the request was made is not known.
     #[error(transparent)]
     Unclear(#[from] CallError),
-    /// The token is no text that fits into a header.
+    /// The token does not fit into a header.
     #[error("the token contains characters that are not allowed in a token")]
     Garbled,
 }
@@ -57,7 +57,7 @@ impl std::fmt::Debug for Requester {
 }
 
 impl Requester {
-    /// Acts with the credentials of `config`, or with none of them where a pod's token is given: a client certificate
+    /// Acts with the credentials of `config`, or with none of them if a pod's token is given: a client certificate
     /// would win over the token.
     ///
     /// # Errors

@@ -50,14 +50,14 @@ impl RuntimeIssuer {
         self.trouble.borrow().clone()
     }
 
-    /// Waits until the API server has told, for the first time, what is in the ConfigMap or that it does not tell. Right
-    /// after a start, requests for the issuer of the flags may be for the wrong one.
+    /// Waits until the API server has answered for the first time, with the ConfigMap or an error. Right
+    /// after startup, requests for the issuer of the flags may be for the wrong one.
     pub async fn settled(&self) {
         // An error means that the process is ending.
         let _ = self.settled.clone().wait_for(|settled| *settled).await;
     }
 
-    /// The issuer as of now, read from the API server: a watch may lag. Where the ConfigMap is broken, the last good one.
+    /// The current issuer, read from the API server: a watch may lag. If the ConfigMap is broken, the last good one.
     ///
     /// # Errors
     /// [`ReadError`].

@@ -102,7 +102,7 @@ impl std::fmt::Debug for StartupTaint {
     }
 }
 
-/// A JSON patch that removes the taints with that key, the last one first, and nothing where one of them is not where
+/// A JSON patch that removes the taints with that key, the last one first, and does nothing if one of them is not where
 /// it was.
 fn removal(taints: &[Taint], key: &str) -> Value {
     let ours = taints.iter().enumerate().rev().filter(|(_, taint)| taint.key == key);

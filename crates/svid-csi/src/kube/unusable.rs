@@ -14,10 +14,10 @@ const SELF_SIGNED: &str = "it is of type SelfSigned, which signs with the reques
 const ACME: &str =
     "it is of type ACME, which certifies domain names, not SPIFFE IDs; use one of type CA, Vault or the like";
 
-/// How long looking may take: asking goes on without it.
+/// How long reading the issuer may take: the request continues without it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Knows issuers that were looked at. Where the driver may not read issuers, none is known to be unusable.
+/// Knows issuers that were read. If the driver may not read issuers, none is known to be unusable.
 pub struct Unusable {
     client: Client,
     fine: Mutex<HashSet<(String, String, String)>>,
@@ -42,7 +42,7 @@ impl std::fmt::Debug for Unusable {
     }
 }
 
-/// Why an issuer can never sign for a pod, where its own words about a request tell it to those who know.
+/// Why an issuer can never sign for a pod, if its message about a request shows it.
 pub fn told_by(message: &str) -> Option<&'static str> {
     // What cert-manager's SelfSigned issuer misses in every request that is not of a Certificate.
     message.contains("cert-manager.io/private-key-secret-name").then_some(SELF_SIGNED)
@@ -77,7 +77,7 @@ impl Unusable {
         }
     }
 
-    /// The issuer; an empty one where the driver may not read issuers, which is nothing to ask for again.
+    /// The issuer; an empty one if the driver may not read issuers, which is not worth asking again.
     async fn look(&self, path: &str) -> Option<Issuer> {
         let call = http::Request::get(path).body(Vec::new()).ok()?;
         match tokio::time::timeout(PATIENCE, self.client.request::<Issuer>(call)).await.ok()? {

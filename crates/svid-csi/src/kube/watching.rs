@@ -17,13 +17,13 @@ use super::client::CALL_TIMEOUT;
 use super::error;
 use crate::report;
 
-/// What the API server answers where it has forgotten the version that is asked for.
+/// The API server's code for a version that it no longer remembers.
 pub const GONE: u16 = 410;
 
 /// How much longer than it was to last a watch may be silent before its connection counts as dead.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What is told of the objects.
+/// What is reported about the objects.
 #[derive(Debug)]
 pub enum Told<K> {
     /// The API server has taken the watch: from now on changes come in.
@@ -45,9 +45,9 @@ pub struct Selection {
 
 /// Objects that are followed.
 ///
-/// It differs from the watcher of kube in two ways. It tells when it watches (again), which is no matter of course: on a
-/// quiet node no event may come for hours. And it lists anew also where the API server answers 410 Gone to the attempt to
-/// watch, and not only where it says so in an event; the other would ask for the same version for ever.
+/// It differs from the watcher of kube in two ways. It reports when it watches (again), which is not obvious: on a
+/// quiet node no event may come for hours. And it lists again also if the API server answers 410 Gone to the attempt to
+/// watch, and not only if it says so in an event; the other would ask for the same version forever.
 pub struct Watching<K> {
     api: Api<K>,
     selection: Selection,
@@ -68,10 +68,10 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
         Self { api, selection, told: VecDeque::new(), state: State::Unlisted }
     }
 
-    /// What is told next. May be dropped at any time.
+    /// The next report. May be dropped at any time.
     ///
     /// # Errors
-    /// What does not work now. The next call tries it again, and at once: whoever calls has to pause.
+    /// The current failure. The next call retries at once: the caller has to pause.
     pub async fn next(&mut self) -> Result<Told<K>> {
         loop {
             if let Some(told) = self.told.pop_front() {
@@ -168,7 +168,7 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
     }
 }
 
-/// What is wrong, in the API server's own words where there are any.
+/// What is wrong, in the API server's own words if there are any.
 pub fn told(error: &Error) -> String {
     match error {
         Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => {

@@ -1,4 +1,4 @@
-//! What is left in a target folder on which nothing is mounted any more.
+//! Leftovers in a target folder on which nothing is mounted any more.
 
 use std::os::fd::OwnedFd;
 
@@ -6,7 +6,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, StatxAttrib
 use rustix::io::Errno;
 use svid_csi_core::quoted::Quoted;
 
-/// How much is looked at. Whatever made more than that is no mistake that can be put right here.
+/// How much is inspected. More than that is not a mistake that can be fixed here.
 const MOST_ENTRIES: usize = 256;
 /// How much of it is named.
 const MOST_NAMES: usize = 5;
@@ -19,7 +19,7 @@ const BELOW: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_XDEV);
 
 /// Removes from the folder `name` empty folders, and what belongs to root and has a name that `is_ours` accepts. Answers the first few names of
-/// what else there is, safe to print; none where all is gone.
+/// what else there is, safe to print; empty if all is gone.
 pub(super) fn clear(parent: &OwnedFd, name: &str, is_ours: &dyn Fn(&str) -> bool) -> Result<Vec<String>, Errno> {
     let mut sweep = Sweep { is_ours, looked_at: 0, left: Vec::new() };
     sweep.folder(parent, name)?;

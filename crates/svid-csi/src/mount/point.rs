@@ -69,7 +69,7 @@ pub enum MountError {
         action: &'static str,
         /// On which path.
         path: PathBuf,
-        /// What the kernel answered.
+        /// The kernel's error.
         #[source]
         source: io::Error,
     },
@@ -153,14 +153,14 @@ impl MountPoint {
     /// [`MountError::System`].
     pub fn attach(&self, Tree(tree): Tree) -> Result<(), MountError> {
         // The name is one component, and a link is not followed (MOVE_MOUNT_T_SYMLINKS). A descriptor of the target could be
-        // had only after what was mounted there before is gone, and that is no time to fail.
+        // had only after the previous mount is gone, and that is not a time to fail.
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         rustix::mount::move_mount(&tree, "", &self.parent, self.name.as_str(), flags)
             .map_err(MountError::of("mount the volume at", &self.path))
     }
 
-    /// Unmounts what `is_ours` accepts, again and again where it was stacked, and stops at anything else. Where `in_use`
-    /// accepts it, also while somebody stands in it, such as a shell or a backup: that one keeps what is mounted until it
+    /// Unmounts what `is_ours` accepts, repeatedly if it was stacked, and stops at anything else. If `in_use`
+    /// accepts it, also while a process uses it, such as a shell or a backup: that one keeps the mount until it
     /// leaves, so what is secret in it must be within the caller's reach.
     ///
     /// # Errors
@@ -230,7 +230,7 @@ impl MountPoint {
         rustix::fs::openat2(&self.parent, self.name.as_str(), WALK, Mode::empty(), flags)
     }
 
-    /// Reads a small file beside the target, such as the kubelet's `vol_data.json`; nothing where there is none.
+    /// Reads a small file beside the target, such as the kubelet's `vol_data.json`; `None` if there is none.
     ///
     /// # Errors
     /// [`MountError::System`].

@@ -11,12 +11,12 @@ const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 #[derive(Debug)]
 pub struct Propagation {
     mounts: Vec<(PathBuf, Option<String>)>,
-    /// The peer groups of the host's mounts, where its mounts can be seen.
+    /// The peer groups of the host's mounts, if its mounts can be seen.
     of_host: Option<HashSet<String>>,
 }
 
 impl Propagation {
-    /// Reads /proc/self/mountinfo, and the host's where this process can see the host's. Its cost grows with the mounts on the
+    /// Reads /proc/self/mountinfo, and the host's if this process can see it. Its cost grows with the mounts on the
     /// node: for the start only.
     ///
     /// # Errors
@@ -36,9 +36,9 @@ impl Propagation {
     /// Whether a mount made at `path` (absolute, without links) is known to reach the host, which `bidirectional` does where
     /// anything does.
     ///
-    /// Peer groups have one number in all namespaces, so the host's own list of mounts tells. Most containers cannot see that.
+    /// Peer groups have one number in all namespaces, so the host's own mounts show it. Most containers cannot see them.
     /// There, newer runcs make all mounts shared once one of them is to be, the others in groups that have no other member:
-    /// where even `/` is shared, only the group of a mount that is the host's tells.
+    /// if even `/` is shared, only the group of a mount of the host shows it.
     pub fn reaches_host(&self, path: &Path, bidirectional: &Path) -> bool {
         match (self.group(path), &self.of_host) {
             (None, _) => false,
@@ -125,7 +125,7 @@ mod tests {
         reaches(ALL_SHARED, Some(HOST), "/pods", &contained);
         let pods_forgotten = ALL_SHARED.replace("/pods rw,relatime shared:1 ", "/pods rw,relatime shared:40 ");
         reaches(&pods_forgotten, Some(HOST), "/pods", &[("/pods", false), ("/more", true)]);
-        // A service with a mount namespace of its own, which follows the host's and tells it nothing.
+        // A service with a mount namespace of its own, which follows the host's and does not propagate back.
         let sandboxed = "22 1 8:1 / / rw,relatime shared:301 master:1 - ext4 /dev/sda1 rw\n";
         reaches(sandboxed, Some(HOST), "/var/lib/kubelet/pods", &[("/var/lib/kubelet/pods", false)]);
     }

@@ -1,4 +1,4 @@
-//! What can be told of a mount that another program has made, before anything in it is believed.
+//! What can be found out about a mount of another program, before anything in it is trusted.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -16,9 +16,9 @@ use super::tmpfs::is_tmpfs;
 use crate::beneath::Folder;
 use crate::fsx::FsError;
 
-/// A file of a volume that is larger than this is none.
+/// A larger file is not a file of a volume.
 const LARGEST_FILE: u64 = 1 << 20;
-/// A volume with more files than that is none.
+/// A folder with more files is not a volume.
 const MOST_FILES: usize = 16;
 
 /// A file in a mount.
@@ -87,7 +87,7 @@ impl Seen {
     /// The files of a folder in it, following no link on the way.
     ///
     /// # Errors
-    /// [`MountError::System`], also where there are more or larger files than volumes have.
+    /// [`MountError::System`], also if there are more or larger files than volumes have.
     pub fn files(&self, folder: &str) -> Result<Vec<SeenFile>, MountError> {
         let folder = self.folder.folder(folder)?;
         let names = folder.names()?;

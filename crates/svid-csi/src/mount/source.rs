@@ -110,7 +110,7 @@ pub fn unmount(path: &Path) -> Result<(), MountError> {
 /// Whether something is mounted exactly at `path`.
 ///
 /// # Errors
-/// [`MountError::System`] where that cannot be told, which is no "no": whoever mounts or removes then does harm.
+/// [`MountError::System`] if that cannot be determined, which does not mean "no": to mount or remove then would do harm.
 pub fn is_mount_root(path: &Path) -> Result<bool, MountError> {
     stat(path)?.map_or(Ok(false), |stat| is_root_of_mount(&stat).map_err(MountError::of("inspect", path)))
 }
@@ -118,15 +118,15 @@ pub fn is_mount_root(path: &Path) -> Result<bool, MountError> {
 /// Whether the folder at `path` exists only because something of ours still holds it: it was deleted elsewhere.
 ///
 /// # Errors
-/// [`MountError::System`] where that cannot be told.
+/// [`MountError::System`] if that cannot be determined.
 pub fn is_deleted(path: &Path) -> Result<bool, MountError> {
     Ok(stat(path)?.is_some_and(|stat| stat.stx_nlink == 0))
 }
 
-/// The identity of the folder at `path`, not following a link; nothing where nothing is there.
+/// The identity of the folder at `path`, not following a link; `None` if nothing is there.
 ///
 /// # Errors
-/// [`MountError::System`] where that cannot be told.
+/// [`MountError::System`] if that cannot be determined.
 pub fn file_id_of(path: &Path) -> Result<Option<FileId>, MountError> {
     Ok(stat(path)?.map(|stat| file_id(&stat)))
 }

@@ -28,13 +28,13 @@ pub enum Unfit {
     /// Others than root may have written it.
     #[error("users other than root may write into it")]
     Writable,
-    /// Somebody else could have written it.
+    /// Another user could have written it.
     #[error("it belongs to the user {0}, not to root")]
     Owner(u32),
     /// Nothing was written yet, or not by that driver.
     #[error("it has no link ..data to a folder beside it")]
     NoData,
-    /// What is in it is not known.
+    /// Its contents are not known.
     #[error("its files are not one certificate chain, its key and at most one trust bundle")]
     Files,
     /// The pod would lose what it has.
@@ -71,7 +71,7 @@ impl Node {
         let left_alone = |why| VolumeError::NotAdopted { target: spec.target.path().to_owned(), why };
         let adopted = self.fit(spec, &seen).map_err(left_alone)?;
         let shape = Arc::new(adopted.shape(spec));
-        // It is there already, and its pod is running: it may use what is kept back.
+        // It is there already, and its pod is running: it may use the reserved space.
         let place = self.take_up_place(&shape, 0)?;
         let taken_over = |record: &mut Record| {
             (record.phase, record.root, record.adopted) = (Phase::Ready, Some(seen.id()), Some(Box::new(adopted)));
@@ -128,7 +128,7 @@ fn holds_bundle(found: &[RenderedFile], names: &FileNames) -> bool {
     found.iter().any(|file| Some(&file.name) == names.bundle.as_ref())
 }
 
-/// The volume as it is asked for, but for what its pod knows it by, where it was taken over.
+/// The volume as it is asked for, but for what its pod knows it by, if it was taken over.
 pub(super) fn as_adopted(volume: Option<&Volume>, asked: Arc<VolumeSpec>) -> Arc<VolumeSpec> {
     let record = volume.map(Volume::record).filter(|record| record.phase == Phase::Ready);
     match record.and_then(|record| record.adopted.as_deref()) {

@@ -23,7 +23,7 @@ pub(super) struct Alarm {
 
 impl Alarm {
     /// Raises the alarm when its time has come, unless it was raised or there is nothing to lose. Never ends, so that
-    /// whatever it runs beside goes on, and keeps its turn.
+    /// whatever it runs beside continues, and keeps its turn.
     pub(super) async fn keep(&mut self, node: &Node, spec: &VolumeSpec, validity: Option<&Validity>) -> Infallible {
         if let Some(validity) = validity.filter(|_| !self.raised) {
             let left = renew::alarming(validity).duration_since(clock::now()).unwrap_or_default();
@@ -53,14 +53,14 @@ impl Alarm {
 }
 
 impl Node {
-    /// Says on the pod that its identity was denied. Everything else is asked for again, and the kubelet tells it.
+    /// Sends an event that the pod's identity was denied. Everything else is retried, and the kubelet reports it.
     pub(super) fn tell_pod_of_denial(&self, spec: &VolumeSpec, error: &VolumeError) {
         if error.class() == Class::Denied && !error.is_repeated() {
             self.tell_pod(spec, "IdentityDenied", report::chain(error));
         }
     }
 
-    /// Warns where the chain of what a volume holds does not lead to its trust bundle, and did before or for another reason.
+    /// Warns if the chain in a volume does not lead to its trust bundle, and did before or for another reason.
     pub(super) fn warn_of_chain(&self, record: &Record, before: Option<&Issued>) {
         let untrusted = |issued: &Issued| issued.untrusted.clone();
         let Some(reason) = record.issued.as_ref().and_then(untrusted) else { return };

@@ -62,7 +62,7 @@ impl Node {
         Ok(true)
     }
 
-    /// Whether nothing secret outlives the unmounting of this at a volume's target, also for who stands in it: it is the
+    /// Whether nothing secret outlives the unmounting of this at a volume's target, also for processes in it: it is the
     /// volume's folder, which is emptied, or the agent's directory.
     pub(super) fn may_stay_in_use(&self, id: &VolumeId, root: FileId) -> Result<bool, MountError> {
         Ok(self.is_folder(id, root)? || self.is_agents(root)?)
@@ -85,7 +85,7 @@ impl Node {
             || (never_ready && kubelet_vouches(driver, id, point)?))
     }
 
-    /// Whether a start finds at the target what the record says.
+    /// Whether the target shows at startup what the record says.
     pub(super) fn is_recorded(&self, record: &Record, root: FileId) -> Result<bool, MountError> {
         let passes_through = record.spec.content == Content::Passthrough;
         Ok([record.root, record.formerly].contains(&Some(root))
@@ -107,8 +107,8 @@ impl Node {
         self.folders.as_ref().map_or(Ok(false), |folders| folders.is_mounted(id))
     }
 
-    /// Removes what the node keeps for a volume beside its record: its folder, what its pod was told, its password. `filled`
-    /// is what was mounted into the pod, where this driver filled it.
+    /// Removes what the node keeps for a volume beside its record: folder, what its pod was given, password. `filled`
+    /// is what was mounted into the pod, if this driver filled it.
     pub(super) fn remove_data(&self, id: &VolumeId, filled: Option<FileId>) -> Result<(), VolumeError> {
         if let Some(workload_api) = &self.workload_api {
             workload_api.remove(id)?;
@@ -124,7 +124,7 @@ impl Node {
 }
 
 /// Whether the kubelet's own note beside the target (vol_data.json) says that the volume is this driver's. Asked only
-/// where no record of a published volume is, as for volumes a predecessor published.
+/// if there is no record of a published volume, as for volumes of a predecessor.
 pub(super) fn kubelet_vouches(driver: &str, id: &VolumeId, point: &MountPoint) -> Result<bool, MountError> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]

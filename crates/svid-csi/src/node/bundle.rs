@@ -32,7 +32,7 @@ impl Node {
         }
     }
 
-    /// Volumes that something is being done to come when that is done, and keep nobody waiting.
+    /// Volumes that are busy come when they are done, and keep no other waiting.
     async fn bring_bundle(self: &Arc<Self>, issuer: Issuer, volumes: Vec<VolumeId>) {
         let (node, mut busy) = (self.clone(), Vec::new());
         let brought = tokio::task::spawn_blocking(move || {
@@ -56,7 +56,7 @@ impl Node {
         }
     }
 
-    /// Brings the source's bundle of now to a volume, where it holds another one; what fails is tried again when the
+    /// Writes the source's current bundle into a volume, if it holds another one; a failure is retried when the
     /// kubelet asks for the volume, or by a renewal. Blocks; the volume's lock is held.
     pub(super) fn bring_bundle_to(&self, volume: Option<&mut Volume>) {
         let Some(volume) = volume else { return };
@@ -65,7 +65,7 @@ impl Node {
             if matches!(error, VolumeError::Changed(_)) {
                 self.distrust(volume);
             }
-            // What the local CA issues brings its bundle along, and is tried until it is there.
+            // An identity of the local CA comes with its bundle, and is retried until it is delivered.
             if volume.record().spec.plan().issuer() == Some(Issuer::LocalCa) {
                 volume.renew_now.notify_one();
             }
@@ -84,7 +84,7 @@ impl Node {
         self.record(volume, |record| {
             if let Some(issued) = &mut record.issued {
                 bundle.digest().clone_into(&mut issued.bundle_digest);
-                // What the source gives next is no longer the same.
+                // The source's next identity is no longer the same.
                 issued.digest = None;
                 issued.untrusted = leads.as_ref().err().map(|rejection| rejection.to_string().into());
             }

@@ -1,4 +1,4 @@
-//! Volumes that their pods, or somebody on the node, have changed: seen, said, and put right.
+//! Volumes that their pods, or other processes on the node, have changed: noticed, reported and restored.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::delivery::volume_folder::VolumeFolder;
 use crate::report;
 
 impl Node {
-    /// What the volume's files show, where new ones may go on showing a part of it.
+    /// What the volume's files show, if new ones may keep a part of it.
     pub(super) fn files_before(
         &self,
         record: &Record,
@@ -39,7 +39,7 @@ impl Node {
     /// What the volume's files show, to be written again with something new beside it.
     ///
     /// # Errors
-    /// [`VolumeError::Changed`] where it is not what was delivered.
+    /// [`VolumeError::Changed`] if it is not what was delivered.
     pub(super) fn delivered_files(
         &self,
         record: &Record,
@@ -54,7 +54,7 @@ impl Node {
         Err(VolumeError::Changed(how))
     }
 
-    /// Has the volume's source asked again, and what it gives delivered, also where that is what it gave last.
+    /// Has the volume's source asked again, and its answer delivered, even if it is the same as before.
     pub(super) fn distrust(&self, volume: &mut Volume) {
         if let Some(issued) = volume.record().issued.clone() {
             let remembered = self.record(volume, |record| record.issued = Some(Issued { digest: None, ..issued }));
@@ -65,7 +65,7 @@ impl Node {
         volume.renew_now.notify_one();
     }
 
-    /// Looks whether the volume shows what was delivered. Puts a socket back; files that were changed are asked for again.
+    /// Looks whether the volume shows what was delivered. Restores a socket; files that were changed are requested again.
     pub(super) fn see_that_it_is_unchanged(&self, volume: &mut Volume) -> Result<(), VolumeError> {
         let spec = volume.record().spec.clone();
         let Some(issued) = &volume.record().issued else { return Ok(()) };
@@ -103,7 +103,7 @@ impl Node {
         if was_changed { Ok(folder.keep_only(names)?) } else { Ok(()) }
     }
 
-    /// Why a volume's socket is of no use to its pod; `None` where it is.
+    /// Why a volume's socket does not work for its pod; `None` if it does.
     pub(super) fn trouble_of_socket(&self, record: &Record, socket: &SocketSpec) -> Option<String> {
         let id = &record.spec.id;
         let Some(workload_api) = &self.workload_api else {
@@ -123,14 +123,14 @@ impl Node {
         }
     }
 
-    /// Why a volume's files are not what was delivered; `None` where they are.
+    /// Why a volume's files are not what was delivered; `None` if they are.
     pub(super) fn trouble_of_files(&self, record: &Record) -> Option<String> {
         match self.folder(record).and_then(|folder| Ok(shown::look(&folder)?)) {
             Ok(Shown::Files(_)) => None,
             Ok(Shown::Nothing) => {
                 Some("the volume holds no identity: its source withdrew it, or has not issued one yet".to_owned())
             }
-            // What csi-driver-spiffe has left is not laid out as ours.
+            // Volumes of csi-driver-spiffe have another layout.
             Ok(Shown::Changed(_)) if record.issued.is_none() => None,
             Ok(Shown::Changed(how)) => {
                 Some(format!("the volume's files were changed: {how}; the next delivery restores them"))

@@ -27,7 +27,7 @@ use crate::tasks::Tasks;
 const SILENCE: Duration = Duration::from_secs(300);
 const COMPONENT: &str = "svid-csi-driver";
 
-/// The sources that ask somebody, and where events go to.
+/// The sources that ask a server, and the sink of events.
 #[derive(Default)]
 pub(super) struct Clients {
     pub(super) cert_manager: Option<Arc<CertManager>>,
@@ -44,7 +44,7 @@ struct Cluster {
 }
 
 impl Clients {
-    /// Makes those that are needed. That nobody answers does not matter.
+    /// Makes those that are needed. Servers need not answer yet.
     pub(super) async fn open(config: &Config, metrics: &Arc<Metrics>, tasks: &Tasks) -> Result<Self, RunError> {
         let needs_api =
             config.cert_manager.is_some() || config.local_ca_roots.is_some() || config.startup_taint.is_some();
@@ -111,14 +111,14 @@ impl Cluster {
 /// The way to the API server for what is followed there.
 async fn access(options: &ClientOptions) -> Result<kube::Config, ClientError> {
     let mut access = client::config(options).await?;
-    // What fails is tried again here, at our own pace; and a connection that has died is not waited for.
+    // Failures are retried here, at the driver's own pace; and a dead connection is not waited for.
     access.default_retry = false;
     access.read_timeout = Some(SILENCE);
     access.reset_reader_on_write = true;
     Ok(access)
 }
 
-/// Where events go to when pods get their identities from a broker, which needs no cluster: nowhere, outside of one.
+/// The sink of events when pods get their identities from a broker, which needs no cluster: none, outside of one.
 async fn events_beside_broker(config: &Config, tasks: &Tasks) -> Result<Option<Events>, RunError> {
     match client::config(&config.client).await {
         Ok(access) => Ok(Some(Events::new(client::client(&access)?, COMPONENT, config.node_id.clone(), tasks))),

@@ -13,7 +13,7 @@ use crate::mount::{Look, MountError, MountPoint};
 use crate::{clock, report};
 
 impl Node {
-    /// What is wrong with a published volume; `None` when nothing is.
+    /// The problem of a published volume; `None` if it has none.
     ///
     /// # Errors
     /// [`VolumeError::Unknown`] when it is not published at that path.

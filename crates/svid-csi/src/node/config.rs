@@ -1,4 +1,4 @@
-//! What the driver was told to do: the typed form of its flags, free of contradictions.
+//! The driver's configuration: the typed form of its flags, free of contradictions.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -40,7 +40,7 @@ pub struct Config {
     pub cert_manager: Option<CertManagerConfig>,
     /// The embedded certificate authority, for `local-ca` plans.
     pub local_ca: Option<LocalCaConfig>,
-    /// The ConfigMap in which the drivers of all nodes tell each other their local CAs, by the names of the nodes.
+    /// The ConfigMap in which the drivers of all nodes publish their local CAs, by the names of the nodes.
     pub local_ca_roots: Option<ConfigMapPlace>,
     /// The key of the taint to remove from this node once every driver name is registered.
     pub startup_taint: Option<String>,

@@ -53,7 +53,7 @@ impl Service {
         }
     }
 
-    /// The rules, where the kubelet's pods folder is named as the request names it: a folder may have two names.
+    /// The rules, with the kubelet's pods folder named as in the request: a folder may have two names.
     async fn rules_for(&self, target_path: &str) -> Arc<Rules> {
         let (Some(pods_dir), Ok(target)) = (self.rules.pods_dir.clone(), TargetPath::parse(target_path)) else {
             return self.rules.clone();
@@ -216,7 +216,7 @@ impl csi::node_server::Node for Service {
         let condition = match self.locate(&request.volume_id, &request.volume_path).await {
             Ok((id, target)) => self.node.condition(id, target).await,
             Err(mistakes) => Err(match VolumeId::parse(&request.volume_id) {
-                // Where no volume can be, this one is not; the CSI specification wants it said so.
+                // A path that cannot be a volume's is not this one's; the CSI specification requires this answer.
                 Ok(id) if !request.volume_path.is_empty() => VolumeError::Unknown(id),
                 _ => mistakes.of_path("volume_path").into(),
             }),

@@ -23,7 +23,7 @@ use crate::delivery::{files, workload_api};
 use crate::report;
 
 impl Node {
-    /// Makes the folder that is to be mounted, and tells its identity.
+    /// Creates the folder that is to be mounted, and returns its identity.
     pub(super) fn prepare(&self, spec: &VolumeSpec, known: Option<&Record>) -> Result<Option<FileId>, VolumeError> {
         self.keep_writable();
         Ok(self.folders()?.prepare(&spec.id, folder_mode(&spec.content), known.and_then(Record::filled))?)
@@ -35,7 +35,7 @@ impl Node {
         Ok(self.folders()?.open_volume(&record.spec.id, record.filled())?)
     }
 
-    /// Shows the volume's pod what it is given; without `jwt`, the tokens that it sees. On failure it goes on seeing what
+    /// Shows the volume's pod what it is given; without `jwt`, the tokens that it sees. On failure it keeps seeing what
     /// it saw.
     pub(super) fn deliver(
         &self,
@@ -73,7 +73,7 @@ impl Node {
         Ok(folder.shape(folder_mode(&spec.content), None)?)
     }
 
-    /// Tells the volume's pod what it is given, by a socket.
+    /// Sends the volume's pod what it is given, by a socket.
     fn give(
         &self,
         record: &Record,
@@ -108,7 +108,7 @@ impl Node {
         }
     }
 
-    /// After a start: what is not in files is served again, as it was kept. A volume of which nothing was kept, or whose
+    /// After startup: what is not in files is served again, as it was stored. A volume of which nothing was kept, or whose
     /// files are gone, is to be renewed at once.
     pub(super) fn deliver_again(&self, volume: &mut Volume) -> Result<(), VolumeError> {
         let (spec, record) = (volume.record().spec.clone(), volume.record());
@@ -121,7 +121,7 @@ impl Node {
         }
         let is_there = match &spec.content {
             Content::Passthrough => true,
-            // They are taken away also where the record could not say so.
+            // They are removed even if the record could not say so.
             Content::Files(_) => match shown::look_and_seal(&self.folder(record)?)? {
                 Shown::Files(_) => true,
                 Shown::Nothing => false,
@@ -146,7 +146,7 @@ impl Node {
     }
 
     /// Shows the volume's pod another bundle of its trust domain, beside the certificates that are there. Answers
-    /// whether they lead to it, or why not; nothing where there are none.
+    /// whether they lead to it, or why not; `None` if there are none.
     pub(super) fn deliver_bundle(
         &self,
         record: &Record,
@@ -197,7 +197,7 @@ impl Node {
         self.write(&record.spec, Occasion::Renewal, sizes(&rendered), install)
     }
 
-    /// The password of the volume's PKCS#12 files, where it has any.
+    /// The password of the volume's PKCS#12 files, if it has any.
     fn password(&self, spec: &VolumeSpec, wanted: &FilesSpec) -> Option<Password> {
         match (wanted.extras.need_password(), wanted.extras.own_password) {
             (false, _) => None,
@@ -206,7 +206,7 @@ impl Node {
         }
     }
 
-    /// Keeps the password that the kubelet brought for the volume, if its files need it. Tells whether it is a new one.
+    /// Keeps the password that the kubelet brought for the volume, if its files need it. Returns whether it is a new one.
     pub(super) fn keep_password(
         &self,
         volume: &mut Volume,
@@ -229,7 +229,7 @@ impl Node {
     }
 
     /// Takes away what the volume's pod was given: its source has withdrawn it. The record says so first, so that a start
-    /// after a kill goes on with it; a full disk keeps nothing from being taken away.
+    /// after a kill continues with it; a full disk does not keep anything from being removed.
     pub(super) fn withdraw(&self, volume: &mut Volume) -> Result<(), VolumeError> {
         let recorded = self.record(volume, |record| (record.issued, record.withdrawn) = (None, true));
         self.take_away(volume.record())?;

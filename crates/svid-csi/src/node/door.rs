@@ -1,4 +1,4 @@
-//! A socket by which others reach the driver, bound again where its file is deleted or replaced: by a cleaner of the node, by
+//! A socket by which others reach the driver, bound again if its file is deleted or replaced: by a cleaner of the node, by
 //! a kubelet that is installed again, or by an older driver that ends after this one has started.
 
 use std::io;
@@ -25,14 +25,14 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Door {
     path: PathBuf,
     bound: Mutex<Option<Bound>>,
-    /// What was logged last of what keeps it from being bound again.
+    /// The last logged reason why it cannot be bound again.
     trouble: Mutex<Option<String>>,
     /// It is to be made again though nothing is wrong with it.
     renew: AtomicBool,
     look: Notify,
 }
 
-/// What has become of a socket.
+/// What happened to a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
     /// It is no longer reached by its path.
@@ -67,7 +67,7 @@ impl Door {
         self.bound().as_ref().is_some_and(Bound::is_there)
     }
 
-    /// Has it looked at again soon. What is in its way may have gone without any event.
+    /// Has it checked again soon. The obstacle may have gone without any event.
     pub(super) fn look_again(&self) {
         self.look.notify_one();
     }
@@ -119,7 +119,7 @@ impl Door {
         watch.inspect_err(failed).ok()
     }
 
-    /// Binds it again where that is needed.
+    /// Binds it again if needed.
     async fn see_to_it(self: Arc<Self>, turn: &(impl Fn(Turn) + Sync)) -> Option<UnixListener> {
         if self.renew.swap(false, Ordering::Relaxed) {
             self.close();

@@ -74,7 +74,7 @@ pub enum VolumeError {
     Slow {
         /// How long it was waited for.
         seconds: u64,
-        /// What for, where the source knows.
+        /// What for, if the source knows.
         waits_for: Option<String>,
     },
     /// The files cannot be put together.
@@ -83,7 +83,7 @@ pub enum VolumeError {
     /// Another failure, after something was done for the volume that is still there.
     #[error(transparent)]
     Begun(Box<VolumeError>),
-    /// Its pod, or somebody on the node, has changed what was delivered.
+    /// Its pod, or another process on the node, has changed what was delivered.
     #[error("the volume's files were changed ({0}), so they are not used again; requesting a new identity")]
     Changed(String),
     /// A pod could write into the volume.

@@ -37,7 +37,7 @@ impl Node {
 
     /// Records the intent to publish.
     ///
-    /// The record says what is about to be mounted before it is: a start must know it again. What a ready volume is
+    /// The record says what is about to be mounted before it is: the next startup must recognise it. What a ready volume is
     /// recorded as stays until it is something else.
     pub(super) fn intend(
         &self,
@@ -128,7 +128,7 @@ pub(super) fn is_published(
         return Ok(false);
     };
     let Some(expected) = source.or(record.root) else { return Ok(false) };
-    // What a passthrough volume has left of before is still to be emptied.
+    // The former data of a passthrough volume is still to be removed.
     let is_whole = record.spec.content != Content::Passthrough || record.filled().is_none();
     Ok(is_whole && *record.spec == *spec && point.look()? == Look::Mounted(expected))
 }

@@ -46,7 +46,7 @@ impl Jwt {
         Extras { tokens: self.files.clone(), ..wanted.clone() }
     }
 
-    /// What is remembered where the volume had `before`: tokens that did not come are as due as they were.
+    /// What is remembered if the volume had `before`: tokens that did not come stay due.
     fn issued_after(&self, before: Option<&IssuedJwt>) -> IssuedJwt {
         let kept = before.and_then(|before| before.tokens).filter(|_| self.missing.is_some());
         let issued = self.issued();
@@ -73,7 +73,7 @@ fn wanted(spec: &VolumeSpec) -> Option<(&FilesSpec, &Subject)> {
 }
 
 impl Node {
-    /// Asks for all that the volume's files hold of JWT; nothing where they hold none.
+    /// Requests all JWT parts of the volume's files; `None` if they have none.
     pub(super) async fn jwt(&self, spec: &VolumeSpec) -> Result<Option<Jwt>, SourceError> {
         match self.some_jwt(spec, false).await? {
             Some(Jwt { missing: Some(error), .. }) => Err(error),
@@ -81,7 +81,7 @@ impl Node {
         }
     }
 
-    /// The JWT bundles, and the tokens that are to be had; unless `go_on`, none after one that is not.
+    /// The JWT bundles, and the tokens that are available; unless `go_on`, none after one that is not.
     async fn some_jwt(&self, spec: &VolumeSpec, go_on: bool) -> Result<Option<Jwt>, SourceError> {
         let Some((wanted, subject)) = wanted(spec) else { return Ok(None) };
         let Extras { tokens, jwt_bundle, .. } = &*wanted.extras;
@@ -113,7 +113,7 @@ impl Node {
     }
 
     /// New tokens and JWT bundles for the volume's files: when the tokens are due, or the bundles have changed, or at the
-    /// end of the pause after a failure. Never, where they hold none, or there is no identity in them.
+    /// end of the pause after a failure. Never, if they hold none, or there is no identity in them.
     pub(super) fn next_jwt<'a>(
         &'a self,
         spec: &'a VolumeSpec,
@@ -138,7 +138,7 @@ impl Node {
 
     async fn jwt_is_due(&self, spec: &VolumeSpec, subject: &Subject, last: &IssuedJwt) {
         let changed = async {
-            // A source that cannot tell yet has nothing new to tell.
+            // A source that does not know yet has no news.
             while !self.bundles_have_changed(spec, subject, last).await {
                 tokio::time::sleep(backoff::retry_delay(1, None)).await;
             }
@@ -158,10 +158,10 @@ impl Node {
         }
     }
 
-    /// Waits for other JWT bundles than the volume holds. Answers `false` where the source does not tell what there are.
+    /// Waits for other JWT bundles than the volume holds. Returns `false` if the source does not know them.
     async fn bundles_have_changed(&self, spec: &VolumeSpec, subject: &Subject, last: &IssuedJwt) -> bool {
         let Ok(mut bundles) = self.sources.jwt_bundles(spec, subject).await else { return false };
-        // Without any, they have been withdrawn, which is told of the identity too.
+        // Without any, they have been withdrawn, which is reported for the identity too.
         let differ = |bundles: &Arc<JwtBundles>| !bundles.is_empty() && bundles_digest(bundles) != last.bundles_digest;
         let changed = bundles.wait_for(differ).await.is_ok();
         if !changed {

@@ -16,7 +16,7 @@ use super::volume::Held;
 use crate::store::Unreadable;
 use crate::{backoff, report};
 
-/// A volume that never became ready is dropped when nobody has asked for it for so long.
+/// A volume that never became ready is removed when the kubelet has not asked for it for so long.
 pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 
 /// Volumes, each with the moment at which it is looked at again.
@@ -43,7 +43,7 @@ impl Later {
         self.put(id, Due { at: asked + FORGOTTEN_AFTER, failures: 0 });
     }
 
-    /// What comes first stays: whoever looks sees what there is to be done.
+    /// The first entry stays: the check sees all there is to do.
     fn put(&self, id: VolumeId, due: Due) {
         let mut volumes = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
         let known = volumes.entry(id).or_insert(due);
@@ -83,7 +83,7 @@ impl Node {
     pub(super) async fn look_later(self: Arc<Self>) {
         loop {
             let (id, failures) = self.later.next().await;
-            // Whoever holds it now sees to it, or has it looked at again.
+            // Its current holder does it, or schedules another check.
             let Some(mut held) = self.volumes.try_hold(&id) else {
                 self.later.again(id, failures.max(1));
                 continue;

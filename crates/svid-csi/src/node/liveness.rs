@@ -1,4 +1,4 @@
-//! Whether the kubelet can reach this driver, for `/livez`. Looked at when somebody asks, and only then.
+//! Whether the kubelet can reach this driver, for `/livez`. Checked on request only.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(crate) struct Liveness {
 }
 
 impl Liveness {
-    /// Connects to each CSI socket as the kubelet does, and looks whether each registration socket is where it was bound.
+    /// Connects to each CSI socket as the kubelet does, and checks whether each registration socket is where it was bound.
     ///
     /// # Errors
     /// What the kubelet cannot reach.

@@ -89,10 +89,10 @@ pub struct Node {
 /// Why the driver could not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The data root is of no use.
+    /// The data root cannot be used.
     #[error(transparent)]
     DataRoot(#[from] DataRootError),
-    /// The local CA is of no use.
+    /// The local CA cannot be used.
     #[error(transparent)]
     LocalCa(#[from] LocalCaError),
     /// The API server cannot be spoken to.
@@ -127,10 +127,10 @@ pub enum RunError {
     TaskFailed,
 }
 
-/// Runs the driver until it is told to stop (SIGTERM, SIGINT), leaving every volume mounted.
+/// Runs the driver until it is stopped (SIGTERM, SIGINT), leaving every volume mounted.
 ///
 /// # Errors
-/// [`RunError`] when it could not start or cannot go on.
+/// [`RunError`] if it could not start or cannot continue.
 pub async fn run(config: Config) -> Result<(), RunError> {
     // Modes of files and folders are given in full wherever they matter.
     rustix::process::umask(Mode::from_raw_mode(0o022));
@@ -156,7 +156,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 impl Node {
     /// Prepares everything and takes up the volumes of the run before. Blocks; needs a tokio runtime around it.
     fn build(config: &Config, clients: Clients, metrics: Arc<Metrics>, tasks: Tasks) -> Result<Arc<Self>, RunError> {
-        // A kernel that cannot tell mount points is no place for the driver.
+        // The driver cannot run on a kernel that does not report mount points.
         mount::is_mount_root(Path::new("/"))?;
         let propagation = Propagation::read().map_err(RunError::MountInfo)?;
         let pods = config.kubelet_dir.as_deref().unwrap_or(Path::new("/var/lib/kubelet")).join("pods");
@@ -178,7 +178,7 @@ impl Node {
         }
         let sources = Arc::new(Sources { broker, cert_manager, local_ca });
         let folders = data.as_ref().filter(|_| has(config, Plan::mints)).map(Folders::open).transpose()?;
-        // Also where no volume may ask for it any more: those that did are still there.
+        // Also if no volume may ask for it any more: those that did still exist.
         let workload_api = data.as_ref().filter(|_| has(config, Plan::mints));
         let open = |data| WorkloadApi::open(data, sources.clone(), metrics.clone(), tasks.clone());
         let workload_api = workload_api.map(open).transpose()?;
@@ -234,7 +234,7 @@ fn serving(config: &Config) -> String {
     format!("serving {} on node {}", names.join(" and "), config.node_id)
 }
 
-/// Takes all the descriptors there are to be had: every volume with a socket has one, and every connection to it.
+/// Raises the limit of descriptors to the maximum: every volume with a socket has one, and every connection to it.
 fn allow_descriptors() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -274,7 +274,7 @@ fn records_beside_socket(config: &Config, locks: &mut Vec<std::fs::File>) -> Res
     Ok(Some(records))
 }
 
-/// Mounts that nobody else sees would be lost in silence.
+/// Mounts that no other process sees would be lost silently.
 fn warn_if_unseen(pods: &Path, propagation: &Propagation) {
     if !matches!(fsx::exists(pods), Ok(false)) && !propagation.reaches_host(pods, pods) {
         warn!(

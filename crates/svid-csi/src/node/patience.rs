@@ -7,7 +7,7 @@ use tonic::metadata::MetadataMap;
 /// How long a publish waits for its source at most. The kubelet gives the whole call two minutes and asks again.
 pub(super) const MOST: Duration = Duration::from_secs(60);
 
-/// How long to wait for a source: so long that whoever calls still hears what it was that did not come.
+/// How long to wait for a source: short enough that the caller still gets the reason if nothing comes.
 pub(super) fn of(call: &MetadataMap) -> Duration {
     let given = call.get("grpc-timeout").and_then(|timeout| timeout.to_str().ok()).and_then(timeout);
     given.map_or(MOST, |given| MOST.min(given - given / 5))

@@ -244,7 +244,7 @@ impl Drop for ForgottenUnlessReady<'_> {
     }
 }
 
-/// What an earlier call was given and could not install, unless it is due for renewal by now.
+/// What an earlier call was given and could not install, unless it is now due for renewal.
 fn still_good(volume: &mut Volume, subject: &Subject) -> Option<Arc<X509Context>> {
     let same = |context: &Arc<X509Context>| subject.identity.as_ref() == Some(context.default_svid().id());
     let context = volume.uninstalled.take().filter(same)?;

@@ -1,5 +1,5 @@
-//! What a start does with the volumes of the run before: looks once at each, and re-enters the publish steps. What fails
-//! is tried again later.
+//! Recovers the volumes of the previous run at startup: checks each once, and re-enters the publish steps. Failures
+//! are retried later.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -54,7 +54,7 @@ impl Node {
         Ok(())
     }
 
-    /// Removes what was kept for volumes that have no record; what cannot be removed is tried again.
+    /// Removes what was stored for volumes that have no record; failures are retried.
     fn remove_orphans(&self, is_known: impl Fn(&VolumeId) -> bool) -> Result<(), FsError> {
         let mut left = Vec::new();
         if let Some(folders) = &self.folders {
@@ -88,7 +88,7 @@ impl Node {
         }
         let Err(error) = done else { return };
         error!(volume = %id, error = report::chain(&error), "a volume could not be recovered; leaving it as it is");
-        // What somebody else has mounted there is not ours to watch: the kubelet's next call looks again.
+        // Another program's mount is not ours to watch: the kubelet's next call looks again.
         if !matches!(error, VolumeError::Mount(MountError::Foreign(_))) {
             self.later.again(id.clone(), 1);
         }
@@ -171,7 +171,7 @@ impl Node {
         Ok(())
     }
 
-    /// What is to be mounted of the agent, unless it is already. Where this driver's own is still mounted in its place, that
+    /// What is to be mounted of the agent, unless it is already. If this driver's own is still mounted in its place, that
     /// is reached first: once it is unmounted, nothing may lead to the keys in it.
     fn missing_of_agent(&self, volume: &Volume, point: &MountPoint) -> Result<Option<MountSource>, VolumeError> {
         let record = volume.record();

@@ -82,7 +82,7 @@ pub(super) async fn keep_fresh(
 struct Tries {
     failures: u32,
     jwt_failures: u32,
-    /// Somebody wants it renewed before it is due.
+    /// It is to be renewed before it is due.
     at_once: bool,
     /// The source is not asked for an identity before.
     pause: Option<Instant>,
@@ -137,7 +137,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// What the volume is left with where it cannot be done.
+    /// What the volume is left with on failure.
     fn consequence_of_failure(self) -> &'static str {
         match self {
             Kind::Identity => "renewal failed; the volume keeps its last identity",
@@ -185,7 +185,7 @@ fn complain(spec: &VolumeSpec, error: &VolumeError, failures: u32, kind: Kind) {
     }
 }
 
-/// What became of a volume.
+/// The outcome for a volume.
 pub(super) enum Outcome {
     /// Its pod has this, or nothing any more.
     Holds(Option<Issued>),
@@ -193,7 +193,7 @@ pub(super) enum Outcome {
     Unpublished,
 }
 
-/// Takes away what a volume's pod was given, where the error says that it is to be.
+/// Removes a volume's identity, if the error says that it was withdrawn.
 async fn withdraw_if_withdrawn(
     node: &Arc<Node>,
     spec: &VolumeSpec,
@@ -217,7 +217,7 @@ async fn withdraw_if_withdrawn(
     Ok(outcome)
 }
 
-/// Installs what a volume's pod is given next, unless it has just that. Its tokens are renewed with it; where that fails,
+/// Installs what a volume's pod is given next, unless it has just that. Its tokens are renewed with it; if that fails,
 /// it keeps those that it has.
 async fn renew(
     node: &Arc<Node>,
@@ -257,8 +257,8 @@ async fn renew(
 }
 
 impl Node {
-    /// What a source that tells of its own accord has to tell after what it gave `in_vain`: something else, or that it is
-    /// withdrawn. Never, where there is no such source or thing.
+    /// The next news of a source that pushes, after what it gave `in_vain`: something else, or that it is
+    /// withdrawn. Never, if there is no such source or thing.
     async fn told_meanwhile(
         &self,
         spec: &VolumeSpec,
@@ -274,7 +274,7 @@ impl Node {
         }
     }
 
-    /// Whether the volume's pod has just that. What was changed in a volume is not the same any more.
+    /// Whether the volume's pod has exactly that. A changed volume does not.
     async fn holds(&self, id: &VolumeId, digest: Option<&str>) -> bool {
         let held = self.volumes.hold(id).await;
         let issued = held.as_ref().and_then(|volume| volume.record().issued.as_ref());

@@ -42,7 +42,7 @@ pub(crate) struct Place {
 /// On which occasion something is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Occasion {
-    /// The kubelet asked for the volume: what is kept back for others is not touched.
+    /// The kubelet asked for the volume: the reserve for others is not touched.
     Publish,
     /// What a published volume holds is kept fresh.
     Renewal,
@@ -94,7 +94,7 @@ impl Room {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The figures for metrics; none where the tmpfs cannot be looked at.
+    /// The figures for metrics; `None` if the tmpfs cannot be inspected.
     pub(crate) fn state(&self) -> Option<RoomState> {
         let (space, _) = self.look().ok()?;
         let (size, reserve) = (space.size.bytes, space.reserve().bytes);
@@ -117,7 +117,7 @@ impl Drop for Place {
 }
 
 impl Node {
-    /// Promises a volume that is not known yet the least that it needs. Nothing, where there is nothing to share.
+    /// Promises a volume that is not known yet the least that it needs. `None`, if there is nothing to share.
     pub(super) fn promise(&self, spec: &VolumeSpec, known: Option<&Volume>) -> Result<Option<Place>, VolumeError> {
         let (Some(room), None) = (&self.room, known) else { return Ok(None) };
         let mut ledger = room.lock();
@@ -154,7 +154,7 @@ impl Node {
         Ok(())
     }
 
-    /// Has files of these sizes written for a volume, where there is room for them on that occasion.
+    /// Has files of these sizes written for a volume, if there is room for them on that occasion.
     pub(super) fn write<E: Into<VolumeError>>(
         &self,
         spec: &VolumeSpec,

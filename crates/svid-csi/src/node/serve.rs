@@ -23,7 +23,7 @@ use crate::authority::Lenient;
 use crate::tasks::{Signals, Stopped, Tasks};
 use crate::uds::BindError;
 
-/// How long calls in flight may take to end once the driver is told to stop.
+/// How long calls in progress may take to end once the driver is stopping.
 const DRAIN: Duration = Duration::from_secs(4);
 
 /// Why a socket cannot be served.
@@ -47,7 +47,7 @@ struct Binding {
     listener: UnixListener,
     router: Router,
     driver: String,
-    /// The registration socket of the driver name, where it has one; it may be this one.
+    /// The registration socket of the driver name, if it has one; it may be this one.
     registration: Option<Arc<Door>>,
 }
 
@@ -74,7 +74,7 @@ pub(super) fn bind(node: &Arc<Node>, config: &Config) -> Result<Bindings, ServeE
 }
 
 impl Bindings {
-    /// What `/livez` looks at.
+    /// What `/livez` checks.
     pub(super) fn liveness(&self, config: &Config) -> Liveness {
         let mut csi: Vec<_> = self.0.iter().map(|binding| binding.door.clone()).collect();
         let registration = csi.split_off(config.drivers.len());

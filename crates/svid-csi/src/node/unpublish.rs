@@ -56,7 +56,7 @@ impl Node {
             opened => Some(opened?),
         };
         self.keep_writable();
-        // A start that finds a mount taken down puts it back until the kubelet asks again, which does no harm; a folder
+        // A startup that finds the mount gone restores it until the kubelet asks again, which does no harm; a folder
         // that is half removed must not come back.
         if let Some(volume) = held.as_mut().filter(|volume| volume.record().spec.content != Content::Passthrough) {
             volume.stop_renewing();

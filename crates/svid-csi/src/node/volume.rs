@@ -30,15 +30,15 @@ const LATEST: f64 = 1.0;
 pub struct Volume {
     /// What is remembered of it: as on disk, see [`Node::record`].
     record: Record,
-    /// Told to renew now.
+    /// Notified to renew now.
     pub renew_now: Arc<Notify>,
-    /// Told to look at the clock again.
+    /// Notified to look at the clock again.
     overslept: Arc<Notify>,
-    /// What the source gave and could not be installed: it need not be asked again.
+    /// The source's answer that could not be installed: it need not be asked again.
     pub uninstalled: Option<Arc<X509Context>>,
     /// When it was asked for last, or taken up.
     pub asked: Instant,
-    /// A start could not do for it what its record says: that is tried again.
+    /// Its recovery at startup failed and is retried.
     pub unfinished: bool,
     /// What the audit log has last of it.
     audited: Option<String>,
@@ -65,7 +65,7 @@ pub struct Held {
     _claim: Claim,
 }
 
-/// Somebody holds a place or waits for it. When the last of them goes and nothing is in it, it is forgotten.
+/// Held by the holder and by those that wait. When the last of them goes and it is empty, it is forgotten.
 #[derive(Debug)]
 struct Claim {
     id: VolumeId,
@@ -112,7 +112,7 @@ impl Drop for Claim {
 }
 
 impl Volumes {
-    /// The place of a volume, made where there was none.
+    /// The place of a volume, made if there was none.
     fn claim(&self, id: &VolumeId) -> (Claim, Slot) {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = slots.entry(id.clone()).or_default().clone();
@@ -125,7 +125,7 @@ impl Volumes {
         Held { lock: slot.lock_owned().await, _claim: claim }
     }
 
-    /// Takes the lock of a volume, unless somebody holds it.
+    /// Takes the lock of a volume, unless it is held.
     pub fn try_hold(&self, id: &VolumeId) -> Option<Held> {
         let (claim, slot) = self.claim(id);
         Some(Held { lock: slot.try_lock_owned().ok()?, _claim: claim })
@@ -259,7 +259,7 @@ impl Node {
             return self.serve_again(volume);
         }
         self.see_that_it_is_unchanged(volume)?;
-        // Its tokens see to themselves: to look again would end a try that is under way.
+        // Its tokens renew themselves: another check would end an attempt that is in progress.
         let is_due = |issued: &Issued| renew::delay(&issued.validity, clock::now(), LATEST).is_zero();
         let due = volume.record.issued.as_ref().is_some_and(is_due);
         // One that waits for something is awake already, and would lose its place.

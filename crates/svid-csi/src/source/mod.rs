@@ -39,7 +39,7 @@ pub struct Sources {
     pub local_ca: Option<LocalCa>,
 }
 
-/// For whom an identity is.
+/// Why an identity is requested.
 #[derive(Debug, Clone, Copy)]
 pub enum Turn<'a> {
     /// A pod that waits to start.
@@ -77,7 +77,7 @@ pub enum SourceError {
     /// The identity that was given is no longer the pod's.
     #[error("the identity was withdrawn: {0}")]
     Withdrawn(String),
-    /// What was given is not the pod's identity.
+    /// The source's answer is not the pod's identity.
     #[error("the issued identity is refused")]
     Rejected(#[from] Rejection),
     /// A worker did not end as it should.
@@ -152,7 +152,7 @@ impl Sources {
     /// JWT-SVIDs of a volume's pod for those audiences: of one of its SPIFFE IDs, or of all it has.
     ///
     /// # Errors
-    /// [`SourceError`]; [`SourceError::NoJwt`] where the source never has any.
+    /// [`SourceError`]; [`SourceError::NoJwt`] if the source never has any.
     pub async fn jwt_svids(
         &self,
         spec: &VolumeSpec,
@@ -177,7 +177,7 @@ impl Sources {
     /// What a volume's pod validates JWT-SVIDs of others with, now and whenever it changes.
     ///
     /// # Errors
-    /// [`SourceError`]; [`SourceError::NoJwt`] where the source never has any.
+    /// [`SourceError`]; [`SourceError::NoJwt`] if the source never has any.
     pub async fn jwt_bundles(
         &self,
         spec: &VolumeSpec,
@@ -224,8 +224,8 @@ impl Sources {
         of_broker.or_else(|| self.cert_manager.as_ref()?.waiting_of(id))
     }
 
-    /// The trust bundle of that issuer's identities now: of cert-manager's where the operator has named one. The broker
-    /// tells each pod its own.
+    /// The trust bundle of that issuer's identities now: of cert-manager's if the administrator has named one. The broker
+    /// sends each pod its own.
     pub fn trust_bundle(&self, issuer: Issuer) -> Option<Arc<TrustBundle>> {
         match issuer {
             Issuer::CertManager => self.cert_manager.as_ref()?.bundle()?.borrow().clone(),

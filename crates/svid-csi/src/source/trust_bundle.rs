@@ -45,18 +45,18 @@ pub enum TrustBundleError {
         /// The key.
         key: String,
     },
-    /// The API server is too old, or is not told to.
+    /// The API server is too old, or not configured to.
     #[error(
         "the API server does not serve ClusterTrustBundles (--trust-bundle): before Kubernetes 1.37 it needs the feature gate \
          ClusterTrustBundle and --runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true"
     )]
     NotServed,
-    /// What is there is no trust bundle.
+    /// It is not a valid trust bundle.
     #[error("{origin} is not a valid trust bundle")]
     Unusable {
         /// Where it is.
         origin: BundleSource,
-        /// What is wrong with it.
+        /// The problem.
         #[source]
         source: Box<BundleError>,
     },
@@ -80,7 +80,7 @@ impl CurrentBundle {
 /// Follows a trust bundle. One in a file is there at once, if it is good; this call blocks for it.
 ///
 /// # Errors
-/// [`TrustBundleError::NoClient`]. Everything else is told in the log, once, and may be mended while the driver runs.
+/// [`TrustBundleError::NoClient`]. Everything else is logged, once, and may be fixed while the driver runs.
 pub fn start(source: BundleSource, client: Option<Client>, tasks: &Tasks) -> Result<CurrentBundle, TrustBundleError> {
     let keeper = Keeper::new(source.clone());
     let current = keeper.current();

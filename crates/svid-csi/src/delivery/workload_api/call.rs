@@ -22,7 +22,7 @@ pub(super) struct Call {
     answer: Mutex<Option<Taken>>,
 }
 
-/// What has come of a request and is not a message yet.
+/// The part of a request that has arrived and is not a message yet.
 #[derive(Debug, Default)]
 struct Received {
     room: Vec<Taken>,
@@ -43,7 +43,7 @@ impl Call {
     /// Which call it is.
     ///
     /// # Errors
-    /// Where it came by no volume's socket, which cannot be.
+    /// If it did not come through a volume's socket, which cannot happen.
     pub(super) fn of<T>(request: &Request<T>) -> Result<Arc<Self>, Status> {
         let call = request.extensions().get::<Arc<Self>>().cloned();
         call.ok_or_else(|| Status::internal("the socket of this call is not known"))

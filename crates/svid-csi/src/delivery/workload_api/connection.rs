@@ -1,6 +1,6 @@
 //! Connections to the sockets: each is a small HTTP/2 server that knows whose socket it came by.
 //!
-//! What a pod can make the driver hold is bounded: see [`share`](super::share), and here what one connection may have.
+//! The memory that a pod can take up is limited: see [`share`](super::share), and here what one connection may have.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -40,7 +40,7 @@ const RECEIVE_WINDOW: u32 = 65_535;
 const PENDING_RESETS: usize = 20;
 /// How many calls a client may make on a connection that break the protocol, or its limit before it has read it.
 const BROKEN_CALLS: usize = 48;
-/// How many connections over the limit are told so at a time, and for how long.
+/// How many connections over the limit get an answer at a time, and for how long.
 const REFUSALS: usize = 16;
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 /// How long calls may take to end when a socket is closed.
@@ -151,7 +151,7 @@ fn refusal(full: Full) -> Response<Answer> {
     Status::from(full).into_http().map(|body| Answer { body, call: None })
 }
 
-/// Tells a client that there are too many of it, whatever it asks, and lets it go.
+/// Tells a client that it has too many connections, whatever it asks, and closes this one.
 async fn refuse(stream: UnixStream, full: Full) -> Result<(), hyper::Error> {
     let asked = Arc::new(tokio::sync::Notify::new());
     let asks = asked.clone();

@@ -1,4 +1,4 @@
-//! What one volume's pod is told.
+//! The identity that one volume's pod is given.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +33,7 @@ pub(super) enum Told {
 pub(super) struct Endpoint {
     pub(super) volume: VolumeId,
     pub(super) told: watch::Sender<Told>,
-    /// How often it was told something. Changes with `told`, under its lock.
+    /// How often it was updated. Changes with `told`, under its lock.
     turn: AtomicU64,
     /// What its pod may take up, over all its volumes.
     pub(super) shares: Arc<PodShares>,
@@ -127,14 +127,14 @@ impl Endpoint {
         }
     }
 
-    /// Says nothing where it was said already.
+    /// Does nothing if it was already sent.
     pub(super) fn tell(&self, context: Arc<X509Context>) {
         if !self.given().is_some_and(|given| Arc::ptr_eq(&given, &context)) {
             self.say(Told::Given(context));
         }
     }
 
-    /// Tells the same identities with another bundle of their trust domain, where there are any.
+    /// Sends the same identities with another bundle of their trust domain, if there are any.
     pub(super) fn tell_bundle(&self, bundle: &[CertificateDer<'static>]) {
         self.told.send_if_modified(|told| match told {
             Told::Given(given) if given.bundle() != bundle => {
@@ -159,7 +159,7 @@ impl Endpoint {
         });
     }
 
-    /// How often it was told something.
+    /// How often it was updated.
     pub(super) fn turn(&self) -> u64 {
         self.turn.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Streams that say what a pod is told, now and whenever it changes.
+//! Streams of what a pod is given, now and whenever it changes.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::caller::{Caller, Progress};
 use super::endpoint::{Endpoint, Told};
 use super::share::Taken;
 
-/// What a call answers with that stays open.
+/// The response of a call that stays open.
 pub(super) type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// What the pod is given, or why it has nothing (SPIFFE Workload API, section 4.4).
@@ -25,7 +25,7 @@ pub(super) fn given(told: &Told) -> Result<&Arc<X509Context>, Status> {
     }
 }
 
-/// One stream's view of what its pod is told.
+/// One stream's view of what its pod is given.
 pub(super) struct Following {
     pub(super) endpoint: Arc<Endpoint>,
     told: watch::Receiver<Told>,
@@ -49,9 +49,9 @@ impl Following {
         given(&told).cloned()
     }
 
-    /// What the pod is given once it is told something new; nothing when its socket is closed.
+    /// What the pod is given after the next update; `None` when its socket is closed.
     ///
-    /// It is asked for when there is room for it: whoever does not read does not come here.
+    /// It is requested when there is room for it: a client that does not read never gets here.
     pub(super) async fn next(&mut self) -> Option<Result<Arc<X509Context>, Status>> {
         self.room = None;
         self.progress.has_taken(self.turn);
@@ -82,7 +82,7 @@ impl Following {
     }
 }
 
-/// What `make` makes of what the pod is given, at once and whenever `is_news` says that it differs from what was given
+/// The result of `make` for what the pod is given, at once and whenever `is_news` says that it differs from what was given
 /// before. Ends with the reason when the identity is withdrawn.
 pub(super) fn messages<T: Message + 'static>(
     caller: &Caller,

@@ -78,7 +78,7 @@ pub(super) async fn bundles(sources: &Sources, caller: &Caller) -> Result<Messag
     })))
 }
 
-/// Without any they are withdrawn; an empty answer would say that nobody is to be trusted from now on.
+/// Without any they are withdrawn; an empty answer would mean that no one is trusted from now on.
 fn any_of(bundles: &Arc<JwtBundles>) -> Result<Arc<JwtBundles>, Status> {
     if bundles.is_empty() {
         return Err(Status::permission_denied("this pod has no JWT bundles any more"));

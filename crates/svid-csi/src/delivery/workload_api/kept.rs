@@ -1,4 +1,4 @@
-//! What pods were told, kept on the data tmpfs, so that a start of the driver tells them the same at once.
+//! What pods were given, stored on the data tmpfs, so that a restarted driver gives them the same at once.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::fsx::{self, FsError};
 use crate::{clock, report, x509_message};
 
-/// How many bytes are kept of what a pod is told.
+/// The most bytes that are stored for a pod.
 pub fn size_of(context: &X509Context) -> usize {
     x509_message::svids(context).encoded_len()
 }
@@ -27,7 +27,7 @@ pub(super) fn put(path: &Path, context: &X509Context) -> Result<(), FsError> {
 /// Takes it up again, if it is still good.
 ///
 /// # Errors
-/// [`FsError`] where it cannot be read: something may be kept all the same.
+/// [`FsError`] if it cannot be read: something may be stored all the same.
 pub(super) fn get(path: &Path) -> Result<Option<X509Context>, FsError> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -54,7 +54,7 @@ pub struct WorkloadApi {
 }
 
 impl WorkloadApi {
-    /// Prepares the folder where what pods were told is kept for the next start of the driver.
+    /// Prepares the folder that stores what pods were given for the next startup of the driver.
     ///
     /// # Errors
     /// [`FsError`].
@@ -86,7 +86,7 @@ impl WorkloadApi {
         Ok(())
     }
 
-    /// The volume stays what it was, with those names: what it was to become instead has failed. Blocks.
+    /// The volume stays as it was, with those names: changing it has failed. Blocks.
     ///
     /// # Errors
     /// [`FsError`].
@@ -100,15 +100,15 @@ impl WorkloadApi {
     /// Whether the names in the volume's folder lead to its socket, and nothing else is there.
     ///
     /// # Errors
-    /// [`FsError`] when it cannot be told.
+    /// [`FsError`] if that cannot be determined.
     pub fn serves(&self, id: &VolumeId, socket: &SocketSpec, folder: &VolumeFolder) -> Result<bool, FsError> {
         self.endpoint(id).map_or(Ok(false), |endpoint| endpoint.listens(folder, &socket.sockets))
     }
 
-    /// Whether somebody else has changed the folder since this driver has listened there.
+    /// Whether the folder was changed by something other than this driver since it listens there.
     ///
     /// # Errors
-    /// [`FsError`] when it cannot be told.
+    /// [`FsError`] if that cannot be determined.
     pub fn was_changed(&self, spec: &VolumeSpec, socket: &SocketSpec, folder: &VolumeFolder) -> Result<bool, FsError> {
         match self.endpoint(&spec.id).filter(|endpoint| *endpoint.spec() == *spec && endpoint.has_listened()) {
             Some(endpoint) => Ok(!endpoint.listens(folder, &socket.sockets)?),
@@ -116,12 +116,12 @@ impl WorkloadApi {
         }
     }
 
-    /// How the volume's socket is used; none where it has none.
+    /// How the volume's socket is used; `None` if it has none.
     pub fn usage(&self, id: &VolumeId) -> Option<Usage> {
         self.endpoint(id).map(|endpoint| endpoint.usage())
     }
 
-    /// Tells the volume's pod what it is given now, and keeps it for the next start. Blocks.
+    /// Sends the volume's pod what it is given now, and stores it for the next startup. Blocks.
     ///
     /// # Errors
     /// [`FsError`]; the pod then has what it had before.
@@ -131,7 +131,7 @@ impl WorkloadApi {
         Ok(())
     }
 
-    /// Tells every pod whose identity is of that issuer the new bundle of its trust domain, before anything is kept: bundles
+    /// Sends every pod with an identity of that issuer the new bundle of its trust domain, before storing anything: bundles
     /// are urgent, and a start of the driver brings them again.
     pub fn tell_bundle(&self, issuer: Issuer, bundle: &[CertificateDer<'static>]) {
         let endpoints: Vec<_> =
@@ -143,11 +143,11 @@ impl WorkloadApi {
         }
     }
 
-    /// Tells the volume's pod what was kept for it, unless it was told something since. Answers whether it has something
-    /// now: nothing may have been kept, or what is of no use any more. Blocks.
+    /// Sends the volume's pod what was stored for it, unless it was updated since. Returns whether it has something
+    /// now: nothing may be stored, or something that can no longer be used. Blocks.
     ///
     /// # Errors
-    /// [`FsError`] where that cannot be told.
+    /// [`FsError`] if that cannot be determined.
     pub fn give_kept(&self, id: &VolumeId) -> Result<bool, FsError> {
         if self.given(id).is_some() {
             return Ok(true);
@@ -156,12 +156,12 @@ impl WorkloadApi {
         Ok(kept.map(|context| self.tell(id, context)).is_some())
     }
 
-    /// What the volume's pod was told last.
+    /// What the volume's pod was given last.
     pub fn given(&self, id: &VolumeId) -> Option<Arc<X509Context>> {
         self.endpoint(id)?.given()
     }
 
-    /// Tells the volume's pod that it has no identity any more, and ends its socket. Blocks.
+    /// Tells the volume's pod that it no longer has an identity, and closes its socket. Blocks.
     ///
     /// # Errors
     /// [`FsError`].

@@ -25,7 +25,7 @@ const REQUEST: usize = 20 * 1024;
 /// What answers the calls of all pods.
 pub(super) type Api = Routes;
 
-/// Answers about X.509 come from what the volume was given. JWT-SVIDs are made for whoever asks and for as long as a call
+/// Answers about X.509 come from what the volume was given. JWT-SVIDs are issued on request and for as long as a call
 /// takes, so these are the one thing that a source is asked for from here.
 #[derive(Debug, Clone)]
 struct Service {

@@ -1,7 +1,7 @@
-//! What pods may take up on this node: connections, calls, and the bytes that are on their way.
+//! What pods may take up on this node: connections, calls, and the bytes in transit.
 //!
-//! A pod has one bound over all its volumes, and all pods together have one. Some of each is every pod's own, so that those
-//! who take all they can get leave enough to the others.
+//! A pod has one limit over all its volumes, and all pods together have one. Some of each is every pod's own, so that those
+//! that take all they can get leave enough to the others.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +29,7 @@ struct Bounds {
     node: usize,
 }
 
-/// A bound is reached.
+/// A limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Full {
     /// The pod's.
@@ -80,7 +80,7 @@ impl Share {
         Self { bounds, own, more, of_node: of_node.clone(), refused: AtomicBool::new(false) }
     }
 
-    /// Takes so much, where it is to be had now.
+    /// Takes so much, if it is available now.
     pub(super) fn try_take(&self, amount: usize) -> Result<Taken, Full> {
         let amount = permits(amount);
         if let Ok(own) = self.own.clone().try_acquire_many_owned(amount) {
@@ -92,11 +92,11 @@ impl Share {
         Ok(Taken { _of_pod: more, of_node: Some(of_node) })
     }
 
-    /// Waits until so much is to be had; what is more than a pod may ever have counts as all of it.
+    /// Waits until so much is available; more than a pod may ever have counts as all of it.
     pub(super) async fn take(&self, amount: usize) -> Taken {
         let own = async {
             if amount > self.bounds.own {
-                // Nobody else would get any of it.
+                // No other pod would get any of it.
                 return std::future::pending().await;
             }
             Taken { _of_pod: acquired(&self.own, amount).await, of_node: None }
@@ -147,7 +147,7 @@ pub(super) struct Shares {
     connections: Arc<Semaphore>,
     calls: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
-    /// Half of the descriptors there are: the kubelet and whoever asks how the driver is have the others.
+    /// Half of all descriptors: the kubelet and health checks have the others.
     pub(super) descriptors: Arc<Semaphore>,
     /// By the UID of the pod.
     pods: Mutex<HashMap<String, Weak<PodShares>>>,

@@ -31,7 +31,7 @@ pub enum ListenError {
     Listen {
         /// The volume's folder.
         folder: PathBuf,
-        /// What the system answered.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -41,7 +41,7 @@ pub enum ListenError {
 }
 
 /// Listens in the folder under all those names, taking the place of the sockets of an earlier run: a client finds the old
-/// one or the new one. Tells the inode of the socket.
+/// one or the new one. Returns the inode of the socket.
 pub(super) fn listen(folder: &Folder, names: &[FileName]) -> Result<(UnixListener, u64), ListenError> {
     folder.remove(NEXT)?;
     let failed = |source| ListenError::Listen { folder: folder.shown_path().to_owned(), source };

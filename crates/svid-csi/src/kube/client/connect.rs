@@ -25,7 +25,7 @@ use super::socks::Socks;
 use super::verifier;
 use super::{ClientError, proxy};
 
-/// A client with the credentials of `config`, through its proxy where it has one.
+/// A client with the credentials of `config`, through its proxy if it has one.
 pub(super) fn client(config: &Config) -> Result<Client, ClientError> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);

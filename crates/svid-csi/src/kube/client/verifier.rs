@@ -1,6 +1,6 @@
 //! How the API server is recognised: by the cluster's CA, or by a certificate that is that CA itself.
 //!
-//! An API server may serve the certificate of its own CA. Go takes one that stands among the roots; webpki, which rustls
+//! An API server may serve the certificate of its own CA. Go accepts one that is among the roots; webpki, which rustls
 //! verifies with, never takes a CA as a server.
 
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ struct Roots {
     verifier: Arc<WebPkiServerVerifier>,
 }
 
-/// The verifier for the roots of `config`; none where it has none, or asks for no verification.
+/// The verifier for the roots of `config`; `None` if it has none, or asks for no verification.
 pub(super) fn of(config: &Config) -> Result<Option<Arc<dyn ServerCertVerifier>>, ClientError> {
     let Some(roots) = config.root_cert.as_ref().filter(|_| !config.accept_invalid_certs) else { return Ok(None) };
     let roots = Roots::new(roots.iter().map(|der| der.clone().into()).collect()).map_err(ClientError::Roots)?;
@@ -79,7 +79,7 @@ impl Roots {
 }
 
 impl Verifier {
-    /// The roots, read again now and then where they are in a file. What cannot be read leaves the last ones.
+    /// The roots, read again now and then if they are in a file. If that fails, the last ones are kept.
     fn roots(&self) -> Arc<Roots> {
         let (roots, read_at) = self.roots.read().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(file) = self.file.as_ref().filter(|_| read_at.elapsed() >= FRESH) else { return roots };

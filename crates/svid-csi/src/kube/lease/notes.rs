@@ -1,4 +1,4 @@
-//! What a leader keeps for those who lead after it, in an annotation of the Lease: nothing else outlives them all.
+//! Notes of a leader for later leaders, in an annotation of the Lease: nothing else outlives them all.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

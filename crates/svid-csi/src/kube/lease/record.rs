@@ -1,4 +1,4 @@
-//! What stands in a Lease, as client-go reads and writes it (`tools/leaderelection`).
+//! The contents of a Lease, as client-go reads and writes it (`tools/leaderelection`).
 
 use std::time::{Duration, SystemTime};
 
@@ -20,7 +20,7 @@ impl Observed {
         }
     }
 
-    /// Whether nobody holds it any more: it was given back, or has not changed for as long as it says it lasts.
+    /// Whether it is free: it was released, or has not changed for as long as it says it lasts.
     pub(super) fn is_over(&self, usual: Duration, now: Instant) -> bool {
         let Some((spec, since)) = &self.0 else { return false };
         let lasts = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
@@ -33,7 +33,7 @@ pub(super) fn holder(lease: &Lease) -> Option<&str> {
     lease.spec.as_ref()?.holder_identity.as_deref()
 }
 
-/// A Lease that nobody has held before.
+/// A Lease without an earlier holder.
 pub(super) fn new(name: &str, identity: &str, lasts: Duration, now: SystemTime) -> Lease {
     let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
     let mut lease = claim(Lease { metadata, spec: None }, identity, lasts, now);
@@ -55,7 +55,7 @@ pub(super) fn claim(mut lease: Lease, identity: &str, lasts: Duration, now: Syst
     lease
 }
 
-/// The Lease, held by nobody (client-go, `ReleaseOnCancel`).
+/// The released Lease (client-go, `ReleaseOnCancel`).
 pub(super) fn release(mut lease: Lease, now: SystemTime) -> Lease {
     let spec = lease.spec.get_or_insert_default();
     spec.holder_identity = None;

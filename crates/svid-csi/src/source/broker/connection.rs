@@ -82,7 +82,7 @@ struct Marks {
 }
 
 impl Target {
-    /// Connects, and sees to it that the connection is driven until nobody uses it any more.
+    /// Connects, and drives the connection for as long as it is used.
     pub(super) async fn connect(
         &self,
         own: Own,
@@ -144,13 +144,13 @@ fn shown(own: &X509Context) -> spiffe_tls::Own {
     spiffe_tls::Own { chain: svid.chain().to_vec(), key: key.into() }
 }
 
-/// Each trust domain's own, so that nobody is verified by the bundle of another.
+/// Each trust domain's own, so that no peer is verified with the bundle of another trust domain.
 fn bundles(own: &X509Context) -> Bundles {
     own.bundles().map(|(trust_domain, bundle)| (trust_domain.clone(), bundle.to_vec())).collect()
 }
 
 impl Connection {
-    /// Waits until it is of no use any more, and says why.
+    /// Waits until it can no longer be used, and returns the reason.
     pub(super) async fn over(&self) -> String {
         let mut over = self.marks.over.subscribe();
         // The sender is in `self`.
@@ -167,7 +167,7 @@ impl Connection {
         self.marks.proved.load(Ordering::Relaxed)
     }
 
-    /// The agent does not know who is asking: this connection is of no use, whatever is sent on it.
+    /// The agent does not know who is asking: this connection cannot be used, whatever is sent on it.
     pub(super) fn refuse(&self, why: &str) {
         self.marks.unauthenticated.store(true, Ordering::Relaxed);
         self.marks.over.send_replace(Some(format!("the agent does not accept the driver's own identity: {why}")));

@@ -1,4 +1,4 @@
-//! The one connection to the broker, made anew whenever that is needed.
+//! The one connection to the broker, re-created whenever that is needed.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ impl Connections {
         self.current.borrow().is_some()
     }
 
-    /// What is missing for a connection; nothing where there is one.
+    /// What is missing for a connection; `None` if there is one.
     pub(super) fn waits_for(&self) -> Option<String> {
         if self.is_up() {
             return None;
@@ -116,7 +116,7 @@ impl Keeper {
         loop {
             let own = self.svid.borrow_and_update().clone();
             let current = self.current.borrow().clone();
-            // A connection is open as long as somebody holds it.
+            // A connection is open as long as something holds it.
             match (own, current) {
                 (Some(own), Some(connection)) if connection.own == own => self.watch(&connection).await,
                 (Some(own), current) => {
@@ -148,7 +148,7 @@ impl Keeper {
             Ok(connection) => {
                 self.generation += 1;
                 self.metrics.broker_connected();
-                // What comes to pass from now on is told of anew.
+                // Trouble from now on is reported again.
                 let was_troubled = self.trouble.send_replace(None).is_some();
                 if self.generation == 1 || was_troubled {
                     info!(broker = %self.target.endpoint, "connected to the broker");
@@ -205,10 +205,10 @@ impl Keeper {
         }
     }
 
-    /// Says what is wrong, each time that is something else.
+    /// Logs the problem, each time it changes.
     fn tell(&self, trouble: String) {
         let told = self.trouble.send_if_modified(|known| {
-            // Times are told of in it.
+            // It contains times.
             let gist = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
             let differs = known.as_deref().map(gist) != Some(gist(&trouble));
             *known = Some(trouble.clone());

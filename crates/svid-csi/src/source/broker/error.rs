@@ -20,7 +20,7 @@ pub enum BrokerError {
     /// The agent's policy is against it.
     #[error("the agent denies this pod an identity: {0}")]
     Denied(String),
-    /// What the pod had is no longer its own.
+    /// The pod's identity is no longer its own.
     #[error("{0}")]
     Withdrawn(String),
     /// The agent does not take such a question.
@@ -28,22 +28,22 @@ pub enum BrokerError {
         "the agent does not understand the call: {0}; check that it serves the Broker API with references to Kubernetes objects"
     )]
     NotUnderstood(String),
-    /// What the agent gave is not to be used.
+    /// The agent's answer must not be used.
     #[error("the agent's answer is refused")]
     Refused(#[source] Arc<Refused>),
     /// Nothing with the hint the volume asks for.
     #[error(transparent)]
     NoSuchHint(Rejection),
-    /// A token that is no JWT-SVID of the pod.
+    /// A token that is not a JWT-SVID of the pod.
     #[error("the agent's JWT-SVID is refused: {0}")]
     Token(#[from] JwtRejection),
-    /// A token of nobody.
+    /// A token without a valid SPIFFE ID.
     #[error("the agent's JWT-SVID is refused: its spiffe_id is not a SPIFFE ID: {problem}")]
     TokenId {
-        /// What is wrong with it.
+        /// The problem.
         problem: SpiffeIdError,
     },
-    /// A token of somebody whom the agent does not speak for.
+    /// A token of another trust domain than the agent's.
     #[error("the agent's JWT-SVID is refused: {id} is not of its trust domain {trust_domain}")]
     ForeignToken {
         /// The ID.

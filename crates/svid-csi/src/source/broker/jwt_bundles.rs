@@ -23,7 +23,7 @@ use super::{Broker, ask};
 use crate::metrics::Metrics;
 use crate::x509_message::trust_domain;
 
-/// How long whoever asks first waits for the agent.
+/// How long the first caller waits for the agent.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The bundles of one pod; empty until they are known, and when they are withdrawn.
@@ -39,8 +39,8 @@ impl Broker {
     /// What a volume's pod validates JWT-SVIDs with, now and whenever it changes.
     ///
     /// # Errors
-    /// [`BrokerError::Unavailable`], where the agent does not say it soon, or the pod is not followed: [`Broker::next`]
-    /// begins that, and a call that comes after [`Broker::forget`] must not, as nobody would end it.
+    /// [`BrokerError::Unavailable`], if the agent does not send them soon, or the pod is not followed: [`Broker::next`]
+    /// begins that, and a call that comes after [`Broker::forget`] must not, as it would never be ended.
     pub async fn jwt_bundles(&self, spec: &VolumeSpec) -> Result<watch::Receiver<Arc<JwtBundles>>, BrokerError> {
         let pod = spec.pod.as_ref().ok_or(BrokerError::NoPod)?;
         let not_followed = || BrokerError::Unavailable("this pod has no active subscription".to_owned());
@@ -53,7 +53,7 @@ impl Broker {
         }
     }
 
-    /// Nothing where the pod has no subscription.
+    /// `None` if the pod has no subscription.
     fn follow_bundles(&self, pod: &PodRef) -> Option<watch::Receiver<Arc<JwtBundles>>> {
         let mut pods = self.pods();
         let subscription = pods.get_mut(&pod.uid)?;
@@ -69,7 +69,7 @@ impl Broker {
 }
 
 impl Bundles {
-    /// Says what is wrong, each time that is something else.
+    /// Logs the problem, each time it changes.
     fn warn(&self, damaged: Vec<String>) {
         let mut told = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
         if !damaged.is_empty() && *told != damaged {
@@ -114,7 +114,7 @@ impl Topic for Bundles {
         self.current.send_replace(Arc::default());
     }
 
-    // What is trusted is no less so for that; and that the agent fails is told of the pod's identity.
+    // Trusted bundles stay trusted; and a failure of the agent is reported for the pod's identity.
     fn not_understood(&self, _: String) {}
 
     fn trouble(&self, _: String) {}
@@ -133,7 +133,7 @@ async fn check(message: JwtBundlesResponse, own: TrustDomain, last: Arc<JwtBundl
     read.await.map_err(|error| error.to_string())?
 }
 
-/// Takes what can be read, and of others' damaged ones the last that was good. Fails where the own one is damaged.
+/// Takes what can be read, and the last good ones of others' damaged bundles. Fails if its own one is damaged.
 fn read(message: JwtBundlesResponse, own: &TrustDomain, last: &JwtBundles) -> Result<Read, String> {
     let mut read = Read::default();
     for (name, jwks) in message.bundles {

@@ -20,16 +20,16 @@ use crate::metrics::Metrics;
 use crate::skipped::SkippedNotices;
 use crate::{clock, report, x509_message};
 
-/// Who is told of what goes wrong.
+/// Where problems are reported.
 #[derive(Debug, Clone)]
 pub(super) struct Notices {
     pub(super) metrics: Arc<Metrics>,
-    /// Where there is an API server to tell.
+    /// If there is an API server.
     pub(super) events: Option<Events>,
     pub(super) skipped: Arc<SkippedNotices>,
 }
 
-/// What is known, and who is told of it.
+/// What is known, and where problems are reported.
 pub(super) struct Known {
     pub(super) pod: PodRef,
     pub(super) state: watch::Sender<State>,

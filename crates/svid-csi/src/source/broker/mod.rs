@@ -63,7 +63,7 @@ struct Subscription {
     state: watch::Receiver<State>,
     volumes: BTreeSet<VolumeId>,
     task: AbortHandle,
-    /// What the pod validates tokens with, once somebody has asked for it; empty until it is known.
+    /// What the pod validates tokens with, once requested; empty until it is known.
     jwt: Option<(watch::Receiver<Arc<JwtBundles>>, AbortHandle)>,
 }
 
@@ -87,7 +87,7 @@ impl Broker {
         Broker { connections, notices, tasks: tasks.clone(), pods: Mutex::default() }
     }
 
-    /// What a volume's pod is given next: at once where the volume has nothing, else when it is something else.
+    /// What a volume's pod is given next: at once if the volume has nothing, else when it changes.
     ///
     /// May be dropped at any time.
     ///
@@ -110,7 +110,7 @@ impl Broker {
         }
     }
 
-    /// The pod's subscription, opened where there is none.
+    /// The pod's subscription, opened if there is none.
     fn subscribe(&self, volume: &VolumeId, pod: &PodRef) -> watch::Receiver<State> {
         let mut pods = self.pods();
         let subscription = pods.entry(pod.uid.clone()).or_insert_with(|| self.begin(pod));

@@ -34,7 +34,7 @@ const LONGEST: Duration = Duration::from_secs(15);
 /// Which names there are in the directory matters, not what is in them.
 const NO_FILES: [&Path; 0] = [];
 
-/// An identity that keeps every rule. Two are equal where all their certificates are.
+/// An identity that keeps every rule. Two are equal if all their certificates are.
 #[derive(Debug, Clone)]
 pub(super) struct Own {
     pub(super) context: Arc<X509Context>,
@@ -95,7 +95,7 @@ impl OwnSvid {
         OwnSvid { current, trouble, refresh }
     }
 
-    /// Has the agent asked anew, where the one there is was not taken.
+    /// Has the agent asked again, if its identity was refused.
     pub(super) fn refresh(&self) {
         self.refresh.notify_one();
     }
@@ -138,7 +138,7 @@ impl Follower {
             *failures = 0;
             match read(message).await {
                 Ok(own) => self.take(own),
-                // The stream goes on: the next message may be better.
+                // The stream continues: the next message may be better.
                 Err(error) => self.tell(&error),
             }
         }
@@ -153,7 +153,7 @@ impl Follower {
         }
     }
 
-    /// What fails takes nothing away, but what the agent withdraws is gone.
+    /// A failure keeps the last identity, but a withdrawal removes it.
     fn tell(&mut self, error: &OwnSvidError) {
         let has_one = self.last.value().borrow().is_some();
         if has_one && matches!(error, OwnSvidError::NotRegistered(_)) {
@@ -175,7 +175,7 @@ async fn read(message: X509svidResponse) -> Result<Own, OwnSvidError> {
     checked.await?
 }
 
-/// Where nothing can be watched, the agent is found again by trying.
+/// If nothing can be watched, the agent is found again by trying.
 async fn changed(changes: io::Result<Inotify>) {
     match changes {
         Ok(changes) if changes.changed().await.is_ok() => {}

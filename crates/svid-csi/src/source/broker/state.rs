@@ -15,7 +15,7 @@ pub(super) struct State {
     pub(super) answer: Answer,
     /// Why there may be something newer that is not known.
     pub(super) trouble: Option<String>,
-    /// The last answer, where it broke a rule.
+    /// The last answer, if it broke a rule.
     pub(super) refused: Option<Arc<Refused>>,
 }
 
@@ -48,7 +48,7 @@ pub enum Refused {
     /// It cannot be read.
     #[error("the agent's answer cannot be read")]
     Message(#[from] MessageError),
-    /// It is no identity to be used.
+    /// The identity must not be used.
     #[error("the identity the agent gave is refused")]
     Rejected(#[from] Rejection),
     /// The check did not end as it should.
@@ -80,7 +80,7 @@ pub(super) enum Wants<'a> {
 }
 
 impl State {
-    /// What a volume is to do, which wants the SVID with that `hint` where there is one.
+    /// The verdict for a volume, which wants the SVID with that `hint` if there is one.
     pub(super) fn verdict(&self, wants: Wants<'_>, hint: Option<&str>) -> Verdict {
         match (&self.answer, wants) {
             (Answer::Given(context), _) => given(context, wants, hint),

@@ -19,11 +19,11 @@ use crate::report;
 
 /// The longest pause between two tries.
 const LONGEST: Duration = Duration::from_secs(30);
-/// How long a stream lasts that is no failure. An agent that answers and hangs up is asked less and less often.
+/// How long a stream must last to count as a success. An agent that answers and hangs up is asked less and less often.
 const STEADY: Duration = Duration::from_secs(30);
 /// Within what time all subscriptions move to a connection that takes the place of one that broke.
 const SPREAD_AFTER_LOSS: Duration = Duration::from_secs(1);
-/// The same where nothing is lost meanwhile.
+/// The same if nothing is lost meanwhile.
 const SPREAD: Duration = Duration::from_secs(5);
 
 /// A stream, and what it began with.
@@ -63,7 +63,7 @@ impl<T: Topic> Follower<T> {
             };
             let ended = match opened {
                 Ok(opened) => {
-                    // A connection is open as long as somebody holds it.
+                    // A connection is open as long as something holds it.
                     drop(connection);
                     let since = Instant::now();
                     let ended = self.listen(opened).await;

@@ -1,4 +1,4 @@
-//! JWT-SVIDs of pods: asked for whenever somebody needs one. The agent keeps those that are still good.
+//! JWT-SVIDs of pods: requested whenever one is needed. The agent keeps those that are still good.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::{clock, report};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Broker {
-    /// JWT-SVIDs of a volume's pod for these audiences: of that ID, or of all the pod has; with the volume's hint, where it
+    /// JWT-SVIDs of a volume's pod for these audiences: of that ID, or of all the pod has; with the volume's hint, if it
     /// asks for one.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ pub(super) trait Topic: Send + Sync + 'static {
         reference: WorkloadReference,
     ) -> impl Future<Output = Result<Streaming<Self::Message>, Status>> + Send;
 
-    /// Takes what keeps every rule; what does not takes nothing away.
+    /// Takes an answer that keeps every rule; any other leaves the last one in place.
     fn take(&self, connection: &Connection, message: Self::Message) -> impl Future<Output = ()> + Send;
 
     /// The pod is given nothing, or nothing any more.

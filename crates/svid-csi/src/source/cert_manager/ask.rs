@@ -26,10 +26,10 @@ use crate::kube::unusable;
 
 /// How long a pod that wants to start waits for what should have been there when the driver started.
 const SOON: Duration = Duration::from_secs(10);
-/// How long a renewal keeps others from their turn. It goes on waiting afterwards, for a request that exists already.
+/// How long a renewal keeps others from their turn. It continues to wait afterwards, for a request that exists already.
 const TURN: Duration = Duration::from_secs(30);
 
-/// The shortest pause where the API server asks for one.
+/// The shortest pause if the API server asks for one.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// One volume that asks.
@@ -74,7 +74,7 @@ impl Turn<'_> {
 }
 
 impl CertManager {
-    /// The next identity of a volume, not yet checked. May be dropped at any time: the request goes on, and the next call
+    /// The next identity of a volume, not yet checked. May be dropped at any time: the request continues, and the next call
     /// waits for the same one.
     ///
     /// # Errors
@@ -94,7 +94,7 @@ impl CertManager {
         candidate
     }
 
-    /// Tells what became of the last candidate: the volume has it now, or it was refused.
+    /// Reports the fate of the last candidate: the volume has it now, or it was refused.
     pub async fn conclude(&self, spec: &VolumeSpec, refused: Option<&Rejection>, patience: Patience) -> Option<Ended> {
         let (volume, pod) = (self.volume(&spec.id), spec.pod.as_ref()?);
         let mut asking = volume.asking.lock().await;
@@ -160,7 +160,7 @@ impl CertManager {
         CertManagerError::Create { namespace: turn.pod.namespace.clone(), source }
     }
 
-    /// Without the watch nobody would see the request issued.
+    /// Without the watch, the driver would not see that the request was issued.
     async fn linked(&self, turn: &Turn<'_>, asking: &Asking) -> Result<(), CertManagerError> {
         let mut link = self.requests.link();
         if *link.borrow() == Link::Up || asking.live.as_ref().is_some_and(|live| live.made) {
@@ -174,7 +174,7 @@ impl CertManager {
         }
     }
 
-    /// The trust bundle; nothing where the operator has named none.
+    /// The trust bundle; `None` if the administrator has named none.
     async fn bundled(&self, turn: &Turn<'_>) -> Result<Option<Arc<TrustBundle>>, CertManagerError> {
         let Some((source, current)) = &self.followed.bundle else { return Ok(None) };
         let none = || CertManagerError::NoBundle { source_name: source.to_string(), trouble: current.trouble() };
@@ -202,10 +202,10 @@ impl CertManager {
         asking.last = Some((ended, Instant::now() + delay.saturating_sub(passed)));
     }
 
-    /// The request under way, drawn up where there is none for the issuer of now.
+    /// The request in progress, prepared if there is none for the current issuer.
     async fn live<'a>(&self, turn: &Turn<'_>, asking: &'a mut Asking) -> Result<&'a mut Live, CertManagerError> {
         if let Some(runtime) = &self.followed.runtime {
-            // The issuer of the flags may be the wrong one; one that is not told in time is better than none.
+            // The issuer of the flags may be the wrong one; but if the other is not known in time, it is better than none.
             let _ = tokio::time::timeout(SOON, runtime.settled()).await;
         }
         let issuer = self.followed.issuer.borrow().clone();
@@ -251,7 +251,7 @@ impl CertManager {
         Ok(Live { expected: self.requests.expect(name), object, key, made: false })
     }
 
-    /// The pod's token, where one is needed: a renewal waits for the kubelet to bring one.
+    /// The pod's token, if one is needed: a renewal waits for the kubelet to bring one.
     async fn token(&self, turn: &Turn<'_>, made: bool) -> Result<Option<PodToken>, CertManagerError> {
         if made || !self.settings.pods_ask {
             return Ok(None);
@@ -343,7 +343,7 @@ impl CertManager {
     }
 }
 
-/// Nothing while it is under way.
+/// `None` while it is in progress.
 fn outcome_of(seen: &Seen) -> Option<Outcome> {
     let ending = match seen {
         Seen::Nothing | Seen::Progress(Ok(Progress::AwaitsApproval | Progress::AwaitsIssuer { .. })) => return None,

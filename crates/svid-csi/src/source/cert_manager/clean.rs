@@ -1,4 +1,4 @@
-//! Removing requests that nobody needs any more. What is left over goes with its pod, which owns it.
+//! Removes requests that are no longer needed. Leftovers go with their pod, which owns them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ struct Remover {
 }
 
 impl Remover {
-    /// Removes them a few at a time; all that fail are tried again together, later each time.
+    /// Removes them a few at a time; all failures are retried together, later each time.
     async fn remove(&self, keys: impl IntoIterator<Item = Key>) {
         let mut keys: Vec<Key> = keys.into_iter().collect();
         for tries in 1..=TRIES {
@@ -83,7 +83,7 @@ impl Remover {
         }
     }
 
-    /// Answers the request where it is worth another try.
+    /// Returns the request if it is worth another try.
     async fn try_to_remove(&self, key: Key, is_last: bool) -> Option<Key> {
         let (namespace, name) = &key;
         let error = self.requester.delete(namespace, name).await.err()?;

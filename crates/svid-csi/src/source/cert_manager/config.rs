@@ -40,6 +40,6 @@ pub struct Settings {
     pub annotations: BTreeMap<String, String>,
     /// Whether a certificate whose chain does not lead to the trust bundle is refused for files too.
     pub requires_chain: bool,
-    /// How many renewals are under way at once.
+    /// How many renewals are in progress at once.
     pub renewals: usize,
 }

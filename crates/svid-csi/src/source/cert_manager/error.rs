@@ -69,20 +69,20 @@ pub enum CertManagerError {
         /// Why, and what to use instead.
         why: &'static str,
     },
-    /// The request came to nothing.
+    /// The request failed.
     #[error(transparent)]
     Ended(#[from] Ended),
-    /// The last request came to nothing, and it is too early for the next.
+    /// The last request failed, and it is too early for the next.
     #[error("retrying in {seconds} s, because {ended}")]
     TooEarly {
         /// In how many seconds, rounded up.
         seconds: u64,
-        /// What became of the last one.
+        /// The outcome of the last one.
         ended: Ended,
     },
 }
 
-/// A request that came to nothing.
+/// A request that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("CertificateRequest {request} for {issuer} {how}")]
 pub struct Ended {
@@ -94,7 +94,7 @@ pub struct Ended {
     pub how: Ending,
 }
 
-/// What became of a request that came to nothing.
+/// How a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Ending {
     /// An approver denied it.
@@ -106,10 +106,10 @@ pub enum Ending {
     /// cert-manager cannot make sense of it.
     #[error("was marked invalid by cert-manager: {0}")]
     Invalid(Quoted),
-    /// Somebody removed it.
+    /// It was removed.
     #[error("was deleted before it was issued")]
     Deleted,
-    /// Issued, with something that is no certificate.
+    /// Issued, with something that is not a certificate.
     #[error("has an unreadable status: {0}")]
     Unreadable(StatusError),
     /// Issued, with a certificate that is not the pod's.
@@ -179,7 +179,7 @@ impl Ended {
     }
 }
 
-/// An issuer as people write it: `ClusterIssuer spiffe-ca`, with its group where it is not cert-manager's own.
+/// An issuer as people write it: `ClusterIssuer spiffe-ca`, with its group if it is not cert-manager's own.
 pub fn described(issuer: &IssuerRef) -> String {
     let name = Quoted::new(&issuer.name);
     match issuer.group() {

@@ -1,7 +1,7 @@
 //! Source `cert-manager`: identities by `CertificateRequest` objects, as cert-manager/csi-driver-spiffe asks for them.
 //!
-//! A request outlives the call that made it: what the kubelet asks again waits for the same one. A new one is made only
-//! where the last was denied, failed, was called invalid or was deleted, and not before its time.
+//! A request outlives the call that made it: the kubelet's next call waits for the same one. A new one is created only
+//! if the last was denied, failed, was marked invalid or was deleted, and not before its time.
 
 mod ask;
 mod clean;
@@ -42,11 +42,11 @@ const API_SERVER: &str = "";
 /// What comes from the cluster and changes while the driver runs.
 #[derive(Debug)]
 pub struct Followed {
-    /// The issuer, where there is one now.
+    /// The issuer, if there is one now.
     pub issuer: value::Receiver<Option<IssuerRef>>,
-    /// What follows the issuer, where something does.
+    /// What follows the issuer, if it is followed.
     pub runtime: Option<RuntimeIssuer>,
-    /// The trust bundle, where the operator has named one, and by which name.
+    /// The trust bundle, if the administrator has named one, and by which name.
     pub bundle: Option<(BundleSource, CurrentBundle)>,
 }
 
@@ -62,14 +62,14 @@ pub struct CertManager {
     renewals: Semaphore,
     metrics: Arc<Metrics>,
     tasks: Tasks,
-    /// Whether it was told that the driver may not remove requests.
+    /// Whether it was logged that the driver may not remove requests.
     told_of_leftovers: Arc<AtomicBool>,
 }
 
-/// How long whoever asks can wait.
+/// How long the caller can wait.
 #[derive(Debug, Clone, Copy)]
 pub enum Patience {
-    /// A pod waits to start: what is missing is told soon.
+    /// A pod waits to start: what is missing is reported soon.
     First,
     /// The volume has an identity that lives so long: what is missing is waited for.
     Renewal {
@@ -100,19 +100,19 @@ impl CertManager {
         self.tasks.essential("certificate request watch", watch);
     }
 
-    /// Keeps the token of a volume's pod, until the next one comes or the volume goes. Where the driver asks, it needs none.
+    /// Keeps the token of a volume's pod, until the next one comes or the volume goes. Not needed if the driver asks.
     pub fn offer(&self, id: &VolumeId, tokens: &Secret) {
         if !self.settings.pods_ask {
             return;
         }
-        // What cannot be read was refused before it came here.
+        // Unreadable tokens were refused before.
         let token = pod_token::parse(tokens.expose()).ok().and_then(|mut tokens| tokens.remove(API_SERVER));
         if token.is_some() {
             self.volume(id).token.send_replace(token);
         }
     }
 
-    /// The trust bundle now, and its changes; nothing where the operator has named none.
+    /// The current trust bundle, and its changes; `None` if the administrator has named none.
     pub fn bundle(&self) -> Option<value::Receiver<Option<Arc<TrustBundle>>>> {
         self.followed.bundle.as_ref().map(|(_, current)| current.bundle.clone())
     }
@@ -128,7 +128,7 @@ impl CertManager {
         *self.requests.link().borrow() == Link::Up
     }
 
-    /// What each volume waits for, where it does.
+    /// What each volume waits for, if it does.
     pub fn waiting(&self) -> BTreeMap<VolumeId, String> {
         let volumes = self.lock();
         volumes.iter().filter_map(|(id, volume)| Some((id.clone(), volume.waiting()?))).collect()

@@ -11,14 +11,14 @@ use tokio::sync::watch;
 
 use crate::kube::cert_request::CertificateRequest;
 
-/// How many requests of one volume are remembered, beside those that somebody waits for: whoever may make requests may
+/// How many requests of one volume are remembered, beside those that are waited for: a client that may create requests may
 /// make them look like a volume's.
 const MOST_OF_A_VOLUME: usize = 32;
 
 /// A request by namespace and name.
 pub type Key = (String, String);
 
-/// What is seen of a request somebody waits for.
+/// The watched state of a request that is waited for.
 #[derive(Debug, Clone)]
 pub enum Seen {
     /// Nothing yet.
@@ -67,7 +67,7 @@ struct Known {
     failure: Option<Failure>,
 }
 
-/// A request that came to nothing.
+/// A request that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Failure {
     /// When that was.
@@ -83,7 +83,7 @@ struct Waiter {
     made_before: Option<u64>,
 }
 
-/// The place of somebody who waits for a request; given up when dropped.
+/// The place of a waiter for a request; given up when dropped.
 #[derive(Debug)]
 pub struct Expected {
     requests: Arc<Requests>,
@@ -109,7 +109,7 @@ impl Requests {
         self.link.send_if_modified(|link| std::mem::replace(link, Link::Up) != Link::Up)
     }
 
-    /// The watch failed, and is being set up again. What was known stays known.
+    /// The watch failed, and is being set up again. Known requests stay known.
     pub fn lost(&self, reason: String) {
         self.link.send_replace(Link::Down(reason));
     }
@@ -126,7 +126,7 @@ impl Requests {
         self.lock().known(volume_hash, pod).map(|(key, known)| (key.clone(), known.issued)).collect()
     }
 
-    /// The last request of a volume of that pod, where it came to nothing.
+    /// The last request of a volume of that pod, if it failed.
     pub fn last_failure(&self, volume_hash: &str, pod: &PodRef) -> Option<Failure> {
         self.lock().known(volume_hash, pod).filter_map(|(_, known)| known.failure).max()
     }
@@ -182,7 +182,7 @@ impl State {
         }
     }
 
-    /// A list is complete: what was made before it and is not in it is gone.
+    /// A list is complete: older requests that are not in it are gone.
     fn listed(&mut self) {
         let Some(listed) = self.listing.take() else { return };
         self.by_volume = listed;

@@ -1,4 +1,4 @@
-//! What is remembered of a volume between two calls: its token, the request under way, and the failures so far.
+//! What is remembered of a volume between two calls: its token, the request in progress, and the failures up to now.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -20,7 +20,7 @@ const TOKEN_MARGIN: Duration = Duration::from_secs(5);
 /// One volume of the source.
 #[derive(Debug, Default)]
 pub(super) struct Volume {
-    /// Held by whoever asks for the volume's identity.
+    /// Held while the volume's identity is requested.
     pub(super) asking: tokio::sync::Mutex<Asking>,
     /// The pod's newest token.
     pub(super) token: watch::Sender<Option<PodToken>>,
@@ -30,7 +30,7 @@ pub(super) struct Volume {
 /// How far asking has come.
 #[derive(Debug, Default)]
 pub(super) struct Asking {
-    /// The request under way.
+    /// The request in progress.
     pub(super) live: Option<Live>,
     /// The last one that was issued, by its name and who signed it.
     pub(super) issued: Option<(String, IssuerRef)>,
@@ -42,7 +42,7 @@ pub(super) struct Asking {
     pub(super) recalled: bool,
 }
 
-/// A request under way. Its key is nowhere else.
+/// A request in progress. Its key is nowhere else.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) object: CertificateRequest,

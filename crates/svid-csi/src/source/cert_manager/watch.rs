@@ -15,7 +15,7 @@ use super::requests::{Link, Requests};
 use crate::kube::cert_request::CertificateRequest;
 use crate::kube::watching::{GONE, Selection, Told, Watching, told};
 
-/// Objects in one answer to a list. They are in memory at once, as they came and as they were read, and whoever may make
+/// Objects in one answer to a list. They are in memory at once, as they came and as they were read, and anyone who may make
 /// requests may make large ones.
 const PAGE: u32 = 10;
 /// How long a watch lasts before it is resumed, in seconds. A connection that has died in silence is noticed then.
@@ -23,11 +23,11 @@ const LASTS: u32 = 60;
 /// A failure after so long a time without one is the beginning of something new.
 const CALM: Duration = Duration::from_secs(120);
 
-/// Follows the requests that carry this node's label until `stop`. After a lost connection the watch goes on where it
-/// was; where the API server no longer remembers (410 Gone), everything is listed again.
+/// Follows the requests that carry this node's label until `stop`. After a lost connection the watch continues where it
+/// was; if the API server no longer remembers (410 Gone), everything is listed again.
 ///
 /// # Errors
-/// None: what cannot be followed now is tried again, later each time.
+/// None: failures are retried, later each time.
 pub async fn follow(
     requests: Arc<Requests>,
     client: Client,
@@ -67,7 +67,7 @@ async fn follow_for_ever(requests: &Requests, client: Client, node_id: &str) {
 }
 
 fn tell(requests: &Requests, error: &Error) {
-    // Everything is listed again, which is no trouble.
+    // Everything is listed again, which is not a problem.
     if matches!(error, Error::WatchError(status) if status.code == GONE) {
         return;
     }

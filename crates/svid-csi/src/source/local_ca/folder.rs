@@ -19,7 +19,7 @@ use crate::fsx::{self, FsError};
 const UNFINISHED: &str = ".unfinished";
 const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// The root, from ca.crt and ca.key (PEM), made where there is none.
+/// The root, from ca.crt and ca.key (PEM), made if there is none.
 pub(super) fn authority(trust_domain: &TrustDomain, folder: &Path) -> Result<CertificateAuthority, LocalCaError> {
     fs::create_dir_all(folder).map_err(FsError::of("create the folder", folder))?;
     let (certificate, key) = (folder.join("ca.crt"), folder.join("ca.key"));
@@ -36,7 +36,7 @@ pub(super) fn authority(trust_domain: &TrustDomain, folder: &Path) -> Result<Cer
     }
 }
 
-/// The key that signs JWT-SVIDs, made where there is none: folders of earlier versions have none.
+/// The key that signs JWT-SVIDs, made if there is none: folders of earlier versions have none.
 pub(super) fn jwt_authority(trust_domain: &TrustDomain, path: &Path) -> Result<JwtAuthority, LocalCaError> {
     let Some(pem) = read(path)? else {
         let authority = JwtAuthority::create(trust_domain)?;

@@ -24,7 +24,7 @@ use crate::clock;
 use crate::fsx::FsError;
 use crate::tasks::Tasks;
 
-/// The lifetime of JWT-SVIDs, unless told otherwise, as SPIRE's: long enough for a call, short enough that a stolen one is
+/// The default lifetime of JWT-SVIDs, as SPIRE's: long enough for a call, short enough that a stolen one is
 /// of little use.
 pub const JWT_LIFETIME: Duration = Duration::from_secs(300);
 
@@ -39,7 +39,7 @@ pub struct LocalCaConfig {
     pub key_type: KeyType,
     /// Lifetime of JWT-SVIDs.
     pub jwt_lifetime: Duration,
-    /// Where the root is kept on disk; without it in memory and on the data tmpfs only.
+    /// The folder of the root on disk; without it in memory and on the data tmpfs only.
     pub dir: Option<PathBuf>,
 }
 
@@ -52,12 +52,12 @@ pub struct LocalCa {
     lifetime: Duration,
     key_type: KeyType,
     trusted: Arc<Trusted>,
-    /// Where the roots of other nodes are kept for the next start.
+    /// The file of the roots of other nodes for the next startup.
     kept_roots: PathBuf,
     roots: Option<Roots>,
 }
 
-/// Why the embedded authority is of no use.
+/// Why the embedded authority cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalCaError {
     /// Its certificate and key on disk do not make an authority.
@@ -65,14 +65,14 @@ pub enum LocalCaError {
     Unusable {
         /// Where it is kept.
         folder: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         #[source]
         source: LoadError,
     },
     /// Only one of certificate and key is there.
     #[error("{} holds only one of ca.crt and ca.key; restore the other, or remove both to have a new CA made", .0.display())]
     Half(PathBuf),
-    /// Its own root is of no use.
+    /// Its own root cannot be used.
     #[error("the local CA's certificate is not a valid trust bundle")]
     Trust(#[from] UnionError),
     /// Signing failed.
@@ -83,7 +83,7 @@ pub enum LocalCaError {
     JwtKey {
         /// Where it is kept.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         #[source]
         source: KeyError,
     },
@@ -154,14 +154,14 @@ impl LocalCa {
         Ok(tokio::task::spawn_blocking(move || authority.sign(&id, &audiences, clock::now(), lifetime)).await??)
     }
 
-    /// From now on trusts the roots of the other nodes too, and tells them its own; those of the run before at once.
+    /// From now on trusts the roots of the other nodes too, and publishes its own; those of the previous run at once.
     /// Blocks; needs a tokio runtime around it.
     pub fn share_roots(&mut self, client: Client, place: ConfigMapPlace, node: &str, tasks: &Tasks) {
         let roots = Roots::start(client, place, node, self.trusted.clone(), self.kept_roots.clone(), tasks);
         self.roots = Some(roots);
     }
 
-    /// How the roots of the other nodes are followed, where they are.
+    /// How the roots of the other nodes are followed, if they are.
     pub fn roots(&self) -> Option<&Roots> {
         self.roots.as_ref()
     }

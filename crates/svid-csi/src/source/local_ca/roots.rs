@@ -1,6 +1,6 @@
-//! The roots of all nodes: each driver tells its own in one ConfigMap, and trusts what the others tell there.
+//! The roots of all nodes: each driver publishes its own in one ConfigMap, and trusts those of the others there.
 //!
-//! One task reads the ConfigMap; what is made of it is up to three others, so that none of them waits for another.
+//! One task reads the ConfigMap; three others act on it, so that none of them waits for another.
 
 mod clean;
 mod entries;
@@ -30,8 +30,8 @@ use crate::backoff::pause;
 use crate::report;
 use crate::tasks::Tasks;
 
-/// How long the entries of others are waited for where this node's is gone as well: whoever emptied the ConfigMap, or
-/// made it anew, did not mean to take one of them out.
+/// How long to wait for the entries of others if this node's is gone as well: an administrator who emptied or
+/// re-created the ConfigMap did not mean to remove one of them.
 const GRACE: Duration = Duration::from_secs(60);
 /// The longest pause before what could not be kept is written again.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -99,7 +99,7 @@ struct Union {
 }
 
 impl Union {
-    /// What was known when the run before ended.
+    /// What was known when the previous run ended.
     fn take_up(&mut self) {
         self.entries.take(&self.kept.read());
         self.entries.kept();
@@ -134,8 +134,8 @@ impl Union {
         }
     }
 
-    /// What is new is kept before it is trusted: pods must not lose it at a start without the API server. What is gone is
-    /// not trusted any more, whether or not that can be kept. Answers whether it could.
+    /// New roots are stored before they are trusted: pods must not lose them at a startup without the API server. Removed
+    /// ones are no longer trusted, whether or not that can be stored. Returns whether it could.
     async fn keep_and_trust(&mut self) -> bool {
         let kept = self.kept.write(self.entries.good_texts()).await;
         let trouble = kept.as_ref().err().map(|error| format!("the roots of other nodes cannot be stored: {error}"));

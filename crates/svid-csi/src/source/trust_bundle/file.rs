@@ -18,7 +18,7 @@ use crate::fsx::FsError;
 use crate::inotify::{self, Inotify};
 use crate::report;
 
-/// How long before it is tried again to watch what cannot be watched.
+/// How long before watching is retried.
 const PAUSE: Duration = Duration::from_secs(30);
 
 /// A file that is followed.
@@ -37,7 +37,7 @@ struct Look {
 }
 
 impl Follower {
-    /// Reads the file, and notices from now on what happens to it. Blocks.
+    /// Reads the file, and notices changes to it from now on. Blocks.
     pub(super) fn new(path: PathBuf, keeper: Keeper) -> Self {
         let changes = watch(&path);
         let mut this = Self { path, keeper, key_is_there: false, changes };

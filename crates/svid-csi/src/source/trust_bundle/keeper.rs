@@ -1,4 +1,4 @@
-//! Keeps the last good trust bundle, and tells what happens to it.
+//! Keeps the last good trust bundle, and logs its changes.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::report;
 pub(super) struct Keeper {
     source: BundleSource,
     last: LastGood<Option<Arc<TrustBundle>>>,
-    /// What was said to be skipped.
+    /// The certificates that were logged as skipped.
     skipped: Vec<String>,
 }
 
@@ -38,7 +38,7 @@ impl Keeper {
         }
     }
 
-    /// Takes what is there now, where it is good.
+    /// Takes the current bundle, if it is good.
     pub(super) fn take(&mut self, bundle: Result<TrustBundle, TrustBundleError>) {
         let source = &self.source;
         match bundle {
@@ -68,7 +68,7 @@ impl Keeper {
         }
     }
 
-    /// It cannot be looked at for now, which has been told.
+    /// It cannot be read for now, which has been logged.
     pub(super) fn out_of_sight(&mut self, error: &TrustBundleError) {
         self.last.out_of_sight(report::chain(error));
     }

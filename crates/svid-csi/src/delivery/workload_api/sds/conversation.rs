@@ -39,8 +39,8 @@ impl Conversation {
         self.due = self.names.is_some();
     }
 
-    /// Envoy asks for secrets, or says what it made of those that it was sent. Only what it asks for anew is answered, and
-    /// what is said about anything but the last response is of no account.
+    /// Envoy asks for secrets, or acknowledges those that it was sent. Only new questions are answered, and
+    /// acknowledgements of anything but the last response are ignored.
     pub(super) fn heard(&mut self, request: DiscoveryRequest) {
         if self.sent > 0 && request.response_nonce != nonce(self.sent) {
             return;

@@ -23,7 +23,7 @@ use super::following::{Following, Messages, given};
 use super::service::answered;
 use crate::metrics::Metrics;
 
-/// The most bytes of a request: Envoy tells with the first one of each of its extensions, which are a few hundred.
+/// The most bytes of a request: Envoy lists each of its extensions in the first one, which are a few hundred.
 const REQUEST: usize = 128 * 1024;
 
 /// How many secrets one stream may ask for by name, and how many bytes the names may have, which are remembered: one is a
@@ -70,7 +70,7 @@ fn fetch(call: &Call, request: &DiscoveryRequest) -> Result<DiscoveryResponse, S
     Ok(response)
 }
 
-/// One stream: what the pod is given, what Envoy says, and where they stand.
+/// One stream: what the pod is given, what Envoy says, and how far they are.
 struct Talk {
     call: Arc<Call>,
     following: Following,
@@ -97,7 +97,7 @@ fn stream(
 }
 
 impl Talk {
-    /// The next response; nothing where either side has ended the stream.
+    /// The next response; `None` if either side has ended the stream.
     async fn next(&mut self) -> Result<Option<DiscoveryResponse>, Status> {
         loop {
             tokio::select! {
@@ -119,7 +119,7 @@ impl Talk {
                 },
             }
             if let Some(response) = self.conversation.due(&self.context)? {
-                // What is due once more, as nothing was heard since.
+                // Due once more, because there was no answer since.
                 let again = || self.conversation.due(&self.context).ok().flatten().unwrap_or_default();
                 let response = self.following.fit(response, again).await;
                 self.conversation.sent();
@@ -129,7 +129,7 @@ impl Talk {
     }
 }
 
-/// What no Envoy sends.
+/// Refuses what Envoy never sends.
 fn check(request: &DiscoveryRequest) -> Result<(), Status> {
     let type_url = &request.type_url;
     if !type_url.is_empty() && type_url != SECRET_TYPE {

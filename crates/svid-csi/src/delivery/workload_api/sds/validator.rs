@@ -18,7 +18,7 @@ pub(super) enum Validator {
 }
 
 impl Validator {
-    /// What the node says of itself; it need not say anything. The SPIFFE validator came with Envoy 1.18.
+    /// What the node says about itself, if anything. The SPIFFE validator came with Envoy 1.18.
     pub(super) fn of(node: Option<&Node>) -> Self {
         let roots = node.is_some_and(|node| disabled(node).unwrap_or(false) || too_old(node));
         if roots { Self::Roots } else { Self::Spiffe }

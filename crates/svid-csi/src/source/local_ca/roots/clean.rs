@@ -16,7 +16,7 @@ use crate::kube::call::{CallError, within};
 use crate::kube::client::CALL_TIMEOUT;
 use crate::kube::error;
 
-/// How many entries a start looks at. The drivers of other nodes start too, and look at others.
+/// How many entries are checked at startup. The drivers of other nodes start too, and check others.
 const MOST: usize = 50;
 /// The time between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -36,7 +36,7 @@ pub(super) async fn clean(
         return;
     }
     let nodes: Api<Node> = Api::all(client);
-    // Where this node has another name in Kubernetes, the others may have too.
+    // If this node has another name in Kubernetes, the others may have too.
     match is_there(&nodes, &own).await {
         Ok(true) => {}
         Ok(false) => {
@@ -66,7 +66,7 @@ async fn is_there(nodes: &Api<Node>, name: &str) -> Result<bool, CallError> {
     }
 }
 
-/// Removes the entry, unless it is another one by now.
+/// Removes the entry, unless it has changed.
 async fn remove(map: &Api<ConfigMap>, name: &str, node: &str, text: &str) {
     let path = format!("/data/{node}");
     let operations = json!([{"op": "test", "path": path, "value": text}, {"op": "remove", "path": path}]);

@@ -1,4 +1,4 @@
-//! What the other nodes tell, each the last good text.
+//! The entries of the other nodes, each with its last good text.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ struct Entry {
     /// As it was last seen.
     text: String,
     good: Option<Good>,
-    /// What takes the place of `good` once it is kept.
+    /// Replaces `good` once it is stored.
     next: Option<Good>,
     trouble: Option<String>,
 }
@@ -49,7 +49,7 @@ impl Entries {
     }
 
     /// Takes what is there now, to be trusted once it is kept, see [`kept`](Self::kept). Broken ones leave what was good,
-    /// and are told once. Answers whether what is good has changed.
+    /// and are logged once. Returns whether the good ones have changed.
     pub(super) fn take(&mut self, entries: &BTreeMap<String, String>) -> bool {
         let mut changed = false;
         let mut beyond = 0;
@@ -75,7 +75,7 @@ impl Entries {
         count(self) != before
     }
 
-    /// What [`good_texts`](Self::good_texts) answers is kept: it is to be trusted.
+    /// The [`good_texts`](Self::good_texts) are stored: they are to be trusted.
     pub(super) fn kept(&mut self) {
         for entry in self.others.values_mut() {
             entry.good = entry.next.take().or(entry.good.take());

@@ -18,7 +18,7 @@ impl Kept {
         Self(path)
     }
 
-    /// What was kept; nothing where that is of no use. Blocks.
+    /// What was stored; empty if it cannot be used. Blocks.
     pub(super) fn read(&self) -> BTreeMap<String, String> {
         let read = match fs::read(&self.0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return BTreeMap::new(),

@@ -1,4 +1,4 @@
-//! This node's entry: written where it is missing or another, which is not fought over.
+//! This node's entry: written if it is missing or different, without fighting over it.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -23,7 +23,7 @@ use crate::kube::error;
 
 /// The longest pause before it is written again after a failure, or after it was removed.
 const LONGEST: Duration = Duration::from_secs(60);
-/// The longest pause where somebody else writes it too: two who write at once would change every bundle of the cluster
+/// The longest pause if there is another writer: two that write at once would change every bundle of the cluster
 /// over and over.
 const LONGEST_CONTESTED: Duration = Duration::from_secs(3600);
 /// Who finds it changed so long after it was written is not in a fight.
@@ -42,7 +42,7 @@ pub(super) struct Publisher {
     written: Option<Instant>,
     /// How often it was gone then.
     removed: u32,
-    /// How often somebody else's was in its place.
+    /// How often another writer's was in its place.
     contested: u32,
     /// How many tries have failed since.
     failures: u32,
@@ -85,7 +85,7 @@ impl Publisher {
         match self.write().await {
             Ok(()) => {
                 (self.failures, self.written) = (0, Some(Instant::now()));
-                // Until then it looks as if somebody had changed it.
+                // Until then it looks as if it had been changed.
                 let _ = timeout(LAG, seen.wait_for(|state| !self.is_wrong(state))).await;
             }
             Err(error) => self.failed(&error),
@@ -118,7 +118,7 @@ impl Publisher {
         pause(self.contested, LONGEST_CONTESTED)
     }
 
-    /// Once may be a driver that was just ending, or whoever wants to be trusted in the name of this node.
+    /// Once may be a driver that was just stopping, or an attacker who wants to be trusted in the name of this node.
     fn tell_contest(&self) {
         let (node, place) = (&self.node, &self.place);
         if self.contested == 1 {

@@ -1,9 +1,9 @@
-//! What is wrong at the moment.
+//! The current problems.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What something is wrong with.
+/// What has a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Of {
     /// Reading the ConfigMap.
@@ -14,16 +14,16 @@ pub(super) enum Of {
     Entries,
     /// Keeping that for the next start.
     Kept,
-    /// What comes of it.
+    /// The resulting trust bundle.
     Union,
 }
 
-/// What is wrong with each part, if anything is.
+/// The problem of each part, if it has one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Troubles(Arc<Mutex<BTreeMap<Of, String>>>);
 
 impl Troubles {
-    /// This, or nothing, is wrong with that part now. Answers whether that is something else than before.
+    /// Sets or clears the problem of a part. Returns whether it has changed.
     pub(super) fn set(&self, part: Of, trouble: Option<String>) -> bool {
         let mut troubles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = match trouble.clone() {
