@@ -1,4 +1,4 @@
-//! Lets clients talk to our sockets that write the socket's path where HTTP/2 has the host: the kubelet, and whatever is
+//! Accepts clients that write the socket's path as the HTTP/2 host: the kubelet, and whatever is
 //! made of gRPC's C core, which Python's library is.
 //!
 //! The HTTP/2 library here refuses such a request before anybody sees it (`:authority` must be a host; the kubelet's is

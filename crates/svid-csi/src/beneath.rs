@@ -32,7 +32,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens a folder at a path of the driver's own. Where `seals`, what is to be sealed in it is.
+    /// Opens a folder at a path of the driver's own. With `seals`, files and folders in it are sealed.
     ///
     /// # Errors
     /// [`FsError`].

@@ -59,7 +59,7 @@ pub fn exists(path: &Path) -> Result<bool, FsError> {
     path.try_exists().map_err(FsError::of("inspect", path))
 }
 
-/// Removes the files in a folder whose names `is_wanted` does not know, if there is such a folder. Answers what could not
+/// Removes the files in a folder whose names `is_wanted` does not know, if there is such a folder. Returns what could not
 /// be removed.
 ///
 /// # Errors

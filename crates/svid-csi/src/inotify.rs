@@ -38,7 +38,7 @@ impl Inotify {
         Ok(Self(events))
     }
 
-    /// Watches what is at the path now, following links. Answers whether there is anything.
+    /// Watches what is at the path now, following links. Returns whether there is anything.
     pub(crate) fn add(&self, path: &Path, changes: WatchFlags) -> io::Result<bool> {
         match inotify::add_watch(&self.0, path, changes) {
             Ok(_) => Ok(true),

@@ -26,7 +26,7 @@ impl<T: PartialEq> LastGood<T> {
         self.trouble.subscribe()
     }
 
-    /// This is there now, and it is good. Answers whether it is another one; only then anybody wakes up.
+    /// The current value, which is good. Returns whether it differs; only then watchers wake up.
     pub(crate) fn good(&mut self, now: T) -> bool {
         self.told = None;
         self.set_trouble(None);

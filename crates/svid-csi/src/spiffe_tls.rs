@@ -37,7 +37,7 @@ pub(crate) enum Expected {
 /// The signing certificates of each trust domain.
 pub(crate) type Bundles = BTreeMap<TrustDomain, Vec<CertificateDer<'static>>>;
 
-/// Accepts one peer: its X509-SVID leads to the bundle of its own trust domain, and it is who is expected
+/// Accepts one peer: its X509-SVID leads to the bundle of its own trust domain, and it is the expected one
 /// (X509-SVID, section 5).
 #[derive(Debug)]
 struct Peer {
@@ -46,7 +46,7 @@ struct Peer {
     provider: Arc<CryptoProvider>,
 }
 
-/// Why a peer is hung up on. Says all of it at once: the TLS library passes on no causes.
+/// Why a peer is refused. One text with all of it: the TLS library does not pass on causes.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error("the peer's certificate is refused: {0}")]

@@ -1,4 +1,4 @@
-//! What the Workload API and the Broker API say of X.509, to and from what a pod is given.
+//! The X.509 messages of the Workload API and the Broker API, to and from what a pod is given.
 
 use std::time::SystemTime;
 
@@ -94,7 +94,7 @@ fn named((trust_domain, bundle): (&TrustDomain, &[CertificateDer<'static>])) -> 
     (trust_domain.id().to_string(), concatenate(bundle))
 }
 
-/// What a message says, to be accepted or refused.
+/// The contents of a message, to be accepted or refused.
 ///
 /// # Errors
 /// [`MessageError`], if it cannot be read at all.

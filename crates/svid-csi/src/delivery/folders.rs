@@ -98,7 +98,7 @@ impl Folders {
     }
 
     /// Removes the folders of volumes that `is_known` does not know: a crash left them before anything was in them.
-    /// Answers what could not be removed.
+    /// Returns what could not be removed.
     ///
     /// # Errors
     /// [`FsError`] if they cannot be listed.
@@ -131,7 +131,7 @@ impl Folders {
         self.unlock(id)
     }
 
-    /// Makes what [`Folders::reach`] has brought writable, also where the target is no longer mounted.
+    /// Makes what [`Folders::reach`] has prepared writable, even if the target is no longer mounted.
     ///
     /// # Errors
     /// [`MountError`].

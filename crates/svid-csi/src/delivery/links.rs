@@ -219,7 +219,7 @@ fn check_owner(folder: &OwnedFd, path: &Path) -> Result<(), FsError> {
     Err(FsError { action: "use as the stable directory", path: path.to_owned(), source: other })
 }
 
-/// The access rights of the agent's directory, where ours has others: a user who may not enter the agent's directory may not
+/// The access rights of the agent's directory, if ours has others: a user who may not enter the agent's directory may not
 /// reach its sockets through ours either.
 fn other_access(from: &OwnedFd, to: &OwnedFd, stable: &Path) -> Result<Option<Stat>, FsError> {
     let failed = || FsError::of("compare the access rights of the agent's directory with those of", stable);

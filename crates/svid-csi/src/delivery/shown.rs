@@ -30,7 +30,7 @@ pub struct Moment {
     names: Vec<OsString>,
 }
 
-/// Looks at a volume's folder. Where volumes are sealed, what is not sealed was changed.
+/// Inspects a volume's folder. If volumes are sealed, an unsealed file was changed.
 ///
 /// # Errors
 /// [`FsError`] if that cannot be determined.

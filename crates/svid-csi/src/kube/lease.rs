@@ -58,7 +58,7 @@ pub struct Candidate {
 #[derive(Debug, Clone)]
 pub struct Leadership(watch::Receiver<Option<Term>>);
 
-/// A time of leading, from the moment the Lease was got until it is lost or given back.
+/// A term as the leader, from getting the Lease until it is lost or released.
 #[derive(Debug, Clone)]
 pub struct Term {
     ended: CancellationToken,

@@ -44,14 +44,14 @@ pub enum ReadError {
     Failed {
         /// Its kind and name.
         object: String,
-        /// What happened.
+        /// The error.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
 }
 
 impl ReadError {
-    /// What has gone wrong with a call about the object, which is named by its kind and name.
+    /// The error of a call about the object, which is named by its kind and name.
     pub fn new(object: &str, error: kube::Error) -> Self {
         let object = object.to_owned();
         match error {

@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// What is reported about the objects.
 #[derive(Debug)]
 pub enum Told<K> {
-    /// The API server has taken the watch: from now on changes come in.
+    /// The API server has accepted the watch: from now on changes come in.
     Watched,
     /// An object, or the begin or end of a list.
     Event(Event<K>),
@@ -168,7 +168,7 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
     }
 }
 
-/// What is wrong, in the API server's own words if there are any.
+/// The error, in the API server's own words if there are any.
 pub fn told(error: &Error) -> String {
     match error {
         Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => {

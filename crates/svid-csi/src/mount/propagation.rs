@@ -17,7 +17,7 @@ pub struct Propagation {
 
 impl Propagation {
     /// Reads /proc/self/mountinfo, and the host's if this process can see it. Its cost grows with the mounts on the
-    /// node: for the start only.
+    /// node: for startup only.
     ///
     /// # Errors
     /// The file of its own could not be read.

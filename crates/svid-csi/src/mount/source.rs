@@ -115,7 +115,7 @@ pub fn is_mount_root(path: &Path) -> Result<bool, MountError> {
     stat(path)?.map_or(Ok(false), |stat| is_root_of_mount(&stat).map_err(MountError::of("inspect", path)))
 }
 
-/// Whether the folder at `path` exists only because something of ours still holds it: it was deleted elsewhere.
+/// Whether the folder at `path` exists only because the driver still holds it: it was deleted elsewhere.
 ///
 /// # Errors
 /// [`MountError::System`] if that cannot be determined.
@@ -131,7 +131,7 @@ pub fn file_id_of(path: &Path) -> Result<Option<FileId>, MountError> {
     Ok(stat(path)?.map(|stat| file_id(&stat)))
 }
 
-/// Whether both paths lead to one folder, links followed: it may have two names, such as where `/var/lib/kubelet` is a link.
+/// Whether both paths lead to one folder, links followed: it may have two names, such as if `/var/lib/kubelet` is a link.
 pub fn are_one_folder(one: &Path, other: &Path) -> bool {
     let id = |path| rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS).map(|stat| file_id(&stat));
     matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)

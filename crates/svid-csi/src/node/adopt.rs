@@ -1,6 +1,6 @@
 //! Volumes that csi-driver-spiffe has mounted, taken over while their pods run.
 //!
-//! Its tmpfs lives on behind the mounted target, also when that driver is gone, and is laid out as ours are: a new identity
+//! Its tmpfs lives on behind the mounted target, also when that driver is gone, and has the same layout as ours: a new identity
 //! is written through a clone of the mount. It keeps its options, having no upper bound and no protection from swap. Whether the
 //! mount is read-only says nothing: that driver remounts it so, which reaches neither the host nor the next driver.
 
@@ -50,7 +50,7 @@ pub enum Unfit {
 
 impl Node {
     /// Takes over what csi-driver-spiffe has mounted for a volume that is not known here, and has it renewed at once.
-    /// Answers whether there was anything of it. Blocks; the volume's lock is held.
+    /// Returns whether there was anything of it. Blocks; the volume's lock is held.
     ///
     /// # Errors
     /// [`VolumeError::NotAdopted`]; it is left as it is then.

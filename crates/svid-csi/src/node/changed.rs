@@ -65,7 +65,7 @@ impl Node {
         volume.renew_now.notify_one();
     }
 
-    /// Looks whether the volume shows what was delivered. Restores a socket; files that were changed are requested again.
+    /// Checks whether the volume shows what was delivered. Restores a socket; files that were changed are requested again.
     pub(super) fn see_that_it_is_unchanged(&self, volume: &mut Volume) -> Result<(), VolumeError> {
         let spec = volume.record().spec.clone();
         let Some(issued) = &volume.record().issued else { return Ok(()) };

@@ -37,7 +37,7 @@ pub(super) struct Clients {
     pub(super) api: Option<kube::Client>,
 }
 
-/// The source cert-manager and where events go to.
+/// The source cert-manager and the sink of events.
 struct Cluster {
     cert_manager: Arc<CertManager>,
     events: Events,

@@ -69,7 +69,7 @@ impl Service {
         }
     }
 
-    /// Which volume is meant: one where volumes may be, or one that is recorded, wherever it is.
+    /// Which volume is meant: one below the pods folder, or one that is recorded, wherever it is.
     async fn locate(&self, volume_id: &str, target_path: &str) -> Result<(VolumeId, TargetPath), Mistakes> {
         let mistakes = match self.rules_for(target_path).await.locate(volume_id, target_path) {
             Err(mistakes) => mistakes,

@@ -108,7 +108,7 @@ impl Node {
         }
     }
 
-    /// After startup: what is not in files is served again, as it was stored. A volume of which nothing was kept, or whose
+    /// After startup: what is not in files is served again, as it was stored. A volume of which nothing was stored, or whose
     /// files are gone, is to be renewed at once.
     pub(super) fn deliver_again(&self, volume: &mut Volume) -> Result<(), VolumeError> {
         let (spec, record) = (volume.record().spec.clone(), volume.record());
@@ -228,7 +228,7 @@ impl Node {
         Ok(true)
     }
 
-    /// Takes away what the volume's pod was given: its source has withdrawn it. The record says so first, so that a start
+    /// Removes what the volume's pod was given: its source has withdrawn it. The record says so first, so that a restart
     /// after a kill continues with it; a full disk does not keep anything from being removed.
     pub(super) fn withdraw(&self, volume: &mut Volume) -> Result<(), VolumeError> {
         let recorded = self.record(volume, |record| (record.issued, record.withdrawn) = (None, true));

@@ -83,7 +83,7 @@ impl Door {
         self.bound().take();
     }
 
-    /// All connections to it, without end. `turn` hears what becomes of it.
+    /// All connections to it, without end. `turn` is called when it is lost or bound.
     pub(super) fn callers(
         self: Arc<Self>,
         listener: UnixListener,

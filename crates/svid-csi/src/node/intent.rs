@@ -1,4 +1,4 @@
-//! What is recorded of a volume while it is published: the intent first, in the end that it is ready.
+//! The record of a volume while it is published: the intent first, in the end that it is ready.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Volumes to look at again: what a start left undone, and what may have been forgotten. One queue for all.
+//! Volumes to check again: those that startup could not finish, and those that may be forgotten. One queue for all.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -125,7 +125,7 @@ impl Node {
     fn settle_unknown(self: &Arc<Self>, id: &VolumeId, held: &mut Held) -> Result<(), VolumeError> {
         match self.store.get(id) {
             Err(Unreadable::File(error)) => Err(error.into()),
-            // That does not change by itself.
+            // That is permanent.
             Err(_) => Ok(()),
             Ok(Some(record)) => {
                 held.replace(self.known(record));

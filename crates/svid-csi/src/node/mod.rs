@@ -213,7 +213,7 @@ impl Node {
         self.folders.as_ref().ok_or(VolumeError::NotConfigured(missing))
     }
 
-    /// Whether pods cannot change the volumes that this driver fills, also where their mounts are writable.
+    /// Whether pods cannot change the volumes that this driver fills, even if their mounts are writable.
     pub(crate) fn seals(&self) -> bool {
         self.folders.as_ref().is_some_and(Folders::seals)
     }

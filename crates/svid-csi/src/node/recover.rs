@@ -18,7 +18,7 @@ use crate::mount::{self, Look, MountError, MountPoint, MountSource};
 use crate::report;
 use crate::store::Unreadable;
 
-/// How many volumes a start found in which state.
+/// How many volumes were found at startup in which state.
 #[derive(Debug, Default)]
 struct Tally {
     served: usize,
@@ -124,7 +124,7 @@ impl Node {
         (step, done)
     }
 
-    /// Whether a start could do for a volume what its record says.
+    /// Whether the recovery of a volume at startup succeeded.
     pub(super) fn is_unfinished(&self, volume: &mut Volume, is_unfinished: bool) {
         if std::mem::replace(&mut volume.unfinished, is_unfinished) != is_unfinished {
             self.metrics.left_alone(is_unfinished);

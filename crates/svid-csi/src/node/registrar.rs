@@ -65,7 +65,7 @@ impl registration::registration_server::Registration for Registrar {
         if status.plugin_registered {
             info!(driver = self.driver.name, "registered with the kubelet");
         } else {
-            // The kubelet tries again by itself for as long as the socket is there.
+            // The kubelet retries for as long as the socket exists.
             error!(driver = self.driver.name, error = status.error, "the kubelet refused the registration");
         }
         Ok(Response::new(registration::RegistrationStatusResponse {}))

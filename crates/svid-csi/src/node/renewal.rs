@@ -120,7 +120,7 @@ impl Tries {
     }
 }
 
-/// What there is to be done for a volume.
+/// The work for a volume.
 enum News {
     /// What its source gives it next.
     Identity(Result<X509Context, SourceError>),
@@ -128,7 +128,7 @@ enum News {
     Jwt(Result<Jwt, SourceError>),
 }
 
-/// What kind of thing is to be done.
+/// The kind of work.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Identity,
@@ -174,7 +174,7 @@ impl News {
     }
 }
 
-/// Says the first failure, then the second, fourth, eighth and so on.
+/// Logs the first failure, then the second, fourth, eighth and so on.
 fn complain(spec: &VolumeSpec, error: &VolumeError, failures: u32, kind: Kind) {
     if failures.is_power_of_two() {
         let consequence = kind.consequence_of_failure();

@@ -32,7 +32,7 @@ pub(crate) struct Room {
     ledger: Arc<Mutex<Ledger>>,
 }
 
-/// What one volume holds, or is promised; given back when dropped.
+/// What one volume holds, or is promised; released when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     id: VolumeId,

@@ -95,7 +95,7 @@ pub(super) fn start(node: &Arc<Node>, bindings: Bindings) {
                 closing.close();
             };
             let itself = door.clone();
-            // The kubelet forgets a driver whose registration socket is deleted, and comes to a new one.
+            // The kubelet forgets a driver whose registration socket is deleted, and connects to a new one.
             let turn = move |turn| match (turn, &registration) {
                 (Turn::Lost, Some(_)) => node.set_registered(&driver, false),
                 (Turn::Bound, Some(registration)) if !Arc::ptr_eq(registration, &itself) => registration.renew(),

@@ -28,7 +28,7 @@ const LATEST: f64 = 1.0;
 /// A volume that this driver looks after.
 #[derive(Debug)]
 pub struct Volume {
-    /// What is remembered of it: as on disk, see [`Node::record`].
+    /// The record: as on disk, see [`Node::record`].
     record: Record,
     /// Notified to renew now.
     pub renew_now: Arc<Notify>,
@@ -40,7 +40,7 @@ pub struct Volume {
     pub asked: Instant,
     /// Its recovery at startup failed and is retried.
     pub unfinished: bool,
-    /// What the audit log has last of it.
+    /// Its last entry in the audit log.
     audited: Option<String>,
     renewal: Option<Box<Renewal>>,
     _share: Share,
@@ -79,7 +79,7 @@ pub struct Volumes {
     per_pod: Arc<Mutex<HashMap<String, usize>>>,
 }
 
-/// One of the volumes a pod may have, and its place on the tmpfs; given back when dropped.
+/// One of the volumes a pod may have, and its place on the tmpfs; released when dropped.
 #[derive(Debug)]
 pub struct Share {
     pod_uid: Option<String>,
@@ -211,7 +211,7 @@ impl Drop for Volume {
     }
 }
 
-/// What is remembered of what a pod was given.
+/// What is recorded about what a pod was given.
 pub(super) fn issued(spec: &VolumeSpec, context: &X509Context, jwt: Option<&Jwt>) -> Issued {
     let identity = context.default_svid();
     let is_given = spec.subject().is_some_and(|subject| subject.identity.is_none());

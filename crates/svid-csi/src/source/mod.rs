@@ -1,4 +1,4 @@
-//! Who gives identities. A source never touches a path of a volume.
+//! The sources of identities. A source never touches a path of a volume.
 
 pub mod broker;
 pub mod cert_manager;
@@ -201,7 +201,7 @@ impl Sources {
         }
     }
 
-    /// Forgets all about a volume.
+    /// Forgets a volume.
     pub fn forget(&self, spec: &VolumeSpec) {
         let issuer = spec.subject().map(|subject| subject.issuer);
         match (issuer, &self.broker, &self.cert_manager) {

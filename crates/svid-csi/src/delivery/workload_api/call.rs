@@ -10,7 +10,7 @@ use tonic::{Request, Status};
 use super::caller::Caller;
 use super::share::{Full, Taken};
 
-/// What is set aside for a request at a time, in bytes.
+/// The bytes that are reserved for a request at a time.
 const STEP: usize = 4 * 1024;
 
 /// A call, which counts as one of its pod's for as long as this is there. It has it among its extensions.

@@ -16,7 +16,7 @@ use super::socket;
 use crate::delivery::volume_folder::VolumeFolder;
 use crate::fsx::FsError;
 
-/// What is known of the pod's identity.
+/// The state of the pod's identity.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Told {
     /// Nothing yet.
@@ -79,7 +79,7 @@ impl Endpoint {
         }
     }
 
-    /// What the volume was published as.
+    /// The published volume.
     pub(super) fn spec(&self) -> Arc<VolumeSpec> {
         self.spec.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -117,7 +117,7 @@ fn subject(spec: &VolumeSpec) -> Result<&Subject, Status> {
     spec.subject().ok_or_else(|| Status::internal("this volume does not deliver an identity"))
 }
 
-/// Says why the source gave nothing, without the details, which are the operator's.
+/// Returns why the source gave nothing, without the details, which are for the administrator.
 fn refusal(endpoint: &Endpoint, error: &SourceError) -> Status {
     debug!(volume = %endpoint.volume, error = report::chain(error), "no JWT-SVID or JWT bundle for a pod");
     let reason = error.to_string();

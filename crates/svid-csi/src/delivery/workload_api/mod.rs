@@ -66,7 +66,7 @@ impl WorkloadApi {
         Ok(Self { endpoints: Mutex::default(), kept, server, shares })
     }
 
-    /// Listens in the volume's folder under those names, unless it does so already. Callers hear that there is no identity
+    /// Listens in the volume's folder under those names, unless it does so already. Callers are told that there is no identity
     /// yet, or what was kept of an earlier run. Blocks; needs a tokio runtime around it.
     ///
     /// # Errors
@@ -132,7 +132,7 @@ impl WorkloadApi {
     }
 
     /// Sends every pod with an identity of that issuer the new bundle of its trust domain, before storing anything: bundles
-    /// are urgent, and a start of the driver brings them again.
+    /// are urgent, and a restarted driver brings them again.
     pub fn tell_bundle(&self, issuer: Issuer, bundle: &[CertificateDer<'static>]) {
         let endpoints: Vec<_> =
             self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();

@@ -59,7 +59,7 @@ pub(super) struct Share {
     refused: AtomicBool,
 }
 
-/// What was taken. It is given back when this is dropped.
+/// What was taken. It is released when this is dropped.
 #[derive(Debug)]
 pub(super) struct Taken {
     _of_pod: OwnedSemaphorePermit,
@@ -133,7 +133,7 @@ pub(super) struct PodShares {
 }
 
 impl PodShares {
-    /// Says in the log that the pod was refused some of this share, the first time.
+    /// Logs that the pod was refused some of this share, the first time.
     pub(super) fn refused(&self, share: &Share, full: Full) {
         if !share.refused.swap(true, Ordering::Relaxed) {
             warn!(pod = self.pod, bound = %full, "a pod has reached a limit of its Workload API sockets; anything above it is refused");

@@ -1,4 +1,4 @@
-//! What was said a moment ago.
+//! The events of the last minutes.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, Hash, RandomState};

@@ -1,5 +1,5 @@
 //! A moment by two clocks: the runtime's, which timers go by and which stops while the machine sleeps, and the one that
-//! goes on then (clock_gettime(2), CLOCK_BOOTTIME).
+//! continues then (clock_gettime(2), CLOCK_BOOTTIME).
 
 use std::time::Duration;
 

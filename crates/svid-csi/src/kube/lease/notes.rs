@@ -13,7 +13,7 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// Kept in that annotation. What leaders before have left is known once this process leads.
+    /// Kept in that annotation. The notes of earlier leaders are known once this process leads.
     pub fn new(annotation: &'static str) -> Self {
         Self { annotation, words: Arc::default() }
     }

@@ -31,7 +31,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How often it is asked whether the other side is still there. gRPC servers made with Go hang up on those who ask more
 /// often than every five minutes.
 const STILL_THERE: Duration = Duration::from_secs(330);
-/// Where agents have their IDs (SPIRE's convention), unless the operator names one.
+/// The path of agents' IDs (SPIRE's convention), unless the administrator names an ID.
 const AGENTS: &str = "/spire/agent/";
 
 /// Where to connect to, and whom to expect there.

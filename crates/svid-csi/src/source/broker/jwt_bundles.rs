@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Bundles {
     pod: PodRef,
     current: watch::Sender<Arc<JwtBundles>>,
-    /// What was wrong with those of others, last.
+    /// The last errors in those of others.
     damaged: Mutex<Vec<String>>,
     metrics: Arc<Metrics>,
 }
@@ -124,7 +124,7 @@ impl Topic for Bundles {
 #[derive(Default)]
 struct Read {
     bundles: JwtBundles,
-    /// What could not be, in a sentence each.
+    /// The errors, in a sentence each.
     damaged: Vec<String>,
 }
 

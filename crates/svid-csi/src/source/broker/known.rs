@@ -1,4 +1,4 @@
-//! What is known of the X.509 of one pod: kept by its subscription, read by its volumes.
+//! The X.509 state of one pod: kept by its subscription, read by its volumes.
 
 use std::sync::Arc;
 

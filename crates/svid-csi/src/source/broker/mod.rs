@@ -1,6 +1,6 @@
 //! Source `broker`: the SPIFFE Broker API of an agent on this node, asked for each pod by its UID.
 //!
-//! There is one connection, on which the driver shows an identity of its own, and on it one subscription a pod. What the
+//! There is one connection, on which the driver shows an identity of its own, and on it one subscription per pod. What the
 //! agent says of one pod is never shown to another.
 
 mod agent_socket;

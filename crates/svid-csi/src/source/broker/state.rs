@@ -1,4 +1,4 @@
-//! What is known of one pod, and what a volume of it makes of that.
+//! The state of one pod, and the verdict for a volume of it.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use svid_csi_core::x509_context::X509Context;
 use super::error::BrokerError;
 use crate::x509_message::MessageError;
 
-/// What the agent has said of a pod.
+/// The agent's answer about a pod.
 #[derive(Debug, Clone, Default)]
 pub(super) struct State {
     pub(super) answer: Answer,

@@ -126,7 +126,7 @@ impl<T: Topic> Follower<T> {
                 self.connections.next_era(connection.era).await;
             }
             Code::Unauthenticated => connection.refuse(&why),
-            // The pod exists, as the kubelet has it and its volume; the agent has not heard of it yet.
+            // The pod exists, as the kubelet has it and its volume; the agent does not know it yet.
             Code::NotFound => self.topic.trouble(format!("the agent does not find the pod: {why}")),
             code => self.topic.trouble(format!("the agent failed ({code:?}): {why}")),
         }

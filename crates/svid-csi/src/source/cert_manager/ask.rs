@@ -41,7 +41,7 @@ struct Turn<'a> {
     patience: Patience,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 enum Outcome {
     Issued(Issued),
     Ended(Ending),

@@ -42,7 +42,7 @@ impl CertManager {
         });
     }
 
-    /// Removes the other requests of a volume; the issued ones only where `issued` says so.
+    /// Removes the other requests of a volume; the issued ones only if `issued` says so.
     pub(super) fn remove_all_but(&self, spec: &VolumeSpec, pod: &PodRef, kept: &str, issued: bool) {
         let keys = self.keys(spec, pod, |(namespace, name), is_issued| {
             (issued || !is_issued) && format!("{namespace}/{name}") != kept

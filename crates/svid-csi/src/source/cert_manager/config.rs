@@ -21,18 +21,18 @@ pub struct CertManagerConfig {
     pub runtime_issuer: Option<ConfigMapPlace>,
     /// Where the trust bundle is; without it pods get no bundle, and issuers are taken at their word.
     pub bundle: Option<BundleSource>,
-    /// What every request is like.
+    /// The settings of every request.
     pub settings: Settings,
 }
 
-/// What the operator wants of every request.
+/// The administrator's settings for every request.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The name of this node.
     pub node_id: String,
     /// How long certificates are to be valid.
     pub lifetime: Duration,
-    /// What kind of keys pods get.
+    /// The type of keys that pods get.
     pub key_type: KeyType,
     /// Whether each pod asks by its own token; else the driver asks.
     pub pods_ask: bool,

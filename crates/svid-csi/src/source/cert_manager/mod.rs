@@ -39,7 +39,7 @@ use crate::tasks::Tasks;
 /// The audience of the tokens that the API server takes, as the kubelet names it.
 const API_SERVER: &str = "";
 
-/// What comes from the cluster and changes while the driver runs.
+/// Settings from the cluster that change while the driver runs.
 #[derive(Debug)]
 pub struct Followed {
     /// The issuer, if there is one now.
@@ -71,7 +71,7 @@ pub struct CertManager {
 pub enum Patience {
     /// A pod waits to start: what is missing is reported soon.
     First,
-    /// The volume has an identity that lives so long: what is missing is waited for.
+    /// The volume has an identity that lives so long: the driver waits for what is missing.
     Renewal {
         /// What is left of it; nothing when it has expired.
         remaining: Duration,

@@ -38,7 +38,7 @@ pub enum Link {
     Down(String),
 }
 
-/// What is known of the requests of this node.
+/// The known requests of this node.
 #[derive(Debug)]
 pub struct Requests {
     state: Mutex<State>,
@@ -104,7 +104,7 @@ impl Requests {
         self.link.subscribe()
     }
 
-    /// All is listed, and the API server has taken the watch. Answers whether that is news.
+    /// All is listed, and the API server has accepted the watch. Returns whether that is news.
     pub fn found(&self) -> bool {
         self.link.send_if_modified(|link| std::mem::replace(link, Link::Up) != Link::Up)
     }
@@ -196,7 +196,7 @@ impl State {
 }
 
 impl Known {
-    /// Nothing for an object that is not labelled as the request of a volume.
+    /// `None` for an object that is not labelled as the request of a volume.
     fn of(request: &CertificateRequest) -> Option<(Purpose, Key, Self)> {
         let metadata = &request.metadata;
         let volume = metadata.labels.as_ref()?.get(VOLUME_LABEL)?.clone();

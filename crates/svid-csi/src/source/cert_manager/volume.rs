@@ -1,4 +1,4 @@
-//! What is remembered of a volume between two calls: its token, the request in progress, and the failures up to now.
+//! The state of a volume between two calls: its token, the request in progress, and the failures up to now.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};

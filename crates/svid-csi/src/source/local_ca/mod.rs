@@ -35,7 +35,7 @@ pub struct LocalCaConfig {
     pub trust_domain: TrustDomain,
     /// Lifetime of issued certificates.
     pub lifetime: Duration,
-    /// What kind of keys pods get.
+    /// The type of keys that pods get.
     pub key_type: KeyType,
     /// Lifetime of JWT-SVIDs.
     pub jwt_lifetime: Duration,

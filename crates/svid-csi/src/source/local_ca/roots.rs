@@ -99,7 +99,7 @@ struct Union {
 }
 
 impl Union {
-    /// What was known when the previous run ended.
+    /// The state at the end of the previous run.
     fn take_up(&mut self) {
         self.entries.take(&self.kept.read());
         self.entries.kept();

@@ -28,7 +28,7 @@ impl Trusted {
         Ok(Self { own, trust_domain: trust_domain.clone(), bundle, jwt })
     }
 
-    /// From now on those of these other nodes too, and of no others. Answers which ones are left out, because there is no
+    /// From now on those of these other nodes too, and of no others. Returns which ones are left out, because there is no
     /// room for them or because they contradict others.
     pub(super) fn with<'a>(
         &'a self,

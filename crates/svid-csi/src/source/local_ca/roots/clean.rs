@@ -21,7 +21,7 @@ const MOST: usize = 50;
 /// The time between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Looks whether the nodes of some entries are there, and removes the entries of those that are not.
+/// Checks whether the nodes of some entries exist, and removes the entries of those that do not.
 pub(super) async fn clean(
     client: Client,
     map: Api<ConfigMap>,

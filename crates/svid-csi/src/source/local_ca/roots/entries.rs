@@ -67,7 +67,7 @@ impl Entries {
         changed
     }
 
-    /// Forgets nodes that have no entry any more. Answers whether there was any that was good.
+    /// Forgets nodes that have no entry any more. Returns whether there was any that was good.
     pub(super) fn keep_only(&mut self, entries: &BTreeMap<String, String>) -> bool {
         let count = |entries: &Self| entries.others.values().filter(|entry| entry.latest().is_some()).count();
         let before = count(self);

@@ -1,4 +1,4 @@
-//! The good entries of other nodes, kept beside the CA: a start while the API server is away trusts the same nodes.
+//! The good entries of other nodes, stored beside the CA: a startup without the API server trusts the same nodes.
 
 use std::collections::BTreeMap;
 use std::fs;

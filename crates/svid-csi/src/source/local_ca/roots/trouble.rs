@@ -10,7 +10,7 @@ pub(super) enum Of {
     Map,
     /// This node's entry.
     Own,
-    /// What others have written.
+    /// The entries of others.
     Entries,
     /// Keeping that for the next start.
     Kept,
