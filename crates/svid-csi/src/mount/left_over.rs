@@ -18,8 +18,8 @@ const BELOW: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
 
-/// Removes from the folder `name` empty folders, and what belongs to root and has a name that `is_ours` accepts. Returns the first few names of
-/// what else there is, safe to print; empty if all is gone.
+/// Removes from the folder `name` empty folders, and what belongs to root and has a name that `is_ours` accepts.
+/// Returns the first few names of what else there is, safe to print; empty if all is gone.
 pub(super) fn clear(parent: &OwnedFd, name: &str, is_ours: &dyn Fn(&str) -> bool) -> Result<Vec<String>, Errno> {
     let mut sweep = Sweep { is_ours, looked_at: 0, left: Vec::new() };
     sweep.folder(parent, name)?;

@@ -101,7 +101,7 @@ async fn a_socks_proxy_is_shown_the_password_where_it_asks_for_one() {
 
 #[tokio::test]
 async fn a_socks_proxy_that_lets_nobody_in_is_named_as_the_reason() {
-    for (credentials, says) in [("us%40er:wr0ng@", "does not take the user name"), ("", "asks for a user name")] {
+    for (credentials, says) in [("us%40er:wr0ng@", "does not accept the user name"), ("", "asks for a user name")] {
         let (cluster, proxy) = elsewhere(socks_for("us@er", "pass")).await;
         let address = format!("socks5://{credentials}{}", proxy.address());
         let approver = Approver::start_in(&cluster.kubeconfig(), &[], &[("HTTP_PROXY", &address)]);

@@ -1,5 +1,5 @@
 //! SOCKS5 (RFC 1928 and RFC 1929) as Go speaks it: names are resolved by the proxy, and a password is shown only to one that
-//! asks for it. hyper-util's own gives up where a proxy does not ask.
+//! asks for it. hyper-util's own gives up if a proxy does not ask.
 
 use std::io;
 use std::net::IpAddr;
@@ -29,24 +29,24 @@ pub(super) struct Socks {
 /// User name and password.
 type Credentials = (String, String);
 
-/// Why a proxy makes no connection. Holds nothing of a password.
+/// Why a proxy cannot connect. Contains no part of a password.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SocksError {
     #[error("the SOCKS proxy cannot be reached")]
     Unreachable(#[source] BoxError),
-    #[error("the SOCKS proxy does not answer as one")]
+    #[error("the SOCKS proxy gave an unexpected response")]
     Broken(#[from] io::Error),
-    #[error("there is no SOCKS5 proxy")]
+    #[error("the proxy is not a SOCKS5 proxy")]
     Version,
     #[error(
         "the SOCKS proxy asks for a user name and a password, or for another way to authenticate: write socks5://USER:PASSWORD@HOST:PORT"
     )]
     Method,
-    #[error("the SOCKS proxy does not take the user name and the password")]
+    #[error("the SOCKS proxy does not accept the user name and the password")]
     Denied,
-    #[error("the SOCKS proxy makes no connection: {0}")]
+    #[error("the SOCKS proxy cannot connect: {0}")]
     Refused(&'static str),
-    #[error("for a SOCKS proxy {0} has at most 255 bytes, and at least 1")]
+    #[error("for a SOCKS proxy, {0} must have 1 to 255 bytes")]
     Length(&'static str),
     #[error("the address of the API server has no host")]
     NoHost,
@@ -153,9 +153,9 @@ fn reason(reply: u8) -> &'static str {
         4 => "the host is unreachable",
         5 => "the connection was refused",
         6 => "it took too long",
-        7 => "it knows no CONNECT",
-        8 => "it knows no addresses of that kind",
-        _ => "it has failed",
+        7 => "it does not support CONNECT",
+        8 => "it does not support addresses of that type",
+        _ => "general failure",
     }
 }
 
@@ -163,7 +163,7 @@ fn reason(reply: u8) -> &'static str {
 mod tests {
     use super::*;
 
-    /// What becomes of asking a proxy that gives these answers, whatever it is told.
+    /// The result of asking a proxy that gives these answers, whatever it is sent.
     async fn answered(answers: &[u8], credentials: Option<Credentials>, host: &str) -> Result<(), String> {
         let (mut client, mut proxy) = tokio::io::duplex(4096);
         proxy.write_all(answers).await.unwrap();
@@ -186,13 +186,13 @@ mod tests {
     async fn what_is_refused_says_why() {
         let credentials = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
         for (answers, credentials, host, says) in [
-            (&b"HTTP/1.1 400"[..], None, "api.test", "no SOCKS5 proxy"),
+            (&b"HTTP/1.1 400"[..], None, "api.test", "not a SOCKS5 proxy"),
             (&[5, 0xff], None, "api.test", "asks for a user name"),
             (&[5, 2], None, "api.test", "asks for a user name"),
-            (&[5, 2, 1, 1], credentials("u", "s3cret"), "api.test", "does not take the user name"),
-            (&[5, 2], credentials("", "s3cret"), "api.test", "the user name has at most 255"),
-            (&[5, 2], credentials("u", &"s3cret".repeat(50)), "api.test", "the password has at most 255"),
-            (&[5, 0], None, &"x".repeat(256), "the host has at most 255"),
+            (&[5, 2, 1, 1], credentials("u", "s3cret"), "api.test", "does not accept the user name"),
+            (&[5, 2], credentials("", "s3cret"), "api.test", "the user name must have 1 to 255"),
+            (&[5, 2], credentials("u", &"s3cret".repeat(50)), "api.test", "the password must have 1 to 255"),
+            (&[5, 0], None, &"x".repeat(256), "the host must have 1 to 255"),
             (&[5, 0, 5, 2, 0, 1], None, "api.test", "its rules do not allow it"),
             (&[5, 0, 5, 5, 0, 1], None, "192.0.2.1", "the connection was refused"),
         ] {
