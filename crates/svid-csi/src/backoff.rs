@@ -6,7 +6,7 @@ use aws_lc_rs::rand;
 use svid_csi_core::identity::Validity;
 use svid_csi_core::renew;
 
-use crate::clock;
+use crate::host::clock;
 
 /// How much is left of an identity.
 pub(crate) fn remaining(last: Option<&Validity>) -> Duration {

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use svid_csi::{cli, report, telemetry};
+use svid_csi::cli;
+use svid_csi::telemetry::{log, report};
 
 /// Stays on one thread until a command is dispatched: the demo must enter its namespaces before any other thread lives.
 fn main() -> ExitCode {
@@ -11,7 +12,7 @@ fn main() -> ExitCode {
         Err(answer) => answer.exit(),
     };
     if let Some(log) = command.log() {
-        telemetry::init(log);
+        log::init(log);
     }
     match command.run() {
         Ok(code) => code,

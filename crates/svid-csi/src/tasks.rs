@@ -60,7 +60,7 @@ impl Tasks {
         self.watched(async move {
             let ended = task.await;
             if let Err(error) = &ended {
-                error!(task = name, error = crate::report::chain(error), "a task failed; the process ends");
+                error!(task = name, error = crate::telemetry::report::chain(error), "a task failed; the process ends");
             } else if !this.stop.is_cancelled() {
                 error!(task = name, "a task ended before it was told to; the process ends");
             }

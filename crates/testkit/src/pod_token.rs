@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use svid_csi::demo::kubelet::Pod;
-use svid_csi::report::rfc3339;
+use svid_csi::telemetry::report::rfc3339;
 
 /// The audience of the API server.
 pub const API_AUDIENCE: &str = "https://kubernetes.default.svc";

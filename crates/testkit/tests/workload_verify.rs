@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use svid_csi::demo::svid::FILES;
+use svid_csi::spiffe::svid::FILES;
 use svid_csi_core::ca::CertificateAuthority;
 use svid_csi_core::files::{self, Extras, FileName, FileNames, Wanted};
 use svid_csi_core::identity::{Candidate, Expected, accept};

@@ -1,6 +1,6 @@
 //! Every metric, read off pages in the OpenMetrics text format.
 
-use svid_csi::reference::{self, Page};
+use svid_csi::cli::reference::{self, Page};
 
 use super::{head, row};
 

@@ -17,7 +17,7 @@ use tracing::info;
 use super::metrics::{Metrics, Snapshot};
 use super::queue::Queue;
 use crate::kube::lease::Leadership;
-use crate::pages;
+use crate::net::pages;
 use crate::tasks::Tasks;
 
 /// The address to listen on.

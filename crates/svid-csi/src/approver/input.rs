@@ -13,7 +13,7 @@ use svid_csi_core::cert_request::{
 };
 use svid_csi_core::quoted::Quoted;
 
-use crate::report;
+use crate::telemetry::report;
 
 /// The most that is read: some twenty thousand requests.
 const MAX_BYTES: usize = 64 << 20;

@@ -21,7 +21,7 @@ use crate::backoff::pause;
 use crate::kube::call::{CallError, within};
 use crate::kube::lease::Term;
 use crate::kube::one_object::ReadError;
-use crate::report;
+use crate::telemetry::report;
 
 /// How long it may take to read a request again.
 const READ: Duration = Duration::from_secs(10);

@@ -147,6 +147,6 @@ mod tests {
         let metrics = Metrics::default();
         metrics.decided(&Verdict::Deny(Default::default()), Duration::ZERO);
         let now = Snapshot { pending: 0, is_leading: true, is_synced: true };
-        crate::alerts::check_against("svid-csi-approver", &metrics.encode(now));
+        crate::telemetry::alerts::check_against("svid-csi-approver", &metrics.encode(now));
     }
 }

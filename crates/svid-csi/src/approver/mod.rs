@@ -8,13 +8,13 @@ mod endpoints;
 mod input;
 mod issuer;
 mod judge;
+mod list_watch;
 mod metrics;
 mod notices;
 mod object;
 mod pods;
 mod queue;
 mod text;
-mod watch;
 mod work;
 mod write;
 
@@ -34,17 +34,17 @@ pub use self::endpoints::Listen;
 use self::endpoints::Shown;
 use self::issuer::Issuer;
 use self::judge::Judge;
+use self::list_watch::Watch;
 use self::metrics::Metrics;
 use self::notices::Notices;
 use self::pods::Pods;
 use self::queue::Queue;
-use self::watch::Watch;
 use self::write::Writer;
 use crate::kube::client::{self, ClientError, ClientOptions};
 use crate::kube::events::Events;
 use crate::kube::lease::Candidate;
-use crate::report;
 use crate::tasks::{Signals, Stopped, Tasks};
+use crate::telemetry::report;
 
 /// How long everything may take to end once the process is stopping.
 const DRAIN: Duration = Duration::from_millis(4_500);
@@ -98,7 +98,7 @@ pub async fn run(policy: Policy, cluster: Cluster) -> Result<(), RunError> {
     let mut config = client::config(&cluster.client).await?;
     // It would retry within a call, with delays that grow to minutes: the callers retry themselves.
     config.default_retry = false;
-    let watching = client::client(&watch::config(config.clone()))?;
+    let watching = client::client(&list_watch::config(config.clone()))?;
     let client = client::client(&config)?;
     let tasks = Tasks::default();
     start(client, watching, policy, &cluster, &tasks).await?;
@@ -147,7 +147,7 @@ async fn start(
         leadership: leadership.clone(),
         synced,
         all: policy.auto_approve_non_spiffe,
-        progress: watch::Progress::default(),
+        progress: list_watch::Progress::default(),
     };
     let issuer = Issuer::new(client.clone(), policy.issuer.clone(), cluster.runtime_issuer.as_ref(), issuers, tasks);
     let judge = Judge {

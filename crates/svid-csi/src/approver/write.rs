@@ -13,10 +13,10 @@ use tracing::error;
 use super::metrics::Metrics;
 use super::object::Listed;
 use super::text::Once;
-use crate::clock;
+use crate::host::clock;
 use crate::kube::call::{CallError, within};
 use crate::kube::error::{is_conflict, is_not_found, status, told};
-use crate::report;
+use crate::telemetry::report;
 
 /// How long one write may take, cert-manager's webhook included (its timeout is 10 s).
 const WRITE: Duration = Duration::from_secs(15);

@@ -18,8 +18,8 @@ use super::runtime;
 use super::values;
 use crate::approver::dry_run::{self, Outcome};
 use crate::approver::{self, Cluster};
-use crate::report;
-use crate::telemetry::{LogFormat, LogOptions};
+use crate::telemetry::log::{LogFormat, LogOptions};
+use crate::telemetry::report;
 
 /// The exit code of an invalid command line or input.
 const MISTAKE: u8 = 2;

@@ -7,9 +7,9 @@ use super::config;
 use super::flags::DriverArgs;
 use super::mistakes::Mistakes;
 use super::runtime;
-use crate::capabilities;
+use crate::host::capabilities;
 use crate::node::{self, config::Config};
-use crate::telemetry::LogOptions;
+use crate::telemetry::log::LogOptions;
 
 /// The driver, ready to run.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use super::broker::BrokerFlags;
 use super::cert_manager::CertManagerFlags;
 use super::profile::Profile;
 use super::values::{self, Switch};
-use crate::telemetry::LogFormat;
+use crate::telemetry::log::LogFormat;
 
 const EXAMPLES: &str = "\
 One or two dashes make no difference, and an empty value means the flag is not set.

@@ -17,6 +17,7 @@ mod flags;
 mod issuer;
 mod mistakes;
 mod profile;
+pub mod reference;
 mod renew;
 mod request_mode;
 mod runtime;
@@ -35,8 +36,8 @@ pub use self::driver::DriverCommand;
 use self::mistakes::Mistakes;
 pub use self::renew::RenewCommand;
 pub use self::watch::WatchCommand;
-use crate::core_dumps;
-use crate::telemetry::LogOptions;
+use crate::host::core_dumps;
+use crate::telemetry::log::LogOptions;
 
 /// Looks up an environment variable.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;

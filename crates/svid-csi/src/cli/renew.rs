@@ -11,7 +11,7 @@ use tokio::runtime;
 
 use super::mistakes::Mistakes;
 use super::values::{self, Switch};
-use crate::admin_client::{self, AskError};
+use crate::node::admin::client::{self, AskError};
 
 const EXAMPLES: &str = "\
 It asks the driver on this node and returns at once; the files of the volumes change when their new identities have been \
@@ -130,7 +130,7 @@ impl RenewCommand {
 
     async fn renew(&self) -> Result<usize, RenewError> {
         let query = self.pod.as_ref().map_or(String::new(), |pod| format!("?pod={pod}"));
-        let (status, text) = admin_client::post(&self.socket, &format!("/renew{query}")).await?;
+        let (status, text) = client::post(&self.socket, &format!("/renew{query}")).await?;
         match (&self.pod, serde_json::from_slice(&text)) {
             (_, Ok(Answer { renewing })) if status.is_success() => Ok(renewing),
             (Some(pod), Ok(Answer { renewing: 0 })) if status == StatusCode::NOT_FOUND => {

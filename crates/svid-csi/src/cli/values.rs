@@ -11,7 +11,7 @@ use tracing::Level;
 
 use super::duration;
 use crate::approver::Listen;
-use crate::telemetry::LogFormat;
+use crate::telemetry::log::LogFormat;
 
 /// Something with an address of its own, or `0` for "not at all".
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use tracing::Level;
 
 use super::mistakes::Mistakes;
 use super::{Environment, duration, values};
-use crate::telemetry::{LogFormat, LogOptions};
+use crate::telemetry::log::{LogFormat, LogOptions};
 use crate::watch::{self, Action, Origin, WatchOptions};
 
 /// How long `--once` waits by default.

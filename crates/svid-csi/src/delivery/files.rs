@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 use svid_csi_core::files::{FILE_MODE, FOLDER_MODE, RenderedFile};
 
 use super::volume_folder::{VolumeFolder, remove_others};
-use crate::beneath::Folder;
-use crate::fsx::FsError;
+use crate::host::beneath::Folder;
+use crate::host::fsx::FsError;
 
 pub(super) const CURRENT: &str = "..data";
 pub(super) const NEXT: &str = "..data_tmp";

@@ -6,13 +6,13 @@ use svid_csi_core::state::FileId;
 use svid_csi_core::volume_id::VolumeId;
 use tracing::warn;
 
-use super::views;
+use super::private_bind;
 use super::volume_folder::VolumeFolder;
-use crate::beneath::Folder;
-use crate::data_root::DataRoot;
-use crate::fsx::{self, FsError};
-use crate::mount::{self, MountError, MountPoint, MountSource};
-use crate::seal::{self, Sealing};
+use crate::host::beneath::Folder;
+use crate::host::data_root::DataRoot;
+use crate::host::fsx::{self, FsError};
+use crate::host::mount::{self, MountError, MountPoint, MountSource};
+use crate::host::seal::{self, Sealing};
 
 /// The mode of a folder that a mount of the volume is about to hide.
 const MODE: u32 = 0o550;
@@ -34,7 +34,7 @@ impl Folders {
     pub fn open(data: &DataRoot) -> Result<Self, MountError> {
         let read_only = data.tmpfs().join("read-only");
         let path = data.volumes();
-        views::ensure(&MountSource::open(&path)?, &read_only, true)?;
+        private_bind::ensure(&MountSource::open(&path)?, &read_only, true)?;
         let folders = Folder::open(&path, false)?;
         let seals = can_seal(&folders)?;
         if !seals {
@@ -92,7 +92,7 @@ impl Folders {
         let (folder, view) = (self.path(id), self.read_only.join(id.as_str()));
         if mount::is_mount_root(&folder)? {
             // A mount of its own is not seen through the view of all.
-            views::ensure(&MountSource::open(&folder)?, &view, true)?;
+            private_bind::ensure(&MountSource::open(&folder)?, &view, true)?;
         }
         MountSource::open(&view)
     }

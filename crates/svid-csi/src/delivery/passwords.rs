@@ -8,8 +8,8 @@ use svid_csi_core::pkcs12::Password;
 use svid_csi_core::secret::Secret;
 use svid_csi_core::volume_id::VolumeId;
 
-use crate::data_root::DataRoot;
-use crate::fsx::{self, FsError};
+use crate::host::data_root::DataRoot;
+use crate::host::fsx::{self, FsError};
 
 /// The passwords of all volumes.
 #[derive(Debug)]

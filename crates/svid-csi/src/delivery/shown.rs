@@ -8,9 +8,9 @@ use svid_csi_core::quoted::Quoted;
 
 use super::files::{CURRENT, NEXT, is_moment};
 use super::volume_folder::VolumeFolder;
-use crate::beneath::Folder;
-use crate::fsx::FsError;
-use crate::seal;
+use crate::host::beneath::Folder;
+use crate::host::fsx::FsError;
+use crate::host::seal;
 
 /// What is in the folder of a volume that files are delivered to.
 #[derive(Debug)]

@@ -7,9 +7,9 @@ use std::ffi::OsStr;
 use svid_csi_core::files::FileName;
 use svid_csi_core::state::FileId;
 
-use crate::beneath::Folder;
-use crate::fsx::FsError;
-use crate::mount::{self, MountError};
+use crate::host::beneath::Folder;
+use crate::host::fsx::FsError;
+use crate::host::mount::{self, MountError};
 
 /// The open folder of one volume.
 #[derive(Debug)]

@@ -25,10 +25,10 @@ use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
-use crate::authority::Lenient;
-use crate::fsx;
+use crate::host::fsx;
+use crate::net::http2_authority::Lenient;
 use crate::source::local_ca::{JWT_LIFETIME, LocalCa, LocalCaConfig};
-use crate::workload_header;
+use crate::spiffe::workload_header;
 
 /// Everyone may connect: the kernel identifies the caller, not the mode of the socket.
 const SOCKET_MODE: u32 = 0o777;

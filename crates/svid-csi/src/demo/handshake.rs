@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::svid::Svid;
-use crate::spiffe_tls::{self, Bundles, Expected, Own};
+use crate::spiffe::svid::Svid;
+use crate::spiffe::tls::{self, Bundles, Expected, Own};
 
 const GREETING: &[u8] = b"hello";
 
@@ -30,12 +30,12 @@ pub(super) async fn mistrust(client: &Svid, server: &Svid, impostor: &str) -> Re
 
 async fn greet(client: &Svid, expected_server: &str, server: &Svid, expected_client: &str) -> Result<()> {
     let (own, bundles, expected) = parts(client, expected_server)?;
-    let connector = TlsConnector::from(Arc::new(spiffe_tls::client(own, bundles, expected)?));
+    let connector = TlsConnector::from(Arc::new(tls::client(own, bundles, expected)?));
     let (own, bundles, expected) = parts(server, expected_client)?;
-    let acceptor = TlsAcceptor::from(Arc::new(spiffe_tls::server(own, bundles, expected)?));
+    let acceptor = TlsAcceptor::from(Arc::new(tls::server(own, bundles, expected)?));
     let (near, far) = UnixStream::pair()?;
     let greets = async {
-        let mut stream = connector.connect(spiffe_tls::no_name(), near).await.context("the client")?;
+        let mut stream = connector.connect(tls::no_name(), near).await.context("the client")?;
         stream.write_all(GREETING).await.context("the client")?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.context("the client")?;
@@ -63,7 +63,7 @@ fn parts(own: &Svid, peer: &str) -> Result<(Own, Bundles, Expected)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::svid::tests::issue;
+    use crate::demo::tests::issue;
 
     const A: &str = "spiffe://example.org/a";
     const B: &str = "spiffe://example.org/b";

@@ -13,9 +13,7 @@ mod pods;
 mod report;
 mod stage;
 mod story;
-pub mod svid;
 
-pub use crate::channel;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The options of the demo.
@@ -44,3 +42,6 @@ pub fn run(options: DemoOptions) -> anyhow::Result<()> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

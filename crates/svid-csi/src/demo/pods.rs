@@ -13,10 +13,10 @@ use svid_csi_proto::workload::{X509svid, X509svidRequest, X509svidResponse};
 use tonic::Streaming;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::channel;
 use super::stage::AGENT_SOCKET;
-use super::svid::{FILES, Leaf, Svid};
-use crate::workload_header::asking;
+use crate::net::unix_channel;
+use crate::spiffe::svid::{FILES, Leaf, Svid};
+use crate::spiffe::workload_header::asking;
 
 /// How often a pod that waits for new files looks at them.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -116,7 +116,7 @@ impl SocketPod {
 }
 
 async fn subscribe(volume: &Volume) -> Result<Streaming<X509svidResponse>> {
-    let mut client = SpiffeWorkloadApiClient::new(channel::connect(&volume.file(AGENT_SOCKET)).await?);
+    let mut client = SpiffeWorkloadApiClient::new(unix_channel::connect(&volume.file(AGENT_SOCKET)).await?);
     Ok(client.fetch_x509svid(asking(X509svidRequest {})).await?.into_inner())
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::Error;
 use kube::core::Status;
 
-use crate::report;
+use crate::telemetry::report;
 
 /// The status, if the API server answered with one.
 pub fn status(error: &Error) -> Option<&Status> {

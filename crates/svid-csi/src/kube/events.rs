@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, warn};
 
 use self::recent::Recent;
-use crate::clock;
+use crate::host::clock;
 use crate::kube::client::CALL_TIMEOUT;
 use crate::kube::error::told;
 use crate::tasks::Tasks;

@@ -25,7 +25,7 @@ use self::moment::Moment;
 pub use self::notes::Notes;
 use self::record::Observed;
 use super::error;
-use crate::clock;
+use crate::host::clock;
 
 /// How long a Lease lasts that is not renewed (controller-runtime, `LeaseDuration`).
 const LASTS: Duration = Duration::from_secs(15);

@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 
 use crate::kube::client::CALL_TIMEOUT;
 use crate::kube::watching::GONE;
-use crate::report;
+use crate::telemetry::report;
 
 /// A failure after so long a time without one is the beginning of something new.
 const CALM: Duration = Duration::from_secs(120);

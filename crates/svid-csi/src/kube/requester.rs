@@ -15,7 +15,7 @@ use super::call::{CallError, within};
 use super::cert_request::CertificateRequest;
 use super::client::{self, CALL_TIMEOUT, ClientError};
 use super::error;
-use crate::report;
+use crate::telemetry::report;
 
 /// How many requests are made at once, and how many removed. Each call of its own has a connection of its own (HTTP/1.1), which
 /// is kept for minutes, and nothing on a node takes up memory as these do.

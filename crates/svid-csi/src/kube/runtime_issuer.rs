@@ -10,11 +10,11 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{error, info};
 
+use crate::followed_value::FollowedValue;
 use crate::kube::client::CALL_TIMEOUT;
 use crate::kube::one_object::{OneObject, ReadError};
-use crate::last_good::LastGood;
-use crate::report;
 use crate::tasks::Tasks;
+use crate::telemetry::report;
 
 /// The issuer of the moment. While the ConfigMap is broken, or cannot be read, the last one stays.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ impl RuntimeIssuer {
     /// Follows the ConfigMap. Until it has been read, the issuer of the flags counts, see [`settled`](Self::settled).
     pub fn start(client: Client, place: ConfigMapPlace, from_flags: Option<IssuerRef>, tasks: &Tasks) -> Self {
         let config_map = Api::namespaced(client, &place.namespace);
-        let last = LastGood::new(from_flags.clone());
+        let last = FollowedValue::new(from_flags.clone());
         let (settle, settled) = watch::channel(false);
         let (current, trouble) = (last.value(), last.trouble());
         let this = Self { config_map, place, from_flags, current, trouble, settled };
@@ -80,7 +80,7 @@ impl RuntimeIssuer {
 
 struct Follower {
     issuer: RuntimeIssuer,
-    last: LastGood<Option<IssuerRef>>,
+    last: FollowedValue<Option<IssuerRef>>,
     settle: watch::Sender<bool>,
 }
 

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::client::CALL_TIMEOUT;
 use super::error;
-use crate::report;
+use crate::telemetry::report;
 
 /// The API server's code for a version that it no longer remembers.
 pub const GONE: u16 = 410;

@@ -15,13 +15,13 @@ use crate::kube::events::Events;
 use crate::kube::requester::Requester;
 use crate::kube::runtime_issuer::RuntimeIssuer;
 use crate::kube::taint::StartupTaint;
-use crate::metrics::Metrics;
-use crate::report;
 use crate::source::broker::Broker;
 use crate::source::cert_manager::config::CertManagerConfig;
 use crate::source::cert_manager::{CertManager, Followed};
 use crate::source::trust_bundle;
 use crate::tasks::Tasks;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::report;
 
 /// How long a connection may be silent: longer than the watches of single objects, which last 290 s.
 const SILENCE: Duration = Duration::from_secs(300);

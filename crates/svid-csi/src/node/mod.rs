@@ -1,32 +1,12 @@
 //! The node driver: builds everything, runs it, drains it.
 
-mod adopt;
-mod alarm;
-mod attach;
-mod bundle;
-mod changed;
+pub(crate) mod admin;
 mod cluster;
-mod condition;
 pub mod config;
-mod csi;
-mod deliver;
-mod door;
-mod error;
-mod intent;
-mod jwt;
-mod later;
-mod liveness;
-mod patience;
-mod publish;
-mod recover;
-mod registrar;
-mod renewal;
-mod room;
+mod kubelet;
 mod serve;
-mod unpublish;
 mod volume;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,55 +16,29 @@ use svid_csi_core::plan::Plan;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::admin::{self, AdminError};
-use crate::clock::Jumps;
-use crate::data_root::{self, DataRoot, DataRootError};
+use self::admin::AdminError;
+use self::volume::room::Room;
+use self::volume::store::Store;
+use self::volume::{Node, Volumes};
 use crate::delivery::folders::Folders;
 use crate::delivery::passwords::Passwords;
 use crate::delivery::socket_dir::{SocketDir, SocketDirError};
 use crate::delivery::workload_api::WorkloadApi;
-use crate::fsx::{self, FsError};
+use crate::host::data_root::{self, DataRoot, DataRootError};
+use crate::host::fsx::{self, FsError};
+use crate::host::mount::{self, MountError, Propagation};
+use crate::host::service_manager::ServiceManager;
 use crate::kube::client::ClientError;
 use crate::kube::csi_driver::Lacking;
-use crate::kube::events::Events;
-use crate::metrics::Metrics;
-use crate::mount::{self, MountError, Propagation};
-use crate::report;
-use crate::service_manager::ServiceManager;
 use crate::source::Sources;
 use crate::source::local_ca::{LocalCa, LocalCaError};
 use crate::source::trust_bundle::TrustBundleError;
-use crate::store::Store;
 use crate::tasks::Tasks;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::report;
 use cluster::Clients;
 use config::Config;
-pub use error::VolumeError;
-pub(crate) use liveness::Liveness;
-use room::Room;
 pub use serve::ServeError;
-pub(crate) use volume::{Volume, Volumes};
-
-/// Everything the calls of the kubelet work with.
-#[derive(Debug)]
-pub struct Node {
-    pub(crate) volumes: Volumes,
-    pub(crate) store: Store,
-    pub(crate) sources: Arc<Sources>,
-    pub(crate) folders: Option<Folders>,
-    pub(crate) workload_api: Option<WorkloadApi>,
-    pub(crate) passwords: Option<Passwords>,
-    pub(crate) socket_dir: Option<Arc<SocketDir>>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) tasks: Tasks,
-    events: Option<Events>,
-    /// The driver names that the kubelet has accepted.
-    registered: watch::Sender<BTreeSet<String>>,
-    pub(crate) jumps: Arc<Jumps>,
-    later: later::Later,
-    _locks: Vec<std::fs::File>,
-    pub(crate) data: Option<DataRoot>,
-    pub(crate) room: Option<Room>,
-}
 
 /// Why the driver could not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +97,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let ready = admin::start(&node, &config, servers.liveness(&config))?;
     serve::start(&node, servers);
     if let Some(taint) = taint {
-        node.tasks.detached(registrar::remove_taint(node.clone(), taint, config.drivers.len()));
+        node.tasks.detached(kubelet::registrar::remove_taint(node.clone(), taint, config.drivers.len()));
     }
     ready.set();
     info!(node = config.node_id, "the driver is ready");
@@ -198,7 +152,7 @@ impl Node {
             events,
             registered: watch::Sender::default(),
             jumps: Arc::default(),
-            later: later::Later::default(),
+            later: volume::later::Later::default(),
             _locks: locks,
             room: data.as_ref().map(Room::of),
             data,
@@ -206,25 +160,6 @@ impl Node {
         node.recover()?;
         node.tasks.detached(node.clone().look_later());
         Ok(node)
-    }
-
-    pub(crate) fn folders(&self) -> Result<&Folders, VolumeError> {
-        let missing = "identities (--source broker, cert-manager or local-ca, --data-root)";
-        self.folders.as_ref().ok_or(VolumeError::NotConfigured(missing))
-    }
-
-    /// Whether pods cannot change the volumes that this driver fills, even if their mounts are writable.
-    pub(crate) fn seals(&self) -> bool {
-        self.folders.as_ref().is_some_and(Folders::seals)
-    }
-
-    pub(crate) fn workload_api(&self) -> Result<&WorkloadApi, VolumeError> {
-        let missing = "Workload API sockets (--delivery workload-api, or --allow-plan)";
-        self.workload_api.as_ref().ok_or(VolumeError::NotConfigured(missing))
-    }
-
-    pub(crate) fn socket_dir(&self) -> Result<&Arc<SocketDir>, VolumeError> {
-        self.socket_dir.as_ref().ok_or(VolumeError::NotConfigured("--workload-api-socket-dir"))
     }
 }
 

@@ -13,15 +13,16 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tracing::{info, warn};
 
+use super::RunError;
 use super::config::Config;
-use super::csi::Service;
-use super::door::{Door, Turn};
-use super::liveness::Liveness;
-use super::registrar::Registrar;
-use super::{Node, RunError};
-use crate::authority::Lenient;
+use super::kubelet::csi::Service;
+use super::kubelet::door::{Door, Turn};
+use super::kubelet::liveness::Liveness;
+use super::kubelet::registrar::Registrar;
+use super::volume::Node;
+use crate::net::http2_authority::Lenient;
+use crate::net::uds::BindError;
 use crate::tasks::{Signals, Stopped, Tasks};
-use crate::uds::BindError;
 
 /// How long calls in progress may take to end once the driver is stopping.
 const DRAIN: Duration = Duration::from_secs(4);

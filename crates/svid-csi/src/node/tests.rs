@@ -20,11 +20,12 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::config::DriverName;
-use super::later::FORGOTTEN_AFTER;
-use super::publish::Brought;
+use super::kubelet::patience;
+use super::volume::later::FORGOTTEN_AFTER;
+use super::volume::publish::Brought;
 use super::*;
+use crate::host::mount::{self, MountSource};
 use crate::kube::client::ClientOptions;
-use crate::mount::{self, MountSource};
 use crate::source::local_ca::{JWT_LIFETIME, LocalCaConfig};
 
 const HOUR: Duration = Duration::from_secs(3600);

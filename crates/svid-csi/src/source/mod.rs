@@ -23,7 +23,7 @@ use svid_csi_core::x509_context::X509Context;
 use tokio::sync::watch;
 
 use crate::backoff::{jitter, remaining};
-use crate::clock;
+use crate::host::clock;
 use broker::{Broker, BrokerError};
 use cert_manager::{CertManager, CertManagerError, Patience};
 use local_ca::{LocalCa, LocalCaError};

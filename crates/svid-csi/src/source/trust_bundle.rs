@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use self::keeper::Keeper;
 pub use self::origin::BundleSource;
-use crate::fsx::FsError;
+use crate::host::fsx::FsError;
 use crate::kube::one_object::ReadError;
 use crate::tasks::Tasks;
 

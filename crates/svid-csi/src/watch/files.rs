@@ -17,10 +17,10 @@ use zeroize::Zeroizing;
 
 use super::Seen;
 use super::told::Told;
-use crate::clock;
-use crate::demo::svid::{Leaf, SvidError};
-use crate::inotify::{self, Inotify};
-use crate::report;
+use crate::host::clock;
+use crate::host::inotify::{self, Inotify};
+use crate::spiffe::svid::{Leaf, SvidError};
+use crate::telemetry::report;
 
 /// How long to wait before retrying to watch a folder that cannot be watched.
 const PAUSE: Duration = Duration::from_secs(30);

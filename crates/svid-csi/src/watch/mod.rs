@@ -28,10 +28,10 @@ use self::files::FilesSource;
 use self::socket::SocketSource;
 use self::token::TokenSeen;
 use self::update::Update;
-use crate::clock;
-use crate::report;
-use crate::skipped::SkippedNotices;
+use crate::host::clock;
+use crate::spiffe::skipped::SkippedNotices;
 use crate::tasks::{Signals, Tasks};
+use crate::telemetry::report;
 
 /// The mount path of the volume with the socket in most manifests.
 const MOUNT: &str = "/spiffe-workload-api";

@@ -14,9 +14,10 @@ use super::token::TokenSeen;
 use super::told::Told;
 use super::trouble::{Explained, Trouble};
 use crate::backoff::pause;
-use crate::workload_header::asking;
-use crate::x509_message::{self, MOST_BYTES};
-use crate::{channel, clock};
+use crate::host::clock;
+use crate::net::unix_channel;
+use crate::spiffe::workload_header::asking;
+use crate::spiffe::x509_message::{self, MOST_BYTES};
 
 /// How long a token is waited for.
 const TOKEN_PATIENCE: Duration = Duration::from_secs(5);
@@ -90,7 +91,7 @@ impl SocketSource {
 }
 
 async fn open(socket: &Path) -> Result<(Client, Streaming<X509svidResponse>), Trouble> {
-    let channel = channel::connect(socket).await.map_err(Trouble::Connect)?;
+    let channel = unix_channel::connect(socket).await.map_err(Trouble::Connect)?;
     let mut client = Client::new(channel).max_decoding_message_size(MOST_BYTES);
     let stream = client.fetch_x509svid(asking(X509svidRequest {})).await.map_err(Trouble::Status)?;
     Ok((client, stream.into_inner()))

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use svid_csi_proto::workload::Jwtsvid;
 use zeroize::Zeroizing;
 
-use crate::report;
+use crate::telemetry::report;
 
 /// A requested token: its claims, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

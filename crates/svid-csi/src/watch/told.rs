@@ -31,7 +31,7 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::captured_log::CapturedLog;
+    use crate::telemetry::captured_log::CapturedLog;
 
     #[test]
     fn a_reason_is_told_again_only_after_another_or_after_the_end() {

@@ -8,8 +8,8 @@ use std::path::Path;
 use svid_csi_core::quoted::Quoted;
 use tonic::{Code, Status};
 
-use crate::report;
-use crate::x509_message::ReadError;
+use crate::spiffe::x509_message::ReadError;
+use crate::telemetry::report;
 
 /// Why there is no update.
 #[derive(Debug)]

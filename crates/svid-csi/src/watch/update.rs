@@ -11,7 +11,7 @@ use svid_csi_core::x509_context::Svid;
 
 use super::Seen;
 use super::token::{Answer, TokenSeen};
-use crate::report::rfc3339;
+use crate::telemetry::report::rfc3339;
 
 /// One complete state: anything not in it no longer exists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symli
 use std::path::{Path, PathBuf};
 
 use svid_csi::demo::kubelet::{InlineVolume, Plugin};
-use svid_csi::demo::svid::Svid;
+use svid_csi::spiffe::svid::Svid;
 use tonic::{Code, Status};
 
 use crate::endpoints::{renew_all, status};

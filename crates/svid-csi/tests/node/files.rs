@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use svid_csi::demo::kubelet::{InlineVolume, Pod};
-use svid_csi::demo::svid::Svid;
+use svid_csi::spiffe::svid::Svid;
 use tonic::Code;
 
 use crate::endpoints::{metric, renew_all};

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use svid_csi::demo::kubelet::{InlineVolume, Kubelet, KubeletError, Plugin};
-use svid_csi::demo::svid::Svid;
-use svid_csi::seal;
+use svid_csi::host::seal;
+use svid_csi::spiffe::svid::Svid;
 pub(crate) use svid_csi_testkit::{TestName, pod};
 use tempfile::TempDir;
 use tonic::Code;

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use svid_csi::report::rfc3339;
+use svid_csi::telemetry::report::rfc3339;
 use svid_csi_core::cert_request::CertificateRequest;
 use svid_csi_core::go_duration;
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use svid_csi::authority::Lenient;
+use svid_csi::net::http2_authority::Lenient;
 use svid_csi_proto::pluginregistration_v1::registration_server::{Registration, RegistrationServer};
 use svid_csi_proto::pluginregistration_v1::{InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse};
 use tokio::net::UnixListener;

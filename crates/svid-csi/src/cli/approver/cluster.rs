@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use super::super::client::ClientFlags;
-use super::super::issuer;
-use super::super::mistakes::Mistakes;
-use super::super::values::{self, Switch};
 use crate::approver::{Cluster, Listen};
+use crate::cli::client::ClientFlags;
+use crate::cli::issuer;
+use crate::cli::mistakes::Mistakes;
+use crate::cli::values::{self, Switch};
 
 const LEASE_NAMESPACE: &str = "cert-manager";
 const PROBES: Listen = Listen::Everywhere(6060);

@@ -7,10 +7,9 @@ use svid_csi_core::approve::{Mode, Policy, ServiceAccount};
 use svid_csi_core::identity::KeyType;
 use svid_csi_core::spiffe_id::TrustDomain;
 
-use super::super::issuer;
-use super::super::mistakes::Mistakes;
-use super::super::request_mode::RequestMode;
-use super::super::values;
+use crate::cli::mistakes::Mistakes;
+use crate::cli::request_mode::RequestMode;
+use crate::cli::{issuer, values};
 
 const DURATION: Duration = Duration::from_secs(3_600);
 

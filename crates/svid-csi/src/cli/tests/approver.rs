@@ -5,8 +5,8 @@ use std::time::Duration;
 use svid_csi_core::approve::Mode;
 use svid_csi_core::identity::KeyType;
 
-use super::super::{ApproverCommand, Command, parse};
 use crate::approver::{Cluster, Listen};
+use crate::cli::{ApproverCommand, Command, parse};
 
 const DRIVER: &str = "system:serviceaccount:cert-manager:csi-driver-spiffe";
 

@@ -1,6 +1,7 @@
 //! Mistakes, one by one and all at once.
 
-use super::{CERT_MANAGER, LOCAL_CA, SPIFFE, driver, mistakes};
+use super::{CERT_MANAGER, LOCAL_CA, SPIFFE, driver};
+use crate::cli::tests::mistakes;
 
 /// Checks that each of these flags, added to `line`, is exactly one mistake: the flag as written, and the fix.
 fn each_is_one_mistake<F: AsRef<str>>(line: &str, cases: &[(F, &str)]) {

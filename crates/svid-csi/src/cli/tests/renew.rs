@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::super::{Command, RenewCommand, parse};
+use crate::cli::{Command, RenewCommand, parse};
 
 fn renew(flags: &str, environment: &[(&str, &str)]) -> Result<RenewCommand, Vec<String>> {
     let lookup = |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());

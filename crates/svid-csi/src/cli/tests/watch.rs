@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 
-use super::super::{Command, parse};
+use crate::cli::{Command, parse};
 use crate::watch::{Action, Origin, WatchOptions};
 
 type Variables<'a> = &'a [(&'a str, &'a str)];

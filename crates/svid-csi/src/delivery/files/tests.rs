@@ -22,7 +22,7 @@ fn with_volume(body: impl FnOnce(&Path, &VolumeFolder)) {
         }
         fs::write(dir.path().join("other/secret"), "secret").unwrap();
         let folders = Folder::open(dir.path(), false).unwrap();
-        let device = crate::mount::file_id(&folders.stat_self().unwrap()).device;
+        let device = crate::host::mount::file_id(&folders.stat_self().unwrap()).device;
         body(&dir.path().join("v"), &VolumeFolder::open(&folders, "v", device, None).unwrap());
         assert_eq!(fs::read_to_string(dir.path().join("other/secret")).unwrap(), "secret");
         rustix::mount::unmount(dir.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
@@ -119,16 +119,16 @@ fn a_name_whose_file_did_not_come_is_no_change_of_the_pod() {
 #[test]
 fn nothing_in_volumes_is_reached_by_a_path() {
     for (name, source) in [
-        ("beneath.rs", include_str!("../../beneath.rs")),
-        ("beneath/removal.rs", include_str!("../../beneath/removal.rs")),
+        ("host/beneath.rs", include_str!("../../host/beneath.rs")),
+        ("host/beneath/removal.rs", include_str!("../../host/beneath/removal.rs")),
         ("delivery/files.rs", include_str!("../files.rs")),
         ("delivery/folders.rs", include_str!("../folders.rs")),
         ("delivery/shown.rs", include_str!("../shown.rs")),
         ("delivery/volume_folder.rs", include_str!("../volume_folder.rs")),
         ("delivery/workload_api/socket.rs", include_str!("../workload_api/socket.rs")),
-        ("node/changed.rs", include_str!("../../node/changed.rs")),
-        ("node/condition.rs", include_str!("../../node/condition.rs")),
-        ("node/deliver.rs", include_str!("../../node/deliver.rs")),
+        ("node/volume/changed.rs", include_str!("../../node/volume/changed.rs")),
+        ("node/volume/condition.rs", include_str!("../../node/volume/condition.rs")),
+        ("node/volume/deliver.rs", include_str!("../../node/volume/deliver.rs")),
     ] {
         for banned in ["std::fs::", "use std::fs;", " fs::read", "rustix::fs::CWD", "canonicalize"] {
             let allowed = source.lines().filter(|line| *line == "use std::fs::File;");

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::endpoint::Endpoint;
 use super::share::{Full, Share, Taken};
-use crate::metrics::Metrics;
+use crate::telemetry::metrics::Metrics;
 
 /// How long after connecting a client may take to ask something.
 const FIRST_CALL: Duration = Duration::from_secs(30);

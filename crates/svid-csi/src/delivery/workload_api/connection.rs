@@ -24,11 +24,11 @@ use super::caller::{Caller, Place};
 use super::endpoint::{Endpoint, Listening};
 use super::service::Api;
 use super::share::{Full, Shares};
-use crate::accept::Acceptor;
-use crate::authority::Lenient;
-use crate::metrics::Metrics;
-use crate::report;
+use crate::net::accept::Acceptor;
+use crate::net::http2_authority::Lenient;
 use crate::tasks::Tasks;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::report;
 
 /// The most bytes of headers of a call.
 const HEADERS: u32 = 16 * 1024;

@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::share::PodShares;
 use super::socket;
 use crate::delivery::volume_folder::VolumeFolder;
-use crate::fsx::FsError;
+use crate::host::fsx::FsError;
 
 /// The state of the pod's identity.
 #[derive(Debug, Clone, Default)]

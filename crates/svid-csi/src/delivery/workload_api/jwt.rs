@@ -21,8 +21,9 @@ use super::caller::Caller;
 use super::claims;
 use super::endpoint::Endpoint;
 use super::following::{Following, Messages, given};
+use crate::host::clock;
 use crate::source::{SourceError, Sources};
-use crate::{clock, report};
+use crate::telemetry::report;
 
 /// JWT-SVIDs for the audiences asked for.
 pub(super) async fn svids(

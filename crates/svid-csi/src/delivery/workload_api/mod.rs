@@ -10,7 +10,7 @@ mod endpoint;
 mod following;
 mod health;
 mod jwt;
-mod kept;
+mod saved_answers;
 mod sds;
 mod service;
 mod share;
@@ -31,14 +31,14 @@ use self::connection::Server;
 use self::endpoint::Endpoint;
 use self::share::Shares;
 use super::volume_folder::VolumeFolder;
-use crate::data_root::DataRoot;
-use crate::fsx::{self, FsError};
-use crate::metrics::Metrics;
+use crate::host::data_root::DataRoot;
+use crate::host::fsx::{self, FsError};
 use crate::source::Sources;
 use crate::tasks::Tasks;
+use crate::telemetry::metrics::Metrics;
 
 pub use self::endpoint::Usage;
-pub use self::kept::size_of;
+pub use self::saved_answers::size_of;
 pub use self::socket::ListenError;
 
 /// The mode of a volume's folder: everyone in the pod may look for the socket.
@@ -126,7 +126,7 @@ impl WorkloadApi {
     /// # Errors
     /// [`FsError`]; the pod then has what it had before.
     pub fn give(&self, id: &VolumeId, context: Arc<X509Context>) -> Result<(), FsError> {
-        kept::put(&self.kept_of(id), &context)?;
+        saved_answers::put(&self.kept_of(id), &context)?;
         self.tell(id, context);
         Ok(())
     }
@@ -152,7 +152,7 @@ impl WorkloadApi {
         if self.given(id).is_some() {
             return Ok(true);
         }
-        let kept = kept::get(&self.kept_of(id))?.map(Arc::new);
+        let kept = saved_answers::get(&self.kept_of(id))?.map(Arc::new);
         Ok(kept.map(|context| self.tell(id, context)).is_some())
     }
 

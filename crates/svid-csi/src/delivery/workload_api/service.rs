@@ -15,9 +15,9 @@ use tonic::{Code, Request, Response, Status};
 use super::call::Call;
 use super::following::{Messages, messages};
 use super::{health, jwt, sds};
-use crate::metrics::Metrics;
 use crate::source::Sources;
-use crate::{workload_header, x509_message};
+use crate::spiffe::{workload_header, x509_message};
+use crate::telemetry::metrics::Metrics;
 
 /// The most bytes of a request: the longest token that is read, and an audience.
 const REQUEST: usize = 20 * 1024;

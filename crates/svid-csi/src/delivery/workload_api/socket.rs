@@ -9,9 +9,9 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use svid_csi_core::files::FileName;
 use tokio::net::UnixListener;
 
-use crate::beneath::Folder;
 use crate::delivery::volume_folder::VolumeFolder;
-use crate::fsx::FsError;
+use crate::host::beneath::Folder;
+use crate::host::fsx::FsError;
 
 /// Everyone in the pod may connect: who cannot see the volume cannot.
 const MODE: u32 = 0o777;

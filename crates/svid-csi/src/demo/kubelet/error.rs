@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tonic::{Code, Status, transport};
 
-use crate::fsx::FsError;
+use crate::host::fsx::FsError;
 
 /// Why an operation of the kubelet failed.
 #[derive(Debug, thiserror::Error)]

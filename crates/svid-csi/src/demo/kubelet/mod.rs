@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep};
 pub use self::error::KubeletError;
 pub use self::plugin::{Capability, Plugin};
 pub use self::volume::{InlineVolume, Pod};
-use crate::fsx::{self, FsError};
+use crate::host::fsx::{self, FsError};
 
 /// The first pause before a publish is retried; it doubles each time. A real kubelet begins with 500 ms.
 const FIRST_RETRY: Duration = Duration::from_millis(50);

@@ -10,7 +10,7 @@ use svid_csi_proto::csi_v1::{
 use tonic::transport::Channel;
 
 use super::error::KubeletError;
-use crate::demo::channel;
+use crate::net::unix_channel;
 
 pub use node_service_capability::rpc::Type as Capability;
 
@@ -76,7 +76,7 @@ impl Plugin {
 
 pub(super) async fn dial(socket: &Path) -> Result<Channel, KubeletError> {
     let failed = |source| KubeletError::Connect { socket: socket.to_owned(), source };
-    channel::connect(socket).await.map_err(failed)
+    unix_channel::connect(socket).await.map_err(failed)
 }
 
 fn rpc_type(capability: node_service_capability::Type) -> Option<Capability> {

@@ -6,7 +6,7 @@ use axum::routing::post;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::captured_log::CapturedLog;
+use crate::telemetry::captured_log::CapturedLog;
 
 type Answer = fn(&str) -> Response;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::clock;
+use crate::host::clock;
 
 /// A moment, past as soon as either clock has reached it.
 #[derive(Debug, Clone, Copy)]

@@ -2,8 +2,8 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::captured_log::CapturedLog;
 use crate::kube::scripted::Scripted;
+use crate::telemetry::captured_log::CapturedLog;
 
 fn server() -> Scripted {
     Scripted::new("/api/v1/namespaces/shop/configmaps", "issuance")

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::*;
-use crate::captured_log::CapturedLog;
+use crate::telemetry::captured_log::CapturedLog;
 
 const KEY: &str = "svid-csi/not-ready";
 

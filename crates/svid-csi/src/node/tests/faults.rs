@@ -5,8 +5,9 @@ use svid_csi_core::state::Record;
 use svid_csi_core::volume::Content;
 
 use super::*;
-use crate::mount::{self, Look, MountPoint, MountSource};
-use crate::seal;
+use crate::host::mount::{self, Look, MountPoint, MountSource};
+use crate::host::seal;
+use crate::node::volume::VolumeError;
 
 pub(super) const DRIVER: &str = "demo.svid-csi";
 

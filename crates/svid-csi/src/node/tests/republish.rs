@@ -11,9 +11,9 @@ use svid_csi_core::volume::Content;
 use super::faults::{DRIVER, end, publish};
 use super::*;
 use crate::delivery::socket_dir::AgentDir;
-use crate::metrics::Snapshot;
-use crate::mount::{Look, MountPoint};
-use crate::seal;
+use crate::host::mount::{Look, MountPoint};
+use crate::host::seal;
+use crate::telemetry::metrics::Snapshot;
 
 const FILES: &[(&str, &str)] = &[];
 const OTHER_FILES: &[(&str, &str)] = &[("file-cert", "svid.pem"), ("file-key", "svid.key")];

@@ -22,9 +22,9 @@ use tonic::body::Body;
 
 use super::config::BrokerEndpoint;
 use super::own_svid::Own;
-use crate::report;
-use crate::spiffe_tls::{self, Bundles, Expected};
+use crate::spiffe::tls::{self, Bundles, Expected};
 use crate::tasks::Tasks;
+use crate::telemetry::report;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -107,12 +107,12 @@ impl Target {
         &self,
         own: &X509Context,
     ) -> Result<(SendRequest<Body>, impl Future<Output = hyper::Result<()>> + use<>), ConnectError> {
-        let mut config = spiffe_tls::client(shown(own), bundles(own), self.expected(own)).map_err(ConnectError::Own)?;
+        let mut config = tls::client(shown(own), bundles(own), self.expected(own)).map_err(ConnectError::Own)?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         let endpoint = || self.endpoint.clone();
         let raw = self.dial().await.map_err(|error| ConnectError::Dial(endpoint(), error))?;
         let connector = TlsConnector::from(Arc::new(config));
-        let secured = connector.connect(spiffe_tls::no_name(), raw).await;
+        let secured = connector.connect(tls::no_name(), raw).await;
         let secured = secured.map_err(|error| ConnectError::Tls(endpoint(), error))?;
         let mut http = Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new()).keep_alive_interval(STILL_THERE);
@@ -138,10 +138,10 @@ impl Target {
     }
 }
 
-fn shown(own: &X509Context) -> spiffe_tls::Own {
+fn shown(own: &X509Context) -> tls::Own {
     let svid = own.default_svid();
     let key = PrivatePkcs8KeyDer::from(svid.key().der().to_vec());
-    spiffe_tls::Own { chain: svid.chain().to_vec(), key: key.into() }
+    tls::Own { chain: svid.chain().to_vec(), key: key.into() }
 }
 
 /// Each trust domain's own, so that no peer is verified with the bundle of another trust domain.

@@ -10,9 +10,9 @@ use tracing::{info, warn};
 use super::connection::{Connection, Target};
 use super::own_svid::{Own, OwnSvid};
 use crate::backoff::pause;
-use crate::metrics::Metrics;
-use crate::report;
 use crate::tasks::Tasks;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::report;
 
 /// The longest pause between two tries.
 const LONGEST: Duration = Duration::from_secs(10);

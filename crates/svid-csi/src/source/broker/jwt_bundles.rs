@@ -20,8 +20,8 @@ use super::state::Nothing;
 use super::subscription::Follower;
 use super::topic::{Api, Topic};
 use super::{Broker, ask};
-use crate::metrics::Metrics;
-use crate::x509_message::trust_domain;
+use crate::spiffe::x509_message::trust_domain;
+use crate::telemetry::metrics::Metrics;
 
 /// How long the first caller waits for the agent.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -15,10 +15,12 @@ use super::ask;
 use super::connection::Connection;
 use super::state::{Answer, Nothing, Refused, State};
 use super::topic::{Api, Topic};
+use crate::host::clock;
 use crate::kube::events::{Events, pod_reference};
-use crate::metrics::Metrics;
-use crate::skipped::SkippedNotices;
-use crate::{clock, report, x509_message};
+use crate::spiffe::skipped::SkippedNotices;
+use crate::spiffe::x509_message;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::report;
 
 /// Where problems are reported.
 #[derive(Debug, Clone)]

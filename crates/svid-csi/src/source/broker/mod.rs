@@ -42,10 +42,10 @@ use self::subscription::Follower;
 use self::topic::Api;
 use super::Turn;
 use crate::kube::events::Events;
-use crate::metrics::Metrics;
-use crate::skipped::SkippedNotices;
+use crate::spiffe::skipped::SkippedNotices;
+use crate::spiffe::x509_message::MOST_BYTES;
 use crate::tasks::Tasks;
-use crate::x509_message::MOST_BYTES;
+use crate::telemetry::metrics::Metrics;
 
 /// The source.
 #[derive(Debug)]

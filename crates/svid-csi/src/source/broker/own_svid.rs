@@ -17,13 +17,15 @@ use tracing::{info, warn};
 use super::agent_socket::{self, NoSocket};
 use super::subscription::code;
 use crate::backoff::pause;
-use crate::inotify::{self, Inotify};
-use crate::last_good::LastGood;
-use crate::skipped::SkippedNotices;
+use crate::followed_value::FollowedValue;
+use crate::host::clock;
+use crate::host::inotify::{self, Inotify};
+use crate::net::unix_channel;
+use crate::spiffe::skipped::SkippedNotices;
+use crate::spiffe::workload_header::asking;
+use crate::spiffe::x509_message::{self, MOST_BYTES, ReadError};
 use crate::tasks::Tasks;
-use crate::workload_header::asking;
-use crate::x509_message::{self, MOST_BYTES, ReadError};
-use crate::{channel, clock, report};
+use crate::telemetry::report;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -88,7 +90,7 @@ impl From<Status> for OwnSvidError {
 impl OwnSvid {
     /// Follows the identity on the socket in `directory`, which may not exist yet, and may be deleted and made again.
     pub(super) fn follow(directory: PathBuf, skipped: Arc<SkippedNotices>, tasks: &Tasks) -> Self {
-        let last = LastGood::new(None);
+        let last = FollowedValue::new(None);
         let (current, trouble, refresh) = (last.value(), last.trouble(), Arc::<Notify>::default());
         let follower = Follower { directory, last, refresh: refresh.clone(), skipped };
         tasks.detached(async move { match follower.run().await {} });
@@ -103,7 +105,7 @@ impl OwnSvid {
 
 struct Follower {
     directory: PathBuf,
-    last: LastGood<Option<Own>>,
+    last: FollowedValue<Option<Own>>,
     refresh: Arc<Notify>,
     skipped: Arc<SkippedNotices>,
 }
@@ -131,7 +133,7 @@ impl Follower {
     async fn session(&mut self, failures: &mut u32) -> Result<Infallible, OwnSvidError> {
         let directory = self.directory.clone();
         let socket = tokio::task::spawn_blocking(move || agent_socket::find(&directory)).await??;
-        let channel = timeout(CONNECT, channel::connect(&socket)).await.map_err(|_| OwnSvidError::Slow)??;
+        let channel = timeout(CONNECT, unix_channel::connect(&socket)).await.map_err(|_| OwnSvidError::Slow)??;
         let mut client = SpiffeWorkloadApiClient::new(channel).max_decoding_message_size(MOST_BYTES);
         let mut stream = client.fetch_x509svid(asking(X509svidRequest {})).await?.into_inner();
         while let Some(message) = stream.message().await? {

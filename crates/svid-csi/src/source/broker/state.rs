@@ -7,7 +7,7 @@ use svid_csi_core::pod::PodRef;
 use svid_csi_core::x509_context::X509Context;
 
 use super::error::BrokerError;
-use crate::x509_message::MessageError;
+use crate::spiffe::x509_message::MessageError;
 
 /// The agent's answer about a pod.
 #[derive(Debug, Clone, Default)]

@@ -15,7 +15,7 @@ use super::state::Nothing;
 use super::topic::Topic;
 use super::{api, reference};
 use crate::backoff::{jitter, pause};
-use crate::report;
+use crate::telemetry::report;
 
 /// The longest pause between two tries.
 const LONGEST: Duration = Duration::from_secs(30);

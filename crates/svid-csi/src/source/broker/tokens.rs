@@ -18,7 +18,8 @@ use super::connection::Connection;
 use super::error::BrokerError;
 use super::subscription::code;
 use super::{Broker, api, ask, reference};
-use crate::{clock, report};
+use crate::host::clock;
+use crate::telemetry::report;
 
 /// How long a connection is waited for, and then an answer.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -20,7 +20,7 @@ use super::requests::{Link, Seen};
 use super::volume::{Asking, Live, Volume, Waiting};
 use super::{CertManager, Patience};
 use crate::backoff::retry_delay_within;
-use crate::clock;
+use crate::host::clock;
 use crate::kube::requester::CreateError;
 use crate::kube::unusable;
 

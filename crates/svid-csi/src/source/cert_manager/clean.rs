@@ -14,10 +14,11 @@ use tracing::warn;
 
 use super::CertManager;
 use super::requests::Key;
+use crate::backoff;
 use crate::kube::call::CallError;
 use crate::kube::error;
 use crate::kube::requester::Requester;
-use crate::{backoff, report};
+use crate::telemetry::report;
 
 /// How often a removal is tried.
 const TRIES: u32 = 5;

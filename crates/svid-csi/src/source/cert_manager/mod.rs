@@ -7,9 +7,9 @@ mod ask;
 mod clean;
 pub mod config;
 mod error;
+mod list_watch;
 mod requests;
 mod volume;
-mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
@@ -33,8 +33,8 @@ use super::trust_bundle::{BundleSource, CurrentBundle};
 use crate::kube::requester::Requester;
 use crate::kube::runtime_issuer::RuntimeIssuer;
 use crate::kube::unusable::Unusable;
-use crate::metrics::Metrics;
 use crate::tasks::Tasks;
+use crate::telemetry::metrics::Metrics;
 
 /// The audience of the tokens that the API server takes, as the kubelet names it.
 const API_SERVER: &str = "";
@@ -96,7 +96,8 @@ impl CertManager {
 
     /// Starts watching the requests of this node.
     pub fn start(&self, client: Client) {
-        let watch = watch::follow(self.requests.clone(), client, self.settings.node_id.clone(), self.tasks.stopping());
+        let watch =
+            list_watch::follow(self.requests.clone(), client, self.settings.node_id.clone(), self.tasks.stopping());
         self.tasks.essential("certificate request watch", watch);
     }
 

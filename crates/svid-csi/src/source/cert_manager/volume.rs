@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::error::{CertManagerError, Ended};
 use super::requests::{Expected, Seen};
-use crate::clock;
+use crate::host::clock;
 
 /// How long before its end a token is no longer used.
 const TOKEN_MARGIN: Duration = Duration::from_secs(5);

@@ -13,8 +13,8 @@ use tracing::info;
 use zeroize::Zeroizing;
 
 use super::LocalCaError;
-use crate::clock;
-use crate::fsx::{self, FsError};
+use crate::host::clock;
+use crate::host::fsx::{self, FsError};
 
 const UNFINISHED: &str = ".unfinished";
 const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);

@@ -20,8 +20,8 @@ use tokio::sync::watch;
 
 pub use self::roots::Roots;
 use self::trusted::Trusted;
-use crate::clock;
-use crate::fsx::FsError;
+use crate::host::clock;
+use crate::host::fsx::FsError;
 use crate::tasks::Tasks;
 
 /// The default lifetime of JWT-SVIDs, as SPIRE's: long enough for a call, short enough that a stolen one is

@@ -4,8 +4,8 @@
 
 mod clean;
 mod entries;
-mod kept;
 mod publish;
+mod saved_entries;
 mod state;
 mod trouble;
 
@@ -21,14 +21,14 @@ use tokio::time::{Duration, Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use self::entries::Entries;
-use self::kept::Kept;
 use self::publish::Publisher;
+use self::saved_entries::Kept;
 use self::state::State;
 use self::trouble::{Of, Troubles};
 use super::trusted::Trusted;
 use crate::backoff::pause;
-use crate::report;
 use crate::tasks::Tasks;
+use crate::telemetry::report;
 
 /// How long to wait for the entries of others if this node's is gone as well: an administrator who emptied or
 /// re-created the ConfigMap did not mean to remove one of them.

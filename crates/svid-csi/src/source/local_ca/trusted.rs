@@ -8,7 +8,7 @@ use svid_csi_core::jwt::JwtBundles;
 use svid_csi_core::spiffe_id::TrustDomain;
 use tokio::sync::watch;
 
-use crate::clock;
+use crate::host::clock;
 
 /// The union, which changes only when what is trusted changes.
 #[derive(Debug)]

@@ -14,9 +14,9 @@ use zeroize::Zeroizing;
 
 use super::keeper::{self, Keeper};
 use super::{BundleSource, TrustBundleError};
-use crate::fsx::FsError;
-use crate::inotify::{self, Inotify};
-use crate::report;
+use crate::host::fsx::FsError;
+use crate::host::inotify::{self, Inotify};
+use crate::telemetry::report;
 
 /// How long before watching is retried.
 const PAUSE: Duration = Duration::from_secs(30);

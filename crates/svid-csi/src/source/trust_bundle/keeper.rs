@@ -6,14 +6,14 @@ use svid_csi_core::identity::TrustBundle;
 use tracing::{error, info, warn};
 
 use super::{BundleSource, CurrentBundle, TrustBundleError};
-use crate::last_good::LastGood;
-use crate::report;
+use crate::followed_value::FollowedValue;
+use crate::telemetry::report;
 
 /// The side that follows a trust bundle.
 #[derive(Debug)]
 pub(super) struct Keeper {
     source: BundleSource,
-    last: LastGood<Option<Arc<TrustBundle>>>,
+    last: FollowedValue<Option<Arc<TrustBundle>>>,
     /// The certificates that were logged as skipped.
     skipped: Vec<String>,
 }
@@ -21,7 +21,7 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Has none yet.
     pub(super) fn new(source: BundleSource) -> Self {
-        Self { source, last: LastGood::new(None), skipped: Vec::new() }
+        Self { source, last: FollowedValue::new(None), skipped: Vec::new() }
     }
 
     pub(super) fn current(&self) -> CurrentBundle {

@@ -7,7 +7,7 @@ use svid_csi_core::ca::CertificateAuthority;
 use svid_csi_core::spiffe_id::TrustDomain;
 
 use super::*;
-use crate::clock;
+use crate::host::clock;
 
 /// A good bundle, another one each time.
 fn pem() -> String {

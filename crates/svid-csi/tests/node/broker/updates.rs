@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use svid_csi::demo::svid::Svid;
+use svid_csi::spiffe::svid::Svid;
 use svid_csi_proto::workload::X509svidResponse;
 use svid_csi_testkit::TestCa;
 use svid_csi_testkit::agent::Entry;

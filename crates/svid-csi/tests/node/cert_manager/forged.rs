@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use svid_csi::demo::kubelet::InlineVolume;
-use svid_csi::report::rfc3339;
+use svid_csi::telemetry::report::rfc3339;
 use svid_csi_core::cert_request::{NODE_LABEL, VOLUME_LABEL, hash_identifier};
 use svid_csi_testkit::api_server::{Fault, Mode};
 

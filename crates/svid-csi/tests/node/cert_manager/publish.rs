@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use svid_csi::demo::svid::Svid;
+use svid_csi::spiffe::svid::Svid;
 use svid_csi_core::approve::{Mode, Policy, Request, Verdict, judge};
 use svid_csi_core::cert_request::{CertificateRequest, IssuerRef, hash_identifier};
 use svid_csi_core::identity::KeyType;

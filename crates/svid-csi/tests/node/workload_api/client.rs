@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use svid_csi::demo::channel::connect;
+use svid_csi::net::unix_channel::connect;
 use svid_csi_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use svid_csi_proto::workload::{X509svidRequest, X509svidResponse};
 use tonic::transport::Channel;

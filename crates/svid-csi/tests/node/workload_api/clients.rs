@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use spiffe::{JwtSource, JwtSvid, WorkloadApiClient, X509Source, X509Svid};
-use svid_csi::demo::svid::Leaf;
+use svid_csi::spiffe::svid::Leaf;
 
 use super::node;
 use crate::endpoints::renew_all;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
-use svid_csi::report::rfc3339;
+use svid_csi::telemetry::report::rfc3339;
 
 use super::Part;
 use crate::api_server::failure::Failure;

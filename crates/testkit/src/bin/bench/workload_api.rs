@@ -5,8 +5,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use svid_csi::demo::channel::connect;
 use svid_csi::demo::kubelet::InlineVolume;
+use svid_csi::net::unix_channel::connect;
 use svid_csi_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use svid_csi_proto::workload::{JwtsvidRequest, X509svidRequest, X509svidResponse};
 use svid_csi_testkit::measure::{Figure, Sample, median, settled_memory, until_idle};

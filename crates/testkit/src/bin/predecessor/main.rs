@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use svid_csi::authority::Lenient;
+use svid_csi::net::http2_authority::Lenient;
 use svid_csi_proto::csi_v1 as csi;
 use svid_csi_proto::csi_v1::identity_server::{Identity, IdentityServer};
 use svid_csi_proto::csi_v1::node_server::{Node, NodeServer};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
-use svid_csi::demo::svid::{Leaf, Svid, SvidError};
+use svid_csi::spiffe::svid::{Leaf, Svid, SvidError};
 use svid_csi_testkit::JsonLines;
 
 /// How often `--watch` looks.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 use spiffe::{WorkloadApiClient, X509Context};
-use svid_csi::demo::svid::Leaf;
+use svid_csi::spiffe::svid::Leaf;
 use svid_csi_testkit::JsonLines;
 use tokio_stream::StreamExt;
 

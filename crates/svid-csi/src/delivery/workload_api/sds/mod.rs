@@ -21,7 +21,7 @@ use self::validator::Validator;
 use super::call::Call;
 use super::following::{Following, Messages, given};
 use super::service::answered;
-use crate::metrics::Metrics;
+use crate::telemetry::metrics::Metrics;
 
 /// The most bytes of a request: Envoy lists each of its extensions in the first one, which are a few hundred.
 const REQUEST: usize = 128 * 1024;

@@ -12,7 +12,7 @@ use svid_csi_proto::sds::{DataSource, Node, Secret, SpiffeCertValidatorConfig, S
 use tonic::Code;
 
 use super::*;
-use crate::clock;
+use crate::host::clock;
 
 const OWN: &str = "spiffe://example.org";
 const OTHER: &str = "spiffe://other.org";

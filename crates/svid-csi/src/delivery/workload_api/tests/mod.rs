@@ -25,12 +25,12 @@ use super::connection::Server;
 use super::endpoint::Endpoint;
 use super::share::Shares;
 use super::{service, socket};
-use crate::channel::connect;
-use crate::clock;
-use crate::metrics::Metrics;
+use crate::host::clock;
+use crate::net::unix_channel::connect;
 use crate::source::Sources;
 use crate::source::local_ca::{LocalCa, LocalCaConfig};
 use crate::tasks::Tasks;
+use crate::telemetry::metrics::Metrics;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -66,7 +66,7 @@ impl Socket {
         let folder = tempfile::tempdir().unwrap();
         let spec = spec(issuer);
         let Content::WorkloadApi(SocketSpec { sockets, .. }) = &spec.content else { unreachable!() };
-        let opened = crate::beneath::Folder::open(folder.path(), false).unwrap();
+        let opened = crate::host::beneath::Folder::open(folder.path(), false).unwrap();
         let (listener, inode) = socket::listen(&opened, sockets).unwrap();
         let (shares, spec) = (Shares::default(), Arc::new(spec));
         let endpoint = Arc::new(Endpoint::new(&spec, shares.of(&spec)));

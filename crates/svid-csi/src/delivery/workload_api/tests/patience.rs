@@ -44,7 +44,7 @@ async fn one_that_has_asked_may_be_idle_for_ever_and_nothing_ticks_meanwhile() {
         stream.message().await.unwrap().unwrap();
         tokio::time::sleep(Duration::from_secs(3600)).await;
     }
-    let page = socket.metrics.encode(&crate::metrics::Snapshot::default());
+    let page = socket.metrics.encode(&crate::telemetry::metrics::Snapshot::default());
     assert!(page.contains("svid_csi_workload_api_connections 1\n"), "{page}");
     assert_eq!(socket.endpoint.streams.load(Ordering::Relaxed), 1);
     drop(stream);

@@ -72,7 +72,7 @@ async fn who_has_no_identity_yet_is_told_to_try_again() {
     assert_eq!(stream.map(drop).unwrap_err().code(), Code::Unavailable);
     let request = ValidateJwtsvidRequest { audience: "a".to_owned(), svid: "x".to_owned() };
     assert_eq!(api.validate_jwtsvid(asking(request, &["true"])).await.unwrap_err().code(), Code::Unavailable);
-    let page = socket.metrics.encode(&crate::metrics::Snapshot::default());
+    let page = socket.metrics.encode(&crate::telemetry::metrics::Snapshot::default());
     for method in ["FetchX509SVID", "FetchX509Bundles", "FetchJWTSVID", "FetchJWTBundles", "ValidateJWTSVID"] {
         let line = format!(r#"svid_csi_workload_api_calls_total{{method="{method}",code="Unavailable"}} 1"#);
         assert!(page.contains(&line), "{method}: {page}");

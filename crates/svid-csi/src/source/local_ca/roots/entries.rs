@@ -6,7 +6,7 @@ use svid_csi_core::ca::Authorities;
 use svid_csi_core::spiffe_id::TrustDomain;
 use tracing::error;
 
-use crate::report;
+use crate::telemetry::report;
 
 /// The most nodes whose entries are read, this one's among them: about as many as a ConfigMap has room for.
 const MOST: usize = 1000;

@@ -12,7 +12,7 @@ use tracing::error;
 
 use super::trouble::{Of, Troubles};
 use crate::kube::one_object::OneObject;
-use crate::report;
+use crate::telemetry::report;
 
 /// What is in it: a text for each node.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,7 +9,7 @@ use svid_csi_core::spiffe_id::TrustDomain;
 use tokio::time::timeout;
 
 use super::*;
-use crate::clock;
+use crate::host::clock;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::{CurrentBundle, pem};
-use crate::captured_log::CapturedLog;
 use crate::source::trust_bundle::{BundleSource, start};
 use crate::tasks::Tasks;
+use crate::telemetry::captured_log::CapturedLog;
 
 fn follow(path: &Path) -> CurrentBundle {
     start(BundleSource::File(path.to_owned()), None, &Tasks::default()).unwrap()

@@ -2,10 +2,10 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{CurrentBundle, pem};
-use crate::captured_log::CapturedLog;
 use crate::kube::scripted::Scripted;
 use crate::source::trust_bundle::start;
 use crate::tasks::Tasks;
+use crate::telemetry::captured_log::CapturedLog;
 
 fn config_maps() -> Scripted {
     Scripted::new("/api/v1/namespaces/shop/configmaps", "roots")

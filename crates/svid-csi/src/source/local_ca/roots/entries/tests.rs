@@ -2,8 +2,8 @@ use svid_csi_core::ca::CertificateAuthority;
 use svid_csi_core::jwt::JwtAuthority;
 
 use super::*;
-use crate::captured_log::CapturedLog;
-use crate::clock;
+use crate::host::clock;
+use crate::telemetry::captured_log::CapturedLog;
 
 fn trust_domain() -> TrustDomain {
     TrustDomain::parse("example.org").unwrap()

@@ -13,8 +13,8 @@ use svid_csi_core::jwt::JwtAuthority;
 use svid_csi_core::spiffe_id::TrustDomain;
 
 use super::*;
-use crate::captured_log::CapturedLog;
-use crate::clock;
+use crate::host::clock;
+use crate::telemetry::captured_log::CapturedLog;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

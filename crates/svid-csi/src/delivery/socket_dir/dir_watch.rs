@@ -1,0 +1,62 @@
+//! Notices when the agent's directory, anything in it, or what pods get from it may have changed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::inotify::{ReadFlags, WatchFlags};
+
+use super::agent_folder::{self, folders_below};
+use super::hard_links::Touched;
+use crate::host::inotify::{Inotify, NAMES};
+
+/// A watch over the agent's directory, which may come and go or be a link, over those it lies in, and over the stable one.
+#[derive(Debug)]
+pub(super) struct Watch {
+    of_agent: Inotify,
+    of_pods: Inotify,
+    directory: PathBuf,
+    stable: PathBuf,
+}
+
+const ALL: WatchFlags = NAMES.union(WatchFlags::ATTRIB);
+
+impl Watch {
+    /// Watches `directory` and `stable`; the directory above the first must exist.
+    pub(super) fn new(directory: &Path, stable: &Path) -> io::Result<Self> {
+        let (of_agent, of_pods) = (Inotify::new()?, Inotify::new()?);
+        let watch = Watch { of_agent, of_pods, directory: directory.to_owned(), stable: stable.to_owned() };
+        watch.rearm()?;
+        Ok(watch)
+    }
+
+    /// Watches the directories that are at their paths now. To be called before looking into them, so that nothing is missed.
+    pub(super) fn rearm(&self) -> io::Result<()> {
+        let parent = self.directory.parent().unwrap_or(Path::new("/"));
+        if !self.of_agent.add(parent, NAMES)? {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let located = agent_folder::locate(&self.directory);
+        if located != self.directory {
+            // The target of an administrator's link may be re-created, too.
+            self.of_agent.add(located.parent().unwrap_or(Path::new("/")), NAMES)?;
+        }
+        self.of_agent.add(&located, ALL)?;
+        for folder in folders_below(&located) {
+            self.of_agent.add(&folder, NAMES)?;
+        }
+        self.of_pods.add(&self.stable, ALL).map(drop)
+    }
+
+    /// Waits until something may have changed.
+    pub(super) async fn changed(&self) -> io::Result<Touched> {
+        tokio::select! {
+            biased;
+            by_agent = self.of_agent.names(ReadFlags::all()) => {
+                Ok(Touched { by_agent: by_agent?, by_pods: self.of_pods.names_so_far(ReadFlags::ATTRIB)? })
+            }
+            by_pods = self.of_pods.names(ReadFlags::ATTRIB) => {
+                Ok(Touched { by_pods: by_pods?, by_agent: self.of_agent.names_so_far(ReadFlags::all())? })
+            }
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! Delivery `socket-dir`: the agent's socket directory, as a mount that survives the agent.
+//!
+//! If the driver can hard-link the agent's sockets, pods get a *stable* directory of the driver's own, which follows
+//! the agent's through deletion and re-creation. If it cannot (the two must be on one mount), pods get a *plain* bind
+//! of the agent's directory, which stops working once that directory is re-created; stats then report it.
+
+mod agent_folder;
+mod dir_watch;
+mod hard_links;
+mod stable;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use svid_csi_core::state::FileId;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use self::dir_watch::Watch;
+use self::hard_links::{Changes, Linked, Touched};
+use super::private_bind;
+use crate::host::data_root::DataRoot;
+use crate::host::fsx::{self, FsError};
+use crate::host::inotify::Names;
+use crate::host::mount::{self, MountError, MountSource};
+use crate::host::seal::Sealing;
+use crate::telemetry::metrics::Metrics;
+
+/// Where the agent's sockets are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentDir {
+    /// The directory that holds the agent's socket; it may not exist yet.
+    pub path: PathBuf,
+    /// The directory that is mounted into pods in its place; default: a hidden sibling.
+    pub stable: Option<PathBuf>,
+}
+
+/// The directory that pods get.
+#[derive(Debug)]
+pub struct SocketDir {
+    /// As it was configured; it may be a link.
+    agent: PathBuf,
+    stable: Option<PathBuf>,
+    views: Option<PathBuf>,
+    current: Mutex<Option<FileId>>,
+    linked: Mutex<Linked>,
+    shown: Mutex<Shown>,
+    /// Changes are being noticed as they happen.
+    followed: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+/// What new pods get, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// The stable directory, which pods cannot change, however their mount of it is made.
+    Sealed,
+    /// The stable directory, for which there is no seal.
+    Unsealed,
+    /// Nothing new: the agent's directory exists but cannot be used. Pods with the stable directory keep it.
+    Unusable,
+    /// The agent's own directory: there can be no stable one.
+    Plain,
+    /// The agent's own directory: it is on another mount, so that its sockets cannot be linked.
+    Apart,
+    /// The agent's own directory: all its sockets are in folders below it.
+    Nested,
+}
+
+impl Shown {
+    fn is_stable(self) -> bool {
+        matches!(self, Shown::Sealed | Shown::Unsealed | Shown::Unusable)
+    }
+
+    /// Why pods could change what all pods of the node get, if their mount of it were writable.
+    fn lack_of_seal(self) -> Option<&'static str> {
+        match self {
+            Shown::Sealed | Shown::Unusable => None,
+            Shown::Unsealed => Some(
+                "the stable directory cannot be sealed (needs CAP_LINUX_IMMUTABLE, and on tmpfs Linux 6.0 or later)",
+            ),
+            Shown::Plain | Shown::Apart | Shown::Nested => Some("pods get the agent's own directory"),
+        }
+    }
+}
+
+/// Why the agent's sockets cannot be delivered.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketDirError {
+    /// The agent's directory is not there and cannot be stood in for.
+    #[error(
+        "the agent's socket directory {} does not exist yet (--workload-api-socket-dir); is the agent running?", .0.display()
+    )]
+    NoAgent(PathBuf),
+    /// The agent's directory was deleted under the driver's own mount of it.
+    #[error(
+        "the agent's socket directory {} was deleted or re-created on the host, and this driver still uses the old one: restart \
+         the driver's pod, and mount the directory above it instead (mountPropagation: HostToContainer), so that svid-csi can \
+         follow it", .0.display()
+    )]
+    Deleted(PathBuf),
+    /// `--stable-socket-dir` lies on another mount than the agent's directory.
+    #[error(
+        "--stable-socket-dir {} is not on the same mount as {}, so sockets cannot be linked into it: mount the directory \
+         above both as one hostPath volume", .stable.display(), .agent.display()
+    )]
+    OtherMount {
+        /// The stable directory.
+        stable: PathBuf,
+        /// The agent's.
+        agent: PathBuf,
+    },
+    /// Pods could replace the agent's socket for all others.
+    #[error(
+        "a volume without readOnly: true would let its pod replace the agent's socket for all pods of the node, because {0}: write \
+         readOnly: true in the volume"
+    )]
+    Writable(&'static str),
+    /// The agent's directory is there and cannot be read.
+    #[error("the agent's sockets cannot be reached (--workload-api-socket-dir)")]
+    Unusable(#[source] FsError),
+    /// A file system call failed.
+    #[error(transparent)]
+    File(#[from] FsError),
+    /// A mount failed.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+}
+
+impl SocketDir {
+    /// Decides between the stable directory and the plain bind, and links what is there.
+    ///
+    /// # Errors
+    /// [`SocketDirError::OtherMount`] when a stable directory was asked for and cannot work.
+    pub fn open(config: &AgentDir, data: Option<&DataRoot>, metrics: Arc<Metrics>) -> Result<Self, SocketDirError> {
+        let agent = config.path.clone();
+        let stable = match &config.stable {
+            Some(stable) => Some(stable::explicit(&agent, stable)?),
+            None => stable::beside(&agent)?,
+        };
+        let shown = if stable.is_some() { Shown::Sealed } else { Shown::Plain };
+        let socket_dir = SocketDir {
+            agent,
+            stable,
+            views: data.map(DataRoot::tmpfs),
+            current: Mutex::default(),
+            linked: Mutex::default(),
+            shown: Mutex::new(shown),
+            followed: AtomicBool::default(),
+            metrics,
+        };
+        socket_dir.synchronise(&Touched::default());
+        Ok(socket_dir)
+    }
+
+    /// Whether volumes follow the agent's directory when it is re-created.
+    pub fn heals(&self) -> bool {
+        self.shown().is_stable()
+    }
+
+    /// What is mounted into pods now.
+    ///
+    /// # Errors
+    /// [`SocketDirError::NoAgent`] and [`SocketDirError::Writable`] among others.
+    pub fn source(&self, read_only: bool) -> Result<MountSource, SocketDirError> {
+        let is_missing = self.stable.as_ref().map_or(Ok(false), |stable| fsx::exists(stable).map(|there| !there))?;
+        if let Some(stable) = self.stable.as_ref().filter(|_| is_missing) {
+            fsx::ensure_dir(stable, 0o755)?;
+        }
+        if is_missing || !self.followed.load(Ordering::Relaxed) || self.shown() == Shown::Unusable {
+            let trouble = self.synchronise(&Touched::default());
+            if let Some(error) = trouble.filter(|_| self.shown() == Shown::Unusable) {
+                return Err(SocketDirError::Unusable(error));
+            }
+        }
+        // The pod did not ask for a read-only volume: its runtime may make the mount writable that we make read-only.
+        if let Some(why) = self.shown().lack_of_seal().filter(|_| read_only) {
+            return Err(SocketDirError::Writable(why));
+        }
+        let live = self.live();
+        let id = mount::file_id_of(&live)?.ok_or_else(|| SocketDirError::NoAgent(live.clone()))?;
+        if mount::is_deleted(&live)? {
+            return Err(SocketDirError::Deleted(live));
+        }
+        let Some(views) = &self.views else { return Ok(MountSource::open(&live)?) };
+        let (writable, locked) = (views.join("agent"), views.join("agent-read-only"));
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if *current != Some(id) {
+            let source = MountSource::open(&live)?;
+            private_bind::ensure(&source, &writable, false)?;
+            private_bind::ensure(&source, &locked, true)?;
+            *current = Some(id);
+        }
+        Ok(MountSource::open(if read_only { &locked } else { &writable })?)
+    }
+
+    /// Whether `root` is a directory that pods are given now.
+    ///
+    /// # Errors
+    /// [`MountError`] if that cannot be determined.
+    pub fn is_current(&self, root: FileId) -> Result<bool, MountError> {
+        let root = Some(root);
+        Ok(mount::file_id_of(&self.live())? == root || mount::file_id_of(&self.located())? == root)
+    }
+
+    /// Why a volume whose mount shows `root` does not work, if so. Inspects the agent's directory again: a mount
+    /// over it causes no event.
+    pub fn trouble(&self, root: FileId) -> Option<String> {
+        let trouble = self.synchronise(&Touched::default());
+        let live = self.live();
+        match self.is_current(root).and_then(|current| Ok(current && !mount::is_deleted(&live)?)) {
+            Ok(true) => {}
+            Ok(false) => {
+                return Some(format!(
+                    "the mounted directory is no longer {}: it was deleted or re-created, so this volume does not work until the pod is re-created",
+                    live.display()
+                ));
+            }
+            Err(error) => return Some(crate::telemetry::report::chain(&error)),
+        }
+        let sockets = agent_folder::sockets_below(&live);
+        let alive = sockets.iter().any(|socket| accepts(socket));
+        let agent = self.located();
+        (!alive).then(|| match (trouble, sockets.len()) {
+            (Some(error), _) => crate::telemetry::report::chain(&error),
+            (None, 0) => format!("there is no socket in {}: the agent is not running", agent.display()),
+            (None, _) => format!("no socket in {} accepts connections: the agent is not running", agent.display()),
+        })
+    }
+
+    /// Follows the agent's directory until `stop`. If it cannot be watched, each publish and each look at a volume
+    /// compares instead, and watching is retried.
+    ///
+    /// # Errors
+    /// A worker did not end as it should.
+    pub async fn follow(self: Arc<Self>, stop: CancellationToken) -> std::io::Result<()> {
+        let mut pause = FIRST_PAUSE;
+        while let Some(stable) = self.stable.as_ref().filter(|_| !stop.is_cancelled()) {
+            let watched = tokio::select! {
+                watched = self.watch(stable) => watched,
+                () = stop.cancelled() => return Ok(()),
+            };
+            if let Err(error) = watched {
+                warn!(%error, agent = %self.agent.display(), "the agent's directory cannot be watched; retrying");
+            }
+            let was_followed = self.followed.swap(false, Ordering::Relaxed);
+            pause = if was_followed { FIRST_PAUSE } else { (pause * 2).min(LAST_PAUSE) };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        stop.cancelled().await;
+        Ok(())
+    }
+
+    async fn watch(self: &Arc<Self>, stable: &Path) -> std::io::Result<()> {
+        if let Some(parent) = self.agent.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let watch = Watch::new(&self.agent, stable)?;
+        let mut touched = Touched { by_agent: Names::Any, ..Touched::default() };
+        loop {
+            watch.rearm()?;
+            let socket_dir = self.clone();
+            tokio::task::spawn_blocking(move || socket_dir.synchronise(&touched)).await?;
+            self.followed.store(true, Ordering::Relaxed);
+            // A pod that changes it without end must not keep the driver busy.
+            tokio::time::sleep(PAUSE_BETWEEN_LOOKS).await;
+            touched = watch.changed().await?;
+        }
+    }
+
+    fn shown(&self) -> Shown {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn located(&self) -> PathBuf {
+        agent_folder::locate(&self.agent)
+    }
+
+    fn live(&self) -> PathBuf {
+        self.stable.clone().filter(|_| self.heals()).unwrap_or_else(|| self.located())
+    }
+
+    /// Compares and links. Returns what is in the way, if anything is.
+    fn synchronise(&self, touched: &Touched) -> Option<FsError> {
+        let stable = self.stable.as_ref()?;
+        let mut linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        let (agent, led_out) = (self.located(), linked.leading_out.clone());
+        let (changes, trouble) = linked.synchronise(&[agent.clone(), self.agent.clone()], stable, touched);
+        self.report(&changes);
+        if linked.leading_out != led_out && !linked.leading_out.is_empty() {
+            warn!(links = ?linked.leading_out, agent = %agent.display(), "ignoring links that lead out of the agent's directory");
+        }
+        let kind = trouble.as_ref().map(|error| error.source.kind());
+        let shown = match (kind, linked.sealing) {
+            (Some(ErrorKind::CrossesDevices), _) => Shown::Apart,
+            _ if !linked.seen && !agent_folder::sockets_below(&agent).is_empty() => Shown::Nested,
+            (Some(_), _) if agent_folder::unless_missing(agent_folder::open(&agent)).is_err() => Shown::Unusable,
+            (_, Some(Sealing::Sealed)) => Shown::Sealed,
+            _ => Shown::Unsealed,
+        };
+        drop(linked);
+        self.show(shown);
+        let trouble = trouble.filter(|_| shown != Shown::Apart);
+        if let Some(error) = &trouble {
+            error!(
+                error = crate::telemetry::report::chain(error),
+                "cannot update the links to the agent's sockets; pods keep the old ones"
+            );
+        }
+        trouble
+    }
+
+    fn report(&self, changes: &Changes) {
+        if !changes.linked.is_empty() || !changes.dropped.is_empty() {
+            info!(linked = ?changes.linked, dropped = ?changes.dropped, "updated the links to the agent's sockets");
+        }
+        if !changes.undone.is_empty() {
+            self.metrics.agent_directory_put_right(changes.undone.len());
+            warn!(names = ?changes.undone, "the shared directory of the agent's sockets was changed by something other than the agent; restoring it");
+        }
+    }
+
+    fn show(&self, shown: Shown) {
+        let before = std::mem::replace(&mut *self.shown.lock().unwrap_or_else(PoisonError::into_inner), shown);
+        let agent = self.agent.display();
+        match shown {
+            _ if shown == before => {}
+            Shown::Apart => {
+                warn!(%agent, "the agent's directory is not on the same mount as the stable directory: until it is, new pods get a plain mount of it, which breaks if the agent's directory is re-created")
+            }
+            Shown::Nested => {
+                warn!(%agent, "the agent's sockets are in subfolders of its directory: until that changes, new pods get a plain mount of it, which breaks if the agent's directory is re-created; give the folder of the socket with --workload-api-socket-dir")
+            }
+            Shown::Unsealed => {
+                warn!(%agent, "the stable directory cannot be sealed (needs CAP_LINUX_IMMUTABLE, and on tmpfs Linux 6.0 or later): volumes without readOnly: true are refused")
+            }
+            _ => info!(?shown, %agent, "the delivery of the agent's directory to pods has changed"),
+        }
+    }
+}
+
+const PAUSE_BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Whether connect(2) reaches a listener. A full backlog does. The path may be longer than an address can be.
+fn accepts(socket: &Path) -> bool {
+    let folder = socket.parent().and_then(|folder| fs::File::open(folder).ok());
+    let (Some(folder), Some(name)) = (folder, socket.file_name()) else { return false };
+    let socket = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (Ok(address), Ok(client)) =
+        (SocketAddrUnix::new(&socket), rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None))
+    else {
+        return false;
+    };
+    matches!(rustix::net::connect(&client, &address), Ok(()) | Err(rustix::io::Errno::AGAIN))
+}

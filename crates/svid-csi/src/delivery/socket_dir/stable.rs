@@ -1,0 +1,50 @@
+//! Where the stable directory is: on the mount of the agent's directory, as link(2) leads to no other.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, StatxFlags};
+use tracing::warn;
+
+use super::SocketDirError;
+use crate::host::fsx::{self, FsError};
+
+/// The directory of `--stable-socket-dir`.
+pub(super) fn explicit(agent: &Path, stable: &Path) -> Result<PathBuf, SocketDirError> {
+    let parent = agent.parent().unwrap_or(agent);
+    for folder in [stable, parent] {
+        fs::create_dir_all(folder).map_err(FsError::of("create the folder", folder))?;
+    }
+    let nearest = if fsx::exists(agent)? { agent } else { parent };
+    if mount_id(nearest)? == mount_id(stable)? {
+        Ok(stable.to_owned())
+    } else {
+        Err(SocketDirError::OtherMount { stable: stable.to_owned(), agent: agent.to_owned() })
+    }
+}
+
+/// The hidden sibling of the agent's directory, if the two can share sockets.
+pub(super) fn beside(agent: &Path) -> Result<Option<PathBuf>, SocketDirError> {
+    let (Some(parent), Some(name)) = (agent.parent(), agent.file_name().and_then(|name| name.to_str())) else {
+        return Ok(None);
+    };
+    let same_mount =
+        if fsx::exists(agent)? { mount_id(agent)? == mount_id(parent)? } else { fs::create_dir_all(parent).is_ok() };
+    let stable = parent.join(format!(".{name}.svid-csi"));
+    let usable = same_mount && fsx::ensure_dir(&stable, 0o755).is_ok();
+    if !usable {
+        warn!(
+            agent = %agent.display(),
+            "volumes will stop working if the agent's socket directory is ever deleted and re-created: mount the directory above it \
+             into the driver as one writable hostPath volume (mountPropagation: HostToContainer), so that svid-csi can keep a \
+             stable directory beside it"
+        );
+    }
+    Ok(usable.then_some(stable))
+}
+
+/// Compared at one instant within one namespace only: mount ids are recycled.
+fn mount_id(path: &Path) -> Result<u64, FsError> {
+    let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID);
+    stat.map(|stat| stat.stx_mnt_id).map_err(FsError::of("inspect", path))
+}

@@ -1,0 +1,47 @@
+//! What pods were given, stored on the data tmpfs, so that a restarted driver gives them the same at once.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use prost::Message;
+use svid_csi_core::x509_context::X509Context;
+use svid_csi_proto::workload::X509svidResponse;
+use tracing::warn;
+use zeroize::Zeroizing;
+
+use crate::host::clock;
+use crate::host::fsx::{self, FsError};
+use crate::spiffe::x509_message;
+use crate::telemetry::report;
+
+/// The most bytes that are stored for a pod.
+pub fn size_of(context: &X509Context) -> usize {
+    x509_message::svids(context).encoded_len()
+}
+
+/// Keeps it, as FetchX509SVID would send it; only root can read it.
+pub(super) fn put(path: &Path, context: &X509Context) -> Result<(), FsError> {
+    let message = Zeroizing::new(x509_message::svids(context).encode_to_vec());
+    fsx::write_atomic(path, &message, 0o600)
+}
+
+/// Takes it up again, if it is still good.
+///
+/// # Errors
+/// [`FsError`] if it cannot be read: something may be stored all the same.
+pub(super) fn get(path: &Path) -> Result<Option<X509Context>, FsError> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        bytes => Zeroizing::new(bytes.map_err(FsError::of("read", path))?),
+    };
+    let message = X509svidResponse::decode(bytes.as_slice());
+    let kept = message
+        .map_err(|error| report::chain(&error))
+        .and_then(|message| x509_message::read_own(message, clock::now()).map_err(|error| report::chain(&error)));
+    Ok(kept
+        .inspect_err(
+            |error| warn!(path = %path.display(), error, "the identity stored for a volume can no longer be used"),
+        )
+        .ok())
+}

@@ -1,0 +1,81 @@
+//! The last good value of something that is followed: it is kept if the source breaks or disappears.
+
+use tokio::sync::watch;
+
+/// The side that follows.
+#[derive(Debug)]
+pub(crate) struct FollowedValue<T> {
+    value: watch::Sender<T>,
+    trouble: watch::Sender<Option<String>>,
+    told: Option<String>,
+}
+
+impl<T: PartialEq> FollowedValue<T> {
+    /// Begins with a value.
+    pub(crate) fn new(first: T) -> Self {
+        Self { value: watch::Sender::new(first), trouble: watch::Sender::new(None), told: None }
+    }
+
+    /// The value, and whatever it becomes.
+    pub(crate) fn value(&self) -> watch::Receiver<T> {
+        self.value.subscribe()
+    }
+
+    /// Why the value may not be what is there now, if so.
+    pub(crate) fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.subscribe()
+    }
+
+    /// The current value, which is good. Returns whether it differs; only then watchers wake up.
+    pub(crate) fn good(&mut self, now: T) -> bool {
+        self.told = None;
+        self.set_trouble(None);
+        self.value.send_if_modified(|value| {
+            let differs = *value != now;
+            *value = now;
+            differs
+        })
+    }
+
+    /// The current value cannot be used. Returns whether this is worth logging, because the problem has changed.
+    pub(crate) fn broken(&mut self, trouble: String) -> bool {
+        self.set_trouble(Some(trouble.clone()));
+        self.told.replace(trouble.clone()) != Some(trouble)
+    }
+
+    /// It cannot be looked at for now.
+    pub(crate) fn out_of_sight(&mut self, trouble: String) {
+        self.set_trouble(Some(trouble));
+    }
+
+    fn set_trouble(&self, trouble: Option<String>) {
+        self.trouble.send_if_modified(|known| {
+            let differs = *known != trouble;
+            *known = trouble;
+            differs
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_takes_nothing_away_and_is_told_once() {
+        let mut last = FollowedValue::new(None);
+        let (mut value, trouble) = (last.value(), last.trouble());
+        assert!(last.good(Some(1)) && !last.good(Some(1)));
+        value.mark_unchanged();
+        let told = ["a", "a", "b", "a"].map(|text| last.broken(text.to_owned()));
+        assert_eq!(told, [true, false, true, true]);
+        assert_eq!(trouble.borrow().as_deref(), Some("a"));
+        last.out_of_sight("unreachable".to_owned());
+        assert_eq!(trouble.borrow().as_deref(), Some("unreachable"));
+        assert!(!last.broken("a".to_owned()), "it was not good in between");
+        assert!(!last.good(Some(1)) && trouble.borrow().is_none());
+        assert!(!value.has_changed().unwrap() && *value.borrow() == Some(1));
+        assert!(last.broken("a".to_owned()), "it was good in between");
+        assert!(last.good(None) && value.has_changed().unwrap());
+    }
+}

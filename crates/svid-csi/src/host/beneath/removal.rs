@@ -1,0 +1,99 @@
+//! Removing what others have put into a folder, however much and however deep it is.
+
+use std::ffi::OsStr;
+use std::io;
+
+use rustix::fs::{AtFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::Folder;
+use crate::host::fsx::FsError;
+use crate::host::seal;
+
+/// How often a folder is listed before it counts as one that is being filled meanwhile.
+const MOST_PASSES: u32 = 1 << 20;
+
+impl Folder {
+    /// Removes what has that name, if anything: a file, or a folder and all that is in it. Seals in it are taken away.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn remove(&self, name: impl AsRef<OsStr>) -> Result<(), FsError> {
+        let name = name.as_ref();
+        if !self.is_folder(name)? {
+            return self.unlink(name);
+        }
+        self.folder(name)?.clear()?;
+        self.remove_empty(name).map_err(self.failed("remove", name))
+    }
+
+    /// Removes all that is in it. Folders in its folders are moved up into it first, so that depth costs nothing.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn clear(&self) -> Result<(), FsError> {
+        self.unseal()?;
+        let mut moved = 0_u64;
+        for _ in 0..MOST_PASSES {
+            let names = self.names()?;
+            if names.is_empty() {
+                return Ok(());
+            }
+            for name in names {
+                if !self.is_folder(&name)? {
+                    self.unlink(&name)?;
+                    continue;
+                }
+                let inner = self.folder(&name)?;
+                inner.unseal()?;
+                for child in inner.names()? {
+                    if inner.is_folder(&child)? {
+                        inner.folder(&child)?.unseal()?;
+                        inner.move_up(&child, self, &mut moved)?;
+                    } else {
+                        inner.unlink(&child)?;
+                    }
+                }
+                match self.remove_empty(&name) {
+                    // There was more in it than is listed at a time.
+                    Ok(()) | Err(Errno::NOTEMPTY) => {}
+                    Err(errno) => return Err(self.failed("remove", &name)(errno)),
+                }
+            }
+        }
+        Err(FsError::of("empty", &self.path)(io::Error::other("new files keep appearing in it")))
+    }
+
+    fn move_up(&self, name: &OsStr, to: &Folder, moved: &mut u64) -> Result<(), FsError> {
+        loop {
+            *moved += 1;
+            let free = format!("..moved.{moved}");
+            match rustix::fs::renameat_with(&self.fd, name, &to.fd, &free, RenameFlags::NOREPLACE) {
+                Err(Errno::EXIST) => {}
+                done => return done.map_err(self.failed("move", name)),
+            }
+        }
+    }
+
+    fn remove_empty(&self, name: &OsStr) -> Result<(), Errno> {
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn unlink(&self, name: &OsStr) -> Result<(), FsError> {
+        let unlink = || rustix::fs::unlinkat(&self.fd, name, AtFlags::empty());
+        let unlinked = match unlink() {
+            Err(Errno::PERM) => {
+                seal::unseal(self.file(name)?).map_err(self.failed("unseal", name))?;
+                unlink()
+            }
+            unlinked => unlinked,
+        };
+        match unlinked {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(self.failed("remove", name)(errno)),
+        }
+    }
+}

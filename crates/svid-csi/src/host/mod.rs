@@ -1,0 +1,12 @@
+//! The machine: files, mounts, the clock, and what the process may do.
+
+pub(crate) mod beneath;
+pub(crate) mod capabilities;
+pub(crate) mod clock;
+pub(crate) mod core_dumps;
+pub(crate) mod data_root;
+pub(crate) mod fsx;
+pub(crate) mod inotify;
+pub(crate) mod mount;
+pub mod seal;
+pub(crate) mod service_manager;

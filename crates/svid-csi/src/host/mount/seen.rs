@@ -1,0 +1,117 @@
+//! What can be found out about a mount of another program, before anything in it is trusted.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Statx;
+use rustix::io::Errno;
+use svid_csi_core::state::FileId;
+use zeroize::Zeroizing;
+
+use super::point::{MountError, MountPoint};
+use super::propagation::unescape;
+use super::source::file_id;
+use super::tmpfs::is_tmpfs;
+use crate::host::beneath::Folder;
+use crate::host::fsx::FsError;
+
+/// A larger file is not a file of a volume.
+const LARGEST_FILE: u64 = 1 << 20;
+/// A folder with more files is not a volume.
+const MOST_FILES: usize = 16;
+
+/// A file in a mount.
+#[derive(Debug)]
+pub struct SeenFile {
+    /// Its name.
+    pub name: String,
+    /// What is in it.
+    pub contents: Zeroizing<Vec<u8>>,
+    /// The group it belongs to.
+    pub group: u32,
+}
+
+/// A mount, held open.
+#[derive(Debug)]
+pub struct Seen {
+    folder: Folder,
+    stat: Statx,
+    /// The folder of its file system that is its root (proc_pid_mountinfo(5)).
+    pub root: PathBuf,
+    /// Whether its file system is a tmpfs.
+    pub is_tmpfs: bool,
+}
+
+impl MountPoint {
+    /// Looks closely at what is mounted here. Its cost grows with the mounts on the node: for what is seen once.
+    ///
+    /// # Errors
+    /// [`MountError::System`].
+    pub fn inspect(&self) -> Result<Seen, MountError> {
+        let failed = |source: io::Error| MountError::System { action: "inspect", path: self.path().to_owned(), source };
+        let opened = self.open_root().map_err(io::Error::from);
+        opened.and_then(|folder| Seen::of(folder, self.path())).map_err(failed)
+    }
+}
+
+impl Seen {
+    fn of(folder: OwnedFd, path: &Path) -> io::Result<Self> {
+        let (root, is_tmpfs) = (root_of(&folder)?, is_tmpfs(&folder)?);
+        let folder = Folder::of(folder, path.to_owned());
+        let stat = folder.stat_self().map_err(|error| error.source)?;
+        Ok(Seen { root, is_tmpfs, stat, folder })
+    }
+
+    /// The identity of its root.
+    pub fn id(&self) -> FileId {
+        file_id(&self.stat)
+    }
+
+    /// The owner of its root.
+    pub fn owner(&self) -> u32 {
+        self.stat.stx_uid
+    }
+
+    /// Whether users other than the owner may write into its root.
+    pub fn is_open_to_others(&self) -> bool {
+        self.stat.stx_mode & 0o022 != 0
+    }
+
+    /// Where a symbolic link in it leads, if that is one name beside it.
+    pub fn link_beside(&self, name: &str) -> Option<String> {
+        let target = self.folder.link(name).ok()??.into_string().ok()?;
+        (!target.is_empty() && !target.contains('/') && target != "." && target != "..").then_some(target)
+    }
+
+    /// The files of a folder in it, following no link on the way.
+    ///
+    /// # Errors
+    /// [`MountError::System`], also if there are more or larger files than volumes have.
+    pub fn files(&self, folder: &str) -> Result<Vec<SeenFile>, MountError> {
+        let folder = self.folder.folder(folder)?;
+        let names = folder.names()?;
+        let failed = |reason: &str| FsError::of("read the files of", folder.shown_path())(io::Error::other(reason));
+        if names.len() > MOST_FILES {
+            return Err(failed("there are too many").into());
+        }
+        let file = |name: std::ffi::OsString| {
+            let name = name.into_string().map_err(|_| failed("a file name is not UTF-8"))?;
+            let contents = folder.read(&name, LARGEST_FILE)?;
+            let group = folder.stat(&name)?.map_or(0, |stat| stat.st_gid);
+            Ok(SeenFile { name, contents, group })
+        };
+        names.into_iter().map(file).collect()
+    }
+}
+
+/// The root of the mount that a descriptor is on. Ids of mounts are used again: this one is held by the descriptor.
+fn root_of(folder: impl AsFd) -> io::Result<PathBuf> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", folder.as_fd().as_raw_fd()))?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let fields = mounts.lines().map(|line| line.split(' '));
+    let mut found = fields.filter(|fields| fields.clone().next() == id);
+    let root = found.next().and_then(|mut fields| fields.nth(3)).ok_or_else(|| io::Error::from(Errno::NOENT))?;
+    Ok(unescape(root).into())
+}

@@ -1,0 +1,7 @@
+//! Connections: accepting them, Unix sockets, pages over HTTP.
+
+pub(crate) mod accept;
+pub mod http2_authority;
+pub(crate) mod pages;
+pub(crate) mod uds;
+pub mod unix_channel;

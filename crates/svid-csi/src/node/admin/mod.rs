@@ -1,0 +1,122 @@
+//! /livez, /readyz and /metrics over TCP; /status and /renew on a Unix socket that only root can reach.
+
+pub(crate) mod client;
+pub(crate) mod status;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Context;
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use serde::Deserialize;
+use tracing::{info, warn};
+
+use super::config::Config;
+use super::kubelet::liveness::Liveness;
+use super::volume::Node;
+use crate::net::pages;
+use crate::net::uds::{self, BindError};
+
+/// Why the admin endpoints cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The socket cannot be bound.
+    #[error("--admin-socket")]
+    Socket(#[from] BindError),
+}
+
+/// Whether the driver answers the kubelet. Unset until it does.
+#[derive(Debug, Clone, Default)]
+pub struct Ready(Arc<AtomicBool>);
+
+impl Ready {
+    /// The driver answers the kubelet from now on.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Starts the configured endpoints.
+///
+/// # Errors
+/// [`AdminError`]. An address that is taken is a warning only: the driver is more important than its metrics.
+pub(crate) fn start(node: &Arc<Node>, config: &Config, liveness: Liveness) -> Result<Ready, AdminError> {
+    let ready = Ready::default();
+    if let Some(address) = config.metrics_address {
+        let pages = Router::new()
+            .route("/livez", get(livez).with_state(liveness))
+            .route("/readyz", get(readyz).with_state(ready.clone()))
+            .route("/metrics", get(metrics).with_state(node.clone()));
+        serve_tcp(node, address, pages);
+    }
+    if let Some(path) = &config.admin_socket {
+        let (listener, bound) = uds::bind_private(path)?;
+        let pages =
+            Router::new().route("/status", get(status_page)).route("/renew", post(renew)).with_state(node.clone());
+        let socket = (listener, bound);
+        let poll = move |cx: &mut Context<'_>| {
+            let (listener, _file) = &socket;
+            listener.poll_accept(cx)
+        };
+        pages::serve(&node.tasks, "admin socket", poll, pages);
+    }
+    Ok(ready)
+}
+
+fn serve_tcp(node: &Arc<Node>, address: SocketAddr, pages: Router) {
+    let bound = std::net::TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        tokio::net::TcpListener::from_std(listener)
+    });
+    let listener = match bound {
+        Ok(listener) => listener,
+        Err(error) => return warn!(%address, %error, "--metrics-address: cannot listen; there will be no metrics"),
+    };
+    info!(address = %listener.local_addr().unwrap_or(address), "serving /metrics, /livez and /readyz");
+    pages::serve(&node.tasks, "--metrics-address", move |cx| listener.poll_accept(cx), pages);
+}
+
+async fn livez(State(liveness): State<Liveness>) -> impl IntoResponse {
+    match liveness.check().await {
+        Ok(()) => (StatusCode::OK, "ok".to_owned()),
+        Err(trouble) => {
+            warn!(trouble, "/livez fails: the kubelet cannot reach this driver");
+            (StatusCode::SERVICE_UNAVAILABLE, trouble)
+        }
+    }
+}
+
+async fn readyz(State(ready): State<Ready>) -> impl IntoResponse {
+    if ready.0.load(Ordering::Relaxed) {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready")
+    }
+}
+
+async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
+    let snapshot = status::snapshot(&node).await;
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], node.metrics.encode(&snapshot))
+}
+
+async fn status_page(State(node): State<Arc<Node>>) -> impl IntoResponse {
+    axum::Json(status::status(&node).await)
+}
+
+/// Which volumes to renew: `?pod=NAMESPACE/NAME`, or all of them.
+#[derive(Debug, Deserialize)]
+struct Which {
+    pod: Option<String>,
+}
+
+async fn renew(State(node): State<Arc<Node>>, Query(which): Query<Which>) -> impl IntoResponse {
+    let renewing = status::renew(&node, which.pod.as_deref()).await;
+    let code = if renewing == 0 && which.pod.is_some() { StatusCode::NOT_FOUND } else { StatusCode::ACCEPTED };
+    (code, axum::Json(serde_json::json!({ "renewing": renewing })))
+}

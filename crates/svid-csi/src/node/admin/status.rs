@@ -1,0 +1,203 @@
+//! The state of the driver's volumes, for people and metrics. It contains no secrets.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use svid_csi_core::state::{Phase, Record};
+use tokio::time::Instant;
+
+use crate::delivery::workload_api::Usage;
+use crate::host::clock;
+use crate::node::volume::{Node, Volume};
+use crate::source::local_ca::Roots;
+use crate::telemetry::metrics::{BrokerState, RootsState, Snapshot, SourceState};
+use crate::telemetry::report;
+
+/// How long a page waits for busy volumes in total.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+const ADOPTED: &str =
+    "on the tmpfs of csi-driver-spiffe until the pod ends: without a size limit, and it may be swapped to disk";
+
+/// The answer of /status.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// The driver's version.
+    pub version: &'static str,
+    /// Whether pods' sockets follow the agent's when it is re-created; absent without passthrough.
+    pub socket_directory_heals: Option<bool>,
+    /// Whether the volume data outlives the driver's container; absent without a data root.
+    pub data_root_survives: Option<bool>,
+    /// The volumes, by id.
+    pub volumes: BTreeMap<String, VolumeStatus>,
+    /// What volumes wait for, by id, if they do.
+    pub waiting: BTreeMap<String, String>,
+    /// Whether source cert-manager is being followed; absent without it.
+    pub cert_manager_up: Option<bool>,
+    /// Whether the driver is connected to the agent's Broker API; absent without source broker.
+    pub broker_up: Option<bool>,
+    /// The roots of all nodes; absent without --local-ca-roots.
+    pub local_ca_roots: Option<RootsStatus>,
+    /// The number of further volumes that are busy at this moment.
+    pub busy: usize,
+}
+
+/// The roots of all nodes.
+#[derive(Debug, Serialize)]
+pub struct RootsStatus {
+    /// The number of nodes whose authorities are trusted, including this one.
+    pub nodes: usize,
+    /// Why this node and others possibly do not trust each other.
+    pub trouble: Option<String>,
+}
+
+/// One volume.
+#[derive(Debug, Serialize)]
+pub struct VolumeStatus {
+    /// The driver name it was published with.
+    pub driver: String,
+    /// `source:delivery`.
+    pub plan: String,
+    /// `intended`, `ready` or `removing`.
+    pub phase: Phase,
+    /// `namespace/name` of its pod.
+    pub pod: Option<String>,
+    /// Where it is mounted.
+    pub target: String,
+    /// The identity it holds.
+    pub spiffe_id: Option<String>,
+    /// The serial number of its certificate.
+    pub serial: Option<String>,
+    /// When that ends (RFC 3339).
+    pub not_after: Option<String>,
+    /// Why the chain of its certificate does not lead to its trust bundle; absent if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub untrusted: Option<Box<str>>,
+    /// A note on a volume taken over from csi-driver-spiffe; absent for others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<&'static str>,
+    /// How the pod uses its Workload API socket; absent if it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload_api: Option<Usage>,
+}
+
+/// Looks at every volume. Waits for busy volumes, but not for slow sources.
+///
+/// Returns how many stayed busy and were skipped.
+async fn each(node: &Node, mut look: impl FnMut(&Volume)) -> usize {
+    let deadline = Instant::now() + PATIENCE;
+    let mut busy = 0;
+    for id in node.volumes.all() {
+        match tokio::time::timeout_at(deadline, node.volumes.hold(&id)).await.as_deref() {
+            Ok(Some(volume)) => look(volume),
+            Ok(None) => {}
+            Err(_) => busy += 1,
+        }
+    }
+    busy
+}
+
+/// Everything, one volume after the other.
+pub async fn status(node: &Node) -> Status {
+    let mut volumes = BTreeMap::new();
+    let busy = each(node, |volume| {
+        volumes.insert(volume.record().spec.id.to_string(), VolumeStatus::of(node, volume.record()));
+    });
+    Status {
+        busy: busy.await,
+        waiting: node.sources.waiting().into_iter().map(|(id, what)| (id.to_string(), what)).collect(),
+        cert_manager_up: node.sources.cert_manager.as_ref().map(|source| source.is_up()),
+        broker_up: node.sources.broker.as_ref().map(|broker| broker.is_up()),
+        local_ca_roots: roots(node).map(|roots| RootsStatus { nodes: roots.nodes(), trouble: roots.trouble() }),
+        version: env!("CARGO_PKG_VERSION"),
+        socket_directory_heals: node.socket_dir.as_ref().map(|socket_dir| socket_dir.heals()),
+        data_root_survives: node.data.as_ref().map(|data| data.survives()),
+        volumes,
+    }
+}
+
+fn roots(node: &Node) -> Option<&Roots> {
+    node.sources.local_ca.as_ref()?.roots()
+}
+
+impl VolumeStatus {
+    fn of(node: &Node, record: &Record) -> Self {
+        let spec = &record.spec;
+        let asked_for = spec.subject().and_then(|subject| subject.identity.as_ref());
+        let spiffe_id = asked_for.or_else(|| record.issued.as_ref()?.spiffe_id.as_deref()).map(ToString::to_string);
+        VolumeStatus {
+            driver: record.driver.clone(),
+            plan: spec.plan().to_string(),
+            phase: record.phase,
+            pod: spec.pod.as_ref().map(ToString::to_string),
+            target: spec.target.path().display().to_string(),
+            spiffe_id,
+            serial: record.issued.as_ref().map(|issued| issued.serial.clone()),
+            not_after: record.issued.as_ref().map(|issued| report::rfc3339(issued.validity.not_after)),
+            untrusted: record.issued.as_ref().and_then(|issued| issued.untrusted.clone()),
+            adopted: record.adopted.as_ref().map(|_| ADOPTED),
+            workload_api: node.workload_api.as_ref().and_then(|workload_api| workload_api.usage(&spec.id)),
+        }
+    }
+}
+
+/// The figures that depend on the volumes.
+pub async fn snapshot(node: &Node) -> Snapshot {
+    let mut counts: BTreeMap<(String, &'static str), i64> = BTreeMap::new();
+    let mut soonest: Option<SystemTime> = None;
+    let mut untrusted = 0;
+    let busy = each(node, |volume| {
+        let record = volume.record();
+        *counts.entry((record.spec.plan().to_string(), phase(record.phase))).or_default() += 1;
+        let ends = record.issued.as_ref().map(|issued| issued.validity.not_after);
+        soonest = soonest.into_iter().chain(ends).min();
+        untrusted += i64::from(record.issued.as_ref().is_some_and(|issued| issued.untrusted.is_some()));
+    });
+    busy.await;
+    let now = clock::now();
+    let seconds = |end: SystemTime| match end.duration_since(now) {
+        Ok(left) => left.as_secs_f64(),
+        Err(over) => -over.duration().as_secs_f64(),
+    };
+    Snapshot {
+        volumes: counts.into_iter().map(|((plan, phase), count)| (plan, phase, count)).collect(),
+        soonest_expiry: soonest.map(seconds),
+        untrusted,
+        broker: node
+            .sources
+            .broker
+            .as_ref()
+            .map(|broker| BrokerState { up: broker.is_up(), subscriptions: broker.subscriptions() }),
+        room: node.room.as_ref().and_then(|room| room.state()),
+        local_ca_roots: roots(node)
+            .map(|roots| RootsState { nodes: roots.nodes(), in_trouble: roots.trouble().is_some() }),
+        cert_manager: node.sources.cert_manager.as_ref().map(|source| {
+            let (waiting_for_token, pending) = source.waiting_counts();
+            SourceState { up: source.is_up(), pending, waiting_for_token }
+        }),
+    }
+}
+
+fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Intended => "intended",
+        Phase::Ready => "ready",
+        Phase::Removing => "removing",
+    }
+}
+
+/// Has the volumes of one pod (`namespace/name`), or of all, renewed now. Returns how many.
+pub async fn renew(node: &Node, pod: Option<&str>) -> usize {
+    let mut renewing = 0;
+    let busy = each(node, |volume| {
+        let of_pod = volume.record().spec.pod.as_ref().map(ToString::to_string);
+        if volume.record().issued.is_some() && (pod.is_none() || pod == of_pod.as_deref()) {
+            volume.renew_now.notify_one();
+            renewing += 1;
+        }
+    });
+    // A busy volume is about to get a new identity anyway.
+    busy.await;
+    renewing
+}

@@ -1,0 +1,263 @@
+//! The CSI services: wire to types, and errors to codes. A call reads straight down into [`Node`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use svid_csi_core::error::Class;
+use svid_csi_core::plan::Plan;
+use svid_csi_core::pod::TOKENS;
+use svid_csi_core::secret::Secret;
+use svid_csi_core::target::TargetPath;
+use svid_csi_core::volume::{Access, Capability, Mistakes, PKCS12_PASSWORD, PublishRequest, Rules, VolumeSpec};
+use svid_csi_core::volume_id::VolumeId;
+use svid_csi_proto::csi_v1 as csi;
+use svid_csi_proto::csi_v1::node_service_capability::rpc::Type as Rpc;
+use svid_csi_proto::csi_v1::volume_capability::AccessType;
+use svid_csi_proto::csi_v1::volume_capability::access_mode::Mode;
+use tonic::{Code, Request, Response, Status};
+use tracing::{debug, warn};
+
+use super::patience;
+use crate::host::mount;
+use crate::node::config::{Config, DriverName};
+use crate::node::volume::Node;
+use crate::node::volume::error::VolumeError;
+use crate::node::volume::publish::Brought;
+use crate::telemetry::report;
+
+/// The services of one driver name.
+#[derive(Debug, Clone)]
+pub(in crate::node) struct Service {
+    node: Arc<Node>,
+    driver: Arc<DriverName>,
+    rules: Arc<Rules>,
+    node_id: Arc<str>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl Service {
+    pub(in crate::node) fn new(node: &Arc<Node>, driver: &DriverName, config: &Config) -> Self {
+        let rules = Rules {
+            default_plan: driver.default_plan,
+            allowed_plans: driver.allowed_plans.clone(),
+            file_names: driver.file_names.clone(),
+            trust_domain: config.trust_domain.clone(),
+            allow_missing_read_only: config.allow_missing_read_only,
+            pods_dir: config.kubelet_dir.as_ref().map(|kubelet| kubelet.join("pods")),
+        };
+        Service {
+            node: node.clone(),
+            driver: Arc::new(driver.clone()),
+            rules: Arc::new(rules),
+            node_id: config.node_id.as_str().into(),
+        }
+    }
+
+    /// The rules, with the kubelet's pods folder named as in the request: a folder may have two names.
+    async fn rules_for(&self, target_path: &str) -> Arc<Rules> {
+        let (Some(pods_dir), Ok(target)) = (self.rules.pods_dir.clone(), TargetPath::parse(target_path)) else {
+            return self.rules.clone();
+        };
+        let Some(named) = target.place().map(|place| place.pods_dir.to_owned()).filter(|named| *named != pods_dir)
+        else {
+            return self.rules.clone();
+        };
+        let looked = tokio::task::spawn_blocking(move || mount::are_one_folder(&named, &pods_dir).then_some(named));
+        match looked.await {
+            Ok(Some(named)) => Arc::new(Rules { pods_dir: Some(named), ..Rules::clone(&self.rules) }),
+            _ => self.rules.clone(),
+        }
+    }
+
+    /// Which volume is meant: one below the pods folder, or one that is recorded, wherever it is.
+    async fn locate(&self, volume_id: &str, target_path: &str) -> Result<(VolumeId, TargetPath), Mistakes> {
+        let mistakes = match self.rules_for(target_path).await.locate(volume_id, target_path) {
+            Err(mistakes) => mistakes,
+            located => return located,
+        };
+        match (VolumeId::parse(volume_id), TargetPath::parse(target_path)) {
+            (Ok(id), Ok(target)) if self.node.knows(&id, &target).await => Ok((id, target)),
+            _ => Err(mistakes),
+        }
+    }
+
+    fn answer<T>(&self, call: &'static str, volume: &str, result: Result<T, VolumeError>) -> Answer<T> {
+        let status = result.map_err(|error| Status::new(code(error.class()), report::chain(&error)));
+        self.node.metrics.called(call, status.as_ref().map_or_else(Status::code, |_| Code::Ok));
+        status.map(Response::new).inspect_err(|status| {
+            let volume: String = volume.escape_debug().take(128).collect();
+            warn!(call, volume, code = ?status.code(), error = status.message(), "CSI call failed");
+        })
+    }
+}
+
+/// The one place where classes become gRPC codes (CSI spec, "Error Scheme").
+fn code(class: Class) -> Code {
+    match class {
+        Class::Invalid => Code::InvalidArgument,
+        Class::Conflict => Code::AlreadyExists,
+        Class::Missing => Code::NotFound,
+        Class::Denied => Code::PermissionDenied,
+        Class::Blocked => Code::FailedPrecondition,
+        Class::NotYet => Code::Unavailable,
+        Class::Exhausted => Code::ResourceExhausted,
+        Class::Internal => Code::Internal,
+    }
+}
+
+fn publish_request(mut wire: csi::NodePublishVolumeRequest) -> PublishRequest {
+    let in_context = wire.volume_context.remove(TOKENS);
+    let in_secrets = wire.secrets.remove(TOKENS);
+    PublishRequest {
+        volume_id: wire.volume_id,
+        target_path: wire.target_path,
+        capability: wire.volume_capability.map(capability),
+        read_only: wire.readonly,
+        context: wire.volume_context,
+        tokens: in_secrets.or(in_context).filter(|tokens| !tokens.is_empty()).map(Secret::new),
+        pkcs12_password: wire.secrets.remove(PKCS12_PASSWORD).map(Secret::new),
+    }
+}
+
+fn capability(wire: csi::VolumeCapability) -> Capability {
+    let access = match wire.access_type {
+        None => Access::Missing,
+        Some(AccessType::Block(_)) => Access::Block,
+        Some(AccessType::Mount(mount)) => Access::Mount {
+            particular: !mount.fs_type.is_empty() || !mount.mount_flags.is_empty(),
+            group: mount.volume_mount_group,
+        },
+    };
+    let mode = wire.access_mode.map(|mode| mode.mode);
+    Capability { access, has_mode: mode.is_some(), reader_only: mode == Some(Mode::SingleNodeReaderOnly.into()) }
+}
+
+fn capabilities(plans: impl IntoIterator<Item = Plan>) -> Vec<csi::NodeServiceCapability> {
+    let mut rpcs: Vec<Rpc> = Vec::new();
+    for plan in plans {
+        match plan {
+            Plan::Passthrough | Plan::WorkloadApi(_) => rpcs.extend([Rpc::GetVolumeStats, Rpc::VolumeCondition]),
+            Plan::Files(_) => rpcs.push(Rpc::VolumeMountGroup),
+        }
+    }
+    rpcs.sort_unstable();
+    rpcs.dedup();
+    let capability = |rpc: Rpc| csi::NodeServiceCapability {
+        r#type: Some(csi::node_service_capability::Type::Rpc(csi::node_service_capability::Rpc { r#type: rpc.into() })),
+    };
+    rpcs.into_iter().map(capability).collect()
+}
+
+fn unimplemented<T>(call: &str) -> Answer<T> {
+    Err(Status::unimplemented(format!("{call} is not supported: all volumes are ephemeral")))
+}
+
+#[tonic::async_trait]
+impl csi::identity_server::Identity for Service {
+    async fn get_plugin_info(&self, _: Request<csi::GetPluginInfoRequest>) -> Answer<csi::GetPluginInfoResponse> {
+        Ok(Response::new(csi::GetPluginInfoResponse {
+            name: self.driver.name.clone(),
+            vendor_version: env!("CARGO_PKG_VERSION").to_owned(),
+            manifest: HashMap::new(),
+        }))
+    }
+
+    async fn get_plugin_capabilities(
+        &self,
+        _: Request<csi::GetPluginCapabilitiesRequest>,
+    ) -> Answer<csi::GetPluginCapabilitiesResponse> {
+        Ok(Response::new(csi::GetPluginCapabilitiesResponse::default()))
+    }
+
+    async fn probe(&self, _: Request<csi::ProbeRequest>) -> Answer<csi::ProbeResponse> {
+        Ok(Response::new(csi::ProbeResponse { ready: Some(true) }))
+    }
+}
+
+#[tonic::async_trait]
+impl csi::node_server::Node for Service {
+    async fn node_publish_volume(
+        &self,
+        request: Request<csi::NodePublishVolumeRequest>,
+    ) -> Answer<csi::NodePublishVolumeResponse> {
+        let patience = patience::of(request.metadata());
+        let request = publish_request(request.into_inner());
+        let volume = request.volume_id.clone();
+        let rules = self.rules_for(&request.target_path).await;
+        let published = match VolumeSpec::parse(&request, &rules) {
+            Ok(spec) if spec.plan().mints() && !request.read_only && !self.node.seals() => Err(VolumeError::Unsealed),
+            Ok(spec) => {
+                let brought = Brought { tokens: request.tokens, pkcs12_password: request.pkcs12_password };
+                self.node.publish(&self.driver.name, spec.into(), brought, patience).await
+            }
+            Err(mistakes) => Err(mistakes.into()),
+        };
+        self.answer("NodePublishVolume", &volume, published.map(|()| csi::NodePublishVolumeResponse {}))
+    }
+
+    async fn node_unpublish_volume(
+        &self,
+        request: Request<csi::NodeUnpublishVolumeRequest>,
+    ) -> Answer<csi::NodeUnpublishVolumeResponse> {
+        let request = request.into_inner();
+        let unpublished = match self.locate(&request.volume_id, &request.target_path).await {
+            Ok((id, target)) => self.node.unpublish(&self.driver.name, id, target).await,
+            Err(mistakes) => Err(mistakes.into()),
+        };
+        let answer = unpublished.map(|()| csi::NodeUnpublishVolumeResponse {});
+        self.answer("NodeUnpublishVolume", &request.volume_id, answer)
+    }
+
+    async fn node_get_volume_stats(
+        &self,
+        request: Request<csi::NodeGetVolumeStatsRequest>,
+    ) -> Answer<csi::NodeGetVolumeStatsResponse> {
+        let request = request.into_inner();
+        let condition = match self.locate(&request.volume_id, &request.volume_path).await {
+            Ok((id, target)) => self.node.condition(id, target).await,
+            Err(mistakes) => Err(match VolumeId::parse(&request.volume_id) {
+                // A path that cannot be a volume's is not this one's; the CSI specification requires this answer.
+                Ok(id) if !request.volume_path.is_empty() => VolumeError::Unknown(id),
+                _ => mistakes.of_path("volume_path").into(),
+            }),
+        };
+        let answer = condition.map(|condition| {
+            debug!(volume = request.volume_id, ?condition, "volume inspected");
+            let (abnormal, message) = condition.map_or((false, "mounted".to_owned()), |trouble| (true, trouble));
+            let condition = csi::VolumeCondition { abnormal, message };
+            csi::NodeGetVolumeStatsResponse { usage: Vec::new(), volume_condition: Some(condition) }
+        });
+        self.answer("NodeGetVolumeStats", &request.volume_id, answer)
+    }
+
+    async fn node_get_capabilities(
+        &self,
+        _: Request<csi::NodeGetCapabilitiesRequest>,
+    ) -> Answer<csi::NodeGetCapabilitiesResponse> {
+        let capabilities = capabilities(self.driver.allowed_plans.iter().copied());
+        Ok(Response::new(csi::NodeGetCapabilitiesResponse { capabilities }))
+    }
+
+    async fn node_get_info(&self, _: Request<csi::NodeGetInfoRequest>) -> Answer<csi::NodeGetInfoResponse> {
+        Ok(Response::new(csi::NodeGetInfoResponse { node_id: self.node_id.to_string(), ..Default::default() }))
+    }
+
+    async fn node_stage_volume(&self, _: Request<csi::NodeStageVolumeRequest>) -> Answer<csi::NodeStageVolumeResponse> {
+        unimplemented("NodeStageVolume")
+    }
+
+    async fn node_unstage_volume(
+        &self,
+        _: Request<csi::NodeUnstageVolumeRequest>,
+    ) -> Answer<csi::NodeUnstageVolumeResponse> {
+        unimplemented("NodeUnstageVolume")
+    }
+
+    async fn node_expand_volume(
+        &self,
+        _: Request<csi::NodeExpandVolumeRequest>,
+    ) -> Answer<csi::NodeExpandVolumeResponse> {
+        unimplemented("NodeExpandVolume")
+    }
+}

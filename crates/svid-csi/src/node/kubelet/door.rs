@@ -1,0 +1,169 @@
+//! A socket by which others reach the driver, bound again if its file is deleted or replaced: by a cleaner of the node, by
+//! a kubelet that is installed again, or by an older driver that ends after this one has started.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::{Stream, stream};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
+use tracing::{error, info, warn};
+
+use crate::host::inotify::{self, Inotify};
+use crate::net::uds::{self, BindError, Bound};
+use crate::telemetry::report;
+
+const NO_FILES: [&str; 0] = [];
+/// Between two attempts to accept a connection, such as while there are no descriptors left.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A socket that is bound, or is to be bound again.
+#[derive(Debug)]
+pub(in crate::node) struct Door {
+    path: PathBuf,
+    bound: Mutex<Option<Bound>>,
+    /// The last logged reason why it cannot be bound again.
+    trouble: Mutex<Option<String>>,
+    /// It is to be made again though nothing is wrong with it.
+    renew: AtomicBool,
+    look: Notify,
+}
+
+/// What happened to a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::node) enum Turn {
+    /// It is no longer reached by its path.
+    Lost,
+    /// It is bound again.
+    Bound,
+}
+
+impl Door {
+    /// Binds the socket.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub(in crate::node) fn bind(path: &Path) -> Result<(Arc<Self>, UnixListener), BindError> {
+        let (listener, bound) = uds::bind_private(path)?;
+        let door = Door {
+            path: path.to_owned(),
+            bound: Mutex::new(Some(bound)),
+            trouble: Mutex::default(),
+            renew: AtomicBool::default(),
+            look: Notify::default(),
+        };
+        Ok((Arc::new(door), listener))
+    }
+
+    pub(in crate::node) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether a client that connects to its path reaches this socket.
+    pub(super) fn is_open(&self) -> bool {
+        self.bound().as_ref().is_some_and(Bound::is_there)
+    }
+
+    /// Has it checked again soon. The obstacle may have gone without any event.
+    pub(super) fn look_again(&self) {
+        self.look.notify_one();
+    }
+
+    /// Makes the file again, so that a kubelet that watches its folder comes again.
+    pub(in crate::node) fn renew(&self) {
+        self.renew.store(true, Ordering::Relaxed);
+        self.look_again();
+    }
+
+    /// Removes its file.
+    pub(in crate::node) fn close(&self) {
+        self.bound().take();
+    }
+
+    /// All connections to it, without end. `turn` is called when it is lost or bound.
+    pub(in crate::node) fn callers(
+        self: Arc<Self>,
+        listener: UnixListener,
+        turn: impl Fn(Turn) + Send + Sync,
+    ) -> impl Stream<Item = io::Result<UnixStream>> + Send {
+        let watch = self.watch();
+        stream::unfold((self, listener, watch, turn), async |(door, mut listener, mut watch, turn)| {
+            loop {
+                tokio::select! {
+                    accepted = listener.accept() => match accepted {
+                        Ok((caller, _)) => return Some((Ok(caller), (door, listener, watch, turn))),
+                        Err(error) => {
+                            warn!(socket = %door.path.display(), %error, "cannot accept connections");
+                            tokio::time::sleep(PAUSE).await;
+                        }
+                    },
+                    () = changed(watch.as_ref()) => {}
+                    () = door.look.notified() => {}
+                }
+                // Before it is looked at, so that nothing is missed.
+                watch = door.watch();
+                if let Some(again) = door.clone().see_to_it(&turn).await {
+                    listener = again;
+                }
+            }
+        })
+    }
+
+    fn watch(&self) -> Option<Inotify> {
+        let folder = self.path.parent().unwrap_or(&self.path);
+        let watch = inotify::follow(folder, &NO_FILES);
+        let failed = |error: &io::Error| warn!(socket = %self.path.display(), %error, "the socket's folder cannot be watched; only /livez notices if the socket is deleted");
+        watch.inspect_err(failed).ok()
+    }
+
+    /// Binds it again if needed.
+    async fn see_to_it(self: Arc<Self>, turn: &(impl Fn(Turn) + Sync)) -> Option<UnixListener> {
+        if self.renew.swap(false, Ordering::Relaxed) {
+            self.close();
+        }
+        if self.is_open() {
+            self.trouble().take();
+            return None;
+        }
+        turn(Turn::Lost);
+        let door = self.clone();
+        let bound = tokio::task::spawn_blocking(move || uds::bind_private(&door.path)).await.ok()?;
+        match bound {
+            Ok((listener, bound)) => {
+                info!(socket = %self.path.display(), "the socket was deleted or replaced; bound it again");
+                *self.bound() = Some(bound);
+                self.trouble().take();
+                turn(Turn::Bound);
+                Some(listener)
+            }
+            Err(error) => {
+                let said = report::chain(&error);
+                if self.trouble().replace(said.clone()).as_ref() != Some(&said) {
+                    error!(
+                        error = said,
+                        "the socket was deleted or replaced and cannot be bound again; retrying when its folder changes; /livez fails until then"
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    fn bound(&self) -> MutexGuard<'_, Option<Bound>> {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Option<String>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn changed(watch: Option<&Inotify>) {
+    match watch {
+        Some(watch) if watch.changed().await.is_ok() => {}
+        _ => std::future::pending().await,
+    }
+}

@@ -1,0 +1,73 @@
+//! Registers a driver name with the kubelet, in the place of the registrar sidecar (kubelet, pluginregistration.v1).
+
+use std::sync::Arc;
+
+use svid_csi_proto::pluginregistration_v1 as registration;
+use tonic::{Request, Response, Status};
+use tracing::{error, info};
+
+use crate::kube::taint::StartupTaint;
+use crate::node::config::DriverName;
+use crate::node::volume::Node;
+
+/// Removes the taint whenever the kubelet has accepted every driver name: a node that is registered again has it again, and
+/// its kubelet comes again.
+pub(in crate::node) async fn remove_taint(node: Arc<Node>, mut taint: StartupTaint, drivers: usize) {
+    let mut registered = node.registered.subscribe();
+    while registered.wait_for(|names| names.len() == drivers).await.is_ok() {
+        taint.remove().await;
+        let _ = registered.changed().await;
+    }
+}
+
+impl Node {
+    /// Keeps whether the kubelet has accepted a driver name.
+    pub(in crate::node) fn set_registered(&self, driver: &str, accepted: bool) {
+        self.metrics.registered(driver, accepted);
+        self.registered.send_modify(|registered| {
+            if accepted {
+                registered.insert(driver.to_owned());
+            } else {
+                registered.remove(driver);
+            }
+        });
+    }
+}
+
+/// Answers the kubelet about one driver name.
+#[derive(Debug, Clone)]
+pub(in crate::node) struct Registrar {
+    pub(in crate::node) node: Arc<Node>,
+    pub(in crate::node) driver: DriverName,
+}
+
+#[tonic::async_trait]
+impl registration::registration_server::Registration for Registrar {
+    async fn get_info(
+        &self,
+        _: Request<registration::InfoRequest>,
+    ) -> Result<Response<registration::PluginInfo>, Status> {
+        let endpoint = self.driver.registration_path.as_ref().unwrap_or(&self.driver.socket);
+        Ok(Response::new(registration::PluginInfo {
+            r#type: "CSIPlugin".to_owned(),
+            name: self.driver.name.clone(),
+            endpoint: endpoint.to_string_lossy().into_owned(),
+            supported_versions: vec!["1.0.0".to_owned()],
+        }))
+    }
+
+    async fn notify_registration_status(
+        &self,
+        status: Request<registration::RegistrationStatus>,
+    ) -> Result<Response<registration::RegistrationStatusResponse>, Status> {
+        let status = status.into_inner();
+        self.node.set_registered(&self.driver.name, status.plugin_registered);
+        if status.plugin_registered {
+            info!(driver = self.driver.name, "registered with the kubelet");
+        } else {
+            // The kubelet retries for as long as the socket exists.
+            error!(driver = self.driver.name, error = status.error, "the kubelet refused the registration");
+        }
+        Ok(Response::new(registration::RegistrationStatusResponse {}))
+    }
+}

@@ -1,0 +1,138 @@
+//! Volumes that csi-driver-spiffe has mounted, taken over while their pods run.
+//!
+//! Its tmpfs lives on behind the mounted target, also when that driver is gone, and has the same layout as ours: a new identity
+//! is written through a clone of the mount. It keeps its options, having no upper bound and no protection from swap. Whether the
+//! mount is read-only says nothing: that driver remounts it so, which reaches neither the host nor the next driver.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use svid_csi_core::files::{self, FileName, FileNames, RenderedFile};
+use svid_csi_core::plan::{Issuer, Plan};
+use svid_csi_core::state::{Adopted, Phase, Record};
+use svid_csi_core::volume::{Content, FilesSpec, VolumeSpec};
+use svid_csi_core::volume_id::VolumeId;
+use tracing::info;
+
+use super::Node;
+use super::error::VolumeError;
+use super::mount::kubelet_vouches;
+use super::registry::{Held, Volume};
+use crate::host::mount::{Look, MountError, MountPoint, Seen, SeenFile};
+
+const CURRENT: &str = "..data";
+
+/// Why a volume of csi-driver-spiffe is left to itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// Others than root may have written it.
+    #[error("users other than root may write into it")]
+    Writable,
+    /// Another user could have written it.
+    #[error("it belongs to the user {0}, not to root")]
+    Owner(u32),
+    /// Nothing was written yet, or not by that driver.
+    #[error("it has no link ..data to a folder beside it")]
+    NoData,
+    /// Its contents are not known.
+    #[error("its files are not one certificate chain, its key and at most one trust bundle")]
+    Files,
+    /// The pod would lose what it has.
+    #[error("it holds a trust bundle, but this driver has none: give --trust-bundle or --source-ca-bundle")]
+    Bundle,
+    /// The pod expects files.
+    #[error("it holds files, but the plan is now {0}")]
+    Plan(Plan),
+    /// They cannot be read.
+    #[error("its files cannot be read")]
+    Unreadable(#[from] MountError),
+}
+
+impl Node {
+    /// Takes over what csi-driver-spiffe has mounted for a volume that is not known here, and has it renewed at once.
+    /// Returns whether there was anything of it. Blocks; the volume's lock is held.
+    ///
+    /// # Errors
+    /// [`VolumeError::NotAdopted`]; it is left as it is then.
+    pub(super) fn adopt(
+        self: &Arc<Self>,
+        driver: &str,
+        spec: &VolumeSpec,
+        point: &MountPoint,
+        held: &mut Held,
+    ) -> Result<bool, VolumeError> {
+        if held.is_some() || !matches!(point.look()?, Look::Mounted(_)) || !kubelet_vouches(driver, &spec.id, point)? {
+            return Ok(false);
+        }
+        let seen = point.inspect()?;
+        if !seen.is_tmpfs || seen.root != root_of(&spec.id) {
+            return Ok(false);
+        }
+        let left_alone = |why| VolumeError::NotAdopted { target: spec.target.path().to_owned(), why };
+        let adopted = self.fit(spec, &seen).map_err(left_alone)?;
+        let shape = Arc::new(adopted.shape(spec));
+        // It is there already, and its pod is running: it may use the reserved space.
+        let place = self.take_up_place(&shape, 0)?;
+        let taken_over = |record: &mut Record| {
+            (record.phase, record.root, record.adopted) = (Phase::Ready, Some(seen.id()), Some(Box::new(adopted)));
+        };
+        let volume = held.insert(self.new_volume(driver, &shape, place, taken_over)?);
+        // Nothing of the look may stay open: it would keep the volume from being unmounted.
+        drop(seen);
+        self.reach(volume, point).map_err(VolumeError::begun)?;
+        self.keep_renewing(volume);
+        info!(
+            volume = %spec.id,
+            pod = spec.pod.as_ref().map(ToString::to_string),
+            "took over the volume of csi-driver-spiffe; renewing it"
+        );
+        Ok(true)
+    }
+
+    /// What the pod knows the volume by.
+    fn fit(&self, spec: &VolumeSpec, seen: &Seen) -> Result<Adopted, Unfit> {
+        let Content::Files(wanted) = &spec.content else { return Err(Unfit::Plan(spec.plan())) };
+        if seen.owner() != 0 {
+            return Err(Unfit::Owner(seen.owner()));
+        }
+        if seen.is_open_to_others() {
+            return Err(Unfit::Writable);
+        }
+        let found = seen.files(&seen.link_beside(CURRENT).ok_or(Unfit::NoData)?)?;
+        // csi-driver-spiffe gives the files to the group, and not the folder that they are in.
+        let group = found.iter().map(|file| file.group).find(|group| *group != 0);
+        let file =
+            |SeenFile { name, contents, .. }| Some(RenderedFile { name: FileName::parse(&name).ok()?, contents });
+        let found: Option<Vec<_>> = found.into_iter().map(file).collect();
+        let found = found.ok_or(Unfit::Files)?;
+        let names = files::names_of(&found, wanted.names.bundle.as_ref()).ok_or(Unfit::Files)?;
+        if holds_bundle(&found, &names) && !self.has_bundle(wanted) {
+            return Err(Unfit::Bundle);
+        }
+        Ok(Adopted { names, fs_group: wanted.fs_group.or(group) })
+    }
+
+    /// Whether identities of that kind come with a trust bundle.
+    fn has_bundle(&self, wanted: &FilesSpec) -> bool {
+        let of_cert_manager = self.sources.cert_manager.as_ref().and_then(|source| source.bundle());
+        wanted.subject.issuer != Issuer::CertManager || of_cert_manager.is_some()
+    }
+}
+
+/// Where csi-driver-spiffe keeps a volume on its tmpfs.
+fn root_of(id: &VolumeId) -> PathBuf {
+    Path::new("/").join(id.as_str()).join("data")
+}
+
+fn holds_bundle(found: &[RenderedFile], names: &FileNames) -> bool {
+    found.iter().any(|file| Some(&file.name) == names.bundle.as_ref())
+}
+
+/// The volume as it is asked for, but for what its pod knows it by, if it was taken over.
+pub(super) fn as_adopted(volume: Option<&Volume>, asked: Arc<VolumeSpec>) -> Arc<VolumeSpec> {
+    let record = volume.map(Volume::record).filter(|record| record.phase == Phase::Ready);
+    match record.and_then(|record| record.adopted.as_deref()) {
+        Some(adopted) => Arc::new(adopted.shape(&asked)),
+        None => asked,
+    }
+}

@@ -1,0 +1,82 @@
+//! Telling the pod's owners, by events on the pod, that its identity is in danger.
+
+use std::convert::Infallible;
+
+use svid_csi_core::error::Class;
+use svid_csi_core::identity::Validity;
+use svid_csi_core::renew;
+use svid_csi_core::state::{Issued, Record};
+use svid_csi_core::volume::VolumeSpec;
+use tracing::{error, warn};
+
+use super::Node;
+use super::error::VolumeError;
+use crate::host::clock;
+use crate::kube::events::pod_reference;
+use crate::telemetry::report;
+
+/// Raised once for every identity that was not renewed until little of it is left.
+#[derive(Debug, Default)]
+pub(super) struct Alarm {
+    raised: bool,
+    last_error: Option<String>,
+}
+
+impl Alarm {
+    /// Raises the alarm when its time has come, unless it was raised or there is nothing to lose. Never ends, so that
+    /// whatever it runs beside continues, and keeps its turn.
+    pub(super) async fn keep(&mut self, node: &Node, spec: &VolumeSpec, validity: Option<&Validity>) -> Infallible {
+        if let Some(validity) = validity.filter(|_| !self.raised) {
+            let left = renew::alarming(validity).duration_since(clock::now()).unwrap_or_default();
+            tokio::time::sleep(left).await;
+            self.raise(node, spec);
+        }
+        std::future::pending().await
+    }
+
+    pub(super) fn remember(&mut self, error: &VolumeError) {
+        self.last_error = Some(report::chain(error));
+    }
+
+    fn raise(&mut self, node: &Node, spec: &VolumeSpec) {
+        self.raised = true;
+        // Both: what it waits for at this moment may be nothing but the end of the next try.
+        let waits_for = node.sources.waiting_of(&spec.id).map(|what| format!("it waits for {what}"));
+        let reasons: Vec<_> = self.last_error.take().into_iter().chain(waits_for).collect();
+        let reason = if reasons.is_empty() { "see the log".to_owned() } else { reasons.join("; ") };
+        error!(
+            volume = %spec.id, pod = spec.pod.as_ref().map(ToString::to_string), reason,
+            "the identity is about to expire and was not renewed"
+        );
+        let message = format!("the identity in volume {} is about to expire and was not renewed: {reason}", spec.id);
+        node.tell_pod(spec, "IdentityNotRenewed", message);
+    }
+}
+
+impl Node {
+    /// Sends an event that the pod's identity was denied. Everything else is retried, and the kubelet reports it.
+    pub(super) fn tell_pod_of_denial(&self, spec: &VolumeSpec, error: &VolumeError) {
+        if error.class() == Class::Denied && !error.is_repeated() {
+            self.tell_pod(spec, "IdentityDenied", report::chain(error));
+        }
+    }
+
+    /// Warns if the chain in a volume does not lead to its trust bundle, and did before or for another reason.
+    pub(super) fn warn_of_chain(&self, record: &Record, before: Option<&Issued>) {
+        let untrusted = |issued: &Issued| issued.untrusted.clone();
+        let Some(reason) = record.issued.as_ref().and_then(untrusted) else { return };
+        if before.and_then(untrusted).as_ref() == Some(&reason) {
+            return;
+        }
+        let spec = &record.spec;
+        let pod = spec.pod.as_ref().map(ToString::to_string);
+        warn!(volume = %spec.id, pod, "{reason}; peers that use this trust bundle do not trust the pod");
+        self.tell_pod(spec, "ChainNotTrusted", format!("volume {}: {reason}", spec.id));
+    }
+
+    fn tell_pod(&self, spec: &VolumeSpec, reason: &'static str, message: String) {
+        if let (Some(events), Some(pod)) = (&self.events, &spec.pod) {
+            events.warn(pod_reference(pod), reason, message);
+        }
+    }
+}

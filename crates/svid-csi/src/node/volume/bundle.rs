@@ -1,0 +1,98 @@
+//! A changed trust bundle reaches every volume at once, beside the certificates that are there.
+
+use std::sync::Arc;
+
+use svid_csi_core::plan::Issuer;
+use svid_csi_core::state::{Issued, Phase};
+use svid_csi_core::volume_id::VolumeId;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error};
+
+use super::Node;
+use super::error::VolumeError;
+use super::registry::Volume;
+use crate::telemetry::report;
+
+impl Node {
+    /// Brings each new bundle of that issuer to all volumes, until `stop`.
+    pub(in crate::node) async fn follow_bundle<T: Send + Sync + 'static>(
+        self: Arc<Self>,
+        issuer: Issuer,
+        mut bundle: watch::Receiver<T>,
+        stop: CancellationToken,
+    ) -> Result<(), std::convert::Infallible> {
+        bundle.mark_changed();
+        loop {
+            tokio::select! {
+                Ok(()) = bundle.changed() => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+            self.bring_bundle(issuer, self.volumes.all()).await;
+        }
+    }
+
+    /// Volumes that are busy come when they are done, and keep no other waiting.
+    async fn bring_bundle(self: &Arc<Self>, issuer: Issuer, volumes: Vec<VolumeId>) {
+        let (node, mut busy) = (self.clone(), Vec::new());
+        let brought = tokio::task::spawn_blocking(move || {
+            if let (Some(workload_api), Some(bundle)) = (&node.workload_api, node.sources.trust_bundle(issuer)) {
+                workload_api.tell_bundle(issuer, bundle.certificates());
+            }
+            for id in volumes {
+                match node.volumes.try_hold(&id) {
+                    Some(mut held) => node.bring_bundle_to(held.as_mut()),
+                    None => busy.push(id),
+                }
+            }
+            busy
+        });
+        for id in brought.await.unwrap_or_default() {
+            let node = self.clone();
+            self.tasks.detached(async move {
+                let mut held = node.volumes.hold(&id).await;
+                let _ = tokio::task::spawn_blocking(move || node.bring_bundle_to(held.as_mut())).await;
+            });
+        }
+    }
+
+    /// Writes the source's current bundle into a volume, if it holds another one; a failure is retried when the
+    /// kubelet asks for the volume, or by a renewal. Blocks; the volume's lock is held.
+    pub(super) fn bring_bundle_to(&self, volume: Option<&mut Volume>) {
+        let Some(volume) = volume else { return };
+        if let Err(error) = self.refresh_bundle(volume) {
+            error!(volume = %volume.record().spec.id, error = report::chain(&error), "cannot write the new trust bundle into a volume");
+            if matches!(error, VolumeError::Changed(_)) {
+                self.distrust(volume);
+            }
+            // An identity of the local CA comes with its bundle, and is retried until it is delivered.
+            if volume.record().spec.plan().issuer() == Some(Issuer::LocalCa) {
+                volume.renew_now.notify_one();
+            }
+        }
+    }
+
+    /// A volume whose chain does not lead to the new bundle is renewed at once.
+    fn refresh_bundle(&self, volume: &mut Volume) -> Result<(), VolumeError> {
+        let issuer = volume.record().spec.plan().issuer();
+        let Some(bundle) = issuer.and_then(|issuer| self.sources.trust_bundle(issuer)) else { return Ok(()) };
+        let stale = |issued: &Issued| issued.bundle_digest != bundle.digest();
+        if volume.record().phase != Phase::Ready || !volume.record().issued.as_ref().is_some_and(stale) {
+            return Ok(());
+        }
+        let Some(leads) = self.deliver_bundle(volume.record(), &bundle)? else { return Ok(()) };
+        self.record(volume, |record| {
+            if let Some(issued) = &mut record.issued {
+                bundle.digest().clone_into(&mut issued.bundle_digest);
+                // The source's next identity is no longer the same.
+                issued.digest = None;
+                issued.untrusted = leads.as_ref().err().map(|rejection| rejection.to_string().into());
+            }
+        })?;
+        debug!(volume = %volume.record().spec.id, "wrote the new trust bundle into a volume");
+        if leads.is_err() {
+            volume.renew_now.notify_one();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! Volumes that their pods, or other processes on the node, have changed: noticed, reported and restored.
+
+use std::sync::Arc;
+
+use svid_csi_core::files::{FileName, RenderedFile};
+use svid_csi_core::state::{Issued, Record};
+use svid_csi_core::volume::{Content, FilesSpec, SocketSpec, VolumeSpec};
+use tracing::warn;
+
+use super::Node;
+use super::error::VolumeError;
+use super::registry::Volume;
+use crate::delivery::shown::{self, Shown};
+use crate::delivery::volume_folder::VolumeFolder;
+use crate::telemetry::report;
+
+impl Node {
+    /// What the volume's files show, if new ones may keep a part of it.
+    pub(super) fn files_before(
+        &self,
+        record: &Record,
+        folder: &VolumeFolder,
+        wanted: &FilesSpec,
+        brings_jwt: bool,
+    ) -> Result<Vec<RenderedFile>, VolumeError> {
+        match shown::look(folder)? {
+            Shown::Files(moment) if wanted.extras.need_jwt() => Ok(moment.files()?),
+            Shown::Files(_) | Shown::Nothing => Ok(Vec::new()),
+            Shown::Changed(how) => {
+                // Before anything of this driver was delivered, it is what csi-driver-spiffe has left.
+                if record.issued.is_some() {
+                    self.report_change(&record.spec, &how);
+                }
+                if wanted.extras.need_jwt() && !brings_jwt { Err(VolumeError::Changed(how)) } else { Ok(Vec::new()) }
+            }
+        }
+    }
+
+    /// What the volume's files show, to be written again with something new beside it.
+    ///
+    /// # Errors
+    /// [`VolumeError::Changed`] if it is not what was delivered.
+    pub(super) fn delivered_files(
+        &self,
+        record: &Record,
+        folder: &VolumeFolder,
+    ) -> Result<Vec<RenderedFile>, VolumeError> {
+        let how = match shown::look(folder)? {
+            Shown::Files(moment) => return Ok(moment.files()?),
+            Shown::Nothing => "its files were removed".to_owned(),
+            Shown::Changed(how) => how,
+        };
+        self.report_change(&record.spec, &how);
+        Err(VolumeError::Changed(how))
+    }
+
+    /// Has the volume's source asked again, and its answer delivered, even if it is the same as before.
+    pub(super) fn distrust(&self, volume: &mut Volume) {
+        if let Some(issued) = volume.record().issued.clone() {
+            let remembered = self.record(volume, |record| record.issued = Some(Issued { digest: None, ..issued }));
+            remembered.unwrap_or_else(|error| {
+                warn!(volume = %volume.record().spec.id, error = report::chain(&error), "a changed volume is not restored until its identity is renewed");
+            });
+        }
+        volume.renew_now.notify_one();
+    }
+
+    /// Checks whether the volume shows what was delivered. Restores a socket; files that were changed are requested again.
+    pub(super) fn see_that_it_is_unchanged(&self, volume: &mut Volume) -> Result<(), VolumeError> {
+        let spec = volume.record().spec.clone();
+        let Some(issued) = &volume.record().issued else { return Ok(()) };
+        match &spec.content {
+            Content::Passthrough => {}
+            Content::WorkloadApi(socket) => {
+                self.put_socket_right(&spec, socket, &socket.sockets, &self.folder(volume.record())?)?;
+            }
+            // Without a digest, they have been asked for already.
+            Content::Files(_) if issued.digest.is_some() => {
+                match self.delivered_files(volume.record(), &self.folder(volume.record())?) {
+                    Err(VolumeError::Changed(_)) => self.distrust(volume),
+                    looked => drop(looked?),
+                }
+            }
+            Content::Files(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Makes sure that those names in the folder lead to the volume's socket.
+    pub(super) fn put_socket_right(
+        &self,
+        spec: &Arc<VolumeSpec>,
+        socket: &SocketSpec,
+        names: &[FileName],
+        folder: &VolumeFolder,
+    ) -> Result<(), VolumeError> {
+        let workload_api = self.workload_api()?;
+        let was_changed = workload_api.was_changed(spec, socket, folder)?;
+        if was_changed {
+            self.report_change(spec, "it contains something other than its socket");
+        }
+        workload_api.serve(spec, names, folder)?;
+        if was_changed { Ok(folder.keep_only(names)?) } else { Ok(()) }
+    }
+
+    /// Why a volume's socket does not work for its pod; `None` if it does.
+    pub(in crate::node) fn trouble_of_socket(&self, record: &Record, socket: &SocketSpec) -> Option<String> {
+        let id = &record.spec.id;
+        let Some(workload_api) = &self.workload_api else {
+            return Some("this driver does not serve sockets".to_owned());
+        };
+        if record.issued.is_none() && workload_api.given(id).is_none() {
+            return Some("the pod has no identity: it was withdrawn, or could not be kept across a restart".to_owned());
+        }
+        match self.folder(record).and_then(|folder| Ok(workload_api.serves(id, socket, &folder)?)) {
+            Ok(true) => None,
+            Ok(false) => Some(
+                "the volume's socket was removed or replaced, or something was added beside it; the next publish or a restart \
+                 of the driver restores it"
+                    .to_owned(),
+            ),
+            Err(error) => Some(report::chain(&error)),
+        }
+    }
+
+    /// Why a volume's files are not what was delivered; `None` if they are.
+    pub(in crate::node) fn trouble_of_files(&self, record: &Record) -> Option<String> {
+        match self.folder(record).and_then(|folder| Ok(shown::look(&folder)?)) {
+            Ok(Shown::Files(_)) => None,
+            Ok(Shown::Nothing) => {
+                Some("the volume holds no identity: its source withdrew it, or has not issued one yet".to_owned())
+            }
+            // Volumes of csi-driver-spiffe have another layout.
+            Ok(Shown::Changed(_)) if record.issued.is_none() => None,
+            Ok(Shown::Changed(how)) => {
+                Some(format!("the volume's files were changed: {how}; the next delivery restores them"))
+            }
+            Err(error) => Some(report::chain(&error)),
+        }
+    }
+
+    pub(super) fn report_change(&self, spec: &VolumeSpec, how: &str) {
+        self.metrics.change_seen();
+        let pod = spec.pod.as_ref().map(ToString::to_string);
+        warn!(volume = %spec.id, pod, how, "the volume was changed by its pod or by another process on the node; restoring it");
+    }
+}

@@ -1,0 +1,77 @@
+//! Whether a volume is of use to its pod.
+
+use std::sync::Arc;
+
+use svid_csi_core::state::Record;
+use svid_csi_core::target::TargetPath;
+use svid_csi_core::volume::Content;
+use svid_csi_core::volume_id::VolumeId;
+
+use super::Node;
+use super::error::VolumeError;
+use crate::host::clock;
+use crate::host::mount::{Look, MountError, MountPoint};
+use crate::telemetry::report;
+
+impl Node {
+    /// The problem of a published volume; `None` if it has none.
+    ///
+    /// # Errors
+    /// [`VolumeError::Unknown`] when it is not published at that path.
+    pub async fn condition(self: &Arc<Self>, id: VolumeId, target: TargetPath) -> Result<Option<String>, VolumeError> {
+        let held = self.volumes.hold(&id).await;
+        let record = held.as_ref().map(|volume| volume.record().clone());
+        drop(held);
+        let node = self.clone();
+        let looked = tokio::task::spawn_blocking(move || node.look_at(&id, &target, record.as_ref()));
+        let condition = looked.await??;
+        if condition.is_some() {
+            self.metrics.abnormal_seen();
+        }
+        Ok(condition)
+    }
+
+    fn look_at(
+        &self,
+        id: &VolumeId,
+        target: &TargetPath,
+        record: Option<&Record>,
+    ) -> Result<Option<String>, VolumeError> {
+        let look = match MountPoint::open(target).and_then(|point| point.look()) {
+            Ok(look) => Some(look),
+            Err(error @ MountError::System { .. }) => return Err(error.into()),
+            Err(_) => None,
+        };
+        match record.filter(|record| record.spec.target == *target) {
+            Some(record) => self.trouble(record, look),
+            None => match look {
+                Some(Look::Mounted(root)) if self.is_agents(root)? => Ok(None),
+                _ => Err(VolumeError::Unknown(id.clone())),
+            },
+        }
+    }
+
+    fn trouble(&self, record: &Record, look: Option<Look>) -> Result<Option<String>, VolumeError> {
+        let Some(Look::Mounted(root)) = look else { return Ok(Some("the volume is not mounted".to_owned())) };
+        Ok(match &record.spec.content {
+            Content::Passthrough => match &self.socket_dir {
+                Some(socket_dir) => socket_dir.trouble(root),
+                None => Some("this driver runs without --workload-api-socket-dir".to_owned()),
+            },
+            _ if record.root != Some(root) => Some("something else is mounted over the volume".to_owned()),
+            Content::Files(_) => {
+                self.trouble_of_files(record).or_else(|| expired(record)).or_else(|| untrusted(record))
+            }
+            Content::WorkloadApi(socket) => self.trouble_of_socket(record, socket).or_else(|| expired(record)),
+        })
+    }
+}
+
+fn untrusted(record: &Record) -> Option<String> {
+    Some(record.issued.as_ref()?.untrusted.clone()?.into())
+}
+
+fn expired(record: &Record) -> Option<String> {
+    let expired = record.issued.as_ref().filter(|issued| issued.validity.not_after <= clock::now());
+    expired.map(|issued| format!("the certificate expired at {}", report::rfc3339(issued.validity.not_after)))
+}

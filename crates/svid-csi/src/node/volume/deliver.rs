@@ -1,0 +1,287 @@
+//! What a pod is given, put where its volume shows it. Everything here blocks; the volume's lock is held.
+
+use std::sync::Arc;
+
+use svid_csi_core::files::{self as contents, FOLDER_MODE, Federated, FileName, RenderError, RenderedFile, Wanted};
+use svid_csi_core::identity::{Rejection, TrustBundle, leads_to};
+use svid_csi_core::pkcs12::Password;
+use svid_csi_core::secret::Secret;
+use svid_csi_core::state::{FileId, Issued, Record};
+use svid_csi_core::volume::{Content, FilesSpec, SocketSpec, VolumeSpec};
+use svid_csi_core::x509_context::X509Context;
+use tracing::warn;
+
+use super::Node;
+use super::error::VolumeError;
+use super::jwt::Jwt;
+use super::registry::Volume;
+use super::room::Occasion;
+use crate::delivery::shown::{self, Shown};
+use crate::delivery::volume_folder::VolumeFolder;
+use crate::delivery::{files, workload_api};
+use crate::host::clock;
+use crate::telemetry::report;
+
+impl Node {
+    /// Creates the folder that is to be mounted, and returns its identity.
+    pub(super) fn prepare(&self, spec: &VolumeSpec, known: Option<&Record>) -> Result<Option<FileId>, VolumeError> {
+        self.keep_writable();
+        Ok(self.folders()?.prepare(&spec.id, folder_mode(&spec.content), known.and_then(Record::filled))?)
+    }
+
+    /// The volume's folder, which its pod may have written into.
+    pub(super) fn folder(&self, record: &Record) -> Result<VolumeFolder, VolumeError> {
+        self.keep_writable();
+        Ok(self.folders()?.open_volume(&record.spec.id, record.filled())?)
+    }
+
+    /// Shows the volume's pod what it is given; without `jwt`, the tokens that it sees. On failure it keeps seeing what
+    /// it saw.
+    pub(super) fn deliver(
+        &self,
+        record: &Record,
+        spec: &Arc<VolumeSpec>,
+        context: &Arc<X509Context>,
+        jwt: Option<&Jwt>,
+        occasion: Occasion,
+    ) -> Result<(), VolumeError> {
+        let folder = self.folder(record)?;
+        match &spec.content {
+            Content::Passthrough => {}
+            Content::Files(wanted) => {
+                let before = self.files_before(record, &folder, wanted, jwt.is_some())?;
+                let (password, now) = (self.password(spec, wanted), clock::now());
+                let given = jwt.map(Jwt::given);
+                let wants = wants(wanted, password.as_ref());
+                let mut rendered = contents::all(before, context, given.as_ref(), wants, now)?;
+                if let Some(bundle) = spec.plan().issuer().and_then(|issuer| self.sources.trust_bundle(issuer)) {
+                    contents::keep_text(&mut rendered, &bundle, &wanted.names);
+                }
+                self.write(spec, occasion, sizes(&rendered), || {
+                    files::install(&folder, &rendered, wanted.fs_group, now)
+                })?;
+                if let Some(workload_api) = &self.workload_api {
+                    workload_api.remove(&spec.id)?;
+                }
+            }
+            Content::WorkloadApi(socket) => {
+                let given = self.give(record, spec, socket, &folder, context, occasion);
+                given.inspect_err(|_| self.take_back_socket(record, socket, &folder))?;
+            }
+        }
+        // Another delivery may have made it.
+        Ok(folder.shape(folder_mode(&spec.content), None)?)
+    }
+
+    /// Sends the volume's pod what it is given, by a socket.
+    fn give(
+        &self,
+        record: &Record,
+        spec: &Arc<VolumeSpec>,
+        socket: &SocketSpec,
+        folder: &VolumeFolder,
+        context: &Arc<X509Context>,
+        occasion: Occasion,
+    ) -> Result<(), VolumeError> {
+        let workload_api = self.workload_api()?;
+        // Until all is done, the names before lead to the socket too.
+        let before = sockets_of(&record.spec).iter().filter(|name| !socket.sockets.contains(name));
+        let names: Vec<_> = socket.sockets.iter().chain(before).cloned().collect();
+        self.put_socket_right(spec, socket, &names, folder)?;
+        let size = workload_api::size_of(context);
+        self.write(spec, occasion, [size], || workload_api.give(&spec.id, context.clone()))?;
+        // Files of another delivery go last: they are all that the pod has until then.
+        Ok(folder.keep_only(&socket.sockets)?)
+    }
+
+    /// Removes what was made for a socket that the volume does not get: a look would take it for a change by its pod.
+    fn take_back_socket(&self, record: &Record, socket: &SocketSpec, folder: &VolumeFolder) {
+        let Some(workload_api) = &self.workload_api else { return };
+        let taken_back = match &record.spec.content {
+            Content::WorkloadApi(before) => workload_api.go_back(&record.spec, &before.sockets, folder),
+            Content::Files(_) | Content::Passthrough => workload_api.remove(&record.spec.id).and_then(|()| {
+                folder.change(|folder| socket.sockets.iter().try_for_each(|name| folder.remove(name.as_str())))
+            }),
+        };
+        if let Err(error) = taken_back {
+            warn!(volume = %record.spec.id, error = report::chain(&error), "cannot remove an undelivered socket from a volume");
+        }
+    }
+
+    /// After startup: what is not in files is served again, as it was stored. A volume of which nothing was stored, or whose
+    /// files are gone, is to be renewed at once.
+    pub(super) fn deliver_again(&self, volume: &mut Volume) -> Result<(), VolumeError> {
+        let (spec, record) = (volume.record().spec.clone(), volume.record());
+        if record.withdrawn {
+            // A kill may have come before it was all taken away.
+            return self.take_away(record);
+        }
+        if record.issued.is_none() {
+            return Ok(());
+        }
+        let is_there = match &spec.content {
+            Content::Passthrough => true,
+            // They are removed even if the record could not say so.
+            Content::Files(_) => match shown::look_and_seal(&self.folder(record)?)? {
+                Shown::Files(_) => true,
+                Shown::Nothing => false,
+                Shown::Changed(how) => {
+                    self.report_change(&spec, &how);
+                    false
+                }
+            },
+            Content::WorkloadApi(socket) => {
+                let workload_api = self.workload_api()?;
+                let folder = self.folder(record)?;
+                workload_api.serve(&spec, &socket.sockets, &folder)?;
+                let is_kept = workload_api.give_kept(&spec.id)?;
+                folder.keep_only(&socket.sockets)?;
+                is_kept
+            }
+        };
+        if !is_there {
+            self.record(volume, |record| record.give(None))?;
+        }
+        Ok(())
+    }
+
+    /// Shows the volume's pod another bundle of its trust domain, beside the certificates that are there. Answers
+    /// whether they lead to it, or why not; `None` if there are none.
+    pub(super) fn deliver_bundle(
+        &self,
+        record: &Record,
+        bundle: &TrustBundle,
+    ) -> Result<Option<Result<(), Rejection>>, VolumeError> {
+        let spec = &record.spec;
+        match &spec.content {
+            Content::Passthrough => Ok(None),
+            Content::Files(wanted) => self.rewrite_bundle(record, wanted, bundle).map(Some),
+            Content::WorkloadApi(_) => {
+                let workload_api = self.workload_api()?;
+                let Some(given) = workload_api.given(&spec.id) else { return Ok(None) };
+                let bundle = bundle.certificates();
+                let was_told = given.bundle() == bundle;
+                let context = if was_told { given } else { Arc::new(given.with_bundle(bundle)) };
+                let size = workload_api::size_of(&context);
+                self.write(spec, Occasion::Renewal, [size], || workload_api.give(&spec.id, context.clone()))?;
+                Ok(Some(leads_to(context.default_svid().chain(), bundle, clock::now())))
+            }
+        }
+    }
+
+    fn rewrite_bundle(
+        &self,
+        record: &Record,
+        wanted: &FilesSpec,
+        bundle: &TrustBundle,
+    ) -> Result<Result<(), Rejection>, VolumeError> {
+        let folder = self.folder(record)?;
+        let (password, now) = (self.password(&record.spec, wanted), clock::now());
+        let before = self.delivered_files(record, &folder)?;
+        let (wants, certificates) = (wants(wanted, password.as_ref()), bundle.certificates());
+        let (mut rendered, chain) = contents::with_bundle(before, certificates, wants, now)?;
+        contents::keep_text(&mut rendered, bundle, &wanted.names);
+        let install = || files::install(&folder, &rendered, wanted.fs_group, now);
+        self.write(&record.spec, Occasion::Renewal, sizes(&rendered), install)?;
+        Ok(leads_to(&chain, certificates, now))
+    }
+
+    /// Shows the volume's pod other tokens and JWT bundles, beside what else its files are.
+    pub(super) fn deliver_jwt(&self, record: &Record, jwt: &Jwt) -> Result<(), VolumeError> {
+        let Content::Files(wanted) = &record.spec.content else { return Ok(()) };
+        let (folder, now) = (self.folder(record)?, clock::now());
+        let extras = jwt.extras(&wanted.extras);
+        let came = Wanted { names: &wanted.names, extras: &extras, password: None };
+        let rendered = contents::with_jwt(self.delivered_files(record, &folder)?, &jwt.given(), came, now)?;
+        let install = || files::install(&folder, &rendered, wanted.fs_group, now);
+        self.write(&record.spec, Occasion::Renewal, sizes(&rendered), install)
+    }
+
+    /// The password of the volume's PKCS#12 files, if it has any.
+    fn password(&self, spec: &VolumeSpec, wanted: &FilesSpec) -> Option<Password> {
+        match (wanted.extras.need_password(), wanted.extras.own_password) {
+            (false, _) => None,
+            (true, false) => Some(Password::well_known()),
+            (true, true) => self.passwords.as_ref()?.get(&spec.id),
+        }
+    }
+
+    /// Keeps the password that the kubelet brought for the volume, if its files need it. Returns whether it is a new one.
+    pub(super) fn keep_password(
+        &self,
+        volume: &mut Volume,
+        spec: &VolumeSpec,
+        brought: Option<&Secret>,
+    ) -> Result<bool, VolumeError> {
+        let (Some(passwords), Some(brought), true) = (&self.passwords, brought, has_own_password(spec)) else {
+            return Ok(false);
+        };
+        let password = Password::new(brought.clone()).map_err(RenderError::from)?;
+        if !passwords.is_new(&spec.id, &password) {
+            return Ok(false);
+        }
+        if volume.record().issued.is_some() {
+            // Before the password is kept: whatever comes next is installed then, also after a kill in between.
+            self.record(volume, |record| record.issued.iter_mut().for_each(|issued| issued.digest = None))?;
+        }
+        passwords.keep(&spec.id, &password)?;
+        Ok(true)
+    }
+
+    /// Removes what the volume's pod was given: its source has withdrawn it. The record says so first, so that a restart
+    /// after a kill continues with it; a full disk does not keep anything from being removed.
+    pub(in crate::node) fn withdraw(&self, volume: &mut Volume) -> Result<(), VolumeError> {
+        let recorded = self.record(volume, |record| (record.issued, record.withdrawn) = (None, true));
+        self.take_away(volume.record())?;
+        Ok(recorded?)
+    }
+
+    fn take_away(&self, record: &Record) -> Result<(), VolumeError> {
+        let (spec, folder) = (&record.spec, self.folder(record)?);
+        match &spec.content {
+            Content::Passthrough => {}
+            Content::Files(_) => files::take_away(&folder)?,
+            Content::WorkloadApi(_) => self.workload_api()?.withdraw(&spec.id, &folder)?,
+        }
+        self.holds_least(spec)?;
+        Ok(())
+    }
+}
+
+fn sockets_of(spec: &VolumeSpec) -> &[FileName] {
+    match &spec.content {
+        Content::WorkloadApi(socket) => &socket.sockets,
+        Content::Files(_) | Content::Passthrough => &[],
+    }
+}
+
+fn sizes(files: &[RenderedFile]) -> impl Iterator<Item = usize> {
+    files.iter().map(|file| file.contents.len())
+}
+
+fn has_own_password(spec: &VolumeSpec) -> bool {
+    matches!(&spec.content, Content::Files(wanted) if wanted.extras.own_password)
+}
+
+/// Whether the volume's PKCS#12 files may still have the password before.
+pub(super) fn awaits_password(spec: &VolumeSpec, issued: &Issued) -> bool {
+    has_own_password(spec) && issued.digest.is_none()
+}
+
+/// The mode of a volume's folder.
+fn folder_mode(content: &Content) -> u32 {
+    match content {
+        Content::WorkloadApi(_) => workload_api::FOLDER_MODE,
+        Content::Files(_) | Content::Passthrough => FOLDER_MODE,
+    }
+}
+
+fn wants<'a>(wanted: &'a FilesSpec, password: Option<&'a Password>) -> Wanted<'a> {
+    Wanted { names: &wanted.names, extras: &wanted.extras, password }
+}
+
+/// Whether the volume's bundle says that other trust domains may vouch for anybody.
+pub(super) fn mixes_trust_domains(spec: &VolumeSpec, context: &X509Context) -> bool {
+    let merges = |wanted: &FilesSpec| wanted.extras.federated == Federated::Merged;
+    matches!(&spec.content, Content::Files(wanted) if merges(wanted)) && !context.federated().is_empty()
+}

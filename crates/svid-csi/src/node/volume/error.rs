@@ -1,0 +1,148 @@
+//! Why a call of the kubelet failed.
+
+use std::path::PathBuf;
+
+use svid_csi_core::error::Class;
+use svid_csi_core::files::RenderError;
+use svid_csi_core::room::Refusal;
+use svid_csi_core::volume::Mistakes;
+use svid_csi_core::volume_id::VolumeId;
+
+use super::adopt::Unfit;
+use crate::delivery::socket_dir::SocketDirError;
+use crate::delivery::workload_api::ListenError;
+use crate::host::fsx::FsError;
+use crate::host::mount::MountError;
+use crate::source::SourceError;
+use crate::source::cert_manager::CertManagerError;
+
+/// Why a volume could not be published, unpublished or looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// The request is wrong.
+    #[error("invalid request: {0}")]
+    Invalid(#[from] Mistakes),
+    /// The id belongs to another pod or path.
+    #[error("volume {id} is already published at {}; unpublish it there first", .target.display())]
+    Conflict {
+        /// The volume.
+        id: VolumeId,
+        /// Where it is published.
+        target: PathBuf,
+    },
+    /// The pod has too many volumes.
+    #[error("the pod already has {0} volumes of this driver; one volume can hold everything")]
+    TooMany(usize),
+    /// There is no room for it.
+    #[error(transparent)]
+    NoRoom(#[from] Refusal),
+    /// No such volume is published there.
+    #[error("volume {0} is not published")]
+    Unknown(VolumeId),
+    /// A driver before this one has mounted it, and it cannot be taken over.
+    #[error(
+        "the volume that csi-driver-spiffe mounted at {} is not taken over, and its pod keeps its files until it is restarted",
+        .target.display()
+    )]
+    NotAdopted {
+        /// Where it is.
+        target: PathBuf,
+        /// What keeps it from being taken over.
+        #[source]
+        why: Unfit,
+    },
+    /// This driver runs without what the volume needs.
+    #[error("this driver runs without {0}")]
+    NotConfigured(&'static str),
+    /// A mount failed.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// A file could not be written.
+    #[error("the volume's data or record cannot be written")]
+    File(#[from] FsError),
+    /// The agent's sockets cannot be delivered.
+    #[error(transparent)]
+    SocketDir(#[from] SocketDirError),
+    /// The volume's socket cannot be served.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The source gave nothing.
+    #[error("there is no identity for this volume yet")]
+    Source(#[from] SourceError),
+    /// The source gave nothing in time.
+    #[error("there is no identity for this volume after {seconds} seconds{}", waits(.waits_for.as_deref()))]
+    Slow {
+        /// How long it was waited for.
+        seconds: u64,
+        /// What for, if the source knows.
+        waits_for: Option<String>,
+    },
+    /// The files cannot be put together.
+    #[error("the volume's files cannot be created")]
+    Render(#[from] RenderError),
+    /// Another failure, after something was done for the volume that is still there.
+    #[error(transparent)]
+    Begun(Box<VolumeError>),
+    /// Its pod, or another process on the node, has changed what was delivered.
+    #[error("the volume's files were changed ({0}), so they are not used again; requesting a new identity")]
+    Changed(String),
+    /// A pod could write into the volume.
+    #[error(
+        "the volume cannot be protected from its pod here: set readOnly: true in pod.spec.volumes[].csi, or run the driver with \
+         CAP_LINUX_IMMUTABLE on Linux 6.0 or later, in no user namespace"
+    )]
+    Unsealed,
+    /// A worker did not end as it should.
+    #[error("a worker failed")]
+    Worker(#[from] tokio::task::JoinError),
+}
+
+fn waits(for_what: Option<&str>) -> String {
+    for_what.map(|what| format!("; it waits for {what}")).unwrap_or_default()
+}
+
+impl VolumeError {
+    /// The failure of a call that has changed something already. After a final code the kubelet believes that nothing is
+    /// left, and never unpublishes: it has to ask again.
+    pub(super) fn begun(self) -> Self {
+        match self.class() {
+            Class::NotYet | Class::Exhausted => self,
+            _ => VolumeError::Begun(self.into()),
+        }
+    }
+
+    /// Whether it only says again what came of an earlier request.
+    pub fn is_repeated(&self) -> bool {
+        matches!(self, VolumeError::Source(SourceError::CertManager(CertManagerError::TooEarly { .. })))
+    }
+
+    /// Whether it says that the volume's identity is no longer its pod's.
+    pub fn is_withdrawal(&self) -> bool {
+        matches!(self, VolumeError::Source(SourceError::Withdrawn(_)))
+    }
+
+    /// How the failure is to be treated.
+    pub fn class(&self) -> Class {
+        match self {
+            VolumeError::Invalid(_) => Class::Invalid,
+            VolumeError::Conflict { .. } => Class::Conflict,
+            VolumeError::TooMany(_) | VolumeError::NoRoom(_) | VolumeError::Render(RenderError::TooLarge { .. }) => {
+                Class::Exhausted
+            }
+            VolumeError::NotConfigured(_) | VolumeError::NotAdopted { .. } | VolumeError::Unsealed => Class::Blocked,
+            VolumeError::Mount(error) | VolumeError::SocketDir(SocketDirError::Mount(error)) => error.class(),
+            VolumeError::File(error) | VolumeError::SocketDir(SocketDirError::File(error)) => error.class(),
+            VolumeError::SocketDir(SocketDirError::NoAgent(_) | SocketDirError::Deleted(_))
+            | VolumeError::Slow { .. }
+            | VolumeError::Begun(_)
+            | VolumeError::Render(RenderError::NoPassword) => Class::NotYet,
+            VolumeError::SocketDir(_) => Class::Blocked,
+            VolumeError::Source(error) => error.class(),
+            VolumeError::Unknown(_) => Class::Missing,
+            VolumeError::Listen(ListenError::File(error)) => error.class(),
+            VolumeError::Listen(_) | VolumeError::Changed(_) | VolumeError::Render(_) | VolumeError::Worker(_) => {
+                Class::Internal
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The record of a volume while it is published: the intent first, in the end that it is ready.
+
+use std::sync::Arc;
+
+use svid_csi_core::state::{FileId, Issued, Phase, Record};
+use svid_csi_core::volume::{Content, VolumeSpec};
+use tokio::time::Instant;
+use tracing::info;
+
+use super::Node;
+use super::error::VolumeError;
+use super::registry::{Held, Volume};
+use super::room::Place;
+use crate::host::mount::{self, Look, MountError, MountPoint};
+
+/// How many volumes one pod may have, so that no pod can fill the node's volume data.
+const VOLUMES_A_POD: usize = 16;
+
+impl Node {
+    /// Fails when something foreign is at the target.
+    pub(super) fn check_target(
+        &self,
+        driver: &str,
+        spec: &VolumeSpec,
+        point: &MountPoint,
+        known: Option<&Volume>,
+    ) -> Result<(), VolumeError> {
+        let record = known.map(Volume::record);
+        match point.look()? {
+            Look::NotAFolder => Err(MountError::NotAFolder(spec.target.path().to_owned()).into()),
+            Look::Mounted(root) if !self.is_ours(driver, &spec.id, record, point, root)? => {
+                Err(MountError::Foreign(spec.target.path().to_owned()).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Records the intent to publish.
+    ///
+    /// The record says what is about to be mounted before it is: the next startup must recognise it. What a ready volume is
+    /// recorded as stays until it is something else.
+    pub(super) fn intend(
+        &self,
+        driver: &str,
+        spec: &Arc<VolumeSpec>,
+        point: &MountPoint,
+        root: Option<FileId>,
+        place: Option<Place>,
+        held: &mut Held,
+    ) -> Result<(), VolumeError> {
+        let Some(volume) = held.as_mut() else {
+            held.replace(self.new_volume(driver, spec, place, |record| record.root = root)?);
+            return Ok(());
+        };
+        volume.asked = Instant::now();
+        let known = volume.record();
+        if known.phase == Phase::Ready {
+            return Ok(());
+        }
+        if known.root != root {
+            // No pod uses it yet, and the record is about to forget it.
+            let is_ours = |shown| self.is_ours(driver, &spec.id, Some(known), point, shown);
+            point.detach_while(is_ours, |_| Ok(false))?;
+        }
+        let intended = |record: &mut Record| {
+            record.phase = Phase::Intended;
+            record.show(root, spec.clone());
+        };
+        Ok(self.record(volume, intended)?)
+    }
+
+    /// A volume that was not known, once its record is on disk.
+    pub(super) fn new_volume(
+        &self,
+        driver: &str,
+        spec: &Arc<VolumeSpec>,
+        place: Option<Place>,
+        change: impl FnOnce(&mut Record),
+    ) -> Result<Volume, VolumeError> {
+        let share = self.volumes.share(spec.pod.as_ref(), VOLUMES_A_POD, place);
+        let share = share.ok_or(VolumeError::TooMany(VOLUMES_A_POD))?;
+        let pods_dir = spec.target.place().map_or(Ok(None), |place| mount::file_id_of(place.pods_dir))?;
+        let mut record = Record::intended(driver, spec.clone(), pods_dir);
+        change(&mut record);
+        self.keep_writable();
+        self.store.put(&record)?;
+        Ok(Volume::recorded(record, share))
+    }
+
+    pub(super) fn ready(
+        &self,
+        volume: &mut Volume,
+        spec: Arc<VolumeSpec>,
+        given: Option<(Option<FileId>, Issued)>,
+    ) -> Result<(), VolumeError> {
+        self.record(volume, |record| {
+            let (root, issued) = given.map_or((record.root, None), |(root, issued)| (root, Some(issued)));
+            (record.phase, record.spec, record.root) = (Phase::Ready, spec, root);
+            record.settle();
+            record.give(issued);
+        })?;
+        self.is_unfinished(volume, false);
+        let record = volume.record();
+        info!(
+            volume = %record.spec.id, pod = record.spec.pod.as_ref().map(ToString::to_string),
+            plan = %record.spec.plan(), "volume published"
+        );
+        Ok(())
+    }
+}
+
+/// One id is one volume of one pod.
+pub(super) fn check_same_volume(volume: Option<&Volume>, spec: &VolumeSpec) -> Result<(), VolumeError> {
+    match volume.map(|volume| &volume.record().spec).filter(|known| !known.same_volume(spec)) {
+        Some(known) => Err(VolumeError::Conflict { id: spec.id.clone(), target: known.target.path().to_owned() }),
+        None => Ok(()),
+    }
+}
+
+/// Whether the volume is published as asked, so that nothing is to be done.
+pub(super) fn is_published(
+    volume: Option<&Volume>,
+    spec: &VolumeSpec,
+    point: &MountPoint,
+    source: Option<FileId>,
+) -> Result<bool, VolumeError> {
+    let Some(record) = volume.map(Volume::record).filter(|record| record.phase == Phase::Ready) else {
+        return Ok(false);
+    };
+    let Some(expected) = source.or(record.root) else { return Ok(false) };
+    // The former data of a passthrough volume is still to be removed.
+    let is_whole = record.spec.content != Content::Passthrough || record.filled().is_none();
+    Ok(is_whole && *record.spec == *spec && point.look()? == Look::Mounted(expected))
+}

@@ -1,0 +1,230 @@
+//! Tokens and JWT bundles in files: asked for with every certificate, and in between whenever they are due.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::future::BoxFuture;
+use svid_csi_core::files::{Extras, JwtGiven, TokenFile};
+use svid_csi_core::hint;
+use svid_csi_core::identity::Validity;
+use svid_csi_core::jwt::{JwtBundles, JwtSvid, bundles_digest};
+use svid_csi_core::renew;
+use svid_csi_core::state::{Issued, IssuedJwt, Phase};
+use svid_csi_core::volume::{Content, FilesSpec, Subject, VolumeSpec};
+use tokio::time::Instant;
+use tracing::info;
+
+use super::Node;
+use super::error::VolumeError;
+use super::renewal::Outcome;
+use crate::backoff;
+use crate::host::clock;
+use crate::source::SourceError;
+use crate::telemetry::report;
+
+/// An agent may give a token again that it gave before, at the very end of its time.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+
+/// What a volume's files are given of JWT.
+#[derive(Debug)]
+pub(super) struct Jwt {
+    /// The files whose tokens came.
+    files: Vec<TokenFile>,
+    /// One for each of those.
+    tokens: Vec<JwtSvid>,
+    /// Why one of the others did not come.
+    missing: Option<SourceError>,
+    bundles: Arc<JwtBundles>,
+    came: SystemTime,
+}
+
+impl Jwt {
+    pub(super) fn given(&self) -> JwtGiven<'_> {
+        JwtGiven { tokens: &self.tokens, bundles: &self.bundles }
+    }
+
+    /// What the files hold beside tokens that did not come.
+    pub(super) fn extras(&self, wanted: &Extras) -> Extras {
+        Extras { tokens: self.files.clone(), ..wanted.clone() }
+    }
+
+    /// What is remembered if the volume had `before`: tokens that did not come stay due.
+    fn issued_after(&self, before: Option<&IssuedJwt>) -> IssuedJwt {
+        let kept = before.and_then(|before| before.tokens).filter(|_| self.missing.is_some());
+        let issued = self.issued();
+        IssuedJwt { tokens: kept.or(issued.tokens), ..issued }
+    }
+
+    pub(super) fn issued(&self) -> IssuedJwt {
+        let end = self.tokens.iter().map(|svid| svid.expires_at).min();
+        IssuedJwt {
+            tokens: end.map(|not_after| Validity { not_before: self.came, not_after }),
+            bundles_digest: bundles_digest(&self.bundles),
+        }
+    }
+}
+
+/// The files of a volume that need tokens or JWT bundles.
+fn wanted(spec: &VolumeSpec) -> Option<(&FilesSpec, &Subject)> {
+    match &spec.content {
+        Content::Files(files) if files.extras.need_jwt() && files.subject.issuer.gives_jwt() => {
+            Some((files, &files.subject))
+        }
+        _ => None,
+    }
+}
+
+impl Node {
+    /// Requests all JWT parts of the volume's files; `None` if they have none.
+    pub(super) async fn jwt(&self, spec: &VolumeSpec) -> Result<Option<Jwt>, SourceError> {
+        match self.some_jwt(spec, false).await? {
+            Some(Jwt { missing: Some(error), .. }) => Err(error),
+            jwt => Ok(jwt),
+        }
+    }
+
+    /// The JWT bundles, and the tokens that are available; unless `go_on`, none after one that is not.
+    async fn some_jwt(&self, spec: &VolumeSpec, go_on: bool) -> Result<Option<Jwt>, SourceError> {
+        let Some((wanted, subject)) = wanted(spec) else { return Ok(None) };
+        let Extras { tokens, jwt_bundle, .. } = &*wanted.extras;
+        let bundles = match self.sources.jwt_bundles(spec, subject).await {
+            // A bundle document is one without them, too.
+            Err(SourceError::NoJwt(_)) if tokens.is_empty() && jwt_bundle.is_none() => return Ok(None),
+            bundles => bundles?.borrow().clone(),
+        };
+        let mut jwt = Jwt { files: Vec::new(), tokens: Vec::new(), missing: None, bundles, came: clock::now() };
+        for file in tokens {
+            match self.token(spec, subject, file).await {
+                Ok(token) => {
+                    jwt.files.push(file.clone());
+                    jwt.tokens.push(token);
+                }
+                Err(error) => jwt.missing = Some(error),
+            }
+            if jwt.missing.is_some() && !go_on {
+                break;
+            }
+        }
+        jwt.came = clock::now();
+        Ok(Some(jwt))
+    }
+
+    async fn token(&self, spec: &VolumeSpec, subject: &Subject, file: &TokenFile) -> Result<JwtSvid, SourceError> {
+        let svids = self.sources.jwt_svids(spec, subject, &file.audience, None).await?;
+        chosen(svids, subject.hint.as_deref())
+    }
+
+    /// New tokens and JWT bundles for the volume's files: when the tokens are due, or the bundles have changed, or at the
+    /// end of the pause after a failure. Never, if they hold none, or there is no identity in them.
+    pub(super) fn next_jwt<'a>(
+        &'a self,
+        spec: &'a VolumeSpec,
+        last: Option<&'a Issued>,
+        pause: Option<Instant>,
+    ) -> BoxFuture<'a, Result<Jwt, SourceError>> {
+        match (wanted(spec), last) {
+            (Some((_, subject)), Some(last)) => Box::pin(async move {
+                match (&last.jwt, pause) {
+                    (_, Some(until)) => tokio::time::sleep_until(until).await,
+                    (Some(held), None) => self.jwt_is_due(spec, subject, held).await,
+                    (None, None) => {}
+                }
+                match self.some_jwt(spec, true).await? {
+                    Some(jwt) => Ok(jwt),
+                    None => std::future::pending().await,
+                }
+            }),
+            _ => Box::pin(std::future::pending()),
+        }
+    }
+
+    async fn jwt_is_due(&self, spec: &VolumeSpec, subject: &Subject, last: &IssuedJwt) {
+        let changed = async {
+            // A source that does not know yet has no news.
+            while !self.bundles_have_changed(spec, subject, last).await {
+                tokio::time::sleep(backoff::retry_delay(1, None)).await;
+            }
+        };
+        let due = async {
+            match &last.tokens {
+                Some(tokens) => {
+                    let delay = renew::delay(tokens, clock::now(), backoff::jitter());
+                    tokio::time::sleep(delay.max(SHORTEST_WAIT)).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = changed => {}
+            () = due => {}
+        }
+    }
+
+    /// Waits for other JWT bundles than the volume holds. Returns `false` if the source does not know them.
+    async fn bundles_have_changed(&self, spec: &VolumeSpec, subject: &Subject, last: &IssuedJwt) -> bool {
+        let Ok(mut bundles) = self.sources.jwt_bundles(spec, subject).await else { return false };
+        // Without any, they have been withdrawn, which is reported for the identity too.
+        let differ = |bundles: &Arc<JwtBundles>| !bundles.is_empty() && bundles_digest(bundles) != last.bundles_digest;
+        let changed = bundles.wait_for(differ).await.is_ok();
+        if !changed {
+            // The source has bundles that never change.
+            std::future::pending::<()>().await;
+        }
+        changed
+    }
+
+    /// Puts new tokens and JWT bundles beside what the volume's files show. Tokens that did not come stay as they are
+    /// there, and are an error all the same.
+    pub(super) async fn install_jwt(self: &Arc<Self>, spec: &VolumeSpec, mut jwt: Jwt) -> Result<Outcome, VolumeError> {
+        let mut held = self.volumes.hold(&spec.id).await;
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let Some(volume) = held.as_mut().filter(|volume| volume.record().phase == Phase::Ready) else {
+                return Ok(Outcome::Unpublished);
+            };
+            if let Some(issued) = volume.record().issued.clone() {
+                audit_jwt(&volume.record().spec, &jwt);
+                let delivered = this.deliver_jwt(volume.record(), &jwt);
+                if matches!(delivered, Err(VolumeError::Changed(_))) {
+                    this.distrust(volume);
+                }
+                delivered?;
+                let remembered = jwt.issued_after(issued.jwt.as_ref());
+                this.record(volume, |record| record.give(Some(Issued { jwt: Some(remembered), ..issued })))?;
+            }
+            if let Some(missing) = jwt.missing.take() {
+                return Err(missing.into());
+            }
+            Ok(Outcome::Holds(volume.record().issued.clone()))
+        })
+        .await?
+    }
+}
+
+/// One line for every token handed to a pod.
+pub(super) fn audit_jwt(spec: &VolumeSpec, jwt: &Jwt) {
+    let pod = spec.pod.as_ref();
+    for svid in &jwt.tokens {
+        info!(
+            target: "svid_csi::audit",
+            pod_uid = pod.map(|pod| pod.uid.as_str()),
+            pod = pod.map(ToString::to_string),
+            spiffe_id = %svid.id,
+            audience = svid.audience.join(","),
+            not_after = report::rfc3339(svid.expires_at),
+            source = %spec.plan().source(),
+            "JWT-SVID issued"
+        );
+    }
+}
+
+/// The one with that hint, or the default one.
+fn chosen(mut svids: Vec<JwtSvid>, hint: Option<&str>) -> Result<JwtSvid, SourceError> {
+    if svids.is_empty() {
+        return Err(SourceError::NoToken);
+    }
+    match hint {
+        None => Ok(svids.swap_remove(0)),
+        Some(hint) => Ok(hint::pick(svids, hint, |svid| &svid.hint)?),
+    }
+}

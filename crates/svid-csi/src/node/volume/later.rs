@@ -1,0 +1,140 @@
+//! Volumes to check again: those that startup could not finish, and those that may be forgotten. One queue for all.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use svid_csi_core::state::Phase;
+use svid_csi_core::volume_id::VolumeId;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use tracing::{error, warn};
+
+use super::Node;
+use super::error::VolumeError;
+use super::registry::Held;
+use super::store::Unreadable;
+use crate::backoff;
+use crate::telemetry::report;
+
+/// A volume that never became ready is removed when the kubelet has not asked for it for so long.
+pub(in crate::node) const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
+
+/// Volumes, each with the moment at which it is looked at again.
+#[derive(Debug, Default)]
+pub struct Later {
+    volumes: Mutex<HashMap<VolumeId, Due>>,
+    changed: Notify,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    at: Instant,
+    failures: u32,
+}
+
+impl Later {
+    /// Looks at a volume again at the back-off's next moment, after so many failures in a row.
+    pub(super) fn again(&self, id: VolumeId, failures: u32) {
+        self.put(id, Due { at: Instant::now() + backoff::retry_delay(failures, None), failures });
+    }
+
+    /// Looks at a volume that was asked for last at that moment, when it may be forgotten.
+    pub(super) fn forgotten(&self, id: VolumeId, asked: Instant) {
+        self.put(id, Due { at: asked + FORGOTTEN_AFTER, failures: 0 });
+    }
+
+    /// The first entry stays: the check sees all there is to do.
+    fn put(&self, id: VolumeId, due: Due) {
+        let mut volumes = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = volumes.entry(id).or_insert(due);
+        if due.at < known.at {
+            *known = due;
+        }
+        drop(volumes);
+        self.changed.notify_one();
+    }
+
+    /// Waits for the next volume to look at.
+    async fn next(&self) -> (VolumeId, u32) {
+        loop {
+            let first = self.first();
+            match first {
+                Some((id, due)) if due.at <= Instant::now() => {
+                    self.volumes.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                    return (id, due.failures);
+                }
+                Some((_, due)) => tokio::select! {
+                    () = sleep_until(due.at) => {}
+                    () = self.changed.notified() => {}
+                },
+                None => self.changed.notified().await,
+            }
+        }
+    }
+
+    fn first(&self) -> Option<(VolumeId, Due)> {
+        let volumes = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
+        volumes.iter().min_by_key(|(_, due)| due.at).map(|(id, due)| (id.clone(), *due))
+    }
+}
+
+impl Node {
+    /// Looks at one volume after the other when its moment has come.
+    pub(in crate::node) async fn look_later(self: Arc<Self>) {
+        loop {
+            let (id, failures) = self.later.next().await;
+            // Its current holder does it, or schedules another check.
+            let Some(mut held) = self.volumes.try_hold(&id) else {
+                self.later.again(id, failures.max(1));
+                continue;
+            };
+            let (node, volume) = (self.clone(), id.clone());
+            let looked = tokio::task::spawn_blocking(move || node.settle(&volume, &mut held));
+            let failed = match looked.await {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error,
+                Err(error) => error.into(),
+            };
+            if (failures + 1).is_power_of_two() {
+                error!(volume = %id, failures = failures + 1, error = report::chain(&failed), "a volume could not be recovered or removed; retrying");
+            }
+            self.later.again(id, failures + 1);
+        }
+    }
+
+    /// Does what is left to be done for a volume, if anything is. Blocks; the volume's lock is held.
+    fn settle(self: &Arc<Self>, id: &VolumeId, held: &mut Held) -> Result<(), VolumeError> {
+        let Some(volume) = held.as_ref() else { return self.settle_unknown(id, held) };
+        let record = volume.record();
+        if volume.unfinished {
+            return self.take_up(held).1;
+        }
+        if record.phase == Phase::Ready {
+            return Ok(());
+        }
+        if volume.asked.elapsed() < FORGOTTEN_AFTER {
+            self.later.forgotten(id.clone(), volume.asked);
+            return Ok(());
+        }
+        let (driver, target) = (record.driver.clone(), record.spec.target.clone());
+        warn!(volume = %id, "the kubelet did not ask for this volume again; removing it");
+        self.remove(&driver, id, &target, held)
+    }
+
+    /// One whose record could not be read, or what is left of one that has none.
+    fn settle_unknown(self: &Arc<Self>, id: &VolumeId, held: &mut Held) -> Result<(), VolumeError> {
+        match self.store.get(id) {
+            Err(Unreadable::File(error)) => Err(error.into()),
+            // That is permanent.
+            Err(_) => Ok(()),
+            Ok(Some(record)) => {
+                held.replace(self.known(record));
+                self.metrics.left_alone(false);
+                self.take_up(held).1
+            }
+            Ok(None) if self.is_reached(id)? => Ok(()),
+            Ok(None) => self.remove_data(id, None),
+        }
+    }
+}

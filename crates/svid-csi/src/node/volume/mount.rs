@@ -1,0 +1,137 @@
+//! Volumes at their targets: whose mount it is, and making it the right one.
+
+use std::sync::Arc;
+
+use svid_csi_core::state::{FileId, Phase, Record};
+use svid_csi_core::volume::{Content, VolumeSpec};
+use svid_csi_core::volume_id::VolumeId;
+
+use super::Node;
+use super::error::VolumeError;
+use super::registry::Volume;
+use crate::host::mount::{Look, MountError, MountPoint, MountSource};
+
+impl Node {
+    /// Makes the target show `source`, and nothing else of ours, for the volume as `spec` has it. What may fail comes before
+    /// what takes away: on failure the target mostly shows what it showed.
+    pub(in crate::node) fn mount(
+        &self,
+        volume: &mut Volume,
+        point: &MountPoint,
+        source: &MountSource,
+        spec: &Arc<VolumeSpec>,
+    ) -> Result<(), VolumeError> {
+        let (look, root) = (point.look()?, Some(source.id()));
+        let is_shown = look == Look::Mounted(source.id()) && point.is_read_only()? == source.is_read_only()?;
+        let tree = source.tree()?;
+        let record = volume.record();
+        if record.root != root || record.spec != *spec {
+            self.record(volume, |record| record.show(root, spec.clone()))?;
+        }
+        if is_shown {
+            return Ok(());
+        }
+        match look {
+            Look::Mounted(_) => {
+                let record = volume.record();
+                let is_ours = |root| self.is_ours(&record.driver, &spec.id, Some(record), point, root);
+                point.detach_while(is_ours, |_| Ok(false))?;
+            }
+            Look::Missing => point.create(spec.target_mode())?,
+            Look::Folder | Look::NotAFolder => {}
+        }
+        Ok(point.attach(tree)?)
+    }
+
+    /// Sees to it that the data of a volume that this driver fills can be written. True when it is mounted at the target,
+    /// and was published before.
+    pub(super) fn reach(&self, volume: &Volume, point: &MountPoint) -> Result<bool, VolumeError> {
+        let (record, id) = (volume.record(), &volume.record().spec.id);
+        let folders = self.folders()?;
+        folders.unlock(id)?;
+        let root = match point.look()? {
+            // What is mounted is the agent's, whatever the volume is to become.
+            Look::Mounted(root) if record.spec.content != Content::Passthrough => root,
+            _ => return Ok(false),
+        };
+        let was_given = record.issued.is_some() || record.phase == Phase::Ready;
+        if folders.root(id)? != Some(root) && (record.root != Some(root) || !was_given) {
+            return Ok(false);
+        }
+        folders.reach(id, point)?;
+        Ok(true)
+    }
+
+    /// Whether nothing secret outlives the unmounting of this at a volume's target, also for processes in it: it is the
+    /// volume's folder, which is emptied, or the agent's directory.
+    pub(super) fn may_stay_in_use(&self, id: &VolumeId, root: FileId) -> Result<bool, MountError> {
+        Ok(self.is_folder(id, root)? || self.is_agents(root)?)
+    }
+
+    /// Whether a mount at a volume's target was made by this driver, an earlier run of it, or its predecessor.
+    pub(super) fn is_ours(
+        &self,
+        driver: &str,
+        id: &VolumeId,
+        record: Option<&Record>,
+        point: &MountPoint,
+        root: FileId,
+    ) -> Result<bool, MountError> {
+        let recorded = record.is_some_and(|record| [record.root, record.formerly].contains(&Some(root)));
+        let never_ready = record.is_none_or(|record| record.phase == Phase::Intended);
+        Ok(recorded
+            || self.is_folder(id, root)?
+            || self.is_agents(root)?
+            || (never_ready && kubelet_vouches(driver, id, point)?))
+    }
+
+    /// Whether the target shows at startup what the record says.
+    pub(super) fn is_recorded(&self, record: &Record, root: FileId) -> Result<bool, MountError> {
+        let passes_through = record.spec.content == Content::Passthrough;
+        Ok([record.root, record.formerly].contains(&Some(root))
+            || self.is_folder(&record.spec.id, root)?
+            || (passes_through && self.is_agents(root)?))
+    }
+
+    fn is_folder(&self, id: &VolumeId, root: FileId) -> Result<bool, MountError> {
+        let of_folder = self.folders.as_ref().map_or(Ok(None), |folders| folders.root(id))?;
+        Ok(of_folder == Some(root))
+    }
+
+    pub(super) fn is_agents(&self, root: FileId) -> Result<bool, MountError> {
+        self.socket_dir.as_ref().map_or(Ok(false), |socket_dir| socket_dir.is_current(root))
+    }
+
+    /// Whether the volume's folder is a mount of what lives on behind its target: a pod may have it.
+    pub(super) fn is_reached(&self, id: &VolumeId) -> Result<bool, MountError> {
+        self.folders.as_ref().map_or(Ok(false), |folders| folders.is_mounted(id))
+    }
+
+    /// Removes what the node keeps for a volume beside its record: folder, what its pod was given, password. `filled`
+    /// is what was mounted into the pod, if this driver filled it.
+    pub(super) fn remove_data(&self, id: &VolumeId, filled: Option<FileId>) -> Result<(), VolumeError> {
+        if let Some(workload_api) = &self.workload_api {
+            workload_api.remove(id)?;
+        }
+        if let Some(folders) = &self.folders {
+            folders.remove(id, filled)?;
+        }
+        if let Some(passwords) = &self.passwords {
+            passwords.remove(id)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the kubelet's own note beside the target (vol_data.json) says that the volume is this driver's. Asked only
+/// if there is no record of a published volume, as for volumes of a predecessor.
+pub(super) fn kubelet_vouches(driver: &str, id: &VolumeId, point: &MountPoint) -> Result<bool, MountError> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct VolData {
+        driver_name: String,
+        volume_handle: String,
+    }
+    let note = point.read_beside("vol_data.json")?.and_then(|json| serde_json::from_slice::<VolData>(&json).ok());
+    Ok(note.is_some_and(|note| note.driver_name == driver && note.volume_handle == id.as_str()))
+}

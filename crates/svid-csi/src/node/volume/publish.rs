@@ -1,0 +1,252 @@
+//! Publish: intent first, then the effect.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use svid_csi_core::renew;
+use svid_csi_core::secret::Secret;
+use svid_csi_core::volume::{Content, Subject, VolumeSpec};
+use svid_csi_core::volume_id::VolumeId;
+use svid_csi_core::x509_context::X509Context;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::Node;
+use super::adopt::as_adopted;
+use super::deliver::mixes_trust_domains;
+use super::error::VolumeError;
+use super::intent::{check_same_volume, is_published};
+use super::jwt::Jwt;
+use super::registry::{Held, Volume, issued};
+use super::room::Occasion;
+use crate::host::clock;
+use crate::host::mount::{MountPoint, MountSource};
+use crate::source::Turn;
+
+/// What the kubelet brings along with a publish, and never again.
+#[derive(Debug, Default)]
+pub struct Brought {
+    /// The pod's service account tokens.
+    pub tokens: Option<Secret>,
+    /// The password of the volume's PKCS#12 files.
+    pub pkcs12_password: Option<Secret>,
+}
+
+impl Node {
+    /// Publishes a volume, or finds that it is published. Waits for its source no longer than `patience`. A healthy volume
+    /// keeps what it has if this fails.
+    ///
+    /// # Errors
+    /// [`VolumeError`].
+    pub async fn publish(
+        self: &Arc<Self>,
+        driver: &str,
+        spec: Arc<VolumeSpec>,
+        brought: Brought,
+        patience: Duration,
+    ) -> Result<(), VolumeError> {
+        let id = spec.id.clone();
+        let held = self.volumes.hold(&id).await;
+        let unready = ForgottenUnlessReady { node: self, id, ready: false };
+        match spec.subject().cloned() {
+            None => self.publish_passthrough(driver, spec, held).await,
+            Some(subject) => self.publish_identity(driver, spec, subject, brought, patience, held).await,
+        }
+        .map(|()| unready.defuse())
+    }
+
+    async fn publish_passthrough(
+        self: &Arc<Self>,
+        driver: &str,
+        spec: Arc<VolumeSpec>,
+        mut held: Held,
+    ) -> Result<(), VolumeError> {
+        let (node, driver) = (self.clone(), driver.to_owned());
+        tokio::task::spawn_blocking(move || {
+            let point = MountPoint::open(&spec.target)?;
+            let source = node.socket_dir()?.source(spec.read_only)?;
+            if is_published(held.as_ref(), &spec, &point, Some(source.id()))? {
+                return Ok(());
+            }
+            check_same_volume(held.as_ref(), &spec)?;
+            node.check_target(&driver, &spec, &point, held.as_ref())?;
+            let place = node.promise(&spec, held.as_ref())?;
+            let before = held.as_ref().map(|volume| volume.record().spec.clone());
+            node.intend(&driver, &spec, &point, Some(source.id()), place, &mut held)?;
+            let Some(volume) = held.as_mut() else { return Ok(()) };
+            node.pass_through(volume, &point, &source, spec, before.as_deref()).map_err(VolumeError::begun)
+        })
+        .await?
+    }
+
+    fn pass_through(
+        &self,
+        volume: &mut Volume,
+        point: &MountPoint,
+        source: &MountSource,
+        spec: Arc<VolumeSpec>,
+        before: Option<&VolumeSpec>,
+    ) -> Result<(), VolumeError> {
+        self.mount(volume, point, source, &spec)?;
+        self.holds_least(&spec)?;
+        if let Some(before) = before.filter(|before| before.content != Content::Passthrough) {
+            volume.stop_renewing();
+            self.sources.forget(before);
+            self.remove_data(&spec.id, volume.record().filled())?;
+        } else if let Some(left) = volume.record().filled() {
+            self.remove_data(&spec.id, Some(left))?;
+        }
+        self.ready(volume, spec, None)
+    }
+
+    async fn publish_identity(
+        self: &Arc<Self>,
+        driver: &str,
+        spec: Arc<VolumeSpec>,
+        subject: Subject,
+        brought: Brought,
+        patience: Duration,
+        mut held: Held,
+    ) -> Result<(), VolumeError> {
+        let (node, driver) = (self.clone(), driver.to_owned());
+        let id = spec.id.clone();
+        let Brought { tokens, pkcs12_password } = brought;
+        let begun = tokio::task::spawn_blocking(move || {
+            let point = MountPoint::open(&spec.target)?;
+            let spec = as_adopted(held.as_ref(), spec);
+            if node.adopt(&driver, &spec, &point, &mut held)? {
+                return Ok(None);
+            }
+            if is_published(held.as_ref(), &spec, &point, None)? {
+                let Some(volume) = held.as_mut() else { return Ok(None) };
+                if node.keep_password(volume, &spec, pkcs12_password.as_ref()).map_err(VolumeError::begun)? {
+                    volume.renew_now.notify_one();
+                }
+                return node.see_that_it_is_fresh(volume).map(|()| None).map_err(VolumeError::begun);
+            }
+            check_same_volume(held.as_ref(), &spec)?;
+            node.check_target(&driver, &spec, &point, held.as_ref())?;
+            let place = node.promise(&spec, held.as_ref())?;
+            let root = node.prepare(&spec, held.as_ref().map(Volume::record))?;
+            if let Err(error) = node.intend(&driver, &spec, &point, root, place, &mut held) {
+                if held.is_none() {
+                    node.remove_data(&spec.id, None).map_err(VolumeError::begun)?;
+                }
+                return Err(error);
+            }
+            let Some(volume) = held.as_mut() else { return Ok(None) };
+            node.keep_password(volume, &spec, pkcs12_password.as_ref()).map_err(VolumeError::begun)?;
+            Ok::<_, VolumeError>(Some((held, point, spec)))
+        });
+        let begun = begun.await??;
+        // Only now: a call about another pod's volume fails before.
+        self.sources.offer(&id, &subject, tokens.as_ref());
+        let Some((mut held, point, spec)) = begun else { return Ok(()) };
+        let kept = held.as_mut().and_then(|volume| still_good(volume, &subject));
+        let first = self
+            .first(&spec, &subject, kept, patience)
+            .await
+            .inspect_err(|error| self.tell_pod_of_denial(&spec, error))?;
+        let node = self.clone();
+        tokio::task::spawn_blocking(move || node.install_first(held, &point, spec, first)).await?
+    }
+
+    /// What the pod is given first, unless it is kept from an earlier call.
+    async fn first(
+        &self,
+        spec: &VolumeSpec,
+        subject: &Subject,
+        kept: Option<Arc<X509Context>>,
+        patience: Duration,
+    ) -> Result<First, VolumeError> {
+        let given = async {
+            let context = match kept {
+                Some(context) => context,
+                None => Arc::new(self.sources.next(spec, subject, Turn::First).await?),
+            };
+            Ok(First { context, jwt: self.jwt(spec).await? })
+        };
+        match tokio::time::timeout(patience, given).await {
+            Ok(given) => given,
+            Err(_) => {
+                let waits_for = self.sources.waiting_of(&spec.id);
+                Err(VolumeError::Slow { seconds: patience.as_secs().max(1), waits_for })
+            }
+        }
+    }
+
+    fn install_first(
+        self: &Arc<Self>,
+        mut held: Held,
+        point: &MountPoint,
+        spec: Arc<VolumeSpec>,
+        first: First,
+    ) -> Result<(), VolumeError> {
+        let Some(volume) = held.as_mut() else { return Ok(()) };
+        let installed = self.install(volume, point, spec, &first);
+        if installed.is_err() {
+            volume.uninstalled = Some(first.context);
+        }
+        installed.map_err(VolumeError::begun)
+    }
+
+    fn install(
+        self: &Arc<Self>,
+        volume: &mut Volume,
+        point: &MountPoint,
+        spec: Arc<VolumeSpec>,
+        First { context, jwt }: &First,
+    ) -> Result<(), VolumeError> {
+        let id = spec.id.clone();
+        let folders = self.folders()?;
+        let in_use = self.reach(volume, point)?;
+        self.audit(volume, &spec, context, jwt.as_ref());
+        self.deliver(volume.record(), &spec, context, jwt.as_ref(), Occasion::Publish)?;
+        if !in_use {
+            self.mount(volume, point, &folders.source(&id)?, &spec)?;
+        }
+        if mixes_trust_domains(&spec, context) {
+            warn!(volume = %id, "svid-csi/federated: merged lets the CAs of every federated trust domain vouch for every ID in the volume's trust bundle");
+        }
+        let given = (folders.root(&id)?, issued(&spec, context, jwt.as_ref()));
+        self.ready(volume, spec, Some(given))?;
+        self.keep_renewing(volume);
+        self.bring_bundle_to(Some(volume));
+        Ok(())
+    }
+}
+
+/// What a pod is given first.
+struct First {
+    context: Arc<X509Context>,
+    jwt: Option<Jwt>,
+}
+
+/// Has the volume looked at later unless it got ready, also when the call is gone before its end: the kubelet does not
+/// unpublish what it never saw published.
+struct ForgottenUnlessReady<'a> {
+    node: &'a Arc<Node>,
+    id: VolumeId,
+    ready: bool,
+}
+
+impl ForgottenUnlessReady<'_> {
+    fn defuse(mut self) {
+        self.ready = true;
+    }
+}
+
+impl Drop for ForgottenUnlessReady<'_> {
+    fn drop(&mut self) {
+        if !self.ready {
+            self.node.later.forgotten(self.id.clone(), Instant::now());
+        }
+    }
+}
+
+/// What an earlier call was given and could not install, unless it is now due for renewal.
+fn still_good(volume: &mut Volume, subject: &Subject) -> Option<Arc<X509Context>> {
+    let same = |context: &Arc<X509Context>| subject.identity.as_ref() == Some(context.default_svid().id());
+    let context = volume.uninstalled.take().filter(same)?;
+    (!renew::delay(&context.held(), clock::now(), 0.0).is_zero()).then_some(context)
+}

@@ -1,0 +1,230 @@
+//! Recovers the volumes of the previous run at startup: checks each once, and re-enters the publish steps. Failures
+//! are retried later.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use svid_csi_core::state::{Observed, Phase, Pod, Record, Step, Target, recover};
+use svid_csi_core::volume::Content;
+use svid_csi_core::volume_id::VolumeId;
+use tracing::{error, info, warn};
+
+use super::Node;
+use super::error::VolumeError;
+use super::registry::{Held, Volume};
+use super::store::Unreadable;
+use crate::host::fsx::FsError;
+use crate::host::mount::{self, Look, MountError, MountPoint, MountSource};
+use crate::telemetry::report;
+
+/// How many volumes were found at startup in which state.
+#[derive(Debug, Default)]
+struct Tally {
+    served: usize,
+    awaited: usize,
+    removed: usize,
+    left_alone: usize,
+}
+
+impl Node {
+    /// Takes up every recorded volume. Blocks.
+    ///
+    /// # Errors
+    /// The records cannot be read at all. Trouble with one volume is reported and leaves the others unaffected.
+    pub(in crate::node) fn recover(self: &Arc<Self>) -> Result<(), FsError> {
+        let mut tally = Tally::default();
+        let records = self.store.load()?;
+        let known: HashSet<_> = records.iter().map(|(id, _)| id).collect();
+        self.remove_orphans(|id| known.contains(id))?;
+        for (id, record) in records {
+            match record {
+                Ok(record) => self.recover_volume(&id, record, &mut tally),
+                Err(unreadable) => {
+                    tally.left_alone += 1;
+                    self.metrics.left_alone(true);
+                    error!(volume = %id, error = report::chain(&unreadable), "cannot read the record of a volume, which is left alone until it is published or unpublished again");
+                    if matches!(unreadable, Unreadable::File(_)) {
+                        self.later.again(id, 1);
+                    }
+                }
+            }
+        }
+        info!(?tally, "recovered the volumes of the previous run");
+        Ok(())
+    }
+
+    /// Removes what was stored for volumes that have no record; failures are retried.
+    fn remove_orphans(&self, is_known: impl Fn(&VolumeId) -> bool) -> Result<(), FsError> {
+        let mut left = Vec::new();
+        if let Some(folders) = &self.folders {
+            left.extend(folders.keep_only(&is_known)?);
+        }
+        if let Some(passwords) = &self.passwords {
+            left.extend(passwords.keep_only(&is_known)?);
+        }
+        if let Some(workload_api) = &self.workload_api {
+            left.extend(workload_api.keep_only(&is_known)?);
+        }
+        for error in left {
+            let id = error.path.file_name().and_then(|name| VolumeId::parse(name.to_str()?).ok());
+            warn!(error = report::chain(&error), again = id.is_some(), "leftovers of a volume could not be removed");
+            if let Some(id) = id {
+                self.later.again(id, 1);
+            }
+        }
+        Ok(())
+    }
+
+    fn recover_volume(self: &Arc<Self>, id: &VolumeId, record: Record, tally: &mut Tally) {
+        let mut held = self.volumes.try_hold(id).expect("nothing else runs yet");
+        held.replace(self.known(record));
+        let (step, done) = self.take_up(&mut held);
+        match step {
+            _ if done.is_err() => tally.left_alone += 1,
+            Step::AwaitPublish => tally.awaited += 1,
+            Step::Remove => tally.removed += 1,
+            Step::Serve | Step::Mount | Step::LeaveAlone => tally.served += 1,
+        }
+        let Err(error) = done else { return };
+        error!(volume = %id, error = report::chain(&error), "a volume could not be recovered; leaving it as it is");
+        // Another program's mount is not ours to watch: the kubelet's next call looks again.
+        if !matches!(error, VolumeError::Mount(MountError::Foreign(_))) {
+            self.later.again(id.clone(), 1);
+        }
+    }
+
+    /// A volume as its record on disk has it.
+    pub(super) fn known(&self, record: Record) -> Volume {
+        let place = self.take_up_place(&record.spec, record.bytes).unwrap_or_else(|error| {
+            error!(volume = %record.spec.id, error = report::chain(&error), "cannot determine how much of the tmpfs a volume uses");
+            None
+        });
+        let share = self.volumes.share(record.spec.pod.as_ref(), usize::MAX, place).expect("there is no limit");
+        Volume::recorded(record, share)
+    }
+
+    /// Re-enters the publish steps where a volume's record says. Blocks; its lock is held.
+    pub(super) fn take_up(self: &Arc<Self>, held: &mut Held) -> (Step, Result<(), VolumeError>) {
+        let Some(volume) = held.as_mut() else { return (Step::LeaveAlone, Ok(())) };
+        let id = volume.record().spec.id.clone();
+        let (step, done) = match self.observe(volume.record()) {
+            Err(error) => (Step::LeaveAlone, Err(error.into())),
+            Ok(observed) => {
+                let step = recover(volume.record(), observed);
+                (step, self.take(step, observed.target, held))
+            }
+        };
+        if let Some(volume) = held.as_mut() {
+            self.is_unfinished(volume, done.is_err());
+            if step == Step::AwaitPublish && done.is_ok() {
+                self.later.forgotten(id, volume.asked);
+            }
+        }
+        (step, done)
+    }
+
+    /// Whether the recovery of a volume at startup succeeded.
+    pub(super) fn is_unfinished(&self, volume: &mut Volume, is_unfinished: bool) {
+        if std::mem::replace(&mut volume.unfinished, is_unfinished) != is_unfinished {
+            self.metrics.left_alone(is_unfinished);
+        }
+    }
+
+    fn take(self: &Arc<Self>, step: Step, seen: Target, held: &mut Held) -> Result<(), VolumeError> {
+        let Some(volume) = held.as_mut() else { return Ok(()) };
+        let record = volume.record();
+        let (driver, id, target) = (record.driver.clone(), record.spec.id.clone(), record.spec.target.clone());
+        match step {
+            Step::Serve | Step::Mount => self.serve_again(volume),
+            Step::AwaitPublish => {
+                let awaited = |record: &mut Record| (record.phase, record.adopted) = (Phase::Intended, None);
+                Ok(self.record(volume, awaited)?)
+            }
+            Step::Remove => self.remove(&driver, &id, &target, held),
+            Step::LeaveAlone => Err(left_alone(seen, target.path()).into()),
+        }
+    }
+
+    /// Takes up a published volume: what is behind its mount can be written, and it is renewed. Blocks.
+    pub(super) fn serve_again(self: &Arc<Self>, volume: &mut Volume) -> Result<(), VolumeError> {
+        let spec = volume.record().spec.clone();
+        let point = MountPoint::open(&spec.target)?;
+        let missing = if spec.content == Content::Passthrough {
+            self.missing_of_agent(volume, &point)?
+        } else if self.reach(volume, &point)? {
+            None
+        } else {
+            Some(self.folders()?.source(&spec.id)?)
+        };
+        self.deliver_again(volume)?;
+        if let Some(source) = missing {
+            warn!(volume = %spec.id, "the volume was published but is not mounted; mounting it again");
+            self.mount(volume, &point, &source, &spec)?;
+        }
+        if spec.content == Content::Passthrough {
+            self.remove_former_data(volume)?;
+        }
+        self.keep_renewing(volume);
+        self.bring_bundle_to(Some(volume));
+        self.is_unfinished(volume, false);
+        Ok(())
+    }
+
+    /// What is to be mounted of the agent, unless it is already. If this driver's own is still mounted in its place, that
+    /// is reached first: once it is unmounted, nothing may lead to the keys in it.
+    fn missing_of_agent(&self, volume: &Volume, point: &MountPoint) -> Result<Option<MountSource>, VolumeError> {
+        let record = volume.record();
+        match (point.look()?, &self.folders) {
+            (Look::Mounted(root), _) if Some(root) != record.formerly => return Ok(None),
+            (Look::Mounted(root), Some(folders)) if Some(root) == record.filled() => {
+                folders.reach(&record.spec.id, point)?;
+            }
+            _ => {}
+        }
+        Ok(Some(self.socket_dir()?.source(record.spec.read_only)?))
+    }
+
+    /// Removes what a passthrough volume was before it was published so.
+    fn remove_former_data(&self, volume: &mut Volume) -> Result<(), VolumeError> {
+        let record = volume.record();
+        self.remove_data(&record.spec.id, record.filled())?;
+        if record.formerly.is_none() && record.issued.is_none() {
+            return Ok(());
+        }
+        Ok(self.record(volume, |record| {
+            record.settle();
+            record.give(None);
+        })?)
+    }
+
+    fn observe(&self, record: &Record) -> Result<Observed, MountError> {
+        let spec = &record.spec;
+        let target = match MountPoint::open(&spec.target).and_then(|point| point.look()) {
+            Ok(Look::Missing) | Err(MountError::NoParent(_)) => Target::Missing,
+            Ok(Look::Folder) => Target::Folder,
+            Ok(Look::Mounted(root)) if self.is_recorded(record, root)? => Target::Ours,
+            Ok(Look::Mounted(_) | Look::NotAFolder) => Target::Foreign,
+            Err(error) => return Err(error),
+        };
+        let data = self.folders.as_ref().map_or(Ok(None), |folders| folders.root(&spec.id))?.is_some();
+        Ok(Observed { target, pod: observe_pod(record)?, data })
+    }
+}
+
+fn left_alone(seen: Target, path: &Path) -> MountError {
+    match seen {
+        Target::Missing => MountError::NoParent(path.to_owned()),
+        _ => MountError::Foreign(path.to_owned()),
+    }
+}
+
+/// A pods folder that is not mounted yet must not look like a node without pods.
+fn observe_pod(record: &Record) -> Result<Pod, MountError> {
+    let Some(place) = record.spec.target.place() else { return Ok(Pod::Unknown) };
+    if record.pods_dir.is_none() || mount::file_id_of(place.pods_dir)? != record.pods_dir {
+        return Ok(Pod::Unknown);
+    }
+    let pod = mount::file_id_of(&place.pods_dir.join(place.pod_uid))?;
+    Ok(if pod.is_some() { Pod::Present } else { Pod::Gone })
+}

@@ -1,0 +1,272 @@
+//! The volumes of this node, in memory.
+
+use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use svid_csi_core::pod::PodRef;
+use svid_csi_core::renew;
+use svid_csi_core::state::{Issued, Record};
+use svid_csi_core::volume::{Content, VolumeSpec};
+use svid_csi_core::volume_id::VolumeId;
+use svid_csi_core::x509_context::X509Context;
+use tokio::sync::{Notify, OwnedMutexGuard};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::Node;
+use super::error::VolumeError;
+use super::jwt::Jwt;
+use super::renewal;
+use super::room::Place;
+use crate::host::clock;
+use crate::host::fsx::FsError;
+
+/// The jitter by which a renewal comes last.
+const LATEST: f64 = 1.0;
+
+/// A volume that this driver looks after.
+#[derive(Debug)]
+pub struct Volume {
+    /// The record: as on disk, see [`Node::record`].
+    record: Record,
+    /// Notified to renew now.
+    pub renew_now: Arc<Notify>,
+    /// Notified to look at the clock again.
+    overslept: Arc<Notify>,
+    /// The source's answer that could not be installed: it need not be asked again.
+    pub uninstalled: Option<Arc<X509Context>>,
+    /// When it was asked for last, or taken up.
+    pub asked: Instant,
+    /// Its recovery at startup failed and is retried.
+    pub unfinished: bool,
+    /// Its last entry in the audit log.
+    audited: Option<String>,
+    renewal: Option<Box<Renewal>>,
+    _share: Share,
+}
+
+/// A running renewal, and what it renews. Boxed, because most volumes of a node with sockets have none.
+#[derive(Debug)]
+struct Renewal {
+    spec: Arc<VolumeSpec>,
+    task: AbortHandle,
+}
+
+/// The place of one volume; its lock is held while anything is done to the volume.
+type Slot = Arc<tokio::sync::Mutex<Option<Volume>>>;
+type Slots = Arc<Mutex<HashMap<VolumeId, Slot>>>;
+
+/// A held lock. Owned, so that blocking work keeps it even if the call that started the work is gone.
+#[derive(Debug)]
+pub struct Held {
+    lock: OwnedMutexGuard<Option<Volume>>,
+    // After the lock: dropped in this order.
+    _claim: Claim,
+}
+
+/// Held by the holder and by those that wait. When the last of them goes and it is empty, it is forgotten.
+#[derive(Debug)]
+struct Claim {
+    id: VolumeId,
+    slots: Slots,
+}
+
+/// All volumes by id, and how many each pod has.
+#[derive(Debug, Default)]
+pub struct Volumes {
+    slots: Slots,
+    per_pod: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+/// One of the volumes a pod may have, and its place on the tmpfs; released when dropped.
+#[derive(Debug)]
+pub struct Share {
+    pod_uid: Option<String>,
+    per_pod: Arc<Mutex<HashMap<String, usize>>>,
+    _place: Option<Place>,
+}
+
+impl Deref for Held {
+    type Target = Option<Volume>;
+
+    fn deref(&self) -> &Option<Volume> {
+        &self.lock
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut Option<Volume> {
+        &mut self.lock
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_empty = |slot: &Slot| slot.try_lock().is_ok_and(|volume| volume.is_none());
+        if slots.get(&self.id).is_some_and(|slot| Arc::strong_count(slot) == 1 && is_empty(slot)) {
+            slots.remove(&self.id);
+        }
+    }
+}
+
+impl Volumes {
+    /// The place of a volume, made if there was none.
+    fn claim(&self, id: &VolumeId) -> (Claim, Slot) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.entry(id.clone()).or_default().clone();
+        (Claim { id: id.clone(), slots: self.slots.clone() }, slot)
+    }
+
+    /// Takes the lock of a volume.
+    pub async fn hold(&self, id: &VolumeId) -> Held {
+        let (claim, slot) = self.claim(id);
+        Held { lock: slot.lock_owned().await, _claim: claim }
+    }
+
+    /// Takes the lock of a volume, unless it is held.
+    pub fn try_hold(&self, id: &VolumeId) -> Option<Held> {
+        let (claim, slot) = self.claim(id);
+        Some(Held { lock: slot.try_lock_owned().ok()?, _claim: claim })
+    }
+
+    /// One more volume for a pod, unless it has `limit` already. Volumes of unknown pods are not counted.
+    pub fn share(&self, pod: Option<&PodRef>, limit: usize, place: Option<Place>) -> Option<Share> {
+        let pod_uid = pod.map(|pod| pod.uid.clone());
+        if let Some(uid) = &pod_uid {
+            let mut per_pod = self.per_pod.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = per_pod.entry(uid.clone()).or_default();
+            if *count >= limit {
+                return None;
+            }
+            *count += 1;
+        }
+        Some(Share { pod_uid, per_pod: self.per_pod.clone(), _place: place })
+    }
+
+    /// All volumes, to look at one after the other.
+    pub fn all(&self) -> Vec<VolumeId> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let Some(uid) = &self.pod_uid else { return };
+        let mut per_pod = self.per_pod.lock().unwrap_or_else(PoisonError::into_inner);
+        match per_pod.get_mut(uid) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => _ = per_pod.remove(uid),
+        }
+    }
+}
+
+impl Volume {
+    /// A volume with that record on disk, which is not renewed (yet).
+    pub(super) fn recorded(record: Record, share: Share) -> Self {
+        Volume {
+            record,
+            renew_now: Arc::default(),
+            overslept: Arc::default(),
+            uninstalled: None,
+            asked: Instant::now(),
+            unfinished: false,
+            audited: None,
+            renewal: None,
+            _share: share,
+        }
+    }
+
+    /// Whether the audit log has this already; from now on it has.
+    pub(super) fn is_audited(&mut self, context: &X509Context) -> bool {
+        let digest = Some(context.digest());
+        let is_audited = self.audited == digest;
+        self.audited = digest;
+        is_audited
+    }
+
+    /// What is remembered of it.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Whether nothing has to be started for the volume to stay fresh.
+    pub fn is_kept_fresh(&self) -> bool {
+        let as_recorded = |renewal: &Renewal| renewal.spec == self.record.spec && !renewal.task.is_finished();
+        self.renewal.as_deref().is_some_and(as_recorded) || self.record.spec.content == Content::Passthrough
+    }
+
+    /// Ends the renewal. The volume's lock is held, so nothing is being installed.
+    pub fn stop_renewing(&mut self) {
+        if let Some(renewal) = self.renewal.take() {
+            renewal.task.abort();
+        }
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        self.stop_renewing();
+    }
+}
+
+/// What is recorded about what a pod was given.
+pub(super) fn issued(spec: &VolumeSpec, context: &X509Context, jwt: Option<&Jwt>) -> Issued {
+    let identity = context.default_svid();
+    let is_given = spec.subject().is_some_and(|subject| subject.identity.is_none());
+    Issued {
+        serial: identity.serial().to_owned(),
+        validity: context.held(),
+        spiffe_id: is_given.then(|| identity.id().clone().into()),
+        bundle_digest: identity.bundle_digest(),
+        digest: Some(context.digest()),
+        untrusted: identity.untrusted().map(|rejection| rejection.to_string().into()),
+        jwt: jwt.map(Jwt::issued),
+    }
+}
+
+impl Node {
+    /// Changes what is remembered of a volume: first on disk, then in memory, so that a call is never answered from what
+    /// the next start would not know. On failure nothing has changed. Blocks.
+    pub(in crate::node) fn record(&self, volume: &mut Volume, change: impl FnOnce(&mut Record)) -> Result<(), FsError> {
+        let mut record = volume.record.clone();
+        change(&mut record);
+        let record = self.with_bytes(record);
+        self.keep_writable();
+        self.store.put(&record)?;
+        let before = std::mem::replace(&mut volume.record, record).issued;
+        self.warn_of_chain(&volume.record, before.as_ref());
+        Ok(())
+    }
+
+    /// Starts the loop that keeps a ready volume's identity fresh, unless it runs already as recorded or the volume has none.
+    pub(super) fn keep_renewing(self: &Arc<Self>, volume: &mut Volume) {
+        if volume.is_kept_fresh() {
+            return;
+        }
+        volume.stop_renewing();
+        let record = &volume.record;
+        let wakers = (volume.renew_now.clone(), volume.overslept.clone());
+        let fresh = renewal::keep_fresh(self.clone(), record.spec.clone(), record.issued.clone(), wakers);
+        let spec = record.spec.clone();
+        volume.renewal = Some(Box::new(Renewal { spec, task: self.tasks.detached(fresh) }));
+    }
+
+    /// Takes up what a healthy volume may have lost: its renewal, or the moment of it while the machine slept. Blocks.
+    pub(super) fn see_that_it_is_fresh(self: &Arc<Self>, volume: &mut Volume) -> Result<(), VolumeError> {
+        if !volume.is_kept_fresh() {
+            return self.serve_again(volume);
+        }
+        self.see_that_it_is_unchanged(volume)?;
+        // Its tokens renew themselves: another check would end an attempt that is in progress.
+        let is_due = |issued: &Issued| renew::delay(&issued.validity, clock::now(), LATEST).is_zero();
+        let due = volume.record.issued.as_ref().is_some_and(is_due);
+        // One that waits for something is awake already, and would lose its place.
+        if due && self.sources.waiting_of(&volume.record.spec.id).is_none() {
+            volume.overslept.notify_one();
+        }
+        self.bring_bundle_to(Some(volume));
+        Ok(())
+    }
+}

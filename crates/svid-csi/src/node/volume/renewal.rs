@@ -1,0 +1,312 @@
+//! The loop that keeps one volume's identity and tokens fresh.
+
+use std::sync::Arc;
+
+use svid_csi_core::identity::Identity;
+use svid_csi_core::plan::Issuer;
+use svid_csi_core::state::{Issued, Phase};
+use svid_csi_core::volume::{Subject, VolumeSpec};
+use svid_csi_core::volume_id::VolumeId;
+use svid_csi_core::x509_context::X509Context;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::Node;
+use super::alarm::Alarm;
+use super::deliver::awaits_password;
+use super::error::VolumeError;
+use super::jwt::{Jwt, audit_jwt};
+use super::registry::{Volume, issued};
+use super::room::Occasion;
+use crate::backoff;
+use crate::source::{SourceError, Turn};
+use crate::telemetry::report;
+
+/// Keeps what a volume's pod is given fresh, until the volume is no longer published.
+pub(super) async fn keep_fresh(
+    node: Arc<Node>,
+    spec: Arc<VolumeSpec>,
+    mut last: Option<Issued>,
+    (renew_now, overslept): (Arc<Notify>, Arc<Notify>),
+) {
+    let Some(subject) = spec.subject() else { return };
+    let at_once = last.as_ref().is_some_and(|issued| awaits_password(&spec, issued));
+    let mut tries = Tries { at_once, ..Tries::default() };
+    loop {
+        // From before the clock is read.
+        let jumped = node.jumps.next();
+        let validity = last.as_ref().map(|issued| issued.validity);
+        let turn = Turn::Renewal { last: last.as_ref(), at_once: tries.at_once || tries.failures > 0 };
+        let (pause, in_vain) = (tries.pause, tries.in_vain.as_deref());
+        let next = async {
+            if let Some(until) = pause {
+                tokio::select! {
+                    () = tokio::time::sleep_until(until) => {}
+                    told = node.told_meanwhile(&spec, subject, in_vain) => return told,
+                }
+            }
+            node.sources.next(&spec, subject, turn).await
+        };
+        let news = tokio::select! {
+            next = next => News::Identity(next),
+            jwt = node.next_jwt(&spec, last.as_ref(), tries.jwt_pause) => News::Jwt(jwt),
+            () = renew_now.notified() => {
+                (tries.at_once, tries.pause, tries.jwt_pause) = (true, None, None);
+                continue;
+            }
+            () = jumped => continue,
+            () = overslept.notified() => continue,
+            never = tries.alarm.keep(&node, &spec, validity.as_ref()) => match never {},
+        };
+        let kind = news.kind();
+        let tried = news.identity(&spec).filter(|_| last.is_some());
+        // Boxed: while the volume waits, which is nearly always, there is no place for the renewal itself.
+        match Box::pin(news.take_up(&node, &spec, last.as_ref())).await {
+            Ok(Outcome::Unpublished) => return,
+            Ok(Outcome::Holds(issued)) => {
+                tries.succeeded(kind);
+                last = issued;
+            }
+            Err(error) => {
+                tries.failed(&node, &spec, &error, kind, last.as_ref());
+                if kind != Kind::Tokens {
+                    tries.in_vain = tried;
+                }
+            }
+        }
+    }
+}
+
+/// How the renewals of a volume went of late.
+#[derive(Default)]
+struct Tries {
+    failures: u32,
+    jwt_failures: u32,
+    /// It is to be renewed before it is due.
+    at_once: bool,
+    /// The source is not asked for an identity before.
+    pause: Option<Instant>,
+    /// What was given last and could not be delivered.
+    in_vain: Option<Box<Issued>>,
+    /// The source is not asked for tokens before.
+    jwt_pause: Option<Instant>,
+    alarm: Alarm,
+}
+
+impl Tries {
+    fn succeeded(&mut self, kind: Kind) {
+        match kind {
+            Kind::Tokens => (self.jwt_failures, self.jwt_pause) = (0, None),
+            Kind::Identity | Kind::Withdrawal => *self = Self::default(),
+        }
+    }
+
+    fn failed(&mut self, node: &Node, spec: &VolumeSpec, error: &VolumeError, kind: Kind, last: Option<&Issued>) {
+        let (failures, pause, validity) = match kind {
+            Kind::Tokens => {
+                let tokens = last.and_then(|issued| issued.jwt.as_ref()?.tokens.as_ref());
+                (&mut self.jwt_failures, &mut self.jwt_pause, tokens)
+            }
+            Kind::Identity | Kind::Withdrawal => {
+                (&mut self.failures, &mut self.pause, last.map(|issued| &issued.validity))
+            }
+        };
+        *failures += 1;
+        *pause = Some(Instant::now() + backoff::retry_delay(*failures, validity));
+        node.metrics.renewal_failed();
+        complain(spec, error, *failures, kind);
+        self.alarm.remember(error);
+        node.tell_pod_of_denial(spec, error);
+    }
+}
+
+/// The work for a volume.
+enum News {
+    /// What its source gives it next.
+    Identity(Result<X509Context, SourceError>),
+    /// Other tokens or JWT bundles for its files.
+    Jwt(Result<Jwt, SourceError>),
+}
+
+/// The kind of work.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Identity,
+    Withdrawal,
+    Tokens,
+}
+
+impl Kind {
+    /// What the volume is left with on failure.
+    fn consequence_of_failure(self) -> &'static str {
+        match self {
+            Kind::Identity => "renewal failed; the volume keeps its last identity",
+            Kind::Withdrawal => "withdrawal failed; the volume may still hold the withdrawn identity",
+            Kind::Tokens => "renewal of the tokens failed; the volume keeps its last tokens",
+        }
+    }
+}
+
+impl News {
+    fn kind(&self) -> Kind {
+        match self {
+            News::Jwt(_) => Kind::Tokens,
+            News::Identity(Err(SourceError::Withdrawn(_))) => Kind::Withdrawal,
+            News::Identity(_) => Kind::Identity,
+        }
+    }
+
+    /// The identity that came, as it would be remembered.
+    fn identity(&self, spec: &VolumeSpec) -> Option<Box<Issued>> {
+        match self {
+            News::Identity(Ok(context)) => Some(issued(spec, context, None).into()),
+            _ => None,
+        }
+    }
+
+    async fn take_up(self, node: &Arc<Node>, spec: &VolumeSpec, last: Option<&Issued>) -> Result<Outcome, VolumeError> {
+        match self {
+            News::Identity(Ok(context)) => renew(node, spec, Arc::new(context), last).await,
+            News::Identity(Err(error)) => withdraw_if_withdrawn(node, spec, error.into()).await,
+            News::Jwt(Ok(jwt)) => node.install_jwt(spec, jwt).await,
+            News::Jwt(Err(error)) => Err(error.into()),
+        }
+    }
+}
+
+/// Logs the first failure, then the second, fourth, eighth and so on.
+fn complain(spec: &VolumeSpec, error: &VolumeError, failures: u32, kind: Kind) {
+    if failures.is_power_of_two() {
+        let consequence = kind.consequence_of_failure();
+        error!(
+            volume = %spec.id, pod = spec.pod.as_ref().map(ToString::to_string), failures,
+            error = report::chain(error), "{consequence}"
+        );
+    }
+}
+
+/// The outcome for a volume.
+pub(super) enum Outcome {
+    /// Its pod has this, or nothing any more.
+    Holds(Option<Issued>),
+    /// It is no longer published.
+    Unpublished,
+}
+
+/// Removes a volume's identity, if the error says that it was withdrawn.
+async fn withdraw_if_withdrawn(
+    node: &Arc<Node>,
+    spec: &VolumeSpec,
+    error: VolumeError,
+) -> Result<Outcome, VolumeError> {
+    if !error.is_withdrawal() {
+        return Err(error);
+    }
+    let mut held = node.volumes.hold(&spec.id).await;
+    let this = node.clone();
+    let withdrawn = tokio::task::spawn_blocking(move || {
+        let Some(volume) = held.as_mut().filter(|volume| volume.record().phase == Phase::Ready) else {
+            return Ok(Outcome::Unpublished);
+        };
+        this.withdraw(volume).map(|()| Outcome::Holds(None))
+    });
+    let outcome = withdrawn.await??;
+    let pod = spec.pod.as_ref().map(ToString::to_string);
+    warn!(volume = %spec.id, pod, why = report::chain(&error), "the identity was withdrawn; the volume is empty now");
+    node.tell_pod_of_denial(spec, &error);
+    Ok(outcome)
+}
+
+/// Installs what a volume's pod is given next, unless it has just that. Its tokens are renewed with it; if that fails,
+/// it keeps those that it has.
+async fn renew(
+    node: &Arc<Node>,
+    spec: &VolumeSpec,
+    context: Arc<X509Context>,
+    last: Option<&Issued>,
+) -> Result<Outcome, VolumeError> {
+    let mut issued = issued(spec, &context, None);
+    let is_same = node.holds(&spec.id, issued.digest.as_deref()).await;
+    let jwt = if is_same { Ok(None) } else { node.jwt(spec).await };
+    let jwt = match jwt {
+        Err(error) if last.is_some_and(|last| last.jwt.is_some()) => {
+            warn!(volume = %spec.id, error = report::chain(&error), "no new tokens for the new identity; the volume keeps its last tokens");
+            None
+        }
+        jwt => jwt?,
+    };
+    let mut held = node.volumes.hold(&spec.id).await;
+    let this = node.clone();
+    tokio::task::spawn_blocking(move || {
+        let Some(volume) = held.as_mut().filter(|volume| volume.record().phase == Phase::Ready) else {
+            return Ok(Outcome::Unpublished);
+        };
+        let before = || volume.record().issued.as_ref()?.jwt.clone();
+        issued.jwt = jwt.as_ref().map(Jwt::issued).or_else(before);
+        if volume.record().issued.as_ref().is_some_and(|last| last.digest == issued.digest) {
+            return Ok(Outcome::Holds(volume.record().issued.clone()));
+        }
+        let spec = volume.record().spec.clone();
+        this.audit(volume, &spec, &context, jwt.as_ref());
+        this.deliver(volume.record(), &spec, &context, jwt.as_ref(), Occasion::Renewal)?;
+        this.record(volume, |record| record.give(Some(issued)))?;
+        this.bring_bundle_to(Some(volume));
+        Ok(Outcome::Holds(volume.record().issued.clone()))
+    })
+    .await?
+}
+
+impl Node {
+    /// The next news of a source that pushes, after what it gave `in_vain`: something else, or that it is
+    /// withdrawn. Never, if there is no such source or thing.
+    async fn told_meanwhile(
+        &self,
+        spec: &VolumeSpec,
+        subject: &Subject,
+        in_vain: Option<&Issued>,
+    ) -> Result<X509Context, SourceError> {
+        match in_vain {
+            Some(in_vain) if subject.issuer == Issuer::Broker => {
+                let turn = Turn::Renewal { last: Some(in_vain), at_once: false };
+                Box::pin(self.sources.next(spec, subject, turn)).await
+            }
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Whether the volume's pod has exactly that. A changed volume does not.
+    async fn holds(&self, id: &VolumeId, digest: Option<&str>) -> bool {
+        let held = self.volumes.hold(id).await;
+        let issued = held.as_ref().and_then(|volume| volume.record().issued.as_ref());
+        issued.is_some_and(|issued| issued.digest.as_deref() == digest)
+    }
+
+    /// One line for every identity handed to a pod, before the pod can read it: whatever fails or is killed then, no
+    /// identity is out that the log does not have.
+    pub(super) fn audit(&self, volume: &mut Volume, spec: &VolumeSpec, context: &X509Context, jwt: Option<&Jwt>) {
+        if !volume.is_audited(context) {
+            for svid in context.svids() {
+                self.audit_one(spec, &svid.identity);
+            }
+        }
+        if let Some(jwt) = jwt {
+            audit_jwt(spec, jwt);
+        }
+    }
+
+    fn audit_one(&self, spec: &VolumeSpec, identity: &Identity) {
+        let pod = spec.pod.as_ref();
+        self.metrics.issued();
+        info!(
+            target: "svid_csi::audit",
+            pod_uid = pod.map(|pod| pod.uid.as_str()),
+            pod = pod.map(ToString::to_string),
+            spiffe_id = %identity.id(),
+            serial = identity.serial(),
+            not_after = report::rfc3339(identity.validity().not_after),
+            source = %spec.plan().source(),
+            "identity issued"
+        );
+    }
+}

@@ -1,0 +1,182 @@
+//! The room on the data tmpfs: what volumes are promised of it, and what is written for them.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{StatVfs, StatVfsMountFlags};
+use svid_csi_core::room::{Amount, Ledger, Space};
+use svid_csi_core::state::Record;
+use svid_csi_core::volume::VolumeSpec;
+use svid_csi_core::volume_id::VolumeId;
+use tracing::error;
+
+use super::Node;
+use super::error::VolumeError;
+use super::registry::Volume;
+use crate::host::data_root::DataRoot;
+use crate::host::fsx::FsError;
+use crate::host::mount::{self, TmpfsLimits};
+use crate::telemetry::metrics::RoomState;
+use crate::telemetry::report;
+
+/// The room of this node.
+#[derive(Debug)]
+pub(crate) struct Room {
+    tmpfs: PathBuf,
+    limits: TmpfsLimits,
+    /// Whether it could not be restored, and the log says so.
+    is_altered: AtomicBool,
+    /// Locked while anything is written to the tmpfs for a volume: one at a time needs room for its new files beside the old
+    /// ones, and nothing comes between the look at what is free and the writing.
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+/// What one volume holds, or is promised; released when dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    id: VolumeId,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+/// On which occasion something is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// The kubelet asked for the volume: the reserve for others is not touched.
+    Publish,
+    /// What a published volume holds is kept fresh.
+    Renewal,
+}
+
+impl Room {
+    pub(in crate::node) fn of(data: &DataRoot) -> Self {
+        let (tmpfs, limits) = (data.tmpfs(), data.limits());
+        Room { tmpfs, limits, is_altered: AtomicBool::default(), ledger: Arc::default() }
+    }
+
+    /// Restores the tmpfs if a container has remounted it read-only or smaller. If that fails, what is written next may fail.
+    pub(super) fn keep_writable(&self) {
+        if !self.is_restricted() {
+            return self.is_altered.store(false, Ordering::Relaxed);
+        }
+        let restored = mount::restore_tmpfs(&self.tmpfs, self.limits);
+        let (path, by) = (self.tmpfs.display(), "as a container with CAP_SYS_ADMIN can do");
+        if !self.is_restricted() {
+            error!(%path, by, "the data tmpfs was remounted read-only or smaller, and is restored");
+        } else if !self.is_altered.swap(true, Ordering::Relaxed) {
+            let error = restored.err().map(|error| report::chain(&error));
+            error!(%path, by, error, "the data tmpfs was remounted read-only or smaller, and cannot be restored");
+        }
+    }
+
+    /// Whether the tmpfs holds less than it should. Zero stands for no limit (tmpfs(5)).
+    fn is_restricted(&self) -> bool {
+        look_at(&self.tmpfs).is_ok_and(|stat| {
+            let bytes = stat.f_blocks.saturating_mul(stat.f_frsize);
+            stat.f_flag.contains(StatVfsMountFlags::RDONLY)
+                || (1..self.limits.bytes).contains(&bytes)
+                || (1..self.limits.inodes).contains(&stat.f_files)
+        })
+    }
+
+    /// How much there is of it, and the size of a page.
+    fn look(&self) -> Result<(Space, u64), FsError> {
+        let stat = look_at(&self.tmpfs)?;
+        let page = stat.f_frsize.max(1);
+        let or_limit = |total, free, limit| if total == 0 { (limit, limit) } else { (total, free) };
+        let (blocks, free_blocks) = or_limit(stat.f_blocks, stat.f_bavail, self.limits.bytes / page);
+        let (inodes, free_inodes) = or_limit(stat.f_files, stat.f_ffree, self.limits.inodes);
+        let amount = |blocks: u64, inodes| Amount { bytes: blocks.saturating_mul(page), inodes };
+        Ok((Space { size: amount(blocks, inodes), free: amount(free_blocks, free_inodes) }, page))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The figures for metrics; `None` if the tmpfs cannot be inspected.
+    pub(crate) fn state(&self) -> Option<RoomState> {
+        let (space, _) = self.look().ok()?;
+        let (size, reserve) = (space.size.bytes, space.reserve().bytes);
+        Some(RoomState { size, used: size.saturating_sub(space.free.bytes), reserve })
+    }
+
+    fn place(&self, id: &VolumeId) -> Place {
+        Place { id: id.clone(), ledger: self.ledger.clone() }
+    }
+}
+
+fn look_at(tmpfs: &Path) -> Result<StatVfs, FsError> {
+    rustix::fs::statvfs(tmpfs).map_err(FsError::of("look at", tmpfs))
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner).release(&self.id);
+    }
+}
+
+impl Node {
+    /// Promises a volume that is not known yet the least that it needs. `None`, if there is nothing to share.
+    pub(super) fn promise(&self, spec: &VolumeSpec, known: Option<&Volume>) -> Result<Option<Place>, VolumeError> {
+        let (Some(room), None) = (&self.room, known) else { return Ok(None) };
+        let mut ledger = room.lock();
+        let (space, page) = room.look()?;
+        self.ask(&mut ledger, space, spec, Amount::least(spec, page))?;
+        Ok(Some(room.place(&spec.id)))
+    }
+
+    fn ask(&self, ledger: &mut Ledger, space: Space, spec: &VolumeSpec, need: Amount) -> Result<(), VolumeError> {
+        let promised = ledger.promise(space, &spec.id, spec.pod.as_ref(), need);
+        Ok(promised.inspect_err(|_| self.metrics.refused_for_room())?)
+    }
+
+    /// Sees to it that the tmpfs can be written, as far as that is in the driver's hands.
+    pub(super) fn keep_writable(&self) {
+        if let Some(room) = &self.room {
+            room.keep_writable();
+        }
+    }
+
+    /// Notes what a volume holds that is there already.
+    pub(super) fn take_up_place(&self, spec: &VolumeSpec, bytes: u64) -> Result<Option<Place>, VolumeError> {
+        let Some(room) = &self.room else { return Ok(None) };
+        let least = Amount::least(spec, room.look()?.1);
+        room.lock().wrote(&spec.id, spec.pod.as_ref(), Amount { bytes: bytes.max(least.bytes), ..least });
+        Ok(Some(room.place(&spec.id)))
+    }
+
+    /// Notes that a volume holds no files.
+    pub(super) fn holds_least(&self, spec: &VolumeSpec) -> Result<(), VolumeError> {
+        let Some(room) = &self.room else { return Ok(()) };
+        let least = Amount::least(spec, room.look()?.1);
+        room.lock().wrote(&spec.id, spec.pod.as_ref(), least);
+        Ok(())
+    }
+
+    /// Has files of these sizes written for a volume, if there is room for them on that occasion.
+    pub(super) fn write<E: Into<VolumeError>>(
+        &self,
+        spec: &VolumeSpec,
+        occasion: Occasion,
+        sizes: impl IntoIterator<Item = usize>,
+        write: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), VolumeError> {
+        let Some(room) = &self.room else { return write().map_err(Into::into) };
+        let mut ledger = room.lock();
+        let (space, page) = room.look()?;
+        let amount = Amount::of_files(sizes, page);
+        if occasion == Occasion::Publish {
+            self.ask(&mut ledger, space, spec, amount)?;
+        }
+        write().map_err(Into::into)?;
+        ledger.wrote(&spec.id, spec.pod.as_ref(), amount);
+        Ok(())
+    }
+
+    /// The record as it is to be written: with what the volume holds now.
+    pub(super) fn with_bytes(&self, record: Record) -> Record {
+        let bytes = self.room.as_ref().map_or(0, |room| room.lock().bytes_of(&record.spec.id));
+        Record { bytes, ..record }
+    }
+}

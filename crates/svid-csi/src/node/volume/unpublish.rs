@@ -1,0 +1,92 @@
+//! Unpublish: the publish steps backwards.
+
+use std::sync::Arc;
+
+use svid_csi_core::state::{Phase, Record};
+use svid_csi_core::target::TargetPath;
+use svid_csi_core::volume::Content;
+use svid_csi_core::volume_id::VolumeId;
+use tracing::{info, warn};
+
+use super::Node;
+use super::error::VolumeError;
+use super::registry::{Held, Volume};
+use crate::host::mount::{MountError, MountPoint};
+use crate::telemetry::report;
+
+impl Node {
+    /// Unpublishes a volume. One that was never published is fine.
+    ///
+    /// # Errors
+    /// [`VolumeError`].
+    pub async fn unpublish(
+        self: &Arc<Self>,
+        driver: &str,
+        id: VolumeId,
+        target: TargetPath,
+    ) -> Result<(), VolumeError> {
+        let held = self.volumes.hold(&id).await;
+        let (node, driver) = (self.clone(), driver.to_owned());
+        tokio::task::spawn_blocking(move || {
+            let mut held = held;
+            node.remove(&driver, &id, &target, &mut held)
+        })
+        .await?
+    }
+
+    /// Whether a volume of that id is recorded at that path.
+    pub async fn knows(&self, id: &VolumeId, target: &TargetPath) -> bool {
+        let held = self.volumes.hold(id).await;
+        held.as_ref().is_some_and(|volume| volume.record().spec.target == *target)
+    }
+
+    /// The publish steps backwards. Blocks; the volume's lock is held.
+    pub(in crate::node) fn remove(
+        &self,
+        driver: &str,
+        id: &VolumeId,
+        target: &TargetPath,
+        held: &mut Held,
+    ) -> Result<(), VolumeError> {
+        if held.as_ref().is_some_and(|volume| volume.record().spec.target != *target) {
+            return Ok(());
+        }
+        let point = match MountPoint::open(target) {
+            Err(MountError::NoParent(_)) => None,
+            opened => Some(opened?),
+        };
+        self.keep_writable();
+        // A startup that finds the mount gone restores it until the kubelet asks again, which does no harm; a folder
+        // that is half removed must not come back.
+        if let Some(volume) = held.as_mut().filter(|volume| volume.record().spec.content != Content::Passthrough) {
+            volume.stop_renewing();
+            self.record(volume, |record| record.phase = Phase::Removing).unwrap_or_else(|error| {
+                // A full disk must not keep a pod from ending.
+                warn!(volume = %id, error = report::chain(&error), "cannot record the removal of a volume in advance");
+            });
+        }
+        if let Some(point) = &point {
+            let record = held.as_ref().map(Volume::record);
+            let passes_through =
+                |record: &Record| record.spec.content == Content::Passthrough && record.formerly.is_none();
+            let passes_through = record.is_some_and(passes_through);
+            point.detach_while(
+                |root| self.is_ours(driver, id, record, point, root),
+                |root| Ok(passes_through || self.may_stay_in_use(id, root)?),
+            )?;
+        }
+        self.remove_data(id, held.as_ref().and_then(|volume| volume.record().filled()))?;
+        if let Some(point) = &point {
+            let spec = held.as_ref().map(|volume| volume.record().spec.clone());
+            point.remove(|name| spec.as_ref().is_some_and(|spec| spec.shows(name)))?;
+        }
+        self.store.remove(id)?;
+        if let Some(mut volume) = held.take() {
+            volume.stop_renewing();
+            self.is_unfinished(&mut volume, false);
+            self.sources.forget(&volume.record().spec);
+            info!(volume = %id, "volume unpublished");
+        }
+        Ok(())
+    }
+}

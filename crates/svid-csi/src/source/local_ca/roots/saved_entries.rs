@@ -1,0 +1,70 @@
+//! The good entries of other nodes, stored beside the CA: a startup without the API server trusts the same nodes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use tracing::warn;
+
+use crate::host::fsx;
+use crate::telemetry::report;
+
+/// A file with public keys.
+#[derive(Debug)]
+pub(super) struct Kept(PathBuf);
+
+impl Kept {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// What was stored; empty if it cannot be used. Blocks.
+    pub(super) fn read(&self) -> BTreeMap<String, String> {
+        let read = match fs::read(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return BTreeMap::new(),
+            Err(error) => Err(error),
+            Ok(json) => serde_json::from_slice(&json).map_err(io::Error::from),
+        };
+        read.unwrap_or_else(|error| {
+            warn!(path = %self.0.display(), %error, "cannot read the stored roots of other nodes; reading them from the ConfigMap");
+            BTreeMap::new()
+        })
+    }
+
+    /// Keeps these, or says why that is not possible.
+    pub(super) async fn write(&self, texts: BTreeMap<String, String>) -> Result<(), String> {
+        let path = self.0.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            let json = serde_json::to_vec(&texts).unwrap_or_default();
+            fsx::write_atomic(&path, &json, 0o600)
+        });
+        match written.await {
+            Ok(written) => written.map_err(|error| report::chain(&error)),
+            Err(error) => Err(report::chain(&error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::captured_log::CapturedLog;
+
+    #[tokio::test]
+    async fn what_is_kept_is_there_at_the_next_start_and_what_is_damaged_is_no_obstacle() {
+        let log = CapturedLog::start();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("roots.json");
+        let kept = Kept::new(path.clone());
+        assert!(kept.read().is_empty() && log.lines("").is_empty(), "the first start");
+        let texts = BTreeMap::from([("n2".to_owned(), "{}".to_owned())]);
+        kept.write(texts.clone()).await.unwrap();
+        assert_eq!(Kept::new(path.clone()).read(), texts);
+        fsx::write_atomic(&path, b"damaged", 0o600).unwrap();
+        assert!(kept.read().is_empty());
+        assert_eq!(log.lines("reading them from the ConfigMap").len(), 1);
+        kept.write(texts.clone()).await.unwrap();
+        assert_eq!(kept.read(), texts);
+    }
+}

@@ -1,0 +1,252 @@
+//! The rooms of `src` and what they import are those that ARCHITECTURE.md shows.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+const MOST_LOOSE_FILES: usize = 4;
+
+/// What ARCHITECTURE.md shows: the floors from the top down, and the imports of each room.
+struct Picture {
+    floors: Vec<Vec<String>>,
+    imports: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Picture {
+    fn read() -> Self {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ARCHITECTURE.md")).unwrap();
+        let (_, section) = text.split_once("\n### `crates/svid-csi`\n").expect("the section about this crate");
+        let (_, drawn) = section.split_once("```text\n").expect("the picture");
+        let (drawn, below) = drawn.split_once("\n```\n").unwrap();
+        let floors = drawn.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect();
+        let rows = below.lines().skip_while(|line| !line.starts_with("| room ")).skip(2);
+        let rows = rows.take_while(|line| line.starts_with('|')).map(|line| {
+            let cells: Vec<_> = line.split('|').collect();
+            (in_backticks(cells[1]).next().expect("the name of a room"), in_backticks(cells[3]).collect())
+        });
+        Self { floors, imports: rows.collect() }
+    }
+
+    fn floor(&self, room: &str) -> Option<usize> {
+        self.floors.iter().position(|floor| floor.iter().any(|name| name == room))
+    }
+
+    /// The room of a module: the longest that its path begins with.
+    fn room(&self, module: &[String]) -> Option<String> {
+        (1..=module.len()).rev().map(|n| module[..n].join("/")).find(|room| self.floor(room).is_some())
+    }
+}
+
+fn in_backticks(text: &str) -> impl Iterator<Item = String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned)
+}
+
+/// Every module of `src`, with its text.
+fn modules() -> BTreeMap<Vec<String>, String> {
+    let (src, mut found) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), BTreeMap::new());
+    let mut folders = vec![src.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.metadata().unwrap().is_dir() {
+                folders.push(entry);
+                continue;
+            }
+            let parts = entry.strip_prefix(&src).unwrap().with_extension("");
+            let mut module: Vec<_> = parts.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+            match module.last().unwrap().as_str() {
+                "main" => continue,
+                "lib" | "mod" => _ = module.pop(),
+                _ => {}
+            }
+            found.insert(module, fs::read_to_string(entry).unwrap());
+        }
+    }
+    found
+}
+
+/// Names, `::`, and every other character that is not in a comment, a string or a character.
+fn tokens(text: &str) -> Vec<&str> {
+    let (mut rest, mut found) = (text, Vec::new());
+    while let Some(first) = rest.chars().next() {
+        let is_name = |c: char| c.is_alphanumeric() || c == '_';
+        let length = match first {
+            '/' if rest.starts_with("//") => rest.find('\n').unwrap_or(rest.len()),
+            'r' if rest.starts_with("r\"") || rest.starts_with("r#\"") => {
+                let end = if rest.starts_with("r#") { "\"#" } else { "\"" };
+                rest[3..].find(end).unwrap() + 3 + end.len()
+            }
+            '"' => string(rest),
+            '\'' if rest[1..].starts_with('\\') => rest[3..].find('\'').unwrap() + 4,
+            '\'' if rest.chars().nth(2) == Some('\'') => 2 + rest.chars().nth(1).unwrap().len_utf8(),
+            c if is_name(c) => {
+                let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+                found.push(&rest[..end]);
+                end
+            }
+            ':' if rest.starts_with("::") => {
+                found.push("::");
+                2
+            }
+            c if c.is_whitespace() => c.len_utf8(),
+            c => {
+                found.push(&rest[..c.len_utf8()]);
+                c.len_utf8()
+            }
+        };
+        rest = &rest[length..];
+    }
+    found
+}
+
+fn string(text: &str) -> usize {
+    let mut escaped = false;
+    let end = text[1..].find(|c| {
+        let is_end = c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        is_end
+    });
+    end.unwrap() + 2
+}
+
+/// The modules and items that a module names, as paths from the crate.
+fn named<'a>(module: &[String], text: &'a str, is_module: impl Fn(&[String]) -> bool) -> Vec<Vec<String>> {
+    let (tokens, mut named, mut depth) = (tokens(text), Vec::new(), 0);
+    // The inline modules that the place is in, and the prefixes of the braces of a `use`, each with its depth.
+    let mut inside: Vec<(usize, String)> = Vec::new();
+    let mut prefixes: Vec<(usize, Vec<&'a str>)> = Vec::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        let start = at;
+        let mut path = vec![tokens[at]];
+        while is_path(tokens[at]) && tokens.get(at + 1) == Some(&"::") {
+            at += 2;
+            path.push(tokens[at]);
+        }
+        at += 1;
+        match path[0] {
+            "{" => depth += 1,
+            "}" => {
+                depth -= 1;
+                inside.retain(|(begun, _)| *begun <= depth);
+                prefixes.retain(|(begun, _)| *begun <= depth);
+            }
+            "mod" if tokens.get(at + 1) == Some(&"{") => inside.push((depth + 1, tokens[at].to_owned())),
+            _ => {}
+        }
+        let opens = path.len() > 1 && path.last() == Some(&"{");
+        let before = prefixes.last().map(|(_, prefix)| prefix.clone()).unwrap_or_default();
+        let is_restriction = start > 0 && tokens[start - 1] == "in";
+        if is_path(path[0]) && !is_restriction && (path.len() > 1 || !before.is_empty()) {
+            let whole: Vec<_> = before.into_iter().chain(path.iter().copied().filter(|name| *name != "{")).collect();
+            let here: Vec<_> = module.iter().cloned().chain(inside.iter().map(|(_, name)| name.clone())).collect();
+            named.extend(from_the_crate(&here, &whole, &is_module));
+            if opens {
+                depth += 1;
+                prefixes.push((depth, whole));
+            }
+        }
+    }
+    named
+}
+
+fn is_path(token: &str) -> bool {
+    token.starts_with(|c: char| c.is_alphabetic() || c == '_')
+}
+
+fn from_the_crate(here: &[String], path: &[&str], is_module: impl Fn(&[String]) -> bool) -> Option<Vec<String>> {
+    let up = path.iter().take_while(|name| **name == "super").count();
+    let base = match path[0] {
+        "crate" => &[],
+        "super" => &here[..here.len().checked_sub(up)?],
+        _ => here,
+    };
+    let rest = &path[if up > 0 { up } else { usize::from(matches!(path[0], "crate" | "self")) }..];
+    let whole: Vec<_> = base.iter().cloned().chain(rest.iter().map(|name| (*name).to_owned())).collect();
+    let is_ours = matches!(path[0], "crate" | "super" | "self") || is_module(&whole[..=base.len()]);
+    is_ours.then_some(whole)
+}
+
+/// Which room imports which, and in which file it was seen first.
+fn imports(picture: &Picture) -> BTreeMap<(String, String), String> {
+    let modules = modules();
+    let mut found = BTreeMap::new();
+    for (module, text) in &modules {
+        let Some(room) = picture.room(module) else { continue };
+        for path in named(module, text, |path| modules.contains_key(path)) {
+            if let Some(other) = picture.room(&path).filter(|other| *other != room) {
+                found.entry((room.clone(), other)).or_insert_with(|| module.join("/"));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_file_is_in_a_room() {
+    let picture = Picture::read();
+    let shown: Vec<_> = picture.floors.concat();
+    let of_floors: BTreeSet<_> = shown.iter().collect();
+    assert_eq!(of_floors.len(), shown.len(), "no room is on two floors");
+    assert_eq!(of_floors, picture.imports.keys().collect(), "the rooms of the picture and of the table");
+    let modules = modules();
+    let top: BTreeSet<_> = modules.keys().filter_map(|module| module.first()).collect();
+    assert_eq!(top, of_floors.iter().copied().filter(|room| !room.contains('/')).collect(), "what is in src");
+    let is_loose = |room: &String| !modules.keys().any(|module| module.len() > 1 && module[0] == *room);
+    let loose: Vec<_> = top.into_iter().filter(|room| is_loose(room)).collect();
+    assert!(loose.len() <= MOST_LOOSE_FILES, "files that are in no room: {loose:?}");
+}
+
+#[test]
+fn rooms_import_only_what_is_below_them() {
+    let picture = Picture::read();
+    for ((room, other), file) in imports(&picture) {
+        assert!(
+            picture.floor(&room) < picture.floor(&other),
+            "src/{file}: `{room}` imports `{other}`, which is not below"
+        );
+    }
+}
+
+#[test]
+fn the_imports_are_those_of_the_table() {
+    let picture = Picture::read();
+    let mut found: BTreeMap<_, BTreeSet<_>> =
+        picture.imports.keys().map(|room| (room.clone(), BTreeSet::new())).collect();
+    for (room, other) in imports(&picture).into_keys() {
+        found.get_mut(&room).expect("it is in the table").insert(other);
+    }
+    let other: BTreeMap<_, _> = found.into_iter().filter(|(room, imports)| picture.imports[room] != *imports).collect();
+    assert!(other.is_empty(), "the table of ARCHITECTURE.md is to show these imports: {other:#?}");
+}
+
+#[test]
+fn paths_are_read_as_the_compiler_reads_them() {
+    let text = r##"
+        use super::volume::{self, publish::{Brought, Given}};
+        use crate::host::{clock, fsx::FsError}; // crate::no::comment
+        use kube::Client;
+        pub(in crate::node) fn f<'a>(of: &'a crate::net::Page, c: char) -> bool { c == '"' && bare::call("crate::no::text") }
+        mod tests { use super::*; use super::super::admin; const S: &str = r#"crate::no::"raw"#; fn g() { crate::source::ask() } }
+    "##;
+    let module = ["node", "kubelet"].map(str::to_owned);
+    let found = named(&module, text, |path| path.join("/") == "node/kubelet/bare");
+    let found: Vec<_> = found.into_iter().map(|path| path.join("/")).collect();
+    let expected = [
+        "node/volume",
+        "node/volume/self",
+        "node/volume/publish",
+        "node/volume/publish/Brought",
+        "node/volume/publish/Given",
+        "host",
+        "host/clock",
+        "host/fsx/FsError",
+        "net/Page",
+        "node/kubelet/bare/call",
+        "node/kubelet/*",
+        "node/admin",
+        "source/ask",
+    ];
+    assert_eq!(found, expected);
+}
