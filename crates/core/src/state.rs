@@ -74,7 +74,7 @@ impl Adopted {
 }
 
 /// How far a volume has come. Written before the step it announces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// Publishing has begun and was not yet answered with success.

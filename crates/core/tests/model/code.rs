@@ -1,0 +1,62 @@
+//! How the modelled code differs from code that keeps every property.
+
+/// The driver's steps, with these mistakes in them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Code {
+    pub mutation: Option<Mutation>,
+    pub flaws: &'static [Flaw],
+}
+
+/// A bug of the driver that the model has found. The fix of one removes it here too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// If the kubelet timed out although the publish succeeded, and the retry fails before it changes anything, the driver
+    /// returns a final code. The kubelet then believes that nothing exists and never unpublishes the volume.
+    FinalThoughKnown,
+    /// If startup cannot read a record and the kubelet republishes before the retry, the driver treats the volume as a new
+    /// one: if it then cannot write the record, it removes the files of the running pod.
+    UnreadIsUnknown,
+    /// If a republish replaces the mount, and `move_mount` or the check before it fails, nothing is mounted until the kubelet
+    /// publishes again.
+    NothingMountedInstead,
+    /// If a withdrawal cannot be recorded and the driver is killed between the removal of `..data` and that of the files, the
+    /// next startup considers the folder empty: the key remains readable in the folder that `..data` pointed to.
+    HiddenIsTakenForGone,
+    /// If a republish as passthrough fails to unmount the files, the record already has the new spec. A withdrawal then
+    /// removes no files and reports that the volume is empty.
+    WithdrawnByTheRecord,
+    /// If a republish of a passthrough volume as files cannot be recorded as ready, the next publish finds a ready volume
+    /// and starts a renewal that knows of no identity, so that a withdrawal does not remove the files.
+    GivenButNotRecorded,
+    /// If a republish with other file names cannot be recorded as ready, and the kubelet then requests the previous names
+    /// again, the publish succeeds because the record still has them. The files are missing until the next renewal.
+    FilesOfAnEarlierTry,
+    /// If a republish of a passthrough volume as files fails, and the kubelet then requests passthrough again, the publish
+    /// succeeds and a key remains in the driver's folder until the unpublish. The pod cannot read it.
+    KeysOfAnEarlierTry,
+}
+
+/// A mistake put into the model to show that the search finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutation {
+    /// A record changes in memory first and keeps the change if the write fails.
+    RecordAfterMemory,
+    /// A publish that fails after it changed something returns a final code, and the driver does not check the volume again.
+    FinalAfterEffects,
+    /// The driver does not retry what fails during startup.
+    StartOnlyOnce,
+    /// The ten-minute timer also removes ready volumes.
+    TimerDropsReady,
+    /// Every mount at the target counts as the driver's own.
+    ForeignTakenForOurs,
+    /// The driver mounts without unmounting the previous mount.
+    MountsOnTop,
+    /// The audit log is written after the pod can read the identity.
+    AuditAfterwards,
+    /// Startup does not complete a withdrawal.
+    WithdrawalForgotten,
+    /// The driver writes into whatever is mounted, even if the record says that it is the agent's.
+    MountTakenForFolder,
+    /// The driver unmounts before the next mount is cloned and recorded.
+    DetachFirst,
+}

@@ -1,0 +1,130 @@
+//! An exhaustive model of one volume: every order of calls by the kubelet, news from the source, kills, failed system calls
+//! and timers within a budget. The driver's steps are those of the crate `svid-csi`, and the real
+//! [`recover`](svid_csi_core::state::recover) decides on real records what startup does. ARCHITECTURE.md says what the
+//! model covers.
+
+#![allow(clippy::print_stdout, reason = "a violation is reported as a story")]
+
+mod code;
+mod kubelet;
+mod mount;
+mod properties;
+mod publish;
+mod record;
+mod run;
+mod search;
+mod start;
+mod world;
+
+use std::time::Instant;
+
+use self::code::{Code, Flaw, Mutation};
+use self::properties::Property;
+use self::search::search;
+use self::world::Budget;
+
+const NOTHING: Budget =
+    Budget { kills: 0, faults: 0, looks: 0, given_up: 0, specs: 0, renewals: 0, withdrawals: 0, foreign: 0 };
+
+/// Asserts that every state within the budget has every property once the known flaws are fixed.
+#[track_caller]
+fn keeps_every_property(budget: Budget) {
+    let begun = Instant::now();
+    let found = search(budget, Code::default(), None);
+    let (states, steps, checks) = (found.states, found.steps, found.moments);
+    println!("{budget:?}: {states} states, {steps} steps, {checks} checks, {:?}", begun.elapsed());
+    for (property, story) in &found.broken {
+        println!("\n{property:?} is broken:\n{story}");
+    }
+    assert_eq!(found.broken.len(), 0, "see the stories above");
+}
+
+/// Asserts that the search finds a violation of that property.
+#[track_caller]
+fn breaks(budget: Budget, code: Code, property: Property) {
+    let found = search(budget, code, Some(property));
+    let story = found.broken.iter().find(|(broken, _)| *broken == property);
+    let (_, story) = story.unwrap_or_else(|| panic!("{code:?} does not break {property:?}"));
+    println!("\n{code:?} breaks {property:?}:\n{story}");
+}
+
+#[test]
+fn one_spec_keeps_every_property() {
+    keeps_every_property(Budget { kills: 2, faults: 2, looks: 1, given_up: 1, ..NOTHING });
+}
+
+#[test]
+fn another_spec_keeps_every_property() {
+    keeps_every_property(Budget { kills: 1, faults: 2, looks: 1, specs: 1, ..NOTHING });
+}
+
+#[test]
+fn another_spec_and_back_keeps_every_property() {
+    keeps_every_property(Budget { kills: 1, faults: 1, specs: 2, ..NOTHING });
+}
+
+#[test]
+fn renewals_and_withdrawals_keep_every_property() {
+    keeps_every_property(Budget { kills: 1, faults: 1, specs: 1, renewals: 1, withdrawals: 1, ..NOTHING });
+}
+
+#[test]
+fn foreign_mounts_keep_every_property() {
+    keeps_every_property(Budget { kills: 1, faults: 1, looks: 1, specs: 1, foreign: 1, ..NOTHING });
+}
+
+#[test]
+#[ignore = "millions of states: cargo test --release -p svid-csi-core --test model -- --ignored"]
+fn everything_at_once_keeps_every_property() {
+    let budget = Budget { looks: 1, given_up: 1, specs: 1, withdrawals: 1, ..NOTHING };
+    keeps_every_property(Budget { kills: 1, faults: 1, renewals: 2, foreign: 1, ..budget });
+    keeps_every_property(Budget { kills: 2, faults: 2, renewals: 1, ..budget });
+}
+
+/// Each bug of the driver breaks a property while all others are fixed.
+#[test]
+fn the_known_flaws_of_the_driver_are_found() {
+    let kill_and_fault = Budget { kills: 1, faults: 1, ..NOTHING };
+    let republish = Budget { faults: 1, specs: 1, ..NOTHING };
+    let and_back = Budget { specs: 2, ..republish };
+    let withdrawn = Budget { withdrawals: 1, ..republish };
+    let known: &[(&[Flaw], Budget, Property)] = &[
+        (&[Flaw::FinalThoughKnown], Budget { looks: 1, given_up: 1, ..NOTHING }, Property::P3),
+        (&[Flaw::UnreadIsUnknown], Budget { looks: 1, ..kill_and_fault }, Property::P8),
+        (&[Flaw::NothingMountedInstead], republish, Property::P8),
+        (&[Flaw::HiddenIsTakenForGone], Budget { withdrawals: 1, ..kill_and_fault }, Property::P5),
+        (&[Flaw::WithdrawnByTheRecord], withdrawn, Property::P5),
+        (&[Flaw::GivenButNotRecorded], withdrawn, Property::P5),
+        (&[Flaw::FilesOfAnEarlierTry], and_back, Property::P1),
+        (&[Flaw::KeysOfAnEarlierTry], and_back, Property::P10),
+    ];
+    for (flaws, budget, property) in known {
+        breaks(*budget, Code { flaws, ..Code::default() }, *property);
+    }
+}
+
+#[test]
+fn mistakes_are_found() {
+    let fault = Budget { faults: 1, ..NOTHING };
+    let kill = Budget { kills: 1, ..NOTHING };
+    let republish = Budget { specs: 1, ..NOTHING };
+    let mistakes = [
+        (Mutation::RecordAfterMemory, fault, Property::P2),
+        (Mutation::FinalAfterEffects, fault, Property::P3),
+        (Mutation::StartOnlyOnce, Budget { faults: 1, withdrawals: 1, ..kill }, Property::P3),
+        (Mutation::StartOnlyOnce, Budget { looks: 1, ..kill }, Property::P1),
+        (Mutation::TimerDropsReady, fault, Property::P6),
+        (Mutation::ForeignTakenForOurs, Budget { foreign: 1, ..NOTHING }, Property::P7),
+        (Mutation::MountsOnTop, republish, Property::P4),
+        (Mutation::AuditAfterwards, NOTHING, Property::P9),
+        (Mutation::MountTakenForFolder, republish, Property::P10),
+        (Mutation::DetachFirst, Budget { looks: 1, ..republish }, Property::P8),
+    ];
+    for (mutation, budget, property) in mistakes {
+        breaks(budget, Code { mutation: Some(mutation), ..Code::default() }, property);
+    }
+    // The fix of this flaw would hide it.
+    let code = Code { mutation: Some(Mutation::WithdrawalForgotten), flaws: &[Flaw::GivenButNotRecorded] };
+    breaks(Budget { withdrawals: 1, ..kill }, code, Property::P5);
+    assert!(!search(Budget { withdrawals: 1, ..kill }, Code { mutation: None, ..code }, None).breaks(Property::P5));
+}

@@ -1,0 +1,149 @@
+//! Records that are small enough to compare millions of times. The real [`Record`] changes them and decides on them.
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use svid_csi_core::files::{FileName, FileNames};
+use svid_csi_core::identity::Validity;
+use svid_csi_core::plan::Issuer;
+use svid_csi_core::state::{FileId, Issued, Phase, Record};
+use svid_csi_core::target::TargetPath;
+use svid_csi_core::volume::{Content, FilesSpec, Subject, VolumeSpec};
+use svid_csi_core::volume_id::VolumeId;
+
+use crate::world::{Generation, Root, Spec};
+
+/// What is remembered of the volume, on disk or in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Remembered {
+    pub spec: Spec,
+    pub phase: Phase,
+    pub root: Option<Root>,
+    pub formerly: Option<Root>,
+    pub formerly_filled: bool,
+    pub issued: Option<Generation>,
+    pub withdrawn: bool,
+}
+
+const AGENT: FileId = FileId { device: 1, inode: 1 };
+const FOREIGN: FileId = FileId { device: 2, inode: 1 };
+const DATA: u64 = 3;
+
+impl Root {
+    pub fn id(self) -> FileId {
+        match self {
+            Root::Folder(number) => FileId { device: DATA, inode: number.into() },
+            Root::Agent => AGENT,
+            Root::Foreign => FOREIGN,
+        }
+    }
+
+    fn of(id: FileId) -> Self {
+        match id {
+            AGENT => Root::Agent,
+            FOREIGN => Root::Foreign,
+            FileId { inode, .. } => Root::Folder(inode.try_into().expect("few folders")),
+        }
+    }
+}
+
+impl Remembered {
+    pub fn of(record: &Record) -> Self {
+        let serial = |issued: &Issued| issued.serial.parse().expect("a generation");
+        Remembered {
+            spec: Spec::of(&record.spec),
+            phase: record.phase,
+            root: record.root.map(Root::of),
+            formerly: record.formerly.map(Root::of),
+            formerly_filled: record.formerly_filled,
+            issued: record.issued.as_ref().map(serial),
+            withdrawn: record.withdrawn,
+        }
+    }
+
+    pub fn real(self) -> Record {
+        Record {
+            phase: self.phase,
+            root: self.root.map(Root::id),
+            formerly: self.formerly.map(Root::id),
+            formerly_filled: self.formerly_filled,
+            issued: self.issued.map(issued),
+            withdrawn: self.withdrawn,
+            ..Record::intended("csi.spiffe.io", self.spec.real(), Some(FileId { device: 4, inode: 1 }))
+        }
+    }
+
+    /// The record of a volume whose publishing begins.
+    pub fn intended(spec: Spec, root: Root) -> Self {
+        let mut record = Record::intended("csi.spiffe.io", spec.real(), None);
+        record.root = Some(root.id());
+        Self::of(&record)
+    }
+
+    /// What is mounted at the target, where this driver fills it.
+    pub fn filled(self) -> Option<Root> {
+        self.real().filled().map(Root::of)
+    }
+}
+
+impl fmt::Display for Remembered {
+    fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
+        write!(to, "{:?} as {:?}, mounted {:?}", self.phase, self.spec, self.root)?;
+        if let Some(formerly) = self.formerly {
+            write!(to, " after {formerly:?}")?;
+        }
+        match (self.issued, self.withdrawn) {
+            (Some(generation), _) => write!(to, ", with identity {generation}"),
+            (None, true) => write!(to, ", withdrawn"),
+            (None, false) => write!(to, ", without identity"),
+        }
+    }
+}
+
+/// What is remembered of that generation.
+pub fn issued(generation: Generation) -> Issued {
+    let moment = std::time::SystemTime::UNIX_EPOCH;
+    Issued {
+        serial: generation.to_string(),
+        validity: Validity { not_before: moment, not_after: moment },
+        spiffe_id: None,
+        bundle_digest: String::new(),
+        digest: None,
+        untrusted: None,
+        jwt: None,
+    }
+}
+
+static SPECS: LazyLock<[Arc<VolumeSpec>; 3]> = LazyLock::new(|| {
+    let files = |prefix: &str| {
+        let name = |name| FileName::parse(&format!("{prefix}.{name}")).expect("a name");
+        Content::Files(FilesSpec {
+            subject: Subject { issuer: Issuer::Broker, identity: None, hint: None },
+            names: FileNames { cert: name("crt"), key: name("key"), bundle: None },
+            extras: Box::default(),
+            fs_group: None,
+        })
+    };
+    [files("a"), files("b"), Content::Passthrough].map(|content| {
+        Arc::new(VolumeSpec {
+            id: VolumeId::parse("csi-1").expect("an id"),
+            target: TargetPath::parse("/pods/u/volumes/kubernetes.io~csi/v/mount").expect("a target"),
+            read_only: true,
+            pod: None,
+            content,
+        })
+    })
+});
+
+impl Spec {
+    pub fn real(self) -> Arc<VolumeSpec> {
+        SPECS[self as usize].clone()
+    }
+
+    fn of(spec: &Arc<VolumeSpec>) -> Self {
+        [Spec::A, Spec::B, Spec::Passthrough]
+            .into_iter()
+            .find(|known| Arc::ptr_eq(&SPECS[*known as usize], spec))
+            .expect("one of three")
+    }
+}
