@@ -25,8 +25,9 @@ pub enum Flaw {
     /// If a republish as passthrough fails to unmount the files, the record already has the new spec. A withdrawal then
     /// removes no files and reports that the volume is empty.
     WithdrawnByTheRecord,
-    /// If a republish of a passthrough volume as files cannot be recorded as ready, the next publish finds a ready volume
-    /// and starts a renewal that knows of no identity, so that a withdrawal does not remove the files.
+    /// If a volume without an identity receives one that cannot be recorded, the renewal does not know of it: a withdrawal
+    /// before the next delivery does not remove the files. Examples are a republish of a passthrough volume as files, and an
+    /// identity that is issued again after a withdrawal.
     GivenButNotRecorded,
     /// If a republish with other file names cannot be recorded as ready, and the kubelet then requests the previous names
     /// again, the publish succeeds because the record still has them. The files are missing until the next renewal.

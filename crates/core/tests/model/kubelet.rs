@@ -1,5 +1,7 @@
 //! What the kubelet, the source and other programs on the node do, and what the kubelet believes after each response.
 
+use svid_csi_core::state::Phase;
+
 use crate::code::{Code, Mutation};
 use crate::properties::Property;
 use crate::run::{Choices, Done, Failure, Run, Stop};
@@ -41,7 +43,10 @@ impl Step {
         add(Step::Renew, Run::new(*world, &mut Choices::default(), Code::default()).renewal_is_due());
         add(Step::Withdraw, world.gives.is_some() && world.left.withdrawals > 0);
         add(Step::IssueNext, world.gives.is_none() && world.left.renewals > 0);
-        add(Step::MountForeign, world.pod == Pod::Running && !world.foreign && world.left.foreign > 0);
+        let is_ready = world.disk.is_some_and(|record| record.phase == Phase::Ready);
+        // Of a volume that was never ready, the kubelet's note vouches for whatever is mounted.
+        let may_be_covered = world.pod == Pod::Running && is_ready && !world.foreign;
+        add(Step::MountForeign, may_be_covered && world.left.foreign > 0);
         add(Step::UnmountForeign, world.mounts.top() == Some(Root::Foreign) && world.foreign);
         add(Step::Kill, up && world.left.kills > 0);
         add(Step::Start, !up);

@@ -24,7 +24,7 @@ use self::search::search;
 use self::world::Budget;
 
 const NOTHING: Budget =
-    Budget { kills: 0, faults: 0, looks: 0, given_up: 0, specs: 0, renewals: 0, withdrawals: 0, foreign: 0 };
+    Budget { kills: 0, faults: 0, looks: 0, given_up: 0, specs: 0, renewals: 0, withdrawals: 0, foreign: 0, losses: 0 };
 
 /// Asserts that every state within the budget has every property once the known flaws are fixed.
 #[track_caller]
@@ -65,7 +65,8 @@ fn another_spec_and_back_keeps_every_property() {
 
 #[test]
 fn renewals_and_withdrawals_keep_every_property() {
-    keeps_every_property(Budget { kills: 1, faults: 1, specs: 1, renewals: 1, withdrawals: 1, ..NOTHING });
+    keeps_every_property(Budget { kills: 1, faults: 1, renewals: 1, withdrawals: 2, ..NOTHING });
+    keeps_every_property(Budget { faults: 1, specs: 1, renewals: 1, withdrawals: 1, ..NOTHING });
 }
 
 #[test]
@@ -74,11 +75,17 @@ fn foreign_mounts_keep_every_property() {
 }
 
 #[test]
+fn a_lost_tmpfs_keeps_every_property() {
+    keeps_every_property(Budget { kills: 1, faults: 1, looks: 1, specs: 1, losses: 1, ..NOTHING });
+}
+
+#[test]
 #[ignore = "millions of states: cargo test --release -p svid-csi-core --test model -- --ignored"]
 fn everything_at_once_keeps_every_property() {
     let budget = Budget { looks: 1, given_up: 1, specs: 1, withdrawals: 1, ..NOTHING };
     keeps_every_property(Budget { kills: 1, faults: 1, renewals: 2, foreign: 1, ..budget });
     keeps_every_property(Budget { kills: 2, faults: 2, renewals: 1, ..budget });
+    keeps_every_property(Budget { kills: 1, faults: 1, renewals: 1, losses: 1, ..budget });
 }
 
 /// Each bug of the driver breaks a property while all others are fixed.
@@ -88,6 +95,7 @@ fn the_known_flaws_of_the_driver_are_found() {
     let republish = Budget { faults: 1, specs: 1, ..NOTHING };
     let and_back = Budget { specs: 2, ..republish };
     let withdrawn = Budget { withdrawals: 1, ..republish };
+    let issued_again = Budget { faults: 1, renewals: 1, withdrawals: 2, ..NOTHING };
     let known: &[(&[Flaw], Budget, Property)] = &[
         (&[Flaw::FinalThoughKnown], Budget { looks: 1, given_up: 1, ..NOTHING }, Property::P3),
         (&[Flaw::UnreadIsUnknown], Budget { looks: 1, ..kill_and_fault }, Property::P8),
@@ -95,6 +103,7 @@ fn the_known_flaws_of_the_driver_are_found() {
         (&[Flaw::HiddenIsTakenForGone], Budget { withdrawals: 1, ..kill_and_fault }, Property::P5),
         (&[Flaw::WithdrawnByTheRecord], withdrawn, Property::P5),
         (&[Flaw::GivenButNotRecorded], withdrawn, Property::P5),
+        (&[Flaw::GivenButNotRecorded], issued_again, Property::P5),
         (&[Flaw::FilesOfAnEarlierTry], and_back, Property::P1),
         (&[Flaw::KeysOfAnEarlierTry], and_back, Property::P10),
     ];

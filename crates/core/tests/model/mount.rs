@@ -5,11 +5,15 @@ use svid_csi_core::state::Phase;
 use crate::code::{Flaw, Mutation};
 use crate::record::Remembered;
 use crate::run::{Done, Failure, Run, Stop};
-use crate::world::{Folder, Generation, Root, Spec, bit, names_of};
+use crate::world::{Folder, Generation, Root, Spec, World, bit, names_of};
 
 impl Run<'_> {
     /// As `prepare`: creates the folder to mount.
     pub fn prepare(&mut self) -> Done<Root> {
+        let filled = self.known().and_then(Remembered::filled);
+        if self.world.is_clone && filled != self.world.folder.map(|folder| Root::Folder(folder.number)) {
+            self.effect("unmounting a clone that is not recorded", World::lose_folder)?;
+        }
         if self.world.folder.is_none() {
             let number = self.world.new_number();
             let folder = Folder { number, shown: None, beside: 0, names: [false; 2] };
@@ -69,11 +73,13 @@ impl Run<'_> {
         if shown == Some(root) {
             return Ok(());
         }
+        let behind = self.world.behind;
         let replaced = self.replace(shown, root);
         if let (Err(Stop::Failed(_)), Some(before), None) = (replaced, shown, self.world.mounts.top())
             && !self.has(Flaw::NothingMountedInstead)
         {
             self.world.mounts.push(before);
+            self.world.behind = behind;
         }
         replaced
     }
@@ -103,7 +109,28 @@ impl Run<'_> {
             self.world.leaked = true;
         }
         let was_given = record.issued.is_some() || record.phase == Phase::Ready;
-        Ok(self.is_folder(root) || (record.root == Some(root) && was_given))
+        if !self.is_folder(root) && (record.root != Some(root) || !was_given) {
+            return Ok(false);
+        }
+        self.clone_mount(root)?;
+        Ok(true)
+    }
+
+    /// As `Folders::reach`: the driver finds its way to what is mounted at the target.
+    pub fn clone_mount(&mut self, root: Root) -> Done {
+        if self.is_folder(root) {
+            return Ok(());
+        }
+        self.effect("cloning the target's mount", |world| {
+            (world.folder, world.is_clone) = (world.behind.take(), true);
+        })
+    }
+
+    /// As `Node::folder`: keys are written only to the driver's tmpfs and to what the record says is mounted.
+    pub fn open_folder(&self) -> Done<Folder> {
+        let filled = self.known().and_then(Remembered::filled);
+        let may_be_written = |folder: &Folder| !self.world.is_clone || filled == Some(Root::Folder(folder.number));
+        self.world.folder.filter(may_be_written).ok_or(Stop::Failed(Failure::Call))
     }
 
     pub fn audit(&mut self, generation: Generation) {
@@ -115,7 +142,7 @@ impl Run<'_> {
         if spec == Spec::Passthrough {
             return Ok(());
         }
-        let Some(before) = self.world.folder else { return Err(Stop::Failed(Failure::Call)) };
+        let before = self.open_folder()?;
         let names = names_of(spec);
         let shown = self.show(before, spec, generation);
         if let Err(Stop::Failed(_)) = shown {
@@ -130,7 +157,7 @@ impl Run<'_> {
     }
 
     fn show(&mut self, before: Folder, spec: Spec, generation: Generation) -> Done {
-        let folder = |world: &mut crate::world::World, change: &dyn Fn(&mut Folder)| {
+        let folder = |world: &mut World, change: &dyn Fn(&mut Folder)| {
             change(world.folder.as_mut().expect("it is there"));
         };
         self.effect("writing the new files beside the previous ones", |world| {
@@ -165,7 +192,7 @@ impl Run<'_> {
         if spec == Spec::Passthrough && self.has(Flaw::WithdrawnByTheRecord) {
             return Ok(());
         }
-        let Some(folder) = self.world.folder else { return Ok(()) };
+        let folder = self.open_folder()?;
         let folder_is_empty = folder.shown.is_none() && folder.beside == 0 && folder.names == [false; 2];
         if folder_is_empty {
             return Ok(());
@@ -181,15 +208,20 @@ impl Run<'_> {
         })
     }
 
-    /// As `remove_data`. The folder is not a mount of its own here, so its removal does not depend on the record.
-    pub fn remove_data(&mut self, _filled: Option<Root>) -> Done {
-        if self.world.folder.is_none() {
-            return Ok(());
+    /// As `remove_data`. A clone is emptied if the record says that this driver filled it.
+    pub fn remove_data(&mut self, filled: Option<Root>) -> Done {
+        let Some(folder) = self.world.folder else { return Ok(()) };
+        if self.world.is_clone && filled != Some(Root::Folder(folder.number)) {
+            return self.effect("unmounting a clone that is not recorded", World::lose_folder);
         }
+        let folder_was_clone = self.world.is_clone;
         self.effect("removing the contents of the volume's folder", |world| {
             let folder = world.folder.as_mut().expect("it is there");
             (folder.shown, folder.beside, folder.names) = (None, 0, [false; 2]);
         })?;
-        self.effect("removing the volume's folder", |world| world.folder = None)
+        self.effect("removing the volume's folder", |world| {
+            world.lose_folder();
+            world.behind = world.behind.filter(|_| folder_was_clone);
+        })
     }
 }

@@ -80,7 +80,7 @@ fn broken_while_running(world: &World) -> Option<Property> {
         return world.gives.is_some().then_some(Property::P1);
     }
     let spec = world.volume().map(|volume| volume.record.spec);
-    let shown = world.folder.and_then(|folder| folder.shown);
+    let shown = world.mounted_folder().and_then(|folder| folder.shown);
     if world.gives.is_none() && world.readable() != 0 {
         return Some(Property::P5);
     }
@@ -100,5 +100,10 @@ fn broken_while_running(world: &World) -> Option<Property> {
 fn is_clean(world: &World) -> bool {
     let kubelet_is_done = world.belief == Belief::Unmounted && world.pod == Pod::Gone;
     let driver_is_done = world.driver.is_some_and(|driver| driver.volume.is_none() && driver.later.is_none());
-    kubelet_is_done && driver_is_done && world.disk.is_none() && world.folder.is_none() && !world.target
+    kubelet_is_done
+        && driver_is_done
+        && world.disk.is_none()
+        && world.folder.is_none()
+        && world.behind.is_none()
+        && !world.target
 }

@@ -86,7 +86,7 @@ impl Run<'_> {
 
     /// Whether a failed publish as another spec left something that the record does not mention.
     fn is_otherwise_than_recorded(&self, spec: Spec) -> bool {
-        let Some(folder) = self.world.folder else { return false };
+        let Some(folder) = self.world.folder.or(self.world.behind) else { return false };
         match spec {
             Spec::Passthrough => !self.has(Flaw::KeysOfAnEarlierTry),
             Spec::A | Spec::B => !self.has(Flaw::FilesOfAnEarlierTry) && folder.shown.is_some() && !folder.shows(spec),

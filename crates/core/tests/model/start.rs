@@ -13,6 +13,12 @@ impl Run<'_> {
     /// As `Node::recover`.
     pub fn start(&mut self) -> Done {
         self.world.driver = Some(Driver::default());
+        if self.happens(|world| &mut world.left.losses) {
+            self.say(format_args!("It runs in a new container, without the tmpfs of the previous one."));
+            let had_folder = self.world.folder.is_some();
+            self.world.lose_folder();
+            self.world.emptied |= had_folder && self.world.behind.is_none();
+        }
         self.moment();
         let Some(record) = self.world.disk else { return self.remove_orphan() };
         if self.look("the record").is_err() {
@@ -31,6 +37,9 @@ impl Run<'_> {
     }
 
     fn remove_orphan(&mut self) -> Done {
+        if self.world.is_clone {
+            return Ok(());
+        }
         match self.remove_data(None) {
             Err(Stop::Failed(_)) => {
                 self.try_later();
@@ -125,6 +134,9 @@ impl Run<'_> {
         self.look("the target")?;
         let record = self.volume().record;
         let shown = self.world.mounts.top();
+        if let Some(filled) = record.filled().filter(|filled| shown == Some(*filled)) {
+            self.clone_mount(filled)?;
+        }
         Ok((shown.is_none() || shown == record.formerly).then_some(Root::Agent))
     }
 
@@ -190,7 +202,9 @@ impl Run<'_> {
             self.forgotten();
             return Ok(());
         }
-        if self.world.pod == Pod::Running {
+        // Data that is lost while it is not mounted is published again at the kubelet's next request, which is on its way.
+        let is_lost = volume.record.phase != Phase::Ready && self.world.asks_again;
+        if self.world.pod == Pod::Running && !is_lost {
             self.breaks(Property::P6);
         }
         self.remove()
@@ -199,7 +213,7 @@ impl Run<'_> {
     /// As `settle_unknown`.
     fn settle_unknown(&mut self) -> Done {
         self.look("the record")?;
-        let Some(record) = self.world.disk else { return self.remove_data(None) };
+        let Some(record) = self.world.disk else { return self.remove_orphan() };
         self.driver().volume = Some(Volume { record, renewal: None, unfinished: false });
         self.take_up()
     }
@@ -227,7 +241,12 @@ impl Run<'_> {
         if !self.is(Mutation::AuditAfterwards) {
             self.audit(generation);
         }
-        self.deliver(spec, generation)?;
+        let delivered = self.deliver(spec, generation);
+        let is_shown = self.world.folder.is_some_and(|folder| folder.shown.is_some());
+        if delivered != Err(Stop::Killed) && is_shown && !self.has(Flaw::GivenButNotRecorded) {
+            self.task_has(true);
+        }
+        delivered?;
         self.audit(generation);
         self.record("recording the new identity", |record| record.give(Some(issued(generation))))?;
         self.task_has(true);

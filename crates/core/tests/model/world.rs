@@ -161,6 +161,8 @@ pub struct Budget {
     pub withdrawals: u8,
     /// Mounts by another program over the target.
     pub foreign: u8,
+    /// Startups in a new container, whose data root does not have the tmpfs of the previous one.
+    pub losses: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -168,6 +170,10 @@ pub struct World {
     /// The record on disk.
     pub disk: Option<Remembered>,
     pub folder: Option<Folder>,
+    /// The folder is a clone of the target's mount, and not on the driver's own tmpfs.
+    pub is_clone: bool,
+    /// The folder that is mounted at the target, after the driver's tmpfs was lost.
+    pub behind: Option<Folder>,
     /// A key is in the directory that all pods of the node share.
     pub leaked: bool,
     /// The folder above the target exists.
@@ -187,7 +193,7 @@ pub struct World {
     /// The current identity; `None` if the source has withdrawn it.
     pub gives: Option<Generation>,
     pub latest: Generation,
-    /// The pod's files were removed by a withdrawal, and no others were delivered.
+    /// The pod's files were removed by a withdrawal or lost with the tmpfs, and no others were delivered.
     pub emptied: bool,
     /// Generations in the audit log; one bit each.
     pub audited: u8,
@@ -202,6 +208,8 @@ impl World {
         World {
             disk: None,
             folder: None,
+            is_clone: false,
+            behind: None,
             leaked: false,
             parent: false,
             target: false,
@@ -229,10 +237,21 @@ impl World {
         self.driver.as_ref()?.later
     }
 
+    /// The folder that is mounted at the target.
+    pub fn mounted_folder(&self) -> Option<Folder> {
+        let is_mounted = |folder: &Folder| self.mounts.all().any(|root| root == Root::Folder(folder.number));
+        [self.folder, self.behind].into_iter().flatten().find(is_mounted)
+    }
+
+    /// The driver's way to the folder is lost. What is mounted at the target stays.
+    pub fn lose_folder(&mut self) {
+        self.behind = self.mounted_folder();
+        (self.folder, self.is_clone) = (None, false);
+    }
+
     /// Generations that the pod can read; one bit each.
     pub fn readable(&self) -> u8 {
-        let folder = self.folder.filter(|folder| self.mounts.all().any(|root| root == Root::Folder(folder.number)));
-        folder.map_or(0, |folder| folder.readable())
+        self.mounted_folder().map_or(0, |folder| folder.readable())
     }
 
     pub fn is_published_as(&self, spec: Spec) -> bool {
@@ -243,9 +262,9 @@ impl World {
     /// withdrawal.
     pub fn is_whole(&self) -> bool {
         let mut mounts = self.mounts.all();
-        match (mounts.next(), mounts.next(), &self.folder) {
+        match (mounts.next(), mounts.next(), self.mounted_folder()) {
             (Some(Root::Agent), None, _) => true,
-            (Some(Root::Folder(number)), None, Some(folder)) if number == folder.number => match folder.shown {
+            (Some(Root::Folder(_)), None, Some(folder)) => match folder.shown {
                 Some((_, spec)) => folder.shows(spec),
                 None => self.emptied,
             },
@@ -276,6 +295,9 @@ impl fmt::Display for World {
         }
         let mounts: Vec<_> = self.mounts.all().collect();
         write!(to, "Mounted: {mounts:?}; in the folder: {:?}. ", self.folder)?;
+        if let Some(behind) = self.behind {
+            write!(to, "Behind the mount: {behind:?}. ")?;
+        }
         write!(
             to,
             "The source gives {:?}. The pod: {:?}; the kubelet believes: {:?}.",
