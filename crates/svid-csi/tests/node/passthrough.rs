@@ -249,8 +249,12 @@ fn losing_the_folder_above_the_agents_does_not_end_the_driver() {
         let node = Node::passthrough(&[]).await;
         let _agent = node.agent();
         node.publish(&volume("web")).await;
-        unseal_below(&node.path("run"));
-        fs::remove_dir_all(node.path("run")).unwrap();
+        // The driver seals again what it finds unsealed.
+        until("the folder is removed", async || {
+            unseal_below(&node.path("run"));
+            fs::remove_dir_all(node.path("run")).is_ok()
+        })
+        .await;
         let agent = node.agent();
         until("a new pod reaches the agent", async || {
             let published = node.kubelet.publish(&node.plugin().await, &volume("api")).await;
