@@ -14,7 +14,6 @@ use self::cluster::ClusterFlags;
 use self::policy::{Requester, Rules};
 use super::client::ClientFlags;
 use super::mistakes::Mistakes;
-use super::runtime;
 use super::values;
 use crate::approver::dry_run::{self, Outcome};
 use crate::approver::{self, Cluster};
@@ -152,5 +151,5 @@ fn dry_run(policy: &Policy) -> ExitCode {
 }
 
 fn live(policy: Policy, cluster: Cluster) -> anyhow::Result<()> {
-    Ok(runtime::build(2)?.block_on(approver::run(policy, cluster))?)
+    Ok(super::runtime(2)?.block_on(approver::run(policy, cluster))?)
 }

@@ -10,10 +10,10 @@ use svid_csi_core::identity::KeyType;
 use svid_csi_core::spiffe_id::TrustDomain;
 
 use super::client::ClientFlags;
+use super::issuance::RequestMode;
 use super::mistakes::Mistakes;
 use super::profile::Profile;
-use super::request_mode::RequestMode;
-use super::{issuer, values};
+use super::{issuance, values};
 
 use crate::kube::client::ClientOptions;
 use crate::source::cert_manager::config::{CertManagerConfig, Settings};
@@ -109,14 +109,17 @@ impl CertManagerFlags {
     /// Combines these flags.
     pub(super) fn config(self, common: Common, mistakes: &mut Mistakes) -> Option<CertManagerConfig> {
         let mode = RequestMode::asked_for(self.request_mode, self.use_own_service_account, mistakes);
-        let runtime_issuer =
-            issuer::place(self.runtime_issuance_config_map_name, self.runtime_issuance_config_map_namespace, mistakes);
+        let runtime_issuer = issuance::runtime_issuer(
+            self.runtime_issuance_config_map_name,
+            self.runtime_issuance_config_map_namespace,
+            mistakes,
+        );
         // As for the approver: if a ConfigMap names the issuer, a default name says nothing about who signs.
         let usual_name = common.profile.and_then(Profile::issuer_name).filter(|_| runtime_issuer.is_none());
         let issuer = self
             .issuer_name
             .or(usual_name.map(str::to_owned))
-            .map(|name| issuer::named(name, self.issuer_kind, self.issuer_group));
+            .map(|name| issuance::issuer(name, self.issuer_kind, self.issuer_group));
         if issuer.is_none() && runtime_issuer.is_none() {
             mistakes.missing("issuer-name", "name the issuer that signs for pods");
         }

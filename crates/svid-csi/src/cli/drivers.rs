@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use svid_csi_core::files::{FileName, FileNames};
 use svid_csi_core::plan::{Issuer, Plan, Source};
 
-use super::also_profile::AlsoProfile;
 use super::flags::{Data, DriverArgs};
 use super::mistakes::Mistakes;
+use super::profile::AlsoProfile;
 use super::profile::Profile;
 use crate::node::config::DriverName;
 

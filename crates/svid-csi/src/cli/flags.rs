@@ -12,9 +12,9 @@ use svid_csi_core::runtime_issuer::ConfigMapPlace;
 use svid_csi_core::spiffe_id::TrustDomain;
 use tracing::Level;
 
-use super::also_profile::AlsoProfile;
 use super::broker::BrokerFlags;
 use super::cert_manager::CertManagerFlags;
+use super::profile::AlsoProfile;
 use super::profile::Profile;
 use super::values::{self, Switch};
 use crate::telemetry::log::LogFormat;

@@ -2,40 +2,36 @@
 //!
 //! Every mistake is found before anything is done, and all of them are reported at once.
 
-mod also_profile;
 mod approver;
 mod argv;
 mod broker;
 mod cert_manager;
 mod client;
-mod config;
-mod demo;
 mod driver;
 mod drivers;
-mod duration;
 mod flags;
-mod issuer;
+mod issuance;
 mod mistakes;
 mod profile;
 pub mod reference;
 mod renew;
-mod request_mode;
-mod runtime;
 mod sockets;
 mod values;
 mod watch;
 
 use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
 
 pub use self::approver::ApproverCommand;
-pub use self::demo::DemoCommand;
 pub use self::driver::DriverCommand;
 use self::mistakes::Mistakes;
 pub use self::renew::RenewCommand;
 pub use self::watch::WatchCommand;
+use crate::demo;
 use crate::host::core_dumps;
 use crate::telemetry::log::LogOptions;
 
@@ -70,7 +66,7 @@ enum CliCommand {
     Approver(Box<approver::ApproverArgs>),
     Renew(renew::RenewArgs),
     Watch(Box<watch::WatchArgs>),
-    Demo(demo::DemoArgs),
+    Demo(DemoArgs),
 }
 
 /// Reads the command line and the environment.
@@ -151,6 +147,46 @@ impl Command {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Show, on this machine and without Kubernetes, what the driver does for two pods.
+#[derive(Debug, clap::Args)]
+#[command(args_override_self = true)]
+struct DemoArgs {
+    /// Print one JSON object per step.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The demo, ready to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DemoCommand {
+    /// Whether steps are printed as JSON.
+    pub json: bool,
+}
+
+impl From<DemoArgs> for DemoCommand {
+    fn from(args: DemoArgs) -> Self {
+        Self { json: args.json }
+    }
+}
+
+impl DemoCommand {
+    fn run(self) -> anyhow::Result<()> {
+        demo::run(demo::DemoOptions { json: self.json })
+    }
+}
+
+/// A runtime with this many threads for blocking work. Each thread keeps memory of its own.
+fn runtime(blocking_threads: usize) -> io::Result<Runtime> {
+    // Two threads keep up with any node and any API server; more of them would only hold more memory.
+    let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2));
+    Builder::new_multi_thread()
+        .worker_threads(workers)
+        .max_blocking_threads(blocking_threads)
+        .thread_name("svid-csi")
+        .enable_all()
+        .build()
 }
 
 #[cfg(test)]

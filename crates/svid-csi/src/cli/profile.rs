@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use svid_csi_core::plan::Source;
 
+use super::values;
+
 /// A predecessor whose flags and defaults are taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Profile {
@@ -82,5 +84,39 @@ impl FromStr for Profile {
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// A driver name besides the main one, with its profile's defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct AlsoProfile {
+    pub(super) profile: Profile,
+    pub(super) csi_socket: PathBuf,
+    pub(super) registration_path: Option<PathBuf>,
+}
+
+impl FromStr for AlsoProfile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, settings) = text.split_once(':').unwrap_or((text, ""));
+        let profile: Profile = name.parse()?;
+        let (mut csi_socket, mut registration_path) = (None, None);
+        for setting in settings.split(',').filter(|setting| !setting.is_empty()) {
+            match setting.split_once('=').unwrap_or((setting, "")) {
+                ("csi-socket" | "registration-path", "") => {}
+                ("csi-socket", socket) => csi_socket = Some(values::socket(socket)?),
+                ("registration-path", path) => registration_path = Some(values::socket(path)?),
+                (other, _) => {
+                    return Err(format!(
+                        "{name}: {other:?} is not a setting; use csi-socket=SOCKET, registration-path=PATH"
+                    ));
+                }
+            }
+        }
+        match csi_socket {
+            Some(csi_socket) => Ok(Self { profile, csi_socket, registration_path }),
+            None => Err(format!("{name}: the socket is missing; write {name}:csi-socket=SOCKET")),
+        }
     }
 }

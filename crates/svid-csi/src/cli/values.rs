@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use svid_csi_core::files::FileName;
+use svid_csi_core::go_duration;
 use svid_csi_core::runtime_issuer::ConfigMapPlace;
 use svid_csi_core::spiffe_id::TrustDomain;
 use tracing::Level;
 
-use super::duration;
 use crate::approver::Listen;
 use crate::telemetry::log::LogFormat;
 
@@ -108,7 +108,7 @@ pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
 pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
     const LEAST: Duration = Duration::from_secs(10);
     const MOST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
-    match duration::parse(text)? {
+    match go_duration::parse(text)? {
         short if short < LEAST => Err(format!("{text} is too short to be renewed in time; give at least 10s")),
         long if long > MOST => Err(format!("{text} is longer than ten years; give at most 87600h")),
         sensible => Ok(sensible),
@@ -119,7 +119,7 @@ pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
 pub(super) fn jwt_lifetime(text: &str) -> Result<Duration, String> {
     const LEAST: Duration = Duration::from_secs(30);
     const MOST: Duration = Duration::from_secs(24 * 3_600);
-    match duration::parse(text)? {
+    match go_duration::parse(text)? {
         short if short < LEAST => Err(format!("{text} is too short for a token to be used in time; give at least 30s")),
         long if long > MOST => Err(format!("{text} is too long for a bearer token; give at most 24h")),
         sensible => Ok(sensible),

@@ -7,10 +7,11 @@ use std::time::Duration;
 use clap::Args;
 use rustix::process::{Pid, Signal};
 use svid_csi_core::files::{FileName, FileNames};
+use svid_csi_core::go_duration;
 use tracing::Level;
 
 use super::mistakes::Mistakes;
-use super::{Environment, duration, values};
+use super::{Environment, values};
 use crate::telemetry::log::{LogFormat, LogOptions};
 use crate::watch::{self, Action, Origin, WatchOptions};
 
@@ -59,7 +60,7 @@ pub(super) struct WatchArgs {
     #[arg(long)]
     once: bool,
     /// How long --once waits [default: 30s].
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = go_duration::parse)]
     timeout: Option<Duration>,
     /// Print one JSON object per update.
     #[arg(long)]

@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::approver::{Cluster, Listen};
 use crate::cli::client::ClientFlags;
-use crate::cli::issuer;
+use crate::cli::issuance;
 use crate::cli::mistakes::Mistakes;
 use crate::cli::values::{self, Switch};
 
@@ -60,7 +60,7 @@ impl ClusterFlags {
         }
         Cluster {
             client: client.options(mistakes),
-            runtime_issuer: issuer::place(
+            runtime_issuer: issuance::runtime_issuer(
                 self.runtime_issuance_config_map_name,
                 self.runtime_issuance_config_map_namespace,
                 mistakes,

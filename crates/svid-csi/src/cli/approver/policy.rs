@@ -7,9 +7,9 @@ use svid_csi_core::approve::{Mode, Policy, ServiceAccount};
 use svid_csi_core::identity::KeyType;
 use svid_csi_core::spiffe_id::TrustDomain;
 
+use crate::cli::issuance::RequestMode;
 use crate::cli::mistakes::Mistakes;
-use crate::cli::request_mode::RequestMode;
-use crate::cli::{issuer, values};
+use crate::cli::{issuance, values};
 
 const DURATION: Duration = Duration::from_secs(3_600);
 
@@ -70,7 +70,7 @@ pub(super) fn policy(rules: Rules, mode: Mode, has_runtime_issuer: bool) -> Poli
         driver_name: or(rules.csi_driver_name, "spiffe.csi.cert-manager.io"),
         trust_domain: rules.trust_domain.unwrap_or_else(usual),
         duration: rules.certificate_request_duration.unwrap_or(DURATION),
-        issuer: issuer.map(|name| issuer::named(name, rules.issuer_kind, rules.issuer_group)),
+        issuer: issuer.map(|name| issuance::issuer(name, rules.issuer_kind, rules.issuer_group)),
         former_issuers: Vec::new(),
         mode,
         key_types: if all { KeyType::ALL.into() } else { rules.allowed_key_types.into_iter().collect() },

@@ -1,3 +1,0 @@
-//! Durations on the command line are Go's, as in the predecessors' manifests.
-
-pub(super) use svid_csi_core::go_duration::parse;
