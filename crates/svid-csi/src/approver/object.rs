@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::Resource;
@@ -14,8 +15,14 @@ use svid_csi_core::cert_request::{
     API_VERSION, CertificateRequestSpec, CertificateRequestStatus, Condition, IDENTITY_ANNOTATION, IssuerRef, KIND,
 };
 
-use super::queue::Key;
 use crate::kube::cert_request::CertificateRequest;
+
+/// Which request.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Key {
+    pub(super) namespace: Arc<str>,
+    pub(super) name: Arc<str>,
+}
 
 /// A request as it was listed or watched. Only the relevant part of its metadata is kept: the rest, managed fields above
 /// all, is most of its size. Its status is kept unchanged, because it is written back.

@@ -16,17 +16,10 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use self::lanes::{Lanes, Ticket};
-use super::object::Listed;
+use super::object::{Key, Listed};
 
 /// How much of the objects is held, in bytes.
 const BUDGET: usize = 2 << 20;
-
-/// Which request.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Key {
-    pub(super) namespace: Arc<str>,
-    pub(super) name: Arc<str>,
-}
 
 /// All undecided requests.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
-use super::Key;
+use crate::approver::object::Key;
 
 /// Says who came first.
 pub(super) type Ticket = u64;

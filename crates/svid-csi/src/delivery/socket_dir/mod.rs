@@ -6,6 +6,7 @@
 
 mod agent_folder;
 mod dir_watch;
+mod error;
 mod hard_links;
 mod stable;
 
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::dir_watch::Watch;
+pub use self::error::SocketDirError;
 use self::hard_links::{Changes, Linked, Touched};
 use super::private_bind;
 use crate::host::data_root::DataRoot;
@@ -88,49 +90,6 @@ impl Shown {
             Shown::Plain | Shown::Apart | Shown::Nested => Some("pods get the agent's own directory"),
         }
     }
-}
-
-/// Why the agent's sockets cannot be delivered.
-#[derive(Debug, thiserror::Error)]
-pub enum SocketDirError {
-    /// The agent's directory is not there and cannot be stood in for.
-    #[error(
-        "the agent's socket directory {} does not exist yet (--workload-api-socket-dir); is the agent running?", .0.display()
-    )]
-    NoAgent(PathBuf),
-    /// The agent's directory was deleted under the driver's own mount of it.
-    #[error(
-        "the agent's socket directory {} was deleted or re-created on the host, and this driver still uses the old one: restart \
-         the driver's pod, and mount the directory above it instead (mountPropagation: HostToContainer), so that svid-csi can \
-         follow it", .0.display()
-    )]
-    Deleted(PathBuf),
-    /// `--stable-socket-dir` lies on another mount than the agent's directory.
-    #[error(
-        "--stable-socket-dir {} is not on the same mount as {}, so sockets cannot be linked into it: mount the directory \
-         above both as one hostPath volume", .stable.display(), .agent.display()
-    )]
-    OtherMount {
-        /// The stable directory.
-        stable: PathBuf,
-        /// The agent's.
-        agent: PathBuf,
-    },
-    /// Pods could replace the agent's socket for all others.
-    #[error(
-        "a volume without readOnly: true would let its pod replace the agent's socket for all pods of the node, because {0}: write \
-         readOnly: true in the volume"
-    )]
-    Writable(&'static str),
-    /// The agent's directory is there and cannot be read.
-    #[error("the agent's sockets cannot be reached (--workload-api-socket-dir)")]
-    Unusable(#[source] FsError),
-    /// A file system call failed.
-    #[error(transparent)]
-    File(#[from] FsError),
-    /// A mount failed.
-    #[error(transparent)]
-    Mount(#[from] MountError),
 }
 
 impl SocketDir {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 use tracing::warn;
 
-use super::SocketDirError;
+use super::error::SocketDirError;
 use crate::host::fsx::{self, FsError};
 
 /// The directory of `--stable-socket-dir`.

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::caller::Caller;
 use super::share::{Full, Taken};
+use crate::telemetry::metrics::Metrics;
 
 /// The bytes that are reserved for a request at a time.
 const STEP: usize = 4 * 1024;
@@ -137,4 +138,14 @@ impl Body for Answer {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// Counts the answer to a call, and gives it.
+pub(super) fn answered<T>(
+    metrics: &Metrics,
+    method: &'static str,
+    answer: Result<T, Status>,
+) -> Result<Response<T>, Status> {
+    metrics.workload_api_called(method, answer.as_ref().map_or_else(Status::code, |_| Code::Ok));
+    answer.map(Response::new)
 }

@@ -10,9 +10,9 @@ use svid_csi_proto::workload::{
 };
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
-use super::call::Call;
+use super::call::{Call, answered};
 use super::following::{Messages, messages};
 use super::{health, jwt, sds};
 use crate::source::Sources;
@@ -44,16 +44,6 @@ pub(super) fn api(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Api {
 /// Whether a bundle is another now.
 fn bundles_differ(last: &X509Context, now: &X509Context) -> bool {
     last.bundle() != now.bundle() || last.federated() != now.federated() || last.crls() != now.crls()
-}
-
-/// Counts the answer to a call, and gives it.
-pub(super) fn answered<T>(
-    metrics: &Metrics,
-    method: &'static str,
-    answer: Result<T, Status>,
-) -> Result<Response<T>, Status> {
-    metrics.workload_api_called(method, answer.as_ref().map_or_else(Status::code, |_| Code::Ok));
-    answer.map(Response::new)
 }
 
 #[tonic::async_trait]

@@ -3,6 +3,7 @@
 //! Paths that come from requests are walked with openat2 and without following links, mounts are attached to file
 //! descriptors, so that a path that is swapped in between leads nowhere.
 
+mod error;
 mod left_over;
 mod point;
 mod propagation;
@@ -10,7 +11,8 @@ mod seen;
 mod source;
 mod tmpfs;
 
-pub use point::{Look, MountError, MountPoint};
+pub use error::MountError;
+pub use point::{Look, MountPoint};
 pub use propagation::Propagation;
 pub use seen::{Seen, SeenFile};
 pub use source::{

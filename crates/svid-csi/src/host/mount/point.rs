@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, UnmountFlags};
-use svid_csi_core::error::Class;
 use svid_csi_core::state::FileId;
 use svid_csi_core::target::TargetPath;
 
+use super::error::MountError;
 use super::left_over;
 use super::source::{self, MountSource, Tree, file_id, is_root_of_mount};
-use crate::host::fsx::FsError;
 
 const WALK: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const NO_LINKS: ResolveFlags = ResolveFlags::NO_SYMLINKS.union(ResolveFlags::NO_MAGICLINKS);
@@ -37,63 +36,6 @@ pub enum Look {
     Mounted(FileId),
     /// A file or a symbolic link.
     NotAFolder,
-}
-
-/// Why a mount point could not be used.
-#[derive(Debug, thiserror::Error)]
-pub enum MountError {
-    /// A component of the path is a symbolic link.
-    #[error("target_path {} leads through a symbolic link, which is never followed", .0.display())]
-    Link(PathBuf),
-    /// The target is something other than a folder.
-    #[error("target_path {} is not a folder", .0.display())]
-    NotAFolder(PathBuf),
-    /// The folder above the target is missing.
-    #[error("the folder above target_path {} does not exist; the orchestrator creates it (CSI spec, NodePublishVolume)", .0.display())]
-    NoParent(PathBuf),
-    /// Something that this driver did not mount is at the target.
-    #[error("something else is mounted at {}; it is left alone", .0.display())]
-    Foreign(PathBuf),
-    /// Nothing is mounted on the target folder any more, and it is not empty.
-    #[error("{} cannot be removed: nothing is mounted there any more, but it contains {holds}; check that on the node and remove it", .path.display())]
-    NotEmpty {
-        /// The target.
-        path: PathBuf,
-        /// The names of what is in it, safe to print.
-        holds: String,
-    },
-    /// A system call failed.
-    #[error("cannot {action} {}", .path.display())]
-    System {
-        /// What was attempted.
-        action: &'static str,
-        /// On which path.
-        path: PathBuf,
-        /// The kernel's error.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl From<FsError> for MountError {
-    fn from(FsError { action, path, source }: FsError) -> Self {
-        MountError::System { action, path, source }
-    }
-}
-
-impl MountError {
-    pub(super) fn of(action: &'static str, path: &Path) -> impl FnOnce(Errno) -> MountError {
-        move |errno| MountError::System { action, path: path.to_owned(), source: errno.into() }
-    }
-
-    /// How the failure is to be treated.
-    pub fn class(&self) -> Class {
-        match self {
-            MountError::Link(_) | MountError::NotAFolder(_) | MountError::NoParent(_) => Class::Invalid,
-            MountError::Foreign(_) | MountError::NotEmpty { .. } => Class::Blocked,
-            MountError::System { .. } => Class::Internal,
-        }
-    }
 }
 
 impl MountPoint {

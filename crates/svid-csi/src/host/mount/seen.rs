@@ -9,7 +9,8 @@ use rustix::io::Errno;
 use svid_csi_core::state::FileId;
 use zeroize::Zeroizing;
 
-use super::point::{MountError, MountPoint};
+use super::error::MountError;
+use super::point::MountPoint;
 use super::propagation::unescape;
 use super::source::file_id;
 use super::tmpfs::is_tmpfs;

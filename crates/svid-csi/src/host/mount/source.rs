@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use svid_csi_core::state::FileId;
 
-use super::point::MountError;
+use super::error::MountError;
 
 /// A mount that is nowhere yet; gone when it is dropped.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use tracing::warn;
 
-use super::point::MountError;
+use super::error::MountError;
 use super::source::is_mount_root;
 use crate::host::fsx::{self, FsError};
 

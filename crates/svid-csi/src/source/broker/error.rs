@@ -1,13 +1,15 @@
 //! Why the broker gives a pod nothing.
 
+use std::error::Error as _;
 use std::sync::Arc;
 
 use svid_csi_core::error::Class;
 use svid_csi_core::identity::Rejection;
 use svid_csi_core::jwt::JwtRejection;
 use svid_csi_core::spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};
+use tonic::{Code, Status};
 
-use super::state::Refused;
+use crate::spiffe::x509_message::MessageError;
 
 /// Why a pod gets no identity from the broker now.
 #[derive(Debug, thiserror::Error)]
@@ -70,4 +72,24 @@ impl BrokerError {
             BrokerError::Unavailable(_) => Class::NotYet,
         }
     }
+}
+
+/// Which rule an answer broke.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// It cannot be read.
+    #[error("the agent's answer cannot be read")]
+    Message(#[from] MessageError),
+    /// The identity must not be used.
+    #[error("the identity the agent gave is refused")]
+    Rejected(#[from] Rejection),
+    /// The check did not end as it should.
+    #[error("the check of the identity failed")]
+    Worker(#[from] tokio::task::JoinError),
+}
+
+/// The code the agent has sent; what the transport makes up says nothing about the pod.
+pub(super) fn code(status: &Status) -> Code {
+    let made_up = status.source().is_some() || status.message().starts_with("grpc-status header missing");
+    if made_up { Code::Unavailable } else { status.code() }
 }

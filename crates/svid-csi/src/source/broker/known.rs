@@ -13,7 +13,8 @@ use tracing::{error, info};
 
 use super::ask;
 use super::connection::Connection;
-use super::state::{Answer, Nothing, Refused, State};
+use super::error::Refused;
+use super::state::{Answer, Nothing, State};
 use super::topic::{Api, Topic};
 use crate::host::clock;
 use crate::kube::events::{Events, pod_reference};

@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 use tracing::{info, warn};
 
 use super::agent_socket::{self, NoSocket};
-use super::subscription::code;
+use super::error::code;
 use crate::backoff::pause;
 use crate::followed_value::FollowedValue;
 use crate::host::clock;

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use svid_csi_core::identity::Rejection;
 use svid_csi_core::pod::PodRef;
 use svid_csi_core::x509_context::X509Context;
 
-use super::error::BrokerError;
-use crate::spiffe::x509_message::MessageError;
+use super::error::{BrokerError, Refused};
 
 /// The agent's answer about a pod.
 #[derive(Debug, Clone, Default)]
@@ -40,20 +38,6 @@ pub(super) enum Nothing {
     NoEntry,
     /// The agent says no.
     Denied(String),
-}
-
-/// Which rule an answer broke.
-#[derive(Debug, thiserror::Error)]
-pub enum Refused {
-    /// It cannot be read.
-    #[error("the agent's answer cannot be read")]
-    Message(#[from] MessageError),
-    /// The identity must not be used.
-    #[error("the identity the agent gave is refused")]
-    Rejected(#[from] Rejection),
-    /// The check did not end as it should.
-    #[error("the check of the identity failed")]
-    Worker(#[from] tokio::task::JoinError),
 }
 
 /// What a volume of the pod is to do now.
@@ -152,6 +136,7 @@ impl std::fmt::Display for Nothing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use svid_csi_core::identity::Rejection;
 
     fn state(answer: Answer) -> State {
         State { answer, ..State::default() }

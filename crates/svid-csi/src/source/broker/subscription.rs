@@ -1,7 +1,6 @@
 //! One pod's subscription: what the agent says of it, as long as a volume of the pod is there.
 
 use std::convert::Infallible;
-use std::error::Error as _;
 use std::time::Duration;
 
 use svid_csi_core::pod::PodRef;
@@ -11,6 +10,7 @@ use tracing::{debug, warn};
 
 use super::connection::Connection;
 use super::connections::Connections;
+use super::error::code;
 use super::state::Nothing;
 use super::topic::Topic;
 use super::{api, reference};
@@ -131,12 +131,6 @@ impl<T: Topic> Follower<T> {
             code => self.topic.trouble(format!("the agent failed ({code:?}): {why}")),
         }
     }
-}
-
-/// The code the agent has sent; what the transport makes up says nothing about the pod.
-pub(super) fn code(status: &Status) -> Code {
-    let made_up = status.source().is_some() || status.message().starts_with("grpc-status header missing");
-    if made_up { Code::Unavailable } else { status.code() }
 }
 
 fn ended() -> Status {

@@ -15,8 +15,7 @@ use tonic::{Code, Status};
 use tracing::error;
 
 use super::connection::Connection;
-use super::error::BrokerError;
-use super::subscription::code;
+use super::error::{BrokerError, code};
 use super::{Broker, api, ask, reference};
 use crate::host::clock;
 use crate::telemetry::report;

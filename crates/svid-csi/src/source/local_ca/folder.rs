@@ -12,7 +12,7 @@ use svid_csi_core::spiffe_id::TrustDomain;
 use tracing::info;
 use zeroize::Zeroizing;
 
-use super::LocalCaError;
+use super::error::LocalCaError;
 use crate::host::clock;
 use crate::host::fsx::{self, FsError};
 

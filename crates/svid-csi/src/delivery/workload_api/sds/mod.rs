@@ -19,8 +19,8 @@ use tonic::{Request, Response, Status, Streaming};
 use self::conversation::Conversation;
 use self::validator::Validator;
 use super::call::Call;
+use super::call::answered;
 use super::following::{Following, Messages, given};
-use super::service::answered;
 use crate::telemetry::metrics::Metrics;
 
 /// The most bytes of a request: Envoy lists each of its extensions in the first one, which are a few hundred.

@@ -1,0 +1,56 @@
+//! Why the embedded authority cannot be used.
+
+use std::path::PathBuf;
+
+use svid_csi_core::ca::{CaError, LoadError, UnionError};
+use svid_csi_core::identity::KeyError;
+use svid_csi_core::jwt::JwtSignError;
+
+use crate::host::fsx::FsError;
+
+/// Why the embedded authority cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalCaError {
+    /// Its certificate and key on disk do not make an authority.
+    #[error("the local CA in {} cannot be used; repair it, or remove ca.crt and ca.key to have a new one made", .folder.display())]
+    Unusable {
+        /// Where it is kept.
+        folder: PathBuf,
+        /// The problem.
+        #[source]
+        source: LoadError,
+    },
+    /// Only one of certificate and key is there.
+    #[error("{} holds only one of ca.crt and ca.key; restore the other, or remove both to have a new CA made", .0.display())]
+    Half(PathBuf),
+    /// Its own root cannot be used.
+    #[error("the local CA's certificate is not a valid trust bundle")]
+    Trust(#[from] UnionError),
+    /// Signing failed.
+    #[error("the certificate cannot be signed")]
+    Sign(#[from] CaError),
+    /// The key of JWT-SVIDs on disk cannot be used.
+    #[error("{} cannot be used; repair it, or remove it to have a new key made (tokens signed with the old one then fail)", .path.display())]
+    JwtKey {
+        /// Where it is kept.
+        path: PathBuf,
+        /// The problem.
+        #[source]
+        source: KeyError,
+    },
+    /// A JWT-SVID could not be signed.
+    #[error("the JWT-SVID cannot be signed")]
+    SignJwt(#[from] JwtSignError),
+    /// No key could be made.
+    #[error("cannot generate a key")]
+    Key(#[from] KeyError),
+    /// A file system call failed.
+    #[error(transparent)]
+    File(#[from] FsError),
+    /// The system has no randomness to give.
+    #[error("the system's random number generator failed")]
+    Random,
+    /// The signing task did not end as it should.
+    #[error("the signing task failed")]
+    Task(#[from] tokio::task::JoinError),
+}
