@@ -97,7 +97,7 @@ fn a_tmpfs_that_a_container_remounts_is_restored() {
         let volume = crate::fixture::volume("web");
         let target = node.publish(&volume).await;
         let limits = |node: &Node| {
-            let stat = rustix::fs::statvfs(&node.path("root/data")).unwrap();
+            let stat = rustix::fs::statvfs(node.path("root/data")).unwrap();
             (stat.f_blocks, stat.f_files)
         };
         let whole = limits(&node);
