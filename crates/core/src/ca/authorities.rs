@@ -134,6 +134,12 @@ impl Authorities {
         BundleDocument { anchors, jwt: self.jwt.clone(), sequence: None, refresh_hint: None }.to_json()
     }
 
+    /// Removes those that are not in `others`.
+    pub fn retain(&mut self, others: &Self) {
+        self.anchors.retain(|anchor| others.anchors.contains(anchor));
+        self.jwt.retain(&others.jwt);
+    }
+
     /// The authorities of all nodes in the order given, without expired CAs and duplicates.
     ///
     /// # Errors

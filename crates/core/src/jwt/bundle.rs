@@ -119,6 +119,11 @@ impl JwtBundle {
         self.keys.iter().find(|(id, key)| **id != key.thumbprint()).map(|(id, _)| id.as_str())
     }
 
+    /// Removes the keys that are not in `others`.
+    pub(crate) fn retain(&mut self, others: &Self) {
+        self.keys.retain(|id, key| others.keys.get(id) == Some(key));
+    }
+
     /// A bundle of one key.
     pub(super) fn of(id: String, key: Jwk) -> Self {
         Self { keys: BTreeMap::from([(id, key)]) }

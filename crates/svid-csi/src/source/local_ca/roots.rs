@@ -9,6 +9,7 @@ mod saved_entries;
 mod state;
 mod trouble;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -111,27 +112,36 @@ impl Union {
         let (mut failures, mut again): (u32, Option<Instant>) = (0, None);
         loop {
             let entries = seen.borrow_and_update().entries();
-            if let Some(entries) = entries {
-                if self.entries.are_swept_away(&entries) {
-                    grace.get_or_insert_with(|| Instant::now() + GRACE);
-                }
-                if grace.is_some_and(|end| end <= Instant::now()) {
+            let changed = match entries {
+                Some(entries) => self.take(&entries, &mut grace),
+                None => {
                     grace = None;
+                    false
                 }
-                let changed = (grace.is_none() && self.entries.keep_only(&entries)) | self.entries.take(&entries);
-                if changed || again.is_some_and(|at| at <= Instant::now()) {
-                    let is_kept = self.keep_and_trust().await;
-                    failures = if is_kept { 0 } else { failures.saturating_add(1) };
-                    again = (!is_kept).then(|| Instant::now() + pause(failures, LONGEST));
-                }
-                self.troubles.set(Of::Entries, self.entries.trouble());
+            };
+            if changed || again.is_some_and(|at| at <= Instant::now()) {
+                let is_kept = self.keep_and_trust().await;
+                failures = if is_kept { 0 } else { failures.saturating_add(1) };
+                again = (!is_kept).then(|| Instant::now() + pause(failures, LONGEST));
             }
+            self.troubles.set(Of::Entries, self.entries.trouble());
             tokio::select! {
                 changed = seen.changed() => if changed.is_err() { std::future::pending().await },
                 () = ended(grace) => {}
                 () = ended(again) => {}
             }
         }
+    }
+
+    /// Reads the entries. Returns whether the valid ones have changed.
+    fn take(&mut self, entries: &BTreeMap<String, String>, grace: &mut Option<Instant>) -> bool {
+        if self.entries.are_swept_away(entries) {
+            grace.get_or_insert_with(|| Instant::now() + GRACE);
+        }
+        if grace.is_some_and(|end| end <= Instant::now()) {
+            *grace = None;
+        }
+        (grace.is_none() && self.entries.keep_only(entries)) | self.entries.take(entries)
     }
 
     /// New roots are stored before they are trusted: pods must not lose them at a startup without the API server. Removed
@@ -144,8 +154,9 @@ impl Union {
         {
             warn!(error, "cannot store the roots of other nodes; new ones are not trusted until they are stored");
         }
-        if kept.is_ok() {
-            self.entries.kept();
+        match kept {
+            Ok(()) => self.entries.kept(),
+            Err(_) => self.entries.not_kept(),
         }
         self.trust();
         kept.is_ok()

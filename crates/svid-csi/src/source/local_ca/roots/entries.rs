@@ -82,6 +82,15 @@ impl Entries {
         }
     }
 
+    /// Storing [`good_texts`](Self::good_texts) failed: keys that nodes have removed are no longer trusted all the same.
+    pub(super) fn not_kept(&mut self) {
+        for entry in self.others.values_mut() {
+            if let (Some(good), Some(next)) = (&mut entry.good, &entry.next) {
+                good.authorities.retain(&next.authorities);
+            }
+        }
+    }
+
     /// The good ones that are kept, by node.
     pub(super) fn good(&self) -> impl Iterator<Item = (&str, &Authorities)> + Clone {
         self.others.iter().filter_map(|(node, entry)| Some((node.as_str(), &entry.good.as_ref()?.authorities)))

@@ -29,7 +29,7 @@ async fn what_cannot_be_kept_is_not_trusted_until_it_can() {
     let trust_domain = TrustDomain::parse("example.org").unwrap();
     let [own, second, third] = [(); 3].map(|()| authorities(&trust_domain));
     let trusted = Arc::new(Trusted::new(own.clone(), &trust_domain).unwrap());
-    let bundle = trusted.bundle();
+    let (bundle, jwt) = (trusted.bundle(), trusted.jwt_bundles());
     let roots = || bundle.borrow().certificates().len();
     let kept = folder.path().join("roots.json");
     let troubles = Troubles::default();
@@ -62,6 +62,45 @@ async fn what_cannot_be_kept_is_not_trusted_until_it_can() {
     fs::remove_dir_all(&obstacle).unwrap();
     goes_on().await;
     assert_eq!((roots(), troubles.told()), (2, None));
-    let kept: BTreeMap<String, String> = serde_json::from_slice(&fs::read(kept).unwrap()).unwrap();
-    assert_eq!(kept.keys().collect::<Vec<_>>(), ["n3"]);
+    let in_file = || serde_json::from_slice::<BTreeMap<String, String>>(&fs::read(&kept).unwrap()).unwrap();
+    assert_eq!(in_file().into_keys().collect::<Vec<_>>(), ["n3"]);
+
+    fs::create_dir_all(obstacle.join("x")).unwrap();
+    states.send_replace(there(&[("n1", &own), ("n3", &second)]));
+    goes_on().await;
+    assert_eq!((roots(), jwt.borrow().values().map(|keys| keys.key_ids().count()).sum::<usize>()), (1, 1));
+
+    states.send_replace(State::Absent);
+    goes_on().await;
+    fs::remove_dir_all(&obstacle).unwrap();
+    goes_on().await;
+    assert_eq!((roots(), in_file()["n3"].as_bytes()), (2, &*second.to_json()), "tried again without a ConfigMap");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_config_map_that_is_deleted_while_entries_are_missing_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let trust_domain = TrustDomain::parse("example.org").unwrap();
+    let [own, second] = [(); 2].map(|()| authorities(&trust_domain));
+    let trusted = Arc::new(Trusted::new(own.clone(), &trust_domain).unwrap());
+    let bundle = trusted.bundle();
+    let (states, seen) = watch::channel(there(&[("n1", &own), ("n2", &second)]));
+    let union = Union {
+        entries: Entries::new("n1", &trust_domain),
+        kept: Kept::new(folder.path().join("roots.json")),
+        trusted,
+        nodes: watch::Sender::new(1),
+        troubles: Troubles::default(),
+    };
+    let mut run = Box::pin(union.run(seen));
+    assert!(timeout(GRACE, &mut run).await.is_err());
+    states.send_replace(there(&[]));
+    assert!(timeout(GRACE / 2, &mut run).await.is_err());
+    states.send_replace(State::Absent);
+    assert!(timeout(HOUR, &mut run).await.is_err());
+    states.send_replace(there(&[]));
+    assert!(timeout(GRACE / 2, &mut run).await.is_err());
+    assert_eq!(bundle.borrow().certificates().len(), 2, "the grace begins again");
+    assert!(timeout(GRACE, &mut run).await.is_err());
+    assert_eq!(bundle.borrow().certificates().len(), 1);
 }
