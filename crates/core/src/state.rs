@@ -224,9 +224,12 @@ impl Record {
     }
 
     /// Changes the volume to `spec`, before `root` is mounted. What was mounted before stays recorded until
-    /// [`settle`](Self::settle): after a restart, the driver must know what it finds.
-    pub fn show(&mut self, root: Option<FileId>, spec: Arc<VolumeSpec>) {
-        if let Some(before) = self.root.filter(|_| self.root != root) {
+    /// [`settle`](Self::settle): after a restart, the driver must know what it finds. `mounted` is at the target now: if that
+    /// is `formerly`, the recorded root was never mounted. A former root that this driver filled stays until it is empty.
+    pub fn show(&mut self, root: Option<FileId>, spec: Arc<VolumeSpec>, mounted: Option<FileId>) {
+        let is_needed = self.formerly == mounted || (self.formerly_filled && self.root != mounted);
+        let is_kept = self.formerly.is_some() && is_needed;
+        if let Some(before) = self.root.filter(|_| self.root != root && !is_kept) {
             self.formerly = Some(before);
             self.formerly_filled = self.spec.content != Content::Passthrough;
         }
@@ -328,8 +331,8 @@ mod tests {
         let id = |inode| Some(FileId { device: 1, inode });
         let mut record = record(Phase::Ready);
         let passthrough = record.spec.clone();
-        record.show(id(1), passthrough.clone());
-        record.show(id(2), passthrough.clone());
+        record.show(id(1), passthrough.clone(), None);
+        record.show(id(2), passthrough.clone(), id(1));
         assert_eq!((record.formerly, record.filled()), (id(1), None), "both are the agent's");
         let sockets = SocketSpec {
             subject: Subject { issuer: Issuer::LocalCa, identity: None, hint: None },
@@ -337,10 +340,15 @@ mod tests {
             secrets: Box::default(),
         };
         let filled = VolumeSpec { content: Content::WorkloadApi(sockets), ..VolumeSpec::clone(&passthrough) };
-        record.show(id(3), filled.into());
+        record.show(id(3), filled.into(), id(2));
         assert_eq!((record.formerly, record.filled()), (id(2), id(3)));
-        record.show(id(2), passthrough);
-        assert_eq!((record.formerly, record.filled()), (id(3), id(3)));
+        // The agent may make its directory again and again while what is mounted stays, or nothing is.
+        for mounted in [id(3), id(3), None] {
+            for root in [2, 4, 5] {
+                record.show(id(root), passthrough.clone(), mounted);
+                assert_eq!((record.root, record.formerly, record.filled()), (id(root), id(3), id(3)), "{mounted:?}");
+            }
+        }
         assert_eq!(Record::from_json(&record.to_json()).unwrap(), record);
         record.settle();
         assert_eq!((record.formerly, record.filled()), (None, None));

@@ -22,9 +22,6 @@ pub enum Flaw {
     /// If a withdrawal cannot be recorded and the driver is killed between the removal of `..data` and that of the files, the
     /// next startup considers the folder empty: the key remains readable in the folder that `..data` pointed to.
     HiddenIsTakenForGone,
-    /// If a republish as passthrough fails to unmount the files, the record already has the new spec. A withdrawal then
-    /// removes no files and reports that the volume is empty.
-    WithdrawnByTheRecord,
     /// If a volume without an identity receives one that cannot be recorded, the renewal does not know of it: a withdrawal
     /// before the next delivery does not remove the files. Examples are a republish of a passthrough volume as files, and an
     /// identity that is issued again after a withdrawal.

@@ -101,7 +101,6 @@ fn the_known_flaws_of_the_driver_are_found() {
         (&[Flaw::UnreadIsUnknown], Budget { looks: 1, ..kill_and_fault }, Property::P8),
         (&[Flaw::NothingMountedInstead], republish, Property::P8),
         (&[Flaw::HiddenIsTakenForGone], Budget { withdrawals: 1, ..kill_and_fault }, Property::P5),
-        (&[Flaw::WithdrawnByTheRecord], withdrawn, Property::P5),
         (&[Flaw::GivenButNotRecorded], withdrawn, Property::P5),
         (&[Flaw::GivenButNotRecorded], issued_again, Property::P5),
         (&[Flaw::FilesOfAnEarlierTry], and_back, Property::P1),

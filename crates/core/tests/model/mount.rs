@@ -68,7 +68,8 @@ impl Run<'_> {
         self.look("what is to be mounted")?;
         let record = self.volume().record;
         if record.root != Some(root) || record.spec != spec {
-            self.record("recording the next mount", |record| record.show(Some(root.id()), spec.real()))?;
+            let mounted = shown.map(Root::id);
+            self.record("recording the next mount", |record| record.show(Some(root.id()), spec.real(), mounted))?;
         }
         if shown == Some(root) {
             return Ok(());
@@ -188,10 +189,6 @@ impl Run<'_> {
 
     /// As `files::take_away`.
     pub fn take_away(&mut self) -> Done {
-        let spec = self.volume().record.spec;
-        if spec == Spec::Passthrough && self.has(Flaw::WithdrawnByTheRecord) {
-            return Ok(());
-        }
         let folder = self.open_folder()?;
         let folder_is_empty = folder.shown.is_none() && folder.beside == 0 && folder.names == [false; 2];
         if folder_is_empty {

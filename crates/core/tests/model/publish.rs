@@ -118,7 +118,7 @@ impl Run<'_> {
         }
         self.record("recording the intent to publish", |record| {
             record.phase = Phase::Intended;
-            record.show(Some(root.id()), spec.real());
+            record.show(Some(root.id()), spec.real(), None);
         })
     }
 

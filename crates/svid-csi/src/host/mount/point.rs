@@ -38,6 +38,13 @@ pub enum Look {
     NotAFolder,
 }
 
+impl Look {
+    /// What is mounted there.
+    pub fn mounted(self) -> Option<FileId> {
+        if let Look::Mounted(root) = self { Some(root) } else { None }
+    }
+}
+
 impl MountPoint {
     /// Opens the folder above `target`. Below the kubelet's pods folder, or below the root for other paths, no link is followed.
     ///

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use rustix::mount::UnmountFlags;
 use rustix::process::Rlimit;
+use svid_csi_core::state::Record;
 use svid_csi_core::volume::Content;
 
 use super::faults::{DRIVER, end, publish};
@@ -167,9 +168,15 @@ fn as_a_passthrough_and_cut_short_it_leaves_no_key() {
                 let mut held = node.volumes.hold(&files.id).await;
                 let point = MountPoint::open(&files.target).unwrap();
                 let agent = node.socket_dir().unwrap().source(false).unwrap();
-                let _busy = (!detached).then(|| fs::File::open(files.target.path().join("tls.key")).unwrap());
-                let mounted = node.mount(held.as_mut().unwrap(), &point, &agent, &passthrough);
-                assert_eq!(mounted.is_ok(), detached, "the call is cut short after this");
+                let volume = held.as_mut().unwrap();
+                if detached {
+                    node.mount(volume, &point, &agent, &passthrough).unwrap();
+                } else {
+                    let mounted = point.look().unwrap().mounted();
+                    let show = |record: &mut Record| record.show(Some(agent.id()), passthrough.clone(), mounted);
+                    node.record(volume, show).unwrap();
+                }
+                // The call is cut short after this.
             }
             end(node).await;
             if !detached {
@@ -187,6 +194,47 @@ fn as_a_passthrough_and_cut_short_it_leaves_no_key() {
             node.unpublish(DRIVER, files.id.clone(), files.target.clone()).await.unwrap();
             end(node).await;
             lose_data_root(&dir);
+        }
+    });
+}
+
+fn issued(node: &Node) -> String {
+    let page = node.metrics.encode(&Snapshot::default());
+    page.lines().find(|line| line.starts_with("svid_csi_identities_issued_total")).unwrap().to_owned()
+}
+
+#[test]
+fn one_in_use_stays_fresh_and_ends_when_it_becomes_a_passthrough() {
+    test(async || {
+        for is_cut_short in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let node = build_as(&config_with_agent(&dir));
+            let (files, passthrough) = (spec_with(&dir, FILES), spec_with(&dir, PASSTHROUGH));
+            publish(&node, &files).await.unwrap();
+            let certificate = files.target.path().join("tls.crt");
+            let busy = fs::File::open(&certificate).unwrap();
+            let before = fs::read(&certificate).unwrap();
+            publish(&node, &passthrough).await.unwrap_err();
+            next_serial(&node, &files).await;
+            assert_ne!(fs::read(&certificate).unwrap(), before, "the pod still sees its files");
+            drop(busy);
+            if is_cut_short {
+                // As where the record could not say again what the volume was.
+                let mut held = node.volumes.hold(&files.id).await;
+                let agent = node.socket_dir().unwrap().source(false).unwrap().id();
+                let shown = MountPoint::open(&files.target).unwrap().look().unwrap().mounted();
+                let show = |record: &mut Record| record.show(Some(agent), passthrough.clone().into(), shown);
+                node.record(held.as_mut().unwrap(), show).unwrap();
+                node.withdraw(held.as_mut().unwrap()).unwrap();
+                assert_eq!(fs::read_dir(folder(&dir, &files)).unwrap().count(), 0);
+            }
+            publish(&node, &passthrough).await.unwrap();
+            let (issued_before, held) = (issued(&node), node.volumes.hold(&files.id).await);
+            assert!(!held.as_ref().unwrap().is_renewed(), "cut short: {is_cut_short}");
+            drop(held);
+            tokio::time::sleep(HOUR * 2).await;
+            assert_eq!(issued(&node), issued_before, "cut short: {is_cut_short}");
+            node.unpublish(DRIVER, files.id.clone(), files.target.clone()).await.unwrap();
         }
     });
 }
@@ -230,8 +278,9 @@ fn a_mount_that_cannot_be_cloned_takes_nothing_away() {
         let busy = fs::File::open(spec.target.path().join("tls.crt")).unwrap();
         node.mount(volume, &point, &other, &spec).unwrap_err();
         drop(busy);
-        assert_eq!(point.look().unwrap(), shown);
-        // Recorded by now: the clone has the last descriptor, and nothing that comes after the unmount needs one.
+        assert_eq!((point.look().unwrap(), volume.record()), (shown, &recorded), "it goes on as it was");
+        // The clone has the last descriptor, and nothing that comes after the unmount needs one.
+        node.record(volume, |record| record.show(Some(other.id()), spec.clone(), shown.mounted())).unwrap();
         let few = Descriptors::left(1);
         let mounted = node.mount(volume, &point, &other, &spec);
         drop(few);

@@ -239,6 +239,13 @@ impl Node {
     fn take_away(&self, record: &Record) -> Result<(), VolumeError> {
         let (spec, folder) = (&record.spec, self.folder(record)?);
         match &spec.content {
+            // A republish that could not unmount it: the pod still sees what it had.
+            Content::Passthrough if record.filled().is_some() => {
+                if let Some(workload_api) = &self.workload_api {
+                    workload_api.remove(&spec.id)?;
+                }
+                folder.keep_only(&[])?;
+            }
             Content::Passthrough => {}
             Content::Files(_) => files::take_away(&folder)?,
             Content::WorkloadApi(_) => self.workload_api()?.withdraw(&spec.id, &folder)?,

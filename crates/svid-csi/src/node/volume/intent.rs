@@ -64,7 +64,7 @@ impl Node {
         }
         let intended = |record: &mut Record| {
             record.phase = Phase::Intended;
-            record.show(root, spec.clone());
+            record.show(root, spec.clone(), None);
         };
         Ok(self.record(volume, intended)?)
     }

@@ -9,7 +9,7 @@ use svid_csi_core::hint;
 use svid_csi_core::identity::Validity;
 use svid_csi_core::jwt::{JwtBundles, JwtSvid, bundles_digest};
 use svid_csi_core::renew;
-use svid_csi_core::state::{Issued, IssuedJwt, Phase};
+use svid_csi_core::state::{Issued, IssuedJwt};
 use svid_csi_core::volume::{Content, FilesSpec, Subject, VolumeSpec};
 use tokio::time::Instant;
 use tracing::info;
@@ -179,7 +179,7 @@ impl Node {
         let mut held = self.volumes.hold(&spec.id).await;
         let this = self.clone();
         tokio::task::spawn_blocking(move || {
-            let Some(volume) = held.as_mut().filter(|volume| volume.record().phase == Phase::Ready) else {
+            let Some(volume) = held.as_mut().filter(|volume| volume.has_identity()) else {
                 return Ok(Outcome::Unpublished);
             };
             if let Some(issued) = volume.record().issued.clone() {

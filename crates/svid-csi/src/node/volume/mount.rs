@@ -24,9 +24,10 @@ impl Node {
         let (look, root) = (point.look()?, Some(source.id()));
         let is_shown = look == Look::Mounted(source.id()) && point.is_read_only()? == source.is_read_only()?;
         let tree = source.tree()?;
-        let record = volume.record();
-        if record.root != root || record.spec != *spec {
-            self.record(volume, |record| record.show(root, spec.clone()))?;
+        let before = volume.record().clone();
+        if before.root != root || before.spec != *spec {
+            let mounted = look.mounted();
+            self.record(volume, |record| record.show(root, spec.clone(), mounted))?;
         }
         if is_shown {
             return Ok(());
@@ -35,7 +36,13 @@ impl Node {
             Look::Mounted(_) => {
                 let record = volume.record();
                 let is_ours = |root| self.is_ours(&record.driver, &spec.id, Some(record), point, root);
-                point.detach_while(is_ours, |_| Ok(false))?;
+                if let Err(error) = point.detach_while(is_ours, |_| Ok(false)) {
+                    // The pod still sees the former mount, which must be renewed. If this fails, the record has both roots.
+                    if *record != before && point.look().is_ok_and(|now| now == look) {
+                        let _ = self.record(volume, |record| *record = before);
+                    }
+                    return Err(error.into());
+                }
             }
             Look::Missing => point.create(spec.target_mode())?,
             Look::Folder | Look::NotAFolder => {}

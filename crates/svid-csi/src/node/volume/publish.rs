@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use svid_csi_core::renew;
 use svid_csi_core::secret::Secret;
+use svid_csi_core::state::Record;
 use svid_csi_core::volume::{Content, Subject, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
@@ -87,16 +88,31 @@ impl Node {
         spec: Arc<VolumeSpec>,
         before: Option<&VolumeSpec>,
     ) -> Result<(), VolumeError> {
+        let was_identity = before.is_some_and(|before| before.content != Content::Passthrough);
+        if let Some(before) = before.filter(|_| was_identity && !volume.is_renewed()) {
+            self.sources.forget(before);
+        }
+        let record = volume.record();
+        if !was_identity && record.filled().is_some() && point.look()?.mounted() == record.root {
+            // An earlier call failed after the mount; `show` would forget what is still to be emptied.
+            self.end_identity(volume)?;
+            self.record(volume, Record::settle)?;
+        }
         self.mount(volume, point, source, &spec)?;
         self.holds_least(&spec)?;
-        if let Some(before) = before.filter(|before| before.content != Content::Passthrough) {
-            volume.stop_renewing();
-            self.sources.forget(before);
-            self.remove_data(&spec.id, volume.record().filled())?;
-        } else if let Some(left) = volume.record().filled() {
-            self.remove_data(&spec.id, Some(left))?;
+        if was_identity || volume.is_renewed() || volume.record().filled().is_some() {
+            self.end_identity(volume)?;
         }
         self.ready(volume, spec, None)
+    }
+
+    /// Ends the renewal of a volume that is mounted as a passthrough now, and removes the data it had.
+    fn end_identity(&self, volume: &mut Volume) -> Result<(), VolumeError> {
+        if let Some(before) = volume.stop_renewing() {
+            self.sources.forget(&before);
+        }
+        let record = volume.record();
+        self.remove_data(&record.spec.id, record.filled())
     }
 
     async fn publish_identity(

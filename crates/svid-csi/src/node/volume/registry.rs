@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use svid_csi_core::pod::PodRef;
 use svid_csi_core::renew;
-use svid_csi_core::state::{Issued, Record};
+use svid_csi_core::state::{Issued, Phase, Record};
 use svid_csi_core::volume::{Content, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
@@ -197,11 +197,21 @@ impl Volume {
         self.renewal.as_deref().is_some_and(as_recorded) || self.record.spec.content == Content::Passthrough
     }
 
-    /// Ends the renewal. The volume's lock is held, so nothing is being installed.
-    pub fn stop_renewing(&mut self) {
-        if let Some(renewal) = self.renewal.take() {
-            renewal.task.abort();
-        }
+    /// Whether it is published with an identity, not as a passthrough.
+    pub fn has_identity(&self) -> bool {
+        self.record.phase == Phase::Ready && self.record.spec.content != Content::Passthrough
+    }
+
+    /// Whether it has a renewal, possibly that of a former spec.
+    pub fn is_renewed(&self) -> bool {
+        self.renewal.is_some()
+    }
+
+    /// Ends the renewal and returns its spec. The volume's lock is held, so nothing is being installed.
+    pub fn stop_renewing(&mut self) -> Option<Arc<VolumeSpec>> {
+        let Renewal { spec, task } = *self.renewal.take()?;
+        task.abort();
+        Some(spec)
     }
 }
 

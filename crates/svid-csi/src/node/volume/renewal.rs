@@ -239,7 +239,7 @@ async fn renew(
     let mut held = node.volumes.hold(&spec.id).await;
     let this = node.clone();
     tokio::task::spawn_blocking(move || {
-        let Some(volume) = held.as_mut().filter(|volume| volume.record().phase == Phase::Ready) else {
+        let Some(volume) = held.as_mut().filter(|volume| volume.has_identity()) else {
             return Ok(Outcome::Unpublished);
         };
         let before = || volume.record().issued.as_ref()?.jwt.clone();

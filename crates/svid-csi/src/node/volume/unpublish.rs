@@ -82,9 +82,9 @@ impl Node {
         }
         self.store.remove(id)?;
         if let Some(mut volume) = held.take() {
-            volume.stop_renewing();
+            let renewed = volume.stop_renewing();
             self.is_unfinished(&mut volume, false);
-            self.sources.forget(&volume.record().spec);
+            self.sources.forget(renewed.as_ref().unwrap_or(&volume.record().spec));
             info!(volume = %id, "volume unpublished");
         }
         Ok(())
