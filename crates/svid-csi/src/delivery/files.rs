@@ -7,11 +7,13 @@ use std::ffi::OsStr;
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use svid_csi_core::files::{FILE_MODE, FOLDER_MODE, RenderedFile};
+use svid_csi_core::files::{FILE_MODE, FOLDER_MODE, FileName, RenderedFile};
+use tracing::warn;
 
 use super::volume_folder::{VolumeFolder, remove_others};
 use crate::host::beneath::Folder;
 use crate::host::fsx::FsError;
+use crate::telemetry::report;
 
 pub(super) const CURRENT: &str = "..data";
 pub(super) const NEXT: &str = "..data_tmp";
@@ -36,9 +38,30 @@ pub fn install(
             Ok(()) => remove_others(folder, |entry| {
                 entry == name.as_str() || entry == CURRENT || files.iter().any(|file| entry == file.name.as_str())
             }),
-            Err(error) => take_back(folder, &name, &made).and(Err(error)),
+            Err(error) => {
+                take_back(folder, &name, &made).unwrap_or_else(|left| {
+                    let (folder, error) = (folder.shown_path().display(), report::chain(&left));
+                    warn!(%folder, error, "cannot remove undelivered files from a volume");
+                });
+                Err(error)
+            }
         }
     })
+}
+
+/// Restores the names of the delivered files, which a socket may have replaced.
+///
+/// # Errors
+/// [`FsError`].
+pub fn restore_names(folder: &Folder) -> Result<(), FsError> {
+    let Some(shown) = folder.link(CURRENT)?.filter(|shown| is_moment(shown)) else { return Ok(()) };
+    for name in folder.folder(shown)?.names()? {
+        let name = name.to_str().and_then(|name| FileName::parse(name).ok());
+        if let Some(name) = name.filter(|name| !matches!(is_linked(folder, name.as_str()), Ok(true))) {
+            link(folder, name.as_str())?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes away all that a volume's folder shows: with one step, then whatever it was.
@@ -89,14 +112,23 @@ fn swap(folder: &Folder, name: &str, group: Option<u32>) -> Result<(), FsError> 
 /// Makes sure that every visible name leads through `..data`. Adds those that did not to `made`.
 fn link_names<'a>(folder: &Folder, files: &'a [RenderedFile], made: &mut Vec<&'a str>) -> Result<(), FsError> {
     for file in files {
-        let (visible, through) = (file.name.as_str(), format!("{CURRENT}/{}", file.name.as_str()));
-        if folder.link(visible)?.is_none_or(|target| target != through.as_str()) {
-            folder.remove(visible)?;
+        let visible = file.name.as_str();
+        if !is_linked(folder, visible)? {
             made.push(visible);
-            folder.symlink(&through, visible)?;
+            link(folder, visible)?;
         }
     }
     Ok(())
+}
+
+fn is_linked(folder: &Folder, visible: &str) -> Result<bool, FsError> {
+    let through = format!("{CURRENT}/{visible}");
+    Ok(folder.link(visible)?.is_some_and(|target| target == through.as_str()))
+}
+
+fn link(folder: &Folder, visible: &str) -> Result<(), FsError> {
+    folder.remove(visible)?;
+    folder.symlink(&format!("{CURRENT}/{visible}"), visible)
 }
 
 /// Removes what was made for files that did not come: the folder of that name, and the visible names that lead nowhere.

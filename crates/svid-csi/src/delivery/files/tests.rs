@@ -7,6 +7,7 @@ use svid_csi_testkit::TestName;
 
 use super::*;
 use crate::delivery::shown::{self, Shown};
+use crate::telemetry::captured_log::CapturedLog;
 
 fn file(name: &str, contents: &str) -> RenderedFile {
     RenderedFile { name: FileName::parse(name).unwrap(), contents: contents.as_bytes().to_vec().into() }
@@ -112,6 +113,23 @@ fn a_name_whose_file_did_not_come_is_no_change_of_the_pod() {
         assert_eq!(shows(volume), [("a".to_owned(), "1".to_owned())]);
         install(volume, &[file("c", "3")], None, SystemTime::UNIX_EPOCH).unwrap();
         assert_eq!(fs::read_dir(path).unwrap().count(), 3);
+    });
+}
+
+#[test]
+fn what_cannot_be_taken_back_does_not_hide_why_the_delivery_failed() {
+    let log = CapturedLog::start();
+    with_volume(|path, volume| {
+        install(volume, &[file("a", "1")], None, SystemTime::UNIX_EPOCH).unwrap();
+        let current = path.join("..data");
+        fs::remove_file(&current).unwrap();
+        symlink("..1.1", &current).unwrap();
+        let next = path.join("..data_tmp");
+        fs::create_dir(&next).unwrap();
+        rustix::mount::mount("t", &next, "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+        let error = install(volume, &[file("b", "2")], None, SystemTime::UNIX_EPOCH).unwrap_err();
+        assert!(error.path.ends_with("..data_tmp"), "{error:?}");
+        assert_eq!(log.lines("cannot remove undelivered files from a volume").len(), 1);
     });
 }
 

@@ -28,10 +28,10 @@ pub(super) async fn end(node: Arc<Node>) {
 }
 
 /// Makes every write of a volume's record fail until it is dropped.
-struct RecordsFail(PathBuf);
+pub(super) struct RecordsFail(PathBuf);
 
 impl RecordsFail {
-    fn of(dir: &TempDir, spec: &VolumeSpec) -> Self {
+    pub(super) fn of(dir: &TempDir, spec: &VolumeSpec) -> Self {
         let obstacle = dir.path().join(format!("root/records/.{}.json.new", spec.id));
         fs::create_dir_all(obstacle.join("x")).unwrap();
         Self(obstacle)

@@ -9,7 +9,7 @@ use rustix::process::Rlimit;
 use svid_csi_core::state::Record;
 use svid_csi_core::volume::Content;
 
-use super::faults::{DRIVER, end, publish};
+use super::faults::{DRIVER, RecordsFail, end, publish};
 use super::*;
 use crate::delivery::socket_dir::AgentDir;
 use crate::host::mount::{Look, MountPoint};
@@ -20,6 +20,7 @@ const FILES: &[(&str, &str)] = &[];
 const OTHER_FILES: &[(&str, &str)] = &[("file-cert", "svid.pem"), ("file-key", "svid.key")];
 const SOCKETS: &[(&str, &str)] = &[("delivery", "workload-api")];
 const OTHER_SOCKETS: &[(&str, &str)] = &[("delivery", "workload-api"), ("socket-name", "other.sock")];
+const NAMED_AS_SOCKET: &[(&str, &str)] = &[("file-cert", "agent.sock")];
 const PASSTHROUGH: &[(&str, &str)] = &[("source", "socket"), ("delivery", "socket-dir")];
 
 fn config_with_agent(dir: &TempDir) -> Config {
@@ -117,8 +118,16 @@ fn one_that_fails_leaves_what_the_pod_sees() {
     test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build_as(&config_with_agent(&dir));
-        for (number, (before, after)) in
-            [(FILES, OTHER_FILES), (FILES, SOCKETS), (SOCKETS, FILES), (SOCKETS, OTHER_SOCKETS)].into_iter().enumerate()
+        for (number, (before, after)) in [
+            (FILES, OTHER_FILES),
+            (FILES, SOCKETS),
+            (SOCKETS, FILES),
+            (SOCKETS, OTHER_SOCKETS),
+            (NAMED_AS_SOCKET, SOCKETS),
+            (SOCKETS, NAMED_AS_SOCKET),
+        ]
+        .into_iter()
+        .enumerate()
         {
             let (before, after) = (spec_with(&dir, before), spec_with(&dir, after));
             publish(&node, &before).await.unwrap();
@@ -133,6 +142,30 @@ fn one_that_fails_leaves_what_the_pod_sees() {
             let sees = Sees::of(&after);
             assert!(sees.is_whole() && sees.names.keys().ne(saw.names.keys()), "{number}: {sees:?}");
             assert_eq!(trouble(&node, &after).await, None, "{number}");
+            node.unpublish(DRIVER, after.id.clone(), after.target.clone()).await.unwrap();
+        }
+        let page = node.metrics.encode(&Snapshot::default());
+        assert!(page.contains("svid_csi_changed_volumes_seen_total 0"), "no pod has changed anything: {page}");
+    });
+}
+
+#[test]
+fn a_socket_that_cannot_be_recorded_leaves_what_the_pod_sees() {
+    test(async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build_as(&config_with_agent(&dir));
+        for before in [FILES, NAMED_AS_SOCKET, OTHER_SOCKETS] {
+            let (before, after) = (spec_with(&dir, before), spec_with(&dir, SOCKETS));
+            publish(&node, &before).await.unwrap();
+            let saw = Sees::of(&before);
+            let fails = RecordsFail::of(&dir, &before);
+            publish(&node, &after).await.unwrap_err();
+            drop(fails);
+            assert_eq!((Sees::of(&before), trouble(&node, &before).await), (saw, None));
+            let sees_later = next_serial(&node, &before).await;
+            assert!(Sees::of(&before).is_whole(), "{sees_later}");
+            publish(&node, &after).await.unwrap();
+            assert_eq!((Sees::of(&after).names.len(), trouble(&node, &after).await), (4, None));
             node.unpublish(DRIVER, after.id.clone(), after.target.clone()).await.unwrap();
         }
         let page = node.metrics.encode(&Snapshot::default());

@@ -57,9 +57,9 @@ impl Node {
                 if let Some(bundle) = spec.plan().issuer().and_then(|issuer| self.sources.trust_bundle(issuer)) {
                     contents::keep_text(&mut rendered, &bundle, &wanted.names);
                 }
-                self.write(spec, occasion, sizes(&rendered), || {
-                    files::install(&folder, &rendered, wanted.fs_group, now)
-                })?;
+                let install = || files::install(&folder, &rendered, wanted.fs_group, now);
+                self.write(spec, occasion, sizes(&rendered), install)
+                    .inspect_err(|_| self.put_socket_back(record, &folder))?;
                 if let Some(workload_api) = &self.workload_api {
                     workload_api.remove(&spec.id)?;
                 }
@@ -90,8 +90,36 @@ impl Node {
         self.put_socket_right(spec, socket, &names, folder)?;
         let size = workload_api::size_of(context);
         self.write(spec, occasion, [size], || workload_api.give(&spec.id, context.clone()))?;
-        // Files of another delivery go last: they are all that the pod has until then.
-        Ok(folder.keep_only(&socket.sockets)?)
+        match occasion {
+            Occasion::Publish => Ok(()),
+            Occasion::Renewal => self.remove_former(record, spec),
+        }
+    }
+
+    /// Removes the files and names that a volume with a socket had before. Called once the new spec is recorded: if that
+    /// fails, the pod still needs them.
+    pub(super) fn remove_former(&self, record: &Record, spec: &VolumeSpec) -> Result<(), VolumeError> {
+        match &spec.content {
+            Content::WorkloadApi(socket) => Ok(self.folder(record)?.keep_only(&socket.sockets)?),
+            Content::Files(_) | Content::Passthrough => Ok(()),
+        }
+    }
+
+    /// Restores the socket's names that files have taken whose delivery failed.
+    fn put_socket_back(&self, record: &Record, folder: &VolumeFolder) {
+        let (Some(workload_api), Content::WorkloadApi(socket)) = (&self.workload_api, &record.spec.content) else {
+            return;
+        };
+        if let Err(error) = workload_api.serve(&record.spec, &socket.sockets, folder) {
+            warn!(volume = %record.spec.id, error = report::chain(&error), "cannot restore the socket of a volume");
+        }
+    }
+
+    /// Undoes the delivery of a socket that could not be mounted or recorded: the volume stays what its record says.
+    pub(super) fn undeliver(&self, record: &Record, spec: &VolumeSpec) {
+        if let (Content::WorkloadApi(socket), Ok(folder)) = (&spec.content, self.folder(record)) {
+            self.take_back_socket(record, socket, &folder);
+        }
     }
 
     /// Removes what was made for a socket that the volume does not get: a look would take it for a change by its pod.
@@ -100,7 +128,11 @@ impl Node {
         let taken_back = match &record.spec.content {
             Content::WorkloadApi(before) => workload_api.go_back(&record.spec, &before.sockets, folder),
             Content::Files(_) | Content::Passthrough => workload_api.remove(&record.spec.id).and_then(|()| {
-                folder.change(|folder| socket.sockets.iter().try_for_each(|name| folder.remove(name.as_str())))
+                folder.change(|folder| {
+                    socket.sockets.iter().try_for_each(|name| folder.remove(name.as_str()))?;
+                    folder.shape(folder_mode(&record.spec.content), None)?;
+                    files::restore_names(folder)
+                })
             }),
         };
         if let Err(error) = taken_back {

@@ -218,14 +218,20 @@ impl Node {
         let in_use = self.reach(volume, point)?;
         self.audit(volume, &spec, context, jwt.as_ref());
         self.deliver(volume.record(), &spec, context, jwt.as_ref(), Occasion::Publish)?;
-        if !in_use {
-            self.mount(volume, point, &folders.source(&id)?, &spec)?;
-        }
+        let shown = if in_use {
+            Ok(())
+        } else {
+            folders.source(&id).map_err(VolumeError::from).and_then(|source| self.mount(volume, point, &source, &spec))
+        };
+        let ready = shown.and_then(|()| {
+            let given = (folders.root(&id)?, issued(&spec, context, jwt.as_ref()));
+            self.ready(volume, spec.clone(), Some(given))
+        });
+        ready.inspect_err(|_| self.undeliver(volume.record(), &spec))?;
+        self.remove_former(volume.record(), &spec)?;
         if mixes_trust_domains(&spec, context) {
             warn!(volume = %id, "svid-csi/federated: merged lets the CAs of every federated trust domain vouch for every ID in the volume's trust bundle");
         }
-        let given = (folders.root(&id)?, issued(&spec, context, jwt.as_ref()));
-        self.ready(volume, spec, Some(given))?;
         self.keep_renewing(volume);
         self.bring_bundle_to(Some(volume));
         Ok(())
