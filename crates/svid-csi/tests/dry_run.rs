@@ -171,7 +171,7 @@ fn what_cannot_be_read_is_an_error() {
         (format!("{}\n---{}", object(|_| {}), yaml(&bad)), "document 2: spec.usages: expected sequence"),
         ("kind: Pod".to_owned(), "document 1: kind: \"Pod\", expected CertificateRequest"),
         ("\"unfinished".to_owned(), "document 1: "),
-        (" ".repeat((64 << 20) + 1), "more than 64 MiB"),
+        (" ".repeat((64 << 20) + 1), "larger than 64 MiB"),
     ] {
         let (code, lines, told) = judge(&[], &input);
         assert!(code == 2 && lines.is_empty() && told.lines().count() == 1, "{code} {lines:?} {told}");

@@ -109,7 +109,7 @@ mod tests {
         let [denied, ignored] = lines.lines().collect::<Vec<_>>()[..] else { panic!("{lines}") };
         assert!(denied.starts_with("deny shop/a-1.b "), "{denied}");
         let name = r#"shop/"evil\napprove x/y\xe2\x80\xae""#;
-        assert_eq!(ignored, format!("ignore {name} it has no annotation spiffe.csi.cert-manager.io/identity"));
+        assert_eq!(ignored, format!("ignore {name} the request has no annotation spiffe.csi.cert-manager.io/identity"));
         assert!(lines.bytes().all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte)), "{lines:?}");
         assert_eq!(outcome, Outcome::SomeDenied);
     }

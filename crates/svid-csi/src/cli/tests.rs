@@ -205,7 +205,7 @@ fn cert_manager_as_promised() {
     let warnings =
         good(&format!("{CERT_MANAGER} --extra-certificate-request-annotations spiffe.csi.cert-manager.io/x=1,a=2"))
             .warnings;
-    assert!(matches!(&warnings[..], [one] if one.contains("spiffe.csi.cert-manager.io/x is left out")), "{warnings:?}");
+    assert!(matches!(&warnings[..], [one] if one.contains("spiffe.csi.cert-manager.io/x is ignored")), "{warnings:?}");
 }
 
 #[test]

@@ -74,12 +74,12 @@ async fn a_denial_that_is_forbidden_is_counted_and_not_repeated() {
             request["spec"]["issuerRef"] = json!({ "name": "other", "kind": "Issuer" });
         });
     }
-    let line = approver.logged(&["a denial is forbidden"]).await;
+    let line = approver.logged(&["denying requests is forbidden"]).await;
     assert!(line.contains("the verb approve on signers of cert-manager.io named issuers.cert-manager.io/shop.other"));
     approver.counted("denials_forbidden_total", 2.0).await;
     cluster.one_more().await;
     assert_eq!(cluster.updates(), 3, "{}", cluster.server.calls.log());
-    assert_eq!(approver.lines("a denial is forbidden"), 1);
+    assert_eq!(approver.lines("denying requests is forbidden"), 1);
     approver.counted("pending_requests", 2.0).await;
     assert_eq!(cluster.decision("shop", "one"), None);
     // A list that names them again is no reason to try again.
@@ -100,7 +100,7 @@ async fn a_status_that_may_not_be_written_is_named() {
     cluster.server.permissions.only(|access| access.resource != STATUS);
     let approver = cluster.approver(&[]).await;
     cluster.good("shop", "web");
-    let line = approver.logged(&["an approval is forbidden"]).await;
+    let line = approver.logged(&["approving requests is forbidden"]).await;
     assert!(line.contains("the verb update on certificaterequests/status of cert-manager.io"), "{line}");
     approver.counted("approvals_forbidden_total", 1.0).await;
 }

@@ -48,7 +48,7 @@ fn every_mistake_in_one_run() {
         "--broker-server-id: ",
         "--data-root: missing",
         "--workload-api-socket-dir: missing",
-        "--broker-address: there is one",
+        "--broker-address: conflicts with --broker-socket",
     ];
     for expected in expected {
         assert_eq!(found.iter().filter(|mistake| mistake.starts_with(expected)).count(), 1, "{expected} in {found:#?}");
@@ -95,7 +95,7 @@ fn a_kubeconfig_serves_events() {
     let client = command.config.client;
     assert_eq!((client.kubeconfig, client.context.as_deref()), (Some(here("k")), Some("c")));
     assert_eq!(command.warnings, [""; 0]);
-    assert!(mistakes(&format!("{BROKER} files --broker-socket b --context c"))[0].starts_with("--context: chooses"));
+    assert!(mistakes(&format!("{BROKER} files --broker-socket b --context c"))[0].starts_with("--context: selects"));
 }
 
 #[test]

@@ -17,8 +17,8 @@ fn words_that_are_no_flags() {
     let cases = [
         ("--nodeid x", "--nodeid: there is no such flag; did you mean --node-id?"),
         ("-frobnicate=1", "-frobnicate: there is no such flag"),
-        ("stray", "stray: is not a flag"),
-        ("--allow-missing-read-only false", "false: is not a flag"),
+        ("stray", "stray: is neither a flag"),
+        ("--allow-missing-read-only false", "false: is neither a flag"),
         ("--allow-missing-read-only=maybe", "--allow-missing-read-only: \"maybe\" is neither"),
         ("--local-ca-dir --admin-socket 0", "--local-ca-dir: has no value"),
         ("--node-id", "--node-id: has no value"),
@@ -54,7 +54,7 @@ fn wrong_values() {
         ),
         (
             "--startup-taint a/b:NoSchedule",
-            "--startup-taint: \"a/b:NoSchedule\" cannot be the key of a taint; give the key",
+            "--startup-taint: \"a/b:NoSchedule\" cannot be the key of a taint; give only the key",
         ),
         ("--local-ca-roots roots", "--local-ca-roots: \"roots\" names no ConfigMap; write NAMESPACE/NAME"),
         ("--log-format yaml", "--log-format: \"yaml\""),
@@ -148,7 +148,7 @@ fn mistakes_about_cert_manager() {
     let cases = [
         ("--request-mode pods", "--request-mode: \"pods\" is not a request mode"),
         ("--request-mode pod --use-own-service-account", "--request-mode: pods do not use"),
-        ("--renewal-concurrency 0", "--renewal-concurrency: \"0\" is not a number"),
+        ("--renewal-concurrency 0", "--renewal-concurrency: \"0\" is not a whole number"),
         ("--runtime-issuance-config-map-name cm", "--runtime-issuance-config-map-namespace: missing"),
         (
             "--source-ca-bundle b --trust-bundle clustertrustbundle:x",

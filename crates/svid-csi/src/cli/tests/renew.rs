@@ -39,7 +39,7 @@ fn each_mistake_is_told() {
         ("--data-root /d", "--pod: missing; name the pod, or give --all"),
         ("--all", "--admin-socket: missing; give the driver's --admin-socket or its --data-root"),
         ("--pod a/b --all --data-root /d", "--all: includes the pod of --pod; leave out one of the two"),
-        ("--all --admin-socket 0", "--admin-socket: 0 means that the driver has none"),
+        ("--all --admin-socket 0", "--admin-socket: 0 means that the driver has no admin socket"),
         ("--pod web --data-root /d", "--pod: \"web\" is not a pod; write it as NAMESPACE/NAME"),
         ("--pod a/b/c --data-root /d", "--pod: \"a/b/c\" is not a pod"),
         ("--pod a/ --data-root /d", "--pod: \"a/\" is not a pod"),
