@@ -49,7 +49,11 @@ fn what_cannot_be_renewed_is_said_and_is_a_failure() {
             assert_eq!((code, out.as_str()), (Some(1), ""), "{error}");
             assert!(error.starts_with("error: ") && error.contains(why) && error.lines().count() == 1, "{error}");
         };
-        fails(&node, &["--pod", "shop/nobody"], "no volume with an identity for the pod shop/nobody: does the pod run on this node?");
+        fails(
+            &node,
+            &["--pod", "shop/nobody"],
+            "no volume with an identity for the pod shop/nobody: does the pod run on this node?",
+        );
         fails(&node, &["--all", "--admin-socket=/nowhere/s"], "there is no socket /nowhere/s: is the driver running");
         let csi = format!("--admin-socket={}", node.path("csi.sock").display());
         fails(&node, &["--all", &csi], "is another program listening there?");
