@@ -1,6 +1,7 @@
 //! What a pod is given, put where its volume shows it. Everything here blocks; the volume's lock is held.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use svid_csi_core::files::{self as contents, FOLDER_MODE, Federated, FileName, RenderError, RenderedFile, Wanted};
 use svid_csi_core::identity::{Rejection, TrustBundle, leads_to};
@@ -57,8 +58,7 @@ impl Node {
                 if let Some(bundle) = spec.plan().issuer().and_then(|issuer| self.sources.trust_bundle(issuer)) {
                     contents::keep_text(&mut rendered, &bundle, &wanted.names);
                 }
-                let install = || files::install(&folder, &rendered, wanted.fs_group, now);
-                self.write(spec, occasion, sizes(&rendered), install)
+                self.write_files(spec, wanted, &folder, &rendered, occasion, now)
                     .inspect_err(|_| self.put_socket_back(record, &folder))?;
                 if let Some(workload_api) = &self.workload_api {
                     workload_api.remove(&spec.id)?;
@@ -213,8 +213,7 @@ impl Node {
         let (wants, certificates) = (wants(wanted, password.as_ref()), bundle.certificates());
         let (mut rendered, chain) = contents::with_bundle(before, certificates, wants, now)?;
         contents::keep_text(&mut rendered, bundle, &wanted.names);
-        let install = || files::install(&folder, &rendered, wanted.fs_group, now);
-        self.write(&record.spec, Occasion::Renewal, sizes(&rendered), install)?;
+        self.write_files(&record.spec, wanted, &folder, &rendered, Occasion::Renewal, now)?;
         Ok(leads_to(&chain, certificates, now))
     }
 
@@ -225,8 +224,21 @@ impl Node {
         let extras = jwt.extras(&wanted.extras);
         let came = Wanted { names: &wanted.names, extras: &extras, password: None };
         let rendered = contents::with_jwt(self.delivered_files(record, &folder)?, &jwt.given(), came, now)?;
-        let install = || files::install(&folder, &rendered, wanted.fs_group, now);
-        self.write(&record.spec, Occasion::Renewal, sizes(&rendered), install)
+        self.write_files(&record.spec, wanted, &folder, &rendered, Occasion::Renewal, now)
+    }
+
+    /// Replaces the files of a volume, if there is room for them on that occasion.
+    fn write_files(
+        &self,
+        spec: &VolumeSpec,
+        wanted: &FilesSpec,
+        folder: &VolumeFolder,
+        rendered: &[RenderedFile],
+        occasion: Occasion,
+        now: SystemTime,
+    ) -> Result<(), VolumeError> {
+        let sizes = rendered.iter().map(|file| file.contents.len());
+        self.write(spec, occasion, sizes, || files::install(folder, rendered, wanted.fs_group, now))
     }
 
     /// The password of the volume's PKCS#12 files, if it has any.
@@ -292,10 +304,6 @@ fn sockets_of(spec: &VolumeSpec) -> &[FileName] {
         Content::WorkloadApi(socket) => &socket.sockets,
         Content::Files(_) | Content::Passthrough => &[],
     }
-}
-
-fn sizes(files: &[RenderedFile]) -> impl Iterator<Item = usize> {
-    files.iter().map(|file| file.contents.len())
 }
 
 fn has_own_password(spec: &VolumeSpec) -> bool {

@@ -82,8 +82,7 @@ impl Node {
         let pods_dir = spec.target.place().map_or(Ok(None), |place| mount::file_id_of(place.pods_dir))?;
         let mut record = Record::intended(driver, spec.clone(), pods_dir);
         change(&mut record);
-        self.keep_writable();
-        self.store.put(&record)?;
+        self.put(&record)?;
         Ok(Volume::recorded(record, share))
     }
 

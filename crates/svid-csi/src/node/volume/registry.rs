@@ -243,11 +243,16 @@ impl Node {
         let mut record = volume.record.clone();
         change(&mut record);
         let record = self.with_bytes(record);
-        self.keep_writable();
-        self.store.put(&record)?;
+        self.put(&record)?;
         let before = std::mem::replace(&mut volume.record, record).issued;
         self.warn_of_chain(&volume.record, before.as_ref());
         Ok(())
+    }
+
+    /// Writes a record to disk. Blocks.
+    pub(super) fn put(&self, record: &Record) -> Result<(), FsError> {
+        self.keep_writable();
+        self.store.put(record)
     }
 
     /// Starts the loop that keeps a ready volume's identity fresh, unless it runs already as recorded or the volume has none.
