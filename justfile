@@ -56,7 +56,7 @@ keytool:
 csr-oracle:
     go -C tests/cluster/tools/certmanager build -o "$PWD/target/csr-oracle" ./csr
     CSR_ORACLE="$PWD/target/csr-oracle" cargo test --locked --package svid-csi-core --test rules -- \
-        --ignored --nocapture what_is_approved_is_what_cert_manager_reads
+        --ignored --nocapture an_approved_csr_is_the_one_that_cert_manager_reads
 
 # Show what the driver does, on this machine and without Kubernetes
 demo *flags:

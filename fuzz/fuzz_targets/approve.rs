@@ -1,5 +1,5 @@
-//! The approver's parser: whatever comes as a CSR, it does not panic, it prints nothing but ASCII, and what it approves
-//! holds nothing beyond the allowed, as another parser sees it.
+//! The approver's parser: for any input as a CSR, it does not panic and prints only ASCII, and according to another
+//! parser, an approved CSR has only allowed content.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -21,7 +21,7 @@ use x509_parser::prelude::FromDer;
 
 const ID: &str = "spiffe://example.org/ns/shop/sa/cart";
 
-// The first byte says what the others are.
+// The first byte selects the meaning of the others.
 fuzz_target!(|input: &[u8]| {
     match input {
         [0, text @ ..] => check(text.to_vec()),
@@ -102,14 +102,15 @@ static KEY: LazyLock<(EcdsaKeyPair, Vec<u8>)> = LazyLock::new(|| {
     (pair.expect("a key"), public)
 });
 
-/// With a signature that is right.
+/// With a valid signature.
 fn signed(info: Vec<u8>) -> Vec<u8> {
     let signature = KEY.0.sign(&SystemRandom::new(), &info).expect("a signature");
     let ecdsa_sha256 = tlv(0x30, &tlv(6, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]));
     tlv(0x30, &[info, ecdsa_sha256, tlv(3, &[&[0], signature.as_ref()].concat())].concat())
 }
 
-/// What is signed of a good CSR, with edits: where, how many bytes go, how many come, and these.
+/// The signed part of a good CSR, with edits: the position, the number of bytes to remove, the number to insert, and
+/// these.
 fn edited(mut edits: &[u8]) -> Vec<u8> {
     let mut info = good_info();
     while let [at, cut, come, rest @ ..] = edits {
@@ -140,7 +141,7 @@ fn armour(der: &[u8]) -> Vec<u8> {
     format!("-----BEGIN CERTIFICATE REQUEST-----\n{base64}\n-----END CERTIFICATE REQUEST-----\n").into_bytes()
 }
 
-/// One DER element; what is too long to be one is cut.
+/// One DER element; one that is too long is cut.
 fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     let content = &content[..content.len().min(0xffff)];
     let [high, low] = (content.len() as u16).to_be_bytes();

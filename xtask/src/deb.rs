@@ -11,10 +11,10 @@ use svid_csi_image::{notice, write};
 
 use crate::{say, shell};
 
-/// Where the packages are put.
+/// The output folder.
 const FOLDER: &str = "target/deb";
 
-/// Builds the Debian package, with the same program as the image.
+/// Builds the Debian package, with the same program as in the image.
 pub fn build(repo: &Path, arch: Arch) -> Result<()> {
     shell::man(repo)?;
     shell::completions(repo)?;
@@ -33,7 +33,7 @@ pub fn build(repo: &Path, arch: Arch) -> Result<()> {
     Ok(())
 }
 
-/// The time of the commit that is built: the package of a commit is always the same.
+/// The time of the current commit, so that the package of a commit is always the same.
 fn commit_time(repo: &Path) -> Option<String> {
     let output = Command::new("git").args(["log", "-1", "--format=%ct"]).current_dir(repo).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -10,13 +10,13 @@ use svid_csi_image::{docker, oci, product, sbom, sha256, write};
 
 use crate::say;
 
-/// Where the images are put.
+/// The output folder.
 pub const FOLDER: &str = "target/image";
-/// How they are called, before the name of the configuration.
+/// The repository of their names, before the name of the configuration.
 const REPOSITORY: &str = "svid-csi";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Builds and writes the archives of each machine; those of several also as one.
+/// Builds and writes the archives of each machine, and for several machines also one archive of all.
 pub fn build(repo: &Path, mut arches: Vec<Arch>) -> Result<()> {
     if arches.is_empty() {
         arches.push(Arch::host());
@@ -51,7 +51,7 @@ fn put(repo: &Path, name: &str, contents: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The commit that is built, where this is a checkout and nothing in it differs from the commit.
+/// The current commit, if this is a checkout without changes.
 fn revision(repo: &Path) -> Option<String> {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").args(arguments).current_dir(repo).output().ok()?;

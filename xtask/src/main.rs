@@ -1,4 +1,4 @@
-//! `cargo xtask`: what is made from the code.
+//! `cargo xtask`: generates artifacts from the code.
 #![allow(clippy::print_stderr, reason = "a command line program talks")]
 
 mod deb;
@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use svid_csi_image::arch::Arch;
 
-/// What is made from the code of svid-csi.
+/// Generates artifacts from the code of svid-csi.
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 struct Arguments {
@@ -29,12 +29,12 @@ struct Arguments {
 enum Task {
     /// Build the image for these machines, with its bill of materials, into target/image
     Image {
-        /// amd64, arm64; this machine without any. Two give an archive for both as well.
+        /// amd64, arm64; default: this machine. Two also result in an archive for both.
         arches: Vec<Arch>,
     },
     /// Build the Debian package into target/deb
     Deb {
-        /// amd64 or arm64; this machine without any
+        /// amd64 or arm64; default: this machine
         arch: Option<Arch>,
     },
     /// Write the reference pages below docs/reference
@@ -43,7 +43,7 @@ enum Task {
     Man,
     /// Write the completions of bash, zsh and fish into target/completions
     Completions,
-    /// Check that manifest, chart and changelog say the same version
+    /// Check that manifest, chart and changelog have the same version
     ReleaseCheck,
     /// Print the version
     Version,
@@ -74,19 +74,19 @@ impl Task {
     }
 }
 
-/// The checkout this is run in, which need not be the one it was built from.
+/// The checkout that this is run in, which may differ from the one it was built from.
 fn repository() -> Result<PathBuf> {
     let here = std::env::current_dir().context("the current folder is gone")?;
     let is_root = |folder: &&Path| folder.join("Cargo.lock").is_file();
     here.ancestors().find(is_root).map(Path::to_owned).context("run this in a checkout of svid-csi")
 }
 
-/// Answers on standard output.
+/// Prints the result to standard output.
 fn print(answer: &str) -> Result<()> {
     writeln!(std::io::stdout(), "{answer}").context("cannot write to standard output")
 }
 
-/// Tells how far it has come.
+/// Reports progress.
 fn say(line: &str) {
     eprintln!("xtask: {line}");
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask release-check`: whether the checkout says the same version everywhere.
+//! `cargo xtask release-check`: whether the checkout has the same version everywhere.
 
 use std::fs;
 use std::path::Path;
@@ -9,10 +9,10 @@ use serde::Deserialize;
 use crate::say;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The crates that are published: what the driver's needs.
+/// The published crates: those that the driver needs.
 const CRATES: [&str; 2] = ["svid-csi-core", "svid-csi-proto"];
 
-/// What is read of Chart.yaml.
+/// The fields of Chart.yaml that are used.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Chart {
@@ -33,7 +33,7 @@ pub fn check(repo: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The driver must ask for its own crates as they are now.
+/// The driver must depend on the current versions of its own crates.
 fn crates(manifest: &str) -> Vec<String> {
     let asks =
         |name: &str| manifest.lines().any(|line| line.starts_with(&format!("{name} = ")) && line.contains(&wanted()));
@@ -52,7 +52,7 @@ fn chart(text: &str) -> Result<Vec<String>> {
     Ok(wrong.map(|(name, found)| format!("deploy/chart/Chart.yaml: {name} is {found}, not {VERSION}")).collect())
 }
 
-/// A heading with version and day, and something below it.
+/// A heading with version and day, and some text below it.
 fn changelog(text: &str) -> Option<String> {
     let heading = format!("\n## [{VERSION}] - ");
     let entry = text.split_once(&heading).map(|(_, after)| after.split("\n## ").next().unwrap_or(after));
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chart_of_another_version_is_told() {
+    fn a_chart_of_another_version_is_reported() {
         let chart_of =
             |version: &str, app: &str| chart(&format!("version: {version}\nappVersion: \"{app}\"\n")).unwrap();
         assert_eq!(chart_of(VERSION, VERSION), Vec::<String>::new());
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_needs_an_entry_that_says_something() {
+    fn a_release_needs_a_changelog_entry() {
         let of = |body: &str| {
             changelog(&format!("# Changelog\n\n## [{VERSION}] - 2026-01-01\n{body}\n## [0.0.1] - x\n\n- old\n"))
         };

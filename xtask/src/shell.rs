@@ -1,4 +1,4 @@
-//! `cargo xtask man` and `cargo xtask completions`: what packages bring along for people at a terminal.
+//! `cargo xtask man` and `cargo xtask completions`: files for users at a terminal, which packages include.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ pub fn man(repo: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Completions of bash, zsh and fish, into target/completions, under the names the shells look for.
+/// Completions of bash, zsh and fish, into target/completions, with the file names that the shells expect.
 pub fn completions(repo: &Path) -> Result<()> {
     for (shell, name) in [(Shell::Bash, "svid-csi"), (Shell::Zsh, "_svid-csi"), (Shell::Fish, "svid-csi.fish")] {
         let mut script = Vec::new();

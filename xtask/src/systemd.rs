@@ -1,4 +1,4 @@
-//! Only tests: the unit and the environment file that are shipped say what the driver understands.
+//! Only tests: the driver understands the shipped unit and environment file.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,13 +7,13 @@ fn shipped(name: &str) -> String {
     fs::read_to_string(crate::repository().unwrap().join("deploy/systemd").join(name)).unwrap()
 }
 
-/// The settings of a file, comments and sections left out.
+/// The settings of a file, without comments and sections.
 fn settings(text: &str) -> Vec<(&str, &str)> {
     text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('=')).collect()
 }
 
-/// Every one of these gives the service a mount namespace of its own (exec_needs_mount_namespace in systemd), from which
-/// the kubelet sees no mount.
+/// Each of these gives the service its own mount namespace (exec_needs_mount_namespace in systemd), whose mounts the
+/// kubelet cannot see.
 const UNSHARE_MOUNTS: [&str; 31] = [
     "BindPaths",
     "BindReadOnlyPaths",
@@ -68,7 +68,7 @@ fn the_unit_writes_no_key_to_disk() {
     }
 }
 
-/// The variables of the environment file: those that are set, and with them each of the paragraphs that are not.
+/// The variables of the environment file: those that are set, and with them each of the commented-out paragraphs.
 fn environments() -> Vec<Vec<(String, String)>> {
     let file = shipped("driver.env");
     let own = |text: &str| -> Vec<(String, String)> {
@@ -94,7 +94,7 @@ fn parse(variables: &[(String, String)]) -> Result<svid_csi::cli::Command, Strin
 }
 
 #[test]
-fn the_environment_file_is_understood_whichever_source_is_chosen() {
+fn the_environment_file_is_valid_with_every_source() {
     let environments = environments();
     assert_eq!(environments.len(), 3);
     for variables in environments {
@@ -103,7 +103,7 @@ fn the_environment_file_is_understood_whichever_source_is_chosen() {
 }
 
 #[test]
-fn the_environment_file_as_it_is_shipped_says_what_is_missing() {
+fn the_shipped_environment_file_reports_the_missing_values() {
     let file = shipped("driver.env");
     let shipped: Vec<_> =
         settings(&file).into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();

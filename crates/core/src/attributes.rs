@@ -21,7 +21,7 @@ const PASSWORD_IN_ATTRIBUTE: &str = "volume attribute svid-csi/pkcs12-password w
 /// Where clients look for the Workload API: common examples, SPIRE's own, Istio, and older charts of SPIRE.
 const USUAL_SOCKETS: [&str; 4] = ["agent.sock", "spire-agent.sock", "socket", "api.sock"];
 
-/// The most names of one socket.
+/// The maximum number of names of one socket.
 const MOST_SOCKET_NAMES: usize = 8;
 
 /// A socket's whole path has at most 107 bytes (unix(7)), the pod's mountPath included.

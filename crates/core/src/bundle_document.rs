@@ -16,7 +16,7 @@ use crate::unix_time;
 const X509_USE: &str = "x509-svid";
 const JWT_USE: &str = "jwt-svid";
 
-/// The key types that certificates are written with here.
+/// The key types that are written with certificates here.
 const KEY_TYPES: [&str; 3] = ["RSA", "EC", "OKP"];
 
 /// How often readers of a document should look for a newer one, unless the document says otherwise; SPIRE uses the same.
@@ -44,7 +44,7 @@ pub enum BundleDocumentError {
     /// A key for X509-SVIDs has a certificate that is not base64.
     #[error("the `x5c` of key {position} is not a certificate in base64")]
     Certificate {
-        /// Which one, counted from 1.
+        /// The position of the key, counted from 1.
         position: usize,
     },
     /// An invalid number.
@@ -86,8 +86,8 @@ impl BundleDocument {
 
     /// The document that follows `earlier`, if there is one, for the current anchors and keys.
     ///
-    /// Its sequence number is the time in seconds, or the next number if that has been used; it stays what it was
-    /// while nothing else changes, so that the same bundle makes the same document.
+    /// Its sequence number is the time in seconds, or the next number if that has been used; it does not change while
+    /// nothing else changes, so that the same bundle gives the same document.
     pub fn next(
         earlier: Option<&[u8]>,
         anchors: &[CertificateDer<'static>],
@@ -106,8 +106,8 @@ impl BundleDocument {
         Self { anchors: anchors.to_vec(), jwt: jwt.clone(), sequence: Some(sequence), refresh_hint }.to_json()
     }
 
-    /// The text. Certificates with a key that no JWK can express (other than RSA, P-256, P-384, P-521 and Ed25519) are left
-    /// out: an entry cannot be without its key (RFC 7517, section 4).
+    /// The text. Certificates with a key that no JWK can express (other than RSA, P-256, P-384, P-521 and Ed25519) are
+    /// left out, because every entry needs a key (RFC 7517, section 4).
     pub fn to_json(&self) -> Vec<u8> {
         let mut keys: Vec<Value> = self.anchors.iter().filter_map(|der| x509_jwk(der)).collect();
         keys.extend(self.jwt.jwks(Some(JWT_USE)));

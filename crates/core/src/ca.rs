@@ -26,11 +26,11 @@ use crate::unix_time;
 
 const COMMON_NAME: &str = "svid-csi local CA";
 
-/// The most a certificate is dated back, for peers whose clock is behind.
+/// The maximum time a certificate is backdated, for peers whose clock is behind.
 const BACKDATE: Duration = Duration::from_secs(60);
 
-/// A certificate is dated back by at most this part of its lifetime, a tenth: 2/3 of the lifetime of a certificate of
-/// 30 s that is dated back by 60 s are over at once.
+/// A certificate is backdated by at most this part of its lifetime, a tenth. With 60 s, two thirds of the lifetime of a
+/// certificate of 30 s would be over at once.
 const BACKDATE_SHARE: u32 = 10;
 
 /// A CA of one trust domain: a certificate, with the path-less SPIFFE ID of the trust domain (X509-SVID, section 3.2) if
@@ -100,11 +100,11 @@ impl CertificateAuthority {
         Ok(Self { trust_domain, certificate, intermediates: Vec::new(), roots, key, validity, issuer })
     }
 
-    /// Loads a CA that was [created](Self::create) before, or by other means: the text may hold further
-    /// certificates, up to one or several roots. Without a root, the CA's own certificate is the trust bundle.
+    /// Loads a CA that was [created](Self::create) earlier, or by other means: the text may hold further certificates,
+    /// up to one or several roots. Without a root, the CA's own certificate is the trust bundle.
     ///
     /// # Errors
-    /// What is wrong with it, and what to do.
+    /// The fault, and its fix.
     pub fn load(
         certificate_pem: &str,
         key_pem: &str,
@@ -117,7 +117,7 @@ impl CertificateAuthority {
     /// Signs an X509-SVID: empty subject, the ID as the only name (critical, RFC 5280, section 4.1.2.6), for
     /// `digitalSignature`, clients and servers.
     ///
-    /// It is valid for the requested lifetime, but not longer than the CA; dated back by a minute or a tenth of the
+    /// It is valid for the requested lifetime, but not longer than the CA; backdated by a minute or a tenth of the
     /// lifetime, whichever is less. `serial` must be random and not zero.
     ///
     /// # Errors
@@ -145,7 +145,8 @@ impl CertificateAuthority {
         params.use_authority_key_identifier_extension = true;
         let public_key = SubjectPublicKeyInfo::from_der(&request.public_key).map_err(CaError::Build)?;
         let leaf = params.signed_by(&public_key, &self.issuer).map_err(CaError::Build)?;
-        // A copy of its own size: the encoder's buffer has room for three of them, and one is kept for every pod.
+        // A copy of the exact size: the encoder's buffer has space for three certificates, and one is kept for every
+        // pod.
         Ok(leaf.der().to_vec().into())
     }
 
@@ -163,12 +164,12 @@ impl CertificateAuthority {
         std::mem::take(&mut *pem_text::encode(Block::Certificate, std::iter::once(self.certificate.as_ref())))
     }
 
-    /// The certificate: the trust bundle of everything the CA signs, if it is a root.
+    /// The certificate, which is the trust bundle of everything the CA signs if it is a root.
     pub fn certificate_der(&self) -> &CertificateDer<'static> {
         &self.certificate
     }
 
-    /// What is served after a leaf: the certificates that lead from it to the roots, without these.
+    /// The certificates sent after a leaf: those that lead from it to the roots, without the roots.
     pub fn intermediates(&self) -> &[CertificateDer<'static>] {
         &self.intermediates
     }
@@ -206,7 +207,7 @@ fn validity(now: SystemTime, lifetime: Duration) -> Result<Validity, CaError> {
     }
 }
 
-/// What root and leaf have in common: one name, no subject, whole seconds.
+/// The common parts of root and leaf: one name, no subject, whole seconds.
 fn params(id: &SpiffeId, validity: Validity) -> Result<CertificateParams, CaError> {
     let mut params = CertificateParams::default();
     let out_of_range = CaError::Lifetime { lifetime: validity.lifetime() };

@@ -1,4 +1,4 @@
-//! What the driver asks cert-manager for: `CertificateRequest` objects, just as cert-manager/csi-driver-spiffe and
+//! The driver's requests to cert-manager: `CertificateRequest` objects, exactly as cert-manager/csi-driver-spiffe and
 //! cert-manager/csi-lib write them, so that either's approver can judge them and either's driver find them again.
 
 mod label;
@@ -27,15 +27,15 @@ pub const API_VERSION: &str = "cert-manager.io/v1";
 /// The kind of the objects.
 pub const KIND: &str = "CertificateRequest";
 
-/// The prefix of the driver's own annotations. The predecessor uses it under every driver name, and so do we: the two
-/// may run side by side during an upgrade.
+/// The prefix of the driver's own annotations. The predecessor uses it under every driver name, and so does this
+/// driver, because the two may run side by side during an upgrade.
 pub const ANNOTATION_PREFIX: &str = "spiffe.csi.cert-manager.io";
 
 /// The annotation that holds the SPIFFE ID a request is for, and marks the request as one for the approver to judge.
 pub const IDENTITY_ANNOTATION: &str = "spiffe.csi.cert-manager.io/identity";
 
-/// The annotation that counts the attempts in a row, from the second attempt. A driver that was restarted knows from it
-/// how long to wait before the next one.
+/// The annotation that counts the attempts in a row, from the second attempt. After a restart, the driver determines
+/// from it how long to wait before the next attempt.
 pub const ATTEMPT_ANNOTATION: &str = "svid-csi/attempt";
 
 /// The usages a request asks for, in the order in which the predecessor writes them.
@@ -44,11 +44,11 @@ pub const USAGES: [&str; 4] = ["digital signature", "key encipherment", "server 
 /// The input of one request.
 #[derive(Debug, Clone)]
 pub struct Ask<'a> {
-    /// The pod the identity is for. It owns the request: when it goes, the request goes.
+    /// The pod the identity is for. It owns the request, which is deleted with it.
     pub pod: &'a PodRef,
     /// The ID.
     pub id: &'a SpiffeId,
-    /// The node's name, as the driver was given it.
+    /// The node's name, as configured.
     pub node_id: &'a str,
     /// The CSI volume id.
     pub volume_id: &'a str,
@@ -58,9 +58,9 @@ pub struct Ask<'a> {
     pub duration: Duration,
     /// Annotations the operator wants on every request. Those under [`ANNOTATION_PREFIX`] are left out.
     pub annotations: &'a BTreeMap<String, String>,
-    /// The number of attempts in a row, this one included; 1 unless earlier requests failed.
+    /// The number of consecutive attempts, this one included; 1 unless earlier requests failed.
     pub attempt: u32,
-    /// The CSR, as [`request::csr_pem`](crate::request::csr_pem) makes it.
+    /// The CSR, created by [`request::csr_pem`](crate::request::csr_pem).
     pub csr_pem: &'a str,
 }
 

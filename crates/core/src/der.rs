@@ -1,7 +1,7 @@
 //! DER (X.690) in the one form it has.
 //!
-//! General parsers are lenient: they skip what follows the last element they know, take lengths that are too long, and
-//! ignore the length of a set. An issuer with another parser may read what they skip, so nothing is skipped here.
+//! General parsers are lenient: they skip bytes after the last element they know, accept lengths that are too long, and
+//! ignore the length of a set. An issuer with another parser may read those bytes, so nothing is skipped here.
 
 use std::borrow::Cow;
 
@@ -40,8 +40,8 @@ impl<'a> Reader<'a> {
         self.0.len()
     }
 
-    /// The next element, whatever it is: a tag, and a length of definite form and no byte too many. Tags of several
-    /// bytes come out as their first one, which no element here has.
+    /// The next element, whatever it is: a tag, and a length of definite form and without unnecessary bytes. Of tags
+    /// with several bytes the first one is returned, which no element here has.
     pub(crate) fn element(&mut self) -> Option<Element<'a>> {
         let (&tag, rest) = self.0.split_first()?;
         let (len, rest) = match *rest {
@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
         self.read(BIT_STRING)?.strip_prefix(&[0])
     }
 
-    /// Nothing is left.
+    /// No bytes are left.
     pub(crate) fn end(&self) -> Option<()> {
         self.0.is_empty().then_some(())
     }

@@ -31,18 +31,18 @@ pub const MAX_NAME_BYTES: usize = 255;
 
 /// The name of a file in a volume: one path component of 1 to 255 bytes that does not begin with `..`.
 ///
-/// Names that begin with `..` belong to the driver: the files are links through `..data`, which is replaced whole.
+/// Names that begin with `..` belong to the driver: the files are links through `..data`, which is replaced as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FileName(String);
 
-/// What is wrong with a file name.
+/// Why a file name is not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FileNameError {
-    /// Nothing, or too much.
+    /// It is empty or too long.
     #[error("a file name has 1 to {MAX_NAME_BYTES} bytes")]
     Length,
-    /// A path, or a byte that no file name has.
+    /// It is a path, or has a byte that no file name has.
     #[error("a file name is one path component, without `/` or NUL")]
     NotOneComponent,
     /// `.`, or a name that begins with `..`.
@@ -57,7 +57,7 @@ pub struct FileNames {
     pub cert: FileName,
     /// The private key.
     pub key: FileName,
-    /// The trust bundle, if it is wanted.
+    /// The trust bundle, if requested.
     pub bundle: Option<FileName>,
 }
 
@@ -85,7 +85,7 @@ impl FileName {
     /// Reads a name.
     ///
     /// # Errors
-    /// What is wrong with the name.
+    /// Why the name is not allowed.
     pub fn parse(name: &str) -> Result<Self, FileNameError> {
         if name.is_empty() || name.len() > MAX_NAME_BYTES {
             return Err(FileNameError::Length);
@@ -109,7 +109,7 @@ impl FileNames {
     /// Checks that no two files have the same name.
     ///
     /// # Errors
-    /// The first two that do.
+    /// The first two files that do.
     pub fn check_distinct(&self) -> Result<(), SameName> {
         same_names(self, &Extras::default()).into_iter().next().map_or(Ok(()), Err)
     }
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_one_path_component_that_is_not_its_own() {
+    fn accepts_one_path_component_that_is_not_reserved() {
         let longest = "a".repeat(MAX_NAME_BYTES);
         for name in ["tls.crt", "a", ".hidden", "a..b", "a b", "é", &longest] {
             assert_eq!(FileName::parse(name).expect(name).as_str(), name);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_two_files_of_one_name() {
+    fn finds_two_files_with_the_same_name() {
         let check = |cert, key, bundle: Option<&str>| {
             let name = |name| FileName::parse(name).expect("a name");
             FileNames { cert: name(cert), key: name(key), bundle: bundle.map(name) }.check_distinct()

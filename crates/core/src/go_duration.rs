@@ -7,7 +7,7 @@ const HOW: &str = "write it like 30s, 90m or 1h30m";
 /// Reads a Go duration. Signs are refused: every duration of ours is positive.
 ///
 /// # Errors
-/// What is wrong with the text, and how to write it.
+/// Why the text is not a duration, and how to write one.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let refuse = |why: &str| format!("{text:?} is not a duration ({why}); {HOW}");
     if text == "0" {
@@ -31,7 +31,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     total.map(Duration::from_nanos).ok_or_else(|| refuse("it is too long"))
 }
 
-/// Writes a duration as Go does down to seconds, `1h0m0s`; what is less than a second is left out.
+/// Writes a duration in whole seconds as Go does, `1h0m0s`; fractions of a second are left out.
 pub fn format(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
@@ -47,7 +47,7 @@ fn split_where(text: &str, end: impl Fn(char) -> bool) -> (&str, &str) {
 }
 
 fn unit_problem(unit: &str) -> String {
-    if unit.is_empty() { "a unit is missing".to_owned() } else { format!("{unit:?} is no unit") }
+    if unit.is_empty() { "a unit is missing".to_owned() } else { format!("{unit:?} is not a unit") }
 }
 
 fn nanoseconds(unit: &str) -> Option<u64> {
@@ -69,7 +69,7 @@ fn scaled(number: &str, scale: u64) -> Option<u128> {
         return None;
     }
     let digits = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<u64>().ok() };
-    // No unit is longer than 10^13 ns, so further digits are less than a nanosecond.
+    // No unit is longer than 10^13 ns, so further digits amount to less than a nanosecond.
     let fraction = &fraction[..fraction.len().min(18)];
     let power = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
     let scale = u128::from(scale);

@@ -1,6 +1,7 @@
 //! Identities: a private key, the certificates that go with it, and the bundle to verify others with.
 //!
-//! A source hands over a [`Candidate`]; only [`accept`] turns it into an [`Identity`], and only if every rule holds.
+//! A source hands over a [`Candidate`]; [`accept`] turns it into an [`Identity`] if every rule holds, and nothing else
+//! does.
 
 mod bundle;
 mod key;
@@ -33,27 +34,27 @@ pub use crate::pem_text::PemError;
 use crate::pem_text::{self, Block};
 use crate::spiffe_id::SpiffeId;
 
-/// The most bytes of DER a certificate chain may have.
+/// The maximum size of a certificate chain, in bytes of DER.
 pub const MAX_CHAIN_BYTES: usize = 64 * 1024;
 
-/// The most bytes of DER a trust bundle may have.
+/// The maximum size of a trust bundle, in bytes of DER.
 pub const MAX_BUNDLE_BYTES: usize = 1024 * 1024;
 
 /// How far the clock of an issuer may be ahead of this node's.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// What a source hands over, not yet checked.
+/// The output of a source, before it is checked.
 #[derive(Debug)]
 pub struct Candidate {
     /// The certificates, the leaf first, each signed by the next.
     pub chain: Vec<CertificateDer<'static>>,
     /// The private key of the leaf.
     pub key: PrivateKey,
-    /// The CA certificates of the trust domain; nothing if the operator gave the source none.
+    /// The CA certificates of the trust domain; `None` if the administrator did not configure any.
     pub bundle: Option<Vec<CertificateDer<'static>>>,
 }
 
-/// What a candidate must match.
+/// The conditions a candidate must match.
 #[derive(Debug, Clone)]
 pub struct Expected {
     /// The requested ID.
@@ -62,7 +63,8 @@ pub struct Expected {
     pub now: SystemTime,
 }
 
-/// An identity that keeps every rule; a clone has the same key, not a copy of it: an X509-SVID (X509-SVID, sections 2 to 5) with its key and trust bundle.
+/// An X509-SVID (X509-SVID, sections 2 to 5) that complies with every rule, with its key and trust bundle. A clone
+/// shares the key instead of copying it.
 #[derive(Clone)]
 pub struct Identity {
     id: SpiffeId,
@@ -76,7 +78,7 @@ pub struct Identity {
     untrusted: Option<Box<Rejection>>,
 }
 
-/// Takes a candidate as a whole, or refuses it as a whole.
+/// Accepts a candidate as a whole, or refuses it as a whole.
 ///
 /// The leaf must be an X509-SVID for the expected ID (further DNS names are fine), the key must be its key, the time
 /// must be within its validity (an issuer's clock may be [`CLOCK_SKEW`] ahead), and the chain must lead to a valid
@@ -85,7 +87,7 @@ pub struct Identity {
 /// as long as others are left. Without a bundle the chain is not verified: no trust anchor is known.
 ///
 /// # Errors
-/// The first rule that is broken, in a sentence.
+/// The first broken rule, in a sentence.
 pub fn accept(candidate: Candidate, expected: &Expected) -> Result<Identity, Rejection> {
     match accept_any_chain(candidate, expected)? {
         Identity { untrusted: Some(rejection), .. } => Err(*rejection),
@@ -93,10 +95,11 @@ pub fn accept(candidate: Candidate, expected: &Expected) -> Result<Identity, Rej
     }
 }
 
-/// Takes a candidate as [`accept`] does, but also if its chain does not lead to the bundle: see [`Identity::untrusted`].
+/// Accepts a candidate as [`accept`] does, but also if its chain does not lead to the bundle: see
+/// [`Identity::untrusted`].
 ///
 /// # Errors
-/// The first other rule that is broken, in a sentence.
+/// The first other broken rule, in a sentence.
 pub fn accept_any_chain(candidate: Candidate, expected: &Expected) -> Result<Identity, Rejection> {
     let Candidate { chain, key, bundle } = candidate;
     check_size("certificate chain", &chain, MAX_CHAIN_BYTES)?;
@@ -134,7 +137,7 @@ pub(crate) fn check_size(
     if bytes > limit { Err(Rejection::TooLarge { what, bytes, limit }) } else { Ok(()) }
 }
 
-/// Now, or the start of a validity that begins within the skew.
+/// Now, or the start of a validity that begins within the allowed clock skew.
 fn time_to_verify_at(validity: &Validity, now: SystemTime) -> Result<SystemTime, Rejection> {
     let Validity { not_before, not_after } = *validity;
     if now > not_after {
@@ -163,7 +166,7 @@ impl Identity {
         &self.key
     }
 
-    /// The CA certificates of the trust domain, without duplicates; empty if the operator gave the source none.
+    /// The CA certificates of the trust domain, without duplicates; empty if the administrator did not configure any.
     pub fn bundle(&self) -> &[CertificateDer<'static>] {
         &self.bundle
     }
@@ -173,21 +176,21 @@ impl Identity {
         &self.skipped
     }
 
-    /// When the leaf is valid, as the certificate says.
+    /// The validity of the leaf, as the certificate says.
     pub fn validity(&self) -> Validity {
         self.validity
     }
 
-    /// When the identity can be used here, which decides when it is renewed.
+    /// When the identity can be used on this node, which determines when it is renewed.
     ///
-    /// Issuers date certificates back, by ten seconds or by an hour; counted from such a date, 2/3 of the lifetime of a
-    /// short certificate may be over on arrival, and every renewal would ask for the next one at once.
+    /// Issuers backdate certificates, by ten seconds or by an hour. Counted from such a date, 2/3 of the lifetime of a
+    /// short certificate may be over on arrival, and each renewal would start the next one at once.
     pub fn held(&self) -> Validity {
         let Validity { not_before, not_after } = self.validity;
         Validity { not_before: self.accepted.max(not_before), not_after }
     }
 
-    /// Why the chain does not lead to the bundle, if it does not: only [`accept_any_chain`] accepts such a chain.
+    /// Why the chain does not lead to the bundle; `None` if it does. Only [`accept_any_chain`] accepts such a chain.
     pub fn untrusted(&self) -> Option<&Rejection> {
         self.untrusted.as_deref()
     }
@@ -209,10 +212,10 @@ impl Identity {
     }
 }
 
-/// Whether a chain that was accepted once leads to this bundle too, at the time `now`.
+/// Whether a chain that was accepted before leads to this bundle too, at the time `now`.
 ///
 /// # Errors
-/// Why it does not.
+/// The reason why it does not.
 pub fn leads_to(chain: &[CertificateDer<'_>], bundle: &[CertificateDer<'_>], now: SystemTime) -> Result<(), Rejection> {
     trust::verify(chain, bundle, now)
 }
@@ -223,7 +226,7 @@ pub fn to_pem(certificates: &[CertificateDer<'_>]) -> String {
     std::mem::take(&mut *text)
 }
 
-/// The SPIFFE ID of a leaf certificate that keeps the rules.
+/// The SPIFFE ID of a leaf certificate that complies with the rules.
 pub(crate) fn spiffe_id_of(leaf: &CertificateDer<'_>) -> Option<SpiffeId> {
     leaf::read(leaf).ok().map(|leaf| leaf.id)
 }

@@ -1,4 +1,4 @@
-//! JWT-SVIDs: tokens that show who a workload is to their audience (the JWT-SVID standard).
+//! JWT-SVIDs: tokens that identify a workload to their audience (the JWT-SVID standard).
 //!
 //! A [`JwtAuthority`] signs them, a [`JwtBundle`] holds the public keys of one trust domain, [`validate`] checks a token
 //! from another workload, and [`JwtSvid::read`] reads one that an issuer sent for a workload on this node.

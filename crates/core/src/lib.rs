@@ -1,6 +1,7 @@
-//! The pure rules of svid-csi: what a volume is, what an identity must be, when it is renewed, what a restart does.
+//! The pure rules of svid-csi: requests for volumes, the acceptance of identities, renewal, and recovery after a
+//! restart.
 //!
-//! Nothing here touches a file, a socket, a clock or a task: time and observations are arguments.
+//! Nothing here accesses a file, a socket, a clock or a task: time and observations are arguments.
 
 pub mod approve;
 mod attributes;

@@ -1,4 +1,4 @@
-//! PEM (RFC 7468) written and read without leaving copies of key text behind.
+//! Reading and writing PEM (RFC 7468) without leaving copies of keys in memory.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -34,7 +34,7 @@ impl Block {
     }
 }
 
-/// Writes blocks one after the other, in one allocation of the exact size: growing would leave copies behind.
+/// Writes the blocks in order, in one allocation of the exact size, because growing would leave copies behind.
 pub(crate) fn encode<'a>(block: Block, blocks: impl Iterator<Item = &'a [u8]> + Clone) -> Zeroizing<String> {
     let label = block.label();
     let size = blocks.clone().map(|der| encoded_len(label, der.len())).sum();
@@ -66,7 +66,7 @@ fn encoded_len(label: &str, der_len: usize) -> usize {
     frame + der_len.div_ceil(3) * 4 + der_len.div_ceil(BYTES_PER_LINE)
 }
 
-/// Why a text is not the one PEM block that was expected. Never holds any of the text.
+/// Why a text is not the one PEM block that was expected. Never contains any part of the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {
     /// No block, a broken one, or one of an unknown kind.
@@ -81,7 +81,7 @@ pub enum PemError {
         /// The label that was expected.
         expected: &'static str,
     },
-    /// More blocks than one.
+    /// More than one block.
     #[error("it holds {found} PEM blocks instead of one")]
     Count {
         /// The number of blocks.
@@ -99,12 +99,13 @@ pub(crate) enum KeyForm {
     Pkcs1,
 }
 
-/// Reads a text that holds exactly one private key, in any of its forms. Parameters of a curve may be beside it.
+/// Reads a text that holds exactly one private key, in any of its forms. The text may also hold the parameters of a
+/// curve.
 pub(crate) fn decode_key(text: &str) -> Result<(KeyForm, Zeroizing<Vec<u8>>), PemError> {
     let expected = Block::PrivateKey.label();
     let mut blocks = Vec::new();
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text.as_bytes()) {
-        // The parser's own errors may quote what they could not read.
+        // The parser's own errors may quote the text that they could not read.
         let (kind, der) = section.map_err(|_| PemError::NotPem { expected })?;
         blocks.push((kind, Zeroizing::new(der)));
     }
@@ -120,7 +121,7 @@ pub(crate) fn decode_key(text: &str) -> Result<(KeyForm, Zeroizing<Vec<u8>>), Pe
 
 /// Reads a text that holds one or more blocks, all with that label, into DER.
 ///
-/// Text around the blocks is skipped, as issuers put comments there.
+/// Text around the blocks is skipped, because issuers put comments there.
 pub(crate) fn decode_all(block: Block, text: &[u8]) -> Result<Vec<Vec<u8>>, PemError> {
     let expected = block.label();
     let mut all = Vec::new();

@@ -1,8 +1,8 @@
 //! PKCS#12 files (RFC 7292), which Java reads as key store and trust store.
 //!
-//! Keys and certificates are encrypted with AES-256 and a key derived by PBKDF2 (PBES2, RFC 8018), and the whole is
-//! authenticated with HMAC-SHA256: what OpenSSL 3 and Java 17 write themselves, and what Java 8u301, Java 11.0.12, and
-//! OpenSSL 1.1 read. They are written here because the crates that write them bring a second cryptographic library along.
+//! Keys and certificates are encrypted with AES-256 and a key derived by PBKDF2 (PBES2, RFC 8018), and the file is
+//! authenticated with HMAC-SHA256. OpenSSL 3 and Java 17 write the same form; Java 8u301, Java 11.0.12 and OpenSSL 1.1
+//! can read it. The encoder is our own because existing crates would add a second cryptographic library.
 
 mod bag;
 mod der;
@@ -22,8 +22,8 @@ pub const MAX_PASSWORD_BYTES: usize = 256;
 /// The longest alias, in bytes.
 pub const MAX_ALIAS_BYTES: usize = 64;
 
-/// The name of the key in a key store: 1 to [`MAX_ALIAS_BYTES`] printable ASCII characters without spaces. `svid` unless
-/// another is requested: some clients look for one of their own.
+/// The name of the key in a key store: 1 to [`MAX_ALIAS_BYTES`] printable ASCII characters without spaces. `svid`
+/// unless another is requested: some clients expect a particular one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Alias(String);
@@ -33,14 +33,14 @@ pub struct Alias(String);
 #[error("an alias has 1 to {MAX_ALIAS_BYTES} printable ASCII characters and no spaces")]
 pub struct AliasError;
 
-/// A password: 1 to [`MAX_PASSWORD_BYTES`] printable ASCII characters. Java takes no others.
+/// A password: 1 to [`MAX_PASSWORD_BYTES`] printable ASCII characters. Java accepts no others.
 #[derive(Debug, Clone)]
 pub struct Password(Secret);
 
-/// Why a file or a password is invalid. Never holds any of the password or the key.
+/// Why a file or a password is invalid. Never contains any part of the password or the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Pkcs12Error {
-    /// Nothing, or too much.
+    /// It is empty or too long.
     #[error("the password must have 1 to {MAX_PASSWORD_BYTES} characters")]
     PasswordLength,
     /// A character that Java would refuse.
@@ -100,7 +100,7 @@ impl Password {
         Self(Secret::new("changeit".to_owned()))
     }
 
-    /// Checks a password and keeps it.
+    /// Checks a password and takes ownership of it.
     ///
     /// # Errors
     /// [`Pkcs12Error::PasswordLength`] or [`Pkcs12Error::PasswordCharacter`].
@@ -115,7 +115,7 @@ impl Password {
         Ok(Self(text))
     }
 
-    /// The password. Keep it out of logs, errors, metrics, events and what a pod sees.
+    /// The password. Keep it out of logs, errors, metrics, events and anything a pod can see.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
@@ -141,8 +141,7 @@ pub fn key_store<'a>(
     file(&[&key, &certificates], password)
 }
 
-/// A trust store: CA certificates that Java takes as trusted, each under a name; names must be distinct, in any case of
-/// letters.
+/// A trust store: CA certificates that Java trusts, each under a name; names must differ in more than case.
 ///
 /// # Errors
 /// [`Pkcs12Error::Encrypt`].
@@ -162,5 +161,5 @@ fn file(contents: &[&[u8]], password: &Password) -> Result<Vec<u8>, Pkcs12Error>
     Ok(der::sequence(&[&tlv(Tag::INTEGER, &[&[3]]), &pbe::data(&safe), &mac]))
 }
 
-/// The contents of a file before they are encrypted, as a key is among them.
+/// The contents of a file before they are encrypted; overwritten when dropped, because they include a key.
 type Plain = Zeroizing<Vec<u8>>;

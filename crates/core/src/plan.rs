@@ -1,4 +1,4 @@
-//! Which source may be received in which way.
+//! Which sources can be combined with which deliveries.
 
 use std::fmt;
 use std::str::FromStr;
@@ -64,14 +64,14 @@ pub enum PlanError {
     /// Not a delivery of this version.
     #[error("delivery {0:?} does not exist in this version; use `socket-dir`, `files` or `workload-api`")]
     UnknownDelivery(String),
-    /// Both exist, but the source cannot be received that way.
+    /// Both exist, but the source does not support the delivery.
     #[error("source `{source_name}` cannot be delivered as `{delivery}`; use `{source_name}:{instead}`")]
     NotAPair {
         /// The requested source.
         source_name: Source,
         /// The requested delivery.
         delivery: Delivery,
-        /// The delivery that the source has.
+        /// A delivery that the source supports.
         instead: Delivery,
     },
     /// Not of the form `source:delivery`.
@@ -80,7 +80,7 @@ pub enum PlanError {
 }
 
 impl Source {
-    /// The delivery if none is named.
+    /// The default delivery.
     pub fn usual_delivery(self) -> Delivery {
         match self {
             Source::Socket => Delivery::SocketDir,
@@ -88,7 +88,7 @@ impl Source {
         }
     }
 
-    /// The issuer of this source; none if the driver never sees an identity.
+    /// The issuer of this source; `None` if the driver never sees an identity.
     pub fn issuer(self) -> Option<Issuer> {
         match self {
             Source::Socket => None,
@@ -114,7 +114,8 @@ impl Issuer {
         self != Issuer::CertManager
     }
 
-    /// Whether it knows beforehand which SPIFFE ID a pod has: the one of its service account in the driver's trust domain.
+    /// Whether the SPIFFE ID of a pod is known before it is issued: the one of its service account in the driver's
+    /// trust domain.
     pub fn names_identity(self) -> bool {
         self != Issuer::Broker
     }
@@ -124,7 +125,7 @@ impl Plan {
     /// The plan of this pair.
     ///
     /// # Errors
-    /// [`PlanError::NotAPair`] when the source cannot be received that way.
+    /// [`PlanError::NotAPair`] if the source does not support the delivery.
     pub fn new(source: Source, delivery: Delivery) -> Result<Self, PlanError> {
         match (source.issuer(), delivery) {
             (None, Delivery::SocketDir) => Ok(Plan::Passthrough),
@@ -247,7 +248,7 @@ mod tests {
     const DELIVERIES: [&str; 3] = ["socket-dir", "files", "workload-api"];
 
     #[test]
-    fn every_pair_is_a_plan_or_says_which_is() {
+    fn every_pair_is_a_plan_or_names_one_that_is() {
         for source in SOURCES {
             for delivery in DELIVERIES {
                 let text = format!("{source}:{delivery}");
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plan_says_what_is() {
+    fn an_invalid_plan_names_the_valid_ones() {
         for (text, says) in [
             ("spire:files", "use `socket`, `broker`, `cert-manager` or `local-ca`"),
             ("local-ca:env", "use `socket-dir`, `files` or `workload-api`"),

@@ -1,4 +1,4 @@
-//! Which pod a request is for, and the proof of it.
+//! The pod that a request is for, and the proof of it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -63,11 +63,11 @@ impl PodRef {
     }
 }
 
-/// The pod an identity may be minted for.
+/// A pod with proof, for which an identity may be issued.
 ///
-/// Pod info alone proves nothing: without `podInfoOnMount` a pod author can write these keys as volume attributes. What
-/// no author can choose is the UID the API server gave the pod, which the kubelet puts into the target path and into
-/// the volume id; so both must agree with it, and so must every token that came along.
+/// Pod info alone proves nothing: without `podInfoOnMount` a pod author can write these keys as volume attributes. But
+/// no author can choose the UID that the API server gave the pod, which the kubelet puts into the target path and into
+/// the volume id. So both must agree with it, and so must every token in the request.
 pub(crate) fn prove(
     request: &PublishRequest,
     located: Option<&(VolumeId, TargetPath)>,

@@ -1,7 +1,7 @@
-//! The service account tokens the kubelet sends along, and what they say about the pod.
+//! The service account tokens in a request of the kubelet, and their claims about the pod.
 //!
-//! Nothing is verified here: the API server does that when a token is used. What a token says must only agree with
-//! the other facts about the pod. No error holds any text of a token.
+//! Signatures are not verified here: the API server does that when a token is used. The claims of a token must only
+//! agree with the other facts about the pod. No error contains any text of a token.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -13,10 +13,10 @@ use serde_json::{Map, Value};
 use crate::secret::Secret;
 use crate::unix_time;
 
-/// The most bytes of JSON that are read.
+/// The maximum size of the JSON, in bytes.
 pub const MAX_BYTES: usize = 256 * 1024;
 
-/// The longest name or UID in a claim, in bytes, which is that of a DNS subdomain.
+/// The longest name or UID in a claim, in bytes: that of a DNS subdomain.
 const MAX_CLAIM_BYTES: usize = 253;
 
 /// A token bound to a pod, for one audience.
@@ -24,7 +24,7 @@ const MAX_CLAIM_BYTES: usize = 253;
 pub struct PodToken {
     /// The token, a JWT.
     pub token: Secret,
-    /// When it expires, as the kubelet says.
+    /// When it expires, according to the kubelet.
     pub expiration: SystemTime,
 }
 
@@ -43,7 +43,7 @@ pub struct Claims {
     pub service_account_uid: String,
 }
 
-/// Why the tokens, or the claims of one, cannot be read. Names the field, and holds no text of a token.
+/// Why the tokens, or the claims of one, cannot be read. Names the field, and contains no text of a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PodTokenError {
     /// The JSON is over [`MAX_BYTES`].
@@ -55,19 +55,19 @@ pub enum PodTokenError {
     /// Not `{"<audience>": {"token": …, "expirationTimestamp": …}}`.
     #[error("the tokens are not a JSON object of audiences (line {line}, column {column})")]
     NotAnObject {
-        /// Where, as the JSON parser says.
+        /// The line, as reported by the JSON parser.
         line: usize,
-        /// Where in the line.
+        /// The column.
         column: usize,
     },
     /// A field of one of the tokens.
     #[error("{field} of the token for audience {audience:?} {problem}")]
     Field {
-        /// Which audience; cut off after 256 characters.
+        /// The audience; cut off after 256 characters.
         audience: String,
         /// Which field.
         field: &'static str,
-        /// What is wrong.
+        /// The fault.
         problem: FieldProblem,
     },
     /// Not three parts of base64url with a JSON object in the second.
@@ -78,15 +78,15 @@ pub enum PodTokenError {
     Claim {
         /// Which claim.
         claim: &'static str,
-        /// What is wrong.
+        /// The fault.
         problem: FieldProblem,
     },
 }
 
-/// What is wrong with a field or a claim.
+/// A fault of a field or a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FieldProblem {
-    /// Not there, or empty.
+    /// Missing or empty.
     #[error("is missing")]
     Missing,
     /// Of another type.
@@ -103,12 +103,12 @@ pub enum FieldProblem {
 /// Reads the tokens the kubelet sends, `{"<audience>": {"token": "…", "expirationTimestamp": "…"}}`, by audience.
 ///
 /// # Errors
-/// What is wrong, and in which field.
+/// The fault, and its field.
 pub fn parse(json: &str) -> Result<BTreeMap<String, PodToken>, PodTokenError> {
     if json.len() > MAX_BYTES {
         return Err(PodTokenError::TooLarge { bytes: json.len() });
     }
-    // The parser's own message may quote the text it stumbled over.
+    // The parser's own message may quote the text that it could not read.
     let audiences: Map<String, Value> = serde_json::from_str(json)
         .map_err(|error| PodTokenError::NotAnObject { line: error.line(), column: error.column() })?;
     audiences.into_iter().map(|(audience, value)| Ok((audience.clone(), token(&audience, value)?))).collect()
@@ -131,10 +131,10 @@ fn token(audience: &str, value: Value) -> Result<PodToken, PodTokenError> {
 }
 
 impl PodToken {
-    /// What the token says about its pod. Its signature is not checked.
+    /// The token's claims about its pod. Its signature is not checked.
     ///
     /// # Errors
-    /// Which claim is missing, as in every token that is not bound to a pod.
+    /// The missing claim, which every token lacks that is not bound to a pod.
     pub fn claims(&self) -> Result<Claims, PodTokenError> {
         let payload = payload(self.token.expose()).ok_or(PodTokenError::NotAJwt)?;
         let claim = |claim| text_claim(&payload, claim);

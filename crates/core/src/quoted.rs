@@ -1,17 +1,16 @@
-//! Text of others, made safe for logs, conditions and events.
+//! Untrusted text, made safe for logs, conditions and events.
 
 use std::fmt;
 
-/// The most characters that are shown of a text, quotation marks and the mark of a cut not counted.
+/// The maximum number of characters that are shown, without quotation marks and the mark of a cut.
 pub const MAX_CHARACTERS: usize = 128;
 
-/// A text from outside, shortened and escaped: it prints as one line of printable ASCII in
-/// quotation marks, whatever the text was.
+/// A text from outside, shortened and escaped: any text prints as one line of printable ASCII in quotation marks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Quoted(Box<str>);
 
 impl Quoted {
-    /// Takes a text, or bytes that may be one.
+    /// Takes a text, or bytes that may be text.
     pub fn new(text: impl AsRef<[u8]>) -> Self {
         let mut shown = String::with_capacity(MAX_CHARACTERS);
         for byte in text.as_ref() {

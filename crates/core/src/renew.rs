@@ -1,4 +1,4 @@
-//! When to renew, and when to try again.
+//! When to renew, and when to retry.
 //!
 //! Jitter is an argument from 0 to 1, drawn for every call, so that volumes published together do not renew together.
 
@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use crate::identity::{CLOCK_SKEW, Validity};
 
-/// How far jitter moves a renewal, as a part of the time until it.
+/// How far jitter moves a renewal, as a fraction of the time until it.
 const RENEWAL_JITTER: f64 = 0.1;
 
-/// How far jitter moves a retry, as a part of the delay.
+/// How far jitter moves a retry, as a fraction of the delay.
 const RETRY_JITTER: f64 = 0.2;
 
 /// The delay after the first failure.
@@ -21,7 +21,7 @@ const LAST_RETRY: Duration = Duration::from_secs(300);
 /// The shortest delay between two attempts.
 const SHORTEST_RETRY: Duration = Duration::from_secs(1);
 
-/// A retry uses up at most this part of what is left: a quarter.
+/// A retry uses up at most this fraction of the remaining time: a quarter.
 const SHARE_OF_REMAINING: u32 = 4;
 
 /// When to renew: at 2/3 of the time from `not_before` to `not_after`, moved by up to a tenth of that either way.
@@ -35,7 +35,7 @@ pub fn due(validity: &Validity, jitter: f64) -> SystemTime {
     validity.not_before.checked_add(moved).unwrap_or(validity.not_after)
 }
 
-/// When to alert the administrator that an identity was not renewed: with a sixth of its time left.
+/// When to alert the administrator that an identity was not renewed: when a sixth of its time is left.
 pub fn alarming(validity: &Validity) -> SystemTime {
     validity.not_after.checked_sub(validity.lifetime() / 6).unwrap_or(validity.not_after)
 }
@@ -43,7 +43,7 @@ pub fn alarming(validity: &Validity) -> SystemTime {
 /// How long to sleep from `now` until [`due`]; zero when overdue.
 ///
 /// Zero also if `now` is before the validity by more than [`CLOCK_SKEW`]: then the clock was ahead when the identity
-/// arrived, and it cannot be used yet.
+/// arrived, and the identity cannot be used yet.
 pub fn delay(validity: &Validity, now: SystemTime, jitter: f64) -> Duration {
     match validity.not_before.duration_since(now) {
         Ok(ahead) if ahead > CLOCK_SKEW => Duration::ZERO,
@@ -51,11 +51,12 @@ pub fn delay(validity: &Validity, now: SystemTime, jitter: f64) -> Duration {
     }
 }
 
-/// How long to wait after that many failures in a row (1 is the first).
+/// How long to wait after that many consecutive failures (1 is the first).
 ///
-/// 30 s, doubled with every failure up to 5 min, moved by up to a fifth either way. While an identity is still valid,
-/// for the `remaining` time, at most a quarter of it, so that a short-lived one gets its attempts before it expires; but
-/// never under a second. With nothing `remaining` (expired, or none yet) there is no such limit.
+/// 30 s, doubled with every failure up to 5 min, moved by up to a fifth either way. While an identity is still valid
+/// for the `remaining` time, at most a quarter of that, so that a short-lived identity gets its attempts before it
+/// expires; but never less than a second. If nothing is `remaining` (expired, or no identity yet), there is no such
+/// limit.
 pub fn retry_delay(failures: u32, remaining: Duration, jitter: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     let delay = FIRST_RETRY.saturating_mul(1 << doublings).min(LAST_RETRY);
@@ -63,7 +64,7 @@ pub fn retry_delay(failures: u32, remaining: Duration, jitter: f64) -> Duration 
     if remaining.is_zero() { delay } else { delay.min(remaining / SHARE_OF_REMAINING).max(SHORTEST_RETRY) }
 }
 
-/// Moves a duration by up to `part` of it: less for a jitter under 0.5, more over it.
+/// Moves a duration by up to `part` of it: shorter for a jitter under 0.5, longer above.
 fn vary(duration: Duration, part: f64, jitter: f64) -> Duration {
     let jitter = if jitter.is_finite() { jitter.clamp(0.0, 1.0) } else { 0.5 };
     let factor = 1.0 + part * (2.0 * jitter - 1.0);
@@ -144,7 +145,7 @@ mod tests {
         }
 
         #[test]
-        fn retries_are_neither_hectic_nor_lazy(failures in any::<u32>(), left in 0u64..100_000, jitter in 0.0f64..=1.0) {
+        fn retries_are_neither_too_fast_nor_too_slow(failures in any::<u32>(), left in 0u64..100_000, jitter in 0.0f64..=1.0) {
             let delay = retry_delay(failures, Duration::from_secs(left), jitter);
             prop_assert!(delay >= SHORTEST_RETRY && delay <= LAST_RETRY.mul_f64(1.0 + RETRY_JITTER));
             prop_assert!(left == 0 || delay <= (Duration::from_secs(left) / SHARE_OF_REMAINING).max(SHORTEST_RETRY));

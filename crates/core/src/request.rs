@@ -51,7 +51,7 @@ pub enum CsrError {
 /// A certificate signing request (RFC 2986) for an X509-SVID, as one `CERTIFICATE REQUEST` block.
 ///
 /// Its subject is empty and the ID is its only name, so the extension with the name is critical (RFC 5280, section
-/// 4.1.2.6). It asks for nothing else: the usages are given beside the CSR, not in it.
+/// 4.1.2.6). It requests nothing else: the usages are sent beside the CSR.
 ///
 /// # Errors
 /// [`CsrError`], if the key cannot sign.

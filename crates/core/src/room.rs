@@ -1,9 +1,9 @@
 //! The space that all volumes of a node share, and how much of it new volumes may use.
 //!
-//! A part of it is reserved: only volumes that are already published may use it for their files, so that pods
-//! that fill the node never keep the others from being renewed. A volume, a pod and a namespace may use only a share of
-//! what they leave to others, so that a newcomer finds space on a node of greedy ones: a namespace that is alone may use half
-//! of it, and each of two a third.
+//! A part of it is reserved for the files of volumes that are already published, so that pods that fill the node cannot
+//! prevent the renewal of others. A volume, a pod and a namespace may use only a share of the space that they leave to
+//! others, so that a newcomer finds space on a node with greedy pods: a single namespace may use half of it, and each
+//! of two a third.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,15 +12,15 @@ use crate::pod::PodRef;
 use crate::volume::{Content, VolumeSpec};
 use crate::volume_id::VolumeId;
 
-/// This part of the space is reserved: an eighth.
+/// The reserved part of the space: an eighth.
 const RESERVE: u64 = 8;
 /// A volume holds at most half of the reserve: its new files are written beside the old ones, in the reserve if
 /// nothing else is left, and records and growing bundles are written there too.
 const VOLUMES_IN_RESERVE: u64 = 2;
-/// A pod gets at most this part of what it leaves to others: a quarter.
+/// A pod may use at most this part of the space that it leaves to others: a quarter.
 const PODS: u64 = 4;
 
-/// The inodes of a volume beside those of its files: its folder, the current folder, the link to that, the record,
+/// The inodes of a volume other than those of its files: its folder, the current folder, the link to that, the record,
 /// and data saved for a restart.
 const INODES_BESIDE: u64 = 5;
 
@@ -47,7 +47,7 @@ pub struct Space {
 pub enum Bound {
     /// The limit of one volume.
     Volume,
-    /// The limit of all volumes: everything but the reserve.
+    /// The limit of all volumes: all space except the reserve.
     Node,
     /// The limit of all volumes of one pod.
     Pod,
@@ -58,19 +58,19 @@ pub enum Bound {
 /// There is not enough space for a volume.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Refusal {
-    /// The limit it would exceed.
+    /// The limit that the volume would exceed.
     pub bound: Bound,
     /// `bytes` or `inodes`: the resource that is short.
     pub of: &'static str,
     /// How much the volume needs.
     pub need: u64,
-    /// How much that limit allows now.
+    /// How much that limit still allows.
     pub allowed: u64,
     /// The total for all volumes on the node.
     pub size: u64,
 }
 
-/// The amounts that volumes hold, and those promised to volumes that have not written them yet.
+/// The space that volumes hold, and the space promised to volumes that have not used it yet.
 #[derive(Debug, Default)]
 pub struct Ledger {
     volumes: HashMap<VolumeId, Holding>,
@@ -87,7 +87,7 @@ struct Holding {
 }
 
 impl Amount {
-    /// The least a volume uses: its record, and a page for each of its files, before their sizes are known.
+    /// The minimum size of a volume: its record, and a page for each file before the sizes are known.
     pub fn least(spec: &VolumeSpec, page: u64) -> Self {
         match &spec.content {
             Content::Passthrough => Amount { bytes: page, inodes: 1 },
@@ -99,7 +99,7 @@ impl Amount {
         }
     }
 
-    /// What a volume with files of these sizes in bytes uses, its record included. An empty file counts as a page.
+    /// The space for a volume with files of these sizes in bytes, including its record. An empty file counts as a page.
     pub fn of_files(sizes: impl IntoIterator<Item = usize>, page: u64) -> Self {
         let page = page.max(1);
         let record = Amount { bytes: page, inodes: INODES_BESIDE };
@@ -124,14 +124,14 @@ impl Amount {
 }
 
 impl Space {
-    /// The part that only volumes that are already published may use.
+    /// The part reserved for volumes that are already published.
     pub fn reserve(&self) -> Amount {
         Amount { bytes: self.size.bytes / RESERVE, inodes: self.size.inodes / RESERVE }
     }
 }
 
 impl Ledger {
-    /// Promises a volume that it may hold `need`, unless it already holds as much.
+    /// Promises `need` to a volume, unless it already holds as much.
     ///
     /// # Errors
     /// [`Refusal`]; then nothing is promised.
@@ -195,7 +195,7 @@ impl Ledger {
         self.volumes.get(id).map_or(0, |holding| holding.amount.bytes)
     }
 
-    /// Records that a volume holds nothing any more.
+    /// Records that a volume no longer holds anything.
     pub fn release(&mut self, id: &VolumeId) {
         let Some(Holding { pod, amount, is_written }) = self.volumes.remove(id) else { return };
         if !is_written {

@@ -24,7 +24,7 @@ impl fmt::Display for ConfigMapPlace {
     }
 }
 
-/// Why a ConfigMap names no issuer.
+/// Why a ConfigMap does not name an issuer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the ConfigMap {place} names no issuer: it lacks a value for {}; it needs {NAME}, {KIND} and {GROUP}", .missing.join(" and "))]
 pub struct IncompleteIssuer {
@@ -34,11 +34,11 @@ pub struct IncompleteIssuer {
     pub missing: Vec<&'static str>,
 }
 
-/// Reads the issuer. As with the predecessor, all three keys must be there and have a value: a ConfigMap that is being
-/// written key by key must not mean an issuer of the default kind for a moment.
+/// Reads the issuer. As with the predecessor, all three keys must be there and have a value: while a ConfigMap is
+/// written key by key, it must not briefly name an issuer of the default kind.
 ///
 /// # Errors
-/// [`IncompleteIssuer`], with all that is missing.
+/// [`IncompleteIssuer`], with all missing keys.
 pub fn read(place: &ConfigMapPlace, data: &BTreeMap<String, String>) -> Result<IssuerRef, IncompleteIssuer> {
     let value = |key: &str| data.get(key).filter(|value| !value.is_empty());
     let (Some(name), Some(kind), Some(group)) = (value(NAME), value(KIND), value(GROUP)) else {
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_that_has_no_value_is_named() {
+    fn every_key_without_a_value_is_named() {
         let needs = "it needs issuer-name, issuer-kind and issuer-group";
         for (data, lacks) in [
             (&[(NAME, "ca"), (KIND, "Issuer")][..], "issuer-group"),

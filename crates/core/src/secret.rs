@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
-/// A text that cannot be printed or written out again, and is overwritten when dropped.
+/// A text that cannot be printed or serialized, and is overwritten when dropped.
 ///
 /// It has no `Display` and no `Serialize`: to use the text, [`expose`](Secret::expose) it where it is needed.
 #[derive(Clone)]

@@ -1,4 +1,4 @@
-//! A private key as the certificate builder wants it.
+//! A private key in the form that the certificate builder needs.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa;

@@ -28,7 +28,7 @@ pub struct SpiffeId {
     uri: String,
 }
 
-/// What is wrong with a SPIFFE ID or a trust domain name.
+/// Why a text is not a SPIFFE ID or a trust domain name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpiffeIdError {
     /// Another scheme, or the scheme in upper case.
@@ -61,17 +61,17 @@ pub enum SpiffeIdError {
     /// A path, or a part of one, that is not allowed.
     #[error("{part} of a SPIFFE ID {problem}")]
     Path {
-        /// Which part: the path, or what a segment of it was made from.
+        /// The part: the path, or the value that a segment was made from.
         part: &'static str,
-        /// What is wrong.
+        /// The fault.
         problem: PathProblem,
     },
 }
 
-/// What is wrong with the path of a SPIFFE ID (SPIFFE-ID, section 2.2).
+/// A fault of the path of a SPIFFE ID (SPIFFE-ID, section 2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PathProblem {
-    /// `//`, or nothing to make a segment from.
+    /// `//`, or an empty value for a segment.
     #[error("has an empty segment")]
     EmptySegment,
     /// `/` at the end.
@@ -89,7 +89,7 @@ impl TrustDomain {
     /// Reads a name such as `example.org`.
     ///
     /// # Errors
-    /// What is wrong with the name.
+    /// Why it is not a trust domain name.
     pub fn parse(name: &str) -> Result<Self, SpiffeIdError> {
         if name.is_empty() {
             return Err(SpiffeIdError::NoTrustDomain);
@@ -123,7 +123,7 @@ impl SpiffeId {
     /// Reads a SPIFFE ID, with or without a path.
     ///
     /// # Errors
-    /// What is wrong with it. Nothing is normalized: what is not already in the one correct form is refused.
+    /// Why it is not a SPIFFE ID. Nothing is normalized: a text that is not in the one correct form is refused.
     pub fn parse(uri: &str) -> Result<Self, SpiffeIdError> {
         if uri.len() > MAX_ID_BYTES {
             return Err(SpiffeIdError::TooLong { bytes: uri.len() });
@@ -140,7 +140,7 @@ impl SpiffeId {
     /// The ID of a Kubernetes service account, `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
     ///
     /// # Errors
-    /// If the namespace or the service account cannot be a path segment, or the whole is too long.
+    /// If the namespace or the service account cannot be a path segment, or the ID is too long.
     pub fn for_service_account(
         trust_domain: &TrustDomain,
         namespace: &str,
@@ -161,7 +161,7 @@ impl SpiffeId {
         &self.trust_domain
     }
 
-    /// The path with its leading `/`, or nothing for the ID of a trust domain.
+    /// The path with its leading `/`, or `None` for the ID of a trust domain.
     pub fn path(&self) -> &str {
         &self.uri[SCHEME.len() + self.trust_domain.0.len()..]
     }
@@ -172,7 +172,7 @@ impl SpiffeId {
     }
 }
 
-/// Checks what follows the first `/`.
+/// Checks the text after the first `/`.
 fn check_path(path: &str) -> Result<(), PathProblem> {
     if path.is_empty() || path.ends_with('/') {
         return Err(PathProblem::TrailingSlash);
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_the_standard_does_not_allow() {
+    fn refuses_every_id_the_standard_forbids() {
         let path = |problem| SpiffeIdError::Path { part: "the path", problem };
         let name = |character| SpiffeIdError::TrustDomainCharacter { character };
         let character = PathProblem::Character;
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_part_that_makes_no_id() {
+    fn names_the_invalid_part_of_an_id() {
         let trust_domain = TrustDomain::parse("example.org").expect("a name");
         let make = |namespace: &str, account: &str| {
             SpiffeId::for_service_account(&trust_domain, namespace, account).map_err(|error| error.to_string())
@@ -349,7 +349,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_read_is_kept_as_it_is(rest in "[a-zA-Z0-9._/%:@?-]{0,20}") {
+        fn ids_are_kept_as_written(rest in "[a-zA-Z0-9._/%:@?-]{0,20}") {
             let uri = format!("spiffe://{rest}");
             if let Ok(id) = SpiffeId::parse(&uri) {
                 prop_assert_eq!(format!("spiffe://{}{}", id.trust_domain(), id.path()), uri);

@@ -1,4 +1,4 @@
-//! The record of a volume, and what to do with it after a restart.
+//! The record of a volume, and the decision about it after a restart.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use crate::identity::Validity;
 use crate::spiffe_id::SpiffeId;
 use crate::volume::{Content, VolumeSpec};
 
-/// The version this build writes. Records of this version and the previous one are read.
+/// The version that this build writes. Records of this version and the previous one can be read.
 pub const VERSION: u32 = 1;
 
-/// The record of one volume. Holds no secret.
+/// The record of one volume. Contains no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The format, [`VERSION`].
@@ -21,13 +21,13 @@ pub struct Record {
     pub driver: String,
     /// The volume. Shared, because many parts of the driver use it and a node has many volumes.
     pub spec: Arc<VolumeSpec>,
-    /// How far it has come.
+    /// The step that it has reached.
     pub phase: Phase,
-    /// What is mounted at the target, once something is.
+    /// The folder mounted at the target, once there is one.
     pub root: Option<FileId>,
-    /// The kubelet's pods folder, so that another folder in its place is not mistaken for it.
+    /// The kubelet's pods folder, so that another folder at the same path is not mistaken for it.
     pub pods_dir: Option<FileId>,
-    /// What was mounted there before, until that is certainly gone.
+    /// The folder that was mounted there before, until it is certainly gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub formerly: Option<FileId>,
     /// Whether this driver filled that earlier mount.
@@ -35,13 +35,13 @@ pub struct Record {
     pub formerly_filled: bool,
     /// The identity that was last installed.
     pub issued: Option<Issued>,
-    /// Its source has withdrawn the identity: its leftovers have to be removed.
+    /// Its source has withdrawn the identity; the remaining files must be removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub withdrawn: bool,
-    /// How many bytes it holds on the tmpfs, its record included; 0 if that is not known.
+    /// How many bytes it uses on the tmpfs, including its record; 0 if unknown.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub bytes: u64,
-    /// What the volume was like when it was taken over from csi-driver-spiffe, if it was.
+    /// The properties of the volume when it was taken over from csi-driver-spiffe, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted: Option<Box<Adopted>>,
 }
@@ -51,7 +51,7 @@ fn is_zero(bytes: &u64) -> bool {
     *bytes == 0
 }
 
-/// A volume that csi-driver-spiffe has mounted: its pod knows these names and has this group.
+/// A volume that csi-driver-spiffe has mounted: its pod knows these file names, and has this group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Adopted {
     /// The names of its files.
@@ -62,7 +62,7 @@ pub struct Adopted {
 
 impl Adopted {
     /// The requested volume, with the file names and the group that its pod knows. A requested group takes precedence,
-    /// because it is requested again with every publish.
+    /// because every publish requests it again.
     pub fn shape(&self, asked: &VolumeSpec) -> VolumeSpec {
         let mut spec = asked.clone();
         if let Content::Files(files) = &mut spec.content {
@@ -73,11 +73,11 @@ impl Adopted {
     }
 }
 
-/// How far a volume has come. Written before the step it announces.
+/// The step that a volume has reached. Recorded before the step begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// Publishing has begun and was not yet answered with success.
+    /// Publishing has begun, and has not succeeded yet.
     Intended,
     /// Published: the pod may be using it.
     Ready,
@@ -101,7 +101,7 @@ pub struct Issued {
     pub serial: String,
     /// When it is valid.
     pub validity: Validity,
-    /// Its SPIFFE ID, if the source decides it and not the volume.
+    /// Its SPIFFE ID, if the source determines it and not the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spiffe_id: Option<Box<SpiffeId>>,
     /// SHA-256 of the trust bundle (the DER certificates, one after the other), lower-case hexadecimal.
@@ -121,7 +121,8 @@ pub struct Issued {
 /// The record of the tokens and JWT bundles in a volume's files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IssuedJwt {
-    /// When the tokens can be used here, until the first of them expires; nothing if there are none.
+    /// The time in which the tokens can be used on this node, until the first of them expires; `None` if there are
+    /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Validity>,
     /// SHA-256 of the JWT bundles (`jwt::bundles_digest`).
@@ -139,25 +140,25 @@ pub enum RecordError {
     Newer(u32),
 }
 
-/// What was observed on the node about a recorded volume.
+/// The observed state of a recorded volume on the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observed {
-    /// What is at the target path.
+    /// The state of the target path.
     pub target: Target,
     /// Whether the pod still exists on this node.
     pub pod: Pod,
-    /// Whether the volume's folder in the data root is there.
+    /// Whether the volume's folder exists in the data root.
     pub data: bool,
 }
 
-/// What is at a target path.
+/// The state of a target path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// Nothing.
     Missing,
     /// A folder that is not mounted.
     Folder,
-    /// What the record says was mounted.
+    /// The recorded mount.
     Ours,
     /// Something else.
     Foreign,
@@ -166,31 +167,31 @@ pub enum Target {
 /// Whether a pod exists on this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pod {
-    /// Its folder is there.
+    /// Its folder exists.
     Present,
-    /// The recorded pods folder is there, and holds no folder for the pod.
+    /// The recorded pods folder exists, and does not contain a folder for the pod.
     Gone,
-    /// The pods folder is not the recorded one, or the path has no pod in it.
+    /// The pods folder is not the recorded one, or the path does not name a pod.
     Unknown,
 }
 
-/// What recovery does with a volume.
+/// The action of recovery for a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// It is published: continue to serve it.
     Serve,
-    /// It was published and its data is there, but not mounted: mount it again, then serve it.
+    /// It was published and its data exists, but it is not mounted: mount it again, then serve it.
     Mount,
     /// Wait for the kubelet to publish it again; drop it if that never happens.
     AwaitPublish,
     /// Finish removing it.
     Remove,
-    /// Something else is mounted there, or the pods folder is not: report it, touch nothing.
+    /// Another file system is mounted there, or the pods folder is not: report it and change nothing.
     LeaveAlone,
 }
 
 impl Record {
-    /// The record of a volume whose publishing begins.
+    /// The record of a volume at the beginning of its publishing.
     pub fn intended(driver: &str, spec: Arc<VolumeSpec>, pods_dir: Option<FileId>) -> Self {
         Record {
             version: VERSION,
@@ -213,8 +214,8 @@ impl Record {
         (self.issued, self.withdrawn) = (issued, false);
     }
 
-    /// What is mounted at the target, if this driver fills it; of a passthrough volume, the earlier mount that is still to be
-    /// emptied. The recorded content decides which.
+    /// The folder mounted at the target, if this driver writes its files; for a passthrough volume, the earlier mount
+    /// that must still be emptied. The recorded content determines which.
     pub fn filled(&self) -> Option<FileId> {
         if self.spec.content == Content::Passthrough {
             self.formerly.filter(|_| self.formerly_filled)
@@ -223,9 +224,10 @@ impl Record {
         }
     }
 
-    /// Changes the volume to `spec`, before `root` is mounted. What was mounted before stays recorded until
-    /// [`settle`](Self::settle): after a restart, the driver must know what it finds. `mounted` is at the target now: if that
-    /// is `formerly`, the recorded root was never mounted. A former root that this driver filled stays until it is empty.
+    /// Changes the volume to `spec`, before `root` is mounted. The former mount stays recorded until
+    /// [`settle`](Self::settle), so that the driver recognises it after a restart. `mounted` is at the target: if that
+    /// is `formerly`, the recorded root was never mounted. A former root with files of this driver stays recorded until
+    /// it is empty.
     pub fn show(&mut self, root: Option<FileId>, spec: Arc<VolumeSpec>, mounted: Option<FileId>) {
         let is_needed = self.formerly == mounted || (self.formerly_filled && self.root != mounted);
         let is_kept = self.formerly.is_some() && is_needed;
@@ -236,7 +238,7 @@ impl Record {
         (self.root, self.spec) = (root, spec);
     }
 
-    /// Forgets what was mounted before, which is certainly gone.
+    /// Forgets the former mount, which is certainly gone.
     pub fn settle(&mut self) {
         (self.formerly, self.formerly_filled) = (None, false);
     }
@@ -244,7 +246,7 @@ impl Record {
     /// Reads a record.
     ///
     /// # Errors
-    /// [`RecordError`] when it is cut short or from a later version.
+    /// [`RecordError`] if it is cut short or from a later version.
     pub fn from_json(json: &[u8]) -> Result<Self, RecordError> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -263,11 +265,11 @@ impl Record {
     }
 }
 
-/// What to do with a recorded volume after a restart of the driver.
+/// The action for a recorded volume after a restart of the driver.
 ///
-/// A volume is removed only if its pod is certainly gone or its removal had begun. A published volume may be in use
-/// through mounts that cannot be seen from here, so its data is never given up otherwise. Mounts that the
-/// record does not know are left alone.
+/// A volume is removed only if its pod is certainly gone or its removal had begun. Otherwise its data is never given
+/// up, because a published volume may be in use through mounts that are not visible here. Mounts that the record does
+/// not know are left alone.
 pub fn recover(record: &Record, observed: Observed) -> Step {
     let has_data = observed.data || record.spec.content == Content::Passthrough;
     match (record.phase, observed.pod, observed.target) {
@@ -342,7 +344,7 @@ mod tests {
         let filled = VolumeSpec { content: Content::WorkloadApi(sockets), ..VolumeSpec::clone(&passthrough) };
         record.show(id(3), filled.into(), id(2));
         assert_eq!((record.formerly, record.filled()), (id(2), id(3)));
-        // The agent may make its directory again and again while what is mounted stays, or nothing is.
+        // The agent may create its directory again and again, while the former one stays mounted or nothing is mounted.
         for mounted in [id(3), id(3), None] {
             for root in [2, 4, 5] {
                 record.show(id(root), passthrough.clone(), mounted);

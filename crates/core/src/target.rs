@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// Where a volume is to be mounted.
+/// The path at which a volume is mounted.
 ///
 /// An absolute path of at most 4,095 bytes without `.`, `..` or empty components. The kubelet's are
 /// `<pods folder>/<pod uid>/volumes/kubernetes.io~csi/<volume name>/mount`, and [`TargetPath::place`] returns the parts.
@@ -26,7 +26,7 @@ pub struct Place<'a> {
 /// Why a text is not a target path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetPathError {
-    /// Nothing was given.
+    /// It is empty.
     #[error("target_path is missing")]
     Missing,
     /// Over 4,095 bytes (PATH_MAX).
@@ -44,7 +44,7 @@ impl TargetPath {
     /// Reads a target path.
     ///
     /// # Errors
-    /// [`TargetPathError`] says which rule is broken.
+    /// [`TargetPathError`], the broken rule.
     pub fn parse(text: &str) -> Result<Self, TargetPathError> {
         let Some(relative) = text.strip_prefix('/') else {
             return Err(if text.is_empty() { TargetPathError::Missing } else { TargetPathError::Relative });
@@ -74,7 +74,7 @@ impl TargetPath {
         self.0.file_name().and_then(|name| name.to_str()).unwrap_or_default()
     }
 
-    /// The parts of the path, when it has the kubelet's form.
+    /// The parts of the path, if it has the kubelet's form.
     pub fn place(&self) -> Option<Place<'_>> {
         let mut ancestors = self.0.ancestors();
         let is = |path: Option<&Path>, name: &str| path.and_then(Path::file_name).is_some_and(|found| found == name);

@@ -1,6 +1,7 @@
-//! Whole seconds since 1970, as certificates and records count them.
+//! Whole seconds since 1970, the unit of certificates and records.
 //!
-//! Times come from certificates, tokens, records and other programs: any number is possible, and none may panic.
+//! Times come from certificates, tokens, records and other programs, so any number is possible, and none may cause a
+//! panic.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,7 +26,8 @@ pub(crate) fn at(seconds: i64) -> Option<SystemTime> {
     if seconds < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) }
 }
 
-/// The time in whole seconds as a certificate writes it; none outside the years certificates can express (to 9999).
+/// The time in whole seconds as a certificate encodes it; `None` beyond the years that certificates can express (to
+/// 9999).
 pub(crate) fn calendar(time: SystemTime) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp(seconds(time)).ok().filter(|time| time.year() >= 0)
 }
@@ -82,7 +84,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_time_can_be_told(value in any::<i64>(), distance in any::<Duration>()) {
+        fn any_time_can_be_printed(value in any::<i64>(), distance in any::<Duration>()) {
             if let Some(time) = at(value) {
                 rfc3339(time);
                 prop_assert_eq!(seconds(time), value);

@@ -1,4 +1,4 @@
-//! A publish request, checked and completed: what a pod asks for.
+//! A publish request of a pod, checked and completed.
 
 pub(crate) mod mistakes;
 pub(crate) mod request;
@@ -20,7 +20,7 @@ use crate::spiffe_id::SpiffeId;
 use crate::target::TargetPath;
 use crate::volume_id::VolumeId;
 
-/// A volume, fully described. Holds no secret, so that it can be recorded.
+/// A fully described volume. Contains no secret, so that it can be recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeSpec {
     /// The volume's id.
@@ -31,11 +31,11 @@ pub struct VolumeSpec {
     pub read_only: bool,
     /// The pod, if the kubelet sent it.
     pub pod: Option<PodRef>,
-    /// What the volume holds.
+    /// The content of the volume.
     pub content: Content,
 }
 
-/// What a volume holds.
+/// The content of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Content {
@@ -47,15 +47,15 @@ pub enum Content {
     WorkloadApi(SocketSpec),
 }
 
-/// Which identity a volume delivers to its pod.
+/// The identity that a volume delivers to its pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
     /// Its issuer.
     pub issuer: Issuer,
-    /// The SPIFFE ID it must have, unless the issuer decides that.
+    /// The SPIFFE ID it must have, unless the issuer determines that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<SpiffeId>,
-    /// Selects one of several SVIDs, by the hint its issuer gave it.
+    /// Selects one of several SVIDs by the hint of its issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
@@ -92,7 +92,7 @@ impl VolumeSpec {
     /// Checks a request against the rules of its driver name and completes it with their defaults.
     ///
     /// # Errors
-    /// All mistakes of the request at once.
+    /// All mistakes of the request together.
     pub fn parse(request: &PublishRequest, rules: &Rules) -> Result<Self, Mistakes> {
         let mut mistakes = Mistakes::new();
         let located = rules.locate(&request.volume_id, &request.target_path);
@@ -124,7 +124,7 @@ impl VolumeSpec {
         }
     }
 
-    /// The plan this volume follows.
+    /// The plan of this volume.
     pub fn plan(&self) -> Plan {
         match &self.content {
             Content::Passthrough => Plan::Passthrough,
@@ -142,7 +142,7 @@ impl VolumeSpec {
         }
     }
 
-    /// Whether its folder may show something of that name.
+    /// Whether its folder may contain an entry with that name.
     pub fn shows(&self, name: &str) -> bool {
         match &self.content {
             Content::Passthrough => false,
@@ -151,7 +151,7 @@ impl VolumeSpec {
         }
     }
 
-    /// The mode a missing target folder is created with.
+    /// The mode of a target folder that must be created.
     pub fn target_mode(&self) -> u32 {
         match self.content {
             Content::Passthrough | Content::WorkloadApi(_) => 0o750,
@@ -159,7 +159,7 @@ impl VolumeSpec {
         }
     }
 
-    /// Whether a request for `self` is about the volume that was published as `other`: same place, same pod.
+    /// Whether a request for `self` concerns the volume that was published as `other`: the same place and the same pod.
     pub fn same_volume(&self, other: &VolumeSpec) -> bool {
         let uid = |spec: &VolumeSpec| spec.pod.as_ref().map(|pod| pod.uid.clone());
         self.target == other.target && (uid(self) == uid(other) || uid(self).is_none() || uid(other).is_none())

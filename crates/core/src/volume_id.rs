@@ -13,16 +13,16 @@ use serde::{Deserialize, Serialize};
 #[serde(into = "String", try_from = "String")]
 pub struct VolumeId(Box<str>);
 
-/// Why a text is not a volume ID.
+/// Why a text is not a volume id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VolumeIdError {
-    /// Nothing was given.
+    /// It is empty.
     #[error("volume_id is missing")]
     Missing,
     /// Over 128 bytes.
     #[error("volume_id has {0} bytes; at most 128 are allowed")]
     TooLong(usize),
-    /// Contains something that is not allowed in a folder's name here.
+    /// Contains a character that is not allowed here in the name of a folder.
     #[error("volume_id may hold only letters, digits, `.`, `_` and `-`, and must not start with a dot")]
     Unsafe,
 }
@@ -31,7 +31,7 @@ impl VolumeId {
     /// Reads a volume id.
     ///
     /// # Errors
-    /// [`VolumeIdError`] says which rule is broken.
+    /// [`VolumeIdError`], the broken rule.
     pub fn parse(text: &str) -> Result<Self, VolumeIdError> {
         match text {
             "" => Err(VolumeIdError::Missing),

@@ -1,5 +1,4 @@
-//! Everything of X.509 that a pod receives: its SVIDs, and the bundles to verify others with (SPIFFE Workload API,
-//! section 5.2).
+//! All X.509 material for a pod: its SVIDs, and the bundles to verify others with (SPIFFE Workload API, section 5.2).
 
 mod wire;
 
@@ -18,27 +17,27 @@ use crate::identity::{
 };
 use crate::spiffe_id::{SpiffeId, TrustDomain};
 
-/// The most bytes all revocation lists, and all bundles of other trust domains, may have.
+/// The maximum total size of all revocation lists, and of all bundles of other trust domains, in bytes.
 pub const MAX_OTHER_BYTES: usize = 4 * MAX_BUNDLE_BYTES;
 
 /// Trust bundles, by their trust domains.
 pub type Bundles = BTreeMap<TrustDomain, Vec<CertificateDer<'static>>>;
 
-/// What a source hands over, not yet checked.
+/// The output of a source, before it is checked.
 #[derive(Debug, Default)]
 pub struct ContextCandidate {
     /// The SVIDs, the default one first.
     pub svids: Vec<SvidCandidate>,
     /// The bundles of federated trust domains.
     pub federated: Bundles,
-    /// Revocation lists, each in DER; passed on as they are.
+    /// Revocation lists, each in DER; passed on unchanged.
     pub crls: Vec<Vec<u8>>,
 }
 
 /// One SVID of a candidate.
 #[derive(Debug)]
 pub struct SvidCandidate {
-    /// The SPIFFE ID it is said to be for.
+    /// Its SPIFFE ID according to the source.
     pub id: SpiffeId,
     /// Key, chain and bundle.
     pub candidate: Candidate,
@@ -46,7 +45,7 @@ pub struct SvidCandidate {
     pub hint: String,
 }
 
-/// One SVID that keeps every rule.
+/// One SVID that complies with every rule.
 #[derive(Debug, Clone)]
 pub struct Svid {
     /// Key, chain and bundle.
@@ -55,7 +54,7 @@ pub struct Svid {
     pub hint: String,
 }
 
-/// SVIDs and bundles that keep every rule; at least one SVID.
+/// SVIDs and bundles that comply with every rule; at least one SVID.
 #[derive(Debug, Clone)]
 pub struct X509Context {
     svids: Vec<Svid>,
@@ -67,13 +66,13 @@ pub struct X509Context {
 /// The skipped certificates in the bundles of trust domains; none of the lists is empty.
 pub type SkippedOf = BTreeMap<TrustDomain, Vec<Skipped>>;
 
-/// Takes a candidate as a whole, or refuses it as a whole.
+/// Accepts a candidate as a whole, or refuses it as a whole.
 ///
-/// Each SVID must be one that [`identity::accept`](crate::identity::accept) takes for the ID it is said to be for, in
+/// [`identity::accept`](crate::identity::accept) must accept each SVID for the ID that the source gives, in
 /// `trust_domain`. If two have the same hint, the first counts (SPIFFE Workload API, section 5.2.1).
 ///
 /// # Errors
-/// The first rule that is broken, in a sentence.
+/// The first broken rule, in a sentence.
 pub fn accept(
     candidate: ContextCandidate,
     trust_domain: &TrustDomain,
@@ -110,8 +109,8 @@ fn accept_svid(svid: SvidCandidate, trust_domain: &TrustDomain, now: SystemTime)
     Ok(Svid { identity: accept_identity(candidate, &Expected { id, now })?, hint })
 }
 
-/// A federated bundle for the pod's own trust domain would compete with the bundle of its issuer: left out. So is
-/// an empty one, which agents send for a trust domain that has only JWT keys: none of its certificates is trusted.
+/// A federated bundle for the pod's own trust domain would compete with the bundle of its issuer, so it is left out. So
+/// is an empty one, which agents send for a trust domain that has only JWT keys.
 fn accept_federated(federated: Bundles, own: &TrustDomain) -> Result<(Bundles, SkippedOf), Rejection> {
     let all: Vec<_> = federated.values().flatten().cloned().collect();
     check_size("bundles of other trust domains", &all, MAX_OTHER_BYTES)?;
@@ -162,25 +161,25 @@ impl X509Context {
         self.default_svid().id().trust_domain()
     }
 
-    /// The bundle of the pod's own trust domain; empty if the operator gave the source none.
+    /// The bundle of the pod's own trust domain; empty if the administrator did not configure any.
     pub fn bundle(&self) -> &[CertificateDer<'static>] {
         self.default_svid().bundle()
     }
 
-    /// All bundles that are there, the pod's own first.
+    /// All existing bundles, the pod's own first.
     pub fn bundles(&self) -> impl Iterator<Item = (&TrustDomain, &[CertificateDer<'static>])> {
         let own = (self.trust_domain(), self.bundle());
         let others = self.federated.iter().map(|(trust_domain, bundle)| (trust_domain, bundle.as_slice()));
         std::iter::once(own).filter(|(_, bundle)| !bundle.is_empty()).chain(others)
     }
 
-    /// How long all of it can be used: until the first SVID expires.
+    /// How long everything in it can be used: until the first SVID expires.
     pub fn held(&self) -> Validity {
         let held = self.svids.iter().map(|svid| svid.identity.held());
         held.min_by_key(|held| held.not_after).unwrap_or_else(|| self.default_svid().held())
     }
 
-    /// The same with no other SVID than the one with that hint.
+    /// A copy with only the SVID that has that hint.
     ///
     /// # Errors
     /// [`Rejection::NoSuchHint`], if none has it.
@@ -189,7 +188,7 @@ impl X509Context {
         Ok(Self { svids, ..self })
     }
 
-    /// The same with another bundle of the pod's own trust domain.
+    /// A copy with another bundle of the pod's own trust domain.
     pub fn with_bundle(&self, bundle: &[CertificateDer<'static>]) -> Self {
         let with = |svid: &Svid| Svid { identity: svid.identity.with_bundle(bundle), hint: svid.hint.clone() };
         Self {
@@ -200,7 +199,7 @@ impl X509Context {
         }
     }
 
-    /// SHA-256 of all of it, in lower-case hexadecimal; the order of the certificates in a bundle does not matter. The
+    /// SHA-256 of everything, in lower-case hexadecimal; the order of the certificates in a bundle does not matter. The
     /// keys are not in it: their certificates are.
     pub fn digest(&self) -> String {
         let mut context = digest::Context::new(&digest::SHA256);

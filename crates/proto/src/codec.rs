@@ -1,5 +1,5 @@
-//! How messages are written and read: like tonic's own codec, but without reserving more memory for a call than its
-//! messages need. The library reserves 8 KiB for as long as a stream is open, and a node has a stream for every pod.
+//! Encodes and decodes messages like tonic's own codec, but reserves only as much memory for a call as its messages
+//! need. The library reserves 8 KiB as long as a stream is open, and a node has a stream for every pod.
 
 use std::marker::PhantomData;
 
@@ -11,17 +11,17 @@ use tonic_prost::ProstCodec;
 /// The header of a message, which the library writes first, in bytes.
 const HEADER: usize = 5;
 
-/// The memory that is reserved to read a message, in bytes; larger messages grow it.
+/// The memory reserved to read a message, in bytes; larger messages grow it.
 const READ: usize = 1024;
 
-/// The amount of written data that is handed on, in bytes; the library's own.
+/// The amount of written data that is passed on at once, in bytes; the library's own.
 const YIELD: usize = 32 * 1024;
 
-/// The codec of all services and clients here.
+/// The codec of all services and clients in this crate.
 #[derive(Debug)]
 pub struct SmallCodec<T, U>(PhantomData<(T, U)>);
 
-/// Writes a message into just the memory it needs.
+/// Writes a message into exactly the memory it needs.
 #[derive(Debug)]
 pub struct ExactEncoder<T>(PhantomData<T>);
 

@@ -1,8 +1,8 @@
-//! Wire messages of the APIs svid-csi serves and calls.
+//! Wire messages of the APIs that svid-csi serves and calls.
 //!
-//! The modules are generated from the `.proto` files in this crate, which hold only what is used, and are committed:
-//! building needs neither protoc nor a build script. Messages that carry keys or tokens have a `Debug` that leaves
-//! them out.
+//! The modules are generated from the `.proto` files in this crate, which contain only the parts in use. They are
+//! committed, so that building needs neither protoc nor a build script. Messages with keys or tokens have a `Debug`
+//! that leaves these out.
 
 mod codec;
 mod redacted;
@@ -35,7 +35,7 @@ pub mod workload {
     include!("gen/workload.rs");
 }
 
-/// The SPIFFE Broker API. It answers with messages of the Workload API.
+/// The SPIFFE Broker API, whose responses are messages of the Workload API.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
 pub mod broker {
     include!("gen/spiffe.broker.rs");

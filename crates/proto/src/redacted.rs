@@ -1,4 +1,4 @@
-//! `Debug` for messages that carry keys or tokens: it shows which message it is, and nothing of the secret.
+//! `Debug` for messages with keys or tokens: it prints the name of the message, and nothing of the secret.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::sds::data_source::Specifier;
 use crate::sds::{DataSource, DiscoveryResponse};
 use crate::workload::{Jwtsvid, ValidateJwtsvidRequest, X509svid};
 
-/// Service account tokens travel in `secrets` and in `volume_context`, so neither map is shown.
+/// Service account tokens are sent in `secrets` and in `volume_context`, so neither map is printed.
 impl fmt::Debug for NodePublishVolumeRequest {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("NodePublishVolumeRequest")

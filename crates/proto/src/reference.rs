@@ -1,4 +1,4 @@
-//! References to workloads, as the Broker API wants them.
+//! References to workloads in the form of the Broker API.
 
 use prost::Message;
 use prost_types::Any;
@@ -9,7 +9,7 @@ use crate::broker::{KubernetesObjectKey, KubernetesObjectReference, KubernetesOb
 pub const KUBERNETES_OBJECT_REFERENCE: &str = "type.googleapis.com/spiffe.broker.KubernetesObjectReference";
 
 impl WorkloadReference {
-    /// The pod of that name with that UID, and no other: the server checks that they are of the same pod.
+    /// Exactly the pod with that name and that UID: the server checks that both belong to the same pod.
     pub fn to_pod(namespace: &str, name: &str, uid: &str) -> Self {
         let pod = KubernetesObjectReference {
             r#type: Some(KubernetesObjectType { plural: "pods".to_owned(), group: "core".to_owned() }),

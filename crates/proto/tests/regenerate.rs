@@ -1,4 +1,4 @@
-//! The committed code under `src/gen/` is what the `.proto` files say.
+//! The committed code in `src/gen/` is up to date with the `.proto` files.
 //!
 //! After a change to a `.proto` file: `REGENERATE=1 cargo test -p svid-csi-proto`.
 
@@ -17,7 +17,7 @@ const GENERATED: [&str; 6] = [
     "spiffe.broker.rs",
 ];
 
-/// Messages that carry keys or tokens: `src/redacted.rs` prints them without.
+/// Messages with keys or tokens: `src/redacted.rs` prints them without.
 const SECRET: [&str; 6] = [
     ".csi.v1.NodePublishVolumeRequest",
     ".X509SVID",
@@ -27,7 +27,7 @@ const SECRET: [&str; 6] = [
     ".envoy.service.secret.v3.DiscoveryResponse",
 ];
 
-/// Messages of the Workload API with which the Broker API answers.
+/// Messages of the Workload API that the Broker API uses in responses.
 const SHARED: [(&str, &str); 4] = [
     (".X509SVIDResponse", "crate::workload::X509svidResponse"),
     (".X509BundlesResponse", "crate::workload::X509BundlesResponse"),
@@ -43,7 +43,7 @@ fn generate(into: &Path) {
     for (message, path) in SHARED {
         broker.extern_path(message, path);
     }
-    // In a folder of its own: the messages of the Workload API that are not shared are generated once more.
+    // In a separate folder, because the messages of the Workload API that are not shared are generated a second time.
     let apart = tempfile::tempdir().expect("a folder");
     compile(&["broker.proto"], broker, apart.path());
     fs::copy(apart.path().join("spiffe.broker.rs"), into.join("spiffe.broker.rs")).expect("the code is copied");

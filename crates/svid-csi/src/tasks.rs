@@ -29,7 +29,7 @@ impl Signals {
     /// Receives them from now on.
     ///
     /// # Errors
-    /// Where that cannot be had.
+    /// If that cannot be had.
     pub fn receive() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }

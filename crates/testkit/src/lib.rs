@@ -1,10 +1,10 @@
-//! What the tests of svid-csi need beside it: a place where mounting is safe, and the peers of a driver.
+//! Support for the tests of svid-csi: a place where mounting is safe, and the peers of a driver.
 //!
-//! The small kubelet and the Workload API server are `svid_csi::demo`'s; this crate adds two programs that run on
-//! their own, `scripted-agent` and `workload`, for tests in which driver, agent and pod are separate processes, and
-//! `bench`, which measures a release build of the driver (`just bench`). [`measure`] is what its figures are made of.
-//! [`api_server`] is a Kubernetes API server in memory, with cert-manager played by the test. [`agent`] is a SPIFFE agent
-//! with the Broker API. [`proxy`] is one between a client and a server.
+//! The small kubelet and the Workload API server are those of `svid_csi::demo`. This crate adds two programs,
+//! `scripted-agent` and `workload`, for tests in which driver, agent and pod are separate processes, and `bench`, which
+//! measures a release build of the driver (`just bench`) with the functions of [`measure`]. [`api_server`] is a
+//! Kubernetes API server in memory, in which the test acts as cert-manager. [`agent`] is a SPIFFE agent with the Broker
+//! API. [`proxy`] is a proxy between a client and a server.
 
 pub mod agent;
 pub mod api_server;

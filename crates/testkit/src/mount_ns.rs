@@ -7,12 +7,12 @@ use std::{any, env};
 /// Set in the process that runs a test's body.
 const INSIDE: &str = "SVID_CSI_IN_MOUNT_NS";
 
-/// What `unshare` may need to hand out a mount namespace: nothing more for root, a user namespace for others.
+/// The arguments with which `unshare` can create a mount namespace: none for root, a user namespace for others.
 const WAYS: [&[&str]; 2] = [&[], &["--user", "--map-root-user"]];
 
 /// The full name of a test, as `cargo test -- --list` prints it.
 ///
-/// It is read from the type of a closure that the test function defines, so that it cannot be that of another test.
+/// It is read from the type of a closure that the test function defines, so that it cannot be the name of another test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestName(String);
 
@@ -25,7 +25,7 @@ impl TestName {
         Self(without_crate.to_owned())
     }
 
-    /// The line by which the run in the namespace says that it got to the end of the body.
+    /// The line that the run in the namespace prints at the end of the body.
     fn confirmation(&self) -> String {
         format!("the body of {} has run", self.0)
     }
@@ -33,24 +33,27 @@ impl TestName {
 
 /// Runs `body` in a mount namespace of its own, where it may mount and nothing is left behind.
 ///
-/// Its output is shown as that of any other test. The test binary runs itself again for that one test, because a thread of a running process cannot enter a user namespace.
+/// Its output is shown like that of any other test. The test binary runs itself again for that one test, because a
+/// thread of a running process cannot enter a user namespace.
 ///
-/// Without root and without unprivileged user namespaces the test is skipped, and a line says so.
+/// Without root and without unprivileged user namespaces the test is skipped, and a line reports that.
 ///
 /// # Panics
-/// When the test fails inside or does not run its body there, and with `CI=true` in the environment also instead of skipping.
+/// If the test fails inside or does not run its body there, and with `CI=true` in the environment also instead of
+/// skipping.
 pub fn in_mount_ns(body: impl FnOnce()) {
     in_mount_ns_as(&TestName::of(&body), body);
 }
 
-/// The same for fixtures, which call this with a closure of their own: `test` is the name of the test that calls them.
+/// [`in_mount_ns`] for fixtures, which call this with a closure of their own: `test` is the name of the test that calls
+/// them.
 ///
 /// # Panics
 /// As [`in_mount_ns`].
 pub fn in_mount_ns_as(test: &TestName, body: impl FnOnce()) {
     if env::var_os(INSIDE).is_some() {
         body();
-        // Without threads, the test runner has begun a line with the name of the test.
+        // If there are no threads, the test runner has already printed the name of the test.
         return say(&format!("\n{}", test.confirmation()));
     }
     let Some(command) = mount_ns_command() else {
@@ -88,8 +91,8 @@ fn say(text: &str) {
     println!("{text}");
 }
 
-/// The beginning of a command line that runs the rest of it in a mount namespace of its own, with private propagation.
-/// `None` where neither root nor unprivileged user namespaces are available.
+/// The beginning of a command line that runs the rest in a mount namespace of its own, with private propagation. `None`
+/// if neither root nor unprivileged user namespaces are available.
 pub fn mount_ns_command() -> Option<Command> {
     static WAY: OnceLock<Option<&[&str]>> = OnceLock::new();
     WAY.get_or_init(|| WAYS.into_iter().find(|way| namespace_works(way))).map(unshare)
@@ -121,10 +124,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_that_of_the_test_in_which_the_closure_is() {
+    fn the_name_is_that_of_the_test_that_contains_the_closure() {
         let nested = || async || 1;
         assert_eq!(TestName::of(&nested), TestName::of(&nested()));
-        let name = "mount_ns::tests::a_name_is_that_of_the_test_in_which_the_closure_is";
+        let name = "mount_ns::tests::the_name_is_that_of_the_test_that_contains_the_closure";
         assert_eq!(TestName::of(&nested).0, name);
     }
 

@@ -2,7 +2,7 @@
 
 use svid_csi::demo::kubelet::Pod;
 
-/// A pod of the namespace `shop`, whose service account has its name.
+/// A pod in the namespace `shop`, whose service account has its name.
 pub fn pod(name: &str) -> Pod {
     Pod {
         uid: format!("uid-of-{name}"),

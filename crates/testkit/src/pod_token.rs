@@ -1,4 +1,4 @@
-//! Service account tokens as the kubelet hands them to drivers.
+//! Service account tokens as the kubelet passes them to drivers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,8 +14,8 @@ pub const API_AUDIENCE: &str = "https://kubernetes.default.svc";
 
 static MADE: AtomicU64 = AtomicU64::new(1);
 
-/// A token of that pod on that node, until `expires`. No two are the same. Nobody signs it: the scripted API server
-/// knows tokens by their text.
+/// A token of that pod on that node, until `expires`. All are different. It is not signed, because the scripted API
+/// server knows tokens by their text.
 pub fn pod_token(pod: &Pod, node: &str, audience: &str, expires: SystemTime) -> String {
     let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let number = MADE.fetch_add(1, Ordering::Relaxed);
@@ -37,7 +37,7 @@ pub fn pod_token(pod: &Pod, node: &str, audience: &str, expires: SystemTime) -> 
     format!("{}.{}.{signature}", part(&header), part(&payload))
 }
 
-/// What the kubelet puts into `csi.storage.k8s.io/serviceAccount.tokens`: tokens and their ends, by audience.
+/// The value of `csi.storage.k8s.io/serviceAccount.tokens` from the kubelet: tokens and their ends, by audience.
 pub fn tokens_json(tokens: &[(&str, &str, SystemTime)]) -> String {
     let entry = |(audience, token, expires): &(&str, &str, SystemTime)| {
         ((*audience).to_owned(), json!({"token": token, "expirationTimestamp": rfc3339(*expires)}))

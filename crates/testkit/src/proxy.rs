@@ -1,4 +1,4 @@
-//! A proxy that knows one server, by whatever name it is asked for.
+//! A proxy for one server, which it connects to for every requested name.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,27 +8,27 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirec
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-/// What a client says to it.
+/// Its protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP CONNECT.
     Http,
-    /// SOCKS5 (RFC 1928), where anybody is let in.
+    /// SOCKS5 (RFC 1928) without authentication.
     Socks,
-    /// SOCKS5 for who has this user name and password (RFC 1929).
+    /// SOCKS5 with this user name and password (RFC 1929).
     SocksFor(String, String),
 }
 
 /// A proxy.
 #[derive(Clone)]
 pub struct Script {
-    /// The server it knows.
+    /// The server.
     pub server: SocketAddr,
-    /// How it is asked.
+    /// The protocol.
     pub protocol: Protocol,
-    /// Its own TLS: it is an HTTPS proxy.
+    /// Its own TLS, as an HTTPS proxy.
     pub own_tls: Option<TlsAcceptor>,
-    /// TLS that it ends in place of the server, which has none.
+    /// TLS that it terminates for the server, which has none.
     pub server_tls: Option<TlsAcceptor>,
 }
 
@@ -48,7 +48,7 @@ impl Script {
     /// Starts it.
     ///
     /// # Panics
-    /// Where no port can be had.
+    /// If no port is available.
     pub async fn start(self) -> Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -94,7 +94,7 @@ impl Proxy {
         self.address
     }
 
-    /// What it was asked for so far: the heads of HTTP requests in lower case, hosts and ports for SOCKS.
+    /// The requests so far: the heads of HTTP requests in lower case, hosts and ports for SOCKS.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -139,7 +139,7 @@ async fn socks(
         _ => text(client).await?,
     };
     let port = u16::from_be_bytes(read(client).await?);
-    // In two parts, as networks may deliver it.
+    // In two parts, as on real networks.
     client.write_all(&[VERSION, 0, 0, 1, 0]).await?;
     client.flush().await?;
     client.write_all(&[0; 5]).await?;

@@ -1,13 +1,13 @@
-//! Waiting for something to happen on a peer, without polling.
+//! Waits for events at a peer, without polling.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// How long a test waits for what must happen. Nothing takes so long on any machine.
+/// How long a test waits for an event that must occur. Nothing takes that long on any machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Beats with every change and every call.
+/// Notified of every change and every call.
 #[derive(Debug, Clone, Default)]
 pub struct Pulse(watch::Sender<u64>);
 
@@ -20,10 +20,10 @@ impl Pulse {
         self.0.subscribe()
     }
 
-    /// Waits until `probe` answers something; asks it again after every change and every call.
+    /// Waits until `probe` returns something; it is called after every change and every call.
     ///
     /// # Panics
-    /// When two minutes have passed without an answer. The message names `what`.
+    /// If two minutes have passed without a result. The message names `what`.
     pub async fn until<T>(&self, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         let mut beats = self.listen();
         let found = tokio::time::timeout(LIMIT, async {

@@ -1,4 +1,4 @@
-//! A certificate authority that issues what a test wants, good or bad.
+//! A certificate authority that issues good and bad certificates, as a test requires.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use x509_parser::prelude::FromDer;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// How far issuers date certificates back.
+/// How far issuers backdate certificates.
 const BACKDATED: Duration = Duration::from_secs(10);
 
-/// A root, and maybe an intermediate that signs in its place.
+/// A root, possibly with an intermediate that signs in its place.
 #[derive(Debug)]
 pub struct TestCa {
     root_pem: String,
@@ -33,9 +33,9 @@ pub struct TestCa {
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// A chain and its key, as the SPIFFE APIs carry them. `Debug` leaves the key out.
+/// A chain and its key, in the form of the SPIFFE APIs. `Debug` leaves the key out.
 pub struct Issued {
-    /// The certificates in DER, the leaf first, one after the other.
+    /// The certificates as concatenated DER, the leaf first.
     pub chain: Vec<u8>,
     /// The leaf's key, PKCS#8 in DER.
     pub key: Vec<u8>,
@@ -47,43 +47,43 @@ impl fmt::Debug for Issued {
     }
 }
 
-/// What is wrong with a certificate.
+/// A flaw of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
-    /// It is for another key than the request's.
+    /// It is for a key other than that of the request.
     OtherKey,
     /// It is for another SPIFFE ID.
     OtherId,
-    /// It has no URI name.
+    /// It does not have a URI name.
     NoUri,
     /// It has a second URI name.
     TwoUris,
-    /// It may not be used to sign, nor as server or client.
+    /// It may not be used for signatures, nor by servers or clients.
     NoUsages,
     /// It has no key usages at all.
     NoKeyUsage,
     /// It may sign others.
     IsCa,
-    /// Its time is over.
+    /// It has expired.
     Expired,
-    /// Its time begins in an hour.
+    /// It becomes valid in an hour.
     NotYetValid,
-    /// There is no certificate, only the word that it is ready.
+    /// There is no certificate, although the issuer reports that it is ready.
     EmptyChain,
     /// A megabyte of certificates follows it.
     HugeChain,
-    /// It is signed by somebody else.
+    /// It is signed by another authority.
     UnknownCa,
     /// The intermediate is missing.
     NoIntermediate,
-    /// It is no PEM.
+    /// It is not PEM.
     Garbage,
-    /// It signs itself, as by cert-manager's issuer SelfSigned.
+    /// It is self-signed, as by cert-manager's issuer SelfSigned.
     SelfSigned,
 }
 
 impl TestCa {
-    /// A root that signs by itself.
+    /// A root that signs certificates itself.
     pub fn new(name: &str) -> Self {
         let key = KeyPair::generate().expect("a key");
         let params = ca_params(name);
@@ -100,7 +100,7 @@ impl TestCa {
         TestCa { intermediate_pem, issuer: Issuer::new(params, key), ..root }
     }
 
-    /// The root, in PEM: what verifies everything this CA signs.
+    /// The root, in PEM, which verifies every certificate of this CA.
     pub fn bundle_pem(&self) -> String {
         self.root_pem.clone()
     }
@@ -113,7 +113,7 @@ impl TestCa {
     /// A new key with a certificate for that SPIFFE ID.
     ///
     /// # Panics
-    /// Where that is no SPIFFE ID.
+    /// If that is not a SPIFFE ID.
     pub fn issue(&self, spiffe_id: &str, lifetime: Duration, flaw: Option<Flaw>) -> Issued {
         let id = SpiffeId::parse(spiffe_id).expect("a SPIFFE ID");
         let key = PrivateKey::generate_p256().expect("a key");
@@ -121,10 +121,10 @@ impl TestCa {
         Issued { chain: der_of(&self.sign(&csr, lifetime, flaw)), key: key.der().to_vec() }
     }
 
-    /// TLS of a server of that name, or at that address.
+    /// TLS of a server with that name, or at that address.
     ///
     /// # Panics
-    /// Where it can have no certificate.
+    /// If it cannot have a certificate.
     pub fn server_tls(&self, name: &str) -> TlsAcceptor {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
@@ -140,10 +140,10 @@ impl TestCa {
         TlsAcceptor::from(Arc::new(config))
     }
 
-    /// Signs a CSR (PEM), or does what is wrong in its place. Answers the chain in PEM, the leaf first.
+    /// Signs a CSR (PEM), with the given flaw. Returns the chain in PEM, the leaf first.
     ///
     /// # Panics
-    /// Where the CSR cannot be read.
+    /// If the CSR cannot be read.
     pub fn sign(&self, csr_pem: &str, lifetime: Duration, flaw: Option<Flaw>) -> String {
         let (key, uris) = read(csr_pem);
         let mut params = CertificateParams::default();
@@ -168,12 +168,12 @@ impl TestCa {
     }
 }
 
-/// All blocks of a PEM text, one after the other.
+/// All blocks of a PEM text, concatenated.
 fn der_of(pem: &str) -> Vec<u8> {
     Pem::iter_from_buffer(pem.as_bytes()).flat_map(|block| block.expect("PEM").contents).collect()
 }
 
-/// The key of a CSR, and its URI names. Whether its signature is good is for approvers to judge.
+/// The key of a CSR, and its URI names. The signature is not checked, which is the task of approvers.
 fn read(csr_pem: &str) -> (SubjectPublicKeyInfo, Vec<SanType>) {
     let (_, pem) = parse_x509_pem(csr_pem.as_bytes()).expect("PEM");
     let (_, csr) = X509CertificationRequest::from_der(&pem.contents).expect("a CSR");
@@ -200,7 +200,7 @@ fn ca_params(name: &str) -> CertificateParams {
     params
 }
 
-/// What an issuer of cert-manager makes of the four usages every request asks for.
+/// The extensions that an issuer of cert-manager adds for the four usages of every request.
 fn prepare(params: &mut CertificateParams, lifetime: Duration) {
     params.distinguished_name = DistinguishedName::new();
     params.is_ca = IsCa::ExplicitNoCa;

@@ -1,4 +1,4 @@
-//! The documents that name tests name tests that are there.
+//! Every test named in the documents exists.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -16,12 +16,12 @@ fn read(relative: &str) -> String {
     fs::read_to_string(path(relative)).unwrap_or_else(|error| panic!("{relative}: {error}"))
 }
 
-/// What stands between backticks.
+/// The parts between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// Whether that source has a test of that name.
+/// Whether that source has a test with that name.
 fn has_test(source: &str, name: &str) -> bool {
     let lines: Vec<_> = source.lines().map(str::trim_start).collect();
     let begins = |line: &str| {
@@ -35,7 +35,7 @@ fn has_test(source: &str, name: &str) -> bool {
     (0..lines.len()).any(|at| begins(lines[at]) && marked(at))
 }
 
-/// What is wrong with `path/of/file.rs::name`.
+/// Why `path/of/file.rs::name` does not name a test.
 fn missing(test: &str) -> Option<String> {
     let (file, name) = test.split_once("::").unwrap();
     match fs::read_to_string(path(file)) {
@@ -69,7 +69,7 @@ fn every_rule_of_spiffe_names_its_tests() {
 }
 
 #[test]
-fn every_test_that_is_named_is_there() {
+fn every_named_test_exists() {
     let document = read("docs/spiffe-conformance.md");
     let named: Vec<_> = quoted(&document).filter(|text| text.contains(".rs::")).collect();
     assert!(named.len() > 100, "{}", named.len());
@@ -78,7 +78,7 @@ fn every_test_that_is_named_is_there() {
 }
 
 #[test]
-fn every_invariant_names_tests_that_are_there() {
+fn every_invariant_names_existing_tests() {
     let document = read("ARCHITECTURE.md");
     let (_, invariants) = document.split_once("\n## Invariants\n").unwrap();
     let (invariants, _) = invariants.split_once("\n## ").unwrap();

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use svid_csi_testkit::in_mount_ns;
 
-/// Both the test and its run in the namespace know this folder, and neither needs it to be empty.
+/// The test and its run in the namespace both know this folder, and neither needs it to be empty.
 const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
 
 #[test]

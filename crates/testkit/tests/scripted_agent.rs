@@ -1,4 +1,4 @@
-//! The scripted agent keeps the rules of the Workload API, and says who called.
+//! The scripted agent complies with the rules of the Workload API, and records its callers.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 

@@ -1,4 +1,4 @@
-//! `workload verify` accepts an identity and nothing else.
+//! `workload verify` accepts identities only.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 

@@ -1,11 +1,11 @@
-//! The machines that images are made for.
+//! The machines for which images are built.
 
 use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Error, bail};
 
-/// A machine, by the name that images and Debian packages give it.
+/// A machine, by its name in images and Debian packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Arch {
     /// x86-64.
@@ -15,13 +15,13 @@ pub enum Arch {
 }
 
 impl Arch {
-    /// The machine this was built for.
+    /// The machine this program was built for.
     #[must_use]
     pub fn host() -> Self {
         if cfg!(target_arch = "aarch64") { Self::Arm64 } else { Self::Amd64 }
     }
 
-    /// Rust's name for it.
+    /// Its name in Rust.
     #[must_use]
     pub fn triple(self) -> &'static str {
         match self {
@@ -30,7 +30,7 @@ impl Arch {
         }
     }
 
-    /// The C compiler of Debian that builds for it on another machine.
+    /// Debian's C compiler for it as a cross compiler.
     #[must_use]
     pub fn cross_compiler(self) -> &'static str {
         match self {

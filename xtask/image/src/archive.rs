@@ -1,4 +1,4 @@
-//! Tar archives that are the same whenever and wherever they are made.
+//! Tar archives that do not depend on the time and place of the build.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use aws_lc_rs::digest;
 use tar::{Builder, EntryType, Header};
 
-/// An archive in memory. No owner but root, and no time.
+/// An archive in memory, with owner root and without times.
 pub(crate) struct Archive(Builder<Vec<u8>>);
 
 impl Archive {
@@ -58,7 +58,7 @@ pub fn sha256(data: &[u8]) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Writes beside the file and moves the result into its place: an archive is there whole or not at all.
+/// Writes beside the file and renames the result, so that an archive is either complete or missing.
 pub fn write(path: &Path, contents: &[u8]) -> Result<()> {
     let beside = path.with_added_extension("new");
     let whole = || -> std::io::Result<()> {

@@ -1,4 +1,4 @@
-//! Static release builds that do not tell where they were made.
+//! Static release builds that do not reveal where they were made.
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,13 +9,13 @@ use anyhow::{Context, Result, ensure};
 
 use crate::arch::Arch;
 
-/// Where builds with these flags are kept, apart from those without.
+/// The target folder for builds with these flags, separate from others.
 pub const TARGET_DIR: &str = "target/static";
 
 /// How programs are built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
-    /// As they are shipped, which takes minutes.
+    /// As shipped, which takes minutes.
     Dist,
     /// Quickly, for tests.
     Release,
@@ -30,13 +30,14 @@ impl Profile {
     }
 }
 
-/// Where the programs for a machine are.
+/// The folder of the programs for a machine.
 #[must_use]
 pub fn programs(repo: &Path, arch: Arch, profile: Profile) -> PathBuf {
     repo.join(TARGET_DIR).join(arch.triple()).join(profile.name())
 }
 
-/// Builds the programs of one package alone: what another asks of a library is not built into them. Answers where they are.
+/// Builds the programs of one package alone, so that no features that other packages need are built into its
+/// dependencies. Returns their folder.
 pub fn compile(repo: &Path, arch: Arch, profile: Profile, package: &str) -> Result<PathBuf> {
     let status = cargo(repo, arch)?
         .args(["build", "--locked", "--bins", "--package", package, "--profile", profile.name()])
@@ -46,7 +47,7 @@ pub fn compile(repo: &Path, arch: Arch, profile: Profile, package: &str) -> Resu
     Ok(programs(repo, arch, profile))
 }
 
-/// A cargo that builds for this machine; arguments are still to come.
+/// A cargo command that builds for this machine; arguments follow.
 fn cargo(repo: &Path, arch: Arch) -> Result<Command> {
     let mut command = Command::new("cargo");
     command
@@ -64,7 +65,7 @@ fn cargo(repo: &Path, arch: Arch) -> Result<Command> {
     Ok(command)
 }
 
-/// Static, and with paths that are the same on every machine: panics name the places in the sources.
+/// Static, and with paths that are the same on every machine, because panics name source files.
 fn flags(repo: &Path) -> Result<OsString> {
     let mut flags = OsString::from("-Ctarget-feature=+crt-static");
     let mut remap = |from: &Path, to: &str| {
@@ -76,7 +77,7 @@ fn flags(repo: &Path) -> Result<OsString> {
     remap(repo, "/svid-csi");
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"))).context("no HOME")?;
-    // A registry's folder carries a hash of its address, which may be that of a mirror.
+    // The name of a registry's folder contains a hash of its address, which may be that of a mirror.
     for registry in fs::read_dir(home.join("registry/src")).into_iter().flatten() {
         remap(&registry?.path(), "/crates");
     }

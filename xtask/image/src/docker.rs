@@ -1,4 +1,5 @@
-//! Archives as `docker save` writes them: what container engines, containerd and k3s import under the images' own names.
+//! Archives in the form of `docker save`, which container engines, containerd and k3s import under the images' own
+//! names.
 
 use anyhow::Result;
 use serde_json::json;

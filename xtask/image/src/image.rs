@@ -1,4 +1,4 @@
-//! One image: a layer that others may share, and how it is run.
+//! One image: a layer, possibly shared with others, and how it is run.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +13,9 @@ pub struct Image {
     pub reference: String,
     /// The program to run, with fixed arguments.
     pub entrypoint: Vec<String>,
-    /// Whom it runs as where the pod does not say: a number, or nothing for root.
+    /// The user if the pod does not set one: a number, or `None` for root.
     pub user: &'static str,
-    /// What the image says of itself.
+    /// The labels of the image.
     pub labels: BTreeMap<String, String>,
 }
 
@@ -27,7 +27,7 @@ impl Image {
         name.split(':').next().unwrap_or(name)
     }
 
-    /// The image's configuration, which both kinds of archive have in common.
+    /// The image's configuration, which is the same in both kinds of archive.
     pub(crate) fn config(&self, arch: Arch, layer_hash: &str) -> Value {
         json!({
             "architecture": arch.to_string(),
@@ -46,5 +46,5 @@ impl Image {
     }
 }
 
-/// No time: the same programs give the same image, and its revision says what they were built from.
+/// No time: the same programs result in the same image, and its revision names their source.
 const CREATED: &str = "1970-01-01T00:00:00Z";

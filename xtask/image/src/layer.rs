@@ -1,4 +1,4 @@
-//! What is in an image.
+//! The content of an image.
 
 use std::fs;
 use std::path::PathBuf;

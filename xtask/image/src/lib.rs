@@ -1,8 +1,8 @@
-//! The container image of svid-csi without a container engine: one layer, four entry points, as archives that any engine
-//! reads. The tests of the cluster load what this makes, and so does whoever installs a release.
+//! The container image of svid-csi without a container engine: one layer, four entry points, as archives that any
+//! engine reads. The cluster tests load these archives, as do users who install a release.
 //!
-//! [`compile`] builds the programs, [`product`] says what is in the image, [`docker`] and [`oci`] write it. [`linked`] finds
-//! out what is linked into the driver, for [`sbom`] and [`notice`].
+//! [`compile`] builds the programs, [`product`] defines the content of the image, [`docker`] and [`oci`] write it.
+//! [`linked`] lists the crates linked into the driver, for [`sbom`] and [`notice`].
 
 pub mod arch;
 mod archive;

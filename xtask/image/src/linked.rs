@@ -1,4 +1,4 @@
-//! What is linked into the driver on one machine: not what only builds or tests it.
+//! The crates linked into the driver on one machine, without those that are only used to build or test it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,14 +11,15 @@ use crate::arch::Arch;
 
 /// The crates of the driver.
 pub struct Linked {
-    /// By name and version, the driver's own among them.
+    /// By name and version, the driver's own crates included.
     pub packages: Vec<Package>,
-    /// Which of them each one uses, by identifier.
+    /// The crates that each one uses, by identifier.
     pub uses: BTreeMap<PackageId, Vec<PackageId>>,
 }
 
 impl Linked {
-    /// Asks cargo. The tree has just the crates, with the features the driver asks for; all else is in the metadata.
+    /// Asks cargo: the tree has exactly the linked crates, with the driver's features; the metadata has everything
+    /// else.
     pub fn read(repo: &Path, arch: Arch) -> Result<Self> {
         let names = tree(repo, arch)?;
         let platform = ["--filter-platform", arch.triple(), "--locked"].map(str::to_owned);
@@ -40,7 +41,7 @@ impl Linked {
         Self { uses: uses.collect(), packages }
     }
 
-    /// Those that others have written.
+    /// The crates of other authors.
     pub fn of_others(&self) -> impl Iterator<Item = &Package> {
         self.packages.iter().filter(|package| package.source.is_some())
     }

@@ -1,4 +1,4 @@
-//! The licences of what is linked into the driver, which must go wherever the driver goes.
+//! The licences of the linked crates, which must be distributed with the driver.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,7 +12,7 @@ use crate::linked::Linked;
 
 const FIRST: &str = "This program contains the following software of others, each under its own licence.\n";
 
-/// Who wrote what, and the text of every licence once.
+/// The authors of each crate, and the text of every licence once.
 pub fn text(linked: &Linked) -> Result<String> {
     let mut notice = FIRST.to_owned();
     let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -38,7 +38,7 @@ pub fn text(linked: &Linked) -> Result<String> {
     Ok(notice)
 }
 
-/// The files of a crate that hold its licence, and what its authors want to be said with it.
+/// The files of a crate that contain its licence, and the notices that its authors require.
 fn files(package: &Package) -> Result<Vec<PathBuf>> {
     let folder = package.manifest_path.parent().context("a manifest is in a folder")?;
     let mut files = Vec::new();

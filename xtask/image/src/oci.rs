@@ -1,4 +1,5 @@
-//! Archives of the OCI image layout: what registries are given (by `skopeo copy`, for example), one machine or several.
+//! Archives of the OCI image layout, which registries accept (with `skopeo copy`, for example), for one machine or
+//! several.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -19,7 +20,7 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The name of an image in a layout.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// The images of one archive, for one machine or for several, by the names they have in the layout.
+/// The images of one archive, for one machine or several, by their names in the layout.
 #[derive(Default)]
 pub struct Layout {
     blobs: BTreeMap<String, Vec<u8>>,
@@ -73,7 +74,7 @@ impl Layout {
         archive.bytes()
     }
 
-    /// Keeps a blob and returns what names it.
+    /// Stores a blob and returns its descriptor.
     fn blob(&mut self, media_type: &str, blob: Vec<u8>) -> Value {
         let (hash, size) = (sha256(&blob), blob.len());
         self.blobs.insert(hash.clone(), blob);
@@ -116,7 +117,7 @@ mod tests {
         files(&layout.archive().unwrap())
     }
 
-    /// Every descriptor below this one: the blob is there and has that size and digest.
+    /// Checks every descriptor below this one: the blob exists and has that size and digest.
     fn check(files: &BTreeMap<String, Vec<u8>>, descriptor: &Value, seen: &mut Vec<String>) {
         let hash = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
         let blob = &files[&format!("blobs/sha256/{hash}")];
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn every_blob_is_there_and_named_by_its_digest() {
+    fn every_blob_exists_and_is_named_by_its_digest() {
         for (arches, kinds) in [
             (&[Arch::Amd64][..], vec![MANIFEST, LAYER, CONFIG]),
             (&[Arch::Amd64, Arch::Arm64], { vec![INDEX, MANIFEST, LAYER, CONFIG, MANIFEST, LAYER, CONFIG] }),

@@ -1,4 +1,4 @@
-//! The image that is shipped, in its four configurations.
+//! The shipped image, in its four configurations.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,12 +12,12 @@ use crate::layer::{Entry, Layer, pack};
 use crate::linked::Linked;
 use crate::notice;
 
-/// What the layer may take.
+/// The size limit of the layer.
 pub const LIMIT: usize = 15 * 1024 * 1024;
-/// Where the licences are in the image.
+/// The path of the licences in the image.
 const LICENCES: &str = "usr/share/doc/svid-csi";
 
-/// One entry point of the image: which driver a manifest gets is decided by the image it names.
+/// One entry point of the image: the image name in a manifest selects the driver it gets.
 pub struct Configuration {
     /// The name of the image and of the program in it.
     pub name: &'static str,
@@ -25,7 +25,8 @@ pub struct Configuration {
     user: &'static str,
 }
 
-/// The driver under its own name, in the place of spiffe-csi, and in the places of csi-driver-spiffe's driver and approver.
+/// The driver under its own name, as a replacement for spiffe-csi, and as replacements for csi-driver-spiffe's driver
+/// and approver.
 pub const CONFIGURATIONS: [Configuration; 4] = [
     Configuration { name: PROGRAM, title: "svid-csi", user: "" },
     Configuration { name: "spiffe-csi-driver", title: "svid-csi in place of spiffe-csi", user: "" },
@@ -33,12 +34,12 @@ pub const CONFIGURATIONS: [Configuration; 4] = [
     Configuration {
         name: "cert-manager-csi-driver-spiffe-approver",
         title: "svid-csi in place of csi-driver-spiffe's approver",
-        // It must not run as root, and the predecessor's chart leaves it to the image as whom.
+        // It must not run as root, and the predecessor's chart leaves the user to the image.
         user: "65532",
     },
 ];
 
-/// The program all of them run.
+/// The program that all of them run.
 const PROGRAM: &str = "svid-csi";
 
 /// The images, named `<repository>/<configuration>:<tag>`.

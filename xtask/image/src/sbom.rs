@@ -1,4 +1,4 @@
-//! The bill of materials: CycloneDX 1.6, of exactly what is linked into the driver.
+//! The bill of materials (CycloneDX 1.6) of exactly the crates linked into the driver.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -45,7 +45,7 @@ fn component(package: &Package, kind: &str, checksums: &BTreeMap<(&str, &str), &
         "purl": purl(package),
     });
     if let Some(licence) = &package.license {
-        // Written `MIT/Apache-2.0` once; CycloneDX knows SPDX expressions only.
+        // Once written as `MIT/Apache-2.0`, but CycloneDX accepts only SPDX expressions.
         component["licenses"] = json!([{"expression": licence.replace('/', " OR ")}]);
     }
     let version = package.version.to_string();
@@ -58,7 +58,7 @@ fn component(package: &Package, kind: &str, checksums: &BTreeMap<(&str, &str), &
     component
 }
 
-/// Ordered by name: cargo's identifiers of our own crates carry the path of the checkout.
+/// Ordered by name, because cargo's identifiers of our own crates contain the path of the checkout.
 fn dependencies(linked: &Linked, references: &BTreeMap<PackageId, String>) -> Vec<Value> {
     let uses = linked.uses.iter().filter_map(|(id, uses)| {
         let uses: BTreeSet<_> = uses.iter().filter_map(|id| references.get(id)).collect();

@@ -54,7 +54,7 @@ fn flag(arg: &Arg) -> String {
     row(&[&written, &format!("`SVID_CSI_{variable}`"), &prose(&help)])
 }
 
-/// Help is plain text: what Markdown would take for a tag is escaped.
+/// Help is plain text, so characters that Markdown reads as a tag are escaped.
 fn prose(help: &str) -> String {
     help.trim().replace('<', "&lt;").replace("\n\n", " ").replace('\n', " ")
 }

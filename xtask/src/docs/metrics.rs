@@ -1,4 +1,4 @@
-//! Every metric, read off pages in the OpenMetrics text format.
+//! Every metric, from pages in the OpenMetrics text format.
 
 use svid_csi::cli::reference::{self, Page};
 
@@ -23,11 +23,11 @@ fn section(page: &Page) -> String {
     format!("\n## svid-csi {}\n\n{}{table}", page.of, head(&["metric", "type", "labels", ""]))
 }
 
-/// A metric from its line of help.
+/// A metric, from its line of help.
 fn metric(described: &str, page: &str) -> Option<String> {
     let (name, help) = described.split_once(' ')?;
     let kind = page.lines().find_map(|line| line.strip_prefix("# TYPE ")?.strip_prefix(name)?.strip_prefix(' '))?;
-    // What is exposed is called otherwise than the family for counters only; of histograms the family is what is known.
+    // Only counters are exposed under another name than their family; histograms are known by that of the family.
     let suffix = if kind == "counter" { "_total" } else { "" };
     let sample = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(suffix)?.strip_prefix('{'));
     let labels = sample.filter(|_| kind != "histogram").and_then(|sample| sample.split_once('}'));

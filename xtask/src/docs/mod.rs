@@ -1,4 +1,4 @@
-//! `cargo xtask docs`: the reference pages, made from the code.
+//! `cargo xtask docs`: the reference pages, generated from the code.
 
 mod attributes;
 mod flags;

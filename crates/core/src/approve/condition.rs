@@ -13,7 +13,7 @@ pub const CONDITION_REASON: &str = "spiffe.csi.cert-manager.io";
 /// The longest message of a condition, in bytes.
 const MAX_MESSAGE_BYTES: usize = 2048;
 
-/// The condition for a verdict; nothing for a request that is ignored or not settled yet.
+/// The condition for a verdict; `None` for a request that is ignored or not settled yet.
 pub fn condition(verdict: &Verdict, now: SystemTime) -> Option<Condition> {
     let (kind, message) = match verdict {
         Verdict::Approve => ("Approved", "Approved request".to_owned()),

@@ -1,4 +1,4 @@
-//! What a CSR must be, and must not hold (RFC 2986).
+//! The rules for a CSR (RFC 2986).
 
 mod attributes;
 mod extensions;

@@ -1,4 +1,4 @@
-//! Which identity a request is for, and whether the requester may have it.
+//! Whether the requester may have the identity that a request is for.
 
 use super::policy::{NotAServiceAccount, Policy, ServiceAccount};
 use super::request::Request;
@@ -6,7 +6,7 @@ use super::verdict::Reasons;
 use crate::quoted::Quoted;
 use crate::spiffe_id::{SpiffeId, TrustDomain};
 
-/// What is wrong with the identity.
+/// A rule about the identity that a request breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityFault {
     /// The annotation and the CSR name different IDs.
@@ -20,7 +20,7 @@ pub enum IdentityFault {
     /// An identity of another trust domain.
     #[error("{id} is not of the trust domain {expected}")]
     TrustDomain {
-        /// The configured one.
+        /// The configured trust domain.
         expected: TrustDomain,
         /// The ID in the CSR.
         id: Quoted,
@@ -28,7 +28,7 @@ pub enum IdentityFault {
     /// Pods ask for themselves, and the requester is not a pod.
     #[error("the requester has no identity: {problem}")]
     User {
-        /// Who it was.
+        /// The requester.
         problem: NotAServiceAccount,
     },
     /// The identity of another service account.

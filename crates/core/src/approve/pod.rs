@@ -13,7 +13,7 @@ use crate::cert_request::OwnerReference;
 use crate::quoted::Quoted;
 use crate::spiffe_id::SpiffeId;
 
-/// The pods to read before a request is settled. Only a request that keeps all other rules has them.
+/// The pods to read before a request is settled. Only a request that passes all other rules has any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reads {
     pod: PodKey,

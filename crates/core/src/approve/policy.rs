@@ -1,4 +1,4 @@
-//! What an approver is configured to approve.
+//! The configuration of an approver.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::identity::KeyType;
 use crate::quoted::Quoted;
 use crate::spiffe_id::TrustDomain;
 
-/// What is approved.
+/// The rules an approver applies.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// The name of the CSI driver whose volumes pods must declare, if that is required.
@@ -19,10 +19,10 @@ pub struct Policy {
     pub trust_domain: TrustDomain,
     /// The duration every request must have.
     pub duration: Duration,
-    /// The issuer every request must be for. As long as there is none, requests are left pending.
+    /// The issuer every request must be for. Without one, requests are left pending.
     pub issuer: Option<IssuerRef>,
-    /// Former issuers, as far as they are known. Certificates they sign may still be trusted, so requests
-    /// for them without our annotation are denied too.
+    /// The known former issuers. Certificates they sign may still be trusted, so requests for them without our
+    /// annotation are denied too.
     pub former_issuers: Vec<IssuerRef>,
     /// Who makes the requests.
     pub mode: Mode,
@@ -32,7 +32,7 @@ pub struct Policy {
     pub auto_approve_non_spiffe: bool,
 }
 
-/// Who makes the requests, and so what proves which identity a request may ask for.
+/// Who makes the requests, which determines the proof that a request must carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
     /// The pods, each with its own token: a request is for the requester itself.
@@ -68,7 +68,7 @@ pub struct ServiceAccount {
     pub name: String,
 }
 
-/// A user name that is not that of a service account.
+/// A user name that does not belong to a service account.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{user} is not a service account (system:serviceaccount:NAMESPACE:NAME)")]
 pub struct NotAServiceAccount {

@@ -10,8 +10,8 @@ use super::condition::CONDITION_REASON;
 use crate::cert_request::{CertificateRequest, IDENTITY_ANNOTATION, IssuerRef, OwnerReference};
 use crate::unix_time;
 
-/// What an approver knows of a `CertificateRequest`. The requester chose all of it, except for what the API server (namespace
-/// and creation) and cert-manager's webhook set: user name, UID, groups and extra.
+/// What an approver knows about a `CertificateRequest`. The requester chose all of it, except for what the API server
+/// (namespace and creation) and cert-manager's webhook set: user name, UID, groups and extra.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
     /// Its namespace.

@@ -1,4 +1,4 @@
-//! The fields of `spec` beside the CSR.
+//! The fields of `spec` other than the CSR.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use crate::cert_request::{IssuerRef, USAGES};
 use crate::go_duration;
 use crate::quoted::Quoted;
 
-/// What is wrong with the fields of `spec`.
+/// A fault in the fields of `spec`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecFault {
     /// Another duration, or none.
     #[error("spec.duration is {}, but must be {}", or_not_set(.found), go_duration::format(*.required))]
     Duration {
-        /// What it must be.
+        /// The required duration.
         required: Duration,
-        /// What it is.
+        /// The requested duration.
         found: Option<Quoted>,
     },
     /// A CA certificate is requested.
@@ -26,7 +26,7 @@ pub enum SpecFault {
     /// Other usages than [`USAGES`].
     #[error("spec.usages are {found}, but must be {}", USAGES.join(", "))]
     Usages {
-        /// What they are.
+        /// The requested usages.
         found: Quoted,
     },
     /// Another issuer.
@@ -34,7 +34,7 @@ pub enum SpecFault {
     Issuer {
         /// The configured one: name, kind and group.
         expected: Quoted,
-        /// What it is.
+        /// The requested issuer.
         found: Quoted,
     },
 }

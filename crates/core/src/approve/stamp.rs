@@ -1,4 +1,4 @@
-//! What the API server stamped on a request: the pod, and the node, of the token it was created with.
+//! The stamp of the API server on a request: the pod, and the node, of the token the request was created with.
 //!
 //! A token that is bound to a pod carries both; the API server puts them into the user info, and cert-manager's webhook
 //! copies that into `spec.extra`, where no one can change it (Kubernetes, "Managing Service Accounts", bound tokens).
@@ -14,7 +14,7 @@ pub(super) const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 /// The node of the pod.
 pub(super) const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 
-/// What is wrong with a stamp.
+/// A fault of a stamp.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StampFault {
     /// It is missing.

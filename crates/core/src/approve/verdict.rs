@@ -9,19 +9,19 @@ use super::spec::SpecFault;
 use super::stamp::StampFault;
 use super::unannotated::UnannotatedFault;
 
-/// The most reasons that are kept; a CSR can be made to break the same rule a thousand times.
+/// The maximum number of reasons that are kept; a CSR can be made to break the same rule a thousand times.
 const MAX_REASONS: usize = 16;
 
-/// What is to be done with a request.
+/// The decision on a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Approve it.
     Approve,
     /// Deny it.
     Deny(Reasons),
-    /// Leave it alone.
+    /// Do nothing.
     Ignore(Ignored),
-    /// So far it may be approved; read these pods and [settle](Reads::settle) it.
+    /// It passes the rules checked so far; read these pods and [settle](Reads::settle) it.
     Depends(Box<Reads>),
 }
 
@@ -31,21 +31,21 @@ pub enum Ignored {
     /// It is approved or denied already.
     #[error("the request is already {}", if *.approved { "approved" } else { "denied" })]
     Decided {
-        /// Which of the two.
+        /// The existing decision.
         approved: bool,
     },
-    /// It has no annotation of ours, and requests of others are not ours to judge.
+    /// It does not have our annotation, and other requests are not judged here.
     #[error("the request has no annotation spiffe.csi.cert-manager.io/identity")]
     NotOurs,
-    /// There is no issuer to compare it with.
+    /// There is no configured issuer to compare it with.
     #[error("no issuer is configured, so the request is left pending")]
     NoIssuer,
-    /// A rule needs a pod that may not be read. The request is not to blame for that.
+    /// A rule needs a pod that the approver may not read, which is not the request's fault.
     #[error("the approver is not allowed to read pods, so the request is left pending")]
     PodsForbidden,
 }
 
-/// One thing that is wrong with a request: a sentence, and a class that metrics count by.
+/// A fault of a request: a sentence, and a class that metrics count by.
 ///
 /// Sentences contain no semicolon, because semicolons separate them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,15 +53,15 @@ pub enum Ignored {
 pub enum Reason {
     /// The CSR.
     Csr(#[from] CsrFault),
-    /// The fields of `spec` beside the CSR.
+    /// The fields of `spec` other than the CSR.
     Spec(#[from] SpecFault),
     /// The identity.
     Identity(#[from] IdentityFault),
-    /// What the API server stamped on it.
+    /// The stamp of the API server.
     Stamp(#[from] StampFault),
     /// The pods behind it.
     Pod(#[from] PodFault),
-    /// A request that is not ours, but could lead to one of our identities.
+    /// A request without our annotation that could still lead to one of our identities.
     Unannotated(#[from] UnannotatedFault),
 }
 
@@ -79,7 +79,7 @@ impl Reason {
     }
 }
 
-/// Everything that is wrong with a request, without duplicates.
+/// All faults of a request, without duplicates.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reasons {
     reasons: Vec<Reason>,
@@ -109,7 +109,7 @@ impl Reasons {
         self.reasons.iter()
     }
 
-    /// As many whole sentences as fit into that many bytes, and how many are left out. At least one is always there.
+    /// As many whole sentences as fit into that many bytes, and how many are left out. At least one is always included.
     pub fn message(&self, limit: usize) -> String {
         let mut text = String::new();
         let mut left = self.reasons.len();

@@ -1,4 +1,4 @@
-//! The attributes that ask for more files than certificate, key and bundle.
+//! The attributes that request files other than certificate, key and bundle.
 
 use crate::files::{
     Extras, Federated, FileName, FileNames, Intermediates, JWT_BUNDLE_NAME, TokenFile, reserved_names, same_names,
@@ -13,7 +13,7 @@ use super::Attributes;
 use super::table::{self, Attribute, OWN_PREFIX};
 
 impl Attributes<'_> {
-    /// The further files of the volume.
+    /// The additional files of the volume.
     pub(crate) fn extras(&self, names: &FileNames, issuer: Issuer, mistakes: &mut Mistakes) -> Extras {
         let tokens = self.tokens(mistakes);
         let jwt_bundle = self.file_name(table::FILE_JWT_BUNDLE, mistakes);

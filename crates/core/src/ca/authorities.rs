@@ -13,7 +13,7 @@ use crate::quoted::Quoted;
 use crate::spiffe_id::TrustDomain;
 use crate::unix_time;
 
-/// The most bytes of a document.
+/// The maximum size of a document, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
 
 /// The authorities of one node: CA certificates, and the keys for JWT-SVIDs.
@@ -35,12 +35,12 @@ pub enum AuthoritiesError {
     /// Not a bundle document.
     #[error(transparent)]
     Document(#[from] BundleDocumentError),
-    /// A key that is not written as this reader writes it.
+    /// A key that is not in the form written here.
     #[error(
         "key {position} is neither for JWT-SVIDs nor for X509-SVIDs with exactly one certificate and its public key"
     )]
     Key {
-        /// Which one, counted from 1.
+        /// The position of the key, counted from 1.
         position: usize,
     },
     /// A key for JWT-SVIDs of an unknown type, or without an ID.
@@ -58,7 +58,7 @@ pub enum AuthoritiesError {
     /// A certificate of another trust domain.
     #[error("certificate {position} of the document is for {found}, not for spiffe://{expected}")]
     TrustDomain {
-        /// Which one, counted from 1.
+        /// The position of the certificate, counted from 1.
         position: usize,
         /// The URI names it has.
         found: Quoted,
@@ -82,10 +82,10 @@ pub struct Union {
 /// Why authorities have no union.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnionError {
-    /// Of the certificates.
+    /// Too many certificates, or too large.
     #[error(transparent)]
     Certificates(#[from] Rejection),
-    /// Of the keys of JWT-SVIDs.
+    /// Too many keys of JWT-SVIDs, or too large.
     #[error(transparent)]
     Keys(#[from] JwtBundleError),
 }
@@ -94,7 +94,7 @@ pub enum UnionError {
 pub type LeftOut<'a> = Vec<(&'a str, UnionError)>;
 
 impl Authorities {
-    /// Those of a CA and the authority beside it.
+    /// The authorities of a CA and of the JWT authority beside it.
     pub fn of(ca: &CertificateAuthority, jwt: &JwtAuthority) -> Self {
         Self { anchors: ca.roots.clone(), jwt: JwtBundle::clone(jwt.bundle()) }
     }

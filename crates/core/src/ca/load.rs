@@ -26,7 +26,7 @@ pub enum LoadError {
         "the CA certificate is not readable: {reason}; restore the file, or remove certificate and key to have a new CA made"
     )]
     Certificate {
-        /// What the parser says.
+        /// The parser's message.
         reason: String,
     },
     /// The file is not PEM with one key.
@@ -50,7 +50,7 @@ pub enum LoadError {
         "identities that this CA signs would be refused ({rejection}); restore its file, with all certificates up to the root"
     )]
     Useless {
-        /// By which rule.
+        /// The rule they would break.
         rejection: Box<Rejection>,
     },
     /// A CA of another trust domain.
@@ -140,8 +140,8 @@ impl Chain {
     }
 }
 
-/// Signs for a workload that does not exist, and checks that the result is accepted: a name constraint, a path that is too
-/// long or a missing certificate shows before the first pod has to wait.
+/// Signs for a workload that does not exist, and checks that the result is accepted: a name constraint, a path that is
+/// too long or a missing certificate is found before the first pod has to wait.
 fn check_trial_leaf(ca: &CertificateAuthority, at: SystemTime) -> Result<(), LoadError> {
     const LIFETIME: Duration = Duration::from_secs(60);
     let id = SpiffeId::parse(&format!("{}/svid-csi/try-out", ca.trust_domain.id()));
@@ -162,7 +162,7 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, LoadError> {
     }
 }
 
-/// What the CA and its roots must be.
+/// Checks the CA and its roots.
 fn check(der: &CertificateDer<'_>, trust_domain: &TrustDomain, now: SystemTime) -> Result<Validity, LoadError> {
     let certificate = parse(der)?;
     let usage = certificate.key_usage().map_err(|error| unreadable(error.to_string()))?;

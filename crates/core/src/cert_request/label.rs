@@ -8,8 +8,8 @@ pub const NODE_LABEL: &str = "csi.cert-manager.io/node-id-hash";
 /// The label with the hash of the volume id.
 pub const VOLUME_LABEL: &str = "csi.cert-manager.io/volume-id-hash";
 
-/// The characters of Kubernetes' `rand.SafeEncodeString` (k8s.io/apimachinery, `pkg/util/rand`): no vowels and nothing
-/// that looks like one, so that no hash spells a word.
+/// The characters of Kubernetes' `rand.SafeEncodeString` (k8s.io/apimachinery, `pkg/util/rand`): no vowels, and no
+/// character that looks like one, so that no hash spells a word.
 const SAFE: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// The labels of a request for that volume on that node.
@@ -27,7 +27,7 @@ pub fn hash_identifier(id: &str) -> String {
     decimal.bytes().map(|digit| char::from(SAFE[usize::from(digit) % SAFE.len()])).collect()
 }
 
-/// FNV-1, which multiplies first; FNV-1a is the one that multiplies last.
+/// FNV-1 multiplies first; FNV-1a multiplies last.
 fn fnv1(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash: u32, byte| hash.wrapping_mul(0x0100_0193) ^ u32::from(*byte))
 }

@@ -1,7 +1,7 @@
 //! `CertificateRequest` objects as JSON.
 //!
-//! Reading is lenient on purpose: everything that the schema allows is read, and judged afterwards. One
-//! object with unexpected content must not make its whole list unreadable.
+//! Reading is deliberately lenient: everything that the schema allows is read, and checked afterwards. One object with
+//! unexpected content must not make its whole list unreadable.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ pub struct CertificateRequest {
     pub api_version: String,
     /// `CertificateRequest`.
     pub kind: String,
-    /// Name, labels and the like.
+    /// Name, labels and so on.
     pub metadata: Metadata,
-    /// What is requested.
+    /// The request itself.
     pub spec: CertificateRequestSpec,
     /// Its status.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,7 +73,7 @@ impl OwnerReference {
     }
 }
 
-/// What is requested, and who requested it.
+/// The request itself, and the requester.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CertificateRequestSpec {
@@ -94,13 +94,13 @@ pub struct CertificateRequestSpec {
     /// Who created the object; set by cert-manager's webhook.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub username: String,
-    /// The UID of who created it; set by the webhook.
+    /// The UID of the creator; set by the webhook.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub uid: String,
-    /// The groups of who created it; set by the webhook.
+    /// The groups of the creator; set by the webhook.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
-    /// What else the API server knows of who created it; set by the webhook.
+    /// Other attributes of the creator that the API server knows; set by the webhook.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub extra: BTreeMap<String, Vec<String>>,
 }
@@ -174,10 +174,10 @@ pub struct Condition {
     /// When it last changed, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<String>,
-    /// Why, in a word.
+    /// The reason, in one word.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// Why, in a sentence.
+    /// The reason, in one sentence.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub message: String,
 }

@@ -19,7 +19,7 @@ pub enum Progress {
     AwaitsApproval,
     /// Approved, and not signed yet.
     AwaitsIssuer {
-        /// The issuer's message; nothing if there is none.
+        /// The issuer's message, if there is one.
         message: Option<Quoted>,
     },
     /// An approver denied it; final.
@@ -27,7 +27,7 @@ pub enum Progress {
         /// Its message.
         message: Quoted,
     },
-    /// cert-manager or the issuer calls it invalid; final.
+    /// cert-manager or the issuer considers it invalid; final.
     Invalid {
         /// Their message.
         message: Quoted,
@@ -63,7 +63,7 @@ pub enum StatusError {
         field: &'static str,
         /// Its size.
         bytes: usize,
-        /// The most that is read.
+        /// The limit, in bytes.
         limit: usize,
     },
     /// Not base64.
@@ -77,13 +77,13 @@ pub enum StatusError {
     Pem {
         /// Which field.
         field: &'static str,
-        /// What is wrong.
+        /// Why it is not readable.
         problem: PemError,
     },
 }
 
 impl Progress {
-    /// Reads the status of a request. A request without a status has not been looked at yet.
+    /// Reads the status of a request. A request without a status has not been processed yet.
     ///
     /// # Errors
     /// If a request is ready and its certificates cannot be read.
@@ -99,7 +99,7 @@ impl Progress {
         let ready = status.conditions.iter().find(|condition| condition.kind == "Ready");
         match ready {
             Some(condition) if condition.status == "True" => Issued::read(status).map(Self::Issued),
-            // An issuer that gives up uses this reason; every other reason means a request in progress.
+            // An issuer that gives up uses this reason; with any other reason the request is in progress.
             Some(condition) if condition.reason == "Failed" => Ok(Self::Failed { message: message(condition) }),
             Some(condition) if condition.reason == "Denied" => Ok(Self::Denied { message: message(condition) }),
             _ if status.when_true("Approved").is_none() => Ok(Self::AwaitsApproval),
@@ -127,7 +127,7 @@ impl Issued {
         Ok(Self { chain, ca: ca.unwrap_or_default() })
     }
 
-    /// With key and trust bundle, what [`accept`](crate::identity::accept) takes.
+    /// The candidate for [`accept`](crate::identity::accept), together with key and trust bundle.
     pub fn into_candidate(self, key: PrivateKey, bundle: Option<Vec<CertificateDer<'static>>>) -> Candidate {
         Candidate { chain: self.chain, key, bundle }
     }
@@ -138,7 +138,7 @@ fn certificates(
     base64: &str,
     der_limit: usize,
 ) -> Result<Vec<CertificateDer<'static>>, StatusError> {
-    // PEM in base64 is twice 4/3 of the DER; the rest is room for line ends and comments.
+    // PEM in base64 has twice 4/3 the size of the DER; the rest is for line ends and comments.
     let limit = 2 * der_limit;
     if base64.len() > limit {
         return Err(StatusError::TooLarge { field, bytes: base64.len(), limit });

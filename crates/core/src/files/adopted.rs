@@ -1,4 +1,4 @@
-//! Files that another driver has written: which is which.
+//! Recognises the files that another driver has written.
 
 use rustls_pki_types::CertificateDer;
 
@@ -6,7 +6,7 @@ use super::{FileName, FileNames, RenderedFile};
 use crate::identity::is_authority;
 use crate::pem_text::{self, Block};
 
-/// What a file of another driver holds.
+/// The content of a file of another driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Held {
     Key,
@@ -15,7 +15,7 @@ enum Held {
 }
 
 /// The names of the files of a volume that hold certificate, key and, if there is one, bundle; a missing bundle is
-/// called `bundle`. Nothing if there are more files than that, or fewer.
+/// called `bundle`. `None` if there are more or fewer files.
 pub fn names_of(files: &[RenderedFile], bundle: Option<&FileName>) -> Option<FileNames> {
     let (mut cert, mut key, mut found) = (None, None, None);
     for file in files {
@@ -56,7 +56,7 @@ mod tests {
         RenderedFile { name: FileName::parse(name).unwrap(), contents: contents.as_bytes().to_vec().into() }
     }
 
-    /// A chain of one, its key, and its authority.
+    /// A chain of one certificate, its key, and its authority.
     fn pems() -> [String; 3] {
         let (domain, now) = (TrustDomain::parse("example.org").unwrap(), unix_time::at(1_800_000_000).unwrap());
         let authority = CertificateAuthority::create(&domain, now, Duration::from_secs(9_000)).unwrap();
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_files_by_what_is_in_them() {
+    fn recognises_files_by_their_content() {
         let [chain, key, bundle] = pems();
         let name = |name| FileName::parse(name).unwrap();
         let expected = |bundle| Some(FileNames { cert: name("a"), key: name("b"), bundle });

@@ -1,4 +1,4 @@
-//! The files a volume holds beside certificate, key and bundle.
+//! The files of a volume other than certificate, key and bundle.
 
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
@@ -8,13 +8,13 @@ use crate::jwt::Audiences;
 use crate::pkcs12::Alias;
 use crate::spiffe_id::TrustDomain;
 
-/// The file of the JWT bundles, if tokens are requested and it has no other name.
+/// The file of the JWT bundles, if tokens are requested and no other name is.
 pub const JWT_BUNDLE_NAME: &str = "jwt_bundles.json";
 
 const FEDERATED_PREFIX: &str = "federated.";
 const FEDERATED_SUFFIX: &str = ".pem";
 
-/// The files a volume holds beside certificate, key and bundle, and what goes into the latter.
+/// The files of a volume other than certificate, key and bundle, and the content of the bundle.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Extras {
@@ -36,7 +36,7 @@ pub struct Extras {
     /// The trust bundle as PKCS#12.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trust_store: Option<FileName>,
-    /// Whether the PKCS#12 files have a password of the pod's choice, which is kept apart.
+    /// Whether the PKCS#12 files have a password chosen by the pod, which is stored separately.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub own_password: bool,
     /// The SPIFFE bundle document.
@@ -64,7 +64,7 @@ pub enum Federated {
     /// `separate`: each is in a file of its own, see [`federated_name`].
     #[default]
     Separate,
-    /// `merged`: they are in the bundle, which then no longer shows which CA may vouch for which trust domain.
+    /// `merged`: they are in the bundle, which then no longer shows the trust domain that each CA may vouch for.
     Merged,
     /// `none`: they are left out.
     None,
@@ -74,15 +74,15 @@ pub enum Federated {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Intermediates {
-    /// `with-cert`: after the leaf, as TLS wants to send them.
+    /// `with-cert`: after the leaf, the order in which TLS sends them.
     #[default]
     WithCert,
-    /// `with-bundle`: after the CA certificates, for software that takes one certificate only.
+    /// `with-bundle`: after the CA certificates, for software that accepts only one certificate.
     WithBundle,
 }
 
 impl Extras {
-    /// Whether any of the files comes from the issuer's JWT side.
+    /// Whether any of the files is obtained from the issuer as a JWT.
     pub fn need_jwt(&self) -> bool {
         !self.tokens.is_empty() || self.jwt_bundle.is_some() || self.bundle_json.is_some()
     }
@@ -158,13 +158,13 @@ pub fn federated_name(trust_domain: &TrustDomain) -> FileName {
         name.to_owned()
     } else {
         let digest = digest::digest(&digest::SHA256, name.as_bytes());
-        // Not a character of trust domains, so that no other one has this name.
+        // This character cannot be part of a trust domain, so that no other trust domain has this name.
         format!("{}~{}", &name[..MOST - 33], crate::identity::hex(&digest.as_ref()[..16]))
     };
     FileName::parse(&format!("{FEDERATED_PREFIX}{middle}{FEDERATED_SUFFIX}")).expect("it has no slash and fits")
 }
 
-/// The file of the token with that number, if it has no other name.
+/// The default name of the file of the token with that number.
 pub fn token_name(index: usize) -> FileName {
     FileName::parse(&format!("jwt_svid_{index}.token")).expect("a plain file name")
 }
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn every_two_files_of_one_name_are_found() {
+    fn every_pair_of_files_with_the_same_name_is_found() {
         let extras = Extras {
             tokens: vec![token("t"), token("t")],
             jwt_bundle: Some(name("ca.crt")),
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_federated_bundles_are_kept_free() {
+    fn names_of_federated_bundles_are_reserved() {
         let named = |combined: &str, federated| {
             let extras = Extras { combined: Some(name(combined)), federated, ..Extras::default() };
             reserved_names(&names(), &extras).count()

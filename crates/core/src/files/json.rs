@@ -15,8 +15,8 @@ use crate::bundle_document::BundleDocument;
 use crate::jwt::{JwtBundle, JwtBundles};
 use crate::spiffe_id::TrustDomain;
 
-/// The bundle document that follows the existing one; parts that are not given stay. Nothing if it would be empty: that
-/// would say that all keys are revoked.
+/// The bundle document that follows the existing one; parts that are not given stay. `None` if it would be empty,
+/// because an empty document means that all keys are revoked.
 pub(super) fn bundle_json(
     shown: &[RenderedFile],
     wanted: Wanted<'_>,

@@ -62,7 +62,7 @@ pub fn with_jwt(
     limited(replaced(before, files))
 }
 
-/// The files of a volume with another bundle of its trust domain; and the chain that is in them.
+/// The files of a volume with another bundle of its trust domain, and the chain in them.
 ///
 /// # Errors
 /// [`RenderError`].
@@ -158,6 +158,6 @@ fn pem(name: &FileName, certificates: &[CertificateDer<'_>]) -> RenderedFile {
 }
 
 fn text(name: &FileName, mut text: Zeroizing<String>) -> RenderedFile {
-    // Moves the allocation, so no copy of a key is left behind.
+    // Moves the allocation, so that no copy of a key is left behind.
     bytes(name, std::mem::take(&mut *text).into_bytes())
 }

@@ -8,7 +8,7 @@ use super::{FileName, RenderedFile};
 use crate::identity::{PemError, issuers};
 use crate::pem_text::{self, Block};
 
-/// The contents of the file of that name.
+/// The contents of the file with that name.
 pub(super) fn find<'a>(files: &'a [RenderedFile], name: &FileName) -> Option<&'a [u8]> {
     files.iter().find(|file| file.name == *name).map(|file| file.contents.as_slice())
 }

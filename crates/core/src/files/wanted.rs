@@ -1,4 +1,4 @@
-//! What goes into the files of a volume, and why they cannot be rendered.
+//! The input for the files of a volume, and the reasons why they cannot be rendered.
 
 use zeroize::Zeroizing;
 
@@ -8,7 +8,7 @@ use crate::identity::PemError;
 use crate::jwt::{JwtBundles, JwtSvid};
 use crate::pkcs12::{Password, Pkcs12Error};
 
-/// The most bytes that the files of one volume may have together, so that no pod fills the node's volume data.
+/// The maximum size of the files of one volume together, so that no pod fills the node's volume data.
 pub const MAX_VOLUME_BYTES: usize = 4 * 1024 * 1024;
 
 /// Which files a volume holds.
@@ -37,12 +37,12 @@ pub enum RenderError {
     /// The certificate in the volume is not one that the driver wrote.
     #[error("the certificate in the volume cannot be read: {0}")]
     Shown(#[from] PemError),
-    /// The numbers of tokens and of files for them differ.
+    /// The number of tokens differs from the number of files for them.
     #[error("{found} JWT-SVIDs were issued for {wanted} files")]
     Tokens {
-        /// How many there are.
+        /// The number of tokens.
         found: usize,
-        /// How many files there are.
+        /// The number of files.
         wanted: usize,
     },
     /// The password that the pod chose is missing.
@@ -62,7 +62,7 @@ pub enum RenderError {
     },
 }
 
-/// A file of that name.
+/// A file with that name.
 pub(super) fn bytes(name: &FileName, contents: Vec<u8>) -> RenderedFile {
     RenderedFile { name: name.clone(), contents: Zeroizing::new(contents) }
 }

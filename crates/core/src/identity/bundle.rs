@@ -1,4 +1,4 @@
-//! A trust bundle as operators give it: PEM text.
+//! A trust bundle as an administrator writes it: PEM text.
 
 use std::borrow::Cow;
 
@@ -13,13 +13,13 @@ use crate::quoted::Quoted;
 
 const CERTIFICATE: &[u8] = b"CERTIFICATE";
 
-/// What OpenSSL labels a certificate with when it says for which uses it is trusted (`openssl x509 -trustout`).
+/// OpenSSL's label of a certificate that carries the uses for which it is trusted (`openssl x509 -trustout`).
 const TRUSTED: &[u8] = b"TRUSTED CERTIFICATE";
 
-/// The most bytes of PEM text: base64 makes four of three, and people write comments.
+/// The maximum size of the PEM text, in bytes: base64 makes four bytes out of three, and people write comments.
 pub const MAX_BUNDLE_TEXT: usize = 2 * MAX_BUNDLE_BYTES;
 
-/// A trust bundle that [`accept`](super::accept) would take: at least one CA certificate, and no duplicates.
+/// A trust bundle that [`accept`](super::accept) would accept: at least one CA certificate, and no duplicates.
 #[derive(Debug, Clone, Eq)]
 pub struct TrustBundle {
     certificates: Vec<CertificateDer<'static>>,
@@ -28,7 +28,7 @@ pub struct TrustBundle {
     text: Option<Box<[u8]>>,
 }
 
-/// Why a text is not a trust bundle. Holds nothing of the text but the label of a block.
+/// Why a text is not a trust bundle. Contains no part of the text except the label of a block.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BundleError {
     /// A key, although only certificates belong there.
@@ -37,7 +37,7 @@ pub enum BundleError {
          key, because a CA's key does not belong on a node"
     )]
     PrivateKey {
-        /// Which block, counted from 1.
+        /// The position of the block, counted from 1.
         position: usize,
     },
     /// Something other than a certificate.
@@ -45,15 +45,15 @@ pub enum BundleError {
         "PEM block {position} is labelled {label}: only CERTIFICATE and TRUSTED CERTIFICATE blocks belong in a trust bundle"
     )]
     Label {
-        /// Which block, counted from 1.
+        /// The position of the block, counted from 1.
         position: usize,
         /// The label.
         label: Quoted,
     },
-    /// Not the PEM it looks like.
+    /// A block that is not valid PEM.
     #[error("PEM block {position} is damaged (wrong base64, no END line, or an indented or incomplete BEGIN line)")]
     Damaged {
-        /// Which block, counted from 1.
+        /// The position of the block, counted from 1.
         position: usize,
     },
     /// No block.
@@ -72,7 +72,7 @@ impl TrustBundle {
     /// of rotations; no identity is accepted because of them.
     ///
     /// # Errors
-    /// [`BundleError`], which says which block or certificate is wrong.
+    /// [`BundleError`], which names the block or certificate.
     pub fn read(pem: &[u8]) -> Result<Self, BundleError> {
         if pem.len() > MAX_BUNDLE_TEXT {
             let (what, bytes) = ("text of the trust bundle", pem.len());
@@ -87,10 +87,10 @@ impl TrustBundle {
         Ok(Self { digest: bundle_digest(&certificates), certificates, skipped, text })
     }
 
-    /// A bundle of these certificates, which are checked by the same rules.
+    /// A bundle of these certificates, checked by the same rules.
     ///
     /// # Errors
-    /// The first rule that is broken.
+    /// The first broken rule.
     pub fn of(certificates: Vec<CertificateDer<'static>>) -> Result<Self, Rejection> {
         check_size("trust bundle", &certificates, MAX_BUNDLE_BYTES)?;
         if certificates.is_empty() {
@@ -110,7 +110,7 @@ impl TrustBundle {
         &self.skipped
     }
 
-    /// The text it was read from, comments included, if all of it may be delivered.
+    /// The text it was read from, comments included, if all of the text may be delivered.
     pub fn text(&self) -> Option<&[u8]> {
         self.text.as_deref()
     }
@@ -122,7 +122,7 @@ impl TrustBundle {
 }
 
 impl PartialEq for TrustBundle {
-    /// Whether both trust the same, in whatever order.
+    /// Whether both trust the same certificates, in any order.
     fn eq(&self, other: &Self) -> bool {
         self.digest == other.digest
     }
@@ -135,7 +135,7 @@ fn mentions_a_key(pem: &[u8]) -> bool {
 }
 
 /// The labels of everything that looks like a block. The parser skips blocks with unknown labels, such as encrypted
-/// keys, and lines that are indented: the missing certificates would go unnoticed.
+/// keys, and indented lines, so missing certificates would go unnoticed.
 fn check_labels(pem: &[u8]) -> Result<Vec<&[u8]>, BundleError> {
     const BEGIN: &[u8] = b"-----BEGIN ";
     let begins = pem.windows(BEGIN.len()).enumerate().filter(|(_, window)| *window == BEGIN);

@@ -34,7 +34,7 @@ pub struct PrivateKey {
     public_key: Vec<u8>,
 }
 
-/// Why a key cannot be generated or read. Never holds any of the key.
+/// Why a key cannot be generated or read. Never contains any part of the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// The system could not generate one.
@@ -78,7 +78,7 @@ impl PrivateKey {
     }
 
     /// Reads one block, `PRIVATE KEY` (PKCS#8), `EC PRIVATE KEY` (SEC1) or `RSA PRIVATE KEY` (PKCS#1); see
-    /// [`from_pkcs8_der`](Self::from_pkcs8_der) for the kinds of keys.
+    /// [`from_pkcs8_der`](Self::from_pkcs8_der) for the supported keys.
     ///
     /// # Errors
     /// [`KeyError::Pem`] or [`KeyError::Unsupported`].
@@ -93,7 +93,7 @@ impl PrivateKey {
         Self::from_pkcs8_der(&pkcs8.ok_or(KeyError::Unsupported)?)
     }
 
-    /// What kind of key it is.
+    /// The type of the key.
     pub fn key_type(&self) -> KeyType {
         self.key_type
     }
@@ -163,7 +163,7 @@ fn spki(public_key: &impl AsDer<PublicKeyX509Der<'static>>) -> Option<Vec<u8>> {
     public_key.as_der().ok().map(|der| der.as_ref().to_vec())
 }
 
-/// The key parser stops where the document ends and would let anything follow it.
+/// The key parser stops at the end of the document and ignores bytes after it.
 fn is_one_der_value(bytes: &[u8]) -> bool {
     let Ok((content, header)) = Header::from_der(bytes) else { return false };
     header.length().definite().is_ok_and(|length| length == content.len())

@@ -1,4 +1,4 @@
-//! What a leaf certificate must be (X509-SVID, sections 2 to 4).
+//! The rules for a leaf certificate (X509-SVID, sections 2 to 4).
 
 use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
@@ -10,7 +10,7 @@ use super::validity::Validity;
 use crate::spiffe_id::SpiffeId;
 use crate::unix_time;
 
-/// The parts of a valid leaf certificate that are used.
+/// The parts of a valid leaf certificate that are used here.
 pub(super) struct Leaf {
     pub(super) id: SpiffeId,
     pub(super) validity: Validity,
@@ -18,7 +18,7 @@ pub(super) struct Leaf {
     pub(super) public_key: Vec<u8>,
 }
 
-/// Reads a leaf and checks every rule that needs nothing but the certificate itself.
+/// Reads a leaf and checks every rule that needs only the certificate itself.
 pub(super) fn read(der: &CertificateDer<'_>) -> Result<Leaf, Rejection> {
     let certificate = parse(der, Place::Leaf)?;
     let id = spiffe_id(&certificate)?;
@@ -52,7 +52,7 @@ pub(super) fn validity(certificate: &X509Certificate<'_>, place: Place) -> Resul
     Ok(Validity { not_before: read(validity.not_before)?, not_after: read(validity.not_after)? })
 }
 
-/// Whether the basic constraints say CA. The parser's own `is_ca` treats constraints that it cannot read as missing.
+/// Whether the basic constraints mark a CA. The parser's own `is_ca` treats constraints that it cannot read as missing.
 pub(super) fn is_ca(certificate: &X509Certificate<'_>, place: Place) -> Result<bool, Rejection> {
     let extension =
         certificate.get_extension_unique(&OID_X509_EXT_BASIC_CONSTRAINTS).map_err(|error| unreadable(place, error))?;

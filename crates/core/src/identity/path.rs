@@ -1,5 +1,5 @@
-//! Whether a chain leads to a trust anchor (RFC 5280, section 6.1), names and policies included, which the library leaves
-//! out: it refuses every chain with a constraint on URIs, and every critical policy.
+//! Whether a chain leads to a trust anchor (RFC 5280, section 6.1), including names and policies. The library does not
+//! support these: it refuses every chain with a constraint on URIs, and every critical policy.
 
 mod certificate;
 mod constraints;
@@ -29,9 +29,9 @@ struct Search<'a> {
     anchors: &'a [Certificate<'a>],
     intermediates: &'a [Certificate<'a>],
     at: SystemTime,
-    /// How many may still be verified.
+    /// The remaining number of signatures.
     signatures: usize,
-    /// How many may still be made.
+    /// The remaining number of comparisons.
     comparisons: usize,
     /// The first fault that is more specific than a missing issuer.
     fault: PathFault,
@@ -68,7 +68,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Whether a certificate may be the issuer of the last one of the path, and above all of them.
+    /// Whether a certificate may be the issuer of the last one of the path, and stand above all of them.
     fn check(&mut self, issuer: &Certificate<'_>, path: &[&Certificate<'_>]) -> Result<(), PathFault> {
         self.signatures = self.signatures.checked_sub(1).ok_or(PathFault::TooMuchWork)?;
         path[path.len() - 1].verify_by(issuer)?;

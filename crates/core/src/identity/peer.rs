@@ -9,11 +9,11 @@ use super::rejection::Rejection;
 use super::{MAX_CHAIN_BYTES, check_size, time_to_verify_at, trust};
 use crate::spiffe_id::{SpiffeId, TrustDomain};
 
-/// The SPIFFE ID of the peer that shows this chain: an X509-SVID that leads to the bundle of its own trust domain, and to no
-/// other (X509-SVID, section 5). That the peer has the key is for the handshake to find out.
+/// The SPIFFE ID of the peer that shows this chain: an X509-SVID that leads to the bundle of its own trust domain, and
+/// to no other (X509-SVID, section 5). The handshake verifies that the peer has the key.
 ///
 /// # Errors
-/// The first rule that is broken, in a sentence; [`Rejection::NoBundle`] if `bundle_of` has none.
+/// The first broken rule, in a sentence; [`Rejection::NoBundle`] if `bundle_of` has none.
 pub fn peer_id<'a>(
     chain: &[CertificateDer<'_>],
     bundle_of: impl FnOnce(&TrustDomain) -> Option<&'a [CertificateDer<'static>]>,

@@ -9,10 +9,10 @@ use crate::unix_time::rfc3339;
 
 pub(super) const NOT_A_CA: &str = "is not a CA certificate that may sign others";
 
-/// The most SVIDs that one pod is given.
+/// The maximum number of SVIDs for one pod.
 pub const MAX_SVIDS: usize = 32;
 
-/// Which certificate of a candidate is meant.
+/// A certificate of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// The first certificate of the chain.
@@ -21,14 +21,14 @@ pub enum Place {
     Chain {
         /// Its position.
         position: usize,
-        /// How many the chain has.
+        /// The length of the chain.
         of: usize,
     },
     /// A certificate of the trust bundle; `position` counts from 1.
     Bundle {
         /// Its position.
         position: usize,
-        /// How many the bundle has.
+        /// The size of the bundle.
         of: usize,
     },
 }
@@ -43,7 +43,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Why a candidate is not accepted: one sentence each, fit for a pod event. Never holds any of the key.
+/// Why a candidate is not accepted: one sentence each, suitable for a pod event. Never contains any part of the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// The chain has no certificate.
@@ -52,7 +52,7 @@ pub enum Rejection {
     /// The bundle has no certificate.
     #[error("the source sent an empty trust bundle, with which no peer can be verified")]
     EmptyBundle,
-    /// Chain or bundle are larger than they may be.
+    /// The chain or the bundle is too large.
     #[error("the {what} has {bytes} bytes, at most {limit} are allowed")]
     TooLarge {
         /// `certificate chain` or `trust bundle`.
@@ -67,19 +67,19 @@ pub enum Rejection {
     Unreadable {
         /// Which one.
         place: Place,
-        /// What the parser says.
+        /// The parser's message.
         reason: String,
     },
     /// X509-SVID, section 2.
     #[error("the leaf certificate has {found} URI names; an X509-SVID has exactly one, its SPIFFE ID")]
     UriNames {
-        /// How many it has.
+        /// The number of URI names.
         found: usize,
     },
     /// The URI name is not a SPIFFE ID.
     #[error("the URI name of the leaf certificate is not a SPIFFE ID: {problem}")]
     NotASpiffeId {
-        /// What is wrong with it.
+        /// Why it is not one.
         problem: SpiffeIdError,
     },
     /// X509-SVID, section 3.1.
@@ -96,7 +96,7 @@ pub enum Rejection {
         /// The ID in the certificate.
         found: SpiffeId,
     },
-    /// An identity of another trust domain than the one the source speaks for.
+    /// An identity of a trust domain other than the source's.
     #[error("the identity {id} is not of the source's trust domain {trust_domain}")]
     ForeignTrustDomain {
         /// The ID.
@@ -113,9 +113,9 @@ pub enum Rejection {
     /// No SVID has the hint that the volume asks for.
     #[error("no SVID of the pod has the hint {} ({}): register it with that hint, or leave out svid-csi/hint", Quoted::new(.hint.as_bytes()), hints(.there))]
     NoSuchHint {
-        /// What the volume asks for.
+        /// The requested hint.
         hint: String,
-        /// The hints there are.
+        /// The available hints.
         there: Vec<String>,
     },
     /// The bundle of another trust domain cannot be used.
@@ -123,7 +123,7 @@ pub enum Rejection {
     Federated {
         /// Whose bundle.
         trust_domain: TrustDomain,
-        /// What is wrong with it.
+        /// Why it cannot be used.
         problem: Box<Rejection>,
     },
     /// X509-SVID, section 3.1, and RFC 5280, section 4.1.2.6.
@@ -132,7 +132,7 @@ pub enum Rejection {
     /// X509-SVID, section 4.3.
     #[error("the key usage of the leaf certificate {problem}")]
     KeyUsage {
-        /// What is wrong with it.
+        /// The fault.
         problem: KeyUsageProblem,
     },
     /// X509-SVID, section 4.4.
@@ -177,7 +177,7 @@ pub enum Rejection {
         /// Why.
         reason: String,
     },
-    /// No bundle to verify it with.
+    /// There is no bundle to verify it with.
     #[error("there is no trust bundle of the leaf certificate's trust domain, {trust_domain}, to verify it with")]
     NoBundle {
         /// The trust domain.
@@ -201,7 +201,7 @@ fn hints(there: &[String]) -> String {
     }
 }
 
-/// What is wrong with the key usage of a leaf (X509-SVID, section 4.3).
+/// A fault in the key usage of a leaf (X509-SVID, section 4.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyUsageProblem {
     /// No key usage.

@@ -14,9 +14,9 @@ use crate::quoted::Quoted;
 /// A certificate of a trust bundle that is skipped, because it is not a CA certificate that may sign others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
-    /// Where it is.
+    /// Its position.
     pub place: Place,
-    /// The subject in it.
+    /// Its subject.
     pub subject: Quoted,
 }
 
@@ -42,8 +42,8 @@ pub(super) fn check_intermediates(chain: &[CertificateDer<'_>]) -> Result<(), Re
     Ok(())
 }
 
-/// Separates certificates that are not of a CA, and so are not validation material (X509-SVID, section 3.2); the others are
-/// kept once, in their order. An error if none is left.
+/// Separates certificates that do not belong to a CA, which are not validation material (X509-SVID, section 3.2). The
+/// others are kept without duplicates, in their order. Fails if none is left.
 pub(crate) fn usable_anchors(bundle: Vec<CertificateDer<'static>>) -> Result<Anchors, Rejection> {
     let of = bundle.len();
     let mut usable = Anchors::default();

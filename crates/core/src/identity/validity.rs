@@ -1,4 +1,4 @@
-//! From when until when a certificate is valid.
+//! The validity of a certificate.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::unix_time;
 
-/// The time a certificate is valid, both ends included (RFC 5280, section 4.1.2.5). Serialized as Unix seconds.
+/// The time in which a certificate is valid, both ends included (RFC 5280, section 4.1.2.5). Serialized as Unix
+/// seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
     /// The first moment.
@@ -22,7 +23,7 @@ impl Validity {
         self.not_after.duration_since(self.not_before).unwrap_or_default()
     }
 
-    /// What is left of it at `now`; zero afterwards.
+    /// The rest of it at `now`; zero afterwards.
     pub fn remaining(&self, now: SystemTime) -> Duration {
         self.not_after.duration_since(now).unwrap_or_default()
     }

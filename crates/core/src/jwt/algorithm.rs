@@ -1,5 +1,5 @@
-//! The signature algorithms of JWT-SVIDs (JWT-SVID, section 2.1) and of nothing else: `none` and the shared-secret ones
-//! have no name here.
+//! The signature algorithms of JWT-SVIDs (JWT-SVID, section 2.1), and no others: `none` and the shared-secret
+//! algorithms cannot be represented.
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, EcdsaVerificationAlgorithm,
@@ -10,7 +10,7 @@ use aws_lc_rs::signature::{
 /// A value of the header `alg` that a JWT-SVID may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Algorithm {
-    /// ES256, ES384 or ES512: the curve says which.
+    /// ES256, ES384 or ES512, as the curve determines.
     Ecdsa(Curve),
     /// RS256, RS384 or RS512 with their names.
     RsaPkcs1(Digest),
@@ -79,7 +79,7 @@ impl Curve {
         }
     }
 
-    /// How signatures are verified that consist of two numbers side by side (RFC 7518, section 3.4).
+    /// How signatures that consist of two concatenated numbers are verified (RFC 7518, section 3.4).
     pub(super) fn verification(self) -> &'static EcdsaVerificationAlgorithm {
         match self {
             Self::P256 => &ECDSA_P256_SHA256_FIXED,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The most audiences a workload may ask for in one token, or one volume.
+/// The maximum number of audiences of one token, or of one volume.
 pub const MAX_AUDIENCES: usize = 8;
 
 /// The longest audience, in bytes.
@@ -22,13 +22,13 @@ pub enum AudienceError {
     /// Over [`MAX_AUDIENCES`].
     #[error("there are {found} audiences, at most {MAX_AUDIENCES} are allowed")]
     TooMany {
-        /// How many there are.
+        /// The number of audiences.
         found: usize,
     },
     /// An empty one, or over [`MAX_AUDIENCE_BYTES`].
     #[error("audience {position} has {bytes} bytes, it must have 1 to {MAX_AUDIENCE_BYTES}")]
     Length {
-        /// Which one, counted from 1.
+        /// The position of the audience, counted from 1.
         position: usize,
         /// Its size.
         bytes: usize,
@@ -36,10 +36,10 @@ pub enum AudienceError {
 }
 
 impl Audiences {
-    /// Checks a list. An audience that is in it twice is kept once.
+    /// Checks a list. Duplicates are removed.
     ///
     /// # Errors
-    /// What is wrong with the list.
+    /// Why the list is refused.
     pub fn new(list: Vec<String>) -> Result<Self, AudienceError> {
         if list.is_empty() {
             return Err(AudienceError::None);

@@ -20,10 +20,10 @@ use crate::secret::Secret;
 use crate::spiffe_id::{SpiffeId, TrustDomain};
 use crate::unix_time;
 
-/// Signs the JWT-SVIDs of one trust domain with ES256, the algorithm every library has.
+/// Signs the JWT-SVIDs of one trust domain with ES256, the algorithm that every library supports.
 ///
-/// The id of its key is the key's thumbprint (RFC 7638): the same key has the same id after a restart, and no other key
-/// has it.
+/// The id of its key is the key's thumbprint (RFC 7638): a key keeps its id after a restart, and no other key has the
+/// same one.
 pub struct JwtAuthority {
     trust_domain: TrustDomain,
     key: PrivateKey,
@@ -79,7 +79,7 @@ impl JwtAuthority {
         Ok(Self { trust_domain: trust_domain.clone(), key, pair, bundle, key_id, header })
     }
 
-    /// Signs a token that says that its bearer is `id`, to those audiences, until the lifetime is over. Times in it are
+    /// Signs a token that identifies its bearer as `id` to those audiences, until the lifetime is over. Times in it are
     /// whole seconds, rounded down.
     ///
     /// # Errors
@@ -111,7 +111,7 @@ impl JwtAuthority {
         })
     }
 
-    /// In one allocation: growing would leave copies of the token behind.
+    /// In one allocation, because growing would leave copies of the token behind.
     fn compact(&self, claims: &Value) -> Result<Secret, JwtSignError> {
         let mut token = String::with_capacity(MAX_TOKEN_BYTES.min(1024 + 2 * claims.to_string().len()));
         token.push_str(&self.header);

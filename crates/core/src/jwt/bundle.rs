@@ -10,10 +10,10 @@ use super::jwk::{Jwk, JwkError};
 use crate::identity::hex;
 use crate::spiffe_id::TrustDomain;
 
-/// The most bytes of a JWK set that are read.
+/// The maximum size of a JWK set, in bytes.
 pub const MAX_JWKS_BYTES: usize = 1024 * 1024;
 
-/// The most keys of a JWK set that are read.
+/// The maximum number of keys in a JWK set.
 pub const MAX_KEYS: usize = 1024;
 
 /// The longest key id, in bytes.
@@ -26,7 +26,7 @@ pub type JwtBundles = BTreeMap<TrustDomain, Arc<JwtBundle>>;
 pub fn bundles_digest(bundles: &JwtBundles) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
     for (trust_domain, bundle) in bundles {
-        // JSON, which shows where it ends, after a name that has no brace.
+        // The name cannot contain a brace, so that the end of each name and JSON text is unambiguous.
         context.update(trust_domain.as_str().as_bytes());
         context.update(&bundle.to_jwks());
     }
@@ -61,32 +61,32 @@ pub enum JwtBundleError {
     /// One of the keys is damaged.
     #[error("key {position} of the JWK set cannot be used: {problem}")]
     Key {
-        /// Which one, counted from 1.
+        /// The position of the key, counted from 1.
         position: usize,
-        /// What is wrong with it.
+        /// Why it cannot be used.
         problem: JwkError,
     },
     /// Two keys have the same ID.
     #[error("key {position} of the JWK set has the same key ID as another key")]
     SameKeyId {
-        /// Which one, counted from 1.
+        /// The position of the key, counted from 1.
         position: usize,
     },
 }
 
 impl JwtBundle {
-    /// Reads a JWK set as the Workload API and the Broker API carry it.
+    /// Reads a JWK set as sent over the Workload API and the Broker API.
     ///
     /// Ignored are keys without an id, for another use (`use` is `jwt-svid`, RFC 7517's `sig`, or absent as in a plain
     /// JWK set), and of types that cannot sign JWT-SVIDs: other key types, curves and algorithms, RSA under 2048 bits.
     ///
     /// # Errors
-    /// What is wrong. A damaged key makes the whole set invalid, so that a caller with an earlier set keeps it.
+    /// The fault. A damaged key makes the whole set invalid, so that a caller with an earlier set keeps it.
     pub fn read(jwks: &[u8]) -> Result<Self, JwtBundleError> {
         Self::read_used_for(jwks, |usage| matches!(usage, None | Some("jwt-svid" | "sig")))
     }
 
-    /// Reads the keys of those uses.
+    /// Reads the keys with those uses.
     pub(crate) fn read_used_for(jwks: &[u8], is_for_us: impl Fn(Option<&str>) -> bool) -> Result<Self, JwtBundleError> {
         let mut keys = BTreeMap::new();
         for (index, jwk) in jwk_set(jwks)?.into_iter().enumerate() {
@@ -104,7 +104,7 @@ impl JwtBundle {
         Ok(Self { keys })
     }
 
-    /// The keys of all these bundles, of which each key has its thumbprint as its ID: then no two keys have the same ID.
+    /// The keys of all these bundles. The ID of each key must be its thumbprint, so that no two keys have the same ID.
     ///
     /// # Errors
     /// [`JwtBundleError::TooMany`].
@@ -135,7 +135,7 @@ impl JwtBundle {
         serde_json::json!({"keys": self.jwks(None)}).to_string().into_bytes()
     }
 
-    /// The keys as JWKs, with that use if one is given.
+    /// The keys as JWKs, with that use if it is given.
     pub(crate) fn jwks(&self, usage: Option<&str>) -> Vec<Value> {
         let write = |(id, key): (&String, &Jwk)| {
             let mut jwk = key.parameters();

@@ -1,4 +1,4 @@
-//! What a JWT-SVID must say (JWT-SVID, section 3).
+//! The claims of a JWT-SVID (JWT-SVID, section 3).
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,7 @@ use crate::spiffe_id::SpiffeId;
 /// The latest time in a claim: the end of the year 9999.
 const LATEST: f64 = 253_402_300_799.0;
 
-/// The claims every JWT-SVID has, and those about time.
+/// The claims that every JWT-SVID has, and the optional ones about time.
 pub(super) struct Claims {
     /// `sub`.
     pub(super) id: SpiffeId,
@@ -26,7 +26,7 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// Reads the claims: `sub` a SPIFFE ID with a path, `aud` and `exp`; `iat` and `nbf` if they are there.
+    /// Reads the claims: `sub` a SPIFFE ID with a path, `aud` and `exp`; `iat` and `nbf` if they exist.
     pub(super) fn read(claims: &Map<String, Value>) -> Result<Self, JwtRejection> {
         let missing = |claim| JwtRejection::Claim { claim, problem: ClaimProblem::Missing };
         let id = match claims.get("sub") {

@@ -1,4 +1,4 @@
-//! The compact form of a token (RFC 7515, section 7.1), and what a JWT-SVID's header may say (JWT-SVID, section 2).
+//! The compact form of a token (RFC 7515, section 7.1), and the header of a JWT-SVID (JWT-SVID, section 2).
 
 use base64::Engine;
 use serde_json::{Map, Value};
@@ -9,7 +9,7 @@ use super::rejection::JwtRejection;
 use super::{BASE64, MAX_TOKEN_BYTES};
 use crate::quoted::Quoted;
 
-/// A token taken apart; its signature is not checked yet.
+/// The parts of a token; its signature is not checked yet.
 pub(super) struct Compact<'a> {
     /// `alg`.
     pub(super) algorithm: Algorithm,
@@ -17,7 +17,7 @@ pub(super) struct Compact<'a> {
     pub(super) key_id: Option<String>,
     /// The payload.
     pub(super) claims: Map<String, Value>,
-    /// What is signed.
+    /// The signed text.
     pub(super) message: &'a str,
     /// The signature.
     pub(super) signature: Vec<u8>,
@@ -43,12 +43,12 @@ impl<'a> Compact<'a> {
 
 fn object(part: &str, what: &'static str) -> Result<Map<String, Value>, JwtRejection> {
     let json = BASE64.decode(part).map(Zeroizing::new).map_err(|_| JwtRejection::NotCompact)?;
-    // The parser's own message may quote the text it stumbled over.
+    // The parser's own message may quote the text that it could not read.
     serde_json::from_slice(&json).map_err(|_| JwtRejection::NotAnObject { what })
 }
 
-/// Reads the algorithm and the key ID. No other header than these and `typ` is allowed: other headers (a key that
-/// comes along with the token, extensions that must be understood) are how tokens are forged.
+/// Reads the algorithm and the key ID. Only these headers and `typ` are allowed: other headers (such as a key sent with
+/// the token, or critical extensions) are used to forge tokens.
 fn read_header(header: Map<String, Value>) -> Result<(Algorithm, Option<String>), JwtRejection> {
     let (mut algorithm, mut key_id) = (None, None);
     for (name, value) in header {

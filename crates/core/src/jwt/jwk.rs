@@ -16,7 +16,7 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Jwk {
     key: Key,
-    /// The only algorithm it is for, if the JWK names one.
+    /// The only algorithm it may be used with, if the JWK names one.
     only: Option<Algorithm>,
     /// The name of that algorithm.
     alg: Option<String>,
@@ -49,8 +49,8 @@ pub enum JwkError {
 }
 
 impl Jwk {
-    /// Reads the key; nothing if its type cannot sign JWT-SVIDs, which is to be ignored (SPIFFE
-    /// Trust Domain and Bundle, section 4.2.1).
+    /// Reads the key; `None` if its type cannot sign JWT-SVIDs, and must therefore be ignored (SPIFFE Trust Domain and
+    /// Bundle, section 4.2.1).
     pub(super) fn read(jwk: &Map<String, Value>) -> Result<Option<Self>, JwkError> {
         let alg = jwk.get("alg").and_then(Value::as_str);
         let only = alg.map(Algorithm::parse);
@@ -75,8 +75,8 @@ impl Jwk {
         })
     }
 
-    /// The parameters that the key needs: `kty` and the numbers. These and nothing else go into its thumbprint
-    /// (RFC 7638, section 3.2).
+    /// The required parameters of the key: `kty` and the numbers. These and nothing else go into its thumbprint (RFC
+    /// 7638, section 3.2).
     pub(super) fn required(&self) -> Map<String, Value> {
         let encode = |number: &[u8]| BASE64.encode(number);
         let parameters = match &self.key {
@@ -97,14 +97,14 @@ impl Jwk {
         BASE64.encode(digest::digest(&digest::SHA256, format!("{{{}}}", members.join(",")).as_bytes()))
     }
 
-    /// The required parameters, and the algorithm if the key is for one only.
+    /// The required parameters, and the algorithm if the key is limited to one.
     pub(super) fn parameters(&self) -> Map<String, Value> {
         let mut parameters = self.required();
         parameters.extend(self.alg.as_ref().map(|alg| ("alg".to_owned(), Value::from(alg.as_str()))));
         parameters
     }
 
-    /// Whether the signature of the message is by this key and that algorithm.
+    /// Whether the message is signed with this key and that algorithm.
     pub(super) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         if self.only.is_some_and(|only| only != algorithm) {
             return false;
@@ -129,7 +129,7 @@ fn ec(jwk: &Map<String, Value>) -> Result<Option<Key>, JwkError> {
     let Some(curve) = Curve::parse(text(jwk, "crv")?) else { return Ok(None) };
     let coordinate = |parameter| {
         let bytes = number(jwk, parameter)?;
-        // The full size, zeros in front included (RFC 7518, section 6.2.1.2).
+        // The full size, including leading zeros (RFC 7518, section 6.2.1.2).
         if bytes.len() == curve.coordinate_bytes() { Ok(bytes) } else { Err(JwkError::Encoding { parameter }) }
     };
     let (x, y) = (coordinate("x")?, coordinate("y")?);
@@ -160,7 +160,7 @@ fn number(jwk: &Map<String, Value>, parameter: &'static str) -> Result<Vec<u8>, 
     BASE64.decode(text(jwk, parameter)?).map_err(|_| JwkError::Encoding { parameter })
 }
 
-/// Some put a zero in front of a number whose first bit is set.
+/// Some issuers add a leading zero if the first bit of the number is set.
 fn without_zeros(mut number: Vec<u8>) -> Vec<u8> {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     number.drain(..zeros);

@@ -7,10 +7,10 @@ use crate::quoted::Quoted;
 use crate::spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};
 use crate::unix_time::rfc3339;
 
-/// Why a JWT-SVID is refused: one sentence each. Never holds the token, nor its signature.
+/// Why a JWT-SVID is refused: one sentence each. Never contains the token or its signature.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JwtRejection {
-    /// No audience to validate it for.
+    /// No audience was given.
     #[error("an audience is needed to validate a JWT-SVID, but none was given")]
     NoAudience,
     /// Over [`MAX_TOKEN_BYTES`].
@@ -51,7 +51,7 @@ pub enum JwtRejection {
         /// Its name.
         name: Quoted,
     },
-    /// Nothing says which key it is signed with.
+    /// It does not name the key it is signed with.
     #[error("the header of the JWT-SVID names no key (`kid`)")]
     NoKeyId,
     /// A claim.
@@ -59,13 +59,13 @@ pub enum JwtRejection {
     Claim {
         /// Which claim.
         claim: &'static str,
-        /// What is wrong with it.
+        /// The fault of the claim.
         problem: ClaimProblem,
     },
     /// JWT-SVID, section 3.1.
     #[error("the claim `sub` of the JWT-SVID is not a SPIFFE ID: {problem}")]
     Subject {
-        /// What is wrong with it.
+        /// Why it is not one.
         problem: SpiffeIdError,
     },
     /// The ID of a trust domain, which is not a workload.
@@ -123,7 +123,7 @@ pub enum JwtRejection {
         /// The audience that is not in `aud`.
         audience: Quoted,
     },
-    /// A token that others could use, too.
+    /// A token that others could also use.
     #[error("the JWT-SVID is also meant for the audience {audience}, which was not requested")]
     UnwantedAudience {
         /// The audience in `aud`.
@@ -131,7 +131,7 @@ pub enum JwtRejection {
     },
 }
 
-/// What is wrong with a claim.
+/// A fault of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ClaimProblem {
     /// Missing, or an empty list.

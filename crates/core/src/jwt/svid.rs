@@ -13,7 +13,7 @@ use crate::secret::Secret;
 use crate::spiffe_id::SpiffeId;
 use crate::unix_time;
 
-/// A token to deliver to a workload. Everyone who has it can pose as the workload to its audiences.
+/// A token to deliver to a workload. Anyone who has it can impersonate the workload to its audiences.
 #[derive(Clone)]
 pub struct JwtSvid {
     /// The ID of the workload: `sub`.
@@ -31,14 +31,14 @@ pub struct JwtSvid {
 }
 
 impl JwtSvid {
-    /// Reads a token that an issuer sent for a workload on this node, which it says has that ID.
+    /// Reads a token that an issuer sent for a workload on this node, for the given ID.
     ///
-    /// The issuer is trusted, so the signature is not checked here; but what it sent must be a JWT-SVID, for that ID, for
-    /// the requested audiences and no other (any other recipient could pose as the workload with it), and not
-    /// expired.
+    /// The issuer is trusted, so the signature is not checked here. But the token must be a JWT-SVID for that ID, must
+    /// not be expired, and must be for the requested audiences and no others, because any other recipient could
+    /// impersonate the workload with it.
     ///
     /// # Errors
-    /// The first rule that is broken, in a sentence that does not hold the token.
+    /// The first broken rule, in a sentence that does not contain the token.
     pub fn read(
         token: Secret,
         id: &SpiffeId,
@@ -61,7 +61,7 @@ impl JwtSvid {
         Ok(Self { id, token, audience, issued_at: issued_at.unwrap_or(now), expires_at, hint })
     }
 
-    /// When it is valid, which decides when it is renewed.
+    /// Its validity, which determines when it is renewed.
     pub fn validity(&self) -> Validity {
         Validity { not_before: self.issued_at, not_after: self.expires_at }
     }

@@ -12,7 +12,7 @@ use super::rejection::JwtRejection;
 use crate::quoted::Quoted;
 use crate::spiffe_id::SpiffeId;
 
-/// A JWT-SVID that keeps every rule.
+/// A JWT-SVID that complies with every rule.
 #[derive(Clone, PartialEq)]
 pub struct ValidatedJwt {
     /// The ID of the workload: `sub`.
@@ -23,11 +23,11 @@ pub struct ValidatedJwt {
 
 /// Validates a JWT-SVID for an audience (JWT-SVID, section 4 and appendix A).
 ///
-/// The key is that of its `kid` in the bundle of the trust domain of its `sub`, and of no other. `exp` is taken exactly;
+/// The key is looked up by its `kid`, only in the bundle of the trust domain of its `sub`. `exp` is compared exactly;
 /// `iat` and `nbf` may be [`CLOCK_SKEW`](crate::identity::CLOCK_SKEW) ahead.
 ///
 /// # Errors
-/// The first rule that is broken, in a sentence that does not hold the token.
+/// The first broken rule, in a sentence that does not contain the token.
 pub fn validate(
     token: &str,
     audience: &str,
@@ -58,7 +58,7 @@ pub fn validate(
 }
 
 impl fmt::Debug for ValidatedJwt {
-    /// Only the ID: other claims of a token may be private.
+    /// Prints only the ID: other claims of a token may be private.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ValidatedJwt").field("id", &self.id.as_str()).finish_non_exhaustive()
     }

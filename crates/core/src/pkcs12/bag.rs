@@ -1,4 +1,4 @@
-//! What is in a file: keys and certificates, and what is said about them (RFC 7292, section 4.2).
+//! The contents of a file: keys and certificates, with their attributes (RFC 7292, section 4.2).
 
 use super::der::{Tag, bmp_string, oid, sequence, set, tlv};
 use super::{Alias, Plain};
@@ -9,11 +9,11 @@ const X509: &[u32] = &[1, 2, 840, 113549, 1, 9, 22, 1];
 const FRIENDLY_NAME: &[u32] = &[1, 2, 840, 113549, 1, 9, 20];
 const LOCAL_KEY_ID: &[u32] = &[1, 2, 840, 113549, 1, 9, 21];
 
-/// Oracle's attribute without which Java does not take a certificate as trusted, and the value that means: for all uses.
+/// Oracle's attribute, without which Java does not trust a certificate, and its value "for all uses".
 const TRUSTED_KEY_USAGE: &[u32] = &[2, 16, 840, 1, 113894, 746875, 1, 1];
 const ANY_USAGE: &[u32] = &[2, 5, 29, 37, 0];
 
-/// The id that links the leaf and its key; there is one pair in a file.
+/// The id that links the leaf and its key; a file has one such pair.
 const KEY_ID: &[u8] = b"\x01";
 
 /// One key or certificate.
@@ -48,7 +48,7 @@ impl Bag {
     }
 }
 
-/// All bags, as they go into one container.
+/// All bags, as the content of one container.
 pub(super) fn contents(bags: &[Bag]) -> Plain {
     let bags: Vec<Vec<u8>> = bags.iter().map(Bag::encode).collect();
     let bags: Vec<&[u8]> = bags.iter().map(Vec::as_slice).collect();
@@ -60,7 +60,7 @@ fn certificate(der: &[u8]) -> Vec<u8> {
     sequence(&[&oid(X509), &contents])
 }
 
-/// What key and leaf have in common.
+/// The common attributes of key and leaf.
 fn of_pair(alias: &Alias) -> Vec<Vec<u8>> {
     vec![friendly_name(alias.as_str()), local_key_id()]
 }

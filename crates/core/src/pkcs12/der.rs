@@ -1,6 +1,6 @@
 //! Writing DER (X.690).
 
-/// The first byte of a value: what it is.
+/// The tag of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tag(u8);
 
@@ -14,11 +14,11 @@ impl Tag {
     const SET: Self = Self(0x31);
     /// `[0]` around other values.
     pub(super) const EXPLICIT_0: Self = Self(0xa0);
-    /// `[0]` in place of a tag of its own.
+    /// `[0]` in place of the value's own tag.
     pub(super) const IMPLICIT_0: Self = Self(0x80);
 }
 
-/// A value made of parts: tag, length, and the parts one after the other.
+/// A value made of parts: tag, length, and the concatenated parts.
 pub(super) fn tlv(tag: Tag, parts: &[&[u8]]) -> Vec<u8> {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let mut bytes = Vec::with_capacity(length + 6);
@@ -40,7 +40,7 @@ pub(super) fn sequence(parts: &[&[u8]]) -> Vec<u8> {
     tlv(Tag::SEQUENCE, parts)
 }
 
-/// A set; its elements in the order DER asks for (section 11.6).
+/// A set, its elements in DER order (section 11.6).
 pub(super) fn set(mut elements: Vec<Vec<u8>>) -> Vec<u8> {
     elements.sort();
     let elements: Vec<&[u8]> = elements.iter().map(Vec::as_slice).collect();
@@ -52,12 +52,12 @@ pub(super) fn integer(value: u32) -> Vec<u8> {
     let bytes = value.to_be_bytes();
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count().min(3);
     let bytes = &bytes[zeros..];
-    // A first bit that is set would make it negative.
+    // If the first bit is set, the number would be negative.
     let sign: &[u8] = if bytes[0] & 0x80 == 0 { &[] } else { &[0] };
     tlv(Tag::INTEGER, &[sign, bytes])
 }
 
-/// Text in the two-byte characters that PKCS#12 names things with.
+/// Text in two-byte characters, as in all names in PKCS#12.
 pub(super) fn bmp_string(text: &str) -> Vec<u8> {
     let units: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
     tlv(Tag::BMP_STRING, &[&units])

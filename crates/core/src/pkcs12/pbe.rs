@@ -1,4 +1,4 @@
-//! Encryption and authentication by a password.
+//! Password-based encryption and authentication.
 
 use std::num::NonZeroU32;
 
@@ -17,12 +17,12 @@ const HMAC_WITH_SHA256: &[u32] = &[1, 2, 840, 113549, 2, 9];
 const AES256_CBC: &[u32] = &[2, 16, 840, 1, 101, 3, 4, 1, 42];
 const SHA256: &[u32] = &[2, 16, 840, 1, 101, 3, 4, 2, 1];
 
-/// As many as Java uses. More would protect a weak password better, but slow down every renewal.
+/// The same number as Java uses. More would protect a weak password better, but slow down every renewal.
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(10_000).expect("it is not zero");
 
 const SALT_BYTES: usize = 16;
 
-/// The block of SHA-256, which the key derivation of PKCS#12 fills up (RFC 7292, appendix B.2).
+/// The block of SHA-256, which the key derivation of PKCS#12 pads to (RFC 7292, appendix B.2).
 const BLOCK_BYTES: usize = 64;
 
 /// Contents that are not encrypted (RFC 7292, section 4.1).
@@ -31,7 +31,7 @@ pub(super) fn data(contents: &[u8]) -> Vec<u8> {
     sequence(&[&oid(DATA), &tlv(Tag::EXPLICIT_0, &[&octets])])
 }
 
-/// Contents that are.
+/// Contents that are encrypted.
 pub(super) fn encrypted_data(contents: Plain, password: &Password) -> Result<Vec<u8>, Pkcs12Error> {
     let (algorithm, encrypted) = encrypt(contents, password)?;
     let content = sequence(&[&oid(DATA), &algorithm, &tlv(Tag::IMPLICIT_0, &[&encrypted])]);
@@ -41,7 +41,7 @@ pub(super) fn encrypted_data(contents: Plain, password: &Password) -> Result<Vec
 
 /// A PKCS#8 key, encrypted (RFC 5208, section 6).
 pub(super) fn shroud(pkcs8: &[u8], password: &Password) -> Result<Vec<u8>, Pkcs12Error> {
-    // Room for the padding: growing would leave a copy of the key behind.
+    // With capacity for the padding: growing would leave a copy of the key behind.
     let mut plain = Plain::new(Vec::with_capacity(pkcs8.len() + AES_BLOCK_BYTES));
     plain.extend_from_slice(pkcs8);
     let (algorithm, encrypted) = encrypt(plain, password)?;
@@ -71,7 +71,7 @@ fn encrypt(mut text: Plain, password: &Password) -> Result<(Vec<u8>, Plain), Pkc
     Ok((sequence(&[&oid(PBES2), &parameters]), text))
 }
 
-/// The authentication of the whole (RFC 7292, section 4).
+/// The MAC over the contents (RFC 7292, section 4).
 pub(super) fn mac(safe: &[u8], password: &Password) -> Result<Vec<u8>, Pkcs12Error> {
     let salt = random()?;
     let key = mac_key(password, &salt, ITERATIONS.get());
@@ -81,9 +81,9 @@ pub(super) fn mac(safe: &[u8], password: &Password) -> Result<Vec<u8>, Pkcs12Err
     Ok(sequence(&[&digest, &tlv(Tag::OCTET_STRING, &[&salt]), &integer(ITERATIONS.get())]))
 }
 
-/// RFC 7292, appendix B.2, for a MAC key (`ID` is 3) of just one block of SHA-256.
+/// RFC 7292, appendix B.2, for a MAC key (`ID` is 3) of exactly one block of SHA-256.
 fn mac_key(password: &Password, salt: &[u8], iterations: u32) -> Zeroizing<[u8; 32]> {
-    // The two-byte characters of the password, the zero that ends it among them.
+    // The two-byte characters of the password, including the terminating zero.
     let units = password.expose().encode_utf16().chain([0]).flat_map(u16::to_be_bytes);
     let units: Zeroizing<Vec<u8>> = Zeroizing::new(units.collect());
     let mut hash = digest::Context::new(&digest::SHA256);
@@ -99,7 +99,7 @@ fn mac_key(password: &Password, salt: &[u8], iterations: u32) -> Zeroizing<[u8; 
     key
 }
 
-/// Repeated until whole blocks are full.
+/// Repeated to fill whole blocks.
 fn repeated_to_whole_blocks(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     let length = bytes.len().next_multiple_of(BLOCK_BYTES);
     Zeroizing::new(bytes.iter().copied().cycle().take(length).collect())

@@ -23,7 +23,7 @@ fn pages(pages: u64) -> Amount {
     Amount { bytes: pages * PAGE, inodes: 10 }
 }
 
-/// A file system with so many pages free.
+/// A file system with that many free pages.
 fn space(free: u64) -> Space {
     let plenty = |bytes| Amount { bytes, inodes: 100_000 };
     Space { size: plenty(SIZE), free: plenty(free * PAGE) }
@@ -53,7 +53,7 @@ fn the_reserve_is_not_for_new_volumes() {
 }
 
 #[test]
-fn what_is_promised_is_promised_once() {
+fn a_promise_is_counted_once() {
     let mut ledger = Ledger::default();
     assert!(ledger.promise(space(68), &id(0), None, pages(3)).is_ok());
     assert!(ledger.promise(space(68), &id(0), None, pages(3)).is_ok(), "it is the same volume");
@@ -105,9 +105,10 @@ fn a_refusal_says_how_much_and_what_to_do() {
 }
 
 proptest! {
-    /// Publishes, renewals and ends in any order: whatever is published can be renewed at any moment, beside its old files.
+    /// Publishes, renewals and ends in any order: each published volume can be renewed at any moment, beside its old
+    /// files.
     #[test]
-    fn what_is_published_can_be_renewed(steps in prop::collection::vec((0usize..40, 0usize..6, 1u64..40, 0u8..4), 1..300)) {
+    fn a_published_volume_can_be_renewed(steps in prop::collection::vec((0usize..40, 0usize..6, 1u64..40, 0u8..4), 1..300)) {
         let (mut ledger, mut there) = (Ledger::default(), HashMap::<usize, u64>::new());
         for (number, namespace, need, step) in steps {
             let free = 512 - there.values().sum::<u64>();

@@ -1,9 +1,9 @@
-//! Everything that is wrong with a request, reported at once.
+//! All mistakes of a request, reported together.
 
 const MOST_MISTAKES: usize = 8;
 const LONGEST_MISTAKE: usize = 400;
 
-/// Everything that is wrong with a request, each naming the field and the fix.
+/// All mistakes of a request, each naming the field and the fix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("; "))]
 pub struct Mistakes(pub Vec<String>);
@@ -28,7 +28,7 @@ impl Mistakes {
         Mistakes(self.0.into_iter().map(|mistake| mistake.replace("target_path", field)).collect())
     }
 
-    /// Keeps the value, or records why there is none.
+    /// Returns the value, or records the mistake.
     pub(crate) fn take<T, E: ToString>(&mut self, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.add(error.to_string())).ok()
     }

@@ -1,4 +1,4 @@
-//! A publish request as it came over the wire, and the rules by which it is read.
+//! A publish request as received, and the rules for reading it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::spiffe_id::TrustDomain;
 use crate::target::TargetPath;
 use crate::volume_id::VolumeId;
 
-/// NodePublishVolume as it came over the wire, before anything in it is trusted.
+/// NodePublishVolume as received, before anything in it is trusted.
 #[derive(Debug, Clone, Default)]
 pub struct PublishRequest {
     /// `volume_id`.
@@ -24,9 +24,9 @@ pub struct PublishRequest {
     pub read_only: bool,
     /// `volume_context` without the tokens: pod info and the volume's attributes.
     pub context: HashMap<String, String>,
-    /// The service account tokens (a JSON object), taken out of `secrets` or, failing that, `volume_context`.
+    /// The service account tokens (a JSON object), removed from `secrets` or else from `volume_context`.
     pub tokens: Option<Secret>,
-    /// The password of PKCS#12 files, taken out of `secrets`.
+    /// The password of PKCS#12 files, removed from `secrets`.
     pub pkcs12_password: Option<Secret>,
 }
 
@@ -44,7 +44,7 @@ pub struct Capability {
 /// The access type of a VolumeCapability.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Access {
-    /// None was sent.
+    /// No access type was sent.
     #[default]
     Missing,
     /// A block device.
@@ -58,20 +58,20 @@ pub enum Access {
     },
 }
 
-/// How one driver name treats requests.
+/// The rules and defaults of one driver name.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// The plan of a volume that names none.
+    /// The plan of a volume that does not name one.
     pub default_plan: Plan,
-    /// The plans that a volume may ask for.
+    /// The plans that a volume may request.
     pub allowed_plans: BTreeSet<Plan>,
-    /// Names of the files, unless the volume names its own.
+    /// The default names of the files.
     pub file_names: FileNames,
-    /// The trust domain of minted identities.
+    /// The trust domain of issued identities.
     pub trust_domain: Option<TrustDomain>,
-    /// Accept volumes whose pod omits `readOnly: true`.
+    /// Whether volumes are accepted whose pod omits `readOnly: true`.
     pub allow_missing_read_only: bool,
-    /// The kubelet's pods folder, when targets must lie in it.
+    /// The kubelet's pods folder, if targets must be in it.
     pub pods_dir: Option<PathBuf>,
 }
 
@@ -86,10 +86,10 @@ impl PublishRequest {
 }
 
 impl Rules {
-    /// Reads the volume id and target path that every Node call carries.
+    /// Reads the volume id and target path of a Node call.
     ///
     /// # Errors
-    /// All that is wrong with them.
+    /// All mistakes in them.
     pub fn locate(&self, volume_id: &str, target_path: &str) -> Result<(VolumeId, TargetPath), Mistakes> {
         let mut mistakes = Mistakes::new();
         let id = mistakes.take(VolumeId::parse(volume_id));

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The names of the secrets that are not called by their SPIFFE IDs. Without attributes they are those of SPIRE's agents.
+/// The names of the secrets that are not named after SPIFFE IDs. Without attributes they are those of SPIRE's agents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretNames {
     /// The first SVID.

@@ -98,7 +98,7 @@ fn passthrough_needs_nothing_of_the_pod_info_but_ephemeral() {
 }
 
 #[test]
-fn what_both_dialects_refuse() {
+fn requests_that_both_dialects_refuse() {
     let change = |change: fn(&mut PublishRequest)| {
         let mut request = request();
         change(&mut request);
@@ -122,7 +122,7 @@ fn what_both_dialects_refuse() {
 }
 
 #[test]
-fn what_spiffe_csi_refuses_besides() {
+fn requests_that_only_spiffe_csi_refuses() {
     let mut particular = request();
     particular.capability.as_mut().unwrap().access = Access::Mount { particular: true, group: String::new() };
     refused(&particular, &passthrough(), "must be a simple mount");
@@ -136,7 +136,7 @@ fn what_spiffe_csi_refuses_besides() {
 }
 
 #[test]
-fn a_missing_read_only_is_accepted_only_where_allowed_and_then_enforced() {
+fn a_missing_read_only_is_accepted_only_if_allowed_and_then_enforced() {
     let mut request = request();
     request.read_only = false;
     let rules = Rules { allow_missing_read_only: true, ..passthrough() };
@@ -189,7 +189,7 @@ fn tokens_must_agree_with_the_pod_info_and_are_never_repeated() {
 }
 
 #[test]
-fn targets_stay_in_the_pods_folder_where_it_is_known() {
+fn targets_must_be_in_the_pods_folder_if_it_is_known() {
     let rules = Rules { pods_dir: Some("/var/lib/kubelet/pods".into()), ..passthrough() };
     assert!(VolumeSpec::parse(&request(), &rules).is_ok());
     let mut outside = request();
@@ -258,7 +258,7 @@ fn a_spec_reads_back_as_written() {
 }
 
 #[test]
-fn what_is_said_about_endless_input_ends() {
+fn errors_about_endless_input_are_cut() {
     let mut request = with("svid-csi/source", &"x".repeat(1 << 20));
     for number in 0..1000 {
         request.context.insert(format!("svid-csi/{number}{}", "y".repeat(1000)), String::new());
@@ -277,7 +277,7 @@ fn socket_of(request: &PublishRequest, plan: Plan) -> SocketSpec {
 }
 
 #[test]
-fn a_socket_has_the_usual_names_or_those_asked_for() {
+fn a_socket_has_the_usual_or_the_requested_names() {
     let plan = Plan::WorkloadApi(Issuer::LocalCa);
     let names = |request: &PublishRequest| {
         socket_of(request, plan).sockets.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>()
@@ -297,7 +297,7 @@ fn a_socket_has_the_usual_names_or_those_asked_for() {
 }
 
 #[test]
-fn the_secrets_of_an_envoy_have_the_names_of_spire_agents_or_those_asked_for() {
+fn envoys_secrets_have_the_names_of_spire_agents_or_the_requested_ones() {
     let plan = Plan::WorkloadApi(Issuer::LocalCa);
     assert_eq!(*socket_of(&request(), plan).secrets, SecretNames::default());
     let mut federated = with("svid-csi/sds-bundle-name", "null");
@@ -317,7 +317,7 @@ fn the_secrets_of_an_envoy_have_the_names_of_spire_agents_or_those_asked_for() {
 }
 
 #[test]
-fn a_broker_decides_whose_identity_it_is() {
+fn a_broker_decides_the_spiffe_id() {
     let plan = Plan::WorkloadApi(Issuer::Broker);
     let rules = Rules { trust_domain: None, ..rules(plan) };
     let spec = VolumeSpec::parse(&with("svid-csi/hint", "db"), &rules).unwrap();

@@ -1,4 +1,4 @@
-//! Certificates as the Workload API and the Broker API carry them: DER, one after the other, with nothing between.
+//! Certificates in the form of the Workload API and the Broker API: concatenated DER.
 
 use rustls_pki_types::CertificateDer;
 use x509_parser::asn1_rs::{FromDer, Header};
@@ -11,7 +11,7 @@ pub struct ConcatenatedDer {
     pub at: usize,
 }
 
-/// Takes the certificates apart, without parsing them.
+/// Splits the certificates, without parsing them.
 ///
 /// # Errors
 /// [`ConcatenatedDer`], if something else is between them or after them.
@@ -31,7 +31,7 @@ pub fn split(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, ConcatenatedD
     Ok(certificates)
 }
 
-/// Puts certificates one after the other.
+/// Concatenates certificates.
 pub fn concatenate<'a>(certificates: impl IntoIterator<Item = &'a CertificateDer<'static>>) -> Vec<u8> {
     certificates.into_iter().flat_map(|certificate| certificate.iter().copied()).collect()
 }
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_whole_certificates_says_where() {
+    fn an_error_names_the_offset_of_the_first_bad_byte() {
         let two = [&[0x30, 1, 7][..], &[0x30, 0x81, 2, 1, 2]].concat();
         let lengths: Vec<usize> = split(&two).unwrap().iter().map(|der| der.len()).collect();
         assert_eq!(lengths, [3, 5]);

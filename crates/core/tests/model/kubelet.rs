@@ -1,4 +1,4 @@
-//! What the kubelet, the source and other programs on the node do, and what the kubelet believes after each response.
+//! The actions of the kubelet, the source and other programs on the node, and the kubelet's view after each response.
 
 use svid_csi_core::state::Phase;
 
@@ -44,7 +44,7 @@ impl Step {
         add(Step::Withdraw, world.gives.is_some() && world.left.withdrawals > 0);
         add(Step::IssueNext, world.gives.is_none() && world.left.renewals > 0);
         let is_ready = world.disk.is_some_and(|record| record.phase == Phase::Ready);
-        // Of a volume that was never ready, the kubelet's note vouches for whatever is mounted.
+        // For a volume that was never ready, the kubelet's note vouches for the mount, whatever it is.
         let may_be_covered = world.pod == Pod::Running && is_ready && !world.foreign;
         add(Step::MountForeign, may_be_covered && world.left.foreign > 0);
         add(Step::UnmountForeign, world.mounts.top() == Some(Root::Foreign) && world.foreign);

@@ -1,7 +1,7 @@
-//! An exhaustive model of one volume: every order of calls by the kubelet, news from the source, kills, failed system calls
-//! and timers within a budget. The driver's steps are those of the crate `svid-csi`, and the real
-//! [`recover`](svid_csi_core::state::recover) decides on real records what startup does. ARCHITECTURE.md says what the
-//! model covers.
+//! An exhaustive model of one volume: every order of calls by the kubelet, news from the source, kills, failed system
+//! calls and timers within a budget. The driver's steps are those of the crate `svid-csi`, and the real
+//! [`recover`](svid_csi_core::state::recover) decides on real records what startup does. ARCHITECTURE.md describes what
+//! the model covers.
 
 #![allow(clippy::print_stdout, reason = "a violation is reported as a story")]
 

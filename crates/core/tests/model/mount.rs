@@ -127,7 +127,7 @@ impl Run<'_> {
         })
     }
 
-    /// As `Node::folder`: keys are written only to the driver's tmpfs and to what the record says is mounted.
+    /// As `Node::folder`: keys are written only to the driver's tmpfs and to the recorded mount.
     pub fn open_folder(&self) -> Done<Folder> {
         let filled = self.known().and_then(Remembered::filled);
         let may_be_written = |folder: &Folder| !self.world.is_clone || filled == Some(Root::Folder(folder.number));

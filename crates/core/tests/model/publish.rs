@@ -84,7 +84,7 @@ impl Run<'_> {
         Ok(self.world.mounts.top() == Some(expected))
     }
 
-    /// Whether a failed publish as another spec left something that the record does not mention.
+    /// Whether a failed publish with another spec left something that the record does not mention.
     fn is_otherwise_than_recorded(&self, spec: Spec) -> bool {
         let Some(folder) = self.world.folder.or(self.world.behind) else { return false };
         match spec {

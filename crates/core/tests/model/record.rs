@@ -13,7 +13,7 @@ use svid_csi_core::volume_id::VolumeId;
 
 use crate::world::{Generation, Root, Spec};
 
-/// What is remembered of the volume, on disk or in memory.
+/// The known facts about the volume, on disk or in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Remembered {
     pub spec: Spec,
@@ -80,7 +80,7 @@ impl Remembered {
         Self::of(&record)
     }
 
-    /// What is mounted at the target, where this driver fills it.
+    /// The folder mounted at the target, if this driver writes its files.
     pub fn filled(self) -> Option<Root> {
         self.real().filled().map(Root::of)
     }
@@ -100,7 +100,7 @@ impl fmt::Display for Remembered {
     }
 }
 
-/// What is remembered of that generation.
+/// The known facts about that generation.
 pub fn issued(generation: Generation) -> Issued {
     let moment = std::time::SystemTime::UNIX_EPOCH;
     Issued {

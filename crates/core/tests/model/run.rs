@@ -56,7 +56,7 @@ pub enum Stop {
     Failed(Failure),
 }
 
-/// What failed, as far as it makes a difference.
+/// The failure, as far as it makes a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// A system call.

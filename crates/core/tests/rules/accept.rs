@@ -16,7 +16,7 @@ use crate::forge::{
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn takes_the_issuer_at_its_word_without_a_bundle() {
+fn trusts_the_issuer_without_a_bundle() {
     let without = || Candidate { bundle: None, ..good() };
     let identity = accepted(without());
     assert!(identity.bundle().is_empty());
@@ -37,7 +37,7 @@ fn knows_whether_a_chain_leads_to_another_bundle() {
 }
 
 #[test]
-fn takes_a_chain_that_leads_elsewhere_where_it_is_asked_to() {
+fn accepts_a_chain_that_leads_elsewhere_if_asked_to() {
     let mut stranger = good();
     let chain = stranger.chain.clone();
     stranger.bundle = Some(vec![Authority::root(|_| {}).certificate]);
@@ -50,7 +50,7 @@ fn takes_a_chain_that_leads_elsewhere_where_it_is_asked_to() {
 }
 
 #[test]
-fn takes_a_good_one_over_as_it_is() {
+fn accepts_a_good_identity_unchanged() {
     let root = Authority::root(|_| {});
     let candidate = root.leaf(|params| params.serial_number = Some(vec![0x8f, 0, 1].into()));
     let (chain, key) = (candidate.chain.clone(), candidate.key.der().to_vec());
@@ -67,7 +67,7 @@ fn takes_a_good_one_over_as_it_is() {
 }
 
 #[test]
-fn refuses_what_it_cannot_read() {
+fn refuses_malformed_certificates() {
     let malformed: &[fn(&mut CertificateParams)] = &[
         |params| params.custom_extensions.push(extension(NAMES, true, &one_name(6, ID.as_bytes()))),
         |params| {
@@ -111,7 +111,7 @@ fn refuses_the_key_of_another_certificate() {
 }
 
 #[test]
-fn refuses_what_is_over_or_has_not_begun() {
+fn refuses_certificates_that_are_expired_or_not_valid_yet() {
     let (not_before, not_after) = (now() - 10 * SECOND, now() + HOUR);
     let root = Authority::root(|_| {});
     let at = |now| accept(root.leaf(|_| {}), &Expected { now, ..expected() });
@@ -124,7 +124,7 @@ fn refuses_what_is_over_or_has_not_begun() {
 }
 
 #[test]
-fn refuses_nothing_and_too_much() {
+fn refuses_chains_and_bundles_that_are_empty_or_too_large() {
     let with = |change: fn(&mut Candidate)| {
         let mut candidate = good();
         change(&mut candidate);
@@ -139,7 +139,7 @@ fn refuses_nothing_and_too_much() {
 }
 
 #[test]
-fn tells_the_same_bundle_from_a_new_one() {
+fn recognises_an_unchanged_bundle() {
     let root = Authority::root(|_| {});
     let other = Authority::root(|_| {}).certificate;
     let first = root.leaf(|_| {});

@@ -35,7 +35,7 @@ fn written(node: &Authorities) -> Value {
 }
 
 #[test]
-fn what_is_written_reads_back_and_has_no_secret() {
+fn a_document_reads_back_and_has_no_secret() {
     let node = node();
     let json = node.to_json();
     assert_eq!(Authorities::read(&json, &example_org()), Ok(node.clone()));
@@ -47,7 +47,7 @@ fn what_is_written_reads_back_and_has_no_secret() {
 }
 
 #[test]
-fn what_others_write_is_read_too() {
+fn documents_of_other_writers_are_read() {
     let jwt = JwtBundle::default();
     let nameless = Authority::root(|params| params.subject_alt_names.clear()).certificate;
     let several = [nameless, Authority::root_with(&PKCS_ED25519, |_| {}).certificate];
@@ -60,7 +60,7 @@ fn what_others_write_is_read_too() {
 }
 
 #[test]
-fn what_breaks_a_rule_is_refused_as_a_whole() {
+fn a_document_that_breaks_a_rule_is_refused_as_a_whole() {
     let good = written(&node());
     let but = |change: &dyn Fn(&mut Value)| {
         let mut json = good.clone();
@@ -90,7 +90,7 @@ fn what_breaks_a_rule_is_refused_as_a_whole() {
 }
 
 #[test]
-fn only_cas_of_the_trust_domain_are_taken() {
+fn only_cas_of_the_trust_domain_are_accepted() {
     let jwt = JwtBundle::default();
     let refused = |certificate: CertificateDer<'static>| read(&document(&[certificate], &jwt)).expect_err("refused");
     let no_ca = Authority::root(|params| params.is_ca = IsCa::ExplicitNoCa).certificate;
@@ -114,7 +114,7 @@ fn a_document_has_a_limit() {
 }
 
 #[test]
-fn a_union_is_what_all_trust_without_what_is_over() {
+fn a_union_has_every_authority_except_expired_ones() {
     let (first, second) = (node(), node());
     let union = |all: &[&Authorities], at| Authorities::union(all.iter().copied(), at);
     let both = union(&[&first, &second, &first], now()).expect("a union");
@@ -132,7 +132,7 @@ fn a_union_is_what_all_trust_without_what_is_over() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
-    fn what_is_written_for_any_trust_domain_reads_back_there_and_nowhere_else(name in "[a-z0-9][a-z0-9.-]{0,40}") {
+    fn a_document_reads_back_only_for_its_own_trust_domain(name in "[a-z0-9][a-z0-9.-]{0,40}") {
         let trust_domain = TrustDomain::parse(&name).expect("a name");
         let ca = CertificateAuthority::create(&trust_domain, now(), HOUR).expect("a CA");
         let node = Authorities::of(&ca, &JwtAuthority::create(&trust_domain).expect("an authority"));
@@ -155,7 +155,7 @@ proptest! {
 fn one_that_does_not_fit_is_left_out_and_the_others_stay() {
     let own = node();
     let nodes: Vec<_> = (0..9).map(|number| (format!("n{number}"), node())).collect();
-    // As much as one node may write, from forty nodes: too much for one bundle.
+    // The maximum that one node may write, from forty nodes: too much for one bundle.
     let padded =
         |params: &mut CertificateParams| params.distinguished_name.push(DnType::CommonName, "x".repeat(11_000));
     let large = |_| {

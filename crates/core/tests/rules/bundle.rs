@@ -37,7 +37,7 @@ fn certificates_with_comments_are_read_and_kept_once() {
 }
 
 #[test]
-fn an_expired_certificate_is_let_through() {
+fn an_expired_certificate_is_accepted() {
     let old = Authority::root(|params| valid(params, now() - 2 * HOUR, now() - HOUR));
     assert_eq!(TrustBundle::read((pem(&old) + &pem(&root())).as_bytes()).unwrap().certificates().len(), 2);
 }
@@ -94,7 +94,7 @@ fn a_text_without_certificates_is_refused() {
 }
 
 #[test]
-fn what_is_none_of_a_ca_is_skipped_while_others_are_left() {
+fn certificates_that_are_not_of_a_ca_are_skipped_if_others_are_left() {
     let no_ca = Authority::root(|params: &mut CertificateParams| params.is_ca = IsCa::ExplicitNoCa);
     let version_1 = include_str!("openssl/version-1.crt");
     let good = root();
@@ -112,7 +112,7 @@ fn what_is_none_of_a_ca_is_skipped_while_others_are_left() {
 }
 
 #[test]
-fn a_text_is_handed_on_where_all_of_it_is_fit_for_that() {
+fn a_text_is_delivered_if_all_of_it_may_be() {
     let text = |text: &str| TrustBundle::read(text.as_bytes()).unwrap().text().map(<[u8]>::to_vec);
     let good = pem(&root());
     for fit in [good.clone(), format!("# ours\r\n{good}\nsubject=b\n{good}")] {

@@ -59,7 +59,7 @@ fn is_written_as_the_standard_says() {
 }
 
 #[test]
-fn takes_the_entries_of_known_use_and_key_type() {
+fn reads_the_entries_of_known_use_and_key_type() {
     let (der, other) = (anchor(&PKCS_ECDSA_P256_SHA256), anchor(&PKCS_ECDSA_P256_SHA256));
     let jwt = jwt_bundle();
     let plain: Value = serde_json::from_slice(&jwt.to_jwks()).expect("JSON");
@@ -82,7 +82,7 @@ fn takes_the_entries_of_known_use_and_key_type() {
 }
 
 #[test]
-fn refuses_what_is_damaged() {
+fn refuses_damaged_documents() {
     let read = |json: Value| BundleDocument::read(json.to_string().as_bytes()).expect_err("it is damaged");
     assert_eq!(read(json!([])), BundleDocumentError::Jwks(JwtBundleError::NotAJwkSet));
     let entry = |x5c: Value| json!({"keys": [{"kty": "EC", "use": "x509-svid", "x5c": x5c}]});

@@ -139,7 +139,7 @@ fn a_short_certificate_is_not_due_on_arrival() {
 }
 
 #[test]
-fn refuses_what_it_may_not_sign() {
+fn refuses_to_sign_invalid_requests() {
     let ca = new_ca();
     let sign = |change: fn(&mut SvidRequest), serial| {
         let (_, mut request) = request(HOUR);
@@ -182,13 +182,13 @@ fn load((certificate, key): &(String, String)) -> Result<CertificateAuthority, L
 }
 
 #[test]
-fn loads_a_ca_of_other_making() {
+fn loads_a_ca_made_by_other_means() {
     let ca = load(&foreign(|_| {})).expect("it has all it needs");
     issue(&ca, HOUR, now());
 }
 
 #[test]
-fn refuses_to_load_what_is_not_its_ca() {
+fn refuses_to_load_another_ca() {
     let refused = |change: fn(&mut CertificateParams)| load(&foreign(change)).expect_err("it is not");
     assert_eq!(refused(|params| params.is_ca = IsCa::ExplicitNoCa), LoadError::NotACa);
     assert_eq!(refused(|params| params.key_usages = vec![KeyUsagePurpose::CrlSign]), LoadError::NotACa);
@@ -237,7 +237,7 @@ fn every_load_error_says_what_to_do() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn what_it_signs_is_accepted(
+    fn its_certificates_are_accepted(
         namespace in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
         account in "[a-z0-9]([a-z0-9.-]{0,100}[a-z0-9])?",
         lifetime in 1u64..200_000,

@@ -1,4 +1,4 @@
-//! Requests to cert-manager, and what its answers mean.
+//! Requests to cert-manager, and the meaning of its responses.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -86,7 +86,7 @@ fn is_written_as_the_predecessor_writes_it() {
 }
 
 #[test]
-fn holds_a_csr_for_just_the_id() {
+fn has_a_csr_for_exactly_the_id() {
     for key_type in KeyType::ALL {
         let key = PrivateKey::generate(key_type).expect("a key");
         assert_eq!(key.key_type(), key_type);
@@ -112,7 +112,7 @@ fn approvable(object: &CertificateRequest, user: &str, duration: Duration) -> Ve
 
 proptest! {
     #[test]
-    fn whatever_the_driver_asks_for_the_approver_approves(
+    fn the_approver_approves_every_request_of_the_driver(
         namespace in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
         account in "[a-z0-9]([a-z0-9.-]{0,60}[a-z0-9])?",
         name in "[a-z0-9]([a-z0-9.-]{0,60}[a-z0-9])?",
@@ -189,7 +189,7 @@ fn issued(certificate: &str, ca: &str) -> Result<Progress, StatusError> {
 }
 
 #[test]
-fn what_is_issued_is_accepted() {
+fn an_issued_certificate_is_accepted() {
     let root = Authority::root(|_| {});
     let intermediate = root.intermediate(|_| {});
     let candidate = intermediate.leaf(|_| {});
@@ -206,7 +206,7 @@ fn what_is_issued_is_accepted() {
 }
 
 #[test]
-fn what_cannot_be_read_says_which_field() {
+fn an_error_names_the_unreadable_field() {
     let good = STANDARD.encode(pem(&[Authority::root(|_| {}).certificate]));
     let key = STANDARD.encode(labelled("PRIVATE KEY", &[1, 2, 3]));
     let (field, expected) = ("status.certificate", "CERTIFICATE");

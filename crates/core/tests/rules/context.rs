@@ -1,4 +1,4 @@
-//! Several SVIDs, and the bundles of others.
+//! Several SVIDs, and the bundles of other trust domains.
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -50,7 +50,7 @@ fn the_first_svid_is_the_default_and_a_hint_picks_another() {
 }
 
 #[test]
-fn of_two_with_one_hint_the_first_counts() {
+fn of_two_svids_with_the_same_hint_the_first_counts() {
     let root = Authority::root(|_| {});
     let first = root.leaf(|_| {});
     let chain = first.chain.clone();
@@ -61,7 +61,7 @@ fn of_two_with_one_hint_the_first_counts() {
 }
 
 #[test]
-fn one_bad_svid_takes_all_with_it() {
+fn one_bad_svid_invalidates_all() {
     let root = Authority::root(|_| {});
     let with = |bad: SvidCandidate| refused(of(vec![svid(root.leaf(|_| {}), ""), bad]));
     let stranger = svid(root.leaf(|params| params.subject_alt_names = vec![uri("spiffe://example.org/other")]), "");
@@ -109,7 +109,7 @@ fn bundles_of_others_are_checked_and_the_own_one_is_not_taken_from_them() {
 
 /// X509-SVID, section 3.2: only certificates of CAs are validation material.
 #[test]
-fn certificates_that_are_none_of_a_ca_are_skipped_in_every_bundle() {
+fn certificates_that_are_not_of_a_ca_are_skipped_in_every_bundle() {
     let root = Authority::root(|_| {});
     let (own, stranger) = (root.certificate.clone(), good().chain.remove(0));
     let version_1 = include_str!("openssl/version-1.crt").as_bytes();
@@ -141,7 +141,7 @@ fn certificates_that_are_none_of_a_ca_are_skipped_in_every_bundle() {
 }
 
 #[test]
-fn the_digest_tells_the_same_from_what_is_new() {
+fn the_digest_changes_only_with_the_content() {
     let root = Authority::root(|_| {});
     let (a, b, leaf) = (other(), other(), root.leaf(|_| {}));
     let again = |hint: &str, federated: Vec<CertificateDer<'static>>, crls: Vec<Vec<u8>>| {

@@ -40,7 +40,7 @@ pub(crate) fn leaf_rejected(change: impl FnOnce(&mut CertificateParams)) -> Reje
     rejected(Authority::root(|_| {}).leaf(change))
 }
 
-/// A CA, and what it needs for signing.
+/// A CA, with everything it needs for signing.
 pub(crate) struct Authority {
     pub(crate) certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
@@ -96,7 +96,7 @@ pub(crate) fn bundle(candidate: &mut Candidate) -> &mut Vec<CertificateDer<'stat
     candidate.bundle.as_mut().expect("a bundle")
 }
 
-/// The good candidate, from which each of the others differs in one thing.
+/// The good candidate; each of the others differs from it in one thing.
 pub(crate) fn good() -> Candidate {
     Authority::root(|_| {}).leaf(|_| {})
 }

@@ -24,7 +24,7 @@ fn a_new_key_of_every_type_reads_back() {
 }
 
 #[test]
-fn finds_the_public_key_of_every_kind() {
+fn finds_the_public_key_of_every_type() {
     let rsa = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_3072).expect("a key");
     let curves = [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ECDSA_P521_SHA512];
     let pairs = curves.into_iter().chain([&rcgen::PKCS_ED25519]);
@@ -36,7 +36,7 @@ fn finds_the_public_key_of_every_kind() {
 }
 
 #[test]
-fn refuses_what_is_not_one_pkcs8_document() {
+fn refuses_anything_but_one_pkcs8_document() {
     let key = PrivateKey::generate_p256().expect("a key");
     let der = key.der();
     for (what, bytes) in [

@@ -1,5 +1,5 @@
-//! The rules of identities, tested with certificates made for the purpose: one that keeps every rule, and one for each rule
-//! that breaks only that one.
+//! The rules of identities, tested with certificates made for the purpose: one that complies with every rule, and for
+//! each rule one that breaks only that rule.
 
 mod accept;
 mod approve;

@@ -23,7 +23,7 @@ fn load(certificates: &str, key: &str, trust_domain: &str, now: SystemTime) -> R
     CertificateAuthority::load(certificates, key, &TrustDomain::parse(trust_domain).expect("a name"), now)
 }
 
-/// What a pod receives.
+/// What a pod receives: chain and bundle.
 fn issued(ca: &CertificateAuthority, now: SystemTime) -> Identity {
     let id = SpiffeId::parse(ID).expect("an ID");
     let (key, request) = SvidRequest::with_new_key(id.clone(), HOUR).expect("a key");
@@ -97,7 +97,7 @@ fn openssl(folder: &Path, line: &str) {
 #[ignore = "needs the openssl command"]
 fn openssl_makes_cas() {
     let folder = tempfile::tempdir().expect("a folder");
-    // Now by the tool's own clock, which dates the certificates, and a little later.
+    // The tool dates certificates by its own clock, so the current time is used, a little later.
     let now = UNIX_EPOCH + UNIX_EPOCH.elapsed().expect("a time") + Duration::from_secs(5);
     let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect("a file");
     let run = |line: &str| openssl(folder.path(), line);

@@ -50,7 +50,7 @@ fn reason(candidate: Candidate) -> String {
 
 /// X509-SVID, appendix A: URI name constraints may be in CA certificates.
 #[test]
-fn a_constraint_on_uris_is_for_the_trust_domain() {
+fn a_constraint_on_uris_applies_to_the_trust_domain() {
     for (permitted, excluded, is_fine) in [
         (&["example.org"][..], &[][..], true),
         (&["EXAMPLE.org"], &[], true),
@@ -82,7 +82,7 @@ fn a_constraint_on_uris_is_for_the_trust_domain() {
 }
 
 #[test]
-fn a_constraint_with_a_dot_is_for_hosts_below() {
+fn a_constraint_with_a_dot_applies_to_hosts_below() {
     let domain = |params: &mut CertificateParams| constrain(params, &[(URI, b".example.org")], &[]);
     let sub = |params: &mut CertificateParams| params.subject_alt_names = vec![uri("spiffe://example.org.example.org")];
     assert!(reason(chain(domain, sub, |_| {})).contains("does not permit the name \"spiffe://example.org/ns"));
@@ -186,7 +186,7 @@ fn requires_policy(skip: u8) -> impl Fn(&mut CertificateParams) {
 }
 
 #[test]
-fn critical_policies_are_taken() {
+fn critical_policies_are_accepted() {
     accepted(chain(|_| {}, policies(true, &[1]), |_| {}));
     accepted(chain(policies(true, &[1]), policies(true, &[1]), policies(true, &[1])));
     accepted(chain(|_| {}, |params| params.custom_extensions.push(extension(INHIBIT_ANY, true, &[2, 1, 0])), |_| {}));
@@ -194,7 +194,7 @@ fn critical_policies_are_taken() {
 }
 
 #[test]
-fn a_policy_that_is_required_must_be_there() {
+fn a_required_policy_must_exist() {
     let both = |list: &'static [u8], skip| {
         move |params: &mut CertificateParams| {
             policies(true, list)(params);
@@ -216,7 +216,7 @@ fn a_policy_that_is_required_must_be_there() {
 }
 
 #[test]
-fn what_is_not_known_stays_refused() {
+fn unknown_critical_and_repeated_extensions_are_refused() {
     let unknown = |params: &mut CertificateParams| params.custom_extensions.push(extension(&[1, 2, 3], true, &[5, 0]));
     let known = "unknown critical extension";
     assert!(reason(chain(unknown, |_| {}, |_| {})).contains(known));
@@ -238,9 +238,10 @@ fn a_ca_limits_how_many_are_below_it() {
     assert!(reason(chain(limited(0), |_| {}, |_| {})).contains("longer than one of its CAs allows"));
 }
 
-/// More CAs of one name than signatures may be verified: the wanted key is tried first, and without it the search ends.
+/// More CAs with one name than signatures may be verified: the wanted key is tried first, and without it the search
+/// ends.
 #[test]
-fn the_search_is_bounded() {
+fn the_search_has_a_limit() {
     let mut candidate = chain(|_| {}, |_| {}, |params| params.use_authority_key_identifier_extension = true);
     candidate.chain.splice(1..1, (0..101).map(|_| Authority::root(|_| {}).intermediate(|_| {}).certificate));
     let key = PrivateKey::from_pkcs8_der(candidate.key.der()).expect("a key");

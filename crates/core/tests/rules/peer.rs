@@ -24,12 +24,12 @@ fn of_root(change: fn(&mut CertificateParams), at: SystemTime) -> Result<SpiffeI
 }
 
 #[test]
-fn a_peer_is_whom_its_certificate_names() {
+fn a_peer_is_identified_by_its_certificate() {
     assert_eq!(of_root(|_| {}, now()).map(|id| id.to_string()), Ok(ID.to_owned()));
 }
 
 #[test]
-fn a_peer_breaks_the_rules_of_any_certificate() {
+fn a_peers_certificate_must_comply_with_the_rules() {
     assert!(matches!(of_root(|_| {}, now() + 2 * HOUR), Err(Rejection::Expired { .. })));
     assert!(matches!(of_root(|_| {}, now() - HOUR), Err(Rejection::NotYetValid { .. })));
     let two = of_root(|params| params.subject_alt_names.push(uri(ID)), now());
@@ -38,7 +38,7 @@ fn a_peer_breaks_the_rules_of_any_certificate() {
 }
 
 #[test]
-fn a_signing_certificate_authenticates_nobody() {
+fn a_signing_certificate_cannot_authenticate() {
     let root = Authority::root(|_| {});
     let bundle = [root.certificate.clone()];
     let with_path = root.intermediate(|params| params.subject_alt_names = vec![uri(ID)]);

@@ -49,7 +49,7 @@ fn trusted(anchors: &[&[u8]]) -> Vec<u8> {
 }
 
 #[test]
-fn passwords_are_what_java_takes() {
+fn passwords_are_those_that_java_accepts() {
     for text in ["c", "changeit", " a~b ", &"a".repeat(MAX_PASSWORD_BYTES)] {
         assert_eq!(password(text).expect(text).expose(), text);
     }
@@ -147,7 +147,7 @@ fn utf16(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn key_and_leaf_have_the_alias_asked_for() {
+fn key_and_leaf_have_the_requested_alias() {
     let file = stored_as(&identity().0, &user());
     let [keys, certificates] = &contents(&file)[..] else { panic!("a part with the key and one with certificates") };
     let leaf = values(value(certificates).1)[0];

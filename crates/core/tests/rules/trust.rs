@@ -84,7 +84,7 @@ fn refuses_a_bundle_that_trusts_a_leaf() {
 
 /// What X509-SVID, section 3.2 requires of signing certificates, and existing CAs lack, is required only of our own.
 #[test]
-fn takes_a_signing_certificate_without_an_id_or_a_key_usage() {
+fn accepts_a_signing_certificate_without_an_id_or_a_key_usage() {
     let changes: &[fn(&mut CertificateParams)] = &[
         |params| params.subject_alt_names.clear(),
         |params| params.subject_alt_names = vec![uri("spiffe://example.org/ca")],

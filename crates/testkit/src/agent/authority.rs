@@ -1,4 +1,4 @@
-//! Who signs, and whom everybody trusts.
+//! The authority that signs, and the roots that everyone trusts.
 
 use std::time::Duration;
 
@@ -13,21 +13,21 @@ pub(super) struct Authority {
     roots: Vec<TestCa>,
 }
 
-/// What is wrong with the agent's end of a connection to the Broker API.
+/// A fault of the agent's end of a connection to the Broker API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Server {
     /// Nothing.
     #[default]
     Proper,
-    /// It shows an SVID of another trust domain, signed by the same authority.
+    /// It presents an SVID of another trust domain, signed by the same authority.
     OtherTrustDomain,
-    /// It shows the SVID of a workload.
+    /// It presents the SVID of a workload.
     Workload,
     /// Its certificate has a flaw.
     Flawed(Flaw),
-    /// It speaks no HTTP/2.
+    /// It does not speak HTTP/2.
     Garbage,
-    /// It says nothing, not even hello.
+    /// It sends nothing, not even a server hello.
     Hangs,
 }
 
@@ -44,12 +44,12 @@ impl Authority {
         self.roots.push(TestCa::new(&format!("agent {}", self.roots.len())));
     }
 
-    /// Only the newest root stays.
+    /// Removes all roots except the newest.
     pub(super) fn drop_old_roots(&mut self) {
         self.roots.drain(..self.roots.len() - 1);
     }
 
-    /// All roots, in DER, one after the other.
+    /// All roots, as concatenated DER.
     pub(super) fn bundle(&self) -> Vec<u8> {
         self.roots.iter().flat_map(TestCa::bundle_der).collect()
     }
@@ -63,7 +63,7 @@ impl Authority {
         &self.trust_domain
     }
 
-    /// What the agent shows to brokers.
+    /// The certificate that the agent presents to brokers.
     pub(super) fn server_svid(&self, server: Server) -> Issued {
         let own = format!("{}/spire/agent/test/node", self.trust_domain);
         let (id, flaw) = match server {

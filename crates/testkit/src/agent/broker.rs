@@ -21,7 +21,7 @@ use super::world::{Call, World};
 pub(super) struct BrokerApi(pub(super) Arc<World>);
 
 impl BrokerApi {
-    /// Notes the call and finds the pod that is meant. Answers its UID.
+    /// Records the call and finds the referenced pod. Returns its UID.
     fn resolve<T>(
         &self,
         method: &'static str,

@@ -1,4 +1,4 @@
-//! Connections to the Broker API: mutual TLS, over whatever was dialled.
+//! Connections to the Broker API: mutual TLS over a Unix or a TCP socket.
 
 use std::io;
 use std::pin::Pin;
@@ -19,12 +19,12 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::authority::{Authority, Server};
 use super::world::World;
 
-/// What was dialled.
+/// The accepted socket.
 pub(super) trait Raw: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Raw for T {}
 
-/// Who is at the other end.
+/// The peer at the other end.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Caller {
     pub(super) spiffe_id: String,
@@ -46,7 +46,7 @@ impl Drop for Open {
     }
 }
 
-/// Shakes hands with a broker; with nobody else, and not at all where the agent is to misbehave.
+/// Shakes hands with an admitted broker, and with no other client; not at all if the agent is to misbehave.
 pub(super) async fn accept(world: Arc<World>, raw: Box<dyn Raw>) -> Option<Connection> {
     let (server, config) = world.look(|state| (state.server, config(&state.authority, state.server)));
     if server == Server::Hangs {

@@ -1,4 +1,4 @@
-//! What is registered for a workload, and what it is given for that.
+//! The registration of a workload, and the response to it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,26 +14,26 @@ use crate::test_ca::Flaw;
 pub struct Entry {
     /// The SPIFFE ID.
     pub spiffe_id: String,
-    /// What it is meant for; often empty.
+    /// Its hint; often empty.
     pub hint: String,
-    /// How long each SVID lives.
+    /// The lifetime of each SVID.
     pub lifetime: Duration,
-    /// What is wrong with each SVID.
+    /// The flaw of each SVID.
     pub flaw: Option<Flaw>,
 }
 
-/// What a workload is told.
+/// The response to a workload.
 #[derive(Debug, Clone)]
 pub enum Answer {
-    /// These SVIDs; the stream stays open, also where there are none.
+    /// These SVIDs; the stream stays open, even if there are none.
     Svids(X509svidResponse),
-    /// The call fails, and so does a stream that is open.
+    /// The call fails, as does an open stream.
     Refused(Status),
-    /// Nothing at all, for now.
+    /// Nothing yet.
     Silence,
 }
 
-/// What a workload is told, and on account of what.
+/// The response to a workload, and the entries it comes from.
 #[derive(Debug, Clone)]
 pub(super) struct Told {
     pub(super) answer: Answer,
@@ -48,19 +48,19 @@ impl Entry {
         Entry { spiffe_id: spiffe_id.to_owned(), hint, lifetime, flaw: None }
     }
 
-    /// The same with a hint.
+    /// A copy with a hint.
     #[must_use]
     pub fn hint(self, hint: &str) -> Self {
         Entry { hint: hint.to_owned(), ..self }
     }
 
-    /// The same with SVIDs that live so long.
+    /// A copy whose SVIDs have that lifetime.
     #[must_use]
     pub fn lifetime(self, lifetime: Duration) -> Self {
         Entry { lifetime, ..self }
     }
 
-    /// The same with SVIDs that have that flaw.
+    /// A copy whose SVIDs have that flaw.
     #[must_use]
     pub fn flaw(self, flaw: Flaw) -> Self {
         Entry { flaw: Some(flaw), ..self }
@@ -79,14 +79,14 @@ impl Entry {
 }
 
 impl Told {
-    /// The SVIDs of these entries, and nothing else.
+    /// Only the SVIDs of these entries.
     pub(super) fn new(entries: Vec<Entry>, authority: &Authority, before: Option<&Told>) -> Self {
         let svids = entries.iter().map(|entry| entry.svid(authority)).collect();
         let answer = Answer::Svids(X509svidResponse { svids, ..Default::default() });
         Told { answer, version: before.map_or(0, |before| before.version + 1), entries }
     }
 
-    /// New SVIDs of the same entries; all else stays.
+    /// New SVIDs of the same entries; everything else stays.
     pub(super) fn renewed(&self, authority: &Authority) -> Self {
         let mut renewed = Told::new(self.entries.clone(), authority, Some(self));
         if let (Answer::Svids(renewed), Some(before)) = (&mut renewed.answer, self.response()) {
@@ -108,7 +108,7 @@ impl Told {
         }
     }
 
-    /// The bundles by which the workload verifies others: its own trust domain's, and the federated ones.
+    /// The bundles with which the workload verifies others: that of its own trust domain, and the federated ones.
     pub(super) fn bundles(&self, authority: &Authority) -> HashMap<String, Vec<u8>> {
         let federated = self.response().map(|response| response.federated_bundles.clone()).unwrap_or_default();
         federated.into_iter().chain([(authority.trust_domain().to_owned(), authority.bundle())]).collect()

@@ -1,4 +1,4 @@
-//! Streams that say what is to be said whenever it is something else.
+//! Streams that send a message whenever its content changes.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ struct Following<F> {
     over: bool,
 }
 
-/// A message each time what `told` finds has changed, made by `message`. A refusal ends the stream.
+/// A message, made by `message`, whenever the result of `told` changes. An error ends the stream.
 pub(super) fn follow<T: Send + 'static>(
     world: &Arc<World>,
     told: impl Fn(&State) -> Option<&Told> + Send + 'static,
@@ -56,7 +56,7 @@ pub(super) fn follow<T: Send + 'static>(
     })
 }
 
-/// A message each time the version of what everyone is told has changed.
+/// A message whenever the version of the data for everyone changes.
 pub(super) fn follow_state<T: Send + 'static>(
     world: &Arc<World>,
     look: impl Fn(&State) -> (u64, T) + Send + 'static,

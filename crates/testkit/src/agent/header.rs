@@ -1,4 +1,4 @@
-//! The header without which a request might come from a web page.
+//! The header that shows that a request does not come from a web page.
 
 use tonic::{Request, Status};
 

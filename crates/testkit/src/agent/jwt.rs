@@ -1,4 +1,4 @@
-//! JWT-SVIDs, as SPIRE's agent gives them to brokers.
+//! JWT-SVIDs as SPIRE's agent issues them to brokers.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,7 @@ use super::world::State;
 
 const LIFETIME: Duration = Duration::from_secs(300);
 
-/// The keys that sign, the newest last; it signs, all are trusted.
+/// The trusted keys, the newest last, which signs.
 #[derive(Debug)]
 pub(super) struct JwtKeys {
     trust_domain: TrustDomain,
@@ -39,7 +39,7 @@ impl JwtKeys {
     }
 }
 
-/// A token for each entry; the ID that was asked for does not matter.
+/// A token for each entry, whatever ID was requested.
 pub(super) fn tokens(state: &State, told: Option<&Told>, audience: &[String]) -> Result<JwtsvidResponse, Status> {
     if audience.is_empty() {
         return Err(Status::invalid_argument("audience must be specified"));
@@ -63,7 +63,7 @@ pub(super) fn tokens(state: &State, told: Option<&Told>, audience: &[String]) ->
     Ok(response)
 }
 
-/// What everyone validates tokens with.
+/// The keys with which everyone validates tokens.
 pub(super) fn bundles(state: &State) -> JwtBundlesResponse {
     let own = (state.authority.trust_domain().to_owned(), state.jwt.jwks());
     let mut response = JwtBundlesResponse { bundles: [own].into() };

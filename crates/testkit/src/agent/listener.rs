@@ -1,4 +1,4 @@
-//! The sockets of the agent, and the thread that answers on them.
+//! The sockets of the agent, and the thread that serves them.
 
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ pub(super) struct Places {
     pub(super) broker_address: Option<SocketAddr>,
 }
 
-/// An agent that answers, until this is dropped; its connections end then, and its sockets stay as after a crash.
+/// A listening agent. When it is dropped, its connections end and its sockets stay, as after a crash.
 #[derive(Debug)]
 pub(super) struct Running {
     stop: Option<oneshot::Sender<()>>,
@@ -35,7 +35,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Listens, on a thread of its own: tests block theirs. When this returns, connections are accepted.
+    /// Listens, on a thread of its own, because tests block theirs. When this returns, connections are accepted.
     pub(super) fn start(places: Places, world: Arc<World>) -> (Self, Option<SocketAddr>) {
         let (stop, stopped) = oneshot::channel();
         let (listens, listening) = std::sync::mpsc::channel();
@@ -54,7 +54,7 @@ impl Running {
                     _ = stopped => {}
                 }
             });
-            // With the runtime, every connection ends.
+            // Dropping the runtime ends every connection.
         });
         let address = listening.recv().expect("the agent listens");
         (Running { stop: Some(stop), thread: Some(thread) }, address)
@@ -65,7 +65,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // Had it panicked, the test has seen its calls fail.
+            // If it panicked, the test has seen failed calls.
             let _ = thread.join();
         }
     }
@@ -88,7 +88,7 @@ async fn serve(world: Arc<World>, workload_api: UnixListener, broker: UnixListen
     let workload_api = Server::builder()
         .add_service(SpiffeWorkloadApiServer::new(WorkloadApi(world.clone())))
         .serve_with_incoming(UnixListenerStream::new(workload_api));
-    // As many streams as a client likes, as with SPIRE's.
+    // An unlimited number of streams per client, as with SPIRE's agent.
     let broker = Server::builder()
         .max_concurrent_streams(u32::MAX)
         .add_service(ApiServer::new(BrokerApi(world)))
@@ -111,7 +111,7 @@ async fn accept_tcp(world: Arc<World>, listener: TcpListener, accepted: Accepted
     }
 }
 
-/// Beside the others: one that is slow must not keep them waiting.
+/// Concurrently, so that a slow connection does not delay the others.
 fn shake_hands(world: &Arc<World>, raw: Box<dyn Raw>, accepted: &Accepted) {
     let (world, accepted) = (world.clone(), accepted.clone());
     tokio::spawn(async move {

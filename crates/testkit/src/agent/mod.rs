@@ -1,9 +1,9 @@
-//! A SPIFFE agent that does what the test says: the Workload API for the driver itself, and the Broker API over mutual
-//! TLS, as SPIRE 1.15 serves them.
+//! A scripted SPIFFE agent: the Workload API for the driver itself, and the Broker API over mutual TLS, as SPIRE 1.15
+//! serves them.
 //!
-//! While no entry matches a pod, its subscription gets an empty list and stays open. Name and UID of a pod must agree. The
-//! metadata must hold `broker.spiffe.io: true` exactly once. Of those who connect, only the driver's own SPIFFE ID is
-//! let in. What is changed reaches every open stream at once.
+//! While no entry matches a pod, its subscription gets an empty list and stays open. Name and UID of a pod must agree.
+//! The metadata must hold `broker.spiffe.io: true` exactly once. Only the driver's own SPIFFE ID is admitted. Changes
+//! reach every open stream at once.
 //!
 //! ```no_run
 //! # async fn example() {
@@ -63,14 +63,14 @@ impl Agent {
     /// in that folder, and on a TCP port of its own.
     ///
     /// # Panics
-    /// Where it cannot listen.
+    /// If it cannot listen.
     pub fn start(folder: &Path) -> Self {
         let agent = Self::prepared(folder);
         agent.resume();
         agent
     }
 
-    /// The same, not listening yet.
+    /// Creates one that does not listen yet.
     ///
     /// # Panics
     /// Never.
@@ -79,14 +79,14 @@ impl Agent {
         Self::at(&trust_domain, folder.join("agent/agent.sock"), folder.join("broker/api.sock"), DRIVER)
     }
 
-    /// An agent with these sockets, not listening yet, that lets that broker in.
+    /// An agent with these sockets that admits that broker and does not listen yet.
     pub fn at(trust_domain: &TrustDomain, workload_api: PathBuf, broker: PathBuf, driver: &str) -> Self {
         let broker_address = Some((Ipv4Addr::LOCALHOST, 0).into());
         let places = Mutex::new(Places { workload_api, broker, broker_address });
         Agent { world: Arc::new(World::new(trust_domain, driver)), places, running: Mutex::default() }
     }
 
-    /// Ends all connections and refuses new ones; its sockets stay, as after a crash. What is registered stays.
+    /// Ends all connections and refuses new ones; its sockets stay, as after a crash. All registrations stay.
     pub fn stop(&self) {
         drop(self.running().take());
     }
@@ -94,7 +94,7 @@ impl Agent {
     /// Listens again: on new sockets of the same names, and on the same port.
     ///
     /// # Panics
-    /// Where it cannot listen.
+    /// If it cannot listen.
     pub fn resume(&self) {
         let mut places = self.places();
         self.running().get_or_insert_with(|| {
@@ -104,7 +104,7 @@ impl Agent {
         });
     }
 
-    /// As when the agent is replaced by another.
+    /// Stops and starts, as if another agent replaced this one.
     pub fn restart(&self) {
         self.stop();
         self.resume();
@@ -113,17 +113,17 @@ impl Agent {
     /// The TCP port of the Broker API.
     ///
     /// # Panics
-    /// Where the agent has never listened.
+    /// If the agent has never listened.
     pub fn broker_address(&self) -> SocketAddr {
         self.places().broker_address.expect("an address")
     }
 
-    /// Registers these entries for a pod, in place of those it had.
+    /// Replaces the entries of a pod.
     pub fn register(&self, pod: &Pod, entries: &[Entry]) {
         self.world.change(|state| state.register(name(pod), &pod.uid, entries.to_vec()));
     }
 
-    /// Registers these entries for a pod, and spoils what comes of them before anybody is told.
+    /// Replaces the entries of a pod, and changes the response to them before it is sent.
     pub fn register_spoiled(&self, pod: &Pod, entries: &[Entry], spoil: impl FnOnce(&mut X509svidResponse)) {
         self.world.change(|state| {
             state.register(name(pod), &pod.uid, entries.to_vec());
@@ -133,7 +133,7 @@ impl Agent {
         });
     }
 
-    /// Registers entries for each pod that is asked for and is not known.
+    /// Registers entries for each unknown pod as soon as it is requested.
     pub fn register_everyone(&self, entries: ForEveryone) {
         self.world.change(|state| state.everyone = Some(entries));
     }
@@ -143,7 +143,7 @@ impl Agent {
         self.register(pod, &[]);
     }
 
-    /// New SVIDs for a pod.
+    /// Issues new SVIDs for a pod.
     pub fn rotate(&self, pod: &Pod) {
         self.world.change(|state| {
             let State { pods, authority, .. } = state;
@@ -153,7 +153,7 @@ impl Agent {
         });
     }
 
-    /// Tells a pod something else than what it is registered for.
+    /// Replaces the response to a pod, whatever its entries are.
     pub fn tell(&self, pod: &Pod, answer: Answer) {
         self.world.change(|state| {
             if state.told(&pod.uid).is_none() {
@@ -163,24 +163,24 @@ impl Agent {
         });
     }
 
-    /// Changes what a pod is told: federated bundles, revocation lists, or whatever is wrong.
+    /// Changes the response to a pod: federated bundles, revocation lists, or faults.
     pub fn edit(&self, pod: &Pod, change: impl FnOnce(&mut X509svidResponse)) {
         let mut response = self.response(pod);
         change(&mut response);
         self.tell(pod, Answer::Svids(response));
     }
 
-    /// Tells a pod once more what it was told last.
+    /// Sends a pod its last response once more.
     pub fn repeat(&self, pod: &Pod) {
         self.edit(pod, |_| {});
     }
 
-    /// What a pod is told.
+    /// The response to a pod.
     pub fn response(&self, pod: &Pod) -> X509svidResponse {
         self.world.look(|state| state.told(&pod.uid).and_then(|told| told.response().cloned())).unwrap_or_default()
     }
 
-    /// Adds a root: first everyone learns of it, and from now on it signs.
+    /// Adds a root: first everyone receives it, then it signs.
     pub fn add_root(&self) {
         self.world.change(|state| {
             state.authority.add_root();
@@ -188,17 +188,17 @@ impl Agent {
         });
     }
 
-    /// Adds a key that signs tokens: everyone learns of it, and it signs from now on.
+    /// Adds a key that signs tokens: everyone receives it, and it signs from then on.
     pub fn add_jwt_key(&self) {
         self.world.change(|state| state.jwt.add());
     }
 
-    /// Spoils tokens from now on, or no more.
+    /// Changes each later token, or no longer does.
     pub fn spoil_tokens(&self, spoil: Option<SpoilTokens>) {
         self.world.change(|state| state.spoil_tokens = spoil);
     }
 
-    /// Spoils JWT bundles from now on, or no more; everyone is told.
+    /// Changes the JWT bundles, or no longer does; everyone receives them.
     pub fn spoil_jwt_bundles(&self, spoil: Option<SpoilBundles>) {
         self.world.change(|state| {
             state.spoil_bundles = spoil;
@@ -206,12 +206,12 @@ impl Agent {
         });
     }
 
-    /// New SVIDs for everyone, the driver included.
+    /// Issues new SVIDs for everyone, the driver included.
     pub fn rotate_all(&self) {
         self.world.change(State::reissue);
     }
 
-    /// Only the newest root stays.
+    /// Removes all roots except the newest.
     pub fn drop_old_roots(&self) {
         self.world.change(|state| {
             state.authority.drop_old_roots();
@@ -219,12 +219,12 @@ impl Agent {
         });
     }
 
-    /// A new SVID for the driver.
+    /// Issues a new SVID for the driver.
     pub fn rotate_own(&self) {
         self.world.change(|state| state.own = state.own.renewed(&state.authority));
     }
 
-    /// Registers these entries for the driver itself, in place of those it had.
+    /// Replaces the entries of the driver itself.
     pub fn own(&self, entries: &[Entry]) {
         self.world.change(|state| {
             let before = Some(&state.own);
@@ -232,27 +232,27 @@ impl Agent {
         });
     }
 
-    /// What the driver is told on the Workload API.
+    /// The response to the driver on the Workload API.
     pub fn own_response(&self) -> X509svidResponse {
         self.world.look(|state| state.own.response().cloned()).unwrap_or_default()
     }
 
-    /// Tells the driver something else on the Workload API.
+    /// Replaces the response to the driver on the Workload API.
     pub fn tell_driver(&self, answer: Answer) {
         self.world.change(|state| state.own.set(answer));
     }
 
-    /// Who is let in.
+    /// Sets the admitted broker.
     pub fn brokers(&self, ids: &[&str]) {
         self.world.change(|state| state.brokers = ids.iter().map(|id| (*id).to_owned()).collect());
     }
 
-    /// What is wrong with the agent's end of connections from now on.
+    /// Sets the fault of the agent's end of later connections.
     pub fn server(&self, server: Server) {
         self.world.change(|state| state.server = server);
     }
 
-    /// Refuses every call of a broker from now on, or none any more. Streams that are open stay.
+    /// Sets whether every later call of a broker is refused. Open streams stay.
     pub fn refuse(&self, status: Option<Status>) {
         self.world.change(|state| state.refused = status);
     }
@@ -277,15 +277,15 @@ impl Agent {
         self.calls().into_iter().filter(|call| call.method == method).collect()
     }
 
-    /// Waits until `probe` answers something; it is asked again after every change, call and connection.
+    /// Waits until `probe` returns something; it is called after every change, call and connection.
     ///
     /// # Panics
-    /// When a minute has passed without an answer. The message names `what`.
+    /// If a minute has passed without a result. The message names `what`.
     pub async fn until<T>(&self, what: &str, probe: impl FnMut() -> Option<T>) -> T {
         self.pulse().until(what, probe).await
     }
 
-    /// Beats with every change, call and connection.
+    /// Notified of every change, call and connection.
     pub fn pulse(&self) -> &Pulse {
         &self.world.pulse
     }

@@ -1,4 +1,4 @@
-//! The Workload API, on which the driver asks for an SVID of its own.
+//! The Workload API, from which the driver requests its own SVID.
 
 use std::sync::Arc;
 
@@ -71,6 +71,6 @@ impl SpiffeWorkloadApi for WorkloadApi {
         &self,
         _: Request<ValidateJwtsvidRequest>,
     ) -> Result<Response<ValidateJwtsvidResponse>, Status> {
-        Err(Status::unimplemented("nobody needs it of this agent"))
+        Err(Status::unimplemented("not used in tests"))
     }
 }

@@ -1,4 +1,4 @@
-//! What the agent knows, and what it was asked.
+//! The agent's data, and the calls it has received.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,31 +13,31 @@ use super::entry::{Answer, Entry, Told};
 use super::jwt::JwtKeys;
 use crate::pulse::Pulse;
 
-/// Registers whatever pod is asked for and is not known.
+/// Registers each unknown pod as soon as it is requested.
 pub type ForEveryone = Arc<dyn Fn(&KubernetesObjectReference) -> Vec<Entry> + Send + Sync>;
 
-/// Changes the tokens of an answer.
+/// Changes the tokens of a response.
 pub type SpoilTokens = Arc<dyn Fn(&mut JwtsvidResponse) + Send + Sync>;
 
-/// Changes the JWT bundles that everyone is told.
+/// Changes the JWT bundles for everyone.
 pub type SpoilBundles = Arc<dyn Fn(&mut JwtBundlesResponse) + Send + Sync>;
 
-/// A call that came.
+/// A received call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     /// The method, such as `SubscribeToX509SVID`.
     pub method: &'static str,
-    /// Who asked; empty on the Workload API.
+    /// The SPIFFE ID of the caller; empty on the Workload API.
     pub caller: String,
-    /// Which connection it came over, counted from 1; 0 on the Workload API.
+    /// The number of its connection, counted from 1; 0 on the Workload API.
     pub connection: usize,
-    /// `namespace/name` of the pod that was asked for; empty on the Workload API.
+    /// `namespace/name` of the requested pod; empty on the Workload API.
     pub pod: String,
     /// Its UID.
     pub uid: String,
 }
 
-/// What is open at the moment, and what there ever was.
+/// The number of open connections or streams, and the total so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Count {
     /// Open now.
@@ -101,7 +101,7 @@ impl World {
         look(&self.lock())
     }
 
-    /// Changes something; every stream looks whether it has to say something else now.
+    /// Changes something; every stream then checks whether it must send an update.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let changed = change(&mut self.lock());
         self.pulse.beat();
@@ -114,7 +114,7 @@ impl World {
 }
 
 impl State {
-    /// What the pod is told. One that was never registered has no entries.
+    /// The response to the pod. One that was never registered has no entries.
     pub(super) fn told(&self, uid: &str) -> Option<&Told> {
         self.pods.get(uid).map(|registered| &registered.told)
     }
@@ -125,7 +125,7 @@ impl State {
         self.pods.insert(uid.to_owned(), Registered { pod, told });
     }
 
-    /// The pod that is meant, as SPIRE's agent resolves it: name and UID must be of the same pod.
+    /// The referenced pod, as SPIRE's agent resolves it: name and UID must belong to the same pod.
     pub(super) fn resolve(&mut self, reference: &KubernetesObjectReference) -> Result<(), Status> {
         let uid = &reference.uid;
         let asked = reference.key.as_ref().map(|key| format!("{}/{}", key.namespace, key.name));
@@ -154,7 +154,7 @@ impl State {
         }
     }
 
-    /// Everyone keeps the SVIDs and learns of the roots as they are now.
+    /// Everyone keeps the SVIDs and receives the current roots.
     pub(super) fn publish_bundle(&mut self) {
         let bundle = self.authority.bundle();
         let pods = self.pods.values_mut().map(|registered| &mut registered.told);

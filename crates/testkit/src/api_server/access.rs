@@ -1,4 +1,4 @@
-//! Who may do what.
+//! Authorization.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::kinds::Kind;
 use super::users::User;
 
-/// What somebody wants to do.
+/// An attempted action.
 #[derive(Debug, Clone)]
 pub struct Access {
     /// Who.
@@ -17,15 +17,15 @@ pub struct Access {
     pub group: String,
     /// The resource, with its subresource after a slash.
     pub resource: String,
-    /// The namespace; empty for all of them.
+    /// The namespace; empty for all namespaces.
     pub namespace: String,
-    /// The object, where one is named.
+    /// The object, if one is named.
     pub name: String,
 }
 
 type Rule = Box<dyn Fn(&Access) -> bool + Send>;
 
-/// The authorizer: everybody may do everything until a test says otherwise.
+/// The authorizer, which allows everything until a test sets a rule.
 pub struct Permissions(Mutex<Rule>);
 
 impl Access {
@@ -41,12 +41,12 @@ impl Access {
 }
 
 impl Permissions {
-    /// From now on only what `rule` answers with `true` is allowed.
+    /// Allows only actions for which `rule` returns `true`.
     pub fn only(&self, rule: impl Fn(&Access) -> bool + Send + 'static) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(rule);
     }
 
-    /// From now on everybody may do everything.
+    /// Allows everything again.
     pub fn everything(&self) {
         self.only(|_| true);
     }

@@ -1,4 +1,4 @@
-//! What cert-manager's webhook does to certificate requests: it writes down who created them, and says who may approve
+//! cert-manager's webhook for certificate requests: it records their creators, and decides who may approve
 //! (cert-manager 1.21, `internal/webhook/admission/certificaterequest` and `internal/apis/certmanager/validation`).
 
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use super::kinds::Kind;
 use super::target::Target;
 use super::users::User;
 
-/// Writes the creator into a new request, whatever it says itself.
+/// Writes the creator into a new request, and overwrites any values in it.
 pub(super) fn stamp(kind: &Kind, mut object: Value, user: &User) -> Value {
     if kind.plural == "certificaterequests" && object["spec"].is_object() {
         let spec = &mut object["spec"];
@@ -23,7 +23,7 @@ pub(super) fn stamp(kind: &Kind, mut object: Value, user: &User) -> Value {
     object
 }
 
-/// Clients leave out what is empty, or do not; it means the same.
+/// Clients may leave out empty values, which means the same.
 fn without_empty(object: &mut Value) {
     let is_empty = |value: &Value| match value {
         Value::Null | Value::Bool(false) => true,
@@ -72,7 +72,7 @@ fn find<'a>(conditions: &'a Value, kind: &str) -> Option<&'a Value> {
     conditions.as_array()?.iter().find(|condition| condition["type"] == kind)
 }
 
-/// Whether the user has the verb `approve` on the signer, by its name or on all of its kind.
+/// Whether the user has the verb `approve` on the signer, by its name or on all signers of its kind.
 fn may_decide(world: &World, access: &Access, issuer: &Value) -> bool {
     let text = |field: &str, usual: &str| match issuer[field].as_str().unwrap_or_default() {
         "" => usual.to_owned(),

@@ -1,4 +1,4 @@
-//! Every call, for tests that count them.
+//! The record of all calls, for tests that count them.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,27 +11,27 @@ use crate::pulse::Pulse;
 /// One call.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// The user, where the token was known.
+    /// The user, if the token was known.
     pub user: Option<String>,
     /// `create`, `get`, `list`, `watch`, `update`, `patch`, `delete`, `deletecollection`.
     pub verb: &'static str,
     /// The resource, with its subresource after a slash, such as `certificaterequests/status`.
     pub resource: String,
-    /// The namespace; empty for all of them.
+    /// The namespace; empty for all namespaces.
     pub namespace: String,
-    /// The object, where one was named.
+    /// The object, if one was named.
     pub name: String,
     /// Path and query.
     pub uri: String,
-    /// What was sent.
+    /// The body.
     pub body: Value,
-    /// When it came.
+    /// When it arrived.
     pub at: Instant,
-    /// The code of the answer, once there is one.
+    /// The status code of the response, once there is one.
     pub code: Option<u16>,
 }
 
-/// All calls in the order in which they came.
+/// All calls in the order of their arrival.
 #[derive(Debug, Default)]
 pub struct Calls {
     state: Mutex<State>,
@@ -50,7 +50,7 @@ struct InFlight {
     peak: usize,
 }
 
-/// A call that is being answered.
+/// A call in progress.
 #[derive(Debug)]
 pub(super) struct Answering<'a> {
     calls: &'a Calls,
@@ -74,17 +74,17 @@ impl Calls {
         state.calls.iter().filter(|call| call.verb == verb && call.resource == resource).cloned().collect()
     }
 
-    /// How many calls of one kind there were.
+    /// The number of calls of one kind.
     pub fn count(&self, verb: &str, resource: &str) -> usize {
         self.of(verb, resource).len()
     }
 
-    /// How many calls of one kind were being answered at once, at most.
+    /// The highest number of concurrent calls of one kind.
     pub fn peak(&self, verb: &str, resource: &str) -> usize {
         self.state().in_flight.get(&format!("{verb} {resource}")).map_or(0, |in_flight| in_flight.peak)
     }
 
-    /// One line a call, for messages of tests that fail.
+    /// One line per call, for messages of failed tests.
     pub fn log(&self) -> String {
         let state = self.state();
         let begin = state.calls.first().map(|call| call.at);

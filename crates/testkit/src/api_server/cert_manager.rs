@@ -1,4 +1,4 @@
-//! cert-manager and its approver, played by the test: by hand, or by themselves.
+//! cert-manager and its approver, driven by the test or automatic.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -16,39 +16,39 @@ use crate::test_ca::{Flaw, TestCa};
 
 const REQUESTS: &str = "certificaterequests";
 
-/// What becomes of new requests without the test doing anything.
+/// What happens to new requests automatically.
 #[derive(Debug, Clone, Default)]
 pub enum Mode {
-    /// Nothing: the test does it all.
+    /// Nothing; the test does everything.
     #[default]
     ByHand,
     /// They are approved; the test issues.
     Approve,
     /// They are approved and issued.
     Issue(Issuing),
-    /// They are denied, in these words.
+    /// They are denied with this message.
     Deny(String),
-    /// They are approved, and then the issuer fails, in these words.
+    /// They are approved, and then the issuer fails with this message.
     Fail(String),
 }
 
-/// How certificates are made.
+/// How certificates are issued.
 #[derive(Debug, Clone)]
 pub struct Issuing {
     /// Who signs.
     pub ca: Arc<TestCa>,
-    /// For how long they are valid; usually for as long as the request says.
+    /// Their lifetime; by default the requested one.
     pub lifetime: Option<Duration>,
-    /// What is wrong with them.
+    /// Their flaw.
     pub flaw: Option<Flaw>,
 }
 
-/// Everything about the certificate requests of the cluster. Requests are named by their names alone, which are unique.
+/// The certificate requests of the cluster, by their names, which must be unique.
 #[derive(Debug)]
 pub struct CertManager {
     objects: Arc<Objects>,
     mode: Mutex<Mode>,
-    /// A version, and how many requests were pending then.
+    /// A version, and the number of requests pending at it.
     peak_since: Mutex<(u64, usize)>,
 }
 
@@ -58,13 +58,13 @@ impl Issuing {
         Issuing { ca: ca.clone(), lifetime: None, flaw: None }
     }
 
-    /// Valid for that long.
+    /// A copy with that lifetime.
     #[must_use]
     pub fn lifetime(self, lifetime: Duration) -> Self {
         Issuing { lifetime: Some(lifetime), ..self }
     }
 
-    /// With something wrong.
+    /// A copy with that flaw.
     #[must_use]
     pub fn flaw(self, flaw: Flaw) -> Self {
         Issuing { flaw: Some(flaw), ..self }
@@ -83,25 +83,25 @@ impl CertManager {
         Self { objects, mode: Mutex::default(), peak_since: Mutex::default() }
     }
 
-    /// What becomes of requests from now on. Those that are there stay as they are.
+    /// Sets what happens to later requests. Existing ones do not change.
     pub fn mode(&self, mode: Mode) {
         *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
     }
 
-    /// All requests that there are, ordered by namespace and name.
+    /// All existing requests, ordered by namespace and name.
     pub fn requests(&self) -> Vec<CertificateRequest> {
         self.where_true(|_| true)
     }
 
-    /// Those of them that nothing final has been said about.
+    /// The requests without a final state.
     pub fn pending(&self) -> Vec<CertificateRequest> {
         self.where_true(is_pending)
     }
 
-    /// How many were [`pending`](Self::pending) at once, at most, since [`forget_peak`](Self::forget_peak).
+    /// The highest number of requests [`pending`](Self::pending) at once since [`forget_peak`](Self::forget_peak).
     ///
     /// # Panics
-    /// Where the history was [compacted](Objects::compact) since.
+    /// If the history was [compacted](Objects::compact) since.
     pub fn peak_pending(&self) -> usize {
         let (version, mut now) = *self.peak_since.lock().unwrap_or_else(PoisonError::into_inner);
         let mut peak = now;
@@ -115,13 +115,13 @@ impl CertManager {
         peak
     }
 
-    /// Begins to count [`peak_pending`](Self::peak_pending) anew. Nothing else may be going on.
+    /// Restarts the count of [`peak_pending`](Self::peak_pending). Nothing else may be in progress.
     pub fn forget_peak(&self) {
         let pending = self.pending().len();
         *self.peak_since.lock().unwrap_or_else(PoisonError::into_inner) = (self.objects.version(), pending);
     }
 
-    /// Those of one pod.
+    /// The requests of one pod.
     pub fn of_pod(&self, pod_name: &str) -> Vec<CertificateRequest> {
         let owned = |request: &CertificateRequest| {
             request.metadata.owner_references.iter().any(|owner| owner.is_pod() && owner.name == pod_name)
@@ -129,14 +129,14 @@ impl CertManager {
         self.requests().into_iter().filter(owned).collect()
     }
 
-    /// Approves a request. As all of these, it answers whether the request was there.
+    /// Approves a request. As all of these methods, it returns whether the request existed.
     pub fn approve(&self, name: &str) -> bool {
         let approved = condition("Approved", "True", "spiffe.csi.cert-manager.io", "Approved request");
         let waiting = condition("Ready", "False", "Pending", "Waiting on certificate issuance");
         self.change(name, |request| set(request, approved)) && self.change(name, |request| set(request, waiting))
     }
 
-    /// Denies a request: first the approver, then cert-manager says so.
+    /// Denies a request: first the approver, then cert-manager, which reports that.
     pub fn deny(&self, name: &str, message: &str) -> bool {
         let denied = condition("Denied", "True", "spiffe.csi.cert-manager.io", message);
         let words = "The CertificateRequest was denied by an approval controller";
@@ -147,7 +147,7 @@ impl CertManager {
             })
     }
 
-    /// Approves a request and puts this certificate chain and CA into it, whatever they are.
+    /// Approves a request and puts this certificate chain and CA into it, valid or not.
     pub fn issue(&self, name: &str, chain_pem: &str, ca_pem: Option<&str>) -> bool {
         let words = "Certificate fetched from issuer successfully";
         self.approve(name)
@@ -167,13 +167,13 @@ impl CertManager {
         self.issue(name, &chain, Some(&issuing.ca.bundle_pem()))
     }
 
-    /// Approves a request, and has the issuer say why there is nothing yet.
+    /// Approves a request, and lets the issuer report why there is no certificate yet.
     pub fn wait(&self, name: &str, message: &str) -> bool {
         let waiting = condition("Ready", "False", "Pending", message);
         self.approve(name) && self.change(name, |request| set(request, waiting))
     }
 
-    /// Approves a request, and has the issuer give up.
+    /// Approves a request, and lets the issuer give up.
     pub fn fail(&self, name: &str, message: &str) -> bool {
         self.approve(name)
             && self.change(name, |request| {
@@ -182,13 +182,13 @@ impl CertManager {
             })
     }
 
-    /// Says that nobody can make sense of a request.
+    /// Marks a request as invalid.
     pub fn invalid(&self, name: &str, message: &str) -> bool {
         let invalid = condition("InvalidRequest", "True", "OrderFailed", message);
         self.change(name, |request| set(request, invalid))
     }
 
-    /// As if a request that has ended had done so an hour ago, and had been the attempt of that number.
+    /// Changes a completed request as if it had ended an hour ago, as the attempt with that number.
     pub fn backdate(&self, name: &str, attempt: u32) -> bool {
         let earlier = rfc3339(SystemTime::now() - Duration::from_secs(3600));
         self.change(name, |request| {

@@ -1,4 +1,4 @@
-//! Errors as Kubernetes writes them: a `Status` object (`k8s.io/apimachinery`, `pkg/api/errors`).
+//! Errors in the form of Kubernetes: a `Status` object (`k8s.io/apimachinery`, `pkg/api/errors`).
 
 use axum::Json;
 use axum::http::{StatusCode, header};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::access::Access;
 use super::kinds::Kind;
 
-/// A call that failed.
+/// A failed call.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub(super) code: u16,
@@ -91,7 +91,7 @@ impl Failure {
         Self { details, ..Self::new(429, "TooManyRequests", message) }
     }
 
-    /// The sentence that names the missing permission (`k8s.io/apiserver`, `endpoints/handlers/responsewriters`).
+    /// The message that names the missing permission (`k8s.io/apiserver`, `endpoints/handlers/responsewriters`).
     pub(super) fn forbidden(access: &Access) -> Self {
         let of = access.kind();
         let named = if access.name.is_empty() { String::new() } else { format!(" {:?}", access.name) };

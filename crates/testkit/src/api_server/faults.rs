@@ -1,4 +1,4 @@
-//! What goes wrong, when a test wants it to.
+//! Faults that a test injects.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,30 +7,30 @@ use tokio::sync::watch;
 
 use super::failure::Failure;
 
-/// What becomes of a call.
+/// A fault of a call.
 #[derive(Debug, Clone)]
 pub enum Fault {
     /// 429, with that many seconds in `Retry-After`.
     TooManyRequests(u64),
     /// 500.
     InternalError,
-    /// 503, as while an API server shuts down.
+    /// 503, as during the shutdown of an API server.
     Unavailable,
-    /// 410, as for a resource version that is forgotten.
+    /// 410, as for a resource version that is too old.
     Gone,
-    /// 403 by an admission webhook, in these words.
+    /// 403 by an admission webhook, with this message.
     Denied(String),
-    /// The answer comes late.
+    /// The response is delayed.
     Delay(Duration),
-    /// No answer, until [`Faults::clear`]; then the call goes on.
+    /// No response until [`Faults::clear`]; then the call continues.
     Hang,
-    /// The connection is closed without an answer, and nothing is done.
+    /// The connection is closed without a response, and the call has no effect.
     Drop,
-    /// It is done, and the connection is closed before the answer is out.
+    /// The call takes effect, and the connection is closed before the response is sent.
     LoseAnswer,
 }
 
-/// Which calls go wrong.
+/// The calls that fail.
 #[derive(Debug, Default)]
 pub struct Faults {
     rules: Mutex<Vec<Rule>>,
@@ -46,17 +46,17 @@ struct Rule {
 }
 
 impl Faults {
-    /// The next `times` calls of one kind go wrong. `*` stands for every verb or resource.
+    /// The next `times` calls of one kind fail. `*` stands for every verb or resource.
     pub fn next(&self, times: usize, verb: &str, resource: &str, fault: Fault) {
         self.rules().push(Rule { verb: verb.to_owned(), resource: resource.to_owned(), left: times, fault });
     }
 
-    /// All calls of one kind go wrong, until [`clear`](Self::clear).
+    /// All calls of one kind fail, until [`clear`](Self::clear).
     pub fn always(&self, verb: &str, resource: &str, fault: Fault) {
         self.next(usize::MAX, verb, resource, fault);
     }
 
-    /// Nothing goes wrong any more, and what hangs goes on.
+    /// Removes all faults; hanging calls continue.
     pub fn clear(&self) {
         self.rules().clear();
         self.cleared.send_modify(|times| *times += 1);
@@ -83,7 +83,7 @@ impl Faults {
 }
 
 impl Fault {
-    /// The answer, for those that are one.
+    /// The response, for faults that are one.
     pub(super) fn failure(&self) -> Option<Failure> {
         match self {
             Fault::TooManyRequests(seconds) => Some(Failure::too_many(*seconds)),

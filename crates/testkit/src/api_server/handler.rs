@@ -1,4 +1,4 @@
-//! A call on its way: recorded, spoiled if the test wants it so, authenticated, authorized, answered.
+//! The path of a call: recorded, broken if the test wants that, authenticated, authorized, executed.
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::target::Target;
 use super::users::User;
 use super::verbs::Allowed;
 
-/// The most bytes of a body that are read, as etcd would take.
+/// The maximum size of a body, in bytes, as in etcd.
 const MAX_BODY: usize = 3 << 20;
 
 pub(super) async fn answer(State(world): State<Arc<World>>, request: Request) -> Response {
@@ -60,7 +60,7 @@ pub(super) async fn answer(State(world): State<Arc<World>>, request: Request) ->
     answer
 }
 
-/// Does what a fault says; `Err` where that is the answer.
+/// Injects a fault; `Err` if the fault is the response.
 async fn spoil(world: &World, fault: Option<Fault>) -> Result<(), Response> {
     let Some(fault) = fault else { return Ok(()) };
     if let Some(failure) = fault.failure() {
@@ -104,7 +104,7 @@ async fn read(body: Body) -> Result<Value, Failure> {
     if bytes.is_empty() {
         return Ok(Value::Null);
     }
-    serde_json::from_slice(&bytes).map_err(|error| Failure::bad_request(format!("the body is no JSON: {error}")))
+    serde_json::from_slice(&bytes).map_err(|error| Failure::bad_request(format!("the body is not JSON: {error}")))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -115,7 +115,7 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// An answer that breaks off before its first byte.
+/// A response that breaks off before its first byte.
 fn broken() -> Response {
     let nothing = tokio_stream::once(Err::<Bytes, _>(io::Error::from(io::ErrorKind::ConnectionReset)));
     Body::from_stream(nothing).into_response()

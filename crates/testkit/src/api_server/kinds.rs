@@ -5,15 +5,15 @@
 pub(super) struct Kind {
     /// The API group; empty for the core.
     pub(super) group: &'static str,
-    /// The version that stored objects are written in.
+    /// The version of stored objects.
     pub(super) version: &'static str,
-    /// What paths call it.
+    /// Its name in paths.
     pub(super) plural: &'static str,
-    /// What objects call it.
+    /// Its kind in objects.
     pub(super) kind: &'static str,
-    /// Whether its objects are in namespaces.
+    /// Whether it is namespaced.
     pub(super) namespaced: bool,
-    /// Whether `status` is written apart from the rest.
+    /// Whether it has a status subresource.
     pub(super) has_status: bool,
 }
 
@@ -48,7 +48,7 @@ static KINDS: [Kind; 15] = [
 ];
 
 impl Kind {
-    /// The resource at that place of the API, whatever the version.
+    /// The resource at that path of the API, in any version.
     pub(super) fn at(group: &str, plural: &str) -> Option<&'static Kind> {
         KINDS.iter().find(|kind| kind.group == group && kind.plural == plural)
     }
@@ -59,18 +59,18 @@ impl Kind {
         KINDS.iter().find(|kind| kind.group == group && kind.kind == name)
     }
 
-    /// The only resource of that name, or of that name in the core.
+    /// The only resource with that name, or the one in the core group.
     pub(super) fn named(plural: &str) -> &'static Kind {
         let found = Kind::at("", plural).or_else(|| KINDS.iter().find(|kind| kind.plural == plural));
-        found.unwrap_or_else(|| panic!("the scripted API server knows no resource {plural}"))
+        found.unwrap_or_else(|| panic!("the scripted API server does not know the resource {plural}"))
     }
 
-    /// `plural.group`, as messages name it.
+    /// `plural.group`, its form in messages.
     pub(super) fn qualified(&self) -> String {
         if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
     }
 
-    /// `group/version`, as objects name it.
+    /// `group/version`, its form in objects.
     pub(super) fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
     }

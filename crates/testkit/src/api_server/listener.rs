@@ -1,4 +1,4 @@
-//! The port of the server, and the thread that answers on it.
+//! The port of the server, and the thread that serves it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -11,14 +11,15 @@ use tokio::sync::oneshot;
 use super::World;
 use super::handler;
 
-/// A port that nobody else gets, whether somebody listens on it or not: a socket that is bound and never listens.
+/// A port that no other process can get, even while the server does not listen: a socket that is bound and never
+/// listens.
 #[derive(Debug)]
 pub(super) struct Port {
     address: SocketAddr,
     _reserved: TcpSocket,
 }
 
-/// A server that answers, until this is dropped.
+/// A listening server, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Running {
     stop: Option<oneshot::Sender<()>>,
@@ -36,7 +37,7 @@ impl Port {
         self.address
     }
 
-    /// Listens, on a thread of its own: tests block theirs. When this returns, connections are accepted.
+    /// Listens, on a thread of its own, because tests block theirs. When this returns, connections are accepted.
     pub(super) fn listen(&self, world: Arc<World>) -> Running {
         let (stop, stopped) = oneshot::channel();
         let (listens, listening) = std::sync::mpsc::channel();
@@ -52,7 +53,7 @@ impl Port {
                     _ = stopped => {}
                 }
             });
-            // With the runtime, every connection ends.
+            // Dropping the runtime ends every connection.
         });
         listening.recv().expect("the server listens");
         Running { stop: Some(stop), thread: Some(thread) }
@@ -63,7 +64,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // Had it panicked, the test has seen its calls fail.
+            // If it panicked, the test has seen failed calls.
             let _ = thread.join();
         }
     }

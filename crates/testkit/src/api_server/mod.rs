@@ -1,9 +1,9 @@
-//! A Kubernetes API server in memory, which does what the test says.
+//! A scripted Kubernetes API server in memory.
 //!
-//! It speaks plain HTTP on a port of its own and behaves like the real one where clients can tell: lists in pages,
-//! watches with resource versions and bookmarks, conflicts, the words of its errors, and what cert-manager's webhook
-//! writes into certificate requests. A test registers tokens ([`Users`]), says who may do what ([`Permissions`]),
-//! puts objects there ([`Objects`]), plays cert-manager ([`CertManager`]), breaks things ([`Faults`], [`Watches`],
+//! It speaks plain HTTP on a port of its own and behaves like the real one wherever clients can notice: lists in pages,
+//! watches with resource versions and bookmarks, conflicts, error messages, and the fields that cert-manager's webhook
+//! writes into certificate requests. A test registers tokens ([`Users`]), grants permissions ([`Permissions`]), creates
+//! objects ([`Objects`]), acts as cert-manager ([`CertManager`]), injects faults ([`Faults`], [`Watches`],
 //! [`ApiServer::stop`]) and counts the calls ([`Calls`]).
 //!
 //! ```no_run
@@ -56,7 +56,7 @@ pub use self::watches::Watches;
 use crate::pod_token::{API_AUDIENCE, pod_token};
 pub use crate::pulse::Pulse;
 
-/// How long tokens of pods are valid.
+/// The lifetime of tokens of pods.
 pub const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// The server. It ends when dropped.
@@ -66,14 +66,14 @@ pub struct ApiServer {
     running: Mutex<Option<Running>>,
 }
 
-/// All there is in a cluster.
+/// All objects of the cluster.
 #[derive(Debug)]
 pub struct World {
-    /// Beats with every change and every call.
+    /// Notified of every change and every call.
     pub pulse: Pulse,
-    /// Who has which token.
+    /// The users, by their tokens.
     pub users: Users,
-    /// Who may do what.
+    /// The authorizer.
     pub permissions: Permissions,
     /// The objects.
     pub objects: Arc<Objects>,
@@ -83,7 +83,7 @@ pub struct World {
     pub calls: Calls,
     /// The open watches.
     pub watches: Watches,
-    /// What goes wrong.
+    /// The injected faults.
     pub faults: Faults,
 }
 
@@ -91,7 +91,7 @@ impl ApiServer {
     /// Starts a server with an empty cluster.
     ///
     /// # Panics
-    /// Where no port can be had.
+    /// If no port is available.
     pub fn start() -> Self {
         let port = Port::reserve();
         let world = Arc::new(World::new());
@@ -99,7 +99,7 @@ impl ApiServer {
         ApiServer { world, port, running }
     }
 
-    /// Where it listens.
+    /// The address at which it listens.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
@@ -126,7 +126,7 @@ impl ApiServer {
         .to_string()
     }
 
-    /// A new token of that pod for the API server, which accepts it from now on.
+    /// A new token of that pod for the API server, which accepts it from then on.
     pub fn token_of(&self, pod: &Pod, node: &str) -> String {
         let token = pod_token(pod, node, API_AUDIENCE, SystemTime::now() + TOKEN_LIFETIME);
         self.users.accept(&token, User::of_pod(pod, node));

@@ -14,10 +14,10 @@ use super::kinds::Kind;
 use super::selector::Selector;
 use crate::pulse::Pulse;
 
-/// An object as it was at some moment.
+/// An object at some version.
 pub(super) type Object = Arc<Value>;
 
-/// Where an object is: group, plural, namespace, name. In the order in which lists answer.
+/// The key of an object: group, plural, namespace, name, in the order of lists.
 type Key = (&'static str, &'static str, String, String);
 
 /// All objects of the cluster, with one resource version that only grows.
@@ -56,25 +56,25 @@ pub(super) struct List {
     pub(super) remaining: usize,
 }
 
-/// What of an object is written.
+/// The part of an object that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
-    /// All but its status, where that is written apart.
+    /// Everything except its status, if that is a subresource.
     Main,
-    /// Its status alone.
+    /// Only its status.
     Status,
 }
 
 impl Objects {
     pub(super) fn new(pulse: Pulse) -> Self {
-        // Version 0 means any version to clients, so no list may be of it.
+        // To clients, version 0 means any version, so no list may have it.
         Self { pulse, state: Mutex::new(State { version: 1, ..State::default() }) }
     }
 
-    /// Creates the object, or replaces it with its status, as a test says what the cluster is like.
+    /// Creates the object, or replaces it including its status, to set up the cluster.
     ///
     /// # Panics
-    /// Where the server does not know the object's kind.
+    /// If the server does not know the object's kind.
     pub fn put(&self, object: Value) -> Value {
         let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
         let (api_version, name) = (text("apiVersion"), text("kind"));
@@ -85,7 +85,7 @@ impl Objects {
         (*self.write(&mut state, key, Some(object)).expect("written")).clone()
     }
 
-    /// Takes an object away; answers whether it was there.
+    /// Deletes an object; returns whether it existed.
     pub fn remove(&self, plural: &str, namespace: &str, name: &str) -> bool {
         let mut state = self.state();
         let key = key(Kind::named(plural), namespace, name);
@@ -96,18 +96,18 @@ impl Objects {
         found
     }
 
-    /// The object as it is now.
+    /// The current object.
     pub fn get(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
         self.find(Kind::named(plural), namespace, name).ok().map(|object| (*object).clone())
     }
 
-    /// All objects of a resource, those of every namespace.
+    /// All objects of a resource, in all namespaces.
     pub fn all(&self, plural: &str) -> Vec<Value> {
         self.matching(Kind::named(plural), |_| true).iter().map(|object| (**object).clone()).collect()
     }
 
-    /// Forgets the history, as etcd does from time to time: watches from before now, and pages of lists begun before,
-    /// are answered with 410 Gone.
+    /// Forgets the history, as etcd does from time to time: earlier watches, and further pages of earlier lists, are
+    /// answered with 410 Gone.
     pub fn compact(&self) {
         let mut state = self.state();
         state.compacted = state.version;
@@ -119,7 +119,7 @@ impl Objects {
         self.state().of(kind).filter(|object| wanted(object)).cloned().collect()
     }
 
-    /// In which namespace there is an object of that name.
+    /// The namespace that has an object with that name.
     pub(super) fn namespace_of(&self, kind: &'static Kind, name: &str) -> Option<String> {
         let found = self.matching(kind, |object| object["metadata"]["name"] == name).pop()?;
         Some(metadata::text(&found, "namespace"))
@@ -130,7 +130,7 @@ impl Objects {
         self.state().version
     }
 
-    /// Changes an object if it is there; answers whether it was.
+    /// Changes an object if it exists; returns whether it did.
     pub(super) fn change(
         &self,
         kind: &'static Kind,
@@ -162,7 +162,7 @@ impl Objects {
         Ok(self.write(&mut state, key, Some(metadata::stamp(object, None))).expect("written"))
     }
 
-    /// Replaces an object, unless it is another version than the one the caller has read.
+    /// Replaces an object, unless its version differs from the one that the caller has read.
     pub(super) fn update(
         &self,
         kind: &'static Kind,
@@ -182,7 +182,7 @@ impl Objects {
         Ok(self.write(&mut state, key, Some(object)).expect("written"))
     }
 
-    /// Deletes an object, unless it is another one than the caller has read.
+    /// Deletes an object, unless it differs from the one that the caller has read.
     pub(super) fn delete(
         &self,
         kind: &'static Kind,
@@ -204,7 +204,7 @@ impl Objects {
         Ok(current)
     }
 
-    /// One page: the first, or the next one of a list begun before.
+    /// One page: the first, or the next one of an earlier list.
     pub(super) fn list(
         &self,
         kind: &'static Kind,
@@ -221,7 +221,7 @@ impl Objects {
         Ok(state.pages.page(version, items, limit))
     }
 
-    /// What happened after `version`; 410 where that is forgotten. Nothing for the version of all there is now.
+    /// The changes after `version`; 410 if they are forgotten. Empty for the latest version.
     pub(super) fn since(&self, version: u64) -> Result<Vec<Change>, Failure> {
         let state = self.state();
         if version < state.compacted {

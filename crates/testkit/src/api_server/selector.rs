@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::failure::Failure;
 use super::kinds::Kind;
 
-/// What a list or watch is limited to.
+/// The selectors of a list or watch.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Selector {
     pub(super) namespace: String,
@@ -41,7 +41,7 @@ impl Selector {
     pub(super) fn matches(&self, object: &Value) -> bool {
         let metadata = &object["metadata"];
         let labels = self.labels.iter().all(|label| label.holds(metadata["labels"][&label.key].as_str()));
-        // A field that is not set reads as empty, a label does not.
+        // A missing field counts as empty, a missing label does not.
         let field = |path: &str| path.split('.').fold(object, |value, part| &value[part]).as_str().unwrap_or_default();
         let fields = self.fields.iter().all(|requirement| requirement.holds(Some(field(&requirement.key))));
         let inside = self.namespace.is_empty() || metadata["namespace"] == self.namespace;
@@ -61,7 +61,7 @@ impl Requirement {
     }
 }
 
-/// `a=b,c!=d,e in (f,g),h,!i`: the commas between parentheses do not separate.
+/// `a=b,c!=d,e in (f,g),h,!i`: commas in parentheses do not separate.
 fn requirements(text: &str) -> Vec<Requirement> {
     let mut depth = 0;
     let parts = text.split(|character| {

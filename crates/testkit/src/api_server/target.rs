@@ -1,4 +1,4 @@
-//! What a request is about: its path and its query.
+//! The target of a request: its path and its query.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::kinds::Kind;
 use super::selector::Selector;
 
-/// A resource, and maybe one object and one part of it.
+/// A resource, possibly with one object and one subresource.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) kind: &'static Kind,
@@ -42,7 +42,7 @@ impl Target {
         Some(Target { kind: Kind::at(group, plural)?, namespace, name, subresource, query })
     }
 
-    /// The verb of that method, as rules of RBAC name it.
+    /// The verb for that method, as in rules of RBAC.
     pub(super) fn verb(&self, method: &Method) -> Option<&'static str> {
         let one = !self.name.is_empty();
         match *method {
@@ -64,8 +64,8 @@ impl Target {
         if self.subresource.is_empty() { plural.to_owned() } else { format!("{plural}/{}", self.subresource) }
     }
 
-    /// The object that a rule of RBAC must name, where it names any: of lists and watches the one their field selector
-    /// asks for (`k8s.io/apiserver`, `endpoints/request/requestinfo.go`).
+    /// The object that a rule of RBAC must name, if it names any; for lists and watches the one in their field selector
+    /// (`k8s.io/apiserver`, `endpoints/request/requestinfo.go`).
     pub(super) fn asked_for(&self) -> &str {
         let selected = || self.text("fieldSelector").strip_prefix("metadata.name=").filter(|name| !name.contains(','));
         if self.name.is_empty() { selected().unwrap_or_default() } else { &self.name }

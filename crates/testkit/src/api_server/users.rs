@@ -1,11 +1,11 @@
-//! Bearer tokens and who they are for.
+//! Bearer tokens and their users.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use svid_csi::demo::kubelet::Pod;
 
-/// A user as the API server knows it.
+/// A user as known to the API server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct User {
     /// The name, such as `system:serviceaccount:shop:cart`.
@@ -14,16 +14,16 @@ pub struct User {
     pub uid: String,
     /// The groups.
     pub groups: Vec<String>,
-    /// What else is known, such as `authentication.kubernetes.io/pod-uid`.
+    /// Extra attributes, such as `authentication.kubernetes.io/pod-uid`.
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
-/// The tokens that are valid.
+/// The valid tokens.
 #[derive(Debug, Default)]
 pub struct Users(Mutex<HashMap<String, User>>);
 
 impl User {
-    /// A service account, as a token without a pod stands for it.
+    /// A service account, identified by a token without a pod.
     pub fn service_account(namespace: &str, name: &str) -> Self {
         let groups = ["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}"), "system:authenticated"];
         User {
@@ -34,13 +34,13 @@ impl User {
         }
     }
 
-    /// The service account of a pod, as a token that is bound to that pod on `node` stands for it.
+    /// The service account of a pod, identified by a token that is bound to that pod on `node`.
     pub fn of_pod(pod: &Pod, node: &str) -> Self {
         let user = Self::service_account(&pod.namespace, &pod.service_account);
         user.with("pod-name", &pod.name).with("pod-uid", &pod.uid).with("node-name", node)
     }
 
-    /// With one more `authentication.kubernetes.io/` fact.
+    /// A copy with another `authentication.kubernetes.io/` attribute.
     #[must_use]
     pub fn with(mut self, fact: &str, value: &str) -> Self {
         self.extra.insert(format!("authentication.kubernetes.io/{fact}"), vec![value.to_owned()]);
@@ -49,12 +49,12 @@ impl User {
 }
 
 impl Users {
-    /// From now on `token` is accepted, and stands for `user`.
+    /// Accepts `token` for `user` from then on.
     pub fn accept(&self, token: &str, user: User) {
         self.tokens().insert(token.to_owned(), user);
     }
 
-    /// From now on `token` is answered with 401, as one that has expired.
+    /// Answers `token` with 401 from then on, as if it had expired.
     pub fn expire(&self, token: &str) {
         self.tokens().remove(token);
     }

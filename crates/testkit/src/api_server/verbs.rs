@@ -1,4 +1,4 @@
-//! What the verbs do.
+//! The verbs.
 
 mod patch;
 
@@ -17,7 +17,7 @@ use super::objects::{List, Part};
 use super::target::Target;
 use super::watch;
 
-/// A call that is allowed.
+/// An allowed call.
 pub(super) struct Allowed<'a> {
     pub(super) world: &'a Arc<World>,
     pub(super) access: &'a Access,
@@ -27,7 +27,7 @@ pub(super) struct Allowed<'a> {
 }
 
 impl Allowed<'_> {
-    /// Does what is asked for.
+    /// Executes the call.
     pub(super) fn answer(mut self) -> Result<Response, Failure> {
         let Target { kind, namespace, name, .. } = self.target;
         let objects = &self.world.objects;
@@ -97,13 +97,13 @@ impl Allowed<'_> {
         let text = |object: &Value, field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
         for object in self.world.objects.list(kind, &selector, 0, "")?.items {
             let (namespace, name) = (text(&object, "namespace"), text(&object, "name"));
-            // One that is gone by now need not be deleted.
+            // An object that no longer exists need not be deleted.
             let _ = self.world.objects.delete(kind, &namespace, &name, &Value::Null);
         }
         self.list()
     }
 
-    /// Whether the user may do what the review names.
+    /// Whether the user may do the action in the review.
     fn review(&self, mut review: Value) -> Response {
         let asked = &review["spec"]["resourceAttributes"];
         let text = |field: &str| asked[field].as_str().unwrap_or_default().to_owned();

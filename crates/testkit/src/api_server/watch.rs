@@ -1,4 +1,4 @@
-//! Watching: a stream of the changes after a resource version.
+//! Watches: streams of the changes after a resource version.
 
 use std::io;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::selector::Selector;
 use super::target::Target;
 use super::watches::{Action, Command, Opened};
 
-/// How long a watch lasts whose client does not say.
+/// The duration of a watch whose client does not set one.
 const USUAL_TIMEOUT: u64 = 30 * 60;
 
 struct Watch {
@@ -31,14 +31,14 @@ struct Watch {
     lines: mpsc::Sender<io::Result<Bytes>>,
 }
 
-/// The stream is over.
+/// The stream has ended.
 struct Ended;
 
 /// Begins a watch.
 pub(super) fn start(world: &Arc<World>, target: &Target) -> Result<Response, Failure> {
     let kind = target.kind;
     let selector = target.selector()?;
-    // Without a version, or with version 0, a watch begins with all there is.
+    // Without a version, or with version 0, a watch begins with all existing objects.
     let from = target.number("resourceVersion").filter(|version| *version > 0 && !target.is_set("sendInitialEvents"));
     let now = world.objects.list(kind, &selector, 0, "")?;
     if let Some(version) = from {
@@ -53,7 +53,7 @@ pub(super) fn start(world: &Arc<World>, target: &Target) -> Result<Response, Fai
     tokio::spawn(async move {
         let world = watch.world.clone();
         let opened = world.watches.open(kind.plural);
-        // The end of the stream is all a client gets to know.
+        // The client notices only the end of the stream.
         let _ = watch.run(opened, initial, marked, timeout).await;
     });
     let json = [(header::CONTENT_TYPE, "application/json")];
@@ -124,7 +124,7 @@ impl Watch {
         Ok(())
     }
 
-    /// An object that begins or ceases to match is as good as created or deleted.
+    /// An object that begins or ceases to match counts as created or deleted.
     async fn tell(&self, change: Change) -> Result<(), Ended> {
         let matching = |object: Option<Object>| object.filter(|object| self.selector.matches(object));
         let (kind, object) = match (matching(change.before), matching(change.after)) {

@@ -1,4 +1,4 @@
-//! The open watches, and what a test does to them.
+//! The open watches, and the ways in which a test ends them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use super::objects::Objects;
 use crate::pulse::Pulse;
 
-/// The watches that are open now.
+/// The open watches.
 #[derive(Debug)]
 pub struct Watches {
     state: Mutex<State>,
@@ -28,7 +28,7 @@ struct Open {
     commands: mpsc::UnboundedSender<Command>,
 }
 
-/// What happens to a watch, once it has told all changes up to a version and before it tells any later one.
+/// A command to a watch, executed after it has sent all changes up to a version and before later ones.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Command {
     pub(super) after: u64,
@@ -39,15 +39,15 @@ pub(super) struct Command {
 pub(super) enum Action {
     /// The connection breaks.
     Break,
-    /// The server ends it in order.
+    /// The server ends the stream regularly.
     End,
-    /// The server says that its resource version is too old, and ends it.
+    /// The server reports that its resource version is too old, and ends the stream.
     Gone,
-    /// The server says how far the watcher has seen.
+    /// The server sends a bookmark.
     Bookmark,
 }
 
-/// A watch that is open as long as this is kept.
+/// An open watch, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Opened<'a> {
     watches: &'a Watches,
@@ -60,7 +60,7 @@ impl Watches {
         Self { objects, pulse, state: Mutex::default() }
     }
 
-    /// How many watches of a resource are open.
+    /// The number of open watches of a resource.
     pub fn count(&self, plural: &str) -> usize {
         self.state().open.iter().filter(|open| open.plural == plural).count()
     }
@@ -70,7 +70,7 @@ impl Watches {
         self.tell(Action::Break);
     }
 
-    /// Ends all watches in order, as the server does after some minutes.
+    /// Ends all watches regularly, as the server does after some minutes.
     pub fn end_all(&self) {
         self.tell(Action::End);
     }
@@ -99,7 +99,7 @@ impl Watches {
     fn tell(&self, action: Action) {
         let command = Command { after: self.objects.version(), action };
         for open in &self.state().open {
-            // One that is just ending needs no command.
+            // A watch that is just ending needs no command.
             let _ = open.commands.send(command);
         }
     }

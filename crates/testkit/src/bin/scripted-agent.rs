@@ -1,5 +1,5 @@
-//! An agent for tests that need it as a process of its own: the Workload API on a socket, and a record of its callers; or,
-//! with `--broker-socket`, also the Broker API, with an entry for every pod.
+//! An agent for tests that need it as a separate process: the Workload API on a socket, and a record of its callers;
+//! or, with `--broker-socket`, also the Broker API, with an entry for every pod.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 use svid_csi_testkit::JsonLines;
 use svid_csi_testkit::agent::{Agent as BrokerAgent, Entry};
 
-/// Serves X.509-SVIDs over the SPIFFE Workload API to everyone who connects, and to a broker those of pods.
+/// Serves X.509-SVIDs over the SPIFFE Workload API to every client, and those of pods to a broker.
 #[derive(Parser)]
 struct Args {
-    /// Where to listen; its folder is created, a socket that is already there is replaced.
+    /// The socket to listen on; its folder is created, an existing socket is replaced.
     #[arg(long)]
     socket: PathBuf,
     /// Lifetime of the SVIDs in seconds; a stream gets a new one at half of it.
@@ -26,19 +26,19 @@ struct Args {
     /// The trust domain.
     #[arg(long, default_value = "example.org")]
     trust_domain: String,
-    /// Whose SVIDs; default: /workload in the trust domain.
+    /// The SPIFFE ID of the SVIDs; default: /workload in the trust domain.
     #[arg(long)]
     spiffe_id: Option<String>,
-    /// Where the CA's key and certificate are kept; default: a folder that is removed at the end.
+    /// The folder of the CA's key and certificate; default: a folder that is removed at the end.
     #[arg(long, conflicts_with = "broker_socket")]
     ca_dir: Option<PathBuf>,
-    /// Where to serve the Broker API; whoever has the ID of --spiffe-id is let in.
+    /// The socket of the Broker API, which admits the ID of --spiffe-id.
     #[arg(long)]
     broker_socket: Option<PathBuf>,
     /// The SPIFFE ID of every pod; {namespace}, {name} and {uid} are the pod's.
     #[arg(long, default_value = "{trust-domain}/ns/{namespace}/pod/{name}", requires = "broker_socket")]
     pod_id: String,
-    /// A file to which every event is appended as well.
+    /// A file to which every event is also appended.
     #[arg(long)]
     log: Option<PathBuf>,
 }
@@ -99,7 +99,7 @@ async fn serve_brokers(
     }
 }
 
-/// A caller that ended at once has no exe and no cgroup any more.
+/// If a caller ended at once, its exe and cgroup no longer exist.
 fn fetch(Caller { pid, uid }: Caller) -> Event {
     let exe = pid.and_then(|pid| fs::read_link(format!("/proc/{pid}/exe")).ok());
     let cgroup = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/cgroup")).ok());

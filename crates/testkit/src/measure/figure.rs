@@ -2,18 +2,18 @@
 
 use serde::Serialize;
 
-/// Something that was measured.
+/// A measured figure.
 #[derive(Debug, Serialize)]
 pub struct Figure {
-    /// What it is.
+    /// Its name.
     name: String,
-    /// How much, in `unit`.
+    /// The value, in `unit`.
     value: f64,
     /// `ms`, `/s`, `s`, `MB`, `%`, `x` or `requests`.
     unit: &'static str,
-    /// What the kernel, and an empty call, cost or allow at least.
+    /// The lower limit given by the kernel or by an empty call.
     floor: Option<f64>,
-    /// What it shall be.
+    /// Its target.
     target: Option<Target>,
 }
 
@@ -21,33 +21,33 @@ pub struct Figure {
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// Good up to this.
+    /// At most this value.
     AtMost(f64),
-    /// Good from this on.
+    /// At least this value.
     AtLeast(f64),
 }
 
 impl Figure {
-    /// A figure that is reported, not judged.
+    /// A figure that is reported without a target.
     pub fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
         Self { name: name.into(), value, unit, floor: None, target: None }
     }
 
-    /// With what cannot be gone below.
+    /// Adds the lower limit.
     #[must_use]
     pub fn floor(mut self, floor: f64) -> Self {
         self.floor = Some(floor);
         self
     }
 
-    /// Good up to `bound`.
+    /// Sets the highest good value.
     #[must_use]
     pub fn at_most(mut self, bound: f64) -> Self {
         self.target = Some(Target::AtMost(bound));
         self
     }
 
-    /// Good from `bound` on.
+    /// Sets the lowest good value.
     #[must_use]
     pub fn at_least(mut self, bound: f64) -> Self {
         self.target = Some(Target::AtLeast(bound));
@@ -89,7 +89,7 @@ impl Figure {
     }
 }
 
-/// Three digits that matter.
+/// Rounds to three significant digits.
 fn number(value: f64) -> String {
     match value.abs() {
         large if large >= 100.0 => format!("{value:.0}"),

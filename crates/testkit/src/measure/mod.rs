@@ -1,4 +1,4 @@
-//! Figures with their floors and targets, and what they are taken from.
+//! Figures with their floors and targets, and their data.
 
 mod figure;
 mod process;

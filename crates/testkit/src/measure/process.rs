@@ -1,4 +1,4 @@
-//! What a process costs, as /proc tells (proc(5)).
+//! The resources that a process uses, from /proc (proc(5)).
 
 use std::fs;
 use std::thread::sleep;
@@ -11,14 +11,14 @@ use rustix::param::clock_ticks_per_second;
 pub struct Memory {
     /// VmRSS in megabytes (10^6 bytes).
     pub rss: f64,
-    /// What of it is not shared with other processes, and a part of what is.
+    /// PSS: the memory not shared with other processes, and its portion of the shared memory.
     pub pss: f64,
 }
 
 /// The memory of a process once it no longer changes.
 ///
 /// # Errors
-/// Where it never does, or the process is gone.
+/// If it never settles, or the process has ended.
 pub fn settled_memory(pid: u32) -> Result<Memory> {
     let mut last = 0.0;
     let mut steady = 0;
@@ -37,7 +37,7 @@ pub fn settled_memory(pid: u32) -> Result<Memory> {
 /// Waits until a process has used no processor time for a quarter of a second.
 ///
 /// # Errors
-/// Where it never rests, or is gone.
+/// If it is never idle, or has ended.
 pub fn until_idle(pid: u32) -> Result<()> {
     let (mut last, mut steady) = (0.0, 0);
     for _ in 0..200 {
@@ -52,10 +52,10 @@ pub fn until_idle(pid: u32) -> Result<()> {
     bail!("process {pid} does not rest")
 }
 
-/// The most a process was ever resident with, in megabytes (10^6 bytes).
+/// The peak resident memory of a process, in megabytes (10^6 bytes).
 ///
 /// # Errors
-/// Where the process is gone.
+/// If the process has ended.
 pub fn peak_memory(pid: u32) -> Result<f64> {
     megabytes(&format!("/proc/{pid}/status"), "VmHWM:")
 }
@@ -71,10 +71,10 @@ fn megabytes(path: &str, field: &str) -> Result<f64> {
 /// The processor time a process has used so far, in seconds (utime and stime).
 ///
 /// # Errors
-/// Where the process is gone.
+/// If the process has ended.
 pub fn processor_seconds(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name may hold spaces; what follows it does not.
+    // The name may contain spaces, but the fields after it do not.
     let (_, fields) = stat.rsplit_once(") ").context("/proc/pid/stat")?;
     let mut times = fields.split(' ').skip(11).map(str::parse::<u32>);
     let (user, system) = (times.next().context("utime")??, times.next().context("stime")??);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Durations of the same thing done many times; at least one.
+/// Durations of the same operation done many times; at least one.
 pub struct Sample(Vec<Duration>);
 
 impl Sample {
@@ -17,7 +17,7 @@ impl Sample {
         self.percentile(50)
     }
 
-    /// What 99 of 100 stay under, in milliseconds.
+    /// The 99th percentile in milliseconds.
     pub fn p99(&self) -> f64 {
         self.percentile(99)
     }
@@ -33,7 +33,7 @@ pub fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// The middle of some numbers.
+/// The median of some numbers.
 pub fn median(numbers: impl IntoIterator<Item = f64>) -> f64 {
     let mut numbers: Vec<f64> = numbers.into_iter().collect();
     numbers.sort_unstable_by(f64::total_cmp);

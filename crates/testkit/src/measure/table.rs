@@ -1,4 +1,4 @@
-//! Figures for people, and where they were taken.
+//! Figures for people, and the machine they were measured on.
 
 use std::fs;
 use std::io::Write;
@@ -11,12 +11,12 @@ use super::figure::Figure;
 
 const HEADINGS: [&str; 6] = ["figure", "measured", "floor", "ratio", "target", ""];
 
-/// The machine, as it is now.
+/// The state of the machine.
 #[derive(Debug, Serialize)]
 pub struct Machine {
     /// The release of the kernel.
     pub kernel: String,
-    /// How many cores there are.
+    /// The number of cores.
     pub cores: usize,
     /// The load averages over 1, 5 and 15 minutes.
     pub load_average: String,
@@ -26,7 +26,7 @@ impl Machine {
     /// Reads it from `/proc`.
     ///
     /// # Errors
-    /// Where that cannot be read.
+    /// If that cannot be read.
     pub fn read() -> Result<Self> {
         let read = |path| fs::read_to_string(path).with_context(|| format!("cannot read {path}"));
         Ok(Self {
@@ -37,15 +37,15 @@ impl Machine {
     }
 }
 
-/// How many figures miss their targets.
+/// The number of figures that miss their targets.
 pub fn over(figures: &[Figure]) -> usize {
     figures.iter().filter(|figure| figure.is_over()).count()
 }
 
-/// One line a figure, and a last one that counts those over target.
+/// One line per figure, and a last one that counts the missed targets.
 ///
 /// # Errors
-/// Where `out` cannot be written.
+/// If `out` cannot be written.
 pub fn print_table(out: &mut impl Write, figures: &[Figure]) -> Result<()> {
     let rows: Vec<_> = figures.iter().map(Figure::cells).collect();
     let widths = widths(&rows);

@@ -14,7 +14,7 @@ use crate::client::{Broker, broker, channel, object, pod, reference};
 
 const CART: &str = "spiffe://example.org/ns/shop/sa/cart";
 
-/// An agent, and a broker it lets in.
+/// An agent, and a broker it admits.
 async fn connected(folder: &tempfile::TempDir) -> (Agent, Broker) {
     let agent = Agent::start(folder.path());
     let broker = broker(folder.path(), &own(&agent, folder).await).await;
@@ -37,7 +37,7 @@ async fn subscribe(
 }
 
 #[tokio::test]
-async fn a_pod_is_told_whenever_its_entries_change() {
+async fn a_pod_is_sent_every_change_of_its_entries() {
     let folder = tempfile::tempdir().unwrap();
     let (agent, mut broker) = connected(&folder).await;
     let pod = pod("cart");
@@ -99,7 +99,7 @@ async fn the_security_header_must_be_there_exactly_once() {
 }
 
 #[tokio::test]
-async fn only_the_driver_is_let_in() {
+async fn only_the_driver_is_admitted() {
     let folder = tempfile::tempdir().unwrap();
     let (agent, _broker) = connected(&folder).await;
     let stranger = TestCa::new("stranger").issue(DRIVER, std::time::Duration::from_secs(60), None);
@@ -135,7 +135,7 @@ async fn a_restart_ends_all_connections() {
 }
 
 #[tokio::test]
-async fn tokens_are_of_every_entry_whatever_id_was_asked_for() {
+async fn tokens_are_issued_for_every_entry_whatever_id_is_requested() {
     let folder = tempfile::tempdir().unwrap();
     let (agent, mut broker) = connected(&folder).await;
     let pod = pod("cart");

@@ -1,4 +1,4 @@
-//! A broker with the bindings of the crate `spiffe`, which takes any server for the agent.
+//! A broker with the bindings of the crate `spiffe`, which accepts any server as the agent.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use tonic::{Code, Request, Status};
 use crate::client::workload;
 
 #[tokio::test]
-async fn the_driver_is_told_of_its_own_svid() {
+async fn the_driver_receives_its_own_svid() {
     let folder = tempfile::tempdir().unwrap();
     let agent = Agent::start(folder.path());
     let mut client = workload(folder.path()).await;

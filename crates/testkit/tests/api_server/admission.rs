@@ -1,4 +1,4 @@
-//! What cert-manager's webhook does, and its controllers as the test plays them.
+//! cert-manager's webhook, and its controllers as the test plays them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use svid_csi_testkit::{Flaw, TestCa};
 use crate::fixture::{client_of, create, pod, request, requests, server};
 
 #[tokio::test]
-async fn a_request_says_who_made_it() {
+async fn a_request_names_its_creator() {
     let (server, _) = server().await;
     let client = client_of(&server, &server.token_of(&pod("cart-0"), "n1")).await;
     let mut forged = request("a", "n1");
@@ -26,7 +26,7 @@ async fn a_request_says_who_made_it() {
 }
 
 #[tokio::test]
-async fn only_who_has_the_verb_approves_and_only_once() {
+async fn only_a_user_with_the_verb_approves_and_only_once() {
     let (server, client) = server().await;
     let decided = |kind: &str, mut request: svid_csi::kube::cert_request::CertificateRequest| {
         let condition = Condition { kind: kind.to_owned(), status: "True".to_owned(), ..Default::default() };
@@ -49,7 +49,7 @@ async fn only_who_has_the_verb_approves_and_only_once() {
 }
 
 #[tokio::test]
-async fn requests_come_to_every_end() {
+async fn requests_can_end_in_every_way() {
     let (server, client) = server().await;
     let ca = Arc::new(TestCa::with_intermediate("root"));
     let progress = |name: &str| {

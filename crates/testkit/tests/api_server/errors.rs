@@ -1,4 +1,4 @@
-//! Who may do what, and in which words it is refused.
+//! Authorization, and the messages of refusals.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
@@ -15,7 +15,7 @@ async fn refused(outcome: impl Future<Output = Result<impl Sized, kube::Error>>)
 }
 
 #[tokio::test]
-async fn a_forbidden_call_says_what_is_missing() {
+async fn a_forbidden_call_names_the_missing_permission() {
     let (server, client) = server().await;
     server.permissions.only(|access| access.verb == "watch");
     let (code, reason, message) = refused(requests(&client).create(&PostParams::default(), &request("a", "n1"))).await;
@@ -61,7 +61,7 @@ async fn tokens_are_known_or_not() {
 }
 
 #[tokio::test]
-async fn what_is_missing_or_there_already_is_named() {
+async fn missing_and_existing_objects_are_named() {
     let (_server, client) = server().await;
     create(&client, "a").await;
     let again = refused(requests(&client).create(&PostParams::default(), &request("a", "n1"))).await;

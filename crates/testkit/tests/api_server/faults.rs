@@ -1,4 +1,4 @@
-//! What goes wrong on command.
+//! Injected faults.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use svid_csi_testkit::api_server::Fault;
 use crate::fixture::{request, requests, server};
 
 #[tokio::test]
-async fn calls_go_wrong_as_often_as_told() {
+async fn calls_fail_as_often_as_requested() {
     let (server, client) = server().await;
     for (fault, expected) in [
         (Fault::InternalError, Some(500)),
@@ -20,7 +20,7 @@ async fn calls_go_wrong_as_often_as_told() {
     ] {
         let before = server.calls.all().len();
         server.faults.next(1, "list", "*", fault.clone());
-        // Some of them the client tries again by itself.
+        // The client itself retries some of them.
         while requests(&client).list(&ListParams::default()).await.is_err() {}
         let codes: Vec<_> = server.calls.all()[before..].iter().map(|call| call.code).collect();
         assert_eq!((codes[0], codes.last().unwrap()), (expected, &Some(200)), "{fault:?}");
@@ -29,7 +29,7 @@ async fn calls_go_wrong_as_often_as_told() {
 }
 
 #[tokio::test]
-async fn too_many_requests_come_again_when_they_may() {
+async fn clients_wait_as_long_as_retry_after_says() {
     let (server, client) = server().await;
     server.faults.next(1, "list", "*", Fault::TooManyRequests(1));
     requests(&client).list(&ListParams::default()).await.unwrap();
@@ -39,7 +39,7 @@ async fn too_many_requests_come_again_when_they_may() {
 }
 
 #[tokio::test]
-async fn a_call_hangs_until_it_may_go_on() {
+async fn a_call_hangs_until_it_is_released() {
     let (server, client) = server().await;
     server.faults.always("list", "certificaterequests", Fault::Hang);
     let api = requests(&client);
@@ -55,7 +55,7 @@ async fn a_call_hangs_until_it_may_go_on() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_of_something_that_was_done() {
+async fn a_call_with_a_lost_response_takes_effect() {
     let (server, client) = server().await;
     server.faults.next(1, "create", "certificaterequests", Fault::LoseAnswer);
     let lost = requests(&client).create(&PostParams::default(), &request("a", "n1")).await;

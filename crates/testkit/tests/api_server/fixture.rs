@@ -16,7 +16,7 @@ use svid_csi_testkit::api_server::{ApiServer, User};
 
 pub(crate) const ID: &str = "spiffe://example.org/ns/shop/sa/cart";
 
-/// A server, and a client for a user who is made known to it.
+/// A server, and a client for a user known to it.
 pub(crate) async fn server() -> (ApiServer, Client) {
     let server = ApiServer::start();
     server.users.accept("t0ken", User::service_account("shop", "cart"));

@@ -21,7 +21,7 @@ fn watch(client: &kube::Client) -> impl Stream<Item = Event<CertificateRequest>>
     watcher(all, Config::default().labels("node=n1")).default_backoff().filter_map(async |event| event.ok())
 }
 
-/// The next object that was created or changed, told with or without a new list.
+/// The next object that was created or changed, from a watch event or from a new list.
 async fn next_name(events: &mut (impl Stream<Item = Event<CertificateRequest>> + Unpin)) -> String {
     loop {
         match tokio::time::timeout(SOON, events.next()).await.unwrap().unwrap() {
@@ -36,7 +36,7 @@ async fn watched(server: &ApiServer) {
 }
 
 #[tokio::test]
-async fn a_broken_watch_goes_on_where_it_was() {
+async fn a_broken_watch_continues_where_it_was() {
     let (server, client) = server().await;
     create(&client, "a").await;
     let mut events = pin!(watch(&client));
@@ -71,7 +71,7 @@ async fn a_watch_that_is_too_old_lists_again() {
 }
 
 #[tokio::test]
-async fn what_is_forgotten_cannot_be_watched() {
+async fn a_forgotten_version_cannot_be_watched() {
     let (server, client) = server().await;
     let old = version(&create(&client, "a").await);
     let newer = version(&create(&client, "b").await);
@@ -85,7 +85,7 @@ async fn what_is_forgotten_cannot_be_watched() {
 }
 
 #[tokio::test]
-async fn a_server_that_was_away_is_found_again() {
+async fn clients_reconnect_to_a_restarted_server() {
     let (server, client) = server().await;
     let mut events = pin!(watch(&client));
     let outage = async {

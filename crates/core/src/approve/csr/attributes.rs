@@ -7,7 +7,7 @@ use crate::der::{self, OBJECT_IDENTIFIER, Reader, SEQUENCE, SET};
 /// 1.2.840.113549.1.9.14
 const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e];
 
-/// The requested extensions, without tag and length; nothing if the attributes cannot be read.
+/// The requested extensions, without tag and length; `None` if the attributes cannot be read.
 pub(super) fn read<'a>(attributes: &'a [u8], reasons: &mut Reasons) -> Option<&'a [u8]> {
     let mut reader = Reader::new(attributes);
     let mut requests = Vec::new();

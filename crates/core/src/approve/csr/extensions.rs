@@ -24,7 +24,7 @@ const KEY_USAGES: [&[u8]; 3] = [&[3, 2, 7, 0x80], &[3, 2, 5, 0x20], &[3, 2, 5, 0
 /// The tag `[6]` of a URI.
 const URI: u8 = 0x86;
 
-/// Checks every extension, and returns the requested URIs; nothing if they cannot be read.
+/// Checks every extension, and returns the requested URIs; `None` if they cannot be read.
 pub(super) fn check<'a>(extensions: &'a [u8], reasons: &mut Reasons) -> Option<Vec<&'a [u8]>> {
     let mut reader = Reader::new(extensions);
     let (mut seen, mut uris) = (Vec::new(), Some(Vec::new()));
@@ -51,7 +51,7 @@ pub(super) fn check<'a>(extensions: &'a [u8], reasons: &mut Reasons) -> Option<V
 fn extension<'a>(reader: &mut Reader<'a>) -> Option<(&'a [u8], &'a [u8])> {
     let mut fields = Reader::new(reader.read(SEQUENCE)?);
     let oid = fields.read(OBJECT_IDENTIFIER)?;
-    // DER leaves out what is false, and writes true in one way.
+    // DER leaves out a false boolean, and encodes true in one way.
     if fields.read_optional(BOOLEAN)?.is_some_and(|critical| critical != [0xff]) {
         return None;
     }
@@ -77,7 +77,7 @@ fn check_names<'a>(value: &'a [u8], reasons: &mut Reasons) -> Option<Vec<&'a [u8
     Some(uris)
 }
 
-/// What a name is (RFC 5280, section 4.2.1.6).
+/// The kind of a name (RFC 5280, section 4.2.1.6).
 fn kind(tag: u8) -> Option<&'static str> {
     Some(match tag {
         URI => "URI",
@@ -106,7 +106,7 @@ fn check_usages(value: &[u8], reasons: &mut Reasons) {
     }
 }
 
-/// Basic constraints that begin with a truth (RFC 5280, section 4.2.1.9).
+/// Basic constraints that begin with TRUE (RFC 5280, section 4.2.1.9).
 fn is_ca(value: &[u8]) -> bool {
     let constraints = der::only(value, SEQUENCE);
     let ca = constraints.and_then(|constraints| Reader::new(constraints).read(BOOLEAN));

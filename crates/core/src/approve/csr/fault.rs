@@ -1,4 +1,4 @@
-//! What can be wrong with a CSR.
+//! Faults of a CSR.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use crate::identity::KeyType;
 use crate::quoted::Quoted;
 use crate::spiffe_id::SpiffeIdError;
 
-/// What is wrong with a CSR.
+/// A rule that a CSR breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CsrFault {
     /// The text around it.
@@ -40,7 +40,7 @@ pub enum CsrFault {
     KeyType {
         /// Its kind.
         found: KeyType,
-        /// What is allowed.
+        /// The allowed types.
         allowed: BTreeSet<KeyType>,
     },
     /// A signature of an algorithm that does not fit the key, or that is not safe.
@@ -107,12 +107,12 @@ pub enum CsrFault {
     SpiffeId {
         /// The URI.
         uri: Quoted,
-        /// What is wrong with it.
+        /// Why it is not one.
         problem: SpiffeIdError,
     },
 }
 
-/// What is wrong with the text.
+/// Why the text of a CSR cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PemFault {
     /// Longer than any CSR of its kind.
@@ -120,7 +120,7 @@ pub enum PemFault {
     TooLarge {
         /// Its size.
         bytes: usize,
-        /// The most that is read.
+        /// The limit, in bytes.
         limit: usize,
     },
     /// Something before, after or between.
@@ -131,7 +131,7 @@ pub enum PemFault {
     Base64,
 }
 
-/// What is wrong with the encoding.
+/// Why it cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DerFault {
     /// A part that is missing, of another type, or not in DER.

@@ -51,7 +51,7 @@ pub(super) fn read(public_key: &[u8]) -> Result<Key<'_>, CsrFault> {
     Ok(Key { key_type, algorithm, bits })
 }
 
-/// Whether the point is on the curve shows when the signature is verified.
+/// Verifying the signature shows whether the point is on the curve.
 fn check_point(bits: &[u8], coordinate: usize) -> Result<(), CsrFault> {
     match bits.split_first() {
         Some((&UNCOMPRESSED, point)) if point.len() == 2 * coordinate => Ok(()),

@@ -1,4 +1,4 @@
-//! A CSR taken apart (RFC 2986, section 4).
+//! The parts of a CSR (RFC 2986, section 4).
 
 use x509_parser::prelude::{FromDer, X509Name};
 
@@ -15,7 +15,7 @@ const NO_NAME: &[u8] = &[SEQUENCE, 0];
 
 /// The parts. There is nothing between them, and everything but algorithm and signature is signed.
 pub(super) struct Parts<'a> {
-    /// All that is signed.
+    /// The signed bytes.
     pub(super) signed: &'a [u8],
     /// The `SubjectPublicKeyInfo`, without tag and length.
     pub(super) public_key: &'a [u8],

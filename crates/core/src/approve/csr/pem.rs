@@ -1,4 +1,4 @@
-//! The text a CSR comes in.
+//! The PEM text of a CSR.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,19 +9,19 @@ use super::fault::PemFault;
 /// bits and the longest ID, has less than half of that.
 pub const MAX_PEM_BYTES: usize = 16 * 1024;
 
-/// The longest text of any other request. cert-manager itself reads 36,500 bytes (`internal/pem`).
+/// The longest text of any other request. cert-manager itself reads up to 36,500 bytes (`internal/pem`).
 const MAX_FOREIGN_BYTES: usize = 64 * 1024;
 
 const LABEL: &str = "CERTIFICATE REQUEST";
 
-/// What some tools call it (RFC 7468, section 7).
+/// What some tools write instead (RFC 7468, section 7).
 const FOREIGN_LABELS: [&str; 2] = [LABEL, "NEW CERTIFICATE REQUEST"];
 
-/// Reads the CSR of a request for an identity: one block with nothing around it but white space at its end.
+/// Reads the CSR of a request for an identity: one block with nothing around it except white space at its end.
 ///
-/// Parsers differ in what they skip: text before a block, blocks with another label, headers. The issuer has another
-/// parser, and must not find another CSR than the one that was judged. Go's `encoding/pem` accepts more, but reads the same
-/// from every text that is accepted here.
+/// Parsers differ in what they skip: text before a block, blocks with another label, headers. The issuer uses another
+/// parser, which must not find a different CSR. Go's `encoding/pem` accepts more, but reads the same from every text
+/// that is accepted here.
 pub(super) fn decode(text: &[u8]) -> Result<Vec<u8>, PemFault> {
     read(text, &[LABEL], MAX_PEM_BYTES)
 }

@@ -9,8 +9,8 @@ const SCHEME: &[u8] = b"spiffe:";
 
 /// The first URI name with the scheme `spiffe`, if there is one.
 ///
-/// These CSRs may hold anything, so they are not parsed. All bytes are searched for an encoded URI name,
-/// in whichever attribute, extension or repetition an issuer may look for it.
+/// These CSRs may hold anything, so they are not parsed. All bytes are searched for an encoded URI name, because an
+/// issuer may look for it in any attribute or extension, or in a repeated one.
 pub(in crate::approve) fn find_spiffe_name(text: &[u8]) -> Result<Option<Quoted>, CsrFault> {
     let der = pem::decode_foreign(text)?;
     Parts::read(&der)?;

@@ -1,21 +1,21 @@
-//! What the rules need to know about pods.
+//! Facts about pods that the rules use.
 
 use std::time::Duration;
 
 use super::fault::{PodFault, PodProblem};
 use crate::quoted::Quoted;
 
-/// The greatest age of facts about a pod that may settle a request.
+/// The maximum age of facts about a pod that may settle a request.
 pub const MAX_FACT_AGE: Duration = Duration::from_secs(5);
 
-/// Which pod to read.
+/// A pod to read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodKey {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Its UID: what makes it this pod and not another of that name.
+    /// Its UID, which distinguishes it from another pod of the same name.
     pub uid: String,
 }
 
@@ -66,7 +66,7 @@ impl PodKey {
         Quoted::new(format!("{}/{}", self.namespace, self.name))
     }
 
-    /// The pod itself; nothing if it may not be read.
+    /// The pod itself; `None` if it may not be read.
     pub(super) fn find<'a>(&self, lookup: &'a Lookup) -> Result<Option<&'a PodFacts>, PodProblem> {
         match lookup {
             Lookup::Missing => Err(PodProblem::Missing),

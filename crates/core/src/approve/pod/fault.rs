@@ -1,9 +1,9 @@
-//! What can be wrong with the pods behind a request.
+//! Faults of the pods behind a request.
 
 use crate::approve::policy::Mode;
 use crate::quoted::Quoted;
 
-/// What is wrong with the pods behind a request.
+/// A rule that the pods behind a request break.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PodFault {
     /// No pod owns it, or several do.
@@ -31,7 +31,7 @@ pub enum PodFault {
     Target {
         /// Namespace and name.
         pod: Quoted,
-        /// What is wrong.
+        /// The fault.
         problem: PodProblem,
     },
     /// The pod that created the request.
@@ -39,24 +39,24 @@ pub enum PodFault {
     Driver {
         /// Namespace and name.
         pod: Quoted,
-        /// What is wrong.
+        /// The fault.
         problem: PodProblem,
     },
 }
 
-/// What is wrong with a pod.
+/// A fault of a pod.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PodProblem {
-    /// Gone, or never there.
+    /// It was deleted, or never existed.
     #[error("does not exist")]
     Missing,
-    /// Another pod of that name.
+    /// Another pod has its name.
     #[error("was replaced by another pod, with UID {uid}")]
     Other {
         /// The UID of the existing pod.
         uid: Quoted,
     },
-    /// It runs as another service account.
+    /// Its service account is another one.
     #[error("runs as {found}, not as {expected}")]
     Account {
         /// The expected service account.
@@ -67,9 +67,9 @@ pub enum PodProblem {
     /// It is on another node, or on none.
     #[error("is on node {found}, not on {expected}")]
     Node {
-        /// Where it should be.
+        /// The expected node.
         expected: Quoted,
-        /// Where it is.
+        /// The actual node.
         found: Quoted,
     },
     /// It will never run again.

@@ -27,11 +27,11 @@ pub(in crate::identity) struct Certificate<'a> {
     pub(super) issuer: &'a [u8],
     pub(super) public_key: &'a [u8],
     pub(super) validity: Validity,
-    /// Alternative names, and what of the subject counts as a name.
+    /// The alternative names, and the parts of the subject that count as names.
     pub(super) names: Vec<Name<'a>>,
     pub(super) constraints: Constraints<'a>,
     pub(super) policies: Policies<'a>,
-    /// The most certificates of CAs between this one and a leaf.
+    /// The maximum number of CA certificates between this one and a leaf.
     pub(super) path_len: Option<usize>,
     pub(super) authority_key_id: Option<&'a [u8]>,
     pub(super) subject_key_id: Option<&'a [u8]>,

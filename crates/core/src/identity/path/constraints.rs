@@ -1,4 +1,4 @@
-//! Name constraints (RFC 5280, section 4.2.1.10): which names a CA may give to what is below it.
+//! Name constraints (RFC 5280, section 4.2.1.10): which names may appear in certificates below a CA.
 
 use x509_parser::certificate::X509Certificate;
 

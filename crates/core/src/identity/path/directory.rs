@@ -12,7 +12,7 @@ type Attributes<'a> = Vec<(&'a [u8], Element<'a>)>;
 /// neither case nor the amount of space counts (RFC 5280, section 7.1).
 type Part = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// The parts of a name, or nothing if one of them is in a character set that is not compared here.
+/// The parts of a name; `None` if one of them is in a character set that is not compared here.
 pub(super) fn parts(name: &[u8]) -> Option<Vec<Part>> {
     relative_names(name)?.into_iter().map(part).collect()
 }
@@ -43,7 +43,7 @@ pub(super) fn is_within(name: &[u8], base: &[u8]) -> Option<bool> {
     Some(parts(name)?.starts_with(&parts(base)?))
 }
 
-/// The email addresses in a name: they do not belong there, but constraints apply to them nevertheless.
+/// The email addresses in a name. They do not belong there, but constraints still apply to them.
 pub(super) fn emails(name: &[u8]) -> Option<Vec<&[u8]>> {
     let attributes = relative_names(name)?.into_iter().flatten();
     Some(attributes.filter(|(kind, _)| *kind == EMAIL).map(|(_, value)| value.content).collect())

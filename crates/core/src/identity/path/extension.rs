@@ -2,7 +2,7 @@
 
 use x509_parser::certificate::X509Certificate;
 
-/// The contents of the object identifier 2.5.29, less the last number.
+/// The contents of the object identifier 2.5.29, without the last number.
 pub(super) const STANDARD: [u8; 2] = [0x55, 0x1d];
 
 /// The value of the extension `2.5.29.number`; no extension appears twice.

@@ -1,11 +1,11 @@
-//! Why a chain does not lead to an anchor, and how much work is done for it.
+//! Why a chain does not lead to an anchor, and limits on the work done for it.
 
 use crate::quoted::Quoted;
 
-/// The most signatures that are verified for one chain: certificates of one name may have any number of keys.
+/// The maximum number of signatures verified for one chain: any number of keys may have certificates of the same name.
 pub(super) const MAX_SIGNATURES: usize = 100;
 
-/// The most comparisons of names with constraints.
+/// The maximum number of comparisons of names with constraints.
 pub(super) const MAX_COMPARISONS: usize = 250_000;
 
 /// Why a chain does not lead to an anchor.

@@ -1,4 +1,4 @@
-//! The names in certificates, and whether a constraint is for them (RFC 5280, section 4.2.1.10).
+//! The names in certificates, and whether a constraint applies to them (RFC 5280, section 4.2.1.10).
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use super::directory;
 use super::extension::extension;
 use crate::der::{Element, Reader, SEQUENCE, only};
 
-/// A name, or what a constraint says about names.
+/// A name, or the name in a constraint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Name<'a> {
     pub(super) form: Form,
@@ -23,7 +23,7 @@ pub(super) enum Form {
     Directory,
     Uri,
     Ip,
-    /// By its tag: forms for which no constraints are used.
+    /// A form for which constraints are not supported, by its tag.
     Other(u8),
 }
 
@@ -93,7 +93,7 @@ impl<'a> Name<'a> {
         within.ok_or(Incomparable)
     }
 
-    /// Whether this is a DNS name with a wildcard in place of what the constraint names.
+    /// Whether this is a DNS name with a wildcard in the position of the constraint's name.
     pub(super) fn is_wildcard_over(&self, constraint: &Name<'_>) -> bool {
         let [b'*', parent @ ..] = self.value else { return false };
         let dot = constraint.value.iter().position(|byte| *byte == b'.');
@@ -115,7 +115,7 @@ fn is_host(text: &str) -> bool {
     text.split('.').all(|label| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_graphic()))
 }
 
-/// With any labels before it, or none; with a dot at its beginning, at least one.
+/// With any labels before it, or none; a constraint that begins with a dot requires at least one.
 fn is_in_domain(host: &str, domain: &str) -> bool {
     let Some(at) = host.len().checked_sub(domain.len()) else { return false };
     let (before, end) = host.as_bytes().split_at(at);
@@ -132,7 +132,7 @@ fn is_host_within(host: &str, constraint: &str) -> bool {
     if constraint.starts_with('.') { is_in_domain(host, constraint) } else { host.eq_ignore_ascii_case(constraint) }
 }
 
-/// The host of a URI, if that is a name: an address or a missing authority cannot be constrained.
+/// The host of a URI, if it is a name. An address or a missing authority cannot be constrained.
 fn host_of_uri(uri: &str) -> Option<&str> {
     let (_, rest) = uri.split_once("://")?;
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
@@ -151,7 +151,7 @@ fn mailbox(text: &str) -> Option<(&str, &str)> {
     (!local.is_empty() && local.bytes().all(is_plain) && is_host(host)).then_some((local, host))
 }
 
-/// One mailbox, all of a host, or all of the hosts in a domain.
+/// One mailbox, all mailboxes of a host, or those of all hosts in a domain.
 fn is_mailbox_within(name: &str, constraint: &str) -> Option<bool> {
     let (local, host) = mailbox(name)?;
     Some(match constraint.rsplit_once('@') {

@@ -1,8 +1,8 @@
-//! Certificate policies (RFC 5280, section 6.1, as RFC 9618 has simplified it): whether a path has one, if one of its CAs
-//! requires that.
+//! Certificate policies (RFC 5280, section 6.1, as RFC 9618 has simplified it): whether a path has a policy if one of
+//! its CAs requires one.
 //!
-//! No particular policy is required here, so it does not matter which one it is, nor which mappings led to it: of the
-//! graph of valid policies only its last level is kept.
+//! No particular policy is required here, so neither the policy nor the mappings that led to it matter: only the last
+//! level of the graph of valid policies is kept.
 
 use std::collections::BTreeSet;
 
@@ -14,14 +14,14 @@ use crate::der::{INTEGER, OBJECT_IDENTIFIER, Reader, SEQUENCE, only};
 
 const ANY: &[u8] = &[0x55, 0x1d, 0x20, 0];
 
-/// The tags `[0]` and `[1]` in place of an integer's.
+/// The tags `[0]` and `[1]`, used instead of an integer's tag.
 const IMPLICIT: [u8; 2] = [0x80, 0x81];
 
-/// What a certificate says about policies, which are named by the contents of their object identifiers.
+/// The policies in a certificate, named by the contents of their object identifiers.
 #[derive(Debug, Default)]
 pub(super) struct Policies<'a> {
     valid: Vec<&'a [u8]>,
-    /// Of the issuer, and what the subject calls it.
+    /// The issuer's policy, and the subject's equivalent.
     mappings: Vec<(&'a [u8], &'a [u8])>,
     require_explicit: Option<usize>,
     inhibit_mapping: Option<usize>,
@@ -59,7 +59,7 @@ impl<'a> Policies<'a> {
     }
 }
 
-/// A number of certificates; one that is too large for any path is as good as another.
+/// A number of certificates; all numbers that are too large for any path are equivalent.
 fn number(integer: &[u8]) -> Option<usize> {
     let positive = integer.first().is_some_and(|first| *first < 0x80);
     let value = integer.iter().try_fold(0usize, |value, byte| Some(value.checked_mul(256)? + usize::from(*byte)));
@@ -70,7 +70,7 @@ fn optional_number(integer: Option<&[u8]>) -> Option<Option<usize>> {
     integer.map_or(Some(None), |integer| number(integer).map(Some))
 }
 
-/// Certificates that can still be passed before a rule begins to hold.
+/// The number of certificates that may still be passed before a rule applies.
 #[derive(Debug, Clone, Copy)]
 struct Left(usize);
 
@@ -122,7 +122,7 @@ fn narrowed<'a>(valid: &BTreeSet<&'a [u8]>, listed: &[&'a [u8]], any_counts: boo
     listed.iter().filter(|policy| **policy != ANY).filter(|policy| is_valid(policy)).copied().collect()
 }
 
-/// Section 6.1.4 (b): what the policies are called below.
+/// Section 6.1.4 (b): the names of the policies below.
 fn mapped<'a>(valid: BTreeSet<&'a [u8]>, mappings: &[(&'a [u8], &'a [u8])], may_map: bool) -> BTreeSet<&'a [u8]> {
     let had_any = valid.contains(ANY);
     let renamed = |policy: &&[u8]| mappings.iter().any(|(from, _)| from == policy);

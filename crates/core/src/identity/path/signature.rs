@@ -5,7 +5,7 @@ use webpki::ALL_VERIFICATION_ALGS;
 use super::fault::PathFault;
 use crate::der::{Element, Reader, SEQUENCE, only};
 
-/// What is signed, and how.
+/// The signed bytes, and the signature.
 #[derive(Debug)]
 pub(super) struct Signed<'a> {
     message: Element<'a>,
@@ -15,7 +15,7 @@ pub(super) struct Signed<'a> {
 }
 
 impl<'a> Signed<'a> {
-    /// Takes a certificate apart. The algorithm is in it twice, and signed only once: both must be the same.
+    /// Takes a certificate apart. It contains the algorithm twice, of which only one is signed: both must be the same.
     pub(super) fn read(der: &'a [u8]) -> Option<Self> {
         const VERSION: u8 = 0xa0;
         let mut parts = Reader::new(only(der, SEQUENCE)?);

@@ -1,4 +1,4 @@
-//! More files than certificate, key and bundle.
+//! Files other than certificate, key and bundle.
 
 use super::*;
 use crate::files::{Federated, Intermediates};
@@ -18,7 +18,7 @@ fn tokens(extras: &Extras) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn there_are_none_unless_asked_for() {
+fn there_are_none_unless_requested() {
     assert_eq!(extras(&[]), Extras::default());
 }
 
@@ -54,7 +54,7 @@ fn every_format_has_a_name() {
 }
 
 #[test]
-fn each_mistake_is_told() {
+fn each_mistake_is_reported() {
     let long = "x".repeat(257);
     for (attributes, says) in [
         (&[("audience", "")][..], "svid-csi/audience: audience 1 has 0 bytes"),

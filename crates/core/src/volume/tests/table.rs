@@ -17,13 +17,13 @@ fn asks_with(attribute: &Attribute, value: &str, plan: Plan) -> Result<VolumeSpe
         request.context.insert(format!("{OWN_PREFIX}{other}"), (*value).to_owned());
     }
     let mut rules = rules(plan);
-    // Source and delivery ask for a plan of their own.
+    // Source and delivery request a plan of their own.
     rules.allowed_plans = plans().collect();
     VolumeSpec::parse(&request, &rules)
 }
 
 #[test]
-fn an_attribute_is_taken_with_the_sources_and_deliveries_it_is_for_and_refused_with_others() {
+fn an_attribute_is_accepted_only_with_its_sources_and_deliveries() {
     for attribute in ATTRIBUTES.iter().filter(|attribute| !["source", "delivery"].contains(&attribute.name)) {
         for plan in plans() {
             let is_for = attribute.sources.contains(&plan.source()) && attribute.deliveries.contains(&plan.delivery());
@@ -46,7 +46,7 @@ fn every_attribute_changes_the_volume() {
 }
 
 #[test]
-fn no_attribute_takes_just_anything() {
+fn no_attribute_accepts_every_value() {
     for attribute in ATTRIBUTES {
         let (bad, plan) = match attribute.name {
             "hint" => (String::new(), Plan::WorkloadApi(Issuer::Broker)),

@@ -102,7 +102,7 @@ fn any_params() -> impl Strategy<Value = CertificateParams> {
 }
 
 #[test]
-fn the_other_parser_knows_a_good_one() {
+fn the_other_parser_accepts_a_good_csr() {
     assert!(agrees(&Csr::good().pem()));
     let with_subject = Csr::changed(|csr| csr.subject = super::forge::seq(&[super::forge::tlv(0x31, &[])]));
     assert!(!agrees(&with_subject));
@@ -112,7 +112,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn of_what_a_builder_makes_just_the_allowed_is_approved(params in any_params()) {
+    fn of_the_csrs_of_a_builder_only_the_allowed_are_approved(params in any_params()) {
         let key = KeyPair::generate().expect("a key");
         let csr = built_with(&key, |all| *all = params);
         let approved = judge(&request(csr.clone()), &policy()) == Verdict::Approve;
@@ -121,7 +121,7 @@ proptest! {
 
     /// The signature is made after the change, so it is valid.
     #[test]
-    fn no_change_of_what_is_signed_brings_in_more(
+    fn no_edit_of_the_signed_part_adds_content(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
         let good = Csr::good();
@@ -134,7 +134,7 @@ proptest! {
     }
 
     #[test]
-    fn no_splice_of_what_is_signed_brings_in_more(
+    fn no_splice_of_the_signed_part_adds_content(
         at in any::<prop::sample::Index>(),
         cut in 0..8_usize,
         more in prop::collection::vec(any::<u8>(), 0..8),
@@ -173,7 +173,7 @@ proptest! {
     }
 
     #[test]
-    fn text_of_others_is_cut_and_escaped(text in "\\PC{0,300}|[\\x00-\\x7f]{0,300}") {
+    fn untrusted_text_is_cut_and_escaped(text in "\\PC{0,300}|[\\x00-\\x7f]{0,300}") {
         let named = |text: &str| {
             built_with(&KeyPair::generate().expect("a key"), |params| {
                 params.distinguished_name.push(DnType::CommonName, text);

@@ -26,7 +26,7 @@ fn denied(csr: Vec<u8>, class: &str, sentence: &str) {
 }
 
 #[test]
-fn approves_what_both_drivers_ask_for() {
+fn approves_the_csrs_of_both_drivers() {
     approved(built(|_| {}));
     approved(Csr::good().pem());
     let critical = tlv(1, &[0xff]);
@@ -112,7 +112,7 @@ fn denies_no_uri_and_several() {
 }
 
 #[test]
-fn denies_what_is_no_spiffe_id() {
+fn denies_a_uri_that_is_not_a_spiffe_id() {
     let long = format!("{ID}{}", "x".repeat(2048));
     for (uri, problem) in [
         ("https://example.org/ns/shop/sa/cart", "begins with `spiffe://`"),
@@ -181,7 +181,7 @@ fn denies_other_extensions() {
 }
 
 #[test]
-fn denies_what_is_there_twice() {
+fn denies_repeated_extensions() {
     let other = names(&one_name(6, b"spiffe://example.org/ns/shop/sa/admin"));
     for extensions in [[good_names(), other.clone()], [good_names(), good_names()]] {
         denied(Csr::with_extensions(&extensions).pem(), "extension", r#""2.5.29.17" more than once"#);

@@ -24,7 +24,7 @@ fn both() -> [Policy; 2] {
 }
 
 #[test]
-fn a_good_one_names_the_pods_to_read() {
+fn a_good_request_names_the_pods_to_read() {
     for policy in both() {
         let Verdict::Depends(reads) = judge(&driver_request(), &policy) else { panic!("it depends") };
         let pod = reads.pod();
@@ -46,7 +46,7 @@ fn the_driver_is_a_service_account() {
 }
 
 #[test]
-fn only_the_driver_makes_them() {
+fn only_the_driver_creates_requests() {
     for policy in both() {
         for user in ["system:serviceaccount:shop:cart", "system:serviceaccount:cert-manager:other", "admin", ""] {
             let request = with(|request| request.username = user.to_owned());
@@ -57,7 +57,7 @@ fn only_the_driver_makes_them() {
 }
 
 #[test]
-fn the_identity_is_one_of_the_namespace() {
+fn the_identity_belongs_to_the_namespace() {
     for policy in both() {
         for other in [
             "spiffe://example.org/ns/other/sa/cart",
@@ -73,7 +73,7 @@ fn the_identity_is_one_of_the_namespace() {
 }
 
 #[test]
-fn a_pod_owns_them() {
+fn a_pod_owns_each_request() {
     for policy in both() {
         denied_for(&with(|request| request.owners.clear()), &policy, "owner", "0 pods");
         let two = with(|request| request.owners.push(OwnerReference::pod("cart-1", "another")));
@@ -88,7 +88,7 @@ fn a_pod_owns_them() {
 }
 
 #[test]
-fn node_bound_ones_are_stamped() {
+fn node_bound_requests_are_stamped() {
     for (key, full) in [
         ("pod-uid", "authentication.kubernetes.io/pod-uid"),
         ("pod-name", "authentication.kubernetes.io/pod-name"),

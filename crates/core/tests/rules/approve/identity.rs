@@ -1,4 +1,4 @@
-//! Which identity a pod may ask for.
+//! The identity that a pod may request.
 
 use svid_csi_core::approve::{Policy, Request, Verdict, judge};
 use svid_csi_core::cert_request::OwnerReference;
@@ -13,7 +13,7 @@ fn with(change: impl FnOnce(&mut Request)) -> Request {
     request
 }
 
-/// A request for that ID, in CSR and annotation both.
+/// A request for that ID, both in the CSR and in the annotation.
 fn asking_for(id: &str) -> Request {
     let mut request = request(built(|params| params.subject_alt_names = vec![uri(id)]));
     request.identity = Some(id.to_owned());
@@ -21,7 +21,7 @@ fn asking_for(id: &str) -> Request {
 }
 
 #[test]
-fn it_is_that_of_who_asks() {
+fn the_identity_is_that_of_the_requester() {
     for other in [
         "spiffe://example.org/ns/shop/sa/admin",
         "spiffe://example.org/ns/other/sa/cart",
@@ -36,7 +36,7 @@ fn it_is_that_of_who_asks() {
 }
 
 #[test]
-fn it_is_of_the_trust_domain() {
+fn the_identity_is_of_the_trust_domain() {
     for other in ["spiffe://example.com/ns/shop/sa/cart", "spiffe://a.example.org/ns/shop/sa/cart"] {
         denied_for(&asking_for(other), &policy(), "trust_domain", "is not of the trust domain example.org");
     }
@@ -46,7 +46,7 @@ fn it_is_of_the_trust_domain() {
 }
 
 #[test]
-fn who_asks_is_a_service_account() {
+fn the_requester_is_a_service_account() {
     for user in [
         "",
         "kubernetes-admin",
@@ -66,7 +66,7 @@ fn who_asks_is_a_service_account() {
 }
 
 #[test]
-fn the_annotation_says_the_same() {
+fn the_annotation_names_the_same_identity() {
     for annotation in ["", "spiffe://example.org/ns/shop/sa/admin", "spiffe://example.org/ns/shop/sa/cart/", "cart"] {
         let request = with(|request| request.identity = Some(annotation.to_owned()));
         let sentence = format!(r#"the annotation names "{annotation}", but the CSR names "{ID}""#);

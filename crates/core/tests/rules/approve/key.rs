@@ -16,7 +16,7 @@ const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
 const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
 
 #[test]
-fn approves_every_type_of_ours_where_it_is_allowed() {
+fn approves_every_type_of_key_if_it_is_allowed() {
     let id = SpiffeId::parse(ID).expect("an ID");
     for key_type in KeyType::ALL {
         let key = PrivateKey::generate(key_type).expect("a key");
@@ -127,7 +127,7 @@ fn denies_malformed_keys() {
         println!("{what}");
         denied_for(&request(csr), &policy(), "csr_der", "the public key");
     }
-    // A point that is not on the curve is noticed when it is used.
+    // A point that is not on the curve is detected when it is used.
     let beside = [&[4], &[7; 64][..]].concat();
     denied_for(&request(with_key(p256, &beside)), &policy(), "signature", "is wrong");
 }

@@ -1,4 +1,4 @@
-//! The texts CSRs come in, as cert-manager's own decoder reads them: `just csr-oracle` builds and runs both.
+//! CSR texts as cert-manager's own decoder reads them: `just csr-oracle` builds and runs both.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -135,7 +135,7 @@ fn read_by_cert_manager(texts: &[Vec<u8>]) -> Vec<Option<(String, bool)>> {
 
 #[test]
 #[ignore = "needs cert-manager's decoder: just csr-oracle"]
-fn what_is_approved_is_what_cert_manager_reads() {
+fn an_approved_csr_is_the_one_that_cert_manager_reads() {
     let (mut random, ders) = (Random(SEED), ders());
     let texts: Vec<_> = (0..TEXTS).map(|_| text(&mut random, &ders)).collect();
     let verdicts = read_by_cert_manager(&texts);

@@ -1,4 +1,4 @@
-//! The text a CSR comes in.
+//! The PEM text of a CSR.
 
 use svid_csi_core::approve::{MAX_PEM_BYTES, Verdict, judge};
 
@@ -30,7 +30,7 @@ fn denies_anything_but_one_block() {
         block("NEW CERTIFICATE REQUEST"),
         block("CERTIFICATE"),
         format!("{pem}{}", block("CERTIFICATE REQUEST")),
-        // One parser skips labels it does not know, another accepts any first block.
+        // One parser skips unknown labels, another accepts any first block.
         format!("{}{pem}", labelled("X", &other)),
         format!("{pem}{}", labelled("X", &other)),
         format!("Certificate Request:\n{pem}"),

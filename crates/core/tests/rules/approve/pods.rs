@@ -1,4 +1,4 @@
-//! Requests the driver makes for its pods: what the pods must be.
+//! Requests that the driver creates for its pods: the rules for the pods.
 
 use std::collections::BTreeSet;
 
@@ -50,7 +50,7 @@ fn denied(verdict: &Verdict, class: &str, sentence: &str) {
 }
 
 #[test]
-fn a_good_one_is_approved() {
+fn a_good_request_is_approved() {
     let (pod, driver) = (Lookup::Found(pod()), Lookup::Found(driver()));
     assert_eq!(settle(&pod, Some(&driver), &node_bound()), Verdict::Approve);
     assert_eq!(settle(&pod, None, &own_account()), Verdict::Approve);
@@ -68,7 +68,7 @@ const OF_POD: [Case; 5] = [
 ];
 
 #[test]
-fn the_pod_is_the_one_the_identity_is_of() {
+fn the_identity_must_be_that_of_the_pod() {
     let driver = Lookup::Found(driver());
     for (change, class, sentence) in OF_POD {
         let pod = changed(pod(), change);
@@ -80,7 +80,7 @@ fn the_pod_is_the_one_the_identity_is_of() {
 }
 
 #[test]
-fn node_bound_pods_are_where_the_driver_is() {
+fn node_bound_pods_are_on_the_drivers_node() {
     let cases: [Case; 7] = [
         (|pod| pod.node = "node-2".into(), "pod_node", r#"is on node "node-2", not on "node-1""#),
         (|pod| pod.node.clear(), "pod_node", r#"is on node "", not on "node-1""#),
@@ -129,12 +129,12 @@ fn without_the_right_to_read_pods_node_bound_requests_wait() {
     assert_eq!(settle(&pod, Some(&Lookup::Forbidden), &node_bound()), waits);
     assert_eq!(settle(&pod, None, &node_bound()), waits, "a pod that was not read is not a reason to approve");
     assert_eq!(settle(&Lookup::Forbidden, None, &own_account()), Verdict::Approve);
-    // A known fault counts, whatever else may not be read.
+    // A known fault counts, even if other facts may not be read.
     denied(&settle(&Lookup::Missing, Some(&Lookup::Forbidden), &node_bound()), "pod_missing", "does not exist");
 }
 
 #[test]
-fn all_that_is_wrong_is_told_and_named_beforehand() {
+fn all_faults_of_pods_are_reported_and_their_classes_are_known_beforehand() {
     let bad = |facts: PodFacts| {
         changed(facts, |facts| {
             facts.service_account = "other".into();

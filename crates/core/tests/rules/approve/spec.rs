@@ -1,4 +1,4 @@
-//! The fields of `spec` beside the CSR.
+//! The fields of `spec` other than the CSR.
 
 use svid_csi_core::approve::{Ignored, Policy, Request, Verdict, judge};
 use svid_csi_core::cert_request::USAGES;
@@ -24,7 +24,7 @@ fn the_duration_is_the_configured_one() {
 }
 
 #[test]
-fn a_ca_is_never_asked_for() {
+fn a_ca_certificate_is_never_approved() {
     denied_for(&with(|request| request.is_ca = true), &policy(), "is_ca", "spec.isCA is true");
 }
 

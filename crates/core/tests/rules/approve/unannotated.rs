@@ -55,7 +55,7 @@ fn are_left_alone_or_approved() {
 }
 
 #[test]
-fn wait_until_an_issuer_is_known() {
+fn are_pending_until_an_issuer_is_known() {
     let no_issuer = Policy { issuer: None, ..auto() };
     assert_eq!(judge(&foreign(web_server()), &no_issuer), Verdict::Ignore(Ignored::NoIssuer));
     denied_for(&foreign(Csr::good().pem()), &no_issuer, "unannotated_spiffe", "the SPIFFE identity");
@@ -90,7 +90,7 @@ fn are_denied_a_spiffe_id_wherever_it_is_put() {
     denied(labelled("NEW CERTIFICATE REQUEST", &Csr::good().der()).into_bytes());
 }
 
-/// Parsers differ in what they skip, and the issuer's must not find another CSR than the one that was checked.
+/// Parsers differ in what they skip, and the issuer's parser must not find a different CSR.
 #[test]
 fn are_denied_when_they_are_not_one_plain_block() {
     let harmless = Csr::with_attributes(&[]).der();

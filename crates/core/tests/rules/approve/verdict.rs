@@ -12,7 +12,7 @@ use super::forge::{Csr, POD_UID, built, extension, faults, good_names, policy, r
 use crate::forge::{ID, now};
 
 #[test]
-fn all_that_is_wrong_is_told() {
+fn all_faults_are_reported() {
     let mut bad = request(built(|params| {
         params.distinguished_name.push(rcgen::DnType::OrganizationName, "system:masters");
         params.subject_alt_names = vec![crate::forge::uri("spiffe://example.org/ns/shop/sa/admin")];
@@ -39,7 +39,7 @@ fn all_that_is_wrong_is_told() {
 }
 
 #[test]
-fn nothing_is_told_twice() {
+fn no_fault_is_reported_twice() {
     let twice = built(|params| {
         let dns = || rcgen::SanType::DnsName("cart".try_into().expect("a name"));
         params.subject_alt_names.extend([dns(), dns()]);
@@ -48,7 +48,7 @@ fn nothing_is_told_twice() {
 }
 
 #[test]
-fn what_breaks_a_rule_a_hundred_times_is_told_in_short() {
+fn a_rule_broken_a_hundred_times_is_reported_briefly() {
     let mut extensions = vec![good_names()];
     extensions.extend((100..200).map(|number| extension(number % 128, &[5, 0])));
     let request = request(Csr::with_extensions(&extensions).pem());
@@ -80,7 +80,7 @@ fn the_conditions_are_the_predecessors() {
 }
 
 #[test]
-fn what_is_decided_stays_decided() {
+fn a_decision_is_final() {
     for approved in [true, false] {
         let decided = |reason: &str| Request {
             decision: Some(Decision { approved, reason: reason.to_owned() }),

@@ -31,7 +31,7 @@ fn combined_is_the_chain_and_then_the_key() {
 }
 
 #[test]
-fn intermediates_go_where_they_are_wanted() {
+fn intermediates_go_to_the_requested_file() {
     let context = context(under_intermediate(&Authority::root(|_| {})), Bundles::new());
     let chain = context.default_svid().chain();
     let extras = Extras { intermediates: Intermediates::WithBundle, ..Extras::default() };
@@ -41,7 +41,7 @@ fn intermediates_go_where_they_are_wanted() {
 }
 
 #[test]
-fn other_trust_domains_are_kept_apart_unless_asked_otherwise() {
+fn other_trust_domains_have_files_of_their_own_unless_requested_otherwise() {
     let (bundles, foreign) = federated();
     let context = context(good(), bundles);
     let files = |federated| rendered(&context, &Extras { federated, ..Extras::default() }).expect("files");
@@ -107,7 +107,7 @@ fn tokens_and_bundles_are_in_files_of_their_own() {
 }
 
 #[test]
-fn a_document_with_nothing_in_it_is_not_written() {
+fn an_empty_document_is_not_written() {
     let mut candidate = good();
     candidate.bundle = None;
     let context = context(candidate, Bundles::new());
@@ -117,7 +117,7 @@ fn a_document_with_nothing_in_it_is_not_written() {
 }
 
 #[test]
-fn a_volume_has_its_bounds() {
+fn a_volume_has_a_size_limit() {
     let large = || {
         let extension = rcgen::CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![0; 55_000]);
         Authority::root(|params| params.custom_extensions.push(extension)).certificate

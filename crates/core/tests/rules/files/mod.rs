@@ -34,7 +34,7 @@ fn certificates(pem: &[u8]) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().expect("certificates")
 }
 
-/// The contents of the file of that name, if there is one.
+/// The contents of the file with that name, if it exists.
 fn contents<'a>(files: &'a [RenderedFile], name: &str) -> Option<&'a [u8]> {
     files.iter().find(|file| file.name.as_str() == name).map(|file| file.contents.as_slice())
 }

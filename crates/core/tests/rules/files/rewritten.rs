@@ -89,7 +89,7 @@ fn a_renewed_certificate_keeps_the_tokens_unless_there_are_new_ones() {
 }
 
 #[test]
-fn a_new_bundle_changes_what_it_is_in() {
+fn a_new_bundle_changes_the_files_that_contain_it() {
     for intermediates in [Intermediates::WithCert, Intermediates::WithBundle] {
         let extras = Extras { intermediates, ..everything() };
         let before = shown(&extras);
@@ -109,7 +109,7 @@ fn a_new_bundle_changes_what_it_is_in() {
 }
 
 #[test]
-fn what_is_not_ours_is_an_error() {
+fn a_certificate_that_cannot_be_read_is_an_error() {
     let names = names(Some("ca.crt"));
     let extras = Extras::default();
     let wanted = Wanted { names: &names, extras: &extras, password: None };

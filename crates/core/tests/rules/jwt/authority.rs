@@ -35,7 +35,7 @@ fn part(token: &str, index: usize) -> Value {
 }
 
 #[test]
-fn signs_what_is_valid() {
+fn signs_valid_tokens() {
     let authority = authority();
     let svid = authority.sign(&id(ID), &audiences(&["vault", "db"]), now(), LIFETIME).expect("a token");
     let token = svid.token.expose();
@@ -64,7 +64,7 @@ fn counts_whole_seconds() {
 }
 
 #[test]
-fn signs_for_its_own_workloads_only() {
+fn signs_only_for_its_own_workloads() {
     let authority = authority();
     for foreign in ["spiffe://other.org/a", "spiffe://example.org", "spiffe://example.org.evil/a"] {
         let error = authority.sign(&id(foreign), &audiences(&["a"]), now(), LIFETIME).expect_err(foreign);
@@ -79,7 +79,7 @@ fn signs_for_its_own_workloads_only() {
 }
 
 #[test]
-fn a_kept_key_is_the_same_authority() {
+fn a_stored_key_is_the_same_authority() {
     let authority = authority();
     let key = PrivateKey::from_pem(&authority.key().to_pem()).expect("a key");
     let again = JwtAuthority::from_key(&trust_domain(), key).expect("an authority");

@@ -13,7 +13,7 @@ fn ids(keys: &[Value]) -> Vec<String> {
 }
 
 #[test]
-fn takes_the_keys_of_jwt_svids_and_ignores_others() {
+fn reads_the_keys_of_jwt_svids_and_ignores_others() {
     let ec = TestKey::new("ES384").jwk;
     let rsa = TestKey::new("RS256").jwk;
     let named = |jwk: &Value, id: &str| but(jwk.clone(), "kid", json!(id));
@@ -47,7 +47,7 @@ fn takes_the_keys_of_jwt_svids_and_ignores_others() {
 }
 
 #[test]
-fn a_damaged_key_spoils_it() {
+fn a_damaged_key_invalidates_the_set() {
     let (ec, rsa) = (TestKey::new("ES256").jwk, TestKey::new("RS256").jwk);
     let point = encode([1; 32]);
     for (jwk, problem) in [
@@ -68,7 +68,7 @@ fn a_damaged_key_spoils_it() {
 }
 
 #[test]
-fn refuses_what_is_no_jwk_set() {
+fn refuses_documents_that_are_not_jwk_sets() {
     for text in ["", "null", "[]", "{}", "{\"keys\": {}}", "{\"keys\": [7]}", "{\"keys\": []", "{\"keys\": []} x"] {
         assert_eq!(JwtBundle::read(text.as_bytes()), Err(JwtBundleError::NotAJwkSet), "{text}");
     }
@@ -96,14 +96,14 @@ fn is_written_as_a_plain_jwk_set() {
 }
 
 #[test]
-fn numbers_of_rsa_may_have_zeros_in_front() {
+fn numbers_of_rsa_may_have_leading_zeros() {
     let rsa = TestKey::new("RS256").jwk;
     let padded = but(rsa.clone(), "e", json!(encode([0, 1, 0, 1])));
     assert_eq!(read(&[padded]), read(&[rsa]));
 }
 
 #[test]
-fn a_digest_tells_bundles_apart() {
+fn digests_of_different_bundles_differ() {
     let (one, other) = (TestKey::new("ES256"), TestKey::new("ES256"));
     assert_eq!(bundles_digest(&one.bundles()), bundles_digest(&one.bundles()));
     assert_ne!(bundles_digest(&one.bundles()), bundles_digest(&other.bundles()));

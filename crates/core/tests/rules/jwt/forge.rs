@@ -78,7 +78,7 @@ impl TestKey {
         self.sign(&format!("{}.{}", encode(header.to_string()), encode(claims.to_string())))
     }
 
-    /// Puts the signature behind what it signs.
+    /// Appends the signature to the signed text.
     pub(super) fn sign(&self, message: &str) -> String {
         let random = SystemRandom::new();
         let signature = match &self.signer {

@@ -13,7 +13,7 @@ fn read(token: String, asked: &[&str]) -> Result<JwtSvid, JwtRejection> {
 }
 
 #[test]
-fn is_taken_as_the_issuer_says() {
+fn is_accepted_as_the_issuer_says() {
     let key = TestKey::new("ES256");
     let token = key.token(&claims_but("aud", json!([AUDIENCE, "more"])));
     let svid = read(token.clone(), &["more", AUDIENCE]).expect("it is the requested token");
@@ -27,7 +27,7 @@ fn is_taken_as_the_issuer_says() {
 }
 
 #[test]
-fn is_refused_when_it_is_not_what_was_asked_for() {
+fn is_refused_if_it_is_not_the_requested_token() {
     let key = TestKey::new("ES256");
     let (found, expected) = (format!("{ID}2"), SpiffeId::parse(ID).expect("an ID"));
     let wrong = JwtRejection::WrongSubject { expected, found: SpiffeId::parse(&found).expect("an ID") };

@@ -26,7 +26,7 @@ fn refused(token: &str, key: &TestKey) -> JwtRejection {
 }
 
 #[test]
-fn takes_every_algorithm_of_the_standard_and_no_other_signature() {
+fn accepts_every_algorithm_of_the_standard_and_no_other_signature() {
     for alg in ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512"] {
         let key = TestKey::new(alg);
         let token = key.token(&claims());
@@ -49,7 +49,7 @@ fn takes_every_algorithm_of_the_standard_and_no_other_signature() {
 }
 
 #[test]
-fn a_key_verifies_only_what_it_is_for() {
+fn a_key_verifies_only_its_own_algorithm() {
     for (key, claimed) in [("ES256", "ES384"), ("ES256", "RS256"), ("RS256", "PS256"), ("RS256", "RS512")] {
         let key = TestKey::new(key);
         let token = key.token_with(&json!({"alg": claimed, "kid": "k"}), &claims());
@@ -77,7 +77,7 @@ fn refuses_every_other_algorithm() {
 }
 
 #[test]
-fn takes_three_headers_and_no_other() {
+fn accepts_three_headers_and_no_others() {
     let key = TestKey::new("ES256");
     let header = json!({"alg": "ES256", "kid": "k"});
     let with = |name: &str, value: Value| key.token_with(&but(header.clone(), name, value), &claims());
@@ -111,7 +111,7 @@ fn takes_three_headers_and_no_other() {
 }
 
 #[test]
-fn takes_the_compact_form_only() {
+fn accepts_only_the_compact_form() {
     let key = TestKey::new("ES256");
     let token = key.token(&claims());
     let parts: Vec<&str> = token.split('.').collect();
@@ -199,7 +199,7 @@ fn is_for_its_audiences_only() {
 }
 
 #[test]
-fn believes_a_trust_domain_only_about_its_own() {
+fn a_trust_domain_vouches_only_for_its_own_workloads() {
     let key = TestKey::new("ES256");
     let name = |name| TrustDomain::parse(name).expect("a name");
     let foreign = key.token(&claims_but("sub", json!("spiffe://other.org/ns/shop/sa/cart")));
@@ -217,7 +217,7 @@ fn believes_a_trust_domain_only_about_its_own() {
 }
 
 #[test]
-fn has_its_time() {
+fn is_valid_only_in_its_time() {
     let key = TestKey::new("ES256");
     let at = |claim: &str, time: std::time::SystemTime| key.token(&claims_but(claim, json!(seconds(time))));
     let second = Duration::from_secs(1);
@@ -236,7 +236,7 @@ fn has_its_time() {
 }
 
 #[test]
-fn hands_over_all_claims() {
+fn returns_all_claims() {
     let key = TestKey::new("ES256");
     let token = key.token(&claims_but("role", json!({"reader": true})));
     let valid = check(&token, &key).expect("it keeps every rule");

@@ -1,6 +1,6 @@
 //! Chains under CAs of every kind, generated from a seed, and the verdicts of OpenSSL and Go on them: `just paths`.
 //!
-//! If one of them decides otherwise, a rule of RFC 5280 says why, and the chain itself shows that this is the reason.
+//! If their verdict differs, a rule of RFC 5280 explains it, and the chain itself shows that this is the reason.
 
 mod hierarchy;
 mod reasons;
@@ -19,7 +19,7 @@ use self::hierarchy::made;
 use self::reasons::Score;
 use crate::forge::now;
 
-/// The path alone: that every certificate of a chain must be a CA is a rule of our own.
+/// Only the path: the rule that every certificate of a chain must be a CA is our own.
 fn ours(candidate: &Candidate) -> Result<(), String> {
     let bundle = candidate.bundle.as_deref().expect("a bundle");
     leads_to(&candidate.chain, bundle, now()).map_err(|rejection| rejection.to_string())

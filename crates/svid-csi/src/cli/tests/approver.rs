@@ -96,7 +96,7 @@ fn key_types_are_a_list() {
 }
 
 #[test]
-fn each_mistake_is_told() {
+fn each_mistake_is_reported() {
     for (flags, expected) in [
         ("--metrics-bind-address host:1", "--metrics-bind-address: \"host:1\" is not an address to listen on"),
         ("--dry-runn", "--dry-runn: there is no such flag; did you mean --dry-run?"),

@@ -33,7 +33,7 @@ fn which_volumes_and_which_driver() {
 }
 
 #[test]
-fn each_mistake_is_told() {
+fn each_mistake_is_reported() {
     let long = format!("--all --data-root /{}", "x".repeat(100));
     for (flags, expected) in [
         ("--data-root /d", "--pod: missing; name the pod, or give --all"),

@@ -77,7 +77,7 @@ fn how_long_once_waits() {
 }
 
 #[test]
-fn each_mistake_is_told() {
+fn each_mistake_is_reported() {
     let broken = [("SPIFFE_ENDPOINT_SOCKET", "tcp://127.0.0.1:1")];
     for (flags, environment, expected) in [
         ("--socket /s --files /f", &[][..], "--files: cannot be used with --socket"),

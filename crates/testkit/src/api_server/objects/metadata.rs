@@ -1,4 +1,4 @@
-//! What the API server writes into the metadata of objects, and which parts of an update it takes.
+//! The metadata that the API server writes, and the parts of an update that it accepts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -12,15 +12,15 @@ use crate::api_server::kinds::Kind;
 
 static CREATED: AtomicU64 = AtomicU64::new(1);
 
-/// What every object keeps from its creation on.
+/// The fields that an object keeps from its creation on.
 const KEPT: [&str; 4] = ["name", "namespace", "uid", "creationTimestamp"];
 
-/// A text of the metadata; empty where there is none.
+/// A field of the metadata; empty if missing.
 pub(super) fn text(object: &Value, field: &str) -> String {
     object["metadata"][field].as_str().unwrap_or_default().to_owned()
 }
 
-/// Checks an object that is to be created, names it, and drops what its creator must not say.
+/// Checks an object that is to be created, names it, and drops the fields that its creator must not set.
 pub(super) fn prepare(kind: &Kind, namespace: &str, mut object: Value) -> Result<Value, Failure> {
     if !object["metadata"].is_object() {
         return Err(Failure::bad_request("the object has no metadata"));
@@ -51,7 +51,7 @@ pub(super) fn prepare(kind: &Kind, namespace: &str, mut object: Value) -> Result
     Ok(object)
 }
 
-/// Gives an object its UID and time of creation: those of the one it replaces, or new ones. A test may say its own.
+/// Gives an object its UID and time of creation: those of the object it replaces, or new ones. A test may set its own.
 pub(super) fn stamp(mut object: Value, replaced: Option<&Value>) -> Value {
     let number = CREATED.fetch_add(1, Ordering::Relaxed);
     let uid = format!("{:08x}-0000-4000-8000-{number:012x}", std::process::id());
@@ -65,13 +65,13 @@ pub(super) fn stamp(mut object: Value, replaced: Option<&Value>) -> Value {
     object
 }
 
-/// The object at its new version.
+/// The object with its new version.
 pub(super) fn at_version(mut object: Value, version: u64) -> Value {
     object["metadata"]["resourceVersion"] = version.to_string().into();
     object
 }
 
-/// What becomes of an object by an update of one part of it.
+/// The object after an update of one part of it.
 pub(super) fn merge(kind: &Kind, current: &Value, mut update: Value, part: Part) -> Result<Value, Failure> {
     if !update["metadata"].is_object() {
         return Err(Failure::bad_request("the object has no metadata"));

@@ -1,10 +1,10 @@
-//! Lists in pages: all pages show what was there when the first one was asked for.
+//! Lists in pages, all of which show the objects at the time of the first page.
 
 use std::collections::HashMap;
 
 use super::{List, Object};
 
-/// The rests of lists that are not read to their end.
+/// The remaining items of unfinished lists.
 #[derive(Debug, Default)]
 pub(super) struct Pages {
     rests: HashMap<String, (u64, Vec<Object>)>,
@@ -12,12 +12,12 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// The rest behind a `continue` token. It can be asked for again, as a client does that lost the answer.
+    /// The remaining items for a `continue` token, which stays valid for clients that lost the response.
     pub(super) fn take(&mut self, next: &str) -> Option<(u64, Vec<Object>)> {
         self.rests.get(next).cloned()
     }
 
-    /// The first `limit` of the items (0 is no limit), and the token for the others.
+    /// The first `limit` of the items (0 means no limit), and the token for the others.
     pub(super) fn page(&mut self, version: u64, mut items: Vec<Object>, limit: usize) -> List {
         if limit == 0 || items.len() <= limit {
             return List { version, items, next: None, remaining: 0 };

@@ -1,5 +1,5 @@
-//! Patches: JSON patches (RFC 6902), JSON merge patches (RFC 7396), which strategic ones of the objects here amount to, and
-//! server-side apply.
+//! Patches: JSON patches (RFC 6902), JSON merge patches (RFC 7396), to which strategic ones are equivalent for the
+//! objects here, and server-side apply.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -22,7 +22,7 @@ impl Allowed<'_> {
                 let mut object = (*current).clone();
                 let read = patch["metadata"]["resourceVersion"].clone();
                 merge(&mut object, &patch);
-                // Without a version in the patch, a patch is of whatever is there.
+                // Without a version, a patch applies to any version.
                 object["metadata"]["resourceVersion"] = if read.is_string() { read } else { Value::Null };
                 Ok(Json(self.update(object)?).into_response())
             }
@@ -34,7 +34,7 @@ impl Allowed<'_> {
         }
     }
 
-    /// Of whatever is there, as long as all its tests hold.
+    /// Applies to any version, as long as all its tests pass.
     fn json_patch(&self, patch: Value) -> Result<Response, Failure> {
         let Target { kind, namespace, name, .. } = self.target;
         let patch: json_patch::Patch =

@@ -18,7 +18,7 @@ const VOLUMES: usize = 250;
 const CHANGES: usize = 5;
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Connections, memory, and how long all certificates take to be changed.
+/// Connections, memory, and the time until all certificates are replaced.
 pub(crate) async fn measure(stage: &Stage) -> Result<Vec<Figure>> {
     let agent = Agent::start(&Stage::path("spire"));
     agent.register_everyone(Arc::new(|pod: &KubernetesObjectReference| {
@@ -46,7 +46,7 @@ pub(crate) async fn measure(stage: &Stage) -> Result<Vec<Figure>> {
     ])
 }
 
-/// The seconds from a rotation by the agent until every volume shows another certificate.
+/// The seconds from a rotation by the agent until every volume has another certificate.
 async fn all_change(stage: &Stage, volumes: &[InlineVolume], agent: &Agent) -> Result<f64> {
     let shown = |volume: &InlineVolume| fs::read(stage.kubelet.target(volume).join("tls.crt")).unwrap_or_default();
     let before: Vec<_> = volumes.iter().map(shown).collect();

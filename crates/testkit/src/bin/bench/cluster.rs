@@ -1,4 +1,4 @@
-//! A cluster in which cert-manager signs at once, and an operator changes the trust bundle.
+//! A cluster in which cert-manager signs at once, and an administrator changes the trust bundle.
 
 use std::fs;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::stage::Stage;
 
 const DRIVER_TOKEN: &str = "token-of-the-driver";
 
-/// The scripted API server, and what is beside it.
+/// The scripted API server, and the files that the driver reads.
 pub(crate) struct Cluster {
     server: ApiServer,
     ca: Arc<TestCa>,
@@ -22,7 +22,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts it, with kubeconfig and trust bundle where [`crate::driver::Mode::CertManager`] has them.
+    /// Starts it, with kubeconfig and trust bundle at the paths of [`crate::driver::Mode::CertManager`].
     pub(crate) fn start() -> Result<Self> {
         let server = ApiServer::start();
         server.users.accept(DRIVER_TOKEN, User::service_account("cert-manager", "svid-csi"));
@@ -39,7 +39,7 @@ impl Cluster {
         volume.tokens = Some(tokens_json(&[("", &token, SystemTime::now() + TOKEN_LIFETIME)]));
     }
 
-    /// Another root beside the one there is, in one step.
+    /// Adds a root to the trust bundle, in one step.
     pub(crate) fn change_bundle(&self) -> impl FnOnce() -> Result<()> + Send + use<> {
         let other = TestCa::new(&format!("other-{}", self.changes.fetch_add(1, Ordering::Relaxed)));
         let text = self.ca.bundle_pem() + &other.bundle_pem();

@@ -13,19 +13,19 @@ use tokio::time::sleep;
 
 use crate::stage::{Stage, ending_with_us};
 
-/// How long a start may take before the benchmark gives up.
+/// The time after which a starting driver counts as failed.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How often a starting driver is asked whether it is there.
+/// The interval at which a starting driver is probed.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What the driver delivers.
+/// The driver's plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Passthrough,
     Files,
-    /// Sockets of the driver's own, with the local CA.
+    /// Workload API sockets, with the local CA.
     WorkloadApi,
-    /// The same with cert-manager.
+    /// Workload API sockets, with cert-manager.
     CertManager,
     /// Files, with an agent's Broker API.
     Broker,
@@ -42,7 +42,7 @@ impl Mode {
         }
     }
 
-    /// Where the driver can be asked to renew, where it has a data root.
+    /// The admin socket for renewals, if the mode has a data root.
     pub(crate) fn admin_socket(self) -> PathBuf {
         Stage::path(self.name()).join("admin.sock")
     }
@@ -55,18 +55,18 @@ pub(crate) struct Driver {
     metrics: SocketAddr,
 }
 
-/// How long a start took.
+/// The startup time.
 pub(crate) struct Started {
     /// Until a call was answered.
     pub(crate) answered: Duration,
-    /// Until /readyz said so.
+    /// Until /readyz reported it.
     pub(crate) ready: Duration,
 }
 
 impl Driver {
     /// Starts a driver and waits until it answers and is ready.
     pub(crate) async fn start(mode: Mode) -> Result<(Self, Started)> {
-        // Free now; that somebody else takes it in between shows as a start that is never ready.
+        // The port is free at this moment; if another process takes it, the driver never becomes ready.
         let metrics = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = OpenOptions::new().create(true).append(true).open(log())?;
         let begun = Instant::now();
@@ -96,7 +96,7 @@ impl Driver {
         self.child.id()
     }
 
-    /// The driver, as a kubelet knows it.
+    /// The driver's CSI socket, to which the kubelet connects.
     pub(crate) async fn plugin(&self) -> Result<Plugin> {
         Ok(Plugin::connect(&socket(self.mode)).await?)
     }

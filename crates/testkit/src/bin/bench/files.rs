@@ -20,7 +20,7 @@ struct Round {
     unpublish: f64,
 }
 
-/// What publishing and unpublishing cost.
+/// The cost of publishing and unpublishing.
 pub(crate) async fn measure(stage: &Stage, rounds: u32) -> Result<Vec<Figure>> {
     let (driver, _) = Driver::start(Mode::Files).await?;
     let load = Load::new(&stage.kubelet, &driver.plugin().await?).await?;

@@ -1,4 +1,4 @@
-//! What cannot be gone below: the bare system calls, and a call that does nothing.
+//! Lower limits: the bare system calls, and an empty call.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -24,7 +24,7 @@ const PROBES_AT_ONCE: usize = 2000;
 /// Medians in milliseconds.
 #[derive(Clone, Copy, Serialize)]
 pub(crate) struct Floor {
-    /// open_tree(2) and move_mount(2), as the driver mounts.
+    /// open_tree(2) and move_mount(2), which the driver uses to mount.
     pub(crate) attach: f64,
     /// umount2(2) of that.
     pub(crate) detach: f64,
@@ -32,13 +32,14 @@ pub(crate) struct Floor {
     bind: f64,
     /// umount2(2) of that.
     unbind: f64,
-    /// A gRPC call that does nothing.
+    /// An empty gRPC call.
     pub(crate) probe: f64,
-    /// How many of those go through in a second, eight at once.
+    /// The number of those per second, eight at once.
     pub(crate) probes_per_second: f64,
 }
 
-/// The floor at the start and at the end of a run: how far the two are apart tells how far to trust what is between.
+/// The floor at the start and at the end of a run. The difference between the two shows how reliable the figures of the
+/// run are.
 #[derive(Serialize)]
 pub(crate) struct FloorRange {
     pub(crate) before: Floor,
@@ -59,21 +60,21 @@ impl FloorRange {
     }
 }
 
-/// The floor of a node as it is now, with a driver of its own.
+/// The current floor of a node, with a driver of its own.
 pub(crate) async fn measure(stage: &Stage) -> Result<Floor> {
     let (driver, _) = Driver::start(Mode::Passthrough).await?;
     let load = Load::new(&stage.kubelet, &driver.plugin().await?).await?;
     of(stage, &load).await
 }
 
-/// The floor of a node as it is now.
+/// The current floor of a node.
 pub(crate) async fn of(stage: &Stage, load: &Load<'_>) -> Result<Floor> {
     let view = Stage::path("floor");
     let target = stage.kubelet.pods_dir().join("floor/volumes/kubernetes.io~csi/spiffe/mount");
     fs::create_dir_all(&view)?;
     fs::create_dir_all(&target)?;
-    // A private mount of its own: cloning costs time in proportion to the mounts below, mounting in proportion to the
-    // peers of what is mounted.
+    // A separate private mount: the cost of cloning grows with the number of mounts below, that of mounting with the
+    // number of the mount's peers.
     mount_bind(&view, &view)?;
     mount_change(&view, MountPropagationFlags::PRIVATE)?;
     let (attach, detach) = pairs(&target, || attach(&view, &target))?;

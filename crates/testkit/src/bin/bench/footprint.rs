@@ -1,4 +1,4 @@
-//! What the driver takes while nothing happens.
+//! The resources that an idle driver uses.
 
 use std::fs;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(crate) async fn memory(stage: &Stage) -> Result<Vec<Figure>> {
     ])
 }
 
-/// PSS and RSS of a driver that has published so many.
+/// PSS and RSS of a driver that has published that many volumes.
 async fn with_volumes(stage: &Stage, mode: Mode, count: usize) -> Result<(f64, f64)> {
     let (driver, _) = Driver::start(mode).await?;
     let load = Load::new(&stage.kubelet, &driver.plugin().await?).await?;
@@ -54,7 +54,7 @@ pub(crate) async fn idle(stage: &Stage, watched: Duration) -> Result<Vec<Figure>
     Ok(vec![Figure::new("idle CPU of a core, 1,000 files volumes", percent, "%").at_most(0.1)])
 }
 
-/// The whole content of the image but for a few links.
+/// The whole content of the image except a few links.
 pub(crate) fn size() -> Result<Vec<Figure>> {
     let bytes = u32::try_from(fs::metadata(Stage::path("svid-csi"))?.len())?;
     Ok(vec![Figure::new("release binary", f64::from(bytes) / 1e6, "MB").at_most(15.0)])

@@ -1,4 +1,5 @@
-//! Calls to a driver, timed. Requests are made beforehand and the connection is kept, so that the client costs little.
+//! Calls to a driver, timed. Requests are created beforehand and the connection is kept, so that the client costs
+//! little.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -13,7 +14,7 @@ use tonic::transport::Channel;
 
 use svid_csi_testkit::measure::Sample;
 
-/// How many calls are in flight where several are.
+/// The number of concurrent calls.
 pub(crate) const AT_ONCE: usize = 8;
 
 /// A client of one driver.
@@ -30,13 +31,13 @@ impl<'a> Load<'a> {
         Ok(Self { kubelet, takes_group, node: plugin.node().await?, identity: plugin.identity().await? })
     }
 
-    /// Calls that do nothing.
+    /// Empty calls.
     pub(crate) async fn probe(&self, count: usize) -> Result<Sample> {
         let requests = vec![ProbeRequest {}; count];
         one_by_one(requests, |request| probe(self.identity.clone(), request)).await
     }
 
-    /// Calls that do nothing, several at once: how many a second.
+    /// Empty calls, several at once: the number per second.
     pub(crate) async fn probe_at_once(&self, count: usize) -> Result<f64> {
         let client = self.identity.clone();
         at_once(vec![ProbeRequest {}; count], move |request| probe(client.clone(), request)).await
@@ -46,7 +47,7 @@ impl<'a> Load<'a> {
         one_by_one(self.to_publish(volumes), |request| publish(self.node.clone(), request)).await
     }
 
-    /// Publishes several at once: how many a second.
+    /// Publishes several at once: the number per second.
     pub(crate) async fn publish_at_once(&self, volumes: &[InlineVolume]) -> Result<f64> {
         let client = self.node.clone();
         at_once(self.to_publish(volumes), move |request| publish(client.clone(), request)).await
@@ -56,7 +57,7 @@ impl<'a> Load<'a> {
         one_by_one(self.to_unpublish(volumes), |request| unpublish(self.node.clone(), request)).await
     }
 
-    /// Unpublishes several at once: how many a second.
+    /// Unpublishes several at once: the number per second.
     pub(crate) async fn unpublish_at_once(&self, volumes: &[InlineVolume]) -> Result<f64> {
         let client = self.node.clone();
         at_once(self.to_unpublish(volumes), move |request| unpublish(client.clone(), request)).await

@@ -1,5 +1,5 @@
-//! Measures a release build of the driver as the kubelet sees it, over gRPC, beside what the kernel and an empty call
-//! cost in the same run. Works in a mount namespace of its own and leaves nothing behind.
+//! Measures a release build of the driver as the kubelet does, over gRPC, and compares it with the cost of the kernel
+//! and of an empty call in the same run. Works in a mount namespace of its own and leaves nothing behind.
 
 mod broker;
 mod cluster;
@@ -30,7 +30,7 @@ use svid_csi_testkit::mount_ns_command;
 /// Set in the process that measures.
 const INSIDE: &str = "SVID_CSI_BENCH_INSIDE";
 
-/// Measures the driver. Figures over target do not make it fail: on a busy machine they mean little.
+/// Measures the driver. It does not fail if figures miss their targets, because on a busy machine they mean little.
 #[derive(Parser)]
 #[command(args_override_self = true)]
 struct Args {
@@ -61,7 +61,7 @@ enum Part {
     Memory,
     Idle,
     Size,
-    /// Passthrough once more with 20 namespaces that share the mounts: last, because they stay.
+    /// Passthrough once more with 20 namespaces that share the mounts. This comes last, because they stay.
     Peers,
 }
 
@@ -80,7 +80,8 @@ fn main() -> Result<()> {
     Report::new(args.rounds, floors, figures)?.print(args.json)
 }
 
-/// This process becomes the one that measures: when it ends, however it ends, the namespace and all mounts in it go.
+/// This process becomes the measuring one, so that the namespace and all its mounts disappear when it ends, for any
+/// reason.
 fn enter_namespace() -> Result<()> {
     let Some(mut command) = mount_ns_command() else {
         bail!("the benchmark mounts, and needs root or unprivileged user namespaces (util-linux unshare)");

@@ -1,4 +1,4 @@
-//! Volumes that show the agent's sockets: what each call costs, on an empty node and on a full one.
+//! Volumes with the agent's sockets: what each call costs, on an empty node and on a full one.
 
 use anyhow::Result;
 
@@ -23,7 +23,7 @@ struct Round {
     unpublish: f64,
 }
 
-/// The rounds on an empty node and on one with other mounts, taken in turn so that a busy minute strikes both.
+/// The rounds on an empty node and on one with other mounts, interleaved so that a busy minute affects both.
 struct Rounds {
     empty: Vec<Round>,
     full: Vec<Round>,
@@ -85,7 +85,7 @@ async fn round(stage: &Stage, load: &Load<'_>) -> Result<Round> {
     Ok(Round { floor, publish: publish.p50(), publish_p99: publish.p99(), per_second, republish, unpublish })
 }
 
-/// Publish p50 and p99, publishes a second, republish and unpublish.
+/// Publish p50 and p99, publishes per second, republish and unpublish.
 fn figures_of(rounds: &[Round], setting: &str) -> [Figure; 5] {
     let mid = |get: fn(&Round) -> f64| median(rounds.iter().map(get));
     let figure = |name: &str, value, unit, floor| Figure::new(format!("{name}, {setting}"), value, unit).floor(floor);

@@ -26,7 +26,7 @@ pub(crate) async fn measure(stage: &Stage) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// The medians, in seconds, of several starts on the same volumes.
+/// The medians, in seconds, of several startups with the same volumes.
 async fn recover(stage: &Stage, mode: Mode) -> Result<(f64, f64)> {
     let volumes = stage.volumes("recovered", VOLUMES)?;
     let (mut driver, _) = Driver::start(mode).await?;
@@ -47,7 +47,7 @@ async fn recover(stage: &Stage, mode: Mode) -> Result<(f64, f64)> {
     Ok((median(answered), median(ready)))
 }
 
-/// A start without volumes, in seconds.
+/// A startup without volumes, in seconds.
 async fn started(mode: Mode) -> Result<(f64, f64)> {
     Driver::start(mode).await?.0.kill()?;
     let (_driver, started) = Driver::start(mode).await?;

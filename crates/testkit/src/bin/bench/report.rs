@@ -8,7 +8,7 @@ use svid_csi_testkit::measure::{Figure, Machine, over, print_table};
 
 use crate::floor::FloorRange;
 
-/// All that was measured, and where.
+/// All figures, and the machine.
 #[derive(Serialize)]
 pub(crate) struct Report {
     #[serde(flatten)]

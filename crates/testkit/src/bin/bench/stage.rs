@@ -1,4 +1,4 @@
-//! A node to measure on: a tmpfs of the benchmark's own, a kubelet's folders in it, and namespaces that share its mounts.
+//! A node to measure on: a tmpfs of its own, a kubelet's folders in it, and namespaces that share its mounts.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount};
 use svid_csi::demo::kubelet::{InlineVolume, Kubelet, Pod};
 
-/// A folder every system has; what it holds is hidden from this namespace only, and nothing written here outlives it.
+/// A folder that every system has. Its content is hidden only in this namespace, and nothing written here outlives it.
 const WORK: &str = "/tmp";
 
 /// The node.
@@ -22,7 +22,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Sets it up, with one namespace beside this one, as the host is beside the driver's container.
+    /// Sets it up, with one other namespace, like the host's beside the driver's container.
     pub(crate) fn set(driver: &Path) -> Result<Self> {
         let binary = File::open(driver).with_context(|| format!("cannot open the driver {}", driver.display()))?;
         mount("svid-csi-bench", WORK, "tmpfs", MountFlags::NODEV, c"mode=0755").context("mounting the work folder")?;
@@ -32,7 +32,7 @@ impl Stage {
             .context("binding the driver's binary")?;
         fs::create_dir(Self::path("other"))?;
         mount("svid-csi-bench", Self::path("other"), "tmpfs", MountFlags::NODEV, c"")
-            .context("mounting what others use")?;
+            .context("mounting the other pods' mounts")?;
         fs::create_dir_all(Self::path("run/agent"))?;
         let agent = UnixListener::bind(Self::path("run/agent/agent.sock"))?;
         let kubelet = Kubelet::new(&Self::path("kubelet"))?;
@@ -60,7 +60,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Volumes that nobody has published, with the folders a kubelet makes before it publishes.
+    /// Volumes that are not published, with the folders that a kubelet creates before it publishes.
     pub(crate) fn volumes(&self, name: &str, count: usize) -> Result<Vec<InlineVolume>> {
         let volume = |index| {
             let pod = Pod {
@@ -78,16 +78,16 @@ impl Stage {
         (0..count).map(volume).collect()
     }
 
-    /// Mounts what other pods have on a real node, below the pods folder. As there, they come from another file system
-    /// than the one the pods folder is on: binds of that one would all be its peers (mount_namespaces(7)), and mounting
-    /// anything below it would then cost time in proportion to them, whoever mounts.
+    /// Creates the mounts that other pods have on a real node, below the pods folder. As there, they come from a
+    /// different file system than the pods folder: binds of the same one would all be its peers (mount_namespaces(7)),
+    /// and then the cost of every mount below it would grow with their number.
     pub(crate) fn add_other_mounts(&self, count: usize) -> Result<OtherMounts> {
         let source = Self::path("other");
         let mut others = OtherMounts(Vec::with_capacity(count));
         for index in 0..count {
             let target = self.kubelet.pods_dir().join(format!("other-{index}/volumes/kubernetes.io~projected/token"));
             fs::create_dir_all(&target)?;
-            mount_bind(&source, &target).context("mounting what others would")?;
+            mount_bind(&source, &target).context("mounting the other pods' mounts")?;
             others.0.push(target);
         }
         Ok(others)
@@ -103,7 +103,7 @@ impl Drop for Stage {
     }
 }
 
-/// Mounts that have nothing to do with the driver; gone when dropped.
+/// Mounts unrelated to the driver; removed when dropped.
 pub(crate) struct OtherMounts(Vec<PathBuf>);
 
 impl Drop for OtherMounts {
@@ -114,7 +114,7 @@ impl Drop for OtherMounts {
     }
 }
 
-/// A command that is killed when this process is gone, however it ends.
+/// A command that is killed when this process ends for any reason.
 pub(crate) fn ending_with_us(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(program);

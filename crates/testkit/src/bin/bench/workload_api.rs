@@ -24,13 +24,13 @@ const VOLUMES: usize = 1000;
 const FETCHES: usize = 500;
 const TOKENS: usize = 8000;
 const CHANGES: usize = 5;
-/// How long an update may take before the benchmark gives up.
+/// The time after which an update counts as failed.
 const LIMIT: Duration = Duration::from_secs(60);
 
 type Client = SpiffeWorkloadApiClient<Channel>;
 
-/// Memory, rotation and single calls with the local CA; a changed bundle with cert-manager, whose bundle an operator
-/// changes while it runs.
+/// Memory, rotation and single calls with the local CA; a changed bundle with cert-manager, whose bundle an
+/// administrator changes at runtime.
 pub(crate) async fn measure(stage: &Stage) -> Result<Vec<Figure>> {
     let mut figures = with_local_ca(stage).await?;
     figures.push(changed_bundle(stage).await?);
@@ -76,7 +76,8 @@ async fn changed_bundle(stage: &Stage) -> Result<Figure> {
     let mut streams = Streams::open(stage, &volumes).await?;
     let mut changes = Vec::new();
     for _ in 0..CHANGES {
-        // Beside the last change, which the driver goes on to keep for its next start, this one would wait for that.
+        // Immediately after the last change, this one would have to wait until the driver has saved that for its next
+        // startup.
         until_idle(driver.pid())?;
         changes.push(streams.all_see(cluster.change_bundle()).await? * 1e3);
     }
@@ -85,7 +86,7 @@ async fn changed_bundle(stage: &Stage) -> Result<Figure> {
     Ok(Figure::new("a changed bundle on all of 1,000 streams", median(changes), "ms").at_most(250.0))
 }
 
-/// One open stream for each volume, of which the first message was read.
+/// One open stream per volume, whose first message was read.
 struct Streams(Vec<Streaming<X509svidResponse>>);
 
 impl Streams {
@@ -99,7 +100,7 @@ impl Streams {
         Ok(Self(streams))
     }
 
-    /// How many seconds it takes from the beginning of a change until every stream has said something new.
+    /// The seconds from the beginning of a change until every stream has sent an update.
     async fn all_see(&mut self, change: impl FnOnce() -> Result<()> + Send + 'static) -> Result<f64> {
         let begun = Instant::now();
         let changed = tokio::task::spawn_blocking(change);
@@ -110,7 +111,7 @@ impl Streams {
                 Ok(stream)
             });
         }
-        while let Some(seen) = timeout(LIMIT, waiting.join_next()).await.context("a stream hears nothing")? {
+        while let Some(seen) = timeout(LIMIT, waiting.join_next()).await.context("a stream sends no update")? {
             self.0.push(seen??);
         }
         let took = begun.elapsed().as_secs_f64();
@@ -159,7 +160,7 @@ async fn fetch_on_new_connections(path: &Path) -> Result<Sample> {
     Ok(Sample::new(took))
 }
 
-/// How many JWT-SVIDs a second, by several pods at once, each for an audience of its own.
+/// The number of JWT-SVIDs per second, by several pods at once, each for an audience of its own.
 async fn tokens_per_second(stage: &Stage, volumes: &[InlineVolume]) -> Result<f64> {
     let mut pods = JoinSet::new();
     let begun = Instant::now();

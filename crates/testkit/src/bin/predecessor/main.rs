@@ -1,7 +1,7 @@
-//! A driver that lays out volumes as one of the predecessors does, for tests of the change from there to here.
+//! A driver with the volume layout of one of the predecessors, for tests of migration.
 //!
-//! It shows what a node is left with, and no more: identities come from a folder, and nothing is ever renewed, as with
-//! csi-driver-spiffe after any restart.
+//! It only leaves a node in that state: identities come from a folder, and are never renewed, as with csi-driver-spiffe
+//! after any restart.
 
 mod volumes;
 
@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status};
 
 use self::volumes::Layout;
 
-/// Serves CSI volumes as a predecessor does.
+/// Serves CSI volumes like a predecessor.
 #[derive(Parser)]
 struct Args {
     /// The name of the driver.
@@ -30,7 +30,7 @@ struct Args {
     /// The name of the node.
     #[arg(long)]
     node_id: String,
-    /// The CSI socket; one that is already there is replaced.
+    /// The CSI socket; an existing one is replaced.
     #[arg(long)]
     endpoint: PathBuf,
     #[command(subcommand)]
@@ -39,16 +39,16 @@ struct Args {
 
 #[derive(Subcommand)]
 enum LayoutArgs {
-    /// As cert-manager/csi-driver-spiffe 0.12.
+    /// Like cert-manager/csi-driver-spiffe 0.12.
     CsiDriverSpiffe {
-        /// Where its tmpfs is mounted.
+        /// Where to mount its tmpfs.
         #[arg(long)]
         data_root: PathBuf,
         /// The folder with the identity of every pod: tls.crt, tls.key and ca.crt.
         #[arg(long)]
         identity: PathBuf,
     },
-    /// As spiffe/spiffe-csi 0.2.12.
+    /// Like spiffe/spiffe-csi 0.2.12.
     SpiffeCsi {
         /// The folder of the agent's socket.
         #[arg(long)]

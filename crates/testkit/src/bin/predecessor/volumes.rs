@@ -1,4 +1,4 @@
-//! Where a predecessor puts a volume's data, and how it mounts it.
+//! Where a predecessor stores a volume's data, and how it mounts it.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 
 const FILES: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
-/// The kubelet's atomic writer names its folders so.
+/// The form of the kubelet's atomic writer.
 const MOMENT: &str = "..2026_01_02_03_04_05.1234567890";
 
 /// A predecessor's layout.
@@ -18,7 +18,7 @@ pub enum Layout {
     Tmpfs {
         /// The tmpfs.
         root: PathBuf,
-        /// What goes into every volume.
+        /// The files of every volume.
         identity: PathBuf,
     },
     /// The agent's folder itself.
@@ -29,7 +29,7 @@ pub enum Layout {
 }
 
 impl Layout {
-    /// Mounts the tmpfs, which ends with this mount namespace and lives on behind the volumes.
+    /// Mounts the tmpfs, which disappears with this mount namespace, but stays mounted in the volumes.
     pub fn tmpfs(data_root: &Path, identity: PathBuf) -> Result<Self> {
         let root = data_root.join("inmemfs");
         fs::create_dir_all(&root)?;
@@ -37,7 +37,7 @@ impl Layout {
         Ok(Layout::Tmpfs { root, identity })
     }
 
-    /// Fills and mounts a volume; one that is mounted is left as it is.
+    /// Fills and mounts a volume; one that is already mounted is not changed.
     pub fn publish(&self, id: &str, target: &Path) -> Result<()> {
         match self {
             _ if is_mounted(target)? => Ok(()),
@@ -55,7 +55,7 @@ impl Layout {
         }
     }
 
-    /// Takes a volume down.
+    /// Unmounts and removes a volume.
     pub fn unpublish(&self, id: &str, target: &Path) -> Result<()> {
         if is_mounted(target)? {
             unmount(target, UnmountFlags::empty())?;

@@ -1,4 +1,4 @@
-//! A workload for tests: it uses its identity as a program in a pod would, and says what it sees as JSON lines.
+//! A workload for tests: it uses its identity as a program in a pod would, and reports its observations as JSON lines.
 
 mod verify;
 mod watch;
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use svid_csi_testkit::JsonLines;
 
-/// Uses a SPIFFE identity and reports what it sees.
+/// Uses a SPIFFE identity and reports its observations.
 #[derive(Parser)]
 enum Args {
     /// Prints a line for each X.509-SVID that the Workload API sends.
@@ -21,12 +21,12 @@ enum Args {
         #[arg(long)]
         once: bool,
     },
-    /// Checks tls.crt, tls.key and ca.crt and prints what they say; exit code 1 when they are no identity.
+    /// Checks tls.crt, tls.key and ca.crt and prints their contents; exit code 1 if they are not an identity.
     Verify {
         /// The folder of the files.
         #[arg(long)]
         files: PathBuf,
-        /// Go on, with a line after each change of the files.
+        /// Continue, with a line after each change of the files.
         #[arg(long)]
         watch: bool,
     },

@@ -1,4 +1,4 @@
-//! Identity files, checked by other code than the code that wrote them.
+//! Checks identity files with other code than the code that wrote them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde::Serialize;
 use svid_csi::spiffe::svid::{Leaf, Svid, SvidError};
 use svid_csi_testkit::JsonLines;
 
-/// How often `--watch` looks.
+/// The interval at which `--watch` checks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(Serialize)]
@@ -24,7 +24,7 @@ struct Failure {
     error: String,
 }
 
-/// Checks the files once. Whether they are an identity.
+/// Checks the files once. Returns whether they are an identity.
 pub(crate) fn once(folder: &Path, out: &JsonLines) -> bool {
     match verdict(folder) {
         Ok(verdict) => {
@@ -52,7 +52,7 @@ pub(crate) async fn forever(folder: &Path, out: &JsonLines) -> ! {
     }
 }
 
-/// Where `..data` leads: writers that swap the files as a whole (kubelet, `AtomicWriter`) lead it somewhere else then.
+/// The target of `..data`, which changes when the files are swapped as a whole (kubelet, `AtomicWriter`).
 fn version(folder: &Path) -> Option<PathBuf> {
     fs::read_link(folder.join("..data")).ok()
 }

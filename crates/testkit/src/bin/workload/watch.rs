@@ -1,4 +1,4 @@
-//! The Workload API, through the client library Rust programs use.
+//! The Workload API, through the client library that Rust programs use.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use svid_csi::spiffe::svid::Leaf;
 use svid_csi_testkit::JsonLines;
 use tokio_stream::StreamExt;
 
-/// Shorter than real clients' (1 s, growing to 30 s), so that tests need not wait for it.
+/// Shorter than real clients' (1 s, growing to 30 s), so that tests do not have to wait.
 const RECONNECT_AFTER: Duration = Duration::from_millis(200);
 
 #[derive(Serialize)]
@@ -20,13 +20,13 @@ enum Event {
     Error { message: String },
 }
 
-/// Prints the first SVID. Whether there was one.
+/// Prints the first SVID. Returns whether there was one.
 pub(crate) async fn once(socket: &Path, out: &JsonLines) -> bool {
     let first = async { leaf(&connect(socket).await?.fetch_x509_context().await?) };
     report(first.await, out)
 }
 
-/// Prints every SVID, connecting again whenever the stream ends.
+/// Prints every SVID, and reconnects when the stream ends.
 pub(crate) async fn forever(socket: &Path, out: &JsonLines) -> ! {
     loop {
         let ended = follow(socket, out).await;

@@ -23,7 +23,7 @@ const DIRECTORY_NAMES: [&str; 4] = ["level 1", "level 2", "web", "nothing"];
 const MAILBOXES: [&str; 3] = ["a@example.org", "a@sub.example.org", "b@other.org"];
 const BLOCKS: [[u8; 8]; 3] = [[10, 0, 0, 0, 255, 0, 0, 0], [10, 1, 0, 0, 255, 255, 0, 0], [0; 8]];
 
-/// Numbers that look random (SplitMix64), the same ones for the same seed.
+/// Pseudorandom numbers (SplitMix64), the same ones for the same seed.
 struct Dice(u64);
 
 impl Dice {
@@ -46,11 +46,11 @@ impl Dice {
 /// A chain and its bundle.
 pub(super) struct Made {
     pub(super) candidate: Candidate,
-    /// The parts that others read by rules of their own.
+    /// The parts that other programs read by their own rules.
     pub(super) traits: BTreeSet<Reason>,
 }
 
-/// The chain of that seed, written so that we read it as they do, in the points of `as_they_read`.
+/// The chain of that seed. In the points of `as_they_read`, it is written so that our reading is the same as theirs.
 pub(super) fn made(seed: u64, as_they_read: &[Reason]) -> Made {
     let mut maker = Maker { dice: Dice(seed), as_they_read, traits: BTreeSet::new() };
     let depth = maker.dice.roll(4);
@@ -85,7 +85,7 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// Notes that others read this by a rule of their own, and says whether to write it as that rule reads it.
+    /// Notes that another program reads this by its own rule, and returns whether to write it as that rule reads it.
     fn is_read_as_they_do(&mut self, reason: Reason) -> bool {
         self.traits.insert(reason);
         self.as_they_read.contains(&reason)
@@ -123,7 +123,7 @@ impl Maker<'_> {
     }
 
     fn shape_ca(&mut self, params: &mut CertificateParams, level: u64) {
-        // OpenSSL tries one certificate of each name, which it finds by this.
+        // OpenSSL tries one certificate of each name, which it finds by this identifier.
         params.use_authority_key_identifier_extension = true;
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, format!("level {level}"));

@@ -1,4 +1,5 @@
-//! Why others decide otherwise on a chain. Each reason is a rule of RFC 5280, quoted in docs/spiffe-conformance.md.
+//! Why other programs reach another verdict on a chain. Each reason is a rule of RFC 5280, quoted in
+//! docs/spiffe-conformance.md.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -6,7 +7,7 @@ use std::io::Write;
 use super::hierarchy::{Made, made as write};
 use super::ours;
 
-/// A rule that another program reads otherwise than the RFC.
+/// A rule that another program reads differently from the RFC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reason {
     /// Go: a host in a constraint on URIs or email addresses covers all hosts below it as well.
@@ -23,7 +24,7 @@ pub(super) enum Reason {
     Wildcard,
 }
 
-/// All of them, by the program that reads them so.
+/// All of them, by the program that reads them in this way.
 pub(super) const OF_GO: &[Reason] = &[Reason::HostsBelow, Reason::DirectoryNames];
 pub(super) const OF_OPENSSL: &[Reason] =
     &[Reason::CommonName, Reason::AnyUsage, Reason::RequiredPolicy, Reason::Wildcard];
@@ -51,7 +52,7 @@ impl Reason {
     }
 }
 
-/// How many were compared, were accepted by both, and which reasons explain the others.
+/// How many chains were compared, how many both accepted, and which reasons explain the others.
 #[derive(Debug)]
 pub(super) struct Score {
     reasons: &'static [Reason],
@@ -61,7 +62,7 @@ pub(super) struct Score {
 }
 
 impl Score {
-    /// With the reasons for which the other program may decide otherwise.
+    /// With the reasons for which the other program may reach another verdict.
     pub(super) fn new(reasons: &'static [Reason]) -> Self {
         Self { reasons, compared: 0, taken: 0, explained: BTreeMap::new() }
     }
@@ -84,8 +85,9 @@ impl Score {
         }
     }
 
-    /// The fewest reasons that explain it: with these rules read as the other program does, and all others as in the RFC, our
-    /// verdict is theirs; and the program that refuses the chain says why in the words of one of them.
+    /// The minimal set of reasons that explains it: with these rules read as the other program does, and all others as
+    /// in the RFC, our verdict equals theirs. The program that refuses the chain must report one of them in its own
+    /// words.
     fn why(&self, seed: u64, made: &Made, ours_as_it_stands: &Result<(), String>, theirs: &str) -> Option<Vec<Reason>> {
         let there: Vec<_> = self.reasons.iter().copied().filter(|reason| made.traits.contains(reason)).collect();
         let subset =
