@@ -14,7 +14,7 @@ use super::metrics::Metrics;
 use super::notices::Notices;
 use super::object::Listed;
 use super::pods::Pods;
-use super::queue::{Next, Turn};
+use super::queue::{Next, TakenRequest};
 use super::text::shown;
 use super::write::{WriteError, Writer, Written};
 use crate::backoff::pause;
@@ -76,7 +76,7 @@ impl JudgeError {
 
 impl Judge {
     /// Decides the request whose turn it is. False if something failed that others depend on as well.
-    pub(super) async fn decide(&self, mut turn: Turn, term: &Term) -> bool {
+    pub(super) async fn decide(&self, mut turn: TakenRequest, term: &Term) -> bool {
         let decided = self.try_decide(&mut turn, term).await;
         if let Err(error) = &decided {
             self.metrics.failures.inc();
@@ -101,7 +101,7 @@ impl Judge {
         is_well
     }
 
-    async fn try_decide(&self, turn: &mut Turn, term: &Term) -> Result<Next, JudgeError> {
+    async fn try_decide(&self, turn: &mut TakenRequest, term: &Term) -> Result<Next, JudgeError> {
         if turn.object.is_none() {
             turn.object = self.read(turn).await.map_err(JudgeError::Read)?;
         }
@@ -129,7 +129,7 @@ impl Judge {
     }
 
     /// Reads a request that was not held, by the verb list: get is not granted by the predecessor's roles.
-    async fn read(&self, turn: &Turn) -> Result<Option<Box<Listed>>, CallError> {
+    async fn read(&self, turn: &TakenRequest) -> Result<Option<Box<Listed>>, CallError> {
         let requests: Api<Listed> = Api::namespaced(self.client.clone(), &turn.key.namespace);
         let only = ListParams::default().fields(&format!("metadata.name={}", turn.key.name));
         let found = within(READ, requests.list(&only)).await?;
@@ -157,7 +157,7 @@ impl Judge {
         }
     }
 
-    fn tell(&self, turn: &Turn, object: &Listed, verdict: &Verdict) {
+    fn tell(&self, turn: &TakenRequest, object: &Listed, verdict: &Verdict) {
         self.metrics.decided(verdict, turn.seen.elapsed());
         let request = name(turn);
         if let Verdict::Deny(reasons) = verdict {
@@ -178,6 +178,6 @@ fn depends_on_issuer(request: &Request, verdict: &Verdict) -> bool {
     }
 }
 
-fn name(turn: &Turn) -> String {
+fn name(turn: &TakenRequest) -> String {
     format!("{}/{}", shown(&turn.key.namespace), shown(&turn.key.name))
 }

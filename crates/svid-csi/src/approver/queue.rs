@@ -63,7 +63,7 @@ enum State {
 
 /// A request whose turn it is. One that is dropped unfinished waits again.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct TakenRequest {
     queue: Arc<Queue>,
     is_finished: bool,
     /// The version that was known when it was taken.
@@ -154,7 +154,7 @@ impl Queue {
     }
 
     /// Waits for the next request whose turn it is.
-    pub(super) async fn take(self: &Arc<Self>) -> Turn {
+    pub(super) async fn take(self: &Arc<Self>) -> TakenRequest {
         loop {
             let next_due = {
                 let mut inner = self.lock();
@@ -229,16 +229,16 @@ impl Inner {
         }
     }
 
-    fn turn(&mut self, queue: &Arc<Queue>, key: Key) -> Option<Turn> {
+    fn turn(&mut self, queue: &Arc<Queue>, key: Key) -> Option<TakenRequest> {
         let object = self.release(&key);
         let entry = self.entries.get_mut(&key)?;
         entry.state = State::Taken;
         let (known, seen, tries) = (entry.latest.clone(), entry.seen, entry.tries);
         let recalls = self.recalls;
-        Some(Turn { queue: queue.clone(), is_finished: false, known, recalls, key, object, seen, tries })
+        Some(TakenRequest { queue: queue.clone(), is_finished: false, known, recalls, key, object, seen, tries })
     }
 
-    fn finish(&mut self, turn: &Turn, next: Next) {
+    fn finish(&mut self, turn: &TakenRequest, next: Next) {
         let (key, was_recalled) = (&turn.key, self.recalls != turn.recalls);
         let Some(entry) = self.entries.get_mut(key).filter(|entry| matches!(entry.state, State::Taken)) else {
             return;
@@ -262,7 +262,7 @@ impl Inner {
     }
 }
 
-impl Turn {
+impl TakenRequest {
     /// Sets its next state.
     pub(super) fn finish(mut self, next: Next) {
         self.is_finished = true;
@@ -276,7 +276,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for TakenRequest {
     fn drop(&mut self) {
         if !self.is_finished {
             let mut inner = self.queue.lock();

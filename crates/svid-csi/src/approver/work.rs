@@ -11,7 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::info;
 
 use super::judge::Judge;
-use super::queue::{Queue, Turn};
+use super::queue::{Queue, TakenRequest};
 use crate::kube::lease::{Leadership, Term};
 
 /// How many requests are decided at once. Nothing else limits the rate: the API server says when it has enough.
@@ -62,7 +62,7 @@ async fn lead(judge: &Judge, queue: &Arc<Queue>, term: &Term, stop: &Cancellatio
     }
 }
 
-async fn take(queue: &Arc<Queue>, not_before: Option<Instant>) -> Turn {
+async fn take(queue: &Arc<Queue>, not_before: Option<Instant>) -> TakenRequest {
     if let Some(moment) = not_before {
         sleep_until(moment).await;
     }

@@ -20,7 +20,7 @@ fn key(namespace: &str, name: &str) -> Key {
 }
 
 #[track_caller]
-fn next(queue: &Arc<Queue>) -> Turn {
+fn next(queue: &Arc<Queue>) -> TakenRequest {
     queue.take().now_or_never().expect("a request waits")
 }
 
@@ -29,7 +29,7 @@ fn none(queue: &Arc<Queue>) {
     assert!(queue.take().now_or_never().is_none(), "nothing waits");
 }
 
-fn version(turn: &Turn) -> &str {
+fn version(turn: &TakenRequest) -> &str {
     turn.object.as_ref().expect("it is held").version()
 }
 
