@@ -9,7 +9,7 @@ use super::text::shown;
 
 /// The result for all requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum DryRunOutcome {
     /// None of them is denied.
     NoneDenied,
     /// At least one is.
@@ -31,12 +31,12 @@ pub enum DryRunError {
 ///
 /// # Errors
 /// If any of the input cannot be read, or a line cannot be written.
-pub fn run(input: impl Read, mut output: impl Write, policy: &Policy) -> Result<Outcome, DryRunError> {
-    let mut outcome = Outcome::NoneDenied;
+pub fn run(input: impl Read, mut output: impl Write, policy: &Policy) -> Result<DryRunOutcome, DryRunError> {
+    let mut outcome = DryRunOutcome::NoneDenied;
     for request in input::read(input)? {
         let verdict = judge(&request, policy);
         if matches!(verdict, Verdict::Deny(_)) {
-            outcome = Outcome::SomeDenied;
+            outcome = DryRunOutcome::SomeDenied;
         }
         writeln!(output, "{}", line(&request, &verdict, &policy.mode)).map_err(DryRunError::Output)?;
     }
@@ -96,7 +96,7 @@ mod tests {
         serde_json::json!({ "apiVersion": "cert-manager.io/v1", "kind": kind, "metadata": metadata }).to_string()
     }
 
-    fn judged(input: &str) -> (Outcome, String) {
+    fn judged(input: &str) -> (DryRunOutcome, String) {
         let mut output = Vec::new();
         let outcome = run(input.as_bytes(), &mut output, &policy()).unwrap();
         (outcome, String::from_utf8(output).unwrap())
@@ -111,7 +111,7 @@ mod tests {
         let name = r#"shop/"evil\napprove x/y\xe2\x80\xae""#;
         assert_eq!(ignored, format!("ignore {name} the request has no annotation spiffe.csi.cert-manager.io/identity"));
         assert!(lines.bytes().all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte)), "{lines:?}");
-        assert_eq!(outcome, Outcome::SomeDenied);
+        assert_eq!(outcome, DryRunOutcome::SomeDenied);
     }
 
     #[test]

@@ -30,7 +30,7 @@ const LASTS: u32 = 60;
 /// The longest pause after a failure. While nothing is watched, no pod that starts gets an identity.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-pub(super) struct Watch {
+pub(super) struct RequestWatch {
     pub(super) client: Client,
     pub(super) queue: Arc<Queue>,
     pub(super) metrics: Arc<Metrics>,
@@ -68,7 +68,7 @@ impl Progress {
     }
 }
 
-impl Watch {
+impl RequestWatch {
     /// Feeds the queue until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
         stop.run_until_cancelled(self.follow()).await;

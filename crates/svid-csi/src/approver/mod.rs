@@ -34,7 +34,7 @@ pub use self::endpoints::Listen;
 use self::endpoints::Shown;
 use self::issuer::Issuer;
 use self::judge::Judge;
-use self::list_watch::Watch;
+use self::list_watch::RequestWatch;
 use self::metrics::Metrics;
 use self::notices::Notices;
 use self::pods::Pods;
@@ -139,7 +139,7 @@ async fn start(
     listen(&shown, cluster, tasks).await?;
 
     let events = Events::new(client.clone(), "svid-csi-approver", host, tasks);
-    let watch = Watch {
+    let watch = RequestWatch {
         client: watching,
         queue: queue.clone(),
         metrics: metrics.clone(),

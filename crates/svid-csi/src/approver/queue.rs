@@ -41,7 +41,7 @@ struct Inner {
 
 #[derive(Debug)]
 struct Entry {
-    state: State,
+    state: EntryState,
     /// The version that was offered last, or was left pending.
     latest: Box<str>,
     /// The object of that version, if there is room for it.
@@ -53,7 +53,7 @@ struct Entry {
 }
 
 #[derive(Debug)]
-enum State {
+enum EntryState {
     Waiting(Ticket),
     Delayed(Instant, Ticket),
     Taken,
@@ -101,7 +101,7 @@ impl Queue {
         let listing = inner.listing;
         let entry = inner.entries.entry(key.clone()).or_insert_with(|| Entry::new(Instant::now()));
         entry.listing = listing;
-        let is_left = matches!(entry.state, State::Left);
+        let is_left = matches!(entry.state, EntryState::Left);
         if is_left && *entry.latest == *object.version() {
             return;
         }
@@ -142,7 +142,7 @@ impl Queue {
     pub(super) fn recall(&self) {
         let mut inner = self.lock();
         inner.recalls += 1;
-        let left = inner.entries.iter().filter(|(_, entry)| matches!(entry.state, State::Left));
+        let left = inner.entries.iter().filter(|(_, entry)| matches!(entry.state, EntryState::Left));
         let left: Vec<_> = left.map(|(key, _)| key.clone()).collect();
         left.into_iter().for_each(|key| inner.enqueue(key));
         self.changed.notify_one();
@@ -187,7 +187,7 @@ impl Queue {
 impl Entry {
     /// One that is not queued yet.
     fn new(seen: Instant) -> Self {
-        Self { state: State::Left, latest: "".into(), object: None, weight: 0, seen, tries: 0, listing: 0 }
+        Self { state: EntryState::Left, latest: "".into(), object: None, weight: 0, seen, tries: 0, listing: 0 }
     }
 }
 
@@ -208,16 +208,16 @@ impl Inner {
         self.release(key);
         let Some(entry) = self.entries.remove(key) else { return };
         match entry.state {
-            State::Waiting(ticket) => self.lanes.remove(ticket, key),
-            State::Delayed(due, ticket) => drop(self.delayed.remove(&(due, ticket))),
-            State::Taken | State::Left => {}
+            EntryState::Waiting(ticket) => self.lanes.remove(ticket, key),
+            EntryState::Delayed(due, ticket) => drop(self.delayed.remove(&(due, ticket))),
+            EntryState::Taken | EntryState::Left => {}
         }
     }
 
     fn enqueue(&mut self, key: Key) {
         let ticket = self.ticket();
         if let Some(entry) = self.entries.get_mut(&key) {
-            entry.state = State::Waiting(ticket);
+            entry.state = EntryState::Waiting(ticket);
             self.lanes.push(ticket, key);
         }
     }
@@ -232,7 +232,7 @@ impl Inner {
     fn turn(&mut self, queue: &Arc<Queue>, key: Key) -> Option<TakenRequest> {
         let object = self.release(&key);
         let entry = self.entries.get_mut(&key)?;
-        entry.state = State::Taken;
+        entry.state = EntryState::Taken;
         let (known, seen, tries) = (entry.latest.clone(), entry.seen, entry.tries);
         let recalls = self.recalls;
         Some(TakenRequest { queue: queue.clone(), is_finished: false, known, recalls, key, object, seen, tries })
@@ -240,7 +240,7 @@ impl Inner {
 
     fn finish(&mut self, turn: &TakenRequest, next: Next) {
         let (key, was_recalled) = (&turn.key, self.recalls != turn.recalls);
-        let Some(entry) = self.entries.get_mut(key).filter(|entry| matches!(entry.state, State::Taken)) else {
+        let Some(entry) = self.entries.get_mut(key).filter(|entry| matches!(entry.state, EntryState::Taken)) else {
             return;
         };
         match next {
@@ -248,14 +248,14 @@ impl Inner {
             Next::Leave if was_recalled => self.enqueue(key.clone()),
             Next::Leave if entry.latest != turn.known && *entry.latest != *turn.version() => self.enqueue(key.clone()),
             Next::Leave => {
-                (entry.state, entry.latest) = (State::Left, turn.version().into());
+                (entry.state, entry.latest) = (EntryState::Left, turn.version().into());
                 self.release(key);
             }
             Next::Retry(delay) => {
                 entry.tries += 1;
                 self.last_ticket += 1;
                 let due = Instant::now() + delay;
-                entry.state = State::Delayed(due, self.last_ticket);
+                entry.state = EntryState::Delayed(due, self.last_ticket);
                 self.delayed.insert((due, self.last_ticket), key.clone());
             }
         }
@@ -280,7 +280,7 @@ impl Drop for TakenRequest {
     fn drop(&mut self) {
         if !self.is_finished {
             let mut inner = self.queue.lock();
-            if inner.entries.get(&self.key).is_some_and(|entry| matches!(entry.state, State::Taken)) {
+            if inner.entries.get(&self.key).is_some_and(|entry| matches!(entry.state, EntryState::Taken)) {
                 inner.enqueue(self.key.clone());
             }
             self.queue.changed.notify_one();

@@ -15,7 +15,7 @@ use self::policy::{Requester, Rules};
 use super::client::ClientFlags;
 use super::mistakes::Mistakes;
 use super::values;
-use crate::approver::dry_run::{self, Outcome};
+use crate::approver::dry_run::{self, DryRunOutcome};
 use crate::approver::{self, Cluster};
 use crate::telemetry::log::{LogFormat, LogOptions};
 use crate::telemetry::report;
@@ -141,8 +141,8 @@ fn dry_run(policy: &Policy) -> ExitCode {
         tracing::warn!("{warning}");
     }
     match dry_run::run(io::stdin().lock(), io::BufWriter::new(io::stdout().lock()), policy) {
-        Ok(Outcome::NoneDenied) => ExitCode::SUCCESS,
-        Ok(Outcome::SomeDenied) => ExitCode::FAILURE,
+        Ok(DryRunOutcome::NoneDenied) => ExitCode::SUCCESS,
+        Ok(DryRunOutcome::SomeDenied) => ExitCode::FAILURE,
         Err(error) => {
             report::failure(&error);
             ExitCode::from(MISTAKE)
