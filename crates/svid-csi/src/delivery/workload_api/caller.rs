@@ -129,13 +129,13 @@ impl Caller {
     ///
     /// No time is measured while there is nothing to wait for.
     pub(super) async fn is_of_no_use(&self) -> &'static str {
-        let mut told = self.endpoint.told.subscribe();
+        let mut identity = self.endpoint.identity.subscribe();
         if timeout(FIRST_CALL, self.asked.notified()).await.is_err() {
             return "no call was made on it";
         }
         loop {
             tokio::select! {
-                changed = told.changed() => if changed.is_err() {
+                changed = identity.changed() => if changed.is_err() {
                     return pending().await;
                 },
                 () = self.opened.notified() => {}

@@ -18,7 +18,7 @@ use crate::host::fsx::FsError;
 
 /// The state of the pod's identity.
 #[derive(Debug, Clone, Default)]
-pub(super) enum Told {
+pub(super) enum PodIdentity {
     /// Nothing yet.
     #[default]
     NotYet,
@@ -32,8 +32,8 @@ pub(super) enum Told {
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) volume: VolumeId,
-    pub(super) told: watch::Sender<Told>,
-    /// How often it was updated. Changes with `told`, under its lock.
+    pub(super) identity: watch::Sender<PodIdentity>,
+    /// How often it was updated. Changes with `identity`, under its lock.
     turn: AtomicU64,
     /// What its pod may take up, over all its volumes.
     pub(super) shares: Arc<PodShares>,
@@ -68,7 +68,7 @@ impl Endpoint {
     pub(super) fn new(spec: &Arc<VolumeSpec>, shares: Arc<PodShares>) -> Self {
         Self {
             volume: spec.id.clone(),
-            told: watch::Sender::default(),
+            identity: watch::Sender::default(),
             turn: AtomicU64::default(),
             shares,
             connections: AtomicUsize::default(),
@@ -121,23 +121,23 @@ impl Endpoint {
     }
 
     pub(super) fn given(&self) -> Option<Arc<X509Context>> {
-        match &*self.told.borrow() {
-            Told::Given(context) => Some(context.clone()),
-            Told::NotYet | Told::Withdrawn => None,
+        match &*self.identity.borrow() {
+            PodIdentity::Given(context) => Some(context.clone()),
+            PodIdentity::NotYet | PodIdentity::Withdrawn => None,
         }
     }
 
     /// Does nothing if it was already sent.
     pub(super) fn tell(&self, context: Arc<X509Context>) {
         if !self.given().is_some_and(|given| Arc::ptr_eq(&given, &context)) {
-            self.say(Told::Given(context));
+            self.say(PodIdentity::Given(context));
         }
     }
 
     /// Sends the same identities with another bundle of their trust domain, if there are any.
     pub(super) fn tell_bundle(&self, bundle: &[CertificateDer<'static>]) {
-        self.told.send_if_modified(|told| match told {
-            Told::Given(given) if given.bundle() != bundle => {
+        self.identity.send_if_modified(|identity| match identity {
+            PodIdentity::Given(given) if given.bundle() != bundle => {
                 *given = Arc::new(given.with_bundle(bundle));
                 self.turn.fetch_add(1, Ordering::Relaxed);
                 true
@@ -148,13 +148,13 @@ impl Endpoint {
 
     /// Lets every stream end with the word that the identity is gone, and takes no more connections.
     pub(super) fn withdraw(&self) {
-        self.say(Told::Withdrawn);
+        self.say(PodIdentity::Withdrawn);
         self.close();
     }
 
-    fn say(&self, what: Told) {
-        self.told.send_modify(|told| {
-            *told = what;
+    fn say(&self, what: PodIdentity) {
+        self.identity.send_modify(|identity| {
+            *identity = what;
             self.turn.fetch_add(1, Ordering::Relaxed);
         });
     }

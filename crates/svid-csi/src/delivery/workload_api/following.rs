@@ -10,25 +10,25 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use super::caller::{Caller, Progress};
-use super::endpoint::{Endpoint, Told};
+use super::endpoint::{Endpoint, PodIdentity};
 use super::share::Taken;
 
 /// The response of a call that stays open.
 pub(super) type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// What the pod is given, or why it has nothing (SPIFFE Workload API, section 4.4).
-pub(super) fn given(told: &Told) -> Result<&Arc<X509Context>, Status> {
-    match told {
-        Told::Given(context) => Ok(context),
-        Told::NotYet => Err(Status::unavailable("this pod has no identity yet: try again")),
-        Told::Withdrawn => Err(Status::permission_denied("this pod has no identity any more: it was withdrawn")),
+pub(super) fn given(identity: &PodIdentity) -> Result<&Arc<X509Context>, Status> {
+    match identity {
+        PodIdentity::Given(context) => Ok(context),
+        PodIdentity::NotYet => Err(Status::unavailable("this pod has no identity yet: try again")),
+        PodIdentity::Withdrawn => Err(Status::permission_denied("this pod has no identity any more: it was withdrawn")),
     }
 }
 
 /// One stream's view of what its pod is given.
 pub(super) struct Following {
     pub(super) endpoint: Arc<Endpoint>,
-    told: watch::Receiver<Told>,
+    identity: watch::Receiver<PodIdentity>,
     turn: u64,
     progress: Progress,
     /// For the message that is on its way.
@@ -38,15 +38,15 @@ pub(super) struct Following {
 impl Following {
     pub(super) fn begin(caller: &Caller) -> Self {
         let endpoint = caller.endpoint.clone();
-        let (told, progress) = (endpoint.told.subscribe(), caller.opens_stream());
-        Self { endpoint, told, turn: 0, progress, room: None }
+        let (identity, progress) = (endpoint.identity.subscribe(), caller.opens_stream());
+        Self { endpoint, identity, turn: 0, progress, room: None }
     }
 
     /// What the pod is given now.
     pub(super) fn now(&mut self) -> Result<Arc<X509Context>, Status> {
-        let told = self.told.borrow_and_update();
+        let identity = self.identity.borrow_and_update();
         self.turn = self.endpoint.turn();
-        given(&told).cloned()
+        given(&identity).cloned()
     }
 
     /// What the pod is given after the next update; `None` when its socket is closed.
@@ -57,7 +57,7 @@ impl Following {
         self.progress.has_taken(self.turn);
         tokio::select! {
             biased;
-            Ok(()) = self.told.changed() => Some(self.now()),
+            Ok(()) = self.identity.changed() => Some(self.now()),
             () = self.endpoint.closing.cancelled() => None,
         }
     }

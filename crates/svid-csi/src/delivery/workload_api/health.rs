@@ -47,7 +47,7 @@ impl Health for Service {
         if !is_known(request.get_ref()) {
             return Err(Status::not_found("service is not one of this socket's: leave it empty"));
         }
-        let now = given(&call.caller.endpoint.told.borrow()).cloned();
+        let now = given(&call.caller.endpoint.identity.borrow()).cloned();
         Ok(Response::new(says(status(&now))))
     }
 

@@ -37,7 +37,7 @@ pub(super) async fn svids(
         "" => None,
         id => Some(SpiffeId::parse(id).map_err(|error| Status::invalid_argument(format!("spiffe_id: {error}")))?),
     };
-    given(&endpoint.told.borrow())?;
+    given(&endpoint.identity.borrow())?;
     let spec = endpoint.spec();
     let svids = sources.jwt_svids(&spec, subject(&spec)?, &audiences, id.as_ref()).await;
     let svids = svids.map_err(|error| refusal(endpoint, &error))?;
@@ -65,7 +65,7 @@ pub(super) async fn bundles(sources: &Sources, caller: &Caller) -> Result<Messag
             }
             tokio::select! {
                 biased;
-                told = following.next() => if let Err(withdrawn) = told? {
+                given = following.next() => if let Err(withdrawn) = given? {
                     return Some((Err(withdrawn), None));
                 },
                 Ok(()) = bundles.changed() => match any_of(&bundles.borrow_and_update()) {
@@ -99,7 +99,7 @@ pub(super) async fn validated(
     endpoint: &Endpoint,
     request: ValidateJwtsvidRequest,
 ) -> Result<ValidateJwtsvidResponse, Status> {
-    given(&endpoint.told.borrow())?;
+    given(&endpoint.identity.borrow())?;
     let bundles = trusted(sources, endpoint).await?.borrow().clone();
     let validated =
         tokio::task::spawn_blocking(move || validate(&request.svid, &request.audience, &bundles, clock::now()));

@@ -62,7 +62,7 @@ impl SecretDiscoveryService for Service {
 fn fetch(call: &Call, request: &DiscoveryRequest) -> Result<DiscoveryResponse, Status> {
     check(request)?;
     let endpoint = &call.caller.endpoint;
-    let context = given(&endpoint.told.borrow())?.clone();
+    let context = given(&endpoint.identity.borrow())?.clone();
     let validator = Validator::of(request.node.as_ref());
     let resources = secrets::named(&context, &endpoint.secret_names(), &request.resource_names, validator)?;
     let response = DiscoveryResponse { resources, type_url: SECRET_TYPE.to_owned(), ..Default::default() };

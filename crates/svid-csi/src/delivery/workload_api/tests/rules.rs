@@ -10,7 +10,7 @@ use svid_csi_proto::workload::{
 use tonic::{Code, Request, Status, Streaming};
 
 use super::*;
-use crate::delivery::workload_api::endpoint::Told;
+use crate::delivery::workload_api::endpoint::PodIdentity;
 use crate::delivery::workload_api::following::given;
 
 fn asking<T>(message: T, headers: &[&'static str]) -> Request<T> {
@@ -82,11 +82,11 @@ async fn who_has_no_identity_yet_is_told_to_try_again() {
 /// Calls that come just before the socket goes with the identity.
 #[test]
 fn who_has_no_identity_any_more_is_denied() {
-    let given = |told: Told| given(&told).map(drop).map_err(|status| status.code());
-    assert_eq!(given(Told::NotYet), Err(Code::Unavailable));
-    assert_eq!(given(Told::Withdrawn), Err(Code::PermissionDenied));
+    let given = |identity: PodIdentity| given(&identity).map(drop).map_err(|status| status.code());
+    assert_eq!(given(PodIdentity::NotYet), Err(Code::Unavailable));
+    assert_eq!(given(PodIdentity::Withdrawn), Err(Code::PermissionDenied));
     let ca = TestCa::new("ca");
-    assert_eq!(given(Told::Given(context(vec![svid(&ca, "web", "")], &[], &[]))), Ok(()));
+    assert_eq!(given(PodIdentity::Given(context(vec![svid(&ca, "web", "")], &[], &[]))), Ok(()));
 }
 
 #[tokio::test]
