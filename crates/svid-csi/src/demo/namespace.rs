@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::{getegid, geteuid};
 
-use super::report::Told;
+use super::report::StepResult;
 
 /// A folder every system has; its contents are hidden from the demo only.
 const WORK: &str = "/tmp";
@@ -37,14 +37,14 @@ pub(super) struct Place {
 }
 
 /// Enters the namespaces and mounts the work folder.
-pub(super) fn enter() -> Result<(Told, Place)> {
+pub(super) fn enter() -> Result<(StepResult, Place)> {
     // Root in a container may lack the capability to mount, and can then still use a user namespace as any user can.
     let as_root = geteuid().is_root() && unshare(CloneFlags::CLONE_NEWNS).is_ok();
     let entered = if as_root { Ok(()) } else { enter_user_namespace() };
     entered.and_then(|()| mount_work()).with_context(hint)?;
     let kind = if as_root { "a mount namespace (as root)" } else { "a user and a mount namespace" };
-    let told = Told::new(format!("in {kind}, work folder {WORK}")).with("root", as_root).with("work", WORK);
-    Ok((told, Place { work: Path::new(WORK), has_fs_group: group_exists(FS_GROUP)? }))
+    let result = StepResult::new(format!("in {kind}, work folder {WORK}")).with("root", as_root).with("work", WORK);
+    Ok((result, Place { work: Path::new(WORK), has_fs_group: group_exists(FS_GROUP)? }))
 }
 
 fn enter_user_namespace() -> Result<()> {

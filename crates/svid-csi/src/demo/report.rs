@@ -12,7 +12,7 @@ const STEP_LIMIT: Duration = Duration::from_secs(15);
 
 /// The result of a step.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct StepResult {
     line: String,
     facts: Map<String, Value>,
 }
@@ -33,7 +33,7 @@ pub(super) struct Report {
     started: Instant,
 }
 
-impl Told {
+impl StepResult {
     /// A line for people.
     pub(super) fn new(line: impl Into<String>) -> Self {
         Self { line: line.into(), facts: Map::new() }
@@ -53,15 +53,15 @@ impl Report {
     }
 
     /// Reports the result of a step.
-    pub(super) fn step<T>(&self, name: &'static str, outcome: Result<(Told, T)>) -> Result<T> {
+    pub(super) fn step<T>(&self, name: &'static str, outcome: Result<(StepResult, T)>) -> Result<T> {
         match outcome {
-            Ok((told, value)) => {
-                self.write(name, true, told)?;
+            Ok((result, value)) => {
+                self.write(name, true, result)?;
                 Ok(value)
             }
             Err(error) => {
                 let reason = format!("{error:#}");
-                self.write(name, false, Told::new(reason.clone()).with("error", reason))?;
+                self.write(name, false, StepResult::new(reason.clone()).with("error", reason))?;
                 // The reason is already printed.
                 bail!("the demo failed in the step {name}")
             }
@@ -69,20 +69,24 @@ impl Report {
     }
 
     /// Runs a step and reports its result.
-    pub(super) async fn run<T>(&self, name: &'static str, step: impl Future<Output = Result<(Told, T)>>) -> Result<T> {
+    pub(super) async fn run<T>(
+        &self,
+        name: &'static str,
+        step: impl Future<Output = Result<(StepResult, T)>>,
+    ) -> Result<T> {
         let outcome = tokio::time::timeout(STEP_LIMIT, step).await;
         self.step(name, outcome.with_context(|| format!("not done after {STEP_LIMIT:?}")).flatten())
     }
 
-    fn write(&self, step: &str, ok: bool, told: Told) -> io::Result<()> {
+    fn write(&self, step: &str, ok: bool, result: StepResult) -> io::Result<()> {
         let elapsed = self.started.elapsed();
         let mut out = io::stdout().lock();
         if self.json {
-            let line = JsonLine { step, ok, elapsed_ms: elapsed.as_millis(), facts: &told.facts };
+            let line = JsonLine { step, ok, elapsed_ms: elapsed.as_millis(), facts: &result.facts };
             writeln!(out, "{}", serde_json::to_string(&line)?)?;
         } else {
             let mark = if ok { "ok  " } else { "FAIL" };
-            writeln!(out, "{:6.2} s  {mark}  {step:<16} {}", elapsed.as_secs_f64(), told.line)?;
+            writeln!(out, "{:6.2} s  {mark}  {step:<16} {}", elapsed.as_secs_f64(), result.line)?;
         }
         out.flush()
     }

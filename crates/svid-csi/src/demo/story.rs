@@ -13,7 +13,7 @@ use super::kubelet::{InlineVolume, Plugin};
 use super::mounts;
 use super::namespace::Place;
 use super::pods::{FilesPod, Seen, SocketPod};
-use super::report::{Report, Told};
+use super::report::{Report, StepResult};
 use super::stage::{AGENT_SOCKET, Stage, TRUST_DOMAIN};
 
 /// How long the kubelet waits for a driver to register, and for a volume to be published.
@@ -44,7 +44,7 @@ pub(super) async fn tell(place: &Place, report: &Report) -> Result<()> {
     let agent = report.step("agent", start_agent(&stage))?;
     tokio::select! {
         ended = agent.serve() => bail!("the agent ended: {ended:?}"),
-        told = play(&stage, report) => told,
+        result = play(&stage, report) => result,
     }
 }
 
@@ -71,78 +71,81 @@ async fn play(stage: &Stage, report: &Report) -> Result<()> {
     report.step("clean", clean(stage))
 }
 
-fn start_agent(stage: &Stage) -> Result<(Told, Agent)> {
+fn start_agent(stage: &Stage) -> Result<(StepResult, Agent)> {
     let settings = stage.agent()?;
     let (socket, id) = (settings.socket.display().to_string(), settings.spiffe_id.to_string());
-    let told = Told::new(format!("the Workload API is at {socket} with {id}"));
-    Ok((told.with("socket", socket).with("spiffe_id", id), Agent::bind(settings)?))
+    let result = StepResult::new(format!("the Workload API is at {socket} with {id}"));
+    Ok((result.with("socket", socket).with("spiffe_id", id), Agent::bind(settings)?))
 }
 
-fn start_driver(stage: &Stage, log: &str) -> Result<(Told, Driver)> {
+fn start_driver(stage: &Stage, log: &str) -> Result<(StepResult, Driver)> {
     let driver = Driver::start(&stage.settings, log)?;
-    let told = Told::new(format!("started as process {}", driver.pid())).with("pid", driver.pid());
-    Ok((told, driver))
+    let result = StepResult::new(format!("started as process {}", driver.pid())).with("pid", driver.pid());
+    Ok((result, driver))
 }
 
-async fn register(stage: &Stage) -> Result<(Told, Plugins)> {
+async fn register(stage: &Stage) -> Result<(StepResult, Plugins)> {
     let files = stage.kubelet.register(FILES_DRIVER, PATIENCE).await?;
     let socket = stage.kubelet.register(SOCKET_DRIVER, PATIENCE).await?;
     let (version, node) = (files.vendor_version.clone(), files.node_id.clone());
-    let told = Told::new(format!("{FILES_DRIVER} and {SOCKET_DRIVER}, version {version}, registered on {node}"));
-    let told = told.with("drivers", json!([FILES_DRIVER, SOCKET_DRIVER])).with("node_id", node);
-    Ok((told, Plugins { files, socket }))
+    let result =
+        StepResult::new(format!("{FILES_DRIVER} and {SOCKET_DRIVER}, version {version}, registered on {node}"));
+    let result = result.with("drivers", json!([FILES_DRIVER, SOCKET_DRIVER])).with("node_id", node);
+    Ok((result, Plugins { files, socket }))
 }
 
-async fn publish_files(stage: &Stage, plugins: &Plugins) -> Result<(Told, (FilesPod, Seen))> {
+async fn publish_files(stage: &Stage, plugins: &Plugins) -> Result<(StepResult, (FilesPod, Seen))> {
     let volume = stage.files_volume();
     let target = stage.kubelet.publish_within(&plugins.files, &volume, PATIENCE).await?;
     let pod = FilesPod::open(&target)?;
     let (seen, files) = (pod.read()?, pod.listing()?);
-    let told = introduce(&volume, &seen, &format!("from files ({})", files.join(", "))).with("files", files);
-    Ok((told, (pod, seen)))
+    let result = introduce(&volume, &seen, &format!("from files ({})", files.join(", "))).with("files", files);
+    Ok((result, (pod, seen)))
 }
 
-async fn publish_socket(stage: &Stage, plugins: &Plugins) -> Result<(Told, (SocketPod, Seen))> {
+async fn publish_socket(stage: &Stage, plugins: &Plugins) -> Result<(StepResult, (SocketPod, Seen))> {
     let volume = stage.socket_volume();
     let target = stage.kubelet.publish_within(&plugins.socket, &volume, PATIENCE).await?;
     let mut pod = SocketPod::open(&target).await?;
     let seen = pod.next().await?;
-    let told = introduce(&volume, &seen, &format!("from the agent ({AGENT_SOCKET})"));
-    Ok((told, (pod, seen)))
+    let result = introduce(&volume, &seen, &format!("from the agent ({AGENT_SOCKET})"));
+    Ok((result, (pod, seen)))
 }
 
-fn introduce(volume: &InlineVolume, seen: &Seen, how: &str) -> Told {
+fn introduce(volume: &InlineVolume, seen: &Seen, how: &str) -> StepResult {
     let (pod, leaf) = (&volume.pod, &seen.leaf);
     let line = format!("{} is {} until {} {how}; chain verified", pod.name, leaf.spiffe_id, leaf.not_after);
-    Told::new(line).with("pod", pod.name.as_str()).with("svid", json!(leaf)).with("chain_verified", true)
+    StepResult::new(line).with("pod", pod.name.as_str()).with("svid", json!(leaf)).with("chain_verified", true)
 }
 
-fn fs_group(stage: &Stage, pod: &FilesPod) -> Result<(Told, ())> {
+fn fs_group(stage: &Stage, pod: &FilesPod) -> Result<(StepResult, ())> {
     let found = pod.group()?;
-    let told = match stage.pods[0].fs_group {
+    let result = match stage.pods[0].fs_group {
         Some(wanted) => {
             ensure!(found == wanted, "the files belong to group {found}, not {wanted}");
-            Told::new(format!("the files belong to the pod's group {found}")).with("shown", true).with("group", found)
+            StepResult::new(format!("the files belong to the pod's group {found}"))
+                .with("shown", true)
+                .with("group", found)
         }
         None => {
             let why = "not shown: this user namespace has only one group; run with sudo to see it";
-            Told::new(why).with("shown", false)
+            StepResult::new(why).with("shown", false)
         }
     };
-    Ok((told, ()))
+    Ok((result, ()))
 }
 
-async fn mutual_tls(pods: &Pods) -> Result<(Told, ())> {
+async fn mutual_tls(pods: &Pods) -> Result<(StepResult, ())> {
     let (files, socket) = (&pods.files_saw, &pods.socket_saw);
     handshake::meet(&files.svid, &socket.svid).await?;
     handshake::meet(&socket.svid, &files.svid).await?;
     let impostor = format!("spiffe://{TRUST_DOMAIN}/ns/shop/sa/impostor");
     handshake::mistrust(&files.svid, &socket.svid, &impostor).await?;
     let line = "each pod connected to the other and verified its SPIFFE ID; another ID is refused";
-    Ok((Told::new(line).with("peers", json!([files.leaf.spiffe_id, socket.leaf.spiffe_id])), ()))
+    Ok((StepResult::new(line).with("peers", json!([files.leaf.spiffe_id, socket.leaf.spiffe_id])), ()))
 }
 
-async fn renewal(pods: &mut Pods) -> Result<(Told, ())> {
+async fn renewal(pods: &mut Pods) -> Result<(StepResult, ())> {
     let old = [pods.files_saw.leaf.serial.clone(), pods.socket_saw.leaf.serial.clone()];
     pods.files_saw = pods.files.renewed(&old[0]).await?;
     while pods.socket_saw.leaf.serial == old[1] {
@@ -150,21 +153,24 @@ async fn renewal(pods: &mut Pods) -> Result<(Told, ())> {
     }
     let now = [&pods.files_saw.leaf, &pods.socket_saw.leaf];
     let line = format!("both pods have new certificates, valid until {} and {}", now[0].not_after, now[1].not_after);
-    Ok((Told::new(line).with("before", json!(old)).with("svids", json!(now)), ()))
+    Ok((StepResult::new(line).with("before", json!(old)).with("svids", json!(now)), ()))
 }
 
-async fn kill(driver: Driver, pods: &Pods) -> Result<(Told, ())> {
+async fn kill(driver: Driver, pods: &Pods) -> Result<(StepResult, ())> {
     let pid = driver.pid();
     driver.kill().await?;
     let files = pods.files.read().context("with the driver dead")?;
     ensure!(files.leaf == pods.files_saw.leaf, "the files changed with the driver dead");
     // The stream stays open all along; a connection that is made only now must work as well.
     pods.socket.reach().await.context("with the driver dead")?;
-    Ok((Told::new(format!("process {pid} killed with SIGKILL; both pods keep their identities")).with("pid", pid), ()))
+    Ok((
+        StepResult::new(format!("process {pid} killed with SIGKILL; both pods keep their identities")).with("pid", pid),
+        (),
+    ))
 }
 
 /// A driver that is back must find the volumes as they are, and a kubelet that asks for them again must change nothing.
-async fn recovery(stage: &Stage, pods: &Pods) -> Result<(Told, Plugins)> {
+async fn recovery(stage: &Stage, pods: &Pods) -> Result<(StepResult, Plugins)> {
     let (_, plugins) = register(stage).await?;
     for (plugin, volume) in [(&plugins.files, stage.files_volume()), (&plugins.socket, stage.socket_volume())] {
         let target = stage.kubelet.publish_within(plugin, &volume, PATIENCE).await?;
@@ -172,11 +178,11 @@ async fn recovery(stage: &Stage, pods: &Pods) -> Result<(Told, Plugins)> {
         ensure!(count == 1, "{} is mounted {count} times", target.display());
     }
     pods.files.read().context("after the restart")?;
-    Ok((Told::new("registered again; each volume is still mounted, once").with("mounts", 2), plugins))
+    Ok((StepResult::new("registered again; each volume is still mounted, once").with("mounts", 2), plugins))
 }
 
 /// A reinstalled agent has a new folder with a new socket. A running pod must still reach it.
-async fn new_agent(stage: &Stage, pod: &SocketPod) -> Result<(Told, ())> {
+async fn new_agent(stage: &Stage, pod: &SocketPod) -> Result<(StepResult, ())> {
     fs::remove_dir_all(&stage.settings.agent_dir)?;
     let agent = Agent::bind(stage.agent()?)?;
     let reached = async {
@@ -186,29 +192,29 @@ async fn new_agent(stage: &Stage, pod: &SocketPod) -> Result<(Told, ())> {
     };
     tokio::select! {
         ended = agent.serve() => bail!("the agent ended: {ended:?}"),
-        () = reached => Ok((Told::new("the agent's folder was deleted and re-created; the running pod reaches the new socket"), ())),
+        () = reached => Ok((StepResult::new("the agent's folder was deleted and re-created; the running pod reaches the new socket"), ())),
     }
 }
 
-async fn unpublish(stage: &Stage, plugins: &Plugins) -> Result<(Told, ())> {
+async fn unpublish(stage: &Stage, plugins: &Plugins) -> Result<(StepResult, ())> {
     let kubelet = &stage.kubelet;
     kubelet.unpublish(&plugins.files, &stage.files_volume()).await?;
     kubelet.unpublish(&plugins.socket, &stage.socket_volume()).await?;
     stage.pods.iter().try_for_each(|pod| kubelet.forget(pod))?;
-    Ok((Told::new("both volumes are unpublished and the pods' folders removed"), ()))
+    Ok((StepResult::new("both volumes are unpublished and the pods' folders removed"), ()))
 }
 
-async fn stop(driver: Driver) -> Result<(Told, ())> {
+async fn stop(driver: Driver) -> Result<(StepResult, ())> {
     driver.stop().await?;
-    Ok((Told::new("the driver ended after SIGTERM"), ()))
+    Ok((StepResult::new("the driver ended after SIGTERM"), ()))
 }
 
-fn clean(stage: &Stage) -> Result<(Told, ())> {
+fn clean(stage: &Stage) -> Result<(StepResult, ())> {
     let left = mounts::at_and_below(&stage.kubelet.pods_dir())?;
     ensure!(left.is_empty(), "still mounted: {left:?}");
     let folders = fs::read_dir(stage.kubelet.pods_dir())?.count();
     ensure!(folders == 0, "{folders} pod folders are left");
     // Its tmpfs outlives the driver on purpose, for the next one; here it ends with the namespace.
     let own = mounts::at_and_below(&stage.settings.data_root())?.len();
-    Ok((Told::new("nothing is left mounted for any pod").with("mounts", 0).with("driver_mounts", own), ()))
+    Ok((StepResult::new("nothing is left mounted for any pod").with("mounts", 0).with("driver_mounts", own), ()))
 }
