@@ -19,7 +19,7 @@ use super::text::{Once, shown};
 use crate::backoff::pause;
 use crate::kube::error;
 use crate::kube::lease::Leadership;
-use crate::kube::watching::{GONE, Selection, Told, Watching, told};
+use crate::kube::watching::{GONE, Selection, WatchItem, Watching, describe};
 
 /// How many requests are listed at once: a page is in memory as received and as parsed, and a request may have any size.
 const PAGE: u32 = 10;
@@ -80,8 +80,8 @@ impl RequestWatch {
         let mut watching = Watching::new(Api::<Listed>::all(self.client.clone()), selection);
         loop {
             match watching.next().await {
-                Ok(Told::Event(event)) => self.take(event),
-                Ok(Told::Watched) => self.progress.answered(),
+                Ok(WatchItem::Event(event)) => self.take(event),
+                Ok(WatchItem::Watched) => self.progress.answered(),
                 Err(error) => {
                     self.tell(&error);
                     self.progress.failures += 1;
@@ -192,5 +192,5 @@ fn problem(failure: &watcher::Error) -> (bool, String) {
         WatchError(status) => (Some(status.code), ""),
         NoResourceVersion => (None, ""),
     };
-    (code == Some(GONE), format!("{}{fix}", told(failure)))
+    (code == Some(GONE), format!("{}{fix}", describe(failure)))
 }

@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// What is reported about the objects.
 #[derive(Debug)]
-pub enum Told<K> {
+pub enum WatchItem<K> {
     /// The API server has accepted the watch: from now on changes come in.
     Watched,
     /// An object, or the begin or end of a list.
@@ -51,11 +51,11 @@ pub struct Selection {
 pub struct Watching<K> {
     api: Api<K>,
     selection: Selection,
-    told: VecDeque<Told<K>>,
-    state: State<K>,
+    pending: VecDeque<WatchItem<K>>,
+    state: WatchState<K>,
 }
 
-enum State<K> {
+enum WatchState<K> {
     Unlisted,
     Listing { next: Option<String> },
     Listed { version: String },
@@ -65,32 +65,32 @@ enum State<K> {
 impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K> {
     /// To follow objects; nothing is asked for yet.
     pub fn new(api: Api<K>, selection: Selection) -> Self {
-        Self { api, selection, told: VecDeque::new(), state: State::Unlisted }
+        Self { api, selection, pending: VecDeque::new(), state: WatchState::Unlisted }
     }
 
     /// The next report. May be dropped at any time.
     ///
     /// # Errors
     /// The current failure. The next call retries at once: the caller has to pause.
-    pub async fn next(&mut self) -> Result<Told<K>> {
+    pub async fn next(&mut self) -> Result<WatchItem<K>> {
         loop {
-            if let Some(told) = self.told.pop_front() {
-                return Ok(told);
+            if let Some(item) = self.pending.pop_front() {
+                return Ok(item);
             }
             match &mut self.state {
-                State::Unlisted => {
-                    self.state = State::Listing { next: None };
-                    return Ok(Told::Event(Event::Init));
+                WatchState::Unlisted => {
+                    self.state = WatchState::Listing { next: None };
+                    return Ok(WatchItem::Event(Event::Init));
                 }
-                State::Listing { next } => {
+                WatchState::Listing { next } => {
                     let next = next.clone();
                     self.list(next).await?;
                 }
-                State::Listed { version } => {
+                WatchState::Listed { version } => {
                     let version = version.clone();
                     return self.watch(version).await;
                 }
-                State::Watched { .. } => self.follow().await?,
+                WatchState::Watched { .. } => self.follow().await?,
             }
         }
     }
@@ -100,31 +100,31 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
         params.label_selector.clone_from(&self.selection.labels);
         params.continue_token = next;
         let listed = in_time(self.api.list(&params)).await;
-        self.state = State::Unlisted;
+        self.state = WatchState::Unlisted;
         let list = listed.map_err(Error::InitialListFailed)?;
-        self.told.extend(list.items.into_iter().map(|object| Told::Event(Event::InitApply(object))));
+        self.pending.extend(list.items.into_iter().map(|object| WatchItem::Event(Event::InitApply(object))));
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         self.state = match (given(list.metadata.continue_), given(list.metadata.resource_version)) {
-            (Some(next), _) => State::Listing { next: Some(next) },
+            (Some(next), _) => WatchState::Listing { next: Some(next) },
             (None, Some(version)) => {
-                self.told.push_back(Told::Event(Event::InitDone));
-                State::Listed { version }
+                self.pending.push_back(WatchItem::Event(Event::InitDone));
+                WatchState::Listed { version }
             }
             (None, None) => return Err(Error::NoResourceVersion),
         };
         Ok(())
     }
 
-    async fn watch(&mut self, version: String) -> Result<Told<K>> {
+    async fn watch(&mut self, version: String) -> Result<WatchItem<K>> {
         let mut params = WatchParams::default().timeout(self.selection.lasts);
         params.label_selector.clone_from(&self.selection.labels);
         match in_time(self.api.watch(&params, &version)).await {
             Ok(events) => {
-                self.state = State::Watched { version, events: events.boxed() };
-                Ok(Told::Watched)
+                self.state = WatchState::Watched { version, events: events.boxed() };
+                Ok(WatchItem::Watched)
             }
             Err(kube::Error::Api(status)) if status.code == GONE => {
-                self.state = State::Unlisted;
+                self.state = WatchState::Unlisted;
                 Err(Error::WatchError(status))
             }
             Err(error) => Err(Error::WatchStartFailed(error)),
@@ -133,10 +133,10 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
 
     /// Takes one event of the watch. When it ends, it is resumed.
     async fn follow(&mut self) -> Result<()> {
-        let State::Watched { version, events } = &mut self.state else { return Ok(()) };
+        let WatchState::Watched { version, events } = &mut self.state else { return Ok(()) };
         let silence = Duration::from_secs(u64::from(self.selection.lasts)) + GRACE;
         let event = timeout(silence, events.next()).await.unwrap_or_default();
-        let (object, told): (_, fn(K) -> Event<K>) = match event {
+        let (object, event): (_, fn(K) -> Event<K>) = match event {
             Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => (object, Event::Apply),
             Some(Ok(WatchEvent::Deleted(object))) => (object, Event::Delete),
             Some(Ok(WatchEvent::Bookmark(bookmark))) => {
@@ -149,16 +149,16 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
             }
         };
         *version = object.resource_version().ok_or(Error::NoResourceVersion)?;
-        self.told.push_back(Told::Event(told(object)));
+        self.pending.push_back(WatchItem::Event(event(object)));
         Ok(())
     }
 
     fn ended(&mut self, version: String, ended: Option<kube::Result<WatchEvent<K>>>) -> Result<()> {
-        self.state = State::Listed { version };
+        self.state = WatchState::Listed { version };
         match ended {
             Some(Ok(WatchEvent::Error(status))) => {
                 if status.code == GONE {
-                    self.state = State::Unlisted;
+                    self.state = WatchState::Unlisted;
                 }
                 Err(Error::WatchError(status))
             }
@@ -169,7 +169,7 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
 }
 
 /// The error, in the API server's own words if there are any.
-pub fn told(error: &Error) -> String {
+pub fn describe(error: &Error) -> String {
     match error {
         Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => {
             error::told(error)

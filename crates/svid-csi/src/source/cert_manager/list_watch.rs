@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::requests::{Link, Requests};
 use crate::kube::cert_request::CertificateRequest;
-use crate::kube::watching::{GONE, Selection, Told, Watching, told};
+use crate::kube::watching::{GONE, Selection, WatchItem, Watching, describe};
 
 /// Objects in one answer to a list. They are in memory at once, as they came and as they were read, and anyone who may make
 /// requests may make large ones.
@@ -45,11 +45,11 @@ async fn follow_for_ever(requests: &Requests, client: Client, node_id: &str) {
     let (mut backoff, mut failed) = (DefaultBackoff::default(), Instant::now());
     loop {
         let error = match watching.next().await {
-            Ok(Told::Event(event)) => {
+            Ok(WatchItem::Event(event)) => {
                 requests.apply(event);
                 continue;
             }
-            Ok(Told::Watched) => {
+            Ok(WatchItem::Watched) => {
                 if requests.found() {
                     info!(selector, "watching the certificate requests of this node");
                 }
@@ -71,13 +71,13 @@ fn tell(requests: &Requests, error: &Error) {
     if matches!(error, Error::WatchError(status) if status.code == GONE) {
         return;
     }
-    let down = Link::Down(told(error));
+    let down = Link::Down(describe(error));
     if *requests.link().borrow() != down {
         warn!(
-            error = told(error),
+            error = describe(error),
             needs = "list and watch on certificaterequests.cert-manager.io, in all namespaces",
             "the certificate requests of this node cannot be watched; retrying"
         );
     }
-    requests.lost(told(error));
+    requests.lost(describe(error));
 }
