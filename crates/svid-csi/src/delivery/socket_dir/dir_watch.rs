@@ -11,7 +11,7 @@ use crate::host::inotify::{Inotify, NAMES};
 
 /// A watch over the agent's directory, which may come and go or be a link, over those it lies in, and over the stable one.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct DirWatch {
     of_agent: Inotify,
     of_pods: Inotify,
     directory: PathBuf,
@@ -20,11 +20,11 @@ pub(super) struct Watch {
 
 const ALL: WatchFlags = NAMES.union(WatchFlags::ATTRIB);
 
-impl Watch {
+impl DirWatch {
     /// Watches `directory` and `stable`; the directory above the first must exist.
     pub(super) fn new(directory: &Path, stable: &Path) -> io::Result<Self> {
         let (of_agent, of_pods) = (Inotify::new()?, Inotify::new()?);
-        let watch = Watch { of_agent, of_pods, directory: directory.to_owned(), stable: stable.to_owned() };
+        let watch = DirWatch { of_agent, of_pods, directory: directory.to_owned(), stable: stable.to_owned() };
         watch.rearm()?;
         Ok(watch)
     }

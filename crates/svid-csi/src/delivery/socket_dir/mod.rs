@@ -23,7 +23,7 @@ use svid_csi_core::state::FileId;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::dir_watch::Watch;
+use self::dir_watch::DirWatch;
 pub use self::error::SocketDirError;
 use self::hard_links::{Changes, Linked, Touched};
 use super::private_bind;
@@ -223,7 +223,7 @@ impl SocketDir {
         if let Some(parent) = self.agent.parent() {
             fs::create_dir_all(parent)?;
         }
-        let watch = Watch::new(&self.agent, stable)?;
+        let watch = DirWatch::new(&self.agent, stable)?;
         let mut touched = Touched { by_agent: Names::Any, ..Touched::default() };
         loop {
             watch.rearm()?;
