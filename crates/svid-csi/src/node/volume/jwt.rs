@@ -16,7 +16,7 @@ use tracing::info;
 
 use super::Node;
 use super::error::VolumeError;
-use super::renewal::Outcome;
+use super::renewal::RenewalOutcome;
 use crate::backoff;
 use crate::host::clock;
 use crate::source::SourceError;
@@ -175,12 +175,16 @@ impl Node {
 
     /// Puts new tokens and JWT bundles beside what the volume's files show. Tokens that did not come stay as they are
     /// there, and are an error all the same.
-    pub(super) async fn install_jwt(self: &Arc<Self>, spec: &VolumeSpec, mut jwt: Jwt) -> Result<Outcome, VolumeError> {
+    pub(super) async fn install_jwt(
+        self: &Arc<Self>,
+        spec: &VolumeSpec,
+        mut jwt: Jwt,
+    ) -> Result<RenewalOutcome, VolumeError> {
         let mut held = self.volumes.hold(&spec.id).await;
         let this = self.clone();
         tokio::task::spawn_blocking(move || {
             let Some(volume) = held.as_mut().filter(|volume| volume.has_identity()) else {
-                return Ok(Outcome::Unpublished);
+                return Ok(RenewalOutcome::Unpublished);
             };
             if let Some(issued) = volume.record().issued.clone() {
                 audit_jwt(&volume.record().spec, &jwt);
@@ -195,7 +199,7 @@ impl Node {
             if let Some(missing) = jwt.missing.take() {
                 return Err(missing.into());
             }
-            Ok(Outcome::Holds(volume.record().issued.clone()))
+            Ok(RenewalOutcome::Holds(volume.record().issued.clone()))
         })
         .await?
     }

@@ -63,8 +63,8 @@ pub(super) async fn keep_fresh(
         let tried = news.identity(&spec).filter(|_| last.is_some());
         // Boxed: while the volume waits, which is nearly always, there is no place for the renewal itself.
         match Box::pin(news.take_up(&node, &spec, last.as_ref())).await {
-            Ok(Outcome::Unpublished) => return,
-            Ok(Outcome::Holds(issued)) => {
+            Ok(RenewalOutcome::Unpublished) => return,
+            Ok(RenewalOutcome::Holds(issued)) => {
                 tries.succeeded(kind);
                 last = issued;
             }
@@ -165,7 +165,12 @@ impl News {
         }
     }
 
-    async fn take_up(self, node: &Arc<Node>, spec: &VolumeSpec, last: Option<&Issued>) -> Result<Outcome, VolumeError> {
+    async fn take_up(
+        self,
+        node: &Arc<Node>,
+        spec: &VolumeSpec,
+        last: Option<&Issued>,
+    ) -> Result<RenewalOutcome, VolumeError> {
         match self {
             News::Identity(Ok(context)) => renew(node, spec, Arc::new(context), last).await,
             News::Identity(Err(error)) => withdraw_if_withdrawn(node, spec, error.into()).await,
@@ -187,7 +192,7 @@ fn complain(spec: &VolumeSpec, error: &VolumeError, failures: u32, kind: Kind) {
 }
 
 /// The outcome for a volume.
-pub(super) enum Outcome {
+pub(super) enum RenewalOutcome {
     /// Its pod has this, or nothing any more.
     Holds(Option<Issued>),
     /// It is no longer published.
@@ -199,7 +204,7 @@ async fn withdraw_if_withdrawn(
     node: &Arc<Node>,
     spec: &VolumeSpec,
     error: VolumeError,
-) -> Result<Outcome, VolumeError> {
+) -> Result<RenewalOutcome, VolumeError> {
     if !error.is_withdrawal() {
         return Err(error);
     }
@@ -207,9 +212,9 @@ async fn withdraw_if_withdrawn(
     let this = node.clone();
     let withdrawn = tokio::task::spawn_blocking(move || {
         let Some(volume) = held.as_mut().filter(|volume| volume.record().phase == Phase::Ready) else {
-            return Ok(Outcome::Unpublished);
+            return Ok(RenewalOutcome::Unpublished);
         };
-        this.withdraw(volume).map(|()| Outcome::Holds(None))
+        this.withdraw(volume).map(|()| RenewalOutcome::Holds(None))
     });
     let outcome = withdrawn.await??;
     let pod = spec.pod.as_ref().map(ToString::to_string);
@@ -225,7 +230,7 @@ async fn renew(
     spec: &VolumeSpec,
     context: Arc<X509Context>,
     last: Option<&Issued>,
-) -> Result<Outcome, VolumeError> {
+) -> Result<RenewalOutcome, VolumeError> {
     let mut issued = issued(spec, &context, None);
     let is_same = node.holds(&spec.id, issued.digest.as_deref()).await;
     let jwt = if is_same { Ok(None) } else { node.jwt(spec).await };
@@ -240,19 +245,19 @@ async fn renew(
     let this = node.clone();
     tokio::task::spawn_blocking(move || {
         let Some(volume) = held.as_mut().filter(|volume| volume.has_identity()) else {
-            return Ok(Outcome::Unpublished);
+            return Ok(RenewalOutcome::Unpublished);
         };
         let before = || volume.record().issued.as_ref()?.jwt.clone();
         issued.jwt = jwt.as_ref().map(Jwt::issued).or_else(before);
         if volume.record().issued.as_ref().is_some_and(|last| last.digest == issued.digest) {
-            return Ok(Outcome::Holds(volume.record().issued.clone()));
+            return Ok(RenewalOutcome::Holds(volume.record().issued.clone()));
         }
         let spec = volume.record().spec.clone();
         this.audit(volume, &spec, &context, jwt.as_ref());
         this.deliver(volume.record(), &spec, &context, jwt.as_ref(), Occasion::Renewal)?;
         this.record(volume, |record| record.give(Some(issued)))?;
         this.bring_bundle_to(Some(volume));
-        Ok(Outcome::Holds(volume.record().issued.clone()))
+        Ok(RenewalOutcome::Holds(volume.record().issued.clone()))
     })
     .await?
 }
