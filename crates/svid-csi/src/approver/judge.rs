@@ -76,14 +76,14 @@ impl JudgeError {
 
 impl Judge {
     /// Decides the request whose turn it is. False if something failed that others depend on as well.
-    pub(super) async fn decide(&self, mut turn: TakenRequest, term: &Term) -> bool {
-        let decided = self.try_decide(&mut turn, term).await;
+    pub(super) async fn decide(&self, mut taken: TakenRequest, term: &Term) -> bool {
+        let decided = self.try_decide(&mut taken, term).await;
         if let Err(error) = &decided {
             self.metrics.failures.inc();
-            let (request, error) = (name(&turn), report::chain(error));
+            let (request, error) = (name(&taken), report::chain(error));
             // A failure for one request is mostly a failure for many.
             if self.is_failing.swap(true, Ordering::Relaxed) {
-                debug!(request, error, tries = turn.tries, "cannot decide a certificate request; retrying");
+                debug!(request, error, tries = taken.tries, "cannot decide a certificate request; retrying");
             } else {
                 warn!(request, error, "cannot decide a certificate request; retrying");
             }
@@ -94,18 +94,18 @@ impl Judge {
         }
         let retry = |error: JudgeError| {
             let asked = error.retry_after().unwrap_or_default().min(LONGEST_DELAY);
-            Next::Retry(pause(turn.tries, LONGEST_DELAY).max(asked))
+            Next::Retry(pause(taken.tries, LONGEST_DELAY).max(asked))
         };
         let next = decided.unwrap_or_else(retry);
-        turn.finish(next);
+        taken.finish(next);
         is_well
     }
 
-    async fn try_decide(&self, turn: &mut TakenRequest, term: &Term) -> Result<Next, JudgeError> {
-        if turn.object.is_none() {
-            turn.object = self.read(turn).await.map_err(JudgeError::Read)?;
+    async fn try_decide(&self, taken: &mut TakenRequest, term: &Term) -> Result<Next, JudgeError> {
+        if taken.object.is_none() {
+            taken.object = self.read(taken).await.map_err(JudgeError::Read)?;
         }
-        let Some(object) = &turn.object else { return Ok(Next::Forget) };
+        let Some(object) = &taken.object else { return Ok(Next::Forget) };
         let verdict = self.judge(&object.request()).await?;
         match &verdict {
             Verdict::Approve | Verdict::Deny(_) => {}
@@ -119,19 +119,19 @@ impl Judge {
         let written = self.writer.write(object, &verdict, &self.metrics).await?;
         Ok(match (written, &verdict) {
             (Written::Done, _) => {
-                self.tell(turn, object, &verdict);
+                self.tell(taken, object, &verdict);
                 Next::Forget
             }
             (Written::Conflict | Written::Gone, _) => Next::Leave,
             (Written::Refused, Verdict::Deny(_)) => Next::Leave,
-            (Written::Refused, _) => Next::Retry(UNTIL_GRANTED.saturating_mul(1 << turn.tries.min(5))),
+            (Written::Refused, _) => Next::Retry(UNTIL_GRANTED.saturating_mul(1 << taken.tries.min(5))),
         })
     }
 
     /// Reads a request that was not held, by the verb list: get is not granted by the predecessor's roles.
-    async fn read(&self, turn: &TakenRequest) -> Result<Option<Box<Listed>>, CallError> {
-        let requests: Api<Listed> = Api::namespaced(self.client.clone(), &turn.key.namespace);
-        let only = ListParams::default().fields(&format!("metadata.name={}", turn.key.name));
+    async fn read(&self, taken: &TakenRequest) -> Result<Option<Box<Listed>>, CallError> {
+        let requests: Api<Listed> = Api::namespaced(self.client.clone(), &taken.key.namespace);
+        let only = ListParams::default().fields(&format!("metadata.name={}", taken.key.name));
         let found = within(READ, requests.list(&only)).await?;
         Ok(found.items.into_iter().next().map(Box::new))
     }
@@ -157,9 +157,9 @@ impl Judge {
         }
     }
 
-    fn tell(&self, turn: &TakenRequest, object: &Listed, verdict: &Verdict) {
-        self.metrics.decided(verdict, turn.seen.elapsed());
-        let request = name(turn);
+    fn tell(&self, taken: &TakenRequest, object: &Listed, verdict: &Verdict) {
+        self.metrics.decided(verdict, taken.seen.elapsed());
+        let request = name(taken);
         if let Verdict::Deny(reasons) = verdict {
             info!(request, decision = "denied", reasons = reasons.message(512), "certificate request decided");
             self.notices.denied(object, reasons);
@@ -178,6 +178,6 @@ fn depends_on_issuer(request: &Request, verdict: &Verdict) -> bool {
     }
 }
 
-fn name(turn: &TakenRequest) -> String {
-    format!("{}/{}", shown(&turn.key.namespace), shown(&turn.key.name))
+fn name(taken: &TakenRequest) -> String {
+    format!("{}/{}", shown(&taken.key.namespace), shown(&taken.key.name))
 }

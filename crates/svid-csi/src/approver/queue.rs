@@ -160,9 +160,9 @@ impl Queue {
                 let mut inner = self.lock();
                 inner.wake_due(Instant::now());
                 if let Some(key) = inner.lanes.pop()
-                    && let Some(turn) = inner.turn(self, key)
+                    && let Some(taken) = inner.taken(self, key)
                 {
-                    return turn;
+                    return taken;
                 }
                 inner.delayed.keys().next().map(|(due, _)| *due)
             };
@@ -229,7 +229,7 @@ impl Inner {
         }
     }
 
-    fn turn(&mut self, queue: &Arc<Queue>, key: Key) -> Option<TakenRequest> {
+    fn taken(&mut self, queue: &Arc<Queue>, key: Key) -> Option<TakenRequest> {
         let object = self.release(&key);
         let entry = self.entries.get_mut(&key)?;
         entry.state = EntryState::Taken;
@@ -238,17 +238,19 @@ impl Inner {
         Some(TakenRequest { queue: queue.clone(), is_finished: false, known, recalls, key, object, seen, tries })
     }
 
-    fn finish(&mut self, turn: &TakenRequest, next: Next) {
-        let (key, was_recalled) = (&turn.key, self.recalls != turn.recalls);
+    fn finish(&mut self, taken: &TakenRequest, next: Next) {
+        let (key, was_recalled) = (&taken.key, self.recalls != taken.recalls);
         let Some(entry) = self.entries.get_mut(key).filter(|entry| matches!(entry.state, EntryState::Taken)) else {
             return;
         };
         match next {
             Next::Forget => self.remove(key),
             Next::Leave if was_recalled => self.enqueue(key.clone()),
-            Next::Leave if entry.latest != turn.known && *entry.latest != *turn.version() => self.enqueue(key.clone()),
+            Next::Leave if entry.latest != taken.known && *entry.latest != *taken.version() => {
+                self.enqueue(key.clone())
+            }
             Next::Leave => {
-                (entry.state, entry.latest) = (EntryState::Left, turn.version().into());
+                (entry.state, entry.latest) = (EntryState::Left, taken.version().into());
                 self.release(key);
             }
             Next::Retry(delay) => {

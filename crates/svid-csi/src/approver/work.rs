@@ -52,7 +52,7 @@ async fn lead(judge: &Judge, queue: &Arc<Queue>, term: &Term, stop: &Cancellatio
             () = term.ended() => return,
             () = stop.cancelled() => break,
             Some(is_well) = under_way.next() => pace.note(is_well),
-            turn = take(queue, pace.next_at), if may_take => under_way.push(judge.decide(turn, term)),
+            taken = take(queue, pace.next_at), if may_take => under_way.push(judge.decide(taken, term)),
         }
     }
     let drained = timeout(DRAIN, async { while under_way.next().await.is_some() {} });

@@ -29,8 +29,8 @@ fn none(queue: &Arc<Queue>) {
     assert!(queue.take().now_or_never().is_none(), "nothing waits");
 }
 
-fn version(turn: &TakenRequest) -> &str {
-    turn.object.as_ref().expect("it is held").version()
+fn version(taken: &TakenRequest) -> &str {
+    taken.object.as_ref().expect("it is held").version()
 }
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn namespaces_take_turns() {
     offer(&queue, "a", "x", 1);
     offer(&queue, "a", "y", 1);
     let turns: Vec<_> = (0..7).map(|_| next(&queue)).collect();
-    let names: Vec<_> = turns.iter().map(|turn| format!("{}/{}", turn.key.namespace, turn.key.name)).collect();
+    let names: Vec<_> = turns.iter().map(|taken| format!("{}/{}", taken.key.namespace, taken.key.name)).collect();
     let expected = ["a/x", "busy/r00000", "small/one", "a/y", "busy/r00001", "busy/r00002", "busy/r00003"];
     assert_eq!(names, expected);
     offer(&queue, "late", "one", 1);
@@ -56,11 +56,11 @@ async fn a_request_is_taken_once_and_in_its_newest_version() {
     let queue = Arc::new(Queue::default());
     offer(&queue, "a", "x", 1);
     offer(&queue, "a", "x", 2);
-    let turn = next(&queue);
-    assert_eq!(version(&turn), "2");
+    let taken = next(&queue);
+    assert_eq!(version(&taken), "2");
     offer(&queue, "a", "x", 3);
     none(&queue);
-    turn.finish(Next::Forget);
+    taken.finish(Next::Forget);
     none(&queue);
     assert_eq!(queue.len(), 0);
 }
@@ -69,12 +69,12 @@ async fn a_request_is_taken_once_and_in_its_newest_version() {
 async fn what_changed_during_its_turn_has_another() {
     let queue = Arc::new(Queue::default());
     offer(&queue, "a", "x", 1);
-    let turn = next(&queue);
+    let taken = next(&queue);
     offer(&queue, "a", "x", 2);
-    turn.finish(Next::Leave);
-    let turn = next(&queue);
-    assert_eq!(version(&turn), "2");
-    turn.finish(Next::Leave);
+    taken.finish(Next::Leave);
+    let taken = next(&queue);
+    assert_eq!(version(&taken), "2");
+    taken.finish(Next::Leave);
     none(&queue);
     offer(&queue, "a", "x", 2);
     none(&queue);
@@ -86,16 +86,16 @@ async fn what_changed_during_its_turn_has_another() {
 async fn what_was_read_again_and_left_waits_for_a_newer_version() {
     let queue = Arc::new(Queue::default());
     offer(&queue, "a", "x", 1);
-    let mut turn = next(&queue);
-    turn.object = Some(object("a", "x", 5, 0));
-    turn.finish(Next::Leave);
+    let mut taken = next(&queue);
+    taken.object = Some(object("a", "x", 5, 0));
+    taken.finish(Next::Leave);
     offer(&queue, "a", "x", 5);
     none(&queue);
     offer(&queue, "a", "x", 6);
-    let mut turn = next(&queue);
-    turn.object = Some(object("a", "x", 7, 0));
+    let mut taken = next(&queue);
+    taken.object = Some(object("a", "x", 7, 0));
     offer(&queue, "a", "x", 7);
-    turn.finish(Next::Leave);
+    taken.finish(Next::Leave);
     none(&queue);
 }
 
@@ -126,8 +126,8 @@ async fn a_turn_that_is_dropped_is_had_again() {
     let queue = Arc::new(Queue::default());
     offer(&queue, "a", "x", 1);
     drop(next(&queue));
-    let turn = next(&queue);
-    assert!(turn.object.is_none() && turn.tries == 0, "its object went with the first turn");
+    let taken = next(&queue);
+    assert!(taken.object.is_none() && taken.tries == 0, "its object went with the first turn");
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,10 +139,10 @@ async fn retries_come_when_they_are_due() {
     next(&queue).finish(Next::Retry(Duration::from_secs(20)));
     next(&queue).finish(Next::Retry(Duration::from_secs(10)));
     for (name, seconds) in [("y", 10), ("x", 20)] {
-        let turn = queue.take().await;
-        assert_eq!((&*turn.key.name, turn.tries, turn.seen), (name, 1, started));
+        let taken = queue.take().await;
+        assert_eq!((&*taken.key.name, taken.tries, taken.seen), (name, 1, started));
         assert_eq!(started.elapsed().as_secs(), seconds);
-        turn.finish(Next::Forget);
+        taken.finish(Next::Forget);
     }
 }
 
@@ -155,7 +155,7 @@ async fn a_recall_brings_back_all_that_was_left() {
     }
     none(&queue);
     queue.recall();
-    let names: Vec<_> = (0..2).map(|_| next(&queue)).map(|turn| turn.key.name.to_string()).collect();
+    let names: Vec<_> = (0..2).map(|_| next(&queue)).map(|taken| taken.key.name.to_string()).collect();
     assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 2);
 }
 
@@ -163,9 +163,9 @@ async fn a_recall_brings_back_all_that_was_left() {
 async fn a_recall_during_a_turn_is_not_lost() {
     let queue = Arc::new(Queue::default());
     offer(&queue, "a", "x", 1);
-    let turn = next(&queue);
+    let taken = next(&queue);
     queue.recall();
-    turn.finish(Next::Leave);
+    taken.finish(Next::Leave);
     next(&queue).finish(Next::Leave);
     none(&queue);
 }
@@ -180,7 +180,7 @@ async fn a_listing_forgets_what_is_not_in_it() {
     offer(&queue, "a", "stays", 1);
     offer(&queue, "a", "comes", 1);
     queue.listing_ends();
-    let names: Vec<_> = (0..2).map(|_| next(&queue)).map(|turn| turn.key.name.to_string()).collect();
+    let names: Vec<_> = (0..2).map(|_| next(&queue)).map(|taken| taken.key.name.to_string()).collect();
     assert_eq!(names, ["stays", "comes"]);
     assert_eq!(queue.len(), 2, "dropped turns wait again");
 }
@@ -193,14 +193,14 @@ async fn no_more_is_held_than_fits_and_nothing_is_lost() {
     }
     assert!(queue.lock().held <= BUDGET && queue.len() == 10);
     let turns: Vec<_> = (0..10).map(|_| next(&queue)).collect();
-    let held = turns.iter().filter(|turn| turn.object.is_some()).count();
+    let held = turns.iter().filter(|taken| taken.object.is_some()).count();
     assert!((2..=4).contains(&held), "{held}");
     assert_eq!(queue.lock().held, 0);
     // A request whose new version did not fit.
     queue.offer(object("b", "big", 1, BUDGET));
     queue.offer(object("a", "9", 2, BUDGET));
-    for turn in turns {
-        turn.finish(Next::Leave);
+    for taken in turns {
+        taken.finish(Next::Leave);
     }
     let names: BTreeSet<_> = (0..2).map(|_| next(&queue).key.name.to_string()).collect();
     assert_eq!(names, BTreeSet::from(["9".to_owned(), "big".to_owned()]));
