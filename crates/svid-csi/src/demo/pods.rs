@@ -33,7 +33,7 @@ struct Volume(File);
 
 /// A verified identity, with the fields of its leaf.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct VerifiedSvid {
     pub(super) svid: Svid,
     pub(super) leaf: Leaf,
 }
@@ -66,12 +66,12 @@ impl FilesPod {
     }
 
     /// The identity in the files, checked.
-    pub(super) fn read(&self) -> Result<Seen> {
-        Seen::check(Svid::read(&self.volume.path())?)
+    pub(super) fn read(&self) -> Result<VerifiedSvid> {
+        VerifiedSvid::check(Svid::read(&self.volume.path())?)
     }
 
     /// The identity that follows the one with the serial number `old`.
-    pub(super) async fn renewed(&self, old: &str) -> Result<Seen> {
+    pub(super) async fn renewed(&self, old: &str) -> Result<VerifiedSvid> {
         loop {
             let seen = self.read()?;
             if seen.leaf.serial != old {
@@ -105,12 +105,12 @@ impl SocketPod {
     }
 
     /// Gets an identity over a connection of its own, as a newly started process does.
-    pub(super) async fn reach(&self) -> Result<Seen> {
+    pub(super) async fn reach(&self) -> Result<VerifiedSvid> {
         next(&mut subscribe(&self.volume).await?).await
     }
 
     /// The next identity the agent sends, checked.
-    pub(super) async fn next(&mut self) -> Result<Seen> {
+    pub(super) async fn next(&mut self) -> Result<VerifiedSvid> {
         next(&mut self.stream).await
     }
 }
@@ -120,13 +120,13 @@ async fn subscribe(volume: &Volume) -> Result<Streaming<X509svidResponse>> {
     Ok(client.fetch_x509svid(asking(X509svidRequest {})).await?.into_inner())
 }
 
-async fn next(stream: &mut Streaming<X509svidResponse>) -> Result<Seen> {
+async fn next(stream: &mut Streaming<X509svidResponse>) -> Result<VerifiedSvid> {
     let message = stream.message().await?.context("the agent closed the stream")?;
     let svid = message.svids.into_iter().next().context("the agent sent no SVID")?;
-    Seen::check(from_wire(svid)?)
+    VerifiedSvid::check(from_wire(svid)?)
 }
 
-impl Seen {
+impl VerifiedSvid {
     /// The key must be the leaf's, and the chain must lead to the bundle.
     fn check(svid: Svid) -> Result<Self> {
         svid.check_key()?;

@@ -12,7 +12,7 @@ use super::handshake;
 use super::kubelet::{InlineVolume, Plugin};
 use super::mounts;
 use super::namespace::Place;
-use super::pods::{FilesPod, Seen, SocketPod};
+use super::pods::{FilesPod, SocketPod, VerifiedSvid};
 use super::report::{Report, StepResult};
 use super::stage::{AGENT_SOCKET, Stage, TRUST_DOMAIN};
 
@@ -26,9 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 struct Pods {
     files: FilesPod,
-    files_saw: Seen,
+    files_saw: VerifiedSvid,
     socket: SocketPod,
-    socket_saw: Seen,
+    socket_saw: VerifiedSvid,
 }
 
 /// The driver's two names, as registered.
@@ -94,7 +94,7 @@ async fn register(stage: &Stage) -> Result<(StepResult, Plugins)> {
     Ok((result, Plugins { files, socket }))
 }
 
-async fn publish_files(stage: &Stage, plugins: &Plugins) -> Result<(StepResult, (FilesPod, Seen))> {
+async fn publish_files(stage: &Stage, plugins: &Plugins) -> Result<(StepResult, (FilesPod, VerifiedSvid))> {
     let volume = stage.files_volume();
     let target = stage.kubelet.publish_within(&plugins.files, &volume, PATIENCE).await?;
     let pod = FilesPod::open(&target)?;
@@ -103,7 +103,7 @@ async fn publish_files(stage: &Stage, plugins: &Plugins) -> Result<(StepResult, 
     Ok((result, (pod, seen)))
 }
 
-async fn publish_socket(stage: &Stage, plugins: &Plugins) -> Result<(StepResult, (SocketPod, Seen))> {
+async fn publish_socket(stage: &Stage, plugins: &Plugins) -> Result<(StepResult, (SocketPod, VerifiedSvid))> {
     let volume = stage.socket_volume();
     let target = stage.kubelet.publish_within(&plugins.socket, &volume, PATIENCE).await?;
     let mut pod = SocketPod::open(&target).await?;
@@ -112,7 +112,7 @@ async fn publish_socket(stage: &Stage, plugins: &Plugins) -> Result<(StepResult,
     Ok((result, (pod, seen)))
 }
 
-fn introduce(volume: &InlineVolume, seen: &Seen, how: &str) -> StepResult {
+fn introduce(volume: &InlineVolume, seen: &VerifiedSvid, how: &str) -> StepResult {
     let (pod, leaf) = (&volume.pod, &seen.leaf);
     let line = format!("{} is {} until {} {how}; chain verified", pod.name, leaf.spiffe_id, leaf.not_after);
     StepResult::new(line).with("pod", pod.name.as_str()).with("svid", json!(leaf)).with("chain_verified", true)
