@@ -35,7 +35,7 @@ impl RuntimeIssuer {
         let (settle, settled) = watch::channel(false);
         let (current, trouble) = (last.value(), last.trouble());
         let this = Self { config_map, place, from_flags, current, trouble, settled };
-        let follower = Follower { issuer: this.clone(), last, settle };
+        let follower = RuntimeIssuerFollower { issuer: this.clone(), last, settle };
         tasks.detached(async move { match follower.follow().await {} });
         this
     }
@@ -78,13 +78,13 @@ impl RuntimeIssuer {
     }
 }
 
-struct Follower {
+struct RuntimeIssuerFollower {
     issuer: RuntimeIssuer,
     last: FollowedValue<Option<IssuerRef>>,
     settle: watch::Sender<bool>,
 }
 
-impl Follower {
+impl RuntimeIssuerFollower {
     async fn follow(mut self) -> Infallible {
         let RuntimeIssuer { config_map, place, .. } = &self.issuer;
         let mut states = OneObject::new(config_map.clone(), place.name.clone(), self.issuer.object());
