@@ -4,17 +4,17 @@
 //! descriptors, so that a path that is swapped in between leads nowhere.
 
 mod error;
+mod inspect;
 mod left_over;
 mod point;
 mod propagation;
-mod seen;
 mod source;
 mod tmpfs;
 
 pub use error::MountError;
+pub use inspect::{InspectedFile, InspectedMount};
 pub use point::{Look, MountPoint};
 pub use propagation::Propagation;
-pub use seen::{Seen, SeenFile};
 pub use source::{
     MountSource, are_one_folder, file_id, file_id_of, is_deleted, is_mount_root, make_private, remount, unmount,
 };

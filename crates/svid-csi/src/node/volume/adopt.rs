@@ -18,7 +18,7 @@ use super::Node;
 use super::error::VolumeError;
 use super::mount::kubelet_vouches;
 use super::registry::{Held, Volume};
-use crate::host::mount::{Look, MountError, MountPoint, Seen, SeenFile};
+use crate::host::mount::{InspectedFile, InspectedMount, Look, MountError, MountPoint};
 
 const CURRENT: &str = "..data";
 
@@ -90,7 +90,7 @@ impl Node {
     }
 
     /// What the pod knows the volume by.
-    fn fit(&self, spec: &VolumeSpec, seen: &Seen) -> Result<Adopted, Unfit> {
+    fn fit(&self, spec: &VolumeSpec, seen: &InspectedMount) -> Result<Adopted, Unfit> {
         let Content::Files(wanted) = &spec.content else { return Err(Unfit::Plan(spec.plan())) };
         if seen.owner() != 0 {
             return Err(Unfit::Owner(seen.owner()));
@@ -102,7 +102,7 @@ impl Node {
         // csi-driver-spiffe gives the files to the group, and not the folder that they are in.
         let group = found.iter().map(|file| file.group).find(|group| *group != 0);
         let file =
-            |SeenFile { name, contents, .. }| Some(RenderedFile { name: FileName::parse(&name).ok()?, contents });
+            |InspectedFile { name, contents, .. }| Some(RenderedFile { name: FileName::parse(&name).ok()?, contents });
         let found: Option<Vec<_>> = found.into_iter().map(file).collect();
         let found = found.ok_or(Unfit::Files)?;
         let names = files::names_of(&found, wanted.names.bundle.as_ref()).ok_or(Unfit::Files)?;

@@ -24,7 +24,7 @@ const MOST_FILES: usize = 16;
 
 /// A file in a mount.
 #[derive(Debug)]
-pub struct SeenFile {
+pub struct InspectedFile {
     /// Its name.
     pub name: String,
     /// What is in it.
@@ -35,7 +35,7 @@ pub struct SeenFile {
 
 /// A mount, held open.
 #[derive(Debug)]
-pub struct Seen {
+pub struct InspectedMount {
     folder: Folder,
     stat: Statx,
     /// The folder of its file system that is its root (proc_pid_mountinfo(5)).
@@ -49,19 +49,19 @@ impl MountPoint {
     ///
     /// # Errors
     /// [`MountError::System`].
-    pub fn inspect(&self) -> Result<Seen, MountError> {
+    pub fn inspect(&self) -> Result<InspectedMount, MountError> {
         let failed = |source: io::Error| MountError::System { action: "inspect", path: self.path().to_owned(), source };
         let opened = self.open_root().map_err(io::Error::from);
-        opened.and_then(|folder| Seen::of(folder, self.path())).map_err(failed)
+        opened.and_then(|folder| InspectedMount::of(folder, self.path())).map_err(failed)
     }
 }
 
-impl Seen {
+impl InspectedMount {
     fn of(folder: OwnedFd, path: &Path) -> io::Result<Self> {
         let (root, is_tmpfs) = (root_of(&folder)?, is_tmpfs(&folder)?);
         let folder = Folder::of(folder, path.to_owned());
         let stat = folder.stat_self().map_err(|error| error.source)?;
-        Ok(Seen { root, is_tmpfs, stat, folder })
+        Ok(InspectedMount { root, is_tmpfs, stat, folder })
     }
 
     /// The identity of its root.
@@ -89,7 +89,7 @@ impl Seen {
     ///
     /// # Errors
     /// [`MountError::System`], also if there are more or larger files than volumes have.
-    pub fn files(&self, folder: &str) -> Result<Vec<SeenFile>, MountError> {
+    pub fn files(&self, folder: &str) -> Result<Vec<InspectedFile>, MountError> {
         let folder = self.folder.folder(folder)?;
         let names = folder.names()?;
         let failed = |reason: &str| FsError::of("read the files of", folder.shown_path())(io::Error::other(reason));
@@ -100,7 +100,7 @@ impl Seen {
             let name = name.into_string().map_err(|_| failed("a file name is not UTF-8"))?;
             let contents = folder.read(&name, LARGEST_FILE)?;
             let group = folder.stat(&name)?.map_or(0, |stat| stat.st_gid);
-            Ok(SeenFile { name, contents, group })
+            Ok(InspectedFile { name, contents, group })
         };
         names.into_iter().map(file).collect()
     }
