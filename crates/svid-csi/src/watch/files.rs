@@ -15,7 +15,7 @@ use svid_csi_core::x509_context::X509Context;
 use tracing::warn;
 use zeroize::Zeroizing;
 
-use super::Seen;
+use super::CurrentIdentity;
 use super::told::Told;
 use crate::host::clock;
 use crate::host::inotify::{self, Inotify};
@@ -77,7 +77,7 @@ impl FilesSource {
     }
 
     /// The files once they have changed and are an identity; the first time, as they are.
-    pub(super) async fn next(&mut self) -> Seen {
+    pub(super) async fn next(&mut self) -> CurrentIdentity {
         loop {
             self.changed().await;
             // In this order: a change between the two is noticed by the next round.
@@ -86,7 +86,7 @@ impl FilesSource {
             match tokio::task::spawn_blocking(move || look(&folder, &names, clock::now())).await {
                 Ok(Ok(context)) => {
                     self.told.done();
-                    return Seen { context, tokens: Vec::new() };
+                    return CurrentIdentity { context, tokens: Vec::new() };
                 }
                 Ok(Err(error)) => self.told.waiting(format!("{}: {}", self.folder.display(), report::chain(&error))),
                 Err(failed) => self.told.waiting(report::chain(&failed)),

@@ -26,7 +26,7 @@ use tracing::{debug, warn};
 use self::children::Children;
 use self::files::FilesSource;
 use self::socket::SocketSource;
-use self::token::TokenSeen;
+use self::token::FetchedToken;
 use self::update::Update;
 use crate::host::clock;
 use crate::spiffe::skipped::SkippedNotices;
@@ -110,9 +110,9 @@ pub enum WatchError {
 }
 
 /// One state of the source.
-struct Seen {
+struct CurrentIdentity {
     context: X509Context,
-    tokens: Vec<TokenSeen>,
+    tokens: Vec<FetchedToken>,
 }
 
 enum Source {
@@ -175,7 +175,7 @@ async fn follow(
 }
 
 /// Waits for the next state, and warns if the last one expires first.
-async fn expiring(next: impl Future<Output = Seen>, ends: Option<SystemTime>) -> Seen {
+async fn expiring(next: impl Future<Output = CurrentIdentity>, ends: Option<SystemTime>) -> CurrentIdentity {
     let mut next = pin!(next);
     let expired = async {
         match ends {
@@ -214,7 +214,7 @@ impl Source {
     }
 
     /// The next state. Waits for it forever, and logs why.
-    async fn next(&mut self) -> Seen {
+    async fn next(&mut self) -> CurrentIdentity {
         match self {
             Self::Socket(socket) => socket.next().await,
             Self::Files(files) => files.next().await,

@@ -9,8 +9,8 @@ use svid_csi_proto::workload::{JwtsvidRequest, X509svidRequest, X509svidResponse
 use tonic::Streaming;
 use tonic::transport::Channel;
 
-use super::Seen;
-use super::token::TokenSeen;
+use super::CurrentIdentity;
+use super::token::FetchedToken;
 use super::told::Told;
 use super::trouble::{Explained, Trouble};
 use crate::backoff::pause;
@@ -51,13 +51,13 @@ impl SocketSource {
     }
 
     /// The next message that is an identity, with tokens if they are requested.
-    pub(super) async fn next(&mut self) -> Seen {
+    pub(super) async fn next(&mut self) -> CurrentIdentity {
         loop {
             match self.message().await {
                 Ok(context) => {
                     self.failures = 0;
                     self.told.done();
-                    return Seen { context, tokens: self.tokens().await };
+                    return CurrentIdentity { context, tokens: self.tokens().await };
                 }
                 // The stream continues: a later message may be valid.
                 Err(trouble @ Trouble::Refused(_)) => self.told.waiting(trouble.explain(&self.socket)),
@@ -80,7 +80,7 @@ impl SocketSource {
         x509_message::read_for_workload(message, clock::now()).map_err(Trouble::Refused)
     }
 
-    async fn tokens(&mut self) -> Vec<TokenSeen> {
+    async fn tokens(&mut self) -> Vec<FetchedToken> {
         let Some((client, _)) = &mut self.open else { return Vec::new() };
         let mut tokens = Vec::new();
         for audience in &self.audiences {
@@ -97,15 +97,15 @@ async fn open(socket: &Path) -> Result<(Client, Streaming<X509svidResponse>), Tr
     Ok((client, stream.into_inner()))
 }
 
-async fn fetch(client: &mut Client, audience: &str) -> Vec<TokenSeen> {
+async fn fetch(client: &mut Client, audience: &str) -> Vec<FetchedToken> {
     let request = JwtsvidRequest { audience: vec![audience.to_owned()], spiffe_id: String::new() };
     let mut request = asking(request);
     request.set_timeout(TOKEN_PATIENCE);
     match client.fetch_jwtsvid(request).await {
         Ok(answer) if answer.get_ref().svids.is_empty() => {
-            vec![TokenSeen::missing(audience, "the server sent none".to_owned())]
+            vec![FetchedToken::missing(audience, "the server sent none".to_owned())]
         }
-        Ok(answer) => answer.into_inner().svids.into_iter().map(|svid| TokenSeen::of(audience, svid)).collect(),
-        Err(status) => vec![TokenSeen::missing(audience, Explained(&status).to_string())],
+        Ok(answer) => answer.into_inner().svids.into_iter().map(|svid| FetchedToken::of(audience, svid)).collect(),
+        Err(status) => vec![FetchedToken::missing(audience, Explained(&status).to_string())],
     }
 }

@@ -12,7 +12,7 @@ use crate::telemetry::report;
 
 /// A requested token: its claims, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct TokenSeen {
+pub(super) struct FetchedToken {
     /// The requested audience.
     pub(super) audience: String,
     #[serde(flatten)]
@@ -43,7 +43,7 @@ enum Audience {
     Several(Vec<String>),
 }
 
-impl TokenSeen {
+impl FetchedToken {
     /// The claims of the token; its signature is not checked, because it comes directly from its issuer's server.
     pub(super) fn of(audience: &str, svid: Jwtsvid) -> Self {
         let token = Zeroizing::new(svid.svid);
@@ -73,9 +73,9 @@ fn claims(token: &str) -> Option<Claims> {
 mod tests {
     use super::*;
 
-    fn seen(claims: &str) -> TokenSeen {
+    fn seen(claims: &str) -> FetchedToken {
         let svid = format!("e30.{}.signature", URL_SAFE_NO_PAD.encode(claims));
-        TokenSeen::of("a", Jwtsvid { svid, ..Default::default() })
+        FetchedToken::of("a", Jwtsvid { svid, ..Default::default() })
     }
 
     #[test]

@@ -9,8 +9,8 @@ use serde::Serialize;
 use svid_csi_core::quoted::Quoted;
 use svid_csi_core::x509_context::Svid;
 
-use super::Seen;
-use super::token::{Answer, TokenSeen};
+use super::CurrentIdentity;
+use super::token::{Answer, FetchedToken};
 use crate::telemetry::report::rfc3339;
 
 /// One complete state: anything not in it no longer exists.
@@ -28,7 +28,7 @@ pub(super) struct Update {
     federated: BTreeMap<String, usize>,
     /// The requested tokens.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tokens: Vec<TokenSeen>,
+    tokens: Vec<FetchedToken>,
 }
 
 /// The printed fields of an X.509-SVID.
@@ -45,7 +45,12 @@ struct SvidSeen {
 }
 
 impl Update {
-    pub(super) fn new(number: u64, now: SystemTime, source: &Path, Seen { context, tokens }: Seen) -> Self {
+    pub(super) fn new(
+        number: u64,
+        now: SystemTime,
+        source: &Path,
+        CurrentIdentity { context, tokens }: CurrentIdentity,
+    ) -> Self {
         let federated = context.federated().iter();
         Self {
             time: rfc3339(now),
@@ -119,7 +124,7 @@ impl fmt::Display for Update {
             }
             writeln!(out, ", from {source}")?;
         }
-        for TokenSeen { audience, answer } in tokens {
+        for FetchedToken { audience, answer } in tokens {
             write!(out, "{time} update {update}: JWT-SVID for {}", Quoted::new(audience))?;
             match answer {
                 Answer::Token { sub, aud, exp, .. } => {
@@ -158,7 +163,7 @@ mod tests {
             source: "/s".to_owned(),
             svids: vec![svid("a", ""), svid("b", "in\nside")],
             federated: [("other.org".to_owned(), 1)].into(),
-            tokens: vec![TokenSeen::missing("x", "the server does not offer this: Unimplemented".to_owned())],
+            tokens: vec![FetchedToken::missing("x", "the server does not offer this: Unimplemented".to_owned())],
         }
     }
 
