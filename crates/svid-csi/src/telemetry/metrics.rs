@@ -7,7 +7,7 @@ mod table;
 use prometheus_client::encoding::text;
 use tonic::Code;
 
-use self::labels::{Call, Driver, Ended, Plan, Source, WorkloadApiCall};
+use self::labels::{Call, Driver, OutcomeLabel, Plan, Source, WorkloadApiCall};
 pub use self::snapshot::{BrokerState, RoomState, RootsState, Snapshot, SourceState};
 pub use self::table::Metrics;
 
@@ -59,7 +59,7 @@ impl Metrics {
 
     /// A certificate request has ended, or was not made.
     pub fn request_ended(&self, outcome: &'static str) {
-        self.requests.get_or_create(&Ended { outcome }).inc();
+        self.requests.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// An identity that a source gave breaks a rule.

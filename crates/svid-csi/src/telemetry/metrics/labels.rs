@@ -20,7 +20,7 @@ pub(super) struct Driver {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Ended {
+pub(super) struct OutcomeLabel {
     pub(super) outcome: &'static str,
 }
 

@@ -7,7 +7,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::labels::{Call, Driver, Ended, Plan, Source, WorkloadApiCall};
+use super::labels::{Call, Driver, OutcomeLabel, Plan, Source, WorkloadApiCall};
 
 macro_rules! table {
     ($($field:ident: $kind:ty = $name:literal, $help:literal;)+) => {
@@ -41,7 +41,7 @@ table! {
     renewal_failures: Counter =
         "renewal_failures",
         "Renewals that failed; the volume keeps its last identity";
-    requests: Family<Ended, Counter> =
+    requests: Family<OutcomeLabel, Counter> =
         "certificate_requests",
         "Certificate requests by outcome";
     identities_refused: Counter =
