@@ -41,7 +41,7 @@ pub struct Sources {
 
 /// Why an identity is requested.
 #[derive(Debug, Clone, Copy)]
-pub enum Turn<'a> {
+pub enum Reason<'a> {
     /// A pod that waits to start.
     First,
     /// A volume that has an identity, unless that is lost.
@@ -115,16 +115,21 @@ impl Sources {
     ///
     /// # Errors
     /// [`SourceError`].
-    pub async fn next(&self, spec: &VolumeSpec, subject: &Subject, turn: Turn<'_>) -> Result<X509Context, SourceError> {
+    pub async fn next(
+        &self,
+        spec: &VolumeSpec,
+        subject: &Subject,
+        reason: Reason<'_>,
+    ) -> Result<X509Context, SourceError> {
         let not_configured = || SourceError::NotConfigured(subject.issuer);
         if subject.issuer == Issuer::Broker {
             let broker = self.broker.as_ref().ok_or_else(not_configured)?;
-            return Ok(broker.next(spec, subject, turn).await?);
+            return Ok(broker.next(spec, subject, reason).await?);
         }
         let id = subject.identity.as_ref().ok_or_else(not_configured)?;
-        turn.comes().await;
+        reason.due().await;
         // Boxed: while a volume waits for its turn, which is nearly always, there is no place for the asking itself.
-        Box::pin(self.ask(spec, subject.issuer, id, turn.patience())).await.map(X509Context::from)
+        Box::pin(self.ask(spec, subject.issuer, id, reason.patience())).await.map(X509Context::from)
     }
 
     async fn ask(
@@ -235,18 +240,18 @@ impl Sources {
     }
 }
 
-impl Turn<'_> {
+impl Reason<'_> {
     /// Waits until the turn has come.
-    async fn comes(self) {
-        if let Turn::Renewal { last: Some(last), at_once: false } = self {
+    async fn due(self) {
+        if let Reason::Renewal { last: Some(last), at_once: false } = self {
             tokio::time::sleep(renew::delay(&last.validity, clock::now(), jitter())).await;
         }
     }
 
     fn patience(self) -> Patience {
         match self {
-            Turn::First => Patience::First,
-            Turn::Renewal { last, .. } => Patience::Renewal { remaining: remaining(last.map(|last| &last.validity)) },
+            Reason::First => Patience::First,
+            Reason::Renewal { last, .. } => Patience::Renewal { remaining: remaining(last.map(|last| &last.validity)) },
         }
     }
 }

@@ -22,7 +22,7 @@ use super::registry::{Held, Volume, issued};
 use super::room::Occasion;
 use crate::host::clock;
 use crate::host::mount::{MountPoint, MountSource};
-use crate::source::Turn;
+use crate::source::Reason;
 
 /// What the kubelet brings along with a publish, and never again.
 #[derive(Debug, Default)]
@@ -178,7 +178,7 @@ impl Node {
         let given = async {
             let context = match kept {
                 Some(context) => context,
-                None => Arc::new(self.sources.next(spec, subject, Turn::First).await?),
+                None => Arc::new(self.sources.next(spec, subject, Reason::First).await?),
             };
             Ok(First { context, jwt: self.jwt(spec).await? })
         };

@@ -20,7 +20,7 @@ use super::jwt::{Jwt, audit_jwt};
 use super::registry::{Volume, issued};
 use super::room::Occasion;
 use crate::backoff;
-use crate::source::{SourceError, Turn};
+use crate::source::{Reason, SourceError};
 use crate::telemetry::report;
 
 /// Keeps what a volume's pod is given fresh, until the volume is no longer published.
@@ -37,7 +37,7 @@ pub(super) async fn keep_fresh(
         // From before the clock is read.
         let jumped = node.jumps.next();
         let validity = last.as_ref().map(|issued| issued.validity);
-        let turn = Turn::Renewal { last: last.as_ref(), at_once: tries.at_once || tries.failures > 0 };
+        let reason = Reason::Renewal { last: last.as_ref(), at_once: tries.at_once || tries.failures > 0 };
         let (pause, in_vain) = (tries.pause, tries.in_vain.as_deref());
         let next = async {
             if let Some(until) = pause {
@@ -46,7 +46,7 @@ pub(super) async fn keep_fresh(
                     told = node.told_meanwhile(&spec, subject, in_vain) => return told,
                 }
             }
-            node.sources.next(&spec, subject, turn).await
+            node.sources.next(&spec, subject, reason).await
         };
         let news = tokio::select! {
             next = next => News::Identity(next),
@@ -273,8 +273,8 @@ impl Node {
     ) -> Result<X509Context, SourceError> {
         match in_vain {
             Some(in_vain) if subject.issuer == Issuer::Broker => {
-                let turn = Turn::Renewal { last: Some(in_vain), at_once: false };
-                Box::pin(self.sources.next(spec, subject, turn)).await
+                let reason = Reason::Renewal { last: Some(in_vain), at_once: false };
+                Box::pin(self.sources.next(spec, subject, reason)).await
             }
             _ => std::future::pending().await,
         }

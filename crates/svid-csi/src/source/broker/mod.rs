@@ -40,7 +40,7 @@ use self::own_svid::OwnSvid;
 use self::state::{State, Verdict, Wants};
 use self::subscription::Follower;
 use self::topic::Api;
-use super::Turn;
+use super::Reason;
 use crate::kube::events::Events;
 use crate::spiffe::skipped::SkippedNotices;
 use crate::spiffe::x509_message::MOST_BYTES;
@@ -93,11 +93,16 @@ impl Broker {
     ///
     /// # Errors
     /// [`BrokerError`].
-    pub async fn next(&self, spec: &VolumeSpec, subject: &Subject, turn: Turn<'_>) -> Result<X509Context, BrokerError> {
+    pub async fn next(
+        &self,
+        spec: &VolumeSpec,
+        subject: &Subject,
+        reason: Reason<'_>,
+    ) -> Result<X509Context, BrokerError> {
         let pod = spec.pod.as_ref().ok_or(BrokerError::NoPod)?;
         let mut state = self.subscribe(&spec.id, pod);
         loop {
-            let verdict = state.borrow_and_update().verdict(wants(turn), subject.hint.as_deref());
+            let verdict = state.borrow_and_update().verdict(wants(reason), subject.hint.as_deref());
             match verdict {
                 Verdict::Take(context) => return Ok(context),
                 Verdict::Fail(error) => return Err(error),
@@ -178,13 +183,15 @@ impl Broker {
     }
 }
 
-fn wants(turn: Turn<'_>) -> Wants<'_> {
-    match turn {
-        Turn::First => Wants::First,
-        Turn::Renewal { last: None, .. } => Wants::Anything,
-        Turn::Renewal { last: Some(_), at_once: true } => Wants::Again,
+fn wants(reason: Reason<'_>) -> Wants<'_> {
+    match reason {
+        Reason::First => Wants::First,
+        Reason::Renewal { last: None, .. } => Wants::Anything,
+        Reason::Renewal { last: Some(_), at_once: true } => Wants::Again,
         // One of a driver that kept no digest.
-        Turn::Renewal { last: Some(last), at_once: false } => last.digest.as_deref().map_or(Wants::Again, Wants::Other),
+        Reason::Renewal { last: Some(last), at_once: false } => {
+            last.digest.as_deref().map_or(Wants::Again, Wants::Other)
+        }
     }
 }
 
