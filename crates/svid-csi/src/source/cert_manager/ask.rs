@@ -15,8 +15,8 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::error::{CertManagerError, Ended, Ending, described};
-use super::requests::{Link, Seen};
+use super::error::{CertManagerError, Ending, FailedRequest, described};
+use super::requests::{Link, WatchedRequest};
 use super::volume::{Asking, Live, Volume, Waiting};
 use super::{CertManager, Patience};
 use crate::backoff::retry_delay_within;
@@ -27,13 +27,13 @@ use crate::kube::unusable;
 /// How long a pod that wants to start waits for what should have been there when the driver started.
 const SOON: Duration = Duration::from_secs(10);
 /// How long a renewal keeps others from their turn. It continues to wait afterwards, for a request that exists already.
-const TURN: Duration = Duration::from_secs(30);
+const LONGEST_PERMIT: Duration = Duration::from_secs(30);
 
 /// The shortest pause if the API server asks for one.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// One volume that asks.
-struct Turn<'a> {
+struct VolumeRequest<'a> {
     spec: &'a VolumeSpec,
     pod: &'a PodRef,
     id: &'a SpiffeId,
@@ -42,9 +42,9 @@ struct Turn<'a> {
 }
 
 /// The outcome of a request.
-enum Outcome {
+enum RequestOutcome {
     Issued(Issued),
-    Ended(Ending),
+    FailedRequest(Ending),
     /// Another issuer is to sign now.
     Outdated,
 }
@@ -62,7 +62,7 @@ impl Patience {
     }
 }
 
-impl Turn<'_> {
+impl VolumeRequest<'_> {
     /// Waits for what should have been there when the driver started: a renewal for as long as it takes.
     async fn wait(&self, what: impl Future) {
         if self.patience.is_renewal() {
@@ -87,15 +87,20 @@ impl CertManager {
     ) -> Result<Candidate, CertManagerError> {
         let pod = spec.pod.as_ref().ok_or(CertManagerError::NoPod)?;
         let volume = self.volume(&spec.id);
-        let turn = Turn { spec, pod, id, volume: &volume, patience };
+        let wanted = VolumeRequest { spec, pod, id, volume: &volume, patience };
         let mut asking = volume.asking.lock().await;
-        let candidate = self.ask(&turn, &mut asking).await;
+        let candidate = self.ask(&wanted, &mut asking).await;
         volume.waits(Waiting::Nothing);
         candidate
     }
 
     /// Reports the fate of the last candidate: the volume has it now, or it was refused.
-    pub async fn conclude(&self, spec: &VolumeSpec, refused: Option<&Rejection>, patience: Patience) -> Option<Ended> {
+    pub async fn conclude(
+        &self,
+        spec: &VolumeSpec,
+        refused: Option<&Rejection>,
+        patience: Patience,
+    ) -> Option<FailedRequest> {
         let (volume, pod) = (self.volume(&spec.id), spec.pod.as_ref()?);
         let mut asking = volume.asking.lock().await;
         let (request, issuer) = asking.issued.clone()?;
@@ -109,101 +114,105 @@ impl CertManager {
         Some(self.failed(&mut asking, pod, patience, (request, &issuer, how)).await)
     }
 
-    async fn ask(&self, turn: &Turn<'_>, asking: &mut Asking) -> Result<Candidate, CertManagerError> {
-        self.linked(turn, asking).await?;
-        self.bundled(turn).await?;
-        self.recall(turn, asking);
+    async fn ask(&self, wanted: &VolumeRequest<'_>, asking: &mut Asking) -> Result<Candidate, CertManagerError> {
+        self.linked(wanted, asking).await?;
+        self.bundled(wanted).await?;
+        self.recall(wanted, asking);
         loop {
-            let live = self.live(turn, asking).await?;
-            let token = self.token(turn, live.made).await?;
-            let permit = if live.made { None } else { self.permit(turn).await };
-            match self.make(turn, live, token.as_ref()).await {
-                Err(CreateError::Unauthorized) if token.is_some() && turn.patience.is_renewal() => {
+            let live = self.live(wanted, asking).await?;
+            let token = self.token(wanted, live.made).await?;
+            let permit = if live.made { None } else { self.permit(wanted).await };
+            match self.make(wanted, live, token.as_ref()).await {
+                Err(CreateError::Unauthorized) if token.is_some() && wanted.patience.is_renewal() => {
                     self.metrics.request_ended("not_made");
-                    warn!(pod = %turn.pod, "the API server does not accept the pod's token; waiting for another");
+                    warn!(pod = %wanted.pod, "the API server does not accept the pod's token; waiting for another");
                     continue;
                 }
                 Err(CreateError::Unclear(error)) if error.retry_after().is_some() => {
-                    let asked = error.retry_after().unwrap_or_default().clamp(LEAST_PAUSE, TURN);
-                    turn.volume.waits(Waiting::ForApiServer);
+                    let asked = error.retry_after().unwrap_or_default().clamp(LEAST_PAUSE, LONGEST_PERMIT);
+                    wanted.volume.waits(Waiting::ForApiServer);
                     drop(permit);
                     tokio::time::sleep(asked).await;
                     continue;
                 }
                 Err(CreateError::Refused(message)) => {
                     asking.live = None;
-                    return Err(self.not_made(turn, CreateError::Refused(message)));
+                    return Err(self.not_made(wanted, CreateError::Refused(message)));
                 }
-                made => made.map_err(|source| self.not_made(turn, source))?,
+                made => made.map_err(|source| self.not_made(wanted, source))?,
             }
-            let outcome = self.outcome(turn, live, permit).await;
+            let outcome = self.outcome(wanted, live, permit).await;
             let Some(live) = asking.live.take() else { continue };
             match outcome {
-                Outcome::Outdated => {
+                RequestOutcome::Outdated => {
                     info!(request = live.name(), "the issuer has changed; creating another certificate request")
                 }
-                Outcome::Ended(how) => {
+                RequestOutcome::FailedRequest(how) => {
                     let ending = (live.name(), live.issuer(), how);
-                    return Err(self.failed(asking, turn.pod, turn.patience, ending).await.into());
+                    return Err(self.failed(asking, wanted.pod, wanted.patience, ending).await.into());
                 }
-                Outcome::Issued(issued) => {
+                RequestOutcome::Issued(issued) => {
                     asking.issued = Some((live.name(), live.issuer().clone()));
-                    let bundle = self.bundled(turn).await?;
+                    let bundle = self.bundled(wanted).await?;
                     return Ok(issued.into_candidate(live.key, bundle.map(|bundle| bundle.certificates().to_vec())));
                 }
             }
         }
     }
 
-    fn not_made(&self, turn: &Turn<'_>, source: CreateError) -> CertManagerError {
+    fn not_made(&self, wanted: &VolumeRequest<'_>, source: CreateError) -> CertManagerError {
         self.metrics.request_ended("not_made");
-        CertManagerError::Create { namespace: turn.pod.namespace.clone(), source }
+        CertManagerError::Create { namespace: wanted.pod.namespace.clone(), source }
     }
 
     /// Without the watch, the driver would not see that the request was issued.
-    async fn linked(&self, turn: &Turn<'_>, asking: &Asking) -> Result<(), CertManagerError> {
+    async fn linked(&self, wanted: &VolumeRequest<'_>, asking: &Asking) -> Result<(), CertManagerError> {
         let mut link = self.requests.link();
         if *link.borrow() == Link::Up || asking.live.as_ref().is_some_and(|live| live.made) {
             return Ok(());
         }
-        turn.volume.waits(Waiting::ForLink);
-        turn.wait(link.wait_for(|link| *link == Link::Up)).await;
+        wanted.volume.waits(Waiting::ForLink);
+        wanted.wait(link.wait_for(|link| *link == Link::Up)).await;
         match &*self.requests.link().borrow() {
-            Link::Down(reason) if !turn.patience.is_renewal() => Err(CertManagerError::NoLink(reason.clone())),
+            Link::Down(reason) if !wanted.patience.is_renewal() => Err(CertManagerError::NoLink(reason.clone())),
             _ => Ok(()),
         }
     }
 
     /// The trust bundle; `None` if the administrator has named none.
-    async fn bundled(&self, turn: &Turn<'_>) -> Result<Option<Arc<TrustBundle>>, CertManagerError> {
+    async fn bundled(&self, wanted: &VolumeRequest<'_>) -> Result<Option<Arc<TrustBundle>>, CertManagerError> {
         let Some((source, current)) = &self.followed.bundle else { return Ok(None) };
         let none = || CertManagerError::NoBundle { source_name: source.to_string(), trouble: current.trouble() };
         let mut bundle = current.bundle.clone();
         if bundle.borrow().is_none() {
-            turn.volume.waits(Waiting::ForBundle);
-            turn.wait(bundle.wait_for(Option::is_some)).await;
+            wanted.volume.waits(Waiting::ForBundle);
+            wanted.wait(bundle.wait_for(Option::is_some)).await;
         }
         let bundle = bundle.borrow().clone().ok_or_else(none)?;
         Ok(Some(bundle))
     }
 
     /// Takes up the back-off of an earlier run, which wrote it on its request.
-    fn recall(&self, turn: &Turn<'_>, asking: &mut Asking) {
+    fn recall(&self, wanted: &VolumeRequest<'_>, asking: &mut Asking) {
         if std::mem::replace(&mut asking.recalled, true) {
             return;
         }
-        let hash = hash_identifier(turn.spec.id.as_str());
-        let Some(failure) = self.requests.last_failure(&hash, turn.pod) else { return };
+        let hash = hash_identifier(wanted.spec.id.as_str());
+        let Some(failure) = self.requests.last_failure(&hash, wanted.pod) else { return };
         asking.failures = failure.attempt;
-        let delay = retry_delay_within(failure.attempt, turn.patience.remaining());
+        let delay = retry_delay_within(failure.attempt, wanted.patience.remaining());
         let passed = clock::now().duration_since(failure.at).unwrap_or_default();
-        let request = format!("of pod {}", turn.pod);
-        let ended = Ended { request, issuer: "its issuer".to_owned(), how: Ending::Earlier };
+        let request = format!("of pod {}", wanted.pod);
+        let ended = FailedRequest { request, issuer: "its issuer".to_owned(), how: Ending::Earlier };
         asking.last = Some((ended, Instant::now() + delay.saturating_sub(passed)));
     }
 
     /// The request in progress, prepared if there is none for the current issuer.
-    async fn live<'a>(&self, turn: &Turn<'_>, asking: &'a mut Asking) -> Result<&'a mut Live, CertManagerError> {
+    async fn live<'a>(
+        &self,
+        wanted: &VolumeRequest<'_>,
+        asking: &'a mut Asking,
+    ) -> Result<&'a mut Live, CertManagerError> {
         if let Some(runtime) = &self.followed.runtime {
             // The issuer of the flags may be the wrong one; but if the other is not known in time, it is better than none.
             let _ = tokio::time::timeout(SOON, runtime.settled()).await;
@@ -212,21 +221,26 @@ impl CertManager {
         asking.live.take_if(|live| issuer.as_ref().is_some_and(|issuer| !issuer.is_same_as(live.issuer())));
         if asking.live.is_none() {
             let issuer = issuer.ok_or(CertManagerError::NoIssuer)?;
-            if let Some((ended, at)) = asking.last.as_ref().filter(|_| turn.patience.is_renewal()) {
-                turn.volume.waits(Waiting::ForNextTry { at: *at, ended: ended.clone() });
+            if let Some((ended, at)) = asking.last.as_ref().filter(|_| wanted.patience.is_renewal()) {
+                wanted.volume.waits(Waiting::ForNextTry { at: *at, ended: ended.clone() });
                 tokio::time::sleep_until(*at).await;
             }
             asking.not_too_early()?;
-            if let Some(why) = self.unusable.why(&issuer, &turn.pod.namespace).await {
+            if let Some(why) = self.unusable.why(&issuer, &wanted.pod.namespace).await {
                 return Err(CertManagerError::Unusable { issuer: described(&issuer), why });
             }
-            asking.live = Some(self.draw_up(turn, &issuer, asking.failures.saturating_add(1)).await?);
+            asking.live = Some(self.draw_up(wanted, &issuer, asking.failures.saturating_add(1)).await?);
         }
         asking.live.as_mut().ok_or(CertManagerError::NoIssuer)
     }
 
-    async fn draw_up(&self, turn: &Turn<'_>, issuer: &IssuerRef, attempt: u32) -> Result<Live, CertManagerError> {
-        let (key_type, id) = (self.settings.key_type, turn.id.clone());
+    async fn draw_up(
+        &self,
+        wanted: &VolumeRequest<'_>,
+        issuer: &IssuerRef,
+        attempt: u32,
+    ) -> Result<Live, CertManagerError> {
+        let (key_type, id) = (self.settings.key_type, wanted.id.clone());
         let made = tokio::task::spawn_blocking(move || {
             let key = PrivateKey::generate(key_type)?;
             let csr = request::csr_pem(&key, &id)?;
@@ -236,10 +250,10 @@ impl CertManager {
         let mut random = [0; 16];
         rand::fill(&mut random).map_err(|_| CertManagerError::Random)?;
         let ask = Ask {
-            pod: turn.pod,
-            id: turn.id,
+            pod: wanted.pod,
+            id: wanted.id,
             node_id: &self.settings.node_id,
-            volume_id: turn.spec.id.as_str(),
+            volume_id: wanted.spec.id.as_str(),
             issuer,
             duration: self.settings.lifetime,
             annotations: &self.settings.annotations,
@@ -252,71 +266,81 @@ impl CertManager {
     }
 
     /// The pod's token, if one is needed: a renewal waits for the kubelet to bring one.
-    async fn token(&self, turn: &Turn<'_>, made: bool) -> Result<Option<PodToken>, CertManagerError> {
+    async fn token(&self, wanted: &VolumeRequest<'_>, made: bool) -> Result<Option<PodToken>, CertManagerError> {
         if made || !self.settings.pods_ask {
             return Ok(None);
         }
-        let mut tokens = turn.volume.token.subscribe();
+        let mut tokens = wanted.volume.token.subscribe();
         loop {
             tokens.mark_unchanged();
-            match turn.volume.usable_token() {
+            match wanted.volume.usable_token() {
                 Some(token) => return Ok(Some(token)),
-                None if !turn.patience.is_renewal() => return Err(CertManagerError::NoToken),
-                None => turn.volume.waits(Waiting::ForToken),
+                None if !wanted.patience.is_renewal() => return Err(CertManagerError::NoToken),
+                None => wanted.volume.waits(Waiting::ForToken),
             }
             let _ = tokens.changed().await;
         }
     }
 
     /// A renewal's turn. First identities go ahead of all: their pods wait.
-    async fn permit(&self, turn: &Turn<'_>) -> Option<SemaphorePermit<'_>> {
-        if !turn.patience.is_renewal() {
+    async fn permit(&self, wanted: &VolumeRequest<'_>) -> Option<SemaphorePermit<'_>> {
+        if !wanted.patience.is_renewal() {
             return None;
         }
-        turn.volume.waits(Waiting::ForTurn);
+        wanted.volume.waits(Waiting::ForTurn);
         self.renewals.acquire().await.ok()
     }
 
-    async fn make(&self, turn: &Turn<'_>, live: &mut Live, token: Option<&PodToken>) -> Result<(), CreateError> {
+    async fn make(
+        &self,
+        wanted: &VolumeRequest<'_>,
+        live: &mut Live,
+        token: Option<&PodToken>,
+    ) -> Result<(), CreateError> {
         if live.made {
             return Ok(());
         }
         match self.requester.create(&live.object, token.map(|token| &token.token)).await {
             Ok(()) => {}
             Err(CreateError::Unauthorized) => {
-                turn.volume.refuse_token(token);
+                wanted.volume.refuse_token(token);
                 return Err(CreateError::Unauthorized);
             }
             Err(error) => return Err(error),
         }
         live.made = true;
         live.expected.made();
-        info!(request = live.name(), pod = %turn.pod, issuer = described(live.issuer()), "certificate request created");
-        self.remove_all_but(turn.spec, turn.pod, &live.name(), false);
+        info!(request = live.name(), pod = %wanted.pod, issuer = described(live.issuer()), "certificate request created");
+        self.remove_all_but(wanted.spec, wanted.pod, &live.name(), false);
         Ok(())
     }
 
-    async fn outcome(&self, turn: &Turn<'_>, live: &Live, permit: Option<SemaphorePermit<'_>>) -> Outcome {
-        turn.volume.waits(Waiting::ForRequest { name: live.name(), seen: live.expected.seen() });
+    async fn outcome(
+        &self,
+        wanted: &VolumeRequest<'_>,
+        live: &Live,
+        permit: Option<SemaphorePermit<'_>>,
+    ) -> RequestOutcome {
+        wanted.volume.waits(Waiting::ForRequest { name: live.name(), seen: live.expected.seen() });
         let ended = self.ended(live);
         tokio::pin!(ended);
         tokio::select! {
             outcome = &mut ended => return outcome,
-            () = tokio::time::sleep(TURN), if permit.is_some() => drop(permit),
+            () = tokio::time::sleep(LONGEST_PERMIT), if permit.is_some() => drop(permit),
         }
         ended.await
     }
 
-    async fn ended(&self, live: &Live) -> Outcome {
+    async fn ended(&self, live: &Live) -> RequestOutcome {
         let (mut seen, mut issuer) = (live.expected.seen(), self.followed.issuer.clone());
         let is_other =
             |issuer: &Option<IssuerRef>| issuer.as_ref().is_some_and(|issuer| !issuer.is_same_as(live.issuer()));
         tokio::select! {
             biased;
             seen = seen.wait_for(|seen| outcome_of(seen).is_some()) => {
-                seen.ok().and_then(|seen| outcome_of(&seen)).unwrap_or(Outcome::Ended(Ending::Deleted))
+                seen.ok().and_then(|seen| outcome_of(&seen)).unwrap_or(RequestOutcome::FailedRequest(Ending::Deleted))
             }
-            Ok(_) = issuer.wait_for(is_other) => Outcome::Outdated,
+            Ok(_) = issuer.wait_for(is_other) => RequestOutcome::Outdated,
         }
     }
 
@@ -327,11 +351,11 @@ impl CertManager {
         pod: &PodRef,
         patience: Patience,
         (request, issuer, how): (String, &IssuerRef, Ending),
-    ) -> Ended {
+    ) -> FailedRequest {
         self.metrics.request_ended(how.word());
         asking.failures = asking.failures.saturating_add(1);
         let next_at = Instant::now() + retry_delay_within(asking.failures, patience.remaining());
-        let mut ended = Ended { request, issuer: described(issuer), how };
+        let mut ended = FailedRequest { request, issuer: described(issuer), how };
         asking.last = Some((ended.clone(), next_at));
         let told = unusable::told_by(&ended.how.to_string());
         let why = if told.is_some() { told } else { self.unusable.why(issuer, &pod.namespace).await };
@@ -344,15 +368,16 @@ impl CertManager {
 }
 
 /// `None` while it is in progress.
-fn outcome_of(seen: &Seen) -> Option<Outcome> {
+fn outcome_of(seen: &WatchedRequest) -> Option<RequestOutcome> {
     let ending = match seen {
-        Seen::Nothing | Seen::Progress(Ok(Progress::AwaitsApproval | Progress::AwaitsIssuer { .. })) => return None,
-        Seen::Progress(Ok(Progress::Issued(issued))) => return Some(Outcome::Issued(issued.clone())),
-        Seen::Progress(Ok(Progress::Denied { message })) => Ending::Denied(message.clone()),
-        Seen::Progress(Ok(Progress::Failed { message })) => Ending::Failed(message.clone()),
-        Seen::Progress(Ok(Progress::Invalid { message })) => Ending::Invalid(message.clone()),
-        Seen::Progress(Err(error)) => Ending::Unreadable(error.clone()),
-        Seen::Deleted => Ending::Deleted,
+        WatchedRequest::Nothing
+        | WatchedRequest::Progress(Ok(Progress::AwaitsApproval | Progress::AwaitsIssuer { .. })) => return None,
+        WatchedRequest::Progress(Ok(Progress::Issued(issued))) => return Some(RequestOutcome::Issued(issued.clone())),
+        WatchedRequest::Progress(Ok(Progress::Denied { message })) => Ending::Denied(message.clone()),
+        WatchedRequest::Progress(Ok(Progress::Failed { message })) => Ending::Failed(message.clone()),
+        WatchedRequest::Progress(Ok(Progress::Invalid { message })) => Ending::Invalid(message.clone()),
+        WatchedRequest::Progress(Err(error)) => Ending::Unreadable(error.clone()),
+        WatchedRequest::Deleted => Ending::Deleted,
     };
-    Some(Outcome::Ended(ending))
+    Some(RequestOutcome::FailedRequest(ending))
 }

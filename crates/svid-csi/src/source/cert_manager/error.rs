@@ -71,21 +71,21 @@ pub enum CertManagerError {
     },
     /// The request failed.
     #[error(transparent)]
-    Ended(#[from] Ended),
+    FailedRequest(#[from] FailedRequest),
     /// The last request failed, and it is too early for the next.
     #[error("retrying in {seconds} s, because {ended}")]
     TooEarly {
         /// In how many seconds, rounded up.
         seconds: u64,
         /// The outcome of the last one.
-        ended: Ended,
+        ended: FailedRequest,
     },
 }
 
 /// A request that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("CertificateRequest {request} for {issuer} {how}")]
-pub struct Ended {
+pub struct FailedRequest {
     /// Namespace and name; nothing known after a restart.
     pub request: String,
     /// Who was to sign.
@@ -134,7 +134,7 @@ impl CertManagerError {
             CertManagerError::NoToken | CertManagerError::Unusable { .. } => Class::Blocked,
             CertManagerError::Token(_) => Class::Invalid,
             CertManagerError::Create { source, .. } => create_class(source),
-            CertManagerError::Ended(ended) | CertManagerError::TooEarly { ended, .. } => ended.class(),
+            CertManagerError::FailedRequest(ended) | CertManagerError::TooEarly { ended, .. } => ended.class(),
             CertManagerError::NoPod
             | CertManagerError::Key(_)
             | CertManagerError::Csr(_)
@@ -168,7 +168,7 @@ impl Ending {
     }
 }
 
-impl Ended {
+impl FailedRequest {
     /// How the failure is to be treated.
     pub fn class(&self) -> Class {
         match self.how {

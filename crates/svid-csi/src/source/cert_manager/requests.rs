@@ -20,7 +20,7 @@ pub type Key = (String, String);
 
 /// The watched state of a request that is waited for.
 #[derive(Debug, Clone)]
-pub enum Seen {
+pub enum WatchedRequest {
     /// Nothing yet.
     Nothing,
     /// How far it has come.
@@ -41,12 +41,12 @@ pub enum Link {
 /// The known requests of this node.
 #[derive(Debug)]
 pub struct Requests {
-    state: Mutex<State>,
+    state: Mutex<Index>,
     link: watch::Sender<Link>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Index {
     by_volume: ByVolume,
     listing: Option<ByVolume>,
     lists: u64,
@@ -54,7 +54,7 @@ struct State {
 }
 
 /// The requests by what they are for.
-type ByVolume = HashMap<Purpose, HashMap<Key, Known>>;
+type ByVolume = HashMap<Purpose, HashMap<Key, RequestSummary>>;
 
 /// What a request is for: the hash of the volume, the pod's namespace and its UID. Hash and UID are whatever the author of
 /// the request wrote; the namespace is not.
@@ -62,7 +62,7 @@ type Purpose = (String, String, String);
 
 /// A request, as far as its volume has to know it.
 #[derive(Debug, Clone)]
-struct Known {
+struct RequestSummary {
     issued: bool,
     failure: Option<Failure>,
 }
@@ -78,7 +78,7 @@ pub struct Failure {
 
 #[derive(Debug)]
 struct Waiter {
-    seen: watch::Sender<Seen>,
+    seen: watch::Sender<WatchedRequest>,
     /// How many lists had begun when the API server said that it made the request: each later list must show it.
     made_before: Option<u64>,
 }
@@ -88,7 +88,7 @@ struct Waiter {
 pub struct Expected {
     requests: Arc<Requests>,
     key: Key,
-    seen: watch::Receiver<Seen>,
+    seen: watch::Receiver<WatchedRequest>,
 }
 
 impl Default for Requests {
@@ -116,7 +116,7 @@ impl Requests {
 
     /// Waits for a request of that name, which is about to be made.
     pub fn expect(self: &Arc<Self>, key: Key) -> Expected {
-        let (sender, seen) = watch::channel(Seen::Nothing);
+        let (sender, seen) = watch::channel(WatchedRequest::Nothing);
         self.lock().waiting.insert(key.clone(), Waiter { seen: sender, made_before: None });
         Expected { requests: self.clone(), key, seen }
     }
@@ -145,22 +145,22 @@ impl Requests {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Index> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn known(&self, volume_hash: &str, pod: &PodRef) -> impl Iterator<Item = (&Key, &Known)> {
+impl Index {
+    fn known(&self, volume_hash: &str, pod: &PodRef) -> impl Iterator<Item = (&Key, &RequestSummary)> {
         let purpose = (volume_hash.to_owned(), pod.namespace.clone(), pod.uid.clone());
         self.by_volume.get(&purpose).into_iter().flatten()
     }
 
     fn show(&mut self, request: &CertificateRequest) {
-        let Some((purpose, key, known)) = Known::of(request) else { return };
+        let Some((purpose, key, known)) = RequestSummary::of(request) else { return };
         let waiter = self.waiting.get(&key);
         if let Some(waiter) = waiter {
-            waiter.seen.send_replace(Seen::Progress(Progress::read(request.status.as_ref())));
+            waiter.seen.send_replace(WatchedRequest::Progress(Progress::read(request.status.as_ref())));
         }
         let by_volume = self.listing.as_mut().unwrap_or(&mut self.by_volume);
         let of_volume = by_volume.entry(purpose).or_default();
@@ -170,9 +170,9 @@ impl State {
     }
 
     fn remove(&mut self, request: &CertificateRequest) {
-        let Some((purpose, key, _)) = Known::of(request) else { return };
+        let Some((purpose, key, _)) = RequestSummary::of(request) else { return };
         if let Some(waiter) = self.waiting.get(&key) {
-            waiter.seen.send_replace(Seen::Deleted);
+            waiter.seen.send_replace(WatchedRequest::Deleted);
         }
         if let Some(of_volume) = self.by_volume.get_mut(&purpose) {
             of_volume.remove(&key);
@@ -189,13 +189,13 @@ impl State {
         let there: HashSet<&Key> = self.by_volume.values().flat_map(HashMap::keys).collect();
         for (key, waiter) in &self.waiting {
             if waiter.made_before.is_some_and(|lists| lists < self.lists) && !there.contains(key) {
-                waiter.seen.send_replace(Seen::Deleted);
+                waiter.seen.send_replace(WatchedRequest::Deleted);
             }
         }
     }
 }
 
-impl Known {
+impl RequestSummary {
     /// `None` for an object that is not labelled as the request of a volume.
     fn of(request: &CertificateRequest) -> Option<(Purpose, Key, Self)> {
         let metadata = &request.metadata;
@@ -206,7 +206,7 @@ impl Known {
         let attempt = attempt.and_then(|attempt| attempt.parse::<u32>().ok()).map_or(1, |attempt| attempt.clamp(1, 16));
         let key = (metadata.namespace.clone()?, metadata.name.clone()?);
         let purpose = (volume, key.0.clone(), owner.map(|owner| owner.uid.clone()).unwrap_or_default());
-        let known = Known {
+        let known = RequestSummary {
             issued: matches!(Progress::read(request.status.as_ref()), Ok(Progress::Issued(_))),
             failure: request.status.as_ref().and_then(ended).map(|at| Failure { at, attempt }),
         };
@@ -225,7 +225,7 @@ impl Expected {
     }
 
     /// What is seen of it, now and later.
-    pub fn seen(&self) -> watch::Receiver<Seen> {
+    pub fn seen(&self) -> watch::Receiver<WatchedRequest> {
         self.seen.clone()
     }
 }
@@ -293,7 +293,7 @@ mod tests {
         let known = requests.of_volume("v1", &pod("shop", "u1"));
         assert_eq!(known.len(), MOST_OF_A_VOLUME + 1);
         assert!(["own", "waited-for"].iter().all(|name| known.contains(&(key(name), false))), "{known:?}");
-        assert!(matches!(*expected.seen().borrow(), Seen::Progress(_)), "it is there");
+        assert!(matches!(*expected.seen().borrow(), WatchedRequest::Progress(_)), "it is there");
     }
 
     fn key(name: &str) -> Key {
@@ -310,11 +310,11 @@ mod tests {
         let requests = Arc::new(Requests::default());
         let expected = requests.expect(key("a"));
         requests.apply(Event::Apply(request("b", denied())));
-        assert!(matches!(*expected.seen().borrow(), Seen::Nothing));
+        assert!(matches!(*expected.seen().borrow(), WatchedRequest::Nothing));
         requests.apply(Event::Apply(request("a", json!({}))));
-        assert!(matches!(*expected.seen().borrow(), Seen::Progress(Ok(Progress::AwaitsApproval))));
+        assert!(matches!(*expected.seen().borrow(), WatchedRequest::Progress(Ok(Progress::AwaitsApproval))));
         requests.apply(Event::Delete(request("a", json!({}))));
-        assert!(matches!(*expected.seen().borrow(), Seen::Deleted));
+        assert!(matches!(*expected.seen().borrow(), WatchedRequest::Deleted));
     }
 
     #[test]
@@ -324,10 +324,10 @@ mod tests {
         let expected = requests.expect(key("a"));
         expected.made();
         requests.apply(Event::InitDone);
-        assert!(matches!(*expected.seen().borrow(), Seen::Nothing), "the list may be older than the request");
+        assert!(matches!(*expected.seen().borrow(), WatchedRequest::Nothing), "the list may be older than the request");
         requests.apply(Event::Init);
         requests.apply(Event::InitDone);
-        assert!(matches!(*expected.seen().borrow(), Seen::Deleted));
+        assert!(matches!(*expected.seen().borrow(), WatchedRequest::Deleted));
     }
 
     #[test]
@@ -336,7 +336,7 @@ mod tests {
         let expected = requests.expect(key("a"));
         requests.apply(Event::Init);
         requests.apply(Event::InitDone);
-        assert!(matches!(*expected.seen().borrow(), Seen::Nothing));
+        assert!(matches!(*expected.seen().borrow(), WatchedRequest::Nothing));
     }
 
     #[test]

@@ -10,8 +10,8 @@ use svid_csi_core::pod_token::PodToken;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::error::{CertManagerError, Ended};
-use super::requests::{Expected, Seen};
+use super::error::{CertManagerError, FailedRequest};
+use super::requests::{Expected, WatchedRequest};
 use crate::host::clock;
 
 /// How long before its end a token is no longer used.
@@ -37,7 +37,7 @@ pub(super) struct Asking {
     /// How many requests in a row came to nothing.
     pub(super) failures: u32,
     /// The last of them, and when the next may be made.
-    pub(super) last: Option<(Ended, Instant)>,
+    pub(super) last: Option<(FailedRequest, Instant)>,
     /// Whether requests of an earlier run have been looked at.
     pub(super) recalled: bool,
 }
@@ -68,9 +68,9 @@ pub(super) enum Waiting {
     /// For a token.
     ForToken,
     /// For its request.
-    ForRequest { name: String, seen: watch::Receiver<Seen> },
+    ForRequest { name: String, seen: watch::Receiver<WatchedRequest> },
     /// For the next try.
-    ForNextTry { at: Instant, ended: Ended },
+    ForNextTry { at: Instant, ended: FailedRequest },
 }
 
 impl Volume {
@@ -155,16 +155,16 @@ impl fmt::Display for Waiting {
     }
 }
 
-fn stage(seen: &Seen) -> String {
+fn stage(seen: &WatchedRequest) -> String {
     match seen {
-        Seen::Nothing => "which has not appeared in the watch yet".to_owned(),
-        Seen::Progress(Ok(Progress::AwaitsApproval)) => {
+        WatchedRequest::Nothing => "which has not appeared in the watch yet".to_owned(),
+        WatchedRequest::Progress(Ok(Progress::AwaitsApproval)) => {
             "which has not been approved or denied yet; is an approver running?".to_owned()
         }
-        Seen::Progress(Ok(Progress::AwaitsIssuer { message: Some(message) })) => {
+        WatchedRequest::Progress(Ok(Progress::AwaitsIssuer { message: Some(message) })) => {
             format!("which is approved and waits for its issuer: {message}")
         }
-        Seen::Progress(Ok(Progress::AwaitsIssuer { message: None })) => {
+        WatchedRequest::Progress(Ok(Progress::AwaitsIssuer { message: None })) => {
             "which is approved and waits for its issuer; is cert-manager running?".to_owned()
         }
         _ => "which has ended".to_owned(),
