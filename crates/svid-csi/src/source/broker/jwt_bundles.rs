@@ -16,7 +16,7 @@ use tracing::{error, warn};
 
 use super::connection::Connection;
 use super::error::BrokerError;
-use super::state::Nothing;
+use super::pod_state::Nothing;
 use super::subscription::Follower;
 use super::topic::{Api, Topic};
 use super::{Broker, ask};

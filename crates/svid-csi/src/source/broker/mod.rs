@@ -9,12 +9,12 @@ mod connection;
 mod connections;
 mod error;
 mod jwt_bundles;
-mod known;
 mod own_svid;
-mod state;
+mod pod_state;
 mod subscription;
 mod tokens;
 mod topic;
+mod x509_topic;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,11 +35,11 @@ use self::config::BrokerConfig;
 use self::connection::{Connection, Target};
 use self::connections::Connections;
 pub use self::error::BrokerError;
-use self::known::{Known, Notices};
 use self::own_svid::OwnSvid;
-use self::state::{State, Verdict, Wants};
+use self::pod_state::{PodState, Verdict, Wants};
 use self::subscription::Follower;
 use self::topic::Api;
+use self::x509_topic::{Notices, X509Topic};
 use super::Reason;
 use crate::kube::events::Events;
 use crate::spiffe::skipped::SkippedNotices;
@@ -60,7 +60,7 @@ pub struct Broker {
 #[derive(Debug)]
 struct Subscription {
     pod: PodRef,
-    state: watch::Receiver<State>,
+    pod_state: watch::Receiver<PodState>,
     volumes: BTreeSet<VolumeId>,
     task: AbortHandle,
     /// What the pod validates tokens with, once requested; empty until it is known.
@@ -100,15 +100,15 @@ impl Broker {
         reason: Reason<'_>,
     ) -> Result<X509Context, BrokerError> {
         let pod = spec.pod.as_ref().ok_or(BrokerError::NoPod)?;
-        let mut state = self.subscribe(&spec.id, pod);
+        let mut pod_state = self.subscribe(&spec.id, pod);
         loop {
-            let verdict = state.borrow_and_update().verdict(wants(reason), subject.hint.as_deref());
+            let verdict = pod_state.borrow_and_update().verdict(wants(reason), subject.hint.as_deref());
             match verdict {
                 Verdict::Take(context) => return Ok(context),
                 Verdict::Fail(error) => return Err(error),
                 Verdict::Wait => {}
             }
-            if state.changed().await.is_err() {
+            if pod_state.changed().await.is_err() {
                 // The volume was forgotten meanwhile.
                 std::future::pending().await
             }
@@ -116,21 +116,21 @@ impl Broker {
     }
 
     /// The pod's subscription, opened if there is none.
-    fn subscribe(&self, volume: &VolumeId, pod: &PodRef) -> watch::Receiver<State> {
+    fn subscribe(&self, volume: &VolumeId, pod: &PodRef) -> watch::Receiver<PodState> {
         let mut pods = self.pods();
         let subscription = pods.entry(pod.uid.clone()).or_insert_with(|| self.begin(pod));
         if !subscription.volumes.contains(volume) {
             subscription.volumes.insert(volume.clone());
         }
-        subscription.state.clone()
+        subscription.pod_state.clone()
     }
 
     fn begin(&self, pod: &PodRef) -> Subscription {
-        let (sender, state) = watch::channel(State::default());
-        let known = Known { pod: pod.clone(), state: sender, notices: self.notices.clone() };
-        let follower = Follower { topic: known, connections: self.connections.clone() };
+        let (sender, pod_state) = watch::channel(PodState::default());
+        let x509_topic = X509Topic { pod: pod.clone(), pod_state: sender, notices: self.notices.clone() };
+        let follower = Follower { topic: x509_topic, connections: self.connections.clone() };
         let task = self.tasks.detached(async move { match follower.run().await {} });
-        Subscription { pod: pod.clone(), state, volumes: BTreeSet::new(), task, jwt: None }
+        Subscription { pod: pod.clone(), pod_state, volumes: BTreeSet::new(), task, jwt: None }
     }
 
     /// Forgets a volume; with the last of its pod, all about the pod.
@@ -164,7 +164,7 @@ impl Broker {
     }
 
     fn waits_for(&self, subscription: &Subscription) -> Option<String> {
-        let of_pod = || subscription.state.borrow().waits_for(&subscription.pod);
+        let of_pod = || subscription.pod_state.borrow().waits_for(&subscription.pod);
         self.connections.waits_for().or_else(of_pod)
     }
 

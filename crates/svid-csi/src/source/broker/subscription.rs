@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use super::connection::Connection;
 use super::connections::Connections;
 use super::error::code;
-use super::state::Nothing;
+use super::pod_state::Nothing;
 use super::topic::Topic;
 use super::{api, reference};
 use crate::backoff::{jitter, pause};

@@ -6,7 +6,7 @@ use svid_csi_proto::broker::api_client::ApiClient;
 use tonic::{Status, Streaming};
 
 use super::connection::Connection;
-use super::state::Nothing;
+use super::pod_state::Nothing;
 
 /// The calls of the Broker API.
 pub(super) type Api = ApiClient<Connection>;

@@ -9,7 +9,7 @@ use super::error::{BrokerError, Refused};
 
 /// The agent's answer about a pod.
 #[derive(Debug, Clone, Default)]
-pub(super) struct State {
+pub(super) struct PodState {
     pub(super) answer: Answer,
     /// Why there may be something newer that is not known.
     pub(super) trouble: Option<String>,
@@ -63,7 +63,7 @@ pub(super) enum Wants<'a> {
     Anything,
 }
 
-impl State {
+impl PodState {
     /// The verdict for a volume, which wants the SVID with that `hint` if there is one.
     pub(super) fn verdict(&self, wants: Wants<'_>, hint: Option<&str>) -> Verdict {
         match (&self.answer, wants) {
@@ -138,12 +138,12 @@ mod tests {
     use super::*;
     use svid_csi_core::identity::Rejection;
 
-    fn state(answer: Answer) -> State {
-        State { answer, ..State::default() }
+    fn state(answer: Answer) -> PodState {
+        PodState { answer, ..PodState::default() }
     }
 
     /// What first-time, renewing (in time, or at once) and emptied volumes do.
-    fn verdicts(state: &State) -> [&'static str; 4] {
+    fn verdicts(state: &PodState) -> [&'static str; 4] {
         [Wants::First, Wants::Other("digest"), Wants::Again, Wants::Anything].map(|wants| {
             match state.verdict(wants, None) {
                 Verdict::Take(_) => "take",
@@ -174,7 +174,7 @@ mod tests {
     fn what_fails_takes_nothing_away() {
         let refused = Some(Arc::new(Refused::Rejected(Rejection::EmptyBundle)));
         let trouble = Some("the connection was lost".to_owned());
-        let state = State { refused, trouble, answer: Answer::Unknown };
+        let state = PodState { refused, trouble, answer: Answer::Unknown };
         assert_eq!(verdicts(&state), ["refused", "wait", "wait", "wait"]);
     }
 
@@ -189,7 +189,7 @@ mod tests {
             assert!(entry.contains(selector), "{selector} in {entry}");
         }
         assert!(waits(Answer::Nothing(Nothing::Denied(text("policy")))).contains("policy"));
-        let with_trouble = State { trouble: Some(text("it is away")), ..state(Answer::Unknown) };
+        let with_trouble = PodState { trouble: Some(text("it is away")), ..state(Answer::Unknown) };
         assert_eq!(with_trouble.waits_for(&pod).unwrap(), "the agent's answer (it is away)");
     }
 }

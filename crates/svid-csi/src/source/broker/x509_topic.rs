@@ -14,7 +14,7 @@ use tracing::{error, info};
 use super::ask;
 use super::connection::Connection;
 use super::error::Refused;
-use super::state::{Answer, Nothing, State};
+use super::pod_state::{Answer, Nothing, PodState};
 use super::topic::{Api, Topic};
 use crate::host::clock;
 use crate::kube::events::{Events, pod_reference};
@@ -33,13 +33,13 @@ pub(super) struct Notices {
 }
 
 /// What is known, and where problems are reported.
-pub(super) struct Known {
+pub(super) struct X509Topic {
     pub(super) pod: PodRef,
-    pub(super) state: watch::Sender<State>,
+    pub(super) state: watch::Sender<PodState>,
     pub(super) notices: Notices,
 }
 
-impl Topic for Known {
+impl Topic for X509Topic {
     type Message = X509svidResponse;
 
     fn pod(&self) -> &PodRef {
@@ -83,9 +83,9 @@ impl Topic for Known {
     }
 }
 
-impl Known {
+impl X509Topic {
     fn answer(&self, answer: Answer) {
-        self.state.send_replace(State { answer, ..State::default() });
+        self.state.send_replace(PodState { answer, ..PodState::default() });
     }
 
     fn refuse(&self, refused: Refused) {
