@@ -30,7 +30,7 @@ impl Connections {
     pub(super) fn keep(target: Target, own: OwnSvid, metrics: Arc<Metrics>, tasks: &Tasks) -> Self {
         let (current, connection) = watch::channel(None);
         let (trouble, told) = watch::channel(None);
-        let keeper = Keeper {
+        let keeper = Connector {
             target,
             tasks: tasks.clone(),
             metrics,
@@ -98,7 +98,7 @@ impl Connections {
     }
 }
 
-struct Keeper {
+struct Connector {
     target: Target,
     tasks: Tasks,
     metrics: Arc<Metrics>,
@@ -111,7 +111,7 @@ struct Keeper {
     era: u64,
 }
 
-impl Keeper {
+impl Connector {
     async fn run(mut self) -> Infallible {
         loop {
             let own = self.svid.borrow_and_update().clone();

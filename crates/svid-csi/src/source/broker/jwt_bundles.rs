@@ -17,7 +17,7 @@ use tracing::{error, warn};
 use super::connection::Connection;
 use super::error::BrokerError;
 use super::pod_state::Nothing;
-use super::subscription::Follower;
+use super::subscription::SubscriptionTask;
 use super::topic::{Api, Topic};
 use super::{Broker, ask};
 use crate::spiffe::x509_message::trust_domain;
@@ -61,7 +61,7 @@ impl Broker {
             let (current, bundles) = watch::channel(Arc::default());
             let metrics = self.notices.metrics.clone();
             let topic = Bundles { pod: pod.clone(), current, damaged: Mutex::default(), metrics };
-            let follower = Follower { topic, connections: self.connections.clone() };
+            let follower = SubscriptionTask { topic, connections: self.connections.clone() };
             (bundles, self.tasks.detached(async move { match follower.run().await {} }))
         });
         Some(bundles.clone())

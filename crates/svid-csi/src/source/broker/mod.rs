@@ -37,7 +37,7 @@ use self::connections::Connections;
 pub use self::error::BrokerError;
 use self::own_svid::OwnSvid;
 use self::pod_state::{PodState, Verdict, Wants};
-use self::subscription::Follower;
+use self::subscription::SubscriptionTask;
 use self::topic::Api;
 use self::x509_topic::{Notices, X509Topic};
 use super::Reason;
@@ -127,9 +127,9 @@ impl Broker {
 
     fn begin(&self, pod: &PodRef) -> Subscription {
         let (sender, pod_state) = watch::channel(PodState::default());
-        let x509_topic = X509Topic { pod: pod.clone(), pod_state: sender, notices: self.notices.clone() };
-        let follower = Follower { topic: x509_topic, connections: self.connections.clone() };
-        let task = self.tasks.detached(async move { match follower.run().await {} });
+        let x509_topic = X509Topic { pod: pod.clone(), state: sender, notices: self.notices.clone() };
+        let task = SubscriptionTask { topic: x509_topic, connections: self.connections.clone() };
+        let task = self.tasks.detached(async move { match task.run().await {} });
         Subscription { pod: pod.clone(), pod_state, volumes: BTreeSet::new(), task, jwt: None }
     }
 

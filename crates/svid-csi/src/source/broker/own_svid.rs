@@ -92,7 +92,7 @@ impl OwnSvid {
     pub(super) fn follow(directory: PathBuf, skipped: Arc<SkippedNotices>, tasks: &Tasks) -> Self {
         let last = FollowedValue::new(None);
         let (current, trouble, refresh) = (last.value(), last.trouble(), Arc::<Notify>::default());
-        let follower = Follower { directory, last, refresh: refresh.clone(), skipped };
+        let follower = OwnSvidFollower { directory, last, refresh: refresh.clone(), skipped };
         tasks.detached(async move { match follower.run().await {} });
         OwnSvid { current, trouble, refresh }
     }
@@ -103,14 +103,14 @@ impl OwnSvid {
     }
 }
 
-struct Follower {
+struct OwnSvidFollower {
     directory: PathBuf,
     last: FollowedValue<Option<Own>>,
     refresh: Arc<Notify>,
     skipped: Arc<SkippedNotices>,
 }
 
-impl Follower {
+impl OwnSvidFollower {
     async fn run(mut self) -> Infallible {
         let (mut failures, refresh) = (0, self.refresh.clone());
         loop {

@@ -34,7 +34,7 @@ struct Opened<T: Topic> {
 }
 
 /// How a subscription ended.
-enum Ended {
+enum StreamEnd {
     /// There is no connection any more.
     Lost,
     /// With this word.
@@ -42,12 +42,12 @@ enum Ended {
 }
 
 /// Follows what there is of one pod.
-pub(super) struct Follower<T> {
+pub(super) struct SubscriptionTask<T> {
     pub(super) topic: T,
     pub(super) connections: Connections,
 }
 
-impl<T: Topic> Follower<T> {
+impl<T: Topic> SubscriptionTask<T> {
     /// Keeps what is known what the agent last said.
     pub(super) async fn run(mut self) -> Infallible {
         let mut failures = 0;
@@ -70,11 +70,11 @@ impl<T: Topic> Follower<T> {
                     failures = if since.elapsed() >= STEADY { 0 } else { failures };
                     ended
                 }
-                Err(status) => Ended::Status(connection, status),
+                Err(status) => StreamEnd::Status(connection, status),
             };
             match ended {
-                Ended::Lost => self.topic.trouble("the connection to the agent was lost".to_owned()),
-                Ended::Status(connection, status) => {
+                StreamEnd::Lost => self.topic.trouble("the connection to the agent was lost".to_owned()),
+                StreamEnd::Status(connection, status) => {
                     self.take(&connection, &status).await;
                     tokio::time::sleep(pause(failures, LONGEST)).await;
                     failures += 1;
@@ -84,7 +84,7 @@ impl<T: Topic> Follower<T> {
     }
 
     /// Takes every message, on this connection and on each that takes its place.
-    async fn listen(&self, mut opened: Opened<T>) -> Ended {
+    async fn listen(&self, mut opened: Opened<T>) -> StreamEnd {
         loop {
             let Opened { connection, mut stream, first } = opened;
             self.topic.take(&connection, first).await;
@@ -96,14 +96,14 @@ impl<T: Topic> Follower<T> {
                     message = stream.message() => message,
                     moved = &mut moving => match moved {
                         Ok(moved) => break moved,
-                        Err((newer, status)) => return Ended::Status(newer, status),
+                        Err((newer, status)) => return StreamEnd::Status(newer, status),
                     },
-                    () = connections.lost() => return Ended::Lost,
+                    () = connections.lost() => return StreamEnd::Lost,
                 };
                 match message {
                     Ok(Some(message)) => self.topic.take(&connection, message).await,
-                    Ok(None) => return Ended::Status(connection, ended()),
-                    Err(status) => return Ended::Status(connection, status),
+                    Ok(None) => return StreamEnd::Status(connection, ended()),
+                    Err(status) => return StreamEnd::Status(connection, status),
                 }
             };
         }
