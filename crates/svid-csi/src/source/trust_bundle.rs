@@ -4,8 +4,8 @@
 mod cluster_trust_bundle;
 mod config_map;
 mod file;
-mod keeper;
 mod origin;
+mod updater;
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use kube::Client;
 use svid_csi_core::identity::{BundleError, TrustBundle};
 use tokio::sync::watch;
 
-use self::keeper::Keeper;
 pub use self::origin::BundleSource;
+use self::updater::BundleUpdater;
 use crate::host::fsx::FsError;
 use crate::kube::one_object::ReadError;
 use crate::tasks::Tasks;
@@ -82,18 +82,18 @@ impl CurrentBundle {
 /// # Errors
 /// [`TrustBundleError::NoClient`]. Everything else is logged, once, and may be fixed while the driver runs.
 pub fn start(source: BundleSource, client: Option<Client>, tasks: &Tasks) -> Result<CurrentBundle, TrustBundleError> {
-    let keeper = Keeper::new(source.clone());
-    let current = keeper.current();
+    let updater = BundleUpdater::new(source.clone());
+    let current = updater.current();
     match (source, client) {
         (BundleSource::File(path), _) => {
-            let follower = file::Follower::new(path, keeper);
+            let follower = file::FollowedFile::new(path, updater);
             tasks.detached(async { match follower.follow().await {} });
         }
         (BundleSource::ConfigMap { place, key }, Some(client)) => {
-            tasks.detached(async { match config_map::follow(keeper, client, place, key).await {} });
+            tasks.detached(async { match config_map::follow(updater, client, place, key).await {} });
         }
         (BundleSource::ClusterTrustBundle(name), Some(client)) => {
-            tasks.detached(async { match cluster_trust_bundle::follow(keeper, client, name).await {} });
+            tasks.detached(async { match cluster_trust_bundle::follow(updater, client, name).await {} });
         }
         (source, None) => return Err(TrustBundleError::NoClient(source)),
     }

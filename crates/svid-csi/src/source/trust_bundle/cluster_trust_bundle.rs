@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::time::sleep;
 
 use super::TrustBundleError;
-use super::keeper::Keeper;
+use super::updater::BundleUpdater;
 use crate::kube::one_object::{OneObject, ReadError};
 
 /// From Kubernetes 1.37, 1.33 and 1.27 on. The part of the object that is read here has always been the same.
@@ -61,28 +61,28 @@ impl Resource for ClusterTrustBundle {
 }
 
 /// Follows the ClusterTrustBundle.
-pub(super) async fn follow(mut keeper: Keeper, client: Client, name: String) -> Infallible {
+pub(super) async fn follow(mut updater: BundleUpdater, client: Client, name: String) -> Infallible {
     let mut backoff = DefaultBackoff::default();
     loop {
         for version in VERSIONS {
-            follow_in(version, &mut keeper, &client, &name).await;
+            follow_in(version, &mut updater, &client, &name).await;
         }
-        keeper.take(Err(TrustBundleError::NotServed));
+        updater.take(Err(TrustBundleError::NotServed));
         sleep(backoff.next().unwrap_or_default()).await;
     }
 }
 
 /// Follows it for as long as the API server knows this version.
-async fn follow_in(version: &'static str, keeper: &mut Keeper, client: &Client, name: &str) {
+async fn follow_in(version: &'static str, updater: &mut BundleUpdater, client: &Client, name: &str) {
     let api: Api<ClusterTrustBundle> = Api::all_with(client.clone(), &version);
     let object = format!("ClusterTrustBundle {name} (--trust-bundle)");
     let mut states = OneObject::new(api, name.to_owned(), object.clone());
     loop {
         match states.next().await {
-            Ok(Some(bundle)) => keeper.offer(bundle.spec.trust_bundle.into_bytes()).await,
-            Ok(None) => keeper.take(Err(TrustBundleError::Absent { object: object.clone() })),
+            Ok(Some(bundle)) => updater.offer(bundle.spec.trust_bundle.into_bytes()).await,
+            Ok(None) => updater.take(Err(TrustBundleError::Absent { object: object.clone() })),
             Err(ReadError::NotServed { .. }) => return,
-            Err(error) => keeper.out_of_sight(&error.into()),
+            Err(error) => updater.out_of_sight(&error.into()),
         }
     }
 }

@@ -7,22 +7,27 @@ use kube::{Api, Client};
 use svid_csi_core::runtime_issuer::ConfigMapPlace;
 
 use super::TrustBundleError;
-use super::keeper::Keeper;
+use super::updater::BundleUpdater;
 use crate::kube::one_object::OneObject;
 
 /// Follows the key of the ConfigMap.
-pub(super) async fn follow(mut keeper: Keeper, client: Client, place: ConfigMapPlace, key: String) -> Infallible {
+pub(super) async fn follow(
+    mut updater: BundleUpdater,
+    client: Client,
+    place: ConfigMapPlace,
+    key: String,
+) -> Infallible {
     let api: Api<ConfigMap> = Api::namespaced(client, &place.namespace);
     let object = format!("ConfigMap {place} (--trust-bundle)");
     let mut states = OneObject::new(api, place.name.clone(), object.clone());
     loop {
         match states.next().await {
             Ok(Some(map)) => match value(map, &key) {
-                Some(pem) => keeper.offer(pem).await,
-                None => keeper.take(Err(TrustBundleError::NoKey { object: object.clone(), key: key.clone() })),
+                Some(pem) => updater.offer(pem).await,
+                None => updater.take(Err(TrustBundleError::NoKey { object: object.clone(), key: key.clone() })),
             },
-            Ok(None) => keeper.take(Err(TrustBundleError::Absent { object: object.clone() })),
-            Err(error) => keeper.out_of_sight(&error.into()),
+            Ok(None) => updater.take(Err(TrustBundleError::Absent { object: object.clone() })),
+            Err(error) => updater.out_of_sight(&error.into()),
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use tracing::{error, warn};
 use zeroize::Zeroizing;
 
-use super::keeper::{self, Keeper};
+use super::updater::{self, BundleUpdater};
 use super::{BundleSource, TrustBundleError};
 use crate::host::fsx::FsError;
 use crate::host::inotify::{self, Inotify};
@@ -22,9 +22,9 @@ use crate::telemetry::report;
 const PAUSE: Duration = Duration::from_secs(30);
 
 /// A file that is followed.
-pub(super) struct Follower {
+pub(super) struct FollowedFile {
     path: PathBuf,
-    keeper: Keeper,
+    updater: BundleUpdater,
     /// The CA's key is known to lie beside it.
     key_is_there: bool,
     changes: io::Result<Inotify>,
@@ -36,11 +36,11 @@ struct Look {
     key: Option<PathBuf>,
 }
 
-impl Follower {
+impl FollowedFile {
     /// Reads the file, and notices changes to it from now on. Blocks.
-    pub(super) fn new(path: PathBuf, keeper: Keeper) -> Self {
+    pub(super) fn new(path: PathBuf, updater: BundleUpdater) -> Self {
         let changes = watch(&path);
-        let mut this = Self { path, keeper, key_is_there: false, changes };
+        let mut this = Self { path, updater, key_is_there: false, changes };
         let look = look(&this.path);
         this.take(look);
         this
@@ -71,7 +71,7 @@ impl Follower {
     }
 
     fn take(&mut self, Look { bundle, key }: Look) {
-        self.keeper.take(bundle);
+        self.updater.take(bundle);
         let was_there = std::mem::replace(&mut self.key_is_there, key.is_some());
         if let Some(key) = key.filter(|_| !was_there) {
             warn!(
@@ -92,7 +92,7 @@ fn look(path: &Path) -> Look {
     let source = BundleSource::File(path.to_owned());
     let bundle = read(path)
         .map_err(|error| TrustBundleError::File(FsError::of("read the trust bundle (--source-ca-bundle)", path)(error)))
-        .and_then(|pem| keeper::read(&source, &pem));
+        .and_then(|pem| updater::read(&source, &pem));
     Look { bundle, key: key_beside(path) }
 }
 

@@ -11,14 +11,14 @@ use crate::telemetry::report;
 
 /// The side that follows a trust bundle.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(super) struct BundleUpdater {
     source: BundleSource,
     last: FollowedValue<Option<Arc<TrustBundle>>>,
     /// The certificates that were logged as skipped.
     skipped: Vec<String>,
 }
 
-impl Keeper {
+impl BundleUpdater {
     /// Has none yet.
     pub(super) fn new(source: BundleSource) -> Self {
         Self { source, last: FollowedValue::new(None), skipped: Vec::new() }
