@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 use self::entries::Entries;
 use self::publish::Publisher;
 use self::saved_entries::Kept;
-use self::state::State;
+use self::state::SharedMap;
 use self::trouble::{Of, Troubles};
 use super::trusted::Trusted;
 use crate::backoff::pause;
@@ -55,7 +55,7 @@ impl Roots {
         tasks: &Tasks,
     ) -> Self {
         let troubles = Troubles::default();
-        let (states, seen) = watch::channel(State::Unknown);
+        let (states, seen) = watch::channel(SharedMap::Unknown);
         let map: Api<ConfigMap> = Api::namespaced(client.clone(), &place.namespace);
         let mut union = Union {
             entries: Entries::new(node, trusted.trust_domain()),
@@ -107,7 +107,7 @@ impl Union {
         self.trust();
     }
 
-    async fn run(mut self, mut seen: watch::Receiver<State>) -> Infallible {
+    async fn run(mut self, mut seen: watch::Receiver<SharedMap>) -> Infallible {
         let mut grace: Option<Instant> = None;
         let (mut failures, mut again): (u32, Option<Instant>) = (0, None);
         loop {

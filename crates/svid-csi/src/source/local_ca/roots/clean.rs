@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{debug, info};
 
-use super::state::State;
+use super::state::SharedMap;
 use crate::backoff::jitter;
 use crate::kube::call::{CallError, within};
 use crate::kube::client::CALL_TIMEOUT;
@@ -27,7 +27,7 @@ pub(super) async fn clean(
     map: Api<ConfigMap>,
     name: String,
     own: String,
-    mut seen: watch::Receiver<State>,
+    mut seen: watch::Receiver<SharedMap>,
 ) {
     let Ok(state) = seen.wait_for(|state| state.entries().is_some()).await.map(|state| state.clone()) else { return };
     let entries = state.entries().unwrap_or_default();

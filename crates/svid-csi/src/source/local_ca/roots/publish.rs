@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, info, warn};
 
-use super::state::State;
+use super::state::SharedMap;
 use super::trouble::{Of, Troubles};
 use crate::backoff::pause;
 use crate::kube::call::{CallError, within};
@@ -62,7 +62,7 @@ impl Publisher {
     }
 
     /// Sees to it that the entry is there.
-    pub(super) async fn run(mut self, mut seen: watch::Receiver<State>) -> Infallible {
+    pub(super) async fn run(mut self, mut seen: watch::Receiver<SharedMap>) -> Infallible {
         loop {
             let state = seen.borrow_and_update().clone();
             if let Some(entries) = state.entries().filter(|entries| !self.is_in(entries)) {
@@ -72,7 +72,7 @@ impl Publisher {
                 }
                 continue;
             }
-            if state != State::Unknown {
+            if state != SharedMap::Unknown {
                 self.troubles.set(Of::Own, None);
             }
             if seen.changed().await.is_err() {
@@ -81,7 +81,7 @@ impl Publisher {
         }
     }
 
-    async fn try_to_write(&mut self, seen: &mut watch::Receiver<State>) {
+    async fn try_to_write(&mut self, seen: &mut watch::Receiver<SharedMap>) {
         match self.write().await {
             Ok(()) => {
                 (self.failures, self.written) = (0, Some(Instant::now()));
@@ -96,7 +96,7 @@ impl Publisher {
         entries.get(&self.node) == Some(&self.text)
     }
 
-    fn is_wrong(&self, state: &State) -> bool {
+    fn is_wrong(&self, state: &SharedMap) -> bool {
         state.entries().is_some_and(|entries| !self.is_in(&entries))
     }
 

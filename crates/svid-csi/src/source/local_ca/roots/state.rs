@@ -16,7 +16,7 @@ use crate::telemetry::report;
 
 /// What is in it: a text for each node.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum State {
+pub(super) enum SharedMap {
     /// Not read yet.
     Unknown,
     /// There is none.
@@ -25,9 +25,9 @@ pub(super) enum State {
     There(Arc<BTreeMap<String, String>>),
 }
 
-impl State {
+impl SharedMap {
     pub(super) fn entries(&self) -> Option<Arc<BTreeMap<String, String>>> {
-        if let State::There(entries) = self { Some(entries.clone()) } else { None }
+        if let SharedMap::There(entries) = self { Some(entries.clone()) } else { None }
     }
 }
 
@@ -35,7 +35,7 @@ impl State {
 pub(super) async fn follow(
     map: Api<ConfigMap>,
     place: ConfigMapPlace,
-    states: watch::Sender<State>,
+    states: watch::Sender<SharedMap>,
     troubles: Troubles,
 ) -> Infallible {
     let object = format!("ConfigMap {place} (--local-ca-roots)");
@@ -43,11 +43,11 @@ pub(super) async fn follow(
     loop {
         match map.next().await {
             Ok(Some(map)) => {
-                states.send_replace(State::There(Arc::new(map.data.unwrap_or_default())));
+                states.send_replace(SharedMap::There(Arc::new(map.data.unwrap_or_default())));
                 troubles.set(Of::Map, None);
             }
             Ok(None) => {
-                states.send_replace(State::Absent);
+                states.send_replace(SharedMap::Absent);
                 let trouble = format!("there is no {object}; create it, without data");
                 if troubles.set(Of::Map, Some(trouble.clone())) {
                     error!(

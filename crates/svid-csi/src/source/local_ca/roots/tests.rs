@@ -18,9 +18,9 @@ fn authorities(trust_domain: &TrustDomain) -> Authorities {
     Authorities::of(&ca, &JwtAuthority::create(trust_domain).unwrap())
 }
 
-fn there(entries: &[(&str, &Authorities)]) -> State {
+fn there(entries: &[(&str, &Authorities)]) -> SharedMap {
     let text = |one: &Authorities| String::from_utf8(one.to_json()).unwrap();
-    State::There(Arc::new(entries.iter().map(|(node, one)| ((*node).to_owned(), text(one))).collect()))
+    SharedMap::There(Arc::new(entries.iter().map(|(node, one)| ((*node).to_owned(), text(one))).collect()))
 }
 
 #[tokio::test(start_paused = true)]
@@ -33,7 +33,7 @@ async fn what_cannot_be_kept_is_not_trusted_until_it_can() {
     let roots = || bundle.borrow().certificates().len();
     let kept = folder.path().join("roots.json");
     let troubles = Troubles::default();
-    let (states, seen) = watch::channel(State::Unknown);
+    let (states, seen) = watch::channel(SharedMap::Unknown);
     let union = Union {
         entries: Entries::new("n1", &trust_domain),
         kept: Kept::new(kept.clone()),
@@ -70,7 +70,7 @@ async fn what_cannot_be_kept_is_not_trusted_until_it_can() {
     goes_on().await;
     assert_eq!((roots(), jwt.borrow().values().map(|keys| keys.key_ids().count()).sum::<usize>()), (1, 1));
 
-    states.send_replace(State::Absent);
+    states.send_replace(SharedMap::Absent);
     goes_on().await;
     fs::remove_dir_all(&obstacle).unwrap();
     goes_on().await;
@@ -96,7 +96,7 @@ async fn a_config_map_that_is_deleted_while_entries_are_missing_is_waited_for() 
     assert!(timeout(GRACE, &mut run).await.is_err());
     states.send_replace(there(&[]));
     assert!(timeout(GRACE / 2, &mut run).await.is_err());
-    states.send_replace(State::Absent);
+    states.send_replace(SharedMap::Absent);
     assert!(timeout(HOUR, &mut run).await.is_err());
     states.send_replace(there(&[]));
     assert!(timeout(GRACE / 2, &mut run).await.is_err());

@@ -21,7 +21,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// What is written, when, and what becomes of it.
 #[derive(Clone)]
 struct Server {
-    states: watch::Sender<State>,
+    states: watch::Sender<SharedMap>,
     writes: Arc<Mutex<Vec<Instant>>>,
     fate: Fate,
 }
@@ -50,12 +50,12 @@ async fn write(Of(server): Of<Server>, body: String) -> impl IntoResponse {
 
 impl Server {
     fn new(fate: Fate) -> Self {
-        Self { states: watch::Sender::new(State::Unknown), writes: Arc::default(), fate }
+        Self { states: watch::Sender::new(SharedMap::Unknown), writes: Arc::default(), fate }
     }
 
     fn there(&self, entries: &[(&str, &str)]) {
         let entries = entries.iter().map(|(node, text)| ((*node).to_owned(), (*text).to_owned()));
-        self.states.send_replace(State::There(Arc::new(entries.collect())));
+        self.states.send_replace(SharedMap::There(Arc::new(entries.collect())));
     }
 
     fn publisher(&self, troubles: &Troubles) -> Publisher {
@@ -78,7 +78,7 @@ async fn it_is_written_once_and_nothing_before_the_map_is_seen() {
     let (server, troubles) = (Server::new(Fate::Stays), Troubles::default());
     let mut run = Box::pin(server.publisher(&troubles).run(server.states.subscribe()));
     assert!(timeout(HOUR, &mut run).await.is_err());
-    server.states.send_replace(State::Absent);
+    server.states.send_replace(SharedMap::Absent);
     assert!(timeout(HOUR, &mut run).await.is_err());
     assert_eq!(server.writes(), 0, "it is not there to be patched");
     server.there(&[("n1", "of the run before")]);
