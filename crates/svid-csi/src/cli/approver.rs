@@ -13,7 +13,7 @@ use tracing::Level;
 use self::cluster::ClusterFlags;
 use self::policy::{Requester, Rules};
 use super::client::ClientFlags;
-use super::mistakes::Mistakes;
+use super::mistakes::FlagMistakes;
 use super::values;
 use crate::approver::dry_run::{self, DryRunOutcome};
 use crate::approver::{self, Cluster};
@@ -57,7 +57,7 @@ pub(super) struct ApproverArgs {
     #[command(flatten)]
     requester: Requester,
     #[command(flatten)]
-    watch: Watch,
+    watch: LogFlags,
     #[command(flatten)]
     cluster: ClusterFlags,
     #[command(flatten)]
@@ -66,7 +66,7 @@ pub(super) struct ApproverArgs {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Observability")]
-struct Watch {
+struct LogFlags {
     /// The log level: 1 to 3 for information, 4 for debugging, 5 for everything. Default: 1.
     #[arg(long, short = 'v', value_name = "1..5", value_parser = values::log_level)]
     log_level: Option<Level>,
@@ -89,7 +89,7 @@ pub struct ApproverCommand {
 }
 
 /// Combines the flags. `None` if the mode is not known because of `mistakes`.
-pub(super) fn command(args: ApproverArgs, mistakes: &mut Mistakes) -> Option<ApproverCommand> {
+pub(super) fn command(args: ApproverArgs, mistakes: &mut FlagMistakes) -> Option<ApproverCommand> {
     let log = LogOptions {
         level: args.watch.log_level.unwrap_or(Level::INFO),
         format: args.watch.log_format.unwrap_or_default(),
@@ -104,7 +104,7 @@ pub(super) fn command(args: ApproverArgs, mistakes: &mut Mistakes) -> Option<App
 }
 
 /// Warnings about flags that were set and change nothing, each with the reason.
-fn without_effect(mode: &Mode, is_dry: bool, mistakes: &Mistakes) -> Vec<String> {
+fn without_effect(mode: &Mode, is_dry: bool, mistakes: &FlagMistakes) -> Vec<String> {
     let idle: Vec<_> = if is_dry {
         ClusterFlags::names().into_iter().chain(ClientFlags::names()).collect()
     } else {

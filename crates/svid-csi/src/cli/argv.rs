@@ -10,7 +10,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, Command};
 
 use super::Environment;
-use super::mistakes::Mistakes;
+use super::mistakes::FlagMistakes;
 use super::profile::Profile;
 use super::values;
 
@@ -61,7 +61,7 @@ pub(super) fn normalise(
     command: &Command,
     words: &[String],
     environment: Environment<'_>,
-    mistakes: &mut Mistakes,
+    mistakes: &mut FlagMistakes,
 ) -> Vec<String> {
     if let Some(answer) = words.iter().find_map(|word| asks_for_text(word)) {
         return vec![answer.to_owned()];
@@ -90,7 +90,7 @@ fn asks_for_text(word: &str) -> Option<&'static str> {
     }
 }
 
-fn from_command_line<'c>(command: &'c Command, words: &[String], mistakes: &mut Mistakes) -> Vec<Given<'c>> {
+fn from_command_line<'c>(command: &'c Command, words: &[String], mistakes: &mut FlagMistakes) -> Vec<Given<'c>> {
     let mut given: Vec<Given<'c>> = Vec::new();
     let mut words = words.iter().peekable();
     while let Some(word) = words.next() {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use svid_csi_core::spiffe_id::SpiffeId;
 
-use super::mistakes::Mistakes;
+use super::mistakes::FlagMistakes;
 use super::{Environment, values};
 use crate::source::broker::config::{BrokerConfig, BrokerEndpoint};
 
@@ -39,7 +39,7 @@ impl BrokerFlags {
         self,
         workload_api_dir: Option<PathBuf>,
         environment: Environment<'_>,
-        mistakes: &mut Mistakes,
+        mistakes: &mut FlagMistakes,
     ) -> Option<BrokerConfig> {
         if workload_api_dir.is_none() {
             let because = "the driver gets its own identity there and presents it to the broker";
@@ -59,7 +59,7 @@ impl BrokerFlags {
     }
 }
 
-fn inherited(environment: Environment<'_>, mistakes: &mut Mistakes) -> Option<BrokerEndpoint> {
+fn inherited(environment: Environment<'_>, mistakes: &mut FlagMistakes) -> Option<BrokerEndpoint> {
     let value = environment(VARIABLE).map(|value| value.to_string_lossy().into_owned());
     let Some(value) = value.filter(|value| !value.is_empty()) else {
         if !mistakes.given("broker-address") {

@@ -11,7 +11,7 @@ use svid_csi_core::spiffe_id::TrustDomain;
 
 use super::client::ClientFlags;
 use super::issuance::RequestMode;
-use super::mistakes::Mistakes;
+use super::mistakes::FlagMistakes;
 use super::profile::Profile;
 use super::{issuance, values};
 
@@ -102,12 +102,12 @@ impl CertManagerFlags {
     }
 
     /// How the API server is reached.
-    pub(super) fn client(&self, mistakes: &mut Mistakes) -> ClientOptions {
+    pub(super) fn client(&self, mistakes: &mut FlagMistakes) -> ClientOptions {
         self.client.options(mistakes)
     }
 
     /// Combines these flags.
-    pub(super) fn config(self, common: Common, mistakes: &mut Mistakes) -> Option<CertManagerConfig> {
+    pub(super) fn config(self, common: Common, mistakes: &mut FlagMistakes) -> Option<CertManagerConfig> {
         let mode = RequestMode::asked_for(self.request_mode, self.use_own_service_account, mistakes);
         let runtime_issuer = issuance::runtime_issuer(
             self.runtime_issuance_config_map_name,
@@ -144,7 +144,7 @@ impl CertManagerFlags {
     }
 
     /// Warnings about settings that are ignored.
-    pub(super) fn warnings(&self, mistakes: &Mistakes) -> Vec<String> {
+    pub(super) fn warnings(&self, mistakes: &FlagMistakes) -> Vec<String> {
         let ours = |key: &&String| key.starts_with(ANNOTATION_PREFIX);
         let annotations = self.extra_certificate_request_annotations.iter().flat_map(BTreeMap::keys).filter(ours);
         let annotations = annotations.map(|key| {

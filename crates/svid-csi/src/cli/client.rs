@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 
-use super::mistakes::Mistakes;
+use super::mistakes::FlagMistakes;
 use super::values;
 use crate::kube::client::ClientOptions;
 
@@ -69,7 +69,7 @@ impl ClientFlags {
     }
 
     /// Combines the flags.
-    pub(super) fn options(&self, mistakes: &mut Mistakes) -> ClientOptions {
+    pub(super) fn options(&self, mistakes: &mut FlagMistakes) -> ClientOptions {
         let Self { kubeconfig, context, cluster, user, .. } = self;
         if kubeconfig.is_none() {
             for flag in

@@ -11,8 +11,8 @@ use tracing::Level;
 
 use super::broker::BrokerFlags;
 use super::cert_manager::{CertManagerFlags, Common};
-use super::flags::{DriverArgs, SocketSource, Watch};
-use super::mistakes::Mistakes;
+use super::flags::{DriverArgs, Observability, SocketSource};
+use super::mistakes::FlagMistakes;
 use super::profile::Profile;
 use super::values::Switch;
 use super::{Environment, drivers, sockets};
@@ -36,7 +36,7 @@ pub struct DriverCommand {
 }
 
 /// Combines the flags. Not to be used if `mistakes` has found any.
-pub(super) fn command(args: DriverArgs, environment: Environment<'_>, mistakes: &mut Mistakes) -> DriverCommand {
+pub(super) fn command(args: DriverArgs, environment: Environment<'_>, mistakes: &mut FlagMistakes) -> DriverCommand {
     let log = LogOptions {
         level: args.watch.log_level.unwrap_or(Level::INFO),
         format: args.watch.log_format.unwrap_or_default(),
@@ -65,7 +65,7 @@ const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 980
 const NODE_ID_BYTES: usize = 256;
 
 /// The configuration and warnings. Not to be used if `mistakes` has found any.
-fn build(args: DriverArgs, environment: Environment<'_>, mistakes: &mut Mistakes) -> (Config, Vec<String>) {
+fn build(args: DriverArgs, environment: Environment<'_>, mistakes: &mut FlagMistakes) -> (Config, Vec<String>) {
     let node_id = node_id(&args, environment, mistakes);
     let drivers = drivers::drivers(&args, mistakes);
     let sources: BTreeSet<Source> = plans(&args, &drivers).map(Plan::source).collect();
@@ -134,7 +134,7 @@ fn plans<'a>(args: &'a DriverArgs, drivers: &'a [DriverName]) -> impl Iterator<I
     drivers.iter().flat_map(|driver| &driver.allowed_plans).chain(&args.serve.allow_plan).copied()
 }
 
-fn node_id(args: &DriverArgs, environment: Environment<'_>, mistakes: &mut Mistakes) -> String {
+fn node_id(args: &DriverArgs, environment: Environment<'_>, mistakes: &mut FlagMistakes) -> String {
     let variable = args.serve.node_id_env.as_deref().unwrap_or("MY_NODE_NAME");
     let inherited = || environment(variable)?.into_string().ok().filter(|name| !name.is_empty());
     let Some(name) = args.serve.node_id.clone().or_else(inherited) else {
@@ -147,7 +147,7 @@ fn node_id(args: &DriverArgs, environment: Environment<'_>, mistakes: &mut Mista
     name
 }
 
-fn agent(args: SocketSource, mistakes: &mut Mistakes) -> Option<AgentDir> {
+fn agent(args: SocketSource, mistakes: &mut FlagMistakes) -> Option<AgentDir> {
     let Some(path) = args.workload_api_socket_dir else {
         mistakes.missing("workload-api-socket-dir", "the plan socket:socket-dir mounts it into pods");
         return None;
@@ -164,7 +164,7 @@ fn agent(args: SocketSource, mistakes: &mut Mistakes) -> Option<AgentDir> {
     Some(AgentDir { path, stable: args.stable_socket_dir })
 }
 
-fn trust_domain(args: &DriverArgs, mistakes: &mut Mistakes) -> Option<TrustDomain> {
+fn trust_domain(args: &DriverArgs, mistakes: &mut FlagMistakes) -> Option<TrustDomain> {
     let usual = || TrustDomain::parse(args.serve.profile?.trust_domain()?).ok();
     let trust_domain = args.minted.trust_domain.clone().or_else(usual);
     if trust_domain.is_none() {
@@ -185,7 +185,7 @@ fn trust_domain_of_local_ca(args: &DriverArgs, warnings: &mut Vec<String>) -> Tr
 }
 
 /// Clients of the Workload API take no SVID without a bundle (SPIFFE Workload API, section 5.2.1).
-fn check_bundle(config: &Config, mistakes: &mut Mistakes) {
+fn check_bundle(config: &Config, mistakes: &mut FlagMistakes) {
     let plan = Plan::WorkloadApi(Issuer::CertManager);
     let served = config.drivers.iter().any(|driver| driver.allowed_plans.contains(&plan));
     if served && config.cert_manager.as_ref().is_some_and(|cert_manager| cert_manager.bundle.is_none()) {
@@ -197,7 +197,7 @@ fn check_bundle(config: &Config, mistakes: &mut Mistakes) {
 }
 
 /// Each node's trust bundle is an entry of a ConfigMap (Kubernetes, `IsConfigMapKey`).
-fn check_roots(config: &Config, mistakes: &mut Mistakes) {
+fn check_roots(config: &Config, mistakes: &mut FlagMistakes) {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let name = &config.node_id;
     let is_key = name.len() <= 253 && name.bytes().all(inner) && !name.starts_with("..") && name != ".";
@@ -208,7 +208,7 @@ fn check_roots(config: &Config, mistakes: &mut Mistakes) {
 }
 
 /// Only the process that registers the driver learns from the kubelet that the driver is registered.
-fn check_taint(config: &Config, mistakes: &mut Mistakes) {
+fn check_taint(config: &Config, mistakes: &mut FlagMistakes) {
     if config.startup_taint.is_some() && config.registration_dir.is_none() {
         let fix = "needs --kubelet-registration-dir: the taint is removed once the kubelet has accepted the driver, \
                    which a registrar sidecar does not report";
@@ -216,7 +216,7 @@ fn check_taint(config: &Config, mistakes: &mut Mistakes) {
     }
 }
 
-fn metrics_address(args: &Watch, profile: Option<Profile>) -> Option<SocketAddr> {
+fn metrics_address(args: &Observability, profile: Option<Profile>) -> Option<SocketAddr> {
     match args.metrics_address {
         Some(Switch::On(address)) => Some(address),
         Some(Switch::Off) => None,
@@ -225,7 +225,7 @@ fn metrics_address(args: &Watch, profile: Option<Profile>) -> Option<SocketAddr>
     }
 }
 
-fn admin_socket(args: Watch, data_root: Option<&PathBuf>) -> Option<PathBuf> {
+fn admin_socket(args: Observability, data_root: Option<&PathBuf>) -> Option<PathBuf> {
     match args.admin_socket {
         Some(Switch::On(socket)) => Some(socket),
         Some(Switch::Off) => None,
@@ -234,7 +234,7 @@ fn admin_socket(args: Watch, data_root: Option<&PathBuf>) -> Option<PathBuf> {
 }
 
 /// Warnings about flags that were set and change nothing, each with the reason.
-fn without_effect(args: &DriverArgs, sources: &BTreeSet<Source>, mistakes: &Mistakes) -> Vec<String> {
+fn without_effect(args: &DriverArgs, sources: &BTreeSet<Source>, mistakes: &FlagMistakes) -> Vec<String> {
     let mut idle = Vec::new();
     if !sources.contains(&Source::Socket) {
         let because = "no volume may use the plan socket:socket-dir";
@@ -266,7 +266,7 @@ fn others_use_client(args: &DriverArgs, sources: &BTreeSet<Source>) -> bool {
 }
 
 /// cert-manager's flags are accepted for its manifests; with other sources they would be ignored.
-fn refuse_cert_manager_flags(args: &DriverArgs, sources: &BTreeSet<Source>, mistakes: &mut Mistakes) {
+fn refuse_cert_manager_flags(args: &DriverArgs, sources: &BTreeSet<Source>, mistakes: &mut FlagMistakes) {
     if drivers::serves(args, Profile::CertManager) || mistakes.wrong("profile") || mistakes.wrong("also-profile") {
         return;
     }

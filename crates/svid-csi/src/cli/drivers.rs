@@ -6,13 +6,13 @@ use svid_csi_core::files::{FileName, FileNames};
 use svid_csi_core::plan::{Issuer, Plan, Source};
 
 use super::flags::{Data, DriverArgs};
-use super::mistakes::Mistakes;
+use super::mistakes::FlagMistakes;
 use super::profile::AlsoProfile;
 use super::profile::Profile;
 use crate::node::config::DriverName;
 
 /// The driver names of these flags. A missing part stays empty, and is reported as a mistake.
-pub(super) fn drivers(args: &DriverArgs, mistakes: &mut Mistakes) -> Vec<DriverName> {
+pub(super) fn drivers(args: &DriverArgs, mistakes: &mut FlagMistakes) -> Vec<DriverName> {
     let file_names = file_names(&args.data, mistakes);
     let main = main_driver(args, file_names.clone(), mistakes);
     let also = args.serve.also_profile.iter().map(|also| also_driver(args, also, file_names.clone(), mistakes));
@@ -29,7 +29,7 @@ pub(super) fn serves(args: &DriverArgs, profile: Profile) -> bool {
     args.serve.profile == Some(profile) || args.serve.also_profile.iter().any(|also| also.profile == profile)
 }
 
-fn main_driver(args: &DriverArgs, file_names: FileNames, mistakes: &mut Mistakes) -> Option<DriverName> {
+fn main_driver(args: &DriverArgs, file_names: FileNames, mistakes: &mut FlagMistakes) -> Option<DriverName> {
     let profile = args.serve.profile;
     let name = args.serve.driver_name.clone().or_else(|| Some(profile?.name().to_owned()));
     let name = required(name, "driver-name", "give the name of the CSIDriver object, or a --profile", mistakes);
@@ -51,14 +51,14 @@ fn main_driver(args: &DriverArgs, file_names: FileNames, mistakes: &mut Mistakes
     })
 }
 
-fn required<T: Default>(value: Option<T>, flag: &str, fix: &str, mistakes: &mut Mistakes) -> T {
+fn required<T: Default>(value: Option<T>, flag: &str, fix: &str, mistakes: &mut FlagMistakes) -> T {
     if value.is_none() {
         mistakes.missing(flag, fix);
     }
     value.unwrap_or_default()
 }
 
-fn main_plan(args: &DriverArgs, mistakes: &mut Mistakes) -> Option<Plan> {
+fn main_plan(args: &DriverArgs, mistakes: &mut FlagMistakes) -> Option<Plan> {
     let profile = args.serve.profile;
     let Some(source) = args.serve.source.or_else(|| Some(profile?.source())) else {
         mistakes.missing("source", "give socket, broker, cert-manager or local-ca, or a --profile");
@@ -72,7 +72,7 @@ fn also_driver(
     args: &DriverArgs,
     also: &AlsoProfile,
     file_names: FileNames,
-    mistakes: &mut Mistakes,
+    mistakes: &mut FlagMistakes,
 ) -> Option<DriverName> {
     let name = also.profile.name();
     if also.registration_path.is_none() && args.kubelet.kubelet_registration_dir.is_some() {
@@ -102,7 +102,7 @@ fn allowed(args: &DriverArgs, default_plan: Plan) -> BTreeSet<Plan> {
     args.serve.allow_plan.iter().copied().chain([default_plan]).collect()
 }
 
-fn file_names(args: &Data, mistakes: &mut Mistakes) -> FileNames {
+fn file_names(args: &Data, mistakes: &mut FlagMistakes) -> FileNames {
     let usual = |name| FileName::parse(name).expect("a plain file name");
     let names = FileNames {
         cert: args.file_name_certificate.clone().unwrap_or_else(|| usual("tls.crt")),

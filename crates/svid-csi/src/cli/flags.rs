@@ -66,7 +66,7 @@ pub(super) struct DriverArgs {
     #[command(flatten)]
     pub(super) kubelet: Kubelet,
     #[command(flatten)]
-    pub(super) watch: Watch,
+    pub(super) watch: Observability,
     #[command(flatten)]
     pub(super) cert_manager: CertManagerFlags,
 }
@@ -185,7 +185,7 @@ pub(super) struct Kubelet {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Observability")]
-pub(super) struct Watch {
+pub(super) struct Observability {
     /// The address that serves /metrics, /livez and /readyz; 0 for off. Default: 127.0.0.1:9809, or off with a profile.
     #[arg(long, value_name = "ADDRESS", value_parser = values::address_or_off)]
     pub(super) metrics_address: Option<Switch<SocketAddr>>,

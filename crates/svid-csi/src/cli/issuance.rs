@@ -5,7 +5,7 @@ use std::str::FromStr;
 use svid_csi_core::cert_request::IssuerRef;
 use svid_csi_core::runtime_issuer::ConfigMapPlace;
 
-use super::mistakes::Mistakes;
+use super::mistakes::FlagMistakes;
 
 /// The issuer of that name, of the usual kind and group unless they are given.
 pub(super) fn issuer(name: String, kind: Option<String>, group: Option<String>) -> IssuerRef {
@@ -18,7 +18,7 @@ pub(super) fn issuer(name: String, kind: Option<String>, group: Option<String>) 
 pub(super) fn runtime_issuer(
     name: Option<String>,
     namespace: Option<String>,
-    mistakes: &mut Mistakes,
+    mistakes: &mut FlagMistakes,
 ) -> Option<ConfigMapPlace> {
     let name = name?;
     let Some(namespace) = namespace else {
@@ -44,7 +44,7 @@ pub(super) enum RequestMode {
 
 impl RequestMode {
     /// The mode these two flags ask for together.
-    pub(super) fn asked_for(mode: Option<Self>, own_service_account: bool, mistakes: &mut Mistakes) -> Self {
+    pub(super) fn asked_for(mode: Option<Self>, own_service_account: bool, mistakes: &mut FlagMistakes) -> Self {
         if mode == Some(Self::Pod) && own_service_account {
             mistakes
                 .add("request-mode", "pods do not use the driver's service account; leave out one of the two flags");

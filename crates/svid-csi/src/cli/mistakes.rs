@@ -7,12 +7,12 @@ use clap::error::ErrorKind;
 
 /// The mistakes found so far, and how the user wrote each flag.
 #[derive(Debug, Default)]
-pub(super) struct Mistakes {
+pub(super) struct FlagMistakes {
     written: BTreeMap<String, String>,
     found: Vec<(String, String)>,
 }
 
-impl Mistakes {
+impl FlagMistakes {
     /// Remembers that `flag` was set, and by which spelling or environment variable.
     pub(super) fn note(&mut self, flag: &str, written: &str) {
         self.written.insert(flag.to_owned(), written.to_owned());

@@ -28,7 +28,7 @@ use tokio::runtime::{Builder, Runtime};
 
 pub use self::approver::ApproverCommand;
 pub use self::driver::DriverCommand;
-use self::mistakes::Mistakes;
+use self::mistakes::FlagMistakes;
 pub use self::renew::RenewCommand;
 pub use self::watch::WatchCommand;
 use crate::demo;
@@ -75,7 +75,7 @@ enum CliCommand {
 /// The text to print instead of running a command: help, the version, or every mistake found.
 pub fn parse(argv: impl IntoIterator<Item = OsString>, environment: Environment<'_>) -> Result<Command, clap::Error> {
     let mut words = argv::words(argv);
-    let mut mistakes = Mistakes::default();
+    let mut mistakes = FlagMistakes::default();
     let cli = Cli::command();
     let exec = argv::split_off_command(&mut words);
     if let Some(subcommand) = words.get(1).and_then(|name| cli.find_subcommand(name)) {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use svid_csi_core::quoted::Quoted;
 use tokio::runtime;
 
-use super::mistakes::Mistakes;
+use super::mistakes::FlagMistakes;
 use super::values::{self, Switch};
 use crate::node::admin::client::{self, AskError};
 
@@ -76,7 +76,7 @@ struct Answer {
 }
 
 /// Combines the flags. `None` if the driver's socket is not known because of `mistakes`.
-pub(super) fn command(args: RenewArgs, mistakes: &mut Mistakes) -> Option<RenewCommand> {
+pub(super) fn command(args: RenewArgs, mistakes: &mut FlagMistakes) -> Option<RenewCommand> {
     match (&args.pod, args.all) {
         (Some(_), true) => mistakes.add("all", "includes the pod of --pod; leave out one of the two"),
         (None, false) => mistakes.missing("pod", "name the pod, or give --all for every volume on this node"),
@@ -86,7 +86,7 @@ pub(super) fn command(args: RenewArgs, mistakes: &mut Mistakes) -> Option<RenewC
     Some(RenewCommand { pod: args.pod, socket })
 }
 
-fn socket(given: Option<Switch<PathBuf>>, root: Option<PathBuf>, mistakes: &mut Mistakes) -> Option<PathBuf> {
+fn socket(given: Option<Switch<PathBuf>>, root: Option<PathBuf>, mistakes: &mut FlagMistakes) -> Option<PathBuf> {
     match (given, root) {
         (Some(Switch::On(socket)), _) => Some(socket),
         (Some(Switch::Off), _) => {

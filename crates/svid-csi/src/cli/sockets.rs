@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::mistakes::Mistakes;
+use super::mistakes::FlagMistakes;
 use super::values;
 use crate::node::config::{Config, DriverName};
 
 /// Finds sockets that collide, and derived ones that are too long.
-pub(super) fn check(config: &Config, mistakes: &mut Mistakes) {
+pub(super) fn check(config: &Config, mistakes: &mut FlagMistakes) {
     for (flag, derived, fix) in derived(config) {
         if let Some(problem) = values::too_long(&derived) {
             mistakes.add(flag, format_args!("{problem}; {fix}"));

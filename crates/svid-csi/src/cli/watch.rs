@@ -10,7 +10,7 @@ use svid_csi_core::files::{FileName, FileNames};
 use svid_csi_core::go_duration;
 use tracing::Level;
 
-use super::mistakes::Mistakes;
+use super::mistakes::FlagMistakes;
 use super::{Environment, values};
 use crate::telemetry::log::{LogFormat, LogOptions};
 use crate::watch::{self, Action, Origin, WatchOptions};
@@ -88,7 +88,7 @@ pub(super) fn command(
     args: WatchArgs,
     exec: Option<Vec<String>>,
     environment: Environment<'_>,
-    mistakes: &mut Mistakes,
+    mistakes: &mut FlagMistakes,
 ) -> WatchCommand {
     let exec = exec.or_else(|| args.exec.as_ref().map(|line| line.split_whitespace().map(str::to_owned).collect()));
     let once = args.once.then_some(args.timeout.unwrap_or(PATIENCE));
@@ -105,7 +105,7 @@ pub(super) fn command(
     WatchCommand { log: LogOptions { level: Level::INFO, format }, options }
 }
 
-fn origin(args: WatchArgs, environment: Environment<'_>, mistakes: &mut Mistakes) -> Origin {
+fn origin(args: WatchArgs, environment: Environment<'_>, mistakes: &mut FlagMistakes) -> Origin {
     let names = FileNames { cert: args.file_cert, key: args.file_key, bundle: Some(args.file_bundle) };
     match (args.socket, args.files) {
         (Some(_), Some(_)) => {
@@ -123,7 +123,7 @@ fn origin(args: WatchArgs, environment: Environment<'_>, mistakes: &mut Mistakes
     }
 }
 
-fn standard_socket(environment: Environment<'_>, mistakes: &mut Mistakes) -> Origin {
+fn standard_socket(environment: Environment<'_>, mistakes: &mut FlagMistakes) -> Origin {
     let Some(text) = environment(STANDARD_VARIABLE).filter(|text| !text.is_empty()) else {
         return Origin::MountedSocket;
     };
@@ -138,7 +138,7 @@ fn standard_socket(environment: Environment<'_>, mistakes: &mut Mistakes) -> Ori
     }
 }
 
-fn action(exec: Option<Vec<String>>, signal: Option<(Pid, Signal)>, mistakes: &mut Mistakes) -> Option<Action> {
+fn action(exec: Option<Vec<String>>, signal: Option<(Pid, Signal)>, mistakes: &mut FlagMistakes) -> Option<Action> {
     match (exec, signal) {
         (Some(_), Some(_)) => {
             mistakes.add("signal", "cannot be used with --exec; let the command send the signal");

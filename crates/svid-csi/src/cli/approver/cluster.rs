@@ -5,7 +5,7 @@ use clap::Args;
 use crate::approver::{Cluster, Listen};
 use crate::cli::client::ClientFlags;
 use crate::cli::issuance;
-use crate::cli::mistakes::Mistakes;
+use crate::cli::mistakes::FlagMistakes;
 use crate::cli::values::{self, Switch};
 
 const LEASE_NAMESPACE: &str = "cert-manager";
@@ -46,7 +46,7 @@ impl ClusterFlags {
     }
 
     /// Combines the flags.
-    pub(super) fn cluster(self, client: ClientFlags, mistakes: &mut Mistakes) -> Cluster {
+    pub(super) fn cluster(self, client: ClientFlags, mistakes: &mut FlagMistakes) -> Cluster {
         let address = |given: Option<Switch<Listen>>, usual| match given {
             Some(Switch::On(address)) => Some(address),
             Some(Switch::Off) => None,

@@ -8,7 +8,7 @@ use svid_csi_core::identity::KeyType;
 use svid_csi_core::spiffe_id::TrustDomain;
 
 use crate::cli::issuance::RequestMode;
-use crate::cli::mistakes::Mistakes;
+use crate::cli::mistakes::FlagMistakes;
 use crate::cli::{issuance, values};
 
 const DURATION: Duration = Duration::from_secs(3_600);
@@ -79,7 +79,7 @@ pub(super) fn policy(rules: Rules, mode: Mode, has_runtime_issuer: bool) -> Poli
 }
 
 /// Who makes the requests. `None` if that is not known.
-pub(super) fn mode(args: Requester, mistakes: &mut Mistakes) -> Option<Mode> {
+pub(super) fn mode(args: Requester, mistakes: &mut FlagMistakes) -> Option<Mode> {
     let mode = RequestMode::asked_for(args.request_mode, args.use_own_service_account, mistakes);
     if mode == RequestMode::Pod {
         return Some(Mode::Pod);
