@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use self::table::{ATTRIBUTES, Attribute, OWN_PREFIX, PREDECESSOR_FS_GROUP};
 use crate::files::{FileName, FileNames};
 use crate::plan::{Delivery, Issuer, Plan, Source};
-use crate::volume::mistakes::Mistakes;
+use crate::volume::mistakes::RequestMistakes;
 use crate::volume::request::Rules;
 use crate::volume::secret_names::SecretNames;
 
@@ -40,7 +40,7 @@ pub(crate) struct Attributes<'a> {
 }
 
 /// Picks our attributes out of a volume context. Other keys are ignored; unknown attributes with our prefix are mistakes.
-pub(crate) fn read<'a>(context: &'a HashMap<String, String>, mistakes: &mut Mistakes) -> Attributes<'a> {
+pub(crate) fn read<'a>(context: &'a HashMap<String, String>, mistakes: &mut RequestMistakes) -> Attributes<'a> {
     let mut own = HashMap::new();
     for (key, value) in context {
         let Some(name) = key.strip_prefix(OWN_PREFIX) else { continue };
@@ -61,7 +61,7 @@ pub(crate) fn read<'a>(context: &'a HashMap<String, String>, mistakes: &mut Mist
 
 impl Attributes<'_> {
     /// The plan the volume asks for, or the default.
-    pub(crate) fn plan(&self, rules: &Rules, mistakes: &mut Mistakes) -> Option<Plan> {
+    pub(crate) fn plan(&self, rules: &Rules, mistakes: &mut RequestMistakes) -> Option<Plan> {
         let source = self.get(table::SOURCE).map(|name| name.parse::<Source>());
         let delivery = self.get(table::DELIVERY).map(|name| name.parse::<Delivery>());
         if source.is_none() && delivery.is_none() {
@@ -80,7 +80,7 @@ impl Attributes<'_> {
     }
 
     /// The names of the files: the volume's own, else the defaults.
-    pub(crate) fn file_names(&self, defaults: &FileNames, mistakes: &mut Mistakes) -> Option<FileNames> {
+    pub(crate) fn file_names(&self, defaults: &FileNames, mistakes: &mut RequestMistakes) -> Option<FileNames> {
         let cert = self.file_name(table::FILE_CERT, mistakes);
         let key = self.file_name(table::FILE_KEY, mistakes);
         let bundle = self.file_name(table::FILE_BUNDLE, mistakes);
@@ -92,7 +92,7 @@ impl Attributes<'_> {
         mistakes.take(names.check_distinct()).map(|()| names)
     }
 
-    fn file_name(&self, attribute: Attribute, mistakes: &mut Mistakes) -> Option<FileName> {
+    fn file_name(&self, attribute: Attribute, mistakes: &mut RequestMistakes) -> Option<FileName> {
         let name = FileName::parse(self.get(attribute)?);
         mistakes.take(name.map_err(|error| format!("volume attribute {OWN_PREFIX}{}: {error}", attribute.name)))
     }
@@ -103,7 +103,7 @@ impl Attributes<'_> {
     }
 
     /// The group of the files. The volume's attribute wins over the pod's fsGroup (`mount_group`, empty when unset).
-    pub(crate) fn fs_group(&self, mount_group: &str, mistakes: &mut Mistakes) -> Option<u32> {
+    pub(crate) fn fs_group(&self, mount_group: &str, mistakes: &mut RequestMistakes) -> Option<u32> {
         let own = self.get(table::FS_GROUP).map(|value| (format!("volume attribute {OWN_PREFIX}fs-group"), value));
         let predecessor =
             self.predecessor_fs_group.map(|value| (format!("volume attribute {PREDECESSOR_FS_GROUP}"), value));
@@ -119,7 +119,7 @@ impl Attributes<'_> {
     }
 
     /// Selects one of several SVIDs.
-    pub(crate) fn hint(&self, issuer: Issuer, mistakes: &mut Mistakes) -> Option<String> {
+    pub(crate) fn hint(&self, issuer: Issuer, mistakes: &mut RequestMistakes) -> Option<String> {
         let hint = self.get(table::HINT)?;
         if issuer.names_identity() {
             let source = issuer.source();
@@ -134,7 +134,7 @@ impl Attributes<'_> {
     }
 
     /// The names of the socket: the volume's own, with commas between them, else the usual ones.
-    pub(crate) fn sockets(&self, mistakes: &mut Mistakes) -> Option<Vec<FileName>> {
+    pub(crate) fn sockets(&self, mistakes: &mut RequestMistakes) -> Option<Vec<FileName>> {
         let Some(own) = self.list(table::SOCKET_NAME) else {
             return Some(USUAL_SOCKETS.map(|name| FileName::parse(name).expect("a plain file name")).into());
         };
@@ -159,7 +159,7 @@ impl Attributes<'_> {
     }
 
     /// The names of Envoy's special secrets: the volume's own, else those of SPIRE's agents.
-    pub(crate) fn secret_names(&self, mistakes: &mut Mistakes) -> SecretNames {
+    pub(crate) fn secret_names(&self, mistakes: &mut RequestMistakes) -> SecretNames {
         let mut name = |attribute: Attribute, usual: String| {
             let Some(name) = self.get(attribute) else { return usual };
             if name.is_empty() || name.len() > LONGEST_SECRET_NAME {
@@ -181,7 +181,7 @@ impl Attributes<'_> {
     }
 
     /// Reports every attribute that applies only to another delivery.
-    pub(crate) fn refuse_what_is_not_of(&self, delivery: Delivery, mistakes: &mut Mistakes) {
+    pub(crate) fn refuse_what_is_not_of(&self, delivery: Delivery, mistakes: &mut RequestMistakes) {
         for Attribute { name, deliveries, .. } in ATTRIBUTES {
             if !deliveries.contains(&delivery) && self.own.contains_key(name) {
                 mistakes.add(format!(

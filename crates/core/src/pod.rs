@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pod_token::{self, PodToken};
 use crate::target::TargetPath;
-use crate::volume::mistakes::Mistakes;
+use crate::volume::mistakes::RequestMistakes;
 use crate::volume::request::PublishRequest;
 use crate::volume_id::VolumeId;
 
@@ -42,8 +42,8 @@ impl PodRef {
     ///
     /// # Errors
     /// A sentence for every key that is missing.
-    pub fn read(context: &HashMap<String, String>) -> Result<Self, Mistakes> {
-        let mut mistakes = Mistakes::new();
+    pub fn read(context: &HashMap<String, String>) -> Result<Self, RequestMistakes> {
+        let mut mistakes = RequestMistakes::new();
         let mut read = |key: &str| {
             let key = format!("csi.storage.k8s.io/{key}");
             match context.get(&key) {
@@ -71,7 +71,7 @@ impl PodRef {
 pub(crate) fn prove(
     request: &PublishRequest,
     located: Option<&(VolumeId, TargetPath)>,
-    mistakes: &mut Mistakes,
+    mistakes: &mut RequestMistakes,
 ) -> Option<PodRef> {
     let pod = PodRef::read(&request.context)
         .map_err(|missing| missing.0.into_iter().for_each(|mistake| mistakes.add(mistake)))
@@ -84,7 +84,7 @@ pub(crate) fn prove(
     Some(pod)
 }
 
-fn check_place(pod: &PodRef, id: &VolumeId, target: &TargetPath, mistakes: &mut Mistakes) {
+fn check_place(pod: &PodRef, id: &VolumeId, target: &TargetPath, mistakes: &mut RequestMistakes) {
     let Some(place) = target.place() else {
         return mistakes.add(
             "target_path must have the form <pods folder>/<pod uid>/volumes/kubernetes.io~csi/<name>/mount \
@@ -99,13 +99,13 @@ fn check_place(pod: &PodRef, id: &VolumeId, target: &TargetPath, mistakes: &mut 
     }
 }
 
-fn tokens(request: &PublishRequest, mistakes: &mut Mistakes) -> Option<Vec<PodToken>> {
+fn tokens(request: &PublishRequest, mistakes: &mut RequestMistakes) -> Option<Vec<PodToken>> {
     let Some(json) = &request.tokens else { return Some(Vec::new()) };
     let tokens = pod_token::parse(json.expose()).map_err(|error| format!("{TOKENS}: {error}"));
     mistakes.take(tokens).map(|tokens| tokens.into_values().collect())
 }
 
-fn check_token(pod: &PodRef, token: &PodToken, mistakes: &mut Mistakes) {
+fn check_token(pod: &PodRef, token: &PodToken, mistakes: &mut RequestMistakes) {
     let Some(claims) = mistakes.take(token.claims().map_err(|error| format!("{TOKENS}: {error}"))) else { return };
     let pairs = [
         ("kubernetes.io.namespace", claims.namespace.as_str(), &pod.namespace),

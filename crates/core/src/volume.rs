@@ -6,7 +6,7 @@ pub(crate) mod secret_names;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::mistakes::Mistakes;
+pub use self::mistakes::RequestMistakes;
 pub use self::request::{Access, Capability, PublishRequest, Rules};
 pub use self::secret_names::SecretNames;
 pub use crate::attributes::PKCS12_PASSWORD;
@@ -93,8 +93,8 @@ impl VolumeSpec {
     ///
     /// # Errors
     /// All mistakes of the request together.
-    pub fn parse(request: &PublishRequest, rules: &Rules) -> Result<Self, Mistakes> {
-        let mut mistakes = Mistakes::new();
+    pub fn parse(request: &PublishRequest, rules: &Rules) -> Result<Self, RequestMistakes> {
+        let mut mistakes = RequestMistakes::new();
         let located = rules.locate(&request.volume_id, &request.target_path);
         let located = located.map_err(|wrong| wrong.0.into_iter().for_each(|mistake| mistakes.add(mistake))).ok();
         let attributes = attributes::read(&request.context, &mut mistakes);
@@ -166,7 +166,7 @@ impl VolumeSpec {
     }
 }
 
-fn check_access(request: &PublishRequest, plan: Option<Plan>, mistakes: &mut Mistakes) {
+fn check_access(request: &PublishRequest, plan: Option<Plan>, mistakes: &mut RequestMistakes) {
     let Some(capability) = &request.capability else {
         return mistakes.add("volume_capability is missing");
     };
@@ -198,7 +198,7 @@ fn content(
     plan: Plan,
     attributes: &Attributes,
     located: Option<&(VolumeId, TargetPath)>,
-    mistakes: &mut Mistakes,
+    mistakes: &mut RequestMistakes,
 ) -> Option<Content> {
     attributes.refuse_what_is_not_of(plan.delivery(), mistakes);
     match plan {
@@ -224,7 +224,7 @@ fn extras(
     attributes: &Attributes,
     names: &FileNames,
     issuer: Issuer,
-    mistakes: &mut Mistakes,
+    mistakes: &mut RequestMistakes,
 ) -> Extras {
     let extras = attributes.extras(names, issuer, mistakes);
     let Some(password) = request.pkcs12_password.clone().filter(|_| extras.need_password()) else { return extras };
@@ -240,7 +240,7 @@ fn subject(
     issuer: Issuer,
     attributes: &Attributes,
     located: Option<&(VolumeId, TargetPath)>,
-    mistakes: &mut Mistakes,
+    mistakes: &mut RequestMistakes,
 ) -> Option<Subject> {
     let hint = attributes.hint(issuer, mistakes);
     let pod = pod::prove(request, located, mistakes)?;

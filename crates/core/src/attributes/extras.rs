@@ -7,14 +7,14 @@ use crate::files::{
 use crate::jwt::Audiences;
 use crate::pkcs12::Alias;
 use crate::plan::Issuer;
-use crate::volume::mistakes::Mistakes;
+use crate::volume::mistakes::RequestMistakes;
 
 use super::Attributes;
 use super::table::{self, Attribute, OWN_PREFIX};
 
 impl Attributes<'_> {
     /// The additional files of the volume.
-    pub(crate) fn extras(&self, names: &FileNames, issuer: Issuer, mistakes: &mut Mistakes) -> Extras {
+    pub(crate) fn extras(&self, names: &FileNames, issuer: Issuer, mistakes: &mut RequestMistakes) -> Extras {
         let tokens = self.tokens(mistakes);
         let jwt_bundle = self.file_name(table::FILE_JWT_BUNDLE, mistakes);
         let usual = || FileName::parse(JWT_BUNDLE_NAME).ok().filter(|_| !tokens.is_empty());
@@ -44,7 +44,7 @@ impl Attributes<'_> {
     }
 
     /// One file for each audience.
-    fn tokens(&self, mistakes: &mut Mistakes) -> Vec<TokenFile> {
+    fn tokens(&self, mistakes: &mut RequestMistakes) -> Vec<TokenFile> {
         let (audiences, names) = (self.list(table::AUDIENCE), self.list(table::FILE_TOKEN));
         let Some(audiences) = audiences else {
             if names.is_some() {
@@ -71,7 +71,7 @@ impl Attributes<'_> {
         Vec::new()
     }
 
-    fn token_names(&self, names: &[String], audiences: usize, mistakes: &mut Mistakes) -> Vec<FileName> {
+    fn token_names(&self, names: &[String], audiences: usize, mistakes: &mut RequestMistakes) -> Vec<FileName> {
         let attribute = format!("volume attribute {OWN_PREFIX}file-token");
         if names.len() != audiences {
             let found = names.len();
@@ -87,7 +87,7 @@ impl Attributes<'_> {
     }
 
     /// The name of the key in the key store.
-    fn alias(&self, mistakes: &mut Mistakes) -> Alias {
+    fn alias(&self, mistakes: &mut RequestMistakes) -> Alias {
         let Some(alias) = self.get(table::PKCS12_ALIAS) else { return Alias::default() };
         let attribute = format!("volume attribute {OWN_PREFIX}pkcs12-alias");
         if self.get(table::FILE_PKCS12).is_none() {
@@ -97,18 +97,18 @@ impl Attributes<'_> {
         mistakes.take(alias).unwrap_or_default()
     }
 
-    fn federated(&self, mistakes: &mut Mistakes) -> Federated {
+    fn federated(&self, mistakes: &mut RequestMistakes) -> Federated {
         let choices = [("separate", Federated::Separate), ("merged", Federated::Merged), ("none", Federated::None)];
         self.choice(table::FEDERATED, &choices, mistakes)
     }
 
-    fn intermediates(&self, mistakes: &mut Mistakes) -> Intermediates {
+    fn intermediates(&self, mistakes: &mut RequestMistakes) -> Intermediates {
         let choices = [("with-cert", Intermediates::WithCert), ("with-bundle", Intermediates::WithBundle)];
         self.choice(table::INTERMEDIATES, &choices, mistakes)
     }
 
     /// One of a few words; the first one is the default.
-    fn choice<T: Copy>(&self, attribute: Attribute, choices: &[(&str, T)], mistakes: &mut Mistakes) -> T {
+    fn choice<T: Copy>(&self, attribute: Attribute, choices: &[(&str, T)], mistakes: &mut RequestMistakes) -> T {
         let chosen = self.get(attribute).map(|word| (word, choices.iter().find(|(choice, _)| *choice == word)));
         match chosen {
             Some((_, Some((_, chosen)))) => return *chosen,
@@ -126,7 +126,7 @@ impl Attributes<'_> {
         choices[0].1
     }
 
-    fn refuse_jwt(&self, issuer: Issuer, mistakes: &mut Mistakes) {
+    fn refuse_jwt(&self, issuer: Issuer, mistakes: &mut RequestMistakes) {
         for attribute in [table::AUDIENCE, table::FILE_JWT_BUNDLE] {
             if self.get(attribute).is_some() {
                 mistakes.add(format!(

@@ -6,11 +6,11 @@ const LONGEST_MISTAKE: usize = 400;
 /// All mistakes of a request, each naming the field and the fix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("; "))]
-pub struct Mistakes(pub Vec<String>);
+pub struct RequestMistakes(pub Vec<String>);
 
-impl Mistakes {
+impl RequestMistakes {
     pub(crate) fn new() -> Self {
-        Mistakes(Vec::new())
+        RequestMistakes(Vec::new())
     }
 
     /// Records a mistake, shortened: texts of a pod author may have any length.
@@ -25,7 +25,7 @@ impl Mistakes {
     /// The same mistakes, for calls that name the path `field`.
     #[must_use]
     pub fn of_path(self, field: &str) -> Self {
-        Mistakes(self.0.into_iter().map(|mistake| mistake.replace("target_path", field)).collect())
+        RequestMistakes(self.0.into_iter().map(|mistake| mistake.replace("target_path", field)).collect())
     }
 
     /// Returns the value, or records the mistake.

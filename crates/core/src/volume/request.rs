@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::mistakes::Mistakes;
+use super::mistakes::RequestMistakes;
 use crate::files::FileNames;
 use crate::plan::Plan;
 use crate::secret::Secret;
@@ -90,8 +90,8 @@ impl Rules {
     ///
     /// # Errors
     /// All mistakes in them.
-    pub fn locate(&self, volume_id: &str, target_path: &str) -> Result<(VolumeId, TargetPath), Mistakes> {
-        let mut mistakes = Mistakes::new();
+    pub fn locate(&self, volume_id: &str, target_path: &str) -> Result<(VolumeId, TargetPath), RequestMistakes> {
+        let mut mistakes = RequestMistakes::new();
         let id = mistakes.take(VolumeId::parse(volume_id));
         let target = mistakes.take(TargetPath::parse(target_path));
         if let (Some(target), Some(pods_dir)) = (&target, &self.pods_dir)

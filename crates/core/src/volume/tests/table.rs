@@ -10,7 +10,7 @@ fn plans() -> impl Iterator<Item = Plan> {
     SOURCES.into_iter().flat_map(|source| DELIVERIES.map(|delivery| Plan::new(source, delivery))).flatten()
 }
 
-fn asks_with(attribute: &Attribute, value: &str, plan: Plan) -> Result<VolumeSpec, Mistakes> {
+fn asks_with(attribute: &Attribute, value: &str, plan: Plan) -> Result<VolumeSpec, RequestMistakes> {
     let mut request = with(&format!("{OWN_PREFIX}{}", attribute.name), value);
     let needs = [("file-token", "audience", "vault,database"), ("pkcs12-alias", "file-pkcs12", "keystore.p12")];
     if let Some((_, other, value)) = needs.iter().find(|(name, ..)| *name == attribute.name) {

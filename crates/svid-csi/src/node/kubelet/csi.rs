@@ -8,7 +8,7 @@ use svid_csi_core::plan::Plan;
 use svid_csi_core::pod::TOKENS;
 use svid_csi_core::secret::Secret;
 use svid_csi_core::target::TargetPath;
-use svid_csi_core::volume::{Access, Capability, Mistakes, PKCS12_PASSWORD, PublishRequest, Rules, VolumeSpec};
+use svid_csi_core::volume::{Access, Capability, PKCS12_PASSWORD, PublishRequest, RequestMistakes, Rules, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_proto::csi_v1 as csi;
 use svid_csi_proto::csi_v1::node_service_capability::rpc::Type as Rpc;
@@ -71,7 +71,7 @@ impl Service {
     }
 
     /// Which volume is meant: one below the pods folder, or one that is recorded, wherever it is.
-    async fn locate(&self, volume_id: &str, target_path: &str) -> Result<(VolumeId, TargetPath), Mistakes> {
+    async fn locate(&self, volume_id: &str, target_path: &str) -> Result<(VolumeId, TargetPath), RequestMistakes> {
         let mistakes = match self.rules_for(target_path).await.locate(volume_id, target_path) {
             Err(mistakes) => mistakes,
             located => return located,

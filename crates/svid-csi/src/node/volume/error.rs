@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use svid_csi_core::error::Class;
 use svid_csi_core::files::RenderError;
 use svid_csi_core::room::Refusal;
-use svid_csi_core::volume::Mistakes;
+use svid_csi_core::volume::RequestMistakes;
 use svid_csi_core::volume_id::VolumeId;
 
 use super::adopt::Unfit;
@@ -21,7 +21,7 @@ use crate::source::cert_manager::CertManagerError;
 pub enum VolumeError {
     /// The request is wrong.
     #[error("invalid request: {0}")]
-    Invalid(#[from] Mistakes),
+    Invalid(#[from] RequestMistakes),
     /// The id belongs to another pod or path.
     #[error("volume {id} is already published at {}; unpublish it there first", .target.display())]
     Conflict {
