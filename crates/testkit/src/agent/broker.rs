@@ -79,7 +79,7 @@ impl Api for BrokerApi {
         request: Request<SubscribeToX509svidRequest>,
     ) -> Result<Response<Self::SubscribeToX509SVIDStream>, Status> {
         let uid = self.resolve("SubscribeToX509SVID", &request, request.get_ref().reference.as_ref())?;
-        let messages = follow(&self.0, move |state| state.told(&uid), |_, told| told.response().cloned());
+        let messages = follow(&self.0, move |state| state.current(&uid), |_, current| current.response().cloned());
         Ok(Response::new(messages))
     }
 
@@ -90,8 +90,10 @@ impl Api for BrokerApi {
         let uid = self.resolve("SubscribeToX509Bundles", &request, request.get_ref().reference.as_ref())?;
         let messages = follow(
             &self.0,
-            move |state| state.told(&uid),
-            |state, told| Some(X509BundlesResponse { bundles: told.bundles(&state.authority), ..Default::default() }),
+            move |state| state.current(&uid),
+            |state, current| {
+                Some(X509BundlesResponse { bundles: current.bundles(&state.authority), ..Default::default() })
+            },
         );
         Ok(Response::new(messages))
     }
@@ -99,7 +101,7 @@ impl Api for BrokerApi {
     async fn fetch_jwtsvid(&self, request: Request<FetchJwtsvidRequest>) -> Result<Response<JwtsvidResponse>, Status> {
         let uid = self.resolve("FetchJWTSVID", &request, request.get_ref().reference.as_ref())?;
         let audience = &request.get_ref().audience;
-        self.0.look(|state| jwt::tokens(state, state.told(&uid), audience)).map(Response::new)
+        self.0.look(|state| jwt::tokens(state, state.current(&uid), audience)).map(Response::new)
     }
 
     async fn subscribe_to_jwt_bundles(

@@ -35,7 +35,7 @@ pub enum Answer {
 
 /// The response to a workload, and the entries it comes from.
 #[derive(Debug, Clone)]
-pub(super) struct Told {
+pub(super) struct CurrentAnswer {
     pub(super) answer: Answer,
     pub(super) version: u64,
     pub(super) entries: Vec<Entry>,
@@ -78,17 +78,17 @@ impl Entry {
     }
 }
 
-impl Told {
+impl CurrentAnswer {
     /// Only the SVIDs of these entries.
-    pub(super) fn new(entries: Vec<Entry>, authority: &Authority, before: Option<&Told>) -> Self {
+    pub(super) fn new(entries: Vec<Entry>, authority: &Authority, before: Option<&CurrentAnswer>) -> Self {
         let svids = entries.iter().map(|entry| entry.svid(authority)).collect();
         let answer = Answer::Svids(X509svidResponse { svids, ..Default::default() });
-        Told { answer, version: before.map_or(0, |before| before.version + 1), entries }
+        CurrentAnswer { answer, version: before.map_or(0, |before| before.version + 1), entries }
     }
 
     /// New SVIDs of the same entries; everything else stays.
     pub(super) fn renewed(&self, authority: &Authority) -> Self {
-        let mut renewed = Told::new(self.entries.clone(), authority, Some(self));
+        let mut renewed = CurrentAnswer::new(self.entries.clone(), authority, Some(self));
         if let (Answer::Svids(renewed), Some(before)) = (&mut renewed.answer, self.response()) {
             renewed.federated_bundles.clone_from(&before.federated_bundles);
             renewed.crl.clone_from(&before.crl);

@@ -7,8 +7,8 @@ use tokio::sync::watch;
 use tokio_stream::Stream;
 use tonic::Status;
 
-use super::entry::{Answer, Told};
-use super::world::{State, World};
+use super::entry::{Answer, CurrentAnswer};
+use super::world::{World, WorldState};
 
 pub(super) type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -39,19 +39,19 @@ struct Following<F> {
     over: bool,
 }
 
-/// A message, made by `message`, whenever the result of `told` changes. An error ends the stream.
+/// A message, made by `message`, whenever the result of `current` changes. An error ends the stream.
 pub(super) fn follow<T: Send + 'static>(
     world: &Arc<World>,
-    told: impl Fn(&State) -> Option<&Told> + Send + 'static,
-    message: impl Fn(&State, &Told) -> Option<T> + Send + 'static,
+    current: impl Fn(&WorldState) -> Option<&CurrentAnswer> + Send + 'static,
+    message: impl Fn(&WorldState, &CurrentAnswer) -> Option<T> + Send + 'static,
 ) -> Messages<T> {
     each(world, move |state, sent| {
-        let told = told(state)?;
-        match &told.answer {
-            _ if sent == Some(told.version) => None,
-            Answer::Refused(status) => Some((told.version, Err(status.clone()))),
+        let current = current(state)?;
+        match &current.answer {
+            _ if sent == Some(current.version) => None,
+            Answer::Refused(status) => Some((current.version, Err(status.clone()))),
             Answer::Silence => None,
-            Answer::Svids(_) => message(state, told).map(|message| (told.version, Ok(message))),
+            Answer::Svids(_) => message(state, current).map(|message| (current.version, Ok(message))),
         }
     })
 }
@@ -59,7 +59,7 @@ pub(super) fn follow<T: Send + 'static>(
 /// A message whenever the version of the data for everyone changes.
 pub(super) fn follow_state<T: Send + 'static>(
     world: &Arc<World>,
-    look: impl Fn(&State) -> (u64, T) + Send + 'static,
+    look: impl Fn(&WorldState) -> (u64, T) + Send + 'static,
 ) -> Messages<T> {
     each(world, move |state, sent| {
         let (version, message) = look(state);
@@ -69,7 +69,7 @@ pub(super) fn follow_state<T: Send + 'static>(
 
 fn each<T: Send + 'static>(
     world: &Arc<World>,
-    look: impl Fn(&State, Option<u64>) -> Option<(u64, Result<T, Status>)> + Send + 'static,
+    look: impl Fn(&WorldState, Option<u64>) -> Option<(u64, Result<T, Status>)> + Send + 'static,
 ) -> Messages<T> {
     let beats = world.pulse.listen();
     let following = Following { open: Open::new(world.clone()), beats, sent: None, look, over: false };

@@ -7,8 +7,8 @@ use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 use svid_csi_proto::workload::{JwtBundlesResponse, Jwtsvid, JwtsvidResponse};
 use tonic::Status;
 
-use super::entry::{Answer, Told};
-use super::world::State;
+use super::entry::{Answer, CurrentAnswer};
+use super::world::WorldState;
 
 const LIFETIME: Duration = Duration::from_secs(300);
 
@@ -40,14 +40,18 @@ impl JwtKeys {
 }
 
 /// A token for each entry, whatever ID was requested.
-pub(super) fn tokens(state: &State, told: Option<&Told>, audience: &[String]) -> Result<JwtsvidResponse, Status> {
+pub(super) fn tokens(
+    state: &WorldState,
+    current: Option<&CurrentAnswer>,
+    audience: &[String],
+) -> Result<JwtsvidResponse, Status> {
     if audience.is_empty() {
         return Err(Status::invalid_argument("audience must be specified"));
     }
     let audiences = Audiences::new(audience.to_vec()).expect("audiences");
-    let entries = match told {
-        Some(Told { answer: Answer::Refused(status), .. }) => return Err(status.clone()),
-        Some(told) if !told.entries.is_empty() => &told.entries,
+    let entries = match current {
+        Some(CurrentAnswer { answer: Answer::Refused(status), .. }) => return Err(status.clone()),
+        Some(current) if !current.entries.is_empty() => &current.entries,
         _ => return Err(Status::permission_denied("no identity issued")),
     };
     let signer = state.jwt.keys.last().expect("at least one");
@@ -64,7 +68,7 @@ pub(super) fn tokens(state: &State, told: Option<&Told>, audience: &[String]) ->
 }
 
 /// The keys with which everyone validates tokens.
-pub(super) fn bundles(state: &State) -> JwtBundlesResponse {
+pub(super) fn bundles(state: &WorldState) -> JwtBundlesResponse {
     let own = (state.authority.trust_domain().to_owned(), state.jwt.jwks());
     let mut response = JwtBundlesResponse { bundles: [own].into() };
     if let Some(spoil) = &state.spoil_bundles {

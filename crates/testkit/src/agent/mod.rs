@@ -45,7 +45,7 @@ pub use self::authority::Server;
 pub use self::entry::{Answer, Entry};
 use self::listener::{Places, Running};
 pub use self::world::{Call, Count, ForEveryone, SpoilBundles, SpoilTokens};
-use self::world::{State, World};
+use self::world::{World, WorldState};
 use crate::pulse::Pulse;
 
 /// The driver's own SPIFFE ID.
@@ -127,7 +127,7 @@ impl Agent {
     pub fn register_spoiled(&self, pod: &Pod, entries: &[Entry], spoil: impl FnOnce(&mut X509svidResponse)) {
         self.world.change(|state| {
             state.register(name(pod), &pod.uid, entries.to_vec());
-            if let Some(Answer::Svids(response)) = state.pods.get_mut(&pod.uid).map(|pod| &mut pod.told.answer) {
+            if let Some(Answer::Svids(response)) = state.pods.get_mut(&pod.uid).map(|pod| &mut pod.current.answer) {
                 spoil(response);
             }
         });
@@ -146,9 +146,9 @@ impl Agent {
     /// Issues new SVIDs for a pod.
     pub fn rotate(&self, pod: &Pod) {
         self.world.change(|state| {
-            let State { pods, authority, .. } = state;
+            let WorldState { pods, authority, .. } = state;
             if let Some(registered) = pods.get_mut(&pod.uid) {
-                registered.told = registered.told.renewed(authority);
+                registered.current = registered.current.renewed(authority);
             }
         });
     }
@@ -156,10 +156,10 @@ impl Agent {
     /// Replaces the response to a pod, whatever its entries are.
     pub fn tell(&self, pod: &Pod, answer: Answer) {
         self.world.change(|state| {
-            if state.told(&pod.uid).is_none() {
+            if state.current(&pod.uid).is_none() {
                 state.register(name(pod), &pod.uid, Vec::new());
             }
-            state.pods.get_mut(&pod.uid).expect("registered").told.set(answer);
+            state.pods.get_mut(&pod.uid).expect("registered").current.set(answer);
         });
     }
 
@@ -177,7 +177,9 @@ impl Agent {
 
     /// The response to a pod.
     pub fn response(&self, pod: &Pod) -> X509svidResponse {
-        self.world.look(|state| state.told(&pod.uid).and_then(|told| told.response().cloned())).unwrap_or_default()
+        self.world
+            .look(|state| state.current(&pod.uid).and_then(|current| current.response().cloned()))
+            .unwrap_or_default()
     }
 
     /// Adds a root: first everyone receives it, then it signs.
@@ -208,7 +210,7 @@ impl Agent {
 
     /// Issues new SVIDs for everyone, the driver included.
     pub fn rotate_all(&self) {
-        self.world.change(State::reissue);
+        self.world.change(WorldState::reissue);
     }
 
     /// Removes all roots except the newest.
@@ -228,7 +230,7 @@ impl Agent {
     pub fn own(&self, entries: &[Entry]) {
         self.world.change(|state| {
             let before = Some(&state.own);
-            state.own = entry::Told::new(entries.to_vec(), &state.authority, before);
+            state.own = entry::CurrentAnswer::new(entries.to_vec(), &state.authority, before);
         });
     }
 

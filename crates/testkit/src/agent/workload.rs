@@ -37,7 +37,7 @@ impl SpiffeWorkloadApi for WorkloadApi {
         request: Request<X509svidRequest>,
     ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
         self.note("FetchX509SVID", &request)?;
-        Ok(Response::new(follow(&self.0, |state| Some(&state.own), |_, told| told.response().cloned())))
+        Ok(Response::new(follow(&self.0, |state| Some(&state.own), |_, current| current.response().cloned())))
     }
 
     async fn fetch_x509_bundles(
@@ -48,7 +48,9 @@ impl SpiffeWorkloadApi for WorkloadApi {
         let messages = follow(
             &self.0,
             |state| Some(&state.own),
-            |state, told| Some(X509BundlesResponse { bundles: told.bundles(&state.authority), ..Default::default() }),
+            |state, current| {
+                Some(X509BundlesResponse { bundles: current.bundles(&state.authority), ..Default::default() })
+            },
         );
         Ok(Response::new(messages))
     }

@@ -9,7 +9,7 @@ use svid_csi_proto::workload::{JwtBundlesResponse, JwtsvidResponse};
 use tonic::Status;
 
 use super::authority::{Authority, Server};
-use super::entry::{Answer, Entry, Told};
+use super::entry::{Answer, CurrentAnswer, Entry};
 use super::jwt::JwtKeys;
 use crate::pulse::Pulse;
 
@@ -49,17 +49,17 @@ pub struct Count {
 /// Everything, shared by all servers.
 pub(super) struct World {
     pub(super) pulse: Pulse,
-    state: Mutex<State>,
+    state: Mutex<WorldState>,
 }
 
-pub(super) struct State {
+pub(super) struct WorldState {
     pub(super) authority: Authority,
     pub(super) jwt: JwtKeys,
     pub(super) spoil_tokens: Option<SpoilTokens>,
     pub(super) spoil_bundles: Option<SpoilBundles>,
     pub(super) server: Server,
     pub(super) brokers: Vec<String>,
-    pub(super) own: Told,
+    pub(super) own: CurrentAnswer,
     pub(super) pods: BTreeMap<String, Registered>,
     pub(super) everyone: Option<ForEveryone>,
     pub(super) refused: Option<Status>,
@@ -72,14 +72,14 @@ pub(super) struct State {
 pub(super) struct Registered {
     /// `namespace/name`.
     pub(super) pod: String,
-    pub(super) told: Told,
+    pub(super) current: CurrentAnswer,
 }
 
 impl World {
     pub(super) fn new(trust_domain: &TrustDomain, broker: &str) -> Self {
         let authority = Authority::new(trust_domain);
-        let own = Told::new(vec![Entry::new(broker)], &authority, None);
-        let state = State {
+        let own = CurrentAnswer::new(vec![Entry::new(broker)], &authority, None);
+        let state = WorldState {
             authority,
             jwt: JwtKeys::new(trust_domain),
             spoil_tokens: None,
@@ -97,32 +97,32 @@ impl World {
         World { pulse: Pulse::default(), state: Mutex::new(state) }
     }
 
-    pub(super) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+    pub(super) fn look<T>(&self, look: impl FnOnce(&WorldState) -> T) -> T {
         look(&self.lock())
     }
 
     /// Changes something; every stream then checks whether it must send an update.
-    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut WorldState) -> T) -> T {
         let changed = change(&mut self.lock());
         self.pulse.beat();
         changed
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, WorldState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl WorldState {
     /// The response to the pod. One that was never registered has no entries.
-    pub(super) fn told(&self, uid: &str) -> Option<&Told> {
-        self.pods.get(uid).map(|registered| &registered.told)
+    pub(super) fn current(&self, uid: &str) -> Option<&CurrentAnswer> {
+        self.pods.get(uid).map(|registered| &registered.current)
     }
 
     pub(super) fn register(&mut self, pod: String, uid: &str, entries: Vec<Entry>) {
-        let before = self.pods.get(uid).map(|registered| &registered.told);
-        let told = Told::new(entries, &self.authority, before);
-        self.pods.insert(uid.to_owned(), Registered { pod, told });
+        let before = self.pods.get(uid).map(|registered| &registered.current);
+        let current = CurrentAnswer::new(entries, &self.authority, before);
+        self.pods.insert(uid.to_owned(), Registered { pod, current });
     }
 
     /// The referenced pod, as SPIRE's agent resolves it: name and UID must belong to the same pod.
@@ -148,8 +148,8 @@ impl State {
     pub(super) fn reissue(&mut self) {
         self.own = self.own.renewed(&self.authority);
         for registered in self.pods.values_mut() {
-            if matches!(registered.told.answer, Answer::Svids(_)) {
-                registered.told = registered.told.renewed(&self.authority);
+            if matches!(registered.current.answer, Answer::Svids(_)) {
+                registered.current = registered.current.renewed(&self.authority);
             }
         }
     }
@@ -157,11 +157,11 @@ impl State {
     /// Everyone keeps the SVIDs and receives the current roots.
     pub(super) fn publish_bundle(&mut self) {
         let bundle = self.authority.bundle();
-        let pods = self.pods.values_mut().map(|registered| &mut registered.told);
-        for told in pods.chain([&mut self.own]) {
-            if let Answer::Svids(response) = &mut told.answer {
+        let pods = self.pods.values_mut().map(|registered| &mut registered.current);
+        for current in pods.chain([&mut self.own]) {
+            if let Answer::Svids(response) = &mut current.answer {
                 response.svids.iter_mut().for_each(|svid| svid.bundle.clone_from(&bundle));
-                told.version += 1;
+                current.version += 1;
             }
         }
     }
