@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use svid_csi_testkit::agent::Agent;
 
-use crate::fixture::{Watch, agent, serial, socket};
+use crate::fixture::{WatchProcess, agent, serial, socket};
 
 fn started(folder: &Path) -> Agent {
     let agent = agent(folder);
@@ -33,7 +33,7 @@ fn a_command_runs_on_each_change_and_is_told_of_it() {
     let script =
         r#"echo "$SVID_CSI_UPDATE $SVID_CSI_SPIFFE_ID $SVID_CSI_SERIAL $SVID_CSI_BUNDLE_SIZE $1" >"$0"; exit 3"#;
     let exec = ["--exec", "sh", "-c", script, pipe.to_str().unwrap(), "--once"];
-    let mut watch = Watch::socket(&socket(folder.path()), &exec);
+    let mut watch = WatchProcess::socket(&socket(folder.path()), &exec);
     for number in [1, 2] {
         let update = watch.update();
         let told = fs::read_to_string(&pipe).unwrap();
@@ -53,7 +53,7 @@ fn changes_during_a_command_are_taken_together() {
     fifo(&go_on);
     let script = r#"echo "$SVID_CSI_SERIAL" >"$0"; read -r word <"$1""#;
     let exec = ["--exec", "sh", "-c", script, began.to_str().unwrap(), go_on.to_str().unwrap()];
-    let mut watch = Watch::socket(&socket(folder.path()), &exec);
+    let mut watch = WatchProcess::socket(&socket(folder.path()), &exec);
     let first = serial(&watch.update());
     assert_eq!(fs::read_to_string(&began).unwrap().trim_end(), first);
     let during: Vec<String> = (0..3)
@@ -74,7 +74,8 @@ fn changes_during_a_command_are_taken_together() {
 fn a_command_that_is_not_there_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let _agent = started(folder.path());
-    let (status, updates, log) = Watch::socket(&socket(folder.path()), &["--once", "--exec", "/no/command"]).end();
+    let (status, updates, log) =
+        WatchProcess::socket(&socket(folder.path()), &["--once", "--exec", "/no/command"]).end();
     assert_eq!((status.code(), updates.len()), (Some(0), 1));
     assert!(log.iter().any(|line| line.contains("the command cannot be run")), "{log:#?}");
 }
@@ -84,7 +85,7 @@ fn a_process_is_sent_the_signal_until_it_has_ended() {
     let folder = tempfile::tempdir().unwrap();
     let agent = started(folder.path());
     let mut sleeper = sleeper();
-    let mut watch = Watch::socket(&socket(folder.path()), &[&format!("--signal={}:USR1", sleeper.id())]);
+    let mut watch = WatchProcess::socket(&socket(folder.path()), &[&format!("--signal={}:USR1", sleeper.id())]);
     watch.update();
     assert_eq!(sleeper.wait().unwrap().signal(), Some(10));
     for _ in 0..2 {
@@ -103,7 +104,8 @@ fn hangup_is_the_signal_unless_another_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let _agent = started(folder.path());
     let mut sleeper = sleeper();
-    let (status, ..) = Watch::socket(&socket(folder.path()), &["--once", "--signal", &sleeper.id().to_string()]).end();
+    let (status, ..) =
+        WatchProcess::socket(&socket(folder.path()), &["--once", "--signal", &sleeper.id().to_string()]).end();
     assert!(status.success());
     assert_eq!(sleeper.wait().unwrap().signal(), Some(1));
 }
@@ -111,7 +113,7 @@ fn hangup_is_the_signal_unless_another_is_named() {
 #[test]
 fn sigterm_ends_it_at_once_whatever_it_does() {
     let folder = tempfile::tempdir().unwrap();
-    let mut waiting = Watch::socket(&socket(folder.path()), &[]);
+    let mut waiting = WatchProcess::socket(&socket(folder.path()), &[]);
     waiting.logs("there is no socket");
     waiting.terminate();
     assert_eq!(waiting.end().0.code(), Some(0));
@@ -121,7 +123,7 @@ fn sigterm_ends_it_at_once_whatever_it_does() {
     fifo(&began);
     let script = r#"echo $$ >"$0"; exec sleep 600 >/dev/null 2>&1"#;
     let exec = ["--exec", "sh", "-c", script, began.to_str().unwrap()];
-    let mut running = Watch::socket(&socket(folder.path()), &exec);
+    let mut running = WatchProcess::socket(&socket(folder.path()), &exec);
     running.update();
     let command: u32 = fs::read_to_string(&began).unwrap().trim_end().parse().unwrap();
     running.terminate();

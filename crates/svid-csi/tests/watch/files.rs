@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use svid_csi_proto::workload::X509svid;
 use svid_csi_testkit::agent::{Agent, Entry};
 
-use crate::fixture::{Watch, agent, pod, serial};
+use crate::fixture::{WatchProcess, agent, pod, serial};
 
 /// A folder of files as the kubelet's writer and the driver keep them.
 struct Volume<'a> {
@@ -55,8 +55,8 @@ fn files(svid: &X509svid) -> [(&'static str, String); 3] {
     ]
 }
 
-fn watch(folder: &Path, more: &[&str]) -> Watch {
-    Watch::start([&["--files", folder.to_str().unwrap()], more].concat())
+fn watch(folder: &Path, more: &[&str]) -> WatchProcess {
+    WatchProcess::start([&["--files", folder.to_str().unwrap()], more].concat())
 }
 
 #[test]

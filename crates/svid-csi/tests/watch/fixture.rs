@@ -18,14 +18,14 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_svid-csi");
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// A `watch` that runs; it is killed when dropped.
-pub(crate) struct Watch {
+pub(crate) struct WatchProcess {
     child: Child,
     updates: Receiver<String>,
     log: Receiver<String>,
     logged: Vec<String>,
 }
 
-impl Watch {
+impl WatchProcess {
     /// Starts it, with updates as JSON.
     pub(crate) fn start<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Self {
         let mut command = Command::new(PROGRAM);
@@ -85,7 +85,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for WatchProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::fixture::{PROGRAM, Watch, agent, send, socket};
+use crate::fixture::{PROGRAM, WatchProcess, agent, send, socket};
 
 const NAMESPACE: [&str; 4] = ["--user", "--map-root-user", "--pid", "--fork"];
 
@@ -38,10 +38,10 @@ fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-fn first_process(socket: &Path, more: &[&str]) -> Watch {
+fn first_process(socket: &Path, more: &[&str]) -> WatchProcess {
     let mut command = Command::new("unshare");
     command.args(NAMESPACE).arg(PROGRAM).args(["watch", "--json", "--socket"]).arg(socket).args(more);
-    Watch::spawn(command)
+    WatchProcess::spawn(command)
 }
 
 #[test]

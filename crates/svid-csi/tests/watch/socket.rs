@@ -7,7 +7,7 @@ use std::sync::Arc;
 use svid_csi_testkit::agent::{Answer, Entry};
 use tonic::Status;
 
-use crate::fixture::{PROGRAM, Watch, agent, pod, serial, socket};
+use crate::fixture::{PROGRAM, WatchProcess, agent, pod, serial, socket};
 
 const OTHER: &str = "spiffe://example.org/other";
 
@@ -16,7 +16,7 @@ fn each_rotation_is_an_update() {
     let folder = tempfile::tempdir().unwrap();
     let agent = agent(folder.path());
     agent.resume();
-    let mut watch = Watch::socket(&socket(folder.path()), &[]);
+    let mut watch = WatchProcess::socket(&socket(folder.path()), &[]);
     let first = watch.update();
     assert_eq!(first["svids"][0]["spiffe_id"], "spiffe://example.org/workload");
     assert_eq!((&first["update"], &first["svids"][0]["bundle"]), (&1.into(), &1.into()));
@@ -40,7 +40,7 @@ fn what_is_said_again_is_no_update() {
     let said = agent.response(&pod("web"));
     agent.tell_driver(Answer::Svids(said.clone()));
     agent.resume();
-    let mut watch = Watch::socket(&socket(folder.path()), &[]);
+    let mut watch = WatchProcess::socket(&socket(folder.path()), &[]);
     let first = watch.update();
     agent.tell_driver(Answer::Svids(said));
     agent.restart();
@@ -63,7 +63,7 @@ fn several_svids_hints_and_federated_bundles_are_told() {
     said.federated_bundles.insert("spiffe://other.org".to_owned(), bundle);
     agent.tell_driver(Answer::Svids(said));
     agent.resume();
-    let update = Watch::socket(&socket(folder.path()), &["--once"]).update();
+    let update = WatchProcess::socket(&socket(folder.path()), &["--once"]).update();
     assert_eq!(update["svids"].as_array().unwrap().len(), 2);
     assert_eq!((&update["svids"][0]["hint"], &update["svids"][1]["hint"]), (&"outside".into(), &"inside".into()));
     assert_eq!(update["federated"]["other.org"], 1);
@@ -72,7 +72,7 @@ fn several_svids_hints_and_federated_bundles_are_told() {
 #[test]
 fn an_agent_that_comes_late_or_goes_is_waited_for_and_told_once() {
     let folder = tempfile::tempdir().unwrap();
-    let mut watch = Watch::socket(&socket(folder.path()), &[]);
+    let mut watch = WatchProcess::socket(&socket(folder.path()), &[]);
     watch.logs("there is no socket");
     let agent = agent(folder.path());
     agent.resume();
@@ -94,7 +94,7 @@ fn refusals_are_explained() {
     let agent = agent(folder.path());
     agent.tell_driver(Answer::Refused(Status::permission_denied("no identity issued\u{1b}[31m")));
     agent.resume();
-    let mut watch = Watch::socket(&socket(folder.path()), &[]);
+    let mut watch = WatchProcess::socket(&socket(folder.path()), &[]);
     watch.logs("no identity is registered for this workload, or it was withdrawn: PermissionDenied");
     watch.logs(r"no identity issued\\x1b[31m");
     agent.tell_driver(Answer::Refused(Status::unavailable("")));
@@ -108,7 +108,7 @@ fn what_breaks_the_rules_is_no_update() {
     let folder = tempfile::tempdir().unwrap();
     let agent = agent(folder.path());
     agent.resume();
-    let mut watch = Watch::socket(&socket(folder.path()), &[]);
+    let mut watch = WatchProcess::socket(&socket(folder.path()), &[]);
     let first = watch.update();
     agent.register(&pod("web"), &[Entry::new(OTHER)]);
     let mut mixed = agent.response(&pod("web"));
@@ -124,22 +124,22 @@ fn what_breaks_the_rules_is_no_update() {
 #[test]
 fn once_ends_with_the_first_update_or_says_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
-    let (status, updates, log) = Watch::socket(&socket(folder.path()), &["--once", "--timeout=100ms"]).end();
+    let (status, updates, log) = WatchProcess::socket(&socket(folder.path()), &["--once", "--timeout=100ms"]).end();
     assert_eq!((status.code(), updates.len()), (Some(1), 0));
     assert!(log.last().unwrap().contains("nothing to show after 0.1 s: there is no socket"), "{log:#?}");
 
     let agent = agent(folder.path());
     agent.tell_driver(Answer::Silence);
     agent.resume();
-    let (status, _, log) = Watch::socket(&socket(folder.path()), &["--once", "--timeout=100ms"]).end();
+    let (status, _, log) = WatchProcess::socket(&socket(folder.path()), &["--once", "--timeout=100ms"]).end();
     assert_eq!(status.code(), Some(1));
     assert!(log.last().unwrap().contains("does not respond"), "{log:#?}");
 
     agent.own(&[Entry::new(OTHER)]);
-    let (status, updates, log) = Watch::socket(&socket(folder.path()), &["--once"]).end();
+    let (status, updates, log) = WatchProcess::socket(&socket(folder.path()), &["--once"]).end();
     assert_eq!((status.code(), updates.len(), log), (Some(0), 1, Vec::new()));
     agent.spoil_tokens(Some(Arc::new(|answer| answer.svids.clear())));
-    let (status, updates, log) = Watch::socket(&socket(folder.path()), &["--once", "--audience=a"]).end();
+    let (status, updates, log) = WatchProcess::socket(&socket(folder.path()), &["--once", "--audience=a"]).end();
     assert_eq!((status.code(), updates.len()), (Some(1), 1));
     assert!(log.last().unwrap().contains("no JWT-SVID for the audience"), "{log:#?}");
 }
@@ -165,7 +165,7 @@ fn text_is_a_line_for_each_svid_and_holds_no_key() {
 fn a_folder_that_is_no_socket_is_told() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir_all(socket(folder.path())).unwrap();
-    let mut watch = Watch::socket(&socket(folder.path()), &[]);
+    let mut watch = WatchProcess::socket(&socket(folder.path()), &[]);
     watch.logs("no process is listening on");
     watch.terminate();
     assert_eq!(watch.end().0.code(), Some(0));

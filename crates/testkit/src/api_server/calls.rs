@@ -34,12 +34,12 @@ pub struct Call {
 /// All calls in the order of their arrival.
 #[derive(Debug, Default)]
 pub struct Calls {
-    state: Mutex<State>,
+    state: Mutex<Journal>,
     pulse: Pulse,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Journal {
     calls: Vec<Call>,
     in_flight: HashMap<String, InFlight>,
 }
@@ -110,7 +110,7 @@ impl Calls {
         Answering { calls: self, index, action }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Journal> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

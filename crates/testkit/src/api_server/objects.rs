@@ -23,12 +23,12 @@ type Key = (&'static str, &'static str, String, String);
 /// All objects of the cluster, with one resource version that only grows.
 #[derive(Debug, Default)]
 pub struct Objects {
-    state: Mutex<State>,
+    state: Mutex<Contents>,
     pulse: Pulse,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Contents {
     version: u64,
     /// Changes up to this version are forgotten.
     compacted: u64,
@@ -68,7 +68,7 @@ pub(super) enum Part {
 impl Objects {
     pub(super) fn new(pulse: Pulse) -> Self {
         // To clients, version 0 means any version, so no list may have it.
-        Self { pulse, state: Mutex::new(State { version: 1, ..State::default() }) }
+        Self { pulse, state: Mutex::new(Contents { version: 1, ..Contents::default() }) }
     }
 
     /// Creates the object, or replaces it including its status, to set up the cluster.
@@ -231,7 +231,7 @@ impl Objects {
         Ok(state.history[first..].to_vec())
     }
 
-    fn write(&self, state: &mut State, key: Key, after: Option<Value>) -> Option<Object> {
+    fn write(&self, state: &mut Contents, key: Key, after: Option<Value>) -> Option<Object> {
         state.version += 1;
         let version = state.version;
         let after = after.map(|object| Arc::new(metadata::at_version(object, version)));
@@ -244,12 +244,12 @@ impl Objects {
         after
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Contents> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl Contents {
     fn of(&self, kind: &'static Kind) -> impl Iterator<Item = &Object> {
         let first = (kind.group, kind.plural, String::new(), String::new());
         let range = self.objects.range(first..);

@@ -22,7 +22,7 @@ use super::watches::{Action, Command, Opened};
 /// The duration of a watch whose client does not set one.
 const USUAL_TIMEOUT: u64 = 30 * 60;
 
-struct Watch {
+struct RunningWatch {
     world: Arc<World>,
     kind: &'static Kind,
     selector: Selector,
@@ -32,7 +32,7 @@ struct Watch {
 }
 
 /// The stream has ended.
-struct Ended;
+struct WatchEnded;
 
 /// Begins a watch.
 pub(super) fn start(world: &Arc<World>, target: &Target) -> Result<Response, Failure> {
@@ -47,7 +47,8 @@ pub(super) fn start(world: &Arc<World>, target: &Target) -> Result<Response, Fai
     let initial = if from.is_none() { now.items } else { Vec::new() };
     let (lines, body) = mpsc::channel(16);
     let bookmarks = target.is_set("allowWatchBookmarks");
-    let watch = Watch { world: world.clone(), kind, selector, bookmarks, seen: from.unwrap_or(now.version), lines };
+    let watch =
+        RunningWatch { world: world.clone(), kind, selector, bookmarks, seen: from.unwrap_or(now.version), lines };
     let timeout = Duration::from_secs(target.number("timeoutSeconds").unwrap_or(USUAL_TIMEOUT));
     let marked = target.is_set("sendInitialEvents");
     tokio::spawn(async move {
@@ -60,14 +61,14 @@ pub(super) fn start(world: &Arc<World>, target: &Target) -> Result<Response, Fai
     Ok((json, Body::from_stream(ReceiverStream::new(body))).into_response())
 }
 
-impl Watch {
+impl RunningWatch {
     async fn run(
         mut self,
         mut opened: Opened<'_>,
         initial: Vec<Object>,
         marked: bool,
         timeout: Duration,
-    ) -> Result<(), Ended> {
+    ) -> Result<(), WatchEnded> {
         for object in initial {
             self.send("ADDED", (*object).clone()).await?;
         }
@@ -88,31 +89,31 @@ impl Watch {
                 Some(command) = opened.commands.recv() => self.obey(command).await?,
                 _ = changes.changed() => {}
                 () = &mut timeout => return self.bookmark(json!({})).await,
-                () = self.lines.closed() => return Err(Ended),
+                () = self.lines.closed() => return Err(WatchEnded),
             }
         }
     }
 
-    async fn obey(&mut self, command: Command) -> Result<(), Ended> {
+    async fn obey(&mut self, command: Command) -> Result<(), WatchEnded> {
         self.catch_up(command.after).await?;
         match command.action {
             Action::Bookmark => return self.bookmark(json!({})).await,
             Action::Gone => self.send("ERROR", Failure::expired(self.seen, self.seen + 1).status()).await?,
             Action::Break => {
                 let broken = io::Error::new(io::ErrorKind::ConnectionReset, "the test breaks the connection");
-                self.lines.send(Err(broken)).await.map_err(|_| Ended)?;
+                self.lines.send(Err(broken)).await.map_err(|_| WatchEnded)?;
             }
             Action::End => {}
         }
-        Err(Ended)
+        Err(WatchEnded)
     }
 
-    async fn catch_up(&mut self, until: u64) -> Result<(), Ended> {
+    async fn catch_up(&mut self, until: u64) -> Result<(), WatchEnded> {
         let changes = match self.world.objects.since(self.seen) {
             Ok(changes) => changes,
             Err(failure) => {
                 self.send("ERROR", failure.status()).await?;
-                return Err(Ended);
+                return Err(WatchEnded);
             }
         };
         for change in changes.into_iter().take_while(|change| change.version <= until) {
@@ -125,7 +126,7 @@ impl Watch {
     }
 
     /// An object that begins or ceases to match counts as created or deleted.
-    async fn tell(&self, change: Change) -> Result<(), Ended> {
+    async fn tell(&self, change: Change) -> Result<(), WatchEnded> {
         let matching = |object: Option<Object>| object.filter(|object| self.selector.matches(object));
         let (kind, object) = match (matching(change.before), matching(change.after)) {
             (None, Some(after)) => ("ADDED", after),
@@ -138,7 +139,7 @@ impl Watch {
         self.send(kind, object).await
     }
 
-    async fn bookmark(&self, annotations: Value) -> Result<(), Ended> {
+    async fn bookmark(&self, annotations: Value) -> Result<(), WatchEnded> {
         if !self.bookmarks {
             return Ok(());
         }
@@ -147,8 +148,8 @@ impl Watch {
         self.send("BOOKMARK", object).await
     }
 
-    async fn send(&self, kind: &str, object: Value) -> Result<(), Ended> {
+    async fn send(&self, kind: &str, object: Value) -> Result<(), WatchEnded> {
         let line = json!({"type": kind, "object": object}).to_string() + "\n";
-        self.lines.send(Ok(line.into())).await.map_err(|_| Ended)
+        self.lines.send(Ok(line.into())).await.map_err(|_| WatchEnded)
     }
 }

@@ -10,13 +10,13 @@ use crate::pulse::Pulse;
 /// The open watches.
 #[derive(Debug)]
 pub struct Watches {
-    state: Mutex<State>,
+    state: Mutex<OpenWatches>,
     objects: Arc<Objects>,
     pulse: Pulse,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct OpenWatches {
     open: Vec<Open>,
     opened: u64,
 }
@@ -104,7 +104,7 @@ impl Watches {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, OpenWatches> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,7 +14,7 @@ use svid_csi_cluster::requests::condition;
 
 /// What was seen of the requests made since the count began.
 #[derive(Default)]
-pub(crate) struct Seen {
+pub(crate) struct RequestCounts {
     /// Whether each request that is known still waits.
     waits: HashMap<String, bool>,
     in_flight: u32,
@@ -28,7 +28,7 @@ pub(crate) struct Seen {
 
 /// A count that has begun.
 pub(crate) struct InFlight<S> {
-    seen: Seen,
+    seen: RequestCounts,
     events: S,
 }
 
@@ -37,7 +37,7 @@ type Events = watcher::Result<Event<CertificateRequest>>;
 /// Begins to count; requests that are there already do not.
 pub(crate) async fn begin(requests: Api<CertificateRequest>) -> Result<InFlight<impl Stream<Item = Events> + Unpin>> {
     let mut events = Box::pin(watcher(requests, watcher::Config::default()));
-    let mut seen = Seen::default();
+    let mut seen = RequestCounts::default();
     while let Some(event) = events.next().await {
         match event? {
             Event::InitApply(request) => drop(seen.waits.insert(request.name_any(), false)),
@@ -50,7 +50,7 @@ pub(crate) async fn begin(requests: Api<CertificateRequest>) -> Result<InFlight<
 
 impl<S: Stream<Item = Events> + Unpin> InFlight<S> {
     /// Counts until that many were issued.
-    pub(crate) async fn until_issued(mut self, count: usize) -> Result<Seen> {
+    pub(crate) async fn until_issued(mut self, count: usize) -> Result<RequestCounts> {
         let mut events = pin!(self.events);
         while self.seen.issued < count {
             match events.next().await {
@@ -65,7 +65,7 @@ impl<S: Stream<Item = Events> + Unpin> InFlight<S> {
     }
 }
 
-impl Seen {
+impl RequestCounts {
     fn applied(&mut self, request: &CertificateRequest) {
         let waits = self.waits.entry(request.name_any()).or_insert_with(|| {
             self.in_flight += 1;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use svid_csi_testkit::measure::Figure;
 use tokio::time::timeout;
 
-use crate::in_flight::{Seen, begin};
+use crate::in_flight::{RequestCounts, begin};
 use crate::publish::{at_once, unpublish};
 use crate::world::World;
 
@@ -38,7 +38,7 @@ pub(crate) async fn measure(world: &World, count: u32) -> Result<Vec<Figure>> {
         .collect())
 }
 
-fn figures(what: &str, seen: &Seen) -> Vec<Figure> {
+fn figures(what: &str, seen: &RequestCounts) -> Vec<Figure> {
     let busiest = u32::try_from(seen.busiest_second()).map_or(f64::NAN, f64::from);
     vec![
         Figure::new(format!("{what}: most in flight"), f64::from(seen.most), "requests").at_most(CONCURRENCY),
@@ -48,7 +48,7 @@ fn figures(what: &str, seen: &Seen) -> Vec<Figure> {
 
 /// Volumes that were published at once would be due within the jitter of a tenth either way around 2/3 of the lifetime;
 /// the time it took to publish them comes on top.
-fn spread(count: u32, seen: &Seen, published: f64) -> Figure {
+fn spread(count: u32, seen: &RequestCounts, published: f64) -> Figure {
     let window = LIFETIME.as_secs_f64() / 15.0 * 2.0;
     let what = format!("{count} volumes due: from first to last (published in {published:.0} s)");
     Figure::new(what, seen.span(), "s").at_least((0.8 * window).round())
