@@ -1,4 +1,4 @@
-//! How long to wait before something is tried again.
+//! How long to wait before a retry.
 
 use std::time::Duration;
 
@@ -8,32 +8,33 @@ use svid_csi_core::renew;
 
 use crate::host::clock;
 
-/// How much is left of an identity.
+/// The remaining lifetime of an identity.
 pub(crate) fn remaining(last: Option<&Validity>) -> Duration {
     last.and_then(|validity| validity.not_after.duration_since(clock::now()).ok()).unwrap_or_default()
 }
 
-/// How long to wait after `failures` failures in a row.
+/// How long to wait after `failures` consecutive failures.
 pub(crate) fn retry_delay(failures: u32, last: Option<&Validity>) -> Duration {
     retry_delay_within(failures, remaining(last))
 }
 
-/// How long to wait after `failures` failures in a row, with so much left of the identity; see [`renew::retry_delay`].
+/// How long to wait after `failures` consecutive failures while that much of the identity is left; see
+/// [`renew::retry_delay`].
 pub(crate) fn retry_delay_within(failures: u32, remaining: Duration) -> Duration {
     renew::retry_delay(failures, remaining, jitter())
 }
 
-/// How long to wait after so many failures of something that is tried again for ever: 0.25 s, doubled each time up to
+/// How long to wait after that many failures of an operation that is retried forever: 0.25 s, doubled each time up to
 /// `longest`, moved by up to a fifth.
 pub(crate) fn pause(failures: u32, longest: Duration) -> Duration {
     let pause = Duration::from_millis(250).saturating_mul(1 << failures.min(16)).min(longest);
     pause.mul_f64(0.8 + 0.4 * jitter())
 }
 
-/// A random number from 0 up to 1, so that what started together does not stay together.
+/// A random number from 0 up to 1, so that tasks that started together drift apart.
 pub(crate) fn jitter() -> f64 {
     let mut bytes = [0; 4];
-    // Without randomness there is no jitter; keys cannot be made then either, and that fails loudly.
+    // Without randomness there is no jitter. Keys cannot be generated then either, which is reported.
     let _ = rand::fill(&mut bytes);
     f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }
@@ -43,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_started_together_does_not_stay_together() {
+    fn tasks_that_start_together_drift_apart() {
         let jitters: Vec<_> = (0..100).map(|_| jitter()).collect();
         assert!(jitters.iter().all(|jitter| (0.0..1.0).contains(jitter)), "{jitters:?}");
         let quarters = (0..4).filter(|quarter| jitters.iter().any(|jitter| (jitter * 4.0) as u32 == *quarter));

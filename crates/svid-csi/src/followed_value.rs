@@ -1,8 +1,8 @@
-//! The last good value of something that is followed: it is kept if the source breaks or disappears.
+//! The last good value of a followed object, which is kept if the source breaks or disappears.
 
 use tokio::sync::watch;
 
-/// The side that follows.
+/// The following side.
 #[derive(Debug)]
 pub(crate) struct FollowedValue<T> {
     value: watch::Sender<T>,
@@ -11,22 +11,22 @@ pub(crate) struct FollowedValue<T> {
 }
 
 impl<T: PartialEq> FollowedValue<T> {
-    /// Begins with a value.
+    /// Creates it with an initial value.
     pub(crate) fn new(first: T) -> Self {
         Self { value: watch::Sender::new(first), trouble: watch::Sender::new(None), told: None }
     }
 
-    /// The value, and whatever it becomes.
+    /// The value and its changes.
     pub(crate) fn value(&self) -> watch::Receiver<T> {
         self.value.subscribe()
     }
 
-    /// Why the value may not be what is there now, if so.
+    /// Why the value may be outdated, if it may.
     pub(crate) fn trouble(&self) -> watch::Receiver<Option<String>> {
         self.trouble.subscribe()
     }
 
-    /// The current value, which is good. Returns whether it differs; only then watchers wake up.
+    /// Sets a good value. Returns whether it differs; only then watchers are notified.
     pub(crate) fn good(&mut self, now: T) -> bool {
         self.told = None;
         self.set_trouble(None);
@@ -37,13 +37,14 @@ impl<T: PartialEq> FollowedValue<T> {
         })
     }
 
-    /// The current value cannot be used. Returns whether this is worth logging, because the problem has changed.
+    /// Records that the current value cannot be used. Returns whether this is worth logging, because the problem has
+    /// changed.
     pub(crate) fn broken(&mut self, trouble: String) -> bool {
         self.set_trouble(Some(trouble.clone()));
         self.told.replace(trouble.clone()) != Some(trouble)
     }
 
-    /// It cannot be looked at for now.
+    /// Records that it cannot be read for now.
     pub(crate) fn out_of_sight(&mut self, trouble: String) {
         self.set_trouble(Some(trouble));
     }
@@ -62,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trouble_takes_nothing_away_and_is_told_once() {
+    fn problems_keep_the_last_value_and_are_reported_once() {
         let mut last = FollowedValue::new(None);
         let (mut value, trouble) = (last.value(), last.trouble());
         assert!(last.good(Some(1)) && !last.good(Some(1)));

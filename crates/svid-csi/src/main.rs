@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use svid_csi::cli;
 use svid_csi::telemetry::{log, report};
 
-/// Stays on one thread until a command is dispatched: the demo must enter its namespaces before any other thread lives.
+/// Only one thread until a command is dispatched, because the demo must enter its namespaces before there is another
+/// one.
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os(), &|name| std::env::var_os(name)) {
         Ok(command) => command,

@@ -1,4 +1,4 @@
-//! The tasks of the process. One that ends before it was told to ends the process.
+//! The tasks of the process. If one ends before it was asked to, the process ends.
 
 use std::future::Future;
 use std::io;
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
-/// Why the process is to end.
+/// Why the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
     /// SIGTERM or SIGINT.
@@ -18,7 +18,7 @@ pub enum Stopped {
     ByFailure,
 }
 
-/// SIGTERM and SIGINT. From the moment it is made they no longer end the process.
+/// SIGTERM and SIGINT, which no longer end the process once this exists.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -26,16 +26,16 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Receives them from now on.
+    /// Begins to receive them.
     ///
     /// # Errors
-    /// If that cannot be had.
+    /// If that is not possible.
     pub fn receive() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 }
 
-/// All tasks of the process and the sign to stop.
+/// All tasks of the process, and the signal to stop.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
@@ -44,12 +44,12 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// The sign to stop, for tasks to wait on.
+    /// The signal to stop, for tasks to wait on.
     pub fn stopping(&self) -> CancellationToken {
         self.stop.clone()
     }
 
-    /// Starts a task that must run until it is told to stop. When it ends before, or with an error, the process ends.
+    /// Starts a task that must run until it is asked to stop. If it ends earlier, or with an error, the process ends.
     pub fn essential<E: std::error::Error>(
         &self,
         name: &'static str,
@@ -62,7 +62,7 @@ impl Tasks {
             if let Err(error) = &ended {
                 error!(task = name, error = crate::telemetry::report::chain(error), "a task failed; the process ends");
             } else if !this.stop.is_cancelled() {
-                error!(task = name, "a task ended before it was told to; the process ends");
+                error!(task = name, "a task ended unexpectedly; the process ends");
             }
             if ended.is_err() || !this.stop.is_cancelled() {
                 this.failed.cancel();
@@ -70,11 +70,11 @@ impl Tasks {
         });
     }
 
-    /// Starts a task that may end, or be ended, at any time. A panic in it ends the process: what it looked after would
-    /// otherwise be forgotten in silence.
+    /// Starts a task that may end, or be ended, at any time. A panic in it ends the process, because otherwise its work
+    /// would silently stop.
     pub fn detached(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         let stop = self.stopping();
-        // There is one for every volume, and a future that is moved into another takes up its size there twice.
+        // Boxed, because there is one for every volume, and a future inside another one takes up its size twice.
         let task = Box::pin(task);
         self.watched(async move {
             tokio::select! {
@@ -107,7 +107,7 @@ impl Tasks {
         }
     }
 
-    /// Tells all tasks to stop.
+    /// Asks all tasks to stop.
     pub fn stop(&self) {
         self.stop.cancel();
         self.tracker.close();

@@ -1,4 +1,4 @@
-//! The built binary, called as operators and manifests call it.
+//! The built binary, called as administrators and manifests call it.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -6,12 +6,12 @@ use std::process::{Command, Output};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_svid-csi");
 
-/// Runs `program` with nothing in its environment but these variables.
+/// Runs `program` with only these variables in its environment.
 fn run(program: &Path, args: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(program).args(args).env_clear().envs(environment.iter().copied()).output().expect("the binary runs")
 }
 
-/// The mistakes the binary told, after checking that it refused the command line.
+/// The mistakes that the binary reported, after checking that it refused the command line.
 fn refused(program: &Path, args: &[&str], environment: &[(&str, &str)]) -> Vec<String> {
     let output = run(program, args, environment);
     let told = String::from_utf8(output.stderr).expect("text");
@@ -25,7 +25,7 @@ fn flags(mistakes: &[String]) -> Vec<&str> {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_with_exit_code_2() {
+fn all_mistakes_are_reported_at_once_with_exit_code_2() {
     let args = [
         "driver",
         "--source=local-ca",

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_svid-csi");
 
-/// What the demo promises, in milliseconds.
+/// The time that the demo promises, in milliseconds.
 const AT_MOST: u64 = 20_000;
 
 const STEPS: [&str; 18] = [
@@ -35,17 +35,17 @@ const STEPS: [&str; 18] = [
 ];
 
 #[test]
-fn it_works_for_whoever_runs_the_tests() {
+fn it_works_for_the_current_user() {
     tell(&mut Command::new(PROGRAM));
 }
 
 #[test]
 fn it_works_without_root() {
-    // Whoever is not root has run it without root above.
+    // A user other than root has run it without root above.
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
         return;
     }
-    // The folder the program is built in may be closed to others.
+    // The folder that the program is built in may be inaccessible to others.
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("svid-csi");
     fs::copy(PROGRAM, &program).unwrap();
@@ -56,7 +56,7 @@ fn it_works_without_root() {
     }
 }
 
-/// The steps of a demo that went well; none where this machine does not let it have its namespaces.
+/// The steps of a successful demo; `None` if this machine does not allow its namespaces.
 #[expect(clippy::print_stdout, reason = "a skipped test says so")]
 fn tell(program: &mut Command) -> Option<Vec<Value>> {
     let output = program.args(["demo", "--json"]).current_dir("/").output().unwrap();

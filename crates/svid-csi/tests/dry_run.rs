@@ -1,4 +1,4 @@
-//! `svid-csi approver --dry-run`, fed with what kubectl prints.
+//! `svid-csi approver --dry-run`, with the output of kubectl.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -40,7 +40,7 @@ fn judge(flags: &[&str], input: &str) -> Judged {
     judge_as(Path::new(BINARY), &[&["approver", "--dry-run"], flags].concat(), input)
 }
 
-/// A good request, as the API server would have it, changed.
+/// A good request, as stored by the API server, with a change.
 fn object(change: impl FnOnce(&mut CertificateRequest)) -> Value {
     let id = SpiffeId::parse("spiffe://cluster.local/ns/shop/sa/cart").expect("an ID");
     let word = str::to_owned;
@@ -68,7 +68,7 @@ fn list(items: &[Value]) -> Value {
     json!({ "apiVersion": "v1", "kind": "List", "metadata": { "resourceVersion": "" }, "items": items })
 }
 
-/// As `kubectl -o yaml` prints it: blocks, and plain words without quotation marks.
+/// In the style of `kubectl -o yaml`: blocks, and plain words without quotation marks.
 fn yaml(value: &Value) -> String {
     let mut text = String::new();
     write_yaml(value, 0, &mut text);
@@ -113,7 +113,7 @@ fn good_requests_are_approved_in_every_form() {
 }
 
 #[test]
-fn one_thing_wrong_is_one_reason() {
+fn one_fault_is_one_reason() {
     type Change = fn(&mut CertificateRequest);
     let cases: [(Change, &str); 5] = [
         (|bad| bad.spec.is_ca = true, "spec.isCA is true, but a workload is not a CA"),
@@ -137,7 +137,7 @@ fn one_thing_wrong_is_one_reason() {
 }
 
 #[test]
-fn what_is_not_to_be_judged_is_ignored() {
+fn other_requests_are_ignored() {
     let plain = object(|object| object.metadata.annotations.clear());
     let condition = json!([{ "type": "Approved", "status": "True", "reason": "cert-manager.io" }]);
     let mut decided = object(|object| object.spec.is_ca = true);
@@ -162,7 +162,7 @@ fn the_rules_left_to_the_cluster_are_named() {
 }
 
 #[test]
-fn what_cannot_be_read_is_an_error() {
+fn unreadable_input_is_an_error() {
     let mut bad = object(|_| {});
     bad["spec"]["usages"] = json!("all of them");
     for (input, expected) in [

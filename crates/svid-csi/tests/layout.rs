@@ -1,4 +1,4 @@
-//! The rooms of `src` and what they import are those that ARCHITECTURE.md shows.
+//! The rooms of `src` and their imports match ARCHITECTURE.md.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -8,7 +8,7 @@ use std::path::Path;
 
 const MOST_LOOSE_FILES: usize = 4;
 
-/// What ARCHITECTURE.md shows: the floors from the top down, and the imports of each room.
+/// The picture in ARCHITECTURE.md: the floors from the top down, and the imports of each room.
 struct Picture {
     floors: Vec<Vec<String>>,
     imports: BTreeMap<String, BTreeSet<String>>,
@@ -33,7 +33,7 @@ impl Picture {
         self.floors.iter().position(|floor| floor.iter().any(|name| name == room))
     }
 
-    /// The room of a module: the longest that its path begins with.
+    /// The room of a module: the longest prefix of its path that is a room.
     fn room(&self, module: &[String]) -> Option<String> {
         (1..=module.len()).rev().map(|n| module[..n].join("/")).find(|room| self.floor(room).is_some())
     }
@@ -110,10 +110,10 @@ fn string(text: &str) -> usize {
     end.unwrap() + 2
 }
 
-/// The modules and items that a module names, as paths from the crate.
+/// The modules and items that a module refers to, as paths from the crate.
 fn named<'a>(module: &[String], text: &'a str, is_module: impl Fn(&[String]) -> bool) -> Vec<Vec<String>> {
     let (tokens, mut named, mut depth) = (tokens(text), Vec::new(), 0);
-    // The inline modules that the place is in, and the prefixes of the braces of a `use`, each with its depth.
+    // The enclosing inline modules, and the prefixes of the braces of a `use`, each with its depth.
     let mut inside: Vec<(usize, String)> = Vec::new();
     let mut prefixes: Vec<(usize, Vec<&'a str>)> = Vec::new();
     let mut at = 0;
@@ -168,7 +168,7 @@ fn from_the_crate(here: &[String], path: &[&str], is_module: impl Fn(&[String]) 
     is_ours.then_some(whole)
 }
 
-/// Which room imports which, and in which file it was seen first.
+/// The imports between rooms, each with the first file that has it.
 fn imports(picture: &Picture) -> BTreeMap<(String, String), String> {
     let modules = modules();
     let mut found = BTreeMap::new();
@@ -210,7 +210,7 @@ fn rooms_import_only_what_is_below_them() {
 }
 
 #[test]
-fn the_imports_are_those_of_the_table() {
+fn the_imports_match_the_table() {
     let picture = Picture::read();
     let mut found: BTreeMap<_, BTreeSet<_>> =
         picture.imports.keys().map(|room| (room.clone(), BTreeSet::new())).collect();

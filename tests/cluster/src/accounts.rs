@@ -1,4 +1,4 @@
-//! Being somebody at the API server: the administrator, or a service account with a token of its own.
+//! Accounts at the API server: the administrator, or a service account with its own token.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::session::Session;
 
 const EXPIRES: i64 = 3600;
 
-/// A pod a token is bound to.
+/// The pod that a token is bound to.
 #[derive(Clone, Copy, Debug)]
 pub struct Pod<'a> {
     /// Its name.
@@ -30,20 +30,21 @@ pub async fn administrator(layout: &Layout) -> Result<Client> {
     Ok(Client::try_from(config(layout).await?)?)
 }
 
-/// A client of whoever a token says.
+/// A client with the account of a token.
 pub async fn bearer(layout: &Layout, token: &str) -> Result<Client> {
     let mut config = config(layout).await?;
-    // A client certificate would win over the token.
+    // A client certificate would take precedence over the token.
     config.auth_info = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
     Ok(Client::try_from(config)?)
 }
 
-/// A token of a service account for the API server, bound to one of its pods where one is given.
+/// A token of a service account for the API server, optionally bound to one of its pods.
 pub async fn token(client: &Client, namespace: &str, account: &str, pod: Option<Pod<'_>>) -> Result<String> {
     Ok(request(client, namespace, account, pod).await?.0)
 }
 
-/// What the kubelet puts into `csi.storage.k8s.io/serviceAccount.tokens` for a driver that asks for the audience "".
+/// The value of `csi.storage.k8s.io/serviceAccount.tokens` from the kubelet, for a driver that requests the audience
+/// "".
 pub async fn csi_tokens(client: &Client, namespace: &str, account: &str, pod: Pod<'_>) -> Result<String> {
     let (token, expires) = request(client, namespace, account, Some(pod)).await?;
     Ok(json!({"": {"token": token, "expirationTimestamp": expires}}).to_string())

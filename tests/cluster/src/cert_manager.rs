@@ -1,4 +1,5 @@
-//! cert-manager, as its two processes: the controllers and the admission webhook, each to be stopped and started by itself.
+//! cert-manager, as its two processes: the controllers and the admission webhook, which can be stopped and started
+//! separately.
 
 use std::fs;
 use std::process::Command;
@@ -15,22 +16,22 @@ use crate::{issuers, kubectl, process, wait};
 
 /// The processes, in the order they start.
 pub const PROGRAMS: [&str; 2] = ["cert-manager-webhook", "cert-manager-controller"];
-/// The name of the program both are.
+/// The name of the program of both.
 pub const PROGRAM: &str = CERT_MANAGER;
-/// Where the secrets of ClusterIssuers are.
+/// The namespace of the secrets of ClusterIssuers.
 pub const NAMESPACE: &str = "cert-manager";
-/// The controller that approves every request, which an approver with rules needs out of its way.
+/// The controller that approves every request, which must be off for an approver with rules.
 pub const DEFAULT_APPROVER: &str = "certificaterequests-approver";
 
 const READY: Duration = Duration::from_secs(60);
 const DEFINITIONS: [&str; 4] = ["certificaterequests", "certificates", "clusterissuers", "issuers"];
 
-/// Whether cert-manager approves every request by itself.
+/// Whether cert-manager itself approves every request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DefaultApprover {
-    /// As it comes.
+    /// By default.
     On,
-    /// As `--controllers=*,-certificaterequests-approver` has it.
+    /// With `--controllers=*,-certificaterequests-approver`.
     Off,
 }
 
@@ -47,7 +48,7 @@ impl CertManager {
         Ok(Self { layout: layout.clone(), tools: Tools::new(layout), session: Session::load(layout)? })
     }
 
-    /// Brings all of it up. What is up already, and is what is asked for, stays as it is.
+    /// Starts all of it. Parts that already run with the requested settings are not restarted.
     pub fn start(&self, approver: DefaultApprover) -> Result<()> {
         if !process::runs(&self.layout, PROGRAMS[0]) {
             self.define()?;
@@ -61,7 +62,7 @@ impl CertManager {
         stop(&self.layout)
     }
 
-    /// Starts the controllers, anew where they ran with the other approver.
+    /// Starts the controllers; restarts them if they run with the other setting.
     pub fn start_controllers(&self, approver: DefaultApprover) -> Result<()> {
         let controllers = match approver {
             DefaultApprover::On => "*".to_owned(),
@@ -72,7 +73,7 @@ impl CertManager {
         process::keep(&self.layout, PROGRAMS[1], &mut command)
     }
 
-    /// Ends the controllers: nothing is signed any more, and requests can still be made.
+    /// Ends the controllers: nothing is signed any more, but requests can still be created.
     pub fn stop_controllers(&self) -> Result<()> {
         process::stop(&self.layout, PROGRAMS[1])
     }
@@ -94,12 +95,12 @@ impl CertManager {
         })
     }
 
-    /// Ends the webhook: requests can no longer be made, as the API server cannot ask it.
+    /// Ends the webhook: requests can no longer be created, because the API server cannot call it.
     pub fn stop_webhook(&self) -> Result<()> {
         process::stop(&self.layout, PROGRAMS[0])
     }
 
-    /// The kinds of objects, the namespace, and whom the API server asks about them.
+    /// The kinds of objects, the namespace, and the webhook configuration of the API server.
     fn define(&self) -> Result<()> {
         let folder = self.tools.folder(CERT_MANAGER).join("crds").display().to_string();
         kubectl::ask(&self.layout, &self.tools, &["apply", "--server-side", "--force-conflicts", "-f", &folder])?;
@@ -117,7 +118,7 @@ impl CertManager {
         })
     }
 
-    /// An object that only the webhook finds wrong.
+    /// An object that only the webhook refuses.
     fn ensure_asked(&self) -> Result<()> {
         let mut wrong = issuers::ca_cluster_issuer("nobody", "nothing");
         wrong["spec"]["selfSigned"] = json!({});
@@ -163,12 +164,12 @@ impl CertManager {
     }
 }
 
-/// Ends both processes, where they run.
+/// Ends both processes, if they run.
 pub fn stop(layout: &Layout) -> Result<()> {
     PROGRAMS.iter().rev().try_for_each(|program| process::stop(layout, program))
 }
 
-/// What the webhooks are asked about, as cert-manager's own manifests have it.
+/// The rules of the webhooks, as in cert-manager's own manifests.
 fn rule(operations: &str, groups: &[&str], resources: &str) -> Value {
     json!({
         "apiGroups": groups,

@@ -1,5 +1,5 @@
-//! A control group of the cluster's own: its pods are told from those of any other kubelet on the machine,
-//! and can be ended all at once.
+//! A control group of the cluster's own: so that its pods are distinguishable from those of other kubelets on the
+//! machine, and can be ended at once.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,15 +12,15 @@ use crate::process;
 use crate::wait;
 
 const ROOT: &str = "/sys/fs/cgroup";
-/// What a kubelet wants to divide.
+/// The controllers that a kubelet needs.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 
-/// Makes the group in every hierarchy (version 1), or in the unified one (version 2).
+/// Creates the group in every hierarchy (version 1), or in the unified one (version 2).
 pub fn create(name: &str) -> Result<()> {
     let root = Path::new(ROOT);
     if unified(root) {
         for controller in CONTROLLERS {
-            // Those this kernel has: the kubelet names the one it misses.
+            // Those that this kernel has; the kubelet reports missing ones.
             let _ = set(&root.join("cgroup.subtree_control"), format!("+{controller}").as_bytes());
         }
     }
@@ -28,7 +28,7 @@ pub fn create(name: &str) -> Result<()> {
         let group = hierarchy.join(name);
         fs::create_dir_all(&group).with_context(|| format!("cannot make the control group {}", group.display()))?;
         for file in ["cpuset.cpus", "cpuset.mems"] {
-            // Version 1 starts a group with no CPU at all.
+            // In version 1, a new group has no CPU at all.
             if let (false, Ok(value)) = (unified(root), fs::read(hierarchy.join(file))) {
                 set(&group.join(file), &value)?;
             }
@@ -45,7 +45,7 @@ pub fn remove(name: &str) -> Result<()> {
     })
 }
 
-/// Control files take one write, and are never created.
+/// Control files accept one write, and are never created.
 fn set(file: &Path, value: &[u8]) -> Result<()> {
     let mut file = File::options().write(true).open(file).with_context(|| format!("cannot open {}", file.display()))?;
     file.write_all(value).context("the kernel does not take it")

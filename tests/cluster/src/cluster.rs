@@ -1,4 +1,4 @@
-//! Bringing the whole up and taking it down again, from whatever an earlier run left.
+//! Starts and stops the whole cluster, from any state that an earlier run left.
 
 use std::fs::{self, File};
 use std::time::Instant;
@@ -10,10 +10,10 @@ use crate::session::Session;
 use crate::tools::Tools;
 use crate::{cert_manager, control_plane, images, mounts, node, process, service_route};
 
-/// What tests run on the host.
+/// The programs that tests run on the host.
 const OF_TESTS: [&str; 3] = ["scripted-agent", "svid-csi", cert_manager::PROGRAM];
 
-/// Brings the cluster up. One that is up and healthy is left as it is.
+/// Starts the cluster. A healthy running one is not changed.
 pub fn up(layout: &Layout, say: &mut dyn FnMut(&str)) -> Result<()> {
     let tools = Tools::build(layout, say)?;
     let _lock = lock(layout)?;
@@ -29,13 +29,13 @@ pub fn up(layout: &Layout, say: &mut dyn FnMut(&str)) -> Result<()> {
     Ok(())
 }
 
-/// Takes the cluster down and removes all of it but its logs.
+/// Stops the cluster and removes all of it except its logs.
 pub fn down(layout: &Layout) -> Result<()> {
     let _lock = lock(layout)?;
     clear(layout)
 }
 
-/// Whether everything runs and the node takes pods.
+/// Whether everything runs and the node accepts pods.
 #[must_use]
 pub fn healthy(layout: &Layout, tools: &Tools) -> bool {
     Session::load(layout).is_ok()
@@ -62,7 +62,7 @@ fn fresh(layout: &Layout, tools: &Tools) -> Result<()> {
     session.save(layout)
 }
 
-/// Backwards through what [`fresh`] does; every step copes with what is not there.
+/// The steps of [`fresh`] in reverse; each tolerates missing parts.
 fn clear(layout: &Layout) -> Result<()> {
     cert_manager::stop(layout)?;
     process::stop(layout, "kubelet")?;
@@ -93,7 +93,7 @@ fn programs() -> impl Iterator<Item = &'static str> {
     control_plane::PROGRAMS.into_iter().chain(node::PROGRAMS)
 }
 
-/// Held while the cluster changes: two runs in one checkout take turns.
+/// Held while the cluster changes, so that two runs in one checkout take turns.
 fn lock(layout: &Layout) -> Result<File> {
     fs::create_dir_all(&layout.work).with_context(|| format!("cannot make {}", layout.work.display()))?;
     let path = layout.work.with_extension("lock");

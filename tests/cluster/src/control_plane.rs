@@ -40,7 +40,7 @@ pub fn write_credentials(layout: &Layout, session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Starts etcd and the API server, waits for it to be ready, then starts what acts through it.
+/// Starts etcd and the API server, waits for it to be ready, then starts its clients.
 pub fn start(layout: &Layout, tools: &Tools, session: &Session) -> Result<()> {
     let plane = ControlPlane { layout, tools, session };
     process::start(layout, PROGRAMS[0], &mut plane.etcd()?)?;
@@ -50,14 +50,14 @@ pub fn start(layout: &Layout, tools: &Tools, session: &Session) -> Result<()> {
     process::start(layout, PROGRAMS[3], &mut plane.scheduler())
 }
 
-/// Ends the API server and starts it again, on what etcd kept.
+/// Restarts the API server with the data in etcd.
 pub fn restart_apiserver(layout: &Layout, tools: &Tools, session: &Session) -> Result<()> {
     process::stop(layout, PROGRAMS[1])?;
     process::start(layout, PROGRAMS[1], &mut ControlPlane { layout, tools, session }.apiserver())?;
     wait::until("the API server to be ready again", READY, || ready(layout, tools))
 }
 
-/// Whether the API server answers that it is ready.
+/// Whether the API server reports that it is ready.
 pub fn ready(layout: &Layout, tools: &Tools) -> Result<()> {
     process::check(layout, PROGRAMS[0])?;
     process::check(layout, PROGRAMS[1])?;
@@ -74,7 +74,7 @@ impl ControlPlane<'_> {
     fn etcd(&self) -> Result<Command> {
         let [clients, peers] = self.session.etcd.map(|port| format!("http://127.0.0.1:{port}"));
         let mut command = Command::new(tools::find("etcd")?);
-        // A test cluster need not survive a power cut.
+        // A test cluster does not have to survive a power failure.
         command.arg("--unsafe-no-fsync").arg("--data-dir").arg(self.layout.work.join("etcd"));
         command.args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients]);
         command.args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers]);

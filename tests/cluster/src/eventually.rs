@@ -1,14 +1,14 @@
-//! Waiting for what a cluster does in its own time.
+//! Waits for conditions that a cluster reaches at its own pace.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// As long as a healthy cluster may take for one step.
+/// The maximum time that a healthy cluster takes for one step.
 pub const SOON: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(150);
 
-/// Asks `probe` until it answers `Ok`; after `limit`, fails with what it said last.
+/// Calls `probe` until it returns `Ok`; after `limit`, fails with its last error.
 pub async fn eventually<T>(what: &str, limit: Duration, mut probe: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let started = Instant::now();
     loop {
@@ -20,7 +20,7 @@ pub async fn eventually<T>(what: &str, limit: Duration, mut probe: impl AsyncFnM
     }
 }
 
-/// Asks `probe` for as long as `span` and fails as soon as it does.
+/// Calls `probe` for the time `span`, and fails as soon as it does.
 pub async fn throughout<T>(what: &str, span: Duration, mut probe: impl AsyncFnMut() -> Result<T>) -> Result<()> {
     let started = Instant::now();
     while started.elapsed() < span {

@@ -1,4 +1,4 @@
-//! Files that readers never see half written.
+//! Files that readers never see incomplete.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// Writes beside the file and moves the result into its place.
+/// Writes beside the file and renames the result.
 pub fn write(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
     let beside = path.with_added_extension("new");
     let whole = || -> std::io::Result<()> {

@@ -1,4 +1,4 @@
-//! Helm, as those who install svid-csi run it.
+//! Helm, used like users who install svid-csi.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -25,40 +25,40 @@ impl Helm {
         Self { layout: layout.clone(), namespace: namespace.to_owned() }
     }
 
-    /// Installs it with a profile of the chart and further values. What it makes need not run yet.
+    /// Installs it with a profile of the chart and further values. Its pods need not run yet.
     pub async fn install(&self, profile: &str, values: &Value) -> Result<String> {
         self.run(&["install", RELEASE, ".", "--values", &profile_file(profile), "--values", "-"], values).await
     }
 
-    /// Has the API server judge what [`install`](Self::install) would make, and returns that.
+    /// Lets the API server validate the objects of [`install`](Self::install), and returns them.
     pub async fn dry_run(&self, profile: &str, values: &Value) -> Result<String> {
         let profile = profile_file(profile);
         let words = ["install", RELEASE, ".", "--dry-run=server", "--values", &profile, "--values", "-"];
         self.run(&words, values).await
     }
 
-    /// Upgrades it as the documentation says: values of before stay but for these.
+    /// Upgrades it as documented: earlier values stay except for these.
     pub async fn upgrade(&self, values: &Value) -> Result<String> {
         self.run(&["upgrade", RELEASE, ".", "--reset-then-reuse-values", "--values", "-"], values).await
     }
 
-    /// Takes the last change back.
+    /// Reverts the last change.
     pub async fn rollback(&self) -> Result<String> {
         self.run(&["rollback", RELEASE], &Value::Null).await
     }
 
-    /// Takes away all of it.
+    /// Uninstalls it.
     pub async fn uninstall(&self) -> Result<String> {
         self.run(&["uninstall", RELEASE], &Value::Null).await
     }
 
-    /// Runs Helm in the folder of the chart, with values on its standard input, and returns what it printed.
+    /// Runs Helm in the folder of the chart, with values on its standard input, and returns its output.
     async fn run(&self, words: &[&str], values: &Value) -> Result<String> {
         let said = format!("helm {}", words.join(" "));
         let (mut command, input) = (self.command(words), values.to_string());
         let run = move || {
             let mut child = command.spawn().context("cannot run helm")?;
-            // One that fails before it reads says why by itself.
+            // If it fails before it reads, it reports the reason itself.
             let _ = child.stdin.take().context("no input")?.write_all(input.as_bytes());
             Ok::<_, anyhow::Error>(child.wait_with_output()?)
         };
@@ -85,7 +85,7 @@ impl Helm {
     }
 }
 
-/// What Helm otherwise keeps in the home folder of whoever runs the tests.
+/// The files that Helm otherwise keeps in the home folder of the user.
 const CACHES: [(&str, &str); 4] = [
     ("HELM_CACHE_HOME", "cache"),
     ("HELM_CONFIG_HOME", "config"),

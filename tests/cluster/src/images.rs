@@ -1,4 +1,4 @@
-//! The container images of the tests, made of static programs and handed to containerd.
+//! The container images of the tests, built from static programs and loaded into containerd.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::files;
 use crate::layout::Layout;
 use crate::tools::{self, Tools};
 
-/// A shell and its tools; also what holds a pod's namespaces.
+/// A shell and its tools; also the sandbox of pods.
 pub const BUSYBOX: &str = "svid-csi.test/busybox:e2e";
 /// The driver, under its own name.
 pub const DRIVER: &str = "svid-csi.test/svid-csi:e2e";
@@ -27,11 +27,11 @@ pub const CSI_DRIVER_SPIFFE: &str = "svid-csi.test/cert-manager-csi-driver-spiff
 pub const APPROVER: &str = "svid-csi.test/cert-manager-csi-driver-spiffe-approver:e2e";
 /// The shell with the scripted agent and the workload of the testkit.
 pub const WORKLOAD: &str = "svid-csi.test/workload:e2e";
-/// Where all of them are named.
+/// The registry in all names.
 pub const REPOSITORY: &str = "svid-csi.test";
 /// Their tag.
 pub const TAG: &str = "e2e";
-/// The tag of the driver's image as if it was the next release.
+/// The tag of the driver's image as the next release.
 pub const NEXT_TAG: &str = "e2e-next";
 
 /// Makes and loads the image every pod needs.
@@ -52,13 +52,13 @@ pub fn load_all(layout: &Layout, tools: &Tools, say: &mut dyn FnMut(&str)) -> Re
     load(layout, tools, "workload", &pack(&layer)?, &[image(WORKLOAD, &["/bin/sh"])])
 }
 
-/// Where [`load_all`] leaves the program that is shipped, which also runs on the host.
+/// The path of the shipped program after [`load_all`], which also runs on the host.
 #[must_use]
 pub fn binary(layout: &Layout) -> PathBuf {
     compile::programs(&layout.repo, Arch::host(), Profile::Dist).join("svid-csi")
 }
 
-/// Where [`load_all`] leaves the scripted agent, which also runs on the host.
+/// The path of the scripted agent after [`load_all`], which also runs on the host.
 #[must_use]
 pub fn scripted_agent(layout: &Layout) -> PathBuf {
     compile::programs(&layout.repo, Arch::host(), Profile::Release).join("scripted-agent")
@@ -86,7 +86,7 @@ pub fn tag_next(layout: &Layout) -> Result<()> {
     ctr(layout, &Tools::new(layout), &["images", "tag", "--force", DRIVER, &next])
 }
 
-/// Writes the archive and imports it, unless this cluster has it already.
+/// Writes the archive and imports it, unless this cluster has already imported it.
 fn load(layout: &Layout, tools: &Tools, name: &str, layer: &[u8], images: &[Image]) -> Result<()> {
     let folder = layout.work.join("images");
     fs::create_dir_all(&folder)?;
@@ -101,7 +101,7 @@ fn load(layout: &Layout, tools: &Tools, name: &str, layer: &[u8], images: &[Imag
     files::write(&marker, print)
 }
 
-/// An image of the tests' own, run as root.
+/// A test image, run as root.
 fn image(reference: &str, entrypoint: &[&str]) -> Image {
     let entrypoint = entrypoint.iter().map(|word| (*word).to_owned()).collect();
     Image { reference: reference.to_owned(), entrypoint, ..Image::default() }
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_images_of_the_driver_have_the_names_the_tests_ask_for() {
+    fn the_images_of_the_driver_have_the_names_that_the_tests_use() {
         let images = product::images(REPOSITORY, TAG, None);
         let names: Vec<_> = images.iter().map(|image| image.reference.as_str()).collect();
         assert_eq!(names, [DRIVER, SPIFFE_CSI, CSI_DRIVER_SPIFFE, APPROVER]);

@@ -20,21 +20,21 @@ pub struct SigningCa {
 }
 
 impl SigningCa {
-    /// A root of its own.
+    /// A root.
     pub fn create(name: &str) -> Result<Self> {
         let (params, key) = Self::params(name)?;
         let certificate = params.self_signed(&key)?.pem();
         Ok(Self { certificate, issuer: Issuer::new(params, key) })
     }
 
-    /// One that this one vouches for. Its certificate is the chain down from this one.
+    /// An intermediate CA signed by this one. Its certificate is the chain down from this one.
     pub fn intermediate(&self, name: &str) -> Result<Self> {
         let (params, key) = Self::params(name)?;
         let own = params.signed_by(&key, &self.issuer)?.pem();
         Ok(Self { certificate: own + &self.certificate, issuer: Issuer::new(params, key) })
     }
 
-    /// The certificate in PEM; of an intermediate, with those above it.
+    /// The certificate in PEM; for an intermediate, with those above it.
     #[must_use]
     pub fn certificate(&self) -> &str {
         &self.certificate
@@ -52,7 +52,7 @@ impl SigningCa {
         Ok([params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()])
     }
 
-    /// The secret an issuer signs with: in the namespace of ClusterIssuers, or in that of the issuer.
+    /// The secret an issuer signs with, in the namespace of ClusterIssuers or in that of the issuer.
     #[must_use]
     pub fn secret(&self, namespace: Option<&str>, name: &str) -> Value {
         let data = json!({

@@ -1,4 +1,4 @@
-//! The few questions `up` and `down` ask the API server, through the cluster's own kubectl.
+//! The few calls of `up` and `down` to the API server, through the cluster's own kubectl.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -17,19 +17,19 @@ pub fn command(layout: &Layout, tools: &Tools) -> Command {
     command
 }
 
-/// Runs kubectl and returns what it printed.
+/// Runs kubectl and returns its output.
 pub fn ask(layout: &Layout, tools: &Tools, arguments: &[&str]) -> Result<String> {
     feed(layout, tools, arguments, "")
 }
 
-/// Creates objects, or changes them into these.
+/// Creates or updates objects.
 pub fn apply(layout: &Layout, tools: &Tools, objects: &[Value]) -> Result<()> {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     let arguments = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
     feed(layout, tools, &arguments, &list.to_string()).map(drop)
 }
 
-/// Runs kubectl with some input and returns what it printed.
+/// Runs kubectl with some input and returns its output.
 pub fn feed(layout: &Layout, tools: &Tools, arguments: &[&str], input: &str) -> Result<String> {
     let output = run(layout, tools, arguments, input).context("cannot run kubectl")?;
     if !output.status.success() {
@@ -38,7 +38,7 @@ pub fn feed(layout: &Layout, tools: &Tools, arguments: &[&str], input: &str) -> 
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The input fits into a pipe or is read before anything is printed.
+/// The input fits into a pipe or is read before any output.
 fn run(layout: &Layout, tools: &Tools, arguments: &[&str], input: &str) -> Result<Output> {
     let mut child = command(layout, tools)
         .arg("--request-timeout=3s")
@@ -49,7 +49,7 @@ fn run(layout: &Layout, tools: &Tools, arguments: &[&str], input: &str) -> Resul
         .spawn()?;
     let written = child.stdin.take().context("no input")?.write_all(input.as_bytes());
     let output = child.wait_with_output()?;
-    // A kubectl that failed early says why; that it did not read on is no news then.
+    // If kubectl fails early, it reports the reason itself, and the write error does not matter.
     if output.status.success() {
         written?;
     }

@@ -1,13 +1,13 @@
-//! Where everything lies. Each checkout has a work folder of its own, found again by name after a killed run.
+//! The paths of all files. Each checkout has its own work folder, which is found by its name after a killed run.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// Set to the folder that keeps built tools and images between runs; `.cache` in the checkout otherwise.
+/// The folder that keeps built tools and images between runs; `.cache` in the checkout otherwise.
 pub const CACHE_VARIABLE: &str = "SVID_CSI_CACHE";
-/// Set to the work folder of the cluster; a folder of this checkout under `/var/lib/svid-csi-cluster` otherwise.
+/// The work folder of the cluster; a folder of this checkout under `/var/lib/svid-csi-cluster` otherwise.
 pub const WORK_VARIABLE: &str = "SVID_CSI_CLUSTER_DIR";
 
 /// The folders of one checkout's cluster.
@@ -17,7 +17,7 @@ pub struct Layout {
     pub repo: PathBuf,
     /// Built programs and images, kept between runs.
     pub cache: PathBuf,
-    /// Everything of the running cluster, removed by `down` (but the logs).
+    /// All files of the running cluster, which `down` removes except for the logs.
     pub work: PathBuf,
 }
 
@@ -31,7 +31,7 @@ impl Layout {
         Ok(Self { repo, cache, work })
     }
 
-    /// Eight characters that tell this cluster from those of other checkouts.
+    /// Eight characters that distinguish this cluster from those of other checkouts.
     #[must_use]
     pub fn id(&self) -> String {
         short_hash(&self.work)
@@ -43,13 +43,13 @@ impl Layout {
         self.repo.join("tests/cluster")
     }
 
-    /// One log a program, and those of the pods; they outlive `down`.
+    /// One log per program, and those of the pods; they outlive `down`.
     #[must_use]
     pub fn logs(&self) -> PathBuf {
         self.work.join("logs")
     }
 
-    /// What was started, one file a program.
+    /// The started programs, one file per program.
     #[must_use]
     pub fn pids(&self) -> PathBuf {
         self.work.join("pids")

@@ -1,4 +1,4 @@
-//! What a node leaves outside its folder when its pods are ended from one moment to the next.
+//! Files outside its folder that a node leaves when its pods are ended abruptly.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -11,7 +11,7 @@ const SHIM_SOCKETS: &str = "/run/containerd/s";
 const LOG_LINKS: &str = "/var/log/containers";
 const NETWORK_RESULTS: &str = "/var/lib/cni/results";
 
-/// Removes it: links to logs in `work`, results of the network named `network`, sockets nobody listens on.
+/// Removes it: links to logs in `work`, results of the network named `network`, sockets without a listener.
 pub fn remove(work: &Path, network: &str) -> Result<()> {
     for link in entries(LOG_LINKS) {
         if fs::read_link(&link).is_ok_and(|target| target.starts_with(work)) {

@@ -1,9 +1,8 @@
-//! A real Kubernetes node for the tests of svid-csi: etcd, the control plane, containerd and a kubelet, run from
-//! programs built out of Go modules and Debian packages, in a folder of this checkout's own.
+//! A real Kubernetes node for the tests of svid-csi: etcd, the control plane, containerd and a kubelet, with programs
+//! from Go modules and Debian packages, in a folder of this checkout.
 //!
-//! The way through: [`tools`] builds the programs, [`images`] the container images, [`cluster`] starts and stops
-//! [`control_plane`] and [`node`], and [`session`] is what a test reads to find them. [`cert_manager`] comes on top for
-//! those that need it.
+//! [`tools`] builds the programs, [`images`] the container images, [`cluster`] starts and stops [`control_plane`] and
+//! [`node`], and tests find them through [`session`]. [`cert_manager`] is optional.
 
 #[cfg(feature = "e2e")]
 pub mod accounts;

@@ -85,7 +85,7 @@ fn status(layout: &Layout) -> Result<ExitCode> {
         layout.kubelet().display(),
         layout.logs().display(),
     );
-    // A reader that has seen enough, such as head, is no failure.
+    // A reader that has seen enough, such as head, is not a failure.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

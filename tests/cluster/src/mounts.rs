@@ -1,4 +1,4 @@
-//! The mounts of this machine: reading them, and taking away those of a cluster, the topmost first.
+//! The mounts of this machine: reading them, and unmounting those of a cluster, the topmost first.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -9,13 +9,13 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 
-/// The mount points of this mount namespace, in the order they were made.
+/// The mount points of this mount namespace, in the order of their creation.
 pub fn mount_points() -> Result<Vec<PathBuf>> {
     let table = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mount table")?;
     Ok(table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect())
 }
 
-/// How many mounts lie exactly on `path`, stacked ones counted each.
+/// The number of mounts at exactly `path`, counting stacked ones.
 pub fn count_on(path: &Path) -> Result<usize> {
     Ok(mount_points()?.iter().filter(|point| *point == path).count())
 }
@@ -29,14 +29,14 @@ pub fn clear_below(folder: &Path) -> Result<()> {
         }
         below.reverse();
         for point in below {
-            // A parent's unmount may have taken this one along: the next look at the table decides.
+            // Unmounting a parent may have unmounted this one as well; the table is read again.
             let _ = unmount(&point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
         }
     }
     bail!("mounts below {} come back as fast as they are unmounted", folder.display())
 }
 
-/// Removes a folder of ours with all in it, once nothing is mounted there: never what a mount shows.
+/// Removes a folder of ours with its content, once nothing is mounted there, so that no content of a mount is removed.
 pub fn remove_folder(folder: &Path) -> Result<()> {
     clear_below(folder)?;
     unseal(folder);
@@ -48,8 +48,8 @@ pub fn remove_folder(folder: &Path) -> Result<()> {
     }
 }
 
-/// Takes the immutable flag from folders: a driver seals the one with the agent's sockets, and leaves it sealed. Where that
-/// fails the removal says why.
+/// Removes the immutable flag of folders: a driver seals the one with the agent's sockets, and leaves it sealed. If
+/// that fails, the removal reports the reason.
 fn unseal(folder: &Path) {
     if let Ok(open) = File::open(folder)
         && let Ok(flags) = ioctl_getflags(&open)
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_driver_has_sealed_is_removed() {
+    fn sealed_folders_of_a_driver_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let sealed = folder.path().join("agent/sealed");
         fs::create_dir_all(sealed.join("below")).unwrap();

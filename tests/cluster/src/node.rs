@@ -17,11 +17,11 @@ use crate::{cgroup, files, images, kubectl, leftovers, process, wait};
 pub const PROGRAMS: [&str; 2] = ["containerd", "kubelet"];
 const READY: Duration = Duration::from_secs(90);
 
-/// A runc that pods are run by.
+/// A version of runc that runs pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runtime {
-    /// Today's, built from its module; the one of pods that ask for none. From 1.2 on it clears a mount's read-only flag
-    /// where the pod does not ask for it.
+    /// The current version, built from its module; the default of pods. Since 1.2 it clears a mount's read-only flag
+    /// unless the pod requests it.
     Default,
     /// Debian's 1.1, which keeps the flag.
     Debian,
@@ -48,20 +48,20 @@ impl Runtime {
         }
     }
 
-    /// The folder in which it keeps what it knows of its containers, by their ids.
+    /// The folder with the state of its containers, by their ids.
     #[must_use]
     pub fn containers(self, layout: &Layout) -> PathBuf {
         layout.work.join("containerd").join(self.name()).join("k8s.io")
     }
 }
 
-/// The control group all pods of this cluster are in.
+/// The control group of all pods of this cluster.
 #[must_use]
 pub fn group(layout: &Layout) -> String {
     format!("svid-csi-{}", layout.id())
 }
 
-/// The addresses of the pods. Clusters side by side must not give out the same ones.
+/// The addresses of the pods, which must differ from those of clusters on the same machine.
 pub fn subnet(layout: &Layout) -> Result<String> {
     let id = u32::from_str_radix(&layout.id(), 16).context("the cluster's id is a number")?;
     Ok(format!("10.{}.{}.0/24", 64 + (id >> 8) % 64, id % 256))
@@ -83,7 +83,7 @@ pub fn start_containerd(layout: &Layout, tools: &Tools) -> Result<()> {
     })
 }
 
-/// Starts the kubelet; the API server may still be on its way.
+/// Starts the kubelet; the API server may not be ready yet.
 pub fn start_kubelet(layout: &Layout, tools: &Tools, session: &Session) -> Result<()> {
     let kubelet = layout.kubelet();
     fs::create_dir_all(&kubelet)?;
@@ -103,7 +103,7 @@ pub fn start_kubelet(layout: &Layout, tools: &Tools, session: &Session) -> Resul
     process::start(layout, PROGRAMS[1], &mut command)
 }
 
-/// Waits until the node takes pods, which also need the default service account.
+/// Waits until the node accepts pods, which also need the default service account.
 pub fn wait_ready(layout: &Layout, tools: &Tools) -> Result<()> {
     wait::until("the node to be ready", READY, || {
         PROGRAMS.iter().try_for_each(|program| process::check(layout, program))?;
@@ -111,7 +111,7 @@ pub fn wait_ready(layout: &Layout, tools: &Tools) -> Result<()> {
     })
 }
 
-/// Tells the cluster which runtimes pods may ask for.
+/// Registers the runtimes that pods may select.
 pub fn announce_runtimes(layout: &Layout, tools: &Tools) -> Result<()> {
     let class = |runtime: Runtime| {
         let name = runtime.name();
@@ -120,7 +120,7 @@ pub fn announce_runtimes(layout: &Layout, tools: &Tools) -> Result<()> {
     kubectl::apply(layout, tools, &Runtime::ALL.map(class))
 }
 
-/// Whether the node takes pods.
+/// Whether the node accepts pods.
 pub fn ready(layout: &Layout, tools: &Tools) -> Result<()> {
     let condition = "jsonpath={.status.conditions[?(@.type=='Ready')].status}";
     let status = kubectl::ask(layout, tools, &["get", "node", NODE, "-o", condition])?;
@@ -130,7 +130,7 @@ pub fn ready(layout: &Layout, tools: &Tools) -> Result<()> {
     kubectl::ask(layout, tools, &["get", "serviceaccount", "default"]).map(drop)
 }
 
-/// Ends all pods: their shims first, which would otherwise report and restart things.
+/// Ends all pods, beginning with their shims, which would otherwise restart containers.
 pub fn end_pods(layout: &Layout) -> Result<()> {
     let socket = layout.containerd_socket().display().to_string();
     let shims = process::find(|line| {
@@ -190,7 +190,7 @@ fn runtime_config(runtime: Runtime, layout: &Layout, tools: &Tools) -> Result<St
     ))
 }
 
-/// Each pod gets a cable to the host and an address; nothing is translated or forwarded.
+/// Each pod gets a link to the host and an address, without NAT or forwarding.
 fn write_network(layout: &Layout) -> Result<()> {
     let folder = layout.work.join("cni");
     fs::create_dir_all(&folder)?;
@@ -241,7 +241,7 @@ fn kubelet_config(layout: &Layout, session: &Session) -> serde_json::Value {
         "clusterDNS": ["10.0.0.10"],
         "clusterDomain": "cluster.local",
         "volumeStatsAggPeriod": "10s",
-        // How often volumes are published again where their driver wants that.
+        // The interval at which volumes are republished if their driver requests that.
         "syncFrequency": "10s",
         "maxPods": 250,
         "featureGates": {"CSIVolumeHealth": true},

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 const MANAGER: &str = "e2e";
 
-/// Creates objects, in this order, or changes them into these. Those without a namespace have none.
+/// Creates or updates objects in this order. Those without a namespace have none.
 pub async fn apply(client: &Client, objects: &[Value]) -> Result<()> {
     for object in objects {
         let (api, name) = place(client, object)?;
@@ -17,7 +17,7 @@ pub async fn apply(client: &Client, objects: &[Value]) -> Result<()> {
     Ok(())
 }
 
-/// Deletes objects, in this order; those that are not there are passed over.
+/// Deletes objects in this order; missing ones are skipped.
 pub async fn delete(client: &Client, objects: &[Value]) -> Result<()> {
     for object in objects {
         let (api, name) = place(client, object)?;
@@ -29,7 +29,7 @@ pub async fn delete(client: &Client, objects: &[Value]) -> Result<()> {
     Ok(())
 }
 
-/// Reads an object as it is now.
+/// Reads an object.
 pub async fn get(client: &Client, object: &Value) -> Result<Value> {
     let (api, name) = place(client, object)?;
     Ok(serde_json::to_value(api.get(&name).await?)?)

@@ -1,4 +1,4 @@
-//! The certificates of the control plane: one authority, one certificate a component.
+//! The certificates of the control plane: one authority, one certificate per component.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -10,7 +10,7 @@ use rcgen::{
 
 use crate::files;
 
-/// A certificate authority that writes what it signs into a folder.
+/// A certificate authority that writes the certificates it signs into a folder.
 pub struct Authority {
     folder: std::path::PathBuf,
     pem: String,

@@ -1,4 +1,4 @@
-//! What the chart of csi-driver-spiffe grants its driver and its approver, and how it presents the driver to the cluster.
+//! The permissions that the chart of csi-driver-spiffe grants its driver and its approver, and its CSIDriver object.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ pub const DRIVER: &str = "spiffe.csi.cert-manager.io";
 
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
 
-/// The service accounts of both and all they may do. `config_map` is the one that overrides the issuer at run time.
+/// The service accounts of both and their permissions. `config_map` is the one that overrides the issuer at runtime.
 #[must_use]
 pub fn rbac(namespace: &str, release: &str, config_map: Option<&str>) -> Vec<Value> {
     let approver = format!("{release}-approver");
@@ -39,7 +39,7 @@ pub fn rbac(namespace: &str, release: &str, config_map: Option<&str>) -> Vec<Val
     objects
 }
 
-/// How the chart tells the cluster about the driver.
+/// The CSIDriver object of the chart.
 #[must_use]
 pub fn csi_driver(name: &str) -> Value {
     let spec = json!({
@@ -51,7 +51,7 @@ pub fn csi_driver(name: &str) -> Value {
     json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": name}, "spec": spec})
 }
 
-/// A service account whose pods may ask for certificates, as every user of the predecessor needs it.
+/// A service account whose pods may request certificates, which every user of the predecessor needs.
 #[must_use]
 pub fn requester(namespace: &str, account: &str) -> Vec<Value> {
     let rules = [rule("cert-manager.io", "certificaterequests", &["create"])];

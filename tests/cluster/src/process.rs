@@ -1,4 +1,4 @@
-//! Programs that outlive this one: started with a log and a record, stopped only where the record still tells the truth.
+//! Programs that outlive this one: started with a log and a record, and stopped only if the record is still correct.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -16,7 +16,7 @@ use crate::wait;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What is known of a started program. Process ids are reused: the command line tells whether it is still ours.
+/// The record of a started program. Process ids are reused, so the command line shows whether it is still ours.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Started {
     pid: i32,
@@ -24,7 +24,7 @@ pub struct Started {
 }
 
 impl Started {
-    /// Whether that very program still runs.
+    /// Whether exactly that program is still running.
     #[must_use]
     pub fn runs(&self) -> bool {
         command_line(self.pid).is_some_and(|seen| seen == self.command_line)
@@ -32,13 +32,13 @@ impl Started {
 
     fn signal(&self, signal: Signal) {
         if let (true, Some(pid)) = (self.runs(), Pid::from_raw(self.pid)) {
-            // Gone in between is as good as stopped.
+            // A program that has ended in the meantime counts as stopped.
             let _ = kill_process(pid, signal);
         }
     }
 }
 
-/// Leaves the program of that name running where it is what `command` would start; starts it anew otherwise.
+/// Keeps the program of that name running if its command equals `command`; restarts it otherwise.
 pub fn keep(layout: &Layout, name: &str, command: &mut Command) -> Result<()> {
     let wanted = words(command);
     if read(&record(layout, name)).is_some_and(|started| started.command_line == wanted && started.runs()) {
@@ -48,7 +48,7 @@ pub fn keep(layout: &Layout, name: &str, command: &mut Command) -> Result<()> {
     start(layout, name, command)
 }
 
-/// Starts `command` in the background, away from the terminal's signals, with its output in `logs/<name>.log`.
+/// Starts `command` in the background, detached from the terminal's signals, with its output in `logs/<name>.log`.
 pub fn start(layout: &Layout, name: &str, command: &mut Command) -> Result<()> {
     let log = layout.logs().join(format!("{name}.log"));
     let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -69,7 +69,7 @@ pub fn runs(layout: &Layout, name: &str) -> bool {
     read(&record(layout, name)).is_some_and(|started| started.runs())
 }
 
-/// Fails, with the end of its log, when the program of that name has stopped.
+/// Fails, with the end of its log, if the program of that name has stopped.
 pub fn check(layout: &Layout, name: &str) -> Result<()> {
     if runs(layout, name) {
         return Ok(());
@@ -104,7 +104,7 @@ pub fn find(wanted: impl Fn(&[String]) -> bool) -> Result<Vec<i32>> {
     Ok(pids.filter(|pid| command_line(*pid).is_some_and(|line| wanted(&line))).collect())
 }
 
-/// Kills those of the named programs whose arguments mention `folder`: a run that was killed may have recorded none.
+/// Kills those of the named programs whose arguments mention `folder`: a killed run may not have recorded them.
 pub fn sweep(programs: &[&str], folder: &Path) -> Result<()> {
     let folder = format!("{}/", folder.display());
     let ours = find(|line| {
@@ -115,7 +115,7 @@ pub fn sweep(programs: &[&str], folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Kills a process; that it is gone already is fine.
+/// Kills a process, if it still exists.
 pub fn kill(pid: i32) {
     if let Some(pid) = Pid::from_raw(pid) {
         let _ = kill_process(pid, Signal::KILL);
@@ -139,7 +139,7 @@ fn read(path: &Path) -> Option<Started> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-/// None for a process that is gone, and for one that has ended and waits to be collected.
+/// `None` for a process that has ended, even if it has not been reaped yet.
 fn command_line(pid: i32) -> Option<Vec<String>> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let text = String::from_utf8_lossy(bytes.strip_suffix(b"\0")?).into_owned();
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_started_program_is_found_again_and_stopped() {
+    fn a_started_program_is_found_and_stopped() {
         let folder = tempfile::tempdir().unwrap();
         let layout = layout(folder.path());
         start(&layout, "nap", Command::new("sleep").arg("600")).unwrap();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_kept_until_it_shall_be_another() {
+    fn a_program_is_kept_until_its_command_changes() {
         let folder = tempfile::tempdir().unwrap();
         let layout = layout(folder.path());
         let pid = || read(&record(&layout, "nap")).unwrap().pid;
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_nobody_recorded_is_swept_away() {
+    fn an_unrecorded_program_is_ended() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         files::write(&file, "").unwrap();

@@ -1,4 +1,4 @@
-//! A program of a test: it runs on the host, logs into a file and ends with the value that stands for it.
+//! A program of a test: it runs on the host, logs into a file, and ends when the value is dropped.
 
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
@@ -13,19 +13,19 @@ use tokio::net::TcpStream;
 
 use crate::eventually::{SOON, eventually};
 
-/// See the module.
+/// See the module documentation.
 pub struct Program {
     child: Child,
     log: PathBuf,
 }
 
 impl Program {
-    /// Starts it; what it prints is added to `log`.
+    /// Starts it; its output is appended to `log`.
     pub fn start<A: AsRef<OsStr>>(program: &Path, args: impl IntoIterator<Item = A>, log: &Path) -> Result<Self> {
         Self::spawn(Command::new(program).args(args), log)
     }
 
-    /// Starts a command; what it prints is added to `log`.
+    /// Starts a command; its output is appended to `log`.
     pub fn spawn(command: &mut Command, log: &Path) -> Result<Self> {
         let output = OpenOptions::new().create(true).append(true).open(log);
         let output = output.with_context(|| format!("cannot write {}", log.display()))?;
@@ -44,12 +44,12 @@ impl Program {
         self.child.id()
     }
 
-    /// All it has printed, and its predecessors with the same log.
+    /// The output of the program and of its predecessors with the same log.
     pub fn log(&self) -> Result<String> {
         fs::read_to_string(&self.log).with_context(|| format!("cannot read {}", self.log.display()))
     }
 
-    /// Fails, with the end of its log, when it has ended.
+    /// Fails, with the end of its log, if it has ended.
     pub fn check(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             let log = self.log()?;
@@ -66,7 +66,7 @@ impl Program {
         Ok(())
     }
 
-    /// Asks it to end with SIGTERM, and waits until it has.
+    /// Sends SIGTERM, and waits until it has ended.
     pub async fn end(mut self) -> Result<()> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("an odd process id")?;
         kill_process(pid, Signal::TERM)?;
@@ -86,12 +86,12 @@ impl Drop for Program {
     }
 }
 
-/// An address to listen on that nobody has now.
+/// An address to listen on that is currently unused.
 pub fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-/// What is served at a path, where it is served with status 200.
+/// The page at a path, if it has status 200.
 pub async fn fetch(address: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
@@ -102,7 +102,7 @@ pub async fn fetch(address: SocketAddr, path: &str) -> Result<String> {
     Ok(body.to_owned())
 }
 
-/// The sum of the samples of a metric whose labels contain all of `labels`; nothing where there is no such sample.
+/// The sum of the samples of a metric whose labels contain all of `labels`; `None` if there is no such sample.
 #[must_use]
 pub fn metric(text: &str, name: &str, labels: &[&str]) -> Option<f64> {
     let samples = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));

@@ -1,4 +1,4 @@
-//! Certificate requests that nobody's driver made: asked for, approved and awaited by hand.
+//! Certificate requests made without a driver: created, approved and awaited by the test.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,19 +20,19 @@ use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 
 use crate::eventually::SOON;
 
-/// What a request for a pod's identity asks of whom.
+/// The parameters of a request for a pod's identity.
 #[derive(Clone, Debug)]
 pub struct Terms {
     /// The name of a ClusterIssuer.
     pub issuer: String,
     /// The trust domain.
     pub trust_domain: String,
-    /// How long the certificate is to last.
+    /// The lifetime of the certificate.
     pub duration: Duration,
 }
 
 impl Terms {
-    /// The request a driver would make for this pod, as it is created.
+    /// The request that a driver would create for this pod.
     pub fn request(&self, pod: &PodRef) -> Result<Value> {
         let key = PrivateKey::generate_p256()?;
         let id = self.identity(&pod.namespace, &pod.service_account)?;
@@ -62,14 +62,14 @@ impl Terms {
         Ok(SpiffeId::for_service_account(&TrustDomain::parse(&self.trust_domain)?, namespace, account)?)
     }
 
-    /// The duration, as flags have it.
+    /// The duration, in the form of flags.
     #[must_use]
     pub fn duration(&self) -> String {
         go_duration::format(self.duration)
     }
 }
 
-/// Creates a request as whoever `client` is, and returns its name.
+/// Creates a request with the account of `client`, and returns its name.
 pub async fn create(client: &Client, object: &Value) -> Result<String> {
     let object: DynamicObject = serde_json::from_value(object.clone())?;
     let namespace = object.metadata.namespace.as_deref().context("a request without a namespace")?;
@@ -79,7 +79,7 @@ pub async fn create(client: &Client, object: &Value) -> Result<String> {
     created.metadata.name.context("a request without a name")
 }
 
-/// Approves a request by hand, as `cmctl approve` does.
+/// Approves a request like `cmctl approve`.
 pub async fn approve(requests: &Api<CertificateRequest>, name: &str) -> Result<()> {
     let condition = json!({
         "type": "Approved",

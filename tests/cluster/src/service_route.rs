@@ -1,5 +1,6 @@
-//! The one Service pods need: `kubernetes`, by which programs in pods find the API server. Instead of a kube-proxy, one
-//! rule leads there from the addresses of this cluster's pods; other clusters on this machine have other addresses.
+//! The only Service that pods need: `kubernetes`, through which programs in pods find the API server. Instead of a
+//! kube-proxy, one rule redirects connections from the addresses of this cluster's pods; other clusters on this machine
+//! have other addresses.
 
 use std::process::{Command, Output};
 
@@ -10,11 +11,11 @@ use crate::node;
 use crate::session::Session;
 use crate::tools;
 
-/// The first address of the range of services, which the API server takes for its own.
+/// The first address of the range of services, which the API server uses for itself.
 pub const ADDRESS: [u8; 4] = [10, 0, 0, 1];
 const PORT: &str = "443";
 
-/// Leads connections of pods to the API server.
+/// Redirects connections of pods to the API server.
 pub fn add(layout: &Layout, session: &Session) -> Result<()> {
     remove(layout)?;
     let subnet = node::subnet(layout)?;
@@ -24,7 +25,7 @@ pub fn add(layout: &Layout, session: &Session) -> Result<()> {
     iptables(&[&rule[..], &["-j", "DNAT", "--to-destination", &server]].concat()).map(drop)
 }
 
-/// Takes away what [`add`] or a killed run left.
+/// Removes the rule of [`add`], even that of a killed run.
 pub fn remove(layout: &Layout) -> Result<()> {
     let source = format!("-s {} ", node::subnet(layout)?);
     let rules = String::from_utf8_lossy(&iptables(&["-S", "PREROUTING"])?.stdout).into_owned();

@@ -1,4 +1,4 @@
-//! What is known of the running cluster: written by `up`, read by `down` and by the tests.
+//! The known facts about the running cluster: written by `up`, read by `down` and by the tests.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
@@ -15,24 +15,24 @@ pub const NODE: &str = "node1";
 /// The addresses of one cluster.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Session {
-    /// Where etcd serves its clients and its peers.
+    /// The addresses of etcd for its clients and its peers.
     pub etcd: [u16; 2],
-    /// Where the API server listens, on the loopback address.
+    /// The port of the API server on the loopback address.
     pub apiserver: u16,
-    /// Where the controller manager and the scheduler tell their health.
+    /// The health ports of the controller manager and the scheduler.
     pub health: [u16; 2],
-    /// Where the kubelet serves logs and exec, and where it tells its health.
+    /// The ports of the kubelet for logs and exec, and for health.
     pub kubelet: [u16; 2],
-    /// Where cert-manager's webhook answers, and where it tells its health.
+    /// The ports of cert-manager's webhook, and of its health page.
     pub cert_manager: [u16; 2],
     /// The address of the node.
     pub address: IpAddr,
 }
 
 impl Session {
-    /// Picks ports that are free now.
+    /// Picks ports that are currently free.
     pub fn pick() -> Result<Self> {
-        // Held together until all are picked, so that none is given twice.
+        // All are held until the last is picked, so that no port is returned twice.
         let listeners: Vec<_> =
             (0..9).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
         let ports: Vec<_> = listeners.iter().map(|one| Ok(one.local_addr()?.port())).collect::<Result<_>>()?;
@@ -53,13 +53,13 @@ impl Session {
         serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))
     }
 
-    /// Writes the session where [`Session::load`] finds it.
+    /// Writes the session to the path from which [`Session::load`] reads it.
     pub fn save(&self, layout: &Layout) -> Result<()> {
         files::write(&layout.work.join("session.json"), serde_json::to_vec_pretty(self)?)
     }
 }
 
-/// The address this machine would talk to the world from; nothing is sent.
+/// The address from which this machine would reach the internet; nothing is sent.
 fn own_address() -> Result<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket

@@ -13,17 +13,17 @@ use crate::eventually::{SOON, eventually};
 use crate::program::{Program, fetch, free_address};
 use crate::requests::Terms;
 
-/// Where a program runs and who it is.
+/// The folder of a program and its account.
 pub struct Place<'a> {
     /// The release binary.
     pub binary: PathBuf,
     /// Logs, sockets and data.
     pub folder: &'a Path,
-    /// Who it is at the API server.
+    /// Its account at the API server.
     pub kubeconfig: PathBuf,
 }
 
-/// What is particular to a driver.
+/// The settings of a driver.
 pub struct DriverPlan<'a> {
     /// Its name.
     pub name: &'a str,
@@ -35,7 +35,7 @@ pub struct DriverPlan<'a> {
     pub more: Vec<String>,
 }
 
-/// A driver that runs.
+/// A running driver.
 pub struct Driver {
     program: RefCell<Program>,
     binary: PathBuf,
@@ -88,23 +88,23 @@ impl Driver {
         self.program.borrow().pid()
     }
 
-    /// Where it listens for the kubelet.
+    /// The CSI socket for the kubelet.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         socket(&self.folder)
     }
 
-    /// What it has logged.
+    /// Its log.
     pub fn log(&self) -> Result<String> {
         self.program.borrow().log()
     }
 
-    /// What it counts.
+    /// Its metrics.
     pub async fn metrics(&self) -> Result<String> {
         fetch(self.metrics, "/metrics").await
     }
 
-    /// Asks it to renew, by the command a person would use: `what` is `--all`, or `--pod` and a pod.
+    /// Renews with the command-line tool; `what` is `--all`, or `--pod` and a pod.
     pub async fn renew(&self, what: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.binary);
         command.arg("renew").args(what).arg("--admin-socket").arg(self.folder.join("admin.sock"));
@@ -124,7 +124,7 @@ impl Driver {
     }
 }
 
-/// An approver that runs.
+/// A running approver.
 pub struct Approver {
     program: Program,
     metrics: SocketAddr,
@@ -132,7 +132,7 @@ pub struct Approver {
 }
 
 impl Approver {
-    /// Starts an approver; it is ready once its watch has begun, and may not be the leader even then.
+    /// Starts an approver; it is ready once its watch has begun, but may not be the leader yet.
     pub fn start(place: &Place<'_>, terms: &Terms, namespace: &str, more: &[&str]) -> Result<Self> {
         let (metrics, health) = (free_address()?, free_address()?);
         let mut arguments = vec!["approver".to_owned()];
@@ -150,7 +150,7 @@ impl Approver {
         Ok(Self { program, metrics, health })
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until it reports that it is ready.
     pub async fn wait_ready(&mut self) -> Result<()> {
         eventually("the approver to be ready", SOON, async || {
             self.program.check()?;
@@ -166,12 +166,12 @@ impl Approver {
         self.program.pid()
     }
 
-    /// What it has logged.
+    /// Its log.
     pub fn log(&self) -> Result<String> {
         self.program.log()
     }
 
-    /// What it counts.
+    /// Its metrics.
     pub async fn metrics(&self) -> Result<String> {
         fetch(self.metrics, "/metrics").await
     }
@@ -195,7 +195,7 @@ fn log(folder: &Path) -> PathBuf {
     folder.join("driver.log")
 }
 
-/// Makes the folder a program runs in.
+/// Creates the folder of a program.
 pub fn make_folder(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
 }

@@ -1,5 +1,5 @@
-//! The Go programs of the cluster, built from the pinned modules under `tools/` and kept in the cache, and what is written in
-//! Python, with the libraries it needs.
+//! The Go programs of the cluster, built from the pinned modules in `tools/` and kept in the cache, and the Python
+//! programs with their libraries.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -12,42 +12,42 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::files;
 use crate::layout::Layout;
 
-/// The modules, apart where their requirements disagree.
+/// The modules, separate if their requirements conflict.
 const MODULES: [&str; 9] =
     ["actionlint", "kubernetes", "containerd", RUNC, "cni", "csi-sanity", "gospiffe", HELM, CERT_MANAGER];
-/// The module of today's runc, the only one in C as well: it enters namespaces before Go starts.
+/// The module of the current runc, the only one that is partly in C: it enters namespaces before Go starts.
 const RUNC: &str = "runc";
-/// The module of Helm, which is all that the tests of the chart need of them.
+/// The module of Helm, the only one that the tests of the chart need.
 const HELM: &str = "helm";
-/// The module that runs cert-manager, whose resource definitions are kept beside it.
+/// The module that runs cert-manager, whose resource definitions are stored beside it.
 pub const CERT_MANAGER: &str = "certmanager";
-/// Where those are: a published module, and a folder in it.
+/// The location of those: a published module, and a folder in it.
 const RESOURCE_DEFINITIONS: (&str, &str) = ("github.com/cert-manager/cert-manager", "deploy/crds");
-/// A client of the Workload API in Python, which is a folder under `tools/` as well.
+/// A client of the Workload API in Python, in a folder of `tools/` as well.
 const PYTHON: &str = "pyspiffe";
-/// The JSON schemas of Kubernetes' objects, and a program that checks manifests by them.
+/// The JSON schemas of Kubernetes' objects, and a program that validates manifests with them.
 const SCHEMAS: &str = "kubernetes-validate";
-/// Programs of Debian packages, with the package each comes from.
+/// Programs from Debian packages, each with its package.
 const DEBIAN: [(&str, &str); 4] =
     [("etcd", "etcd-server"), ("runc", "runc"), ("busybox", "busybox-static"), ("iptables", "iptables")];
 
-/// The file in a folder of programs that says what they were built from.
+/// The file in a folder of programs that identifies their sources.
 const BUILT_FROM: &str = ".built-from";
 
-/// Where the programs are.
+/// The folders of the programs.
 #[derive(Clone, Debug)]
 pub struct Tools {
     folder: PathBuf,
 }
 
 impl Tools {
-    /// The programs as an earlier [`Tools::build`] left them.
+    /// The programs from an earlier [`Tools::build`].
     #[must_use]
     pub fn new(layout: &Layout) -> Self {
         Self { folder: layout.cache.join("tools") }
     }
 
-    /// Builds what is missing or no longer what the modules' files make. Safe to run side by side.
+    /// Builds programs that are missing or outdated. Concurrent runs are safe.
     pub fn build(layout: &Layout, say: &mut dyn FnMut(&str)) -> Result<Self> {
         let tools = Self::new(layout);
         for (program, package) in DEBIAN {
@@ -61,7 +61,7 @@ impl Tools {
         Ok(tools)
     }
 
-    /// Builds what the tests of the chart need, which is nothing of the cluster.
+    /// Builds only the programs for the tests of the chart, which need no cluster.
     pub fn build_for_chart(layout: &Layout, say: &mut dyn FnMut(&str)) -> Result<Self> {
         let tools = Self::new(layout);
         let _lock = tools.lock()?;
@@ -116,7 +116,7 @@ impl Tools {
         files::write(&marker, pinned)
     }
 
-    /// The libraries and the program beside them: whoever runs it needs no variable to find them.
+    /// The libraries and the program in one folder, so that running it needs no environment variable.
     fn install_python(&self, source: &Path, name: &str, say: &mut dyn FnMut(&str)) -> Result<()> {
         let folder = self.folder.join(name);
         let (pinned, marker) = (version_of("python3", "--version")? + &stamp(source)?, folder.join(BUILT_FROM));
@@ -132,7 +132,7 @@ impl Tools {
         files::write(&marker, pinned)
     }
 
-    /// The program that checks manifests by the schemas of Kubernetes. Its folder is where it looks for itself.
+    /// The program that validates manifests with the schemas of Kubernetes, which it looks for in its own folder.
     #[must_use]
     pub fn schema_check(&self) -> Command {
         let mut command = Command::new("python3");
@@ -140,7 +140,7 @@ impl Tools {
         command
     }
 
-    /// The client in Python: what to run it with, and where it is.
+    /// The client in Python: its interpreter and its path.
     #[must_use]
     pub fn python(&self) -> [PathBuf; 2] {
         ["python3".into(), self.folder.join(PYTHON).join("watch.py")]
@@ -158,7 +158,7 @@ pub fn find(program: &str) -> Result<PathBuf> {
 }
 
 fn go_build(source: &Path, folder: &Path, in_c_too: bool) -> Result<()> {
-    // The kubelet asks for a seccomp profile for each pod: a runc that was built without runs none.
+    // The kubelet requests a seccomp profile for each pod, and a runc built without seccomp runs none.
     let (cgo, tags) = if in_c_too { ("1", "seccomp") } else { ("0", "") };
     let status = Command::new("go")
         .args(["build", "-trimpath", "-tags", tags, "-ldflags", &linker_flags(source)?, "-o"])
@@ -197,7 +197,7 @@ fn copy_programs(source: &Path, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies the definitions of cert-manager's objects out of the module they are published in.
+/// Copies the definitions of cert-manager's objects from their published module.
 fn copy_resource_definitions(source: &Path, folder: &Path) -> Result<()> {
     let (module, below) = RESOURCE_DEFINITIONS;
     let output = Command::new("go")
@@ -217,7 +217,7 @@ fn copy_resource_definitions(source: &Path, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Kubernetes programs report, and check, the version the linker gives them.
+/// Kubernetes programs report, and check, the version set by the linker.
 fn linker_flags(source: &Path) -> Result<String> {
     let manifest = fs::read_to_string(source.join("go.mod"))?;
     let Some(version) = manifest.split_whitespace().skip_while(|word| *word != "k8s.io/kubernetes").nth(1) else {
@@ -229,13 +229,13 @@ fn linker_flags(source: &Path) -> Result<String> {
     Ok(format!("-s -w -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"))
 }
 
-/// What a program says its version is.
+/// The version that a program reports.
 pub fn version_of(program: &str, argument: &str) -> Result<String> {
     let output = Command::new(program).arg(argument).output().with_context(|| format!("{program} is not installed"))?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// What a build depends on, beside the compiler.
+/// The inputs of a build, besides the compiler.
 fn stamp(source: &Path) -> Result<String> {
     let mut stamp = String::new();
     let listed = fs::read_dir(source).with_context(|| format!("cannot list {}", source.display()))?;

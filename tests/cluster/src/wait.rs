@@ -1,4 +1,5 @@
-//! Waiting on a condition, never for a while: every wait has a name and a deadline, and says what it last saw.
+//! Waits on conditions instead of for fixed times: every wait has a name and a deadline, and reports its last
+//! observation.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use anyhow::{Result, bail};
 
 const STEP: Duration = Duration::from_millis(40);
 
-/// Asks `probe` until it answers `Ok`, and fails with its last error once `limit` has passed.
+/// Calls `probe` until it returns `Ok`, and fails with its last error once `limit` has passed.
 pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<T>) -> Result<T> {
     let started = Instant::now();
     loop {
@@ -26,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_as_soon_as_the_probe_does() {
+    fn returns_as_soon_as_the_probe_succeeds() {
         let mut calls = 0;
         let value = until("three", Duration::from_secs(5), || {
             calls += 1;

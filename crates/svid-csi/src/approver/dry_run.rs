@@ -7,7 +7,7 @@ use svid_csi_core::approve::{Mode, Policy, Request, Verdict, cluster_rules, judg
 use super::input::{self, InputError};
 use super::text::shown;
 
-/// The result for all requests.
+/// The result of all requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DryRunOutcome {
     /// None of them is denied.
@@ -16,10 +16,10 @@ pub enum DryRunOutcome {
     SomeDenied,
 }
 
-/// Why there is no outcome.
+/// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub enum DryRunError {
-    /// The input. Nothing was judged.
+    /// The input cannot be read. Nothing was judged.
     #[error(transparent)]
     Input(#[from] InputError),
     /// The output cannot be written.
@@ -30,7 +30,7 @@ pub enum DryRunError {
 /// Judges all requests of the input, each on a line: `approve|deny|ignore NAMESPACE/NAME reason`.
 ///
 /// # Errors
-/// If any of the input cannot be read, or a line cannot be written.
+/// If the input cannot be read, or a line cannot be written.
 pub fn run(input: impl Read, mut output: impl Write, policy: &Policy) -> Result<DryRunOutcome, DryRunError> {
     let mut outcome = DryRunOutcome::NoneDenied;
     for request in input::read(input)? {
@@ -44,7 +44,7 @@ pub fn run(input: impl Read, mut output: impl Write, policy: &Policy) -> Result<
     Ok(outcome)
 }
 
-/// The rules that a dry run does not check, if any, because they need to see pods.
+/// The rules that a dry run does not check, if any, because they need pods.
 pub fn unchecked(mode: &Mode) -> Option<String> {
     let rules = cluster_rules(mode);
     (!rules.is_empty()).then(|| format!("not checked without the cluster: {}", rules.join(", ")))
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_judged_where_not_all_can_be_read() {
+    fn nothing_is_judged_unless_all_input_can_be_read() {
         let mut output = Vec::new();
         let input = format!("{}\n---\nkind: Pod", object("a", None));
         assert!(matches!(run(input.as_bytes(), &mut output, &policy()), Err(DryRunError::Input(_))));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_driver_that_asks_for_others_leaves_rules_open() {
+    fn only_a_driver_that_makes_the_requests_leaves_rules_open() {
         let driver = || "system:serviceaccount:a:b".parse().unwrap();
         assert_eq!(unchecked(&Mode::Pod), None);
         let own = unchecked(&Mode::OwnServiceAccount { driver: driver() }).unwrap();

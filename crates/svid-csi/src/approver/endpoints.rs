@@ -23,9 +23,9 @@ use crate::tasks::Tasks;
 /// The address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listen {
-    /// On every interface, with that port.
+    /// Every interface, with that port.
     Everywhere(u16),
-    /// On that address.
+    /// That address.
     At(SocketAddr),
 }
 
@@ -47,7 +47,7 @@ impl Listen {
         }
     }
 
-    /// Binds it; every interface is that of both IP versions, as far as the machine has both.
+    /// Binds it; every interface means those of both IP versions, if the machine has both.
     pub(super) async fn bind(self) -> io::Result<TcpListener> {
         match self {
             Self::At(address) => TcpListener::bind(address).await,

@@ -15,19 +15,19 @@ use svid_csi_core::quoted::Quoted;
 
 use crate::telemetry::report;
 
-/// The most that is read: some twenty thousand requests.
+/// The maximum size of the input: some twenty thousand requests.
 const MAX_BYTES: usize = 64 << 20;
 
-/// Why the input is not read.
+/// Why the input cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     /// The system's error.
     #[error("standard input cannot be read")]
     Read(#[source] io::Error),
-    /// More than is held in memory.
+    /// It exceeds the limit on memory.
     #[error("standard input is larger than {} MiB; split it", MAX_BYTES >> 20)]
     TooLarge,
-    /// The program before it in the pipe has probably failed.
+    /// The previous program in the pipe has probably failed.
     #[error("standard input is empty; pipe the output of `kubectl get certificaterequests -A -o yaml` into it")]
     Empty,
     /// Neither YAML nor JSON, or not of the form of these objects.
@@ -35,7 +35,7 @@ pub enum InputError {
     Document {
         /// Counted from 1.
         document: usize,
-        /// The field, its mistake, and its place.
+        /// The field, its mistake, and its position.
         problem: String,
     },
 }
@@ -89,7 +89,8 @@ fn read_at_most(input: impl Read, limit: usize) -> Result<Vec<Request>, InputErr
     if documents == 0 { Err(InputError::Empty) } else { Ok(requests) }
 }
 
-/// Room for as much as is read; no anchors, which kubectl does not write and which make much out of little.
+/// Sufficient for the maximum input. Anchors are not allowed: kubectl does not write them, and they expand small inputs
+/// to large ones.
 fn options() -> Options {
     serde_saphyr::options! {
         with_snippet: false,
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_named() {
+    fn an_object_that_is_not_a_request_is_named() {
         let pod = OBJECT.replace("CertificateRequest", "Pod");
         refused("", "is empty");
         refused("---\n", "is empty");
@@ -215,13 +216,13 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_named_so() {
+    fn bytes_that_are_not_text_are_reported() {
         let error = read(&b"a\xff"[..]).map_err(|error| error.to_string()).unwrap_err();
         assert!(error.starts_with("standard input, document 1: ") && error.to_lowercase().contains("utf-8"), "{error}");
     }
 
     #[test]
-    fn what_makes_much_out_of_little_is_refused() {
+    fn anchors_and_deep_nesting_are_refused() {
         refused("a: &a [x]\nb: *a", "document 1: ");
         refused(&"[".repeat(100_000), "document 1: ");
         let error = read_at_most(OBJECT.as_bytes(), OBJECT.len() - 1).unwrap_err();

@@ -1,4 +1,4 @@
-//! The issuer every request must be for, and those that were it before.
+//! The issuer that every request must be for, and the former ones.
 
 use kube::Client;
 use svid_csi_core::approve::Policy;
@@ -11,22 +11,22 @@ use crate::kube::one_object::ReadError;
 use crate::kube::runtime_issuer::RuntimeIssuer;
 use crate::tasks::Tasks;
 
-/// The annotation of the Lease with all issuers that were ever the one, each as `kind.group/name`.
+/// The annotation of the Lease with all issuers so far, each as `kind.group/name`.
 const ANNOTATION: &str = "svid-csi/issuers";
 
-/// The current issuer, and the earlier ones.
+/// The current issuer, and the former ones.
 #[derive(Debug, Clone)]
 pub(super) struct Issuer {
     from: Source,
     known: Notes,
 }
 
-/// Where the issuer comes from.
+/// The origin of the issuer.
 #[derive(Debug, Clone)]
 enum Source {
-    /// From the flags, for good.
+    /// The flags; it never changes.
     Fixed(Option<IssuerRef>),
-    /// From a ConfigMap, otherwise from the flags.
+    /// A ConfigMap, otherwise the flags.
     Runtime(Box<RuntimeIssuer>),
 }
 
@@ -67,15 +67,15 @@ impl Issuer {
         }
     }
 
-    /// The policy with the issuer `now`, and with all that are known to have been it: those of this process and of every
-    /// leader before it.
+    /// The policy with the issuer `now`, and with all known former issuers: those of this process and of every earlier
+    /// leader.
     pub(super) fn policy(&self, now: Option<IssuerRef>, policy: &Policy) -> Policy {
         now.iter().for_each(|issuer| self.known.add(written(issuer)));
         let former_issuers = self.known.all().iter().filter_map(|text| read(text)).collect();
         Policy { issuer: now, former_issuers, ..policy.clone() }
     }
 
-    /// The issuer as the API server has it now: the copy of this process may be outdated.
+    /// The current issuer, read from the API server, because the copy of this process may be outdated.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -83,7 +83,7 @@ impl Issuer {
         match &self.from {
             Source::Fixed(issuer) => Ok(issuer.clone()),
             Source::Runtime(issuer) => match issuer.read_now().await {
-                // Then the driver knows nothing newer either.
+                // In this case the driver does not know a newer one either.
                 Err(ReadError::Forbidden { .. } | ReadError::NotServed { .. }) => Ok(self.current()),
                 read => read,
             },

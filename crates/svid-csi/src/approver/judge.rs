@@ -23,16 +23,16 @@ use crate::kube::lease::Term;
 use crate::kube::one_object::ReadError;
 use crate::telemetry::report;
 
-/// How long it may take to read a request again.
+/// How long reading a request again may take.
 const READ: Duration = Duration::from_secs(10);
 
 /// The longest time between two attempts.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
-/// How long a request waits that lacks a permission of this approver, until that may have been granted.
+/// How long a request waits if this approver lacks a permission for it, until that may have been granted.
 const UNTIL_GRANTED: Duration = Duration::from_secs(60);
 
-/// The classes of reasons that do not hold with another issuer.
+/// The classes of reasons that may not apply with another issuer.
 const ISSUER_CLASSES: [&str; 2] = ["issuer", "unannotated_issuer"];
 
 /// Everything needed to decide.
@@ -75,13 +75,13 @@ impl JudgeError {
 }
 
 impl Judge {
-    /// Decides the request whose turn it is. False if something failed that others depend on as well.
+    /// Decides the request whose turn it is. False after a failure that affects other requests as well.
     pub(super) async fn decide(&self, mut taken: TakenRequest, term: &Term) -> bool {
         let decided = self.try_decide(&mut taken, term).await;
         if let Err(error) = &decided {
             self.metrics.failures.inc();
             let (request, error) = (name(&taken), report::chain(error));
-            // A failure for one request is mostly a failure for many.
+            // A failure of one request usually affects many.
             if self.is_failing.swap(true, Ordering::Relaxed) {
                 debug!(request, error, tries = taken.tries, "cannot decide a certificate request; retrying");
             } else {
@@ -128,7 +128,8 @@ impl Judge {
         })
     }
 
-    /// Reads a request that was not held, by the verb list: get is not granted by the predecessor's roles.
+    /// Reads a request whose object was dropped. It uses the verb list, because the predecessor's roles do not grant
+    /// get.
     async fn read(&self, taken: &TakenRequest) -> Result<Option<Box<Listed>>, CallError> {
         let requests: Api<Listed> = Api::namespaced(self.client.clone(), &taken.key.namespace);
         let only = ListParams::default().fields(&format!("metadata.name={}", taken.key.name));

@@ -21,13 +21,14 @@ use crate::kube::error;
 use crate::kube::lease::Leadership;
 use crate::kube::watching::{GONE, Selection, WatchItem, Watching, describe};
 
-/// How many requests are listed at once: a page is in memory as received and as parsed, and a request may have any size.
+/// The number of requests per page of a list. A page is in memory both as received and as parsed, and a request may
+/// have any size.
 const PAGE: u32 = 10;
 
-/// How long a watch lasts before it is resumed, in seconds. A connection that died silently is noticed then.
+/// How long a watch lasts before it is resumed, in seconds. Then a dead connection is noticed.
 const LASTS: u32 = 60;
 
-/// The longest pause after a failure. While nothing is watched, no pod that starts gets an identity.
+/// The longest pause after a failure. Without a watch, no starting pod gets an identity.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 pub(super) struct RequestWatch {
@@ -38,12 +39,12 @@ pub(super) struct RequestWatch {
     pub(super) leadership: Leadership,
     /// Whether all requests have been listed.
     pub(super) synced: watch::Sender<bool>,
-    /// Whether requests without our annotation are to be judged as well.
+    /// Whether requests without our annotation are also judged.
     pub(super) all: bool,
     pub(super) progress: Progress,
 }
 
-/// The client to watch with: the API server is never silent for longer than a watch lasts.
+/// The client to watch with: on it, the API server is never silent for longer than a watch lasts.
 pub(super) fn config(mut config: Config) -> Config {
     config.connect_timeout = Some(Duration::from_secs(10));
     config.read_timeout = Some(Duration::from_secs(u64::from(LASTS) + 10));
@@ -57,7 +58,7 @@ pub(super) struct Progress {
     failures: u32,
     told: Option<String>,
     was_synced: bool,
-    /// Found approved by another in the first list: how many, and the first of them.
+    /// The requests in the first list that another approver approved: how many, and the first of them.
     found_approved: (usize, Option<Box<Listed>>),
     once: Once,
 }
@@ -69,7 +70,7 @@ impl Progress {
 }
 
 impl RequestWatch {
-    /// Feeds the queue until `stop`.
+    /// Fills the queue until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
         stop.run_until_cancelled(self.follow()).await;
         Ok(())
@@ -96,7 +97,7 @@ impl RequestWatch {
             Event::Init => {
                 self.queue.listing_begins();
                 self.synced.send_replace(false);
-                // No sign yet that the API server answers.
+                // This event does not show that the API server answers.
                 return;
             }
             Event::InitApply(object) => self.see(object, true),
@@ -110,7 +111,7 @@ impl RequestWatch {
     fn see(&mut self, object: Listed, is_listed: bool) {
         let request = object.request();
         if request.identity.is_none() && !self.all {
-            // It may have had an identity before.
+            // It may have requested an identity before.
             self.queue.forget(&object.key());
             return;
         }
@@ -142,7 +143,7 @@ impl RequestWatch {
         }
     }
 
-    /// A request that another approver decided before this one.
+    /// Handles a request that another approver decided before this one.
     fn approved_by_another(&self, object: &Listed) {
         self.metrics.approved_by_another.inc();
         if self.progress.once.is_new("approved by another") {

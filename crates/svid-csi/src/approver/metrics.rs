@@ -1,4 +1,4 @@
-//! The approver's metrics. No label carries the name of an object, so their number does not grow with the cluster.
+//! The approver's metrics. No label contains the name of an object, so their number does not grow with the cluster.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use svid_csi_core::approve::Verdict;
 pub(super) struct Metrics {
     registry: Registry,
     decisions: Family<Decision, Counter>,
-    /// From the moment a request was first seen until its decision was written.
+    /// The time from when a request was first seen until its decision was written.
     seconds: Histogram,
     pub(super) denials_forbidden: Counter,
     pub(super) approvals_forbidden: Counter,
@@ -33,7 +33,7 @@ struct Decision {
     reason: &'static str,
 }
 
-/// The values at the moment of the request.
+/// The values at the time of the scrape.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Snapshot {
     pub(super) pending: usize,
@@ -102,7 +102,7 @@ impl Metrics {
         registry.register("watch_synced", "1 if all requests have been listed", self.synced.clone());
     }
 
-    /// A decision was written.
+    /// Records a written decision.
     pub(super) fn decided(&self, verdict: &Verdict, after: Duration) {
         let (decision, reason) = match verdict {
             Verdict::Deny(reasons) => ("denied", reasons.iter().next().map_or("", |reason| reason.class())),
@@ -123,7 +123,7 @@ impl Metrics {
         page
     }
 
-    /// A page with every metric and every label it has, for the reference.
+    /// A page with every metric and every label, for the reference.
     pub(super) fn specimen() -> String {
         let metrics = Self::default();
         metrics.decided(&Verdict::Approve, Duration::ZERO);
@@ -136,14 +136,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_stands_in_the_reference() {
+    fn every_metric_is_in_the_reference() {
         let registered = format!("{:?}", Metrics::default().registry).matches("Descriptor {").count();
         assert!(registered > 5);
         assert_eq!(Metrics::specimen().matches("# TYPE ").count(), registered);
     }
 
     #[test]
-    fn the_approver_has_what_its_alerts_ask_for() {
+    fn the_approver_has_the_metrics_of_its_alerts() {
         let metrics = Metrics::default();
         metrics.decided(&Verdict::Deny(Default::default()), Duration::ZERO);
         let now = Snapshot { pending: 0, is_leading: true, is_synced: true };

@@ -1,7 +1,7 @@
 //! `svid-csi approver`: judges certificate requests.
 //!
-//! `watch` -> `queue` -> `work`, while this process holds the Lease -> `judge` (the rules of core, `pods` if they need to
-//! see some) -> `write`.
+//! `watch` -> `queue` -> `work`, while this process holds the Lease -> `judge` (the rules of core, with `pods` if they
+//! need pods) -> `write`.
 
 pub mod dry_run;
 mod endpoints;
@@ -46,17 +46,17 @@ use crate::kube::lease::Candidate;
 use crate::tasks::{Signals, Stopped, Tasks};
 use crate::telemetry::report;
 
-/// How long everything may take to end once the process is stopping.
+/// How long the shutdown of all tasks may take.
 const DRAIN: Duration = Duration::from_millis(4_500);
 
-/// How the approver runs in a cluster.
+/// The configuration of the approver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
     /// How the API server is reached.
     pub client: ClientOptions,
-    /// The ConfigMap that names the issuer instead of the policy.
+    /// The ConfigMap that names the issuer in place of the policy.
     pub runtime_issuer: Option<ConfigMapPlace>,
-    /// The namespace of the Lease for leader election, which has the name of the driver.
+    /// The namespace of the Lease for leader election, which is named after the driver.
     pub lease_namespace: String,
     /// The address of /livez and /readyz.
     pub probes: Option<Listen>,
@@ -67,7 +67,7 @@ pub struct Cluster {
 /// Why the approver could not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// No client of the API server can be created.
+    /// The client of the API server cannot be created.
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The probes cannot be served.
@@ -82,7 +82,7 @@ pub enum RunError {
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signal(#[source] io::Error),
-    /// A task that must not end has ended; the log says why.
+    /// A task that must run forever has ended; the log has the reason.
     #[error("a task failed")]
     TaskFailed,
 }
@@ -96,7 +96,7 @@ pub enum RunError {
 pub async fn run(policy: Policy, cluster: Cluster) -> Result<(), RunError> {
     let signals = Signals::receive().map_err(RunError::Signal)?;
     let mut config = client::config(&cluster.client).await?;
-    // It would retry within a call, with delays that grow to minutes: the callers retry themselves.
+    // The client would retry within a call, with delays that grow to minutes. The callers retry instead.
     config.default_retry = false;
     let watching = client::client(&list_watch::config(config.clone()))?;
     let client = client::client(&config)?;
@@ -114,12 +114,12 @@ pub async fn run(policy: Policy, cluster: Cluster) -> Result<(), RunError> {
     }
 }
 
-/// A page with every metric and every label it has.
+/// A page with every metric and every label, for the reference.
 pub(crate) fn specimen_of_metrics() -> String {
     Metrics::specimen()
 }
 
-/// Wires everything together and starts it.
+/// Connects all parts and starts them.
 async fn start(
     client: Client,
     watching: Client,
@@ -186,7 +186,7 @@ async fn listen(shown: &Shown, cluster: &Cluster, tasks: &Tasks) -> Result<(), R
     Ok(())
 }
 
-/// The name of the machine: in a pod, that of the pod.
+/// The name of the machine; in a pod, the name of the pod.
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = report::one_line(name.trim());
@@ -196,7 +196,7 @@ fn host_name() -> String {
 /// A unique text: two containers of one pod may have the same host name.
 fn random_hex() -> String {
     let mut bytes = [0; 16];
-    // Without randomness no connection to the API server can be made either, and that fails loudly.
+    // Without randomness no connection to the API server is possible either, which is reported there.
     let _ = rand::fill(&mut bytes);
     format!("{:032x}", u128::from_be_bytes(bytes))
 }

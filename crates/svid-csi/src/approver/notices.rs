@@ -1,4 +1,4 @@
-//! Events on requests, and on their pods, which is where the owner of a pod looks.
+//! Events on requests, and on their pods, for the owners of the pods.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
@@ -24,7 +24,7 @@ impl Notices {
         Self(events)
     }
 
-    /// A request was denied.
+    /// Reports a denial.
     pub(super) fn denied(&self, object: &Listed, reasons: &Reasons) {
         let reasons = reasons.message(REASONS);
         self.0.warn(object.reference(), DENIED, format!("denied: {reasons}"));
@@ -34,7 +34,7 @@ impl Notices {
         }
     }
 
-    /// Another approver approved a request that this one judges.
+    /// Reports that another approver approved a request that this one judges.
     pub(super) fn approved_by_another(&self, object: &Listed) {
         self.0.warn(object.reference(), APPROVED_BY_ANOTHER, TURN_OFF);
     }
@@ -54,7 +54,7 @@ impl Listed {
         }
     }
 
-    /// The pod that the request names. `None` if that cannot be a pod: a requester can write anything there.
+    /// The pod that the request names. `None` if it is not a valid pod, because a requester can write anything there.
     fn pod(&self) -> Option<ObjectReference> {
         let mut pods = self.owners().iter().filter(|owner| owner.api_version == "v1" && owner.kind == "Pod");
         let (pod, None) = (pods.next()?, pods.next()) else { return None };

@@ -24,8 +24,8 @@ pub(super) struct Key {
     pub(super) name: Arc<str>,
 }
 
-/// A request as it was listed or watched. Only the relevant part of its metadata is kept: the rest, managed fields above
-/// all, is most of its size. Its status is kept unchanged, because it is written back.
+/// A request as it was listed or watched. Only the relevant part of its metadata is kept: the rest, mainly managed
+/// fields, is most of its size. Its status is kept unchanged, because it is written back.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(from = "Wire")]
 pub(super) struct Listed {
@@ -91,7 +91,7 @@ impl Listed {
         &self.spec.issuer_ref
     }
 
-    /// How much memory it takes, about, in bytes.
+    /// Its approximate size in memory, in bytes.
     pub(super) fn weight(&self) -> usize {
         let mut count = Count(size_of::<Self>());
         // Counting cannot fail.
@@ -107,7 +107,7 @@ impl Listed {
         Request::from(&(&object).into())
     }
 
-    /// The object to be written to its status, with one more condition: everything else stays as it was read, and the
+    /// The object for an update of its status, with one condition added. Everything else is as it was read, and the
     /// resource version ensures that it has not changed.
     pub(super) fn with(&self, condition: &Condition) -> Result<Vec<u8>, serde_json::Error> {
         let mut status = self.status.clone();
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_counts_is_read() {
+    fn the_relevant_fields_are_read() {
         let listed = listed(|_| {});
         let request = listed.request();
         assert_eq!((&*request.namespace, &*request.name, &*request.username), ("shop", "web", "u"));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_the_condition_is_changed() {
+    fn only_the_condition_is_changed() {
         let status = json!({
             "conditions": [{ "type": "Ready", "status": "False", "reason": "Pending", "newField": [1] }],
             "failureTime": "2026-01-01T00:00:00Z",
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_is_never_there_twice() {
+    fn a_condition_never_exists_twice() {
         let old = json!({ "conditions": [{ "type": "Approved", "status": "False" }] });
         let condition = Condition { kind: "Approved".to_owned(), status: "True".to_owned(), ..Condition::default() };
         for status in [old, json!(null), json!({ "conditions": null })] {

@@ -1,4 +1,4 @@
-//! The pods behind requests, read as they are needed: never all pods of the cluster.
+//! The pods behind requests, read on demand. The approver never reads all pods of the cluster.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,16 +17,16 @@ use super::text::Once;
 use crate::kube::call::{CallError, within};
 use crate::kube::error;
 
-/// How long one read may take. The age of facts counts from the request.
+/// How long one read may take. The age of facts is counted from the start of the read.
 const READ: Duration = Duration::from_secs(4);
 
-/// How many pods are remembered before those that are too old are thrown out.
+/// The number of remembered pods at which outdated ones are removed.
 const MANY: usize = 512;
 
-/// The annotation of a pod that its kubelet made from a file (Kubernetes, `kubernetes.io/config.mirror`).
+/// The annotation of a pod that its kubelet created from a file (Kubernetes, `kubernetes.io/config.mirror`).
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
-/// Reads pods, each once for all concurrent callers, and remembers them for a moment.
+/// Reads pods, each once for all concurrent callers, and caches them briefly.
 pub(super) struct Pods {
     client: Client,
     remembered: Mutex<HashMap<PodKey, Arc<Slot>>>,
@@ -53,7 +53,7 @@ impl Pods {
         Self { client, remembered: Mutex::default(), told: Once::default() }
     }
 
-    /// Reads the pods, and decides with them.
+    /// Reads the pods, and settles the verdict with them.
     ///
     /// # Errors
     /// If a pod cannot be read, and is neither missing nor forbidden.
@@ -66,7 +66,7 @@ impl Pods {
                 }
             };
             let (pod, driver) = tokio::try_join!(self.look_up(reads.pod(), &policy.mode), driver)?;
-            // While one was being read, the other may have become too old.
+            // While one was being read, the facts about the other may have become too old.
             if pod.is_fresh() && driver.as_ref().is_none_or(Fact::is_fresh) {
                 return Ok(reads.settle(&pod.lookup, driver.as_ref().map(|driver| &driver.lookup), policy));
             }
@@ -129,7 +129,7 @@ impl Pods {
     }
 }
 
-/// The fields of a pod that are read.
+/// The fields of a pod that are used.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Wire {

@@ -1,8 +1,8 @@
-//! Requests that wait to be decided, and their order.
+//! The undecided requests and their order.
 //!
-//! Namespaces take turns, so that ten thousand requests in one do not delay the one in another. Every undecided request is
-//! known here by its name; only as many objects are held as fit into a budget, and a worker that takes a request
-//! without its object reads it again. So memory is bounded, however many requests there are.
+//! Namespaces take turns, so that ten thousand requests in one do not delay a request in another. Every undecided
+//! request is stored by its name, but objects only as long as they fit into a budget; a worker that takes a request
+//! without its object reads it again. So the memory is limited for any number of requests.
 
 mod lanes;
 #[cfg(test)]
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use self::lanes::{Lanes, Ticket};
 use super::object::{Key, Listed};
 
-/// How much of the objects is held, in bytes.
+/// The maximum total size of stored objects, in bytes.
 const BUDGET: usize = 2 << 20;
 
 /// All undecided requests.
@@ -42,9 +42,9 @@ struct Inner {
 #[derive(Debug)]
 struct Entry {
     state: EntryState,
-    /// The version that was offered last, or was left pending.
+    /// The version that was added last, or was left pending.
     latest: Box<str>,
-    /// The object of that version, if there is room for it.
+    /// The object of that version, if it fits.
     object: Option<Box<Listed>>,
     weight: usize,
     seen: Instant,
@@ -57,35 +57,35 @@ enum EntryState {
     Waiting(Ticket),
     Delayed(Instant, Ticket),
     Taken,
-    /// Left pending until there is another version.
+    /// Left pending until its version changes.
     Left,
 }
 
-/// A request whose turn it is. One that is dropped unfinished waits again.
+/// A request whose turn it is. If it is dropped before a result is set, it waits again.
 #[derive(Debug)]
 pub(super) struct TakenRequest {
     queue: Arc<Queue>,
     is_finished: bool,
-    /// The version that was known when it was taken.
+    /// The version at which it was taken.
     known: Box<str>,
-    /// How often all that is left was recalled before it was taken.
+    /// How often all pending requests had been requeued when it was taken.
     recalls: u64,
     /// Which request.
     pub(super) key: Key,
-    /// The object, if it is held. A worker that reads it again stores it here.
+    /// The object, if it is stored. A worker that reads it again puts it here.
     pub(super) object: Option<Box<Listed>>,
     /// When it was first seen.
     pub(super) seen: Instant,
-    /// How often it was tried before.
+    /// The number of earlier attempts.
     pub(super) tries: u32,
 }
 
 /// The state of a request after its turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Nothing more: it is decided, or gone.
+    /// It is finished: decided, or deleted.
     Forget,
-    /// It is left pending: only a change of it is a reason to look at it again.
+    /// It is left pending until it changes.
     Leave,
     /// It is retried after that time.
     Retry(Duration),
@@ -116,7 +116,7 @@ impl Queue {
         }
     }
 
-    /// A request was decided or deleted. Whether it was undecided until now.
+    /// Removes a request that was decided or deleted. Returns whether it was undecided until now.
     pub(super) fn forget(&self, key: &Key) -> bool {
         let mut inner = self.lock();
         let was_known = inner.entries.contains_key(key);
@@ -124,12 +124,12 @@ impl Queue {
         was_known
     }
 
-    /// All requests will now be listed again.
+    /// Marks the beginning of a new list of all requests.
     pub(super) fn listing_begins(&self) {
         self.lock().listing += 1;
     }
 
-    /// All requests have been listed: those that were not are gone.
+    /// Marks the end of the list: requests that were not in it no longer exist.
     pub(super) fn listing_ends(&self) {
         let mut inner = self.lock();
         let listing = inner.listing;
@@ -138,7 +138,7 @@ impl Queue {
         gone.iter().for_each(|key| inner.remove(key));
     }
 
-    /// Requests that were left pending are judged again: the policy has changed.
+    /// Requeues the requests that were left pending, because the policy has changed.
     pub(super) fn recall(&self) {
         let mut inner = self.lock();
         inner.recalls += 1;
@@ -148,12 +148,12 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// How many requests are undecided.
+    /// The number of undecided requests.
     pub(super) fn len(&self) -> usize {
         self.lock().entries.len()
     }
 
-    /// Waits for the next request whose turn it is.
+    /// Waits for the next request.
     pub(super) async fn take(self: &Arc<Self>) -> TakenRequest {
         loop {
             let next_due = {
@@ -185,7 +185,7 @@ impl Queue {
 }
 
 impl Entry {
-    /// One that is not queued yet.
+    /// A request that is not queued yet.
     fn new(seen: Instant) -> Self {
         Self { state: EntryState::Left, latest: "".into(), object: None, weight: 0, seen, tries: 0, listing: 0 }
     }

@@ -14,17 +14,18 @@ use super::judge::Judge;
 use super::queue::{Queue, TakenRequest};
 use crate::kube::lease::{Leadership, Term};
 
-/// How many requests are decided at once. Nothing else limits the rate: the API server says when it has enough.
+/// The number of requests decided at once. Nothing else limits the rate, because the API server reports when it is
+/// overloaded.
 const AT_ONCE: usize = 32;
 
-/// How long decisions in progress may take once the process is stopping.
+/// How long decisions in progress may take during the shutdown.
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// The longest pause between two attempts while everything fails.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Decides requests in their turn whenever this process leads, until `stop`. The Lease may be released only when it has
-/// ended, which is what `until_done` reports.
+/// Decides requests in their order whenever this process leads, until `stop`. The Lease may be released only after its
+/// end, which `until_done` reports.
 pub(super) async fn run(
     judge: Arc<Judge>,
     queue: Arc<Queue>,
@@ -48,7 +49,7 @@ async fn lead(judge: &Judge, queue: &Arc<Queue>, term: &Term, stop: &Cancellatio
         let may_take = under_way.len() < AT_ONCE;
         tokio::select! {
             biased;
-            // Decisions in progress are dropped with this function, and their requests are queued again.
+            // When this function ends, decisions in progress are dropped, and their requests are queued again.
             () = term.ended() => return,
             () = stop.cancelled() => break,
             Some(is_well) = under_way.next() => pace.note(is_well),
@@ -69,7 +70,7 @@ async fn take(queue: &Arc<Queue>, not_before: Option<Instant>) -> TakenRequest {
     queue.take().await
 }
 
-/// Slows down while everything fails: an API server that comes back must not receive the whole backlog at once.
+/// Slows down while everything fails, so that a recovered API server does not receive the whole backlog at once.
 #[derive(Debug, Default)]
 struct Pace {
     failures: u32,
@@ -82,7 +83,7 @@ impl Pace {
         if is_well {
             *self = Self::default();
         } else if self.next_at.is_none_or(|moment| moment <= now) {
-            // Decisions that were in progress at the same time fail together: that counts as one failure.
+            // Concurrent decisions fail together, which counts as one failure.
             let pause = Duration::from_millis(50).saturating_mul(1 << self.failures.min(7)).min(LONGEST_PAUSE);
             (self.failures, self.next_at) = (self.failures + 1, Some(now + pause));
         }
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn failures_that_come_together_are_one_and_success_ends_the_pause() {
+    async fn concurrent_failures_count_as_one_and_success_ends_the_pause() {
         let mut pace = Pace::default();
         let mut pauses = Vec::new();
         for _ in 0..10 {

@@ -21,20 +21,20 @@ use crate::telemetry::report;
 /// How long one write may take, cert-manager's webhook included (its timeout is 10 s).
 const WRITE: Duration = Duration::from_secs(15);
 
-/// The result of writing a decision.
+/// The result of an attempt to write a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Written {
     /// It is written.
     Done,
-    /// The request has changed since it was judged. The watch brings it as it is now.
+    /// The request has changed since it was judged. The watch delivers the new version.
     Conflict,
-    /// The request is gone.
+    /// The request no longer exists.
     Gone,
-    /// A role, or cert-manager's webhook, does not let this approver decide so.
+    /// A role, or cert-manager's webhook, forbids this decision.
     Refused,
 }
 
-/// Why a decision was not written, and may be next time.
+/// Why a decision was not written, although a retry may succeed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
     /// The call.
@@ -102,8 +102,8 @@ impl Writer {
     }
 }
 
-/// Whether a retry would fail in the same way: the request itself is refused. Not so if the token has expired (401),
-/// or if the API server is overloaded (408, 429).
+/// Whether a retry would fail in the same way, because the request itself is refused. This excludes an expired token
+/// (401) and an overloaded API server (408, 429).
 fn is_final(status: &Status) -> bool {
     (400..500).contains(&status.code) && !matches!(status.code, 401 | 408 | 429)
 }

@@ -85,7 +85,7 @@ fn local_ca_as_promised() {
 }
 
 #[test]
-fn who_needs_the_api_server_is_told_where_it_is() {
+fn drivers_that_need_the_api_server_know_where_it_is() {
     let kubeconfig = |client: &ClientOptions| client.kubeconfig.clone();
     let more = "--local-ca-roots svid-csi/roots --kubeconfig k --context c";
     let DriverCommand { config, warnings, .. } = good(&format!("{LOCAL_CA} {more}"));
@@ -292,7 +292,7 @@ fn switches_can_be_off() {
 }
 
 #[test]
-fn what_has_no_effect_is_warned_about() {
+fn flags_without_effect_cause_warnings() {
     for (line, flag) in [
         (format!("{LOCAL_CA} --workload-api-socket-dir /d"), "--workload-api-socket-dir"),
         (format!("{LOCAL_CA} --kubelet-registration-path /p"), "--kubelet-registration-path"),

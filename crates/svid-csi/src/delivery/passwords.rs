@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn are_kept_for_root_alone_until_they_are_of_no_use() {
+    fn are_readable_only_by_root_and_removed_when_no_longer_used() {
         let dir = tempfile::tempdir().unwrap();
         let passwords = Passwords { folder: dir.path().join("passwords") };
         let password = |text: &str| Password::new(Secret::new(text.to_owned())).unwrap();

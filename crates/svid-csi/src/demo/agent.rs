@@ -30,33 +30,33 @@ use crate::net::http2_authority::Lenient;
 use crate::source::local_ca::{JWT_LIFETIME, LocalCa, LocalCaConfig};
 use crate::spiffe::workload_header;
 
-/// Everyone may connect: the kernel identifies the caller, not the mode of the socket.
+/// Everyone may connect, because callers are identified by the kernel, not by the mode of the socket.
 const SOCKET_MODE: u32 = 0o777;
 
-/// The caller, as the kernel reports it (SO_PEERCRED).
+/// The caller, as reported by the kernel (SO_PEERCRED).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
-    /// The process; none when it is in a PID namespace that cannot be seen from here (pid_namespaces(7)).
+    /// The process; `None` if it is in a PID namespace that is not visible from here (pid_namespaces(7)).
     pub pid: Option<i32>,
     /// The user it runs as.
     pub uid: u32,
 }
 
-/// The settings of an agent.
+/// The configuration of an agent.
 pub struct AgentSettings {
     /// Its socket. The folder is created, and the socket of an earlier agent is replaced.
     pub socket: PathBuf,
-    /// Whose SVIDs it hands out.
+    /// The SPIFFE ID of its SVIDs.
     pub spiffe_id: SpiffeId,
-    /// The lifetime of an SVID; a stream gets the next one at half of it.
+    /// The lifetime of an SVID; a stream gets the next one after half of it.
     pub lifetime: Duration,
-    /// The folder of the CA, which is created if there is none.
+    /// The folder of the CA, which is created if missing.
     pub ca_dir: PathBuf,
     /// Called for each call to FetchX509SVID.
     pub on_fetch: Box<dyn Fn(Caller) + Send + Sync>,
 }
 
-/// An agent that listens.
+/// A listening agent.
 #[derive(Debug)]
 pub struct Agent {
     listener: UnixListener,
@@ -87,14 +87,13 @@ impl Agent {
         Ok(Self { listener, service: Service { ca, settings: Arc::new(settings) } })
     }
 
-    /// Answers until the process ends or the future is dropped; streams that are open then stay open until the runtime
-    /// ends.
+    /// Answers until the process ends or the future is dropped. Open streams then stay open until the runtime ends.
     ///
     /// # Errors
     /// If the listener fails.
     pub async fn serve(self) -> Result<(), tonic::transport::Error> {
         let service = SpiffeWorkloadApiServer::with_interceptor(self.service, workload_header::require);
-        // Python's gRPC, and all others that are built on the C core, send the path of the socket as the HTTP/2 authority.
+        // Python's gRPC, and all others based on the C core, send the path of the socket as the HTTP/2 authority.
         let connections = UnixListenerStream::new(self.listener).map(|stream| stream.map(Lenient::new));
         Server::builder().add_service(service).serve_with_incoming(connections).await
     }

@@ -1,4 +1,4 @@
-//! The driver under demonstration: this very program, started as a child process with the flags a DaemonSet would pass.
+//! The demonstrated driver: this program, started as a child process with the flags that a DaemonSet would pass.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -88,10 +88,10 @@ impl Driver {
         }
         let log = settings.work.join(format!("{name}.log"));
         let file = File::create(&log)?;
-        // The link, not the path it leads to: the work folder may hide the program from the namespace.
+        // The link and not its target, because the work folder may hide the program in the namespace.
         let child = Command::new("/proc/self/exe")
             .args(settings.arguments())
-            // The user's SVID_CSI_* variables are flags for another driver.
+            // The user's SVID_CSI_* variables are flags of another driver.
             .env_clear()
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
@@ -107,7 +107,7 @@ impl Driver {
         self.child.id().unwrap_or_default()
     }
 
-    /// Waits for `step`, or fails with the end of the driver's log as soon as it ends.
+    /// Waits for `step`. If the driver ends first, fails at once with the end of its log.
     pub(super) async fn alive<T>(&mut self, step: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             done = step => done.with_context(|| self.last_words()),
@@ -120,7 +120,7 @@ impl Driver {
         self.child.kill().await.context("cannot kill the driver")
     }
 
-    /// Asks it to end, and expects that it does in time and without an error.
+    /// Asks it to end, and checks that it does in time and without an error.
     pub(super) async fn stop(mut self) -> Result<()> {
         let pid =
             self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())).context("the driver has already ended")?;
@@ -131,7 +131,7 @@ impl Driver {
         Ok(())
     }
 
-    /// The end of its log.
+    /// The last lines of its log.
     fn last_words(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().rev().take(5).collect();

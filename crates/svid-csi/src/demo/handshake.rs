@@ -1,4 +1,4 @@
-//! Two workloads meet over mutual TLS.
+//! Two workloads connect over mutual TLS.
 
 use std::sync::Arc;
 
@@ -13,14 +13,13 @@ use crate::spiffe::tls::{self, Bundles, Expected, Own};
 
 const GREETING: &[u8] = b"hello";
 
-/// A client with one SVID greets a server with the other over TLS 1.3. Each expects the peer to have the other's SPIFFE
-/// ID and nothing else.
+/// A client with one SVID connects to a server with the other over TLS 1.3. Each accepts only the other's SPIFFE ID.
 pub(super) async fn meet(client: &Svid, server: &Svid) -> Result<()> {
     let (client_id, server_id) = (client.leaf()?.spiffe_id, server.leaf()?.spiffe_id);
     greet(client, &server_id, server, &client_id).await
 }
 
-/// The same, with a client that expects to meet `impostor` in place of the server: it must hang up.
+/// The same, with a client that expects `impostor` instead of the server: it must end the connection.
 pub(super) async fn mistrust(client: &Svid, server: &Svid, impostor: &str) -> Result<()> {
     let client_id = client.leaf()?.spiffe_id;
     let outcome = greet(client, impostor, server, &client_id).await;

@@ -1,7 +1,7 @@
 //! `svid-csi demo`: a driver's whole life on this machine, without Kubernetes and without root.
 //!
-//! Everything is real but the kubelet: the driver is a child process and is called over gRPC, its mounts are mounts in
-//! a mount namespace of the demo's own, and identities are issued, read and used in a TLS handshake.
+//! Everything is real except the kubelet: the driver is a child process that is called over gRPC, its mounts are real
+//! mounts in the demo's own mount namespace, and identities are issued, read and used in a TLS handshake.
 
 pub mod agent;
 mod driver;
@@ -25,10 +25,10 @@ pub struct DemoOptions {
 
 /// Runs the demo to its end.
 ///
-/// Must be called while the process has one thread: the kernel lets no other enter a user namespace.
+/// Must be called while the process has one thread, because the kernel does not let others enter a user namespace.
 ///
 /// # Errors
-/// If this machine does not allow the demo its namespaces, if a step fails, or if it is interrupted.
+/// If this machine does not allow the namespaces, a step fails, or the demo is interrupted.
 pub fn run(options: DemoOptions) -> anyhow::Result<()> {
     let report = report::Report::new(options.json);
     let place = report.step("namespace", namespace::enter())?;

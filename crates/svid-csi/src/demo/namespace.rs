@@ -1,4 +1,4 @@
-//! A place where the demo can mount: its own mount namespace, with a folder that disappears with it.
+//! The demo's own mount namespace, with a folder that disappears with it.
 
 use std::ffi::CStr;
 use std::fs;
@@ -11,13 +11,13 @@ use rustix::process::{getegid, geteuid};
 
 use super::report::StepResult;
 
-/// A folder every system has; its contents are hidden from the demo only.
+/// A folder that every system has; its contents are hidden only from the demo.
 const WORK: &str = "/tmp";
 
-/// The size of the work folder, so that a failing demo does not use up the machine's memory.
+/// The size of the work folder, so that a failing demo does not exhaust the machine's memory.
 const WORK_OPTIONS: &CStr = c"mode=0755,size=64m";
 
-/// A group that no file belongs to by chance.
+/// A group that no file has by chance.
 pub(super) const FS_GROUP: u32 = 2000;
 
 /// The settings by which kernels and distributions forbid user namespaces, and the value that forbids them.
@@ -30,15 +30,15 @@ const SETTINGS: [(&str, &str); 3] = [
 /// The demo's workplace.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
-    /// An empty tmpfs, shared so that bind mounts propagate.
+    /// Mounts an empty tmpfs, shared so that bind mounts propagate.
     pub(super) work: &'static Path,
-    /// Whether files here can belong to [`FS_GROUP`].
+    /// Whether files can belong to [`FS_GROUP`] in it.
     pub(super) has_fs_group: bool,
 }
 
 /// Enters the namespaces and mounts the work folder.
 pub(super) fn enter() -> Result<(StepResult, Place)> {
-    // Root in a container may lack the capability to mount, and can then still use a user namespace as any user can.
+    // Root in a container may lack the capability to mount, but can use a user namespace like any user.
     let as_root = geteuid().is_root() && unshare(CloneFlags::CLONE_NEWNS).is_ok();
     let entered = if as_root { Ok(()) } else { enter_user_namespace() };
     entered.and_then(|()| mount_work()).with_context(hint)?;
@@ -50,7 +50,7 @@ pub(super) fn enter() -> Result<(StepResult, Place)> {
 fn enter_user_namespace() -> Result<()> {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).context("unshare")?;
-    // The kernel takes a map of groups from an unprivileged process only once setgroups(2) is given up.
+    // The kernel accepts a map of groups from an unprivileged process only after setgroups(2) is disabled.
     write("setgroups", "deny")?;
     write("uid_map", &format!("0 {uid} 1"))?;
     write("gid_map", &format!("0 {gid} 1"))
@@ -65,8 +65,8 @@ fn write(name: &str, content: &str) -> Result<()> {
         .with_context(|| path.display().to_string())
 }
 
-/// Whether the user namespace maps the group: each line of the map is a first group in here, its number outside, and how
-/// many follow (user_namespaces(7)).
+/// Whether the user namespace maps the group. Each line of the map has the first group inside, its number outside, and
+/// the length of the range (user_namespaces(7)).
 fn group_exists(group: u32) -> Result<bool> {
     let map = fs::read_to_string("/proc/self/gid_map").context("/proc/self/gid_map")?;
     Ok(map.lines().any(|line| {

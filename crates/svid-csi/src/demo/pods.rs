@@ -18,7 +18,7 @@ use crate::net::unix_channel;
 use crate::spiffe::svid::{FILES, Leaf, Svid};
 use crate::spiffe::workload_header::asking;
 
-/// How often a pod that waits for new files looks at them.
+/// The interval at which a pod that waits for new files reads them.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A pod that reads its identity from files.
@@ -27,7 +27,7 @@ pub(super) struct FilesPod {
     volume: Volume,
 }
 
-/// A volume as a container got it when it started: whatever is mounted at the same path later, it does not see.
+/// The volume as it was at the start of the container, which does not see later mounts at the same path.
 #[derive(Debug)]
 struct Volume(File);
 
@@ -65,7 +65,7 @@ impl FilesPod {
         Ok(Self { volume: Volume::open(target)? })
     }
 
-    /// The identity in the files, checked.
+    /// The identity in the files, verified.
     pub(super) fn read(&self) -> Result<VerifiedSvid> {
         VerifiedSvid::check(Svid::read(&self.volume.path())?)
     }
@@ -81,7 +81,7 @@ impl FilesPod {
         }
     }
 
-    /// Names of its files, with their modes.
+    /// The names and modes of its files.
     pub(super) fn listing(&self) -> Result<Vec<String>> {
         let line = |name: &str| {
             let meta = std::fs::metadata(self.volume.file(name)).with_context(|| name.to_owned())?;
@@ -90,7 +90,7 @@ impl FilesPod {
         FILES.into_iter().map(line).collect()
     }
 
-    /// The group its key belongs to.
+    /// The group of its key.
     pub(super) fn group(&self) -> Result<u32> {
         Ok(std::fs::metadata(self.volume.file(FILES[1]))?.gid())
     }
@@ -104,12 +104,12 @@ impl SocketPod {
         Ok(Self { volume, stream })
     }
 
-    /// Gets an identity over a connection of its own, as a newly started process does.
+    /// Gets an identity over a new connection, like a newly started process.
     pub(super) async fn reach(&self) -> Result<VerifiedSvid> {
         next(&mut subscribe(&self.volume).await?).await
     }
 
-    /// The next identity the agent sends, checked.
+    /// The next identity from the agent, verified.
     pub(super) async fn next(&mut self) -> Result<VerifiedSvid> {
         next(&mut self.stream).await
     }
@@ -127,7 +127,7 @@ async fn next(stream: &mut Streaming<X509svidResponse>) -> Result<VerifiedSvid> 
 }
 
 impl VerifiedSvid {
-    /// The key must be the leaf's, and the chain must lead to the bundle.
+    /// The key must belong to the leaf, and the chain must lead to the bundle.
     fn check(svid: Svid) -> Result<Self> {
         svid.check_key()?;
         svid.check_chain()?;
@@ -140,7 +140,7 @@ fn from_wire(svid: X509svid) -> Result<Svid> {
     Ok(Svid { chain: split(&svid.x509_svid)?, key, bundle: split(&svid.bundle)? })
 }
 
-/// Certificates follow each other without anything in between (Workload API, section 5.2).
+/// Certificates are concatenated without separators (Workload API, section 5.2).
 fn split(mut der: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     let mut certificates = Vec::new();
     while !der.is_empty() {

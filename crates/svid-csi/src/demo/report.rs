@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// Far longer than any step of a working demo takes.
+/// Far longer than any step of a working demo.
 const STEP_LIMIT: Duration = Duration::from_secs(15);
 
 /// The result of a step.
@@ -39,7 +39,7 @@ impl StepResult {
         Self { line: line.into(), facts: Map::new() }
     }
 
-    /// One more fact for machines.
+    /// Adds a fact for machines.
     pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.facts.insert(name.to_owned(), value.into());
         self
@@ -47,7 +47,7 @@ impl StepResult {
 }
 
 impl Report {
-    /// Time counts from now.
+    /// Starts measuring time.
     pub(super) fn new(json: bool) -> Self {
         Self { json, started: Instant::now() }
     }
@@ -62,7 +62,7 @@ impl Report {
             Err(error) => {
                 let reason = format!("{error:#}");
                 self.write(name, false, StepResult::new(reason.clone()).with("error", reason))?;
-                // The reason is already printed.
+                // The reason has already been printed.
                 bail!("the demo failed in the step {name}")
             }
         }

@@ -1,4 +1,4 @@
-//! Everything that exists before the story begins: folders, the kubelet and two pods.
+//! Everything that exists before the first step: folders, the kubelet and two pods.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use super::driver::Settings;
 use super::kubelet::{InlineVolume, Kubelet, Pod};
 use super::namespace::{FS_GROUP, Place};
 
-/// The trust domain of everyone in the demo.
+/// The trust domain of all identities in the demo.
 pub(super) const TRUST_DOMAIN: &str = "example.org";
 
 /// The name of the agent's socket.
 pub(super) const AGENT_SOCKET: &str = "agent.sock";
 
-/// The shortest lifetime the driver takes, so that two renewals are seen in little time.
+/// The shortest lifetime that the driver accepts, so that two renewals do not take long.
 const LIFETIME: Duration = Duration::from_secs(10);
 
 /// The stage.
 #[derive(Debug)]
 pub(super) struct Stage {
-    /// The kubelet, its root folder being `kubelet` in the work folder.
+    /// The kubelet, whose root folder is `kubelet` in the work folder.
     pub(super) kubelet: Kubelet,
     /// How the driver is started.
     pub(super) settings: Settings,
-    /// The pod that gets files, and the pod that gets the agent's socket.
+    /// The pod with files, and the pod with the agent's socket.
     pub(super) pods: [Pod; 2],
 }
 
@@ -50,17 +50,17 @@ impl Stage {
         Ok(Self { kubelet, settings, pods })
     }
 
-    /// The volume of the pod that gets files.
+    /// The volume of the pod with files.
     pub(super) fn files_volume(&self) -> InlineVolume {
         InlineVolume::new(&self.pods[0], "spiffe")
     }
 
-    /// The volume of the pod that gets the agent's socket.
+    /// The volume of the pod with the agent's socket.
     pub(super) fn socket_volume(&self) -> InlineVolume {
         InlineVolume::new(&self.pods[1], "spiffe")
     }
 
-    /// The agent that hands out the identity of the second pod, from the CA that the driver uses for the first.
+    /// The agent that issues the identity of the second pod, from the CA that the driver uses for the first.
     pub(super) fn agent(&self) -> Result<AgentSettings> {
         let trust_domain = TrustDomain::parse(TRUST_DOMAIN)?;
         let Pod { namespace, service_account, .. } = &self.pods[1];

@@ -19,10 +19,10 @@ use super::stage::{AGENT_SOCKET, Stage, TRUST_DOMAIN};
 /// How long the kubelet waits for a driver to register, and for a volume to be published.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a pod tries to reach an agent that is not there yet.
+/// The interval at which a pod retries to reach an agent that does not exist yet.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// The two pods while they run, and the last identity of each.
+/// The two running pods, and the last identity of each.
 #[derive(Debug)]
 struct Pods {
     files: FilesPod,
@@ -38,7 +38,7 @@ struct Plugins {
     socket: Plugin,
 }
 
-/// Runs the story, with the agent in the background.
+/// Runs all steps, with the agent in the background.
 pub(super) async fn tell(place: &Place, report: &Report) -> Result<()> {
     let stage = Stage::new(place)?;
     let agent = report.step("agent", start_agent(&stage))?;
@@ -64,7 +64,7 @@ async fn play(stage: &Stage, report: &Report) -> Result<()> {
     report.run("renewal-again", driver.alive(renewal(&mut pods))).await?;
     report.run("mutual-tls-again", mutual_tls(&pods)).await?;
     report.run("new-agent", driver.alive(new_agent(stage, &pods.socket))).await?;
-    // Containers end before the kubelet unpublishes; nothing is held open in the volumes then.
+    // Containers end before the kubelet unpublishes, so no process has files open in the volumes.
     drop(pods);
     report.run("unpublish", driver.alive(unpublish(stage, &plugins))).await?;
     report.run("stop", stop(driver)).await?;
@@ -161,7 +161,7 @@ async fn kill(driver: Driver, pods: &Pods) -> Result<(StepResult, ())> {
     driver.kill().await?;
     let files = pods.files.read().context("with the driver dead")?;
     ensure!(files.leaf == pods.files_saw.leaf, "the files changed with the driver dead");
-    // The stream stays open all along; a connection that is made only now must work as well.
+    // The stream stays open throughout, and a new connection must also work.
     pods.socket.reach().await.context("with the driver dead")?;
     Ok((
         StepResult::new(format!("process {pid} killed with SIGKILL; both pods keep their identities")).with("pid", pid),
@@ -169,7 +169,7 @@ async fn kill(driver: Driver, pods: &Pods) -> Result<(StepResult, ())> {
     ))
 }
 
-/// A driver that is back must find the volumes as they are, and a kubelet that asks for them again must change nothing.
+/// A restarted driver must find the volumes unchanged, and repeated publishes of the kubelet must not change anything.
 async fn recovery(stage: &Stage, pods: &Pods) -> Result<(StepResult, Plugins)> {
     let (_, plugins) = register(stage).await?;
     for (plugin, volume) in [(&plugins.files, stage.files_volume()), (&plugins.socket, stage.socket_volume())] {
@@ -181,7 +181,7 @@ async fn recovery(stage: &Stage, pods: &Pods) -> Result<(StepResult, Plugins)> {
     Ok((StepResult::new("registered again; each volume is still mounted, once").with("mounts", 2), plugins))
 }
 
-/// A reinstalled agent has a new folder with a new socket. A running pod must still reach it.
+/// A reinstalled agent has a new folder with a new socket. Running pods must still reach it.
 async fn new_agent(stage: &Stage, pod: &SocketPod) -> Result<(StepResult, ())> {
     fs::remove_dir_all(&stage.settings.agent_dir)?;
     let agent = Agent::bind(stage.agent()?)?;
@@ -214,7 +214,7 @@ fn clean(stage: &Stage) -> Result<(StepResult, ())> {
     ensure!(left.is_empty(), "still mounted: {left:?}");
     let folders = fs::read_dir(stage.kubelet.pods_dir())?.count();
     ensure!(folders == 0, "{folders} pod folders are left");
-    // Its tmpfs outlives the driver on purpose, for the next one; here it ends with the namespace.
+    // Its tmpfs deliberately outlives the driver; here it disappears with the namespace.
     let own = mounts::at_and_below(&stage.settings.data_root())?.len();
     Ok((StepResult::new("nothing is left mounted for any pod").with("mounts", 0).with("driver_mounts", own), ()))
 }

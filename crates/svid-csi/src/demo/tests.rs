@@ -9,7 +9,7 @@ use crate::source::local_ca::{LocalCa, LocalCaConfig};
 use crate::spiffe::svid::Svid;
 use rustls::pki_types::PrivateKeyDer;
 
-/// An SVID from the CA in `ca`, which is created if there is none.
+/// An SVID from the CA in `ca`, which is created if missing.
 pub(super) async fn issue(ca: &Path, id: &str) -> Svid {
     let id = SpiffeId::parse(id).unwrap();
     let trust_domain = id.trust_domain().clone();
@@ -26,7 +26,7 @@ pub(super) async fn issue(ca: &Path, id: &str) -> Svid {
 }
 
 #[tokio::test]
-async fn what_was_issued_passes() {
+async fn an_issued_identity_passes() {
     let ca = tempfile::tempdir().unwrap();
     let svid = issue(ca.path(), "spiffe://example.org/a").await;
     svid.check_key().unwrap();

@@ -1,5 +1,5 @@
-//! A folder that others may write into, worked in through its descriptor: no link is followed, nothing leads out of it, and
-//! no mount in it is entered. Its path is for messages alone.
+//! A folder that others may write into, accessed through its descriptor: no link is followed, nothing leads out of it,
+//! and no mount in it is entered. Its path is only used in messages.
 
 mod removal;
 
@@ -20,7 +20,7 @@ use super::seal::{self, Sealing};
 const OWN: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 const BENEATH: ResolveFlags = OWN.union(ResolveFlags::NO_XDEV);
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// How many names are listed at a time.
+/// The number of names listed at a time.
 const MOST_NAMES: usize = 65_536;
 
 /// An open folder.
@@ -32,7 +32,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens a folder at a path of the driver's own. With `seals`, files and folders in it are sealed.
+    /// Opens a folder at a path of the driver's own. If `seals` is set, files and folders in it are sealed.
     ///
     /// # Errors
     /// [`FsError`].
@@ -41,33 +41,33 @@ impl Folder {
         Ok(Folder { fd, path: path.to_owned(), seals })
     }
 
-    /// A folder that was opened already.
+    /// Wraps an open folder.
     pub fn of(fd: OwnedFd, path: PathBuf) -> Self {
         Folder { fd, path, seals: false }
     }
 
-    /// The same, for a folder that is sealed from now on if it is to be.
+    /// The same folder, whose content is sealed from then on if `seals` is set.
     pub fn sealing(self, seals: bool) -> Self {
         Folder { seals, ..self }
     }
 
-    /// Whether what is to be sealed is.
+    /// Whether its content is sealed.
     pub fn seals(&self) -> bool {
         self.seals
     }
 
-    /// A folder in it.
+    /// Opens a folder in it.
     ///
     /// # Errors
-    /// [`FsError`], also when it is a link or on another mount.
+    /// [`FsError`], also if it is a link or on another mount.
     pub fn folder(&self, name: impl AsRef<OsStr>) -> Result<Self, FsError> {
         self.enter(name.as_ref(), BENEATH)
     }
 
-    /// A folder in it on which something of the driver's own may be mounted.
+    /// Opens a folder in it on which the driver may have mounted something.
     ///
     /// # Errors
-    /// [`FsError`], also when it is a link.
+    /// [`FsError`], also if it is a link.
     pub fn mounted(&self, name: &str) -> Result<Self, FsError> {
         self.enter(name.as_ref(), OWN)
     }
@@ -78,17 +78,17 @@ impl Folder {
         Ok(Folder { fd: fd.map_err(FsError::of("open", &path))?, path, seals: self.seals })
     }
 
-    /// Makes a folder in it.
+    /// Creates a folder in it.
     ///
     /// # Errors
-    /// [`FsError`], also when something has that name already.
+    /// [`FsError`], also if the name exists.
     pub fn create_folder(&self, name: &str, mode: u32) -> Result<Self, FsError> {
         rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode))
             .map_err(self.failed("create the folder", name.as_ref()))?;
         self.folder(name)
     }
 
-    /// The names in it, in no order: all of them, or so many that they are none of the driver's making.
+    /// The names in it, in no particular order: all of them, or so many that the driver cannot have created them.
     ///
     /// # Errors
     /// [`FsError`].
@@ -108,7 +108,7 @@ impl Folder {
         Ok(names)
     }
 
-    /// What has that name, if anything.
+    /// The properties of the file with that name, if it exists.
     ///
     /// # Errors
     /// [`FsError`].
@@ -119,7 +119,7 @@ impl Folder {
         }
     }
 
-    /// What the folder itself is.
+    /// The properties of the folder itself.
     ///
     /// # Errors
     /// [`FsError`].
@@ -128,7 +128,7 @@ impl Folder {
             .map_err(FsError::of("inspect", &self.path))
     }
 
-    /// Where the link of that name leads; `None` if there is no such link.
+    /// The target of the link with that name; `None` if there is no such link.
     ///
     /// # Errors
     /// [`FsError`].
@@ -140,10 +140,10 @@ impl Folder {
         }
     }
 
-    /// Opens a regular file in it to read.
+    /// Opens a regular file in it for reading.
     ///
     /// # Errors
-    /// [`FsError`], also when it is anything else.
+    /// [`FsError`], also if it is not a regular file.
     pub fn file(&self, name: impl AsRef<OsStr>) -> Result<File, FsError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let name = name.as_ref();
@@ -153,10 +153,10 @@ impl Folder {
         if is_file { Ok(file) } else { Err(self.failed("read", name)(io::Error::other("it is not a regular file"))) }
     }
 
-    /// Reads a regular file of at most so many bytes.
+    /// Reads a regular file of at most that many bytes.
     ///
     /// # Errors
-    /// [`FsError`], also when it is longer or no regular file.
+    /// [`FsError`], also if it is longer or not a regular file.
     pub fn read(&self, name: impl AsRef<OsStr>, most: u64) -> Result<Zeroizing<Vec<u8>>, FsError> {
         let name = name.as_ref();
         let file = self.file(name)?;
@@ -170,10 +170,10 @@ impl Folder {
         Ok(contents)
     }
 
-    /// Writes a new file, and seals it. Nothing may have that name.
+    /// Writes a new file and seals it. The name must not exist.
     ///
     /// # Errors
-    /// [`FsError`]; a part of it may then be there.
+    /// [`FsError`]; a part of the file may then exist.
     pub fn create(&self, name: &str, contents: &[u8], mode: u32, group: Option<u32>) -> Result<(), FsError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let named = name.as_ref();
@@ -185,7 +185,7 @@ impl Folder {
         self.seal_inode(&file, named)
     }
 
-    /// Makes a link in it. Nothing may have that name.
+    /// Creates a link in it. The name must not exist.
     ///
     /// # Errors
     /// [`FsError`].
@@ -193,7 +193,7 @@ impl Folder {
         rustix::fs::symlinkat(target, &self.fd, name).map_err(self.failed("link", name.as_ref()))
     }
 
-    /// Gives a file in it a second name. Nothing may have that name.
+    /// Gives a file in it a second name, which must not exist.
     ///
     /// # Errors
     /// [`FsError`].
@@ -202,7 +202,7 @@ impl Folder {
             .map_err(self.failed("link", second.as_ref()))
     }
 
-    /// Renames something that is not a folder, replacing whatever has the new name.
+    /// Renames something other than a folder, and replaces the file with the new name, if any.
     ///
     /// # Errors
     /// [`FsError`].
@@ -213,7 +213,7 @@ impl Folder {
         rustix::fs::renameat(&self.fd, from, &self.fd, to).map_err(self.failed("replace", to.as_ref()))
     }
 
-    /// Gives the folder itself a mode and a group, if it has others. Without a group, it keeps its own.
+    /// Sets the mode and group of the folder itself, unless they are already set. Without `group`, it keeps its own.
     ///
     /// # Errors
     /// [`FsError`].
@@ -251,7 +251,7 @@ impl Folder {
         }
     }
 
-    /// Takes the folder's own seal away.
+    /// Removes the seal of the folder itself.
     ///
     /// # Errors
     /// [`FsError`].
@@ -267,13 +267,13 @@ impl Folder {
         seal::is_sealed(&self.fd).map_err(FsError::of("inspect", &self.path))
     }
 
-    /// A path that leads to a name in the folder for as long as the folder is open, for calls that take no descriptor. Its
-    /// last part is followed if it is a link, unless the call says otherwise.
+    /// A path to a name in the folder that is valid as long as the folder is open, for calls that do not accept a
+    /// descriptor. If its last component is a link, it is followed, unless the call specifies otherwise.
     pub fn through_descriptor(&self, name: &str) -> PathBuf {
         Path::new("/proc/self/fd").join(self.fd.as_raw_fd().to_string()).join(name)
     }
 
-    /// Where it is, for messages.
+    /// Its path, for messages.
     pub fn shown_path(&self) -> &Path {
         &self.path
     }

@@ -1,6 +1,6 @@
-//! What this process may do beyond other users (capabilities(7)), dropped if it is not needed.
+//! The capabilities of this process (capabilities(7)), of which the unneeded ones are dropped.
 //!
-//! Container runtimes leave a privileged container every capability, whatever its manifest drops.
+//! Container runtimes leave a privileged container every capability, even those that its manifest drops.
 
 use rustix::io::{self, Errno};
 use rustix::thread::{
@@ -8,7 +8,7 @@ use rustix::thread::{
     set_capabilities, set_no_new_privs,
 };
 
-/// What the driver needs.
+/// The capabilities that the driver needs.
 const OF_DRIVER: [(CapabilitySet, &str, &str); 5] = [
     (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN", "to mount"),
     (CapabilitySet::DAC_OVERRIDE, "CAP_DAC_OVERRIDE", "to write into folders without write permission"),
@@ -17,13 +17,13 @@ const OF_DRIVER: [(CapabilitySet, &str, &str); 5] = [
     (CapabilitySet::LINUX_IMMUTABLE, "CAP_LINUX_IMMUTABLE", "to seal volumes, so that their pods cannot change them"),
 ];
 
-/// They could not be given up.
+/// They could not be dropped.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot drop the capabilities that are not needed")]
 pub(crate) struct CapabilityError(#[from] Errno);
 
-/// Drops for good all capabilities but those the driver needs, and returns which of those are missing, each with what it
-/// is for. Capabilities are a thread's: to be called before there is a second one.
+/// Permanently drops all capabilities except those that the driver needs, and returns the missing ones, each with its
+/// purpose. Each thread has its own capabilities, so this must be called before there is a second thread.
 ///
 /// # Errors
 /// [`CapabilityError`].
@@ -45,14 +45,14 @@ fn keep_only(needed: CapabilitySet) -> io::Result<CapabilitySet> {
     Ok(kept)
 }
 
-/// Whatever is executed later has no more than that either.
+/// Programs executed later do not get more than that either.
 fn bound_to(needed: CapabilitySet) -> io::Result<()> {
     for number in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << number);
         match capability_is_in_bounding_set(capability) {
             Ok(true) if !needed.contains(capability) => remove_capability_from_bounding_set(capability)?,
             Ok(_) => {}
-            // The kernel knows no more of them.
+            // The kernel does not know any more of them.
             Err(Errno::INVAL) => return Ok(()),
             Err(errno) => return Err(errno),
         }

@@ -1,4 +1,4 @@
-//! The one place that reads the wall clock, and notices when it jumps.
+//! The only place that reads the wall clock, and detects when it jumps.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,19 +18,19 @@ pub fn now() -> SystemTime {
     SystemTime::now()
 }
 
-/// How long the machine has been up, the time that it slept included.
+/// The time since the machine was booted, including the time it was asleep.
 pub fn since_boot() -> Duration {
     let Timespec { tv_sec, tv_nsec } = rustix::time::clock_gettime(ClockId::Boottime);
     Duration::new(u64::try_from(tv_sec).unwrap_or_default(), u32::try_from(tv_nsec).unwrap_or_default())
 }
 
-/// Wakes tasks that sleep until a time of day when the clock was set, or the machine was asleep: timers of the runtime
-/// know of neither.
+/// Wakes tasks that sleep until a time of day after the clock was set or the machine was asleep, because timers of the
+/// runtime notice neither.
 #[derive(Debug, Default)]
 pub struct Jumps(Notify);
 
 impl Jumps {
-    /// The next jump from this moment on, waited for or not.
+    /// The next jump from this moment on, even if it is not awaited yet.
     pub fn next(&self) -> Notified<'_> {
         self.0.notified()
     }
@@ -62,7 +62,7 @@ impl Jumps {
                 Err(error) => return error,
                 Ok(read) => read == Err(Errno::CANCELED),
             };
-            // Before anybody reads the clock: a jump after that is the next one.
+            // Before any task reads the clock: a later jump is the next one.
             if let Err(errno) = arm(timer.get_ref()) {
                 return errno.into();
             }

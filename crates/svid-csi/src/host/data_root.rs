@@ -21,7 +21,7 @@ pub struct DataRoot {
 /// Why a data root cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataRootError {
-    /// The path is something else, or cannot be made.
+    /// The path is not a folder, or cannot be created.
     #[error("--data-root {} must be a folder", .path.display())]
     NotAFolder {
         /// The path.
@@ -42,8 +42,8 @@ pub enum DataRootError {
 }
 
 impl DataRoot {
-    /// Locks `root` and finds or mounts the data tmpfs of at most `size` bytes in it. `reaches_host` says whether
-    /// mounts in a folder are the host's too.
+    /// Locks `root` and finds or mounts the data tmpfs of at most `size` bytes in it. `reaches_host` returns whether
+    /// mounts in a folder also reach the host.
     ///
     /// # Errors
     /// [`DataRootError`].
@@ -78,7 +78,7 @@ impl DataRoot {
         self.root.join("data")
     }
 
-    /// How much the tmpfs may hold.
+    /// The capacity of the tmpfs.
     pub fn limits(&self) -> TmpfsLimits {
         self.limits
     }
@@ -88,12 +88,12 @@ impl DataRoot {
         self.root.join("data/volumes")
     }
 
-    /// Where records are written: with the data if that outlives this process, else on disk.
+    /// The folder of the records: on the tmpfs if that outlives this process, else on disk.
     pub fn records(&self) -> PathBuf {
         if self.survives { self.root.join("data/records") } else { self.root.join("records") }
     }
 
-    /// Where an earlier run with other mounts may have left records.
+    /// The folder in which an earlier run with different mounts may have left records.
     pub fn other_records(&self) -> PathBuf {
         if self.survives { self.root.join("records") } else { self.root.join("data/records") }
     }
@@ -104,7 +104,7 @@ impl DataRoot {
     }
 }
 
-/// Locks a folder against a second driver, for as long as the file is held.
+/// Locks a folder against a second driver, as long as the file is open.
 ///
 /// # Errors
 /// [`DataRootError::Locked`].

@@ -1,4 +1,4 @@
-//! File system calls whose errors say what was attempted and where.
+//! File system calls whose errors contain the attempted action and the path.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -11,9 +11,9 @@ use svid_csi_core::error::Class;
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}", .path.display())]
 pub struct FsError {
-    /// What was attempted, as a verb.
+    /// The attempted action, as a verb.
     pub action: &'static str,
-    /// On which path.
+    /// The path.
     pub path: PathBuf,
     /// The system's error.
     #[source]
@@ -26,7 +26,7 @@ impl FsError {
         move |source| FsError { action, path: path.to_owned(), source: source.into() }
     }
 
-    /// How the failure is to be treated.
+    /// The class of the failure.
     pub fn class(&self) -> Class {
         match self.source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Class::Exhausted,
@@ -37,10 +37,10 @@ impl FsError {
 
 /// Replaces the file at `path` so that a reader sees the old or the new contents, never a part.
 ///
-/// Not durable against power loss: what is written here describes mounts, which do not outlive the kernel either.
+/// Not durable against power loss: the files written here describe mounts, which do not survive a reboot either.
 ///
 /// # Errors
-/// [`FsError`]; the old file is then untouched.
+/// [`FsError`]; the old file is then unchanged.
 pub fn write_atomic(path: &Path, contents: &[u8], mode: u32) -> Result<(), FsError> {
     let temporary = temporary_beside(path);
     let written = write_new(&temporary, contents, mode)
@@ -51,7 +51,7 @@ pub fn write_atomic(path: &Path, contents: &[u8], mode: u32) -> Result<(), FsErr
     written
 }
 
-/// Whether something is at `path`, links followed.
+/// Whether `path` exists, following links.
 ///
 /// # Errors
 /// [`FsError`] if that cannot be determined, which does not mean "no".
@@ -59,8 +59,8 @@ pub fn exists(path: &Path) -> Result<bool, FsError> {
     path.try_exists().map_err(FsError::of("inspect", path))
 }
 
-/// Removes the files in a folder whose names `is_wanted` does not know, if there is such a folder. Returns what could not
-/// be removed.
+/// Removes the files in a folder for whose names `is_wanted` returns false, if the folder exists. Returns the files
+/// that could not be removed.
 ///
 /// # Errors
 /// [`FsError`] if they cannot be listed.
@@ -79,7 +79,7 @@ pub fn sweep(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<FsEr
     Ok(left)
 }
 
-/// Creates the file at `path`, which must not exist, or replaces a left-over one.
+/// Creates the file at `path`, which must not exist, or replaces a leftover.
 ///
 /// # Errors
 /// [`FsError`].
@@ -109,7 +109,7 @@ fn temporary_beside(path: &Path) -> PathBuf {
 /// Creates the folder `path` with `mode` if it is missing; its parent must exist.
 ///
 /// # Errors
-/// [`FsError`], also when `path` is something other than a folder, a link to one included.
+/// [`FsError`], also if `path` is not a folder, or is a link to one.
 pub fn ensure_dir(path: &Path, mode: u32) -> Result<(), FsError> {
     use std::os::unix::fs::DirBuilderExt;
     match fs::DirBuilder::new().mode(mode).create(path) {
@@ -122,7 +122,7 @@ fn is_folder(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
 }
 
-/// Makes sure that a file is still there after a power loss.
+/// Ensures that a file still exists after a power loss.
 ///
 /// # Errors
 /// [`FsError`].

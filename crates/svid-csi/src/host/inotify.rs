@@ -1,4 +1,4 @@
-//! Reports when files may have changed (inotify(7)).
+//! Reports that files may have changed (inotify(7)).
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -12,7 +12,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
-/// Changes of the names in a directory, and of the directory as a whole.
+/// Changes of the names in a directory, and of the directory itself.
 pub(crate) const NAMES: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE)
     .union(WatchFlags::MOVED_FROM)
@@ -30,7 +30,7 @@ const CONTENT: WatchFlags =
 pub(crate) struct Inotify(AsyncFd<OwnedFd>);
 
 impl Inotify {
-    /// Watches nothing yet.
+    /// Creates an instance without watches.
     pub(crate) fn new() -> io::Result<Self> {
         let flags = CreateFlags::NONBLOCK | CreateFlags::CLOEXEC;
         #[expect(deprecated, reason = "its successor is unsafe; an OwnedFd that is never handed out stays valid")]
@@ -38,7 +38,7 @@ impl Inotify {
         Ok(Self(events))
     }
 
-    /// Watches what is at the path now, following links. Returns whether there is anything.
+    /// Watches the file or directory at the path, following links. Returns whether it exists.
     pub(crate) fn add(&self, path: &Path, changes: WatchFlags) -> io::Result<bool> {
         match inotify::add_watch(&self.0, path, changes) {
             Ok(_) => Ok(true),
@@ -47,12 +47,12 @@ impl Inotify {
         }
     }
 
-    /// Waits until something may have changed, and swallows all that is known by then. An overflow counts as a change.
+    /// Waits until something may have changed, and consumes all pending events. An overflow counts as a change.
     pub(crate) async fn changed(&self) -> io::Result<()> {
         self.names(ReadFlags::all()).await.map(drop)
     }
 
-    /// As [`Inotify::changed`]. Returns the names in watched directories that changed in one of these ways.
+    /// Like [`Inotify::changed`], but returns the names in watched directories that changed in one of these ways.
     pub(crate) async fn names(&self, ways: ReadFlags) -> io::Result<Names> {
         loop {
             let mut ready = self.0.readable().await?;
@@ -63,7 +63,7 @@ impl Inotify {
         }
     }
 
-    /// As [`Inotify::names`], of what is known already.
+    /// Like [`Inotify::names`], for the events that are already pending.
     pub(crate) fn names_so_far(&self, ways: ReadFlags) -> io::Result<Names> {
         match drain(self.0.get_ref(), ways) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Names::default()),
@@ -77,7 +77,7 @@ impl Inotify {
 pub(crate) enum Names {
     /// These.
     These(BTreeSet<OsString>),
-    /// Any may have: there was more than the kernel keeps.
+    /// Any name may have changed: there were more events than the kernel keeps.
     Any,
 }
 
@@ -97,18 +97,18 @@ impl Names {
     }
 }
 
-/// Watches files in a folder, the folder, and the one above: any of them may be replaced. If there is no such folder, the
-/// nearest one above in which it may appear. A file that is replaced is then another one: watch again after each change.
+/// Watches files in a folder, the folder, and its parent, because any of them may be replaced. If the folder does not
+/// exist, watches the nearest existing ancestor. A replaced file is a different one, so watch again after each change.
 ///
 /// # Errors
-/// If the kernel does not let them be watched.
+/// If the kernel refuses to watch them.
 pub(crate) fn follow(folder: &Path, files: &[impl AsRef<Path>]) -> io::Result<Inotify> {
     loop {
         let inotify = Inotify::new()?;
         let mut missing = None;
         for folder in folder.ancestors() {
             if inotify.add(folder, NAMES)? {
-                // Only a folder that is replaced as a whole needs this one, which others may keep closed.
+                // Only needed if the folder itself is replaced. The parent may be inaccessible.
                 let _ = folder.parent().map(|above| inotify.add(above, NAMES));
                 break;
             }
@@ -117,7 +117,7 @@ pub(crate) fn follow(folder: &Path, files: &[impl AsRef<Path>]) -> io::Result<In
         for file in files {
             inotify.add(file.as_ref(), CONTENT)?;
         }
-        // One that appeared before the folder above it was watched.
+        // A folder that appeared before its parent was watched.
         if !missing.is_some_and(|folder| std::fs::metadata(folder).is_ok_and(|found| found.is_dir())) {
             return Ok(inotify);
         }

@@ -1,4 +1,4 @@
-//! The machine: files, mounts, the clock, and what the process may do.
+//! The machine: files, mounts, the clock, and the capabilities of the process.
 
 pub(crate) mod beneath;
 pub(crate) mod capabilities;

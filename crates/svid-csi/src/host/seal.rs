@@ -1,8 +1,8 @@
 //! Sealing: the immutable flag of an inode (FS_IOC_SETFLAGS, `chattr +i`).
 //!
-//! A sealed file cannot be written, renamed, linked, unlinked or given away, and a sealed folder gets and loses no name,
-//! whatever mount it is reached through. Only CAP_LINUX_IMMUTABLE takes a seal away, which containers do not have, also
-//! those with CAP_SYS_ADMIN, which can make a read-only mount writable. tmpfs has the flag since Linux 6.0.
+//! A sealed file cannot be written, renamed, linked, unlinked or chowned, and a sealed folder neither gains nor loses
+//! names, through any mount. Removing a seal needs CAP_LINUX_IMMUTABLE, which containers do not have, not even those
+//! with CAP_SYS_ADMIN, which can make a read-only mount writable. tmpfs has the flag since Linux 6.0.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -10,19 +10,19 @@ use std::os::fd::AsFd;
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use rustix::io::Errno;
 
-/// Whether a seal holds.
+/// The result of sealing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sealing {
     /// It does.
     Sealed,
-    /// This kernel, file system or user namespace has no seals.
+    /// This kernel, file system or user namespace does not support seals.
     Unsupported,
 }
 
 /// Seals a file or folder, which must be open and on a writable mount.
 ///
 /// # Errors
-/// The flag could not be set, for another reason than that there is no such flag here.
+/// If the flag cannot be set, although it is supported.
 pub fn seal(fd: impl AsFd) -> io::Result<Sealing> {
     match set(&fd, true) {
         Ok(()) => Ok(Sealing::Sealed),
@@ -31,18 +31,18 @@ pub fn seal(fd: impl AsFd) -> io::Result<Sealing> {
     }
 }
 
-/// Removes the seal, if there is one.
+/// Removes the seal, if it exists.
 ///
 /// # Errors
-/// The flag is set and could not be taken away.
+/// If the flag is set and cannot be removed.
 pub fn unseal(fd: impl AsFd) -> io::Result<()> {
     if is_sealed(&fd)? { Ok(set(&fd, false)?) } else { Ok(()) }
 }
 
-/// Whether it is sealed. Without such a flag, nothing is.
+/// Whether it is sealed. Without support for the flag, nothing is.
 ///
 /// # Errors
-/// The flag could not be read.
+/// If the flag cannot be read.
 pub fn is_sealed(fd: impl AsFd) -> io::Result<bool> {
     match ioctl_getflags(&fd) {
         Ok(flags) => Ok(flags.contains(IFlags::IMMUTABLE)),
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sealed_stays_as_it_is_until_it_is_unsealed() {
+    fn a_sealed_file_cannot_change_until_it_is_unsealed() {
         svid_csi_testkit::in_mount_ns(|| {
             let dir = tempfile::tempdir().unwrap();
             rustix::mount::mount("t", dir.path(), "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();

@@ -1,6 +1,6 @@
-//! Notifies the service manager that started the process of its state: systemd's protocol, sd_notify(3).
+//! Notifies the service manager that started the process about its state, with systemd's protocol sd_notify(3).
 //!
-//! The libraries for it cannot send to abstract sockets, which some service managers use.
+//! Existing libraries cannot send to abstract sockets, which some service managers use.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -20,7 +20,7 @@ use crate::tasks::Tasks;
 #[derive(Debug)]
 pub(crate) struct ServiceManager {
     socket: Option<UnixDatagram>,
-    /// How long it waits for a sign of life before it ends the process.
+    /// How long it waits for a keep-alive before it ends the process.
     patience: Option<Duration>,
 }
 
@@ -37,7 +37,7 @@ impl ServiceManager {
         Self { patience: patience.filter(|_| socket.is_some()), socket }
     }
 
-    /// The process does its work from now on, and shows that it lives for as long as its tasks run.
+    /// Reports that the process is ready, and keeps reporting that it is alive as long as its tasks run.
     pub(crate) fn ready(self, status: &str, tasks: &Tasks) {
         if self.socket.is_none() {
             return;
@@ -47,7 +47,7 @@ impl ServiceManager {
         tasks.essential("service manager", async move { self.keep_told(stop).await });
     }
 
-    /// A task like all others: it gets its turn only if those do, too.
+    /// A task like all others: it runs only if those can, too.
     async fn keep_told(self, stop: CancellationToken) -> Result<(), Infallible> {
         let beats = async {
             let Some(patience) = self.patience else { return std::future::pending().await };
@@ -74,7 +74,7 @@ impl ServiceManager {
     }
 }
 
-/// A path, or after `@` the name of an abstract socket.
+/// A path, or the name of an abstract socket after `@`.
 fn connect(address: &[u8]) -> io::Result<UnixDatagram> {
     let address = match address.strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
@@ -82,7 +82,7 @@ fn connect(address: &[u8]) -> io::Result<UnixDatagram> {
     };
     let socket = UnixDatagram::unbound()?;
     socket.connect_addr(&address)?;
-    // A service manager that does not read must not hold up the tasks.
+    // A service manager that does not read must not block the tasks.
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_socket_nobody_is_told() {
+    fn without_a_socket_nothing_is_sent() {
         for variables in [&[][..], &[("NOTIFY_SOCKET", ""), ("WATCHDOG_USEC", "1000")], &[("NOTIFY_SOCKET", "/none")]] {
             let manager = find(variables);
             assert!(manager.socket.is_none() && manager.patience.is_none(), "{variables:?}");
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_watchdog_is_for_the_process_it_names() {
+    fn the_watchdog_applies_to_the_process_it_names() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let _socket = UnixDatagram::bind(&path).unwrap();

@@ -1,29 +1,29 @@
-//! One call to the API server, limited in time.
+//! One call to the API server, with a time limit.
 
 use std::future::Future;
 use std::time::Duration;
 
 use super::error;
 
-/// Why a call came to nothing.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// No answer in time.
     #[error("the API server did not answer within {} s", .0.as_secs())]
     Silent(Duration),
-    /// It was refused, or the API server is out of reach.
+    /// It was refused, or the API server is not reachable.
     #[error("{}", error::told(.0))]
     Failed(kube::Error),
 }
 
 impl CallError {
-    /// How long the API server asks to wait before the next try, if it does.
+    /// How long the API server asks the client to wait before the next attempt, if it does.
     pub fn retry_after(&self) -> Option<Duration> {
         if let CallError::Failed(error) = self { error::retry_after(error) } else { None }
     }
 }
 
-/// The result of the call, if it comes in time.
+/// The result of the call, if it arrives in time.
 ///
 /// # Errors
 /// [`CallError`].

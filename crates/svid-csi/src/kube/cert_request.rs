@@ -1,4 +1,4 @@
-//! `CertificateRequest` objects as they are read and watched.
+//! `CertificateRequest` objects, as they are read and watched.
 
 use std::borrow::Cow;
 
@@ -11,13 +11,13 @@ use svid_csi_core::cert_request::{self, API_VERSION, CertificateRequestSpec, Cer
 /// A `CertificateRequest` of cert-manager.io/v1.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CertificateRequest {
-    /// Name, labels and the like.
+    /// Name, labels and so on.
     #[serde(default)]
     pub metadata: ObjectMeta,
-    /// What is asked for.
+    /// The request itself.
     #[serde(default)]
     pub spec: CertificateRequestSpec,
-    /// What became of it.
+    /// Its progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<CertificateRequestStatus>,
 }

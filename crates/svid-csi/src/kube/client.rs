@@ -1,4 +1,4 @@
-//! How the API server is reached.
+//! How to reach the API server.
 
 mod connect;
 mod proxy;
@@ -16,26 +16,26 @@ use tracing::info;
 
 pub use self::proxy::ProxyError;
 
-/// How long a call may take. A watch is not a call: it may be silent for as long as nothing happens.
+/// How long a call may take. This excludes watches, which may be silent as long as nothing happens.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where the API server is and who asks.
+/// The address of the API server and the client's credentials.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientOptions {
-    /// A kubeconfig; without it, what Kubernetes gives every pod.
+    /// A kubeconfig; without it, the service account of the pod.
     pub kubeconfig: Option<PathBuf>,
-    /// The context in the kubeconfig, unless its current one.
+    /// The context in the kubeconfig, if not its current one.
     pub context: Option<String>,
-    /// The cluster in the kubeconfig, unless the context's.
+    /// The cluster in the kubeconfig, if not the context's.
     pub cluster: Option<String>,
-    /// The user in the kubeconfig, unless the context's.
+    /// The user in the kubeconfig, if not the context's.
     pub user: Option<String>,
 }
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Not in a pod, or not with a service account.
+    /// It is not running in a pod, or not with a service account.
     #[error("this process has no service account of a cluster; outside of a pod, give --kubeconfig")]
     InCluster(#[source] kube::config::InClusterError),
     /// The kubeconfig.
@@ -50,25 +50,25 @@ pub enum ClientError {
     /// The proxy.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
-    /// The CA certificates.
+    /// The CA certificates are invalid.
     #[error("the CA certificates of the API server cannot be used")]
     Roots(#[source] rustls::Error),
-    /// The name that the API server's certificate must have.
+    /// The required name in the API server's certificate is invalid.
     #[error("tls-server-name in the kubeconfig is not a name a server can have")]
     ServerName {
         /// The problem.
         #[source]
         source: rustls::pki_types::InvalidDnsNameError,
     },
-    /// What is in it cannot be used.
+    /// The configuration cannot be used.
     #[error("the client of the API server cannot be made")]
     Client(#[source] kube::Error),
 }
 
-/// Means "none given" in a kubeconfig, so that kube does not look for one in the environment by rules of its own.
+/// Means "none given" in a kubeconfig, so that kube does not look for a proxy in the environment by its own rules.
 const NO_PROXY_GIVEN: &str = "none://given";
 
-/// Finds the API server, the credentials and the proxy between.
+/// Finds the API server, the credentials and the proxy.
 ///
 /// # Errors
 /// [`ClientError`].

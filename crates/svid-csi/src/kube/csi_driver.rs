@@ -1,4 +1,4 @@
-//! Whether the CSIDriver object asks the kubelet for what a plan needs.
+//! Whether the CSIDriver object has the fields that a plan needs.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use tracing::info;
 
 use super::error;
 
-/// How long looking may take: the driver starts without it.
+/// How long the check may take; afterwards the driver starts without it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the CSIDriver object must ask for.
+/// The required fields of the CSIDriver object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
-    /// Tokens of the pods, again and again.
+    /// Tokens of the pods, with regular republishes.
     pub tokens: bool,
 }
 
-/// A CSIDriver object that does not ask for what a plan needs.
+/// The CSIDriver object lacks fields that a plan needs.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the CSIDriver object {name} lacks {}, without which volumes cannot be served", .lacks.join(" and "))]
 pub struct Lacking {
@@ -26,7 +26,7 @@ pub struct Lacking {
     lacks: Vec<&'static str>,
 }
 
-/// Checks the object, if there is one and the driver may read it: otherwise mistakes show with the first volume.
+/// Checks the object, if it exists and the driver may read it. Otherwise mistakes show with the first volume.
 ///
 /// # Errors
 /// [`Lacking`].
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_every_field_that_is_missing() {
+    fn names_every_missing_field() {
         let audience =
             |audience: &str| Some(vec![TokenRequest { audience: audience.to_owned(), ..Default::default() }]);
         let good = CSIDriverSpec {

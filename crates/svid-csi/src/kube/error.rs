@@ -1,4 +1,4 @@
-//! What the API server's errors mean, and how they are reported.
+//! The meaning of the API server's errors, and how they are reported.
 
 use std::time::Duration;
 
@@ -17,17 +17,17 @@ pub fn is_conflict(error: &Error) -> bool {
     status(error).is_some_and(|status| status.code == 409 && !status.is_already_exists())
 }
 
-/// There is an object of that name.
+/// An object with that name exists.
 pub fn is_already_exists(error: &Error) -> bool {
     status(error).is_some_and(Status::is_already_exists)
 }
 
-/// There is no object of that name.
+/// No object with that name exists.
 pub fn is_not_found(error: &Error) -> bool {
     status(error).is_some_and(|status| status.code == 404)
 }
 
-/// The object is not, or is no longer, what the call takes for granted: another version, or not what a JSON patch tests.
+/// The object is not, or no longer, as the call assumes: its version differs, or a test of a JSON patch fails.
 pub fn has_changed(error: &Error) -> bool {
     is_conflict(error) || status(error).is_some_and(|status| status.code == 422)
 }
@@ -37,13 +37,13 @@ pub fn is_forbidden(error: &Error) -> bool {
     status(error).is_some_and(|status| status.code == 403)
 }
 
-/// How long the API server asks to wait before the next try (429, and some of 5xx).
+/// How long the API server asks the client to wait before the next attempt (429, and some of 5xx).
 pub fn retry_after(error: &Error) -> Option<Duration> {
     let seconds = status(error)?.details.as_ref()?.retry_after_seconds;
     (seconds > 0).then(|| Duration::from_secs(seconds.into()))
 }
 
-/// The error on one line of printable ASCII, cut: the API server repeats what others wrote.
+/// The error on one line of printable ASCII, cut, because the API server quotes texts of others.
 pub fn told(error: &Error) -> String {
     match error {
         Error::Api(status) => format!("{} ({})", report::one_line(&status.message), status.code),
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn conflicts_are_not_names_that_are_taken() {
+    fn conflicts_differ_from_existing_names() {
         let (conflict, taken) = (answer(409, "Conflict"), answer(409, "AlreadyExists"));
         assert!(is_conflict(&conflict) && !is_already_exists(&conflict));
         assert!(!is_conflict(&taken) && is_already_exists(&taken));
@@ -73,13 +73,13 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_told_on_one_line() {
+    fn errors_are_reported_on_one_line() {
         assert_eq!(told(&answer(500, "InternalError")), "a\\u{1b}[31m\\nb (500)");
         assert_eq!(told(&Error::TlsRequired), "TLS required but no TLS stack selected");
     }
 
     #[test]
-    fn the_time_to_wait_is_the_servers() {
+    fn the_server_determines_the_time_to_wait() {
         assert_eq!(retry_after(&answer(429, "TooManyRequests")), Some(Duration::from_secs(3)));
         assert_eq!(retry_after(&Error::TlsRequired), None);
     }

@@ -1,6 +1,6 @@
-//! Events on objects, for owners of pods, who do not see the log of the driver.
+//! Events on objects, for owners of pods, who cannot read the driver's log.
 //!
-//! They are events of the core group, not of events.k8s.io: the predecessor's roles allow those alone.
+//! They are events of the core group, not of events.k8s.io, because the predecessor's roles allow only those.
 
 mod recent;
 
@@ -23,14 +23,14 @@ use crate::kube::client::CALL_TIMEOUT;
 use crate::kube::error::told;
 use crate::tasks::Tasks;
 
-/// How many wait for the API server at most; further ones are dropped.
+/// The maximum number of queued events; further ones are dropped.
 const QUEUE: usize = 256;
-/// What the API server takes at most, in bytes.
+/// The maximum size that the API server accepts, in bytes.
 const MESSAGE: usize = 1024;
-/// How long the same event is not sent again.
+/// How long the same event is not repeated.
 const REPEAT_AFTER: Duration = Duration::from_secs(600);
 
-/// Sends events in the background. To lose one is not an error: nothing waits for them, and nothing depends on them.
+/// Sends events in the background. Losing one is not an error, because nothing waits for them or depends on them.
 #[derive(Debug, Clone)]
 pub struct Events {
     queue: mpsc::Sender<Notice>,
@@ -45,7 +45,7 @@ struct Notice {
     message: String,
 }
 
-/// A pod, to be warned about.
+/// A pod, as the object of a warning.
 pub fn pod_reference(pod: &PodRef) -> ObjectReference {
     ObjectReference {
         api_version: Some("v1".to_owned()),
@@ -58,7 +58,7 @@ pub fn pod_reference(pod: &PodRef) -> ObjectReference {
 }
 
 impl Events {
-    /// Events that come from `component` (`svid-csi-driver`), and from the `instance` (a node or a pod) of it.
+    /// Creates a sender of events from `component` (`svid-csi-driver`) and its `instance` (a node or a pod).
     pub fn new(client: Client, component: &'static str, instance: String, tasks: &Tasks) -> Self {
         let (queue, mut notices) = mpsc::channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
@@ -76,8 +76,8 @@ impl Events {
         Self { queue, recent: Arc::new(Mutex::new(Recent::new(REPEAT_AFTER))), dropped }
     }
 
-    /// Sends a warning about the object `about`. Returns at once. What has been said about it within the last ten minutes
-    /// is not sent again; of a long message only the first 1,024 bytes are.
+    /// Sends a warning about the object `about`. Returns at once. A warning that was sent within the last ten minutes
+    /// is not repeated, and a long message is cut to its first 1,024 bytes.
     pub fn warn(&self, about: ObjectReference, reason: &'static str, message: impl Into<String>) {
         let mut message = message.into();
         message.truncate(message.floor_char_boundary(MESSAGE));
@@ -131,7 +131,7 @@ impl Sender {
         Event {
             metadata: ObjectMeta {
                 generate_name: Some(format!("{}.", about.name.as_deref().unwrap_or("svid-csi"))),
-                // Events about objects without a namespace belong there.
+                // Events about objects without a namespace belong in this one.
                 namespace: Some(about.namespace.clone().unwrap_or_else(|| "default".to_owned())),
                 ..ObjectMeta::default()
             },
@@ -150,7 +150,7 @@ impl Sender {
     }
 }
 
-/// Whether it is a role that forbids it. A namespace that is being deleted and a quota forbid as well, for a while.
+/// Whether a role forbids it. A namespace that is being deleted and a quota also cause this code, temporarily.
 fn lacks_permission(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.is_forbidden() && status.message.contains("cannot create resource"))
 }

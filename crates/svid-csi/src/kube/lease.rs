@@ -1,8 +1,9 @@
-//! Leader election by a Lease, as client-go does it, so that predecessors and we can stand for the same one.
+//! Leader election by a Lease, compatible with client-go, so that predecessors and this approver can compete for the
+//! same one.
 //!
-//! A leader renews its Lease; the other candidates watch it, and one takes it over once it has not changed
-//! for as long as it says it lasts. Each side measures by its own clock, so clocks need not agree. A leader stops being one well
-//! before another can take over, even if its process or its machine was suspended in between: see [`Term::is_valid`].
+//! A leader renews its Lease. The other candidates watch it, and one takes over when it has not changed for its stated
+//! duration. Each side measures with its own clock, so clocks need not agree. A leader steps down well before another
+//! can take over, even if its process or its machine was suspended in between: see [`Term::is_valid`].
 
 mod moment;
 mod notes;
@@ -27,19 +28,19 @@ use self::record::Observed;
 use super::error;
 use crate::host::clock;
 
-/// How long a Lease lasts that is not renewed (controller-runtime, `LeaseDuration`).
+/// How long a Lease is valid without renewal (controller-runtime, `LeaseDuration`).
 const LASTS: Duration = Duration::from_secs(15);
 
-/// How long after its last renewal a leader stops (controller-runtime, `RenewDeadline`).
+/// How long after its last renewal a leader steps down (controller-runtime, `RenewDeadline`).
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The time between two tries to get or keep the Lease (controller-runtime, `RetryPeriod`).
+/// The time between two attempts to acquire or renew the Lease (controller-runtime, `RetryPeriod`).
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How long one try may take (controller-runtime: half of `RenewDeadline`).
+/// How long one attempt may take (controller-runtime: half of `RenewDeadline`).
 const TRY: Duration = Duration::from_secs(5);
 
-/// One who stands for a Lease.
+/// A candidate for the Lease.
 #[derive(Debug)]
 pub struct Candidate {
     leases: Api<Lease>,
@@ -49,7 +50,7 @@ pub struct Candidate {
     terms: watch::Sender<Option<Term>>,
     observed: Observed,
     notes: Notes,
-    /// The Lease as it was last written here.
+    /// The Lease as this process last wrote it.
     held: Option<Lease>,
     told: Option<String>,
 }
@@ -58,7 +59,7 @@ pub struct Candidate {
 #[derive(Debug, Clone)]
 pub struct Leadership(watch::Receiver<Option<Term>>);
 
-/// A term as the leader, from getting the Lease until it is lost or released.
+/// A term as the leader, from acquiring the Lease until it is lost or released.
 #[derive(Debug, Clone)]
 pub struct Term {
     ended: CancellationToken,
@@ -70,7 +71,7 @@ pub struct Term {
 enum Try {
     Held,
     HeldByAnother,
-    /// Another candidate wrote at the same time; the holder is unknown.
+    /// Another candidate wrote at the same time, so the holder is unknown.
     Raced,
 }
 
@@ -92,7 +93,7 @@ impl Candidate {
         (candidate, Leadership(leadership))
     }
 
-    /// Tries to get the Lease, leads, and tries again when it is lost, until `stop`; then releases the Lease.
+    /// Acquires the Lease, leads, and retries after losing it, until `stop`; then releases the Lease.
     pub async fn run(mut self, stop: CancellationToken) {
         while let Some(term) = stop.run_until_cancelled(self.win()).await {
             info!(lease = %self.name, namespace = %self.namespace, identity = %self.identity, "leading: this replica holds the Lease");
@@ -107,7 +108,7 @@ impl Candidate {
         }
     }
 
-    /// Tries until the Lease is held.
+    /// Retries until the Lease is held.
     async fn win(&mut self) -> Term {
         loop {
             let started = Moment::now();
@@ -135,7 +136,7 @@ impl Candidate {
         }
     }
 
-    /// One attempt; `None` if it failed, which is logged when it fails in a new way.
+    /// One attempt; `None` if it failed. Only new failures are logged.
     async fn try_once(&mut self, deadline: Instant) -> Option<Try> {
         let problem = match timeout_at(deadline, self.try_hold()).await {
             Ok(Ok(came)) => {
@@ -159,7 +160,7 @@ impl Candidate {
     }
 
     async fn try_hold(&mut self) -> Result<Try, kube::Error> {
-        // The Lease is most likely as it was last written: then it takes one call.
+        // The Lease is most likely unchanged since it was last written, so one call is enough.
         if let Some(last) = self.held.take() {
             match self.write(last).await {
                 Err(error) if error::is_conflict(&error) || error::is_not_found(&error) => {}
@@ -181,8 +182,8 @@ impl Candidate {
         if matches!(&written, Err(error) if error::is_conflict(error)) { Ok(Try::Raced) } else { written }
     }
 
-    /// Writes the Lease as held by this candidate. That it was not written by another since it was read is for the API
-    /// server to check, by the resource version.
+    /// Writes the Lease as held by this candidate. The API server checks, by the resource version, that no other
+    /// candidate has written it since it was read.
     async fn write(&mut self, lease: Lease) -> Result<Try, kube::Error> {
         let mut claimed = record::claim(lease, &self.identity, LASTS, clock::now());
         self.notes.write(&mut claimed);
@@ -199,7 +200,7 @@ impl Candidate {
         Ok(Try::Held)
     }
 
-    /// Lets others take over at once. If that fails, they do when the Lease expires.
+    /// Lets others take over at once. If that fails, they do so when the Lease expires.
     async fn give_back(mut self) {
         let give = async {
             let lease = match self.held.take() {
@@ -226,7 +227,7 @@ impl Leadership {
     pub async fn begun(&mut self) -> Term {
         match self.0.wait_for(|term| term.as_ref().is_some_and(Term::is_valid)).await.map(|term| term.clone()) {
             Ok(Some(term)) => term,
-            // The candidate is gone, and with it every chance to lead.
+            // The candidate has ended, so this process never leads again.
             _ => std::future::pending().await,
         }
     }
@@ -242,14 +243,14 @@ impl Term {
         Self { ended: CancellationToken::new(), valid_until: Arc::new(Mutex::new(moment)) }
     }
 
-    /// Whether the Lease cannot have passed to another yet. To be asked right before anything is written that only a
-    /// leader writes: a process, or a machine, that was suspended wakes up with its Lease long gone, and does not know it
-    /// yet.
+    /// Whether no other candidate can hold the Lease yet. Must be checked immediately before every write that only a
+    /// leader may do, because a process or machine that was suspended may have lost its Lease long ago without
+    /// noticing.
     pub fn is_valid(&self) -> bool {
         !self.ended.is_cancelled() && !self.valid_until().is_past()
     }
 
-    /// Waits for the end.
+    /// Waits for the end of the term.
     pub async fn ended(&self) {
         self.ended.cancelled().await;
     }

@@ -1,4 +1,4 @@
-//! The API server: reaching it, what is read from it, and what is written to it.
+//! The API server: connecting to it, reading and writing.
 
 pub mod call;
 pub mod cert_request;

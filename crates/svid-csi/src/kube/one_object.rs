@@ -1,5 +1,5 @@
-//! One object of the API server, followed by its name: one list and one watch, which also is what a role that names the
-//! object allows.
+//! One object of the API server, followed by its name: by one list and one watch, which a role that names the object
+//! also allows.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -18,13 +18,13 @@ use crate::kube::client::CALL_TIMEOUT;
 use crate::kube::watching::GONE;
 use crate::telemetry::report;
 
-/// A failure after so long a time without one is the beginning of something new.
+/// After that long without a failure, the next failure counts as the first of a new series.
 const CALM: Duration = Duration::from_secs(120);
 
-/// Why an object cannot be read now.
+/// Why an object cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// A role is missing.
+    /// A permission is missing.
     #[error("not allowed to read the {object}: grant this service account the verbs get, list and watch on it")]
     Forbidden {
         /// Its kind and name.
@@ -33,13 +33,13 @@ pub enum ReadError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// There is no such kind.
+    /// The kind does not exist.
     #[error("the {object} cannot be read: the API server does not know this kind of object")]
     NotServed {
         /// Its kind and name.
         object: String,
     },
-    /// Anything else, which may pass.
+    /// Any other error, which may be temporary.
     #[error("the {object} cannot be read at the moment")]
     Failed {
         /// Its kind and name.
@@ -51,7 +51,7 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    /// The error of a call about the object, which is named by its kind and name.
+    /// The error of a call about the object with that kind and name.
     pub fn new(object: &str, error: kube::Error) -> Self {
         let object = object.to_owned();
         match error {
@@ -79,11 +79,11 @@ impl ReadError {
     }
 }
 
-/// One object that is followed.
+/// One followed object.
 pub struct OneObject<K> {
     api: Api<K>,
     name: String,
-    /// What it is, for people.
+    /// Its description, for people.
     object: String,
     states: Option<BoxStream<'static, watcher::Result<Option<K>>>>,
     backoff: DefaultBackoff,
@@ -92,19 +92,19 @@ pub struct OneObject<K> {
 }
 
 impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> OneObject<K> {
-    /// To follow the object `name`, which `object` calls by its kind and name.
+    /// Follows the object `name`; `object` is its kind and name.
     pub fn new(api: Api<K>, name: String, object: String) -> Self {
         Self { api, name, object, states: None, backoff: DefaultBackoff::default(), pause: false, told: None }
     }
 
-    /// Waits for the next state of the object, the present one at first; none when there is no such object.
+    /// Waits for the next state of the object, which is first the current one; `None` if the object does not exist.
     ///
-    /// The same state may come twice. After an error it is read afresh, not before a pause that grows from 0.8 to 30
+    /// The same state may occur twice. After an error it is read again, after a pause that grows from 0.8 to 30
     /// seconds.
     ///
     /// # Errors
-    /// [`ReadError`], which has been logged unless it is one of a series, or `NotServed`. To continue, just ask for the next
-    /// state.
+    /// [`ReadError`], which has been logged unless it is one of a series, or `NotServed`. To continue, wait for the
+    /// next state.
     pub async fn next(&mut self) -> Result<Option<K>, ReadError> {
         loop {
             let error = match self.step().await {
@@ -118,7 +118,7 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> OneObject<
             self.pause = true;
             match error {
                 None => {}
-                // The caller may know another version to ask for.
+                // The caller may know another version to read.
                 Some(error @ ReadError::NotServed { .. }) => return Err(error),
                 Some(error) => {
                     self.tell(&error);
@@ -133,7 +133,7 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> OneObject<
             sleep(self.backoff.next().unwrap_or(CALM)).await;
         }
         match &mut self.states {
-            // A watch is silent for as long as nothing happens, and ends by itself when its connection is dead.
+            // A watch is silent as long as nothing happens, and ends by itself when its connection is dead.
             Some(states) => Ok(states.next().await),
             None => {
                 let states = self.states.insert(watch_object(self.api.clone(), &self.name).boxed());

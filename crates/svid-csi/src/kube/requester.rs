@@ -1,4 +1,4 @@
-//! Making and removing `CertificateRequest` objects: as the driver, or as a pod by its token.
+//! Creates and deletes `CertificateRequest` objects, as the driver or as a pod with its token.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use super::client::{self, CALL_TIMEOUT, ClientError};
 use super::error;
 use crate::telemetry::report;
 
-/// How many requests are made at once, and how many removed. Each call of its own has a connection of its own (HTTP/1.1), which
-/// is kept for minutes, and nothing on a node takes up memory as these do.
+/// The number of requests created at once, and of those deleted at once. Each concurrent call has its own connection
+/// (HTTP/1.1), which is kept for minutes and uses more memory than anything else on a node.
 const AT_ONCE: (usize, usize) = (4, 2);
 
-/// Makes and removes requests, a few at a time.
+/// Creates and deletes requests, a few at a time.
 #[derive(Clone)]
 pub struct Requester {
     own: Client,
@@ -30,22 +30,22 @@ pub struct Requester {
     removing: Arc<Semaphore>,
 }
 
-/// Why a request was not made.
+/// Why a request was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     /// The API server does not know the token.
     #[error("the API server does not accept the token (401 Unauthorized)")]
     Unauthorized,
-    /// The requester lacks a permission. The words are the API server's and name it.
+    /// The requester lacks a permission, which the API server's message names.
     #[error("{0}")]
     Forbidden(String),
-    /// The API server, or a webhook, refuses the object as it is.
+    /// The API server or a webhook refuses the object.
     #[error("the API server refuses the request: {0}")]
     Refused(String),
-    /// Whether the request was made is not known.
+    /// It is unknown whether the request was created.
     #[error(transparent)]
     Unclear(#[from] CallError),
-    /// The token does not fit into a header.
+    /// The token cannot be written into a header.
     #[error("the token contains characters that are not allowed in a token")]
     Garbled,
 }
@@ -57,8 +57,8 @@ impl std::fmt::Debug for Requester {
 }
 
 impl Requester {
-    /// Acts with the credentials of `config`, or with none of them if a pod's token is given: a client certificate
-    /// would win over the token.
+    /// Acts with the credentials of `config`, or without them if a pod's token is given, because a client certificate
+    /// would take precedence over the token.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -69,8 +69,8 @@ impl Requester {
         Ok(Self { own, anonymous: client::client(&anonymous)?, making, removing })
     }
 
-    /// Makes a request, as the pod whose token it is, or as the driver. One that is there already is fine: its name is
-    /// random, so it was made by an earlier call whose answer was lost.
+    /// Creates a request, as the pod with that token or as the driver. An existing one is fine: its name is random, so
+    /// it was created by an earlier call whose response was lost.
     ///
     /// # Errors
     /// [`CreateError`].
@@ -96,7 +96,7 @@ impl Requester {
         })
     }
 
-    /// Removes a request, as the driver. One that is not there is fine.
+    /// Deletes a request, as the driver. A missing one is fine.
     ///
     /// # Errors
     /// [`CallError`].

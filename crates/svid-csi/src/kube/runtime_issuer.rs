@@ -1,4 +1,4 @@
-//! Who is to sign now: the issuer in a ConfigMap, which may come, change and go, else the one in the flags.
+//! The current issuer: the one in a ConfigMap, which may appear, change and disappear, else the one in the flags.
 
 use std::convert::Infallible;
 
@@ -16,7 +16,7 @@ use crate::kube::one_object::{OneObject, ReadError};
 use crate::tasks::Tasks;
 use crate::telemetry::report;
 
-/// The issuer of the moment. While the ConfigMap is broken, or cannot be read, the last one stays.
+/// The current issuer. While the ConfigMap is broken or cannot be read, the last one is kept.
 #[derive(Debug, Clone)]
 pub struct RuntimeIssuer {
     config_map: Api<ConfigMap>,
@@ -40,12 +40,12 @@ impl RuntimeIssuer {
         this
     }
 
-    /// The issuer of the moment and whatever it becomes. With none, nothing can be asked for.
+    /// The current issuer and its changes. Without an issuer, nothing can be requested.
     pub fn current(&self) -> watch::Receiver<Option<IssuerRef>> {
         self.current.clone()
     }
 
-    /// Why the issuer of the moment may not be what the ConfigMap says now, if so.
+    /// Why the current issuer may differ from the ConfigMap, if it may.
     pub fn trouble(&self) -> Option<String> {
         self.trouble.borrow().clone()
     }
@@ -57,7 +57,8 @@ impl RuntimeIssuer {
         let _ = self.settled.clone().wait_for(|settled| *settled).await;
     }
 
-    /// The current issuer, read from the API server: a watch may lag. If the ConfigMap is broken, the last good one.
+    /// The current issuer, read from the API server, because a watch may lag. If the ConfigMap is broken, the last good
+    /// one.
     ///
     /// # Errors
     /// [`ReadError`].

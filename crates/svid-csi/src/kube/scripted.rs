@@ -1,4 +1,4 @@
-//! An API server with one object, for tests: it lists, watches and serves the object under every path it is told.
+//! An API server with one object, for tests: it lists, watches and serves the object under every configured path.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -14,11 +14,11 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-/// The server. What it is asked for is counted.
+/// The server, which counts its requests.
 #[derive(Clone)]
 pub(crate) struct Scripted(Arc<Mutex<World>>, watch::Sender<Calls>);
 
-/// How often it was asked.
+/// The number of requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Calls {
     pub(crate) lists: usize,
@@ -33,13 +33,13 @@ struct World {
     object: Option<Value>,
     refuse: Option<StatusCode>,
     history: Vec<(u64, String)>,
-    /// Watches from before are answered that what they know is too old.
+    /// Watches from earlier versions are answered with the error that these are too old.
     forgotten: u64,
     watches: Vec<UnboundedSender<Result<Bytes, Infallible>>>,
 }
 
 impl Scripted {
-    /// Serves the object `name` in the collection, such as `/api/v1/namespaces/shop/configmaps`. It is not there yet.
+    /// Serves the object `name` in the collection, such as `/api/v1/namespaces/shop/configmaps`. It does not exist yet.
     pub(crate) fn new(collection: &str, name: &str) -> Self {
         let world = World {
             collection: collection.to_owned(),
@@ -74,14 +74,14 @@ impl Scripted {
         world.object = object.map(|_| state);
     }
 
-    /// From now on answers every call like this, and ends the watches; or answers again.
+    /// Answers every later call with this status and ends the watches; without one, answers again.
     pub(crate) fn refuse(&self, with: Option<StatusCode>) {
         let mut world = self.0.lock().unwrap();
         world.refuse = with;
         world.watches.clear();
     }
 
-    /// Ends the watches, and forgets what was: they cannot be resumed.
+    /// Ends the watches and forgets the history, so that they cannot be resumed.
     pub(crate) fn forget(&self) {
         let mut world = self.0.lock().unwrap();
         let version = world.version() + 1;
@@ -90,7 +90,7 @@ impl Scripted {
         world.watches.clear();
     }
 
-    /// Waits until it was asked so often.
+    /// Waits until that many requests were received.
     pub(crate) async fn until(&self, enough: impl FnMut(&Calls) -> bool) -> Calls {
         *self.1.subscribe().wait_for(enough).await.unwrap()
     }
@@ -156,7 +156,7 @@ async fn answer(
             None => (StatusCode::NOT_FOUND, axum::Json(status(StatusCode::NOT_FOUND))).into_response(),
         };
     }
-    // A role that names the object allows no other list.
+    // A role that names the object does not allow any other list.
     assert_eq!(query["fieldSelector"], format!("metadata.name={}", world.name));
     if query.get("watch").is_some_and(|watch| watch == "true") {
         calls.send_modify(|calls| calls.watches += 1);

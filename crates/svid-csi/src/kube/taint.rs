@@ -1,4 +1,4 @@
-//! Removing the taint that keeps pods away from a new node until the driver is there.
+//! Removes the taint that keeps pods off a new node until the driver is running.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::client::CALL_TIMEOUT;
 use super::error;
 use crate::backoff::pause;
 
-/// The longest pause between two tries.
+/// The longest pause between two attempts.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// The taints with one key on this node.
@@ -25,7 +25,7 @@ pub struct StartupTaint {
     told: Option<String>,
 }
 
-/// Why a taint is still there.
+/// Why a taint still exists.
 #[derive(Debug, thiserror::Error)]
 enum TaintError {
     #[error("there is no node {0}: --startup-taint needs the node's own name as --node-id")]
@@ -39,12 +39,12 @@ enum TaintError {
 }
 
 impl StartupTaint {
-    /// The taints with that key on that node.
+    /// The taints with that key on the node.
     pub fn new(client: Client, node: &str, key: &str) -> Self {
         Self { nodes: Api::all(client), node: node.to_owned(), key: key.to_owned(), told: None }
     }
 
-    /// Removes them, whatever their value and effect, and tries until there are none.
+    /// Removes them, whatever their value and effect, and retries until there are none.
     pub async fn remove(&mut self) {
         for failures in 0.. {
             match self.try_to_remove().await {
@@ -102,8 +102,7 @@ impl std::fmt::Debug for StartupTaint {
     }
 }
 
-/// A JSON patch that removes the taints with that key, the last one first, and does nothing if one of them is not where
-/// it was.
+/// A JSON patch that removes the taints with that key, the last one first, and does nothing if one of them has moved.
 fn removal(taints: &[Taint], key: &str) -> Value {
     let ours = taints.iter().enumerate().rev().filter(|(_, taint)| taint.key == key);
     let operations = ours.flat_map(|(index, taint)| {

@@ -14,10 +14,10 @@ const SELF_SIGNED: &str = "it is of type SelfSigned, which signs with the reques
 const ACME: &str =
     "it is of type ACME, which certifies domain names, not SPIFFE IDs; use one of type CA, Vault or the like";
 
-/// How long reading the issuer may take: the request continues without it.
+/// How long reading the issuer may take; afterwards the request continues without it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Knows issuers that were read. If the driver may not read issuers, none is known to be unusable.
+/// Remembers issuers that were read. If the driver may not read issuers, none counts as unusable.
 pub struct Unusable {
     client: Client,
     fine: Mutex<HashSet<(String, String, String)>>,
@@ -42,20 +42,20 @@ impl std::fmt::Debug for Unusable {
     }
 }
 
-/// Why an issuer can never sign for a pod, if its message about a request shows it.
+/// Why an issuer can never sign for a pod, if its message about a request shows that.
 pub fn told_by(message: &str) -> Option<&'static str> {
-    // What cert-manager's SelfSigned issuer misses in every request that is not of a Certificate.
+    // What cert-manager's SelfSigned issuer reports as missing in every request that does not come from a Certificate.
     message.contains("cert-manager.io/private-key-secret-name").then_some(SELF_SIGNED)
 }
 
 impl Unusable {
-    /// Knows none yet.
+    /// Creates an empty cache.
     pub fn new(client: Client) -> Self {
         Self { client, fine: Mutex::default() }
     }
 
-    /// Why an issuer of cert-manager's own can never sign for pods of that namespace, if so. One that is not found to be
-    /// unusable is not looked at again.
+    /// Why one of cert-manager's own issuers can never sign for pods of that namespace, if it cannot. A usable issuer
+    /// is not checked again.
     pub async fn why(&self, issuer: &IssuerRef, namespace: &str) -> Option<&'static str> {
         let path = match issuer.kind() {
             _ if issuer.group() != "cert-manager.io" => return None,
@@ -77,7 +77,7 @@ impl Unusable {
         }
     }
 
-    /// The issuer; an empty one if the driver may not read issuers, which is not worth asking again.
+    /// The issuer; an empty one if the driver may not read issuers, so that it does not ask again.
     async fn look(&self, path: &str) -> Option<Issuer> {
         let call = http::Request::get(path).body(Vec::new()).ok()?;
         match tokio::time::timeout(PATIENCE, self.client.request::<Issuer>(call)).await.ok()? {

@@ -20,34 +20,34 @@ use crate::telemetry::report;
 /// The API server's code for a version that it no longer remembers.
 pub const GONE: u16 = 410;
 
-/// How much longer than it was to last a watch may be silent before its connection counts as dead.
+/// After its planned duration and this grace period, a silent watch counts as dead.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What is reported about the objects.
+/// A report about the objects.
 #[derive(Debug)]
 pub enum WatchItem<K> {
-    /// The API server has accepted the watch: from now on changes come in.
+    /// The API server has accepted the watch; changes arrive from now on.
     Watched,
-    /// An object, or the begin or end of a list.
+    /// An object, or the beginning or end of a list.
     Event(Event<K>),
 }
 
-/// Which objects, and how.
+/// The objects to follow, and how.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// The labels they have; all objects without.
+    /// Their labels; empty for all objects.
     pub labels: Option<String>,
-    /// How many are in one answer to a list.
+    /// The number of objects per page of a list.
     pub page: u32,
-    /// How long a watch lasts before it is resumed, in seconds. A connection that has died in silence is noticed then.
+    /// How long a watch lasts before it is resumed, in seconds. Then a dead connection is noticed.
     pub lasts: u32,
 }
 
-/// Objects that are followed.
+/// The followed objects.
 ///
-/// It differs from the watcher of kube in two ways. It reports when it watches (again), which is not obvious: on a
-/// quiet node no event may come for hours. And it lists again also if the API server answers 410 Gone to the attempt to
-/// watch, and not only if it says so in an event; the other would ask for the same version forever.
+/// It differs from the watcher of kube in two ways. It reports when the watch starts (again), because on a quiet node
+/// no event may arrive for hours. And it also lists again if the API server answers the attempt to watch with 410 Gone,
+/// not only if an event says so; the other would request the same version forever.
 pub struct Watching<K> {
     api: Api<K>,
     selection: Selection,
@@ -63,15 +63,15 @@ enum WatchState<K> {
 }
 
 impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K> {
-    /// To follow objects; nothing is asked for yet.
+    /// Prepares to follow objects; nothing is requested yet.
     pub fn new(api: Api<K>, selection: Selection) -> Self {
         Self { api, selection, pending: VecDeque::new(), state: WatchState::Unlisted }
     }
 
-    /// The next report. May be dropped at any time.
+    /// The next report. Cancel-safe.
     ///
     /// # Errors
-    /// The current failure. The next call retries at once: the caller has to pause.
+    /// The current failure. The next call retries at once, so the caller must pause.
     pub async fn next(&mut self) -> Result<WatchItem<K>> {
         loop {
             if let Some(item) = self.pending.pop_front() {
@@ -131,7 +131,7 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
         }
     }
 
-    /// Takes one event of the watch. When it ends, it is resumed.
+    /// Processes one event of the watch. If the watch ends, it is resumed.
     async fn follow(&mut self) -> Result<()> {
         let WatchState::Watched { version, events } = &mut self.state else { return Ok(()) };
         let silence = Duration::from_secs(u64::from(self.selection.lasts)) + GRACE;
@@ -168,7 +168,7 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
     }
 }
 
-/// The error, in the API server's own words if there are any.
+/// The error, with the API server's own message if there is one.
 pub fn describe(error: &Error) -> String {
     match error {
         Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => {

@@ -11,7 +11,7 @@ use tracing::warn;
 /// How long to wait when the system has no free descriptors.
 const EXHAUSTED: Duration = Duration::from_millis(200);
 
-/// How often connections to one socket, or to sockets of one kind, could not be accepted.
+/// How often accepting connections failed, on one socket or on sockets of one kind.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     what: &'static str,
@@ -29,7 +29,7 @@ impl Acceptor {
         loop {
             match poll_fn(&mut poll).await {
                 Ok((connection, _)) => return connection,
-                // The client has left before its turn came.
+                // The client disconnected before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     self.failures += 1;
@@ -49,7 +49,7 @@ mod tests {
     use crate::telemetry::captured_log::CapturedLog;
 
     #[tokio::test(start_paused = true)]
-    async fn what_cannot_be_accepted_is_logged_and_tried_again() {
+    async fn failures_to_accept_are_logged_and_retried() {
         let log = CapturedLog::start();
         let mut answers =
             [system_error(24), system_error(24), system_error(24), system_error(103), Ok(("in", ()))].into_iter();

@@ -1,8 +1,8 @@
-//! Accepts clients that write the socket's path as the HTTP/2 host: the kubelet, and whatever is
-//! made of gRPC's C core, which Python's library is.
+//! Accepts clients that write the socket's path as the HTTP/2 host: the kubelet, and clients based on gRPC's C core,
+//! such as Python's library.
 //!
-//! The HTTP/2 library here refuses such a request before anybody sees it (`:authority` must be a host; the kubelet's is
-//! `%2Fvar%2Flib%2Fkubelet%2F..`). On a Unix socket the name means nothing, so [`Lenient`] puts another in its place.
+//! The HTTP/2 library refuses such a request early (`:authority` must be a host; the kubelet's is
+//! `%2Fvar%2Flib%2Fkubelet%2F..`). On a Unix socket the name is meaningless, so [`Lenient`] replaces it.
 
 use std::io;
 use std::pin::Pin;
@@ -14,24 +14,25 @@ use tonic::transport::server::{Connected, UdsConnectInfo};
 
 const PREFACE: usize = 24;
 const FRAME_HEADER: usize = 9;
-/// The default limit of a client's frame; larger ones are left to the library to refuse.
+/// The default limit of a client's frame; the library refuses larger ones.
 const LARGEST_FRAME: usize = 16_384;
 const HEADERS: u8 = 1;
 const PADDED: u8 = 0x08;
 const PRIORITY: u8 = 0x20;
-/// `:authority` in the table of header names that both ends know.
+/// The index of `:authority` in the static table of HPACK.
 const AUTHORITY: usize = 1;
-/// The name as a string with its length (RFC 7541, 5.2): the C core does not use the table of names.
+/// The name as a literal with its length (RFC 7541, 5.2): the C core does not use the static table.
 const SPELLED_OUT: &[u8] = b"\x0a:authority";
-/// A host of one letter. No longer than what it replaces, so that the client's table of headers never holds less than ours.
+/// A host of one letter. It is not longer than the original, so that our dynamic table keeps every header that the
+/// client still refers to.
 const HOST: [u8; 2] = [1, b'x'];
 
-/// A connection whose requests are for the host `x`, whatever the client wrote.
+/// A connection whose requests are for the host `x`, whatever the client sent.
 #[derive(Debug)]
 pub struct Lenient {
     stream: UnixStream,
     mender: Mender,
-    /// Rewritten and not yet read.
+    /// Rewritten bytes that were not read yet.
     ready: Vec<u8>,
 }
 
@@ -67,7 +68,7 @@ impl AsyncRead for Lenient {
         out.put_slice(&this.ready[..taken]);
         this.ready.drain(..taken);
         if this.ready.is_empty() {
-            // Most connections say little and then wait for hours.
+            // Most connections send little and then wait for hours.
             this.ready = Vec::new();
         }
         Poll::Ready(Ok(()))
@@ -103,9 +104,9 @@ impl AsyncWrite for Lenient {
 /// Follows the frames of a connection.
 #[derive(Debug)]
 struct Mender {
-    /// Bytes that go through as they are before the next frame begins.
+    /// The number of bytes to pass through unchanged before the next frame.
     pass: usize,
-    /// The beginning of a frame of which more is needed.
+    /// The incomplete beginning of a frame.
     held: Vec<u8>,
 }
 
@@ -123,7 +124,7 @@ impl Mender {
         }
     }
 
-    /// How much of the frame must be held before it can be judged.
+    /// How much of the frame is needed to decide about it.
     fn wanted(&self) -> usize {
         match self.held.get(..FRAME_HEADER) {
             Some(header) if header[3] == HEADERS => FRAME_HEADER + length(header).min(LARGEST_FRAME),
@@ -165,7 +166,7 @@ fn mend(header: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
     Some([&length[1..], &header[3..], &mended].concat())
 }
 
-/// Where the value of `:authority` is, its length included (RFC 7541, 6).
+/// The position of the value of `:authority`, including its length (RFC 7541, 6).
 fn authority_value(block: &[u8], mut at: usize) -> Option<std::ops::Range<usize>> {
     while let Some(&first) = block.get(at) {
         let (prefix, literal) = match first {
@@ -198,7 +199,7 @@ fn skip_string(block: &[u8], at: usize) -> Option<usize> {
     after.checked_add(length).filter(|end| *end <= block.len())
 }
 
-/// An integer and where it ends (RFC 7541, 5.1); ours fit in three bytes.
+/// An integer and its end (RFC 7541, 5.1); the ones here fit in three bytes.
 fn integer(block: &[u8], at: usize, prefix: u32) -> Option<(usize, usize)> {
     let mask = (1_usize << prefix) - 1;
     let first = usize::from(*block.get(at)?) & mask;
@@ -228,19 +229,19 @@ mod tests {
         [&length[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
     }
 
-    /// POST, a path, then an authority that is a path, then a header both ends do not know yet.
+    /// POST, a path, then an authority that is a path, then a header that is not in the table.
     fn request(authority: &[u8]) -> Vec<u8> {
         let value = [&[u8::try_from(authority.len()).unwrap()], authority].concat();
         [&[0x83, 0x44, 2, b'/', b'p', 0x41][..], &value, &[0x40, 1, b'k', 1, b'v']].concat()
     }
 
-    /// The same, with all names spelled out.
+    /// The same, with all names as literals.
     fn spelled_out(authority: &[u8]) -> Vec<u8> {
         let value = [&[u8::try_from(authority.len()).unwrap()], authority].concat();
         [&b"\x40\x05:path\x02/p\x40\x0a:authority"[..], &value, &[0x83, 0x86, 0x00, 1, b'k', 1, b'v']].concat()
     }
 
-    /// Through the mender, `step` bytes at a time.
+    /// Passes the bytes through the rewriter, `step` at a time.
     fn mended(bytes: &[u8], step: usize) -> Vec<u8> {
         let (mut mender, mut out) = (Mender { pass: PREFACE, held: Vec::new() }, Vec::new());
         bytes.chunks(step).for_each(|chunk| mender.push(chunk, &mut out));
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_authority_is_replaced_and_nothing_else() {
+    fn only_the_authority_is_replaced() {
         let settings = frame(4, 0, &[0, 3, 0, 0, 0, 100]);
         let data = frame(0, 1, &[0; 300]);
         let preface = [b'P'; PREFACE];
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_authority_or_makes_no_sense_goes_through() {
+    fn frames_without_an_authority_and_nonsense_pass_through() {
         let preface = [b'P'; PREFACE];
         let blocks: [&[u8]; 4] = [&[0x83, 0x86], &[0x41, 200, b'a'], &[0x7f, 0xff, 0xff, 0xff], &[]];
         for block in blocks {

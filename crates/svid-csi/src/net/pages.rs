@@ -1,7 +1,7 @@
 //! Pages over HTTP/1.1, for monitoring and administration.
 //!
-//! A client may hold a few connections for a few seconds, but cannot keep others out: a new connection takes the place
-//! of the oldest connection.
+//! A client may occupy a few connections for a few seconds, but cannot lock others out, because a new connection
+//! replaces the oldest one.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -20,13 +20,13 @@ use tokio::time::timeout;
 use super::accept::Acceptor;
 use crate::tasks::Tasks;
 
-/// How many connections one port or socket has at a time.
+/// The maximum number of connections per port or socket.
 const CONNECTIONS: usize = 64;
 /// How long a client may take to send the head of its request.
 const HEAD: Duration = Duration::from_secs(5);
-/// How many bytes that may be.
+/// The maximum size of the head, in bytes.
 const HEAD_BYTES: usize = 16 * 1024;
-/// How long a connection may last, which is for one request.
+/// How long a connection, which serves one request, may last.
 const WHOLE: Duration = Duration::from_secs(30);
 
 /// Serves pages until the process stops. `poll` is a listener's `poll_accept`, and `name` names it in the log.

@@ -10,7 +10,7 @@ use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::UnixListener;
 
-/// A bound socket whose file goes when this is dropped.
+/// A bound socket whose file is removed when this is dropped.
 #[derive(Debug)]
 pub struct Bound {
     /// The file.
@@ -29,8 +29,8 @@ pub struct BindError {
     pub source: io::Error,
 }
 
-/// Listens on `path` with mode 0600 from its first moment, replacing a socket that has no listener any more. Creates the
-/// folder if it is missing.
+/// Listens on `path`, which has mode 0600 from the beginning, and replaces a socket that no longer has a listener.
+/// Creates the folder if it is missing.
 ///
 /// # Errors
 /// [`BindError`], also if another process listens there or the file is not a socket.
@@ -44,7 +44,8 @@ pub fn bind_private(path: &Path) -> Result<(UnixListener, Bound), BindError> {
     Ok((listener, Bound { path: path.to_owned(), file: identity(path) }))
 }
 
-/// The mode is set before the file exists, so that no client connects in between; a umask would be the whole process's.
+/// The mode is set before the file exists, so that no client connects in between. A umask would affect the whole
+/// process.
 fn listen(path: &Path) -> io::Result<UnixListener> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;

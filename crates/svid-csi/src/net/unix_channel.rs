@@ -9,10 +9,10 @@ use tonic::transport::{Channel, Endpoint, Error};
 /// Connects to the socket at `path`.
 ///
 /// # Errors
-/// If nothing listens there.
+/// If no process listens there.
 pub async fn connect(path: &Path) -> Result<Channel, Error> {
     let path = path.to_owned();
-    // The URI only fills the :authority header; the connector decides where to connect to.
+    // The URI only sets the :authority header; the connector decides where to connect.
     Endpoint::from_static("http://localhost")
         .connect_with_connector(tower::service_fn(move |_| {
             let path = path.clone();

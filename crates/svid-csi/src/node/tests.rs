@@ -172,7 +172,7 @@ fn renewal_comes_at_two_thirds_of_the_lifetime_with_jitter() {
 }
 
 #[test]
-fn a_failed_renewal_is_tried_again_until_it_succeeds() {
+fn a_failed_renewal_is_retried_until_it_succeeds() {
     test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
@@ -192,7 +192,7 @@ fn a_failed_renewal_is_tried_again_until_it_succeeds() {
 }
 
 #[test]
-fn a_volume_that_never_got_ready_is_dropped_when_nobody_asks_again() {
+fn a_volume_that_never_became_ready_is_dropped_if_it_is_not_requested_again() {
     test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
@@ -230,7 +230,7 @@ async fn next_token(spec: &VolumeSpec) -> String {
 }
 
 #[test]
-fn tokens_are_renewed_in_their_own_time() {
+fn tokens_have_a_renewal_schedule_of_their_own() {
     test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
@@ -249,7 +249,7 @@ fn tokens_are_renewed_in_their_own_time() {
 }
 
 #[test]
-fn a_token_that_could_not_be_renewed_is_kept_and_tried_again() {
+fn a_token_that_could_not_be_renewed_is_kept_and_retried() {
     test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
@@ -270,7 +270,7 @@ fn a_token_that_could_not_be_renewed_is_kept_and_tried_again() {
 }
 
 #[test]
-fn new_tokens_bring_nothing_of_the_authority() {
+fn new_tokens_do_not_bring_anything_else_from_the_authority() {
     test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);

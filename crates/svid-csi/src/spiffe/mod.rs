@@ -1,4 +1,4 @@
-//! Shared by all that speaks SPIFFE: TLS by SPIFFE IDs, messages, SVIDs as a workload sees them.
+//! Shared code for SPIFFE: TLS by SPIFFE IDs, messages, and SVIDs from the view of a workload.
 
 pub(crate) mod skipped;
 pub mod svid;

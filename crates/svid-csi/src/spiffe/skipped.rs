@@ -1,16 +1,16 @@
-//! Certificates in trust bundles that are of no use there, each reported once.
+//! Useless certificates in trust bundles, each reported once.
 
 use std::sync::{Mutex, PoisonError};
 
 use svid_csi_core::x509_context::{SkippedOf, X509Context};
 use tracing::warn;
 
-/// What was reported already.
+/// The reports so far.
 #[derive(Debug, Default)]
 pub struct SkippedNotices(Mutex<SkippedOf>);
 
 impl SkippedNotices {
-    /// Reports what is new: the bundles of one trust domain reach every pod.
+    /// Reports new ones. The bundles of a trust domain reach every pod, so each is reported only once.
     pub fn report(&self, context: &X509Context) {
         let mut reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (trust_domain, _) in context.bundles() {

@@ -1,4 +1,4 @@
-//! An X.509-SVID as a workload sees it, read and checked by other code than the code that issued it.
+//! An X.509-SVID from the view of a workload, checked by other code than the code that issued it.
 
 use std::io;
 use std::path::Path;
@@ -42,10 +42,10 @@ pub struct Leaf {
     pub not_after: String,
 }
 
-/// Why there is no usable SVID.
+/// Why an SVID is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum SvidError {
-    /// A file is not there or cannot be read.
+    /// A file does not exist or cannot be read.
     #[error("{name} cannot be read")]
     Read {
         /// The file's name.
@@ -69,7 +69,7 @@ impl Svid {
     /// Reads `tls.crt`, `tls.key` and `ca.crt` in `folder`.
     ///
     /// # Errors
-    /// [`SvidError`] if one of them cannot be read or has other contents than its name says.
+    /// [`SvidError`] if one of them cannot be read or has unexpected contents.
     pub fn read(folder: &Path) -> Result<Self, SvidError> {
         let [chain, key, bundle] = FILES;
         let read = |name| std::fs::read(folder.join(name)).map_err(|source| SvidError::Read { name, source });
@@ -88,7 +88,7 @@ impl Svid {
         Leaf::read(self.chain.first().ok_or(SvidError::Malformed("the chain"))?)
     }
 
-    /// That the key is the leaf's, as a TLS server would check it.
+    /// Checks that the key belongs to the leaf, as a TLS server would.
     ///
     /// # Errors
     /// [`SvidError`] if it belongs to another certificate, or if TLS does not support its type.
@@ -97,7 +97,7 @@ impl Svid {
         Ok(CertifiedKey::new(self.chain.clone(), key).keys_match()?)
     }
 
-    /// That the chain leads to a certificate of the bundle, is valid now and fit for TLS.
+    /// Checks that the chain leads to a certificate of the bundle, is valid now and is suitable for TLS.
     ///
     /// # Errors
     /// [`SvidError`] if it does not.
@@ -134,7 +134,8 @@ impl Leaf {
     }
 }
 
-/// That a chain leads to one of the roots, whatever names it carries: SPIFFE identifies peers by their ID alone.
+/// Verifies that a chain leads to one of the roots, whatever names it contains: SPIFFE identifies peers only by their
+/// ID.
 fn verify_chain(
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],

@@ -17,7 +17,7 @@ use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 
 use crate::host::clock;
 
-/// What this side shows.
+/// The identity that this side presents.
 pub(crate) struct Own {
     /// Its chain, leaf first.
     pub(crate) chain: Vec<CertificateDer<'static>>,
@@ -25,20 +25,20 @@ pub(crate) struct Own {
     pub(crate) key: PrivateKeyDer<'static>,
 }
 
-/// Who may be at the other end.
+/// The allowed peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Expected {
     /// This workload.
     Exactly(SpiffeId),
-    /// Any of this trust domain whose path begins with this, which ends with `/`.
+    /// Every ID of this trust domain whose path begins with this prefix, which ends with `/`.
     Below(TrustDomain, &'static str),
 }
 
 /// The signing certificates of each trust domain.
 pub(crate) type Bundles = BTreeMap<TrustDomain, Vec<CertificateDer<'static>>>;
 
-/// Accepts one peer: its X509-SVID leads to the bundle of its own trust domain, and it is the expected one
-/// (X509-SVID, section 5).
+/// Accepts only a peer whose X509-SVID leads to the bundle of its own trust domain and that is expected (X509-SVID,
+/// section 5).
 #[derive(Debug)]
 struct Peer {
     bundles: Bundles,
@@ -46,7 +46,7 @@ struct Peer {
     provider: Arc<CryptoProvider>,
 }
 
-/// Why a peer is refused. One text with all of it: the TLS library does not pass on causes.
+/// Why a peer is refused, as one text, because the TLS library does not pass on causes.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error("the peer's certificate is refused: {0}")]
@@ -73,8 +73,8 @@ impl Expected {
     }
 }
 
-/// A TLS client that shows `own` and talks only to whom it expects. It does not resume sessions, in which the server
-/// would show no certificate.
+/// A TLS client that presents `own` and accepts only the expected peers. It does not resume sessions, because the
+/// server would not present a certificate in them.
 ///
 /// # Errors
 /// If chain and key cannot be used.
@@ -89,7 +89,7 @@ pub(crate) fn client(own: Own, bundles: Bundles, expected: Expected) -> Result<C
     Ok(config)
 }
 
-/// A TLS server that shows `own` and answers only whom it expects.
+/// A TLS server that presents `own` and accepts only the expected peers.
 ///
 /// # Errors
 /// If chain and key cannot be used.
@@ -100,12 +100,12 @@ pub(crate) fn server(own: Own, bundles: Bundles, expected: Expected) -> Result<S
         .with_single_cert(own.chain, own.key)
 }
 
-/// The one implementation of cryptography in this process.
+/// The only implementation of cryptography in this process.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// The protocol requires a name of the server; the verifier checks the SPIFFE ID.
+/// The protocol requires a server name; the verifier checks the SPIFFE ID.
 pub(crate) fn no_name() -> ServerName<'static> {
     ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into())
 }
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_is_known_by_trust_domain_and_path() {
+    fn an_agent_is_recognised_by_trust_domain_and_path() {
         let agent = Expected::Below(TrustDomain::parse("example.org").unwrap(), "/spire/agent/");
         assert!(expects(&agent, "spiffe://example.org/spire/agent/k8s_psat/c1/9f1"));
         for stranger in [

@@ -1,5 +1,5 @@
-//! The header that every call of the Workload API carries. Without it a call might come from a web page that a browser was
-//! made to send (SPIFFE Workload Endpoint, section 5).
+//! The header that every call of the Workload API must have. Without it, a web page could have made a browser send the
+//! call (SPIFFE Workload Endpoint, section 5).
 
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Status};
@@ -7,17 +7,17 @@ use tonic::{Request, Status};
 const NAME: &str = "workload.spiffe.io";
 const VALUE: &str = "true";
 
-/// A call with it.
+/// Adds the header to a call.
 pub(crate) fn asking<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert(NAME, MetadataValue::from_static(VALUE));
     request
 }
 
-/// Lets a call through that has it, exactly once.
+/// Accepts a call that has the header exactly once.
 ///
 /// # Errors
-/// INVALID_ARGUMENT, as the standard says.
+/// INVALID_ARGUMENT, as the standard requires.
 pub(crate) fn require(request: Request<()>) -> Result<Request<()>, Status> {
     let values: Vec<_> = request.metadata().get_all(NAME).iter().collect();
     match values[..] {

@@ -1,4 +1,4 @@
-//! The X.509 messages of the Workload API and the Broker API, to and from what a pod is given.
+//! Conversion between the X.509 messages of the Workload API and the Broker API, and the material for a pod.
 
 use std::time::SystemTime;
 
@@ -11,46 +11,46 @@ use svid_csi_core::x509_context::{
 use svid_csi_proto::workload::{X509BundlesResponse, X509svid, X509svidResponse};
 use zeroize::Zeroizing;
 
-/// The most bytes of one message that is read: more than all that may be accepted.
+/// The maximum size of a message, in bytes: larger than any content that may be accepted.
 pub const MOST_BYTES: usize = 16 * 1024 * 1024;
 
-/// Why a message cannot be read. Holds nothing of a key.
+/// Why a message cannot be read. Contains no part of a key.
 #[derive(Debug, thiserror::Error)]
 pub enum MessageError {
     /// A name of an SVID is not a SPIFFE ID.
     #[error("the spiffe_id of SVID {position} is not a SPIFFE ID")]
     SpiffeId {
-        /// Which SVID, counted from 1.
+        /// The position of the SVID, counted from 1.
         position: usize,
         /// The problem.
         #[source]
         source: SpiffeIdError,
     },
-    /// The certificates of another trust domain cannot be told apart.
+    /// The certificates of another trust domain cannot be separated.
     #[error("the bundle of the federated trust domain {trust_domain} cannot be read")]
     Federated {
         /// Whose bundle.
         trust_domain: TrustDomain,
-        /// Where they end.
+        /// The offset of the error.
         #[source]
         source: ConcatenatedDer,
     },
     /// A name of a bundle is not a trust domain.
     #[error("the name of a federated bundle is not the SPIFFE ID of a trust domain")]
     TrustDomain(#[source] SpiffeIdError),
-    /// Certificates cannot be told apart.
+    /// Certificates cannot be separated.
     #[error("the {what} cannot be read")]
     Certificates {
         /// Which certificates.
         what: &'static str,
-        /// Where they end.
+        /// The offset of the error.
         #[source]
         source: ConcatenatedDer,
     },
     /// A key cannot be used.
     #[error("the key of SVID {position} cannot be used")]
     Key {
-        /// Which SVID, counted from 1.
+        /// The position of the SVID, counted from 1.
         position: usize,
         /// The problem.
         #[source]
@@ -58,7 +58,7 @@ pub enum MessageError {
     },
 }
 
-/// Why a message is not taken.
+/// Why a message is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// It cannot be read.
@@ -69,7 +69,7 @@ pub enum ReadError {
     Rejected(#[from] Rejection),
 }
 
-/// The whole of it, as FetchX509SVID sends it.
+/// The complete message, as sent by FetchX509SVID.
 pub fn svids(context: &X509Context) -> X509svidResponse {
     let svid = |svid: &svid_csi_core::x509_context::Svid| X509svid {
         spiffe_id: svid.identity.id().to_string(),
@@ -85,7 +85,7 @@ pub fn svids(context: &X509Context) -> X509svidResponse {
     }
 }
 
-/// The bundles alone, the pod's own among them, as FetchX509Bundles sends them.
+/// Only the bundles, including the pod's own, as sent by FetchX509Bundles.
 pub fn bundles(context: &X509Context) -> X509BundlesResponse {
     X509BundlesResponse { crl: context.crls().to_vec(), bundles: context.bundles().map(named).collect() }
 }
@@ -94,10 +94,10 @@ fn named((trust_domain, bundle): (&TrustDomain, &[CertificateDer<'static>])) -> 
     (trust_domain.id().to_string(), concatenate(bundle))
 }
 
-/// The contents of a message, to be accepted or refused.
+/// The contents of a message, not yet accepted.
 ///
 /// # Errors
-/// [`MessageError`], if it cannot be read at all.
+/// [`MessageError`], if it cannot be read.
 pub fn candidate(message: X509svidResponse) -> Result<ContextCandidate, MessageError> {
     let svids = message.svids.into_iter().enumerate().map(|(index, svid)| svid_candidate(index + 1, svid));
     let svids = svids.collect::<Result<_, _>>()?;
@@ -111,7 +111,7 @@ pub fn candidate(message: X509svidResponse) -> Result<ContextCandidate, MessageE
     Ok(ContextCandidate { svids, federated: federated.collect::<Result<Bundles, _>>()?, crls: message.crl })
 }
 
-/// Takes a message as a whole, or refuses it as a whole. Of which trust domain it is, it says itself.
+/// Accepts a message as a whole, or refuses it as a whole. Its trust domain is the one it states.
 ///
 /// # Errors
 /// [`ReadError`].
@@ -119,7 +119,7 @@ pub fn read(message: X509svidResponse, now: SystemTime) -> Result<X509Context, R
     accept_as_said(candidate(message)?, now)
 }
 
-/// The same for a workload, whose identity may come without a bundle: then no peer can be verified, and none is.
+/// The same for a workload, whose identity may come without a bundle; then no peer can be verified.
 ///
 /// # Errors
 /// [`ReadError`].
@@ -134,8 +134,8 @@ fn accept_as_said(candidate: ContextCandidate, now: SystemTime) -> Result<X509Co
     Ok(accept(candidate, &trust_domain, now)?)
 }
 
-/// Takes up a message that this driver made of what it had accepted. Only keys and times are looked at once more: the bundle
-/// may have changed since the chain was accepted.
+/// Reads a message that this driver created from an accepted identity. Only keys and times are checked again, because
+/// the bundle may have changed since the chain was accepted.
 ///
 /// # Errors
 /// [`ReadError`].
@@ -162,7 +162,7 @@ fn certificates(what: &'static str, bytes: &[u8]) -> Result<Vec<CertificateDer<'
     split(bytes).map_err(|source| MessageError::Certificates { what, source })
 }
 
-/// The trust domain that a bundle is named by: `spiffe://` and its name.
+/// The trust domain named by the key of a bundle: `spiffe://` and its name.
 ///
 /// # Errors
 /// [`SpiffeIdError`].

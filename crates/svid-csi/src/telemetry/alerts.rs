@@ -1,4 +1,4 @@
-//! The alert rules that are shipped: the metrics they use exist, and their texts say what to do.
+//! The shipped alert rules: their metrics exist, and their texts explain what to do.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,7 +53,7 @@ fn metrics(expr: &str) -> Vec<(&str, Vec<&str>)> {
     starts.map(metric).collect()
 }
 
-/// Checks that a page of metrics has everything that the rules of a group use.
+/// Checks that a page of metrics contains every metric and label that the rules of a group use.
 pub(crate) fn check_against(group: &str, page: &str) {
     let groups = groups();
     let group = groups.iter().find(|known| known.name == group).expect("the group is there");
@@ -71,7 +71,7 @@ pub(crate) fn check_against(group: &str, page: &str) {
 }
 
 #[test]
-fn the_driver_has_what_its_rules_ask_for() {
+fn the_driver_has_the_metrics_of_its_alerts() {
     let metrics = Metrics::default();
     metrics.called("NodePublishVolume", Code::Ok);
     metrics.registered("spiffe.csi.cert-manager.io", true);
@@ -81,7 +81,7 @@ fn the_driver_has_what_its_rules_ask_for() {
 }
 
 #[test]
-fn each_rule_says_how_bad_it_is_and_what_to_do() {
+fn each_rule_has_a_severity_and_a_fix() {
     let mut names = BTreeSet::new();
     for Rule { alert, expr, lasting, labels, annotations } in groups().into_iter().flat_map(|group| group.rules) {
         assert!(alert.starts_with("SvidCsi") && names.insert(alert.clone()), "{alert}: a name of its own");

@@ -1,4 +1,4 @@
-//! What a test logs, for it to look at.
+//! The log of a test, for its assertions.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, fmt};
 
-/// The log of this thread, and so of a test on a runtime of one thread, from when it is made until it is dropped.
+/// The log of this thread, from its creation until it is dropped; this is the log of a test on a single-threaded
+/// runtime.
 pub(crate) struct CapturedLog {
     text: Arc<Mutex<Vec<u8>>>,
     _guard: DefaultGuard,
@@ -38,7 +39,7 @@ impl CapturedLog {
         Self { text, _guard: tracing::subscriber::set_default(subscriber) }
     }
 
-    /// The lines that hold this text.
+    /// The lines that contain this text.
     pub(crate) fn lines(&self, with: &str) -> Vec<String> {
         let text = String::from_utf8(self.text.lock().unwrap().clone()).unwrap();
         text.lines().filter(|line| line.contains(with)).map(str::to_owned).collect()

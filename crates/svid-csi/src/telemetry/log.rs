@@ -9,7 +9,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-/// How the log is written.
+/// The configuration of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogOptions {
     /// The least important level written.
@@ -28,13 +28,13 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts the log of this process; the first call wins.
+/// Starts the log of this process; only the first call has an effect.
 pub fn init(options: LogOptions) {
-    // Libraries only warn: the finer levels of an HTTP/2 stack log frames, and frames carry tokens.
+    // Libraries are limited to warnings: the lower levels of an HTTP/2 stack log frames, which contain tokens.
     let levels = Targets::new().with_default(LevelFilter::WARN).with_target("svid_csi", options.level);
     // This project logs a forbidden watch once, by name; kube_runtime would log it at each retry.
     let levels = levels.with_target("kube_runtime", LevelFilter::ERROR);
-    // It logs failures that this project logs itself, and the whole of a response that it cannot read.
+    // It logs failures that this project logs itself, and complete responses that it cannot read.
     let levels = levels.with_target("kube_client", LevelFilter::OFF);
     let lines = fmt::layer().with_writer(io::stderr).with_ansi(false);
     let lines = match options.format {

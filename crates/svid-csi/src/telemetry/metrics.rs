@@ -1,4 +1,4 @@
-//! The driver's metrics. No label carries a volume or a pod, so their number does not grow with the pods.
+//! The driver's metrics. No label contains a volume or a pod, so their number does not grow with the pods.
 
 mod labels;
 mod snapshot;
@@ -12,87 +12,87 @@ pub use self::snapshot::{BrokerState, RoomState, RootsState, Snapshot, SourceSta
 pub use self::table::Metrics;
 
 impl Metrics {
-    /// A publish was refused because the tmpfs is full.
+    /// Counts a publish that was refused because the tmpfs is full.
     pub fn refused_for_room(&self) {
         self.refused_for_room.inc();
     }
 
-    /// A call was answered.
+    /// Counts an answered call.
     pub fn called(&self, call: &'static str, code: Code) {
         self.calls.get_or_create(&Call { call, code: format!("{code:?}") }).inc();
     }
 
-    /// A call of a pod was answered.
+    /// Counts an answered call of a pod.
     pub fn workload_api_called(&self, method: &'static str, code: Code) {
         self.workload_api_calls.get_or_create(&WorkloadApiCall { method, code: format!("{code:?}") }).inc();
     }
 
-    /// A pod has connected to its socket.
+    /// Counts a connection that a pod opened to its socket.
     pub fn workload_api_connected(&self) {
         self.workload_api_connections.inc();
     }
 
-    /// A connection of a pod has ended.
+    /// Counts a connection of a pod that ended.
     pub fn workload_api_disconnected(&self) {
         self.workload_api_connections.dec();
     }
 
-    /// A pod had too many connections.
+    /// Counts a connection that was refused because the pod has too many.
     pub fn workload_api_refused(&self) {
         self.workload_api_refused.inc();
     }
 
-    /// A pod had too many calls, or too many bytes on their way.
+    /// Counts a call that was refused because the pod has too many calls, or too many bytes in transit.
     pub fn workload_api_refused_call(&self) {
         self.workload_api_refused_calls.inc();
     }
 
-    /// An identity was delivered to a pod.
+    /// Counts an identity that was delivered to a pod.
     pub fn issued(&self) {
         self.issued.inc();
     }
 
-    /// A renewal failed.
+    /// Counts a failed renewal.
     pub fn renewal_failed(&self) {
         self.renewal_failures.inc();
     }
 
-    /// A certificate request has ended, or was not made.
+    /// Counts a certificate request that has ended, or was not created.
     pub fn request_ended(&self, outcome: &'static str) {
         self.requests.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    /// An identity that a source gave breaks a rule.
+    /// Counts an identity from a source that breaks a rule.
     pub fn identity_refused(&self) {
         self.identities_refused.inc();
     }
 
-    /// The driver has connected to the agent's Broker API.
+    /// Counts a connection to the agent's Broker API.
     pub fn broker_connected(&self) {
         self.broker_connections.inc();
     }
 
-    /// A volume was found changed by another process.
+    /// Counts a volume that another process has changed.
     pub fn change_seen(&self) {
         self.changes.inc();
     }
 
-    /// A volume was reported abnormal.
+    /// Counts a volume that was reported as abnormal.
     pub fn abnormal_seen(&self) {
         self.abnormal.inc();
     }
 
-    /// A volume could not be recovered, or is no longer left alone.
+    /// Counts a volume that could not be recovered, or discounts one that is recovered later.
     pub fn left_alone(&self, is_left_alone: bool) {
         self.left_alone.inc_by(if is_left_alone { 1 } else { -1 });
     }
 
-    /// The driver reverted changes to this many names in the directory of the agent's sockets.
+    /// Counts names in the directory of the agent's sockets whose changes the driver reverted.
     pub fn agent_directory_put_right(&self, names: usize) {
         self.agent_directory_undone.inc_by(u64::try_from(names).unwrap_or(u64::MAX));
     }
 
-    /// The kubelet accepted or refused a registration.
+    /// Records whether the kubelet accepted the registration.
     pub fn registered(&self, driver: &str, accepted: bool) {
         self.registered.get_or_create(&Driver { driver: driver.to_owned() }).set(accepted.into());
     }
@@ -129,7 +129,7 @@ impl Metrics {
         page
     }
 
-    /// A page with every metric and every label it has, for the reference.
+    /// A page with every metric and every label, for the reference.
     pub(crate) fn specimen() -> String {
         let metrics = Self::default();
         metrics.called("NodePublishVolume", Code::Ok);
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_stands_in_the_reference() {
+    fn every_metric_is_in_the_reference() {
         let registered = format!("{:?}", Metrics::default().registry).matches("Descriptor {").count();
         assert!(registered > 10);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Errors and times as people read them.
+//! Errors and times in a form for people.
 
 use std::error::Error;
 
@@ -19,7 +19,7 @@ pub fn chain(error: &dyn Error) -> String {
     line
 }
 
-/// Reports why the process ended: in the log if there is one, otherwise as a line on stderr.
+/// Reports why the process ends: in the log if there is one, otherwise as a line on stderr.
 #[expect(clippy::print_stderr, reason = "a command without a log still says why it failed")]
 pub fn failure(error: &dyn Error) {
     if tracing::dispatcher::has_been_set() {
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cause_is_told_once() {
+    fn every_cause_is_reported_once() {
         assert_eq!(told(&["start"]), "start");
         assert_eq!(told(&["start", "bind /x", "address in use"]), "start: bind /x: address in use");
         assert_eq!(told(&["start", "bind: address in use", "address in use"]), "start: bind: address in use");

@@ -1,4 +1,4 @@
-//! The action on each change, one after the other. Changes that arrive while an action runs are combined.
+//! Runs the action on each change, one at a time. Changes that arrive while an action runs are combined.
 
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use super::Action;
 use super::children::Children;
 use super::update::Update;
 
-/// A process to send signals to, and never a later one with the same number.
+/// A process to send signals to, but never a later one with the same number.
 struct Target {
     pid: Pid,
     signal: Signal,
@@ -25,7 +25,7 @@ enum Process {
     Gone,
 }
 
-/// Acts on each update until no more can arrive and all have been handled.
+/// Acts on each update until there can be no more and all have been handled.
 pub(super) async fn run(action: Option<Action>, mut updates: Receiver<Option<Update>>, mut children: Children) {
     let mut target = match action {
         Some(Action::Signal(pid, signal)) => Some(Target { pid, signal, process: Process::NotSeenYet { told: false } }),

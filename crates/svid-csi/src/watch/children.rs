@@ -1,5 +1,5 @@
-//! Processes that are waited for: those of commands, and as the first process of a container those that no other can wait
-//! for, which would stay as zombies.
+//! Waits for processes: those of commands and, as the first process of a container, orphans, which would otherwise
+//! remain as zombies.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, getpid, wait, waitpid};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// See the module.
+/// See the module documentation.
 pub(super) struct Children {
     changes: Signal,
     /// Orphans of the container become children of this process.
@@ -50,7 +50,7 @@ impl Children {
         Ok(self.reap(Some(child)))
     }
 
-    /// Waits for all that have ended; the status of `child`, if it is among them.
+    /// Reaps all processes that have ended; returns the status of `child` if it is among them.
     fn reap(&self, child: Option<Pid>) -> Option<WaitStatus> {
         if !self.init {
             return None;

@@ -1,4 +1,4 @@
-//! An identity in files, followed through every way they are replaced.
+//! An identity in files, followed through every way of replacing them.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -22,13 +22,13 @@ use crate::host::inotify::{self, Inotify};
 use crate::spiffe::svid::{Leaf, SvidError};
 use crate::telemetry::report;
 
-/// How long to wait before retrying to watch a folder that cannot be watched.
+/// How long to wait before the next attempt to watch a folder that cannot be watched.
 const PAUSE: Duration = Duration::from_secs(30);
 
 /// The link to the folder of the files, as the kubelet and the driver use it to replace all files at once.
 const CURRENT: &str = "..data";
 
-/// A folder that is followed.
+/// A followed folder.
 pub(super) struct FilesSource {
     folder: PathBuf,
     names: FileNames,
@@ -76,11 +76,11 @@ impl FilesSource {
         self.told.reason().unwrap_or_else(|| format!("{} is being read", self.folder.display()))
     }
 
-    /// The files once they have changed and are an identity; the first time, as they are.
+    /// The files when they have changed and are an identity; the first time, immediately.
     pub(super) async fn next(&mut self) -> CurrentIdentity {
         loop {
             self.changed().await;
-            // In this order: a change between the two is noticed by the next round.
+            // In this order, so that a change between the two is noticed in the next round.
             self.changes = Some(inotify::follow(&self.folder, &self.paths()));
             let (folder, names) = (self.folder.clone(), self.names.clone());
             match tokio::task::spawn_blocking(move || look(&folder, &names, clock::now())).await {
@@ -132,7 +132,7 @@ fn look(folder: &Path, names: &FileNames, now: SystemTime) -> Result<X509Context
     Ok(accept(Candidate { chain, key, bundle }, &Expected { id, now })?.into())
 }
 
-/// `None` if there is no such file: the bundle is optional.
+/// `None` if the file does not exist: the bundle is optional.
 fn bundle(folder: &Path, name: &FileName) -> Result<Option<Vec<CertificateDer<'static>>>, FilesError> {
     match read(folder, name) {
         Ok(pem) => certificates(name, &pem).map(Some),
@@ -141,7 +141,7 @@ fn bundle(folder: &Path, name: &FileName) -> Result<Option<Vec<CertificateDer<'s
     }
 }
 
-/// At most as many bytes as a bundle may have.
+/// The maximum size is that of a bundle.
 fn read(folder: &Path, name: &FileName) -> Result<Vec<u8>, FilesError> {
     let read = || {
         // Allocated once: growing would leave copies of a key behind.

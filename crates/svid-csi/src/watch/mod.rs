@@ -1,5 +1,5 @@
-//! Follows the identities of a pod over the Workload API or in files, and prints each update, with an action to be
-//! run on each change. It is the example workload, and the tool to inspect a pod with.
+//! Follows the identities of a pod over the Workload API or in files, prints each update, and runs an action on each
+//! change. It is the example workload, and the tool to inspect a pod.
 
 mod action;
 mod children;
@@ -46,7 +46,7 @@ pub enum Origin {
     Socket(PathBuf),
     /// The Workload API on the socket in `/spiffe-workload-api`.
     MountedSocket,
-    /// Files in a folder, which need not exist yet.
+    /// Files in a folder, which may appear later.
     Files {
         /// The folder.
         folder: PathBuf,
@@ -58,9 +58,9 @@ pub enum Origin {
 /// The action on each change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// A program with its arguments is run; never empty.
+    /// Runs a program with its arguments; never empty.
     Exec(Vec<String>),
-    /// A process is sent a signal.
+    /// Sends a signal to a process.
     Signal(Pid, Signal),
 }
 
@@ -69,9 +69,9 @@ pub enum Action {
 pub struct WatchOptions {
     /// The source to watch.
     pub origin: Origin,
-    /// Audiences to fetch JWT-SVIDs for with each update.
+    /// The audiences for which to fetch JWT-SVIDs with each update.
     pub audiences: Vec<String>,
-    /// How long to wait for the first update, if it is also the last one.
+    /// How long to wait for the first update; only set if that is also the last one.
     pub once: Option<Duration>,
     /// Whether updates are printed as JSON.
     pub json: bool,
@@ -82,7 +82,7 @@ pub struct WatchOptions {
 /// Why watching ended.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
-    /// The default was to be watched, and is not there.
+    /// The default socket does not exist.
     #[error("there is no {MOUNT}: mount the volume there, set SPIFFE_ENDPOINT_SOCKET, or give --socket or --files")]
     NoMount,
     /// Signals cannot be received.
@@ -91,15 +91,15 @@ pub enum WatchError {
     /// Updates cannot be printed.
     #[error("cannot write to stdout")]
     Output(#[source] io::Error),
-    /// No update came in time.
+    /// No update arrived in time.
     #[error("nothing to show after {} s: {reason}", limit.as_secs_f64())]
     TimedOut {
-        /// How long was waited.
+        /// The time that was waited.
         limit: Duration,
         /// The last reason for waiting.
         reason: String,
     },
-    /// The update was shown without a token that was asked for.
+    /// The update was printed, but a requested token is missing.
     #[error("no JWT-SVID for the audience {audience:?}: {reason}")]
     NoToken {
         /// Which audience.
@@ -140,7 +140,7 @@ pub async fn run(options: WatchOptions) -> Result<(), WatchError> {
     }
 }
 
-/// Prints each update and passes it on. The receivers of `updates` end with this.
+/// Prints each update and passes it on. The receivers of `updates` end with this function.
 async fn follow(
     mut source: Source,
     options: &WatchOptions,
@@ -213,7 +213,7 @@ impl Source {
         Ok(Self::Socket(Box::new(SocketSource::new(socket, options.audiences.clone()))))
     }
 
-    /// The next state. Waits for it forever, and logs why.
+    /// The next state. Waits for it forever, and logs the reason.
     async fn next(&mut self) -> CurrentIdentity {
         match self {
             Self::Socket(socket) => socket.next().await,
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_socket_that_is_there_is_taken() {
+    fn the_existing_socket_is_chosen() {
         let folder = tempfile::tempdir().unwrap();
         let mount = folder.path();
         assert_eq!(mounted_socket(mount).unwrap(), mount.join("agent.sock"));

@@ -1,4 +1,4 @@
-//! The Workload API as a workload uses it: a stream that is opened again whenever it ends.
+//! The Workload API from the view of a workload: a stream that is reopened whenever it ends.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,14 +19,14 @@ use crate::net::unix_channel;
 use crate::spiffe::workload_header::asking;
 use crate::spiffe::x509_message::{self, MOST_BYTES};
 
-/// How long a token is waited for.
+/// How long to wait for a token.
 const TOKEN_PATIENCE: Duration = Duration::from_secs(5);
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 type Client = SpiffeWorkloadApiClient<Channel>;
 
-/// A Workload API that is followed.
+/// A followed Workload API.
 pub(super) struct SocketSource {
     socket: PathBuf,
     audiences: Vec<String>,
@@ -50,7 +50,7 @@ impl SocketSource {
             .unwrap_or_else(|| format!("{} accepts connections but does not respond", self.socket.display()))
     }
 
-    /// The next message that is an identity, with tokens if they are requested.
+    /// The next message that is a valid identity, with tokens if they are requested.
     pub(super) async fn next(&mut self) -> CurrentIdentity {
         loop {
             match self.message().await {

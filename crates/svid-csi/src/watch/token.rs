@@ -1,4 +1,4 @@
-//! The claims of a JWT-SVID. The token stays here: it is as good as a password.
+//! The claims of a JWT-SVID. The token itself is not passed on, because it is equivalent to a password.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::telemetry::report;
 
-/// A requested token: its claims, or why there is none.
+/// A requested token: its claims, or the reason why it is missing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct FetchedToken {
     /// The requested audience.
@@ -23,9 +23,9 @@ pub(super) struct FetchedToken {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub(super) enum Answer {
-    /// Its claims (JWT-SVID, section 3), as the token says.
+    /// Its claims (JWT-SVID, section 3).
     Token { sub: String, aud: Vec<String>, exp: String, hint: String },
-    /// There is none.
+    /// It is missing.
     Missing { error: String },
 }
 
@@ -44,7 +44,7 @@ enum Audience {
 }
 
 impl FetchedToken {
-    /// The claims of the token; its signature is not checked, because it comes directly from its issuer's server.
+    /// The claims of the token. Its signature is not checked, because it comes directly from the server of its issuer.
     pub(super) fn of(audience: &str, svid: Jwtsvid) -> Self {
         let token = Zeroizing::new(svid.svid);
         let Some(Claims { sub, aud, exp }) = claims(&token) else {
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_the_claims_and_not_the_token() {
+    fn shows_the_claims_and_not_the_token() {
         for aud in [r#""b""#, r#"["b"]"#] {
             let seen = seen(&format!(r#"{{"sub":"spiffe://example.org/a","aud":{aud},"exp":1700000000}}"#));
             let json = serde_json::to_string(&seen).unwrap();
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_told_without_it() {
+    fn an_invalid_token_is_reported_without_its_text() {
         for claims in ["{}", "no JSON", r#"{"sub":"x","aud":"b","exp":"soon"}"#] {
             let Answer::Missing { error } = seen(claims).answer else { panic!("{claims} is a token") };
             assert!(!error.contains("signature"), "{error}");

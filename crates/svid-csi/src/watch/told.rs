@@ -2,12 +2,12 @@
 
 use tracing::{info, warn};
 
-/// The reason for waiting that was logged last.
+/// The reason for waiting that was last logged.
 #[derive(Debug, Default)]
 pub(super) struct Told(Option<String>);
 
 impl Told {
-    /// Logs the reason, unless it was the last one logged.
+    /// Logs the reason, unless it was logged last.
     pub(super) fn waiting(&mut self, reason: String) {
         if self.0.as_ref() != Some(&reason) {
             warn!("waiting: {reason}");
@@ -34,7 +34,7 @@ mod tests {
     use crate::telemetry::captured_log::CapturedLog;
 
     #[test]
-    fn a_reason_is_told_again_only_after_another_or_after_the_end() {
+    fn a_reason_is_logged_again_only_after_another_or_after_the_end() {
         let log = CapturedLog::start();
         let mut told = Told::default();
         told.done();

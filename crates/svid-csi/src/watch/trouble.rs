@@ -1,4 +1,4 @@
-//! Explains why the Workload API gives no update.
+//! Explains why the Workload API does not send an update.
 
 use std::error::Error;
 use std::fmt;
@@ -16,16 +16,16 @@ use crate::telemetry::report;
 pub(super) enum Trouble {
     /// The connection failed.
     Connect(tonic::transport::Error),
-    /// The call was answered with a status.
+    /// The call was answered with an error.
     Status(Status),
-    /// The stream ended in good order.
+    /// The stream ended regularly.
     Closed,
     /// The message is not an identity.
     Refused(ReadError),
 }
 
 impl Trouble {
-    /// The sentence for the log; `socket` is the socket of the call.
+    /// The message for the log; `socket` is the socket of the call.
     pub(super) fn explain(&self, socket: &Path) -> String {
         let socket = socket.display();
         match self {

@@ -1,4 +1,4 @@
-//! An update as it is printed: without keys and tokens.
+//! An update in its printed form, without keys and tokens.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,14 +13,14 @@ use super::CurrentIdentity;
 use super::token::{Answer, FetchedToken};
 use crate::telemetry::report::rfc3339;
 
-/// One complete state: anything not in it no longer exists.
+/// One complete state: anything that is not in it no longer exists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Update {
     /// When it was seen, RFC 3339 in UTC.
     time: String,
     /// Its number, from 1.
     update: u64,
-    /// The socket or the folder it was seen in.
+    /// The socket or the folder it comes from.
     source: String,
     /// The SVIDs, the default one first; never empty.
     svids: Vec<SvidSeen>,
@@ -62,7 +62,7 @@ impl Update {
         }
     }
 
-    /// The first audience without a token, and why there is none.
+    /// The first audience without a token, and the reason.
     pub(super) fn missing_token(&self) -> Option<(String, String)> {
         self.tokens.iter().find_map(|token| match &token.answer {
             Answer::Missing { error } => Some((token.audience.clone(), error.clone())),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_all_of_it() {
+    fn json_has_every_field() {
         let json = serde_json::to_value(update()).unwrap();
         assert_eq!(
             (&json["update"], &json["source"], &json["federated"]["other.org"]),
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_told_of_the_default_svid() {
+    fn a_command_receives_the_default_svid() {
         let variables = update().environment();
         let value = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
         assert_eq!((value("SVID_CSI_SPIFFE_ID"), value("SVID_CSI_SVIDS")), (Some("spiffe://example.org/a"), Some("2")));

@@ -13,7 +13,7 @@ fn approve_as_another(cluster: &Cluster, name: &str) {
 }
 
 #[tokio::test]
-async fn approvals_by_another_are_counted_and_told_on_the_request() {
+async fn approvals_by_another_are_counted_and_reported_on_the_request() {
     let cluster = Cluster::start();
     let approver = cluster.approver(&[]).await;
     cluster.server.faults.always("update", "certificaterequests/status", Fault::Hang);
@@ -31,7 +31,7 @@ async fn approvals_by_another_are_counted_and_told_on_the_request() {
             "{event}"
         );
     }
-    // A change of a request that was counted does not count.
+    // A change of a request that was already counted does not count.
     approve_as_another(&cluster, "one");
     cluster.server.faults.clear();
     cluster.one_more().await;
@@ -41,7 +41,7 @@ async fn approvals_by_another_are_counted_and_told_on_the_request() {
 }
 
 #[tokio::test]
-async fn what_was_approved_before_the_start_is_told_once() {
+async fn earlier_approvals_are_reported_once() {
     let cluster = Cluster::start();
     for name in ["one", "two"] {
         cluster.good("shop", name);

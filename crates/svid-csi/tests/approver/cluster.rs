@@ -1,4 +1,4 @@
-//! A cluster with an API server and nobody in it, and what tests put there.
+//! A scripted cluster, and the objects that tests create in it.
 
 use std::path::PathBuf;
 
@@ -33,7 +33,7 @@ impl Cluster {
         self.dir.path().join("kubeconfig")
     }
 
-    /// An approver that knows all requests and decides.
+    /// An approver that has listed all requests and decides.
     pub(crate) async fn approver(&self, flags: &[&str]) -> Approver {
         let approver = Approver::start(&self.kubeconfig(), flags);
         approver.ready().await;
@@ -41,19 +41,19 @@ impl Cluster {
         approver
     }
 
-    /// Puts a good request of a pod there, changed.
+    /// Creates a good request of a pod, with a change.
     pub(crate) fn request(&self, namespace: &str, name: &str, change: impl FnOnce(&mut Value)) {
         let mut object = request(namespace, name);
         change(&mut object);
         self.server.objects.put(object);
     }
 
-    /// A good request, and nothing else.
+    /// Creates only a good request.
     pub(crate) fn good(&self, namespace: &str, name: &str) {
         self.request(namespace, name, |_| {});
     }
 
-    /// Waits for the condition by which a request was decided.
+    /// Waits for the condition with the decision on a request.
     pub(crate) async fn decided(&self, namespace: &str, name: &str) -> Value {
         let what = format!("{namespace}/{name} is decided");
         self.server.pulse.until(&what, || self.decision(namespace, name)).await
@@ -71,14 +71,14 @@ impl Cluster {
         conditions.into_iter().find(|condition| condition["type"] == "Approved" || condition["type"] == "Denied")
     }
 
-    /// Waits for an event about that object, and answers what it says.
+    /// Waits for an event about that object, and returns its message.
     pub(crate) async fn event(&self, kind: &str, name: &str) -> Value {
         let is_it = |event: &Value| event["involvedObject"]["kind"] == kind && event["involvedObject"]["name"] == name;
         let what = format!("an event about {kind} {name}");
         self.server.pulse.until(&what, || self.server.objects.all("events").into_iter().find(is_it)).await
     }
 
-    /// Waits until a request that comes after all others is decided: then they had their chance.
+    /// Waits until a later request is decided, so that all earlier ones have had their turn.
     pub(crate) async fn one_more(&self) {
         self.good("zzz", "last");
         self.approved("zzz", "last").await;
@@ -88,7 +88,7 @@ impl Cluster {
         self.server.calls.count("update", "certificaterequests/status")
     }
 
-    /// Who holds the Lease.
+    /// The holder of the Lease.
     pub(crate) fn holder(&self) -> Option<String> {
         let lease = self.server.objects.get("leases", "cert-manager", "spiffe.csi.cert-manager.io")?;
         lease["spec"]["holderIdentity"].as_str().map(str::to_owned)
@@ -121,7 +121,7 @@ pub(crate) fn driver_pod() -> Value {
     })
 }
 
-/// What the driver on the node `n1` is stamped with.
+/// The stamp of the driver on the node `n1`.
 pub(crate) fn by_driver(request: &mut Value) {
     request["spec"]["username"] = DRIVER.into();
     request["spec"]["extra"] = json!({
@@ -131,7 +131,7 @@ pub(crate) fn by_driver(request: &mut Value) {
     });
 }
 
-/// A request of the pod `cart-0`, as the API server has it.
+/// A request of the pod `cart-0`, as stored by the API server.
 fn request(namespace: &str, name: &str) -> Value {
     let id = SpiffeId::parse(&format!("spiffe://example.org/ns/{namespace}/sa/cart")).unwrap();
     let csr = csr_pem(&PrivateKey::generate_p256().unwrap(), &id).unwrap();

@@ -1,4 +1,4 @@
-//! What is decided, and where that is told.
+//! Decisions, and where they are reported.
 
 use serde_json::json;
 
@@ -32,7 +32,7 @@ async fn a_good_request_is_approved() {
 }
 
 #[tokio::test]
-async fn a_bad_request_is_denied_and_everybody_concerned_is_told() {
+async fn a_bad_request_is_denied_and_its_owners_are_notified() {
     let cluster = Cluster::start();
     let approver = cluster.approver(&[]).await;
     cluster.request("shop", "bad", |request| {
@@ -57,7 +57,7 @@ async fn a_bad_request_is_denied_and_everybody_concerned_is_told() {
 }
 
 #[tokio::test]
-async fn requests_of_others_are_theirs() {
+async fn other_requests_are_left_alone() {
     let cluster = Cluster::start();
     let approver = cluster.approver(&[]).await;
     cluster.request("shop", "plain", |request| request["metadata"]["annotations"] = json!({}));
@@ -67,7 +67,7 @@ async fn requests_of_others_are_theirs() {
 }
 
 #[tokio::test]
-async fn with_auto_approval_they_are_judged_too() {
+async fn with_auto_approval_other_requests_are_also_judged() {
     let cluster = Cluster::start();
     let _approver = cluster.approver(&["--auto-approve-non-spiffe"]).await;
     cluster.request("shop", "sly", |request| request["metadata"]["annotations"] = json!({}));
@@ -98,10 +98,10 @@ async fn the_predecessors_roles_are_enough() {
 }
 
 #[tokio::test]
-async fn more_than_is_held_in_memory_is_decided_too() {
+async fn more_requests_than_fit_into_memory_are_decided() {
     let cluster = Cluster::start();
     let approver = crate::process::Approver::start(&cluster.kubeconfig(), &[]);
-    // Nobody decides yet, so that they pile up.
+    // No approver decides yet, so the requests pile up.
     cluster.server.permissions.only(|access| access.resource != "leases");
     approver.ready().await;
     let groups: Vec<_> = (0..100).map(|_| "g".repeat(1_000)).collect();

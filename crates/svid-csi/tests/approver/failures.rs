@@ -1,4 +1,4 @@
-//! What goes wrong on the way, and that it is made good.
+//! Failures during decisions, from which the approver recovers.
 
 use serde_json::json;
 use svid_csi_testkit::api_server::Fault;
@@ -8,7 +8,7 @@ use crate::cluster::Cluster;
 const STATUS: &str = "certificaterequests/status";
 
 #[tokio::test]
-async fn what_fails_in_passing_is_tried_again() {
+async fn temporary_failures_are_retried() {
     let cluster = Cluster::start();
     let approver = cluster.approver(&[]).await;
     for (name, fault) in [
@@ -22,7 +22,8 @@ async fn what_fails_in_passing_is_tried_again() {
         cluster.approved("shop", name).await;
         cluster.server.faults.clear();
     }
-    // One answer was lost, so that nobody knows who approved it; nothing is pending, and nothing was approved twice.
+    // One response was lost, so the approver of that request is unknown; nothing is pending, and nothing was approved
+    // twice.
     approver.counted("pending_requests", 0.0).await;
     assert_eq!(approver.metric("approved_by_another_total").await, 0.0);
     assert!(approver.metric("failures_total").await >= 2.0);
@@ -33,7 +34,7 @@ async fn what_fails_in_passing_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_request_that_changes_meanwhile_is_judged_as_it_is_now() {
+async fn a_request_that_changes_in_the_meantime_is_judged_in_its_new_version() {
     let cluster = Cluster::start();
     let approver = cluster.approver(&[]).await;
     cluster.server.faults.always("update", STATUS, Fault::Hang);
@@ -49,7 +50,7 @@ async fn a_request_that_changes_meanwhile_is_judged_as_it_is_now() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_deleted_meanwhile_is_forgotten() {
+async fn a_request_deleted_in_the_meantime_is_forgotten() {
     let cluster = Cluster::start();
     let approver = cluster.approver(&[]).await;
     cluster.server.faults.always("update", STATUS, Fault::Hang);
@@ -82,7 +83,7 @@ async fn a_denial_that_is_forbidden_is_counted_and_not_repeated() {
     assert_eq!(approver.lines("denying requests is forbidden"), 1);
     approver.counted("pending_requests", 2.0).await;
     assert_eq!(cluster.decision("shop", "one"), None);
-    // A list that names them again is no reason to try again.
+    // A list that contains them again does not cause a retry.
     cluster.server.watches.gone_all();
     cluster
         .server
@@ -106,7 +107,7 @@ async fn a_status_that_may_not_be_written_is_named() {
 }
 
 #[tokio::test]
-async fn a_watch_that_breaks_loses_nothing() {
+async fn a_broken_watch_loses_nothing() {
     let cluster = Cluster::start();
     let approver = cluster.approver(&[]).await;
     type Break = fn(&Cluster);
@@ -124,7 +125,7 @@ async fn a_watch_that_breaks_loses_nothing() {
         cluster.good("shop", name);
         cluster.approved("shop", name).await;
     }
-    // What was deleted while nobody watched is forgotten too.
+    // Requests deleted without a watch are also forgotten.
     cluster.server.faults.always("*", "certificaterequests", Fault::Unavailable);
     cluster.request("shop", "stays", |request| request["spec"]["issuerRef"]["name"] = "spiffe-ca".into());
     cluster.server.watches.break_all();
@@ -136,7 +137,7 @@ async fn a_watch_that_breaks_loses_nothing() {
 }
 
 #[tokio::test]
-async fn an_api_server_that_goes_away_and_comes_back_is_no_trouble() {
+async fn the_approver_survives_a_restart_of_the_api_server() {
     let cluster = Cluster::start();
     let mut approver = cluster.approver(&[]).await;
     cluster.server.stop();

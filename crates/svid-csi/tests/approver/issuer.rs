@@ -1,4 +1,4 @@
-//! The issuer that a ConfigMap names.
+//! The issuer named by a ConfigMap.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +11,7 @@ use crate::cluster::Cluster;
 const FLAGS: [&str; 4] =
     ["--runtime-issuance-config-map-name", "issuance", "--runtime-issuance-config-map-namespace", "cert-manager"];
 
-/// A CSR that asks for no SPIFFE identity, as openssl writes them.
+/// A CSR without a SPIFFE identity, as written by openssl.
 const FOREIGN_CSR: &str = "\
 -----BEGIN CERTIFICATE REQUEST-----\n\
 MIHIMHACAQAwDjEMMAoGA1UEAwwDd2ViMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcD\n\
@@ -42,7 +42,7 @@ async fn the_issuer_may_be_switched_while_it_runs() {
     cluster.approved("shop", "a").await;
     request("b", "two");
     assert_eq!(cluster.decided("shop", "b").await["type"], "Denied");
-    // The driver hears of the change, this process does not: it asks before it denies.
+    // The driver receives the change and this process does not, so it must read the ConfigMap before it denies.
     cluster.server.faults.always("watch", "configmaps", Fault::Hang);
     cluster.server.faults.always("list", "configmaps", Fault::Hang);
     cluster.server.watches.break_all();
@@ -58,7 +58,7 @@ async fn the_issuer_may_be_switched_while_it_runs() {
 }
 
 #[tokio::test]
-async fn nothing_is_approved_past_an_issuer_that_is_not_known_yet() {
+async fn nothing_is_approved_with_an_outdated_issuer() {
     let cluster = Cluster::start();
     let approver = cluster.approver(&auto()).await;
     unannotated(&cluster, "ca", "one");
@@ -91,7 +91,7 @@ async fn an_issuer_stays_protected_after_a_switch_and_a_restart() {
     cluster.approved("shop", "e").await;
 }
 
-/// The driver may have heard of a new issuer before this process has.
+/// The driver may have received a new issuer before this process.
 #[tokio::test]
 async fn a_new_issuer_is_protected_before_the_switch_is_seen() {
     let cluster = Cluster::start();
@@ -105,12 +105,12 @@ async fn a_new_issuer_is_protected_before_the_switch_is_seen() {
     assert_eq!(cluster.decided("shop", "a").await["type"], "Denied");
 }
 
-/// No issuer but the one in the ConfigMap, and all requests are judged.
+/// The only issuer is the one in the ConfigMap, and all requests are judged.
 fn auto() -> Vec<&'static str> {
     [&FLAGS[..], &["--issuer-name=", "--auto-approve-non-spiffe"]].concat()
 }
 
-/// A request for a CA certificate, with which its owner could make identities of its own.
+/// A request for a CA certificate, with which its owner could issue identities.
 fn unannotated(cluster: &Cluster, name: &str, issuer: &str) {
     cluster.request("shop", name, |request| {
         request["metadata"]["annotations"] = json!({});

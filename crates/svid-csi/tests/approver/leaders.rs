@@ -31,7 +31,7 @@ async fn one_decides_and_the_other_follows_when_it_is_killed() {
 }
 
 #[tokio::test]
-async fn one_that_is_told_to_stop_finishes_and_hands_over() {
+async fn a_stopping_leader_finishes_and_hands_over() {
     let cluster = Cluster::start();
     let (mut first, second) = two(&cluster).await;
     cluster.server.faults.next(1, "update", "certificaterequests/status", Fault::Hang);
@@ -52,7 +52,7 @@ async fn one_that_is_told_to_stop_finishes_and_hands_over() {
 }
 
 #[tokio::test]
-async fn one_without_a_lease_decides_nothing_and_says_why() {
+async fn an_approver_without_a_lease_decides_nothing_and_reports_why() {
     let cluster = Cluster::start();
     cluster.server.permissions.only(|access| access.resource != "leases");
     let approver = Approver::start(&cluster.kubeconfig(), &[]);

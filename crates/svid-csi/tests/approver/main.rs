@@ -1,4 +1,4 @@
-//! The approver as a process, before a scripted API server.
+//! The approver as a process, with a scripted API server.
 
 #![allow(
     clippy::unwrap_used,

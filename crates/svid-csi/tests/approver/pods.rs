@@ -1,4 +1,4 @@
-//! Modes in which the driver asks for its pods.
+//! Modes in which the driver creates the requests of its pods.
 
 use serde_json::{Value, json};
 use svid_csi_testkit::api_server::Fault;
@@ -21,7 +21,7 @@ fn reads(cluster: &Cluster, name: &str) -> usize {
 }
 
 #[tokio::test]
-async fn bound_to_its_node_the_driver_is_believed_for_its_own_pods() {
+async fn a_node_bound_driver_is_trusted_for_its_own_pods() {
     let cluster = cluster();
     let approver = cluster.approver(&NODE_BOUND).await;
     cluster.request("shop", "good", by_driver);
@@ -54,7 +54,7 @@ async fn bound_to_its_node_the_driver_is_believed_for_its_own_pods() {
 }
 
 #[tokio::test]
-async fn pods_are_read_once_for_all_who_ask_at_the_same_time() {
+async fn pods_are_read_once_for_concurrent_requests() {
     let cluster = cluster();
     cluster.server.faults.always("get", "pods", Fault::Hang);
     let _approver = cluster.approver(&NODE_BOUND).await;
@@ -67,13 +67,13 @@ async fn pods_are_read_once_for_all_who_ask_at_the_same_time() {
     for number in 0..20 {
         cluster.approved("shop", &format!("r{number}")).await;
     }
-    // Where the machine is slow, what was read is too old by the time the last of them is judged.
+    // On a slow machine, the facts are too old by the time the last request is judged.
     assert!(cluster.server.calls.count("get", "pods") < 20, "{}", cluster.server.calls.log());
     assert_eq!(cluster.server.calls.count("list", "pods") + cluster.server.calls.count("watch", "pods"), 0);
 }
 
 #[tokio::test]
-async fn pods_that_cannot_be_read_for_a_moment_are_read_again() {
+async fn pods_that_temporarily_cannot_be_read_are_read_again() {
     let cluster = cluster();
     cluster.server.faults.next(3, "get", "pods", Fault::InternalError);
     let approver = cluster.approver(&NODE_BOUND).await;
@@ -83,7 +83,7 @@ async fn pods_that_cannot_be_read_for_a_moment_are_read_again() {
 }
 
 #[tokio::test]
-async fn bound_to_its_node_nothing_is_decided_where_pods_may_not_be_read() {
+async fn node_bound_requests_stay_pending_if_pods_may_not_be_read() {
     let cluster = cluster();
     cluster.server.permissions.only(|access| access.resource != "pods");
     let approver = cluster.approver(&NODE_BOUND).await;
@@ -98,7 +98,7 @@ async fn bound_to_its_node_nothing_is_decided_where_pods_may_not_be_read() {
 }
 
 #[tokio::test]
-async fn with_its_own_account_the_driver_is_believed_where_pods_may_not_be_read() {
+async fn with_its_own_account_the_driver_is_trusted_if_pods_may_not_be_read() {
     let cluster = cluster();
     cluster.server.permissions.only(|access| access.resource != "pods");
     let approver = cluster.approver(&OWN).await;
@@ -111,7 +111,7 @@ async fn with_its_own_account_the_driver_is_believed_where_pods_may_not_be_read(
 }
 
 #[tokio::test]
-async fn with_its_own_account_the_pod_must_be_of_that_service_account() {
+async fn with_its_own_account_the_pod_must_have_the_service_account() {
     let cluster = cluster();
     let _approver = cluster.approver(&OWN).await;
     cluster.request("shop", "good", by_driver);

@@ -1,4 +1,4 @@
-//! Approvers that run.
+//! Running approvers.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_svid-csi");
 
-/// How long a test waits for what must happen. Nothing takes so long on any machine.
+/// How long a test waits for an event that must occur. Nothing takes that long on any machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// An approver. It is killed when dropped.
@@ -22,12 +22,12 @@ pub(crate) struct Approver {
 }
 
 impl Approver {
-    /// Starts one by the line that must start as it stands, and these flags.
+    /// Starts one with the predecessor's command line and these flags.
     pub(crate) fn start(kubeconfig: &Path, flags: &[&str]) -> Self {
         Self::start_in(kubeconfig, flags, &[])
     }
 
-    /// The same, in an environment with these variables.
+    /// Starts one in an environment with these variables.
     pub(crate) fn start_in(kubeconfig: &Path, flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(BINARY);
         command.args(["approver", "--kubeconfig"]).arg(kubeconfig);
@@ -46,12 +46,12 @@ impl Approver {
         Self { child, log }
     }
 
-    /// Everything logged so far.
+    /// The log so far.
     pub(crate) fn log(&self) -> String {
         self.log.borrow().join("\n")
     }
 
-    /// Waits for a line in the log that has all these parts.
+    /// Waits for a line in the log that contains all these parts.
     pub(crate) async fn logged(&self, parts: &[&str]) -> String {
         let found = |log: &[String]| log.iter().find(|line| parts.iter().all(|part| line.contains(part))).cloned();
         let mut log = self.log.clone();
@@ -62,19 +62,19 @@ impl Approver {
         }
     }
 
-    /// How many lines there are with this part.
+    /// The number of lines with this part.
     pub(crate) fn lines(&self, part: &str) -> usize {
         self.log.borrow().iter().filter(|line| line.contains(part)).count()
     }
 
-    /// To the address that serves such pages.
+    /// Connects to the address that serves such pages.
     async fn connect(&self, path: &str) -> TcpStream {
         let line = self.logged(&["serving", if path == "/metrics" { "/metrics" } else { "/readyz" }]).await;
         let address = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
         TcpStream::connect(address).await.unwrap()
     }
 
-    /// The beginning of a request that never ends; a task that ends once the approver has let it go.
+    /// Sends the beginning of a request that never ends; the task ends once the approver has dropped it.
     pub(crate) async fn half_a_request(&self, path: &str) -> tokio::task::JoinHandle<()> {
         let mut stream = self.connect(path).await;
         stream.write_all(format!("GET {path} HTTP/1.1\r\nX-Half: ").as_bytes()).await.unwrap();
@@ -85,7 +85,7 @@ impl Approver {
         })
     }
 
-    /// The answer to GET, from the address that serves such pages.
+    /// The response to GET, from the address that serves such pages.
     pub(crate) async fn get(&self, path: &str) -> String {
         let mut stream = self.connect(path).await;
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -95,14 +95,14 @@ impl Approver {
         answer
     }
 
-    /// The value of a metric with these labels; 0 where it is not there.
+    /// The value of a metric with these labels; 0 if it does not exist.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
         let page = self.get("/metrics").await;
         let line = page.lines().find(|line| line.starts_with(&format!("svid_csi_approver_{name} ")));
         line.map_or(0.0, |line| line.split_whitespace().last().unwrap().parse().unwrap())
     }
 
-    /// Waits until a metric has that value. A metric tells nobody when it changes, so it is asked again and again.
+    /// Waits until a metric has that value. Metrics do not notify about changes, so it is polled.
     pub(crate) async fn counted(&self, name: &str, value: f64) {
         let reached = async { while self.metric(name).await != value {} };
         if tokio::time::timeout(LIMIT, reached).await.is_err() {

@@ -8,10 +8,10 @@ use svid_csi_testkit::proxy::{Protocol, Proxy, Script};
 use crate::cluster::Cluster;
 use crate::process::Approver;
 
-/// Nothing listens there.
+/// No process listens there.
 const DEAD: &str = "http://127.0.0.1:9";
 
-/// Only a proxy knows this name.
+/// Only a proxy can resolve this name.
 const ELSEWHERE: &str = "http://api.test:6443";
 
 /// The kubeconfig with another address of the API server, or with a proxy.
@@ -29,7 +29,7 @@ async fn approves(cluster: &Cluster, environment: &[(&str, &str)]) {
     cluster.approved("shop", "one").await;
 }
 
-/// A cluster whose API server has a name that only a proxy knows, and the proxy.
+/// A cluster whose API server has a name that only a proxy can resolve, and the proxy.
 async fn elsewhere(protocol: Protocol) -> (Cluster, Proxy) {
     let cluster = Cluster::start();
     change(&cluster, "server", ELSEWHERE);
@@ -42,12 +42,12 @@ fn socks_for(user: &str, password: &str) -> Protocol {
 }
 
 #[tokio::test]
-async fn this_machine_is_never_asked_through_the_proxy_of_the_environment() {
+async fn this_machine_is_never_reached_through_the_proxy_of_the_environment() {
     approves(&Cluster::start(), &[("HTTPS_PROXY", DEAD), ("HTTP_PROXY", DEAD)]).await;
 }
 
 #[tokio::test]
-async fn another_machine_is_asked_through_the_proxy_of_the_environment() {
+async fn another_machine_is_reached_through_the_proxy_of_the_environment() {
     let (cluster, proxy) = elsewhere(Protocol::Http).await;
     let with_password = format!("us%40er:pass@{}", proxy.address());
     approves(&cluster, &[("HTTPS_PROXY", DEAD), ("HTTP_PROXY", &with_password)]).await;
@@ -65,9 +65,9 @@ async fn the_proxy_of_the_kubeconfig_wins() {
     assert!(!proxy.asked().is_empty());
 }
 
-/// Names are resolved by the proxy, with either scheme, as Go does it.
+/// With either scheme, the proxy resolves names, as in Go.
 #[tokio::test]
-async fn a_socks_proxy_is_asked_by_name() {
+async fn a_socks_proxy_resolves_names() {
     for scheme in ["socks5", "socks5h"] {
         let (cluster, proxy) = elsewhere(Protocol::Socks).await;
         approves(&cluster, &[("HTTP_PROXY", &format!("{scheme}://{}", proxy.address()))]).await;
@@ -76,7 +76,7 @@ async fn a_socks_proxy_is_asked_by_name() {
 }
 
 #[tokio::test]
-async fn a_socks_proxy_in_the_kubeconfig_is_asked_for_addresses() {
+async fn a_socks_proxy_in_the_kubeconfig_is_used_for_addresses() {
     let cluster = Cluster::start();
     let proxy = Script::plain(cluster.server.address(), Protocol::Socks).start().await;
     change(&cluster, "proxy-url", &format!("socks5://{}", proxy.address()));
@@ -92,7 +92,7 @@ async fn a_socks_proxy_in_the_kubeconfig_is_asked_for_addresses() {
 }
 
 #[tokio::test]
-async fn a_socks_proxy_is_shown_the_password_where_it_asks_for_one() {
+async fn a_socks_proxy_receives_the_password_if_it_asks_for_one() {
     for protocol in [socks_for("us@er", "pass"), Protocol::Socks] {
         let (cluster, proxy) = elsewhere(protocol).await;
         approves(&cluster, &[("HTTP_PROXY", &format!("socks5://us%40er:pass@{}", proxy.address()))]).await;
@@ -100,7 +100,7 @@ async fn a_socks_proxy_is_shown_the_password_where_it_asks_for_one() {
 }
 
 #[tokio::test]
-async fn a_socks_proxy_that_lets_nobody_in_is_named_as_the_reason() {
+async fn a_socks_proxy_that_refuses_the_client_is_reported() {
     for (credentials, says) in [("us%40er:wr0ng@", "does not accept the user name"), ("", "asks for a user name")] {
         let (cluster, proxy) = elsewhere(socks_for("us@er", "pass")).await;
         let address = format!("socks5://{credentials}{}", proxy.address());
@@ -110,7 +110,7 @@ async fn a_socks_proxy_that_lets_nobody_in_is_named_as_the_reason() {
     }
 }
 
-/// The proxy's certificate is verified as the API server's, as kubectl does it.
+/// The proxy's certificate is verified like the API server's, as in kubectl.
 #[tokio::test]
 async fn an_https_proxy_is_verified_by_the_certificate_authority_of_the_cluster() {
     let (cluster, ca) = (Cluster::start(), TestCa::new("proxies"));
@@ -134,7 +134,7 @@ async fn an_https_proxy_is_verified_by_the_certificate_authority_of_the_cluster(
 
 /// TLS to the proxy, and within it TLS to the API server.
 #[tokio::test]
-async fn through_an_https_proxy_the_api_server_is_verified_too() {
+async fn through_an_https_proxy_the_api_server_is_also_verified() {
     let (cluster, ca) = (Cluster::start(), TestCa::new("all"));
     change(&cluster, "server", "https://api.test");
     change(&cluster, "certificate-authority-data", &STANDARD.encode(ca.bundle_pem()));

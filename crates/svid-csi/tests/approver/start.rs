@@ -1,4 +1,4 @@
-//! Starts that go well, and starts that do not.
+//! Successful and failed starts.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::cluster::Cluster;
 use crate::process::Approver;
 
 #[tokio::test]
-async fn without_an_api_server_it_waits_for_one() {
+async fn without_an_api_server_it_waits() {
     let cluster = Cluster::start();
     cluster.server.stop();
     let mut approver = Approver::start(&cluster.kubeconfig(), &[]);
@@ -26,7 +26,7 @@ async fn without_an_api_server_it_waits_for_one() {
 }
 
 #[tokio::test]
-async fn one_that_waits_can_be_stopped() {
+async fn a_waiting_approver_can_be_stopped() {
     let cluster = Cluster::start();
     cluster.server.stop();
     let mut approver = Approver::start(&cluster.kubeconfig(), &[]);
@@ -36,7 +36,7 @@ async fn one_that_waits_can_be_stopped() {
 }
 
 #[tokio::test]
-async fn a_kubeconfig_that_is_of_no_use_is_an_error() {
+async fn an_unusable_kubeconfig_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let (missing, broken) = (dir.path().join("missing"), dir.path().join("broken"));
     std::fs::write(&broken, "{clusters: 7}").unwrap();
@@ -49,14 +49,14 @@ async fn a_kubeconfig_that_is_of_no_use_is_an_error() {
 }
 
 #[tokio::test]
-async fn outside_of_a_pod_a_kubeconfig_is_asked_for() {
+async fn outside_of_a_pod_a_kubeconfig_is_required() {
     let mut approver = Approver::start(Path::new(""), &["--kubeconfig="]);
     assert_eq!(approver.ended().await, Some(1));
     approver.logged(&["outside of a pod, give --kubeconfig"]).await;
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_an_error_for_probes_and_a_warning_for_metrics() {
+async fn an_address_in_use_is_an_error_for_probes_and_a_warning_for_metrics() {
     let cluster = Cluster::start();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -69,7 +69,7 @@ async fn an_address_that_is_taken_is_an_error_for_probes_and_a_warning_for_metri
 }
 
 #[tokio::test]
-async fn a_role_that_is_missing_is_named_once() {
+async fn a_missing_role_is_named_once() {
     let cluster = Cluster::start();
     cluster.server.permissions.only(|access| access.resource != "certificaterequests");
     let approver = Approver::start(&cluster.kubeconfig(), &[]);
@@ -82,7 +82,7 @@ async fn a_role_that_is_missing_is_named_once() {
 }
 
 #[tokio::test]
-async fn half_sent_requests_are_let_go_and_keep_nobody_out() {
+async fn incomplete_requests_are_dropped_and_do_not_block_others() {
     let cluster = Cluster::start();
     let approver = Approver::start(&cluster.kubeconfig(), &[]);
     approver.ready().await;

@@ -1,4 +1,4 @@
-//! Volumes that csi-driver-spiffe has mounted, and whose pods run on under this driver.
+//! Volumes mounted by csi-driver-spiffe whose pods continue to run under this driver.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
@@ -13,20 +13,21 @@ use crate::fixture::{Node, is_root_outside, pod, run, svid, test, until, volume}
 
 const NAMES: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
 
-/// A volume as csi-driver-spiffe leaves it behind: a folder of its tmpfs, mounted read-only, the tmpfs itself gone.
+/// A volume as csi-driver-spiffe leaves it behind: a folder of its tmpfs, mounted read-only, after the tmpfs was
+/// unmounted.
 struct Left {
     target: PathBuf,
-    /// The mount that the pod has got: its own copy, which nothing that is mounted later reaches.
+    /// The pod's own copy of the mount, which later mounts do not reach.
     in_pod: PathBuf,
 }
 
-/// What may be wrong with it.
+/// A deviation of the volume.
 #[derive(Default)]
 struct Odd<'a> {
     names: Option<[&'a str; 3]>,
     group: u32,
     owner: u32,
-    /// Whether the mount is read-only on the host, too: csi-driver-spiffe makes it so in its own namespace alone.
+    /// Whether the mount is also read-only on the host: csi-driver-spiffe makes it so only in its own namespace.
     read_only: bool,
     mode: Option<u32>,
     no_link: bool,
@@ -77,7 +78,7 @@ fn fill(data: &Path, identity: &Path, odd: &Odd<'_>) {
     if !odd.no_link {
         symlink(odd.link.unwrap_or("..2026_01_01_00_00_00.1"), data.join("..data")).unwrap();
     }
-    // Its library gives the volume's folder and the files to the group, and not the folder of the moment between them.
+    // Its library gives the group the volume's folder and the files, but not the timestamped folder between them.
     let names = odd.names.unwrap_or(NAMES);
     for file in names.iter().copied().chain(odd.more) {
         chown(moment.join(file), None, Some(odd.group)).unwrap();
@@ -93,7 +94,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// A node, the volume of a pod that another driver has mounted on it, and that pod's serial number.
+/// A node, the volume of a pod that another driver has mounted on it, and the serial number of that pod's certificate.
 async fn scene(odd: &Odd<'_>) -> (Node, InlineVolume, Left, String) {
     let node = Node::files(&["--admin-socket={dir}/admin.sock"]).await;
     let other = node.publish(&volume("other")).await;
@@ -102,19 +103,20 @@ async fn scene(odd: &Odd<'_>) -> (Node, InlineVolume, Left, String) {
     (node, volume("web"), left, serial)
 }
 
-/// One call, as of a kubelet that has published the volume long ago.
+/// One call of a kubelet that published the volume long ago.
 async fn republish(node: &Node, volume: &InlineVolume) -> Result<(), Status> {
     call(&node.plugin().await, node, volume).await
 }
 
 async fn call(plugin: &Plugin, node: &Node, volume: &InlineVolume) -> Result<(), Status> {
     let request = volume.publish_request(text(&node.kubelet.target(volume)), true);
-    // The driver may be killed before the connection is there.
+    // The driver may be killed before the connection is established.
     let mut driver = plugin.node().await.map_err(|error| Status::unavailable(error.to_string()))?;
     driver.node_publish_volume(request).await.map(drop)
 }
 
-/// The serial number of the identity in a folder whose files have these names; looks again where it was replaced meanwhile.
+/// The serial number of the identity in a folder whose files have these names; reads again if it was replaced in the
+/// meantime.
 fn serial_in(folder: &Path, names: [&str; 3]) -> String {
     let read = || {
         let (current, copy) = (fs::canonicalize(folder.join("..data")).ok()?, tempfile::tempdir().unwrap());
@@ -181,9 +183,9 @@ fn the_pod_keeps_its_names_and_its_group() {
     });
 }
 
-/// What an earlier take-over has lost comes back with the request, which names the group every time.
+/// Information that an earlier adoption lost returns with the request, which always contains the group.
 #[test]
-fn the_group_that_is_asked_for_counts() {
+fn the_requested_group_takes_precedence() {
     test(async || {
         if !is_root_outside() {
             return;
@@ -201,7 +203,7 @@ fn the_group_that_is_asked_for_counts() {
 }
 
 #[test]
-fn a_killed_driver_goes_on_with_what_it_had_begun() {
+fn a_killed_driver_continues_an_adoption() {
     test(async || {
         for round in 0..12_u64 {
             let (mut node, volume, left, first) = scene(&Odd::default()).await;
@@ -222,7 +224,7 @@ fn a_killed_driver_goes_on_with_what_it_had_begun() {
 }
 
 #[test]
-fn what_does_not_fit_is_left_alone() {
+fn an_unexpected_layout_is_left_alone() {
     test(async || {
         let left_alone = "is not taken over, and its pod keeps its files until it is restarted: ";
         let cases = [
@@ -260,9 +262,9 @@ fn a_file_that_is_a_link_is_not_followed() {
     });
 }
 
-/// A tmpfs at the target that is not laid out so belongs to an earlier run of this driver: it is mounted anew.
+/// A tmpfs with another layout at the target belongs to an earlier run of this driver, so it is mounted again.
 #[test]
-fn nothing_else_is_taken_for_it() {
+fn other_mounts_are_not_adopted() {
     test(async || {
         let (node, volume, left, _) = scene(&Odd { below: Some("elsewhere"), ..Odd::default() }).await;
         republish(&node, &volume).await.unwrap();
@@ -277,7 +279,7 @@ fn nothing_else_is_taken_for_it() {
 }
 
 #[test]
-fn an_unpublish_before_any_republish_takes_it_down() {
+fn an_unpublish_before_any_republish_unmounts_it() {
     test(async || {
         let (node, volume, left, _) = scene(&Odd::default()).await;
         node.unpublish(&volume).await;

@@ -1,4 +1,4 @@
-//! What pods get of the agent's directory: all of its sockets, by all their names, and nothing that a pod has put there.
+//! The agent's directory in pods: all of its sockets with all their names, and nothing that a pod has added.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
@@ -22,9 +22,9 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-/// Container runtimes clear the read-only flag of volumes that are asked for without `readOnly`, and CAP_SYS_ADMIN does.
+/// Container runtimes clear the read-only flag of volumes without `readOnly`, and so can CAP_SYS_ADMIN.
 #[test]
-fn a_pod_whose_mount_is_writable_cannot_change_what_all_pods_share() {
+fn a_pod_with_a_writable_mount_cannot_change_the_shared_directory() {
     test(async || {
         if !is_root_outside() {
             return;
@@ -79,7 +79,7 @@ fn without_a_seal_only_read_only_volumes_are_published() {
 }
 
 #[test]
-fn links_beside_the_socket_come_change_and_go() {
+fn links_beside_the_socket_are_followed() {
     test(async || {
         let node = Node::passthrough(&[]).await;
         let agent = node.agent();

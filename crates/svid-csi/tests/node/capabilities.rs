@@ -1,4 +1,4 @@
-//! What the driver may do: no more than it needs, and nothing of that can be left out.
+//! The capabilities of the driver: exactly the ones it needs.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -11,7 +11,7 @@ use crate::fixture::{FILES, Node, PASSTHROUGH, is_root_outside, pod, test, until
 const DATA: &[&str] = &["--data-root={dir}/root", "--trust-domain=example.org"];
 
 #[test]
-fn no_thread_has_more_than_it_needs() {
+fn no_thread_has_more_capabilities_than_it_needs() {
     test(async || {
         let node = Node::files(&[]).await;
         let needed = CapabilitySet::SYS_ADMIN

@@ -1,4 +1,4 @@
-//! No key leaves a process by its end: none of those that hold keys leaves a core dump, or lets another process look in.
+//! Processes that hold keys do not leave core dumps, and other processes cannot inspect them.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -17,16 +17,16 @@ fn allow_core_dumps() {
     setrlimit(Resource::Core, Rlimit { current: maximum, maximum }).unwrap();
 }
 
-/// The most bytes of a core dump.
+/// The maximum size of a core dump.
 fn core_limit(pid: u32) -> String {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     line.split_whitespace().nth(4).unwrap().to_owned()
 }
 
-/// Whether a process of the same user that may not trace all others may look into it (ptrace(2), PTRACE_MODE_READ).
+/// Whether a process of the same user that may not trace all others may inspect it (ptrace(2), PTRACE_MODE_READ).
 fn can_be_looked_into(pid: u32) -> bool {
-    // On a thread of its own, because capabilities are a thread's.
+    // On a separate thread, because each thread has its own capabilities.
     let looking = std::thread::spawn(move || {
         let CapabilitySets { effective, permitted, inheritable } = capabilities(None).unwrap();
         let without = CapabilitySet::SYS_PTRACE.complement();
@@ -56,7 +56,7 @@ fn start(args: &[&str]) -> Ending {
 }
 
 #[test]
-fn a_driver_that_aborts_leaves_none() {
+fn an_aborting_driver_leaves_no_core_dump() {
     test(async || {
         allow_core_dumps();
         let mut node = Node::files(&[]).await;
@@ -68,7 +68,7 @@ fn a_driver_that_aborts_leaves_none() {
 }
 
 #[test]
-fn approver_and_watch_leave_none() {
+fn approver_and_watch_leave_no_core_dump() {
     test(async || {
         allow_core_dumps();
         assert!(can_be_looked_into(std::process::id()), "a process that did nothing about it");

@@ -29,7 +29,7 @@ pub(crate) async fn renew_pod(node: &Node, pod: &str) -> String {
     ask(UnixStream::connect(node.path("admin.sock")).await.unwrap(), "POST", &path).await
 }
 
-/// The address the driver has logged: tests listen on port 0.
+/// The address in the driver's log, because tests listen on port 0.
 fn address(node: &Node) -> String {
     let log = node.log();
     let line = log.lines().rev().find(|line| line.contains("serving /metrics")).expect("the address is logged");
@@ -159,13 +159,13 @@ fn a_volume_may_ask_for_an_allowed_plan() {
 /// The beginning of a request that never ends.
 async fn half_a_request(address: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    // It may be let go before all of it is said.
+    // It may be dropped before all of it is sent.
     let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Half: ").await;
     stream
 }
 
 #[test]
-fn half_sent_requests_cost_little_and_are_let_go() {
+fn incomplete_requests_cost_little_and_are_dropped() {
     test(async || {
         let node = Node::files(&["--metrics-address=127.0.0.1:0"]).await;
         tcp(&node, "/metrics").await;
@@ -183,13 +183,13 @@ fn half_sent_requests_cost_little_and_are_let_go() {
         }
         let grown = peak_memory(node.pid()).unwrap() - before;
         println!("{grown:.1} MB more, all gone after {:.1} s", begun.elapsed().as_secs_f64());
-        // 4 in a build as it is shipped; a debug build takes up to a quarter more.
+        // 4 in a release build; a debug build takes up to a quarter more.
         assert!(grown < 5.0, "{grown} MB more");
     });
 }
 
 #[test]
-fn pods_and_half_requests_leave_descriptors_for_the_kubelet() {
+fn pods_and_incomplete_requests_leave_descriptors_for_the_kubelet() {
     test(async || {
         let data = ["--data-root={dir}/root", "--trust-domain=example.org", "--allow-plan=local-ca:workload-api"];
         let mut node = Node::new(&[crate::fixture::FILES, &data, &["--metrics-address=127.0.0.1:0"]]);

@@ -12,7 +12,7 @@ use crate::endpoints::{metric, renew_all};
 use crate::fixture::{Node, is_root_outside, pod, serial, svid, test, until, volume};
 
 #[test]
-fn a_pod_gets_its_identity_and_only_that() {
+fn a_pod_gets_only_its_own_identity() {
     test(async || {
         let node = Node::files(&[]).await;
         let target = node.publish(&volume("web")).await;
@@ -34,7 +34,7 @@ fn a_pod_gets_its_identity_and_only_that() {
 }
 
 #[test]
-fn names_and_group_are_the_pods_choice() {
+fn the_pod_chooses_names_and_group() {
     test(async || {
         let node = Node::files(&[]).await;
         let group = fs::metadata("/proc/self/gid_map").map_or(0, |_| if is_root_outside() { 2000 } else { 0 });
@@ -80,7 +80,7 @@ fn readers_never_see_a_mixed_pair() {
         while serials.len() < 20 {
             renew_all(&node).await;
             for _ in 0..50 {
-                // As a careful reader does: everything through one resolution of `..data`.
+                // Like a careful reader: everything through one resolution of `..data`.
                 let Ok(now) = fs::canonicalize(target.join("..data")) else { continue };
                 let Ok(svid) = Svid::read(&now) else { continue };
                 svid.check_key().unwrap();

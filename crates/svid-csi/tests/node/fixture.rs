@@ -25,7 +25,7 @@ pub(crate) fn test<F: Future<Output = ()>>(body: impl FnOnce() -> F) {
     named_test(&TestName::of(&body), body);
 }
 
-/// The same for fixtures that wrap what a test does in a closure of their own.
+/// The same for fixtures that wrap the body of a test in a closure of their own.
 pub(crate) fn named_test<F: Future<Output = ()>>(name: &TestName, body: impl FnOnce() -> F) {
     svid_csi_testkit::in_mount_ns_as(name, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -33,7 +33,7 @@ pub(crate) fn named_test<F: Future<Output = ()>>(name: &TestName, body: impl FnO
     });
 }
 
-/// Whether this is root, and not only in a user namespace of its own.
+/// Whether this process is the real root, not only that of a user namespace.
 pub(crate) fn is_root_outside() -> bool {
     fs::read_to_string("/proc/self/gid_map").is_ok_and(|map| map.split_whitespace().last() == Some("4294967295"))
 }
@@ -75,12 +75,12 @@ impl Node {
         node
     }
 
-    /// For the next start. A flag given before is overridden.
+    /// For the next start. A flag given earlier is overridden.
     pub(crate) fn add_args(&mut self, args: &[&str]) {
         self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
     }
 
-    /// Takes a flag back, for the next start.
+    /// Removes a flag for the next start.
     pub(crate) fn drop_arg(&mut self, flag: &str) {
         self.args.retain(|arg| arg.split('=').next() != Some(flag));
     }
@@ -95,7 +95,7 @@ impl Node {
         self.without = Some(capability);
     }
 
-    /// The next starts have at most so many descriptors.
+    /// The next starts have at most that many descriptors.
     pub(crate) fn limit_descriptors(&mut self, most: u32) {
         self.descriptors = Some(most);
     }
@@ -130,11 +130,11 @@ impl Node {
         }
     }
 
-    /// Starts the driver, whatever becomes of it.
+    /// Starts the driver, whether it succeeds or not.
     pub(crate) fn spawn(&mut self) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
         let (mut command, without) = (self.command(), self.without);
-        // On a thread of its own, because what a thread has given up its children never get.
+        // On a separate thread, because children do not get a capability that their thread has dropped.
         let spawned = std::thread::spawn(move || {
             without.map_or(Ok(()), remove_capability_from_bounding_set).unwrap();
             command.stderr(log).spawn().unwrap()
@@ -171,7 +171,7 @@ impl Node {
         run("kill", &["-KILL", &pid]);
     }
 
-    /// How the driver has ended, once it has.
+    /// The exit status of the driver, once it has ended.
     pub(crate) fn ended(&mut self) -> std::process::ExitStatus {
         self.driver.take().unwrap().wait().unwrap()
     }
@@ -180,12 +180,12 @@ impl Node {
         self.driver.take().unwrap().wait().unwrap();
     }
 
-    /// SIGTERM, and waits for the end. The log tells when the driver waited for calls, and which.
+    /// Sends SIGTERM, and waits for the end. The log shows whether the driver waited for calls, and which.
     pub(crate) async fn terminate(&mut self) {
         let mut driver = self.driver.take().unwrap();
         let pid = driver.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        // Not blocking this thread: the driver says goodbye on open connections, and waits for an answer.
+        // Without blocking this thread: the driver closes open connections gracefully, and waits for a response.
         let ended = tokio::task::spawn_blocking(move || driver.wait().unwrap()).await.unwrap();
         assert!(ended.success(), "{}", self.log());
     }
@@ -199,7 +199,7 @@ impl Node {
         published.unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
     }
 
-    /// Publishes what must be refused; returns the code and message.
+    /// Publishes a volume that must be refused; returns the code and message.
     pub(crate) async fn refused(&self, volume: &InlineVolume) -> (Code, String) {
         let error = self.kubelet.publish(&self.plugin().await, volume).await.expect_err("published");
         (error.code().unwrap(), error.to_string())
@@ -217,7 +217,7 @@ impl Node {
         condition.abnormal.then_some(condition.message)
     }
 
-    /// How many mounts there are at, or below, a path.
+    /// The number of mounts at or below a path.
     pub(crate) fn mounts(&self, at: &Path) -> usize {
         let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
@@ -246,7 +246,7 @@ impl Drop for Node {
     }
 }
 
-/// What pods still have stays sealed when their driver ends, and cannot be removed.
+/// The files in volumes stay sealed when their driver ends, and cannot be removed.
 pub(crate) fn unseal_below(folder: &Path) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
@@ -274,8 +274,8 @@ pub(crate) fn run(program: &str, args: &[&str]) {
     assert!(status.success(), "{program} {args:?}: {status}");
 }
 
-/// The SVID in a volume as a careful reader takes it: all files through one resolution of `..data`, and again where the
-/// folder was replaced meanwhile.
+/// The SVID in a volume, read like a careful reader: all files through one resolution of `..data`, and again if the
+/// folder was replaced in the meantime.
 pub(crate) fn svid(target: &Path) -> Svid {
     let read = || Svid::read(&fs::canonicalize(target.join("..data")).ok()?).ok();
     let svid = (0..50).find_map(|_| read()).unwrap_or_else(|| Svid::read(target).unwrap());

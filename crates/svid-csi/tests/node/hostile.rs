@@ -1,4 +1,4 @@
-//! Pods that make their mount of a volume writable and change what is in it.
+//! Pods that make their mount of a volume writable and change its content.
 
 use std::fs;
 use std::io;
@@ -16,7 +16,7 @@ use crate::workload_api::client::Svids;
 
 const METRICS: &[&str] = &["--metrics-address=127.0.0.1:0", "--admin-socket={dir}/admin.sock"];
 
-/// The volume as its pod has it once the container runtime, or the pod itself, has made the mount writable.
+/// The volume from the view of its pod after the container runtime, or the pod itself, has made the mount writable.
 pub(crate) fn writable_in_pod(node: &Node, target: &Path) -> PathBuf {
     let in_pod = node.path("in-pod");
     fs::create_dir_all(&in_pod).unwrap();
@@ -25,7 +25,7 @@ pub(crate) fn writable_in_pod(node: &Node, target: &Path) -> PathBuf {
     in_pod
 }
 
-/// Does something as root in a container does it, also in one that has CAP_SYS_ADMIN.
+/// Acts like root in a container, even one with CAP_SYS_ADMIN.
 fn in_container<T: Send>(act: impl FnOnce() -> T + Send) -> T {
     let without_immutable = || {
         let mut sets = capabilities(None).unwrap();
@@ -38,7 +38,7 @@ fn in_container<T: Send>(act: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(without_immutable).join().unwrap())
 }
 
-/// Takes all seals of a volume away, as a kill of the driver does that comes before it has sealed again.
+/// Removes all seals of a volume, like a kill of the driver before it has sealed again.
 pub(crate) fn unseal(path: &Path) {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let Ok(opened) = rustix::fs::open(path, flags, Mode::empty()) else { return };
@@ -58,7 +58,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Everything that root could do to a folder, one after the other; tells what succeeded.
+/// Everything that root could do to a folder, in order; returns what succeeded.
 fn attacks(folder: &Path) -> Vec<String> {
     let mut succeeded = Vec::new();
     let mut tried = |what: String, outcome: io::Result<()>| {
@@ -117,7 +117,7 @@ fn no_container_changes_its_volume() {
 }
 
 #[test]
-fn a_changed_volume_is_seen_and_put_right() {
+fn a_changed_volume_is_detected_and_restored() {
     test(async || {
         let mut node = Node::files(METRICS).await;
         let (web, api) = (volume("web"), volume("api"));
@@ -162,7 +162,7 @@ fn a_changed_volume_is_seen_and_put_right() {
 }
 
 #[test]
-fn what_a_pod_put_beside_its_socket_is_seen_and_removed() {
+fn files_that_a_pod_puts_beside_its_socket_are_detected_and_removed() {
     test(async || {
         let node = Node::files(&["--delivery=workload-api", METRICS[0]]).await;
         let (web, outside) = (volume("web"), node.path("outside"));
@@ -193,7 +193,7 @@ fn what_a_pod_put_beside_its_socket_is_seen_and_removed() {
 }
 
 #[test]
-fn a_volume_that_was_filled_is_removed_whole() {
+fn a_volume_filled_by_its_pod_is_removed_completely() {
     test(async || {
         let node = Node::files(&[]).await;
         let target = node.publish(&volume("web")).await;
@@ -212,7 +212,7 @@ fn a_volume_that_was_filled_is_removed_whole() {
     });
 }
 
-/// A node that passes an agent's sockets through, by a plain mount of the agent's directory or by the stable one.
+/// A node that passes an agent's sockets through, with a plain mount of the agent's directory or of the stable one.
 async fn passing_through(plain: bool) -> (Node, std::os::unix::net::UnixListener) {
     let plan = ["--source=socket", "--delivery=socket-dir", "--workload-api-socket-dir={dir}/run/agent"];
     let mut node = Node::new(&[&plan, &["--driver-name=demo.svid-csi", "--data-root={dir}/root", METRICS[1]]]);
@@ -239,7 +239,7 @@ async fn becomes(node: &mut Node, source: &str, delivery: &str) {
 }
 
 #[test]
-fn a_volume_that_passed_through_leaves_the_agents_directory_alone() {
+fn a_former_passthrough_volume_leaves_the_agents_directory_alone() {
     test(async || {
         for (plain, delivery) in [(false, "files"), (true, "files"), (false, "workload-api"), (true, "workload-api")] {
             let (mut node, _agent) = passing_through(plain).await;
@@ -272,7 +272,7 @@ fn a_volume_that_passed_through_leaves_the_agents_directory_alone() {
 }
 
 #[test]
-fn a_volume_that_comes_to_pass_through_leaves_nothing_behind() {
+fn a_volume_that_becomes_a_passthrough_leaves_nothing_behind() {
     test(async || {
         for delivery in ["files", "workload-api"] {
             let (mut node, _agent) = passing_through(false).await;

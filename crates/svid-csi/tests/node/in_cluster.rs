@@ -1,4 +1,4 @@
-//! A driver that finds the API server as every pod does.
+//! A driver that finds the API server like any pod.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::fixture::{FILES, Node, run, test, until};
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const ARGS: &[&str] = &["--data-root={dir}/root", "--trust-domain=example.org", "--local-ca-roots=svid-csi/roots"];
 
-/// What the kubelet mounts into a pod, in this mount namespace.
+/// The files that the kubelet mounts into every pod, in this mount namespace.
 fn service_account(token: &str, ca: &TestCa) {
     run("mount", &["-t", "tmpfs", "tmpfs", "/run"]);
     let folder = Path::new(SERVICE_ACCOUNT);
@@ -23,7 +23,7 @@ fn service_account(token: &str, ca: &TestCa) {
     }
 }
 
-/// `HTTPS_PROXY` counts there as well; the API server behind it is verified by the CA of the service account.
+/// `HTTPS_PROXY` applies there as well; the API server behind it is verified by the CA of the service account.
 #[test]
 fn the_api_server_may_be_behind_a_proxy() {
     test(async || {

@@ -1,5 +1,5 @@
-//! The CSI and registration sockets are deleted or replaced while the driver runs: by a cleaner of the node, a kubelet that is
-//! installed again, an older driver that ends.
+//! The CSI and registration sockets are deleted or replaced while the driver runs: by a cleanup of the node, a
+//! reinstalled kubelet, or an older driver that ends.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -23,8 +23,8 @@ async fn registered() -> Node {
     node
 }
 
-/// The kubelet accepts the driver, and publishes by the socket that it announces. Again where its registration socket is made
-/// again meanwhile, as a kubelet does by itself.
+/// The kubelet accepts the driver, and publishes through the socket that it announces; again if its registration socket
+/// is re-created in the meantime, as a real kubelet does.
 async fn register(node: &Node) {
     until("the driver is registered and alive", async || {
         let Ok(plugin) = node.kubelet.register(NAME, WITHIN).await else { return false };
@@ -42,7 +42,7 @@ async fn is_alive(node: &Node) -> bool {
     tcp(node, "/livez").await.starts_with("HTTP/1.1 200")
 }
 
-/// The kubelet does not come to a socket that it knows: the driver's is a new one.
+/// The kubelet does not return to a socket that it knows; the driver's is a new one.
 async fn lost(node: &Node) {
     until("the driver notices", async || !is_registered(node).await).await;
     register(node).await;
@@ -71,15 +71,15 @@ fn a_deleted_registration_socket_is_bound_again() {
 }
 
 #[test]
-fn a_replaced_socket_is_bound_again_as_soon_as_that_is_possible() {
+fn a_replaced_socket_is_bound_again_as_soon_as_possible() {
     test(async || {
         let node = registered().await;
         let socket = node.path("plugin/csi.sock");
-        // Of a driver that has ended.
+        // A socket of a driver that has ended.
         fs::remove_file(&socket).unwrap();
         drop(UnixListener::bind(&socket).unwrap());
         lost(&node).await;
-        // Of another one that runs, and then a file.
+        // A socket of another running driver, and then a file.
         let other = node.path("plugin/other.sock");
         let _running = UnixListener::bind(&other).unwrap();
         fs::rename(&other, &socket).unwrap();

@@ -31,9 +31,9 @@ fn publishing_twice_mounts_once() {
     });
 }
 
-/// Peers of the pods folder's mount would make mounting anything below it slower, one by one.
+/// Each peer of the mount of the pods folder would slow down every mount below it.
 #[test]
-fn volumes_are_nobodys_peers() {
+fn volumes_have_no_peers() {
     test(async || {
         let mut node = Node::new(&[crate::fixture::PASSTHROUGH, &["--data-root={dir}/root"]]);
         let whole = node.dir.path().to_str().unwrap();
@@ -160,7 +160,7 @@ fn a_foreign_mount_is_left_alone() {
 }
 
 #[test]
-fn a_stacked_mount_is_taken_down_whole() {
+fn a_stacked_mount_is_removed_completely() {
     test(async || {
         let node = Node::passthrough(&[]).await;
         let target = node.publish(&volume("web")).await;
@@ -172,7 +172,7 @@ fn a_stacked_mount_is_taken_down_whole() {
 }
 
 #[test]
-fn a_pod_without_read_only_runs_where_it_is_allowed() {
+fn a_pod_without_read_only_runs_if_that_is_allowed() {
     test(async || {
         let mut web = volume("web");
         web.read_only = false;
@@ -232,7 +232,7 @@ fn a_mount_over_the_agents_directory_falls_back_to_the_plain_bind() {
         fs::create_dir(&agent).unwrap();
         run("mount", &["-t", "tmpfs", "agent", agent.to_str().unwrap()]);
         let listener = node.agent();
-        // A mount gives no event; looking at a volume notices it.
+        // A mount does not cause an event, but a check of a volume notices it.
         let early = node.publish(&volume("early")).await;
         let _ = node.trouble(&volume("early")).await;
         let target = node.publish(&volume("web")).await;
@@ -249,7 +249,7 @@ fn losing_the_folder_above_the_agents_does_not_end_the_driver() {
         let node = Node::passthrough(&[]).await;
         let _agent = node.agent();
         node.publish(&volume("web")).await;
-        // The driver seals again what it finds unsealed.
+        // The driver restores missing seals.
         until("the folder is removed", async || {
             unseal_below(&node.path("run"));
             fs::remove_dir_all(node.path("run")).is_ok()
@@ -266,7 +266,7 @@ fn losing_the_folder_above_the_agents_does_not_end_the_driver() {
 }
 
 #[test]
-fn a_stable_directory_may_be_asked_for_before_there_is_an_agent() {
+fn a_stable_directory_may_be_requested_before_there_is_an_agent() {
     test(async || {
         let args = ["--profile=csi.spiffe.io", "-workload-api-socket-dir={dir}/run/spire/agent"];
         let mut node = Node::new(&[&args, &["--stable-socket-dir={dir}/run/stable"]]);
@@ -279,7 +279,7 @@ fn a_stable_directory_may_be_asked_for_before_there_is_an_agent() {
 }
 
 #[test]
-fn a_socket_nobody_listens_on_is_no_agent() {
+fn a_socket_without_a_listener_is_not_an_agent() {
     test(async || {
         let node = Node::passthrough(&[]).await;
         drop(node.agent());
@@ -290,7 +290,7 @@ fn a_socket_nobody_listens_on_is_no_agent() {
 }
 
 #[test]
-fn a_pod_has_so_many_volumes_and_no_more() {
+fn the_number_of_volumes_per_pod_is_limited() {
     test(async || {
         let node = Node::passthrough(&[]).await;
         let pod = crate::fixture::pod("web");

@@ -1,4 +1,4 @@
-//! Paths and requests that must lead nowhere.
+//! Paths and requests that must be refused.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -35,7 +35,7 @@ fn a_planted_link_is_never_followed() {
 }
 
 #[test]
-fn a_link_planted_later_is_not_followed_either() {
+fn a_link_planted_later_is_also_not_followed() {
     test(async || {
         let node = Node::passthrough(&[]).await;
         let target = node.publish(&volume("web")).await;
@@ -119,7 +119,7 @@ fn bad_targets_and_ids_are_refused_and_change_nothing() {
 }
 
 #[test]
-fn unpublish_of_what_was_never_published_is_fine() {
+fn unpublishing_an_unknown_volume_succeeds() {
     test(async || {
         let node = Node::files(&[]).await;
         node.unpublish(&volume("web")).await;
@@ -149,7 +149,7 @@ fn fails_to_start(node: &Node, says: &str) {
 }
 
 #[test]
-fn what_cannot_work_is_said_at_the_start() {
+fn impossible_configurations_are_reported_at_startup() {
     test(async || {
         let root = ["--data-root={dir}/root", "--trust-domain=example.org"];
         let node = Node::new(&[FILES, &root]);

@@ -1,5 +1,5 @@
-//! Every pair of source and delivery: it works from the flag to what the pod sees, or the driver does not start and says
-//! why.
+//! Every pair of source and delivery: it works from the flag to the pod, or the driver does not start and reports the
+//! reason.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -32,7 +32,7 @@ fn every_valid_pair_gives_a_pod_its_identity() {
 }
 
 #[test]
-fn every_other_pair_is_refused_at_start_with_the_reason() {
+fn every_other_pair_is_refused_at_startup_with_the_reason() {
     for (source, delivery) in pairs(|source, delivery| !is_valid(source, delivery)) {
         let usual = if source == "socket" { "socket-dir" } else { "files" };
         let reason = format!("source `{source}` cannot be delivered as `{delivery}`; use `{source}:{usual}`");
@@ -100,7 +100,7 @@ fn node(source: &str, delivery: &str, more: &[&str]) -> Node {
     Node::new(&[&[&source, &delivery, "--driver-name=demo.svid-csi", "--data-root={dir}/root"], more])
 }
 
-/// The SPIFFE ID that a pod finds in its volume, whatever is in there.
+/// The SPIFFE ID that a pod finds in its volume, whatever the delivery.
 async fn seen(target: &Path) -> String {
     if target.join("tls.crt").exists() {
         let svid = svid(target);

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::fixture::{Node, serial, test, until, volume};
 
-/// The exit code, what went to stdout, and what went to stderr.
+/// The exit code, stdout and stderr.
 fn renew(node: &Node, args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_svid-csi"));
     command.args(["renew", "--data-root"]).arg(node.path("root")).args(args);
@@ -40,7 +40,7 @@ fn one_pod_or_all_are_renewed() {
 }
 
 #[test]
-fn what_cannot_be_renewed_is_said_and_is_a_failure() {
+fn volumes_that_cannot_be_renewed_are_reported_as_a_failure() {
     test(async || {
         let mut node = Node::files(&[]).await;
         node.publish(&volume("web")).await;

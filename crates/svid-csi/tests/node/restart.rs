@@ -20,7 +20,7 @@ async fn is_renewed(node: &Node, target: &Path) {
     assert_eq!(node.mounts(target), 1);
 }
 
-/// As a pod sees its volume: a mount of its own, made when it started.
+/// The volume from the view of its pod: a separate mount, created at its start.
 pub(crate) fn inside(node: &Node, target: &Path) -> std::path::PathBuf {
     let inside = node.path("inside");
     fs::create_dir_all(&inside).unwrap();
@@ -46,7 +46,7 @@ pub(crate) fn share_root(node: &Node) {
 const LOCAL_CA: &[&str] = &["--data-root={dir}/root", "--trust-domain=example.org", ADMIN];
 
 #[test]
-fn volumes_go_on_after_kill_9() {
+fn volumes_survive_kill_9() {
     test(async || {
         let mut node = shared(&[FILES, LOCAL_CA]).await;
         let target = node.publish(&volume("web")).await;
@@ -65,7 +65,7 @@ fn volumes_go_on_after_kill_9() {
     });
 }
 
-/// A plugin to call although nobody answers.
+/// A plugin to call while no driver answers.
 async fn node_plugin_gone(node: &Node) -> svid_csi::demo::kubelet::Plugin {
     let mut other = Node::files(&[]).await;
     let mut plugin = other.plugin().await;
@@ -75,7 +75,7 @@ async fn node_plugin_gone(node: &Node) -> svid_csi::demo::kubelet::Plugin {
 }
 
 #[test]
-fn renewal_goes_on_where_the_data_root_went_with_the_container() {
+fn renewal_continues_if_the_data_root_disappeared_with_the_container() {
     test(async || {
         let mut node = Node::files(&[ADMIN]).await;
         let target = node.publish(&volume("web")).await;
@@ -255,7 +255,7 @@ fn passthrough_needs_no_data_root() {
 }
 
 #[test]
-fn a_predecessors_dead_mount_is_taken_down_on_the_kubelets_word() {
+fn a_predecessors_dead_mount_is_removed_according_to_the_kubelets_note() {
     test(async || {
         let node = Node::passthrough(&[]).await;
         let target = node.publish(&volume("web")).await;
@@ -355,14 +355,14 @@ fn a_kill_at_any_moment_loses_nothing() {
 }
 
 #[test]
-fn a_kill_at_any_moment_loses_nothing_where_the_data_root_goes_too() {
+fn a_kill_at_any_moment_loses_nothing_even_with_the_data_root() {
     test(async || {
         kill_at_any_moment(Node::files(&[ADMIN]).await, lose_data_root).await;
     });
 }
 
 #[test]
-fn the_ca_on_disk_is_private_and_is_used_again() {
+fn the_ca_on_disk_is_private_and_reused() {
     test(async || {
         use std::os::unix::fs::PermissionsExt;
         let mut node = Node::files(&[ADMIN, "--local-ca-dir={dir}/ca"]).await;
@@ -393,7 +393,7 @@ fn a_data_root_that_becomes_shared_keeps_volumes_writable() {
             is_renewed(&node, &target).await;
             assert_eq!(serial(&inside), serial(&target));
             node.kill();
-            // As the next container gets it: a copy that does not know of changes made to the driver's.
+            // From the view of the next container: a copy that does not receive changes made to the driver's.
             let folder = node.path(&format!("root/data/volumes/{}", volume("web").id()));
             run("mount", &["-o", "remount,bind,ro", folder.to_str().unwrap()]);
         }
@@ -404,7 +404,7 @@ fn a_data_root_that_becomes_shared_keeps_volumes_writable() {
 }
 
 #[test]
-fn a_full_tmpfs_does_not_keep_the_driver_from_starting() {
+fn a_full_tmpfs_does_not_prevent_the_driver_from_starting() {
     test(async || {
         let mut node = shared(&[FILES, LOCAL_CA, &["--data-size-limit=1Mi"]]).await;
         let target = node.publish(&volume("web")).await;
@@ -417,7 +417,7 @@ fn a_full_tmpfs_does_not_keep_the_driver_from_starting() {
 }
 
 #[test]
-fn a_record_that_is_no_file_leaves_the_others_unharmed() {
+fn a_record_that_is_not_a_file_leaves_the_others_unharmed() {
     test(async || {
         let mut node = Node::files(&[ADMIN]).await;
         let target = node.publish(&volume("web")).await;
@@ -430,7 +430,7 @@ fn a_record_that_is_no_file_leaves_the_others_unharmed() {
 }
 
 #[test]
-fn new_flags_reach_a_published_volume_and_its_renewals() {
+fn new_flags_apply_to_a_published_volume_and_its_renewals() {
     test(async || {
         let mut node = Node::files(&[ADMIN]).await;
         let target = node.publish(&volume("web")).await;
@@ -462,7 +462,7 @@ fn new_flags_reach_a_published_volume_and_its_renewals() {
 }
 
 #[test]
-fn a_renewal_cut_short_by_kill_9_leaves_a_whole_pair() {
+fn a_renewal_interrupted_by_kill_9_leaves_a_matching_pair() {
     test(async || {
         let mut node = shared(&[FILES, LOCAL_CA]).await;
         let target = node.publish(&volume("web")).await;
@@ -503,7 +503,7 @@ fn a_reboot_of_a_node_with_sockets_ends_in_clean_unpublish_and_working_republish
 }
 
 #[test]
-fn a_second_driver_without_a_data_root_is_refused_too() {
+fn a_second_driver_without_a_data_root_is_also_refused() {
     test(async || {
         let mut node = Node::new(&[PASSTHROUGH]);
         node.start().await;
@@ -513,12 +513,13 @@ fn a_second_driver_without_a_data_root_is_refused_too() {
 }
 
 #[test]
-fn calls_in_flight_end_before_the_driver_does() {
+fn calls_in_progress_end_before_the_driver_does() {
     test(async || {
         let mut node = Node::files(&[]).await;
         let plugin = node.plugin().await;
         let (kubelet, first) = (Kubelet::new(&node.path("kubelet")).unwrap(), tokio::sync::Notify::new());
-        // Unknown is this client's word for a connection that ends before anything was said on it; Go's is Unavailable.
+        // This client reports Unknown for a connection that ends before anything was sent on it; Go's reports
+        // Unavailable.
         let [unavailable, unknown] = [Err(Some(Code::Unavailable)), Err(Some(Code::Unknown))];
         let calls = async {
             let mut codes = Vec::new();

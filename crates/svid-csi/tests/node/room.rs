@@ -1,4 +1,4 @@
-//! The room on the tmpfs that all volumes of a node share.
+//! The space on the tmpfs that all volumes of a node share.
 
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
@@ -45,7 +45,7 @@ async fn all_are_renewed(node: &Node, targets: &[PathBuf]) {
 }
 
 #[test]
-fn new_pods_cannot_take_what_renewals_need() {
+fn new_pods_cannot_use_the_space_reserved_for_renewals() {
     test(async || {
         let mut node = Node::files(SMALL).await;
         let (targets, message) = fill(&node, |number| format!("team-{number}")).await;
@@ -72,7 +72,7 @@ fn new_pods_cannot_take_what_renewals_need() {
 }
 
 #[test]
-fn no_namespace_takes_all_of_it() {
+fn no_namespace_can_use_all_of_it() {
     test(async || {
         let mut node = Node::files(SMALL).await;
         let (greedy, message) = fill(&node, |_| "greedy".to_owned()).await;
@@ -104,7 +104,7 @@ fn a_tmpfs_that_a_container_remounts_is_restored() {
         for (options, is_restored) in [
             (c"", true),
             (c"size=512k,nr_inodes=100", true),
-            // The kernel does not limit again what was unlimited once, and nothing is in the way then.
+            // The kernel does not limit a tmpfs again that was unlimited once, so there is space.
             (c"nr_inodes=0", false),
             (c"size=0", false),
         ] {

@@ -1,4 +1,4 @@
-//! --local-ca-roots: drivers that are each a node of their own, before one API server.
+//! --local-ca-roots: several drivers, each on a node of its own, with one API server.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,14 +28,14 @@ const ARGS: &[&str] = &[
     "--kubeconfig={dir}/kubeconfig",
 ];
 
-/// What the documentation says the driver needs.
+/// The documented permissions of the driver.
 fn documented_rbac(access: &Access) -> bool {
     let on_map = ["get", "list", "watch", "patch"].iter().any(|verb| access.action() == format!("{verb} configmaps"));
     (on_map && access.namespace == "svid-csi" && access.name == "roots")
         || ["get nodes", "get csidrivers"].contains(&&*access.action())
 }
 
-/// A cluster with the ConfigMap, empty.
+/// A cluster with the empty ConfigMap.
 fn cluster() -> ApiServer {
     let server = ApiServer::start();
     server.users.accept(TOKEN, User::service_account("svid-csi", "svid-csi"));
@@ -49,7 +49,7 @@ fn put(server: &ApiServer, data: Value) {
     server.objects.put(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}));
 }
 
-/// Somebody changes an entry, or removes it.
+/// Changes or removes an entry, like an administrator.
 fn set(server: &ApiServer, node: &str, text: Option<&str>) {
     let mut data = entries(server);
     match text {
@@ -107,7 +107,7 @@ async fn all_trust_all(targets: &[&Path]) {
     .await;
 }
 
-/// The authorities of a node that nobody runs.
+/// The authorities of a node without a driver.
 fn foreign() -> String {
     use svid_csi_core::ca::CertificateAuthority;
     use svid_csi_core::jwt::JwtAuthority;
@@ -142,7 +142,7 @@ fn pods_of_different_nodes_trust_each_other() {
 }
 
 #[test]
-fn pods_with_sockets_are_told_at_once() {
+fn pods_with_sockets_receive_changes_at_once() {
     test(async || {
         let server = cluster();
         let one = node(&server, "n1").await;
@@ -165,7 +165,7 @@ fn pods_with_sockets_are_told_at_once() {
 }
 
 #[test]
-fn broken_entries_take_nothing_away_and_removed_ones_go() {
+fn broken_entries_keep_the_last_roots_and_removed_ones_are_distrusted() {
     test(async || {
         let server = cluster();
         set(&server, "n2", Some(&foreign()));
@@ -186,7 +186,7 @@ fn broken_entries_take_nothing_away_and_removed_ones_go() {
 }
 
 #[test]
-fn a_start_without_the_api_server_trusts_the_same_nodes() {
+fn a_startup_without_the_api_server_trusts_the_same_nodes() {
     test(async || {
         let server = cluster();
         let (mut one, two) = (node(&server, "n1").await, node(&server, "n2").await);
@@ -210,7 +210,7 @@ fn a_start_without_the_api_server_trusts_the_same_nodes() {
 }
 
 #[test]
-fn a_new_root_of_its_own_is_told_and_pods_are_renewed() {
+fn a_new_own_root_is_published_and_pods_are_renewed() {
     test(async || {
         let server = cluster();
         let (mut one, two) = (node(&server, "n1").await, node(&server, "n2").await);
@@ -230,7 +230,7 @@ fn a_new_root_of_its_own_is_told_and_pods_are_renewed() {
 }
 
 #[test]
-fn a_config_map_that_is_deleted_or_emptied_takes_nothing_away() {
+fn a_deleted_or_emptied_config_map_keeps_the_last_roots() {
     test(async || {
         let server = cluster();
         let (one, two) = (node(&server, "n1").await, node(&server, "n2").await);
@@ -265,8 +265,8 @@ fn two_drivers_of_one_name_do_not_fight() {
             (of_one.len().min(of_other.len()) >= 4).then_some([of_one, of_other])
         };
         let by_driver = server.pulse.until("both have written four times", by_driver).await;
-        // However slow the machine is: who writes again has waited, each time at least so long (half a second and a fifth of
-        // jitter, doubled).
+        // On a machine of any speed, a driver that writes again has waited at least that long each time (half a second
+        // and a fifth of jitter, doubled).
         for calls in by_driver {
             for (round, pair) in calls.windows(2).enumerate() {
                 let pause = Duration::from_millis(400 << round);
@@ -277,7 +277,7 @@ fn two_drivers_of_one_name_do_not_fight() {
 }
 
 #[test]
-fn missing_permissions_are_named_and_wait_to_be_granted() {
+fn missing_permissions_are_named_and_retried() {
     test(async || {
         let server = cluster();
         server.permissions.only(|_| false);
@@ -299,7 +299,7 @@ fn missing_permissions_are_named_and_wait_to_be_granted() {
 }
 
 #[test]
-fn entries_of_nodes_that_are_no_more_are_removed_at_a_start() {
+fn entries_of_deleted_nodes_are_removed_at_startup() {
     test(async || {
         let server = cluster();
         for name in ["n1", "n2"] {
@@ -318,7 +318,7 @@ fn entries_of_nodes_that_are_no_more_are_removed_at_a_start() {
 }
 
 #[test]
-fn where_nodes_have_other_names_nothing_is_removed() {
+fn if_nodes_have_other_names_nothing_is_removed() {
     test(async || {
         let server = cluster();
         put(&server, json!({"elsewhere": foreign()}));
@@ -328,7 +328,7 @@ fn where_nodes_have_other_names_nothing_is_removed() {
     });
 }
 
-/// Otherwise what a request says of its pod may be the pod author's own words.
+/// Otherwise the pod info of a request may come from the pod's author.
 #[test]
 fn a_driver_without_pod_info_does_not_start() {
     test(async || {

@@ -1,4 +1,4 @@
-//! What systemd is told, and when.
+//! Notifications to systemd.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -12,7 +12,7 @@ fn node() -> Node {
     Node::new(&[FILES, &["--data-root={dir}/root", "--trust-domain=example.org"]])
 }
 
-/// All that was told so far.
+/// All notifications so far.
 fn told(socket: &UnixDatagram) -> Vec<String> {
     socket.set_nonblocking(true).unwrap();
     let mut buffer = [0; 4096];
@@ -21,7 +21,7 @@ fn told(socket: &UnixDatagram) -> Vec<String> {
 }
 
 #[test]
-fn ready_is_told_when_the_kubelet_is_answered_and_stopping_before_the_end() {
+fn ready_is_sent_once_the_kubelet_is_answered_and_stopping_before_the_end() {
     test(async || {
         let mut node = node();
         let socket = UnixDatagram::bind(node.path("notify")).unwrap();
@@ -43,7 +43,7 @@ fn ready_is_told_when_the_kubelet_is_answered_and_stopping_before_the_end() {
 }
 
 #[test]
-fn the_watchdog_of_an_abstract_socket_is_fed_in_time_and_only_while_the_driver_turns() {
+fn the_watchdog_on_an_abstract_socket_is_fed_only_while_the_driver_runs() {
     test(async || {
         let mut node = node();
         let name = format!("svid-csi-test-{}", std::process::id());
@@ -73,7 +73,7 @@ fn the_watchdog_of_an_abstract_socket_is_fed_in_time_and_only_while_the_driver_t
 }
 
 #[test]
-fn a_socket_that_is_not_there_does_not_stop_the_driver() {
+fn a_missing_socket_does_not_stop_the_driver() {
     test(async || {
         let mut node = node();
         node.variable("NOTIFY_SOCKET", "/nowhere/notify");

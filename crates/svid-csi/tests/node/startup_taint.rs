@@ -1,4 +1,4 @@
-//! --startup-taint: the taint goes when the kubelet has accepted every driver name, and not before.
+//! --startup-taint: the taint is removed when the kubelet has accepted every driver name, and not earlier.
 
 use std::fs;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::fixture::{FILES, Node, test, until, volume};
 const WITHIN: Duration = Duration::from_secs(120);
 const TOKEN: &str = "t0ken";
 
-/// A node that serves two driver names, and has the taint; its driver runs.
+/// A node with the taint and a running driver that serves two driver names.
 async fn tainted(server: &ApiServer) -> Node {
     server.users.accept(TOKEN, User::service_account("svid-csi", "svid-csi"));
     taint(server);
@@ -51,7 +51,7 @@ async fn is_removed(server: &ApiServer) {
 }
 
 #[test]
-fn it_goes_when_every_driver_name_is_registered() {
+fn it_is_removed_once_every_driver_name_is_registered() {
     test(async || {
         let server = ApiServer::start();
         let node = tainted(&server).await;
@@ -69,7 +69,7 @@ fn it_goes_when_every_driver_name_is_registered() {
 }
 
 #[test]
-fn what_is_missing_is_told_once_and_keeps_nobody_waiting() {
+fn a_missing_permission_is_reported_once_and_does_not_delay_pods() {
     test(async || {
         let server = ApiServer::start();
         server.permissions.only(|access: &Access| access.action() == "get nodes");

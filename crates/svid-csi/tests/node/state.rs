@@ -1,4 +1,4 @@
-//! What the record, the mount and the log say of a volume, when something fails or somebody else interferes.
+//! Record, mount and log of a volume after failures and interference by other programs.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,7 +12,7 @@ use crate::restart::{inside, lose_data_root};
 const ADMIN: &str = "--admin-socket={dir}/admin.sock";
 
 #[test]
-fn a_target_unmounted_by_somebody_shows_the_same_data_again() {
+fn a_target_unmounted_by_another_program_shows_the_same_data_again() {
     test(async || {
         let mut node = Node::files(&[ADMIN]).await;
         let target = node.publish(&volume("web")).await;
@@ -53,7 +53,7 @@ fn a_changed_read_only_is_mounted() {
         for read_only in [true, false, true] {
             web.read_only = read_only;
             let target = node.publish(&web).await;
-            // The kubelet makes the container's own mount read-only where it was asked for.
+            // The kubelet makes the container's own mount read-only if that is requested.
             let flags = rustix::fs::statvfs(&target).unwrap().f_flag;
             let is_read_only = flags.contains(StatVfsMountFlags::RDONLY);
             assert_eq!((is_read_only, node.mounts(&target)), (!read_only, 1), "read_only: {read_only}");
@@ -62,7 +62,7 @@ fn a_changed_read_only_is_mounted() {
 }
 
 #[test]
-fn nothing_is_left_of_files_where_the_pod_gets_sockets_instead() {
+fn no_files_are_left_if_the_pod_gets_sockets_instead() {
     test(async || {
         let both = ["--workload-api-socket-dir={dir}/run/agent", "--allow-plan=socket:socket-dir"];
         let mut node = Node::new(&[FILES, &["--data-root={dir}/root", "--trust-domain=example.org", ADMIN], &both]);
@@ -90,7 +90,7 @@ fn nothing_is_left_of_files_where_the_pod_gets_sockets_instead() {
 }
 
 #[test]
-fn what_a_pod_can_read_is_in_the_audit_log() {
+fn every_identity_that_a_pod_can_read_is_in_the_audit_log() {
     test(async || {
         let node = Node::files(&[ADMIN]).await;
         let target = node.publish(&volume("web")).await;

@@ -1,4 +1,4 @@
-//! Volumes whose end is made hard: by another --kubelet-dir, by a program that stands in them, by what lies below them.
+//! Volumes that are difficult to remove: another --kubelet-dir, a program that uses them, files below them.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -9,7 +9,7 @@ use tonic::Code;
 use crate::fixture::{Node, run, test, volume};
 
 #[test]
-fn what_is_recorded_can_always_be_unpublished() {
+fn a_recorded_volume_can_always_be_unpublished() {
     test(async || {
         let mut node = Node::files(&["--kubelet-dir={dir}/kubelet"]).await;
         let target = node.publish(&volume("web")).await;
@@ -69,7 +69,7 @@ fn a_busy_volume_with_the_agents_sockets_is_unpublished() {
 }
 
 #[test]
-fn what_lies_below_an_unmounted_volume_is_reported_or_removed() {
+fn files_below_an_unmounted_volume_are_reported_or_removed() {
     test(async || {
         let node = Node::files(&[]).await;
         let target = node.publish(&volume("web")).await;

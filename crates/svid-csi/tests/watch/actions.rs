@@ -25,7 +25,7 @@ fn sleeper() -> Child {
 }
 
 #[test]
-fn a_command_runs_on_each_change_and_is_told_of_it() {
+fn a_command_runs_on_each_change_with_its_details() {
     let folder = tempfile::tempdir().unwrap();
     let agent = started(folder.path());
     let pipe = folder.path().join("pipe");
@@ -45,7 +45,7 @@ fn a_command_runs_on_each_change_and_is_told_of_it() {
 }
 
 #[test]
-fn changes_during_a_command_are_taken_together() {
+fn changes_during_a_command_are_combined() {
     let folder = tempfile::tempdir().unwrap();
     let agent = started(folder.path());
     let (began, go_on) = (folder.path().join("began"), folder.path().join("go-on"));
@@ -71,7 +71,7 @@ fn changes_during_a_command_are_taken_together() {
 }
 
 #[test]
-fn a_command_that_is_not_there_is_told() {
+fn a_missing_command_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let _agent = started(folder.path());
     let (status, updates, log) =
@@ -111,7 +111,7 @@ fn hangup_is_the_signal_unless_another_is_named() {
 }
 
 #[test]
-fn sigterm_ends_it_at_once_whatever_it_does() {
+fn sigterm_ends_it_at_once_at_any_time() {
     let folder = tempfile::tempdir().unwrap();
     let mut waiting = WatchProcess::socket(&socket(folder.path()), &[]);
     waiting.logs("there is no socket");

@@ -11,7 +11,7 @@ use svid_csi_testkit::agent::{Agent, Entry};
 
 use crate::fixture::{WatchProcess, agent, pod, serial};
 
-/// A folder of files as the kubelet's writer and the driver keep them.
+/// A folder of files in the layout of the kubelet's writer and the driver.
 struct Volume<'a> {
     folder: &'a Path,
     stamp: u32,
@@ -41,7 +41,7 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
 }
 
-/// What the agent gives, with chains and bundles of one certificate.
+/// The agent's identity, with chain and bundle of one certificate each.
 fn svid(agent: &Agent) -> X509svid {
     agent.register(&pod("web"), &[Entry::new("spiffe://example.org/workload")]);
     agent.response(&pod("web")).svids.remove(0)
@@ -60,7 +60,7 @@ fn watch(folder: &Path, more: &[&str]) -> WatchProcess {
 }
 
 #[test]
-fn a_folder_that_is_not_there_yet_is_followed_through_each_swap() {
+fn a_folder_that_does_not_exist_yet_is_followed_through_each_swap() {
     let dir = tempfile::tempdir().unwrap();
     let agent = agent(dir.path());
     let folder = dir.path().join("a/b/mount");
@@ -84,7 +84,7 @@ fn a_folder_that_is_not_there_yet_is_followed_through_each_swap() {
 }
 
 #[test]
-fn files_that_do_not_belong_together_are_no_update() {
+fn files_that_do_not_belong_together_are_not_an_update() {
     let dir = tempfile::tempdir().unwrap();
     let agent = agent(dir.path());
     let folder = dir.path().join("mount");
@@ -120,7 +120,7 @@ fn names_are_chosen_and_a_bundle_may_be_missing() {
 }
 
 #[test]
-fn once_says_what_is_missing() {
+fn once_reports_missing_files() {
     let dir = tempfile::tempdir().unwrap();
     let (status, updates, log) = watch(dir.path(), &["--once", "--timeout=100ms"]).end();
     assert_eq!((status.code(), updates.len()), (Some(1), 0));

@@ -1,4 +1,4 @@
-//! The process, and what it says.
+//! The process and its output.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
@@ -14,10 +14,10 @@ pub(crate) use svid_csi_testkit::pod;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_svid-csi");
 
-/// How long anything may take.
+/// The time limit of every step.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A `watch` that runs; it is killed when dropped.
+/// A running `watch`; it is killed when dropped.
 pub(crate) struct WatchProcess {
     child: Child,
     updates: Receiver<String>,
@@ -54,7 +54,7 @@ impl WatchProcess {
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"))
     }
 
-    /// Waits until a line of the log, from the beginning, holds this text.
+    /// Waits until a line of the log contains this text, including earlier lines.
     pub(crate) fn logs(&mut self, text: &str) {
         while !self.logged.iter().any(|line| line.contains(text)) {
             let line = self.log.recv_timeout(LIMIT);
@@ -62,7 +62,7 @@ impl WatchProcess {
         }
     }
 
-    /// How many lines of the log hold this text by now.
+    /// The number of lines of the log so far that contain this text.
     pub(crate) fn times_logged(&mut self, text: &str) -> usize {
         self.all_logged().iter().filter(|line| line.contains(text)).count()
     }
@@ -72,7 +72,7 @@ impl WatchProcess {
         &self.logged
     }
 
-    /// Waits until it ends; answers how, and all that it said and nobody asked for.
+    /// Waits until it ends; returns its status and its remaining output.
     pub(crate) fn end(mut self) -> (ExitStatus, Vec<String>, Vec<String>) {
         // Both end with the process.
         let updates = self.updates.iter().collect();
@@ -105,7 +105,7 @@ pub(crate) fn send(signal: &str, pid: u32) {
     assert!(Command::new("kill").args(["-s", signal, &pid.to_string()]).status().unwrap().success());
 }
 
-/// An agent that has one entry for whoever asks on its Workload API.
+/// An agent with one entry for every client of its Workload API.
 pub(crate) fn agent(folder: &Path) -> Agent {
     let agent = Agent::prepared(folder);
     agent.own(&[Entry::new("spiffe://example.org/workload")]);

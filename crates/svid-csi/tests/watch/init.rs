@@ -9,7 +9,7 @@ use crate::fixture::{PROGRAM, WatchProcess, agent, send, socket};
 
 const NAMESPACE: [&str; 4] = ["--user", "--map-root-user", "--pid", "--fork"];
 
-/// Whether this machine lets a test have namespaces of its own. Under CI it must.
+/// Whether this machine lets a test have its own namespaces. In CI it must.
 #[expect(clippy::print_stdout, reason = "a skipped test says so")]
 fn can_be_first() -> bool {
     let tried = Command::new("unshare").args(NAMESPACE).arg("true").stderr(Stdio::null()).status();
@@ -45,7 +45,7 @@ fn first_process(socket: &Path, more: &[&str]) -> WatchProcess {
 }
 
 #[test]
-fn orphans_do_not_stay_as_zombies_and_sigterm_ends_it() {
+fn orphans_do_not_remain_zombies_and_sigterm_ends_it() {
     if !can_be_first() {
         return;
     }
@@ -54,7 +54,7 @@ fn orphans_do_not_stay_as_zombies_and_sigterm_ends_it() {
     agent.resume();
     let pipe = folder.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    // The reader outlives the command that started it, and ends when somebody writes.
+    // The reader outlives the command that started it, and ends when a process writes.
     let script = r#"(read -r word <"$0") & exit 0"#;
     let exec = ["--exec", "sh", "-c", script, pipe.to_str().unwrap()];
     let mut watch = first_process(&socket(folder.path()), &exec);
@@ -68,6 +68,6 @@ fn orphans_do_not_stay_as_zombies_and_sigterm_ends_it() {
     agent.rotate_own();
     watch.update();
     send("TERM", first);
-    // unshare ends as its child did.
+    // unshare ends with the status of its child.
     assert_eq!(watch.end().0.code(), Some(0));
 }

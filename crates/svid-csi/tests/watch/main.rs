@@ -1,4 +1,4 @@
-//! `svid-csi watch` as a process, beside an agent and folders.
+//! `svid-csi watch` as a process, with an agent and folders.
 
 #![allow(
     clippy::unwrap_used,

@@ -33,7 +33,7 @@ fn each_rotation_is_an_update() {
 }
 
 #[test]
-fn what_is_said_again_is_no_update() {
+fn a_repeated_message_is_not_an_update() {
     let folder = tempfile::tempdir().unwrap();
     let agent = agent(folder.path());
     agent.register(&pod("web"), &[Entry::new(OTHER)]);
@@ -52,7 +52,7 @@ fn what_is_said_again_is_no_update() {
 }
 
 #[test]
-fn several_svids_hints_and_federated_bundles_are_told() {
+fn several_svids_hints_and_federated_bundles_are_shown() {
     let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (agent, foreign) = (agent(folder.path()), agent(elsewhere.path()));
     let entries = [Entry::new(OTHER).hint("outside"), Entry::new("spiffe://example.org/workload").hint("inside")];
@@ -70,7 +70,7 @@ fn several_svids_hints_and_federated_bundles_are_told() {
 }
 
 #[test]
-fn an_agent_that_comes_late_or_goes_is_waited_for_and_told_once() {
+fn a_late_or_stopped_agent_is_waited_for_and_logged_once() {
     let folder = tempfile::tempdir().unwrap();
     let mut watch = WatchProcess::socket(&socket(folder.path()), &[]);
     watch.logs("there is no socket");
@@ -104,7 +104,7 @@ fn refusals_are_explained() {
 }
 
 #[test]
-fn what_breaks_the_rules_is_no_update() {
+fn an_invalid_identity_is_not_an_update() {
     let folder = tempfile::tempdir().unwrap();
     let agent = agent(folder.path());
     agent.resume();
@@ -122,7 +122,7 @@ fn what_breaks_the_rules_is_no_update() {
 }
 
 #[test]
-fn once_ends_with_the_first_update_or_says_what_is_missing() {
+fn once_ends_with_the_first_update_or_reports_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let (status, updates, log) = WatchProcess::socket(&socket(folder.path()), &["--once", "--timeout=100ms"]).end();
     assert_eq!((status.code(), updates.len()), (Some(1), 0));
@@ -145,7 +145,7 @@ fn once_ends_with_the_first_update_or_says_what_is_missing() {
 }
 
 #[test]
-fn text_is_a_line_for_each_svid_and_holds_no_key() {
+fn text_is_a_line_for_each_svid_without_a_key() {
     let folder = tempfile::tempdir().unwrap();
     let agent = agent(folder.path());
     agent.own(&[Entry::new(OTHER), Entry::new("spiffe://example.org/workload")]);
@@ -162,7 +162,7 @@ fn text_is_a_line_for_each_svid_and_holds_no_key() {
 }
 
 #[test]
-fn a_folder_that_is_no_socket_is_told() {
+fn a_folder_in_place_of_a_socket_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir_all(socket(folder.path())).unwrap();
     let mut watch = WatchProcess::socket(&socket(folder.path()), &[]);

@@ -1,4 +1,4 @@
-//! Every value is in the schema and in the README, and nothing else is.
+//! Exactly the values of the chart are in the schema and in the README.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,10 +12,10 @@ fn read(name: &str) -> String {
     fs::read_to_string(helm::chart().join(name)).unwrap()
 }
 
-/// Values that are handed on as they are, whatever is below them.
+/// Values that are passed on unchanged, with everything below them.
 const WHOLE: [&str; 2] = ["app.driver.updateStrategy", "nodeSelector"];
 
-/// The paths of all values that have no further ones below them.
+/// The paths of all leaf values.
 fn leaves(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value.as_object().filter(|map| !map.is_empty() && !WHOLE.contains(&path)) {
         Some(map) => {
@@ -50,7 +50,7 @@ fn the_schema_allows_nothing_else() {
     }
     let schema: Value = serde_json::from_str(&read("values.schema.json")).unwrap();
     check(&schema, "");
-    // Helm then lists them. Of objects further down it would name the wrong place.
+    // Then Helm lists them. For nested objects it would report the wrong position.
     let named: BTreeSet<_> = words(&schema["propertyNames"]["enum"]).into_iter().collect();
     assert_eq!(named, schema["properties"].as_object().unwrap().keys().map(String::as_str).collect());
 }

@@ -1,4 +1,4 @@
-//! The examples: Kubernetes takes them, and they go with the manifests.
+//! The examples: Kubernetes accepts them, and they match the manifests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,13 +37,13 @@ fn manifest(profile: &str) -> Objects {
 fn every_kubernetes_takes_them() {
     let files = yaml_files(&examples());
     assert!(files.len() >= 7, "{files:?}");
-    // Objects of other projects are not checked here; a file of nothing else would say that nothing was.
+    // Objects of other projects are not checked here, but each file must contain others.
     let own: Vec<_> = files.into_iter().filter(|file| !file.ends_with("spire/clusterspiffeid.yaml")).collect();
     schemas::check(&own, &VERSIONS);
 }
 
 #[test]
-fn pods_ask_for_a_driver_that_the_manifests_serve() {
+fn pods_use_a_driver_that_the_manifests_install() {
     for profile in ["spire", "cert-manager", "standalone"] {
         let served = manifest(profile);
         let mut asked = 0;
@@ -92,7 +92,7 @@ fn the_agent_listens_where_the_driver_looks() {
 }
 
 #[test]
-fn the_issuer_is_the_one_that_is_asked() {
+fn the_issuer_is_the_configured_one() {
     let issuer = parse(&examples().join("cert-manager/issuer.yaml"));
     let asked = manifest("cert-manager");
     let name = asked.driver_args().into_iter().find_map(|arg| arg.strip_prefix("--issuer-name=")).unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! The programs take the flags that the chart gives them.
+//! The programs accept the flags of the chart.
 
 use std::env;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use crate::helm::text;
 use crate::objects::{Objects, containers, words};
 use crate::renderings::ALL;
 
-/// Set to the binary to ask; otherwise that of `cargo build`, beside this test's own.
+/// The binary to use; by default that of `cargo build`, beside this test's own.
 const BINARY: &str = "SVID_CSI_BINARY";
 
 fn binary() -> PathBuf {
@@ -18,9 +18,9 @@ fn binary() -> PathBuf {
     binary
 }
 
-/// All mistakes are told at once, so one that is made on purpose shows that there is no other, and nothing is started.
+/// All mistakes are reported at once, so a deliberate one shows that there is no other, and nothing is started.
 #[test]
-fn every_rendering_has_flags_that_go_together() {
+fn every_rendering_has_valid_flags() {
     let binary = binary();
     for (name, arguments) in ALL {
         for container in Objects::rendered(arguments).pods().flat_map(containers) {

@@ -1,11 +1,11 @@
-//! Folders of the node: which are mounted, and what the flags say of them.
+//! Folders of the node: which ones are mounted, and the flags with their paths.
 
 use serde_json::Value;
 
 use crate::objects::{Objects, containers, word};
 use crate::renderings::named;
 
-/// The folders of the node that the driver mounts, with where and how.
+/// The folders of the node that the driver mounts, with their paths and options.
 fn mounted(objects: &Objects) -> Vec<(String, String, String)> {
     let pod = objects.pods().next().unwrap();
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
@@ -31,7 +31,7 @@ fn assert_flags(objects: &Objects, flags: &[&str]) {
 }
 
 #[test]
-fn volume_data_reaches_the_host_and_pods_are_where_the_kubelet_says() {
+fn volume_data_reaches_the_host_and_pods_are_in_the_kubelets_folder() {
     for (name, kubelet) in [
         ("bare", "/var/lib/kubelet"),
         ("k0s", "/var/lib/k0s/kubelet"),
@@ -58,7 +58,7 @@ fn volume_data_reaches_the_host_and_pods_are_where_the_kubelet_says() {
 }
 
 #[test]
-fn the_agents_folder_is_reached_through_the_one_above() {
+fn the_agents_folder_is_reached_through_its_parent() {
     let objects = Objects::rendered(named("spire"));
     assert_eq!(mounted(&objects)[3..], [("/run/spire".into(), "/agent".into(), "HostToContainer".into())]);
     assert_flags(&objects, &["--workload-api-socket-dir=/agent/agent-sockets"]);
@@ -100,7 +100,7 @@ fn a_second_name_has_a_socket_of_its_own() {
 }
 
 #[test]
-fn keys_on_disk_only_where_asked_for() {
+fn keys_are_on_disk_only_if_requested() {
     assert!(!mounted(&Objects::rendered(named("standalone"))).iter().any(|(_, at, _)| at == "/local-ca"));
     let objects = Objects::rendered(named("everything on"));
     assert!(mounted(&objects).contains(&("/var/lib/svid-csi-ca".into(), "/local-ca".into(), String::new())));

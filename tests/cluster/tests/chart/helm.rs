@@ -8,13 +8,13 @@ use std::sync::LazyLock;
 use svid_csi_cluster::layout::Layout;
 use svid_csi_cluster::tools::Tools;
 
-/// The oldest and the newest Kubernetes the chart is for, and those between.
+/// All supported versions of Kubernetes, from the oldest to the newest.
 pub const VERSIONS: [&str; 7] = ["1.30", "1.31", "1.32", "1.33", "1.34", "1.35", "1.36"];
 
-/// Where the checkout is.
+/// The root of the checkout.
 pub static LAYOUT: LazyLock<Layout> = LazyLock::new(|| Layout::of_this_checkout().expect("this checkout"));
 
-/// The programs, built when they are first needed.
+/// The programs, built on first use.
 pub static TOOLS: LazyLock<Tools> = LazyLock::new(|| {
     let mut say = |line: &str| println!("{line}");
     Tools::build_for_chart(&LAYOUT, &mut say).expect("the tools can be built")
@@ -25,7 +25,7 @@ pub fn chart() -> PathBuf {
     LAYOUT.repo.join("deploy/chart")
 }
 
-/// What the chart renders for this Kubernetes with these further arguments, separated by spaces, or what Helm says is wrong.
+/// The objects of the chart for this Kubernetes with these additional arguments, separated by spaces, or Helm's error.
 pub fn template(kubernetes: &str, arguments: &str) -> Result<String, String> {
     let version = format!("{kubernetes}.0");
     let usual = ["template", "svid-csi", ".", "--namespace", "svid-csi", "--kube-version", &version];
@@ -51,7 +51,7 @@ pub fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).expect("text")
 }
 
-/// Copies a folder with all that is in it.
+/// Copies a folder with its content.
 pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {

@@ -1,4 +1,4 @@
-//! Where the image is taken from.
+//! The source of the image.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ fn images(arguments: &str) -> [String; 2] {
 }
 
 #[test]
-fn one_image_for_both_unless_told_otherwise() {
+fn one_image_for_both_unless_set_otherwise() {
     let version = env!("CARGO_PKG_VERSION");
     for (arguments, expected) in [
         ("", format!("svid-csi/svid-csi:{version}")),
@@ -42,7 +42,7 @@ fn each_its_own_as_with_the_predecessor() {
     assert_eq!(images(mirrored), [format!("{name}:v1"), format!("{name}-approver:v1")]);
 }
 
-/// Values copied from the predecessor's chart name its own image, which has other flags.
+/// Values copied from the predecessor's chart name its own image, which has different flags.
 #[test]
 fn the_predecessors_image_does_not_run() {
     let copied = "--set imageRegistry=quay.io,imageNamespace=jetstack,driverImage.name=cert-manager-csi-driver-spiffe,\
@@ -55,7 +55,7 @@ fn the_predecessors_image_does_not_run() {
 }
 
 #[test]
-fn what_has_no_effect_is_said() {
+fn values_without_effect_are_reported() {
     let notes = notes("-f ../../tests/cluster/tests/chart/values/predecessor.yaml");
     for said in ["app.driver.nodeDriverRegistrarImage and app.driver.livenessProbeImage", "Not used: global"] {
         assert!(notes.contains(said), "{notes}");
@@ -70,8 +70,8 @@ fn entry_points_do_not_matter() {
     }
 }
 
-/// The text that is shown after an installation. Helm renders it for a cluster alone, so a copy of the chart has it as an
-/// object.
+/// The text that is shown after an installation. Helm renders it only for a cluster, so a copy of the chart contains it
+/// as an object.
 fn notes(arguments: &str) -> String {
     let copy = tempfile::tempdir().unwrap();
     helm::copy(&helm::chart(), copy.path());

@@ -1,4 +1,4 @@
-//! The committed manifests are what the chart renders.
+//! The committed manifests match the chart.
 //!
 //! After a change to the chart: `just manifests`.
 
@@ -11,7 +11,7 @@ use crate::schemas;
 
 const PROFILES: [&str; 3] = ["spire", "cert-manager", "standalone"];
 
-/// What a manifest begins with: Helm leaves namespaces to whoever installs.
+/// The beginning of a manifest: Helm leaves the creation of namespaces to the user.
 const HEADER: &str = "\
 # svid-csi with the profile PROFILE, as its Helm chart renders it (deploy/chart/values-PROFILE.yaml).
 # Do not edit: `just manifests` writes this file.
@@ -29,7 +29,7 @@ fn path(profile: &str) -> PathBuf {
     LAYOUT.repo.join(format!("deploy/manifests/{profile}.yaml"))
 }
 
-/// The oldest Kubernetes is rendered for: its fields are there in every other one.
+/// Rendered for the oldest Kubernetes, whose fields exist in every other one.
 fn rendered(profile: &str) -> String {
     let text = helm::template(VERSIONS[0], &format!("-f values-{profile}.yaml")).expect("the profile renders");
     let of_helm = |line: &&str| {
@@ -43,7 +43,7 @@ fn rendered(profile: &str) -> String {
 }
 
 #[test]
-fn committed_manifests_are_fresh() {
+fn committed_manifests_are_up_to_date() {
     if std::env::var_os("REGENERATE").is_some() {
         let alerts = LAYOUT.repo.join("deploy/monitoring/alerts.yaml");
         fs::copy(alerts, helm::chart().join("files/alerts.yaml")).unwrap();

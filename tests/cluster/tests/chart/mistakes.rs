@@ -1,8 +1,8 @@
-//! Values that are wrong fail before anything is installed, and say what to write.
+//! Wrong values fail before anything is installed, with a message that says what to write.
 
 use crate::helm;
 
-/// The sentences that these arguments lead to, without what Helm puts around them.
+/// The error messages for these arguments, without Helm's text around them.
 fn refused(arguments: &str) -> Vec<String> {
     refused_by("1.36", arguments)
 }
@@ -201,12 +201,12 @@ fn nodes() {
 }
 
 #[test]
-fn all_mistakes_come_at_once() {
+fn all_mistakes_are_reported_at_once() {
     let both = refused("--set app.trustDomain=A,kubeletDir=x,requestMode=pod,app.driver.useOwnServiceAccount=true");
     assert_eq!(both.len(), 3, "{both:?}");
 }
 
-/// What the values of another chart leave out: Helm then renders this chart without values of its own.
+/// Values that another chart's values leave out; Helm then renders this chart without its defaults.
 #[test]
 fn reused_values() {
     refused_with(&[(
@@ -235,7 +235,7 @@ fn unknown_values() {
 }
 
 #[test]
-fn words_that_are_none_of_the_known_ones() {
+fn unknown_words() {
     refused_with(&[
         ("--set source=spire", "- at '/source': value must be one of 'socket', 'broker', 'cert-manager', 'local-ca'"),
         ("--set delivery=file", "- at '/delivery': value must be one of '', 'socket-dir', 'files', 'workload-api'"),

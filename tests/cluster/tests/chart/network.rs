@@ -1,4 +1,4 @@
-//! Network policies and what is watched.
+//! Network policies and monitoring.
 
 use serde_json::json;
 

@@ -4,16 +4,16 @@ use serde_json::Value;
 
 use crate::helm;
 
-/// Objects, as they are rendered or committed.
+/// Objects, rendered or committed.
 pub struct Objects(pub Vec<Value>);
 
 impl Objects {
-    /// What the chart renders for the newest Kubernetes.
+    /// The objects of the chart for the newest Kubernetes.
     pub fn rendered(arguments: &str) -> Self {
         Self::rendered_for("1.36", arguments)
     }
 
-    /// What the chart renders.
+    /// The objects of the chart.
     pub fn rendered_for(kubernetes: &str, arguments: &str) -> Self {
         Self::parse(&helm::template(kubernetes, arguments).unwrap_or_else(|error| panic!("{arguments}: {error}")))
     }
@@ -34,7 +34,7 @@ impl Objects {
         self.of_kind(kind).find(|object| object["metadata"]["name"] == name)
     }
 
-    /// The object of this kind and name, which must be there.
+    /// The object of this kind and name, which must exist.
     pub fn one(&self, kind: &str, name: &str) -> &Value {
         self.get(kind, name).unwrap_or_else(|| panic!("no {kind} {name} in {:?}", self.names()))
     }
@@ -45,7 +45,7 @@ impl Objects {
         self.0.iter().map(name).collect()
     }
 
-    /// The pods that these objects make.
+    /// The pods of these objects.
     pub fn pods(&self) -> impl Iterator<Item = &Value> {
         self.0.iter().filter_map(|object| match object["kind"].as_str()? {
             "Pod" => Some(&object["spec"]),
@@ -75,7 +75,7 @@ pub fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
     pod["containers"].as_array().into_iter().flatten()
 }
 
-/// A text, or nothing.
+/// A text; empty if missing.
 pub fn word(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }

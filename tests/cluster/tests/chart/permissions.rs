@@ -1,4 +1,4 @@
-//! What the roles allow: what the sources need, nothing with secrets, and no more.
+//! The permissions of the roles: exactly those that the sources need, and none on secrets.
 
 use std::collections::BTreeSet;
 
@@ -45,7 +45,7 @@ fn no_role_reads_secrets_or_everything() {
                 for field in ["verbs", "apiGroups"] {
                     assert!(!words(&rule[field]).contains(&"*"), "{name}: {rule}");
                 }
-                // Reading ConfigMaps is for those that are named.
+                // ConfigMaps can be read only by name.
                 assert!(!resources.contains(&"configmaps") || !words(&rule["resourceNames"]).is_empty(), "{name}");
             }
         }
@@ -53,7 +53,7 @@ fn no_role_reads_secrets_or_everything() {
 }
 
 #[test]
-fn bindings_bind_roles_and_accounts_that_are_there() {
+fn bindings_bind_existing_roles_and_accounts() {
     for (name, arguments) in ALL {
         let objects = Objects::rendered(arguments);
         for binding in objects.of_kind("RoleBinding").chain(objects.of_kind("ClusterRoleBinding")) {
@@ -79,7 +79,7 @@ fn the_agents_socket_needs_no_permission_and_gets_no_token() {
 }
 
 #[test]
-fn the_broker_needs_events_alone() {
+fn the_broker_needs_only_events() {
     assert_eq!(allowed(&Objects::rendered(named("broker")), "svid-csi"), set(&["create events"]));
 }
 
@@ -141,7 +141,7 @@ fn the_startup_taint_needs_nodes() {
 }
 
 #[test]
-fn a_bundle_elsewhere_is_read_there() {
+fn a_bundle_in_another_namespace_is_read_there() {
     let objects = Objects::rendered(named("issuers of others"));
     let roles: Vec<_> = objects.of_kind("Role").filter(|role| role["metadata"]["namespace"] == "elsewhere").collect();
     assert_eq!(roles.len(), 1);

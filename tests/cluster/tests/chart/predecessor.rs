@@ -1,4 +1,4 @@
-//! Over a release of csi-driver-spiffe's chart: its values are taken as they are, and what cannot be changed stays.
+//! Upgrades of a release of csi-driver-spiffe's chart: its values are accepted, and immutable fields stay.
 
 use serde_json::{Value, json};
 
@@ -50,7 +50,7 @@ fn attach_required_stays_unset() {
     }
 }
 
-/// All values it has, and where each of them ends up.
+/// All its values, each with its effect.
 #[test]
 fn its_values_have_their_effect() {
     let objects = Objects::rendered(named("predecessor"));
@@ -119,7 +119,7 @@ fn its_values_reach_the_pods() {
 }
 
 #[test]
-fn a_name_for_itself_when_asked_for() {
+fn a_name_of_its_own_if_requested() {
     let objects = Objects::rendered("--set nameOverride=svid-csi");
     objects.one("DaemonSet", "svid-csi-driver");
     objects.one("Deployment", "svid-csi-approver");

@@ -1,4 +1,4 @@
-//! Every rendering is what Kubernetes takes, and hangs together.
+//! Kubernetes accepts every rendering, and its parts fit together.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ fn lint_finds_nothing() {
 }
 
 #[test]
-fn schemas_of_every_kubernetes_take_it() {
+fn schemas_of_every_kubernetes_accept_it() {
     let folder = tempfile::tempdir().unwrap();
     for version in VERSIONS {
         let render = |(name, arguments): &(&str, &str)| {
@@ -40,7 +40,7 @@ fn older_kubernetes_is_refused() {
 }
 
 #[test]
-fn one_container_a_node() {
+fn one_container_per_node() {
     for (name, arguments) in ALL {
         let objects = Objects::rendered(arguments);
         let drivers: Vec<_> = objects.of_kind("DaemonSet").chain(objects.of_kind("Pod")).collect();
@@ -51,7 +51,7 @@ fn one_container_a_node() {
     }
 }
 
-/// Volumes of pods that end can only be unmounted while the driver runs.
+/// Volumes of ending pods can be unmounted only while the driver runs.
 #[test]
 fn the_driver_outlives_the_pods_of_its_node() {
     for (name, arguments) in ALL {
@@ -69,7 +69,7 @@ fn the_driver_outlives_the_pods_of_its_node() {
 }
 
 #[test]
-fn every_container_is_confined_as_far_as_it_can_be() {
+fn every_container_is_confined_as_far_as_possible() {
     for (name, arguments) in ALL {
         for pod in Objects::rendered(arguments).pods() {
             assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault", "{name}");
@@ -87,7 +87,7 @@ fn every_container_is_confined_as_far_as_it_can_be() {
 }
 
 #[test]
-fn what_is_mounted_is_there() {
+fn every_mounted_volume_exists() {
     for (name, arguments) in ALL {
         for pod in Objects::rendered(arguments).pods() {
             let all = |list: &Value| list.as_array().cloned().unwrap_or_default();
@@ -104,7 +104,7 @@ fn what_is_mounted_is_there() {
 }
 
 #[test]
-fn probes_ask_where_the_flags_say() {
+fn probes_use_the_addresses_of_the_flags() {
     for (name, arguments) in ALL {
         let objects = Objects::rendered(arguments);
         let asked = |address: &str, flag: &str, args: &[&str]| {
@@ -123,7 +123,7 @@ fn probes_ask_where_the_flags_say() {
 }
 
 #[test]
-fn csi_drivers_ask_the_kubelet_for_what_their_plans_need() {
+fn csi_drivers_have_the_fields_that_their_plans_need() {
     let spec = |name: &str, arguments: &str, kubernetes: &str| {
         let objects = Objects::rendered_for(kubernetes, arguments);
         let driver = objects.one("CSIDriver", name).clone();

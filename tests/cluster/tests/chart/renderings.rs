@@ -1,4 +1,4 @@
-//! What the chart is rendered with: every profile, and values that lead through its branches.
+//! The arguments with which the chart is rendered: every profile, and values for its branches.
 
 /// A name and the arguments.
 pub const ALL: &[(&str, &str)] = &[
@@ -54,7 +54,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("static pod, standalone", "-f values-standalone.yaml --set staticPod=true,localCA.publishRoots=false"),
 ];
 
-/// The arguments of one of them.
+/// The arguments of one rendering.
 pub fn named(name: &str) -> &'static str {
     ALL.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no rendering {name}")).1
 }

@@ -1,4 +1,5 @@
-//! Manifests against the JSON schemas of Kubernetes, which know every field: an unknown one is an error.
+//! Validates manifests with the JSON schemas of Kubernetes, which contain every field, so that an unknown one is an
+//! error.
 
 use std::path::PathBuf;
 
@@ -8,7 +9,7 @@ use crate::helm::{TOOLS, text};
 const CUSTOM: [&str; 7] =
     ["PodMonitor", "ServiceMonitor", "PrometheusRule", "ClusterIssuer", "Certificate", "ClusterSPIFFEID", "Issuer"];
 
-/// Checks files by the schemas of these versions. The names of the files are part of what is said.
+/// Validates files with the schemas of these versions. Messages contain the names of the files.
 pub fn check(files: &[PathBuf], versions: &[&str]) {
     let mut command = TOOLS.schema_check();
     command.arg("--strict");

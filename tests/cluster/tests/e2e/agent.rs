@@ -12,17 +12,17 @@ use crate::eventually::{SOON, eventually};
 use crate::pods::json_lines;
 use crate::scene::Scene;
 
-/// The identity every caller of the agent gets.
+/// The identity of every caller of the agent.
 pub const IDENTITY: &str = "spiffe://example.org/workload";
 
-/// The agent; it ends with the value.
+/// The agent; it ends when dropped.
 pub struct Agent {
     process: Child,
     log: PathBuf,
 }
 
 impl Agent {
-    /// Starts an agent that listens on `socket`, whose folder is made if need be.
+    /// Starts an agent that listens on `socket`, whose folder is created if missing.
     pub async fn start(scene: &Scene, socket: &Path) -> Result<Self> {
         fs::create_dir_all(socket.parent().context("a socket lies in a folder")?)?;
         let log = scene.folder.join("agent.log");
@@ -46,7 +46,7 @@ impl Agent {
         Ok(agent)
     }
 
-    /// What the agent logged of its callers.
+    /// The agent's records of its callers.
     pub fn callers(&self) -> Result<Vec<Value>> {
         let lines = json_lines(&fs::read_to_string(&self.log)?);
         Ok(lines.into_iter().filter(|line| line["event"] == "fetch").collect())

@@ -1,4 +1,4 @@
-//! Programs on the host that use the socket in a pod's volume, with the client libraries of their languages.
+//! Programs on the host that use the socket in a pod's volume, with client libraries for their languages.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::mountpoints::target;
 use crate::pods::{TestPod, json_lines};
 use crate::scene::Scene;
 
-/// A program that prints what it sees as JSON lines.
+/// A program that prints its observations as JSON lines.
 pub struct Client {
     name: &'static str,
     program: Program,
@@ -36,7 +36,7 @@ impl Client {
         Self::start(scene, "python", python, words.into())
     }
 
-    /// A program in Go that asks for secrets as Envoy does.
+    /// A program in Go that requests secrets like Envoy.
     pub fn envoy(scene: &Scene, pod: &TestPod<'_>, secrets: &[&str]) -> Result<Self> {
         let program = Tools::new(&scene.layout).program("gospiffe");
         let mut words = vec!["sds".into(), "--socket".into(), socket(scene, pod)?.into_os_string()];
@@ -49,12 +49,12 @@ impl Client {
         Ok(Self { name, program: Program::start(&program, words, &log)? })
     }
 
-    /// How many lines it has printed.
+    /// The number of printed lines.
     pub fn lines(&self) -> Result<usize> {
         Ok(json_lines(&self.program.log()?).len())
     }
 
-    /// Waits for a line after the first `seen` that satisfies `wanted`, and returns it.
+    /// Waits for a line after the first `seen` ones that satisfies `wanted`, and returns it.
     pub async fn wait_line(&mut self, what: &str, seen: usize, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         eventually(&format!("the client in {} to print {what}", self.name), SOON, async || {
             self.program.check()?;
@@ -66,7 +66,7 @@ impl Client {
     }
 }
 
-/// The socket by a path that is short enough for one (unix(7)).
+/// A path of the socket that is short enough (unix(7)).
 fn socket(scene: &Scene, pod: &TestPod<'_>) -> Result<PathBuf> {
     let link = scene.folder.join(&pod.name);
     if fs::symlink_metadata(&link).is_err() {

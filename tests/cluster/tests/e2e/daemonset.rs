@@ -1,4 +1,4 @@
-//! Drivers as DaemonSets: putting one on the node, replacing it, taking it away.
+//! Drivers as DaemonSets: installing, replacing and removing them.
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -17,13 +17,13 @@ use crate::scene::{DRIVER_LABEL, OWNER, Scene};
 /// One container that serves everything and registers itself.
 pub const OWN: &str = include_str!("../../manifests/driver.yaml");
 
-/// What a DaemonSet's manifest leaves open.
+/// The parameters of a DaemonSet's manifest.
 pub struct Plan<'a> {
     /// The manifest.
     pub manifest: &'a str,
     /// The driver's name.
     pub driver: &'a str,
-    /// The arguments of the driver's container, where the manifest does not have its own.
+    /// The arguments of the driver's container, if the manifest does not have any.
     pub args: Vec<String>,
 }
 
@@ -32,12 +32,12 @@ pub struct Driver<'a> {
     scene: &'a Scene,
 }
 
-/// The arguments of a driver that mints files from a CA of its own.
+/// The arguments of a driver that issues files from its own CA.
 pub fn files_args(scene: &Scene, driver: &str, duration: &str) -> Vec<String> {
     minting_args(scene, driver, "files", duration)
 }
 
-/// The arguments of a driver with a CA of its own.
+/// The arguments of a driver with its own CA.
 pub fn minting_args(scene: &Scene, driver: &str, delivery: &str, duration: &str) -> Vec<String> {
     let mut args = words(&["driver", "--source", "local-ca", "--delivery", delivery, "--data-root", "/data"]);
     args.extend(words(&["--trust-domain", "example.org", "--certificate-request-duration", duration]));
@@ -76,12 +76,12 @@ pub fn words(words: &[&str]) -> Vec<String> {
 }
 
 impl Scene {
-    /// Tells the cluster about a driver that mints: pod information, and the kubelet leaves groups to the driver.
+    /// Registers a driver that issues identities: with pod information, and groups left to the driver.
     pub async fn announce_files(&self, driver: &str) -> Result<()> {
         self.announce(driver, json!({"podInfoOnMount": true, "volumeLifecycleModes": ["Ephemeral"]})).await
     }
 
-    /// Tells the cluster about a driver that passes sockets on, as spiffe-csi's manifests do.
+    /// Registers a driver that passes sockets on, like the manifests of spiffe-csi.
     pub async fn announce_passthrough(&self, driver: &str) -> Result<()> {
         let spec = json!({
             "attachRequired": false,
@@ -95,7 +95,7 @@ impl Scene {
     async fn announce(&self, driver: &str, spec: Value) -> Result<()> {
         let object = json!({"metadata": {"name": driver, "labels": {OWNER: self.name}}, "spec": spec});
         let drivers: Api<CSIDriver> = Api::all(self.client.clone());
-        // One that a killed test of this name left is another's now.
+        // An object that a killed test of this name left belongs to another namespace.
         let _ = drivers.delete(driver, &DeleteParams::default()).await;
         drivers.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
         Ok(())
@@ -144,7 +144,7 @@ impl Scene {
 }
 
 impl Driver<'_> {
-    /// Deletes the driver's pod and waits until its successor runs; `meanwhile` is asked all along.
+    /// Deletes the driver's pod and waits until its successor runs; `meanwhile` is checked throughout.
     pub async fn replace(&self, mut meanwhile: impl AsyncFnMut() -> Result<()>) -> Result<()> {
         let old = self.pod().await?.context("the driver has no pod")?;
         self.pods().delete(&old.name_any(), &DeleteParams::default()).await?;
@@ -159,7 +159,7 @@ impl Driver<'_> {
         meanwhile().await
     }
 
-    /// Takes the driver off the node and waits until its pod is gone.
+    /// Removes the driver from the node and waits until its pod no longer exists.
     pub async fn withdraw(&self) -> Result<()> {
         self.select(json!({"svid-csi.test/nowhere": "true"})).await?;
         eventually("the driver's pod to go", SOON, async || {
@@ -175,14 +175,14 @@ impl Driver<'_> {
         self.wait_running(None).await
     }
 
-    /// How often the container of that name was restarted.
+    /// The number of restarts of that container.
     pub async fn restarts(&self) -> Result<i32> {
         let pod = self.pod().await?.context("the driver has no pod")?;
         let statuses = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
         Ok(statuses.iter().map(|status| status.restart_count).sum())
     }
 
-    /// Waits until the driver's pod runs, all its containers started, after that many restarts.
+    /// Waits until the driver's pod runs with all its containers, after that many restarts.
     pub async fn wait_running(&self, restarts: Option<i32>) -> Result<()> {
         eventually("the driver's pod to run", SOON, async || {
             let pod = self.pod().await?.context("there is none")?;

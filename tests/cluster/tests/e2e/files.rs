@@ -1,4 +1,4 @@
-//! Pods that find their identity in files.
+//! Pods with their identity in files.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use crate::daemonset::{Driver, OWN, Plan, files_args};
 use crate::pods::{MOUNT, PodSpec};
 use crate::scene::{Scene, play};
 
-/// A driver that mints certificates that last for `duration`.
+/// A driver that issues certificates with the lifetime `duration`.
 pub async fn deploy<'a>(scene: &'a Scene, driver: &str, duration: &str) -> Result<Driver<'a>> {
     scene.announce_files(driver).await?;
     let args = files_args(scene, driver, duration);

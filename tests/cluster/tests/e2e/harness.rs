@@ -1,4 +1,4 @@
-//! The node itself, without any driver: pods run, and what a driver relies on works.
+//! The node itself, without any driver: pods run, and the features that a driver needs work.
 
 use std::fs;
 use std::path::Path;
@@ -48,9 +48,9 @@ async fn privileged<'a>(scene: &'a Scene, shared: &Path) -> Result<TestPod<'a>> 
     Ok(scene.known(&pod.name_any(), &pod.uid().context("a created pod has a UID")?))
 }
 
-/// Mounts stay read-only by themselves under Debian's runc only: tests under that one alone would show nothing.
+/// Only with Debian's runc do mounts stay read-only by themselves, so tests with that one alone would prove nothing.
 #[tokio::test]
-async fn pods_are_run_by_todays_runc_or_by_debians() {
+async fn pods_are_run_by_the_current_runc_or_by_debians() {
     play("e2e-runtimes", async |scene: &Scene| {
         for runtime in Runtime::ALL {
             let spec = PodSpec { runtime, ..PodSpec::idle(runtime.name()) };
@@ -68,7 +68,7 @@ async fn pods_are_run_by_todays_runc_or_by_debians() {
     .await;
 }
 
-/// Whether a runtime that keeps its containers in that folder has one of the pod.
+/// Whether a runtime with its state in that folder has a container of the pod.
 fn runs(containers: &Path, pod: &TestPod<'_>) -> Result<bool> {
     let known = fs::read_dir(containers).with_context(|| format!("cannot list {}", containers.display()))?;
     let mut states = known.flatten().filter_map(|entry| fs::read_to_string(entry.path().join("state.json")).ok());

@@ -1,6 +1,6 @@
-//! Tests on a real Kubernetes node: `just cluster-test` brings it up and runs them.
+//! Tests on a real Kubernetes node: `just cluster-test` starts it and runs them.
 //!
-//! Each test plays in a namespace of its own, with a driver of its own name, so that they run side by side.
+//! Each test uses its own namespace and its own driver name, so that they run concurrently.
 #![allow(unreachable_pub, reason = "nothing is reachable from outside a test program")]
 
 use svid_csi_cluster::eventually;

@@ -1,4 +1,4 @@
-//! Pods that use volumes, and what they say.
+//! Pods that use volumes, and their output.
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -12,10 +12,10 @@ use tokio::io::AsyncReadExt;
 use crate::eventually::{SOON, eventually};
 use crate::scene::Scene;
 
-/// Where test pods mount their volume.
+/// The mount path of the volume in test pods.
 pub const MOUNT: &str = "/spiffe";
 
-/// What a test pod is made of; everything else is as simple as it can be.
+/// The parameters of a test pod; everything else is as simple as possible.
 pub struct PodSpec<'a> {
     /// The pod's name.
     pub name: &'a str,
@@ -25,11 +25,11 @@ pub struct PodSpec<'a> {
     pub account: &'a str,
     /// Its labels.
     pub labels: Value,
-    /// What its volume says beside the driver's name.
+    /// The attributes of its volume.
     pub attributes: Value,
-    /// What its container is made of.
+    /// The image of its container.
     pub image: &'a str,
-    /// What its container runs.
+    /// The command of its container.
     pub command: Vec<&'a str>,
     /// The `readOnly` of its volume and of the container's mount, left out when `None`.
     pub read_only: Option<bool>,
@@ -37,7 +37,7 @@ pub struct PodSpec<'a> {
     pub security: Value,
     /// Its container's security context.
     pub container_security: Value,
-    /// What runs it.
+    /// Its runtime.
     pub runtime: Runtime,
 }
 
@@ -47,12 +47,12 @@ impl<'a> PodSpec<'a> {
         Self::new(name, driver, vec!["/bin/workload", "watch", "--socket", "/spiffe/agent.sock"])
     }
 
-    /// A pod that verifies the files in its volume, again at each change.
+    /// A pod that verifies the files in its volume, again after each change.
     pub fn on_files(name: &'a str, driver: &'a str) -> Self {
         Self::new(name, driver, vec!["/bin/workload", "verify", "--files", MOUNT, "--watch"])
     }
 
-    /// A pod that watches its volume with nothing in its image but the driver's own program, and not as root.
+    /// A pod that watches its volume, with only the driver's own program in its image, and not as root.
     pub fn watching(name: &'a str, driver: &'a str, what: [&'a str; 2]) -> Self {
         let command = [&["/bin/svid-csi", "watch", "--json"], &what[..]].concat();
         let security = json!({"runAsUser": 1000, "runAsGroup": 1000, "runAsNonRoot": true, "fsGroup": 2000});
@@ -157,17 +157,17 @@ impl TestPod<'_> {
         .await
     }
 
-    /// What the pod has printed.
+    /// The output of the pod.
     pub async fn log(&self) -> Result<String> {
         Ok(self.pods().logs(&self.name, &LogParams::default()).await?)
     }
 
-    /// The JSON lines the pod has printed.
+    /// The JSON lines in the output of the pod.
     pub async fn lines(&self) -> Result<Vec<Value>> {
         Ok(json_lines(&self.log().await?))
     }
 
-    /// Waits for a line after the first `seen` that satisfies `wanted`, and returns it.
+    /// Waits for a line after the first `seen` ones that satisfies `wanted`, and returns it.
     pub async fn wait_line(&self, what: &str, seen: usize, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         eventually(&format!("pod {} to print {what}", self.name), SOON, async || {
             let lines = self.lines().await?;
@@ -177,7 +177,7 @@ impl TestPod<'_> {
         .await
     }
 
-    /// Runs a command in the pod and returns what it printed; fails when it fails.
+    /// Runs a command in the pod and returns its output; fails if it fails.
     pub async fn exec(&self, command: &[&str]) -> Result<String> {
         let streams = AttachParams::default().stdout(true).stderr(true);
         let mut process = self.pods().exec(&self.name, command.iter().copied(), &streams).await?;
@@ -193,14 +193,14 @@ impl TestPod<'_> {
         Ok(output)
     }
 
-    /// Verifies the files in the pod's volume, in the pod.
+    /// Verifies the files in the pod's volume, from within the pod.
     pub async fn verify_files(&self) -> Result<Value> {
         let output = self.exec(&["/bin/workload", "verify", "--files", MOUNT]).await?;
         let lines = json_lines(&output);
         lines.into_iter().next().with_context(|| format!("no JSON in {output:?}"))
     }
 
-    /// How often its container was restarted.
+    /// The number of restarts of its container.
     pub async fn restarts(&self) -> Result<i32> {
         let pod = self.pods().get(&self.name).await?;
         ensure!(pod.uid().as_deref() == Some(&self.uid), "pod {} was replaced", self.name);
@@ -220,19 +220,19 @@ impl TestPod<'_> {
         .await
     }
 
-    /// Asks for the pod's end.
+    /// Deletes the pod without waiting.
     pub async fn delete(&self) -> Result<()> {
         self.pods().delete(&self.name, &DeleteParams::default()).await?;
         Ok(())
     }
 
-    /// Whether the pod is still known.
+    /// Whether the pod still exists.
     pub async fn exists(&self) -> Result<bool> {
         let pod = self.pods().get_opt(&self.name).await?;
         Ok(pod.is_some_and(|pod| pod.uid().as_deref() == Some(&self.uid)))
     }
 
-    /// Waits until the pod is no longer known: its volumes are unmounted then.
+    /// Waits until the pod no longer exists; its volumes are then unmounted.
     pub async fn wait_gone(&self) -> Result<()> {
         eventually(&format!("pod {} to go", self.name), 2 * SOON, async || {
             ensure!(!self.exists().await?, "it is still there");

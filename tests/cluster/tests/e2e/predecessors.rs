@@ -1,5 +1,5 @@
-//! The DaemonSets that users of the predecessors have, with our image: what works, and what their shape rules out.
-//! `docs/predecessor-daemonsets.md` tells users the same.
+//! The DaemonSets of users of the predecessors, with our image: the features that work, and those that their shape
+//! rules out. `docs/predecessor-daemonsets.md` documents the same for users.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::restart::{ensure_always_verified, wait_renewal};
 use crate::scene::{Scene, play};
 use crate::socket::wait_identity;
 
-/// The name of the driver that spiffe-csi's manifests install.
+/// The name of the driver in spiffe-csi's manifests.
 pub const SPIFFE: &str = "csi.spiffe.io";
 const EMPTY_DIR: &str = include_str!("../../manifests/seed-003.yaml");
 const HOST_PATH: &str = include_str!("../../manifests/seed-004.yaml");
 const CSI_DRIVER_SPIFFE: &str = include_str!("../../manifests/csi-driver-spiffe.yaml");
 
-/// The seeds' manifests name one driver, and a node has it once.
+/// These manifests name one driver, which a node can have only once.
 pub async fn only_spiffe() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::const_new(());
     ONE.lock().await
@@ -55,7 +55,7 @@ async fn an_agent_in_a_host_path_may_be_replaced_under_running_pods() {
 }
 
 #[tokio::test]
-async fn an_agent_in_an_empty_dir_is_lost_to_running_pods_which_are_told() {
+async fn running_pods_lose_an_agent_in_an_empty_dir_and_get_an_event() {
     let _one = only_spiffe().await;
     play("e2e-seed-003", async |scene: &Scene| {
         let driver = deploy_seed(scene, EMPTY_DIR).await?;
@@ -63,7 +63,8 @@ async fn an_agent_in_an_empty_dir_is_lost_to_running_pods_which_are_told() {
         driver.replace(async || Ok(())).await?;
         run_reader(scene, "later").await?;
 
-        // The folder went with the driver's pod: no bind mount can follow it. The pod is told to restart.
+        // The folder disappeared with the driver's pod, and no bind mount can follow it. An event asks for a restart of
+        // the pod.
         let seen = pod.lines().await?.len();
         pod.wait_event("its dead volume", |message| message.starts_with("Volume identity:")).await?;
         throughout("the silence", Duration::from_secs(3), async || {
@@ -80,7 +81,7 @@ async fn an_agent_in_an_empty_dir_is_lost_to_running_pods_which_are_told() {
 }
 
 #[tokio::test]
-async fn files_renew_after_a_replacement_although_the_data_root_is_not_shared() {
+async fn files_are_renewed_after_a_replacement_although_the_data_root_is_not_shared() {
     play("e2e-unshared", async |scene: &Scene| {
         let name = "unshared.svid-csi";
         scene.announce_files(name).await?;

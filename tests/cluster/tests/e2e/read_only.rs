@@ -8,7 +8,7 @@ use crate::scene::{Scene, play};
 use crate::socket::{deploy, sockets, wait_identity};
 
 #[tokio::test]
-async fn without_read_only_the_pod_is_told_what_to_write() {
+async fn without_read_only_an_event_says_what_to_write() {
     play("e2e-read-only", async |scene: &Scene| {
         let _agent = Agent::start(scene, &sockets(scene).join("agent.sock")).await?;
         deploy(scene, "read-only.svid-csi", &[]).await?;
@@ -24,7 +24,7 @@ async fn without_read_only_the_pod_is_told_what_to_write() {
 }
 
 #[tokio::test]
-async fn without_read_only_the_pod_runs_where_the_operator_allows_it() {
+async fn without_read_only_the_pod_runs_if_the_administrator_allows_it() {
     play("e2e-lenient", async |scene: &Scene| {
         let _agent = Agent::start(scene, &sockets(scene).join("agent.sock")).await?;
         deploy(scene, "lenient.svid-csi", &["--allow-missing-read-only"]).await?;

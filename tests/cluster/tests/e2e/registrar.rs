@@ -1,4 +1,4 @@
-//! Stands in for the node-driver-registrar sidecar: tells the kubelet where a driver's socket is.
+//! A replacement for the node-driver-registrar sidecar: announces a driver's socket to the kubelet.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 use crate::eventually::{SOON, eventually};
 use crate::scene::Scene;
 
-/// Keeps a driver registered; it is withdrawn with the value.
+/// A registration, which is withdrawn when this is dropped.
 pub struct Registrar {
     socket: PathBuf,
     /// Ends with the set.
@@ -25,7 +25,7 @@ pub struct Registrar {
 }
 
 impl Registrar {
-    /// Registers the driver that listens on `endpoint`, once it does.
+    /// Registers the driver that listens on `endpoint`, as soon as it does.
     pub async fn start(scene: &Scene, driver: &str, endpoint: &Path) -> Result<Self> {
         eventually("the driver's socket", SOON, async || {
             std::os::unix::net::UnixStream::connect(endpoint).with_context(|| format!("{}", endpoint.display()))

@@ -1,4 +1,4 @@
-//! What one wants to see when a test has failed.
+//! Information about a failed test.
 #![allow(clippy::print_stderr, reason = "the report of a failed test")]
 
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -49,7 +49,7 @@ async fn print_events(scene: &Scene) {
     }
 }
 
-/// Nothing on a cluster without cert-manager.
+/// Prints nothing on a cluster without cert-manager.
 async fn print_requests(scene: &Scene) {
     let requests: Api<CertificateRequest> = scene.api();
     let Ok(list) = requests.list(&ListParams::default()).await else { return };

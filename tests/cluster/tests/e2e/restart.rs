@@ -1,4 +1,4 @@
-//! Drivers that are replaced, killed or away while pods use their volumes.
+//! Drivers that are replaced, killed or stopped while pods use their volumes.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::{files, socket};
 /// Short enough to see renewals, long enough to outlast a replacement.
 const BRIEF: &str = "30s";
 
-/// Waits for a certificate that the pod had not seen in its first `seen` lines.
+/// Waits for a certificate that was not in the pod's first `seen` lines.
 pub async fn wait_renewal(scene: &Scene, pod: &TestPod<'_>, seen: usize) -> Result<Value> {
     let old = pod.lines().await?.get(seen.saturating_sub(1)).map(|line| line["serial"].clone());
     let old = old.context("the pod has printed nothing yet")?;
@@ -29,7 +29,7 @@ pub async fn wait_renewal(scene: &Scene, pod: &TestPod<'_>, seen: usize) -> Resu
     Ok(line)
 }
 
-/// Fails when the pod ever read a key that is not its certificate's, or a chain that does not verify.
+/// Fails if the pod ever read a key that does not match its certificate, or a chain that does not verify.
 pub async fn ensure_always_verified(scene: &Scene, pod: &TestPod<'_>) -> Result<()> {
     pod.lines().await?.iter().try_for_each(|line| ensure_verified(scene, line))?;
     ensure!(pod.restarts().await? == 0, "pod {} was restarted", pod.name);
@@ -37,7 +37,7 @@ pub async fn ensure_always_verified(scene: &Scene, pod: &TestPod<'_>) -> Result<
 }
 
 #[tokio::test]
-async fn pods_keep_their_files_while_the_driver_is_replaced_and_renewals_go_on() {
+async fn pods_keep_their_files_while_the_driver_is_replaced_and_renewals_continue() {
     play("e2e-replaced", async |scene: &Scene| {
         let driver = files::deploy(scene, "replaced.svid-csi", BRIEF).await?;
         let pod = scene.run(&PodSpec::on_files("user", "replaced.svid-csi")).await?;
@@ -62,7 +62,7 @@ async fn pods_keep_their_socket_while_the_driver_is_replaced() {
         let fetch = ["/bin/workload", "watch", "--once", "--socket", "/spiffe/agent.sock"];
         driver.replace(async || pod.exec(&fetch).await.map(drop)).await?;
 
-        // The next driver looks after the folder as the first did.
+        // The next driver maintains the folder like the first.
         drop(agent);
         fs::remove_dir_all(sockets(scene))?;
         let seen = pod.lines().await?.len();
@@ -75,7 +75,7 @@ async fn pods_keep_their_socket_while_the_driver_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_killed_driver_goes_on_where_it_was() {
+async fn a_killed_driver_continues_where_it_was() {
     play("e2e-killed", async |scene: &Scene| {
         let name = "killed.svid-csi";
         let driver = files::deploy(scene, name, BRIEF).await?;
@@ -95,7 +95,7 @@ async fn a_killed_driver_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn pods_deleted_while_the_driver_is_away_end_when_it_is_back() {
+async fn pods_deleted_while_the_driver_is_down_end_when_it_is_back() {
     play("e2e-away", async |scene: &Scene| {
         let driver = files::deploy(scene, "away.svid-csi", "1h").await?;
         let pod = scene.run(&PodSpec::on_files("user", "away.svid-csi")).await?;
@@ -116,7 +116,7 @@ async fn pods_deleted_while_the_driver_is_away_end_when_it_is_back() {
     .await;
 }
 
-/// Fails while a private key lies anywhere below a folder.
+/// Fails if there is a private key anywhere in a folder.
 fn ensure_no_keys(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder)?.flatten() {
         ensure!(entry.file_name() != "tls.key", "{} is left", entry.path().display());

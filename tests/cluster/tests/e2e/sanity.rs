@@ -1,4 +1,4 @@
-//! The CSI project's own conformance tests, against the driver as a process on the host.
+//! The CSI project's own conformance tests, with the driver as a process on the host.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -12,12 +12,12 @@ use svid_csi_cluster::tools::Tools;
 use crate::eventually::{SOON, eventually};
 use crate::scene::{Scene, play};
 
-/// These ask a Controller for a volume first.
+/// These request a volume from a Controller first.
 const NEED_A_CONTROLLER: &str =
     "should remove target path|should fail when volume does not exist on the specified path";
-/// The specs of the Identity and Node services that are left for a driver without staging and expansion...
+/// The specs of the Identity and Node services that apply to a driver without staging and expansion...
 pub const COMMON: usize = 10;
-/// ... and those for one that tells the condition of its volumes.
+/// ... and those that apply to a driver that reports the condition of its volumes.
 const ABOUT_STATS: usize = 3;
 
 struct Process(Child);
@@ -30,7 +30,7 @@ impl Drop for Process {
 }
 
 #[tokio::test]
-async fn csi_sanity_has_nothing_to_say_against_a_driver_of_sockets() {
+async fn csi_sanity_passes_for_a_driver_of_sockets() {
     play("e2e-sanity-socket", async |scene: &Scene| {
         let sockets = scene.folder.join("agent/sockets");
         fs::create_dir_all(&sockets)?;
@@ -46,7 +46,7 @@ async fn csi_sanity_has_nothing_to_say_against_a_driver_of_sockets() {
 }
 
 #[tokio::test]
-async fn csi_sanity_has_nothing_to_say_against_a_driver_of_files() {
+async fn csi_sanity_passes_for_a_driver_of_files() {
     play("e2e-sanity-files", async |scene: &Scene| {
         let mut args = vec!["--source", "local-ca", "--delivery", "files", "--driver-name", "sanity.svid-csi"];
         args.extend(["--trust-domain", "example.org", "--certificate-request-duration", "1h"]);
@@ -55,7 +55,7 @@ async fn csi_sanity_has_nothing_to_say_against_a_driver_of_files() {
     .await;
 }
 
-/// Runs the tests against a driver with these flags; that many specs must run, and pass.
+/// Runs the tests with a driver with these flags; that many specs must run, and pass.
 pub async fn ensure_passes(scene: &Scene, args: &[&str], wanted: usize) -> Result<()> {
     let socket = scene.folder.join("csi.sock");
     let _driver = start_driver(scene, args, &socket).await?;
@@ -93,7 +93,7 @@ async fn start_driver(scene: &Scene, args: &[&str], socket: &Path) -> Result<Pro
     Ok(driver)
 }
 
-/// A failed spec fails the program too: the report tells which.
+/// The program also fails if a spec fails; the report names it.
 fn run_sanity(scene: &Scene, socket: &Path, report: &Path) -> Result<()> {
     let program = Tools::new(&scene.layout).program("csi-sanity");
     let output = Command::new(&program)

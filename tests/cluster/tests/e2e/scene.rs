@@ -1,4 +1,4 @@
-//! The place a test plays in: a namespace, a folder on the host, and the names made from it.
+//! The environment of a test: a namespace, a folder on the host, and the names derived from it.
 
 use std::cell::RefCell;
 use std::fmt::Debug;
@@ -27,34 +27,34 @@ use crate::eventually::{SOON, eventually};
 use crate::registrar::Registrar;
 use crate::report;
 
-/// Marks what a test leaves outside its namespace, with the namespace's name.
+/// Marks objects of a test outside its namespace with the namespace's name.
 pub const OWNER: &str = "svid-csi.test/owner";
-/// Tells driver pods from the others.
+/// Distinguishes driver pods from the others.
 pub const DRIVER_LABEL: &str = "svid-csi.test/driver";
 
-/// See the module.
+/// See the module documentation.
 pub struct Scene {
-    /// Talks to the API server as the administrator.
+    /// A client with the administrator's account.
     pub client: Client,
     /// The namespace, the folder and the prefix of the driver's name.
     pub name: String,
     /// On the host, for the agent's socket and the driver's data.
     pub folder: PathBuf,
-    /// Where the cluster is.
+    /// The paths of the cluster.
     pub layout: Layout,
     registrars: RefCell<Vec<Registrar>>,
 }
 
-/// Held by every test; alone by one that shakes the cluster itself.
+/// Held shared by every test, and exclusively by one that disturbs the cluster itself.
 static CLUSTER: RwLock<()> = RwLock::const_new(());
 
-/// Plays a test in a fresh scene, and clears the scene whatever the outcome.
+/// Runs a test in a new scene, and cleans it up in any case.
 pub async fn play(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<()>) {
     let _with_others = CLUSTER.read().await;
     play_now(name, story).await;
 }
 
-/// Plays a test while no other is played: it takes away for a while what they need.
+/// Runs a test while no other test runs, because it temporarily removes parts that they need.
 pub async fn play_alone(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<()>) {
     let _alone = CLUSTER.write().await;
     play_now(name, story).await;
@@ -75,7 +75,7 @@ async fn play_now(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<()>) {
 }
 
 impl Scene {
-    /// A fresh scene. Whoever opens it closes it, whatever the outcome.
+    /// A new scene. The caller closes it in any case.
     pub async fn open(name: &str) -> Result<Self> {
         let layout = Layout::of_this_checkout()?;
         let folder = layout.scratch().join(name);
@@ -86,7 +86,7 @@ impl Scene {
             layout,
             registrars: RefCell::default(),
         };
-        // What a test that was killed left behind.
+        // The leftovers of a killed test.
         scene.close().await?;
         fs::create_dir_all(&scene.folder).with_context(|| format!("cannot make {}", scene.folder.display()))?;
         let namespace = json!({"metadata": {"name": name}});
@@ -97,7 +97,7 @@ impl Scene {
         Ok(scene)
     }
 
-    /// Pods with volumes first, while their driver still runs; then all the rest.
+    /// Pods with volumes first, while their driver still runs; then everything else.
     pub async fn close(&self) -> Result<()> {
         let ended = self.end_users().await;
         self.registrars.take();
@@ -109,7 +109,7 @@ impl Scene {
         ended
     }
 
-    /// Ends the pods that are no drivers, whoever made them.
+    /// Ends the pods that are not drivers, whatever created them.
     pub async fn end_users(&self) -> Result<()> {
         let all = ListParams::default();
         self.api::<Deployment>().delete_collection(&DeleteParams::default(), &all).await?;
@@ -117,7 +117,7 @@ impl Scene {
         let pods: Api<Pod> = self.api();
         eventually("the pods to end", SOON, async || {
             let left: Vec<_> = pods.list(&users).await?.items;
-            // One that is still to be made by a controller is ended too.
+            // A pod that a controller has yet to create is also ended.
             if left.iter().any(|pod| pod.metadata.deletion_timestamp.is_none()) {
                 pods.delete_collection(&DeleteParams::default(), &users).await?;
             }
@@ -128,7 +128,7 @@ impl Scene {
         .await
     }
 
-    /// Deletes the scene's objects of a kind that belongs to no namespace.
+    /// Deletes the scene's objects of a cluster-scoped kind.
     async fn delete_owned<K>(&self) -> Result<()>
     where
         K: kube::Resource<Scope = ClusterResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
@@ -150,14 +150,14 @@ impl Scene {
         Ok(())
     }
 
-    /// Registers a driver whose manifest leaves that to a sidecar, until the scene is cleared.
+    /// Registers a driver whose manifest leaves that to a sidecar, until the scene is cleaned up.
     pub async fn register(&self, driver: &str, endpoint: &Path) -> Result<()> {
         let registrar = Registrar::start(self, driver, endpoint).await?;
         self.registrars.borrow_mut().push(registrar);
         self.wait_registered(driver).await
     }
 
-    /// Withdraws what [`register`](Self::register) has registered: a sidecar goes with its pod.
+    /// Withdraws the registration of [`register`](Self::register), like a sidecar that ends with its pod.
     pub fn withdraw_registrars(&self) {
         self.registrars.take();
     }
@@ -170,7 +170,7 @@ impl Scene {
         Api::namespaced(self.client.clone(), &self.name)
     }
 
-    /// The kubelet's root folder, as manifests name it.
+    /// The kubelet's root folder, as named in manifests.
     pub fn kubelet(&self) -> PathBuf {
         self.layout.kubelet()
     }

@@ -1,4 +1,4 @@
-//! Pods that talk to the agent on the host through a socket in their volume.
+//! Pods that connect to the agent on the host through a socket in their volume.
 
 use std::fs;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ pub async fn deploy<'a>(scene: &'a Scene, driver: &str, more: &[&str]) -> Result
     Ok(deployed)
 }
 
-/// Waits until the pod has read an identity it had not read in its first `seen` lines.
+/// Waits until the pod has read an identity that was not in its first `seen` lines.
 pub async fn wait_identity(pod: &TestPod<'_>, seen: usize) -> Result<Value> {
     pod.wait_line("its identity", seen, |line| line["event"] == "svid" && line["spiffe_id"] == IDENTITY).await
 }
@@ -65,7 +65,7 @@ async fn a_pod_starts_before_its_agent_does() {
 }
 
 #[tokio::test]
-async fn a_running_pod_follows_the_agents_folder_when_it_is_made_anew() {
+async fn a_running_pod_follows_the_agents_folder_when_it_is_re_created() {
     play("e2e-healing", async |scene: &Scene| {
         let socket = sockets(scene).join("agent.sock");
         let agent = Agent::start(scene, &socket).await?;

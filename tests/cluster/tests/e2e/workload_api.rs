@@ -1,4 +1,4 @@
-//! Pods that find a Workload API of the driver's in their volume.
+//! Pods with a Workload API of the driver in their volume.
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use crate::mountpoints::ensure_single;
 use crate::pods::{PodSpec, TestPod, json_lines};
 use crate::scene::{Scene, play};
 
-/// What a pod runs that watches its socket.
+/// The command of a pod that watches its socket.
 pub const SOCKET: [&str; 2] = ["--socket", "/spiffe/agent.sock"];
 /// Short enough to see renewals, long enough to outlast a replacement.
 const BRIEF: &str = "30s";
@@ -28,7 +28,7 @@ fn identity(scene: &Scene) -> String {
     format!("spiffe://example.org/ns/{}/sa/default", scene.name)
 }
 
-/// Waits for an update of `svid-csi watch` after the first `seen` lines, with another certificate than `last`.
+/// Waits for an update of `svid-csi watch` after the first `seen` lines, with a certificate other than `last`.
 pub async fn wait_update(scene: &Scene, pod: &TestPod<'_>, seen: usize, last: &Value) -> Result<Value> {
     let (id, last) = (identity(scene), &last["svids"][0]["serial"]);
     let wanted = |line: &Value| line["svids"][0]["spiffe_id"] == id && line["svids"][0]["serial"] != *last;
@@ -57,7 +57,7 @@ async fn a_pod_follows_its_socket_while_the_driver_is_replaced() {
 }
 
 #[tokio::test]
-async fn official_clients_connect_again_after_the_driver_was_killed() {
+async fn official_clients_reconnect_after_the_driver_was_killed() {
     play("e2e-clients", async |scene: &Scene| {
         let name = "clients.svid-csi";
         let driver = deploy(scene, name).await?;
@@ -90,7 +90,7 @@ async fn official_clients_connect_again_after_the_driver_was_killed() {
 }
 
 #[tokio::test]
-async fn an_envoy_is_pushed_each_rotation() {
+async fn each_rotation_is_pushed_to_an_envoy() {
     play("e2e-envoy", async |scene: &Scene| {
         deploy(scene, "envoy.svid-csi").await?;
         let pod = scene.run(&PodSpec::new("user", "envoy.svid-csi", vec!["/bin/sleep", "2147483647"])).await?;

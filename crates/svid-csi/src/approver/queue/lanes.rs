@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::approver::object::Key;
 
-/// Says who came first.
+/// Numbers the entries in the order of their arrival.
 pub(super) type Ticket = u64;
 
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ impl Lanes {
         }
     }
 
-    /// The first of the namespace after the one that was served last, in a circle.
+    /// The first entry of the next namespace after the one served last, cyclically.
     pub(super) fn pop(&mut self) -> Option<Key> {
         let after = self.last_served.as_ref().map_or(Unbounded, Excluded);
         let next = self.waiting.range::<Arc<str>, _>((after, Unbounded)).next();

@@ -66,7 +66,7 @@ async fn a_request_is_taken_once_and_in_its_newest_version() {
 }
 
 #[tokio::test]
-async fn what_changed_during_its_turn_has_another() {
+async fn a_request_that_changed_during_its_turn_gets_another_turn() {
     let queue = Arc::new(Queue::default());
     offer(&queue, "a", "x", 1);
     let taken = next(&queue);
@@ -83,7 +83,7 @@ async fn what_changed_during_its_turn_has_another() {
 }
 
 #[tokio::test]
-async fn what_was_read_again_and_left_waits_for_a_newer_version() {
+async fn a_request_read_again_and_left_pending_waits_for_a_newer_version() {
     let queue = Arc::new(Queue::default());
     offer(&queue, "a", "x", 1);
     let mut taken = next(&queue);
@@ -100,7 +100,7 @@ async fn what_was_read_again_and_left_waits_for_a_newer_version() {
 }
 
 #[tokio::test]
-async fn what_is_decided_or_gone_is_forgotten_wherever_it_stands() {
+async fn a_decided_or_deleted_request_is_forgotten_in_every_state() {
     let queue = Arc::new(Queue::default());
     for name in ["waiting", "taken", "delayed", "left"] {
         offer(&queue, "a", name, 1);
@@ -122,7 +122,7 @@ async fn what_is_decided_or_gone_is_forgotten_wherever_it_stands() {
 }
 
 #[tokio::test]
-async fn a_turn_that_is_dropped_is_had_again() {
+async fn a_dropped_turn_is_repeated() {
     let queue = Arc::new(Queue::default());
     offer(&queue, "a", "x", 1);
     drop(next(&queue));
@@ -147,7 +147,7 @@ async fn retries_come_when_they_are_due() {
 }
 
 #[tokio::test]
-async fn a_recall_brings_back_all_that_was_left() {
+async fn a_recall_requeues_every_pending_request() {
     let queue = Arc::new(Queue::default());
     for name in ["x", "y"] {
         offer(&queue, "a", name, 1);
@@ -186,7 +186,7 @@ async fn a_listing_forgets_what_is_not_in_it() {
 }
 
 #[tokio::test]
-async fn no_more_is_held_than_fits_and_nothing_is_lost() {
+async fn the_budget_limits_the_objects_and_no_request_is_lost() {
     let queue = Arc::new(Queue::default());
     for number in 0..10 {
         queue.offer(object("a", &number.to_string(), 1, BUDGET / 4));
@@ -196,7 +196,7 @@ async fn no_more_is_held_than_fits_and_nothing_is_lost() {
     let held = turns.iter().filter(|taken| taken.object.is_some()).count();
     assert!((2..=4).contains(&held), "{held}");
     assert_eq!(queue.lock().held, 0);
-    // A request whose new version did not fit.
+    // A request whose new version does not fit.
     queue.offer(object("b", "big", 1, BUDGET));
     queue.offer(object("a", "9", 2, BUDGET));
     for taken in turns {

@@ -77,7 +77,7 @@ fn the_predecessors_flags_as_they_are() {
 }
 
 #[test]
-fn who_asks() {
+fn the_request_mode() {
     let bound = good(&format!("--request-mode node-bound --driver-service-account {DRIVER}")).policy.mode;
     assert!(matches!(bound, Mode::NodeBound { .. }));
     let both = format!("--use-own-service-account --request-mode node-bound --driver-service-account {DRIVER}");
@@ -146,7 +146,7 @@ fn without_a_dry_run_it_runs_in_the_cluster() {
 }
 
 #[test]
-fn the_line_that_must_start_as_it_stands() {
+fn the_predecessors_command_line_starts_unchanged() {
     let (command, cluster) = live(
         "--kubeconfig /k --issuer-name i --trust-domain t --leader-election-namespace ns \
          --readiness-probe-bind-address 127.0.0.1:1 --metrics-bind-address 0",

@@ -10,7 +10,7 @@ fn requires_chain(line: &str) -> bool {
 }
 
 #[test]
-fn chains_are_required_but_for_the_stand_in() {
+fn chains_are_required_except_in_the_predecessors_profile() {
     assert!(requires_chain(OWN) && !requires_chain(CERT_MANAGER));
     for (flag, required) in [("", true), ("=true", true), ("=1", true), ("=false", false)] {
         for line in [OWN, CERT_MANAGER] {

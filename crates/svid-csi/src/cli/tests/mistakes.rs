@@ -13,7 +13,7 @@ fn each_is_one_mistake<F: AsRef<str>>(line: &str, cases: &[(F, &str)]) {
 }
 
 #[test]
-fn words_that_are_no_flags() {
+fn words_that_are_not_flags() {
     let cases = [
         ("--nodeid x", "--nodeid: there is no such flag; did you mean --node-id?"),
         ("-frobnicate=1", "-frobnicate: there is no such flag"),
@@ -93,7 +93,7 @@ fn registration_sockets_that_are_too_long_for_the_kubelet() {
 }
 
 #[test]
-fn what_is_missing() {
+fn missing_flags() {
     let cases = [
         ("--node-id=", "--node-id: missing; set it, or set the variable MY_NODE_NAME to the node's name"),
         ("--data-root=", "--data-root: missing"),
@@ -112,7 +112,7 @@ fn what_is_missing() {
 }
 
 #[test]
-fn what_contradicts() {
+fn contradicting_flags() {
     let cases = [
         ("--admin-socket /s", "--admin-socket: /s is already the socket of --endpoint"),
         (

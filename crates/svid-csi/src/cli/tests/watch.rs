@@ -29,7 +29,7 @@ fn socket(path: &str) -> Origin {
 }
 
 #[test]
-fn what_is_watched() {
+fn the_watched_source() {
     let standard = [("SPIFFE_ENDPOINT_SOCKET", "unix:///standard.sock")];
     let broken = [("SPIFFE_ENDPOINT_SOCKET", "tcp://127.0.0.1:1")];
     for (flags, environment, origin) in [
@@ -49,7 +49,7 @@ fn what_is_watched() {
 }
 
 #[test]
-fn all_that_follows_exec_is_the_command() {
+fn everything_after_exec_is_the_command() {
     let exec = |words: &[&str]| Some(Action::Exec(words.iter().map(|word| (*word).to_owned()).collect()));
     for (flags, action) in [
         ("--exec nginx -s reload", exec(&["nginx", "-s", "reload"])),

@@ -52,7 +52,7 @@ fn a_clock_that_reads_the_same_twice_writes_into_another_folder() {
 }
 
 #[test]
-fn whatever_was_done_to_it_is_seen_and_put_right() {
+fn every_change_by_a_pod_is_detected_and_reverted() {
     type Attack = fn(&Path);
     let attacks: [(&str, Attack); 10] = [
         ("..data is not a link", |path| {
@@ -105,7 +105,7 @@ fn whatever_was_done_to_it_is_seen_and_put_right() {
 }
 
 #[test]
-fn a_name_whose_file_did_not_come_is_no_change_of_the_pod() {
+fn a_name_whose_file_is_missing_is_not_a_change_by_the_pod() {
     with_volume(|path, volume| {
         install(volume, &[file("a", "1")], None, SystemTime::UNIX_EPOCH).unwrap();
         // As a kill leaves it, between the names and the files behind them.
@@ -117,7 +117,7 @@ fn a_name_whose_file_did_not_come_is_no_change_of_the_pod() {
 }
 
 #[test]
-fn what_cannot_be_taken_back_does_not_hide_why_the_delivery_failed() {
+fn a_failed_rollback_does_not_hide_why_the_delivery_failed() {
     let log = CapturedLog::start();
     with_volume(|path, volume| {
         install(volume, &[file("a", "1")], None, SystemTime::UNIX_EPOCH).unwrap();
@@ -135,7 +135,7 @@ fn what_cannot_be_taken_back_does_not_hide_why_the_delivery_failed() {
 
 /// Nothing that leads into a volume by its path is written again: what is deliveries' is reached by descriptors alone.
 #[test]
-fn nothing_in_volumes_is_reached_by_a_path() {
+fn no_path_leads_into_a_volume() {
     for (name, source) in [
         ("host/beneath.rs", include_str!("../../host/beneath.rs")),
         ("host/beneath/removal.rs", include_str!("../../host/beneath/removal.rs")),

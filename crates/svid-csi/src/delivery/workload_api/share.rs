@@ -196,7 +196,7 @@ mod tests {
     const BOUNDS: Bounds = Bounds { what: "things", own: 2, pod: 5, node: 4 };
 
     #[test]
-    fn what_is_a_pods_own_no_other_pod_can_take() {
+    fn no_other_pod_can_use_a_pods_own_share() {
         let node = Arc::new(Semaphore::new(BOUNDS.node));
         let [greedy, another, third] = [(); 3].map(|()| Share::new(BOUNDS, &node));
         let mut taken: Vec<_> = (0..5).map(|_| greedy.try_take(1).unwrap()).collect();
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_gets_what_is_given_back_and_keeps_nobody_else_waiting() {
+    fn a_waiting_call_gets_released_capacity_and_does_not_block_others() {
         let node = Arc::new(Semaphore::new(BOUNDS.node));
         let share = Share::new(BOUNDS, &node);
         let small = share.try_take(2).unwrap();

@@ -1,4 +1,4 @@
-//! What can go wrong between the kubelet and a driver.
+//! Errors between the kubelet and a driver.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub enum KubeletError {
         /// The driver's answer.
         status: Status,
     },
-    /// The driver presents itself in a way the kubelet does not accept.
+    /// The kubelet does not accept the registration of the driver.
     #[error("the driver at {} is not registered: {reason}", socket.display())]
     NotRegistered {
         /// The registration socket.
@@ -43,18 +43,18 @@ pub enum KubeletError {
     NoSocket {
         /// The registration socket.
         socket: PathBuf,
-        /// How long the kubelet looked for it.
+        /// How long the kubelet waited for it.
         waited: Duration,
     },
 }
 
 impl KubeletError {
-    /// Names the RPC a status is the answer to.
+    /// Adds the name of the RPC to its status.
     pub(super) fn of(call: &'static str) -> impl Fn(Status) -> Self {
         move |status| Self::Call { call, status }
     }
 
-    /// The gRPC code the driver answered with; `UNAVAILABLE` if there was no answer.
+    /// The gRPC code of the driver's answer; `UNAVAILABLE` if there was no answer.
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Call { status, .. } => Some(status.code()),
@@ -63,7 +63,7 @@ impl KubeletError {
         }
     }
 
-    /// Whether the volume may have been published all the same, so that its folders stay and the call is made again
+    /// Whether the volume may have been published nevertheless, so that its folders stay and the call is repeated
     /// (kubelet, `isFinalError`).
     pub fn is_uncertain(&self) -> bool {
         use Code::{Aborted, Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable};

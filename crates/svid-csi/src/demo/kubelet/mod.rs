@@ -1,7 +1,7 @@
-//! A small kubelet: enough of the real one to put a driver through its whole life over real gRPC.
+//! A small kubelet: enough of the real one to run through a driver's whole life over real gRPC.
 //!
-//! It lays out folders, makes requests and cleans up as `pkg/volume/csi` of Kubernetes 1.36 does. It keeps no desired
-//! state: the caller says when to publish and when to unpublish.
+//! It creates folders, sends requests and cleans up like `pkg/volume/csi` of Kubernetes 1.36. It has no desired state:
+//! the caller decides when to publish and unpublish.
 
 mod error;
 mod plugin;
@@ -27,7 +27,7 @@ use crate::host::fsx::{self, FsError};
 /// The first pause before a publish is retried; it doubles each time. A real kubelet begins with 500 ms.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 
-/// A kubelet with its root folder, `/var/lib/kubelet` on a real node.
+/// A kubelet with its root folder, which is `/var/lib/kubelet` on a real node.
 #[derive(Debug)]
 pub struct Kubelet {
     root: PathBuf,
@@ -36,7 +36,7 @@ pub struct Kubelet {
 }
 
 impl Kubelet {
-    /// A kubelet whose root folder is `root`; it and the folders drivers expect are created.
+    /// A kubelet with the root folder `root`, which is created with the folders that drivers expect.
     ///
     /// # Errors
     /// [`KubeletError`] if a folder cannot be created.
@@ -72,8 +72,8 @@ impl Kubelet {
         volumes.join(&volume.name).join("mount")
     }
 
-    /// Publishes a volume once, or again. A first publish that has failed for good leaves no folders behind; a later
-    /// one does not touch existing mounts (kubelet, `SetUpAt`).
+    /// Publishes a volume once, or again. A first publish with a final error leaves no folders behind; a later one does
+    /// not change existing mounts (kubelet, `SetUpAt`).
     ///
     /// # Errors
     /// [`KubeletError`] with the driver's answer.
@@ -94,7 +94,7 @@ impl Kubelet {
         }
     }
 
-    /// Publishes a volume, again and again while the driver's answer is not final, for up to `within`.
+    /// Publishes a volume, and retries as long as the driver's answer is not final, for up to `within`.
     ///
     /// # Errors
     /// [`KubeletError`] with the driver's last answer.
@@ -115,10 +115,10 @@ impl Kubelet {
         }
     }
 
-    /// Unpublishes a volume and removes its folders, which fails while anything is mounted there.
+    /// Unpublishes a volume and removes its folders, which fails if anything is still mounted there.
     ///
     /// # Errors
-    /// [`KubeletError`] with the driver's answer, or with the files that are still there.
+    /// [`KubeletError`] with the driver's answer, or with the remaining files.
     pub async fn unpublish(&self, plugin: &Plugin, volume: &InlineVolume) -> Result<(), KubeletError> {
         let target = self.target(volume);
         let request = NodeUnpublishVolumeRequest { volume_id: volume.id().into(), target_path: text(&target) };
@@ -166,7 +166,7 @@ async fn call_publish(plugin: &Plugin, volume: &InlineVolume, target: &Path) -> 
     answer.map(drop).map_err(KubeletError::of("NodePublishVolume"))
 }
 
-/// The folder of the volume, and in it the file by which a restarted kubelet knows whose volume it is.
+/// The folder of the volume, with the file from which a restarted kubelet knows the volume's driver.
 fn prepare(plugin: &Plugin, volume: &InlineVolume, target: &Path) -> Result<(), KubeletError> {
     let folder = target.parent().unwrap_or(target);
     create_dir(folder)?;

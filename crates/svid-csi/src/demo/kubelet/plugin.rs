@@ -1,4 +1,4 @@
-//! A CSI driver, as the kubelet calls it.
+//! A CSI driver, as called by the kubelet.
 
 use std::path::{Path, PathBuf};
 
@@ -14,8 +14,8 @@ use crate::net::unix_channel;
 
 pub use node_service_capability::rpc::Type as Capability;
 
-/// A driver that has answered. Each call opens a connection of its own, as the kubelet does, so that it stays usable
-/// when the driver is restarted.
+/// A driver that has answered. Like the kubelet, it opens a connection for each call, so that it stays usable when the
+/// driver is restarted.
 #[derive(Debug, Clone)]
 pub struct Plugin {
     /// Its socket.
@@ -31,10 +31,10 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// Asks the driver on `socket` who it is, without any registration.
+    /// Identifies the driver on `socket`, without registration.
     ///
     /// # Errors
-    /// [`KubeletError`] if there is no answer, or if the answer is an error.
+    /// [`KubeletError`] if there is no answer, or the answer is an error.
     pub async fn connect(socket: &Path) -> Result<Self, KubeletError> {
         let channel = dial(socket).await?;
         let mut node = NodeClient::new(channel.clone());
@@ -52,7 +52,7 @@ impl Plugin {
         })
     }
 
-    /// Whether it can do that.
+    /// Whether it has that capability.
     pub fn can(&self, capability: Capability) -> bool {
         self.capabilities.contains(&capability)
     }

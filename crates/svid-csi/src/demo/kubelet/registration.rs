@@ -1,5 +1,5 @@
-//! How the kubelet gets to know a driver: the driver puts a socket into the registration folder, the kubelet asks on
-//! it for the driver's name, and reports the result.
+//! How the kubelet discovers a driver: the driver creates a socket in the registration folder, the kubelet requests the
+//! driver's name there, and reports the result.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::error::KubeletError;
 use super::plugin::{Plugin, dial};
 
-/// How often the kubelet looks for the socket. A real kubelet uses inotify.
+/// The interval at which the kubelet looks for the socket. A real kubelet uses inotify.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Registers the driver that has its registration socket at `socket`, which may take up to `within` to appear.
@@ -28,7 +28,7 @@ pub(super) async fn register(socket: &Path, within: Duration) -> Result<Plugin, 
     outcome
 }
 
-/// A socket that refuses connections was left by a driver that has ended; its successor replaces it.
+/// A socket that refuses connections belongs to a driver that has ended; its successor replaces it.
 async fn await_socket(socket: &Path, within: Duration) -> Result<tonic::transport::Channel, KubeletError> {
     let deadline = Instant::now() + within;
     loop {
@@ -56,7 +56,7 @@ async fn accept(socket: &Path, info: &PluginInfo) -> Result<Plugin, KubeletError
     Ok(plugin)
 }
 
-/// Any 1.x driver is fine, also one that speaks other versions as well (kubelet, `HighestSupportedVersion`).
+/// Any 1.x driver is fine, even if it also supports other versions (kubelet, `HighestSupportedVersion`).
 fn check(info: &PluginInfo) -> Result<(), String> {
     let is_version_one = |version: &String| version.trim_start_matches('v').split('.').next() == Some("1");
     if info.r#type != "CSIPlugin" {

@@ -22,7 +22,7 @@ pub struct Pod {
     pub fs_group: Option<u32>,
 }
 
-/// One `csi:` volume of a pod. It cannot be printed because it may hold tokens.
+/// One `csi:` volume of a pod. It cannot be printed because it may contain tokens.
 #[derive(Clone)]
 pub struct InlineVolume {
     /// The pod.
@@ -53,14 +53,14 @@ impl InlineVolume {
         }
     }
 
-    /// With one more volume attribute.
+    /// Adds a volume attribute.
     #[must_use]
     pub fn attribute(mut self, key: &str, value: &str) -> Self {
         self.attributes.insert(key.to_owned(), value.to_owned());
         self
     }
 
-    /// With one more entry in the Secret that the kubelet hands over.
+    /// Adds an entry to the Secret that the kubelet passes on.
     #[must_use]
     pub fn secret(mut self, key: &str, value: &str) -> Self {
         self.secrets.insert(key.to_owned(), value.to_owned());

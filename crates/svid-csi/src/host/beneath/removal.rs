@@ -1,4 +1,4 @@
-//! Removing what others have put into a folder, however much and however deep it is.
+//! Removes the content that others have put into a folder, of any amount and depth.
 
 use std::ffi::OsStr;
 use std::io;
@@ -10,11 +10,11 @@ use super::Folder;
 use crate::host::fsx::FsError;
 use crate::host::seal;
 
-/// How often a folder is listed before it counts as one that is being filled meanwhile.
+/// How often a folder is listed before the driver concludes that it is being filled at the same time.
 const MOST_PASSES: u32 = 1 << 20;
 
 impl Folder {
-    /// Removes what has that name, if anything: a file, or a folder and all that is in it. Seals in it are taken away.
+    /// Removes the entry with that name, if any: a file, or a folder with its content. Seals in it are removed.
     ///
     /// # Errors
     /// [`FsError`].
@@ -27,7 +27,7 @@ impl Folder {
         self.remove_empty(name).map_err(self.failed("remove", name))
     }
 
-    /// Removes all that is in it. Folders in its folders are moved up into it first, so that depth costs nothing.
+    /// Removes all content. Folders in its folders are first moved up into it, so that depth costs nothing.
     ///
     /// # Errors
     /// [`FsError`].
@@ -55,7 +55,7 @@ impl Folder {
                     }
                 }
                 match self.remove_empty(&name) {
-                    // There was more in it than is listed at a time.
+                    // It contained more than is listed at a time.
                     Ok(()) | Err(Errno::NOTEMPTY) => {}
                     Err(errno) => return Err(self.failed("remove", &name)(errno)),
                 }

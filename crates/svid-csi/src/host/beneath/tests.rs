@@ -3,7 +3,7 @@ use std::os::unix::fs::symlink;
 
 use super::*;
 
-/// A folder with a folder outside of it that nothing may reach.
+/// A folder, and beside it a folder that must stay out of reach.
 fn scene() -> (tempfile::TempDir, Folder) {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("inside")).unwrap();
@@ -28,7 +28,7 @@ fn no_link_leads_out() {
 }
 
 #[test]
-fn only_regular_files_of_a_bounded_size_are_read() {
+fn only_regular_files_of_limited_size_are_read() {
     let (dir, folder) = scene();
     rustix::fs::mkfifoat(&folder, "fifo", Mode::from_raw_mode(0o600)).unwrap();
     fs::write(dir.path().join("inside/large"), "12345").unwrap();
@@ -37,7 +37,7 @@ fn only_regular_files_of_a_bounded_size_are_read() {
 }
 
 #[test]
-fn whatever_is_in_it_is_removed_however_deep() {
+fn all_content_is_removed_at_any_depth() {
     let (dir, folder) = scene();
     let mut deepest = Folder::open(&dir.path().join("inside"), false).unwrap();
     for _ in 0..3_000 {

@@ -1,4 +1,4 @@
-//! Why a mount point could not be used.
+//! Why a mount point cannot be used.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,35 +8,35 @@ use svid_csi_core::error::Class;
 
 use crate::host::fsx::FsError;
 
-/// Why a mount point could not be used.
+/// Why a mount point cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// A component of the path is a symbolic link.
     #[error("target_path {} leads through a symbolic link, which is never followed", .0.display())]
     Link(PathBuf),
-    /// The target is something other than a folder.
+    /// The target is not a folder.
     #[error("target_path {} is not a folder", .0.display())]
     NotAFolder(PathBuf),
     /// The folder above the target is missing.
     #[error("the folder above target_path {} does not exist; the orchestrator creates it (CSI spec, NodePublishVolume)", .0.display())]
     NoParent(PathBuf),
-    /// Something that this driver did not mount is at the target.
+    /// Something that this driver did not mount is mounted at the target.
     #[error("something else is mounted at {}; it is left alone", .0.display())]
     Foreign(PathBuf),
-    /// Nothing is mounted on the target folder any more, and it is not empty.
+    /// Nothing is mounted on the target folder any more, but it is not empty.
     #[error("{} cannot be removed: nothing is mounted there any more, but it contains {holds}; check that on the node and remove it", .path.display())]
     NotEmpty {
         /// The target.
         path: PathBuf,
-        /// The names of what is in it, safe to print.
+        /// The names in it, safe to print.
         holds: String,
     },
     /// A system call failed.
     #[error("cannot {action} {}", .path.display())]
     System {
-        /// What was attempted.
+        /// The attempted action.
         action: &'static str,
-        /// On which path.
+        /// The path.
         path: PathBuf,
         /// The kernel's error.
         #[source]
@@ -55,7 +55,7 @@ impl MountError {
         move |errno| MountError::System { action, path: path.to_owned(), source: errno.into() }
     }
 
-    /// How the failure is to be treated.
+    /// The class of the failure.
     pub fn class(&self) -> Class {
         match self {
             MountError::Link(_) | MountError::NotAFolder(_) | MountError::NoParent(_) => Class::Invalid,

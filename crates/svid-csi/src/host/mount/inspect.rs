@@ -1,4 +1,4 @@
-//! What can be found out about a mount of another program, before anything in it is trusted.
+//! Properties of another program's mount, examined before anything in it is trusted.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -27,9 +27,9 @@ const MOST_FILES: usize = 16;
 pub struct InspectedFile {
     /// Its name.
     pub name: String,
-    /// What is in it.
+    /// Its content.
     pub contents: Zeroizing<Vec<u8>>,
-    /// The group it belongs to.
+    /// Its group.
     pub group: u32,
 }
 
@@ -38,14 +38,14 @@ pub struct InspectedFile {
 pub struct InspectedMount {
     folder: Folder,
     stat: Statx,
-    /// The folder of its file system that is its root (proc_pid_mountinfo(5)).
+    /// The path of its root within its file system (proc_pid_mountinfo(5)).
     pub root: PathBuf,
     /// Whether its file system is a tmpfs.
     pub is_tmpfs: bool,
 }
 
 impl MountPoint {
-    /// Looks closely at what is mounted here. Its cost grows with the mounts on the node: for what is seen once.
+    /// Examines the mount at this point. The cost grows with the mounts on the node, so it is used only once per mount.
     ///
     /// # Errors
     /// [`MountError::System`].
@@ -79,16 +79,16 @@ impl InspectedMount {
         self.stat.stx_mode & 0o022 != 0
     }
 
-    /// Where a symbolic link in it leads, if that is one name beside it.
+    /// The target of a symbolic link in it, if that is a name in the same folder.
     pub fn link_beside(&self, name: &str) -> Option<String> {
         let target = self.folder.link(name).ok()??.into_string().ok()?;
         (!target.is_empty() && !target.contains('/') && target != "." && target != "..").then_some(target)
     }
 
-    /// The files of a folder in it, following no link on the way.
+    /// The files of a folder in it, without following links.
     ///
     /// # Errors
-    /// [`MountError::System`], also if there are more or larger files than volumes have.
+    /// [`MountError::System`], also if there are more or larger files than in a volume.
     pub fn files(&self, folder: &str) -> Result<Vec<InspectedFile>, MountError> {
         let folder = self.folder.folder(folder)?;
         let names = folder.names()?;
@@ -106,7 +106,7 @@ impl InspectedMount {
     }
 }
 
-/// The root of the mount that a descriptor is on. Ids of mounts are used again: this one is held by the descriptor.
+/// The root of the mount that a descriptor is on. Ids of mounts are reused, but the descriptor keeps this one.
 fn root_of(folder: impl AsFd) -> io::Result<PathBuf> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", folder.as_fd().as_raw_fd()))?;
     let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim);

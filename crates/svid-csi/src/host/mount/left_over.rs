@@ -6,11 +6,11 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, StatxAttrib
 use rustix::io::Errno;
 use svid_csi_core::quoted::Quoted;
 
-/// How much is inspected. More than that is not a mistake that can be fixed here.
+/// The maximum number of inspected entries. More are not a mistake that can be fixed here.
 const MOST_ENTRIES: usize = 256;
-/// How much of it is named.
+/// The maximum number of names in an error.
 const MOST_NAMES: usize = 5;
-/// Links of ours, and the folders they lead to, begin so.
+/// The prefix of the names of our links and of the folders they lead to.
 const OWN_PREFIX: &str = "..";
 
 const BELOW: ResolveFlags = ResolveFlags::BENEATH
@@ -18,8 +18,8 @@ const BELOW: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
 
-/// Removes from the folder `name` empty folders, and what belongs to root and has a name that `is_ours` accepts.
-/// Returns the first few names of what else there is, safe to print; empty if all is gone.
+/// Removes from the folder `name` empty folders, and entries that belong to root and have a name that `is_ours`
+/// accepts. Returns the first few names of other entries, safe to print; empty if nothing is left.
 pub(super) fn clear(parent: &OwnedFd, name: &str, is_ours: &dyn Fn(&str) -> bool) -> Result<Vec<String>, Errno> {
     let mut sweep = Sweep { is_ours, looked_at: 0, left: Vec::new() };
     sweep.folder(parent, name)?;
@@ -33,7 +33,7 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
-    /// Depth is bounded by the number of entries.
+    /// The number of entries also limits the depth.
     fn folder(&mut self, parent: &OwnedFd, name: &str) -> Result<(), Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = rustix::fs::openat2(parent, name, flags, Mode::empty(), BELOW)?;

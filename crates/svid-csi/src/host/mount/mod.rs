@@ -1,7 +1,7 @@
-//! Mounts, at the system call wall. Everything here blocks; nothing here knows of volumes or pods.
+//! Mounts, at the level of system calls. All functions block, and none knows about volumes or pods.
 //!
-//! Paths that come from requests are walked with openat2 and without following links, mounts are attached to file
-//! descriptors, so that a path that is swapped in between leads nowhere.
+//! Paths from requests are resolved with openat2 without following links, and mounts are attached to file descriptors,
+//! so that swapping a path in between has no effect.
 
 mod error;
 mod inspect;

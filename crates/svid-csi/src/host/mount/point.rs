@@ -1,4 +1,4 @@
-//! A mount point: an opened folder and a name in it.
+//! A mount point: an open folder and a name in it.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,7 +17,7 @@ use super::source::{self, MountSource, Tree, file_id, is_root_of_mount};
 const WALK: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const NO_LINKS: ResolveFlags = ResolveFlags::NO_SYMLINKS.union(ResolveFlags::NO_MAGICLINKS);
 
-/// The place a volume is mounted at. The folder above is held open, so that it cannot be swapped.
+/// The mount point of a volume. Its parent folder is held open, so that it cannot be swapped.
 #[derive(Debug)]
 pub struct MountPoint {
     parent: OwnedFd,
@@ -25,10 +25,10 @@ pub struct MountPoint {
     name: String,
 }
 
-/// What a look at a mount point shows.
+/// The state of a mount point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// Nothing is there.
+    /// It does not exist.
     Missing,
     /// A folder on which nothing is mounted.
     Folder,
@@ -39,7 +39,7 @@ pub enum Look {
 }
 
 impl Look {
-    /// What is mounted there.
+    /// The identity of the mounted folder.
     pub fn mounted(self) -> Option<FileId> {
         if let Look::Mounted(root) = self { Some(root) } else { None }
     }
@@ -68,7 +68,7 @@ impl MountPoint {
         Ok(MountPoint { parent, path: path.to_owned(), name: target.name().to_owned() })
     }
 
-    /// Looks at what is there now.
+    /// Determines the current state.
     ///
     /// # Errors
     /// [`MountError::System`].
@@ -94,26 +94,27 @@ impl MountPoint {
             .map_err(MountError::of("create the target folder", &self.path))
     }
 
-    /// Mounts `tree` here: no other process can see it half done, and it cannot land anywhere else.
+    /// Mounts `tree` here: no other process can see it incomplete, and it cannot end up elsewhere.
     ///
-    /// The caller has looked and holds the volume's lock: attaching to a mounted folder would stack.
+    /// The caller has checked the state and holds the volume's lock, because attaching to a mounted folder would stack
+    /// the mounts.
     ///
     /// # Errors
     /// [`MountError::System`].
     pub fn attach(&self, Tree(tree): Tree) -> Result<(), MountError> {
-        // The name is one component, and a link is not followed (MOVE_MOUNT_T_SYMLINKS). A descriptor of the target could be
-        // had only after the previous mount is gone, and that is not a time to fail.
+        // The name is one component, and a link is not followed (MOVE_MOUNT_T_SYMLINKS). A descriptor of the target
+        // could be opened only after the previous mount is gone, when it is too late to fail.
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         rustix::mount::move_mount(&tree, "", &self.parent, self.name.as_str(), flags)
             .map_err(MountError::of("mount the volume at", &self.path))
     }
 
-    /// Unmounts what `is_ours` accepts, repeatedly if it was stacked, and stops at anything else. If `in_use`
-    /// accepts it, also while a process uses it, such as a shell or a backup: that one keeps the mount until it
-    /// leaves, so what is secret in it must be within the caller's reach.
+    /// Unmounts every mount that `is_ours` accepts, including stacked ones, and stops at any other. A mount that
+    /// `in_use` accepts is detached even while a process such as a shell or a backup uses it. That process keeps the
+    /// mount until it leaves, so the caller must still be able to remove the secrets in it.
     ///
     /// # Errors
-    /// [`MountError::Foreign`] when something else is mounted there.
+    /// [`MountError::Foreign`] if something else is mounted there.
     pub fn detach_while(
         &self,
         is_ours: impl Fn(FileId) -> Result<bool, MountError>,
@@ -131,11 +132,12 @@ impl MountPoint {
         Ok(())
     }
 
-    /// Removes the target folder (CSI spec, NodeUnpublishVolume: "the plugin MUST delete the target path"); a missing one is
-    /// fine. Of what is in it, empty folders go, and what belongs to root and has a name that `is_ours` accepts.
+    /// Removes the target folder (CSI spec, NodeUnpublishVolume: "the plugin MUST delete the target path"); a missing
+    /// one is fine. Empty folders in it are removed, as are entries that belong to root and have a name that `is_ours`
+    /// accepts.
     ///
     /// # Errors
-    /// [`MountError::NotEmpty`] when there is anything else in it.
+    /// [`MountError::NotEmpty`] if it contains anything else.
     pub fn remove(&self, is_ours: impl Fn(&str) -> bool) -> Result<(), MountError> {
         let action = "remove the target folder";
         let unlink = || rustix::fs::unlinkat(&self.parent, self.name.as_str(), AtFlags::REMOVEDIR);
@@ -152,7 +154,7 @@ impl MountPoint {
         unlink().map_err(MountError::of(action, &self.path))
     }
 
-    /// What is mounted here, as a source for other mounts.
+    /// The folder mounted here, as a source for other mounts.
     ///
     /// # Errors
     /// [`MountError::System`].
@@ -161,7 +163,7 @@ impl MountPoint {
         MountSource::of(opened).map_err(MountError::of("open", &self.path))
     }
 
-    /// Whether what is mounted here can only be read through this mount.
+    /// Whether the folder mounted here is read-only through this mount.
     ///
     /// # Errors
     /// [`MountError::System`].
@@ -179,7 +181,7 @@ impl MountPoint {
         rustix::fs::openat2(&self.parent, self.name.as_str(), WALK, Mode::empty(), flags)
     }
 
-    /// Reads a small file beside the target, such as the kubelet's `vol_data.json`; `None` if there is none.
+    /// Reads a small file beside the target, such as the kubelet's `vol_data.json`; `None` if it does not exist.
     ///
     /// # Errors
     /// [`MountError::System`].

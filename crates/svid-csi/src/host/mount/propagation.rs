@@ -1,28 +1,28 @@
-//! Whether mounts made here are seen by the rest of the node.
+//! Whether mounts of this process reach the rest of the node.
 
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The inode of the PID namespace that the kernel starts with (PROC_PID_INIT_INO in its proc_ns.h).
+/// The inode of the kernel's initial PID namespace (PROC_PID_INIT_INO in its proc_ns.h).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// The mounts of this process's namespace and the peer groups of those that are shared, read once (proc_pid_mountinfo(5)).
 #[derive(Debug)]
 pub struct Propagation {
     mounts: Vec<(PathBuf, Option<String>)>,
-    /// The peer groups of the host's mounts, if its mounts can be seen.
+    /// The peer groups of the host's mounts, if these are visible.
     of_host: Option<HashSet<String>>,
 }
 
 impl Propagation {
-    /// Reads /proc/self/mountinfo, and the host's if this process can see it. Its cost grows with the mounts on the
-    /// node: for startup only.
+    /// Reads /proc/self/mountinfo, and the host's if it is visible. The cost grows with the mounts on the node, so it
+    /// is used only at startup.
     ///
     /// # Errors
-    /// The file of its own could not be read.
+    /// If the file of this process cannot be read.
     pub fn read() -> io::Result<Self> {
-        // In any other PID namespace the process 1 is a container's.
+        // In any other PID namespace, process 1 belongs to a container.
         let sees_host = std::fs::read_link("/proc/self/ns/pid").is_ok_and(|ns| ns == Path::new(INITIAL_PID_NAMESPACE));
         let host = sees_host.then(|| std::fs::read_to_string("/proc/1/mountinfo").ok()).flatten();
         Ok(Self::parse(&std::fs::read_to_string("/proc/self/mountinfo")?, host.as_deref()))
@@ -33,12 +33,12 @@ impl Propagation {
         Propagation { mounts: mounts(mountinfo).collect(), of_host }
     }
 
-    /// Whether a mount made at `path` (absolute, without links) is known to reach the host, which `bidirectional` does where
-    /// anything does.
+    /// Whether a mount made at `path` (absolute, without links) is known to reach the host; `bidirectional` is a path
+    /// that does if any does.
     ///
-    /// Peer groups have one number in all namespaces, so the host's own mounts show it. Most containers cannot see them.
-    /// There, newer runcs make all mounts shared once one of them is to be, the others in groups that have no other member:
-    /// if even `/` is shared, only the group of a mount of the host shows it.
+    /// A peer group has the same number in all namespaces, so the host's own mounts show it. Most containers cannot see
+    /// them. There, newer versions of runc make all mounts shared if one of them must be, the others in groups without
+    /// other members. So if even `/` is shared, only the group of a known mount of the host shows it.
     pub fn reaches_host(&self, path: &Path, bidirectional: &Path) -> bool {
         match (self.group(path), &self.of_host) {
             (None, _) => false,
@@ -77,7 +77,7 @@ mod tests {
 32 31 0:44 / /data\\040root/x rw,relatime master:9 - tmpfs svid-csi rw
 ";
 
-    /// As newer runcs make them: /more and /pods are the host's.
+    /// As created by newer versions of runc: /more and /pods are the host's.
     const ALL_SHARED: &str = "\
 214 110 0:48 / / ro,relatime shared:29 - overlay overlay rw
 241 214 8:1 /var/lib/data /data rw,relatime shared:39 - ext4 /dev/sda1 rw
@@ -111,13 +111,13 @@ mod tests {
     }
 
     #[test]
-    fn where_all_is_shared_the_group_of_the_pods_folder_tells() {
+    fn if_all_mounts_are_shared_the_group_of_the_pods_folder_decides() {
         let table = [("/data/x", false), ("/more", true), ("/pods/u", true), ("/elsewhere", false)];
         reaches(ALL_SHARED, None, "/pods", &table);
     }
 
     #[test]
-    fn where_the_hosts_mounts_are_seen_their_groups_tell() {
+    fn if_the_hosts_mounts_are_visible_their_groups_decide() {
         let on_host = [("/var/lib/kubelet/pods", true), ("/var/lib/svid-csi", true), ("/private/x", false)];
         reaches(HOST, Some(HOST), "/var/lib/kubelet/pods", &on_host);
         // In a container that shares the host's PID namespace.
@@ -125,7 +125,7 @@ mod tests {
         reaches(ALL_SHARED, Some(HOST), "/pods", &contained);
         let pods_forgotten = ALL_SHARED.replace("/pods rw,relatime shared:1 ", "/pods rw,relatime shared:40 ");
         reaches(&pods_forgotten, Some(HOST), "/pods", &[("/pods", false), ("/more", true)]);
-        // A service with a mount namespace of its own, which follows the host's and does not propagate back.
+        // A service with its own mount namespace, which receives the host's mounts and does not propagate back.
         let sandboxed = "22 1 8:1 / / rw,relatime shared:301 master:1 - ext4 /dev/sda1 rw\n";
         reaches(sandboxed, Some(HOST), "/var/lib/kubelet/pods", &[("/var/lib/kubelet/pods", false)]);
     }

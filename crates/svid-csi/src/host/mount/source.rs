@@ -1,4 +1,4 @@
-//! What is mounted into pods: clones of a folder.
+//! The mounts of pods: clones of a folder.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -10,7 +10,7 @@ use svid_csi_core::state::FileId;
 
 use super::error::MountError;
 
-/// A mount that is nowhere yet; gone when it is dropped.
+/// A detached mount, removed when it is dropped.
 #[derive(Debug)]
 pub struct Tree(pub(super) OwnedFd);
 
@@ -22,7 +22,7 @@ pub struct MountSource {
 }
 
 impl MountSource {
-    /// Opens the folder at `path`, a path of the driver's own.
+    /// Opens the folder at `path`, which belongs to the driver.
     ///
     /// # Errors
     /// [`MountError::System`].
@@ -36,12 +36,12 @@ impl MountSource {
         Ok(MountSource { folder, id: file_id(&stat) })
     }
 
-    /// The folder's identity: what a mount of it shows as its root.
+    /// The folder's identity, which is the root of each mount of it.
     pub fn id(&self) -> FileId {
         self.id
     }
 
-    /// Whether it can only be read through its mount.
+    /// Whether it is read-only through its mount.
     ///
     /// # Errors
     /// [`MountError::System`].
@@ -49,7 +49,7 @@ impl MountSource {
         is_read_only(&self.folder).map_err(MountError::of("inspect", Path::new("the source of a volume")))
     }
 
-    /// A mount of it that is nowhere yet.
+    /// A detached mount of it.
     ///
     /// # Errors
     /// [`MountError::System`].
@@ -62,7 +62,7 @@ impl MountSource {
         rustix::mount::open_tree(&self.folder, "", flags)
     }
 
-    /// Mounts it at a path of the driver's own, which must be a folder.
+    /// Mounts it at a path of the driver, which must be a folder.
     ///
     /// # Errors
     /// [`MountError::System`].
@@ -78,7 +78,7 @@ pub(super) fn is_read_only(folder: &OwnedFd) -> Result<bool, Errno> {
     Ok(rustix::fs::fstatvfs(folder)?.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
-/// Sets whether the mount at `path`, one of the driver's own, can be written through. Other mounts of the same folder keep theirs.
+/// Sets whether the mount at `path`, a path of the driver, is writable. Other mounts of the same folder do not change.
 ///
 /// # Errors
 /// [`MountError::System`].
@@ -88,7 +88,7 @@ pub fn remount(path: &Path, read_only: bool) -> Result<(), MountError> {
     rustix::mount::mount_remount(path, flags, "").map_err(MountError::of("change the options of the mount at", path))
 }
 
-/// Takes the mount at `path`, one of the driver's own, out of its peer group: its clones are then in none.
+/// Removes the mount at `path`, a path of the driver, from its peer group, so that its clones are in none.
 ///
 /// # Errors
 /// [`MountError::System`].
@@ -97,12 +97,12 @@ pub fn make_private(path: &Path) -> Result<(), MountError> {
         .map_err(MountError::of("make the mount private at", path))
 }
 
-/// Unmounts a path of the driver's own.
+/// Unmounts a path of the driver.
 ///
 /// # Errors
 /// [`MountError::System`].
 pub fn unmount(path: &Path) -> Result<(), MountError> {
-    // Detached, because a call may be mounting from it at this very moment.
+    // Detached, because another call may be mounting from it at this moment.
     let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH;
     rustix::mount::unmount(path, flags).map_err(MountError::of("unmount", path))
 }
@@ -110,12 +110,13 @@ pub fn unmount(path: &Path) -> Result<(), MountError> {
 /// Whether something is mounted exactly at `path`.
 ///
 /// # Errors
-/// [`MountError::System`] if that cannot be determined, which does not mean "no": to mount or remove then would do harm.
+/// [`MountError::System`] if that cannot be determined, which does not mean "no": mounting or removing would then do
+/// harm.
 pub fn is_mount_root(path: &Path) -> Result<bool, MountError> {
     stat(path)?.map_or(Ok(false), |stat| is_root_of_mount(&stat).map_err(MountError::of("inspect", path)))
 }
 
-/// Whether the folder at `path` exists only because the driver still holds it: it was deleted elsewhere.
+/// Whether the folder at `path` was deleted elsewhere, and exists only because the driver holds it open.
 ///
 /// # Errors
 /// [`MountError::System`] if that cannot be determined.
@@ -123,7 +124,7 @@ pub fn is_deleted(path: &Path) -> Result<bool, MountError> {
     Ok(stat(path)?.is_some_and(|stat| stat.stx_nlink == 0))
 }
 
-/// The identity of the folder at `path`, not following a link; `None` if nothing is there.
+/// The identity of the folder at `path`, without following a link; `None` if it does not exist.
 ///
 /// # Errors
 /// [`MountError::System`] if that cannot be determined.
@@ -131,7 +132,7 @@ pub fn file_id_of(path: &Path) -> Result<Option<FileId>, MountError> {
     Ok(stat(path)?.map(|stat| file_id(&stat)))
 }
 
-/// Whether both paths lead to one folder, links followed: it may have two names, such as if `/var/lib/kubelet` is a link.
+/// Whether both paths lead to the same folder, following links: `/var/lib/kubelet` may be a link, for example.
 pub fn are_one_folder(one: &Path, other: &Path) -> bool {
     let id = |path| rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS).map(|stat| file_id(&stat));
     matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)
@@ -144,7 +145,8 @@ fn stat(path: &Path) -> Result<Option<Statx>, MountError> {
     }
 }
 
-/// Whether a mount begins there. A kernel before Linux 5.8 does not say, and its silence means nothing.
+/// Whether it is the root of a mount. Kernels before Linux 5.8 do not report that, so a missing attribute means
+/// nothing.
 pub(super) fn is_root_of_mount(stat: &Statx) -> Result<bool, Errno> {
     mounted(stat.stx_attributes, stat.stx_attributes_mask)
 }
@@ -156,7 +158,7 @@ fn mounted(attributes: StatxAttributes, told: StatxAttributes) -> Result<bool, E
     }
 }
 
-/// The identity in a `statx` answer.
+/// The identity from the result of `statx`.
 pub fn file_id(stat: &Statx) -> FileId {
     FileId { device: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino }
 }
@@ -166,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_told_is_not_a_no() {
+    fn an_undetermined_answer_is_not_a_no() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let beyond = file.path().join("x");
         is_mount_root(&beyond).unwrap_err();

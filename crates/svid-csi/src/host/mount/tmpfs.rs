@@ -1,4 +1,4 @@
-//! The tmpfs that volume data lives on.
+//! The tmpfs for volume data.
 
 use std::fs;
 use std::path::Path;
@@ -15,10 +15,10 @@ const MARKER: &str = ".svid-csi";
 const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
-/// How the data tmpfs was found or made.
+/// How the data tmpfs was found or created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataMount {
-    /// One of an earlier run was there.
+    /// The one of an earlier run exists.
     Found,
     /// A new one was mounted.
     New {
@@ -30,17 +30,17 @@ pub enum DataMount {
 /// Whether a file or folder is on a tmpfs.
 ///
 /// # Errors
-/// The file system could not be asked.
+/// If the file system cannot be examined.
 pub fn is_tmpfs(fd: impl std::os::fd::AsFd) -> Result<bool, Errno> {
     Ok(u64::try_from(rustix::fs::fstatfs(fd)?.f_type) == Ok(TMPFS_MAGIC))
 }
 
-/// How much the data tmpfs may hold.
+/// The capacity of the data tmpfs.
 #[derive(Debug, Clone, Copy)]
 pub struct TmpfsLimits {
-    /// Of files, in bytes.
+    /// The size of the files, in bytes.
     pub bytes: u64,
-    /// Files, folders and links. A limit of its own, as the kernel's default depends on the machine.
+    /// The number of files, folders and links, set explicitly because the kernel's default depends on the machine.
     pub inodes: u64,
 }
 
@@ -52,10 +52,10 @@ impl TmpfsLimits {
     }
 }
 
-/// Mounts a tmpfs with these limits at `path`, unless one of this driver is there already: a second would hide the first.
+/// Mounts a tmpfs with these limits at `path`, unless one of this driver exists: a second one would hide the first.
 ///
 /// # Errors
-/// [`MountError::Foreign`] when something else is mounted at `path`.
+/// [`MountError::Foreign`] if something else is mounted at `path`.
 pub fn ensure_tmpfs(path: &Path, limits: TmpfsLimits) -> Result<DataMount, MountError> {
     let marker = path.join(MARKER);
     if is_mount_root(path)? {
@@ -84,14 +84,14 @@ pub fn ensure_tmpfs(path: &Path, limits: TmpfsLimits) -> Result<DataMount, Mount
     Ok(DataMount::New { noswap })
 }
 
-/// Makes a tmpfs writable again, and gives it these limits as far as the kernel permits: it keeps a size or number of inodes that
-/// is below what it holds, or that was unlimited. A container with `CAP_SYS_ADMIN` can change all of this for every mount of the
-/// file system by its own (mount(2), MS_REMOUNT).
+/// Makes a tmpfs writable again, and sets these limits as far as the kernel permits: it refuses a limit below the
+/// current use, and one for a tmpfs that was unlimited. A container with `CAP_SYS_ADMIN` can change all of this for
+/// every mount of the file system through its own (mount(2), MS_REMOUNT).
 ///
 /// # Errors
-/// [`MountError::System`]: it cannot be made writable.
+/// [`MountError::System`] if it cannot be made writable.
 pub fn restore_tmpfs(path: &Path, TmpfsLimits { bytes, inodes }: TmpfsLimits) -> Result<(), MountError> {
-    // One option at a time, as the kernel takes all or none.
+    // One option at a time, because the kernel applies all or none.
     reconfigure(path, "").map_err(MountError::of("remount", path))?;
     for option in [format!("size={bytes}"), format!("nr_inodes={inodes}")] {
         if let Err(errno) = reconfigure(path, &option) {
@@ -111,8 +111,8 @@ fn mount(path: &Path, options: &str) -> Result<(), Errno> {
     rustix::mount::mount("svid-csi", path, "tmpfs", FLAGS, &*options)
 }
 
-/// An earlier run may have been killed between mounting and marking: a tmpfs at our place with nothing but a mark half made
-/// is ours.
+/// An earlier run may have been killed between mounting and marking, so a tmpfs at our path that contains only an
+/// incomplete mark is ours.
 fn is_unused(path: &Path) -> Result<bool, FsError> {
     for entry in fs::read_dir(path).map_err(FsError::of("list", path))? {
         if entry.map_err(FsError::of("list", path))?.file_name() != format!(".{MARKER}.new").as_str() {

@@ -1,7 +1,8 @@
-//! The layers of a client: TLS whose roots are followed, maybe a proxy, time-outs, credentials, and another try where
-//! the server asks for one (429, 503, 504).
+//! The layers of a client: TLS with roots that are reread, possibly a proxy, time-outs, credentials, and a retry if the
+//! server asks for one (429, 503, 504).
 //!
-//! kube's own client reads `NO_PROXY` in a way of its own, and takes no API server whose certificate is its own CA.
+//! kube's own client has different rules for `NO_PROXY`, and does not accept an API server whose certificate is its own
+//! CA.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

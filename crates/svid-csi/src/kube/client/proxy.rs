@@ -1,5 +1,5 @@
-//! The proxy on the way to the API server, as kubectl finds it: the `proxy-url` of the kubeconfig, else the environment, read
-//! by the rules of Go's `golang.org/x/net/http/httpproxy`.
+//! The proxy to the API server, found as by kubectl: the `proxy-url` of the kubeconfig, else the environment, read by
+//! the rules of Go's `golang.org/x/net/http/httpproxy`.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use http::Uri;
 use http::uri::{Authority, Scheme};
 use ipnet::IpNet;
 
-/// What the environment says about proxies.
+/// The proxies in the environment.
 #[derive(Debug, Default)]
 pub(super) struct Environment {
     https: Option<String>,
@@ -21,7 +21,7 @@ enum Rule {
     Everything,
     Network(IpNet),
     Address(IpAddr, Option<String>),
-    /// A domain with a dot before it, and whether it is meant itself, not only what is below it.
+    /// A domain with a leading dot, and whether it includes the domain itself or only its subdomains.
     Domain {
         suffix: String,
         itself: bool,
@@ -33,12 +33,12 @@ enum Rule {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the proxy of {origin} cannot be used: write http://, https:// or socks5:// with host and port")]
 pub struct ProxyError {
-    /// Which variable or field; the value may hold a password.
+    /// The variable or field; its value may contain a password.
     pub origin: &'static str,
 }
 
 impl Environment {
-    /// Reads the variables, in capitals or not; the former count first.
+    /// Reads the variables in upper or lower case; the upper case takes precedence.
     pub(super) fn read(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let value = |name: &str| {
             let names = [name.to_owned(), name.to_ascii_lowercase()];
@@ -49,7 +49,7 @@ impl Environment {
         Self { https: value("HTTPS_PROXY"), http: value("HTTP_PROXY"), none_for }
     }
 
-    /// The proxy on the way to `target`, if one is to be used. This machine itself is never asked through one.
+    /// The proxy for `target`, if one is to be used. This machine itself is always reached directly.
     ///
     /// # Errors
     /// [`ProxyError`].
@@ -103,7 +103,7 @@ impl Rule {
     }
 }
 
-/// Reads a proxy's address; without a scheme it is an HTTP proxy.
+/// Reads the address of a proxy; without a scheme it is an HTTP proxy.
 pub(super) fn parse(text: &str, origin: &'static str) -> Result<Uri, ProxyError> {
     let is_known = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https" | "socks5" | "socks5h"));
     let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
@@ -121,7 +121,7 @@ pub(super) fn parse(text: &str, origin: &'static str) -> Result<Uri, ProxyError>
     Uri::from_parts(parts).map_err(|_| ProxyError { origin })
 }
 
-/// User and password in a proxy's address, percent-decoded.
+/// User and password in the address of a proxy, percent-decoded.
 pub(super) fn credentials(proxy: &Uri) -> Option<(String, String)> {
     let (user, _) = proxy.authority()?.as_str().rsplit_once('@')?;
     let (user, password) = user.split_once(':').unwrap_or((user, ""));

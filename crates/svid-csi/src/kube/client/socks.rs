@@ -1,5 +1,5 @@
-//! SOCKS5 (RFC 1928 and RFC 1929) as Go speaks it: names are resolved by the proxy, and a password is shown only to one that
-//! asks for it. hyper-util's own gives up if a proxy does not ask.
+//! SOCKS5 (RFC 1928 and RFC 1929), compatible with Go: names are resolved by the proxy, and a password is sent only to
+//! a proxy that asks for it. hyper-util's implementation fails if a proxy does not ask.
 
 use std::io;
 use std::net::IpAddr;
@@ -163,7 +163,7 @@ fn reason(reply: u8) -> &'static str {
 mod tests {
     use super::*;
 
-    /// The result of asking a proxy that gives these answers, whatever it is sent.
+    /// The result with a proxy that sends these responses to any request.
     async fn answered(answers: &[u8], credentials: Option<Credentials>, host: &str) -> Result<(), String> {
         let (mut client, mut proxy) = tokio::io::duplex(4096);
         proxy.write_all(answers).await.unwrap();
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_kind_of_address_may_be_in_the_answer() {
+    async fn every_type_of_address_is_accepted_in_the_response() {
         for bound in [&[1, 0, 0, 0, 0, 0, 0][..], &[3, 0, 0, 0], &[3, 2, b'a', b'b', 0, 0]] {
             let answers = [&[VERSION, 0, VERSION, 0, 0], bound].concat();
             assert_eq!(answered(&answers, None, "api.test").await, Ok(()), "{bound:?}");
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_refused_says_why() {
+    async fn a_refusal_names_the_reason() {
         let credentials = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
         for (answers, credentials, host, says) in [
             (&b"HTTP/1.1 400"[..], None, "api.test", "not a SOCKS5 proxy"),

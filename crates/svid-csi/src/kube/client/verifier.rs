@@ -1,7 +1,7 @@
-//! How the API server is recognised: by the cluster's CA, or by a certificate that is that CA itself.
+//! How the API server is authenticated: by the cluster's CA, or by a certificate that is itself in the CA file.
 //!
-//! An API server may serve the certificate of its own CA. Go accepts one that is among the roots; webpki, which rustls
-//! verifies with, never takes a CA as a server.
+//! An API server may serve the certificate of its own CA. Go accepts it if it is among the roots; webpki, which rustls
+//! uses, never accepts a CA as a server.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,10 +18,11 @@ use x509_parser::time::ASN1Time;
 
 use super::ClientError;
 
-/// How long the roots of a file are used before they are read again: the file of a service account follows the cluster's CA.
+/// How long the roots from a file are used before they are read again, because the file of a service account changes
+/// with the cluster's CA.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// The API server's certificate is that of a CA, and not pinned.
+/// The API server's certificate is a CA certificate, and not pinned.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the API server's certificate is a CA certificate, which is accepted only if it is one of those in \
@@ -41,7 +42,7 @@ struct Roots {
     verifier: Arc<WebPkiServerVerifier>,
 }
 
-/// The verifier for the roots of `config`; `None` if it has none, or asks for no verification.
+/// The verifier for the roots of `config`; `None` if it has none, or disables verification.
 pub(super) fn of(config: &Config) -> Result<Option<Arc<dyn ServerCertVerifier>>, ClientError> {
     let Some(roots) = config.root_cert.as_ref().filter(|_| !config.accept_invalid_certs) else { return Ok(None) };
     let roots = Roots::new(roots.iter().map(|der| der.clone().into()).collect()).map_err(ClientError::Roots)?;
@@ -62,7 +63,7 @@ impl Roots {
         Self::new(certificates).ok()
     }
 
-    /// Whether this server is one of the roots itself, as Go's `Certificate.Verify` takes it.
+    /// Whether this server's certificate is one of the roots, which Go's `Certificate.Verify` accepts.
     fn is_pinned(&self, server: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime) -> Result<bool, Error> {
         if !self.certificates.iter().any(|root| root == server) {
             return Ok(false);
@@ -79,7 +80,7 @@ impl Roots {
 }
 
 impl Verifier {
-    /// The roots, read again now and then if they are in a file. If that fails, the last ones are kept.
+    /// The roots, reread regularly if they are in a file. If that fails, the previous ones are kept.
     fn roots(&self) -> Arc<Roots> {
         let (roots, read_at) = self.roots.read().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(file) = self.file.as_ref().filter(|_| read_at.elapsed() >= FRESH) else { return roots };
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ca_is_taken_as_the_server_where_it_is_pinned() {
+    fn a_ca_certificate_is_accepted_as_the_servers_if_it_is_pinned() {
         let (pinned, other) = (server(|_| {}), server(|_| {}));
         assert_eq!(verified(&[&other, &pinned], &pinned, "api.test"), Ok(()));
         assert!(verified(&[&other], &pinned, "api.test").is_err());

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How much is remembered at most. Beyond, the oldest is forgotten early.
+/// The maximum number of remembered events. Beyond that, the oldest are forgotten early.
 const MOST: usize = 4096;
 
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// Remembers for a while what was said, by its hash: 16 bytes each, however long it was.
+/// Remembers events for a while by their hashes: 16 bytes each, for any length.
 #[derive(Debug)]
 pub(super) struct Recent {
     span: Duration,
@@ -25,7 +25,7 @@ impl Recent {
         Self { span, order: VecDeque::new(), known: HashSet::new() }
     }
 
-    /// Stands for what was said.
+    /// The hash of an event.
     pub(super) fn key(said: &impl Hash) -> u64 {
         HASHER.hash_one(said)
     }
@@ -39,7 +39,7 @@ impl Recent {
         self.known.contains(&key)
     }
 
-    /// Remembers it from now on; it must not be known.
+    /// Adds it; it must not be known.
     pub(super) fn add(&mut self, key: u64) {
         if self.order.len() >= MOST {
             self.forget_oldest();
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn remembers_for_the_span_and_no_more_than_its_share() {
+    async fn remembers_for_the_span_and_up_to_the_limit() {
         let mut recent = Recent::new(Duration::from_secs(600));
         recent.add(1);
         tokio::time::advance(Duration::from_secs(599)).await;

@@ -10,7 +10,7 @@ use crate::telemetry::captured_log::CapturedLog;
 
 type Answer = fn(&str) -> Response;
 
-/// An API server that gives the same answer to every event, and hands the events over.
+/// An API server that gives the same answer to every event, and passes the events on.
 fn server(answer: Answer) -> (Client, mpsc::UnboundedReceiver<(String, Value)>) {
     let (seen, events) = mpsc::unbounded_channel();
     let create = async move |State(answer): State<Answer>, Path(namespace): Path<String>, body: String| {
@@ -60,7 +60,7 @@ fn pod(name: &str) -> ObjectReference {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_says_who_warns_about_what() {
+async fn an_event_names_its_sender_and_its_object() {
     let (client, mut sent) = server(created);
     events(client).warn(pod("web"), "Denied", "no such issuer");
     let (namespace, event) = sent.recv().await.unwrap();
@@ -77,7 +77,7 @@ async fn an_event_says_who_warns_about_what() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_is_said_again_only_after_ten_minutes() {
+async fn the_same_event_is_repeated_only_after_ten_minutes() {
     let (client, mut sent) = server(created);
     let events = events(client);
     for _ in 0..3 {
@@ -130,11 +130,11 @@ async fn a_missing_permission_is_named_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_is_cut_off_and_told() {
+async fn a_flood_is_cut_off_and_reported() {
     let log = CapturedLog::start();
     let (client, mut sent) = server(created);
     let events = events(client);
-    // The task that sends them cannot run before this one waits.
+    // The sending task cannot run before this one waits.
     for number in 0..QUEUE + 7 {
         events.warn(pod("web"), "Denied", format!("message {number}"));
     }

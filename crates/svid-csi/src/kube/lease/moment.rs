@@ -1,5 +1,5 @@
-//! A moment by two clocks: the runtime's, which timers go by and which stops while the machine sleeps, and the one that
-//! continues then (clock_gettime(2), CLOCK_BOOTTIME).
+//! A moment on two clocks: the runtime's, which timers use and which stops while the machine sleeps, and one that
+//! continues (clock_gettime(2), CLOCK_BOOTTIME).
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ impl Moment {
         Self { running: self.running + wait, booted: self.booted + wait }
     }
 
-    /// A moment that a sleep of the machine has taken away, while its timers stood still.
+    /// A moment that passed while the machine slept, although the timers stood still.
     #[cfg(test)]
     pub(super) fn asleep_since(wait: Duration) -> Self {
         Self { running: Instant::now() + wait, booted: clock::since_boot() }

@@ -1,11 +1,11 @@
-//! Notes of a leader for later leaders, in an annotation of the Lease: nothing else outlives them all.
+//! Notes of a leader for later leaders, in an annotation of the Lease, because nothing else outlives them all.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::coordination::v1::Lease;
 
-/// Words that only become more: those of every leader before, and this one's.
+/// A growing set of words: those of every earlier leader, and this one's.
 #[derive(Debug, Clone)]
 pub struct Notes {
     annotation: &'static str,
@@ -13,17 +13,17 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// Kept in that annotation. The notes of earlier leaders are known once this process leads.
+    /// Stored in that annotation. The notes of earlier leaders are known as soon as this process leads.
     pub fn new(annotation: &'static str) -> Self {
         Self { annotation, words: Arc::default() }
     }
 
-    /// Adds one, which is kept from the next renewal of the Lease on.
+    /// Adds a note, which is stored with the next renewal of the Lease.
     pub fn add(&self, word: String) {
         self.words().insert(word);
     }
 
-    /// All that are known.
+    /// All known notes.
     pub fn all(&self) -> Vec<String> {
         self.words().iter().cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! The contents of a Lease, as client-go reads and writes it (`tools/leaderelection`).
+//! The contents of a Lease, in the form of client-go (`tools/leaderelection`).
 
 use std::time::{Duration, SystemTime};
 
@@ -7,12 +7,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
-/// The Lease as it was last seen, and when it was seen to change.
+/// The Lease as it was last seen, and when it last changed.
 #[derive(Debug, Default)]
 pub(super) struct Observed(Option<(LeaseSpec, Instant)>);
 
 impl Observed {
-    /// Takes note of a Lease. One that has changed was renewed at this moment at the latest.
+    /// Records a Lease. One that has changed was renewed at this moment at the latest.
     pub(super) fn look(&mut self, lease: &Lease, now: Instant) {
         let spec = lease.spec.clone().unwrap_or_default();
         if self.0.as_ref().is_none_or(|(last, _)| *last != spec) {
@@ -20,7 +20,7 @@ impl Observed {
         }
     }
 
-    /// Whether it is free: it was released, or has not changed for as long as it says it lasts.
+    /// Whether it is free: it was released, or has not changed for its stated duration.
     pub(super) fn is_over(&self, usual: Duration, now: Instant) -> bool {
         let Some((spec, since)) = &self.0 else { return false };
         let lasts = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
@@ -41,7 +41,7 @@ pub(super) fn new(name: &str, identity: &str, lasts: Duration, now: SystemTime) 
     lease
 }
 
-/// The Lease, held by `identity` from now on.
+/// The Lease with the holder `identity`.
 pub(super) fn claim(mut lease: Lease, identity: &str, lasts: Duration, now: SystemTime) -> Lease {
     let is_mine = holder(&lease) == Some(identity);
     let spec = lease.spec.get_or_insert_default();

@@ -1,4 +1,4 @@
-//! Candidates before an API server with one Lease, on a clock that is advanced as they sleep.
+//! Candidates and an API server with one Lease, on a clock that is advanced while they sleep.
 
 use axum::Router;
 use axum::extract::State;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// The API server: the Lease, how many calls there were, and whether it answers.
+/// The API server: the Lease, the number of calls, and whether it answers.
 #[derive(Debug, Clone, Default)]
 struct Server(Arc<Mutex<Inner>>);
 
@@ -45,7 +45,7 @@ impl Server {
         )
     }
 
-    /// A candidate that runs, what tells whether it leads, and what stops it.
+    /// A running candidate, with handles to see whether it leads and to stop it.
     fn start(&self, identity: &str) -> (tokio::task::JoinHandle<()>, Leadership, CancellationToken) {
         let (candidate, leadership) = self.candidate(identity);
         let stop = CancellationToken::new();
@@ -77,7 +77,7 @@ async fn read(State(server): State<Server>) -> Response {
     lease.map_or_else(|| status(404), |lease| lease.to_string().into_response())
 }
 
-/// Creates where there is none, replaces what has the version it was read with, as the API server does.
+/// Creates a missing Lease and replaces an unchanged one, like the API server.
 async fn write(State(server): State<Server>, body: String) -> Response {
     if let Some(failure) = server.wait_out().await {
         return failure;
@@ -119,7 +119,7 @@ async fn the_first_creates_the_lease_and_keeps_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_dies_is_followed_after_the_lease_is_over_and_not_before() {
+async fn a_dead_leader_is_replaced_when_its_lease_expires_and_not_earlier() {
     let server = Server::default();
     let (running, mut first, _stop) = server.start("a");
     at_most(1, &mut first).await;
@@ -136,7 +136,7 @@ async fn one_that_dies_is_followed_after_the_lease_is_over_and_not_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_stops_gives_it_back_at_once() {
+async fn a_stopping_leader_releases_the_lease_at_once() {
     let server = Server::default();
     let (running, mut first, stop) = server.start("a");
     let term = at_most(1, &mut first).await;
@@ -150,7 +150,7 @@ async fn one_that_stops_gives_it_back_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_only_stands_for_it_leaves_it_alone_when_it_stops() {
+async fn a_stopping_candidate_does_not_touch_the_lease() {
     let server = Server::default();
     let (_running, mut first, _stop) = server.start("a");
     at_most(1, &mut first).await;
@@ -162,7 +162,7 @@ async fn one_that_only_stands_for_it_leaves_it_alone_when_it_stops() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_cannot_renew_stops_before_another_may_start() {
+async fn a_leader_that_cannot_renew_steps_down_before_another_may_lead() {
     for (answer, is_silent) in [(Some(500), false), (None, true), (Some(403), false)] {
         let server = Server::default();
         let (_running, mut leadership, _stop) = server.start("a");
@@ -177,7 +177,7 @@ async fn a_leader_that_cannot_renew_stops_before_another_may_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_few_failures_do_not_end_it() {
+async fn a_few_failures_do_not_end_the_term() {
     let server = Server::default();
     let (_running, mut leadership, _stop) = server.start("a");
     let term = at_most(1, &mut leadership).await;
@@ -191,18 +191,18 @@ async fn a_few_failures_do_not_end_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_that_was_suspended_knows_that_it_leads_no_more() {
+async fn a_suspended_process_notices_that_it_no_longer_leads() {
     let server = Server::default();
     let (_running, mut leadership, _stop) = server.start("a");
     let term = at_most(1, &mut leadership).await;
-    // No task runs while the time passes, as in a process that was stopped.
+    // No task runs while the time passes, as in a stopped process.
     tokio::time::advance(RENEW_DEADLINE).await;
     assert!(!term.is_valid() && !leadership.is_leading());
 }
 
-/// The machine sleeps: the runtime's clock stands still, the other one goes on.
+/// The machine sleeps: the runtime's clock stops, the other one continues.
 #[tokio::test(start_paused = true)]
-async fn a_machine_that_slept_leads_no_more() {
+async fn a_machine_that_slept_no_longer_leads() {
     let server = Server::default();
     let (_running, mut leadership, _stop) = server.start("a");
     let term = at_most(1, &mut leadership).await;
@@ -213,7 +213,7 @@ async fn a_machine_that_slept_leads_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_another_took_ends_it() {
+async fn a_lease_taken_by_another_ends_the_term() {
     let server = Server::default();
     let (_running, mut leadership, _stop) = server.start("a");
     let term = at_most(1, &mut leadership).await;
@@ -231,7 +231,7 @@ async fn a_lease_that_another_took_ends_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_is_deleted_is_made_again() {
+async fn a_deleted_lease_is_created_again() {
     let server = Server::default();
     let (_running, mut leadership, _stop) = server.start("a");
     let term = at_most(1, &mut leadership).await;
@@ -242,7 +242,7 @@ async fn a_lease_that_is_deleted_is_made_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn there_are_never_two() {
+async fn there_are_never_two_leaders() {
     let server = Server::default();
     let candidates: Vec<_> = ["a", "b", "c"].into_iter().map(|identity| server.start(identity)).collect();
     let mut led = [0; 3];

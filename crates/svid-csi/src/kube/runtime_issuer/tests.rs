@@ -34,7 +34,7 @@ async fn name_now(issuer: &RuntimeIssuer) -> Option<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_config_map_that_comes_changes_and_goes_is_followed() {
+async fn a_config_map_is_followed_from_creation_to_deletion() {
     let server = server();
     let issuer = start(&server, Some("flags"));
     issuer.settled().await;
@@ -53,7 +53,7 @@ async fn a_config_map_that_comes_changes_and_goes_is_followed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_settled_only_when_the_config_map_was_read() {
+async fn it_is_settled_only_after_the_config_map_was_read() {
     let server = server();
     server.set(config_map("a"));
     server.refuse(Some(StatusCode::SERVICE_UNAVAILABLE));
@@ -66,7 +66,7 @@ async fn it_is_settled_only_when_the_config_map_was_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broken_config_map_changes_nothing_and_is_told_once() {
+async fn a_broken_config_map_changes_nothing_and_is_reported_once() {
     let log = CapturedLog::start();
     let server = server();
     server.set(config_map("a"));
@@ -100,7 +100,7 @@ async fn without_config_map_and_flags_nothing_can_be_issued() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_read_on_demand_too() {
+async fn it_can_also_be_read_on_demand() {
     let server = server();
     let issuer = start(&server, Some("flags"));
     assert_eq!(name_now(&issuer).await.as_deref(), Some("flags"));
@@ -111,7 +111,7 @@ async fn it_is_read_on_demand_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_missing_permission_is_named_once_and_the_flags_count() {
+async fn a_missing_permission_is_named_once_and_the_flags_apply() {
     let log = CapturedLog::start();
     let server = server();
     server.set(config_map("a"));
@@ -128,7 +128,7 @@ async fn a_missing_permission_is_named_once_and_the_flags_count() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happens_during_an_outage_is_not_missed() {
+async fn changes_during_an_outage_are_not_missed() {
     let log = CapturedLog::start();
     let server = server();
     server.set(config_map("a"));

@@ -1,4 +1,4 @@
-//! A node with taints, on a clock that is advanced as the remover sleeps.
+//! A node with taints, on a clock that is advanced while the remover sleeps.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,13 +13,13 @@ use crate::telemetry::captured_log::CapturedLog;
 
 const KEY: &str = "svid-csi/not-ready";
 
-/// The API server: one node, and how the next calls are answered.
+/// The API server: one node, and the responses to the next calls.
 #[derive(Clone)]
 struct Server(Arc<Mutex<World>>);
 
 struct World {
     node: Value,
-    /// What becomes of the taints between the next read and the next write.
+    /// Changes the taints between the next read and the next write.
     meanwhile: Option<Value>,
     refuse: Vec<(&'static str, u16)>,
     patches: usize,
@@ -69,7 +69,7 @@ async fn read(State(server): State<Server>) -> Response {
     node.into_response()
 }
 
-/// A JSON patch, of which nothing is done where one of its tests fails (RFC 6902, section 5).
+/// A JSON patch, which is not applied if one of its tests fails (RFC 6902, section 5).
 async fn write(State(server): State<Server>, headers: HeaderMap, body: String) -> Response {
     assert_eq!(headers["content-type"], "application/json-patch+json");
     if let Some(refused) = server.refused("patch") {
@@ -93,7 +93,7 @@ fn taint(key: &str, effect: &str) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_taint_with_the_key_goes_and_no_other() {
+async fn only_the_taints_with_the_key_are_removed() {
     let log = CapturedLog::start();
     let full = json!({"key": KEY, "value": "true", "effect": "NoExecute", "timeAdded": "2026-01-02T03:04:05Z"});
     let others = [taint("other/not-ready", "NoSchedule"), taint("svid-csi/not", "NoSchedule")];
@@ -105,7 +105,7 @@ async fn every_taint_with_the_key_goes_and_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_there_is_none_nothing_is_written_or_said() {
+async fn without_a_taint_nothing_is_written_or_logged() {
     for taints in [json!([]), Value::Null, json!([taint("other", "NoSchedule")])] {
         let log = CapturedLog::start();
         let server = Server::new(taints.clone()).refuse("patch", 500, 1);
@@ -127,7 +127,7 @@ async fn a_change_in_between_is_not_overwritten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_fails_is_told_once_by_its_name_and_tried_again() {
+async fn a_failure_is_reported_once_and_retried() {
     for (call, code, told) in [
         ("get", 403, "grant this service account the verbs get and patch on nodes"),
         ("patch", 403, "grant this service account the verbs get and patch on nodes"),

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_are_read_and_nonsense_is_told() {
+    async fn responses_are_read_and_nonsense_is_reported() {
         let answer = "HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok";
         assert_eq!(answered(answer).await, Ok((StatusCode::ACCEPTED, b"ok".to_vec())));
         let large = format!("HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n{}", "x".repeat(70_000));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_way_not_to_be_there_has_its_sentence() {
+    async fn each_kind_of_absence_has_its_own_message() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("s");
         assert!(matches!(post(&socket, "/").await, Err(AskError::Missing(_))));

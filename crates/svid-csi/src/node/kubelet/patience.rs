@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_caller_hears_the_answer() {
+    fn the_caller_receives_the_response() {
         let patience = |timeout: &str| {
             let mut call = MetadataMap::new();
             call.insert("grpc-timeout", timeout.parse().unwrap());

@@ -58,7 +58,7 @@ fn certificate_name(spec: &VolumeSpec) -> String {
 }
 
 #[test]
-fn what_is_not_on_disk_is_not_answered_with_ok() {
+fn a_publish_that_is_not_on_disk_is_not_answered_with_ok() {
     test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
@@ -80,7 +80,7 @@ fn what_is_not_on_disk_is_not_answered_with_ok() {
 }
 
 #[test]
-fn a_mount_is_not_taken_down_before_the_next_is_recorded() {
+fn a_mount_is_not_removed_before_the_next_is_recorded() {
     test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
@@ -118,7 +118,7 @@ fn an_orphan_that_cannot_be_removed_is_removed_later() {
 }
 
 #[test]
-fn a_removal_that_fails_at_a_start_is_tried_again() {
+fn a_removal_that_fails_at_startup_is_retried() {
     test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
@@ -141,7 +141,7 @@ fn a_removal_that_fails_at_a_start_is_tried_again() {
 }
 
 #[test]
-fn a_volume_that_could_not_be_looked_at_is_taken_up_later() {
+fn a_volume_that_could_not_be_checked_is_recovered_later() {
     test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
@@ -160,7 +160,7 @@ fn a_volume_that_could_not_be_looked_at_is_taken_up_later() {
 }
 
 #[test]
-fn a_kill_while_the_tmpfs_is_marked_is_no_obstacle() {
+fn a_kill_while_the_tmpfs_is_marked_is_harmless() {
     test(async || {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("root/data");
@@ -172,7 +172,7 @@ fn a_kill_while_the_tmpfs_is_marked_is_no_obstacle() {
 }
 
 #[test]
-fn calls_that_come_to_nothing_leave_no_slot() {
+fn failed_calls_leave_no_slot() {
     test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
@@ -188,7 +188,7 @@ fn calls_that_come_to_nothing_leave_no_slot() {
 }
 
 #[test]
-fn a_withdrawal_that_was_cut_short_goes_on_at_the_next_start() {
+fn an_interrupted_withdrawal_continues_at_the_next_startup() {
     test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
@@ -202,7 +202,7 @@ fn a_withdrawal_that_was_cut_short_goes_on_at_the_next_start() {
 }
 
 #[test]
-fn a_record_that_cannot_be_written_keeps_no_withdrawal_back() {
+fn a_record_that_cannot_be_written_does_not_delay_a_withdrawal() {
     test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);

@@ -114,7 +114,7 @@ async fn trouble(node: &Node, spec: &VolumeSpec) -> Option<String> {
 }
 
 #[test]
-fn one_that_fails_leaves_what_the_pod_sees() {
+fn a_failed_republish_changes_nothing_for_the_pod() {
     test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build_as(&config_with_agent(&dir));
@@ -150,7 +150,7 @@ fn one_that_fails_leaves_what_the_pod_sees() {
 }
 
 #[test]
-fn a_socket_that_cannot_be_recorded_leaves_what_the_pod_sees() {
+fn a_socket_that_cannot_be_recorded_changes_nothing_for_the_pod() {
     test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build_as(&config_with_agent(&dir));
@@ -183,7 +183,7 @@ fn count_of(folder: &fs::File) -> usize {
 }
 
 #[test]
-fn as_a_passthrough_and_cut_short_it_leaves_no_key() {
+fn an_interrupted_republish_as_a_passthrough_leaves_no_key() {
     test(async || {
         for detached in [true, false] {
             let dir = tempfile::tempdir().unwrap();
@@ -237,7 +237,7 @@ fn issued(node: &Node) -> String {
 }
 
 #[test]
-fn one_in_use_stays_fresh_and_ends_when_it_becomes_a_passthrough() {
+fn a_volume_in_use_stays_renewed_and_ends_when_it_becomes_a_passthrough() {
     test(async || {
         for is_cut_short in [false, true] {
             let dir = tempfile::tempdir().unwrap();
@@ -292,7 +292,7 @@ impl Drop for Descriptors {
 }
 
 #[test]
-fn a_mount_that_cannot_be_cloned_takes_nothing_away() {
+fn a_mount_that_cannot_be_cloned_changes_nothing() {
     test(async || {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);

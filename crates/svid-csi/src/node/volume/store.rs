@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_under_another_volumes_name_is_not_believed() {
+    fn a_record_under_another_volumes_name_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(Some(folder.path().to_owned()));
         let spec = VolumeSpec {

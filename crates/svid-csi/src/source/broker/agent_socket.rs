@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usual_name_wins_and_the_only_one_will_do() {
+    fn a_usual_name_wins_and_a_single_socket_is_accepted() {
         assert_eq!(found(&["api.sock"]).unwrap(), "api.sock");
         assert_eq!(found(&["api.sock", "spire-agent.sock"]).unwrap(), "spire-agent.sock");
         assert_eq!(found(&["spire-agent.sock", "agent.sock"]).unwrap(), "agent.sock");
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_to_a_socket_is_one() {
+    fn a_link_to_a_socket_counts_as_a_socket() {
         let (directory, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let _listening = UnixListener::bind(other.path().join("api.sock")).unwrap();
         std::os::unix::fs::symlink(other.path().join("api.sock"), directory.path().join("agent.sock")).unwrap();

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_means_not_yet_before_an_identity_and_withdrawn_after_one() {
+    fn an_empty_response_means_not_yet_before_an_identity_and_withdrawn_after_it() {
         let denied = || Nothing::Denied("policy".to_owned());
         for (answer, expected) in [
             (Answer::Unknown, ["wait", "wait", "wait", "wait"]),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_takes_nothing_away() {
+    fn failures_keep_the_last_identity() {
         let refused = Some(Arc::new(Refused::Rejected(Rejection::EmptyBundle)));
         let trouble = Some("the connection was lost".to_owned());
         let state = PodState { refused, trouble, answer: Answer::Unknown };
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_told_what_to_do() {
+    fn a_waiting_volume_reports_what_to_do() {
         let text = |text: &str| text.to_owned();
         let pod =
             PodRef { namespace: text("shop"), name: text("web-0"), uid: text("1f0c"), service_account: text("web") };

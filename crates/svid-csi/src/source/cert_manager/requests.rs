@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_write_on_requests_is_bounded() {
+    fn texts_of_others_on_requests_are_limited() {
         let requests = Requests::default();
         for number in 0..100 {
             requests.apply(Event::Apply(request(&format!("r{number}"), denied())));
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_write_hides_nothing_of_a_volume() {
+    fn requests_of_others_do_not_hide_those_of_a_volume() {
         let requests = Arc::new(Requests::default());
         let forge = |namespace: &str, uid: &str| {
             for number in 0..2 * MOST_OF_A_VOLUME {
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiter_sees_its_request_and_no_other() {
+    fn a_waiter_sees_only_its_own_request() {
         let requests = Arc::new(Requests::default());
         let expected = requests.expect(key("a"));
         requests.apply(Event::Apply(request("b", denied())));
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_missing_from_a_later_list_is_gone() {
+    fn a_request_missing_from_a_later_list_was_deleted() {
         let requests = Arc::new(Requests::default());
         requests.apply(Event::Init);
         let expected = requests.expect(key("a"));
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_not_made_yet_is_not_gone() {
+    fn a_request_not_created_yet_is_not_deleted() {
         let requests = Arc::new(Requests::default());
         let expected = requests.expect(key("a"));
         requests.apply(Event::Init);
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_replaces_what_was_known() {
+    fn a_list_replaces_the_known_requests() {
         let requests = Arc::new(Requests::default());
         requests.apply(Event::Apply(request("a", json!({}))));
         requests.apply(Event::Init);

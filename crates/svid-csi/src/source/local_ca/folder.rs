@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_of_tokens_is_made_once_and_only_root_can_read_it() {
+    fn the_key_of_tokens_is_created_once_and_only_root_can_read_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("jwt.key");
         let made = opened(&path).unwrap();

@@ -1,28 +1,28 @@
-//! Values that are read when the metrics are requested.
+//! Values that are read for each scrape.
 
-/// The state of the volumes at the moment of the request.
+/// The state of the volumes at the time of the scrape.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// How many volumes there are of each plan and phase.
+    /// The number of volumes of each plan and phase.
     pub volumes: Vec<(String, &'static str, i64)>,
     /// Seconds until the first certificate in use expires; negative if one has expired.
     pub soonest_expiry: Option<f64>,
-    /// How many hold a certificate whose chain does not lead to their trust bundle.
+    /// The number of volumes with a certificate whose chain does not lead to their trust bundle.
     pub untrusted: i64,
-    /// How source cert-manager is, if the driver has it.
+    /// The state of the source cert-manager, if the driver has it.
     pub cert_manager: Option<SourceState>,
-    /// How source broker is, if the driver has it.
+    /// The state of the source broker, if the driver has it.
     pub broker: Option<BrokerState>,
-    /// The room that all volumes share, if there is a data root.
+    /// The space that all volumes share, if there is a data root.
     pub room: Option<RoomState>,
-    /// How the roots of all nodes are, if the driver reads them.
+    /// The state of the roots of all nodes, if the driver reads them.
     pub local_ca_roots: Option<RootsState>,
 }
 
-/// The room that all volumes of the node share, in bytes.
+/// The space that all volumes of the node share, in bytes.
 #[derive(Debug)]
 pub struct RoomState {
-    /// All of it.
+    /// The total.
     pub size: u64,
     /// The used part.
     pub used: u64,
@@ -30,31 +30,31 @@ pub struct RoomState {
     pub reserve: u64,
 }
 
-/// How the roots of all nodes are.
+/// The state of the roots of all nodes.
 #[derive(Debug)]
 pub struct RootsState {
-    /// Of how many nodes the authorities are trusted.
+    /// The number of nodes whose authorities are trusted.
     pub nodes: usize,
-    /// Whether nodes possibly do not trust each other.
+    /// Whether some nodes may not trust each other.
     pub in_trouble: bool,
 }
 
-/// How the source broker is.
+/// The state of the source broker.
 #[derive(Debug)]
 pub struct BrokerState {
     /// Whether the driver is connected.
     pub up: bool,
-    /// How many pods are followed.
+    /// The number of followed pods.
     pub subscriptions: usize,
 }
 
-/// How a source is.
+/// The state of a source.
 #[derive(Debug)]
 pub struct SourceState {
-    /// Whether the driver receives its updates.
+    /// Whether the driver receives updates.
     pub up: bool,
-    /// How many volumes wait for their request.
+    /// The number of volumes that wait for their request.
     pub pending: usize,
-    /// How many volumes wait for a token of the kubelet.
+    /// The number of volumes that wait for a token from the kubelet.
     pub waiting_for_token: usize,
 }

@@ -28,7 +28,7 @@ fn many_pods_share_one_connection() {
 
         scene.agent.rotate_all();
         until("every pod has its next one", async || scene.issued() == 2 * PODS).await;
-        // The driver's own was rotated too.
+        // The driver's own SVID was also rotated.
         let moved = || scene.agent.connections().now == 1 && scene.agent.subscriptions().now == 1 + PODS;
         scene.until("all have moved", || moved().then_some(())).await;
         assert_eq!(scene.agent.connections().ever, 2);

@@ -39,7 +39,7 @@ fn file(target: &Path, name: &str) -> Option<Vec<u8>> {
     files(target).into_iter().find(|(file, _)| file == name).map(|(_, contents)| contents)
 }
 
-/// Whose the token in the volume is, by the keys beside it.
+/// The workload of the token in the volume, verified with the keys beside it.
 fn subject(target: &Path) -> Option<String> {
     let (token, keys) = (file(target, "jwt_svid_0.token")?, file(target, "jwt_bundles.json")?);
     let token = String::from_utf8(token).ok()?;
@@ -75,7 +75,7 @@ fn tokens_are_the_agents_and_follow_its_keys() {
 }
 
 #[test]
-fn what_is_delivered_again_changes_no_file() {
+fn a_repeated_delivery_changes_no_file() {
     files_test(async |scene| {
         scene.register("web");
         let target = scene.node.publish(&for_db("web").attribute("svid-csi/file-pkcs12", "key.p12")).await;
@@ -83,7 +83,8 @@ fn what_is_delivered_again_changes_no_file() {
         for _ in 0..3 {
             scene.agent.repeat(&pod("web"));
         }
-        // What comes after it shows that it was taken: another pod's identity comes over the same connection.
+        // A later delivery shows that the earlier one was processed: another pod's identity arrives over the same
+        // connection.
         scene.registered("api").await;
         assert_eq!(files(&target), before);
         assert_eq!(scene.agent.calls_of("FetchJWTSVID").len(), 1, "nor is a token asked for");
@@ -113,7 +114,7 @@ fn another_password_is_used_though_the_identity_stays() {
 }
 
 #[test]
-fn each_federated_trust_domain_has_a_file_while_it_is_one() {
+fn each_federated_trust_domain_has_a_file_as_long_as_it_is_federated() {
     files_test(async |scene| {
         scene.register("web");
         let other = TestCa::new("other");
@@ -135,7 +136,7 @@ fn each_federated_trust_domain_has_a_file_while_it_is_one() {
 }
 
 #[test]
-fn merged_is_as_dangerous_as_the_log_says() {
+fn merged_lets_every_ca_vouch_for_every_trust_domain() {
     files_test(async |scene| {
         scene.register("web");
         let der = TestCa::new("other").bundle_der();
@@ -150,7 +151,7 @@ fn merged_is_as_dangerous_as_the_log_says() {
 }
 
 #[test]
-fn a_withdrawn_identity_takes_its_tokens_along() {
+fn the_tokens_of_a_withdrawn_identity_are_removed() {
     files_test(async |scene| {
         scene.register("web");
         let target = scene.node.publish(&for_db("web")).await;
@@ -161,7 +162,7 @@ fn a_withdrawn_identity_takes_its_tokens_along() {
     });
 }
 
-/// Nothing but these is replaced: the token of the wrong workload.
+/// Only these are replaced, by the token of the wrong workload.
 fn of_somebody_else() -> SpoilTokens {
     Arc::new(|response| {
         for svid in &mut response.svids {
@@ -171,7 +172,7 @@ fn of_somebody_else() -> SpoilTokens {
 }
 
 #[test]
-fn a_spoiled_token_is_not_delivered_and_takes_nothing_away() {
+fn an_invalid_token_is_not_delivered_and_the_files_stay() {
     files_test(async |scene: Scene| {
         scene.register("web");
         scene.agent.spoil_tokens(Some(of_somebody_else()));
@@ -191,7 +192,7 @@ fn a_spoiled_token_is_not_delivered_and_takes_nothing_away() {
 }
 
 #[test]
-fn new_keys_come_though_the_token_does_not() {
+fn new_keys_are_delivered_even_if_the_token_is_not() {
     files_test(async |scene| {
         scene.register("web");
         let target = scene.node.publish(&for_db("web")).await;

@@ -1,4 +1,4 @@
-//! JWT-SVIDs through the broker, as a pod gets them on its socket and in files.
+//! JWT-SVIDs through the broker, on sockets and in files.
 
 use std::fs;
 use std::path::Path;
@@ -38,7 +38,7 @@ async fn validate(api: &mut Api, token: &str, audience: &str) -> Result<Validate
 }
 
 #[test]
-fn tokens_are_of_the_pod_and_of_the_id_it_asks_for() {
+fn tokens_are_for_the_pod_and_for_the_id_it_requests() {
     workload_api_test(async |scene| {
         let entries = [Entry::new(&id("web")), Entry::new(&id("web-internal")).hint("internal")];
         scene.agent.register(&pod("web"), &entries);
@@ -48,7 +48,7 @@ fn tokens_are_of_the_pod_and_of_the_id_it_asks_for() {
             all.iter().map(|svid| (&*svid.spiffe_id, &*svid.hint)).collect::<Vec<_>>(),
             [(&*id("web"), ""), (&*id("web-internal"), "internal")]
         );
-        // The agent gives both, whatever it is asked for.
+        // The agent issues both, whatever is requested.
         let one = fetch(&mut web, "db", &id("web-internal")).await.unwrap();
         assert_eq!(one.iter().map(|svid| &*svid.spiffe_id).collect::<Vec<_>>(), [id("web-internal")]);
         let others = fetch(&mut web, "db", &id("somebody-else")).await.unwrap_err();
@@ -75,7 +75,7 @@ fn a_volume_with_a_hint_gives_only_that_identitys_tokens() {
 }
 
 #[test]
-fn of_two_with_one_hint_only_the_first_has_tokens() {
+fn of_two_svids_with_one_hint_only_the_first_has_tokens() {
     workload_api_test(async |scene| {
         let entries = ["a", "b", "c"].map(|name| Entry::new(&id(name)).hint(if name == "c" { "other" } else { "one" }));
         scene.agent.register(&pod("web"), &entries);
@@ -89,7 +89,7 @@ fn of_two_with_one_hint_only_the_first_has_tokens() {
 }
 
 #[test]
-fn bundles_are_asked_for_when_somebody_needs_them_and_pushed() {
+fn bundles_are_requested_when_they_are_needed_and_pushed() {
     workload_api_test(async |scene| {
         let target = scene.registered("web").await;
         let asked = || scene.agent.calls_of("SubscribeToJWTBundles").len();
@@ -115,7 +115,7 @@ fn bundles_are_asked_for_when_somebody_needs_them_and_pushed() {
 }
 
 #[test]
-fn a_damaged_key_set_of_others_spoils_no_other() {
+fn a_damaged_key_set_does_not_affect_other_trust_domains() {
     workload_api_test(async |scene| {
         let spoil = |spoil: fn(&mut JwtBundlesResponse)| scene.agent.spoil_jwt_bundles(Some(Arc::new(spoil)));
         spoil(|response| _ = response.bundles.insert(OTHER.to_owned(), NO_KEYS.to_vec()));
@@ -142,7 +142,7 @@ fn a_damaged_key_set_of_others_spoils_no_other() {
 }
 
 #[test]
-fn bundles_that_are_withdrawn_are_not_told_as_trust_in_nobody() {
+fn withdrawn_bundles_are_not_sent_as_empty_ones() {
     workload_api_test(async |scene| {
         let mut web = socket(&scene.registered("web").await).await;
         let mut bundles = Stream::of(web.fetch_jwt_bundles(asking(JwtBundlesRequest {})).await.unwrap());
@@ -153,7 +153,7 @@ fn bundles_that_are_withdrawn_are_not_told_as_trust_in_nobody() {
 }
 
 #[test]
-fn token_files_are_the_pods_and_go_with_its_identity() {
+fn token_files_belong_to_the_pod_and_are_removed_with_its_identity() {
     files_test(async |scene| {
         scene.register("web");
         let target = scene.node.publish(&volume("web").attribute("svid-csi/audience", "vault")).await;
@@ -201,7 +201,7 @@ fn tokens_that_break_a_rule_are_refused() {
 }
 
 #[test]
-fn failures_of_the_agent_are_told_by_their_code() {
+fn failures_of_the_agent_are_passed_on_by_their_code() {
     workload_api_test(async |scene| {
         let mut web = socket(&scene.registered("web").await).await;
         for (status, code) in [

@@ -1,4 +1,4 @@
-//! Agents and drivers that go and come back.
+//! Agents and drivers that stop and return.
 
 use std::fs;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use crate::endpoints::renew_all;
 use crate::fixture::{pod, serial, svid, test, until, volume};
 use crate::workload_api::client::Svids;
 
-/// Waits until the driver follows so many pods again, beside its own identity.
+/// Waits until the driver follows that many pods again, in addition to its own identity.
 async fn following(scene: &Scene, pods: usize) {
     scene.until("the subscriptions", || (scene.agent.subscriptions().now == 1 + pods).then_some(())).await;
 }
 
 #[test]
-fn an_agent_that_restarts_takes_nothing_away() {
+fn a_restart_of_the_agent_keeps_all_identities() {
     files_test(async |scene| {
         let target = scene.registered("web").await;
         let first = serial(&target);
@@ -26,7 +26,7 @@ fn an_agent_that_restarts_takes_nothing_away() {
         let waiting = scene.status().await["waiting"][volume("web").id().to_string()].to_string();
         assert!(waiting.contains("Broker API"), "{waiting}");
         assert_eq!((serial(&target), scene.node.trouble(&volume("web")).await), (first.clone(), None));
-        // It answers at once where it has something, whether the agent is there or not.
+        // It answers at once if it has an identity, whether the agent runs or not.
         scene.node.publish(&volume("web")).await;
         scene.agent.resume();
         following(&scene, 1).await;
@@ -37,7 +37,7 @@ fn an_agent_that_restarts_takes_nothing_away() {
 }
 
 #[test]
-fn every_outage_is_told_of() {
+fn every_outage_is_logged() {
     files_test(async |scene| {
         scene.registered("web").await;
         let told = || scene.node.log().matches("pods keep their identities").count();
@@ -52,7 +52,7 @@ fn every_outage_is_told_of() {
 }
 
 #[test]
-fn an_agent_whose_directory_is_made_again_is_found() {
+fn an_agent_whose_directory_is_created_again_is_found() {
     files_test(async |scene| {
         let target = scene.registered("web").await;
         let first = serial(&target);
@@ -69,7 +69,7 @@ fn an_agent_whose_directory_is_made_again_is_found() {
 }
 
 #[test]
-fn a_new_svid_of_the_driver_makes_no_gap() {
+fn a_new_svid_of_the_driver_causes_no_gap() {
     scene_test(&[WORKLOAD_API, SOCKET], async |scene| {
         let pods = ["web", "db", "api"];
         let mut streams = Vec::new();
@@ -81,7 +81,7 @@ fn a_new_svid_of_the_driver_makes_no_gap() {
         }
         scene.agent.rotate_own();
         scene.until("a second connection", || (scene.agent.connections().ever == 2).then_some(())).await;
-        // While subscriptions move over, each at its own time.
+        // Until all subscriptions have moved, each at its own time.
         for (name, svids) in pods.into_iter().zip(&mut streams) {
             scene.agent.rotate(&pod(name));
             assert_eq!(svids.next().await.unwrap(), scene.agent.response(&pod(name)));
@@ -116,7 +116,7 @@ fn a_connection_that_fails_keeps_the_older_one() {
 }
 
 #[test]
-fn a_killed_driver_shows_the_same_again_and_goes_on() {
+fn a_killed_driver_serves_the_same_again_and_continues() {
     test(async || {
         for delivery in [FILES, WORKLOAD_API] {
             let mut scene = Scene::running(&[delivery, SOCKET]).await;
@@ -158,7 +158,7 @@ fn a_driver_that_starts_without_the_agent_serves_what_pods_have() {
 }
 
 #[test]
-fn an_unknown_driver_asks_for_an_identity_anew() {
+fn an_unknown_driver_requests_its_identity_again() {
     files_test(async |scene| {
         let target = scene.registered("web").await;
         let asked = || scene.agent.calls_of("FetchX509SVID").len();
@@ -177,7 +177,7 @@ fn an_unknown_driver_asks_for_an_identity_anew() {
 }
 
 #[test]
-fn a_driver_that_is_not_registered_any_more_takes_nothing_away() {
+fn a_driver_that_is_no_longer_registered_keeps_all_identities() {
     files_test(async |scene| {
         let target = scene.registered("web").await;
         scene.agent.tell_driver(Answer::Refused(Status::permission_denied("no identity issued")));
@@ -193,14 +193,14 @@ fn a_driver_that_is_not_registered_any_more_takes_nothing_away() {
 }
 
 #[test]
-fn asked_to_renew_it_takes_what_the_agent_has() {
+fn a_renewal_takes_the_current_identity_of_the_agent() {
     files_test(async |scene| {
         let target = scene.registered("web").await;
         let first = serial(&target);
         assert!(renew_all(&scene.node).await.contains("{\"renewing\":1}"));
         scene.agent.rotate(&pod("web"));
         until("the rotation", async || serial(&target) != first).await;
-        // The audit line comes after the files.
+        // The audit line is written after the files.
         until("it is told", async || scene.issued() >= 2).await;
         assert_eq!(scene.issued(), 2);
     });

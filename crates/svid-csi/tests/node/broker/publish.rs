@@ -1,4 +1,4 @@
-//! What a pod gets when it starts.
+//! The identity of a starting pod.
 
 use std::fs;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use super::scene::{FILES, SOCKET, Scene, WORKLOAD_API, files_test, id, names, prepared_test, scene_test};
 use crate::fixture::{pod, svid, test, volume};
 
-/// Long enough for everything that works, short enough to wait for what does not.
+/// Long enough for every success, short enough to wait for failures.
 const SHORT: Duration = Duration::from_secs(5);
 
 #[test]
@@ -62,7 +62,7 @@ fn the_driver_starts_before_the_agent() {
 }
 
 #[test]
-fn an_entry_that_comes_later_is_waited_for() {
+fn a_later_entry_is_waited_for() {
     files_test(async |scene| {
         let volume = volume("web");
         let (target, ()) = tokio::join!(scene.node.publish(&volume), async {
@@ -91,7 +91,7 @@ fn without_an_entry_the_error_names_the_selectors() {
 }
 
 #[test]
-fn a_denied_pod_is_told_so_at_once_and_gets_it_when_allowed() {
+fn a_denied_pod_fails_at_once_and_starts_when_allowed() {
     files_test(async |scene| {
         let denied = Status::permission_denied("not allowed to impersonate-via-spire");
         scene.agent.tell(&pod("web"), Answer::Refused(denied));
@@ -105,7 +105,7 @@ fn a_denied_pod_is_told_so_at_once_and_gets_it_when_allowed() {
 }
 
 #[test]
-fn a_pod_the_agent_does_not_find_yet_is_asked_for_again() {
+fn a_pod_that_the_agent_does_not_find_yet_is_requested_again() {
     files_test(async |scene| {
         scene
             .agent
@@ -120,7 +120,7 @@ fn a_pod_the_agent_does_not_find_yet_is_asked_for_again() {
 }
 
 #[test]
-fn a_call_that_is_not_understood_is_never_repeated() {
+fn an_unsupported_call_is_never_repeated() {
     files_test(async |scene| {
         scene.register("web");
         scene.agent.refuse(Some(Status::invalid_argument("unsupported reference type")));
@@ -143,7 +143,7 @@ fn a_call_that_is_not_understood_is_never_repeated() {
 }
 
 #[test]
-fn a_hint_picks_among_several() {
+fn a_hint_selects_one_of_several() {
     files_test(async |scene| {
         let entries = [Entry::new(&id("web")), Entry::new(&id("web-internal")).hint("internal")];
         scene.agent.register(&pod("web"), &entries);
@@ -163,7 +163,7 @@ fn a_hint_picks_among_several() {
 }
 
 #[test]
-fn tcp_will_do_as_well() {
+fn tcp_also_works() {
     prepared_test(&[FILES], async |mut scene| {
         scene.agent.resume();
         let address = format!("--broker-address={}", scene.agent.broker_address());
@@ -175,7 +175,7 @@ fn tcp_will_do_as_well() {
 }
 
 #[test]
-fn the_variable_says_where_the_broker_is() {
+fn the_environment_variable_sets_the_broker() {
     scene_test(&[FILES, SOCKET], async |mut scene| {
         scene.node.kill();
         scene.node.drop_arg("--broker-socket");

@@ -1,4 +1,4 @@
-//! Answers of an agent that break a rule: refused as a whole, and nothing is taken away.
+//! Responses of an agent that break a rule: they are refused as a whole, and the last identity stays.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use tonic::Code;
 use super::scene::{FILES, SOCKET, files_test, id, prepared_test};
 use crate::fixture::{pod, serial, svid, until, volume};
 
-/// Long enough for everything that works.
+/// Long enough for every success.
 const SHORT: Duration = Duration::from_secs(5);
 
 type Edit = fn(&mut X509svidResponse);
 
-/// What is wrong with an answer that is otherwise fine, and a word of the rule it breaks.
+/// The fault of an otherwise valid response, and a word of the rule it breaks.
 const EDITS: [(&str, Edit, &str); 9] = [
     (
         "a key of another certificate",
@@ -41,7 +41,7 @@ const EDITS: [(&str, Edit, &str); 9] = [
     ),
 ];
 
-/// Certificates that are no X509-SVIDs of the pod.
+/// Certificates that are not X509-SVIDs of the pod.
 const FLAWS: [(Flaw, &str); 6] = [
     (Flaw::Expired, "expired"),
     (Flaw::NotYetValid, "valid only from"),
@@ -81,7 +81,7 @@ fn a_pod_does_not_start_with_it() {
 }
 
 #[test]
-fn a_pod_that_runs_keeps_its_last_good_one() {
+fn a_running_pod_keeps_its_last_good_identity() {
     files_test(async |scene| {
         let target = scene.registered("web").await;
         for (round, (what, edit, says)) in EDITS.into_iter().enumerate() {
@@ -103,7 +103,7 @@ fn a_pod_that_runs_keeps_its_last_good_one() {
 }
 
 #[test]
-fn the_pod_is_told() {
+fn the_pod_gets_an_event() {
     prepared_test(&[FILES, SOCKET], async |mut scene| {
         let server = ApiServer::start();
         server.users.accept("token", User::service_account("spire", "svid-csi"));
@@ -138,7 +138,7 @@ fn the_pod_is_told() {
 }
 
 #[test]
-fn outside_of_a_cluster_no_event_is_written_and_that_is_said_once() {
+fn outside_of_a_cluster_no_event_is_written_and_that_is_logged_once() {
     files_test(async |scene| {
         scene.registered("web").await;
         scene.agent.edit(&pod("web"), |response| response.svids[0].bundle.clear());

@@ -23,7 +23,7 @@ pub(crate) const SOCKET: &[&str] = &["--broker-socket={dir}/run/broker/api.sock"
 pub(crate) const FILES: &[&str] = &["--delivery=files"];
 pub(crate) const WORKLOAD_API: &[&str] = &["--delivery=workload-api"];
 
-/// A node whose driver asks an agent.
+/// A node whose driver uses an agent.
 pub(crate) struct Scene {
     pub(crate) agent: Agent,
     pub(crate) node: Node,
@@ -39,12 +39,12 @@ pub(crate) fn workload_api_test(body: impl AsyncFnOnce(Scene)) {
     scene_test(&[WORKLOAD_API, SOCKET], body);
 }
 
-/// The same with these flags.
+/// The same with additional flags.
 pub(crate) fn scene_test(args: &[&[&str]], body: impl AsyncFnOnce(Scene)) {
     named_test(&TestName::of(&body), async || body(Scene::running(args).await).await);
 }
 
-/// Runs a test on a node where neither the agent nor the driver is started yet.
+/// Runs a test on a node before the agent and the driver are started.
 pub(crate) fn prepared_test(args: &[&[&str]], body: impl AsyncFnOnce(Scene)) {
     named_test(&TestName::of(&body), async || body(Scene::prepared(args)).await);
 }
@@ -87,7 +87,7 @@ impl Scene {
         self.until("a connection", || (self.agent.connections().now == 1).then_some(())).await;
     }
 
-    /// Waits until `probe` answers something; it is asked again after every change, call and connection.
+    /// Waits until `probe` returns something; it is called after every change, call and connection.
     pub(crate) async fn until<T>(&self, what: &str, probe: impl FnMut() -> Option<T>) -> T {
         tokio::select! {
             biased;
@@ -107,7 +107,8 @@ impl Scene {
         self.agent.calls_of("SubscribeToX509SVID").into_iter().filter(|call| call.uid == uid).collect()
     }
 
-    /// Publishes as a kubelet that waits only so long; longer where the machine is too busy to hear the driver's answer.
+    /// Publishes like a kubelet that waits only that long; longer if the machine is too busy to receive the driver's
+    /// answer.
     pub(crate) async fn publish_within(&self, volume: &InlineVolume, mut deadline: Duration) -> Result<(), Status> {
         let target = self.node.kubelet.target(volume);
         fs::create_dir_all(target.parent().unwrap()).unwrap();
@@ -116,7 +117,7 @@ impl Scene {
             let mut request = Request::new(volume.publish_request(target.to_str().unwrap(), false));
             request.set_timeout(deadline);
             match node.node_publish_volume(request).await {
-                // This client's own word, not the driver's.
+                // This is the client's own error, not the driver's.
                 Err(error) if error.message() == "Timeout expired" => deadline *= 2,
                 answer => return answer.map(drop),
             }
@@ -131,7 +132,7 @@ impl Scene {
         sum_of_metric(&self.node, name).await
     }
 
-    /// How many identities were handed out, as the audit log has it.
+    /// The number of issued identities in the audit log.
     pub(crate) fn issued(&self) -> usize {
         self.node.log().matches("identity issued").count()
     }

@@ -1,4 +1,4 @@
-//! Whom the driver talks to, and whom not.
+//! The servers that the driver accepts and refuses.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::fixture::{svid, test, until, volume};
 
 const AGENT: &str = "spiffe://example.org/spire/agent/test/node";
 
-/// Servers that are not the agent, and how the driver says so.
+/// Servers other than the agent, and the driver's message about each.
 const IMPOSTORS: [(Server, &str); 7] = [
     (Server::OtherTrustDomain, "no trust bundle of the leaf certificate's trust domain, other.example"),
     (
@@ -24,14 +24,14 @@ const IMPOSTORS: [(Server, &str); 7] = [
     (Server::Garbage, "the connection broke"),
 ];
 
-/// Waits for what the driver says, and checks that it has asked nothing.
+/// Waits for the driver's message, and checks that it has sent no call.
 async fn is_mistrusted(scene: &Scene, says: &str) {
     until(says, async || scene.node.log().contains(says)).await;
     assert_eq!(scene.status().await["broker_up"], false, "{}", scene.node.log());
 }
 
 #[test]
-fn nobody_else_is_taken_for_the_agent() {
+fn no_other_server_is_accepted_as_the_agent() {
     test(async || {
         for (server, says) in IMPOSTORS {
             let mut scene = Scene::prepared(&[FILES, SOCKET]);
@@ -48,7 +48,7 @@ fn nobody_else_is_taken_for_the_agent() {
 }
 
 #[test]
-fn the_agent_is_found_once_it_is_there() {
+fn the_agent_is_found_once_it_exists() {
     prepared_test(&[FILES, SOCKET], async |mut scene| {
         scene.agent.server(Server::Workload);
         scene.agent.resume();
@@ -61,7 +61,7 @@ fn the_agent_is_found_once_it_is_there() {
 }
 
 #[test]
-fn one_that_says_nothing_is_given_up() {
+fn a_silent_server_is_given_up() {
     prepared_test(&[FILES, SOCKET], async |mut scene| {
         scene.agent.server(Server::Hangs);
         scene.agent.resume();
@@ -92,7 +92,7 @@ fn the_expected_server_can_be_named() {
 }
 
 #[test]
-fn a_workload_that_is_named_is_the_server() {
+fn a_named_workload_is_accepted_as_the_server() {
     prepared_test(&[FILES, SOCKET], async |mut scene| {
         scene.agent.server(Server::Workload);
         scene.agent.resume();
@@ -124,7 +124,7 @@ fn a_server_of_a_federated_trust_domain_is_verified_by_its_own_bundle() {
 }
 
 #[test]
-fn an_identity_of_its_own_that_breaks_a_rule_is_not_shown() {
+fn an_invalid_identity_of_the_driver_is_not_presented() {
     files_test(async |scene| {
         for (flaw, says) in
             [(Flaw::Expired, "expired"), (Flaw::UnknownCa, "does not lead"), (Flaw::IsCa, "CA certificate")]

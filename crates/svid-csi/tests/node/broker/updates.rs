@@ -1,4 +1,4 @@
-//! What changes while a pod runs.
+//! Changes while a pod runs.
 
 use std::fs;
 use std::path::Path;
@@ -30,7 +30,7 @@ fn a_rotation_reaches_files_at_once() {
 }
 
 #[test]
-fn what_is_delivered_again_changes_no_file() {
+fn a_repeated_delivery_changes_no_file() {
     files_test(async |scene| {
         let target = scene.registered("web").await;
         let data = || fs::read_link(target.join("..data")).unwrap();
@@ -39,7 +39,7 @@ fn what_is_delivered_again_changes_no_file() {
             scene.agent.repeat(&pod("web"));
         }
         assert_eq!((scene.issued(), data()), (1, before.clone()));
-        // What comes after them comes when they have been dealt with.
+        // A later update arrives only after these were processed.
         scene.agent.rotate(&pod("web"));
         until("the rotation", async || data() != before).await;
         until("its line in the audit log", async || scene.issued() == 2).await;
@@ -48,7 +48,7 @@ fn what_is_delivered_again_changes_no_file() {
 }
 
 #[test]
-fn a_changed_bundle_comes_beside_the_same_key() {
+fn a_changed_bundle_arrives_beside_the_same_key() {
     files_test(async |scene| {
         let target = scene.registered("web").await;
         let first = serial(&target);
@@ -65,7 +65,7 @@ fn a_changed_bundle_comes_beside_the_same_key() {
 }
 
 #[test]
-fn no_bundle_of_one_pod_is_shown_to_another() {
+fn no_bundle_of_one_pod_is_sent_to_another() {
     workload_api_test(async |scene| {
         scene.register("web");
         scene.agent.edit(&pod("web"), |response| {
@@ -85,7 +85,7 @@ fn no_bundle_of_one_pod_is_shown_to_another() {
 }
 
 #[test]
-fn certificates_that_are_none_of_a_ca_are_skipped_and_named_once() {
+fn certificates_that_are_not_of_a_ca_are_skipped_and_named_once() {
     workload_api_test(async |scene| {
         let (other, strangers) = (TestCa::new("other").bundle_der(), TestCa::new("a stranger"));
         let stranger = strangers.issue(&id("stranger"), Duration::from_secs(600), None).chain;

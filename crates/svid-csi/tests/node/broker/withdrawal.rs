@@ -1,4 +1,4 @@
-//! An identity that is withdrawn goes at once; one that cannot be asked for stays.
+//! A withdrawn identity is removed at once; one that cannot be requested stays.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use crate::fixture::{pod, serial, svid, until, volume};
 use crate::workload_api::client::Svids;
 
 #[test]
-fn files_go_and_come_back() {
+fn files_are_removed_and_delivered_again() {
     files_test(async |scene| {
         let (target, other) = (scene.registered("web").await, scene.registered("db").await);
         let first = serial(&target);
@@ -39,12 +39,12 @@ fn files_go_and_come_back() {
 }
 
 #[test]
-fn files_go_also_while_a_failed_delivery_waits_for_its_next_try() {
+fn files_are_removed_even_while_a_failed_delivery_waits_for_its_retry() {
     scene_test(&[FILES, SOCKET, &["--data-size-limit=1Mi"]], async |scene| {
         let target = scene.registered("web").await;
         let _ = fs::write(scene.node.path("root/data/filler"), vec![0; 2 << 20]);
         scene.agent.rotate(&pod("web"));
-        // Until the next try is minutes away.
+        // The next retry is minutes away.
         for failures in 1..=4 {
             let failed = Some(f64::from(failures));
             until("it fails", async || metric(&scene.node, "renewal_failures_total").await == failed).await;
@@ -58,7 +58,7 @@ fn files_go_also_while_a_failed_delivery_waits_for_its_next_try() {
 }
 
 #[test]
-fn sockets_and_streams_go_and_come_back() {
+fn sockets_and_streams_end_and_return() {
     workload_api_test(async |scene| {
         let (target, other) = (scene.registered("web").await, scene.registered("db").await);
         let socket = target.join("agent.sock");
@@ -80,7 +80,7 @@ fn sockets_and_streams_go_and_come_back() {
 }
 
 #[test]
-fn what_was_withdrawn_while_the_driver_was_down_goes_when_it_starts() {
+fn an_identity_withdrawn_while_the_driver_was_down_is_removed_at_startup() {
     files_test(async |mut scene| {
         let (target, other) = (scene.registered("web").await, scene.registered("db").await);
         let kept = serial(&other);
@@ -95,7 +95,7 @@ fn what_was_withdrawn_while_the_driver_was_down_goes_when_it_starts() {
 }
 
 #[test]
-fn what_cannot_be_asked_for_stays() {
+fn an_identity_that_cannot_be_requested_stays() {
     files_test(async |scene| {
         let refusals = [
             Status::unavailable("shedding load"),
@@ -104,7 +104,7 @@ fn what_cannot_be_asked_for_stays() {
             Status::unauthenticated("who are you?"),
             Status::resource_exhausted("too much"),
         ];
-        // Of a pod each: who was refused a few times is asked for less often.
+        // Each of a different pod, because a pod that was refused a few times is requested less often.
         for (round, status) in refusals.into_iter().enumerate() {
             let web = format!("web-{round}");
             let target = scene.registered(&web).await;

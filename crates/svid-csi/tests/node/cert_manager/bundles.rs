@@ -1,4 +1,4 @@
-//! Trust bundles, and that their changes reach every volume.
+//! Trust bundles, whose changes reach every volume.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ fn holds(target: &Path, cas: &[&TestCa]) -> bool {
     cas.iter().all(|ca| has(ca)) && text.matches("BEGIN").count() == cas.len()
 }
 
-/// PEM without its line ends.
+/// PEM without line ends.
 fn body(pem: &str) -> String {
     pem.split_whitespace().collect()
 }
@@ -84,7 +84,7 @@ fn a_changed_file_reaches_every_format() {
 }
 
 #[test]
-fn a_broken_file_takes_nothing_away() {
+fn a_broken_file_keeps_the_last_bundle() {
     cluster_test(&[], async |cluster| {
         let target = cluster.node.publish(&cluster.volume("web")).await;
         let file = cluster.node.path("ca.crt");
@@ -139,7 +139,7 @@ fn map(pem: &str) -> serde_json::Value {
 }
 
 #[test]
-fn a_config_map_that_cannot_be_watched_for_a_while_is_followed_again() {
+fn a_config_map_that_temporarily_cannot_be_watched_is_followed_again() {
     test(async || {
         let mut cluster = Cluster::prepared(&[&["--trust-bundle=configmap:cert-manager/issuance/roots.pem"]]);
         cluster.server.objects.put(map(&cluster.ca.bundle_pem()));
@@ -205,7 +205,7 @@ fn a_cluster_trust_bundle_is_followed() {
 }
 
 #[test]
-fn a_bundle_that_is_missing_is_named_and_waited_for() {
+fn a_missing_bundle_is_named_and_waited_for() {
     test(async || {
         let mut cluster = Cluster::prepared(&[&["--trust-bundle=configmap:cert-manager/issuance/roots.pem"]]);
         cluster.start().await;
@@ -224,7 +224,7 @@ fn a_bundle_that_is_missing_is_named_and_waited_for() {
 }
 
 #[test]
-fn a_key_beside_the_bundle_is_warned_of() {
+fn a_key_beside_the_bundle_causes_a_warning() {
     test(async || {
         let mut cluster = Cluster::prepared(&[super::cluster::BUNDLE]);
         fs::write(cluster.node.path("tls.key"), "secret").unwrap();

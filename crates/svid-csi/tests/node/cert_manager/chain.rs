@@ -1,5 +1,5 @@
-//! Certificates whose chain does not lead to the trust bundle: csi-driver-spiffe hands them out, so its stand-in does too,
-//! and says so.
+//! Certificates whose chain does not lead to the trust bundle: csi-driver-spiffe delivers them, so its replacement does
+//! too, and reports that.
 
 use std::fs;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ fn told(cluster: &Cluster, pod: &str) -> Vec<String> {
     of_pod.map(|event| format!("{} {} {}", event["type"], event["reason"], event["message"])).collect()
 }
 
-/// In how many of the three places it is said: condition, status and metrics.
+/// In how many of the three places it is reported: condition, status and metrics.
 async fn said(cluster: &Cluster, pod: &str) -> usize {
     let condition = cluster.node.trouble(&cluster.volume(pod)).await;
     let places = [
@@ -33,7 +33,7 @@ async fn said(cluster: &Cluster, pod: &str) -> usize {
 }
 
 #[test]
-fn an_issuer_outside_the_bundle_starts_the_pod_and_is_told() {
+fn an_issuer_outside_the_bundle_is_reported_and_the_pod_starts() {
     cluster_test(&[], async |cluster| {
         cluster.server.permissions.everything();
         let next = Arc::new(TestCa::new("next"));
@@ -70,7 +70,7 @@ fn a_renewal_by_the_right_issuer_clears_it() {
 }
 
 #[test]
-fn it_is_refused_where_that_is_asked_for() {
+fn it_is_refused_if_the_flag_says_so() {
     cluster_test(&["--require-chain"], async |cluster| {
         cluster.server.cert_manager.mode(Mode::Issue(Issuing::by(&Arc::new(TestCa::new("next")))));
         let (code, message) = cluster.node.refused(&cluster.volume("web")).await;
@@ -79,7 +79,7 @@ fn it_is_refused_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_socket_never_has_it() {
+fn a_socket_never_serves_it() {
     let args = ["--allow-plan=cert-manager:workload-api", "--require-chain=false"];
     cluster_test(&args, async |cluster| {
         cluster.server.cert_manager.mode(Mode::Issue(Issuing::by(&Arc::new(TestCa::new("next")))));
@@ -110,7 +110,7 @@ fn the_text_of_the_bundle_arrives_as_it_is() {
 }
 
 #[test]
-fn a_bundle_with_a_stranger_in_it_is_used_without_it() {
+fn a_bundle_is_used_without_a_certificate_that_is_not_of_a_ca() {
     cluster_test(&[], async |cluster| {
         let target = cluster.node.publish(&cluster.volume("web")).await;
         let leaf = fs::read_to_string(target.join("tls.crt")).unwrap();

@@ -1,4 +1,4 @@
-//! Requests that nobody needs are removed, and nobody else's.
+//! Requests that are no longer needed are deleted, but not those of others.
 
 use serde_json::json;
 use svid_csi_core::cert_request::{NODE_LABEL, VOLUME_LABEL, hash_identifier};
@@ -8,7 +8,7 @@ use super::cluster::{Cluster, REQUESTS, cluster_test};
 use crate::endpoints::renew_all;
 use crate::fixture::{serial, until};
 
-/// A request as some driver on `node` made it for a volume of the pod with that UID.
+/// A request as a driver on `node` created it for a volume of the pod with that UID.
 fn foreign(cluster: &Cluster, name: &str, node: &str, volume: &str, pod_uid: &str) {
     let labels = json!({NODE_LABEL: hash_identifier(node), VOLUME_LABEL: hash_identifier(volume)});
     let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": pod_uid});
@@ -26,7 +26,7 @@ fn names(cluster: &Cluster) -> Vec<String> {
 }
 
 #[test]
-fn unpublishing_removes_all_of_the_volume_and_nothing_else() {
+fn unpublishing_removes_everything_of_the_volume_and_nothing_else() {
     cluster_test(&[], async |cluster| {
         let volume = cluster.volume("web");
         let id = volume.id().to_string();
@@ -35,7 +35,7 @@ fn unpublishing_removes_all_of_the_volume_and_nothing_else() {
         foreign(&cluster, "other-node", "n2", &id, "uid-of-web");
         foreign(&cluster, "other-volume", "n1", "csi-another", "uid-of-web");
         foreign(&cluster, "same-hash", "n1", &id, "uid-of-another-pod");
-        // What is seen of a later change is seen of all of these.
+        // Once a later change was processed, all of these were, too.
         cluster.node.publish(&cluster.volume("api")).await;
         cluster.node.unpublish(&volume).await;
         cluster.until("two are removed", || (names(&cluster).len() == 4).then_some(())).await;
@@ -53,7 +53,7 @@ fn unpublishing_removes_all_of_the_volume_and_nothing_else() {
 }
 
 #[test]
-fn a_pod_that_goes_before_its_identity_came_leaves_nothing() {
+fn a_pod_deleted_before_its_identity_arrived_leaves_nothing() {
     cluster_test(&[], async |cluster| {
         cluster.server.cert_manager.mode(Mode::ByHand);
         let volume = cluster.volume("web");
@@ -68,7 +68,7 @@ fn a_pod_that_goes_before_its_identity_came_leaves_nothing() {
 }
 
 #[test]
-fn a_renewal_under_way_goes_with_its_volume_and_no_other() {
+fn a_renewal_in_progress_ends_with_its_volume_and_no_other() {
     cluster_test(&["--request-mode=own"], async |cluster| {
         let gone = cluster.volume("web");
         let mut kept = cluster.volume("web");

@@ -27,14 +27,14 @@ const ARGS: &[&str] = &[
 ];
 pub(crate) const BUNDLE: &[&str] = &["--source-ca-bundle={dir}/ca.crt"];
 
-/// A cluster with one node, in which everybody has what the predecessor's charts and examples grant, and no more.
+/// A cluster with one node, in which everyone has exactly the permissions of the predecessor's charts and examples.
 pub(crate) struct Cluster {
     pub(crate) server: ApiServer,
     pub(crate) ca: Arc<TestCa>,
     pub(crate) node: Node,
 }
 
-/// Runs a test in a cluster whose driver is running and hands out a bundle.
+/// Runs a test in a cluster whose driver is running and delivers a bundle.
 pub(crate) fn cluster_test(more: &[&str], body: impl AsyncFnOnce(Cluster)) {
     named_test(&TestName::of(&body), async || body(Cluster::started(&[BUNDLE, more]).await).await);
 }
@@ -74,7 +74,7 @@ impl Cluster {
         self.until("the driver watches", || (self.server.watches.count(REQUESTS) == 1).then_some(())).await;
     }
 
-    /// Waits until `probe` answers something; it is asked again after every change and call.
+    /// Waits until `probe` returns something; it is called after every change and call.
     pub(crate) async fn until<T>(&self, what: &str, probe: impl FnMut() -> Option<T>) -> T {
         let found = self.server.pulse.until(what, probe);
         tokio::select! {
@@ -89,13 +89,13 @@ impl Cluster {
         panic!("still waiting: {what}\n{}\n{}", self.server.calls.log(), self.node.log());
     }
 
-    /// A volume of a pod, with a token that is good for an hour.
+    /// A volume of a pod, with a token that is valid for an hour.
     pub(crate) fn volume(&self, pod_name: &str) -> InlineVolume {
         let token = self.server.token_of(&pod(pod_name), "n1");
         with_tokens(pod_name, &[("", &token)])
     }
 
-    /// Waits for the pod's request about which nothing final is said yet. Answers its name and what it is.
+    /// Waits for the pod's request without a final state. Returns its name and the request.
     pub(crate) async fn pending(&self, pod_name: &str) -> (String, CertificateRequest) {
         let of_pod =
             |request: &CertificateRequest| request.metadata.owner_references.iter().any(|owner| owner.name == pod_name);
@@ -104,7 +104,7 @@ impl Cluster {
         (request.metadata.name.clone(), request)
     }
 
-    /// Certificates as they should be.
+    /// Valid certificates.
     pub(crate) fn issuing(&self) -> Issuing {
         Issuing::by(&self.ca)
     }

@@ -1,4 +1,4 @@
-//! Requests that come to nothing: what is told, and when the next one is made.
+//! Requests that fail: the reports, and the time of the next attempt.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use tonic::Code;
 use super::cluster::{Cluster, cluster_test};
 use crate::fixture::serial;
 
-/// Publishes while the test says what becomes of the request. Answers code, message and the request's name.
+/// Publishes while the test decides the request. Returns code, message and the request's name.
 async fn ended(cluster: &Cluster, pod: &str, end: impl FnOnce(&str) -> bool) -> (Code, String, String) {
     cluster.server.cert_manager.mode(Mode::ByHand);
     let volume = cluster.volume(pod);
@@ -23,8 +23,8 @@ async fn ended(cluster: &Cluster, pod: &str, end: impl FnOnce(&str) -> bool) -> 
 
 const PODS: [&str; 4] = ["denied", "failed", "invalid", "deleted"];
 
-/// Each pod has tried so often, long ago, that minutes pass between its next try and the one after it: no machine is so slow
-/// that it would be made meanwhile.
+/// Each pod has so many attempts behind it, long ago, that minutes pass between the next two: no machine is so slow
+/// that the second one would occur during the test.
 async fn long_back_offs(cluster: &mut Cluster) {
     for pod in PODS {
         let (_, _, name) = ended(cluster, pod, |name| cluster.server.cert_manager.deny(name, "not yet")).await;
@@ -35,7 +35,7 @@ async fn long_back_offs(cluster: &mut Cluster) {
 }
 
 #[test]
-fn each_ending_is_told_and_not_repeated() {
+fn each_failure_is_reported_and_not_repeated() {
     cluster_test(&[], async |mut cluster| {
         long_back_offs(&mut cluster).await;
         let manager = &cluster.server.cert_manager;
@@ -79,7 +79,7 @@ fn each_ending_is_told_and_not_repeated() {
 }
 
 #[test]
-fn after_its_back_off_a_request_is_made_anew() {
+fn after_the_back_off_a_new_request_is_created() {
     cluster_test(&[], async |cluster| {
         let (manager, begun) = (&cluster.server.cert_manager, Instant::now());
         let (_, _, denied) = ended(&cluster, "web", |name| manager.deny(name, "not yet")).await;
@@ -105,7 +105,7 @@ fn after_its_back_off_a_request_is_made_anew() {
 }
 
 #[test]
-fn a_denial_is_told_on_the_pod_where_that_is_allowed() {
+fn a_denial_is_reported_on_the_pod_if_that_is_allowed() {
     cluster_test(&[], async |cluster| {
         cluster.server.permissions.everything();
         let manager = &cluster.server.cert_manager;
@@ -122,7 +122,7 @@ fn a_denial_is_told_on_the_pod_where_that_is_allowed() {
 }
 
 #[test]
-fn a_denial_is_told_on_the_pod_once() {
+fn a_denial_is_reported_on_the_pod_once() {
     cluster_test(&[], async |mut cluster| {
         cluster.server.permissions.everything();
         cluster.server.cert_manager.mode(Mode::Deny("not you".to_owned()));
@@ -134,7 +134,7 @@ fn a_denial_is_told_on_the_pod_once() {
             for _ in 0..4 {
                 cluster.node.refused(&cluster.volume("web")).await;
             }
-            // Events are sent one after the other: what is told of this pod is told after all that is told of the other.
+            // Events are sent in order, so those of this pod follow all those of the other.
             let last = format!("last-{restarted}");
             cluster.node.refused(&cluster.volume(&last)).await;
             cluster.until("the last event", || (!denials_told(&cluster, &last).is_empty()).then_some(())).await;

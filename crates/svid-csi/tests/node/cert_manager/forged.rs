@@ -1,4 +1,4 @@
-//! Requests that look like a volume's: whoever may make requests may make such.
+//! Requests that look like a volume's, which everyone can create who may create requests.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,7 @@ use super::cluster::{Cluster, REQUESTS, cluster_test, prepared_test};
 use crate::endpoints::renew_all;
 use crate::fixture::{serial, svid, until};
 
-/// More than the driver removes at once for any one reason, and far less than there are.
+/// More than the driver deletes at once for any reason, and far fewer than exist.
 const FEW: usize = 10;
 
 /// A request with the labels and the owner of a volume's.
@@ -24,14 +24,14 @@ fn forged(volume: &InlineVolume, namespace: &str, name: &str) -> Value {
     json!({"apiVersion": "cert-manager.io/v1", "kind": "CertificateRequest", "metadata": metadata, "spec": spec})
 }
 
-/// Forges many in a namespace, which comes before that of the pod in every list.
+/// Forges many in a namespace that precedes that of the pod in every list.
 fn forge(cluster: &Cluster, volume: &InlineVolume, namespace: &str, many: usize) {
     for number in 0..many {
         cluster.server.objects.put(forged(volume, namespace, &format!("a-{namespace}-{number:03}")));
     }
 }
 
-/// Those of them that the driver made itself.
+/// Those that the driver itself created.
 fn own(cluster: &Cluster) -> Vec<String> {
     let made = cluster.server.cert_manager.requests().into_iter().filter(|request| !request.spec.username.is_empty());
     made.map(|request| request.metadata.name).collect()
@@ -43,7 +43,7 @@ fn in_namespace(cluster: &Cluster, namespace: &str) -> usize {
 }
 
 #[test]
-fn many_forged_requests_keep_no_volume_from_its_life() {
+fn many_forged_requests_do_not_disturb_a_volume() {
     prepared_test(&[], async |mut cluster| {
         let volume = cluster.volume("web");
         forge(&cluster, &volume, "shop", 300);
@@ -70,7 +70,7 @@ fn many_forged_requests_keep_no_volume_from_its_life() {
 }
 
 #[test]
-fn a_forged_denial_in_another_namespace_delays_nobody() {
+fn a_forged_denial_in_another_namespace_delays_no_volume() {
     prepared_test(&[], async |mut cluster| {
         let volume = cluster.volume("web");
         let mut denied = forged(&volume, "evil", "denied");
@@ -99,7 +99,7 @@ fn a_forged_denial_in_another_namespace_delays_nobody() {
 }
 
 #[test]
-fn forged_requests_hide_none_that_is_waited_for() {
+fn forged_requests_do_not_hide_the_awaited_one() {
     cluster_test(&[], async |cluster| {
         cluster.server.cert_manager.mode(Mode::ByHand);
         let volume = cluster.volume("web");
@@ -107,7 +107,7 @@ fn forged_requests_hide_none_that_is_waited_for() {
         forge(&cluster, &volume, "shop", 50);
         let sign = async {
             let name = cluster.until("a request", || own(&cluster).pop()).await;
-            // Everything is listed anew, the forged ones before the real one.
+            // Everything is listed again, the forged ones before the real one.
             let lists = cluster.server.calls.count("list", REQUESTS);
             cluster.server.watches.gone_all();
             let listed = || (cluster.server.calls.count("list", REQUESTS) > lists).then_some(());

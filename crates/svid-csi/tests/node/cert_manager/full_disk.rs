@@ -1,4 +1,4 @@
-//! A data tmpfs without room: what was given is not asked for again, and what could not be written comes later.
+//! A full data tmpfs: an issued certificate is not requested again, and what could not be written is written later.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::fixture::{serial, svid, until};
 
 const SMALL: &str = "--data-size-limit=1Mi";
 
-/// Leaves no room in the data tmpfs. Removing the file makes room again.
+/// Fills the data tmpfs. Removing the file frees the space again.
 fn fill(cluster: &Cluster) -> PathBuf {
     let filler = cluster.node.path("root/data/filler");
     let full = fs::write(&filler, vec![0; 2 << 20]).unwrap_err();
@@ -42,7 +42,7 @@ fn cas(target: &std::path::Path) -> usize {
 }
 
 #[test]
-fn what_could_not_be_installed_is_not_asked_for_again() {
+fn a_certificate_that_could_not_be_installed_is_not_requested_again() {
     cluster_test(&[SMALL], async |cluster| {
         let manager = &cluster.server.cert_manager;
         manager.mode(Mode::ByHand);
@@ -73,7 +73,7 @@ fn what_could_not_be_installed_is_not_asked_for_again() {
 }
 
 #[test]
-fn a_bundle_that_could_not_be_written_comes_with_the_next_publish() {
+fn a_bundle_that_could_not_be_written_is_delivered_with_the_next_publish() {
     cluster_test(&[SMALL], async |cluster| {
         let target = cluster.node.publish(&cluster.volume("web")).await;
         let (first, next) = (serial(&target), TestCa::new("next"));
@@ -92,7 +92,7 @@ fn a_bundle_that_could_not_be_written_comes_with_the_next_publish() {
 }
 
 #[test]
-fn a_bundle_that_could_not_be_written_at_a_start_stops_no_renewal() {
+fn a_bundle_that_could_not_be_written_at_startup_stops_no_renewal() {
     cluster_test(&[SMALL, "--request-mode=own"], async |mut cluster| {
         let target = cluster.node.publish(&cluster.volume("web")).await;
         let (first, next) = (serial(&target), TestCa::new("next"));

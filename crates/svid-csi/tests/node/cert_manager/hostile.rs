@@ -1,4 +1,4 @@
-//! Pods that lead the driver to the files of others.
+//! Pods that redirect the driver to the files of others.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,7 +11,7 @@ use crate::fixture::{serial, until};
 use crate::hostile::{unseal, writable_in_pod};
 
 #[test]
-fn a_new_bundle_brings_nothing_of_another_volume() {
+fn a_new_bundle_does_not_bring_files_of_another_volume() {
     cluster_test(&[], async |cluster| {
         let (web, api) = (cluster.volume("web"), cluster.volume("api"));
         let (target, other) = (cluster.node.publish(&web).await, cluster.node.publish(&api).await);

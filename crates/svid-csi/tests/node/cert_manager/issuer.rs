@@ -1,4 +1,4 @@
-//! The issuer named by a ConfigMap, which comes, changes and goes.
+//! The issuer named by a ConfigMap that appears, changes and disappears.
 
 use serde_json::{Value, json};
 use svid_csi_testkit::api_server::Mode;
@@ -18,7 +18,7 @@ fn issuer(name: &str) -> Value {
     map(json!({"issuer-name": name, "issuer-kind": "ClusterIssuer", "issuer-group": "cert-manager.io"}))
 }
 
-/// The issuer that a newly published pod's request names.
+/// The issuer named in the request of a newly published pod.
 async fn issuer_of(cluster: &Cluster, pod: &str) -> String {
     cluster.node.publish(&cluster.volume(pod)).await;
     cluster.server.cert_manager.of_pod(pod)[0].spec.issuer_ref.name.clone()
@@ -30,7 +30,7 @@ async fn told(cluster: &Cluster, times: usize, words: &str) {
 }
 
 #[test]
-fn it_comes_changes_and_goes() {
+fn it_is_followed_from_creation_to_deletion() {
     cluster_test(FLAGS, async |cluster| {
         assert_eq!(issuer_of(&cluster, "before").await, "spiffe-ca");
         cluster.server.objects.put(issuer("first"));
@@ -57,7 +57,7 @@ fn it_comes_changes_and_goes() {
 }
 
 #[test]
-fn the_first_request_after_a_start_names_it() {
+fn the_first_request_after_startup_names_it() {
     prepared_test(FLAGS, async |mut cluster| {
         cluster.server.objects.put(issuer("runtime"));
         cluster.node.start().await;
@@ -66,7 +66,7 @@ fn the_first_request_after_a_start_names_it() {
 }
 
 #[test]
-fn a_request_for_the_old_one_is_given_up() {
+fn a_request_for_the_former_issuer_is_given_up() {
     cluster_test(FLAGS, async |cluster| {
         cluster.server.cert_manager.mode(Mode::ByHand);
         let volume = cluster.volume("web");

@@ -1,4 +1,4 @@
-//! cert-manager -> files: the driver against the scripted API server, cert-manager played by the test.
+//! cert-manager -> files: the driver with the scripted API server, on which the test acts as cert-manager.
 
 pub(crate) mod cluster;
 

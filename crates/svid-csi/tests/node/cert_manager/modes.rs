@@ -1,10 +1,10 @@
-//! The driver asks in the pods' place.
+//! The driver creates the requests of the pods.
 
 use super::cluster::{DRIVER, REQUESTS, cluster_test};
 use crate::fixture::{pod, serial, volume};
 
 #[test]
-fn the_driver_asks_with_its_own_token() {
+fn the_driver_creates_requests_with_its_own_token() {
     for (index, flags) in [&["--use-own-service-account"][..], &["--request-mode=own"], &["--request-mode=node-bound"]]
         .into_iter()
         .enumerate()
@@ -28,7 +28,7 @@ fn the_driver_asks_with_its_own_token() {
 }
 
 #[test]
-fn a_broken_token_is_an_error_even_where_none_is_needed() {
+fn a_broken_token_is_an_error_even_if_none_is_needed() {
     cluster_test(&["--request-mode=own"], async |cluster| {
         let mut volume = volume("web");
         volume.tokens = Some("{".to_owned());

@@ -1,4 +1,4 @@
-//! Without an API server: what runs stays, what is asked for is told to come later.
+//! Without an API server: running pods are not affected, and new ones wait.
 
 use svid_csi_testkit::api_server::{Fault, Mode};
 use tonic::Code;
@@ -22,7 +22,7 @@ fn a_driver_starts_without_it() {
 }
 
 #[test]
-fn a_server_that_never_answers_keeps_no_publish() {
+fn a_server_that_never_answers_blocks_no_publish() {
     prepared_test(&[], async |mut cluster| {
         cluster.server.faults.always("*", "*", Fault::Hang);
         cluster.node.start().await;
@@ -36,7 +36,7 @@ fn a_server_that_never_answers_keeps_no_publish() {
 }
 
 #[test]
-fn a_create_without_an_answer_ends_and_is_made_once() {
+fn a_create_without_a_response_ends_and_takes_effect_once() {
     cluster_test(&[], async |cluster| {
         cluster.server.faults.always("create", REQUESTS, Fault::Hang);
         let (code, message) = cluster.node.refused(&cluster.volume("web")).await;
@@ -59,7 +59,7 @@ fn after_an_outage_pods_start_again_on_a_quiet_node() {
                 until("the driver notices", noticed).await;
                 cluster.server.resume();
             }
-            // Nothing happens on the node, so no event tells the driver that it watches again.
+            // Nothing happens on the node, so no event shows the driver that it is watching again.
             cluster.node.publish(&cluster.volume(outage)).await;
         }
         let up = async || cluster.status().await["cert_manager_up"] == true;
@@ -69,7 +69,7 @@ fn after_an_outage_pods_start_again_on_a_quiet_node() {
 }
 
 #[test]
-fn what_runs_stays_as_it_is() {
+fn running_pods_are_not_affected() {
     cluster_test(&[], async |mut cluster| {
         let (web, api) = (cluster.volume("web"), cluster.volume("api"));
         let target = cluster.node.publish(&web).await;
@@ -96,7 +96,7 @@ fn what_runs_stays_as_it_is() {
 }
 
 #[test]
-fn renewals_that_an_outage_held_up_come_a_few_at_a_time() {
+fn renewals_delayed_by_an_outage_are_done_a_few_at_a_time() {
     let more = ["--request-mode=own", "--renewal-concurrency=2"];
     cluster_test(&more, async |cluster| {
         let volumes: Vec<_> = (0..12).map(|pod| cluster.volume(&format!("pod-{pod}"))).collect();

@@ -1,4 +1,4 @@
-//! What is missing is named, and what is not needed is not asked for.
+//! Missing permissions are named, and unnecessary ones are not used.
 
 use svid_csi_testkit::api_server::Access;
 use tonic::Code;
@@ -10,7 +10,7 @@ fn without(action: &'static str) -> impl Fn(&Access) -> bool + Send + 'static {
 }
 
 #[test]
-fn a_pod_without_the_permission_is_told_exactly() {
+fn a_missing_permission_of_a_pod_is_named_exactly() {
     cluster_test(&[], async |cluster| {
         cluster.server.permissions.only(without("create"));
         let (code, message) = cluster.node.refused(&cluster.volume("web")).await;
@@ -25,7 +25,7 @@ fn a_pod_without_the_permission_is_told_exactly() {
 }
 
 #[test]
-fn a_driver_that_may_not_watch_says_so_and_goes_on_when_it_may() {
+fn a_driver_that_may_not_watch_reports_it_and_continues_once_it_may() {
     prepared_test(&[], async |mut cluster| {
         for verb in ["list", "watch"] {
             cluster.server.permissions.only(without(verb));

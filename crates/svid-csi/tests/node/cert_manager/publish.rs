@@ -1,4 +1,4 @@
-//! What is asked of cert-manager, and what pods get.
+//! The requests to cert-manager, and the identities of pods.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -80,7 +80,7 @@ fn a_pod_gets_its_identity_by_one_request() {
 }
 
 #[test]
-fn the_approver_approves_what_the_flags_ask_for() {
+fn the_approver_approves_the_requests_of_every_flag() {
     test(async || {
         for (name, kind, key_type) in [
             ("ecdsa-p256", "ClusterIssuer", KeyType::EcdsaP256),
@@ -104,7 +104,7 @@ fn the_approver_approves_what_the_flags_ask_for() {
 }
 
 #[test]
-fn extra_annotations_are_added_but_ours_are_not_overridden() {
+fn extra_annotations_are_added_but_do_not_override_ours() {
     let more =
         ["--extra-certificate-request-annotations=team=shop,spiffe.csi.cert-manager.io/identity=spiffe://evil/x"];
     cluster_test(&more, async |cluster| {

@@ -1,4 +1,4 @@
-//! Renewal: in time, a few at once, and without taking anything away.
+//! Renewal: in time, a few at once, and without losing the last identity.
 
 use std::fs;
 use std::time::Duration;
@@ -36,7 +36,7 @@ fn no_more_than_the_limit_are_renewed_at_once() {
 }
 
 #[test]
-fn pods_that_start_go_ahead_of_renewals() {
+fn starting_pods_go_ahead_of_renewals() {
     cluster_test(&["--renewal-concurrency=1", OWN], async |cluster| {
         let manager = &cluster.server.cert_manager;
         for pod in ["a", "b"] {
@@ -57,7 +57,7 @@ fn pods_that_start_go_ahead_of_renewals() {
 }
 
 #[test]
-fn it_comes_in_time_with_a_new_key_and_one_request_stays() {
+fn a_renewal_is_in_time_with_a_new_key_and_one_request_stays() {
     let more = [OWN, "--certificate-request-duration=30s"];
     cluster_test(&more, async |cluster| {
         let target = cluster.node.publish(&cluster.volume("web")).await;
@@ -73,7 +73,7 @@ fn it_comes_in_time_with_a_new_key_and_one_request_stays() {
     });
 }
 
-/// A pod whose certificate lives for 15 seconds, and whose renewals fail.
+/// A pod whose certificate is valid for 15 seconds, and whose renewals fail.
 async fn failing(cluster: &Cluster) -> std::path::PathBuf {
     let manager = &cluster.server.cert_manager;
     manager.mode(Mode::Issue(cluster.issuing().lifetime(Duration::from_secs(15))));
@@ -84,7 +84,7 @@ async fn failing(cluster: &Cluster) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_failed_renewal_keeps_the_last_good_pair_and_is_tried_again() {
+fn a_failed_renewal_keeps_the_last_good_pair_and_is_retried() {
     cluster_test(&[OWN], async |cluster| {
         let target = failing(&cluster).await;
         let first = serial(&target);
@@ -100,7 +100,7 @@ fn a_failed_renewal_keeps_the_last_good_pair_and_is_tried_again() {
 }
 
 #[test]
-fn shortly_before_the_end_the_pod_is_told() {
+fn shortly_before_the_end_the_pod_gets_an_event() {
     cluster_test(&[OWN], async |cluster| {
         cluster.server.permissions.everything();
         let target = failing(&cluster).await;
@@ -114,7 +114,7 @@ fn shortly_before_the_end_the_pod_is_told() {
 }
 
 #[test]
-fn a_denied_renewal_is_told_on_the_pod_and_takes_nothing_away() {
+fn a_denied_renewal_is_reported_on_the_pod_and_keeps_the_identity() {
     cluster_test(&[OWN], async |cluster| {
         cluster.server.permissions.everything();
         let target = cluster.node.publish(&cluster.volume("web")).await;

@@ -1,4 +1,4 @@
-//! What a driver that was killed goes on with.
+//! The continuation after a kill of the driver.
 
 use svid_csi_testkit::api_server::Mode;
 
@@ -29,7 +29,7 @@ fn with_pods_tokens_it_waits_for_the_next_republish() {
 }
 
 #[test]
-fn with_its_own_token_it_goes_on_at_once() {
+fn with_its_own_token_it_continues_at_once() {
     let more = ["--request-mode=node-bound", "--certificate-request-duration=10s"];
     cluster_test(&more, async |mut cluster| {
         let target = cluster.node.publish(&cluster.volume("web")).await;
@@ -63,7 +63,7 @@ fn a_request_whose_key_is_lost_is_replaced() {
 }
 
 #[test]
-fn the_requests_of_the_run_before_go_with_their_volume() {
+fn requests_of_the_previous_run_are_deleted_with_their_volume() {
     cluster_test(&[], async |mut cluster| {
         let volume = cluster.volume("web");
         cluster.node.publish(&volume).await;
@@ -76,7 +76,7 @@ fn the_requests_of_the_run_before_go_with_their_volume() {
 }
 
 #[test]
-fn a_stop_in_order_leaves_requests_and_volumes() {
+fn a_regular_shutdown_leaves_requests_and_volumes() {
     cluster_test(&[], async |mut cluster| {
         let target = cluster.node.publish(&cluster.volume("web")).await;
         cluster.node.terminate().await;

@@ -1,4 +1,4 @@
-//! One live request a volume, whatever happens to the calls of the kubelet and to the answers of the API server.
+//! One live request per volume, whatever happens to the calls of the kubelet and to the responses of the API server.
 
 use svid_csi_testkit::api_server::{Fault, Mode};
 use tonic::Code;
@@ -7,7 +7,7 @@ use super::cluster::{REQUESTS, cluster_test};
 use crate::fixture::{svid, until};
 
 #[test]
-fn calls_of_the_kubelet_come_and_go_and_the_request_stays() {
+fn the_request_survives_the_kubelets_calls() {
     cluster_test(&[], async |cluster| {
         cluster.server.cert_manager.mode(Mode::ByHand);
         let volume = cluster.volume("web");
@@ -21,7 +21,7 @@ fn calls_of_the_kubelet_come_and_go_and_the_request_stays() {
             name = waits() => name,
             target = cluster.node.publish(&volume) => panic!("published: {}", target.display()),
         };
-        // That call is gone. The kubelet asks again, twice at once, with fresh tokens.
+        // That call has ended. The kubelet retries, twice at once, with fresh tokens.
         let (second, third) = (cluster.volume("web"), cluster.volume("web"));
         let sign = async {
             waits().await;
@@ -35,7 +35,7 @@ fn calls_of_the_kubelet_come_and_go_and_the_request_stays() {
 }
 
 #[test]
-fn a_request_whose_answer_was_lost_is_found_again() {
+fn a_request_whose_response_was_lost_is_found_again() {
     cluster_test(&[], async |cluster| {
         cluster.server.faults.next(1, "create", REQUESTS, Fault::LoseAnswer);
         let plugin = cluster.node.plugin().await;
@@ -47,7 +47,7 @@ fn a_request_whose_answer_was_lost_is_found_again() {
 }
 
 #[test]
-fn trouble_of_the_api_server_is_no_verdict() {
+fn problems_of_the_api_server_are_not_a_verdict() {
     cluster_test(&[], async |cluster| {
         for fault in [Fault::InternalError, Fault::Drop] {
             cluster.server.faults.always("create", REQUESTS, fault.clone());
@@ -61,7 +61,7 @@ fn trouble_of_the_api_server_is_no_verdict() {
 }
 
 #[test]
-fn a_webhook_that_refuses_is_quoted_and_asked_again() {
+fn a_refusing_webhook_is_quoted_and_the_request_retried() {
     cluster_test(&[], async |cluster| {
         let words = "no requests on Saturdays".to_owned();
         cluster.server.faults.next(1, "create", REQUESTS, Fault::Denied(words.clone()));
@@ -72,7 +72,7 @@ fn a_webhook_that_refuses_is_quoted_and_asked_again() {
 }
 
 #[test]
-fn too_many_requests_are_made_later() {
+fn too_many_requests_are_retried_later() {
     cluster_test(&[], async |cluster| {
         cluster.server.faults.next(2, "create", REQUESTS, Fault::TooManyRequests(1));
         let plugin = cluster.node.plugin().await;

@@ -1,4 +1,4 @@
-//! Service account tokens: which one is used, which are refused, and that they are nowhere afterwards.
+//! Service account tokens: which one is used, which are refused, and that none is stored.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::cluster::{Cluster, DRIVER_TOKEN, REQUESTS, cluster_test, with_tokens}
 use crate::endpoints::{get, tcp};
 use crate::fixture::{pod, serial, until, volume};
 
-/// Publishes with tokens in `secrets` too, as Kubernetes 1.35 can.
+/// Publishes with tokens in `secrets` as well, which Kubernetes supports since 1.35.
 async fn publish_with_secret(cluster: &Cluster, volume: &InlineVolume, tokens: &str) -> Result<(), Status> {
     let target = cluster.node.kubelet.target(volume);
     fs::create_dir_all(target.parent().unwrap()).unwrap();
@@ -57,7 +57,7 @@ fn a_missing_token_names_what_the_csi_driver_object_lacks() {
 }
 
 #[test]
-fn what_is_no_token_of_the_pod_is_refused_unused() {
+fn tokens_of_other_pods_are_refused_unused() {
     cluster_test(&[], async |cluster| {
         let (hour, stranger) =
             (SystemTime::now() + Duration::from_secs(3600), cluster.server.token_of(&pod("api"), "n1"));
@@ -85,7 +85,7 @@ fn what_is_no_token_of_the_pod_is_refused_unused() {
 }
 
 #[test]
-fn a_token_the_api_server_does_not_take_is_not_kept() {
+fn a_token_that_the_api_server_refuses_is_not_kept() {
     cluster_test(&[], async |cluster| {
         let token = cluster.server.token_of(&pod("web"), "n1");
         cluster.server.users.expire(&token);
@@ -98,7 +98,7 @@ fn a_token_the_api_server_does_not_take_is_not_kept() {
 }
 
 #[test]
-fn a_refused_token_does_not_take_a_newer_one_with_it() {
+fn a_refused_token_does_not_discard_a_newer_one() {
     cluster_test(&[], async |cluster| {
         let (old, new) = (cluster.server.token_of(&pod("web"), "n1"), cluster.server.token_of(&pod("web"), "n1"));
         let target = cluster.node.publish(&with_tokens("web", &[("", &old)])).await;
@@ -119,13 +119,13 @@ fn a_refused_token_does_not_take_a_newer_one_with_it() {
     });
 }
 
-/// Tokens, and the parts of them that are nobody else's.
+/// Tokens, and their unique parts.
 fn parts<'a>(tokens: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
     tokens.iter().flat_map(|token| token.split('.').skip(1).chain([*token])).filter(|part| part.len() > 10)
 }
 
 #[test]
-fn a_token_at_its_end_is_not_sent() {
+fn an_expiring_token_is_not_sent() {
     cluster_test(&[], async |cluster| {
         let token = cluster.server.token_of(&pod("web"), "n1");
         let mut volume = volume("web");
@@ -166,7 +166,7 @@ fn tokens_are_written_nowhere() {
     });
 }
 
-/// The first file at or below a path that holds a text.
+/// The first file at or below a path that contains a text.
 fn found_below(path: &Path, text: &str) -> Option<std::path::PathBuf> {
     if path.is_dir() {
         return fs::read_dir(path).unwrap().find_map(|entry| found_below(&entry.unwrap().path(), text));

@@ -1,4 +1,4 @@
-//! Whose turn it is to renew, and what does not cost a volume its own.
+//! The order of renewals, and events that do not cost a volume its turn.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::fixture::{serial, svid, until};
 
 const ONE: [&str; 2] = ["--renewal-concurrency=1", "--request-mode=own"];
 
-/// Publishes volumes of these pods, and leaves what is asked for from now on to the test.
+/// Publishes volumes of these pods, and lets the test decide all later requests.
 async fn published<const N: usize>(cluster: &Cluster, pods: [&str; N]) -> [PathBuf; N] {
     let mut targets = Vec::new();
     for pod in pods {
@@ -21,11 +21,11 @@ async fn published<const N: usize>(cluster: &Cluster, pods: [&str; N]) -> [PathB
     targets.try_into().unwrap()
 }
 
-/// Has a pod's volume renewed, and waits for its request. Answers the name.
+/// Has a pod's volume renewed, and waits for its request. Returns the name.
 async fn renews(cluster: &Cluster, pod: &str) -> String {
     renew_pod(&cluster.node, &format!("shop/{pod}")).await;
     let name = cluster.pending(pod).await.0;
-    // Until then a change of mode may be one for this request too.
+    // Until then a change of mode may also apply to this request.
     let answered = || cluster.server.calls.of("create", REQUESTS).iter().all(|call| call.code.is_some()).then_some(());
     cluster.until("the request is answered", answered).await;
     name
@@ -49,7 +49,7 @@ fn sign(cluster: &Cluster, request: &str) {
 }
 
 #[test]
-fn a_renewal_that_stays_pending_keeps_others_for_one_turn_only() {
+fn a_pending_renewal_delays_others_for_one_turn_only() {
     cluster_test(&ONE, async |cluster| {
         let [a, b] = published(&cluster, ["a", "b"]).await;
         let (first_a, first_b) = (serial(&a), serial(&b));
@@ -70,14 +70,14 @@ fn a_renewal_that_stays_pending_keeps_others_for_one_turn_only() {
 }
 
 #[test]
-fn a_renewal_whose_request_is_made_waits_for_no_turn() {
+fn a_renewal_whose_request_exists_waits_for_no_turn() {
     cluster_test(&ONE, async |cluster| {
         let [a, b, c] = published(&cluster, ["a", "b", "c"]).await;
         let [first_a, first_b, first_c] = [&a, &b, &c].map(|target| serial(target));
         let of_a = renews(&cluster, "a").await;
         queues(&cluster, "b").await;
         queues(&cluster, "c").await;
-        // Told to renew once more, it begins anew, with the same request. Two turns would take longer than it is waited.
+        // Another order to renew restarts it with the same request. Two turns would take longer than the test waits.
         assert_eq!(renews(&cluster, "a").await, of_a);
         let of_b = cluster.pending("b").await.0;
         sign(&cluster, &of_a);

@@ -1,4 +1,4 @@
-//! One list and one watch a node, without a gap and without polling.
+//! One list and one watch per node, without a gap and without polling.
 
 use svid_csi_core::cert_request::{NODE_LABEL, VOLUME_LABEL, hash_identifier};
 use svid_csi_testkit::api_server::{Fault, Mode};
@@ -6,7 +6,7 @@ use svid_csi_testkit::api_server::{Fault, Mode};
 use super::cluster::{Cluster, REQUESTS, cluster_test, prepared_test};
 use crate::fixture::svid;
 
-/// Publishes; meanwhile, once the request is there, does something and then has the certificate issued.
+/// Publishes; once the request exists, runs `meanwhile` and then has the certificate issued.
 async fn publish_through(cluster: &Cluster, pod: &str, meanwhile: impl AsyncFnOnce(&str)) {
     cluster.server.cert_manager.mode(Mode::ByHand);
     let volume = cluster.volume(pod);
@@ -29,7 +29,7 @@ fn lists(cluster: &Cluster) -> usize {
 }
 
 #[test]
-fn what_is_issued_while_the_connection_is_broken_is_seen() {
+fn certificates_issued_while_the_connection_is_broken_are_seen() {
     cluster_test(&[], async |cluster| {
         publish_through(&cluster, "web", async |name| {
             cluster.server.watches.break_all();
@@ -46,7 +46,7 @@ fn what_is_issued_while_the_connection_is_broken_is_seen() {
 }
 
 #[test]
-fn what_the_server_has_forgotten_is_listed_again() {
+fn a_forgotten_resource_version_causes_a_new_list() {
     cluster_test(&[], async |cluster| {
         publish_through(&cluster, "web", async |name| {
             cluster.server.watches.gone_all();
@@ -66,7 +66,7 @@ fn a_watch_refused_as_too_old_is_listed_again() {
             cluster.server.watches.break_all();
             not_watching(&cluster).await;
             assert!(cluster.server.cert_manager.sign(name, &cluster.issuing()));
-            // The version it knows is now too old, and every watch from there gets 410 as its answer.
+            // The version it knows is now too old, and every watch from there is answered with 410.
             cluster.server.objects.compact();
             cluster.server.faults.clear();
         })
@@ -76,7 +76,7 @@ fn a_watch_refused_as_too_old_is_listed_again() {
 }
 
 #[test]
-fn what_is_deleted_while_nobody_watches_is_noticed() {
+fn deletions_without_a_watch_are_noticed() {
     cluster_test(&[], async |cluster| {
         cluster.server.cert_manager.mode(Mode::ByHand);
         let volume = cluster.volume("web");
@@ -96,7 +96,7 @@ fn what_is_deleted_while_nobody_watches_is_noticed() {
 }
 
 #[test]
-fn a_bookmark_spares_a_list() {
+fn a_bookmark_saves_a_list() {
     cluster_test(&[], async |cluster| {
         publish_through(&cluster, "web", async |name| {
             for number in 0..20 {
@@ -142,14 +142,14 @@ fn a_node_with_many_requests_lists_them_in_pages() {
 }
 
 #[test]
-fn a_waiting_volume_asks_nothing() {
+fn a_waiting_volume_sends_no_requests() {
     cluster_test(&[], async |cluster| {
         cluster.node.publish(&cluster.volume("idle")).await;
         publish_through(&cluster, "web", async |name| {
-            // What is left to do for the other pod may come now: only looks at requests count.
+            // The remaining work for the other pod may take place now, so only reads of requests count.
             let looks = || ["get", "list", "watch"].map(|verb| cluster.server.calls.count(verb, REQUESTS));
             let before = looks();
-            // Long enough for whoever polls, as the predecessor does five times a second.
+            // Long enough for a client that polls, like the predecessor five times per second.
             tokio::time::sleep(std::time::Duration::from_secs(3)).await;
             assert_eq!(looks(), before, "{}", cluster.server.calls.log());
             assert!(cluster.server.cert_manager.sign(name, &cluster.issuing()));
@@ -159,7 +159,7 @@ fn a_waiting_volume_asks_nothing() {
 }
 
 #[test]
-fn a_server_that_goes_away_mid_wait_is_found_again() {
+fn a_server_that_restarts_during_a_wait_is_found_again() {
     cluster_test(&[], async |cluster| {
         publish_through(&cluster, "web", async |name| {
             cluster.server.stop();

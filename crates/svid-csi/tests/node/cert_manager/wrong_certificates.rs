@@ -1,4 +1,4 @@
-//! Certificates that are not the pod's identity: the error names issuer and rule, the last good pair stays.
+//! Certificates that are not the pod's identity: the error names issuer and rule, and the last good pair stays.
 
 use svid_csi_testkit::Flaw;
 use svid_csi_testkit::api_server::Mode;
@@ -8,10 +8,10 @@ use super::cluster::cluster_test;
 use crate::endpoints::renew_all;
 use crate::fixture::{serial, svid, until};
 
-/// As a driver name of our own has it.
+/// The default of a driver name of our own.
 const STRICT: &[&str] = &["--require-chain=true"];
 
-/// What is wrong, and a word of the rule it breaks.
+/// The fault, and a word of the rule it breaks.
 const FLAWS: [(Flaw, &str); 15] = [
     (Flaw::OtherKey, "private key does not belong"),
     (Flaw::OtherId, "spiffe://example.org/ns/shop/sa/somebody-else"),

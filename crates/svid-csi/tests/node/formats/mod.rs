@@ -1,4 +1,4 @@
-//! local-ca -> files, in every format there is.
+//! local-ca -> files, in every format.
 
 mod passwords;
 pub(crate) mod store;
@@ -19,7 +19,7 @@ use crate::fixture::{Node, serial, svid, test, until, volume};
 
 const ADMIN: &str = "--admin-socket={dir}/admin.sock";
 
-/// A volume that asks for every file there is.
+/// A volume with every possible file.
 fn everything(pod: &str) -> InlineVolume {
     let attributes = [
         ("audience", "vault, spiffe://example.org/db"),
@@ -56,8 +56,7 @@ fn contents(target: &Path) -> Vec<Vec<u8>> {
     FILES.iter().map(|name| fs::read(target.join(name)).unwrap()).collect()
 }
 
-/// Everything that is in the volume belongs together, as a careful reader takes it: all through one resolution of
-/// `..data`.
+/// All files in the volume belong together if they are read through one resolution of `..data`.
 fn agrees(target: &Path) -> bool {
     let Ok(now) = fs::canonicalize(target.join("..data")) else { return false };
     let files: Option<Vec<_>> = FILES.iter().map(|name| fs::read(now.join(name)).ok()).collect();
@@ -77,7 +76,7 @@ fn agrees(target: &Path) -> bool {
 }
 
 #[test]
-fn everything_is_there_and_changes_together() {
+fn all_formats_exist_and_change_together() {
     test(async || {
         let node = Node::files(&[ADMIN]).await;
         let target = node.publish(&everything("web")).await;
@@ -122,7 +121,7 @@ fn a_full_tmpfs_keeps_everything() {
 }
 
 #[test]
-fn a_volume_may_ask_for_other_files_later() {
+fn a_volume_may_request_other_files_later() {
     test(async || {
         let node = Node::files(&[]).await;
         let target = node.publish(&everything("web")).await;

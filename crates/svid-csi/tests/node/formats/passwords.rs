@@ -21,7 +21,7 @@ async fn is_renewed(node: &Node, target: &Path) {
 }
 
 #[test]
-fn renewals_use_it_also_after_a_restart() {
+fn renewals_use_the_password_even_after_a_restart() {
     test(async || {
         let mut node = Node::files(&[ADMIN, "--log-level=5"]).await;
         let target = node.publish(&with_password(PASSWORD)).await;
@@ -51,7 +51,7 @@ fn renewals_use_it_also_after_a_restart() {
 }
 
 #[test]
-fn another_one_is_used_at_once() {
+fn another_password_is_used_at_once() {
     test(async || {
         let node = Node::files(&[]).await;
         let target = node.publish(&with_password(PASSWORD)).await;
@@ -67,7 +67,7 @@ fn another_one_is_used_at_once() {
 }
 
 #[test]
-fn a_lost_one_is_waited_for() {
+fn a_lost_password_is_waited_for() {
     test(async || {
         let mut node = Node::files(&[ADMIN, "--metrics-address=127.0.0.1:0"]).await;
         let target = node.publish(&with_password(PASSWORD)).await;
@@ -88,7 +88,7 @@ fn a_lost_one_is_waited_for() {
 }
 
 #[test]
-fn bad_ones_are_refused_without_being_repeated() {
+fn bad_passwords_are_refused_without_being_quoted() {
     test(async || {
         let node = Node::files(&["--log-level=5"]).await;
         for (volume, says) in [

@@ -28,7 +28,7 @@ fn filled(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().copied().cycle().take(bytes.len().next_multiple_of(64)).collect()
 }
 
-/// Whether the file was made with that password.
+/// Whether the file was created with that password.
 pub(crate) fn opens(file: &[u8], password: &str) -> bool {
     let parts = values(value(file).0);
     let safe = values(values(parts[1])[1])[0];

@@ -1,4 +1,4 @@
-//! Tokens, and what they are verified with.
+//! Tokens, and the keys to verify them.
 
 use std::time::SystemTime;
 
@@ -8,7 +8,7 @@ use tonic::Code;
 
 use super::*;
 
-/// Reads the bundles as spiffe-helper writes them: JWK sets in base64, by the name of the trust domain.
+/// Reads the bundles in the form of spiffe-helper: JWK sets in base64, by the name of the trust domain.
 pub(crate) fn bundles(json: &[u8]) -> JwtBundles {
     let json: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(json).unwrap();
     let bundle = |jwks: &serde_json::Value| {
@@ -18,14 +18,14 @@ pub(crate) fn bundles(json: &[u8]) -> JwtBundles {
     json.iter().map(|(name, jwks)| (TrustDomain::parse(name).unwrap(), bundle(jwks))).collect()
 }
 
-/// The tests have no base64 crate; certificates are written in it.
+/// The tests do not have a base64 crate, but certificates are written in it.
 fn base64(text: &str) -> Vec<u8> {
     use rustls::pki_types::pem::PemObject;
     let pem = format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
     rustls::pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).unwrap().to_vec()
 }
 
-/// Whose the token is, to that audience.
+/// The workload of the token, for that audience.
 pub(super) fn subject(token: &[u8], audience: &str, bundles: &JwtBundles) -> String {
     let token = std::str::from_utf8(token).unwrap();
     let valid = validate(token, audience, bundles, SystemTime::now()).unwrap();
@@ -91,7 +91,7 @@ fn a_lost_key_is_replaced_in_every_volume() {
 }
 
 #[test]
-fn what_means_nothing_is_refused_by_name() {
+fn attributes_without_meaning_are_refused_by_name() {
     test(async || {
         let node = Node::files(&["--allow-plan=local-ca:workload-api"]).await;
         for (volume, says) in [

@@ -1,4 +1,4 @@
-//! What a pod does to its socket harms nobody else, and costs the driver little.
+//! A pod that abuses its socket harms no other pod, and costs the driver little.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use super::raw::{begin, call, connect};
 use crate::endpoints::{metric, renew_all};
 use crate::fixture::{Node, test, until, volume};
 
-/// A node with metrics, the socket of a pod that misbehaves, and a stream of one that does not.
+/// A node with metrics, the socket of a misbehaving pod, and a stream of a well-behaved one.
 async fn stage() -> (Node, PathBuf, Svids) {
     let node = node_with(&["--metrics-address=127.0.0.1:0"]).await;
     let socket = node.publish(&volume("bad")).await.join("agent.sock");
@@ -28,7 +28,7 @@ async fn stage() -> (Node, PathBuf, Svids) {
     (node, socket, svids)
 }
 
-/// The other pod's stream goes on, and so does this pod's socket.
+/// The other pod's stream continues, and so does this pod's socket.
 async fn all_is_well(node: &Node, socket: &Path, good: &mut Svids) {
     renew_all(node).await;
     good.next().await.unwrap();
@@ -39,7 +39,7 @@ async fn connections(node: &Node) -> f64 {
     metric(node, "workload_api_connections").await.unwrap()
 }
 
-/// KiB of the driver's memory.
+/// The driver's memory in KiB.
 fn memory(node: &Node) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -47,7 +47,7 @@ fn memory(node: &Node) -> u64 {
 }
 
 #[test]
-fn a_stream_without_room_is_dropped() {
+fn a_stream_with_a_full_window_is_dropped() {
     test(async || {
         let (node, socket, mut good) = stage().await;
         let (sender, connection) = connect(&socket, Builder::new().initial_window_size(0)).await;
@@ -71,7 +71,7 @@ fn a_peer_that_does_not_read_its_socket_is_dropped() {
             (_, answer) = call(sender, "FetchX509SVID") => answer,
             ended = &mut connection => panic!("{ended:?}"),
         };
-        // The call is sent and its answer begins; from here on nothing is read.
+        // The call is sent and its response begins; nothing is read from here on.
         let _unread = tokio::select! {
             answer = answer => answer.unwrap(),
             ended = &mut connection => panic!("{ended:?}"),
@@ -90,7 +90,7 @@ fn a_peer_that_does_not_read_its_socket_is_dropped() {
 }
 
 #[test]
-fn connections_over_the_limit_are_told_so() {
+fn connections_over_the_limit_are_refused_with_a_reason() {
     test(async || {
         let (node, socket, mut good) = stage().await;
         let mut silent = Vec::new();
@@ -103,7 +103,7 @@ fn connections_over_the_limit_are_told_so() {
         assert!(refused.message().contains("64 connections already"), "{refused}");
         let mut waiting = 0;
         for _ in 0..10_000 {
-            // Those the socket's queue has no room for are refused by the kernel.
+            // The kernel refuses connections that do not fit into the queue of the socket.
             if let Ok(stream) = UnixStream::connect(&socket).await {
                 silent.push(stream);
                 waiting += 1;
@@ -131,7 +131,7 @@ fn calls_over_the_limit_of_a_connection_are_refused() {
 }
 
 #[test]
-fn what_is_too_large_is_refused() {
+fn too_large_messages_are_refused() {
     test(async || {
         let (node, socket, mut good) = stage().await;
         let mut api = api(&socket).await;
@@ -155,13 +155,13 @@ fn what_is_too_large_is_refused() {
 }
 
 #[test]
-fn a_message_that_never_ends_holds_up_nobody() {
+fn an_endless_message_does_not_block_others() {
     test(async || {
         let (node, socket, mut good) = stage().await;
         let (sender, connection) = connect(&socket, &Builder::new()).await;
         let connection = tokio::spawn(connection);
         let (sender, _answer, mut body) = begin(sender, "ValidateJWTSVID").await;
-        // It says that 60,000 bytes follow, of which one does.
+        // It announces 60,000 bytes, of which one follows.
         body.send_data(Bytes::from_static(&[0, 0, 0, 0xea, 0x60, 1]), false).unwrap();
         let (_, answer) = call(sender, "FetchX509SVID").await;
         answer.await.unwrap();
@@ -171,7 +171,7 @@ fn a_message_that_never_ends_holds_up_nobody() {
 }
 
 #[test]
-fn garbage_ends_the_connection_and_nothing_else() {
+fn garbage_ends_only_its_connection() {
     test(async || {
         let (node, socket, mut good) = stage().await;
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -187,7 +187,7 @@ fn garbage_ends_the_connection_and_nothing_else() {
             [&preface[..], &[0, 0, 1, 4, 0, 0, 0, 0, 0, 0]].concat(),
         ] {
             let mut stream = UnixStream::connect(&socket).await.unwrap();
-            // It may be gone before all of it is said.
+            // It may be closed before everything is sent.
             let _ = stream.write_all(&garbage).await;
             let mut said = Vec::new();
             let _ = stream.read_to_end(&mut said).await;
@@ -198,11 +198,11 @@ fn garbage_ends_the_connection_and_nothing_else() {
 }
 
 #[test]
-fn calls_taken_back_at_once_end_the_connection() {
+fn calls_cancelled_at_once_end_the_connection() {
     test(async || {
         let (node, socket, mut good) = stage().await;
         let (mut sender, connection) = connect(&socket, Builder::new().initial_max_send_streams(100_000)).await;
-        // All in one go, before the driver has had a look at any.
+        // All at once, before the driver has processed any.
         for _ in 0..2_000 {
             let (next, answer, mut body) = begin(sender, "FetchX509SVID").await;
             body.send_reset(Reason::CANCEL);
@@ -216,7 +216,7 @@ fn calls_taken_back_at_once_end_the_connection() {
 }
 
 #[test]
-fn many_small_calls_leave_nothing_behind() {
+fn many_small_calls_leave_no_memory_behind() {
     test(async || {
         let (node, socket, mut good) = stage().await;
         let mut api = api(&socket).await;
@@ -236,7 +236,7 @@ fn many_small_calls_leave_nothing_behind() {
 }
 
 #[test]
-fn the_driver_takes_all_descriptors_it_may_have() {
+fn the_driver_raises_its_limit_of_descriptors() {
     test(async || {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let maximum = getrlimit(Resource::Nofile).maximum;

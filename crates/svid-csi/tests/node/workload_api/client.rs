@@ -1,4 +1,4 @@
-//! A client as small as can be: what it sees is what the driver says.
+//! A minimal client, which sees exactly the driver's messages.
 
 use std::path::Path;
 use std::time::Duration;
@@ -42,7 +42,7 @@ impl<T> Stream<T> {
         Self(response.into_inner())
     }
 
-    /// The next message; the status by which the stream ends.
+    /// The next message, or the status at the end of the stream.
     pub(crate) async fn next(&mut self) -> Result<T, Status> {
         let message = tokio::time::timeout(LIMIT, self.0.message()).await.expect("a message in time");
         message.and_then(|message| message.ok_or_else(|| Status::cancelled("the stream ended")))

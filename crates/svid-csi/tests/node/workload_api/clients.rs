@@ -1,4 +1,4 @@
-//! The client library that programs in Rust use: it connects again by itself.
+//! The client library for Rust programs, which reconnects by itself.
 
 use std::path::Path;
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl Program {
         Self(tokio::time::timeout(LIMIT, source).await.expect("an SVID in time").unwrap())
     }
 
-    /// Its SVID's serial number, once that is another.
+    /// Its SVID's serial number, once that has changed.
     async fn serial_after(&self, last: &str) -> String {
         let mut updates = self.0.updated();
         let changed = async {
@@ -77,7 +77,7 @@ async fn tokens(node: &Node) -> (JwtSource, WorkloadApiClient) {
 }
 
 #[test]
-fn a_program_validates_tokens_by_itself_and_by_the_driver() {
+fn a_program_validates_tokens_itself_and_with_the_driver() {
     test(async || {
         let mut node = node().await;
         let (source, client) = tokens(&node).await;

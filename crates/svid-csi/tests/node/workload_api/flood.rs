@@ -1,4 +1,4 @@
-//! More calls than a connection may have, in frames of HTTP/2 written by hand.
+//! More calls than a connection may have, in hand-written frames of HTTP/2.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -20,8 +20,8 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
 
-/// Makes so many calls at once on one connection, and then reads what becomes of them: how many are answered, how many
-/// streams refused. A library would heed the limit as soon as it hears of it.
+/// Sends that many calls at once on one connection, and then counts the answered calls and the refused streams. A
+/// library would respect the limit as soon as it receives it.
 pub(crate) async fn flood(socket: &Path, method: &str, calls: u32) -> (UnixStream, usize, usize) {
     let mut stream = UnixStream::connect(socket).await.unwrap();
     stream.write_all(&self::calls(method, calls)).await.unwrap();
@@ -31,7 +31,7 @@ pub(crate) async fn flood(socket: &Path, method: &str, calls: u32) -> (UnixStrea
         match next.expect("every call is answered or refused") {
             (HEADERS, id, _) => drop(answered.insert(id)),
             (RST_STREAM, id, reason) if reason == REFUSED_STREAM => drop(refused.insert(id)),
-            // What else was sent on that stream.
+            // The frames of another kind on that stream.
             (RST_STREAM, id, _) if refused.contains(&id) => {}
             (RST_STREAM | GOAWAY, id, reason) => panic!("stream {id} ends with {reason:?}"),
             _ => {}
@@ -40,7 +40,7 @@ pub(crate) async fn flood(socket: &Path, method: &str, calls: u32) -> (UnixStrea
     (stream, answered.len(), refused.len())
 }
 
-/// What a client says that begins with so many calls.
+/// The bytes of a client that begins with that many calls.
 pub(crate) fn calls(method: &str, calls: u32) -> Vec<u8> {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     bytes.extend(frame(SETTINGS, 0, 0, &[]));

@@ -1,4 +1,4 @@
-//! Pods that take all they can get.
+//! Pods that use as much as they can.
 
 use std::path::Path;
 use std::time::Instant;
@@ -17,21 +17,21 @@ use super::node_with;
 use crate::endpoints::metric;
 use crate::fixture::{Node, test, until, volume};
 
-/// How many calls a greedy client begins with: more than any connection may have, more than most may have, and as many as
-/// the driver refuses on one without ending it.
+/// The number of calls with which a greedy client begins: more than any connection may have, more than most may have,
+/// and as many as the driver refuses on one without ending it.
 const BEGINNINGS: [u32; 4] = [200, 100, 48, 16];
 
-/// A connection with as many calls as the driver takes, and more.
+/// A connection with as many calls as the driver accepts, and more.
 struct Greedy {
     _connection: Option<UnixStream>,
     reading: Option<JoinHandle<()>>,
 }
 
 impl Greedy {
-    /// One that reads its answers, or does not.
+    /// A connection whose responses are read, or are not.
     async fn connect(socket: &Path, begins_with: u32, reads: bool) -> Option<Self> {
         let mut connection = UnixStream::connect(socket).await.ok()?;
-        // It may be refused before all is said.
+        // It may be refused before everything is sent.
         let _ = connection.write_all(&calls("FetchX509SVID", begins_with)).await;
         if !reads {
             return Some(Self { _connection: Some(connection), reading: None });
@@ -52,13 +52,13 @@ impl Drop for Greedy {
     }
 }
 
-/// MB of the driver's memory, at rest.
+/// The driver's memory at rest, in MB.
 async fn memory(node: &Node) -> f64 {
     let pid = node.pid();
     tokio::task::spawn_blocking(move || settled_memory(pid).unwrap().rss).await.unwrap()
 }
 
-/// Milliseconds from connecting to the identity, in the middle.
+/// The median of the milliseconds from connecting to the identity.
 async fn latency(socket: &Path) -> f64 {
     let mut times = Vec::new();
     for _ in 0..50 {
@@ -70,7 +70,7 @@ async fn latency(socket: &Path) -> f64 {
 }
 
 #[test]
-fn three_greedy_pods_cost_little_and_it_is_given_back() {
+fn three_greedy_pods_cost_little_memory_which_is_released() {
     test(async || {
         let node = node_with(&["--metrics-address=127.0.0.1:0"]).await;
         let good = node.publish(&volume("good")).await.join("agent.sock");
@@ -107,7 +107,7 @@ fn three_greedy_pods_cost_little_and_it_is_given_back() {
 }
 
 #[test]
-fn the_bounds_are_of_the_pod_over_all_its_volumes() {
+fn the_limits_apply_to_a_pod_over_all_its_volumes() {
     test(async || {
         let node = node_with(&["--metrics-address=127.0.0.1:0"]).await;
         let greedy = pod("greedy");

@@ -1,4 +1,4 @@
-//! JWT-SVIDs by the socket (rules of the Workload API, section 6, and of JWT-SVIDs).
+//! JWT-SVIDs through the socket (Workload API, section 6, and JWT-SVID).
 
 use std::fs;
 use std::time::{Duration, SystemTime};
@@ -20,7 +20,7 @@ use crate::fixture::{Node, test, volume};
 const WEB: &str = "spiffe://example.org/ns/shop/sa/web";
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A pod's way to its socket.
+/// A pod's client on its socket.
 async fn web(node: &Node) -> Api {
     api(&node.publish(&volume("web")).await.join("agent.sock")).await
 }
@@ -34,7 +34,7 @@ async fn token(api: &mut Api, audience: &[&str]) -> String {
     fetch(api, audience, "").await.unwrap().svids.remove(0).svid
 }
 
-/// What the answer of ValidateJWTSVID says: the SPIFFE ID, and `aud`.
+/// The content of the response to ValidateJWTSVID: the SPIFFE ID, and `aud`.
 async fn validate(api: &mut Api, token: &str, audience: &str) -> Result<(String, Vec<String>), Status> {
     let request = ValidateJwtsvidRequest { audience: audience.to_owned(), svid: token.to_owned() };
     let answer = api.validate_jwtsvid(asking(request)).await?.into_inner();
@@ -70,7 +70,7 @@ fn a_pod_gets_tokens_for_its_audiences_which_others_can_validate() {
 }
 
 #[test]
-fn what_a_token_is_asked_for_is_checked() {
+fn requests_for_tokens_are_checked() {
     test(async || {
         let node = node().await;
         let mut web = web(&node).await;
@@ -126,7 +126,7 @@ fn tokens_that_break_a_rule_are_invalid_arguments() {
 }
 
 #[test]
-fn tokens_of_strangers_and_of_the_past_are_invalid_arguments() {
+fn unknown_and_expired_tokens_are_invalid_arguments() {
     test(async || {
         let node = node().await;
         let mut web = web(&node).await;
@@ -151,7 +151,7 @@ fn tokens_of_strangers_and_of_the_past_are_invalid_arguments() {
 }
 
 #[test]
-fn bundles_come_at_once_as_plain_jwks_by_trust_domain() {
+fn bundles_are_sent_at_once_as_plain_jwks_by_trust_domain() {
     test(async || {
         let node = node().await;
         let mut web = web(&node).await;
@@ -193,7 +193,7 @@ fn no_token_is_in_a_file_a_record_or_the_log() {
 }
 
 #[test]
-fn a_source_without_jwt_says_so() {
+fn a_source_without_jwt_reports_that() {
     test(async || {
         let cluster =
             Cluster::started(&[crate::cert_manager::cluster::BUNDLE, &["--allow-plan=cert-manager:workload-api"]])

@@ -1,4 +1,4 @@
-//! What was kept for a volume is told again at once, also where its source is away; what is of no use is not.
+//! A saved identity is served again at once, even while its source is down; an unusable one is not.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::restart::share_root;
 
 const WEB: &str = "spiffe://example.org/ns/shop/sa/web";
 
-/// A cluster with a pod that has a socket, and what it was told first.
+/// A cluster with a pod that has a socket, and the first message on it.
 async fn stage() -> (Cluster, PathBuf, X509svidResponse) {
     let more = ["--allow-plan=cert-manager:workload-api", "--request-mode=own"];
     let mut cluster = Cluster::prepared(&[BUNDLE, &more]);
@@ -60,7 +60,7 @@ async fn is_renewed(socket: &Path) -> X509svidResponse {
 }
 
 #[test]
-fn it_is_told_at_once_while_the_source_is_away() {
+fn it_is_served_at_once_while_the_source_is_down() {
     test(async || {
         let (mut cluster, socket, first) = stage().await;
         cluster.server.stop();
@@ -76,7 +76,7 @@ fn it_is_told_at_once_while_the_source_is_away() {
 }
 
 #[test]
-fn it_is_told_again_where_the_bundle_was_replaced() {
+fn it_is_served_again_after_the_bundle_was_replaced() {
     test(async || {
         let (mut cluster, socket, first) = stage().await;
         cluster.server.stop();
@@ -94,7 +94,7 @@ fn it_is_told_again_where_the_bundle_was_replaced() {
 }
 
 #[test]
-fn what_a_crash_left_half_written_is_removed() {
+fn files_that_a_crash_left_incomplete_are_removed() {
     test(async || {
         let (mut cluster, ..) = stage().await;
         cluster.node.kill();
@@ -106,7 +106,7 @@ fn what_a_crash_left_half_written_is_removed() {
 }
 
 #[test]
-fn what_is_of_no_use_is_not_told_and_replaced_once_the_source_is_back() {
+fn an_unusable_identity_is_not_served_and_replaced_once_the_source_is_back() {
     test(async || {
         let (mut cluster, socket, first) = stage().await;
         let ca = TestCa::new("another");

@@ -1,4 +1,4 @@
-//! Sockets through kills, restarts, reboots and changes of configuration.
+//! Sockets during kills, restarts, reboots and changes of configuration.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The certificate that is told on a socket; nothing where nobody answers, or has nothing to tell.
+/// The certificate served on a socket; empty if there is no answer or no identity.
 async fn told(socket: PathBuf) -> Option<Vec<u8>> {
     let mut svids = Svids::open(&socket).await.ok()?;
     Some(svids.next().await.ok()?.svids.remove(0).x509_svid)
@@ -40,9 +40,9 @@ async fn is_told(socket: &Path) -> Vec<u8> {
     certificate.unwrap()
 }
 
-/// Kills the driver at moments spread over its start and renewals. A name that is missing once is one too many.
+/// Kills the driver at moments spread over its startup and renewals. A name that is missing once is a failure.
 #[test]
-fn no_name_is_ever_missing_however_often_the_driver_is_killed() {
+fn no_name_is_ever_missing_even_if_the_driver_is_killed_often() {
     test(async || {
         let mut node = shared(&[SOCKETS, ROOT]).await;
         let target = node.publish(&volume("web")).await;
@@ -81,7 +81,7 @@ fn no_name_is_ever_missing_however_often_the_driver_is_killed() {
 }
 
 #[test]
-fn what_a_kill_has_left_lying_about_is_removed() {
+fn leftovers_of_a_kill_are_removed() {
     test(async || {
         let mut node = shared(&[SOCKETS, ROOT]).await;
         let target = node.publish(&volume("web")).await;
@@ -136,7 +136,7 @@ fn a_kill_at_any_moment_of_publish_or_unpublish_leaves_a_socket_or_nothing() {
 }
 
 #[test]
-fn running_pods_are_served_again_where_the_data_root_went_with_the_container() {
+fn running_pods_are_served_again_if_the_data_root_disappeared_with_the_container() {
     test(async || {
         let mut node = node().await;
         let target = node.publish(&volume("web")).await;
@@ -202,7 +202,7 @@ fn a_reboot_ends_in_clean_unpublish_and_working_republish() {
 }
 
 #[test]
-fn a_socket_that_was_removed_is_abnormal_until_a_republish_puts_it_back() {
+fn a_removed_socket_is_abnormal_until_a_republish_restores_it() {
     test(async || {
         let node = node().await;
         let target = node.publish(&volume("web")).await;
@@ -232,7 +232,7 @@ fn a_socket_that_was_removed_is_abnormal_until_a_republish_puts_it_back() {
 }
 
 #[test]
-fn a_stop_in_order_is_quick_under_open_streams() {
+fn a_regular_shutdown_is_quick_with_open_streams() {
     test(async || {
         let mut node = node().await;
         let target = node.publish(&volume("web")).await;
@@ -327,7 +327,7 @@ fn a_driver_on_a_read_only_root_serves_sockets() {
 }
 
 #[test]
-fn a_volume_nobody_has_published_has_no_socket() {
+fn an_unpublished_volume_has_no_socket() {
     test(async || {
         let node = node().await;
         let filler = node.path("root/data/filler");

@@ -1,4 +1,4 @@
-//! The socket is open to everyone, in a place where only its pod can come.
+//! The socket is accessible to everyone, in a folder that only its pod can reach.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -11,9 +11,9 @@ use crate::fixture::{run, test, volume};
 
 const NOBODY: u32 = 65_534;
 
-/// What comes of it when somebody else on the host connects to the socket.
+/// The result when another user on the host connects to the socket.
 fn connect_as_nobody(socket: &Path) -> String {
-    // A path may have too many bytes for connect(2), so it is come near first.
+    // The path may be too long for connect(2), so the test changes into a folder near it.
     let script = "
 import os, socket, sys
 folder, name = os.path.split(sys.argv[1])
@@ -35,7 +35,7 @@ except OSError as error:
     String::from_utf8(tried.stdout).unwrap().trim().to_owned()
 }
 
-/// Only a root that is everybody's can be somebody else.
+/// Only the real root can become another user.
 fn is_real_root() -> bool {
     fs::read_to_string("/proc/self/uid_map").unwrap().split_whitespace().last() == Some("4294967295")
         && fs::metadata("/proc/self").unwrap().uid() == 0
@@ -49,7 +49,7 @@ fn others_on_the_host_cannot_reach_a_pods_socket_and_any_user_in_the_pod_can() {
         }
         let node = node().await;
         let target = node.publish(&volume("web")).await;
-        // Nothing but what the driver and the kubelet make is in the way.
+        // Only folders made by the driver and the kubelet block the way.
         for folder in [node.dir.path(), &node.path("root"), &node.path("kubelet")] {
             fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
         }

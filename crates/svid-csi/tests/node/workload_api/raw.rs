@@ -1,4 +1,4 @@
-//! A client that does with HTTP/2 what no library for gRPC would.
+//! A client that uses HTTP/2 in ways that no library for gRPC would.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use http::{Method, Request};
 use hyper::body::Bytes;
 use tokio::net::UnixStream;
 
-/// An empty message as gRPC frames it.
+/// An empty message in gRPC's framing.
 pub(crate) const EMPTY: &[u8] = &[0; 5];
 
-/// A connection nobody reads from yet.
+/// A connection that is not read yet.
 pub(crate) type Unread = Connection<UnixStream, Bytes>;
 pub(crate) type Sender = SendRequest<Bytes>;
 
@@ -27,14 +27,14 @@ pub(crate) fn head(method: &str) -> Request<()> {
     request.header("workload.spiffe.io", "true").body(()).unwrap()
 }
 
-/// Sends the head of a call; what it asks is still to come.
+/// Sends the head of a call; the message follows.
 pub(crate) async fn begin(sender: Sender, method: &str) -> (Sender, ResponseFuture, SendStream<Bytes>) {
     let mut sender = sender.ready().await.unwrap();
     let (answer, body) = sender.send_request(head(method), false).unwrap();
     (sender, answer, body)
 }
 
-/// Sends a whole call.
+/// Sends a complete call.
 pub(crate) async fn call(sender: Sender, method: &str) -> (Sender, ResponseFuture) {
     let (sender, answer, mut body) = begin(sender, method).await;
     body.send_data(Bytes::from_static(EMPTY), true).unwrap();

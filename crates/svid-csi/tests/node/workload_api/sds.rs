@@ -34,7 +34,7 @@ fn asking(names: &[&str]) -> DiscoveryRequest {
     DiscoveryRequest { resource_names, type_url: SECRET_TYPE.to_owned(), ..Default::default() }
 }
 
-/// A stream as Envoy holds it.
+/// A stream like Envoy's.
 struct Envoy {
     requests: Sender<DiscoveryRequest>,
     responses: Streaming<DiscoveryResponse>,
@@ -53,7 +53,7 @@ impl Envoy {
         message.and_then(|message| message.ok_or_else(|| Status::cancelled("the stream ended")))
     }
 
-    /// Says that it took a response, or with an error that it did not.
+    /// Acknowledges a response, or rejects it with an error.
     async fn answer(&self, response: &DiscoveryResponse, names: &[&str], error: Option<&str>) {
         let version_info = if error.is_some() { String::new() } else { response.version_info.clone() };
         let error_detail = error.map(|message| Rejected { code: 13, message: message.to_owned() });
@@ -105,7 +105,7 @@ fn rotations_are_pushed_to_an_envoy() {
             (leaf(&second).serial, &second.version_info, &second.nonce),
             (before.serial, &first.version_info, &first.nonce)
         );
-        // Had one of the two been answered, it would have come before what is asked for now.
+        // If one of the two had been answered, the response would have arrived before the one requested now.
         envoy.answer(&first, &[WEB], None).await;
         envoy.answer(&second, &PAIR, Some("I do not like it")).await;
         envoy.answer(&second, &[WEB], None).await;
@@ -142,7 +142,7 @@ fn secrets_are_fetched_by_name_and_without_the_header_of_the_workload_api() {
 }
 
 #[test]
-fn an_envoy_connects_again_after_a_restart_of_the_driver() {
+fn an_envoy_reconnects_after_a_restart_of_the_driver() {
     test(async || {
         let mut node = node().await;
         let socket = socket(&node).await;
@@ -159,7 +159,7 @@ fn an_envoy_connects_again_after_a_restart_of_the_driver() {
 }
 
 #[test]
-fn a_stream_of_deltas_is_not_offered() {
+fn delta_streams_are_not_offered() {
     test(async || {
         let node = node().await;
         let channel = connect(&socket(&node).await).await.unwrap();
@@ -194,7 +194,7 @@ fn a_pod_may_have_a_hundred_streams_of_secrets_on_one_connection() {
     });
 }
 
-/// As Istio asks where there is federation: `ROOTCA` for all bundles, and a name that means nothing for the pod's own.
+/// The request of Istio with federation: `ROOTCA` for all bundles, and a meaningless name for the pod's own.
 #[test]
 fn a_volume_may_name_its_secrets() {
     test(async || {

@@ -1,4 +1,4 @@
-//! Sockets: where they are, who can reach them, and what becomes of them.
+//! Sockets: their location, who can reach them, and their renewals.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -67,7 +67,7 @@ fn a_killed_driver_serves_the_same_again_in_place() {
 }
 
 #[test]
-fn without_the_header_nothing_is_told() {
+fn without_the_header_nothing_is_served() {
     test(async || {
         let node = node().await;
         let target = node.publish(&volume("web")).await;

@@ -1,5 +1,5 @@
-//! The approver with a cluster full of requests and pods. Nobody signs meanwhile: cert-manager's controllers are off, its
-//! webhook, which every approval goes through, is on.
+//! The approver with a cluster full of requests and pods. Nothing is signed, because cert-manager's controllers are
+//! off; its webhook, which every approval passes through, is on.
 
 use std::time::{Duration, Instant};
 
@@ -47,7 +47,7 @@ pub(crate) async fn measure(world: &World, count: u32) -> Result<Vec<Figure>> {
     ])
 }
 
-/// Approvals a second, from the first to the last.
+/// Approvals per second, from the first to the last.
 async fn approvals(world: &World, count: u32) -> Result<f64> {
     let mut events = Box::pin(watcher(world.requests(), watcher::Config::default()).touched_objects());
     let mut first = None;

@@ -1,4 +1,4 @@
-//! How soon a changed trust bundle is in every volume of a node.
+//! The time until a changed trust bundle is in every volume of a node.
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! What cannot be gone below: a request of a pod, created and awaited on a watch that is there already, through the same
-//! approver and the same cert-manager. Keys and requests are made beforehand.
+//! The lower limit: a request of a pod, created and awaited on an existing watch, with the same approver and the same
+//! cert-manager. Keys and requests are created beforehand.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use svid_csi_testkit::measure::Sample;
 use crate::outcomes::Outcomes;
 use crate::world::World;
 
-/// Somebody who asks without a driver.
+/// A client that makes requests without a driver.
 pub(crate) struct Asker<'a> {
     world: &'a World,
     terms: Terms,
@@ -42,7 +42,7 @@ impl<'a> Asker<'a> {
         Ok(Sample::new(durations))
     }
 
-    /// How many a second.
+    /// The number per second.
     pub(crate) async fn at_once(&self, count: u32, at_once: usize) -> Result<f64> {
         let objects = self.objects(count as usize)?;
         let begun = Instant::now();

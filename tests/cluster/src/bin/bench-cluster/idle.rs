@@ -1,4 +1,4 @@
-//! What the driver takes while its volumes wait for their renewal.
+//! The resources that the driver uses while its volumes wait for their renewal.
 
 use std::time::Duration;
 

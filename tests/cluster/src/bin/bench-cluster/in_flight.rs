@@ -1,4 +1,4 @@
-//! How many requests wait for their certificate at any one time, as the API server tells it in order.
+//! The number of requests that wait for their certificate at the same time, in the order of the API server's events.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -12,21 +12,21 @@ use kube::runtime::watcher::{self, Event, watcher};
 use svid_csi::kube::cert_request::CertificateRequest;
 use svid_csi_cluster::requests::condition;
 
-/// What was seen of the requests made since the count began.
+/// The requests created since the count began.
 #[derive(Default)]
 pub(crate) struct RequestCounts {
-    /// Whether each request that is known still waits.
+    /// Whether each known request is still waiting.
     waits: HashMap<String, bool>,
     in_flight: u32,
-    /// The most that waited at once.
+    /// The maximum number waiting at once.
     pub(crate) most: u32,
-    /// How many were issued.
+    /// The number of issued certificates.
     pub(crate) issued: usize,
-    /// When each was made.
+    /// The time at which each was created.
     pub(crate) made: Vec<Instant>,
 }
 
-/// A count that has begun.
+/// A count in progress.
 pub(crate) struct InFlight<S> {
     seen: RequestCounts,
     events: S,
@@ -34,7 +34,7 @@ pub(crate) struct InFlight<S> {
 
 type Events = watcher::Result<Event<CertificateRequest>>;
 
-/// Begins to count; requests that are there already do not.
+/// Begins to count; existing requests are not included.
 pub(crate) async fn begin(requests: Api<CertificateRequest>) -> Result<InFlight<impl Stream<Item = Events> + Unpin>> {
     let mut events = Box::pin(watcher(requests, watcher::Config::default()));
     let mut seen = RequestCounts::default();
@@ -49,7 +49,7 @@ pub(crate) async fn begin(requests: Api<CertificateRequest>) -> Result<InFlight<
 }
 
 impl<S: Stream<Item = Events> + Unpin> InFlight<S> {
-    /// Counts until that many were issued.
+    /// Counts until that many certificates were issued.
     pub(crate) async fn until_issued(mut self, count: usize) -> Result<RequestCounts> {
         let mut events = pin!(self.events);
         while self.seen.issued < count {
@@ -92,7 +92,7 @@ impl RequestCounts {
         ends.map(|(first, last)| (*last - *first).as_secs_f64()).unwrap_or_default()
     }
 
-    /// The most requests made within any one second.
+    /// The maximum number of requests created within one second.
     pub(crate) fn busiest_second(&self) -> usize {
         let begins = self.made.iter().enumerate();
         let within = begins.map(|(index, first)| {

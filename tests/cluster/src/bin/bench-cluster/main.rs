@@ -1,5 +1,5 @@
-//! Measures a release build of driver and approver against a real API server and the real cert-manager, beside what a
-//! bare request costs in the same run. `tests/cluster/bench` brings all of it up and takes it down.
+//! Measures a release build of driver and approver with a real API server and the real cert-manager, and compares it
+//! with the cost of a bare request in the same run. `tests/cluster/bench` starts and stops all of it.
 
 mod approver;
 mod bundle;
@@ -19,8 +19,8 @@ use serde::Serialize;
 use svid_csi_testkit::measure::{Figure, Machine, over, print_table};
 use world::World;
 
-/// Measures the driver with cert-manager as its source, and the approver. Figures over target do not make it fail: on a
-/// busy machine they mean little.
+/// Measures the driver with cert-manager as its source, and the approver. It does not fail if figures miss their
+/// targets, because on a busy machine they mean little.
 #[derive(Parser)]
 #[command(name = "bench-cluster", args_override_self = true)]
 struct Args {

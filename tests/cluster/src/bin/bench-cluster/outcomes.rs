@@ -1,4 +1,4 @@
-//! One watch of all requests, from which each one's outcome is awaited.
+//! One watch of all requests, on which the outcome of each is awaited.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -23,7 +23,7 @@ pub(crate) struct Outcomes {
 }
 
 impl Outcomes {
-    /// Begins the watch, and returns once it has begun.
+    /// Starts the watch, and returns once it is established.
     pub(crate) async fn watch(requests: Api<CertificateRequest>) -> Result<Self> {
         let waiting = Waiting::default();
         let (begun, has_begun) = oneshot::channel();
@@ -33,7 +33,7 @@ impl Outcomes {
         Ok(Self { waiting, _watch: watch })
     }
 
-    /// What becomes of a request that is about to be created: done when it is signed.
+    /// The outcome of a request that is about to be created; completes when it is signed.
     pub(crate) fn of(&self, name: &str) -> impl Future<Output = Result<()>> + use<> {
         let (tell, told) = oneshot::channel();
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), tell);

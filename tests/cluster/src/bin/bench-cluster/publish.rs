@@ -12,9 +12,9 @@ use crate::world::World;
 
 const ONE_BY_ONE: usize = 40;
 const TOGETHER: u32 = 110;
-/// How many calls are in flight where several are.
+/// The number of concurrent calls.
 pub(crate) const AT_ONCE: usize = 16;
-/// As long as a kubelet asks again.
+/// As long as a kubelet retries.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 struct Round {
@@ -32,7 +32,7 @@ pub(crate) async fn measure(world: &World, rounds: u32) -> Result<Vec<Figure>> {
     let (_driver, plugin) = world.driver(&terms).await?;
     let asker = Asker::new(world, &terms).await?;
     let mut taken = Vec::new();
-    // The first round warms everybody's connections and caches.
+    // The first round warms up connections and caches.
     for index in 0..=rounds {
         let round = round(world, &plugin, &asker, index).await?;
         if index > 0 {
@@ -89,7 +89,7 @@ pub(crate) async fn at_once(kubelet: &Kubelet, plugin: &Plugin, volumes: &[Inlin
     Ok(())
 }
 
-/// Takes all of them away.
+/// Unpublishes all of them.
 pub(crate) async fn unpublish(kubelet: &Kubelet, plugin: &Plugin, volumes: &[InlineVolume]) -> Result<()> {
     let gone = stream::iter(volumes).map(|volume| kubelet.unpublish(plugin, volume));
     gone.buffer_unordered(AT_ONCE).try_collect::<Vec<_>>().await?;

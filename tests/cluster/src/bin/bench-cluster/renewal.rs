@@ -1,4 +1,4 @@
-//! Many volumes that renew: how many requests wait at once, and how far apart they are made.
+//! Many volumes that renew: how many requests wait at once, and at what intervals they are created.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::world::World;
 
 /// Long enough for all volumes to be published before the first is due.
 const LIFETIME: Duration = Duration::from_secs(180);
-/// What `--renewal-concurrency` is unless it is said.
+/// The default of `--renewal-concurrency`.
 const CONCURRENCY: f64 = 8.0;
 
 pub(crate) async fn measure(world: &World, count: u32) -> Result<Vec<Figure>> {
@@ -46,8 +46,8 @@ fn figures(what: &str, seen: &RequestCounts) -> Vec<Figure> {
     ]
 }
 
-/// Volumes that were published at once would be due within the jitter of a tenth either way around 2/3 of the lifetime;
-/// the time it took to publish them comes on top.
+/// Volumes that were published at once would be due within the jitter of a tenth either way around 2/3 of the lifetime,
+/// in addition to the time it took to publish them.
 fn spread(count: u32, seen: &RequestCounts, published: f64) -> Figure {
     let window = LIFETIME.as_secs_f64() / 15.0 * 2.0;
     let what = format!("{count} volumes due: from first to last (published in {published:.0} s)");

@@ -1,4 +1,4 @@
-//! The cluster with cert-manager and an issuer, and a node on it that only this program plays.
+//! The cluster with cert-manager and an issuer, and a node whose kubelet is this program.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,15 +21,15 @@ use svid_csi_cluster::spiffe::{Approver, Driver, DriverPlan, Place};
 use svid_csi_cluster::{accounts, images, mounts, objects, predecessor, spiffe};
 use svid_csi_core::pod::PodRef;
 
-/// The namespace of everything, and the name of the issuer and of the driver's service account.
+/// The namespace of all objects, and the name of the issuer and of the driver's service account.
 pub(crate) const NAME: &str = "bench";
 /// The service account of the pods.
 const USER: &str = "user";
 const NODE: &str = "bench-node";
-/// How many objects are created at once while nothing is measured.
+/// The number of objects created at once outside of measurements.
 pub(crate) const HANDS: usize = 32;
 
-/// See the module.
+/// See the module documentation.
 pub(crate) struct World {
     pub(crate) client: Client,
     pub(crate) cert_manager: CertManager,
@@ -59,12 +59,12 @@ impl World {
         Ok(world)
     }
 
-    /// Unmounts what is left; the cluster is taken down by whoever brought it up.
+    /// Unmounts the remaining volumes; the caller stops the cluster.
     pub(crate) fn clear(&self) -> Result<()> {
         mounts::remove_folder(&self.folder)
     }
 
-    /// What is asked of the issuer, for certificates that last that long.
+    /// The request to the issuer, for certificates with that lifetime.
     pub(crate) fn terms(&self, duration: Duration) -> Terms {
         Terms { issuer: NAME.to_owned(), trust_domain: "example.org".to_owned(), duration }
     }
@@ -86,7 +86,7 @@ impl World {
         self.driver_with(terms, Vec::new()).await
     }
 
-    /// The same with more flags.
+    /// The same with additional flags.
     pub(crate) async fn driver_with(&self, terms: &Terms, more: Vec<String>) -> Result<(Driver, Plugin)> {
         let place = self.place(NAME).await?;
         let kubelet = self.folder.join("kubelet");
@@ -134,7 +134,7 @@ impl World {
         Ok(Place { binary: images::binary(&self.layout), folder: &self.folder, kubeconfig })
     }
 
-    /// An empty namespace, whatever an earlier run left.
+    /// An empty namespace, even if an earlier run left one.
     async fn renew_namespace(&self) -> Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         if let Some(old) = namespaces.get_opt(NAME).await? {

@@ -1,5 +1,6 @@
-//! Pods that are root and try what they can on their volume: by themselves and with `CAP_SYS_ADMIN`, which makes the mount
-//! writable again; asking for a writable volume and not; under the runc that grants one, and under Debian's.
+//! Pods that run as root and attack their volume in every way: without and with `CAP_SYS_ADMIN`, which can make the
+//! mount writable again; with and without a request for a writable volume; with the runc that grants one, and with
+//! Debian's.
 
 mod snapshot;
 
@@ -24,10 +25,10 @@ use crate::socket;
 
 const ATTACK: &str = include_str!("attack.sh");
 const VICTIM: &str = "victim";
-/// The folder of the authority, as a link in a volume would reach it.
+/// The folder of the authority, as a link in a volume would name it.
 const CA_FOLDER: &str = "../../ca/example.org";
 
-/// An attacker, and what it could do.
+/// An attacker, and its successful attacks.
 struct Attacker<'a> {
     pod: TestPod<'a>,
     done: Vec<String>,
@@ -53,8 +54,8 @@ async fn attackers<'a>(scene: &'a Scene, driver: &str) -> Result<Vec<TestPod<'a>
     Ok(pods)
 }
 
-/// Has every attacker try everything, half of them to lead their `..data` to the first target in the end, and half to the
-/// second. Answers what they did and what has changed in `folder`.
+/// Has every attacker try everything, half of them to lead their `..data` to the first target in the end, and half to
+/// the second. Returns their actions and the changes in `folder`.
 async fn attack<'a>(
     pods: Vec<TestPod<'a>>,
     folder: &Path,
@@ -72,7 +73,7 @@ async fn attack<'a>(
     Ok((attackers, before.changes(&Snapshot::of(folder)?)))
 }
 
-/// Everything that is wrong, so that one run shows all of it.
+/// All faults, so that one run shows all of them.
 struct Findings(Vec<String>);
 
 impl Findings {
@@ -91,7 +92,7 @@ impl Findings {
     }
 }
 
-/// A driver with a CA of its own, and a pod whose identity the attackers are after.
+/// A driver with its own CA, and a pod whose identity is the target of the attackers.
 async fn minting<'a>(scene: &'a Scene, driver: &str, delivery: &str, mut victim: PodSpec<'_>) -> Result<TestPod<'a>> {
     scene.announce_files(driver).await?;
     let mut args = minting_args(scene, driver, delivery, "1h");
@@ -108,7 +109,7 @@ fn data(scene: &Scene) -> PathBuf {
     scene.folder.join("data")
 }
 
-/// The only volume there is.
+/// The only volume.
 fn only_volume(scene: &Scene) -> Result<String> {
     let volumes: Vec<_> = fs::read_dir(data(scene).join("data/volumes"))?.collect::<Result<_, _>>()?;
     ensure!(volumes.len() == 1, "{volumes:?} instead of one volume");
@@ -126,7 +127,7 @@ fn identity(scene: &Scene, account: &str) -> String {
     format!("spiffe://example.org/ns/{}/sa/{account}", scene.name)
 }
 
-/// The private keys that no attacker may see: the victim's as they are now, and the authority's.
+/// The private keys that no attacker may see: the victim's current ones, and the authority's.
 fn secrets(scene: &Scene, victim: &str) -> Result<Vec<String>> {
     let data = data(scene).join("data");
     let authority = fs::read_dir(data.join("ca/example.org"))?.collect::<Result<Vec<_>, _>>()?;
@@ -138,14 +139,14 @@ fn secrets(scene: &Scene, victim: &str) -> Result<Vec<String>> {
     keys.iter().map(|path| Ok(fs::read_to_string(path)?.trim().to_owned())).collect()
 }
 
-/// Fails where the pod reads one of `secrets` anywhere in its volume.
+/// Fails if the pod can read one of `secrets` anywhere in its volume.
 async fn ensure_secret(pod: &TestPod<'_>, secrets: &[String]) -> Result<()> {
     let all = pod.exec(&["/bin/sh", "-c", "find -L /spiffe -type f -exec cat {} + || true"]).await?;
     ensure!(!secrets.iter().any(|secret| all.contains(secret)), "it reads the private key of another");
     Ok(())
 }
 
-/// Waits until the pod has a renewed identity, its own.
+/// Waits until the pod has a renewed identity of its own.
 async fn ensure_renewed(scene: &Scene, attacker: &Attacker<'_>, command: &[&str], before: &Value) -> Result<()> {
     let own = identity(scene, "default");
     eventually("its own renewed identity", SOON, async || {
@@ -156,7 +157,7 @@ async fn ensure_renewed(scene: &Scene, attacker: &Attacker<'_>, command: &[&str]
     .await
 }
 
-/// The story of both deliveries with a CA of the driver's own. `look` prints the identity in a volume.
+/// The test of both deliveries with the driver's own CA. `look` prints the identity in a volume.
 async fn play_minting(scene: &Scene, delivery: &str, victim: PodSpec<'_>, look: &[&str]) -> Result<()> {
     let driver = victim.driver.context("the victim has a volume")?;
     let victim = minting(scene, driver, delivery, victim).await?;
@@ -188,7 +189,7 @@ async fn play_minting(scene: &Scene, delivery: &str, victim: PodSpec<'_>, look: 
 }
 
 #[tokio::test]
-async fn files_stay_what_they_are() {
+async fn hostile_pods_cannot_change_files() {
     play("e2e-hostile-files", async |scene: &Scene| {
         let look = ["/bin/workload", "verify", "--files", "/spiffe"];
         play_minting(scene, "files", PodSpec::on_files(VICTIM, "hostile-files.svid-csi"), &look).await
@@ -197,7 +198,7 @@ async fn files_stay_what_they_are() {
 }
 
 #[tokio::test]
-async fn sockets_of_the_driver_stay_what_they_are() {
+async fn hostile_pods_cannot_change_sockets_of_the_driver() {
     play("e2e-hostile-api", async |scene: &Scene| {
         let look = ["/bin/workload", "watch", "--once", "--socket", "/spiffe/agent.sock"];
         play_minting(scene, "workload-api", PodSpec::on_socket(VICTIM, "hostile-api.svid-csi"), &look).await
@@ -206,7 +207,7 @@ async fn sockets_of_the_driver_stay_what_they_are() {
 }
 
 #[tokio::test]
-async fn sockets_of_the_agent_stay_what_they_are() {
+async fn hostile_pods_cannot_change_sockets_of_the_agent() {
     play("e2e-hostile-agent", async |scene: &Scene| {
         let driver = "hostile-agent.svid-csi";
         let agent = Agent::start(scene, &socket::sockets(scene).join("agent.sock")).await?;
@@ -218,7 +219,7 @@ async fn sockets_of_the_agent_stay_what_they_are() {
         let before = Snapshot::of(&folder)?;
         let (attackers, changes) = attack(pods, &folder, ["../stable", "/"]).await?;
         let mut findings = Findings::of(&attackers, changes);
-        // The mode belongs to the agent's socket, which the folder only names.
+        // The mode belongs to the agent's socket, to which the folder only has a link.
         for attacker in &attackers {
             let _ = attacker.pod.exec(&["chmod", "0", "/spiffe/agent.sock"]).await;
         }

@@ -1,4 +1,4 @@
-//! All that lies below a folder of the host, to see what a pod has changed.
+//! The content of a folder of the host, to find the changes by a pod.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,19 +8,19 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use svid_csi_image::sha256;
 
-/// By its path, what each file is: type and mode, owner, inode, where a link leads, the hash of what a file says.
+/// The properties of each file by its path: type and mode, owner, inode, target of a link, hash of the content.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Snapshot(BTreeMap<PathBuf, String>);
 
 impl Snapshot {
-    /// What lies there now.
+    /// The current content.
     pub fn of(folder: &Path) -> Result<Self> {
         let mut found = BTreeMap::new();
         look(folder, &mut found)?;
         Ok(Self(found))
     }
 
-    /// What is not as it was: each path with what was there and what is there.
+    /// The changes: each path with its former and current properties.
     pub fn changes(&self, now: &Self) -> Vec<String> {
         let mut paths: Vec<_> = self.0.keys().chain(now.0.keys()).collect();
         paths.sort();

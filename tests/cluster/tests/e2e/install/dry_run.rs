@@ -1,4 +1,4 @@
-//! What the API server itself says of everything that users are given to apply; nothing of it is kept.
+//! Lets the API server validate everything that users apply, without storing it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,14 +15,14 @@ use crate::scene::Scene;
 use crate::with_cert_manager::stage::{Stage, play_with};
 
 const PROFILES: [(&str, &str); 3] = [("standalone", SPIFFE), ("spire", SPIFFE), ("cert-manager", predecessor::DRIVER)];
-/// In these namespaces: a dry run makes none for what follows.
+/// In these namespaces, because a dry run does not create namespaces for later objects.
 const NAMESPACES: [&str; 3] = ["svid-csi", "example", "spire"];
-/// Its kind of object is another project's.
+/// Its kind of object belongs to another project.
 const FOREIGN: &str = "clusterspiffeid.yaml";
 
 #[tokio::test]
-async fn the_api_server_takes_every_profile_manifest_and_example() {
-    // Beside cert-manager's kinds of objects, and without another driver of these names.
+async fn the_api_server_accepts_every_profile_manifest_and_example() {
+    // With cert-manager's kinds of objects, and without another driver of these names.
     let _one = only_spiffe().await;
     play_with("e2e-dry-run", Duration::from_secs(3600), async |stage: &Stage<'_>| {
         with_release(stage.scene, SPIFFE, dry_install).await?;
@@ -54,7 +54,7 @@ fn dry_apply(scene: &Scene, file: &Path) -> Result<()> {
     kubectl::ask(&scene.layout, &tools, &["apply", "--dry-run=server", "--validate=strict", "-f", &path]).map(drop)
 }
 
-/// The files of a folder and of those in it, but for what this cluster does not know.
+/// The files in a folder and its subfolders, except those that this cluster does not support.
 fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {

@@ -1,4 +1,4 @@
-//! The example workloads of this repository, as users apply them but for the image and the namespace.
+//! The example workloads of this repository, applied like users do, except for the image and the namespace.
 
 use std::fs;
 
@@ -20,10 +20,10 @@ pub fn read(scene: &Scene, path: &str) -> Result<Vec<Value>> {
     serde_saphyr::from_multiple(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
 }
 
-/// Applies an example workload in a restricted namespace, and waits until it says that it has that identity.
+/// Applies an example workload in a restricted namespace, and waits until it reports that identity.
 pub async fn run<'a>(scene: &'a Scene, path: &str, identity: &str) -> Result<TestPod<'a>> {
     let mut all = read(scene, path)?;
-    // The example's own namespace has this level too.
+    // The example's own namespace also has this level.
     restrict(scene).await?;
     all.retain(|object| object["kind"] != "Namespace");
     for object in &mut all {
@@ -38,7 +38,7 @@ pub async fn run<'a>(scene: &'a Scene, path: &str, identity: &str) -> Result<Tes
     eventually("the example to have its identity", SOON, async || {
         let pod = scene.api::<Pod>().list(&own).await?.items.pop().context("it has no pod")?;
         let pod = scene.known(&pod.name_any(), &pod.uid().context("a pod has a UID")?);
-        // `svid-csi watch` says so only of what it has verified.
+        // `svid-csi watch` reports only verified identities.
         let said = pod.log().await?;
         ensure!(said.contains(&verified), "{} says {said:?}", pod.name);
         Ok(pod)
@@ -46,7 +46,7 @@ pub async fn run<'a>(scene: &'a Scene, path: &str, identity: &str) -> Result<Tes
     .await
 }
 
-/// Has Pod Security refuse pods that could harm the node, and waits until it does.
+/// Lets Pod Security refuse pods that could harm the node, and waits until it does.
 async fn restrict(scene: &Scene) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(scene.client.clone());
     let change = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});

@@ -1,4 +1,4 @@
-//! What a driver costs its node.
+//! The resources that a driver uses on its node.
 
 use std::fs;
 
@@ -7,10 +7,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use svid_csi_cluster::process;
 
-/// For all of the driver's pod; the predecessors' three containers take more than 80.
+/// The limit for the driver's pod; the predecessors' three containers take more than 80.
 const MOST_MEGABYTES: f64 = 20.0;
 
-/// Fails unless the driver's pod has one container and little memory; returns how many megabytes.
+/// Fails unless the driver's pod has one container and little memory; returns the megabytes.
 pub fn ensure_small(pod: &Pod) -> Result<f64> {
     let containers = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
     ensure!(containers == 1, "the driver's pod has {containers} containers");

@@ -1,5 +1,5 @@
-//! The driver as a process of the host: started by the unit and the file of variables in `deploy/systemd`, which an
-//! administrator has edited.
+//! The driver as a process of the host, started with the unit and the environment file in `deploy/systemd`, edited like
+//! an administrator would.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::scene::{Scene, play};
 
 const NAME: &str = "host.svid-csi";
 const PROGRAM: &str = "svid-csi";
-/// What an administrator makes of the last block of the file of variables, by taking away the signs of comments.
+/// The last block of the environment file, uncommented as an administrator would.
 const BLOCK: [&str; 4] = [
     "SVID_CSI_SOURCE=local-ca",
     "SVID_CSI_DRIVER_NAME=demo.svid-csi",
@@ -31,7 +31,7 @@ const BLOCK: [&str; 4] = [
 #[tokio::test]
 async fn the_unit_serves_pods_and_its_restart_harms_none() {
     play("e2e-host", async |scene: &Scene| {
-        // What a killed test left; its arguments tell nothing of it, but where the program is does.
+        // The leftover of a killed test. Its arguments do not identify it, but the path of its program does.
         process::sweep(&[PROGRAM], &scene.folder)?;
         scene.announce_files(NAME).await?;
         let unit = Unit::install(scene)?;
@@ -48,13 +48,13 @@ async fn the_unit_serves_pods_and_its_restart_harms_none() {
         unit.renew_all()?;
         wait_renewal(scene, &pod, seen).await?;
         ensure_always_verified(scene, &pod).await?;
-        // While the driver still runs.
+        // While the driver is still running.
         scene.end_users().await
     })
     .await;
 }
 
-/// The unit as a package installs it, below a folder of the test's.
+/// The unit as installed by a package, below a folder of the test.
 struct Unit<'a> {
     scene: &'a Scene,
     text: String,
@@ -76,7 +76,7 @@ impl<'a> Unit<'a> {
         Ok(unit)
     }
 
-    /// What the unit starts, below the test's folder.
+    /// The command of the unit, below the test's folder.
     fn program(&self) -> Result<Vec<String>> {
         let line = self.setting("ExecStart").next().context("the unit starts nothing")?;
         let mut words = line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
@@ -88,7 +88,7 @@ impl<'a> Unit<'a> {
         self.text.lines().filter_map(move |line| line.strip_prefix(name)?.strip_prefix('='))
     }
 
-    /// Starts it as systemd does, and waits for its word that it is ready.
+    /// Starts it like systemd, and waits for the notification that it is ready.
     async fn start(&self) -> Result<Program> {
         ensure!(self.setting("Type").eq(["notify"]), "it would be taken for ready at once");
         let notices = self.scene.folder.join("notify.sock");
@@ -106,7 +106,7 @@ impl<'a> Unit<'a> {
         Ok(service)
     }
 
-    /// By the command that docs/systemd.md gives.
+    /// With the command in docs/systemd.md.
     fn renew_all(&self) -> Result<()> {
         let data = self.scene.folder.join("data");
         let output = Command::new(&self.program()?[0]).args(["renew", "--all", "--data-root"]).arg(data).output()?;
@@ -125,7 +125,7 @@ async fn wait_notice(socket: &UnixDatagram, wanted: &str) -> Result<()> {
     }
 }
 
-/// The file of variables for this node: one block switched on, and all paths below the test's folder.
+/// The environment file for this node: one block enabled, and all paths below the test's folder.
 fn edited(scene: &Scene, variables: &str) -> Result<String> {
     let folder = scene.folder.display();
     let commented = BLOCK.map(|line| format!("#{line}\n")).concat();

@@ -1,5 +1,5 @@
-//! The chart, installed by Helm as users do: each profile from nothing to a pod with an identity, and what becomes of pods
-//! when a release is upgraded, rolled back and taken away.
+//! The chart, installed with Helm as users do: each profile from nothing to a pod with an identity, and running pods
+//! when a release is upgraded, rolled back and uninstalled.
 
 mod dry_run;
 mod example;

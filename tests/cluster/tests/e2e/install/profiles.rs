@@ -1,6 +1,7 @@
 //! Each profile of the chart, from nothing to the example workload with its verified identity in a restricted namespace.
 //!
-//! The one assertion about time in these tests is here. The control plane runs and the images are loaded when it begins.
+//! This is the only assertion about time in these tests. The control plane runs and the images are loaded when it
+//! begins.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use crate::scene::{Scene, play};
 use crate::socket::sockets;
 use crate::with_cert_manager::stage::{Stage, play_with};
 
-/// From the start of `helm install` to a pod with its identity, whatever else the machine does.
+/// From the start of `helm install` to a pod with its identity, on a machine that may be busy.
 const MOST: Duration = Duration::from_secs(60);
 
 #[tokio::test]
@@ -55,7 +56,7 @@ async fn spire() {
     .await;
 }
 
-/// As docs/start/cert-manager.md has it: the example's authority, and a bundle by hand.
+/// As in docs/start/cert-manager.md: the example's authority, and a manually created bundle.
 #[tokio::test]
 async fn cert_manager() {
     play_with("e2e-cert-manager", Duration::from_secs(3600), async |stage: &Stage<'_>| {
@@ -81,7 +82,7 @@ fn identity(scene: &Scene) -> String {
     format!("spiffe://cluster.local/ns/{}/sa/example", scene.name)
 }
 
-/// Puts the authority's certificate where the driver takes its bundle from, once cert-manager has made it.
+/// Copies the authority's certificate to the driver's trust bundle, once cert-manager has created it.
 async fn put_bundle(stage: &Stage<'_>, home: &Scene) -> Result<()> {
     let (api_version, name) = ("v1", "spiffe-ca");
     let secret =
@@ -91,7 +92,7 @@ async fn put_bundle(stage: &Stage<'_>, home: &Scene) -> Result<()> {
         Ok(seen["data"]["tls.crt"].as_str().context("the secret has none")?.to_owned())
     })
     .await?;
-    // Not the authority's key. It goes with the test: cert-manager leaves the secret.
+    // Without the authority's key. It is removed with the test, because cert-manager leaves the secret.
     stage.put(&[secret]).await?;
     let metadata = json!({"name": "spiffe-bundle", "namespace": home.name});
     let data = json!({"ca.crt": text(&certificate)?});
@@ -103,7 +104,7 @@ fn text(base64: &str) -> Result<String> {
     Ok(String::from_utf8(base64::engine::general_purpose::STANDARD.decode(base64)?)?)
 }
 
-/// Prints the figures past the test harness, which keeps what tests print to itself, and judges them.
+/// Prints the figures directly, because the test harness captures the output of tests, and checks them.
 fn tell(profile: &str, taken: Duration, driver: &Pod) -> Result<()> {
     let megabytes = ensure_small(driver)?;
     let (seconds, one) = (taken.as_secs_f32(), "the driver's pod has one container and");

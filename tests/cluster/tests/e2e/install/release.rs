@@ -1,4 +1,4 @@
-//! A release of the chart in a namespace of its own, beside that of the pods that use it.
+//! A release of the chart in its own namespace, separate from that of the pods that use it.
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -13,9 +13,9 @@ use crate::eventually::{SOON, eventually};
 use crate::report;
 use crate::scene::{DRIVER_LABEL, OWNER, Scene};
 
-/// See the module.
+/// See the module documentation.
 pub struct Release<'a> {
-    /// Where the pods are that use it.
+    /// The namespace of the pods that use it.
     pub users: &'a Scene,
     /// Its own namespace.
     pub home: Scene,
@@ -24,7 +24,7 @@ pub struct Release<'a> {
     helm: Helm,
 }
 
-/// Plays with a release that serves that driver name, and takes it away whatever the outcome.
+/// Runs a test with a release that serves that driver name, and uninstalls it afterwards in any case.
 pub async fn with_release(
     users: &Scene,
     driver: &str,
@@ -42,7 +42,7 @@ pub async fn with_release(
 impl<'a> Release<'a> {
     async fn open(users: &'a Scene, driver: &'a str) -> Result<Self> {
         let home = Scene::open(&format!("{}-home", users.name)).await?;
-        // One that a killed test of this name left is another's now.
+        // A release that a killed test of this name left belongs to another namespace.
         let drivers: Api<CSIDriver> = Api::all(home.client.clone());
         let _ = drivers.delete(driver, &DeleteParams::default()).await;
         let helm = Helm::new(&home.layout, &home.name);
@@ -50,7 +50,7 @@ impl<'a> Release<'a> {
     }
 
     async fn close(&self) -> Result<()> {
-        // Fails where the story has uninstalled it already.
+        // Fails if the test has already uninstalled it.
         let _ = self.helm.uninstall().await;
         let withdrawn = self.wait_no_driver().await;
         self.home.close().await?;
@@ -58,12 +58,12 @@ impl<'a> Release<'a> {
         withdrawn
     }
 
-    /// Installs it with a profile of the chart and further values; nothing need run yet.
+    /// Installs it with a profile of the chart and further values; its pods need not run yet.
     pub async fn install(&self, profile: &str, values: &Value) -> Result<()> {
         self.helm.install(profile, &self.with_place(values)).await.map(drop)
     }
 
-    /// Has the API server judge what would be installed, and returns it.
+    /// Lets the API server validate the objects to be installed, and returns them.
     pub async fn dry_run(&self, profile: &str, values: &Value) -> Result<String> {
         self.helm.dry_run(profile, &self.with_place(values)).await
     }
@@ -73,19 +73,19 @@ impl<'a> Release<'a> {
         self.helm.upgrade(values).await.map(drop)
     }
 
-    /// Takes the last change back.
+    /// Reverts the last change.
     pub async fn rollback(&self) -> Result<()> {
         self.helm.rollback().await.map(drop)
     }
 
-    /// Takes it away and waits until its driver is gone.
+    /// Uninstalls it and waits until its driver no longer exists.
     pub async fn uninstall(&self) -> Result<()> {
         self.helm.uninstall().await?;
         self.wait_no_driver().await
     }
 
-    /// What this cluster needs on top of a profile: the loaded images, its kubelet's folder, names that no other test has, and
-    /// labels to clear away by.
+    /// The values that this cluster needs in addition to a profile: the loaded images, its kubelet's folder, unique
+    /// names, and labels for the cleanup.
     fn with_place(&self, values: &Value) -> Value {
         let mut all = json!({
             "imageRegistry": images::REPOSITORY,
@@ -119,7 +119,7 @@ impl<'a> Release<'a> {
         .await
     }
 
-    /// Has the driver renew every volume at once.
+    /// Renews every volume at once.
     pub async fn renew_all(&self) -> Result<()> {
         let pod = self.home.api::<Pod>().list(&self.component("driver")).await?.items.pop().context("no driver pod")?;
         let pod = self.home.known(&pod.name_any(), &pod.uid().context("a pod has a UID")?);
@@ -158,7 +158,7 @@ fn tag_of(pod: &Pod) -> String {
     image.rsplit(':').next().unwrap_or_default().to_owned()
 }
 
-/// As Helm merges files of values.
+/// Merges values like Helm.
 fn merge(all: &mut Value, more: &Value) {
     match (all.as_object_mut(), more.as_object()) {
         (Some(all), Some(more)) => {

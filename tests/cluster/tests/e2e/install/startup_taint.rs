@@ -17,8 +17,8 @@ use crate::scene::{Scene, play_alone};
 const KEY: &str = "svid-csi/not-ready";
 
 #[tokio::test]
-async fn pods_come_to_a_new_node_once_its_driver_is_registered() {
-    // Pods of other tests would not come either.
+async fn pods_are_scheduled_to_a_new_node_once_its_driver_is_registered() {
+    // Pods of other tests would not be scheduled either.
     play_alone("e2e-taint", async |scene: &Scene| {
         taint(scene, json!([{"key": KEY, "effect": "NoSchedule"}])).await?;
         let outcome = with_release(scene, "taint.svid-csi", release_the_node).await;
@@ -51,7 +51,7 @@ async fn release_the_node(release: &Release<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Why no node was found for a pod.
+/// Why a pod could not be scheduled.
 async fn unscheduled(scene: &Scene, pod: &TestPod<'_>) -> Result<String> {
     let status = scene.api::<Pod>().get(&pod.name).await?.status.unwrap_or_default();
     let conditions = status.conditions.unwrap_or_default();

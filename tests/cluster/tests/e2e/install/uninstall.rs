@@ -1,4 +1,4 @@
-//! A release that is taken away while pods still use it: what `docs/install.md` says of it.
+//! A release that is uninstalled while pods still use it, as described in `docs/install.md`.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use crate::pods::{PodSpec, TestPod};
 use crate::scene::{Scene, play};
 use crate::workload_api::SOCKET;
 
-/// Whether it is answered within a second.
+/// Whether the call is answered within a second.
 const ONCE: [&str; 7] = ["/bin/svid-csi", "watch", "--once", "--timeout", "1s", SOCKET[0], SOCKET[1]];
-/// A container that ends when it is told to.
+/// A container that ends when it is asked to.
 const UNTIL_TOLD: [&str; 3] = ["/bin/sh", "-c", "while [ ! -e /tmp/end ]; do sleep 0.1; done"];
 
 #[tokio::test]

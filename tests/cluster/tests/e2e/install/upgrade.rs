@@ -1,4 +1,4 @@
-//! A release that is upgraded and rolled back under running pods.
+//! A release that is upgraded and rolled back while pods run.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -11,10 +11,10 @@ use crate::restart::{ensure_always_verified, wait_renewal};
 use crate::scene::{Scene, play};
 use crate::workload_api::{SOCKET, wait_update};
 
-/// Pods of the profile standalone, one of each delivery.
+/// Pods of the profile standalone, one for each delivery.
 pub struct Users<'a> {
     scene: &'a Scene,
-    /// Verifies its files at each change.
+    /// Verifies its files after each change.
     pub files: TestPod<'a>,
     /// Follows its socket.
     pub socket: TestPod<'a>,
@@ -31,7 +31,7 @@ impl<'a> Users<'a> {
         Ok(Self { scene, files, socket })
     }
 
-    /// Has the driver renew both, and fails unless all was well before and after.
+    /// Renews both, and fails unless both are valid before and after.
     async fn ensure_renewed_by(&self, release: &Release<'_>) -> Result<()> {
         let (files, socket) = (self.files.lines().await?.len(), self.socket.lines().await?);
         release.renew_all().await?;
@@ -71,7 +71,7 @@ async fn pods_keep_their_identities_through_an_upgrade_and_a_rollback() {
     .await;
 }
 
-/// Waits for the driver of that image, and fails unless it was told that lifetime.
+/// Waits for the driver with that image, and fails unless it has that lifetime as a flag.
 async fn ensure_lifetime(release: &Release<'_>, tag: &str, lifetime: &str) -> Result<()> {
     let pod = release.wait_driver(tag).await?;
     let args = pod.spec.and_then(|spec| spec.containers.into_iter().next()?.args).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A driver and an approver of two versions, either way round, as they are in the middle of an upgrade.
+//! A driver and an approver of two versions, in both combinations, as during an upgrade.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ async fn run<'a>(scene: &'a Scene, driver: &str, name: &str) -> Result<TestPod<'
     Ok(pod)
 }
 
-/// A pod of before is renewed, and a new one of that name gets its identity.
+/// An existing pod is renewed, and a new one of that name gets its identity.
 async fn ensure_served(release: &Release<'_>, old: &TestPod<'_>, name: &str) -> Result<()> {
     let seen = old.lines().await?.len();
     release.renew_all().await?;

@@ -1,4 +1,4 @@
-//! A release of csi-driver-spiffe's chart is upgraded to ours, with the values it had.
+//! A release of csi-driver-spiffe's chart is upgraded to ours, with its values.
 
 use std::fs;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::scene::{DRIVER_LABEL, OWNER, Scene};
 use crate::with_cert_manager::stage::{Stage, play_with};
 
 const ACCOUNT: &str = "app";
-/// The kubelet republishes every one to two minutes.
+/// The kubelet republishes each volume every one to two minutes.
 const REPUBLISHED: Duration = Duration::from_secs(240);
 
 #[tokio::test]
@@ -52,7 +52,8 @@ async fn running_pods_are_renewed_again_after_an_upgrade_of_the_release() {
     .await;
 }
 
-/// What the operator of csi-driver-spiffe has beside its release: an issuer, a bundle, and a role for the pod.
+/// Objects that an administrator of csi-driver-spiffe has beside its release: an issuer, a bundle, and a role for the
+/// pod.
 async fn prepare(stage: &Stage<'_>) -> Result<()> {
     let scene = stage.scene;
     let bundle = json!({
@@ -96,7 +97,7 @@ async fn install_predecessor(scene: &Scene) -> Result<()> {
     scene.register(DRIVER, &socket).await
 }
 
-/// With the values of before, and the images and folders of this cluster.
+/// With the former values, and the images and folders of this cluster.
 async fn upgrade(scene: &Scene) -> Result<()> {
     let bundles = "/var/run/secrets/spiffe-bundle";
     let values = json!({
@@ -122,7 +123,7 @@ async fn upgrade(scene: &Scene) -> Result<()> {
     wait_drivers(scene, images::CSI_DRIVER_SPIFFE).await
 }
 
-/// By which what lies outside the namespace is cleared away.
+/// The label for the cleanup of objects outside the namespace.
 fn labels(scene: &Scene) -> Value {
     json!({DRIVER_LABEL: "true", OWNER: scene.name})
 }
@@ -182,14 +183,14 @@ async fn restart_driver(scene: &Scene) -> Result<()> {
     wait_drivers(scene, images::CSI_DRIVER_SPIFFE).await
 }
 
-/// As an operator would: by the command in the driver's own image.
+/// Like an administrator: with the command in the driver's own image.
 async fn renew(scene: &Scene) -> Result<()> {
     let driver = driver_pod(scene).await?;
     let driver = scene.known(&driver.name_any(), &driver.uid().context("a pod has a UID")?);
     driver.exec(&["/bin/svid-csi", "renew", "--all", "--data-root", "/data"]).await.map(drop)
 }
 
-/// Waits for a certificate that is not `last`. The pod's tokens come with the kubelet's next republish.
+/// Waits for a certificate other than `last`. The pod's tokens arrive with the kubelet's next republish.
 async fn wait_other(pod: &TestPod<'_>, last: &Value, what: &str) -> Result<Value> {
     eventually(&format!("pod {} to print {what}", pod.name), REPUBLISHED, async || {
         let line = pod.lines().await?.pop().context("it has printed nothing")?;

@@ -1,4 +1,4 @@
-//! From each predecessor to here while pods run. What stands in for the predecessors lays out volumes as they do.
+//! Migrations from each predecessor while pods run. Stand-ins for the predecessors lay out volumes like them.
 
 mod csi_driver_spiffe;
 mod spiffe_csi;

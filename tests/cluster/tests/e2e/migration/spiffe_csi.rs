@@ -19,7 +19,7 @@ use crate::socket::{sockets, wait_identity};
 const MANIFEST: &str = include_str!("../../../manifests/spiffe-csi.yaml");
 
 #[tokio::test]
-async fn pods_of_spiffe_csi_go_on_and_end_under_our_image() {
+async fn pods_of_spiffe_csi_continue_and_end_with_our_image() {
     let _one = only_spiffe().await;
     play("e2e-from-spiffe-csi", async |scene: &Scene| {
         let _agent = Agent::start(scene, &sockets(scene).join("agent.sock")).await?;
@@ -43,7 +43,7 @@ async fn pods_of_spiffe_csi_go_on_and_end_under_our_image() {
     .await;
 }
 
-/// The image and the command: arguments, mounts and all else stay what they are.
+/// Only the image and the command; arguments, mounts and everything else stay.
 async fn swap_image(scene: &Scene) -> Result<()> {
     let container = json!({
         "name": "spiffe-csi-driver",
@@ -66,7 +66,7 @@ async fn swap_image(scene: &Scene) -> Result<()> {
     .await
 }
 
-/// A new connection, and a new identity by it.
+/// A new connection, and a new identity over it.
 async fn fetch(pod: &TestPod<'_>) -> Result<()> {
     pod.exec(&["/bin/workload", "watch", "--once", "--socket", "/spiffe/agent.sock"]).await.map(drop)
 }

@@ -1,5 +1,5 @@
-//! Requests that break one rule each, made for real: the API server and cert-manager's webhook let them in, and our
-//! approver denies them.
+//! Real requests that break one rule each: the API server and cert-manager's webhook accept them, and our approver
+//! denies them.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::pods::{PodSpec, TestPod};
 
 const BYSTANDER: &str = "bystander";
 
-/// A request before it is made: good, until a case changes it.
+/// A request before its creation, valid until a case changes it.
 struct Draft {
     object: Value,
     csr: CertificateParams,
@@ -54,7 +54,7 @@ impl Draft {
     }
 }
 
-/// What is changed, the class of the denial, and words of its message.
+/// The change, the class of the denial, and words of its message.
 struct Case {
     class: &'static str,
     words: &'static str,
@@ -83,7 +83,7 @@ const OF_THE_CSR: [Case; 14] = [
         draft.csr.custom_extensions.push(odd);
     }),
     case("key_usage", "key usage bits", |draft| {
-        // cert-manager's webhook wants the usages in the CSR, where it has any, to be those beside it.
+        // cert-manager's webhook requires that usages in the CSR, if there are any, match those beside it.
         draft.csr.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         draft.csr.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         draft.object["spec"]["usages"] = json!(["cert sign", "server auth", "client auth"]);
@@ -181,7 +181,7 @@ async fn a_denial_that_the_webhook_forbids_is_left_pending_and_counted() {
     play_with("e2e-unsigned", Duration::from_secs(3600), async |stage: &Stage<'_>| {
         let scene = stage.scene;
         stage.announce(None).await?;
-        // Another issuer than the one the approver may decide about.
+        // An issuer other than the one that the approver may decide about.
         let mut signers = predecessor::rule("cert-manager.io", "signers", &["approve"]);
         signers["resourceNames"] = json!([format!("clusterissuers.cert-manager.io/{}", scene.name)]);
         let approver = format!("{}-approver", scene.name);

@@ -1,5 +1,5 @@
-//! The predecessor's documented example: its issuer, its release as the chart renders it with the values its tutorial
-//! gives, its two applications. Ours are the images, the folder of this cluster's kubelet, and stand-ins for the sidecars.
+//! The predecessor's documented example: its issuer, its release rendered with the values of its tutorial, and its two
+//! applications. Only the images, the folder of this cluster's kubelet, and the replacements for the sidecars are ours.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ async fn the_documented_example_runs_with_our_images() {
     .await;
 }
 
-/// The tutorial has the CA's own request approved by hand, as the default approver is off.
+/// In the tutorial the CA's own request is approved manually, because the default approver is off.
 async fn make_issuer(stage: &Stage<'_>) -> Result<()> {
     let client = &stage.scene.client;
     stage.put_issuer(&issuers::self_signed_cluster_issuer("selfsigned")).await?;
@@ -160,7 +160,7 @@ fn daemon_set(scene: &Scene) -> Value {
     workload("apps/v1", "DaemonSet", &format!("{RELEASE}-driver"), RELEASE, spec)
 }
 
-/// Neither is to be had; the test itself registers the driver.
+/// Neither is available here; the test itself registers the driver.
 fn sidecar(name: &str) -> Value {
     json!({"name": name, "image": images::BUSYBOX, "imagePullPolicy": "Never"})
 }
@@ -211,7 +211,7 @@ fn workload(version: &str, kind: &str, name: &str, app: &str, spec: Value) -> Va
     })
 }
 
-/// One of the two example applications; the image is ours, which has a shell as theirs does.
+/// One of the two example applications; the image is ours, which has a shell like theirs.
 fn application(name: &str, account: &str, security: Value, attributes: Value) -> Value {
     let container = json!({
         "name": "main",
@@ -257,7 +257,7 @@ async fn wait_replicas<'a>(scene: &'a Scene, app: &str) -> Result<Vec<TestPod<'a
     Ok(known)
 }
 
-/// Names, modes and owners of the files, and whose identity they are.
+/// Names, modes and owners of the files, and their identity.
 async fn ensure_files(pod: &TestPod<'_>, account: &str, owner: &str) -> Result<()> {
     for file in ["tls.crt", "tls.key", "ca.crt"] {
         let seen = pod.exec(&["stat", "-L", "-c", "%u %g %a", &format!("{VOLUME}/{file}")]).await?;
@@ -271,7 +271,7 @@ async fn ensure_files(pod: &TestPod<'_>, account: &str, owner: &str) -> Result<(
     Ok(())
 }
 
-/// That one pod can verify what another presents, by nothing but its own files.
+/// One pod can verify the certificate of another, using only its own files.
 async fn ensure_trusts(scene: &Scene, verifier: &TestPod<'_>, presenter: &TestPod<'_>) -> Result<()> {
     let folder = scene.folder.join("seen");
     std::fs::create_dir_all(&folder)?;

@@ -61,7 +61,7 @@ fn reference(name: &str, kind: &str) -> IssuerRef {
     IssuerRef { name: name.to_owned(), kind: kind.to_owned(), group: "cert-manager.io".to_owned() }
 }
 
-/// Runs pods until one was asked for at that issuer: driver and approver hear of the ConfigMap in their own time.
+/// Starts pods until a request goes to that issuer, because driver and approver receive the ConfigMap with a delay.
 async fn ensure_issued_by(stage: &Stage<'_>, name: &str, issuer: &IssuerRef) -> Result<()> {
     for attempt in 0..5 {
         let name = format!("{name}-{attempt}");

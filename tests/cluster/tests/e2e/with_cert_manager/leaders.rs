@@ -24,7 +24,7 @@ async fn wait_leading(approver: &Approver) -> Result<()> {
     .await
 }
 
-/// Makes a request for the pod and waits until it is signed.
+/// Creates a request for the pod and waits until it is signed.
 async fn ensure_signed(stage: &Stage<'_>, pod: &TestPod<'_>) -> Result<()> {
     let client = stage.client_of(pod, "default").await?;
     let name = requests::create(&client, &stage.terms.request(&stage.pod_ref(pod, "default"))?).await?;
@@ -47,7 +47,7 @@ async fn when_the_leader_is_killed_the_other_approver_takes_over() {
         ensure_signed(stage, &pod).await?;
         ensure!(leads(&second).await?, "it decided without leading");
 
-        // Told to stop, a leader gives the Lease back: the next one need not wait for its end.
+        // On SIGTERM a leader releases the Lease, so that the next one does not have to wait for its end.
         let third = stage.approver(&[]).await?;
         second.end().await?;
         wait_leading(&third).await?;

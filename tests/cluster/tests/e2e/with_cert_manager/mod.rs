@@ -1,5 +1,5 @@
-//! What needs the real cert-manager. These tests play one after another: the cluster has one cert-manager, and an approver
-//! judges the requests of all namespaces.
+//! Tests with the real cert-manager. They run one after another, because the cluster has one cert-manager, and an
+//! approver judges the requests of all namespaces.
 
 mod by_hand;
 mod denials;

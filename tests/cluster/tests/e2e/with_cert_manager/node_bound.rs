@@ -1,4 +1,4 @@
-//! Drivers that ask with their own service account, and only for pods of their own node.
+//! Drivers that create requests with their own service account, and only for pods of their own node.
 
 use std::time::Duration;
 
@@ -20,14 +20,14 @@ use crate::scene::DRIVER_LABEL;
 
 const ELSEWHERE: &str = "e2e-elsewhere";
 
-/// A node that nobody runs and no pod is scheduled to.
+/// A node without a kubelet, to which no pod is scheduled.
 fn elsewhere() -> Value {
     let taint = json!({"key": "svid-csi.test/nobody", "effect": "NoSchedule"});
     let spec = json!({"unschedulable": true, "taints": [taint]});
     json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": ELSEWHERE}, "spec": spec})
 }
 
-/// A pod that was put on a node by hand.
+/// A pod that was assigned to a node by the test.
 struct Stray {
     account: String,
     node: &'static str,
@@ -55,7 +55,7 @@ impl Stray {
     }
 }
 
-/// A pod that stands for the driver's: with its service account and on this node, and without a driver in it.
+/// A pod in place of the driver's: with its service account and on this node, but without a driver in it.
 async fn driver_pod<'a>(stage: &Stage<'a>) -> Result<TestPod<'a>> {
     let mut spec = PodSpec::idle("driver");
     spec.account = &stage.scene.name;
@@ -73,7 +73,7 @@ async fn set(stage: &Stage<'_>) -> Result<String> {
 }
 
 #[tokio::test]
-async fn pods_need_no_rights_where_the_driver_asks_for_its_own_node() {
+async fn pods_need_no_permissions_if_the_driver_makes_requests_for_its_own_node() {
     play_with("e2e-node-bound", Duration::from_secs(3600), async |stage: &Stage<'_>| {
         let account = set(stage).await?;
         let _approver = stage.approver(&["--request-mode=node-bound", &account]).await?;
@@ -92,7 +92,7 @@ async fn pods_need_no_rights_where_the_driver_asks_for_its_own_node() {
 }
 
 #[tokio::test]
-async fn a_stolen_driver_token_is_of_no_use_for_other_nodes() {
+async fn a_stolen_driver_token_is_useless_for_other_nodes() {
     play_with("e2e-stolen", Duration::from_secs(3600), async |stage: &Stage<'_>| {
         let (scene, driver) = (stage.scene, stage.driver_name());
         let account = set(stage).await?;
@@ -138,8 +138,8 @@ async fn ensure_signed(stage: &Stage<'_>, client: &Client, pod: &PodRef) -> Resu
     wait_condition(&stage.requests(), &name, "Ready").await.map(drop)
 }
 
-/// Kubernetes deletes a request whose owner is not there: before anybody reads its conditions, or even judges it. So
-/// requests are made until one was judged in time, each for another pod, as absent ones are remembered.
+/// Kubernetes deletes a request whose owner does not exist, possibly before it is judged or its conditions are read. So
+/// requests are created until one was judged in time, each for another pod, because absent ones are remembered.
 async fn ensure_logged(
     stage: &Stage<'_>,
     client: &Client,

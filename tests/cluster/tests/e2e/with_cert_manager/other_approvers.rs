@@ -1,4 +1,4 @@
-//! Requests that are not for SPIFFE identities, and approvers that are not ours.
+//! Requests that are not for SPIFFE identities, and other approvers.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub fn ca_certificate(name: &str, issuer: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_cas_own_request_is_approved_where_the_default_approver_is_off() {
+async fn the_cas_own_request_is_approved_if_the_default_approver_is_off() {
     play_with("e2e-own-ca", Duration::from_secs(3600), async |stage: &Stage<'_>| {
         let name = format!("{}-signed", stage.scene.name);
         stage.announce(None).await?;
@@ -51,7 +51,7 @@ async fn the_cas_own_request_is_approved_where_the_default_approver_is_off() {
         let approved =
             metric(&approver.metrics().await?, "svid_csi_approver_decisions_total", &["decision=\"approved\""]);
         ensure!(approved >= Some(1.0), "it approved {approved:?}");
-        // The secret is cert-manager's, which makes it anew as long as the certificate is there.
+        // The secret belongs to cert-manager, which re-creates it as long as the certificate exists.
         objects::delete(&stage.scene.client, &[certificate, secret(&name)]).await
     })
     .await;

@@ -1,4 +1,4 @@
-//! Parts of the chain that are away for a while.
+//! Temporary failures of parts of the chain.
 
 use std::time::Duration;
 
@@ -17,17 +17,17 @@ use crate::restart::wait_renewal;
 
 /// Short enough to see renewals, long enough to outlast an outage.
 pub const BRIEF: Duration = Duration::from_secs(30);
-/// Long enough for the kubelet to ask a few times.
+/// Long enough for the kubelet to retry a few times.
 const A_WHILE: Duration = Duration::from_secs(6);
 
-/// Rights and the bundle; the flag that names it.
+/// The permissions and the bundle; returns the flag that names it.
 pub async fn set(stage: &Stage<'_>) -> Result<String> {
     stage.announce(None).await?;
     stage.put(&predecessor::requester(&stage.scene.name, "default")).await?;
     Ok(format!("--source-ca-bundle={}", stage.write_bundle(&[stage.ca.certificate()])?.display()))
 }
 
-/// Runs a pod that watches its files, and waits until it has seen them.
+/// Runs a pod that watches its files, and waits until it has read them.
 pub async fn run_watcher<'a>(stage: &Stage<'a>, name: &str) -> Result<TestPod<'a>> {
     let pod = stage.scene.run(&PodSpec::on_files(name, &stage.driver_name())).await?;
     pod.wait_line("a certificate", 0, |line| line["chain_ok"] == true).await?;
@@ -56,7 +56,7 @@ async fn pods_wait_for_an_approver_with_one_request_each() {
         let all = stage.requests_of(&pod).await?;
         ensure!(all.iter().all(|one| one.metadata.uid == made.metadata.uid), "another request was made");
 
-        // Away and back once more: who has a certificate does not notice.
+        // Down and up once more: pods that have a certificate do not notice.
         approver.end().await?;
         let _approver = stage.approver(&[]).await?;
         ensure_verified(stage.scene, &pod.verify_files().await?)
@@ -91,7 +91,7 @@ async fn certificates_outlive_cert_manager_and_renew_when_it_is_back() {
         stage.cert_manager.start_controllers(DefaultApprover::Off)?;
         wait_renewal(stage.scene, &pod, seen).await?;
 
-        // Now requests cannot even be made.
+        // Now requests cannot even be created.
         stage.cert_manager.stop_webhook()?;
         let before = stage.requests_of(&pod).await?.len();
         let _ = driver.renew(&["--all"]).await;
@@ -108,14 +108,14 @@ async fn certificates_outlive_cert_manager_and_renew_when_it_is_back() {
     .await;
 }
 
-/// How many requests of the pod are not signed.
+/// The number of the pod's requests that are not signed.
 async fn waiting(stage: &Stage<'_>, pod: &TestPod<'_>) -> Result<usize> {
     let all = stage.requests_of(pod).await?;
     Ok(all.iter().filter(|request| condition(request, "Ready").is_none()).count())
 }
 
 #[tokio::test]
-async fn the_watch_goes_on_after_the_api_server_was_restarted() {
+async fn the_watch_continues_after_a_restart_of_the_api_server() {
     play_alone_with("e2e-restarted", BRIEF, async |stage: &Stage<'_>| {
         let (scene, bundle) = (stage.scene, set(stage).await?);
         let mut approver = stage.approver(&[]).await?;

@@ -1,4 +1,4 @@
-//! What happens under exactly the rights the predecessor's chart grants, and without those a pod needs.
+//! The driver with exactly the permissions of the predecessor's chart, and without one that a pod needs.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::files::ensure_verified;
 use crate::pods::PodSpec;
 
 #[tokio::test]
-async fn a_pod_without_rights_is_told_which_one_it_lacks() {
+async fn an_event_names_the_permission_that_a_pod_lacks() {
     play_with("e2e-no-rights", Duration::from_secs(3600), async |stage: &Stage<'_>| {
         let scene = stage.scene;
         stage.announce(None).await?;
@@ -28,7 +28,7 @@ async fn a_pod_without_rights_is_told_which_one_it_lacks() {
         ensure!(stage.requests_of(&pod).await?.is_empty(), "a request was made all the same");
         other.wait_event("the right it lacks", |message| message.contains("certificaterequests")).await?;
 
-        // The chart does not let the driver write events either. That is said once, however many it would write.
+        // The chart does not let the driver write events either, which is logged once for all of them.
         let said = eventually("the driver to name the right it lacks", SOON, async || {
             let said = driver.log()?.lines().filter(|line| line.contains("`create` on `events`")).count();
             ensure!(said > 0, "it does not");

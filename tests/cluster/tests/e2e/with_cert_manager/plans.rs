@@ -1,4 +1,5 @@
-//! One driver, several issuers, either way of receiving: each pod says what it wants of what the operator allows.
+//! One driver with several issuers and both deliveries: each pod selects one of the plans that the administrator
+//! allows.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::pods::PodSpec;
 use crate::workload_api::{SOCKET, wait_update};
 
 const FILES: [&str; 2] = ["--files", "/spiffe"];
-/// Names of pods, and what they ask for.
+/// Names of pods, and the plans they request.
 const PLANS: [(&str, &str, &str); 4] = [
     ("issued-files", "cert-manager", "files"),
     ("issued-socket", "cert-manager", "workload-api"),
@@ -26,7 +27,7 @@ fn spec<'a>(stage_driver: &'a str, (name, source, delivery): (&'a str, &str, &st
 }
 
 #[tokio::test]
-async fn every_source_goes_with_every_delivery() {
+async fn every_source_works_with_every_delivery() {
     play_with("e2e-plans", Duration::from_secs(3600), async |stage: &Stage<'_>| {
         let scene = stage.scene;
         stage.announce(None).await?;

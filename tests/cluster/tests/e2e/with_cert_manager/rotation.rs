@@ -1,4 +1,4 @@
-//! A new certificate authority in the place of the old one.
+//! A new certificate authority replaces the old one.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::pods::{PodSpec, TestPod};
 
 const PODS: [&str; 3] = ["first", "second", "third"];
 
-/// Where the driver takes the trust bundle from.
+/// The origin of the driver's trust bundle.
 #[derive(Clone, Copy)]
 enum Bundle {
     File,
@@ -75,7 +75,7 @@ async fn rotate(stage: &Stage<'_>, bundle: Bundle) -> Result<()> {
     stage.put(&[new.secret(None, &scene.name)]).await?;
     let before = serials(&pods).await?;
     eventually("certificates of the new authority", SOON, async || {
-        // cert-manager hears of the new secret in its own time, and may sign with the old one meanwhile.
+        // cert-manager receives the new secret with a delay, and may sign with the old one until then.
         driver.renew(&["--all"]).await?;
         bundle.put(stage, &[new.certificate()]).await?;
         wait_bundles(&pods, 1).await?;
@@ -108,7 +108,7 @@ async fn wait_bundles(pods: &[TestPod<'_>], count: usize) -> Result<()> {
     Ok(())
 }
 
-/// The serial numbers of certificates that all verify.
+/// The serial numbers of certificates, all of which verify.
 async fn serials(pods: &[TestPod<'_>]) -> Result<Vec<Value>> {
     let mut serials = Vec::new();
     for pod in pods {

@@ -1,4 +1,4 @@
-//! The CSI project's own conformance tests, against the driver with cert-manager as its source.
+//! The CSI project's own conformance tests, with the driver and cert-manager as its source.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::stage::{Stage, play_with};
 use crate::sanity::{COMMON, ensure_passes};
 
 #[tokio::test]
-async fn csi_sanity_has_nothing_to_say_against_a_driver_of_cert_manager() {
+async fn csi_sanity_passes_for_a_driver_of_cert_manager() {
     play_with("e2e-sanity-cm", Duration::from_secs(3600), async |stage: &Stage<'_>| {
         let kubeconfig = stage.scene.layout.kubeconfig().display().to_string();
         let mut args = vec!["--profile", "spiffe.csi.cert-manager.io", "--kubeconfig", &kubeconfig];

@@ -1,4 +1,4 @@
-//! A scene with cert-manager, and an issuer of the scene's own.
+//! A scene with cert-manager and its own issuer.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -24,25 +24,25 @@ use crate::eventually::{SOON, eventually};
 use crate::pods::TestPod;
 use crate::scene::{OWNER, Scene, play, play_alone};
 
-/// See the module.
+/// See the module documentation.
 pub struct Stage<'a> {
     /// The scene.
     pub scene: &'a Scene,
     /// cert-manager.
     pub cert_manager: CertManager,
-    /// The authority the issuer signs with.
+    /// The authority of the issuer.
     pub ca: SigningCa,
-    /// What is asked of the issuer, which bears the name of the scene.
+    /// The parameters of requests to the issuer, which has the name of the scene.
     pub terms: Terms,
-    /// Drivers on the host: they outlive the pods that use them.
+    /// Drivers on the host, which outlive the pods that use them.
     drivers: RefCell<Vec<Rc<Driver>>>,
-    /// What does not go with the namespace.
+    /// Objects that are not deleted with the namespace.
     outside: RefCell<Vec<Value>>,
 }
 
 static ONE: Mutex<()> = Mutex::const_new(());
 
-/// Plays a test on a stage of its own, with certificates that last that long.
+/// Runs a test on a stage of its own, with certificates of that lifetime.
 pub async fn play_with(name: &str, duration: Duration, story: impl AsyncFnOnce(&Stage<'_>) -> Result<()>) {
     play_beside(name, duration, DefaultApprover::Off, story).await;
 }
@@ -58,7 +58,7 @@ pub async fn play_beside(
     play(name, async |scene: &Scene| on_stage(scene, duration, approver, story).await).await;
 }
 
-/// The same while no other test is played at all.
+/// The same while no other test runs.
 pub async fn play_alone_with(name: &str, duration: Duration, story: impl AsyncFnOnce(&Stage<'_>) -> Result<()>) {
     let _one = ONE.lock().await;
     play_alone(name, async |scene: &Scene| on_stage(scene, duration, DefaultApprover::Off, story).await).await;
@@ -103,14 +103,14 @@ impl<'a> Stage<'a> {
         Ok(stage)
     }
 
-    /// Applies objects until the stage is cleared.
+    /// Applies objects until the stage is cleaned up.
     pub async fn put(&self, objects: &[Value]) -> Result<()> {
         let outside = objects.iter().filter(|object| object["metadata"]["namespace"] != *self.scene.name);
         self.outside.borrow_mut().extend(outside.cloned());
         objects::apply(&self.scene.client, objects).await
     }
 
-    /// Applies an issuer and waits until cert-manager calls it ready.
+    /// Applies an issuer and waits until cert-manager reports it as ready.
     pub async fn put_issuer(&self, issuer: &Value) -> Result<()> {
         self.put(std::slice::from_ref(issuer)).await?;
         eventually(&format!("issuer {} to be ready", issuer["metadata"]["name"]), SOON, async || {
@@ -127,7 +127,7 @@ impl<'a> Stage<'a> {
         self.scene.api()
     }
 
-    /// A pod, as the kubelet would name it.
+    /// A pod in the form of the kubelet.
     pub fn pod_ref(&self, pod: &TestPod<'_>, account: &str) -> PodRef {
         PodRef {
             namespace: self.scene.name.clone(),
@@ -149,7 +149,7 @@ impl<'a> Stage<'a> {
         format!("{}.svid-csi", self.scene.name.trim_start_matches("e2e-"))
     }
 
-    /// Grants driver and approver what the predecessor's chart grants, and tells the cluster about the driver.
+    /// Grants driver and approver the permissions of the predecessor's chart, and creates the CSIDriver object.
     pub async fn announce(&self, config_map: Option<&str>) -> Result<()> {
         let mut driver = predecessor::csi_driver(&self.driver_name());
         driver["metadata"]["labels"] = serde_json::json!({OWNER: self.scene.name});
@@ -157,13 +157,13 @@ impl<'a> Stage<'a> {
         self.put(&predecessor::rbac(&self.scene.name, &self.scene.name, config_map)).await
     }
 
-    /// Starts the scene's driver on the host and waits until the kubelet knows it. Its service account may do what
-    /// [`announce`](Self::announce) grants.
+    /// Starts the scene's driver on the host and waits until the kubelet knows it. Its service account has the
+    /// permissions of [`announce`](Self::announce).
     pub async fn driver(&self, more: &[&str]) -> Result<Rc<Driver>> {
         self.driver_in(None, more).await
     }
 
-    /// The same, with a token bound to a pod, as a DaemonSet's driver has it.
+    /// The same, with a token bound to a pod, like a driver in a DaemonSet.
     pub async fn driver_in(&self, pod: Option<Pod<'_>>, more: &[&str]) -> Result<Rc<Driver>> {
         let (name, kubelet) = (self.driver_name(), self.scene.kubelet());
         let more = more.iter().map(|&word| word.to_owned()).collect();
@@ -175,7 +175,7 @@ impl<'a> Stage<'a> {
         Ok(driver)
     }
 
-    /// Starts an approver with the rights of the predecessor's, and waits until it is ready.
+    /// Starts an approver with the predecessor's permissions, and waits until it is ready.
     pub async fn approver(&self, more: &[&str]) -> Result<Approver> {
         let place = self.place(&format!("{}-approver", self.scene.name), None).await?;
         let name = format!("--csi-driver-name={}", self.driver_name());
@@ -185,14 +185,14 @@ impl<'a> Stage<'a> {
         Ok(approver)
     }
 
-    /// Puts certificates where drivers take their trust bundle from, in one step.
+    /// Writes certificates to the drivers' trust bundle, in one step.
     pub fn write_bundle(&self, certificates: &[&str]) -> Result<PathBuf> {
         let path = self.scene.folder.join("bundle.pem");
         files::write(&path, certificates.concat())?;
         Ok(path)
     }
 
-    /// The requests that a pod owns, the oldest first.
+    /// The requests owned by a pod, the oldest first.
     pub async fn requests_of(&self, pod: &TestPod<'_>) -> Result<Vec<CertificateRequest>> {
         let mut all = self.requests().list(&ListParams::default()).await?.items;
         all.retain(|request| request.owner_references().iter().any(|owner| owner.uid == pod.uid));

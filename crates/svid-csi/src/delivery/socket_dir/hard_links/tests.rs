@@ -83,7 +83,7 @@ fn a_removed_socket_is_dropped_so_that_clients_see_enoent() {
 }
 
 #[test]
-fn only_sockets_are_linked_and_a_left_over_is_cleared() {
+fn only_sockets_are_linked_and_leftovers_are_removed() {
     let mut folders = folders();
     fs::write(folders.agent.join("agent.conf"), "not a socket").unwrap();
     let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
@@ -93,7 +93,7 @@ fn only_sockets_are_linked_and_a_left_over_is_cleared() {
 }
 
 #[test]
-fn a_stable_directory_that_is_a_link_or_anothers_is_refused() {
+fn a_stable_directory_that_is_a_link_or_belongs_to_another_user_is_refused() {
     let folders = folders();
     let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
     let (elsewhere, link) = (folders.stable.join("elsewhere"), folders.stable.join("link"));
@@ -121,7 +121,7 @@ fn the_stable_directory_is_as_open_as_the_agents() {
 }
 
 #[test]
-fn nobody_adds_removes_or_replaces_a_socket() {
+fn pods_cannot_add_remove_or_replace_a_socket() {
     let mut folders = folders();
     let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
     synchronised(&mut folders);
@@ -145,7 +145,7 @@ fn nobody_adds_removes_or_replaces_a_socket() {
 }
 
 #[test]
-fn what_an_operator_has_in_the_stable_directory_stays() {
+fn files_of_the_administrator_in_the_stable_directory_stay() {
     let mut folders = folders();
     fs::write(folders.stable.join("readme"), "").unwrap();
     synchronised(&mut folders);
@@ -154,7 +154,7 @@ fn what_an_operator_has_in_the_stable_directory_stays() {
 }
 
 #[test]
-fn a_mode_that_a_pod_changes_is_put_back_and_one_that_the_agent_changes_is_not() {
+fn a_mode_changed_by_a_pod_is_restored_and_one_changed_by_the_agent_is_kept() {
     let mut folders = folders();
     let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
     let socket = folders.agent.join("a.sock");

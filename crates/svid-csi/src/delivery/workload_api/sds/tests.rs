@@ -82,7 +82,7 @@ fn named(names: &[&str], validator: Validator) -> Result<Vec<String>, String> {
 }
 
 #[test]
-fn secrets_have_the_names_that_spire_agents_give_them() {
+fn secrets_have_the_names_that_spire_agents_use() {
     let everything = ["spiffe://example.org: trusts example.org", "spiffe://other.org: trusts other.org"];
     let everything = [&everything[..], &["spiffe://example.org/a: pair", "spiffe://example.org/b: pair"]].concat();
     for (names, found) in [
@@ -113,7 +113,7 @@ fn an_envoy_without_the_validator_gets_one_list_and_never_all_of_them() {
 }
 
 #[test]
-fn what_the_pod_does_not_have_is_named() {
+fn secrets_that_the_pod_does_not_have_are_named() {
     let refused = named(&["default", "spiffe://example.org/c\n", "x"], Validator::Spiffe).unwrap_err();
     let missing = r#"this pod has no secret "spiffe://example.org/c\n", "x": ask for default, ROOTCA, ALL, spiffe://example.org, "#;
     assert!(refused.starts_with(missing), "{refused}");
@@ -131,7 +131,7 @@ fn taking(response: &DiscoveryResponse, names: &[&str]) -> DiscoveryRequest {
 }
 
 #[test]
-fn only_what_is_new_is_said() {
+fn only_changes_are_sent() {
     let context = context();
     let mut talk = Conversation::default();
     let due = |talk: &mut Conversation| {
@@ -165,7 +165,7 @@ fn only_what_is_new_is_said() {
 }
 
 #[test]
-fn what_a_node_says_of_itself_is_remembered() {
+fn the_properties_of_an_envoy_are_remembered() {
     let context = context();
     let mut talk = Conversation::default();
     let fields = [("disable_spiffe_cert_validation".to_owned(), true.into())].into();
@@ -179,7 +179,7 @@ fn what_a_node_says_of_itself_is_remembered() {
 }
 
 #[test]
-fn what_no_envoy_sends_is_refused() {
+fn requests_that_no_envoy_sends_are_refused() {
     let many: Vec<_> = (0..=NAMES).map(|number| number.to_string()).collect();
     let many: Vec<_> = many.iter().map(String::as_str).collect();
     check(&asking(&many[1..])).unwrap();

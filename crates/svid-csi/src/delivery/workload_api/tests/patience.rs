@@ -18,7 +18,7 @@ async fn ends(mut stream: UnixStream) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_on_which_nothing_is_asked_is_ended() {
+async fn a_connection_without_a_request_is_ended() {
     let socket = Socket::serve();
     for begins_with in [&[][..], PREFACE] {
         let begun = Instant::now();
@@ -31,7 +31,7 @@ async fn a_connection_on_which_nothing_is_asked_is_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_has_asked_may_be_idle_for_ever_and_nothing_ticks_meanwhile() {
+async fn a_connection_with_a_request_may_be_idle_forever_without_timers() {
     let (socket, ca) = (Socket::serve(), TestCa::new("ca"));
     socket.endpoint.tell(context(vec![svid(&ca, "web", "")], &[], &[]));
     let mut request = tonic::Request::new(X509svidRequest {});
@@ -84,7 +84,7 @@ fn fetch(window: u32) -> Vec<u8> {
 
 /// HTTP/2 does not let the message be sent, or only the beginning of it; or nobody reads what is sent.
 #[tokio::test(start_paused = true)]
-async fn a_client_that_does_not_take_its_first_message_is_cut_off() {
+async fn a_client_that_does_not_read_its_first_message_is_disconnected() {
     let (socket, ca, large) = (Socket::serve(), TestCa::new("ca"), vec![7; 2 * 1024 * 1024]);
     let (nothing, large): (&[&[u8]], &[&[u8]]) = (&[], &[&large]);
     let all = i32::MAX as u32;

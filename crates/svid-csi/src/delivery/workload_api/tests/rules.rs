@@ -39,7 +39,7 @@ async fn end<T>(stream: &mut Streaming<T>) -> Option<Status> {
 }
 
 #[tokio::test]
-async fn the_security_header_must_be_there_once_and_true() {
+async fn the_security_header_must_occur_once_and_be_true() {
     let (socket, ca) = (Socket::serve(), TestCa::new("ca"));
     socket.endpoint.tell(context(vec![svid(&ca, "web", "")], &[], &[]));
     let mut api = socket.api().await;
@@ -61,7 +61,7 @@ async fn the_security_header_must_be_there_once_and_true() {
 }
 
 #[tokio::test]
-async fn who_has_no_identity_yet_is_told_to_try_again() {
+async fn a_pod_without_an_identity_yet_is_asked_to_retry() {
     let socket = Socket::serve();
     assert_eq!(svids(&socket).await.unwrap_err().code(), Code::Unavailable);
     assert_eq!(bundles(&socket).await.unwrap_err().code(), Code::Unavailable);
@@ -81,7 +81,7 @@ async fn who_has_no_identity_yet_is_told_to_try_again() {
 
 /// Calls that come just before the socket goes with the identity.
 #[test]
-fn who_has_no_identity_any_more_is_denied() {
+fn a_pod_whose_identity_was_withdrawn_is_denied() {
     let given = |identity: PodIdentity| given(&identity).map(drop).map_err(|status| status.code());
     assert_eq!(given(PodIdentity::NotYet), Err(Code::Unavailable));
     assert_eq!(given(PodIdentity::Withdrawn), Err(Code::PermissionDenied));
@@ -120,7 +120,7 @@ async fn the_first_message_comes_at_once_and_every_message_is_the_full_state() {
 }
 
 #[tokio::test]
-async fn of_two_svids_with_one_hint_only_the_first_is_told() {
+async fn of_two_svids_with_the_same_hint_only_the_first_is_sent() {
     let (socket, ca) = (Socket::serve(), TestCa::new("ca"));
     socket.endpoint.tell(context(vec![svid(&ca, "a", "x"), svid(&ca, "b", "x"), svid(&ca, "c", "y")], &[], &[]));
     let message = next(&mut svids(&socket).await.unwrap()).await;
@@ -129,7 +129,7 @@ async fn of_two_svids_with_one_hint_only_the_first_is_told() {
 }
 
 #[tokio::test]
-async fn bundles_are_by_trust_domain_and_told_again_when_one_changes() {
+async fn bundles_are_keyed_by_trust_domain_and_sent_again_when_one_changes() {
     let (socket, ca, friend) = (Socket::serve(), TestCa::new("ca"), TestCa::new("friend"));
     let web = || vec![svid(&ca, "web", "")];
     socket.endpoint.tell(context(web(), &[("friend.org", &friend)], &[b"crl"]));
@@ -176,7 +176,7 @@ async fn a_withdrawn_identity_ends_every_stream_with_permission_denied() {
 }
 
 #[tokio::test]
-async fn large_messages_are_told_whole() {
+async fn large_messages_are_sent_whole() {
     let (socket, ca) = (Socket::serve(), TestCa::new("ca"));
     let friends: Vec<_> = (0..100).map(|number| (format!("friend-{number}.org"), TestCa::new("friend"))).collect();
     let friends: Vec<_> = friends.iter().map(|(name, ca)| (name.as_str(), ca)).collect();

@@ -9,7 +9,7 @@ fn is_used(none_for: &str, target: &str) -> bool {
     environment.proxy_for(&target.parse().unwrap()).unwrap().is_some()
 }
 
-/// Lines of `httpproxy`'s own table (`proxy_test.go`) and further ones.
+/// Lines from the table of `httpproxy` (`proxy_test.go`), and further ones.
 #[test]
 fn no_proxy_is_read_as_go_reads_it() {
     for (none_for, target, expected) in [

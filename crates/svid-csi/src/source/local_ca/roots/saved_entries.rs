@@ -52,7 +52,7 @@ mod tests {
     use crate::telemetry::captured_log::CapturedLog;
 
     #[tokio::test]
-    async fn what_is_kept_is_there_at_the_next_start_and_what_is_damaged_is_no_obstacle() {
+    async fn saved_entries_exist_at_the_next_startup_and_damaged_ones_are_ignored() {
         let log = CapturedLog::start();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("roots.json");

@@ -24,7 +24,7 @@ fn there(entries: &[(&str, &Authorities)]) -> SharedMap {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_kept_is_not_trusted_until_it_can() {
+async fn roots_that_cannot_be_saved_are_not_trusted_until_they_can() {
     let folder = tempfile::tempdir().unwrap();
     let trust_domain = TrustDomain::parse("example.org").unwrap();
     let [own, second, third] = [(); 3].map(|()| authorities(&trust_domain));
@@ -78,7 +78,7 @@ async fn what_cannot_be_kept_is_not_trusted_until_it_can() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_config_map_that_is_deleted_while_entries_are_missing_is_waited_for() {
+async fn a_config_map_deleted_while_entries_are_missing_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let trust_domain = TrustDomain::parse("example.org").unwrap();
     let [own, second] = [(); 2].map(|()| authorities(&trust_domain));

@@ -42,7 +42,7 @@ async fn in_time<T>(test: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test]
-async fn files_are_followed_however_they_are_replaced() {
+async fn files_are_followed_in_every_way_of_replacing_them() {
     let (dir, file, mut current) = followed();
     in_time(async {
         let (a, b, c, d) = (pem(), pem(), pem(), pem());
@@ -130,7 +130,7 @@ async fn a_file_may_appear_with_all_the_folders_above_it() {
 }
 
 #[tokio::test]
-async fn a_broken_file_is_told_once_and_takes_nothing_away() {
+async fn a_broken_file_is_reported_once_and_the_last_bundle_kept() {
     let log = CapturedLog::start();
     let (dir, file, mut current) = followed();
     in_time(async {
@@ -159,7 +159,7 @@ async fn a_broken_file_is_told_once_and_takes_nothing_away() {
 }
 
 #[tokio::test]
-async fn a_ca_key_beside_the_bundle_is_warned_about() {
+async fn a_ca_key_beside_the_bundle_causes_a_warning() {
     let log = CapturedLog::start();
     let (dir, file, mut current) = followed();
     let warnings = || log.lines("the CA's private key is on this node").len();

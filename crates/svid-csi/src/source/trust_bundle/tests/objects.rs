@@ -58,7 +58,7 @@ async fn a_config_map_is_followed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_config_map_that_may_not_be_read_is_told_once_and_tried_again() {
+async fn a_forbidden_config_map_is_reported_once_and_retried() {
     let log = CapturedLog::start();
     let server = config_maps();
     let good = pem();
@@ -74,7 +74,7 @@ async fn a_config_map_that_may_not_be_read_is_told_once_and_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cluster_trust_bundle_is_followed_in_the_version_there_is() {
+async fn a_cluster_trust_bundle_is_followed_in_the_available_version() {
     for version in ["v1", "v1beta1", "v1alpha1"] {
         let log = CapturedLog::start();
         let server = cluster_trust_bundles(version);

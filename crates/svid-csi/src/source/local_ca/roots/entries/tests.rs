@@ -25,7 +25,7 @@ fn nodes(entries: &Entries) -> Vec<String> {
 }
 
 #[test]
-fn broken_entries_leave_what_was_good_and_are_told_once() {
+fn broken_entries_keep_the_last_good_ones_and_are_reported_once() {
     let log = CapturedLog::start();
     let mut entries = Entries::new("n1", &trust_domain());
     let (second, third) = (text(), text());
@@ -44,7 +44,7 @@ fn broken_entries_leave_what_was_good_and_are_told_once() {
 }
 
 #[test]
-fn the_same_authorities_in_other_words_are_no_change() {
+fn the_same_authorities_written_differently_are_not_a_change() {
     let mut entries = Entries::new("n1", &trust_domain());
     let text = text();
     assert!(entries.take(&map(&[("n2", &text)])));
@@ -52,7 +52,7 @@ fn the_same_authorities_in_other_words_are_no_change() {
 }
 
 #[test]
-fn nodes_beyond_the_most_are_not_read_and_push_nobody_out() {
+fn nodes_over_the_limit_are_not_read_and_replace_no_other() {
     let log = CapturedLog::start();
     let mut entries = Entries::new("n1", &trust_domain());
     let text = text();

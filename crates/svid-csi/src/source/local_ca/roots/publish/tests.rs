@@ -74,7 +74,7 @@ impl Server {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_written_once_and_nothing_before_the_map_is_seen() {
+async fn it_is_written_once_and_not_before_the_map_was_read() {
     let (server, troubles) = (Server::new(Fate::Stays), Troubles::default());
     let mut run = Box::pin(server.publisher(&troubles).run(server.states.subscribe()));
     assert!(timeout(HOUR, &mut run).await.is_err());
@@ -89,7 +89,7 @@ async fn it_is_written_once_and_nothing_before_the_map_is_seen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_removed_is_written_again_soon() {
+async fn a_removed_entry_is_soon_written_again() {
     let (server, troubles) = (Server::new(Fate::Stays), Troubles::default());
     let mut run = Box::pin(server.publisher(&troubles).run(server.states.subscribe()));
     server.there(&[]);
@@ -104,7 +104,7 @@ async fn what_is_removed_is_written_again_soon() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_of_one_name_end_up_writing_once_an_hour_each() {
+async fn two_nodes_of_one_name_end_up_writing_once_per_hour() {
     let log = CapturedLog::start();
     let (server, troubles) = (Server::new(Fate::Overwritten), Troubles::default());
     server.there(&[]);
@@ -118,7 +118,7 @@ async fn two_of_one_name_end_up_writing_once_an_hour_each() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_seen_to_be_there_is_not_written_over_and_over() {
+async fn an_entry_that_does_not_appear_is_not_written_repeatedly() {
     let (server, troubles) = (Server::new(Fate::Lost), Troubles::default());
     server.there(&[]);
     assert!(timeout(HOUR, server.publisher(&troubles).run(server.states.subscribe())).await.is_err());
