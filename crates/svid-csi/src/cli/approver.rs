@@ -80,9 +80,9 @@ struct LogFlags {
 pub struct ApproverCommand {
     /// The rules.
     pub policy: Policy,
-    /// The cluster; `None` for a dry run.
+    /// The configuration for a cluster; `None` for a dry run.
     pub cluster: Option<Cluster>,
-    /// How it logs.
+    /// The configuration of the log.
     pub log: LogOptions,
     /// Warnings about flags without effect.
     pub warnings: Vec<String>,
@@ -103,7 +103,7 @@ pub(super) fn command(args: ApproverArgs, mistakes: &mut FlagMistakes) -> Option
     Some(ApproverCommand { policy, cluster, log, warnings })
 }
 
-/// Warnings about flags that were set and change nothing, each with the reason.
+/// Warnings about flags that were set and have no effect, each with the reason.
 fn without_effect(mode: &Mode, is_dry: bool, mistakes: &FlagMistakes) -> Vec<String> {
     let idle: Vec<_> = if is_dry {
         ClusterFlags::names().into_iter().chain(ClientFlags::names()).collect()

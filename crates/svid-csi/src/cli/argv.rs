@@ -1,7 +1,8 @@
-//! Brings the forms that the predecessors accept, and the environment, into the one form clap reads: `--flag=value`.
+//! Converts the forms that the predecessors accept, and the environment, into the single form that clap reads:
+//! `--flag=value`.
 //!
-//! Go's flags may have one dash or two, booleans may carry a value, an empty value means "not set", and the last one
-//! wins. Every flag is then checked on its own, so that all mistakes are found and not just the first.
+//! Go's flags may have one dash or two, booleans may have a value, an empty value means "not set", and the last
+//! occurrence wins. Every flag is then checked separately, so that all mistakes are found, not just the first.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -22,7 +23,7 @@ struct Given<'c> {
     values: Vec<String>,
 }
 
-/// The words of the command line, with the words that the binary's name stands for.
+/// The words of the command line, after those implied by the binary's name.
 pub(super) fn words(argv: impl IntoIterator<Item = OsString>) -> Vec<String> {
     let mut argv = argv.into_iter().map(|word| word.to_string_lossy().into_owned());
     let binary = argv.next().unwrap_or_default();
@@ -30,7 +31,7 @@ pub(super) fn words(argv: impl IntoIterator<Item = OsString>) -> Vec<String> {
     std::iter::once("svid-csi".to_owned()).chain(meant_by(name)).chain(argv).collect()
 }
 
-/// The words that the name of the binary stands for.
+/// The words implied by the name of the binary.
 fn meant_by(name: &str) -> Vec<String> {
     match Profile::of_binary(name) {
         Some(profile) => vec!["driver".to_owned(), format!("--profile={profile}")],
@@ -39,7 +40,7 @@ fn meant_by(name: &str) -> Vec<String> {
     }
 }
 
-/// Removes the words of the command to run, which are all that follow `--exec`, and returns them.
+/// Removes the words of the command to run, which are all those after `--exec`, and returns them.
 pub(super) fn split_off_command(words: &mut Vec<String>) -> Option<Vec<String>> {
     const FLAG: [&str; 2] = ["--exec", "-exec"];
     if words.get(1).is_none_or(|subcommand| subcommand != "watch") {
@@ -56,7 +57,7 @@ pub(super) fn split_off_command(words: &mut Vec<String>) -> Option<Vec<String>> 
     Some(command)
 }
 
-/// Rewrites the flags of a subcommand, leaving out the ones that have a mistake.
+/// Rewrites the flags of a subcommand, without those that have a mistake.
 pub(super) fn normalise(
     command: &Command,
     words: &[String],
@@ -121,7 +122,7 @@ fn from_command_line<'c>(command: &'c Command, words: &[String], mistakes: &mut 
     given
 }
 
-/// `-v3` is `-v=3`.
+/// `-v3` means `-v=3`.
 fn spread_short<'w>(name: &'w str, inline: Option<&'w str>) -> (&'w str, Option<&'w str>) {
     match name.strip_prefix("-v") {
         Some(digits) if inline.is_none() && !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
@@ -131,7 +132,7 @@ fn spread_short<'w>(name: &'w str, inline: Option<&'w str>) -> (&'w str, Option<
     }
 }
 
-/// The last one wins, an empty one removes the previous ones; repeatable flags add up.
+/// The last occurrence wins, and an empty value removes the previous ones; repeatable flags accumulate.
 fn set<'c>(given: &mut Vec<Given<'c>>, mut new: Given<'c>) {
     new.values.retain(|value| !value.is_empty());
     match given.iter_mut().find(|old| old.flag == new.flag) {
@@ -157,7 +158,7 @@ fn from_environment<'c>(command: &'c Command, environment: Environment<'_>, give
     }
 }
 
-/// The flag and this value in the form clap reads, or the mistake in the value. A `false` needs no word.
+/// The flag and this value in the form clap reads, or the mistake in the value. A `false` is left out.
 fn word(command: &Command, given: &Given<'_>, value: &str) -> Result<Option<String>, String> {
     if !takes_value(given.arg) {
         return Ok(values::boolean(value)?.then(|| format!("--{}", given.flag)));
@@ -195,7 +196,7 @@ fn takes_value(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::Set | ArgAction::Append)
 }
 
-/// Whether the flag alone is as good as `--flag=true`.
+/// Whether the flag alone means `--flag=true`.
 fn may_go_without(arg: &Arg) -> bool {
     arg.get_num_args().is_some_and(|number| number.min_values() == 0)
 }

@@ -10,7 +10,7 @@ use super::mistakes::FlagMistakes;
 use super::{Environment, values};
 use crate::source::broker::config::{BrokerConfig, BrokerEndpoint};
 
-/// The variable that names the Broker API if no flag does (SPIFFE Broker Endpoint, section 4).
+/// The variable with the address of the Broker API if no flag sets it (SPIFFE Broker Endpoint, section 4).
 const VARIABLE: &str = "SPIFFE_BROKER_SOCKET";
 const NAMES: [&str; 3] = ["broker-socket", "broker-address", "broker-server-id"];
 
@@ -72,7 +72,7 @@ fn inherited(environment: Environment<'_>, mistakes: &mut FlagMistakes) -> Optio
     endpoint(&value).map_err(|problem| mistakes.stray(VARIABLE, problem)).ok()
 }
 
-/// `unix:///path/to.sock` or `tcp://127.0.0.1:8443`, and nothing else (SPIFFE Broker Endpoint, section 4).
+/// `unix:///path/to.sock` or `tcp://127.0.0.1:8443`, and no other form (SPIFFE Broker Endpoint, section 4).
 fn endpoint(uri: &str) -> Result<BrokerEndpoint, String> {
     let wrong = || format!("{uri:?} is not an endpoint; write unix:///path/to.sock or tcp://127.0.0.1:8443");
     if let Some(address) = uri.strip_prefix("tcp://") {

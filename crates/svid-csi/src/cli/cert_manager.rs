@@ -1,4 +1,4 @@
-//! The flags of source cert-manager: those of cert-manager/csi-driver-spiffe, and this project's own.
+//! The flags of source cert-manager: those of cert-manager/csi-driver-spiffe, and our own.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -83,7 +83,7 @@ pub(super) struct CertManagerFlags {
     client: ClientFlags,
 }
 
-/// Settings that all issued identities have in common.
+/// Settings of all issued identities.
 pub(super) struct Common {
     pub(super) profile: Option<Profile>,
     pub(super) node_id: String,
@@ -95,13 +95,13 @@ pub(super) struct Common {
 }
 
 impl CertManagerFlags {
-    /// The names of these flags, without those of the client if others use it too.
+    /// The names of these flags, without those of the client if other sources also use it.
     pub(super) fn names(others_use_client: bool) -> impl Iterator<Item = &'static str> {
         let shared = ClientFlags::obeyed().filter(move |_| !others_use_client);
         NAMES.into_iter().chain(shared).chain(ClientFlags::idle())
     }
 
-    /// How the API server is reached.
+    /// How to reach the API server.
     pub(super) fn client(&self, mistakes: &mut FlagMistakes) -> ClientOptions {
         self.client.options(mistakes)
     }
@@ -114,7 +114,7 @@ impl CertManagerFlags {
             self.runtime_issuance_config_map_namespace,
             mistakes,
         );
-        // As for the approver: if a ConfigMap names the issuer, a default name says nothing about who signs.
+        // As for the approver: if a ConfigMap names the issuer, a default name does not identify the signer.
         let usual_name = common.profile.and_then(Profile::issuer_name).filter(|_| runtime_issuer.is_none());
         let issuer = self
             .issuer_name

@@ -1,4 +1,4 @@
-//! The usual flags of a Kubernetes client, as both programs of cert-manager/csi-driver-spiffe take them.
+//! The usual flags of a Kubernetes client, as accepted by both programs of cert-manager/csi-driver-spiffe.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use super::mistakes::FlagMistakes;
 use super::values;
 use crate::kube::client::ClientOptions;
 
-/// How the API server is found.
+/// How to find the API server.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "API server")]
 pub(super) struct ClientFlags {
@@ -28,7 +28,7 @@ pub(super) struct ClientFlags {
     idle: IdleClientFlags,
 }
 
-/// Further flags that take a value, and that are not used in a cluster.
+/// Further flags with a value, which have no effect in a cluster.
 const VALUES: [(&str, Option<char>); 13] = [
     ("cache-dir", None),
     ("client-certificate", None),
@@ -45,10 +45,10 @@ const VALUES: [(&str, Option<char>); 13] = [
     ("request-timeout", None),
 ];
 
-/// Further flags that are on or off.
+/// Further boolean flags.
 const SWITCHES: [&str; 2] = ["insecure-skip-tls-verify", "disable-compression"];
 
-/// Makes the further flags known. Their values are dropped: one of them is a token.
+/// Registers the further flags. Their values are dropped, because one of them is a token.
 #[derive(Debug, Default)]
 struct IdleClientFlags;
 
@@ -58,12 +58,12 @@ impl ClientFlags {
         Self::obeyed().chain(Self::idle())
     }
 
-    /// The names of those that have an effect.
+    /// The names of those with an effect.
     pub(super) fn obeyed() -> impl Iterator<Item = &'static str> {
         ["kubeconfig", "context", "cluster", "user"].into_iter()
     }
 
-    /// The names of those that have no effect.
+    /// The names of those without an effect.
     pub(super) fn idle() -> impl Iterator<Item = &'static str> {
         VALUES.into_iter().map(|(name, _)| name).chain(SWITCHES)
     }

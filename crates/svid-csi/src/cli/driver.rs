@@ -29,13 +29,13 @@ use crate::telemetry::log::LogOptions;
 pub struct DriverCommand {
     /// The configuration.
     pub config: Config,
-    /// How it logs.
+    /// The configuration of the log.
     pub log: LogOptions,
     /// Warnings about flags without effect.
     pub warnings: Vec<String>,
 }
 
-/// Combines the flags. Not to be used if `mistakes` has found any.
+/// Combines the flags. The result must not be used if `mistakes` has any.
 pub(super) fn command(args: DriverArgs, environment: Environment<'_>, mistakes: &mut FlagMistakes) -> DriverCommand {
     let log = LogOptions {
         level: args.watch.log_level.unwrap_or(Level::INFO),
@@ -47,7 +47,7 @@ pub(super) fn command(args: DriverArgs, environment: Environment<'_>, mistakes: 
 
 impl DriverCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        // Before the first thread is started.
+        // Before the first thread starts.
         let missing = capabilities::keep_those_of_driver()?;
         for warning in self.warnings.iter().chain(&missing) {
             tracing::warn!("{warning}");
@@ -56,7 +56,7 @@ impl DriverCommand {
     }
 }
 
-/// The name of a Kubernetes cluster that was not given one.
+/// The default name of a Kubernetes cluster.
 const USUAL_TRUST_DOMAIN: &str = "cluster.local";
 const DATA_SIZE: u64 = 128 * 1024 * 1024;
 const LIFETIME: Duration = Duration::from_secs(3_600);
@@ -64,7 +64,7 @@ const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 980
 /// The limit of the CSI specification.
 const NODE_ID_BYTES: usize = 256;
 
-/// The configuration and warnings. Not to be used if `mistakes` has found any.
+/// The configuration and warnings. The result must not be used if `mistakes` has any.
 fn build(args: DriverArgs, environment: Environment<'_>, mistakes: &mut FlagMistakes) -> (Config, Vec<String>) {
     let node_id = node_id(&args, environment, mistakes);
     let drivers = drivers::drivers(&args, mistakes);
@@ -173,7 +173,7 @@ fn trust_domain(args: &DriverArgs, mistakes: &mut FlagMistakes) -> Option<TrustD
     trust_domain
 }
 
-/// The embedded authority trusts no other one, so its trust domain may have any name.
+/// The embedded authority trusts no other one, so its trust domain can have any name.
 fn trust_domain_of_local_ca(args: &DriverArgs, warnings: &mut Vec<String>) -> TrustDomain {
     args.minted.trust_domain.clone().unwrap_or_else(|| {
         if args.serve.profile.and_then(Profile::trust_domain).is_none() {
@@ -184,7 +184,7 @@ fn trust_domain_of_local_ca(args: &DriverArgs, warnings: &mut Vec<String>) -> Tr
     })
 }
 
-/// Clients of the Workload API take no SVID without a bundle (SPIFFE Workload API, section 5.2.1).
+/// Clients of the Workload API refuse an SVID without a bundle (SPIFFE Workload API, section 5.2.1).
 fn check_bundle(config: &Config, mistakes: &mut FlagMistakes) {
     let plan = Plan::WorkloadApi(Issuer::CertManager);
     let served = config.drivers.iter().any(|driver| driver.allowed_plans.contains(&plan));
@@ -207,7 +207,7 @@ fn check_roots(config: &Config, mistakes: &mut FlagMistakes) {
     }
 }
 
-/// Only the process that registers the driver learns from the kubelet that the driver is registered.
+/// Only the process that registers the driver learns from the kubelet that the registration succeeded.
 fn check_taint(config: &Config, mistakes: &mut FlagMistakes) {
     if config.startup_taint.is_some() && config.registration_dir.is_none() {
         let fix = "needs --kubelet-registration-dir: the taint is removed once the kubelet has accepted the driver, \
@@ -220,7 +220,7 @@ fn metrics_address(args: &Observability, profile: Option<Profile>) -> Option<Soc
     match args.metrics_address {
         Some(Switch::On(address)) => Some(address),
         Some(Switch::Off) => None,
-        // The predecessors' manifests run a livenessprobe sidecar on this very port.
+        // The predecessors' manifests run a livenessprobe sidecar on the same port.
         None => profile.is_none().then_some(METRICS),
     }
 }
@@ -233,7 +233,7 @@ fn admin_socket(args: Observability, data_root: Option<&PathBuf>) -> Option<Path
     }
 }
 
-/// Warnings about flags that were set and change nothing, each with the reason.
+/// Warnings about flags that were set and have no effect, each with the reason.
 fn without_effect(args: &DriverArgs, sources: &BTreeSet<Source>, mistakes: &FlagMistakes) -> Vec<String> {
     let mut idle = Vec::new();
     if !sources.contains(&Source::Socket) {
@@ -259,13 +259,13 @@ fn without_effect(args: &DriverArgs, sources: &BTreeSet<Source>, mistakes: &Flag
     idle.into_iter().filter(|(flag, _)| mistakes.given(flag)).map(warn).collect()
 }
 
-/// Whether anything but cert-manager needs the API server.
+/// Whether a source other than cert-manager needs the API server.
 fn others_use_client(args: &DriverArgs, sources: &BTreeSet<Source>) -> bool {
     let roots = args.minted.local_ca_roots.is_some() && sources.contains(&Source::LocalCa);
     roots || args.kubelet.startup_taint.is_some() || sources.contains(&Source::Broker)
 }
 
-/// cert-manager's flags are accepted for its manifests; with other sources they would be ignored.
+/// cert-manager's flags are accepted for its manifests, but other sources would ignore them.
 fn refuse_cert_manager_flags(args: &DriverArgs, sources: &BTreeSet<Source>, mistakes: &mut FlagMistakes) {
     if drivers::serves(args, Profile::CertManager) || mistakes.wrong("profile") || mistakes.wrong("also-profile") {
         return;

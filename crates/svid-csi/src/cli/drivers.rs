@@ -11,7 +11,7 @@ use super::profile::AlsoProfile;
 use super::profile::Profile;
 use crate::node::config::DriverName;
 
-/// The driver names of these flags. A missing part stays empty, and is reported as a mistake.
+/// The driver names in these flags. A missing part stays empty, and is reported as a mistake.
 pub(super) fn drivers(args: &DriverArgs, mistakes: &mut FlagMistakes) -> Vec<DriverName> {
     let file_names = file_names(&args.data, mistakes);
     let main = main_driver(args, file_names.clone(), mistakes);
@@ -24,7 +24,7 @@ pub(super) fn drivers(args: &DriverArgs, mistakes: &mut FlagMistakes) -> Vec<Dri
     drivers
 }
 
-/// Whether the flags ask for this profile, under the main driver name or another one.
+/// Whether the flags select this profile, under the main driver name or another one.
 pub(super) fn serves(args: &DriverArgs, profile: Profile) -> bool {
     args.serve.profile == Some(profile) || args.serve.also_profile.iter().any(|also| also.profile == profile)
 }

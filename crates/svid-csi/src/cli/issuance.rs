@@ -7,14 +7,14 @@ use svid_csi_core::runtime_issuer::ConfigMapPlace;
 
 use super::mistakes::FlagMistakes;
 
-/// The issuer of that name, of the usual kind and group unless they are given.
+/// The issuer with that name, and the default kind and group unless they are given.
 pub(super) fn issuer(name: String, kind: Option<String>, group: Option<String>) -> IssuerRef {
     let or = |given: Option<String>, usual: &str| given.unwrap_or_else(|| usual.to_owned());
     IssuerRef { name, kind: or(kind, "ClusterIssuer"), group: or(group, "cert-manager.io") }
 }
 
-/// The ConfigMap of --runtime-issuance-config-map-name and -namespace. The charts give the namespace in any case, so it
-/// alone means nothing.
+/// The ConfigMap of --runtime-issuance-config-map-name and -namespace. The charts always set the namespace, so it alone
+/// has no effect.
 pub(super) fn runtime_issuer(
     name: Option<String>,
     namespace: Option<String>,
@@ -34,7 +34,7 @@ pub(super) fn runtime_issuer(
 /// Who makes certificate requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequestMode {
-    /// Each pod, by its own token.
+    /// Each pod, with its own token.
     Pod,
     /// The driver, for any pod.
     Own,
@@ -43,7 +43,7 @@ pub(super) enum RequestMode {
 }
 
 impl RequestMode {
-    /// The mode these two flags ask for together.
+    /// The mode selected by these two flags.
     pub(super) fn asked_for(mode: Option<Self>, own_service_account: bool, mistakes: &mut FlagMistakes) -> Self {
         if mode == Some(Self::Pod) && own_service_account {
             mistakes

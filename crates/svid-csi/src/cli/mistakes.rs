@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use clap::error::ErrorKind;
 
-/// The mistakes found so far, and how the user wrote each flag.
+/// The mistakes found so far, and the user's spelling of each flag.
 #[derive(Debug, Default)]
 pub(super) struct FlagMistakes {
     written: BTreeMap<String, String>,
@@ -13,17 +13,17 @@ pub(super) struct FlagMistakes {
 }
 
 impl FlagMistakes {
-    /// Remembers that `flag` was set, and by which spelling or environment variable.
+    /// Records that `flag` was set, and by which spelling or environment variable.
     pub(super) fn note(&mut self, flag: &str, written: &str) {
         self.written.insert(flag.to_owned(), written.to_owned());
     }
 
-    /// Whether `flag` was set to something.
+    /// Whether `flag` was set to a value.
     pub(super) fn given(&self, flag: &str) -> bool {
         self.written.contains_key(flag)
     }
 
-    /// The flag as its author wrote it.
+    /// The flag as the user wrote it.
     pub(super) fn spelling(&self, flag: &str) -> String {
         self.written.get(flag).cloned().unwrap_or_else(|| format!("--{flag}"))
     }
@@ -38,7 +38,7 @@ impl FlagMistakes {
         self.found.push((word.to_owned(), problem.to_string()));
     }
 
-    /// Adds that `flag` is required, unless that would only repeat another mistake.
+    /// Adds that `flag` is required, unless that only repeats another mistake.
     pub(super) fn missing(&mut self, flag: &str, fix: impl Display) {
         if !self.given(flag) && !self.wrong("profile") {
             self.add(flag, format_args!("missing; {fix}"));

@@ -1,6 +1,6 @@
-//! The command line: from words and the environment to a command that is free of contradictions.
+//! The command line: from words and the environment to a consistent command.
 //!
-//! Every mistake is found before anything is done, and all of them are reported at once.
+//! Every mistake is found before the command runs, and all of them are reported at once.
 
 mod approver;
 mod argv;
@@ -38,18 +38,18 @@ use crate::telemetry::log::LogOptions;
 /// Looks up an environment variable.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// What the user asked for.
+/// The requested command.
 #[derive(Debug)]
 pub enum Command {
     /// Serve volumes on this node.
     Driver(Box<DriverCommand>),
     /// Judge certificate requests.
     Approver(Box<ApproverCommand>),
-    /// Have identities renewed now.
+    /// Renew identities now.
     Renew(RenewCommand),
-    /// Show the identities that a pod is given.
+    /// Show the identities of a pod.
     Watch(Box<WatchCommand>),
-    /// Show on this machine what the driver does.
+    /// Demonstrate the driver on this machine.
     Demo(DemoCommand),
 }
 
@@ -105,13 +105,13 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>, environment: Environment<
     }
 }
 
-/// Every subcommand with its flags, for what is generated from them: reference, man pages, completions.
+/// Every subcommand with its flags, for the generated reference, man pages and completions.
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
 impl Command {
-    /// How this command logs, if it does.
+    /// The configuration of this command's log, if it has one.
     pub fn log(&self) -> Option<LogOptions> {
         match self {
             Command::Driver(driver) => Some(driver.log),
@@ -125,7 +125,7 @@ impl Command {
     fn holds_keys(&self) -> bool {
         match self {
             Command::Driver(_) | Command::Approver(_) | Command::Watch(_) => true,
-            // The demo's own process writes its maps of users, which the kernel allows only to dumpable processes.
+            // The demo's own process writes its maps of users, which the kernel allows only for dumpable processes.
             Command::Renew(_) | Command::Demo(_) => false,
         }
     }
@@ -177,9 +177,9 @@ impl DemoCommand {
     }
 }
 
-/// A runtime with this many threads for blocking work. Each thread keeps memory of its own.
+/// A runtime with that many threads for blocking work, each of which uses memory.
 fn runtime(blocking_threads: usize) -> io::Result<Runtime> {
-    // Two threads keep up with any node and any API server; more of them would only hold more memory.
+    // Two threads are enough for any node and any API server; more would only use more memory.
     let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2));
     Builder::new_multi_thread()
         .worker_threads(workers)

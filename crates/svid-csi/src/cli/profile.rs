@@ -1,4 +1,4 @@
-//! The two predecessors this binary stands in for, and the defaults of each.
+//! The two predecessors that this binary replaces, and the defaults of each.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use svid_csi_core::plan::Source;
 
 use super::values;
 
-/// A predecessor whose flags and defaults are taken over.
+/// A predecessor whose flags and defaults are supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Profile {
     /// spiffe/spiffe-csi.
@@ -20,7 +20,7 @@ pub(super) enum Profile {
 impl Profile {
     const ALL: [Profile; 2] = [Profile::Spiffe, Profile::CertManager];
 
-    /// The driver name it is known by.
+    /// Its driver name.
     pub(super) fn name(self) -> &'static str {
         match self {
             Profile::Spiffe => "csi.spiffe.io",
@@ -28,7 +28,7 @@ impl Profile {
         }
     }
 
-    /// The profile meant by the name the binary is called by.
+    /// The profile implied by the name of the binary.
     pub(super) fn of_binary(name: &str) -> Option<Self> {
         match name {
             "spiffe-csi-driver" => Some(Profile::Spiffe),
@@ -87,7 +87,7 @@ impl fmt::Display for Profile {
     }
 }
 
-/// A driver name besides the main one, with its profile's defaults.
+/// An additional driver name, with its profile's defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AlsoProfile {
     pub(super) profile: Profile,

@@ -8,7 +8,7 @@ use crate::telemetry::metrics::Metrics;
 pub struct Page {
     /// The program they belong to.
     pub of: &'static str,
-    /// All of them, each with every label it has, in the OpenMetrics text format.
+    /// All metrics, with every label, in the OpenMetrics text format.
     pub text: String,
 }
 

@@ -42,7 +42,7 @@ pub(super) struct RenewArgs {
     data_root: Option<PathBuf>,
 }
 
-/// The volumes to renew, and the driver to ask.
+/// The volumes to renew, and the driver's socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenewCommand {
     /// `namespace/name` of the pod; all pods without it.
@@ -54,10 +54,10 @@ pub struct RenewCommand {
 /// Why nothing is renewed.
 #[derive(Debug, thiserror::Error)]
 pub enum RenewError {
-    /// The driver cannot be asked.
+    /// The driver cannot be reached.
     #[error(transparent)]
     Ask(#[from] AskError),
-    /// It has no such volume.
+    /// It does not have such a volume.
     #[error("the driver on this node has no volume with an identity for the pod {0}: does the pod run on this node?")]
     NoVolume(String),
     /// It did not understand the request.
@@ -109,7 +109,7 @@ fn socket(given: Option<Switch<PathBuf>>, root: Option<PathBuf>, mistakes: &mut 
     }
 }
 
-/// A pod; of the characters that Kubernetes allows, none needs an escape in a URL.
+/// A pod. None of the characters that Kubernetes allows must be escaped in a URL.
 fn pod(text: &str) -> Result<String, String> {
     let name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     let valid = |part: &str| !part.is_empty() && part.chars().all(name);

@@ -1,4 +1,4 @@
-//! Sockets that follow from several flags: each needs a path of its own that is short enough.
+//! Sockets that depend on several flags: each needs a path of its own that is short enough.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ pub(super) fn check(config: &Config, mistakes: &mut FlagMistakes) {
     }
 }
 
-/// Sockets whose path no flag gives directly: the flag it comes from, and how to shorten it.
+/// Sockets whose path is derived from a flag, each with that flag and the way to shorten it.
 fn derived(config: &Config) -> Vec<(&'static str, PathBuf, &'static str)> {
     let registration = config.registration_dir.iter().flat_map(|dir| {
         config.drivers.iter().map(move |driver| {
@@ -49,7 +49,7 @@ fn derived(config: &Config) -> Vec<(&'static str, PathBuf, &'static str)> {
     registration.chain(admin).collect()
 }
 
-/// The registration sockets in the kubelet's own folder, if the flags say which that is: `plugins_registry`, beside the
+/// The registration sockets in the kubelet's own folder, if the flags determine it: `plugins_registry`, beside the
 /// `plugins` folder in which drivers have their CSI sockets (kubelet, `DefaultKubeletPluginsRegistrationDirName`).
 fn seen_by_kubelet(config: &Config) -> Vec<(&'static str, PathBuf)> {
     let drivers = config.drivers.iter().filter(|_| config.registration_dir.is_some());

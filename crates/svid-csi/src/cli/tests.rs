@@ -36,7 +36,7 @@ fn good(line: &str) -> DriverCommand {
     driver(line, &[]).unwrap_or_else(|answer| panic!("{line}\n{answer}"))
 }
 
-/// The lines of the answer, each a mistake.
+/// The lines of the error, each with a mistake.
 fn mistakes(line: &str) -> Vec<String> {
     let answer = driver(line, &[]).expect_err(line);
     answer.lines().filter_map(|line| line.strip_prefix("  ")).map(str::to_owned).collect()
@@ -46,7 +46,7 @@ fn path(text: &str) -> Option<PathBuf> {
     Some(here(text))
 }
 
-/// A relative path as it is understood.
+/// The absolute form of a relative path.
 fn here(text: &str) -> PathBuf {
     std::path::absolute(text).unwrap()
 }

@@ -13,7 +13,7 @@ use tracing::Level;
 use crate::approver::Listen;
 use crate::telemetry::log::LogFormat;
 
-/// Something with an address of its own, or `0` for "not at all".
+/// A value such as an address, or `0` for off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Switch<T> {
     Off,
@@ -26,7 +26,8 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
         .map_err(|error| format!("{text:?} is relative to a working directory that no longer exists: {error}"))
 }
 
-/// A Unix socket: a path, or `unix://` and a path from `/`, whose first slash both predecessors' manifests leave out.
+/// A Unix socket: a path, or `unix://` and a path from `/`, whose first slash is missing in the manifests of both
+/// predecessors.
 pub(super) fn socket(text: &str) -> Result<PathBuf, String> {
     let name = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:")).unwrap_or(text);
     if name.contains("://") {
@@ -42,19 +43,19 @@ pub(super) fn socket(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// Why this path cannot be that of a Unix socket, when it is too long: see unix(7).
+/// Why this path is too long for a Unix socket, if it is: see unix(7).
 pub(super) fn too_long(socket: &Path) -> Option<String> {
     const MOST: usize = 107;
     let bytes = socket.as_os_str().len();
     (bytes > MOST).then(|| format!("{} has {bytes} bytes; a socket's path has at most {MOST}", socket.display()))
 }
 
-/// A socket that can be switched off.
+/// A socket that can be disabled.
 pub(super) fn socket_or_off(text: &str) -> Result<Switch<PathBuf>, String> {
     if text == "0" { Ok(Switch::Off) } else { socket(text).map(Switch::On) }
 }
 
-/// A TCP address that can be switched off.
+/// A TCP address that can be disabled.
 pub(super) fn address_or_off(text: &str) -> Result<Switch<SocketAddr>, String> {
     if text == "0" {
         return Ok(Switch::Off);
@@ -66,7 +67,7 @@ pub(super) fn address_or_off(text: &str) -> Result<Switch<SocketAddr>, String> {
     text.parse().map(Switch::On).map_err(|_| format!("{text:?} is not an IP address with a port; {fix}"))
 }
 
-/// A TCP address that can be switched off, as Go's programs take it: `:6060` is every interface.
+/// A TCP address in Go's form that can be disabled: `:6060` means every interface.
 pub(super) fn listen_or_off(text: &str) -> Result<Switch<Listen>, String> {
     let usual = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
     let address = usual.as_deref().unwrap_or(text);
@@ -115,7 +116,7 @@ pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The lifetime of JWT-SVIDs: a stolen one can be used until it expires.
+/// The lifetime of JWT-SVIDs: a stolen one is usable until it expires.
 pub(super) fn jwt_lifetime(text: &str) -> Result<Duration, String> {
     const LEAST: Duration = Duration::from_secs(30);
     const MOST: Duration = Duration::from_secs(24 * 3_600);
@@ -143,7 +144,7 @@ pub(super) fn driver_name(text: &str) -> Result<String, String> {
     if valid { Ok(text.to_owned()) } else { Err(format!("{text:?} cannot name a CSIDriver; {rule}")) }
 }
 
-/// The place of a ConfigMap.
+/// The namespace and name of a ConfigMap.
 pub(super) fn config_map(text: &str) -> Result<ConfigMapPlace, String> {
     match text.split_once('/') {
         Some((namespace, name)) if is_subdomain(namespace) && !namespace.contains('.') && is_subdomain(name) => {
@@ -153,8 +154,8 @@ pub(super) fn config_map(text: &str) -> Result<ConfigMapPlace, String> {
     }
 }
 
-/// The key of a taint: a qualified name of Kubernetes, which is a name of at most 63 bytes, and before it maybe a DNS
-/// subdomain and a slash.
+/// The key of a taint: a qualified name of Kubernetes, a name of at most 63 bytes, optionally after a DNS subdomain and
+/// a slash.
 pub(super) fn taint_key(text: &str) -> Result<String, String> {
     let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
@@ -182,7 +183,7 @@ fn is_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label)
 }
 
-/// A log level as the predecessors count them: 1 to 3 for information, 4 for debugging, 5 for everything.
+/// A log level as numbered by the predecessors: 1 to 3 for information, 4 for debugging, 5 for everything.
 pub(super) fn log_level(text: &str) -> Result<Level, String> {
     match text.parse::<u8>() {
         Ok(0..=3) => Ok(Level::INFO),
@@ -201,7 +202,7 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
     }
 }
 
-/// A boolean as Go reads them.
+/// A boolean in Go's form.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),

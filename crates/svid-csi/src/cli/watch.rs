@@ -18,7 +18,7 @@ use crate::watch::{self, Action, Origin, WatchOptions};
 /// How long `--once` waits by default.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where the SPIFFE Workload Endpoint standard (section 4) has programs look for the socket.
+/// The variable with the address of the socket, according to the SPIFFE Workload Endpoint standard (section 4).
 const STANDARD_VARIABLE: &str = "SPIFFE_ENDPOINT_SOCKET";
 
 const EXAMPLES: &str = "\
@@ -77,13 +77,13 @@ pub(super) struct WatchArgs {
 /// The source to watch, and the action on each change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchCommand {
-    /// How the log is written.
+    /// The configuration of the log.
     pub log: LogOptions,
     /// Everything else.
     pub options: WatchOptions,
 }
 
-/// Combines the flags. `exec` are the words after `--exec`.
+/// Combines the flags. `exec` contains the words after `--exec`.
 pub(super) fn command(
     args: WatchArgs,
     exec: Option<Vec<String>>,
@@ -195,7 +195,7 @@ impl WatchCommand {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
         let ended = runtime.block_on(watch::run(self.options));
-        // Blocked threads, such as one that reads a folder on a dead disk, are not waited for.
+        // Does not wait for blocked threads, such as one that reads a folder on a dead disk.
         runtime.shutdown_background();
         ended?;
         Ok(ExitCode::SUCCESS)

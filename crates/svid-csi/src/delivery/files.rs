@@ -1,7 +1,7 @@
 //! Delivery `files`: a folder on the data tmpfs, swapped as a whole.
 //!
-//! Laid out as the kubelet lays out its own projected volumes: visible names are links through `..data`, which is a link
-//! to a folder of this moment. Replacing that one link changes certificate, key and bundle together.
+//! The layout is that of the kubelet's own projected volumes: visible names are links through `..data`, which is a link
+//! to a timestamped folder. Replacing that one link changes certificate, key and bundle together.
 
 use std::ffi::OsStr;
 use std::io;
@@ -18,10 +18,10 @@ use crate::telemetry::report;
 pub(super) const CURRENT: &str = "..data";
 pub(super) const NEXT: &str = "..data_tmp";
 
-/// Replaces what a volume's folder shows. Readers see the old files or the new ones, never a mix.
+/// Replaces the files in a volume's folder. Readers see the old files or the new ones, never a mix.
 ///
 /// # Errors
-/// [`FsError`]; the volume then shows what it showed before.
+/// [`FsError`]; the volume then still has its previous files.
 pub fn install(
     volume: &VolumeFolder,
     files: &[RenderedFile],
@@ -64,7 +64,7 @@ pub fn restore_names(folder: &Folder) -> Result<(), FsError> {
     Ok(())
 }
 
-/// Takes away all that a volume's folder shows: with one step, then whatever it was.
+/// Removes all files from a volume's folder: first `..data` in one step, then everything else.
 ///
 /// # Errors
 /// [`FsError`].
@@ -72,15 +72,15 @@ pub fn take_away(volume: &VolumeFolder) -> Result<(), FsError> {
     volume.change(|folder| folder.remove(CURRENT).and_then(|()| remove_others(folder, |_| false)))
 }
 
-/// Whether it is the name of a folder of some moment.
+/// Whether it is the name of a timestamped folder.
 pub(super) fn is_moment(name: &OsStr) -> bool {
     let parts = name.to_str().and_then(|name| name.strip_prefix("..")?.split_once('.'));
     let is_number = |part: &str| !part.is_empty() && part.len() <= 20 && part.bytes().all(|byte| byte.is_ascii_digit());
     parts.is_some_and(|(seconds, nanos)| is_number(seconds) && is_number(nanos))
 }
 
-/// Makes a folder named after this moment, or, if the clock shows the same time again, after a slightly later one: the
-/// folder that is shown is never written into.
+/// Creates a folder named after the current time, or a slightly later one if the clock shows the same time again,
+/// because the delivered folder is never written into.
 fn new_moment(folder: &Folder, now: SystemTime) -> Result<(String, Folder), FsError> {
     let mut moment = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     loop {
@@ -100,8 +100,8 @@ fn fill(moment: &Folder, files: &[RenderedFile], group: Option<u32>) -> Result<(
     moment.seal()
 }
 
-/// Points `..data` at the new folder. The last thing that may fail: a folder that is shown is never taken back. Just before,
-/// the volume's folder gets the mode and group of files: it may have had those of a socket.
+/// Points `..data` at the new folder. This is the last step that may fail, because a delivered folder is never rolled
+/// back. Just before, the volume's folder gets the mode and group of files, because it may have had those of a socket.
 fn swap(folder: &Folder, name: &str, group: Option<u32>) -> Result<(), FsError> {
     folder.remove(NEXT)?;
     folder.symlink(name, NEXT)?;
@@ -109,7 +109,7 @@ fn swap(folder: &Folder, name: &str, group: Option<u32>) -> Result<(), FsError> 
     folder.rename(NEXT, CURRENT)
 }
 
-/// Makes sure that every visible name leads through `..data`. Adds those that did not to `made`.
+/// Ensures that every visible name leads through `..data`. Adds the corrected ones to `made`.
 fn link_names<'a>(folder: &Folder, files: &'a [RenderedFile], made: &mut Vec<&'a str>) -> Result<(), FsError> {
     for file in files {
         let visible = file.name.as_str();
@@ -131,9 +131,9 @@ fn link(folder: &Folder, visible: &str) -> Result<(), FsError> {
     folder.symlink(&format!("{CURRENT}/{visible}"), visible)
 }
 
-/// Removes what was made for files that did not come: the folder of that name, and the visible names that lead nowhere.
+/// Removes the leftovers of a failed delivery: the folder with that name, and the visible names that lead nowhere.
 fn take_back(folder: &Folder, name: &str, made: &[&str]) -> Result<(), FsError> {
-    // Leftovers disturb the next delivery too, which reports them.
+    // Leftovers also disturb the next delivery, which reports them.
     let _ = folder.remove(NEXT);
     folder.remove(name)?;
     let shown = folder.link(CURRENT)?.filter(|shown| is_moment(shown));

@@ -1,4 +1,4 @@
-//! The folders of volumes on the data tmpfs: what is mounted into pods, whatever is in it.
+//! The folders of volumes on the data tmpfs, which are mounted into pods with any delivery.
 
 use std::path::PathBuf;
 
@@ -14,10 +14,10 @@ use crate::host::fsx::{self, FsError};
 use crate::host::mount::{self, MountError, MountPoint, MountSource};
 use crate::host::seal::{self, Sealing};
 
-/// The mode of a folder that a mount of the volume is about to hide.
+/// The mode of a folder that is about to be hidden by a mount of the volume.
 const MODE: u32 = 0o550;
 
-/// The folders of all volumes that this driver fills.
+/// The folders of all volumes whose content this driver writes.
 #[derive(Debug)]
 pub struct Folders {
     folders: Folder,
@@ -27,7 +27,7 @@ pub struct Folders {
 }
 
 impl Folders {
-    /// Prepares the read-only view that volumes are mounted from, and finds out whether volumes can be sealed.
+    /// Prepares the read-only view from which volumes are mounted, and determines whether volumes can be sealed.
     ///
     /// # Errors
     /// [`MountError`].
@@ -53,7 +53,7 @@ impl Folders {
         self.folders.seals()
     }
 
-    /// The identity of the volume's folder, when it is there.
+    /// The identity of the volume's folder, if it exists.
     ///
     /// # Errors
     /// [`MountError`] if that cannot be determined.
@@ -61,8 +61,8 @@ impl Folders {
         mount::file_id_of(&self.path(id))
     }
 
-    /// Makes the volume's folder, with that mode, and returns its identity. Something mounted over it that is not `recorded`
-    /// is unmounted.
+    /// Creates the volume's folder with that mode, and returns its identity. Something mounted over it that is not
+    /// `recorded` is unmounted.
     ///
     /// # Errors
     /// [`MountError`].
@@ -75,8 +75,8 @@ impl Folders {
         self.root(id)
     }
 
-    /// The volume's folder, to be filled: it is on the data tmpfs, or what the record of a volume that this driver fills says
-    /// is mounted into the pod.
+    /// The volume's folder, for writing: it is on the data tmpfs, or is the recorded mount of a volume whose files this
+    /// driver writes.
     ///
     /// # Errors
     /// [`MountError`].
@@ -84,21 +84,21 @@ impl Folders {
         VolumeFolder::open(&self.folders, id.as_str(), self.device, recorded)
     }
 
-    /// What is mounted into the pod: the volume's folder, read-only.
+    /// The source of the pod's mount: the volume's folder, read-only.
     ///
     /// # Errors
     /// [`MountError`].
     pub fn source(&self, id: &VolumeId) -> Result<MountSource, MountError> {
         let (folder, view) = (self.path(id), self.read_only.join(id.as_str()));
         if mount::is_mount_root(&folder)? {
-            // A mount of its own is not seen through the view of all.
+            // If the folder has a mount of its own, that is not visible through the view of all.
             private_bind::ensure(&MountSource::open(&folder)?, &view, true)?;
         }
         MountSource::open(&view)
     }
 
-    /// Removes the folders of volumes that `is_known` does not know: a crash left them before anything was in them.
-    /// Returns what could not be removed.
+    /// Removes the folders of volumes for which `is_known` returns false, which a crash left empty. Returns those that
+    /// could not be removed.
     ///
     /// # Errors
     /// [`FsError`] if they cannot be listed.
@@ -114,10 +114,11 @@ impl Folders {
         Ok(left)
     }
 
-    /// Makes the data behind a mounted target reachable again after the driver's own mount of it was lost.
+    /// Makes the data behind a mounted target accessible again after the driver's own mount of it was lost.
     ///
-    /// A volume's tmpfs lives on behind its target. The target is a read-only mount, and so is the clone of it, until it
-    /// is made writable here: at every start again, because a mount that came with the namespace has its old flags.
+    /// A volume's tmpfs continues to exist behind its target. The target is a read-only mount, as is its clone until it
+    /// is made writable here. This is done at every startup, because a mount that came with the namespace has its old
+    /// flags.
     ///
     /// # Errors
     /// [`MountError`].
@@ -131,7 +132,7 @@ impl Folders {
         self.unlock(id)
     }
 
-    /// Makes what [`Folders::reach`] has prepared writable, even if the target is no longer mounted.
+    /// Makes the folder prepared by [`Folders::reach`] writable, even if the target is no longer mounted.
     ///
     /// # Errors
     /// [`MountError`].
@@ -140,8 +141,8 @@ impl Folders {
         if mount::is_mount_root(&folder)? { mount::remount(&folder, false) } else { Ok(()) }
     }
 
-    /// Removes the volume's folder and all that is in it. What is mounted over it is emptied only if it is what the record
-    /// of a volume that this driver fills says is mounted into the pod.
+    /// Removes the volume's folder with its content. A folder mounted over it is emptied only if it is the recorded
+    /// mount of a volume whose files this driver writes.
     ///
     /// # Errors
     /// [`MountError`] or the file system's.
@@ -153,7 +154,7 @@ impl Folders {
         if mount::is_mount_root(&path)? {
             if recorded.is_some() && self.root(id)? == recorded {
                 mount::remount(&path, false)?;
-                // It cannot be removed as a mount root, and the keys must not linger behind it.
+                // As the root of a mount it cannot be removed, but the keys in it must not remain.
                 self.open_volume(id, recorded)?.keep_only(&[])?;
             }
             mount::unmount(&path)?;
@@ -174,7 +175,7 @@ impl Folders {
     }
 }
 
-/// Tried on the folder that no pod sees.
+/// Tested with the folder that no pod sees.
 fn can_seal(folder: &Folder) -> Result<bool, FsError> {
     let sealing = seal::seal(folder).map_err(FsError::of("seal", folder.shown_path()))?;
     folder.unseal()?;

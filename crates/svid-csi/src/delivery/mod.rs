@@ -1,4 +1,4 @@
-//! How pods receive their identity. A delivery never asks an issuer for anything.
+//! How pods receive their identity. A delivery never sends requests to an issuer.
 
 pub mod files;
 pub mod folders;

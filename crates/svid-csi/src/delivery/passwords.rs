@@ -1,5 +1,5 @@
-//! The passwords that pods chose for their PKCS#12 files, kept on the data tmpfs, which no pod sees. The kubelet
-//! brings them with a publish; renewals need them too, also after a restart of the driver.
+//! The passwords that pods chose for their PKCS#12 files, stored on the data tmpfs, out of reach of pods. The kubelet
+//! sends them with a publish; renewals also need them, even after a restart of the driver.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,21 +18,21 @@ pub struct Passwords {
 }
 
 impl Passwords {
-    /// Those on the data tmpfs. The folder is made when the first one is kept: a full tmpfs must not keep the driver from
-    /// starting.
+    /// Those on the data tmpfs. The folder is created with the first password, because a full tmpfs must not prevent
+    /// the driver from starting.
     pub fn of(data: &DataRoot) -> Self {
         Passwords { folder: data.tmpfs().join("passwords") }
     }
 
-    /// Whether it is another password than the one kept for the volume.
+    /// Whether it differs from the stored password of the volume.
     pub fn is_new(&self, id: &VolumeId, password: &Password) -> bool {
         self.get(id).is_none_or(|kept| kept.expose() != password.expose())
     }
 
-    /// Keeps the password of a volume.
+    /// Stores the password of a volume.
     ///
     /// # Errors
-    /// [`FsError`]; the previous one is then still there.
+    /// [`FsError`]; the previous one is then still stored.
     pub fn keep(&self, id: &VolumeId, password: &Password) -> Result<(), FsError> {
         fsx::ensure_dir(&self.folder, 0o700)?;
         fsx::write_atomic(&self.path(id), password.expose().as_bytes(), 0o600)
@@ -43,7 +43,7 @@ impl Passwords {
         Password::new(Secret::new(fs::read_to_string(self.path(id)).ok()?)).ok()
     }
 
-    /// Forgets the password of a volume.
+    /// Removes the password of a volume.
     ///
     /// # Errors
     /// [`FsError`].
@@ -51,7 +51,7 @@ impl Passwords {
         fsx::remove_file(&self.path(id))
     }
 
-    /// Forgets the passwords of volumes that `is_known` does not know.
+    /// Removes the passwords of volumes for which `is_known` returns false.
     ///
     /// # Errors
     /// [`FsError`].

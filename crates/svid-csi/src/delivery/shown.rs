@@ -1,4 +1,4 @@
-//! What a volume's folder shows, read without trusting it.
+//! The content of a volume's folder, read without trusting it.
 
 use std::ffi::{OsStr, OsString};
 
@@ -12,25 +12,25 @@ use crate::host::beneath::Folder;
 use crate::host::fsx::FsError;
 use crate::host::seal;
 
-/// What is in the folder of a volume that files are delivered to.
+/// The content of a volume's folder with delivery `files`.
 #[derive(Debug)]
 pub enum Shown {
     /// Nothing was delivered.
     Nothing,
-    /// What was delivered.
+    /// The delivered files.
     Files(Moment),
-    /// It was changed by something other than the driver, in this way: nothing in it can be trusted.
+    /// Something other than the driver has changed it in this way, so nothing in it can be trusted.
     Changed(String),
 }
 
-/// The folder that `..data` leads to, and the names in it.
+/// The target of `..data`, and the names in it.
 #[derive(Debug)]
 pub struct Moment {
     folder: Folder,
     names: Vec<OsString>,
 }
 
-/// Inspects a volume's folder. If volumes are sealed, an unsealed file was changed.
+/// Inspects a volume's folder. If volumes are sealed, a file without a seal was changed.
 ///
 /// # Errors
 /// [`FsError`] if that cannot be determined.
@@ -38,7 +38,7 @@ pub fn look(volume: &VolumeFolder) -> Result<Shown, FsError> {
     looked_at(volume, volume.seen().seals())
 }
 
-/// Inspects the folder at startup and seals it: an earlier version or a kill may have left it unsealed.
+/// Inspects the folder at startup and seals it, because an earlier version or a kill may have left it unsealed.
 ///
 /// # Errors
 /// [`FsError`].
@@ -76,7 +76,7 @@ fn looked_at(volume: &VolumeFolder, sealed: bool) -> Result<Shown, FsError> {
     }
     let is_own = |name: &OsString| name == CURRENT || name == NEXT || is_moment(name) || moment.names.contains(name);
     for name in folder.names()? {
-        // A kill between the names and the files behind them leaves a name that leads to nothing.
+        // A kill between creating the names and the files leaves a name that leads to nothing.
         if !is_own(&name) && !leads_through(folder, &name)? {
             return changed(format!("{} was added", Quoted::new(name.as_encoded_bytes())));
         }
@@ -88,7 +88,7 @@ fn looked_at(volume: &VolumeFolder, sealed: bool) -> Result<Shown, FsError> {
 }
 
 impl Moment {
-    /// The files, as they were delivered.
+    /// The contents of the delivered files.
     ///
     /// # Errors
     /// [`FsError`].
@@ -101,7 +101,7 @@ impl Moment {
         named.map(read).collect()
     }
 
-    /// Whether it is a file as they are delivered.
+    /// Whether it has the properties of a delivered file.
     fn holds(&self, name: &OsStr, sealed: bool) -> Result<bool, FsError> {
         let Some(stat) = self.folder.stat(name)? else { return Ok(false) };
         let as_delivered = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile

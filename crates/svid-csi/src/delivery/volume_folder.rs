@@ -1,6 +1,6 @@
-//! One volume's folder, held open. Its pod may have written into it, whatever its mount says: a container can make a
-//! read-only mount writable. So it is hostile ground: nothing in it is reached by a path, and it is sealed but for the moments
-//! in which the driver changes it.
+//! One volume's folder, held open. Its pod may have written into it even if its mount is read-only, because a container
+//! can make it writable. So its content is untrusted: nothing in it is accessed by a path, and it is sealed except
+//! while the driver changes it.
 
 use std::ffi::OsStr;
 
@@ -18,11 +18,11 @@ pub struct VolumeFolder {
 }
 
 impl VolumeFolder {
-    /// The folder of that name among those of all volumes, which are on the file system `device`. What is mounted there
-    /// instead must be what the volume's record says.
+    /// The folder of that name among those of all volumes, which are on the file system `device`. A mount there must be
+    /// the one in the volume's record.
     ///
     /// # Errors
-    /// [`MountError::Foreign`], unless it is a tmpfs and the right one: secrets go nowhere else.
+    /// [`MountError::Foreign`], unless it is the expected tmpfs: secrets are written nowhere else.
     pub(super) fn open(
         folders: &Folder,
         name: &str,
@@ -39,12 +39,12 @@ impl VolumeFolder {
         }
     }
 
-    /// To look at.
+    /// For reading.
     pub fn seen(&self) -> &Folder {
         &self.folder
     }
 
-    /// Unseals the folder, lets it be changed, and seals it again, whatever comes of the change.
+    /// Unseals the folder, runs `change`, and seals it again, whether the change succeeds or not.
     ///
     /// # Errors
     /// Those of the change, and [`FsError`].
@@ -67,7 +67,7 @@ impl VolumeFolder {
         if fits { Ok(()) } else { self.change(|folder| folder.shape(mode, group)) }
     }
 
-    /// Removes all that is in it but what has one of these names.
+    /// Removes everything in it except these names.
     ///
     /// # Errors
     /// [`FsError`].
@@ -80,7 +80,7 @@ impl VolumeFolder {
     }
 }
 
-/// Removes all that is in a folder but what `is_kept`.
+/// Removes everything in a folder except the names that `is_kept` accepts.
 pub(super) fn remove_others(folder: &Folder, is_kept: impl Fn(&OsStr) -> bool) -> Result<(), FsError> {
     loop {
         let mut others = folder.names()?;

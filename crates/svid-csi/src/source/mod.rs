@@ -1,4 +1,4 @@
-//! The sources of identities. A source never touches a path of a volume.
+//! The sources of identities. A source never uses a path of a volume.
 
 pub mod broker;
 pub mod cert_manager;
@@ -42,51 +42,51 @@ pub struct Sources {
 /// Why an identity is requested.
 #[derive(Debug, Clone, Copy)]
 pub enum Reason<'a> {
-    /// A pod that waits to start.
+    /// A pod waits to start.
     First,
-    /// A volume that has an identity, unless that is lost.
+    /// A volume that has an identity, unless that was lost.
     Renewal {
         /// Which.
         last: Option<&'a Issued>,
-        /// Not to wait until it is due.
+        /// Whether not to wait until it is due.
         at_once: bool,
     },
 }
 
-/// Why there is no identity now.
+/// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The driver was started without that source.
+    /// The driver runs without that source.
     #[error("this driver runs without the source `{}`, which the volume was published with", .0.source())]
     NotConfigured(Issuer),
-    /// cert-manager gave none.
+    /// cert-manager issued none.
     #[error(transparent)]
     CertManager(#[from] CertManagerError),
-    /// The broker gave none.
+    /// The broker issued none.
     #[error(transparent)]
     Broker(BrokerError),
     /// The embedded authority could not sign.
     #[error("the local CA cannot issue")]
     LocalCa(#[from] LocalCaError),
-    /// The source has no JWT-SVIDs to give.
+    /// The source does not issue JWT-SVIDs.
     #[error("the source `{}` does not issue JWT-SVIDs", .0.source())]
     NoJwt(Issuer),
-    /// It has some, but none for this pod now.
+    /// It issues them, but has none for this pod.
     #[error("the source has no JWT-SVID for this pod")]
     NoToken,
-    /// The identity that was given is no longer the pod's.
+    /// The pod's identity was withdrawn.
     #[error("the identity was withdrawn: {0}")]
     Withdrawn(String),
-    /// The source's answer is not the pod's identity.
+    /// The source's response is not a valid identity of the pod.
     #[error("the issued identity is refused")]
     Rejected(#[from] Rejection),
-    /// A worker did not end as it should.
+    /// A worker panicked.
     #[error("the check of the identity failed")]
     Worker(#[from] tokio::task::JoinError),
 }
 
 impl SourceError {
-    /// How the failure is to be treated.
+    /// The class of the failure.
     pub fn class(&self) -> Class {
         match self {
             SourceError::NotConfigured(_) | SourceError::NoJwt(_) => Class::Blocked,
@@ -109,9 +109,9 @@ impl From<BrokerError> for SourceError {
 }
 
 impl Sources {
-    /// The next identity of a volume, validated: at once when it has none, else when the one it has is due for renewal.
+    /// The next identity of a volume, validated: at once if it has none, else when its current one is due for renewal.
     ///
-    /// May be dropped at any time.
+    /// Cancel-safe.
     ///
     /// # Errors
     /// [`SourceError`].
@@ -128,7 +128,7 @@ impl Sources {
         }
         let id = subject.identity.as_ref().ok_or_else(not_configured)?;
         reason.due().await;
-        // Boxed: while a volume waits for its turn, which is nearly always, there is no place for the asking itself.
+        // Boxed, so that a waiting volume, which is the usual state, does not hold the space for a request.
         Box::pin(self.ask(spec, subject.issuer, id, reason.patience())).await.map(X509Context::from)
     }
 
@@ -154,7 +154,7 @@ impl Sources {
         }
     }
 
-    /// JWT-SVIDs of a volume's pod for those audiences: of one of its SPIFFE IDs, or of all it has.
+    /// JWT-SVIDs of a volume's pod for those audiences: for one of its SPIFFE IDs, or for all of them.
     ///
     /// # Errors
     /// [`SourceError`]; [`SourceError::NoJwt`] if the source never has any.
@@ -179,7 +179,7 @@ impl Sources {
         }
     }
 
-    /// What a volume's pod validates JWT-SVIDs of others with, now and whenever it changes.
+    /// The bundles with which a volume's pod validates JWT-SVIDs of others, and their changes.
     ///
     /// # Errors
     /// [`SourceError`]; [`SourceError::NoJwt`] if the source never has any.
@@ -199,7 +199,7 @@ impl Sources {
         }
     }
 
-    /// Takes the tokens of a volume's pod, which the kubelet brings with every publish.
+    /// Takes the tokens of a volume's pod, which the kubelet sends with every publish.
     pub fn offer(&self, id: &VolumeId, subject: &Subject, tokens: Option<&Secret>) {
         if let (Issuer::CertManager, Some(cert_manager), Some(tokens)) = (subject.issuer, &self.cert_manager, tokens) {
             cert_manager.offer(id, tokens);
@@ -223,14 +223,14 @@ impl Sources {
         of_broker.into_iter().chain(of_cert_manager.unwrap_or_default()).collect()
     }
 
-    /// What a volume waits for, if it does.
+    /// What a volume waits for, if it waits.
     pub fn waiting_of(&self, id: &VolumeId) -> Option<String> {
         let of_broker = self.broker.as_ref().and_then(|broker| broker.waiting_of(id));
         of_broker.or_else(|| self.cert_manager.as_ref()?.waiting_of(id))
     }
 
-    /// The trust bundle of that issuer's identities now: of cert-manager's if the administrator has named one. The broker
-    /// sends each pod its own.
+    /// The current trust bundle for that issuer's identities; for cert-manager if the administrator has configured one.
+    /// The broker sends each pod its own.
     pub fn trust_bundle(&self, issuer: Issuer) -> Option<Arc<TrustBundle>> {
         match issuer {
             Issuer::CertManager => self.cert_manager.as_ref()?.bundle()?.borrow().clone(),
@@ -256,7 +256,7 @@ impl Reason<'_> {
     }
 }
 
-/// Validates what a source gave; all or nothing.
+/// Validates the output of a source, as a whole.
 async fn accepted(
     id: &SpiffeId,
     candidate: Candidate,

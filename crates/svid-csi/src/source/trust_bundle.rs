@@ -1,5 +1,5 @@
-//! The trust bundle that the operator gives to source `cert-manager`: issuers do not know all of it, least of all while a
-//! CA is rotated.
+//! The trust bundle that the administrator configures for source `cert-manager`, because issuers do not know all of it,
+//! especially while a CA is rotated.
 
 mod cluster_trust_bundle;
 mod config_map;
@@ -22,7 +22,7 @@ use crate::tasks::Tasks;
 /// Why there is no trust bundle, or no newer one.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustBundleError {
-    /// There is no way to the API server.
+    /// The driver has no access to the API server.
     #[error("{0} is on the API server, which this driver has no access to")]
     NoClient(BundleSource),
     /// The file cannot be read.
@@ -31,7 +31,7 @@ pub enum TrustBundleError {
     /// The object cannot be read.
     #[error(transparent)]
     Object(#[from] ReadError),
-    /// There is no such object.
+    /// The object does not exist.
     #[error("there is no {object}")]
     Absent {
         /// Its kind and name.
@@ -45,7 +45,7 @@ pub enum TrustBundleError {
         /// The key.
         key: String,
     },
-    /// The API server is too old, or not configured to.
+    /// The API server is too old, or not configured to serve the object.
     #[error(
         "the API server does not serve ClusterTrustBundles (--trust-bundle): before Kubernetes 1.37 it needs the feature gate \
          ClusterTrustBundle and --runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true"
@@ -54,7 +54,7 @@ pub enum TrustBundleError {
     /// It is not a valid trust bundle.
     #[error("{origin} is not a valid trust bundle")]
     Unusable {
-        /// Where it is.
+        /// Its origin.
         origin: BundleSource,
         /// The problem.
         #[source]
@@ -62,25 +62,25 @@ pub enum TrustBundleError {
     },
 }
 
-/// A trust bundle that is followed.
+/// A followed trust bundle.
 #[derive(Debug, Clone)]
 pub struct CurrentBundle {
-    /// The last good one, if there has been any. Changes only when what is trusted changes.
+    /// The last good one, if there has been any. Changes only when the trusted certificates change.
     pub bundle: watch::Receiver<Option<Arc<TrustBundle>>>,
     trouble: watch::Receiver<Option<String>>,
 }
 
 impl CurrentBundle {
-    /// Why the bundle may not be what is at its source now, if so: that is broken, gone, or cannot be read.
+    /// Why the bundle may differ from its origin, if it may: that is broken, missing, or cannot be read.
     pub fn trouble(&self) -> Option<String> {
         self.trouble.borrow().clone()
     }
 }
 
-/// Follows a trust bundle. One in a file is there at once, if it is good; this call blocks for it.
+/// Follows a trust bundle. A good one in a file is available at once; this call blocks for it.
 ///
 /// # Errors
-/// [`TrustBundleError::NoClient`]. Everything else is logged, once, and may be fixed while the driver runs.
+/// [`TrustBundleError::NoClient`]. Other problems are logged once, and may be fixed while the driver runs.
 pub fn start(source: BundleSource, client: Option<Client>, tasks: &Tasks) -> Result<CurrentBundle, TrustBundleError> {
     let updater = BundleUpdater::new(source.clone());
     let current = updater.current();

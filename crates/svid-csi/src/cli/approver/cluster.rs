@@ -1,4 +1,4 @@
-//! How the approver runs in a cluster.
+//! The configuration of the approver in a cluster.
 
 use clap::Args;
 

@@ -58,8 +58,8 @@ pub(super) struct Requester {
     driver_service_account: Option<ServiceAccount>,
 }
 
-/// The policy of the rules and the request mode. With a runtime issuer there is no default issuer, only one named by a flag: a
-/// default name says nothing about who signs.
+/// The policy of the rules and the request mode. With a runtime issuer there is no default issuer, only one named by a
+/// flag, because a default name does not identify the signer.
 pub(super) fn policy(rules: Rules, mode: Mode, has_runtime_issuer: bool) -> Policy {
     let or = |given: Option<String>, usual: &str| given.unwrap_or_else(|| usual.to_owned());
     let usual = || TrustDomain::parse("cluster.local").expect("a trust domain");

@@ -165,7 +165,7 @@ fn the_runtime_issuer_is_a_config_map() {
         live("--runtime-issuance-config-map-name=m --runtime-issuance-config-map-namespace=ns -n x --token=t");
     assert_eq!(cluster.runtime_issuer.map(|place| place.to_string()).as_deref(), Some("ns/m"));
     assert_eq!(command.warnings, ["no effect in this program: --token, -n"]);
-    // The chart gives the namespace in any case.
+    // The chart always sets the namespace.
     let (_, cluster) = live("--runtime-issuance-config-map-name= --runtime-issuance-config-map-namespace=ns");
     assert!(cluster.runtime_issuer.is_none());
 }

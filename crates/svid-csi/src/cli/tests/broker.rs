@@ -5,7 +5,7 @@ use svid_csi_core::plan::{Issuer, Plan};
 use super::{LOCAL_CA, driver, good, here, mistakes};
 use crate::source::broker::config::BrokerEndpoint;
 
-/// As promised, with `files` or `workload-api` to come.
+/// The documented command line, for `files` or `workload-api`.
 const BROKER: &str = "svid-csi driver --driver-name csi.spiffe.io --source broker --node-id N --endpoint unix://S \
                       --data-root R --workload-api-socket-dir D --delivery";
 

@@ -77,7 +77,8 @@ fn too_long_values() {
     each_is_one_mistake(LOCAL_CA, &cases);
 }
 
-/// The kubelet connects to the registration socket by a path of its own: the driver's may be short enough all the same.
+/// The kubelet connects to the registration socket by its own path, which may be too long although the driver's is
+/// short enough.
 #[test]
 fn registration_sockets_that_are_too_long_for_the_kubelet() {
     let root = format!("/{}", "k".repeat(80));

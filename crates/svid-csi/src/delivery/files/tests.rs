@@ -13,7 +13,7 @@ fn file(name: &str, contents: &str) -> RenderedFile {
     RenderedFile { name: FileName::parse(name).unwrap(), contents: contents.as_bytes().to_vec().into() }
 }
 
-/// Runs a test with the folder of a volume on a tmpfs, beside one that it must not reach.
+/// Runs a test with the folder of a volume on a tmpfs, beside a folder that must stay out of reach.
 fn with_volume(body: impl FnOnce(&Path, &VolumeFolder)) {
     svid_csi_testkit::in_mount_ns_as(&TestName::of(&body), || {
         let dir = tempfile::tempdir().unwrap();
@@ -108,7 +108,7 @@ fn every_change_by_a_pod_is_detected_and_reverted() {
 fn a_name_whose_file_is_missing_is_not_a_change_by_the_pod() {
     with_volume(|path, volume| {
         install(volume, &[file("a", "1")], None, SystemTime::UNIX_EPOCH).unwrap();
-        // As a kill leaves it, between the names and the files behind them.
+        // The state after a kill between creating the names and the files they lead to.
         symlink("..data/b", path.join("b")).unwrap();
         assert_eq!(shows(volume), [("a".to_owned(), "1".to_owned())]);
         install(volume, &[file("c", "3")], None, SystemTime::UNIX_EPOCH).unwrap();
@@ -133,7 +133,7 @@ fn a_failed_rollback_does_not_hide_why_the_delivery_failed() {
     });
 }
 
-/// Nothing that leads into a volume by its path is written again: what is deliveries' is reached by descriptors alone.
+/// Keeps code that accesses volumes by path from being added again: deliveries access their files only by descriptors.
 #[test]
 fn no_path_leads_into_a_volume() {
     for (name, source) in [

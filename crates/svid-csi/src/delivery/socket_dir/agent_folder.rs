@@ -1,7 +1,8 @@
-//! The folder in which an agent has its sockets, as the agent's user may have left it: read beneath its descriptor.
+//! The folder with an agent's sockets, whose user may have changed it in any way; read through its descriptor.
 //!
-//! Clients look for an agent under several names, so that there are links beside its socket (SPIRE's chart makes `socket` and
-//! `api.sock`). One that ends at a socket in this very folder, or below it, stands for that socket; no other link is followed.
+//! Clients look for an agent under several names, so there are links beside its socket (SPIRE's chart creates `socket`
+//! and `api.sock`). A link to a socket in the same folder, or below it, counts as that socket; no other link is
+//! followed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -19,9 +20,9 @@ use svid_csi_core::state::FileId;
 use crate::host::fsx::FsError;
 
 const IN_FOLDER: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS).union(ResolveFlags::NO_XDEV);
-/// Of a chain of links that lead through the folder's own path.
+/// The maximum length of a chain of links through the folder's own path.
 const MOST_LINKS: usize = 8;
-/// More names than this no agent has.
+/// The maximum number of names; agents have fewer.
 const MOST_NAMES: usize = 256;
 const MOST_FOLDERS: usize = 64;
 
@@ -33,7 +34,7 @@ pub(super) struct Socket {
     pub(super) access: Access,
 }
 
-/// Who may use a socket.
+/// The access rights of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Access {
     pub(super) mode: u32,
@@ -41,17 +42,17 @@ pub(super) struct Access {
     pub(super) group: u32,
 }
 
-/// What is in an agent's folder.
+/// The content of an agent's folder.
 #[derive(Debug, Default)]
 pub(super) struct Offered {
-    /// Its sockets, by all the names they have in it.
+    /// Its sockets, by all their names in it.
     pub(super) sockets: BTreeMap<OsString, Socket>,
     /// Links that lead out of it.
     pub(super) leading_out: BTreeSet<OsString>,
 }
 
-/// Where the agent's folder is: at this path, or where a link there leads. Only root's is followed, and only the first: the
-/// folder above may be another user's, who must not choose which sockets pods get.
+/// The path of the agent's folder: this one, or the target of a link there. Only a link of root is followed, and only
+/// the first, because the folder above may belong to another user, who must not choose the sockets of pods.
 pub(super) fn locate(configured: &Path) -> PathBuf {
     let is_roots = |found: fs::Metadata| found.is_symlink() && found.uid() == rustix::process::geteuid().as_raw();
     let leads_to = fs::symlink_metadata(configured).is_ok_and(is_roots).then(|| fs::read_link(configured).ok());
@@ -65,8 +66,8 @@ pub(super) fn open(folder: &Path) -> Result<OwnedFd, FsError> {
     rustix::fs::open(folder, flags, Mode::empty()).map_err(FsError::of("open the folder (no link is followed)", folder))
 }
 
-/// The sockets in a folder and the links that stand for them. `names` are the paths by which links may lead through it,
-/// first the one it was opened by.
+/// The sockets in a folder and the links to them. `names` are the paths of the folder that links may use, beginning
+/// with the one it was opened by.
 pub(super) fn offered(folder: &OwnedFd, names: &[PathBuf]) -> Result<Offered, FsError> {
     let mut offered = Offered::default();
     for (name, stat) in entries(folder, &names[0])? {
@@ -91,7 +92,7 @@ pub(super) fn offered(folder: &OwnedFd, names: &[PathBuf]) -> Result<Offered, Fs
     Ok(offered)
 }
 
-/// All names in a folder, and what they are; no link is followed.
+/// All names in a folder with their types; no link is followed.
 pub(super) fn entries(folder: &OwnedFd, path: &Path) -> Result<Vec<(OsString, Stat)>, FsError> {
     let mut entries = Vec::new();
     for entry in Dir::read_from(folder).map_err(FsError::of("list", path))?.take(MOST_NAMES) {
@@ -105,7 +106,7 @@ pub(super) fn entries(folder: &OwnedFd, path: &Path) -> Result<Vec<(OsString, St
     Ok(entries)
 }
 
-/// The folders below a folder, so many as an agent may have, each after the one it is in.
+/// The folders below a folder, up to a limit, each after its parent.
 pub(super) fn folders_below(folder: &Path) -> Vec<PathBuf> {
     let mut found = vec![folder.to_owned()];
     let mut next = 0;
@@ -129,10 +130,10 @@ fn children(folder: &Path, is_wanted: fn(&fs::FileType) -> bool) -> Vec<PathBuf>
     entries.filter(|entry| entry.file_type().is_ok_and(|kind| is_wanted(&kind))).map(|entry| entry.path()).collect()
 }
 
-/// A link leads to something outside of its folder.
+/// A link leads out of its folder.
 struct LeadsOut;
 
-/// What a link ends at. The kernel follows the ways that stay in the folder; one that leaves it counts if it comes back
+/// The target of a link. The kernel follows paths that stay in the folder; a path that leaves it counts if it returns
 /// through the folder's own path.
 fn follow(folder: &OwnedFd, names: &[PathBuf], link: &OsStr) -> Result<Option<OwnedFd>, LeadsOut> {
     let mut at = PathBuf::from(link);
@@ -163,7 +164,7 @@ pub(super) fn access(stat: &Stat) -> Access {
     Access { mode: stat.st_mode & 0o7777, user: stat.st_uid, group: stat.st_gid }
 }
 
-/// A missing folder is not an error: an agent that does not run has no sockets.
+/// A missing folder is not an error, because an agent that is not running has no sockets.
 pub(super) fn unless_missing<T>(opened: Result<T, FsError>) -> Result<Option<T>, FsError> {
     match opened {
         Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -1,4 +1,4 @@
-//! Notices when the agent's directory, anything in it, or what pods get from it may have changed.
+//! Detects that the agent's directory, anything in it, or the pods' copy of it may have changed.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,8 @@ use super::agent_folder::{self, folders_below};
 use super::hard_links::Touched;
 use crate::host::inotify::{Inotify, NAMES};
 
-/// A watch over the agent's directory, which may come and go or be a link, over those it lies in, and over the stable one.
+/// A watch over the agent's directory, which may appear, disappear or be a link, over its parents, and over the stable
+/// directory.
 #[derive(Debug)]
 pub(super) struct DirWatch {
     of_agent: Inotify,
@@ -29,7 +30,8 @@ impl DirWatch {
         Ok(watch)
     }
 
-    /// Watches the directories that are at their paths now. To be called before looking into them, so that nothing is missed.
+    /// Watches the directories that are currently at their paths. Must be called before reading them, so that no change
+    /// is missed.
     pub(super) fn rearm(&self) -> io::Result<()> {
         let parent = self.directory.parent().unwrap_or(Path::new("/"));
         if !self.of_agent.add(parent, NAMES)? {
@@ -37,7 +39,7 @@ impl DirWatch {
         }
         let located = agent_folder::locate(&self.directory);
         if located != self.directory {
-            // The target of an administrator's link may be re-created, too.
+            // The target of an administrator's link may also be re-created.
             self.of_agent.add(located.parent().unwrap_or(Path::new("/")), NAMES)?;
         }
         self.of_agent.add(&located, ALL)?;

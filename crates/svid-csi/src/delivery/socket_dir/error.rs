@@ -8,7 +8,7 @@ use crate::host::mount::MountError;
 /// Why the agent's sockets cannot be delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketDirError {
-    /// The agent's directory is not there and cannot be stood in for.
+    /// The agent's directory does not exist, and there is no replacement for it.
     #[error(
         "the agent's socket directory {} does not exist yet (--workload-api-socket-dir); is the agent running?", .0.display()
     )]
@@ -37,7 +37,7 @@ pub enum SocketDirError {
          readOnly: true in the volume"
     )]
     Writable(&'static str),
-    /// The agent's directory is there and cannot be read.
+    /// The agent's directory exists and cannot be read.
     #[error("the agent's sockets cannot be reached (--workload-api-socket-dir)")]
     Unusable(#[source] FsError),
     /// A file system call failed.

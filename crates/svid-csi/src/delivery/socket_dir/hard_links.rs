@@ -1,12 +1,14 @@
-//! Keeps the sockets of the agent's directory hard-linked into a directory that never goes away and that others cannot change.
+//! Keeps the sockets of the agent's directory hard-linked into a directory that always exists and that others cannot
+//! change.
 //!
-//! A hard link to a Unix socket reaches the same listener, and the peer credentials the agent sees stay the caller's.
-//! Both directories are held open while they are compared, and neither may be a link: the one beside it may belong to a
-//! user who is not root.
+//! A hard link to a Unix socket leads to the same listener, and the agent still sees the caller's peer credentials.
+//! Both directories are held open while they are compared, and neither may be a link, because the directory above may
+//! belong to a user other than root.
 //!
-//! All pods of the node share the stable directory: who could put a socket of their own into it would be the agent for all of
-//! them. It is sealed but for the moments in which links are made or removed in it, and looked at again once it is sealed.
-//! What a seal does not stop is a change of a socket's mode or owner, as a socket cannot be opened to be sealed itself.
+//! All pods of the node share the stable directory, so a pod that could add a socket to it would act as the agent for
+//! all of them. It is sealed except while links are created or removed in it, and checked again once it is sealed. A
+//! seal does not prevent a change of a socket's mode or owner, because a socket cannot be opened, and so cannot be
+//! sealed itself.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -25,39 +27,39 @@ use crate::host::inotify::Names;
 use crate::host::seal::{self, Sealing};
 
 const TEMPORARY: &str = ".svid-csi.link";
-/// How often what others did while the directory was open is undone at once.
+/// How often changes by others while the directory was open are reverted in one go.
 const MOST_PASSES: usize = 8;
 
-/// What a synchronisation changed.
+/// The changes of a synchronisation.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
     /// Sockets that are new or were re-created.
     pub(super) linked: Vec<OsString>,
-    /// Sockets the agent has removed.
+    /// Sockets that the agent has removed.
     pub(super) dropped: Vec<OsString>,
     /// Names that others have added, replaced or removed, or whose mode or owner they have changed.
     pub(super) undone: BTreeSet<OsString>,
 }
 
-/// Whose mode or owner may have changed since the last look, and from which side.
+/// The sockets whose mode or owner may have changed since the last check, and from which side.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
-    /// In the agent's directory: that is the agent's right.
+    /// In the agent's directory, which is the agent's right.
     pub(super) by_agent: Names,
-    /// In the stable directory, which only pods enter.
+    /// In the stable directory, which only pods access.
     pub(super) by_pods: Names,
 }
 
-/// The stable directory as it was left.
+/// The state of the stable directory after the last synchronisation.
 #[derive(Debug, Default)]
 pub(super) struct Linked {
-    /// Nothing before the first look.
+    /// `None` before the first check.
     left: Option<HashMap<OsString, FileId>>,
-    /// No sockets, and there before the first look: an operator's.
+    /// Files other than sockets that existed before the first check, and so belong to the administrator.
     spared: BTreeSet<OsString>,
-    /// As last seen in the agent's directory.
+    /// The sockets last found in the agent's directory.
     access: HashMap<FileId, Access>,
-    /// The agent has had a socket at the top level of its directory.
+    /// Whether the agent has had a socket at the top level of its directory.
     pub(super) seen: bool,
     /// Links of the agent's directory that are not followed.
     pub(super) leading_out: BTreeSet<OsString>,
@@ -65,7 +67,7 @@ pub(super) struct Linked {
     pub(super) sealing: Option<Sealing>,
 }
 
-/// What is to be done in the stable directory.
+/// The changes to make in the stable directory.
 #[derive(Debug)]
 struct Work {
     remove: Vec<OsString>,
@@ -74,8 +76,9 @@ struct Work {
 }
 
 impl Linked {
-    /// Makes `stable` hold exactly the sockets that the agent's directory holds at its top level, under all their names
-    /// there. A missing directory holds none. `names` are the agent's directory and other paths by which links lead there.
+    /// Makes `stable` contain exactly the sockets at the top level of the agent's directory, under all their names
+    /// there. A missing directory contains none. `names` are the agent's directory and other paths through which links
+    /// lead there.
     ///
     /// Continues if one socket fails, and returns the first error beside the changes.
     pub(super) fn synchronise(
@@ -219,8 +222,8 @@ fn check_owner(folder: &OwnedFd, path: &Path) -> Result<(), FsError> {
     Err(FsError { action: "use as the stable directory", path: path.to_owned(), source: other })
 }
 
-/// The access rights of the agent's directory, if ours has others: a user who may not enter the agent's directory may not
-/// reach its sockets through ours either.
+/// The access rights of the agent's directory, if those of ours differ: a user who may not enter the agent's directory
+/// must not reach its sockets through ours.
 fn other_access(from: &OwnedFd, to: &OwnedFd, stable: &Path) -> Result<Option<Stat>, FsError> {
     let failed = || FsError::of("compare the access rights of the agent's directory with those of", stable);
     let (theirs, ours) = (rustix::fs::fstat(from).map_err(failed())?, rustix::fs::fstat(to).map_err(failed())?);
@@ -234,7 +237,7 @@ fn copy_access(theirs: &Stat, to: &OwnedFd, stable: &Path) -> Result<(), FsError
         .map_err(FsError::of("copy the access rights of the agent's directory to", stable))
 }
 
-/// Through the stable directory: a change there is not taken for the agent's.
+/// Through the stable directory, where a change is not mistaken for one by the agent.
 fn put_back(to: &OwnedFd, name: &OsString, expected: FileId, access: Access) -> io::Result<()> {
     let socket = rustix::fs::openat(to, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     if id(&rustix::fs::fstat(&socket)?) != expected {
@@ -249,7 +252,7 @@ fn by_descriptor(file: &OwnedFd) -> PathBuf {
     Path::new("/proc/self/fd").join(file.as_raw_fd().to_string())
 }
 
-/// Replaces the link `name` in one step. False when the agent removed its socket meanwhile.
+/// Replaces the link `name` in one step. False if the agent has removed its socket in the meantime.
 fn link(socket: &Socket, to: &OwnedFd, name: &OsString, stable: &Path) -> Result<bool, FsError> {
     let path = stable.join(name);
     let failed = || FsError::of("link the agent's socket to", &path);
@@ -259,12 +262,12 @@ fn link(socket: &Socket, to: &OwnedFd, name: &OsString, stable: &Path) -> Result
         linked => linked.map_err(failed())?,
     }
     rustix::fs::renameat(to, TEMPORARY, to, name).map_err(failed())?;
-    // rename(2) of two links to one file does nothing and leaves both.
+    // rename(2) of two links to the same file does nothing and leaves both.
     remove(to, &TEMPORARY.into(), stable)?;
     Ok(true)
 }
 
-/// Removes a file, or a folder with all that is in it: pods may have made one.
+/// Removes a file, or a folder with its content, because pods may have created one.
 fn remove(folder: &OwnedFd, name: &OsString, path: &Path) -> Result<(), FsError> {
     match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
         Err(Errno::NOENT) | Ok(()) => Ok(()),

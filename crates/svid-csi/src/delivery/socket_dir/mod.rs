@@ -34,44 +34,44 @@ use crate::host::mount::{self, MountError, MountSource};
 use crate::host::seal::Sealing;
 use crate::telemetry::metrics::Metrics;
 
-/// Where the agent's sockets are.
+/// The configuration of the agent's sockets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentDir {
-    /// The directory that holds the agent's socket; it may not exist yet.
+    /// The directory with the agent's socket; it may not exist yet.
     pub path: PathBuf,
-    /// The directory that is mounted into pods in its place; default: a hidden sibling.
+    /// The directory mounted into pods in its place; default: a hidden sibling.
     pub stable: Option<PathBuf>,
 }
 
-/// The directory that pods get.
+/// The directory for pods.
 #[derive(Debug)]
 pub struct SocketDir {
-    /// As it was configured; it may be a link.
+    /// As configured; it may be a link.
     agent: PathBuf,
     stable: Option<PathBuf>,
     views: Option<PathBuf>,
     current: Mutex<Option<FileId>>,
     linked: Mutex<Linked>,
     shown: Mutex<Shown>,
-    /// Changes are being noticed as they happen.
+    /// Whether changes are being watched.
     followed: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
-/// What new pods get, and why.
+/// The directory for new pods, and the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shown {
-    /// The stable directory, which pods cannot change, however their mount of it is made.
+    /// The stable directory, which pods cannot change through any mount of it.
     Sealed,
-    /// The stable directory, for which there is no seal.
+    /// The stable directory, which cannot be sealed.
     Unsealed,
-    /// Nothing new: the agent's directory exists but cannot be used. Pods with the stable directory keep it.
+    /// None: the agent's directory exists but cannot be used. Pods with the stable directory keep it.
     Unusable,
-    /// The agent's own directory: there can be no stable one.
+    /// The agent's own directory, because there can be no stable one.
     Plain,
-    /// The agent's own directory: it is on another mount, so that its sockets cannot be linked.
+    /// The agent's own directory, because it is on another mount, so that its sockets cannot be linked.
     Apart,
-    /// The agent's own directory: all its sockets are in folders below it.
+    /// The agent's own directory, because all its sockets are in subfolders.
     Nested,
 }
 
@@ -80,7 +80,7 @@ impl Shown {
         matches!(self, Shown::Sealed | Shown::Unsealed | Shown::Unusable)
     }
 
-    /// Why pods could change what all pods of the node get, if their mount of it were writable.
+    /// Why pods with a writable mount could change the directory of all pods of the node.
     fn lack_of_seal(self) -> Option<&'static str> {
         match self {
             Shown::Sealed | Shown::Unusable => None,
@@ -93,10 +93,10 @@ impl Shown {
 }
 
 impl SocketDir {
-    /// Decides between the stable directory and the plain bind, and links what is there.
+    /// Decides between the stable directory and the plain bind, and links the existing sockets.
     ///
     /// # Errors
-    /// [`SocketDirError::OtherMount`] when a stable directory was asked for and cannot work.
+    /// [`SocketDirError::OtherMount`] if a stable directory was configured and cannot work.
     pub fn open(config: &AgentDir, data: Option<&DataRoot>, metrics: Arc<Metrics>) -> Result<Self, SocketDirError> {
         let agent = config.path.clone();
         let stable = match &config.stable {
@@ -123,7 +123,7 @@ impl SocketDir {
         self.shown().is_stable()
     }
 
-    /// What is mounted into pods now.
+    /// The directory that is currently mounted into pods.
     ///
     /// # Errors
     /// [`SocketDirError::NoAgent`] and [`SocketDirError::Writable`] among others.
@@ -138,7 +138,7 @@ impl SocketDir {
                 return Err(SocketDirError::Unusable(error));
             }
         }
-        // The pod did not ask for a read-only volume: its runtime may make the mount writable that we make read-only.
+        // The pod did not request a read-only volume, so its runtime may make our read-only mount writable.
         if let Some(why) = self.shown().lack_of_seal().filter(|_| read_only) {
             return Err(SocketDirError::Writable(why));
         }
@@ -159,7 +159,7 @@ impl SocketDir {
         Ok(MountSource::open(if read_only { &locked } else { &writable })?)
     }
 
-    /// Whether `root` is a directory that pods are given now.
+    /// Whether `root` is the directory that pods currently get.
     ///
     /// # Errors
     /// [`MountError`] if that cannot be determined.
@@ -168,8 +168,8 @@ impl SocketDir {
         Ok(mount::file_id_of(&self.live())? == root || mount::file_id_of(&self.located())? == root)
     }
 
-    /// Why a volume whose mount shows `root` does not work, if so. Inspects the agent's directory again: a mount
-    /// over it causes no event.
+    /// Why a volume whose mount has the root `root` does not work, if it does not. Inspects the agent's directory
+    /// again, because a mount over it does not cause an event.
     pub fn trouble(&self, root: FileId) -> Option<String> {
         let trouble = self.synchronise(&Touched::default());
         let live = self.live();
@@ -193,11 +193,11 @@ impl SocketDir {
         })
     }
 
-    /// Follows the agent's directory until `stop`. If it cannot be watched, each publish and each look at a volume
+    /// Follows the agent's directory until `stop`. If it cannot be watched, each publish and each check of a volume
     /// compares instead, and watching is retried.
     ///
     /// # Errors
-    /// A worker did not end as it should.
+    /// If a worker panics.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) -> std::io::Result<()> {
         let mut pause = FIRST_PAUSE;
         while let Some(stable) = self.stable.as_ref().filter(|_| !stop.is_cancelled()) {
@@ -230,7 +230,7 @@ impl SocketDir {
             let socket_dir = self.clone();
             tokio::task::spawn_blocking(move || socket_dir.synchronise(&touched)).await?;
             self.followed.store(true, Ordering::Relaxed);
-            // A pod that changes it without end must not keep the driver busy.
+            // A pod that keeps changing it must not keep the driver busy.
             tokio::time::sleep(PAUSE_BETWEEN_LOOKS).await;
             touched = watch.changed().await?;
         }
@@ -248,7 +248,7 @@ impl SocketDir {
         self.stable.clone().filter(|_| self.heals()).unwrap_or_else(|| self.located())
     }
 
-    /// Compares and links. Returns what is in the way, if anything is.
+    /// Compares and links. Returns the problem, if there is one.
     fn synchronise(&self, touched: &Touched) -> Option<FsError> {
         let stable = self.stable.as_ref()?;
         let mut linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -311,7 +311,8 @@ const PAUSE_BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Whether connect(2) reaches a listener. A full backlog does. The path may be longer than an address can be.
+/// Whether connect(2) reaches a listener, which includes one with a full backlog. The path may be longer than the limit
+/// of an address.
 fn accepts(socket: &Path) -> bool {
     let folder = socket.parent().and_then(|folder| fs::File::open(folder).ok());
     let (Some(folder), Some(name)) = (folder, socket.file_name()) else { return false };

@@ -1,4 +1,5 @@
-//! Where the stable directory is: on the mount of the agent's directory, as link(2) leads to no other.
+//! The path of the stable directory: on the mount of the agent's directory, because link(2) does not work across
+//! mounts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,7 +44,7 @@ pub(super) fn beside(agent: &Path) -> Result<Option<PathBuf>, SocketDirError> {
     Ok(usable.then_some(stable))
 }
 
-/// Compared at one instant within one namespace only: mount ids are recycled.
+/// Compared at one moment in one namespace only, because mount ids are reused.
 fn mount_id(path: &Path) -> Result<u64, FsError> {
     let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID);
     stat.map(|stat| stat.stx_mnt_id).map_err(FsError::of("inspect", path))

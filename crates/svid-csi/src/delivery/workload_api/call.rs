@@ -1,4 +1,4 @@
-//! One call of a pod, from its head until its answer is given as a whole.
+//! One call of a pod, from its head until its response is complete.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +11,10 @@ use super::caller::Caller;
 use super::share::{Full, Taken};
 use crate::telemetry::metrics::Metrics;
 
-/// The bytes that are reserved for a request at a time.
+/// The number of bytes reserved for a request at a time.
 const STEP: usize = 4 * 1024;
 
-/// A call, which counts as one of its pod's for as long as this is there. It has it among its extensions.
+/// A call, which counts against its pod's limit until it is dropped. It is an extension of the HTTP request.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) caller: Arc<Caller>,
@@ -23,16 +23,16 @@ pub(super) struct Call {
     answer: Mutex<Option<Taken>>,
 }
 
-/// The part of a request that has arrived and is not a message yet.
+/// The received part of a request that is not a complete message yet.
 #[derive(Debug, Default)]
 struct Received {
     room: Vec<Taken>,
-    /// Of the room, in bytes.
+    /// Its reservation, in bytes.
     unused: usize,
 }
 
 impl Call {
-    /// Takes a place among the calls of the pod.
+    /// Reserves a call of the pod.
     pub(super) fn begin(caller: &Arc<Caller>) -> Result<Arc<Self>, Full> {
         let place = caller.endpoint.shares.calls.try_take(1);
         let place = place.inspect_err(|full| caller.refused(&caller.endpoint.shares.calls, *full))?;
@@ -41,23 +41,23 @@ impl Call {
         Ok(Arc::new(Self { caller: caller.clone(), _place: place, received, answer }))
     }
 
-    /// Which call it is.
+    /// The call of a request.
     ///
     /// # Errors
-    /// If it did not come through a volume's socket, which cannot happen.
+    /// If it did not arrive on a volume's socket, which cannot happen.
     pub(super) fn of<T>(request: &Request<T>) -> Result<Arc<Self>, Status> {
         let call = request.extensions().get::<Arc<Self>>().cloned();
         call.ok_or_else(|| Status::internal("the socket of this call is not known"))
     }
 
-    /// Takes room for an answer of one message of so many bytes, until it is given.
+    /// Reserves space for a response of one message of that many bytes, until it is sent.
     pub(super) fn answers_with(&self, bytes: usize) -> Result<(), Status> {
         let bytes = self.room(bytes)?;
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
         Ok(())
     }
 
-    /// All that has come is messages now.
+    /// Marks everything received so far as complete messages.
     pub(super) fn has_read(&self) {
         *self.received.lock().unwrap_or_else(PoisonError::into_inner) = Received::default();
     }
@@ -80,7 +80,7 @@ impl Call {
     }
 }
 
-/// A request, of which no more comes than there is room for.
+/// The body of a request, of which no more is read than was reserved.
 pub(super) struct Asking {
     pub(super) body: Incoming,
     pub(super) call: Arc<Call>,
@@ -115,7 +115,7 @@ impl Body for Asking {
     }
 }
 
-/// An answer, with the call it belongs to.
+/// The body of a response, with its call.
 pub(super) struct Answer {
     pub(super) body: tonic::body::Body,
     pub(super) call: Option<Arc<Call>>,
@@ -140,7 +140,7 @@ impl Body for Answer {
     }
 }
 
-/// Counts the answer to a call, and gives it.
+/// Counts the response to a call, and returns it.
 pub(super) fn answered<T>(
     metrics: &Metrics,
     method: &'static str,

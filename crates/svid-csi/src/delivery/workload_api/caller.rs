@@ -1,4 +1,4 @@
-//! One connection of a pod, as the calls on it know it.
+//! One connection of a pod, as seen by its calls.
 
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -14,17 +14,18 @@ use super::endpoint::Endpoint;
 use super::share::{Full, Share, Taken};
 use crate::telemetry::metrics::Metrics;
 
-/// How long after connecting a client may take to ask something.
+/// How long after connecting a client may take to send a call.
 const FIRST_CALL: Duration = Duration::from_secs(30);
-/// How long a message may take to reach the client, and a stream to make room for the next one.
+/// How long a message may take to reach the client, and a stream to accept the next one.
 const STALLED: Duration = Duration::from_secs(10);
 
-/// How many calls the first connections of a pod may have open at a time: what clients count on (RFC 9113, 6.5.2).
+/// The number of concurrent calls on the first connections of a pod, which clients expect (RFC 9113, 6.5.2).
 const STREAMS: u32 = 100;
-/// And the others. What HTTP/2 holds for a connection grows with this, and is held until the connection ends.
+/// The number on the other connections. The state of HTTP/2 for a connection grows with it, and is kept until the
+/// connection ends.
 const FEWER_STREAMS: u32 = 16;
 
-/// A connection by a volume's socket.
+/// A connection to a volume's socket.
 #[derive(Debug)]
 pub(super) struct Caller {
     /// The volume's.
@@ -38,19 +39,19 @@ pub(super) struct Caller {
     place: Place,
 }
 
-/// One of the pod's connections, and one of the descriptors that pods may have.
+/// The reservation of one of the pod's connections, and of one of the descriptors for pods.
 pub(super) type Place = (Taken, OwnedSemaphorePermit);
 
-/// Parts of answers that were handed to HTTP/2, which may hold them for as long as the client does not let them be sent.
+/// Parts of responses that were passed to HTTP/2, which keeps them until the client lets them be sent.
 #[derive(Debug, Default)]
 struct Sending {
-    /// How many there ever were.
+    /// The number of all parts so far.
     begun: u64,
-    /// Those of which something is left.
+    /// The parts that are not completely sent.
     unsent: BTreeSet<u64>,
 }
 
-/// One of them.
+/// One unsent part.
 struct Part {
     data: Bytes,
     number: u64,
@@ -59,7 +60,7 @@ struct Part {
 
 #[derive(Debug, Default)]
 struct Streams {
-    /// How many were ever opened.
+    /// The number opened so far.
     opened: u64,
     open: Vec<Weak<Taking>>,
 }
@@ -67,11 +68,11 @@ struct Streams {
 #[derive(Debug)]
 struct Taking {
     number: u64,
-    /// The turn of what it has passed on last; 0 before it has passed on anything.
+    /// The number of the update it sent last; 0 before the first.
     turn: AtomicU64,
 }
 
-/// How far a stream has come. The stream is open for as long as this is there.
+/// The progress of a stream, which is open until this is dropped.
 #[derive(Debug)]
 pub(super) struct Progress {
     taking: Arc<Taking>,
@@ -87,23 +88,23 @@ impl Caller {
         Self { endpoint, asked, opened, streams, sent, sending, metrics, place }
     }
 
-    /// How many calls may be open on it at a time.
+    /// The maximum number of concurrent calls on it.
     pub(super) fn streams(&self) -> u32 {
         if self.place.0.is_own() { STREAMS } else { FEWER_STREAMS }
     }
 
-    /// A call has come.
+    /// Records a call.
     pub(super) fn asks(&self) {
         self.asked.notify_one();
     }
 
-    /// A call was refused, as it would be more than that share of the pod.
+    /// Records that a call was refused because it exceeds the share of the pod.
     pub(super) fn refused(&self, share: &Share, full: Full) {
         self.metrics.workload_api_refused_call();
         self.endpoint.shares.refused(share, full);
     }
 
-    /// One more stream.
+    /// Adds a stream.
     pub(super) fn opens_stream(&self) -> Progress {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         streams.open.retain(|stream| stream.strong_count() > 0);
@@ -115,7 +116,7 @@ impl Caller {
         Progress { taking, endpoint: self.endpoint.clone() }
     }
 
-    /// A part of an answer, which counts as unsent until HTTP/2 drops it.
+    /// A part of a response, which counts as unsent until HTTP/2 drops it.
     pub(super) fn sends(self: &Arc<Self>, data: Bytes) -> Bytes {
         let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         let number = sending.begun;
@@ -125,9 +126,9 @@ impl Caller {
         Bytes::from_owner(Part { data, number, caller: self.clone() })
     }
 
-    /// Waits until there is a reason to end the connection: it never asks anything, or one of its streams is not read.
+    /// Waits for a reason to end the connection: no call is made, or one of its streams is not read.
     ///
-    /// No time is measured while there is nothing to wait for.
+    /// No timer runs while there is nothing to wait for.
     pub(super) async fn is_of_no_use(&self) -> &'static str {
         let mut identity = self.endpoint.identity.subscribe();
         if timeout(FIRST_CALL, self.asked.notified()).await.is_err() {
@@ -157,13 +158,13 @@ impl Caller {
         self.sending.lock().unwrap_or_else(PoisonError::into_inner).begun
     }
 
-    /// Whether something is unsent of the parts that had begun by then.
+    /// Whether any of the parts that had begun by then is still unsent.
     fn holds_back(&self, begun: u64) -> bool {
         let sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         sending.unsent.first().is_some_and(|oldest| *oldest < begun)
     }
 
-    /// Whether one of the streams that were open at that turn has not come so far.
+    /// Whether any of the streams that were open at that update has not sent it yet.
     fn is_behind(&self, turn: u64, opened: u64) -> bool {
         let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let mut open = streams.open.iter().filter_map(Weak::upgrade);
@@ -191,7 +192,7 @@ impl Drop for Caller {
 }
 
 impl Progress {
-    /// The stream has passed on what was said at that turn.
+    /// Records that the stream has sent that update.
     pub(super) fn has_taken(&self, turn: u64) {
         self.taking.turn.store(turn, Ordering::Relaxed);
     }

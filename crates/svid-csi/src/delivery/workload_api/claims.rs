@@ -4,7 +4,7 @@ use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 use serde_json::{Map, Value as Json};
 
-/// The same in the other form, in which every number is a 64-bit float.
+/// The same value in the other form, in which every number is a 64-bit float.
 pub(super) fn to_struct(claims: Map<String, Json>) -> Struct {
     Struct { fields: claims.into_iter().map(|(name, claim)| (name, to_value(claim))).collect() }
 }
@@ -13,7 +13,7 @@ fn to_value(claim: Json) -> Value {
     let kind = match claim {
         Json::Null => Kind::NullValue(0),
         Json::Bool(value) => Kind::BoolValue(value),
-        // Without serde_json's arbitrary_precision every number is one.
+        // Without serde_json's arbitrary_precision, every number is a float.
         Json::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or(f64::NAN)),
         Json::String(text) => Kind::StringValue(text),
         Json::Array(list) => Kind::ListValue(ListValue { values: list.into_iter().map(to_value).collect() }),

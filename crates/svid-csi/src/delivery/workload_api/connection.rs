@@ -1,6 +1,6 @@
-//! Connections to the sockets: each is a small HTTP/2 server that knows whose socket it came by.
+//! Connections to the sockets: each has a small HTTP/2 server that knows its volume.
 //!
-//! The memory that a pod can take up is limited: see [`share`](super::share), and here what one connection may have.
+//! The memory that a pod can use is limited: see [`share`](super::share) for the pod, and below for one connection.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -30,23 +30,23 @@ use crate::tasks::Tasks;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
 
-/// The most bytes of headers of a call.
+/// The maximum size of the headers of a call, in bytes.
 const HEADERS: u32 = 16 * 1024;
-/// The most bytes that wait to be sent for one stream, beyond the message that is being sent.
+/// The maximum number of bytes queued for one stream, in addition to the message in progress.
 const SEND_BUFFER: usize = 4 * 1024;
-/// The most bytes of requests that wait to be read, of one stream and of a connection: what HTTP/2 begins with.
+/// The maximum number of unread bytes of requests, per stream and per connection: HTTP/2's initial windows.
 const RECEIVE_WINDOW: u32 = 65_535;
-/// How many calls a client may take back before they are looked at.
+/// The number of calls that a client may cancel before they are processed.
 const PENDING_RESETS: usize = 20;
-/// How many calls a client may make on a connection that break the protocol, or its limit before it has read it.
+/// The number of calls per connection that may break the protocol, or exceed its limit before the client has read that.
 const BROKEN_CALLS: usize = 48;
-/// How many connections over the limit get an answer at a time, and for how long.
+/// The number of connections over the limit that are answered at a time, and for how long.
 const REFUSALS: usize = 16;
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 /// How long calls may take to end when a socket is closed.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// What serves the connections of all volumes.
+/// The server of the connections of all volumes.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
     api: Api,
@@ -54,7 +54,7 @@ pub(super) struct Server {
     tasks: Tasks,
     /// For connections of all pods.
     descriptors: Arc<Semaphore>,
-    /// For those that are refused.
+    /// For refused connections.
     refusals: Arc<Semaphore>,
 }
 
@@ -69,7 +69,7 @@ impl Server {
         }
     }
 
-    /// Serves what connects, until what is returned is dropped.
+    /// Serves connections until the returned value is dropped.
     pub(super) fn accept(&self, endpoint: Arc<Endpoint>, listener: UnixListener, inode: u64) -> Listening {
         let until = endpoint.closing.child_token();
         let listening = Listening { inode, _until: until.clone().drop_guard() };
@@ -97,10 +97,10 @@ impl Server {
             };
             self.metrics.workload_api_refused();
             endpoint.shares.refused(&endpoint.shares.connections, full);
-            // While so many are being refused, the next ones wait in the socket's queue.
+            // While that many are being refused, the next ones wait in the socket's queue.
             let Ok(permit) = self.refusals.clone().acquire_owned().await else { return };
             self.tasks.detached(async move {
-                // Whether it has read why is its own affair.
+                // It does not matter whether the client has read the reason.
                 let _ = timeout(REFUSED_FOR, refuse(stream, full)).await;
                 drop(permit);
             });
@@ -151,7 +151,7 @@ fn refusal(full: Full) -> Response<Answer> {
     Status::from(full).into_http().map(|body| Answer { body, call: None })
 }
 
-/// Tells a client that it has too many connections, whatever it asks, and closes this one.
+/// Reports to a client that it has too many connections, whatever it calls, and closes this one.
 async fn refuse(stream: UnixStream, full: Full) -> Result<(), hyper::Error> {
     let asked = Arc::new(tokio::sync::Notify::new());
     let asks = asked.clone();

@@ -1,4 +1,4 @@
-//! The identity that one volume's pod is given.
+//! The identity of one volume's pod, as served on its socket.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ pub(super) enum PodIdentity {
     NotYet,
     /// This.
     Given(Arc<X509Context>),
-    /// It had one, and has none any more.
+    /// It was withdrawn.
     Withdrawn,
 }
 
@@ -33,21 +33,21 @@ pub(super) enum PodIdentity {
 pub(super) struct Endpoint {
     pub(super) volume: VolumeId,
     pub(super) identity: watch::Sender<PodIdentity>,
-    /// How often it was updated. Changes with `identity`, under its lock.
+    /// The number of updates. Changes with `identity`, under its lock.
     turn: AtomicU64,
-    /// What its pod may take up, over all its volumes.
+    /// The share of its pod, over all its volumes.
     pub(super) shares: Arc<PodShares>,
-    /// How many connections are open.
+    /// The number of open connections.
     pub(super) connections: AtomicUsize,
-    /// How many streams are open.
+    /// The number of open streams.
     pub(super) streams: AtomicUsize,
-    /// The sign for its connections to end.
+    /// The signal for its connections to end.
     pub(super) closing: CancellationToken,
     spec: Mutex<Arc<VolumeSpec>>,
     listening: Mutex<Option<Listening>>,
 }
 
-/// A socket that is being listened on; no longer when dropped.
+/// A listening socket, which is closed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Listening {
     /// The inode of the socket.
@@ -55,12 +55,12 @@ pub(super) struct Listening {
     pub(super) _until: DropGuard,
 }
 
-/// How a pod uses its socket at this moment.
+/// The current use of a pod's socket.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
 pub struct Usage {
     /// Open connections.
     pub connections: usize,
-    /// Open streams on them.
+    /// Open streams on the connections.
     pub streams: usize,
 }
 
@@ -84,7 +84,7 @@ impl Endpoint {
         self.spec.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What the volume calls its special secrets.
+    /// The names of the volume's special secrets.
     pub(super) fn secret_names(&self) -> SecretNames {
         match &self.spec().content {
             Content::WorkloadApi(socket) => (*socket.secrets).clone(),
@@ -92,7 +92,7 @@ impl Endpoint {
         }
     }
 
-    /// It is published as this now.
+    /// Replaces the published volume.
     pub(super) fn published_as(&self, spec: &Arc<VolumeSpec>) {
         let mut known = self.spec.lock().unwrap_or_else(PoisonError::into_inner);
         if *known != *spec {
@@ -105,13 +105,13 @@ impl Endpoint {
         Usage { connections: now(&self.connections), streams: now(&self.streams) }
     }
 
-    /// Whether the names in the folder lead here, and nothing else is there.
+    /// Whether the names in the folder lead to this socket, and nothing else is in the folder.
     pub(super) fn listens(&self, folder: &VolumeFolder, names: &[FileName]) -> Result<bool, FsError> {
         let listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
         listening.as_ref().map_or(Ok(false), |listening| socket::is_alone(folder, names, listening.inode))
     }
 
-    /// Whether it was put into a folder.
+    /// Whether it listens in a folder.
     pub(super) fn has_listened(&self) -> bool {
         self.listening.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
@@ -127,7 +127,7 @@ impl Endpoint {
         }
     }
 
-    /// Does nothing if it was already sent.
+    /// Does nothing if these identities were already sent.
     pub(super) fn tell(&self, context: Arc<X509Context>) {
         if !self.given().is_some_and(|given| Arc::ptr_eq(&given, &context)) {
             self.say(PodIdentity::Given(context));
@@ -146,7 +146,7 @@ impl Endpoint {
         });
     }
 
-    /// Lets every stream end with the word that the identity is gone, and takes no more connections.
+    /// Ends every stream with the error that the identity was withdrawn, and refuses new connections.
     pub(super) fn withdraw(&self) {
         self.say(PodIdentity::Withdrawn);
         self.close();
@@ -159,12 +159,12 @@ impl Endpoint {
         });
     }
 
-    /// How often it was updated.
+    /// The number of updates so far.
     pub(super) fn turn(&self) -> u64 {
         self.turn.load(Ordering::Relaxed)
     }
 
-    /// Lets every connection end.
+    /// Ends all connections.
     pub(super) fn close(&self) {
         self.listening.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.closing.cancel();

@@ -1,4 +1,4 @@
-//! Streams of what a pod is given, now and whenever it changes.
+//! Streams of a pod's identity and its changes.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::share::Taken;
 /// The response of a call that stays open.
 pub(super) type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// What the pod is given, or why it has nothing (SPIFFE Workload API, section 4.4).
+/// The pod's identity, or why it has none (SPIFFE Workload API, section 4.4).
 pub(super) fn given(identity: &PodIdentity) -> Result<&Arc<X509Context>, Status> {
     match identity {
         PodIdentity::Given(context) => Ok(context),
@@ -25,13 +25,13 @@ pub(super) fn given(identity: &PodIdentity) -> Result<&Arc<X509Context>, Status>
     }
 }
 
-/// One stream's view of what its pod is given.
+/// One stream's view of its pod's identity.
 pub(super) struct Following {
     pub(super) endpoint: Arc<Endpoint>,
     identity: watch::Receiver<PodIdentity>,
     turn: u64,
     progress: Progress,
-    /// For the message that is on its way.
+    /// The reservation of the message in progress.
     room: Option<Taken>,
 }
 
@@ -42,16 +42,16 @@ impl Following {
         Self { endpoint, identity, turn: 0, progress, room: None }
     }
 
-    /// What the pod is given now.
+    /// The current identity of the pod.
     pub(super) fn now(&mut self) -> Result<Arc<X509Context>, Status> {
         let identity = self.identity.borrow_and_update();
         self.turn = self.endpoint.turn();
         given(&identity).cloned()
     }
 
-    /// What the pod is given after the next update; `None` when its socket is closed.
+    /// The identity of the pod after the next update; `None` if its socket is closed.
     ///
-    /// It is requested when there is room for it: a client that does not read never gets here.
+    /// Polled only when there is capacity for a message, so a client that does not read never gets here.
     pub(super) async fn next(&mut self) -> Option<Result<Arc<X509Context>, Status>> {
         self.room = None;
         self.progress.has_taken(self.turn);
@@ -62,8 +62,8 @@ impl Following {
         }
     }
 
-    /// The message, once there is room for it among all that is on its way to the pod; nothing when the socket is closed
-    /// meanwhile. Those who wait hold none: it is made `again`.
+    /// The message, once it fits into the limit for bytes in transit to the pod; `None` if the socket is closed in the
+    /// meantime. While waiting, no message is held in memory; it is created `again`.
     pub(super) async fn fit<T: Message>(&mut self, message: T, again: impl Fn() -> T) -> Option<T> {
         let bytes = message.encoded_len();
         if let Ok(room) = self.endpoint.shares.bytes.try_take(bytes) {
@@ -82,8 +82,8 @@ impl Following {
     }
 }
 
-/// The result of `make` for what the pod is given, at once and whenever `is_news` says that it differs from what was given
-/// before. Ends with the reason when the identity is withdrawn.
+/// The result of `make` for the pod's identity, at once and whenever `is_news` returns true for a change. Ends with the
+/// reason when the identity is withdrawn.
 pub(super) fn messages<T: Message + 'static>(
     caller: &Caller,
     make: fn(&X509Context) -> T,

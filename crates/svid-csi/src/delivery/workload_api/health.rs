@@ -1,4 +1,4 @@
-//! Health checking as gRPC has it (grpc.health.v1): a pod's socket serves once the pod has an identity.
+//! gRPC health checks (grpc.health.v1): a pod's socket is serving once the pod has an identity.
 
 use std::sync::Arc;
 
@@ -12,16 +12,16 @@ use tonic::{Request, Response, Status};
 use super::call::Call;
 use super::following::{Following, Messages, given};
 
-/// What may be asked for: everything, by no name, and each of the services.
+/// The valid service names: the empty name for everything, and each of the services.
 const SERVICES: [&str; 3] = ["", "SpiffeWorkloadAPI", "envoy.service.secret.v3.SecretDiscoveryService"];
 
-/// The most bytes of a request.
+/// The maximum size of a request, in bytes.
 const REQUEST: usize = 1024;
 
 #[derive(Debug, Clone)]
 struct Service;
 
-/// What answers health checks.
+/// The health service.
 pub(super) fn service() -> HealthServer<impl Health> {
     HealthServer::new(Service).max_decoding_message_size(REQUEST)
 }
@@ -51,7 +51,7 @@ impl Health for Service {
         Ok(Response::new(says(status(&now))))
     }
 
-    /// A service that is not known may still come, as far as the protocol goes; here none does.
+    /// According to the protocol, an unknown service may appear later; here none does.
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let is_known = is_known(request.get_ref());
         let of = move |given| if is_known { status(&given) } else { ServingStatus::ServiceUnknown };

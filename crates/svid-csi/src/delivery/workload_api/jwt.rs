@@ -1,6 +1,6 @@
 //! The calls about JWT-SVIDs.
 //!
-//! Nothing is kept here: the local CA signs in less time than a call takes, and an agent behind the broker keeps the
+//! Nothing is cached here: the local CA signs in less time than a call takes, and an agent behind the broker caches the
 //! tokens it has fetched.
 
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::host::clock;
 use crate::source::{SourceError, Sources};
 use crate::telemetry::report;
 
-/// JWT-SVIDs for the audiences asked for.
+/// JWT-SVIDs for the requested audiences.
 pub(super) async fn svids(
     sources: &Sources,
     endpoint: &Endpoint,
@@ -51,7 +51,7 @@ fn svid(svid: JwtSvid) -> Jwtsvid {
     Jwtsvid { spiffe_id: svid.id.to_string(), svid: svid.token.expose().to_owned(), hint: svid.hint }
 }
 
-/// What JWT-SVIDs of others are validated with, now and whenever it changes.
+/// The bundles to validate JWT-SVIDs of others with, and their changes.
 pub(super) async fn bundles(sources: &Sources, caller: &Caller) -> Result<Messages<JwtBundlesResponse>, Status> {
     let mut following = Following::begin(caller);
     following.now()?;
@@ -79,7 +79,7 @@ pub(super) async fn bundles(sources: &Sources, caller: &Caller) -> Result<Messag
     })))
 }
 
-/// Without any they are withdrawn; an empty answer would mean that no one is trusted from now on.
+/// Without any bundles they are withdrawn; an empty response would mean that no one is trusted any more.
 fn any_of(bundles: &Arc<JwtBundles>) -> Result<Arc<JwtBundles>, Status> {
     if bundles.is_empty() {
         return Err(Status::permission_denied("this pod has no JWT bundles any more"));
@@ -93,7 +93,7 @@ fn message(bundles: &JwtBundles) -> JwtBundlesResponse {
     JwtBundlesResponse { bundles: bundles.iter().map(named).collect() }
 }
 
-/// Whether a token is to be believed, by the bundles that the pod itself is given.
+/// Whether a token is valid according to the pod's own bundles.
 pub(super) async fn validated(
     sources: &Sources,
     endpoint: &Endpoint,
@@ -118,7 +118,7 @@ fn subject(spec: &VolumeSpec) -> Result<&Subject, Status> {
     spec.subject().ok_or_else(|| Status::internal("this volume does not deliver an identity"))
 }
 
-/// Returns why the source gave nothing, without the details, which are for the administrator.
+/// Returns why the source failed, without the details, which are for the administrator.
 fn refusal(endpoint: &Endpoint, error: &SourceError) -> Status {
     debug!(volume = %endpoint.volume, error = report::chain(error), "no JWT-SVID or JWT bundle for a pod");
     let reason = error.to_string();

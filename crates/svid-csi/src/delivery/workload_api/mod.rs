@@ -1,6 +1,6 @@
-//! Delivery `workload-api`: a SPIFFE Workload API of its own in every volume.
+//! Delivery `workload-api`: a separate SPIFFE Workload API in every volume.
 //!
-//! Who asks is decided by which volume's socket was connected to: the socket is in a folder that only that pod mounts.
+//! The caller is identified by the volume's socket it has connected to, which is in a folder that only that pod mounts.
 
 mod call;
 mod caller;
@@ -41,7 +41,7 @@ pub use self::endpoint::Usage;
 pub use self::saved_answers::size_of;
 pub use self::socket::ListenError;
 
-/// The mode of a volume's folder: everyone in the pod may look for the socket.
+/// The mode of a volume's folder: everyone in the pod may look up the socket.
 pub const FOLDER_MODE: u32 = 0o755;
 
 /// The sockets of all volumes.
@@ -54,7 +54,7 @@ pub struct WorkloadApi {
 }
 
 impl WorkloadApi {
-    /// Prepares the folder that stores what pods were given for the next startup of the driver.
+    /// Prepares the folder that stores identities of pods for the next startup of the driver.
     ///
     /// # Errors
     /// [`FsError`].
@@ -66,8 +66,8 @@ impl WorkloadApi {
         Ok(Self { endpoints: Mutex::default(), kept, server, shares })
     }
 
-    /// Listens in the volume's folder under those names, unless it does so already. Callers are told that there is no identity
-    /// yet, or what was kept of an earlier run. Blocks; needs a tokio runtime around it.
+    /// Listens in the volume's folder under those names, unless it does so already. Callers get the identity stored by
+    /// an earlier run, or the error that there is none yet. Blocks; needs a tokio runtime around it.
     ///
     /// # Errors
     /// [`ListenError`].
@@ -86,7 +86,7 @@ impl WorkloadApi {
         Ok(())
     }
 
-    /// The volume stays as it was, with those names: changing it has failed. Blocks.
+    /// Restores the volume with those names, after changing it has failed. Blocks.
     ///
     /// # Errors
     /// [`FsError`].
@@ -97,7 +97,7 @@ impl WorkloadApi {
         folder.keep_only(names)
     }
 
-    /// Whether the names in the volume's folder lead to its socket, and nothing else is there.
+    /// Whether the names in the volume's folder lead to its socket, and nothing else is in the folder.
     ///
     /// # Errors
     /// [`FsError`] if that cannot be determined.
@@ -105,7 +105,7 @@ impl WorkloadApi {
         self.endpoint(id).map_or(Ok(false), |endpoint| endpoint.listens(folder, &socket.sockets))
     }
 
-    /// Whether the folder was changed by something other than this driver since it listens there.
+    /// Whether something other than this driver has changed the folder since the driver listens in it.
     ///
     /// # Errors
     /// [`FsError`] if that cannot be determined.
@@ -116,23 +116,23 @@ impl WorkloadApi {
         }
     }
 
-    /// How the volume's socket is used; `None` if it has none.
+    /// The use of the volume's socket; `None` if it has none.
     pub fn usage(&self, id: &VolumeId) -> Option<Usage> {
         self.endpoint(id).map(|endpoint| endpoint.usage())
     }
 
-    /// Sends the volume's pod what it is given now, and stores it for the next startup. Blocks.
+    /// Sends the volume's pod its current identity, and stores it for the next startup. Blocks.
     ///
     /// # Errors
-    /// [`FsError`]; the pod then has what it had before.
+    /// [`FsError`]; the pod then has its previous identity.
     pub fn give(&self, id: &VolumeId, context: Arc<X509Context>) -> Result<(), FsError> {
         saved_answers::put(&self.kept_of(id), &context)?;
         self.tell(id, context);
         Ok(())
     }
 
-    /// Sends every pod with an identity of that issuer the new bundle of its trust domain, before storing anything: bundles
-    /// are urgent, and a restarted driver brings them again.
+    /// Sends every pod with an identity of that issuer the new bundle of its trust domain, before anything is stored,
+    /// because bundles are urgent, and a restarted driver sends them again.
     pub fn tell_bundle(&self, issuer: Issuer, bundle: &[CertificateDer<'static>]) {
         let endpoints: Vec<_> =
             self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
@@ -143,8 +143,8 @@ impl WorkloadApi {
         }
     }
 
-    /// Sends the volume's pod what was stored for it, unless it was updated since. Returns whether it has something
-    /// now: nothing may be stored, or something that can no longer be used. Blocks.
+    /// Sends the volume's pod its stored identity, unless it was updated since. Returns whether the pod has an identity
+    /// now: none may be stored, or one that can no longer be used. Blocks.
     ///
     /// # Errors
     /// [`FsError`] if that cannot be determined.
@@ -156,12 +156,12 @@ impl WorkloadApi {
         Ok(kept.map(|context| self.tell(id, context)).is_some())
     }
 
-    /// What the volume's pod was given last.
+    /// The last identity of the volume's pod.
     pub fn given(&self, id: &VolumeId) -> Option<Arc<X509Context>> {
         self.endpoint(id)?.given()
     }
 
-    /// Tells the volume's pod that it no longer has an identity, and closes its socket. Blocks.
+    /// Notifies the volume's pod that its identity was withdrawn, and closes its socket. Blocks.
     ///
     /// # Errors
     /// [`FsError`].
@@ -173,7 +173,7 @@ impl WorkloadApi {
         folder.keep_only(&[])
     }
 
-    /// Ends the volume's socket and all connections, and forgets what was kept. Blocks.
+    /// Ends the volume's socket and all connections, and removes its stored identity. Blocks.
     ///
     /// # Errors
     /// [`FsError`].
@@ -184,7 +184,8 @@ impl WorkloadApi {
         fsx::remove_file(&self.kept_of(id))
     }
 
-    /// Forgets what was kept for volumes that `is_known` does not know, and what a crash left half written.
+    /// Removes the stored identities of volumes for which `is_known` returns false, and incomplete files that a crash
+    /// left.
     ///
     /// # Errors
     /// [`FsError`].

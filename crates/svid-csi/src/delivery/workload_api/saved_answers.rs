@@ -1,4 +1,4 @@
-//! What pods were given, stored on the data tmpfs, so that a restarted driver gives them the same at once.
+//! The identities of pods, stored on the data tmpfs, so that a restarted driver serves them at once.
 
 use std::fs;
 use std::io;
@@ -15,21 +15,21 @@ use crate::host::fsx::{self, FsError};
 use crate::spiffe::x509_message;
 use crate::telemetry::report;
 
-/// The most bytes that are stored for a pod.
+/// The maximum size of a stored identity, in bytes.
 pub fn size_of(context: &X509Context) -> usize {
     x509_message::svids(context).encoded_len()
 }
 
-/// Keeps it, as FetchX509SVID would send it; only root can read it.
+/// Stores it in the form of FetchX509SVID; only root can read it.
 pub(super) fn put(path: &Path, context: &X509Context) -> Result<(), FsError> {
     let message = Zeroizing::new(x509_message::svids(context).encode_to_vec());
     fsx::write_atomic(path, &message, 0o600)
 }
 
-/// Takes it up again, if it is still good.
+/// Reads it, if it is still usable.
 ///
 /// # Errors
-/// [`FsError`] if it cannot be read: something may be stored all the same.
+/// [`FsError`] if it cannot be read, which does not mean that none is stored.
 pub(super) fn get(path: &Path) -> Result<Option<X509Context>, FsError> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -19,21 +19,21 @@ use crate::source::Sources;
 use crate::spiffe::{workload_header, x509_message};
 use crate::telemetry::metrics::Metrics;
 
-/// The most bytes of a request: the longest token that is read, and an audience.
+/// The maximum size of a request, in bytes: the longest valid token, and an audience.
 const REQUEST: usize = 20 * 1024;
 
-/// What answers the calls of all pods.
+/// The service for the calls of all pods.
 pub(super) type Api = Routes;
 
-/// Answers about X.509 come from what the volume was given. JWT-SVIDs are issued on request and for as long as a call
-/// takes, so these are the one thing that a source is asked for from here.
+/// X.509 responses come from the volume's current identity. Only JWT-SVIDs are requested from a source here, because
+/// they are issued on request.
 #[derive(Debug, Clone)]
 struct Service {
     sources: Arc<Sources>,
     metrics: Arc<Metrics>,
 }
 
-/// All that is served on the sockets.
+/// All services on the sockets.
 pub(super) fn api(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Api {
     let service = Service { sources, metrics: metrics.clone() };
     let workload = SpiffeWorkloadApiServer::new(service).max_decoding_message_size(REQUEST);
@@ -41,7 +41,7 @@ pub(super) fn api(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Api {
     Routes::new(workload).add_service(sds::service(metrics)).add_service(health::service()).prepare()
 }
 
-/// Whether a bundle is another now.
+/// Whether a bundle has changed.
 fn bundles_differ(last: &X509Context, now: &X509Context) -> bool {
     last.bundle() != now.bundle() || last.federated() != now.federated() || last.crls() != now.crls()
 }

@@ -1,7 +1,7 @@
-//! What pods may take up on this node: connections, calls, and the bytes in transit.
+//! The shares of pods on this node: connections, calls, and the bytes in transit.
 //!
-//! A pod has one limit over all its volumes, and all pods together have one. Some of each is every pod's own, so that those
-//! that take all they can get leave enough to the others.
+//! A pod has one limit over all its volumes, and all pods together have one. A part of each is reserved for every pod,
+//! so that greedy pods leave enough to the others.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,15 +17,15 @@ const CONNECTIONS: Bounds = Bounds { what: "connections", own: 4, pod: 64, node:
 const CALLS: Bounds = Bounds { what: "calls", own: 16, pod: 128, node: 8192 };
 const BYTES: Bounds = Bounds { what: "bytes in transit", own: 512 << 10, pod: 4 << 20, node: 64 << 20 };
 
-/// How much there is of something.
+/// The limits of one resource.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     what: &'static str,
-    /// What every pod may have, whatever the others have.
+    /// The amount reserved for every pod, whatever the others use.
     own: usize,
-    /// What one pod may have, its own included.
+    /// The limit of one pod, including its reserved amount.
     pod: usize,
-    /// What all pods together may have beyond what is their own.
+    /// The limit of all pods together beyond their reserved amounts.
     node: usize,
 }
 
@@ -35,10 +35,10 @@ pub(super) enum Full {
     /// The pod's.
     #[error("this pod has {0} {1} already: close those that are not in use")]
     Pod(usize, &'static str),
-    /// That of all pods.
+    /// The limit of all pods is reached.
     #[error("the pods of this node have so many {1} that each pod may have only {0}")]
     Node(usize, &'static str),
-    /// What the driver may open.
+    /// The limit on descriptors is reached.
     #[error("the pods of this node use half of the driver's file descriptors, which is their limit")]
     Descriptors,
 }
@@ -49,7 +49,7 @@ impl From<Full> for Status {
     }
 }
 
-/// What one pod may take of something.
+/// One pod's use of a resource.
 #[derive(Debug)]
 pub(super) struct Share {
     bounds: Bounds,
@@ -59,7 +59,7 @@ pub(super) struct Share {
     refused: AtomicBool,
 }
 
-/// What was taken. It is released when this is dropped.
+/// A reserved amount, which is released when this is dropped.
 #[derive(Debug)]
 pub(super) struct Taken {
     _of_pod: OwnedSemaphorePermit,
@@ -67,7 +67,7 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    /// Whether it is of what every pod may have, whatever the others have.
+    /// Whether it comes from the amount reserved for every pod.
     pub(super) fn is_own(&self) -> bool {
         self.of_node.is_none()
     }
@@ -80,7 +80,7 @@ impl Share {
         Self { bounds, own, more, of_node: of_node.clone(), refused: AtomicBool::new(false) }
     }
 
-    /// Takes so much, if it is available now.
+    /// Reserves that amount, if it is available now.
     pub(super) fn try_take(&self, amount: usize) -> Result<Taken, Full> {
         let amount = permits(amount);
         if let Ok(own) = self.own.clone().try_acquire_many_owned(amount) {
@@ -92,11 +92,11 @@ impl Share {
         Ok(Taken { _of_pod: more, of_node: Some(of_node) })
     }
 
-    /// Waits until so much is available; more than a pod may ever have counts as all of it.
+    /// Waits until that amount is available; more than the limit of a pod counts as all of it.
     pub(super) async fn take(&self, amount: usize) -> Taken {
         let own = async {
             if amount > self.bounds.own {
-                // No other pod would get any of it.
+                // No other pod could use it.
                 return std::future::pending().await;
             }
             Taken { _of_pod: acquired(&self.own, amount).await, of_node: None }
@@ -123,7 +123,7 @@ async fn acquired(semaphore: &Arc<Semaphore>, amount: usize) -> OwnedSemaphorePe
     acquired.expect("it is never closed")
 }
 
-/// What one pod may take up.
+/// The shares of one pod.
 #[derive(Debug)]
 pub(super) struct PodShares {
     pod: String,
@@ -133,7 +133,7 @@ pub(super) struct PodShares {
 }
 
 impl PodShares {
-    /// Logs that the pod was refused some of this share, the first time.
+    /// Logs that a limit was reached, once per share.
     pub(super) fn refused(&self, share: &Share, full: Full) {
         if !share.refused.swap(true, Ordering::Relaxed) {
             warn!(pod = self.pod, bound = %full, "a pod has reached a limit of its Workload API sockets; anything above it is refused");
@@ -141,13 +141,13 @@ impl PodShares {
     }
 }
 
-/// What all pods may take up.
+/// The shares of all pods.
 #[derive(Debug)]
 pub(super) struct Shares {
     connections: Arc<Semaphore>,
     calls: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
-    /// Half of all descriptors: the kubelet and health checks have the others.
+    /// Half of all descriptors; the kubelet and health checks have the others.
     pub(super) descriptors: Arc<Semaphore>,
     /// By the UID of the pod.
     pods: Mutex<HashMap<String, Weak<PodShares>>>,
@@ -165,7 +165,7 @@ impl Default for Shares {
 }
 
 impl Shares {
-    /// What the pod of this volume may take up, over all its volumes.
+    /// The share of this volume's pod, over all its volumes.
     pub(super) fn of(&self, spec: &VolumeSpec) -> Arc<PodShares> {
         let (uid, name) = match &spec.pod {
             Some(pod) => (pod.uid.clone(), pod.to_string()),

@@ -13,17 +13,17 @@ use crate::delivery::volume_folder::VolumeFolder;
 use crate::host::beneath::Folder;
 use crate::host::fsx::FsError;
 
-/// Everyone in the pod may connect: who cannot see the volume cannot.
+/// Everyone in the pod may connect; others cannot access the volume.
 const MODE: u32 = 0o777;
 
-/// Names no volume's socket can have.
+/// Temporary names, which no volume's socket can have.
 const NEXT: &str = "..next";
 const LINK: &str = "..link";
 
-/// How many connections may wait to be accepted.
+/// The number of connections that may wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// Why there is no socket in a volume.
+/// Why a volume has no socket.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// It cannot be bound.
@@ -35,13 +35,13 @@ pub enum ListenError {
         #[source]
         source: io::Error,
     },
-    /// It cannot be put in its place.
+    /// It cannot be moved to its final name.
     #[error("the volume's socket cannot be prepared")]
     File(#[from] FsError),
 }
 
-/// Listens in the folder under all those names, taking the place of the sockets of an earlier run: a client finds the old
-/// one or the new one. Returns the inode of the socket.
+/// Listens in the folder under all those names, and replaces the sockets of an earlier run: a client finds either the
+/// old one or the new one. Returns the inode of the socket.
 pub(super) fn listen(folder: &Folder, names: &[FileName]) -> Result<(UnixListener, u64), ListenError> {
     folder.remove(NEXT)?;
     let failed = |source| ListenError::Listen { folder: folder.shown_path().to_owned(), source };
@@ -56,8 +56,8 @@ pub(super) fn listen(folder: &Folder, names: &[FileName]) -> Result<(UnixListene
     Ok((listener, inode))
 }
 
-/// Binds through the folder's descriptor: a socket's path has at most 107 bytes (unix(7)), and this one may have more. A name
-/// that is there already, a link too, is an error (bind(2)).
+/// Binds through the folder's descriptor, because a socket's path has at most 107 bytes (unix(7)) and this one may be
+/// longer. An existing name, even a link, is an error (bind(2)).
 fn bind(folder: &Folder) -> io::Result<UnixListener> {
     let listener = StdListener::bind(folder.through_descriptor(NEXT))?;
     rustix::net::listen(&listener, BACKLOG)?;
@@ -65,7 +65,8 @@ fn bind(folder: &Folder) -> io::Result<UnixListener> {
     UnixListener::from_std(listener)
 }
 
-/// The mode is given to what was looked at, whatever has the name by then. Linux before 6.6 has no fchmodat2(2).
+/// The mode is set on the inspected file, even if the name leads to another file by then. Linux before 6.6 does not
+/// have fchmodat2(2).
 fn open_to_all(folder: &Folder) -> io::Result<u64> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let socket = rustix::fs::openat(folder, NEXT, flags, Mode::empty())?;

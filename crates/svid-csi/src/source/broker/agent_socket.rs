@@ -1,4 +1,4 @@
-//! Which socket in the agent's directory is its Workload API.
+//! Finds the socket of the Workload API in the agent's directory.
 
 use std::fs;
 use std::io;
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 /// The names that agents and their manifests use.
 const USUAL: [&str; 2] = ["agent.sock", "spire-agent.sock"];
 
-/// Why there is none.
+/// Why it is not found.
 #[derive(Debug, thiserror::Error)]
 pub enum NoSocket {
-    /// The directory cannot be read, or is not there.
+    /// The directory does not exist or cannot be read.
     #[error("the agent's directory {} cannot be read", .directory.display())]
     Directory {
         /// The directory.
@@ -33,7 +33,7 @@ pub enum NoSocket {
     },
 }
 
-/// The socket with a usual name, else the only one there is. Blocks.
+/// The socket with a usual name, else the only one. Blocks.
 pub(super) fn find(directory: &Path) -> Result<PathBuf, NoSocket> {
     let sockets =
         sockets(directory).map_err(|source| NoSocket::Directory { directory: directory.to_owned(), source })?;
@@ -50,7 +50,7 @@ fn sockets(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut sockets = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        // Follows links: manifests make them for the sake of a usual name.
+        // Follows links, because manifests create them with the usual names.
         if fs::metadata(&path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
             sockets.push(path);
         }

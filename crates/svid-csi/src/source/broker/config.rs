@@ -1,4 +1,4 @@
-//! How the broker is reached.
+//! How to reach the broker.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,15 +9,16 @@ use svid_csi_core::spiffe_id::SpiffeId;
 /// The Broker API of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerConfig {
-    /// Where it is.
+    /// Its address.
     pub endpoint: BrokerEndpoint,
-    /// The SPIFFE ID the agent must show; without it, one under `/spire/agent/` in the driver's own trust domain.
+    /// The SPIFFE ID that the agent must present; without it, one under `/spire/agent/` in the driver's own trust
+    /// domain.
     pub server_id: Option<SpiffeId>,
-    /// The directory of the Workload API socket on which the driver gets an identity of its own; it may not exist yet.
+    /// The directory of the Workload API socket on which the driver gets its own identity; it may not exist yet.
     pub workload_api_dir: PathBuf,
 }
 
-/// Where a Broker API is.
+/// The address of a Broker API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BrokerEndpoint {
     /// A Unix socket; it may not exist yet.
@@ -27,7 +28,7 @@ pub enum BrokerEndpoint {
 }
 
 impl fmt::Display for BrokerEndpoint {
-    /// As the variable SPIFFE_BROKER_SOCKET has it.
+    /// In the form of the variable SPIFFE_BROKER_SOCKET.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BrokerEndpoint::Unix(path) => write!(f, "unix://{}", path.display()),

@@ -26,15 +26,15 @@ use crate::spiffe::tls::{self, Bundles, Expected};
 use crate::tasks::Tasks;
 use crate::telemetry::report;
 
-/// How long a connection may take to be made.
+/// How long establishing a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How often it is asked whether the other side is still there. gRPC servers made with Go hang up on those who ask more
-/// often than every five minutes.
+/// The interval of keep-alive pings. gRPC servers in Go disconnect clients that ping more often than every five
+/// minutes.
 const STILL_THERE: Duration = Duration::from_secs(330);
 /// The path of agents' IDs (SPIRE's convention), unless the administrator names an ID.
 const AGENTS: &str = "/spire/agent/";
 
-/// Where to connect to, and whom to expect there.
+/// The address, and the expected server.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) endpoint: BrokerEndpoint,
@@ -56,7 +56,7 @@ pub(super) enum ConnectError {
     Http(BrokerEndpoint, #[source] hyper::Error),
 }
 
-/// What a connection goes over.
+/// The stream under a connection.
 trait Raw: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Raw for T {}
@@ -65,9 +65,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Raw for T {}
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
     send: SendRequest<Body>,
-    /// What was shown on it.
+    /// The identity that the driver presented on it.
     pub(super) own: Own,
-    /// Counts connections, so that a newer one is known.
+    /// Counts connections, so that a newer one is recognised.
     pub(super) generation: u64,
     /// Counts the times all connections were lost.
     pub(super) era: u64,
@@ -82,7 +82,7 @@ struct Marks {
 }
 
 impl Target {
-    /// Connects, and drives the connection for as long as it is used.
+    /// Connects, and drives the connection as long as it is used.
     pub(super) async fn connect(
         &self,
         own: Own,
@@ -144,7 +144,7 @@ fn shown(own: &X509Context) -> tls::Own {
     tls::Own { chain: svid.chain().to_vec(), key: key.into() }
 }
 
-/// Each trust domain's own, so that no peer is verified with the bundle of another trust domain.
+/// Each trust domain has its own, so that no peer is verified with the bundle of another trust domain.
 fn bundles(own: &X509Context) -> Bundles {
     own.bundles().map(|(trust_domain, bundle)| (trust_domain.clone(), bundle.to_vec())).collect()
 }
@@ -157,7 +157,7 @@ impl Connection {
         over.wait_for(Option::is_some).await.ok().and_then(|why| why.clone()).unwrap_or_default()
     }
 
-    /// The agent has answered a call on it.
+    /// Records that the agent has answered a call on it.
     pub(super) fn prove(&self) {
         self.marks.proved.store(true, Ordering::Relaxed);
     }
@@ -167,13 +167,14 @@ impl Connection {
         self.marks.proved.load(Ordering::Relaxed)
     }
 
-    /// The agent does not know who is asking: this connection cannot be used, whatever is sent on it.
+    /// Records that the agent does not accept the driver's identity, so that this connection cannot be used for any
+    /// call.
     pub(super) fn refuse(&self, why: &str) {
         self.marks.unauthenticated.store(true, Ordering::Relaxed);
         self.marks.over.send_replace(Some(format!("the agent does not accept the driver's own identity: {why}")));
     }
 
-    /// Whether the agent does not know who is asking.
+    /// Whether the agent does not accept the driver's identity.
     pub(super) fn is_refused(&self) -> bool {
         self.marks.unauthenticated.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! The one connection to the broker, re-created whenever that is needed.
+//! The single connection to the broker, re-created when needed.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::tasks::Tasks;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
 
-/// The longest pause between two tries.
+/// The longest pause between two attempts.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// The connection, and whatever it becomes. A newer one comes before the older is given up, unless that broke.
+/// The connection and its replacements. A newer one is established before the older one is closed, unless that broke.
 #[derive(Debug, Clone)]
 pub(super) struct Connections {
     current: watch::Receiver<Option<Connection>>,
@@ -26,7 +26,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// Connects as soon as the driver has an identity of its own, and again with each it gets.
+    /// Connects as soon as the driver has its own identity, and again with each new one.
     pub(super) fn keep(target: Target, own: OwnSvid, metrics: Arc<Metrics>, tasks: &Tasks) -> Self {
         let (current, connection) = watch::channel(None);
         let (trouble, told) = watch::channel(None);
@@ -46,7 +46,7 @@ impl Connections {
         Connections { current: connection, trouble: told, own }
     }
 
-    /// The connection there is, or the next one.
+    /// The current connection, or the next one.
     pub(super) async fn any(&mut self) -> Connection {
         self.wait(|_| true).await
     }
@@ -56,7 +56,7 @@ impl Connections {
         self.wait(|connection| connection.generation > than).await
     }
 
-    /// The next connection after all that there were until then had been lost.
+    /// The next connection after all earlier ones were lost.
     pub(super) async fn next_era(&mut self, than: u64) -> Connection {
         self.wait(|connection| connection.era > than).await
     }
@@ -73,19 +73,19 @@ impl Connections {
         }
     }
 
-    /// Waits until there is none.
+    /// Waits until there is no connection.
     pub(super) async fn lost(&mut self) {
         if self.current.wait_for(Option::is_none).await.is_err() {
             std::future::pending().await
         }
     }
 
-    /// Whether there is one.
+    /// Whether there is a connection.
     pub(super) fn is_up(&self) -> bool {
         self.current.borrow().is_some()
     }
 
-    /// What is missing for a connection; `None` if there is one.
+    /// What a connection still needs; `None` if there is one.
     pub(super) fn waits_for(&self) -> Option<String> {
         if self.is_up() {
             return None;
@@ -116,7 +116,7 @@ impl Connector {
         loop {
             let own = self.svid.borrow_and_update().clone();
             let current = self.current.borrow().clone();
-            // A connection is open as long as something holds it.
+            // A connection stays open as long as it is referenced.
             match (own, current) {
                 (Some(own), Some(connection)) if connection.own == own => self.watch(&connection).await,
                 (Some(own), current) => {
@@ -134,7 +134,7 @@ impl Connector {
         }
     }
 
-    /// Waits until the connection is over, or another has to take its place.
+    /// Waits until the connection is lost, or must be replaced.
     async fn watch(&mut self, connection: &Connection) {
         tokio::select! {
             why = connection.over() => self.lost(connection, why).await,
@@ -142,13 +142,13 @@ impl Connector {
         }
     }
 
-    /// Connects. The connection there is stays until another takes its place.
+    /// Connects. The existing connection stays until it is replaced.
     async fn renew(&mut self, own: Own) {
         match self.target.connect(own, (self.generation + 1, self.era), &self.tasks).await {
             Ok(connection) => {
                 self.generation += 1;
                 self.metrics.broker_connected();
-                // Trouble from now on is reported again.
+                // Later problems are reported again.
                 let was_troubled = self.trouble.send_replace(None).is_some();
                 if self.generation == 1 || was_troubled {
                     info!(broker = %self.target.endpoint, "connected to the broker");
@@ -179,8 +179,8 @@ impl Connector {
         self.tell(why);
     }
 
-    /// Waits a while, longer each time. An identity of the driver's own that is new ends it, and so does the end of the
-    /// connection there is.
+    /// Waits, longer each time. A new identity of the driver ends the wait, and so does the end of the existing
+    /// connection.
     async fn pause(&mut self) {
         let pause = pause(self.failures, LONGEST);
         self.failures += 1;
@@ -205,7 +205,7 @@ impl Connector {
         }
     }
 
-    /// Logs the problem, each time it changes.
+    /// Logs the problem whenever it changes.
     fn tell(&self, trouble: String) {
         let told = self.trouble.send_if_modified(|known| {
             // It contains times.

@@ -1,4 +1,4 @@
-//! Why the broker gives a pod nothing.
+//! Why the broker has no identity for a pod.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -11,29 +11,29 @@ use tonic::{Code, Status};
 
 use crate::spiffe::x509_message::MessageError;
 
-/// Why a pod gets no identity from the broker now.
+/// Why a pod cannot get an identity from the broker.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    /// The kubelet does not say which pod it is.
+    /// The kubelet does not identify the pod.
     #[error(
         "the broker needs the pod's name and UID, which the kubelet did not send: set podInfoOnMount: true in the CSIDriver object"
     )]
     NoPod,
-    /// The agent's policy is against it.
+    /// The agent's policy forbids it.
     #[error("the agent denies this pod an identity: {0}")]
     Denied(String),
-    /// The pod's identity is no longer its own.
+    /// The pod's identity was withdrawn.
     #[error("{0}")]
     Withdrawn(String),
-    /// The agent does not take such a question.
+    /// The agent does not support the call.
     #[error(
         "the agent does not understand the call: {0}; check that it serves the Broker API with references to Kubernetes objects"
     )]
     NotUnderstood(String),
-    /// The agent's answer must not be used.
+    /// The agent's response must not be used.
     #[error("the agent's answer is refused")]
     Refused(#[source] Arc<Refused>),
-    /// Nothing with the hint the volume asks for.
+    /// No SVID has the hint that the volume requests.
     #[error(transparent)]
     NoSuchHint(Rejection),
     /// A token that is not a JWT-SVID of the pod.
@@ -45,7 +45,7 @@ pub enum BrokerError {
         /// The problem.
         problem: SpiffeIdError,
     },
-    /// A token of another trust domain than the agent's.
+    /// A token of a trust domain other than the agent's.
     #[error("the agent's JWT-SVID is refused: {id} is not of its trust domain {trust_domain}")]
     ForeignToken {
         /// The ID.
@@ -53,13 +53,13 @@ pub enum BrokerError {
         /// The agent's trust domain.
         trust_domain: TrustDomain,
     },
-    /// The agent cannot be asked, or fails.
+    /// The agent cannot be reached, or fails.
     #[error("the agent is unavailable: {0}")]
     Unavailable(String),
 }
 
 impl BrokerError {
-    /// How the failure is to be treated.
+    /// The class of the failure.
     pub fn class(&self) -> Class {
         match self {
             BrokerError::NoPod | BrokerError::NotUnderstood(_) => Class::Blocked,
@@ -74,7 +74,7 @@ impl BrokerError {
     }
 }
 
-/// Which rule an answer broke.
+/// The rule that a response broke.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// It cannot be read.
@@ -83,12 +83,12 @@ pub enum Refused {
     /// The identity must not be used.
     #[error("the identity the agent gave is refused")]
     Rejected(#[from] Rejection),
-    /// The check did not end as it should.
+    /// The worker of the check panicked.
     #[error("the check of the identity failed")]
     Worker(#[from] tokio::task::JoinError),
 }
 
-/// The code the agent has sent; what the transport makes up says nothing about the pod.
+/// The code that the agent has sent; one created by the transport says nothing about the pod.
 pub(super) fn code(status: &Status) -> Code {
     let made_up = status.source().is_some() || status.message().starts_with("grpc-status header missing");
     if made_up { Code::Unavailable } else { status.code() }

@@ -1,4 +1,4 @@
-//! What pods validate JWT-SVIDs of others with: subscribed to for a pod that asks for it, and for no other.
+//! The bundles with which pods validate JWT-SVIDs of others: subscribed to only for pods that request them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -30,17 +30,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Bundles {
     pod: PodRef,
     current: watch::Sender<Arc<JwtBundles>>,
-    /// The last errors in those of others.
+    /// The last errors in the bundles of other trust domains.
     damaged: Mutex<Vec<String>>,
     metrics: Arc<Metrics>,
 }
 
 impl Broker {
-    /// What a volume's pod validates JWT-SVIDs with, now and whenever it changes.
+    /// The bundles with which a volume's pod validates JWT-SVIDs, and their changes.
     ///
     /// # Errors
     /// [`BrokerError::Unavailable`], if the agent does not send them soon, or the pod is not followed: [`Broker::next`]
-    /// begins that, and a call that comes after [`Broker::forget`] must not, as it would never be ended.
+    /// starts that. A call after [`Broker::forget`] must not start it, because it would never end.
     pub async fn jwt_bundles(&self, spec: &VolumeSpec) -> Result<watch::Receiver<Arc<JwtBundles>>, BrokerError> {
         let pod = spec.pod.as_ref().ok_or(BrokerError::NoPod)?;
         let not_followed = || BrokerError::Unavailable("this pod has no active subscription".to_owned());
@@ -69,7 +69,7 @@ impl Broker {
 }
 
 impl Bundles {
-    /// Logs the problem, each time it changes.
+    /// Logs the problem whenever it changes.
     fn warn(&self, damaged: Vec<String>) {
         let mut told = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
         if !damaged.is_empty() && *told != damaged {
@@ -114,17 +114,17 @@ impl Topic for Bundles {
         self.current.send_replace(Arc::default());
     }
 
-    // Trusted bundles stay trusted; and a failure of the agent is reported for the pod's identity.
+    // Trusted bundles stay trusted. A failure of the agent is reported for the pod's identity.
     fn not_understood(&self, _: String) {}
 
     fn trouble(&self, _: String) {}
 }
 
-/// What was read of an answer.
+/// The readable part of a response.
 #[derive(Default)]
 struct Read {
     bundles: JwtBundles,
-    /// The errors, in a sentence each.
+    /// The errors, one sentence each.
     damaged: Vec<String>,
 }
 
@@ -133,7 +133,8 @@ async fn check(message: JwtBundlesResponse, own: TrustDomain, last: Arc<JwtBundl
     read.await.map_err(|error| error.to_string())?
 }
 
-/// Takes what can be read, and the last good ones of others' damaged bundles. Fails if its own one is damaged.
+/// Takes the readable bundles, and for damaged ones of other trust domains the last good ones. Fails if that of the
+/// pod's own trust domain is damaged.
 fn read(message: JwtBundlesResponse, own: &TrustDomain, last: &JwtBundles) -> Result<Read, String> {
     let mut read = Read::default();
     for (name, jwks) in message.bundles {
@@ -151,6 +152,6 @@ fn read(message: JwtBundlesResponse, own: &TrustDomain, last: &JwtBundles) -> Re
         read.bundles.extend(bundle.ok().map(|bundle| (trust_domain, bundle)));
     }
     read.damaged.sort();
-    // One whose name cannot be read may be the own one.
+    // A bundle with an unreadable name may be the pod's own.
     if !read.damaged.is_empty() && !read.bundles.contains_key(own) { Err(read.damaged.join("; ")) } else { Ok(read) }
 }

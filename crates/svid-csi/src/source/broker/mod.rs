@@ -1,7 +1,7 @@
-//! Source `broker`: the SPIFFE Broker API of an agent on this node, asked for each pod by its UID.
+//! Source `broker`: the SPIFFE Broker API of an agent on this node, which issues identities for pods by their UIDs.
 //!
-//! There is one connection, on which the driver shows an identity of its own, and on it one subscription per pod. What the
-//! agent says of one pod is never shown to another.
+//! There is one connection, on which the driver presents its own identity, and on it one subscription per pod. The
+//! response for one pod is never used for another.
 
 mod agent_socket;
 pub mod config;
@@ -63,7 +63,7 @@ struct Subscription {
     pod_state: watch::Receiver<PodState>,
     volumes: BTreeSet<VolumeId>,
     task: AbortHandle,
-    /// What the pod validates tokens with, once requested; empty until it is known.
+    /// The pod's JWT bundles, once requested; empty until they are known.
     jwt: Option<(watch::Receiver<Arc<JwtBundles>>, AbortHandle)>,
 }
 
@@ -77,7 +77,7 @@ impl Drop for Subscription {
 }
 
 impl Broker {
-    /// Follows the driver's own identity, and connects as soon as it has one. Whether the agent is there does not matter.
+    /// Follows the driver's own identity, and connects as soon as it has one. The agent need not be running.
     pub fn open(config: BrokerConfig, metrics: Arc<Metrics>, events: Option<Events>, tasks: &Tasks) -> Self {
         let skipped = Arc::<SkippedNotices>::default();
         let own = OwnSvid::follow(config.workload_api_dir, skipped.clone(), tasks);
@@ -87,9 +87,9 @@ impl Broker {
         Broker { connections, notices, tasks: tasks.clone(), pods: Mutex::default() }
     }
 
-    /// What a volume's pod is given next: at once if the volume has nothing, else when it changes.
+    /// The next identity of a volume's pod: at once if the volume has none, else when it changes.
     ///
-    /// May be dropped at any time.
+    /// Cancel-safe.
     ///
     /// # Errors
     /// [`BrokerError`].
@@ -109,13 +109,13 @@ impl Broker {
                 Verdict::Wait => {}
             }
             if pod_state.changed().await.is_err() {
-                // The volume was forgotten meanwhile.
+                // The volume was forgotten in the meantime.
                 std::future::pending().await
             }
         }
     }
 
-    /// The pod's subscription, opened if there is none.
+    /// The pod's subscription, which is opened if there is none.
     fn subscribe(&self, volume: &VolumeId, pod: &PodRef) -> watch::Receiver<PodState> {
         let mut pods = self.pods();
         let subscription = pods.entry(pod.uid.clone()).or_insert_with(|| self.begin(pod));
@@ -133,7 +133,7 @@ impl Broker {
         Subscription { pod: pod.clone(), pod_state, volumes: BTreeSet::new(), task, jwt: None }
     }
 
-    /// Forgets a volume; with the last of its pod, all about the pod.
+    /// Forgets a volume, and with the last volume of a pod also the pod.
     pub fn forget(&self, spec: &VolumeSpec) {
         let Some(pod) = &spec.pod else { return };
         let mut pods = self.pods();
@@ -156,7 +156,7 @@ impl Broker {
         pods.values().flat_map(each).collect()
     }
 
-    /// What a volume waits for, if it does.
+    /// What a volume waits for, if it waits.
     pub fn waiting_of(&self, volume: &VolumeId) -> Option<String> {
         let pods = self.pods();
         let subscription = pods.values().find(|subscription| subscription.volumes.contains(volume))?;
@@ -173,7 +173,7 @@ impl Broker {
         self.connections.is_up()
     }
 
-    /// How many pods are followed.
+    /// The number of followed pods.
     pub fn subscriptions(&self) -> usize {
         self.pods().len()
     }
@@ -188,14 +188,14 @@ fn wants(reason: Reason<'_>) -> Wants<'_> {
         Reason::First => Wants::First,
         Reason::Renewal { last: None, .. } => Wants::Anything,
         Reason::Renewal { last: Some(_), at_once: true } => Wants::Again,
-        // One of a driver that kept no digest.
+        // For a volume whose driver did not store a digest.
         Reason::Renewal { last: Some(last), at_once: false } => {
             last.digest.as_deref().map_or(Wants::Again, Wants::Other)
         }
     }
 }
 
-/// A call with the header that the agent insists on, exactly once (SPIFFE Broker Endpoint, section 3).
+/// A call with the header that the agent requires exactly once (SPIFFE Broker Endpoint, section 3).
 fn ask<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("broker.spiffe.io", MetadataValue::from_static("true"));
@@ -204,12 +204,12 @@ fn ask<T>(message: T) -> Request<T> {
 
 /// The calls, on that connection.
 fn api(connection: &Connection) -> Api {
-    // Only fills the :authority of the calls.
+    // Only sets the :authority of the calls.
     let origin = Uri::from_static("https://localhost");
     Api::with_origin(connection.clone(), origin).max_decoding_message_size(MOST_BYTES)
 }
 
-/// By name and UID, which the agent checks to be of the same pod.
+/// By name and UID; the agent checks that both belong to the same pod.
 fn reference(pod: &PodRef) -> WorkloadReference {
     WorkloadReference::to_pod(&pod.namespace, &pod.name, &pod.uid)
 }

@@ -1,4 +1,4 @@
-//! The driver's own identity, which it shows to the broker: followed on the Workload API of the agent.
+//! The driver's own identity, which it presents to the broker: followed on the Workload API of the agent.
 
 use std::convert::Infallible;
 use std::io;
@@ -29,14 +29,14 @@ use crate::telemetry::report;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
-/// The shortest pause between two tries: others may make and delete files beside the agent's all the time.
+/// The shortest pause between two attempts, because others may keep creating and deleting files beside the agent's.
 const SHORTEST: Duration = Duration::from_millis(250);
-/// The longest pause between two tries.
+/// The longest pause between two attempts.
 const LONGEST: Duration = Duration::from_secs(15);
-/// Which names there are in the directory matters, not what is in them.
+/// Only the names in the directory matter, not the content of the files.
 const NO_FILES: [&Path; 0] = [];
 
-/// An identity that keeps every rule. Two are equal if all their certificates are.
+/// An identity that complies with every rule. Two are equal if all their certificates are.
 #[derive(Debug, Clone)]
 pub(super) struct Own {
     pub(super) context: Arc<X509Context>,
@@ -49,7 +49,7 @@ impl PartialEq for Own {
     }
 }
 
-/// The identity, and whatever it becomes.
+/// The identity and its changes.
 #[derive(Debug, Clone)]
 pub(super) struct OwnSvid {
     pub(super) current: watch::Receiver<Option<Own>>,
@@ -88,7 +88,7 @@ impl From<Status> for OwnSvidError {
 }
 
 impl OwnSvid {
-    /// Follows the identity on the socket in `directory`, which may not exist yet, and may be deleted and made again.
+    /// Follows the identity on the socket in `directory`, which may not exist yet, and may be deleted and re-created.
     pub(super) fn follow(directory: PathBuf, skipped: Arc<SkippedNotices>, tasks: &Tasks) -> Self {
         let last = FollowedValue::new(None);
         let (current, trouble, refresh) = (last.value(), last.trouble(), Arc::<Notify>::default());
@@ -97,7 +97,7 @@ impl OwnSvid {
         OwnSvid { current, trouble, refresh }
     }
 
-    /// Has the agent asked again, if its identity was refused.
+    /// Requests the identity again, if it was refused.
     pub(super) fn refresh(&self) {
         self.refresh.notify_one();
     }
@@ -114,7 +114,7 @@ impl OwnSvidFollower {
     async fn run(mut self) -> Infallible {
         let (mut failures, refresh) = (0, self.refresh.clone());
         loop {
-            // Before the look, so that no change is missed.
+            // Before reading, so that no change is missed.
             let changes = inotify::follow(&self.directory, &NO_FILES);
             let ended = tokio::select! {
                 Err(ended) = self.session(&mut failures) => ended,
@@ -129,7 +129,7 @@ impl OwnSvidFollower {
         }
     }
 
-    /// Takes what the agent sends, until it sends no more.
+    /// Processes the agent's messages until the stream ends.
     async fn session(&mut self, failures: &mut u32) -> Result<Infallible, OwnSvidError> {
         let directory = self.directory.clone();
         let socket = tokio::task::spawn_blocking(move || agent_socket::find(&directory)).await??;
@@ -140,7 +140,7 @@ impl OwnSvidFollower {
             *failures = 0;
             match read(message).await {
                 Ok(own) => self.take(own),
-                // The stream continues: the next message may be better.
+                // The stream continues, because the next message may be valid.
                 Err(error) => self.tell(&error),
             }
         }
@@ -177,7 +177,7 @@ async fn read(message: X509svidResponse) -> Result<Own, OwnSvidError> {
     checked.await?
 }
 
-/// If nothing can be watched, the agent is found again by trying.
+/// If nothing can be watched, the agent is found by retrying.
 async fn changed(changes: io::Result<Inotify>) {
     match changes {
         Ok(changes) if changes.changed().await.is_ok() => {}

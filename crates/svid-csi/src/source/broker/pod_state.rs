@@ -1,4 +1,4 @@
-//! The state of one pod, and the verdict for a volume of it.
+//! The state of one pod, and its meaning for a volume of the pod.
 
 use std::sync::Arc;
 
@@ -7,27 +7,27 @@ use svid_csi_core::x509_context::X509Context;
 
 use super::error::{BrokerError, Refused};
 
-/// The agent's answer about a pod.
+/// The agent's response about a pod.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PodState {
     pub(super) answer: Answer,
-    /// Why there may be something newer that is not known.
+    /// Why the state may be outdated.
     pub(super) trouble: Option<String>,
-    /// The last answer, if it broke a rule.
+    /// The last response, if it broke a rule.
     pub(super) refused: Option<Arc<Refused>>,
 }
 
-/// The last answer that was of use.
+/// The last valid response.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Answer {
     /// None yet.
     #[default]
     Unknown,
-    /// The pod has these.
+    /// The identities of the pod.
     Given(Arc<X509Context>),
-    /// The pod has none.
+    /// The pod has no identity.
     Nothing(Nothing),
-    /// The agent does not understand the question; it is not asked again until it is another.
+    /// The agent does not support the call, which is not repeated until there is another agent.
     NotUnderstood(String),
 }
 
@@ -36,11 +36,11 @@ pub(super) enum Answer {
 pub(super) enum Nothing {
     /// No entry matches it.
     NoEntry,
-    /// The agent says no.
+    /// The agent denies it.
     Denied(String),
 }
 
-/// What a volume of the pod is to do now.
+/// What a volume of the pod does next.
 pub(super) enum Verdict {
     /// Take this.
     Take(X509Context),
@@ -50,21 +50,21 @@ pub(super) enum Verdict {
     Fail(BrokerError),
 }
 
-/// What a volume has, and how long it can wait.
+/// The current identity of a volume, and how long it can wait.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Wants<'a> {
-    /// Nothing; its pod waits to start.
+    /// None; its pod waits to start.
     First,
-    /// What has this digest; anything else is to take its place.
+    /// The one with this digest, which any other replaces.
     Other(&'a str),
-    /// Something, and whatever there is is to take its place, even if it is the same.
+    /// One that is replaced by the current identity, even if it is the same.
     Again,
-    /// Nothing any more; whatever comes is welcome, and its pod does not wait.
+    /// None any more; its pod does not wait, and any new identity is delivered.
     Anything,
 }
 
 impl PodState {
-    /// The verdict for a volume, which wants the SVID with that `hint` if there is one.
+    /// The verdict for a volume, which requests the SVID with that `hint` if there is one.
     pub(super) fn verdict(&self, wants: Wants<'_>, hint: Option<&str>) -> Verdict {
         match (&self.answer, wants) {
             (Answer::Given(context), _) => given(context, wants, hint),
@@ -81,7 +81,7 @@ impl PodState {
         }
     }
 
-    /// What volumes of the pod wait for, if they do.
+    /// What volumes of the pod wait for, if they wait.
     pub(super) fn waits_for(&self, pod: &PodRef) -> Option<String> {
         let because = self.trouble.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
         match &self.answer {
@@ -114,7 +114,7 @@ fn given(context: &Arc<X509Context>, wants: Wants<'_>, hint: Option<&str>) -> Ve
     }
 }
 
-/// Which entry to make, in the words of the agent's Kubernetes attestor.
+/// The entry to register, with the selectors of the agent's Kubernetes attestor.
 fn entry_for(pod: &PodRef) -> String {
     let PodRef { namespace, name, uid, service_account } = pod;
     format!(
@@ -142,7 +142,7 @@ mod tests {
         PodState { answer, ..PodState::default() }
     }
 
-    /// What first-time, renewing (in time, or at once) and emptied volumes do.
+    /// The cases of volumes that are new, renewing (in time, or at once) and withdrawn.
     fn verdicts(state: &PodState) -> [&'static str; 4] {
         [Wants::First, Wants::Other("digest"), Wants::Again, Wants::Anything].map(|wants| {
             match state.verdict(wants, None) {

@@ -1,4 +1,4 @@
-//! One pod's subscription: what the agent says of it, as long as a volume of the pod is there.
+//! One pod's subscription: the agent's messages about it, as long as the pod has a volume.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -17,41 +17,42 @@ use super::{api, reference};
 use crate::backoff::{jitter, pause};
 use crate::telemetry::report;
 
-/// The longest pause between two tries.
+/// The longest pause between two attempts.
 const LONGEST: Duration = Duration::from_secs(30);
-/// How long a stream must last to count as a success. An agent that answers and hangs up is asked less and less often.
+/// How long a stream must last to count as a success. An agent that answers and disconnects is retried less and less
+/// often.
 const STEADY: Duration = Duration::from_secs(30);
-/// Within what time all subscriptions move to a connection that takes the place of one that broke.
+/// The time in which all subscriptions move to a connection that replaces a broken one.
 const SPREAD_AFTER_LOSS: Duration = Duration::from_secs(1);
-/// The same if nothing is lost meanwhile.
+/// The same if the older connection still works.
 const SPREAD: Duration = Duration::from_secs(5);
 
-/// A stream, and what it began with.
+/// A stream, and its first message.
 struct Opened<T: Topic> {
     connection: Connection,
     stream: Streaming<T::Message>,
     first: T::Message,
 }
 
-/// How a subscription ended.
+/// The end of a subscription.
 enum StreamEnd {
-    /// There is no connection any more.
+    /// The connection was lost.
     Lost,
-    /// With this word.
+    /// With this status.
     Status(Connection, Status),
 }
 
-/// Follows what there is of one pod.
+/// Follows one topic of a pod.
 pub(super) struct SubscriptionTask<T> {
     pub(super) topic: T,
     pub(super) connections: Connections,
 }
 
 impl<T: Topic> SubscriptionTask<T> {
-    /// Keeps what is known what the agent last said.
+    /// Keeps `known` up to date with the agent's last message.
     pub(super) async fn run(mut self) -> Infallible {
         let mut failures = 0;
-        // Who waits to start is not kept waiting; who comes after a break comes with many others.
+        // Waiting pods are served without delay, but after a broken connection many subscriptions come together.
         let mut spread = Duration::ZERO;
         loop {
             let connection = self.connections.any().await;
@@ -63,7 +64,7 @@ impl<T: Topic> SubscriptionTask<T> {
             };
             let ended = match opened {
                 Ok(opened) => {
-                    // A connection is open as long as something holds it.
+                    // A connection stays open as long as it is referenced.
                     drop(connection);
                     let since = Instant::now();
                     let ended = self.listen(opened).await;
@@ -83,7 +84,7 @@ impl<T: Topic> SubscriptionTask<T> {
         }
     }
 
-    /// Takes every message, on this connection and on each that takes its place.
+    /// Processes every message, on this connection and on its replacements.
     async fn listen(&self, mut opened: Opened<T>) -> StreamEnd {
         loop {
             let Opened { connection, mut stream, first } = opened;
@@ -109,7 +110,7 @@ impl<T: Topic> SubscriptionTask<T> {
         }
     }
 
-    /// Concludes from a status what it says of the pod (SPIFFE Broker Endpoint, section 6; SPIFFE Broker API, section 4.8).
+    /// Interprets a status for the pod (SPIFFE Broker Endpoint, section 6; SPIFFE Broker API, section 4.8).
     async fn take(&mut self, connection: &Connection, status: &Status) {
         let (pod, why) = (self.topic.pod(), report::one_line(status.message()));
         debug!(%pod, code = ?status.code(), why, "a subscription ended");
@@ -122,11 +123,11 @@ impl<T: Topic> SubscriptionTask<T> {
             Code::InvalidArgument => {
                 warn!(%pod, why, "the agent does not understand the call; not retrying");
                 self.topic.not_understood(why);
-                // Another agent may.
+                // Another agent may support it.
                 self.connections.next_era(connection.era).await;
             }
             Code::Unauthenticated => connection.refuse(&why),
-            // The pod exists, as the kubelet has it and its volume; the agent does not know it yet.
+            // The pod exists, because the kubelet mounts its volume; the agent does not know it yet.
             Code::NotFound => self.topic.trouble(format!("the agent does not find the pod: {why}")),
             code => self.topic.trouble(format!("the agent failed ({code:?}): {why}")),
         }
@@ -144,8 +145,8 @@ async fn open<T: Topic>(pod: &PodRef, connection: &Connection) -> Result<Opened<
     Ok(Opened { connection: connection.clone(), stream, first })
 }
 
-/// Opens another stream on the next newer connection, while the older one is still listened to. Fails only with what the
-/// agent says of the pod.
+/// Opens another stream on the next newer connection, while the older one is still read. Fails only with the agent's
+/// status for the pod.
 async fn move_on<T: Topic>(
     pod: &PodRef,
     mut connections: Connections,

@@ -1,4 +1,4 @@
-//! JWT-SVIDs of pods: requested whenever one is needed. The agent keeps those that are still good.
+//! JWT-SVIDs of pods, requested whenever one is needed. The agent caches those that are still valid.
 
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ use super::{Broker, api, ask, reference};
 use crate::host::clock;
 use crate::telemetry::report;
 
-/// How long a connection is waited for, and then an answer.
+/// How long to wait for a connection, and then for a response.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Broker {
-    /// JWT-SVIDs of a volume's pod for these audiences: of that ID, or of all the pod has; with the volume's hint, if it
-    /// asks for one.
+    /// JWT-SVIDs of a volume's pod for these audiences: for that ID, or for all its IDs; with the volume's hint, if it
+    /// has one.
     ///
     /// # Errors
     /// [`BrokerError`].
@@ -52,7 +52,7 @@ impl Broker {
             self.notices.metrics.identity_refused();
         })?;
         let wanted = |svid: &JwtSvid| {
-            // The agent gives those of every ID, whatever it is asked for.
+            // The agent issues those of every ID, whatever is requested.
             id.is_none_or(|id| svid.id == *id) && subject.hint.as_ref().is_none_or(|hint| svid.hint == *hint)
         };
         Ok(read.into_iter().filter(wanted).collect())
@@ -89,7 +89,7 @@ fn failure(connection: &Connection, status: &Status) -> BrokerError {
     }
 }
 
-/// Takes what is a JWT-SVID of the ID it is said to be for.
+/// Takes a token that is a JWT-SVID of the stated ID.
 fn read(svid: Jwtsvid, trust_domain: &TrustDomain, audiences: &Audiences) -> Result<JwtSvid, BrokerError> {
     let Jwtsvid { spiffe_id, svid: token, hint } = svid;
     let token = Secret::new(token);

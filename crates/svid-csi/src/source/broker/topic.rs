@@ -1,4 +1,4 @@
-//! What can be subscribed to for a pod.
+//! Topics of subscriptions for a pod.
 
 use svid_csi_core::pod::PodRef;
 use svid_csi_proto::broker::WorkloadReference;
@@ -11,12 +11,12 @@ use super::pod_state::Nothing;
 /// The calls of the Broker API.
 pub(super) type Api = ApiClient<Connection>;
 
-/// What is subscribed to, and what becomes of the answers.
+/// A topic, and the handling of its messages.
 pub(super) trait Topic: Send + Sync + 'static {
-    /// One answer, which is the whole of it.
+    /// One message, which is complete in itself.
     type Message: Send + 'static;
 
-    /// Whose it is.
+    /// The pod.
     fn pod(&self) -> &PodRef;
 
     /// Subscribes.
@@ -25,15 +25,15 @@ pub(super) trait Topic: Send + Sync + 'static {
         reference: WorkloadReference,
     ) -> impl Future<Output = Result<Streaming<Self::Message>, Status>> + Send;
 
-    /// Takes an answer that keeps every rule; any other leaves the last one in place.
+    /// Takes a message that complies with every rule; any other leaves the last one in place.
     fn take(&self, connection: &Connection, message: Self::Message) -> impl Future<Output = ()> + Send;
 
-    /// The pod is given nothing, or nothing any more.
+    /// Records that the pod has nothing, or nothing any more.
     fn nothing(&self, nothing: Nothing);
 
-    /// The agent cannot be asked about it.
+    /// Records that the agent does not support the call.
     fn not_understood(&self, why: String);
 
-    /// There may be something newer that is not known.
+    /// Records that the state may be outdated.
     fn trouble(&self, trouble: String);
 }

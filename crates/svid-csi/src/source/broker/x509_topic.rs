@@ -1,4 +1,4 @@
-//! The X.509 state of one pod: kept by its subscription, read by its volumes.
+//! The X.509 state of one pod: written by its subscription, read by its volumes.
 
 use std::sync::Arc;
 
@@ -27,12 +27,12 @@ use crate::telemetry::report;
 #[derive(Debug, Clone)]
 pub(super) struct Notices {
     pub(super) metrics: Arc<Metrics>,
-    /// If there is an API server.
+    /// Only if there is an API server.
     pub(super) events: Option<Events>,
     pub(super) skipped: Arc<SkippedNotices>,
 }
 
-/// What is known, and where problems are reported.
+/// The known state, and where problems are reported.
 pub(super) struct X509Topic {
     pub(super) pod: PodRef,
     pub(super) state: watch::Sender<PodState>,

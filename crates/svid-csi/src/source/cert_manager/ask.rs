@@ -1,4 +1,4 @@
-//! Asking for an identity, one request at a time.
+//! Requests an identity, one request at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,15 +24,15 @@ use crate::host::clock;
 use crate::kube::requester::CreateError;
 use crate::kube::unusable;
 
-/// How long a pod that wants to start waits for what should have been there when the driver started.
+/// How long a starting pod waits for dependencies that should have been ready when the driver started.
 const SOON: Duration = Duration::from_secs(10);
-/// How long a renewal keeps others from their turn. It continues to wait afterwards, for a request that exists already.
+/// How long a renewal delays those behind it. It continues to wait afterwards, for its existing request.
 const LONGEST_PERMIT: Duration = Duration::from_secs(30);
 
-/// The shortest pause if the API server asks for one.
+/// The minimum pause if the API server asks for one.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
-/// One volume that asks.
+/// One volume that requests an identity.
 struct VolumeRequest<'a> {
     spec: &'a VolumeSpec,
     pod: &'a PodRef,
@@ -45,7 +45,7 @@ struct VolumeRequest<'a> {
 enum RequestOutcome {
     Issued(Issued),
     FailedRequest(Ending),
-    /// Another issuer is to sign now.
+    /// The issuer has changed.
     Outdated,
 }
 
@@ -63,7 +63,7 @@ impl Patience {
 }
 
 impl VolumeRequest<'_> {
-    /// Waits for what should have been there when the driver started: a renewal for as long as it takes.
+    /// Waits for dependencies that should have been ready when the driver started; a renewal waits without a limit.
     async fn wait(&self, what: impl Future) {
         if self.patience.is_renewal() {
             what.await;
@@ -74,8 +74,8 @@ impl VolumeRequest<'_> {
 }
 
 impl CertManager {
-    /// The next identity of a volume, not yet checked. May be dropped at any time: the request continues, and the next call
-    /// waits for the same one.
+    /// The next identity of a volume, not yet checked. Cancel-safe: the request continues, and the next call waits for
+    /// the same one.
     ///
     /// # Errors
     /// [`CertManagerError`].
@@ -94,7 +94,7 @@ impl CertManager {
         candidate
     }
 
-    /// Reports the fate of the last candidate: the volume has it now, or it was refused.
+    /// Reports the fate of the last candidate: installed in the volume, or refused.
     pub async fn conclude(
         &self,
         spec: &VolumeSpec,
@@ -165,7 +165,7 @@ impl CertManager {
         CertManagerError::Create { namespace: wanted.pod.namespace.clone(), source }
     }
 
-    /// Without the watch, the driver would not see that the request was issued.
+    /// Without the watch, the driver would not notice that the request was issued.
     async fn linked(&self, wanted: &VolumeRequest<'_>, asking: &Asking) -> Result<(), CertManagerError> {
         let mut link = self.requests.link();
         if *link.borrow() == Link::Up || asking.live.as_ref().is_some_and(|live| live.made) {
@@ -179,7 +179,7 @@ impl CertManager {
         }
     }
 
-    /// The trust bundle; `None` if the administrator has named none.
+    /// The trust bundle; `None` if the administrator has not configured one.
     async fn bundled(&self, wanted: &VolumeRequest<'_>) -> Result<Option<Arc<TrustBundle>>, CertManagerError> {
         let Some((source, current)) = &self.followed.bundle else { return Ok(None) };
         let none = || CertManagerError::NoBundle { source_name: source.to_string(), trouble: current.trouble() };
@@ -192,7 +192,7 @@ impl CertManager {
         Ok(Some(bundle))
     }
 
-    /// Takes up the back-off of an earlier run, which wrote it on its request.
+    /// Restores the back-off of an earlier run from its request.
     fn recall(&self, wanted: &VolumeRequest<'_>, asking: &mut Asking) {
         if std::mem::replace(&mut asking.recalled, true) {
             return;
@@ -207,14 +207,14 @@ impl CertManager {
         asking.last = Some((ended, Instant::now() + delay.saturating_sub(passed)));
     }
 
-    /// The request in progress, prepared if there is none for the current issuer.
+    /// The request in progress; a new one is prepared if there is none for the current issuer.
     async fn live<'a>(
         &self,
         wanted: &VolumeRequest<'_>,
         asking: &'a mut Asking,
     ) -> Result<&'a mut Live, CertManagerError> {
         if let Some(runtime) = &self.followed.runtime {
-            // The issuer of the flags may be the wrong one; but if the other is not known in time, it is better than none.
+            // The issuer in the flags may be outdated, but if the current one is not known in time, it is used.
             let _ = tokio::time::timeout(SOON, runtime.settled()).await;
         }
         let issuer = self.followed.issuer.borrow().clone();
@@ -265,7 +265,7 @@ impl CertManager {
         Ok(Live { expected: self.requests.expect(name), object, key, made: false })
     }
 
-    /// The pod's token, if one is needed: a renewal waits for the kubelet to bring one.
+    /// The pod's token, if one is needed: a renewal waits until the kubelet sends one.
     async fn token(&self, wanted: &VolumeRequest<'_>, made: bool) -> Result<Option<PodToken>, CertManagerError> {
         if made || !self.settings.pods_ask {
             return Ok(None);
@@ -282,7 +282,7 @@ impl CertManager {
         }
     }
 
-    /// A renewal's turn. First identities go ahead of all: their pods wait.
+    /// A renewal's turn. First identities precede all renewals, because their pods wait.
     async fn permit(&self, wanted: &VolumeRequest<'_>) -> Option<SemaphorePermit<'_>> {
         if !wanted.patience.is_renewal() {
             return None;
@@ -344,7 +344,7 @@ impl CertManager {
         }
     }
 
-    /// Notes that a request came to nothing, before anything is waited for; then looks why.
+    /// Records the failure of a request before anything is awaited; then determines the reason.
     async fn failed(
         &self,
         asking: &mut Asking,

@@ -1,4 +1,4 @@
-//! Removes requests that are no longer needed. Leftovers go with their pod, which owns them.
+//! Deletes requests that are no longer needed. The rest are deleted with their pod, which owns them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::kube::error;
 use crate::kube::requester::Requester;
 use crate::telemetry::report;
 
-/// How often a removal is tried.
+/// How often a deletion is attempted.
 const TRIES: u32 = 5;
-/// How many requests of a volume are removed at once.
+/// The number of requests of a volume that are deleted at once.
 const AT_ONCE: usize = 2;
 
 impl CertManager {
-    /// Forgets a volume and removes its requests.
+    /// Forgets a volume and deletes its requests.
     pub fn forget(&self, spec: &VolumeSpec) {
         let volume = self.lock().remove(&spec.id);
         let Some(pod) = &spec.pod else { return };
@@ -34,7 +34,7 @@ impl CertManager {
         let remover = self.remover();
         self.tasks.detached(async move {
             if let Some(volume) = volume {
-                // One that was just made is not in the watch yet.
+                // A request that was just created is not in the watch yet.
                 let asking = volume.asking.lock().await;
                 let live = asking.live.as_ref().map(|live| &live.object.metadata);
                 keys.extend(live.map(|live| (live.namespace.clone(), live.name.clone())));
@@ -43,7 +43,7 @@ impl CertManager {
         });
     }
 
-    /// Removes the other requests of a volume; the issued ones only if `issued` says so.
+    /// Deletes the other requests of a volume; issued ones only if `issued` is set.
     pub(super) fn remove_all_but(&self, spec: &VolumeSpec, pod: &PodRef, kept: &str, issued: bool) {
         let keys = self.keys(spec, pod, |(namespace, name), is_issued| {
             (issued || !is_issued) && format!("{namespace}/{name}") != kept
@@ -64,14 +64,14 @@ impl CertManager {
     }
 }
 
-/// Removes requests, without anything else of the source.
+/// Deletes requests, without using anything else of the source.
 struct Remover {
     requester: Requester,
     told: Arc<AtomicBool>,
 }
 
 impl Remover {
-    /// Removes them a few at a time; all failures are retried together, later each time.
+    /// Deletes them a few at a time; all failures are retried together, later each time.
     async fn remove(&self, keys: impl IntoIterator<Item = Key>) {
         let mut keys: Vec<Key> = keys.into_iter().collect();
         for tries in 1..=TRIES {
@@ -84,7 +84,7 @@ impl Remover {
         }
     }
 
-    /// Returns the request if it is worth another try.
+    /// Returns the request if another attempt is worthwhile.
     async fn try_to_remove(&self, key: Key, is_last: bool) -> Option<Key> {
         let (namespace, name) = &key;
         let error = self.requester.delete(namespace, name).await.err()?;
@@ -92,7 +92,7 @@ impl Remover {
         if !is_last && !is_forbidden {
             return Some(key);
         }
-        // One missing verb, and not one line for each pod that ends.
+        // Logged once for the missing verb, not once for each pod that ends.
         if !is_forbidden || !self.told.swap(true, Ordering::Relaxed) {
             let (request, error) = (format!("{namespace}/{name}"), report::chain(&error));
             warn!(request, error, "an old certificate request cannot be deleted; it stays until its pod is deleted");

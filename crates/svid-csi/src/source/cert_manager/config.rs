@@ -1,4 +1,4 @@
-//! How cert-manager is asked.
+//! The configuration of the source cert-manager.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use crate::source::trust_bundle::BundleSource;
 pub struct CertManagerConfig {
     /// The trust domain of every identity.
     pub trust_domain: TrustDomain,
-    /// The issuer, unless the ConfigMap names another.
+    /// The issuer, unless the ConfigMap names another one.
     pub issuer: Option<IssuerRef>,
-    /// The ConfigMap that names the issuer while the driver runs.
+    /// The ConfigMap that names the issuer at runtime.
     pub runtime_issuer: Option<ConfigMapPlace>,
-    /// Where the trust bundle is; without it pods get no bundle, and issuers are taken at their word.
+    /// The trust bundle. Without it, pods do not get a bundle, and issuers are trusted.
     pub bundle: Option<BundleSource>,
     /// The settings of every request.
     pub settings: Settings,
@@ -30,16 +30,16 @@ pub struct CertManagerConfig {
 pub struct Settings {
     /// The name of this node.
     pub node_id: String,
-    /// How long certificates are to be valid.
+    /// The lifetime of certificates.
     pub lifetime: Duration,
-    /// The type of keys that pods get.
+    /// The type of the pods' keys.
     pub key_type: KeyType,
-    /// Whether each pod asks by its own token; else the driver asks.
+    /// Whether each pod makes its requests with its own token; else the driver makes them.
     pub pods_ask: bool,
     /// Annotations on every request.
     pub annotations: BTreeMap<String, String>,
-    /// Whether a certificate whose chain does not lead to the trust bundle is refused for files too.
+    /// Whether a certificate whose chain does not lead to the trust bundle is refused even for files.
     pub requires_chain: bool,
-    /// How many renewals are in progress at once.
+    /// The number of concurrent renewals.
     pub renewals: usize,
 }

@@ -1,4 +1,4 @@
-//! Why cert-manager gave no identity.
+//! Why cert-manager issued no identity.
 
 use svid_csi_core::cert_request::{IssuerRef, StatusError};
 use svid_csi_core::error::Class;
@@ -9,10 +9,10 @@ use svid_csi_core::request::CsrError;
 
 use crate::kube::requester::CreateError;
 
-/// Why there is no identity from cert-manager now.
+/// Why there is no identity from cert-manager.
 #[derive(Debug, thiserror::Error)]
 pub enum CertManagerError {
-    /// The record of the volume names no pod, and a request needs an owner.
+    /// The volume's record does not name a pod, and a request needs an owner.
     #[error("the volume's pod is not known")]
     NoPod,
     /// No issuer is configured.
@@ -23,12 +23,12 @@ pub enum CertManagerError {
     /// The requests of this node cannot be watched.
     #[error("the certificate requests of this node cannot be watched: {0}")]
     NoLink(String),
-    /// The trust bundle is not there.
+    /// The trust bundle does not exist.
     #[error("there is no trust bundle from {source_name} yet{}", because(.trouble.as_deref()))]
     NoBundle {
-        /// Where it should come from.
+        /// Its configured origin.
         source_name: String,
-        /// Why it does not.
+        /// Why it does not exist.
         trouble: Option<String>,
     },
     /// The kubelet sent no token.
@@ -40,7 +40,7 @@ pub enum CertManagerError {
     /// The tokens cannot be read.
     #[error("the service account tokens cannot be read")]
     Token(#[from] PodTokenError),
-    /// The request was not made.
+    /// The request was not created.
     #[error("the CertificateRequest in namespace {namespace} cannot be created")]
     Create {
         /// The pod's namespace.
@@ -49,16 +49,16 @@ pub enum CertManagerError {
         #[source]
         source: CreateError,
     },
-    /// No key could be made.
+    /// No key could be generated.
     #[error("cannot generate a key")]
     Key(#[from] KeyError),
-    /// No CSR could be made.
+    /// No CSR could be created.
     #[error("cannot create a certificate signing request")]
     Csr(#[from] CsrError),
-    /// The system has no randomness to give.
+    /// The system provides no randomness.
     #[error("the system's random number generator failed")]
     Random,
-    /// The task that makes keys did not end as it should.
+    /// The task that generates keys panicked.
     #[error("the key generation task failed")]
     Task(#[from] tokio::task::JoinError),
     /// The issuer can never sign such requests.
@@ -66,7 +66,7 @@ pub enum CertManagerError {
     Unusable {
         /// Which issuer.
         issuer: String,
-        /// Why, and what to use instead.
+        /// The reason, and an alternative.
         why: &'static str,
     },
     /// The request failed.
@@ -75,7 +75,7 @@ pub enum CertManagerError {
     /// The last request failed, and it is too early for the next.
     #[error("retrying in {seconds} s, because {ended}")]
     TooEarly {
-        /// In how many seconds, rounded up.
+        /// The remaining seconds, rounded up.
         seconds: u64,
         /// The outcome of the last one.
         ended: FailedRequest,
@@ -86,11 +86,11 @@ pub enum CertManagerError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("CertificateRequest {request} for {issuer} {how}")]
 pub struct FailedRequest {
-    /// Namespace and name; nothing known after a restart.
+    /// Namespace and name; empty after a restart.
     pub request: String,
-    /// Who was to sign.
+    /// The issuer.
     pub issuer: String,
-    /// What became of it.
+    /// Its outcome.
     pub how: Ending,
 }
 
@@ -103,19 +103,19 @@ pub enum Ending {
     /// The issuer gave up.
     #[error("failed: {0}")]
     Failed(Quoted),
-    /// cert-manager cannot make sense of it.
+    /// cert-manager marked it as invalid.
     #[error("was marked invalid by cert-manager: {0}")]
     Invalid(Quoted),
-    /// It was removed.
+    /// It was deleted.
     #[error("was deleted before it was issued")]
     Deleted,
-    /// Issued, with something that is not a certificate.
+    /// It was issued with an unreadable certificate.
     #[error("has an unreadable status: {0}")]
     Unreadable(StatusError),
-    /// Issued, with a certificate that is not the pod's.
+    /// It was issued with a certificate that is refused.
     #[error("was issued an identity that is refused: {0}")]
     Rejected(String),
-    /// One before this driver started.
+    /// It failed before this driver started.
     #[error("failed before this driver started; see its conditions")]
     Earlier,
 }
@@ -125,7 +125,7 @@ fn because(trouble: Option<&str>) -> String {
 }
 
 impl CertManagerError {
-    /// How the failure is to be treated.
+    /// The class of the failure.
     pub fn class(&self) -> Class {
         match self {
             CertManagerError::NoIssuer | CertManagerError::NoLink(_) | CertManagerError::NoBundle { .. } => {
@@ -169,7 +169,7 @@ impl Ending {
 }
 
 impl FailedRequest {
-    /// How the failure is to be treated.
+    /// The class of the failure.
     pub fn class(&self) -> Class {
         match self.how {
             Ending::Denied(_) => Class::Denied,
@@ -179,7 +179,7 @@ impl FailedRequest {
     }
 }
 
-/// An issuer as people write it: `ClusterIssuer spiffe-ca`, with its group if it is not cert-manager's own.
+/// An issuer in the form `ClusterIssuer spiffe-ca`, with its group if it is not cert-manager's own.
 pub fn described(issuer: &IssuerRef) -> String {
     let name = Quoted::new(&issuer.name);
     match issuer.group() {

@@ -1,4 +1,4 @@
-//! The one list+watch of this node's requests.
+//! The single list and watch of this node's requests.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use super::requests::{Link, Requests};
 use crate::kube::cert_request::CertificateRequest;
 use crate::kube::watching::{GONE, Selection, WatchItem, Watching, describe};
 
-/// Objects in one answer to a list. They are in memory at once, as they came and as they were read, and anyone who may make
-/// requests may make large ones.
+/// The number of objects per page of a list. A page is in memory both as received and as parsed, and everyone who may
+/// create requests may create large ones.
 const PAGE: u32 = 10;
-/// How long a watch lasts before it is resumed, in seconds. A connection that has died in silence is noticed then.
+/// How long a watch lasts before it is resumed, in seconds. Then a dead connection is noticed.
 const LASTS: u32 = 60;
-/// A failure after so long a time without one is the beginning of something new.
+/// After that long without a failure, the next failure counts as the first of a new series.
 const CALM: Duration = Duration::from_secs(120);
 
-/// Follows the requests that carry this node's label until `stop`. After a lost connection the watch continues where it
-/// was; if the API server no longer remembers (410 Gone), everything is listed again.
+/// Follows the requests with this node's label until `stop`. After a lost connection the watch continues where it was;
+/// if the API server no longer remembers (410 Gone), everything is listed again.
 ///
 /// # Errors
 /// None: failures are retried, later each time.

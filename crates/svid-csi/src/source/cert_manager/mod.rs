@@ -1,7 +1,8 @@
-//! Source `cert-manager`: identities by `CertificateRequest` objects, as cert-manager/csi-driver-spiffe asks for them.
+//! Source `cert-manager`: identities through `CertificateRequest` objects, compatible with
+//! cert-manager/csi-driver-spiffe.
 //!
-//! A request outlives the call that made it: the kubelet's next call waits for the same one. A new one is created only
-//! if the last was denied, failed, was marked invalid or was deleted, and not before its time.
+//! A request outlives the call that created it: the kubelet's next call waits for the same one. A new one is created
+//! only if the last was denied, failed, was marked invalid or was deleted, and only after a back-off.
 
 mod ask;
 mod clean;
@@ -36,17 +37,17 @@ use crate::kube::unusable::Unusable;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::Metrics;
 
-/// The audience of the tokens that the API server takes, as the kubelet names it.
+/// The audience of tokens for the API server, as the kubelet writes it.
 const API_SERVER: &str = "";
 
-/// Settings from the cluster that change while the driver runs.
+/// Settings from the cluster that change at runtime.
 #[derive(Debug)]
 pub struct Followed {
-    /// The issuer, if there is one now.
+    /// The current issuer, if there is one.
     pub issuer: value::Receiver<Option<IssuerRef>>,
-    /// What follows the issuer, if it is followed.
+    /// The follower of the issuer, if it is followed.
     pub runtime: Option<RuntimeIssuer>,
-    /// The trust bundle, if the administrator has named one, and by which name.
+    /// The trust bundle with its name, if the administrator has configured one.
     pub bundle: Option<(BundleSource, CurrentBundle)>,
 }
 
@@ -62,24 +63,24 @@ pub struct CertManager {
     renewals: Semaphore,
     metrics: Arc<Metrics>,
     tasks: Tasks,
-    /// Whether it was logged that the driver may not remove requests.
+    /// Whether it was logged that the driver may not delete requests.
     told_of_leftovers: Arc<AtomicBool>,
 }
 
 /// How long the caller can wait.
 #[derive(Debug, Clone, Copy)]
 pub enum Patience {
-    /// A pod waits to start: what is missing is reported soon.
+    /// A pod waits to start, so missing dependencies are reported soon.
     First,
-    /// The volume has an identity that lives so long: the driver waits for what is missing.
+    /// The volume has an identity with that remaining lifetime, so the driver waits for missing dependencies.
     Renewal {
-        /// What is left of it; nothing when it has expired.
+        /// The remaining lifetime; `None` if it has expired.
         remaining: Duration,
     },
 }
 
 impl CertManager {
-    /// The source. Nothing is watched before [`start`](Self::start).
+    /// Creates the source. Nothing is watched before [`start`](Self::start).
     pub fn new(
         settings: Settings,
         followed: Followed,
@@ -101,7 +102,8 @@ impl CertManager {
         self.tasks.essential("certificate request watch", watch);
     }
 
-    /// Keeps the token of a volume's pod, until the next one comes or the volume goes. Not needed if the driver asks.
+    /// Keeps the token of a volume's pod until the next one arrives or the volume is removed. Not needed if the driver
+    /// makes the requests.
     pub fn offer(&self, id: &VolumeId, tokens: &Secret) {
         if !self.settings.pods_ask {
             return;
@@ -113,13 +115,13 @@ impl CertManager {
         }
     }
 
-    /// The current trust bundle, and its changes; `None` if the administrator has named none.
+    /// The current trust bundle, and its changes; `None` if the administrator has not configured one.
     pub fn bundle(&self) -> Option<value::Receiver<Option<Arc<TrustBundle>>>> {
         self.followed.bundle.as_ref().map(|(_, current)| current.bundle.clone())
     }
 
-    /// Whether the volume takes only a certificate whose chain leads to the trust bundle: clients of the Workload API refuse
-    /// every other one.
+    /// Whether the volume requires a certificate whose chain leads to the trust bundle; clients of the Workload API
+    /// refuse all others.
     pub fn requires_chain(&self, spec: &VolumeSpec) -> bool {
         self.settings.requires_chain || !matches!(spec.content, Content::Files(_))
     }
@@ -129,18 +131,18 @@ impl CertManager {
         *self.requests.link().borrow() == Link::Up
     }
 
-    /// What each volume waits for, if it does.
+    /// What each volume waits for, if it waits.
     pub fn waiting(&self) -> BTreeMap<VolumeId, String> {
         let volumes = self.lock();
         volumes.iter().filter_map(|(id, volume)| Some((id.clone(), volume.waiting()?))).collect()
     }
 
-    /// What a volume waits for, if it does.
+    /// What a volume waits for, if it waits.
     pub fn waiting_of(&self, id: &VolumeId) -> Option<String> {
         self.lock().get(id)?.waiting()
     }
 
-    /// How many volumes wait for a token of the kubelet, and how many for their request.
+    /// The number of volumes that wait for a token from the kubelet, and of those that wait for their request.
     pub fn waiting_counts(&self) -> (usize, usize) {
         let waits: Vec<_> = self.lock().values().map(|volume| volume.waits_for()).collect();
         let count = |of: fn(&(bool, bool)) -> bool| waits.iter().filter(|waits| of(waits)).count();

@@ -1,4 +1,4 @@
-//! The requests of this node, as the watch shows them, and who waits for one of them.
+//! The requests of this node, as reported by the watch, and the waiters for them.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,30 +11,30 @@ use tokio::sync::watch;
 
 use crate::kube::cert_request::CertificateRequest;
 
-/// How many requests of one volume are remembered, beside those that are waited for: a client that may create requests may
-/// make them look like a volume's.
+/// The number of requests of one volume that are remembered, besides the awaited ones: a client that may create
+/// requests can make them look like a volume's.
 const MOST_OF_A_VOLUME: usize = 32;
 
 /// A request by namespace and name.
 pub type Key = (String, String);
 
-/// The watched state of a request that is waited for.
+/// The observed state of an awaited request.
 #[derive(Debug, Clone)]
 pub enum WatchedRequest {
     /// Nothing yet.
     Nothing,
-    /// How far it has come.
+    /// Its progress.
     Progress(Result<Progress, StatusError>),
-    /// It was there and is no longer.
+    /// It was deleted.
     Deleted,
 }
 
-/// Whether the watch shows what is there.
+/// Whether the watch is up to date.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Link {
-    /// All requests of the node are known, and changes come in.
+    /// All requests of the node are known, and changes arrive.
     Up,
-    /// They are not, for that reason.
+    /// It is not, for that reason.
     Down(String),
 }
 
@@ -53,37 +53,38 @@ struct Index {
     waiting: HashMap<Key, Waiter>,
 }
 
-/// The requests by what they are for.
+/// The requests by their purpose.
 type ByVolume = HashMap<Purpose, HashMap<Key, RequestSummary>>;
 
-/// What a request is for: the hash of the volume, the pod's namespace and its UID. Hash and UID are whatever the author of
-/// the request wrote; the namespace is not.
+/// The purpose of a request: the hash of the volume, the pod's namespace and its UID. The author of the request chooses
+/// hash and UID, but not the namespace.
 type Purpose = (String, String, String);
 
-/// A request, as far as its volume has to know it.
+/// The fields of a request that its volume needs.
 #[derive(Debug, Clone)]
 struct RequestSummary {
     issued: bool,
     failure: Option<Failure>,
 }
 
-/// A request that failed.
+/// A failed request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Failure {
-    /// When that was.
+    /// When it failed.
     pub at: SystemTime,
-    /// How many in a row, that one included.
+    /// The number of consecutive failures, this one included.
     pub attempt: u32,
 }
 
 #[derive(Debug)]
 struct Waiter {
     seen: watch::Sender<WatchedRequest>,
-    /// How many lists had begun when the API server said that it made the request: each later list must show it.
+    /// The number of lists that had begun when the API server confirmed the creation: each later list must contain the
+    /// request.
     made_before: Option<u64>,
 }
 
-/// The place of a waiter for a request; given up when dropped.
+/// A waiter for a request, removed when dropped.
 #[derive(Debug)]
 pub struct Expected {
     requests: Arc<Requests>,
@@ -99,22 +100,22 @@ impl Default for Requests {
 }
 
 impl Requests {
-    /// Whether the watch shows what is there, now and later.
+    /// Whether the watch is up to date, and changes of that.
     pub fn link(&self) -> watch::Receiver<Link> {
         self.link.subscribe()
     }
 
-    /// All is listed, and the API server has accepted the watch. Returns whether that is news.
+    /// Records that all is listed and the API server has accepted the watch. Returns whether that is new.
     pub fn found(&self) -> bool {
         self.link.send_if_modified(|link| std::mem::replace(link, Link::Up) != Link::Up)
     }
 
-    /// The watch failed, and is being set up again. Known requests stay known.
+    /// Records that the watch failed and is being restarted. Known requests stay known.
     pub fn lost(&self, reason: String) {
         self.link.send_replace(Link::Down(reason));
     }
 
-    /// Waits for a request of that name, which is about to be made.
+    /// Waits for a request with that name, which is about to be created.
     pub fn expect(self: &Arc<Self>, key: Key) -> Expected {
         let (sender, seen) = watch::channel(WatchedRequest::Nothing);
         self.lock().waiting.insert(key.clone(), Waiter { seen: sender, made_before: None });
@@ -131,7 +132,7 @@ impl Requests {
         self.lock().known(volume_hash, pod).filter_map(|(_, known)| known.failure).max()
     }
 
-    /// Takes in what the watch says.
+    /// Processes a report of the watch.
     pub fn apply(&self, event: Event<CertificateRequest>) {
         let mut state = self.lock();
         match event {
@@ -182,7 +183,7 @@ impl Index {
         }
     }
 
-    /// A list is complete: older requests that are not in it are gone.
+    /// Handles the end of a list: older requests that are not in it were deleted.
     fn listed(&mut self) {
         let Some(listed) = self.listing.take() else { return };
         self.by_volume = listed;
@@ -196,7 +197,7 @@ impl Index {
 }
 
 impl RequestSummary {
-    /// `None` for an object that is not labelled as the request of a volume.
+    /// `None` for an object without the labels of a volume's request.
     fn of(request: &CertificateRequest) -> Option<(Purpose, Key, Self)> {
         let metadata = &request.metadata;
         let volume = metadata.labels.as_ref()?.get(VOLUME_LABEL)?.clone();
@@ -215,7 +216,7 @@ impl RequestSummary {
 }
 
 impl Expected {
-    /// The API server made the request.
+    /// Records that the API server created the request.
     pub fn made(&self) {
         let mut state = self.requests.lock();
         let lists = state.lists;
@@ -224,7 +225,7 @@ impl Expected {
         }
     }
 
-    /// What is seen of it, now and later.
+    /// Its observed state and its changes.
     pub fn seen(&self) -> watch::Receiver<WatchedRequest> {
         self.seen.clone()
     }

@@ -1,4 +1,4 @@
-//! The state of a volume between two calls: its token, the request in progress, and the failures up to now.
+//! The state of a volume between two calls: its token, the request in progress, and the failures so far.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -27,22 +27,22 @@ pub(super) struct Volume {
     waiting: Mutex<Waiting>,
 }
 
-/// How far asking has come.
+/// The progress of its request.
 #[derive(Debug, Default)]
 pub(super) struct Asking {
     /// The request in progress.
     pub(super) live: Option<Live>,
-    /// The last one that was issued, by its name and who signed it.
+    /// The last issued request, by its name, and its issuer.
     pub(super) issued: Option<(String, IssuerRef)>,
-    /// How many requests in a row came to nothing.
+    /// The number of consecutive failed requests.
     pub(super) failures: u32,
-    /// The last of them, and when the next may be made.
+    /// The last failure, and when the next request may be created.
     pub(super) last: Option<(FailedRequest, Instant)>,
-    /// Whether requests of an earlier run have been looked at.
+    /// Whether requests of an earlier run have been checked.
     pub(super) recalled: bool,
 }
 
-/// A request in progress. Its key is nowhere else.
+/// A request in progress. Its key exists nowhere else.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) object: CertificateRequest,
@@ -63,24 +63,24 @@ pub(super) enum Waiting {
     ForBundle,
     /// For its turn among the renewals.
     ForTurn,
-    /// For an API server that has too much to do.
+    /// For an overloaded API server.
     ForApiServer,
     /// For a token.
     ForToken,
     /// For its request.
     ForRequest { name: String, seen: watch::Receiver<WatchedRequest> },
-    /// For the next try.
+    /// For the next attempt.
     ForNextTry { at: Instant, ended: FailedRequest },
 }
 
 impl Volume {
-    /// A token that the API server may still take.
+    /// A token that the API server may still accept.
     pub(super) fn usable_token(&self) -> Option<PodToken> {
         let now = clock::now() + TOKEN_MARGIN;
         self.token.borrow().as_ref().filter(|token| token.expiration > now).cloned()
     }
 
-    /// Gives up a token the API server does not accept, unless the kubelet has brought another one since.
+    /// Drops a token that the API server refuses, unless the kubelet has sent another one since.
     pub(super) fn refuse_token(&self, refused: Option<&PodToken>) {
         self.token.send_if_modified(|token| {
             let text = |token: Option<&PodToken>| token.map(|token| token.token.expose().to_owned());
@@ -102,7 +102,7 @@ impl Volume {
         (!matches!(*waiting, Waiting::Nothing)).then(|| waiting.to_string())
     }
 
-    /// Whether it waits for a token of the kubelet, or for a request, of which there are metrics.
+    /// Whether it waits for a token from the kubelet, or for a request, for the metrics.
     pub(super) fn waits_for(&self) -> (bool, bool) {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         (matches!(*waiting, Waiting::ForToken), matches!(*waiting, Waiting::ForRequest { .. }))

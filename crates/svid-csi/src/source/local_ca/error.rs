@@ -11,16 +11,16 @@ use crate::host::fsx::FsError;
 /// Why the embedded authority cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalCaError {
-    /// Its certificate and key on disk do not make an authority.
+    /// The certificate and key on disk are not a valid authority.
     #[error("the local CA in {} cannot be used; repair it, or remove ca.crt and ca.key to have a new one made", .folder.display())]
     Unusable {
-        /// Where it is kept.
+        /// Its folder.
         folder: PathBuf,
         /// The problem.
         #[source]
         source: LoadError,
     },
-    /// Only one of certificate and key is there.
+    /// Only one of certificate and key exists.
     #[error("{} holds only one of ca.crt and ca.key; restore the other, or remove both to have a new CA made", .0.display())]
     Half(PathBuf),
     /// Its own root cannot be used.
@@ -32,7 +32,7 @@ pub enum LocalCaError {
     /// The key of JWT-SVIDs on disk cannot be used.
     #[error("{} cannot be used; repair it, or remove it to have a new key made (tokens signed with the old one then fail)", .path.display())]
     JwtKey {
-        /// Where it is kept.
+        /// Its path.
         path: PathBuf,
         /// The problem.
         #[source]
@@ -41,16 +41,16 @@ pub enum LocalCaError {
     /// A JWT-SVID could not be signed.
     #[error("the JWT-SVID cannot be signed")]
     SignJwt(#[from] JwtSignError),
-    /// No key could be made.
+    /// No key could be generated.
     #[error("cannot generate a key")]
     Key(#[from] KeyError),
     /// A file system call failed.
     #[error(transparent)]
     File(#[from] FsError),
-    /// The system has no randomness to give.
+    /// The system provides no randomness.
     #[error("the system's random number generator failed")]
     Random,
-    /// The signing task did not end as it should.
+    /// The signing task panicked.
     #[error("the signing task failed")]
     Task(#[from] tokio::task::JoinError),
 }

@@ -1,4 +1,4 @@
-//! The authorities as they are kept in a folder, which only root can read.
+//! The authorities as stored in a folder, which only root can read.
 
 use std::fs;
 use std::io;
@@ -19,7 +19,7 @@ use crate::host::fsx::{self, FsError};
 const UNFINISHED: &str = ".unfinished";
 const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// The root, from ca.crt and ca.key (PEM), made if there is none.
+/// The root, from ca.crt and ca.key (PEM), which are created if missing.
 pub(super) fn authority(trust_domain: &TrustDomain, folder: &Path) -> Result<CertificateAuthority, LocalCaError> {
     fs::create_dir_all(folder).map_err(FsError::of("create the folder", folder))?;
     let (certificate, key) = (folder.join("ca.crt"), folder.join("ca.key"));
@@ -36,7 +36,7 @@ pub(super) fn authority(trust_domain: &TrustDomain, folder: &Path) -> Result<Cer
     }
 }
 
-/// The key that signs JWT-SVIDs, made if there is none: folders of earlier versions have none.
+/// The key that signs JWT-SVIDs, which is created if missing, because folders of earlier versions do not have it.
 pub(super) fn jwt_authority(trust_domain: &TrustDomain, path: &Path) -> Result<JwtAuthority, LocalCaError> {
     let Some(pem) = read(path)? else {
         let authority = JwtAuthority::create(trust_domain)?;
@@ -57,8 +57,9 @@ fn read(path: &Path) -> Result<Option<Zeroizing<String>>, FsError> {
     }
 }
 
-/// Writes both files, or leaves a mark that they are not both there, so that a crash in between does not look like a loss.
-/// The mark is gone for good before anything is signed: one that came back after a power cut would take the authority away.
+/// Writes both files, or leaves a mark that they are incomplete, so that a crash in between does not look like a loss.
+/// The mark is durably removed before anything is signed, because a mark that reappeared after a power failure would
+/// discard the authority.
 fn keep(authority: &CertificateAuthority, folder: &Path, certificate: &Path, key: &Path) -> Result<(), FsError> {
     let unfinished = folder.join(UNFINISHED);
     fsx::write_atomic(&unfinished, b"", 0o600)?;

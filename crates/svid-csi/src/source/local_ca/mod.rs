@@ -25,8 +25,8 @@ use self::trusted::Trusted;
 use crate::host::clock;
 use crate::tasks::Tasks;
 
-/// The default lifetime of JWT-SVIDs, as SPIRE's: long enough for a call, short enough that a stolen one is
-/// of little use.
+/// The default lifetime of JWT-SVIDs, as in SPIRE: long enough for a call, short enough that a stolen one is of little
+/// use.
 pub const JWT_LIFETIME: Duration = Duration::from_secs(300);
 
 /// The embedded certificate authority.
@@ -36,11 +36,11 @@ pub struct LocalCaConfig {
     pub trust_domain: TrustDomain,
     /// Lifetime of issued certificates.
     pub lifetime: Duration,
-    /// The type of keys that pods get.
+    /// The type of the pods' keys.
     pub key_type: KeyType,
     /// Lifetime of JWT-SVIDs.
     pub jwt_lifetime: Duration,
-    /// The folder of the root on disk; without it in memory and on the data tmpfs only.
+    /// The folder of the root on disk; without it, the root exists only in memory and on the data tmpfs.
     pub dir: Option<PathBuf>,
 }
 
@@ -53,13 +53,13 @@ pub struct LocalCa {
     lifetime: Duration,
     key_type: KeyType,
     trusted: Arc<Trusted>,
-    /// The file of the roots of other nodes for the next startup.
+    /// The file with the roots of other nodes for the next startup.
     kept_roots: PathBuf,
     roots: Option<Roots>,
 }
 
 impl LocalCa {
-    /// Loads the root from `folder` (ca.crt and ca.key, PEM), or makes one and keeps it there with mode 0600.
+    /// Loads the root from `folder` (ca.crt and ca.key, PEM), or creates one and stores it there with mode 0600.
     ///
     /// # Errors
     /// [`LocalCaError`].
@@ -108,24 +108,24 @@ impl LocalCa {
         Ok(tokio::task::spawn_blocking(move || authority.sign(&id, &audiences, clock::now(), lifetime)).await??)
     }
 
-    /// From now on trusts the roots of the other nodes too, and publishes its own; those of the previous run at once.
-    /// Blocks; needs a tokio runtime around it.
+    /// Starts to trust the roots of the other nodes, and to publish its own; those of the previous run are trusted at
+    /// once. Blocks; needs a tokio runtime around it.
     pub fn share_roots(&mut self, client: Client, place: ConfigMapPlace, node: &str, tasks: &Tasks) {
         let roots = Roots::start(client, place, node, self.trusted.clone(), self.kept_roots.clone(), tasks);
         self.roots = Some(roots);
     }
 
-    /// How the roots of the other nodes are followed, if they are.
+    /// The follower of the other nodes' roots, if they are followed.
     pub fn roots(&self) -> Option<&Roots> {
         self.roots.as_ref()
     }
 
-    /// The CA certificates of its trust domain, now and whenever they change.
+    /// The CA certificates of its trust domain, and their changes.
     pub fn bundle(&self) -> watch::Receiver<Arc<TrustBundle>> {
         self.trusted.bundle()
     }
 
-    /// What JWT-SVIDs of its trust domain are validated with, now and whenever it changes.
+    /// The keys to validate JWT-SVIDs of its trust domain with, and their changes.
     pub fn jwt_bundles(&self) -> watch::Receiver<Arc<JwtBundles>> {
         self.trusted.jwt_bundles()
     }

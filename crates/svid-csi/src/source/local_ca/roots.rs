@@ -1,4 +1,4 @@
-//! The roots of all nodes: each driver publishes its own in one ConfigMap, and trusts those of the others there.
+//! The roots of all nodes: each driver publishes its own in a shared ConfigMap, and trusts those of the others in it.
 //!
 //! One task reads the ConfigMap; three others act on it, so that none of them waits for another.
 
@@ -31,13 +31,13 @@ use crate::backoff::pause;
 use crate::tasks::Tasks;
 use crate::telemetry::report;
 
-/// How long to wait for the entries of others if this node's is gone as well: an administrator who emptied or
-/// re-created the ConfigMap did not mean to remove one of them.
+/// How long to wait for the entries of others if this node's is missing as well, because an administrator who emptied
+/// or re-created the ConfigMap did not intend to remove nodes.
 const GRACE: Duration = Duration::from_secs(60);
-/// The longest pause before what could not be kept is written again.
+/// The longest pause before the next attempt to store entries.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// How the roots of the other nodes are followed.
+/// Follows the roots of the other nodes.
 #[derive(Debug, Clone)]
 pub struct Roots {
     nodes: watch::Receiver<usize>,
@@ -45,7 +45,7 @@ pub struct Roots {
 }
 
 impl Roots {
-    /// Takes up what was kept of the run before, then follows the ConfigMap. Blocks for the former.
+    /// Restores the entries of the previous run, then follows the ConfigMap. Blocks for the former.
     pub(super) fn start(
         client: Client,
         place: ConfigMapPlace,
@@ -79,7 +79,7 @@ impl Roots {
         Self { nodes, troubles }
     }
 
-    /// Of how many nodes the authorities are trusted, this one's among them.
+    /// The number of nodes whose authorities are trusted, this one included.
     pub fn nodes(&self) -> usize {
         *self.nodes.borrow()
     }
@@ -90,7 +90,7 @@ impl Roots {
     }
 }
 
-/// Makes the union of what the entries say.
+/// Updates the union to the current entries.
 struct Union {
     entries: Entries,
     kept: Kept,
@@ -144,8 +144,8 @@ impl Union {
         (grace.is_none() && self.entries.keep_only(entries)) | self.entries.take(entries)
     }
 
-    /// New roots are stored before they are trusted: pods must not lose them at a startup without the API server. Removed
-    /// ones are no longer trusted, whether or not that can be stored. Returns whether it could.
+    /// New roots are stored before they are trusted, because pods must not lose them at a startup without the API
+    /// server. Removed ones are no longer trusted, whether or not that can be stored. Returns whether it could.
     async fn keep_and_trust(&mut self) -> bool {
         let kept = self.kept.write(self.entries.good_texts()).await;
         let trouble = kept.as_ref().err().map(|error| format!("the roots of other nodes cannot be stored: {error}"));

@@ -1,4 +1,4 @@
-//! What pods trust: the authorities of this node, and those of others that are known.
+//! The authorities that pods trust: those of this node, and the known ones of others.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::host::clock;
 
-/// The union, which changes only when what is trusted changes.
+/// The union, which changes only when the trusted authorities change.
 #[derive(Debug)]
 pub(super) struct Trusted {
     own: Authorities,
@@ -20,7 +20,7 @@ pub(super) struct Trusted {
 }
 
 impl Trusted {
-    /// This node's alone.
+    /// Only those of this node.
     pub(super) fn new(own: Authorities, trust_domain: &TrustDomain) -> Result<Self, UnionError> {
         let Union { bundle, jwt } = Authorities::union([&own].into_iter(), clock::now())?;
         let jwt = JwtBundles::from([(trust_domain.clone(), Arc::new(jwt))]);
@@ -28,8 +28,8 @@ impl Trusted {
         Ok(Self { own, trust_domain: trust_domain.clone(), bundle, jwt })
     }
 
-    /// From now on those of these other nodes too, and of no others. Returns which ones are left out, because there is no
-    /// room for them or because they contradict others.
+    /// Replaces the authorities of other nodes. Returns the ones that are left out, because they do not fit or
+    /// contradict others.
     pub(super) fn with<'a>(
         &'a self,
         others: impl Iterator<Item = (&'a str, &'a Authorities)>,

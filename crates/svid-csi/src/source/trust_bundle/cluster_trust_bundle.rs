@@ -1,4 +1,4 @@
-//! A trust bundle in a ClusterTrustBundle, in whichever version the API server knows them.
+//! A trust bundle in a ClusterTrustBundle, in the version that the API server supports.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -14,7 +14,7 @@ use super::TrustBundleError;
 use super::updater::BundleUpdater;
 use crate::kube::one_object::{OneObject, ReadError};
 
-/// From Kubernetes 1.37, 1.33 and 1.27 on. The part of the object that is read here has always been the same.
+/// Since Kubernetes 1.37, 1.33 and 1.27. The fields read here are the same in all of them.
 const VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha1"];
 
 #[derive(Debug, Clone, Deserialize)]
@@ -72,7 +72,7 @@ pub(super) async fn follow(mut updater: BundleUpdater, client: Client, name: Str
     }
 }
 
-/// Follows it for as long as the API server knows this version.
+/// Follows it as long as the API server supports this version.
 async fn follow_in(version: &'static str, updater: &mut BundleUpdater, client: &Client, name: &str) {
     let api: Api<ClusterTrustBundle> = Api::all_with(client.clone(), &version);
     let object = format!("ClusterTrustBundle {name} (--trust-bundle)");

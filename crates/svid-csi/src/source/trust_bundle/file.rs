@@ -1,5 +1,5 @@
-//! A trust bundle in a file, which is followed through every way files are replaced: written in place, renamed over,
-//! behind the links of a Kubernetes volume, with their folder.
+//! A trust bundle in a file, which is followed through every way of replacing it: written in place, renamed over,
+//! behind the links of a Kubernetes volume, or together with its folder.
 
 use std::convert::Infallible;
 use std::fs::{self, File};
@@ -18,26 +18,26 @@ use crate::host::fsx::FsError;
 use crate::host::inotify::{self, Inotify};
 use crate::telemetry::report;
 
-/// How long before watching is retried.
+/// How long to wait before watching is retried.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// A file that is followed.
+/// A followed file.
 pub(super) struct FollowedFile {
     path: PathBuf,
     updater: BundleUpdater,
-    /// The CA's key is known to lie beside it.
+    /// Whether the CA's key is known to be in the same folder.
     key_is_there: bool,
     changes: io::Result<Inotify>,
 }
 
-/// What was seen at once.
+/// The content at the beginning.
 struct Look {
     bundle: Result<TrustBundle, TrustBundleError>,
     key: Option<PathBuf>,
 }
 
 impl FollowedFile {
-    /// Reads the file, and notices changes to it from now on. Blocks.
+    /// Reads the file, and notices changes from then on. Blocks.
     pub(super) fn new(path: PathBuf, updater: BundleUpdater) -> Self {
         let changes = watch(&path);
         let mut this = Self { path, updater, key_is_there: false, changes };
@@ -60,7 +60,7 @@ impl FollowedFile {
                 }
                 sleep(PAUSE).await;
             }
-            // In this order: a change between the two is noticed by the next round.
+            // In this order, so that a change between the two is noticed in the next round.
             self.changes = watch(&self.path);
             let path = self.path.clone();
             match tokio::task::spawn_blocking(move || look(&path)).await {
@@ -96,7 +96,7 @@ fn look(path: &Path) -> Look {
     Look { bundle, key: key_beside(path) }
 }
 
-/// No more than a bundle may have, whatever it is. It may be a key by mistake.
+/// The size limit is that of a bundle, whatever the file is. It may be a key by mistake.
 fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() {

@@ -1,4 +1,4 @@
-//! Where a trust bundle comes from.
+//! The origin of a trust bundle.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use svid_csi_core::runtime_issuer::ConfigMapPlace;
 
-/// What is followed.
+/// An origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BundleSource {
     /// A file on the node (`--source-ca-bundle`).
@@ -22,7 +22,7 @@ pub enum BundleSource {
     ClusterTrustBundle(String),
 }
 
-/// A text names no object to take a trust bundle from.
+/// The text does not name an object for a trust bundle.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} does not name a trust bundle; write configmap:NAMESPACE/NAME/KEY or clustertrustbundle:NAME")]
 pub struct UnknownBundleSource(String);

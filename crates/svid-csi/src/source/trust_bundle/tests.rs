@@ -9,7 +9,7 @@ use svid_csi_core::spiffe_id::TrustDomain;
 use super::*;
 use crate::host::clock;
 
-/// A good bundle, another one each time.
+/// A good bundle, a different one each time.
 fn pem() -> String {
     let trust_domain = TrustDomain::parse("example.org").unwrap();
     let authority = CertificateAuthority::create(&trust_domain, clock::now(), Duration::from_secs(3_600)).unwrap();
@@ -23,7 +23,7 @@ impl CurrentBundle {
         self.bundle.wait_for(|bundle| bundle.as_deref() == Some(&expected)).await.unwrap();
     }
 
-    /// Waits until there is trouble about this.
+    /// Waits until there is a problem that contains this text.
     async fn troubled(&mut self, about: &str) {
         let told = |trouble: &Option<String>| trouble.as_ref().is_some_and(|trouble| trouble.contains(about));
         self.trouble.wait_for(told).await.unwrap();

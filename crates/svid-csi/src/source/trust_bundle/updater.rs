@@ -19,7 +19,7 @@ pub(super) struct BundleUpdater {
 }
 
 impl BundleUpdater {
-    /// Has none yet.
+    /// Creates it without a bundle.
     pub(super) fn new(source: BundleSource) -> Self {
         Self { source, last: FollowedValue::new(None), skipped: Vec::new() }
     }
@@ -28,10 +28,10 @@ impl BundleUpdater {
         CurrentBundle { bundle: self.last.value(), trouble: self.last.trouble() }
     }
 
-    /// Takes the text that is there now.
+    /// Takes the current text.
     pub(super) async fn offer(&mut self, pem: Vec<u8>) {
         let source = self.source.clone();
-        // A bundle may have a thousand certificates, and its digest is taken.
+        // Off the async threads, because a bundle may have a thousand certificates, and its digest is computed.
         match tokio::task::spawn_blocking(move || read(&source, &pem)).await {
             Ok(bundle) => self.take(bundle),
             Err(failed) => error!(error = report::chain(&failed), "the trust bundle cannot be read"),
@@ -68,13 +68,13 @@ impl BundleUpdater {
         }
     }
 
-    /// It cannot be read for now, which has been logged.
+    /// Records that it cannot be read for now, which has been logged.
     pub(super) fn out_of_sight(&mut self, error: &TrustBundleError) {
         self.last.out_of_sight(report::chain(error));
     }
 }
 
-/// Reads a trust bundle that comes from `source`.
+/// Reads a trust bundle from `source`.
 pub(super) fn read(source: &BundleSource, pem: &[u8]) -> Result<TrustBundle, TrustBundleError> {
     let unusable = |error| TrustBundleError::Unusable { origin: source.clone(), source: Box::new(error) };
     TrustBundle::read(pem).map_err(unusable)

@@ -132,7 +132,7 @@ fn pods_cannot_add_remove_or_replace_a_socket() {
         UnixListener::bind(&other).unwrap_err();
         fs::rename(&folders.stable, folders.agent.join("moved")).unwrap_err();
     }
-    // As in the moment in which the driver links.
+    // As during the time in which the driver links.
     unsealed(&folders.stable);
     fs::remove_file(&socket).unwrap();
     let _impostors = [UnixListener::bind(&socket).unwrap(), UnixListener::bind(&other).unwrap()];

@@ -1,4 +1,4 @@
-//! Who has said what on a stream of secrets (xDS, "ACK/NACK and resource type instance version").
+//! The state of both sides of a stream of secrets (xDS, "ACK/NACK and resource type instance version").
 
 use std::collections::HashSet;
 
@@ -12,35 +12,35 @@ use tracing::debug;
 use super::secrets;
 use super::validator::Validator;
 
-/// See the module.
+/// See the module documentation.
 #[derive(Debug, Default)]
 pub(super) struct Conversation {
     special: SecretNames,
-    /// The names that were asked for last; nothing before the first request.
+    /// The names requested last; `None` before the first request.
     names: Option<Vec<String>>,
     validator: Validator,
-    /// Counts the changes of what the pod is given.
+    /// Counts the changes of the pod's identity.
     version: u64,
-    /// Counts the responses: each is known by its number.
+    /// Counts the responses; the number is their nonce.
     sent: u64,
-    /// Something is to be said.
+    /// Whether a response is due.
     due: bool,
 }
 
 impl Conversation {
-    /// Of a volume that calls the special secrets so.
+    /// For a volume with these names of special secrets.
     pub(super) fn new(special: SecretNames) -> Self {
         Self { special, ..Self::default() }
     }
 
-    /// What the pod is given has changed.
+    /// Records that the pod's identity has changed.
     pub(super) fn changed(&mut self) {
         self.version += 1;
         self.due = self.names.is_some();
     }
 
-    /// Envoy asks for secrets, or acknowledges those that it was sent. Only new questions are answered, and
-    /// acknowledgements of anything but the last response are ignored.
+    /// Handles a request for secrets, or an acknowledgement. Only new requests are answered, and acknowledgements of
+    /// any response except the last are ignored.
     pub(super) fn heard(&mut self, request: DiscoveryRequest) {
         if self.sent > 0 && request.response_nonce != nonce(self.sent) {
             return;
@@ -64,7 +64,7 @@ impl Conversation {
         Ok(Some(DiscoveryResponse { version_info, resources, type_url: SECRET_TYPE.to_owned(), nonce }))
     }
 
-    /// The response that was due is sent.
+    /// Records that the response that was due is sent.
     pub(super) fn sent(&mut self) {
         self.due = false;
         self.sent += 1;

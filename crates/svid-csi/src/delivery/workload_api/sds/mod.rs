@@ -1,7 +1,7 @@
-//! Envoy's secret discovery service, version 3, on the same sockets and as SPIRE agents serve it: Envoy takes certificates,
-//! keys and bundles from here, and takes the next ones without a restart.
+//! Envoy's secret discovery service, version 3, on the same sockets and compatible with SPIRE agents: Envoy gets
+//! certificates, keys and bundles from it, and the next ones without a restart.
 //!
-//! The header of the Workload API is not asked for: Envoy does not send it.
+//! The header of the Workload API is not required, because Envoy does not send it.
 
 mod conversation;
 mod secrets;
@@ -23,11 +23,11 @@ use super::call::answered;
 use super::following::{Following, Messages, given};
 use crate::telemetry::metrics::Metrics;
 
-/// The most bytes of a request: Envoy lists each of its extensions in the first one, which are a few hundred.
+/// The maximum size of a request, in bytes. In the first one Envoy lists all its extensions, which are a few hundred.
 const REQUEST: usize = 128 * 1024;
 
-/// How many secrets one stream may ask for by name, and how many bytes the names may have, which are remembered: one is a
-/// SPIFFE ID at most.
+/// The number of secrets that one stream may request by name, and the size of the names, which are stored. The longest
+/// name is a SPIFFE ID.
 const NAMES: usize = 100;
 const NAME_BYTES: usize = 2048;
 const ALL_NAME_BYTES: usize = 8 * NAME_BYTES;
@@ -35,7 +35,7 @@ const ALL_NAME_BYTES: usize = 8 * NAME_BYTES;
 #[derive(Debug, Clone)]
 struct Service(Arc<Metrics>);
 
-/// What answers Envoys.
+/// The service for Envoys.
 pub(super) fn service(metrics: Arc<Metrics>) -> SecretDiscoveryServiceServer<impl SecretDiscoveryService> {
     SecretDiscoveryServiceServer::new(Service(metrics)).max_decoding_message_size(REQUEST)
 }
@@ -70,7 +70,7 @@ fn fetch(call: &Call, request: &DiscoveryRequest) -> Result<DiscoveryResponse, S
     Ok(response)
 }
 
-/// One stream: what the pod is given, what Envoy says, and how far they are.
+/// One stream: the pod's identity, Envoy's requests, and the state of both.
 struct Talk {
     call: Arc<Call>,
     following: Following,
@@ -119,7 +119,7 @@ impl Talk {
                 },
             }
             if let Some(response) = self.conversation.due(&self.context)? {
-                // Due once more, because there was no answer since.
+                // Due again, because it was not acknowledged.
                 let again = || self.conversation.due(&self.context).ok().flatten().unwrap_or_default();
                 let response = self.following.fit(response, again).await;
                 self.conversation.sent();
@@ -129,7 +129,7 @@ impl Talk {
     }
 }
 
-/// Refuses what Envoy never sends.
+/// Refuses requests that Envoy never sends.
 fn check(request: &DiscoveryRequest) -> Result<(), Status> {
     let type_url = &request.type_url;
     if !type_url.is_empty() && type_url != SECRET_TYPE {

@@ -1,4 +1,4 @@
-//! Secrets by the names that SPIRE agents give them.
+//! Secrets by the names that SPIRE agents use.
 
 use std::collections::BTreeSet;
 
@@ -21,15 +21,15 @@ use tonic::Status;
 
 use super::validator::Validator;
 
-/// What Envoy calls its SPIFFE validator.
+/// Envoy's name of its SPIFFE validator.
 const SPIFFE_VALIDATOR: &str = "envoy.tls.cert_validator.spiffe";
 
 type Bundle<'a> = (&'a TrustDomain, &'a [CertificateDer<'static>]);
 
-/// The secrets of these names. Without names, all bundles by trust domain and all SVIDs by SPIFFE ID.
+/// The secrets with these names. Without names, all bundles by trust domain and all SVIDs by SPIFFE ID.
 ///
 /// # Errors
-/// INVALID_ARGUMENT, naming all that the pod does not have.
+/// INVALID_ARGUMENT, naming all secrets that the pod does not have.
 pub(super) fn named(
     context: &X509Context,
     special: &SecretNames,
@@ -116,7 +116,7 @@ fn validation(bundles: &[Bundle<'_>], validator: Validator) -> Result<Type, Stat
             let trusted_ca = Some(inline(to_pem(bundle).into_bytes()));
             CertificateValidationContext { trusted_ca, custom_validator_config: None }
         }
-        // One list would let each trust domain vouch for all others.
+        // A single list would let each trust domain vouch for all others.
         (Validator::Roots, _) => {
             return Err(Status::invalid_argument(
                 "the secret of all bundles is for the SPIFFE validator of Envoy 1.18 and later, which this node does not use",

@@ -44,7 +44,7 @@ fn text(source: Option<DataSource>) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// A name with what is behind it.
+/// A name and its secret.
 fn told(resource: &prost_types::Any) -> String {
     assert_eq!(resource.type_url, SECRET_TYPE);
     let secret = Secret::decode(resource.value.as_slice()).unwrap();
@@ -124,7 +124,7 @@ fn asking(names: &[&str]) -> DiscoveryRequest {
     DiscoveryRequest { resource_names, type_url: SECRET_TYPE.to_owned(), ..Default::default() }
 }
 
-/// What an Envoy answers to a response: that it took the secrets.
+/// An Envoy's acknowledgement of a response.
 fn taking(response: &DiscoveryResponse, names: &[&str]) -> DiscoveryRequest {
     let (version_info, response_nonce) = (response.version_info.clone(), response.nonce.clone());
     DiscoveryRequest { version_info, response_nonce, ..asking(names) }

@@ -4,21 +4,21 @@ use prost_types::value::Kind;
 use svid_csi_proto::sds::Node;
 use svid_csi_proto::sds::node::UserAgentVersionType;
 
-/// The key of a node's metadata by which an Envoy does without the SPIFFE validator, as SPIRE agents read it.
+/// The key of a node's metadata with which an Envoy disables the SPIFFE validator, as in SPIRE agents.
 const DISABLED: &str = "disable_spiffe_cert_validation";
 
-/// See the module.
+/// See the module documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Validator {
-    /// By Envoy's SPIFFE certificate validator, which takes a bundle for each trust domain.
+    /// With Envoy's SPIFFE certificate validator, which has a bundle for each trust domain.
     #[default]
     Spiffe,
-    /// By one list of root certificates.
+    /// With one list of root certificates.
     Roots,
 }
 
 impl Validator {
-    /// What the node says about itself, if anything. The SPIFFE validator came with Envoy 1.18.
+    /// The validator for a node with these properties, if known. The SPIFFE validator was added in Envoy 1.18.
     pub(super) fn of(node: Option<&Node>) -> Self {
         let roots = node.is_some_and(|node| disabled(node).unwrap_or(false) || too_old(node));
         if roots { Self::Roots } else { Self::Spiffe }

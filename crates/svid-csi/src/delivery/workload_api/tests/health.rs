@@ -1,4 +1,4 @@
-//! Whether a socket serves, as any gRPC client asks.
+//! Health checks of a socket, by a plain gRPC client.
 
 use svid_csi_proto::health::health_check_response::ServingStatus;
 use svid_csi_proto::health::health_client::HealthClient;

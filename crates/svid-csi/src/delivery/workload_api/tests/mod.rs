@@ -1,4 +1,4 @@
-//! Sockets in this process, whose pods are told what no source at hand has to tell.
+//! Sockets in this process, whose pods have identities that no source here issues.
 
 mod health;
 mod patience;
@@ -34,7 +34,7 @@ use crate::telemetry::metrics::Metrics;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// One volume's socket, which is served.
+/// One volume's socket, which is being served.
 struct Socket {
     endpoint: Arc<Endpoint>,
     tasks: Tasks,
@@ -43,12 +43,12 @@ struct Socket {
 }
 
 impl Socket {
-    /// Of a pod whose source is not there.
+    /// For a pod whose source does not exist.
     fn serve() -> Self {
         Self::serve_from(Issuer::Broker, Sources::default())
     }
 
-    /// Of a pod of the local CA, which issues tokens.
+    /// For a pod of the local CA, which issues tokens.
     fn serve_with_tokens() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = LocalCaConfig {
@@ -117,7 +117,7 @@ fn domain(name: &str) -> TrustDomain {
     TrustDomain::parse(name).unwrap()
 }
 
-/// An SVID of that CA for `spiffe://example.org/<name>`, by that hint.
+/// An SVID of that CA for `spiffe://example.org/<name>`, with that hint.
 fn svid(ca: &TestCa, name: &str, hint: &str) -> SvidCandidate {
     let id = id(&format!("spiffe://example.org/{name}"));
     let issued = ca.issue(id.as_str(), HOUR, None);

@@ -1,4 +1,4 @@
-//! What a client may take its time for, with a clock that jumps.
+//! Time limits of clients, on a clock that jumps.
 
 use std::sync::atomic::Ordering;
 
@@ -13,7 +13,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x0
 
 async fn ends(mut stream: UnixStream) {
     let mut said = Vec::new();
-    // Whether it ends in order or is reset, it ends.
+    // Whether it ends regularly or with a reset.
     let _ = stream.read_to_end(&mut said).await;
 }
 
@@ -56,7 +56,7 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
 }
 
-/// FetchX509SVID, from a client that lets so many bytes be sent on a stream.
+/// FetchX509SVID, from a client with a window of that many bytes on a stream.
 fn fetch(window: u32) -> Vec<u8> {
     let [data, headers, settings, window_update] = [0, 1, 4, 8];
     let [end_stream, end_headers] = [1, 4];
@@ -82,7 +82,7 @@ fn fetch(window: u32) -> Vec<u8> {
     .concat()
 }
 
-/// HTTP/2 does not let the message be sent, or only the beginning of it; or nobody reads what is sent.
+/// The window does not let the message be sent, or only its beginning; or the client does not read.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_read_its_first_message_is_disconnected() {
     let (socket, ca, large) = (Socket::serve(), TestCa::new("ca"), vec![7; 2 * 1024 * 1024]);

@@ -1,4 +1,4 @@
-//! The rules of the SPIFFE Workload API, each by its name.
+//! The rules of the SPIFFE Workload API, one test each.
 
 use http::uri::PathAndQuery;
 use svid_csi_core::identity::PrivateKey;
@@ -33,7 +33,7 @@ async fn next<T>(stream: &mut Streaming<T>) -> T {
     stream.message().await.unwrap().expect("the stream goes on")
 }
 
-/// The code and message by which a stream ends.
+/// The code and message at the end of the stream.
 async fn end<T>(stream: &mut Streaming<T>) -> Option<Status> {
     stream.message().await.map(|message| assert!(message.is_none(), "one more message")).err()
 }
@@ -79,7 +79,7 @@ async fn a_pod_without_an_identity_yet_is_asked_to_retry() {
     }
 }
 
-/// Calls that come just before the socket goes with the identity.
+/// Calls that arrive just before the socket is removed with the identity.
 #[test]
 fn a_pod_whose_identity_was_withdrawn_is_denied() {
     let given = |identity: PodIdentity| given(&identity).map(drop).map_err(|status| status.code());

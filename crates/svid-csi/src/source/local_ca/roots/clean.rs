@@ -1,4 +1,4 @@
-//! Removing the entries of nodes that are no more: at each start, of a few.
+//! Removes the entries of deleted nodes: a few at each startup.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use crate::kube::call::{CallError, within};
 use crate::kube::client::CALL_TIMEOUT;
 use crate::kube::error;
 
-/// How many entries are checked at startup. The drivers of other nodes start too, and check others.
+/// The number of entries checked at startup. The drivers of other nodes also start, and check others.
 const MOST: usize = 50;
-/// The time between two looks.
+/// The time between two checks.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Checks whether the nodes of some entries exist, and removes the entries of those that do not.
@@ -36,7 +36,7 @@ pub(super) async fn clean(
         return;
     }
     let nodes: Api<Node> = Api::all(client);
-    // If this node has another name in Kubernetes, the others may have too.
+    // If this node has another name in Kubernetes, other nodes may, too.
     match is_there(&nodes, &own).await {
         Ok(true) => {}
         Ok(false) => {

@@ -8,7 +8,7 @@ use tracing::error;
 
 use crate::telemetry::report;
 
-/// The most nodes whose entries are read, this one's among them: about as many as a ConfigMap has room for.
+/// The maximum number of nodes whose entries are read, this one included: about as many as fit into a ConfigMap.
 const MOST: usize = 1000;
 
 /// The entries of the other nodes.
@@ -17,13 +17,13 @@ pub(super) struct Entries {
     own: String,
     trust_domain: TrustDomain,
     others: BTreeMap<String, Entry>,
-    /// How many were not read.
+    /// The number of entries that were not read.
     beyond: usize,
 }
 
 #[derive(Debug, Default)]
 struct Entry {
-    /// As it was last seen.
+    /// The last text that was seen.
     text: String,
     good: Option<Good>,
     /// Replaces `good` once it is stored.
@@ -43,13 +43,13 @@ impl Entries {
         Self { own: own.to_owned(), trust_domain: trust_domain.clone(), others: BTreeMap::new(), beyond: 0 }
     }
 
-    /// Whether known ones are gone, and this node's as well.
+    /// Whether known entries are missing, and this node's as well.
     pub(super) fn are_swept_away(&self, entries: &BTreeMap<String, String>) -> bool {
         !entries.contains_key(&self.own) && self.others.keys().any(|node| !entries.contains_key(node))
     }
 
-    /// Takes what is there now, to be trusted once it is kept, see [`kept`](Self::kept). Broken ones leave what was good,
-    /// and are logged once. Returns whether the good ones have changed.
+    /// Takes the current entries, which are trusted once they are stored, see [`kept`](Self::kept). Broken ones keep
+    /// their last good text, and are logged once. Returns whether the good ones have changed.
     pub(super) fn take(&mut self, entries: &BTreeMap<String, String>) -> bool {
         let mut changed = false;
         let mut beyond = 0;
@@ -67,7 +67,7 @@ impl Entries {
         changed
     }
 
-    /// Forgets nodes that have no entry any more. Returns whether there was any that was good.
+    /// Forgets nodes that no longer have an entry. Returns whether any of these was good.
     pub(super) fn keep_only(&mut self, entries: &BTreeMap<String, String>) -> bool {
         let count = |entries: &Self| entries.others.values().filter(|entry| entry.latest().is_some()).count();
         let before = count(self);
@@ -75,14 +75,15 @@ impl Entries {
         count(self) != before
     }
 
-    /// The [`good_texts`](Self::good_texts) are stored: they are to be trusted.
+    /// Records that the [`good_texts`](Self::good_texts) are stored, so that they are trusted.
     pub(super) fn kept(&mut self) {
         for entry in self.others.values_mut() {
             entry.good = entry.next.take().or(entry.good.take());
         }
     }
 
-    /// Storing [`good_texts`](Self::good_texts) failed: keys that nodes have removed are no longer trusted all the same.
+    /// Records that storing [`good_texts`](Self::good_texts) failed; keys that nodes have removed are nevertheless no
+    /// longer trusted.
     pub(super) fn not_kept(&mut self) {
         for entry in self.others.values_mut() {
             if let (Some(good), Some(next)) = (&mut entry.good, &entry.next) {
@@ -91,18 +92,18 @@ impl Entries {
         }
     }
 
-    /// The good ones that are kept, by node.
+    /// The good and stored entries, by node.
     pub(super) fn good(&self) -> impl Iterator<Item = (&str, &Authorities)> + Clone {
         self.others.iter().filter_map(|(node, entry)| Some((node.as_str(), &entry.good.as_ref()?.authorities)))
     }
 
-    /// The texts of the good ones, to be kept.
+    /// The texts of the good ones, to be stored.
     pub(super) fn good_texts(&self) -> BTreeMap<String, String> {
         let good = self.others.iter().filter_map(|(node, entry)| Some((node, entry.latest()?)));
         good.map(|(node, good)| (node.clone(), good.text.clone())).collect()
     }
 
-    /// What is wrong with them, if anything is.
+    /// The problem with the entries, if there is one.
     pub(super) fn trouble(&self) -> Option<String> {
         let broken = self.others.iter().filter_map(|(node, entry)| Some((node, entry.trouble.as_ref()?)));
         let broken = broken.map(|(node, trouble)| format!("the entry {node} is broken: {trouble}"));

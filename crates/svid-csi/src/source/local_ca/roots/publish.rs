@@ -1,4 +1,4 @@
-//! This node's entry: written if it is missing or different, without fighting over it.
+//! This node's entry: written if it is missing or differs, without competing with another writer.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -21,14 +21,14 @@ use crate::kube::call::{CallError, within};
 use crate::kube::client::CALL_TIMEOUT;
 use crate::kube::error;
 
-/// The longest pause before it is written again after a failure, or after it was removed.
+/// The longest pause before the next write after a failure, or after the entry was removed.
 const LONGEST: Duration = Duration::from_secs(60);
-/// The longest pause if there is another writer: two that write at once would change every bundle of the cluster
-/// over and over.
+/// The longest pause if there is another writer: two that write at once would keep changing every bundle of the
+/// cluster.
 const LONGEST_CONTESTED: Duration = Duration::from_secs(3600);
-/// Who finds it changed so long after it was written is not in a fight.
+/// A change that long after the last write is not caused by another writer.
 const CALM: Duration = Duration::from_secs(2 * 3600);
-/// How long after it was written it may take to be seen.
+/// How long after a write it may take until the watch reports it.
 const LAG: Duration = Duration::from_secs(10);
 
 /// Writes this node's entry.
@@ -38,13 +38,13 @@ pub(super) struct Publisher {
     node: String,
     text: String,
     troubles: Troubles,
-    /// When it was written last.
+    /// The time of the last write.
     written: Option<Instant>,
-    /// How often it was gone then.
+    /// How often it was missing then.
     removed: u32,
-    /// How often another writer's was in its place.
+    /// How often another writer's entry was in its place.
     contested: u32,
-    /// How many tries have failed since.
+    /// The number of failed attempts since.
     failures: u32,
 }
 
@@ -61,7 +61,7 @@ impl Publisher {
         Self { map, place, node, text, troubles, written: None, removed: 0, contested: 0, failures: 0 }
     }
 
-    /// Sees to it that the entry is there.
+    /// Ensures that the entry exists.
     pub(super) async fn run(mut self, mut seen: watch::Receiver<SharedMap>) -> Infallible {
         loop {
             let state = seen.borrow_and_update().clone();
@@ -100,7 +100,8 @@ impl Publisher {
         state.entries().is_some_and(|entries| !self.is_in(&entries))
     }
 
-    /// How long to wait before it is written. The first time, what is there is most likely of a run before.
+    /// How long to wait before the next write. The first time, the existing entry most likely comes from an earlier
+    /// run.
     fn turn(&mut self, is_anothers: bool) -> Duration {
         if self.failures > 0 {
             return pause(self.failures, LONGEST);
@@ -118,7 +119,8 @@ impl Publisher {
         pause(self.contested, LONGEST_CONTESTED)
     }
 
-    /// Once may be a driver that was just stopping, or an attacker who wants to be trusted in the name of this node.
+    /// A single change may come from a driver that was just stopping, or from an attacker who wants to be trusted as
+    /// this node.
     fn tell_contest(&self) {
         let (node, place) = (&self.node, &self.place);
         if self.contested == 1 {

@@ -19,7 +19,7 @@ impl Kept {
         Self(path)
     }
 
-    /// What was stored; empty if it cannot be used. Blocks.
+    /// The stored entries; empty if they cannot be used. Blocks.
     pub(super) fn read(&self) -> BTreeMap<String, String> {
         let read = match fs::read(&self.0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return BTreeMap::new(),
@@ -32,7 +32,7 @@ impl Kept {
         })
     }
 
-    /// Keeps these, or says why that is not possible.
+    /// Stores these entries, or returns why that is not possible.
     pub(super) async fn write(&self, texts: BTreeMap<String, String>) -> Result<(), String> {
         let path = self.0.clone();
         let written = tokio::task::spawn_blocking(move || {

@@ -14,12 +14,12 @@ use super::trouble::{Of, Troubles};
 use crate::kube::one_object::OneObject;
 use crate::telemetry::report;
 
-/// What is in it: a text for each node.
+/// Its content: a text for each node.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum SharedMap {
     /// Not read yet.
     Unknown,
-    /// There is none.
+    /// It does not exist.
     Absent,
     /// These entries.
     There(Arc<BTreeMap<String, String>>),
@@ -31,7 +31,7 @@ impl SharedMap {
     }
 }
 
-/// Follows the ConfigMap. One that cannot be read stays as it was last seen.
+/// Follows the ConfigMap. If it cannot be read, the last state is kept.
 pub(super) async fn follow(
     map: Api<ConfigMap>,
     place: ConfigMapPlace,

@@ -1,4 +1,4 @@
-//! What the nodes tell, and a disk that takes nothing.
+//! The entries of other nodes, and a disk that cannot be written.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What has a problem.
+/// A part that can have a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Of {
     /// Reading the ConfigMap.
     Map,
     /// This node's entry.
     Own,
-    /// The entries of others.
+    /// The entries of other nodes.
     Entries,
-    /// Keeping that for the next start.
+    /// Storing them for the next startup.
     Kept,
     /// The resulting trust bundle.
     Union,

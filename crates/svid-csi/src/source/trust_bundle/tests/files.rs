@@ -19,7 +19,7 @@ fn has_one(current: &CurrentBundle) -> bool {
     current.bundle.borrow().is_some()
 }
 
-/// A folder, and a bundle in it that is followed.
+/// A folder, and a followed bundle in it.
 fn followed() -> (TempDir, PathBuf, CurrentBundle) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("certs/ca.crt");
@@ -36,7 +36,7 @@ fn replace(file: &Path, text: &str) {
     fs::rename(new, file).unwrap();
 }
 
-/// Fails instead of waiting for ever.
+/// Fails instead of waiting forever.
 async fn in_time<T>(test: impl Future<Output = T>) -> T {
     tokio::time::timeout(std::time::Duration::from_secs(60), test).await.expect("nobody noticed the change")
 }

@@ -1,4 +1,4 @@
-//! A publisher before an API server that lets anything be written, on a clock that is advanced as it sleeps.
+//! A publisher with an API server that accepts any write, on a clock that is advanced while it sleeps.
 
 use std::sync::{Arc, Mutex};
 
@@ -18,7 +18,7 @@ use crate::telemetry::captured_log::CapturedLog;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What is written, when, and what becomes of it.
+/// The writes with their times, and their effects.
 #[derive(Clone)]
 struct Server {
     states: watch::Sender<SharedMap>,
@@ -29,9 +29,9 @@ struct Server {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Stays,
-    /// Another driver of that name writes its own at once.
+    /// Another driver of that name writes its own entry at once.
     Overwritten,
-    /// It never is to be seen.
+    /// The write never appears.
     Lost,
 }
 
