@@ -14,10 +14,10 @@ fn run(program: &Path, args: &[&str], environment: &[(&str, &str)]) -> Output {
 /// The mistakes that the binary reported, after checking that it refused the command line.
 fn refused(program: &Path, args: &[&str], environment: &[(&str, &str)]) -> Vec<String> {
     let output = run(program, args, environment);
-    let told = String::from_utf8(output.stderr).expect("text");
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {told}");
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
     assert!(output.stdout.is_empty(), "stdout is for what was asked for");
-    told.lines().filter_map(|line| line.strip_prefix("  ")).map(str::to_owned).collect()
+    stderr.lines().filter_map(|line| line.strip_prefix("  ")).map(str::to_owned).collect()
 }
 
 fn flags(mistakes: &[String]) -> Vec<&str> {
@@ -96,7 +96,7 @@ fn relative_paths_are_relative_to_the_working_directory() {
     let folder = tempfile::tempdir().unwrap();
     let args = ["approver", "--kubeconfig", "./missing", "--readiness-probe-bind-address", "127.0.0.1:0"];
     let output = Command::new(BINARY).args(args).env_clear().current_dir(folder.path()).output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
     let path = folder.path().canonicalize().unwrap().join("missing");
-    assert!(!output.status.success() && told.contains(path.to_str().unwrap()), "{told}");
+    assert!(!output.status.success() && stderr.contains(path.to_str().unwrap()), "{stderr}");
 }

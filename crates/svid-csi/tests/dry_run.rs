@@ -102,8 +102,8 @@ fn good_requests_are_approved_in_every_form() {
     let several = format!("---{}\n---{}\n", yaml(&one), yaml(&two));
     let pretty = serde_json::to_string_pretty(&list(&[one.clone(), two.clone()])).expect("JSON");
     for input in [several, yaml(&list(&[one.clone(), two.clone()])), pretty] {
-        let (code, lines, told) = judge(&[], &input);
-        assert_eq!((code, told.as_str()), (0, ""), "{lines:#?}\n{input}");
+        let (code, lines, stderr) = judge(&[], &input);
+        assert_eq!((code, stderr.as_str()), (0, ""), "{lines:#?}\n{input}");
         assert_eq!(lines, [first.as_str(), second], "{input}");
     }
     for input in [one.to_string(), yaml(&one)] {
@@ -154,11 +154,11 @@ fn other_requests_are_ignored() {
 fn the_rules_left_to_the_cluster_are_named() {
     let flags = ["--use-own-service-account", "-driver-service-account", DRIVER, "--metrics-bind-address=:9402"];
     let good = object(|object| object.spec.username = DRIVER.to_owned());
-    let (code, lines, told) = judge(&flags, &list(&[good.clone(), good]).to_string());
+    let (code, lines, stderr) = judge(&flags, &list(&[good.clone(), good]).to_string());
     let open = "not checked without the cluster: pod_missing, pod_uid, pod_account";
     assert_eq!(lines, vec![format!("approve {NAME} it follows every rule that was checked ({open})"); 2]);
-    assert_eq!((code, told.matches(open).count(), told.lines().count()), (0, 1, 2), "{told}");
-    assert!(told.contains("no effect in a dry run: --metrics-bind-address"), "{told}");
+    assert_eq!((code, stderr.matches(open).count(), stderr.lines().count()), (0, 1, 2), "{stderr}");
+    assert!(stderr.contains("no effect in a dry run: --metrics-bind-address"), "{stderr}");
 }
 
 #[test]
@@ -173,9 +173,9 @@ fn unreadable_input_is_an_error() {
         ("\"unfinished".to_owned(), "document 1: "),
         (" ".repeat((64 << 20) + 1), "larger than 64 MiB"),
     ] {
-        let (code, lines, told) = judge(&[], &input);
-        assert!(code == 2 && lines.is_empty() && told.lines().count() == 1, "{code} {lines:?} {told}");
-        assert!(told.contains(expected), "{told}\nexpected {expected}");
+        let (code, lines, stderr) = judge(&[], &input);
+        assert!(code == 2 && lines.is_empty() && stderr.lines().count() == 1, "{code} {lines:?} {stderr}");
+        assert!(stderr.contains(expected), "{stderr}\nexpected {expected}");
     }
 }
 
@@ -184,7 +184,7 @@ fn the_name_it_is_called_by_selects_the_approver() {
     let dir = tempfile::tempdir().expect("a folder");
     let link = dir.path().join("cert-manager-csi-driver-spiffe-approver");
     symlink(BINARY, &link).expect("a link");
-    let (code, lines, told) = judge_as(&link, &["--issuer-name=my-spiffe-ca", "--dry-run=maybe"], "");
-    assert!(code == 2 && lines.is_empty() && told.contains("--dry-run: "), "{told}");
+    let (code, lines, stderr) = judge_as(&link, &["--issuer-name=my-spiffe-ca", "--dry-run=maybe"], "");
+    assert!(code == 2 && lines.is_empty() && stderr.contains("--dry-run: "), "{stderr}");
     assert_eq!(judge_as(&link, &["--dry-run"], &object(|_| {}).to_string()).0, 0);
 }

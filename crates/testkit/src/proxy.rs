@@ -129,7 +129,7 @@ async fn socks(
         let is_known = text(client).await? == *user && text(client).await? == *password;
         client.write_all(&[1, u8::from(!is_known)]).await?;
         if !is_known {
-            return Err(io::Error::other("not let in"));
+            return Err(io::Error::other("not admitted"));
         }
     }
     let [_version, _connect, _reserved, kind] = read(client).await?;

@@ -21,7 +21,7 @@ pub struct Attribute {
     pub accepts: &'static str,
     /// The default.
     pub default: &'static str,
-    /// What it means.
+    /// Its meaning.
     pub meaning: &'static str,
     /// An accepted value.
     pub example: &'static str,

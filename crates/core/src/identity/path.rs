@@ -68,7 +68,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Whether a certificate may be the issuer of the last one of the path, and stand above all of them.
+    /// Whether a certificate may be the issuer of the last one of the path, and the topmost on it.
     fn check(&mut self, issuer: &Certificate<'_>, path: &[&Certificate<'_>]) -> Result<(), PathFault> {
         self.signatures = self.signatures.checked_sub(1).ok_or(PathFault::TooMuchWork)?;
         path[path.len() - 1].verify_by(issuer)?;

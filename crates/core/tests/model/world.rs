@@ -243,7 +243,7 @@ impl World {
         [self.folder, self.behind].into_iter().flatten().find(is_mounted)
     }
 
-    /// The driver's way to the folder is lost. What is mounted at the target stays.
+    /// The driver's way to the folder is lost. The mount at the target stays.
     pub fn lose_folder(&mut self) {
         self.behind = self.mounted_folder();
         (self.folder, self.is_clone) = (None, false);

@@ -1,4 +1,4 @@
-//! What the driver talks to beside the kubelet: the cluster, and an agent.
+//! The driver's peers other than the kubelet: the cluster, and an agent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,28 +23,28 @@ use crate::tasks::Tasks;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
 
-/// How long a connection may be silent: longer than the watches of single objects, which last 290 s.
+/// The maximum silence on a connection, which is longer than the watches of single objects, which last 290 s.
 const SILENCE: Duration = Duration::from_secs(300);
 const COMPONENT: &str = "svid-csi-driver";
 
-/// The sources that ask a server, and the sink of events.
+/// The sources that call a server, and the sender of events.
 #[derive(Default)]
 pub(super) struct Clients {
     pub(super) cert_manager: Option<Arc<CertManager>>,
     pub(super) broker: Option<Broker>,
     pub(super) events: Option<Events>,
-    /// For what cannot be done without the API server; one for all, because connections are what takes up memory.
+    /// For uses that need the API server; shared by all, because connections use most of the memory.
     pub(super) api: Option<kube::Client>,
 }
 
-/// The source cert-manager and the sink of events.
+/// The source cert-manager and the sender of events.
 struct Cluster {
     cert_manager: Arc<CertManager>,
     events: Events,
 }
 
 impl Clients {
-    /// Makes those that are needed. Servers need not answer yet.
+    /// Creates the clients that are needed. The servers need not be available yet.
     pub(super) async fn open(config: &Config, metrics: &Arc<Metrics>, tasks: &Tasks) -> Result<Self, RunError> {
         let needs_api =
             config.cert_manager.is_some() || config.local_ca_roots.is_some() || config.startup_taint.is_some();
@@ -77,7 +77,7 @@ impl Clients {
 }
 
 impl Cluster {
-    /// Follows what the source goes by.
+    /// Follows the configured objects of the source.
     async fn open(
         config: &Config,
         cert_manager: &CertManagerConfig,
@@ -108,17 +108,18 @@ impl Cluster {
     }
 }
 
-/// The way to the API server for what is followed there.
+/// The client for watches.
 async fn access(options: &ClientOptions) -> Result<kube::Config, ClientError> {
     let mut access = client::config(options).await?;
-    // Failures are retried here, at the driver's own pace; and a dead connection is not waited for.
+    // The caller retries failures at its own pace, and does not wait for a dead connection.
     access.default_retry = false;
     access.read_timeout = Some(SILENCE);
     access.reset_reader_on_write = true;
     Ok(access)
 }
 
-/// The sink of events when pods get their identities from a broker, which needs no cluster: none, outside of one.
+/// The sender of events when pods get their identities from a broker, which works without a cluster; `None` outside of
+/// a cluster.
 async fn events_beside_broker(config: &Config, tasks: &Tasks) -> Result<Option<Events>, RunError> {
     match client::config(&config.client).await {
         Ok(access) => Ok(Some(Events::new(client::client(&access)?, COMPONENT, config.node_id.clone(), tasks))),
@@ -130,9 +131,9 @@ async fn events_beside_broker(config: &Config, tasks: &Tasks) -> Result<Option<E
     }
 }
 
-/// Checks, as far as it can be seen, that the CSIDriver objects ask the kubelet for what each plan that issues needs: without
-/// `podInfoOnMount`, what a request says of its pod may be the pod author's own words. An API server that is away must not
-/// keep volumes that are there from being served.
+/// Checks, if it can read them, that the CSIDriver objects have the fields that the plans with an issuer need: without
+/// `podInfoOnMount`, the pod info in a request may come from the pod's author. If the API server is down, existing
+/// volumes must be served nevertheless.
 async fn check_csi_drivers(config: &Config, api: Option<&kube::Client>) -> Result<(), RunError> {
     let issues = |driver: &&DriverName| driver.allowed_plans.iter().any(|plan| plan.issuer().is_some());
     let drivers: Vec<_> = config.drivers.iter().filter(issues).collect();

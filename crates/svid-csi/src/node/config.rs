@@ -1,4 +1,4 @@
-//! The driver's configuration: the typed form of its flags, free of contradictions.
+//! The driver's configuration: the typed form of its flags, without contradictions.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -15,28 +15,28 @@ use crate::source::broker::config::BrokerConfig;
 use crate::source::cert_manager::config::CertManagerConfig;
 use crate::source::local_ca::LocalCaConfig;
 
-/// Everything one driver process needs to know.
+/// The configuration of one driver process.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The driver names served, each on a CSI socket of its own; at least one.
+    /// The driver names, each on a CSI socket of its own; at least one.
     pub drivers: Vec<DriverName>,
     /// The node's name, answered by NodeGetInfo.
     pub node_id: String,
-    /// Where volume data and records live; without it only passthrough works.
+    /// The folder for volume data and records; without it only passthrough works.
     pub data_root: Option<PathBuf>,
-    /// Upper bound of the volume data on this node, in bytes.
+    /// The limit of the volume data on this node, in bytes.
     pub data_size: u64,
-    /// The kubelet's root directory. When set, targets must lie in its `pods` folder.
+    /// The kubelet's root directory. If set, targets must be in its `pods` folder.
     pub kubelet_dir: Option<PathBuf>,
-    /// The kubelet's plugin registration folder. When set, the driver registers itself.
+    /// The kubelet's plugin registration folder. If set, the driver registers itself.
     pub registration_dir: Option<PathBuf>,
     /// The agent's socket directory, for passthrough plans.
     pub agent: Option<AgentDir>,
-    /// The trust domain of every identity minted here.
+    /// The trust domain of every issued identity.
     pub trust_domain: Option<TrustDomain>,
     /// The Broker API of an agent, for `broker` plans.
     pub broker: Option<BrokerConfig>,
-    /// How cert-manager is asked, for `cert-manager` plans.
+    /// The configuration of cert-manager, for `cert-manager` plans.
     pub cert_manager: Option<CertManagerConfig>,
     /// The embedded certificate authority, for `local-ca` plans.
     pub local_ca: Option<LocalCaConfig>,
@@ -44,17 +44,17 @@ pub struct Config {
     pub local_ca_roots: Option<ConfigMapPlace>,
     /// The key of the taint to remove from this node once every driver name is registered.
     pub startup_taint: Option<String>,
-    /// How the API server is reached, by all that needs it.
+    /// How to reach the API server.
     pub client: ClientOptions,
-    /// Publish volumes whose pod omits `readOnly: true`, mounting them read-only all the same.
+    /// Whether to publish volumes whose pod omits `readOnly: true`; they are mounted read-only anyway.
     pub allow_missing_read_only: bool,
-    /// Where /metrics, /livez and /readyz are served.
+    /// The address of /metrics, /livez and /readyz.
     pub metrics_address: Option<SocketAddr>,
     /// The root-only Unix socket for /status and /renew.
     pub admin_socket: Option<PathBuf>,
 }
 
-/// One CSI driver name and how it behaves.
+/// One CSI driver name and its settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DriverName {
     /// The name of the CSIDriver object.
@@ -63,9 +63,9 @@ pub struct DriverName {
     pub socket: PathBuf,
     /// The path of that socket as the kubelet sees it; required to register in-process.
     pub registration_path: Option<PathBuf>,
-    /// What a volume gets that names no plan.
+    /// The plan of a volume that does not name one.
     pub default_plan: Plan,
-    /// What a volume may ask for; holds the default.
+    /// The plans that a volume may request; includes the default.
     pub allowed_plans: BTreeSet<Plan>,
     /// Names of the files in `files` volumes, unless the volume names its own.
     pub file_names: FileNames,

@@ -1,4 +1,4 @@
-//! The node driver: builds everything, runs it, drains it.
+//! The node driver: builds everything, runs it, and shuts it down.
 
 pub(crate) mod admin;
 mod cluster;
@@ -49,10 +49,10 @@ pub enum RunError {
     /// The local CA cannot be used.
     #[error(transparent)]
     LocalCa(#[from] LocalCaError),
-    /// The API server cannot be spoken to.
+    /// The API server cannot be used.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The kubelet will not bring what a plan needs.
+    /// The CSIDriver object lacks a field that a plan needs.
     #[error(transparent)]
     CsiDriver(#[from] Lacking),
     /// The trust bundle cannot be followed.
@@ -76,7 +76,7 @@ pub enum RunError {
     /// The admin endpoints cannot be served.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// A task ended that must not; the log names it.
+    /// An essential task has ended; the log names it.
     #[error("the driver cannot continue; see the log above")]
     TaskFailed,
 }
@@ -86,7 +86,7 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`] if it could not start or cannot continue.
 pub async fn run(config: Config) -> Result<(), RunError> {
-    // Modes of files and folders are given in full wherever they matter.
+    // Modes of files and folders are always given in full.
     rustix::process::umask(Mode::from_raw_mode(0o022));
     allow_descriptors();
     let (metrics, tasks) = (Arc::<Metrics>::default(), Tasks::default());
@@ -108,7 +108,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 }
 
 impl Node {
-    /// Prepares everything and takes up the volumes of the run before. Blocks; needs a tokio runtime around it.
+    /// Prepares everything and recovers the volumes of the previous run. Blocks; needs a tokio runtime around it.
     fn build(config: &Config, clients: Clients, metrics: Arc<Metrics>, tasks: Tasks) -> Result<Arc<Self>, RunError> {
         // The driver cannot run on a kernel that does not report mount points.
         mount::is_mount_root(Path::new("/"))?;
@@ -132,7 +132,7 @@ impl Node {
         }
         let sources = Arc::new(Sources { broker, cert_manager, local_ca });
         let folders = data.as_ref().filter(|_| has(config, Plan::mints)).map(Folders::open).transpose()?;
-        // Also if no volume may ask for it any more: those that did still exist.
+        // Even if no volume may request it any more, because earlier volumes still exist.
         let workload_api = data.as_ref().filter(|_| has(config, Plan::mints));
         let open = |data| WorkloadApi::open(data, sources.clone(), metrics.clone(), tasks.clone());
         let workload_api = workload_api.map(open).transpose()?;
@@ -163,7 +163,7 @@ impl Node {
     }
 }
 
-/// What the driver does, for the status of a service.
+/// A summary of the configuration, for the status of a service.
 fn serving(config: &Config) -> String {
     let names: Vec<_> = config.drivers.iter().map(|driver| driver.name.as_str()).collect();
     format!("serving {} on node {}", names.join(" and "), config.node_id)
@@ -178,7 +178,7 @@ fn allow_descriptors() {
     }
 }
 
-/// Whether some volume may ask for such a plan.
+/// Whether some volume may request such a plan.
 fn has(config: &Config, such: impl Fn(Plan) -> bool) -> bool {
     config.drivers.iter().flat_map(|driver| &driver.allowed_plans).any(|plan| such(*plan))
 }
@@ -192,7 +192,7 @@ fn local_ca(config: &Config, data: Option<&DataRoot>) -> Result<Option<LocalCa>,
     }
 }
 
-/// Without a data root, records go beside the CSI socket, which is on the host: no secret is in them.
+/// Without a data root, records are stored beside the CSI socket, which is on the host. They contain no secrets.
 fn records_beside_socket(config: &Config, locks: &mut Vec<std::fs::File>) -> Result<Option<PathBuf>, DataRootError> {
     let Some(folder) = config.drivers.first().and_then(|driver| driver.socket.parent()) else { return Ok(None) };
     let folder = folder.join(".svid-csi");
@@ -209,7 +209,7 @@ fn records_beside_socket(config: &Config, locks: &mut Vec<std::fs::File>) -> Res
     Ok(Some(records))
 }
 
-/// Mounts that no other process sees would be lost silently.
+/// Mounts that no other process can see would be lost silently.
 fn warn_if_unseen(pods: &Path, propagation: &Propagation) {
     if !matches!(fsx::exists(pods), Ok(false)) && !propagation.reaches_host(pods, pods) {
         warn!(

@@ -1,4 +1,4 @@
-//! The sockets of the driver: bound before anything runs, served until the sign to stop, drained.
+//! The sockets of the driver: bound before anything runs, served until the signal to stop, and drained.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::net::http2_authority::Lenient;
 use crate::net::uds::BindError;
 use crate::tasks::{Signals, Stopped, Tasks};
 
-/// How long calls in progress may take to end once the driver is stopping.
+/// How long calls in progress may take to end during the shutdown.
 const DRAIN: Duration = Duration::from_secs(4);
 
 /// Why a socket cannot be served.
@@ -38,7 +38,7 @@ pub enum ServeError {
     Signal(#[source] std::io::Error),
 }
 
-/// Sockets that are bound and what will be served on them.
+/// Bound sockets, and the services on them.
 #[derive(Debug)]
 pub(super) struct Bindings(Vec<Binding>);
 
@@ -52,7 +52,7 @@ struct Binding {
     registration: Option<Arc<Door>>,
 }
 
-/// Binds the CSI sockets, then the registration sockets: the kubelet comes at once.
+/// Binds the CSI sockets, then the registration sockets, because the kubelet connects at once.
 pub(super) fn bind(node: &Arc<Node>, config: &Config) -> Result<Bindings, ServeError> {
     let mut bindings = Vec::new();
     for driver in &config.drivers {
@@ -75,7 +75,7 @@ pub(super) fn bind(node: &Arc<Node>, config: &Config) -> Result<Bindings, ServeE
 }
 
 impl Bindings {
-    /// What `/livez` checks.
+    /// The sockets that `/livez` checks.
     pub(super) fn liveness(&self, config: &Config) -> Liveness {
         let mut csi: Vec<_> = self.0.iter().map(|binding| binding.door.clone()).collect();
         let registration = csi.split_off(config.drivers.len());
@@ -128,7 +128,7 @@ pub(super) async fn until_stopped(tasks: &Tasks) -> Result<(), RunError> {
     }
 }
 
-/// Lets calls in flight end. Every volume stays mounted.
+/// Lets calls in progress finish. Every volume stays mounted.
 pub(super) async fn drain(tasks: &Tasks) {
     info!("stopping; volumes stay mounted");
     tasks.stop();

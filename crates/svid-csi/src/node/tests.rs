@@ -1,4 +1,4 @@
-//! What happens minutes and hours later, with a clock that jumps; and what fails.
+//! Events minutes and hours later, with a clock that jumps; and failures.
 
 mod faults;
 mod republish;
@@ -30,7 +30,7 @@ use crate::source::local_ca::{JWT_LIFETIME, LocalCaConfig};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Runs a test in a mount namespace of its own, with a clock that jumps whenever nothing else is to be done.
+/// Runs a test in a mount namespace of its own, with a clock that jumps whenever all tasks are idle.
 fn test<F: Future<Output = ()>>(body: impl FnOnce() -> F) {
     svid_csi_testkit::in_mount_ns_as(&TestName::of(&body), || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
@@ -130,7 +130,7 @@ fn spec_with(dir: &TempDir, attributes: &[(&str, &str)]) -> VolumeSpec {
     VolumeSpec::parse(&request, &rules).unwrap()
 }
 
-/// Where the volume's files are.
+/// The folder of the volume's files.
 fn folder(dir: &TempDir, spec: &VolumeSpec) -> PathBuf {
     dir.path().join("root/data/volumes").join(spec.id.as_str())
 }
@@ -197,7 +197,7 @@ fn a_volume_that_never_became_ready_is_dropped_if_it_is_not_requested_again() {
         let dir = tempfile::tempdir().unwrap();
         let node = build(&dir);
         let spec = spec(&dir);
-        // In the way of the link that is swapped, and not to be removed.
+        // A folder in place of the link that is swapped, which cannot be removed.
         let (obstacle, mounted) = (folder(&dir, &spec).join("..data_tmp"), tempfile::tempdir().unwrap());
         fs::create_dir_all(&obstacle).unwrap();
         MountSource::open(mounted.path()).unwrap().attach_at(&obstacle).unwrap();
@@ -215,7 +215,7 @@ fn a_volume_that_never_became_ready_is_dropped_if_it_is_not_requested_again() {
     });
 }
 
-/// Waits until the file of the first token has other contents.
+/// Waits until the content of the first token's file has changed.
 async fn next_token(spec: &VolumeSpec) -> String {
     let path = spec.target.path().join("jwt_svid_0.token");
     let before = fs::read_to_string(&path).unwrap();

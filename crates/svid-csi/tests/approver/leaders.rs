@@ -39,7 +39,7 @@ async fn a_stopping_leader_finishes_and_hands_over() {
     cluster.server.pulse.until("it is being written", || (cluster.updates() == 1).then_some(())).await;
     first.signal(Signal::TERM);
     first.logged(&["stopping"]).await;
-    assert!(cluster.holder().is_some(), "a decision is under way");
+    assert!(cluster.holder().is_some(), "a decision is in progress");
     cluster.server.faults.clear();
     assert_eq!(first.ended().await, Some(0), "{}", first.log());
     assert_eq!(cluster.server.calls.of("update", "certificaterequests/status")[0].code, Some(200));

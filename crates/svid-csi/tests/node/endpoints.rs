@@ -129,7 +129,7 @@ fn one_process_serves_and_registers_both_driver_names() {
         assert!(log.contains("registered with the kubelet"), "{log}");
         assert!(log.lines().all(|line| line.starts_with('{')), "{log}");
         node.terminate().await;
-        assert!(!node.log().contains("still in progress"), "idle connections are no calls: {}", node.log());
+        assert!(!node.log().contains("still in progress"), "idle connections are not calls: {}", node.log());
         assert_eq!(std::fs::read_dir(node.kubelet.registration_dir()).unwrap().count(), 0);
     });
 }
@@ -174,7 +174,7 @@ fn incomplete_requests_cost_little_and_are_dropped() {
         for _ in 0..3_000 {
             halves.push(half_a_request(&address(&node)).await);
         }
-        assert!(tcp(&node, "/livez").await.starts_with("HTTP/1.1 200"), "they keep nobody else out");
+        assert!(tcp(&node, "/livez").await.starts_with("HTTP/1.1 200"), "they do not block others");
         let begun = std::time::Instant::now();
         for mut half in halves {
             let mut said = Vec::new();

@@ -143,7 +143,7 @@ fn a_changed_volume_is_detected_and_restored() {
                     node.start().await;
                 }
             }
-            until("it is put right", async || {
+            until("it is restored", async || {
                 node.trouble(&web).await.is_none() && fs::read(target.join("tls.key")).is_ok()
             })
             .await;
@@ -261,7 +261,7 @@ fn a_former_passthrough_volume_leaves_the_agents_directory_alone() {
             assert_eq!((node.trouble(&web).await, node.mounts(&target)), (None, 1), "{what}");
             node.kill();
             node.start().await;
-            assert_eq!((node.trouble(&web).await, node.mounts(&target)), (None, 1), "{what}, after a start");
+            assert_eq!((node.trouble(&web).await, node.mounts(&target)), (None, 1), "{what}, after a restart");
             assert_eq!(names(&other), before[usize::from(!plain)], "{what}: not asked for again yet");
             node.unpublish(&web).await;
             node.unpublish(&api).await;
@@ -291,7 +291,7 @@ fn a_volume_that_becomes_a_passthrough_leaves_nothing_behind() {
             }
             node.kill();
             node.start().await;
-            UnixStream::connect(target.join("agent.sock")).expect("the agent's, after a start");
+            UnixStream::connect(target.join("agent.sock")).expect("the agent's, after a restart");
             node.unpublish(&web).await;
         }
     });

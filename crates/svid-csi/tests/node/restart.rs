@@ -56,7 +56,7 @@ fn volumes_survive_kill_9() {
         let error = node.kubelet.unpublish(&node_plugin_gone(&node).await, &volume("web")).await;
         assert_eq!(error.unwrap_err().code(), Some(Code::Unavailable), "requests meanwhile do not hang");
         node.start().await;
-        assert_eq!(serial(&target), before, "the CA is the same, so nothing is issued anew");
+        assert_eq!(serial(&target), before, "the CA is the same, so nothing is issued again");
         is_renewed(&node, &target).await;
         assert_eq!(serial(&inside), serial(&target), "the running pod sees it too");
         node.publish(&volume("web")).await;
@@ -373,7 +373,7 @@ fn the_ca_on_disk_is_private_and_reused() {
         node.kill();
         lose_data_root(&node);
         node.start().await;
-        assert_eq!(serial(&target), before, "the same CA: nothing is issued anew");
+        assert_eq!(serial(&target), before, "the same CA: nothing is issued again");
         is_renewed(&node, &target).await;
         assert_eq!(fs::read(target.join("ca.crt")).unwrap(), bundle);
     });

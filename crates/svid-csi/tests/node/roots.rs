@@ -132,7 +132,7 @@ fn pods_of_different_nodes_trust_each_other() {
         let three = node(&server, "n3").await;
         let cart = pod(&three, "cart").await;
         all_trust_all(&[&web, &db, &cart]).await;
-        assert_eq!([serial(&web), serial(&db)], serials, "another node is no reason to renew");
+        assert_eq!([serial(&web), serial(&db)], serials, "another node does not cause a renewal");
         assert_eq!(metric(&one, "local_ca_roots").await, Some(3.0));
         assert_eq!(metric(&one, "local_ca_roots_in_trouble").await, Some(0.0));
         assert_eq!(trouble(&one).await, None);
@@ -174,7 +174,8 @@ fn broken_entries_keep_the_last_roots_and_removed_ones_are_distrusted() {
         until("both are there", async || roots(&web) == 2).await;
         for broken in ["garbage", "{\"keys\":[]}"] {
             set(&server, "n2", Some(broken));
-            until("it is told", async || trouble(&one).await.is_some_and(|told| told.contains("the entry n2"))).await;
+            until("it is reported", async || trouble(&one).await.is_some_and(|told| told.contains("the entry n2")))
+                .await;
             assert_eq!(roots(&web), 2);
         }
         assert_eq!(metric(&one, "local_ca_roots_in_trouble").await, Some(1.0));
@@ -199,7 +200,7 @@ fn a_startup_without_the_api_server_trusts_the_same_nodes() {
         let again = pod(&one, "again").await;
         assert!(trusts(&again, &db) && believes(&again, &db), "{}", one.log());
         assert!(trusts(&web, &db) && believes(&web, &db));
-        until("it is told", async || trouble(&one).await.is_some_and(|told| told.contains("cannot be read"))).await;
+        until("it is reported", async || trouble(&one).await.is_some_and(|told| told.contains("cannot be read"))).await;
         server.resume();
         let three = node(&server, "n3").await;
         let cart = pod(&three, "cart").await;
@@ -238,9 +239,9 @@ fn a_deleted_or_emptied_config_map_keeps_the_last_roots() {
         all_trust_all(&[&web, &db]).await;
         assert!(server.objects.remove("configmaps", "svid-csi", "roots"));
         let missing = async || trouble(&one).await.is_some_and(|told| told.contains("create it, without data"));
-        until("it is told", missing).await;
+        until("it is reported", missing).await;
         put(&server, json!({}));
-        until("both have told again", async || {
+        until("both have published again", async || {
             assert_eq!((roots(&web), roots(&db)), (2, 2));
             count(&server) == 2
         })
@@ -256,7 +257,7 @@ fn two_drivers_of_one_name_do_not_fight() {
         let server = cluster();
         let (one, two) = (node(&server, "n1").await, node(&server, "n1").await);
         let told = |node: &Node| node.log().contains("give each driver a --node-id of its own");
-        until("it is told", async || told(&one) || told(&two)).await;
+        until("it is reported", async || told(&one) || told(&two)).await;
         let written = || server.calls.of("patch", "configmaps");
         let text_of = |call: &Call| call.body["data"]["n1"].to_string();
         let by_driver = || {
@@ -293,7 +294,7 @@ fn missing_permissions_are_named_and_retried() {
         until("it may not look", async || one.log().contains("grant this service account the verb get on nodes")).await;
         assert_eq!(count(&server), 1);
         server.permissions.only(documented_rbac);
-        until("it is told", async || count(&server) == 2).await;
+        until("it is reported", async || count(&server) == 2).await;
         until("all is well", async || trouble(&one).await.is_none()).await;
     });
 }
@@ -323,7 +324,7 @@ fn if_nodes_have_other_names_nothing_is_removed() {
         let server = cluster();
         put(&server, json!({"elsewhere": foreign()}));
         let one = node(&server, "n1").await;
-        until("it is told", async || one.log().contains("there is no node with the name in --node-id")).await;
+        until("it is reported", async || one.log().contains("there is no node with the name in --node-id")).await;
         until("both are there", async || count(&server) == 2).await;
     });
 }

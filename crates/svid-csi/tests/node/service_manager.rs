@@ -29,14 +29,14 @@ fn ready_is_sent_once_the_kubelet_is_answered_and_stopping_before_the_end() {
         node.variable("NOTIFY_SOCKET", path.to_str().unwrap());
         node.spawn();
         let mut before = Vec::new();
-        until("the service manager is told", async || {
+        until("the service manager is notified", async || {
             before = told(&socket);
             !before.is_empty()
         })
         .await;
         assert_eq!(before, ["READY=1\nSTATUS=serving demo.svid-csi on node n1"]);
         node.publish(&volume("web")).await;
-        assert_eq!(told(&socket), Vec::<String>::new(), "nobody asked for a sign of life");
+        assert_eq!(told(&socket), Vec::<String>::new(), "no watchdog was requested");
         node.terminate().await;
         assert_eq!(told(&socket), ["STOPPING=1\nSTATUS=stopping; volumes stay mounted"]);
     });
@@ -64,10 +64,10 @@ fn the_watchdog_on_an_abstract_socket_is_fed_only_while_the_driver_runs() {
         let pid = node.pid().to_string();
         crate::fixture::run("kill", &["-STOP", &pid]);
         let state = || std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        until("it stands still", async || state().contains("T (stopped)")).await;
+        until("it is stopped", async || state().contains("T (stopped)")).await;
         told(&socket);
         tokio::time::sleep(WATCHDOG * 3).await;
-        assert_eq!(told(&socket), Vec::<String>::new(), "who stands still is not alive");
+        assert_eq!(told(&socket), Vec::<String>::new(), "a stopped process is not alive");
         crate::fixture::run("kill", &["-CONT", &pid]);
     });
 }

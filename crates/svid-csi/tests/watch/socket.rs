@@ -158,7 +158,7 @@ fn text_is_a_line_for_each_svid_without_a_key() {
     assert!(output.status.success() && lines.len() == 2, "{text}");
     assert!(lines[0].contains(&format!(" update 1: {OTHER} serial ")), "{text}");
     assert!(lines[1].contains("bundle of 1 certificate, SVID 2 of 2, from /"), "{text}");
-    assert!(text.len() < 600, "only what is told of it: {text}");
+    assert!(text.len() < 600, "only the shown fields: {text}");
 }
 
 #[test]

@@ -105,7 +105,7 @@ async fn leases_events_and_config_maps_work() {
     assert!(matches!(exists, kube::Error::Api(status) if status.reason == "AlreadyExists"));
     first.spec.as_mut().unwrap().holder_identity = Some("b".to_owned());
     leases.replace("l", &PostParams::default(), &first).await.unwrap();
-    assert!(leases.replace("l", &PostParams::default(), &first).await.is_err(), "somebody else was faster");
+    assert!(leases.replace("l", &PostParams::default(), &first).await.is_err(), "another client was faster");
 
     let events: Api<Event> = Api::namespaced(client.clone(), "shop");
     let event = json!({"metadata": {"name": "e"}, "involvedObject": {"kind": "Pod"}, "count": 1});

@@ -12,7 +12,7 @@ use svid_csi_cluster::tools::Tools;
 use crate::eventually::{SOON, eventually};
 use crate::scene::{Scene, play};
 
-/// These request a volume from a Controller first.
+/// These first need a volume from a Controller.
 const NEED_A_CONTROLLER: &str =
     "should remove target path|should fail when volume does not exist on the specified path";
 /// The specs of the Identity and Node services that apply to a driver without staging and expansion...

@@ -103,7 +103,7 @@ fn node_bound_requests_are_stamped() {
         denied_for(&twice, &node_bound(), "stamp_values", "2 values");
         assert!(
             matches!(judge(&without, &own_account()), Verdict::Depends(_)),
-            "{key} is of no use without reading pods"
+            "{key} is useless without reading pods"
         );
     }
     let odd = with(|request| request.extra.extend([extra("pod-name", "a/b")]));

@@ -48,7 +48,7 @@ impl TestKey {
             "PS256" => Self::rsa(alg, &RSA_PSS_SHA256),
             "PS384" => Self::rsa(alg, &RSA_PSS_SHA384),
             "PS512" => Self::rsa(alg, &RSA_PSS_SHA512),
-            _ => panic!("{alg} is no algorithm"),
+            _ => panic!("{alg} is not an algorithm"),
         }
     }
 

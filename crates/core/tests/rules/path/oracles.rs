@@ -1,4 +1,4 @@
-//! Chains under CAs of every kind, generated from a seed, and the verdicts of OpenSSL and Go on them: `just paths`.
+//! Chains under CAs of every kind, generated from a seed, and the verdicts of OpenSSL and Go about them: `just paths`.
 //!
 //! If their verdict differs, a rule of RFC 5280 explains it, and the chain itself shows that this is the reason.
 

@@ -209,7 +209,7 @@ async fn a_machine_that_slept_no_longer_leads() {
     term.extend(Moment::asleep_since(RENEW_DEADLINE));
     assert!(!term.is_valid() && !leadership.is_leading());
     tokio::time::sleep(RETRY * 2).await;
-    assert!(leadership.is_leading(), "nobody took it meanwhile");
+    assert!(leadership.is_leading(), "no other candidate took it in the meantime");
 }
 
 #[tokio::test(start_paused = true)]

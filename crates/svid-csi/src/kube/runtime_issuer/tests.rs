@@ -140,9 +140,9 @@ async fn changes_during_an_outage_are_not_missed() {
     becomes(&issuer, Some("a")).await;
     server.refuse(None);
     becomes(&issuer, Some("b")).await;
-    assert_eq!(log.lines("cannot be read at the moment").len(), 1, "an outage is told once");
+    assert_eq!(log.lines("cannot be read at the moment").len(), 1, "an outage is reported once");
     server.set(None);
     server.forget();
     becomes(&issuer, None).await;
-    assert_eq!(log.lines("cannot be read at the moment").len(), 1, "an old version is no outage");
+    assert_eq!(log.lines("cannot be read at the moment").len(), 1, "an old version is not an outage");
 }

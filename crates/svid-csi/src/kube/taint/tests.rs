@@ -123,7 +123,7 @@ async fn a_change_in_between_is_not_overwritten() {
     server.remove().await;
     assert_eq!(server.taints(), json!([taint("b", "NoExecute")]));
     assert_eq!(server.0.lock().unwrap().patches, 2, "the first one was refused as a whole");
-    assert_eq!(log.lines("WARN").len(), 0, "that is no trouble");
+    assert_eq!(log.lines("WARN").len(), 0, "that is not a problem");
 }
 
 #[tokio::test(start_paused = true)]

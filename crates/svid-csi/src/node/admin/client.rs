@@ -15,7 +15,7 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(30);
 const LONGEST_ANSWER: usize = 64 * 1024;
 
-/// Why a driver gave no response.
+/// Why there is no response from a driver.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// There is no socket.
@@ -27,10 +27,10 @@ pub enum AskError {
     /// The socket exists, but no process is listening on it.
     #[error("no process is listening on {}: the driver is no longer running", .0.display())]
     NotRunning(PathBuf),
-    /// The socket is root's.
+    /// The socket belongs to root.
     #[error("no permission to use {}: run this command as root, such as in the driver's container", .0.display())]
     Permission(PathBuf),
-    /// It cannot be reached otherwise.
+    /// Any other error of the connection.
     #[error("cannot connect to {}", .socket.display())]
     Connect {
         /// The socket.
@@ -48,7 +48,7 @@ pub enum AskError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// It takes too long.
+    /// The response takes too long.
     #[error("the driver on {} did not respond within {} seconds", .0.display(), PATIENCE.as_secs())]
     Slow(PathBuf),
 }

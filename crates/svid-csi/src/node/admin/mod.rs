@@ -35,7 +35,7 @@ pub enum AdminError {
 pub struct Ready(Arc<AtomicBool>);
 
 impl Ready {
-    /// The driver answers the kubelet from now on.
+    /// Records that the driver answers the kubelet.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -44,7 +44,8 @@ impl Ready {
 /// Starts the configured endpoints.
 ///
 /// # Errors
-/// [`AdminError`]. An address that is taken is a warning only: the driver is more important than its metrics.
+/// [`AdminError`]. An address that is in use only causes a warning, because the driver is more important than its
+/// metrics.
 pub(crate) fn start(node: &Arc<Node>, config: &Config, liveness: Liveness) -> Result<Ready, AdminError> {
     let ready = Ready::default();
     if let Some(address) = config.metrics_address {
@@ -109,7 +110,7 @@ async fn status_page(State(node): State<Arc<Node>>) -> impl IntoResponse {
     axum::Json(status::status(&node).await)
 }
 
-/// Which volumes to renew: `?pod=NAMESPACE/NAME`, or all of them.
+/// The volumes to renew: `?pod=NAMESPACE/NAME`, or all of them.
 #[derive(Debug, Deserialize)]
 struct Which {
     pod: Option<String>,

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const ADOPTED: &str =
     "on the tmpfs of csi-driver-spiffe until the pod ends: without a size limit, and it may be swapped to disk";
 
-/// The answer of /status.
+/// The response of /status.
 #[derive(Debug, Serialize)]
 pub struct Status {
     /// The driver's version.
@@ -31,7 +31,7 @@ pub struct Status {
     pub data_root_survives: Option<bool>,
     /// The volumes, by id.
     pub volumes: BTreeMap<String, VolumeStatus>,
-    /// What volumes wait for, by id, if they do.
+    /// What volumes wait for, by id; absent for others.
     pub waiting: BTreeMap<String, String>,
     /// Whether source cert-manager is being followed; absent without it.
     pub cert_manager_up: Option<bool>,
@@ -39,7 +39,7 @@ pub struct Status {
     pub broker_up: Option<bool>,
     /// The roots of all nodes; absent without --local-ca-roots.
     pub local_ca_roots: Option<RootsStatus>,
-    /// The number of further volumes that are busy at this moment.
+    /// The number of further volumes that are currently busy.
     pub busy: usize,
 }
 
@@ -48,7 +48,7 @@ pub struct Status {
 pub struct RootsStatus {
     /// The number of nodes whose authorities are trusted, including this one.
     pub nodes: usize,
-    /// Why this node and others possibly do not trust each other.
+    /// Why this node and others may not trust each other.
     pub trouble: Option<String>,
 }
 
@@ -63,13 +63,13 @@ pub struct VolumeStatus {
     pub phase: Phase,
     /// `namespace/name` of its pod.
     pub pod: Option<String>,
-    /// Where it is mounted.
+    /// Its mount point.
     pub target: String,
     /// The identity it holds.
     pub spiffe_id: Option<String>,
     /// The serial number of its certificate.
     pub serial: Option<String>,
-    /// When that ends (RFC 3339).
+    /// The end of its validity (RFC 3339).
     pub not_after: Option<String>,
     /// Why the chain of its certificate does not lead to its trust bundle; absent if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,9 +82,9 @@ pub struct VolumeStatus {
     pub workload_api: Option<Usage>,
 }
 
-/// Looks at every volume. Waits for busy volumes, but not for slow sources.
+/// Reads the state of every volume. Waits for busy volumes, but not for slow sources.
 ///
-/// Returns how many stayed busy and were skipped.
+/// Returns the number of volumes that stayed busy and were skipped.
 async fn each(node: &Node, mut look: impl FnMut(&Volume)) -> usize {
     let deadline = Instant::now() + PATIENCE;
     let mut busy = 0;
@@ -98,7 +98,7 @@ async fn each(node: &Node, mut look: impl FnMut(&Volume)) -> usize {
     busy
 }
 
-/// Everything, one volume after the other.
+/// The complete status; volumes are read one after the other.
 pub async fn status(node: &Node) -> Status {
     let mut volumes = BTreeMap::new();
     let busy = each(node, |volume| {
@@ -187,7 +187,7 @@ fn phase(phase: Phase) -> &'static str {
     }
 }
 
-/// Has the volumes of one pod (`namespace/name`), or of all, renewed now. Returns how many.
+/// Renews the volumes of one pod (`namespace/name`), or all volumes. Returns their number.
 pub async fn renew(node: &Node, pod: Option<&str>) -> usize {
     let mut renewing = 0;
     let busy = each(node, |volume| {

@@ -1,4 +1,4 @@
-//! The CSI services: wire to types, and errors to codes. A call reads straight down into [`Node`].
+//! The CSI services: conversion from messages to types, and from errors to codes. A call leads directly to [`Node`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ impl Service {
         }
     }
 
-    /// The rules, with the kubelet's pods folder named as in the request: a folder may have two names.
+    /// The rules, with the kubelet's pods folder named as in the request, because a folder may have two names.
     async fn rules_for(&self, target_path: &str) -> Arc<Rules> {
         let (Some(pods_dir), Ok(target)) = (self.rules.pods_dir.clone(), TargetPath::parse(target_path)) else {
             return self.rules.clone();
@@ -70,7 +70,7 @@ impl Service {
         }
     }
 
-    /// Which volume is meant: one below the pods folder, or one that is recorded, wherever it is.
+    /// The volume of the call: below the pods folder, or recorded at any path.
     async fn locate(&self, volume_id: &str, target_path: &str) -> Result<(VolumeId, TargetPath), RequestMistakes> {
         let mistakes = match self.rules_for(target_path).await.locate(volume_id, target_path) {
             Err(mistakes) => mistakes,
@@ -92,7 +92,7 @@ impl Service {
     }
 }
 
-/// The one place where classes become gRPC codes (CSI spec, "Error Scheme").
+/// The only place that maps classes to gRPC codes (CSI spec, "Error Scheme").
 fn code(class: Class) -> Code {
     match class {
         Class::Invalid => Code::InvalidArgument,
@@ -217,7 +217,8 @@ impl csi::node_server::Node for Service {
         let condition = match self.locate(&request.volume_id, &request.volume_path).await {
             Ok((id, target)) => self.node.condition(id, target).await,
             Err(mistakes) => Err(match VolumeId::parse(&request.volume_id) {
-                // A path that cannot be a volume's is not this one's; the CSI specification requires this answer.
+                // A path that no volume can have is not that of this volume; the CSI specification requires this
+                // response.
                 Ok(id) if !request.volume_path.is_empty() => VolumeError::Unknown(id),
                 _ => mistakes.of_path("volume_path").into(),
             }),

@@ -1,5 +1,5 @@
-//! A socket by which others reach the driver, bound again if its file is deleted or replaced: by a cleaner of the node, by
-//! a kubelet that is installed again, or by an older driver that ends after this one has started.
+//! A listening socket that is bound again if its file is deleted or replaced: by a cleanup of the node, by a
+//! reinstalled kubelet, or by an older driver that ends after this one has started.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,25 +17,25 @@ use crate::net::uds::{self, BindError, Bound};
 use crate::telemetry::report;
 
 const NO_FILES: [&str; 0] = [];
-/// Between two attempts to accept a connection, such as while there are no descriptors left.
+/// The pause between two attempts to accept a connection, such as while there are no free descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// A socket that is bound, or is to be bound again.
+/// A socket that is bound, or waits to be bound again.
 #[derive(Debug)]
 pub(in crate::node) struct Door {
     path: PathBuf,
     bound: Mutex<Option<Bound>>,
     /// The last logged reason why it cannot be bound again.
     trouble: Mutex<Option<String>>,
-    /// It is to be made again though nothing is wrong with it.
+    /// Whether it is to be re-created although it works.
     renew: AtomicBool,
     look: Notify,
 }
 
-/// What happened to a socket.
+/// An event of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::node) enum Turn {
-    /// It is no longer reached by its path.
+    /// Its path no longer leads to it.
     Lost,
     /// It is bound again.
     Bound,
@@ -67,12 +67,12 @@ impl Door {
         self.bound().as_ref().is_some_and(Bound::is_there)
     }
 
-    /// Has it checked again soon. The obstacle may have gone without any event.
+    /// Triggers another check soon, because the obstacle may disappear without an event.
     pub(super) fn look_again(&self) {
         self.look.notify_one();
     }
 
-    /// Makes the file again, so that a kubelet that watches its folder comes again.
+    /// Re-creates the file, so that a kubelet that watches its folder connects again.
     pub(in crate::node) fn renew(&self) {
         self.renew.store(true, Ordering::Relaxed);
         self.look_again();
@@ -83,7 +83,7 @@ impl Door {
         self.bound().take();
     }
 
-    /// All connections to it, without end. `turn` is called when it is lost or bound.
+    /// Returns its connections forever. `turn` is called when it is lost or bound.
     pub(in crate::node) fn callers(
         self: Arc<Self>,
         listener: UnixListener,
@@ -103,7 +103,7 @@ impl Door {
                     () = changed(watch.as_ref()) => {}
                     () = door.look.notified() => {}
                 }
-                // Before it is looked at, so that nothing is missed.
+                // Before checking, so that no change is missed.
                 watch = door.watch();
                 if let Some(again) = door.clone().see_to_it(&turn).await {
                     listener = again;

@@ -12,7 +12,7 @@ use crate::net::unix_channel;
 /// How long the sockets may take to answer; the chart's probes wait for five seconds.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The sockets by which the kubelet reaches this driver.
+/// The sockets on which the kubelet calls this driver.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Liveness {
     pub(in crate::node) csi: Vec<Arc<Door>>,
@@ -20,10 +20,11 @@ pub(crate) struct Liveness {
 }
 
 impl Liveness {
-    /// Connects to each CSI socket as the kubelet does, and checks whether each registration socket is where it was bound.
+    /// Connects to each CSI socket like the kubelet, and checks that each registration socket is still bound to its
+    /// path.
     ///
     /// # Errors
-    /// What the kubelet cannot reach.
+    /// The socket that the kubelet cannot reach.
     pub(crate) async fn check(&self) -> Result<(), String> {
         let lost: Vec<_> = self.csi.iter().chain(&self.registration).filter(|door| !door.is_open()).collect();
         lost.iter().for_each(|door| door.look_again());

@@ -1,4 +1,4 @@
-//! What the kubelet calls: the CSI services, the registration, and the sockets they are on.
+//! The kubelet's side: the CSI services, the registration, and their sockets.
 
 pub(super) mod csi;
 pub(super) mod door;

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
 
-/// How long a publish waits for its source at most. The kubelet gives the whole call two minutes and asks again.
+/// The maximum time that a publish waits for its source. The kubelet's limit for the whole call is two minutes, after
+/// which it retries.
 pub(in crate::node) const MOST: Duration = Duration::from_secs(60);
 
-/// How long to wait for a source: short enough that the caller still gets the reason if nothing comes.
+/// How long to wait for a source: short enough that the caller still receives the reason if there is no identity.
 pub(in crate::node) fn of(call: &MetadataMap) -> Duration {
     let given = call.get("grpc-timeout").and_then(|timeout| timeout.to_str().ok()).and_then(timeout);
     given.map_or(MOST, |given| MOST.min(given - given / 5))

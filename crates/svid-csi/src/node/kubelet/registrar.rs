@@ -1,4 +1,4 @@
-//! Registers a driver name with the kubelet, in the place of the registrar sidecar (kubelet, pluginregistration.v1).
+//! Registers a driver name with the kubelet, in place of the registrar sidecar (kubelet, pluginregistration.v1).
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::kube::taint::StartupTaint;
 use crate::node::config::DriverName;
 use crate::node::volume::Node;
 
-/// Removes the taint whenever the kubelet has accepted every driver name: a node that is registered again has it again, and
-/// its kubelet comes again.
+/// Removes the taint whenever the kubelet has accepted every driver name. If the node registers again, it has the taint
+/// again, and its kubelet repeats the registrations.
 pub(in crate::node) async fn remove_taint(node: Arc<Node>, mut taint: StartupTaint, drivers: usize) {
     let mut registered = node.registered.subscribe();
     while registered.wait_for(|names| names.len() == drivers).await.is_ok() {
@@ -21,7 +21,7 @@ pub(in crate::node) async fn remove_taint(node: Arc<Node>, mut taint: StartupTai
 }
 
 impl Node {
-    /// Keeps whether the kubelet has accepted a driver name.
+    /// Records whether the kubelet has accepted a driver name.
     pub(in crate::node) fn set_registered(&self, driver: &str, accepted: bool) {
         self.metrics.registered(driver, accepted);
         self.registered.send_modify(|registered| {
@@ -34,7 +34,7 @@ impl Node {
     }
 }
 
-/// Answers the kubelet about one driver name.
+/// Answers the kubelet's questions about one driver name.
 #[derive(Debug, Clone)]
 pub(in crate::node) struct Registrar {
     pub(in crate::node) node: Arc<Node>,
@@ -65,7 +65,7 @@ impl registration::registration_server::Registration for Registrar {
         if status.plugin_registered {
             info!(driver = self.driver.name, "registered with the kubelet");
         } else {
-            // The kubelet retries for as long as the socket exists.
+            // The kubelet retries as long as the socket exists.
             error!(driver = self.driver.name, error = status.error, "the kubelet refused the registration");
         }
         Ok(Response::new(registration::RegistrationStatusResponse {}))

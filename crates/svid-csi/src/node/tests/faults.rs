@@ -1,4 +1,4 @@
-//! What fails or is cut short, and what has to hold all the same.
+//! Failures and interruptions, and the guarantees that must hold nevertheless.
 
 use svid_csi_core::error::Class;
 use svid_csi_core::state::Record;
@@ -15,7 +15,7 @@ pub(super) async fn publish(node: &Arc<Node>, spec: &VolumeSpec) -> Result<(), V
     node.publish(DRIVER, spec.clone().into(), Brought::default(), patience::MOST).await
 }
 
-/// Ends a driver as SIGTERM does and starts the next on what it left.
+/// Ends a driver like SIGTERM and starts the next one with its files.
 async fn restart(node: Arc<Node>, dir: &TempDir) -> Arc<Node> {
     end(node).await;
     build(dir)
@@ -24,10 +24,10 @@ async fn restart(node: Arc<Node>, dir: &TempDir) -> Arc<Node> {
 pub(super) async fn end(node: Arc<Node>) {
     node.tasks.stop();
     node.tasks.ended().await;
-    // What ran on another thread lets go of the node a moment after its task has ended.
+    // Work on another thread releases the node shortly after its task has ended.
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while Arc::strong_count(&node) > 1 {
-        assert!(std::time::Instant::now() < deadline, "something of it goes on");
+        assert!(std::time::Instant::now() < deadline, "a part of it continues");
         std::thread::sleep(Duration::from_millis(1));
         tokio::task::yield_now().await;
     }

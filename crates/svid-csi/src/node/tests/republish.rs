@@ -1,4 +1,4 @@
-//! Volumes that are published again as something else, where that fails or is cut short.
+//! Republishes of volumes with another plan that fail or are interrupted.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
@@ -32,7 +32,7 @@ fn config_with_agent(dir: &TempDir) -> Config {
     config
 }
 
-/// What cannot be replaced in the volume's folder, nor kept for the next start.
+/// A file that cannot be replaced in the volume's folder, nor stored for the next startup.
 struct Obstacles {
     next: PathBuf,
     kept: PathBuf,
@@ -63,7 +63,7 @@ impl Drop for Obstacles {
     }
 }
 
-/// What the pod sees: the names, what each leads to, and the mode of the folder.
+/// The pod's view: the names, the target of each, and the mode of the folder.
 #[derive(Debug, PartialEq, Eq)]
 struct Sees {
     names: BTreeMap<String, LeadsTo>,
@@ -73,7 +73,7 @@ struct Sees {
 #[derive(Debug, PartialEq, Eq)]
 enum LeadsTo {
     Nothing,
-    /// Another one of the same volume may have taken its place.
+    /// Another renewal of the same volume may have taken its place.
     Socket,
     File(u64),
 }
@@ -102,7 +102,7 @@ impl Sees {
     }
 }
 
-/// Why the volume is not as it should be, if so.
+/// Why the volume is not as expected, if it is not.
 async fn trouble(node: &Node, spec: &VolumeSpec) -> Option<String> {
     let held = node.volumes.hold(&spec.id).await;
     let record = held.as_ref().unwrap().record();
@@ -173,7 +173,7 @@ fn a_socket_that_cannot_be_recorded_changes_nothing_for_the_pod() {
     });
 }
 
-/// Takes the data root away, as the end of a container does where it is on no shared mount.
+/// Removes the data root, like the end of a container whose data root is not on a shared mount.
 fn lose_data_root(dir: &TempDir) {
     rustix::mount::unmount(dir.path().join("root/data"), UnmountFlags::DETACH).unwrap();
 }
@@ -193,7 +193,7 @@ fn an_interrupted_republish_as_a_passthrough_leaves_no_key() {
             publish(&node, &files).await.unwrap();
             end(node).await;
             lose_data_root(&dir);
-            // What is behind the target is reached by a clone of its mount.
+            // The data behind the target is accessible through a clone of its mount.
             let node = build_as(&config);
             let keys = fs::File::open(folder(&dir, &files)).unwrap();
             assert!(count_of(&keys) > 0);
@@ -209,7 +209,7 @@ fn an_interrupted_republish_as_a_passthrough_leaves_no_key() {
                     let show = |record: &mut Record| record.show(Some(agent.id()), passthrough.clone(), mounted);
                     node.record(volume, show).unwrap();
                 }
-                // The call is cut short after this.
+                // The call is interrupted after this.
             }
             end(node).await;
             if !detached {
@@ -252,7 +252,7 @@ fn a_volume_in_use_stays_renewed_and_ends_when_it_becomes_a_passthrough() {
             assert_ne!(fs::read(&certificate).unwrap(), before, "the pod still sees its files");
             drop(busy);
             if is_cut_short {
-                // As where the record could not say again what the volume was.
+                // As if the former spec could not be recorded again.
                 let mut held = node.volumes.hold(&files.id).await;
                 let agent = node.socket_dir().unwrap().source(false).unwrap().id();
                 let shown = MountPoint::open(&files.target).unwrap().look().unwrap().mounted();
@@ -272,7 +272,7 @@ fn a_volume_in_use_stays_renewed_and_ends_when_it_becomes_a_passthrough() {
     });
 }
 
-/// So many descriptors are left, until it is dropped.
+/// Leaves only that many free descriptors, until it is dropped.
 struct Descriptors(Rlimit);
 
 impl Descriptors {
@@ -311,8 +311,8 @@ fn a_mount_that_cannot_be_cloned_changes_nothing() {
         let busy = fs::File::open(spec.target.path().join("tls.crt")).unwrap();
         node.mount(volume, &point, &other, &spec).unwrap_err();
         drop(busy);
-        assert_eq!((point.look().unwrap(), volume.record()), (shown, &recorded), "it goes on as it was");
-        // The clone has the last descriptor, and nothing that comes after the unmount needs one.
+        assert_eq!((point.look().unwrap(), volume.record()), (shown, &recorded), "it continues unchanged");
+        // The clone uses the last descriptor, and no step after the unmount needs one.
         node.record(volume, |record| record.show(Some(other.id()), spec.clone(), shown.mounted())).unwrap();
         let few = Descriptors::left(1);
         let mounted = node.mount(volume, &point, &other, &spec);

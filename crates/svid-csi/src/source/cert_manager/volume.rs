@@ -96,7 +96,7 @@ impl Volume {
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
     }
 
-    /// What it waits for, in a sentence.
+    /// The sentence that describes it.
     pub(super) fn waiting(&self) -> Option<String> {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         (!matches!(*waiting, Waiting::Nothing)).then(|| waiting.to_string())

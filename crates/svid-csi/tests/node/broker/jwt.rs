@@ -84,7 +84,7 @@ fn of_two_svids_with_one_hint_only_the_first_has_tokens() {
         let told: Vec<_> = svids.iter().map(|svid| (&*svid.spiffe_id, &*svid.hint)).collect();
         assert_eq!(told, [(&*id("a"), "one"), (&*id("c"), "other")], "as with X509-SVIDs");
         let dropped = fetch(&mut web, "db", &id("b")).await.unwrap_err();
-        assert_eq!(dropped.code(), Code::PermissionDenied, "it is none of the pod's identities");
+        assert_eq!(dropped.code(), Code::PermissionDenied, "it is not one of the pod's identities");
     });
 }
 

@@ -44,7 +44,7 @@ fn every_outage_is_logged() {
         for connections in 2..5 {
             let before = told();
             scene.agent.restart();
-            until("it is told of", async || told() > before).await;
+            until("it is logged", async || told() > before).await;
             scene.until("a connection", || (scene.agent.connections().ever >= connections).then_some(())).await;
             following(&scene, 1).await;
         }
@@ -201,7 +201,7 @@ fn a_renewal_takes_the_current_identity_of_the_agent() {
         scene.agent.rotate(&pod("web"));
         until("the rotation", async || serial(&target) != first).await;
         // The audit line is written after the files.
-        until("it is told", async || scene.issued() >= 2).await;
+        until("it is reported", async || scene.issued() >= 2).await;
         assert_eq!(scene.issued(), 2);
     });
 }

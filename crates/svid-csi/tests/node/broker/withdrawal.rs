@@ -114,7 +114,7 @@ fn an_identity_that_cannot_be_requested_stays() {
             assert_eq!(serial(&target), before, "{code:?}");
             assert_eq!(scene.node.trouble(&volume(&web)).await, None, "{code:?}");
             scene.register(&web);
-            until("it goes on", async || serial(&target) != before).await;
+            until("it continues", async || serial(&target) != before).await;
         }
     });
 }

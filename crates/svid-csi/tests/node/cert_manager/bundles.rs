@@ -92,7 +92,7 @@ fn a_broken_file_keeps_the_last_bundle() {
             let told = || cluster.node.log().matches("using the last good one").count();
             let before = told();
             replace(&file, broken);
-            until("it is told", async || told() > before).await;
+            until("it is reported", async || told() > before).await;
             assert!(holds(&target, &[&cluster.ca]), "{broken:?}");
         }
         fs::remove_file(&file).unwrap();
@@ -127,7 +127,7 @@ fn a_config_map_is_followed() {
         put(&(cluster.ca.bundle_pem() + &next.bundle_pem()));
         until("it is there", async || holds(&target, &[&cluster.ca, &next])).await;
         put("garbage");
-        until("it is told", async || cluster.node.log().contains("roots.pem")).await;
+        until("it is reported", async || cluster.node.log().contains("roots.pem")).await;
         assert!(cluster.server.objects.remove("configmaps", "cert-manager", "issuance"));
         assert!(holds(&target, &[&cluster.ca, &next]), "the last good one stays");
     });

@@ -111,7 +111,7 @@ fn forged_requests_do_not_hide_the_awaited_one() {
             let lists = cluster.server.calls.count("list", REQUESTS);
             cluster.server.watches.gone_all();
             let listed = || (cluster.server.calls.count("list", REQUESTS) > lists).then_some(());
-            cluster.until("it lists anew", listed).await;
+            cluster.until("it lists again", listed).await;
             cluster.is_watching().await;
             assert!(cluster.server.cert_manager.sign(&name, &cluster.issuing()));
         };

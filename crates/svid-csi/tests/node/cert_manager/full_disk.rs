@@ -34,7 +34,7 @@ async fn change_bundle_in_vain(cluster: &Cluster, pem: &str) {
 }
 
 async fn told_in_vain(cluster: &Cluster) {
-    until("the failure is told", async || cluster.node.log().contains("cannot write the new trust bundle")).await;
+    until("the failure is reported", async || cluster.node.log().contains("cannot write the new trust bundle")).await;
 }
 
 fn cas(target: &std::path::Path) -> usize {

@@ -36,7 +36,7 @@ fn a_driver_that_may_not_watch_reports_it_and_continues_once_it_may() {
             assert!(message.contains(&sentence), "{message}");
             let log = cluster.node.log().replace('\\', "");
             assert!(log.contains(&sentence), "{log}");
-            assert_eq!(cluster.creates(), 0, "nobody would see it issued");
+            assert_eq!(cluster.creates(), 0, "the driver would not see it issued");
             cluster.node.kill();
         }
         cluster.node.start().await;

@@ -123,7 +123,7 @@ fn without_a_bundle_there_is_no_ca_file() {
         let cluster = Cluster::started(&[]).await;
         let target = cluster.node.publish(&cluster.volume("web")).await;
         assert!(target.join("tls.crt").exists() && target.join("tls.key").exists());
-        assert!(!target.join("ca.crt").exists(), "the issuer's word about itself is no trust bundle");
+        assert!(!target.join("ca.crt").exists(), "the issuer's statement about itself is not a trust bundle");
     });
 }
 

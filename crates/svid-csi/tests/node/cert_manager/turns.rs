@@ -82,7 +82,7 @@ fn a_renewal_whose_request_exists_waits_for_no_turn() {
         let of_b = cluster.pending("b").await.0;
         sign(&cluster, &of_a);
         changes(&a, &first_a).await;
-        assert_eq!((serial(&b), serial(&c)), (first_b.clone(), first_c.clone()), "they are under way still");
+        assert_eq!((serial(&b), serial(&c)), (first_b.clone(), first_c.clone()), "they are still in progress");
         sign(&cluster, &of_b);
         changes(&b, &first_b).await;
         sign(&cluster, &cluster.pending("c").await.0);

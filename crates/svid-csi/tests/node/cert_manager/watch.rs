@@ -41,7 +41,7 @@ fn certificates_issued_while_the_connection_is_broken_are_seen() {
             assert!(cluster.server.cert_manager.sign(name, &cluster.issuing()));
         })
         .await;
-        assert_eq!(lists(&cluster), 1, "it goes on where it was: {}", cluster.server.calls.log());
+        assert_eq!(lists(&cluster), 1, "it continues where it was: {}", cluster.server.calls.log());
     });
 }
 

@@ -81,7 +81,7 @@ fn it_is_served_again_after_the_bundle_was_replaced() {
         let (mut cluster, socket, first) = stage().await;
         cluster.server.stop();
         fs::write(cluster.node.path("ca.crt"), TestCa::new("another").bundle_pem()).unwrap();
-        until("the pod is told of the other bundle", async || {
+        until("the pod receives the other bundle", async || {
             let told = Svids::open(&socket).await.unwrap().next().await.unwrap();
             told.svids[0].bundle != first.svids[0].bundle
         })

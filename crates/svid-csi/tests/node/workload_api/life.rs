@@ -73,7 +73,7 @@ fn no_name_is_ever_missing_even_if_the_driver_is_killed_often() {
         node.kill();
         node.start().await;
         renew_all(&node).await;
-        until("the renewal is told", async || is_told(&target.join("agent.sock")).await != first).await;
+        until("the renewal is served", async || is_told(&target.join("agent.sock")).await != first).await;
         assert_eq!((names(&target), node.mounts(&target)), (NAMES.map(str::to_owned).to_vec(), 1));
         stop.store(true, Ordering::Relaxed);
         assert!(watcher.join().expect("no name was missing") > 100);
@@ -226,7 +226,7 @@ fn a_removed_socket_is_abnormal_until_a_republish_restores_it() {
             assert_eq!(node.trouble(&volume("web")).await, None);
             assert_eq!(is_told(&target.join("agent.sock")).await, before.svids[0].x509_svid);
             renew_all(&node).await;
-            open.next().await.expect("streams that were open go on");
+            open.next().await.expect("open streams continue");
         }
     });
 }
@@ -292,7 +292,7 @@ fn a_volume_follows_its_driver_to_another_delivery_and_back() {
             node.kill();
             node.add_args(&["--delivery=files"]);
             node.start().await;
-            assert_eq!(is_told(&target.join("agent.sock")).await, first, "served until it is published anew");
+            assert_eq!(is_told(&target.join("agent.sock")).await, first, "served until it is published again");
             node.publish(&volume("web")).await;
             crate::fixture::serial(&target);
             assert!(!target.join("agent.sock").exists() && mode() == 0o550);

@@ -154,7 +154,7 @@ fn an_envoy_reconnects_after_a_restart_of_the_driver() {
         let opened = async || Envoy::open(&socket, &PAIR).await.is_ok();
         until("the socket is served again", opened).await;
         let again = Envoy::open(&socket, &PAIR).await.unwrap().next().await.unwrap();
-        assert_eq!(leaf(&again).serial, first.serial, "nothing is issued anew");
+        assert_eq!(leaf(&again).serial, first.serial, "nothing is issued again");
     });
 }
 

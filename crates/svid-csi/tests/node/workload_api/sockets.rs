@@ -61,7 +61,7 @@ fn a_killed_driver_serves_the_same_again_in_place() {
         node.start().await;
         until("the socket is served again", async || Svids::open(&socket).await.is_ok()).await;
         let again = Svids::open(&socket).await.unwrap().next().await.unwrap();
-        assert_eq!(again.svids[0].x509_svid, first.svids[0].x509_svid, "nothing is issued anew");
+        assert_eq!(again.svids[0].x509_svid, first.svids[0].x509_svid, "nothing is issued again");
         assert_eq!(node.mounts(&target), 1);
     });
 }

@@ -34,6 +34,6 @@ async fn a_socket_serves_while_its_pod_has_an_identity() {
     }
     assert_eq!(next(&mut watched).await, Some(ServingStatus::Serving));
     socket.endpoint.withdraw();
-    assert_eq!(next(&mut watched).await, Some(ServingStatus::NotServing), "a rotation is no news");
+    assert_eq!(next(&mut watched).await, Some(ServingStatus::NotServing), "a rotation is not a change");
     assert_eq!(next(&mut watched).await, None);
 }

@@ -30,7 +30,7 @@ async fn bundles(socket: &Socket) -> Result<Streaming<X509BundlesResponse>, Stat
 }
 
 async fn next<T>(stream: &mut Streaming<T>) -> T {
-    stream.message().await.unwrap().expect("the stream goes on")
+    stream.message().await.unwrap().expect("the stream continues")
 }
 
 /// The code and message at the end of the stream.
@@ -149,7 +149,7 @@ async fn bundles_are_keyed_by_trust_domain_and_sent_again_when_one_changes() {
     assert_eq!(
         second.bundles["spiffe://friend.org"],
         other.bundle_der(),
-        "a rotated SVID is no news to who asked for bundles"
+        "a rotated SVID is not sent to a client of bundles"
     );
     assert_eq!(second.bundles["spiffe://example.org"], ca.bundle_der(), "the full state");
     socket.endpoint.tell(context(web(), &[("friend.org", &other)], &[b"new"]));

@@ -38,7 +38,7 @@ fn replace(file: &Path, text: &str) {
 
 /// Fails instead of waiting forever.
 async fn in_time<T>(test: impl Future<Output = T>) -> T {
-    tokio::time::timeout(std::time::Duration::from_secs(60), test).await.expect("nobody noticed the change")
+    tokio::time::timeout(std::time::Duration::from_secs(60), test).await.expect("the change was not noticed")
 }
 
 #[tokio::test]

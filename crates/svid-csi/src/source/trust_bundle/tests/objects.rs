@@ -86,7 +86,7 @@ async fn a_cluster_trust_bundle_is_followed_in_the_available_version() {
         current.becomes(&b).await;
         server.set(None);
         current.troubled("there is no ClusterTrustBundle roots").await;
-        assert_eq!(log.lines("WARN").len(), 0, "to look for the version is no trouble");
+        assert_eq!(log.lines("WARN").len(), 0, "looking for the version is not a problem");
     }
 }
 
