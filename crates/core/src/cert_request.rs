@@ -56,7 +56,7 @@ pub struct Ask<'a> {
     pub issuer: &'a IssuerRef,
     /// How long the certificate is to be valid.
     pub duration: Duration,
-    /// Annotations the operator wants on every request. Those under [`ANNOTATION_PREFIX`] are left out.
+    /// Annotations that the administrator adds to every request. Those under [`ANNOTATION_PREFIX`] are left out.
     pub annotations: &'a BTreeMap<String, String>,
     /// The number of consecutive attempts, this one included; 1 unless earlier requests failed.
     pub attempt: u32,

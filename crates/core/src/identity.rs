@@ -1,6 +1,6 @@
 //! Identities: a private key, the certificates that go with it, and the bundle to verify others with.
 //!
-//! A source hands over a [`Candidate`]; [`accept`] turns it into an [`Identity`] if every rule holds, and nothing else
+//! A source returns a [`Candidate`]; [`accept`] turns it into an [`Identity`] if every rule holds, and nothing else
 //! does.
 
 mod bundle;

@@ -26,7 +26,7 @@ pub struct JwtSvid {
     pub issued_at: SystemTime,
     /// When it expires: `exp`.
     pub expires_at: SystemTime,
-    /// Its purpose in the words of the operator, if a workload has several; else empty.
+    /// Its purpose in the words of the administrator, if a workload has several; else empty.
     pub hint: String,
 }
 

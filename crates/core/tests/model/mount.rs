@@ -151,7 +151,7 @@ impl Run<'_> {
         }
         shown?;
         self.effect("removing the previous files and names", |world| {
-            let folder = world.folder.as_mut().expect("it is there");
+            let folder = world.folder.as_mut().expect("it exists");
             folder.beside = 0;
             folder.names[1 - names] = false;
         })
@@ -159,7 +159,7 @@ impl Run<'_> {
 
     fn show(&mut self, before: Folder, spec: Spec, generation: Generation) -> Done {
         let folder = |world: &mut World, change: &dyn Fn(&mut Folder)| {
-            change(world.folder.as_mut().expect("it is there"));
+            change(world.folder.as_mut().expect("it exists"));
         };
         self.effect("writing the new files beside the previous ones", |world| {
             folder(world, &|folder| folder.beside |= bit(generation));
@@ -195,12 +195,12 @@ impl Run<'_> {
             return Ok(());
         }
         self.effect("removing ..data", |world| {
-            let folder = world.folder.as_mut().expect("it is there");
+            let folder = world.folder.as_mut().expect("it exists");
             folder.beside |= folder.shown.take().map_or(0, |(generation, _)| bit(generation));
             world.emptied = true;
         })?;
         self.effect("removing the files", |world| {
-            let folder = world.folder.as_mut().expect("it is there");
+            let folder = world.folder.as_mut().expect("it exists");
             (folder.beside, folder.names) = (0, [false; 2]);
         })
     }
@@ -213,7 +213,7 @@ impl Run<'_> {
         }
         let folder_was_clone = self.world.is_clone;
         self.effect("removing the contents of the volume's folder", |world| {
-            let folder = world.folder.as_mut().expect("it is there");
+            let folder = world.folder.as_mut().expect("it exists");
             (folder.shown, folder.beside, folder.names) = (None, 0, [false; 2]);
         })?;
         self.effect("removing the volume's folder", |world| {

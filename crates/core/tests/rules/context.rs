@@ -43,7 +43,7 @@ fn the_first_svid_is_the_default_and_a_hint_picks_another() {
     let context = accepted_context(all());
     assert_eq!(context.default_svid().serial(), context.svids()[0].identity.serial());
     let serial = context.svids()[1].identity.serial().to_owned();
-    let only = context.only("db").expect("it is there");
+    let only = context.only("db").expect("it exists");
     assert_eq!((only.svids().len(), only.default_svid().serial()), (1, serial.as_str()));
     let error = accepted_context(all()).only("mail").expect_err("no SVID has it").to_string();
     assert!(error.contains(r#""mail" (there are "db", "web")"#) && error.contains("svid-csi/hint"), "{error}");
@@ -57,7 +57,7 @@ fn of_two_svids_with_the_same_hint_the_first_counts() {
     let context =
         accepted_context(of(vec![svid(first, "db"), svid(root.leaf(|_| {}), "db"), svid(root.leaf(|_| {}), "")]));
     assert_eq!(context.svids().len(), 2);
-    assert_eq!(context.only("db").expect("it is there").default_svid().chain(), chain);
+    assert_eq!(context.only("db").expect("it exists").default_svid().chain(), chain);
 }
 
 #[test]

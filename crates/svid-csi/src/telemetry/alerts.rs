@@ -56,7 +56,7 @@ fn metrics(expr: &str) -> Vec<(&str, Vec<&str>)> {
 /// Checks that a page of metrics contains every metric and label that the rules of a group use.
 pub(crate) fn check_against(group: &str, page: &str) {
     let groups = groups();
-    let group = groups.iter().find(|known| known.name == group).expect("the group is there");
+    let group = groups.iter().find(|known| known.name == group).expect("the group exists");
     for Rule { alert, expr, .. } in &group.rules {
         let asked = metrics(expr);
         assert!(!asked.is_empty(), "{alert} asks for no metric: {expr}");

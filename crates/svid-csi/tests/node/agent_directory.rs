@@ -73,7 +73,7 @@ fn without_a_seal_only_read_only_volumes_are_published() {
             assert_eq!(code, Code::FailedPrecondition, "{message}");
             assert!(message.contains("write readOnly: true in the volume"), "{message}");
             let target = node.publish(&volume("api")).await;
-            until("the socket is there", async || target.join("agent.sock").exists()).await;
+            until("the socket exists", async || target.join("agent.sock").exists()).await;
         }
     });
 }

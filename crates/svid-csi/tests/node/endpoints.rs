@@ -124,7 +124,7 @@ fn one_process_serves_and_registers_both_driver_names() {
         let with_files = node.kubelet.publish(&files, &volume("web")).await.unwrap();
         assert!(with_files.join("tls.crt").exists());
         let with_socket = node.kubelet.publish(&sockets, &volume("api")).await.unwrap();
-        crate::fixture::until("the socket is there", async || with_socket.join("agent.sock").exists()).await;
+        crate::fixture::until("the socket exists", async || with_socket.join("agent.sock").exists()).await;
         let log = node.log();
         assert!(log.contains("registered with the kubelet"), "{log}");
         assert!(log.lines().all(|line| line.starts_with('{')), "{log}");

@@ -149,6 +149,6 @@ fn no_key_in_records_status_or_logs() {
         for shown in [fs::read_to_string(record).unwrap(), status, node.log(), message] {
             assert!(!shown.contains(secret) && !shown.contains("s3cr3t") && !shown.contains("PRIVATE KEY"), "{shown}");
         }
-        assert!(node.log().contains("serial"), "the audit line is there: {}", node.log());
+        assert!(node.log().contains("serial"), "the audit line exists: {}", node.log());
     });
 }

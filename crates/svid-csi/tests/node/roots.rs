@@ -171,7 +171,7 @@ fn broken_entries_keep_the_last_roots_and_removed_ones_are_distrusted() {
         set(&server, "n2", Some(&foreign()));
         let one = node(&server, "n1").await;
         let web = pod(&one, "web").await;
-        until("both are there", async || roots(&web) == 2).await;
+        until("both exist", async || roots(&web) == 2).await;
         for broken in ["garbage", "{\"keys\":[]}"] {
             set(&server, "n2", Some(broken));
             until("it is reported", async || trouble(&one).await.is_some_and(|told| told.contains("the entry n2")))
@@ -180,7 +180,7 @@ fn broken_entries_keep_the_last_roots_and_removed_ones_are_distrusted() {
         }
         assert_eq!(metric(&one, "local_ca_roots_in_trouble").await, Some(1.0));
         set(&server, "n2", None);
-        until("it is gone", async || roots(&web) == 1).await;
+        until("it is removed", async || roots(&web) == 1).await;
         assert_eq!(trouble(&one).await, None);
         assert!(trusts(&web, &web) && believes(&web, &web), "its own stays");
     });
@@ -310,7 +310,7 @@ fn entries_of_deleted_nodes_are_removed_at_startup() {
         server.faults.next(1, "get", "nodes", Fault::Delay(Duration::from_millis(50)));
         let one = node(&server, "n1").await;
         let web = pod(&one, "web").await;
-        until("they are gone", async || {
+        until("they are removed", async || {
             let names: Vec<_> = entries(&server).as_object().unwrap().keys().cloned().collect();
             names == ["n1", "n2"] && roots(&web) == 2
         })
@@ -325,7 +325,7 @@ fn if_nodes_have_other_names_nothing_is_removed() {
         put(&server, json!({"elsewhere": foreign()}));
         let one = node(&server, "n1").await;
         until("it is reported", async || one.log().contains("there is no node with the name in --node-id")).await;
-        until("both are there", async || count(&server) == 2).await;
+        until("both exist", async || count(&server) == 2).await;
     });
 }
 

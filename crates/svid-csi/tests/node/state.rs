@@ -98,7 +98,7 @@ fn every_identity_that_a_pod_can_read_is_in_the_audit_log() {
         fs::create_dir_all(record.join("in the way")).unwrap();
         let before = serial(&target);
         renew_all(&node).await;
-        until("another identity is there", async || serial(&target) != before).await;
+        until("there is another identity", async || serial(&target) != before).await;
         let seen = serial(&target);
         assert!(node.log().contains(&seen), "{seen}: {}", node.log());
         assert!(

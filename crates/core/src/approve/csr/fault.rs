@@ -35,7 +35,7 @@ pub enum CsrFault {
         /// Its length.
         bits: usize,
     },
-    /// A type of key that the operator does not allow.
+    /// A type of key that the administrator does not allow.
     #[error("the CSR has a key of type {found}, allowed are {}", names(.allowed))]
     KeyType {
         /// Its kind.

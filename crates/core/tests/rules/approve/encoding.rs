@@ -30,7 +30,7 @@ fn nothing_follows_anything() {
 }
 
 #[test]
-fn every_part_is_there() {
+fn every_part_exists() {
     malformed(Csr::changed(|csr| csr.version.clear()), "the version");
     malformed(Csr::changed(|csr| csr.subject.clear()), "the public key");
     malformed(Csr::changed(|csr| csr.attributes.clear()), "the list of attributes");

@@ -80,7 +80,7 @@ fn a_renewed_certificate_keeps_the_tokens_unless_there_are_new_ones() {
     assert_eq!(changed(&before.files, &after), of_x509);
     let document = BundleDocument::read(found(&after, "bundle.json")).expect("a document");
     assert_eq!(document.anchors, next.bundle());
-    assert!(!document.jwt.is_empty(), "its keys of tokens are those that were there");
+    assert!(!document.jwt.is_empty(), "its keys of tokens are unchanged");
 
     let fewer = Extras { key_store: None, ..everything() };
     let wanted = Wanted { extras: &fewer, ..wanted };

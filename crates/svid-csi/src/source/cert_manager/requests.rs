@@ -294,7 +294,7 @@ mod tests {
         let known = requests.of_volume("v1", &pod("shop", "u1"));
         assert_eq!(known.len(), MOST_OF_A_VOLUME + 1);
         assert!(["own", "waited-for"].iter().all(|name| known.contains(&(key(name), false))), "{known:?}");
-        assert!(matches!(*expected.seen().borrow(), WatchedRequest::Progress(_)), "it is there");
+        assert!(matches!(*expected.seen().borrow(), WatchedRequest::Progress(_)), "it exists");
     }
 
     fn key(name: &str) -> Key {

@@ -59,7 +59,7 @@ fn tokens_are_the_agents_and_follow_its_keys() {
         assert_eq!(subject(&target), Some(id("web")), "the first one");
         let (before, certificate) = (file(&target, "jwt_svid_0.token"), serial(&target));
         scene.agent.add_jwt_key();
-        until("the new key is there, and the token is of it", async || {
+        until("the new key exists and has signed the token", async || {
             let keys = file(&target, "jwt_bundles.json").map(|json| bundles(&json));
             keys.is_some_and(|keys| keys.values().next().unwrap().key_ids().count() == 2)
                 && subject(&target) == Some(id("web"))
@@ -127,9 +127,9 @@ fn each_federated_trust_domain_has_a_file_as_long_as_it_is_federated() {
         assert_eq!(names(&target), ["ca.crt", "federated.other.org.pem", "tls.crt", "tls.key"]);
         federate("third.org");
         let all = ["ca.crt", "federated.other.org.pem", "federated.third.org.pem", "tls.crt", "tls.key"];
-        until("the third is there", async || names(&target) == all).await;
+        until("the third exists", async || names(&target) == all).await;
         scene.agent.edit(&pod("web"), |response| response.federated_bundles.clear());
-        until("both are gone", async || names(&target) == ["ca.crt", "tls.crt", "tls.key"]).await;
+        until("both are removed", async || names(&target) == ["ca.crt", "tls.crt", "tls.key"]).await;
         let visible = || super::scene::names(&target).into_iter().filter(|name| name.starts_with("federated")).count();
         until("their names too", async || visible() == 0).await;
     });
@@ -183,7 +183,7 @@ fn an_invalid_token_is_not_delivered_and_the_files_stay() {
         let (token, first) = (file(&target, "jwt_svid_0.token"), serial(&target));
         scene.agent.spoil_tokens(Some(of_somebody_else()));
         scene.agent.rotate(&pod("web"));
-        until("the certificate is renewed all the same", async || serial(&target) != first).await;
+        until("the certificate is renewed nevertheless", async || serial(&target) != first).await;
         assert_eq!(file(&target, "jwt_svid_0.token"), token, "the last good one stays");
     });
 }
@@ -196,7 +196,7 @@ fn new_keys_are_delivered_even_if_the_token_is_not() {
         let (token, first) = (file(&target, "jwt_svid_0.token"), serial(&target));
         scene.agent.spoil_tokens(Some(of_somebody_else()));
         scene.agent.add_jwt_key();
-        until("the new key is there", async || {
+        until("the new key exists", async || {
             let keys = file(&target, "jwt_bundles.json").map(|json| bundles(&json));
             keys.is_some_and(|keys| keys.values().next().unwrap().key_ids().count() == 2)
         })

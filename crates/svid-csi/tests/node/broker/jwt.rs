@@ -166,7 +166,7 @@ fn token_files_belong_to_the_pod_and_are_removed_with_its_identity() {
         read(&token).unwrap();
         assert!(target.join("jwt_bundles.json").exists());
         scene.agent.withdraw(&pod("web"));
-        until("everything is gone", async || names(&target).is_empty()).await;
+        until("everything is removed", async || names(&target).is_empty()).await;
         scene.register("web");
         until("everything is back", async || target.join("jwt_svid_0.token").exists()).await;
         read(&fs::read_to_string(target.join("jwt_svid_0.token")).unwrap()).unwrap();

@@ -68,7 +68,7 @@ fn sockets_and_streams_end_and_return() {
         others.next().await.unwrap();
         scene.agent.withdraw(&pod("web"));
         assert_eq!(svids.next().await.unwrap_err().code(), Code::PermissionDenied);
-        until("the sockets are gone", async || names(&target).is_empty()).await;
+        until("the sockets are removed", async || names(&target).is_empty()).await;
         assert_eq!(fs::read_dir(scene.node.path("root/data/kept")).unwrap().count(), 1, "nothing is kept of it");
         scene.register("web");
         until("the sockets are back", async || socket.exists()).await;

@@ -66,14 +66,14 @@ fn a_changed_file_reaches_every_format() {
         });
         let target = cluster.node.publish(&volume).await;
         let read = |name: &str| fs::read(fs::canonicalize(target.join(name)).ok()?).ok();
-        let [key, trust] = ["key.p12", "trust.p12"].map(|name| read(name).expect("it is there"));
+        let [key, trust] = ["key.p12", "trust.p12"].map(|name| read(name).expect("it exists"));
         let document = |json: Option<Vec<u8>>| BundleDocument::read(&json?).ok();
         let before = document(read("bundle.json")).expect("a document");
         assert_eq!((before.anchors.len(), before.jwt.is_empty()), (1, true));
 
         let next = Arc::new(TestCa::new("next"));
         replace(&cluster.node.path("ca.crt"), &(cluster.ca.bundle_pem() + &next.bundle_pem()));
-        until("both CAs are there", async || {
+        until("both CAs exist", async || {
             document(read("bundle.json")).is_some_and(|now| now.anchors.len() == 2 && now.sequence > before.sequence)
                 && read("trust.p12").is_some_and(|now| now != trust)
                 && holds(&target, &[&cluster.ca, &next])
@@ -125,7 +125,7 @@ fn a_config_map_is_followed() {
             );
         };
         put(&(cluster.ca.bundle_pem() + &next.bundle_pem()));
-        until("it is there", async || holds(&target, &[&cluster.ca, &next])).await;
+        until("it exists", async || holds(&target, &[&cluster.ca, &next])).await;
         put("garbage");
         until("it is reported", async || cluster.node.log().contains("roots.pem")).await;
         assert!(cluster.server.objects.remove("configmaps", "cert-manager", "issuance"));
@@ -200,7 +200,7 @@ fn a_cluster_trust_bundle_is_followed() {
         let target = cluster.node.publish(&cluster.volume("web")).await;
         let next = TestCa::new("next");
         put(&cluster, &(cluster.ca.bundle_pem() + &next.bundle_pem()));
-        until("it is there", async || holds(&target, &[&cluster.ca, &next])).await;
+        until("it exists", async || holds(&target, &[&cluster.ca, &next])).await;
     });
 }
 

@@ -98,7 +98,7 @@ fn the_text_of_the_bundle_arrives_as_it_is() {
         let both = text(&cluster.ca) + &text(&next);
         fs::write(cluster.node.path("ca.crt"), &both).unwrap();
         let target = cluster.node.publish(&cluster.volume("web")).await;
-        until("it is there", async || shown(&target) == both).await;
+        until("it exists", async || shown(&target) == both).await;
         let other = text(&next) + &text(&cluster.ca) + &text(&TestCa::new("third"));
         fs::write(cluster.node.path("ca.crt"), &other).unwrap();
         until("so is the next", async || shown(&target) == other).await;
@@ -117,7 +117,7 @@ fn a_bundle_is_used_without_a_certificate_that_is_not_of_a_ca() {
         let next = TestCa::new("next");
         fs::write(cluster.node.path("ca.crt"), leaf + &cluster.ca.bundle_pem() + &next.bundle_pem()).unwrap();
         let shown = || fs::read_to_string(target.join("ca.crt")).unwrap_or_default();
-        until("the CAs are there", async || shown().matches("BEGIN").count() == 2).await;
+        until("the CAs exist", async || shown().matches("BEGIN").count() == 2).await;
         assert!(svid(&target).check_chain().is_ok());
         assert_eq!(
             cluster.node.log().matches("is not a CA certificate that may sign others; it is skipped").count(),

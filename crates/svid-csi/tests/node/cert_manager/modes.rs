@@ -18,7 +18,7 @@ fn the_driver_creates_requests_with_its_own_token() {
             for request in cluster.server.cert_manager.requests() {
                 let fact = |fact: &str| request.spec.extra[&format!("authentication.kubernetes.io/{fact}")][0].clone();
                 assert_eq!((fact("pod-uid"), fact("node-name")), ("uid-of-the-driver".to_owned(), "n1".to_owned()));
-                assert_eq!(request.metadata.namespace, pod("web").namespace, "in the pod's namespace all the same");
+                assert_eq!(request.metadata.namespace, pod("web").namespace, "in the pod's namespace nevertheless");
             }
             let first = serial(&target);
             crate::endpoints::renew_all(&cluster.node).await;

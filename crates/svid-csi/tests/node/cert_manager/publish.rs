@@ -113,7 +113,7 @@ fn extra_annotations_are_added_but_do_not_override_ours() {
         assert_eq!(annotations["team"], "shop");
         assert_eq!(annotations["spiffe.csi.cert-manager.io/identity"], "spiffe://example.org/ns/shop/sa/web");
         let log = cluster.node.log();
-        assert!(log.contains("extra-certificate-request-annotations"), "the operator is warned: {log}");
+        assert!(log.contains("extra-certificate-request-annotations"), "the administrator is warned: {log}");
     });
 }
 

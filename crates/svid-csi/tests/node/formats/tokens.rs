@@ -65,7 +65,7 @@ fn tokens_outlive_the_driver_and_are_renewed_after_it() {
         for shown in [fs::read_to_string(record).unwrap(), status, node.log()] {
             assert!(parts.iter().all(|part| !shown.contains(part)), "{shown}");
         }
-        assert!(node.log().contains("JWT-SVID issued"), "the audit line is there: {}", node.log());
+        assert!(node.log().contains("JWT-SVID issued"), "the audit line exists: {}", node.log());
     });
 }
 

@@ -192,7 +192,7 @@ fn garbage_ends_only_its_connection() {
             let mut said = Vec::new();
             let _ = stream.read_to_end(&mut said).await;
         }
-        until("all are gone", async || connections(&node).await == 1.0).await;
+        until("all are removed", async || connections(&node).await == 1.0).await;
         all_is_well(&node, &socket, &mut good).await;
     });
 }

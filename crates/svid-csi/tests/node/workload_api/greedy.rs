@@ -95,7 +95,7 @@ fn three_greedy_pods_cost_little_memory_which_is_released() {
         let held_connections = connections().await;
         let height = peak_memory(node.pid()).unwrap() - idle;
         drop(held);
-        until("they are gone", async || connections().await <= 1.0).await;
+        until("they are removed", async || connections().await <= 1.0).await;
         let afterwards = memory(&node).await - idle;
         println!(
             "{held_connections} connections; idle {idle:.1} MB, {height:.1} MB more at its height, {afterwards:.1} MB more afterwards"
