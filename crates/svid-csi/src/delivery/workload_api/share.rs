@@ -96,7 +96,7 @@ impl Share {
     pub(super) async fn take(&self, amount: usize) -> Taken {
         let own = async {
             if amount > self.bounds.own {
-                // No other pod could use it.
+                // The own amount never suffices, and waiting for it would block smaller messages.
                 return std::future::pending().await;
             }
             Taken { _of_pod: acquired(&self.own, amount).await, of_node: None }

@@ -1,8 +1,9 @@
-//! Volumes that csi-driver-spiffe has mounted, taken over while their pods run.
+//! Volumes mounted by csi-driver-spiffe, adopted while their pods run.
 //!
-//! Its tmpfs lives on behind the mounted target, also when that driver is gone, and has the same layout as ours: a new identity
-//! is written through a clone of the mount. It keeps its options, having no upper bound and no protection from swap. Whether the
-//! mount is read-only says nothing: that driver remounts it so, which reaches neither the host nor the next driver.
+//! Its tmpfs continues to exist behind the mounted target, even without that driver, and has the same layout as ours: a
+//! new identity is written through a clone of the mount. It keeps its options: no size limit, and no protection from
+//! swap. It does not matter whether the mount is read-only, because that driver remounts it so, which affects neither
+//! the host nor the next driver.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,22 +23,22 @@ use crate::host::mount::{InspectedFile, InspectedMount, Look, MountError, MountP
 
 const CURRENT: &str = "..data";
 
-/// Why a volume of csi-driver-spiffe is left to itself.
+/// Why a volume of csi-driver-spiffe is not adopted.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
-    /// Others than root may have written it.
+    /// Users other than root may have written to it.
     #[error("users other than root may write into it")]
     Writable,
-    /// Another user could have written it.
+    /// Another user may have written to it.
     #[error("it belongs to the user {0}, not to root")]
     Owner(u32),
-    /// Nothing was written yet, or not by that driver.
+    /// Nothing was written yet, or another driver did.
     #[error("it has no link ..data to a folder beside it")]
     NoData,
-    /// Its contents are not known.
+    /// Its contents are unknown.
     #[error("its files are not one certificate chain, its key and at most one trust bundle")]
     Files,
-    /// The pod would lose what it has.
+    /// The pod would lose its trust bundle.
     #[error("it holds a trust bundle, but this driver has none: give --trust-bundle or --source-ca-bundle")]
     Bundle,
     /// The pod expects files.
@@ -49,11 +50,11 @@ pub enum Unfit {
 }
 
 impl Node {
-    /// Takes over what csi-driver-spiffe has mounted for a volume that is not known here, and has it renewed at once.
-    /// Returns whether there was anything of it. Blocks; the volume's lock is held.
+    /// Adopts csi-driver-spiffe's mount of a volume that is not known here, and renews it at once. Returns whether
+    /// there was one. Blocks; the volume's lock is held.
     ///
     /// # Errors
-    /// [`VolumeError::NotAdopted`]; it is left as it is then.
+    /// [`VolumeError::NotAdopted`]; the volume is then unchanged.
     pub(super) fn adopt(
         self: &Arc<Self>,
         driver: &str,
@@ -71,13 +72,13 @@ impl Node {
         let left_alone = |why| VolumeError::NotAdopted { target: spec.target.path().to_owned(), why };
         let adopted = self.fit(spec, &seen).map_err(left_alone)?;
         let shape = Arc::new(adopted.shape(spec));
-        // It is there already, and its pod is running: it may use the reserved space.
+        // It exists already, and its pod is running, so it may use the reserved space.
         let place = self.take_up_place(&shape, 0)?;
         let taken_over = |record: &mut Record| {
             (record.phase, record.root, record.adopted) = (Phase::Ready, Some(seen.id()), Some(Box::new(adopted)));
         };
         let volume = held.insert(self.new_volume(driver, &shape, place, taken_over)?);
-        // Nothing of the look may stay open: it would keep the volume from being unmounted.
+        // No descriptor of the inspection may stay open, because it would keep the volume from being unmounted.
         drop(seen);
         self.reach(volume, point).map_err(VolumeError::begun)?;
         self.keep_renewing(volume);
@@ -89,7 +90,7 @@ impl Node {
         Ok(true)
     }
 
-    /// What the pod knows the volume by.
+    /// The file names and the group that the pod knows.
     fn fit(&self, spec: &VolumeSpec, seen: &InspectedMount) -> Result<Adopted, Unfit> {
         let Content::Files(wanted) = &spec.content else { return Err(Unfit::Plan(spec.plan())) };
         if seen.owner() != 0 {
@@ -99,7 +100,7 @@ impl Node {
             return Err(Unfit::Writable);
         }
         let found = seen.files(&seen.link_beside(CURRENT).ok_or(Unfit::NoData)?)?;
-        // csi-driver-spiffe gives the files to the group, and not the folder that they are in.
+        // csi-driver-spiffe sets the group of the files, but not of the folder they are in.
         let group = found.iter().map(|file| file.group).find(|group| *group != 0);
         let file =
             |InspectedFile { name, contents, .. }| Some(RenderedFile { name: FileName::parse(&name).ok()?, contents });
@@ -112,14 +113,14 @@ impl Node {
         Ok(Adopted { names, fs_group: wanted.fs_group.or(group) })
     }
 
-    /// Whether identities of that kind come with a trust bundle.
+    /// Whether such identities come with a trust bundle.
     fn has_bundle(&self, wanted: &FilesSpec) -> bool {
         let of_cert_manager = self.sources.cert_manager.as_ref().and_then(|source| source.bundle());
         wanted.subject.issuer != Issuer::CertManager || of_cert_manager.is_some()
     }
 }
 
-/// Where csi-driver-spiffe keeps a volume on its tmpfs.
+/// The path of a volume on the tmpfs of csi-driver-spiffe.
 fn root_of(id: &VolumeId) -> PathBuf {
     Path::new("/").join(id.as_str()).join("data")
 }
@@ -128,7 +129,7 @@ fn holds_bundle(found: &[RenderedFile], names: &FileNames) -> bool {
     found.iter().any(|file| Some(&file.name) == names.bundle.as_ref())
 }
 
-/// The volume as it is asked for, but for what its pod knows it by, if it was taken over.
+/// The requested volume, with the names and the group that its pod knows if it was adopted.
 pub(super) fn as_adopted(volume: Option<&Volume>, asked: Arc<VolumeSpec>) -> Arc<VolumeSpec> {
     let record = volume.map(Volume::record).filter(|record| record.phase == Phase::Ready);
     match record.and_then(|record| record.adopted.as_deref()) {

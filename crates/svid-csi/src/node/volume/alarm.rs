@@ -1,4 +1,4 @@
-//! Telling the pod's owners, by events on the pod, that its identity is in danger.
+//! Warns the pod's owners, by events on the pod, that its identity is in danger.
 
 use std::convert::Infallible;
 
@@ -15,7 +15,7 @@ use crate::host::clock;
 use crate::kube::events::pod_reference;
 use crate::telemetry::report;
 
-/// Raised once for every identity that was not renewed until little of it is left.
+/// Raised once for every identity that was not renewed until little of its lifetime is left.
 #[derive(Debug, Default)]
 pub(super) struct Alarm {
     raised: bool,
@@ -23,8 +23,8 @@ pub(super) struct Alarm {
 }
 
 impl Alarm {
-    /// Raises the alarm when its time has come, unless it was raised or there is nothing to lose. Never ends, so that
-    /// whatever it runs beside continues, and keeps its turn.
+    /// Raises the alarm when its time has come, unless it was raised already or there is no identity. Never ends, so
+    /// that the concurrent renewal continues, and keeps its turn.
     pub(super) async fn keep(&mut self, node: &Node, spec: &VolumeSpec, validity: Option<&Validity>) -> Infallible {
         if let Some(validity) = validity.filter(|_| !self.raised) {
             let left = renew::alarming(validity).duration_since(clock::now()).unwrap_or_default();
@@ -40,7 +40,7 @@ impl Alarm {
 
     fn raise(&mut self, node: &Node, spec: &VolumeSpec) {
         self.raised = true;
-        // Both: what it waits for at this moment may be nothing but the end of the next try.
+        // Both, because at this moment it may only be waiting for the next attempt.
         let waits_for = node.sources.waiting_of(&spec.id).map(|what| format!("it waits for {what}"));
         let reasons: Vec<_> = self.last_error.take().into_iter().chain(waits_for).collect();
         let reason = if reasons.is_empty() { "see the log".to_owned() } else { reasons.join("; ") };
@@ -61,7 +61,8 @@ impl Node {
         }
     }
 
-    /// Warns if the chain in a volume does not lead to its trust bundle, and did before or for another reason.
+    /// Warns if the chain in a volume does not lead to its trust bundle, unless it has already warned for the same
+    /// reason.
     pub(super) fn warn_of_chain(&self, record: &Record, before: Option<&Issued>) {
         let untrusted = |issued: &Issued| issued.untrusted.clone();
         let Some(reason) = record.issued.as_ref().and_then(untrusted) else { return };

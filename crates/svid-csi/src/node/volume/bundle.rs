@@ -1,4 +1,4 @@
-//! A changed trust bundle reaches every volume at once, beside the certificates that are there.
+//! A changed trust bundle reaches every volume at once, beside the existing certificates.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::registry::Volume;
 use crate::telemetry::report;
 
 impl Node {
-    /// Brings each new bundle of that issuer to all volumes, until `stop`.
+    /// Writes each new bundle of that issuer into all volumes, until `stop`.
     pub(in crate::node) async fn follow_bundle<T: Send + Sync + 'static>(
         self: Arc<Self>,
         issuer: Issuer,
@@ -32,7 +32,7 @@ impl Node {
         }
     }
 
-    /// Volumes that are busy come when they are done, and keep no other waiting.
+    /// Busy volumes follow when they are done, and do not delay others.
     async fn bring_bundle(self: &Arc<Self>, issuer: Issuer, volumes: Vec<VolumeId>) {
         let (node, mut busy) = (self.clone(), Vec::new());
         let brought = tokio::task::spawn_blocking(move || {
@@ -56,8 +56,8 @@ impl Node {
         }
     }
 
-    /// Writes the source's current bundle into a volume, if it holds another one; a failure is retried when the
-    /// kubelet asks for the volume, or by a renewal. Blocks; the volume's lock is held.
+    /// Writes the source's current bundle into a volume, if it has another one. A failure is retried by the next
+    /// publish or renewal. Blocks; the volume's lock is held.
     pub(super) fn bring_bundle_to(&self, volume: Option<&mut Volume>) {
         let Some(volume) = volume else { return };
         if let Err(error) = self.refresh_bundle(volume) {
@@ -65,7 +65,7 @@ impl Node {
             if matches!(error, VolumeError::Changed(_)) {
                 self.distrust(volume);
             }
-            // An identity of the local CA comes with its bundle, and is retried until it is delivered.
+            // An identity of the local CA includes its bundle, and is retried until it is delivered.
             if volume.record().spec.plan().issuer() == Some(Issuer::LocalCa) {
                 volume.renew_now.notify_one();
             }
@@ -84,7 +84,7 @@ impl Node {
         self.record(volume, |record| {
             if let Some(issued) = &mut record.issued {
                 bundle.digest().clone_into(&mut issued.bundle_digest);
-                // The source's next identity is no longer the same.
+                // The digest covers the former bundle.
                 issued.digest = None;
                 issued.untrusted = leads.as_ref().err().map(|rejection| rejection.to_string().into());
             }

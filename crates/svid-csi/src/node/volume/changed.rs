@@ -1,4 +1,4 @@
-//! Volumes that their pods, or other processes on the node, have changed: noticed, reported and restored.
+//! Volumes changed by their pods, or by other processes on the node: detected, reported and restored.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::delivery::volume_folder::VolumeFolder;
 use crate::telemetry::report;
 
 impl Node {
-    /// What the volume's files show, if new ones may keep a part of it.
+    /// The current files of the volume, if new ones may keep a part of them.
     pub(super) fn files_before(
         &self,
         record: &Record,
@@ -27,7 +27,7 @@ impl Node {
             Shown::Files(moment) if wanted.extras.need_jwt() => Ok(moment.files()?),
             Shown::Files(_) | Shown::Nothing => Ok(Vec::new()),
             Shown::Changed(how) => {
-                // Before anything of this driver was delivered, it is what csi-driver-spiffe has left.
+                // Before the first delivery of this driver, the files are those of csi-driver-spiffe.
                 if record.issued.is_some() {
                     self.report_change(&record.spec, &how);
                 }
@@ -36,10 +36,10 @@ impl Node {
         }
     }
 
-    /// What the volume's files show, to be written again with something new beside it.
+    /// The current files of the volume, to be written again with some changes.
     ///
     /// # Errors
-    /// [`VolumeError::Changed`] if it is not what was delivered.
+    /// [`VolumeError::Changed`] if they are not as delivered.
     pub(super) fn delivered_files(
         &self,
         record: &Record,
@@ -54,7 +54,7 @@ impl Node {
         Err(VolumeError::Changed(how))
     }
 
-    /// Has the volume's source asked again, and its answer delivered, even if it is the same as before.
+    /// Requests the volume's identity again, and delivers it even if it is the same as before.
     pub(super) fn distrust(&self, volume: &mut Volume) {
         if let Some(issued) = volume.record().issued.clone() {
             let remembered = self.record(volume, |record| record.issued = Some(Issued { digest: None, ..issued }));
@@ -65,7 +65,7 @@ impl Node {
         volume.renew_now.notify_one();
     }
 
-    /// Checks whether the volume shows what was delivered. Restores a socket; files that were changed are requested again.
+    /// Checks whether the volume has the delivered content. Restores a socket, and requests changed files again.
     pub(super) fn see_that_it_is_unchanged(&self, volume: &mut Volume) -> Result<(), VolumeError> {
         let spec = volume.record().spec.clone();
         let Some(issued) = &volume.record().issued else { return Ok(()) };
@@ -74,7 +74,7 @@ impl Node {
             Content::WorkloadApi(socket) => {
                 self.put_socket_right(&spec, socket, &socket.sockets, &self.folder(volume.record())?)?;
             }
-            // Without a digest, they have been asked for already.
+            // Without a digest, they have already been requested.
             Content::Files(_) if issued.digest.is_some() => {
                 match self.delivered_files(volume.record(), &self.folder(volume.record())?) {
                     Err(VolumeError::Changed(_)) => self.distrust(volume),
@@ -86,7 +86,7 @@ impl Node {
         Ok(())
     }
 
-    /// Makes sure that those names in the folder lead to the volume's socket.
+    /// Ensures that those names in the folder lead to the volume's socket.
     pub(super) fn put_socket_right(
         &self,
         spec: &Arc<VolumeSpec>,
@@ -103,7 +103,7 @@ impl Node {
         if was_changed { Ok(folder.keep_only(names)?) } else { Ok(()) }
     }
 
-    /// Why a volume's socket does not work for its pod; `None` if it does.
+    /// Why a volume's socket does not work for its pod; `None` if it works.
     pub(in crate::node) fn trouble_of_socket(&self, record: &Record, socket: &SocketSpec) -> Option<String> {
         let id = &record.spec.id;
         let Some(workload_api) = &self.workload_api else {
@@ -123,7 +123,7 @@ impl Node {
         }
     }
 
-    /// Why a volume's files are not what was delivered; `None` if they are.
+    /// Why a volume's files differ from the delivered ones; `None` if they do not.
     pub(in crate::node) fn trouble_of_files(&self, record: &Record) -> Option<String> {
         match self.folder(record).and_then(|folder| Ok(shown::look(&folder)?)) {
             Ok(Shown::Files(_)) => None,

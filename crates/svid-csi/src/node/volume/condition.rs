@@ -1,4 +1,4 @@
-//! Whether a volume is of use to its pod.
+//! Whether a volume is usable for its pod.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ impl Node {
     /// The problem of a published volume; `None` if it has none.
     ///
     /// # Errors
-    /// [`VolumeError::Unknown`] when it is not published at that path.
+    /// [`VolumeError::Unknown`] if it is not published at that path.
     pub async fn condition(self: &Arc<Self>, id: VolumeId, target: TargetPath) -> Result<Option<String>, VolumeError> {
         let held = self.volumes.hold(&id).await;
         let record = held.as_ref().map(|volume| volume.record().clone());

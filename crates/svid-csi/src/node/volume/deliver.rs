@@ -1,4 +1,4 @@
-//! What a pod is given, put where its volume shows it. Everything here blocks; the volume's lock is held.
+//! Delivers identities into volumes. All functions block; the volume's lock is held.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -24,20 +24,20 @@ use crate::host::clock;
 use crate::telemetry::report;
 
 impl Node {
-    /// Creates the folder that is to be mounted, and returns its identity.
+    /// Creates the folder to be mounted, and returns its identity.
     pub(super) fn prepare(&self, spec: &VolumeSpec, known: Option<&Record>) -> Result<Option<FileId>, VolumeError> {
         self.keep_writable();
         Ok(self.folders()?.prepare(&spec.id, folder_mode(&spec.content), known.and_then(Record::filled))?)
     }
 
-    /// The volume's folder, which its pod may have written into.
+    /// The volume's folder, into which its pod may have written.
     pub(super) fn folder(&self, record: &Record) -> Result<VolumeFolder, VolumeError> {
         self.keep_writable();
         Ok(self.folders()?.open_volume(&record.spec.id, record.filled())?)
     }
 
-    /// Shows the volume's pod what it is given; without `jwt`, the tokens that it sees. On failure it keeps seeing what
-    /// it saw.
+    /// Delivers an identity to the volume's pod; without `jwt`, its tokens stay. On failure the pod keeps the previous
+    /// content.
     pub(super) fn deliver(
         &self,
         record: &Record,
@@ -69,11 +69,11 @@ impl Node {
                 given.inspect_err(|_| self.take_back_socket(record, socket, &folder))?;
             }
         }
-        // Another delivery may have made it.
+        // Another delivery may have created it.
         Ok(folder.shape(folder_mode(&spec.content), None)?)
     }
 
-    /// Sends the volume's pod what it is given, by a socket.
+    /// Delivers an identity to the volume's pod over a socket.
     fn give(
         &self,
         record: &Record,
@@ -84,7 +84,7 @@ impl Node {
         occasion: Occasion,
     ) -> Result<(), VolumeError> {
         let workload_api = self.workload_api()?;
-        // Until all is done, the names before lead to the socket too.
+        // Until everything is done, the former names also lead to the socket.
         let before = sockets_of(&record.spec).iter().filter(|name| !socket.sockets.contains(name));
         let names: Vec<_> = socket.sockets.iter().chain(before).cloned().collect();
         self.put_socket_right(spec, socket, &names, folder)?;
@@ -96,8 +96,8 @@ impl Node {
         }
     }
 
-    /// Removes the files and names that a volume with a socket had before. Called once the new spec is recorded: if that
-    /// fails, the pod still needs them.
+    /// Removes the former files and names of a volume with a socket. Called once the new spec is recorded, because if
+    /// that fails, the pod still needs them.
     pub(super) fn remove_former(&self, record: &Record, spec: &VolumeSpec) -> Result<(), VolumeError> {
         match &spec.content {
             Content::WorkloadApi(socket) => Ok(self.folder(record)?.keep_only(&socket.sockets)?),
@@ -105,7 +105,7 @@ impl Node {
         }
     }
 
-    /// Restores the socket's names that files have taken whose delivery failed.
+    /// Restores names of the socket that a failed delivery of files has replaced.
     fn put_socket_back(&self, record: &Record, folder: &VolumeFolder) {
         let (Some(workload_api), Content::WorkloadApi(socket)) = (&self.workload_api, &record.spec.content) else {
             return;
@@ -115,14 +115,14 @@ impl Node {
         }
     }
 
-    /// Undoes the delivery of a socket that could not be mounted or recorded: the volume stays what its record says.
+    /// Reverts the delivery of a socket that could not be mounted or recorded, so that the volume matches its record.
     pub(super) fn undeliver(&self, record: &Record, spec: &VolumeSpec) {
         if let (Content::WorkloadApi(socket), Ok(folder)) = (&spec.content, self.folder(record)) {
             self.take_back_socket(record, socket, &folder);
         }
     }
 
-    /// Removes what was made for a socket that the volume does not get: a look would take it for a change by its pod.
+    /// Removes an undelivered socket, which a check would mistake for a change by the pod.
     fn take_back_socket(&self, record: &Record, socket: &SocketSpec, folder: &VolumeFolder) {
         let Some(workload_api) = &self.workload_api else { return };
         let taken_back = match &record.spec.content {
@@ -140,12 +140,12 @@ impl Node {
         }
     }
 
-    /// After startup: what is not in files is served again, as it was stored. A volume of which nothing was stored, or whose
-    /// files are gone, is to be renewed at once.
+    /// At startup: serves the stored identity of a socket again. A volume without a stored identity, or whose files are
+    /// missing, is renewed at once.
     pub(super) fn deliver_again(&self, volume: &mut Volume) -> Result<(), VolumeError> {
         let (spec, record) = (volume.record().spec.clone(), volume.record());
         if record.withdrawn {
-            // A kill may have come before it was all taken away.
+            // A kill may have interrupted the removal.
             return self.take_away(record);
         }
         if record.issued.is_none() {
@@ -153,7 +153,7 @@ impl Node {
         }
         let is_there = match &spec.content {
             Content::Passthrough => true,
-            // They are removed even if the record could not say so.
+            // They are removed even if that could not be recorded.
             Content::Files(_) => match shown::look_and_seal(&self.folder(record)?)? {
                 Shown::Files(_) => true,
                 Shown::Nothing => false,
@@ -177,7 +177,7 @@ impl Node {
         Ok(())
     }
 
-    /// Shows the volume's pod another bundle of its trust domain, beside the certificates that are there. Answers
+    /// Delivers another bundle of its trust domain to the volume's pod, beside the existing certificates. Returns
     /// whether they lead to it, or why not; `None` if there are none.
     pub(super) fn deliver_bundle(
         &self,
@@ -217,7 +217,7 @@ impl Node {
         Ok(leads_to(&chain, certificates, now))
     }
 
-    /// Shows the volume's pod other tokens and JWT bundles, beside what else its files are.
+    /// Delivers other tokens and JWT bundles to the volume's pod, beside its other files.
     pub(super) fn deliver_jwt(&self, record: &Record, jwt: &Jwt) -> Result<(), VolumeError> {
         let Content::Files(wanted) = &record.spec.content else { return Ok(()) };
         let (folder, now) = (self.folder(record)?, clock::now());
@@ -227,7 +227,7 @@ impl Node {
         self.write_files(&record.spec, wanted, &folder, &rendered, Occasion::Renewal, now)
     }
 
-    /// Replaces the files of a volume, if there is room for them on that occasion.
+    /// Replaces the files of a volume, if they fit on that occasion.
     fn write_files(
         &self,
         spec: &VolumeSpec,
@@ -250,7 +250,7 @@ impl Node {
         }
     }
 
-    /// Keeps the password that the kubelet brought for the volume, if its files need it. Returns whether it is a new one.
+    /// Stores the password that the kubelet sent for the volume, if its files need it. Returns whether it is a new one.
     pub(super) fn keep_password(
         &self,
         volume: &mut Volume,
@@ -265,15 +265,15 @@ impl Node {
             return Ok(false);
         }
         if volume.record().issued.is_some() {
-            // Before the password is kept: whatever comes next is installed then, also after a kill in between.
+            // Before the password is stored, so that the next identity is installed even after a kill in between.
             self.record(volume, |record| record.issued.iter_mut().for_each(|issued| issued.digest = None))?;
         }
         passwords.keep(&spec.id, &password)?;
         Ok(true)
     }
 
-    /// Removes what the volume's pod was given: its source has withdrawn it. The record says so first, so that a restart
-    /// after a kill continues with it; a full disk does not keep anything from being removed.
+    /// Removes the identity of the volume's pod, which its source has withdrawn. That is recorded first, so that the
+    /// removal continues after a kill; on a full disk it is removed nevertheless.
     pub(in crate::node) fn withdraw(&self, volume: &mut Volume) -> Result<(), VolumeError> {
         let recorded = self.record(volume, |record| (record.issued, record.withdrawn) = (None, true));
         self.take_away(volume.record())?;
@@ -283,7 +283,7 @@ impl Node {
     fn take_away(&self, record: &Record) -> Result<(), VolumeError> {
         let (spec, folder) = (&record.spec, self.folder(record)?);
         match &spec.content {
-            // A republish that could not unmount it: the pod still sees what it had.
+            // A republish could not unmount it, so the pod still has the former content.
             Content::Passthrough if record.filled().is_some() => {
                 if let Some(workload_api) = &self.workload_api {
                     workload_api.remove(&spec.id)?;
@@ -310,7 +310,7 @@ fn has_own_password(spec: &VolumeSpec) -> bool {
     matches!(&spec.content, Content::Files(wanted) if wanted.extras.own_password)
 }
 
-/// Whether the volume's PKCS#12 files may still have the password before.
+/// Whether the volume's PKCS#12 files may still have the previous password.
 pub(super) fn awaits_password(spec: &VolumeSpec, issued: &Issued) -> bool {
     has_own_password(spec) && issued.digest.is_none()
 }
@@ -327,7 +327,7 @@ fn wants<'a>(wanted: &'a FilesSpec, password: Option<&'a Password>) -> Wanted<'a
     Wanted { names: &wanted.names, extras: &wanted.extras, password }
 }
 
-/// Whether the volume's bundle says that other trust domains may vouch for anybody.
+/// Whether the volume's bundle lets other trust domains vouch for any ID.
 pub(super) fn mixes_trust_domains(spec: &VolumeSpec, context: &X509Context) -> bool {
     let merges = |wanted: &FilesSpec| wanted.extras.federated == Federated::Merged;
     matches!(&spec.content, Content::Files(wanted) if merges(wanted)) && !context.federated().is_empty()

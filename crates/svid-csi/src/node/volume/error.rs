@@ -16,7 +16,7 @@ use crate::host::mount::MountError;
 use crate::source::SourceError;
 use crate::source::cert_manager::CertManagerError;
 
-/// Why a volume could not be published, unpublished or looked at.
+/// Why a volume could not be published, unpublished or checked.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
     /// The request is wrong.
@@ -27,31 +27,31 @@ pub enum VolumeError {
     Conflict {
         /// The volume.
         id: VolumeId,
-        /// Where it is published.
+        /// The path at which it is published.
         target: PathBuf,
     },
     /// The pod has too many volumes.
     #[error("the pod already has {0} volumes of this driver; one volume can hold everything")]
     TooMany(usize),
-    /// There is no room for it.
+    /// It does not fit.
     #[error(transparent)]
     NoRoom(#[from] Refusal),
     /// No such volume is published there.
     #[error("volume {0} is not published")]
     Unknown(VolumeId),
-    /// A driver before this one has mounted it, and it cannot be taken over.
+    /// An earlier driver has mounted it, and it cannot be adopted.
     #[error(
         "the volume that csi-driver-spiffe mounted at {} is not taken over, and its pod keeps its files until it is restarted",
         .target.display()
     )]
     NotAdopted {
-        /// Where it is.
+        /// Its mount point.
         target: PathBuf,
-        /// What keeps it from being taken over.
+        /// Why it is not adopted.
         #[source]
         why: Unfit,
     },
-    /// This driver runs without what the volume needs.
+    /// The driver is not configured for the volume.
     #[error("this driver runs without {0}")]
     NotConfigured(&'static str),
     /// A mount failed.
@@ -66,24 +66,24 @@ pub enum VolumeError {
     /// The volume's socket cannot be served.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The source gave nothing.
+    /// The source has no identity.
     #[error("there is no identity for this volume yet")]
     Source(#[from] SourceError),
-    /// The source gave nothing in time.
+    /// The source issued no identity in time.
     #[error("there is no identity for this volume after {seconds} seconds{}", waits(.waits_for.as_deref()))]
     Slow {
-        /// How long it was waited for.
+        /// The time that was waited.
         seconds: u64,
-        /// What for, if the source knows.
+        /// What the source waits for, if that is known.
         waits_for: Option<String>,
     },
-    /// The files cannot be put together.
+    /// The files cannot be rendered.
     #[error("the volume's files cannot be created")]
     Render(#[from] RenderError),
-    /// Another failure, after something was done for the volume that is still there.
+    /// Another failure, after a change for the volume that still exists.
     #[error(transparent)]
     Begun(Box<VolumeError>),
-    /// Its pod, or another process on the node, has changed what was delivered.
+    /// Its pod, or another process on the node, has changed the delivered files.
     #[error("the volume's files were changed ({0}), so they are not used again; requesting a new identity")]
     Changed(String),
     /// A pod could write into the volume.
@@ -92,7 +92,7 @@ pub enum VolumeError {
          CAP_LINUX_IMMUTABLE on Linux 6.0 or later, in no user namespace"
     )]
     Unsealed,
-    /// A worker did not end as it should.
+    /// A worker panicked.
     #[error("a worker failed")]
     Worker(#[from] tokio::task::JoinError),
 }
@@ -102,8 +102,8 @@ fn waits(for_what: Option<&str>) -> String {
 }
 
 impl VolumeError {
-    /// The failure of a call that has changed something already. After a final code the kubelet believes that nothing is
-    /// left, and never unpublishes: it has to ask again.
+    /// The failure of a call that has changed something already. After a final code the kubelet assumes that nothing is
+    /// left, and never unpublishes, so it must retry.
     pub(super) fn begun(self) -> Self {
         match self.class() {
             Class::NotYet | Class::Exhausted => self,
@@ -111,17 +111,17 @@ impl VolumeError {
         }
     }
 
-    /// Whether it only says again what came of an earlier request.
+    /// Whether it only repeats the outcome of an earlier request.
     pub fn is_repeated(&self) -> bool {
         matches!(self, VolumeError::Source(SourceError::CertManager(CertManagerError::TooEarly { .. })))
     }
 
-    /// Whether it says that the volume's identity is no longer its pod's.
+    /// Whether it means that the volume's identity was withdrawn.
     pub fn is_withdrawal(&self) -> bool {
         matches!(self, VolumeError::Source(SourceError::Withdrawn(_)))
     }
 
-    /// How the failure is to be treated.
+    /// The class of the failure.
     pub fn class(&self) -> Class {
         match self {
             VolumeError::Invalid(_) => Class::Invalid,

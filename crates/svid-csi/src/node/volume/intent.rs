@@ -1,4 +1,4 @@
-//! The record of a volume while it is published: the intent first, in the end that it is ready.
+//! The record of a volume during a publish: first the intent, in the end that the volume is ready.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use super::registry::{Held, Volume};
 use super::room::Place;
 use crate::host::mount::{self, Look, MountError, MountPoint};
 
-/// How many volumes one pod may have, so that no pod can fill the node's volume data.
+/// The maximum number of volumes per pod, so that no pod can fill the node's volume data.
 const VOLUMES_A_POD: usize = 16;
 
 impl Node {
-    /// Fails when something foreign is at the target.
+    /// Fails if a mount of another program is at the target.
     pub(super) fn check_target(
         &self,
         driver: &str,
@@ -37,8 +37,8 @@ impl Node {
 
     /// Records the intent to publish.
     ///
-    /// The record says what is about to be mounted before it is: the next startup must recognise it. What a ready volume is
-    /// recorded as stays until it is something else.
+    /// The mount is recorded before it is made, so that the next startup recognises it. A ready volume keeps its
+    /// recorded spec until it has changed.
     pub(super) fn intend(
         &self,
         driver: &str,
@@ -58,7 +58,7 @@ impl Node {
             return Ok(());
         }
         if known.root != root {
-            // No pod uses it yet, and the record is about to forget it.
+            // No pod uses it yet, and the record is about to be replaced.
             let is_ours = |shown| self.is_ours(driver, &spec.id, Some(known), point, shown);
             point.detach_while(is_ours, |_| Ok(false))?;
         }
@@ -69,7 +69,7 @@ impl Node {
         Ok(self.record(volume, intended)?)
     }
 
-    /// A volume that was not known, once its record is on disk.
+    /// Adds a new volume, once its record is on disk.
     pub(super) fn new_volume(
         &self,
         driver: &str,
@@ -108,7 +108,7 @@ impl Node {
     }
 }
 
-/// One id is one volume of one pod.
+/// An id belongs to one volume of one pod.
 pub(super) fn check_same_volume(volume: Option<&Volume>, spec: &VolumeSpec) -> Result<(), VolumeError> {
     match volume.map(|volume| &volume.record().spec).filter(|known| !known.same_volume(spec)) {
         Some(known) => Err(VolumeError::Conflict { id: spec.id.clone(), target: known.target.path().to_owned() }),
@@ -116,7 +116,7 @@ pub(super) fn check_same_volume(volume: Option<&Volume>, spec: &VolumeSpec) -> R
     }
 }
 
-/// Whether the volume is published as asked, so that nothing is to be done.
+/// Whether the volume is published as requested, so that there is nothing to do.
 pub(super) fn is_published(
     volume: Option<&Volume>,
     spec: &VolumeSpec,
@@ -127,7 +127,7 @@ pub(super) fn is_published(
         return Ok(false);
     };
     let Some(expected) = source.or(record.root) else { return Ok(false) };
-    // The former data of a passthrough volume is still to be removed.
+    // The former data of a passthrough volume must still be removed.
     let is_whole = record.spec.content != Content::Passthrough || record.filled().is_none();
     Ok(is_whole && *record.spec == *spec && point.look()? == Look::Mounted(expected))
 }

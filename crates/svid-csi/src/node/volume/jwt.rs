@@ -1,4 +1,4 @@
-//! Tokens and JWT bundles in files: asked for with every certificate, and in between whenever they are due.
+//! Tokens and JWT bundles in files: requested with every certificate, and in between whenever they are due.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -22,17 +22,17 @@ use crate::host::clock;
 use crate::source::SourceError;
 use crate::telemetry::report;
 
-/// An agent may give a token again that it gave before, at the very end of its time.
+/// An agent may return the same token again at the very end of its lifetime.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
-/// What a volume's files are given of JWT.
+/// The JWT parts of a volume's files.
 #[derive(Debug)]
 pub(super) struct Jwt {
-    /// The files whose tokens came.
+    /// The files whose tokens were issued.
     files: Vec<TokenFile>,
-    /// One for each of those.
+    /// One token for each of those.
     tokens: Vec<JwtSvid>,
-    /// Why one of the others did not come.
+    /// Why another token was not issued.
     missing: Option<SourceError>,
     bundles: Arc<JwtBundles>,
     came: SystemTime,
@@ -43,12 +43,12 @@ impl Jwt {
         JwtGiven { tokens: &self.tokens, bundles: &self.bundles }
     }
 
-    /// What the files hold beside tokens that did not come.
+    /// The parts to write; tokens that were not issued stay.
     pub(super) fn extras(&self, wanted: &Extras) -> Extras {
         Extras { tokens: self.files.clone(), ..wanted.clone() }
     }
 
-    /// What is remembered if the volume had `before`: tokens that did not come stay due.
+    /// The record, if the volume had `before`: tokens that were not issued stay due.
     fn issued_after(&self, before: Option<&IssuedJwt>) -> IssuedJwt {
         let kept = before.and_then(|before| before.tokens).filter(|_| self.missing.is_some());
         let issued = self.issued();
@@ -83,12 +83,12 @@ impl Node {
         }
     }
 
-    /// The JWT bundles, and the tokens that are available; unless `go_on`, none after one that is not.
+    /// The JWT bundles, and the available tokens; unless `go_on`, none after one that is missing.
     async fn some_jwt(&self, spec: &VolumeSpec, go_on: bool) -> Result<Option<Jwt>, SourceError> {
         let Some((wanted, subject)) = wanted(spec) else { return Ok(None) };
         let Extras { tokens, jwt_bundle, .. } = &*wanted.extras;
         let bundles = match self.sources.jwt_bundles(spec, subject).await {
-            // A bundle document is one without them, too.
+            // Without JWT bundles, a bundle document is still complete.
             Err(SourceError::NoJwt(_)) if tokens.is_empty() && jwt_bundle.is_none() => return Ok(None),
             bundles => bundles?.borrow().clone(),
         };
@@ -114,8 +114,8 @@ impl Node {
         chosen(svids, subject.hint.as_deref())
     }
 
-    /// New tokens and JWT bundles for the volume's files: when the tokens are due, or the bundles have changed, or at the
-    /// end of the pause after a failure. Never, if they hold none, or there is no identity in them.
+    /// New tokens and JWT bundles for the volume's files, when the tokens are due, when the bundles have changed, or at
+    /// the end of the pause after a failure. Never if the files contain none, or no identity.
     pub(super) fn next_jwt<'a>(
         &'a self,
         spec: &'a VolumeSpec,
@@ -140,7 +140,7 @@ impl Node {
 
     async fn jwt_is_due(&self, spec: &VolumeSpec, subject: &Subject, last: &IssuedJwt) {
         let changed = async {
-            // A source that does not know yet has no news.
+            // A source without bundles yet has no changes.
             while !self.bundles_have_changed(spec, subject, last).await {
                 tokio::time::sleep(backoff::retry_delay(1, None)).await;
             }
@@ -160,21 +160,21 @@ impl Node {
         }
     }
 
-    /// Waits for other JWT bundles than the volume holds. Returns `false` if the source does not know them.
+    /// Waits for JWT bundles other than those in the volume. Returns `false` if the source has none.
     async fn bundles_have_changed(&self, spec: &VolumeSpec, subject: &Subject, last: &IssuedJwt) -> bool {
         let Ok(mut bundles) = self.sources.jwt_bundles(spec, subject).await else { return false };
-        // Without any, they have been withdrawn, which is reported for the identity too.
+        // Without bundles, they were withdrawn, which is also reported for the identity.
         let differ = |bundles: &Arc<JwtBundles>| !bundles.is_empty() && bundles_digest(bundles) != last.bundles_digest;
         let changed = bundles.wait_for(differ).await.is_ok();
         if !changed {
-            // The source has bundles that never change.
+            // The source's bundles never change.
             std::future::pending::<()>().await;
         }
         changed
     }
 
-    /// Puts new tokens and JWT bundles beside what the volume's files show. Tokens that did not come stay as they are
-    /// there, and are an error all the same.
+    /// Delivers new tokens and JWT bundles beside the volume's other files. Tokens that were not issued stay unchanged,
+    /// but are still an error.
     pub(super) async fn install_jwt(
         self: &Arc<Self>,
         spec: &VolumeSpec,
@@ -205,7 +205,7 @@ impl Node {
     }
 }
 
-/// One line for every token handed to a pod.
+/// Writes one line for every token delivered to a pod.
 pub(super) fn audit_jwt(spec: &VolumeSpec, jwt: &Jwt) {
     let pod = spec.pod.as_ref();
     for svid in &jwt.tokens {
@@ -222,7 +222,7 @@ pub(super) fn audit_jwt(spec: &VolumeSpec, jwt: &Jwt) {
     }
 }
 
-/// The one with that hint, or the default one.
+/// The SVID with that hint, or the default one.
 fn chosen(mut svids: Vec<JwtSvid>, hint: Option<&str>) -> Result<JwtSvid, SourceError> {
     if svids.is_empty() {
         return Err(SourceError::NoToken);

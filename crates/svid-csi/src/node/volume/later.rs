@@ -17,10 +17,10 @@ use super::store::Unreadable;
 use crate::backoff;
 use crate::telemetry::report;
 
-/// A volume that never became ready is removed when the kubelet has not asked for it for so long.
+/// A volume that never became ready is removed if the kubelet has not requested it for this long.
 pub(in crate::node) const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 
-/// Volumes, each with the moment at which it is looked at again.
+/// Volumes, each with the time of its next check.
 #[derive(Debug, Default)]
 pub struct Later {
     volumes: Mutex<HashMap<VolumeId, Due>>,
@@ -34,17 +34,17 @@ struct Due {
 }
 
 impl Later {
-    /// Looks at a volume again at the back-off's next moment, after so many failures in a row.
+    /// Schedules a check of a volume according to the back-off after that many consecutive failures.
     pub(super) fn again(&self, id: VolumeId, failures: u32) {
         self.put(id, Due { at: Instant::now() + backoff::retry_delay(failures, None), failures });
     }
 
-    /// Looks at a volume that was asked for last at that moment, when it may be forgotten.
+    /// Schedules a check of a volume that was last requested at that time, when it may be forgotten.
     pub(super) fn forgotten(&self, id: VolumeId, asked: Instant) {
         self.put(id, Due { at: asked + FORGOTTEN_AFTER, failures: 0 });
     }
 
-    /// The first entry stays: the check sees all there is to do.
+    /// The first entry stays, because the check covers all remaining work.
     fn put(&self, id: VolumeId, due: Due) {
         let mut volumes = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
         let known = volumes.entry(id).or_insert(due);
@@ -55,7 +55,7 @@ impl Later {
         self.changed.notify_one();
     }
 
-    /// Waits for the next volume to look at.
+    /// Waits for the next volume to check.
     async fn next(&self) -> (VolumeId, u32) {
         loop {
             let first = self.first();
@@ -80,11 +80,11 @@ impl Later {
 }
 
 impl Node {
-    /// Looks at one volume after the other when its moment has come.
+    /// Checks volumes one after the other, each at its time.
     pub(in crate::node) async fn look_later(self: Arc<Self>) {
         loop {
             let (id, failures) = self.later.next().await;
-            // Its current holder does it, or schedules another check.
+            // The current holder of the lock does the work, or schedules another check.
             let Some(mut held) = self.volumes.try_hold(&id) else {
                 self.later.again(id, failures.max(1));
                 continue;
@@ -103,7 +103,7 @@ impl Node {
         }
     }
 
-    /// Does what is left to be done for a volume, if anything is. Blocks; the volume's lock is held.
+    /// Does the remaining work for a volume, if there is any. Blocks; the volume's lock is held.
     fn settle(self: &Arc<Self>, id: &VolumeId, held: &mut Held) -> Result<(), VolumeError> {
         let Some(volume) = held.as_ref() else { return self.settle_unknown(id, held) };
         let record = volume.record();
@@ -122,7 +122,7 @@ impl Node {
         self.remove(&driver, id, &target, held)
     }
 
-    /// One whose record could not be read, or what is left of one that has none.
+    /// A volume whose record could not be read, or the leftovers of one without a record.
     fn settle_unknown(self: &Arc<Self>, id: &VolumeId, held: &mut Held) -> Result<(), VolumeError> {
         match self.store.get(id) {
             Err(Unreadable::File(error)) => Err(error.into()),

@@ -1,4 +1,4 @@
-//! The volumes of this node: each verb of a volume's life is a file of methods of [`Node`].
+//! The volumes of this node. Each verb of a volume's life is a file with methods of [`Node`].
 
 mod adopt;
 mod alarm;
@@ -40,7 +40,7 @@ use crate::telemetry::metrics::Metrics;
 pub use self::error::VolumeError;
 pub(crate) use self::registry::{Volume, Volumes};
 
-/// Everything the calls of the kubelet work with.
+/// The state for the calls of the kubelet.
 #[derive(Debug)]
 pub struct Node {
     pub(crate) volumes: Volumes,
@@ -68,7 +68,7 @@ impl Node {
         self.folders.as_ref().ok_or(VolumeError::NotConfigured(missing))
     }
 
-    /// Whether pods cannot change the volumes that this driver fills, even if their mounts are writable.
+    /// Whether volumes whose files this driver writes are protected from their pods, even if their mounts are writable.
     pub(crate) fn seals(&self) -> bool {
         self.folders.as_ref().is_some_and(Folders::seals)
     }

@@ -1,4 +1,4 @@
-//! Volumes at their targets: whose mount it is, and making it the right one.
+//! Volumes at their targets: identifying a mount, and replacing it if necessary.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use super::registry::Volume;
 use crate::host::mount::{Look, MountError, MountPoint, MountSource};
 
 impl Node {
-    /// Makes the target show `source`, and nothing else of ours, for the volume as `spec` has it. What may fail comes before
-    /// what takes away: on failure the target mostly shows what it showed.
+    /// Mounts `source` at the target, and unmounts other mounts of ours, for the volume described by `spec`. Steps that
+    /// may fail come before steps that remove something, so that after most failures the target is unchanged.
     pub(in crate::node) fn mount(
         &self,
         volume: &mut Volume,
@@ -37,7 +37,8 @@ impl Node {
                 let record = volume.record();
                 let is_ours = |root| self.is_ours(&record.driver, &spec.id, Some(record), point, root);
                 if let Err(error) = point.detach_while(is_ours, |_| Ok(false)) {
-                    // The pod still sees the former mount, which must be renewed. If this fails, the record has both roots.
+                    // The pod still has the former mount, which must be renewed. If this fails, the record has both
+                    // roots.
                     if *record != before && point.look().is_ok_and(|now| now == look) {
                         let _ = self.record(volume, |record| *record = before);
                     }
@@ -50,14 +51,14 @@ impl Node {
         Ok(point.attach(tree)?)
     }
 
-    /// Sees to it that the data of a volume that this driver fills can be written. True when it is mounted at the target,
-    /// and was published before.
+    /// Ensures that the files of a volume can be written, if this driver writes them. Returns true if it is mounted at
+    /// the target, and was published before.
     pub(super) fn reach(&self, volume: &Volume, point: &MountPoint) -> Result<bool, VolumeError> {
         let (record, id) = (volume.record(), &volume.record().spec.id);
         let folders = self.folders()?;
         folders.unlock(id)?;
         let root = match point.look()? {
-            // What is mounted is the agent's, whatever the volume is to become.
+            // The mount is the agent's, whatever plan the volume is about to get.
             Look::Mounted(root) if record.spec.content != Content::Passthrough => root,
             _ => return Ok(false),
         };
@@ -69,8 +70,8 @@ impl Node {
         Ok(true)
     }
 
-    /// Whether nothing secret outlives the unmounting of this at a volume's target, also for processes in it: it is the
-    /// volume's folder, which is emptied, or the agent's directory.
+    /// Whether no secret remains accessible after this mount is detached from a volume's target, even for processes
+    /// that use it: it is the volume's folder, which is emptied, or the agent's directory.
     pub(super) fn may_stay_in_use(&self, id: &VolumeId, root: FileId) -> Result<bool, MountError> {
         Ok(self.is_folder(id, root)? || self.is_agents(root)?)
     }
@@ -92,7 +93,7 @@ impl Node {
             || (never_ready && kubelet_vouches(driver, id, point)?))
     }
 
-    /// Whether the target shows at startup what the record says.
+    /// Whether the target has the recorded mount at startup.
     pub(super) fn is_recorded(&self, record: &Record, root: FileId) -> Result<bool, MountError> {
         let passes_through = record.spec.content == Content::Passthrough;
         Ok([record.root, record.formerly].contains(&Some(root))
@@ -109,13 +110,13 @@ impl Node {
         self.socket_dir.as_ref().map_or(Ok(false), |socket_dir| socket_dir.is_current(root))
     }
 
-    /// Whether the volume's folder is a mount of what lives on behind its target: a pod may have it.
+    /// Whether the volume's folder is a mount of the data behind its target, which a pod may use.
     pub(super) fn is_reached(&self, id: &VolumeId) -> Result<bool, MountError> {
         self.folders.as_ref().map_or(Ok(false), |folders| folders.is_mounted(id))
     }
 
-    /// Removes what the node keeps for a volume beside its record: folder, what its pod was given, password. `filled`
-    /// is what was mounted into the pod, if this driver filled it.
+    /// Removes a volume's data other than its record: folder, stored identity, password. `filled` is the mount of the
+    /// pod, if this driver wrote its files.
     pub(super) fn remove_data(&self, id: &VolumeId, filled: Option<FileId>) -> Result<(), VolumeError> {
         if let Some(workload_api) = &self.workload_api {
             workload_api.remove(id)?;
@@ -130,8 +131,8 @@ impl Node {
     }
 }
 
-/// Whether the kubelet's own note beside the target (vol_data.json) says that the volume is this driver's. Asked only
-/// if there is no record of a published volume, as for volumes of a predecessor.
+/// Whether the kubelet's own note beside the target (vol_data.json) names this driver. Used only if there is no record
+/// of a published volume, as for volumes of a predecessor.
 pub(super) fn kubelet_vouches(driver: &str, id: &VolumeId, point: &MountPoint) -> Result<bool, MountError> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]

@@ -1,4 +1,4 @@
-//! Publish: intent first, then the effect.
+//! Publishing: first the intent, then the effects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::host::clock;
 use crate::host::mount::{MountPoint, MountSource};
 use crate::source::Reason;
 
-/// What the kubelet brings along with a publish, and never again.
+/// Data that the kubelet sends with a publish, and only then.
 #[derive(Debug, Default)]
 pub struct Brought {
     /// The pod's service account tokens.
@@ -34,8 +34,8 @@ pub struct Brought {
 }
 
 impl Node {
-    /// Publishes a volume, or finds that it is published. Waits for its source no longer than `patience`. A healthy volume
-    /// keeps what it has if this fails.
+    /// Publishes a volume, unless it is already published. Waits for its source no longer than `patience`. If this
+    /// fails, a healthy volume keeps its content.
     ///
     /// # Errors
     /// [`VolumeError`].
@@ -94,7 +94,8 @@ impl Node {
         }
         let record = volume.record();
         if !was_identity && record.filled().is_some() && point.look()?.mounted() == record.root {
-            // An earlier call failed after the mount; `show` would forget what is still to be emptied.
+            // An earlier call failed after the mount; mounting again would forget the folder that must still be
+            // emptied.
             self.end_identity(volume)?;
             self.record(volume, Record::settle)?;
         }
@@ -106,7 +107,7 @@ impl Node {
         self.ready(volume, spec, None)
     }
 
-    /// Ends the renewal of a volume that is mounted as a passthrough now, and removes the data it had.
+    /// Ends the renewal of a volume that is now mounted as a passthrough, and removes its former data.
     fn end_identity(&self, volume: &mut Volume) -> Result<(), VolumeError> {
         if let Some(before) = volume.stop_renewing() {
             self.sources.forget(&before);
@@ -155,7 +156,7 @@ impl Node {
             Ok::<_, VolumeError>(Some((held, point, spec)))
         });
         let begun = begun.await??;
-        // Only now: a call about another pod's volume fails before.
+        // Only now, because a call about another pod's volume fails earlier.
         self.sources.offer(&id, &subject, tokens.as_ref());
         let Some((mut held, point, spec)) = begun else { return Ok(()) };
         let kept = held.as_mut().and_then(|volume| still_good(volume, &subject));
@@ -167,7 +168,7 @@ impl Node {
         tokio::task::spawn_blocking(move || node.install_first(held, &point, spec, first)).await?
     }
 
-    /// What the pod is given first, unless it is kept from an earlier call.
+    /// The first identity of the pod, unless one is left from an earlier call.
     async fn first(
         &self,
         spec: &VolumeSpec,
@@ -238,14 +239,14 @@ impl Node {
     }
 }
 
-/// What a pod is given first.
+/// The first identity of a pod.
 struct First {
     context: Arc<X509Context>,
     jwt: Option<Jwt>,
 }
 
-/// Has the volume looked at later unless it got ready, also when the call is gone before its end: the kubelet does not
-/// unpublish what it never saw published.
+/// Schedules a check of the volume unless it became ready, even if the call is cancelled, because the kubelet does not
+/// unpublish a volume that was never published.
 struct ForgottenUnlessReady<'a> {
     node: &'a Arc<Node>,
     id: VolumeId,
@@ -266,7 +267,7 @@ impl Drop for ForgottenUnlessReady<'_> {
     }
 }
 
-/// What an earlier call was given and could not install, unless it is now due for renewal.
+/// The identity that an earlier call could not install, unless it is now due for renewal.
 fn still_good(volume: &mut Volume, subject: &Subject) -> Option<Arc<X509Context>> {
     let same = |context: &Arc<X509Context>| subject.identity.as_ref() == Some(context.default_svid().id());
     let context = volume.uninstalled.take().filter(same)?;

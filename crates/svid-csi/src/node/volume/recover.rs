@@ -18,7 +18,7 @@ use crate::host::fsx::FsError;
 use crate::host::mount::{self, Look, MountError, MountPoint, MountSource};
 use crate::telemetry::report;
 
-/// How many volumes were found at startup in which state.
+/// The number of volumes found in each state at startup.
 #[derive(Debug, Default)]
 struct Tally {
     served: usize,
@@ -28,10 +28,10 @@ struct Tally {
 }
 
 impl Node {
-    /// Takes up every recorded volume. Blocks.
+    /// Recovers every recorded volume. Blocks.
     ///
     /// # Errors
-    /// The records cannot be read at all. Trouble with one volume is reported and leaves the others unaffected.
+    /// If the records cannot be read at all. A problem with one volume is reported and does not affect the others.
     pub(in crate::node) fn recover(self: &Arc<Self>) -> Result<(), FsError> {
         let mut tally = Tally::default();
         let records = self.store.load()?;
@@ -54,7 +54,7 @@ impl Node {
         Ok(())
     }
 
-    /// Removes what was stored for volumes that have no record; failures are retried.
+    /// Removes the data of volumes without a record; failures are retried.
     fn remove_orphans(&self, is_known: impl Fn(&VolumeId) -> bool) -> Result<(), FsError> {
         let mut left = Vec::new();
         if let Some(folders) = &self.folders {
@@ -88,13 +88,13 @@ impl Node {
         }
         let Err(error) = done else { return };
         error!(volume = %id, error = report::chain(&error), "a volume could not be recovered; leaving it as it is");
-        // Another program's mount is not ours to watch: the kubelet's next call looks again.
+        // Another program's mount is not watched; the kubelet's next call checks again.
         if !matches!(error, VolumeError::Mount(MountError::Foreign(_))) {
             self.later.again(id.clone(), 1);
         }
     }
 
-    /// A volume as its record on disk has it.
+    /// A volume according to its record on disk.
     pub(super) fn known(&self, record: Record) -> Volume {
         let place = self.take_up_place(&record.spec, record.bytes).unwrap_or_else(|error| {
             error!(volume = %record.spec.id, error = report::chain(&error), "cannot determine how much of the tmpfs a volume uses");
@@ -104,7 +104,7 @@ impl Node {
         Volume::recorded(record, share)
     }
 
-    /// Re-enters the publish steps where a volume's record says. Blocks; its lock is held.
+    /// Re-enters the publish steps at the recorded one. Blocks; the volume's lock is held.
     pub(super) fn take_up(self: &Arc<Self>, held: &mut Held) -> (Step, Result<(), VolumeError>) {
         let Some(volume) = held.as_mut() else { return (Step::LeaveAlone, Ok(())) };
         let id = volume.record().spec.id.clone();
@@ -146,7 +146,7 @@ impl Node {
         }
     }
 
-    /// Takes up a published volume: what is behind its mount can be written, and it is renewed. Blocks.
+    /// Recovers a published volume: makes the data behind its mount writable, and starts its renewal. Blocks.
     pub(super) fn serve_again(self: &Arc<Self>, volume: &mut Volume) -> Result<(), VolumeError> {
         let spec = volume.record().spec.clone();
         let point = MountPoint::open(&spec.target)?;
@@ -171,8 +171,8 @@ impl Node {
         Ok(())
     }
 
-    /// What is to be mounted of the agent, unless it is already. If this driver's own is still mounted in its place, that
-    /// is reached first: once it is unmounted, nothing may lead to the keys in it.
+    /// The agent's directory to mount, unless it is already mounted. If a folder of this driver is still mounted in its
+    /// place, that is made accessible first, because once it is unmounted, nothing may lead to the keys in it.
     fn missing_of_agent(&self, volume: &Volume, point: &MountPoint) -> Result<Option<MountSource>, VolumeError> {
         let record = volume.record();
         match (point.look()?, &self.folders) {
@@ -185,7 +185,7 @@ impl Node {
         Ok(Some(self.socket_dir()?.source(record.spec.read_only)?))
     }
 
-    /// Removes what a passthrough volume was before it was published so.
+    /// Removes the former data of a passthrough volume.
     fn remove_former_data(&self, volume: &mut Volume) -> Result<(), VolumeError> {
         let record = volume.record();
         self.remove_data(&record.spec.id, record.filled())?;

@@ -22,23 +22,23 @@ use super::room::Place;
 use crate::host::clock;
 use crate::host::fsx::FsError;
 
-/// The jitter by which a renewal comes last.
+/// The jitter with which a renewal is due last.
 const LATEST: f64 = 1.0;
 
-/// A volume that this driver looks after.
+/// A volume of this driver.
 #[derive(Debug)]
 pub struct Volume {
-    /// The record: as on disk, see [`Node::record`].
+    /// The record, equal to the one on disk, see [`Node::record`].
     record: Record,
     /// Notified to renew now.
     pub renew_now: Arc<Notify>,
-    /// Notified to look at the clock again.
+    /// Notified to read the clock again.
     overslept: Arc<Notify>,
-    /// The source's answer that could not be installed: it need not be asked again.
+    /// The source's response that could not be installed, so that it need not be requested again.
     pub uninstalled: Option<Arc<X509Context>>,
-    /// When it was asked for last, or taken up.
+    /// When it was last requested, or recovered.
     pub asked: Instant,
-    /// Its recovery at startup failed and is retried.
+    /// Whether its recovery at startup failed and is retried.
     pub unfinished: bool,
     /// Its last entry in the audit log.
     audited: Option<String>,
@@ -46,18 +46,18 @@ pub struct Volume {
     _share: Share,
 }
 
-/// A running renewal, and what it renews. Boxed, because most volumes of a node with sockets have none.
+/// A running renewal and its spec. Boxed, because most volumes of a node with sockets have none.
 #[derive(Debug)]
 struct Renewal {
     spec: Arc<VolumeSpec>,
     task: AbortHandle,
 }
 
-/// The place of one volume; its lock is held while anything is done to the volume.
+/// The slot of one volume; its lock is held during every operation on the volume.
 type Slot = Arc<tokio::sync::Mutex<Option<Volume>>>;
 type Slots = Arc<Mutex<HashMap<VolumeId, Slot>>>;
 
-/// A held lock. Owned, so that blocking work keeps it even if the call that started the work is gone.
+/// A held lock. Owned, so that blocking work keeps it even if the call that started the work is cancelled.
 #[derive(Debug)]
 pub struct Held {
     lock: OwnedMutexGuard<Option<Volume>>,
@@ -65,21 +65,21 @@ pub struct Held {
     _claim: Claim,
 }
 
-/// Held by the holder and by those that wait. When the last of them goes and it is empty, it is forgotten.
+/// Held by the lock's holder and by waiters. When the last of them drops it and the slot is empty, the slot is removed.
 #[derive(Debug)]
 struct Claim {
     id: VolumeId,
     slots: Slots,
 }
 
-/// All volumes by id, and how many each pod has.
+/// All volumes by id, and the number of volumes of each pod.
 #[derive(Debug, Default)]
 pub struct Volumes {
     slots: Slots,
     per_pod: Arc<Mutex<HashMap<String, usize>>>,
 }
 
-/// One of the volumes a pod may have, and its place on the tmpfs; released when dropped.
+/// A reservation of a volume: one of the pod's allowed number, and its space on the tmpfs. Released when dropped.
 #[derive(Debug)]
 pub struct Share {
     pod_uid: Option<String>,
@@ -112,7 +112,7 @@ impl Drop for Claim {
 }
 
 impl Volumes {
-    /// The place of a volume, made if there was none.
+    /// The slot of a volume, created if missing.
     fn claim(&self, id: &VolumeId) -> (Claim, Slot) {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = slots.entry(id.clone()).or_default().clone();
@@ -131,7 +131,7 @@ impl Volumes {
         Some(Held { lock: slot.try_lock_owned().ok()?, _claim: claim })
     }
 
-    /// One more volume for a pod, unless it has `limit` already. Volumes of unknown pods are not counted.
+    /// Reserves one more volume for a pod, unless it already has `limit`. Volumes of unknown pods are not counted.
     pub fn share(&self, pod: Option<&PodRef>, limit: usize, place: Option<Place>) -> Option<Share> {
         let pod_uid = pod.map(|pod| pod.uid.clone());
         if let Some(uid) = &pod_uid {
@@ -145,7 +145,7 @@ impl Volumes {
         Some(Share { pod_uid, per_pod: self.per_pod.clone(), _place: place })
     }
 
-    /// All volumes, to look at one after the other.
+    /// All volumes, to be visited one after the other.
     pub fn all(&self) -> Vec<VolumeId> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
@@ -163,7 +163,7 @@ impl Drop for Share {
 }
 
 impl Volume {
-    /// A volume with that record on disk, which is not renewed (yet).
+    /// A volume with that record on disk, without a renewal yet.
     pub(super) fn recorded(record: Record, share: Share) -> Self {
         Volume {
             record,
@@ -178,7 +178,7 @@ impl Volume {
         }
     }
 
-    /// Whether the audit log has this already; from now on it has.
+    /// Whether the audit log already has this entry; records that it has.
     pub(super) fn is_audited(&mut self, context: &X509Context) -> bool {
         let digest = Some(context.digest());
         let is_audited = self.audited == digest;
@@ -186,12 +186,12 @@ impl Volume {
         is_audited
     }
 
-    /// What is remembered of it.
+    /// Its record.
     pub fn record(&self) -> &Record {
         &self.record
     }
 
-    /// Whether nothing has to be started for the volume to stay fresh.
+    /// Whether its renewal is running or not needed.
     pub fn is_kept_fresh(&self) -> bool {
         let as_recorded = |renewal: &Renewal| renewal.spec == self.record.spec && !renewal.task.is_finished();
         self.renewal.as_deref().is_some_and(as_recorded) || self.record.spec.content == Content::Passthrough
@@ -221,7 +221,7 @@ impl Drop for Volume {
     }
 }
 
-/// What is recorded about what a pod was given.
+/// The record of the pod's identity.
 pub(super) fn issued(spec: &VolumeSpec, context: &X509Context, jwt: Option<&Jwt>) -> Issued {
     let identity = context.default_svid();
     let is_given = spec.subject().is_some_and(|subject| subject.identity.is_none());
@@ -237,8 +237,8 @@ pub(super) fn issued(spec: &VolumeSpec, context: &X509Context, jwt: Option<&Jwt>
 }
 
 impl Node {
-    /// Changes what is remembered of a volume: first on disk, then in memory, so that a call is never answered from what
-    /// the next start would not know. On failure nothing has changed. Blocks.
+    /// Changes the record of a volume: first on disk, then in memory, so that a call is never answered from a state
+    /// that the next startup would not know. On failure nothing has changed. Blocks.
     pub(in crate::node) fn record(&self, volume: &mut Volume, change: impl FnOnce(&mut Record)) -> Result<(), FsError> {
         let mut record = volume.record.clone();
         change(&mut record);
@@ -255,7 +255,8 @@ impl Node {
         self.store.put(record)
     }
 
-    /// Starts the loop that keeps a ready volume's identity fresh, unless it runs already as recorded or the volume has none.
+    /// Starts the renewal loop of a ready volume, unless it is already running with the recorded spec or the volume has
+    /// no identity.
     pub(super) fn keep_renewing(self: &Arc<Self>, volume: &mut Volume) {
         if volume.is_kept_fresh() {
             return;
@@ -268,16 +269,16 @@ impl Node {
         volume.renewal = Some(Box::new(Renewal { spec, task: self.tasks.detached(fresh) }));
     }
 
-    /// Takes up what a healthy volume may have lost: its renewal, or the moment of it while the machine slept. Blocks.
+    /// Restores what a healthy volume may have lost: its renewal, or the time for it while the machine slept. Blocks.
     pub(super) fn see_that_it_is_fresh(self: &Arc<Self>, volume: &mut Volume) -> Result<(), VolumeError> {
         if !volume.is_kept_fresh() {
             return self.serve_again(volume);
         }
         self.see_that_it_is_unchanged(volume)?;
-        // Its tokens renew themselves: another check would end an attempt that is in progress.
+        // Its tokens have their own schedule: another check would cancel an attempt in progress.
         let is_due = |issued: &Issued| renew::delay(&issued.validity, clock::now(), LATEST).is_zero();
         let due = volume.record.issued.as_ref().is_some_and(is_due);
-        // One that waits for something is awake already, and would lose its place.
+        // A waiting volume is already awake, and would lose its turn.
         if due && self.sources.waiting_of(&volume.record.spec.id).is_none() {
             volume.overslept.notify_one();
         }

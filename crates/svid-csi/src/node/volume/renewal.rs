@@ -23,7 +23,7 @@ use crate::backoff;
 use crate::source::{Reason, SourceError};
 use crate::telemetry::report;
 
-/// Keeps what a volume's pod is given fresh, until the volume is no longer published.
+/// Renews the identity and tokens of a volume's pod, until the volume is no longer published.
 pub(super) async fn keep_fresh(
     node: Arc<Node>,
     spec: Arc<VolumeSpec>,
@@ -34,7 +34,7 @@ pub(super) async fn keep_fresh(
     let at_once = last.as_ref().is_some_and(|issued| awaits_password(&spec, issued));
     let mut tries = Tries { at_once, ..Tries::default() };
     loop {
-        // From before the clock is read.
+        // Created before the clock is read.
         let jumped = node.jumps.next();
         let validity = last.as_ref().map(|issued| issued.validity);
         let reason = Reason::Renewal { last: last.as_ref(), at_once: tries.at_once || tries.failures > 0 };
@@ -61,7 +61,7 @@ pub(super) async fn keep_fresh(
         };
         let kind = news.kind();
         let tried = news.identity(&spec).filter(|_| last.is_some());
-        // Boxed: while the volume waits, which is nearly always, there is no place for the renewal itself.
+        // Boxed, so that a waiting volume, which is the usual state, does not hold the space for a renewal.
         match Box::pin(news.take_up(&node, &spec, last.as_ref())).await {
             Ok(RenewalOutcome::Unpublished) => return,
             Ok(RenewalOutcome::Holds(issued)) => {
@@ -78,18 +78,18 @@ pub(super) async fn keep_fresh(
     }
 }
 
-/// How the renewals of a volume went of late.
+/// The state of a volume's recent renewals.
 #[derive(Default)]
 struct Tries {
     failures: u32,
     jwt_failures: u32,
-    /// It is to be renewed before it is due.
+    /// Whether it is to be renewed before it is due.
     at_once: bool,
-    /// The source is not asked for an identity before.
+    /// The source is not called for an identity before this time.
     pause: Option<Instant>,
-    /// What was given last and could not be delivered.
+    /// The last identity that could not be delivered.
     in_vain: Option<Box<Issued>>,
-    /// The source is not asked for tokens before.
+    /// The source is not called for tokens before this time.
     jwt_pause: Option<Instant>,
     alarm: Alarm,
 }
@@ -123,7 +123,7 @@ impl Tries {
 
 /// The work for a volume.
 enum News {
-    /// What its source gives it next.
+    /// The next identity from its source.
     Identity(Result<X509Context, SourceError>),
     /// Other tokens or JWT bundles for its files.
     Jwt(Result<Jwt, SourceError>),
@@ -138,7 +138,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// What the volume is left with on failure.
+    /// The state of the volume after a failure.
     fn consequence_of_failure(self) -> &'static str {
         match self {
             Kind::Identity => "renewal failed; the volume keeps its last identity",
@@ -157,7 +157,7 @@ impl News {
         }
     }
 
-    /// The identity that came, as it would be remembered.
+    /// The record of the new identity.
     fn identity(&self, spec: &VolumeSpec) -> Option<Box<Issued>> {
         match self {
             News::Identity(Ok(context)) => Some(issued(spec, context, None).into()),
@@ -193,7 +193,7 @@ fn complain(spec: &VolumeSpec, error: &VolumeError, failures: u32, kind: Kind) {
 
 /// The outcome for a volume.
 pub(super) enum RenewalOutcome {
-    /// Its pod has this, or nothing any more.
+    /// Its pod has this identity, or none any more.
     Holds(Option<Issued>),
     /// It is no longer published.
     Unpublished,
@@ -223,8 +223,8 @@ async fn withdraw_if_withdrawn(
     Ok(outcome)
 }
 
-/// Installs what a volume's pod is given next, unless it has just that. Its tokens are renewed with it; if that fails,
-/// it keeps those that it has.
+/// Installs the next identity of a volume's pod, unless it is unchanged. The tokens are renewed with it; if that fails,
+/// the pod keeps its tokens.
 async fn renew(
     node: &Arc<Node>,
     spec: &VolumeSpec,
@@ -263,8 +263,8 @@ async fn renew(
 }
 
 impl Node {
-    /// The next news of a source that pushes, after what it gave `in_vain`: something else, or that it is
-    /// withdrawn. Never, if there is no such source or thing.
+    /// The next update of a source that pushes, after the undelivered identity `in_vain`: a different one, or its
+    /// withdrawal. Never if there is no such source or identity.
     async fn told_meanwhile(
         &self,
         spec: &VolumeSpec,
@@ -280,15 +280,15 @@ impl Node {
         }
     }
 
-    /// Whether the volume's pod has exactly that. A changed volume does not.
+    /// Whether the volume's pod has exactly that identity. False for a changed volume.
     async fn holds(&self, id: &VolumeId, digest: Option<&str>) -> bool {
         let held = self.volumes.hold(id).await;
         let issued = held.as_ref().and_then(|volume| volume.record().issued.as_ref());
         issued.is_some_and(|issued| issued.digest.as_deref() == digest)
     }
 
-    /// One line for every identity handed to a pod, before the pod can read it: whatever fails or is killed then, no
-    /// identity is out that the log does not have.
+    /// Writes one line for every identity of a pod, before the pod can read it, so that no identity is missing in the
+    /// log after any failure or kill.
     pub(super) fn audit(&self, volume: &mut Volume, spec: &VolumeSpec, context: &X509Context, jwt: Option<&Jwt>) {
         if !volume.is_audited(context) {
             for svid in context.svids() {

@@ -1,4 +1,4 @@
-//! The room on the data tmpfs: what volumes are promised of it, and what is written for them.
+//! The space on the data tmpfs: promises to volumes, and writes for them.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,31 +20,31 @@ use crate::host::mount::{self, TmpfsLimits};
 use crate::telemetry::metrics::RoomState;
 use crate::telemetry::report;
 
-/// The room of this node.
+/// The space of this node.
 #[derive(Debug)]
 pub(crate) struct Room {
     tmpfs: PathBuf,
     limits: TmpfsLimits,
-    /// Whether it could not be restored, and the log says so.
+    /// Whether it could not be restored, and that was logged.
     is_altered: AtomicBool,
-    /// Locked while anything is written to the tmpfs for a volume: one at a time needs room for its new files beside the old
-    /// ones, and nothing comes between the look at what is free and the writing.
+    /// Locked while anything is written to the tmpfs for a volume, so that only one at a time needs space for its new
+    /// files beside the old ones, and nothing is written between the check of the free space and the write.
     ledger: Arc<Mutex<Ledger>>,
 }
 
-/// What one volume holds, or is promised; released when dropped.
+/// The space that one volume uses, or is promised; released when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     id: VolumeId,
     ledger: Arc<Mutex<Ledger>>,
 }
 
-/// On which occasion something is written.
+/// The occasion of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Occasion {
-    /// The kubelet asked for the volume: the reserve for others is not touched.
+    /// A publish: the space reserved for others is not used.
     Publish,
-    /// What a published volume holds is kept fresh.
+    /// A renewal of a published volume.
     Renewal,
 }
 
@@ -54,7 +54,7 @@ impl Room {
         Room { tmpfs, limits, is_altered: AtomicBool::default(), ledger: Arc::default() }
     }
 
-    /// Restores the tmpfs if a container has remounted it read-only or smaller. If that fails, what is written next may fail.
+    /// Restores the tmpfs if a container has remounted it read-only or smaller. If that fails, the next write may fail.
     pub(super) fn keep_writable(&self) {
         if !self.is_restricted() {
             return self.is_altered.store(false, Ordering::Relaxed);
@@ -69,7 +69,7 @@ impl Room {
         }
     }
 
-    /// Whether the tmpfs holds less than it should. Zero stands for no limit (tmpfs(5)).
+    /// Whether the tmpfs is smaller than it should be. Zero means no limit (tmpfs(5)).
     fn is_restricted(&self) -> bool {
         look_at(&self.tmpfs).is_ok_and(|stat| {
             let bytes = stat.f_blocks.saturating_mul(stat.f_frsize);
@@ -79,7 +79,7 @@ impl Room {
         })
     }
 
-    /// How much there is of it, and the size of a page.
+    /// The current space, and the size of a page.
     fn look(&self) -> Result<(Space, u64), FsError> {
         let stat = look_at(&self.tmpfs)?;
         let page = stat.f_frsize.max(1);
@@ -117,7 +117,7 @@ impl Drop for Place {
 }
 
 impl Node {
-    /// Promises a volume that is not known yet the least that it needs. `None`, if there is nothing to share.
+    /// Promises a new volume its minimum. `None` if there is no shared tmpfs.
     pub(super) fn promise(&self, spec: &VolumeSpec, known: Option<&Volume>) -> Result<Option<Place>, VolumeError> {
         let (Some(room), None) = (&self.room, known) else { return Ok(None) };
         let mut ledger = room.lock();
@@ -131,14 +131,14 @@ impl Node {
         Ok(promised.inspect_err(|_| self.metrics.refused_for_room())?)
     }
 
-    /// Sees to it that the tmpfs can be written, as far as that is in the driver's hands.
+    /// Ensures that the tmpfs can be written, as far as the driver can.
     pub(super) fn keep_writable(&self) {
         if let Some(room) = &self.room {
             room.keep_writable();
         }
     }
 
-    /// Notes what a volume holds that is there already.
+    /// Records the space that an existing volume uses.
     pub(super) fn take_up_place(&self, spec: &VolumeSpec, bytes: u64) -> Result<Option<Place>, VolumeError> {
         let Some(room) = &self.room else { return Ok(None) };
         let least = Amount::least(spec, room.look()?.1);
@@ -146,7 +146,7 @@ impl Node {
         Ok(Some(room.place(&spec.id)))
     }
 
-    /// Notes that a volume holds no files.
+    /// Records that a volume has no files.
     pub(super) fn holds_least(&self, spec: &VolumeSpec) -> Result<(), VolumeError> {
         let Some(room) = &self.room else { return Ok(()) };
         let least = Amount::least(spec, room.look()?.1);
@@ -154,7 +154,7 @@ impl Node {
         Ok(())
     }
 
-    /// Has files of these sizes written for a volume, if there is room for them on that occasion.
+    /// Writes files of these sizes for a volume with `write`, if they fit on that occasion.
     pub(super) fn write<E: Into<VolumeError>>(
         &self,
         spec: &VolumeSpec,
@@ -174,7 +174,7 @@ impl Node {
         Ok(())
     }
 
-    /// The record as it is to be written: with what the volume holds now.
+    /// The record to write, with the space that the volume currently uses.
     pub(super) fn with_bytes(&self, record: Record) -> Record {
         let bytes = self.room.as_ref().map_or(0, |room| room.lock().bytes_of(&record.spec.id));
         Record { bytes, ..record }

@@ -8,13 +8,13 @@ use svid_csi_core::volume_id::VolumeId;
 
 use crate::host::fsx::{self, FsError};
 
-/// Where records are kept. Without a folder they live in this process only.
+/// The folder of the records. Without one, they exist only in this process.
 #[derive(Debug)]
 pub struct Store {
     folder: Option<PathBuf>,
 }
 
-/// What a record's file holds.
+/// The content of a record's file.
 pub type Loaded = (VolumeId, Result<Record, Unreadable>);
 
 /// Why a record cannot be used.
@@ -23,7 +23,7 @@ pub enum Unreadable {
     /// Its file cannot be read.
     #[error(transparent)]
     File(#[from] FsError),
-    /// It is another volume's.
+    /// It belongs to another volume.
     #[error("the record belongs to the volume {0}, but its file has another name")]
     Misnamed(VolumeId),
     /// Its contents are not a record.
@@ -37,15 +37,15 @@ impl Store {
         Store { folder }
     }
 
-    /// Writes the record of a volume, replacing an earlier one at once.
+    /// Writes the record of a volume, and replaces an earlier one atomically.
     ///
     /// # Errors
-    /// [`FsError`]; the earlier record is then untouched.
+    /// [`FsError`]; the earlier record is then unchanged.
     pub fn put(&self, record: &Record) -> Result<(), FsError> {
         self.path(&record.spec.id).map_or(Ok(()), |path| fsx::write_atomic(&path, &record.to_json(), 0o600))
     }
 
-    /// Forgets a volume.
+    /// Removes the record of a volume.
     ///
     /// # Errors
     /// [`FsError`].
@@ -53,10 +53,10 @@ impl Store {
         self.path(id).map_or(Ok(()), |path| fsx::remove_file(&path))
     }
 
-    /// Reads all records; unreadable ones are reported beside the others.
+    /// Reads all records; unreadable ones are returned beside the others.
     ///
     /// # Errors
-    /// [`FsError`] when the folder or a file cannot be read at all.
+    /// [`FsError`] if the folder or a file cannot be read at all.
     pub fn load(&self) -> Result<Vec<Loaded>, FsError> {
         self.folder.as_deref().map_or(Ok(Vec::new()), load)
     }
@@ -72,7 +72,7 @@ impl Store {
         }
     }
 
-    /// Takes over the records an earlier run left in `folder`, which may be missing; also those that cannot be read.
+    /// Moves the records of an earlier run from `folder`, which may be missing, including unreadable ones.
     ///
     /// # Errors
     /// [`FsError`].
@@ -114,14 +114,14 @@ fn read(id: &VolumeId, path: &Path) -> Result<Record, Unreadable> {
     if record.spec.id == *id { Ok(record) } else { Err(Unreadable::Misnamed(record.spec.id.clone())) }
 }
 
-/// The files of records, by volume id. Removes what a crash left half written.
+/// The files of records, by volume id. Removes incomplete files that a crash left.
 fn files(folder: &Path) -> Result<Vec<(VolumeId, PathBuf)>, FsError> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(FsError::of("list", folder))? {
         let path = entry.map_err(FsError::of("list", folder))?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.starts_with('.') {
-            // Whatever it is, it is not a record; if it cannot be removed, it does no harm.
+            // It is not a record; if it cannot be removed, it does no harm.
             let _ = fsx::remove_file(&path);
         } else if let Some(id) = name.strip_suffix(".json").and_then(|id| VolumeId::parse(id).ok()) {
             files.push((id, path));

@@ -1,4 +1,4 @@
-//! Unpublish: the publish steps backwards.
+//! Unpublishing: the publish steps in reverse.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::host::mount::{MountError, MountPoint};
 use crate::telemetry::report;
 
 impl Node {
-    /// Unpublishes a volume. One that was never published is fine.
+    /// Unpublishes a volume. One that was never published is not an error.
     ///
     /// # Errors
     /// [`VolumeError`].
@@ -34,13 +34,13 @@ impl Node {
         .await?
     }
 
-    /// Whether a volume of that id is recorded at that path.
+    /// Whether a volume with that id is recorded at that path.
     pub async fn knows(&self, id: &VolumeId, target: &TargetPath) -> bool {
         let held = self.volumes.hold(id).await;
         held.as_ref().is_some_and(|volume| volume.record().spec.target == *target)
     }
 
-    /// The publish steps backwards. Blocks; the volume's lock is held.
+    /// The publish steps in reverse. Blocks; the volume's lock is held.
     pub(in crate::node) fn remove(
         &self,
         driver: &str,
@@ -56,12 +56,12 @@ impl Node {
             opened => Some(opened?),
         };
         self.keep_writable();
-        // A startup that finds the mount gone restores it until the kubelet asks again, which does no harm; a folder
-        // that is half removed must not come back.
+        // A startup that finds the mount missing restores it until the kubelet retries, which does no harm; but a
+        // partly removed folder must not be used again.
         if let Some(volume) = held.as_mut().filter(|volume| volume.record().spec.content != Content::Passthrough) {
             volume.stop_renewing();
             self.record(volume, |record| record.phase = Phase::Removing).unwrap_or_else(|error| {
-                // A full disk must not keep a pod from ending.
+                // A full disk must not prevent a pod from ending.
                 warn!(volume = %id, error = report::chain(&error), "cannot record the removal of a volume in advance");
             });
         }
