@@ -16,7 +16,7 @@ check: fmt style lint doc deny test
 fmt:
     cargo fmt --all --check
 
-# The language of the documentation (docs/style.md)
+# The language of documentation, comments, messages and names of tests (docs/style.md)
 style:
     xtask/style
 

@@ -9,7 +9,7 @@ import (
 	"github.com/cert-manager/cert-manager/pkg/controller"
 	"golang.org/x/sync/errgroup"
 
-	// Each of these makes its controller, or its kind of issuer, known.
+	// Each of these registers its controller, or its kind of issuer.
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificaterequests/approver"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificaterequests/ca"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificaterequests/selfsigned"
@@ -25,7 +25,7 @@ import (
 	_ "github.com/cert-manager/cert-manager/pkg/issuer/selfsigned"
 )
 
-// runControllers runs those that --controllers names: as with cert-manager's flag of that name, * is all of them and
+// runControllers runs those in --controllers: as with cert-manager's flag of that name, * is all of them and
 // -x leaves x out.
 func runControllers(ctx context.Context, arguments []string) error {
 	flags, kubeconfig := newFlags("controller")

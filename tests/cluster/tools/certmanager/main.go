@@ -36,7 +36,7 @@ func main() {
 	}
 }
 
-// newFlags makes a set of its own for a command: the global one holds a -kubeconfig already.
+// newFlags creates a separate set for a command, because the global one already has a -kubeconfig.
 func newFlags(command string) (*flag.FlagSet, *string) {
 	flags := flag.NewFlagSet(command, flag.ExitOnError)
 	return flags, flags.String("kubeconfig", "", "who to be at the API server")

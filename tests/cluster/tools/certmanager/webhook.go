@@ -8,7 +8,7 @@ import (
 	logf "github.com/cert-manager/cert-manager/pkg/logs"
 )
 
-// runWebhook serves /mutate, which stamps requests with who made them, and /validate, which among much else asks whether
+// runWebhook serves /mutate, which stamps requests with their creators, and /validate, which among other things asks whether
 // the one who approves a request may approve for its signer.
 func runWebhook(ctx context.Context, arguments []string) error {
 	flags, kubeconfig := newFlags("webhook")

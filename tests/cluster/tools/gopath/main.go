@@ -1,5 +1,5 @@
-// gopath verifies certificate chains as programs in Go do: a JSON object a line on standard input, an answer a line on
-// standard output, which is "ok" or why not.
+// gopath verifies certificate chains like programs in Go: it reads one JSON object per line from standard input, and
+// prints one line for each, which is "ok" or the error.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// gospiffe uses a Workload API socket as programs in Go do, and says what it sees as JSON lines on standard output.
+// gospiffe uses a Workload API socket like programs in Go, and prints its observations as JSON lines on standard output.
 package main
 
 import (
@@ -35,7 +35,7 @@ func main() {
 
 var output sync.Mutex
 
-// say prints an event; what it tells has nothing that is secret.
+// say prints an event, which contains no secret.
 func say(event string, values map[string]any) {
 	output.Lock()
 	defer output.Unlock()

@@ -17,7 +17,7 @@ import (
 
 const secretType = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 
-// streamSecrets asks for secrets by name as Envoy does, says what they hold and acknowledges each answer.
+// streamSecrets requests secrets by name like Envoy, prints their contents and acknowledges each response.
 func streamSecrets(ctx context.Context, socket string, names []string) error {
 	connection, err := grpc.NewClient(socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -95,7 +95,7 @@ func describe(held *tlsv3.Secret) (map[string]any, error) {
 	}
 }
 
-// describePair reads chain and key as a TLS library does, which fails where they do not belong together.
+// describePair reads chain and key with the TLS library, which fails if they do not belong together.
 func describePair(held *tlsv3.TlsCertificate) (map[string]any, error) {
 	pair, err := tls.X509KeyPair(held.CertificateChain.GetInlineBytes(), held.PrivateKey.GetInlineBytes())
 	if err != nil {

@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// watch follows the X.509-SVID with an X509Source and, where audiences are given, tokens with a JWTSource. Both connect
-// again by themselves.
+// watch follows the X.509-SVID with an X509Source and, if audiences are given, tokens with a JWTSource. Both reconnect
+// by themselves.
 func watch(ctx context.Context, socket string, audiences []string) error {
-	options := workloadapi.WithClientOptions(workloadapi.WithAddr(socket), workloadapi.WithLogger(told{}))
+	options := workloadapi.WithClientOptions(workloadapi.WithAddr(socket), workloadapi.WithLogger(loggedProblems{}))
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return followX509(ctx, options) })
 	if len(audiences) > 0 {
@@ -104,14 +104,14 @@ func sayJWT(ctx context.Context, source *workloadapi.JWTSource, socket, audience
 	return nil
 }
 
-// told prints what the library logs, which is how it tells that it connects again.
-type told struct{}
+// loggedProblems prints the log of the library, which reports there that it reconnects.
+type loggedProblems struct{}
 
-func (told) Debugf(string, ...any) {}
-func (told) Infof(string, ...any)  {}
-func (told) Warnf(format string, values ...any) {
+func (loggedProblems) Debugf(string, ...any) {}
+func (loggedProblems) Infof(string, ...any)  {}
+func (loggedProblems) Warnf(format string, values ...any) {
 	say("log", map[string]any{"message": fmt.Sprintf(format, values...)})
 }
-func (told) Errorf(format string, values ...any) {
+func (loggedProblems) Errorf(format string, values ...any) {
 	say("log", map[string]any{"message": fmt.Sprintf(format, values...)})
 }

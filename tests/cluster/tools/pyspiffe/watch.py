@@ -61,7 +61,7 @@ def say_jwts(source, client, audiences):
             say("error", audience=audience, error=str(error))
 
 
-class Told(logging.Handler):
+class LoggedProblems(logging.Handler):
     """Prints what the library logs."""
 
     def emit(self, record):
@@ -69,14 +69,14 @@ class Told(logging.Handler):
 
 
 def main(socket, audiences):
-    logging.getLogger("spiffe").addHandler(Told(logging.WARNING))
+    logging.getLogger("spiffe").addHandler(LoggedProblems(logging.WARNING))
     x509 = X509Source(socket_path=socket)
     say_x509(x509)
     x509.subscribe_for_updates(lambda: say_x509(x509))
     if audiences:
         jwt, client = JwtSource(socket_path=socket), WorkloadApiClient(socket)
         say_jwts(jwt, client, audiences)
-        # Not on the thread that tells of updates: the calls would wait for what comes on it.
+        # Not on the thread that delivers updates, because the calls would wait for updates on it.
         again = lambda: threading.Thread(target=say_jwts, args=(jwt, client, audiences), daemon=True).start()
         jwt.subscribe_for_updates(again)
     threading.Event().wait()

@@ -1,4 +1,4 @@
-// csr answers how cert-manager's own decoder reads texts: the oracle of the approver's reading of a CSR.
+// csr reports how cert-manager's own decoder reads texts: the oracle for the approver's CSR parser.
 //
 // Standard input holds texts, each after its length (four bytes, big-endian). Standard output has a line for each:
 // "unreadable", or the length and SHA-256 of the DER that is read, the number of URI names, and of those with the scheme spiffe.
