@@ -1,5 +1,6 @@
 //! Encodes and decodes messages like tonic's own codec, but reserves only as much memory for a call as its messages
-//! need. The library reserves 8 KiB as long as a stream is open, and a node has a stream for every pod.
+//! need. The library reserves 8 KiB as long as a stream is open, and a node has a stream for every pod. Its `raw_encoder`
+//! can reserve less, but then it doubles the buffer until the message fits.
 
 use std::marker::PhantomData;
 
