@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use svid_csi_core::plan::{Issuer, Plan, Source};
@@ -11,16 +11,19 @@ use tracing::Level;
 
 use super::broker::BrokerFlags;
 use super::cert_manager::{CertManagerFlags, Common};
-use super::flags::{DriverArgs, Observability, SocketSource};
+use super::flags::{Data, DriverArgs, Minted, Observability, SocketSource};
 use super::mistakes::FlagMistakes;
 use super::profile::Profile;
 use super::values::Switch;
 use super::{Environment, drivers, sockets};
 use crate::delivery::socket_dir::AgentDir;
 use crate::host::capabilities;
+use crate::host::data_root::DataConfig;
 use crate::kube::client::ClientOptions;
 use crate::node;
-use crate::node::config::{Config, DriverName};
+use crate::node::admin::AdminConfig;
+use crate::node::config::Config;
+use crate::node::kubelet::config::{DriverName, KubeletConfig};
 use crate::source::local_ca::{JWT_LIFETIME, LocalCaConfig};
 use crate::telemetry::log::LogOptions;
 
@@ -70,63 +73,84 @@ fn build(args: DriverArgs, environment: Environment<'_>, mistakes: &mut FlagMist
     let drivers = drivers::drivers(&args, mistakes);
     let sources: BTreeSet<Source> = plans(&args, &drivers).map(Plan::source).collect();
     let has = |source| sources.contains(&source);
-    if let Some(plan) = plans(&args, &drivers).find(|plan| plan.mints()).filter(|_| args.data.data_root.is_none()) {
-        mistakes.missing("data-root", format_args!("the plan {plan} keeps its volumes there"));
-    }
-    if !has(Source::CertManager) {
-        refuse_cert_manager_flags(&args, &sources, mistakes);
-    }
+    check_data_root(&args, &drivers, mistakes);
+    refuse_cert_manager_flags(&args, &sources, mistakes);
     let needs_client = has(Source::CertManager) || others_use_client(&args, &sources);
     let client = if needs_client { args.cert_manager.client(mistakes) } else { ClientOptions::default() };
     let mut warnings = without_effect(&args, &sources, mistakes);
-    warnings.extend(args.cert_manager.warnings(mistakes).into_iter().filter(|_| has(Source::CertManager)));
-    let trust_domain = match (has(Source::CertManager), has(Source::LocalCa)) {
-        (true, _) => trust_domain(&args, mistakes),
-        (false, true) => Some(trust_domain_of_local_ca(&args, &mut warnings)),
-        (false, false) => None,
-    };
-    let (lifetime, key_type) =
-        (args.minted.certificate_request_duration.unwrap_or(LIFETIME), args.minted.key_type.unwrap_or_default());
-    let common = Common {
-        profile: args.serve.profile,
-        node_id: node_id.clone(),
-        trust_domain: trust_domain.clone(),
-        lifetime,
-        key_type,
-        requires_chain: !drivers::serves(&args, Profile::CertManager),
-    };
+    let common = common(&args, &sources, &node_id, mistakes, &mut warnings);
     let own_svid_dir = args.socket.workload_api_socket_dir.clone();
-    let broker = has(Source::Broker).then(|| args.broker.config(own_svid_dir, environment, mistakes));
     let config = Config {
+        broker: has(Source::Broker).then(|| args.broker.config(own_svid_dir, environment, mistakes)).flatten(),
         agent: has(Source::Socket).then(|| agent(args.socket, mistakes)).flatten(),
-        broker: broker.flatten(),
+        local_ca: has(Source::LocalCa).then(|| local_ca(args.minted, &common)).flatten(),
         cert_manager: has(Source::CertManager).then(|| args.cert_manager.config(common, mistakes)).flatten(),
-        local_ca: trust_domain.clone().filter(|_| has(Source::LocalCa)).map(|trust_domain| LocalCaConfig {
-            trust_domain,
-            lifetime,
-            key_type,
-            jwt_lifetime: args.minted.jwt_svid_ttl.unwrap_or(JWT_LIFETIME),
-            dir: args.minted.local_ca_dir,
-        }),
-        local_ca_roots: args.minted.local_ca_roots.filter(|_| has(Source::LocalCa)),
-        startup_taint: args.kubelet.startup_taint,
         client,
-        trust_domain,
-        metrics_address: metrics_address(&args.watch, args.serve.profile),
-        admin_socket: admin_socket(args.watch, args.data.data_root.as_ref()),
-        data_root: args.data.data_root,
-        data_size: args.data.data_size_limit.unwrap_or(DATA_SIZE),
-        kubelet_dir: args.kubelet.kubelet_dir,
-        registration_dir: args.kubelet.kubelet_registration_dir,
-        allow_missing_read_only: args.serve.allow_missing_read_only,
-        node_id,
-        drivers,
+        admin: admin(args.watch, args.serve.profile, args.data.data_root.as_deref()),
+        data: data(args.data),
+        kubelet: KubeletConfig {
+            drivers,
+            node_id,
+            root_dir: args.kubelet.kubelet_dir,
+            registration_dir: args.kubelet.kubelet_registration_dir,
+            startup_taint: args.kubelet.startup_taint,
+            allow_missing_read_only: args.serve.allow_missing_read_only,
+        },
     };
     check_bundle(&config, mistakes);
     check_roots(&config, mistakes);
     check_taint(&config, mistakes);
     sockets::check(&config, mistakes);
     (config, warnings)
+}
+
+/// What all sources that issue have in common.
+fn common(
+    args: &DriverArgs,
+    sources: &BTreeSet<Source>,
+    node_id: &str,
+    mistakes: &mut FlagMistakes,
+    warnings: &mut Vec<String>,
+) -> Common {
+    let trust_domain = if sources.contains(&Source::CertManager) {
+        warnings.extend(args.cert_manager.warnings(mistakes));
+        trust_domain(args, mistakes)
+    } else if sources.contains(&Source::LocalCa) {
+        Some(trust_domain_of_local_ca(args, warnings))
+    } else {
+        None
+    };
+    Common {
+        profile: args.serve.profile,
+        node_id: node_id.to_owned(),
+        trust_domain,
+        lifetime: args.minted.certificate_request_duration.unwrap_or(LIFETIME),
+        key_type: args.minted.key_type.unwrap_or_default(),
+        requires_chain: !drivers::serves(args, Profile::CertManager),
+    }
+}
+
+fn local_ca(args: Minted, common: &Common) -> Option<LocalCaConfig> {
+    Some(LocalCaConfig {
+        trust_domain: common.trust_domain.clone()?,
+        lifetime: common.lifetime,
+        key_type: common.key_type,
+        jwt_lifetime: args.jwt_svid_ttl.unwrap_or(JWT_LIFETIME),
+        dir: args.local_ca_dir,
+        roots: args.local_ca_roots,
+    })
+}
+
+fn data(args: Data) -> Option<DataConfig> {
+    Some(DataConfig { root: args.data_root?, size_limit: args.data_size_limit.unwrap_or(DATA_SIZE) })
+}
+
+fn check_data_root(args: &DriverArgs, drivers: &[DriverName], mistakes: &mut FlagMistakes) {
+    if args.data.data_root.is_none()
+        && let Some(plan) = plans(args, drivers).find(|plan| plan.mints())
+    {
+        mistakes.missing("data-root", format_args!("the plan {plan} keeps its volumes there"));
+    }
 }
 
 /// Every plan that a volume may use.
@@ -187,7 +211,7 @@ fn trust_domain_of_local_ca(args: &DriverArgs, warnings: &mut Vec<String>) -> Tr
 /// Clients of the Workload API refuse an SVID without a bundle (SPIFFE Workload API, section 5.2.1).
 fn check_bundle(config: &Config, mistakes: &mut FlagMistakes) {
     let plan = Plan::WorkloadApi(Issuer::CertManager);
-    let served = config.drivers.iter().any(|driver| driver.allowed_plans.contains(&plan));
+    let served = config.kubelet.drivers.iter().any(|driver| driver.allowed_plans.contains(&plan));
     if served && config.cert_manager.as_ref().is_some_and(|cert_manager| cert_manager.bundle.is_none()) {
         mistakes.missing(
             "trust-bundle",
@@ -199,9 +223,9 @@ fn check_bundle(config: &Config, mistakes: &mut FlagMistakes) {
 /// Each node's trust bundle is an entry of a ConfigMap (Kubernetes, `IsConfigMapKey`).
 fn check_roots(config: &Config, mistakes: &mut FlagMistakes) {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    let name = &config.node_id;
+    let name = &config.kubelet.node_id;
     let is_key = name.len() <= 253 && name.bytes().all(inner) && !name.starts_with("..") && name != ".";
-    if config.local_ca_roots.is_some() && !is_key {
+    if config.local_ca.as_ref().is_some_and(|local_ca| local_ca.roots.is_some()) && !is_key {
         let problem = format!("--node-id {name:?} cannot be a key of a ConfigMap; use the node's name in Kubernetes");
         mistakes.add("local-ca-roots", problem);
     }
@@ -209,28 +233,26 @@ fn check_roots(config: &Config, mistakes: &mut FlagMistakes) {
 
 /// Only the process that registers the driver learns from the kubelet that the registration succeeded.
 fn check_taint(config: &Config, mistakes: &mut FlagMistakes) {
-    if config.startup_taint.is_some() && config.registration_dir.is_none() {
+    if config.kubelet.startup_taint.is_some() && config.kubelet.registration_dir.is_none() {
         let fix = "needs --kubelet-registration-dir: the taint is removed once the kubelet has accepted the driver, \
                    which a registrar sidecar does not report";
         mistakes.add("startup-taint", fix);
     }
 }
 
-fn metrics_address(args: &Observability, profile: Option<Profile>) -> Option<SocketAddr> {
-    match args.metrics_address {
+fn admin(args: Observability, profile: Option<Profile>, data_root: Option<&Path>) -> AdminConfig {
+    let metrics_address = match args.metrics_address {
         Some(Switch::On(address)) => Some(address),
         Some(Switch::Off) => None,
         // The predecessors' manifests run a livenessprobe sidecar on the same port.
         None => profile.is_none().then_some(METRICS),
-    }
-}
-
-fn admin_socket(args: Observability, data_root: Option<&PathBuf>) -> Option<PathBuf> {
-    match args.admin_socket {
+    };
+    let socket = match args.admin_socket {
         Some(Switch::On(socket)) => Some(socket),
         Some(Switch::Off) => None,
         None => data_root.map(|root| root.join("admin.sock")),
-    }
+    };
+    AdminConfig { metrics_address, socket }
 }
 
 /// Warnings about flags that were set and have no effect, each with the reason.
@@ -267,6 +289,9 @@ fn others_use_client(args: &DriverArgs, sources: &BTreeSet<Source>) -> bool {
 
 /// cert-manager's flags are accepted for its manifests, but other sources would ignore them.
 fn refuse_cert_manager_flags(args: &DriverArgs, sources: &BTreeSet<Source>, mistakes: &mut FlagMistakes) {
+    if sources.contains(&Source::CertManager) {
+        return;
+    }
     if drivers::serves(args, Profile::CertManager) || mistakes.wrong("profile") || mistakes.wrong("also-profile") {
         return;
     }

@@ -9,7 +9,7 @@ use super::flags::{Data, DriverArgs};
 use super::mistakes::FlagMistakes;
 use super::profile::AlsoProfile;
 use super::profile::Profile;
-use crate::node::config::DriverName;
+use crate::node::kubelet::config::DriverName;
 
 /// The driver names in these flags. A missing part stays empty, and is reported as a mistake.
 pub(super) fn drivers(args: &DriverArgs, mistakes: &mut FlagMistakes) -> Vec<DriverName> {

@@ -58,9 +58,9 @@ fn passthrough_as_promised() {
     let DriverCommand { config, warnings, .. } = good(line);
     let agent = config.agent.as_ref().unwrap();
     assert_eq!((agent.path.as_path(), agent.stable.as_deref()), (&*here("D"), Some(&*here("T"))));
-    assert_eq!((config.node_id.as_str(), config.data_root.clone()), ("n1", path("R")));
-    assert_eq!((config.admin_socket.clone(), config.metrics_address), (path("R/admin.sock"), None));
-    let [driver] = config.drivers.as_slice() else { panic!("{config:?}") };
+    assert_eq!((config.kubelet.node_id.as_str(), config.data.clone().map(|data| data.root)), ("n1", path("R")));
+    assert_eq!((config.admin.socket.clone(), config.admin.metrics_address), (path("R/admin.sock"), None));
+    let [driver] = config.kubelet.drivers.as_slice() else { panic!("{config:?}") };
     assert_eq!((driver.name.as_str(), driver.socket.as_path()), ("csi.spiffe.io", &*here("S")));
     assert_eq!((driver.default_plan, driver.allowed_plans.len()), (Plan::Passthrough, 1));
     assert!(config.local_ca.is_none() && warnings.is_empty());
@@ -75,10 +75,13 @@ fn local_ca_as_promised() {
     assert_eq!(good(LOCAL_CA).config.local_ca.unwrap().jwt_lifetime, Duration::from_secs(300));
     assert_eq!(local_ca.trust_domain.as_str(), "example.org");
     assert_eq!((local_ca.lifetime, local_ca.dir), (Duration::from_secs(5_400), path("ca")));
-    assert_eq!((config.drivers[0].default_plan, config.drivers[0].socket.as_path()), (FILES, Path::new("/s")));
-    assert_eq!(config.metrics_address.unwrap().to_string(), "127.0.0.1:9809");
-    assert_eq!(config.data_size, 134_217_728);
-    let names = &config.drivers[0].file_names;
+    assert_eq!(
+        (config.kubelet.drivers[0].default_plan, config.kubelet.drivers[0].socket.as_path()),
+        (FILES, Path::new("/s"))
+    );
+    assert_eq!(config.admin.metrics_address.unwrap().to_string(), "127.0.0.1:9809");
+    assert_eq!(config.data.as_ref().unwrap().size_limit, 134_217_728);
+    let names = &config.kubelet.drivers[0].file_names;
     assert_eq!((names.cert.as_str(), names.key.as_str()), ("tls.crt", "tls.key"));
     assert_eq!(names.bundle.as_ref().unwrap().as_str(), "ca.crt");
     assert!(config.agent.is_none() && warnings.is_empty());
@@ -89,18 +92,18 @@ fn drivers_that_need_the_api_server_know_where_it_is() {
     let kubeconfig = |client: &ClientOptions| client.kubeconfig.clone();
     let more = "--local-ca-roots svid-csi/roots --kubeconfig k --context c";
     let DriverCommand { config, warnings, .. } = good(&format!("{LOCAL_CA} {more}"));
-    let roots = config.local_ca_roots.unwrap();
+    let roots = config.local_ca.unwrap().roots.unwrap();
     assert_eq!((roots.to_string().as_str(), kubeconfig(&config.client)), ("svid-csi/roots", path("k")));
     assert_eq!((config.client.context.as_deref(), warnings), (Some("c"), Vec::new()));
     let registers = "--kubelet-registration-dir g --kubelet-registration-path p --startup-taint svid-csi/not-ready";
     for line in [LOCAL_CA, SPIFFE, &format!("{CERT_MANAGER} --issuer-name i")] {
         let DriverCommand { config, warnings, .. } = good(&format!("{line} {registers} --kubeconfig k"));
-        let taint = config.startup_taint.unwrap();
+        let taint = config.kubelet.startup_taint.unwrap();
         assert_eq!((taint.as_str(), kubeconfig(&config.client)), ("svid-csi/not-ready", path("k")));
         assert!(warnings.is_empty(), "{line}: {warnings:?}");
     }
     let idle = good(&format!("{SPIFFE} --local-ca-roots a/b"));
-    assert!(idle.config.local_ca_roots.is_none());
+    assert!(idle.config.local_ca.is_none());
     assert_eq!(idle.warnings, ["--local-ca-roots has no effect: no volume may use the source local-ca"]);
     assert!(mistakes(&format!("{LOCAL_CA} --kubeconfig k"))[0].starts_with("--kubeconfig: belongs to the source"));
 }
@@ -110,8 +113,14 @@ fn spiffe_csi_manifest_as_it_is() {
     let line =
         "/bin/spiffe-csi-driver -workload-api-socket-dir /spire-agent-socket -csi-socket-path /spiffe-csi/csi.sock";
     let config = driver(line, &[("MY_NODE_NAME", "worker-1")]).unwrap().config;
-    assert_eq!((config.node_id.as_str(), config.drivers[0].name.as_str()), ("worker-1", "csi.spiffe.io"));
-    assert_eq!((config.data_root, config.admin_socket, config.metrics_address), (None, None, None));
+    assert_eq!(
+        (config.kubelet.node_id.as_str(), config.kubelet.drivers[0].name.as_str()),
+        ("worker-1", "csi.spiffe.io")
+    );
+    assert_eq!(
+        (config.data.map(|data| data.root), config.admin.socket, config.admin.metrics_address),
+        (None, None, None)
+    );
 }
 
 #[test]
@@ -139,11 +148,11 @@ fn csi_driver_spiffe_manifest_as_it_is() {
 
     let DriverCommand { config, warnings, .. } = driver(line, &[("SVID_CSI_SOURCE", "local-ca")]).unwrap();
     assert_eq!(
-        (config.data_root, config.drivers[0].socket.as_path()),
+        (config.data.map(|data| data.root), config.kubelet.drivers[0].socket.as_path()),
         (path("csi-data-dir"), Path::new("/plugin/csi.sock"))
     );
-    assert_eq!(config.drivers[0].default_plan, FILES);
-    assert!(config.drivers[0].file_names.bundle.is_some());
+    assert_eq!(config.kubelet.drivers[0].default_plan, FILES);
+    assert!(config.kubelet.drivers[0].file_names.bundle.is_some());
     let about = ["issuer-name", "issuer-kind", "issuer-group", "map-namespace", "annotations", "own-service-account"];
     assert_eq!(warnings.len(), about.len(), "{warnings:?}");
     for (warning, flag) in warnings.iter().zip(about) {
@@ -154,11 +163,14 @@ fn csi_driver_spiffe_manifest_as_it_is() {
 #[test]
 fn a_profile_brings_its_defaults() {
     let spiffe = good(SPIFFE).config;
-    assert_eq!(spiffe.drivers[0].socket, Path::new("/spiffe-csi/csi.sock"));
+    assert_eq!(spiffe.kubelet.drivers[0].socket, Path::new("/spiffe-csi/csi.sock"));
     let line = "svid-csi driver --profile spiffe.csi.cert-manager.io --node-id n --endpoint e --data-root r";
     let config = good(line).config;
-    assert_eq!((config.drivers[0].name.as_str(), config.metrics_address), ("spiffe.csi.cert-manager.io", None));
-    assert_eq!(config.drivers[0].default_plan, Plan::Files(Issuer::CertManager));
+    assert_eq!(
+        (config.kubelet.drivers[0].name.as_str(), config.admin.metrics_address),
+        ("spiffe.csi.cert-manager.io", None)
+    );
+    assert_eq!(config.kubelet.drivers[0].default_plan, Plan::Files(Issuer::CertManager));
     let cert_manager = config.cert_manager.unwrap();
     assert_eq!(cert_manager.trust_domain.as_str(), "cluster.local");
     assert_eq!(cert_manager.issuer.unwrap().name, "my-spiffe-ca");
@@ -218,7 +230,7 @@ fn go_spellings() {
         "--node-id=n3 -node-id n2",
         "--node-id= -node-id n2",
     ] {
-        assert_eq!(good(&format!("{LOCAL_CA} {flags}")).config.node_id, "n2", "{flags}");
+        assert_eq!(good(&format!("{LOCAL_CA} {flags}")).config.kubelet.node_id, "n2", "{flags}");
     }
     for (flags, expected) in [
         ("", false),
@@ -231,26 +243,29 @@ fn go_spellings() {
         ("--allow-missing-read-only --allow-missing-read-only=false", false),
         ("--allow-missing-read-only=", false),
     ] {
-        assert_eq!(good(&format!("{LOCAL_CA} {flags}")).config.allow_missing_read_only, expected, "{flags}");
+        assert_eq!(good(&format!("{LOCAL_CA} {flags}")).config.kubelet.allow_missing_read_only, expected, "{flags}");
     }
-    assert_eq!(good(&format!("{LOCAL_CA} --csi-driver-name a.b -plugin-name c.d")).config.drivers[0].name, "c.d");
+    assert_eq!(
+        good(&format!("{LOCAL_CA} --csi-driver-name a.b -plugin-name c.d")).config.kubelet.drivers[0].name,
+        "c.d"
+    );
 }
 
 #[test]
 fn the_environment_fills_what_the_command_line_leaves_open() {
     let plans =
         [("SVID_CSI_ALLOW_PLAN", "local-ca:files socket:socket-dir"), ("SVID_CSI_WORKLOAD_API_SOCKET_DIR", "a")];
-    assert_eq!(driver(LOCAL_CA, &plans).unwrap().config.drivers[0].allowed_plans.len(), 2);
+    assert_eq!(driver(LOCAL_CA, &plans).unwrap().config.kubelet.drivers[0].allowed_plans.len(), 2);
     let node = [("SVID_CSI_NODE_ID", "from-flag-variable"), ("MY_NODE_NAME", "inherited"), ("HOST", "other")];
     for (flags, expected) in [
         ("--node-id n1", "n1"),
         ("--node-id=", "from-flag-variable"),
         ("--node-id= --node-id-env HOST", "from-flag-variable"),
     ] {
-        assert_eq!(driver(&format!("{LOCAL_CA} {flags}"), &node).unwrap().config.node_id, expected, "{flags}");
+        assert_eq!(driver(&format!("{LOCAL_CA} {flags}"), &node).unwrap().config.kubelet.node_id, expected, "{flags}");
     }
     assert_eq!(
-        driver(&format!("{LOCAL_CA} --node-id= --node-id-env HOST"), &node[1..]).unwrap().config.node_id,
+        driver(&format!("{LOCAL_CA} --node-id= --node-id-env HOST"), &node[1..]).unwrap().config.kubelet.node_id,
         "other"
     );
     let injected =
@@ -258,7 +273,9 @@ fn the_environment_fills_what_the_command_line_leaves_open() {
     driver(LOCAL_CA, &injected).unwrap();
     let alias = [("SVID_CSI_CSI_SOCKET_PATH", "/from/alias.sock"), ("SVID_CSI_ALLOW_MISSING_READ_ONLY", "true")];
     let config = driver(SPIFFE, &alias).unwrap().config;
-    assert!(config.allow_missing_read_only && config.drivers[0].socket == Path::new("/from/alias.sock"));
+    assert!(
+        config.kubelet.allow_missing_read_only && config.kubelet.drivers[0].socket == Path::new("/from/alias.sock")
+    );
     let answer = driver(LOCAL_CA, &[("SVID_CSI_LOG_FORMAT", "yaml")]).unwrap_err();
     assert!(answer.contains("  SVID_CSI_LOG_FORMAT: \"yaml\" is not a log format"), "{answer}");
 }
@@ -269,7 +286,7 @@ fn one_process_serves_both_names() {
                 --data-root r --also-profile csi.spiffe.io:csi-socket=/b/csi.sock,registration-path=/k/b.sock \
                 --workload-api-socket-dir /agent --kubelet-registration-dir /registration --kubelet-registration-path /k/a.sock";
     let config = good(line).config;
-    let [main, also] = config.drivers.as_slice() else { panic!("{config:?}") };
+    let [main, also] = config.kubelet.drivers.as_slice() else { panic!("{config:?}") };
     assert_eq!((main.default_plan, main.registration_path.clone()), (FILES, path("/k/a.sock")));
     assert_eq!(
         (also.name.as_str(), also.default_plan, also.allowed_plans.len()),
@@ -277,7 +294,7 @@ fn one_process_serves_both_names() {
     );
     assert_eq!((also.socket.as_path(), also.registration_path.clone()), (Path::new("/b/csi.sock"), path("/k/b.sock")));
     let config = good(&format!("{line} --allow-plan local-ca:files")).config;
-    assert_eq!(config.drivers[1].allowed_plans, [Plan::Passthrough, FILES].into());
+    assert_eq!(config.kubelet.drivers[1].allowed_plans, [Plan::Passthrough, FILES].into());
     good(&format!(
         "{LOCAL_CA} --also-profile spiffe.csi.cert-manager.io:csi-socket=unix://b.sock --issuer-name accepted"
     ));
@@ -286,9 +303,9 @@ fn one_process_serves_both_names() {
 #[test]
 fn switches_can_be_off() {
     let config = good(&format!("{LOCAL_CA} --metrics-address 0 --admin-socket 0")).config;
-    assert_eq!((config.metrics_address, config.admin_socket), (None, None));
+    assert_eq!((config.admin.metrics_address, config.admin.socket), (None, None));
     let config = good(&format!("{SPIFFE} --metrics-address [::]:9402 --admin-socket unix:///x/a.sock")).config;
-    assert_eq!((config.metrics_address, config.admin_socket), ("[::]:9402".parse().ok(), path("/x/a.sock")));
+    assert_eq!((config.admin.metrics_address, config.admin.socket), ("[::]:9402".parse().ok(), path("/x/a.sock")));
 }
 
 #[test]

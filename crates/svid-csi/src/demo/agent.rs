@@ -80,7 +80,8 @@ impl Agent {
         let AgentSettings { socket, lifetime, ca_dir, .. } = &settings;
         let trust_domain = settings.spiffe_id.trust_domain().clone();
         let (key_type, jwt_lifetime) = (KeyType::default(), JWT_LIFETIME);
-        let config = LocalCaConfig { trust_domain, lifetime: *lifetime, key_type, jwt_lifetime, dir: None };
+        let config =
+            LocalCaConfig { trust_domain, lifetime: *lifetime, key_type, jwt_lifetime, dir: None, roots: None };
         let ca = LocalCa::open(&config, ca_dir)?;
         fsx::remove_file(socket)?;
         let listener = listen(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;

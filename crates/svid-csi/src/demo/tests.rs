@@ -19,6 +19,7 @@ pub(super) async fn issue(ca: &Path, id: &str) -> Svid {
         key_type: svid_csi_core::identity::KeyType::default(),
         jwt_lifetime: Duration::from_secs(60),
         dir: None,
+        roots: None,
     };
     let issued = LocalCa::open(&config, ca).unwrap().issue(&id).await.unwrap();
     let key = PrivateKeyDer::try_from(issued.key.der().to_vec()).unwrap();

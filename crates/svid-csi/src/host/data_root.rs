@@ -9,6 +9,15 @@ use tracing::warn;
 use super::fsx::{self, FsError};
 use super::mount::{self, DataMount, MountError, TmpfsLimits};
 
+/// Where volume data and records live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataConfig {
+    /// The data root.
+    pub root: PathBuf,
+    /// Upper bound of the volume data on this node, in bytes.
+    pub size_limit: u64,
+}
+
 /// The data root, locked for this process.
 #[derive(Debug)]
 pub struct DataRoot {
@@ -42,18 +51,19 @@ pub enum DataRootError {
 }
 
 impl DataRoot {
-    /// Locks `root` and finds or mounts the data tmpfs of at most `size` bytes in it. `reaches_host` returns whether
-    /// mounts in a folder also reach the host.
+    /// Locks the root and finds or mounts the data tmpfs in it. `reaches_host` returns whether mounts in a
+    /// folder also reach the host.
     ///
     /// # Errors
     /// [`DataRootError`].
-    pub fn open(root: &Path, size: u64, reaches_host: impl Fn(&Path) -> bool) -> Result<Self, DataRootError> {
+    pub fn open(config: &DataConfig, reaches_host: impl Fn(&Path) -> bool) -> Result<Self, DataRootError> {
+        let root = config.root.as_path();
         fs::create_dir_all(root)
             .map_err(FsError::of("create the folder", root))
             .map_err(|source| DataRootError::NotAFolder { path: root.to_owned(), source })?;
         let root = root.canonicalize().map_err(FsError::of("resolve", root))?;
         let lock = lock(&root)?;
-        let (data, limits) = (root.join("data"), TmpfsLimits::of(size));
+        let (data, limits) = (root.join("data"), TmpfsLimits::of(config.size_limit));
         fsx::ensure_dir(&data, 0o700)?;
         if mount::ensure_tmpfs(&data, limits)? == (DataMount::New { noswap: false }) {
             warn!(path = %data.display(), "this kernel cannot keep the data tmpfs out of swap (needs Linux 6.4, and no user namespace): turn swap off or encrypt it");

@@ -8,7 +8,8 @@ use tokio::sync::watch;
 use tracing::info;
 
 use super::RunError;
-use super::config::{Config, DriverName};
+use super::config::Config;
+use super::kubelet::config::DriverName;
 use crate::kube::client::{self, ClientError, ClientOptions};
 use crate::kube::csi_driver::{self, Needs};
 use crate::kube::events::Events;
@@ -47,7 +48,7 @@ impl Clients {
     /// Creates the clients that are needed. The servers need not be available yet.
     pub(super) async fn open(config: &Config, metrics: &Arc<Metrics>, tasks: &Tasks) -> Result<Self, RunError> {
         let needs_api =
-            config.cert_manager.is_some() || config.local_ca_roots.is_some() || config.startup_taint.is_some();
+            config.cert_manager.is_some() || config.shares_roots() || config.kubelet.startup_taint.is_some();
         let access = if needs_api { Some(access(&config.client).await?) } else { None };
         let api = access.as_ref().map(client::client).transpose()?;
         check_csi_drivers(config, api.as_ref()).await?;
@@ -71,8 +72,8 @@ impl Clients {
 
     /// The taint to remove from this node, if there is one.
     pub(super) fn startup_taint(&self, config: &Config) -> Option<StartupTaint> {
-        let (key, client) = (config.startup_taint.as_deref()?, self.api.clone()?);
-        Some(StartupTaint::new(client, &config.node_id, key))
+        let (key, client) = (config.kubelet.startup_taint.as_deref()?, self.api.clone()?);
+        Some(StartupTaint::new(client, &config.kubelet.node_id, key))
     }
 }
 
@@ -100,7 +101,7 @@ impl Cluster {
             None => None,
         };
         let followed = Followed { issuer, runtime, bundle };
-        let events = Events::new(client.clone(), COMPONENT, config.node_id.clone(), tasks);
+        let events = Events::new(client.clone(), COMPONENT, config.kubelet.node_id.clone(), tasks);
         let source =
             CertManager::new(cert_manager.settings.clone(), followed, &client, requester, metrics, tasks.clone());
         source.start(client);
@@ -122,7 +123,7 @@ async fn access(options: &ClientOptions) -> Result<kube::Config, ClientError> {
 /// a cluster.
 async fn events_beside_broker(config: &Config, tasks: &Tasks) -> Result<Option<Events>, RunError> {
     match client::config(&config.client).await {
-        Ok(access) => Ok(Some(Events::new(client::client(&access)?, COMPONENT, config.node_id.clone(), tasks))),
+        Ok(access) => Ok(Some(Events::new(client::client(&access)?, COMPONENT, config.kubelet.node_id.clone(), tasks))),
         Err(error @ ClientError::InCluster(_)) => {
             info!(why = report::chain(&error), "events for pods are not sent");
             Ok(None)
@@ -136,7 +137,7 @@ async fn events_beside_broker(config: &Config, tasks: &Tasks) -> Result<Option<E
 /// volumes must be served nevertheless.
 async fn check_csi_drivers(config: &Config, api: Option<&kube::Client>) -> Result<(), RunError> {
     let issues = |driver: &&DriverName| driver.allowed_plans.iter().any(|plan| plan.issuer().is_some());
-    let drivers: Vec<_> = config.drivers.iter().filter(issues).collect();
+    let drivers: Vec<_> = config.kubelet.drivers.iter().filter(issues).collect();
     if drivers.is_empty() {
         return Ok(());
     }

@@ -3,10 +3,11 @@
 pub(crate) mod admin;
 mod cluster;
 pub mod config;
-mod kubelet;
+pub(crate) mod kubelet;
 mod serve;
 mod volume;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -94,13 +95,13 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let taint = clients.startup_taint(&config);
     let node = tokio::task::block_in_place(|| Node::build(&config, clients, metrics, tasks))?;
     let servers = serve::bind(&node, &config)?;
-    let ready = admin::start(&node, &config, servers.liveness(&config))?;
+    let ready = admin::start(&node, &config.admin, servers.liveness(&config))?;
     serve::start(&node, servers);
     if let Some(taint) = taint {
-        node.tasks.detached(kubelet::registrar::remove_taint(node.clone(), taint, config.drivers.len()));
+        node.tasks.detached(kubelet::registrar::remove_taint(node.clone(), taint, config.kubelet.drivers.len()));
     }
     ready.set();
-    info!(node = config.node_id, "the driver is ready");
+    info!(node = config.kubelet.node_id, "the driver is ready");
     ServiceManager::find(|name| std::env::var_os(name)).ready(&serving(&config), &node.tasks);
     let ended = serve::until_stopped(&node.tasks).await;
     serve::drain(&node.tasks).await;
@@ -112,31 +113,16 @@ impl Node {
     fn build(config: &Config, clients: Clients, metrics: Arc<Metrics>, tasks: Tasks) -> Result<Arc<Self>, RunError> {
         // The driver cannot run on a kernel that does not report mount points.
         mount::is_mount_root(Path::new("/"))?;
-        let propagation = Propagation::read().map_err(RunError::MountInfo)?;
-        let pods = config.kubelet_dir.as_deref().unwrap_or(Path::new("/var/lib/kubelet")).join("pods");
-        warn_if_unseen(&pods, &propagation);
-        let open = |root| DataRoot::open(root, config.data_size, |root| propagation.reaches_host(root, &pods));
-        let data = config.data_root.as_deref().map(open).transpose()?;
-        let mut locks = Vec::new();
-        let store = match &data {
-            Some(data) => Store::new(Some(data.records())),
-            None => Store::new(records_beside_socket(config, &mut locks)?),
-        };
-        if let Some(data) = &data {
-            store.take_over(&data.other_records())?;
-        }
+        let data = open_data_root(config)?;
+        let (store, lock) = open_store(config, data.as_ref())?;
         let Clients { cert_manager, broker, events, api } = clients;
-        let mut local_ca = local_ca(config, data.as_ref())?;
-        if let (Some(local_ca), Some(place), Some(client)) = (&mut local_ca, &config.local_ca_roots, api) {
-            local_ca.share_roots(client, place.clone(), &config.node_id, &tasks);
-        }
+        let local_ca = open_local_ca(config, data.as_ref(), api, &tasks)?;
         let sources = Arc::new(Sources { broker, cert_manager, local_ca });
-        let folders = data.as_ref().filter(|_| has(config, Plan::mints)).map(Folders::open).transpose()?;
+        let data_of_issued = data.as_ref().filter(|_| config.kubelet.allows(Plan::mints));
+        let folders = data_of_issued.map(Folders::open).transpose()?;
         // Even if no volume may request it any more, because earlier volumes still exist.
-        let workload_api = data.as_ref().filter(|_| has(config, Plan::mints));
         let open = |data| WorkloadApi::open(data, sources.clone(), metrics.clone(), tasks.clone());
-        let workload_api = workload_api.map(open).transpose()?;
-        let passwords = data.as_ref().map(Passwords::of);
+        let workload_api = data_of_issued.map(open).transpose()?;
         let open = |agent| SocketDir::open(agent, data.as_ref(), metrics.clone());
         let socket_dir = config.agent.as_ref().map(open).transpose()?;
         let node = Arc::new(Node {
@@ -145,7 +131,7 @@ impl Node {
             sources,
             folders,
             workload_api,
-            passwords,
+            passwords: data.as_ref().map(Passwords::of),
             socket_dir: socket_dir.map(Arc::new),
             metrics,
             tasks,
@@ -153,7 +139,7 @@ impl Node {
             registered: watch::Sender::default(),
             jumps: Arc::default(),
             later: volume::later::Later::default(),
-            _locks: locks,
+            _lock: lock,
             room: data.as_ref().map(Room::of),
             data,
         });
@@ -163,10 +149,29 @@ impl Node {
     }
 }
 
+fn open_data_root(config: &Config) -> Result<Option<DataRoot>, RunError> {
+    let propagation = Propagation::read().map_err(RunError::MountInfo)?;
+    let pods = config.kubelet.pods_dir().unwrap_or_else(|| "/var/lib/kubelet/pods".into());
+    warn_if_unseen(&pods, &propagation);
+    let open = |data| DataRoot::open(data, |root| propagation.reaches_host(root, &pods));
+    Ok(config.data.as_ref().map(open).transpose()?)
+}
+
+/// The records, and the lock of their folder, if they are not in the data root.
+fn open_store(config: &Config, data: Option<&DataRoot>) -> Result<(Store, Option<File>), RunError> {
+    let Some(data) = data else {
+        let (records, lock) = records_beside_socket(config)?.unzip();
+        return Ok((Store::new(records), lock));
+    };
+    let store = Store::new(Some(data.records()));
+    store.take_over(&data.other_records())?;
+    Ok((store, None))
+}
+
 /// A summary of the configuration, for the status of a service.
 fn serving(config: &Config) -> String {
-    let names: Vec<_> = config.drivers.iter().map(|driver| driver.name.as_str()).collect();
-    format!("serving {} on node {}", names.join(" and "), config.node_id)
+    let names: Vec<_> = config.kubelet.drivers.iter().map(|driver| driver.name.as_str()).collect();
+    format!("serving {} on node {}", names.join(" and "), config.kubelet.node_id)
 }
 
 /// Raises the limit of descriptors to the maximum: every volume with a socket has one, and every connection to it.
@@ -178,23 +183,27 @@ fn allow_descriptors() {
     }
 }
 
-/// Whether some volume may request such a plan.
-fn has(config: &Config, such: impl Fn(Plan) -> bool) -> bool {
-    config.drivers.iter().flat_map(|driver| &driver.allowed_plans).any(|plan| such(*plan))
-}
-
-fn local_ca(config: &Config, data: Option<&DataRoot>) -> Result<Option<LocalCa>, LocalCaError> {
+fn open_local_ca(
+    config: &Config,
+    data: Option<&DataRoot>,
+    api: Option<kube::Client>,
+    tasks: &Tasks,
+) -> Result<Option<LocalCa>, LocalCaError> {
     let Some(local_ca) = &config.local_ca else { return Ok(None) };
     let in_tmpfs = data.map(|data| data.tmpfs().join("ca").join(local_ca.trust_domain.as_str()));
-    match local_ca.dir.clone().or(in_tmpfs) {
-        Some(folder) => LocalCa::open(local_ca, &folder).map(Some),
-        None => Ok(None),
+    let Some(folder) = local_ca.dir.clone().or(in_tmpfs) else { return Ok(None) };
+    let mut opened = LocalCa::open(local_ca, &folder)?;
+    if let (Some(place), Some(client)) = (&local_ca.roots, api) {
+        opened.share_roots(client, place.clone(), &config.kubelet.node_id, tasks);
     }
+    Ok(Some(opened))
 }
 
 /// Without a data root, records are stored beside the CSI socket, which is on the host. They contain no secrets.
-fn records_beside_socket(config: &Config, locks: &mut Vec<std::fs::File>) -> Result<Option<PathBuf>, DataRootError> {
-    let Some(folder) = config.drivers.first().and_then(|driver| driver.socket.parent()) else { return Ok(None) };
+fn records_beside_socket(config: &Config) -> Result<Option<(PathBuf, File)>, DataRootError> {
+    let Some(folder) = config.kubelet.drivers.first().and_then(|driver| driver.socket.parent()) else {
+        return Ok(None);
+    };
     let folder = folder.join(".svid-csi");
     let records = folder.join("records");
     let made = fsx::ensure_dir(&folder, 0o700).and_then(|()| fsx::ensure_dir(&records, 0o700));
@@ -205,8 +214,8 @@ fn records_beside_socket(config: &Config, locks: &mut Vec<std::fs::File>) -> Res
         );
         return Ok(None);
     }
-    locks.push(data_root::lock(&folder)?);
-    Ok(Some(records))
+    let lock = data_root::lock(&folder)?;
+    Ok(Some((records, lock)))
 }
 
 /// Mounts that no other process can see would be lost silently.

@@ -55,15 +55,15 @@ struct Binding {
 /// Binds the CSI sockets, then the registration sockets, because the kubelet connects at once.
 pub(super) fn bind(node: &Arc<Node>, config: &Config) -> Result<Bindings, ServeError> {
     let mut bindings = Vec::new();
-    for driver in &config.drivers {
+    for driver in &config.kubelet.drivers {
         let (door, listener) = Door::bind(&driver.socket)?;
-        let service = Service::new(node, driver, config);
+        let service = Service::new(node, driver, &config.kubelet, config.trust_domain().cloned());
         let router =
             Server::builder().add_service(IdentityServer::new(service.clone())).add_service(NodeServer::new(service));
         bindings.push(Binding { door, listener, router, driver: driver.name.clone(), registration: None });
     }
-    for (number, driver) in config.drivers.iter().enumerate() {
-        let Some(folder) = &config.registration_dir else { break };
+    for (number, driver) in config.kubelet.drivers.iter().enumerate() {
+        let Some(folder) = &config.kubelet.registration_dir else { break };
         let (door, listener) = Door::bind(&folder.join(driver.registration_socket()))?;
         let registration = Some(door.clone());
         bindings[number].registration.clone_from(&registration);
@@ -78,7 +78,7 @@ impl Bindings {
     /// The sockets that `/livez` checks.
     pub(super) fn liveness(&self, config: &Config) -> Liveness {
         let mut csi: Vec<_> = self.0.iter().map(|binding| binding.door.clone()).collect();
-        let registration = csi.split_off(config.drivers.len());
+        let registration = csi.split_off(config.kubelet.drivers.len());
         Liveness { csi, registration }
     }
 }

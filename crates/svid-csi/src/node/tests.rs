@@ -19,11 +19,13 @@ use svid_csi_testkit::TestName;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::config::DriverName;
+use super::admin::AdminConfig;
+use super::kubelet::config::{DriverName, KubeletConfig};
 use super::kubelet::patience;
 use super::volume::later::FORGOTTEN_AFTER;
 use super::volume::publish::Brought;
 use super::*;
+use crate::host::data_root::DataConfig;
 use crate::host::mount::{self, MountSource};
 use crate::kube::client::ClientOptions;
 use crate::source::local_ca::{JWT_LIFETIME, LocalCaConfig};
@@ -46,25 +48,25 @@ fn names() -> FileNames {
 fn config(dir: &TempDir) -> Config {
     let plan = Plan::Files(Issuer::LocalCa);
     Config {
-        drivers: vec![DriverName {
-            name: "demo.svid-csi".to_owned(),
-            socket: dir.path().join("csi.sock"),
-            registration_path: None,
-            default_plan: plan,
-            allowed_plans: [plan].into(),
-            file_names: names(),
-        }],
-        node_id: "n1".to_owned(),
-        data_root: Some(dir.path().join("root")),
-        data_size: 1 << 20,
-        kubelet_dir: None,
-        registration_dir: None,
+        kubelet: KubeletConfig {
+            drivers: vec![DriverName {
+                name: "demo.svid-csi".to_owned(),
+                socket: dir.path().join("csi.sock"),
+                registration_path: None,
+                default_plan: plan,
+                allowed_plans: [plan].into(),
+                file_names: names(),
+            }],
+            node_id: "n1".to_owned(),
+            root_dir: None,
+            registration_dir: None,
+            startup_taint: None,
+            allow_missing_read_only: false,
+        },
+        data: Some(DataConfig { root: dir.path().join("root"), size_limit: 1 << 20 }),
         agent: None,
-        trust_domain: None,
         broker: None,
         cert_manager: None,
-        local_ca_roots: None,
-        startup_taint: None,
         client: ClientOptions::default(),
         local_ca: Some(LocalCaConfig {
             trust_domain: TrustDomain::parse("example.org").unwrap(),
@@ -72,10 +74,9 @@ fn config(dir: &TempDir) -> Config {
             key_type: KeyType::default(),
             jwt_lifetime: JWT_LIFETIME,
             dir: None,
+            roots: None,
         }),
-        allow_missing_read_only: false,
-        metrics_address: None,
-        admin_socket: None,
+        admin: AdminConfig::default(),
     }
 }
 

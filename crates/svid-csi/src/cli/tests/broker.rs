@@ -18,8 +18,12 @@ fn broker_as_promised() {
         let broker = command.config.broker.unwrap();
         assert_eq!(broker.endpoint, BrokerEndpoint::Unix(here("B")));
         assert_eq!((broker.workload_api_dir.as_path(), broker.server_id), (&*here("D"), None));
-        assert_eq!(command.config.drivers[0].default_plan, plan);
-        assert!(command.config.agent.is_none() && command.config.trust_domain.is_none());
+        assert_eq!(command.config.kubelet.drivers[0].default_plan, plan);
+        assert!(
+            command.config.agent.is_none()
+                && command.config.local_ca.is_none()
+                && command.config.cert_manager.is_none()
+        );
         assert_eq!(command.warnings, [""; 0]);
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod client;
 pub(crate) mod status;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Context;
@@ -16,11 +17,19 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use tracing::{info, warn};
 
-use super::config::Config;
 use super::kubelet::liveness::Liveness;
 use super::volume::Node;
 use crate::net::pages;
 use crate::net::uds::{self, BindError};
+
+/// The endpoints for monitoring and for administrators.
+#[derive(Debug, Clone, Default)]
+pub struct AdminConfig {
+    /// The address of /metrics, /livez and /readyz.
+    pub metrics_address: Option<SocketAddr>,
+    /// The root-only Unix socket for /status and /renew.
+    pub socket: Option<PathBuf>,
+}
 
 /// Why the admin endpoints cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +55,7 @@ impl Ready {
 /// # Errors
 /// [`AdminError`]. An address that is in use only causes a warning, because the driver is more important than its
 /// metrics.
-pub(crate) fn start(node: &Arc<Node>, config: &Config, liveness: Liveness) -> Result<Ready, AdminError> {
+pub(crate) fn start(node: &Arc<Node>, config: &AdminConfig, liveness: Liveness) -> Result<Ready, AdminError> {
     let ready = Ready::default();
     if let Some(address) = config.metrics_address {
         let pages = Router::new()
@@ -55,7 +64,7 @@ pub(crate) fn start(node: &Arc<Node>, config: &Config, liveness: Liveness) -> Re
             .route("/metrics", get(metrics).with_state(node.clone()));
         serve_tcp(node, address, pages);
     }
-    if let Some(path) = &config.admin_socket {
+    if let Some(path) = &config.socket {
         let (listener, bound) = uds::bind_private(path)?;
         let pages =
             Router::new().route("/status", get(status_page)).route("/renew", post(renew)).with_state(node.clone());

@@ -7,6 +7,7 @@ use svid_csi_core::error::Class;
 use svid_csi_core::plan::Plan;
 use svid_csi_core::pod::TOKENS;
 use svid_csi_core::secret::Secret;
+use svid_csi_core::spiffe_id::TrustDomain;
 use svid_csi_core::target::TargetPath;
 use svid_csi_core::volume::{Access, Capability, PKCS12_PASSWORD, PublishRequest, RequestMistakes, Rules, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
@@ -17,9 +18,9 @@ use svid_csi_proto::csi_v1::volume_capability::access_mode::Mode;
 use tonic::{Code, Request, Response, Status};
 use tracing::{debug, warn};
 
+use super::config::{DriverName, KubeletConfig};
 use super::patience;
 use crate::host::mount;
-use crate::node::config::{Config, DriverName};
 use crate::node::volume::Node;
 use crate::node::volume::error::VolumeError;
 use crate::node::volume::publish::Brought;
@@ -37,14 +38,19 @@ pub(in crate::node) struct Service {
 type Answer<T> = Result<Response<T>, Status>;
 
 impl Service {
-    pub(in crate::node) fn new(node: &Arc<Node>, driver: &DriverName, config: &Config) -> Self {
+    pub(in crate::node) fn new(
+        node: &Arc<Node>,
+        driver: &DriverName,
+        config: &KubeletConfig,
+        trust_domain: Option<TrustDomain>,
+    ) -> Self {
         let rules = Rules {
             default_plan: driver.default_plan,
             allowed_plans: driver.allowed_plans.clone(),
             file_names: driver.file_names.clone(),
-            trust_domain: config.trust_domain.clone(),
+            trust_domain,
             allow_missing_read_only: config.allow_missing_read_only,
-            pods_dir: config.kubelet_dir.as_ref().map(|kubelet| kubelet.join("pods")),
+            pods_dir: config.pods_dir(),
         };
         Service {
             node: node.clone(),

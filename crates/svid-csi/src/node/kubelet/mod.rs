@@ -1,5 +1,6 @@
 //! The kubelet's side: the CSI services, the registration, and their sockets.
 
+pub(crate) mod config;
 pub(super) mod csi;
 pub(super) mod door;
 pub(super) mod liveness;

@@ -6,8 +6,8 @@ use svid_csi_proto::pluginregistration_v1 as registration;
 use tonic::{Request, Response, Status};
 use tracing::{error, info};
 
+use super::config::DriverName;
 use crate::kube::taint::StartupTaint;
-use crate::node::config::DriverName;
 use crate::node::volume::Node;
 
 /// Removes the taint whenever the kubelet has accepted every driver name. If the node registers again, it has the taint

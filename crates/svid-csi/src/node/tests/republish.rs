@@ -28,7 +28,7 @@ fn config_with_agent(dir: &TempDir) -> Config {
     fs::create_dir_all(&path).unwrap();
     let mut config = config(dir);
     config.agent = Some(AgentDir { path, stable: None });
-    config.drivers[0].allowed_plans.extend([Plan::Passthrough, Plan::WorkloadApi(Issuer::LocalCa)]);
+    config.kubelet.drivers[0].allowed_plans.extend([Plan::Passthrough, Plan::WorkloadApi(Issuer::LocalCa)]);
     config
 }
 

@@ -57,7 +57,7 @@ pub struct Node {
     pub(super) registered: watch::Sender<BTreeSet<String>>,
     pub(crate) jumps: Arc<Jumps>,
     pub(super) later: later::Later,
-    pub(super) _locks: Vec<std::fs::File>,
+    pub(super) _lock: Option<std::fs::File>,
     pub(crate) data: Option<DataRoot>,
     pub(crate) room: Option<Room>,
 }

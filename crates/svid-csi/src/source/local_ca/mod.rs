@@ -42,6 +42,8 @@ pub struct LocalCaConfig {
     pub jwt_lifetime: Duration,
     /// The folder of the root on disk; without it, the root exists only in memory and on the data tmpfs.
     pub dir: Option<PathBuf>,
+    /// The ConfigMap in which the drivers of all nodes publish their local CAs, by the names of the nodes.
+    pub roots: Option<ConfigMapPlace>,
 }
 
 /// The embedded authority.

@@ -57,6 +57,7 @@ impl Socket {
             key_type: KeyType::EcdsaP256,
             jwt_lifetime: HOUR,
             dir: None,
+            roots: None,
         };
         let local_ca = Some(LocalCa::open(&config, folder.path()).unwrap());
         Self::serve_from(Issuer::LocalCa, Sources { local_ca, ..Sources::default() })
