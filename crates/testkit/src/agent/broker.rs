@@ -15,7 +15,6 @@ use tonic::{Request, Response, Status};
 use super::connection::Caller;
 use super::follow::{Messages, follow, follow_state};
 use super::header::once;
-use super::jwt;
 use super::world::{Call, World};
 
 pub(super) struct BrokerApi(pub(super) Arc<World>);
@@ -101,7 +100,7 @@ impl Api for BrokerApi {
     async fn fetch_jwtsvid(&self, request: Request<FetchJwtsvidRequest>) -> Result<Response<JwtsvidResponse>, Status> {
         let uid = self.resolve("FetchJWTSVID", &request, request.get_ref().reference.as_ref())?;
         let audience = &request.get_ref().audience;
-        self.0.look(|state| jwt::tokens(state, state.current(&uid), audience)).map(Response::new)
+        self.0.look(|state| state.tokens(state.current(&uid), audience)).map(Response::new)
     }
 
     async fn subscribe_to_jwt_bundles(
@@ -109,6 +108,6 @@ impl Api for BrokerApi {
         request: Request<SubscribeToJwtBundlesRequest>,
     ) -> Result<Response<Self::SubscribeToJWTBundlesStream>, Status> {
         self.resolve("SubscribeToJWTBundles", &request, request.get_ref().reference.as_ref())?;
-        Ok(Response::new(follow_state(&self.0, |state| (state.jwt.version, jwt::bundles(state)))))
+        Ok(Response::new(follow_state(&self.0, |state| (state.jwt.version, state.jwt_bundles()))))
     }
 }

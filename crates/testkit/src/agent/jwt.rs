@@ -8,7 +8,6 @@ use svid_csi_proto::workload::{JwtBundlesResponse, Jwtsvid, JwtsvidResponse};
 use tonic::Status;
 
 use super::entry::{Answer, CurrentAnswer};
-use super::world::WorldState;
 
 const LIFETIME: Duration = Duration::from_secs(300);
 
@@ -37,42 +36,33 @@ impl JwtKeys {
             sets.flat_map(|set| set.expect("JSON")["keys"].as_array().cloned().unwrap_or_default()).collect();
         serde_json::json!({ "keys": keys }).to_string().into_bytes()
     }
-}
 
-/// A token for each entry, whatever ID was requested.
-pub(super) fn tokens(
-    state: &WorldState,
-    current: Option<&CurrentAnswer>,
-    audience: &[String],
-) -> Result<JwtsvidResponse, Status> {
-    if audience.is_empty() {
-        return Err(Status::invalid_argument("audience must be specified"));
+    /// A token for each entry, whatever ID was requested.
+    pub(super) fn tokens(
+        &self,
+        current: Option<&CurrentAnswer>,
+        audience: &[String],
+    ) -> Result<JwtsvidResponse, Status> {
+        if audience.is_empty() {
+            return Err(Status::invalid_argument("audience must be specified"));
+        }
+        let audiences = Audiences::new(audience.to_vec()).expect("audiences");
+        let entries = match current {
+            Some(CurrentAnswer { answer: Answer::Refused(status), .. }) => return Err(status.clone()),
+            Some(current) if !current.entries.is_empty() => &current.entries,
+            _ => return Err(Status::permission_denied("no identity issued")),
+        };
+        let signer = self.keys.last().expect("at least one");
+        let svids = entries.iter().map(|entry| {
+            let id = SpiffeId::parse(&entry.spiffe_id).expect("a SPIFFE ID");
+            let token = signer.sign(&id, &audiences, SystemTime::now(), LIFETIME).expect("a token");
+            Jwtsvid { spiffe_id: id.to_string(), svid: token.token.expose().to_owned(), hint: entry.hint.clone() }
+        });
+        Ok(JwtsvidResponse { svids: svids.collect() })
     }
-    let audiences = Audiences::new(audience.to_vec()).expect("audiences");
-    let entries = match current {
-        Some(CurrentAnswer { answer: Answer::Refused(status), .. }) => return Err(status.clone()),
-        Some(current) if !current.entries.is_empty() => &current.entries,
-        _ => return Err(Status::permission_denied("no identity issued")),
-    };
-    let signer = state.jwt.keys.last().expect("at least one");
-    let svids = entries.iter().map(|entry| {
-        let id = SpiffeId::parse(&entry.spiffe_id).expect("a SPIFFE ID");
-        let token = signer.sign(&id, &audiences, SystemTime::now(), LIFETIME).expect("a token");
-        Jwtsvid { spiffe_id: id.to_string(), svid: token.token.expose().to_owned(), hint: entry.hint.clone() }
-    });
-    let mut response = JwtsvidResponse { svids: svids.collect() };
-    if let Some(spoil) = &state.spoil_tokens {
-        spoil(&mut response);
-    }
-    Ok(response)
-}
 
-/// The keys with which everyone validates tokens.
-pub(super) fn bundles(state: &WorldState) -> JwtBundlesResponse {
-    let own = (state.authority.trust_domain().to_owned(), state.jwt.jwks());
-    let mut response = JwtBundlesResponse { bundles: [own].into() };
-    if let Some(spoil) = &state.spoil_bundles {
-        spoil(&mut response);
+    /// The keys with which everyone validates tokens.
+    pub(super) fn bundles(&self) -> JwtBundlesResponse {
+        JwtBundlesResponse { bundles: [(self.trust_domain.id().to_string(), self.jwks())].into() }
     }
-    response
 }

@@ -11,7 +11,6 @@ use tonic::{Request, Response, Status};
 
 use super::follow::{Messages, follow, follow_state};
 use super::header::once;
-use super::jwt;
 use super::world::{Call, World};
 
 pub(super) struct WorkloadApi(pub(super) Arc<World>);
@@ -58,7 +57,7 @@ impl SpiffeWorkloadApi for WorkloadApi {
     async fn fetch_jwtsvid(&self, request: Request<JwtsvidRequest>) -> Result<Response<JwtsvidResponse>, Status> {
         self.note("FetchJWTSVID", &request)?;
         let audience = &request.get_ref().audience;
-        self.0.look(|state| jwt::tokens(state, Some(&state.own), audience)).map(Response::new)
+        self.0.look(|state| state.tokens(Some(&state.own), audience)).map(Response::new)
     }
 
     async fn fetch_jwt_bundles(
@@ -66,7 +65,7 @@ impl SpiffeWorkloadApi for WorkloadApi {
         request: Request<JwtBundlesRequest>,
     ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
         self.note("FetchJWTBundles", &request)?;
-        Ok(Response::new(follow_state(&self.0, |state| (state.jwt.version, jwt::bundles(state)))))
+        Ok(Response::new(follow_state(&self.0, |state| (state.jwt.version, state.jwt_bundles()))))
     }
 
     async fn validate_jwtsvid(

@@ -119,6 +119,28 @@ impl WorldState {
         self.pods.get(uid).map(|registered| &registered.current)
     }
 
+    /// Tokens of the pod that has `current`.
+    pub(super) fn tokens(
+        &self,
+        current: Option<&CurrentAnswer>,
+        audience: &[String],
+    ) -> Result<JwtsvidResponse, Status> {
+        let mut response = self.jwt.tokens(current, audience)?;
+        if let Some(spoil) = &self.spoil_tokens {
+            spoil(&mut response);
+        }
+        Ok(response)
+    }
+
+    /// The keys with which everyone validates tokens.
+    pub(super) fn jwt_bundles(&self) -> JwtBundlesResponse {
+        let mut response = self.jwt.bundles();
+        if let Some(spoil) = &self.spoil_bundles {
+            spoil(&mut response);
+        }
+        response
+    }
+
     pub(super) fn register(&mut self, pod: String, uid: &str, entries: Vec<Entry>) {
         let before = self.pods.get(uid).map(|registered| &registered.current);
         let current = CurrentAnswer::new(entries, &self.authority, before);
