@@ -10,6 +10,7 @@
 
 mod condition;
 mod csr;
+mod fault;
 mod identity;
 mod pod;
 mod policy;
@@ -19,16 +20,16 @@ mod stamp;
 mod unannotated;
 mod verdict;
 
-pub use self::condition::{CONDITION_REASON, condition};
-pub use self::csr::{CsrFault, DerFault, MAX_PEM_BYTES, PemFault};
-pub use self::identity::IdentityFault;
-pub use self::pod::{Lookup, MAX_FACT_AGE, PodFacts, PodFault, PodKey, PodProblem, Reads, cluster_rules};
+pub use self::condition::condition;
+pub use self::csr::MAX_PEM_BYTES;
+pub use self::fault::{
+    CsrFault, DerFault, IdentityFault, PemFault, PodFault, PodProblem, Reason, Reasons, SpecFault, StampFault,
+    UnannotatedFault, cluster_rules,
+};
+pub use self::pod::{Lookup, MAX_FACT_AGE, PodFacts, PodKey, Reads};
 pub use self::policy::{Mode, NotAServiceAccount, Policy, ServiceAccount};
-pub use self::request::{Decision, Request};
-pub use self::spec::SpecFault;
-pub use self::stamp::StampFault;
-pub use self::unannotated::UnannotatedFault;
-pub use self::verdict::{Ignored, Reason, Reasons, Verdict};
+pub use self::request::{CONDITION_REASON, Decision, Request};
+pub use self::verdict::{Ignored, Verdict};
 
 /// Judges a request by all that can be seen from the request itself.
 ///

@@ -2,13 +2,10 @@
 
 use std::time::SystemTime;
 
+use super::request::CONDITION_REASON;
 use super::verdict::Verdict;
 use crate::cert_request::Condition;
 use crate::unix_time;
-
-/// The reason of the condition, which marks our decisions. The predecessor uses it under
-/// every driver name.
-pub const CONDITION_REASON: &str = "spiffe.csi.cert-manager.io";
 
 /// The longest message of a condition, in bytes.
 const MAX_MESSAGE_BYTES: usize = 2048;

@@ -2,18 +2,16 @@
 
 mod attributes;
 mod extensions;
-mod fault;
 mod key;
 mod parts;
 mod pem;
 mod scan;
 
-pub use self::fault::{CsrFault, DerFault, PemFault};
 use self::parts::Parts;
 pub use self::pem::MAX_PEM_BYTES;
 pub(super) use self::scan::find_spiffe_name;
+use super::fault::{CsrFault, DerFault, Reasons};
 use super::policy::Policy;
-use super::verdict::Reasons;
 use crate::quoted::Quoted;
 use crate::spiffe_id::SpiffeId;
 

@@ -1,14 +1,12 @@
 //! The pods behind a request, and the rules that need them.
 
 mod facts;
-mod fault;
 
 pub use self::facts::{Lookup, MAX_FACT_AGE, PodFacts, PodKey};
-pub use self::fault::{PodFault, PodProblem, cluster_rules};
+use super::fault::{PodFault, PodProblem, Reasons};
 use super::policy::{Mode, Policy, ServiceAccount};
 use super::request::Request;
 use super::stamp::{self, NODE_NAME, POD_NAME, POD_UID};
-use super::verdict::{Ignored, Reasons, Verdict};
 use crate::cert_request::OwnerReference;
 use crate::quoted::Quoted;
 use crate::spiffe_id::SpiffeId;
@@ -75,29 +73,16 @@ impl Reads {
         self.driver.as_ref().map(|driver| &driver.key)
     }
 
-    /// Decides, by facts that are at most [`MAX_FACT_AGE`] old; `driver` is needed if [`driver`](Self::driver) names a pod.
-    ///
-    /// If the approver may not read pods, a request in [own-service-account mode](Mode::OwnServiceAccount) is approved anyway,
-    /// as the predecessor does; in [node-bound mode](Mode::NodeBound) it is left pending.
-    pub fn settle(&self, pod: &Lookup, driver: Option<&Lookup>, policy: &Policy) -> Verdict {
-        let mut reasons = Reasons::default();
-        let is_forbidden = match &self.driver {
-            None => {
-                self.check_account(pod, policy, &mut reasons);
-                false
-            }
-            Some(expected) => {
-                let driver = driver.unwrap_or(&Lookup::Forbidden);
-                expected.check(driver, &mut reasons);
-                self.check_target(pod, expected, policy, &mut reasons);
-                [driver, pod].contains(&&Lookup::Forbidden)
-            }
+    /// Checks the pods. Returns whether the approver may not read one that the mode needs.
+    pub(super) fn check(&self, pod: &Lookup, driver: Option<&Lookup>, policy: &Policy, reasons: &mut Reasons) -> bool {
+        let Some(expected) = &self.driver else {
+            self.check_account(pod, policy, reasons);
+            return false;
         };
-        match is_forbidden {
-            _ if !reasons.is_empty() => Verdict::Deny(reasons),
-            true => Verdict::Ignore(Ignored::PodsForbidden),
-            false => Verdict::Approve,
-        }
+        let driver = driver.unwrap_or(&Lookup::Forbidden);
+        expected.check(driver, reasons);
+        self.check_target(pod, expected, policy, reasons);
+        [driver, pod].contains(&&Lookup::Forbidden)
     }
 
     fn fault(&self, problem: PodProblem) -> PodFault {

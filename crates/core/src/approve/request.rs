@@ -6,9 +6,12 @@ use std::time::SystemTime;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::condition::CONDITION_REASON;
 use crate::cert_request::{CertificateRequest, IDENTITY_ANNOTATION, IssuerRef, OwnerReference};
 use crate::unix_time;
+
+/// The reason of the condition, which marks our decisions. The predecessor uses it under
+/// every driver name.
+pub const CONDITION_REASON: &str = "spiffe.csi.cert-manager.io";
 
 /// What an approver knows about a `CertificateRequest`. The requester chose all of it, except for what the API server
 /// (namespace and creation) and cert-manager's webhook set: user name, UID, groups and extra.

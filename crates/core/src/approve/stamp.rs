@@ -3,6 +3,7 @@
 //! A token that is bound to a pod carries both; the API server puts them into the user info, and cert-manager's webhook
 //! copies that into `spec.extra`, where no one can change it (Kubernetes, "Managing Service Accounts", bound tokens).
 
+use super::fault::StampFault;
 use super::request::Request;
 
 /// The UID of the pod.
@@ -13,34 +14,6 @@ pub(super) const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 
 /// The node of the pod.
 pub(super) const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
-
-/// A fault of a stamp.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StampFault {
-    /// It is missing.
-    #[error("spec.extra has no {key}: the driver's token must be bound to its pod, on Kubernetes 1.30 or later")]
-    Missing {
-        /// Which one.
-        key: &'static str,
-    },
-    /// It does not have exactly one value.
-    #[error("spec.extra has {found} values for {key} instead of one")]
-    Values {
-        /// Which one.
-        key: &'static str,
-        /// How many.
-        found: usize,
-    },
-}
-
-impl StampFault {
-    pub(super) fn class(&self) -> &'static str {
-        match self {
-            StampFault::Missing { .. } => "stamp_missing",
-            StampFault::Values { .. } => "stamp_values",
-        }
-    }
-}
 
 /// The stamp, if there is one.
 pub(super) fn find<'a>(request: &'a Request, key: &'static str) -> Result<Option<&'a str>, StampFault> {

@@ -1,7 +1,6 @@
 //! The attributes of a CSR: one, which holds the extensions (RFC 2985, section 5.4.2).
 
-use super::fault::{CsrFault, DerFault};
-use crate::approve::verdict::Reasons;
+use crate::approve::fault::{CsrFault, DerFault, Reasons};
 use crate::der::{self, OBJECT_IDENTIFIER, Reader, SEQUENCE, SET};
 
 /// 1.2.840.113549.1.9.14

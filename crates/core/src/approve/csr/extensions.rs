@@ -1,7 +1,6 @@
 //! The extensions a CSR asks for: the names, and at most the usages that every identity has anyway.
 
-use super::fault::{CsrFault, DerFault};
-use crate::approve::verdict::Reasons;
+use crate::approve::fault::{CsrFault, DerFault, Reasons};
 use crate::der::{self, BOOLEAN, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE};
 use crate::quoted::Quoted;
 

@@ -4,8 +4,8 @@ use rustls_pki_types::AlgorithmIdentifier;
 use rustls_pki_types::alg_id::{ECDSA_P256, ECDSA_P384, ECDSA_P521, ED25519, RSA_ENCRYPTION};
 use webpki::ALL_VERIFICATION_ALGS;
 
-use super::fault::{CsrFault, DerFault};
 use super::parts::Parts;
+use crate::approve::fault::{CsrFault, DerFault};
 use crate::der::{self, INTEGER, OBJECT_IDENTIFIER, Reader, SEQUENCE};
 use crate::identity::KeyType;
 use crate::quoted::Quoted;

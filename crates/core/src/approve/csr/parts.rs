@@ -2,7 +2,7 @@
 
 use x509_parser::prelude::{FromDer, X509Name};
 
-use super::fault::DerFault;
+use crate::approve::fault::DerFault;
 use crate::der::{INTEGER, Reader, SEQUENCE};
 use crate::quoted::Quoted;
 

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::fault::PemFault;
+use crate::approve::fault::PemFault;
 
 /// The longest text of a request for an identity, in bytes. The largest that could be approved, with an RSA key of 8192
 /// bits and the longest ID, has less than half of that.

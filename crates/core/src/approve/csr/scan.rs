@@ -1,8 +1,8 @@
 //! Whether a CSR that is not judged asks for a SPIFFE identity.
 
-use super::fault::CsrFault;
 use super::parts::Parts;
 use super::pem;
+use crate::approve::fault::CsrFault;
 use crate::quoted::Quoted;
 
 const SCHEME: &[u8] = b"spiffe:";

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fault::{PodFault, PodProblem};
+use crate::approve::fault::{PodFault, PodProblem};
 use crate::quoted::Quoted;
 
 /// The maximum age of facts about a pod that may settle a request.
