@@ -6,19 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
-use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tracing::info;
 
 use super::metrics::{Metrics, Snapshot};
 use super::queue::Queue;
 use crate::kube::lease::Leadership;
-use crate::net::pages;
-use crate::tasks::Tasks;
+use crate::net::probes;
 
 /// The address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,38 +69,27 @@ pub(super) struct Shown {
 
 impl Shown {
     pub(super) fn probes(&self) -> Router {
-        Router::new()
-            .route("/livez", get(|| async { "ok" }))
-            .route("/readyz", get(readyz).with_state(self.synced.clone()))
+        probes::check("/livez", (), livez).merge(probes::check("/readyz", self.synced.clone(), readyz))
     }
 
     pub(super) fn metrics(&self) -> Router {
-        Router::new().route("/metrics", get(metrics).with_state(self.clone()))
+        probes::metrics(self.clone(), metrics)
     }
 }
 
-/// Serves pages until the process stops.
-pub(super) fn serve(tasks: &Tasks, name: &'static str, listener: TcpListener, pages: Router) {
-    if let Ok(address) = listener.local_addr() {
-        info!(%address, "serving {name}");
-    }
-    pages::serve(tasks, name, move |cx| listener.poll_accept(cx), pages);
+async fn livez((): ()) -> Result<(), String> {
+    Ok(())
 }
 
-async fn readyz(State(synced): State<watch::Receiver<bool>>) -> impl IntoResponse {
-    if *synced.borrow() {
-        (StatusCode::OK, "ok")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the list of certificate requests is not complete yet")
-    }
+async fn readyz(synced: watch::Receiver<bool>) -> Result<(), String> {
+    let synced = *synced.borrow();
+    synced.then_some(()).ok_or_else(|| "the list of certificate requests is not complete yet".to_owned())
 }
 
-async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
-    let now = Snapshot {
+async fn metrics(shown: Shown) -> String {
+    shown.metrics.encode(Snapshot {
         pending: shown.queue.len(),
         is_leading: shown.leadership.is_leading(),
         is_synced: *shown.synced.borrow(),
-    };
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], shown.metrics.encode(now))
+    })
 }

@@ -43,6 +43,7 @@ use self::write::Writer;
 use crate::kube::client::{self, ClientError, ClientOptions};
 use crate::kube::events::Events;
 use crate::kube::lease::Candidate;
+use crate::net::probes;
 use crate::tasks::{Signals, Stopped, Tasks};
 use crate::telemetry::report;
 
@@ -175,11 +176,11 @@ async fn start(
 async fn listen(shown: &Shown, cluster: &Cluster, tasks: &Tasks) -> Result<(), RunError> {
     if let Some(address) = cluster.probes {
         let listener = address.bind().await.map_err(|source| RunError::Probes { address, source })?;
-        endpoints::serve(tasks, "/livez and /readyz", listener, shown.probes());
+        probes::serve(tasks, "/livez and /readyz", "/livez and /readyz", listener, shown.probes());
     }
     if let Some(address) = cluster.metrics {
         match address.bind().await {
-            Ok(listener) => endpoints::serve(tasks, "/metrics", listener, shown.metrics()),
+            Ok(listener) => probes::serve(tasks, "/metrics", "/metrics", listener, shown.metrics()),
             Err(error) => warn!(%address, %error, "--metrics-bind-address: cannot listen; there will be no metrics"),
         }
     }

@@ -3,5 +3,6 @@
 pub(crate) mod accept;
 pub mod http2_authority;
 pub(crate) mod pages;
+pub(crate) mod probes;
 pub(crate) mod uds;
 pub mod unix_channel;

@@ -11,16 +11,16 @@ use std::task::Context;
 
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use serde::Deserialize;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::kubelet::liveness::Liveness;
 use super::volume::Node;
-use crate::net::pages;
 use crate::net::uds::{self, BindError};
+use crate::net::{pages, probes};
 
 /// The endpoints for monitoring and for administrators.
 #[derive(Debug, Clone, Default)]
@@ -58,10 +58,9 @@ impl Ready {
 pub(crate) fn start(node: &Arc<Node>, config: &AdminConfig, liveness: Liveness) -> Result<Ready, AdminError> {
     let ready = Ready::default();
     if let Some(address) = config.metrics_address {
-        let pages = Router::new()
-            .route("/livez", get(livez).with_state(liveness))
-            .route("/readyz", get(readyz).with_state(ready.clone()))
-            .route("/metrics", get(metrics).with_state(node.clone()));
+        let pages = probes::check("/livez", liveness, livez)
+            .merge(probes::check("/readyz", ready.clone(), readyz))
+            .merge(probes::metrics(node.clone(), metrics));
         serve_tcp(node, address, pages);
     }
     if let Some(path) = &config.socket {
@@ -87,32 +86,20 @@ fn serve_tcp(node: &Arc<Node>, address: SocketAddr, pages: Router) {
         Ok(listener) => listener,
         Err(error) => return warn!(%address, %error, "--metrics-address: cannot listen; there will be no metrics"),
     };
-    info!(address = %listener.local_addr().unwrap_or(address), "serving /metrics, /livez and /readyz");
-    pages::serve(&node.tasks, "--metrics-address", move |cx| listener.poll_accept(cx), pages);
+    probes::serve(&node.tasks, "--metrics-address", "/metrics, /livez and /readyz", listener, pages);
 }
 
-async fn livez(State(liveness): State<Liveness>) -> impl IntoResponse {
-    match liveness.check().await {
-        Ok(()) => (StatusCode::OK, "ok".to_owned()),
-        Err(trouble) => {
-            warn!(trouble, "/livez fails: the kubelet cannot reach this driver");
-            (StatusCode::SERVICE_UNAVAILABLE, trouble)
-        }
-    }
+async fn livez(liveness: Liveness) -> Result<(), String> {
+    let checked = liveness.check().await;
+    checked.inspect_err(|trouble| warn!(trouble, "/livez fails: the kubelet cannot reach this driver"))
 }
 
-async fn readyz(State(ready): State<Ready>) -> impl IntoResponse {
-    if ready.0.load(Ordering::Relaxed) {
-        (StatusCode::OK, "ok")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready")
-    }
+async fn readyz(ready: Ready) -> Result<(), String> {
+    ready.0.load(Ordering::Relaxed).then_some(()).ok_or_else(|| "not ready".to_owned())
 }
 
-async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
-    let snapshot = status::snapshot(&node).await;
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], node.metrics.encode(&snapshot))
+async fn metrics(node: Arc<Node>) -> String {
+    node.metrics.encode(&status::snapshot(&node).await)
 }
 
 async fn status_page(State(node): State<Arc<Node>>) -> impl IntoResponse {
