@@ -14,7 +14,6 @@ pub(super) struct Anchor {
     pub(super) not_after: SystemTime,
 }
 
-/// The URI names of a certificate.
 pub(super) fn uri_names<'a>(certificate: &'a X509Certificate<'_>) -> Result<Vec<&'a str>, X509Error> {
     let names = certificate.subject_alternative_name()?;
     let names = names.into_iter().flat_map(|names| &names.value.general_names);

@@ -19,7 +19,6 @@ pub(super) struct Compact<'a> {
     pub(super) claims: Map<String, Value>,
     /// The signed text.
     pub(super) message: &'a str,
-    /// The signature.
     pub(super) signature: Vec<u8>,
 }
 

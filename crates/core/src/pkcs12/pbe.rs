@@ -31,7 +31,6 @@ pub(super) fn data(contents: &[u8]) -> Vec<u8> {
     sequence(&[&oid(DATA), &tlv(Tag::EXPLICIT_0, &[&octets])])
 }
 
-/// Contents that are encrypted.
 pub(super) fn encrypted_data(contents: Plain, password: &Password) -> Result<Vec<u8>, Pkcs12Error> {
     let (algorithm, encrypted) = encrypt(contents, password)?;
     let content = sequence(&[&oid(DATA), &algorithm, &tlv(Tag::IMPLICIT_0, &[&encrypted])]);

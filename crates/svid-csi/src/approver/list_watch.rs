@@ -52,7 +52,6 @@ pub(super) fn config(mut config: Config) -> Config {
     config
 }
 
-/// The progress of the watch.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     failures: u32,

@@ -10,7 +10,6 @@ use serde_json::{Map, Value};
 /// Far longer than any step of a working demo.
 const STEP_LIMIT: Duration = Duration::from_secs(15);
 
-/// The result of a step.
 #[derive(Debug)]
 pub(super) struct StepResult {
     line: String,
@@ -52,7 +51,6 @@ impl Report {
         Self { json, started: Instant::now() }
     }
 
-    /// Reports the result of a step.
     pub(super) fn step<T>(&self, name: &'static str, outcome: Result<(StepResult, T)>) -> Result<T> {
         match outcome {
             Ok((result, value)) => {

@@ -19,7 +19,6 @@ pub(super) const AGENT_SOCKET: &str = "agent.sock";
 /// The shortest lifetime that the driver accepts, so that two renewals do not take long.
 const LIFETIME: Duration = Duration::from_secs(10);
 
-/// The stage.
 #[derive(Debug)]
 pub(super) struct Stage {
     /// The kubelet, whose root folder is `kubelet` in the work folder.

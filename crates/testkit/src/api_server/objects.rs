@@ -37,7 +37,6 @@ struct Contents {
     pages: Pages,
 }
 
-/// A change of one object.
 #[derive(Debug, Clone)]
 pub(super) struct Change {
     pub(super) version: u64,
@@ -119,7 +118,6 @@ impl Objects {
         self.state().of(kind).filter(|object| wanted(object)).cloned().collect()
     }
 
-    /// The namespace that has an object with that name.
     pub(super) fn namespace_of(&self, kind: &'static Kind, name: &str) -> Option<String> {
         let found = self.matching(kind, |object| object["metadata"]["name"] == name).pop()?;
         Some(metadata::text(&found, "namespace"))

@@ -24,12 +24,10 @@ impl Objects {
         Self(parsed.into_iter().filter(|object| !object.is_null()).collect())
     }
 
-    /// All objects of a kind.
     pub fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Value> {
         self.0.iter().filter(move |object| object["kind"] == kind)
     }
 
-    /// The object of this kind and name.
     pub fn get(&self, kind: &str, name: &str) -> Option<&Value> {
         self.of_kind(kind).find(|object| object["metadata"]["name"] == name)
     }
@@ -45,7 +43,6 @@ impl Objects {
         self.0.iter().map(name).collect()
     }
 
-    /// The pods of these objects.
     pub fn pods(&self) -> impl Iterator<Item = &Value> {
         self.0.iter().filter_map(|object| match object["kind"].as_str()? {
             "Pod" => Some(&object["spec"]),
@@ -70,7 +67,6 @@ impl Objects {
     }
 }
 
-/// The containers of a pod.
 pub fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
     pod["containers"].as_array().into_iter().flatten()
 }

@@ -19,7 +19,6 @@ pub const OWN: &str = include_str!("../../manifests/driver.yaml");
 
 /// The parameters of a DaemonSet's manifest.
 pub struct Plan<'a> {
-    /// The manifest.
     pub manifest: &'a str,
     /// The driver's name.
     pub driver: &'a str,

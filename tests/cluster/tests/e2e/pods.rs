@@ -23,7 +23,6 @@ pub struct PodSpec<'a> {
     pub driver: Option<&'a str>,
     /// Its service account.
     pub account: &'a str,
-    /// Its labels.
     pub labels: Value,
     /// The attributes of its volume.
     pub attributes: Value,

@@ -15,7 +15,6 @@ pub(super) struct Name<'a> {
     pub(super) value: &'a [u8],
 }
 
-/// The forms of names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Email,

@@ -21,7 +21,6 @@ const REQUEST: usize = 1024;
 #[derive(Debug, Clone)]
 struct Service;
 
-/// The health service.
 pub(super) fn service() -> HealthServer<impl Health> {
     HealthServer::new(Service).max_decoding_message_size(REQUEST)
 }

@@ -123,7 +123,6 @@ async fn acquired(semaphore: &Arc<Semaphore>, amount: usize) -> OwnedSemaphorePe
     acquired.expect("it is never closed")
 }
 
-/// The shares of one pod.
 #[derive(Debug)]
 pub(super) struct PodShares {
     pod: String,

@@ -34,7 +34,6 @@ struct Opened<T: Topic> {
     first: T::Message,
 }
 
-/// The end of a subscription.
 enum StreamEnd {
     /// The connection was lost.
     Lost,

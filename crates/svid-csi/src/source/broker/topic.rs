@@ -16,10 +16,8 @@ pub(super) trait Topic: Send + Sync + 'static {
     /// One message, which is complete in itself.
     type Message: Send + 'static;
 
-    /// The pod.
     fn pod(&self) -> &PodRef;
 
-    /// Subscribes.
     fn subscribe(
         api: Api,
         reference: WorkloadReference,

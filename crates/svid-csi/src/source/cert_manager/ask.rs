@@ -41,7 +41,6 @@ struct VolumeRequest<'a> {
     patience: Patience,
 }
 
-/// The outcome of a request.
 enum RequestOutcome {
     Issued(Issued),
     FailedRequest(Ending),

@@ -60,7 +60,6 @@ impl Resource for ClusterTrustBundle {
     }
 }
 
-/// Follows the ClusterTrustBundle.
 pub(super) async fn follow(mut updater: BundleUpdater, client: Client, name: String) -> Infallible {
     let mut backoff = DefaultBackoff::default();
     loop {

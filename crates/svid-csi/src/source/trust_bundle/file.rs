@@ -21,7 +21,6 @@ use crate::telemetry::report;
 /// How long to wait before watching is retried.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// A followed file.
 pub(super) struct FollowedFile {
     path: PathBuf,
     updater: BundleUpdater,
@@ -46,7 +45,6 @@ impl FollowedFile {
         this
     }
 
-    /// Follows the file.
     pub(super) async fn follow(mut self) -> Infallible {
         let mut told = false;
         loop {

@@ -138,7 +138,6 @@ impl Scene {
     }
 }
 
-/// The names in a folder.
 pub(crate) fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).map(|entries| entries.map(|entry| entry.unwrap().file_name()));
     let mut names: Vec<_> = entries.into_iter().flatten().map(|name| name.into_string().unwrap()).collect();

@@ -27,7 +27,6 @@ pub(crate) async fn api(socket: &Path) -> Api {
 /// A stream of messages.
 pub(crate) struct Stream<T>(Streaming<T>);
 
-/// A stream of X.509-SVIDs.
 pub(crate) type Svids = Stream<X509svidResponse>;
 
 impl Svids {

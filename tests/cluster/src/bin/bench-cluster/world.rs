@@ -114,7 +114,6 @@ impl World {
         })
     }
 
-    /// A client of a pod.
     pub(crate) async fn client_of(&self, pod: &PodRef) -> Result<Client> {
         let bound = accounts::Pod { name: &pod.name, uid: &pod.uid };
         accounts::bearer(&self.layout, &accounts::token(&self.client, NAME, USER, Some(bound)).await?).await

@@ -109,7 +109,6 @@ fn data(scene: &Scene) -> PathBuf {
     scene.folder.join("data")
 }
 
-/// The only volume.
 fn only_volume(scene: &Scene) -> Result<String> {
     let volumes: Vec<_> = fs::read_dir(data(scene).join("data/volumes"))?.collect::<Result<_, _>>()?;
     ensure!(volumes.len() == 1, "{volumes:?} instead of one volume");

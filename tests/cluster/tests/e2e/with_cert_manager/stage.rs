@@ -26,9 +26,7 @@ use crate::scene::{OWNER, Scene, play, play_alone};
 
 /// See the module documentation.
 pub struct Stage<'a> {
-    /// The scene.
     pub scene: &'a Scene,
-    /// cert-manager.
     pub cert_manager: CertManager,
     /// The authority of the issuer.
     pub ca: SigningCa,
