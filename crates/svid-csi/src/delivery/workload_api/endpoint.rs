@@ -128,14 +128,14 @@ impl Endpoint {
     }
 
     /// Does nothing if these identities were already sent.
-    pub(super) fn tell(&self, context: Arc<X509Context>) {
+    pub(super) fn send(&self, context: Arc<X509Context>) {
         if !self.given().is_some_and(|given| Arc::ptr_eq(&given, &context)) {
-            self.say(PodIdentity::Given(context));
+            self.update(PodIdentity::Given(context));
         }
     }
 
     /// Sends the same identities with another bundle of their trust domain, if there are any.
-    pub(super) fn tell_bundle(&self, bundle: &[CertificateDer<'static>]) {
+    pub(super) fn send_bundle(&self, bundle: &[CertificateDer<'static>]) {
         self.identity.send_if_modified(|identity| match identity {
             PodIdentity::Given(given) if given.bundle() != bundle => {
                 *given = Arc::new(given.with_bundle(bundle));
@@ -148,11 +148,11 @@ impl Endpoint {
 
     /// Ends every stream with the error that the identity was withdrawn, and refuses new connections.
     pub(super) fn withdraw(&self) {
-        self.say(PodIdentity::Withdrawn);
+        self.update(PodIdentity::Withdrawn);
         self.close();
     }
 
-    fn say(&self, what: PodIdentity) {
+    fn update(&self, what: PodIdentity) {
         self.identity.send_modify(|identity| {
             *identity = what;
             self.turn.fetch_add(1, Ordering::Relaxed);

@@ -127,18 +127,18 @@ impl WorkloadApi {
     /// [`FsError`]; the pod then has its previous identity.
     pub fn give(&self, id: &VolumeId, context: Arc<X509Context>) -> Result<(), FsError> {
         saved_answers::put(&self.kept_of(id), &context)?;
-        self.tell(id, context);
+        self.send(id, context);
         Ok(())
     }
 
     /// Sends every pod with an identity of that issuer the new bundle of its trust domain, before anything is stored,
     /// because bundles are urgent, and a restarted driver sends them again.
-    pub fn tell_bundle(&self, issuer: Issuer, bundle: &[CertificateDer<'static>]) {
+    pub fn send_bundle(&self, issuer: Issuer, bundle: &[CertificateDer<'static>]) {
         let endpoints: Vec<_> =
             self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         for endpoint in endpoints {
             if endpoint.spec().subject().is_some_and(|subject| subject.issuer == issuer) {
-                endpoint.tell_bundle(bundle);
+                endpoint.send_bundle(bundle);
             }
         }
     }
@@ -153,7 +153,7 @@ impl WorkloadApi {
             return Ok(true);
         }
         let kept = saved_answers::get(&self.kept_of(id))?.map(Arc::new);
-        Ok(kept.map(|context| self.tell(id, context)).is_some())
+        Ok(kept.map(|context| self.send(id, context)).is_some())
     }
 
     /// The last identity of the volume's pod.
@@ -193,9 +193,9 @@ impl WorkloadApi {
         fsx::sweep(&self.kept, |name| VolumeId::parse(name).is_ok_and(|id| is_known(&id)))
     }
 
-    fn tell(&self, id: &VolumeId, context: Arc<X509Context>) {
+    fn send(&self, id: &VolumeId, context: Arc<X509Context>) {
         if let Some(endpoint) = self.endpoint(id) {
-            endpoint.tell(context);
+            endpoint.send(context);
         }
     }
 

@@ -37,7 +37,7 @@ impl Node {
         let (node, mut busy) = (self.clone(), Vec::new());
         let brought = tokio::task::spawn_blocking(move || {
             if let (Some(workload_api), Some(bundle)) = (&node.workload_api, node.sources.trust_bundle(issuer)) {
-                workload_api.tell_bundle(issuer, bundle.certificates());
+                workload_api.send_bundle(issuer, bundle.certificates());
             }
             for id in volumes {
                 match node.volumes.try_hold(&id) {

@@ -41,7 +41,7 @@ impl Conversation {
 
     /// Handles a request for secrets, or an acknowledgement. Only new requests are answered, and acknowledgements of
     /// any response except the last are ignored.
-    pub(super) fn heard(&mut self, request: DiscoveryRequest) {
+    pub(super) fn handle(&mut self, request: DiscoveryRequest) {
         if self.sent > 0 && request.response_nonce != nonce(self.sent) {
             return;
         }

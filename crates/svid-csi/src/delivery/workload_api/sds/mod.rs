@@ -113,7 +113,7 @@ impl Talk {
                     Some(request) => {
                         self.call.has_read();
                         check(&request)?;
-                        self.conversation.heard(request);
+                        self.conversation.handle(request);
                     }
                     None => return Ok(None),
                 },

@@ -45,7 +45,7 @@ fn text(source: Option<DataSource>) -> String {
 }
 
 /// A name and its secret.
-fn told(resource: &prost_types::Any) -> String {
+fn described(resource: &prost_types::Any) -> String {
     assert_eq!(resource.type_url, SECRET_TYPE);
     let secret = Secret::decode(resource.value.as_slice()).unwrap();
     let what = match secret.r#type.unwrap() {
@@ -75,7 +75,7 @@ fn told(resource: &prost_types::Any) -> String {
 fn named(names: &[&str], validator: Validator) -> Result<Vec<String>, String> {
     let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
     let found = secrets::named(&context(), &SecretNames::default(), &names, validator);
-    found.map(|found| found.iter().map(told).collect()).map_err(|status| {
+    found.map(|found| found.iter().map(described).collect()).map_err(|status| {
         assert_eq!(status.code(), Code::InvalidArgument);
         status.message().to_owned()
     })
@@ -141,26 +141,26 @@ fn only_changes_are_sent() {
     };
     talk.changed();
     assert!(due(&mut talk).is_none(), "nothing was asked for");
-    talk.heard(asking(&["default"]));
+    talk.handle(asking(&["default"]));
     let first = due(&mut talk).unwrap();
     assert_eq!((first.version_info.as_str(), first.resources.len()), ("2", 1));
-    talk.heard(taking(&first, &["default"]));
+    talk.handle(taking(&first, &["default"]));
     assert!(due(&mut talk).is_none(), "it was taken");
 
     talk.changed();
     let second = due(&mut talk).unwrap();
     assert_eq!(second.version_info, "3");
     assert_ne!(second.nonce, first.nonce);
-    talk.heard(taking(&first, &["ROOTCA"]));
+    talk.handle(taking(&first, &["ROOTCA"]));
     assert!(due(&mut talk).is_none(), "that is about an older response");
     let error_detail = Some(Rejected { code: 13, message: "no".to_owned() });
-    talk.heard(DiscoveryRequest { version_info: first.version_info, error_detail, ..taking(&second, &["default"]) });
+    talk.handle(DiscoveryRequest { version_info: first.version_info, error_detail, ..taking(&second, &["default"]) });
     assert!(due(&mut talk).is_none(), "what was refused is not said again");
 
-    talk.heard(taking(&second, &["ROOTCA", "default"]));
+    talk.handle(taking(&second, &["ROOTCA", "default"]));
     let third = due(&mut talk).unwrap();
     assert_eq!((third.version_info.as_str(), third.resources.len()), ("3", 2));
-    talk.heard(taking(&third, &["default", "ROOTCA", "default"]));
+    talk.handle(taking(&third, &["default", "ROOTCA", "default"]));
     assert!(due(&mut talk).is_none(), "the same names in another order");
 }
 
@@ -170,12 +170,12 @@ fn the_properties_of_an_envoy_are_remembered() {
     let mut talk = Conversation::default();
     let fields = [("disable_spiffe_cert_validation".to_owned(), true.into())].into();
     let node = Some(Node { metadata: Some(prost_types::Struct { fields }), ..Default::default() });
-    talk.heard(DiscoveryRequest { node, ..asking(&["ROOTCA"]) });
+    talk.handle(DiscoveryRequest { node, ..asking(&["ROOTCA"]) });
     let first = talk.due(&context).unwrap().unwrap();
     talk.sent();
-    talk.heard(taking(&first, &["ROOTCA"]));
+    talk.handle(taking(&first, &["ROOTCA"]));
     talk.changed();
-    assert_eq!(told(&talk.due(&context).unwrap().unwrap().resources[0]), "ROOTCA: 1 roots");
+    assert_eq!(described(&talk.due(&context).unwrap().unwrap().resources[0]), "ROOTCA: 1 roots");
 }
 
 #[test]

@@ -29,7 +29,7 @@ async fn a_socket_serves_while_its_pod_has_an_identity() {
     assert_eq!(health.check(asking("x")).await.unwrap_err().code(), Code::NotFound);
 
     for _ in 0..2 {
-        socket.endpoint.tell(context(vec![svid(&ca, "web", "")], &[], &[]));
+        socket.endpoint.send(context(vec![svid(&ca, "web", "")], &[], &[]));
         assert_eq!(health.check(asking("")).await.unwrap().into_inner().status(), ServingStatus::Serving);
     }
     assert_eq!(next(&mut watched).await, Some(ServingStatus::Serving));

@@ -33,14 +33,14 @@ async fn a_connection_without_a_request_is_ended() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_with_a_request_may_be_idle_forever_without_timers() {
     let (socket, ca) = (Socket::serve(), TestCa::new("ca"));
-    socket.endpoint.tell(context(vec![svid(&ca, "web", "")], &[], &[]));
+    socket.endpoint.send(context(vec![svid(&ca, "web", "")], &[], &[]));
     let mut request = tonic::Request::new(X509svidRequest {});
     request.metadata_mut().insert("workload.spiffe.io", "true".parse().unwrap());
     let mut stream = socket.api().await.fetch_x509svid(request).await.unwrap().into_inner();
     stream.message().await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_secs(30 * 24 * 3600)).await;
     for _ in 0..3 {
-        socket.endpoint.tell(context(vec![svid(&ca, "web", "")], &[], &[]));
+        socket.endpoint.send(context(vec![svid(&ca, "web", "")], &[], &[]));
         stream.message().await.unwrap().unwrap();
         tokio::time::sleep(Duration::from_secs(3600)).await;
     }
@@ -91,7 +91,7 @@ async fn a_client_that_does_not_read_its_first_message_is_disconnected() {
     for (lists, window, reads) in
         [(nothing, 0, true), (nothing, 1, true), (large, 0, true), (large, 65_535, true), (large, all, false)]
     {
-        socket.endpoint.tell(context(vec![svid(&ca, "web", "")], &[], lists));
+        socket.endpoint.send(context(vec![svid(&ca, "web", "")], &[], lists));
         let begun = Instant::now();
         let mut stream = UnixStream::connect(socket.path()).await.unwrap();
         stream.write_all(&fetch(window)).await.unwrap();

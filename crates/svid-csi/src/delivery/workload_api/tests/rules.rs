@@ -41,7 +41,7 @@ async fn end<T>(stream: &mut Streaming<T>) -> Option<Status> {
 #[tokio::test]
 async fn the_security_header_must_occur_once_and_be_true() {
     let (socket, ca) = (Socket::serve(), TestCa::new("ca"));
-    socket.endpoint.tell(context(vec![svid(&ca, "web", "")], &[], &[]));
+    socket.endpoint.send(context(vec![svid(&ca, "web", "")], &[], &[]));
     let mut api = socket.api().await;
     for headers in [&[][..], &["false"], &["True"], &["TRUE"], &["1"], &[""], &["true", "true"], &["true", "false"]] {
         let codes = [
@@ -92,7 +92,7 @@ fn a_pod_whose_identity_was_withdrawn_is_denied() {
 #[tokio::test]
 async fn the_first_message_comes_at_once_and_every_message_is_the_full_state() {
     let (socket, ca, friend) = (Socket::serve(), TestCa::with_intermediate("ca"), TestCa::new("friend"));
-    socket.endpoint.tell(context(vec![svid(&ca, "web", "")], &[], &[]));
+    socket.endpoint.send(context(vec![svid(&ca, "web", "")], &[], &[]));
     let mut stream = svids(&socket).await.unwrap();
     let first = next(&mut stream).await;
     assert_eq!((first.svids.len(), first.federated_bundles.len(), first.crl.len()), (1, 0, 0));
@@ -101,7 +101,7 @@ async fn the_first_message_comes_at_once_and_every_message_is_the_full_state() {
         &[("friend.org", &friend)],
         &[b"one", b"two"],
     );
-    socket.endpoint.tell(given.clone());
+    socket.endpoint.send(given.clone());
     let second = next(&mut stream).await;
     let names: Vec<_> = second.svids.iter().map(|svid| (svid.spiffe_id.as_str(), svid.hint.as_str())).collect();
     let [web, admin, other] = [("web", "main"), ("web/admin", "admin"), ("other", "")]
@@ -122,7 +122,7 @@ async fn the_first_message_comes_at_once_and_every_message_is_the_full_state() {
 #[tokio::test]
 async fn of_two_svids_with_the_same_hint_only_the_first_is_sent() {
     let (socket, ca) = (Socket::serve(), TestCa::new("ca"));
-    socket.endpoint.tell(context(vec![svid(&ca, "a", "x"), svid(&ca, "b", "x"), svid(&ca, "c", "y")], &[], &[]));
+    socket.endpoint.send(context(vec![svid(&ca, "a", "x"), svid(&ca, "b", "x"), svid(&ca, "c", "y")], &[], &[]));
     let message = next(&mut svids(&socket).await.unwrap()).await;
     let ids: Vec<_> = message.svids.iter().map(|svid| svid.spiffe_id.rsplit('/').next().unwrap()).collect();
     assert_eq!(ids, ["a", "c"]);
@@ -132,7 +132,7 @@ async fn of_two_svids_with_the_same_hint_only_the_first_is_sent() {
 async fn bundles_are_keyed_by_trust_domain_and_sent_again_when_one_changes() {
     let (socket, ca, friend) = (Socket::serve(), TestCa::new("ca"), TestCa::new("friend"));
     let web = || vec![svid(&ca, "web", "")];
-    socket.endpoint.tell(context(web(), &[("friend.org", &friend)], &[b"crl"]));
+    socket.endpoint.send(context(web(), &[("friend.org", &friend)], &[b"crl"]));
     let (mut of_bundles, mut of_svids) = (bundles(&socket).await.unwrap(), svids(&socket).await.unwrap());
     let first = next(&mut of_bundles).await;
     let mut names: Vec<_> = first.bundles.keys().map(String::as_str).collect();
@@ -141,10 +141,10 @@ async fn bundles_are_keyed_by_trust_domain_and_sent_again_when_one_changes() {
     assert_eq!(first.bundles["spiffe://example.org"], ca.bundle_der());
     assert_eq!((first.bundles["spiffe://friend.org"].clone(), first.crl), (friend.bundle_der(), vec![b"crl".to_vec()]));
     next(&mut of_svids).await;
-    socket.endpoint.tell(context(web(), &[("friend.org", &friend)], &[b"crl"]));
+    socket.endpoint.send(context(web(), &[("friend.org", &friend)], &[b"crl"]));
     next(&mut of_svids).await;
     let other = TestCa::new("another");
-    socket.endpoint.tell(context(web(), &[("friend.org", &other)], &[b"crl"]));
+    socket.endpoint.send(context(web(), &[("friend.org", &other)], &[b"crl"]));
     let second = next(&mut of_bundles).await;
     assert_eq!(
         second.bundles["spiffe://friend.org"],
@@ -152,14 +152,14 @@ async fn bundles_are_keyed_by_trust_domain_and_sent_again_when_one_changes() {
         "a rotated SVID is not sent to a client of bundles"
     );
     assert_eq!(second.bundles["spiffe://example.org"], ca.bundle_der(), "the full state");
-    socket.endpoint.tell(context(web(), &[("friend.org", &other)], &[b"new"]));
+    socket.endpoint.send(context(web(), &[("friend.org", &other)], &[b"new"]));
     assert_eq!(next(&mut of_bundles).await.crl, [b"new"]);
 }
 
 #[tokio::test]
 async fn a_withdrawn_identity_ends_every_stream_with_permission_denied() {
     let (socket, ca) = (Socket::serve_with_tokens(), TestCa::new("ca"));
-    socket.endpoint.tell(context(vec![svid(&ca, "web", "")], &[], &[]));
+    socket.endpoint.send(context(vec![svid(&ca, "web", "")], &[], &[]));
     let (mut of_svids, mut of_bundles) = (svids(&socket).await.unwrap(), bundles(&socket).await.unwrap());
     let mut api = socket.api().await;
     let of_tokens = api.fetch_jwt_bundles(asking(JwtBundlesRequest {}, &["true"])).await;
@@ -181,7 +181,7 @@ async fn large_messages_are_sent_whole() {
     let friends: Vec<_> = (0..100).map(|number| (format!("friend-{number}.org"), TestCa::new("friend"))).collect();
     let friends: Vec<_> = friends.iter().map(|(name, ca)| (name.as_str(), ca)).collect();
     let list = vec![7; 300_000];
-    socket.endpoint.tell(context(vec![svid(&ca, "web", "")], &friends, &[&list]));
+    socket.endpoint.send(context(vec![svid(&ca, "web", "")], &friends, &[&list]));
     let message = next(&mut svids(&socket).await.unwrap()).await;
     assert_eq!((message.federated_bundles.len(), message.crl), (100, vec![list]));
 }
