@@ -1,7 +1,7 @@
 //! Whether a `CertificateRequest` is approved.
 //!
 //! [`judge`] checks a request against every rule that needs only the request. Rules that also need the cluster come
-//! out as [`Verdict::Depends`], with the pods to read; [`Reads::settle`] then decides. There is no other way from a request
+//! out as [`Verdict::Depends`], with the pods to read; [`Reads::decide`] then decides. There is no other way from a request
 //! to an approval than through both, so that no caller can forget a rule.
 //!
 //! The rules are those of cert-manager/csi-driver-spiffe's approver, and more. Rules about a CSR are

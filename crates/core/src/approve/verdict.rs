@@ -13,7 +13,7 @@ pub enum Verdict {
     Deny(Reasons),
     /// Do nothing.
     Ignore(Ignored),
-    /// It passes the rules checked so far; read these pods and [settle](Reads::settle) it.
+    /// It passes the rules checked so far; read these pods and [decide](Reads::decide) it.
     Depends(Box<Reads>),
 }
 
@@ -42,7 +42,7 @@ impl Reads {
     ///
     /// If the approver may not read pods, a request in [own-service-account mode](super::Mode::OwnServiceAccount) is approved anyway,
     /// as the predecessor does; in [node-bound mode](super::Mode::NodeBound) it is left pending.
-    pub fn settle(&self, pod: &Lookup, driver: Option<&Lookup>, policy: &Policy) -> Verdict {
+    pub fn decide(&self, pod: &Lookup, driver: Option<&Lookup>, policy: &Policy) -> Verdict {
         let mut reasons = Reasons::default();
         let is_forbidden = self.check(pod, driver, policy, &mut reasons);
         match is_forbidden {

@@ -53,9 +53,9 @@ impl Issuer {
     }
 
     /// Waits until it is known.
-    pub(super) async fn settled(&self) {
+    pub(super) async fn answered(&self) {
         if let Source::Runtime(issuer) = &self.from {
-            issuer.settled().await;
+            issuer.answered().await;
         }
     }
 

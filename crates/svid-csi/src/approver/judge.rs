@@ -119,7 +119,7 @@ impl Judge {
         let written = self.writer.write(object, &verdict, &self.metrics).await?;
         Ok(match (written, &verdict) {
             (Written::Done, _) => {
-                self.tell(taken, object, &verdict);
+                self.report_verdict(taken, object, &verdict);
                 Next::Forget
             }
             (Written::Conflict | Written::Gone, _) => Next::Leave,
@@ -153,12 +153,12 @@ impl Judge {
 
     async fn judge_by(&self, request: &Request, policy: Policy) -> Result<Verdict, JudgeError> {
         match judge(request, &policy) {
-            Verdict::Depends(reads) => self.pods.settle(&reads, &policy).await.map_err(JudgeError::Pods),
+            Verdict::Depends(reads) => self.pods.decide(&reads, &policy).await.map_err(JudgeError::Pods),
             verdict => Ok(verdict),
         }
     }
 
-    fn tell(&self, taken: &TakenRequest, object: &Listed, verdict: &Verdict) {
+    fn report_verdict(&self, taken: &TakenRequest, object: &Listed, verdict: &Verdict) {
         self.metrics.decided(verdict, taken.seen.elapsed());
         let request = name(taken);
         if let Verdict::Deny(reasons) = verdict {

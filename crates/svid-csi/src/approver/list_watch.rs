@@ -83,7 +83,7 @@ impl RequestWatch {
                 Ok(WatchItem::Event(event)) => self.take(event),
                 Ok(WatchItem::Watched) => self.progress.answered(),
                 Err(error) => {
-                    self.tell(&error);
+                    self.log_failure(&error);
                     self.progress.failures += 1;
                     sleep(pause(self.progress.failures, LONGEST_PAUSE)).await;
                 }
@@ -158,7 +158,7 @@ impl RequestWatch {
         }
     }
 
-    fn tell(&mut self, failure: &watcher::Error) {
+    fn log_failure(&mut self, failure: &watcher::Error) {
         let (is_expired, problem) = problem(failure);
         if is_expired {
             return debug!(error = problem, "restarting the watch of certificate requests");

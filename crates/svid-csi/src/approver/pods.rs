@@ -57,7 +57,7 @@ impl Pods {
     ///
     /// # Errors
     /// If a pod cannot be read, and is neither missing nor forbidden.
-    pub(super) async fn settle(&self, reads: &Reads, policy: &Policy) -> Result<Verdict, CallError> {
+    pub(super) async fn decide(&self, reads: &Reads, policy: &Policy) -> Result<Verdict, CallError> {
         loop {
             let driver = async {
                 match reads.driver() {
@@ -68,7 +68,7 @@ impl Pods {
             let (pod, driver) = tokio::try_join!(self.look_up(reads.pod(), &policy.mode), driver)?;
             // While one was being read, the facts about the other may have become too old.
             if pod.is_fresh() && driver.as_ref().is_none_or(Fact::is_fresh) {
-                return Ok(reads.settle(&pod.lookup, driver.as_ref().map(|driver| &driver.lookup), policy));
+                return Ok(reads.decide(&pod.lookup, driver.as_ref().map(|driver| &driver.lookup), policy));
             }
         }
     }
@@ -104,14 +104,14 @@ impl Pods {
             Ok(pod) => Ok(Lookup::Found(pod.into())),
             Err(CallError::Failed(error)) if error::is_not_found(&error) => Ok(Lookup::Missing),
             Err(CallError::Failed(error)) if error::is_forbidden(&error) => {
-                self.tell_forbidden(mode, &error);
+                self.log_forbidden(mode, &error);
                 Ok(Lookup::Forbidden)
             }
             Err(error) => Err(error),
         }
     }
 
-    fn tell_forbidden(&self, mode: &Mode, error: &kube::Error) {
+    fn log_forbidden(&self, mode: &Mode, error: &kube::Error) {
         if !self.told.is_new("pods") {
             return;
         }

@@ -33,7 +33,7 @@ pub(super) async fn run(
     stop: CancellationToken,
     until_done: DropGuard,
 ) -> Result<(), Infallible> {
-    stop.run_until_cancelled(judge.issuer.settled()).await;
+    stop.run_until_cancelled(judge.issuer.answered()).await;
     while let Some(term) = stop.run_until_cancelled(leadership.begun()).await {
         info!(pending = queue.len(), "this approver leads and decides certificate requests");
         lead(&judge, &queue, &term, &stop).await;

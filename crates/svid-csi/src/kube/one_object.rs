@@ -121,7 +121,7 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> OneObject<
                 // The caller may know another version to read.
                 Some(error @ ReadError::NotServed { .. }) => return Err(error),
                 Some(error) => {
-                    self.tell(&error);
+                    self.log_failure(&error);
                     return Err(error);
                 }
             }
@@ -142,7 +142,7 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> OneObject<
         }
     }
 
-    fn tell(&mut self, error: &ReadError) {
+    fn log_failure(&mut self, error: &ReadError) {
         let (now, text) = (Instant::now(), error.to_string());
         let of_a_series = self.told.as_ref().is_some_and(|(at, known)| now - *at < CALM && *known == text);
         self.told = Some((now, text));

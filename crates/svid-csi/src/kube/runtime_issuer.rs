@@ -24,18 +24,18 @@ pub struct RuntimeIssuer {
     from_flags: Option<IssuerRef>,
     current: watch::Receiver<Option<IssuerRef>>,
     trouble: watch::Receiver<Option<String>>,
-    settled: watch::Receiver<bool>,
+    answered: watch::Receiver<bool>,
 }
 
 impl RuntimeIssuer {
-    /// Follows the ConfigMap. Until it has been read, the issuer of the flags counts, see [`settled`](Self::settled).
+    /// Follows the ConfigMap. Until it has been read, the issuer of the flags counts, see [`answered`](Self::settled).
     pub fn start(client: Client, place: ConfigMapPlace, from_flags: Option<IssuerRef>, tasks: &Tasks) -> Self {
         let config_map = Api::namespaced(client, &place.namespace);
         let last = FollowedValue::new(from_flags.clone());
-        let (settle, settled) = watch::channel(false);
+        let (answered, answered) = watch::channel(false);
         let (current, trouble) = (last.value(), last.trouble());
-        let this = Self { config_map, place, from_flags, current, trouble, settled };
-        let follower = RuntimeIssuerFollower { issuer: this.clone(), last, settle };
+        let this = Self { config_map, place, from_flags, current, trouble, answered };
+        let follower = RuntimeIssuerFollower { issuer: this.clone(), last, answered };
         tasks.detached(async move { match follower.follow().await {} });
         this
     }
@@ -52,9 +52,9 @@ impl RuntimeIssuer {
 
     /// Waits until the API server has answered for the first time, with the ConfigMap or an error. Right
     /// after startup, requests for the issuer of the flags may be for the wrong one.
-    pub async fn settled(&self) {
+    pub async fn answered(&self) {
         // An error means that the process is ending.
-        let _ = self.settled.clone().wait_for(|settled| *settled).await;
+        let _ = self.answered.clone().wait_for(|answered| *answered).await;
     }
 
     /// The current issuer, read from the API server, because a watch may lag. If the ConfigMap is broken, the last good
@@ -82,7 +82,7 @@ impl RuntimeIssuer {
 struct RuntimeIssuerFollower {
     issuer: RuntimeIssuer,
     last: FollowedValue<Option<IssuerRef>>,
-    settle: watch::Sender<bool>,
+    answered: watch::Sender<bool>,
 }
 
 impl RuntimeIssuerFollower {
@@ -91,14 +91,14 @@ impl RuntimeIssuerFollower {
         let mut states = OneObject::new(config_map.clone(), place.name.clone(), self.issuer.object());
         loop {
             let state = states.next().await;
-            let settled = !matches!(state, Err(ReadError::Failed { .. }));
+            let answered = !matches!(state, Err(ReadError::Failed { .. }));
             match state {
                 Ok(Some(map)) => self.present(map),
                 Ok(None) => self.absent(),
                 Err(error) => self.last.out_of_sight(report::chain(&error)),
             }
-            if settled {
-                self.settle.send_replace(true);
+            if answered {
+                self.answered.send_replace(true);
             }
         }
     }
@@ -125,7 +125,7 @@ impl RuntimeIssuerFollower {
 
     fn absent(&mut self) {
         let changed = self.last.good(self.issuer.from_flags.clone());
-        if changed || !*self.settle.borrow() {
+        if changed || !*self.answered.borrow() {
             let config_map = &self.issuer.place;
             match &self.issuer.from_flags {
                 Some(IssuerRef { name, .. }) => {

@@ -50,9 +50,9 @@ impl StartupTaint {
             match self.try_to_remove().await {
                 Ok(removed) => {
                     self.told = None;
-                    return self.say_done(removed);
+                    return self.log_removed(removed);
                 }
-                Err(error) => self.tell(&error),
+                Err(error) => self.log_failure(&error),
             }
             sleep(pause(failures, LONGEST)).await;
         }
@@ -81,13 +81,13 @@ impl StartupTaint {
         }
     }
 
-    fn say_done(&self, removed: usize) {
+    fn log_removed(&self, removed: usize) {
         if removed > 0 {
             info!(node = self.node, taint = self.key, "startup taint removed: pods can be scheduled on this node");
         }
     }
 
-    fn tell(&mut self, error: &TaintError) {
+    fn log_failure(&mut self, error: &TaintError) {
         let problem = error.to_string();
         if !matches!(error, TaintError::Raced) && self.told.as_ref() != Some(&problem) {
             warn!(node = self.node, taint = self.key, error = problem, "the startup taint cannot be removed yet");

@@ -117,7 +117,7 @@ impl PodFault {
     }
 }
 
-/// The classes of the reasons that only [`Reads::settle`](crate::approve::Reads::settle) gives: the rules that are not checked without a cluster.
+/// The classes of the reasons that only [`Reads::decide`](crate::approve::Reads::decide) gives: the rules that are not checked without a cluster.
 pub fn cluster_rules(mode: &Mode) -> &'static [&'static str] {
     const ALL: [&str; 12] = [
         "pod_missing",

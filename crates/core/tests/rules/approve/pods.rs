@@ -31,9 +31,9 @@ fn driver() -> PodFacts {
     }
 }
 
-fn settle(pod: &Lookup, driver: Option<&Lookup>, policy: &Policy) -> Verdict {
+fn decide(pod: &Lookup, driver: Option<&Lookup>, policy: &Policy) -> Verdict {
     let Verdict::Depends(reads) = judge(&driver_request(), policy) else { panic!("it depends") };
-    reads.settle(pod, driver, policy)
+    reads.decide(pod, driver, policy)
 }
 
 fn changed(facts: PodFacts, change: impl FnOnce(&mut PodFacts)) -> Lookup {
@@ -52,8 +52,8 @@ fn denied(verdict: &Verdict, class: &str, sentence: &str) {
 #[test]
 fn a_good_request_is_approved() {
     let (pod, driver) = (Lookup::Found(pod()), Lookup::Found(driver()));
-    assert_eq!(settle(&pod, Some(&driver), &node_bound()), Verdict::Approve);
-    assert_eq!(settle(&pod, None, &own_account()), Verdict::Approve);
+    assert_eq!(decide(&pod, Some(&driver), &node_bound()), Verdict::Approve);
+    assert_eq!(decide(&pod, None, &own_account()), Verdict::Approve);
 }
 
 /// A change of a good pod, the class of the only reason, and a part of its sentence.
@@ -72,11 +72,11 @@ fn the_identity_must_be_that_of_the_pod() {
     let driver = Lookup::Found(driver());
     for (change, class, sentence) in OF_POD {
         let pod = changed(pod(), change);
-        denied(&settle(&pod, Some(&driver), &node_bound()), class, sentence);
-        denied(&settle(&pod, None, &own_account()), class, sentence);
+        denied(&decide(&pod, Some(&driver), &node_bound()), class, sentence);
+        denied(&decide(&pod, None, &own_account()), class, sentence);
     }
-    denied(&settle(&Lookup::Missing, Some(&driver), &node_bound()), "pod_missing", "does not exist");
-    denied(&settle(&Lookup::Missing, None, &own_account()), "pod_missing", "does not exist");
+    denied(&decide(&Lookup::Missing, Some(&driver), &node_bound()), "pod_missing", "does not exist");
+    denied(&decide(&Lookup::Missing, None, &own_account()), "pod_missing", "does not exist");
 }
 
 #[test]
@@ -92,8 +92,8 @@ fn node_bound_pods_are_on_the_drivers_node() {
     ];
     for (change, class, sentence) in cases {
         let pod = changed(pod(), change);
-        denied(&settle(&pod, Some(&Lookup::Found(driver())), &node_bound()), class, sentence);
-        assert_eq!(settle(&pod, None, &own_account()), Verdict::Approve, "{class} is not a rule of that mode");
+        denied(&decide(&pod, Some(&Lookup::Found(driver())), &node_bound()), class, sentence);
+        assert_eq!(decide(&pod, None, &own_account()), Verdict::Approve, "{class} is not a rule of that mode");
     }
 }
 
@@ -111,9 +111,9 @@ fn the_driver_is_a_live_pod_of_its_own() {
     ];
     for (change, class, sentence) in cases {
         let driver = changed(driver(), change);
-        denied(&settle(&Lookup::Found(pod()), Some(&driver), &node_bound()), class, sentence);
+        denied(&decide(&Lookup::Found(pod()), Some(&driver), &node_bound()), class, sentence);
     }
-    let gone = settle(&Lookup::Found(pod()), Some(&Lookup::Missing), &node_bound());
+    let gone = decide(&Lookup::Found(pod()), Some(&Lookup::Missing), &node_bound());
     denied(
         &gone,
         "driver_missing",
@@ -125,12 +125,12 @@ fn the_driver_is_a_live_pod_of_its_own() {
 fn without_the_right_to_read_pods_node_bound_requests_wait() {
     let waits = Verdict::Ignore(Ignored::PodsForbidden);
     let (pod, driver) = (Lookup::Found(pod()), Lookup::Found(driver()));
-    assert_eq!(settle(&Lookup::Forbidden, Some(&driver), &node_bound()), waits);
-    assert_eq!(settle(&pod, Some(&Lookup::Forbidden), &node_bound()), waits);
-    assert_eq!(settle(&pod, None, &node_bound()), waits, "a pod that was not read is not a reason to approve");
-    assert_eq!(settle(&Lookup::Forbidden, None, &own_account()), Verdict::Approve);
+    assert_eq!(decide(&Lookup::Forbidden, Some(&driver), &node_bound()), waits);
+    assert_eq!(decide(&pod, Some(&Lookup::Forbidden), &node_bound()), waits);
+    assert_eq!(decide(&pod, None, &node_bound()), waits, "a pod that was not read is not a reason to approve");
+    assert_eq!(decide(&Lookup::Forbidden, None, &own_account()), Verdict::Approve);
     // A known fault counts, even if other facts may not be read.
-    denied(&settle(&Lookup::Missing, Some(&Lookup::Forbidden), &node_bound()), "pod_missing", "does not exist");
+    denied(&decide(&Lookup::Missing, Some(&Lookup::Forbidden), &node_bound()), "pod_missing", "does not exist");
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn all_faults_of_pods_are_reported_and_their_classes_are_known_beforehand() {
             facts.csi_drivers.clear();
         })
     };
-    let verdict = settle(&bad(pod()), Some(&bad(driver())), &node_bound());
+    let verdict = decide(&bad(pod()), Some(&bad(driver())), &node_bound());
     let found: Vec<_> = faults_of(&verdict).into_iter().map(|(class, _)| class).collect();
     let of_driver = ["driver_account", "driver_node", "driver_finished"];
     let of_pod = ["pod_account", "pod_node", "pod_finished", "pod_mirror", "pod_volume"];

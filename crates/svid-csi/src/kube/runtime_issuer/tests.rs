@@ -37,7 +37,7 @@ async fn name_now(issuer: &RuntimeIssuer) -> Option<String> {
 async fn a_config_map_is_followed_from_creation_to_deletion() {
     let server = server();
     let issuer = start(&server, Some("flags"));
-    issuer.settled().await;
+    issuer.answered().await;
     becomes(&issuer, Some("flags")).await;
     for name in ["a", "b"] {
         server.set(config_map(name));
@@ -59,9 +59,9 @@ async fn it_is_settled_only_after_the_config_map_was_read() {
     server.refuse(Some(StatusCode::SERVICE_UNAVAILABLE));
     let issuer = start(&server, Some("flags"));
     server.until(|calls| calls.refused >= 2).await;
-    assert!(!*issuer.settled.borrow());
+    assert!(!*issuer.answered.borrow());
     server.refuse(None);
-    issuer.settled().await;
+    issuer.answered().await;
     becomes(&issuer, Some("a")).await;
 }
 
@@ -89,7 +89,7 @@ async fn without_config_map_and_flags_nothing_can_be_issued() {
     let log = CapturedLog::start();
     let server = server();
     let issuer = start(&server, None);
-    issuer.settled().await;
+    issuer.answered().await;
     assert!(issuer.current().borrow().is_none());
     assert_eq!(log.lines("no issuer: the ConfigMap").len(), 1);
     server.set(config_map("a"));
@@ -117,7 +117,7 @@ async fn a_missing_permission_is_named_once_and_the_flags_apply() {
     server.set(config_map("a"));
     server.refuse(Some(StatusCode::FORBIDDEN));
     let issuer = start(&server, Some("flags"));
-    issuer.settled().await;
+    issuer.answered().await;
     server.until(|calls| calls.refused >= 20).await;
     becomes(&issuer, Some("flags")).await;
     assert!(issuer.trouble().unwrap().contains("not allowed to read"));

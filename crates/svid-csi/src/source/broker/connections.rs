@@ -156,7 +156,7 @@ impl Connector {
                 self.current.send_replace(Some(connection));
             }
             Err(error) => {
-                self.tell(report::chain(&error));
+                self.log_failure(report::chain(&error));
                 self.pause().await;
             }
         }
@@ -176,7 +176,7 @@ impl Connector {
     fn lose(&mut self, why: String) {
         self.era += 1;
         self.current.send_replace(None);
-        self.tell(why);
+        self.log_failure(why);
     }
 
     /// Waits, longer each time. A new identity of the driver ends the wait, and so does the end of the existing
@@ -206,7 +206,7 @@ impl Connector {
     }
 
     /// Logs the problem whenever it changes.
-    fn tell(&self, trouble: String) {
+    fn log_failure(&self, trouble: String) {
         let told = self.trouble.send_if_modified(|known| {
             // It contains times.
             let gist = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");

@@ -120,7 +120,7 @@ impl OwnSvidFollower {
                 Err(ended) = self.session(&mut failures) => ended,
                 () = refresh.notified() => continue,
             };
-            self.tell(&ended);
+            self.log_failure(&ended);
             tokio::select! {
                 () = tokio::time::sleep(pause(failures, LONGEST)) => failures += 1,
                 ((), ()) = async { tokio::join!(tokio::time::sleep(SHORTEST), changed(changes)) } => {}
@@ -141,7 +141,7 @@ impl OwnSvidFollower {
             match read(message).await {
                 Ok(own) => self.take(own),
                 // The stream continues, because the next message may be valid.
-                Err(error) => self.tell(&error),
+                Err(error) => self.log_failure(&error),
             }
         }
         Err(OwnSvidError::Ended)
@@ -156,7 +156,7 @@ impl OwnSvidFollower {
     }
 
     /// A failure keeps the last identity, but a withdrawal removes it.
-    fn tell(&mut self, error: &OwnSvidError) {
+    fn log_failure(&mut self, error: &OwnSvidError) {
         let has_one = self.last.value().borrow().is_some();
         if has_one && matches!(error, OwnSvidError::NotRegistered(_)) {
             self.last.good(None);

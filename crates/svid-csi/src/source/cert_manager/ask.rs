@@ -214,7 +214,7 @@ impl CertManager {
     ) -> Result<&'a mut Live, CertManagerError> {
         if let Some(runtime) = &self.followed.runtime {
             // The issuer in the flags may be outdated, but if the current one is not known in time, it is used.
-            let _ = tokio::time::timeout(SOON, runtime.settled()).await;
+            let _ = tokio::time::timeout(SOON, runtime.answered()).await;
         }
         let issuer = self.followed.issuer.borrow().clone();
         asking.live.take_if(|live| issuer.as_ref().is_some_and(|issuer| !issuer.is_same_as(live.issuer())));
@@ -228,12 +228,12 @@ impl CertManager {
             if let Some(why) = self.unusable.why(&issuer, &wanted.pod.namespace).await {
                 return Err(CertManagerError::Unusable { issuer: described(&issuer), why });
             }
-            asking.live = Some(self.draw_up(wanted, &issuer, asking.failures.saturating_add(1)).await?);
+            asking.live = Some(self.prepare(wanted, &issuer, asking.failures.saturating_add(1)).await?);
         }
         asking.live.as_mut().ok_or(CertManagerError::NoIssuer)
     }
 
-    async fn draw_up(
+    async fn prepare(
         &self,
         wanted: &VolumeRequest<'_>,
         issuer: &IssuerRef,

@@ -61,12 +61,12 @@ async fn follow_for_ever(requests: &Requests, client: Client, node_id: &str) {
             backoff = DefaultBackoff::default();
         }
         failed = Instant::now();
-        tell(requests, &error);
+        log_failure(requests, &error);
         sleep(backoff.next().unwrap_or(CALM)).await;
     }
 }
 
-fn tell(requests: &Requests, error: &Error) {
+fn log_failure(requests: &Requests, error: &Error) {
     // Everything is listed again, which is not a problem.
     if matches!(error, Error::WatchError(status) if status.code == GONE) {
         return;

@@ -64,7 +64,7 @@ impl Roots {
             nodes: watch::Sender::new(1),
             troubles: troubles.clone(),
         };
-        union.take_up();
+        union.load_previous();
         let nodes = union.nodes.subscribe();
         let publisher = Publisher::new(map.clone(), &place, node, trusted.own(), troubles.clone());
         let (clean, follow) = (
@@ -86,7 +86,7 @@ impl Roots {
 
     /// Why other nodes may not trust this one, or this one others, if so.
     pub fn trouble(&self) -> Option<String> {
-        self.troubles.told()
+        self.troubles.summary()
     }
 }
 
@@ -101,7 +101,7 @@ struct Union {
 
 impl Union {
     /// The state at the end of the previous run.
-    fn take_up(&mut self) {
+    fn load_previous(&mut self) {
         self.entries.take(&self.kept.read());
         self.entries.kept();
         self.trust();

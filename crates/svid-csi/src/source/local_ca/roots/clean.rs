@@ -45,7 +45,7 @@ pub(super) async fn clean(
                 "there is no node with the name in --node-id: entries of deleted nodes are not removed"
             );
         }
-        Err(error) => return tell(&error),
+        Err(error) => return log_failure(&error),
     }
     let first = (jitter() * others.len() as f64) as usize;
     for (node, text) in others.iter().cycle().skip(first).take(MOST.min(others.len())) {
@@ -53,7 +53,7 @@ pub(super) async fn clean(
         match is_there(&nodes, node).await {
             Ok(true) => {}
             Ok(false) => remove(&map, &name, node, text).await,
-            Err(error) => return tell(&error),
+            Err(error) => return log_failure(&error),
         }
     }
 }
@@ -77,7 +77,7 @@ async fn remove(map: &Api<ConfigMap>, name: &str, node: &str, text: &str) {
     }
 }
 
-fn tell(error: &CallError) {
+fn log_failure(error: &CallError) {
     match error {
         CallError::Failed(forbidden) if error::is_forbidden(forbidden) => {
             info!(%error, "entries of deleted nodes stay in the ConfigMap of --local-ca-roots: to have them removed, grant this service account the verb get on nodes");

@@ -115,13 +115,13 @@ impl Publisher {
             return pause(self.removed, LONGEST);
         }
         self.contested += 1;
-        self.tell_contest();
+        self.log_contest();
         pause(self.contested, LONGEST_CONTESTED)
     }
 
     /// A single change may come from a driver that was just stopping, or from an attacker who wants to be trusted as
     /// this node.
-    fn tell_contest(&self) {
+    fn log_contest(&self) {
         let (node, place) = (&self.node, &self.place);
         if self.contested == 1 {
             return warn!(node, config_map = %place, "this node's entry was changed by another writer; writing it again");

@@ -46,14 +46,14 @@ async fn roots_that_cannot_be_saved_are_not_trusted_until_they_can() {
 
     states.send_replace(there(&[("n1", &own), ("n2", &second)]));
     goes_on().await;
-    assert_eq!((roots(), troubles.told()), (2, None));
+    assert_eq!((roots(), troubles.summary()), (2, None));
 
     let obstacle = folder.path().join(".roots.json.new");
     fs::create_dir_all(obstacle.join("x")).unwrap();
     states.send_replace(there(&[("n1", &own), ("n2", &second), ("n3", &third)]));
     goes_on().await;
     assert_eq!(roots(), 2, "the next start would not know the third");
-    assert!(troubles.told().unwrap().contains("cannot be stored"), "{:?}", troubles.told());
+    assert!(troubles.summary().unwrap().contains("cannot be stored"), "{:?}", troubles.told());
 
     states.send_replace(there(&[("n1", &own), ("n3", &third)]));
     goes_on().await;
@@ -61,7 +61,7 @@ async fn roots_that_cannot_be_saved_are_not_trusted_until_they_can() {
 
     fs::remove_dir_all(&obstacle).unwrap();
     goes_on().await;
-    assert_eq!((roots(), troubles.told()), (2, None));
+    assert_eq!((roots(), troubles.summary()), (2, None));
     let in_file = || serde_json::from_slice::<BTreeMap<String, String>>(&fs::read(&kept).unwrap()).unwrap();
     assert_eq!(in_file().into_keys().collect::<Vec<_>>(), ["n3"]);
 

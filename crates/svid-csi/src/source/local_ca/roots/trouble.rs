@@ -34,7 +34,7 @@ impl Troubles {
     }
 
     /// All of them in one line.
-    pub(super) fn told(&self) -> Option<String> {
+    pub(super) fn summary(&self) -> Option<String> {
         let troubles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let all: Vec<_> = troubles.values().map(String::as_str).collect();
         (!all.is_empty()).then(|| all.join("; "))

@@ -85,7 +85,7 @@ async fn it_is_written_once_and_not_before_the_map_was_read() {
     assert!(timeout(HOUR, &mut run).await.is_err());
     server.there(&[("n2", "another node's")]);
     assert!(timeout(HOUR, &mut run).await.is_err());
-    assert_eq!((server.writes(), troubles.told()), (2, None));
+    assert_eq!((server.writes(), troubles.summary()), (2, None));
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,7 +114,7 @@ async fn two_nodes_of_one_name_end_up_writing_once_per_hour() {
     assert!(writes[writes.len() - 1] - writes[writes.len() - 2] > HOUR / 2);
     let told = "the entry n1 of the ConfigMap svid-csi/roots has another writer";
     assert!((2..7).contains(&log.lines(told).len()), "{:?}", log.lines(told));
-    assert!(troubles.told().unwrap().contains(told));
+    assert!(troubles.summary().unwrap().contains(told));
 }
 
 #[tokio::test(start_paused = true)]
