@@ -115,7 +115,7 @@ impl Pods {
         if !self.told.is_new("pods") {
             return;
         }
-        let error = error::told(error);
+        let error = error::describe(error);
         match mode {
             Mode::NodeBound { .. } => {
                 warn!(error, "requests are left pending: node-bound mode needs the verb get on pods, in all namespaces")

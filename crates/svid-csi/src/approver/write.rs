@@ -15,7 +15,7 @@ use super::object::Listed;
 use super::text::Once;
 use crate::host::clock;
 use crate::kube::call::{CallError, within};
-use crate::kube::error::{is_conflict, is_not_found, status, told};
+use crate::kube::error::{describe, is_conflict, is_not_found, status};
 use crate::telemetry::report;
 
 /// How long one write may take, cert-manager's webhook included (its timeout is 10 s).
@@ -47,12 +47,12 @@ pub(super) enum WriteError {
 
 pub(super) struct Writer {
     client: Client,
-    told: Once,
+    describe: Once,
 }
 
 impl Writer {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, told: Once::default() }
+        Self { client, describe: Once::default() }
     }
 
     /// Writes a verdict that is an approval or a denial.
@@ -95,8 +95,8 @@ impl Writer {
         } else {
             "the verb update on certificaterequests/status of cert-manager.io".to_owned()
         };
-        if self.told.is_new(&format!("{decision} {needed}")) {
-            let (needed, error) = (report::one_line(&needed), told(refusal));
+        if self.describe.is_new(&format!("{decision} {needed}")) {
+            let (needed, error) = (report::one_line(&needed), describe(refusal));
             error!(needed, error, "{decision} is forbidden, so such requests are left pending; logged once");
         }
     }

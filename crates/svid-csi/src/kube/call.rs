@@ -12,7 +12,7 @@ pub enum CallError {
     #[error("the API server did not answer within {} s", .0.as_secs())]
     Silent(Duration),
     /// It was refused, or the API server is not reachable.
-    #[error("{}", error::told(.0))]
+    #[error("{}", error::describe(.0))]
     Failed(kube::Error),
 }
 

@@ -41,7 +41,7 @@ pub async fn check(client: &Client, name: &str, needs: Needs) -> Result<(), Lack
         Ok(Err(error)) => {
             info!(
                 name,
-                error = error::told(&error),
+                error = error::describe(&error),
                 "the CSIDriver object cannot be checked; it must have podInfoOnMount: true"
             );
             Ok(())

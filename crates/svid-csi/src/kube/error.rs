@@ -44,7 +44,7 @@ pub fn retry_after(error: &Error) -> Option<Duration> {
 }
 
 /// The error on one line of printable ASCII, cut, because the API server quotes texts of others.
-pub fn told(error: &Error) -> String {
+pub fn describe(error: &Error) -> String {
     match error {
         Error::Api(status) => format!("{} ({})", report::one_line(&status.message), status.code),
         other => report::one_line(&report::chain(other)),
@@ -74,8 +74,8 @@ mod tests {
 
     #[test]
     fn errors_are_reported_on_one_line() {
-        assert_eq!(told(&answer(500, "InternalError")), "a\\u{1b}[31m\\nb (500)");
-        assert_eq!(told(&Error::TlsRequired), "TLS required but no TLS stack selected");
+        assert_eq!(describe(&answer(500, "InternalError")), "a\\u{1b}[31m\\nb (500)");
+        assert_eq!(describe(&Error::TlsRequired), "TLS required but no TLS stack selected");
     }
 
     #[test]

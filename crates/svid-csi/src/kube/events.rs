@@ -20,7 +20,7 @@ use tracing::{debug, error, warn};
 use self::recent::Recent;
 use crate::host::clock;
 use crate::kube::client::CALL_TIMEOUT;
-use crate::kube::error::told;
+use crate::kube::error::describe;
 use crate::tasks::Tasks;
 
 /// The maximum number of queued events; further ones are dropped.
@@ -115,7 +115,7 @@ impl Sender {
             Ok(Err(error)) if lacks_permission(&error) => {
                 if !std::mem::replace(&mut self.forbidden, true) {
                     error!(
-                        error = told(&error),
+                        error = describe(&error),
                         namespace, "events cannot be sent: grant this service account the verb `create` on `events`"
                     );
                 }

@@ -143,7 +143,7 @@ impl Candidate {
                 self.told = None;
                 return Some(came);
             }
-            Ok(Err(error)) => error::told(&error),
+            Ok(Err(error)) => error::describe(&error),
             Err(_) => "the API server does not answer".to_owned(),
         };
         if self.told.as_ref() != Some(&problem) {
@@ -216,7 +216,7 @@ impl Candidate {
         };
         match timeout_at(Instant::now() + TRY, give).await {
             Ok(Ok(())) => info!(lease = %self.name, "released the Lease"),
-            Ok(Err(error)) => warn!(lease = %self.name, error = error::told(&error), "could not release the Lease"),
+            Ok(Err(error)) => warn!(lease = %self.name, error = error::describe(&error), "could not release the Lease"),
             Err(_) => warn!(lease = %self.name, "could not release the Lease in time"),
         }
     }

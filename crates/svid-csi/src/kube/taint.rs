@@ -74,7 +74,7 @@ impl StartupTaint {
 
     fn failed(&self, error: CallError) -> TaintError {
         match error {
-            CallError::Failed(error) if error::is_forbidden(&error) => TaintError::Forbidden(error::told(&error)),
+            CallError::Failed(error) if error::is_forbidden(&error) => TaintError::Forbidden(error::describe(&error)),
             CallError::Failed(error) if error::is_not_found(&error) => TaintError::NoNode(self.node.clone()),
             CallError::Failed(error) if error::has_changed(&error) => TaintError::Raced,
             error => TaintError::Call(error),

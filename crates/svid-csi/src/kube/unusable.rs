@@ -43,7 +43,7 @@ impl std::fmt::Debug for Unusable {
 }
 
 /// Why an issuer can never sign for a pod, if its message about a request shows that.
-pub fn told_by(message: &str) -> Option<&'static str> {
+pub fn from_message(message: &str) -> Option<&'static str> {
     // What cert-manager's SelfSigned issuer reports as missing in every request that does not come from a Certificate.
     message.contains("cert-manager.io/private-key-secret-name").then_some(SELF_SIGNED)
 }

@@ -172,7 +172,7 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
 pub fn describe(error: &Error) -> String {
     match error {
         Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => {
-            error::told(error)
+            error::describe(error)
         }
         Error::WatchError(status) => report::one_line(&status.message),
         Error::NoResourceVersion => error.to_string(),

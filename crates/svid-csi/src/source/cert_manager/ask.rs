@@ -356,7 +356,7 @@ impl CertManager {
         let next_at = Instant::now() + retry_delay_within(asking.failures, patience.remaining());
         let mut ended = FailedRequest { request, issuer: described(issuer), how };
         asking.last = Some((ended.clone(), next_at));
-        let told = unusable::told_by(&ended.how.to_string());
+        let told = unusable::from_message(&ended.how.to_string());
         let why = if told.is_some() { told } else { self.unusable.why(issuer, &pod.namespace).await };
         if let Some(why) = why {
             ended.issuer = format!("{} ({why})", ended.issuer);

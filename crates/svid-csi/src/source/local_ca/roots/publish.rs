@@ -147,7 +147,7 @@ impl Publisher {
         self.failures = self.failures.saturating_add(1);
         let why = match failed {
             CallError::Failed(error) if error::is_forbidden(error) => {
-                format!("grant this service account the verb patch on it ({})", error::told(error))
+                format!("grant this service account the verb patch on it ({})", error::describe(error))
             }
             other => other.to_string(),
         };
