@@ -36,7 +36,7 @@ pub fn run(options: DemoOptions) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
-            result = story::tell(&place, &report) => result,
+            result = story::run(&place, &report) => result,
             _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
             _ = terminate.recv() => anyhow::bail!("terminated"),
         }

@@ -39,7 +39,7 @@ struct Plugins {
 }
 
 /// Runs all steps, with the agent in the background.
-pub(super) async fn tell(place: &Place, report: &Report) -> Result<()> {
+pub(super) async fn run(place: &Place, report: &Report) -> Result<()> {
     let stage = Stage::new(place)?;
     let agent = report.step("agent", start_agent(&stage))?;
     tokio::select! {

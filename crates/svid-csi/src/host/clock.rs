@@ -42,7 +42,7 @@ impl Jumps {
     pub async fn watch(&self, stop: CancellationToken) -> io::Result<()> {
         match cancelled_by_jumps() {
             Ok(timer) => tokio::select! {
-                error = self.tell(&timer) => warn!(%error, "the clock is no longer watched for jumps"),
+                error = self.notify(&timer) => warn!(%error, "the clock is no longer watched for jumps"),
                 () = stop.cancelled() => return Ok(()),
             },
             Err(error) => warn!(%error, "the clock cannot be watched for jumps"),
@@ -51,7 +51,7 @@ impl Jumps {
         Ok(())
     }
 
-    async fn tell(&self, timer: &AsyncFd<OwnedFd>) -> io::Error {
+    async fn notify(&self, timer: &AsyncFd<OwnedFd>) -> io::Error {
         loop {
             let read = async {
                 let mut ready = timer.readable().await?;

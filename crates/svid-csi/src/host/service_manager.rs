@@ -42,13 +42,13 @@ impl ServiceManager {
         if self.socket.is_none() {
             return;
         }
-        self.tell(&format!("READY=1\nSTATUS={status}"));
+        self.notify(&format!("READY=1\nSTATUS={status}"));
         let stop = tasks.stopping();
-        tasks.essential("service manager", async move { self.keep_told(stop).await });
+        tasks.essential("service manager", async move { self.keep_notified(stop).await });
     }
 
     /// A task like all others: it runs only if those can, too.
-    async fn keep_told(self, stop: CancellationToken) -> Result<(), Infallible> {
+    async fn keep_notified(self, stop: CancellationToken) -> Result<(), Infallible> {
         let beats = async {
             let Some(patience) = self.patience else { return std::future::pending().await };
             info!(seconds = patience.as_secs_f64(), "the service manager's watchdog is active");
@@ -56,18 +56,18 @@ impl ServiceManager {
             beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 beat.tick().await;
-                self.tell("WATCHDOG=1");
+                self.notify("WATCHDOG=1");
             }
         };
         tokio::select! {
             () = stop.cancelled() => {}
             () = beats => {}
         }
-        self.tell("STOPPING=1\nSTATUS=stopping; volumes stay mounted");
+        self.notify("STOPPING=1\nSTATUS=stopping; volumes stay mounted");
         Ok(())
     }
 
-    fn tell(&self, state: &str) {
+    fn notify(&self, state: &str) {
         if let Some(Err(error)) = self.socket.as_ref().map(|socket| socket.send(state.as_bytes())) {
             warn!(%error, state, "cannot notify the service manager");
         }

@@ -138,8 +138,8 @@ impl Mender {
         }
         let frame = std::mem::take(&mut self.held);
         let (header, payload) = frame.split_at(FRAME_HEADER);
-        match mend(header, payload) {
-            Some(mended) => out.extend(mended),
+        match rewrite(header, payload) {
+            Some(rewritten) => out.extend(rewritten),
             None => {
                 out.extend_from_slice(&frame);
                 self.pass = length(header) - payload.len();
@@ -149,7 +149,7 @@ impl Mender {
 }
 
 /// The frame with another authority; `None` if there is nothing to rewrite.
-fn mend(header: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
+fn rewrite(header: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
     if header[3] != HEADERS || payload.len() != length(header) {
         return None;
     }
@@ -161,9 +161,9 @@ fn mend(header: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
         start += 5;
     }
     let value = authority_value(payload, start)?;
-    let mended = [&payload[..value.start], &HOST, &payload[value.end..]].concat();
-    let length = u32::try_from(mended.len()).ok()?.to_be_bytes();
-    Some([&length[1..], &header[3..], &mended].concat())
+    let rewritten = [&payload[..value.start], &HOST, &payload[value.end..]].concat();
+    let length = u32::try_from(rewritten.len()).ok()?.to_be_bytes();
+    Some([&length[1..], &header[3..], &rewritten].concat())
 }
 
 /// The position of the value of `:authority`, including its length (RFC 7541, 6).
@@ -242,7 +242,7 @@ mod tests {
     }
 
     /// Passes the bytes through the rewriter, `step` at a time.
-    fn mended(bytes: &[u8], step: usize) -> Vec<u8> {
+    fn rewritten(bytes: &[u8], step: usize) -> Vec<u8> {
         let (mut mender, mut out) = (Mender { pass: PREFACE, held: Vec::new() }, Vec::new());
         bytes.chunks(step).for_each(|chunk| mender.push(chunk, &mut out));
         assert!(mender.held.is_empty(), "the mender keeps something to itself");
@@ -265,7 +265,7 @@ mod tests {
             let whole = [&preface[..], &settings, &sent, &data, &sent].concat();
             for step in [1, 7, 4096] {
                 let expected = [&preface[..], &settings, &wanted, &data, &wanted].concat();
-                assert_eq!(mended(&whole, step), expected, "in steps of {step}");
+                assert_eq!(rewritten(&whole, step), expected, "in steps of {step}");
             }
         }
     }
@@ -276,9 +276,9 @@ mod tests {
         let blocks: [&[u8]; 4] = [&[0x83, 0x86], &[0x41, 200, b'a'], &[0x7f, 0xff, 0xff, 0xff], &[]];
         for block in blocks {
             let whole = [&preface[..], &frame(HEADERS, 4, block)].concat();
-            assert_eq!(mended(&whole, 5), whole);
+            assert_eq!(rewritten(&whole, 5), whole);
         }
         let large = [&preface[..], &frame(HEADERS, 4, &vec![0; LARGEST_FRAME + 10]), &frame(6, 0, &[1; 8])].concat();
-        assert_eq!(mended(&large, 1000), large);
+        assert_eq!(rewritten(&large, 1000), large);
     }
 }
