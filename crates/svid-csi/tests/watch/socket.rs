@@ -38,11 +38,11 @@ fn a_repeated_message_is_not_an_update() {
     let agent = agent(folder.path());
     agent.register(&pod("web"), &[Entry::new(OTHER)]);
     let said = agent.response(&pod("web"));
-    agent.tell_driver(Answer::Svids(said.clone()));
+    agent.respond_to_driver(Answer::Svids(said.clone()));
     agent.resume();
     let mut watch = WatchProcess::socket(&socket(folder.path()), &[]);
     let first = watch.update();
-    agent.tell_driver(Answer::Svids(said));
+    agent.respond_to_driver(Answer::Svids(said));
     agent.restart();
     watch.logs("no longer waiting");
     agent.rotate_own();
@@ -61,7 +61,7 @@ fn several_svids_hints_and_federated_bundles_are_shown() {
     let mut said = agent.response(&pod("web"));
     let bundle = foreign.response(&pod("web")).svids.remove(0).bundle;
     said.federated_bundles.insert("spiffe://other.org".to_owned(), bundle);
-    agent.tell_driver(Answer::Svids(said));
+    agent.respond_to_driver(Answer::Svids(said));
     agent.resume();
     let update = WatchProcess::socket(&socket(folder.path()), &["--once"]).update();
     assert_eq!(update["svids"].as_array().unwrap().len(), 2);
@@ -92,12 +92,12 @@ fn a_late_or_stopped_agent_is_waited_for_and_logged_once() {
 fn refusals_are_explained() {
     let folder = tempfile::tempdir().unwrap();
     let agent = agent(folder.path());
-    agent.tell_driver(Answer::Refused(Status::permission_denied("no identity issued\u{1b}[31m")));
+    agent.respond_to_driver(Answer::Refused(Status::permission_denied("no identity issued\u{1b}[31m")));
     agent.resume();
     let mut watch = WatchProcess::socket(&socket(folder.path()), &[]);
     watch.logs("no identity is registered for this workload, or it was withdrawn: PermissionDenied");
     watch.logs(r"no identity issued\\x1b[31m");
-    agent.tell_driver(Answer::Refused(Status::unavailable("")));
+    agent.respond_to_driver(Answer::Refused(Status::unavailable("")));
     watch.logs("the server is not ready");
     agent.own(&[Entry::new(OTHER)]);
     watch.update();
@@ -114,7 +114,7 @@ fn an_invalid_identity_is_not_an_update() {
     let mut mixed = agent.response(&pod("web"));
     agent.rotate(&pod("web"));
     mixed.svids[0].x509_svid_key = agent.response(&pod("web")).svids[0].x509_svid_key.clone();
-    agent.tell_driver(Answer::Svids(mixed));
+    agent.respond_to_driver(Answer::Svids(mixed));
     watch.logs("is refused");
     agent.own(&[Entry::new(OTHER)]);
     let second = watch.update();
@@ -129,7 +129,7 @@ fn once_ends_with_the_first_update_or_reports_what_is_missing() {
     assert!(log.last().unwrap().contains("nothing to show after 0.1 s: there is no socket"), "{log:#?}");
 
     let agent = agent(folder.path());
-    agent.tell_driver(Answer::Silence);
+    agent.respond_to_driver(Answer::Silence);
     agent.resume();
     let (status, _, log) = WatchProcess::socket(&socket(folder.path()), &["--once", "--timeout=100ms"]).end();
     assert_eq!(status.code(), Some(1));

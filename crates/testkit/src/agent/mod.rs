@@ -154,7 +154,7 @@ impl Agent {
     }
 
     /// Replaces the response to a pod, whatever its entries are.
-    pub fn tell(&self, pod: &Pod, answer: Answer) {
+    pub fn respond(&self, pod: &Pod, answer: Answer) {
         self.world.change(|state| {
             if state.current(&pod.uid).is_none() {
                 state.register(name(pod), &pod.uid, Vec::new());
@@ -167,7 +167,7 @@ impl Agent {
     pub fn edit(&self, pod: &Pod, change: impl FnOnce(&mut X509svidResponse)) {
         let mut response = self.response(pod);
         change(&mut response);
-        self.tell(pod, Answer::Svids(response));
+        self.respond(pod, Answer::Svids(response));
     }
 
     /// Sends a pod its last response once more.
@@ -240,7 +240,7 @@ impl Agent {
     }
 
     /// Replaces the response to the driver on the Workload API.
-    pub fn tell_driver(&self, answer: Answer) {
+    pub fn respond_to_driver(&self, answer: Answer) {
         self.world.change(|state| state.own.set(answer));
     }
 

@@ -119,14 +119,14 @@ impl RunningWatch {
         for change in changes.into_iter().take_while(|change| change.version <= until) {
             self.seen = change.version;
             if (change.group, change.plural) == (self.kind.group, self.kind.plural) {
-                self.tell(change).await?;
+                self.send_change(change).await?;
             }
         }
         Ok(())
     }
 
     /// An object that begins or ceases to match counts as created or deleted.
-    async fn tell(&self, change: Change) -> Result<(), WatchEnded> {
+    async fn send_change(&self, change: Change) -> Result<(), WatchEnded> {
         let matching = |object: Option<Object>| object.filter(|object| self.selector.matches(object));
         let (kind, object) = match (matching(change.before), matching(change.after)) {
             (None, Some(after)) => ("ADDED", after),

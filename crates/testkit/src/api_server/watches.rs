@@ -67,22 +67,22 @@ impl Watches {
 
     /// Breaks the connections of all watches.
     pub fn break_all(&self) {
-        self.tell(Action::Break);
+        self.command(Action::Break);
     }
 
     /// Ends all watches regularly, as the server does after some minutes.
     pub fn end_all(&self) {
-        self.tell(Action::End);
+        self.command(Action::End);
     }
 
     /// Ends all watches with an ERROR event of 410 Gone.
     pub fn gone_all(&self) {
-        self.tell(Action::Gone);
+        self.command(Action::Gone);
     }
 
     /// Sends a bookmark to all watches that asked for them.
     pub fn bookmark_all(&self) {
-        self.tell(Action::Bookmark);
+        self.command(Action::Bookmark);
     }
 
     pub(super) fn open(&self, plural: &'static str) -> Opened<'_> {
@@ -96,7 +96,7 @@ impl Watches {
         Opened { watches: self, id, commands }
     }
 
-    fn tell(&self, action: Action) {
+    fn command(&self, action: Action) {
         let command = Command { after: self.objects.version(), action };
         for open in &self.state().open {
             // A watch that is just ending needs no command.

@@ -58,7 +58,7 @@ async fn a_pod_is_sent_every_change_of_its_entries() {
     assert!(third[0].bundle.len() > second[0].bundle.len());
     agent.withdraw(&pod);
     assert!(next().await.unwrap().is_empty());
-    agent.tell(&pod, Answer::Refused(Status::permission_denied("policy")));
+    agent.respond(&pod, Answer::Refused(Status::permission_denied("policy")));
     assert_eq!(next().await.unwrap_err().code(), Code::PermissionDenied);
 
     assert_eq!(agent.connections().ever, 1);

@@ -20,7 +20,7 @@ async fn the_driver_receives_its_own_svid() {
     agent.rotate_own();
     let second = stream.message().await.unwrap().unwrap();
     assert_ne!(first.svids[0].x509_svid, second.svids[0].x509_svid);
-    agent.tell_driver(Answer::Refused(Status::permission_denied("no identity issued")));
+    agent.respond_to_driver(Answer::Refused(Status::permission_denied("no identity issued")));
     assert_eq!(stream.message().await.unwrap_err().code(), Code::PermissionDenied);
     assert_eq!(agent.calls_of("FetchX509SVID").len(), 1);
 }

@@ -164,7 +164,7 @@ fn an_unknown_driver_requests_its_identity_again() {
         let asked = || scene.agent.calls_of("FetchX509SVID").len();
         let (before, connections) = (asked(), scene.agent.connections().ever);
         scene.agent.refuse(Some(Status::unauthenticated("your certificate was revoked")));
-        scene.agent.tell(&pod("web"), Answer::Refused(Status::unavailable("for a moment")));
+        scene.agent.respond(&pod("web"), Answer::Refused(Status::unavailable("for a moment")));
         scene.until("it asks for its own identity", || (asked() > before).then_some(())).await;
         scene.until("it shows that", || (scene.agent.connections().ever > connections).then_some(())).await;
         svid(&target).check_chain().unwrap();
@@ -180,7 +180,7 @@ fn an_unknown_driver_requests_its_identity_again() {
 fn a_driver_that_is_no_longer_registered_keeps_all_identities() {
     files_test(async |scene| {
         let target = scene.registered("web").await;
-        scene.agent.tell_driver(Answer::Refused(Status::permission_denied("no identity issued")));
+        scene.agent.respond_to_driver(Answer::Refused(Status::permission_denied("no identity issued")));
         until("the driver gives up its connection", async || scene.metric("source_up").await == 0.0).await;
         scene.until("it is closed", || (scene.agent.connections().now == 0).then_some(())).await;
         svid(&target).check_chain().unwrap();

@@ -94,7 +94,7 @@ fn without_an_entry_the_error_names_the_selectors() {
 fn a_denied_pod_fails_at_once_and_starts_when_allowed() {
     files_test(async |scene| {
         let denied = Status::permission_denied("not allowed to impersonate-via-spire");
-        scene.agent.tell(&pod("web"), Answer::Refused(denied));
+        scene.agent.respond(&pod("web"), Answer::Refused(denied));
         let (code, message) = scene.node.refused(&volume("web")).await;
         assert_eq!(code, Code::PermissionDenied);
         assert!(message.contains("not allowed to impersonate-via-spire"), "{message}");
@@ -107,9 +107,10 @@ fn a_denied_pod_fails_at_once_and_starts_when_allowed() {
 #[test]
 fn a_pod_that_the_agent_does_not_find_yet_is_requested_again() {
     files_test(async |scene| {
-        scene
-            .agent
-            .tell(&pod("web"), Answer::Refused(Status::not_found("pod with UID uid-of-web not found on agent node")));
+        scene.agent.respond(
+            &pod("web"),
+            Answer::Refused(Status::not_found("pod with UID uid-of-web not found on agent node")),
+        );
         let volume = volume("web");
         let (target, ()) = tokio::join!(scene.node.publish(&volume), async {
             scene.until("it is asked again", || (scene.subscriptions("web").len() >= 3).then_some(())).await;

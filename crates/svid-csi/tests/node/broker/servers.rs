@@ -116,9 +116,9 @@ fn a_server_of_a_federated_trust_domain_is_verified_by_its_own_bundle() {
             response.federated_bundles = [("spiffe://other.example".to_owned(), bundle)].into();
             Answer::Svids(response)
         };
-        scene.agent.tell_driver(federated(svid_csi_testkit::TestCa::new("other").bundle_der()));
+        scene.agent.respond_to_driver(federated(svid_csi_testkit::TestCa::new("other").bundle_der()));
         is_mistrusted(&scene, "does not lead to the trust bundle").await;
-        scene.agent.tell_driver(federated(own.svids[0].bundle.clone()));
+        scene.agent.respond_to_driver(federated(own.svids[0].bundle.clone()));
         scene.registered("web").await;
     });
 }

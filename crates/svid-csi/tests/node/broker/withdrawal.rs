@@ -18,7 +18,7 @@ fn files_are_removed_and_delivered_again() {
         let first = serial(&target);
         let denial = Answer::Refused(Status::permission_denied("the policy was changed"));
         for answer in [Answer::Svids(X509svidResponse::default()), denial] {
-            scene.agent.tell(&pod("web"), answer);
+            scene.agent.respond(&pod("web"), answer);
             until("the volume is empty", async || names(&target).is_empty()).await;
             let status = scene.status().await;
             let of_web = &status["volumes"][volume("web").id().to_string()];
@@ -109,7 +109,7 @@ fn an_identity_that_cannot_be_requested_stays() {
             let web = format!("web-{round}");
             let target = scene.registered(&web).await;
             let (code, before, asked) = (status.code(), serial(&target), scene.subscriptions(&web).len());
-            scene.agent.tell(&pod(&web), Answer::Refused(status));
+            scene.agent.respond(&pod(&web), Answer::Refused(status));
             scene.until("it is asked again", || (scene.subscriptions(&web).len() >= asked + 2).then_some(())).await;
             assert_eq!(serial(&target), before, "{code:?}");
             assert_eq!(scene.node.trouble(&volume(&web)).await, None, "{code:?}");
