@@ -13,7 +13,7 @@ fn node() -> Node {
 }
 
 /// All notifications so far.
-fn told(socket: &UnixDatagram) -> Vec<String> {
+fn notifications(socket: &UnixDatagram) -> Vec<String> {
     socket.set_nonblocking(true).unwrap();
     let mut buffer = [0; 4096];
     let one = || socket.recv(&mut buffer).ok().map(|length| String::from_utf8(buffer[..length].to_vec()).unwrap());
@@ -30,15 +30,15 @@ fn ready_is_sent_once_the_kubelet_is_answered_and_stopping_before_the_end() {
         node.spawn();
         let mut before = Vec::new();
         until("the service manager is notified", async || {
-            before = told(&socket);
+            before = notifications(&socket);
             !before.is_empty()
         })
         .await;
         assert_eq!(before, ["READY=1\nSTATUS=serving demo.svid-csi on node n1"]);
         node.publish(&volume("web")).await;
-        assert_eq!(told(&socket), Vec::<String>::new(), "no watchdog was requested");
+        assert_eq!(notifications(&socket), Vec::<String>::new(), "no watchdog was requested");
         node.terminate().await;
-        assert_eq!(told(&socket), ["STOPPING=1\nSTATUS=stopping; volumes stay mounted"]);
+        assert_eq!(notifications(&socket), ["STOPPING=1\nSTATUS=stopping; volumes stay mounted"]);
     });
 }
 
@@ -55,7 +55,7 @@ fn the_watchdog_on_an_abstract_socket_is_fed_only_while_the_driver_runs() {
         node.start().await;
         let mut beats = 0;
         until("it was fed ten times", async || {
-            beats += told(&socket).iter().filter(|state| *state == "WATCHDOG=1").count();
+            beats += notifications(&socket).iter().filter(|state| *state == "WATCHDOG=1").count();
             beats >= 10
         })
         .await;
@@ -65,9 +65,9 @@ fn the_watchdog_on_an_abstract_socket_is_fed_only_while_the_driver_runs() {
         crate::fixture::run("kill", &["-STOP", &pid]);
         let state = || std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         until("it is stopped", async || state().contains("T (stopped)")).await;
-        told(&socket);
+        notifications(&socket);
         tokio::time::sleep(WATCHDOG * 3).await;
-        assert_eq!(told(&socket), Vec::<String>::new(), "a stopped process is not alive");
+        assert_eq!(notifications(&socket), Vec::<String>::new(), "a stopped process is not alive");
         crate::fixture::run("kill", &["-CONT", &pid]);
     });
 }

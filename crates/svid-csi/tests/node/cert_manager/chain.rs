@@ -15,7 +15,7 @@ use crate::fixture::{serial, svid, until};
 const TROUBLE: &str = "the certificate chain does not lead to the trust bundle";
 
 /// The reasons of the events on a pod.
-fn told(cluster: &Cluster, pod: &str) -> Vec<String> {
+fn events(cluster: &Cluster, pod: &str) -> Vec<String> {
     let events = cluster.server.calls.of("create", "events").into_iter().map(|call| call.body);
     let of_pod = events.filter(|event| event["involvedObject"]["name"] == pod);
     of_pod.map(|event| format!("{} {} {}", event["type"], event["reason"], event["message"])).collect()
@@ -41,14 +41,14 @@ fn an_issuer_outside_the_bundle_is_reported_and_the_pod_starts() {
         let target = cluster.node.publish(&cluster.volume("web")).await;
         assert!(svid(&target).check_chain().is_err());
         assert_eq!(said(&cluster, "web").await, 3);
-        let event = cluster.until("an event", || told(&cluster, "web").pop()).await;
+        let event = cluster.until("an event", || events(&cluster, "web").pop()).await;
         assert!(["Warning", "ChainNotTrusted", TROUBLE].iter().all(|part| event.contains(part)), "{event}");
 
         let first = serial(&target);
         renew_all(&cluster.node).await;
         until("it is renewed", async || serial(&target) != first).await;
         assert_eq!(said(&cluster, "web").await, 3);
-        assert_eq!(told(&cluster, "web").len(), 1, "the same is said once");
+        assert_eq!(events(&cluster, "web").len(), 1, "the same is said once");
 
         fs::write(cluster.node.path("ca.crt"), next.bundle_pem()).unwrap();
         until("a bundle clears it", async || said(&cluster, "web").await == 0).await;

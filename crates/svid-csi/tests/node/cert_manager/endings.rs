@@ -137,9 +137,9 @@ fn a_denial_is_reported_on_the_pod_once() {
             // Events are sent in order, so those of this pod follow all those of the other.
             let last = format!("last-{restarted}");
             cluster.node.refused(&cluster.volume(&last)).await;
-            cluster.until("the last event", || (!denials_told(&cluster, &last).is_empty()).then_some(())).await;
+            cluster.until("the last event", || (!denial_events(&cluster, &last).is_empty()).then_some(())).await;
         }
-        let told = denials_told(&cluster, "web");
+        let told = denial_events(&cluster, "web");
         assert_eq!(told.len(), 1, "{told:?}");
         assert_eq!((&told[0]["type"], &told[0]["reason"]), (&"Warning".into(), &"IdentityDenied".into()), "{told:?}");
         assert_eq!(cluster.creates(), 3, "{}", cluster.server.calls.log());
@@ -147,7 +147,7 @@ fn a_denial_is_reported_on_the_pod_once() {
 }
 
 /// The events on a pod.
-fn denials_told(cluster: &Cluster, pod: &str) -> Vec<serde_json::Value> {
+fn denial_events(cluster: &Cluster, pod: &str) -> Vec<serde_json::Value> {
     let told = cluster.server.calls.of("create", "events").into_iter().map(|call| call.body);
     told.filter(|event| event["involvedObject"]["name"] == pod).collect()
 }

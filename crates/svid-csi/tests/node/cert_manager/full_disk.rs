@@ -30,10 +30,10 @@ async fn change_bundle_in_vain(cluster: &Cluster, pem: &str) {
     let (file, new) = (cluster.node.path("ca.crt"), cluster.node.path("ca.new"));
     fs::write(&new, pem).unwrap();
     fs::rename(new, file).unwrap();
-    told_in_vain(cluster).await;
+    until_refused(cluster).await;
 }
 
-async fn told_in_vain(cluster: &Cluster) {
+async fn until_refused(cluster: &Cluster) {
     until("the failure is reported", async || cluster.node.log().contains("cannot write the new trust bundle")).await;
 }
 
@@ -100,7 +100,7 @@ fn a_bundle_that_could_not_be_written_at_startup_stops_no_renewal() {
         let filler = fill(&cluster);
         fs::write(cluster.node.path("ca.crt"), bundle_of(&cluster, &next)).unwrap();
         cluster.start().await;
-        told_in_vain(&cluster).await;
+        until_refused(&cluster).await;
         svid(&target).check_chain().unwrap();
         assert_eq!(serial(&target), first);
         fs::remove_file(filler).unwrap();

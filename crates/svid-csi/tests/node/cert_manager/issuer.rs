@@ -24,7 +24,7 @@ async fn issuer_of(cluster: &Cluster, pod: &str) -> String {
     cluster.server.cert_manager.of_pod(pod)[0].spec.issuer_ref.name.clone()
 }
 
-async fn told(cluster: &Cluster, times: usize, words: &str) {
+async fn until_logged(cluster: &Cluster, times: usize, words: &str) {
     let log = async || cluster.node.log().matches(words).count() >= times;
     until(&format!("the driver says: {words}"), log).await;
 }
@@ -34,18 +34,18 @@ fn it_is_followed_from_creation_to_deletion() {
     cluster_test(FLAGS, async |cluster| {
         assert_eq!(issuer_of(&cluster, "before").await, "spiffe-ca");
         cluster.server.objects.put(issuer("first"));
-        told(&cluster, 1, "first").await;
+        until_logged(&cluster, 1, "first").await;
         assert_eq!(issuer_of(&cluster, "come").await, "first");
         cluster.server.objects.put(issuer("second"));
-        told(&cluster, 1, "second").await;
+        until_logged(&cluster, 1, "second").await;
         assert_eq!(issuer_of(&cluster, "changed").await, "second");
         cluster.server.objects.put(map(json!({"issuer-name": "third", "issuer-group": "cert-manager.io"})));
-        told(&cluster, 1, "issuer-kind").await;
+        until_logged(&cluster, 1, "issuer-kind").await;
         assert_eq!(issuer_of(&cluster, "incomplete").await, "second", "the last good one stays");
         cluster.server.objects.put(issuer("fourth"));
-        told(&cluster, 1, "fourth").await;
+        until_logged(&cluster, 1, "fourth").await;
         assert!(cluster.server.objects.remove("configmaps", "cert-manager", "issuance"));
-        told(&cluster, 2, "does not exist; using the issuer from the flags").await;
+        until_logged(&cluster, 2, "does not exist; using the issuer from the flags").await;
         assert_eq!(issuer_of(&cluster, "gone").await, "spiffe-ca");
         assert_eq!(
             cluster.server.calls.count("get", "configmaps"),

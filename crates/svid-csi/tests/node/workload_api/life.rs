@@ -25,15 +25,15 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 /// The certificate served on a socket; empty if there is no answer or no identity.
-async fn told(socket: PathBuf) -> Option<Vec<u8>> {
+async fn served(socket: PathBuf) -> Option<Vec<u8>> {
     let mut svids = Svids::open(&socket).await.ok()?;
     Some(svids.next().await.ok()?.svids.remove(0).x509_svid)
 }
 
-async fn is_told(socket: &Path) -> Vec<u8> {
+async fn until_served(socket: &Path) -> Vec<u8> {
     let mut certificate = None;
     until("the socket answers", async || {
-        certificate = told(socket.to_owned()).await;
+        certificate = served(socket.to_owned()).await;
         certificate.is_some()
     })
     .await;
@@ -58,7 +58,7 @@ fn no_name_is_ever_missing_even_if_the_driver_is_killed_often() {
             }
             looks
         });
-        let first = is_told(&target.join("agent.sock")).await;
+        let first = until_served(&target.join("agent.sock")).await;
         for round in 0..30_u64 {
             node.kill();
             node.spawn();
@@ -73,7 +73,7 @@ fn no_name_is_ever_missing_even_if_the_driver_is_killed_often() {
         node.kill();
         node.start().await;
         renew_all(&node).await;
-        until("the renewal is served", async || is_told(&target.join("agent.sock")).await != first).await;
+        until("the renewal is served", async || until_served(&target.join("agent.sock")).await != first).await;
         assert_eq!((names(&target), node.mounts(&target)), (NAMES.map(str::to_owned).to_vec(), 1));
         stop.store(true, Ordering::Relaxed);
         assert!(watcher.join().expect("no name was missing") > 100);
@@ -93,7 +93,7 @@ fn leftovers_of_a_kill_are_removed() {
         fs::rename(short, folder.join("..next")).unwrap();
         fs::hard_link(folder.join("..next"), folder.join("..link")).unwrap();
         node.start().await;
-        is_told(&target.join("agent.sock")).await;
+        until_served(&target.join("agent.sock")).await;
         assert_eq!(names(&target), NAMES);
     });
 }
@@ -117,10 +117,10 @@ fn a_kill_at_any_moment_of_publish_or_unpublish_leaves_a_socket_or_nothing() {
             };
             node.reap();
             node.start().await;
-            is_told(&kept.join("agent.sock")).await;
+            until_served(&kept.join("agent.sock")).await;
             if round % 2 == 0 {
                 let target = node.publish(&one).await;
-                is_told(&target.join("spire-agent.sock")).await;
+                until_served(&target.join("spire-agent.sock")).await;
                 assert_eq!((names(&target), node.mounts(&target)), (NAMES.map(str::to_owned).to_vec(), 1), "{round}");
             } else {
                 node.unpublish(&one).await;
@@ -141,12 +141,12 @@ fn running_pods_are_served_again_if_the_data_root_disappeared_with_the_container
         let mut node = node().await;
         let target = node.publish(&volume("web")).await;
         let inside = inside(&node, &target);
-        let mut before = is_told(&inside.join("agent.sock")).await;
+        let mut before = until_served(&inside.join("agent.sock")).await;
         for _ in 0..3 {
             node.kill();
             lose_data_root(&node);
             node.start().await;
-            let after = is_told(&inside.join("agent.sock")).await;
+            let after = until_served(&inside.join("agent.sock")).await;
             assert_ne!(after, before, "of the new CA");
             assert_eq!((names(&inside), node.mounts(&target)), (NAMES.map(str::to_owned).to_vec(), 1));
             before = after;
@@ -172,7 +172,7 @@ fn a_data_root_that_becomes_shared_keeps_the_socket() {
         share_root(&node);
         for _ in 0..2 {
             node.start().await;
-            is_told(&inside.join("agent.sock")).await;
+            until_served(&inside.join("agent.sock")).await;
             node.kill();
         }
         node.start().await;
@@ -196,7 +196,7 @@ fn a_reboot_ends_in_clean_unpublish_and_working_republish() {
         node.unpublish(&web).await;
         assert!(!targets[0].exists());
         node.publish(&api).await;
-        is_told(&targets[1].join("agent.sock")).await;
+        until_served(&targets[1].join("agent.sock")).await;
         assert_eq!(node.mounts(&targets[1]), 1);
     });
 }
@@ -224,7 +224,7 @@ fn a_removed_socket_is_abnormal_until_a_republish_restores_it() {
             assert!(trouble.contains("socket was removed or replaced"), "{trouble}");
             node.publish(&volume("web")).await;
             assert_eq!(node.trouble(&volume("web")).await, None);
-            assert_eq!(is_told(&target.join("agent.sock")).await, before.svids[0].x509_svid);
+            assert_eq!(until_served(&target.join("agent.sock")).await, before.svids[0].x509_svid);
             renew_all(&node).await;
             open.next().await.expect("open streams continue");
         }
@@ -248,7 +248,7 @@ fn a_regular_shutdown_is_quick_with_open_streams() {
             svids.next().await.unwrap_err();
         }
         node.start().await;
-        is_told(&target.join("agent.sock")).await;
+        until_served(&target.join("agent.sock")).await;
     });
 }
 
@@ -292,7 +292,7 @@ fn a_volume_follows_its_driver_to_another_delivery_and_back() {
             node.kill();
             node.add_args(&["--delivery=files"]);
             node.start().await;
-            assert_eq!(is_told(&target.join("agent.sock")).await, first, "served until it is published again");
+            assert_eq!(until_served(&target.join("agent.sock")).await, first, "served until it is published again");
             node.publish(&volume("web")).await;
             crate::fixture::serial(&target);
             assert!(!target.join("agent.sock").exists() && mode() == 0o550);
@@ -302,7 +302,7 @@ fn a_volume_follows_its_driver_to_another_delivery_and_back() {
             node.start().await;
             crate::fixture::serial(&target);
             node.publish(&volume("web")).await;
-            is_told(&target.join("agent.sock")).await;
+            until_served(&target.join("agent.sock")).await;
             assert_eq!((names(&target), mode(), node.mounts(&target)), (NAMES.map(str::to_owned).to_vec(), 0o755, 1));
         }
     });
@@ -318,10 +318,10 @@ fn a_driver_on_a_read_only_root_serves_sockets() {
         assert!(fs::create_dir("/this-cannot-be").is_err());
         node.start().await;
         let target = node.publish(&volume("web")).await;
-        is_told(&target.join("agent.sock")).await;
+        until_served(&target.join("agent.sock")).await;
         node.kill();
         node.start().await;
-        is_told(&target.join("agent.sock")).await;
+        until_served(&target.join("agent.sock")).await;
         node.unpublish(&volume("web")).await;
     });
 }
@@ -336,6 +336,6 @@ fn an_unpublished_volume_has_no_socket() {
         assert_eq!(code, Code::ResourceExhausted);
         fs::remove_file(filler).unwrap();
         let target = node.publish(&volume("web")).await;
-        is_told(&target.join("agent.sock")).await;
+        until_served(&target.join("agent.sock")).await;
     });
 }
