@@ -225,7 +225,7 @@ impl Record {
     }
 
     /// Changes the volume to `spec`, before `root` is mounted. The former mount stays recorded until
-    /// [`settle`](Self::settle), so that the driver recognises it after a restart. `mounted` is at the target: if that
+    /// [`forget_former_mount`](Self::settle), so that the driver recognises it after a restart. `mounted` is at the target: if that
     /// is `formerly`, the recorded root was never mounted. A former root with files of this driver stays recorded until
     /// it is empty.
     pub fn show(&mut self, root: Option<FileId>, spec: Arc<VolumeSpec>, mounted: Option<FileId>) {
@@ -239,7 +239,7 @@ impl Record {
     }
 
     /// Forgets the former mount, which is certainly gone.
-    pub fn settle(&mut self) {
+    pub fn forget_former_mount(&mut self) {
         (self.formerly, self.formerly_filled) = (None, false);
     }
 
@@ -352,7 +352,7 @@ mod tests {
             }
         }
         assert_eq!(Record::from_json(&record.to_json()).unwrap(), record);
-        record.settle();
+        record.forget_former_mount();
         assert_eq!((record.formerly, record.filled()), (None, None));
     }
 

@@ -36,7 +36,7 @@ impl Run<'_> {
 
     fn publish_identity(&mut self, spec: Spec) -> Done {
         if self.is_published(spec, None)? {
-            return self.see_that_it_is_fresh().map_err(begun);
+            return self.ensure_renewal_running().map_err(begun);
         }
         self.check_target()?;
         let root = self.prepare()?;
@@ -155,15 +155,15 @@ impl Run<'_> {
         self.record("recording that the volume is ready", |record| {
             let root = root.or(record.root);
             (record.phase, record.spec, record.root) = (Phase::Ready, spec.real(), root);
-            record.settle();
+            record.forget_former_mount();
             record.give(given.map(issued));
         })?;
         self.volume().unfinished = false;
         Ok(())
     }
 
-    /// As `see_that_it_is_fresh`.
-    fn see_that_it_is_fresh(&mut self) -> Done {
+    /// As `ensure_renewal_running`.
+    fn ensure_renewal_running(&mut self) -> Done {
         if self.is_kept_fresh() { Ok(()) } else { self.serve_again() }
     }
 

@@ -26,7 +26,7 @@ impl Run<'_> {
             return Ok(());
         }
         self.driver().volume = Some(Volume { record, renewal: None, unfinished: false });
-        match self.take_up() {
+        match self.resume() {
             Err(Stop::Failed(Failure::Foreign)) => Ok(()),
             Err(Stop::Failed(_)) => {
                 self.try_later();
@@ -55,8 +55,8 @@ impl Run<'_> {
         }
     }
 
-    /// As `take_up`.
-    fn take_up(&mut self) -> Done {
+    /// As `resume`.
+    fn resume(&mut self) -> Done {
         let done = self.take_step();
         let step = match done {
             Err(Stop::Killed) => return Err(Stop::Killed),
@@ -147,7 +147,7 @@ impl Run<'_> {
             return Ok(());
         }
         self.record("recording that the previous plan has ended", |record| {
-            record.settle();
+            record.forget_former_mount();
             record.give(None);
         })
     }
@@ -178,10 +178,10 @@ impl Run<'_> {
         }
     }
 
-    /// As `look_later`: the volume is due to be checked.
+    /// As `run_later`: the volume is due to be checked.
     pub fn timer(&mut self) -> Done {
         let Some(due) = self.driver().later.take() else { return Ok(()) };
-        let settled = self.settle(due);
+        let settled = self.finish(due);
         if let Err(Stop::Failed(_)) = settled {
             self.again();
             return Ok(());
@@ -189,11 +189,11 @@ impl Run<'_> {
         settled
     }
 
-    /// As `settle`. A volume that is due by back-off was requested less than ten minutes ago.
-    fn settle(&mut self, due: Later) -> Done {
-        let Some(volume) = self.driver().volume else { return self.settle_unknown() };
+    /// As `finish`. A volume that is due by back-off was requested less than ten minutes ago.
+    fn finish(&mut self, due: Later) -> Done {
+        let Some(volume) = self.driver().volume else { return self.finish_unknown() };
         if volume.unfinished {
-            return self.take_up();
+            return self.resume();
         }
         if volume.record.phase == Phase::Ready && !self.is(Mutation::TimerDropsReady) {
             return Ok(());
@@ -210,12 +210,12 @@ impl Run<'_> {
         self.remove()
     }
 
-    /// As `settle_unknown`.
-    fn settle_unknown(&mut self) -> Done {
+    /// As `finish_unknown`.
+    fn finish_unknown(&mut self) -> Done {
         self.look("the record")?;
         let Some(record) = self.world.disk else { return self.remove_orphan() };
         self.driver().volume = Some(Volume { record, renewal: None, unfinished: false });
-        self.take_up()
+        self.resume()
     }
 
     /// Whether the renewal task has something to do.

@@ -144,7 +144,7 @@ impl Node {
             data,
         });
         node.recover()?;
-        node.tasks.detached(node.clone().look_later());
+        node.tasks.detached(node.clone().run_later());
         Ok(node)
     }
 }

@@ -49,15 +49,15 @@ impl Alarm {
             "the identity is about to expire and was not renewed"
         );
         let message = format!("the identity in volume {} is about to expire and was not renewed: {reason}", spec.id);
-        node.tell_pod(spec, "IdentityNotRenewed", message);
+        node.report_to_pod(spec, "IdentityNotRenewed", message);
     }
 }
 
 impl Node {
     /// Sends an event that the pod's identity was denied. Everything else is retried, and the kubelet reports it.
-    pub(super) fn tell_pod_of_denial(&self, spec: &VolumeSpec, error: &VolumeError) {
+    pub(super) fn report_denial(&self, spec: &VolumeSpec, error: &VolumeError) {
         if error.class() == Class::Denied && !error.is_repeated() {
-            self.tell_pod(spec, "IdentityDenied", report::chain(error));
+            self.report_to_pod(spec, "IdentityDenied", report::chain(error));
         }
     }
 
@@ -72,10 +72,10 @@ impl Node {
         let spec = &record.spec;
         let pod = spec.pod.as_ref().map(ToString::to_string);
         warn!(volume = %spec.id, pod, "{reason}; peers that use this trust bundle do not trust the pod");
-        self.tell_pod(spec, "ChainNotTrusted", format!("volume {}: {reason}", spec.id));
+        self.report_to_pod(spec, "ChainNotTrusted", format!("volume {}: {reason}", spec.id));
     }
 
-    fn tell_pod(&self, spec: &VolumeSpec, reason: &'static str, message: String) {
+    fn report_to_pod(&self, spec: &VolumeSpec, reason: &'static str, message: String) {
         if let (Some(events), Some(pod)) = (&self.events, &spec.pod) {
             events.warn(pod_reference(pod), reason, message);
         }

@@ -28,12 +28,12 @@ impl Node {
                 Ok(()) = bundle.changed() => {}
                 () = stop.cancelled() => return Ok(()),
             }
-            self.bring_bundle(issuer, self.volumes.all()).await;
+            self.update_bundles(issuer, self.volumes.all()).await;
         }
     }
 
     /// Busy volumes follow when they are done, and do not delay others.
-    async fn bring_bundle(self: &Arc<Self>, issuer: Issuer, volumes: Vec<VolumeId>) {
+    async fn update_bundles(self: &Arc<Self>, issuer: Issuer, volumes: Vec<VolumeId>) {
         let (node, mut busy) = (self.clone(), Vec::new());
         let brought = tokio::task::spawn_blocking(move || {
             if let (Some(workload_api), Some(bundle)) = (&node.workload_api, node.sources.trust_bundle(issuer)) {
@@ -41,7 +41,7 @@ impl Node {
             }
             for id in volumes {
                 match node.volumes.try_hold(&id) {
-                    Some(mut held) => node.bring_bundle_to(held.as_mut()),
+                    Some(mut held) => node.update_bundle(held.as_mut()),
                     None => busy.push(id),
                 }
             }
@@ -51,14 +51,14 @@ impl Node {
             let node = self.clone();
             self.tasks.detached(async move {
                 let mut held = node.volumes.hold(&id).await;
-                let _ = tokio::task::spawn_blocking(move || node.bring_bundle_to(held.as_mut())).await;
+                let _ = tokio::task::spawn_blocking(move || node.update_bundle(held.as_mut())).await;
             });
         }
     }
 
     /// Writes the source's current bundle into a volume, if it has another one. A failure is retried by the next
     /// publish or renewal. Blocks; the volume's lock is held.
-    pub(super) fn bring_bundle_to(&self, volume: Option<&mut Volume>) {
+    pub(super) fn update_bundle(&self, volume: Option<&mut Volume>) {
         let Some(volume) = volume else { return };
         if let Err(error) = self.refresh_bundle(volume) {
             error!(volume = %volume.record().spec.id, error = report::chain(&error), "cannot write the new trust bundle into a volume");

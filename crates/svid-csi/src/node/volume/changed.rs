@@ -66,7 +66,7 @@ impl Node {
     }
 
     /// Checks whether the volume has the delivered content. Restores a socket, and requests changed files again.
-    pub(super) fn see_that_it_is_unchanged(&self, volume: &mut Volume) -> Result<(), VolumeError> {
+    pub(super) fn ensure_unchanged(&self, volume: &mut Volume) -> Result<(), VolumeError> {
         let spec = volume.record().spec.clone();
         let Some(issued) = &volume.record().issued else { return Ok(()) };
         match &spec.content {

@@ -95,7 +95,7 @@ impl Node {
         self.record(volume, |record| {
             let (root, issued) = given.map_or((record.root, None), |(root, issued)| (root, Some(issued)));
             (record.phase, record.spec, record.root) = (Phase::Ready, spec, root);
-            record.settle();
+            record.forget_former_mount();
             record.give(issued);
         })?;
         self.is_unfinished(volume, false);

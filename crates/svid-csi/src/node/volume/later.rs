@@ -81,7 +81,7 @@ impl Later {
 
 impl Node {
     /// Checks volumes one after the other, each at its time.
-    pub(in crate::node) async fn look_later(self: Arc<Self>) {
+    pub(in crate::node) async fn run_later(self: Arc<Self>) {
         loop {
             let (id, failures) = self.later.next().await;
             // The current holder of the lock does the work, or schedules another check.
@@ -90,7 +90,7 @@ impl Node {
                 continue;
             };
             let (node, volume) = (self.clone(), id.clone());
-            let looked = tokio::task::spawn_blocking(move || node.settle(&volume, &mut held));
+            let looked = tokio::task::spawn_blocking(move || node.finish(&volume, &mut held));
             let failed = match looked.await {
                 Ok(Ok(())) => continue,
                 Ok(Err(error)) => error,
@@ -104,11 +104,11 @@ impl Node {
     }
 
     /// Does the remaining work for a volume, if there is any. Blocks; the volume's lock is held.
-    fn settle(self: &Arc<Self>, id: &VolumeId, held: &mut Held) -> Result<(), VolumeError> {
-        let Some(volume) = held.as_ref() else { return self.settle_unknown(id, held) };
+    fn finish(self: &Arc<Self>, id: &VolumeId, held: &mut Held) -> Result<(), VolumeError> {
+        let Some(volume) = held.as_ref() else { return self.finish_unknown(id, held) };
         let record = volume.record();
         if volume.unfinished {
-            return self.take_up(held).1;
+            return self.resume(held).1;
         }
         if record.phase == Phase::Ready {
             return Ok(());
@@ -123,7 +123,7 @@ impl Node {
     }
 
     /// A volume whose record could not be read, or the leftovers of one without a record.
-    fn settle_unknown(self: &Arc<Self>, id: &VolumeId, held: &mut Held) -> Result<(), VolumeError> {
+    fn finish_unknown(self: &Arc<Self>, id: &VolumeId, held: &mut Held) -> Result<(), VolumeError> {
         match self.store.get(id) {
             Err(Unreadable::File(error)) => Err(error.into()),
             // That is permanent.
@@ -131,7 +131,7 @@ impl Node {
             Ok(Some(record)) => {
                 held.replace(self.known(record));
                 self.metrics.left_alone(false);
-                self.take_up(held).1
+                self.resume(held).1
             }
             Ok(None) if self.is_reached(id)? => Ok(()),
             Ok(None) => self.remove_data(id, None),

@@ -139,7 +139,7 @@ impl Node {
                 if node.keep_password(volume, &spec, pkcs12_password.as_ref()).map_err(VolumeError::begun)? {
                     volume.renew_now.notify_one();
                 }
-                return node.see_that_it_is_fresh(volume).map(|()| None).map_err(VolumeError::begun);
+                return node.ensure_renewal_running(volume).map(|()| None).map_err(VolumeError::begun);
             }
             check_same_volume(held.as_ref(), &spec)?;
             node.check_target(&driver, &spec, &point, held.as_ref())?;
@@ -160,10 +160,8 @@ impl Node {
         self.sources.offer(&id, &subject, tokens.as_ref());
         let Some((mut held, point, spec)) = begun else { return Ok(()) };
         let kept = held.as_mut().and_then(|volume| still_good(volume, &subject));
-        let first = self
-            .first(&spec, &subject, kept, patience)
-            .await
-            .inspect_err(|error| self.tell_pod_of_denial(&spec, error))?;
+        let first =
+            self.first(&spec, &subject, kept, patience).await.inspect_err(|error| self.report_denial(&spec, error))?;
         let node = self.clone();
         tokio::task::spawn_blocking(move || node.install_first(held, &point, spec, first)).await?
     }
@@ -234,7 +232,7 @@ impl Node {
             warn!(volume = %id, "svid-csi/federated: merged lets the CAs of every federated trust domain vouch for every ID in the volume's trust bundle");
         }
         self.keep_renewing(volume);
-        self.bring_bundle_to(Some(volume));
+        self.update_bundle(Some(volume));
         Ok(())
     }
 }

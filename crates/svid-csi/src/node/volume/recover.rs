@@ -79,7 +79,7 @@ impl Node {
     fn recover_volume(self: &Arc<Self>, id: &VolumeId, record: Record, tally: &mut Tally) {
         let mut held = self.volumes.try_hold(id).expect("nothing else runs yet");
         held.replace(self.known(record));
-        let (step, done) = self.take_up(&mut held);
+        let (step, done) = self.resume(&mut held);
         match step {
             _ if done.is_err() => tally.left_alone += 1,
             Step::AwaitPublish => tally.awaited += 1,
@@ -105,7 +105,7 @@ impl Node {
     }
 
     /// Re-enters the publish steps at the recorded one. Blocks; the volume's lock is held.
-    pub(super) fn take_up(self: &Arc<Self>, held: &mut Held) -> (Step, Result<(), VolumeError>) {
+    pub(super) fn resume(self: &Arc<Self>, held: &mut Held) -> (Step, Result<(), VolumeError>) {
         let Some(volume) = held.as_mut() else { return (Step::LeaveAlone, Ok(())) };
         let id = volume.record().spec.id.clone();
         let (step, done) = match self.observe(volume.record()) {
@@ -166,7 +166,7 @@ impl Node {
             self.remove_former_data(volume)?;
         }
         self.keep_renewing(volume);
-        self.bring_bundle_to(Some(volume));
+        self.update_bundle(Some(volume));
         self.is_unfinished(volume, false);
         Ok(())
     }
@@ -193,7 +193,7 @@ impl Node {
             return Ok(());
         }
         Ok(self.record(volume, |record| {
-            record.settle();
+            record.forget_former_mount();
             record.give(None);
         })?)
     }

@@ -270,11 +270,11 @@ impl Node {
     }
 
     /// Restores what a healthy volume may have lost: its renewal, or the time for it while the machine slept. Blocks.
-    pub(super) fn see_that_it_is_fresh(self: &Arc<Self>, volume: &mut Volume) -> Result<(), VolumeError> {
+    pub(super) fn ensure_renewal_running(self: &Arc<Self>, volume: &mut Volume) -> Result<(), VolumeError> {
         if !volume.is_kept_fresh() {
             return self.serve_again(volume);
         }
-        self.see_that_it_is_unchanged(volume)?;
+        self.ensure_unchanged(volume)?;
         // Its tokens have their own schedule: another check would cancel an attempt in progress.
         let is_due = |issued: &Issued| renew::delay(&issued.validity, clock::now(), LATEST).is_zero();
         let due = volume.record.issued.as_ref().is_some_and(is_due);
@@ -282,7 +282,7 @@ impl Node {
         if due && self.sources.waiting_of(&volume.record.spec.id).is_none() {
             volume.overslept.notify_one();
         }
-        self.bring_bundle_to(Some(volume));
+        self.update_bundle(Some(volume));
         Ok(())
     }
 }

@@ -43,7 +43,7 @@ pub(super) async fn keep_fresh(
             if let Some(until) = pause {
                 tokio::select! {
                     () = tokio::time::sleep_until(until) => {}
-                    told = node.told_meanwhile(&spec, subject, in_vain) => return told,
+                    told = node.next_push(&spec, subject, in_vain) => return told,
                 }
             }
             node.sources.next(&spec, subject, reason).await
@@ -62,7 +62,7 @@ pub(super) async fn keep_fresh(
         let kind = news.kind();
         let tried = news.identity(&spec).filter(|_| last.is_some());
         // Boxed, so that a waiting volume, which is the usual state, does not hold the space for a renewal.
-        match Box::pin(news.take_up(&node, &spec, last.as_ref())).await {
+        match Box::pin(news.apply(&node, &spec, last.as_ref())).await {
             Ok(RenewalOutcome::Unpublished) => return,
             Ok(RenewalOutcome::Holds(issued)) => {
                 tries.succeeded(kind);
@@ -117,7 +117,7 @@ impl Tries {
         node.metrics.renewal_failed();
         complain(spec, error, *failures, kind);
         self.alarm.remember(error);
-        node.tell_pod_of_denial(spec, error);
+        node.report_denial(spec, error);
     }
 }
 
@@ -165,7 +165,7 @@ impl News {
         }
     }
 
-    async fn take_up(
+    async fn apply(
         self,
         node: &Arc<Node>,
         spec: &VolumeSpec,
@@ -219,7 +219,7 @@ async fn withdraw_if_withdrawn(
     let outcome = withdrawn.await??;
     let pod = spec.pod.as_ref().map(ToString::to_string);
     warn!(volume = %spec.id, pod, why = report::chain(&error), "the identity was withdrawn; the volume is empty now");
-    node.tell_pod_of_denial(spec, &error);
+    node.report_denial(spec, &error);
     Ok(outcome)
 }
 
@@ -256,7 +256,7 @@ async fn renew(
         this.audit(volume, &spec, &context, jwt.as_ref());
         this.deliver(volume.record(), &spec, &context, jwt.as_ref(), Occasion::Renewal)?;
         this.record(volume, |record| record.give(Some(issued)))?;
-        this.bring_bundle_to(Some(volume));
+        this.update_bundle(Some(volume));
         Ok(RenewalOutcome::Holds(volume.record().issued.clone()))
     })
     .await?
@@ -265,7 +265,7 @@ async fn renew(
 impl Node {
     /// The next update of a source that pushes, after the undelivered identity `in_vain`: a different one, or its
     /// withdrawal. Never if there is no such source or identity.
-    async fn told_meanwhile(
+    async fn next_push(
         &self,
         spec: &VolumeSpec,
         subject: &Subject,
