@@ -225,7 +225,7 @@ impl Record {
     }
 
     /// Changes the volume to `spec`, before `root` is mounted. The former mount stays recorded until
-    /// [`forget_former_mount`](Self::settle), so that the driver recognises it after a restart. `mounted` is at the target: if that
+    /// [`forget_former_mount`](Self::forget_former_mount), so that the driver recognises it after a restart. `mounted` is at the target: if that
     /// is `formerly`, the recorded root was never mounted. A former root with files of this driver stays recorded until
     /// it is empty.
     pub fn show(&mut self, root: Option<FileId>, spec: Arc<VolumeSpec>, mounted: Option<FileId>) {

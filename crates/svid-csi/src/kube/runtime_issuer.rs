@@ -28,7 +28,7 @@ pub struct RuntimeIssuer {
 }
 
 impl RuntimeIssuer {
-    /// Follows the ConfigMap. Until it has been read, the issuer of the flags counts, see [`answered`](Self::settled).
+    /// Follows the ConfigMap. Until it has been read, the issuer of the flags counts, see [`answered`](Self::answered).
     pub fn start(client: Client, place: ConfigMapPlace, from_flags: Option<IssuerRef>, tasks: &Tasks) -> Self {
         let config_map = Api::namespaced(client, &place.namespace);
         let last = FollowedValue::new(from_flags.clone());

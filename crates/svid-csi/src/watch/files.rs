@@ -16,7 +16,7 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::CurrentIdentity;
-use super::told::Told;
+use super::wait_reason::WaitReason;
 use crate::host::clock;
 use crate::host::inotify::{self, Inotify};
 use crate::spiffe::svid::{Leaf, SvidError};
@@ -33,7 +33,7 @@ pub(super) struct FilesSource {
     folder: PathBuf,
     names: FileNames,
     changes: Option<io::Result<Inotify>>,
-    told: Told,
+    wait_reason: WaitReason,
 }
 
 /// Why the files are not an identity.
@@ -65,7 +65,7 @@ enum FilesError {
 
 impl FilesSource {
     pub(super) fn new(folder: PathBuf, names: FileNames) -> Self {
-        Self { folder, names, changes: None, told: Told::default() }
+        Self { folder, names, changes: None, wait_reason: WaitReason::default() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -73,7 +73,7 @@ impl FilesSource {
     }
 
     pub(super) fn waits_for(&self) -> String {
-        self.told.reason().unwrap_or_else(|| format!("{} is being read", self.folder.display()))
+        self.wait_reason.reason().unwrap_or_else(|| format!("{} is being read", self.folder.display()))
     }
 
     /// The files when they have changed and are an identity; the first time, immediately.
@@ -85,11 +85,13 @@ impl FilesSource {
             let (folder, names) = (self.folder.clone(), self.names.clone());
             match tokio::task::spawn_blocking(move || look(&folder, &names, clock::now())).await {
                 Ok(Ok(context)) => {
-                    self.told.done();
+                    self.wait_reason.done();
                     return CurrentIdentity { context, tokens: Vec::new() };
                 }
-                Ok(Err(error)) => self.told.waiting(format!("{}: {}", self.folder.display(), report::chain(&error))),
-                Err(failed) => self.told.waiting(report::chain(&failed)),
+                Ok(Err(error)) => {
+                    self.wait_reason.waiting(format!("{}: {}", self.folder.display(), report::chain(&error)))
+                }
+                Err(failed) => self.wait_reason.waiting(report::chain(&failed)),
             }
         }
     }

@@ -6,9 +6,9 @@ mod children;
 mod files;
 mod socket;
 mod token;
-mod told;
 mod trouble;
 mod update;
+mod wait_reason;
 
 use std::future;
 use std::io::{self, Write};

@@ -11,8 +11,8 @@ use tonic::transport::Channel;
 
 use super::CurrentIdentity;
 use super::token::FetchedToken;
-use super::told::Told;
 use super::trouble::{Explained, Trouble};
+use super::wait_reason::WaitReason;
 use crate::backoff::pause;
 use crate::host::clock;
 use crate::net::unix_channel;
@@ -32,12 +32,12 @@ pub(super) struct SocketSource {
     audiences: Vec<String>,
     open: Option<(Client, Streaming<X509svidResponse>)>,
     failures: u32,
-    told: Told,
+    wait_reason: WaitReason,
 }
 
 impl SocketSource {
     pub(super) fn new(socket: PathBuf, audiences: Vec<String>) -> Self {
-        Self { socket, audiences, open: None, failures: 0, told: Told::default() }
+        Self { socket, audiences, open: None, failures: 0, wait_reason: WaitReason::default() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -45,7 +45,7 @@ impl SocketSource {
     }
 
     pub(super) fn waits_for(&self) -> String {
-        self.told
+        self.wait_reason
             .reason()
             .unwrap_or_else(|| format!("{} accepts connections but does not respond", self.socket.display()))
     }
@@ -56,14 +56,14 @@ impl SocketSource {
             match self.message().await {
                 Ok(context) => {
                     self.failures = 0;
-                    self.told.done();
+                    self.wait_reason.done();
                     return CurrentIdentity { context, tokens: self.tokens().await };
                 }
                 // The stream continues: a later message may be valid.
-                Err(trouble @ Trouble::Refused(_)) => self.told.waiting(trouble.explain(&self.socket)),
+                Err(trouble @ Trouble::Refused(_)) => self.wait_reason.waiting(trouble.explain(&self.socket)),
                 Err(trouble) => {
                     self.open = None;
-                    self.told.waiting(trouble.explain(&self.socket));
+                    self.wait_reason.waiting(trouble.explain(&self.socket));
                     tokio::time::sleep(pause(self.failures, LONGEST_PAUSE)).await;
                     self.failures += 1;
                 }

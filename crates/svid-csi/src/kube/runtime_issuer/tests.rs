@@ -53,7 +53,7 @@ async fn a_config_map_is_followed_from_creation_to_deletion() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_settled_only_after_the_config_map_was_read() {
+async fn it_is_answered_only_after_the_config_map_was_read() {
     let server = server();
     server.set(config_map("a"));
     server.refuse(Some(StatusCode::SERVICE_UNAVAILABLE));

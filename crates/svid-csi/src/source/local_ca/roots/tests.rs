@@ -53,7 +53,7 @@ async fn roots_that_cannot_be_saved_are_not_trusted_until_they_can() {
     states.send_replace(there(&[("n1", &own), ("n2", &second), ("n3", &third)]));
     goes_on().await;
     assert_eq!(roots(), 2, "the next start would not know the third");
-    assert!(troubles.summary().unwrap().contains("cannot be stored"), "{:?}", troubles.told());
+    assert!(troubles.summary().unwrap().contains("cannot be stored"), "{:?}", troubles.summary());
 
     states.send_replace(there(&[("n1", &own), ("n3", &third)]));
     goes_on().await;

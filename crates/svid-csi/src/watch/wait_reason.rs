@@ -4,9 +4,9 @@ use tracing::{info, warn};
 
 /// The reason for waiting that was last logged.
 #[derive(Debug, Default)]
-pub(super) struct Told(Option<String>);
+pub(super) struct WaitReason(Option<String>);
 
-impl Told {
+impl WaitReason {
     /// Logs the reason, unless it was logged last.
     pub(super) fn waiting(&mut self, reason: String) {
         if self.0.as_ref() != Some(&reason) {
@@ -36,15 +36,15 @@ mod tests {
     #[test]
     fn a_reason_is_logged_again_only_after_another_or_after_the_end() {
         let log = CapturedLog::start();
-        let mut told = Told::default();
-        told.done();
+        let mut wait_reason = WaitReason::default();
+        wait_reason.done();
         for reason in ["a", "a", "b", "a"] {
-            told.waiting(reason.to_owned());
+            wait_reason.waiting(reason.to_owned());
         }
         assert_eq!((log.lines("waiting: a").len(), log.lines("waiting: b").len()), (2, 1));
-        told.done();
-        told.done();
-        told.waiting("a".to_owned());
+        wait_reason.done();
+        wait_reason.done();
+        wait_reason.waiting("a".to_owned());
         assert_eq!((log.lines("waiting: a").len(), log.lines("no longer waiting").len()), (3, 1));
     }
 }
