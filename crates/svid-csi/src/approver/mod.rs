@@ -42,7 +42,7 @@ use self::queue::Queue;
 use self::write::Writer;
 use crate::kube::client::{self, ClientError, ClientOptions};
 use crate::kube::events::Events;
-use crate::kube::lease::Candidate;
+use crate::kube::lease::{Candidate, Leadership};
 use crate::net::probes;
 use crate::tasks::{Signals, Stopped, Tasks};
 use crate::telemetry::report;
@@ -153,7 +153,7 @@ async fn start(
     let issuer = Issuer::new(client.clone(), policy.issuer.clone(), cluster.runtime_issuer.as_ref(), issuers, tasks);
     let judge = Judge {
         client: client.clone(),
-        issuer: issuer.clone(),
+        issuer,
         pods: Pods::new(client.clone()),
         writer: Writer::new(client),
         notices: Notices::new(events),
@@ -161,6 +161,20 @@ async fn start(
         policy,
         is_failing: AtomicBool::new(false),
     };
+    run_tasks(tasks, watch, judge, candidate, queue, leadership);
+    Ok(())
+}
+
+/// Starts the tasks. The Lease is released once the decisions have ended.
+fn run_tasks(
+    tasks: &Tasks,
+    watch: RequestWatch,
+    judge: Judge,
+    candidate: Candidate,
+    queue: Arc<Queue>,
+    leadership: Leadership,
+) {
+    let issuer = judge.issuer.clone();
     let decided = CancellationToken::new();
     let until_done = decided.clone().drop_guard();
     tasks.essential("watch of certificate requests", watch.run(tasks.stopping()));
@@ -170,7 +184,6 @@ async fn start(
         Ok::<_, std::convert::Infallible>(())
     });
     tasks.detached(async move { issuer.recall(&queue).await });
-    Ok(())
 }
 
 async fn listen(shown: &Shown, cluster: &Cluster, tasks: &Tasks) -> Result<(), RunError> {
