@@ -35,7 +35,7 @@ mod selector;
 mod target;
 mod users;
 mod verbs;
-mod watch;
+mod watch_stream;
 mod watches;
 
 use std::fmt;

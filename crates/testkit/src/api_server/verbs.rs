@@ -15,7 +15,7 @@ use super::admission;
 use super::failure::Failure;
 use super::objects::{List, Part};
 use super::target::Target;
-use super::watch;
+use super::watch_stream;
 
 /// An allowed call.
 pub(super) struct Allowed<'a> {
@@ -35,7 +35,7 @@ impl Allowed<'_> {
         match self.access.verb {
             "get" => Ok(Json(&*objects.find(kind, namespace, name)?).into_response()),
             "list" => self.list(),
-            "watch" => watch::start(self.world, self.target),
+            "watch" => watch_stream::start(self.world, self.target),
             "create" if kind.plural == "selfsubjectaccessreviews" => Ok(self.review(body)),
             "create" => {
                 let object = admission::stamp(kind, body, &self.access.user);

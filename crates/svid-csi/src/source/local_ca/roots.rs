@@ -6,7 +6,7 @@ mod clean;
 mod entries;
 mod publish;
 mod saved_entries;
-mod state;
+mod shared_map;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 use self::entries::Entries;
 use self::publish::Publisher;
 use self::saved_entries::Kept;
-use self::state::SharedMap;
+use self::shared_map::SharedMap;
 use self::trouble::{Of, Troubles};
 use super::trusted::Trusted;
 use crate::backoff::pause;
@@ -69,7 +69,7 @@ impl Roots {
         let publisher = Publisher::new(map.clone(), &place, node, trusted.own(), troubles.clone());
         let (clean, follow) = (
             clean::clean(client, map.clone(), place.name.clone(), node.to_owned(), seen.clone()),
-            state::follow(map, place, states, troubles.clone()),
+            shared_map::follow(map, place, states, troubles.clone()),
         );
         let publish = publisher.run(seen.clone());
         tasks.detached(async { match follow.await {} });

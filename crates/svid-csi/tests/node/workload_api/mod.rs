@@ -6,10 +6,10 @@ mod clients;
 mod flood;
 mod greedy;
 mod jwt;
-mod kept;
 mod life;
 mod privacy;
 mod raw;
+mod saved;
 mod sds;
 mod sockets;
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{debug, info};
 
-use super::state::SharedMap;
+use super::shared_map::SharedMap;
 use crate::backoff::jitter;
 use crate::kube::call::{CallError, within};
 use crate::kube::client::CALL_TIMEOUT;

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, info, warn};
 
-use super::state::SharedMap;
+use super::shared_map::SharedMap;
 use super::trouble::{Of, Troubles};
 use crate::backoff::pause;
 use crate::kube::call::{CallError, within};
