@@ -1,16 +1,16 @@
 //! The attributes a pod author may set on a volume: `svid-csi/*`, and the predecessor's fs-group.
 
 mod extras;
+pub(crate) mod secret_names;
 pub(crate) mod table;
 
 use std::collections::HashMap;
 
+use self::secret_names::SecretNames;
 use self::table::{ATTRIBUTES, Attribute, OWN_PREFIX, PREDECESSOR_FS_GROUP};
 use crate::files::{FileName, FileNames};
 use crate::plan::{Delivery, Issuer, Plan, Source};
-use crate::volume::mistakes::RequestMistakes;
-use crate::volume::request::Rules;
-use crate::volume::secret_names::SecretNames;
+use crate::publish_request::{RequestMistakes, Rules};
 
 /// The key of the PKCS#12 files' password in the Secret of `nodePublishSecretRef`.
 pub const PKCS12_PASSWORD: &str = "pkcs12-password";

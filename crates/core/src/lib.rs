@@ -20,6 +20,7 @@ pub mod pkcs12;
 pub mod plan;
 pub mod pod;
 pub mod pod_token;
+mod publish_request;
 pub mod quoted;
 pub mod renew;
 pub mod request;

@@ -6,9 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::pod_token::{self, PodToken};
+use crate::publish_request::{PublishRequest, RequestMistakes};
 use crate::target::TargetPath;
-use crate::volume::mistakes::RequestMistakes;
-use crate::volume::request::PublishRequest;
 use crate::volume_id::VolumeId;
 
 /// The key under which the kubelet sends service account tokens, in `volume_context` or in `secrets` (KEP-5538).

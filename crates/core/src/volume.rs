@@ -1,21 +1,16 @@
 //! A publish request of a pod, checked and completed.
 
-pub(crate) mod mistakes;
-pub(crate) mod request;
-pub(crate) mod secret_names;
-
 use serde::{Deserialize, Serialize};
 
-pub use self::mistakes::RequestMistakes;
-pub use self::request::{Access, Capability, PublishRequest, Rules};
-pub use self::secret_names::SecretNames;
 pub use crate::attributes::PKCS12_PASSWORD;
+pub use crate::attributes::secret_names::SecretNames;
 pub use crate::attributes::table::{ATTRIBUTES, Attribute, OWN_PREFIX, PREDECESSOR_FS_GROUP};
 use crate::attributes::{self, Attributes};
 use crate::files::{self, Extras, FileName, FileNames};
 use crate::pkcs12::Password;
 use crate::plan::{Issuer, Plan};
 use crate::pod::{self, PodRef};
+pub use crate::publish_request::{Access, Capability, PublishRequest, RequestMistakes, Rules};
 use crate::spiffe_id::SpiffeId;
 use crate::target::TargetPath;
 use crate::volume_id::VolumeId;

@@ -7,7 +7,7 @@ use crate::files::{
 use crate::jwt::Audiences;
 use crate::pkcs12::Alias;
 use crate::plan::Issuer;
-use crate::volume::mistakes::RequestMistakes;
+use crate::publish_request::RequestMistakes;
 
 use super::Attributes;
 use super::table::{self, Attribute, OWN_PREFIX};

@@ -32,10 +32,10 @@ impl RuntimeIssuer {
     pub fn start(client: Client, place: ConfigMapPlace, from_flags: Option<IssuerRef>, tasks: &Tasks) -> Self {
         let config_map = Api::namespaced(client, &place.namespace);
         let last = FollowedValue::new(from_flags.clone());
-        let (answered, answered) = watch::channel(false);
+        let (has_answered, answered) = watch::channel(false);
         let (current, trouble) = (last.value(), last.trouble());
         let this = Self { config_map, place, from_flags, current, trouble, answered };
-        let follower = RuntimeIssuerFollower { issuer: this.clone(), last, answered };
+        let follower = RuntimeIssuerFollower { issuer: this.clone(), last, has_answered };
         tasks.detached(async move { match follower.follow().await {} });
         this
     }
@@ -82,7 +82,7 @@ impl RuntimeIssuer {
 struct RuntimeIssuerFollower {
     issuer: RuntimeIssuer,
     last: FollowedValue<Option<IssuerRef>>,
-    answered: watch::Sender<bool>,
+    has_answered: watch::Sender<bool>,
 }
 
 impl RuntimeIssuerFollower {
@@ -98,7 +98,7 @@ impl RuntimeIssuerFollower {
                 Err(error) => self.last.out_of_sight(report::chain(&error)),
             }
             if answered {
-                self.answered.send_replace(true);
+                self.has_answered.send_replace(true);
             }
         }
     }
@@ -125,7 +125,7 @@ impl RuntimeIssuerFollower {
 
     fn absent(&mut self) {
         let changed = self.last.good(self.issuer.from_flags.clone());
-        if changed || !*self.answered.borrow() {
+        if changed || !*self.has_answered.borrow() {
             let config_map = &self.issuer.place;
             match &self.issuer.from_flags {
                 Some(IssuerRef { name, .. }) => {

@@ -97,7 +97,7 @@ impl Node {
             // An earlier call failed after the mount; mounting again would forget the folder that must still be
             // emptied.
             self.end_identity(volume)?;
-            self.record(volume, Record::settle)?;
+            self.record(volume, Record::forget_former_mount)?;
         }
         self.mount(volume, point, source, &spec)?;
         self.holds_least(&spec)?;

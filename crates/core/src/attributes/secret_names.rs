@@ -22,7 +22,7 @@ impl Default for SecretNames {
 
 impl SecretNames {
     /// Whether these are the usual names, which a record leaves out.
-    pub(super) fn are_usual(names: &Self) -> bool {
+    pub(crate) fn are_usual(names: &Self) -> bool {
         *names == Self::default()
     }
 

@@ -1,9 +1,11 @@
 //! A publish request as received, and the rules for reading it.
 
+mod mistakes;
+
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::mistakes::RequestMistakes;
+pub use self::mistakes::RequestMistakes;
 use crate::files::FileNames;
 use crate::plan::Plan;
 use crate::secret::Secret;
