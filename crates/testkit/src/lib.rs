@@ -9,6 +9,7 @@
 pub mod agent;
 pub mod api_server;
 mod json_line;
+mod kill_rounds;
 pub mod measure;
 mod mount_ns;
 mod pod;
@@ -18,6 +19,7 @@ mod pulse;
 mod test_ca;
 
 pub use json_line::JsonLines;
+pub use kill_rounds::kill_rounds;
 pub use mount_ns::{TestName, in_mount_ns, in_mount_ns_as, mount_ns_command};
 pub use pod::pod;
 pub use pod_token::{API_AUDIENCE, pod_token, tokens_json};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use svid_csi::demo::kubelet::{InlineVolume, Plugin};
 use svid_csi::spiffe::svid::Svid;
+use svid_csi_testkit::kill_rounds;
 use tonic::{Code, Status};
 
 use crate::endpoints::{renew_all, status};
@@ -205,7 +206,7 @@ fn the_requested_group_takes_precedence() {
 #[test]
 fn a_killed_driver_continues_an_adoption() {
     test(async || {
-        for round in 0..12_u64 {
+        for round in kill_rounds(12) {
             let (mut node, volume, left, first) = scene(&Odd::default()).await;
             let plugin = node.plugin().await;
             let killed = async {

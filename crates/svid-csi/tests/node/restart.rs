@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use svid_csi::demo::kubelet::Kubelet;
+use svid_csi_testkit::kill_rounds;
 use tonic::Code;
 
 use crate::endpoints::{get, renew_all};
@@ -289,7 +290,7 @@ fn a_second_driver_on_the_same_data_root_is_refused() {
 /// Kills the real process at moments spread over publish, renewal and unpublish, and starts it again each time.
 async fn kill_at_any_moment(mut node: Node, after_kill: fn(&Node)) {
     let kept = node.publish(&volume("kept")).await;
-    for round in 0..40_u64 {
+    for round in kill_rounds(40) {
         let one = volume(&format!("pod-{}", round % 4));
         let plugin = node.plugin().await;
         let wait = Duration::from_micros(round * 97 % 4000);
@@ -325,7 +326,7 @@ fn a_kill_at_any_moment_loses_no_socket() {
         node.start().await;
         let _agent = node.agent();
         let kept = node.publish(&volume("kept")).await;
-        for round in 0..40_u64 {
+        for round in kill_rounds(40) {
             let one = volume(&format!("pod-{}", round % 4));
             let plugin = node.plugin().await;
             let killed = async {
@@ -466,7 +467,7 @@ fn a_renewal_interrupted_by_kill_9_leaves_a_matching_pair() {
     test(async || {
         let mut node = shared(&[FILES, LOCAL_CA]).await;
         let target = node.publish(&volume("web")).await;
-        for round in 0..30_u64 {
+        for round in kill_rounds(30) {
             renew_all(&node).await;
             tokio::time::sleep(Duration::from_micros(round * 83 % 2000)).await;
             node.kill();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use svid_csi_testkit::kill_rounds;
 use tonic::Code;
 
 use super::client::Svids;
@@ -59,7 +60,7 @@ fn no_name_is_ever_missing_even_if_the_driver_is_killed_often() {
             looks
         });
         let first = until_served(&target.join("agent.sock")).await;
-        for round in 0..30_u64 {
+        for round in kill_rounds(30) {
             node.kill();
             node.spawn();
             tokio::time::sleep(Duration::from_micros(round * 1700 % 30_000)).await;
@@ -103,7 +104,7 @@ fn a_kill_at_any_moment_of_publish_or_unpublish_leaves_a_socket_or_nothing() {
     test(async || {
         let mut node = shared(&[SOCKETS, ROOT]).await;
         let kept = node.publish(&volume("kept")).await;
-        for round in 0..30_u64 {
+        for round in kill_rounds(30) {
             let one = volume(&format!("pod-{}", round % 3));
             let plugin = node.plugin().await;
             let killed = async {
