@@ -4,11 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::World;
@@ -23,7 +23,12 @@ use super::verbs::Allowed;
 /// The maximum size of a body, in bytes, as in etcd.
 const MAX_BODY: usize = 3 << 20;
 
-pub(super) async fn answer(State(world): State<Arc<World>>, request: Request) -> Response {
+/// Everything that the server answers.
+pub(super) fn router(world: Arc<World>) -> Router {
+    Router::new().fallback(answer).with_state(world)
+}
+
+async fn answer(State(world): State<Arc<World>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     if parts.method == Method::GET && parts.uri.path() == "/version" {
         return Json(json!({"major": "1", "minor": "36", "gitVersion": "v1.36.3"})).into_response();

@@ -4,7 +4,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use axum::Router;
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 
@@ -47,9 +46,8 @@ impl Port {
             runtime.block_on(async move {
                 let listener = bind(address).listen(1024).expect("the port is reserved");
                 listens.send(()).expect("the test waits for it");
-                let router = Router::new().fallback(handler::answer).with_state(world);
                 tokio::select! {
-                    served = async { axum::serve(listener, router).await } => served.expect("a server"),
+                    served = async { axum::serve(listener, handler::router(world)).await } => served.expect("a server"),
                     _ = stopped => {}
                 }
             });

@@ -43,6 +43,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use axum::Router;
+use axum::extract::Request;
+use axum::http::HeaderValue;
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::map_request;
 use svid_csi::demo::kubelet::Pod;
 
 pub use self::access::{Access, Permissions};
@@ -113,6 +118,19 @@ impl ApiServer {
     pub fn resume(&self) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.get_or_insert_with(|| self.port.listen(self.world.clone()));
+    }
+
+    /// The same API for a client in this process, which has this token. There is no connection, so a paused clock advances only
+    /// while everything waits for timers.
+    ///
+    /// # Panics
+    /// If the token does not fit into a header.
+    pub fn service(&self, token: &str) -> Router {
+        let bearer = HeaderValue::try_from(format!("Bearer {token}")).expect("a token that fits into a header");
+        handler::router(self.world.clone()).layer(map_request(move |mut request: Request| {
+            request.headers_mut().insert(AUTHORIZATION, bearer.clone());
+            std::future::ready(request)
+        }))
     }
 
     /// A kubeconfig (JSON, which is YAML) for a client with that token.

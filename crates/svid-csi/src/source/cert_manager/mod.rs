@@ -10,6 +10,8 @@ pub mod config;
 mod error;
 mod list_watch;
 mod requests;
+#[cfg(test)]
+mod tests;
 mod volume;
 
 use std::collections::{BTreeMap, HashMap};

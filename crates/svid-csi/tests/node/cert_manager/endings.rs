@@ -1,12 +1,9 @@
 //! Requests that fail: the reports, and the time of the next attempt.
 
-use std::time::{Duration, Instant};
-
 use svid_csi_testkit::api_server::Mode;
 use tonic::Code;
 
 use super::cluster::{Cluster, cluster_test};
-use crate::fixture::serial;
 
 /// Publishes while the test decides the request. Returns code, message and the request's name.
 async fn ended(cluster: &Cluster, pod: &str, end: impl FnOnce(&str) -> bool) -> (Code, String, String) {
@@ -75,32 +72,6 @@ fn each_failure_is_reported_and_not_repeated() {
             assert!(message.contains("retrying in"), "the back-off outlives a kill: {message}");
         }
         assert_eq!(cluster.creates(), 8, "{}", cluster.server.calls.log());
-    });
-}
-
-#[test]
-fn after_the_back_off_a_new_request_is_created() {
-    cluster_test(&[], async |cluster| {
-        let (manager, begun) = (&cluster.server.cert_manager, Instant::now());
-        let (_, _, denied) = ended(&cluster, "web", |name| manager.deny(name, "not yet")).await;
-        let (_, message) = cluster.node.refused(&cluster.volume("web")).await;
-        let seconds = message.split("retrying in ").nth(1).unwrap().split(' ').next().unwrap();
-        let seconds: u64 = seconds.parse().unwrap();
-        let longest = seconds + begun.elapsed().as_secs() + 1;
-        assert!(seconds <= 36 && longest >= 24, "30 s with a fifth of jitter: {message}");
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
-        manager.mode(Mode::Issue(cluster.issuing()));
-        let target = cluster.node.publish(&cluster.volume("web")).await;
-        assert_eq!(cluster.creates(), 2);
-        cluster
-            .until("the denied one is removed", || {
-                let requests = manager.requests();
-                (requests.len() == 1 && requests[0].metadata.name != denied).then_some(())
-            })
-            .await;
-        let annotations = &manager.requests()[0].metadata.annotations;
-        assert_eq!(annotations.get("svid-csi/attempt").map(String::as_str), Some("2"));
-        assert!(!serial(&target).is_empty());
     });
 }
 

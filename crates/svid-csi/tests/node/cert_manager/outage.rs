@@ -1,6 +1,6 @@
 //! Without an API server: running pods are not affected, and new ones wait.
 
-use svid_csi_testkit::api_server::{Fault, Mode};
+use svid_csi_testkit::api_server::Mode;
 use tonic::Code;
 
 use super::cluster::{REQUESTS, cluster_test, prepared_test};
@@ -18,32 +18,6 @@ fn a_driver_starts_without_it() {
         cluster.server.resume();
         cluster.is_watching().await;
         svid(&cluster.node.publish(&cluster.volume("web")).await).check_chain().unwrap();
-    });
-}
-
-#[test]
-fn a_server_that_never_answers_blocks_no_publish() {
-    prepared_test(&[], async |mut cluster| {
-        cluster.server.faults.always("*", "*", Fault::Hang);
-        cluster.node.start().await;
-        let (code, message) = cluster.node.refused(&cluster.volume("web")).await;
-        assert_eq!(code, Code::Unavailable, "{message}");
-        cluster.server.faults.clear();
-        cluster.is_watching().await;
-        cluster.node.publish(&cluster.volume("web")).await;
-        assert_eq!(cluster.server.cert_manager.requests().len(), 1);
-    });
-}
-
-#[test]
-fn a_create_without_a_response_ends_and_takes_effect_once() {
-    cluster_test(&[], async |cluster| {
-        cluster.server.faults.always("create", REQUESTS, Fault::Hang);
-        let (code, message) = cluster.node.refused(&cluster.volume("web")).await;
-        assert_eq!(code, Code::Unavailable, "{message}");
-        cluster.server.faults.clear();
-        cluster.node.publish(&cluster.volume("web")).await;
-        assert_eq!(cluster.server.cert_manager.requests().len(), 1, "{}", cluster.server.calls.log());
     });
 }
 

@@ -49,27 +49,6 @@ fn sign(cluster: &Cluster, request: &str) {
 }
 
 #[test]
-fn a_pending_renewal_delays_others_for_one_turn_only() {
-    cluster_test(&ONE, async |cluster| {
-        let [a, b] = published(&cluster, ["a", "b"]).await;
-        let (first_a, first_b) = (serial(&a), serial(&b));
-        let of_a = renews(&cluster, "a").await;
-        queues(&cluster, "b").await;
-        for _ in 0..3 {
-            cluster.node.publish(&cluster.volume("a")).await;
-        }
-        // A turn lasts half a minute.
-        let of_b = cluster.pending("b").await.0;
-        sign(&cluster, &of_b);
-        changes(&b, &first_b).await;
-        assert_eq!((cluster.creates(), serial(&a)), (4, first_a.clone()), "{}", cluster.server.calls.log());
-        assert_eq!(cluster.pending("a").await.0, of_a, "the same request is still waited for");
-        sign(&cluster, &of_a);
-        changes(&a, &first_a).await;
-    });
-}
-
-#[test]
 fn a_renewal_whose_request_exists_waits_for_no_turn() {
     cluster_test(&ONE, async |cluster| {
         let [a, b, c] = published(&cluster, ["a", "b", "c"]).await;
