@@ -5,9 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use svid_csi_image::arch::Arch;
-use svid_csi_image::compile::{self, Profile};
 use svid_csi_image::linked::Linked;
-use svid_csi_image::{notice, write};
+use svid_csi_image::{compile, notice, write};
 
 use crate::{say, shell};
 
@@ -19,7 +18,7 @@ pub fn build(repo: &Path, arch: Arch) -> Result<()> {
     shell::man(repo)?;
     shell::completions(repo)?;
     write(&repo.join(FOLDER).join("THIRD-PARTY"), notice::text(&Linked::read(repo, arch)?)?.as_bytes())?;
-    compile::compile(repo, arch, Profile::Dist, "svid-csi")?;
+    compile::compile(repo, arch)?;
     let output = Command::new("cargo")
         .args(["deb", "--no-build", "--no-strip", "--locked", "--package", "svid-csi", "--profile", "dist"])
         .args(["--target", arch.triple(), "--output", FOLDER])

@@ -5,8 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 use svid_csi_image::arch::Arch;
-use svid_csi_image::compile::{self, Profile};
-use svid_csi_image::{docker, oci, product, sbom, sha256, write};
+use svid_csi_image::{compile, docker, oci, product, sbom, sha256, write};
 
 use crate::say;
 
@@ -26,7 +25,7 @@ pub fn build(repo: &Path, mut arches: Vec<Arch>) -> Result<()> {
     let images = product::images(REPOSITORY, VERSION, revision(repo).as_deref());
     let mut all = oci::Layout::default();
     for arch in &arches {
-        let programs = compile::compile(repo, *arch, Profile::Dist, "svid-csi")?;
+        let programs = compile::compile(repo, *arch)?;
         let layer = product::layer(repo, *arch, &programs)?;
         let mut own = oci::Layout::default();
         for layout in [&mut own, &mut all] {

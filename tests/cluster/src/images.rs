@@ -6,13 +6,13 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use svid_csi_image::arch::Arch;
-use svid_csi_image::compile::{self, Profile};
 use svid_csi_image::image::Image;
 use svid_csi_image::layer::{Entry, Layer, pack};
-use svid_csi_image::{docker, product, sha256};
+use svid_csi_image::{compile, docker, product, sha256};
 
 use crate::files;
 use crate::layout::Layout;
+use crate::peers;
 use crate::tools::{self, Tools};
 
 /// A shell and its tools; also the sandbox of pods.
@@ -39,29 +39,27 @@ pub fn load_base(layout: &Layout, tools: &Tools) -> Result<()> {
     load(layout, tools, "busybox", &pack(&shell()?)?, &[image(BUSYBOX, &["/bin/sleep", "2147483647"])])
 }
 
+/// Builds the driver as shipped, and returns the folder of the program.
+pub fn compile_driver(layout: &Layout) -> Result<PathBuf> {
+    compile::compile(&layout.repo, Arch::host())
+}
+
 /// Builds the programs of this repository and loads the images of the driver and of the workloads.
 pub fn load_all(layout: &Layout, tools: &Tools, say: &mut dyn FnMut(&str)) -> Result<()> {
-    let programs = compile::compile(&layout.repo, Arch::host(), Profile::Dist, "svid-csi")?;
+    let programs = compile_driver(layout)?;
     let driver = product::layer(&layout.repo, Arch::host(), &programs)?;
     let size = driver.len() as f64 / f64::from(1 << 20);
     say(&format!("the image of the driver has {size:.1} MiB in one layer"));
     load(layout, tools, "svid-csi", &driver, &product::images(REPOSITORY, TAG, None))?;
-    let peers = compile::compile(&layout.repo, Arch::host(), Profile::Release, "svid-csi-testkit")?;
     let mut layer = shell()?;
-    layer.extend(["scripted-agent", "workload", "predecessor"].map(|name| program(name, peers.join(name))));
+    layer.extend(peers::layer(layout)?);
     load(layout, tools, "workload", &pack(&layer)?, &[image(WORKLOAD, &["/bin/sh"])])
 }
 
 /// The path of the shipped program after [`load_all`], which also runs on the host.
 #[must_use]
 pub fn binary(layout: &Layout) -> PathBuf {
-    compile::programs(&layout.repo, Arch::host(), Profile::Dist).join("svid-csi")
-}
-
-/// The path of the scripted agent after [`load_all`], which also runs on the host.
-#[must_use]
-pub fn scripted_agent(layout: &Layout) -> PathBuf {
-    compile::programs(&layout.repo, Arch::host(), Profile::Release).join("scripted-agent")
+    compile::programs(&layout.repo, Arch::host()).join("svid-csi")
 }
 
 /// Runs containerd's own client.

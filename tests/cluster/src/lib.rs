@@ -25,6 +25,7 @@ pub mod mounts;
 pub mod node;
 #[cfg(feature = "e2e")]
 pub mod objects;
+pub mod peers;
 pub mod pki;
 #[cfg(feature = "e2e")]
 pub mod predecessor;

@@ -26,6 +26,8 @@ enum Task {
     Tools,
     /// Start the cluster, or find that it is up
     Up,
+    /// Build the driver as it is shipped, which takes minutes, for a later `images`
+    Driver,
     /// Build the images of the driver and the workloads, and load them
     Images,
     /// Run cert-manager on the cluster, or find that it runs
@@ -63,6 +65,7 @@ impl Task {
         match self {
             Self::Tools => Tools::build(&layout, &mut say).map(drop)?,
             Self::Up => cluster::up(&layout, &mut say)?,
+            Self::Driver => images::compile_driver(&layout).map(drop)?,
             Self::Images => images::load_all(&layout, &Tools::new(&layout), &mut say)?,
             Self::CertManager { default_approver: true } => CertManager::on(&layout)?.start(DefaultApprover::On)?,
             Self::CertManager { default_approver: false } => CertManager::on(&layout)?.start(DefaultApprover::Off)?,

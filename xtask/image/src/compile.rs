@@ -12,39 +12,24 @@ use crate::arch::Arch;
 /// The target folder for builds with these flags, separate from others.
 pub const TARGET_DIR: &str = "target/static";
 
-/// How programs are built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Profile {
-    /// As shipped, which takes minutes.
-    Dist,
-    /// Quickly, for tests.
-    Release,
-}
-
-impl Profile {
-    const fn name(self) -> &'static str {
-        match self {
-            Profile::Dist => "dist",
-            Profile::Release => "release",
-        }
-    }
-}
+/// The profile of the shipped programs.
+const PROFILE: &str = "dist";
 
 /// The folder of the programs for a machine.
 #[must_use]
-pub fn programs(repo: &Path, arch: Arch, profile: Profile) -> PathBuf {
-    repo.join(TARGET_DIR).join(arch.triple()).join(profile.name())
+pub fn programs(repo: &Path, arch: Arch) -> PathBuf {
+    repo.join(TARGET_DIR).join(arch.triple()).join(PROFILE)
 }
 
-/// Builds the programs of one package alone, so that no features that other packages need are built into its
-/// dependencies. Returns their folder.
-pub fn compile(repo: &Path, arch: Arch, profile: Profile, package: &str) -> Result<PathBuf> {
+/// Builds the shipped programs, which takes minutes. Builds one package alone, so that no features that other packages need
+/// are built into its dependencies. Returns their folder.
+pub fn compile(repo: &Path, arch: Arch) -> Result<PathBuf> {
     let status = cargo(repo, arch)?
-        .args(["build", "--locked", "--bins", "--package", package, "--profile", profile.name()])
+        .args(["build", "--locked", "--bins", "--package", "svid-csi", "--profile", PROFILE])
         .status()
         .context("cannot run cargo")?;
-    ensure!(status.success(), "cargo build of {package} for {arch} failed: {status}");
-    Ok(programs(repo, arch, profile))
+    ensure!(status.success(), "cargo build of svid-csi for {arch} failed: {status}");
+    Ok(programs(repo, arch))
 }
 
 /// A cargo command that builds for this machine; arguments follow.

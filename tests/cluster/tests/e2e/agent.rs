@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use svid_csi_cluster::images;
+use svid_csi_cluster::peers;
 
 use crate::eventually::{SOON, eventually};
 use crate::pods::json_lines;
@@ -26,7 +26,7 @@ impl Agent {
     pub async fn start(scene: &Scene, socket: &Path) -> Result<Self> {
         fs::create_dir_all(socket.parent().context("a socket lies in a folder")?)?;
         let log = scene.folder.join("agent.log");
-        let program = images::scripted_agent(&scene.layout);
+        let program = peers::program(&scene.layout, "scripted-agent");
         let process = Command::new(&program)
             .arg("--socket")
             .arg(socket)
