@@ -39,6 +39,10 @@ deny:
 test:
     cargo test --workspace --locked
 
+# Every fault at every effect of the driver on the node (ARCHITECTURE.md, "Every effect"); takes long
+faults:
+    CI=true cargo test --locked --workspace --test node -- --include-ignored --test-threads 2 effects::
+
 # The tests that need the openssl command, as an independent implementation of CSRs and PKCS#12
 openssl:
     cargo test --locked --workspace --test rules -- --ignored openssl

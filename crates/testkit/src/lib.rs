@@ -4,10 +4,12 @@
 //! `scripted-agent` and `workload`, for tests in which driver, agent and pod are separate processes, and `bench`, which
 //! measures a release build of the driver (`just bench`) with the functions of [`measure`]. [`api_server`] is a
 //! Kubernetes API server in memory, in which the test acts as cert-manager. [`agent`] is a SPIFFE agent with the Broker
-//! API. [`proxy`] is a proxy between a client and a server.
+//! API. [`proxy`] is a proxy between a client and a server. [`effects`] observes the system calls of the driver, and kills
+//! it at one of them or lets one fail.
 
 pub mod agent;
 pub mod api_server;
+pub mod effects;
 mod json_line;
 mod kill_rounds;
 pub mod measure;

@@ -1,10 +1,12 @@
 //! A node: folders, the small kubelet, and the driver as a child process.
 
+mod process;
+
 use std::fs;
 use std::future::Future;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
@@ -14,6 +16,8 @@ use svid_csi::spiffe::svid::Svid;
 pub(crate) use svid_csi_testkit::{TestName, pod};
 use tempfile::TempDir;
 use tonic::Code;
+
+use self::process::Process;
 
 pub(crate) const FILES: &[&str] = &["--source=local-ca", "--delivery=files", "--driver-name=demo.svid-csi"];
 pub(crate) const PASSTHROUGH: &[&str] = &["--profile=csi.spiffe.io", "-workload-api-socket-dir={dir}/run/agent"];
@@ -46,7 +50,7 @@ pub(crate) struct Node {
     variables: Vec<(String, String)>,
     without: Option<CapabilitySet>,
     descriptors: Option<u32>,
-    driver: Option<Child>,
+    driver: Option<Process>,
 }
 
 impl Node {
@@ -106,7 +110,7 @@ impl Node {
 
     pub(crate) fn command(&self) -> Command {
         let binary = env!("CARGO_BIN_EXE_svid-csi");
-        let mut command = match self.descriptors {
+        let command = match self.descriptors {
             None => Command::new(binary),
             Some(most) => {
                 let mut shell = Command::new("sh");
@@ -114,6 +118,10 @@ impl Node {
                 shell
             }
         };
+        self.completed(command)
+    }
+
+    fn completed(&self, mut command: Command) -> Command {
         command.arg("driver").args(&self.args).stdin(Stdio::null()).envs(self.variables.iter().cloned());
         command
     }
@@ -121,25 +129,36 @@ impl Node {
     /// Starts the driver and waits until it answers.
     pub(crate) async fn start(&mut self) {
         self.spawn();
+        self.answers().await.unwrap_or_else(|ended| panic!("the driver ended: {ended}: {}", self.log()));
+    }
+
+    /// Waits until the driver answers; how it has ended, if it has.
+    pub(crate) async fn answers(&mut self) -> Result<(), ExitStatus> {
         let deadline = Instant::now() + LIMIT;
         while self.connect().await.is_err() {
-            let exited = self.driver.as_mut().unwrap().try_wait().unwrap();
-            assert!(exited.is_none(), "the driver ended: {}", self.log());
+            if let Some(ended) = self.driver.as_mut().unwrap().ended() {
+                return Err(ended);
+            }
             assert!(Instant::now() < deadline, "the driver does not answer: {}", self.log());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        Ok(())
     }
 
     /// Starts the driver, whether it succeeds or not.
     pub(crate) fn spawn(&mut self) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
+        let log = self.open_log();
         let (mut command, without) = (self.command(), self.without);
         // On a separate thread, because children do not get a capability that their thread has dropped.
         let spawned = std::thread::spawn(move || {
             without.map_or(Ok(()), remove_capability_from_bounding_set).unwrap();
             command.stderr(log).spawn().unwrap()
         });
-        self.driver = Some(spawned.join().unwrap());
+        self.driver = Some(Process::Free(spawned.join().unwrap()));
+    }
+
+    fn open_log(&self) -> fs::File {
+        fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap()
     }
 
     async fn connect(&self) -> Result<Plugin, KubeletError> {
@@ -154,15 +173,20 @@ impl Node {
         self.driver.as_ref().unwrap().id()
     }
 
+    /// Whether there is a driver that was not ended by the test.
+    pub(crate) fn is_running(&self) -> bool {
+        self.driver.is_some()
+    }
+
     /// Whether the driver has ended by itself.
     pub(crate) fn has_ended(&mut self) -> bool {
-        self.driver.as_mut().unwrap().try_wait().unwrap().is_some()
+        self.driver.as_mut().unwrap().ended().is_some()
     }
 
     pub(crate) fn kill(&mut self) {
         let mut driver = self.driver.take().unwrap();
-        driver.kill().unwrap();
-        driver.wait().unwrap();
+        driver.kill();
+        driver.wait();
     }
 
     /// SIGKILL without waiting, for use while calls are in flight.
@@ -172,12 +196,12 @@ impl Node {
     }
 
     /// The exit status of the driver, once it has ended.
-    pub(crate) fn ended(&mut self) -> std::process::ExitStatus {
-        self.driver.take().unwrap().wait().unwrap()
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        self.driver.take().unwrap().wait()
     }
 
     pub(crate) fn reap(&mut self) {
-        self.driver.take().unwrap().wait().unwrap();
+        self.driver.take().unwrap().wait();
     }
 
     /// Sends SIGTERM, and waits for the end. The log shows whether the driver waited for calls, and which.
@@ -186,7 +210,7 @@ impl Node {
         let pid = driver.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         // Without blocking this thread: the driver closes open connections gracefully, and waits for a response.
-        let ended = tokio::task::spawn_blocking(move || driver.wait().unwrap()).await.unwrap();
+        let ended = tokio::task::spawn_blocking(move || driver.wait()).await.unwrap();
         assert!(ended.success(), "{}", self.log());
     }
 
@@ -233,8 +257,8 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if let Some(driver) = &mut self.driver {
-            let _ = driver.kill();
-            let _ = driver.wait();
+            driver.kill();
+            driver.wait();
         }
         let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let mut points: Vec<_> = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).collect();

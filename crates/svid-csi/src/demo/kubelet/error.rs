@@ -51,7 +51,7 @@ pub enum KubeletError {
 impl KubeletError {
     /// Adds the name of the RPC to its status.
     pub(super) fn of(call: &'static str) -> impl Fn(Status) -> Self {
-        move |status| Self::Call { call, status }
+        move |status| Self::Call { call, status: as_grpc_go(status) }
     }
 
     /// The gRPC code of the driver's answer; `UNAVAILABLE` if there was no answer.
@@ -69,4 +69,11 @@ impl KubeletError {
         use Code::{Aborted, Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable};
         matches!(self.code(), Some(Cancelled | DeadlineExceeded | Unavailable | ResourceExhausted | Aborted))
     }
+}
+
+/// A connection that breaks is UNAVAILABLE to the kubelet, whose library is grpc-go, and UNKNOWN to ours. What a driver has
+/// answered has no source.
+fn as_grpc_go(status: Status) -> Status {
+    let is_answer = std::error::Error::source(&status).is_none();
+    if is_answer || status.code() != Code::Unknown { status } else { Status::unavailable(status.message()) }
 }

@@ -1,0 +1,204 @@
+//! The thread that all stops of a driver's threads are reported to.
+
+use std::collections::HashMap;
+use std::io;
+use std::process::Command;
+use std::sync::mpsc::Sender;
+
+use nix::errno::Errno;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::calls::{Touch, touched};
+use super::registers::{self, Call};
+use super::tracee::Tracee;
+use super::{Act, At, Effect, Point, Scope, Shared, Span, State, status_of};
+
+/// Starts the command, reports its process id, and supervises it until it ends.
+pub(super) fn run(command: Command, scope: Scope, shared: &Shared, report: &Sender<io::Result<Pid>>) {
+    let seized = seize(command);
+    let process = seized.as_ref().ok().copied();
+    let _ = report.send(seized);
+    let Some(process) = process else { return };
+    let mut supervisor = Supervisor { process, scope, shared, calls: HashMap::new() };
+    let status = supervisor.until_the_end();
+    shared.lock().ended = Some(status);
+    shared.ended.notify_all();
+}
+
+fn seize(mut command: Command) -> io::Result<Pid> {
+    let child = command.spawn()?;
+    let process = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
+    waitpid(process, Some(WaitPidFlag::WUNTRACED))?;
+    let options = Options::PTRACE_O_TRACESYSGOOD
+        | Options::PTRACE_O_TRACECLONE
+        | Options::PTRACE_O_TRACEFORK
+        | Options::PTRACE_O_TRACEVFORK
+        | Options::PTRACE_O_TRACEEXEC
+        | Options::PTRACE_O_EXITKILL;
+    if let Err(errno) = ptrace::seize(process, options) {
+        let _ = kill(process, Signal::SIGKILL);
+        waitpid(process, None)?;
+        return Err(errno.into());
+    }
+    kill(process, Signal::SIGCONT)?;
+    Ok(process)
+}
+
+/// A thread between the two stops of a call.
+struct InCall {
+    call: Call,
+    /// Where it is in the trace.
+    index: usize,
+    /// The error that the call, which was skipped, ends with.
+    fails: Option<Errno>,
+    /// The driver ends once the call has returned.
+    kills: bool,
+}
+
+struct Supervisor<'a> {
+    process: Pid,
+    scope: Scope,
+    shared: &'a Shared,
+    /// Threads between the two stops of a call; nothing about the call where it does not count.
+    calls: HashMap<Pid, Option<InCall>>,
+}
+
+impl Supervisor<'_> {
+    fn until_the_end(&mut self) -> std::process::ExitStatus {
+        // Children of other threads are not ours to reap.
+        let ours = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+        loop {
+            match waitpid(Pid::from_raw(-1), Some(ours)) {
+                Ok(WaitStatus::PtraceSyscall(thread)) => {
+                    // A thread that is killed meanwhile has no registers any more.
+                    let _ = self.call(thread);
+                    resume(thread, None);
+                }
+                Ok(WaitStatus::PtraceEvent(thread, ..)) => resume(thread, None),
+                Ok(WaitStatus::Stopped(thread, signal)) => resume(thread, Some(signal)),
+                Ok(WaitStatus::Exited(thread, code)) => {
+                    self.calls.remove(&thread);
+                    if thread == self.process {
+                        return status_of(code, None);
+                    }
+                }
+                Ok(WaitStatus::Signaled(thread, signal, _)) => {
+                    self.calls.remove(&thread);
+                    if thread == self.process {
+                        return status_of(0, Some(signal));
+                    }
+                }
+                Ok(WaitStatus::Continued(_) | WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
+                Err(errno) => {
+                    // Nothing is left to wait for, which only happens if the process was reaped elsewhere.
+                    return status_of(errno as i32, None);
+                }
+            }
+        }
+    }
+
+    /// A thread is stopped before a call, or after it.
+    fn call(&mut self, thread: Pid) -> nix::Result<()> {
+        match self.calls.remove(&thread) {
+            None => {
+                let entered = self.enter(thread);
+                // Also what could not be read is a call that ends with a second stop.
+                self.calls.insert(thread, entered.unwrap_or_default());
+                Ok(())
+            }
+            Some(None) => Ok(()),
+            Some(Some(call)) => self.leave(thread, &call),
+        }
+    }
+
+    fn enter(&self, thread: Pid) -> nix::Result<Option<InCall>> {
+        if !self.shared.lock().watching {
+            return Ok(None);
+        }
+        let call = registers::call(thread)?;
+        let Some(touch) = touched(&call, Tracee(thread)) else { return Ok(None) };
+        if !self.scope.covers(touch.class, &touch.paths) {
+            return Ok(None);
+        }
+        let mut state = self.shared.lock();
+        if !state.watching {
+            return Ok(None);
+        }
+        let class = touch.class;
+        let index = state.trace.len();
+        let Touch { paths, detail, .. } = touch;
+        state.trace.push(Effect { class, paths, detail, failed: None });
+        let mut in_call = InCall { call, index, fails: None, kills: false };
+        if let Some((_, errno)) = state.failing.filter(|(failing, _)| *failing == class) {
+            in_call.fails = Some(errno);
+        }
+        if !state.fired && state.point.is_some_and(|point| is_at(point, &state)) {
+            state.fired = true;
+            match state.point.map(|point| point.act) {
+                Some(Act::KillBefore) => {
+                    registers::skip(thread)?;
+                    self.kill(thread)?;
+                }
+                Some(Act::KillAfter) => in_call.kills = true,
+                Some(Act::Fail(errno, span)) => {
+                    in_call.fails = Some(errno);
+                    state.failing = (span == Span::ForGood).then_some((class, errno));
+                }
+                None => {}
+            }
+        }
+        if in_call.fails.is_some() {
+            registers::skip(thread)?;
+        }
+        Ok(Some(in_call))
+    }
+
+    /// Ends the driver, and the program that makes the call if it is another one that the driver has started.
+    fn kill(&self, thread: Pid) -> nix::Result<()> {
+        kill(self.process, Signal::SIGKILL)?;
+        kill(thread, Signal::SIGKILL)
+    }
+
+    fn leave(&self, thread: Pid, in_call: &InCall) -> nix::Result<()> {
+        if in_call.kills {
+            self.kill(thread)?;
+        }
+        let failed = match in_call.fails {
+            Some(errno) => {
+                registers::fail(thread, &in_call.call, errno)?;
+                Some(errno)
+            }
+            None => failure(registers::result(thread)?),
+        };
+        let mut state = self.shared.lock();
+        // A watch that has ended meanwhile has taken the trace away.
+        if let Some(effect) = state.trace.get_mut(in_call.index) {
+            effect.failed = failed;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the call that was counted last is the one.
+fn is_at(point: Point, state: &State) -> bool {
+    match point.at {
+        At::Nth(n) => state.trace.len() == n,
+        At::Matching(class, n) => {
+            let is_of_class = |effect: &&Effect| effect.class == class;
+            state.trace.last().as_ref().is_some_and(is_of_class) && state.trace.iter().filter(is_of_class).count() == n
+        }
+    }
+}
+
+fn failure(result: i64) -> Option<Errno> {
+    const HIGHEST: i64 = 4095;
+    (-HIGHEST..0).contains(&result).then(|| Errno::from_raw(i32::try_from(-result).unwrap_or_default()))
+}
+
+/// To the next call. A thread that is gone needs nothing.
+fn resume(thread: Pid, signal: Option<Signal>) {
+    let _ = ptrace::syscall(thread, signal);
+}
