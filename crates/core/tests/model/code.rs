@@ -13,9 +13,6 @@ pub enum Flaw {
     /// If the kubelet timed out although the publish succeeded, and the retry fails before it changes anything, the driver
     /// returns a final code. The kubelet then believes that nothing exists and never unpublishes the volume.
     FinalThoughKnown,
-    /// If startup cannot read a record and the kubelet republishes before the retry, the driver treats the volume as a new
-    /// one: if it then cannot write the record, it removes the files of the running pod.
-    UnreadIsUnknown,
     /// If a republish replaces the mount, and `move_mount` or the check before it fails, nothing is mounted until the kubelet
     /// publishes again.
     NothingMountedInstead,
@@ -41,6 +38,8 @@ pub enum Mutation {
     RecordAfterMemory,
     /// A publish that fails after it changed something returns a final code, and the driver does not check the volume again.
     FinalAfterEffects,
+    /// A call treats a volume whose record startup could not read as a new one.
+    UnreadIsUnknown,
     /// The driver does not retry what fails during startup.
     StartOnlyOnce,
     /// The ten-minute timer also removes ready volumes.

@@ -23,9 +23,9 @@ impl Run<'_> {
         if is_known && !self.has(Flaw::FinalThoughKnown) { published.map_err(begun) } else { published }
     }
 
-    /// The fix of [`Flaw::UnreadIsUnknown`]: a call reads a record that startup could not read.
+    /// As `hold`: a call reads a record that startup could not read.
     pub fn read_unread(&mut self) -> Done {
-        if self.has(Flaw::UnreadIsUnknown) || self.known().is_some() {
+        if self.is(Mutation::UnreadIsUnknown) || self.known().is_some() {
             return Ok(());
         }
         let Some(record) = self.world.disk else { return Ok(()) };
@@ -40,12 +40,7 @@ impl Run<'_> {
         }
         self.check_target()?;
         let root = self.prepare()?;
-        if let Err(stop) = self.intend(spec, root) {
-            if self.known().is_none() && matches!(stop, Stop::Failed(_)) {
-                self.remove_data(None).map_err(begun)?;
-            }
-            return Err(stop);
-        }
+        self.intend(spec, root)?;
         let generation = self.ask()?;
         self.install(spec, generation).map_err(begun)
     }

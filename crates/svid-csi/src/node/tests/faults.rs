@@ -1,5 +1,8 @@
 //! Failures and interruptions, and the guarantees that must hold nevertheless.
 
+use std::os::fd::AsRawFd;
+
+use rustix::process::Rlimit;
 use svid_csi_core::error::Class;
 use svid_csi_core::state::Record;
 use svid_csi_core::volume::Content;
@@ -47,6 +50,25 @@ impl RecordsFail {
 impl Drop for RecordsFail {
     fn drop(&mut self) {
         fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// So many descriptors are left, until it is dropped.
+pub(super) struct Descriptors(Rlimit);
+
+impl Descriptors {
+    pub(super) fn left(count: u64) -> Self {
+        let before = getrlimit(Resource::Nofile);
+        let free = fs::File::open("/dev/null").unwrap().as_raw_fd();
+        let current = Some(u64::try_from(free).unwrap() + count);
+        setrlimit(Resource::Nofile, Rlimit { current, ..before }).unwrap();
+        Self(before)
+    }
+}
+
+impl Drop for Descriptors {
+    fn drop(&mut self) {
+        setrlimit(Resource::Nofile, self.0).unwrap();
     }
 }
 
@@ -217,5 +239,56 @@ fn a_record_that_cannot_be_written_does_not_delay_a_withdrawal() {
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
         let held = node.volumes.hold(&spec.id).await;
         assert_eq!(held.as_ref().unwrap().record().issued, None, "a renewal brings what it has now");
+    });
+}
+
+/// Makes the record of a volume unreadable until it is dropped.
+struct RecordUnreadable {
+    path: PathBuf,
+    away: PathBuf,
+}
+
+impl RecordUnreadable {
+    fn of(dir: &TempDir, spec: &VolumeSpec) -> Self {
+        let path = dir.path().join(format!("root/records/{}.json", spec.id));
+        let away = dir.path().join("record");
+        fs::rename(&path, &away).unwrap();
+        fs::create_dir(&path).unwrap();
+        Self { path, away }
+    }
+}
+
+impl Drop for RecordUnreadable {
+    fn drop(&mut self) {
+        fs::remove_dir(&self.path).unwrap();
+        fs::rename(&self.away, &self.path).unwrap();
+    }
+}
+
+#[test]
+fn a_record_that_startup_could_not_read_is_read_by_the_next_call() {
+    test(async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build(&dir);
+        let spec = spec(&dir);
+        publish(&node, &spec).await.unwrap();
+        let serial_before = serial(&node, &spec).await;
+        let files = || fs::read_dir(folder(&dir, &spec)).unwrap().count();
+        let count = files();
+        end(node).await;
+        let unreadable = RecordUnreadable::of(&dir, &spec);
+        let node = build(&dir);
+        let class = publish(&node, &spec).await.map_err(|error| error.class());
+        assert_eq!((class, files()), (Err(Class::NotYet), count), "it is not taken for a new volume");
+        node.unpublish(DRIVER, spec.id.clone(), spec.target.clone()).await.unwrap_err();
+        assert_eq!(files(), count, "a part of what is to be removed is not known");
+        drop(unreadable);
+        let fails = RecordsFail::of(&dir, &spec);
+        publish(&node, &spec).await.unwrap();
+        drop(fails);
+        assert_eq!((serial(&node, &spec).await, files()), (serial_before, count));
+        let held = node.volumes.hold(&spec.id).await;
+        let volume = held.as_ref().unwrap();
+        assert!(volume.is_kept_fresh() && !volume.unfinished);
     });
 }

@@ -5,11 +5,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use rustix::mount::UnmountFlags;
-use rustix::process::Rlimit;
 use svid_csi_core::state::Record;
 use svid_csi_core::volume::Content;
 
-use super::faults::{DRIVER, RecordsFail, end, publish};
+use super::faults::{DRIVER, Descriptors, RecordsFail, end, publish};
 use super::*;
 use crate::delivery::socket_dir::AgentDir;
 use crate::host::mount::{Look, MountPoint};
@@ -270,25 +269,6 @@ fn a_volume_in_use_stays_renewed_and_ends_when_it_becomes_a_passthrough() {
             node.unpublish(DRIVER, files.id.clone(), files.target.clone()).await.unwrap();
         }
     });
-}
-
-/// Leaves only that many free descriptors, until it is dropped.
-struct Descriptors(Rlimit);
-
-impl Descriptors {
-    fn left(count: u64) -> Self {
-        let before = getrlimit(Resource::Nofile);
-        let free = fs::File::open("/dev/null").unwrap().as_raw_fd();
-        let current = Some(u64::try_from(free).unwrap() + count);
-        setrlimit(Resource::Nofile, Rlimit { current, ..before }).unwrap();
-        Self(before)
-    }
-}
-
-impl Drop for Descriptors {
-    fn drop(&mut self) {
-        setrlimit(Resource::Nofile, self.0).unwrap();
-    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ impl Node {
     /// # Errors
     /// [`VolumeError::Unknown`] if it is not published at that path.
     pub async fn condition(self: &Arc<Self>, id: VolumeId, target: TargetPath) -> Result<Option<String>, VolumeError> {
-        let held = self.volumes.hold(&id).await;
+        let held = self.hold(&id).await?;
         let record = held.as_ref().map(|volume| volume.record().clone());
         drop(held);
         let node = self.clone();

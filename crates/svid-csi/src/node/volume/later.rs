@@ -124,17 +124,13 @@ impl Node {
 
     /// A volume whose record could not be read, or the leftovers of one without a record.
     fn finish_unknown(self: &Arc<Self>, id: &VolumeId, held: &mut Held) -> Result<(), VolumeError> {
-        match self.store.get(id) {
+        match self.read_unread(id, held) {
             Err(Unreadable::File(error)) => Err(error.into()),
             // That is permanent.
             Err(_) => Ok(()),
-            Ok(Some(record)) => {
-                held.replace(self.known(record));
-                self.metrics.left_alone(false);
-                self.resume(held).1
-            }
-            Ok(None) if self.is_reached(id)? => Ok(()),
-            Ok(None) => self.remove_data(id, None),
+            Ok(()) if held.is_some() => self.resume(held).1,
+            Ok(()) if self.is_reached(id)? => Ok(()),
+            Ok(()) => self.remove_data(id, None),
         }
     }
 }

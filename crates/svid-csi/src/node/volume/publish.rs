@@ -47,7 +47,7 @@ impl Node {
         patience: Duration,
     ) -> Result<(), VolumeError> {
         let id = spec.id.clone();
-        let held = self.volumes.hold(&id).await;
+        let held = self.hold(&id).await?;
         let unready = ForgottenUnlessReady { node: self, id, ready: false };
         match spec.subject().cloned() {
             None => self.publish_passthrough(driver, spec, held).await,
@@ -145,12 +145,7 @@ impl Node {
             node.check_target(&driver, &spec, &point, held.as_ref())?;
             let place = node.promise(&spec, held.as_ref())?;
             let root = node.prepare(&spec, held.as_ref().map(Volume::record))?;
-            if let Err(error) = node.intend(&driver, &spec, &point, root, place, &mut held) {
-                if held.is_none() {
-                    node.remove_data(&spec.id, None).map_err(VolumeError::begun)?;
-                }
-                return Err(error);
-            }
+            node.intend(&driver, &spec, &point, root, place, &mut held)?;
             let Some(volume) = held.as_mut() else { return Ok(None) };
             node.keep_password(volume, &spec, pkcs12_password.as_ref()).map_err(VolumeError::begun)?;
             Ok::<_, VolumeError>(Some((held, point, spec)))

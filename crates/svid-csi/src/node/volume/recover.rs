@@ -94,6 +94,33 @@ impl Node {
         }
     }
 
+    /// Locks a volume for a call. If startup could not read its record, that is read first: otherwise the call would take the
+    /// volume for a new one.
+    ///
+    /// # Errors
+    /// [`VolumeError::Begun`] if it still cannot be read.
+    pub(in crate::node) async fn hold(self: &Arc<Self>, id: &VolumeId) -> Result<Held, VolumeError> {
+        let mut held = self.volumes.hold(id).await;
+        if held.is_some() {
+            return Ok(held);
+        }
+        let (node, id) = (self.clone(), id.clone());
+        let read = tokio::task::spawn_blocking(move || match node.read_unread(&id, &mut held) {
+            Err(Unreadable::File(error)) => Err(VolumeError::from(error).begun()),
+            // An unreadable record is replaced by a publish, and removed by an unpublish.
+            Ok(()) | Err(_) => Ok(held),
+        });
+        read.await?
+    }
+
+    /// Reads the record of a volume that is not known yet, if there is one. Blocks; the volume's lock is held.
+    pub(super) fn read_unread(&self, id: &VolumeId, held: &mut Held) -> Result<(), Unreadable> {
+        if let Some(record) = self.store.get(id)? {
+            held.insert(self.known(record)).unfinished = true;
+        }
+        Ok(())
+    }
+
     /// A volume according to its record on disk.
     pub(super) fn known(&self, record: Record) -> Volume {
         let place = self.take_up_place(&record.spec, record.bytes).unwrap_or_else(|error| {

@@ -25,7 +25,7 @@ impl Node {
         id: VolumeId,
         target: TargetPath,
     ) -> Result<(), VolumeError> {
-        let held = self.volumes.hold(&id).await;
+        let held = self.hold(&id).await?;
         let (node, driver) = (self.clone(), driver.to_owned());
         tokio::task::spawn_blocking(move || {
             let mut held = held;
@@ -34,10 +34,10 @@ impl Node {
         .await?
     }
 
-    /// Whether a volume with that id is recorded at that path.
-    pub async fn knows(&self, id: &VolumeId, target: &TargetPath) -> bool {
-        let held = self.volumes.hold(id).await;
-        held.as_ref().is_some_and(|volume| volume.record().spec.target == *target)
+    /// Whether a volume with that id may be recorded at that path.
+    pub async fn knows(self: &Arc<Self>, id: &VolumeId, target: &TargetPath) -> bool {
+        let held = self.hold(id).await;
+        held.map_or(true, |held| held.as_ref().is_some_and(|volume| volume.record().spec.target == *target))
     }
 
     /// The publish steps in reverse. Blocks; the volume's lock is held.
