@@ -10,9 +10,6 @@ pub struct Code {
 /// A bug of the driver that the model has found. The fix of one removes it here too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
-    /// If the kubelet timed out although the publish succeeded, and the retry fails before it changes anything, the driver
-    /// returns a final code. The kubelet then believes that nothing exists and never unpublishes the volume.
-    FinalThoughKnown,
     /// If a republish replaces the mount, and `move_mount` or the check before it fails, nothing is mounted until the kubelet
     /// publishes again.
     NothingMountedInstead,
@@ -38,6 +35,8 @@ pub enum Mutation {
     RecordAfterMemory,
     /// A publish that fails after it changed something returns a final code, and the driver does not check the volume again.
     FinalAfterEffects,
+    /// A publish of a published volume that fails returns a final code, although the kubelet may have timed out before.
+    FinalThoughPublished,
     /// A call treats a volume whose record startup could not read as a new one.
     UnreadIsUnknown,
     /// The driver does not retry what fails during startup.

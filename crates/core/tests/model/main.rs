@@ -97,7 +97,6 @@ fn the_known_flaws_of_the_driver_are_found() {
     let withdrawn = Budget { withdrawals: 1, ..republish };
     let issued_again = Budget { faults: 1, renewals: 1, withdrawals: 2, ..NOTHING };
     let known: &[(&[Flaw], Budget, Property)] = &[
-        (&[Flaw::FinalThoughKnown], Budget { looks: 1, given_up: 1, ..NOTHING }, Property::P3),
         (&[Flaw::NothingMountedInstead], republish, Property::P8),
         (&[Flaw::HiddenIsTakenForGone], Budget { withdrawals: 1, ..kill_and_fault }, Property::P5),
         (&[Flaw::GivenButNotRecorded], withdrawn, Property::P5),
@@ -118,6 +117,7 @@ fn mistakes_are_found() {
     let mistakes = [
         (Mutation::RecordAfterMemory, fault, Property::P2),
         (Mutation::FinalAfterEffects, fault, Property::P3),
+        (Mutation::FinalThoughPublished, Budget { looks: 1, given_up: 1, ..NOTHING }, Property::P3),
         (Mutation::UnreadIsUnknown, Budget { looks: 1, foreign: 1, ..kill }, Property::P7),
         (Mutation::StartOnlyOnce, Budget { faults: 1, withdrawals: 1, ..kill }, Property::P3),
         (Mutation::StartOnlyOnce, Budget { looks: 1, ..kill }, Property::P1),

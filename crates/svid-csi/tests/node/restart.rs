@@ -543,3 +543,23 @@ fn calls_in_progress_end_before_the_driver_does() {
         }
     });
 }
+
+#[test]
+fn a_published_volume_that_is_refused_now_can_still_be_unpublished() {
+    test(async || {
+        let mut node = Node::files(&["--allow-plan=local-ca:workload-api"]).await;
+        let web = volume("web").attribute("svid-csi/delivery", "workload-api");
+        let target = node.publish(&web).await;
+        node.kill();
+        node.drop_arg("--allow-plan");
+        node.start().await;
+        // A kubelet that timed out at the first publish would never unpublish after a final code.
+        let (code, message) = node.refused(&web).await;
+        assert_eq!(code, Code::Unavailable, "{message}");
+        assert!(message.contains("workload-api"), "{message}");
+        let other = volume("api").attribute("svid-csi/delivery", "workload-api");
+        assert_eq!(node.refused(&other).await.0, Code::InvalidArgument);
+        node.unpublish(&web).await;
+        assert!(!target.exists());
+    });
+}

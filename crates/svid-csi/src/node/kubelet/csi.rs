@@ -191,13 +191,16 @@ impl csi::node_server::Node for Service {
         let request = publish_request(request.into_inner());
         let volume = request.volume_id.clone();
         let rules = self.rules_for(&request.target_path).await;
-        let published = match VolumeSpec::parse(&request, &rules) {
+        let parsed = match VolumeSpec::parse(&request, &rules) {
             Ok(spec) if spec.plan().mints() && !request.read_only && !self.node.seals() => Err(VolumeError::Unsealed),
+            parsed => parsed.map_err(VolumeError::from),
+        };
+        let published = match parsed {
             Ok(spec) => {
                 let brought = Brought { tokens: request.tokens, pkcs12_password: request.pkcs12_password };
                 self.node.publish(&self.driver.name, spec.into(), brought, patience).await
             }
-            Err(mistakes) => Err(mistakes.into()),
+            Err(why) => Err(self.node.refusal(&volume, &request.target_path, why).await),
         };
         self.answer("NodePublishVolume", &volume, published.map(|()| csi::NodePublishVolumeResponse {}))
     }

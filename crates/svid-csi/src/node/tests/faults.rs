@@ -242,6 +242,26 @@ fn a_record_that_cannot_be_written_does_not_delay_a_withdrawal() {
     });
 }
 
+#[test]
+fn a_publish_of_a_published_volume_that_fails_is_to_be_repeated() {
+    test(async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build(&dir);
+        let spec = spec(&dir);
+        publish(&node, &spec).await.unwrap();
+        for left in 0.. {
+            let few = Descriptors::left(left);
+            let published = publish(&node, &spec).await;
+            drop(few);
+            match published {
+                // The response to the first publish may not have reached the kubelet, which unpublishes only what it knows of.
+                Err(error) => assert_eq!(error.class(), Class::NotYet, "{left} descriptors: {error}"),
+                Ok(()) => return assert!(left > 0),
+            }
+        }
+    });
+}
+
 /// Makes the record of a volume unreadable until it is dropped.
 struct RecordUnreadable {
     path: PathBuf,

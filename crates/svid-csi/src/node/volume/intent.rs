@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use svid_csi_core::state::{FileId, Issued, Phase, Record};
+use svid_csi_core::target::TargetPath;
 use svid_csi_core::volume::{Content, VolumeSpec};
 use tokio::time::Instant;
 use tracing::info;
@@ -114,6 +115,12 @@ pub(super) fn check_same_volume(volume: Option<&Volume>, spec: &VolumeSpec) -> R
         Some(known) => Err(VolumeError::Conflict { id: spec.id.clone(), target: known.target.path().to_owned() }),
         None => Ok(()),
     }
+}
+
+/// Whether the volume is published there, with whatever spec.
+pub(super) fn is_published_at(volume: Option<&Volume>, target: &TargetPath) -> bool {
+    let record = volume.map(Volume::record);
+    record.is_some_and(|record| record.phase == Phase::Ready && record.spec.target == *target)
 }
 
 /// Whether the volume is published as requested, so that there is nothing to do.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use svid_csi_core::renew;
 use svid_csi_core::secret::Secret;
 use svid_csi_core::state::Record;
+use svid_csi_core::target::TargetPath;
 use svid_csi_core::volume::{Content, Subject, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
@@ -16,7 +17,7 @@ use super::Node;
 use super::adopt::as_adopted;
 use super::deliver::mixes_trust_domains;
 use super::error::VolumeError;
-use super::intent::{check_same_volume, is_published};
+use super::intent::{check_same_volume, is_published, is_published_at};
 use super::jwt::Jwt;
 use super::registry::{Held, Volume, issued};
 use super::room::Occasion;
@@ -37,6 +38,9 @@ impl Node {
     /// Publishes a volume, unless it is already published. Waits for its source no longer than `patience`. If this
     /// fails, a healthy volume keeps its content.
     ///
+    /// After a final code the kubelet may never unpublish. So none is returned for a volume that is published already: the
+    /// kubelet may have timed out then. Volumes that are not published are removed when the kubelet does not request them again.
+    ///
     /// # Errors
     /// [`VolumeError`].
     pub async fn publish(
@@ -48,12 +52,22 @@ impl Node {
     ) -> Result<(), VolumeError> {
         let id = spec.id.clone();
         let held = self.hold(&id).await?;
+        let is_published = is_published_at(held.as_ref(), &spec.target);
         let unready = ForgottenUnlessReady { node: self, id, ready: false };
-        match spec.subject().cloned() {
+        let published = match spec.subject().cloned() {
             None => self.publish_passthrough(driver, spec, held).await,
             Some(subject) => self.publish_identity(driver, spec, subject, brought, patience, held).await,
+        };
+        published.map(|()| unready.defuse()).map_err(|error| if is_published { error.begun() } else { error })
+    }
+
+    /// The failure of a publish whose request was refused. See [`Node::publish`].
+    pub async fn refusal(self: &Arc<Self>, volume_id: &str, target_path: &str, why: VolumeError) -> VolumeError {
+        let (Ok(id), Ok(target)) = (VolumeId::parse(volume_id), TargetPath::parse(target_path)) else { return why };
+        match self.hold(&id).await {
+            Ok(held) if !is_published_at(held.as_ref(), &target) => why,
+            _ => why.begun(),
         }
-        .map(|()| unready.defuse())
     }
 
     async fn publish_passthrough(
