@@ -10,9 +10,6 @@ pub struct Code {
 /// A bug of the driver that the model has found. The fix of one removes it here too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
-    /// If a republish replaces the mount, and `move_mount` or the check before it fails, nothing is mounted until the kubelet
-    /// publishes again.
-    NothingMountedInstead,
     /// If a withdrawal cannot be recorded and the driver is killed between the removal of `..data` and that of the files, the
     /// next startup considers the folder empty: the key remains readable in the folder that `..data` pointed to.
     HiddenIsTakenForGone,
@@ -55,4 +52,6 @@ pub enum Mutation {
     MountTakenForFolder,
     /// The driver unmounts before the next mount is cloned and recorded.
     DetachFirst,
+    /// The driver does not restore the former mount if the next one fails.
+    FormerMountLost,
 }

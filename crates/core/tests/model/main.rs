@@ -97,7 +97,6 @@ fn the_known_flaws_of_the_driver_are_found() {
     let withdrawn = Budget { withdrawals: 1, ..republish };
     let issued_again = Budget { faults: 1, renewals: 1, withdrawals: 2, ..NOTHING };
     let known: &[(&[Flaw], Budget, Property)] = &[
-        (&[Flaw::NothingMountedInstead], republish, Property::P8),
         (&[Flaw::HiddenIsTakenForGone], Budget { withdrawals: 1, ..kill_and_fault }, Property::P5),
         (&[Flaw::GivenButNotRecorded], withdrawn, Property::P5),
         (&[Flaw::GivenButNotRecorded], issued_again, Property::P5),
@@ -127,6 +126,7 @@ fn mistakes_are_found() {
         (Mutation::AuditAfterwards, NOTHING, Property::P9),
         (Mutation::MountTakenForFolder, republish, Property::P10),
         (Mutation::DetachFirst, Budget { looks: 1, ..republish }, Property::P8),
+        (Mutation::FormerMountLost, Budget { faults: 1, ..republish }, Property::P8),
     ];
     for (mutation, budget, property) in mistakes {
         breaks(budget, Code { mutation: Some(mutation), ..Code::default() }, property);

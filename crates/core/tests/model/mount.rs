@@ -2,9 +2,9 @@
 
 use svid_csi_core::state::Phase;
 
-use crate::code::{Flaw, Mutation};
+use crate::code::Mutation;
 use crate::record::Remembered;
-use crate::run::{Done, Failure, Run, Stop};
+use crate::run::{Done, Failure, Run, Stop, tolerated};
 use crate::world::{Folder, Generation, Root, Spec, World, bit, names_of};
 
 impl Run<'_> {
@@ -76,11 +76,15 @@ impl Run<'_> {
         }
         let behind = self.world.behind;
         let replaced = self.replace(shown, root);
-        if let (Err(Stop::Failed(_)), Some(before), None) = (replaced, shown, self.world.mounts.top())
-            && !self.has(Flaw::NothingMountedInstead)
-        {
-            self.world.mounts.push(before);
-            self.world.behind = behind;
+        if matches!(replaced, Err(Stop::Failed(_))) && !self.is(Mutation::FormerMountLost) {
+            // The model lets this succeed. If it fails too, nothing is mounted until the next publish.
+            if let (Some(before), None) = (shown, self.world.mounts.top()) {
+                self.world.mounts.push(before);
+                self.world.behind = behind;
+            }
+            if self.volume().record != record && self.world.mounts.top() == shown {
+                tolerated(self.record("recording the former mount again", |now| *now = record.real()))?;
+            }
         }
         replaced
     }

@@ -16,6 +16,6 @@ pub use inspect::{InspectedFile, InspectedMount};
 pub use point::{Look, MountPoint};
 pub use propagation::Propagation;
 pub use source::{
-    MountSource, are_one_folder, file_id, file_id_of, is_deleted, is_mount_root, make_private, remount, unmount,
+    MountSource, Tree, are_one_folder, file_id, file_id_of, is_deleted, is_mount_root, make_private, remount, unmount,
 };
 pub use tmpfs::{DataMount, TmpfsLimits, ensure_tmpfs, is_tmpfs, restore_tmpfs};

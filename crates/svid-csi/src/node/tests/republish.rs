@@ -292,9 +292,9 @@ fn a_mount_that_cannot_be_cloned_changes_nothing() {
         node.mount(volume, &point, &other, &spec).unwrap_err();
         drop(busy);
         assert_eq!((point.look().unwrap(), volume.record()), (shown, &recorded), "it continues unchanged");
-        // The clone uses the last descriptor, and no step after the unmount needs one.
+        // The two clones use the last descriptors, and no step after the unmount needs one.
         node.record(volume, |record| record.show(Some(other.id()), spec.clone(), shown.mounted())).unwrap();
-        let few = Descriptors::left(1);
+        let few = Descriptors::left(2);
         let mounted = node.mount(volume, &point, &other, &spec);
         drop(few);
         mounted.unwrap();
@@ -350,5 +350,25 @@ fn whichever_call_lacks_a_descriptor_the_next_publish_succeeds() {
             }
             assert!(failures > 2, "{number}: {failures}");
         }
+    });
+}
+
+#[test]
+fn what_cannot_be_mounted_leaves_the_former_mount() {
+    test(async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build(&dir);
+        let spec = Arc::new(spec(&dir));
+        publish(&node, &spec).await.unwrap();
+        let mut held = node.volumes.hold(&spec.id).await;
+        let volume = held.as_mut().unwrap();
+        let (point, recorded) = (MountPoint::open(&spec.target).unwrap(), volume.record().clone());
+        let (shown, saw) = (point.look().unwrap(), Sees::of(&spec));
+        // It can be cloned, and no longer be mounted.
+        let gone = tempfile::tempdir().unwrap();
+        let other = MountSource::open(gone.path()).unwrap();
+        drop(gone);
+        node.mount(volume, &point, &other, &spec).unwrap_err();
+        assert_eq!((point.look().unwrap(), Sees::of(&spec), volume.record()), (shown, saw, &recorded));
     });
 }

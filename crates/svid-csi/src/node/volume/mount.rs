@@ -9,11 +9,11 @@ use svid_csi_core::volume_id::VolumeId;
 use super::Node;
 use super::error::VolumeError;
 use super::registry::Volume;
-use crate::host::mount::{Look, MountError, MountPoint, MountSource};
+use crate::host::mount::{Look, MountError, MountPoint, MountSource, Tree};
 
 impl Node {
     /// Mounts `source` at the target, and unmounts other mounts of ours, for the volume described by `spec`. Steps that
-    /// may fail come before steps that remove something, so that after most failures the target is unchanged.
+    /// may fail come before steps that remove something; if mounting fails nevertheless, the former mount is restored.
     pub(in crate::node) fn mount(
         &self,
         volume: &mut Volume,
@@ -23,6 +23,10 @@ impl Node {
     ) -> Result<(), VolumeError> {
         let (look, root) = (point.look()?, Some(source.id()));
         let is_shown = look == Look::Mounted(source.id()) && point.is_read_only()? == source.is_read_only()?;
+        let former = match look {
+            Look::Mounted(_) if !is_shown => Some(point.source()?.tree()?),
+            _ => None,
+        };
         let tree = source.tree()?;
         let before = volume.record().clone();
         if before.root != root || before.spec != *spec {
@@ -32,18 +36,32 @@ impl Node {
         if is_shown {
             return Ok(());
         }
+        let replaced = self.replace(volume.record(), point, look, tree, spec);
+        if replaced.is_err() {
+            if let (Ok(Look::Folder), Some(former)) = (point.look(), former) {
+                // If this fails too, the kubelet's next publish mounts something.
+                let _ = point.attach(former);
+            }
+            // The pod still has the former mount, which must be renewed. If this fails, the record has both roots.
+            if *volume.record() != before && point.look().is_ok_and(|now| now == look) {
+                let _ = self.record(volume, |record| *record = before);
+            }
+        }
+        replaced
+    }
+
+    fn replace(
+        &self,
+        record: &Record,
+        point: &MountPoint,
+        look: Look,
+        tree: Tree,
+        spec: &VolumeSpec,
+    ) -> Result<(), VolumeError> {
         match look {
             Look::Mounted(_) => {
-                let record = volume.record();
                 let is_ours = |root| self.is_ours(&record.driver, &spec.id, Some(record), point, root);
-                if let Err(error) = point.detach_while(is_ours, |_| Ok(false)) {
-                    // The pod still has the former mount, which must be renewed. If this fails, the record has both
-                    // roots.
-                    if *record != before && point.look().is_ok_and(|now| now == look) {
-                        let _ = self.record(volume, |record| *record = before);
-                    }
-                    return Err(error.into());
-                }
+                point.detach_while(is_ours, |_| Ok(false))?;
             }
             Look::Missing => point.create(spec.target_mode())?,
             Look::Folder | Look::NotAFolder => {}
