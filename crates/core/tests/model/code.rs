@@ -10,9 +10,6 @@ pub struct Code {
 /// A bug of the driver that the model has found. The fix of one removes it here too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
-    /// If a withdrawal cannot be recorded and the driver is killed between the removal of `..data` and that of the files, the
-    /// next startup considers the folder empty: the key remains readable in the folder that `..data` pointed to.
-    HiddenIsTakenForGone,
     /// If a volume without an identity receives one that cannot be recorded, the renewal does not know of it: a withdrawal
     /// before the next delivery does not remove the files. Examples are a republish of a passthrough volume as files, and an
     /// identity that is issued again after a withdrawal.
@@ -48,6 +45,8 @@ pub enum Mutation {
     AuditAfterwards,
     /// Startup does not complete a withdrawal.
     WithdrawalForgotten,
+    /// Startup considers a folder without `..data` empty.
+    HiddenTakenForGone,
     /// The driver writes into whatever is mounted, even if the record says that it is the agent's.
     MountTakenForFolder,
     /// The driver unmounts before the next mount is cloned and recorded.

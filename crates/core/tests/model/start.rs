@@ -159,11 +159,11 @@ impl Run<'_> {
             return self.take_away();
         }
         let is_there = record.spec == Spec::Passthrough || self.world.folder.is_some_and(|it| it.shown.is_some());
-        if !is_there && !self.has(Flaw::HiddenIsTakenForGone) {
-            self.take_away()?;
-        }
         if record.issued.is_none() || is_there {
             return Ok(());
+        }
+        if !self.is(Mutation::HiddenTakenForGone) {
+            self.take_away()?;
         }
         self.record("recording that the pod has no identity", |record| record.give(None))
     }

@@ -312,3 +312,20 @@ fn a_record_that_startup_could_not_read_is_read_by_the_next_call() {
         assert!(volume.is_kept_fresh() && !volume.unfinished);
     });
 }
+
+#[test]
+fn a_withdrawal_that_was_neither_recorded_nor_finished_continues_at_the_next_start() {
+    test(async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build(&dir);
+        let spec = spec(&dir);
+        publish(&node, &spec).await.unwrap();
+        let folder = folder(&dir, &spec);
+        // As if the record could not be written, and a kill came after the first name.
+        seal::unseal(fs::File::open(&folder).unwrap()).unwrap();
+        fs::remove_file(folder.join("..data")).unwrap();
+        let node = restart(node, &dir).await;
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        next_serial(&node, &spec).await;
+    });
+}

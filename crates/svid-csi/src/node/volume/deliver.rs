@@ -153,15 +153,21 @@ impl Node {
         }
         let is_there = match &spec.content {
             Content::Passthrough => true,
-            // They are removed even if that could not be recorded.
-            Content::Files(_) => match shown::look_and_seal(&self.folder(record)?)? {
-                Shown::Files(_) => true,
-                Shown::Nothing => false,
-                Shown::Changed(how) => {
-                    self.report_change(&spec, &how);
-                    false
+            Content::Files(_) => {
+                let folder = self.folder(record)?;
+                match shown::look_and_seal(&folder)? {
+                    Shown::Files(_) => true,
+                    Shown::Nothing => {
+                        // A withdrawal that could not be recorded may have been interrupted: the folder may still contain the key.
+                        files::take_away(&folder)?;
+                        false
+                    }
+                    Shown::Changed(how) => {
+                        self.report_change(&spec, &how);
+                        false
+                    }
                 }
-            },
+            }
             Content::WorkloadApi(socket) => {
                 let workload_api = self.workload_api()?;
                 let folder = self.folder(record)?;
