@@ -33,7 +33,11 @@ pub struct Record {
     /// Whether this driver filled that earlier mount.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub formerly_filled: bool,
-    /// The identity that was last installed.
+    /// Since the last publish that succeeded, another one has begun with another spec: what the volume contains may
+    /// not be what is recorded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsettled: bool,
+    /// The identity that was last installed, or if there was none, the one that is about to be.
     pub issued: Option<Issued>,
     /// Its source has withdrawn the identity; the remaining files must be removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -202,6 +206,7 @@ impl Record {
             pods_dir,
             formerly: None,
             formerly_filled: false,
+            unsettled: false,
             issued: None,
             withdrawn: false,
             bytes: 0,
@@ -212,6 +217,20 @@ impl Record {
     /// The identity that the pod was given, unless it was withdrawn since.
     pub fn give(&mut self, issued: Option<Issued>) {
         (self.issued, self.withdrawn) = (issued, false);
+    }
+
+    /// Announces an identity, before the pod can read it, to a volume that will be published with `spec`: a withdrawal
+    /// or a restart then knows of it, whatever fails. The validity of an earlier identity stays: that comes first.
+    pub fn announce(&mut self, spec: &VolumeSpec, issued: Issued) {
+        self.unsettled |= *self.spec != *spec;
+        let issued = self.issued.take().unwrap_or(issued);
+        self.give(Some(Issued { digest: None, ..issued }));
+    }
+
+    /// Whether the volume contains only what is recorded: no other publish has begun, and a volume that became a
+    /// passthrough has no data left.
+    pub fn is_settled(&self) -> bool {
+        !self.unsettled && (self.spec.content != Content::Passthrough || self.filled().is_none())
     }
 
     /// The folder mounted at the target, if this driver writes its files; for a passthrough volume, the earlier mount
@@ -225,7 +244,7 @@ impl Record {
     }
 
     /// Changes the volume to `spec`, before `root` is mounted. The former mount stays recorded until
-    /// [`forget_former_mount`](Self::forget_former_mount), so that the driver recognises it after a restart. `mounted` is at the target: if that
+    /// [`settle`](Self::settle), so that the driver recognises it after a restart. `mounted` is at the target: if that
     /// is `formerly`, the recorded root was never mounted. A former root with files of this driver stays recorded until
     /// it is empty.
     pub fn show(&mut self, root: Option<FileId>, spec: Arc<VolumeSpec>, mounted: Option<FileId>) {
@@ -239,8 +258,14 @@ impl Record {
     }
 
     /// Forgets the former mount, which is certainly gone.
-    pub fn forget_former_mount(&mut self) {
-        (self.formerly, self.formerly_filled) = (None, false);
+    pub fn settle(&mut self) {
+        (self.formerly, self.formerly_filled, self.unsettled) = (None, false, false);
+    }
+
+    /// Forgets the identity that a volume had before it became a passthrough: it is certainly gone.
+    pub fn end_identity(&mut self) {
+        self.settle();
+        self.give(None);
     }
 
     /// Reads a record.
@@ -352,7 +377,7 @@ mod tests {
             }
         }
         assert_eq!(Record::from_json(&record.to_json()).unwrap(), record);
-        record.forget_former_mount();
+        record.settle();
         assert_eq!((record.formerly, record.filled()), (None, None));
     }
 

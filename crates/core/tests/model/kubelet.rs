@@ -2,7 +2,7 @@
 
 use svid_csi_core::state::Phase;
 
-use crate::code::{Code, Mutation};
+use crate::code::Mutation;
 use crate::properties::Property;
 use crate::run::{Choices, Done, Failure, Run, Stop};
 use crate::world::{Belief, Pod, Root, Spec, World};
@@ -40,7 +40,7 @@ impl Step {
         add(Step::RemovePodFolder, is_done && world.mounts.top().is_none());
         add(Step::Timer, world.later().is_some());
         add(Step::IssueNext, world.gives.is_some() && world.left.renewals > 0);
-        add(Step::Renew, Run::new(*world, &mut Choices::default(), Code::default()).renewal_is_due());
+        add(Step::Renew, Run::new(*world, &mut Choices::default(), None).renewal_is_due());
         add(Step::Withdraw, world.gives.is_some() && world.left.withdrawals > 0);
         add(Step::IssueNext, world.gives.is_none() && world.left.renewals > 0);
         let is_ready = world.disk.is_some_and(|record| record.phase == Phase::Ready);
@@ -148,6 +148,10 @@ impl Run<'_> {
         self.say(format_args!("The publish succeeds."));
         if !self.world.is_published_as(spec) {
             self.breaks(Property::P2);
+        }
+        let shown = self.world.mounted_folder().and_then(|folder| folder.shown);
+        if shown.is_some_and(|(_, shown)| shown != spec) {
+            self.breaks(Property::P1);
         }
         (self.world.belief, self.world.pod, self.world.asks_again) = (Belief::Mounted, Pod::Running, false);
     }

@@ -6,8 +6,8 @@ use crate::world::{Belief, Pod, Root, Spec, World, bit};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Property {
-    /// A running pod whose last publish succeeded has one mount, the complete files of one generation, and a renewal that runs
-    /// or is queued.
+    /// A running pod whose last publish succeeded has one mount, the complete files of one generation with the requested names,
+    /// and a renewal that runs or is queued.
     P1,
     /// A publish succeeds only if the record on disk is ready and has the requested spec.
     P2,

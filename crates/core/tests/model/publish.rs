@@ -2,7 +2,7 @@
 
 use svid_csi_core::state::{Phase, Record};
 
-use crate::code::{Flaw, Mutation};
+use crate::code::Mutation;
 use crate::record::{Remembered, issued};
 use crate::run::{Done, Failure, Run, Stop, begun, tolerated};
 use crate::world::{Generation, Root, Spec, Volume};
@@ -50,42 +50,44 @@ impl Run<'_> {
             return Ok(());
         }
         self.check_target()?;
-        let before = self.known();
         self.intend(Spec::Passthrough, Root::Agent)?;
-        self.pass_through(before).map_err(begun)
+        self.pass_through().map_err(begun)
     }
 
-    fn pass_through(&mut self, before: Option<Remembered>) -> Done {
+    fn pass_through(&mut self) -> Done {
+        let record = self.volume().record;
+        if !record.is_settled() {
+            self.look("the target")?;
+            if self.world.mounts.top() == record.root && record.spec == Spec::Passthrough {
+                self.end_identity()?;
+                self.record("recording that the identity has ended", Record::end_identity)?;
+            }
+        }
+        let record = self.volume().record;
+        let has_data = record.spec != Spec::Passthrough || !record.is_settled();
         self.mount(Root::Agent, Spec::Passthrough)?;
-        let filled = self.volume().record.filled();
-        if before.is_some_and(|before| before.spec != Spec::Passthrough) {
-            self.volume().renewal = None;
-            self.remove_data(filled)?;
-        } else if filled.is_some() || !self.has(Flaw::KeysOfAnEarlierTry) {
-            self.remove_data(filled)?;
+        if has_data {
+            self.end_identity()?;
         }
         self.ready(Spec::Passthrough, None)
+    }
+
+    fn end_identity(&mut self) -> Done {
+        self.volume().renewal = None;
+        let filled = self.volume().record.filled();
+        self.remove_data(filled)
     }
 
     /// As `is_published`.
     fn is_published(&mut self, spec: Spec, source: Option<Root>) -> Done<bool> {
         let Some(record) = self.known().filter(|record| record.phase == Phase::Ready) else { return Ok(false) };
         let Some(expected) = source.or(record.root) else { return Ok(false) };
-        let is_whole = record.spec != Spec::Passthrough || record.filled().is_none();
-        if !is_whole || record.spec != spec || self.is_otherwise_than_recorded(spec) {
+        let is_settled = record.is_settled() || self.is(Mutation::UnsettledIsPublished);
+        if !is_settled || record.spec != spec {
             return Ok(false);
         }
         self.look("the target")?;
         Ok(self.world.mounts.top() == Some(expected))
-    }
-
-    /// Whether a failed publish with another spec left something that the record does not mention.
-    fn is_otherwise_than_recorded(&self, spec: Spec) -> bool {
-        let Some(folder) = self.world.folder.or(self.world.behind) else { return false };
-        match spec {
-            Spec::Passthrough => !self.has(Flaw::KeysOfAnEarlierTry),
-            Spec::A | Spec::B => !self.has(Flaw::FilesOfAnEarlierTry) && folder.shown.is_some() && !folder.shows(spec),
-        }
     }
 
     /// As `check_target`.
@@ -130,18 +132,37 @@ impl Run<'_> {
     /// As `install`.
     fn install(&mut self, spec: Spec, generation: Generation) -> Done {
         let in_use = self.reach()?;
+        self.announce(spec, generation)?;
         if !self.is(Mutation::AuditAfterwards) {
             self.audit(generation);
         }
         self.deliver(spec, generation)?;
+        let ready = self.mount_delivered(spec, generation, in_use);
+        let record = self.known();
+        let has_identity = |record: Remembered| record.phase == Phase::Ready && record.spec != Spec::Passthrough;
+        if ready.is_ok() || record.is_some_and(has_identity) {
+            self.keep_renewing();
+        }
+        ready
+    }
+
+    fn mount_delivered(&mut self, spec: Spec, generation: Generation, in_use: bool) -> Done {
         if !in_use {
             let root = Root::Folder(self.world.folder.expect("it was filled").number);
             self.mount(root, spec)?;
         }
         self.audit(generation);
-        self.ready(spec, Some(generation))?;
-        self.keep_renewing();
-        Ok(())
+        self.ready(spec, Some(generation))
+    }
+
+    /// As `announce`.
+    pub fn announce(&mut self, spec: Spec, generation: Generation) -> Done {
+        let record = self.volume().record;
+        let is_recorded = record.issued.is_some() && (record.spec == spec || record.unsettled);
+        if record.phase != Phase::Ready || is_recorded || self.is(Mutation::NotAnnounced) {
+            return Ok(());
+        }
+        self.record("announcing the identity", |record| record.announce(&spec.real(), issued(generation)))
     }
 
     /// As `ready`.
@@ -150,7 +171,7 @@ impl Run<'_> {
         self.record("recording that the volume is ready", |record| {
             let root = root.or(record.root);
             (record.phase, record.spec, record.root) = (Phase::Ready, spec.real(), root);
-            record.forget_former_mount();
+            record.settle();
             record.give(given.map(issued));
         })?;
         self.volume().unfinished = false;
@@ -200,7 +221,9 @@ impl Run<'_> {
     /// As `is_kept_fresh`.
     pub fn is_kept_fresh(&mut self) -> bool {
         let volume = self.volume();
-        volume.record.spec == Spec::Passthrough
-            || volume.renewal.is_some_and(|renewal| renewal.spec == volume.record.spec)
+        match volume.record.spec {
+            Spec::Passthrough => volume.renewal.is_none(),
+            spec => volume.renewal.is_some_and(|renewal| renewal.spec == spec),
+        }
     }
 }

@@ -21,7 +21,10 @@ pub struct Remembered {
     pub root: Option<Root>,
     pub formerly: Option<Root>,
     pub formerly_filled: bool,
+    pub unsettled: bool,
     pub issued: Option<Generation>,
+    /// Whether the identity was delivered for certain.
+    pub delivered: bool,
     pub withdrawn: bool,
 }
 
@@ -56,7 +59,9 @@ impl Remembered {
             root: record.root.map(Root::of),
             formerly: record.formerly.map(Root::of),
             formerly_filled: record.formerly_filled,
+            unsettled: record.unsettled,
             issued: record.issued.as_ref().map(serial),
+            delivered: record.issued.as_ref().is_some_and(|issued| issued.digest.is_some()),
             withdrawn: record.withdrawn,
         }
     }
@@ -67,7 +72,11 @@ impl Remembered {
             root: self.root.map(Root::id),
             formerly: self.formerly.map(Root::id),
             formerly_filled: self.formerly_filled,
-            issued: self.issued.map(issued),
+            unsettled: self.unsettled,
+            issued: self.issued.map(|generation| {
+                let issued = issued(generation);
+                Issued { digest: issued.digest.filter(|_| self.delivered), ..issued }
+            }),
             withdrawn: self.withdrawn,
             ..Record::intended("csi.spiffe.io", self.spec.real(), Some(FileId { device: 4, inode: 1 }))
         }
@@ -78,6 +87,10 @@ impl Remembered {
         let mut record = Record::intended("csi.spiffe.io", spec.real(), None);
         record.root = Some(root.id());
         Self::of(&record)
+    }
+
+    pub fn is_settled(self) -> bool {
+        self.real().is_settled()
     }
 
     /// The folder mounted at the target, if this driver writes its files.
@@ -92,8 +105,12 @@ impl fmt::Display for Remembered {
         if let Some(formerly) = self.formerly {
             write!(to, " after {formerly:?}")?;
         }
+        if self.unsettled {
+            write!(to, ", unsettled")?;
+        }
         match (self.issued, self.withdrawn) {
-            (Some(generation), _) => write!(to, ", with identity {generation}"),
+            (Some(generation), _) if self.delivered => write!(to, ", with identity {generation}"),
+            (Some(generation), _) => write!(to, ", possibly with identity {generation}"),
             (None, true) => write!(to, ", withdrawn"),
             (None, false) => write!(to, ", without identity"),
         }
@@ -108,7 +125,7 @@ pub fn issued(generation: Generation) -> Issued {
         validity: Validity { not_before: moment, not_after: moment },
         spiffe_id: None,
         bundle_digest: String::new(),
-        digest: None,
+        digest: Some(generation.to_string()),
         untrusted: None,
         jwt: None,
     }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::code::{Code, Flaw, Mutation};
+use crate::code::Mutation;
 use crate::properties::{self, Property};
 use crate::record::Remembered;
 use crate::world::{Driver, Later, Volume, World};
@@ -93,7 +93,7 @@ pub fn tolerated(done: Done) -> Done<bool> {
 pub struct Run<'a> {
     pub world: World,
     choices: &'a mut Choices,
-    pub code: Code,
+    pub mutation: Option<Mutation>,
     story: Option<Vec<String>>,
     pub broken: Option<Property>,
     /// How often the properties were checked.
@@ -101,8 +101,8 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub fn new(world: World, choices: &'a mut Choices, code: Code) -> Self {
-        Run { world, choices, code, story: None, broken: None, moments: 0 }
+    pub fn new(world: World, choices: &'a mut Choices, mutation: Option<Mutation>) -> Self {
+        Run { world, choices, mutation, story: None, broken: None, moments: 0 }
     }
 
     pub fn told(mut self) -> Self {
@@ -115,11 +115,7 @@ impl<'a> Run<'a> {
     }
 
     pub fn is(&self, mutation: Mutation) -> bool {
-        self.code.mutation == Some(mutation)
-    }
-
-    pub fn has(&self, flaw: Flaw) -> bool {
-        self.code.flaws.contains(&flaw)
+        self.mutation == Some(mutation)
     }
 
     pub fn say(&mut self, sentence: fmt::Arguments) {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::code::Code;
+use crate::code::Mutation;
 use crate::kubelet::Step;
 use crate::properties::{self, Property};
 use crate::run::{Choices, Run};
@@ -42,7 +42,7 @@ impl Found {
 }
 
 struct Search {
-    code: Code,
+    mutation: Option<Mutation>,
     reached: Vec<Reached>,
     known: HashSet<World>,
     /// Which property is broken in the end, by state.
@@ -51,9 +51,9 @@ struct Search {
 }
 
 /// Visits every state within the budget. Ends early if `wanted` is broken.
-pub fn search(budget: Budget, code: Code, wanted: Option<Property>) -> Found {
+pub fn search(budget: Budget, mutation: Option<Mutation>, wanted: Option<Property>) -> Found {
     let mut search =
-        Search { code, reached: Vec::new(), known: HashSet::new(), ends: HashMap::new(), found: Found::default() };
+        Search { mutation, reached: Vec::new(), known: HashSet::new(), ends: HashMap::new(), found: Found::default() };
     for asks in [Spec::A, Spec::Passthrough] {
         let world = World::new(asks, budget);
         search.known.insert(world);
@@ -76,7 +76,7 @@ impl Search {
     fn take(&mut self, from: usize, world: World, step: Step) {
         let mut choices = Choices::default();
         loop {
-            let mut run = Run::new(world, &mut choices, self.code);
+            let mut run = Run::new(world, &mut choices, self.mutation);
             run.step(step);
             let (after, broken, moments) = (run.world, run.broken, run.moments);
             self.found.steps += 1;
@@ -87,7 +87,7 @@ impl Search {
                 self.report(property, &reached, None);
             } else if self.known.insert(after) {
                 if let Some(property) = self.broken_in_the_end(after) {
-                    self.report(property, &reached, Some(heal(after, self.code).0));
+                    self.report(property, &reached, Some(heal(after, self.mutation).0));
                 } else {
                     self.reached.push(reached);
                 }
@@ -100,9 +100,9 @@ impl Search {
 
     fn broken_in_the_end(&mut self, world: World) -> Option<Property> {
         let unhindered = World { left: Budget::default(), ..world };
-        let code = self.code;
+        let mutation = self.mutation;
         *self.ends.entry(unhindered).or_insert_with(|| {
-            let (end, broken) = heal(unhindered, code);
+            let (end, broken) = heal(unhindered, mutation);
             broken.or_else(|| properties::broken_in_the_end(&end))
         })
     }
@@ -121,7 +121,7 @@ impl Search {
         let mut sentences = vec![format!("The kubelet requests the volume as {:?}.", at.world.asks)];
         for how in path.into_iter().rev() {
             let mut choices = Choices::of(&how.choices);
-            let mut run = Run::new(self.reached[how.from].world, &mut choices, self.code).told();
+            let mut run = Run::new(self.reached[how.from].world, &mut choices, self.mutation).told();
             run.step(how.step);
             sentences.extend(run.into_story());
         }
@@ -135,7 +135,7 @@ impl Search {
 
 /// The state after the driver and the kubelet have retried everything while nothing fails, and the first property broken
 /// on the way there.
-fn heal(mut world: World, code: Code) -> (World, Option<Property>) {
+fn heal(mut world: World, mutation: Option<Mutation>) -> (World, Option<Property>) {
     world.left = Budget::default();
     // A kubelet whose publish is denied retries forever.
     for _ in 0..ROUNDS {
@@ -148,7 +148,7 @@ fn heal(mut world: World, code: Code) -> (World, Option<Property>) {
             };
             if goes_on && Step::possible(&world).contains(&step) {
                 let mut choices = Choices::default();
-                let mut run = Run::new(world, &mut choices, code);
+                let mut run = Run::new(world, &mut choices, mutation);
                 run.step(step);
                 if run.broken.is_some() {
                     return (run.world, run.broken);

@@ -3,11 +3,11 @@
 
 use svid_csi_core::state::{Observed, Phase, Pod as Seen, Record, Step, Target, recover};
 
-use crate::code::{Flaw, Mutation};
+use crate::code::Mutation;
 use crate::properties::Property;
 use crate::record::issued;
 use crate::run::{Done, Failure, Run, Stop};
-use crate::world::{Driver, Later, Pod, Renewal, Root, Spec, Volume};
+use crate::world::{Driver, Generation, Later, Pod, Renewal, Root, Spec, Volume};
 
 impl Run<'_> {
     /// As `Node::recover`.
@@ -143,13 +143,10 @@ impl Run<'_> {
     fn remove_former_data(&mut self) -> Done {
         let record = self.volume().record;
         self.remove_data(record.filled())?;
-        if record.formerly.is_none() && record.issued.is_none() {
+        if record.formerly.is_none() && record.issued.is_none() && !record.unsettled {
             return Ok(());
         }
-        self.record("recording that the previous plan has ended", |record| {
-            record.forget_former_mount();
-            record.give(None);
-        })
+        self.record("recording that the previous plan has ended", Record::end_identity)
     }
 
     /// As `deliver_again`.
@@ -171,10 +168,9 @@ impl Run<'_> {
     /// As `keep_renewing`.
     pub fn keep_renewing(&mut self) {
         if !self.is_kept_fresh() {
-            let shows = self.world.folder.is_some_and(|folder| folder.shown.is_some());
-            let knows = !self.has(Flaw::GivenButNotRecorded) && shows;
             let volume = self.volume();
-            volume.renewal = Some(Renewal { spec: volume.record.spec, has: volume.record.issued.is_some() || knows });
+            let renewal = Renewal { spec: volume.record.spec, has: volume.record.issued.is_some() };
+            volume.renewal = Some(renewal).filter(|renewal| renewal.spec != Spec::Passthrough);
         }
     }
 
@@ -223,7 +219,7 @@ impl Run<'_> {
         let due = self.world.volume().and_then(|volume| {
             let renewal = volume.renewal?;
             Some(match self.world.gives {
-                Some(given) => volume.record.issued != Some(given),
+                Some(given) => volume.record.issued != Some(given) || !volume.record.delivered,
                 None => renewal.has,
             })
         });
@@ -237,20 +233,27 @@ impl Run<'_> {
             return Ok(());
         }
         let Some(generation) = self.world.gives else { return self.withdraw() };
+        let renewed = self.deliver_next(generation);
+        // As `keep_fresh`: after a failure the record says what the pod may have.
+        if renewed != Err(Stop::Killed) {
+            let has = self.volume().record.issued.is_some();
+            self.task_has(has);
+        }
+        renewed
+    }
+
+    fn deliver_next(&mut self, generation: Generation) -> Done {
         let spec = self.volume().record.spec;
+        self.announce(spec, generation)?;
         if !self.is(Mutation::AuditAfterwards) {
             self.audit(generation);
         }
-        let delivered = self.deliver(spec, generation);
-        let is_shown = self.world.folder.is_some_and(|folder| folder.shown.is_some());
-        if delivered != Err(Stop::Killed) && is_shown && !self.has(Flaw::GivenButNotRecorded) {
-            self.task_has(true);
-        }
-        delivered?;
+        self.deliver(spec, generation)?;
         self.audit(generation);
-        self.record("recording the new identity", |record| record.give(Some(issued(generation))))?;
-        self.task_has(true);
-        Ok(())
+        self.record("recording the new identity", |record| {
+            record.give(Some(issued(generation)));
+            record.unsettled = false;
+        })
     }
 
     fn withdraw(&mut self) -> Done {

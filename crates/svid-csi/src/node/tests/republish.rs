@@ -372,3 +372,60 @@ fn what_cannot_be_mounted_leaves_the_former_mount() {
         assert_eq!((point.look().unwrap(), Sees::of(&spec), volume.record()), (shown, saw, &recorded));
     });
 }
+
+#[test]
+fn one_that_cannot_be_recorded_changes_nothing() {
+    test(async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build_as(&config_with_agent(&dir));
+        for (before, after) in [
+            (FILES, OTHER_FILES),
+            (FILES, SOCKETS),
+            (SOCKETS, FILES),
+            (SOCKETS, OTHER_SOCKETS),
+            (PASSTHROUGH, FILES),
+            (PASSTHROUGH, SOCKETS),
+        ] {
+            let (before, after) = (spec_with(&dir, before), spec_with(&dir, after));
+            publish(&node, &before).await.unwrap();
+            let (saw, held_before) = (Sees::of(&before), held_of_room(&node, &before));
+            let fails = RecordsFail::of(&dir, &before);
+            publish(&node, &after).await.unwrap_err();
+            drop(fails);
+            publish(&node, &before).await.unwrap();
+            assert_eq!((Sees::of(&before), held_of_room(&node, &before)), (saw, held_before));
+            assert_eq!(trouble(&node, &before).await, None);
+            if before.content == Content::Passthrough {
+                assert_eq!(fs::read_dir(folder(&dir, &before)).map_or(0, Iterator::count), 0, "no key is left");
+            }
+            node.unpublish(DRIVER, after.id.clone(), after.target.clone()).await.unwrap();
+        }
+    });
+}
+
+/// How many bytes of the tmpfs are accounted for the volume.
+fn held_of_room(node: &Node, spec: &VolumeSpec) -> u64 {
+    let record = Record::intended(DRIVER, spec.clone().into(), None);
+    node.with_bytes(record).bytes
+}
+
+#[test]
+fn a_passthrough_again_after_another_try_leaves_no_key() {
+    test(async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build_as(&config_with_agent(&dir));
+        let passthrough = spec_with(&dir, PASSTHROUGH);
+        for after in [FILES, SOCKETS] {
+            let after = spec_with(&dir, after);
+            publish(&node, &passthrough).await.unwrap();
+            let held_before = held_of_room(&node, &passthrough);
+            let busy = fs::File::open(passthrough.target.path()).unwrap();
+            publish(&node, &after).await.unwrap_err();
+            publish(&node, &passthrough).await.unwrap();
+            drop(busy);
+            assert!(fs::symlink_metadata(folder(&dir, &after)).is_err(), "{after:?}");
+            assert_eq!(held_of_room(&node, &passthrough), held_before, "{after:?}");
+            node.unpublish(DRIVER, after.id.clone(), after.target.clone()).await.unwrap();
+        }
+    });
+}

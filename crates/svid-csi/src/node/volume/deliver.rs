@@ -135,7 +135,9 @@ impl Node {
                 })
             }),
         };
-        if let Err(error) = taken_back {
+        if let Err(error) =
+            taken_back.map_err(VolumeError::from).and_then(|()| self.holds_bytes(&record.spec, record.bytes))
+        {
             warn!(volume = %record.spec.id, error = report::chain(&error), "cannot remove an undelivered socket from a volume");
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use svid_csi_core::state::{FileId, Issued, Phase, Record};
 use svid_csi_core::target::TargetPath;
-use svid_csi_core::volume::{Content, VolumeSpec};
+use svid_csi_core::volume::VolumeSpec;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -63,6 +63,9 @@ impl Node {
             let is_ours = |shown| self.is_ours(driver, &spec.id, Some(known), point, shown);
             point.detach_while(is_ours, |_| Ok(false))?;
         }
+        if known.spec.plan().issuer() != spec.plan().issuer() {
+            self.sources.forget(&known.spec);
+        }
         let intended = |record: &mut Record| {
             record.phase = Phase::Intended;
             record.show(root, spec.clone(), None);
@@ -87,6 +90,18 @@ impl Node {
         Ok(Volume::recorded(record, share))
     }
 
+    /// Records what a published volume is about to contain, if the record does not say so yet.
+    pub(super) fn announce(&self, volume: &mut Volume, spec: &VolumeSpec, issued: &Issued) -> Result<(), VolumeError> {
+        let record = volume.record();
+        let is_recorded = record.issued.is_some() && (*record.spec == *spec || record.unsettled);
+        // Until then, the files are those of csi-driver-spiffe.
+        let is_adopted = record.adopted.is_some() && record.issued.is_none() && !record.withdrawn;
+        if record.phase != Phase::Ready || is_recorded || is_adopted {
+            return Ok(());
+        }
+        Ok(self.record(volume, |record| record.announce(spec, issued.clone()))?)
+    }
+
     pub(super) fn ready(
         &self,
         volume: &mut Volume,
@@ -96,7 +111,7 @@ impl Node {
         self.record(volume, |record| {
             let (root, issued) = given.map_or((record.root, None), |(root, issued)| (root, Some(issued)));
             (record.phase, record.spec, record.root) = (Phase::Ready, spec, root);
-            record.forget_former_mount();
+            record.settle();
             record.give(issued);
         })?;
         self.is_unfinished(volume, false);
@@ -134,7 +149,5 @@ pub(super) fn is_published(
         return Ok(false);
     };
     let Some(expected) = source.or(record.root) else { return Ok(false) };
-    // The former data of a passthrough volume must still be removed.
-    let is_whole = record.spec.content != Content::Passthrough || record.filled().is_none();
-    Ok(is_whole && *record.spec == *spec && point.look()? == Look::Mounted(expected))
+    Ok(record.is_settled() && *record.spec == *spec && point.look()? == Look::Mounted(expected))
 }

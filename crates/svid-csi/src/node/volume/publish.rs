@@ -86,10 +86,9 @@ impl Node {
             check_same_volume(held.as_ref(), &spec)?;
             node.check_target(&driver, &spec, &point, held.as_ref())?;
             let place = node.promise(&spec, held.as_ref())?;
-            let before = held.as_ref().map(|volume| volume.record().spec.clone());
             node.intend(&driver, &spec, &point, Some(source.id()), place, &mut held)?;
             let Some(volume) = held.as_mut() else { return Ok(()) };
-            node.pass_through(volume, &point, &source, spec, before.as_deref()).map_err(VolumeError::begun)
+            node.pass_through(volume, &point, &source, spec).map_err(VolumeError::begun)
         })
         .await?
     }
@@ -100,22 +99,20 @@ impl Node {
         point: &MountPoint,
         source: &MountSource,
         spec: Arc<VolumeSpec>,
-        before: Option<&VolumeSpec>,
     ) -> Result<(), VolumeError> {
-        let was_identity = before.is_some_and(|before| before.content != Content::Passthrough);
-        if let Some(before) = before.filter(|_| was_identity && !volume.is_renewed()) {
-            self.sources.forget(before);
+        if !volume.is_renewed() {
+            self.sources.forget(&volume.record().spec);
         }
         let record = volume.record();
-        if !was_identity && record.filled().is_some() && point.look()?.mounted() == record.root {
-            // An earlier call failed after the mount; mounting again would forget the folder that must still be
-            // emptied.
+        if !record.is_settled() && point.look()?.mounted() == record.root && passes_through(record) {
+            // An earlier call failed after this mount or before the next one. The record has no place for a third root.
             self.end_identity(volume)?;
-            self.record(volume, Record::forget_former_mount)?;
+            self.record(volume, Record::end_identity)?;
         }
+        let has_data = !passes_through(volume.record()) || !volume.record().is_settled();
         self.mount(volume, point, source, &spec)?;
         self.holds_least(&spec)?;
-        if was_identity || volume.is_renewed() || volume.record().filled().is_some() {
+        if has_data {
             self.end_identity(volume)?;
         }
         self.ready(volume, spec, None)
@@ -224,6 +221,8 @@ impl Node {
         let id = spec.id.clone();
         let folders = self.folders()?;
         let in_use = self.reach(volume, point)?;
+        let issued = issued(&spec, context, jwt.as_ref());
+        self.announce(volume, &spec, &issued)?;
         self.audit(volume, &spec, context, jwt.as_ref());
         self.deliver(volume.record(), &spec, context, jwt.as_ref(), Occasion::Publish)?;
         let shown = if in_use {
@@ -232,10 +231,17 @@ impl Node {
             folders.source(&id).map_err(VolumeError::from).and_then(|source| self.mount(volume, point, &source, &spec))
         };
         let ready = shown.and_then(|()| {
-            let given = (folders.root(&id)?, issued(&spec, context, jwt.as_ref()));
-            self.ready(volume, spec.clone(), Some(given))
+            let root = folders.root(&id)?;
+            self.ready(volume, spec.clone(), Some((root, issued)))
         });
-        ready.inspect_err(|_| self.undeliver(volume.record(), &spec))?;
+        if ready.is_err() {
+            self.undeliver(volume.record(), &spec);
+            // What a running pod may read now can be withdrawn before the next publish.
+            if volume.has_identity() {
+                self.keep_renewing(volume);
+            }
+        }
+        ready?;
         self.remove_former(volume.record(), &spec)?;
         if mixes_trust_domains(&spec, context) {
             warn!(volume = %id, "svid-csi/federated: merged lets the CAs of every federated trust domain vouch for every ID in the volume's trust bundle");
@@ -272,6 +278,10 @@ impl Drop for ForgottenUnlessReady<'_> {
             self.node.later.forgotten(self.id.clone(), Instant::now());
         }
     }
+}
+
+fn passes_through(record: &Record) -> bool {
+    record.spec.content == Content::Passthrough
 }
 
 /// The identity that an earlier call could not install, unless it is now due for renewal.

@@ -216,13 +216,10 @@ impl Node {
     fn remove_former_data(&self, volume: &mut Volume) -> Result<(), VolumeError> {
         let record = volume.record();
         self.remove_data(&record.spec.id, record.filled())?;
-        if record.formerly.is_none() && record.issued.is_none() {
+        if record.formerly.is_none() && record.issued.is_none() && !record.unsettled {
             return Ok(());
         }
-        Ok(self.record(volume, |record| {
-            record.forget_former_mount();
-            record.give(None);
-        })?)
+        Ok(self.record(volume, Record::end_identity)?)
     }
 
     fn observe(&self, record: &Record) -> Result<Observed, MountError> {

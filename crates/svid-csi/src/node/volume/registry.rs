@@ -194,7 +194,10 @@ impl Volume {
     /// Whether its renewal is running or not needed.
     pub fn is_kept_fresh(&self) -> bool {
         let as_recorded = |renewal: &Renewal| renewal.spec == self.record.spec && !renewal.task.is_finished();
-        self.renewal.as_deref().is_some_and(as_recorded) || self.record.spec.content == Content::Passthrough
+        match self.record.spec.content {
+            Content::Passthrough => self.renewal.is_none(),
+            Content::Files(_) | Content::WorkloadApi(_) => self.renewal.as_deref().is_some_and(as_recorded),
+        }
     }
 
     /// Whether it is published with an identity, not as a passthrough.
@@ -262,6 +265,9 @@ impl Node {
             return;
         }
         volume.stop_renewing();
+        if volume.record.spec.content == Content::Passthrough {
+            return;
+        }
         let record = &volume.record;
         let wakers = (volume.renew_now.clone(), volume.overslept.clone());
         let fresh = renewal::keep_fresh(self.clone(), record.spec.clone(), record.issued.clone(), wakers);

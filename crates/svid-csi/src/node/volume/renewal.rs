@@ -60,7 +60,7 @@ pub(super) async fn keep_fresh(
             never = tries.alarm.keep(&node, &spec, validity.as_ref()) => match never {},
         };
         let kind = news.kind();
-        let tried = news.identity(&spec).filter(|_| last.is_some());
+        let tried = news.identity(&spec);
         // Boxed, so that a waiting volume, which is the usual state, does not hold the space for a renewal.
         match Box::pin(news.apply(&node, &spec, last.as_ref())).await {
             Ok(RenewalOutcome::Unpublished) => return,
@@ -69,9 +69,13 @@ pub(super) async fn keep_fresh(
                 last = issued;
             }
             Err(error) => {
+                if last.is_none() {
+                    // It may have been announced.
+                    last = node.issued_of(&spec.id).await;
+                }
                 tries.failed(&node, &spec, &error, kind, last.as_ref());
                 if kind != Kind::Tokens {
-                    tries.in_vain = tried;
+                    tries.in_vain = tried.filter(|_| last.is_some());
                 }
             }
         }
@@ -232,7 +236,7 @@ async fn renew(
     last: Option<&Issued>,
 ) -> Result<RenewalOutcome, VolumeError> {
     let mut issued = issued(spec, &context, None);
-    let is_same = node.holds(&spec.id, issued.digest.as_deref()).await;
+    let is_same = node.is_issued(&spec.id, issued.digest.as_deref()).await;
     let jwt = if is_same { Ok(None) } else { node.jwt(spec).await };
     let jwt = match jwt {
         Err(error) if last.is_some_and(|last| last.jwt.is_some()) => {
@@ -253,9 +257,13 @@ async fn renew(
             return Ok(RenewalOutcome::Holds(volume.record().issued.clone()));
         }
         let spec = volume.record().spec.clone();
+        this.announce(volume, &spec, &issued)?;
         this.audit(volume, &spec, &context, jwt.as_ref());
         this.deliver(volume.record(), &spec, &context, jwt.as_ref(), Occasion::Renewal)?;
-        this.record(volume, |record| record.give(Some(issued)))?;
+        this.record(volume, |record| {
+            record.give(Some(issued));
+            record.unsettled = false;
+        })?;
         this.update_bundle(Some(volume));
         Ok(RenewalOutcome::Holds(volume.record().issued.clone()))
     })
@@ -281,10 +289,13 @@ impl Node {
     }
 
     /// Whether the volume's pod has exactly that identity. False for a changed volume.
-    async fn holds(&self, id: &VolumeId, digest: Option<&str>) -> bool {
-        let held = self.volumes.hold(id).await;
-        let issued = held.as_ref().and_then(|volume| volume.record().issued.as_ref());
-        issued.is_some_and(|issued| issued.digest.as_deref() == digest)
+    async fn is_issued(&self, id: &VolumeId, digest: Option<&str>) -> bool {
+        self.issued_of(id).await.is_some_and(|issued| issued.digest.as_deref() == digest)
+    }
+
+    /// The identity that the volume's pod has, or may have.
+    async fn issued_of(&self, id: &VolumeId) -> Option<Issued> {
+        self.volumes.hold(id).await.as_ref()?.record().issued.clone()
     }
 
     /// Writes one line for every identity of a pod, before the pod can read it, so that no identity is missing in the

@@ -140,17 +140,20 @@ impl Node {
 
     /// Records the space that an existing volume uses.
     pub(super) fn take_up_place(&self, spec: &VolumeSpec, bytes: u64) -> Result<Option<Place>, VolumeError> {
-        let Some(room) = &self.room else { return Ok(None) };
-        let least = Amount::least(spec, room.look()?.1);
-        room.lock().wrote(&spec.id, spec.pod.as_ref(), Amount { bytes: bytes.max(least.bytes), ..least });
-        Ok(Some(room.place(&spec.id)))
+        self.holds_bytes(spec, bytes)?;
+        Ok(self.room.as_ref().map(|room| room.place(&spec.id)))
     }
 
     /// Records that a volume has no files.
     pub(super) fn holds_least(&self, spec: &VolumeSpec) -> Result<(), VolumeError> {
+        self.holds_bytes(spec, 0)
+    }
+
+    /// Records that a volume uses that many bytes, and at least the minimum.
+    pub(super) fn holds_bytes(&self, spec: &VolumeSpec, bytes: u64) -> Result<(), VolumeError> {
         let Some(room) = &self.room else { return Ok(()) };
         let least = Amount::least(spec, room.look()?.1);
-        room.lock().wrote(&spec.id, spec.pod.as_ref(), least);
+        room.lock().wrote(&spec.id, spec.pod.as_ref(), Amount { bytes: bytes.max(least.bytes), ..least });
         Ok(())
     }
 
@@ -175,7 +178,7 @@ impl Node {
     }
 
     /// The record to write, with the space that the volume currently uses.
-    pub(super) fn with_bytes(&self, record: Record) -> Record {
+    pub(in crate::node) fn with_bytes(&self, record: Record) -> Record {
         let bytes = self.room.as_ref().map_or(0, |room| room.lock().bytes_of(&record.spec.id));
         Record { bytes, ..record }
     }

@@ -118,3 +118,21 @@ fn an_identity_that_cannot_be_requested_stays() {
         }
     });
 }
+
+#[test]
+fn what_comes_back_and_cannot_be_recorded_goes_too() {
+    files_test(async |scene| {
+        let target = scene.registered("web").await;
+        scene.agent.withdraw(&pod("web"));
+        until("the volume is empty", async || names(&target).is_empty()).await;
+        let obstacle = scene.node.path(&format!("root/records/.{}.json.new", volume("web").id()));
+        fs::create_dir_all(obstacle.join("x")).unwrap();
+        scene.register("web");
+        until("it fails", async || metric(&scene.node, "renewal_failures_total").await > Some(0.0)).await;
+        scene.agent.withdraw(&pod("web"));
+        until("the volume is empty again", async || names(&target).is_empty()).await;
+        fs::remove_dir_all(&obstacle).unwrap();
+        scene.register("web");
+        until("the volume is filled again", async || target.join("tls.key").exists()).await;
+    });
+}
