@@ -1,10 +1,12 @@
 //! One call of a pod, from its head until its response is complete.
 
+use std::mem::take;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use prost::Message;
 use tonic::{Code, Request, Response, Status};
 
 use super::caller::Caller;
@@ -20,7 +22,8 @@ pub(super) struct Call {
     pub(super) caller: Arc<Caller>,
     _place: Taken,
     received: Mutex<Received>,
-    answer: Mutex<Option<Taken>>,
+    /// Reserved for the messages that HTTP/2 does not have yet.
+    answer: Mutex<Vec<Taken>>,
 }
 
 /// The received part of a request that is not a complete message yet.
@@ -50,11 +53,21 @@ impl Call {
         call.ok_or_else(|| Status::internal("the socket of this call is not known"))
     }
 
-    /// Reserves space for a response of one message of that many bytes, until it is sent.
-    pub(super) fn answers_with(&self, bytes: usize) -> Result<(), Status> {
-        let bytes = self.room(bytes)?;
-        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
+    /// Reserves space for a response of one message, until it is sent.
+    pub(super) fn answers_with(&self, message: &impl Message) -> Result<(), Status> {
+        self.holds(self.room(message.encoded_len())?);
         Ok(())
+    }
+
+    /// Keeps the reservation of the next message until the message is sent.
+    pub(super) fn holds(&self, room: Taken) {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner).push(room);
+    }
+
+    /// The next part of the response: all messages with a reservation, because each part has everything encoded before it.
+    fn sends(&self, data: Bytes) -> Bytes {
+        let room = take(&mut *self.answer.lock().unwrap_or_else(PoisonError::into_inner));
+        self.caller.sends(data, room)
     }
 
     /// Marks everything received so far as complete messages.
@@ -128,7 +141,7 @@ impl Body for Answer {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         let Some(call) = &self.call else { return Poll::Ready(frame) };
-        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|data| call.caller.sends(data)))))
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|data| call.sends(data)))))
     }
 
     fn is_end_stream(&self) -> bool {

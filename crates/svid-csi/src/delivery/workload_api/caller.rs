@@ -54,6 +54,7 @@ struct Sending {
 /// One unsent part.
 struct Part {
     data: Bytes,
+    _room: Vec<Taken>,
     number: u64,
     caller: Arc<Caller>,
 }
@@ -116,14 +117,14 @@ impl Caller {
         Progress { taking, endpoint: self.endpoint.clone() }
     }
 
-    /// A part of a response, which counts as unsent until HTTP/2 drops it.
-    pub(super) fn sends(self: &Arc<Self>, data: Bytes) -> Bytes {
+    /// A part of a response, which counts as unsent, and keeps its reservation, until HTTP/2 drops it.
+    pub(super) fn sends(self: &Arc<Self>, data: Bytes, room: Vec<Taken>) -> Bytes {
         let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         let number = sending.begun;
         sending.begun += 1;
         sending.unsent.insert(number);
         self.sent.notify_one();
-        Bytes::from_owner(Part { data, number, caller: self.clone() })
+        Bytes::from_owner(Part { data, _room: room, number, caller: self.clone() })
     }
 
     /// Waits for a reason to end the connection: no call is made, or one of its streams is not read.

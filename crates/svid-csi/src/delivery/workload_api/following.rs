@@ -9,9 +9,9 @@ use svid_csi_core::x509_context::X509Context;
 use tokio::sync::watch;
 use tonic::Status;
 
-use super::caller::{Caller, Progress};
+use super::call::Call;
+use super::caller::Progress;
 use super::endpoint::{Endpoint, PodIdentity};
-use super::share::Taken;
 
 /// The response of a call that stays open.
 pub(super) type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -27,25 +27,26 @@ pub(super) fn given(identity: &PodIdentity) -> Result<&Arc<X509Context>, Status>
 
 /// One stream's view of its pod's identity.
 pub(super) struct Following {
-    pub(super) endpoint: Arc<Endpoint>,
+    call: Arc<Call>,
     identity: watch::Receiver<PodIdentity>,
     turn: u64,
     progress: Progress,
-    /// The reservation of the message in progress.
-    room: Option<Taken>,
 }
 
 impl Following {
-    pub(super) fn begin(caller: &Caller) -> Self {
-        let endpoint = caller.endpoint.clone();
-        let (identity, progress) = (endpoint.identity.subscribe(), caller.opens_stream());
-        Self { endpoint, identity, turn: 0, progress, room: None }
+    pub(super) fn begin(call: &Arc<Call>) -> Self {
+        let (identity, progress) = (call.caller.endpoint.identity.subscribe(), call.caller.opens_stream());
+        Self { call: call.clone(), identity, turn: 0, progress }
+    }
+
+    fn endpoint(&self) -> &Endpoint {
+        &self.call.caller.endpoint
     }
 
     /// The current identity of the pod.
     pub(super) fn now(&mut self) -> Result<Arc<X509Context>, Status> {
         let identity = self.identity.borrow_and_update();
-        self.turn = self.endpoint.turn();
+        self.turn = self.call.caller.endpoint.turn();
         given(&identity).cloned()
     }
 
@@ -53,29 +54,28 @@ impl Following {
     ///
     /// Polled only when there is capacity for a message, so a client that does not read never gets here.
     pub(super) async fn next(&mut self) -> Option<Result<Arc<X509Context>, Status>> {
-        self.room = None;
         self.progress.has_taken(self.turn);
         tokio::select! {
             biased;
             Ok(()) = self.identity.changed() => Some(self.now()),
-            () = self.endpoint.closing.cancelled() => None,
+            () = self.call.caller.endpoint.closing.cancelled() => None,
         }
     }
 
     /// The message, once it fits into the limit for bytes in transit to the pod; `None` if the socket is closed in the
     /// meantime. While waiting, no message is held in memory; it is created `again`.
-    pub(super) async fn fit<T: Message>(&mut self, message: T, again: impl Fn() -> T) -> Option<T> {
+    pub(super) async fn fit<T: Message>(&self, message: T, again: impl Fn() -> T) -> Option<T> {
         let bytes = message.encoded_len();
-        if let Ok(room) = self.endpoint.shares.bytes.try_take(bytes) {
-            self.room = Some(room);
+        if let Ok(room) = self.endpoint().shares.bytes.try_take(bytes) {
+            self.call.holds(room);
             return Some(message);
         }
         drop(message);
         tokio::select! {
             biased;
-            () = self.endpoint.closing.cancelled() => None,
-            room = self.endpoint.shares.bytes.take(bytes) => {
-                self.room = Some(room);
+            () = self.endpoint().closing.cancelled() => None,
+            room = self.endpoint().shares.bytes.take(bytes) => {
+                self.call.holds(room);
                 Some(again())
             }
         }
@@ -85,11 +85,11 @@ impl Following {
 /// The result of `make` for the pod's identity, at once and whenever `is_news` returns true for a change. Ends with the
 /// reason when the identity is withdrawn.
 pub(super) fn messages<T: Message + 'static>(
-    caller: &Caller,
+    call: &Arc<Call>,
     make: fn(&X509Context) -> T,
     is_news: fn(&X509Context, &X509Context) -> bool,
 ) -> Result<Messages<T>, Status> {
-    let mut following = Following::begin(caller);
+    let mut following = Following::begin(call);
     let first = following.now()?;
     let begun = (following, first, true);
     Ok(Box::pin(stream::unfold(Some(begun), move |state| async move {

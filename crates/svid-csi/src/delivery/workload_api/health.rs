@@ -54,7 +54,7 @@ impl Health for Service {
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let is_known = is_known(request.get_ref());
         let of = move |given| if is_known { status(&given) } else { ServingStatus::ServiceUnknown };
-        let following = Following::begin(&Call::of(&request)?.caller);
+        let following = Following::begin(&Call::of(&request)?);
         let statuses = stream::unfold((following, None), move |(mut following, last)| async move {
             let mut now = if last.is_none() { of(following.now()) } else { of(following.next().await?) };
             while last == Some(now) {

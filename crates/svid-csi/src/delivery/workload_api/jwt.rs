@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tonic::Status;
 use tracing::debug;
 
-use super::caller::Caller;
+use super::call::Call;
 use super::claims;
 use super::endpoint::Endpoint;
 use super::following::{Following, Messages, given};
@@ -52,10 +52,10 @@ fn svid(svid: JwtSvid) -> Jwtsvid {
 }
 
 /// The bundles to validate JWT-SVIDs of others with, and their changes.
-pub(super) async fn bundles(sources: &Sources, caller: &Caller) -> Result<Messages<JwtBundlesResponse>, Status> {
-    let mut following = Following::begin(caller);
+pub(super) async fn bundles(sources: &Sources, call: &Arc<Call>) -> Result<Messages<JwtBundlesResponse>, Status> {
+    let mut following = Following::begin(call);
     following.now()?;
-    let mut bundles = trusted(sources, &caller.endpoint).await?;
+    let mut bundles = trusted(sources, &call.caller.endpoint).await?;
     let first = any_of(&bundles.borrow_and_update())?;
     Ok(Box::pin(stream::unfold(Some((following, bundles, Some(first))), |state| async move {
         let (mut following, mut bundles, mut due) = state?;

@@ -56,7 +56,7 @@ impl SpiffeWorkloadApi for Service {
         &self,
         request: Request<X509svidRequest>,
     ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
-        let answer = Call::of(&request).and_then(|call| messages(&call.caller, x509_message::svids, |_, _| true));
+        let answer = Call::of(&request).and_then(|call| messages(&call, x509_message::svids, |_, _| true));
         answered(&self.metrics, "FetchX509SVID", answer)
     }
 
@@ -64,14 +64,16 @@ impl SpiffeWorkloadApi for Service {
         &self,
         request: Request<X509BundlesRequest>,
     ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
-        let answer = Call::of(&request).and_then(|call| messages(&call.caller, x509_message::bundles, bundles_differ));
+        let answer = Call::of(&request).and_then(|call| messages(&call, x509_message::bundles, bundles_differ));
         answered(&self.metrics, "FetchX509Bundles", answer)
     }
 
     async fn fetch_jwtsvid(&self, request: Request<JwtsvidRequest>) -> Result<Response<JwtsvidResponse>, Status> {
         let answer = async {
             let call = Call::of(&request)?;
-            jwt::svids(&self.sources, &call.caller.endpoint, request.into_inner()).await
+            let svids = jwt::svids(&self.sources, &call.caller.endpoint, request.into_inner()).await?;
+            call.answers_with(&svids)?;
+            Ok(svids)
         };
         answered(&self.metrics, "FetchJWTSVID", answer.await)
     }
@@ -80,7 +82,7 @@ impl SpiffeWorkloadApi for Service {
         &self,
         request: Request<JwtBundlesRequest>,
     ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
-        let answer = async { jwt::bundles(&self.sources, &Call::of(&request)?.caller).await };
+        let answer = async { jwt::bundles(&self.sources, &Call::of(&request)?).await };
         answered(&self.metrics, "FetchJWTBundles", answer.await)
     }
 
@@ -90,7 +92,9 @@ impl SpiffeWorkloadApi for Service {
     ) -> Result<Response<ValidateJwtsvidResponse>, Status> {
         let answer = async {
             let call = Call::of(&request)?;
-            jwt::validated(&self.sources, &call.caller.endpoint, request.into_inner()).await
+            let validated = jwt::validated(&self.sources, &call.caller.endpoint, request.into_inner()).await?;
+            call.answers_with(&validated)?;
+            Ok(validated)
         };
         answered(&self.metrics, "ValidateJWTSVID", answer.await)
     }

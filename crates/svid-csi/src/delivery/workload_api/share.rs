@@ -92,6 +92,13 @@ impl Share {
         Ok(Taken { _of_pod: more, of_node: Some(of_node) })
     }
 
+    /// Whether nothing is reserved.
+    #[cfg(test)]
+    pub(super) fn is_untouched(&self) -> bool {
+        let available = self.own.available_permits() + self.more.available_permits();
+        available == self.bounds.pod
+    }
+
     /// Waits until that amount is available; more than the limit of a pod counts as all of it.
     pub(super) async fn take(&self, amount: usize) -> Taken {
         let own = async {

@@ -10,7 +10,6 @@ mod validator;
 use std::sync::Arc;
 
 use futures::stream;
-use prost::Message;
 use svid_csi_core::x509_context::X509Context;
 use svid_csi_proto::sds::secret_discovery_service_server::{SecretDiscoveryService, SecretDiscoveryServiceServer};
 use svid_csi_proto::sds::{DiscoveryRequest, DiscoveryResponse, SECRET_TYPE};
@@ -48,8 +47,7 @@ impl SecretDiscoveryService for Service {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamSecretsStream>, Status> {
-        let answer =
-            Call::of(&request).and_then(|call| stream(Following::begin(&call.caller), call, request.into_inner()));
+        let answer = Call::of(&request).and_then(|call| stream(Following::begin(&call), call, request.into_inner()));
         answered(&self.0, "StreamSecrets", answer)
     }
 
@@ -66,7 +64,7 @@ fn fetch(call: &Call, request: &DiscoveryRequest) -> Result<DiscoveryResponse, S
     let validator = Validator::of(request.node.as_ref());
     let resources = secrets::named(&context, &endpoint.secret_names(), &request.resource_names, validator)?;
     let response = DiscoveryResponse { resources, type_url: SECRET_TYPE.to_owned(), ..Default::default() };
-    call.answers_with(response.encoded_len())?;
+    call.answers_with(&response)?;
     Ok(response)
 }
 

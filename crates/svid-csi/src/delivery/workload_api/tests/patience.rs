@@ -56,14 +56,24 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
 }
 
+/// The number of a call's stream.
+const STREAM: u8 = 1;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const WINDOW_UPDATE: u8 = 8;
+
 /// FetchX509SVID, from a client with a window of that many bytes on a stream.
 fn fetch(window: u32) -> Vec<u8> {
-    let [data, headers, settings, window_update] = [0, 1, 4, 8];
+    call("/SpiffeWorkloadAPI/FetchX509SVID", window)
+}
+
+fn call(path: &str, window: u32) -> Vec<u8> {
     let [end_stream, end_headers] = [1, 4];
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     let head = [
         vec![0x83, 0x86, 0x04], // POST, http, and the path that follows (RFC 7541, appendix A)
-        text("/SpiffeWorkloadAPI/FetchX509SVID"),
+        text(path),
         vec![0x01],
         text("localhost"),
         vec![0x0f, 0x10],
@@ -74,12 +84,57 @@ fn fetch(window: u32) -> Vec<u8> {
     ];
     [
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
-        frame(settings, 0, 0, &[&[0, 4], &window.to_be_bytes()[..]].concat()),
-        frame(window_update, 0, 0, &(i32::MAX as u32 - 65_535).to_be_bytes()),
-        frame(headers, end_headers, 1, &head.concat()),
-        frame(data, end_stream, 1, &[0; 5]),
+        frame(SETTINGS, 0, 0, &[&[0, 4], &window.to_be_bytes()[..]].concat()),
+        allowing(0, i32::MAX as u32 - 65_535),
+        frame(HEADERS, end_headers, STREAM, &head.concat()),
+        frame(DATA, end_stream, STREAM, &[0; 5]),
     ]
     .concat()
+}
+
+/// Lets that many more bytes be sent on a stream; on the connection if it is 0.
+fn allowing(stream: u8, bytes: u32) -> Vec<u8> {
+    frame(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes())
+}
+
+/// How many bytes of the response are in the next frame that has any.
+async fn answered(stream: &mut UnixStream) -> usize {
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        stream.read_exact(&mut payload).await.unwrap();
+        if head[3] == DATA && !payload.is_empty() {
+            return payload.len();
+        }
+    }
+}
+
+/// A message that HTTP/2 keeps is in transit.
+#[tokio::test(start_paused = true)]
+async fn a_message_keeps_its_reservation_until_the_client_has_let_it_be_sent() {
+    let (ca, large) = (TestCa::new("ca"), vec![7; 2 * 1024 * 1024]);
+    let svids = "/SpiffeWorkloadAPI/FetchX509SVID";
+    let secrets = "/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets";
+    for (path, lists) in [(svids, &[][..]), (svids, &[&large[..]]), (secrets, &[])] {
+        let socket = Socket::serve();
+        socket.endpoint.send(context(vec![svid(&ca, "web", "")], &[], lists));
+        let share = &socket.endpoint.shares.bytes;
+        assert!(share.is_untouched());
+        let mut stream = UnixStream::connect(socket.path()).await.unwrap();
+        stream.write_all(&call(path, 1)).await.unwrap();
+        assert_eq!(answered(&mut stream).await, 1);
+        assert!(!share.is_untouched(), "{path}: the client has received one byte");
+        stream.write_all(&allowing(STREAM, i32::MAX as u32 - 1)).await.unwrap();
+        let (mut reads, mut rest) = stream.into_split();
+        let reading = tokio::spawn(async move { reads.read_to_end(&mut Vec::new()).await });
+        while !share.is_untouched() {
+            tokio::task::yield_now().await;
+        }
+        rest.shutdown().await.unwrap();
+        drop(socket);
+        let _ = reading.await;
+    }
 }
 
 /// The window does not let the message be sent, or only its beginning; or the client does not read.
