@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+mod rust_text;
+
 const MOST_LOOSE_FILES: usize = 4;
 
 /// The picture in ARCHITECTURE.md: the floors from the top down, and the imports of each room.
@@ -66,53 +68,10 @@ fn modules(name: &str) -> BTreeMap<Vec<String>, String> {
     found
 }
 
-/// Names, `::`, and every other character that is not in a comment, a string or a character.
-fn tokens(text: &str) -> Vec<&str> {
-    let (mut rest, mut found) = (text, Vec::new());
-    while let Some(first) = rest.chars().next() {
-        let is_name = |c: char| c.is_alphanumeric() || c == '_';
-        let length = match first {
-            '/' if rest.starts_with("//") => rest.find('\n').unwrap_or(rest.len()),
-            'r' if rest.starts_with("r\"") || rest.starts_with("r#\"") => {
-                let end = if rest.starts_with("r#") { "\"#" } else { "\"" };
-                rest[3..].find(end).unwrap() + 3 + end.len()
-            }
-            '"' => string(rest),
-            '\'' if rest[1..].starts_with('\\') => rest[3..].find('\'').unwrap() + 4,
-            '\'' if rest.chars().nth(2) == Some('\'') => 2 + rest.chars().nth(1).unwrap().len_utf8(),
-            c if is_name(c) => {
-                let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
-                found.push(&rest[..end]);
-                end
-            }
-            ':' if rest.starts_with("::") => {
-                found.push("::");
-                2
-            }
-            c if c.is_whitespace() => c.len_utf8(),
-            c => {
-                found.push(&rest[..c.len_utf8()]);
-                c.len_utf8()
-            }
-        };
-        rest = &rest[length..];
-    }
-    found
-}
-
-fn string(text: &str) -> usize {
-    let mut escaped = false;
-    let end = text[1..].find(|c| {
-        let is_end = c == '"' && !escaped;
-        escaped = c == '\\' && !escaped;
-        is_end
-    });
-    end.unwrap() + 2
-}
-
 /// The modules and items that a module refers to, as paths from the crate.
 fn named<'a>(module: &[String], text: &'a str, is_module: impl Fn(&[String]) -> bool) -> Vec<Vec<String>> {
-    let (tokens, mut named, mut depth) = (tokens(text), Vec::new(), 0);
+    let code = rust_text::tokens(text).into_iter().filter(|token| !token.is_string);
+    let (tokens, mut named, mut depth) = (code.map(|token| token.text).collect::<Vec<_>>(), Vec::new(), 0);
     // The enclosing inline modules, and the prefixes of the braces of a `use`, each with its depth.
     let mut inside: Vec<(usize, String)> = Vec::new();
     let mut prefixes: Vec<(usize, Vec<&'a str>)> = Vec::new();
