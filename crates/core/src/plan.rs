@@ -59,7 +59,7 @@ pub enum Plan {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// Not a source of this version.
-    #[error("source {0:?} does not exist in this version; use `socket`, `broker`, `cert-manager` or `local-ca`")]
+    #[error("source {0:?} does not exist in this version; use {names}", names = one_of(Source::ALL.map(|source| format!("`{source}`"))))]
     UnknownSource(String),
     /// Not a delivery of this version.
     #[error("delivery {0:?} does not exist in this version; use `socket-dir`, `files` or `workload-api`")]
@@ -80,6 +80,9 @@ pub enum PlanError {
 }
 
 impl Source {
+    /// Every source.
+    pub const ALL: [Source; 4] = [Source::Socket, Source::Broker, Source::CertManager, Source::LocalCa];
+
     /// The default delivery.
     pub fn usual_delivery(self) -> Delivery {
         match self {
@@ -163,17 +166,21 @@ impl Plan {
     }
 }
 
+/// Names in a sentence: `a, b or c`.
+pub fn one_of(names: impl IntoIterator<Item = impl fmt::Display>) -> String {
+    let mut names: Vec<_> = names.into_iter().map(|name| name.to_string()).collect();
+    match names.pop() {
+        Some(last) if !names.is_empty() => format!("{} or {last}", names.join(", ")),
+        last => last.unwrap_or_default(),
+    }
+}
+
 impl FromStr for Source {
     type Err = PlanError;
 
     fn from_str(name: &str) -> Result<Self, PlanError> {
-        match name {
-            "socket" => Ok(Source::Socket),
-            "broker" => Ok(Source::Broker),
-            "cert-manager" => Ok(Source::CertManager),
-            "local-ca" => Ok(Source::LocalCa),
-            _ => Err(PlanError::UnknownSource(name.to_owned())),
-        }
+        let known = Source::ALL.into_iter().find(|source| source.to_string() == name);
+        known.ok_or_else(|| PlanError::UnknownSource(name.to_owned()))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use svid_csi_core::files::{FileName, FileNames};
-use svid_csi_core::plan::{Issuer, Plan, Source};
+use svid_csi_core::plan::{Issuer, Plan, Source, one_of};
 
 use super::flags::{Data, DriverArgs};
 use super::mistakes::FlagMistakes;
@@ -61,7 +61,7 @@ fn required<T: Default>(value: Option<T>, flag: &str, fix: &str, mistakes: &mut 
 fn main_plan(args: &DriverArgs, mistakes: &mut FlagMistakes) -> Option<Plan> {
     let profile = args.serve.profile;
     let Some(source) = args.serve.source.or_else(|| Some(profile?.source())) else {
-        mistakes.missing("source", "give socket, broker, cert-manager or local-ca, or a --profile");
+        mistakes.missing("source", format_args!("give {}, or a --profile", one_of(Source::ALL)));
         return None;
     };
     let delivery = args.serve.delivery.unwrap_or_else(|| source.usual_delivery());

@@ -3,6 +3,7 @@
 pub mod broker;
 pub mod cert_manager;
 pub mod local_ca;
+mod reason;
 pub mod trust_bundle;
 
 use std::collections::BTreeMap;
@@ -11,22 +12,20 @@ use std::sync::Arc;
 use svid_csi_core::error::Class;
 use svid_csi_core::identity::{Candidate, Expected, Identity, Rejection, TrustBundle, accept, accept_any_chain};
 use svid_csi_core::jwt::{Audiences, JwtBundles, JwtSvid};
-use svid_csi_core::plan::Issuer;
-use svid_csi_core::renew;
+use svid_csi_core::plan::{Issuer, Source};
 use svid_csi_core::secret::Secret;
 use svid_csi_core::spiffe_id::SpiffeId;
-use svid_csi_core::state::Issued;
 use svid_csi_core::volume::{Subject, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
 
 use tokio::sync::watch;
 
-use crate::backoff::{jitter, remaining};
 use crate::host::clock;
 use broker::{Broker, BrokerError};
 use cert_manager::{CertManager, CertManagerError, Patience};
 use local_ca::{LocalCa, LocalCaError};
+pub use reason::Reason;
 
 /// The sources this driver was started with.
 #[derive(Debug, Default)]
@@ -37,20 +36,6 @@ pub struct Sources {
     pub cert_manager: Option<Arc<CertManager>>,
     /// The embedded authority.
     pub local_ca: Option<LocalCa>,
-}
-
-/// Why an identity is requested.
-#[derive(Debug, Clone, Copy)]
-pub enum Reason<'a> {
-    /// A pod waits to start.
-    First,
-    /// A volume that has an identity, unless that was lost.
-    Renewal {
-        /// Which.
-        last: Option<&'a Issued>,
-        /// Whether not to wait until it is due.
-        at_once: bool,
-    },
 }
 
 /// Why there is no identity.
@@ -121,37 +106,7 @@ impl Sources {
         subject: &Subject,
         reason: Reason<'_>,
     ) -> Result<X509Context, SourceError> {
-        let not_configured = || SourceError::NotConfigured(subject.issuer);
-        if subject.issuer == Issuer::Broker {
-            let broker = self.broker.as_ref().ok_or_else(not_configured)?;
-            return Ok(broker.next(spec, subject, reason).await?);
-        }
-        let id = subject.identity.as_ref().ok_or_else(not_configured)?;
-        reason.due().await;
-        // Boxed, so that a waiting volume, which is the usual state, does not hold the space for a request.
-        Box::pin(self.ask(spec, subject.issuer, id, reason.patience())).await.map(X509Context::from)
-    }
-
-    async fn ask(
-        &self,
-        spec: &VolumeSpec,
-        issuer: Issuer,
-        id: &SpiffeId,
-        patience: Patience,
-    ) -> Result<Identity, SourceError> {
-        match (issuer, &self.cert_manager, &self.local_ca) {
-            (Issuer::CertManager, Some(cert_manager), _) => {
-                let candidate = cert_manager.next(spec, id, patience).await?;
-                let accept = if cert_manager.requires_chain(spec) { accept } else { accept_any_chain };
-                let accepted = accepted(id, candidate, accept).await?;
-                match cert_manager.conclude(spec, accepted.as_ref().err(), patience).await {
-                    Some(ended) => Err(CertManagerError::from(ended).into()),
-                    None => Ok(accepted?),
-                }
-            }
-            (Issuer::LocalCa, _, Some(local_ca)) => Ok(accepted(id, local_ca.issue(id).await?, accept).await??),
-            _ => Err(SourceError::NotConfigured(issuer)),
-        }
+        self.of(subject.issuer)?.next(spec, subject, reason).await
     }
 
     /// JWT-SVIDs of a volume's pod for those audiences: for one of its SPIFFE IDs, or for all of them.
@@ -165,18 +120,7 @@ impl Sources {
         audiences: &Audiences,
         id: Option<&SpiffeId>,
     ) -> Result<Vec<JwtSvid>, SourceError> {
-        match (subject.issuer, &self.local_ca, &subject.identity) {
-            (Issuer::LocalCa, Some(local_ca), Some(own)) if id.is_none_or(|id| id == own) => {
-                Ok(vec![local_ca.issue_jwt(own, audiences).await?])
-            }
-            (Issuer::LocalCa, Some(_), Some(_)) => Ok(Vec::new()),
-            (Issuer::LocalCa, ..) => Err(SourceError::NotConfigured(subject.issuer)),
-            (Issuer::Broker, ..) => {
-                let broker = self.broker.as_ref().ok_or(SourceError::NotConfigured(subject.issuer))?;
-                Ok(broker.jwt_svids(spec, subject, audiences, id).await?)
-            }
-            (Issuer::CertManager, ..) => Err(SourceError::NoJwt(subject.issuer)),
-        }
+        self.of(subject.issuer)?.jwt_svids(spec, subject, audiences, id).await
     }
 
     /// The bundles with which a volume's pod validates JWT-SVIDs of others, and their changes.
@@ -188,70 +132,152 @@ impl Sources {
         spec: &VolumeSpec,
         subject: &Subject,
     ) -> Result<watch::Receiver<Arc<JwtBundles>>, SourceError> {
-        match (subject.issuer, &self.local_ca) {
-            (Issuer::LocalCa, Some(local_ca)) => Ok(local_ca.jwt_bundles()),
-            (Issuer::LocalCa, None) => Err(SourceError::NotConfigured(subject.issuer)),
-            (Issuer::Broker, _) => {
-                let broker = self.broker.as_ref().ok_or(SourceError::NotConfigured(subject.issuer))?;
-                Ok(broker.jwt_bundles(spec).await?)
-            }
-            (Issuer::CertManager, _) => Err(SourceError::NoJwt(subject.issuer)),
-        }
+        self.of(subject.issuer)?.jwt_bundles(spec).await
     }
 
     /// Takes the tokens of a volume's pod, which the kubelet sends with every publish.
     pub fn offer(&self, id: &VolumeId, subject: &Subject, tokens: Option<&Secret>) {
-        if let (Issuer::CertManager, Some(cert_manager), Some(tokens)) = (subject.issuer, &self.cert_manager, tokens) {
-            cert_manager.offer(id, tokens);
+        if let (Ok(source), Some(tokens)) = (self.of(subject.issuer), tokens) {
+            source.offer(id, tokens);
         }
     }
 
     /// Forgets a volume.
     pub fn forget(&self, spec: &VolumeSpec) {
-        let issuer = spec.subject().map(|subject| subject.issuer);
-        match (issuer, &self.broker, &self.cert_manager) {
-            (Some(Issuer::Broker), Some(broker), _) => broker.forget(spec),
-            (Some(Issuer::CertManager), _, Some(cert_manager)) => cert_manager.forget(spec),
-            _ => {}
+        if let Some(Ok(source)) = spec.subject().map(|subject| self.of(subject.issuer)) {
+            source.forget(spec);
         }
     }
 
     /// What volumes wait for, in a sentence each.
     pub fn waiting(&self) -> BTreeMap<VolumeId, String> {
-        let of_broker = self.broker.as_ref().map(Broker::waiting).unwrap_or_default();
-        let of_cert_manager = self.cert_manager.as_ref().map(|cert_manager| cert_manager.waiting());
-        of_broker.into_iter().chain(of_cert_manager.unwrap_or_default()).collect()
+        self.all().flat_map(Chosen::waiting).collect()
     }
 
     /// What a volume waits for, if it waits.
     pub fn waiting_of(&self, id: &VolumeId) -> Option<String> {
-        let of_broker = self.broker.as_ref().and_then(|broker| broker.waiting_of(id));
-        of_broker.or_else(|| self.cert_manager.as_ref()?.waiting_of(id))
+        self.all().find_map(|source| source.waiting_of(id))
     }
 
     /// The current trust bundle for that issuer's identities; for cert-manager if the administrator has configured one.
     /// The broker sends each pod its own.
     pub fn trust_bundle(&self, issuer: Issuer) -> Option<Arc<TrustBundle>> {
-        match issuer {
-            Issuer::CertManager => self.cert_manager.as_ref()?.bundle()?.borrow().clone(),
-            Issuer::LocalCa => Some(self.local_ca.as_ref()?.bundle().borrow().clone()),
-            Issuer::Broker => None,
-        }
+        self.of(issuer).ok()?.trust_bundle()
+    }
+
+    fn of(&self, issuer: Issuer) -> Result<Chosen<'_>, SourceError> {
+        let chosen = match issuer {
+            Issuer::Broker => self.broker.as_ref().map(Chosen::Broker),
+            Issuer::CertManager => self.cert_manager.as_ref().map(Chosen::CertManager),
+            Issuer::LocalCa => self.local_ca.as_ref().map(Chosen::LocalCa),
+        };
+        chosen.ok_or(SourceError::NotConfigured(issuer))
+    }
+
+    fn all(&self) -> impl Iterator<Item = Chosen<'_>> {
+        Source::ALL.into_iter().filter_map(Source::issuer).filter_map(|issuer| self.of(issuer).ok())
     }
 }
 
-impl Reason<'_> {
-    /// Waits until the turn has come.
-    async fn due(self) {
-        if let Reason::Renewal { last: Some(last), at_once: false } = self {
-            tokio::time::sleep(renew::delay(&last.validity, clock::now(), jitter())).await;
+/// A source of this driver, chosen by the issuer of a volume. [`Sources`] describes the methods.
+#[derive(Debug, Clone, Copy)]
+enum Chosen<'a> {
+    Broker(&'a Broker),
+    CertManager(&'a Arc<CertManager>),
+    LocalCa(&'a LocalCa),
+}
+
+impl Chosen<'_> {
+    async fn next(self, spec: &VolumeSpec, subject: &Subject, reason: Reason<'_>) -> Result<X509Context, SourceError> {
+        if let Chosen::Broker(broker) = self {
+            return Ok(broker.next(spec, subject, reason).await?);
+        }
+        let id = subject.identity.as_ref().ok_or(SourceError::NotConfigured(subject.issuer))?;
+        reason.due().await;
+        // Boxed, so that a waiting volume, which is the usual state, does not hold the space for a request.
+        Box::pin(self.issue(spec, id, reason.patience())).await.map(X509Context::from)
+    }
+
+    async fn issue(self, spec: &VolumeSpec, id: &SpiffeId, patience: Patience) -> Result<Identity, SourceError> {
+        match self {
+            Chosen::CertManager(cert_manager) => {
+                let candidate = cert_manager.next(spec, id, patience).await?;
+                let accept = if cert_manager.requires_chain(spec) { accept } else { accept_any_chain };
+                let accepted = accepted(id, candidate, accept).await?;
+                match cert_manager.conclude(spec, accepted.as_ref().err(), patience).await {
+                    Some(ended) => Err(CertManagerError::from(ended).into()),
+                    None => Ok(accepted?),
+                }
+            }
+            Chosen::LocalCa(local_ca) => Ok(accepted(id, local_ca.issue(id).await?, accept).await??),
+            // It issues without being given an ID.
+            Chosen::Broker(_) => Err(SourceError::NotConfigured(Issuer::Broker)),
         }
     }
 
-    fn patience(self) -> Patience {
+    async fn jwt_svids(
+        self,
+        spec: &VolumeSpec,
+        subject: &Subject,
+        audiences: &Audiences,
+        id: Option<&SpiffeId>,
+    ) -> Result<Vec<JwtSvid>, SourceError> {
         match self {
-            Reason::First => Patience::First,
-            Reason::Renewal { last, .. } => Patience::Renewal { remaining: remaining(last.map(|last| &last.validity)) },
+            Chosen::Broker(broker) => Ok(broker.jwt_svids(spec, subject, audiences, id).await?),
+            Chosen::CertManager(_) => Err(SourceError::NoJwt(Issuer::CertManager)),
+            Chosen::LocalCa(local_ca) => {
+                let own = subject.identity.as_ref().ok_or(SourceError::NotConfigured(subject.issuer))?;
+                if id.is_some_and(|id| id != own) {
+                    return Ok(Vec::new());
+                }
+                Ok(vec![local_ca.issue_jwt(own, audiences).await?])
+            }
+        }
+    }
+
+    async fn jwt_bundles(self, spec: &VolumeSpec) -> Result<watch::Receiver<Arc<JwtBundles>>, SourceError> {
+        match self {
+            Chosen::Broker(broker) => Ok(broker.jwt_bundles(spec).await?),
+            Chosen::CertManager(_) => Err(SourceError::NoJwt(Issuer::CertManager)),
+            Chosen::LocalCa(local_ca) => Ok(local_ca.jwt_bundles()),
+        }
+    }
+
+    fn offer(self, id: &VolumeId, tokens: &Secret) {
+        if let Chosen::CertManager(cert_manager) = self {
+            cert_manager.offer(id, tokens);
+        }
+    }
+
+    fn forget(self, spec: &VolumeSpec) {
+        match self {
+            Chosen::Broker(broker) => broker.forget(spec),
+            Chosen::CertManager(cert_manager) => cert_manager.forget(spec),
+            Chosen::LocalCa(_) => {}
+        }
+    }
+
+    fn waiting(self) -> BTreeMap<VolumeId, String> {
+        match self {
+            Chosen::Broker(broker) => broker.waiting(),
+            Chosen::CertManager(cert_manager) => cert_manager.waiting(),
+            Chosen::LocalCa(_) => BTreeMap::new(),
+        }
+    }
+
+    fn waiting_of(self, id: &VolumeId) -> Option<String> {
+        match self {
+            Chosen::Broker(broker) => broker.waiting_of(id),
+            Chosen::CertManager(cert_manager) => cert_manager.waiting_of(id),
+            Chosen::LocalCa(_) => None,
+        }
+    }
+
+    fn trust_bundle(self) -> Option<Arc<TrustBundle>> {
+        match self {
+            Chosen::Broker(_) => None,
+            Chosen::CertManager(cert_manager) => cert_manager.bundle()?.borrow().clone(),
+            Chosen::LocalCa(local_ca) => Some(local_ca.bundle().borrow().clone()),
         }
     }
 }

@@ -20,8 +20,9 @@ pub(super) mod store;
 mod unpublish;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use svid_csi_core::plan::{Source, one_of};
 use tokio::sync::watch;
 
 use self::room::Room;
@@ -64,8 +65,11 @@ pub struct Node {
 
 impl Node {
     pub(crate) fn folders(&self) -> Result<&Folders, VolumeError> {
-        let missing = "identities (--source broker, cert-manager or local-ca, --data-root)";
-        self.folders.as_ref().ok_or(VolumeError::NotConfigured(missing))
+        static MISSING: LazyLock<String> = LazyLock::new(|| {
+            let sources = Source::ALL.into_iter().filter(|source| source.issuer().is_some());
+            format!("identities (--source {}, --data-root)", one_of(sources))
+        });
+        self.folders.as_ref().ok_or(VolumeError::NotConfigured(&MISSING))
     }
 
     /// Whether volumes whose files this driver writes are protected from their pods, even if their mounts are writable.
