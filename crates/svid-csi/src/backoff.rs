@@ -5,8 +5,12 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use svid_csi_core::identity::Validity;
 use svid_csi_core::renew;
+use tokio::time::{Instant, sleep};
 
 use crate::host::clock;
+
+/// The first pause.
+const FIRST: Duration = Duration::from_millis(250);
 
 /// The remaining lifetime of an identity.
 pub(crate) fn remaining(last: Option<&Validity>) -> Duration {
@@ -27,8 +31,67 @@ pub(crate) fn retry_delay_within(failures: u32, remaining: Duration) -> Duration
 /// How long to wait after that many failures of an operation that is retried forever: 0.25 s, doubled each time up to
 /// `longest`, moved by up to a fifth.
 pub(crate) fn pause(failures: u32, longest: Duration) -> Duration {
-    let pause = Duration::from_millis(250).saturating_mul(1 << failures.min(16)).min(longest);
+    grown(FIRST, failures, longest)
+}
+
+fn grown(first: Duration, failures: u32, longest: Duration) -> Duration {
+    let pause = first.saturating_mul(1 << failures.min(16)).min(longest);
     pause.mul_f64(0.8 + 0.4 * jitter())
+}
+
+/// The pauses between attempts at something that is retried forever.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    first: Duration,
+    longest: Duration,
+    failures: u32,
+    /// After that long without a failure, the next one is the first of a new series.
+    calm: Duration,
+    last: Option<Instant>,
+}
+
+impl Backoff {
+    /// Pauses that grow from 0.25 s up to `longest`; see [`pause`].
+    pub(crate) fn up_to(longest: Duration) -> Self {
+        Self { first: FIRST, longest, failures: 0, calm: Duration::MAX, last: None }
+    }
+
+    /// Pauses that grow from 0.8 s up to 30 s, as in kube's watcher; 2 minutes without a failure end a series.
+    pub(crate) fn for_watches() -> Self {
+        let (first, longest, calm) = (Duration::from_millis(800), Duration::from_secs(30), Duration::from_secs(120));
+        Self { first, longest, failures: 0, calm, last: None }
+    }
+
+    /// Counts a failure. Returns whether it is the first of a series.
+    pub(crate) fn failed(&mut self) -> bool {
+        let now = Instant::now();
+        if self.last.replace(now).is_some_and(|last| now - last > self.calm) {
+            self.failures = 0;
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.failures == 1
+    }
+
+    /// Ends the series.
+    pub(crate) fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+
+    /// How long to wait after the last failure.
+    pub(crate) fn delay(&self) -> Duration {
+        grown(self.first, self.failures.saturating_sub(1), self.longest)
+    }
+
+    /// Counts a failure and waits.
+    pub(crate) async fn pause(&mut self) {
+        self.failed();
+        sleep(self.delay()).await;
+    }
+}
+
+/// A random part of a time, over which things that started together are spread.
+pub(crate) fn spread(over: Duration) -> Duration {
+    over.mul_f64(jitter())
 }
 
 /// A random number from 0 up to 1, so that tasks that started together drift apart.
@@ -59,5 +122,22 @@ mod tests {
             assert!(pauses.iter().all(|pause| (0.8 * middle..=1.2 * middle).contains(pause)), "{failures}: {pauses:?}");
             assert!(pauses.iter().any(|pause| *pause != pauses[0]), "{failures}: {pauses:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_series_of_failures_ends_with_a_success_or_a_calm_time() {
+        let mut backoff = Backoff::for_watches();
+        for (calm, is_first) in [(0, true), (100, false), (119, false), (121, true), (1, false)] {
+            tokio::time::advance(Duration::from_secs(calm)).await;
+            assert_eq!(backoff.failed(), is_first, "after {calm} s");
+        }
+        let second = backoff.delay().as_secs_f64();
+        assert!((0.8 * 1.6..=1.2 * 1.6).contains(&second), "{second}");
+        backoff.succeeded();
+        assert!(backoff.failed());
+        let mut patient = Backoff::up_to(Duration::from_secs(30));
+        patient.pause().await;
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert!(!patient.failed(), "only a success ends it");
     }
 }

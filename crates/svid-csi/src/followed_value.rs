@@ -2,18 +2,20 @@
 
 use tokio::sync::watch;
 
+use crate::telemetry::reported::Reported;
+
 /// The following side.
 #[derive(Debug)]
 pub(crate) struct FollowedValue<T> {
     value: watch::Sender<T>,
     trouble: watch::Sender<Option<String>>,
-    told: Option<String>,
+    reported: Reported,
 }
 
 impl<T: PartialEq> FollowedValue<T> {
     /// Creates it with an initial value.
     pub(crate) fn new(first: T) -> Self {
-        Self { value: watch::Sender::new(first), trouble: watch::Sender::new(None), told: None }
+        Self { value: watch::Sender::new(first), trouble: watch::Sender::new(None), reported: Reported::default() }
     }
 
     /// The value and its changes.
@@ -28,7 +30,7 @@ impl<T: PartialEq> FollowedValue<T> {
 
     /// Sets a good value. Returns whether it differs; only then watchers are notified.
     pub(crate) fn good(&mut self, now: T) -> bool {
-        self.told = None;
+        self.reported.ends();
         self.set_trouble(None);
         self.value.send_if_modified(|value| {
             let differs = *value != now;
@@ -41,7 +43,7 @@ impl<T: PartialEq> FollowedValue<T> {
     /// changed.
     pub(crate) fn broken(&mut self, trouble: String) -> bool {
         self.set_trouble(Some(trouble.clone()));
-        self.told.replace(trouble.clone()) != Some(trouble)
+        self.reported.is_new(trouble)
     }
 
     /// Records that it cannot be read for now.

@@ -20,6 +20,7 @@ use crate::backoff::pause;
 use crate::kube::error;
 use crate::kube::lease::Leadership;
 use crate::kube::watching::{GONE, Selection, WatchItem, Watching, describe};
+use crate::telemetry::reported::Reported;
 
 /// The number of requests per page of a list. A page is in memory both as received and as parsed, and a request may
 /// have any size.
@@ -55,7 +56,7 @@ pub(super) fn config(mut config: Config) -> Config {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     failures: u32,
-    told: Option<String>,
+    reported: Reported,
     was_synced: bool,
     /// The requests in the first list that another approver approved: how many, and the first of them.
     found_approved: (usize, Option<Box<Listed>>),
@@ -64,7 +65,8 @@ pub(super) struct Progress {
 
 impl Progress {
     fn answered(&mut self) {
-        (self.failures, self.told) = (0, None);
+        self.failures = 0;
+        self.reported.ends();
     }
 }
 
@@ -76,7 +78,7 @@ impl RequestWatch {
     }
 
     async fn follow(&mut self) {
-        let selection = Selection { labels: None, page: PAGE, lasts: LASTS };
+        let selection = Selection { labels: None, fields: None, page: PAGE, lasts: LASTS };
         let mut watching = Watching::new(Api::<Listed>::all(self.client.clone()), selection);
         loop {
             match watching.next().await {
@@ -164,9 +166,8 @@ impl RequestWatch {
             return debug!(error = problem, "restarting the watch of certificate requests");
         }
         self.metrics.watch_failures.inc();
-        if self.progress.told.as_ref() != Some(&problem) {
+        if self.progress.reported.is_new(problem.clone()) {
             warn!(error = problem, "cannot watch certificate requests; retrying every few seconds");
-            self.progress.told = Some(problem);
         }
     }
 }

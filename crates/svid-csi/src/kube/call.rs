@@ -23,6 +23,15 @@ impl CallError {
     }
 }
 
+impl From<CallError> for kube::Error {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Silent(time) => kube::Error::Service(format!("no answer within {} s", time.as_secs()).into()),
+            CallError::Failed(error) => error,
+        }
+    }
+}
+
 /// The result of the call, if it arrives in time.
 ///
 /// # Errors

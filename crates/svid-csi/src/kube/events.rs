@@ -19,9 +19,11 @@ use tracing::{debug, error, warn};
 
 use self::recent::Recent;
 use crate::host::clock;
+use crate::kube::call::{CallError, within};
 use crate::kube::client::CALL_TIMEOUT;
 use crate::kube::error::describe;
 use crate::tasks::Tasks;
+use crate::telemetry::reported::Reported;
 
 /// The maximum number of queued events; further ones are dropped.
 const QUEUE: usize = 256;
@@ -62,7 +64,7 @@ impl Events {
     pub fn new(client: Client, component: &'static str, instance: String, tasks: &Tasks) -> Self {
         let (queue, mut notices) = mpsc::channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
-        let mut sender = Sender { client, component, instance, forbidden: false };
+        let mut sender = Sender { client, component, instance, forbidden: Reported::default() };
         let lost = dropped.clone();
         tasks.detached(async move {
             while let Some(notice) = notices.recv().await {
@@ -100,7 +102,7 @@ struct Sender {
     client: Client,
     component: &'static str,
     instance: String,
-    forbidden: bool,
+    forbidden: Reported<()>,
 }
 
 impl Sender {
@@ -109,19 +111,18 @@ impl Sender {
         let namespace = event.metadata.namespace.clone().unwrap_or_default();
         let events: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         let parameters = PostParams::default();
-        let sent = tokio::time::timeout(CALL_TIMEOUT, events.create(&parameters, &event)).await;
-        match sent {
-            Ok(Ok(_)) => self.forbidden = false,
-            Ok(Err(error)) if lacks_permission(&error) => {
-                if !std::mem::replace(&mut self.forbidden, true) {
+        match within(CALL_TIMEOUT, events.create(&parameters, &event)).await {
+            Ok(_) => _ = self.forbidden.ends(),
+            Err(CallError::Failed(error)) if lacks_permission(&error) => {
+                if self.forbidden.is_new(()) {
                     error!(
                         error = describe(&error),
                         namespace, "events cannot be sent: grant this service account the verb `create` on `events`"
                     );
                 }
             }
-            Ok(Err(error)) => debug!(%error, namespace, "an event was not sent"),
-            Err(_) => debug!(namespace, "an event was not sent: the API server does not answer"),
+            Err(CallError::Failed(error)) => debug!(%error, namespace, "an event was not sent"),
+            Err(CallError::Silent(_)) => debug!(namespace, "an event was not sent: the API server does not answer"),
         }
     }
 

@@ -26,6 +26,7 @@ use self::moment::Moment;
 pub use self::notes::Notes;
 use self::record::Observed;
 use super::error;
+use crate::backoff::spread;
 use crate::host::clock;
 
 /// How long a Lease is valid without renewal (controller-runtime, `LeaseDuration`).
@@ -116,7 +117,7 @@ impl Candidate {
                 return Term::until(started.after(RENEW_DEADLINE));
             }
             // Candidates that started together drift apart (client-go, JitterFactor 1.2).
-            sleep(RETRY.mul_f64(1.0 + 1.2 * crate::backoff::jitter())).await;
+            sleep(RETRY + spread(RETRY.mul_f64(1.2))).await;
         }
     }
 

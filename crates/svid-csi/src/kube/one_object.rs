@@ -3,23 +3,22 @@
 
 use std::error::Error;
 use std::fmt::Debug;
-use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::BoxStream;
-use kube::runtime::watcher::{self, DefaultBackoff, watch_object};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
-use tokio::time::error::Elapsed;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use crate::kube::client::CALL_TIMEOUT;
-use crate::kube::watching::GONE;
+use crate::backoff::Backoff;
+use crate::kube::watching::{GONE, Selection, WatchItem, Watching};
 use crate::telemetry::report;
+use crate::telemetry::reported::Reported;
 
-/// After that long without a failure, the next failure counts as the first of a new series.
-const CALM: Duration = Duration::from_secs(120);
+/// More than one object never matches, but a server may still answer in pages.
+const PAGE: u32 = 500;
+/// How long a watch lasts before it is resumed, in seconds, as with kube's watcher.
+const LASTS: u32 = 290;
 
 /// Why an object cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -58,14 +57,9 @@ impl ReadError {
             kube::Error::Api(status) if status.is_forbidden() => Self::Forbidden { object, source: status },
             kube::Error::Api(status) if status.is_not_found() => Self::NotServed { object },
             kube::Error::Api(status) => Self::Failed { object, source: status },
+            kube::Error::Service(source) => Self::Failed { object, source },
             error => Self::Failed { object, source: error.into() },
         }
-    }
-
-    /// The API server did not answer in time.
-    pub fn slow(object: &str) -> Self {
-        let source = format!("no answer within {} seconds", CALL_TIMEOUT.as_secs());
-        Self::Failed { object: object.to_owned(), source: source.into() }
     }
 
     fn watching(object: &str, error: watcher::Error) -> Self {
@@ -81,20 +75,23 @@ impl ReadError {
 
 /// One followed object.
 pub struct OneObject<K> {
-    api: Api<K>,
-    name: String,
+    watching: Watching<K>,
     /// Its description, for people.
     object: String,
-    states: Option<BoxStream<'static, watcher::Result<Option<K>>>>,
-    backoff: DefaultBackoff,
+    /// The object of the list that is being read.
+    listed: Option<K>,
+    backoff: Backoff,
     pause: bool,
-    told: Option<(Instant, String)>,
+    reported: Reported,
 }
 
 impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> OneObject<K> {
     /// Follows the object `name`; `object` is its kind and name.
-    pub fn new(api: Api<K>, name: String, object: String) -> Self {
-        Self { api, name, object, states: None, backoff: DefaultBackoff::default(), pause: false, told: None }
+    pub fn new(api: Api<K>, name: &str, object: String) -> Self {
+        let selection =
+            Selection { labels: None, fields: Some(format!("metadata.name={name}")), page: PAGE, lasts: LASTS };
+        let (watching, backoff) = (Watching::new(api, selection), Backoff::for_watches());
+        Self { watching, object, listed: None, backoff, pause: false, reported: Reported::default() }
     }
 
     /// Waits for the next state of the object, which is first the current one; `None` if the object does not exist.
@@ -107,50 +104,50 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> OneObject<
     /// next state.
     pub async fn next(&mut self) -> Result<Option<K>, ReadError> {
         loop {
-            let error = match self.step().await {
-                Ok(Some(Ok(state))) => return Ok(state),
-                Ok(Some(Err(watcher::Error::WatchError(status)))) if status.code == GONE => None,
-                Ok(Some(Err(error))) => Some(ReadError::watching(&self.object, error)),
-                Ok(None) => None,
-                Err(_elapsed) => Some(ReadError::slow(&self.object)),
+            if std::mem::take(&mut self.pause) {
+                sleep(self.backoff.delay()).await;
+            }
+            let error = match self.watching.next().await {
+                Ok(WatchItem::Watched) => continue,
+                Ok(WatchItem::Event(event)) => match event {
+                    Event::Init => continue,
+                    Event::InitApply(object) => {
+                        self.listed = Some(object);
+                        continue;
+                    }
+                    Event::InitDone => return Ok(self.listed.take()),
+                    Event::Apply(object) => return Ok(Some(object)),
+                    Event::Delete(_) => return Ok(None),
+                },
+                Err(error) => error,
             };
-            self.states = None;
+            self.watching.restart();
+            self.listed = None;
             self.pause = true;
+            if self.backoff.failed() {
+                self.reported.ends();
+            }
             match error {
-                None => {}
-                // The caller may know another version to read.
-                Some(error @ ReadError::NotServed { .. }) => return Err(error),
-                Some(error) => {
-                    self.log_failure(&error);
+                watcher::Error::WatchError(status) if status.code == GONE => {}
+                error => {
+                    let error = ReadError::watching(&self.object, error);
+                    // Of these the caller may know another version to read.
+                    if !matches!(error, ReadError::NotServed { .. }) {
+                        self.log_failure(&error);
+                    }
                     return Err(error);
                 }
             }
         }
     }
 
-    async fn step(&mut self) -> Result<Option<watcher::Result<Option<K>>>, Elapsed> {
-        if std::mem::take(&mut self.pause) {
-            sleep(self.backoff.next().unwrap_or(CALM)).await;
-        }
-        match &mut self.states {
-            // A watch is silent as long as nothing happens, and ends by itself when its connection is dead.
-            Some(states) => Ok(states.next().await),
-            None => {
-                let states = self.states.insert(watch_object(self.api.clone(), &self.name).boxed());
-                timeout(CALL_TIMEOUT, states.next()).await
-            }
-        }
-    }
-
     fn log_failure(&mut self, error: &ReadError) {
-        let (now, text) = (Instant::now(), error.to_string());
-        let of_a_series = self.told.as_ref().is_some_and(|(at, known)| now - *at < CALM && *known == text);
-        self.told = Some((now, text));
+        let is_new = self.reported.is_new(error.to_string());
         let error = report::chain(error);
-        if of_a_series {
-            debug!(error, "still cannot read the {}", self.object);
-        } else {
+        if is_new {
             warn!(error, "cannot read the {}; using the last known value", self.object);
+        } else {
+            debug!(error, "still cannot read the {}", self.object);
         }
     }
 }

@@ -7,10 +7,10 @@ use kube::{Api, Client};
 use svid_csi_core::cert_request::IssuerRef;
 use svid_csi_core::runtime_issuer::{self, ConfigMapPlace};
 use tokio::sync::watch;
-use tokio::time::timeout;
 use tracing::{error, info};
 
 use crate::followed_value::FollowedValue;
+use crate::kube::call::within;
 use crate::kube::client::CALL_TIMEOUT;
 use crate::kube::one_object::{OneObject, ReadError};
 use crate::tasks::Tasks;
@@ -64,8 +64,8 @@ impl RuntimeIssuer {
     /// [`ReadError`].
     pub async fn read_now(&self) -> Result<Option<IssuerRef>, ReadError> {
         let object = self.object();
-        let read = timeout(CALL_TIMEOUT, self.config_map.get_opt(&self.place.name)).await;
-        match read.map_err(|_| ReadError::slow(&object))?.map_err(|error| ReadError::new(&object, error))? {
+        let read = within(CALL_TIMEOUT, self.config_map.get_opt(&self.place.name)).await;
+        match read.map_err(|error| ReadError::new(&object, error.into()))? {
             None => Ok(self.from_flags.clone()),
             Some(map) => match runtime_issuer::read(&self.place, &map.data.unwrap_or_default()) {
                 Ok(issuer) => Ok(Some(issuer)),
@@ -88,7 +88,7 @@ struct RuntimeIssuerFollower {
 impl RuntimeIssuerFollower {
     async fn follow(mut self) -> Infallible {
         let RuntimeIssuer { config_map, place, .. } = &self.issuer;
-        let mut states = OneObject::new(config_map.clone(), place.name.clone(), self.issuer.object());
+        let mut states = OneObject::new(config_map.clone(), &place.name, self.issuer.object());
         loop {
             let state = states.next().await;
             let answered = !matches!(state, Err(ReadError::Failed { .. }));

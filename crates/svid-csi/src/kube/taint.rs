@@ -6,13 +6,13 @@ use k8s_openapi::api::core::v1::{Node, Taint};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::call::{CallError, within};
 use super::client::CALL_TIMEOUT;
 use super::error;
-use crate::backoff::pause;
+use crate::backoff::Backoff;
+use crate::telemetry::reported::Reported;
 
 /// The longest pause between two attempts.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -22,7 +22,7 @@ pub struct StartupTaint {
     nodes: Api<Node>,
     node: String,
     key: String,
-    told: Option<String>,
+    reported: Reported,
 }
 
 /// Why a taint still exists.
@@ -41,20 +41,21 @@ enum TaintError {
 impl StartupTaint {
     /// The taints with that key on the node.
     pub fn new(client: Client, node: &str, key: &str) -> Self {
-        Self { nodes: Api::all(client), node: node.to_owned(), key: key.to_owned(), told: None }
+        Self { nodes: Api::all(client), node: node.to_owned(), key: key.to_owned(), reported: Reported::default() }
     }
 
     /// Removes them, whatever their value and effect, and retries until there are none.
     pub async fn remove(&mut self) {
-        for failures in 0.. {
+        let mut backoff = Backoff::up_to(LONGEST);
+        loop {
             match self.try_to_remove().await {
                 Ok(removed) => {
-                    self.told = None;
+                    self.reported.ends();
                     return self.log_removed(removed);
                 }
                 Err(error) => self.log_failure(&error),
             }
-            sleep(pause(failures, LONGEST)).await;
+            backoff.pause().await;
         }
     }
 
@@ -89,9 +90,8 @@ impl StartupTaint {
 
     fn log_failure(&mut self, error: &TaintError) {
         let problem = error.to_string();
-        if !matches!(error, TaintError::Raced) && self.told.as_ref() != Some(&problem) {
+        if !matches!(error, TaintError::Raced) && self.reported.is_new(problem.clone()) {
             warn!(node = self.node, taint = self.key, error = problem, "the startup taint cannot be removed yet");
-            self.told = Some(problem);
         }
     }
 }

@@ -13,6 +13,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use super::call::within;
 use super::client::CALL_TIMEOUT;
 use super::error;
 use crate::telemetry::report;
@@ -37,6 +38,8 @@ pub enum WatchItem<K> {
 pub struct Selection {
     /// Their labels; empty for all objects.
     pub labels: Option<String>,
+    /// A selector of their fields; empty for all objects.
+    pub fields: Option<String>,
     /// The number of objects per page of a list.
     pub page: u32,
     /// How long a watch lasts before it is resumed, in seconds. Then a dead connection is noticed.
@@ -66,6 +69,12 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
     /// Prepares to follow objects; nothing is requested yet.
     pub fn new(api: Api<K>, selection: Selection) -> Self {
         Self { api, selection, pending: VecDeque::new(), state: WatchState::Unlisted }
+    }
+
+    /// Lists all objects again.
+    pub fn restart(&mut self) {
+        self.pending.clear();
+        self.state = WatchState::Unlisted;
     }
 
     /// The next report. Cancel-safe.
@@ -99,9 +108,10 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
         let mut params = ListParams::default().limit(self.selection.page);
         params.label_selector.clone_from(&self.selection.labels);
         params.continue_token = next;
-        let listed = in_time(self.api.list(&params)).await;
+        params.field_selector.clone_from(&self.selection.fields);
+        let listed = within(CALL_TIMEOUT, self.api.list(&params)).await;
         self.state = WatchState::Unlisted;
-        let list = listed.map_err(Error::InitialListFailed)?;
+        let list = listed.map_err(|error| Error::InitialListFailed(error.into()))?;
         self.pending.extend(list.items.into_iter().map(|object| WatchItem::Event(Event::InitApply(object))));
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         self.state = match (given(list.metadata.continue_), given(list.metadata.resource_version)) {
@@ -118,7 +128,8 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
     async fn watch(&mut self, version: String) -> Result<WatchItem<K>> {
         let mut params = WatchParams::default().timeout(self.selection.lasts);
         params.label_selector.clone_from(&self.selection.labels);
-        match in_time(self.api.watch(&params, &version)).await {
+        params.field_selector.clone_from(&self.selection.fields);
+        match within(CALL_TIMEOUT, self.api.watch(&params, &version)).await.map_err(kube::Error::from) {
             Ok(events) => {
                 self.state = WatchState::Watched { version, events: events.boxed() };
                 Ok(WatchItem::Watched)
@@ -177,9 +188,4 @@ pub fn describe(error: &Error) -> String {
         Error::WatchError(status) => report::one_line(&status.message),
         Error::NoResourceVersion => error.to_string(),
     }
-}
-
-async fn in_time<T>(call: impl Future<Output = kube::Result<T>> + Send) -> kube::Result<T> {
-    let silent = || kube::Error::Service(format!("no answer within {} s", CALL_TIMEOUT.as_secs()).into());
-    timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(silent()))
 }

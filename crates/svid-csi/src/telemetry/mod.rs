@@ -7,3 +7,4 @@ pub(crate) mod captured_log;
 pub mod log;
 pub(crate) mod metrics;
 pub mod report;
+pub(crate) mod reported;

@@ -13,7 +13,7 @@ use super::CurrentIdentity;
 use super::token::FetchedToken;
 use super::trouble::{Explained, Trouble};
 use super::wait_reason::WaitReason;
-use crate::backoff::pause;
+use crate::backoff::Backoff;
 use crate::host::clock;
 use crate::net::unix_channel;
 use crate::spiffe::workload_header::asking;
@@ -31,13 +31,19 @@ pub(super) struct SocketSource {
     socket: PathBuf,
     audiences: Vec<String>,
     open: Option<(Client, Streaming<X509svidResponse>)>,
-    failures: u32,
+    backoff: Backoff,
     wait_reason: WaitReason,
 }
 
 impl SocketSource {
     pub(super) fn new(socket: PathBuf, audiences: Vec<String>) -> Self {
-        Self { socket, audiences, open: None, failures: 0, wait_reason: WaitReason::default() }
+        Self {
+            socket,
+            audiences,
+            open: None,
+            backoff: Backoff::up_to(LONGEST_PAUSE),
+            wait_reason: WaitReason::default(),
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -55,7 +61,7 @@ impl SocketSource {
         loop {
             match self.message().await {
                 Ok(context) => {
-                    self.failures = 0;
+                    self.backoff.succeeded();
                     self.wait_reason.done();
                     return CurrentIdentity { context, tokens: self.tokens().await };
                 }
@@ -64,8 +70,7 @@ impl SocketSource {
                 Err(trouble) => {
                     self.open = None;
                     self.wait_reason.waiting(trouble.explain(&self.socket));
-                    tokio::time::sleep(pause(self.failures, LONGEST_PAUSE)).await;
-                    self.failures += 1;
+                    self.backoff.pause().await;
                 }
             }
         }

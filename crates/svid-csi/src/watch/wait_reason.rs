@@ -2,29 +2,30 @@
 
 use tracing::{info, warn};
 
+use crate::telemetry::reported::Reported;
+
 /// The reason for waiting that was last logged.
 #[derive(Debug, Default)]
-pub(super) struct WaitReason(Option<String>);
+pub(super) struct WaitReason(Reported);
 
 impl WaitReason {
     /// Logs the reason, unless it was logged last.
     pub(super) fn waiting(&mut self, reason: String) {
-        if self.0.as_ref() != Some(&reason) {
+        if self.0.is_new(reason.clone()) {
             warn!("waiting: {reason}");
-            self.0 = Some(reason);
         }
     }
 
     /// Logs the end of the wait, if there was one.
     pub(super) fn done(&mut self) {
-        if self.0.take().is_some() {
+        if self.0.ends() {
             info!("no longer waiting");
         }
     }
 
     /// The reason, if there is one.
     pub(super) fn reason(&self) -> Option<String> {
-        self.0.clone()
+        self.0.current().cloned()
     }
 }
 

@@ -9,10 +9,11 @@ use tracing::{info, warn};
 
 use super::connection::{Connection, Target};
 use super::own_svid::{Own, OwnSvid};
-use crate::backoff::pause;
+use crate::backoff::Backoff;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
+use crate::telemetry::reported::Reported;
 
 /// The longest pause between two attempts.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -38,7 +39,8 @@ impl Connections {
             svid: own.current.clone(),
             current,
             trouble,
-            failures: 0,
+            backoff: Backoff::up_to(LONGEST),
+            reported: Reported::default(),
             generation: 0,
             era: 0,
         };
@@ -106,7 +108,8 @@ struct Connector {
     svid: watch::Receiver<Option<Own>>,
     current: watch::Sender<Option<Connection>>,
     trouble: watch::Sender<Option<String>>,
-    failures: u32,
+    backoff: Backoff,
+    reported: Reported,
     generation: u64,
     era: u64,
 }
@@ -138,7 +141,7 @@ impl Connector {
     async fn watch(&mut self, connection: &Connection) {
         tokio::select! {
             why = connection.over() => self.lost(connection, why).await,
-            _ = self.svid.changed() => self.failures = 0,
+            _ = self.svid.changed() => self.backoff.succeeded(),
         }
     }
 
@@ -148,9 +151,8 @@ impl Connector {
             Ok(connection) => {
                 self.generation += 1;
                 self.metrics.broker_connected();
-                // Later problems are reported again.
-                let was_troubled = self.trouble.send_replace(None).is_some();
-                if self.generation == 1 || was_troubled {
+                self.trouble.send_replace(None);
+                if self.reported.ends() || self.generation == 1 {
                     info!(broker = %self.target.endpoint, "connected to the broker");
                 }
                 self.current.send_replace(Some(connection));
@@ -164,7 +166,7 @@ impl Connector {
 
     async fn lost(&mut self, connection: &Connection, why: String) {
         if connection.is_proved() && !connection.is_refused() {
-            self.failures = 0;
+            self.backoff.succeeded();
         }
         if connection.is_refused() {
             self.own.refresh();
@@ -182,8 +184,8 @@ impl Connector {
     /// Waits, longer each time. A new identity of the driver ends the wait, and so does the end of the existing
     /// connection.
     async fn pause(&mut self) {
-        let pause = pause(self.failures, LONGEST);
-        self.failures += 1;
+        self.backoff.failed();
+        let pause = self.backoff.delay();
         let current = self.current.borrow().clone();
         let over = async {
             match &current {
@@ -206,15 +208,11 @@ impl Connector {
     }
 
     /// Logs the problem whenever it changes.
-    fn log_failure(&self, trouble: String) {
-        let told = self.trouble.send_if_modified(|known| {
-            // It contains times.
-            let gist = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
-            let differs = known.as_deref().map(gist) != Some(gist(&trouble));
-            *known = Some(trouble.clone());
-            differs
-        });
-        if told {
+    fn log_failure(&mut self, trouble: String) {
+        self.trouble.send_replace(Some(trouble.clone()));
+        // It contains times.
+        let gist = trouble.replace(|c: char| c.is_ascii_digit(), "");
+        if self.reported.is_new(gist) {
             let kept = self.current.borrow().is_some();
             warn!(error = trouble, kept, "cannot connect to the broker; pods keep their identities");
         }

@@ -22,6 +22,7 @@ use super::topic::{Api, Topic};
 use super::{Broker, ask};
 use crate::spiffe::x509_message::trust_domain;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::reported::Reported;
 
 /// How long the first caller waits for the agent.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,8 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Bundles {
     pod: PodRef,
     current: watch::Sender<Arc<JwtBundles>>,
-    /// The last errors in the bundles of other trust domains.
-    damaged: Mutex<Vec<String>>,
+    /// The errors in the bundles of other trust domains.
+    damaged: Mutex<Reported>,
     metrics: Arc<Metrics>,
 }
 
@@ -71,12 +72,13 @@ impl Broker {
 impl Bundles {
     /// Logs the problem whenever it changes.
     fn warn(&self, damaged: Vec<String>) {
-        let mut told = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
-        if !damaged.is_empty() && *told != damaged {
-            let why = damaged.join("; ");
+        let mut reported = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        if damaged.is_empty() {
+            reported.ends();
+        } else if reported.is_new(damaged.join("; ")) {
+            let why = reported.current();
             warn!(pod = %self.pod, error = why, "JWT bundles of other trust domains are damaged; using the last good ones");
         }
-        *told = damaged;
     }
 }
 

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::agent_socket::{self, NoSocket};
 use super::error::code;
-use crate::backoff::pause;
+use crate::backoff::Backoff;
 use crate::followed_value::FollowedValue;
 use crate::host::clock;
 use crate::host::inotify::{self, Inotify};
@@ -112,17 +112,19 @@ struct OwnSvidFollower {
 
 impl OwnSvidFollower {
     async fn run(mut self) -> Infallible {
-        let (mut failures, refresh) = (0, self.refresh.clone());
+        let (mut backoff, refresh) = (Backoff::up_to(LONGEST), self.refresh.clone());
         loop {
             // Before reading, so that no change is missed.
             let changes = inotify::follow(&self.directory, &NO_FILES);
             let ended = tokio::select! {
-                Err(ended) = self.session(&mut failures) => ended,
+                Err(ended) = self.session(&mut backoff) => ended,
                 () = refresh.notified() => continue,
             };
             self.log_failure(&ended);
             tokio::select! {
-                () = tokio::time::sleep(pause(failures, LONGEST)) => failures += 1,
+                () = tokio::time::sleep(backoff.delay()) => {
+                    backoff.failed();
+                }
                 ((), ()) = async { tokio::join!(tokio::time::sleep(SHORTEST), changed(changes)) } => {}
                 () = refresh.notified() => {}
             }
@@ -130,14 +132,14 @@ impl OwnSvidFollower {
     }
 
     /// Processes the agent's messages until the stream ends.
-    async fn session(&mut self, failures: &mut u32) -> Result<Infallible, OwnSvidError> {
+    async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, OwnSvidError> {
         let directory = self.directory.clone();
         let socket = tokio::task::spawn_blocking(move || agent_socket::find(&directory)).await??;
         let channel = timeout(CONNECT, unix_channel::connect(&socket)).await.map_err(|_| OwnSvidError::Slow)??;
         let mut client = SpiffeWorkloadApiClient::new(channel).max_decoding_message_size(MOST_BYTES);
         let mut stream = client.fetch_x509svid(asking(X509svidRequest {})).await?.into_inner();
         while let Some(message) = stream.message().await? {
-            *failures = 0;
+            backoff.succeeded();
             match read(message).await {
                 Ok(own) => self.take(own),
                 // The stream continues, because the next message may be valid.

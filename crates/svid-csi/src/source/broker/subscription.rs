@@ -14,7 +14,7 @@ use super::error::code;
 use super::pod_state::Nothing;
 use super::topic::Topic;
 use super::{api, reference};
-use crate::backoff::{jitter, pause};
+use crate::backoff::{Backoff, spread};
 use crate::telemetry::report;
 
 /// The longest pause between two attempts.
@@ -50,13 +50,13 @@ pub(super) struct SubscriptionTask<T> {
 impl<T: Topic> SubscriptionTask<T> {
     /// Keeps `known` up to date with the agent's last message.
     pub(super) async fn run(mut self) -> Infallible {
-        let mut failures = 0;
+        let mut backoff = Backoff::up_to(LONGEST);
         // Waiting pods are served without delay, but after a broken connection many subscriptions come together.
-        let mut spread = Duration::ZERO;
+        let mut over = Duration::ZERO;
         loop {
             let connection = self.connections.any().await;
-            tokio::time::sleep(spread.mul_f64(jitter())).await;
-            spread = SPREAD_AFTER_LOSS;
+            tokio::time::sleep(spread(over)).await;
+            over = SPREAD_AFTER_LOSS;
             let opened = tokio::select! {
                 opened = open::<T>(self.topic.pod(), &connection) => opened,
                 () = self.connections.lost() => continue,
@@ -67,7 +67,9 @@ impl<T: Topic> SubscriptionTask<T> {
                     drop(connection);
                     let since = Instant::now();
                     let ended = self.listen(opened).await;
-                    failures = if since.elapsed() >= STEADY { 0 } else { failures };
+                    if since.elapsed() >= STEADY {
+                        backoff.succeeded();
+                    }
                     ended
                 }
                 Err(status) => StreamEnd::Status(connection, status),
@@ -76,8 +78,7 @@ impl<T: Topic> SubscriptionTask<T> {
                 StreamEnd::Lost => self.topic.trouble("the connection to the agent was lost".to_owned()),
                 StreamEnd::Status(connection, status) => {
                     self.take(&connection, &status).await;
-                    tokio::time::sleep(pause(failures, LONGEST)).await;
-                    failures += 1;
+                    backoff.pause().await;
                 }
             }
         }
@@ -151,10 +152,10 @@ async fn move_on<T: Topic>(
     mut connections: Connections,
     than: u64,
 ) -> Result<Opened<T>, (Connection, Status)> {
-    let mut failures = 0;
+    let mut backoff = Backoff::up_to(LONGEST);
     loop {
         let newer = connections.newer(than).await;
-        tokio::time::sleep(SPREAD.mul_f64(jitter())).await;
+        tokio::time::sleep(spread(SPREAD)).await;
         match open::<T>(pod, &newer).await {
             Ok(opened) => return Ok(opened),
             Err(status) if code(&status) != Code::Unavailable => return Err((newer, status)),
@@ -162,7 +163,6 @@ async fn move_on<T: Topic>(
                 debug!(%pod, why = status.message(), "a subscription could not be moved to the new connection yet")
             }
         }
-        tokio::time::sleep(pause(failures, LONGEST)).await;
-        failures += 1;
+        backoff.pause().await;
     }
 }

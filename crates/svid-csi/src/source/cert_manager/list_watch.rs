@@ -2,16 +2,15 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
-use kube::runtime::watcher::{DefaultBackoff, Error};
+use kube::runtime::watcher::Error;
 use kube::{Api, Client};
 use svid_csi_core::cert_request::{NODE_LABEL, hash_identifier};
-use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::requests::{Link, Requests};
+use crate::backoff::Backoff;
 use crate::kube::cert_request::CertificateRequest;
 use crate::kube::watching::{GONE, Selection, WatchItem, Watching, describe};
 
@@ -20,8 +19,6 @@ use crate::kube::watching::{GONE, Selection, WatchItem, Watching, describe};
 const PAGE: u32 = 10;
 /// How long a watch lasts before it is resumed, in seconds. Then a dead connection is noticed.
 const LASTS: u32 = 60;
-/// After that long without a failure, the next failure counts as the first of a new series.
-const CALM: Duration = Duration::from_secs(120);
 
 /// Follows the requests with this node's label until `stop`. After a lost connection the watch continues where it was;
 /// if the API server no longer remembers (410 Gone), everything is listed again.
@@ -40,9 +37,9 @@ pub async fn follow(
 
 async fn follow_for_ever(requests: &Requests, client: Client, node_id: &str) {
     let selector = format!("{NODE_LABEL}={}", hash_identifier(node_id));
-    let selection = Selection { labels: Some(selector.clone()), page: PAGE, lasts: LASTS };
+    let selection = Selection { labels: Some(selector.clone()), fields: None, page: PAGE, lasts: LASTS };
     let mut watching = Watching::new(Api::<CertificateRequest>::all(client), selection);
-    let (mut backoff, mut failed) = (DefaultBackoff::default(), Instant::now());
+    let mut backoff = Backoff::for_watches();
     loop {
         let error = match watching.next().await {
             Ok(WatchItem::Event(event)) => {
@@ -57,12 +54,8 @@ async fn follow_for_ever(requests: &Requests, client: Client, node_id: &str) {
             }
             Err(error) => error,
         };
-        if failed.elapsed() > CALM {
-            backoff = DefaultBackoff::default();
-        }
-        failed = Instant::now();
         log_failure(requests, &error);
-        sleep(backoff.next().unwrap_or(CALM)).await;
+        backoff.pause().await;
     }
 }
 

@@ -5,13 +5,12 @@ use std::convert::Infallible;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::ClusterResourceScope;
-use kube::runtime::watcher::DefaultBackoff;
 use kube::{Api, Client, Resource};
 use serde::Deserialize;
-use tokio::time::sleep;
 
 use super::TrustBundleError;
 use super::updater::BundleUpdater;
+use crate::backoff::Backoff;
 use crate::kube::one_object::{OneObject, ReadError};
 
 /// Since Kubernetes 1.37, 1.33 and 1.27. The fields read here are the same in all of them.
@@ -61,13 +60,13 @@ impl Resource for ClusterTrustBundle {
 }
 
 pub(super) async fn follow(mut updater: BundleUpdater, client: Client, name: String) -> Infallible {
-    let mut backoff = DefaultBackoff::default();
+    let mut backoff = Backoff::for_watches();
     loop {
         for version in VERSIONS {
             follow_in(version, &mut updater, &client, &name).await;
         }
         updater.take(Err(TrustBundleError::NotServed));
-        sleep(backoff.next().unwrap_or_default()).await;
+        backoff.pause().await;
     }
 }
 
@@ -75,7 +74,7 @@ pub(super) async fn follow(mut updater: BundleUpdater, client: Client, name: Str
 async fn follow_in(version: &'static str, updater: &mut BundleUpdater, client: &Client, name: &str) {
     let api: Api<ClusterTrustBundle> = Api::all_with(client.clone(), &version);
     let object = format!("ClusterTrustBundle {name} (--trust-bundle)");
-    let mut states = OneObject::new(api, name.to_owned(), object.clone());
+    let mut states = OneObject::new(api, name, object.clone());
     loop {
         match states.next().await {
             Ok(Some(bundle)) => updater.offer(bundle.spec.trust_bundle.into_bytes()).await,

@@ -19,7 +19,7 @@ pub(super) async fn follow(
 ) -> Infallible {
     let api: Api<ConfigMap> = Api::namespaced(client, &place.namespace);
     let object = format!("ConfigMap {place} (--trust-bundle)");
-    let mut states = OneObject::new(api, place.name.clone(), object.clone());
+    let mut states = OneObject::new(api, &place.name, object.clone());
     loop {
         match states.next().await {
             Ok(Some(map)) => match value(map, &key) {

@@ -17,6 +17,7 @@ use super::{BundleSource, TrustBundleError};
 use crate::host::fsx::FsError;
 use crate::host::inotify::{self, Inotify};
 use crate::telemetry::report;
+use crate::telemetry::reported::Reported;
 
 /// How long to wait before watching is retried.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -46,14 +47,14 @@ impl FollowedFile {
     }
 
     pub(super) async fn follow(mut self) -> Infallible {
-        let mut told = false;
+        let mut reported = Reported::default();
         loop {
             let changed = match &self.changes {
                 Ok(changes) => changes.changed().await,
                 Err(error) => Err(error.kind().into()),
             };
             if let Err(error) = changed {
-                if !std::mem::replace(&mut told, true) {
+                if reported.is_new(()) {
                     warn!(%error, path = %self.path.display(), "the trust bundle cannot be watched; it is read every 30 seconds");
                 }
                 sleep(PAUSE).await;

@@ -39,7 +39,7 @@ pub(super) async fn follow(
     troubles: Troubles,
 ) -> Infallible {
     let object = format!("ConfigMap {place} (--local-ca-roots)");
-    let mut map = OneObject::new(map, place.name.clone(), object.clone());
+    let mut map = OneObject::new(map, &place.name, object.clone());
     loop {
         match map.next().await {
             Ok(Some(map)) => {
