@@ -52,6 +52,10 @@ paths chains="10000" seed="0":
     SVID_CSI_CHAINS={{ chains }} SVID_CSI_SEED={{ seed }} \
         cargo test --locked --workspace --test rules -- --ignored --nocapture judges_chains_alike
 
+# grpc-go reads the SPIFFE bundle map of a volume; needs Go
+grpc:
+    cargo test --locked --workspace --test node -- --ignored grpc_go
+
 # The tests that need Java's keytool, as an independent reader of PKCS#12 files
 keytool:
     cargo test --locked --workspace --test rules -- --ignored keytool

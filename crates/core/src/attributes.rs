@@ -1,6 +1,7 @@
 //! The attributes a pod author may set on a volume: `svid-csi/*`, and the predecessor's fs-group.
 
 mod extras;
+mod layout;
 pub(crate) mod secret_names;
 pub(crate) mod table;
 
@@ -8,7 +9,7 @@ use std::collections::HashMap;
 
 use self::secret_names::SecretNames;
 use self::table::{ATTRIBUTES, Attribute, OWN_PREFIX, PREDECESSOR_FS_GROUP};
-use crate::files::{FileName, FileNames};
+use crate::files::FileName;
 use crate::plan::{Delivery, Issuer, Plan, Source};
 use crate::publish_request::{RequestMistakes, Rules};
 
@@ -77,19 +78,6 @@ impl Attributes<'_> {
             return None;
         }
         Some(plan)
-    }
-
-    /// The names of the files: the volume's own, else the defaults.
-    pub(crate) fn file_names(&self, defaults: &FileNames, mistakes: &mut RequestMistakes) -> Option<FileNames> {
-        let cert = self.file_name(table::FILE_CERT, mistakes);
-        let key = self.file_name(table::FILE_KEY, mistakes);
-        let bundle = self.file_name(table::FILE_BUNDLE, mistakes);
-        let names = FileNames {
-            cert: cert.unwrap_or_else(|| defaults.cert.clone()),
-            key: key.unwrap_or_else(|| defaults.key.clone()),
-            bundle: bundle.or_else(|| defaults.bundle.clone()),
-        };
-        mistakes.take(names.check_distinct()).map(|()| names)
     }
 
     fn file_name(&self, attribute: Attribute, mistakes: &mut RequestMistakes) -> Option<FileName> {

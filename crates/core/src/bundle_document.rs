@@ -95,7 +95,17 @@ impl BundleDocument {
         now: SystemTime,
     ) -> Vec<u8> {
         let earlier = earlier.and_then(|json| Self::read(json).ok());
-        let is_same = earlier.as_ref().is_some_and(|earlier| earlier.anchors == anchors && earlier.jwt == *jwt);
+        Self::after(earlier.as_ref(), anchors, jwt, now).to_json()
+    }
+
+    /// The same as [`next`](Self::next), before it is written.
+    pub(crate) fn after(
+        earlier: Option<&Self>,
+        anchors: &[CertificateDer<'static>],
+        jwt: &JwtBundle,
+        now: SystemTime,
+    ) -> Self {
+        let is_same = earlier.is_some_and(|earlier| earlier.anchors == anchors && earlier.jwt == *jwt);
         let clock = u64::try_from(unix_time::seconds(now)).unwrap_or_default();
         let sequence = match earlier.and_then(|earlier| earlier.sequence) {
             Some(used) if is_same => used,
@@ -103,19 +113,23 @@ impl BundleDocument {
             None => clock,
         };
         let refresh_hint = Some(REFRESH_HINT);
-        Self { anchors: anchors.to_vec(), jwt: jwt.clone(), sequence: Some(sequence), refresh_hint }.to_json()
+        Self { anchors: anchors.to_vec(), jwt: jwt.clone(), sequence: Some(sequence), refresh_hint }
     }
 
     /// The text. Certificates with a key that no JWK can express (other than RSA, P-256, P-384, P-521 and Ed25519) are
     /// left out, because every entry needs a key (RFC 7517, section 4).
     pub fn to_json(&self) -> Vec<u8> {
+        self.json().to_string().into_bytes()
+    }
+
+    pub(crate) fn json(&self) -> Value {
         let mut keys: Vec<Value> = self.anchors.iter().filter_map(|der| x509_jwk(der)).collect();
         keys.extend(self.jwt.jwks(Some(JWT_USE)));
         let mut document = Map::from_iter([("keys".to_owned(), Value::from(keys))]);
         document.extend(self.sequence.map(|sequence| ("spiffe_sequence".to_owned(), sequence.into())));
         let hint = self.refresh_hint.map(|hint| ("spiffe_refresh_hint".to_owned(), hint.as_secs().into()));
         document.extend(hint);
-        Value::Object(document).to_string().into_bytes()
+        Value::Object(document)
     }
 }
 

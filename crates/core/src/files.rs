@@ -1,8 +1,11 @@
 //! An identity as files: their names and contents.
 
 mod adopted;
+mod credentials;
 mod extras;
 mod json;
+mod layout;
+mod per_domain;
 mod render;
 mod shown;
 mod wanted;
@@ -13,10 +16,13 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 pub use self::adopted::names_of;
+pub(crate) use self::credentials::MAX_NUMBERED_BYTES;
 pub use self::extras::{
-    Extras, Federated, Intermediates, JWT_BUNDLE_NAME, TokenFile, federated_name, reserved_names, same_names, shows,
+    Extras, Federated, Intermediates, JWT_BUNDLE_NAME, PerDomain, TokenFile, reserved_names, same_names, shows,
     token_name,
 };
+pub use self::layout::{Format, LAYOUTS, Layout, LayoutFile, LayoutRow};
+pub use self::per_domain::federated_name;
 pub use self::render::{all, keep_text, with_bundle, with_jwt};
 pub use self::wanted::{JwtGiven, MAX_VOLUME_BYTES, RenderError, Wanted};
 
@@ -53,10 +59,10 @@ pub enum FileNameError {
 /// The names of the files of a volume. All differ: see [`check_distinct`](FileNames::check_distinct).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileNames {
-    /// The certificate chain.
-    pub cert: FileName,
-    /// The private key.
-    pub key: FileName,
+    /// The certificate chain, if it has a file of its own.
+    pub cert: Option<FileName>,
+    /// The private key, if it has a file of its own.
+    pub key: Option<FileName>,
     /// The trust bundle, if requested.
     pub bundle: Option<FileName>,
 }
@@ -114,9 +120,14 @@ impl FileNames {
         same_names(self, &Extras::default()).into_iter().next().map_or(Ok(()), Err)
     }
 
+    /// The number of files.
+    pub fn count(&self) -> usize {
+        self.named().count()
+    }
+
     fn named(&self) -> impl Iterator<Item = (&'static str, &FileName)> {
-        let bundle = self.bundle.iter().map(|name| ("trust bundle", name));
-        [("certificate", &self.cert), ("key", &self.key)].into_iter().chain(bundle)
+        let names = [("certificate", &self.cert), ("key", &self.key), ("trust bundle", &self.bundle)];
+        names.into_iter().filter_map(|(what, name)| Some((what, name.as_ref()?)))
     }
 }
 
@@ -178,7 +189,7 @@ mod tests {
     fn finds_two_files_with_the_same_name() {
         let check = |cert, key, bundle: Option<&str>| {
             let name = |name| FileName::parse(name).expect("a name");
-            FileNames { cert: name(cert), key: name(key), bundle: bundle.map(name) }.check_distinct()
+            FileNames { cert: Some(name(cert)), key: Some(name(key)), bundle: bundle.map(name) }.check_distinct()
         };
         assert_eq!(check("a", "b", None), Ok(()));
         assert_eq!(check("a", "b", Some("c")), Ok(()));

@@ -6,6 +6,7 @@
 pub mod approve;
 mod attributes;
 pub mod bundle_document;
+pub mod bundle_map;
 pub mod ca;
 pub mod cert_request;
 mod der;

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 pub use self::mistakes::RequestMistakes;
-use crate::files::FileNames;
+use crate::files::{FileNames, Layout};
 use crate::plan::Plan;
 use crate::secret::Secret;
 use crate::spiffe_id::TrustDomain;
@@ -67,7 +67,9 @@ pub struct Rules {
     pub default_plan: Plan,
     /// The plans that a volume may request.
     pub allowed_plans: BTreeSet<Plan>,
-    /// The default names of the files.
+    /// The layout of a volume that names none.
+    pub layout: Layout,
+    /// Names of the files of layout `pem`, unless the volume names its own.
     pub file_names: FileNames,
     /// The trust domain of issued identities.
     pub trust_domain: Option<TrustDomain>,
@@ -88,6 +90,11 @@ impl PublishRequest {
 }
 
 impl Rules {
+    /// The names of certificate, key and bundle in a layout.
+    pub(crate) fn names_in(&self, layout: Layout) -> FileNames {
+        if layout == Layout::Pem { self.file_names.clone() } else { layout.names() }
+    }
+
     /// Reads the volume id and target path of a Node call.
     ///
     /// # Errors

@@ -93,7 +93,7 @@ impl Amount {
             Content::Passthrough => Amount { bytes: page, inodes: 1 },
             Content::WorkloadApi(_) => Self::of_files([0], page),
             Content::Files(wanted) => {
-                let files = 2 + usize::from(wanted.names.bundle.is_some()) + wanted.extras.count();
+                let files = wanted.names.count() + wanted.extras.count();
                 Self::of_files(std::iter::repeat_n(0, files), page)
             }
         }

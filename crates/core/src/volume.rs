@@ -6,7 +6,7 @@ pub use crate::attributes::PKCS12_PASSWORD;
 pub use crate::attributes::secret_names::SecretNames;
 pub use crate::attributes::table::{ATTRIBUTES, Attribute, OWN_PREFIX, PREDECESSOR_FS_GROUP};
 use crate::attributes::{self, Attributes};
-use crate::files::{self, Extras, FileName, FileNames};
+use crate::files::{self, Extras, FileName, FileNames, Layout};
 use crate::pkcs12::Password;
 use crate::plan::{Issuer, Plan};
 use crate::pod::{self, PodRef};
@@ -199,11 +199,12 @@ fn content(
     match plan {
         Plan::Passthrough => Some(Content::Passthrough),
         Plan::Files(issuer) => {
-            let names = attributes.file_names(&rules.file_names, mistakes);
-            let extras = extras(request, attributes, names.as_ref().unwrap_or(&rules.file_names), issuer, mistakes);
+            let layout = attributes.layout(rules.layout, mistakes);
+            let names = attributes.file_names(rules.names_in(layout), mistakes);
+            let extras = extras(request, attributes, layout, &names, issuer, mistakes);
             let fs_group = attributes.fs_group(request.mount_group(), mistakes);
             let subject = subject(request, rules, issuer, attributes, located, mistakes)?;
-            Some(Content::Files(FilesSpec { subject, names: names?, extras: Box::new(extras), fs_group }))
+            Some(Content::Files(FilesSpec { subject, names, extras: Box::new(extras), fs_group }))
         }
         Plan::WorkloadApi(issuer) => {
             let sockets = attributes.sockets(mistakes);
@@ -217,11 +218,12 @@ fn content(
 fn extras(
     request: &PublishRequest,
     attributes: &Attributes,
+    layout: Layout,
     names: &FileNames,
     issuer: Issuer,
     mistakes: &mut RequestMistakes,
 ) -> Extras {
-    let extras = attributes.extras(names, issuer, mistakes);
+    let extras = attributes.extras(layout, names, issuer, mistakes);
     let Some(password) = request.pkcs12_password.clone().filter(|_| extras.need_password()) else { return extras };
     let password = Password::new(password);
     mistakes

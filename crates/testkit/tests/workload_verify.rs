@@ -27,7 +27,7 @@ fn issue(folder: &Path) {
     let candidate = Candidate { chain, key, bundle: Some(vec![ca.certificate_der().clone()]) };
     let identity = accept(candidate, &Expected { id, now }).unwrap();
     let [cert, key, bundle] = FILES.map(|name| FileName::parse(name).unwrap());
-    let (names, extras) = (FileNames { cert, key, bundle: Some(bundle) }, Extras::default());
+    let (names, extras) = (FileNames { cert: Some(cert), key: Some(key), bundle: Some(bundle) }, Extras::default());
     let wanted = Wanted { names: &names, extras: &extras, password: None };
     for file in files::all(Vec::new(), &identity.into(), None, wanted, now).unwrap() {
         fs::write(folder.join(file.name.as_str()), &file.contents).unwrap();

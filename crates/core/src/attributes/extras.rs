@@ -1,8 +1,7 @@
 //! The attributes that request files other than certificate, key and bundle.
 
 use crate::files::{
-    Extras, Federated, FileName, FileNames, Intermediates, JWT_BUNDLE_NAME, TokenFile, reserved_names, same_names,
-    token_name,
+    Extras, Federated, FileName, FileNames, Intermediates, JWT_BUNDLE_NAME, Layout, TokenFile, token_name,
 };
 use crate::jwt::Audiences;
 use crate::pkcs12::Alias;
@@ -14,7 +13,14 @@ use super::table::{self, Attribute, OWN_PREFIX};
 
 impl Attributes<'_> {
     /// The additional files of the volume.
-    pub(crate) fn extras(&self, names: &FileNames, issuer: Issuer, mistakes: &mut RequestMistakes) -> Extras {
+    pub(crate) fn extras(
+        &self,
+        layout: Layout,
+        names: &FileNames,
+        issuer: Issuer,
+        mistakes: &mut RequestMistakes,
+    ) -> Extras {
+        let of_layout = layout.extras();
         let tokens = self.tokens(mistakes);
         let jwt_bundle = self.file_name(table::FILE_JWT_BUNDLE, mistakes);
         let usual = || FileName::parse(JWT_BUNDLE_NAME).ok().filter(|_| !tokens.is_empty());
@@ -22,24 +28,22 @@ impl Attributes<'_> {
             jwt_bundle: jwt_bundle.or_else(usual),
             tokens,
             combined: self.file_name(table::FILE_COMBINED, mistakes),
+            credential_bundle: self.file_name(table::FILE_CREDENTIAL_BUNDLE, mistakes).or(of_layout.credential_bundle),
+            hints: of_layout.hints,
             key_store: self.file_name(table::FILE_PKCS12, mistakes),
             alias: self.alias(mistakes),
             trust_store: self.file_name(table::FILE_PKCS12_BUNDLE, mistakes),
             own_password: false,
             bundle_json: self.file_name(table::FILE_BUNDLE_JSON, mistakes),
-            federated: self.federated(mistakes),
-            intermediates: self.intermediates(mistakes),
+            bundle_map: self.file_name(table::FILE_BUNDLE_MAP, mistakes).or(of_layout.bundle_map),
+            per_domain: of_layout.per_domain,
+            federated: self.federated(mistakes).unwrap_or(of_layout.federated),
+            intermediates: self.intermediates(mistakes).unwrap_or_default(),
         };
         if !issuer.gives_jwt() {
             self.refuse_jwt(issuer, mistakes);
         }
-        same_names(names, &extras).into_iter().for_each(|same| mistakes.add(same));
-        for name in reserved_names(names, &extras) {
-            mistakes.add(format!(
-                "a file named {name} could be confused with the file of a federated bundle: give it another name, or set volume attribute \
-                 {OWN_PREFIX}federated to `none`"
-            ));
-        }
+        self.check_files(layout, names, &extras, mistakes);
         extras
     }
 
@@ -97,33 +101,40 @@ impl Attributes<'_> {
         mistakes.take(alias).unwrap_or_default()
     }
 
-    fn federated(&self, mistakes: &mut RequestMistakes) -> Federated {
-        let choices = [("separate", Federated::Separate), ("merged", Federated::Merged), ("none", Federated::None)];
+    fn federated(&self, mistakes: &mut RequestMistakes) -> Option<Federated> {
+        let choices = [
+            ("separate", Federated::Separate),
+            ("map", Federated::Map),
+            ("merged", Federated::Merged),
+            ("none", Federated::None),
+        ];
         self.choice(table::FEDERATED, &choices, mistakes)
     }
 
-    fn intermediates(&self, mistakes: &mut RequestMistakes) -> Intermediates {
+    fn intermediates(&self, mistakes: &mut RequestMistakes) -> Option<Intermediates> {
         let choices = [("with-cert", Intermediates::WithCert), ("with-bundle", Intermediates::WithBundle)];
         self.choice(table::INTERMEDIATES, &choices, mistakes)
     }
 
-    /// One of a few words; the first one is the default.
-    fn choice<T: Copy>(&self, attribute: Attribute, choices: &[(&str, T)], mistakes: &mut RequestMistakes) -> T {
-        let chosen = self.get(attribute).map(|word| (word, choices.iter().find(|(choice, _)| *choice == word)));
-        match chosen {
-            Some((_, Some((_, chosen)))) => return *chosen,
-            Some((word, None)) => {
-                let words: Vec<_> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
-                let word: String = word.escape_debug().take(64).collect();
-                mistakes.add(format!(
-                    "volume attribute {OWN_PREFIX}{} is \"{word}\", but only {} are possible",
-                    attribute.name,
-                    words.join(", ")
-                ));
-            }
-            None => {}
+    /// One of a few words.
+    pub(super) fn choice<T: Copy>(
+        &self,
+        attribute: Attribute,
+        choices: &[(&str, T)],
+        mistakes: &mut RequestMistakes,
+    ) -> Option<T> {
+        let word = self.get(attribute)?;
+        if let Some((_, chosen)) = choices.iter().find(|(choice, _)| *choice == word) {
+            return Some(*chosen);
         }
-        choices[0].1
+        let words: Vec<_> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
+        let word: String = word.escape_debug().take(64).collect();
+        mistakes.add(format!(
+            "volume attribute {OWN_PREFIX}{} is \"{word}\", but only {} are possible",
+            attribute.name,
+            words.join(", ")
+        ));
+        None
     }
 
     fn refuse_jwt(&self, issuer: Issuer, mistakes: &mut RequestMistakes) {

@@ -68,17 +68,30 @@ pub(super) const HINT: Attribute = Attribute {
     meaning: "which of several identities to use, by the hint it was registered with",
     example: "internal",
 };
+pub(super) const LAYOUT: Attribute = Attribute {
+    name: "layout",
+    sources: ISSUERS,
+    deliveries: FILES,
+    accepts: "`pem`, `spiffe`, `pod-certificate`, `gke`, `spiffe-helper` or `istio`",
+    default: "`--layout`, `pem` unless set",
+    meaning: "which files there are, and their names: [below](#layouts)",
+    example: "gke",
+};
 pub(super) const FILE_CERT: Attribute = file(
     "file-cert",
-    "`--file-name-certificate`, `tls.crt` unless set",
+    "that of the layout; with `pem` `--file-name-certificate`, `tls.crt` unless set",
     "the certificate, then its intermediate certificates (PEM)",
     "svid.pem",
 );
-pub(super) const FILE_KEY: Attribute =
-    file("file-key", "`--file-name-key`, `tls.key` unless set", "the private key (PKCS#8, PEM)", "svid_key.pem");
+pub(super) const FILE_KEY: Attribute = file(
+    "file-key",
+    "that of the layout; with `pem` `--file-name-key`, `tls.key` unless set",
+    "the private key (PKCS#8, PEM)",
+    "svid_key.pem",
+);
 pub(super) const FILE_BUNDLE: Attribute = file(
     "file-bundle",
-    "`--file-name-ca`, `ca.crt` unless set; with `cert-manager` only if the driver has a trust bundle",
+    "that of the layout; with `pem` `--file-name-ca`, `ca.crt` unless set; with `cert-manager` only if the driver has a trust bundle",
     "the CA certificates of the pod's own trust domain (PEM)",
     "bundle.pem",
 );
@@ -120,6 +133,12 @@ pub(super) const FILE_JWT_BUNDLE: Attribute = Attribute {
 };
 pub(super) const FILE_COMBINED: Attribute =
     file("file-combined", "none", "certificates and then the key in one PEM", "svid-and-key.pem");
+pub(super) const FILE_CREDENTIAL_BUNDLE: Attribute = file(
+    "file-credential-bundle",
+    "that of the layout, else none",
+    "key and then the certificates in one PEM",
+    "credential-bundle.pem",
+);
 pub(super) const FILE_PKCS12: Attribute =
     file("file-pkcs12", "none", "key and certificates as a PKCS#12 key store", "keystore.p12");
 pub(super) const PKCS12_ALIAS: Attribute = Attribute {
@@ -135,13 +154,19 @@ pub(super) const FILE_PKCS12_BUNDLE: Attribute =
     file("file-pkcs12-bundle", "none", "the CA certificates as a PKCS#12 trust store", "truststore.p12");
 pub(super) const FILE_BUNDLE_JSON: Attribute =
     file("file-bundle-json", "none", "the SPIFFE bundle document of the pod's trust domain", "bundle.json");
+pub(super) const FILE_BUNDLE_MAP: Attribute = file(
+    "file-bundle-map",
+    "that of the layout, else none",
+    "the SPIFFE bundle map of all trust domains",
+    "trust_bundles.json",
+);
 pub(super) const FEDERATED: Attribute = Attribute {
     name: "federated",
     sources: ISSUERS,
     deliveries: FILES,
-    accepts: "`separate`, `merged` or `none`",
-    default: "`separate`",
-    meaning: "where the CA certificates of other trust domains go: to a file for each, to the pod's own, or nowhere",
+    accepts: "`separate`, `map`, `merged` or `none`",
+    default: "`separate`; with the layout `gke` `map`",
+    meaning: "where the CA certificates of other trust domains go: to a file for each, only to the bundle map, to the pod's own, or nowhere",
     example: "merged",
 };
 pub(super) const INTERMEDIATES: Attribute = Attribute {
@@ -177,10 +202,11 @@ pub(super) const SDS_ALL_BUNDLES_NAME: Attribute =
     secret("sds-all-bundles-name", "`ALL`", "the secret for the bundles of all trust domains", "EVERYONE");
 
 /// All attributes, in the order of the reference. The parser knows no others.
-pub const ATTRIBUTES: [Attribute; 21] = [
+pub const ATTRIBUTES: [Attribute; 24] = [
     SOURCE,
     DELIVERY,
     HINT,
+    LAYOUT,
     FILE_CERT,
     FILE_KEY,
     FILE_BUNDLE,
@@ -189,10 +215,12 @@ pub const ATTRIBUTES: [Attribute; 21] = [
     FILE_TOKEN,
     FILE_JWT_BUNDLE,
     FILE_COMBINED,
+    FILE_CREDENTIAL_BUNDLE,
     FILE_PKCS12,
     PKCS12_ALIAS,
     FILE_PKCS12_BUNDLE,
     FILE_BUNDLE_JSON,
+    FILE_BUNDLE_MAP,
     FEDERATED,
     INTERMEDIATES,
     SOCKET_NAME,

@@ -28,7 +28,7 @@ pub fn names_of(files: &[RenderedFile], bundle: Option<&FileName>) -> Option<Fil
             return None;
         }
     }
-    let names = FileNames { cert: cert?, key: key?, bundle: found.or_else(|| bundle.cloned()) };
+    let names = FileNames { cert: Some(cert?), key: Some(key?), bundle: found.or_else(|| bundle.cloned()) };
     names.check_distinct().is_ok().then_some(names)
 }
 
@@ -71,7 +71,7 @@ mod tests {
     fn recognises_files_by_their_content() {
         let [chain, key, bundle] = pems();
         let name = |name| FileName::parse(name).unwrap();
-        let expected = |bundle| Some(FileNames { cert: name("a"), key: name("b"), bundle });
+        let expected = |bundle| Some(FileNames { cert: Some(name("a")), key: Some(name("b")), bundle });
         let mut files = vec![file("b", &key), file("a", &chain)];
         assert_eq!(names_of(&files, None), expected(None));
         assert_eq!(names_of(&files, Some(&name("ca.crt"))), expected(Some(name("ca.crt"))));

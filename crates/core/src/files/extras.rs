@@ -1,18 +1,13 @@
 //! The files of a volume other than certificate, key and bundle.
 
-use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
-use super::{FileName, FileNames, MAX_NAME_BYTES, SameName};
+use super::{FileName, FileNames, SameName, credentials};
 use crate::jwt::Audiences;
 use crate::pkcs12::Alias;
-use crate::spiffe_id::TrustDomain;
 
 /// The file of the JWT bundles, if tokens are requested and no other name is.
 pub const JWT_BUNDLE_NAME: &str = "jwt_bundles.json";
-
-const FEDERATED_PREFIX: &str = "federated.";
-const FEDERATED_SUFFIX: &str = ".pem";
 
 /// The files of a volume other than certificate, key and bundle, and the content of the bundle.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +22,12 @@ pub struct Extras {
     /// Chain and key in one PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub combined: Option<FileName>,
+    /// Key and chain in one PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential_bundle: Option<FileName>,
+    /// The hints of all SVIDs. With it, each SVID but the first has a credential bundle with its number in front of the name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hints: Option<FileName>,
     /// Key and chain as PKCS#12.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_store: Option<FileName>,
@@ -42,6 +43,12 @@ pub struct Extras {
     /// The SPIFFE bundle document.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bundle_json: Option<FileName>,
+    /// The SPIFFE bundle map.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle_map: Option<FileName>,
+    /// Which trust domains have a bundle in a file that is named after them.
+    #[serde(skip_serializing_if = "PerDomain::is_usual")]
+    pub per_domain: PerDomain,
     /// Where the bundles of federated trust domains go.
     pub federated: Federated,
     /// Where intermediate certificates go.
@@ -61,13 +68,33 @@ pub struct TokenFile {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Federated {
-    /// `separate`: each is in a file of its own, see [`federated_name`].
+    /// `separate`: each is in a file of its own, see [`PerDomain`], and in the bundle map.
     #[default]
     Separate,
+    /// `map`: they are in the bundle map only.
+    Map,
     /// `merged`: they are in the bundle, which then no longer shows the trust domain that each CA may vouch for.
     Merged,
     /// `none`: they are left out.
     None,
+}
+
+/// Which trust domains have a bundle in a file that is named after them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PerDomain {
+    /// Federated ones, in `federated.<trust domain>.pem`.
+    #[default]
+    Federated,
+    /// The pod's own too, in `<trust domain>.spiffe-trust-bundle.x509.pem` (SPIFFE Filesystem Delivery, section 2.2).
+    Every,
+}
+
+impl PerDomain {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_usual(&self) -> bool {
+        *self == PerDomain::Federated
+    }
 }
 
 /// Where intermediate certificates go.
@@ -87,6 +114,11 @@ impl Extras {
         !self.tokens.is_empty() || self.jwt_bundle.is_some() || self.bundle_json.is_some()
     }
 
+    /// Whether any of the files continues the one that it replaces.
+    pub fn continue_earlier(&self) -> bool {
+        self.need_jwt() || self.bundle_map.is_some()
+    }
+
     /// Whether any of the files has a password.
     pub fn need_password(&self) -> bool {
         self.key_store.is_some() || self.trust_store.is_some()
@@ -99,7 +131,12 @@ impl Extras {
 
     /// The minimum number of files; each federated trust domain may add one.
     pub fn count(&self) -> usize {
-        self.named().count()
+        self.named().count() + usize::from(self.per_domain == PerDomain::Every)
+    }
+
+    /// Whether a file of that name could be one of those whose names and number depend on the identity.
+    fn could_name(&self, name: &FileName) -> bool {
+        self.per_domain.could_name(name) || credentials::is_numbered(self, name)
     }
 
     fn named(&self) -> impl Iterator<Item = (&'static str, &FileName)> {
@@ -110,9 +147,12 @@ impl Extras {
         let others = [
             ("JWT bundle", &self.jwt_bundle),
             ("combined certificate and key", &self.combined),
+            ("credential bundle", &self.credential_bundle),
+            ("list of hints", &self.hints),
             ("key store", &self.key_store),
             ("trust store", &self.trust_store),
             ("SPIFFE bundle document", &self.bundle_json),
+            ("SPIFFE bundle map", &self.bundle_map),
         ];
         tokens.chain(others.into_iter().filter_map(|(what, name)| Some((what, name.as_ref()?))))
     }
@@ -131,37 +171,17 @@ pub fn same_names(names: &FileNames, extras: &Extras) -> Vec<SameName> {
     same
 }
 
-/// The names that could be those of a federated bundle.
+/// The names that could be those of the bundle of a trust domain, or of a further SVID.
 pub fn reserved_names<'a>(names: &'a FileNames, extras: &'a Extras) -> impl Iterator<Item = &'a FileName> {
-    let separate = extras.federated == Federated::Separate;
+    let may_come = extras.federated == Federated::Separate || extras.per_domain == PerDomain::Every;
     let all = names.named().chain(extras.named()).map(|(_, name)| name);
-    all.filter(move |name| separate && is_federated_name(name))
+    all.filter(move |name| may_come && extras.could_name(name))
 }
 
 /// Whether a volume may show a file of that name.
 pub fn shows(names: &FileNames, extras: &Extras, name: &str) -> bool {
     names.named().chain(extras.named()).any(|(_, known)| known.as_str() == name)
-        || FileName::parse(name).is_ok_and(|name| is_federated_name(&name))
-}
-
-fn is_federated_name(name: &FileName) -> bool {
-    let rest = name.as_str().strip_prefix(FEDERATED_PREFIX);
-    rest.and_then(|rest| rest.strip_suffix(FEDERATED_SUFFIX)).is_some_and(|trust_domain| !trust_domain.is_empty())
-}
-
-/// The file of a federated trust domain's bundle: `federated.<trust domain>.pem`. The name of a long trust domain is cut,
-/// and ends with a part of its SHA-256 instead.
-pub fn federated_name(trust_domain: &TrustDomain) -> FileName {
-    const MOST: usize = MAX_NAME_BYTES - FEDERATED_PREFIX.len() - FEDERATED_SUFFIX.len();
-    let name = trust_domain.as_str();
-    let middle = if name.len() <= MOST {
-        name.to_owned()
-    } else {
-        let digest = digest::digest(&digest::SHA256, name.as_bytes());
-        // This character cannot be part of a trust domain, so that no other trust domain has this name.
-        format!("{}~{}", &name[..MOST - 33], crate::identity::hex(&digest.as_ref()[..16]))
-    };
-    FileName::parse(&format!("{FEDERATED_PREFIX}{middle}{FEDERATED_SUFFIX}")).expect("it has no slash and fits")
+        || FileName::parse(name).is_ok_and(|name| extras.could_name(&name))
 }
 
 /// The default name of the file of the token with that number.
@@ -171,8 +191,6 @@ pub fn token_name(index: usize) -> FileName {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn name(name: &str) -> FileName {
@@ -180,7 +198,7 @@ mod tests {
     }
 
     fn names() -> FileNames {
-        FileNames { cert: name("tls.crt"), key: name("tls.key"), bundle: Some(name("ca.crt")) }
+        FileNames { cert: Some(name("tls.crt")), key: Some(name("tls.key")), bundle: Some(name("ca.crt")) }
     }
 
     fn token(file: &str) -> TokenFile {
@@ -223,6 +241,19 @@ mod tests {
         for free in ["federated.pem", "federated.a.crt", "my-federated.a.pem"] {
             assert_eq!(named(free, Federated::Separate), 0, "{free}");
         }
+        let of_svids = Extras {
+            credential_bundle: Some(name("c.pem")),
+            hints: Some(name("hints.json")),
+            per_domain: PerDomain::Every,
+            ..Extras::default()
+        };
+        for (combined, count) in
+            [("1.c.pem", 1), ("x.spiffe-trust-bundle.x509.pem", 1), ("01.c.pem", 0), ("0.c.pem", 0)]
+        {
+            let extras = Extras { combined: Some(name(combined)), ..of_svids.clone() };
+            assert_eq!(reserved_names(&names(), &extras).count(), count, "{combined}");
+            assert_eq!(shows(&names(), &of_svids, combined), count == 1, "{combined}");
+        }
     }
 
     #[test]
@@ -230,17 +261,5 @@ mod tests {
         let json = serde_json::to_string(&Extras::default()).expect("JSON");
         assert_eq!(json, r#"{"federated":"separate","intermediates":"with-cert"}"#);
         assert_eq!(serde_json::from_str::<Extras>("{}").expect("extras"), Extras::default());
-    }
-
-    proptest! {
-        #[test]
-        fn every_trust_domain_has_a_file_of_its_own(a in "[a-z0-9._-]{1,255}", b in "[a-z]{235,255}", c in "[a-z]{235,255}") {
-            let [a, b, c] = [a, b, c].map(|name| TrustDomain::parse(&name).expect("a name"));
-            for trust_domain in [&a, &b, &c] {
-                let name = federated_name(trust_domain);
-                prop_assert!(is_federated_name(&name) && name.as_str().len() <= MAX_NAME_BYTES);
-            }
-            prop_assert_eq!(federated_name(&b) == federated_name(&c), b == c);
-        }
     }
 }

@@ -7,13 +7,15 @@ use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Map, Value};
 
-use super::RenderedFile;
-use super::extras::Extras;
+use super::extras::{Extras, Federated};
 use super::shown::find;
 use super::wanted::{JwtGiven, RenderError, Wanted, bytes};
+use super::{FileName, RenderedFile};
 use crate::bundle_document::BundleDocument;
+use crate::bundle_map::BundleMap;
 use crate::jwt::{JwtBundle, JwtBundles};
 use crate::spiffe_id::TrustDomain;
+use crate::x509_context::X509Context;
 
 /// The bundle document that follows the existing one; parts that are not given stay. `None` if it would be empty,
 /// because an empty document means that all keys are revoked.
@@ -36,6 +38,40 @@ pub(super) fn bundle_json(
     let keys = given.unwrap_or(known_jwt);
     let is_empty = anchors.is_empty() && keys.is_empty();
     (!is_empty).then(|| bytes(name, BundleDocument::next(earlier, anchors, &keys, now)))
+}
+
+/// The bundle map that follows the existing one. Nothing if it would be empty: that would say that no one is trusted.
+pub(super) fn bundle_map(
+    shown: &[RenderedFile],
+    wanted: Wanted<'_>,
+    context: &X509Context,
+    now: SystemTime,
+) -> Option<RenderedFile> {
+    let own = context.trust_domain();
+    let wants_others = wanted.extras.federated != Federated::None;
+    let bundles = context.bundles().filter(|(trust_domain, _)| wants_others || *trust_domain == own);
+    written(wanted, |name| earlier_map(shown, name).next(bundles, now))
+}
+
+/// The existing bundle map with another bundle of one trust domain.
+pub(super) fn bundle_map_with(
+    shown: &[RenderedFile],
+    wanted: Wanted<'_>,
+    trust_domain: &TrustDomain,
+    anchors: &[CertificateDer<'static>],
+    now: SystemTime,
+) -> Option<RenderedFile> {
+    written(wanted, |name| earlier_map(shown, name).with(trust_domain, anchors, now))
+}
+
+fn earlier_map(shown: &[RenderedFile], name: &FileName) -> BundleMap {
+    find(shown, name).map(BundleMap::read).unwrap_or_default()
+}
+
+fn written(wanted: Wanted<'_>, map: impl FnOnce(&FileName) -> BundleMap) -> Option<RenderedFile> {
+    let name = wanted.extras.bundle_map.as_ref()?;
+    let map = map(name);
+    (!map.is_empty()).then(|| bytes(name, map.to_json()))
 }
 
 /// The tokens, and the JWT bundles.

@@ -5,8 +5,9 @@ use std::time::SystemTime;
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
-use super::extras::{Federated, Intermediates, federated_name};
-use super::json::{bundle_json, jwt_files};
+use super::credentials::credential_files;
+use super::extras::{Federated, Intermediates, PerDomain};
+use super::json::{bundle_json, bundle_map, bundle_map_with, jwt_files};
 use super::wanted::{JwtGiven, MAX_VOLUME_BYTES, RenderError, Wanted, bytes};
 use super::{FileName, FileNames, RenderedFile, shown};
 use crate::identity::{Identity, TrustBundle, spiffe_id_of};
@@ -29,16 +30,18 @@ pub fn all(
 ) -> Result<Vec<RenderedFile>, RenderError> {
     let (extras, identity) = (wanted.extras, context.default_svid());
     let bundle_json = bundle_json(&before, wanted, Some(context.bundle()), jwt, context.trust_domain(), now);
+    let bundle_map = bundle_map(&before, wanted, context, now);
     before.retain(|file| extras.is_jwt(&file.name));
     let mut files = certificate_and_key(identity, wanted)?;
+    files.extend(credential_files(context, extras));
     let merged = context.federated().values().flatten().filter(|_| extras.federated == Federated::Merged);
     let merged: Vec<_> = merged.cloned().collect();
     files.extend(bundle_files(context.trust_domain(), identity.bundle(), identity.chain(), &merged, wanted)?);
     if extras.federated == Federated::Separate {
         let separate = context.federated().iter();
-        files.extend(separate.map(|(trust_domain, bundle)| pem(&federated_name(trust_domain), bundle)));
+        files.extend(separate.map(|(trust_domain, bundle)| pem(&extras.per_domain.name(trust_domain), bundle)));
     }
-    files.extend(bundle_json);
+    files.extend(bundle_json.into_iter().chain(bundle_map));
     files.extend(jwt.map(|jwt| jwt_files(jwt, extras)).transpose()?.into_iter().flatten());
     limited(replaced(before, files))
 }
@@ -79,8 +82,10 @@ pub fn with_bundle(
     if let Some(id) = &id {
         files.extend(bundle_files(id.trust_domain(), bundle, &chain, &[], wanted)?);
         files.extend(bundle_json(&before, wanted, Some(bundle), None, id.trust_domain(), now));
+        files.extend(bundle_map_with(&before, wanted, id.trust_domain(), bundle, now));
     }
-    let of_bundle = [&names.bundle, &extras.trust_store, &extras.bundle_json];
+    let own = id.filter(|_| extras.per_domain == PerDomain::Every).map(|id| extras.per_domain.name(id.trust_domain()));
+    let of_bundle = [&names.bundle, &extras.trust_store, &extras.bundle_json, &extras.bundle_map, &own];
     before.retain(|file| !of_bundle.iter().any(|name| name.as_ref() == Some(&file.name)));
     Ok((limited(replaced(before, files))?, chain))
 }
@@ -101,7 +106,9 @@ fn certificate_and_key(identity: &Identity, wanted: Wanted<'_>) -> Result<Vec<Re
     let Wanted { names, extras, password } = wanted;
     let chain = identity.chain();
     let sent = if extras.intermediates == Intermediates::WithBundle { &chain[..1] } else { chain };
-    let mut files = vec![pem(&names.cert, sent), text(&names.key, identity.key().to_pem())];
+    let mut files = Vec::new();
+    files.extend(names.cert.as_ref().map(|name| pem(name, sent)));
+    files.extend(names.key.as_ref().map(|name| text(name, identity.key().to_pem())));
     if let Some(name) = &extras.combined {
         let (chain, key) = (pem(name, chain), identity.key().to_pem());
         let mut both = Zeroizing::new(Vec::with_capacity(chain.contents.len() + key.len()));
@@ -132,6 +139,9 @@ fn bundle_files(
     let mut files = Vec::new();
     if let Some(name) = names.bundle.as_ref().filter(|_| !certificates.is_empty()) {
         files.push(pem(name, &certificates));
+    }
+    if extras.per_domain == PerDomain::Every && !bundle.is_empty() {
+        files.push(pem(&extras.per_domain.name(trust_domain), bundle));
     }
     if let Some(name) = extras.trust_store.as_ref().filter(|_| !bundle.is_empty()) {
         let password = password.ok_or(RenderError::NoPassword)?;

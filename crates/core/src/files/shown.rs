@@ -2,6 +2,7 @@
 
 use rustls_pki_types::CertificateDer;
 
+use super::credentials::certificates_of;
 use super::extras::Intermediates;
 use super::wanted::Wanted;
 use super::{FileName, RenderedFile};
@@ -15,10 +16,19 @@ pub(super) fn find<'a>(files: &'a [RenderedFile], name: &FileName) -> Option<&'a
 
 /// The chain in a volume's files, the leaf first.
 pub(super) fn chain(shown: &[RenderedFile], wanted: Wanted<'_>) -> Result<Vec<CertificateDer<'static>>, PemError> {
-    let read = |name: &FileName| pem_text::decode_all(Block::Certificate, find(shown, name).unwrap_or_default());
-    let mut chain = read(&wanted.names.cert)?;
+    let mut chain = match (&wanted.names.cert, &wanted.extras.credential_bundle) {
+        (None, Some(name)) => {
+            let bundle = find(shown, name).unwrap_or_default();
+            pem_text::decode_all(Block::Certificate, certificates_of(bundle))?
+        }
+        (cert, _) => {
+            let text = cert.as_ref().and_then(|name| find(shown, name));
+            pem_text::decode_all(Block::Certificate, text.unwrap_or_default())?
+        }
+    };
     if let (Intermediates::WithBundle, Some(name)) = (wanted.extras.intermediates, &wanted.names.bundle) {
-        chain.extend(issuers(&chain[0], read(name).unwrap_or_default()));
+        let beside = pem_text::decode_all(Block::Certificate, find(shown, name).unwrap_or_default());
+        chain.extend(issuers(&chain[0], beside.unwrap_or_default()));
     }
     Ok(chain.into_iter().map(CertificateDer::from).collect())
 }

@@ -1,4 +1,5 @@
 mod extras;
+mod layouts;
 mod table;
 
 use super::*;
@@ -11,13 +12,14 @@ const UID: &str = "0b9a6b1e-6a5c-4f0e-9a38-0c6b9d6f8d11";
 
 fn names() -> FileNames {
     let name = |name| FileName::parse(name).unwrap();
-    FileNames { cert: name("tls.crt"), key: name("tls.key"), bundle: Some(name("ca.crt")) }
+    FileNames { cert: Some(name("tls.crt")), key: Some(name("tls.key")), bundle: Some(name("ca.crt")) }
 }
 
 fn rules(plan: Plan) -> Rules {
     Rules {
         default_plan: plan,
         allowed_plans: [plan].into(),
+        layout: Layout::default(),
         file_names: names(),
         trust_domain: Some(TrustDomain::parse("example.org").unwrap()),
         allow_missing_read_only: false,
@@ -239,7 +241,10 @@ fn attributes_choose_among_the_allowed_plans_and_names() {
     refused(&with("svid-csi/file-key", "../key"), &files(), "svid-csi/file-key");
     refused(&with("svid-csi/file-key", "tls.crt"), &files(), "tls.crt");
     refused(&with("svid-csi/file-key", "k"), &passthrough(), "has no meaning with delivery `socket-dir`");
-    assert_eq!(files_of(&with("svid-csi/file-cert", "svid.pem")).names.cert.as_str(), "svid.pem");
+    assert_eq!(
+        files_of(&with("svid-csi/file-cert", "svid.pem")).names.cert.as_ref().map(FileName::as_str),
+        Some("svid.pem")
+    );
 }
 
 #[test]

@@ -136,7 +136,7 @@ static SPECS: LazyLock<[Arc<VolumeSpec>; 3]> = LazyLock::new(|| {
         let name = |name| FileName::parse(&format!("{prefix}.{name}")).expect("a name");
         Content::Files(FilesSpec {
             subject: Subject { issuer: Issuer::Broker, identity: None, hint: None },
-            names: FileNames { cert: name("crt"), key: name("key"), bundle: None },
+            names: FileNames { cert: Some(name("crt")), key: Some(name("key")), bundle: None },
             extras: Box::default(),
             fs_group: None,
         })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use svid_csi_core::files::{FileName, FileNames};
+use svid_csi_core::files::{FileNames, Layout};
 use svid_csi_core::plan::{Issuer, Plan, Source, one_of};
 
 use super::flags::{Data, DriverArgs};
@@ -47,6 +47,7 @@ fn main_driver(args: &DriverArgs, file_names: FileNames, mistakes: &mut FlagMist
         registration_path,
         default_plan,
         allowed_plans: allowed(args, default_plan),
+        layout: args.data.layout.unwrap_or_default(),
         file_names,
     })
 }
@@ -86,6 +87,7 @@ fn also_driver(
         registration_path: also.registration_path.clone(),
         default_plan,
         allowed_plans: allowed(args, default_plan),
+        layout: args.data.layout.unwrap_or_default(),
         file_names,
     })
 }
@@ -103,14 +105,21 @@ fn allowed(args: &DriverArgs, default_plan: Plan) -> BTreeSet<Plan> {
 }
 
 fn file_names(args: &Data, mistakes: &mut FlagMistakes) -> FileNames {
-    let usual = |name| FileName::parse(name).expect("a plain file name");
+    let usual = Layout::Pem.names();
     let names = FileNames {
-        cert: args.file_name_certificate.clone().unwrap_or_else(|| usual("tls.crt")),
-        key: args.file_name_key.clone().unwrap_or_else(|| usual("tls.key")),
-        bundle: Some(args.file_name_ca.clone().unwrap_or_else(|| usual("ca.crt"))),
+        cert: args.file_name_certificate.clone().or(usual.cert),
+        key: args.file_name_key.clone().or(usual.key),
+        bundle: args.file_name_ca.clone().or(usual.bundle),
     };
+    let flags = ["file-name-ca", "file-name-key", "file-name-certificate"];
+    if let Some(layout) = args.layout.filter(|layout| *layout != Layout::Pem) {
+        for flag in flags {
+            if mistakes.given(flag) {
+                mistakes.add(flag, format_args!("is for the files of layout pem; leave it out with --layout {layout}"));
+            }
+        }
+    }
     if let Err(same) = names.check_distinct() {
-        let flags = ["file-name-ca", "file-name-key", "file-name-certificate"];
         let flag = flags.into_iter().find(|flag| mistakes.given(flag)).unwrap_or(flags[0]);
         mistakes.add(flag, format_args!("{same}; give each file its own name"));
     }

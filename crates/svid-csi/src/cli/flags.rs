@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use svid_csi_core::files::FileName;
+use svid_csi_core::files::{FileName, Layout};
 use svid_csi_core::identity::KeyType;
 use svid_csi_core::plan::{Delivery, Plan, Source};
 use svid_csi_core::runtime_issuer::ConfigMapPlace;
@@ -118,13 +118,17 @@ pub(super) struct Data {
     /// renewals. Default: 128Mi.
     #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
     pub(super) data_size_limit: Option<u64>,
-    /// The file that holds the certificate chain. Default: tls.crt.
+    /// The layout of the files of volumes that name none with svid-csi/layout: pem, spiffe, pod-certificate, gke, spiffe-helper or
+    /// istio. Default: pem.
+    #[arg(long)]
+    pub(super) layout: Option<Layout>,
+    /// The file that holds the certificate chain in layout pem. Default: tls.crt.
     #[arg(long, value_name = "NAME", value_parser = values::file_name)]
     pub(super) file_name_certificate: Option<FileName>,
-    /// The file that holds the private key. Default: tls.key.
+    /// The file that holds the private key in layout pem. Default: tls.key.
     #[arg(long, value_name = "NAME", value_parser = values::file_name)]
     pub(super) file_name_key: Option<FileName>,
-    /// The file that holds the trust bundle. Default: ca.crt.
+    /// The file that holds the trust bundle in layout pem. Default: ca.crt.
     #[arg(long, value_name = "NAME", value_parser = values::file_name)]
     pub(super) file_name_ca: Option<FileName>,
 }

@@ -10,6 +10,7 @@ mod watch;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use svid_csi_core::files::Layout;
 use svid_csi_core::identity::KeyType;
 use svid_csi_core::plan::{Issuer, Plan};
 
@@ -82,9 +83,12 @@ fn local_ca_as_promised() {
     assert_eq!(config.admin.metrics_address.unwrap().to_string(), "127.0.0.1:9809");
     assert_eq!(config.data.as_ref().unwrap().size_limit, 134_217_728);
     let names = &config.kubelet.drivers[0].file_names;
-    assert_eq!((names.cert.as_str(), names.key.as_str()), ("tls.crt", "tls.key"));
+    assert_eq!([&names.cert, &names.key].map(|name| name.as_ref().unwrap().as_str()), ["tls.crt", "tls.key"]);
     assert_eq!(names.bundle.as_ref().unwrap().as_str(), "ca.crt");
     assert!(config.agent.is_none() && warnings.is_empty());
+    assert_eq!(config.kubelet.drivers[0].layout, Layout::Pem);
+    let gke = good(&format!("{LOCAL_CA} --layout gke"));
+    assert_eq!((gke.config.kubelet.drivers[0].layout, gke.warnings.is_empty()), (Layout::Gke, true));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tracing::Level;
 use super::mistakes::FlagMistakes;
 use super::{Environment, values};
 use crate::telemetry::log::{LogFormat, LogOptions};
-use crate::watch::{self, Action, Origin, WatchOptions};
+use crate::watch::{self, Action, Origin, WatchOptions, WatchedNames};
 
 /// How long `--once` waits by default.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -47,7 +47,7 @@ pub(super) struct WatchArgs {
     /// The certificate chain in the folder.
     #[arg(long, value_name = "NAME", default_value = "tls.crt", value_parser = values::file_name)]
     file_cert: FileName,
-    /// The private key in the folder.
+    /// The private key in the folder. If it is in the file of the certificate chain, the key comes first there.
     #[arg(long, value_name = "NAME", default_value = "tls.key", value_parser = values::file_name)]
     file_key: FileName,
     /// The trust bundle in the folder; it may be missing.
@@ -106,7 +106,7 @@ pub(super) fn command(
 }
 
 fn origin(args: WatchArgs, environment: Environment<'_>, mistakes: &mut FlagMistakes) -> Origin {
-    let names = FileNames { cert: args.file_cert, key: args.file_key, bundle: Some(args.file_bundle) };
+    let names = WatchedNames { cert: args.file_cert, key: args.file_key, bundle: args.file_bundle };
     match (args.socket, args.files) {
         (Some(_), Some(_)) => {
             mistakes.add("files", "cannot be used with --socket; leave out one of the two");
@@ -114,7 +114,9 @@ fn origin(args: WatchArgs, environment: Environment<'_>, mistakes: &mut FlagMist
         }
         (Some(socket), None) => Origin::Socket(socket),
         (None, Some(folder)) => {
-            if let Err(same) = names.check_distinct() {
+            let key = Some(names.key.clone()).filter(|key| *key != names.cert);
+            let distinct = FileNames { cert: Some(names.cert.clone()), key, bundle: Some(names.bundle.clone()) };
+            if let Err(same) = distinct.check_distinct() {
                 mistakes.add("file-cert", same);
             }
             Origin::Files { folder, names }

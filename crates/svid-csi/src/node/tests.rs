@@ -9,7 +9,7 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
-use svid_csi_core::files::{FileName, FileNames};
+use svid_csi_core::files::{FileName, FileNames, Layout};
 use svid_csi_core::identity::KeyType;
 use svid_csi_core::plan::Issuer;
 use svid_csi_core::spiffe_id::TrustDomain;
@@ -42,7 +42,7 @@ fn test<F: Future<Output = ()>>(body: impl FnOnce() -> F) {
 
 fn names() -> FileNames {
     let name = |name| FileName::parse(name).unwrap();
-    FileNames { cert: name("tls.crt"), key: name("tls.key"), bundle: Some(name("ca.crt")) }
+    FileNames { cert: Some(name("tls.crt")), key: Some(name("tls.key")), bundle: Some(name("ca.crt")) }
 }
 
 fn config(dir: &TempDir) -> Config {
@@ -55,6 +55,7 @@ fn config(dir: &TempDir) -> Config {
                 registration_path: None,
                 default_plan: plan,
                 allowed_plans: [plan].into(),
+                layout: Layout::default(),
                 file_names: names(),
             }],
             node_id: "n1".to_owned(),
@@ -123,6 +124,7 @@ fn spec_with(dir: &TempDir, attributes: &[(&str, &str)]) -> VolumeSpec {
     let rules = Rules {
         default_plan: plan,
         allowed_plans: BTreeSet::from([plan, Plan::WorkloadApi(Issuer::LocalCa), Plan::Passthrough]),
+        layout: Layout::default(),
         file_names: names(),
         trust_domain: TrustDomain::parse("example.org").ok(),
         allow_missing_read_only: false,

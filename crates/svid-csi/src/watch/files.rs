@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use svid_csi_core::files::{FileName, FileNames};
+use svid_csi_core::files::FileName;
 use svid_csi_core::identity::{Candidate, Expected, KeyError, MAX_BUNDLE_TEXT, PrivateKey, Rejection, accept};
 use svid_csi_core::quoted::Quoted;
 use svid_csi_core::spiffe_id::{SpiffeId, SpiffeIdError};
@@ -15,8 +15,8 @@ use svid_csi_core::x509_context::X509Context;
 use tracing::warn;
 use zeroize::Zeroizing;
 
-use super::CurrentIdentity;
 use super::wait_reason::WaitReason;
+use super::{CurrentIdentity, WatchedNames};
 use crate::host::clock;
 use crate::host::inotify::{self, Inotify};
 use crate::spiffe::svid::{Leaf, SvidError};
@@ -31,7 +31,7 @@ const CURRENT: &str = "..data";
 /// A followed folder.
 pub(super) struct FilesSource {
     folder: PathBuf,
-    names: FileNames,
+    names: WatchedNames,
     changes: Option<io::Result<Inotify>>,
     wait_reason: WaitReason,
 }
@@ -64,7 +64,7 @@ enum FilesError {
 }
 
 impl FilesSource {
-    pub(super) fn new(folder: PathBuf, names: FileNames) -> Self {
+    pub(super) fn new(folder: PathBuf, names: WatchedNames) -> Self {
         Self { folder, names, changes: None, wait_reason: WaitReason::default() }
     }
 
@@ -109,29 +109,30 @@ impl FilesSource {
     }
 
     fn paths(&self) -> Vec<PathBuf> {
-        let FileNames { cert, key, bundle } = &self.names;
-        [Some(cert), Some(key), bundle.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(|name| self.folder.join(name.as_str()))
-            .collect()
+        let WatchedNames { cert, key, bundle } = &self.names;
+        [cert, key, bundle].map(|name| self.folder.join(name.as_str())).into()
     }
 }
 
 /// Reads all files through one resolution of `..data`, so that they belong together.
-fn look(folder: &Path, names: &FileNames, now: SystemTime) -> Result<X509Context, FilesError> {
+fn look(folder: &Path, names: &WatchedNames, now: SystemTime) -> Result<X509Context, FilesError> {
     let folder = fs::canonicalize(folder.join(CURRENT)).unwrap_or_else(|_| folder.to_owned());
-    let chain = certificates(&names.cert, &read(&folder, &names.cert)?)?;
-    let key = Zeroizing::new(read(&folder, &names.key)?);
+    let cert = Zeroizing::new(read(&folder, &names.cert)?);
+    let is_bundle = names.cert == names.key;
+    let (before, chain) = cert.split_at(if is_bundle { start_of_chain(&cert) } else { 0 });
+    let chain = certificates(&names.cert, chain)?;
+    let key = Zeroizing::new(if is_bundle { before.to_vec() } else { read(&folder, &names.key)? });
     let text = str::from_utf8(&key).map_err(|_| FilesError::NotText(names.key.clone()))?;
-    let key = PrivateKey::from_pem(text)?;
-    let bundle = match &names.bundle {
-        Some(name) => bundle(&folder, name)?,
-        None => None,
-    };
+    let (key, bundle) = (PrivateKey::from_pem(text)?, bundle(&folder, &names.bundle)?);
     let name = Leaf::read(&chain[0])?.spiffe_id;
     let id = SpiffeId::parse(&name).map_err(|problem| FilesError::Id { name: Quoted::new(&name), problem })?;
     Ok(accept(Candidate { chain, key, bundle }, &Expected { id, now })?.into())
+}
+
+/// Where the chain begins in a credential bundle, which has the key in front of it.
+fn start_of_chain(bundle: &[u8]) -> usize {
+    const FIRST: &[u8] = b"-----BEGIN CERTIFICATE-----";
+    bundle.windows(FIRST.len()).position(|part| part == FIRST).unwrap_or(bundle.len())
 }
 
 /// `None` if the file does not exist: the bundle is optional.

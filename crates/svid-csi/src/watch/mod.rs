@@ -17,7 +17,7 @@ use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal};
-use svid_csi_core::files::FileNames;
+use svid_csi_core::files::FileName;
 use svid_csi_core::x509_context::X509Context;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -51,8 +51,19 @@ pub enum Origin {
         /// The folder.
         folder: PathBuf,
         /// Which files.
-        names: FileNames,
+        names: WatchedNames,
     },
+}
+
+/// The files of an identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchedNames {
+    /// The certificate chain.
+    pub cert: FileName,
+    /// The private key; if it is in the same file as the chain, that is a credential bundle.
+    pub key: FileName,
+    /// The trust bundle, which may be missing.
+    pub bundle: FileName,
 }
 
 /// The action on each change.

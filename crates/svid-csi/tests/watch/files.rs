@@ -120,6 +120,22 @@ fn names_are_chosen_and_a_bundle_may_be_missing() {
 }
 
 #[test]
+fn a_credential_bundle_is_certificate_and_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = agent(dir.path());
+    let [(_, chain), (_, key), bundle] = files(&svid(&agent));
+    let flags = ["--file-cert=bundle.pem", "--file-key=bundle.pem", "--once"];
+    fs::write(dir.path().join("bundle.pem"), format!("{key}{chain}")).unwrap();
+    fs::write(dir.path().join(bundle.0), bundle.1).unwrap();
+    let (status, updates, log) = watch(dir.path(), &flags).end();
+    assert_eq!((status.code(), updates.len()), (Some(0), 1), "{log:#?}");
+    fs::write(dir.path().join("bundle.pem"), &key).unwrap();
+    let (status, _, log) = watch(dir.path(), &[&flags[..], &["--timeout=100ms"]].concat()).end();
+    assert_eq!(status.code(), Some(1));
+    assert!(log.last().unwrap().contains("`bundle.pem` is not PEM text with certificates"), "{log:#?}");
+}
+
+#[test]
 fn once_reports_missing_files() {
     let dir = tempfile::tempdir().unwrap();
     let (status, updates, log) = watch(dir.path(), &["--once", "--timeout=100ms"]).end();

@@ -17,7 +17,7 @@ fn yaml_files(folder: &Path) -> Vec<PathBuf> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(yaml_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "yaml") {
+        } else if path.extension().is_some_and(|extension| extension == "yaml") && !path.ends_with("values.yaml") {
             found.push(path);
         }
     }

@@ -1,4 +1,5 @@
-// gospiffe uses a Workload API socket like programs in Go, and prints its observations as JSON lines on standard output.
+// gospiffe uses a Workload API socket, or a volume's files, like programs in Go, and prints its observations as JSON lines on
+// standard output.
 package main
 
 import (
@@ -13,13 +14,14 @@ import (
 )
 
 var commands = map[string]func(ctx context.Context, socket string, names []string) error{
-	"watch": watch,
-	"sds":   streamSecrets,
+	"watch":   watch,
+	"sds":     streamSecrets,
+	"bundles": followBundles,
 }
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: gospiffe watch --socket PATH [AUDIENCE...] | sds --socket PATH [SECRET...]")
+		fmt.Fprintln(os.Stderr, "usage: gospiffe watch --socket PATH [AUDIENCE...] | sds --socket PATH [SECRET...] | bundles MAP CERTIFICATE KEY")
 		os.Exit(2)
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)

@@ -3,7 +3,7 @@
 use super::*;
 use crate::files::{Federated, Intermediates};
 
-fn with_all(attributes: &[(&str, &str)]) -> PublishRequest {
+pub(super) fn with_all(attributes: &[(&str, &str)]) -> PublishRequest {
     let mut request = request();
     request.context.extend(attributes.iter().map(|(name, value)| (format!("svid-csi/{name}"), (*value).to_owned())));
     request
@@ -74,7 +74,10 @@ fn each_mistake_is_reported() {
         (&[("pkcs12-alias", "a b"), ("file-pkcs12", "a")], "svid-csi/pkcs12-alias: an alias has 1 to 64 printable"),
         (&[("file-bundle-json", "ca.crt")], "the trust bundle and the SPIFFE bundle document cannot both be"),
         (&[("file-combined", "federated.b.pem")], "could be confused with the file of a federated bundle"),
-        (&[("federated", "all")], "svid-csi/federated is \"all\", but only `separate`, `merged`, `none` are possible"),
+        (
+            &[("federated", "all")],
+            "svid-csi/federated is \"all\", but only `separate`, `map`, `merged`, `none` are possible",
+        ),
         (&[("intermediates", "")], "svid-csi/intermediates is \"\", but only `with-cert`, `with-bundle` are"),
     ] {
         let mistakes = VolumeSpec::parse(&with_all(attributes), &files()).expect_err(says);
@@ -95,6 +98,9 @@ fn only_volumes_with_files_have_them() {
         ("file-pkcs12", "k"),
         ("file-pkcs12-bundle", "t"),
         ("file-bundle-json", "b"),
+        ("file-bundle-map", "m"),
+        ("file-credential-bundle", "c"),
+        ("layout", "gke"),
         ("federated", "none"),
         ("intermediates", "with-cert"),
     ] {

@@ -1,6 +1,7 @@
 //! The contents of the files of a volume.
 
 mod formats;
+mod layouts;
 mod rewritten;
 
 use std::collections::BTreeMap;
@@ -23,7 +24,7 @@ fn name(name: &str) -> FileName {
 }
 
 fn names(bundle: Option<&str>) -> FileNames {
-    FileNames { cert: name("tls.crt"), key: name("tls.key"), bundle: bundle.map(name) }
+    FileNames { cert: Some(name("tls.crt")), key: Some(name("tls.key")), bundle: bundle.map(name) }
 }
 
 fn domain(name: &str) -> TrustDomain {

@@ -18,7 +18,7 @@ fn everything() -> Extras {
     }
 }
 
-fn copies(files: &[RenderedFile]) -> Vec<RenderedFile> {
+pub(super) fn copies(files: &[RenderedFile]) -> Vec<RenderedFile> {
     let copy = |file: &RenderedFile| RenderedFile { name: file.name.clone(), contents: file.contents.clone() };
     files.iter().map(copy).collect()
 }

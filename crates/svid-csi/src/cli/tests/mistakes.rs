@@ -46,6 +46,14 @@ fn wrong_values() {
         ("--jwt-svid-ttl 25h", "--jwt-svid-ttl: 25h is too long"),
         ("--jwt-svid-ttl 5", "--jwt-svid-ttl: \"5\" is not a duration"),
         ("--data-size-limit 1K", "--data-size-limit: \"1K\" is not a number of bytes"),
+        (
+            "--layout tls",
+            "--layout: \"tls\" is not a layout; use pem, spiffe, pod-certificate, gke, spiffe-helper, istio",
+        ),
+        (
+            "--layout gke --file-name-key k",
+            "--file-name-key: is for the files of layout pem; leave it out with --layout gke",
+        ),
         ("--file-name-key a/b", "--file-name-key: \"a/b\""),
         ("--file-name-key tls.crt", "--file-name-key: the certificate and the key cannot both be"),
         (

@@ -45,7 +45,7 @@ fn the_watched_source() {
     let files = watch("--files /f --file-cert c.pem --file-bundle=b.pem", &standard).expect("files");
     let Origin::Files { folder, names } = files.origin else { panic!("{files:?}") };
     assert_eq!((folder, names.cert.as_str(), names.key.as_str()), (PathBuf::from("/f"), "c.pem", "tls.key"));
-    assert_eq!(names.bundle.expect("a bundle").as_str(), "b.pem");
+    assert_eq!(names.bundle.as_str(), "b.pem");
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn each_mistake_is_reported() {
     for (flags, environment, expected) in [
         ("--socket /s --files /f", &[][..], "--files: cannot be used with --socket"),
         ("--files /f --audience a", &[], "--audience: tokens are requested over a socket"),
-        ("--files /f --file-key tls.crt", &[], "--file-cert: the certificate and the key cannot both be"),
+        ("--files /f --file-bundle tls.crt", &[], "--file-cert: the certificate and the trust bundle cannot both be"),
         ("--files /f --file-key a/b", &[], "--file-key: \"a/b\": a file name is one path component"),
         ("--timeout 1s", &[], "--timeout: is how long --once waits"),
         ("--signal 1 --exec a", &[], "--signal: cannot be used with --exec"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use svid_csi_core::files::FileNames;
+use svid_csi_core::files::{FileNames, Layout};
 use svid_csi_core::plan::Plan;
 
 /// The node, and the drivers that the kubelet finds on it.
@@ -36,7 +36,9 @@ pub struct DriverName {
     pub default_plan: Plan,
     /// The plans that a volume may request; includes the default.
     pub allowed_plans: BTreeSet<Plan>,
-    /// Names of the files in `files` volumes, unless the volume names its own.
+    /// The layout of the files of a volume that names none.
+    pub layout: Layout,
+    /// Names of the files of layout `pem`, unless the volume names its own.
     pub file_names: FileNames,
 }
 

@@ -47,6 +47,7 @@ impl Service {
         let rules = Rules {
             default_plan: driver.default_plan,
             allowed_plans: driver.allowed_plans.clone(),
+            layout: driver.layout,
             file_names: driver.file_names.clone(),
             trust_domain,
             allow_missing_read_only: config.allow_missing_read_only,

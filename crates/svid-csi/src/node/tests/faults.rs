@@ -74,7 +74,7 @@ impl Drop for Descriptors {
 
 fn certificate_name(spec: &VolumeSpec) -> String {
     match &spec.content {
-        Content::Files(files) => files.names.cert.as_str().to_owned(),
+        Content::Files(files) => files.names.cert.as_ref().unwrap().as_str().to_owned(),
         _ => panic!("no files"),
     }
 }

@@ -24,7 +24,7 @@ impl Node {
         brings_jwt: bool,
     ) -> Result<Vec<RenderedFile>, VolumeError> {
         match shown::look(folder)? {
-            Shown::Files(moment) if wanted.extras.need_jwt() => Ok(moment.files()?),
+            Shown::Files(moment) if wanted.extras.continue_earlier() => Ok(moment.files()?),
             Shown::Files(_) | Shown::Nothing => Ok(Vec::new()),
             Shown::Changed(how) => {
                 // Before the first delivery of this driver, the files are those of csi-driver-spiffe.

@@ -5,6 +5,7 @@ mod scene;
 mod connection;
 mod formats;
 mod jwt;
+mod layouts;
 mod outages;
 mod publish;
 mod refused;

@@ -1,5 +1,6 @@
 //! local-ca -> files, in every format.
 
+pub(crate) mod layouts;
 mod passwords;
 pub(crate) mod store;
 pub(crate) mod tokens;
