@@ -3,7 +3,9 @@
 //! SPIFFE Filesystem Delivery, section 2.1; the same as what Kubernetes writes to `credentialBundlePath`.
 
 use aws_lc_rs::digest;
+use rustls_pki_types::CertificateDer;
 use serde::Serialize;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::extras::Extras;
 use super::wanted::bytes;
@@ -54,10 +56,13 @@ fn numbered(name: &FileName, number: usize) -> FileName {
 /// The longest name that a number still fits in front of.
 pub(crate) const MAX_NUMBERED_BYTES: usize = MAX_NAME_BYTES - "99.".len();
 
-/// The key first, then the chain without the trust anchor that it leads to.
+/// The key first, then the chain without the trust anchor that it leads to. An intermediate certificate stays, even if the
+/// bundle holds it too: a peer may trust the root alone.
 fn credential_bundle(identity: &Identity) -> Vec<u8> {
     let chain = identity.chain();
-    let ends = chain.iter().skip(1).position(|certificate| identity.bundle().contains(certificate));
+    let is_anchor =
+        |certificate: &CertificateDer<'_>| is_self_issued(certificate) && identity.bundle().contains(certificate);
+    let ends = chain.iter().skip(1).position(is_anchor);
     let sent = &chain[..ends.map_or(chain.len(), |position| position + 1)];
     let (key, chain) = (identity.key().to_pem(), pem_text::encode(Block::Certificate, sent.iter().map(AsRef::as_ref)));
     // Allocated once: growing would leave copies of the key behind.
@@ -65,6 +70,11 @@ fn credential_bundle(identity: &Identity) -> Vec<u8> {
     both.extend_from_slice(key.as_bytes());
     both.extend_from_slice(chain.as_bytes());
     both
+}
+
+fn is_self_issued(certificate: &[u8]) -> bool {
+    X509Certificate::from_der(certificate)
+        .is_ok_and(|(_, certificate)| certificate.subject().as_raw() == certificate.issuer().as_raw())
 }
 
 fn hints(svids: &[Svid]) -> Vec<u8> {

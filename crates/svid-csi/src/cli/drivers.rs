@@ -113,10 +113,11 @@ fn file_names(args: &Data, mistakes: &mut FlagMistakes) -> FileNames {
     };
     let flags = ["file-name-ca", "file-name-key", "file-name-certificate"];
     if let Some(layout) = args.layout.filter(|layout| *layout != Layout::Pem) {
-        for flag in flags {
-            if mistakes.given(flag) {
-                mistakes.add(flag, format_args!("is for the files of layout pem; leave it out with --layout {layout}"));
-            }
+        let usual = Layout::Pem.names();
+        // The chart and the manifests of csi-driver-spiffe always give these flags.
+        let changed = [names.bundle != usual.bundle, names.key != usual.key, names.cert != usual.cert];
+        for (flag, _) in flags.into_iter().zip(changed).filter(|(_, is_changed)| *is_changed) {
+            mistakes.add(flag, format_args!("is for the files of layout pem; leave it out with --layout {layout}"));
         }
     }
     if let Err(same) = names.check_distinct() {

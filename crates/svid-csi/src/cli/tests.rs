@@ -87,7 +87,8 @@ fn local_ca_as_promised() {
     assert_eq!(names.bundle.as_ref().unwrap().as_str(), "ca.crt");
     assert!(config.agent.is_none() && warnings.is_empty());
     assert_eq!(config.kubelet.drivers[0].layout, Layout::Pem);
-    let gke = good(&format!("{LOCAL_CA} --layout gke"));
+    let usual_names = "--file-name-certificate tls.crt --file-name-key tls.key --file-name-ca ca.crt";
+    let gke = good(&format!("{LOCAL_CA} --layout gke {usual_names}"));
     assert_eq!((gke.config.kubelet.drivers[0].layout, gke.warnings.is_empty()), (Layout::Gke, true));
 }
 

@@ -47,6 +47,7 @@ pub const ALL: &[(&str, &str)] = &[
          --set imagePullSecrets[0].name=registry,priorityClassName=important,affinity.nodeAffinity=null",
     ),
     ("policies without an API server", "-f values-spire.yaml --set networkPolicy.enabled=true"),
+    ("GKE's manifests", "-f ../examples/gke/values.yaml"),
     ("k0s", "-f values-standalone.yaml --set kubeletDir=/var/lib/k0s/kubelet"),
     ("MicroK8s", "-f values-spire.yaml --set kubeletDir=/var/snap/microk8s/common/var/lib/kubelet/"),
     ("IPv6 alone", "-f values-standalone.yaml --set app.driver.bindAddress=::"),

@@ -152,6 +152,17 @@ fn a_credential_bundle_ends_before_the_trust_anchor() {
 }
 
 #[test]
+fn a_credential_bundle_keeps_an_intermediate_that_is_trusted_too() {
+    let mut candidate = under_intermediate(&Authority::root(|_| {}));
+    let intermediate = candidate.chain[1].clone();
+    candidate.bundle.as_mut().expect("a bundle").push(intermediate);
+    let context = context(candidate, Bundles::new());
+    let files = in_layout(Layout::Spiffe, Vec::new(), &context, now());
+    let written = of_credential_bundle(found(&files, "credential-bundle.private-key.x509.pem"), &context, 0);
+    assert_eq!(written.as_slice(), context.default_svid().chain());
+}
+
+#[test]
 fn a_map_without_a_bundle_is_not_written() {
     let mut candidate = good();
     candidate.bundle = None;
