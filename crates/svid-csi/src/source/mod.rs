@@ -149,6 +149,12 @@ impl Sources {
         }
     }
 
+    /// Forgets a volume that no longer exists in every source: a publish with another spec, which failed before it was
+    /// recorded, may have begun there.
+    pub fn forget_everywhere(&self, spec: &VolumeSpec) {
+        self.all().for_each(|source| source.forget(spec));
+    }
+
     /// What volumes wait for, in a sentence each.
     pub fn waiting(&self) -> BTreeMap<VolumeId, String> {
         self.all().flat_map(Chosen::waiting).collect()

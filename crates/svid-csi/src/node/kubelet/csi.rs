@@ -78,15 +78,19 @@ impl Service {
     }
 
     /// The volume of the call: below the pods folder, or recorded at any path.
-    async fn locate(&self, volume_id: &str, target_path: &str) -> Result<(VolumeId, TargetPath), RequestMistakes> {
+    async fn locate(
+        &self,
+        volume_id: &str,
+        target_path: &str,
+    ) -> Result<Result<(VolumeId, TargetPath), RequestMistakes>, VolumeError> {
         let mistakes = match self.rules_for(target_path).await.locate(volume_id, target_path) {
             Err(mistakes) => mistakes,
-            located => return located,
+            located => return Ok(located),
         };
-        match (VolumeId::parse(volume_id), TargetPath::parse(target_path)) {
-            (Ok(id), Ok(target)) if self.node.knows(&id, &target).await => Ok((id, target)),
+        Ok(match (VolumeId::parse(volume_id), TargetPath::parse(target_path)) {
+            (Ok(id), Ok(target)) if self.node.knows(&id, &target).await? => Ok((id, target)),
             _ => Err(mistakes),
-        }
+        })
     }
 
     fn answer<T>(&self, call: &'static str, volume: &str, result: Result<T, VolumeError>) -> Answer<T> {
@@ -212,8 +216,9 @@ impl csi::node_server::Node for Service {
     ) -> Answer<csi::NodeUnpublishVolumeResponse> {
         let request = request.into_inner();
         let unpublished = match self.locate(&request.volume_id, &request.target_path).await {
-            Ok((id, target)) => self.node.unpublish(&self.driver.name, id, target).await,
-            Err(mistakes) => Err(mistakes.into()),
+            Ok(Ok((id, target))) => self.node.unpublish(&self.driver.name, id, target).await,
+            Ok(Err(mistakes)) => Err(mistakes.into()),
+            Err(unreadable) => Err(unreadable),
         };
         let answer = unpublished.map(|()| csi::NodeUnpublishVolumeResponse {});
         self.answer("NodeUnpublishVolume", &request.volume_id, answer)
@@ -225,8 +230,9 @@ impl csi::node_server::Node for Service {
     ) -> Answer<csi::NodeGetVolumeStatsResponse> {
         let request = request.into_inner();
         let condition = match self.locate(&request.volume_id, &request.volume_path).await {
-            Ok((id, target)) => self.node.condition(id, target).await,
-            Err(mistakes) => Err(match VolumeId::parse(&request.volume_id) {
+            Ok(Ok((id, target))) => self.node.condition(id, target).await,
+            Err(unreadable) => Err(unreadable),
+            Ok(Err(mistakes)) => Err(match VolumeId::parse(&request.volume_id) {
                 // A path that no volume can have is not that of this volume; the CSI specification requires this
                 // response.
                 Ok(id) if !request.volume_path.is_empty() => VolumeError::Unknown(id),

@@ -166,7 +166,9 @@ impl Node {
                     }
                     Shown::Changed(how) => {
                         self.report_change(&spec, &how);
-                        false
+                        // Not forgotten: the source may have withdrawn it since, and then the key must go.
+                        self.distrust(volume);
+                        return Ok(());
                     }
                 }
             }
@@ -288,7 +290,7 @@ impl Node {
         Ok(recorded?)
     }
 
-    fn take_away(&self, record: &Record) -> Result<(), VolumeError> {
+    pub(super) fn take_away(&self, record: &Record) -> Result<(), VolumeError> {
         let (spec, folder) = (&record.spec, self.folder(record)?);
         match &spec.content {
             // A republish could not unmount it, so the pod still has the former content.
@@ -299,7 +301,13 @@ impl Node {
                 folder.keep_only(&[])?;
             }
             Content::Passthrough => {}
-            Content::Files(_) => files::take_away(&folder)?,
+            Content::Files(_) => {
+                files::take_away(&folder)?;
+                // A republish as a socket may have failed after it was served.
+                if let Some(workload_api) = &self.workload_api {
+                    workload_api.remove(&spec.id)?;
+                }
+            }
             Content::WorkloadApi(_) => self.workload_api()?.withdraw(&spec.id, &folder)?,
         }
         self.holds_least(spec)?;

@@ -99,6 +99,10 @@ impl Node {
         if record.phase != Phase::Ready || is_recorded || is_adopted {
             return Ok(());
         }
+        if record.withdrawn {
+            // Its removal may have failed, and the record is about to forget it.
+            self.take_away(record)?;
+        }
         Ok(self.record(volume, |record| record.announce(spec, issued.clone()))?)
     }
 

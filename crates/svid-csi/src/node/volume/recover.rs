@@ -110,7 +110,7 @@ impl Node {
             // An unreadable record is replaced by a publish, and removed by an unpublish.
             Ok(()) | Err(_) => Ok(held),
         });
-        read.await?
+        read.await.map_err(|error| VolumeError::from(error).begun())?
     }
 
     /// Reads the record of a volume that is not known yet, if there is one. Blocks; the volume's lock is held.

@@ -34,10 +34,13 @@ impl Node {
         .await?
     }
 
-    /// Whether a volume with that id may be recorded at that path.
-    pub async fn knows(self: &Arc<Self>, id: &VolumeId, target: &TargetPath) -> bool {
-        let held = self.hold(id).await;
-        held.map_or(true, |held| held.as_ref().is_some_and(|volume| volume.record().spec.target == *target))
+    /// Whether a volume with that id is recorded at that path.
+    ///
+    /// # Errors
+    /// [`VolumeError::Begun`] if its record cannot be read.
+    pub async fn knows(self: &Arc<Self>, id: &VolumeId, target: &TargetPath) -> Result<bool, VolumeError> {
+        let held = self.hold(id).await?;
+        Ok(held.as_ref().is_some_and(|volume| volume.record().spec.target == *target))
     }
 
     /// The publish steps in reverse. Blocks; the volume's lock is held.
@@ -82,9 +85,9 @@ impl Node {
         }
         self.store.remove(id)?;
         if let Some(mut volume) = held.take() {
-            let renewed = volume.stop_renewing();
+            volume.stop_renewing();
             self.is_unfinished(&mut volume, false);
-            self.sources.forget(renewed.as_ref().unwrap_or(&volume.record().spec));
+            self.sources.forget_everywhere(&volume.record().spec);
             info!(volume = %id, "volume unpublished");
         }
         Ok(())

@@ -121,10 +121,9 @@ impl OwnSvidFollower {
                 () = refresh.notified() => continue,
             };
             self.log_failure(&ended);
+            backoff.failed();
             tokio::select! {
-                () = tokio::time::sleep(backoff.delay()) => {
-                    backoff.failed();
-                }
+                () = tokio::time::sleep(backoff.delay()) => {}
                 ((), ()) = async { tokio::join!(tokio::time::sleep(SHORTEST), changed(changes)) } => {}
                 () = refresh.notified() => {}
             }

@@ -42,6 +42,20 @@ fn volumes_of_a_pod_share_a_subscription() {
 }
 
 #[test]
+fn an_attempt_that_was_not_recorded_leaves_no_subscription() {
+    scene_test(&[FILES, SOCKET, &["--allow-plan=socket:socket-dir"]], async |scene| {
+        let passthrough =
+            volume("web").attribute("svid-csi/source", "socket").attribute("svid-csi/delivery", "socket-dir");
+        scene.node.publish(&passthrough).await;
+        // Without an entry, its record still says passthrough.
+        scene.publish_within(&volume("web"), SHORT).await.unwrap_err();
+        assert_eq!(scene.agent.subscriptions().now, 2, "the driver's own, and the pod's");
+        scene.node.unpublish(&passthrough).await;
+        scene.until("the pod's subscription ends", || (scene.agent.subscriptions().now == 1).then_some(())).await;
+    });
+}
+
+#[test]
 fn the_driver_starts_before_the_agent() {
     test(async || {
         for (delivery, shown) in [(FILES, "tls.crt"), (WORKLOAD_API, "agent.sock")] {
