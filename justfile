@@ -73,5 +73,5 @@ demo *flags:
 # Measure speed and memory of the driver on this machine, built as for its image (docs/benchmarks.md)
 bench *flags:
     cargo xtask image
-    cargo run --release --locked --package svid-csi-testkit --bin bench -- \
+    cargo run --profile bench --locked --package svid-csi-testkit --bin bench -- \
         --driver target/static/{{ arch() }}-unknown-linux-gnu/dist/svid-csi {{ flags }}
