@@ -28,7 +28,7 @@ pub(crate) use self::leaf::is_authority;
 pub use self::peer::peer_id;
 pub use self::rejection::{KeyUsageProblem, MAX_SVIDS, Place, Rejection};
 pub use self::trust::Skipped;
-pub(crate) use self::trust::{Anchors, distinct_anchors, issuers, usable_anchors};
+pub(crate) use self::trust::{Anchors, distinct_anchors, is_self_issued, issuers, usable_anchors};
 pub use self::validity::Validity;
 pub use crate::pem_text::PemError;
 use crate::pem_text::{self, Block};

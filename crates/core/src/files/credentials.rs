@@ -5,12 +5,11 @@
 use aws_lc_rs::digest;
 use rustls_pki_types::CertificateDer;
 use serde::Serialize;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::extras::Extras;
 use super::wanted::bytes;
 use super::{FileName, MAX_NAME_BYTES, RenderedFile};
-use crate::identity::Identity;
+use crate::identity::{Identity, is_self_issued};
 use crate::pem_text::{self, Block};
 use crate::x509_context::{Svid, X509Context};
 
@@ -70,11 +69,6 @@ fn credential_bundle(identity: &Identity) -> Vec<u8> {
     both.extend_from_slice(key.as_bytes());
     both.extend_from_slice(chain.as_bytes());
     both
-}
-
-fn is_self_issued(certificate: &[u8]) -> bool {
-    X509Certificate::from_der(certificate)
-        .is_ok_and(|(_, certificate)| certificate.subject().as_raw() == certificate.issuer().as_raw())
 }
 
 fn hints(svids: &[Svid]) -> Vec<u8> {

@@ -110,10 +110,6 @@ pub(super) fn verify(
 
 /// The intermediate certificates among others, by their names: from the issuer of the leaf up to a root, without it.
 pub(crate) fn issuers(leaf: &[u8], mut others: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-    let names = |der: &[u8]| {
-        let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
-        Some((certificate.subject().as_raw().to_vec(), certificate.issuer().as_raw().to_vec()))
-    };
     let mut found = Vec::new();
     let mut next = names(leaf).map(|(_, issuer)| issuer);
     while let Some(name) = next.take() {
@@ -124,4 +120,15 @@ pub(crate) fn issuers(leaf: &[u8], mut others: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         found.push(issuer);
     }
     found
+}
+
+/// Whether a certificate names itself as its issuer, as a root does; not if it cannot be read.
+pub(crate) fn is_self_issued(der: &[u8]) -> bool {
+    names(der).is_some_and(|(subject, issuer)| subject == issuer)
+}
+
+/// The encoded subject and issuer.
+fn names(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    Some((certificate.subject().as_raw().to_vec(), certificate.issuer().as_raw().to_vec()))
 }
