@@ -18,6 +18,8 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use self::admin::AdminError;
+use self::volume::deliver::Deliveries;
+use self::volume::reports::Reports;
 use self::volume::room::Room;
 use self::volume::store::Store;
 use self::volume::{Node, Volumes};
@@ -125,22 +127,27 @@ impl Node {
         let workload_api = data_of_issued.map(open).transpose()?;
         let open = |agent| SocketDir::open(agent, data.as_ref(), metrics.clone());
         let socket_dir = config.agent.as_ref().map(open).transpose()?;
-        let node = Arc::new(Node {
-            volumes: Volumes::default(),
-            store,
-            sources,
+        let reports = Arc::new(Reports { metrics, events });
+        let deliveries = Deliveries {
             folders,
             workload_api,
             passwords: data.as_ref().map(Passwords::of),
             socket_dir: socket_dir.map(Arc::new),
-            metrics,
+            room: data.as_ref().map(Room::of),
+            sources: sources.clone(),
+            reports: reports.clone(),
+        };
+        let node = Arc::new(Node {
+            volumes: Volumes::default(),
+            store,
+            sources,
+            deliveries,
+            reports,
             tasks,
-            events,
             registered: watch::Sender::default(),
             jumps: Arc::default(),
             later: volume::later::Later::default(),
             _lock: lock,
-            room: data.as_ref().map(Room::of),
             data,
         });
         node.recover()?;

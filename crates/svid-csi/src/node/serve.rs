@@ -115,7 +115,7 @@ pub(super) fn start(node: &Arc<Node>, bindings: Bindings) {
         let follow = node.clone().follow_bundle(Issuer::LocalCa, local_ca.bundle(), tasks.stopping());
         tasks.essential("roots of all nodes", follow);
     }
-    if let Some(socket_dir) = &node.socket_dir {
+    if let Some(socket_dir) = &node.deliveries.socket_dir {
         tasks.essential("socket directory", socket_dir.clone().follow(tasks.stopping()));
     }
 }

@@ -281,7 +281,7 @@ fn new_tokens_do_not_bring_anything_else_from_the_authority() {
         node.publish("demo.svid-csi", spec.clone().into(), Brought::default(), patience::MOST).await.unwrap();
         let folder = node.data.as_ref().unwrap().volumes().join(spec.id.as_str());
         let first = serial(&node, &spec).await;
-        let volume = node.folders().unwrap().open_volume(&spec.id, None).unwrap();
+        let volume = node.deliveries.folders().unwrap().open_volume(&spec.id, None).unwrap();
         volume.seen().unseal().unwrap();
         fs::remove_file(folder.join("..data")).unwrap();
         std::os::unix::fs::symlink("../../ca/example.org", folder.join("..data")).unwrap();

@@ -99,7 +99,7 @@ async fn readyz(ready: Ready) -> Result<(), String> {
 }
 
 async fn metrics(node: Arc<Node>) -> String {
-    node.metrics.encode(&status::snapshot(&node).await)
+    node.reports.metrics.encode(&status::snapshot(&node).await)
 }
 
 async fn status_page(State(node): State<Arc<Node>>) -> impl IntoResponse {

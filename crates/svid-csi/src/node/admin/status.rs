@@ -111,7 +111,7 @@ pub async fn status(node: &Node) -> Status {
         broker_up: node.sources.broker.as_ref().map(|broker| broker.is_up()),
         local_ca_roots: roots(node).map(|roots| RootsStatus { nodes: roots.nodes(), trouble: roots.trouble() }),
         version: env!("CARGO_PKG_VERSION"),
-        socket_directory_heals: node.socket_dir.as_ref().map(|socket_dir| socket_dir.heals()),
+        socket_directory_heals: node.deliveries.socket_dir.as_ref().map(|socket_dir| socket_dir.heals()),
         data_root_survives: node.data.as_ref().map(|data| data.survives()),
         volumes,
     }
@@ -137,7 +137,7 @@ impl VolumeStatus {
             not_after: record.issued.as_ref().map(|issued| report::rfc3339(issued.validity.not_after)),
             untrusted: record.issued.as_ref().and_then(|issued| issued.untrusted.clone()),
             adopted: record.adopted.as_ref().map(|_| ADOPTED),
-            workload_api: node.workload_api.as_ref().and_then(|workload_api| workload_api.usage(&spec.id)),
+            workload_api: node.deliveries.workload_api.as_ref().and_then(|workload_api| workload_api.usage(&spec.id)),
         }
     }
 }
@@ -169,7 +169,7 @@ pub async fn snapshot(node: &Node) -> Snapshot {
             .broker
             .as_ref()
             .map(|broker| BrokerState { up: broker.is_up(), subscriptions: broker.subscriptions() }),
-        room: node.room.as_ref().and_then(|room| room.state()),
+        room: node.deliveries.room.as_ref().and_then(|room| room.state()),
         local_ca_roots: roots(node)
             .map(|roots| RootsState { nodes: roots.nodes(), in_trouble: roots.trouble().is_some() }),
         cert_manager: node.sources.cert_manager.as_ref().map(|source| {

@@ -95,7 +95,7 @@ impl Service {
 
     fn answer<T>(&self, call: &'static str, volume: &str, result: Result<T, VolumeError>) -> Answer<T> {
         let status = result.map_err(|error| Status::new(code(error.class()), report::chain(&error)));
-        self.node.metrics.called(call, status.as_ref().map_or_else(Status::code, |_| Code::Ok));
+        self.node.reports.metrics.called(call, status.as_ref().map_or_else(Status::code, |_| Code::Ok));
         status.map(Response::new).inspect_err(|status| {
             let volume: String = volume.escape_debug().take(128).collect();
             warn!(call, volume, code = ?status.code(), error = status.message(), "CSI call failed");
@@ -197,7 +197,9 @@ impl csi::node_server::Node for Service {
         let volume = request.volume_id.clone();
         let rules = self.rules_for(&request.target_path).await;
         let parsed = match VolumeSpec::parse(&request, &rules) {
-            Ok(spec) if spec.plan().mints() && !request.read_only && !self.node.seals() => Err(VolumeError::Unsealed),
+            Ok(spec) if spec.plan().mints() && !request.read_only && !self.node.deliveries.seals() => {
+                Err(VolumeError::Unsealed)
+            }
             parsed => parsed.map_err(VolumeError::from),
         };
         let published = match parsed {

@@ -23,7 +23,7 @@ pub(in crate::node) async fn remove_taint(node: Arc<Node>, mut taint: StartupTai
 impl Node {
     /// Records whether the kubelet has accepted a driver name.
     pub(in crate::node) fn set_registered(&self, driver: &str, accepted: bool) {
-        self.metrics.registered(driver, accepted);
+        self.reports.metrics.registered(driver, accepted);
         self.registered.send_modify(|registered| {
             if accepted {
                 registered.insert(driver.to_owned());

@@ -10,7 +10,7 @@ use svid_csi_core::volume::Content;
 use super::*;
 use crate::host::mount::{self, Look, MountPoint, MountSource};
 use crate::host::seal;
-use crate::node::volume::VolumeError;
+use crate::node::volume::error::VolumeError;
 
 pub(super) const DRIVER: &str = "demo.svid-csi";
 

@@ -106,8 +106,8 @@ async fn trouble(node: &Node, spec: &VolumeSpec) -> Option<String> {
     let held = node.volumes.hold(&spec.id).await;
     let record = held.as_ref().unwrap().record();
     match &record.spec.content {
-        Content::Files(_) => node.trouble_of_files(record),
-        Content::WorkloadApi(socket) => node.trouble_of_socket(record, socket),
+        Content::Files(_) => node.deliveries.trouble_of_files(record),
+        Content::WorkloadApi(socket) => node.deliveries.trouble_of_socket(record, socket),
         Content::Passthrough => None,
     }
 }
@@ -143,7 +143,7 @@ fn a_failed_republish_changes_nothing_for_the_pod() {
             assert_eq!(trouble(&node, &after).await, None, "{number}");
             node.unpublish(DRIVER, after.id.clone(), after.target.clone()).await.unwrap();
         }
-        let page = node.metrics.encode(&Snapshot::default());
+        let page = node.reports.metrics.encode(&Snapshot::default());
         assert!(page.contains("svid_csi_changed_volumes_seen_total 0"), "no pod has changed anything: {page}");
     });
 }
@@ -167,7 +167,7 @@ fn a_socket_that_cannot_be_recorded_changes_nothing_for_the_pod() {
             assert_eq!((Sees::of(&after).names.len(), trouble(&node, &after).await), (4, None));
             node.unpublish(DRIVER, after.id.clone(), after.target.clone()).await.unwrap();
         }
-        let page = node.metrics.encode(&Snapshot::default());
+        let page = node.reports.metrics.encode(&Snapshot::default());
         assert!(page.contains("svid_csi_changed_volumes_seen_total 0"), "no pod has changed anything: {page}");
     });
 }
@@ -199,7 +199,7 @@ fn an_interrupted_republish_as_a_passthrough_leaves_no_key() {
             {
                 let mut held = node.volumes.hold(&files.id).await;
                 let point = MountPoint::open(&files.target).unwrap();
-                let agent = node.socket_dir().unwrap().source(false).unwrap();
+                let agent = node.deliveries.socket_dir().unwrap().source(false).unwrap();
                 let volume = held.as_mut().unwrap();
                 if detached {
                     node.mount(volume, &point, &agent, &passthrough).unwrap();
@@ -217,7 +217,7 @@ fn an_interrupted_republish_as_a_passthrough_leaves_no_key() {
             let node = build_as(&config);
             assert_eq!(count_of(&keys), 0, "detached: {detached}");
             assert!(fs::symlink_metadata(folder(&dir, &files)).is_err());
-            let agent = node.socket_dir().unwrap().source(false).unwrap();
+            let agent = node.deliveries.socket_dir().unwrap().source(false).unwrap();
             assert_eq!(MountPoint::open(&files.target).unwrap().look().unwrap(), Look::Mounted(agent.id()));
             let held = node.volumes.hold(&files.id).await;
             let record = held.as_ref().unwrap().record();
@@ -231,7 +231,7 @@ fn an_interrupted_republish_as_a_passthrough_leaves_no_key() {
 }
 
 fn issued(node: &Node) -> String {
-    let page = node.metrics.encode(&Snapshot::default());
+    let page = node.reports.metrics.encode(&Snapshot::default());
     page.lines().find(|line| line.starts_with("svid_csi_identities_issued_total")).unwrap().to_owned()
 }
 
@@ -253,7 +253,7 @@ fn a_volume_in_use_stays_renewed_and_ends_when_it_becomes_a_passthrough() {
             if is_cut_short {
                 // As if the former spec could not be recorded again.
                 let mut held = node.volumes.hold(&files.id).await;
-                let agent = node.socket_dir().unwrap().source(false).unwrap().id();
+                let agent = node.deliveries.socket_dir().unwrap().source(false).unwrap().id();
                 let shown = MountPoint::open(&files.target).unwrap().look().unwrap().mounted();
                 let show = |record: &mut Record| record.show(Some(agent), passthrough.clone().into(), shown);
                 node.record(held.as_mut().unwrap(), show).unwrap();
@@ -406,7 +406,7 @@ fn one_that_cannot_be_recorded_changes_nothing() {
 /// How many bytes of the tmpfs are accounted for the volume.
 fn held_of_room(node: &Node, spec: &VolumeSpec) -> u64 {
     let record = Record::intended(DRIVER, spec.clone().into(), None);
-    node.with_bytes(record).bytes
+    node.deliveries.with_bytes(record).bytes
 }
 
 #[test]

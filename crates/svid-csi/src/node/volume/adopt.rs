@@ -73,14 +73,14 @@ impl Node {
         let adopted = self.fit(spec, &seen).map_err(left_alone)?;
         let shape = Arc::new(adopted.shape(spec));
         // It exists already, and its pod is running, so it may use the reserved space.
-        let place = self.take_up_place(&shape, 0)?;
+        let place = self.deliveries.take_up_place(&shape, 0)?;
         let taken_over = |record: &mut Record| {
             (record.phase, record.root, record.adopted) = (Phase::Ready, Some(seen.id()), Some(Box::new(adopted)));
         };
         let volume = held.insert(self.new_volume(driver, &shape, place, taken_over)?);
         // No descriptor of the inspection may stay open, because it would keep the volume from being unmounted.
         drop(seen);
-        self.reach(volume, point).map_err(VolumeError::begun)?;
+        self.deliveries.reach(volume.record(), point).map_err(VolumeError::begun)?;
         self.keep_renewing(volume);
         info!(
             volume = %spec.id,

@@ -2,17 +2,14 @@
 
 use std::convert::Infallible;
 
-use svid_csi_core::error::Class;
 use svid_csi_core::identity::Validity;
 use svid_csi_core::renew;
-use svid_csi_core::state::{Issued, Record};
 use svid_csi_core::volume::VolumeSpec;
-use tracing::{error, warn};
+use tracing::error;
 
 use super::Node;
 use super::error::VolumeError;
 use crate::host::clock;
-use crate::kube::events::pod_reference;
 use crate::telemetry::report;
 
 /// Raised once for every identity that was not renewed until little of its lifetime is left.
@@ -49,35 +46,6 @@ impl Alarm {
             "the identity is about to expire and was not renewed"
         );
         let message = format!("the identity in volume {} is about to expire and was not renewed: {reason}", spec.id);
-        node.report_to_pod(spec, "IdentityNotRenewed", message);
-    }
-}
-
-impl Node {
-    /// Sends an event that the pod's identity was denied. Everything else is retried, and the kubelet reports it.
-    pub(super) fn report_denial(&self, spec: &VolumeSpec, error: &VolumeError) {
-        if error.class() == Class::Denied && !error.is_repeated() {
-            self.report_to_pod(spec, "IdentityDenied", report::chain(error));
-        }
-    }
-
-    /// Warns if the chain in a volume does not lead to its trust bundle, unless it has already warned for the same
-    /// reason.
-    pub(super) fn warn_of_chain(&self, record: &Record, before: Option<&Issued>) {
-        let untrusted = |issued: &Issued| issued.untrusted.clone();
-        let Some(reason) = record.issued.as_ref().and_then(untrusted) else { return };
-        if before.and_then(untrusted).as_ref() == Some(&reason) {
-            return;
-        }
-        let spec = &record.spec;
-        let pod = spec.pod.as_ref().map(ToString::to_string);
-        warn!(volume = %spec.id, pod, "{reason}; peers that use this trust bundle do not trust the pod");
-        self.report_to_pod(spec, "ChainNotTrusted", format!("volume {}: {reason}", spec.id));
-    }
-
-    fn report_to_pod(&self, spec: &VolumeSpec, reason: &'static str, message: String) {
-        if let (Some(events), Some(pod)) = (&self.events, &spec.pod) {
-            events.warn(pod_reference(pod), reason, message);
-        }
+        node.reports.to_pod(spec, "IdentityNotRenewed", message);
     }
 }

@@ -36,7 +36,9 @@ impl Node {
     async fn update_bundles(self: &Arc<Self>, issuer: Issuer, volumes: Vec<VolumeId>) {
         let (node, mut busy) = (self.clone(), Vec::new());
         let brought = tokio::task::spawn_blocking(move || {
-            if let (Some(workload_api), Some(bundle)) = (&node.workload_api, node.sources.trust_bundle(issuer)) {
+            if let (Some(workload_api), Some(bundle)) =
+                (&node.deliveries.workload_api, node.sources.trust_bundle(issuer))
+            {
                 workload_api.send_bundle(issuer, bundle.certificates());
             }
             for id in volumes {
@@ -80,7 +82,7 @@ impl Node {
         if volume.record().phase != Phase::Ready || !volume.record().issued.as_ref().is_some_and(stale) {
             return Ok(());
         }
-        let Some(leads) = self.deliver_bundle(volume.record(), &bundle)? else { return Ok(()) };
+        let Some(leads) = self.deliveries.deliver_bundle(volume.record(), &bundle)? else { return Ok(()) };
         self.record(volume, |record| {
             if let Some(issued) = &mut record.issued {
                 bundle.digest().clone_into(&mut issued.bundle_digest);

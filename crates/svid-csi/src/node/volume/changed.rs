@@ -8,13 +8,14 @@ use svid_csi_core::volume::{Content, FilesSpec, SocketSpec, VolumeSpec};
 use tracing::warn;
 
 use super::Node;
+use super::deliver::Deliveries;
 use super::error::VolumeError;
 use super::registry::Volume;
 use crate::delivery::shown::{self, Shown};
 use crate::delivery::volume_folder::VolumeFolder;
 use crate::telemetry::report;
 
-impl Node {
+impl Deliveries {
     /// The current files of the volume, if new ones may keep a part of them.
     pub(super) fn files_before(
         &self,
@@ -29,7 +30,7 @@ impl Node {
             Shown::Changed(how) => {
                 // Before the first delivery of this driver, the files are those of csi-driver-spiffe.
                 if record.issued.is_some() {
-                    self.report_change(&record.spec, &how);
+                    self.reports.changed(&record.spec, &how);
                 }
                 if wanted.extras.need_jwt() && !brings_jwt { Err(VolumeError::Changed(how)) } else { Ok(Vec::new()) }
             }
@@ -50,40 +51,8 @@ impl Node {
             Shown::Nothing => "its files were removed".to_owned(),
             Shown::Changed(how) => how,
         };
-        self.report_change(&record.spec, &how);
+        self.reports.changed(&record.spec, &how);
         Err(VolumeError::Changed(how))
-    }
-
-    /// Requests the volume's identity again, and delivers it even if it is the same as before.
-    pub(super) fn distrust(&self, volume: &mut Volume) {
-        if let Some(issued) = volume.record().issued.clone() {
-            let remembered = self.record(volume, |record| record.issued = Some(Issued { digest: None, ..issued }));
-            remembered.unwrap_or_else(|error| {
-                warn!(volume = %volume.record().spec.id, error = report::chain(&error), "a changed volume is not restored until its identity is renewed");
-            });
-        }
-        volume.renew_now.notify_one();
-    }
-
-    /// Checks whether the volume has the delivered content. Restores a socket, and requests changed files again.
-    pub(super) fn ensure_unchanged(&self, volume: &mut Volume) -> Result<(), VolumeError> {
-        let spec = volume.record().spec.clone();
-        let Some(issued) = &volume.record().issued else { return Ok(()) };
-        match &spec.content {
-            Content::Passthrough => {}
-            Content::WorkloadApi(socket) => {
-                self.put_socket_right(&spec, socket, &socket.sockets, &self.folder(volume.record())?)?;
-            }
-            // Without a digest, they have already been requested.
-            Content::Files(_) if issued.digest.is_some() => {
-                match self.delivered_files(volume.record(), &self.folder(volume.record())?) {
-                    Err(VolumeError::Changed(_)) => self.distrust(volume),
-                    looked => drop(looked?),
-                }
-            }
-            Content::Files(_) => {}
-        }
-        Ok(())
     }
 
     /// Ensures that those names in the folder lead to the volume's socket.
@@ -97,7 +66,7 @@ impl Node {
         let workload_api = self.workload_api()?;
         let was_changed = workload_api.was_changed(spec, socket, folder)?;
         if was_changed {
-            self.report_change(spec, "it contains something other than its socket");
+            self.reports.changed(spec, "it contains something other than its socket");
         }
         workload_api.serve(spec, names, folder)?;
         if was_changed { Ok(folder.keep_only(names)?) } else { Ok(()) }
@@ -139,10 +108,40 @@ impl Node {
             Err(error) => Some(report::chain(&error)),
         }
     }
+}
 
-    pub(super) fn report_change(&self, spec: &VolumeSpec, how: &str) {
-        self.metrics.change_seen();
-        let pod = spec.pod.as_ref().map(ToString::to_string);
-        warn!(volume = %spec.id, pod, how, "the volume was changed by its pod or by another process on the node; restoring it");
+impl Node {
+    /// Requests the volume's identity again, and delivers it even if it is the same as before.
+    pub(super) fn distrust(&self, volume: &mut Volume) {
+        if let Some(issued) = volume.record().issued.clone() {
+            let remembered = self.record(volume, |record| record.issued = Some(Issued { digest: None, ..issued }));
+            remembered.unwrap_or_else(|error| {
+                warn!(volume = %volume.record().spec.id, error = report::chain(&error), "a changed volume is not restored until its identity is renewed");
+            });
+        }
+        volume.renew_now.notify_one();
+    }
+
+    /// Checks whether the volume has the delivered content. Restores a socket, and requests changed files again.
+    pub(super) fn ensure_unchanged(&self, volume: &mut Volume) -> Result<(), VolumeError> {
+        let spec = volume.record().spec.clone();
+        let Some(issued) = &volume.record().issued else { return Ok(()) };
+        match &spec.content {
+            Content::Passthrough => {}
+            Content::WorkloadApi(socket) => {
+                let folder = self.deliveries.folder(volume.record())?;
+                self.deliveries.put_socket_right(&spec, socket, &socket.sockets, &folder)?;
+            }
+            // Without a digest, they have already been requested.
+            Content::Files(_) if issued.digest.is_some() => {
+                let folder = self.deliveries.folder(volume.record())?;
+                match self.deliveries.delivered_files(volume.record(), &folder) {
+                    Err(VolumeError::Changed(_)) => self.distrust(volume),
+                    looked => drop(looked?),
+                }
+            }
+            Content::Files(_) => {}
+        }
+        Ok(())
     }
 }

@@ -26,7 +26,7 @@ impl Node {
         let looked = tokio::task::spawn_blocking(move || node.look_at(&id, &target, record.as_ref()));
         let condition = looked.await??;
         if condition.is_some() {
-            self.metrics.abnormal_seen();
+            self.reports.metrics.abnormal_seen();
         }
         Ok(condition)
     }
@@ -45,7 +45,7 @@ impl Node {
         match record.filter(|record| record.spec.target == *target) {
             Some(record) => self.trouble(record, look),
             None => match look {
-                Some(Look::Mounted(root)) if self.is_agents(root)? => Ok(None),
+                Some(Look::Mounted(root)) if self.deliveries.is_agents(root)? => Ok(None),
                 _ => Err(VolumeError::Unknown(id.clone())),
             },
         }
@@ -54,15 +54,17 @@ impl Node {
     fn trouble(&self, record: &Record, look: Option<Look>) -> Result<Option<String>, VolumeError> {
         let Some(Look::Mounted(root)) = look else { return Ok(Some("the volume is not mounted".to_owned())) };
         Ok(match &record.spec.content {
-            Content::Passthrough => match &self.socket_dir {
+            Content::Passthrough => match &self.deliveries.socket_dir {
                 Some(socket_dir) => socket_dir.trouble(root),
                 None => Some("this driver runs without --workload-api-socket-dir".to_owned()),
             },
             _ if record.root != Some(root) => Some("something else is mounted over the volume".to_owned()),
             Content::Files(_) => {
-                self.trouble_of_files(record).or_else(|| expired(record)).or_else(|| untrusted(record))
+                self.deliveries.trouble_of_files(record).or_else(|| expired(record)).or_else(|| untrusted(record))
             }
-            Content::WorkloadApi(socket) => self.trouble_of_socket(record, socket).or_else(|| expired(record)),
+            Content::WorkloadApi(socket) => {
+                self.deliveries.trouble_of_socket(record, socket).or_else(|| expired(record))
+            }
         })
     }
 }

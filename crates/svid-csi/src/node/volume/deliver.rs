@@ -1,29 +1,79 @@
 //! Delivers identities into volumes. All functions block; the volume's lock is held.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
-use svid_csi_core::files::{self as contents, FOLDER_MODE, Federated, FileName, RenderError, RenderedFile, Wanted};
+use svid_csi_core::files::{self as contents, FOLDER_MODE, Federated, FileName, RenderedFile, Wanted};
 use svid_csi_core::identity::{Rejection, TrustBundle, leads_to};
 use svid_csi_core::pkcs12::Password;
-use svid_csi_core::secret::Secret;
+use svid_csi_core::plan::{Source, one_of};
 use svid_csi_core::state::{FileId, Issued, Record};
 use svid_csi_core::volume::{Content, FilesSpec, SocketSpec, VolumeSpec};
+use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
 use tracing::warn;
 
-use super::Node;
 use super::error::VolumeError;
 use super::jwt::Jwt;
-use super::registry::Volume;
-use super::room::Occasion;
+use super::reports::Reports;
+use super::room::{Occasion, Room};
+use crate::delivery::files;
+use crate::delivery::folders::Folders;
+use crate::delivery::passwords::Passwords;
 use crate::delivery::shown::{self, Shown};
+use crate::delivery::socket_dir::SocketDir;
 use crate::delivery::volume_folder::VolumeFolder;
-use crate::delivery::{files, workload_api};
+use crate::delivery::workload_api::{self, WorkloadApi};
 use crate::host::clock;
+use crate::host::fsx::FsError;
+use crate::source::Sources;
 use crate::telemetry::report;
 
-impl Node {
+/// What volumes are made of: their folders with the room for them, sockets, passwords, and the agent's directory.
+#[derive(Debug)]
+pub(crate) struct Deliveries {
+    pub(crate) folders: Option<Folders>,
+    pub(crate) workload_api: Option<WorkloadApi>,
+    pub(crate) passwords: Option<Passwords>,
+    pub(crate) socket_dir: Option<Arc<SocketDir>>,
+    pub(crate) room: Option<Room>,
+    pub(in crate::node) sources: Arc<Sources>,
+    pub(in crate::node) reports: Arc<Reports>,
+}
+
+/// What a volume holds at startup.
+pub(super) enum Restored {
+    /// What its record says.
+    Delivered,
+    /// No identity.
+    Nothing,
+    /// Something else.
+    Changed,
+}
+
+impl Deliveries {
+    pub(crate) fn folders(&self) -> Result<&Folders, VolumeError> {
+        static MISSING: LazyLock<String> = LazyLock::new(|| {
+            let sources = Source::ALL.into_iter().filter(|source| source.issuer().is_some());
+            format!("identities (--source {}, --data-root)", one_of(sources))
+        });
+        self.folders.as_ref().ok_or(VolumeError::NotConfigured(&MISSING))
+    }
+
+    /// Whether volumes whose files this driver writes are protected from their pods, even if their mounts are writable.
+    pub(crate) fn seals(&self) -> bool {
+        self.folders.as_ref().is_some_and(Folders::seals)
+    }
+
+    pub(crate) fn workload_api(&self) -> Result<&WorkloadApi, VolumeError> {
+        let missing = "Workload API sockets (--delivery workload-api, or --allow-plan)";
+        self.workload_api.as_ref().ok_or(VolumeError::NotConfigured(missing))
+    }
+
+    pub(crate) fn socket_dir(&self) -> Result<&Arc<SocketDir>, VolumeError> {
+        self.socket_dir.as_ref().ok_or(VolumeError::NotConfigured("--workload-api-socket-dir"))
+    }
+
     /// Creates the folder to be mounted, and returns its identity.
     pub(super) fn prepare(&self, spec: &VolumeSpec, known: Option<&Record>) -> Result<Option<FileId>, VolumeError> {
         self.keep_writable();
@@ -142,49 +192,50 @@ impl Node {
         }
     }
 
-    /// At startup: serves the stored identity of a socket again. A volume without a stored identity, or whose files are
-    /// missing, is renewed at once.
-    pub(super) fn deliver_again(&self, volume: &mut Volume) -> Result<(), VolumeError> {
-        let (spec, record) = (volume.record().spec.clone(), volume.record());
-        if record.withdrawn {
-            // A kill may have interrupted the removal.
-            return self.take_away(record);
-        }
-        if record.issued.is_none() {
-            return Ok(());
-        }
-        let is_there = match &spec.content {
-            Content::Passthrough => true,
+    /// At startup: restores the links of a volume's files, or serves the stored identity of a socket again.
+    pub(super) fn restore(&self, record: &Record) -> Result<Restored, VolumeError> {
+        let spec = &record.spec;
+        Ok(match &spec.content {
+            Content::Passthrough => Restored::Delivered,
             Content::Files(_) => {
                 let folder = self.folder(record)?;
                 match shown::look_and_seal(&folder)? {
-                    Shown::Files(_) => true,
+                    Shown::Files(_) => Restored::Delivered,
                     Shown::Nothing => {
                         // A withdrawal that could not be recorded may have been interrupted: the folder may still contain the key.
                         files::take_away(&folder)?;
-                        false
+                        Restored::Nothing
                     }
                     Shown::Changed(how) => {
-                        self.report_change(&spec, &how);
-                        // Not forgotten: the source may have withdrawn it since, and then the key must go.
-                        self.distrust(volume);
-                        return Ok(());
+                        self.reports.changed(spec, &how);
+                        Restored::Changed
                     }
                 }
             }
             Content::WorkloadApi(socket) => {
                 let workload_api = self.workload_api()?;
                 let folder = self.folder(record)?;
-                workload_api.serve(&spec, &socket.sockets, &folder)?;
+                workload_api.serve(spec, &socket.sockets, &folder)?;
                 let is_kept = workload_api.give_kept(&spec.id)?;
                 folder.keep_only(&socket.sockets)?;
-                is_kept
+                if is_kept { Restored::Delivered } else { Restored::Nothing }
             }
-        };
-        if !is_there {
-            self.record(volume, |record| record.give(None))?;
+        })
+    }
+
+    /// Removes the data of unknown volumes. Returns what could not be removed.
+    pub(super) fn keep_only(&self, is_known: impl Fn(&VolumeId) -> bool) -> Result<Vec<FsError>, FsError> {
+        let mut left = Vec::new();
+        if let Some(folders) = &self.folders {
+            left.extend(folders.keep_only(&is_known)?);
         }
-        Ok(())
+        if let Some(passwords) = &self.passwords {
+            left.extend(passwords.keep_only(&is_known)?);
+        }
+        if let Some(workload_api) = &self.workload_api {
+            left.extend(workload_api.keep_only(&is_known)?);
+        }
+        Ok(left)
     }
 
     /// Delivers another bundle of its trust domain to the volume's pod, beside the existing certificates. Returns
@@ -260,36 +311,6 @@ impl Node {
         }
     }
 
-    /// Stores the password that the kubelet sent for the volume, if its files need it. Returns whether it is a new one.
-    pub(super) fn keep_password(
-        &self,
-        volume: &mut Volume,
-        spec: &VolumeSpec,
-        brought: Option<&Secret>,
-    ) -> Result<bool, VolumeError> {
-        let (Some(passwords), Some(brought), true) = (&self.passwords, brought, has_own_password(spec)) else {
-            return Ok(false);
-        };
-        let password = Password::new(brought.clone()).map_err(RenderError::from)?;
-        if !passwords.is_new(&spec.id, &password) {
-            return Ok(false);
-        }
-        if volume.record().issued.is_some() {
-            // Before the password is stored, so that the next identity is installed even after a kill in between.
-            self.record(volume, |record| record.issued.iter_mut().for_each(|issued| issued.digest = None))?;
-        }
-        passwords.keep(&spec.id, &password)?;
-        Ok(true)
-    }
-
-    /// Removes the identity of the volume's pod, which its source has withdrawn. That is recorded first, so that the
-    /// removal continues after a kill; on a full disk it is removed nevertheless.
-    pub(in crate::node) fn withdraw(&self, volume: &mut Volume) -> Result<(), VolumeError> {
-        let recorded = self.record(volume, |record| (record.issued, record.withdrawn) = (None, true));
-        self.take_away(volume.record())?;
-        Ok(recorded?)
-    }
-
     pub(super) fn take_away(&self, record: &Record) -> Result<(), VolumeError> {
         let (spec, folder) = (&record.spec, self.folder(record)?);
         match &spec.content {
@@ -322,7 +343,7 @@ fn sockets_of(spec: &VolumeSpec) -> &[FileName] {
     }
 }
 
-fn has_own_password(spec: &VolumeSpec) -> bool {
+pub(super) fn has_own_password(spec: &VolumeSpec) -> bool {
     matches!(&spec.content, Content::Files(wanted) if wanted.extras.own_password)
 }
 

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use svid_csi_core::files::RenderError;
+use svid_csi_core::pkcs12::Password;
+use svid_csi_core::secret::Secret;
 use svid_csi_core::state::{FileId, Issued, Phase, Record};
 use svid_csi_core::target::TargetPath;
 use svid_csi_core::volume::VolumeSpec;
@@ -9,6 +12,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::Node;
+use super::deliver::has_own_password;
 use super::error::VolumeError;
 use super::registry::{Held, Volume};
 use super::room::Place;
@@ -29,7 +33,7 @@ impl Node {
         let record = known.map(Volume::record);
         match point.look()? {
             Look::NotAFolder => Err(MountError::NotAFolder(spec.target.path().to_owned()).into()),
-            Look::Mounted(root) if !self.is_ours(driver, &spec.id, record, point, root)? => {
+            Look::Mounted(root) if !self.deliveries.is_ours(driver, &spec.id, record, point, root)? => {
                 Err(MountError::Foreign(spec.target.path().to_owned()).into())
             }
             _ => Ok(()),
@@ -60,7 +64,7 @@ impl Node {
         }
         if known.root != root {
             // No pod uses it yet, and the record is about to be replaced.
-            let is_ours = |shown| self.is_ours(driver, &spec.id, Some(known), point, shown);
+            let is_ours = |shown| self.deliveries.is_ours(driver, &spec.id, Some(known), point, shown);
             point.detach_while(is_ours, |_| Ok(false))?;
         }
         if known.spec.plan().issuer() != spec.plan().issuer() {
@@ -101,9 +105,32 @@ impl Node {
         }
         if record.withdrawn {
             // Its removal may have failed, and the record is about to forget it.
-            self.take_away(record)?;
+            self.deliveries.take_away(record)?;
         }
         Ok(self.record(volume, |record| record.announce(spec, issued.clone()))?)
+    }
+
+    /// Stores the password that the kubelet sent for the volume, if its files need it. Returns whether it is a new one.
+    pub(super) fn keep_password(
+        &self,
+        volume: &mut Volume,
+        spec: &VolumeSpec,
+        brought: Option<&Secret>,
+    ) -> Result<bool, VolumeError> {
+        let (Some(passwords), Some(brought), true) = (&self.deliveries.passwords, brought, has_own_password(spec))
+        else {
+            return Ok(false);
+        };
+        let password = Password::new(brought.clone()).map_err(RenderError::from)?;
+        if !passwords.is_new(&spec.id, &password) {
+            return Ok(false);
+        }
+        if volume.record().issued.is_some() {
+            // Before the password is stored, so that the next identity is installed even after a kill in between.
+            self.record(volume, |record| record.issued.iter_mut().for_each(|issued| issued.digest = None))?;
+        }
+        passwords.keep(&spec.id, &password)?;
+        Ok(true)
     }
 
     pub(super) fn ready(

@@ -19,7 +19,7 @@ use super::error::VolumeError;
 use super::renewal::RenewalOutcome;
 use crate::backoff;
 use crate::host::clock;
-use crate::source::SourceError;
+use crate::source::{SourceError, Sources};
 use crate::telemetry::report;
 
 /// An agent may return the same token again at the very end of its lifetime.
@@ -39,6 +39,40 @@ pub(super) struct Jwt {
 }
 
 impl Jwt {
+    /// Requests all JWT parts of the volume's files; `None` if they have none.
+    pub(super) async fn all(sources: &Sources, spec: &VolumeSpec) -> Result<Option<Self>, SourceError> {
+        match Jwt::some(sources, spec, false).await? {
+            Some(Jwt { missing: Some(error), .. }) => Err(error),
+            jwt => Ok(jwt),
+        }
+    }
+
+    /// The JWT bundles, and the available tokens; unless `go_on`, none after one that is missing.
+    async fn some(sources: &Sources, spec: &VolumeSpec, go_on: bool) -> Result<Option<Self>, SourceError> {
+        let Some((wanted, subject)) = wanted(spec) else { return Ok(None) };
+        let Extras { tokens, jwt_bundle, .. } = &*wanted.extras;
+        let bundles = match sources.jwt_bundles(spec, subject).await {
+            // Without JWT bundles, a bundle document is still complete.
+            Err(SourceError::NoJwt(_)) if tokens.is_empty() && jwt_bundle.is_none() => return Ok(None),
+            bundles => bundles?.borrow().clone(),
+        };
+        let mut jwt = Jwt { files: Vec::new(), tokens: Vec::new(), missing: None, bundles, came: clock::now() };
+        for file in tokens {
+            match token(sources, spec, subject, file).await {
+                Ok(token) => {
+                    jwt.files.push(file.clone());
+                    jwt.tokens.push(token);
+                }
+                Err(error) => jwt.missing = Some(error),
+            }
+            if jwt.missing.is_some() && !go_on {
+                break;
+            }
+        }
+        jwt.came = clock::now();
+        Ok(Some(jwt))
+    }
+
     pub(super) fn given(&self) -> JwtGiven<'_> {
         JwtGiven { tokens: &self.tokens, bundles: &self.bundles }
     }
@@ -74,105 +108,76 @@ fn wanted(spec: &VolumeSpec) -> Option<(&FilesSpec, &Subject)> {
     }
 }
 
-impl Node {
-    /// Requests all JWT parts of the volume's files; `None` if they have none.
-    pub(super) async fn jwt(&self, spec: &VolumeSpec) -> Result<Option<Jwt>, SourceError> {
-        match self.some_jwt(spec, false).await? {
-            Some(Jwt { missing: Some(error), .. }) => Err(error),
-            jwt => Ok(jwt),
-        }
-    }
+async fn token(
+    sources: &Sources,
+    spec: &VolumeSpec,
+    subject: &Subject,
+    file: &TokenFile,
+) -> Result<JwtSvid, SourceError> {
+    let svids = sources.jwt_svids(spec, subject, &file.audience, None).await?;
+    chosen(svids, subject.hint.as_deref())
+}
 
-    /// The JWT bundles, and the available tokens; unless `go_on`, none after one that is missing.
-    async fn some_jwt(&self, spec: &VolumeSpec, go_on: bool) -> Result<Option<Jwt>, SourceError> {
-        let Some((wanted, subject)) = wanted(spec) else { return Ok(None) };
-        let Extras { tokens, jwt_bundle, .. } = &*wanted.extras;
-        let bundles = match self.sources.jwt_bundles(spec, subject).await {
-            // Without JWT bundles, a bundle document is still complete.
-            Err(SourceError::NoJwt(_)) if tokens.is_empty() && jwt_bundle.is_none() => return Ok(None),
-            bundles => bundles?.borrow().clone(),
-        };
-        let mut jwt = Jwt { files: Vec::new(), tokens: Vec::new(), missing: None, bundles, came: clock::now() };
-        for file in tokens {
-            match self.token(spec, subject, file).await {
-                Ok(token) => {
-                    jwt.files.push(file.clone());
-                    jwt.tokens.push(token);
-                }
-                Err(error) => jwt.missing = Some(error),
+/// New tokens and JWT bundles for the volume's files, when the tokens are due, when the bundles have changed, or at
+/// the end of the pause after a failure. Never if the files contain none, or no identity.
+pub(super) fn next<'a>(
+    sources: &'a Sources,
+    spec: &'a VolumeSpec,
+    last: Option<&'a Issued>,
+    pause: Option<Instant>,
+) -> BoxFuture<'a, Result<Jwt, SourceError>> {
+    match (wanted(spec), last) {
+        (Some((_, subject)), Some(last)) => Box::pin(async move {
+            match (&last.jwt, pause) {
+                (_, Some(until)) => tokio::time::sleep_until(until).await,
+                (Some(held), None) => is_due(sources, spec, subject, held).await,
+                (None, None) => {}
             }
-            if jwt.missing.is_some() && !go_on {
-                break;
-            }
-        }
-        jwt.came = clock::now();
-        Ok(Some(jwt))
-    }
-
-    async fn token(&self, spec: &VolumeSpec, subject: &Subject, file: &TokenFile) -> Result<JwtSvid, SourceError> {
-        let svids = self.sources.jwt_svids(spec, subject, &file.audience, None).await?;
-        chosen(svids, subject.hint.as_deref())
-    }
-
-    /// New tokens and JWT bundles for the volume's files, when the tokens are due, when the bundles have changed, or at
-    /// the end of the pause after a failure. Never if the files contain none, or no identity.
-    pub(super) fn next_jwt<'a>(
-        &'a self,
-        spec: &'a VolumeSpec,
-        last: Option<&'a Issued>,
-        pause: Option<Instant>,
-    ) -> BoxFuture<'a, Result<Jwt, SourceError>> {
-        match (wanted(spec), last) {
-            (Some((_, subject)), Some(last)) => Box::pin(async move {
-                match (&last.jwt, pause) {
-                    (_, Some(until)) => tokio::time::sleep_until(until).await,
-                    (Some(held), None) => self.jwt_is_due(spec, subject, held).await,
-                    (None, None) => {}
-                }
-                match self.some_jwt(spec, true).await? {
-                    Some(jwt) => Ok(jwt),
-                    None => std::future::pending().await,
-                }
-            }),
-            _ => Box::pin(std::future::pending()),
-        }
-    }
-
-    async fn jwt_is_due(&self, spec: &VolumeSpec, subject: &Subject, last: &IssuedJwt) {
-        let changed = async {
-            // A source without bundles yet has no changes.
-            while !self.bundles_have_changed(spec, subject, last).await {
-                tokio::time::sleep(backoff::retry_delay(1, None)).await;
-            }
-        };
-        let due = async {
-            match &last.tokens {
-                Some(tokens) => {
-                    let delay = renew::delay(tokens, clock::now(), backoff::jitter());
-                    tokio::time::sleep(delay.max(SHORTEST_WAIT)).await;
-                }
+            match Jwt::some(sources, spec, true).await? {
+                Some(jwt) => Ok(jwt),
                 None => std::future::pending().await,
             }
-        };
-        tokio::select! {
-            () = changed => {}
-            () = due => {}
-        }
+        }),
+        _ => Box::pin(std::future::pending()),
     }
+}
 
-    /// Waits for JWT bundles other than those in the volume. Returns `false` if the source has none.
-    async fn bundles_have_changed(&self, spec: &VolumeSpec, subject: &Subject, last: &IssuedJwt) -> bool {
-        let Ok(mut bundles) = self.sources.jwt_bundles(spec, subject).await else { return false };
-        // Without bundles, they were withdrawn, which is also reported for the identity.
-        let differ = |bundles: &Arc<JwtBundles>| !bundles.is_empty() && bundles_digest(bundles) != last.bundles_digest;
-        let changed = bundles.wait_for(differ).await.is_ok();
-        if !changed {
-            // The source's bundles never change.
-            std::future::pending::<()>().await;
+async fn is_due(sources: &Sources, spec: &VolumeSpec, subject: &Subject, last: &IssuedJwt) {
+    let changed = async {
+        // A source without bundles yet has no changes.
+        while !bundles_have_changed(sources, spec, subject, last).await {
+            tokio::time::sleep(backoff::retry_delay(1, None)).await;
         }
-        changed
+    };
+    let due = async {
+        match &last.tokens {
+            Some(tokens) => {
+                let delay = renew::delay(tokens, clock::now(), backoff::jitter());
+                tokio::time::sleep(delay.max(SHORTEST_WAIT)).await;
+            }
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = changed => {}
+        () = due => {}
     }
+}
 
+/// Waits for JWT bundles other than those in the volume. Returns `false` if the source has none.
+async fn bundles_have_changed(sources: &Sources, spec: &VolumeSpec, subject: &Subject, last: &IssuedJwt) -> bool {
+    let Ok(mut bundles) = sources.jwt_bundles(spec, subject).await else { return false };
+    // Without bundles, they were withdrawn, which is also reported for the identity.
+    let differ = |bundles: &Arc<JwtBundles>| !bundles.is_empty() && bundles_digest(bundles) != last.bundles_digest;
+    let changed = bundles.wait_for(differ).await.is_ok();
+    if !changed {
+        // The source's bundles never change.
+        std::future::pending::<()>().await;
+    }
+    changed
+}
+
+impl Node {
     /// Delivers new tokens and JWT bundles beside the volume's other files. Tokens that were not issued stay unchanged,
     /// but are still an error.
     pub(super) async fn install_jwt(
@@ -188,7 +193,7 @@ impl Node {
             };
             if let Some(issued) = volume.record().issued.clone() {
                 audit_jwt(&volume.record().spec, &jwt);
-                let delivered = this.deliver_jwt(volume.record(), &jwt);
+                let delivered = this.deliveries.deliver_jwt(volume.record(), &jwt);
                 if matches!(delivered, Err(VolumeError::Changed(_))) {
                     this.distrust(volume);
                 }

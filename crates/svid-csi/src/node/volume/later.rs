@@ -129,8 +129,8 @@ impl Node {
             // That is permanent.
             Err(_) => Ok(()),
             Ok(()) if held.is_some() => self.resume(held).1,
-            Ok(()) if self.is_reached(id)? => Ok(()),
-            Ok(()) => self.remove_data(id, None),
+            Ok(()) if self.deliveries.is_reached(id)? => Ok(()),
+            Ok(()) => self.deliveries.remove_data(id, None),
         }
     }
 }

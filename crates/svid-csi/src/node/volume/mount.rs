@@ -7,6 +7,7 @@ use svid_csi_core::volume::{Content, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 
 use super::Node;
+use super::deliver::Deliveries;
 use super::error::VolumeError;
 use super::registry::Volume;
 use crate::host::mount::{Look, MountError, MountPoint, MountSource, Tree};
@@ -60,7 +61,7 @@ impl Node {
     ) -> Result<(), VolumeError> {
         match look {
             Look::Mounted(_) => {
-                let is_ours = |root| self.is_ours(&record.driver, &spec.id, Some(record), point, root);
+                let is_ours = |root| self.deliveries.is_ours(&record.driver, &spec.id, Some(record), point, root);
                 point.detach_while(is_ours, |_| Ok(false))?;
             }
             Look::Missing => point.create(spec.target_mode())?,
@@ -68,11 +69,13 @@ impl Node {
         }
         Ok(point.attach(tree)?)
     }
+}
 
+impl Deliveries {
     /// Ensures that the files of a volume can be written, if this driver writes them. Returns true if it is mounted at
     /// the target, and was published before.
-    pub(super) fn reach(&self, volume: &Volume, point: &MountPoint) -> Result<bool, VolumeError> {
-        let (record, id) = (volume.record(), &volume.record().spec.id);
+    pub(super) fn reach(&self, record: &Record, point: &MountPoint) -> Result<bool, VolumeError> {
+        let id = &record.spec.id;
         let folders = self.folders()?;
         folders.unlock(id)?;
         let root = match point.look()? {

@@ -79,13 +79,13 @@ impl Node {
         let (node, driver) = (self.clone(), driver.to_owned());
         tokio::task::spawn_blocking(move || {
             let point = MountPoint::open(&spec.target)?;
-            let source = node.socket_dir()?.source(spec.read_only)?;
+            let source = node.deliveries.socket_dir()?.source(spec.read_only)?;
             if is_published(held.as_ref(), &spec, &point, Some(source.id()))? {
                 return Ok(());
             }
             check_same_volume(held.as_ref(), &spec)?;
             node.check_target(&driver, &spec, &point, held.as_ref())?;
-            let place = node.promise(&spec, held.as_ref())?;
+            let place = node.deliveries.promise(&spec, held.as_ref())?;
             node.intend(&driver, &spec, &point, Some(source.id()), place, &mut held)?;
             let Some(volume) = held.as_mut() else { return Ok(()) };
             node.pass_through(volume, &point, &source, spec).map_err(VolumeError::begun)
@@ -111,7 +111,7 @@ impl Node {
         }
         let has_data = !passes_through(volume.record()) || !volume.record().is_settled();
         self.mount(volume, point, source, &spec)?;
-        self.holds_least(&spec)?;
+        self.deliveries.holds_least(&spec)?;
         if has_data {
             self.end_identity(volume)?;
         }
@@ -124,7 +124,7 @@ impl Node {
             self.sources.forget(&before);
         }
         let record = volume.record();
-        self.remove_data(&record.spec.id, record.filled())
+        self.deliveries.remove_data(&record.spec.id, record.filled())
     }
 
     async fn publish_identity(
@@ -154,8 +154,8 @@ impl Node {
             }
             check_same_volume(held.as_ref(), &spec)?;
             node.check_target(&driver, &spec, &point, held.as_ref())?;
-            let place = node.promise(&spec, held.as_ref())?;
-            let root = node.prepare(&spec, held.as_ref().map(Volume::record))?;
+            let place = node.deliveries.promise(&spec, held.as_ref())?;
+            let root = node.deliveries.prepare(&spec, held.as_ref().map(Volume::record))?;
             node.intend(&driver, &spec, &point, root, place, &mut held)?;
             let Some(volume) = held.as_mut() else { return Ok(None) };
             node.keep_password(volume, &spec, pkcs12_password.as_ref()).map_err(VolumeError::begun)?;
@@ -167,7 +167,7 @@ impl Node {
         let Some((mut held, point, spec)) = begun else { return Ok(()) };
         let kept = held.as_mut().and_then(|volume| still_good(volume, &subject));
         let first =
-            self.first(&spec, &subject, kept, patience).await.inspect_err(|error| self.report_denial(&spec, error))?;
+            self.first(&spec, &subject, kept, patience).await.inspect_err(|error| self.reports.denial(&spec, error))?;
         let node = self.clone();
         tokio::task::spawn_blocking(move || node.install_first(held, &point, spec, first)).await?
     }
@@ -185,7 +185,7 @@ impl Node {
                 Some(context) => context,
                 None => Arc::new(self.sources.next(spec, subject, Reason::First).await?),
             };
-            Ok(First { context, jwt: self.jwt(spec).await? })
+            Ok(First { context, jwt: Jwt::all(&self.sources, spec).await? })
         };
         match tokio::time::timeout(patience, given).await {
             Ok(given) => given,
@@ -219,12 +219,12 @@ impl Node {
         First { context, jwt }: &First,
     ) -> Result<(), VolumeError> {
         let id = spec.id.clone();
-        let folders = self.folders()?;
-        let in_use = self.reach(volume, point)?;
+        let folders = self.deliveries.folders()?;
+        let in_use = self.deliveries.reach(volume.record(), point)?;
         let issued = issued(&spec, context, jwt.as_ref());
         self.announce(volume, &spec, &issued)?;
-        self.audit(volume, &spec, context, jwt.as_ref());
-        self.deliver(volume.record(), &spec, context, jwt.as_ref(), Occasion::Publish)?;
+        self.reports.audit(volume, &spec, context, jwt.as_ref());
+        self.deliveries.deliver(volume.record(), &spec, context, jwt.as_ref(), Occasion::Publish)?;
         let shown = if in_use {
             Ok(())
         } else {
@@ -235,14 +235,14 @@ impl Node {
             self.ready(volume, spec.clone(), Some((root, issued)))
         });
         if ready.is_err() {
-            self.undeliver(volume.record(), &spec);
+            self.deliveries.undeliver(volume.record(), &spec);
             // What a running pod may read now can be withdrawn before the next publish.
             if volume.has_identity() {
                 self.keep_renewing(volume);
             }
         }
         ready?;
-        self.remove_former(volume.record(), &spec)?;
+        self.deliveries.remove_former(volume.record(), &spec)?;
         if mixes_trust_domains(&spec, context) {
             warn!(volume = %id, "svid-csi/federated: merged lets the CAs of every federated trust domain vouch for every ID in the volume's trust bundle");
         }

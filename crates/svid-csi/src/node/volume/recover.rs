@@ -11,6 +11,7 @@ use svid_csi_core::volume_id::VolumeId;
 use tracing::{error, info, warn};
 
 use super::Node;
+use super::deliver::Restored;
 use super::error::VolumeError;
 use super::registry::{Held, Volume};
 use super::store::Unreadable;
@@ -42,7 +43,7 @@ impl Node {
                 Ok(record) => self.recover_volume(&id, record, &mut tally),
                 Err(unreadable) => {
                     tally.left_alone += 1;
-                    self.metrics.left_alone(true);
+                    self.reports.metrics.left_alone(true);
                     error!(volume = %id, error = report::chain(&unreadable), "cannot read the record of a volume, which is left alone until it is published or unpublished again");
                     if matches!(unreadable, Unreadable::File(_)) {
                         self.later.again(id, 1);
@@ -56,16 +57,7 @@ impl Node {
 
     /// Removes the data of volumes without a record; failures are retried.
     fn remove_orphans(&self, is_known: impl Fn(&VolumeId) -> bool) -> Result<(), FsError> {
-        let mut left = Vec::new();
-        if let Some(folders) = &self.folders {
-            left.extend(folders.keep_only(&is_known)?);
-        }
-        if let Some(passwords) = &self.passwords {
-            left.extend(passwords.keep_only(&is_known)?);
-        }
-        if let Some(workload_api) = &self.workload_api {
-            left.extend(workload_api.keep_only(&is_known)?);
-        }
+        let left = self.deliveries.keep_only(is_known)?;
         for error in left {
             let id = error.path.file_name().and_then(|name| VolumeId::parse(name.to_str()?).ok());
             warn!(error = report::chain(&error), again = id.is_some(), "leftovers of a volume could not be removed");
@@ -123,7 +115,7 @@ impl Node {
 
     /// A volume according to its record on disk.
     pub(super) fn known(&self, record: Record) -> Volume {
-        let place = self.take_up_place(&record.spec, record.bytes).unwrap_or_else(|error| {
+        let place = self.deliveries.take_up_place(&record.spec, record.bytes).unwrap_or_else(|error| {
             error!(volume = %record.spec.id, error = report::chain(&error), "cannot determine how much of the tmpfs a volume uses");
             None
         });
@@ -154,7 +146,7 @@ impl Node {
     /// Whether the recovery of a volume at startup succeeded.
     pub(super) fn is_unfinished(&self, volume: &mut Volume, is_unfinished: bool) {
         if std::mem::replace(&mut volume.unfinished, is_unfinished) != is_unfinished {
-            self.metrics.left_alone(is_unfinished);
+            self.reports.metrics.left_alone(is_unfinished);
         }
     }
 
@@ -179,10 +171,10 @@ impl Node {
         let point = MountPoint::open(&spec.target)?;
         let missing = if spec.content == Content::Passthrough {
             self.missing_of_agent(volume, &point)?
-        } else if self.reach(volume, &point)? {
+        } else if self.deliveries.reach(volume.record(), &point)? {
             None
         } else {
-            Some(self.folders()?.source(&spec.id)?)
+            Some(self.deliveries.folders()?.source(&spec.id)?)
         };
         self.deliver_again(volume)?;
         if let Some(source) = missing {
@@ -198,24 +190,43 @@ impl Node {
         Ok(())
     }
 
+    /// Restores the content of a published volume. Without the recorded identity, it is renewed at once.
+    fn deliver_again(&self, volume: &mut Volume) -> Result<(), VolumeError> {
+        let record = volume.record();
+        if record.withdrawn {
+            // A kill may have interrupted the removal.
+            return self.deliveries.take_away(record);
+        }
+        if record.issued.is_none() {
+            return Ok(());
+        }
+        match self.deliveries.restore(record)? {
+            Restored::Delivered => {}
+            Restored::Nothing => self.record(volume, |record| record.give(None))?,
+            // Not forgotten: the source may have withdrawn it since, and then the key must go.
+            Restored::Changed => self.distrust(volume),
+        }
+        Ok(())
+    }
+
     /// The agent's directory to mount, unless it is already mounted. If a folder of this driver is still mounted in its
     /// place, that is made accessible first, because once it is unmounted, nothing may lead to the keys in it.
     fn missing_of_agent(&self, volume: &Volume, point: &MountPoint) -> Result<Option<MountSource>, VolumeError> {
         let record = volume.record();
-        match (point.look()?, &self.folders) {
+        match (point.look()?, &self.deliveries.folders) {
             (Look::Mounted(root), _) if Some(root) != record.formerly => return Ok(None),
             (Look::Mounted(root), Some(folders)) if Some(root) == record.filled() => {
                 folders.reach(&record.spec.id, point)?;
             }
             _ => {}
         }
-        Ok(Some(self.socket_dir()?.source(record.spec.read_only)?))
+        Ok(Some(self.deliveries.socket_dir()?.source(record.spec.read_only)?))
     }
 
     /// Removes the former data of a passthrough volume.
     fn remove_former_data(&self, volume: &mut Volume) -> Result<(), VolumeError> {
         let record = volume.record();
-        self.remove_data(&record.spec.id, record.filled())?;
+        self.deliveries.remove_data(&record.spec.id, record.filled())?;
         if record.formerly.is_none() && record.issued.is_none() && !record.unsettled {
             return Ok(());
         }
@@ -227,11 +238,11 @@ impl Node {
         let target = match MountPoint::open(&spec.target).and_then(|point| point.look()) {
             Ok(Look::Missing) | Err(MountError::NoParent(_)) => Target::Missing,
             Ok(Look::Folder) => Target::Folder,
-            Ok(Look::Mounted(root)) if self.is_recorded(record, root)? => Target::Ours,
+            Ok(Look::Mounted(root)) if self.deliveries.is_recorded(record, root)? => Target::Ours,
             Ok(Look::Mounted(_) | Look::NotAFolder) => Target::Foreign,
             Err(error) => return Err(error),
         };
-        let data = self.folders.as_ref().map_or(Ok(None), |folders| folders.root(&spec.id))?.is_some();
+        let data = self.deliveries.folders.as_ref().map_or(Ok(None), |folders| folders.root(&spec.id))?.is_some();
         Ok(Observed { target, pod: observe_pod(record)?, data })
     }
 }

@@ -245,16 +245,16 @@ impl Node {
     pub(in crate::node) fn record(&self, volume: &mut Volume, change: impl FnOnce(&mut Record)) -> Result<(), FsError> {
         let mut record = volume.record.clone();
         change(&mut record);
-        let record = self.with_bytes(record);
+        let record = self.deliveries.with_bytes(record);
         self.put(&record)?;
         let before = std::mem::replace(&mut volume.record, record).issued;
-        self.warn_of_chain(&volume.record, before.as_ref());
+        self.reports.untrusted(&volume.record, before.as_ref());
         Ok(())
     }
 
     /// Writes a record to disk. Blocks.
     pub(super) fn put(&self, record: &Record) -> Result<(), FsError> {
-        self.keep_writable();
+        self.deliveries.keep_writable();
         self.store.put(record)
     }
 

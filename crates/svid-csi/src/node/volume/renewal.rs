@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use svid_csi_core::identity::Identity;
 use svid_csi_core::plan::Issuer;
 use svid_csi_core::state::{Issued, Phase};
 use svid_csi_core::volume::{Subject, VolumeSpec};
@@ -10,17 +9,17 @@ use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::Node;
 use super::alarm::Alarm;
 use super::deliver::awaits_password;
 use super::error::VolumeError;
-use super::jwt::{Jwt, audit_jwt};
+use super::jwt::{self, Jwt};
 use super::registry::{Volume, issued};
 use super::room::Occasion;
 use crate::backoff;
-use crate::source::{Reason, SourceError};
+use crate::source::{Reason, SourceError, Sources};
 use crate::telemetry::report;
 
 /// Renews the identity and tokens of a volume's pod, until the volume is no longer published.
@@ -33,31 +32,21 @@ pub(super) async fn keep_fresh(
     let Some(subject) = spec.subject() else { return };
     let at_once = last.as_ref().is_some_and(|issued| awaits_password(&spec, issued));
     let mut tries = Tries { at_once, ..Tries::default() };
+    let mut alarm = Alarm::default();
     loop {
         // Created before the clock is read.
         let jumped = node.jumps.next();
         let validity = last.as_ref().map(|issued| issued.validity);
-        let reason = Reason::Renewal { last: last.as_ref(), at_once: tries.at_once || tries.failures > 0 };
-        let (pause, in_vain) = (tries.pause, tries.in_vain.as_deref());
-        let next = async {
-            if let Some(until) = pause {
-                tokio::select! {
-                    () = tokio::time::sleep_until(until) => {}
-                    told = node.next_push(&spec, subject, in_vain) => return told,
-                }
-            }
-            node.sources.next(&spec, subject, reason).await
-        };
         let news = tokio::select! {
-            next = next => News::Identity(next),
-            jwt = node.next_jwt(&spec, last.as_ref(), tries.jwt_pause) => News::Jwt(jwt),
+            next = tries.next_identity(&node.sources, &spec, subject, last.as_ref()) => News::Identity(next),
+            jwt = jwt::next(&node.sources, &spec, last.as_ref(), tries.jwt_pause) => News::Jwt(jwt),
             () = renew_now.notified() => {
                 (tries.at_once, tries.pause, tries.jwt_pause) = (true, None, None);
                 continue;
             }
             () = jumped => continue,
             () = overslept.notified() => continue,
-            never = tries.alarm.keep(&node, &spec, validity.as_ref()) => match never {},
+            never = alarm.keep(&node, &spec, validity.as_ref()) => match never {},
         };
         let kind = news.kind();
         let tried = news.identity(&spec);
@@ -66,6 +55,9 @@ pub(super) async fn keep_fresh(
             Ok(RenewalOutcome::Unpublished) => return,
             Ok(RenewalOutcome::Holds(issued)) => {
                 tries.succeeded(kind);
+                if kind != Kind::Tokens {
+                    alarm = Alarm::default();
+                }
                 last = issued;
             }
             Err(error) => {
@@ -73,10 +65,11 @@ pub(super) async fn keep_fresh(
                     // It may have been announced.
                     last = node.issued_of(&spec.id).await;
                 }
-                tries.failed(&node, &spec, &error, kind, last.as_ref());
-                if kind != Kind::Tokens {
-                    tries.in_vain = tried.filter(|_| last.is_some());
-                }
+                let failures = tries.failed(kind, last.as_ref(), tried);
+                complain(&spec, &error, failures, kind);
+                node.reports.metrics.renewal_failed();
+                node.reports.denial(&spec, &error);
+                alarm.remember(&error);
             }
         }
     }
@@ -95,10 +88,36 @@ struct Tries {
     in_vain: Option<Box<Issued>>,
     /// The source is not called for tokens before this time.
     jwt_pause: Option<Instant>,
-    alarm: Alarm,
 }
 
 impl Tries {
+    /// The next identity, not before the end of the pause after a failure. A source that pushes ends the pause with an
+    /// identity other than the undelivered one, or its withdrawal.
+    async fn next_identity(
+        &self,
+        sources: &Sources,
+        spec: &VolumeSpec,
+        subject: &Subject,
+        last: Option<&Issued>,
+    ) -> Result<X509Context, SourceError> {
+        if let Some(until) = self.pause {
+            let push = async {
+                match self.in_vain.as_deref().filter(|_| subject.issuer == Issuer::Broker) {
+                    Some(in_vain) => {
+                        let reason = Reason::Renewal { last: Some(in_vain), at_once: false };
+                        Box::pin(sources.next(spec, subject, reason)).await
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => {}
+                pushed = push => return pushed,
+            }
+        }
+        sources.next(spec, subject, Reason::Renewal { last, at_once: self.at_once || self.failures > 0 }).await
+    }
+
     fn succeeded(&mut self, kind: Kind) {
         match kind {
             Kind::Tokens => (self.jwt_failures, self.jwt_pause) = (0, None),
@@ -106,22 +125,21 @@ impl Tries {
         }
     }
 
-    fn failed(&mut self, node: &Node, spec: &VolumeSpec, error: &VolumeError, kind: Kind, last: Option<&Issued>) {
+    /// Sets the next pause, and returns the number of consecutive failures.
+    fn failed(&mut self, kind: Kind, last: Option<&Issued>, tried: Option<Box<Issued>>) -> u32 {
         let (failures, pause, validity) = match kind {
             Kind::Tokens => {
                 let tokens = last.and_then(|issued| issued.jwt.as_ref()?.tokens.as_ref());
                 (&mut self.jwt_failures, &mut self.jwt_pause, tokens)
             }
             Kind::Identity | Kind::Withdrawal => {
+                self.in_vain = tried.filter(|_| last.is_some());
                 (&mut self.failures, &mut self.pause, last.map(|issued| &issued.validity))
             }
         };
         *failures += 1;
         *pause = Some(Instant::now() + backoff::retry_delay(*failures, validity));
-        node.metrics.renewal_failed();
-        complain(spec, error, *failures, kind);
-        self.alarm.remember(error);
-        node.report_denial(spec, error);
+        *failures
     }
 }
 
@@ -223,7 +241,7 @@ async fn withdraw_if_withdrawn(
     let outcome = withdrawn.await??;
     let pod = spec.pod.as_ref().map(ToString::to_string);
     warn!(volume = %spec.id, pod, why = report::chain(&error), "the identity was withdrawn; the volume is empty now");
-    node.report_denial(spec, &error);
+    node.reports.denial(spec, &error);
     Ok(outcome)
 }
 
@@ -237,7 +255,7 @@ async fn renew(
 ) -> Result<RenewalOutcome, VolumeError> {
     let mut issued = issued(spec, &context, None);
     let is_same = node.is_issued(&spec.id, issued.digest.as_deref()).await;
-    let jwt = if is_same { Ok(None) } else { node.jwt(spec).await };
+    let jwt = if is_same { Ok(None) } else { Jwt::all(&node.sources, spec).await };
     let jwt = match jwt {
         Err(error) if last.is_some_and(|last| last.jwt.is_some()) => {
             warn!(volume = %spec.id, error = report::chain(&error), "no new tokens for the new identity; the volume keeps its last tokens");
@@ -258,8 +276,8 @@ async fn renew(
         }
         let spec = volume.record().spec.clone();
         this.announce(volume, &spec, &issued)?;
-        this.audit(volume, &spec, &context, jwt.as_ref());
-        this.deliver(volume.record(), &spec, &context, jwt.as_ref(), Occasion::Renewal)?;
+        this.reports.audit(volume, &spec, &context, jwt.as_ref());
+        this.deliveries.deliver(volume.record(), &spec, &context, jwt.as_ref(), Occasion::Renewal)?;
         this.record(volume, |record| {
             record.give(Some(issued));
             record.unsettled = false;
@@ -271,21 +289,12 @@ async fn renew(
 }
 
 impl Node {
-    /// The next update of a source that pushes, after the undelivered identity `in_vain`: a different one, or its
-    /// withdrawal. Never if there is no such source or identity.
-    async fn next_push(
-        &self,
-        spec: &VolumeSpec,
-        subject: &Subject,
-        in_vain: Option<&Issued>,
-    ) -> Result<X509Context, SourceError> {
-        match in_vain {
-            Some(in_vain) if subject.issuer == Issuer::Broker => {
-                let reason = Reason::Renewal { last: Some(in_vain), at_once: false };
-                Box::pin(self.sources.next(spec, subject, reason)).await
-            }
-            _ => std::future::pending().await,
-        }
+    /// Removes the identity of the volume's pod, which its source has withdrawn. That is recorded first, so that the
+    /// removal continues after a kill; on a full disk it is removed nevertheless.
+    pub(in crate::node) fn withdraw(&self, volume: &mut Volume) -> Result<(), VolumeError> {
+        let recorded = self.record(volume, |record| (record.issued, record.withdrawn) = (None, true));
+        self.deliveries.take_away(volume.record())?;
+        Ok(recorded?)
     }
 
     /// Whether the volume's pod has exactly that identity. False for a changed volume.
@@ -296,33 +305,5 @@ impl Node {
     /// The identity that the volume's pod has, or may have.
     async fn issued_of(&self, id: &VolumeId) -> Option<Issued> {
         self.volumes.hold(id).await.as_ref()?.record().issued.clone()
-    }
-
-    /// Writes one line for every identity of a pod, before the pod can read it, so that no identity is missing in the
-    /// log after any failure or kill.
-    pub(super) fn audit(&self, volume: &mut Volume, spec: &VolumeSpec, context: &X509Context, jwt: Option<&Jwt>) {
-        if !volume.is_audited(context) {
-            for svid in context.svids() {
-                self.audit_one(spec, &svid.identity);
-            }
-        }
-        if let Some(jwt) = jwt {
-            audit_jwt(spec, jwt);
-        }
-    }
-
-    fn audit_one(&self, spec: &VolumeSpec, identity: &Identity) {
-        let pod = spec.pod.as_ref();
-        self.metrics.issued();
-        info!(
-            target: "svid_csi::audit",
-            pod_uid = pod.map(|pod| pod.uid.as_str()),
-            pod = pod.map(ToString::to_string),
-            spiffe_id = %identity.id(),
-            serial = identity.serial(),
-            not_after = report::rfc3339(identity.validity().not_after),
-            source = %spec.plan().source(),
-            "identity issued"
-        );
     }
 }

@@ -11,7 +11,7 @@ use svid_csi_core::volume::VolumeSpec;
 use svid_csi_core::volume_id::VolumeId;
 use tracing::error;
 
-use super::Node;
+use super::deliver::Deliveries;
 use super::error::VolumeError;
 use super::registry::Volume;
 use crate::host::data_root::DataRoot;
@@ -116,7 +116,7 @@ impl Drop for Place {
     }
 }
 
-impl Node {
+impl Deliveries {
     /// Promises a new volume its minimum. `None` if there is no shared tmpfs.
     pub(super) fn promise(&self, spec: &VolumeSpec, known: Option<&Volume>) -> Result<Option<Place>, VolumeError> {
         let (Some(room), None) = (&self.room, known) else { return Ok(None) };
@@ -128,7 +128,7 @@ impl Node {
 
     fn ask(&self, ledger: &mut Ledger, space: Space, spec: &VolumeSpec, need: Amount) -> Result<(), VolumeError> {
         let promised = ledger.promise(space, &spec.id, spec.pod.as_ref(), need);
-        Ok(promised.inspect_err(|_| self.metrics.refused_for_room())?)
+        Ok(promised.inspect_err(|_| self.reports.metrics.refused_for_room())?)
     }
 
     /// Ensures that the tmpfs can be written, as far as the driver can.

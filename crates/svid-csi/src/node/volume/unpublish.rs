@@ -58,7 +58,7 @@ impl Node {
             Err(MountError::NoParent(_)) => None,
             opened => Some(opened?),
         };
-        self.keep_writable();
+        self.deliveries.keep_writable();
         // A startup that finds the mount missing restores it until the kubelet retries, which does no harm; but a
         // partly removed folder must not be used again.
         if let Some(volume) = held.as_mut().filter(|volume| volume.record().spec.content != Content::Passthrough) {
@@ -74,11 +74,11 @@ impl Node {
                 |record: &Record| record.spec.content == Content::Passthrough && record.formerly.is_none();
             let passes_through = record.is_some_and(passes_through);
             point.detach_while(
-                |root| self.is_ours(driver, id, record, point, root),
-                |root| Ok(passes_through || self.may_stay_in_use(id, root)?),
+                |root| self.deliveries.is_ours(driver, id, record, point, root),
+                |root| Ok(passes_through || self.deliveries.may_stay_in_use(id, root)?),
             )?;
         }
-        self.remove_data(id, held.as_ref().and_then(|volume| volume.record().filled()))?;
+        self.deliveries.remove_data(id, held.as_ref().and_then(|volume| volume.record().filled()))?;
         if let Some(point) = &point {
             let spec = held.as_ref().map(|volume| volume.record().spec.clone());
             point.remove(|name| spec.as_ref().is_some_and(|spec| spec.shows(name)))?;
