@@ -1,4 +1,4 @@
-//! What is reported about volumes: audit lines, metrics, and events on their pods.
+//! The reports about volumes: audit lines, metrics, and events on their pods.
 
 use std::sync::Arc;
 
