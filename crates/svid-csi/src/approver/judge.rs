@@ -1,7 +1,6 @@
 //! Judges one request and writes the decision.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kube::api::ListParams;
@@ -22,6 +21,7 @@ use crate::kube::call::{CallError, within};
 use crate::kube::lease::Term;
 use crate::kube::one_object::ReadError;
 use crate::telemetry::report;
+use crate::telemetry::reported::Reported;
 
 /// How long reading a request again may take.
 const READ: Duration = Duration::from_secs(10);
@@ -45,7 +45,7 @@ pub(super) struct Judge {
     pub(super) notices: Notices,
     pub(super) metrics: Arc<Metrics>,
     /// Whether the last decision failed.
-    pub(super) is_failing: AtomicBool,
+    pub(super) failing: Mutex<Reported<()>>,
 }
 
 /// Why a request could not be decided this time.
@@ -82,15 +82,15 @@ impl Judge {
             self.metrics.failures.inc();
             let (request, error) = (name(&taken), report::chain(error));
             // A failure of one request usually affects many.
-            if self.is_failing.swap(true, Ordering::Relaxed) {
-                debug!(request, error, tries = taken.tries, "cannot decide a certificate request; retrying");
-            } else {
+            if self.failing().is_new(()) {
                 warn!(request, error, "cannot decide a certificate request; retrying");
+            } else {
+                debug!(request, error, tries = taken.tries, "cannot decide a certificate request; retrying");
             }
         }
         let is_well = decided.is_ok();
         if is_well {
-            self.is_failing.store(false, Ordering::Relaxed);
+            self.failing().ends();
         }
         let retry = |error: JudgeError| {
             let asked = error.retry_after().unwrap_or_default().min(LONGEST_DELAY);
@@ -99,6 +99,10 @@ impl Judge {
         let next = decided.unwrap_or_else(retry);
         taken.finish(next);
         is_well
+    }
+
+    fn failing(&self) -> MutexGuard<'_, Reported<()>> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn try_decide(&self, taken: &mut TakenRequest, term: &Term) -> Result<Next, JudgeError> {

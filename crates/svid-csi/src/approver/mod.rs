@@ -19,8 +19,7 @@ mod work;
 mod write;
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_lc_rs::rand;
@@ -159,7 +158,7 @@ async fn start(
         notices: Notices::new(events),
         metrics,
         policy,
-        is_failing: AtomicBool::new(false),
+        failing: Mutex::default(),
     };
     run_tasks(tasks, watch, judge, candidate, queue, leadership);
     Ok(())

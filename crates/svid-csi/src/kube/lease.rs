@@ -28,6 +28,7 @@ use self::record::Observed;
 use super::error;
 use crate::backoff::spread;
 use crate::host::clock;
+use crate::telemetry::reported::Reported;
 
 /// How long a Lease is valid without renewal (controller-runtime, `LeaseDuration`).
 const LASTS: Duration = Duration::from_secs(15);
@@ -53,7 +54,7 @@ pub struct Candidate {
     notes: Notes,
     /// The Lease as this process last wrote it.
     held: Option<Lease>,
-    told: Option<String>,
+    reported: Reported,
 }
 
 /// Reports whether this process leads.
@@ -89,7 +90,7 @@ impl Candidate {
             observed: Observed::default(),
             notes,
             held: None,
-            told: None,
+            reported: Reported::default(),
         };
         (candidate, Leadership(leadership))
     }
@@ -141,13 +142,13 @@ impl Candidate {
     async fn try_once(&mut self, deadline: Instant) -> Option<Try> {
         let problem = match timeout_at(deadline, self.try_hold()).await {
             Ok(Ok(came)) => {
-                self.told = None;
+                self.reported.ends();
                 return Some(came);
             }
             Ok(Err(error)) => error::describe(&error),
             Err(_) => "the API server does not answer".to_owned(),
         };
-        if self.told.as_ref() != Some(&problem) {
+        if self.reported.is_new(problem.clone()) {
             warn!(
                 lease = %self.name,
                 namespace = %self.namespace,
@@ -155,7 +156,6 @@ impl Candidate {
                 "cannot get or renew the Lease; grant this service account the verbs get, create and update on leases of \
                  coordination.k8s.io in that namespace"
             );
-            self.told = Some(problem);
         }
         None
     }

@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use crate::host::inotify::{self, Inotify};
 use crate::net::uds::{self, BindError, Bound};
 use crate::telemetry::report;
+use crate::telemetry::reported::Reported;
 
 const NO_FILES: [&str; 0] = [];
 /// The pause between two attempts to accept a connection, such as while there are no free descriptors.
@@ -25,8 +26,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(in crate::node) struct Door {
     path: PathBuf,
     bound: Mutex<Option<Bound>>,
-    /// The last logged reason why it cannot be bound again.
-    trouble: Mutex<Option<String>>,
+    /// Why it cannot be bound again.
+    reported: Mutex<Reported>,
     /// Whether it is to be re-created although it works.
     renew: AtomicBool,
     look: Notify,
@@ -51,7 +52,7 @@ impl Door {
         let door = Door {
             path: path.to_owned(),
             bound: Mutex::new(Some(bound)),
-            trouble: Mutex::default(),
+            reported: Mutex::default(),
             renew: AtomicBool::default(),
             look: Notify::default(),
         };
@@ -125,7 +126,7 @@ impl Door {
             self.close();
         }
         if self.is_open() {
-            self.trouble().take();
+            self.reported().ends();
             return None;
         }
         turn(Turn::Lost);
@@ -135,15 +136,15 @@ impl Door {
             Ok((listener, bound)) => {
                 info!(socket = %self.path.display(), "the socket was deleted or replaced; bound it again");
                 *self.bound() = Some(bound);
-                self.trouble().take();
+                self.reported().ends();
                 turn(Turn::Bound);
                 Some(listener)
             }
             Err(error) => {
-                let said = report::chain(&error);
-                if self.trouble().replace(said.clone()).as_ref() != Some(&said) {
+                let error = report::chain(&error);
+                if self.reported().is_new(error.clone()) {
                     error!(
-                        error = said,
+                        error,
                         "the socket was deleted or replaced and cannot be bound again; retrying when its folder changes; /livez fails until then"
                     );
                 }
@@ -156,8 +157,8 @@ impl Door {
         self.bound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn trouble(&self) -> MutexGuard<'_, Option<String>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reported(&self) -> MutexGuard<'_, Reported> {
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,7 +1,6 @@
 //! The space on the data tmpfs: promises to volumes, and writes for them.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{StatVfs, StatVfsMountFlags};
@@ -19,14 +18,15 @@ use crate::host::fsx::FsError;
 use crate::host::mount::{self, TmpfsLimits};
 use crate::telemetry::metrics::RoomState;
 use crate::telemetry::report;
+use crate::telemetry::reported::Reported;
 
 /// The space of this node.
 #[derive(Debug)]
 pub(crate) struct Room {
     tmpfs: PathBuf,
     limits: TmpfsLimits,
-    /// Whether it could not be restored, and that was logged.
-    is_altered: AtomicBool,
+    /// Whether it could not be restored.
+    altered: Mutex<Reported<()>>,
     /// Locked while anything is written to the tmpfs for a volume, so that only one at a time needs space for its new
     /// files beside the old ones, and nothing is written between the check of the free space and the write.
     ledger: Arc<Mutex<Ledger>>,
@@ -51,19 +51,21 @@ pub(super) enum Occasion {
 impl Room {
     pub(in crate::node) fn of(data: &DataRoot) -> Self {
         let (tmpfs, limits) = (data.tmpfs(), data.limits());
-        Room { tmpfs, limits, is_altered: AtomicBool::default(), ledger: Arc::default() }
+        Room { tmpfs, limits, altered: Mutex::default(), ledger: Arc::default() }
     }
 
     /// Restores the tmpfs if a container has remounted it read-only or smaller. If that fails, the next write may fail.
     pub(super) fn keep_writable(&self) {
+        let mut altered = self.altered.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.is_restricted() {
-            return self.is_altered.store(false, Ordering::Relaxed);
+            altered.ends();
+            return;
         }
         let restored = mount::restore_tmpfs(&self.tmpfs, self.limits);
         let (path, by) = (self.tmpfs.display(), "as a container with CAP_SYS_ADMIN can do");
         if !self.is_restricted() {
             error!(%path, by, "the data tmpfs was remounted read-only or smaller, and is restored");
-        } else if !self.is_altered.swap(true, Ordering::Relaxed) {
+        } else if altered.is_new(()) {
             let error = restored.err().map(|error| report::chain(&error));
             error!(%path, by, error, "the data tmpfs was remounted read-only or smaller, and cannot be restored");
         }

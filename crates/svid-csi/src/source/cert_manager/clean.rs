@@ -55,7 +55,7 @@ impl CertManager {
     }
 
     fn remover(&self) -> Remover {
-        Remover { requester: self.requester.clone(), told: self.told_of_leftovers.clone() }
+        Remover { requester: self.requester.clone(), reported_forbidden: self.reported_forbidden.clone() }
     }
 
     fn keys(&self, spec: &VolumeSpec, pod: &PodRef, wanted: impl Fn(&Key, bool) -> bool) -> Vec<Key> {
@@ -67,7 +67,7 @@ impl CertManager {
 /// Deletes requests, without using anything else of the source.
 struct Remover {
     requester: Requester,
-    told: Arc<AtomicBool>,
+    reported_forbidden: Arc<AtomicBool>,
 }
 
 impl Remover {
@@ -93,7 +93,7 @@ impl Remover {
             return Some(key);
         }
         // Logged once for the missing verb, not once for each pod that ends.
-        if !is_forbidden || !self.told.swap(true, Ordering::Relaxed) {
+        if !is_forbidden || !self.reported_forbidden.swap(true, Ordering::Relaxed) {
             let (request, error) = (format!("{namespace}/{name}"), report::chain(&error));
             warn!(request, error, "an old certificate request cannot be deleted; it stays until its pod is deleted");
         }

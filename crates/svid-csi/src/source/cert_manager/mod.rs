@@ -66,7 +66,7 @@ pub struct CertManager {
     metrics: Arc<Metrics>,
     tasks: Tasks,
     /// Whether it was logged that the driver may not delete requests.
-    told_of_leftovers: Arc<AtomicBool>,
+    reported_forbidden: Arc<AtomicBool>,
 }
 
 /// How long the caller can wait.
@@ -93,8 +93,8 @@ impl CertManager {
     ) -> Self {
         let renewals = Semaphore::new(settings.renewals);
         let unusable = Unusable::new(client.clone());
-        let (requests, volumes, told_of_leftovers) = (Arc::default(), Mutex::default(), Arc::default());
-        Self { settings, followed, requester, requests, unusable, volumes, renewals, metrics, tasks, told_of_leftovers }
+        let (requests, volumes, reported_forbidden) = (Arc::default(), Mutex::default(), Arc::default());
+        Self { settings, followed, requester, requests, unusable, volumes, renewals, metrics, tasks, reported_forbidden }
     }
 
     /// Starts watching the requests of this node.

@@ -7,6 +7,7 @@ use svid_csi_core::spiffe_id::TrustDomain;
 use tracing::error;
 
 use crate::telemetry::report;
+use crate::telemetry::reported::Reported;
 
 /// The maximum number of nodes whose entries are read, this one included: about as many as fit into a ConfigMap.
 const MOST: usize = 1000;
@@ -28,7 +29,7 @@ struct Entry {
     good: Option<Good>,
     /// Replaces `good` once it is stored.
     next: Option<Good>,
-    trouble: Option<String>,
+    trouble: Reported,
 }
 
 #[derive(Debug)]
@@ -105,7 +106,7 @@ impl Entries {
 
     /// The problem with the entries, if there is one.
     pub(super) fn trouble(&self) -> Option<String> {
-        let broken = self.others.iter().filter_map(|(node, entry)| Some((node, entry.trouble.as_ref()?)));
+        let broken = self.others.iter().filter_map(|(node, entry)| Some((node, entry.trouble.current()?)));
         let broken = broken.map(|(node, trouble)| format!("the entry {node} is broken: {trouble}"));
         let beyond = (self.beyond > 0).then(|| format!("{} entries exceed the limit of {MOST} nodes", self.beyond));
         let all: Vec<_> = beyond.into_iter().chain(broken.take(3)).collect();
@@ -125,18 +126,17 @@ impl Entry {
         text.clone_into(&mut self.text);
         match Authorities::read(text.as_bytes(), trust_domain) {
             Ok(authorities) => {
-                self.trouble = None;
+                self.trouble.ends();
                 let differs = self.latest().is_none_or(|good| good.authorities != authorities);
                 self.next = Some(Good { text: text.to_owned(), authorities });
                 differs
             }
             Err(error) => {
                 let error = report::chain(&error);
-                if self.trouble.as_ref() != Some(&error) {
+                if self.trouble.is_new(error.clone()) {
                     let meanwhile = if self.latest().is_some() { "using its last good one" } else { "it is left out" };
                     error!(node, error, "a node's entry in the ConfigMap of --local-ca-roots is broken; {meanwhile}");
                 }
-                self.trouble = Some(error);
                 false
             }
         }
