@@ -8,6 +8,7 @@ mod agent_folder;
 mod dir_watch;
 mod error;
 mod hard_links;
+mod shown;
 mod stable;
 
 use std::fs;
@@ -26,6 +27,7 @@ use tracing::{error, info, warn};
 use self::dir_watch::DirWatch;
 pub use self::error::SocketDirError;
 use self::hard_links::{Changes, Linked, Touched};
+use self::shown::Shown;
 use super::private_bind;
 use crate::host::data_root::DataRoot;
 use crate::host::fsx::{self, FsError};
@@ -56,40 +58,6 @@ pub struct SocketDir {
     /// Whether changes are being watched.
     followed: AtomicBool,
     metrics: Arc<Metrics>,
-}
-
-/// The directory for new pods, and the reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shown {
-    /// The stable directory, which pods cannot change through any mount of it.
-    Sealed,
-    /// The stable directory, which cannot be sealed.
-    Unsealed,
-    /// None: the agent's directory exists but cannot be used. Pods with the stable directory keep it.
-    Unusable,
-    /// The agent's own directory, because there can be no stable one.
-    Plain,
-    /// The agent's own directory, because it is on another mount, so that its sockets cannot be linked.
-    Apart,
-    /// The agent's own directory, because all its sockets are in subfolders.
-    Nested,
-}
-
-impl Shown {
-    fn is_stable(self) -> bool {
-        matches!(self, Shown::Sealed | Shown::Unsealed | Shown::Unusable)
-    }
-
-    /// Why pods with a writable mount could change the directory of all pods of the node.
-    fn lack_of_seal(self) -> Option<&'static str> {
-        match self {
-            Shown::Sealed | Shown::Unusable => None,
-            Shown::Unsealed => Some(
-                "the stable directory cannot be sealed (needs CAP_LINUX_IMMUTABLE, and on tmpfs Linux 6.0 or later)",
-            ),
-            Shown::Plain | Shown::Apart | Shown::Nested => Some("pods get the agent's own directory"),
-        }
-    }
 }
 
 impl SocketDir {
@@ -267,7 +235,10 @@ impl SocketDir {
             _ => Shown::Unsealed,
         };
         drop(linked);
-        self.show(shown);
+        let before = std::mem::replace(&mut *self.shown.lock().unwrap_or_else(PoisonError::into_inner), shown);
+        if shown != before {
+            shown.announce(&self.agent);
+        }
         let trouble = trouble.filter(|_| shown != Shown::Apart);
         if let Some(error) = &trouble {
             error!(
@@ -285,24 +256,6 @@ impl SocketDir {
         if !changes.undone.is_empty() {
             self.metrics.agent_directory_put_right(changes.undone.len());
             warn!(names = ?changes.undone, "the shared directory of the agent's sockets was changed by something other than the agent; restoring it");
-        }
-    }
-
-    fn show(&self, shown: Shown) {
-        let before = std::mem::replace(&mut *self.shown.lock().unwrap_or_else(PoisonError::into_inner), shown);
-        let agent = self.agent.display();
-        match shown {
-            _ if shown == before => {}
-            Shown::Apart => {
-                warn!(%agent, "the agent's directory is not on the same mount as the stable directory: until it is, new pods get a plain mount of it, which breaks if the agent's directory is re-created")
-            }
-            Shown::Nested => {
-                warn!(%agent, "the agent's sockets are in subfolders of its directory: until that changes, new pods get a plain mount of it, which breaks if the agent's directory is re-created; give the folder of the socket with --workload-api-socket-dir")
-            }
-            Shown::Unsealed => {
-                warn!(%agent, "the stable directory cannot be sealed (needs CAP_LINUX_IMMUTABLE, and on tmpfs Linux 6.0 or later): volumes without readOnly: true are refused")
-            }
-            _ => info!(?shown, %agent, "the delivery of the agent's directory to pods has changed"),
         }
     }
 }

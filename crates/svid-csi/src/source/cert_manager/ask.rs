@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use svid_csi_core::cert_request::{Ask, Issued, IssuerRef, Progress, hash_identifier};
-use svid_csi_core::identity::{Candidate, PrivateKey, Rejection, TrustBundle};
+use svid_csi_core::cert_request::{Ask, IssuerRef, hash_identifier};
+use svid_csi_core::identity::{Candidate, PrivateKey, TrustBundle};
 use svid_csi_core::pod::PodRef;
 use svid_csi_core::pod_token::PodToken;
 use svid_csi_core::request;
@@ -16,13 +16,13 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::error::{CertManagerError, Ending, FailedRequest, described};
-use super::requests::{Link, WatchedRequest};
+use super::outcome::RequestOutcome;
+use super::requests::Link;
 use super::volume::{Asking, Live, Volume, Waiting};
 use super::{CertManager, Patience};
 use crate::backoff::retry_delay_within;
 use crate::host::clock;
 use crate::kube::requester::CreateError;
-use crate::kube::unusable;
 
 /// How long a starting pod waits for dependencies that should have been ready when the driver started.
 const SOON: Duration = Duration::from_secs(10);
@@ -41,19 +41,12 @@ struct VolumeRequest<'a> {
     patience: Patience,
 }
 
-enum RequestOutcome {
-    Issued(Issued),
-    FailedRequest(Ending),
-    /// The issuer has changed.
-    Outdated,
-}
-
 impl Patience {
     fn is_renewal(self) -> bool {
         matches!(self, Patience::Renewal { .. })
     }
 
-    fn remaining(self) -> Duration {
+    pub(super) fn remaining(self) -> Duration {
         match self {
             Patience::First => Duration::ZERO,
             Patience::Renewal { remaining } => remaining,
@@ -91,26 +84,6 @@ impl CertManager {
         let candidate = self.ask(&wanted, &mut asking).await;
         volume.waits(Waiting::Nothing);
         candidate
-    }
-
-    /// Reports the fate of the last candidate: installed in the volume, or refused.
-    pub async fn conclude(
-        &self,
-        spec: &VolumeSpec,
-        refused: Option<&Rejection>,
-        patience: Patience,
-    ) -> Option<FailedRequest> {
-        let (volume, pod) = (self.volume(&spec.id), spec.pod.as_ref()?);
-        let mut asking = volume.asking.lock().await;
-        let (request, issuer) = asking.issued.clone()?;
-        let Some(refused) = refused else {
-            (asking.failures, asking.last) = (0, None);
-            self.metrics.request_ended("issued");
-            self.remove_all_but(spec, pod, &request, true);
-            return None;
-        };
-        let how = Ending::Rejected(refused.to_string());
-        Some(self.failed(&mut asking, pod, patience, (request, &issuer, how)).await)
     }
 
     async fn ask(&self, wanted: &VolumeRequest<'_>, asking: &mut Asking) -> Result<Candidate, CertManagerError> {
@@ -329,54 +302,4 @@ impl CertManager {
         }
         ended.await
     }
-
-    async fn ended(&self, live: &Live) -> RequestOutcome {
-        let (mut seen, mut issuer) = (live.expected.seen(), self.followed.issuer.clone());
-        let is_other =
-            |issuer: &Option<IssuerRef>| issuer.as_ref().is_some_and(|issuer| !issuer.is_same_as(live.issuer()));
-        tokio::select! {
-            biased;
-            seen = seen.wait_for(|seen| outcome_of(seen).is_some()) => {
-                seen.ok().and_then(|seen| outcome_of(&seen)).unwrap_or(RequestOutcome::FailedRequest(Ending::Deleted))
-            }
-            Ok(_) = issuer.wait_for(is_other) => RequestOutcome::Outdated,
-        }
-    }
-
-    /// Records the failure of a request before anything is awaited; then determines the reason.
-    async fn failed(
-        &self,
-        asking: &mut Asking,
-        pod: &PodRef,
-        patience: Patience,
-        (request, issuer, how): (String, &IssuerRef, Ending),
-    ) -> FailedRequest {
-        self.metrics.request_ended(how.word());
-        asking.failures = asking.failures.saturating_add(1);
-        let next_at = Instant::now() + retry_delay_within(asking.failures, patience.remaining());
-        let mut ended = FailedRequest { request, issuer: described(issuer), how };
-        asking.last = Some((ended.clone(), next_at));
-        let told = unusable::from_message(&ended.how.to_string());
-        let why = if told.is_some() { told } else { self.unusable.why(issuer, &pod.namespace).await };
-        if let Some(why) = why {
-            ended.issuer = format!("{} ({why})", ended.issuer);
-            asking.last = Some((ended.clone(), next_at));
-        }
-        ended
-    }
-}
-
-/// `None` while it is in progress.
-fn outcome_of(seen: &WatchedRequest) -> Option<RequestOutcome> {
-    let ending = match seen {
-        WatchedRequest::Nothing
-        | WatchedRequest::Progress(Ok(Progress::AwaitsApproval | Progress::AwaitsIssuer { .. })) => return None,
-        WatchedRequest::Progress(Ok(Progress::Issued(issued))) => return Some(RequestOutcome::Issued(issued.clone())),
-        WatchedRequest::Progress(Ok(Progress::Denied { message })) => Ending::Denied(message.clone()),
-        WatchedRequest::Progress(Ok(Progress::Failed { message })) => Ending::Failed(message.clone()),
-        WatchedRequest::Progress(Ok(Progress::Invalid { message })) => Ending::Invalid(message.clone()),
-        WatchedRequest::Progress(Err(error)) => Ending::Unreadable(error.clone()),
-        WatchedRequest::Deleted => Ending::Deleted,
-    };
-    Some(RequestOutcome::FailedRequest(ending))
 }

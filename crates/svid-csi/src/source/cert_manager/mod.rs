@@ -9,6 +9,7 @@ mod clean;
 pub mod config;
 mod error;
 mod list_watch;
+mod outcome;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -94,7 +95,18 @@ impl CertManager {
         let renewals = Semaphore::new(settings.renewals);
         let unusable = Unusable::new(client.clone());
         let (requests, volumes, reported_forbidden) = (Arc::default(), Mutex::default(), Arc::default());
-        Self { settings, followed, requester, requests, unusable, volumes, renewals, metrics, tasks, reported_forbidden }
+        Self {
+            settings,
+            followed,
+            requester,
+            requests,
+            unusable,
+            volumes,
+            renewals,
+            metrics,
+            tasks,
+            reported_forbidden,
+        }
     }
 
     /// Starts watching the requests of this node.

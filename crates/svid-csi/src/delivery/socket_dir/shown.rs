@@ -1,0 +1,56 @@
+//! The directory that new pods get: the stable one, or the agent's own.
+
+use std::path::Path;
+
+use tracing::{info, warn};
+
+/// The directory for new pods, and the reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// The stable directory, which pods cannot change through any mount of it.
+    Sealed,
+    /// The stable directory, which cannot be sealed.
+    Unsealed,
+    /// None: the agent's directory exists but cannot be used. Pods with the stable directory keep it.
+    Unusable,
+    /// The agent's own directory, because there can be no stable one.
+    Plain,
+    /// The agent's own directory, because it is on another mount, so that its sockets cannot be linked.
+    Apart,
+    /// The agent's own directory, because all its sockets are in subfolders.
+    Nested,
+}
+
+impl Shown {
+    pub(super) fn is_stable(self) -> bool {
+        matches!(self, Shown::Sealed | Shown::Unsealed | Shown::Unusable)
+    }
+
+    /// Why pods with a writable mount could change the directory of all pods of the node.
+    pub(super) fn lack_of_seal(self) -> Option<&'static str> {
+        match self {
+            Shown::Sealed | Shown::Unusable => None,
+            Shown::Unsealed => Some(
+                "the stable directory cannot be sealed (needs CAP_LINUX_IMMUTABLE, and on tmpfs Linux 6.0 or later)",
+            ),
+            Shown::Plain | Shown::Apart | Shown::Nested => Some("pods get the agent's own directory"),
+        }
+    }
+
+    /// Logs that this is the directory from now on.
+    pub(super) fn announce(self, agent: &Path) {
+        let agent = agent.display();
+        match self {
+            Shown::Apart => {
+                warn!(%agent, "the agent's directory is not on the same mount as the stable directory: until it is, new pods get a plain mount of it, which breaks if the agent's directory is re-created")
+            }
+            Shown::Nested => {
+                warn!(%agent, "the agent's sockets are in subfolders of its directory: until that changes, new pods get a plain mount of it, which breaks if the agent's directory is re-created; give the folder of the socket with --workload-api-socket-dir")
+            }
+            Shown::Unsealed => {
+                warn!(%agent, "the stable directory cannot be sealed (needs CAP_LINUX_IMMUTABLE, and on tmpfs Linux 6.0 or later): volumes without readOnly: true are refused")
+            }
+            _ => info!(shown = ?self, %agent, "the delivery of the agent's directory to pods has changed"),
+        }
+    }
+}
