@@ -88,7 +88,7 @@ impl Endpoint {
     pub(super) fn secret_names(&self) -> SecretNames {
         match &self.spec().content {
             Content::WorkloadApi(socket) => (*socket.secrets).clone(),
-            Content::Passthrough | Content::Files(_) => SecretNames::default(),
+            _ => SecretNames::default(),
         }
     }
 

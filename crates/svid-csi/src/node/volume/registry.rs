@@ -194,9 +194,9 @@ impl Volume {
     /// Whether its renewal is running or not needed.
     pub fn is_kept_fresh(&self) -> bool {
         let as_recorded = |renewal: &Renewal| renewal.spec == self.record.spec && !renewal.task.is_finished();
-        match self.record.spec.content {
-            Content::Passthrough => self.renewal.is_none(),
-            Content::Files(_) | Content::WorkloadApi(_) => self.renewal.as_deref().is_some_and(as_recorded),
+        match self.record.spec.subject() {
+            None => self.renewal.is_none(),
+            Some(_) => self.renewal.as_deref().is_some_and(as_recorded),
         }
     }
 
