@@ -64,6 +64,11 @@ impl TargetPath {
         &self.0
     }
 
+    /// The whole path as text, which can be parsed again.
+    pub fn text(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+
     /// The folder that contains the target.
     pub fn parent(&self) -> &Path {
         self.0.parent().unwrap_or(Path::new("/"))

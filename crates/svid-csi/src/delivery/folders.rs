@@ -11,7 +11,7 @@ use super::volume_folder::VolumeFolder;
 use crate::host::beneath::Folder;
 use crate::host::data_root::DataRoot;
 use crate::host::fsx::{self, FsError};
-use crate::host::mount::{self, MountError, MountPoint, MountSource};
+use crate::host::mount::{self, MountError, MountPoint, MountSource, TmpfsLimits};
 use crate::host::seal::{self, Sealing};
 
 /// The mode of a folder that is about to be hidden by a mount of the volume.
@@ -24,6 +24,7 @@ pub struct Folders {
     device: u64,
     path: PathBuf,
     read_only: PathBuf,
+    limits: TmpfsLimits,
 }
 
 impl Folders {
@@ -45,7 +46,7 @@ impl Folders {
             );
         }
         let device = mount::file_id(&folders.stat_self()?).device;
-        Ok(Folders { folders: folders.sealing(seals), device, path, read_only })
+        Ok(Folders { folders: folders.sealing(seals), device, path, read_only, limits: data.limits() })
     }
 
     /// Whether volumes are sealed against their pods.
@@ -81,7 +82,15 @@ impl Folders {
     /// # Errors
     /// [`MountError`].
     pub fn open_volume(&self, id: &VolumeId, recorded: Option<FileId>) -> Result<VolumeFolder, MountError> {
-        VolumeFolder::open(&self.folders, id.as_str(), self.device, recorded)
+        let folder = VolumeFolder::open(&self.folders, id.as_str(), self.device, recorded)?;
+        // A tmpfs of an earlier run, of which a pod of that time may have a mount.
+        let path = self.path(id);
+        if mount::file_id(&folder.seen().stat_self()?).device != self.device
+            && mount::is_restricted(&path, self.limits)?
+        {
+            mount::make_writable(&path, self.limits)?;
+        }
+        Ok(folder)
     }
 
     /// The source of the pod's mount: the volume's folder, read-only.
@@ -138,7 +147,7 @@ impl Folders {
     /// [`MountError`].
     pub fn unlock(&self, id: &VolumeId) -> Result<(), MountError> {
         let folder = self.path(id);
-        if mount::is_mount_root(&folder)? { mount::remount(&folder, false) } else { Ok(()) }
+        if mount::is_mount_root(&folder)? { mount::make_writable(&folder, self.limits) } else { Ok(()) }
     }
 
     /// Removes the volume's folder with its content. A folder mounted over it is emptied only if it is the recorded
@@ -153,7 +162,7 @@ impl Folders {
         }
         if mount::is_mount_root(&path)? {
             if recorded.is_some() && self.root(id)? == recorded {
-                mount::remount(&path, false)?;
+                mount::make_writable(&path, self.limits)?;
                 // As the root of a mount it cannot be removed, but the keys in it must not remain.
                 self.open_volume(id, recorded)?.keep_only(&[])?;
             }

@@ -122,12 +122,23 @@ fn is_folder(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
 }
 
-/// Ensures that a file still exists after a power loss.
+/// Ensures that a file or folder still exists after a power loss, if its file system can (fsync(2)).
 ///
 /// # Errors
 /// [`FsError`].
 pub fn sync(path: &Path) -> Result<(), FsError> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(FsError::of("write to disk", path))
+    match File::open(path).and_then(|file| file.sync_all()) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        synced => synced.map_err(FsError::of("write to disk", path)),
+    }
+}
+
+/// Like [`sync`], for files, their folder and the folder above it.
+///
+/// # Errors
+/// [`FsError`].
+pub fn sync_in(folder: &Path, files: &[&Path]) -> Result<(), FsError> {
+    files.iter().copied().chain([folder]).chain(folder.parent()).try_for_each(sync)
 }
 
 /// Removes a file that may be missing.

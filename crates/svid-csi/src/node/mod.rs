@@ -125,7 +125,7 @@ impl Node {
         // Even if no volume may request it any more, because earlier volumes still exist.
         let open = |data| WorkloadApi::open(data, sources.clone(), metrics.clone(), tasks.clone());
         let workload_api = data_of_issued.map(open).transpose()?;
-        let open = |agent| SocketDir::open(agent, data.as_ref(), metrics.clone());
+        let open = |agent| SocketDir::open(agent, data.as_ref(), store.beside("agent-sockets.json"), metrics.clone());
         let socket_dir = config.agent.as_ref().map(open).transpose()?;
         let reports = Arc::new(Reports { metrics, events });
         let deliveries = Deliveries {

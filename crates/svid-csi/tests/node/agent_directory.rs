@@ -52,7 +52,18 @@ fn a_pod_with_a_writable_mount_cannot_change_the_shared_directory() {
         fs::set_permissions(&agents, fs::Permissions::from_mode(0o600)).unwrap();
         reaches(&node.publish(&volume("api")).await.join("agent.sock"), &agent).await;
         assert_eq!(mode(&agents), 0o600, "what the agent does is its right");
+        until("it is saved", async || granted(&node).contains(&format!("\"mode\":{}", 0o600))).await;
+        node.kill();
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o000)).unwrap();
+        node.start().await;
+        until("the mode is put back after a restart", async || mode(&agents) == 0o600).await;
     });
+}
+
+fn granted(node: &Node) -> String {
+    let folder = node.path("root");
+    let saved = ["agent-sockets.json", "data/agent-sockets.json"].map(|name| fs::read_to_string(folder.join(name)));
+    saved.into_iter().flatten().collect()
 }
 
 #[test]
@@ -146,5 +157,23 @@ fn sockets_in_folders_below_are_delivered_with_their_folders() {
         assert!(node.log().contains("in subfolders of its directory"), "{}", node.log());
         drop(agent);
         assert!(node.trouble(&volume("web")).await.unwrap().contains("accepts connections"));
+    });
+}
+
+#[test]
+fn sockets_in_folders_below_are_named_if_they_are_not_delivered() {
+    test(async || {
+        let node = Node::passthrough(&[]).await;
+        let agent = node.agent();
+        let target = node.publish(&volume("web")).await;
+        reaches(&target.join("agent.sock"), &agent).await;
+        fs::create_dir(node.path("run/agent/private")).unwrap();
+        let _admin = UnixListener::bind(node.path("run/agent/private/admin.sock")).unwrap();
+        until("it is named", async || {
+            node.log().contains("pods do not get sockets in subfolders") && node.log().contains("private/admin.sock")
+        })
+        .await;
+        symlink("private/admin.sock", node.path("run/agent/admin.sock")).unwrap();
+        until("a link delivers it", async || target.join("admin.sock").exists()).await;
     });
 }

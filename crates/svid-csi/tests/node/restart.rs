@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::mount::MountFlags;
 use svid_csi::demo::kubelet::Kubelet;
 use svid_csi_testkit::kill_rounds;
 use tonic::Code;
@@ -88,6 +89,10 @@ fn renewal_continues_if_the_data_root_disappeared_with_the_container() {
             node.start().await;
             until("the new CA's identity arrives", async || serial(&inside) != before).await;
             is_renewed(&node, &target).await;
+            // As a container with CAP_SYS_ADMIN can do, while the driver runs and while it does not.
+            rustix::mount::mount_remount(&target, MountFlags::RDONLY, c"").unwrap();
+            is_renewed(&node, &target).await;
+            rustix::mount::mount_remount(&target, MountFlags::RDONLY, c"").unwrap();
             assert_eq!(serial(&inside), serial(&target));
         }
         node.publish(&volume("web")).await;

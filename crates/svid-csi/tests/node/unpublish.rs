@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
 
+use svid_csi_proto::csi_v1::{NodeGetVolumeStatsRequest, NodeUnpublishVolumeRequest};
 use tonic::Code;
 
 use crate::fixture::{Node, run, test, volume};
@@ -35,9 +36,22 @@ fn a_folder_of_the_kubelet_may_have_two_names() {
         ]);
         symlink(node.path("kubelet"), node.path("link")).unwrap();
         node.start().await;
-        let target = node.publish(&volume("web")).await;
+        let web = volume("web");
+        let target = node.publish(&web).await;
         assert!(target.join("tls.crt").exists());
-        node.unpublish(&volume("web")).await;
+        let other_name = node.path("link").join(target.strip_prefix(node.path("kubelet")).unwrap());
+        let (plugin, other_name) = (node.plugin().await, other_name.to_str().unwrap().to_owned());
+        let mut driver = plugin.node().await.unwrap();
+        // The kubelet was restarted with the other name as its --root-dir.
+        driver.node_publish_volume(web.publish_request(&other_name, true)).await.unwrap();
+        let volume_path = other_name.clone();
+        let stats = NodeGetVolumeStatsRequest { volume_id: web.id().to_string(), volume_path, ..Default::default() };
+        let condition = driver.node_get_volume_stats(stats).await.unwrap().into_inner().volume_condition.unwrap();
+        assert!(!condition.abnormal, "{condition:?}");
+        let unpublish = NodeUnpublishVolumeRequest { volume_id: web.id().to_string(), target_path: other_name };
+        driver.node_unpublish_volume(unpublish).await.unwrap();
+        assert_eq!(node.mounts(&target), 0);
+        assert!(!target.exists() && fs::read_dir(node.path("root/records")).unwrap().next().is_none());
     });
 }
 

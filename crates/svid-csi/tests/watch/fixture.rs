@@ -2,12 +2,14 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 use svid_csi_testkit::agent::{Agent, Entry};
 pub(crate) use svid_csi_testkit::pod;
@@ -38,6 +40,8 @@ impl WatchProcess {
     }
 
     pub(crate) fn spawn(mut command: Command) -> Self {
+        // With its commands, which may wait for this test.
+        command.process_group(0);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (updates, log) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
         Self { child, updates, log, logged: Vec::new() }
@@ -87,7 +91,9 @@ impl WatchProcess {
 
 impl Drop for WatchProcess {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        if let Some(group) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
         let _ = self.child.wait();
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
@@ -17,13 +17,14 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use svid_csi_core::state::FileId;
 
+use super::access::{self, Access};
 use crate::host::fsx::FsError;
 
 const IN_FOLDER: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS).union(ResolveFlags::NO_XDEV);
 /// The maximum length of a chain of links through the folder's own path.
 const MOST_LINKS: usize = 8;
 /// The maximum number of names; agents have fewer.
-const MOST_NAMES: usize = 256;
+const MOST_NAMES: usize = 4096;
 const MOST_FOLDERS: usize = 64;
 
 /// A socket of the agent, held open.
@@ -31,15 +32,9 @@ const MOST_FOLDERS: usize = 64;
 pub(super) struct Socket {
     pub(super) handle: OwnedFd,
     pub(super) id: FileId,
+    /// When it was created, in nanoseconds, if the file system records that.
+    pub(super) born: Option<i128>,
     pub(super) access: Access,
-}
-
-/// The access rights of a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Access {
-    pub(super) mode: u32,
-    pub(super) user: u32,
-    pub(super) group: u32,
 }
 
 /// The content of an agent's folder.
@@ -68,100 +63,170 @@ pub(super) fn open(folder: &Path) -> Result<OwnedFd, FsError> {
 
 /// The sockets in a folder and the links to them. `names` are the paths of the folder that links may use, beginning
 /// with the one it was opened by.
+///
+/// # Errors
+/// If it cannot be determined, which does not mean that there are none.
 pub(super) fn offered(folder: &OwnedFd, names: &[PathBuf]) -> Result<Offered, FsError> {
     let mut offered = Offered::default();
-    for (name, stat) in entries(folder, &names[0])? {
-        let found = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Socket => {
-                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                rustix::fs::openat(folder, &name, flags, Mode::empty()).ok()
-            }
-            FileType::Symlink => match follow(folder, names, &name) {
-                Err(LeadsOut) => {
-                    offered.leading_out.insert(name);
-                    continue;
-                }
-                Ok(found) => found,
-            },
-            _ => None,
-        };
-        if let Some(socket) = found.and_then(socket) {
-            offered.sockets.insert(name, socket);
+    let entries = entries(folder, &names[0])?;
+    if entries.len() > MOST_NAMES {
+        let many = io::Error::other(format!("it contains more than {MOST_NAMES} files"));
+        return Err(FsError::of("list", &names[0])(many));
+    }
+    for (name, stat) in entries {
+        match find(folder, names, &name, FileType::from_raw_mode(stat.st_mode))
+            .map_err(FsError::of("look at", &names[0].join(&name)))?
+        {
+            Found::Socket(socket) => _ = offered.sockets.insert(name, socket),
+            Found::Outside => _ = offered.leading_out.insert(name),
+            Found::Nothing => {}
         }
     }
     Ok(offered)
 }
 
-/// All names in a folder with their types; no link is followed.
+/// Where a name leads.
+enum Found {
+    Socket(Socket),
+    /// A link out of its folder.
+    Outside,
+    /// Another file, or a link to one or to none.
+    Nothing,
+}
+
+fn find(folder: &OwnedFd, names: &[PathBuf], name: &OsStr, kind: FileType) -> io::Result<Found> {
+    let handle = match kind {
+        FileType::Socket => {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            unless_gone(rustix::fs::openat(folder, name, flags, Mode::empty()))?
+        }
+        FileType::Symlink => match follow(folder, names, name)? {
+            Target::Inside(found) => found,
+            Target::Outside => return Ok(Found::Outside),
+        },
+        _ => None,
+    };
+    Ok(handle.map_or(Ok(None), socket)?.map_or(Found::Nothing, Found::Socket))
+}
+
+/// The names in a folder with their types, up to one more than [`MOST_NAMES`]; no link is followed.
 pub(super) fn entries(folder: &OwnedFd, path: &Path) -> Result<Vec<(OsString, Stat)>, FsError> {
     let mut entries = Vec::new();
-    for entry in Dir::read_from(folder).map_err(FsError::of("list", path))?.take(MOST_NAMES) {
+    for entry in Dir::read_from(folder).map_err(FsError::of("list", path))? {
         let entry = entry.map_err(FsError::of("list", path))?;
-        let Ok(stat) = rustix::fs::statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
         let name = OsString::from_vec(entry.file_name().to_bytes().to_vec());
-        if name != "." && name != ".." {
-            entries.push((name, stat));
+        if name == "." || name == ".." {
+            continue;
+        }
+        let stat = unless_gone(rustix::fs::statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW))
+            .map_err(FsError::of("inspect", &path.join(&name)))?;
+        entries.extend(stat.map(|stat| (name, stat)));
+        if entries.len() > MOST_NAMES {
+            break;
         }
     }
     Ok(entries)
 }
 
 /// The folders below a folder, up to a limit, each after its parent.
-pub(super) fn folders_below(folder: &Path) -> Vec<PathBuf> {
+///
+/// # Errors
+/// If one cannot be listed.
+pub(super) fn folders_below(folder: &Path) -> Result<Vec<PathBuf>, FsError> {
     let mut found = vec![folder.to_owned()];
     let mut next = 0;
     while next < found.len() && found.len() < MOST_FOLDERS {
-        found.extend(children(&found[next], fs::FileType::is_dir));
+        found.extend(children(&found[next], fs::FileType::is_dir)?);
         next += 1;
     }
     found.truncate(MOST_FOLDERS);
-    found.split_off(1)
+    Ok(found.split_off(1))
 }
 
 /// The sockets in a folder and in those below it.
-pub(super) fn sockets_below(folder: &Path) -> Vec<PathBuf> {
+///
+/// # Errors
+/// If one cannot be listed.
+pub(super) fn sockets_below(folder: &Path) -> Result<Vec<PathBuf>, FsError> {
     use std::os::unix::fs::FileTypeExt;
-    let folders = iter::once(folder.to_owned()).chain(folders_below(folder));
-    folders.flat_map(|folder| children(&folder, fs::FileType::is_socket)).collect()
+    let mut sockets = Vec::new();
+    for folder in iter::once(folder.to_owned()).chain(folders_below(folder)?) {
+        sockets.extend(children(&folder, fs::FileType::is_socket)?);
+    }
+    Ok(sockets)
 }
 
-fn children(folder: &Path, is_wanted: fn(&fs::FileType) -> bool) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().take(MOST_NAMES);
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| is_wanted(&kind))).map(|entry| entry.path()).collect()
+/// A missing folder has none.
+fn children(folder: &Path, is_wanted: fn(&fs::FileType) -> bool) -> Result<Vec<PathBuf>, FsError> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        entries => entries.map_err(FsError::of("list", folder))?,
+    };
+    let mut children = Vec::new();
+    for entry in entries.take(MOST_NAMES) {
+        let entry = entry.map_err(FsError::of("list", folder))?;
+        match entry.file_type() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            kind => {
+                let kind = kind.map_err(FsError::of("inspect", &entry.path()))?;
+                children.extend(is_wanted(&kind).then(|| entry.path()));
+            }
+        }
+    }
+    Ok(children)
 }
 
-/// A link leads out of its folder.
-struct LeadsOut;
+/// The target of a link.
+enum Target {
+    /// In its folder, if it exists.
+    Inside(Option<OwnedFd>),
+    Outside,
+}
 
-/// The target of a link. The kernel follows paths that stay in the folder; a path that leaves it counts if it returns
-/// through the folder's own path.
-fn follow(folder: &OwnedFd, names: &[PathBuf], link: &OsStr) -> Result<Option<OwnedFd>, LeadsOut> {
+/// The kernel follows paths that stay in the folder; a path that leaves it counts if it returns through the folder's own
+/// path.
+fn follow(folder: &OwnedFd, names: &[PathBuf], link: &OsStr) -> io::Result<Target> {
     let mut at = PathBuf::from(link);
     for _ in 0..MOST_LINKS {
         match rustix::fs::openat2(folder, &at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), IN_FOLDER) {
             Err(Errno::XDEV) => {}
-            opened => return Ok(opened.ok()),
+            opened => return Ok(Target::Inside(unless_gone(opened)?)),
         }
-        let target = rustix::fs::readlinkat(folder, &at, Vec::new()).map_err(|_| LeadsOut)?;
-        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+        let target = match rustix::fs::readlinkat(folder, &at, Vec::new()) {
+            // It leads on through a folder outside.
+            Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => return Ok(Target::Outside),
+            target => PathBuf::from(OsString::from_vec(target?.into_bytes())),
+        };
         let whole = tidy(&names[0].join(at.parent().unwrap_or(Path::new(""))).join(target));
-        at = names.iter().find_map(|name| whole.strip_prefix(name).ok()).ok_or(LeadsOut)?.to_owned();
+        match names.iter().find_map(|name| whole.strip_prefix(name).ok()) {
+            Some(inside) => at = inside.to_owned(),
+            None => return Ok(Target::Outside),
+        }
     }
-    Ok(None)
+    Ok(Target::Inside(None))
 }
 
-fn socket(handle: OwnedFd) -> Option<Socket> {
-    let stat = rustix::fs::fstat(handle.as_fd()).ok()?;
-    let is_socket = FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
-    is_socket.then(|| Socket { handle, id: id(&stat), access: access(&stat) })
+/// `None` if there is no such file, or it cannot be reached by any number of attempts: another failure does not mean no.
+fn unless_gone<T>(found: Result<T, Errno>) -> Result<Option<T>, Errno> {
+    match found {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+fn socket(handle: OwnedFd) -> io::Result<Option<Socket>> {
+    let stat = rustix::fs::fstat(&handle)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
+        return Ok(None);
+    }
+    let (born, access) = (access::born(&handle)?, Access::of(&handle, &stat)?);
+    Ok(Some(Socket { id: id(&stat), born, access, handle }))
 }
 
 pub(super) fn id(stat: &Stat) -> FileId {
     FileId { device: stat.st_dev, inode: stat.st_ino }
-}
-
-pub(super) fn access(stat: &Stat) -> Access {
-    Access { mode: stat.st_mode & 0o7777, user: stat.st_uid, group: stat.st_gid }
 }
 
 /// A missing folder is not an error, because an agent that is not running has no sockets.

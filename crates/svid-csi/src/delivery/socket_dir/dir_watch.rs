@@ -43,7 +43,7 @@ impl DirWatch {
             self.of_agent.add(located.parent().unwrap_or(Path::new("/")), NAMES)?;
         }
         self.of_agent.add(&located, ALL)?;
-        for folder in folders_below(&located) {
+        for folder in folders_below(&located).map_err(io::Error::other)? {
             self.of_agent.add(&folder, NAMES)?;
         }
         self.of_pods.add(&self.stable, ALL).map(drop)
@@ -54,10 +54,12 @@ impl DirWatch {
         tokio::select! {
             biased;
             by_agent = self.of_agent.names(ReadFlags::all()) => {
-                Ok(Touched { by_agent: by_agent?, by_pods: self.of_pods.names_so_far(ReadFlags::ATTRIB)? })
+                let by_pods = self.of_pods.names_so_far(ReadFlags::ATTRIB)?;
+                Ok(Touched { by_agent: by_agent?, by_pods, watched: true })
             }
             by_pods = self.of_pods.names(ReadFlags::ATTRIB) => {
-                Ok(Touched { by_pods: by_pods?, by_agent: self.of_agent.names_so_far(ReadFlags::all())? })
+                let by_agent = self.of_agent.names_so_far(ReadFlags::all())?;
+                Ok(Touched { by_agent, by_pods: by_pods?, watched: true })
             }
         }
     }

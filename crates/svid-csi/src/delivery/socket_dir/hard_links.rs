@@ -6,22 +6,20 @@
 //! belong to a user other than root.
 //!
 //! All pods of the node share the stable directory, so a pod that could add a socket to it would act as the agent for
-//! all of them. It is sealed except while links are created or removed in it, and checked again once it is sealed. A
-//! seal does not prevent a change of a socket's mode or owner, because a socket cannot be opened, and so cannot be
-//! sealed itself.
+//! all of them. It is sealed except while links are created or removed in it, and checked again once it is sealed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use svid_csi_core::state::FileId;
 
-use super::agent_folder::{self, Access, Offered, Socket, entries, id, open, unless_missing};
+use super::access::{Access, Granted, by_descriptor};
+use super::agent_folder::{self, Offered, Socket, entries, id, open, unless_missing};
 use crate::host::fsx::FsError;
 use crate::host::inotify::Names;
 use crate::host::seal::{self, Sealing};
@@ -37,17 +35,27 @@ pub(super) struct Changes {
     pub(super) linked: Vec<OsString>,
     /// Sockets that the agent has removed.
     pub(super) dropped: Vec<OsString>,
-    /// Names that others have added, replaced or removed, or whose mode or owner they have changed.
+    /// Names that others have added, replaced or removed, or whose access rights they have changed.
     pub(super) undone: BTreeSet<OsString>,
 }
 
-/// The sockets whose mode or owner may have changed since the last check, and from which side.
+/// The sockets whose access rights may have changed since the last check, and from which side.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
     /// In the agent's directory, which is the agent's right.
     pub(super) by_agent: Names,
     /// In the stable directory, which only pods access.
     pub(super) by_pods: Names,
+    /// Whether both directories are watched, so that no later change by the agent is missed.
+    pub(super) watched: bool,
+}
+
+impl Touched {
+    /// The first look of a watch: what happened before is not known. A socket with other access rights than the agent
+    /// gave it, as far as is known, has been changed by a pod.
+    pub(super) fn first() -> Self {
+        Touched { by_agent: Names::default(), by_pods: Names::Any, watched: true }
+    }
 }
 
 /// The state of the stable directory after the last synchronisation.
@@ -57,8 +65,8 @@ pub(super) struct Linked {
     left: Option<HashMap<OsString, FileId>>,
     /// Files other than sockets that existed before the first check, and so belong to the administrator.
     spared: BTreeSet<OsString>,
-    /// The sockets last found in the agent's directory.
-    access: HashMap<FileId, Access>,
+    /// The access rights of the sockets last found in the agent's directory.
+    granted: Granted,
     /// Whether the agent has had a socket at the top level of its directory.
     pub(super) seen: bool,
     /// Links of the agent's directory that are not followed.
@@ -76,6 +84,11 @@ struct Work {
 }
 
 impl Linked {
+    /// Nothing is linked yet; `granted` is from an earlier run.
+    pub(super) fn with(granted: Granted) -> Self {
+        Linked { granted, ..Linked::default() }
+    }
+
     /// Makes `stable` contain exactly the sockets at the top level of the agent's directory, under all their names
     /// there. A missing directory contains none. `names` are the agent's directory and other paths through which links
     /// lead there.
@@ -90,6 +103,11 @@ impl Linked {
         let mut changes = Changes::default();
         let trouble = self.try_synchronise(names, stable, touched, &mut changes);
         (changes, trouble.err())
+    }
+
+    /// Whether a socket has a name in the stable directory.
+    pub(super) fn links(&self, socket: FileId) -> bool {
+        self.left.iter().flat_map(HashMap::values).any(|linked| *linked == socket)
     }
 
     fn try_synchronise(
@@ -189,7 +207,7 @@ impl Linked {
         first_trouble
     }
 
-    /// Restores the mode and owner of sockets that a pod has changed.
+    /// Restores the access rights of sockets that a pod has changed.
     fn put_access_back(
         &mut self,
         to: &OwnedFd,
@@ -198,18 +216,19 @@ impl Linked {
         touched: &Touched,
         changes: &mut Changes,
     ) -> Result<(), FsError> {
-        for (name, socket) in wanted {
-            let known = self.access.entry(socket.id).or_insert(socket.access);
-            if touched.by_agent.contain(name) {
-                *known = socket.access;
-            } else if *known != socket.access && touched.by_pods.contain(name) {
+        for (name, Socket { id, born, access, .. }) in wanted {
+            let granted = self.granted.get(*id, *born);
+            if touched.by_agent.contain(name) || granted.is_none() && touched.watched {
+                self.granted.set(*id, *born, access);
+            } else if let Some(granted) = granted.filter(|_| touched.by_pods.contain(name))
+                && granted != access
+            {
                 let path = stable.join(name);
-                put_back(to, name, socket.id, *known).map_err(FsError::of("restore the mode and owner of", &path))?;
+                put_back(to, name, *id, granted).map_err(FsError::of("restore the access rights of", &path))?;
                 changes.undone.insert(name.clone());
             }
         }
-        self.access.retain(|id, _| wanted.values().any(|socket| socket.id == *id));
-        Ok(())
+        self.granted.keep_only(|id| wanted.values().any(|socket| socket.id == id))
     }
 }
 
@@ -238,18 +257,9 @@ fn copy_access(theirs: &Stat, to: &OwnedFd, stable: &Path) -> Result<(), FsError
 }
 
 /// Through the stable directory, where a change is not mistaken for one by the agent.
-fn put_back(to: &OwnedFd, name: &OsString, expected: FileId, access: Access) -> io::Result<()> {
+fn put_back(to: &OwnedFd, name: &OsString, expected: FileId, access: &Access) -> io::Result<()> {
     let socket = rustix::fs::openat(to, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    if id(&rustix::fs::fstat(&socket)?) != expected {
-        return Ok(());
-    }
-    let (user, group) = (Uid::from_raw(access.user), Gid::from_raw(access.group));
-    rustix::fs::chownat(&socket, "", Some(user), Some(group), AtFlags::EMPTY_PATH)?;
-    fs::set_permissions(by_descriptor(&socket), fs::Permissions::from_mode(access.mode))
-}
-
-fn by_descriptor(file: &OwnedFd) -> PathBuf {
-    Path::new("/proc/self/fd").join(file.as_raw_fd().to_string())
+    if id(&rustix::fs::fstat(&socket)?) == expected { access.restore(&socket) } else { Ok(()) }
 }
 
 /// Replaces the link `name` in one step. False if the agent has removed its socket in the meantime.

@@ -4,6 +4,7 @@
 //! the agent's through deletion and re-creation. If it cannot (the two must be on one mount), pods get a *plain* bind
 //! of the agent's directory, which stops working once that directory is re-created; stats then report it.
 
+mod access;
 mod agent_folder;
 mod dir_watch;
 mod error;
@@ -13,17 +14,18 @@ mod stable;
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use svid_csi_core::state::FileId;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::access::{Granted, by_descriptor};
 use self::dir_watch::DirWatch;
 pub use self::error::SocketDirError;
 use self::hard_links::{Changes, Linked, Touched};
@@ -31,10 +33,11 @@ use self::shown::Shown;
 use super::private_bind;
 use crate::host::data_root::DataRoot;
 use crate::host::fsx::{self, FsError};
-use crate::host::inotify::Names;
 use crate::host::mount::{self, MountError, MountSource};
 use crate::host::seal::Sealing;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::report;
+use crate::telemetry::reported::Reported;
 
 /// The configuration of the agent's sockets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,17 +58,25 @@ pub struct SocketDir {
     current: Mutex<Option<FileId>>,
     linked: Mutex<Linked>,
     shown: Mutex<Shown>,
+    trouble: Mutex<Reported>,
+    left_out: Mutex<Reported<Vec<PathBuf>>>,
     /// Whether changes are being watched.
     followed: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
 impl SocketDir {
-    /// Decides between the stable directory and the plain bind, and links the existing sockets.
+    /// Decides between the stable directory and the plain bind, and links the existing sockets. Their access rights are
+    /// remembered in the file `granted`.
     ///
     /// # Errors
     /// [`SocketDirError::OtherMount`] if a stable directory was configured and cannot work.
-    pub fn open(config: &AgentDir, data: Option<&DataRoot>, metrics: Arc<Metrics>) -> Result<Self, SocketDirError> {
+    pub fn open(
+        config: &AgentDir,
+        data: Option<&DataRoot>,
+        granted: Option<PathBuf>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, SocketDirError> {
         let agent = config.path.clone();
         let stable = match &config.stable {
             Some(stable) => Some(stable::explicit(&agent, stable)?),
@@ -77,8 +88,10 @@ impl SocketDir {
             stable,
             views: data.map(DataRoot::tmpfs),
             current: Mutex::default(),
-            linked: Mutex::default(),
+            linked: Mutex::new(Linked::with(Granted::load(granted))),
             shown: Mutex::new(shown),
+            trouble: Mutex::default(),
+            left_out: Mutex::default(),
             followed: AtomicBool::default(),
             metrics,
         };
@@ -149,20 +162,23 @@ impl SocketDir {
                     live.display()
                 ));
             }
-            Err(error) => return Some(crate::telemetry::report::chain(&error)),
+            Err(error) => return Some(report::chain(&error)),
         }
-        let sockets = agent_folder::sockets_below(&live);
-        let alive = sockets.iter().any(|socket| accepts(socket));
+        let found = agent_folder::sockets_below(&live).and_then(|sockets| Ok((any_accepts(&sockets)?, sockets.len())));
+        let (alive, count) = match found {
+            Ok(found) => found,
+            Err(error) => return Some(report::chain(&error)),
+        };
         let agent = self.located();
-        (!alive).then(|| match (trouble, sockets.len()) {
-            (Some(error), _) => crate::telemetry::report::chain(&error),
+        (!alive).then(|| match (trouble, count) {
+            (Some(error), _) => report::chain(&error),
             (None, 0) => format!("there is no socket in {}: the agent is not running", agent.display()),
             (None, _) => format!("no socket in {} accepts connections: the agent is not running", agent.display()),
         })
     }
 
-    /// Follows the agent's directory until `stop`. If it cannot be watched, each publish and each check of a volume
-    /// compares instead, and watching is retried.
+    /// Follows the agent's directory until `stop`. If it cannot be watched, or the links cannot be updated, each publish
+    /// and each check of a volume compares instead, and both are retried.
     ///
     /// # Errors
     /// If a worker panics.
@@ -192,11 +208,15 @@ impl SocketDir {
             fs::create_dir_all(parent)?;
         }
         let watch = DirWatch::new(&self.agent, stable)?;
-        let mut touched = Touched { by_agent: Names::Any, ..Touched::default() };
+        let mut touched = Touched::first();
         loop {
             watch.rearm()?;
             let socket_dir = self.clone();
-            tokio::task::spawn_blocking(move || socket_dir.synchronise(&touched)).await?;
+            let trouble = tokio::task::spawn_blocking(move || socket_dir.synchronise(&touched)).await?;
+            if trouble.is_some() {
+                // It may end without a change of the directories.
+                return Ok(());
+            }
             self.followed.store(true, Ordering::Relaxed);
             // A pod that keeps changing it must not keep the driver busy.
             tokio::time::sleep(PAUSE_BETWEEN_LOOKS).await;
@@ -227,26 +247,46 @@ impl SocketDir {
             warn!(links = ?linked.leading_out, agent = %agent.display(), "ignoring links that lead out of the agent's directory");
         }
         let kind = trouble.as_ref().map(|error| error.source.kind());
+        let before = self.shown();
+        let below = agent_folder::sockets_below(&agent);
         let shown = match (kind, linked.sealing) {
             (Some(ErrorKind::CrossesDevices), _) => Shown::Apart,
-            _ if !linked.seen && !agent_folder::sockets_below(&agent).is_empty() => Shown::Nested,
+            _ if !linked.seen && below.is_err() => before,
+            _ if !linked.seen && below.as_ref().is_ok_and(|below| !below.is_empty()) => Shown::Nested,
             (Some(_), _) if agent_folder::unless_missing(agent_folder::open(&agent)).is_err() => Shown::Unusable,
             (_, Some(Sealing::Sealed)) => Shown::Sealed,
             _ => Shown::Unsealed,
         };
+        if shown.is_stable() {
+            self.report_left_out(&linked, below.unwrap_or_default());
+        }
         drop(linked);
-        let before = std::mem::replace(&mut *self.shown.lock().unwrap_or_else(PoisonError::into_inner), shown);
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
         if shown != before {
             shown.announce(&self.agent);
         }
         let trouble = trouble.filter(|_| shown != Shown::Apart);
-        if let Some(error) = &trouble {
-            error!(
-                error = crate::telemetry::report::chain(error),
-                "cannot update the links to the agent's sockets; pods keep the old ones"
-            );
+        let mut reported = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match trouble.as_ref().map(|error| report::chain(error)) {
+            Some(error) if reported.is_new(error.clone()) => {
+                error!(error, "cannot update the links to the agent's sockets; pods keep the old ones");
+            }
+            Some(_) => {}
+            None => _ = reported.ends(),
         }
         trouble
+    }
+
+    /// Logs the sockets below the agent's directory that pods do not get, because only those at its top level are linked.
+    fn report_left_out(&self, linked: &Linked, below: Vec<PathBuf>) {
+        let is_linked = |socket: &PathBuf| matches!(mount::file_id_of(socket), Ok(Some(id)) if linked.links(id));
+        let left_out: Vec<_> = below.into_iter().filter(|socket| !is_linked(socket)).collect();
+        let mut reported = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        if left_out.is_empty() {
+            reported.ends();
+        } else if reported.is_new(left_out.clone()) {
+            warn!(sockets = ?left_out, agent = %self.agent.display(), "pods do not get sockets in subfolders of the agent's directory, only those at its top level and those that links there lead to");
+        }
     }
 
     fn report(&self, changes: &Changes) {
@@ -266,15 +306,35 @@ const LAST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Whether connect(2) reaches a listener, which includes one with a full backlog. The path may be longer than the limit
 /// of an address.
-fn accepts(socket: &Path) -> bool {
-    let folder = socket.parent().and_then(|folder| fs::File::open(folder).ok());
-    let (Some(folder), Some(name)) = (folder, socket.file_name()) else { return false };
-    let socket = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+///
+/// # Errors
+/// If that cannot be determined.
+fn accepts(socket: &Path) -> Result<bool, FsError> {
+    let (Some(parent), Some(name)) = (socket.parent(), socket.file_name()) else { return Ok(false) };
+    let Some(folder) = agent_folder::unless_missing(agent_folder::open(parent))? else { return Ok(false) };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let (Ok(address), Ok(client)) =
-        (SocketAddrUnix::new(&socket), rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None))
-    else {
-        return false;
+    let connect = || {
+        let address = SocketAddrUnix::new(by_descriptor(&folder).join(name))?;
+        let client = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        rustix::net::connect(&client, &address)
     };
-    matches!(rustix::net::connect(&client, &address), Ok(()) | Err(rustix::io::Errno::AGAIN))
+    match connect() {
+        Ok(()) | Err(Errno::AGAIN) => Ok(true),
+        // An agent has no socket of another type.
+        Err(Errno::NOENT | Errno::CONNREFUSED | Errno::PROTOTYPE) => Ok(false),
+        Err(errno) => Err(FsError::of("connect to", socket)(errno)),
+    }
+}
+
+/// Whether any of these sockets has a listener.
+fn any_accepts(sockets: &[PathBuf]) -> Result<bool, FsError> {
+    let mut first_trouble = Ok(false);
+    for socket in sockets {
+        match accepts(socket) {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            Err(error) => first_trouble = first_trouble.and(Err(error)),
+        }
+    }
+    first_trouble
 }

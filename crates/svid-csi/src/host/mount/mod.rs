@@ -18,4 +18,4 @@ pub use propagation::Propagation;
 pub use source::{
     MountSource, Tree, are_one_folder, file_id, file_id_of, is_deleted, is_mount_root, make_private, remount, unmount,
 };
-pub use tmpfs::{DataMount, TmpfsLimits, ensure_tmpfs, is_tmpfs, restore_tmpfs};
+pub use tmpfs::{DataMount, TmpfsLimits, ensure_tmpfs, is_restricted, is_tmpfs, make_writable, restore_tmpfs};

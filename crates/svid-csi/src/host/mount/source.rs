@@ -133,9 +133,16 @@ pub fn file_id_of(path: &Path) -> Result<Option<FileId>, MountError> {
 }
 
 /// Whether both paths lead to the same folder, following links: `/var/lib/kubelet` may be a link, for example.
-pub fn are_one_folder(one: &Path, other: &Path) -> bool {
-    let id = |path| rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS).map(|stat| file_id(&stat));
-    matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)
+///
+/// # Errors
+/// [`MountError::System`] if that cannot be determined.
+pub fn are_one_folder(one: &Path, other: &Path) -> Result<bool, MountError> {
+    let id = |path| match rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        stat => stat.map(|stat| Some(file_id(&stat))).map_err(MountError::of("inspect", path)),
+    };
+    let (one, other) = (id(one)?, id(other)?);
+    Ok(one.is_some() && one == other)
 }
 
 fn stat(path: &Path) -> Result<Option<Statx>, MountError> {

@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use tracing::warn;
 
 use super::error::MountError;
-use super::source::is_mount_root;
+use super::source::{is_mount_root, remount};
 use crate::host::fsx::{self, FsError};
 
 const MARKER: &str = ".svid-csi";
@@ -98,6 +99,34 @@ pub fn restore_tmpfs(path: &Path, TmpfsLimits { bytes, inodes }: TmpfsLimits) ->
             warn!(path = %path.display(), option, error = %errno, "cannot resize the data tmpfs");
         }
     }
+    Ok(())
+}
+
+/// Whether the file system at `path` is read-only or smaller than it should be. Zero means no limit (tmpfs(5)).
+///
+/// # Errors
+/// [`MountError::System`] if that cannot be determined.
+pub fn is_restricted(path: &Path, limits: TmpfsLimits) -> Result<bool, MountError> {
+    let stat = rustix::fs::statvfs(path).map_err(MountError::of("look at", path))?;
+    let bytes = stat.f_blocks.saturating_mul(stat.f_frsize);
+    Ok(stat.f_flag.contains(StatVfsMountFlags::RDONLY)
+        || (1..limits.bytes).contains(&bytes)
+        || (1..limits.inodes).contains(&stat.f_files))
+}
+
+/// Makes the mount at `path`, a path of the driver, writable, and restores the file system if it is a tmpfs that was
+/// remounted read-only or smaller.
+///
+/// # Errors
+/// [`MountError::System`].
+pub fn make_writable(path: &Path, limits: TmpfsLimits) -> Result<(), MountError> {
+    remount(path, false)?;
+    let statfs = rustix::fs::statfs(path).map_err(MountError::of("look at", path))?;
+    if u64::try_from(statfs.f_type) != Ok(TMPFS_MAGIC) || !is_restricted(path, limits)? {
+        return Ok(());
+    }
+    restore_tmpfs(path, limits)?;
+    warn!(path = %path.display(), "the tmpfs of a volume was read-only or smaller than this driver's limit, as after a remount by a container with CAP_SYS_ADMIN, and is restored");
     Ok(())
 }
 

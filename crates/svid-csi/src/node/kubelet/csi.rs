@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use svid_csi_core::error::Class;
 use svid_csi_core::plan::Plan;
@@ -20,7 +21,7 @@ use tracing::{debug, warn};
 
 use super::config::{DriverName, KubeletConfig};
 use super::patience;
-use crate::host::mount;
+use crate::host::mount::{self, MountError};
 use crate::node::volume::Node;
 use crate::node::volume::error::VolumeError;
 use crate::node::volume::publish::Brought;
@@ -36,6 +37,26 @@ pub(in crate::node) struct Service {
 }
 
 type Answer<T> = Result<Response<T>, Status>;
+
+/// Why the volume of a call is not found.
+enum Unlocated {
+    /// There can be none.
+    Mistakes(RequestMistakes),
+    /// It cannot be determined.
+    Unknown(VolumeError),
+}
+
+impl From<RequestMistakes> for Unlocated {
+    fn from(mistakes: RequestMistakes) -> Self {
+        Unlocated::Mistakes(mistakes)
+    }
+}
+
+impl From<VolumeError> for Unlocated {
+    fn from(error: VolumeError) -> Self {
+        Unlocated::Unknown(error)
+    }
+}
 
 impl Service {
     pub(in crate::node) fn new(
@@ -62,35 +83,60 @@ impl Service {
     }
 
     /// The rules, with the kubelet's pods folder named as in the request, because a folder may have two names.
-    async fn rules_for(&self, target_path: &str) -> Arc<Rules> {
+    async fn rules_for(&self, target_path: &str) -> Result<Arc<Rules>, VolumeError> {
         let (Some(pods_dir), Ok(target)) = (self.rules.pods_dir.clone(), TargetPath::parse(target_path)) else {
-            return self.rules.clone();
+            return Ok(self.rules.clone());
         };
         let Some(named) = target.place().map(|place| place.pods_dir.to_owned()).filter(|named| *named != pods_dir)
         else {
-            return self.rules.clone();
+            return Ok(self.rules.clone());
         };
-        let looked = tokio::task::spawn_blocking(move || mount::are_one_folder(&named, &pods_dir).then_some(named));
-        match looked.await {
-            Ok(Some(named)) => Arc::new(Rules { pods_dir: Some(named), ..Rules::clone(&self.rules) }),
-            _ => self.rules.clone(),
-        }
+        let look = move || Ok::<_, MountError>(mount::are_one_folder(&named, &pods_dir)?.then_some(named));
+        Ok(match tokio::task::spawn_blocking(look).await?? {
+            Some(named) => Arc::new(Rules { pods_dir: Some(named), ..Rules::clone(&self.rules) }),
+            None => self.rules.clone(),
+        })
     }
 
-    /// The volume of the call: below the pods folder, or recorded at any path.
-    async fn locate(
+    /// The volume, if it is recorded at that path.
+    async fn recorded(
         &self,
         volume_id: &str,
         target_path: &str,
-    ) -> Result<Result<(VolumeId, TargetPath), RequestMistakes>, VolumeError> {
-        let mistakes = match self.rules_for(target_path).await.locate(volume_id, target_path) {
-            Err(mistakes) => mistakes,
-            located => return Ok(located),
+    ) -> Result<Option<(VolumeId, TargetPath)>, VolumeError> {
+        let (Ok(id), Ok(target)) = (VolumeId::parse(volume_id), TargetPath::parse(target_path)) else {
+            return Ok(None);
         };
-        Ok(match (VolumeId::parse(volume_id), TargetPath::parse(target_path)) {
-            (Ok(id), Ok(target)) if self.node.knows(&id, &target).await? => Ok((id, target)),
-            _ => Err(mistakes),
-        })
+        Ok(self.node.recorded_at(&id, &target).await?.map(|target| (id, target)))
+    }
+
+    /// The volume of the call: below the pods folder, or recorded at any path.
+    async fn locate(&self, volume_id: &str, target_path: &str) -> Result<(VolumeId, TargetPath), Unlocated> {
+        match self.recorded(volume_id, target_path).await? {
+            Some(recorded) => Ok(recorded),
+            None => Ok(self.rules_for(target_path).await?.locate(volume_id, target_path)?),
+        }
+    }
+
+    /// Checks a request of a publish and executes it.
+    async fn publish(&self, mut request: PublishRequest, patience: Duration) -> Result<(), VolumeError> {
+        if let Some((_, recorded)) = self.recorded(&request.volume_id, &request.target_path).await? {
+            request.target_path = recorded.text().to_owned();
+        }
+        let rules = self.rules_for(&request.target_path).await?;
+        let parsed = match VolumeSpec::parse(&request, &rules) {
+            Ok(spec) if spec.plan().mints() && !request.read_only && !self.node.deliveries.seals() => {
+                Err(VolumeError::Unsealed)
+            }
+            parsed => parsed.map_err(VolumeError::from),
+        };
+        match parsed {
+            Ok(spec) => {
+                let brought = Brought { tokens: request.tokens, pkcs12_password: request.pkcs12_password };
+                self.node.publish(&self.driver.name, spec.into(), brought, patience).await
+            }
+            Err(why) => Err(self.node.refusal(&request.volume_id, &request.target_path, why).await),
+        }
     }
 
     fn answer<T>(&self, call: &'static str, volume: &str, result: Result<T, VolumeError>) -> Answer<T> {
@@ -195,20 +241,7 @@ impl csi::node_server::Node for Service {
         let patience = patience::of(request.metadata());
         let request = publish_request(request.into_inner());
         let volume = request.volume_id.clone();
-        let rules = self.rules_for(&request.target_path).await;
-        let parsed = match VolumeSpec::parse(&request, &rules) {
-            Ok(spec) if spec.plan().mints() && !request.read_only && !self.node.deliveries.seals() => {
-                Err(VolumeError::Unsealed)
-            }
-            parsed => parsed.map_err(VolumeError::from),
-        };
-        let published = match parsed {
-            Ok(spec) => {
-                let brought = Brought { tokens: request.tokens, pkcs12_password: request.pkcs12_password };
-                self.node.publish(&self.driver.name, spec.into(), brought, patience).await
-            }
-            Err(why) => Err(self.node.refusal(&volume, &request.target_path, why).await),
-        };
+        let published = self.publish(request, patience).await;
         self.answer("NodePublishVolume", &volume, published.map(|()| csi::NodePublishVolumeResponse {}))
     }
 
@@ -218,9 +251,9 @@ impl csi::node_server::Node for Service {
     ) -> Answer<csi::NodeUnpublishVolumeResponse> {
         let request = request.into_inner();
         let unpublished = match self.locate(&request.volume_id, &request.target_path).await {
-            Ok(Ok((id, target))) => self.node.unpublish(&self.driver.name, id, target).await,
-            Ok(Err(mistakes)) => Err(mistakes.into()),
-            Err(unreadable) => Err(unreadable),
+            Ok((id, target)) => self.node.unpublish(&self.driver.name, id, target).await,
+            Err(Unlocated::Mistakes(mistakes)) => Err(mistakes.into()),
+            Err(Unlocated::Unknown(error)) => Err(error),
         };
         let answer = unpublished.map(|()| csi::NodeUnpublishVolumeResponse {});
         self.answer("NodeUnpublishVolume", &request.volume_id, answer)
@@ -232,9 +265,9 @@ impl csi::node_server::Node for Service {
     ) -> Answer<csi::NodeGetVolumeStatsResponse> {
         let request = request.into_inner();
         let condition = match self.locate(&request.volume_id, &request.volume_path).await {
-            Ok(Ok((id, target))) => self.node.condition(id, target).await,
-            Err(unreadable) => Err(unreadable),
-            Ok(Err(mistakes)) => Err(match VolumeId::parse(&request.volume_id) {
+            Ok((id, target)) => self.node.condition(id, target).await,
+            Err(Unlocated::Unknown(error)) => Err(error),
+            Err(Unlocated::Mistakes(mistakes)) => Err(match VolumeId::parse(&request.volume_id) {
                 // A path that no volume can have is not that of this volume; the CSI specification requires this
                 // response.
                 Ok(id) if !request.volume_path.is_empty() => VolumeError::Unknown(id),

@@ -64,8 +64,11 @@ impl Door {
     }
 
     /// Whether a client that connects to its path reaches this socket.
-    pub(super) fn is_open(&self) -> bool {
-        self.bound().as_ref().is_some_and(Bound::is_there)
+    ///
+    /// # Errors
+    /// If that cannot be determined.
+    pub(super) fn is_open(&self) -> io::Result<bool> {
+        self.bound().as_ref().map_or(Ok(false), Bound::is_there)
     }
 
     /// Triggers another check soon, because the obstacle may disappear without an event.
@@ -122,34 +125,50 @@ impl Door {
 
     /// Binds it again if needed.
     async fn see_to_it(self: Arc<Self>, turn: &(impl Fn(Turn) + Sync)) -> Option<UnixListener> {
-        if self.renew.swap(false, Ordering::Relaxed) {
-            self.close();
-        }
-        if self.is_open() {
+        let is_open = match self.is_open() {
+            Ok(is_open) => is_open,
+            Err(error) => {
+                let path = self.path.clone();
+                self.report(&BindError { path, source: error }, "it is not known whether the socket still exists");
+                return None;
+            }
+        };
+        let renews = self.renew.swap(false, Ordering::Relaxed);
+        if is_open && !renews {
             self.reported().ends();
             return None;
         }
         turn(Turn::Lost);
         let door = self.clone();
-        let bound = tokio::task::spawn_blocking(move || uds::bind_private(&door.path)).await.ok()?;
-        match bound {
+        let bind = move || match door.bound().as_mut().filter(|_| is_open) {
+            Some(bound) => bound.renew().map(|listener| (listener, None)),
+            None => uds::bind_private(&door.path).map(|(listener, bound)| (listener, Some(bound))),
+        };
+        match tokio::task::spawn_blocking(bind).await.ok()? {
             Ok((listener, bound)) => {
-                info!(socket = %self.path.display(), "the socket was deleted or replaced; bound it again");
-                *self.bound() = Some(bound);
+                info!(socket = %self.path.display(), renews, "the socket was deleted or replaced, or is renewed; bound it again");
+                if bound.is_some() {
+                    *self.bound() = bound;
+                }
                 self.reported().ends();
                 turn(Turn::Bound);
                 Some(listener)
             }
             Err(error) => {
-                let error = report::chain(&error);
-                if self.reported().is_new(error.clone()) {
-                    error!(
-                        error,
-                        "the socket was deleted or replaced and cannot be bound again; retrying when its folder changes; /livez fails until then"
-                    );
-                }
+                self.renew.fetch_or(renews, Ordering::Relaxed);
+                self.report(
+                    &error,
+                    "the socket cannot be bound again; retrying when its folder changes; /livez fails if it was deleted or replaced",
+                );
                 None
             }
+        }
+    }
+
+    fn report(&self, error: &BindError, what: &str) {
+        let error = report::chain(error);
+        if self.reported().is_new(error.clone()) {
+            error!(error, "{what}");
         }
     }
 

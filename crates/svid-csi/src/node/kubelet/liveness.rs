@@ -26,7 +26,7 @@ impl Liveness {
     /// # Errors
     /// The socket that the kubelet cannot reach.
     pub(crate) async fn check(&self) -> Result<(), String> {
-        let lost: Vec<_> = self.csi.iter().chain(&self.registration).filter(|door| !door.is_open()).collect();
+        let lost: Vec<_> = self.csi.iter().chain(&self.registration).filter(|door| is_lost(door)).collect();
         lost.iter().for_each(|door| door.look_again());
         if let Some(door) = lost.first() {
             return Err(format!("{} was deleted or replaced", door.path().display()));
@@ -36,6 +36,11 @@ impl Liveness {
         }
         Ok(())
     }
+}
+
+/// If that cannot be determined, a probe of the CSI sockets still shows whether the kubelet reaches this driver.
+fn is_lost(door: &Door) -> bool {
+    matches!(door.is_open(), Ok(false))
 }
 
 async fn probe(door: &Door) -> Result<(), String> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{StatVfs, StatVfsMountFlags};
+use rustix::fs::StatVfs;
 use svid_csi_core::room::{Amount, Ledger, Space};
 use svid_csi_core::state::Record;
 use svid_csi_core::volume::VolumeSpec;
@@ -71,14 +71,9 @@ impl Room {
         }
     }
 
-    /// Whether the tmpfs is smaller than it should be. Zero means no limit (tmpfs(5)).
+    /// If that is not known, the next write shows it.
     fn is_restricted(&self) -> bool {
-        look_at(&self.tmpfs).is_ok_and(|stat| {
-            let bytes = stat.f_blocks.saturating_mul(stat.f_frsize);
-            stat.f_flag.contains(StatVfsMountFlags::RDONLY)
-                || (1..self.limits.bytes).contains(&bytes)
-                || (1..self.limits.inodes).contains(&stat.f_files)
-        })
+        matches!(mount::is_restricted(&self.tmpfs, self.limits), Ok(true))
     }
 
     /// The current space, and the size of a page.

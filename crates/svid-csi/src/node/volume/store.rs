@@ -1,7 +1,9 @@
 //! The records of the volumes, one file each.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use svid_csi_core::state::{Record, RecordError};
 use svid_csi_core::volume_id::VolumeId;
@@ -12,6 +14,8 @@ use crate::host::fsx::{self, FsError};
 #[derive(Debug)]
 pub struct Store {
     folder: Option<PathBuf>,
+    /// Records of an earlier run that could not be moved yet.
+    unmoved: Mutex<HashMap<VolumeId, PathBuf>>,
 }
 
 /// The content of a record's file.
@@ -34,7 +38,30 @@ pub enum Unreadable {
 impl Store {
     /// A store in `folder`, which exists, or in memory only.
     pub fn new(folder: Option<PathBuf>) -> Self {
-        Store { folder }
+        Store { folder, unmoved: Mutex::default() }
+    }
+
+    /// Moves the records of an earlier run from `folder`, which may be missing, including unreadable ones. A move
+    /// that fails is retried when its volume is needed.
+    ///
+    /// # Errors
+    /// [`FsError`] if they cannot be listed.
+    pub fn take_over(&self, folder: &Path) -> Result<(), FsError> {
+        if !fsx::exists(folder)? {
+            return Ok(());
+        }
+        *self.unmoved() = files(folder)?.into_iter().collect();
+        let ids: Vec<_> = self.unmoved().keys().cloned().collect();
+        for id in ids {
+            // Loading the records reports it.
+            let _ = self.move_record(&id);
+        }
+        Ok(())
+    }
+
+    /// The path of another file that is kept like the records.
+    pub fn beside(&self, name: &str) -> Option<PathBuf> {
+        self.folder.as_deref().map(|folder| folder.with_file_name(name))
     }
 
     /// Writes the record of a volume, and replaces an earlier one atomically.
@@ -50,15 +77,28 @@ impl Store {
     /// # Errors
     /// [`FsError`].
     pub fn remove(&self, id: &VolumeId) -> Result<(), FsError> {
+        let mut unmoved = self.unmoved();
+        // First, because it would be read again once the other is gone.
+        if let Some(path) = unmoved.get(id) {
+            fsx::remove_file(path)?;
+            unmoved.remove(id);
+        }
         self.path(id).map_or(Ok(()), |path| fsx::remove_file(&path))
     }
 
     /// Reads all records; unreadable ones are returned beside the others.
     ///
     /// # Errors
-    /// [`FsError`] if the folder or a file cannot be read at all.
+    /// [`FsError`] if the folder cannot be read at all.
     pub fn load(&self) -> Result<Vec<Loaded>, FsError> {
-        self.folder.as_deref().map_or(Ok(Vec::new()), load)
+        let mut loaded = self.folder.as_deref().map_or(Ok(Vec::new()), load)?;
+        let mut unmoved: Vec<_> = self.unmoved().keys().cloned().collect();
+        unmoved.retain(|id| loaded.iter().all(|(moved, _)| moved != id));
+        for id in unmoved {
+            let record = self.get(&id).transpose();
+            loaded.extend(record.map(|record| (id, record)));
+        }
+        Ok(loaded)
     }
 
     /// Reads the record of one volume; `None` if there is none.
@@ -66,30 +106,30 @@ impl Store {
     /// # Errors
     /// [`Unreadable`].
     pub fn get(&self, id: &VolumeId) -> Result<Option<Record>, Unreadable> {
+        self.move_record(id)?;
         match self.path(id) {
             Some(path) if fsx::exists(&path)? => read(id, &path).map(Some),
             _ => Ok(None),
         }
     }
 
-    /// Moves the records of an earlier run from `folder`, which may be missing, including unreadable ones.
-    ///
-    /// # Errors
-    /// [`FsError`].
-    pub fn take_over(&self, folder: &Path) -> Result<(), FsError> {
-        if !fsx::exists(folder)? {
-            return Ok(());
+    /// Moves a record of an earlier run, if it is not moved yet; a newer one stays.
+    fn move_record(&self, id: &VolumeId) -> Result<(), FsError> {
+        let mut unmoved = self.unmoved();
+        let (Some(old), Some(new)) = (unmoved.get(id), self.path(id)) else { return Ok(()) };
+        if !fsx::exists(&new)? {
+            let record = fs::read(old).map_err(FsError::of("read", old))?;
+            fsx::write_atomic(&new, &record, 0o600)?;
         }
-        for (id, old) in files(folder)? {
-            let record = fs::read(&old).map_err(FsError::of("read", &old))?;
-            if let Some(new) = self.path(&id)
-                && !fsx::exists(&new)?
-            {
-                fsx::write_atomic(&new, &record, 0o600)?;
-            }
-            fsx::remove_file(&old)?;
+        // The new one counts; what stays of the old one goes with it.
+        if fsx::remove_file(old).is_ok() {
+            unmoved.remove(id);
         }
         Ok(())
+    }
+
+    fn unmoved(&self) -> MutexGuard<'_, HashMap<VolumeId, PathBuf>> {
+        self.unmoved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn path(&self, id: &VolumeId) -> Option<PathBuf> {
@@ -137,21 +177,49 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_record_under_another_volumes_name_is_not_used() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(Some(folder.path().to_owned()));
-        let spec = VolumeSpec {
-            id: VolumeId::parse("csi-1").unwrap(),
+    fn spec(id: &str) -> VolumeSpec {
+        VolumeSpec {
+            id: VolumeId::parse(id).unwrap(),
             target: TargetPath::parse("/pods/u/volumes/kubernetes.io~csi/v/mount").unwrap(),
             read_only: true,
             pod: None,
             content: Content::Passthrough,
-        };
-        store.put(&Record::intended("csi.spiffe.io", spec.into(), None)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_record_under_another_volumes_name_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(Some(folder.path().to_owned()));
+        store.put(&Record::intended("csi.spiffe.io", spec("csi-1").into(), None)).unwrap();
         fs::copy(folder.path().join("csi-1.json"), folder.path().join("csi-2.json")).unwrap();
         let read: Vec<_> = store.load().unwrap();
         let good = |name: &str| read.iter().any(|(id, record)| id.as_str() == name && record.is_ok());
         assert_eq!((good("csi-1"), good("csi-2"), read.len()), (true, false, 2));
+    }
+
+    #[test]
+    fn a_former_record_that_cannot_be_read_is_left_alone_and_does_not_stop_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let (records, former) = (folder.path().join("records"), folder.path().join("former"));
+        for folder in [&records, &former] {
+            fs::create_dir(folder).unwrap();
+        }
+        let record = |id: &str| Record::intended("csi.spiffe.io", spec(id).into(), None);
+        let earlier = Store::new(Some(former.clone()));
+        earlier.put(&record("csi-1")).unwrap();
+        // A folder cannot be read as a file.
+        fs::create_dir(former.join("csi-2.json")).unwrap();
+        let store = Store::new(Some(records));
+        store.take_over(&former).unwrap();
+        let (one, two) = (VolumeId::parse("csi-1").unwrap(), VolumeId::parse("csi-2").unwrap());
+        let loaded: HashMap<_, _> = store.load().unwrap().into_iter().collect();
+        assert!(loaded[&one].is_ok() && matches!(loaded[&two], Err(Unreadable::File(_))));
+        assert!(matches!(store.get(&two), Err(Unreadable::File(_))), "not knowing is never no");
+        fs::remove_dir(former.join("csi-2.json")).unwrap();
+        earlier.put(&record("csi-2")).unwrap();
+        assert!(store.get(&two).unwrap().is_some());
+        store.remove(&two).unwrap();
+        assert!(store.get(&two).unwrap().is_none() && fs::read_dir(former).unwrap().next().is_none());
     }
 }

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::Node;
 use super::error::VolumeError;
 use super::registry::{Held, Volume};
-use crate::host::mount::{MountError, MountPoint};
+use crate::host::mount::{self, MountError, MountPoint};
 use crate::telemetry::report;
 
 impl Node {
@@ -34,13 +34,29 @@ impl Node {
         .await?
     }
 
-    /// Whether a volume with that id is recorded at that path.
+    /// The path at which the volume with that id is recorded, if `target` leads there, also by another name of the pods
+    /// folder.
     ///
     /// # Errors
-    /// [`VolumeError::Begun`] if its record cannot be read.
-    pub async fn knows(self: &Arc<Self>, id: &VolumeId, target: &TargetPath) -> Result<bool, VolumeError> {
+    /// [`VolumeError::Begun`] if that cannot be determined.
+    pub async fn recorded_at(
+        self: &Arc<Self>,
+        id: &VolumeId,
+        target: &TargetPath,
+    ) -> Result<Option<TargetPath>, VolumeError> {
         let held = self.hold(id).await?;
-        Ok(held.as_ref().is_some_and(|volume| volume.record().spec.target == *target))
+        let Some(recorded) = held.as_ref().map(|volume| volume.record().spec.target.clone()) else { return Ok(None) };
+        if recorded == *target {
+            return Ok(Some(recorded));
+        }
+        let target = target.clone();
+        let look = move || {
+            let (Some(one), Some(other)) = (recorded.place(), target.place()) else { return Ok(None) };
+            let is_same = (one.pod_uid, one.volume_name) == (other.pod_uid, other.volume_name)
+                && mount::are_one_folder(one.pods_dir, other.pods_dir)?;
+            Ok(is_same.then(|| recorded.clone()))
+        };
+        tokio::task::spawn_blocking(look).await?.map_err(|error: MountError| VolumeError::from(error).begun())
     }
 
     /// The publish steps in reverse. Blocks; the volume's lock is held.

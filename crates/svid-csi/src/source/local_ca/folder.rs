@@ -25,8 +25,12 @@ pub(super) fn authority(trust_domain: &TrustDomain, folder: &Path) -> Result<Cer
     let (certificate, key) = (folder.join("ca.crt"), folder.join("ca.key"));
     clear_unfinished(folder, &certificate, &key)?;
     match (read(&certificate)?, read(&key)?) {
-        (Some(certificate), Some(key)) => CertificateAuthority::load(&certificate, &key, trust_domain, clock::now())
-            .map_err(|source| LocalCaError::Unusable { folder: folder.to_owned(), source }),
+        (Some(certificate_pem), Some(key_pem)) => {
+            // An earlier run may have been killed before it did.
+            fsx::sync_in(folder, &[&key, &certificate])?;
+            CertificateAuthority::load(&certificate_pem, &key_pem, trust_domain, clock::now())
+                .map_err(|source| LocalCaError::Unusable { folder: folder.to_owned(), source })
+        }
         (None, None) => {
             let authority = CertificateAuthority::create(trust_domain, clock::now(), ROOT_LIFETIME)?;
             keep(&authority, folder, &certificate, &key)?;
@@ -38,14 +42,14 @@ pub(super) fn authority(trust_domain: &TrustDomain, folder: &Path) -> Result<Cer
 
 /// The key that signs JWT-SVIDs, which is created if missing, because folders of earlier versions do not have it.
 pub(super) fn jwt_authority(trust_domain: &TrustDomain, path: &Path) -> Result<JwtAuthority, LocalCaError> {
+    let folder = path.parent().unwrap_or(path);
     let Some(pem) = read(path)? else {
         let authority = JwtAuthority::create(trust_domain)?;
         fsx::write_atomic(path, authority.key().to_pem().as_bytes(), 0o600)?;
-        for written in [Some(path), path.parent()].into_iter().flatten() {
-            fsx::sync(written)?;
-        }
+        fsx::sync_in(folder, &[path])?;
         return Ok(authority);
     };
+    fsx::sync_in(folder, &[path])?;
     let key = PrivateKey::from_pem(&pem).and_then(|key| JwtAuthority::from_key(trust_domain, key));
     key.map_err(|source| LocalCaError::JwtKey { path: path.to_owned(), source })
 }
@@ -58,16 +62,14 @@ fn read(path: &Path) -> Result<Option<Zeroizing<String>>, FsError> {
 }
 
 /// Writes both files, or leaves a mark that they are incomplete, so that a crash in between does not look like a loss.
-/// The mark is durably removed before anything is signed, because a mark that reappeared after a power failure would
-/// discard the authority.
+/// The mark is durably removed before anything is signed, here or when the authority is loaded, because a mark that
+/// reappeared after a power failure would discard it.
 fn keep(authority: &CertificateAuthority, folder: &Path, certificate: &Path, key: &Path) -> Result<(), FsError> {
     let unfinished = folder.join(UNFINISHED);
     fsx::write_atomic(&unfinished, b"", 0o600)?;
     fsx::write_atomic(key, authority.key_pem().as_bytes(), 0o600)?;
     fsx::write_atomic(certificate, authority.certificate_pem().as_bytes(), 0o600)?;
-    for written in [Some(key), Some(certificate), Some(folder), folder.parent()].into_iter().flatten() {
-        fsx::sync(written)?;
-    }
+    fsx::sync_in(folder, &[key, certificate])?;
     fsx::remove_file(&unfinished)?;
     fsx::sync(folder)?;
     info!(folder = %folder.display(), "created a new local CA");

@@ -56,6 +56,9 @@ enum LayoutArgs {
     },
 }
 
+/// The attribute with the group of a volume.
+const GROUP: &str = "spiffe.csi.cert-manager.io/fs-group";
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
@@ -109,7 +112,9 @@ impl Node for Driver {
         request: Request<csi::NodePublishVolumeRequest>,
     ) -> Result<Response<csi::NodePublishVolumeResponse>, Status> {
         let request = request.into_inner();
-        let published = self.layout.publish(&request.volume_id, request.target_path.as_ref());
+        let group = request.volume_context.get(GROUP).map(|group| group.parse()).transpose();
+        let group = group.map_err(|error| Status::invalid_argument(format!("{GROUP}: {error}")))?;
+        let published = self.layout.publish(&request.volume_id, request.target_path.as_ref(), group);
         published.map(|()| Response::new(Default::default())).map_err(internal)
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -37,13 +37,14 @@ impl Layout {
         Ok(Layout::Tmpfs { root, identity })
     }
 
-    /// Fills and mounts a volume; one that is already mounted is not changed.
-    pub fn publish(&self, id: &str, target: &Path) -> Result<()> {
+    /// Fills and mounts a volume, and gives its folder and files to the group; one that is already mounted is not
+    /// changed.
+    pub fn publish(&self, id: &str, target: &Path, group: Option<u32>) -> Result<()> {
         match self {
             _ if is_mounted(target)? => Ok(()),
             Layout::Tmpfs { root, identity } => {
                 let data = root.join(id).join("data");
-                write(&data, identity).context("cannot write the volume")?;
+                write(&data, identity, group).context("cannot write the volume")?;
                 fs::DirBuilder::new().mode(0o440).create(target)?;
                 mount_bind(&data, target).context("cannot mount the volume")?;
                 mount_remount(target, MountFlags::BIND | MountFlags::RDONLY, "").context("cannot make it read-only")
@@ -72,19 +73,22 @@ fn is_mounted(target: &Path) -> Result<bool> {
     Ok(mounts.lines().filter_map(|line| line.split(' ').nth(4)).any(|point| Path::new(point) == target))
 }
 
-fn write(data: &Path, identity: &Path) -> Result<()> {
+/// Like csi-lib, which leaves the folder of the moment to root's group.
+fn write(data: &Path, identity: &Path, group: Option<u32>) -> Result<()> {
     let moment = data.join(MOMENT);
     fs::create_dir_all(&moment)?;
     for name in FILES {
         let file = moment.join(name);
         fs::copy(identity.join(name), &file).with_context(|| format!("{}", identity.join(name).display()))?;
         fs::set_permissions(&file, fs::Permissions::from_mode(0o440))?;
+        lchown(&file, None, group)?;
         symlink(Path::new("..data").join(name), data.join(name))?;
     }
     symlink(MOMENT, data.join("..data"))?;
-    [&moment, data]
+    lchown(data, None, group)?;
+    [(moment.as_path(), 0o755), (data, 0o550)]
         .into_iter()
-        .try_for_each(|folder| Ok(fs::set_permissions(folder, fs::Permissions::from_mode(0o550))?))
+        .try_for_each(|(folder, mode)| Ok(fs::set_permissions(folder, fs::Permissions::from_mode(mode))?))
 }
 
 fn missing_is_fine(result: io::Result<()>) -> Result<()> {

@@ -29,7 +29,14 @@ async fn running_pods_are_renewed_again_after_an_upgrade_of_the_release() {
         let scene = stage.scene;
         prepare(stage).await?;
         install_predecessor(scene).await?;
-        let pod = scene.run(&PodSpec { account: ACCOUNT, ..PodSpec::on_files("app", DRIVER) }).await?;
+        // It reads its key only as a member of the group.
+        let pod = PodSpec {
+            account: ACCOUNT,
+            attributes: json!({"spiffe.csi.cert-manager.io/fs-group": "2000"}),
+            security: json!({"runAsUser": 1000, "runAsGroup": 1000, "runAsNonRoot": true, "fsGroup": 2000}),
+            ..PodSpec::on_files("app", DRIVER)
+        };
+        let pod = scene.run(&pod).await?;
         let old = pod.wait_line("its old certificate", 0, |line| line["chain_ok"] == true).await?;
 
         upgrade(scene).await?;

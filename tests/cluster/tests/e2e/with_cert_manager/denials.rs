@@ -142,8 +142,13 @@ async fn every_rule_denies_a_request_that_breaks_it() {
             denied.with_context(|| format!("the case {} ({})", case.class, case.words))?;
         }
         let all = OF_THE_CSR.len() + OF_THE_REST.len();
-        ensure_counted(&approver.metrics().await?, &OF_THE_CSR)?;
-        ensure_counted(&approver.metrics().await?, &OF_THE_REST)?;
+        // Each is counted once the API server has answered, which may be after this test has seen the denial.
+        eventually("the denials to be counted", SOON, async || {
+            let metrics = approver.metrics().await?;
+            ensure_counted(&metrics, &OF_THE_CSR)?;
+            ensure_counted(&metrics, &OF_THE_REST)
+        })
+        .await?;
         let signed = stage.requests().list(&kube::api::ListParams::default()).await?.items;
         let signed = signed.iter().filter(|request| condition(request, "Ready").is_some()).count();
         ensure!(signed == 1, "{signed} requests were signed, {all} of which were denied");

@@ -1,5 +1,5 @@
 use super::*;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 struct Folders {
@@ -153,19 +153,86 @@ fn files_of_the_administrator_in_the_stable_directory_stay() {
     assert_eq!(names(&folders.stable), ["readme".into()].into());
 }
 
+fn watched(by_agent: &[&str], by_pods: &[&str]) -> Touched {
+    Touched { by_agent: these(by_agent), by_pods: these(by_pods), watched: true }
+}
+
+/// A POSIX ACL that denies user 1000 access, while the mode grants it to all.
+fn deny(path: &Path) -> rustix::io::Result<()> {
+    let nobody = u32::MAX;
+    let entries: [(u16, u16, u32); 5] =
+        [(1, 7, nobody), (2, 0, 1000), (4, 7, nobody), (16, 7, nobody), (32, 7, nobody)];
+    let entry = |(tag, access, id): (u16, u16, u32)| {
+        [&tag.to_le_bytes()[..], &access.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    let acl = [2_u32.to_le_bytes().to_vec(), entries.map(entry).concat()].concat();
+    rustix::fs::setxattr(path, c"system.posix_acl_access", &acl, rustix::fs::XattrFlags::empty())
+}
+
+fn has_acl(path: &Path) -> bool {
+    rustix::fs::getxattr(path, c"system.posix_acl_access", &mut [0_u8; 0]).is_ok()
+}
+
 #[test]
-fn a_mode_changed_by_a_pod_is_restored_and_one_changed_by_the_agent_is_kept() {
+fn access_rights_changed_by_a_pod_are_restored_and_those_changed_by_the_agent_are_kept() {
     let mut folders = folders();
     let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
-    let socket = folders.agent.join("a.sock");
-    let by_agent = Touched { by_agent: these(&["a.sock"]), ..Touched::default() };
-    let by_pods = Touched { by_pods: these(&["a.sock"]), ..Touched::default() };
+    let (agents, pods) = (folders.agent.join("a.sock"), folders.stable.join("a.sock"));
+    try_synchronise(&mut folders, &watched(&[], &[]));
+    fs::set_permissions(&agents, fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(try_synchronise(&mut folders, &watched(&["a.sock"], &[])).0.undone.is_empty());
+    fs::set_permissions(&pods, fs::Permissions::from_mode(0o000)).unwrap();
+    assert_eq!(try_synchronise(&mut folders, &watched(&[], &["a.sock"])).0.undone, ["a.sock".into()].into());
+    assert_eq!(mode(&agents), 0o777);
+    if deny(&pods).is_err() {
+        return eprintln!("skipped: this file system has no ACLs");
+    }
+    assert_eq!(mode(&agents), 0o777, "only the ACL shows it");
+    assert_eq!(try_synchronise(&mut folders, &watched(&[], &["a.sock"])).0.undone, ["a.sock".into()].into());
+    assert!(!has_acl(&agents) && mode(&agents) == 0o777);
+    deny(&agents).unwrap();
+    assert!(try_synchronise(&mut folders, &watched(&["a.sock"], &[])).0.undone.is_empty());
+    rustix::fs::removexattr(&pods, c"system.posix_acl_access").unwrap();
+    try_synchronise(&mut folders, &watched(&[], &["a.sock"]));
+    assert!(has_acl(&agents), "it is the agent's");
+}
+
+#[test]
+fn access_rights_changed_while_the_driver_is_away_are_restored() {
+    let mut folders = folders();
+    let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
+    let (agents, file) = (folders.agent.join("a.sock"), folders.agent.with_file_name("granted.json"));
+    fs::set_permissions(&agents, fs::Permissions::from_mode(0o777)).unwrap();
+    folders.linked = Linked::with(Granted::load(Some(file.clone())));
+    // Before it is watched, the agent may still change it.
     synchronised(&mut folders);
-    fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).unwrap();
-    assert!(try_synchronise(&mut folders, &by_agent).0.undone.is_empty());
+    fs::set_permissions(&agents, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(try_synchronise(&mut folders, &Touched::first()).0, Changes::default());
     fs::set_permissions(folders.stable.join("a.sock"), fs::Permissions::from_mode(0o000)).unwrap();
-    assert_eq!(try_synchronise(&mut folders, &by_pods).0.undone, ["a.sock".into()].into());
-    assert_eq!(mode(&socket), 0o777);
+    folders.linked = Linked::with(Granted::load(Some(file.clone())));
+    synchronised(&mut folders);
+    assert_eq!(try_synchronise(&mut folders, &Touched::first()).0.undone, ["a.sock".into()].into());
+    assert_eq!(mode(&agents), 0o755);
+    // Another socket, perhaps with the same inode number.
+    fs::remove_file(&agents).unwrap();
+    let _again = UnixListener::bind(&agents).unwrap();
+    fs::set_permissions(&agents, fs::Permissions::from_mode(0o700)).unwrap();
+    folders.linked = Linked::with(Granted::load(Some(file)));
+    synchronised(&mut folders);
+    assert!(try_synchronise(&mut folders, &Touched::first()).0.undone.is_empty());
+    assert_eq!(mode(&agents), 0o700);
+}
+
+#[test]
+fn sockets_are_not_dropped_if_the_agents_folder_cannot_be_read_completely() {
+    let mut folders = folders();
+    let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
+    synchronised(&mut folders);
+    (0..4096).for_each(|number| drop(fs::File::create(folders.agent.join(number.to_string())).unwrap()));
+    let (changes, trouble) = try_synchronise(&mut folders, &Touched::default());
+    assert_eq!(changes, Changes::default());
+    assert!(trouble.unwrap().source.to_string().contains("more than 4096 files"));
+    assert!(folders.stable.join("a.sock").exists());
 }
 
 #[test]
