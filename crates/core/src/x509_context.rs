@@ -30,6 +30,8 @@ pub struct ContextCandidate {
     pub svids: Vec<SvidCandidate>,
     /// The bundles of federated trust domains.
     pub federated: Bundles,
+    /// Those that cannot be read.
+    pub damaged: Damaged,
     /// Revocation lists, each in DER; passed on unchanged.
     pub crls: Vec<Vec<u8>>,
 }
@@ -60,13 +62,18 @@ pub struct X509Context {
     svids: Vec<Svid>,
     federated: Bundles,
     skipped: SkippedOf,
+    damaged: Damaged,
     crls: Vec<Vec<u8>>,
 }
+
+/// Why bundles of federated trust domains cannot be used, by their names as the source gives them.
+pub type Damaged = BTreeMap<String, String>;
 
 /// The skipped certificates in the bundles of trust domains; none of the lists is empty.
 pub type SkippedOf = BTreeMap<TrustDomain, Vec<Skipped>>;
 
-/// Accepts a candidate as a whole, or refuses it as a whole.
+/// Accepts a candidate as a whole, or refuses it as a whole, except that a damaged bundle of another trust domain is left
+/// out: that domain must not decide whether the pod has an identity.
 ///
 /// [`identity::accept`](crate::identity::accept) must accept each SVID for the ID that the source gives, in
 /// `trust_domain`. If two have the same hint, the first counts (SPIFFE Workload API, section 5.2.1).
@@ -78,7 +85,7 @@ pub fn accept(
     trust_domain: &TrustDomain,
     now: SystemTime,
 ) -> Result<X509Context, Rejection> {
-    let ContextCandidate { svids, federated, crls } = candidate;
+    let ContextCandidate { svids, federated, mut damaged, crls } = candidate;
     if svids.len() > MAX_SVIDS {
         return Err(Rejection::TooMany { svids: svids.len() });
     }
@@ -91,9 +98,9 @@ pub fn accept(
     if bytes > MAX_OTHER_BYTES {
         return Err(Rejection::TooLarge { what: "revocation lists", bytes, limit: MAX_OTHER_BYTES });
     }
-    let (federated, mut skipped) = accept_federated(federated, trust_domain)?;
+    let (federated, mut skipped) = accept_federated(federated, trust_domain, &mut damaged)?;
     skipped.extend(svids.iter().rev().filter_map(|svid| skipped_of(&svid.identity)));
-    Ok(X509Context { svids, federated, skipped, crls })
+    Ok(X509Context { svids, federated, skipped, damaged, crls })
 }
 
 fn skipped_of(identity: &Identity) -> Option<(TrustDomain, Vec<Skipped>)> {
@@ -111,14 +118,18 @@ fn accept_svid(svid: SvidCandidate, trust_domain: &TrustDomain, now: SystemTime)
 
 /// A federated bundle for the pod's own trust domain would compete with the bundle of its issuer, so it is left out. So
 /// is an empty one, which agents send for a trust domain that has only JWT keys.
-fn accept_federated(federated: Bundles, own: &TrustDomain) -> Result<(Bundles, SkippedOf), Rejection> {
+fn accept_federated(
+    federated: Bundles,
+    own: &TrustDomain,
+    damaged: &mut Damaged,
+) -> Result<(Bundles, SkippedOf), Rejection> {
     let all: Vec<_> = federated.values().flatten().cloned().collect();
     check_size("bundles of other trust domains", &all, MAX_OTHER_BYTES)?;
     let others = federated.into_iter().filter(|(trust_domain, bundle)| trust_domain != own && !bundle.is_empty());
     let (mut accepted, mut all_skipped) = (Bundles::new(), SkippedOf::new());
     for (trust_domain, bundle) in others {
         match usable_anchors(bundle) {
-            Err(problem) => return Err(Rejection::federated(trust_domain, problem)),
+            Err(problem) => _ = damaged.insert(trust_domain.as_str().to_owned(), problem.to_string()),
             Ok(Anchors { certificates, skipped }) => {
                 if !skipped.is_empty() {
                     all_skipped.insert(trust_domain.clone(), skipped);
@@ -144,6 +155,21 @@ impl X509Context {
     /// The bundles of federated trust domains; never the pod's own.
     pub fn federated(&self) -> &Bundles {
         &self.federated
+    }
+
+    /// The bundles of federated trust domains that cannot be used.
+    pub fn damaged(&self) -> &Damaged {
+        &self.damaged
+    }
+
+    /// With the last good bundles, from the previous context, in place of damaged ones.
+    #[must_use]
+    pub fn or_last_good(mut self, last: &X509Context) -> Self {
+        let is_damaged = |name: &TrustDomain| self.damaged.contains_key(name.as_str());
+        let good = last.federated.iter().filter(|(name, _)| is_damaged(name));
+        let good: Vec<_> = good.map(|(name, bundle)| (name.clone(), bundle.clone())).collect();
+        self.federated.extend(good);
+        self
     }
 
     /// The certificates of its bundles that were skipped.
@@ -195,6 +221,7 @@ impl X509Context {
             svids: self.svids.iter().map(with).collect(),
             federated: self.federated.clone(),
             skipped: self.skipped.clone(),
+            damaged: self.damaged.clone(),
             crls: self.crls.clone(),
         }
     }
@@ -228,6 +255,6 @@ impl From<Identity> for X509Context {
     fn from(identity: Identity) -> Self {
         let skipped = skipped_of(&identity).into_iter().collect();
         let svids = vec![Svid { identity, hint: String::new() }];
-        Self { svids, federated: Bundles::new(), skipped, crls: Vec::new() }
+        Self { svids, federated: Bundles::new(), skipped, damaged: Damaged::new(), crls: Vec::new() }
     }
 }

@@ -118,14 +118,6 @@ pub enum Rejection {
         /// The available hints.
         there: Vec<String>,
     },
-    /// The bundle of another trust domain cannot be used.
-    #[error("the bundle of the federated trust domain {trust_domain} is refused: {problem}")]
-    Federated {
-        /// Whose bundle.
-        trust_domain: TrustDomain,
-        /// Why it cannot be used.
-        problem: Box<Rejection>,
-    },
     /// X509-SVID, section 3.1, and RFC 5280, section 4.1.2.6.
     #[error("the leaf certificate has an empty subject, so its subject alternative name must be marked critical")]
     NamesNotCritical,
@@ -183,12 +175,6 @@ pub enum Rejection {
         /// The trust domain.
         trust_domain: TrustDomain,
     },
-}
-
-impl Rejection {
-    pub(crate) fn federated(trust_domain: TrustDomain, problem: Rejection) -> Self {
-        Rejection::Federated { trust_domain, problem: Box::new(problem) }
-    }
 }
 
 fn hints(there: &[String]) -> String {

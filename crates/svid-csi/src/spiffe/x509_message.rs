@@ -4,9 +4,10 @@ use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
 use svid_csi_core::identity::{Candidate, KeyError, PrivateKey, Rejection};
+use svid_csi_core::quoted::Quoted;
 use svid_csi_core::spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};
 use svid_csi_core::x509_context::{
-    Bundles, ConcatenatedDer, ContextCandidate, SvidCandidate, X509Context, accept, concatenate, split,
+    Bundles, ConcatenatedDer, ContextCandidate, Damaged, SvidCandidate, X509Context, accept, concatenate, split,
 };
 use svid_csi_proto::workload::{X509BundlesResponse, X509svid, X509svidResponse};
 use zeroize::Zeroizing;
@@ -26,18 +27,6 @@ pub enum MessageError {
         #[source]
         source: SpiffeIdError,
     },
-    /// The certificates of another trust domain cannot be separated.
-    #[error("the bundle of the federated trust domain {trust_domain} cannot be read")]
-    Federated {
-        /// Whose bundle.
-        trust_domain: TrustDomain,
-        /// The offset of the error.
-        #[source]
-        source: ConcatenatedDer,
-    },
-    /// A name of a bundle is not a trust domain.
-    #[error("the name of a federated bundle is not the SPIFFE ID of a trust domain")]
-    TrustDomain(#[source] SpiffeIdError),
     /// Certificates cannot be separated.
     #[error("the {what} cannot be read")]
     Certificates {
@@ -101,14 +90,15 @@ fn named((trust_domain, bundle): (&TrustDomain, &[CertificateDer<'static>])) -> 
 pub fn candidate(message: X509svidResponse) -> Result<ContextCandidate, MessageError> {
     let svids = message.svids.into_iter().enumerate().map(|(index, svid)| svid_candidate(index + 1, svid));
     let svids = svids.collect::<Result<_, _>>()?;
-    let federated = message.federated_bundles.into_iter().map(|(name, bundle)| {
-        let trust_domain = trust_domain(&name).map_err(MessageError::TrustDomain)?;
-        match split(&bundle) {
-            Ok(bundle) => Ok((trust_domain, bundle)),
-            Err(source) => Err(MessageError::Federated { trust_domain, source }),
+    let (mut federated, mut damaged) = (Bundles::new(), Damaged::new());
+    for (name, bundle) in message.federated_bundles {
+        match trust_domain(&name).map(|trust_domain| (split(&bundle), trust_domain)) {
+            Ok((Ok(bundle), trust_domain)) => _ = federated.insert(trust_domain, bundle),
+            Ok((Err(error), trust_domain)) => _ = damaged.insert(trust_domain.as_str().to_owned(), error.to_string()),
+            Err(error) => _ = damaged.insert(Quoted::new(name).to_string(), error.to_string()),
         }
-    });
-    Ok(ContextCandidate { svids, federated: federated.collect::<Result<Bundles, _>>()?, crls: message.crl })
+    }
+    Ok(ContextCandidate { svids, federated, damaged, crls: message.crl })
 }
 
 /// Accepts a message as a whole, or refuses it as a whole. Its trust domain is the one it states.

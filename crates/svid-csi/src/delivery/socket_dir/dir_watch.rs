@@ -49,6 +49,13 @@ impl DirWatch {
         self.of_pods.add(&self.stable, ALL).map(drop)
     }
 
+    /// The changes since the last call.
+    pub(super) fn so_far(&self) -> io::Result<Touched> {
+        let (by_agent, by_pods) =
+            (self.of_agent.names_so_far(ReadFlags::all())?, self.of_pods.names_so_far(ReadFlags::ATTRIB)?);
+        Ok(Touched { by_agent, by_pods, watched: true })
+    }
+
     /// Waits until something may have changed.
     pub(super) async fn changed(&self) -> io::Result<Touched> {
         tokio::select! {

@@ -27,6 +27,8 @@ use crate::host::seal::{self, Sealing};
 const TEMPORARY: &str = ".svid-csi.link";
 /// How often changes by others while the directory was open are reverted in one go.
 const MOST_PASSES: usize = 8;
+/// How many looks may find different access rights before those of the agent are restored.
+const MOST_LOOKS: u8 = 4;
 
 /// The changes of a synchronisation.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -67,6 +69,8 @@ pub(super) struct Linked {
     spared: BTreeSet<OsString>,
     /// The access rights of the sockets last found in the agent's directory.
     granted: Granted,
+    /// Other access rights that a socket was found with, and how often: the event of a change by the agent may follow.
+    suspected: HashMap<FileId, (Access, u8)>,
     /// Whether the agent has had a socket at the top level of its directory.
     pub(super) seen: bool,
     /// Links of the agent's directory that are not followed.
@@ -108,6 +112,11 @@ impl Linked {
     /// Whether a socket has a name in the stable directory.
     pub(super) fn links(&self, socket: FileId) -> bool {
         self.left.iter().flat_map(HashMap::values).any(|linked| *linked == socket)
+    }
+
+    /// Whether the next look decides about changed access rights.
+    pub(super) fn suspects_a_change(&self) -> bool {
+        !self.suspected.is_empty()
     }
 
     fn try_synchronise(
@@ -207,7 +216,8 @@ impl Linked {
         first_trouble
     }
 
-    /// Restores the access rights of sockets that a pod has changed.
+    /// Restores the access rights of sockets that a pod has changed. Only the second look that finds them does so: by
+    /// then, the event of a change by the agent has been read.
     fn put_access_back(
         &mut self,
         to: &OwnedFd,
@@ -219,16 +229,31 @@ impl Linked {
         for (name, Socket { id, born, access, .. }) in wanted {
             let granted = self.granted.get(*id, *born);
             if touched.by_agent.contain(name) || granted.is_none() && touched.watched {
+                self.suspected.remove(id);
                 self.granted.set(*id, *born, access);
-            } else if let Some(granted) = granted.filter(|_| touched.by_pods.contain(name))
-                && granted != access
-            {
+                continue;
+            }
+            let Some(granted) = granted.filter(|granted| *granted != access) else {
+                self.suspected.remove(id);
+                continue;
+            };
+            let suspected = self.suspected.get(id);
+            if suspected.is_none() && !touched.by_pods.contain(name) {
+                continue;
+            }
+            let looks = suspected.map_or(0, |(_, looks)| *looks);
+            if suspected.is_some_and(|(seen, _)| seen == access) || looks >= MOST_LOOKS {
                 let path = stable.join(name);
                 put_back(to, name, *id, granted).map_err(FsError::of("restore the access rights of", &path))?;
+                self.suspected.remove(id);
                 changes.undone.insert(name.clone());
+            } else {
+                self.suspected.insert(*id, (access.clone(), looks + 1));
             }
         }
-        self.granted.keep_only(|id| wanted.values().any(|socket| socket.id == id))
+        let is_wanted = |id| wanted.values().any(|socket| socket.id == id);
+        self.suspected.retain(|id, _| is_wanted(*id));
+        self.granted.keep_only(is_wanted)
     }
 }
 

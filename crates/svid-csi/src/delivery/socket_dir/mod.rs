@@ -16,7 +16,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -220,8 +220,13 @@ impl SocketDir {
             self.followed.store(true, Ordering::Relaxed);
             // A pod that keeps changing it must not keep the driver busy.
             tokio::time::sleep(PAUSE_BETWEEN_LOOKS).await;
-            touched = watch.changed().await?;
+            let is_undecided = self.linked().suspects_a_change();
+            touched = if is_undecided { watch.so_far()? } else { watch.changed().await? };
         }
+    }
+
+    fn linked(&self) -> MutexGuard<'_, Linked> {
+        self.linked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn shown(&self) -> Shown {
@@ -239,7 +244,7 @@ impl SocketDir {
     /// Compares and links. Returns the problem, if there is one.
     fn synchronise(&self, touched: &Touched) -> Option<FsError> {
         let stable = self.stable.as_ref()?;
-        let mut linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut linked = self.linked();
         let (agent, led_out) = (self.located(), linked.leading_out.clone());
         let (changes, trouble) = linked.synchronise(&[agent.clone(), self.agent.clone()], stable, touched);
         self.report(&changes);

@@ -136,6 +136,31 @@ fn each_federated_trust_domain_has_a_file_as_long_as_it_is_federated() {
 }
 
 #[test]
+fn a_damaged_bundle_of_another_trust_domain_affects_only_itself() {
+    files_test(async |scene| {
+        scene.register("web");
+        let federate = |name: &str, der: Vec<u8>| {
+            let name = name.to_owned();
+            scene.agent.edit(&pod("web"), |response| _ = response.federated_bundles.insert(name, der));
+        };
+        federate("spiffe://other.org", b"damaged".to_vec());
+        federate("no trust domain", TestCa::new("other").bundle_der());
+        let target = scene.node.publish(&volume("web")).await;
+        assert_eq!(names(&target), ["ca.crt", "tls.crt", "tls.key"], "the pod starts");
+        let reported = "the bundle of a federated trust domain is damaged";
+        assert_eq!(scene.node.log().matches(reported).count(), 2, "{}", scene.node.log());
+        federate("spiffe://other.org", TestCa::new("other").bundle_der());
+        let both = ["ca.crt", "federated.other.org.pem", "tls.crt", "tls.key"];
+        until("the bundle exists", async || names(&target) == both).await;
+        let (good, first) = (fs::read(target.join("federated.other.org.pem")).unwrap(), serial(&target));
+        federate("spiffe://other.org", b"damaged again".to_vec());
+        scene.agent.rotate(&pod("web"));
+        until("the pod is renewed", async || serial(&target) != first).await;
+        assert_eq!(fs::read(target.join("federated.other.org.pem")).unwrap(), good, "the last good one stays");
+    });
+}
+
+#[test]
 fn merged_lets_every_ca_vouch_for_every_trust_domain() {
     files_test(async |scene| {
         scene.register("web");

@@ -17,7 +17,7 @@ const SHORT: Duration = Duration::from_secs(5);
 type Edit = fn(&mut X509svidResponse);
 
 /// The fault of an otherwise valid response, and a word of the rule it breaks.
-const EDITS: [(&str, Edit, &str); 9] = [
+const EDITS: [(&str, Edit, &str); 8] = [
     (
         "a key of another certificate",
         |response| response.svids[0].x509_svid_key = other_key(),
@@ -34,11 +34,6 @@ const EDITS: [(&str, Edit, &str); 9] = [
     ("a bundle of another CA", |response| response.svids[0].bundle = TestCa::new("x").bundle_der(), "does not lead"),
     ("no certificate", |response| response.svids[0].x509_svid.clear(), "no certificate"),
     ("garbage", |response| response.svids[0].x509_svid = b"garbage".to_vec(), "cannot be read"),
-    (
-        "a federated bundle that is none",
-        |response| _ = response.federated_bundles.insert("spiffe://other.example".to_owned(), b"damaged".to_vec()),
-        "other.example",
-    ),
 ];
 
 /// Certificates that are not X509-SVIDs of the pod.

@@ -182,19 +182,47 @@ fn access_rights_changed_by_a_pod_are_restored_and_those_changed_by_the_agent_ar
     fs::set_permissions(&agents, fs::Permissions::from_mode(0o777)).unwrap();
     assert!(try_synchronise(&mut folders, &watched(&["a.sock"], &[])).0.undone.is_empty());
     fs::set_permissions(&pods, fs::Permissions::from_mode(0o000)).unwrap();
-    assert_eq!(try_synchronise(&mut folders, &watched(&[], &["a.sock"])).0.undone, ["a.sock".into()].into());
+    assert_eq!(undone_by_pods(&mut folders), ["a.sock".into()].into());
     assert_eq!(mode(&agents), 0o777);
     if deny(&pods).is_err() {
         return eprintln!("skipped: this file system has no ACLs");
     }
     assert_eq!(mode(&agents), 0o777, "only the ACL shows it");
-    assert_eq!(try_synchronise(&mut folders, &watched(&[], &["a.sock"])).0.undone, ["a.sock".into()].into());
+    assert_eq!(undone_by_pods(&mut folders), ["a.sock".into()].into());
     assert!(!has_acl(&agents) && mode(&agents) == 0o777);
     deny(&agents).unwrap();
     assert!(try_synchronise(&mut folders, &watched(&["a.sock"], &[])).0.undone.is_empty());
     rustix::fs::removexattr(&pods, c"system.posix_acl_access").unwrap();
-    try_synchronise(&mut folders, &watched(&[], &["a.sock"]));
+    undone_by_pods(&mut folders);
     assert!(has_acl(&agents), "it is the agent's");
+}
+
+fn undone_by_pods(folders: &mut Folders) -> BTreeSet<OsString> {
+    assert_eq!(try_synchronise(folders, &watched(&[], &["a.sock"])).0, Changes::default());
+    try_synchronise(folders, &watched(&[], &[])).0.undone
+}
+
+#[test]
+fn a_change_by_the_agent_is_kept_even_if_its_event_is_read_later() {
+    let mut folders = folders();
+    let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
+    let agents = folders.agent.join("a.sock");
+    try_synchronise(&mut folders, &Touched::first());
+    fs::set_permissions(&agents, fs::Permissions::from_mode(0o600)).unwrap();
+    // What a pod did earlier is read now, and the event of this change is not.
+    assert_eq!(try_synchronise(&mut folders, &watched(&[], &["a.sock"])).0, Changes::default());
+    assert!(folders.linked.suspects_a_change());
+    assert_eq!(try_synchronise(&mut folders, &watched(&["a.sock"], &[])).0, Changes::default());
+    assert_eq!(mode(&agents), 0o600);
+    assert!(!folders.linked.suspects_a_change());
+    // A pod that keeps changing it does not prevent that it is restored.
+    for changed in 0..u32::from(MOST_LOOKS) {
+        fs::set_permissions(&agents, fs::Permissions::from_mode(changed)).unwrap();
+        assert_eq!(try_synchronise(&mut folders, &watched(&[], &["a.sock"])).0, Changes::default());
+    }
+    fs::set_permissions(&agents, fs::Permissions::from_mode(0o007)).unwrap();
+    assert_eq!(try_synchronise(&mut folders, &watched(&[], &["a.sock"])).0.undone.len(), 1);
+    assert_eq!(mode(&agents), 0o600);
 }
 
 #[test]
@@ -211,7 +239,8 @@ fn access_rights_changed_while_the_driver_is_away_are_restored() {
     fs::set_permissions(folders.stable.join("a.sock"), fs::Permissions::from_mode(0o000)).unwrap();
     folders.linked = Linked::with(Granted::load(Some(file.clone())));
     synchronised(&mut folders);
-    assert_eq!(try_synchronise(&mut folders, &Touched::first()).0.undone, ["a.sock".into()].into());
+    assert_eq!(try_synchronise(&mut folders, &Touched::first()).0, Changes::default());
+    assert_eq!(try_synchronise(&mut folders, &watched(&[], &[])).0.undone, ["a.sock".into()].into());
     assert_eq!(mode(&agents), 0o755);
     // Another socket, perhaps with the same inode number.
     fs::remove_file(&agents).unwrap();
@@ -219,7 +248,8 @@ fn access_rights_changed_while_the_driver_is_away_are_restored() {
     fs::set_permissions(&agents, fs::Permissions::from_mode(0o700)).unwrap();
     folders.linked = Linked::with(Granted::load(Some(file)));
     synchronised(&mut folders);
-    assert!(try_synchronise(&mut folders, &Touched::first()).0.undone.is_empty());
+    try_synchronise(&mut folders, &Touched::first());
+    assert_eq!(try_synchronise(&mut folders, &watched(&[], &[])).0, Changes::default());
     assert_eq!(mode(&agents), 0o700);
 }
 

@@ -35,7 +35,7 @@ fn context() -> X509Context {
     };
     let svids = vec![svid(A, "a"), svid(B, "b"), svid(A, "c")];
     let federated = Bundles::from([(TrustDomain::parse("other.org").unwrap(), vec![other.certificate_der().clone()])]);
-    let candidate = ContextCandidate { svids, federated, crls: Vec::new() };
+    let candidate = ContextCandidate { svids, federated, ..ContextCandidate::default() };
     accept(candidate, &TrustDomain::parse("example.org").unwrap(), clock::now()).unwrap()
 }
 

@@ -133,6 +133,6 @@ fn svid(ca: &TestCa, name: &str, hint: &str) -> SvidCandidate {
 fn context(svids: Vec<SvidCandidate>, federated: &[(&str, &TestCa)], crls: &[&[u8]]) -> Arc<X509Context> {
     let federated = federated.iter().map(|(name, ca)| (domain(name), split(&ca.bundle_der()).unwrap()));
     let crls = crls.iter().map(|crl| crl.to_vec()).collect();
-    let candidate = ContextCandidate { svids, federated: federated.collect(), crls };
+    let candidate = ContextCandidate { svids, federated: federated.collect(), crls, ..ContextCandidate::default() };
     Arc::new(accept(candidate, &domain("example.org"), clock::now()).unwrap())
 }
