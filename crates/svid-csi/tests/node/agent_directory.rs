@@ -132,11 +132,12 @@ fn an_agents_directory_that_is_a_link_is_followed() {
         if !is_root_outside() {
             return;
         }
-        fs::remove_file(&link).unwrap();
-        symlink("first", &link).unwrap();
-        lchown(&link, Some(1000), Some(1000)).unwrap();
+        let of_another_user = node.path("run/of-another-user");
+        symlink("first", &of_another_user).unwrap();
+        lchown(&of_another_user, Some(1000), Some(1000)).unwrap();
+        fs::rename(&of_another_user, &link).unwrap();
         let plugin = node.plugin().await;
-        until("new pods are refused", async || node.kubelet.publish(&plugin, &volume("api")).await.is_err()).await;
+        until("new pods are refused", async || node.kubelet.publish(&plugin, &volume("probe")).await.is_err()).await;
         assert_eq!(node.trouble(&volume("web")).await, None, "who has the second agent keeps it");
         let (code, message) = node.refused(&volume("api")).await;
         assert_eq!(code, Code::FailedPrecondition, "{message}");

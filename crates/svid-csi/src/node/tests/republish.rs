@@ -105,11 +105,8 @@ impl Sees {
 async fn trouble(node: &Node, spec: &VolumeSpec) -> Option<String> {
     let held = node.volumes.hold(&spec.id).await;
     let record = held.as_ref().unwrap().record();
-    match &record.spec.content {
-        Content::Files(_) => node.deliveries.trouble_of_files(record),
-        Content::WorkloadApi(socket) => node.deliveries.trouble_of_socket(record, socket),
-        Content::Passthrough => None,
-    }
+    let identity = record.spec.subject().and(record.root);
+    identity.and_then(|root| node.deliveries.trouble(record, root))
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use svid_csi_core::files::{FileName, RenderedFile};
-use svid_csi_core::state::{Issued, Record};
+use svid_csi_core::state::{FileId, Issued, Record};
 use svid_csi_core::volume::{Content, FilesSpec, SocketSpec, VolumeSpec};
 use tracing::warn;
 
@@ -72,8 +72,19 @@ impl Deliveries {
         if was_changed { Ok(folder.keep_only(names)?) } else { Ok(()) }
     }
 
-    /// Why a volume's socket does not work for its pod; `None` if it works.
-    pub(in crate::node) fn trouble_of_socket(&self, record: &Record, socket: &SocketSpec) -> Option<String> {
+    /// Why a volume does not work for its pod, to which `root` is mounted; `None` if it works.
+    pub(in crate::node) fn trouble(&self, record: &Record, root: FileId) -> Option<String> {
+        match &record.spec.content {
+            Content::Passthrough => match &self.socket_dir {
+                Some(socket_dir) => socket_dir.trouble(root),
+                None => Some("this driver runs without --workload-api-socket-dir".to_owned()),
+            },
+            Content::Files(_) => self.trouble_of_files(record),
+            Content::WorkloadApi(socket) => self.trouble_of_socket(record, socket),
+        }
+    }
+
+    fn trouble_of_socket(&self, record: &Record, socket: &SocketSpec) -> Option<String> {
         let id = &record.spec.id;
         let Some(workload_api) = &self.workload_api else {
             return Some("this driver does not serve sockets".to_owned());
@@ -93,8 +104,7 @@ impl Deliveries {
         }
     }
 
-    /// Why a volume's files differ from the delivered ones; `None` if they do not.
-    pub(in crate::node) fn trouble_of_files(&self, record: &Record) -> Option<String> {
+    fn trouble_of_files(&self, record: &Record) -> Option<String> {
         match self.folder(record).and_then(|folder| Ok(shown::look(&folder)?)) {
             Ok(Shown::Files(_)) => None,
             Ok(Shown::Nothing) => {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use svid_csi_core::state::Record;
 use svid_csi_core::target::TargetPath;
-use svid_csi_core::volume::Content;
 use svid_csi_core::volume_id::VolumeId;
 
 use super::Node;
@@ -53,19 +52,13 @@ impl Node {
 
     fn trouble(&self, record: &Record, look: Option<Look>) -> Result<Option<String>, VolumeError> {
         let Some(Look::Mounted(root)) = look else { return Ok(Some("the volume is not mounted".to_owned())) };
-        Ok(match &record.spec.content {
-            Content::Passthrough => match &self.deliveries.socket_dir {
-                Some(socket_dir) => socket_dir.trouble(root),
-                None => Some("this driver runs without --workload-api-socket-dir".to_owned()),
-            },
-            _ if record.root != Some(root) => Some("something else is mounted over the volume".to_owned()),
-            Content::Files(_) => {
-                self.deliveries.trouble_of_files(record).or_else(|| expired(record)).or_else(|| untrusted(record))
-            }
-            Content::WorkloadApi(socket) => {
-                self.deliveries.trouble_of_socket(record, socket).or_else(|| expired(record))
-            }
-        })
+        if record.spec.subject().is_none() {
+            return Ok(self.deliveries.trouble(record, root));
+        }
+        if record.root != Some(root) {
+            return Ok(Some("something else is mounted over the volume".to_owned()));
+        }
+        Ok(self.deliveries.trouble(record, root).or_else(|| expired(record)).or_else(|| untrusted(record)))
     }
 }
 
