@@ -241,6 +241,11 @@ impl Node {
         condition.abnormal.then_some(condition.message)
     }
 
+    /// The record of a volume, as it is on disk.
+    pub(crate) fn record(&self, volume: &InlineVolume) -> String {
+        fs::read_to_string(self.path("root/records").join(format!("{}.json", volume.id()))).unwrap()
+    }
+
     /// The number of mounts at or below a path.
     pub(crate) fn mounts(&self, at: &Path) -> usize {
         let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap();

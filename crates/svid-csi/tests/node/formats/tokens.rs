@@ -59,10 +59,9 @@ fn tokens_outlive_the_driver_and_are_renewed_after_it() {
             "spiffe://example.org/ns/shop/sa/web",
             "by the same key"
         );
-        let record = fs::read_dir(node.path("root/records")).unwrap().next().unwrap().unwrap().path();
         let status = crate::endpoints::get(&node, "/status").await;
         let parts: Vec<&str> = first.split('.').skip(1).collect();
-        for shown in [fs::read_to_string(record).unwrap(), status, node.log()] {
+        for shown in [node.record(&web), status, node.log()] {
             assert!(parts.iter().all(|part| !shown.contains(part)), "{shown}");
         }
         assert!(node.log().contains("JWT-SVID issued"), "the audit line exists: {}", node.log());
