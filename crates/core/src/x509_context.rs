@@ -13,7 +13,7 @@ use crate::hint;
 pub use crate::identity::MAX_SVIDS;
 use crate::identity::{
     Anchors, Candidate, Expected, Identity, MAX_BUNDLE_BYTES, Rejection, Skipped, Validity, accept as accept_identity,
-    check_size, hex, sorted, usable_anchors,
+    hex, sorted, usable_anchors,
 };
 use crate::spiffe_id::{SpiffeId, TrustDomain};
 
@@ -98,7 +98,7 @@ pub fn accept(
     if bytes > MAX_OTHER_BYTES {
         return Err(Rejection::TooLarge { what: "revocation lists", bytes, limit: MAX_OTHER_BYTES });
     }
-    let (federated, mut skipped) = accept_federated(federated, trust_domain, &mut damaged)?;
+    let (federated, mut skipped) = accept_federated(federated, trust_domain, &mut damaged);
     skipped.extend(svids.iter().rev().filter_map(|svid| skipped_of(&svid.identity)));
     Ok(X509Context { svids, federated, skipped, damaged, crls })
 }
@@ -118,14 +118,22 @@ fn accept_svid(svid: SvidCandidate, trust_domain: &TrustDomain, now: SystemTime)
 
 /// A federated bundle for the pod's own trust domain would compete with the bundle of its issuer, so it is left out. So
 /// is an empty one, which agents send for a trust domain that has only JWT keys.
-fn accept_federated(
-    federated: Bundles,
-    own: &TrustDomain,
-    damaged: &mut Damaged,
-) -> Result<(Bundles, SkippedOf), Rejection> {
-    let all: Vec<_> = federated.values().flatten().cloned().collect();
-    check_size("bundles of other trust domains", &all, MAX_OTHER_BYTES)?;
-    let others = federated.into_iter().filter(|(trust_domain, bundle)| trust_domain != own && !bundle.is_empty());
+fn accept_federated(federated: Bundles, own: &TrustDomain, damaged: &mut Damaged) -> (Bundles, SkippedOf) {
+    let mut others: Vec<_> = federated.into_iter().filter(|(name, bundle)| name != own && !bundle.is_empty()).collect();
+    // The largest is left out first, so that it costs no other domain its bundle.
+    others.sort_by_key(|(_, bundle)| size(bundle));
+    let mut total = 0;
+    others.retain(|(trust_domain, bundle)| {
+        let bytes = total + size(bundle);
+        let fits = bytes <= MAX_OTHER_BYTES;
+        if fits {
+            total = bytes;
+        } else {
+            let problem = Rejection::TooLarge { what: "bundles of other trust domains", bytes, limit: MAX_OTHER_BYTES };
+            damaged.insert(trust_domain.as_str().to_owned(), problem.to_string());
+        }
+        fits
+    });
     let (mut accepted, mut all_skipped) = (Bundles::new(), SkippedOf::new());
     for (trust_domain, bundle) in others {
         match usable_anchors(bundle) {
@@ -138,7 +146,12 @@ fn accept_federated(
             }
         }
     }
-    Ok((accepted, all_skipped))
+    (accepted, all_skipped)
+}
+
+/// In bytes.
+fn size(bundle: &[CertificateDer<'_>]) -> usize {
+    bundle.iter().map(|certificate| certificate.len()).sum()
 }
 
 impl X509Context {
@@ -162,13 +175,18 @@ impl X509Context {
         &self.damaged
     }
 
-    /// With the last good bundles, from the previous context, in place of damaged ones.
+    /// With the last good bundles, from the previous context, in place of damaged ones, as far as they fit.
     #[must_use]
     pub fn or_last_good(mut self, last: &X509Context) -> Self {
         let is_damaged = |name: &TrustDomain| self.damaged.contains_key(name.as_str());
-        let good = last.federated.iter().filter(|(name, _)| is_damaged(name));
-        let good: Vec<_> = good.map(|(name, bundle)| (name.clone(), bundle.clone())).collect();
-        self.federated.extend(good);
+        let good: Vec<_> = last.federated.iter().filter(|(name, _)| is_damaged(name)).collect();
+        let mut total: usize = self.federated.values().map(|bundle| size(bundle)).sum();
+        for (name, bundle) in good {
+            total += size(bundle);
+            if total <= MAX_OTHER_BYTES {
+                self.federated.insert(name.clone(), bundle.clone());
+            }
+        }
         self
     }
 

@@ -4,7 +4,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use svid_csi_core::identity::{Candidate, PrivateKey, Rejection};
 use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
-use svid_csi_core::x509_context::{ContextCandidate, MAX_SVIDS, SvidCandidate, X509Context, accept};
+use svid_csi_core::x509_context::{ContextCandidate, MAX_OTHER_BYTES, MAX_SVIDS, SvidCandidate, X509Context, accept};
 
 use crate::forge::{Authority, HOUR, ID, accepted, good, now, uri, valid};
 
@@ -110,6 +110,16 @@ fn bundles_of_others_are_checked_and_the_own_one_is_not_taken_from_them() {
         assert_eq!(names(&context), ["sound.org"], "the pod keeps its identity, and the others");
         assert_eq!(names(&context.or_last_good(&last)), ["friend.org", "sound.org"]);
     }
+}
+
+#[test]
+fn an_oversized_bundle_of_another_trust_domain_affects_only_itself() {
+    let huge = |bytes| vec![CertificateDer::from(vec![0; bytes])];
+    let federated = [("a.org", huge(MAX_OTHER_BYTES)), ("friend.org", vec![other()]), ("z.org", huge(MAX_OTHER_BYTES))];
+    let federated = federated.map(|(name, bundle)| (domain(name), bundle)).into();
+    let context = accepted_context(ContextCandidate { federated, ..of(vec![svid(good(), "")]) });
+    assert!(context.federated().keys().eq([&domain("friend.org")]));
+    assert!(["a.org", "z.org"].iter().all(|name| context.damaged()[*name].contains("are allowed")));
 }
 
 /// X509-SVID, section 3.2: only certificates of CAs are validation material.

@@ -88,6 +88,14 @@ impl Default for Names {
 }
 
 impl Names {
+    /// Adds others.
+    pub(crate) fn add(&mut self, others: Names) {
+        match (&mut *self, others) {
+            (Names::These(these), Names::These(others)) => these.extend(others),
+            _ => *self = Names::Any,
+        }
+    }
+
     /// Whether this name may have changed.
     pub(crate) fn contain(&self, name: &OsStr) -> bool {
         match self {

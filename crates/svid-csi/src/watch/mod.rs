@@ -158,7 +158,7 @@ async fn follow(
     updates: watch::Sender<Option<Update>>,
 ) -> Result<(), WatchError> {
     let (mut shown, mut number, mut ends) = (String::new(), 0, None);
-    let skipped = SkippedNotices::default();
+    let (skipped, mut last) = (SkippedNotices::default(), None);
     loop {
         let seen = match options.once {
             None => expiring(source.next(), ends).await,
@@ -169,6 +169,13 @@ async fn follow(
         };
         ends = Some(seen.context.held().not_after);
         skipped.report(&seen.context);
+        let CurrentIdentity { context, tokens } = seen;
+        let context = match &last {
+            Some(last) => context.or_last_good(last),
+            None => context,
+        };
+        last = Some(context.clone());
+        let seen = CurrentIdentity { context, tokens };
         let digest = seen.context.digest();
         if std::mem::replace(&mut shown, digest.clone()) == digest {
             debug!("the same identity again");

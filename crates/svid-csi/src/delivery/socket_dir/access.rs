@@ -18,6 +18,7 @@ use tracing::error;
 
 use crate::host::fsx::{self, FsError};
 use crate::telemetry::report;
+use crate::telemetry::reported::Reported;
 
 /// The extended attribute of a POSIX ACL (acl(5)), which can deny access to users to whom the mode grants it.
 const ACL: &CStr = c"system.posix_acl_access";
@@ -25,7 +26,7 @@ const ACL: &CStr = c"system.posix_acl_access";
 /// The kernel's limit of an extended attribute, in bytes (xattr(7)).
 const MOST_ATTRIBUTE: usize = 64 << 10;
 
-/// The access rights of a socket.
+/// The access rights of a socket or folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Access {
     mode: u32,
@@ -36,16 +37,21 @@ pub(super) struct Access {
 }
 
 impl Access {
-    pub(super) fn of(socket: &OwnedFd, stat: &Stat) -> io::Result<Self> {
-        Ok(Access { mode: stat.st_mode & 0o7777, user: stat.st_uid, group: stat.st_gid, acl: acl(socket)? })
+    pub(super) fn of(file: &OwnedFd, stat: &Stat) -> io::Result<Self> {
+        Ok(Access { mode: stat.st_mode & 0o7777, user: stat.st_uid, group: stat.st_gid, acl: acl(file)? })
     }
 
-    pub(super) fn restore(&self, socket: &OwnedFd) -> io::Result<()> {
+    /// Those of a folder of ours that admits the same users as the folder with these access rights.
+    pub(super) fn of_ours(self) -> Self {
+        Access { mode: self.mode & 0o777, user: rustix::process::geteuid().as_raw(), ..self }
+    }
+
+    pub(super) fn restore(&self, file: &OwnedFd) -> io::Result<()> {
         let (user, group) = (Uid::from_raw(self.user), Gid::from_raw(self.group));
-        rustix::fs::chownat(socket, "", Some(user), Some(group), AtFlags::EMPTY_PATH)?;
-        let path = by_descriptor(socket);
+        rustix::fs::chownat(file, "", Some(user), Some(group), AtFlags::EMPTY_PATH)?;
+        let path = by_descriptor(file);
         // Before the mode, because it changes that, too.
-        if acl(socket)? != self.acl {
+        if acl(file)? != self.acl {
             if self.acl.is_empty() {
                 rustix::fs::removexattr(&path, ACL)?;
             } else {
@@ -56,8 +62,8 @@ impl Access {
     }
 }
 
-fn acl(socket: &OwnedFd) -> io::Result<Vec<u8>> {
-    let path = by_descriptor(socket);
+fn acl(file: &OwnedFd) -> io::Result<Vec<u8>> {
+    let path = by_descriptor(file);
     let read = |most: usize| {
         let mut acl = vec![0; most];
         let length = match rustix::fs::getxattr(&path, ACL, &mut acl[..]) {
@@ -91,6 +97,8 @@ pub(super) struct Granted {
     file: Option<PathBuf>,
     sockets: HashMap<FileId, Grant>,
     is_saved: bool,
+    /// Why they cannot be saved.
+    trouble: Reported,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,7 +119,7 @@ impl Granted {
             Vec::new()
         });
         let sockets = sockets.into_iter().map(|grant| (grant.socket, grant)).collect();
-        Granted { file, sockets, is_saved: true }
+        Granted { file, sockets, is_saved: true, trouble: Reported::default() }
     }
 
     /// The access rights of a socket, if they are known.
@@ -125,18 +133,35 @@ impl Granted {
         self.sockets.insert(socket, grant);
     }
 
-    /// Forgets other sockets, and saves the rest if it has changed.
-    pub(super) fn keep_only(&mut self, is_wanted: impl Fn(FileId) -> bool) -> Result<(), FsError> {
+    /// Forgets other sockets, and saves the rest if it has changed. A failure is retried at the next look.
+    pub(super) fn keep_only(&mut self, is_wanted: impl Fn(FileId) -> bool) {
         let before = self.sockets.len();
         self.sockets.retain(|id, _| is_wanted(*id));
         self.is_saved &= self.sockets.len() == before;
-        if let Some(file) = self.file.as_deref().filter(|_| !self.is_saved) {
-            let grants: Vec<_> = self.sockets.values().collect();
-            let json = serde_json::to_vec(&grants).map_err(io::Error::other).map_err(FsError::of("encode", file))?;
-            fsx::write_atomic(file, &json, 0o600)?;
+        if self.is_saved {
+            return;
         }
-        self.is_saved = true;
-        Ok(())
+        match self.save().map_err(|error| report::chain(&error)) {
+            Ok(()) => {
+                self.is_saved = true;
+                self.trouble.ends();
+            }
+            Err(error) => {
+                if self.trouble.is_new(error.clone()) {
+                    error!(
+                        error,
+                        "cannot save the access rights of the agent's sockets: a change while the driver does not run will not be noticed"
+                    );
+                }
+            }
+        }
+    }
+
+    fn save(&self) -> Result<(), FsError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let grants: Vec<_> = self.sockets.values().collect();
+        let json = serde_json::to_vec(&grants).map_err(io::Error::other).map_err(FsError::of("encode", file))?;
+        fsx::write_atomic(file, &json, 0o600)
     }
 }
 

@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use svid_csi_core::state::FileId;
 
-use super::access::{self, Access};
+use super::access::{self, Access, by_descriptor};
 use crate::host::fsx::FsError;
 
 const IN_FOLDER: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS).union(ResolveFlags::NO_XDEV);
@@ -32,6 +32,8 @@ const MOST_FOLDERS: usize = 64;
 pub(super) struct Socket {
     pub(super) handle: OwnedFd,
     pub(super) id: FileId,
+    /// Its own name, which differs from the name of a link to it.
+    pub(super) name: OsString,
     /// When it was created, in nanoseconds, if the file system records that.
     pub(super) born: Option<i128>,
     pub(super) access: Access,
@@ -222,7 +224,8 @@ fn socket(handle: OwnedFd) -> io::Result<Option<Socket>> {
         return Ok(None);
     }
     let (born, access) = (access::born(&handle)?, Access::of(&handle, &stat)?);
-    Ok(Some(Socket { id: id(&stat), born, access, handle }))
+    let name = fs::read_link(by_descriptor(&handle))?.file_name().unwrap_or_default().to_owned();
+    Ok(Some(Socket { id: id(&stat), name, born, access, handle }))
 }
 
 pub(super) fn id(stat: &Stat) -> FileId {

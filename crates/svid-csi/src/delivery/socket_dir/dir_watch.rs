@@ -44,7 +44,7 @@ impl DirWatch {
         }
         self.of_agent.add(&located, ALL)?;
         for folder in folders_below(&located).map_err(io::Error::other)? {
-            self.of_agent.add(&folder, NAMES)?;
+            self.of_agent.add(&folder, ALL)?;
         }
         self.of_pods.add(&self.stable, ALL).map(drop)
     }

@@ -6,29 +6,36 @@
 //! belong to a user other than root.
 //!
 //! All pods of the node share the stable directory, so a pod that could add a socket to it would act as the agent for
-//! all of them. It is sealed except while links are created or removed in it, and checked again once it is sealed.
+//! all of them. It is sealed except while names are moved into it or out of it, one step each, and checked again once it
+//! is sealed. What takes longer happens in a folder beside it that no pod gets.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use svid_csi_core::state::FileId;
+use tracing::debug;
 
 use super::access::{Access, Granted, by_descriptor};
 use super::agent_folder::{self, Offered, Socket, entries, id, open, unless_missing};
-use crate::host::fsx::FsError;
+use crate::host::beneath::Folder;
+use crate::host::fsx::{self, FsError};
 use crate::host::inotify::Names;
 use crate::host::seal::{self, Sealing};
+use crate::telemetry::report;
 
-const TEMPORARY: &str = ".svid-csi.link";
+/// A name in the folder beside the stable directory.
+const LINK: &str = "link";
 /// How often changes by others while the directory was open are reverted in one go.
 const MOST_PASSES: usize = 8;
-/// How many looks may find different access rights before those of the agent are restored.
-const MOST_LOOKS: u8 = 4;
+/// How long the access rights of a new socket must stay the same before it is linked: an agent sets them right after it
+/// has bound the socket, and from then on pods can change them.
+pub(super) const SETTLES_IN: Duration = Duration::from_millis(15);
 
 /// The changes of a synchronisation.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -69,8 +76,15 @@ pub(super) struct Linked {
     spared: BTreeSet<OsString>,
     /// The access rights of the sockets last found in the agent's directory.
     granted: Granted,
-    /// Other access rights that a socket was found with, and how often: the event of a change by the agent may follow.
-    suspected: HashMap<FileId, (Access, u8)>,
+    /// New sockets that are not linked yet, with their access rights and since when they have had them.
+    settling: HashMap<FileId, (Access, Instant)>,
+    /// Sockets with other access rights, and whether a pod may have changed them; the event of a change by the agent may
+    /// follow.
+    suspected: HashMap<FileId, bool>,
+    /// Whether the last look restored access rights.
+    restored: bool,
+    /// The number of names moved out of the stable directory so far.
+    moved: u64,
     /// Whether the agent has had a socket at the top level of its directory.
     pub(super) seen: bool,
     /// Links of the agent's directory that are not followed.
@@ -84,7 +98,21 @@ pub(super) struct Linked {
 struct Work {
     remove: Vec<OsString>,
     link: Vec<OsString>,
-    access: Option<Stat>,
+    access: Option<Access>,
+}
+
+impl Work {
+    fn is_done(&self) -> bool {
+        self.remove.is_empty() && self.link.is_empty() && self.access.is_none()
+    }
+}
+
+/// The open folders of a synchronisation.
+#[derive(Debug)]
+struct Folders<'a> {
+    from: Option<OwnedFd>,
+    to: OwnedFd,
+    stable: &'a Path,
 }
 
 impl Linked {
@@ -114,9 +142,19 @@ impl Linked {
         self.left.iter().flat_map(HashMap::values).any(|linked| *linked == socket)
     }
 
-    /// Whether the next look decides about changed access rights.
-    pub(super) fn suspects_a_change(&self) -> bool {
-        !self.suspected.is_empty()
+    /// Whether sockets wait until their access rights are settled.
+    pub(super) fn is_settling(&self) -> bool {
+        !self.settling.is_empty()
+    }
+
+    /// Whether another look is needed, even if nothing changes.
+    pub(super) fn is_undecided(&self) -> bool {
+        self.is_settling() || !self.suspected.is_empty() || self.restored
+    }
+
+    /// Whether the last look restored access rights, which caused events.
+    pub(super) fn has_restored(&self) -> bool {
+        self.restored
     }
 
     fn try_synchronise(
@@ -130,39 +168,86 @@ impl Linked {
         check_owner(&to, stable)?;
         let from = unless_missing(open(&names[0]))?;
         let mut offered = from.as_ref().map_or(Ok(Offered::default()), |from| agent_folder::offered(from, names))?;
-        offered.sockets.remove(std::ffi::OsStr::new(TEMPORARY));
         self.leading_out = std::mem::take(&mut offered.leading_out);
         self.seen |= !offered.sockets.is_empty();
+        let mut wanted = offered.sockets;
+        self.leave_unsettled(&mut wanted, &to, stable)?;
+        let folders = Folders { from, to, stable };
+        // At first for what an earlier run has left in it.
+        let mut aside = if self.left.is_none() { Some(open_aside(stable)?) } else { None };
+        let mut trouble = None;
         for _ in 0..MOST_PASSES {
-            let work = self.compare(from.as_ref(), &to, &offered.sockets, stable, changes)?;
-            if work.remove.is_empty() && work.link.is_empty() && work.access.is_none() {
-                self.sealing = Some(seal::seal(&to).map_err(FsError::of("seal", stable))?);
-                return self.put_access_back(&to, &offered.sockets, stable, touched, changes);
+            let work = self.compare(&folders, &wanted, changes)?;
+            if work.is_done() {
+                self.seal(&folders)?;
+                trouble = None;
+                break;
             }
-            seal::unseal(&to).map_err(FsError::of("unseal", stable))?;
-            let done = self.carry_out(&work, &to, &offered.sockets, stable, changes);
-            self.sealing = Some(seal::seal(&to).map_err(FsError::of("seal", stable))?);
-            done?;
+            let aside = match &mut aside {
+                Some(aside) => aside,
+                none => none.insert(open_aside(stable)?),
+            };
+            seal::unseal(&folders.to).map_err(FsError::of("unseal", stable))?;
+            let done = self.carry_out(&work, &folders, aside, &mut wanted, changes);
+            self.seal(&folders)?;
+            trouble = Some(done.err().unwrap_or_else(|| {
+                let others = io::Error::other("another process keeps changing it");
+                FsError { action: "protect", path: stable.to_owned(), source: others }
+            }));
         }
-        let others = io::Error::other("another process keeps changing it");
-        Err(FsError { action: "protect", path: stable.to_owned(), source: others })
+        aside.iter().for_each(sweep);
+        match trouble {
+            Some(trouble) => Err(trouble),
+            None => self.put_access_back(&folders, &wanted, touched, changes),
+        }
+    }
+
+    fn seal(&mut self, folders: &Folders<'_>) -> Result<(), FsError> {
+        self.sealing = Some(seal::seal(&folders.to).map_err(FsError::of("seal", folders.stable))?);
+        Ok(())
+    }
+
+    /// Leaves out sockets that are new and not settled yet, and remembers the access rights of those that are.
+    fn leave_unsettled(
+        &mut self,
+        wanted: &mut BTreeMap<OsString, Socket>,
+        to: &OwnedFd,
+        stable: &Path,
+    ) -> Result<(), FsError> {
+        let linked: HashSet<_> = entries(to, stable)?.iter().map(|(_, stat)| id(stat)).collect();
+        let before = std::mem::take(&mut self.settling);
+        wanted.retain(|_, Socket { id, born, access, .. }| {
+            if linked.contains(id) || self.granted.get(*id, *born).is_some() {
+                return true;
+            }
+            let since = match before.get(id) {
+                Some((same, since)) if same == access => *since,
+                _ => Instant::now(),
+            };
+            if since.elapsed() >= SETTLES_IN {
+                self.granted.set(*id, *born, access);
+                return true;
+            }
+            self.settling.insert(*id, (access.clone(), since));
+            false
+        });
+        Ok(())
     }
 
     fn compare(
         &mut self,
-        from: Option<&OwnedFd>,
-        to: &OwnedFd,
+        folders: &Folders<'_>,
         wanted: &BTreeMap<OsString, Socket>,
-        stable: &Path,
         changes: &mut Changes,
     ) -> Result<Work, FsError> {
+        let Folders { from, to, stable, .. } = folders;
         let kind = |stat: &Stat| FileType::from_raw_mode(stat.st_mode);
         let entries = entries(to, stable)?;
         let present: HashMap<_, _> = entries.iter().map(|(name, stat)| (name.clone(), id(stat))).collect();
         let is_wanted = |name: &OsString| wanted.get(name).map(|socket| socket.id);
         match &self.left {
             Some(left) => {
-                let names = left.keys().chain(present.keys()).filter(|name| *name != TEMPORARY);
+                let names = left.keys().chain(present.keys());
                 changes.undone.extend(names.filter(|name| left.get(*name) != present.get(*name)).cloned());
             }
             None => {
@@ -181,35 +266,40 @@ impl Linked {
             entries.iter().filter(|(name, stat)| !in_place(name, stat)).map(|(name, _)| name.clone()).collect();
         let link = wanted.keys().filter(|name| is_wanted(name) != present.get(*name).copied()).cloned().collect();
         self.left = Some(present);
-        Ok(Work { remove, link, access: from.map_or(Ok(None), |from| other_access(from, to, stable))? })
+        Ok(Work { remove, link, access: other_access(from.as_ref(), to, stable)? })
     }
 
+    /// Each change is one step, because pods can change the stable directory in the meantime.
     fn carry_out(
         &mut self,
         work: &Work,
-        to: &OwnedFd,
-        wanted: &BTreeMap<OsString, Socket>,
-        stable: &Path,
+        folders: &Folders<'_>,
+        aside: &Folder,
+        wanted: &mut BTreeMap<OsString, Socket>,
         changes: &mut Changes,
     ) -> Result<(), FsError> {
+        let Folders { to, stable, .. } = folders;
         let left = self.left.get_or_insert_default();
-        let mut first_trouble = work.access.as_ref().map_or(Ok(()), |theirs| copy_access(theirs, to, stable));
+        let mut first_trouble = work.access.as_ref().map_or(Ok(()), |access| {
+            access.restore(to).map_err(FsError::of("copy the access rights of the agent's directory to", stable))
+        });
         for name in &work.remove {
-            match remove(to, name, stable) {
+            self.moved += 1;
+            match folders.remove(name, aside, self.moved) {
                 Ok(()) => {
                     left.remove(name);
-                    changes.dropped.extend((name != TEMPORARY && !changes.undone.contains(name)).then(|| name.clone()));
+                    changes.dropped.extend((!changes.undone.contains(name)).then(|| name.clone()));
                 }
                 Err(error) => first_trouble = first_trouble.and(Err(error)),
             }
         }
         for name in &work.link {
-            match link(&wanted[name], to, name, stable) {
+            match folders.link(&wanted[name], name, aside) {
                 Ok(true) => {
                     left.insert(name.clone(), wanted[name].id);
                     changes.linked.push(name.clone());
                 }
-                Ok(false) => {}
+                Ok(false) => _ = wanted.remove(name),
                 Err(error) => first_trouble = first_trouble.and(Err(error)),
             }
         }
@@ -217,99 +307,142 @@ impl Linked {
     }
 
     /// Restores the access rights of sockets that a pod has changed. Only the second look that finds them does so: by
-    /// then, the event of a change by the agent has been read.
+    /// then, the event of a change by the agent has been read. While a pod changes them too, they are not taken for the
+    /// agent's.
     fn put_access_back(
         &mut self,
-        to: &OwnedFd,
+        folders: &Folders<'_>,
         wanted: &BTreeMap<OsString, Socket>,
-        stable: &Path,
         touched: &Touched,
         changes: &mut Changes,
     ) -> Result<(), FsError> {
-        for (name, Socket { id, born, access, .. }) in wanted {
-            let granted = self.granted.get(*id, *born);
-            if touched.by_agent.contain(name) || granted.is_none() && touched.watched {
-                self.suspected.remove(id);
-                self.granted.set(*id, *born, access);
-                continue;
-            }
-            let Some(granted) = granted.filter(|granted| *granted != access) else {
-                self.suspected.remove(id);
-                continue;
-            };
-            let suspected = self.suspected.get(id);
-            if suspected.is_none() && !touched.by_pods.contain(name) {
-                continue;
-            }
-            let looks = suspected.map_or(0, |(_, looks)| *looks);
-            if suspected.is_some_and(|(seen, _)| seen == access) || looks >= MOST_LOOKS {
-                let path = stable.join(name);
-                put_back(to, name, *id, granted).map_err(FsError::of("restore the access rights of", &path))?;
-                self.suspected.remove(id);
-                changes.undone.insert(name.clone());
-            } else {
-                self.suspected.insert(*id, (access.clone(), looks + 1));
+        self.restored = false;
+        let is_wanted = |id| wanted.values().any(|socket| socket.id == id);
+        if touched.watched {
+            let mut seen = HashSet::new();
+            for (name, socket) in wanted.iter().filter(|(_, socket)| seen.insert(socket.id)) {
+                let aliases = wanted.iter().filter(|(_, other)| other.id == socket.id).map(|(alias, _)| alias);
+                let aliases: Vec<_> = aliases.chain([&socket.name]).collect();
+                let by_agent = aliases.iter().any(|alias| touched.by_agent.contain(alias));
+                let by_pods = aliases.iter().any(|alias| touched.by_pods.contain(alias));
+                self.judge(folders, name, socket, by_agent, by_pods, changes)?;
             }
         }
-        let is_wanted = |id| wanted.values().any(|socket| socket.id == id);
         self.suspected.retain(|id, _| is_wanted(*id));
-        self.granted.keep_only(is_wanted)
+        self.granted.keep_only(is_wanted);
+        Ok(())
+    }
+
+    fn judge(
+        &mut self,
+        folders: &Folders<'_>,
+        name: &OsString,
+        socket: &Socket,
+        by_agent: bool,
+        by_pods: bool,
+        changes: &mut Changes,
+    ) -> Result<(), FsError> {
+        let suspected = self.suspected.remove(&socket.id);
+        let granted = self.granted.get(socket.id, socket.born);
+        let by_pods = by_pods || suspected == Some(true);
+        match granted {
+            None => self.granted.set(socket.id, socket.born, &socket.access),
+            Some(granted) if *granted == socket.access => {}
+            Some(_) if by_agent && !by_pods => self.granted.set(socket.id, socket.born, &socket.access),
+            Some(_) if suspected.is_none() => _ = self.suspected.insert(socket.id, by_pods),
+            Some(granted) => {
+                let path = folders.stable.join(name);
+                put_back(&folders.to, name, socket.id, granted)
+                    .map_err(FsError::of("restore the access rights of", &path))?;
+                self.restored = true;
+                changes.undone.insert(name.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Folders<'_> {
+    /// Replaces the link `name` in one step. False if the agent has removed its socket in the meantime.
+    fn link(&self, socket: &Socket, name: &OsString, aside: &Folder) -> Result<bool, FsError> {
+        let path = self.stable.join(name);
+        let failed = || FsError::of("link the agent's socket to", &path);
+        unlink(aside, LINK).map_err(failed())?;
+        match rustix::fs::linkat(CWD, by_descriptor(&socket.handle), aside, LINK, AtFlags::SYMLINK_FOLLOW) {
+            Err(Errno::NOENT) => return Ok(false),
+            linked => linked.map_err(failed())?,
+        }
+        rustix::fs::renameat(aside, LINK, &self.to, name).map_err(failed())?;
+        // rename(2) of two links to the same file does nothing and leaves both.
+        unlink(aside, LINK).map_err(failed())?;
+        Ok(true)
+    }
+
+    /// Moves a file, or a folder with its content, out of the stable directory, because pods may have created one.
+    fn remove(&self, name: &OsString, aside: &Folder, number: u64) -> Result<(), FsError> {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let moved = format!("moved-{}-{}-{number}", now.tv_sec, now.tv_nsec);
+        match rustix::fs::renameat(&self.to, name, aside, moved) {
+            Err(Errno::NOENT) | Ok(()) => Ok(()),
+            Err(errno) => Err(FsError::of("remove", &self.stable.join(name))(errno)),
+        }
+    }
+}
+
+/// The folder beside the stable directory, on the same mount. Only root can enter it.
+fn open_aside(stable: &Path) -> Result<Folder, FsError> {
+    let name = stable.file_name().unwrap_or_default().to_string_lossy();
+    let path = stable.with_file_name(format!(".{}.aside", name.trim_start_matches('.')));
+    fsx::ensure_dir(&path, 0o700)?;
+    let folder = open(&path)?;
+    check_owner(&folder, &path)?;
+    Ok(Folder::of(folder, path))
+}
+
+fn unlink(folder: &Folder, name: &str) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        unlinked => unlinked,
+    }
+}
+
+/// Removes what was moved aside. A pod may still write into a folder of its own; then the next look continues.
+fn sweep(aside: &Folder) {
+    for name in aside.names().unwrap_or_default() {
+        if let Err(error) = aside.remove(&name) {
+            debug!(error = report::chain(&error), "what was removed from the stable directory still exists");
+        }
     }
 }
 
 fn check_owner(folder: &OwnedFd, path: &Path) -> Result<(), FsError> {
     let stat = rustix::fs::fstat(folder).map_err(FsError::of("inspect", path))?;
-    if stat.st_uid == rustix::process::geteuid().as_raw() {
+    // Only the driver seals it; a pod may have given it away just before.
+    let is_sealed = seal::is_sealed(folder).map_err(FsError::of("inspect", path))?;
+    if is_sealed || stat.st_uid == rustix::process::geteuid().as_raw() {
         return Ok(());
     }
     let other = io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user");
     Err(FsError { action: "use as the stable directory", path: path.to_owned(), source: other })
 }
 
-/// The access rights of the agent's directory, if those of ours differ: a user who may not enter the agent's directory
-/// must not reach its sockets through ours.
-fn other_access(from: &OwnedFd, to: &OwnedFd, stable: &Path) -> Result<Option<Stat>, FsError> {
-    let failed = || FsError::of("compare the access rights of the agent's directory with those of", stable);
-    let (theirs, ours) = (rustix::fs::fstat(from).map_err(failed())?, rustix::fs::fstat(to).map_err(failed())?);
-    let access = |stat: &Stat| (stat.st_mode & 0o777, stat.st_gid);
-    Ok((access(&theirs) != access(&ours)).then_some(theirs))
-}
-
-fn copy_access(theirs: &Stat, to: &OwnedFd, stable: &Path) -> Result<(), FsError> {
-    rustix::fs::fchown(to, None, Some(Gid::from_raw(theirs.st_gid)))
-        .and_then(|()| rustix::fs::fchmod(to, Mode::from_raw_mode(theirs.st_mode & 0o777)))
-        .map_err(FsError::of("copy the access rights of the agent's directory to", stable))
+/// The access rights that the stable directory should have, if it has others: a user who may not enter the agent's
+/// directory must not reach its sockets through ours.
+fn other_access(from: Option<&OwnedFd>, to: &OwnedFd, stable: &Path) -> Result<Option<Access>, FsError> {
+    let look = || {
+        let access = |folder: &OwnedFd| Access::of(folder, &rustix::fs::fstat(folder)?);
+        let ours = access(to)?;
+        let wanted = from.map_or_else(|| Ok(ours.clone()), access)?.of_ours();
+        Ok((wanted != ours).then_some(wanted))
+    };
+    let failed = FsError::of("compare the access rights of the agent's directory with those of", stable);
+    look().map_err(|error: io::Error| failed(error))
 }
 
 /// Through the stable directory, where a change is not mistaken for one by the agent.
 fn put_back(to: &OwnedFd, name: &OsString, expected: FileId, access: &Access) -> io::Result<()> {
     let socket = rustix::fs::openat(to, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     if id(&rustix::fs::fstat(&socket)?) == expected { access.restore(&socket) } else { Ok(()) }
-}
-
-/// Replaces the link `name` in one step. False if the agent has removed its socket in the meantime.
-fn link(socket: &Socket, to: &OwnedFd, name: &OsString, stable: &Path) -> Result<bool, FsError> {
-    let path = stable.join(name);
-    let failed = || FsError::of("link the agent's socket to", &path);
-    remove(to, &TEMPORARY.into(), stable)?;
-    match rustix::fs::linkat(CWD, by_descriptor(&socket.handle), to, TEMPORARY, AtFlags::SYMLINK_FOLLOW) {
-        Err(Errno::NOENT) => return Ok(false),
-        linked => linked.map_err(failed())?,
-    }
-    rustix::fs::renameat(to, TEMPORARY, to, name).map_err(failed())?;
-    // rename(2) of two links to the same file does nothing and leaves both.
-    remove(to, &TEMPORARY.into(), stable)?;
-    Ok(true)
-}
-
-/// Removes a file, or a folder with its content, because pods may have created one.
-fn remove(folder: &OwnedFd, name: &OsString, path: &Path) -> Result<(), FsError> {
-    match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
-        Err(Errno::NOENT) | Ok(()) => Ok(()),
-        Err(Errno::ISDIR) => fs::remove_dir_all(by_descriptor(folder).join(name)),
-        Err(errno) => Err(errno.into()),
-    }
-    .map_err(FsError::of("remove", &path.join(name)))
 }
 
 #[cfg(test)]

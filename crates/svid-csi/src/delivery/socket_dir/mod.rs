@@ -28,7 +28,7 @@ use tracing::{error, info, warn};
 use self::access::{Granted, by_descriptor};
 use self::dir_watch::DirWatch;
 pub use self::error::SocketDirError;
-use self::hard_links::{Changes, Linked, Touched};
+use self::hard_links::{Changes, Linked, SETTLES_IN, Touched};
 use self::shown::Shown;
 use super::private_bind;
 use crate::host::data_root::DataRoot;
@@ -95,7 +95,7 @@ impl SocketDir {
             followed: AtomicBool::default(),
             metrics,
         };
-        socket_dir.synchronise(&Touched::default());
+        socket_dir.look();
         Ok(socket_dir)
     }
 
@@ -114,7 +114,7 @@ impl SocketDir {
             fsx::ensure_dir(stable, 0o755)?;
         }
         if is_missing || !self.followed.load(Ordering::Relaxed) || self.shown() == Shown::Unusable {
-            let trouble = self.synchronise(&Touched::default());
+            let trouble = self.look();
             if let Some(error) = trouble.filter(|_| self.shown() == Shown::Unusable) {
                 return Err(SocketDirError::Unusable(error));
             }
@@ -152,7 +152,7 @@ impl SocketDir {
     /// Why a volume whose mount has the root `root` does not work, if it does not. Inspects the agent's directory
     /// again, because a mount over it does not cause an event.
     pub fn trouble(&self, root: FileId) -> Option<String> {
-        let trouble = self.synchronise(&Touched::default());
+        let trouble = self.look();
         let live = self.live();
         match self.is_current(root).and_then(|current| Ok(current && !mount::is_deleted(&live)?)) {
             Ok(true) => {}
@@ -209,19 +209,28 @@ impl SocketDir {
         }
         let watch = DirWatch::new(&self.agent, stable)?;
         let mut touched = Touched::first();
+        let mut retry = FIRST_RETRY;
         loop {
             watch.rearm()?;
             let socket_dir = self.clone();
             let trouble = tokio::task::spawn_blocking(move || socket_dir.synchronise(&touched)).await?;
-            if trouble.is_some() {
-                // It may end without a change of the directories.
-                return Ok(());
-            }
-            self.followed.store(true, Ordering::Relaxed);
+            // The events of our own restoring, which are not those of a pod. The next look sees what happened since.
+            let own = if self.linked().has_restored() { watch.so_far()? } else { Touched::default() };
+            self.followed.store(trouble.is_none(), Ordering::Relaxed);
             // A pod that keeps changing it must not keep the driver busy.
             tokio::time::sleep(PAUSE_BETWEEN_LOOKS).await;
-            let is_undecided = self.linked().suspects_a_change();
-            touched = if is_undecided { watch.so_far()? } else { watch.changed().await? };
+            let is_undecided = self.linked().is_undecided();
+            touched = match trouble {
+                None if is_undecided => watch.so_far()?,
+                None => watch.changed().await?,
+                // It may end without a change of the directories.
+                Some(_) => match tokio::time::timeout(retry, watch.changed()).await {
+                    Ok(changed) => changed?,
+                    Err(_elapsed) => watch.so_far()?,
+                },
+            };
+            touched.by_agent.add(own.by_agent);
+            retry = if trouble.is_none() { FIRST_RETRY } else { (retry * 2).min(LAST_PAUSE) };
         }
     }
 
@@ -239,6 +248,16 @@ impl SocketDir {
 
     fn live(&self) -> PathBuf {
         self.stable.clone().filter(|_| self.heals()).unwrap_or_else(|| self.located())
+    }
+
+    /// Compares and links without a watch; again if there are new sockets, whose access rights must be settled.
+    fn look(&self) -> Option<FsError> {
+        let trouble = self.synchronise(&Touched::default());
+        if !self.linked().is_settling() {
+            return trouble;
+        }
+        std::thread::sleep(SETTLES_IN);
+        self.synchronise(&Touched::default())
     }
 
     /// Compares and links. Returns the problem, if there is one.
@@ -306,6 +325,7 @@ impl SocketDir {
 }
 
 const PAUSE_BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+const FIRST_RETRY: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 

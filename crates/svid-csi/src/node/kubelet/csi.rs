@@ -123,7 +123,7 @@ impl Service {
         if let Some((_, recorded)) = self.recorded(&request.volume_id, &request.target_path).await? {
             request.target_path = recorded.text().to_owned();
         }
-        let rules = self.rules_for(&request.target_path).await?;
+        let rules = self.rules_for(&request.target_path).await.map_err(VolumeError::begun)?;
         let parsed = match VolumeSpec::parse(&request, &rules) {
             Ok(spec) if spec.plan().mints() && !request.read_only && !self.node.deliveries.seals() => {
                 Err(VolumeError::Unsealed)

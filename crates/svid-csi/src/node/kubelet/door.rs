@@ -111,6 +111,9 @@ impl Door {
                 watch = door.watch();
                 if let Some(again) = door.clone().see_to_it(&turn).await {
                     listener = again;
+                } else if door.reported().current().is_some() {
+                    // A failed attempt changes the folder too, which must not cause the next one at once.
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
         })

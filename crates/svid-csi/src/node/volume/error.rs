@@ -104,7 +104,7 @@ fn waits(for_what: Option<&str>) -> String {
 impl VolumeError {
     /// The failure of a call that has changed something already. After a final code the kubelet assumes that nothing is
     /// left, and never unpublishes, so it must retry.
-    pub(super) fn begun(self) -> Self {
+    pub(in crate::node) fn begun(self) -> Self {
         match self.class() {
             Class::NotYet | Class::Exhausted => self,
             _ => VolumeError::Begun(self.into()),

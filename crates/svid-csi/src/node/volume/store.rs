@@ -1,9 +1,9 @@
 //! The records of the volumes, one file each.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{fs, io};
 
 use svid_csi_core::state::{Record, RecordError};
 use svid_csi_core::volume_id::VolumeId;
@@ -118,7 +118,14 @@ impl Store {
         let mut unmoved = self.unmoved();
         let (Some(old), Some(new)) = (unmoved.get(id), self.path(id)) else { return Ok(()) };
         if !fsx::exists(&new)? {
-            let record = fs::read(old).map_err(FsError::of("read", old))?;
+            let record = match fs::read(old) {
+                // An administrator has deleted it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    unmoved.remove(id);
+                    return Ok(());
+                }
+                read => read.map_err(FsError::of("read", old))?,
+            };
             fsx::write_atomic(&new, &record, 0o600)?;
         }
         // The new one counts; what stays of the old one goes with it.

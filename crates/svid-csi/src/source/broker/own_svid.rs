@@ -140,7 +140,7 @@ impl OwnSvidFollower {
         while let Some(message) = stream.message().await? {
             backoff.succeeded();
             match read(message).await {
-                Ok(own) => self.take(own),
+                Ok(context) => self.take(context),
                 // The stream continues, because the next message may be valid.
                 Err(error) => self.log_failure(&error),
             }
@@ -148,8 +148,13 @@ impl OwnSvidFollower {
         Err(OwnSvidError::Ended)
     }
 
-    fn take(&mut self, own: Own) {
-        self.skipped.report(&own.context);
+    fn take(&mut self, context: X509Context) {
+        self.skipped.report(&context);
+        let context = match self.last.value().borrow().as_ref() {
+            Some(last) => context.or_last_good(&last.context),
+            None => context,
+        };
+        let own = Own { digest: context.digest(), context: Arc::new(context) };
         let (id, until) = (own.context.default_svid().id().to_string(), own.context.held().not_after);
         if self.last.good(Some(own)) {
             info!(spiffe_id = id, not_after = report::rfc3339(until), "received the driver's own identity");
@@ -170,11 +175,8 @@ impl OwnSvidFollower {
     }
 }
 
-async fn read(message: X509svidResponse) -> Result<Own, OwnSvidError> {
-    let checked = tokio::task::spawn_blocking(move || {
-        let context = x509_message::read(message, clock::now())?;
-        Ok(Own { digest: context.digest(), context: Arc::new(context) })
-    });
+async fn read(message: X509svidResponse) -> Result<X509Context, OwnSvidError> {
+    let checked = tokio::task::spawn_blocking(move || Ok(x509_message::read(message, clock::now())?));
     checked.await?
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -31,9 +32,20 @@ fn try_synchronise(folders: &mut Folders, touched: &Touched) -> (Changes, Option
     folders.linked.synchronise(std::slice::from_ref(&folders.agent), &folders.stable, touched)
 }
 
+/// Looks until new sockets are settled.
 fn synchronised(folders: &mut Folders) -> Changes {
-    let (changes, trouble) = try_synchronise(folders, &Touched::default());
-    trouble.map_or(changes, |error| panic!("{error}"))
+    let mut all = Changes::default();
+    loop {
+        let (changes, trouble) = try_synchronise(folders, &Touched::default());
+        assert!(trouble.is_none(), "{trouble:?}");
+        all.linked.extend(changes.linked);
+        all.dropped.extend(changes.dropped);
+        all.undone.extend(changes.undone);
+        if !folders.linked.is_settling() {
+            return all;
+        }
+        std::thread::sleep(SETTLES_IN);
+    }
 }
 
 fn these(names: &[&str]) -> Names {
@@ -87,7 +99,7 @@ fn only_sockets_are_linked_and_leftovers_are_removed() {
     let mut folders = folders();
     fs::write(folders.agent.join("agent.conf"), "not a socket").unwrap();
     let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
-    fs::hard_link(folders.agent.join("a.sock"), folders.stable.join(TEMPORARY)).unwrap();
+    fs::hard_link(folders.agent.join("a.sock"), folders.stable.join(".svid-csi.link")).unwrap();
     synchronised(&mut folders);
     assert_eq!(names(&folders.stable), ["a.sock".into()].into());
 }
@@ -178,7 +190,7 @@ fn access_rights_changed_by_a_pod_are_restored_and_those_changed_by_the_agent_ar
     let mut folders = folders();
     let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
     let (agents, pods) = (folders.agent.join("a.sock"), folders.stable.join("a.sock"));
-    try_synchronise(&mut folders, &watched(&[], &[]));
+    synchronised(&mut folders);
     fs::set_permissions(&agents, fs::Permissions::from_mode(0o777)).unwrap();
     assert!(try_synchronise(&mut folders, &watched(&["a.sock"], &[])).0.undone.is_empty());
     fs::set_permissions(&pods, fs::Permissions::from_mode(0o000)).unwrap();
@@ -199,7 +211,11 @@ fn access_rights_changed_by_a_pod_are_restored_and_those_changed_by_the_agent_ar
 
 fn undone_by_pods(folders: &mut Folders) -> BTreeSet<OsString> {
     assert_eq!(try_synchronise(folders, &watched(&[], &["a.sock"])).0, Changes::default());
-    try_synchronise(folders, &watched(&[], &[])).0.undone
+    assert_eq!(try_synchronise(folders, &Touched::default()).0, Changes::default(), "it has not read the events");
+    let undone = try_synchronise(folders, &watched(&[], &[])).0.undone;
+    assert!(folders.linked.is_undecided(), "the next look checks it");
+    assert_eq!(try_synchronise(folders, &watched(&[], &[])).0, Changes::default());
+    undone
 }
 
 #[test]
@@ -207,22 +223,50 @@ fn a_change_by_the_agent_is_kept_even_if_its_event_is_read_later() {
     let mut folders = folders();
     let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
     let agents = folders.agent.join("a.sock");
-    try_synchronise(&mut folders, &Touched::first());
+    symlink("a.sock", folders.agent.join("b.sock")).unwrap();
+    synchronised(&mut folders);
     fs::set_permissions(&agents, fs::Permissions::from_mode(0o600)).unwrap();
-    // What a pod did earlier is read now, and the event of this change is not.
-    assert_eq!(try_synchronise(&mut folders, &watched(&[], &["a.sock"])).0, Changes::default());
-    assert!(folders.linked.suspects_a_change());
+    assert_eq!(try_synchronise(&mut folders, &watched(&[], &[])).0, Changes::default());
+    assert!(folders.linked.is_undecided());
     assert_eq!(try_synchronise(&mut folders, &watched(&["a.sock"], &[])).0, Changes::default());
     assert_eq!(mode(&agents), 0o600);
-    assert!(!folders.linked.suspects_a_change());
-    // A pod that keeps changing it does not prevent that it is restored.
-    for changed in 0..u32::from(MOST_LOOKS) {
-        fs::set_permissions(&agents, fs::Permissions::from_mode(changed)).unwrap();
-        assert_eq!(try_synchronise(&mut folders, &watched(&[], &["a.sock"])).0, Changes::default());
+    assert!(!folders.linked.is_undecided());
+}
+
+#[test]
+fn what_a_pod_changed_at_the_same_time_is_not_taken_for_the_agents() {
+    let mut folders = folders();
+    let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
+    let agents = folders.agent.join("a.sock");
+    synchronised(&mut folders);
+    let before = mode(&agents);
+    let (no, yes): (&[&str], &[&str]) = (&[], &["a.sock"]);
+    for [first, second] in [[(no, yes), (yes, no)], [(yes, yes), (no, no)], [(no, no), (yes, yes)]] {
+        fs::set_permissions(&agents, fs::Permissions::from_mode(0o000)).unwrap();
+        for (by_agent, by_pods) in [first, second] {
+            try_synchronise(&mut folders, &watched(by_agent, by_pods));
+        }
+        assert_eq!(mode(&agents), before, "{first:?} {second:?}");
     }
-    fs::set_permissions(&agents, fs::Permissions::from_mode(0o007)).unwrap();
-    assert_eq!(try_synchronise(&mut folders, &watched(&[], &["a.sock"])).0.undone.len(), 1);
-    assert_eq!(mode(&agents), 0o600);
+}
+
+#[test]
+fn a_socket_is_linked_once_its_access_rights_are_settled() {
+    let mut folders = folders();
+    let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
+    let (agents, pods) = (folders.agent.join("a.sock"), folders.stable.join("a.sock"));
+    assert_eq!(try_synchronise(&mut folders, &watched(&["a.sock"], &[])).0, Changes::default());
+    std::thread::sleep(SETTLES_IN);
+    // The agent's own setting follows its bind.
+    fs::set_permissions(&agents, fs::Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(try_synchronise(&mut folders, &watched(&["a.sock"], &[])).0, Changes::default());
+    assert!(folders.linked.is_settling() && !pods.exists());
+    std::thread::sleep(SETTLES_IN);
+    assert_eq!(try_synchronise(&mut folders, &watched(&[], &[])).0.linked, ["a.sock"]);
+    // Not one of these events is one of the agent.
+    fs::set_permissions(&pods, fs::Permissions::from_mode(0o000)).unwrap();
+    assert_eq!(undone_by_pods(&mut folders), ["a.sock".into()].into());
+    assert_eq!(mode(&agents), 0o777);
 }
 
 #[test]
@@ -230,12 +274,9 @@ fn access_rights_changed_while_the_driver_is_away_are_restored() {
     let mut folders = folders();
     let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
     let (agents, file) = (folders.agent.join("a.sock"), folders.agent.with_file_name("granted.json"));
-    fs::set_permissions(&agents, fs::Permissions::from_mode(0o777)).unwrap();
-    folders.linked = Linked::with(Granted::load(Some(file.clone())));
-    // Before it is watched, the agent may still change it.
-    synchronised(&mut folders);
     fs::set_permissions(&agents, fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(try_synchronise(&mut folders, &Touched::first()).0, Changes::default());
+    folders.linked = Linked::with(Granted::load(Some(file.clone())));
+    synchronised(&mut folders);
     fs::set_permissions(folders.stable.join("a.sock"), fs::Permissions::from_mode(0o000)).unwrap();
     folders.linked = Linked::with(Granted::load(Some(file.clone())));
     synchronised(&mut folders);
@@ -251,6 +292,46 @@ fn access_rights_changed_while_the_driver_is_away_are_restored() {
     try_synchronise(&mut folders, &Touched::first());
     assert_eq!(try_synchronise(&mut folders, &watched(&[], &[])).0, Changes::default());
     assert_eq!(mode(&agents), 0o700);
+}
+
+#[test]
+fn a_stable_directory_that_a_pod_has_changed_is_repaired() {
+    let mut folders = folders();
+    let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
+    synchronised(&mut folders);
+    if folders.linked.sealing != Some(Sealing::Sealed) {
+        return eprintln!("skipped: this file system has no seals");
+    }
+    // In the time in which the driver links.
+    unsealed(&folders.stable);
+    let stable = fs::File::open(&folders.stable).unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root {
+        std::os::unix::fs::chown(&folders.stable, Some(1000), None).unwrap();
+    }
+    deny(&folders.stable).unwrap();
+    seal::seal(&stable).unwrap();
+    synchronised(&mut folders);
+    let found = fs::metadata(&folders.stable).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&found), rustix::process::geteuid().as_raw());
+    assert!(!has_acl(&folders.stable) && seal::is_sealed(&stable).unwrap());
+}
+
+#[test]
+fn a_pods_folder_is_moved_away_in_one_step_with_everything_in_it() {
+    let mut folders = folders();
+    let _listener = UnixListener::bind(folders.agent.join("a.sock")).unwrap();
+    synchronised(&mut folders);
+    unsealed(&folders.stable);
+    let deep = folders.stable.join("d/e/f");
+    fs::create_dir_all(&deep).unwrap();
+    let held = fs::File::open(&deep).unwrap();
+    (0..100).for_each(|number| drop(fs::File::create(deep.join(number.to_string())).unwrap()));
+    assert_eq!(synchronised(&mut folders).undone, ["d".into()].into());
+    assert_eq!(names(&folders.stable), ["a.sock".into()].into());
+    let aside = folders.stable.with_file_name(".stable.aside");
+    assert_eq!((names(&aside).len(), mode(&aside)), (0, 0o700), "and removed there");
+    drop(held);
 }
 
 #[test]
