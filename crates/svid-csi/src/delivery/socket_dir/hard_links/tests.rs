@@ -387,3 +387,62 @@ fn links_that_end_at_a_socket_of_the_folder_are_that_socket() {
     UnixStream::connect(folders.stable.join("socket")).unwrap();
     again.accept().unwrap();
 }
+
+/// A pod with a writable mount tries, in every moment in which the directory is open, to keep it open by a folder with
+/// many files, and to put its own socket in the agent's place.
+#[test]
+fn a_pod_that_races_with_the_driver_never_becomes_the_agent() {
+    let mut folders = folders();
+    let (agents, pods) = (folders.agent.join("a.sock"), folders.stable.join("a.sock"));
+    let _first = UnixListener::bind(&agents).unwrap();
+    synchronised(&mut folders);
+    if folders.linked.sealing != Some(Sealing::Sealed) {
+        return eprintln!("skipped: this file system has no seals");
+    }
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    let attack = || {
+        let folder = folders.stable.join("d");
+        while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+            if fs::create_dir(&folder).is_err() && !folder.exists() {
+                continue;
+            }
+            let _impostor = UnixListener::bind(folder.join("impostor"));
+            for number in 0..2_000 {
+                let _ = fs::File::create(folder.join(number.to_string()));
+            }
+            let _ = fs::rename(folder.join("impostor"), &pods);
+            let _ = std::os::unix::fs::chown(&folders.stable, Some(1000), Some(1000));
+        }
+    };
+    let (agent, stable, linked) = (folders.agent.clone(), folders.stable.clone(), std::mem::take(&mut folders.linked));
+    let restarts = move || {
+        let mut linked = linked;
+        let mut listeners = Vec::new();
+        for restart in 0..60 {
+            fs::remove_file(&agents).unwrap();
+            listeners.push(UnixListener::bind(&agents).unwrap());
+            let look = |linked: &mut Linked| {
+                linked.synchronise(std::slice::from_ref(&agent), &stable, &watched(&["a.sock"], &[]))
+            };
+            look(&mut linked);
+            std::thread::sleep(SETTLES_IN);
+            let (_, trouble) = look(&mut linked);
+            let is_agents = || id_of(&agents).is_some() && id_of(&stable.join("a.sock")) == id_of(&agents);
+            assert!(trouble.is_some() || is_agents(), "restart {restart}: the pod is the agent");
+            assert!(
+                trouble.is_none() || look(&mut linked).1.is_none() && is_agents(),
+                "restart {restart}: {trouble:?}"
+            );
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(attack);
+        let restarted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(restarts));
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        restarted.unwrap();
+    });
+}
+
+fn id_of(path: &Path) -> Option<FileId> {
+    rustix::fs::lstat(path).ok().map(|stat| id(&stat))
+}
