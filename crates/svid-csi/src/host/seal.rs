@@ -53,6 +53,10 @@ pub fn is_sealed(fd: impl AsFd) -> io::Result<bool> {
 
 fn set(fd: impl AsFd, sealed: bool) -> Result<(), Errno> {
     let mut flags = ioctl_getflags(&fd)?;
+    // Setting it again would cause an event (inotify(7), IN_ATTRIB) on newer kernels.
+    if flags.contains(IFlags::IMMUTABLE) == sealed {
+        return Ok(());
+    }
     flags.set(IFlags::IMMUTABLE, sealed);
     ioctl_setflags(&fd, flags)
 }

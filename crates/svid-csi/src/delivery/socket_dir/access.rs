@@ -127,6 +127,11 @@ impl Granted {
         self.sockets.get(&socket).filter(|grant| grant.born == born).map(|grant| &grant.access)
     }
 
+    /// Whether it is a socket of the agent.
+    pub(super) fn knows(&self, socket: FileId) -> bool {
+        self.sockets.contains_key(&socket)
+    }
+
     pub(super) fn set(&mut self, socket: FileId, born: Option<i128>, access: &Access) {
         let grant = Grant { socket, born, access: access.clone() };
         self.is_saved &= self.sockets.get(&socket) == Some(&grant);

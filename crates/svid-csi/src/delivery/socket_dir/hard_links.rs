@@ -32,7 +32,9 @@ use crate::telemetry::report;
 /// A name in the folder beside the stable directory.
 const LINK: &str = "link";
 /// How often changes by others while the directory was open are reverted in one go.
-const MOST_PASSES: usize = 8;
+const MOST_PASSES: usize = 64;
+/// How often a folder that a pod may be filling is listed.
+const SWEEPS: u32 = 4;
 /// How long the access rights of a new socket must stay the same before it is linked: an agent sets them right after it
 /// has bound the socket, and from then on pods can change them.
 pub(super) const SETTLES_IN: Duration = Duration::from_millis(15);
@@ -83,6 +85,8 @@ pub(super) struct Linked {
     suspected: HashMap<FileId, bool>,
     /// Whether the last look restored access rights.
     restored: bool,
+    /// Whether the last look left something of others in the stable directory.
+    is_wrong: bool,
     /// The number of names moved out of the stable directory so far.
     moved: u64,
     /// Whether the agent has had a socket at the top level of its directory.
@@ -152,6 +156,11 @@ impl Linked {
         self.is_settling() || !self.suspected.is_empty() || self.restored
     }
 
+    /// Whether the last look left something of others in the stable directory.
+    pub(super) fn is_wrong(&self) -> bool {
+        self.is_wrong
+    }
+
     /// Whether the last look restored access rights, which caused events.
     pub(super) fn has_restored(&self) -> bool {
         self.restored
@@ -187,15 +196,14 @@ impl Linked {
                 Some(aside) => aside,
                 none => none.insert(open_aside(stable)?),
             };
-            seal::unseal(&folders.to).map_err(FsError::of("unseal", stable))?;
             let done = self.carry_out(&work, &folders, aside, &mut wanted, changes);
-            self.seal(&folders)?;
             trouble = Some(done.err().unwrap_or_else(|| {
                 let others = io::Error::other("another process keeps changing it");
                 FsError { action: "protect", path: stable.to_owned(), source: others }
             }));
         }
         aside.iter().for_each(sweep);
+        self.is_wrong = trouble.is_some() && self.holds_others(&folders).unwrap_or(true);
         match trouble {
             Some(trouble) => Err(trouble),
             None => self.put_access_back(&folders, &wanted, touched, changes),
@@ -269,7 +277,20 @@ impl Linked {
         Ok(Work { remove, link, access: other_access(from.as_ref(), to, stable)? })
     }
 
-    /// Each change is one step, because pods can change the stable directory in the meantime.
+    /// Whether the stable directory contains something that is neither the agent's nor the administrator's.
+    fn holds_others(&self, Folders { to, stable, .. }: &Folders<'_>) -> Result<bool, FsError> {
+        let is_other = |(name, stat): &(OsString, Stat)| !self.spared.contains(name) && !self.granted.knows(id(stat));
+        Ok(entries(to, stable)?.iter().any(is_other))
+    }
+
+    /// Unseals the stable directory for one step, because pods can change it in the meantime.
+    fn open<T>(&mut self, folders: &Folders<'_>, step: impl FnOnce() -> Result<T, FsError>) -> Result<T, FsError> {
+        seal::unseal(&folders.to).map_err(FsError::of("unseal", folders.stable))?;
+        let done = step();
+        self.seal(folders)?;
+        done
+    }
+
     fn carry_out(
         &mut self,
         work: &Work,
@@ -279,24 +300,32 @@ impl Linked {
         changes: &mut Changes,
     ) -> Result<(), FsError> {
         let Folders { to, stable, .. } = folders;
-        let left = self.left.get_or_insert_default();
-        let mut first_trouble = work.access.as_ref().map_or(Ok(()), |access| {
-            access.restore(to).map_err(FsError::of("copy the access rights of the agent's directory to", stable))
-        });
+        let mut first_trouble = match &work.access {
+            Some(access) => {
+                let failed = FsError::of("copy the access rights of the agent's directory to", stable);
+                self.open(folders, || access.restore(to).map_err(failed))
+            }
+            None => Ok(()),
+        };
         for name in &work.remove {
             self.moved += 1;
-            match folders.remove(name, aside, self.moved) {
+            let moved = self.moved;
+            match self.open(folders, || folders.remove(name, aside, moved)) {
                 Ok(()) => {
-                    left.remove(name);
+                    self.left.get_or_insert_default().remove(name);
                     changes.dropped.extend((!changes.undone.contains(name)).then(|| name.clone()));
                 }
                 Err(error) => first_trouble = first_trouble.and(Err(error)),
             }
         }
         for name in &work.link {
-            match folders.link(&wanted[name], name, aside) {
+            let linked = match folders.prepare(&wanted[name], name, aside) {
+                Ok(true) => self.open(folders, || folders.place(name, aside)).map(|()| true),
+                other => other,
+            };
+            match linked {
                 Ok(true) => {
-                    left.insert(name.clone(), wanted[name].id);
+                    self.left.get_or_insert_default().insert(name.clone(), wanted[name].id);
                     changes.linked.push(name.clone());
                 }
                 Ok(false) => _ = wanted.remove(name),
@@ -363,19 +392,21 @@ impl Linked {
 }
 
 impl Folders<'_> {
-    /// Replaces the link `name` in one step. False if the agent has removed its socket in the meantime.
-    fn link(&self, socket: &Socket, name: &OsString, aside: &Folder) -> Result<bool, FsError> {
+    /// Links a socket aside. False if the agent has removed it in the meantime.
+    fn prepare(&self, socket: &Socket, name: &OsString, aside: &Folder) -> Result<bool, FsError> {
         let path = self.stable.join(name);
         let failed = || FsError::of("link the agent's socket to", &path);
         unlink(aside, LINK).map_err(failed())?;
         match rustix::fs::linkat(CWD, by_descriptor(&socket.handle), aside, LINK, AtFlags::SYMLINK_FOLLOW) {
-            Err(Errno::NOENT) => return Ok(false),
-            linked => linked.map_err(failed())?,
+            Err(Errno::NOENT) => Ok(false),
+            linked => linked.map(|()| true).map_err(failed()),
         }
-        rustix::fs::renameat(aside, LINK, &self.to, name).map_err(failed())?;
-        // rename(2) of two links to the same file does nothing and leaves both.
-        unlink(aside, LINK).map_err(failed())?;
-        Ok(true)
+    }
+
+    /// Moves the prepared link to `name`. The next one replaces what rename(2) leaves of two links to the same file.
+    fn place(&self, name: &OsString, aside: &Folder) -> Result<(), FsError> {
+        let path = self.stable.join(name);
+        rustix::fs::renameat(aside, LINK, &self.to, name).map_err(FsError::of("link the agent's socket to", &path))
     }
 
     /// Moves a file, or a folder with its content, out of the stable directory, because pods may have created one.
@@ -406,10 +437,10 @@ fn unlink(folder: &Folder, name: &str) -> Result<(), Errno> {
     }
 }
 
-/// Removes what was moved aside. A pod may still write into a folder of its own; then the next look continues.
+/// Removes what was moved aside. A pod may still write into a folder of its own; the next change continues.
 fn sweep(aside: &Folder) {
     for name in aside.names().unwrap_or_default() {
-        if let Err(error) = aside.remove(&name) {
+        if let Err(error) = aside.remove_within(&name, SWEEPS) {
             debug!(error = report::chain(&error), "what was removed from the stable directory still exists");
         }
     }

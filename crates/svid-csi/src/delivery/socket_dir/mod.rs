@@ -153,6 +153,9 @@ impl SocketDir {
     /// again, because a mount over it does not cause an event.
     pub fn trouble(&self, root: FileId) -> Option<String> {
         let trouble = self.look();
+        if let Some(error) = trouble.as_ref().filter(|_| self.linked().is_wrong()) {
+            return Some(report::chain(error));
+        }
         let live = self.live();
         match self.is_current(root).and_then(|current| Ok(current && !mount::is_deleted(&live)?)) {
             Ok(true) => {}
@@ -213,7 +216,8 @@ impl SocketDir {
         loop {
             watch.rearm()?;
             let socket_dir = self.clone();
-            let trouble = tokio::task::spawn_blocking(move || socket_dir.synchronise(&touched)).await?;
+            let look = move || (socket_dir.synchronise(&touched), touched);
+            let (trouble, before) = tokio::task::spawn_blocking(look).await?;
             // The events of our own restoring, which are not those of a pod. The next look sees what happened since.
             let own = if self.linked().has_restored() { watch.so_far()? } else { Touched::default() };
             self.followed.store(trouble.is_none(), Ordering::Relaxed);
@@ -230,6 +234,11 @@ impl SocketDir {
                 },
             };
             touched.by_agent.add(own.by_agent);
+            if trouble.is_some() {
+                // It has not been judged.
+                touched.by_agent.add(before.by_agent);
+                touched.by_pods.add(before.by_pods);
+            }
             retry = if trouble.is_none() { FIRST_RETRY } else { (retry * 2).min(LAST_PAUSE) };
         }
     }
@@ -274,9 +283,10 @@ impl SocketDir {
         let before = self.shown();
         let below = agent_folder::sockets_below(&agent);
         let shown = match (kind, linked.sealing) {
-            (Some(ErrorKind::CrossesDevices), _) => Shown::Apart,
+            (Some(ErrorKind::CrossesDevices), _) if !stable::are_together(&agent, stable) => Shown::Apart,
             _ if !linked.seen && below.is_err() => before,
             _ if !linked.seen && below.as_ref().is_ok_and(|below| !below.is_empty()) => Shown::Nested,
+            _ if linked.is_wrong() => Shown::Unusable,
             (Some(_), _) if agent_folder::unless_missing(agent_folder::open(&agent)).is_err() => Shown::Unusable,
             (_, Some(Sealing::Sealed)) => Shown::Sealed,
             _ => Shown::Unsealed,

@@ -44,6 +44,11 @@ pub(super) fn beside(agent: &Path) -> Result<Option<PathBuf>, SocketDirError> {
     Ok(usable.then_some(stable))
 }
 
+/// Whether both are on one mount, as far as is known.
+pub(super) fn are_together(agent: &Path, stable: &Path) -> bool {
+    matches!((mount_id(agent), mount_id(stable)), (Ok(agent), Ok(stable)) if agent == stable)
+}
+
 /// Compared at one moment in one namespace only, because mount ids are reused.
 fn mount_id(path: &Path) -> Result<u64, FsError> {
     let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID);

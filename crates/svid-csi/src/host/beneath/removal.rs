@@ -11,7 +11,7 @@ use crate::host::fsx::FsError;
 use crate::host::seal;
 
 /// How often a folder is listed before the driver concludes that it is being filled at the same time.
-const MOST_PASSES: u32 = 1 << 20;
+pub(super) const MOST_PASSES: u32 = 1 << 20;
 
 impl Folder {
     /// Removes the entry with that name, if any: a file, or a folder with its content. Seals in it are removed.
@@ -19,22 +19,27 @@ impl Folder {
     /// # Errors
     /// [`FsError`].
     pub fn remove(&self, name: impl AsRef<OsStr>) -> Result<(), FsError> {
+        self.remove_within(name, MOST_PASSES)
+    }
+
+    /// Like [`Folder::remove`], but lists a folder at most that often: a pod may be filling it.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn remove_within(&self, name: impl AsRef<OsStr>, passes: u32) -> Result<(), FsError> {
         let name = name.as_ref();
         if !self.is_folder(name)? {
             return self.unlink(name);
         }
-        self.folder(name)?.clear()?;
+        self.folder(name)?.clear(passes)?;
         self.remove_empty(name).map_err(self.failed("remove", name))
     }
 
     /// Removes all content. Folders in its folders are first moved up into it, so that depth costs nothing.
-    ///
-    /// # Errors
-    /// [`FsError`].
-    pub fn clear(&self) -> Result<(), FsError> {
+    pub(super) fn clear(&self, passes: u32) -> Result<(), FsError> {
         self.unseal()?;
         let mut moved = 0_u64;
-        for _ in 0..MOST_PASSES {
+        for _ in 0..passes {
             let names = self.names()?;
             if names.is_empty() {
                 return Ok(());
