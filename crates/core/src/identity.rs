@@ -133,8 +133,13 @@ pub(crate) fn check_size(
     certificates: &[CertificateDer<'_>],
     limit: usize,
 ) -> Result<(), Rejection> {
-    let bytes = certificates.iter().map(|der| der.len()).sum();
+    let bytes = size(certificates);
     if bytes > limit { Err(Rejection::TooLarge { what, bytes, limit }) } else { Ok(()) }
+}
+
+/// In bytes.
+pub(crate) fn size(certificates: &[CertificateDer<'_>]) -> usize {
+    certificates.iter().map(|der| der.len()).sum()
 }
 
 /// Now, or the start of a validity that begins within the allowed clock skew.

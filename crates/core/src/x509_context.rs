@@ -13,7 +13,7 @@ use crate::hint;
 pub use crate::identity::MAX_SVIDS;
 use crate::identity::{
     Anchors, Candidate, Expected, Identity, MAX_BUNDLE_BYTES, Rejection, Skipped, Validity, accept as accept_identity,
-    hex, sorted, usable_anchors,
+    hex, size, sorted, usable_anchors,
 };
 use crate::spiffe_id::{SpiffeId, TrustDomain};
 
@@ -149,11 +149,6 @@ fn accept_federated(federated: Bundles, own: &TrustDomain, damaged: &mut Damaged
     (accepted, all_skipped)
 }
 
-/// In bytes.
-fn size(bundle: &[CertificateDer<'_>]) -> usize {
-    bundle.iter().map(|certificate| certificate.len()).sum()
-}
-
 impl X509Context {
     /// The SVIDs, the default one first; never empty.
     pub fn svids(&self) -> &[Svid] {
@@ -175,9 +170,11 @@ impl X509Context {
         &self.damaged
     }
 
-    /// With the last good bundles, from the previous context, in place of damaged ones, as far as they fit.
+    /// With the last good bundles, from the previous context if there is one, in place of damaged ones, as far as they
+    /// fit.
     #[must_use]
-    pub fn or_last_good(mut self, last: &X509Context) -> Self {
+    pub fn or_last_good(mut self, last: Option<&X509Context>) -> Self {
+        let Some(last) = last else { return self };
         let is_damaged = |name: &TrustDomain| self.damaged.contains_key(name.as_str());
         let good: Vec<_> = last.federated.iter().filter(|(name, _)| is_damaged(name)).collect();
         let mut total: usize = self.federated.values().map(|bundle| size(bundle)).sum();

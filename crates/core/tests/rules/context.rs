@@ -108,7 +108,7 @@ fn bundles_of_others_are_checked_and_the_own_one_is_not_taken_from_them() {
         assert!(context.damaged()["friend.org"].contains(says), "{:?}", context.damaged());
         let names = |context: &X509Context| context.federated().keys().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(names(&context), ["sound.org"], "the pod keeps its identity, and the others");
-        assert_eq!(names(&context.or_last_good(&last)), ["friend.org", "sound.org"]);
+        assert_eq!(names(&context.or_last_good(Some(&last))), ["friend.org", "sound.org"]);
     }
 }
 

@@ -74,13 +74,21 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 
 /// Only a refused connection means that there is none.
 fn has_listener(path: &Path) -> io::Result<bool> {
+    match connect(path) {
+        // It is a socket of another type.
+        Ok(()) | Err(Errno::PROTOTYPE) => Ok(true),
+        Err(Errno::CONNREFUSED) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Connects and disconnects without waiting. A listener whose backlog is full counts as one.
+pub(crate) fn connect(path: &Path) -> Result<(), Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let client = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     match rustix::net::connect(&client, &SocketAddrUnix::new(path)?) {
-        // Its backlog is full, or it is a socket of another type.
-        Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Ok(true),
-        Err(Errno::CONNREFUSED) => Ok(false),
-        Err(errno) => Err(errno.into()),
+        Err(Errno::AGAIN) => Ok(()),
+        connected => connected,
     }
 }
 

@@ -170,10 +170,7 @@ async fn follow(
         ends = Some(seen.context.held().not_after);
         skipped.report(&seen.context);
         let CurrentIdentity { context, tokens } = seen;
-        let context = match &last {
-            Some(last) => context.or_last_good(last),
-            None => context,
-        };
+        let context = context.or_last_good(last.as_ref());
         last = Some(context.clone());
         let seen = CurrentIdentity { context, tokens };
         let digest = seen.context.digest();

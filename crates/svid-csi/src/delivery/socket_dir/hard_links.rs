@@ -83,12 +83,10 @@ pub(super) struct Linked {
     /// Sockets with other access rights, and whether a pod may have changed them; the event of a change by the agent may
     /// follow.
     suspected: HashMap<FileId, bool>,
-    /// Whether the last look restored access rights.
-    restored: bool,
+    /// Whether the last look restored access rights, which caused events.
+    pub(super) restored: bool,
     /// Whether the last look left something of others in the stable directory.
-    is_wrong: bool,
-    /// The number of names moved out of the stable directory so far.
-    moved: u64,
+    pub(super) is_wrong: bool,
     /// Whether the agent has had a socket at the top level of its directory.
     pub(super) seen: bool,
     /// Links of the agent's directory that are not followed.
@@ -156,16 +154,6 @@ impl Linked {
         self.is_settling() || !self.suspected.is_empty() || self.restored
     }
 
-    /// Whether the last look left something of others in the stable directory.
-    pub(super) fn is_wrong(&self) -> bool {
-        self.is_wrong
-    }
-
-    /// Whether the last look restored access rights, which caused events.
-    pub(super) fn has_restored(&self) -> bool {
-        self.restored
-    }
-
     fn try_synchronise(
         &mut self,
         names: &[PathBuf],
@@ -222,8 +210,11 @@ impl Linked {
         to: &OwnedFd,
         stable: &Path,
     ) -> Result<(), FsError> {
-        let linked: HashSet<_> = entries(to, stable)?.iter().map(|(_, stat)| id(stat)).collect();
         let before = std::mem::take(&mut self.settling);
+        if wanted.values().all(|socket| self.granted.get(socket.id, socket.born).is_some()) {
+            return Ok(());
+        }
+        let linked: HashSet<_> = entries(to, stable)?.iter().map(|(_, stat)| id(stat)).collect();
         wanted.retain(|_, Socket { id, born, access, .. }| {
             if linked.contains(id) || self.granted.get(*id, *born).is_some() {
                 return true;
@@ -308,9 +299,7 @@ impl Linked {
             None => Ok(()),
         };
         for name in &work.remove {
-            self.moved += 1;
-            let moved = self.moved;
-            match self.open(folders, || folders.remove(name, aside, moved)) {
+            match self.open(folders, || folders.remove(name, aside)) {
                 Ok(()) => {
                     self.left.get_or_insert_default().remove(name);
                     changes.dropped.extend((!changes.undone.contains(name)).then(|| name.clone()));
@@ -410,9 +399,9 @@ impl Folders<'_> {
     }
 
     /// Moves a file, or a folder with its content, out of the stable directory, because pods may have created one.
-    fn remove(&self, name: &OsString, aside: &Folder, number: u64) -> Result<(), FsError> {
+    fn remove(&self, name: &OsString, aside: &Folder) -> Result<(), FsError> {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let moved = format!("moved-{}-{}-{number}", now.tv_sec, now.tv_nsec);
+        let moved = format!("moved-{}-{}", now.tv_sec, now.tv_nsec);
         match rustix::fs::renameat(&self.to, name, aside, moved) {
             Err(Errno::NOENT) | Ok(()) => Ok(()),
             Err(errno) => Err(FsError::of("remove", &self.stable.join(name))(errno)),

@@ -20,7 +20,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use svid_csi_core::state::FileId;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -35,6 +34,7 @@ use crate::host::data_root::DataRoot;
 use crate::host::fsx::{self, FsError};
 use crate::host::mount::{self, MountError, MountSource};
 use crate::host::seal::Sealing;
+use crate::net::uds;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
 use crate::telemetry::reported::Reported;
@@ -153,7 +153,7 @@ impl SocketDir {
     /// again, because a mount over it does not cause an event.
     pub fn trouble(&self, root: FileId) -> Option<String> {
         let trouble = self.look();
-        if let Some(error) = trouble.as_ref().filter(|_| self.linked().is_wrong()) {
+        if let Some(error) = trouble.as_ref().filter(|_| self.linked().is_wrong) {
             return Some(report::chain(error));
         }
         let live = self.live();
@@ -219,7 +219,7 @@ impl SocketDir {
             let look = move || (socket_dir.synchronise(&touched), touched);
             let (trouble, before) = tokio::task::spawn_blocking(look).await?;
             // The events of our own restoring, which are not those of a pod. The next look sees what happened since.
-            let own = if self.linked().has_restored() { watch.so_far()? } else { Touched::default() };
+            let own = if self.linked().restored { watch.so_far()? } else { Touched::default() };
             self.followed.store(trouble.is_none(), Ordering::Relaxed);
             // A pod that keeps changing it must not keep the driver busy.
             tokio::time::sleep(PAUSE_BETWEEN_LOOKS).await;
@@ -286,7 +286,7 @@ impl SocketDir {
             (Some(ErrorKind::CrossesDevices), _) if !stable::are_together(&agent, stable) => Shown::Apart,
             _ if !linked.seen && below.is_err() => before,
             _ if !linked.seen && below.as_ref().is_ok_and(|below| !below.is_empty()) => Shown::Nested,
-            _ if linked.is_wrong() => Shown::Unusable,
+            _ if linked.is_wrong => Shown::Unusable,
             (Some(_), _) if agent_folder::unless_missing(agent_folder::open(&agent)).is_err() => Shown::Unusable,
             (_, Some(Sealing::Sealed)) => Shown::Sealed,
             _ => Shown::Unsealed,
@@ -339,22 +339,15 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Whether connect(2) reaches a listener, which includes one with a full backlog. The path may be longer than the limit
-/// of an address.
+/// Whether a socket has a listener. The path may be longer than the limit of an address.
 ///
 /// # Errors
 /// If that cannot be determined.
 fn accepts(socket: &Path) -> Result<bool, FsError> {
     let (Some(parent), Some(name)) = (socket.parent(), socket.file_name()) else { return Ok(false) };
     let Some(folder) = agent_folder::unless_missing(agent_folder::open(parent))? else { return Ok(false) };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let connect = || {
-        let address = SocketAddrUnix::new(by_descriptor(&folder).join(name))?;
-        let client = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        rustix::net::connect(&client, &address)
-    };
-    match connect() {
-        Ok(()) | Err(Errno::AGAIN) => Ok(true),
+    match uds::connect(&by_descriptor(&folder).join(name)) {
+        Ok(()) => Ok(true),
         // An agent has no socket of another type.
         Err(Errno::NOENT | Errno::CONNREFUSED | Errno::PROTOTYPE) => Ok(false),
         Err(errno) => Err(FsError::of("connect to", socket)(errno)),

@@ -150,10 +150,7 @@ impl OwnSvidFollower {
 
     fn take(&mut self, context: X509Context) {
         self.skipped.report(&context);
-        let context = match self.last.value().borrow().as_ref() {
-            Some(last) => context.or_last_good(&last.context),
-            None => context,
-        };
+        let context = context.or_last_good(self.last.value().borrow().as_ref().map(|last| &*last.context));
         let own = Own { digest: context.digest(), context: Arc::new(context) };
         let (id, until) = (own.context.default_svid().id().to_string(), own.context.held().not_after);
         if self.last.good(Some(own)) {

@@ -58,10 +58,10 @@ impl Topic for X509Topic {
         match check(message, connection.own.context.trust_domain().clone()).await {
             Ok(context) => {
                 self.notices.skipped.report(&context);
-                let context = match &self.state.borrow().answer {
-                    Answer::Given(last) => context.or_last_good(last),
-                    _ => context,
-                };
+                let context = context.or_last_good(match &self.state.borrow().answer {
+                    Answer::Given(last) => Some(last),
+                    _ => None,
+                });
                 self.answer(Answer::Given(Arc::new(context)));
             }
             Err(refused) => self.refuse(refused),
