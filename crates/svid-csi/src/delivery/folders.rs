@@ -1,5 +1,6 @@
 //! The folders of volumes on the data tmpfs, which are mounted into pods with any delivery.
 
+use std::io;
 use std::path::PathBuf;
 
 use svid_csi_core::state::FileId;
@@ -116,9 +117,15 @@ impl Folders {
         for name in self.folders.names()? {
             let id = name.to_str().and_then(|name| VolumeId::parse(name).ok());
             let path = self.path.join(&name);
-            if !id.is_some_and(|id| is_known(&id)) && matches!(mount::is_mount_root(&path), Ok(false)) {
-                left.extend(self.folders.remove(&name).err().map(|error| FsError { path, ..error }));
+            if id.is_some_and(|id| is_known(&id)) {
+                continue;
             }
+            let removed = match mount::is_mount_root(&path) {
+                Ok(true) => Ok(()),
+                Ok(false) => self.folders.remove(&name),
+                Err(error) => Err(FsError::of("look for a mount over", &path)(io::Error::other(error))),
+            };
+            left.extend(removed.err().map(|error| FsError { path, ..error }));
         }
         Ok(left)
     }

@@ -2,6 +2,7 @@
 //! sends them with a publish; renewals also need them, even after a restart of the driver.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use svid_csi_core::pkcs12::Password;
@@ -25,8 +26,11 @@ impl Passwords {
     }
 
     /// Whether it differs from the stored password of the volume.
-    pub fn is_new(&self, id: &VolumeId, password: &Password) -> bool {
-        self.get(id).is_none_or(|kept| kept.expose() != password.expose())
+    ///
+    /// # Errors
+    /// [`FsError`] if that cannot be determined.
+    pub fn is_new(&self, id: &VolumeId, password: &Password) -> Result<bool, FsError> {
+        Ok(self.get(id)?.is_none_or(|kept| kept.expose() != password.expose()))
     }
 
     /// Stores the password of a volume.
@@ -39,8 +43,17 @@ impl Passwords {
     }
 
     /// The password of a volume, if there is one.
-    pub fn get(&self, id: &VolumeId) -> Option<Password> {
-        Password::new(Secret::new(fs::read_to_string(self.path(id)).ok()?)).ok()
+    ///
+    /// # Errors
+    /// [`FsError`] if it cannot be read, which does not mean that there is none.
+    pub fn get(&self, id: &VolumeId) -> Result<Option<Password>, FsError> {
+        let path = self.path(id);
+        match fs::read_to_string(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            // The driver did not write that.
+            Err(error) if error.kind() == ErrorKind::InvalidData => Ok(None),
+            read => Ok(Password::new(Secret::new(read.map_err(FsError::of("read", &path))?)).ok()),
+        }
     }
 
     /// Removes the password of a volume.
@@ -76,19 +89,19 @@ mod tests {
         let passwords = Passwords { folder: dir.path().join("passwords") };
         let password = |text: &str| Password::new(Secret::new(text.to_owned())).unwrap();
         let (one, other) = (VolumeId::parse("csi-1").unwrap(), VolumeId::parse("csi-2").unwrap());
-        assert!(passwords.get(&one).is_none());
+        assert!(passwords.get(&one).unwrap().is_none());
         passwords.keep_only(|_| true).unwrap();
-        assert!(passwords.is_new(&one, &password("hunter2")), "new");
+        assert!(passwords.is_new(&one, &password("hunter2")).unwrap(), "new");
         passwords.keep(&one, &password("hunter2")).unwrap();
-        assert!(!passwords.is_new(&one, &password("hunter2")), "the same");
-        assert!(passwords.is_new(&one, &password("hunter3")), "another");
+        assert!(!passwords.is_new(&one, &password("hunter2")).unwrap(), "the same");
+        assert!(passwords.is_new(&one, &password("hunter3")).unwrap(), "another");
         passwords.keep(&one, &password("hunter3")).unwrap();
-        assert_eq!(passwords.get(&one).unwrap().expose(), "hunter3");
+        assert_eq!(passwords.get(&one).unwrap().unwrap().expose(), "hunter3");
         let mode = |path: &str| fs::metadata(dir.path().join(path)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("passwords"), mode("passwords/csi-1")), (0o700, 0o600));
         passwords.keep(&other, &password("hunter4")).unwrap();
         passwords.keep_only(|id| *id == one).unwrap();
-        assert!(passwords.get(&one).is_some() && passwords.get(&other).is_none());
+        assert!(passwords.get(&one).unwrap().is_some() && passwords.get(&other).unwrap().is_none());
         passwords.remove(&one).unwrap();
         passwords.remove(&one).unwrap();
         assert_eq!(fs::read_dir(&passwords.folder).unwrap().count(), 0);

@@ -3,6 +3,7 @@
 //! while the driver changes it.
 
 use std::ffi::OsStr;
+use std::time::{Duration, Instant};
 
 use svid_csi_core::files::FileName;
 use svid_csi_core::state::FileId;
@@ -10,6 +11,9 @@ use svid_csi_core::state::FileId;
 use crate::host::beneath::Folder;
 use crate::host::fsx::FsError;
 use crate::host::mount::{self, MountError};
+
+/// How long foreign files are removed while the folder is not sealed.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// The open folder of one volume.
 #[derive(Debug)]
@@ -80,8 +84,10 @@ impl VolumeFolder {
     }
 }
 
-/// Removes everything in a folder except the names that `is_kept` accepts.
+/// Removes everything in a folder except the names that `is_kept` accepts. A pod that keeps adding names harms only
+/// itself: its volume is left with them, and retried.
 pub(super) fn remove_others(folder: &Folder, is_kept: impl Fn(&OsStr) -> bool) -> Result<(), FsError> {
+    let end = Instant::now() + LONGEST;
     loop {
         let mut others = folder.names()?;
         others.retain(|name| !is_kept(name));
@@ -89,7 +95,10 @@ pub(super) fn remove_others(folder: &Folder, is_kept: impl Fn(&OsStr) -> bool) -
             return Ok(());
         }
         for name in others {
-            folder.remove(&name)?;
+            folder.remove_until(&name, end)?;
+            if Instant::now() > end {
+                return Err(folder.keeps_filling());
+            }
         }
     }
 }

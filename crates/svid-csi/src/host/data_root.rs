@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use tracing::warn;
 
 use super::fsx::{self, FsError};
@@ -122,7 +123,8 @@ pub fn lock(folder: &Path) -> Result<File, DataRootError> {
     let path = folder.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(FsError::of("open the lock", &path))?;
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| DataRootError::Locked(folder.to_owned()))?;
-    Ok(file)
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(DataRootError::Locked(folder.to_owned())),
+        locked => Ok(locked.map(|()| file).map_err(FsError::of("lock", &path))?),
+    }
 }

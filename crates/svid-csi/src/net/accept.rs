@@ -14,14 +14,14 @@ const EXHAUSTED: Duration = Duration::from_millis(200);
 /// How often accepting connections failed, on one socket or on sockets of one kind.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
-    what: &'static str,
+    what: String,
     failures: u64,
 }
 
 impl Acceptor {
     /// `what` names the socket in the log.
-    pub(crate) fn of(what: &'static str) -> Self {
-        Self { what, failures: 0 }
+    pub(crate) fn of(what: impl ToString) -> Self {
+        Self { what: what.to_string(), failures: 0 }
     }
 
     /// The next connection. `poll` is a listener's `poll_accept`.

@@ -1,4 +1,6 @@
-//! Problems that are reported once, until they change or end.
+//! Problems that are reported once, until they change or end, or only now and then.
+
+use std::time::{Duration, Instant};
 
 /// The problem that was last reported, if it has not ended.
 #[derive(Debug)]
@@ -29,6 +31,27 @@ impl<T: PartialEq> Reported<T> {
     }
 }
 
+/// A problem that a pod can cause as often as it likes: reported at most once a minute.
+#[derive(Debug, Default)]
+pub(crate) struct Sparingly {
+    last: Option<Instant>,
+    unreported: u64,
+}
+
+impl Sparingly {
+    const PAUSE: Duration = Duration::from_secs(60);
+
+    /// Whether to report the problem now, with the number of times that it was not reported since the last report.
+    pub(crate) fn report(&mut self, now: Instant) -> Option<u64> {
+        if self.last.is_some_and(|last| now.saturating_duration_since(last) < Self::PAUSE) {
+            self.unreported += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.unreported))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,5 +63,12 @@ mod tests {
         assert_eq!(["a", "a", "b", "a"].map(|problem| reported.is_new(problem)), [true, false, true, true]);
         assert!(reported.current() == Some(&"a") && reported.ends() && !reported.ends());
         assert!(reported.is_new("a"));
+    }
+
+    #[test]
+    fn a_problem_that_a_pod_keeps_causing_is_reported_once_a_minute() {
+        let (start, mut problem) = (Instant::now(), Sparingly::default());
+        let reports = [0, 1, 59, 60, 61, 119, 120, 500].map(|after| problem.report(start + Duration::from_secs(after)));
+        assert_eq!(reports, [Some(0), None, None, Some(2), None, None, Some(2), Some(0)]);
     }
 }

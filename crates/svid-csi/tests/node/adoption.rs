@@ -85,9 +85,11 @@ fn fill(data: &Path, identity: &Path, odd: &Odd<'_>) {
         chown(moment.join(file), None, Some(odd.group)).unwrap();
         fs::set_permissions(moment.join(file), fs::Permissions::from_mode(0o440)).unwrap();
     }
-    for (folder, group) in [(data, odd.group), (moment.as_path(), 0)] {
+    // As the kubelet's atomic writer creates it.
+    let of_moment = odd.mode.unwrap_or(0o755);
+    for (folder, group, mode) in [(data, odd.group, odd.mode.unwrap_or(0o550)), (moment.as_path(), 0, of_moment)] {
         chown(folder, Some(odd.owner), Some(group)).unwrap();
-        fs::set_permissions(folder, fs::Permissions::from_mode(odd.mode.unwrap_or(0o550))).unwrap();
+        fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
     }
 }
 

@@ -10,6 +10,7 @@ use tonic::Code;
 
 use crate::endpoints::metric;
 use crate::fixture::{Node, PASSTHROUGH, is_root_outside, run, test, until, volume};
+use crate::hostile::{unseal, writable_in_pod};
 
 const LENIENT: &[&str] = &["--data-root={dir}/root", "--allow-missing-read-only", "--metrics-address=127.0.0.1:0"];
 
@@ -57,6 +58,58 @@ fn a_pod_with_a_writable_mount_cannot_change_the_shared_directory() {
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o000)).unwrap();
         node.start().await;
         until("the mode is put back after a restart", async || mode(&agents) == 0o600).await;
+    });
+}
+
+/// As in the moment in which the driver has opened a seal.
+#[test]
+fn a_pod_without_read_only_deceives_only_itself() {
+    test(async || {
+        if !is_root_outside() {
+            return;
+        }
+        let mut node = Node::new(&[PASSTHROUGH, LENIENT]);
+        let forgotten = node.path("run/.agent.svid-csi.pods").join(volume("forgotten").id().as_str());
+        fs::create_dir_all(&forgotten).unwrap();
+        node.start().await;
+        assert!(!forgotten.exists());
+        let agent = node.agent();
+        let writable = |name| {
+            let mut volume = volume(name);
+            volume.read_only = false;
+            volume
+        };
+        let web = node.publish(&writable("web")).await;
+        let others = [node.publish(&writable("api")).await, node.publish(&volume("db")).await];
+        for target in others.iter().chain([&web]) {
+            reaches(&target.join("agent.sock"), &agent).await;
+        }
+        let in_pod = writable_in_pod(&node, &web);
+        let impostors = fs::File::open(&in_pod).unwrap();
+        unseal(&in_pod);
+        let socket = in_pod.join("agent.sock");
+        let _ = fs::remove_file(&socket);
+        let impostor = UnixListener::bind(&socket);
+        for target in &others {
+            reaches(&target.join("agent.sock"), &agent).await;
+        }
+        drop((impostors, impostor));
+        reaches(&socket, &agent).await;
+        assert!(node.log().contains("restoring it"), "{}", node.log());
+        node.kill();
+        drop(agent);
+        fs::remove_file(node.path("run/agent/agent.sock")).unwrap();
+        node.start().await;
+        let agent = node.agent();
+        for target in others.iter().chain([&web]) {
+            reaches(&target.join("agent.sock"), &agent).await;
+        }
+        run("umount", &[in_pod.to_str().unwrap()]);
+        for name in ["web", "api", "db"] {
+            node.unpublish(&volume(name)).await;
+        }
+        let left: Vec<_> = fs::read_dir(node.path("run/.agent.svid-csi.pods")).unwrap().collect();
+        assert!(left.iter().flatten().all(|left| left.file_name() == ".aside"), "{left:?}");
     });
 }
 

@@ -39,7 +39,10 @@ pub(crate) fn named_test<F: Future<Output = ()>>(name: &TestName, body: impl FnO
 
 /// Whether this process is the real root, not only that of a user namespace.
 pub(crate) fn is_root_outside() -> bool {
-    fs::read_to_string("/proc/self/gid_map").is_ok_and(|map| map.split_whitespace().last() == Some("4294967295"))
+    let map = fs::read_to_string("/proc/self/gid_map").unwrap();
+    let is_root = map.split_whitespace().last() == Some("4294967295");
+    assert!(is_root || std::env::var("CI").as_deref() != Ok("true"), "this test needs the real root");
+    is_root
 }
 
 /// A node with one driver. Dropping it kills the driver; the mounts go with the namespace.

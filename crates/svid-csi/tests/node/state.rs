@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use rustix::fs::StatVfsMountFlags;
 
 use crate::endpoints::renew_all;
-use crate::fixture::{FILES, Node, run, serial, test, until, volume};
+use crate::fixture::{FILES, Node, is_root_outside, run, serial, test, until, volume};
 use crate::restart::{inside, lose_data_root};
 
 const ADMIN: &str = "--admin-socket={dir}/admin.sock";
@@ -48,6 +48,9 @@ fn a_target_unmounted_by_another_program_shows_the_same_data_again() {
 #[test]
 fn a_changed_read_only_is_mounted() {
     test(async || {
+        if !is_root_outside() {
+            return;
+        }
         let node = Node::passthrough(&["--allow-missing-read-only"]).await;
         let mut web = volume("web");
         for read_only in [true, false, true] {

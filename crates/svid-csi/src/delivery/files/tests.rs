@@ -116,6 +116,37 @@ fn a_name_whose_file_is_missing_is_not_a_change_by_the_pod() {
     });
 }
 
+/// A process of the pod with a descriptor of its folder, in which the driver has opened the seal.
+#[test]
+fn a_pod_that_keeps_adding_files_does_not_hold_the_driver() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    with_volume(|path, volume| {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let ended = AtomicBool::new(false);
+        let fill = |writer: usize| {
+            for number in 0_usize.. {
+                if ended.load(Ordering::Relaxed) {
+                    return;
+                }
+                let _ = fs::File::create(path.join(format!("{writer}-{number}")));
+            }
+        };
+        std::thread::scope(|scope| {
+            let fill = &fill;
+            (0..4).for_each(|writer| drop(scope.spawn(move || fill(writer))));
+            // Foreign files are removed, as far as possible in the available time.
+            let installed = install(volume, &[file("a", "1")], None, now);
+            ended.store(true, Ordering::Relaxed);
+            if let Err(error) = installed {
+                assert_eq!(error.source.to_string(), "new files keep appearing in it");
+            }
+        });
+        install(volume, &[file("a", "2")], None, now).unwrap();
+        assert_eq!(shows(volume), [("a".to_owned(), "2".to_owned())]);
+        assert_eq!(fs::read_dir(path).unwrap().count(), 3, "a, ..data and one folder");
+    });
+}
+
 #[test]
 fn a_failed_rollback_does_not_hide_why_the_delivery_failed() {
     let log = CapturedLog::start();

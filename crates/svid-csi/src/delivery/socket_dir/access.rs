@@ -1,9 +1,5 @@
-//! The access rights of the agent's sockets, which only the agent may change.
-//!
-//! A seal does not protect them: a socket cannot be opened, and so cannot be sealed. They are therefore remembered, also
-//! across restarts of the driver, and restored after a change by anybody else.
+//! The access rights of a socket or folder.
 
-use std::collections::HashMap;
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -13,12 +9,6 @@ use std::{fs, io};
 use rustix::fs::{AtFlags, Gid, Stat, StatxFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use svid_csi_core::state::FileId;
-use tracing::error;
-
-use crate::host::fsx::{self, FsError};
-use crate::telemetry::report;
-use crate::telemetry::reported::Reported;
 
 /// The extended attribute of a POSIX ACL (acl(5)), which can deny access to users to whom the mode grants it.
 const ACL: &CStr = c"system.posix_acl_access";
@@ -89,91 +79,4 @@ pub(super) fn born(file: &OwnedFd) -> io::Result<Option<i128>> {
     let is_known = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
     let (seconds, nanoseconds) = (i128::from(stat.stx_btime.tv_sec), i128::from(stat.stx_btime.tv_nsec));
     Ok(is_known.then_some(seconds * 1_000_000_000 + nanoseconds))
-}
-
-/// The access rights that the agent has given its sockets.
-#[derive(Debug, Default)]
-pub(super) struct Granted {
-    file: Option<PathBuf>,
-    sockets: HashMap<FileId, Grant>,
-    is_saved: bool,
-    /// Why they cannot be saved.
-    trouble: Reported,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Grant {
-    socket: FileId,
-    born: Option<i128>,
-    access: Access,
-}
-
-impl Granted {
-    /// Those that an earlier run has saved in `file`.
-    pub(super) fn load(file: Option<PathBuf>) -> Self {
-        let sockets = file.as_deref().map_or(Ok(Vec::new()), read).unwrap_or_else(|error| {
-            error!(
-                error = report::chain(&error),
-                "it is not known which access rights the agent gave its sockets: those that they have now are taken for them"
-            );
-            Vec::new()
-        });
-        let sockets = sockets.into_iter().map(|grant| (grant.socket, grant)).collect();
-        Granted { file, sockets, is_saved: true, trouble: Reported::default() }
-    }
-
-    /// The access rights of a socket, if they are known.
-    pub(super) fn get(&self, socket: FileId, born: Option<i128>) -> Option<&Access> {
-        self.sockets.get(&socket).filter(|grant| grant.born == born).map(|grant| &grant.access)
-    }
-
-    /// Whether it is a socket of the agent.
-    pub(super) fn knows(&self, socket: FileId) -> bool {
-        self.sockets.contains_key(&socket)
-    }
-
-    pub(super) fn set(&mut self, socket: FileId, born: Option<i128>, access: &Access) {
-        let grant = Grant { socket, born, access: access.clone() };
-        self.is_saved &= self.sockets.get(&socket) == Some(&grant);
-        self.sockets.insert(socket, grant);
-    }
-
-    /// Forgets other sockets, and saves the rest if it has changed. A failure is retried at the next look.
-    pub(super) fn keep_only(&mut self, is_wanted: impl Fn(FileId) -> bool) {
-        let before = self.sockets.len();
-        self.sockets.retain(|id, _| is_wanted(*id));
-        self.is_saved &= self.sockets.len() == before;
-        if self.is_saved {
-            return;
-        }
-        match self.save().map_err(|error| report::chain(&error)) {
-            Ok(()) => {
-                self.is_saved = true;
-                self.trouble.ends();
-            }
-            Err(error) => {
-                if self.trouble.is_new(error.clone()) {
-                    error!(
-                        error,
-                        "cannot save the access rights of the agent's sockets: a change while the driver does not run will not be noticed"
-                    );
-                }
-            }
-        }
-    }
-
-    fn save(&self) -> Result<(), FsError> {
-        let Some(file) = &self.file else { return Ok(()) };
-        let grants: Vec<_> = self.sockets.values().collect();
-        let json = serde_json::to_vec(&grants).map_err(io::Error::other).map_err(FsError::of("encode", file))?;
-        fsx::write_atomic(file, &json, 0o600)
-    }
-}
-
-fn read(file: &Path) -> Result<Vec<Grant>, FsError> {
-    match fs::read(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(FsError::of("read", file)(error)),
-        Ok(json) => serde_json::from_slice(&json).map_err(io::Error::other).map_err(FsError::of("decode", file)),
-    }
 }

@@ -26,13 +26,13 @@ impl DirWatch {
     pub(super) fn new(directory: &Path, stable: &Path) -> io::Result<Self> {
         let (of_agent, of_pods) = (Inotify::new()?, Inotify::new()?);
         let watch = DirWatch { of_agent, of_pods, directory: directory.to_owned(), stable: stable.to_owned() };
-        watch.rearm()?;
+        watch.rearm(std::iter::empty())?;
         Ok(watch)
     }
 
-    /// Watches the directories that are currently at their paths. Must be called before reading them, so that no change
-    /// is missed.
-    pub(super) fn rearm(&self) -> io::Result<()> {
+    /// Watches the directories that are currently at their paths, and those of pods. Must be called before reading them,
+    /// so that no change is missed.
+    pub(super) fn rearm<'a>(&self, mut of_pods: impl Iterator<Item = &'a Path>) -> io::Result<()> {
         let parent = self.directory.parent().unwrap_or(Path::new("/"));
         if !self.of_agent.add(parent, NAMES)? {
             return Err(io::ErrorKind::NotFound.into());
@@ -46,7 +46,8 @@ impl DirWatch {
         for folder in folders_below(&located).map_err(io::Error::other)? {
             self.of_agent.add(&folder, ALL)?;
         }
-        self.of_pods.add(&self.stable, ALL).map(drop)
+        self.of_pods.add(&self.stable, ALL)?;
+        of_pods.try_for_each(|folder| self.of_pods.add(folder, ALL).map(drop))
     }
 
     /// The changes since the last call.

@@ -8,7 +8,9 @@ mod access;
 mod agent_folder;
 mod dir_watch;
 mod error;
+mod granted;
 mod hard_links;
+mod of_pods;
 mod shown;
 mod stable;
 
@@ -17,17 +19,20 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use svid_csi_core::state::FileId;
+use svid_csi_core::volume_id::VolumeId;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::access::{Granted, by_descriptor};
+use self::access::by_descriptor;
 use self::dir_watch::DirWatch;
 pub use self::error::SocketDirError;
-use self::hard_links::{Changes, Linked, SETTLES_IN, Touched};
+use self::granted::{Granted, SETTLES_IN};
+use self::hard_links::{Changes, Linked, Touched};
+use self::of_pods::OfPods;
 use self::shown::Shown;
 use super::private_bind;
 use crate::host::data_root::DataRoot;
@@ -37,7 +42,7 @@ use crate::host::seal::Sealing;
 use crate::net::uds;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
-use crate::telemetry::reported::Reported;
+use crate::telemetry::reported::{Reported, Sparingly};
 
 /// The configuration of the agent's sockets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,9 +62,11 @@ pub struct SocketDir {
     views: Option<PathBuf>,
     current: Mutex<Option<FileId>>,
     linked: Mutex<Linked>,
+    of_pods: Mutex<Option<OfPods>>,
     shown: Mutex<Shown>,
     trouble: Mutex<Reported>,
     left_out: Mutex<Reported<Vec<PathBuf>>>,
+    undone: Mutex<Sparingly>,
     /// Whether changes are being watched.
     followed: AtomicBool,
     metrics: Arc<Metrics>,
@@ -85,6 +92,7 @@ impl SocketDir {
         let shown = if stable.is_some() { Shown::Sealed } else { Shown::Plain };
         let socket_dir = SocketDir {
             agent,
+            of_pods: Mutex::new(stable.as_deref().map(OfPods::of)),
             stable,
             views: data.map(DataRoot::tmpfs),
             current: Mutex::default(),
@@ -92,6 +100,7 @@ impl SocketDir {
             shown: Mutex::new(shown),
             trouble: Mutex::default(),
             left_out: Mutex::default(),
+            undone: Mutex::default(),
             followed: AtomicBool::default(),
             metrics,
         };
@@ -104,11 +113,12 @@ impl SocketDir {
         self.shown().is_stable()
     }
 
-    /// The directory that is currently mounted into pods.
+    /// The directory to mount into the pod of a volume. If the mount has to be read-only although the pod did not request
+    /// that, its runtime may make it writable, so it gets a directory of its own.
     ///
     /// # Errors
     /// [`SocketDirError::NoAgent`] and [`SocketDirError::Writable`] among others.
-    pub fn source(&self, read_only: bool) -> Result<MountSource, SocketDirError> {
+    pub fn source(&self, id: &VolumeId, read_only: bool) -> Result<MountSource, SocketDirError> {
         let is_missing = self.stable.as_ref().map_or(Ok(false), |stable| fsx::exists(stable).map(|there| !there))?;
         if let Some(stable) = self.stable.as_ref().filter(|_| is_missing) {
             fsx::ensure_dir(stable, 0o755)?;
@@ -119,25 +129,46 @@ impl SocketDir {
                 return Err(SocketDirError::Unusable(error));
             }
         }
-        // The pod did not request a read-only volume, so its runtime may make our read-only mount writable.
         if let Some(why) = self.shown().lack_of_seal().filter(|_| read_only) {
             return Err(SocketDirError::Writable(why));
         }
+        if let (Some(of_pods), Some(stable), true) = (self.of_pods().as_mut(), &self.stable, read_only) {
+            return self.source_of_pod(of_pods, id, stable);
+        }
         let live = self.live();
-        let id = mount::file_id_of(&live)?.ok_or_else(|| SocketDirError::NoAgent(live.clone()))?;
+        let root = mount::file_id_of(&live)?.ok_or_else(|| SocketDirError::NoAgent(live.clone()))?;
         if mount::is_deleted(&live)? {
             return Err(SocketDirError::Deleted(live));
         }
         let Some(views) = &self.views else { return Ok(MountSource::open(&live)?) };
-        let (writable, locked) = (views.join("agent"), views.join("agent-read-only"));
+        let view = views.join("agent");
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if *current != Some(id) {
-            let source = MountSource::open(&live)?;
-            private_bind::ensure(&source, &writable, false)?;
-            private_bind::ensure(&source, &locked, true)?;
-            *current = Some(id);
+        if *current != Some(root) {
+            private_bind::ensure(&MountSource::open(&live)?, &view, false)?;
+            *current = Some(root);
         }
-        Ok(MountSource::open(if read_only { &locked } else { &writable })?)
+        Ok(MountSource::open(&view)?)
+    }
+
+    fn source_of_pod(&self, of_pods: &mut OfPods, id: &VolumeId, stable: &Path) -> Result<MountSource, SocketDirError> {
+        let (folder, own) = of_pods.ensure(id, stable)?;
+        let Some(views) = &self.views else { return Ok(MountSource::open(own)?) };
+        let view = views.join("agent-of-pods");
+        private_bind::ensure(&MountSource::open(folder)?, &view, true)?;
+        Ok(MountSource::open(&view.join(id.as_str()))?)
+    }
+
+    /// Removes what a volume has of its own.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn remove(&self, id: &VolumeId) -> Result<(), FsError> {
+        self.of_pods().as_mut().map_or(Ok(()), |of_pods| of_pods.remove(id))
+    }
+
+    /// Removes what volumes have for which `is_known` returns false. Returns the failures.
+    pub fn keep_only(&self, is_known: impl Fn(&VolumeId) -> bool) -> Vec<FsError> {
+        self.of_pods().as_mut().map_or(Vec::new(), |of_pods| of_pods.keep_only(is_known))
     }
 
     /// Whether `root` is the directory that pods currently get.
@@ -145,6 +176,9 @@ impl SocketDir {
     /// # Errors
     /// [`MountError`] if that cannot be determined.
     pub fn is_current(&self, root: FileId) -> Result<bool, MountError> {
+        if self.of_pods().as_ref().is_some_and(|of_pods| of_pods.with(root).is_some()) {
+            return Ok(true);
+        }
         let root = Some(root);
         Ok(mount::file_id_of(&self.live())? == root || mount::file_id_of(&self.located())? == root)
     }
@@ -155,6 +189,9 @@ impl SocketDir {
         let trouble = self.look();
         if let Some(error) = trouble.as_ref().filter(|_| self.linked().is_wrong) {
             return Some(report::chain(error));
+        }
+        if let Some(of_pod) = self.of_pods().as_ref().and_then(|of_pods| of_pods.with(root)) {
+            return of_pod.trouble.clone().or_else(|| self.lacks_agent(&of_pod.path, trouble));
         }
         let live = self.live();
         match self.is_current(root).and_then(|current| Ok(current && !mount::is_deleted(&live)?)) {
@@ -167,7 +204,12 @@ impl SocketDir {
             }
             Err(error) => return Some(report::chain(&error)),
         }
-        let found = agent_folder::sockets_below(&live).and_then(|sockets| Ok((any_accepts(&sockets)?, sockets.len())));
+        self.lacks_agent(&live, trouble)
+    }
+
+    /// Why no agent is reached through a directory of pods.
+    fn lacks_agent(&self, shown: &Path, trouble: Option<FsError>) -> Option<String> {
+        let found = agent_folder::sockets_below(shown).and_then(|sockets| Ok((any_accepts(&sockets)?, sockets.len())));
         let (alive, count) = match found {
             Ok(found) => found,
             Err(error) => return Some(report::chain(&error)),
@@ -196,6 +238,8 @@ impl SocketDir {
                 warn!(%error, agent = %self.agent.display(), "the agent's directory cannot be watched; retrying");
             }
             let was_followed = self.followed.swap(false, Ordering::Relaxed);
+            let socket_dir = self.clone();
+            tokio::task::spawn_blocking(move || socket_dir.look()).await?;
             pause = if was_followed { FIRST_PAUSE } else { (pause * 2).min(LAST_PAUSE) };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -214,7 +258,7 @@ impl SocketDir {
         let mut touched = Touched::first();
         let mut retry = FIRST_RETRY;
         loop {
-            watch.rearm()?;
+            watch.rearm(self.of_pods().iter().flat_map(OfPods::paths))?;
             let socket_dir = self.clone();
             let look = move || (socket_dir.synchronise(&touched), touched);
             let (trouble, before) = tokio::task::spawn_blocking(look).await?;
@@ -223,24 +267,32 @@ impl SocketDir {
             self.followed.store(trouble.is_none(), Ordering::Relaxed);
             // A pod that keeps changing it must not keep the driver busy.
             tokio::time::sleep(PAUSE_BETWEEN_LOOKS).await;
-            let is_undecided = self.linked().is_undecided();
-            touched = match trouble {
-                None if is_undecided => watch.so_far()?,
-                None => watch.changed().await?,
+            let (is_undecided, is_wrong, has_judged) = {
+                let linked = self.linked();
+                (linked.is_undecided(), linked.is_wrong, linked.has_judged)
+            };
+            let retries = trouble.is_some() || self.of_pods().as_ref().is_some_and(OfPods::is_troubled);
+            touched = match retries {
+                false if is_undecided => watch.so_far()?,
+                false => watch.changed().await?,
                 // It may end without a change of the directories.
-                Some(_) => match tokio::time::timeout(retry, watch.changed()).await {
+                true => match tokio::time::timeout(retry, watch.changed()).await {
                     Ok(changed) => changed?,
                     Err(_elapsed) => watch.so_far()?,
                 },
             };
             touched.by_agent.add(own.by_agent);
-            if trouble.is_some() {
-                // It has not been judged.
+            if !has_judged {
                 touched.by_agent.add(before.by_agent);
                 touched.by_pods.add(before.by_pods);
             }
-            retry = if trouble.is_none() { FIRST_RETRY } else { (retry * 2).min(LAST_PAUSE) };
+            // An impostor may be in the place of the agent.
+            retry = if !retries || is_wrong { FIRST_RETRY } else { (retry * 2).min(LAST_PAUSE) };
         }
+    }
+
+    fn of_pods(&self) -> MutexGuard<'_, Option<OfPods>> {
+        self.of_pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn linked(&self) -> MutexGuard<'_, Linked> {
@@ -293,6 +345,8 @@ impl SocketDir {
         };
         if shown.is_stable() {
             self.report_left_out(&linked, below.unwrap_or_default());
+            let undone = self.of_pods().as_mut().map(|of_pods| of_pods.synchronise(stable)).unwrap_or_default();
+            self.report(&Changes { undone, ..Changes::default() });
         }
         drop(linked);
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
@@ -327,13 +381,26 @@ impl SocketDir {
         if !changes.linked.is_empty() || !changes.dropped.is_empty() {
             info!(linked = ?changes.linked, dropped = ?changes.dropped, "updated the links to the agent's sockets");
         }
-        if !changes.undone.is_empty() {
-            self.metrics.agent_directory_put_right(changes.undone.len());
-            warn!(names = ?changes.undone, "the shared directory of the agent's sockets was changed by something other than the agent; restoring it");
+        if changes.undone.is_empty() {
+            return;
+        }
+        self.metrics.agent_directory_put_right(changes.undone.len());
+        let mut undone = self.undone.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(unreported) = undone.report(Instant::now()) {
+            let names: Vec<_> = changes.undone.iter().take(MOST_REPORTED_NAMES).collect();
+            let count = changes.undone.len();
+            warn!(
+                ?names,
+                count,
+                unreported,
+                "the directory of the agent's sockets in pods was changed by something other than the agent; restoring it"
+            );
         }
     }
 }
 
+/// Of those that a pod has changed, which may be many.
+const MOST_REPORTED_NAMES: usize = 8;
 const PAUSE_BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

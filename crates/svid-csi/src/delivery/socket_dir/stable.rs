@@ -2,9 +2,11 @@
 //! mounts.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Statx, StatxFlags};
+use rustix::io::Errno;
 use tracing::warn;
 
 use super::error::SocketDirError;
@@ -29,10 +31,13 @@ pub(super) fn beside(agent: &Path) -> Result<Option<PathBuf>, SocketDirError> {
     let (Some(parent), Some(name)) = (agent.parent(), agent.file_name().and_then(|name| name.to_str())) else {
         return Ok(None);
     };
-    let same_mount =
-        if fsx::exists(agent)? { mount_id(agent)? == mount_id(parent)? } else { fs::create_dir_all(parent).is_ok() };
+    let same_mount = if fsx::exists(agent)? {
+        mount_id(agent)? == mount_id(parent)?
+    } else {
+        is_permitted(fs::create_dir_all(parent).map_err(FsError::of("create the folder", parent)))?
+    };
     let stable = parent.join(format!(".{name}.svid-csi"));
-    let usable = same_mount && fsx::ensure_dir(&stable, 0o755).is_ok();
+    let usable = same_mount && is_permitted(fsx::ensure_dir(&stable, 0o755))?;
     if !usable {
         warn!(
             agent = %agent.display(),
@@ -44,6 +49,16 @@ pub(super) fn beside(agent: &Path) -> Result<Option<PathBuf>, SocketDirError> {
     Ok(usable.then_some(stable))
 }
 
+/// Whether the driver may write there. Another failure does not mean no.
+fn is_permitted(done: Result<(), FsError>) -> Result<bool, FsError> {
+    match done {
+        Err(error) if matches!(error.source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+            Ok(false)
+        }
+        done => done.map(|()| true),
+    }
+}
+
 /// Whether both are on one mount, as far as is known.
 pub(super) fn are_together(agent: &Path, stable: &Path) -> bool {
     matches!((mount_id(agent), mount_id(stable)), (Ok(agent), Ok(stable)) if agent == stable)
@@ -52,5 +67,10 @@ pub(super) fn are_together(agent: &Path, stable: &Path) -> bool {
 /// Compared at one moment in one namespace only, because mount ids are reused.
 fn mount_id(path: &Path) -> Result<u64, FsError> {
     let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID);
-    stat.map(|stat| stat.stx_mnt_id).map_err(FsError::of("inspect", path))
+    let known = |stat: Statx| match stat.stx_mask & StatxFlags::MNT_ID.bits() {
+        // Kernels before Linux 5.8 do not report it.
+        0 => Err(Errno::OPNOTSUPP),
+        _ => Ok(stat.stx_mnt_id),
+    };
+    stat.and_then(known).map_err(FsError::of("inspect", path))
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
@@ -10,8 +11,8 @@ use super::Folder;
 use crate::host::fsx::FsError;
 use crate::host::seal;
 
-/// How often a folder is listed before the driver concludes that it is being filled at the same time.
-pub(super) const MOST_PASSES: u32 = 1 << 20;
+/// How long content is removed to which others may be adding. The next attempt removes the rest.
+const LONGEST: Duration = Duration::from_secs(5);
 
 impl Folder {
     /// Removes the entry with that name, if any: a file, or a folder with its content. Seals in it are removed.
@@ -19,32 +20,35 @@ impl Folder {
     /// # Errors
     /// [`FsError`].
     pub fn remove(&self, name: impl AsRef<OsStr>) -> Result<(), FsError> {
-        self.remove_within(name, MOST_PASSES)
+        self.remove_until(name, Instant::now() + LONGEST)
     }
 
-    /// Like [`Folder::remove`], but lists a folder at most that often: a pod may be filling it.
+    /// Like [`Folder::remove`], but gives up at that time.
     ///
     /// # Errors
     /// [`FsError`].
-    pub fn remove_within(&self, name: impl AsRef<OsStr>, passes: u32) -> Result<(), FsError> {
+    pub fn remove_until(&self, name: impl AsRef<OsStr>, end: Instant) -> Result<(), FsError> {
         let name = name.as_ref();
         if !self.is_folder(name)? {
             return self.unlink(name);
         }
-        self.folder(name)?.clear(passes)?;
+        self.folder(name)?.clear(end)?;
         self.remove_empty(name).map_err(self.failed("remove", name))
     }
 
     /// Removes all content. Folders in its folders are first moved up into it, so that depth costs nothing.
-    pub(super) fn clear(&self, passes: u32) -> Result<(), FsError> {
+    pub(super) fn clear(&self, end: Instant) -> Result<(), FsError> {
         self.unseal()?;
         let mut moved = 0_u64;
-        for _ in 0..passes {
+        loop {
             let names = self.names()?;
             if names.is_empty() {
                 return Ok(());
             }
             for name in names {
+                if Instant::now() > end {
+                    return Err(self.keeps_filling());
+                }
                 if !self.is_folder(&name)? {
                     self.unlink(&name)?;
                     continue;
@@ -66,7 +70,11 @@ impl Folder {
                 }
             }
         }
-        Err(FsError::of("empty", &self.path)(io::Error::other("new files keep appearing in it")))
+    }
+
+    /// The failure of a removal that took too long.
+    pub fn keeps_filling(&self) -> FsError {
+        FsError::of("empty", &self.path)(io::Error::other("new files keep appearing in it"))
     }
 
     fn move_up(&self, name: &OsStr, to: &Folder, moved: &mut u64) -> Result<(), FsError> {

@@ -2,9 +2,11 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 use svid_csi_core::quoted::Quoted;
+
+use super::source::is_root_of_mount;
 
 /// The maximum number of inspected entries. More are not a mistake that can be fixed here.
 const MOST_ENTRIES: usize = 256;
@@ -58,7 +60,7 @@ impl Sweep<'_> {
         let is_folder = FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory;
         let is_own = stat.stx_uid == 0 && (name.starts_with(OWN_PREFIX) || (self.is_ours)(name));
         match is_folder {
-            true if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) => self.leave(Quoted::new(name)),
+            true if is_root_of_mount(&stat)? => self.leave(Quoted::new(name)),
             true => {
                 let before = self.left.len();
                 self.folder(folder, name)?;

@@ -23,8 +23,11 @@ impl Propagation {
     /// If the file of this process cannot be read.
     pub fn read() -> io::Result<Self> {
         // In any other PID namespace, process 1 belongs to a container.
-        let sees_host = std::fs::read_link("/proc/self/ns/pid").is_ok_and(|ns| ns == Path::new(INITIAL_PID_NAMESPACE));
-        let host = sees_host.then(|| std::fs::read_to_string("/proc/1/mountinfo").ok()).flatten();
+        let sees_host = std::fs::read_link("/proc/self/ns/pid")? == Path::new(INITIAL_PID_NAMESPACE);
+        let host = match sees_host.then(|| std::fs::read_to_string("/proc/1/mountinfo")).transpose() {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+            host => host?,
+        };
         Ok(Self::parse(&std::fs::read_to_string("/proc/self/mountinfo")?, host.as_deref()))
     }
 

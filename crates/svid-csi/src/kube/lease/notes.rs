@@ -4,6 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::coordination::v1::Lease;
+use tracing::error;
+
+/// The annotations of an object may have 256 KiB in all (Kubernetes, TotalAnnotationSizeLimitB).
+const MOST_BYTES: usize = 128 << 10;
 
 /// A growing set of words: those of every earlier leader, and this one's.
 #[derive(Debug, Clone)]
@@ -36,7 +40,18 @@ impl Notes {
     pub(super) fn write(&self, lease: &mut Lease) {
         let words = self.words();
         if !words.is_empty() {
-            let text = words.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+            let mut text = String::new();
+            for word in words.iter() {
+                if text.len() + word.len() >= MOST_BYTES {
+                    error!(
+                        annotation = self.annotation,
+                        "the Lease has no room for all of these notes: later leaders will not know the rest"
+                    );
+                    break;
+                }
+                let separator = if text.is_empty() { "" } else { " " };
+                text.extend([separator, word.as_str()]);
+            }
             lease.metadata.annotations.get_or_insert_default().insert(self.annotation.to_owned(), text);
         }
     }

@@ -13,12 +13,13 @@ use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use crate::host::inotify::{self, Inotify};
+use crate::net::accept::Acceptor;
 use crate::net::uds::{self, BindError, Bound};
 use crate::telemetry::report;
 use crate::telemetry::reported::Reported;
 
 const NO_FILES: [&str; 0] = [];
-/// The pause between two attempts to accept a connection, such as while there are no free descriptors.
+/// The pause after a failed attempt to bind it again.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A socket that is bound, or waits to be bound again.
@@ -94,16 +95,14 @@ impl Door {
         turn: impl Fn(Turn) + Send + Sync,
     ) -> impl Stream<Item = io::Result<UnixStream>> + Send {
         let watch = self.watch();
-        stream::unfold((self, listener, watch, turn), async |(door, mut listener, mut watch, turn)| {
+        let acceptor = Acceptor::of(self.path.display());
+        let state = (self, listener, watch, turn, acceptor);
+        stream::unfold(state, async |(door, mut listener, mut watch, turn, mut acceptor)| {
             loop {
                 tokio::select! {
-                    accepted = listener.accept() => match accepted {
-                        Ok((caller, _)) => return Some((Ok(caller), (door, listener, watch, turn))),
-                        Err(error) => {
-                            warn!(socket = %door.path.display(), %error, "cannot accept connections");
-                            tokio::time::sleep(PAUSE).await;
-                        }
-                    },
+                    caller = acceptor.next(|context| listener.poll_accept(context)) => {
+                        return Some((Ok(caller), (door, listener, watch, turn, acceptor)));
+                    }
                     () = changed(watch.as_ref()) => {}
                     () = door.look.notified() => {}
                 }

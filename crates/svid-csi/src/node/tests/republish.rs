@@ -196,7 +196,7 @@ fn an_interrupted_republish_as_a_passthrough_leaves_no_key() {
             {
                 let mut held = node.volumes.hold(&files.id).await;
                 let point = MountPoint::open(&files.target).unwrap();
-                let agent = node.deliveries.socket_dir().unwrap().source(false).unwrap();
+                let agent = node.deliveries.socket_dir().unwrap().source(&files.id, false).unwrap();
                 let volume = held.as_mut().unwrap();
                 if detached {
                     node.mount(volume, &point, &agent, &passthrough).unwrap();
@@ -214,7 +214,7 @@ fn an_interrupted_republish_as_a_passthrough_leaves_no_key() {
             let node = build_as(&config);
             assert_eq!(count_of(&keys), 0, "detached: {detached}");
             assert!(fs::symlink_metadata(folder(&dir, &files)).is_err());
-            let agent = node.deliveries.socket_dir().unwrap().source(false).unwrap();
+            let agent = node.deliveries.socket_dir().unwrap().source(&files.id, false).unwrap();
             assert_eq!(MountPoint::open(&files.target).unwrap().look().unwrap(), Look::Mounted(agent.id()));
             let held = node.volumes.hold(&files.id).await;
             let record = held.as_ref().unwrap().record();
@@ -250,7 +250,7 @@ fn a_volume_in_use_stays_renewed_and_ends_when_it_becomes_a_passthrough() {
             if is_cut_short {
                 // As if the former spec could not be recorded again.
                 let mut held = node.volumes.hold(&files.id).await;
-                let agent = node.deliveries.socket_dir().unwrap().source(false).unwrap().id();
+                let agent = node.deliveries.socket_dir().unwrap().source(&files.id, false).unwrap().id();
                 let shown = MountPoint::open(&files.target).unwrap().look().unwrap().mounted();
                 let show = |record: &mut Record| record.show(Some(agent), passthrough.clone().into(), shown);
                 node.record(held.as_mut().unwrap(), show).unwrap();

@@ -101,7 +101,7 @@ impl Deliveries {
             Content::Passthrough => {}
             Content::Files(wanted) => {
                 let before = self.files_before(record, &folder, wanted, jwt.is_some())?;
-                let (password, now) = (self.password(spec, wanted), clock::now());
+                let (password, now) = (self.password(spec, wanted)?, clock::now());
                 let given = jwt.map(Jwt::given);
                 let wants = wants(wanted, password.as_ref());
                 let mut rendered = contents::all(before, context, given.as_ref(), wants, now)?;
@@ -235,6 +235,9 @@ impl Deliveries {
         if let Some(workload_api) = &self.workload_api {
             left.extend(workload_api.keep_only(&is_known)?);
         }
+        if let Some(socket_dir) = &self.socket_dir {
+            left.extend(socket_dir.keep_only(&is_known));
+        }
         Ok(left)
     }
 
@@ -269,7 +272,7 @@ impl Deliveries {
         bundle: &TrustBundle,
     ) -> Result<Result<(), Rejection>, VolumeError> {
         let folder = self.folder(record)?;
-        let (password, now) = (self.password(&record.spec, wanted), clock::now());
+        let (password, now) = (self.password(&record.spec, wanted)?, clock::now());
         let before = self.delivered_files(record, &folder)?;
         let (wants, certificates) = (wants(wanted, password.as_ref()), bundle.certificates());
         let (mut rendered, chain) = contents::with_bundle(before, certificates, wants, now)?;
@@ -303,11 +306,11 @@ impl Deliveries {
     }
 
     /// The password of the volume's PKCS#12 files, if it has any.
-    fn password(&self, spec: &VolumeSpec, wanted: &FilesSpec) -> Option<Password> {
+    fn password(&self, spec: &VolumeSpec, wanted: &FilesSpec) -> Result<Option<Password>, VolumeError> {
         match (wanted.extras.need_password(), wanted.extras.own_password) {
-            (false, _) => None,
-            (true, false) => Some(Password::well_known()),
-            (true, true) => self.passwords.as_ref()?.get(&spec.id),
+            (false, _) => Ok(None),
+            (true, false) => Ok(Some(Password::well_known())),
+            (true, true) => Ok(self.passwords.as_ref().map_or(Ok(None), |passwords| passwords.get(&spec.id))?),
         }
     }
 

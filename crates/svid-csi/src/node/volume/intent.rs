@@ -122,7 +122,7 @@ impl Node {
             return Ok(false);
         };
         let password = Password::new(brought.clone()).map_err(RenderError::from)?;
-        if !passwords.is_new(&spec.id, &password) {
+        if !passwords.is_new(&spec.id, &password)? {
             return Ok(false);
         }
         if volume.record().issued.is_some() {

@@ -136,6 +136,12 @@ impl Deliveries {
         self.folders.as_ref().map_or(Ok(false), |folders| folders.is_mounted(id))
     }
 
+    /// Removes the directory with the agent's sockets that a volume has of its own, if it has one. Until then, a mount of
+    /// it may be in use.
+    pub(super) fn remove_own_directory(&self, id: &VolumeId) -> Result<(), VolumeError> {
+        Ok(self.socket_dir.as_ref().map_or(Ok(()), |socket_dir| socket_dir.remove(id))?)
+    }
+
     /// Removes a volume's data other than its record: folder, stored identity, password. `filled` is the mount of the
     /// pod, if this driver wrote its files.
     pub(super) fn remove_data(&self, id: &VolumeId, filled: Option<FileId>) -> Result<(), VolumeError> {

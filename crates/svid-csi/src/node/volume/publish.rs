@@ -79,7 +79,7 @@ impl Node {
         let (node, driver) = (self.clone(), driver.to_owned());
         tokio::task::spawn_blocking(move || {
             let point = MountPoint::open(&spec.target)?;
-            let source = node.deliveries.socket_dir()?.source(spec.read_only)?;
+            let source = node.deliveries.socket_dir()?.source(&spec.id, spec.read_only)?;
             if is_published(held.as_ref(), &spec, &point, Some(source.id()))? {
                 return Ok(());
             }

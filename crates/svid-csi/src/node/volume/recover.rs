@@ -220,7 +220,7 @@ impl Node {
             }
             _ => {}
         }
-        Ok(Some(self.deliveries.socket_dir()?.source(record.spec.read_only)?))
+        Ok(Some(self.deliveries.socket_dir()?.source(&record.spec.id, record.spec.read_only)?))
     }
 
     /// Removes the former data of a passthrough volume.

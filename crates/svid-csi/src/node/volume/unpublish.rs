@@ -95,6 +95,7 @@ impl Node {
             )?;
         }
         self.deliveries.remove_data(id, held.as_ref().and_then(|volume| volume.record().filled()))?;
+        self.deliveries.remove_own_directory(id)?;
         if let Some(point) = &point {
             let spec = held.as_ref().map(|volume| volume.record().spec.clone());
             point.remove(|name| spec.as_ref().is_some_and(|spec| spec.shows(name)))?;

@@ -51,8 +51,10 @@ fn sockets(directory: &Path) -> io::Result<Vec<PathBuf>> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         // Follows links, because manifests create them with the usual names.
-        if fs::metadata(&path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
-            sockets.push(path);
+        match fs::metadata(&path) {
+            Ok(found) if found.file_type().is_socket() => sockets.push(path),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
     }
     Ok(sockets)

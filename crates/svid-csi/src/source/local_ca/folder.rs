@@ -67,6 +67,8 @@ fn read(path: &Path) -> Result<Option<Zeroizing<String>>, FsError> {
 fn keep(authority: &CertificateAuthority, folder: &Path, certificate: &Path, key: &Path) -> Result<(), FsError> {
     let unfinished = folder.join(UNFINISHED);
     fsx::write_atomic(&unfinished, b"", 0o600)?;
+    // Before a file that it explains.
+    fsx::sync(folder)?;
     fsx::write_atomic(key, authority.key_pem().as_bytes(), 0o600)?;
     fsx::write_atomic(certificate, authority.certificate_pem().as_bytes(), 0o600)?;
     fsx::sync_in(folder, &[key, certificate])?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use svid_csi_proto::workload::X509svidResponse;
 use svid_csi_testkit::agent::Entry;
 use svid_csi_testkit::api_server::{ApiServer, User};
@@ -9,7 +10,7 @@ use svid_csi_testkit::{Flaw, TestCa};
 use tonic::Code;
 
 use super::scene::{FILES, SOCKET, files_test, id, prepared_test};
-use crate::fixture::{pod, serial, svid, until, volume};
+use crate::fixture::{Node, pod, serial, svid, until, volume};
 
 /// Long enough for every success.
 const SHORT: Duration = Duration::from_secs(5);
@@ -97,15 +98,37 @@ fn a_running_pod_keeps_its_last_good_identity() {
     });
 }
 
+fn with_api_server(node: &mut Node) -> ApiServer {
+    let server = ApiServer::start();
+    server.users.accept("token", User::service_account("spire", "svid-csi"));
+    let kubeconfig = node.path("kubeconfig");
+    std::fs::write(&kubeconfig, server.kubeconfig("token")).unwrap();
+    node.add_args(&[&format!("--kubeconfig={}", kubeconfig.display())]);
+    server
+}
+
+/// Otherwise the pod info of a request may come from the pod's author.
+#[test]
+fn a_driver_without_pod_info_does_not_start() {
+    prepared_test(&[FILES, SOCKET], async |mut scene| {
+        let server = with_api_server(&mut scene.node);
+        let metadata = json!({"name": "csi.spiffe.io"});
+        let spec = json!({"podInfoOnMount": false});
+        server
+            .objects
+            .put(json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": metadata, "spec": spec}));
+        scene.agent.resume();
+        scene.node.spawn();
+        until("it has ended", async || scene.node.has_ended()).await;
+        let log = scene.node.log();
+        assert!(log.contains("the CSIDriver object") && log.contains("lacks podInfoOnMount: true"), "{log}");
+    });
+}
+
 #[test]
 fn the_pod_gets_an_event() {
     prepared_test(&[FILES, SOCKET], async |mut scene| {
-        let server = ApiServer::start();
-        server.users.accept("token", User::service_account("spire", "svid-csi"));
-        std::fs::write(scene.node.path("kubeconfig"), server.kubeconfig("token")).unwrap();
-        scene.node.add_args(&["--kubeconfig={dir}/kubeconfig"
-            .replace("{dir}", scene.node.dir.path().to_str().unwrap())
-            .as_str()]);
+        let server = with_api_server(&mut scene.node);
         scene.agent.resume();
         scene.node.start().await;
         let target = scene.registered("web").await;

@@ -4,6 +4,7 @@
 cd /spiffe || exit 1
 # Where the mount can be made writable again, the rest is tried on a writable mount.
 mount -o remount,rw,bind /spiffe 2>/dev/null
+grep ' /spiffe ' /proc/mounts | tail -n 1 | cut -d ' ' -f 4 | sed 's/^/mount /'
 
 try() {
     if said=$("$@" 2>&1); then echo "done $*"; else echo "refused $*: $said"; fi

@@ -1,3 +1,4 @@
+use super::super::granted::SETTLES_IN;
 use super::*;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -21,7 +22,7 @@ fn folders() -> Folders {
     let (agent, stable) = (root.path().join("agent"), root.path().join("stable"));
     fs::create_dir(&agent).unwrap();
     fs::create_dir(&stable).unwrap();
-    Folders { _root: root, agent, stable, linked: Linked::default() }
+    Folders { _root: root, agent, stable, linked: Linked::with(Granted::load(None)) }
 }
 
 fn unsealed(folder: &Path) {
