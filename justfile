@@ -63,7 +63,7 @@ keytool:
 # Compare the approver's CSR parser with cert-manager's own decoder; needs Go
 csr-oracle:
     go -C tests/cluster/tools/certmanager build -o "$PWD/target/csr-oracle" ./csr
-    CSR_ORACLE="$PWD/target/csr-oracle" cargo test --locked --package svid-csi-core --test rules -- \
+    CSR_ORACLE="$PWD/target/csr-oracle" cargo test --locked --workspace --test rules -- \
         --ignored --nocapture an_approved_csr_is_the_one_that_cert_manager_reads
 
 # Show what the driver does, on this machine and without Kubernetes

@@ -72,12 +72,15 @@ impl Inotify {
     }
 }
 
+/// The number of changed names that are kept apart.
+const MOST_NAMES: usize = 4096;
+
 /// Names that have changed.
 #[derive(Debug)]
 pub(crate) enum Names {
     /// These.
     These(BTreeSet<OsString>),
-    /// Any name may have changed: there were more events than the kernel keeps.
+    /// Any name may have changed: there were too many events.
     Any,
 }
 
@@ -91,7 +94,9 @@ impl Names {
     /// Adds others.
     pub(crate) fn add(&mut self, others: Names) {
         match (&mut *self, others) {
-            (Names::These(these), Names::These(others)) => these.extend(others),
+            (Names::These(these), Names::These(others)) if these.len() + others.len() <= MOST_NAMES => {
+                these.extend(others);
+            }
             _ => *self = Names::Any,
         }
     }

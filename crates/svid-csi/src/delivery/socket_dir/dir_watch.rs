@@ -2,12 +2,15 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::inotify::{ReadFlags, WatchFlags};
+use tracing::warn;
 
 use super::agent_folder::{self, folders_below};
 use super::hard_links::Touched;
 use crate::host::inotify::{Inotify, NAMES};
+use crate::telemetry::reported::Reported;
 
 /// A watch over the agent's directory, which may appear, disappear or be a link, over its parents, and over the stable
 /// directory.
@@ -17,6 +20,8 @@ pub(super) struct DirWatch {
     of_pods: Inotify,
     directory: PathBuf,
     stable: PathBuf,
+    /// Why directories of pods cannot be watched.
+    trouble: Mutex<Reported>,
 }
 
 const ALL: WatchFlags = NAMES.union(WatchFlags::ATTRIB);
@@ -25,14 +30,15 @@ impl DirWatch {
     /// Watches `directory` and `stable`; the directory above the first must exist.
     pub(super) fn new(directory: &Path, stable: &Path) -> io::Result<Self> {
         let (of_agent, of_pods) = (Inotify::new()?, Inotify::new()?);
-        let watch = DirWatch { of_agent, of_pods, directory: directory.to_owned(), stable: stable.to_owned() };
-        watch.rearm(std::iter::empty())?;
+        let (directory, stable) = (directory.to_owned(), stable.to_owned());
+        let watch = DirWatch { of_agent, of_pods, directory, stable, trouble: Mutex::default() };
+        watch.rearm(&[])?;
         Ok(watch)
     }
 
     /// Watches the directories that are currently at their paths, and those of pods. Must be called before reading them,
     /// so that no change is missed.
-    pub(super) fn rearm<'a>(&self, mut of_pods: impl Iterator<Item = &'a Path>) -> io::Result<()> {
+    pub(super) fn rearm(&self, of_pods: &[PathBuf]) -> io::Result<()> {
         let parent = self.directory.parent().unwrap_or(Path::new("/"));
         if !self.of_agent.add(parent, NAMES)? {
             return Err(io::ErrorKind::NotFound.into());
@@ -47,7 +53,16 @@ impl DirWatch {
             self.of_agent.add(&folder, ALL)?;
         }
         self.of_pods.add(&self.stable, ALL)?;
-        of_pods.try_for_each(|folder| self.of_pods.add(folder, ALL).map(drop))
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match of_pods.iter().try_for_each(|folder| self.of_pods.add(folder, ALL).map(drop)) {
+            Ok(()) => _ = trouble.ends(),
+            // That must not stop the rest.
+            Err(error) if trouble.is_new(error.to_string()) => {
+                warn!(%error, "the directories of pods with the agent's sockets cannot be watched: what a pod changes in its own is restored later");
+            }
+            Err(_) => {}
+        }
+        Ok(())
     }
 
     /// The changes since the last call.

@@ -30,8 +30,10 @@ use crate::host::fsx::FsError;
 use crate::host::inotify::Names;
 use crate::host::seal::{self, Sealing};
 
-/// How often changes by others while the directory was open are reverted in one go.
+/// How often changes by others while the directory was open are reverted in one go. In its own directory, a pod harms
+/// only itself.
 const MOST_PASSES: u32 = 32;
+const MOST_PASSES_OF_ONE_POD: u32 = 4;
 /// From this pass on, the others are given time to fall out of step.
 const PATIENT_PASSES: u32 = 4;
 /// How many names changed by others are remembered.
@@ -102,7 +104,7 @@ pub(super) struct Linked {
 }
 
 /// The changes to make in the stable directory.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Work {
     remove: Vec<OsString>,
     link: Vec<OsString>,
@@ -167,7 +169,8 @@ impl Linked {
     ) -> Result<(), FsError> {
         let to = open(stable)?;
         check_owner(&to, stable)?;
-        let from = unless_missing(open(&names[0]))?;
+        // An agent may have no directory, but the stable one exists.
+        let from = if self.of_one_pod { Some(open(&names[0])?) } else { unless_missing(open(&names[0]))? };
         let mut offered = from.as_ref().map_or(Ok(Offered::default()), |from| agent_folder::offered(from, names))?;
         self.leading_out = std::mem::take(&mut offered.leading_out);
         self.seen |= !offered.sockets.is_empty();
@@ -176,10 +179,11 @@ impl Linked {
         self.granted.leave_unsettled(&mut wanted, &linked);
         let folders = Folders { from, to, stable };
         // At first for what an earlier run has left in it.
-        let path = if self.of_one_pod { stable.with_file_name(".aside") } else { beside(stable, "aside") };
+        let path = beside(stable, "aside");
         let mut aside = if self.left.is_none() { Some(open_aside(&path)?) } else { None };
         let mut trouble = None;
-        for pass in 0..MOST_PASSES {
+        let mut before = None;
+        for pass in 0..if self.of_one_pod { MOST_PASSES_OF_ONE_POD } else { MOST_PASSES } {
             if pass >= PATIENT_PASSES {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -193,7 +197,12 @@ impl Linked {
                 Some(aside) => aside,
                 none => none.insert(open_aside(&path)?),
             };
+            if before.as_ref() == Some(&work) {
+                // No pod interferes: the failure is the system's.
+                break;
+            }
             let done = self.carry_out(&work, &folders, aside, &mut wanted, changes);
+            before = Some(work);
             trouble = Some(done.err().unwrap_or_else(|| {
                 let others = io::Error::other("another process keeps changing it");
                 FsError { action: "protect", path: stable.to_owned(), source: others }
@@ -284,6 +293,9 @@ impl Linked {
                 Ok(false) => _ = wanted.remove(name),
                 Err(error) => _ = failed(Err(error)),
             }
+        }
+        if prepared.is_empty() && work.remove.is_empty() && work.access.is_none() {
+            return first_trouble;
         }
         seal::unseal(&folders.to).map_err(FsError::of("unseal", folders.stable))?;
         failed(work.access.as_ref().map_or(Ok(()), |access| folders.restore(access)));

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use svid_csi_core::state::FileId;
 use svid_csi_core::volume_id::VolumeId;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -62,7 +63,9 @@ pub struct SocketDir {
     views: Option<PathBuf>,
     current: Mutex<Option<FileId>>,
     linked: Mutex<Linked>,
-    of_pods: Mutex<Option<OfPods>>,
+    of_pods: Option<OfPods>,
+    /// Notified of a new directory of a pod.
+    has_new: Notify,
     shown: Mutex<Shown>,
     trouble: Mutex<Reported>,
     left_out: Mutex<Reported<Vec<PathBuf>>>,
@@ -92,7 +95,8 @@ impl SocketDir {
         let shown = if stable.is_some() { Shown::Sealed } else { Shown::Plain };
         let socket_dir = SocketDir {
             agent,
-            of_pods: Mutex::new(stable.as_deref().map(OfPods::of)),
+            of_pods: stable.as_deref().map(|stable| OfPods::of(stable, metrics.clone())),
+            has_new: Notify::new(),
             stable,
             views: data.map(DataRoot::tmpfs),
             current: Mutex::default(),
@@ -105,6 +109,7 @@ impl SocketDir {
             metrics,
         };
         socket_dir.look();
+        socket_dir.synchronise_pods();
         Ok(socket_dir)
     }
 
@@ -132,8 +137,8 @@ impl SocketDir {
         if let Some(why) = self.shown().lack_of_seal().filter(|_| read_only) {
             return Err(SocketDirError::Writable(why));
         }
-        if let (Some(of_pods), Some(stable), true) = (self.of_pods().as_mut(), &self.stable, read_only) {
-            return self.source_of_pod(of_pods, id, stable);
+        if let Some(of_pods) = self.of_pods.as_ref().filter(|_| read_only) {
+            return self.source_of_pod(of_pods, id);
         }
         let live = self.live();
         let root = mount::file_id_of(&live)?.ok_or_else(|| SocketDirError::NoAgent(live.clone()))?;
@@ -150,9 +155,10 @@ impl SocketDir {
         Ok(MountSource::open(&view)?)
     }
 
-    fn source_of_pod(&self, of_pods: &mut OfPods, id: &VolumeId, stable: &Path) -> Result<MountSource, SocketDirError> {
-        let (folder, own) = of_pods.ensure(id, stable)?;
-        let Some(views) = &self.views else { return Ok(MountSource::open(own)?) };
+    fn source_of_pod(&self, of_pods: &OfPods, id: &VolumeId) -> Result<MountSource, SocketDirError> {
+        let (folder, own) = of_pods.ensure(id)?;
+        self.has_new.notify_one();
+        let Some(views) = &self.views else { return Ok(MountSource::open(&own)?) };
         let view = views.join("agent-of-pods");
         private_bind::ensure(&MountSource::open(folder)?, &view, true)?;
         Ok(MountSource::open(&view.join(id.as_str()))?)
@@ -163,12 +169,20 @@ impl SocketDir {
     /// # Errors
     /// [`FsError`].
     pub fn remove(&self, id: &VolumeId) -> Result<(), FsError> {
-        self.of_pods().as_mut().map_or(Ok(()), |of_pods| of_pods.remove(id))
+        self.of_pods.as_ref().map_or(Ok(()), |of_pods| of_pods.remove(id))
     }
 
-    /// Removes what volumes have for which `is_known` returns false. Returns the failures.
+    /// Removes what a volume without a record has of its own, unless it is in use.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn remove_unused(&self, id: &VolumeId) -> Result<(), FsError> {
+        self.of_pods.as_ref().map_or(Ok(()), |of_pods| of_pods.remove_unused(id))
+    }
+
+    /// Removes what volumes have for which `is_known` returns false, unless it is in use. Returns the failures.
     pub fn keep_only(&self, is_known: impl Fn(&VolumeId) -> bool) -> Vec<FsError> {
-        self.of_pods().as_mut().map_or(Vec::new(), |of_pods| of_pods.keep_only(is_known))
+        self.of_pods.as_ref().map_or(Vec::new(), |of_pods| of_pods.keep_only(is_known))
     }
 
     /// Whether `root` is the directory that pods currently get.
@@ -176,7 +190,7 @@ impl SocketDir {
     /// # Errors
     /// [`MountError`] if that cannot be determined.
     pub fn is_current(&self, root: FileId) -> Result<bool, MountError> {
-        if self.of_pods().as_ref().is_some_and(|of_pods| of_pods.with(root).is_some()) {
+        if self.of_pods.as_ref().is_some_and(|of_pods| of_pods.contain(root)) {
             return Ok(true);
         }
         let root = Some(root);
@@ -190,11 +204,13 @@ impl SocketDir {
         if let Some(error) = trouble.as_ref().filter(|_| self.linked().is_wrong) {
             return Some(report::chain(error));
         }
-        if let Some(of_pod) = self.of_pods().as_ref().and_then(|of_pods| of_pods.with(root)) {
-            return of_pod.trouble.clone().or_else(|| self.lacks_agent(&of_pod.path, trouble));
+        let own = self.of_pods.as_ref().and_then(|of_pods| of_pods.look(root));
+        if let Some((own, why)) = own.filter(|_| self.heals()) {
+            return why.or_else(|| self.lacks_agent(&own, trouble));
         }
         let live = self.live();
-        match self.is_current(root).and_then(|current| Ok(current && !mount::is_deleted(&live)?)) {
+        let is_current = mount::file_id_of(&live).and_then(|id| Ok(id == Some(root) && !mount::is_deleted(&live)?));
+        match is_current {
             Ok(true) => {}
             Ok(false) => {
                 return Some(format!(
@@ -239,7 +255,7 @@ impl SocketDir {
             }
             let was_followed = self.followed.swap(false, Ordering::Relaxed);
             let socket_dir = self.clone();
-            tokio::task::spawn_blocking(move || socket_dir.look()).await?;
+            tokio::task::spawn_blocking(move || (socket_dir.look(), socket_dir.synchronise_pods())).await?;
             pause = if was_followed { FIRST_PAUSE } else { (pause * 2).min(LAST_PAUSE) };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -254,27 +270,33 @@ impl SocketDir {
         if let Some(parent) = self.agent.parent() {
             fs::create_dir_all(parent)?;
         }
-        let watch = DirWatch::new(&self.agent, stable)?;
+        let watch = Arc::new(DirWatch::new(&self.agent, stable)?);
         let mut touched = Touched::first();
         let mut retry = FIRST_RETRY;
         loop {
-            watch.rearm(self.of_pods().iter().flat_map(OfPods::paths))?;
-            let socket_dir = self.clone();
-            let look = move || (socket_dir.synchronise(&touched), touched);
-            let (trouble, before) = tokio::task::spawn_blocking(look).await?;
+            let (socket_dir, watch_again) = (self.clone(), watch.clone());
+            let look = move || {
+                watch_again.rearm(&socket_dir.of_pods.as_ref().map_or(Vec::new(), OfPods::paths))?;
+                let trouble = socket_dir.synchronise(&touched);
+                let retries = socket_dir.synchronise_pods() || trouble.is_some();
+                Ok::<_, std::io::Error>((trouble.is_none(), retries, touched))
+            };
+            let (is_followed, retries, before) = tokio::task::spawn_blocking(look).await??;
+            let (restored, is_undecided, is_wrong, has_judged) = {
+                let linked = self.linked();
+                (linked.restored, linked.is_undecided(), linked.is_wrong, linked.has_judged)
+            };
             // The events of our own restoring, which are not those of a pod. The next look sees what happened since.
-            let own = if self.linked().restored { watch.so_far()? } else { Touched::default() };
-            self.followed.store(trouble.is_none(), Ordering::Relaxed);
+            let own = if restored { watch.so_far()? } else { Touched::default() };
+            self.followed.store(is_followed, Ordering::Relaxed);
             // A pod that keeps changing it must not keep the driver busy.
             tokio::time::sleep(PAUSE_BETWEEN_LOOKS).await;
-            let (is_undecided, is_wrong, has_judged) = {
-                let linked = self.linked();
-                (linked.is_undecided(), linked.is_wrong, linked.has_judged)
-            };
-            let retries = trouble.is_some() || self.of_pods().as_ref().is_some_and(OfPods::is_troubled);
             touched = match retries {
                 false if is_undecided => watch.so_far()?,
-                false => watch.changed().await?,
+                false => tokio::select! {
+                    changed = watch.changed() => changed?,
+                    () = self.has_new.notified() => watch.so_far()?,
+                },
                 // It may end without a change of the directories.
                 true => match tokio::time::timeout(retry, watch.changed()).await {
                     Ok(changed) => changed?,
@@ -291,8 +313,9 @@ impl SocketDir {
         }
     }
 
-    fn of_pods(&self) -> MutexGuard<'_, Option<OfPods>> {
-        self.of_pods.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Updates the directories of pods. Returns whether one of them has failed.
+    fn synchronise_pods(&self) -> bool {
+        self.of_pods.as_ref().filter(|_| self.heals()).is_some_and(OfPods::synchronise)
     }
 
     fn linked(&self) -> MutexGuard<'_, Linked> {
@@ -345,8 +368,6 @@ impl SocketDir {
         };
         if shown.is_stable() {
             self.report_left_out(&linked, below.unwrap_or_default());
-            let undone = self.of_pods().as_mut().map(|of_pods| of_pods.synchronise(stable)).unwrap_or_default();
-            self.report(&Changes { undone, ..Changes::default() });
         }
         drop(linked);
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;

@@ -1,117 +1,208 @@
 //! The directories of pods whose mounts may be writable. Each such pod has its own, so that one that changes its
 //! directory deceives only itself.
 
-use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsString;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use svid_csi_core::state::FileId;
 use svid_csi_core::volume_id::VolumeId;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::agent_folder::unless_missing;
 use super::hard_links::{Linked, Touched, beside};
 use crate::host::beneath::Folder;
 use crate::host::fsx::{self, FsError};
 use crate::host::mount::{self, MountError};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
+use crate::telemetry::reported::{Reported, Sparingly};
+
+/// The pause after the first of several failures to update a directory, and the longest one.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The directories of pods, in a folder beside the stable directory that only root can enter.
 #[derive(Debug)]
 pub(super) struct OfPods {
     folder: PathBuf,
-    pods: HashMap<VolumeId, OfPod>,
+    stable: PathBuf,
+    pods: Mutex<HashMap<VolumeId, Shared>>,
+    metrics: Arc<Metrics>,
 }
+
+type Shared = Arc<Mutex<OfPod>>;
 
 /// The directory of one pod.
 #[derive(Debug)]
-pub(super) struct OfPod {
-    pub(super) path: PathBuf,
-    pub(super) root: Option<FileId>,
+struct OfPod {
+    path: PathBuf,
+    root: Option<FileId>,
     linked: Linked,
     /// Why it is not as it should be.
-    pub(super) trouble: Option<String>,
+    trouble: Reported,
+    failures: u32,
+    /// It is not updated before this time, because it has failed, or its pod keeps changing it.
+    rests_until: Option<Instant>,
+    undone: Sparingly,
 }
 
 impl OfPods {
     /// Beside that stable directory. Those of an earlier run still exist.
-    pub(super) fn of(stable: &Path) -> Self {
-        let mut of_pods = OfPods { folder: beside(stable, "pods"), pods: HashMap::new() };
-        if let Err(error) = of_pods.find_former() {
+    pub(super) fn of(stable: &Path, metrics: Arc<Metrics>) -> Self {
+        let folder = beside(stable, "pods");
+        let former = former(&folder).unwrap_or_else(|error| {
             error!(error = report::chain(&error), "cannot find the directories of pods from an earlier run");
-        }
-        of_pods
-    }
-
-    fn find_former(&mut self) -> Result<(), FsError> {
-        let Some(folder) = unless_missing(Folder::open(&self.folder, false))? else { return Ok(()) };
-        let ids = folder.names()?.into_iter().filter_map(|name| VolumeId::parse(name.to_str()?).ok());
-        self.pods.extend(ids.map(|id| {
-            let found = OfPod::at(self.folder.join(id.as_str()));
-            (id, found)
-        }));
-        Ok(())
+            HashMap::new()
+        });
+        OfPods { folder, stable: stable.to_owned(), pods: Mutex::new(former), metrics }
     }
 
     /// The folder of all of them, and the directory of a volume in it, which has the sockets of the stable directory.
-    pub(super) fn ensure(&mut self, id: &VolumeId, stable: &Path) -> Result<(&Path, &Path), MountError> {
+    pub(super) fn ensure(&self, id: &VolumeId) -> Result<(&Path, PathBuf), MountError> {
         fsx::ensure_dir(&self.folder, 0o700)?;
         let path = self.folder.join(id.as_str());
         fsx::ensure_dir(&path, 0o700)?;
-        let of_pod = self.pods.entry(id.clone()).or_insert_with(|| OfPod::at(path));
-        of_pod.root = mount::file_id_of(&of_pod.path)?;
-        of_pod.synchronise(stable).1.map_or(Ok(()), Err)?;
-        Ok((&self.folder, &of_pod.path))
+        let of_pod = self.pods().entry(id.clone()).or_insert_with(|| OfPod::at(path.clone())).clone();
+        lock(&of_pod).synchronise(id, &self.stable, &self.metrics).map_or(Ok(()), Err)?;
+        Ok((&self.folder, path))
     }
 
-    /// Repeats in all of them what has changed in the stable directory. Returns the names that pods have changed.
-    pub(super) fn synchronise(&mut self, stable: &Path) -> BTreeSet<OsString> {
-        self.pods.values_mut().flat_map(|of_pod| of_pod.synchronise(stable).0).collect()
+    /// Repeats in all of them what has changed in the stable directory. Returns whether one of them has failed.
+    pub(super) fn synchronise(&self) -> bool {
+        let mut failed = false;
+        for (id, of_pod) in self.all() {
+            let mut of_pod = lock(&of_pod);
+            if of_pod.rests_until.is_none_or(|until| until <= Instant::now()) {
+                of_pod.synchronise(&id, &self.stable, &self.metrics);
+            }
+            failed |= of_pod.trouble.current().is_some();
+        }
+        failed
     }
 
-    /// The one with this identity.
-    pub(super) fn with(&self, root: FileId) -> Option<&OfPod> {
-        self.pods.values().find(|of_pod| of_pod.root == Some(root))
+    /// Whether one of them has this identity.
+    pub(super) fn contain(&self, root: FileId) -> bool {
+        self.with(root).is_some()
+    }
+
+    /// The path of the one with this identity, and why it is not as it should be.
+    pub(super) fn look(&self, root: FileId) -> Option<(PathBuf, Option<String>)> {
+        let (id, of_pod) = self.with(root)?;
+        let mut of_pod = lock(&of_pod);
+        of_pod.synchronise(&id, &self.stable, &self.metrics);
+        Some((of_pod.path.clone(), of_pod.trouble.current().cloned()))
     }
 
     /// The folder of all of them, and each of them.
-    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
-        std::iter::once(self.folder.as_path()).chain(self.pods.values().map(|of_pod| of_pod.path.as_path()))
-    }
-
-    pub(super) fn is_troubled(&self) -> bool {
-        self.pods.values().any(|of_pod| of_pod.trouble.is_some())
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        let each = self.all().into_iter().map(|(id, _)| self.folder.join(id.as_str()));
+        std::iter::once(self.folder.clone()).chain(each).collect()
     }
 
     /// Removes the directory of a volume.
-    pub(super) fn remove(&mut self, id: &VolumeId) -> Result<(), FsError> {
-        if self.pods.contains_key(id) {
-            Folder::open(&self.folder, false)?.remove(id.as_str())?;
-            self.pods.remove(id);
+    pub(super) fn remove(&self, id: &VolumeId) -> Result<(), FsError> {
+        let folder = unless_missing(Folder::open(&self.folder, false))?;
+        if let Some(folder) = folder {
+            // No socket is added to it in the meantime.
+            let of_pod = self.pods().get(id).cloned();
+            let _busy = of_pod.as_ref().map(|of_pod| lock(of_pod));
+            folder.remove(id.as_str())?;
+            folder.remove(format!(".{}.aside", id.as_str()))?;
         }
+        self.pods().remove(id);
         Ok(())
     }
 
-    /// Removes those of volumes for which `is_known` returns false. Returns the failures.
-    pub(super) fn keep_only(&mut self, is_known: impl Fn(&VolumeId) -> bool) -> Vec<FsError> {
-        let unknown: Vec<_> = self.pods.keys().filter(|id| !is_known(id)).cloned().collect();
-        let failed = |id: &VolumeId| {
+    /// Removes the directory of a volume without a record, unless it is mounted somewhere: a pod may still use it.
+    pub(super) fn remove_unused(&self, id: &VolumeId) -> Result<(), FsError> {
+        let path = self.folder.join(id.as_str());
+        if fsx::exists(&path)? && mount::is_mounted_somewhere(&path)? {
+            return Ok(());
+        }
+        self.remove(id)
+    }
+
+    /// Removes those of volumes for which `is_known` returns false, and which are not in use. Returns the failures.
+    pub(super) fn keep_only(&self, is_known: impl Fn(&VolumeId) -> bool) -> Vec<FsError> {
+        let unknown = self.all().into_iter().map(|(id, _)| id).filter(|id| !is_known(id));
+        let failed = |id: VolumeId| {
             let path = self.folder.join(id.as_str());
-            self.remove(id).err().map(|error| FsError { path, ..error })
+            self.remove_unused(&id).err().map(|error| FsError { path, ..error })
         };
-        unknown.iter().filter_map(failed).collect()
+        unknown.filter_map(failed).collect()
+    }
+
+    fn with(&self, root: FileId) -> Option<(VolumeId, Shared)> {
+        self.all().into_iter().find(|(_, of_pod)| lock(of_pod).root == Some(root))
+    }
+
+    fn all(&self) -> Vec<(VolumeId, Shared)> {
+        self.pods().iter().map(|(id, of_pod)| (id.clone(), of_pod.clone())).collect()
+    }
+
+    fn pods(&self) -> MutexGuard<'_, HashMap<VolumeId, Shared>> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+fn lock(of_pod: &Shared) -> MutexGuard<'_, OfPod> {
+    of_pod.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn former(folder: &Path) -> Result<HashMap<VolumeId, Shared>, FsError> {
+    let Some(opened) = unless_missing(Folder::open(folder, false))? else { return Ok(HashMap::new()) };
+    let ids = opened.names()?.into_iter().filter_map(|name| VolumeId::parse(name.to_str()?).ok());
+    Ok(ids.map(|id| (id.clone(), OfPod::at(folder.join(id.as_str())))).collect())
+}
+
 impl OfPod {
-    fn at(path: PathBuf) -> Self {
-        let root = mount::file_id_of(&path).unwrap_or_default();
-        OfPod { path, root, linked: Linked::of_one_pod(), trouble: None }
+    fn at(path: PathBuf) -> Shared {
+        let of_pod = OfPod {
+            path,
+            root: None,
+            linked: Linked::of_one_pod(),
+            trouble: Reported::default(),
+            failures: 0,
+            rests_until: None,
+            undone: Sparingly::default(),
+        };
+        Arc::new(Mutex::new(of_pod))
     }
 
-    fn synchronise(&mut self, stable: &Path) -> (BTreeSet<OsString>, Option<FsError>) {
+    fn synchronise(&mut self, id: &VolumeId, stable: &Path, metrics: &Metrics) -> Option<MountError> {
+        let trouble = self.try_synchronise(id, stable, metrics).err();
+        match trouble.as_ref().map(|error| report::chain(error)) {
+            Some(error) => {
+                let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
+                self.rests_until = Some(Instant::now() + pause);
+                self.failures += 1;
+                if self.trouble.is_new(error.clone()) {
+                    error!(volume = %id, error, "cannot update a pod's links to the agent's sockets; retrying");
+                }
+            }
+            None => {
+                (self.failures, self.rests_until) = (0, None);
+                self.trouble.ends();
+            }
+        }
+        trouble
+    }
+
+    fn try_synchronise(&mut self, id: &VolumeId, stable: &Path, metrics: &Metrics) -> Result<(), MountError> {
+        let root = mount::file_id_of(&self.path)?;
+        if self.root != root {
+            (self.root, self.linked) = (root, Linked::of_one_pod());
+        }
         let (changes, trouble) = self.linked.synchronise(&[stable.to_owned()], &self.path, &Touched::default());
-        self.trouble = trouble.as_ref().map(|error| report::chain(error));
-        (changes.undone, trouble)
+        if !changes.undone.is_empty() {
+            metrics.agent_directory_put_right(changes.undone.len());
+            if let Some(unreported) = self.undone.report(Instant::now()) {
+                let names: Vec<_> = changes.undone.iter().take(super::MOST_REPORTED_NAMES).collect();
+                warn!(volume = %id, ?names, unreported, "a pod has changed its directory of the agent's sockets; restoring it");
+            }
+        }
+        Ok(trouble.map_or(Ok(()), Err)?)
     }
 }

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::host::fsx::FsError;
+
 /// The inode of the kernel's initial PID namespace (PROC_PID_INIT_INO in its proc_ns.h).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
@@ -56,6 +58,24 @@ impl Propagation {
     }
 }
 
+/// Whether a folder of the driver is mounted anywhere in this mount namespace. A mount is recognised by the last two
+/// names of its root, which is a path in its own file system.
+///
+/// # Errors
+/// [`FsError`] if that cannot be determined.
+pub fn is_mounted_somewhere(folder: &Path) -> Result<bool, FsError> {
+    let file = Path::new("/proc/self/mountinfo");
+    let mountinfo = std::fs::read_to_string(file).map_err(FsError::of("read", file))?;
+    Ok(is_root_of_any(&mountinfo, folder))
+}
+
+fn is_root_of_any(mountinfo: &str, folder: &Path) -> bool {
+    let end = |path: &Path| Some((path.parent()?.file_name()?.to_owned(), path.file_name()?.to_owned()));
+    let wanted = end(folder);
+    let roots = mountinfo.lines().filter_map(|line| line.split(' ').nth(3));
+    wanted.is_some() && roots.into_iter().any(|root| end(Path::new(&unescape(root))) == wanted)
+}
+
 fn mounts(mountinfo: &str) -> impl Iterator<Item = (PathBuf, Option<String>)> {
     mountinfo.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(4);
@@ -99,6 +119,16 @@ mod tests {
         for (path, reaches) in table {
             assert_eq!(mounts.reaches_host(Path::new(path), Path::new(pods)), *reaches, "{path}");
         }
+    }
+
+    #[test]
+    fn a_folder_that_is_the_root_of_a_mount_is_in_use() {
+        let mounted =
+            "40 22 0:27 /spire/.agent.svid-csi.pods/csi-1 /var/lib/kubelet/pods/u/mount ro - tmpfs tmpfs rw\n";
+        let is_used = |folder: &str| is_root_of_any(mounted, Path::new(folder));
+        assert!(is_used("/run/spire/.agent.svid-csi.pods/csi-1") && is_used("/x/.agent.svid-csi.pods/csi-1"));
+        assert!(!is_used("/run/spire/.agent.svid-csi.pods/csi-2") && !is_used("/run/other.pods/csi-1"));
+        assert!(!is_used("/run/spire/.agent.svid-csi.pods"));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use k8s_openapi::api::coordination::v1::Lease;
 use tracing::error;
 
+use crate::telemetry::reported::Reported;
+
 /// The annotations of an object may have 256 KiB in all (Kubernetes, TotalAnnotationSizeLimitB).
 const MOST_BYTES: usize = 128 << 10;
 
@@ -14,17 +16,30 @@ const MOST_BYTES: usize = 128 << 10;
 pub struct Notes {
     annotation: &'static str,
     words: Arc<Mutex<BTreeSet<String>>>,
+    full: Arc<Mutex<Reported>>,
 }
 
 impl Notes {
     /// Stored in that annotation. The notes of earlier leaders are known as soon as this process leads.
     pub fn new(annotation: &'static str) -> Self {
-        Self { annotation, words: Arc::default() }
+        Self { annotation, words: Arc::default(), full: Arc::default() }
     }
 
     /// Adds a note, which is stored with the next renewal of the Lease.
     pub fn add(&self, word: String) {
-        self.words().insert(word);
+        let mut words = self.words();
+        let bytes: usize = words.iter().map(|known| known.len() + 1).sum();
+        if bytes + word.len() < MOST_BYTES {
+            words.insert(word);
+        } else if !words.contains(&word)
+            && self.full.lock().unwrap_or_else(PoisonError::into_inner).is_new(word.clone())
+        {
+            error!(
+                word,
+                annotation = self.annotation,
+                "the Lease has no room for another note: later leaders will not know it"
+            );
+        }
     }
 
     /// All known notes.
@@ -40,18 +55,7 @@ impl Notes {
     pub(super) fn write(&self, lease: &mut Lease) {
         let words = self.words();
         if !words.is_empty() {
-            let mut text = String::new();
-            for word in words.iter() {
-                if text.len() + word.len() >= MOST_BYTES {
-                    error!(
-                        annotation = self.annotation,
-                        "the Lease has no room for all of these notes: later leaders will not know the rest"
-                    );
-                    break;
-                }
-                let separator = if text.is_empty() { "" } else { " " };
-                text.extend([separator, word.as_str()]);
-            }
+            let text = words.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
             lease.metadata.annotations.get_or_insert_default().insert(self.annotation.to_owned(), text);
         }
     }

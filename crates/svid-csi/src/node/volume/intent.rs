@@ -8,6 +8,7 @@ use svid_csi_core::secret::Secret;
 use svid_csi_core::state::{FileId, Issued, Phase, Record};
 use svid_csi_core::target::TargetPath;
 use svid_csi_core::volume::VolumeSpec;
+use svid_csi_core::volume_id::VolumeId;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -54,7 +55,8 @@ impl Node {
         held: &mut Held,
     ) -> Result<(), VolumeError> {
         let Some(volume) = held.as_mut() else {
-            held.replace(self.new_volume(driver, spec, place, |record| record.root = root)?);
+            let new = self.new_volume(driver, spec, place, |record| record.root = root);
+            held.replace(new.inspect_err(|_| self.discard(&spec.id, point))?);
             return Ok(());
         };
         volume.asked = Instant::now();
@@ -75,6 +77,15 @@ impl Node {
             record.show(root, spec.clone(), None);
         };
         Ok(self.record(volume, intended)?)
+    }
+
+    /// Removes what was prepared for a volume that has no record, because the kubelet may never ask for it again. If it is
+    /// mounted, its record could not be read, and a pod may use it.
+    fn discard(&self, id: &VolumeId, point: &MountPoint) {
+        let is_unused = matches!(point.look(), Ok(Look::Missing | Look::Folder));
+        if is_unused && self.deliveries.remove_all(id).is_err() {
+            self.later.again(id.clone(), 1);
+        }
     }
 
     /// Adds a new volume, once its record is on disk.

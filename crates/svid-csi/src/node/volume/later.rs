@@ -130,10 +130,7 @@ impl Node {
             Err(_) => Ok(()),
             Ok(()) if held.is_some() => self.resume(held).1,
             Ok(()) if self.deliveries.is_reached(id)? => Ok(()),
-            Ok(()) => {
-                self.deliveries.remove_own_directory(id)?;
-                self.deliveries.remove_data(id, None)
-            }
+            Ok(()) => self.deliveries.remove_all(id),
         }
     }
 }

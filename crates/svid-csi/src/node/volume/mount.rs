@@ -142,6 +142,14 @@ impl Deliveries {
         Ok(self.socket_dir.as_ref().map_or(Ok(()), |socket_dir| socket_dir.remove(id))?)
     }
 
+    /// Removes everything of a volume without a record.
+    pub(super) fn remove_all(&self, id: &VolumeId) -> Result<(), VolumeError> {
+        if let Some(socket_dir) = &self.socket_dir {
+            socket_dir.remove_unused(id)?;
+        }
+        self.remove_data(id, None)
+    }
+
     /// Removes a volume's data other than its record: folder, stored identity, password. `filled` is the mount of the
     /// pod, if this driver wrote its files.
     pub(super) fn remove_data(&self, id: &VolumeId, filled: Option<FileId>) -> Result<(), VolumeError> {

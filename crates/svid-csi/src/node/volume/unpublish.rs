@@ -95,17 +95,22 @@ impl Node {
             )?;
         }
         self.deliveries.remove_data(id, held.as_ref().and_then(|volume| volume.record().filled()))?;
-        self.deliveries.remove_own_directory(id)?;
         if let Some(point) = &point {
             let spec = held.as_ref().map(|volume| volume.record().spec.clone());
             point.remove(|name| spec.as_ref().is_some_and(|spec| spec.shows(name)))?;
         }
+        let own = self.deliveries.remove_own_directory(id);
         self.store.remove(id)?;
         if let Some(mut volume) = held.take() {
             volume.stop_renewing();
             self.is_unfinished(&mut volume, false);
             self.sources.forget_everywhere(&volume.record().spec);
             info!(volume = %id, "volume unpublished");
+        }
+        if let Err(error) = own {
+            // It holds no secret, and must not prevent a pod from ending.
+            warn!(volume = %id, error = report::chain(&error), "cannot remove a pod's links to the agent's sockets; retrying");
+            self.later.again(id.clone(), 1);
         }
         Ok(())
     }

@@ -101,6 +101,7 @@ fn three_greedy_pods_cost_little_memory_which_is_released() {
             "{held_connections} connections; idle {idle:.1} MB, {height:.1} MB more at its height, {afterwards:.1} MB more afterwards"
         );
         println!("another pod's identity: {alone:.2} ms alone, {beside:.2} ms beside them");
+        assert!(beside <= 3.0 * alone + 20.0, "{beside} ms beside them, {alone} ms alone");
         assert!(height <= 48.0, "{height} MB more");
         assert!(afterwards <= 16.0, "{afterwards} MB more");
     });
