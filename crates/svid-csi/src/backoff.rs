@@ -35,8 +35,13 @@ pub(crate) fn pause(failures: u32, longest: Duration) -> Duration {
 }
 
 fn grown(first: Duration, failures: u32, longest: Duration) -> Duration {
-    let pause = first.saturating_mul(1 << failures.min(16)).min(longest);
-    pause.mul_f64(0.8 + 0.4 * jitter())
+    doubled(first, failures, longest).mul_f64(0.8 + 0.4 * jitter())
+}
+
+/// How long to wait after that many failures of an operation that only this process does: `first`, doubled each time up to
+/// `longest`.
+pub(crate) fn doubled(first: Duration, failures: u32, longest: Duration) -> Duration {
+    first.saturating_mul(1 << failures.min(16)).min(longest)
 }
 
 /// The pauses between attempts at something that is retried forever.

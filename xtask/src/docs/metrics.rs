@@ -1,6 +1,6 @@
 //! Every metric, from pages in the OpenMetrics text format.
 
-use svid_csi::cli::reference::{self, Page};
+use svid_csi::cli::{self, MetricsPage};
 
 use super::{head, row};
 
@@ -13,11 +13,11 @@ approver on `--metrics-bind-address`, in the OpenMetrics text format. No label c
 ";
 
 pub(super) fn page() -> String {
-    let sections = reference::metrics().iter().map(section).collect::<String>();
+    let sections = cli::metrics().iter().map(section).collect::<String>();
     FIRST.to_owned() + &sections
 }
 
-fn section(page: &Page) -> String {
+fn section(page: &MetricsPage) -> String {
     let table: String =
         page.text.lines().filter_map(|line| metric(line.strip_prefix("# HELP ")?, &page.text)).collect();
     format!("\n## svid-csi {}\n\n{}{table}", page.of, head(&["metric", "type", "labels", ""]))

@@ -4,6 +4,7 @@ mod table;
 
 use super::*;
 use crate::files::FileName;
+use crate::files::Layout;
 use crate::plan::Issuer;
 use crate::secret::Secret;
 use crate::spiffe_id::TrustDomain;

@@ -16,7 +16,7 @@ use super::pods::Pods;
 use super::queue::{Next, TakenRequest};
 use super::text::shown;
 use super::write::{WriteError, Writer, Written};
-use crate::backoff::pause;
+use crate::backoff::{doubled, pause};
 use crate::kube::call::{CallError, within};
 use crate::kube::lease::Term;
 use crate::kube::one_object::ReadError;
@@ -128,7 +128,7 @@ impl Judge {
             }
             (Written::Conflict | Written::Gone, _) => Next::Leave,
             (Written::Refused, Verdict::Deny(_)) => Next::Leave,
-            (Written::Refused, _) => Next::Retry(UNTIL_GRANTED.saturating_mul(1 << taken.tries.min(5))),
+            (Written::Refused, _) => Next::Retry(doubled(UNTIL_GRANTED, taken.tries, UNTIL_GRANTED * 32)),
         })
     }
 

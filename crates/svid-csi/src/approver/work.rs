@@ -12,6 +12,7 @@ use tracing::info;
 
 use super::judge::Judge;
 use super::queue::{Queue, TakenRequest};
+use crate::backoff;
 use crate::kube::lease::{Leadership, Term};
 
 /// The number of requests decided at once. Nothing else limits the rate, because the API server reports when it is
@@ -22,6 +23,7 @@ const AT_ONCE: usize = 32;
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// The longest pause between two attempts while everything fails.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Decides requests in their order whenever this process leads, until `stop`. The Lease may be released only after its
@@ -84,7 +86,7 @@ impl Pace {
             *self = Self::default();
         } else if self.next_at.is_none_or(|moment| moment <= now) {
             // Concurrent decisions fail together, which counts as one failure.
-            let pause = Duration::from_millis(50).saturating_mul(1 << self.failures.min(7)).min(LONGEST_PAUSE);
+            let pause = backoff::doubled(FIRST_PAUSE, self.failures, LONGEST_PAUSE);
             (self.failures, self.next_at) = (self.failures + 1, Some(now + pause));
         }
     }

@@ -13,7 +13,6 @@ mod flags;
 mod issuance;
 mod mistakes;
 mod profile;
-pub mod reference;
 mod renew;
 mod sockets;
 mod values;
@@ -34,6 +33,7 @@ pub use self::watch::WatchCommand;
 use crate::demo;
 use crate::host::core_dumps;
 use crate::telemetry::log::LogOptions;
+use crate::telemetry::metrics::Metrics;
 
 /// Looks up an environment variable.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -103,6 +103,21 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>, environment: Environment<
         }
         CliCommand::Demo(args) => mistakes.none_or(Command::Demo(args.into())),
     }
+}
+
+/// A page of metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsPage {
+    /// The program they belong to.
+    pub of: &'static str,
+    /// All metrics, with every label, in the OpenMetrics text format.
+    pub text: String,
+}
+
+/// Every metric of the driver and of the approver, for the generated reference.
+pub fn metrics() -> [MetricsPage; 2] {
+    let of_approver = crate::approver::specimen_of_metrics();
+    [MetricsPage { of: "driver", text: Metrics::specimen() }, MetricsPage { of: "approver", text: of_approver }]
 }
 
 /// Every subcommand with its flags, for the generated reference, man pages and completions.

@@ -10,6 +10,7 @@
 //! What takes longer happens in a folder beside it that no pod gets. A pod whose mount may be writable has a directory of
 //! its own ([`super::of_pods`]).
 
+mod changes;
 mod folders;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -21,13 +22,13 @@ use std::time::Duration;
 use rustix::fs::{FileType, Stat};
 use svid_csi_core::state::FileId;
 
+pub(super) use self::changes::{Changes, Touched};
+use self::changes::{MOST_UNDONE, Work};
 use self::folders::{Folders, check_owner, open_aside, other_access, put_back, sweep};
-use super::access::Access;
 use super::agent_folder::{self, Offered, Socket, entries, id, open, unless_missing};
 use super::granted::Granted;
 use crate::host::beneath::Folder;
 use crate::host::fsx::FsError;
-use crate::host::inotify::Names;
 use crate::host::seal::{self, Sealing};
 
 /// How often changes by others while the directory was open are reverted in one go. In its own directory, a pod harms
@@ -36,48 +37,6 @@ const MOST_PASSES: u32 = 32;
 const MOST_PASSES_OF_ONE_POD: u32 = 4;
 /// From this pass on, the others are given time to fall out of step.
 const PATIENT_PASSES: u32 = 4;
-/// How many names changed by others are remembered.
-const MOST_UNDONE: usize = 64;
-
-/// The changes of a synchronisation.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Changes {
-    /// Sockets that are new or were re-created.
-    pub(super) linked: Vec<OsString>,
-    /// Sockets that the agent has removed.
-    pub(super) dropped: Vec<OsString>,
-    /// Names that others have added, replaced or removed, or whose access rights they have changed; not all, if there
-    /// are many.
-    pub(super) undone: BTreeSet<OsString>,
-}
-
-impl Changes {
-    fn undo(&mut self, name: &OsString) {
-        if self.undone.len() < MOST_UNDONE {
-            self.undone.insert(name.clone());
-        }
-    }
-}
-
-/// The sockets whose access rights may have changed since the last check, and from which side.
-#[derive(Debug, Default)]
-pub(super) struct Touched {
-    /// In the agent's directory, which is the agent's right.
-    pub(super) by_agent: Names,
-    /// In the stable directory, which only pods access.
-    pub(super) by_pods: Names,
-    /// Whether both directories are watched, so that no later change by the agent is missed.
-    pub(super) watched: bool,
-}
-
-impl Touched {
-    /// The first look of a watch: what happened before is not known. A socket with other access rights than the agent
-    /// gave it, as far as is known, has been changed by a pod.
-    pub(super) fn first() -> Self {
-        Touched { by_agent: Names::default(), by_pods: Names::Any, watched: true }
-    }
-}
-
 /// The state of the stable directory after the last synchronisation.
 #[derive(Debug, Default)]
 pub(super) struct Linked {
@@ -101,20 +60,6 @@ pub(super) struct Linked {
     pub(super) leading_out: BTreeSet<OsString>,
     /// Whether the seal holds.
     pub(super) sealing: Option<Sealing>,
-}
-
-/// The changes to make in the stable directory.
-#[derive(Debug, PartialEq, Eq)]
-struct Work {
-    remove: Vec<OsString>,
-    link: Vec<OsString>,
-    access: Option<Access>,
-}
-
-impl Work {
-    fn is_done(&self) -> bool {
-        self.remove.is_empty() && self.link.is_empty() && self.access.is_none()
-    }
 }
 
 impl Linked {

@@ -8,28 +8,25 @@ mod access;
 mod agent_folder;
 mod dir_watch;
 mod error;
+mod follow;
 mod granted;
 mod hard_links;
+mod health;
 mod of_pods;
 mod shown;
 mod stable;
 
-use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rustix::io::Errno;
 use svid_csi_core::state::FileId;
 use svid_csi_core::volume_id::VolumeId;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::access::by_descriptor;
-use self::dir_watch::DirWatch;
 pub use self::error::SocketDirError;
 use self::granted::{Granted, SETTLES_IN};
 use self::hard_links::{Changes, Linked, Touched};
@@ -40,7 +37,6 @@ use crate::host::data_root::DataRoot;
 use crate::host::fsx::{self, FsError};
 use crate::host::mount::{self, MountError, MountSource};
 use crate::host::seal::Sealing;
-use crate::net::uds;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
 use crate::telemetry::reported::{Reported, Sparingly};
@@ -197,122 +193,6 @@ impl SocketDir {
         Ok(mount::file_id_of(&self.live())? == root || mount::file_id_of(&self.located())? == root)
     }
 
-    /// Why a volume whose mount has the root `root` does not work, if it does not. Inspects the agent's directory
-    /// again, because a mount over it does not cause an event.
-    pub fn trouble(&self, root: FileId) -> Option<String> {
-        let trouble = self.look();
-        if let Some(error) = trouble.as_ref().filter(|_| self.linked().is_wrong) {
-            return Some(report::chain(error));
-        }
-        let own = self.of_pods.as_ref().and_then(|of_pods| of_pods.look(root));
-        if let Some((own, why)) = own.filter(|_| self.heals()) {
-            return why.or_else(|| self.lacks_agent(&own, trouble));
-        }
-        let live = self.live();
-        let is_current = mount::file_id_of(&live).and_then(|id| Ok(id == Some(root) && !mount::is_deleted(&live)?));
-        match is_current {
-            Ok(true) => {}
-            Ok(false) => {
-                return Some(format!(
-                    "the mounted directory is no longer {}: it was deleted or re-created, so this volume does not work until the pod is re-created",
-                    live.display()
-                ));
-            }
-            Err(error) => return Some(report::chain(&error)),
-        }
-        self.lacks_agent(&live, trouble)
-    }
-
-    /// Why no agent is reached through a directory of pods.
-    fn lacks_agent(&self, shown: &Path, trouble: Option<FsError>) -> Option<String> {
-        let found = agent_folder::sockets_below(shown).and_then(|sockets| Ok((any_accepts(&sockets)?, sockets.len())));
-        let (alive, count) = match found {
-            Ok(found) => found,
-            Err(error) => return Some(report::chain(&error)),
-        };
-        let agent = self.located();
-        (!alive).then(|| match (trouble, count) {
-            (Some(error), _) => report::chain(&error),
-            (None, 0) => format!("there is no socket in {}: the agent is not running", agent.display()),
-            (None, _) => format!("no socket in {} accepts connections: the agent is not running", agent.display()),
-        })
-    }
-
-    /// Follows the agent's directory until `stop`. If it cannot be watched, or the links cannot be updated, each publish
-    /// and each check of a volume compares instead, and both are retried.
-    ///
-    /// # Errors
-    /// If a worker panics.
-    pub async fn follow(self: Arc<Self>, stop: CancellationToken) -> std::io::Result<()> {
-        let mut pause = FIRST_PAUSE;
-        while let Some(stable) = self.stable.as_ref().filter(|_| !stop.is_cancelled()) {
-            let watched = tokio::select! {
-                watched = self.watch(stable) => watched,
-                () = stop.cancelled() => return Ok(()),
-            };
-            if let Err(error) = watched {
-                warn!(%error, agent = %self.agent.display(), "the agent's directory cannot be watched; retrying");
-            }
-            let was_followed = self.followed.swap(false, Ordering::Relaxed);
-            let socket_dir = self.clone();
-            tokio::task::spawn_blocking(move || (socket_dir.look(), socket_dir.synchronise_pods())).await?;
-            pause = if was_followed { FIRST_PAUSE } else { (pause * 2).min(LAST_PAUSE) };
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = stop.cancelled() => {}
-            }
-        }
-        stop.cancelled().await;
-        Ok(())
-    }
-
-    async fn watch(self: &Arc<Self>, stable: &Path) -> std::io::Result<()> {
-        if let Some(parent) = self.agent.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        let watch = Arc::new(DirWatch::new(&self.agent, stable)?);
-        let mut touched = Touched::first();
-        let mut retry = FIRST_RETRY;
-        loop {
-            let (socket_dir, watch_again) = (self.clone(), watch.clone());
-            let look = move || {
-                watch_again.rearm(&socket_dir.of_pods.as_ref().map_or(Vec::new(), OfPods::paths))?;
-                let trouble = socket_dir.synchronise(&touched);
-                let retries = socket_dir.synchronise_pods() || trouble.is_some();
-                Ok::<_, std::io::Error>((trouble.is_none(), retries, touched))
-            };
-            let (is_followed, retries, before) = tokio::task::spawn_blocking(look).await??;
-            let (restored, is_undecided, is_wrong, has_judged) = {
-                let linked = self.linked();
-                (linked.restored, linked.is_undecided(), linked.is_wrong, linked.has_judged)
-            };
-            // The events of our own restoring, which are not those of a pod. The next look sees what happened since.
-            let own = if restored { watch.so_far()? } else { Touched::default() };
-            self.followed.store(is_followed, Ordering::Relaxed);
-            // A pod that keeps changing it must not keep the driver busy.
-            tokio::time::sleep(PAUSE_BETWEEN_LOOKS).await;
-            touched = match retries {
-                false if is_undecided => watch.so_far()?,
-                false => tokio::select! {
-                    changed = watch.changed() => changed?,
-                    () = self.has_new.notified() => watch.so_far()?,
-                },
-                // It may end without a change of the directories.
-                true => match tokio::time::timeout(retry, watch.changed()).await {
-                    Ok(changed) => changed?,
-                    Err(_elapsed) => watch.so_far()?,
-                },
-            };
-            touched.by_agent.add(own.by_agent);
-            if !has_judged {
-                touched.by_agent.add(before.by_agent);
-                touched.by_pods.add(before.by_pods);
-            }
-            // An impostor may be in the place of the agent.
-            retry = if !retries || is_wrong { FIRST_RETRY } else { (retry * 2).min(LAST_PAUSE) };
-        }
-    }
-
     /// Updates the directories of pods. Returns whether one of them has failed.
     fn synchronise_pods(&self) -> bool {
         self.of_pods.as_ref().filter(|_| self.heals()).is_some_and(OfPods::synchronise)
@@ -422,35 +302,3 @@ impl SocketDir {
 
 /// Of those that a pod has changed, which may be many.
 const MOST_REPORTED_NAMES: usize = 8;
-const PAUSE_BETWEEN_LOOKS: Duration = Duration::from_millis(20);
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LAST_PAUSE: Duration = Duration::from_secs(60);
-
-/// Whether a socket has a listener. The path may be longer than the limit of an address.
-///
-/// # Errors
-/// If that cannot be determined.
-fn accepts(socket: &Path) -> Result<bool, FsError> {
-    let (Some(parent), Some(name)) = (socket.parent(), socket.file_name()) else { return Ok(false) };
-    let Some(folder) = agent_folder::unless_missing(agent_folder::open(parent))? else { return Ok(false) };
-    match uds::connect(&by_descriptor(&folder).join(name)) {
-        Ok(()) => Ok(true),
-        // An agent has no socket of another type.
-        Err(Errno::NOENT | Errno::CONNREFUSED | Errno::PROTOTYPE) => Ok(false),
-        Err(errno) => Err(FsError::of("connect to", socket)(errno)),
-    }
-}
-
-/// Whether any of these sockets has a listener.
-fn any_accepts(sockets: &[PathBuf]) -> Result<bool, FsError> {
-    let mut first_trouble = Ok(false);
-    for socket in sockets {
-        match accepts(socket) {
-            Ok(true) => return Ok(true),
-            Ok(false) => {}
-            Err(error) => first_trouble = first_trouble.and(Err(error)),
-        }
-    }
-    first_trouble
-}

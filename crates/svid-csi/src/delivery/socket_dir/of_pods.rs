@@ -12,6 +12,7 @@ use tracing::{error, warn};
 
 use super::agent_folder::unless_missing;
 use super::hard_links::{Linked, Touched, beside};
+use crate::backoff;
 use crate::host::beneath::Folder;
 use crate::host::fsx::{self, FsError};
 use crate::host::mount::{self, MountError};
@@ -175,7 +176,7 @@ impl OfPod {
         let trouble = self.try_synchronise(id, stable, metrics).err();
         match trouble.as_ref().map(|error| report::chain(error)) {
             Some(error) => {
-                let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
+                let pause = backoff::doubled(FIRST_PAUSE, self.failures, LONGEST_PAUSE);
                 self.rests_until = Some(Instant::now() + pause);
                 self.failures += 1;
                 if self.trouble.is_new(error.clone()) {

@@ -1,5 +1,7 @@
 //! Delivers identities into volumes. All functions block; the volume's lock is held.
 
+mod socket;
+
 use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
@@ -8,10 +10,8 @@ use svid_csi_core::identity::{Rejection, TrustBundle, leads_to};
 use svid_csi_core::pkcs12::Password;
 use svid_csi_core::plan::{Source, one_of};
 use svid_csi_core::state::{FileId, Issued, Record};
-use svid_csi_core::volume::{Content, FilesSpec, SocketSpec, VolumeSpec};
-use svid_csi_core::volume_id::VolumeId;
+use svid_csi_core::volume::{Content, FilesSpec, VolumeSpec};
 use svid_csi_core::x509_context::X509Context;
-use tracing::warn;
 
 use super::error::VolumeError;
 use super::jwt::Jwt;
@@ -20,14 +20,11 @@ use super::room::{Occasion, Room};
 use crate::delivery::files;
 use crate::delivery::folders::Folders;
 use crate::delivery::passwords::Passwords;
-use crate::delivery::shown::{self, Shown};
 use crate::delivery::socket_dir::SocketDir;
 use crate::delivery::volume_folder::VolumeFolder;
 use crate::delivery::workload_api::{self, WorkloadApi};
 use crate::host::clock;
-use crate::host::fsx::FsError;
 use crate::source::Sources;
-use crate::telemetry::report;
 
 /// What volumes are made of: their folders with the room for them, sockets, passwords, and the agent's directory.
 #[derive(Debug)]
@@ -39,16 +36,6 @@ pub(crate) struct Deliveries {
     pub(crate) room: Option<Room>,
     pub(in crate::node) sources: Arc<Sources>,
     pub(in crate::node) reports: Arc<Reports>,
-}
-
-/// What a volume holds at startup.
-pub(super) enum Restored {
-    /// What its record says.
-    Delivered,
-    /// No identity.
-    Nothing,
-    /// Something else.
-    Changed,
 }
 
 impl Deliveries {
@@ -121,124 +108,6 @@ impl Deliveries {
         }
         // Another delivery may have created it.
         Ok(folder.shape(folder_mode(&spec.content), None)?)
-    }
-
-    /// Delivers an identity to the volume's pod over a socket.
-    fn give(
-        &self,
-        record: &Record,
-        spec: &Arc<VolumeSpec>,
-        socket: &SocketSpec,
-        folder: &VolumeFolder,
-        context: &Arc<X509Context>,
-        occasion: Occasion,
-    ) -> Result<(), VolumeError> {
-        let workload_api = self.workload_api()?;
-        // Until everything is done, the former names also lead to the socket.
-        let before = sockets_of(&record.spec).iter().filter(|name| !socket.sockets.contains(name));
-        let names: Vec<_> = socket.sockets.iter().chain(before).cloned().collect();
-        self.put_socket_right(spec, socket, &names, folder)?;
-        let size = workload_api::size_of(context);
-        self.write(spec, occasion, [size], || workload_api.give(&spec.id, context.clone()))?;
-        match occasion {
-            Occasion::Publish => Ok(()),
-            Occasion::Renewal => self.remove_former(record, spec),
-        }
-    }
-
-    /// Removes the former files and names of a volume with a socket. Called once the new spec is recorded, because if
-    /// that fails, the pod still needs them.
-    pub(super) fn remove_former(&self, record: &Record, spec: &VolumeSpec) -> Result<(), VolumeError> {
-        match &spec.content {
-            Content::WorkloadApi(socket) => Ok(self.folder(record)?.keep_only(&socket.sockets)?),
-            Content::Files(_) | Content::Passthrough => Ok(()),
-        }
-    }
-
-    /// Restores names of the socket that a failed delivery of files has replaced.
-    fn put_socket_back(&self, record: &Record, folder: &VolumeFolder) {
-        let (Some(workload_api), Content::WorkloadApi(socket)) = (&self.workload_api, &record.spec.content) else {
-            return;
-        };
-        if let Err(error) = workload_api.serve(&record.spec, &socket.sockets, folder) {
-            warn!(volume = %record.spec.id, error = report::chain(&error), "cannot restore the socket of a volume");
-        }
-    }
-
-    /// Reverts the delivery of a socket that could not be mounted or recorded, so that the volume matches its record.
-    pub(super) fn undeliver(&self, record: &Record, spec: &VolumeSpec) {
-        if let (Content::WorkloadApi(socket), Ok(folder)) = (&spec.content, self.folder(record)) {
-            self.take_back_socket(record, socket, &folder);
-        }
-    }
-
-    /// Removes an undelivered socket, which a check would mistake for a change by the pod.
-    fn take_back_socket(&self, record: &Record, socket: &SocketSpec, folder: &VolumeFolder) {
-        let Some(workload_api) = &self.workload_api else { return };
-        let taken_back = match &record.spec.content {
-            Content::WorkloadApi(before) => workload_api.go_back(&record.spec, &before.sockets, folder),
-            Content::Files(_) | Content::Passthrough => workload_api.remove(&record.spec.id).and_then(|()| {
-                folder.change(|folder| {
-                    socket.sockets.iter().try_for_each(|name| folder.remove(name.as_str()))?;
-                    folder.shape(folder_mode(&record.spec.content), None)?;
-                    files::restore_names(folder)
-                })
-            }),
-        };
-        if let Err(error) =
-            taken_back.map_err(VolumeError::from).and_then(|()| self.holds_bytes(&record.spec, record.bytes))
-        {
-            warn!(volume = %record.spec.id, error = report::chain(&error), "cannot remove an undelivered socket from a volume");
-        }
-    }
-
-    /// At startup: restores the links of a volume's files, or serves the stored identity of a socket again.
-    pub(super) fn restore(&self, record: &Record) -> Result<Restored, VolumeError> {
-        let spec = &record.spec;
-        Ok(match &spec.content {
-            Content::Passthrough => Restored::Delivered,
-            Content::Files(_) => {
-                let folder = self.folder(record)?;
-                match shown::look_and_seal(&folder)? {
-                    Shown::Files(_) => Restored::Delivered,
-                    Shown::Nothing => {
-                        // A withdrawal that could not be recorded may have been interrupted: the folder may still contain the key.
-                        files::take_away(&folder)?;
-                        Restored::Nothing
-                    }
-                    Shown::Changed(how) => {
-                        self.reports.changed(spec, &how);
-                        Restored::Changed
-                    }
-                }
-            }
-            Content::WorkloadApi(socket) => {
-                let workload_api = self.workload_api()?;
-                let folder = self.folder(record)?;
-                workload_api.serve(spec, &socket.sockets, &folder)?;
-                let is_kept = workload_api.give_kept(&spec.id)?;
-                folder.keep_only(&socket.sockets)?;
-                if is_kept { Restored::Delivered } else { Restored::Nothing }
-            }
-        })
-    }
-
-    /// Removes the data of unknown volumes. Returns what could not be removed.
-    pub(super) fn keep_only(&self, is_known: impl Fn(&VolumeId) -> bool) -> Result<Vec<FsError>, FsError> {
-        let mut left = Vec::new();
-        if let Some(folders) = &self.folders {
-            left.extend(folders.keep_only(&is_known)?);
-        }
-        if let Some(passwords) = &self.passwords {
-            left.extend(passwords.keep_only(&is_known)?);
-        }
-        if let Some(workload_api) = &self.workload_api {
-            left.extend(workload_api.keep_only(&is_known)?);
-        }
-        if let Some(socket_dir) = &self.socket_dir {
-            left.extend(socket_dir.keep_only(&is_known));
-        }
-        Ok(left)
     }
 
     /// Delivers another bundle of its trust domain to the volume's pod, beside the existing certificates. Returns

@@ -16,6 +16,7 @@ mod recover;
 pub(super) mod registry;
 mod renewal;
 pub(super) mod reports;
+mod restore;
 pub(super) mod room;
 pub(super) mod store;
 mod unpublish;

@@ -11,9 +11,9 @@ use svid_csi_core::volume_id::VolumeId;
 use tracing::{error, info, warn};
 
 use super::Node;
-use super::deliver::Restored;
 use super::error::VolumeError;
 use super::registry::{Held, Volume};
+use super::restore::Restored;
 use super::store::Unreadable;
 use crate::host::fsx::FsError;
 use crate::host::mount::{self, Look, MountError, MountPoint, MountSource};

@@ -66,9 +66,7 @@ pub(super) async fn keep_fresh(
                     last = node.issued_of(&spec.id).await;
                 }
                 let failures = tries.failed(kind, last.as_ref(), tried);
-                complain(&spec, &error, failures, kind);
-                node.reports.metrics.renewal_failed();
-                node.reports.denial(&spec, &error);
+                report_failure(&node, &spec, &error, failures, kind);
                 alarm.remember(&error);
             }
         }
@@ -202,8 +200,10 @@ impl News {
     }
 }
 
-/// Logs the first failure, then the second, fourth, eighth and so on.
-fn complain(spec: &VolumeSpec, error: &VolumeError, failures: u32, kind: Kind) {
+/// Counts a failure. Logs the first, then the second, fourth, eighth and so on.
+fn report_failure(node: &Node, spec: &VolumeSpec, error: &VolumeError, failures: u32, kind: Kind) {
+    node.reports.metrics.renewal_failed();
+    node.reports.denial(spec, error);
     if failures.is_power_of_two() {
         let consequence = kind.consequence_of_failure();
         error!(

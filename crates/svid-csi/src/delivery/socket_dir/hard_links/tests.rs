@@ -1,5 +1,6 @@
 use super::super::granted::SETTLES_IN;
 use super::*;
+use crate::host::inotify::Names;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -1,0 +1,84 @@
+//! Whether the agent is reached through the directory of a volume.
+
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use svid_csi_core::state::FileId;
+
+use super::access::by_descriptor;
+use super::{SocketDir, agent_folder};
+use crate::host::fsx::FsError;
+use crate::host::mount;
+use crate::net::uds;
+use crate::telemetry::report;
+
+impl SocketDir {
+    /// Why a volume whose mount has the root `root` does not work, if it does not. Inspects the agent's directory
+    /// again, because a mount over it does not cause an event.
+    pub fn trouble(&self, root: FileId) -> Option<String> {
+        let trouble = self.look();
+        if let Some(error) = trouble.as_ref().filter(|_| self.linked().is_wrong) {
+            return Some(report::chain(error));
+        }
+        let own = self.of_pods.as_ref().and_then(|of_pods| of_pods.look(root));
+        if let Some((own, why)) = own.filter(|_| self.heals()) {
+            return why.or_else(|| self.lacks_agent(&own, trouble));
+        }
+        let live = self.live();
+        let is_current = mount::file_id_of(&live).and_then(|id| Ok(id == Some(root) && !mount::is_deleted(&live)?));
+        match is_current {
+            Ok(true) => {}
+            Ok(false) => {
+                return Some(format!(
+                    "the mounted directory is no longer {}: it was deleted or re-created, so this volume does not work until the pod is re-created",
+                    live.display()
+                ));
+            }
+            Err(error) => return Some(report::chain(&error)),
+        }
+        self.lacks_agent(&live, trouble)
+    }
+
+    /// Why no agent is reached through a directory of pods.
+    fn lacks_agent(&self, shown: &Path, trouble: Option<FsError>) -> Option<String> {
+        let found = agent_folder::sockets_below(shown).and_then(|sockets| Ok((any_accepts(&sockets)?, sockets.len())));
+        let (alive, count) = match found {
+            Ok(found) => found,
+            Err(error) => return Some(report::chain(&error)),
+        };
+        let agent = self.located();
+        (!alive).then(|| match (trouble, count) {
+            (Some(error), _) => report::chain(&error),
+            (None, 0) => format!("there is no socket in {}: the agent is not running", agent.display()),
+            (None, _) => format!("no socket in {} accepts connections: the agent is not running", agent.display()),
+        })
+    }
+}
+
+/// Whether a socket has a listener. The path may be longer than the limit of an address.
+///
+/// # Errors
+/// If that cannot be determined.
+fn accepts(socket: &Path) -> Result<bool, FsError> {
+    let (Some(parent), Some(name)) = (socket.parent(), socket.file_name()) else { return Ok(false) };
+    let Some(folder) = agent_folder::unless_missing(agent_folder::open(parent))? else { return Ok(false) };
+    match uds::connect(&by_descriptor(&folder).join(name)) {
+        Ok(()) => Ok(true),
+        // An agent has no socket of another type.
+        Err(Errno::NOENT | Errno::CONNREFUSED | Errno::PROTOTYPE) => Ok(false),
+        Err(errno) => Err(FsError::of("connect to", socket)(errno)),
+    }
+}
+
+/// Whether any of these sockets has a listener.
+fn any_accepts(sockets: &[PathBuf]) -> Result<bool, FsError> {
+    let mut first_trouble = Ok(false);
+    for socket in sockets {
+        match accepts(socket) {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            Err(error) => first_trouble = first_trouble.and(Err(error)),
+        }
+    }
+    first_trouble
+}
