@@ -47,7 +47,7 @@ faults:
 openssl:
     cargo test --locked --workspace --test rules -- --ignored openssl
 
-# Compares verdicts on so many certificate chains with Go's, and on a twentieth of them with OpenSSL's, beginning at that seed
+# Compares verdicts on `chains` certificate chains with Go's, and on a twentieth of them with OpenSSL's, beginning at `seed`
 paths chains="10000" seed="0":
     SVID_CSI_CHAINS={{ chains }} SVID_CSI_SEED={{ seed }} \
         cargo test --locked --workspace --test rules -- --ignored --nocapture judges_chains_alike

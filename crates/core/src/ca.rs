@@ -62,7 +62,7 @@ pub enum CaError {
         lifetime: Duration,
     },
     /// The CA has expired.
-    #[error("the CA certificate expired at {}: remove the CA's files to have a new CA made", unix_time::rfc3339(*.not_after))]
+    #[error("the CA certificate expired at {}: remove the CA's files to create a new CA", unix_time::rfc3339(*.not_after))]
     Expired {
         /// When it expired.
         not_after: SystemTime,

@@ -23,7 +23,7 @@ pub fn kill_rounds(all: u64) -> Vec<u64> {
     spread(wanted, all)
 }
 
-/// So many of `0..all`, in order. Tests do different things in every second, third and fourth round.
+/// `wanted` rounds out of `0..all`, in order. Tests do different things in every second, third and fourth round.
 fn spread(wanted: u64, all: u64) -> Vec<u64> {
     let mut rounds: Vec<_> = (0..wanted.clamp(1, all)).map(|number| number * 7 % all).collect();
     rounds.sort_unstable();

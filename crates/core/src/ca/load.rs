@@ -18,28 +18,28 @@ use crate::unix_time;
 pub enum LoadError {
     /// The file is not PEM with certificates.
     #[error(
-        "the CA certificate is not readable: {0}; restore the file, or remove certificate and key to have a new CA made"
+        "the CA certificate is not readable: {0}; restore the file, or remove certificate and key to create a new CA"
     )]
     CertificatePem(PemError),
     /// The PEM does not hold a certificate.
     #[error(
-        "the CA certificate is not readable: {reason}; restore the file, or remove certificate and key to have a new CA made"
+        "the CA certificate is not readable: {reason}; restore the file, or remove certificate and key to create a new CA"
     )]
     Certificate {
         /// The parser's message.
         reason: String,
     },
     /// The file is not PEM with one key.
-    #[error("{0}; restore the CA's key, or remove certificate and key to have a new CA made")]
+    #[error("{0}; restore the CA's key, or remove certificate and key to create a new CA")]
     Key(KeyError),
     /// The two files do not belong together.
     #[error(
-        "the CA's key does not belong to its certificate; restore the file that was changed, or remove both to have a new CA made"
+        "the CA's key does not belong to its certificate; restore the file that was changed, or remove both to create a new CA"
     )]
     KeyMismatch,
     /// Not a CA certificate.
     #[error(
-        "the certificate is not a CA certificate (CA true, with keyCertSign); remove certificate and key to have a new CA made"
+        "the certificate is not a CA certificate (CA true, with keyCertSign); remove certificate and key to create a new CA"
     )]
     NotACa,
     /// Intermediate certificates that do not lead to a root.
@@ -55,7 +55,7 @@ pub enum LoadError {
     },
     /// A CA of another trust domain.
     #[error(
-        "the CA certificate is for {found}, not for spiffe://{expected}; set the trust domain the CA was made for, or remove certificate and key to have a new CA made"
+        "the CA certificate is for {found}, not for spiffe://{expected}; set the trust domain the CA was made for, or remove certificate and key to create a new CA"
     )]
     TrustDomain {
         /// The URI names it has.
@@ -64,7 +64,7 @@ pub enum LoadError {
         expected: TrustDomain,
     },
     /// It has expired.
-    #[error("the CA certificate expired at {}; remove certificate and key to have a new CA made", unix_time::rfc3339(*.not_after))]
+    #[error("the CA certificate expired at {}; remove certificate and key to create a new CA", unix_time::rfc3339(*.not_after))]
     Expired {
         /// When it expired.
         not_after: SystemTime,

@@ -83,7 +83,7 @@ pub enum Rejection {
         problem: SpiffeIdError,
     },
     /// X509-SVID, section 3.1.
-    #[error("the leaf certificate is for {id}, which names a trust domain and no workload (it has no path)")]
+    #[error("the leaf certificate is for {id}, which has no path, so it is not a workload's ID")]
     IdWithoutPath {
         /// The ID.
         id: SpiffeId,

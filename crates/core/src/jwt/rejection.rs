@@ -69,7 +69,7 @@ pub enum JwtRejection {
         problem: SpiffeIdError,
     },
     /// The ID of a trust domain, which is not a workload.
-    #[error("the JWT-SVID is for {id}, which names a trust domain and no workload (it has no path)")]
+    #[error("the JWT-SVID is for {id}, which has no path, so it is not a workload's ID")]
     SubjectWithoutPath {
         /// The ID.
         id: SpiffeId,

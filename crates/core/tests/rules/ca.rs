@@ -231,7 +231,7 @@ fn refuses_to_load_the_wrong_key_or_text() {
 fn every_load_error_says_what_to_do() {
     let expired = load(&foreign(|params| valid(params, now() - HOUR, now() - SECOND))).expect_err("it expired");
     let text = expired.to_string();
-    assert!(text.contains("2025-06-15T15:06:39Z") && text.contains("to have a new CA made"), "{text}");
+    assert!(text.contains("2025-06-15T15:06:39Z") && text.contains("to create a new CA"), "{text}");
 }
 
 proptest! {

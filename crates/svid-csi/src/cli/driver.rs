@@ -173,7 +173,7 @@ fn node_id(args: &DriverArgs, environment: Environment<'_>, mistakes: &mut FlagM
 
 fn agent(args: SocketSource, mistakes: &mut FlagMistakes) -> Option<AgentDir> {
     let Some(path) = args.workload_api_socket_dir else {
-        mistakes.missing("workload-api-socket-dir", "the plan socket:socket-dir mounts it into pods");
+        mistakes.missing("workload-api-socket-dir", "the plan socket:socket-dir mounts this directory into pods");
         return None;
     };
     let nested = |stable: &&PathBuf| stable.starts_with(&path) || path.starts_with(stable);

@@ -38,7 +38,7 @@ fn main_driver(args: &DriverArgs, file_names: FileNames, mistakes: &mut FlagMist
         required(socket, "endpoint", "give the socket the kubelet calls, such as unix:///csi/csi.sock", mistakes);
     let registration_path = args.kubelet.kubelet_registration_path.clone();
     if registration_path.is_none() && args.kubelet.kubelet_registration_dir.is_some() {
-        mistakes.missing("kubelet-registration-path", "--kubelet-registration-dir announces it to the kubelet");
+        mistakes.missing("kubelet-registration-path", "--kubelet-registration-dir announces this path to the kubelet");
     }
     let default_plan = main_plan(args, mistakes)?;
     Some(DriverName {

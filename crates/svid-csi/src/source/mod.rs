@@ -155,7 +155,7 @@ impl Sources {
         self.all().for_each(|source| source.forget(spec));
     }
 
-    /// What volumes wait for, in a sentence each.
+    /// The volumes that wait, each with what it waits for.
     pub fn waiting(&self) -> BTreeMap<VolumeId, String> {
         self.all().flat_map(Chosen::waiting).collect()
     }

@@ -29,7 +29,7 @@ impl SkippedNotices {
             };
             let before = reported.skipped.insert(trust_domain.clone(), skipped.clone()).unwrap_or_default();
             for skipped in skipped.iter().filter(|skipped| !before.contains(skipped)) {
-                warn!("bundle of {trust_domain}: {skipped}; it is skipped");
+                warn!(%trust_domain, reason = %skipped, "skipping a certificate in the bundle of a trust domain");
             }
         }
         for (name, error) in context.damaged() {

@@ -55,7 +55,7 @@ impl fmt::Display for Explained<'_> {
             Code::PermissionDenied => "no identity is registered for this workload, or it was withdrawn",
             Code::Unavailable => "the server is not ready, or has stopped",
             Code::InvalidArgument => "the server considers the request invalid",
-            Code::Unimplemented => "the server does not offer this",
+            Code::Unimplemented => "the server does not support this call",
             Code::ResourceExhausted => "the server is overloaded, or this workload has reached a limit",
             Code::DeadlineExceeded => "the server did not answer in time",
             _ => "the server cannot answer",

@@ -163,7 +163,7 @@ mod tests {
             source: "/s".to_owned(),
             svids: vec![svid("a", ""), svid("b", "in\nside")],
             federated: [("other.org".to_owned(), 1)].into(),
-            tokens: vec![FetchedToken::missing("x", "the server does not offer this: Unimplemented".to_owned())],
+            tokens: vec![FetchedToken::missing("x", "the server does not support this call: Unimplemented".to_owned())],
         }
     }
 
@@ -174,7 +174,7 @@ mod tests {
              bundle of 2 certificates, federated with other.org (1 certificate), SVID 1 of 2, from /s\n",
             "2026-01-01T00:00:10Z update 3: spiffe://example.org/b serial 0a until 2026-01-01T01:00:00Z, \
              bundle of 2 certificates, federated with other.org (1 certificate), SVID 2 of 2, hint \"in\\nside\", from /s\n",
-            "2026-01-01T00:00:10Z update 3: JWT-SVID for \"x\" is missing: the server does not offer this: Unimplemented\n",
+            "2026-01-01T00:00:10Z update 3: JWT-SVID for \"x\" is missing: the server does not support this call: Unimplemented\n",
         ];
         assert_eq!(update().to_string(), lines.concat());
     }

@@ -229,7 +229,7 @@ fn a_killed_driver_continues_an_adoption() {
 #[test]
 fn an_unexpected_layout_is_left_alone() {
     test(async || {
-        let left_alone = "is not taken over, and its pod keeps its files until it is restarted: ";
+        let left_alone = "was not adopted; its pod keeps the current files until the pod is re-created: ";
         let cases = [
             (Odd { mode: Some(0o777), ..Odd::default() }, "users other than root may write into it"),
             (Odd { no_link: true, ..Odd::default() }, "it has no link ..data"),

@@ -114,7 +114,7 @@ fn a_tmpfs_that_a_container_remounts_is_restored() {
             all_are_renewed(&node, std::slice::from_ref(&target)).await;
             assert_eq!(limits(&node) == whole, is_restored, "{options:?}");
         }
-        let restored = "the data tmpfs was remounted read-only or smaller, and is restored";
+        let restored = "restored the data tmpfs, which was remounted read-only or smaller";
         assert_eq!(node.log().matches(restored).count(), 4, "{}", node.log());
 
         remount(&target, MountFlags::RDONLY, c"");

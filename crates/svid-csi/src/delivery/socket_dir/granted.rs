@@ -52,7 +52,7 @@ impl Granted {
         let sockets = file.as_deref().map_or(Ok(Vec::new()), read).unwrap_or_else(|error| {
             error!(
                 error = report::chain(&error),
-                "it is not known which access rights the agent gave its sockets: those that they have now are taken for them"
+                "cannot read the saved access rights of the agent's sockets; using the current ones"
             );
             Vec::new()
         });
@@ -146,7 +146,7 @@ impl Granted {
                 if self.trouble.is_new(error.clone()) {
                     error!(
                         error,
-                        "cannot save the access rights of the agent's sockets: a change while the driver does not run will not be noticed"
+                        "cannot save the access rights of the agent's sockets: changes made while the driver is down will not be detected"
                     );
                 }
             }

@@ -274,7 +274,7 @@ impl SocketDir {
         if left_out.is_empty() {
             reported.ends();
         } else if reported.is_new(left_out.clone()) {
-            warn!(sockets = ?left_out, agent = %self.agent.display(), "pods do not get sockets in subfolders of the agent's directory, only those at its top level and those that links there lead to");
+            warn!(sockets = ?left_out, agent = %self.agent.display(), "pods do not get sockets in subfolders of the agent's directory, only sockets at its top level or linked from there");
         }
     }
 

@@ -50,7 +50,7 @@ impl Shown {
             Shown::Unsealed => {
                 warn!(%agent, "the stable directory cannot be sealed (needs CAP_LINUX_IMMUTABLE, and on tmpfs Linux 6.0 or later): volumes without readOnly: true are refused")
             }
-            _ => info!(shown = ?self, %agent, "the delivery of the agent's directory to pods has changed"),
+            _ => info!(shown = ?self, %agent, "the mount of the agent's directory for new pods has changed"),
         }
     }
 }

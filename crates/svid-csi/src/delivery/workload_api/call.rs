@@ -50,7 +50,7 @@ impl Call {
     /// If it did not arrive on a volume's socket, which cannot happen.
     pub(super) fn of<T>(request: &Request<T>) -> Result<Arc<Self>, Status> {
         let call = request.extensions().get::<Arc<Self>>().cloned();
-        call.ok_or_else(|| Status::internal("the socket of this call is not known"))
+        call.ok_or_else(|| Status::internal("cannot determine the socket of this call"))
     }
 
     /// Reserves space for a response of one message, until it is sent.

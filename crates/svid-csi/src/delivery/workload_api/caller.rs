@@ -133,7 +133,7 @@ impl Caller {
     pub(super) async fn is_of_no_use(&self) -> &'static str {
         let mut identity = self.endpoint.identity.subscribe();
         if timeout(FIRST_CALL, self.asked.notified()).await.is_err() {
-            return "no call was made on it";
+            return "the client made no call";
         }
         loop {
             tokio::select! {

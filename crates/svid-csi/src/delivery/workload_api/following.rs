@@ -21,7 +21,7 @@ pub(super) fn given(identity: &PodIdentity) -> Result<&Arc<X509Context>, Status>
     match identity {
         PodIdentity::Given(context) => Ok(context),
         PodIdentity::NotYet => Err(Status::unavailable("this pod has no identity yet: try again")),
-        PodIdentity::Withdrawn => Err(Status::permission_denied("this pod has no identity any more: it was withdrawn")),
+        PodIdentity::Withdrawn => Err(Status::permission_denied("this pod's identity was withdrawn")),
     }
 }
 

@@ -44,7 +44,7 @@ impl Health for Service {
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
         let call = Call::of(&request)?;
         if !is_known(request.get_ref()) {
-            return Err(Status::not_found("service is not one of this socket's: leave it empty"));
+            return Err(Status::not_found("unknown service; leave `service` empty"));
         }
         let now = given(&call.caller.endpoint.identity.borrow()).cloned();
         Ok(Response::new(says(status(&now))))

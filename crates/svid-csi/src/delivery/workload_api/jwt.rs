@@ -82,7 +82,7 @@ pub(super) async fn bundles(sources: &Sources, call: &Arc<Call>) -> Result<Messa
 /// Without any bundles they are withdrawn; an empty response would mean that no one is trusted any more.
 fn any_of(bundles: &Arc<JwtBundles>) -> Result<Arc<JwtBundles>, Status> {
     if bundles.is_empty() {
-        return Err(Status::permission_denied("this pod has no JWT bundles any more"));
+        return Err(Status::permission_denied("this pod's JWT bundles were withdrawn"));
     }
     Ok(bundles.clone())
 }

@@ -36,10 +36,10 @@ pub(super) enum Full {
     #[error("this pod has {0} {1} already: close those that are not in use")]
     Pod(usize, &'static str),
     /// The limit of all pods is reached.
-    #[error("the pods of this node have so many {1} that each pod may have only {0}")]
+    #[error("pods on this node have reached the limit of shared {1}; each pod may have only the {0} reserved for it")]
     Node(usize, &'static str),
     /// The limit on descriptors is reached.
-    #[error("the pods of this node use half of the driver's file descriptors, which is their limit")]
+    #[error("pods on this node have reached their limit: half of the driver's file descriptors")]
     Descriptors,
 }
 

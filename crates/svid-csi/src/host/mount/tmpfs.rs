@@ -126,7 +126,7 @@ pub fn make_writable(path: &Path, limits: TmpfsLimits) -> Result<(), MountError>
         return Ok(());
     }
     restore_tmpfs(path, limits)?;
-    warn!(path = %path.display(), "the tmpfs of a volume was read-only or smaller than this driver's limit, as after a remount by a container with CAP_SYS_ADMIN, and is restored");
+    warn!(path = %path.display(), "restored the tmpfs of a volume, which was read-only or smaller than this driver's limit, as after a remount by a container with CAP_SYS_ADMIN");
     Ok(())
 }
 

@@ -131,7 +131,7 @@ impl Door {
             Ok(is_open) => is_open,
             Err(error) => {
                 let path = self.path.clone();
-                self.report(&BindError { path, source: error }, "it is not known whether the socket still exists");
+                self.report(&BindError { path, source: error }, "cannot check whether the socket still exists");
                 return None;
             }
         };
@@ -148,7 +148,7 @@ impl Door {
         };
         match tokio::task::spawn_blocking(bind).await.ok()? {
             Ok((listener, bound)) => {
-                info!(socket = %self.path.display(), renews, "the socket was deleted or replaced, or is renewed; bound it again");
+                info!(socket = %self.path.display(), renews, "the socket was deleted, replaced or refreshed; bound it again");
                 if bound.is_some() {
                     *self.bound() = bound;
                 }

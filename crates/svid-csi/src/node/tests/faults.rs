@@ -53,7 +53,7 @@ impl Drop for RecordsFail {
     }
 }
 
-/// So many descriptors are left, until it is dropped.
+/// Limits the free file descriptors until it is dropped.
 pub(super) struct Descriptors(Rlimit);
 
 impl Descriptors {

@@ -126,7 +126,7 @@ impl Node {
         if let Some(issued) = volume.record().issued.clone() {
             let remembered = self.record(volume, |record| record.issued = Some(Issued { digest: None, ..issued }));
             remembered.unwrap_or_else(|error| {
-                warn!(volume = %volume.record().spec.id, error = report::chain(&error), "a changed volume is not restored until its identity is renewed");
+                warn!(volume = %volume.record().spec.id, error = report::chain(&error), "cannot restore the changed volume now; it is restored at the next renewal");
             });
         }
         volume.renew_now.notify_one();

@@ -41,7 +41,7 @@ pub enum VolumeError {
     Unknown(VolumeId),
     /// An earlier driver has mounted it, and it cannot be adopted.
     #[error(
-        "the volume that csi-driver-spiffe mounted at {} is not taken over, and its pod keeps its files until it is restarted",
+        "the volume that csi-driver-spiffe mounted at {} was not adopted; its pod keeps the current files until the pod is re-created",
         .target.display()
     )]
     NotAdopted {

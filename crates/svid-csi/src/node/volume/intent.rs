@@ -1,4 +1,4 @@
-//! The record of a volume during a publish: first the intent, in the end that the volume is ready.
+//! The record of a volume during a publish: the intent at first, and that the volume is ready at the end.
 
 use std::sync::Arc;
 

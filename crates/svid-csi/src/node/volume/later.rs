@@ -118,7 +118,7 @@ impl Node {
             return Ok(());
         }
         let (driver, target) = (record.driver.clone(), record.spec.target.clone());
-        warn!(volume = %id, "the kubelet did not ask for this volume again; removing it");
+        warn!(volume = %id, "the kubelet no longer requests this volume; removing it");
         self.remove(&driver, id, &target, held)
     }
 

@@ -44,7 +44,7 @@ impl Node {
                 Err(unreadable) => {
                     tally.left_alone += 1;
                     self.reports.metrics.left_alone(true);
-                    error!(volume = %id, error = report::chain(&unreadable), "cannot read the record of a volume, which is left alone until it is published or unpublished again");
+                    error!(volume = %id, error = report::chain(&unreadable), "cannot read the record of a volume; leaving the volume alone until the next publish or unpublish");
                     if matches!(unreadable, Unreadable::File(_)) {
                         self.later.again(id, 1);
                     }

@@ -83,7 +83,7 @@ struct Tries {
     /// The source is not called for an identity before this time.
     pause: Option<Instant>,
     /// The last identity that could not be delivered.
-    in_vain: Option<Box<Issued>>,
+    undelivered: Option<Box<Issued>>,
     /// The source is not called for tokens before this time.
     jwt_pause: Option<Instant>,
 }
@@ -100,9 +100,9 @@ impl Tries {
     ) -> Result<X509Context, SourceError> {
         if let Some(until) = self.pause {
             let push = async {
-                match self.in_vain.as_deref().filter(|_| subject.issuer == Issuer::Broker) {
-                    Some(in_vain) => {
-                        let reason = Reason::Renewal { last: Some(in_vain), at_once: false };
+                match self.undelivered.as_deref().filter(|_| subject.issuer == Issuer::Broker) {
+                    Some(undelivered) => {
+                        let reason = Reason::Renewal { last: Some(undelivered), at_once: false };
                         Box::pin(sources.next(spec, subject, reason)).await
                     }
                     None => std::future::pending().await,
@@ -131,7 +131,7 @@ impl Tries {
                 (&mut self.jwt_failures, &mut self.jwt_pause, tokens)
             }
             Kind::Identity | Kind::Withdrawal => {
-                self.in_vain = tried.filter(|_| last.is_some());
+                self.undelivered = tried.filter(|_| last.is_some());
                 (&mut self.failures, &mut self.pause, last.map(|issued| &issued.validity))
             }
         };

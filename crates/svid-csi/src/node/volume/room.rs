@@ -64,10 +64,10 @@ impl Room {
         let restored = mount::restore_tmpfs(&self.tmpfs, self.limits);
         let (path, by) = (self.tmpfs.display(), "as a container with CAP_SYS_ADMIN can do");
         if !self.is_restricted() {
-            error!(%path, by, "the data tmpfs was remounted read-only or smaller, and is restored");
+            error!(%path, by, "restored the data tmpfs, which was remounted read-only or smaller");
         } else if altered.is_new(()) {
             let error = restored.err().map(|error| report::chain(&error));
-            error!(%path, by, error, "the data tmpfs was remounted read-only or smaller, and cannot be restored");
+            error!(%path, by, error, "cannot restore the data tmpfs, which was remounted read-only or smaller");
         }
     }
 

@@ -145,7 +145,7 @@ impl Broker {
         }
     }
 
-    /// What volumes wait for, in a sentence each.
+    /// The volumes that wait, each with what it waits for.
     pub fn waiting(&self) -> BTreeMap<VolumeId, String> {
         let pods = self.pods();
         let each = |subscription: &Subscription| {

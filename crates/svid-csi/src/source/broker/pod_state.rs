@@ -90,7 +90,7 @@ impl PodState {
             Answer::Nothing(Nothing::NoEntry) => Some(entry_for(pod)),
             Answer::Nothing(Nothing::Denied(why)) => Some(format!("the agent to allow it ({why})")),
             Answer::NotUnderstood(why) => {
-                Some(format!("another agent, because this one does not understand the call ({why})"))
+                Some(format!("another agent: this one does not support the driver's call ({why})"))
             }
         }
     }

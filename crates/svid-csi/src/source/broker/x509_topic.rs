@@ -102,7 +102,7 @@ impl X509Topic {
             events.warn(pod_reference(&self.pod), "IdentityRefused", message);
         }
         self.state.send_modify(|state| {
-            state.trouble = Some(format!("an identity that is accepted; the last one was refused: {why}"));
+            state.trouble = Some(format!("a valid identity; the last one was refused: {why}"));
             state.refused = Some(Arc::new(refused));
         });
     }

@@ -12,7 +12,7 @@ use crate::host::fsx::FsError;
 #[derive(Debug, thiserror::Error)]
 pub enum LocalCaError {
     /// The certificate and key on disk are not a valid authority.
-    #[error("the local CA in {} cannot be used; repair it, or remove ca.crt and ca.key to have a new one made", .folder.display())]
+    #[error("the local CA in {} cannot be used; repair it, or remove ca.crt and ca.key to create a new one", .folder.display())]
     Unusable {
         /// Its folder.
         folder: PathBuf,
@@ -21,7 +21,7 @@ pub enum LocalCaError {
         source: LoadError,
     },
     /// Only one of certificate and key exists.
-    #[error("{} holds only one of ca.crt and ca.key; restore the other, or remove both to have a new CA made", .0.display())]
+    #[error("{} holds only one of ca.crt and ca.key; restore the other, or remove both to create a new CA", .0.display())]
     Half(PathBuf),
     /// Its own root cannot be used.
     #[error("the local CA's certificate is not a valid trust bundle")]
@@ -30,7 +30,7 @@ pub enum LocalCaError {
     #[error("the certificate cannot be signed")]
     Sign(#[from] CaError),
     /// The key of JWT-SVIDs on disk cannot be used.
-    #[error("{} cannot be used; repair it, or remove it to have a new key made (tokens signed with the old one then fail)", .path.display())]
+    #[error("{} cannot be used; repair it, or remove it to create a new key (tokens signed with the old one then fail)", .path.display())]
     JwtKey {
         /// Its path.
         path: PathBuf,

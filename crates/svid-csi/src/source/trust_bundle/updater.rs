@@ -49,7 +49,7 @@ impl BundleUpdater {
                     info!(certificates, digest, "trust bundle updated from {source}");
                 }
                 for skipped in skipped.iter().filter(|skipped| !self.skipped.contains(skipped)) {
-                    warn!("{source}: {skipped}; it is skipped");
+                    warn!(%source, reason = %skipped, "skipping a certificate in the trust bundle");
                 }
                 self.skipped = skipped;
             }

@@ -80,7 +80,7 @@ async fn remove(map: &Api<ConfigMap>, name: &str, node: &str, text: &str) {
 fn log_failure(error: &CallError) {
     match error {
         CallError::Failed(forbidden) if error::is_forbidden(forbidden) => {
-            info!(%error, "entries of deleted nodes stay in the ConfigMap of --local-ca-roots: to have them removed, grant this service account the verb get on nodes");
+            info!(%error, "cannot remove entries of deleted nodes from the ConfigMap of --local-ca-roots: grant this service account the verb get on nodes");
         }
         _ => debug!(%error, "cannot look up nodes; entries of deleted nodes stay"),
     }

@@ -62,7 +62,7 @@ impl Entries {
             changed |= self.others.entry(node.clone()).or_default().take(node, text, &self.trust_domain);
         }
         if beyond > self.beyond {
-            error!(entries = beyond, "too many nodes: at most {MOST} are trusted, and the pods of the others are not");
+            error!(entries = beyond, "too many nodes: only {MOST} nodes are trusted; pods on other nodes are not");
         }
         self.beyond = beyond;
         changed
