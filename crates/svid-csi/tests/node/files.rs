@@ -58,7 +58,7 @@ fn the_pod_chooses_names_and_group() {
 #[test]
 fn an_identity_is_renewed_before_it_expires() {
     test(async || {
-        let node = Node::files(&["--certificate-request-duration=30s"]).await;
+        let node = Node::files(&["--certificate-request-duration=12s"]).await;
         let target = node.publish(&volume("web")).await;
         let first = serial(&target);
         until("the identity is renewed", async || {

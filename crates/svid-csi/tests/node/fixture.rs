@@ -15,7 +15,7 @@ use svid_csi::host::seal;
 use svid_csi::spiffe::svid::Svid;
 pub(crate) use svid_csi_testkit::{TestName, pod};
 use tempfile::TempDir;
-use tonic::Code;
+use tonic::{Code, Request, Status};
 
 use self::process::Process;
 
@@ -230,6 +230,30 @@ impl Node {
     pub(crate) async fn refused(&self, volume: &InlineVolume) -> (Code, String) {
         let error = self.kubelet.publish(&self.plugin().await, volume).await.expect_err("published");
         (error.code().unwrap(), error.to_string())
+    }
+
+    /// Publishes like a kubelet that waits only that long; longer if the machine is too busy to receive the driver's
+    /// answer.
+    pub(crate) async fn publish_within(&self, volume: &InlineVolume, mut deadline: Duration) -> Result<(), Status> {
+        let target = self.kubelet.target(volume);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        let mut node = self.plugin().await.node().await.unwrap();
+        loop {
+            let mut request = Request::new(volume.publish_request(target.to_str().unwrap(), false));
+            request.set_timeout(deadline);
+            match node.node_publish_volume(request).await {
+                // This is the client's own error, not the driver's.
+                Err(error) if error.message() == "Timeout expired" => deadline *= 2,
+                answer => return answer.map(drop),
+            }
+        }
+    }
+
+    /// As [`refused`](Self::refused), by a kubelet that waits only that long. A driver that still waits reports only
+    /// what for.
+    pub(crate) async fn refused_within(&self, volume: &InlineVolume, deadline: Duration) -> (Code, String) {
+        let status = self.publish_within(volume, deadline).await.expect_err("published");
+        (status.code(), status.message().to_owned())
     }
 
     pub(crate) async fn unpublish(&self, volume: &InlineVolume) {

@@ -184,7 +184,7 @@ fn a_driver_that_is_no_longer_registered_keeps_all_identities() {
         until("the driver gives up its connection", async || scene.metric("source_up").await == 0.0).await;
         scene.until("it is closed", || (scene.agent.connections().now == 0).then_some(())).await;
         svid(&target).check_chain().unwrap();
-        let refused = scene.publish_within(&volume("db"), Duration::from_secs(3)).await.unwrap_err();
+        let refused = scene.node.publish_within(&volume("db"), Duration::from_secs(3)).await.unwrap_err();
         assert!(refused.message().contains("register one for the driver's own pod"), "{}", refused.message());
         scene.agent.own(&[Entry::new(svid_csi_testkit::agent::DRIVER)]);
         scene.agent.register(&pod("db"), &[Entry::new(&id("db"))]);

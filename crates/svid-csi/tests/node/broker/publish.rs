@@ -9,8 +9,10 @@ use tonic::{Code, Status};
 use super::scene::{FILES, SOCKET, Scene, WORKLOAD_API, files_test, id, names, prepared_test, scene_test};
 use crate::fixture::{pod, svid, test, volume};
 
-/// Long enough for every success, short enough to wait for failures.
+/// Long enough for every success.
 const SHORT: Duration = Duration::from_secs(5);
+/// Long enough for the driver to know why there is no identity. Only for calls that must fail.
+const SHORTER: Duration = Duration::from_millis(1500);
 
 #[test]
 fn a_registered_pod_gets_its_identity() {
@@ -48,7 +50,7 @@ fn an_attempt_that_was_not_recorded_leaves_no_subscription() {
             volume("web").attribute("svid-csi/source", "socket").attribute("svid-csi/delivery", "socket-dir");
         scene.node.publish(&passthrough).await;
         // Without an entry, its record still says passthrough.
-        scene.publish_within(&volume("web"), SHORT).await.unwrap_err();
+        scene.node.publish_within(&volume("web"), SHORTER).await.unwrap_err();
         assert_eq!(scene.agent.subscriptions().now, 2, "the driver's own, and the pod's");
         scene.node.unpublish(&passthrough).await;
         scene.until("the pod's subscription ends", || (scene.agent.subscriptions().now == 1).then_some(())).await;
@@ -63,7 +65,7 @@ fn the_driver_starts_before_the_agent() {
             scene.node.start().await;
             let status = scene.status().await;
             assert_eq!(status["broker_up"], false, "{status}");
-            let refused = scene.publish_within(&volume("web"), SHORT).await.unwrap_err();
+            let refused = scene.node.publish_within(&volume("web"), SHORTER).await.unwrap_err();
             assert_eq!(refused.code(), Code::Unavailable);
             assert!(refused.message().contains("the driver's own identity"), "{}", refused.message());
             assert!(refused.message().contains("/run/agent"), "{}", refused.message());
@@ -94,7 +96,7 @@ fn a_later_entry_is_waited_for() {
 #[test]
 fn without_an_entry_the_error_names_the_selectors() {
     files_test(async |scene| {
-        let refused = scene.publish_within(&volume("web"), SHORT).await.unwrap_err();
+        let refused = scene.node.publish_within(&volume("web"), SHORTER).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unavailable, "the kubelet asks again");
         for selector in ["k8s:ns:shop", "k8s:sa:web", "k8s:pod-name:web", "k8s:pod-uid:uid-of-web"] {
             assert!(refused.message().contains(selector), "{selector} in {}", refused.message());
@@ -113,8 +115,10 @@ fn a_denied_pod_fails_at_once_and_starts_when_allowed() {
         assert_eq!(code, Code::PermissionDenied);
         assert!(message.contains("not allowed to impersonate-via-spire"), "{message}");
         scene.register("web");
-        crate::fixture::until("the pod is allowed", async || scene.publish_within(&volume("web"), SHORT).await.is_ok())
-            .await;
+        crate::fixture::until("the pod is allowed", async || {
+            scene.node.publish_within(&volume("web"), SHORT).await.is_ok()
+        })
+        .await;
     });
 }
 
@@ -152,7 +156,7 @@ fn an_unsupported_call_is_never_repeated() {
 
         scene.agent.refuse(None);
         scene.agent.restart();
-        let published = async || scene.publish_within(&volume("web"), SHORT).await.is_ok();
+        let published = async || scene.node.publish_within(&volume("web"), SHORT).await.is_ok();
         crate::fixture::until("another agent is asked", published).await;
     });
 }

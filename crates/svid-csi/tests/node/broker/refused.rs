@@ -72,7 +72,7 @@ fn a_pod_does_not_start_with_it() {
         }
         assert!(!scene.node.log().contains("hunter2"));
         scene.register("web");
-        until("a good one", async || scene.publish_within(&volume("web"), SHORT).await.is_ok()).await;
+        until("a good one", async || scene.node.publish_within(&volume("web"), SHORT).await.is_ok()).await;
     });
 }
 

@@ -4,9 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use svid_csi::demo::kubelet::InlineVolume;
 use svid_csi_testkit::agent::{Agent, Call, Entry};
-use tonic::{Request, Status};
 
 use crate::endpoints::{status, sum_of_metric};
 use crate::fixture::{Node, TestName, named_test, pod, volume};
@@ -105,23 +103,6 @@ impl Scene {
     pub(crate) fn subscriptions(&self, pod_name: &str) -> Vec<Call> {
         let uid = pod(pod_name).uid;
         self.agent.calls_of("SubscribeToX509SVID").into_iter().filter(|call| call.uid == uid).collect()
-    }
-
-    /// Publishes like a kubelet that waits only that long; longer if the machine is too busy to receive the driver's
-    /// answer.
-    pub(crate) async fn publish_within(&self, volume: &InlineVolume, mut deadline: Duration) -> Result<(), Status> {
-        let target = self.node.kubelet.target(volume);
-        fs::create_dir_all(target.parent().unwrap()).unwrap();
-        let mut node = self.node.plugin().await.node().await.unwrap();
-        loop {
-            let mut request = Request::new(volume.publish_request(target.to_str().unwrap(), false));
-            request.set_timeout(deadline);
-            match node.node_publish_volume(request).await {
-                // This is the client's own error, not the driver's.
-                Err(error) if error.message() == "Timeout expired" => deadline *= 2,
-                answer => return answer.map(drop),
-            }
-        }
     }
 
     pub(crate) async fn status(&self) -> serde_json::Value {

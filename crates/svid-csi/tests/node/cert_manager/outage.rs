@@ -1,5 +1,7 @@
 //! Without an API server: running pods are not affected, and new ones wait.
 
+use std::time::Duration;
+
 use svid_csi_testkit::api_server::Mode;
 use tonic::Code;
 
@@ -57,7 +59,7 @@ fn running_pods_are_not_affected() {
             }
             assert_eq!(cluster.node.publish(&cluster.volume("web")).await, target, "a republish needs no API server");
             assert_eq!((serial(&target), cluster.node.mounts(&target)), (first.clone(), 1));
-            let (code, message) = cluster.node.refused(&cluster.volume("new")).await;
+            let (code, message) = cluster.node.refused_within(&cluster.volume("new"), Duration::from_secs(2)).await;
             assert_eq!(code, Code::Unavailable, "{message}");
         }
         cluster.node.unpublish(&api).await;

@@ -58,7 +58,7 @@ fn starting_pods_go_ahead_of_renewals() {
 
 #[test]
 fn a_renewal_is_in_time_with_a_new_key_and_one_request_stays() {
-    let more = [OWN, "--certificate-request-duration=30s"];
+    let more = [OWN, "--certificate-request-duration=12s"];
     cluster_test(&more, async |cluster| {
         let target = cluster.node.publish(&cluster.volume("web")).await;
         let (first, key) = (serial(&target), fs::read(target.join("tls.key")).unwrap());
@@ -73,10 +73,10 @@ fn a_renewal_is_in_time_with_a_new_key_and_one_request_stays() {
     });
 }
 
-/// A pod whose certificate is valid for 15 seconds, and whose renewals fail.
-async fn failing(cluster: &Cluster) -> std::path::PathBuf {
+/// A pod whose certificate has that lifetime, and whose renewals fail.
+async fn failing(cluster: &Cluster, lifetime: Duration) -> std::path::PathBuf {
     let manager = &cluster.server.cert_manager;
-    manager.mode(Mode::Issue(cluster.issuing().lifetime(Duration::from_secs(15))));
+    manager.mode(Mode::Issue(cluster.issuing().lifetime(lifetime)));
     let target = cluster.node.publish(&cluster.volume("web")).await;
     manager.mode(Mode::Fail("the HSM is on holiday".to_owned()));
     renew_all(&cluster.node).await;
@@ -86,7 +86,7 @@ async fn failing(cluster: &Cluster) -> std::path::PathBuf {
 #[test]
 fn a_failed_renewal_keeps_the_last_good_pair_and_is_retried() {
     cluster_test(&[OWN], async |cluster| {
-        let target = failing(&cluster).await;
+        let target = failing(&cluster, Duration::from_secs(15)).await;
         let first = serial(&target);
         until("it is counted", async || cluster.metric("renewal_failures_total").await >= 1.0).await;
         assert_eq!(serial(&target), first);
@@ -103,7 +103,7 @@ fn a_failed_renewal_keeps_the_last_good_pair_and_is_retried() {
 fn shortly_before_the_end_the_pod_gets_an_event() {
     cluster_test(&[OWN], async |cluster| {
         cluster.server.permissions.everything();
-        let target = failing(&cluster).await;
+        let target = failing(&cluster, Duration::from_secs(10)).await;
         let event = cluster.until("an event", || cluster.server.calls.of("create", "events").pop()).await;
         let text = event.body.to_string();
         for part in ["uid-of-web", "Warning", "the HSM is on holiday"] {

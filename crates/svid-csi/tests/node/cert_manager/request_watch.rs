@@ -150,7 +150,7 @@ fn a_waiting_volume_sends_no_requests() {
             let looks = || ["get", "list", "watch"].map(|verb| cluster.server.calls.count(verb, REQUESTS));
             let before = looks();
             // Long enough for a client that polls, like the predecessor five times per second.
-            tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
             assert_eq!(looks(), before, "{}", cluster.server.calls.log());
             assert!(cluster.server.cert_manager.sign(name, &cluster.issuing()));
         })

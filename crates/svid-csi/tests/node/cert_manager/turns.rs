@@ -76,7 +76,7 @@ fn neither_an_alarm_nor_a_republish_costs_a_volume_its_place() {
         let manager = &cluster.server.cert_manager;
         published(&cluster, ["a", "last"]).await;
         let of_a = renews(&cluster, "a").await;
-        manager.mode(Mode::Issue(cluster.issuing().lifetime(Duration::from_secs(12))));
+        manager.mode(Mode::Issue(cluster.issuing().lifetime(Duration::from_secs(8))));
         let [urgent] = published(&cluster, ["urgent"]).await;
         let first = serial(&urgent);
         queues(&cluster, "urgent").await;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures::future::join_all;
 use prost::Message;
 use svid_csi_core::x509_context::{concatenate, split};
 use svid_csi_proto::workload::{X509svid, X509svidResponse};
@@ -15,29 +16,43 @@ use crate::cert_manager::cluster::{BUNDLE, Cluster};
 use crate::fixture::{test, until};
 use crate::restart::share_root;
 
-const WEB: &str = "spiffe://example.org/ns/shop/sa/web";
+fn spiffe_id(pod: &str) -> String {
+    format!("spiffe://example.org/ns/shop/sa/{pod}")
+}
 
-/// A cluster with a pod that has a socket, and the first message on it.
-async fn stage() -> (Cluster, PathBuf, X509svidResponse) {
+/// A cluster whose pods may have sockets.
+async fn cluster() -> Cluster {
     let more = ["--allow-plan=cert-manager:workload-api", "--request-mode=own"];
     let mut cluster = Cluster::prepared(&[BUNDLE, &more]);
     share_root(&cluster.node);
     cluster.start().await;
-    let volume = cluster.volume("web").attribute("svid-csi/delivery", "workload-api");
+    cluster
+}
+
+/// The socket of a new pod, and the first message on it.
+async fn socket_of(cluster: &Cluster, pod: &str) -> (PathBuf, X509svidResponse) {
+    let volume = cluster.volume(pod).attribute("svid-csi/delivery", "workload-api");
     let socket = cluster.node.publish(&volume).await.join("agent.sock");
     let first = Svids::open(&socket).await.unwrap().next().await.unwrap();
+    (socket, first)
+}
+
+/// A cluster with a pod that has a socket, and the first message on it.
+async fn stage() -> (Cluster, PathBuf, X509svidResponse) {
+    let cluster = cluster().await;
+    let (socket, first) = socket_of(&cluster, "web").await;
     (cluster, socket, first)
 }
 
-fn kept(cluster: &Cluster) -> PathBuf {
-    cluster.node.path(&format!("root/data/kept/{}", cluster.volume("web").id()))
+fn kept(cluster: &Cluster, pod: &str) -> PathBuf {
+    cluster.node.path(&format!("root/data/kept/{}", cluster.volume(pod).id()))
 }
 
-fn message(ca: &TestCa, flaw: Option<Flaw>) -> Vec<u8> {
-    let issued = ca.issue(WEB, Duration::from_secs(3600), flaw);
+fn message(ca: &TestCa, pod: &str, flaw: Option<Flaw>) -> Vec<u8> {
+    let issued = ca.issue(&spiffe_id(pod), Duration::from_secs(3600), flaw);
     let bundle = concatenate(&split(&ca.bundle_der()).unwrap());
     let svid = X509svid {
-        spiffe_id: WEB.to_owned(),
+        spiffe_id: spiffe_id(pod),
         x509_svid: issued.chain,
         x509_svid_key: issued.key,
         bundle,
@@ -98,36 +113,42 @@ fn files_that_a_crash_left_incomplete_are_removed() {
     test(async || {
         let (mut cluster, ..) = stage().await;
         cluster.node.kill();
-        let left = [".csi-1.new", "csi-of-nobody"].map(|name| kept(&cluster).with_file_name(name));
+        let left = [".csi-1.new", "csi-of-nobody"].map(|name| kept(&cluster, "web").with_file_name(name));
         left.iter().for_each(|path| fs::write(path, "a key").unwrap());
         cluster.node.start().await;
-        assert!(kept(&cluster).exists() && !left.iter().any(|path| path.exists()));
+        assert!(kept(&cluster, "web").exists() && !left.iter().any(|path| path.exists()));
     });
 }
 
 #[test]
 fn an_unusable_identity_is_not_served_and_replaced_once_the_source_is_back() {
     test(async || {
-        let (mut cluster, socket, first) = stage().await;
-        let ca = TestCa::new("another");
-        let half = message(&ca, None)[..500].to_vec();
-        for useless in [
-            message(&ca, Some(Flaw::Expired)),
-            message(&ca, Some(Flaw::OtherKey)),
-            half,
-            b"garbage".to_vec(),
-            Vec::new(),
-        ] {
-            cluster.node.kill();
-            cluster.server.stop();
-            fs::write(kept(&cluster), useless).unwrap();
-            cluster.node.start().await;
-            let status = Svids::open(&socket).await.map(drop).unwrap_err();
-            assert_eq!(status.code(), Code::Unavailable, "{status}");
-            assert!(cluster.node.log().contains("can no longer be used"), "{}", cluster.node.log());
-            cluster.server.resume();
-            let renewed = is_renewed(&socket).await;
-            assert!(renewed.svids[0].spiffe_id == WEB && renewed != first);
+        let (mut cluster, ca) = (cluster().await, TestCa::new("another"));
+        let useless = [
+            ("expired", message(&ca, "expired", Some(Flaw::Expired))),
+            ("other-key", message(&ca, "other-key", Some(Flaw::OtherKey))),
+            ("half", message(&ca, "half", None)[..500].to_vec()),
+            ("garbage", b"garbage".to_vec()),
+            ("empty", Vec::new()),
+        ];
+        let before = join_all(useless.iter().map(|(pod, _)| socket_of(&cluster, pod))).await;
+        cluster.node.kill();
+        cluster.server.stop();
+        for (pod, message) in &useless {
+            fs::write(kept(&cluster, pod), message).unwrap();
+        }
+        cluster.node.start().await;
+        for ((pod, _), (socket, _)) in useless.iter().zip(&before) {
+            let status = Svids::open(socket).await.map(drop).unwrap_err();
+            assert_eq!(status.code(), Code::Unavailable, "{pod}: {status}");
+            let (log, volume) = (cluster.node.log(), cluster.volume(pod).id().to_string());
+            let mut lines = log.lines().filter(|line| line.contains("can no longer be used"));
+            assert!(lines.any(|line| line.contains(&volume)), "{pod}: {log}");
+        }
+        cluster.server.resume();
+        for ((pod, _), (socket, first)) in useless.iter().zip(&before) {
+            let renewed = is_renewed(socket).await;
+            assert!(renewed.svids[0].spiffe_id == spiffe_id(pod) && renewed != *first, "{pod}");
         }
     });
 }
