@@ -70,8 +70,8 @@ mod tests {
         let (mut value, trouble) = (last.value(), last.trouble());
         assert!(last.good(Some(1)) && !last.good(Some(1)));
         value.mark_unchanged();
-        let told = ["a", "a", "b", "a"].map(|text| last.broken(text.to_owned()));
-        assert_eq!(told, [true, false, true, true]);
+        let is_new = ["a", "a", "b", "a"].map(|text| last.broken(text.to_owned()));
+        assert_eq!(is_new, [true, false, true, true]);
         assert_eq!(trouble.borrow().as_deref(), Some("a"));
         last.out_of_sight("unreachable".to_owned());
         assert_eq!(trouble.borrow().as_deref(), Some("unreachable"));

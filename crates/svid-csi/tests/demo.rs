@@ -36,7 +36,7 @@ const STEPS: [&str; 18] = [
 
 #[test]
 fn it_works_for_the_current_user() {
-    tell(&mut Command::new(PROGRAM));
+    run_demo(&mut Command::new(PROGRAM));
 }
 
 #[test]
@@ -50,7 +50,8 @@ fn it_works_without_root() {
     let program = folder.path().join("svid-csi");
     fs::copy(PROGRAM, &program).unwrap();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-    let steps = tell(Command::new("setpriv").args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program));
+    let steps =
+        run_demo(Command::new("setpriv").args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program));
     if let Some(steps) = steps {
         assert_eq!(steps[0]["root"], false);
     }
@@ -58,7 +59,7 @@ fn it_works_without_root() {
 
 /// The steps of a successful demo; `None` if this machine does not allow its namespaces.
 #[expect(clippy::print_stdout, reason = "a skipped test says so")]
-fn tell(program: &mut Command) -> Option<Vec<Value>> {
+fn run_demo(program: &mut Command) -> Option<Vec<Value>> {
     let output = program.args(["demo", "--json"]).current_dir("/").output().unwrap();
     let lines = String::from_utf8(output.stdout).unwrap();
     let steps: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

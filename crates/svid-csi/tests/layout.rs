@@ -1,4 +1,5 @@
-//! The rooms of `src` and their imports match ARCHITECTURE.md, and the modules of core form no circle.
+//! The rooms of `src` and their imports match ARCHITECTURE.md, a name stands for one type, and the modules of core form no
+//! circle.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -9,6 +10,20 @@ use std::path::Path;
 mod rust_text;
 
 const MOST_LOOSE_FILES: usize = 4;
+
+/// The names of more than one type, and why each is clear.
+const SHARED_NAMES: [(&str, &str); 10] = [
+    ("Cluster", "the configuration of the approver, and a private type of `node/cluster`"),
+    ("Entry", "private types, in a queue and in a list of roots"),
+    ("Pods", "the approver has no demo, and the demo no approver"),
+    ("Progress", "private types of the approver's list and of a stream in the Workload API"),
+    ("ReadError", "the errors of the functions `read` of two modules, which say of what"),
+    ("Rule", "private types, one of them for a test"),
+    ("RunError", "the errors of the functions `run` of the approver and the driver"),
+    ("Wire", "private types with the fields that are read of an object"),
+    ("WireMetadata", "part of `Wire`"),
+    ("Writer", "the approver's, and a private type for tests"),
+];
 
 /// The picture in ARCHITECTURE.md: the floors from the top down, and the imports of each room.
 struct Picture {
@@ -127,6 +142,24 @@ fn from_the_crate(here: &[String], path: &[&str], is_module: impl Fn(&[String]) 
     is_ours.then_some(whole)
 }
 
+/// The names of the types of a module and of its inline modules. Associated types and types in functions are not visible
+/// from elsewhere, and tests name their types for themselves.
+fn types(text: &str) -> Vec<&str> {
+    let code = rust_text::tokens(text).into_iter().filter(|token| !token.is_string);
+    let (tokens, mut found) = (code.map(|token| token.text).collect::<Vec<_>>(), Vec::new());
+    // For each open brace, whether it is that of a module that counts.
+    let mut open = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        match *token {
+            "{" => open.push(at > 1 && tokens[at - 2] == "mod" && tokens[at - 1] != "tests"),
+            "}" => _ = open.pop(),
+            "struct" | "enum" | "trait" | "type" if open.iter().all(|counts| *counts) => found.push(tokens[at + 1]),
+            _ => {}
+        }
+    }
+    found
+}
+
 /// The imports between rooms, each with the first file that has it.
 fn imports(picture: &Picture) -> BTreeMap<(String, String), String> {
     let modules = modules("svid-csi");
@@ -181,6 +214,27 @@ fn the_imports_match_the_table() {
 }
 
 #[test]
+fn a_name_stands_for_one_type() {
+    let modules = modules("svid-csi");
+    let mut places: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (module, text) in modules.iter().filter(|(module, _)| !module.iter().any(|name| name == "tests")) {
+        for name in types(text) {
+            places.entry(name).or_default().push(format!("src/{}", module.join("/")));
+        }
+    }
+    places.retain(|_, places| places.len() > 1);
+    for (name, why) in SHARED_NAMES {
+        assert!(places.remove(name).is_some(), "`{name}` ({why}) is no longer shared: remove it from SHARED_NAMES");
+    }
+    let shared: Vec<_> = places.iter().map(|(name, places)| format!("`{name}` in {}", places.join(" and "))).collect();
+    assert!(
+        shared.is_empty(),
+        "rename all but one of each, so that a name stands for one type:\n{}",
+        shared.join("\n")
+    );
+}
+
+#[test]
 fn no_modules_of_core_import_each_other_in_a_circle() {
     let modules = modules("core");
     let mut imports: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
@@ -198,6 +252,23 @@ fn no_modules_of_core_import_each_other_in_a_circle() {
         imports.remove(free);
     }
     assert!(imports.is_empty(), "these import each other in a circle, or import the circle: {imports:#?}");
+}
+
+#[test]
+fn the_types_of_modules_are_found() {
+    let text = r##"
+        pub(in crate::node) struct One<'a>(&'a str); // struct Comment
+        #[serde(rename = "struct Text")]
+        enum Two { A { b: u8 } }
+        mod inner { pub type Three = u8; fn f() { struct InAFunction; } }
+        impl Iterator for Two { type Item = u8; }
+        trait Four { type Associated; }
+        const FIVE: &str = "{ struct Text";
+        struct Five {}
+        mod tests { struct OfATest; mod inner { struct OfATest; } }
+        type Six = [u8; 6];
+    "##;
+    assert_eq!(types(text), ["One", "Two", "Three", "Four", "Five", "Six"]);
 }
 
 #[test]

@@ -125,8 +125,8 @@ impl CertManager {
         let input = serde_json::to_string(&wrong)?;
         let arguments = ["create", "--dry-run=server", "-f", "-"];
         let answer = kubectl::feed(&self.layout, &self.tools, &arguments, &input);
-        let told = answer.err().map(|error| error.to_string()).unwrap_or_default();
-        ensure!(told.contains("may not specify more than one issuer type"), "the API server says {told:?}");
+        let refusal = answer.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(refusal.contains("may not specify more than one issuer type"), "the API server says {refusal:?}");
         Ok(())
     }
 

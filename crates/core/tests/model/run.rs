@@ -105,7 +105,7 @@ impl<'a> Run<'a> {
         Run { world, choices, mutation, story: None, broken: None, moments: 0 }
     }
 
-    pub fn told(mut self) -> Self {
+    pub fn with_story(mut self) -> Self {
         self.story = Some(Vec::new());
         self
     }

@@ -121,7 +121,7 @@ impl Search {
         let mut sentences = vec![format!("The kubelet requests the volume as {:?}.", at.world.asks)];
         for how in path.into_iter().rev() {
             let mut choices = Choices::of(&how.choices);
-            let mut run = Run::new(self.reached[how.from].world, &mut choices, self.mutation).told();
+            let mut run = Run::new(self.reached[how.from].world, &mut choices, self.mutation).with_story();
             run.step(how.step);
             sentences.extend(run.into_story());
         }
@@ -141,12 +141,12 @@ fn heal(mut world: World, mutation: Option<Mutation>) -> (World, Option<Property
     for _ in 0..ROUNDS {
         let before = world;
         for step in Step::possible(&world) {
-            let goes_on = match step {
+            let is_retried = match step {
                 Step::Publish => world.asks_again,
                 Step::Unpublish | Step::RemovePodFolder | Step::Timer | Step::Renew | Step::Start => true,
                 _ => false,
             };
-            if goes_on && Step::possible(&world).contains(&step) {
+            if is_retried && Step::possible(&world).contains(&step) {
                 let mut choices = Choices::default();
                 let mut run = Run::new(world, &mut choices, mutation);
                 run.step(step);

@@ -9,7 +9,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::metrics::{Metrics, Snapshot};
+use super::metrics::{Metrics, ScrapedValues};
 use super::queue::Queue;
 use crate::kube::lease::Leadership;
 use crate::net::probes;
@@ -60,14 +60,14 @@ impl Listen {
 
 /// The data of the pages.
 #[derive(Debug, Clone)]
-pub(super) struct Shown {
+pub(super) struct EndpointState {
     pub(super) metrics: Arc<Metrics>,
     pub(super) queue: Arc<Queue>,
     pub(super) leadership: Leadership,
     pub(super) synced: watch::Receiver<bool>,
 }
 
-impl Shown {
+impl EndpointState {
     pub(super) fn probes(&self) -> Router {
         probes::check("/livez", (), livez).merge(probes::check("/readyz", self.synced.clone(), readyz))
     }
@@ -86,10 +86,10 @@ async fn readyz(synced: watch::Receiver<bool>) -> Result<(), String> {
     synced.then_some(()).ok_or_else(|| "the list of certificate requests is not complete yet".to_owned())
 }
 
-async fn metrics(shown: Shown) -> String {
-    shown.metrics.encode(Snapshot {
-        pending: shown.queue.len(),
-        is_leading: shown.leadership.is_leading(),
-        is_synced: *shown.synced.borrow(),
+async fn metrics(state: EndpointState) -> String {
+    state.metrics.encode(ScrapedValues {
+        pending: state.queue.len(),
+        is_leading: state.leadership.is_leading(),
+        is_synced: *state.synced.borrow(),
     })
 }

@@ -16,14 +16,14 @@ const ANNOTATION: &str = "svid-csi/issuers";
 
 /// The current issuer, and the former ones.
 #[derive(Debug, Clone)]
-pub(super) struct Issuer {
-    from: Source,
+pub(super) struct KnownIssuers {
+    from: IssuerOrigin,
     known: Notes,
 }
 
 /// The origin of the issuer.
 #[derive(Debug, Clone)]
-enum Source {
+enum IssuerOrigin {
     /// The flags; it never changes.
     Fixed(Option<IssuerRef>),
     /// A ConfigMap, otherwise the flags.
@@ -35,7 +35,7 @@ pub(super) fn notes() -> Notes {
     Notes::new(ANNOTATION)
 }
 
-impl Issuer {
+impl KnownIssuers {
     /// The issuer of the flags, or the one that a ConfigMap names instead.
     pub(super) fn new(
         client: Client,
@@ -46,15 +46,15 @@ impl Issuer {
     ) -> Self {
         from_flags.iter().for_each(|issuer| known.add(written(issuer)));
         let from = match place {
-            None => Source::Fixed(from_flags),
-            Some(place) => Source::Runtime(RuntimeIssuer::start(client, place.clone(), from_flags, tasks).into()),
+            None => IssuerOrigin::Fixed(from_flags),
+            Some(place) => IssuerOrigin::Runtime(RuntimeIssuer::start(client, place.clone(), from_flags, tasks).into()),
         };
         Self { from, known }
     }
 
     /// Waits until it is known.
     pub(super) async fn answered(&self) {
-        if let Source::Runtime(issuer) = &self.from {
+        if let IssuerOrigin::Runtime(issuer) = &self.from {
             issuer.answered().await;
         }
     }
@@ -62,8 +62,8 @@ impl Issuer {
     /// The current issuer; without one, requests are left pending.
     pub(super) fn current(&self) -> Option<IssuerRef> {
         match &self.from {
-            Source::Fixed(issuer) => issuer.clone(),
-            Source::Runtime(issuer) => issuer.current().borrow().clone(),
+            IssuerOrigin::Fixed(issuer) => issuer.clone(),
+            IssuerOrigin::Runtime(issuer) => issuer.current().borrow().clone(),
         }
     }
 
@@ -81,8 +81,8 @@ impl Issuer {
     /// If it cannot be read.
     pub(super) async fn read_now(&self) -> Result<Option<IssuerRef>, ReadError> {
         match &self.from {
-            Source::Fixed(issuer) => Ok(issuer.clone()),
-            Source::Runtime(issuer) => match issuer.read_now().await {
+            IssuerOrigin::Fixed(issuer) => Ok(issuer.clone()),
+            IssuerOrigin::Runtime(issuer) => match issuer.read_now().await {
                 // In this case the driver does not know a newer one either.
                 Err(ReadError::Forbidden { .. } | ReadError::NotServed { .. }) => Ok(self.current()),
                 read => read,
@@ -92,7 +92,7 @@ impl Issuer {
 
     /// Judges pending requests again whenever the issuer changes.
     pub(super) async fn recall(self, queue: &Queue) {
-        let Source::Runtime(issuer) = &self.from else { return };
+        let IssuerOrigin::Runtime(issuer) = &self.from else { return };
         let mut current = issuer.current();
         loop {
             current.borrow_and_update().iter().for_each(|issuer| self.known.add(written(issuer)));

@@ -8,7 +8,7 @@ use kube::{Api, Client};
 use svid_csi_core::approve::{Ignored, Policy, Request, Verdict, judge};
 use tracing::{debug, info, warn};
 
-use super::issuer::Issuer;
+use super::issuer::KnownIssuers;
 use super::metrics::Metrics;
 use super::notices::Notices;
 use super::object::Listed;
@@ -39,7 +39,7 @@ const ISSUER_CLASSES: [&str; 2] = ["issuer", "unannotated_issuer"];
 pub(super) struct Judge {
     pub(super) client: Client,
     pub(super) policy: Policy,
-    pub(super) issuer: Issuer,
+    pub(super) issuer: KnownIssuers,
     pub(super) pods: Pods,
     pub(super) writer: Writer,
     pub(super) notices: Notices,

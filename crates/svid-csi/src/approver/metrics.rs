@@ -35,7 +35,7 @@ struct Decision {
 
 /// The values at the time of the scrape.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Snapshot {
+pub(super) struct ScrapedValues {
     pub(super) pending: usize,
     pub(super) is_leading: bool,
     pub(super) is_synced: bool,
@@ -113,7 +113,7 @@ impl Metrics {
     }
 
     /// Everything in the OpenMetrics text format.
-    pub(super) fn encode(&self, now: Snapshot) -> String {
+    pub(super) fn encode(&self, now: ScrapedValues) -> String {
         self.pending.set(i64::try_from(now.pending).unwrap_or(i64::MAX));
         self.leading.set(now.is_leading.into());
         self.synced.set(now.is_synced.into());
@@ -127,7 +127,7 @@ impl Metrics {
     pub(super) fn specimen() -> String {
         let metrics = Self::default();
         metrics.decided(&Verdict::Approve, Duration::ZERO);
-        metrics.encode(Snapshot { pending: 0, is_leading: true, is_synced: true })
+        metrics.encode(ScrapedValues { pending: 0, is_leading: true, is_synced: true })
     }
 }
 
@@ -146,7 +146,7 @@ mod tests {
     fn the_approver_has_the_metrics_of_its_alerts() {
         let metrics = Metrics::default();
         metrics.decided(&Verdict::Deny(Default::default()), Duration::ZERO);
-        let now = Snapshot { pending: 0, is_leading: true, is_synced: true };
+        let now = ScrapedValues { pending: 0, is_leading: true, is_synced: true };
         crate::telemetry::alerts::check_against("svid-csi-approver", &metrics.encode(now));
     }
 }

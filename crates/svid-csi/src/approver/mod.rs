@@ -29,9 +29,9 @@ use svid_csi_core::runtime_issuer::ConfigMapPlace;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::endpoints::EndpointState;
 pub use self::endpoints::Listen;
-use self::endpoints::Shown;
-use self::issuer::Issuer;
+use self::issuer::KnownIssuers;
 use self::judge::Judge;
 use self::list_watch::RequestWatch;
 use self::metrics::Metrics;
@@ -134,9 +134,13 @@ async fn start(
         Candidate::new(client.clone(), &cluster.lease_namespace, &name, identity, issuers.clone());
     let (queue, metrics) = (Arc::new(Queue::default()), Arc::new(Metrics::default()));
     let (synced, is_synced) = tokio::sync::watch::channel(false);
-    let shown =
-        Shown { metrics: metrics.clone(), queue: queue.clone(), leadership: leadership.clone(), synced: is_synced };
-    listen(&shown, cluster, tasks).await?;
+    let state = EndpointState {
+        metrics: metrics.clone(),
+        queue: queue.clone(),
+        leadership: leadership.clone(),
+        synced: is_synced,
+    };
+    listen(&state, cluster, tasks).await?;
 
     let events = Events::new(client.clone(), "svid-csi-approver", host, tasks);
     let watch = RequestWatch {
@@ -149,7 +153,8 @@ async fn start(
         all: policy.auto_approve_non_spiffe,
         progress: list_watch::Progress::default(),
     };
-    let issuer = Issuer::new(client.clone(), policy.issuer.clone(), cluster.runtime_issuer.as_ref(), issuers, tasks);
+    let issuer =
+        KnownIssuers::new(client.clone(), policy.issuer.clone(), cluster.runtime_issuer.as_ref(), issuers, tasks);
     let judge = Judge {
         client: client.clone(),
         issuer,
@@ -185,14 +190,14 @@ fn run_tasks(
     tasks.detached(async move { issuer.recall(&queue).await });
 }
 
-async fn listen(shown: &Shown, cluster: &Cluster, tasks: &Tasks) -> Result<(), RunError> {
+async fn listen(state: &EndpointState, cluster: &Cluster, tasks: &Tasks) -> Result<(), RunError> {
     if let Some(address) = cluster.probes {
         let listener = address.bind().await.map_err(|source| RunError::Probes { address, source })?;
-        probes::serve(tasks, "/livez and /readyz", "/livez and /readyz", listener, shown.probes());
+        probes::serve(tasks, "/livez and /readyz", "/livez and /readyz", listener, state.probes());
     }
     if let Some(address) = cluster.metrics {
         match address.bind().await {
-            Ok(listener) => probes::serve(tasks, "/metrics", "/metrics", listener, shown.metrics()),
+            Ok(listener) => probes::serve(tasks, "/metrics", "/metrics", listener, state.metrics()),
             Err(error) => warn!(%address, %error, "--metrics-bind-address: cannot listen; there will be no metrics"),
         }
     }

@@ -19,7 +19,7 @@ use crate::kube::cert_request::CertificateRequest;
 
 /// Which request.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Key {
+pub(super) struct RequestKey {
     pub(super) namespace: Arc<str>,
     pub(super) name: Arc<str>,
 }
@@ -74,9 +74,9 @@ impl From<Wire> for Listed {
 }
 
 impl Listed {
-    pub(super) fn key(&self) -> Key {
+    pub(super) fn key(&self) -> RequestKey {
         let word = |word: &Option<String>| word.as_deref().unwrap_or_default().into();
-        Key { namespace: word(&self.metadata.namespace), name: word(&self.metadata.name) }
+        RequestKey { namespace: word(&self.metadata.namespace), name: word(&self.metadata.name) }
     }
 
     pub(super) fn version(&self) -> &str {

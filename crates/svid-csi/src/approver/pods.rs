@@ -29,12 +29,12 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Reads pods, each once for all concurrent callers, and caches them briefly.
 pub(super) struct Pods {
     client: Client,
-    remembered: Mutex<HashMap<PodKey, Arc<Slot>>>,
-    told: Once,
+    remembered: Mutex<HashMap<PodKey, Arc<FactSlot>>>,
+    logged: Once,
 }
 
 /// The holder of the lock reads; the others wait, and use its result.
-type Slot = tokio::sync::Mutex<Option<Fact>>;
+type FactSlot = tokio::sync::Mutex<Option<Fact>>;
 
 #[derive(Debug, Clone)]
 struct Fact {
@@ -50,7 +50,7 @@ impl Fact {
 
 impl Pods {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, remembered: Mutex::default(), told: Once::default() }
+        Self { client, remembered: Mutex::default(), logged: Once::default() }
     }
 
     /// Reads the pods, and settles the verdict with them.
@@ -84,10 +84,10 @@ impl Pods {
         Ok(fact.insert(Fact { asked, lookup }).clone())
     }
 
-    fn slot(&self, key: &PodKey) -> Arc<Slot> {
+    fn slot(&self, key: &PodKey) -> Arc<FactSlot> {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= MANY {
-            let is_of_use = |slot: &Arc<Slot>| {
+            let is_of_use = |slot: &Arc<FactSlot>| {
                 let fact = slot.try_lock();
                 Arc::strong_count(slot) > 1 || fact.is_ok_and(|fact| fact.as_ref().is_some_and(Fact::is_fresh))
             };
@@ -112,7 +112,7 @@ impl Pods {
     }
 
     fn log_forbidden(&self, mode: &Mode, error: &kube::Error) {
-        if !self.told.is_new("pods") {
+        if !self.logged.is_new("pods") {
             return;
         }
         let error = error::describe(error);

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use self::lanes::{Lanes, Ticket};
-use super::object::{Key, Listed};
+use super::object::{Listed, RequestKey};
 
 /// The maximum total size of stored objects, in bytes.
 const BUDGET: usize = 2 << 20;
@@ -30,9 +30,9 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct Inner {
-    entries: HashMap<Key, Entry>,
+    entries: HashMap<RequestKey, Entry>,
     lanes: Lanes,
-    delayed: BTreeMap<(Instant, Ticket), Key>,
+    delayed: BTreeMap<(Instant, Ticket), RequestKey>,
     last_ticket: Ticket,
     held: usize,
     listing: u64,
@@ -71,7 +71,7 @@ pub(super) struct TakenRequest {
     /// How often all pending requests had been requeued when it was taken.
     recalls: u64,
     /// Which request.
-    pub(super) key: Key,
+    pub(super) key: RequestKey,
     /// The object, if it is stored. A worker that reads it again puts it here.
     pub(super) object: Option<Box<Listed>>,
     /// When it was first seen.
@@ -117,7 +117,7 @@ impl Queue {
     }
 
     /// Removes a request that was decided or deleted. Returns whether it was undecided until now.
-    pub(super) fn forget(&self, key: &Key) -> bool {
+    pub(super) fn forget(&self, key: &RequestKey) -> bool {
         let mut inner = self.lock();
         let was_known = inner.entries.contains_key(key);
         inner.remove(key);
@@ -198,13 +198,13 @@ impl Inner {
     }
 
     /// Drops the object of a request.
-    fn release(&mut self, key: &Key) -> Option<Box<Listed>> {
+    fn release(&mut self, key: &RequestKey) -> Option<Box<Listed>> {
         let entry = self.entries.get_mut(key)?;
         self.held -= std::mem::take(&mut entry.weight);
         entry.object.take()
     }
 
-    fn remove(&mut self, key: &Key) {
+    fn remove(&mut self, key: &RequestKey) {
         self.release(key);
         let Some(entry) = self.entries.remove(key) else { return };
         match entry.state {
@@ -214,7 +214,7 @@ impl Inner {
         }
     }
 
-    fn enqueue(&mut self, key: Key) {
+    fn enqueue(&mut self, key: RequestKey) {
         let ticket = self.ticket();
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.state = EntryState::Waiting(ticket);
@@ -229,7 +229,7 @@ impl Inner {
         }
     }
 
-    fn taken(&mut self, queue: &Arc<Queue>, key: Key) -> Option<TakenRequest> {
+    fn taken(&mut self, queue: &Arc<Queue>, key: RequestKey) -> Option<TakenRequest> {
         let object = self.release(&key);
         let entry = self.entries.get_mut(&key)?;
         entry.state = EntryState::Taken;

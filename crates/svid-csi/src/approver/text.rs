@@ -26,8 +26,8 @@ pub(super) struct Once(Mutex<HashSet<String>>);
 impl Once {
     /// Whether it has not been logged before.
     pub(super) fn is_new(&self, what: &str) -> bool {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.len() < MOST && !told.contains(what) && told.insert(what.to_owned())
+        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        logged.len() < MOST && !logged.contains(what) && logged.insert(what.to_owned())
     }
 }
 
@@ -47,7 +47,7 @@ mod tests {
     fn a_message_is_new_once_and_memory_is_limited() {
         let once = Once::default();
         assert!(once.is_new("a") && !once.is_new("a") && once.is_new("b"));
-        let told = (0..1_000).filter(|number| once.is_new(&number.to_string())).count();
-        assert_eq!(told, MOST - 2);
+        let new = (0..1_000).filter(|number| once.is_new(&number.to_string())).count();
+        assert_eq!(new, MOST - 2);
     }
 }

@@ -11,7 +11,7 @@ use svid_csi_core::approve::{Mode, Policy};
 use tracing::Level;
 
 use self::cluster::ClusterFlags;
-use self::policy::{Requester, Rules};
+use self::policy::{RequesterFlags, Rules};
 use super::client::ClientFlags;
 use super::mistakes::FlagMistakes;
 use super::values;
@@ -55,7 +55,7 @@ pub(super) struct ApproverArgs {
     #[command(flatten)]
     rules: Rules,
     #[command(flatten)]
-    requester: Requester,
+    requester: RequesterFlags,
     #[command(flatten)]
     watch: LogFlags,
     #[command(flatten)]

@@ -16,7 +16,7 @@ use super::profile::Profile;
 use super::{issuance, values};
 
 use crate::kube::client::ClientOptions;
-use crate::source::cert_manager::config::{CertManagerConfig, Settings};
+use crate::source::cert_manager::config::{CertManagerConfig, RequestSettings};
 use crate::source::trust_bundle::BundleSource;
 
 const RENEWALS: usize = 8;
@@ -131,7 +131,7 @@ impl CertManagerFlags {
             issuer,
             runtime_issuer,
             bundle: self.trust_bundle.or(self.source_ca_bundle.map(BundleSource::File)),
-            settings: Settings {
+            settings: RequestSettings {
                 node_id: common.node_id,
                 lifetime: common.lifetime,
                 key_type: common.key_type,

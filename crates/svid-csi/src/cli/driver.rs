@@ -11,7 +11,7 @@ use tracing::Level;
 
 use super::broker::BrokerFlags;
 use super::cert_manager::{CertManagerFlags, Common};
-use super::flags::{Data, DriverArgs, Minted, Observability, SocketSource};
+use super::flags::{Data, DriverArgs, Minted, Observability, SocketFlags};
 use super::mistakes::FlagMistakes;
 use super::profile::Profile;
 use super::values::Switch;
@@ -171,7 +171,7 @@ fn node_id(args: &DriverArgs, environment: Environment<'_>, mistakes: &mut FlagM
     name
 }
 
-fn agent(args: SocketSource, mistakes: &mut FlagMistakes) -> Option<AgentDir> {
+fn agent(args: SocketFlags, mistakes: &mut FlagMistakes) -> Option<AgentDir> {
     let Some(path) = args.workload_api_socket_dir else {
         mistakes.missing("workload-api-socket-dir", "the plan socket:socket-dir mounts this directory into pods");
         return None;

@@ -58,13 +58,13 @@ pub(super) struct DriverArgs {
     #[command(flatten)]
     pub(super) data: Data,
     #[command(flatten)]
-    pub(super) socket: SocketSource,
+    pub(super) socket: SocketFlags,
     #[command(flatten)]
     pub(super) broker: BrokerFlags,
     #[command(flatten)]
     pub(super) minted: Minted,
     #[command(flatten)]
-    pub(super) kubelet: Kubelet,
+    pub(super) kubelet: KubeletFlags,
     #[command(flatten)]
     pub(super) watch: Observability,
     #[command(flatten)]
@@ -135,7 +135,7 @@ pub(super) struct Data {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sources socket and broker")]
-pub(super) struct SocketSource {
+pub(super) struct SocketFlags {
     /// The directory that holds the agent's Workload API socket; it may not exist yet. With source broker the driver gets
     /// its own identity there.
     #[arg(long, value_name = "DIR", value_parser = values::path)]
@@ -172,7 +172,7 @@ pub(super) struct Minted {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Kubelet")]
-pub(super) struct Kubelet {
+pub(super) struct KubeletFlags {
     /// The kubelet's root directory, exactly as in its --root-dir. When set, volumes are only mounted below its pods folder.
     #[arg(long, value_name = "DIR", value_parser = values::path)]
     pub(super) kubelet_dir: Option<PathBuf>,

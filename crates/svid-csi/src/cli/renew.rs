@@ -71,7 +71,7 @@ pub enum RenewError {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct RenewResponse {
     renewing: usize,
 }
 
@@ -132,8 +132,8 @@ impl RenewCommand {
         let query = self.pod.as_ref().map_or(String::new(), |pod| format!("?pod={pod}"));
         let (status, text) = client::post(&self.socket, &format!("/renew{query}")).await?;
         match (&self.pod, serde_json::from_slice(&text)) {
-            (_, Ok(Answer { renewing })) if status.is_success() => Ok(renewing),
-            (Some(pod), Ok(Answer { renewing: 0 })) if status == StatusCode::NOT_FOUND => {
+            (_, Ok(RenewResponse { renewing })) if status.is_success() => Ok(renewing),
+            (Some(pod), Ok(RenewResponse { renewing: 0 })) if status == StatusCode::NOT_FOUND => {
                 Err(RenewError::NoVolume(pod.clone()))
             }
             _ => Err(RenewError::Answer { status, text: Quoted::new(text) }),

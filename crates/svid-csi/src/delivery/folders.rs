@@ -20,7 +20,7 @@ const MODE: u32 = 0o550;
 
 /// The folders of all volumes whose content this driver writes.
 #[derive(Debug)]
-pub struct Folders {
+pub struct VolumeFolders {
     folders: Folder,
     device: u64,
     path: PathBuf,
@@ -28,7 +28,7 @@ pub struct Folders {
     limits: TmpfsLimits,
 }
 
-impl Folders {
+impl VolumeFolders {
     /// Prepares the read-only view from which volumes are mounted, and determines whether volumes can be sealed.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl Folders {
             );
         }
         let device = mount::file_id(&folders.stat_self()?).device;
-        Ok(Folders { folders: folders.sealing(seals), device, path, read_only, limits: data.limits() })
+        Ok(VolumeFolders { folders: folders.sealing(seals), device, path, read_only, limits: data.limits() })
     }
 
     /// Whether volumes are sealed against their pods.
@@ -148,7 +148,7 @@ impl Folders {
         self.unlock(id)
     }
 
-    /// Makes the folder prepared by [`Folders::reach`] writable, even if the target is no longer mounted.
+    /// Makes the folder prepared by [`VolumeFolders::reach`] writable, even if the target is no longer mounted.
     ///
     /// # Errors
     /// [`MountError`].

@@ -35,7 +35,7 @@ const SOCKET_MODE: u32 = 0o777;
 
 /// The caller, as reported by the kernel (SO_PEERCRED).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caller {
+pub struct PeerCredentials {
     /// The process; `None` if it is in a PID namespace that is not visible from here (pid_namespaces(7)).
     pub pid: Option<i32>,
     /// The user it runs as.
@@ -53,23 +53,23 @@ pub struct AgentSettings {
     /// The folder of the CA, which is created if missing.
     pub ca_dir: PathBuf,
     /// Called for each call to FetchX509SVID.
-    pub on_fetch: Box<dyn Fn(Caller) + Send + Sync>,
+    pub on_fetch: Box<dyn Fn(PeerCredentials) + Send + Sync>,
 }
 
 /// A listening agent.
 #[derive(Debug)]
 pub struct Agent {
     listener: UnixListener,
-    service: Service,
+    service: AgentService,
 }
 
 #[derive(Clone)]
-struct Service {
+struct AgentService {
     ca: LocalCa,
     settings: Arc<AgentSettings>,
 }
 
-type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Agent {
     /// Loads or creates the CA, and listens.
@@ -85,7 +85,7 @@ impl Agent {
         let ca = LocalCa::open(&config, ca_dir)?;
         fsx::remove_file(socket)?;
         let listener = listen(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
-        Ok(Self { listener, service: Service { ca, settings: Arc::new(settings) } })
+        Ok(Self { listener, service: AgentService { ca, settings: Arc::new(settings) } })
     }
 
     /// Answers until the process ends or the future is dropped. Open streams then stay open until the runtime ends.
@@ -107,7 +107,7 @@ fn listen(socket: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-impl Service {
+impl AgentService {
     async fn x509_response(&self) -> Result<X509svidResponse, Status> {
         let id = &self.settings.spiffe_id;
         let issued = self.ca.issue(id).await.map_err(|error| Status::unavailable(error.to_string()))?;
@@ -126,17 +126,17 @@ fn concatenated(certificates: &[CertificateDer<'_>]) -> Vec<u8> {
     certificates.iter().flat_map(|certificate| certificate.iter().copied()).collect()
 }
 
-impl fmt::Debug for Service {
+impl fmt::Debug for AgentService {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Service").field("spiffe_id", &self.settings.spiffe_id).finish_non_exhaustive()
+        out.debug_struct("AgentService").field("spiffe_id", &self.settings.spiffe_id).finish_non_exhaustive()
     }
 }
 
-fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+fn caller<T>(request: &Request<T>) -> Result<PeerCredentials, Status> {
     let connection = request.extensions().get::<UdsConnectInfo>();
     let credentials = connection.and_then(|connection| connection.peer_cred);
     let credentials = credentials.ok_or_else(|| Status::internal("the kernel does not report who the caller is"))?;
-    Ok(Caller { pid: credentials.pid().filter(|&pid| pid > 0), uid: credentials.uid() })
+    Ok(PeerCredentials { pid: credentials.pid().filter(|&pid| pid > 0), uid: credentials.uid() })
 }
 
 /// Only X.509: this agent has no JWT authority.
@@ -145,10 +145,10 @@ fn no_jwt<T>() -> Result<Response<T>, Status> {
 }
 
 #[tonic::async_trait]
-impl SpiffeWorkloadApi for Service {
-    type FetchX509SVIDStream = Messages<X509svidResponse>;
-    type FetchX509BundlesStream = Messages<X509BundlesResponse>;
-    type FetchJWTBundlesStream = Messages<JwtBundlesResponse>;
+impl SpiffeWorkloadApi for AgentService {
+    type FetchX509SVIDStream = ResponseStream<X509svidResponse>;
+    type FetchX509BundlesStream = ResponseStream<X509BundlesResponse>;
+    type FetchJWTBundlesStream = ResponseStream<JwtBundlesResponse>;
 
     async fn fetch_x509svid(
         &self,

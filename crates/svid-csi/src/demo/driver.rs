@@ -20,7 +20,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// The settings of every start of the driver.
 #[derive(Debug)]
-pub(super) struct Settings {
+pub(super) struct DriverSettings {
     /// The demo's work folder.
     pub(super) work: PathBuf,
     /// The trust domain of the identities it issues.
@@ -44,7 +44,7 @@ pub(super) struct Driver {
     log: PathBuf,
 }
 
-impl Settings {
+impl DriverSettings {
     fn arguments(&self) -> Vec<String> {
         let text = |path: &Path| path.display().to_string();
         let (files, socket) = (self.csi_socket(FILES_DRIVER), self.csi_socket(SOCKET_DRIVER));
@@ -81,7 +81,7 @@ impl Settings {
 
 impl Driver {
     /// Starts a driver; `name` is the name of its log.
-    pub(super) fn start(settings: &Settings, name: &str) -> Result<Self> {
+    pub(super) fn start(settings: &DriverSettings, name: &str) -> Result<Self> {
         for driver in [FILES_DRIVER, SOCKET_DRIVER] {
             let socket = settings.csi_socket(driver);
             fs::create_dir_all(socket.parent().unwrap_or(&socket))?;

@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::spiffe::svid::Svid;
-use crate::spiffe::tls::{self, Bundles, Expected, Own};
+use crate::spiffe::tls::{self, Bundles, ExpectedPeer, PresentedSvid};
 
 const GREETING: &[u8] = b"hello";
 
@@ -52,11 +52,11 @@ async fn greet(client: &Svid, expected_server: &str, server: &Svid, expected_cli
 }
 
 /// The identity and the roots of one side, and the peer that it expects.
-fn parts(own: &Svid, peer: &str) -> Result<(Own, Bundles, Expected)> {
+fn parts(own: &Svid, peer: &str) -> Result<(PresentedSvid, Bundles, ExpectedPeer)> {
     let trust_domain = SpiffeId::parse(&own.leaf()?.spiffe_id)?.trust_domain().clone();
     let bundles = Bundles::from([(trust_domain, own.bundle.clone())]);
-    let shown = Own { chain: own.chain.clone(), key: own.key.clone_key() };
-    Ok((shown, bundles, Expected::Exactly(SpiffeId::parse(peer)?)))
+    let shown = PresentedSvid { chain: own.chain.clone(), key: own.key.clone_key() };
+    Ok((shown, bundles, ExpectedPeer::Exactly(SpiffeId::parse(peer)?)))
 }
 
 #[cfg(test)]

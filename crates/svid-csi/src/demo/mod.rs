@@ -31,12 +31,12 @@ pub struct DemoOptions {
 /// If this machine does not allow the namespaces, a step fails, or the demo is interrupted.
 pub fn run(options: DemoOptions) -> anyhow::Result<()> {
     let report = report::Report::new(options.json);
-    let place = report.step("namespace", namespace::enter())?;
+    let workplace = report.step("namespace", namespace::enter())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
-            result = story::run(&place, &report) => result,
+            result = story::run(&workplace, &report) => result,
             _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
             _ = terminate.recv() => anyhow::bail!("terminated"),
         }

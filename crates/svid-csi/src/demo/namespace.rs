@@ -29,7 +29,7 @@ const SETTINGS: [(&str, &str); 3] = [
 
 /// The demo's workplace.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct Workplace {
     /// Mounts an empty tmpfs, shared so that bind mounts propagate.
     pub(super) work: &'static Path,
     /// Whether files can belong to [`FS_GROUP`] in it.
@@ -37,14 +37,14 @@ pub(super) struct Place {
 }
 
 /// Enters the namespaces and mounts the work folder.
-pub(super) fn enter() -> Result<(StepResult, Place)> {
+pub(super) fn enter() -> Result<(StepResult, Workplace)> {
     // Root in a container may lack the capability to mount, but can use a user namespace like any user.
     let as_root = geteuid().is_root() && unshare(CloneFlags::CLONE_NEWNS).is_ok();
     let entered = if as_root { Ok(()) } else { enter_user_namespace() };
     entered.and_then(|()| mount_work()).with_context(hint)?;
     let kind = if as_root { "a mount namespace (as root)" } else { "a user and a mount namespace" };
     let result = StepResult::new(format!("in {kind}, work folder {WORK}")).with("root", as_root).with("work", WORK);
-    Ok((result, Place { work: Path::new(WORK), has_fs_group: group_exists(FS_GROUP)? }))
+    Ok((result, Workplace { work: Path::new(WORK), has_fs_group: group_exists(FS_GROUP)? }))
 }
 
 fn enter_user_namespace() -> Result<()> {

@@ -24,12 +24,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A pod that reads its identity from files.
 #[derive(Debug)]
 pub(super) struct FilesPod {
-    volume: Volume,
+    volume: MountedVolume,
 }
 
 /// The volume as it was at the start of the container, which does not see later mounts at the same path.
 #[derive(Debug)]
-struct Volume(File);
+struct MountedVolume(File);
 
 /// A verified identity, with the fields of its leaf.
 #[derive(Debug)]
@@ -41,11 +41,11 @@ pub(super) struct VerifiedSvid {
 /// A pod that holds a stream to the agent, through the socket in its volume.
 #[derive(Debug)]
 pub(super) struct SocketPod {
-    volume: Volume,
+    volume: MountedVolume,
     stream: Streaming<X509svidResponse>,
 }
 
-impl Volume {
+impl MountedVolume {
     fn open(target: &Path) -> Result<Self> {
         Ok(Self(File::open(target)?))
     }
@@ -62,7 +62,7 @@ impl Volume {
 impl FilesPod {
     /// A pod whose volume is mounted at `target`.
     pub(super) fn open(target: &Path) -> Result<Self> {
-        Ok(Self { volume: Volume::open(target)? })
+        Ok(Self { volume: MountedVolume::open(target)? })
     }
 
     /// The identity in the files, verified.
@@ -99,7 +99,7 @@ impl FilesPod {
 impl SocketPod {
     /// A pod whose volume is mounted at `target`.
     pub(super) async fn open(target: &Path) -> Result<Self> {
-        let volume = Volume::open(target)?;
+        let volume = MountedVolume::open(target)?;
         let stream = subscribe(&volume).await?;
         Ok(Self { volume, stream })
     }
@@ -115,7 +115,7 @@ impl SocketPod {
     }
 }
 
-async fn subscribe(volume: &Volume) -> Result<Streaming<X509svidResponse>> {
+async fn subscribe(volume: &MountedVolume) -> Result<Streaming<X509svidResponse>> {
     let mut client = SpiffeWorkloadApiClient::new(unix_channel::connect(&volume.file(AGENT_SOCKET)).await?);
     Ok(client.fetch_x509svid(asking(X509svidRequest {})).await?.into_inner())
 }

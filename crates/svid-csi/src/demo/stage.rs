@@ -6,9 +6,9 @@ use anyhow::Result;
 use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 
 use super::agent::AgentSettings;
-use super::driver::Settings;
+use super::driver::DriverSettings;
 use super::kubelet::{InlineVolume, Kubelet, Pod};
-use super::namespace::{FS_GROUP, Place};
+use super::namespace::{FS_GROUP, Workplace};
 
 /// The trust domain of all identities in the demo.
 pub(super) const TRUST_DOMAIN: &str = "example.org";
@@ -24,18 +24,18 @@ pub(super) struct Stage {
     /// The kubelet, whose root folder is `kubelet` in the work folder.
     pub(super) kubelet: Kubelet,
     /// How the driver is started.
-    pub(super) settings: Settings,
+    pub(super) settings: DriverSettings,
     /// The pod with files, and the pod with the agent's socket.
     pub(super) pods: [Pod; 2],
 }
 
 impl Stage {
     /// Creates the folders.
-    pub(super) fn new(place: &Place) -> Result<Self> {
-        let work = place.work;
+    pub(super) fn new(workplace: &Workplace) -> Result<Self> {
+        let work = workplace.work;
         let kubelet_dir = work.join("kubelet");
         let kubelet = Kubelet::new(&kubelet_dir)?;
-        let settings = Settings {
+        let settings = DriverSettings {
             work: work.to_owned(),
             trust_domain: TRUST_DOMAIN,
             lifetime: LIFETIME,
@@ -44,7 +44,7 @@ impl Stage {
             registration_dir: kubelet.registration_dir(),
             kubelet_dir,
         };
-        let fs_group = place.has_fs_group.then_some(FS_GROUP);
+        let fs_group = workplace.has_fs_group.then_some(FS_GROUP);
         let pods = [pod("orders", 1, fs_group), pod("payments", 2, fs_group)];
         Ok(Self { kubelet, settings, pods })
     }

@@ -11,7 +11,7 @@ use super::driver::{Driver, FILES_DRIVER, SOCKET_DRIVER};
 use super::handshake;
 use super::kubelet::{InlineVolume, Plugin};
 use super::mounts;
-use super::namespace::Place;
+use super::namespace::Workplace;
 use super::pods::{FilesPod, SocketPod, VerifiedSvid};
 use super::report::{Report, StepResult};
 use super::stage::{AGENT_SOCKET, Stage, TRUST_DOMAIN};
@@ -39,8 +39,8 @@ struct Plugins {
 }
 
 /// Runs all steps, with the agent in the background.
-pub(super) async fn run(place: &Place, report: &Report) -> Result<()> {
-    let stage = Stage::new(place)?;
+pub(super) async fn run(workplace: &Workplace, report: &Report) -> Result<()> {
+    let stage = Stage::new(workplace)?;
     let agent = report.step("agent", start_agent(&stage))?;
     tokio::select! {
         ended = agent.serve() => bail!("the agent ended: {ended:?}"),

@@ -90,7 +90,7 @@ pub async fn config(options: &ClientOptions) -> Result<Config, ClientError> {
         }
     };
     if config.proxy_url.as_ref().is_none_or(|proxy| *proxy == NO_PROXY_GIVEN) {
-        let environment = proxy::Environment::read(|name| std::env::var(name).ok());
+        let environment = proxy::ProxyEnvironment::read(|name| std::env::var(name).ok());
         config.proxy_url = environment.proxy_for(&config.cluster_url)?;
     }
     if let Some(host) = config.proxy_url.as_ref().and_then(Uri::host) {

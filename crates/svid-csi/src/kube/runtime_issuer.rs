@@ -107,9 +107,9 @@ impl RuntimeIssuerFollower {
         match runtime_issuer::read(&self.issuer.place, &map.data.unwrap_or_default()) {
             Ok(issuer) => {
                 let IssuerRef { name, kind, group } = &issuer;
-                let told = format!("{kind}.{group}/{name}");
+                let reference = format!("{kind}.{group}/{name}");
                 if self.last.good(Some(issuer)) {
-                    info!(issuer = told, config_map = %self.issuer.place, "issuer updated from the ConfigMap");
+                    info!(issuer = reference, config_map = %self.issuer.place, "issuer updated from the ConfigMap");
                 }
             }
             Err(incomplete) => {

@@ -25,13 +25,13 @@ pub struct Unusable {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Issuer {
-    spec: Spec,
+struct IssuerObject {
+    spec: IssuerSpec,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Spec {
+struct IssuerSpec {
     self_signed: Option<serde::de::IgnoredAny>,
     acme: Option<serde::de::IgnoredAny>,
 }
@@ -68,8 +68,8 @@ impl Unusable {
             return None;
         }
         match self.look(&format!("/apis/cert-manager.io/v1/{path}/{}", issuer.name)).await? {
-            Issuer { spec: Spec { self_signed: Some(_), .. } } => Some(SELF_SIGNED),
-            Issuer { spec: Spec { acme: Some(_), .. } } => Some(ACME),
+            IssuerObject { spec: IssuerSpec { self_signed: Some(_), .. } } => Some(SELF_SIGNED),
+            IssuerObject { spec: IssuerSpec { acme: Some(_), .. } } => Some(ACME),
             _ => {
                 self.fine.lock().unwrap_or_else(PoisonError::into_inner).insert(known);
                 None
@@ -78,10 +78,10 @@ impl Unusable {
     }
 
     /// The issuer; an empty one if the driver may not read issuers, so that it does not ask again.
-    async fn look(&self, path: &str) -> Option<Issuer> {
+    async fn look(&self, path: &str) -> Option<IssuerObject> {
         let call = http::Request::get(path).body(Vec::new()).ok()?;
-        match tokio::time::timeout(PATIENCE, self.client.request::<Issuer>(call)).await.ok()? {
-            Err(kube::Error::Api(status)) if status.code == 403 => Some(Issuer::default()),
+        match tokio::time::timeout(PATIENCE, self.client.request::<IssuerObject>(call)).await.ok()? {
+            Err(kube::Error::Api(status)) if status.code == 403 => Some(IssuerObject::default()),
             read => read.inspect_err(|error| debug!(path, %error, "cannot read the issuer")).ok(),
         }
     }

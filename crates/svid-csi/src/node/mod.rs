@@ -23,7 +23,7 @@ use self::volume::reports::Reports;
 use self::volume::room::Room;
 use self::volume::store::Store;
 use self::volume::{Node, Volumes};
-use crate::delivery::folders::Folders;
+use crate::delivery::folders::VolumeFolders;
 use crate::delivery::passwords::Passwords;
 use crate::delivery::socket_dir::{SocketDir, SocketDirError};
 use crate::delivery::workload_api::WorkloadApi;
@@ -121,7 +121,7 @@ impl Node {
         let local_ca = open_local_ca(config, data.as_ref(), api, &tasks)?;
         let sources = Arc::new(Sources { broker, cert_manager, local_ca });
         let data_of_issued = data.as_ref().filter(|_| config.kubelet.allows(Plan::mints));
-        let folders = data_of_issued.map(Folders::open).transpose()?;
+        let folders = data_of_issued.map(VolumeFolders::open).transpose()?;
         // Even if no volume may request it any more, because earlier volumes still exist.
         let open = |data| WorkloadApi::open(data, sources.clone(), metrics.clone(), tasks.clone());
         let workload_api = data_of_issued.map(open).transpose()?;

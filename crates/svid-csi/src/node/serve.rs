@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::RunError;
 use super::config::Config;
-use super::kubelet::csi::Service;
+use super::kubelet::csi::CsiService;
 use super::kubelet::door::{Door, Turn};
 use super::kubelet::liveness::Liveness;
 use super::kubelet::registrar::Registrar;
@@ -57,7 +57,7 @@ pub(super) fn bind(node: &Arc<Node>, config: &Config) -> Result<Bindings, ServeE
     let mut bindings = Vec::new();
     for driver in &config.kubelet.drivers {
         let (door, listener) = Door::bind(&driver.socket)?;
-        let service = Service::new(node, driver, &config.kubelet, config.trust_domain().cloned());
+        let service = CsiService::new(node, driver, &config.kubelet, config.trust_domain().cloned());
         let router =
             Server::builder().add_service(IdentityServer::new(service.clone())).add_service(NodeServer::new(service));
         bindings.push(Binding { door, listener, router, driver: driver.name.clone(), registration: None });

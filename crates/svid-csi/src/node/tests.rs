@@ -187,9 +187,9 @@ fn a_failed_renewal_is_retried_until_it_succeeds() {
         tokio::time::sleep(HOUR * 3 / 4).await;
         assert_eq!(serial(&node, &spec).await, first, "the last identity is kept");
         fs::remove_file(tmpfs.join("filler")).unwrap();
-        let mended = Instant::now();
+        let freed = Instant::now();
         next_serial(&node, &spec).await;
-        assert!(mended.elapsed() < Duration::from_secs(370), "tried again within the longest delay");
+        assert!(freed.elapsed() < Duration::from_secs(370), "tried again within the longest delay");
         node.unpublish("demo.svid-csi", spec.id.clone(), spec.target.clone()).await.unwrap();
     });
 }
@@ -265,9 +265,9 @@ fn a_token_that_could_not_be_renewed_is_kept_and_retried() {
         tokio::time::sleep(JWT_LIFETIME * 9 / 10).await;
         assert_eq!(fs::read_to_string(&path).unwrap(), first, "the last token is kept");
         fs::remove_file(tmpfs.join("filler")).unwrap();
-        let mended = Instant::now();
+        let freed = Instant::now();
         next_token(&spec).await;
-        assert!(mended.elapsed() < JWT_LIFETIME / 3, "tried again within a quarter of what is left of it");
+        assert!(freed.elapsed() < JWT_LIFETIME / 3, "tried again within a quarter of what is left of it");
         node.unpublish("demo.svid-csi", spec.id.clone(), spec.target.clone()).await.unwrap();
     });
 }

@@ -1,6 +1,6 @@
 //! Shared code for SPIFFE: TLS by SPIFFE IDs, messages, and SVIDs from the view of a workload.
 
-pub(crate) mod skipped;
+pub(crate) mod bundle_warnings;
 pub mod svid;
 pub(crate) mod tls;
 pub(crate) mod workload_header;

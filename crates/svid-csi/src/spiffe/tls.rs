@@ -18,7 +18,7 @@ use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 use crate::host::clock;
 
 /// The identity that this side presents.
-pub(crate) struct Own {
+pub(crate) struct PresentedSvid {
     /// Its chain, leaf first.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     /// The leaf's key.
@@ -27,7 +27,7 @@ pub(crate) struct Own {
 
 /// The allowed peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Expected {
+pub(crate) enum ExpectedPeer {
     /// This workload.
     Exactly(SpiffeId),
     /// Every ID of this trust domain whose path begins with this prefix, which ends with `/`.
@@ -42,33 +42,33 @@ pub(crate) type Bundles = BTreeMap<TrustDomain, Vec<CertificateDer<'static>>>;
 #[derive(Debug)]
 struct Peer {
     bundles: Bundles,
-    expected: Expected,
+    expected: ExpectedPeer,
     provider: Arc<CryptoProvider>,
 }
 
 /// Why a peer is refused, as one text, because the TLS library does not pass on causes.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
+enum PeerError {
     #[error("the peer's certificate is refused: {0}")]
     Certificate(Rejection),
     #[error("the peer is {found}, but {expected} is expected")]
-    Stranger { found: SpiffeId, expected: Expected },
+    Stranger { found: SpiffeId, expected: ExpectedPeer },
 }
 
-impl fmt::Display for Expected {
+impl fmt::Display for ExpectedPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Expected::Exactly(id) => write!(f, "{id}"),
-            Expected::Below(trust_domain, path) => write!(f, "{}{path}...", trust_domain.id()),
+            ExpectedPeer::Exactly(id) => write!(f, "{id}"),
+            ExpectedPeer::Below(trust_domain, path) => write!(f, "{}{path}...", trust_domain.id()),
         }
     }
 }
 
-impl Expected {
+impl ExpectedPeer {
     fn is(&self, id: &SpiffeId) -> bool {
         match self {
-            Expected::Exactly(expected) => id == expected,
-            Expected::Below(trust_domain, path) => id.trust_domain() == trust_domain && id.path().starts_with(path),
+            ExpectedPeer::Exactly(expected) => id == expected,
+            ExpectedPeer::Below(trust_domain, path) => id.trust_domain() == trust_domain && id.path().starts_with(path),
         }
     }
 }
@@ -78,7 +78,7 @@ impl Expected {
 ///
 /// # Errors
 /// If chain and key cannot be used.
-pub(crate) fn client(own: Own, bundles: Bundles, expected: Expected) -> Result<ClientConfig, Error> {
+pub(crate) fn client(own: PresentedSvid, bundles: Bundles, expected: ExpectedPeer) -> Result<ClientConfig, Error> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
@@ -93,7 +93,7 @@ pub(crate) fn client(own: Own, bundles: Bundles, expected: Expected) -> Result<C
 ///
 /// # Errors
 /// If chain and key cannot be used.
-pub(crate) fn server(own: Own, bundles: Bundles, expected: Expected) -> Result<ServerConfig, Error> {
+pub(crate) fn server(own: PresentedSvid, bundles: Bundles, expected: ExpectedPeer) -> Result<ServerConfig, Error> {
     ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Peer::new(bundles, expected))
@@ -111,20 +111,20 @@ pub(crate) fn no_name() -> ServerName<'static> {
 }
 
 impl Peer {
-    fn new(bundles: Bundles, expected: Expected) -> Arc<Self> {
+    fn new(bundles: Bundles, expected: ExpectedPeer) -> Arc<Self> {
         Arc::new(Peer { bundles, expected, provider: provider() })
     }
 
     fn verify(&self, leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>]) -> Result<(), Error> {
         let chain: Vec<_> = std::iter::once(leaf).chain(rest).cloned().collect();
-        let refused = |refused: Refused| Error::Other(OtherError(Arc::new(refused)));
+        let refused = |refused: PeerError| Error::Other(OtherError(Arc::new(refused)));
         let bundle_of = |trust_domain: &TrustDomain| self.bundles.get(trust_domain).map(Vec::as_slice);
         let found =
-            peer_id(&chain, bundle_of, clock::now()).map_err(|rejection| refused(Refused::Certificate(rejection)))?;
+            peer_id(&chain, bundle_of, clock::now()).map_err(|rejection| refused(PeerError::Certificate(rejection)))?;
         if self.expected.is(&found) {
             return Ok(());
         }
-        Err(refused(Refused::Stranger { found, expected: self.expected.clone() }))
+        Err(refused(PeerError::Stranger { found, expected: self.expected.clone() }))
     }
 }
 
@@ -204,13 +204,13 @@ impl ClientCertVerifier for Peer {
 mod tests {
     use super::*;
 
-    fn expects(expected: &Expected, id: &str) -> bool {
+    fn expects(expected: &ExpectedPeer, id: &str) -> bool {
         expected.is(&SpiffeId::parse(id).unwrap())
     }
 
     #[test]
     fn an_agent_is_recognised_by_trust_domain_and_path() {
-        let agent = Expected::Below(TrustDomain::parse("example.org").unwrap(), "/spire/agent/");
+        let agent = ExpectedPeer::Below(TrustDomain::parse("example.org").unwrap(), "/spire/agent/");
         assert!(expects(&agent, "spiffe://example.org/spire/agent/k8s_psat/c1/9f1"));
         for stranger in [
             "spiffe://other.org/spire/agent/k8s_psat/c1/9f1",
@@ -221,7 +221,7 @@ mod tests {
         ] {
             assert!(!expects(&agent, stranger), "{stranger}");
         }
-        let one = Expected::Exactly(SpiffeId::parse("spiffe://example.org/broker").unwrap());
+        let one = ExpectedPeer::Exactly(SpiffeId::parse("spiffe://example.org/broker").unwrap());
         assert!(expects(&one, "spiffe://example.org/broker") && !expects(&one, "spiffe://example.org/broker/2"));
     }
 }

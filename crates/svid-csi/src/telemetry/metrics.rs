@@ -7,7 +7,7 @@ mod table;
 use prometheus_client::encoding::text;
 use tonic::Code;
 
-use self::labels::{Call, Driver, OutcomeLabel, Plan, Source, WorkloadApiCall};
+use self::labels::{CsiCallLabels, DriverLabels, OutcomeLabels, PlanLabels, SourceLabels, WorkloadApiCallLabels};
 pub use self::snapshot::{BrokerState, RoomState, RootsState, Snapshot, SourceState};
 pub use self::table::Metrics;
 
@@ -19,12 +19,12 @@ impl Metrics {
 
     /// Counts an answered call.
     pub fn called(&self, call: &'static str, code: Code) {
-        self.calls.get_or_create(&Call { call, code: format!("{code:?}") }).inc();
+        self.calls.get_or_create(&CsiCallLabels { call, code: format!("{code:?}") }).inc();
     }
 
     /// Counts an answered call of a pod.
     pub fn workload_api_called(&self, method: &'static str, code: Code) {
-        self.workload_api_calls.get_or_create(&WorkloadApiCall { method, code: format!("{code:?}") }).inc();
+        self.workload_api_calls.get_or_create(&WorkloadApiCallLabels { method, code: format!("{code:?}") }).inc();
     }
 
     /// Counts a connection that a pod opened to its socket.
@@ -59,7 +59,7 @@ impl Metrics {
 
     /// Counts a certificate request that has ended, or was not created.
     pub fn request_ended(&self, outcome: &'static str) {
-        self.requests.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.requests.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// Counts an identity from a source that breaks a rule.
@@ -94,22 +94,22 @@ impl Metrics {
 
     /// Records whether the kubelet accepted the registration.
     pub fn registered(&self, driver: &str, accepted: bool) {
-        self.registered.get_or_create(&Driver { driver: driver.to_owned() }).set(accepted.into());
+        self.registered.get_or_create(&DriverLabels { driver: driver.to_owned() }).set(accepted.into());
     }
 
     /// Everything in the OpenMetrics text format.
     pub fn encode(&self, snapshot: &Snapshot) -> String {
         self.volumes.clear();
         for (plan, phase, count) in &snapshot.volumes {
-            self.volumes.get_or_create(&Plan { plan: plan.clone(), phase }).set(*count);
+            self.volumes.get_or_create(&PlanLabels { plan: plan.clone(), phase }).set(*count);
         }
         if let Some(source) = &snapshot.cert_manager {
-            self.source_up.get_or_create(&Source { source: "cert-manager" }).set(source.up.into());
+            self.source_up.get_or_create(&SourceLabels { source: "cert-manager" }).set(source.up.into());
             self.requests_pending.set(i64::try_from(source.pending).unwrap_or(i64::MAX));
             self.waiting_for_token.set(i64::try_from(source.waiting_for_token).unwrap_or(i64::MAX));
         }
         if let Some(broker) = &snapshot.broker {
-            self.source_up.get_or_create(&Source { source: "broker" }).set(broker.up.into());
+            self.source_up.get_or_create(&SourceLabels { source: "broker" }).set(broker.up.into());
             self.broker_subscriptions.set(i64::try_from(broker.subscriptions).unwrap_or(i64::MAX));
         }
         if let Some(roots) = &snapshot.local_ca_roots {

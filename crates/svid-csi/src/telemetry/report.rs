@@ -50,15 +50,15 @@ mod tests {
         cause: Option<Box<Layer>>,
     }
 
-    fn told(texts: &[&'static str]) -> String {
+    fn reported(texts: &[&'static str]) -> String {
         let error = texts.iter().rev().fold(None, |cause, text| Some(Box::new(Layer { text, cause })));
         chain(&*error.expect("at least one text"))
     }
 
     #[test]
     fn every_cause_is_reported_once() {
-        assert_eq!(told(&["start"]), "start");
-        assert_eq!(told(&["start", "bind /x", "address in use"]), "start: bind /x: address in use");
-        assert_eq!(told(&["start", "bind: address in use", "address in use"]), "start: bind: address in use");
+        assert_eq!(reported(&["start"]), "start");
+        assert_eq!(reported(&["start", "bind /x", "address in use"]), "start: bind /x: address in use");
+        assert_eq!(reported(&["start", "bind: address in use", "address in use"]), "start: bind: address in use");
     }
 }

@@ -13,14 +13,14 @@ use super::children::Children;
 use super::update::Update;
 
 /// A process to send signals to, but never a later one with the same number.
-struct Target {
+struct SignalTarget {
     pid: Pid,
     signal: Signal,
     process: Process,
 }
 
 enum Process {
-    NotSeenYet { told: bool },
+    NotSeenYet { reported: bool },
     Found(OwnedFd),
     Gone,
 }
@@ -28,7 +28,9 @@ enum Process {
 /// Acts on each update until there can be no more and all have been handled.
 pub(super) async fn run(action: Option<Action>, mut updates: Receiver<Option<Update>>, mut children: Children) {
     let mut target = match action {
-        Some(Action::Signal(pid, signal)) => Some(Target { pid, signal, process: Process::NotSeenYet { told: false } }),
+        Some(Action::Signal(pid, signal)) => {
+            Some(SignalTarget { pid, signal, process: Process::NotSeenYet { reported: false } })
+        }
         _ => None,
     };
     loop {
@@ -59,16 +61,16 @@ async fn exec(words: &[String], update: &Update, children: &mut Children) {
     }
 }
 
-impl Target {
+impl SignalTarget {
     fn send(&mut self) {
-        if let Process::NotSeenYet { told } = self.process {
+        if let Process::NotSeenYet { reported } = self.process {
             match pidfd_open(self.pid, PidfdFlags::empty()) {
                 Ok(process) => self.process = Process::Found(process),
                 Err(error) => {
-                    if !told {
+                    if !reported {
                         warn!(pid = self.pid.as_raw_pid(), %error, "the process to send the signal to does not exist");
                     }
-                    self.process = Process::NotSeenYet { told: true };
+                    self.process = Process::NotSeenYet { reported: true };
                 }
             }
         }

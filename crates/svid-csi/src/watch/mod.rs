@@ -29,7 +29,7 @@ use self::socket::SocketSource;
 use self::token::FetchedToken;
 use self::update::Update;
 use crate::host::clock;
-use crate::spiffe::skipped::SkippedNotices;
+use crate::spiffe::bundle_warnings::BundleWarnings;
 use crate::tasks::{Signals, Tasks};
 use crate::telemetry::report;
 
@@ -126,7 +126,7 @@ struct CurrentIdentity {
     tokens: Vec<FetchedToken>,
 }
 
-enum Source {
+enum IdentitySource {
     Socket(Box<SocketSource>),
     Files(Box<FilesSource>),
 }
@@ -138,7 +138,7 @@ enum Source {
 pub async fn run(options: WatchOptions) -> Result<(), WatchError> {
     let signals = Signals::receive().map_err(WatchError::Signals)?;
     let children = Children::new().map_err(WatchError::Signals)?;
-    let source = Source::open(&options)?;
+    let source = IdentitySource::open(&options)?;
     let (sender, updates) = watch::channel(None);
     let work = async {
         let acted = action::run(options.action.clone(), updates, children);
@@ -153,12 +153,12 @@ pub async fn run(options: WatchOptions) -> Result<(), WatchError> {
 
 /// Prints each update and passes it on. The receivers of `updates` end with this function.
 async fn follow(
-    mut source: Source,
+    mut source: IdentitySource,
     options: &WatchOptions,
     updates: watch::Sender<Option<Update>>,
 ) -> Result<(), WatchError> {
     let (mut shown, mut number, mut ends) = (String::new(), 0, None);
-    let (skipped, mut last) = (SkippedNotices::default(), None);
+    let (bundle_warnings, mut last) = (BundleWarnings::default(), None);
     loop {
         let seen = match options.once {
             None => expiring(source.next(), ends).await,
@@ -168,7 +168,7 @@ async fn follow(
             },
         };
         ends = Some(seen.context.held().not_after);
-        skipped.report(&seen.context);
+        bundle_warnings.report(&seen.context);
         let CurrentIdentity { context, tokens } = seen;
         let context = context.or_last_good(last.as_ref());
         last = Some(context.clone());
@@ -216,7 +216,7 @@ fn show(update: &Update, json: bool) -> io::Result<()> {
     out.flush()
 }
 
-impl Source {
+impl IdentitySource {
     fn open(options: &WatchOptions) -> Result<Self, WatchError> {
         let socket = match &options.origin {
             Origin::Files { folder, names } => {

@@ -16,13 +16,13 @@ pub(super) struct FetchedToken {
     /// The requested audience.
     pub(super) audience: String,
     #[serde(flatten)]
-    pub(super) answer: Answer,
+    pub(super) answer: TokenOutcome,
 }
 
 /// The result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-pub(super) enum Answer {
+pub(super) enum TokenOutcome {
     /// Its claims (JWT-SVID, section 3).
     Token { sub: String, aud: Vec<String>, exp: String, hint: String },
     /// It is missing.
@@ -55,11 +55,11 @@ impl FetchedToken {
             Audience::Several(audiences) => audiences,
         };
         let exp = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(exp)).map(report::rfc3339).unwrap_or_default();
-        Self { audience: audience.to_owned(), answer: Answer::Token { sub, aud, exp, hint: svid.hint } }
+        Self { audience: audience.to_owned(), answer: TokenOutcome::Token { sub, aud, exp, hint: svid.hint } }
     }
 
     pub(super) fn missing(audience: &str, error: String) -> Self {
-        Self { audience: audience.to_owned(), answer: Answer::Missing { error } }
+        Self { audience: audience.to_owned(), answer: TokenOutcome::Missing { error } }
     }
 }
 
@@ -83,21 +83,21 @@ mod tests {
         for aud in [r#""b""#, r#"["b"]"#] {
             let seen = seen(&format!(r#"{{"sub":"spiffe://example.org/a","aud":{aud},"exp":1700000000}}"#));
             let json = serde_json::to_string(&seen).unwrap();
-            let told =
+            let expected =
                 r#"{"audience":"a","sub":"spiffe://example.org/a","aud":["b"],"exp":"2023-11-14T22:13:20Z","hint":""}"#;
-            assert_eq!(json, told);
+            assert_eq!(json, expected);
         }
     }
 
     #[test]
     fn an_invalid_token_is_reported_without_its_text() {
         for claims in ["{}", "no JSON", r#"{"sub":"x","aud":"b","exp":"soon"}"#] {
-            let Answer::Missing { error } = seen(claims).answer else { panic!("{claims} is a token") };
+            let TokenOutcome::Missing { error } = seen(claims).answer else { panic!("{claims} is a token") };
             assert!(!error.contains("signature"), "{error}");
         }
         let year_10000 = seen(r#"{"sub":"x","aud":"b","exp":253402300800}"#);
-        assert!(matches!(year_10000.answer, Answer::Token { exp, .. } if exp == "253402300800 s since 1970"));
+        assert!(matches!(year_10000.answer, TokenOutcome::Token { exp, .. } if exp == "253402300800 s since 1970"));
         let far = seen(&format!(r#"{{"sub":"x","aud":"b","exp":{}}}"#, u64::MAX));
-        assert!(matches!(far.answer, Answer::Token { exp, .. } if exp.is_empty()));
+        assert!(matches!(far.answer, TokenOutcome::Token { exp, .. } if exp.is_empty()));
     }
 }

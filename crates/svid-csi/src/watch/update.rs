@@ -10,7 +10,7 @@ use svid_csi_core::quoted::Quoted;
 use svid_csi_core::x509_context::Svid;
 
 use super::CurrentIdentity;
-use super::token::{Answer, FetchedToken};
+use super::token::{FetchedToken, TokenOutcome};
 use crate::telemetry::report::rfc3339;
 
 /// One complete state: anything that is not in it no longer exists.
@@ -65,8 +65,8 @@ impl Update {
     /// The first audience without a token, and the reason.
     pub(super) fn missing_token(&self) -> Option<(String, String)> {
         self.tokens.iter().find_map(|token| match &token.answer {
-            Answer::Missing { error } => Some((token.audience.clone(), error.clone())),
-            Answer::Token { .. } => None,
+            TokenOutcome::Missing { error } => Some((token.audience.clone(), error.clone())),
+            TokenOutcome::Token { .. } => None,
         })
     }
 
@@ -127,10 +127,10 @@ impl fmt::Display for Update {
         for FetchedToken { audience, answer } in tokens {
             write!(out, "{time} update {update}: JWT-SVID for {}", Quoted::new(audience))?;
             match answer {
-                Answer::Token { sub, aud, exp, .. } => {
+                TokenOutcome::Token { sub, aud, exp, .. } => {
                     writeln!(out, ": sub {} aud {} until {exp}", Quoted::new(sub), Quoted::new(aud.join(",")))?;
                 }
-                Answer::Missing { error } => writeln!(out, " is missing: {error}")?,
+                TokenOutcome::Missing { error } => writeln!(out, " is missing: {error}")?,
             }
         }
         Ok(())

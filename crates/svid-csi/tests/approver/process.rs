@@ -37,10 +37,10 @@ impl Approver {
         command.args(flags).env_clear().envs(environment.iter().copied()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let (tell, log) = watch::channel(Vec::new());
+        let (output, log) = watch::channel(Vec::new());
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                tell.send_modify(|log| log.push(line));
+                output.send_modify(|log| log.push(line));
             }
         });
         Self { child, log }

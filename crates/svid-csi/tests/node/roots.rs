@@ -174,7 +174,7 @@ fn broken_entries_keep_the_last_roots_and_removed_ones_are_distrusted() {
         until("both exist", async || roots(&web) == 2).await;
         for broken in ["garbage", "{\"keys\":[]}"] {
             set(&server, "n2", Some(broken));
-            until("it is reported", async || trouble(&one).await.is_some_and(|told| told.contains("the entry n2")))
+            until("it is reported", async || trouble(&one).await.is_some_and(|text| text.contains("the entry n2")))
                 .await;
             assert_eq!(roots(&web), 2);
         }
@@ -200,7 +200,7 @@ fn a_startup_without_the_api_server_trusts_the_same_nodes() {
         let again = pod(&one, "again").await;
         assert!(trusts(&again, &db) && believes(&again, &db), "{}", one.log());
         assert!(trusts(&web, &db) && believes(&web, &db));
-        until("it is reported", async || trouble(&one).await.is_some_and(|told| told.contains("cannot be read"))).await;
+        until("it is reported", async || trouble(&one).await.is_some_and(|text| text.contains("cannot be read"))).await;
         server.resume();
         let three = node(&server, "n3").await;
         let cart = pod(&three, "cart").await;
@@ -238,7 +238,7 @@ fn a_deleted_or_emptied_config_map_keeps_the_last_roots() {
         let (web, db) = (pod(&one, "web").await, pod(&two, "db").await);
         all_trust_all(&[&web, &db]).await;
         assert!(server.objects.remove("configmaps", "svid-csi", "roots"));
-        let missing = async || trouble(&one).await.is_some_and(|told| told.contains("create it, without data"));
+        let missing = async || trouble(&one).await.is_some_and(|text| text.contains("create it, without data"));
         until("it is reported", missing).await;
         put(&server, json!({}));
         until("both have published again", async || {
@@ -256,8 +256,8 @@ fn two_drivers_of_one_name_do_not_fight() {
     test(async || {
         let server = cluster();
         let (one, two) = (node(&server, "n1").await, node(&server, "n1").await);
-        let told = |node: &Node| node.log().contains("give each driver a --node-id of its own");
-        until("it is reported", async || told(&one) || told(&two)).await;
+        let is_reported = |node: &Node| node.log().contains("give each driver a --node-id of its own");
+        until("it is reported", async || is_reported(&one) || is_reported(&two)).await;
         let written = || server.calls.of("patch", "configmaps");
         let text_of = |call: &Call| call.body["data"]["n1"].to_string();
         let by_driver = || {
@@ -285,11 +285,11 @@ fn missing_permissions_are_named_and_retried() {
         let one = node(&server, "n1").await;
         let web = pod(&one, "web").await;
         assert_eq!(roots(&web), 1, "it serves its own");
-        let told = async |what: &str| trouble(&one).await.is_some_and(|told| told.contains(what));
-        until("it may not read", async || told("the verbs get, list and watch on it").await).await;
+        let is_reported = async |what: &str| trouble(&one).await.is_some_and(|text| text.contains(what));
+        until("it may not read", async || is_reported("the verbs get, list and watch on it").await).await;
         set(&server, "n2", Some(&foreign()));
         server.permissions.only(|access| documented_rbac(access) && access.verb != "patch" && access.verb != "get");
-        until("it may not write", async || told("grant this service account the verb patch on it").await).await;
+        until("it may not write", async || is_reported("grant this service account the verb patch on it").await).await;
         until("it trusts the others", async || roots(&web) == 2).await;
         until("it may not look", async || one.log().contains("grant this service account the verb get on nodes")).await;
         assert_eq!(count(&server), 1);

@@ -79,8 +79,8 @@ fn a_missing_permission_is_reported_once_and_does_not_delay_pods() {
         }
         until("it is refused again and again", async || server.calls.count("patch", "nodes") >= 3).await;
         node.publish(&volume("web")).await;
-        let told = node.log().matches("grant this service account the verbs get and patch on nodes").count();
-        assert_eq!(told, 1, "{}", node.log());
+        let times_logged = node.log().matches("grant this service account the verbs get and patch on nodes").count();
+        assert_eq!(times_logged, 1, "{}", node.log());
         server.permissions.everything();
         server.faults.next(1, "patch", "nodes", Fault::LoseAnswer);
         is_removed(&server).await;

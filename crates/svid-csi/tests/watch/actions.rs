@@ -36,9 +36,9 @@ fn a_command_runs_on_each_change_with_its_details() {
     let mut watch = WatchProcess::socket(&socket(folder.path()), &exec);
     for number in [1, 2] {
         let update = watch.update();
-        let told = fs::read_to_string(&pipe).unwrap();
+        let output = fs::read_to_string(&pipe).unwrap();
         let expected = format!("{number} spiffe://example.org/workload {} 1 --once\n", serial(&update));
-        assert_eq!(told, expected, "a command that fails does not end the watching");
+        assert_eq!(output, expected, "a command that fails does not end the watching");
         agent.rotate_own();
     }
     watch.logs("the command failed");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use serde::Serialize;
-use svid_csi::demo::agent::{Agent, AgentSettings, Caller};
+use svid_csi::demo::agent::{Agent, AgentSettings, PeerCredentials};
 use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 use svid_csi_testkit::JsonLines;
 use svid_csi_testkit::agent::{Agent as BrokerAgent, Entry};
@@ -100,7 +100,7 @@ async fn serve_brokers(
 }
 
 /// If a caller ended at once, its exe and cgroup no longer exist.
-fn fetch(Caller { pid, uid }: Caller) -> Event {
+fn fetch(PeerCredentials { pid, uid }: PeerCredentials) -> Event {
     let exe = pid.and_then(|pid| fs::read_link(format!("/proc/{pid}/exe")).ok());
     let cgroup = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/cgroup")).ok());
     Event::Fetch { pid, uid, exe, cgroup: cgroup.map(|lines| lines.trim_end().to_owned()) }

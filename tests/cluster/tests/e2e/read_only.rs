@@ -15,8 +15,11 @@ async fn without_read_only_an_event_says_what_to_write() {
         let mut spec = PodSpec::on_socket("writer", "read-only.svid-csi");
         spec.read_only = None;
         let pod = scene.create(&spec).await?;
-        let told = pod.wait_event("readOnly", |message| message.contains("readOnly")).await?;
-        ensure!(told.contains("readOnly: true") || told.contains("readOnly must be set to 'true'"), "it says {told:?}");
+        let message = pod.wait_event("readOnly", |message| message.contains("readOnly")).await?;
+        ensure!(
+            message.contains("readOnly: true") || message.contains("readOnly must be set to 'true'"),
+            "it says {message:?}"
+        );
         ensure!(pod.restarts().await? == 0, "the pod ran");
         Ok(())
     })

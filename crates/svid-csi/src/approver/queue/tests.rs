@@ -15,8 +15,8 @@ fn offer(queue: &Arc<Queue>, namespace: &str, name: &str, version: u64) {
     queue.offer(object(namespace, name, version, 0));
 }
 
-fn key(namespace: &str, name: &str) -> Key {
-    Key { namespace: namespace.into(), name: name.into() }
+fn key(namespace: &str, name: &str) -> RequestKey {
+    RequestKey { namespace: namespace.into(), name: name.into() }
 }
 
 #[track_caller]

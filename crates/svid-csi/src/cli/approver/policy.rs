@@ -45,7 +45,7 @@ pub(super) struct Rules {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Requester")]
-pub(super) struct Requester {
+pub(super) struct RequesterFlags {
     /// Who makes the requests: `pod` (each pod), `own` (the driver) or `node-bound` (the driver, for pods of its own node).
     /// Default: pod, or own with --use-own-service-account.
     #[arg(long, value_name = "MODE")]
@@ -79,7 +79,7 @@ pub(super) fn policy(rules: Rules, mode: Mode, has_runtime_issuer: bool) -> Poli
 }
 
 /// Who makes the requests. `None` if that is not known.
-pub(super) fn mode(args: Requester, mistakes: &mut FlagMistakes) -> Option<Mode> {
+pub(super) fn mode(args: RequesterFlags, mistakes: &mut FlagMistakes) -> Option<Mode> {
     let mode = RequestMode::asked_for(args.request_mode, args.use_own_service_account, mistakes);
     if mode == RequestMode::Pod {
         return Some(Mode::Pod);

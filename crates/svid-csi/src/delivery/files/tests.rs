@@ -6,7 +6,7 @@ use svid_csi_core::files::FileName;
 use svid_csi_testkit::TestName;
 
 use super::*;
-use crate::delivery::shown::{self, Shown};
+use crate::delivery::folder_content::{self, FolderContent};
 use crate::telemetry::captured_log::CapturedLog;
 
 fn file(name: &str, contents: &str) -> RenderedFile {
@@ -31,9 +31,11 @@ fn with_volume(body: impl FnOnce(&Path, &VolumeFolder)) {
 }
 
 fn shows(volume: &VolumeFolder) -> Vec<(String, String)> {
-    let Shown::Files(moment) = shown::look(volume).unwrap() else { panic!("{:?}", shown::look(volume)) };
+    let FolderContent::Files(delivered) = folder_content::look(volume).unwrap() else {
+        panic!("{:?}", folder_content::look(volume))
+    };
     let text = |file: RenderedFile| (file.name.as_str().to_owned(), String::from_utf8(file.contents.to_vec()).unwrap());
-    let mut files: Vec<_> = moment.files().unwrap().into_iter().map(text).collect();
+    let mut files: Vec<_> = delivered.files().unwrap().into_iter().map(text).collect();
     files.sort();
     files
 }
@@ -94,7 +96,9 @@ fn every_change_by_a_pod_is_detected_and_reverted() {
         with_volume(|path, volume| {
             install(volume, &[file("a", "1"), file("b", "2")], None, SystemTime::UNIX_EPOCH).unwrap();
             attack(path);
-            let Shown::Changed(how) = shown::look(volume).unwrap() else { panic!("{number} was not seen") };
+            let FolderContent::Changed(how) = folder_content::look(volume).unwrap() else {
+                panic!("{number} was not seen")
+            };
             assert!(how.contains(seen), "{number}: {how}");
             install(volume, &[file("a", "3")], None, SystemTime::UNIX_EPOCH).unwrap();
             assert_eq!(shows(volume), [("a".to_owned(), "3".to_owned())], "{number}");
@@ -173,7 +177,7 @@ fn no_path_leads_into_a_volume() {
         ("host/beneath/removal.rs", include_str!("../../host/beneath/removal.rs")),
         ("delivery/files.rs", include_str!("../files.rs")),
         ("delivery/folders.rs", include_str!("../folders.rs")),
-        ("delivery/shown.rs", include_str!("../shown.rs")),
+        ("delivery/folder_content.rs", include_str!("../folder_content.rs")),
         ("delivery/volume_folder.rs", include_str!("../volume_folder.rs")),
         ("delivery/workload_api/socket.rs", include_str!("../workload_api/socket.rs")),
         ("node/volume/changed.rs", include_str!("../../node/volume/changed.rs")),

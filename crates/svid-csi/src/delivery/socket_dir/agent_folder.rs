@@ -103,8 +103,8 @@ fn find(folder: &OwnedFd, names: &[PathBuf], name: &OsStr, kind: FileType) -> io
             unless_gone(rustix::fs::openat(folder, name, flags, Mode::empty()))?
         }
         FileType::Symlink => match follow(folder, names, name)? {
-            Target::Inside(found) => found,
-            Target::Outside => return Ok(Found::Outside),
+            LinkTarget::Inside(found) => found,
+            LinkTarget::Outside => return Ok(Found::Outside),
         },
         _ => None,
     };
@@ -181,7 +181,7 @@ fn children(folder: &Path, is_wanted: fn(&fs::FileType) -> bool) -> Result<Vec<P
 }
 
 /// The target of a link.
-enum Target {
+enum LinkTarget {
     /// In its folder, if it exists.
     Inside(Option<OwnedFd>),
     Outside,
@@ -189,25 +189,25 @@ enum Target {
 
 /// The kernel follows paths that stay in the folder; a path that leaves it counts if it returns through the folder's own
 /// path.
-fn follow(folder: &OwnedFd, names: &[PathBuf], link: &OsStr) -> io::Result<Target> {
+fn follow(folder: &OwnedFd, names: &[PathBuf], link: &OsStr) -> io::Result<LinkTarget> {
     let mut at = PathBuf::from(link);
     for _ in 0..MOST_LINKS {
         match rustix::fs::openat2(folder, &at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), IN_FOLDER) {
             Err(Errno::XDEV) => {}
-            opened => return Ok(Target::Inside(unless_gone(opened)?)),
+            opened => return Ok(LinkTarget::Inside(unless_gone(opened)?)),
         }
         let target = match rustix::fs::readlinkat(folder, &at, Vec::new()) {
             // It leads on through a folder outside.
-            Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => return Ok(Target::Outside),
+            Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => return Ok(LinkTarget::Outside),
             target => PathBuf::from(OsString::from_vec(target?.into_bytes())),
         };
         let whole = tidy(&names[0].join(at.parent().unwrap_or(Path::new(""))).join(target));
         match names.iter().find_map(|name| whole.strip_prefix(name).ok()) {
             Some(inside) => at = inside.to_owned(),
-            None => return Ok(Target::Outside),
+            None => return Ok(LinkTarget::Outside),
         }
     }
-    Ok(Target::Inside(None))
+    Ok(LinkTarget::Inside(None))
 }
 
 /// `None` if there is no such file, or it cannot be reached by any number of attempts: another failure does not mean no.

@@ -24,7 +24,7 @@ use svid_csi_core::state::FileId;
 
 pub(super) use self::changes::{Changes, Touched};
 use self::changes::{MOST_UNDONE, Work};
-use self::folders::{Folders, check_owner, open_aside, other_access, put_back, sweep};
+use self::folders::{SyncedFolders, check_owner, open_aside, other_access, put_back, sweep};
 use super::agent_folder::{self, Offered, Socket, entries, id, open, unless_missing};
 use super::granted::Granted;
 use crate::host::beneath::Folder;
@@ -122,7 +122,7 @@ impl Linked {
         let mut wanted = offered.sockets;
         let linked = entries(&to, stable)?.iter().map(|(_, stat)| id(stat)).collect();
         self.granted.leave_unsettled(&mut wanted, &linked);
-        let folders = Folders { from, to, stable };
+        let folders = SyncedFolders { from, to, stable };
         // At first for what an earlier run has left in it.
         let path = beside(stable, "aside");
         let mut aside = if self.left.is_none() { Some(open_aside(&path)?) } else { None };
@@ -159,18 +159,18 @@ impl Linked {
         trouble.map_or(Ok(()), Err).and(put_back).and(swept)
     }
 
-    fn seal(&mut self, folders: &Folders<'_>) -> Result<(), FsError> {
+    fn seal(&mut self, folders: &SyncedFolders<'_>) -> Result<(), FsError> {
         self.sealing = Some(seal::seal(&folders.to).map_err(FsError::of("seal", folders.stable))?);
         Ok(())
     }
 
     fn compare(
         &mut self,
-        folders: &Folders<'_>,
+        folders: &SyncedFolders<'_>,
         wanted: &BTreeMap<OsString, Socket>,
         changes: &mut Changes,
     ) -> Result<Work, FsError> {
-        let Folders { from, to, stable, .. } = folders;
+        let SyncedFolders { from, to, stable, .. } = folders;
         let kind = |stat: &Stat| FileType::from_raw_mode(stat.st_mode);
         let entries = entries(to, stable)?;
         let present: HashMap<_, _> = entries.iter().map(|(name, stat)| (name.clone(), id(stat))).collect();
@@ -203,7 +203,7 @@ impl Linked {
     /// Whether the stable directory contains something that is neither the agent's nor the administrator's.
     fn holds_others(
         &self,
-        Folders { to, stable, .. }: &Folders<'_>,
+        SyncedFolders { to, stable, .. }: &SyncedFolders<'_>,
         wanted: &BTreeMap<OsString, Socket>,
     ) -> Result<bool, FsError> {
         let is_agents = |name: &OsString, found| wanted.get(name).is_some_and(|socket| socket.id == found);
@@ -217,7 +217,7 @@ impl Linked {
     fn carry_out(
         &mut self,
         work: &Work,
-        folders: &Folders<'_>,
+        folders: &SyncedFolders<'_>,
         aside: &Folder,
         wanted: &mut BTreeMap<OsString, Socket>,
         changes: &mut Changes,
@@ -265,7 +265,7 @@ impl Linked {
     /// Restores the access rights of sockets that a pod has changed.
     fn put_access_back(
         &mut self,
-        folders: &Folders<'_>,
+        folders: &SyncedFolders<'_>,
         wanted: &BTreeMap<OsString, Socket>,
         touched: &Touched,
         changes: &mut Changes,

@@ -6,6 +6,7 @@
 
 mod access;
 mod agent_folder;
+mod dir_choice;
 mod dir_watch;
 mod error;
 mod follow;
@@ -13,7 +14,6 @@ mod granted;
 mod hard_links;
 mod health;
 mod of_pods;
-mod shown;
 mod stable;
 
 use std::io::ErrorKind;
@@ -27,11 +27,11 @@ use svid_csi_core::volume_id::VolumeId;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
+use self::dir_choice::DirChoice;
 pub use self::error::SocketDirError;
 use self::granted::{Granted, SETTLES_IN};
 use self::hard_links::{Changes, Linked, Touched};
 use self::of_pods::OfPods;
-use self::shown::Shown;
 use super::private_bind;
 use crate::host::data_root::DataRoot;
 use crate::host::fsx::{self, FsError};
@@ -62,7 +62,7 @@ pub struct SocketDir {
     of_pods: Option<OfPods>,
     /// Notified of a new directory of a pod.
     has_new: Notify,
-    shown: Mutex<Shown>,
+    choice: Mutex<DirChoice>,
     trouble: Mutex<Reported>,
     left_out: Mutex<Reported<Vec<PathBuf>>>,
     undone: Mutex<Sparingly>,
@@ -88,7 +88,7 @@ impl SocketDir {
             Some(stable) => Some(stable::explicit(&agent, stable)?),
             None => stable::beside(&agent)?,
         };
-        let shown = if stable.is_some() { Shown::Sealed } else { Shown::Plain };
+        let choice = if stable.is_some() { DirChoice::Sealed } else { DirChoice::Plain };
         let socket_dir = SocketDir {
             agent,
             of_pods: stable.as_deref().map(|stable| OfPods::of(stable, metrics.clone())),
@@ -97,7 +97,7 @@ impl SocketDir {
             views: data.map(DataRoot::tmpfs),
             current: Mutex::default(),
             linked: Mutex::new(Linked::with(Granted::load(granted))),
-            shown: Mutex::new(shown),
+            choice: Mutex::new(choice),
             trouble: Mutex::default(),
             left_out: Mutex::default(),
             undone: Mutex::default(),
@@ -111,7 +111,7 @@ impl SocketDir {
 
     /// Whether volumes follow the agent's directory when it is re-created.
     pub fn heals(&self) -> bool {
-        self.shown().is_stable()
+        self.choice().is_stable()
     }
 
     /// The directory to mount into the pod of a volume. If the mount has to be read-only although the pod did not request
@@ -124,13 +124,13 @@ impl SocketDir {
         if let Some(stable) = self.stable.as_ref().filter(|_| is_missing) {
             fsx::ensure_dir(stable, 0o755)?;
         }
-        if is_missing || !self.followed.load(Ordering::Relaxed) || self.shown() == Shown::Unusable {
+        if is_missing || !self.followed.load(Ordering::Relaxed) || self.choice() == DirChoice::Unusable {
             let trouble = self.look();
-            if let Some(error) = trouble.filter(|_| self.shown() == Shown::Unusable) {
+            if let Some(error) = trouble.filter(|_| self.choice() == DirChoice::Unusable) {
                 return Err(SocketDirError::Unusable(error));
             }
         }
-        if let Some(why) = self.shown().lack_of_seal().filter(|_| read_only) {
+        if let Some(why) = self.choice().lack_of_seal().filter(|_| read_only) {
             return Err(SocketDirError::Writable(why));
         }
         if let Some(of_pods) = self.of_pods.as_ref().filter(|_| read_only) {
@@ -202,8 +202,8 @@ impl SocketDir {
         self.linked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shown(&self) -> Shown {
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    fn choice(&self) -> DirChoice {
+        *self.choice.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn located(&self) -> PathBuf {
@@ -235,26 +235,26 @@ impl SocketDir {
             warn!(links = ?linked.leading_out, agent = %agent.display(), "ignoring links that lead out of the agent's directory");
         }
         let kind = trouble.as_ref().map(|error| error.source.kind());
-        let before = self.shown();
+        let before = self.choice();
         let below = agent_folder::sockets_below(&agent);
-        let shown = match (kind, linked.sealing) {
-            (Some(ErrorKind::CrossesDevices), _) if !stable::are_together(&agent, stable) => Shown::Apart,
+        let choice = match (kind, linked.sealing) {
+            (Some(ErrorKind::CrossesDevices), _) if !stable::are_together(&agent, stable) => DirChoice::Apart,
             _ if !linked.seen && below.is_err() => before,
-            _ if !linked.seen && below.as_ref().is_ok_and(|below| !below.is_empty()) => Shown::Nested,
-            _ if linked.is_wrong => Shown::Unusable,
-            (Some(_), _) if agent_folder::unless_missing(agent_folder::open(&agent)).is_err() => Shown::Unusable,
-            (_, Some(Sealing::Sealed)) => Shown::Sealed,
-            _ => Shown::Unsealed,
+            _ if !linked.seen && below.as_ref().is_ok_and(|below| !below.is_empty()) => DirChoice::Nested,
+            _ if linked.is_wrong => DirChoice::Unusable,
+            (Some(_), _) if agent_folder::unless_missing(agent_folder::open(&agent)).is_err() => DirChoice::Unusable,
+            (_, Some(Sealing::Sealed)) => DirChoice::Sealed,
+            _ => DirChoice::Unsealed,
         };
-        if shown.is_stable() {
+        if choice.is_stable() {
             self.report_left_out(&linked, below.unwrap_or_default());
         }
         drop(linked);
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
-        if shown != before {
-            shown.announce(&self.agent);
+        *self.choice.lock().unwrap_or_else(PoisonError::into_inner) = choice;
+        if choice != before {
+            choice.announce(&self.agent);
         }
-        let trouble = trouble.filter(|_| shown != Shown::Apart);
+        let trouble = trouble.filter(|_| choice != DirChoice::Apart);
         let mut reported = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         match trouble.as_ref().map(|error| report::chain(error)) {
             Some(error) if reported.is_new(error.clone()) => {

@@ -94,18 +94,18 @@ impl Call {
 }
 
 /// The body of a request, of which no more is read than was reserved.
-pub(super) struct Asking {
+pub(super) struct RequestBody {
     pub(super) body: Incoming,
     pub(super) call: Arc<Call>,
 }
 
-impl Drop for Asking {
+impl Drop for RequestBody {
     fn drop(&mut self) {
         self.call.has_read();
     }
 }
 
-impl Body for Asking {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -129,12 +129,12 @@ impl Body for Asking {
 }
 
 /// The body of a response, with its call.
-pub(super) struct Answer {
+pub(super) struct ResponseBody {
     pub(super) body: tonic::body::Body,
     pub(super) call: Option<Arc<Call>>,
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Status;
 

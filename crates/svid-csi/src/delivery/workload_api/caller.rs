@@ -36,11 +36,11 @@ pub(super) struct Caller {
     sent: Notify,
     sending: Mutex<Sending>,
     metrics: Arc<Metrics>,
-    place: Place,
+    permits: ConnectionPermits,
 }
 
 /// The reservation of one of the pod's connections, and of one of the descriptors for pods.
-pub(super) type Place = (Taken, OwnedSemaphorePermit);
+pub(super) type ConnectionPermits = (Taken, OwnedSemaphorePermit);
 
 /// Parts of responses that were passed to HTTP/2, which keeps them until the client lets them be sent.
 #[derive(Debug, Default)]
@@ -81,17 +81,17 @@ pub(super) struct Progress {
 }
 
 impl Caller {
-    pub(super) fn new(endpoint: Arc<Endpoint>, metrics: Arc<Metrics>, place: Place) -> Self {
+    pub(super) fn new(endpoint: Arc<Endpoint>, metrics: Arc<Metrics>, permits: ConnectionPermits) -> Self {
         metrics.workload_api_connected();
         endpoint.connections.fetch_add(1, Ordering::Relaxed);
         let [asked, opened, sent] = [(); 3].map(|()| Notify::new());
         let (streams, sending) = (Mutex::default(), Mutex::default());
-        Self { endpoint, asked, opened, streams, sent, sending, metrics, place }
+        Self { endpoint, asked, opened, streams, sent, sending, metrics, permits }
     }
 
     /// The maximum number of concurrent calls on it.
     pub(super) fn streams(&self) -> u32 {
-        if self.place.0.is_own() { STREAMS } else { FEWER_STREAMS }
+        if self.permits.0.is_own() { STREAMS } else { FEWER_STREAMS }
     }
 
     /// Records a call.

@@ -19,10 +19,10 @@ use tonic::Status;
 use tower::{Service, service_fn};
 use tracing::debug;
 
-use super::call::{Answer, Asking, Call};
-use super::caller::{Caller, Place};
+use super::call::{Call, RequestBody, ResponseBody};
+use super::caller::{Caller, ConnectionPermits};
 use super::endpoint::{Endpoint, Listening};
-use super::service::Api;
+use super::service::ApiRoutes;
 use super::share::{Full, Shares};
 use crate::net::accept::Acceptor;
 use crate::net::http2_authority::Lenient;
@@ -49,7 +49,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// The server of the connections of all volumes.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
-    api: Api,
+    api: ApiRoutes,
     metrics: Arc<Metrics>,
     tasks: Tasks,
     /// For connections of all pods.
@@ -59,7 +59,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(api: Api, metrics: Arc<Metrics>, tasks: Tasks, shares: &Shares) -> Self {
+    pub(super) fn new(api: ApiRoutes, metrics: Arc<Metrics>, tasks: Tasks, shares: &Shares) -> Self {
         Self {
             api,
             metrics,
@@ -87,9 +87,9 @@ impl Server {
         let mut acceptor = Acceptor::of("volumes' sockets");
         loop {
             let stream = acceptor.next(|cx| listener.poll_accept(cx)).await;
-            let full = match self.place(endpoint) {
-                Ok(place) => {
-                    let caller = Arc::new(Caller::new(endpoint.clone(), self.metrics.clone(), place));
+            let full = match self.permits(endpoint) {
+                Ok(permits) => {
+                    let caller = Arc::new(Caller::new(endpoint.clone(), self.metrics.clone(), permits));
                     self.tasks.detached(serve(stream, self.api.clone(), caller));
                     continue;
                 }
@@ -107,26 +107,28 @@ impl Server {
         }
     }
 
-    fn place(&self, endpoint: &Endpoint) -> Result<Place, Full> {
+    fn permits(&self, endpoint: &Endpoint) -> Result<ConnectionPermits, Full> {
         let of_pod = endpoint.shares.connections.try_take(1)?;
         let descriptor = self.descriptors.clone().try_acquire_owned().map_err(|_| Full::Descriptors)?;
         Ok((of_pod, descriptor))
     }
 }
 
-async fn serve(stream: UnixStream, api: Api, caller: Arc<Caller>) {
+async fn serve(stream: UnixStream, api: ApiRoutes, caller: Arc<Caller>) {
     let (volume, closing) = (caller.endpoint.volume.clone(), caller.endpoint.closing.clone());
     let on_call = caller.clone();
     let calls = service_fn(move |request: Request<Incoming>| {
         let call = Call::begin(&on_call);
         let answer = call.map(|call| {
-            let mut request = request.map(|body| Asking { body, call: call.clone() });
+            let mut request = request.map(|body| RequestBody { body, call: call.clone() });
             request.extensions_mut().insert(call.clone());
             (api.clone().call(request), call)
         });
         async move {
             match answer {
-                Ok((answer, call)) => answer.await.map(|answer| answer.map(|body| Answer { body, call: Some(call) })),
+                Ok((answer, call)) => {
+                    answer.await.map(|answer| answer.map(|body| ResponseBody { body, call: Some(call) }))
+                }
                 Err(full) => Ok(refusal(full)),
             }
         }
@@ -147,8 +149,8 @@ async fn serve(stream: UnixStream, api: Api, caller: Arc<Caller>) {
     }
 }
 
-fn refusal(full: Full) -> Response<Answer> {
-    Status::from(full).into_http().map(|body| Answer { body, call: None })
+fn refusal(full: Full) -> Response<ResponseBody> {
+    Status::from(full).into_http().map(|body| ResponseBody { body, call: None })
 }
 
 /// Reports to a client that it has too many connections, whatever it calls, and closes this one.

@@ -19,10 +19,10 @@ const SERVICES: [&str; 3] = ["", "SpiffeWorkloadAPI", "envoy.service.secret.v3.S
 const REQUEST: usize = 1024;
 
 #[derive(Debug, Clone)]
-struct Service;
+struct HealthService;
 
 pub(super) fn service() -> HealthServer<impl Health> {
-    HealthServer::new(Service).max_decoding_message_size(REQUEST)
+    HealthServer::new(HealthService).max_decoding_message_size(REQUEST)
 }
 
 fn is_known(request: &HealthCheckRequest) -> bool {
@@ -38,7 +38,7 @@ fn says(status: ServingStatus) -> HealthCheckResponse {
 }
 
 #[tonic::async_trait]
-impl Health for Service {
+impl Health for HealthService {
     type WatchStream = Messages<HealthCheckResponse>;
 
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {

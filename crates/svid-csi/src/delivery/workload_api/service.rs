@@ -23,19 +23,19 @@ use crate::telemetry::metrics::Metrics;
 const REQUEST: usize = 20 * 1024;
 
 /// The service for the calls of all pods.
-pub(super) type Api = Routes;
+pub(super) type ApiRoutes = Routes;
 
 /// X.509 responses come from the volume's current identity. Only JWT-SVIDs are requested from a source here, because
 /// they are issued on request.
 #[derive(Debug, Clone)]
-struct Service {
+struct WorkloadApiService {
     sources: Arc<Sources>,
     metrics: Arc<Metrics>,
 }
 
 /// All services on the sockets.
-pub(super) fn api(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Api {
-    let service = Service { sources, metrics: metrics.clone() };
+pub(super) fn api(sources: Arc<Sources>, metrics: Arc<Metrics>) -> ApiRoutes {
+    let service = WorkloadApiService { sources, metrics: metrics.clone() };
     let workload = SpiffeWorkloadApiServer::new(service).max_decoding_message_size(REQUEST);
     let workload = InterceptedService::new(workload, workload_header::require);
     Routes::new(workload).add_service(sds::service(metrics)).add_service(health::service()).prepare()
@@ -47,7 +47,7 @@ fn bundles_differ(last: &X509Context, now: &X509Context) -> bool {
 }
 
 #[tonic::async_trait]
-impl SpiffeWorkloadApi for Service {
+impl SpiffeWorkloadApi for WorkloadApiService {
     type FetchX509SVIDStream = Messages<X509svidResponse>;
     type FetchX509BundlesStream = Messages<X509BundlesResponse>;
     type FetchJWTBundlesStream = Messages<JwtBundlesResponse>;

@@ -23,8 +23,8 @@ pub(super) async fn register(socket: &Path, within: Duration) -> Result<Plugin, 
         plugin_registered: outcome.is_ok(),
         error: outcome.as_ref().err().map(ToString::to_string).unwrap_or_default(),
     };
-    let told = registration.notify_registration_status(status).await;
-    told.map_err(KubeletError::of("NotifyRegistrationStatus"))?;
+    let response = registration.notify_registration_status(status).await;
+    response.map_err(KubeletError::of("NotifyRegistrationStatus"))?;
     outcome
 }
 

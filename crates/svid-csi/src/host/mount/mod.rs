@@ -13,7 +13,7 @@ mod tmpfs;
 
 pub use error::MountError;
 pub use inspect::{InspectedFile, InspectedMount};
-pub use point::{Look, MountPoint};
+pub use point::{MountPoint, MountState};
 pub use propagation::{Propagation, is_mounted_somewhere};
 pub use source::{
     MountSource, Tree, are_one_folder, file_id, file_id_of, is_deleted, is_mount_root, make_private, remount, unmount,

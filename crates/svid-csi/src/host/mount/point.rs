@@ -27,7 +27,7 @@ pub struct MountPoint {
 
 /// The state of a mount point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub enum MountState {
     /// It does not exist.
     Missing,
     /// A folder on which nothing is mounted.
@@ -38,10 +38,10 @@ pub enum Look {
     NotAFolder,
 }
 
-impl Look {
+impl MountState {
     /// The identity of the mounted folder.
     pub fn mounted(self) -> Option<FileId> {
-        if let Look::Mounted(root) = self { Some(root) } else { None }
+        if let MountState::Mounted(root) = self { Some(root) } else { None }
     }
 }
 
@@ -72,15 +72,17 @@ impl MountPoint {
     ///
     /// # Errors
     /// [`MountError::System`].
-    pub fn look(&self) -> Result<Look, MountError> {
+    pub fn look(&self) -> Result<MountState, MountError> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
         match rustix::fs::statx(&self.parent, self.name.as_str(), flags, StatxFlags::BASIC_STATS) {
-            Err(Errno::NOENT) => Ok(Look::Missing),
+            Err(Errno::NOENT) => Ok(MountState::Missing),
             Err(errno) => Err(MountError::of("inspect", &self.path)(errno)),
-            Ok(stat) if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::Directory => Ok(Look::NotAFolder),
+            Ok(stat) if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::Directory => {
+                Ok(MountState::NotAFolder)
+            }
             Ok(stat) => match is_root_of_mount(&stat).map_err(MountError::of("inspect", &self.path))? {
-                true => Ok(Look::Mounted(file_id(&stat))),
-                false => Ok(Look::Folder),
+                true => Ok(MountState::Mounted(file_id(&stat))),
+                false => Ok(MountState::Folder),
             },
         }
     }
@@ -120,7 +122,7 @@ impl MountPoint {
         is_ours: impl Fn(FileId) -> Result<bool, MountError>,
         in_use: impl Fn(FileId) -> Result<bool, MountError>,
     ) -> Result<(), MountError> {
-        while let Look::Mounted(root) = self.look()? {
+        while let MountState::Mounted(root) = self.look()? {
             if !is_ours(root)? {
                 return Err(MountError::Foreign(self.path.clone()));
             }

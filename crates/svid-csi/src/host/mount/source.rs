@@ -158,8 +158,8 @@ pub(super) fn is_root_of_mount(stat: &Statx) -> Result<bool, Errno> {
     mounted(stat.stx_attributes, stat.stx_attributes_mask)
 }
 
-fn mounted(attributes: StatxAttributes, told: StatxAttributes) -> Result<bool, Errno> {
-    match told.contains(StatxAttributes::MOUNT_ROOT) {
+fn mounted(attributes: StatxAttributes, reported: StatxAttributes) -> Result<bool, Errno> {
+    match reported.contains(StatxAttributes::MOUNT_ROOT) {
         true => Ok(attributes.contains(StatxAttributes::MOUNT_ROOT)),
         false => Err(Errno::OPNOTSUPP),
     }

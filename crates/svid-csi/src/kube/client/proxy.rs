@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 /// The proxies in the environment.
 #[derive(Debug, Default)]
-pub(super) struct Environment {
+pub(super) struct ProxyEnvironment {
     https: Option<String>,
     http: Option<String>,
     none_for: Vec<Rule>,
@@ -37,7 +37,7 @@ pub struct ProxyError {
     pub origin: &'static str,
 }
 
-impl Environment {
+impl ProxyEnvironment {
     /// Reads the variables in upper or lower case; the upper case takes precedence.
     pub(super) fn read(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let value = |name: &str| {

@@ -33,11 +33,11 @@ struct ServedByCa;
 #[derive(Debug)]
 struct Verifier {
     file: Option<PathBuf>,
-    roots: RwLock<(Arc<Roots>, Instant)>,
+    roots: RwLock<(Arc<ApiServerRoots>, Instant)>,
 }
 
 #[derive(Debug)]
-struct Roots {
+struct ApiServerRoots {
     certificates: Vec<CertificateDer<'static>>,
     verifier: Arc<WebPkiServerVerifier>,
 }
@@ -45,12 +45,13 @@ struct Roots {
 /// The verifier for the roots of `config`; `None` if it has none, or disables verification.
 pub(super) fn of(config: &Config) -> Result<Option<Arc<dyn ServerCertVerifier>>, ClientError> {
     let Some(roots) = config.root_cert.as_ref().filter(|_| !config.accept_invalid_certs) else { return Ok(None) };
-    let roots = Roots::new(roots.iter().map(|der| der.clone().into()).collect()).map_err(ClientError::Roots)?;
+    let roots =
+        ApiServerRoots::new(roots.iter().map(|der| der.clone().into()).collect()).map_err(ClientError::Roots)?;
     let roots = RwLock::new((Arc::new(roots), Instant::now()));
     Ok(Some(Arc::new(Verifier { file: config.root_cert_file.clone(), roots })))
 }
 
-impl Roots {
+impl ApiServerRoots {
     fn new(certificates: Vec<CertificateDer<'static>>) -> Result<Self, Error> {
         let mut store = RootCertStore::empty();
         certificates.iter().try_for_each(|root| store.add(root.clone()))?;
@@ -81,10 +82,10 @@ impl Roots {
 
 impl Verifier {
     /// The roots, reread regularly if they are in a file. If that fails, the previous ones are kept.
-    fn roots(&self) -> Arc<Roots> {
+    fn roots(&self) -> Arc<ApiServerRoots> {
         let (roots, read_at) = self.roots.read().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(file) = self.file.as_ref().filter(|_| read_at.elapsed() >= FRESH) else { return roots };
-        let roots = Roots::read(file).map_or(roots, Arc::new);
+        let roots = ApiServerRoots::read(file).map_or(roots, Arc::new);
         *self.roots.write().unwrap_or_else(PoisonError::into_inner) = (roots.clone(), Instant::now());
         roots
     }
@@ -155,7 +156,7 @@ mod tests {
         served: &CertificateDer<'static>,
         name: &str,
     ) -> Result<(), String> {
-        let roots = Roots::new(roots.iter().map(|root| (*root).clone()).collect()).unwrap();
+        let roots = ApiServerRoots::new(roots.iter().map(|root| (*root).clone()).collect()).unwrap();
         let verifier = Verifier { file: None, roots: RwLock::new((Arc::new(roots), Instant::now())) };
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let verified = verifier.verify_server_cert(served, &[], &name, &[], UnixTime::now());

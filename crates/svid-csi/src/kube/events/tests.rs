@@ -91,13 +91,13 @@ async fn the_same_event_is_repeated_only_after_ten_minutes() {
     tokio::time::advance(REPEAT_AFTER).await;
     events.warn(pod("web"), "Denied", "first");
     events.warn(pod("end"), "End", "");
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     while let (_, event) = sent.recv().await.unwrap()
         && event["reason"] != "End"
     {
-        told.push(["name", "message"].map(|key| event["involvedObject"].get(key).unwrap_or(&event[key]).clone()));
+        reported.push(["name", "message"].map(|key| event["involvedObject"].get(key).unwrap_or(&event[key]).clone()));
     }
-    assert_eq!(told, [["web", "first"], ["api", "first"], ["web", "first"], ["web", "other"], ["web", "first"]]);
+    assert_eq!(reported, [["web", "first"], ["api", "first"], ["web", "first"], ["web", "other"], ["web", "first"]]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -128,7 +128,7 @@ async fn a_change_in_between_is_not_overwritten() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_is_reported_once_and_retried() {
-    for (call, code, told) in [
+    for (call, code, warning) in [
         ("get", 403, "grant this service account the verbs get and patch on nodes"),
         ("patch", 403, "grant this service account the verbs get and patch on nodes"),
         ("get", 404, "there is no node n1: --startup-taint needs the node's own name as --node-id"),
@@ -139,7 +139,7 @@ async fn a_failure_is_reported_once_and_retried() {
         let started = tokio::time::Instant::now();
         server.remove().await;
         assert_eq!((server.taints(), log.lines("WARN").len()), (json!([]), 1), "{call} {code}");
-        assert_eq!(log.lines(told).len(), 1, "{call} {code}: {:?}", log.lines("WARN"));
+        assert_eq!(log.lines(warning).len(), 1, "{call} {code}: {:?}", log.lines("WARN"));
         let took = started.elapsed();
         assert!(took > Duration::from_secs(60) && took < Duration::from_secs(240), "the pauses grow: {took:?}");
     }

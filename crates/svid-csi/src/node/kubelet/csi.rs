@@ -29,14 +29,14 @@ use crate::telemetry::report;
 
 /// The services of one driver name.
 #[derive(Debug, Clone)]
-pub(in crate::node) struct Service {
+pub(in crate::node) struct CsiService {
     node: Arc<Node>,
     driver: Arc<DriverName>,
     rules: Arc<Rules>,
     node_id: Arc<str>,
 }
 
-type Answer<T> = Result<Response<T>, Status>;
+type CsiResult<T> = Result<Response<T>, Status>;
 
 /// Why the volume of a call is not found.
 enum Unlocated {
@@ -58,7 +58,7 @@ impl From<VolumeError> for Unlocated {
     }
 }
 
-impl Service {
+impl CsiService {
     pub(in crate::node) fn new(
         node: &Arc<Node>,
         driver: &DriverName,
@@ -74,7 +74,7 @@ impl Service {
             allow_missing_read_only: config.allow_missing_read_only,
             pods_dir: config.pods_dir(),
         };
-        Service {
+        CsiService {
             node: node.clone(),
             driver: Arc::new(driver.clone()),
             rules: Arc::new(rules),
@@ -139,7 +139,7 @@ impl Service {
         }
     }
 
-    fn answer<T>(&self, call: &'static str, volume: &str, result: Result<T, VolumeError>) -> Answer<T> {
+    fn answer<T>(&self, call: &'static str, volume: &str, result: Result<T, VolumeError>) -> CsiResult<T> {
         let status = result.map_err(|error| Status::new(code(error.class()), report::chain(&error)));
         self.node.reports.metrics.called(call, status.as_ref().map_or_else(Status::code, |_| Code::Ok));
         status.map(Response::new).inspect_err(|status| {
@@ -206,13 +206,13 @@ fn capabilities(plans: impl IntoIterator<Item = Plan>) -> Vec<csi::NodeServiceCa
     rpcs.into_iter().map(capability).collect()
 }
 
-fn unimplemented<T>(call: &str) -> Answer<T> {
+fn unimplemented<T>(call: &str) -> CsiResult<T> {
     Err(Status::unimplemented(format!("{call} is not supported: all volumes are ephemeral")))
 }
 
 #[tonic::async_trait]
-impl csi::identity_server::Identity for Service {
-    async fn get_plugin_info(&self, _: Request<csi::GetPluginInfoRequest>) -> Answer<csi::GetPluginInfoResponse> {
+impl csi::identity_server::Identity for CsiService {
+    async fn get_plugin_info(&self, _: Request<csi::GetPluginInfoRequest>) -> CsiResult<csi::GetPluginInfoResponse> {
         Ok(Response::new(csi::GetPluginInfoResponse {
             name: self.driver.name.clone(),
             vendor_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -223,21 +223,21 @@ impl csi::identity_server::Identity for Service {
     async fn get_plugin_capabilities(
         &self,
         _: Request<csi::GetPluginCapabilitiesRequest>,
-    ) -> Answer<csi::GetPluginCapabilitiesResponse> {
+    ) -> CsiResult<csi::GetPluginCapabilitiesResponse> {
         Ok(Response::new(csi::GetPluginCapabilitiesResponse::default()))
     }
 
-    async fn probe(&self, _: Request<csi::ProbeRequest>) -> Answer<csi::ProbeResponse> {
+    async fn probe(&self, _: Request<csi::ProbeRequest>) -> CsiResult<csi::ProbeResponse> {
         Ok(Response::new(csi::ProbeResponse { ready: Some(true) }))
     }
 }
 
 #[tonic::async_trait]
-impl csi::node_server::Node for Service {
+impl csi::node_server::Node for CsiService {
     async fn node_publish_volume(
         &self,
         request: Request<csi::NodePublishVolumeRequest>,
-    ) -> Answer<csi::NodePublishVolumeResponse> {
+    ) -> CsiResult<csi::NodePublishVolumeResponse> {
         let patience = patience::of(request.metadata());
         let request = publish_request(request.into_inner());
         let volume = request.volume_id.clone();
@@ -248,7 +248,7 @@ impl csi::node_server::Node for Service {
     async fn node_unpublish_volume(
         &self,
         request: Request<csi::NodeUnpublishVolumeRequest>,
-    ) -> Answer<csi::NodeUnpublishVolumeResponse> {
+    ) -> CsiResult<csi::NodeUnpublishVolumeResponse> {
         let request = request.into_inner();
         let unpublished = match self.locate(&request.volume_id, &request.target_path).await {
             Ok((id, target)) => self.node.unpublish(&self.driver.name, id, target).await,
@@ -262,7 +262,7 @@ impl csi::node_server::Node for Service {
     async fn node_get_volume_stats(
         &self,
         request: Request<csi::NodeGetVolumeStatsRequest>,
-    ) -> Answer<csi::NodeGetVolumeStatsResponse> {
+    ) -> CsiResult<csi::NodeGetVolumeStatsResponse> {
         let request = request.into_inner();
         let condition = match self.locate(&request.volume_id, &request.volume_path).await {
             Ok((id, target)) => self.node.condition(id, target).await,
@@ -286,30 +286,33 @@ impl csi::node_server::Node for Service {
     async fn node_get_capabilities(
         &self,
         _: Request<csi::NodeGetCapabilitiesRequest>,
-    ) -> Answer<csi::NodeGetCapabilitiesResponse> {
+    ) -> CsiResult<csi::NodeGetCapabilitiesResponse> {
         let capabilities = capabilities(self.driver.allowed_plans.iter().copied());
         Ok(Response::new(csi::NodeGetCapabilitiesResponse { capabilities }))
     }
 
-    async fn node_get_info(&self, _: Request<csi::NodeGetInfoRequest>) -> Answer<csi::NodeGetInfoResponse> {
+    async fn node_get_info(&self, _: Request<csi::NodeGetInfoRequest>) -> CsiResult<csi::NodeGetInfoResponse> {
         Ok(Response::new(csi::NodeGetInfoResponse { node_id: self.node_id.to_string(), ..Default::default() }))
     }
 
-    async fn node_stage_volume(&self, _: Request<csi::NodeStageVolumeRequest>) -> Answer<csi::NodeStageVolumeResponse> {
+    async fn node_stage_volume(
+        &self,
+        _: Request<csi::NodeStageVolumeRequest>,
+    ) -> CsiResult<csi::NodeStageVolumeResponse> {
         unimplemented("NodeStageVolume")
     }
 
     async fn node_unstage_volume(
         &self,
         _: Request<csi::NodeUnstageVolumeRequest>,
-    ) -> Answer<csi::NodeUnstageVolumeResponse> {
+    ) -> CsiResult<csi::NodeUnstageVolumeResponse> {
         unimplemented("NodeUnstageVolume")
     }
 
     async fn node_expand_volume(
         &self,
         _: Request<csi::NodeExpandVolumeRequest>,
-    ) -> Answer<csi::NodeExpandVolumeResponse> {
+    ) -> CsiResult<csi::NodeExpandVolumeResponse> {
         unimplemented("NodeExpandVolume")
     }
 }

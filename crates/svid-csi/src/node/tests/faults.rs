@@ -8,7 +8,7 @@ use svid_csi_core::state::Record;
 use svid_csi_core::volume::Content;
 
 use super::*;
-use crate::host::mount::{self, Look, MountPoint, MountSource};
+use crate::host::mount::{self, MountPoint, MountSource, MountState};
 use crate::host::seal;
 use crate::node::volume::error::VolumeError;
 
@@ -114,7 +114,7 @@ fn a_mount_is_not_removed_before_the_next_is_recorded() {
         let mut held = node.volumes.hold(&spec.id).await;
         let other = MountSource::open(dir.path()).unwrap();
         node.mount(held.as_mut().unwrap(), &point, &other, &spec.clone().into()).unwrap_err();
-        assert!(matches!(before, Look::Mounted(_)));
+        assert!(matches!(before, MountState::Mounted(_)));
         assert_eq!(point.look().unwrap(), before);
     });
 }

@@ -11,7 +11,7 @@ use svid_csi_core::volume::Content;
 use super::faults::{DRIVER, Descriptors, RecordsFail, end, publish};
 use super::*;
 use crate::delivery::socket_dir::AgentDir;
-use crate::host::mount::{Look, MountPoint};
+use crate::host::mount::{MountPoint, MountState};
 use crate::host::seal;
 use crate::telemetry::metrics::Snapshot;
 
@@ -215,7 +215,7 @@ fn an_interrupted_republish_as_a_passthrough_leaves_no_key() {
             assert_eq!(count_of(&keys), 0, "detached: {detached}");
             assert!(fs::symlink_metadata(folder(&dir, &files)).is_err());
             let agent = node.deliveries.socket_dir().unwrap().source(&files.id, false).unwrap();
-            assert_eq!(MountPoint::open(&files.target).unwrap().look().unwrap(), Look::Mounted(agent.id()));
+            assert_eq!(MountPoint::open(&files.target).unwrap().look().unwrap(), MountState::Mounted(agent.id()));
             let held = node.volumes.hold(&files.id).await;
             let record = held.as_ref().unwrap().record();
             assert_eq!((record.formerly, record.issued.is_none()), (None, true));
@@ -295,7 +295,7 @@ fn a_mount_that_cannot_be_cloned_changes_nothing() {
         let mounted = node.mount(volume, &point, &other, &spec);
         drop(few);
         mounted.unwrap();
-        assert_eq!(point.look().unwrap(), Look::Mounted(other.id()));
+        assert_eq!(point.look().unwrap(), MountState::Mounted(other.id()));
     });
 }
 
@@ -324,7 +324,7 @@ fn whichever_call_lacks_a_descriptor_the_next_publish_succeeds() {
                 let point = MountPoint::open(&after.target).unwrap();
                 if before.is_some() {
                     assert!(
-                        matches!(point.look().unwrap(), Look::Mounted(_)),
+                        matches!(point.look().unwrap(), MountState::Mounted(_)),
                         "{number}, {failures} left: {published:?}"
                     );
                 }
@@ -334,7 +334,7 @@ fn whichever_call_lacks_a_descriptor_the_next_publish_succeeds() {
                     let record = held.as_ref().unwrap().record();
                     assert_eq!((&*record.spec, record.phase), (&after, svid_csi_core::state::Phase::Ready));
                     assert_eq!(record.formerly, None, "{number}, {failures} left");
-                    assert_eq!(point.look().unwrap(), Look::Mounted(record.root.unwrap()));
+                    assert_eq!(point.look().unwrap(), MountState::Mounted(record.root.unwrap()));
                 }
                 drop(point);
                 node.unpublish(DRIVER, after.id.clone(), after.target.clone()).await.unwrap();

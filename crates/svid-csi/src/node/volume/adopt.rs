@@ -19,7 +19,7 @@ use super::Node;
 use super::error::VolumeError;
 use super::mount::kubelet_vouches;
 use super::registry::{Held, Volume};
-use crate::host::mount::{InspectedFile, InspectedMount, Look, MountError, MountPoint};
+use crate::host::mount::{InspectedFile, InspectedMount, MountError, MountPoint, MountState};
 
 const CURRENT: &str = "..data";
 
@@ -62,7 +62,10 @@ impl Node {
         point: &MountPoint,
         held: &mut Held,
     ) -> Result<bool, VolumeError> {
-        if held.is_some() || !matches!(point.look()?, Look::Mounted(_)) || !kubelet_vouches(driver, &spec.id, point)? {
+        if held.is_some()
+            || !matches!(point.look()?, MountState::Mounted(_))
+            || !kubelet_vouches(driver, &spec.id, point)?
+        {
             return Ok(false);
         }
         let seen = point.inspect()?;
@@ -73,11 +76,11 @@ impl Node {
         let adopted = self.fit(spec, &seen).map_err(left_alone)?;
         let shape = Arc::new(adopted.shape(spec));
         // It exists already, and its pod is running, so it may use the reserved space.
-        let place = self.deliveries.take_up_place(&shape, 0)?;
+        let space = self.deliveries.take_up_space(&shape, 0)?;
         let taken_over = |record: &mut Record| {
             (record.phase, record.root, record.adopted) = (Phase::Ready, Some(seen.id()), Some(Box::new(adopted)));
         };
-        let volume = held.insert(self.new_volume(driver, &shape, place, taken_over)?);
+        let volume = held.insert(self.new_volume(driver, &shape, space, taken_over)?);
         // No descriptor of the inspection may stay open, because it would keep the volume from being unmounted.
         drop(seen);
         self.deliveries.reach(volume.record(), point).map_err(VolumeError::begun)?;

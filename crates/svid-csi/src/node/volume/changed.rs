@@ -11,7 +11,7 @@ use super::Node;
 use super::deliver::Deliveries;
 use super::error::VolumeError;
 use super::registry::Volume;
-use crate::delivery::shown::{self, Shown};
+use crate::delivery::folder_content::{self, FolderContent};
 use crate::delivery::volume_folder::VolumeFolder;
 use crate::telemetry::report;
 
@@ -24,10 +24,10 @@ impl Deliveries {
         wanted: &FilesSpec,
         brings_jwt: bool,
     ) -> Result<Vec<RenderedFile>, VolumeError> {
-        match shown::look(folder)? {
-            Shown::Files(moment) if wanted.extras.continue_earlier() => Ok(moment.files()?),
-            Shown::Files(_) | Shown::Nothing => Ok(Vec::new()),
-            Shown::Changed(how) => {
+        match folder_content::look(folder)? {
+            FolderContent::Files(delivered) if wanted.extras.continue_earlier() => Ok(delivered.files()?),
+            FolderContent::Files(_) | FolderContent::Nothing => Ok(Vec::new()),
+            FolderContent::Changed(how) => {
                 // Before the first delivery of this driver, the files are those of csi-driver-spiffe.
                 if record.issued.is_some() {
                     self.reports.changed(&record.spec, &how);
@@ -46,10 +46,10 @@ impl Deliveries {
         record: &Record,
         folder: &VolumeFolder,
     ) -> Result<Vec<RenderedFile>, VolumeError> {
-        let how = match shown::look(folder)? {
-            Shown::Files(moment) => return Ok(moment.files()?),
-            Shown::Nothing => "its files were removed".to_owned(),
-            Shown::Changed(how) => how,
+        let how = match folder_content::look(folder)? {
+            FolderContent::Files(delivered) => return Ok(delivered.files()?),
+            FolderContent::Nothing => "its files were removed".to_owned(),
+            FolderContent::Changed(how) => how,
         };
         self.reports.changed(&record.spec, &how);
         Err(VolumeError::Changed(how))
@@ -105,14 +105,14 @@ impl Deliveries {
     }
 
     fn trouble_of_files(&self, record: &Record) -> Option<String> {
-        match self.folder(record).and_then(|folder| Ok(shown::look(&folder)?)) {
-            Ok(Shown::Files(_)) => None,
-            Ok(Shown::Nothing) => {
+        match self.folder(record).and_then(|folder| Ok(folder_content::look(&folder)?)) {
+            Ok(FolderContent::Files(_)) => None,
+            Ok(FolderContent::Nothing) => {
                 Some("the volume holds no identity: its source withdrew it, or has not issued one yet".to_owned())
             }
             // Volumes of csi-driver-spiffe have another layout.
-            Ok(Shown::Changed(_)) if record.issued.is_none() => None,
-            Ok(Shown::Changed(how)) => {
+            Ok(FolderContent::Changed(_)) if record.issued.is_none() => None,
+            Ok(FolderContent::Changed(how)) => {
                 Some(format!("the volume's files were changed: {how}; the next delivery restores them"))
             }
             Err(error) => Some(report::chain(&error)),

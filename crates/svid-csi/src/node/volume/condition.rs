@@ -9,7 +9,7 @@ use svid_csi_core::volume_id::VolumeId;
 use super::Node;
 use super::error::VolumeError;
 use crate::host::clock;
-use crate::host::mount::{Look, MountError, MountPoint};
+use crate::host::mount::{MountError, MountPoint, MountState};
 use crate::telemetry::report;
 
 impl Node {
@@ -36,22 +36,22 @@ impl Node {
         target: &TargetPath,
         record: Option<&Record>,
     ) -> Result<Option<String>, VolumeError> {
-        let look = match MountPoint::open(target).and_then(|point| point.look()) {
-            Ok(look) => Some(look),
+        let state = match MountPoint::open(target).and_then(|point| point.look()) {
+            Ok(state) => Some(state),
             Err(error @ MountError::System { .. }) => return Err(error.into()),
             Err(_) => None,
         };
         match record.filter(|record| record.spec.target == *target) {
-            Some(record) => self.trouble(record, look),
-            None => match look {
-                Some(Look::Mounted(root)) if self.deliveries.is_agents(root)? => Ok(None),
+            Some(record) => self.trouble(record, state),
+            None => match state {
+                Some(MountState::Mounted(root)) if self.deliveries.is_agents(root)? => Ok(None),
                 _ => Err(VolumeError::Unknown(id.clone())),
             },
         }
     }
 
-    fn trouble(&self, record: &Record, look: Option<Look>) -> Result<Option<String>, VolumeError> {
-        let Some(Look::Mounted(root)) = look else { return Ok(Some("the volume is not mounted".to_owned())) };
+    fn trouble(&self, record: &Record, state: Option<MountState>) -> Result<Option<String>, VolumeError> {
+        let Some(MountState::Mounted(root)) = state else { return Ok(Some("the volume is not mounted".to_owned())) };
         if record.spec.subject().is_none() {
             return Ok(self.deliveries.trouble(record, root));
         }

@@ -18,7 +18,7 @@ use super::jwt::Jwt;
 use super::reports::Reports;
 use super::room::{Occasion, Room};
 use crate::delivery::files;
-use crate::delivery::folders::Folders;
+use crate::delivery::folders::VolumeFolders;
 use crate::delivery::passwords::Passwords;
 use crate::delivery::socket_dir::SocketDir;
 use crate::delivery::volume_folder::VolumeFolder;
@@ -29,7 +29,7 @@ use crate::source::Sources;
 /// What volumes are made of: their folders with the room for them, sockets, passwords, and the agent's directory.
 #[derive(Debug)]
 pub(crate) struct Deliveries {
-    pub(crate) folders: Option<Folders>,
+    pub(crate) folders: Option<VolumeFolders>,
     pub(crate) workload_api: Option<WorkloadApi>,
     pub(crate) passwords: Option<Passwords>,
     pub(crate) socket_dir: Option<Arc<SocketDir>>,
@@ -39,7 +39,7 @@ pub(crate) struct Deliveries {
 }
 
 impl Deliveries {
-    pub(crate) fn folders(&self) -> Result<&Folders, VolumeError> {
+    pub(crate) fn folders(&self) -> Result<&VolumeFolders, VolumeError> {
         static MISSING: LazyLock<String> = LazyLock::new(|| {
             let sources = Source::ALL.into_iter().filter(|source| source.issuer().is_some());
             format!("identities (--source {}, --data-root)", one_of(sources))
@@ -49,7 +49,7 @@ impl Deliveries {
 
     /// Whether volumes whose files this driver writes are protected from their pods, even if their mounts are writable.
     pub(crate) fn seals(&self) -> bool {
-        self.folders.as_ref().is_some_and(Folders::seals)
+        self.folders.as_ref().is_some_and(VolumeFolders::seals)
     }
 
     pub(crate) fn workload_api(&self) -> Result<&WorkloadApi, VolumeError> {
@@ -125,8 +125,8 @@ impl Deliveries {
                 let workload_api = self.workload_api()?;
                 let Some(given) = workload_api.given(&spec.id) else { return Ok(None) };
                 let bundle = bundle.certificates();
-                let was_told = given.bundle() == bundle;
-                let context = if was_told { given } else { Arc::new(given.with_bundle(bundle)) };
+                let is_current = given.bundle() == bundle;
+                let context = if is_current { given } else { Arc::new(given.with_bundle(bundle)) };
                 let size = workload_api::size_of(&context);
                 self.write(spec, Occasion::Renewal, [size], || workload_api.give(&spec.id, context.clone()))?;
                 Ok(Some(leads_to(context.default_svid().chain(), bundle, clock::now())))

@@ -16,8 +16,8 @@ use super::Node;
 use super::deliver::has_own_password;
 use super::error::VolumeError;
 use super::registry::{Held, Volume};
-use super::room::Place;
-use crate::host::mount::{self, Look, MountError, MountPoint};
+use super::room::SpaceReservation;
+use crate::host::mount::{self, MountError, MountPoint, MountState};
 
 /// The maximum number of volumes per pod, so that no pod can fill the node's volume data.
 const VOLUMES_A_POD: usize = 16;
@@ -33,8 +33,8 @@ impl Node {
     ) -> Result<(), VolumeError> {
         let record = known.map(Volume::record);
         match point.look()? {
-            Look::NotAFolder => Err(MountError::NotAFolder(spec.target.path().to_owned()).into()),
-            Look::Mounted(root) if !self.deliveries.is_ours(driver, &spec.id, record, point, root)? => {
+            MountState::NotAFolder => Err(MountError::NotAFolder(spec.target.path().to_owned()).into()),
+            MountState::Mounted(root) if !self.deliveries.is_ours(driver, &spec.id, record, point, root)? => {
                 Err(MountError::Foreign(spec.target.path().to_owned()).into())
             }
             _ => Ok(()),
@@ -51,11 +51,11 @@ impl Node {
         spec: &Arc<VolumeSpec>,
         point: &MountPoint,
         root: Option<FileId>,
-        place: Option<Place>,
+        space: Option<SpaceReservation>,
         held: &mut Held,
     ) -> Result<(), VolumeError> {
         let Some(volume) = held.as_mut() else {
-            let new = self.new_volume(driver, spec, place, |record| record.root = root);
+            let new = self.new_volume(driver, spec, space, |record| record.root = root);
             held.replace(new.inspect_err(|_| self.discard(&spec.id, point))?);
             return Ok(());
         };
@@ -82,7 +82,7 @@ impl Node {
     /// Removes what was prepared for a volume that has no record, because the kubelet may never ask for it again. If it is
     /// mounted, its record could not be read, and a pod may use it.
     fn discard(&self, id: &VolumeId, point: &MountPoint) {
-        let is_unused = matches!(point.look(), Ok(Look::Missing | Look::Folder));
+        let is_unused = matches!(point.look(), Ok(MountState::Missing | MountState::Folder));
         if is_unused && self.deliveries.remove_all(id).is_err() {
             self.later.again(id.clone(), 1);
         }
@@ -93,16 +93,16 @@ impl Node {
         &self,
         driver: &str,
         spec: &Arc<VolumeSpec>,
-        place: Option<Place>,
+        space: Option<SpaceReservation>,
         change: impl FnOnce(&mut Record),
     ) -> Result<Volume, VolumeError> {
-        let share = self.volumes.share(spec.pod.as_ref(), VOLUMES_A_POD, place);
-        let share = share.ok_or(VolumeError::TooMany(VOLUMES_A_POD))?;
+        let reservation = self.volumes.reserve(spec.pod.as_ref(), VOLUMES_A_POD, space);
+        let reservation = reservation.ok_or(VolumeError::TooMany(VOLUMES_A_POD))?;
         let pods_dir = spec.target.place().map_or(Ok(None), |place| mount::file_id_of(place.pods_dir))?;
         let mut record = Record::intended(driver, spec.clone(), pods_dir);
         change(&mut record);
         self.put(&record)?;
-        Ok(Volume::recorded(record, share))
+        Ok(Volume::recorded(record, reservation))
     }
 
     /// Records what a published volume is about to contain, if the record does not say so yet.
@@ -191,5 +191,5 @@ pub(super) fn is_published(
         return Ok(false);
     };
     let Some(expected) = source.or(record.root) else { return Ok(false) };
-    Ok(record.is_settled() && *record.spec == *spec && point.look()? == Look::Mounted(expected))
+    Ok(record.is_settled() && *record.spec == *spec && point.look()? == MountState::Mounted(expected))
 }

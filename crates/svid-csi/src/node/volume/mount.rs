@@ -10,7 +10,7 @@ use super::Node;
 use super::deliver::Deliveries;
 use super::error::VolumeError;
 use super::registry::Volume;
-use crate::host::mount::{Look, MountError, MountPoint, MountSource, Tree};
+use crate::host::mount::{MountError, MountPoint, MountSource, MountState, Tree};
 
 impl Node {
     /// Mounts `source` at the target, and unmounts other mounts of ours, for the volume described by `spec`. Steps that
@@ -22,29 +22,29 @@ impl Node {
         source: &MountSource,
         spec: &Arc<VolumeSpec>,
     ) -> Result<(), VolumeError> {
-        let (look, root) = (point.look()?, Some(source.id()));
-        let is_shown = look == Look::Mounted(source.id()) && point.is_read_only()? == source.is_read_only()?;
-        let former = match look {
-            Look::Mounted(_) if !is_shown => Some(point.source()?.tree()?),
+        let (state, root) = (point.look()?, Some(source.id()));
+        let is_shown = state == MountState::Mounted(source.id()) && point.is_read_only()? == source.is_read_only()?;
+        let former = match state {
+            MountState::Mounted(_) if !is_shown => Some(point.source()?.tree()?),
             _ => None,
         };
         let tree = source.tree()?;
         let before = volume.record().clone();
         if before.root != root || before.spec != *spec {
-            let mounted = look.mounted();
+            let mounted = state.mounted();
             self.record(volume, |record| record.show(root, spec.clone(), mounted))?;
         }
         if is_shown {
             return Ok(());
         }
-        let replaced = self.replace(volume.record(), point, look, tree, spec);
+        let replaced = self.replace(volume.record(), point, state, tree, spec);
         if replaced.is_err() {
-            if let (Ok(Look::Folder), Some(former)) = (point.look(), former) {
+            if let (Ok(MountState::Folder), Some(former)) = (point.look(), former) {
                 // If this fails too, the kubelet's next publish mounts something.
                 let _ = point.attach(former);
             }
             // The pod still has the former mount, which must be renewed. If this fails, the record has both roots.
-            if *volume.record() != before && point.look().is_ok_and(|now| now == look) {
+            if *volume.record() != before && point.look().is_ok_and(|now| now == state) {
                 let _ = self.record(volume, |record| *record = before);
             }
         }
@@ -55,17 +55,17 @@ impl Node {
         &self,
         record: &Record,
         point: &MountPoint,
-        look: Look,
+        state: MountState,
         tree: Tree,
         spec: &VolumeSpec,
     ) -> Result<(), VolumeError> {
-        match look {
-            Look::Mounted(_) => {
+        match state {
+            MountState::Mounted(_) => {
                 let is_ours = |root| self.deliveries.is_ours(&record.driver, &spec.id, Some(record), point, root);
                 point.detach_while(is_ours, |_| Ok(false))?;
             }
-            Look::Missing => point.create(spec.target_mode())?,
-            Look::Folder | Look::NotAFolder => {}
+            MountState::Missing => point.create(spec.target_mode())?,
+            MountState::Folder | MountState::NotAFolder => {}
         }
         Ok(point.attach(tree)?)
     }
@@ -80,7 +80,7 @@ impl Deliveries {
         folders.unlock(id)?;
         let root = match point.look()? {
             // The mount is the agent's, whatever plan the volume is about to get.
-            Look::Mounted(root) if record.spec.content != Content::Passthrough => root,
+            MountState::Mounted(root) if record.spec.content != Content::Passthrough => root,
             _ => return Ok(false),
         };
         let was_given = record.issued.is_some() || record.phase == Phase::Ready;

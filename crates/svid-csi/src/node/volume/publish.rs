@@ -85,8 +85,8 @@ impl Node {
             }
             check_same_volume(held.as_ref(), &spec)?;
             node.check_target(&driver, &spec, &point, held.as_ref())?;
-            let place = node.deliveries.promise(&spec, held.as_ref())?;
-            node.intend(&driver, &spec, &point, Some(source.id()), place, &mut held)?;
+            let space = node.deliveries.promise(&spec, held.as_ref())?;
+            node.intend(&driver, &spec, &point, Some(source.id()), space, &mut held)?;
             let Some(volume) = held.as_mut() else { return Ok(()) };
             node.pass_through(volume, &point, &source, spec).map_err(VolumeError::begun)
         })
@@ -154,9 +154,9 @@ impl Node {
             }
             check_same_volume(held.as_ref(), &spec)?;
             node.check_target(&driver, &spec, &point, held.as_ref())?;
-            let place = node.deliveries.promise(&spec, held.as_ref())?;
+            let space = node.deliveries.promise(&spec, held.as_ref())?;
             let root = node.deliveries.prepare(&spec, held.as_ref().map(Volume::record))?;
-            node.intend(&driver, &spec, &point, root, place, &mut held)?;
+            node.intend(&driver, &spec, &point, root, space, &mut held)?;
             let Some(volume) = held.as_mut() else { return Ok(None) };
             node.keep_password(volume, &spec, pkcs12_password.as_ref()).map_err(VolumeError::begun)?;
             Ok::<_, VolumeError>(Some((held, point, spec)))

@@ -16,7 +16,7 @@ use super::registry::{Held, Volume};
 use super::restore::Restored;
 use super::store::Unreadable;
 use crate::host::fsx::FsError;
-use crate::host::mount::{self, Look, MountError, MountPoint, MountSource};
+use crate::host::mount::{self, MountError, MountPoint, MountSource, MountState};
 use crate::telemetry::report;
 
 /// The number of volumes found in each state at startup.
@@ -115,12 +115,12 @@ impl Node {
 
     /// A volume according to its record on disk.
     pub(super) fn known(&self, record: Record) -> Volume {
-        let place = self.deliveries.take_up_place(&record.spec, record.bytes).unwrap_or_else(|error| {
+        let space = self.deliveries.take_up_space(&record.spec, record.bytes).unwrap_or_else(|error| {
             error!(volume = %record.spec.id, error = report::chain(&error), "cannot determine how much of the tmpfs a volume uses");
             None
         });
-        let share = self.volumes.share(record.spec.pod.as_ref(), usize::MAX, place).expect("there is no limit");
-        Volume::recorded(record, share)
+        let reservation = self.volumes.reserve(record.spec.pod.as_ref(), usize::MAX, space).expect("there is no limit");
+        Volume::recorded(record, reservation)
     }
 
     /// Re-enters the publish steps at the recorded one. Blocks; the volume's lock is held.
@@ -214,8 +214,8 @@ impl Node {
     fn missing_of_agent(&self, volume: &Volume, point: &MountPoint) -> Result<Option<MountSource>, VolumeError> {
         let record = volume.record();
         match (point.look()?, &self.deliveries.folders) {
-            (Look::Mounted(root), _) if Some(root) != record.formerly => return Ok(None),
-            (Look::Mounted(root), Some(folders)) if Some(root) == record.filled() => {
+            (MountState::Mounted(root), _) if Some(root) != record.formerly => return Ok(None),
+            (MountState::Mounted(root), Some(folders)) if Some(root) == record.filled() => {
                 folders.reach(&record.spec.id, point)?;
             }
             _ => {}
@@ -236,10 +236,10 @@ impl Node {
     fn observe(&self, record: &Record) -> Result<Observed, MountError> {
         let spec = &record.spec;
         let target = match MountPoint::open(&spec.target).and_then(|point| point.look()) {
-            Ok(Look::Missing) | Err(MountError::NoParent(_)) => Target::Missing,
-            Ok(Look::Folder) => Target::Folder,
-            Ok(Look::Mounted(root)) if self.deliveries.is_recorded(record, root)? => Target::Ours,
-            Ok(Look::Mounted(_) | Look::NotAFolder) => Target::Foreign,
+            Ok(MountState::Missing) | Err(MountError::NoParent(_)) => Target::Missing,
+            Ok(MountState::Folder) => Target::Folder,
+            Ok(MountState::Mounted(root)) if self.deliveries.is_recorded(record, root)? => Target::Ours,
+            Ok(MountState::Mounted(_) | MountState::NotAFolder) => Target::Foreign,
             Err(error) => return Err(error),
         };
         let data = self.deliveries.folders.as_ref().map_or(Ok(None), |folders| folders.root(&spec.id))?.is_some();

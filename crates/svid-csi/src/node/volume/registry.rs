@@ -18,7 +18,7 @@ use super::Node;
 use super::error::VolumeError;
 use super::jwt::Jwt;
 use super::renewal;
-use super::room::Place;
+use super::room::SpaceReservation;
 use crate::host::clock;
 use crate::host::fsx::FsError;
 
@@ -43,7 +43,7 @@ pub struct Volume {
     /// Its last entry in the audit log.
     audited: Option<String>,
     renewal: Option<Box<Renewal>>,
-    _share: Share,
+    _reservation: VolumeReservation,
 }
 
 /// A running renewal and its spec. Boxed, because most volumes of a node with sockets have none.
@@ -81,10 +81,10 @@ pub struct Volumes {
 
 /// A reservation of a volume: one of the pod's allowed number, and its space on the tmpfs. Released when dropped.
 #[derive(Debug)]
-pub struct Share {
+pub struct VolumeReservation {
     pod_uid: Option<String>,
     per_pod: Arc<Mutex<HashMap<String, usize>>>,
-    _place: Option<Place>,
+    _space: Option<SpaceReservation>,
 }
 
 impl Deref for Held {
@@ -132,7 +132,12 @@ impl Volumes {
     }
 
     /// Reserves one more volume for a pod, unless it already has `limit`. Volumes of unknown pods are not counted.
-    pub fn share(&self, pod: Option<&PodRef>, limit: usize, place: Option<Place>) -> Option<Share> {
+    pub fn reserve(
+        &self,
+        pod: Option<&PodRef>,
+        limit: usize,
+        space: Option<SpaceReservation>,
+    ) -> Option<VolumeReservation> {
         let pod_uid = pod.map(|pod| pod.uid.clone());
         if let Some(uid) = &pod_uid {
             let mut per_pod = self.per_pod.lock().unwrap_or_else(PoisonError::into_inner);
@@ -142,7 +147,7 @@ impl Volumes {
             }
             *count += 1;
         }
-        Some(Share { pod_uid, per_pod: self.per_pod.clone(), _place: place })
+        Some(VolumeReservation { pod_uid, per_pod: self.per_pod.clone(), _space: space })
     }
 
     /// All volumes, to be visited one after the other.
@@ -151,7 +156,7 @@ impl Volumes {
     }
 }
 
-impl Drop for Share {
+impl Drop for VolumeReservation {
     fn drop(&mut self) {
         let Some(uid) = &self.pod_uid else { return };
         let mut per_pod = self.per_pod.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,7 +169,7 @@ impl Drop for Share {
 
 impl Volume {
     /// A volume with that record on disk, without a renewal yet.
-    pub(super) fn recorded(record: Record, share: Share) -> Self {
+    pub(super) fn recorded(record: Record, reservation: VolumeReservation) -> Self {
         Volume {
             record,
             renew_now: Arc::default(),
@@ -174,7 +179,7 @@ impl Volume {
             unfinished: false,
             audited: None,
             renewal: None,
-            _share: share,
+            _reservation: reservation,
         }
     }
 

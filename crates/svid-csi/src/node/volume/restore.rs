@@ -7,7 +7,7 @@ use svid_csi_core::volume_id::VolumeId;
 use super::deliver::Deliveries;
 use super::error::VolumeError;
 use crate::delivery::files;
-use crate::delivery::shown::{self, Shown};
+use crate::delivery::folder_content::{self, FolderContent};
 use crate::host::fsx::FsError;
 
 /// What a volume holds at startup.
@@ -28,14 +28,14 @@ impl Deliveries {
             Content::Passthrough => Restored::Delivered,
             Content::Files(_) => {
                 let folder = self.folder(record)?;
-                match shown::look_and_seal(&folder)? {
-                    Shown::Files(_) => Restored::Delivered,
-                    Shown::Nothing => {
+                match folder_content::look_and_seal(&folder)? {
+                    FolderContent::Files(_) => Restored::Delivered,
+                    FolderContent::Nothing => {
                         // A withdrawal that could not be recorded may have been interrupted: the folder may still contain the key.
                         files::take_away(&folder)?;
                         Restored::Nothing
                     }
-                    Shown::Changed(how) => {
+                    FolderContent::Changed(how) => {
                         self.reports.changed(spec, &how);
                         Restored::Changed
                     }

@@ -34,7 +34,7 @@ pub(crate) struct Room {
 
 /// The space that one volume uses, or is promised; released when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct SpaceReservation {
     id: VolumeId,
     ledger: Arc<Mutex<Ledger>>,
 }
@@ -98,8 +98,8 @@ impl Room {
         Some(RoomState { size, used: size.saturating_sub(space.free.bytes), reserve })
     }
 
-    fn place(&self, id: &VolumeId) -> Place {
-        Place { id: id.clone(), ledger: self.ledger.clone() }
+    fn reservation(&self, id: &VolumeId) -> SpaceReservation {
+        SpaceReservation { id: id.clone(), ledger: self.ledger.clone() }
     }
 }
 
@@ -107,7 +107,7 @@ fn look_at(tmpfs: &Path) -> Result<StatVfs, FsError> {
     rustix::fs::statvfs(tmpfs).map_err(FsError::of("look at", tmpfs))
 }
 
-impl Drop for Place {
+impl Drop for SpaceReservation {
     fn drop(&mut self) {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner).release(&self.id);
     }
@@ -115,12 +115,16 @@ impl Drop for Place {
 
 impl Deliveries {
     /// Promises a new volume its minimum. `None` if there is no shared tmpfs.
-    pub(super) fn promise(&self, spec: &VolumeSpec, known: Option<&Volume>) -> Result<Option<Place>, VolumeError> {
+    pub(super) fn promise(
+        &self,
+        spec: &VolumeSpec,
+        known: Option<&Volume>,
+    ) -> Result<Option<SpaceReservation>, VolumeError> {
         let (Some(room), None) = (&self.room, known) else { return Ok(None) };
         let mut ledger = room.lock();
         let (space, page) = room.look()?;
         self.ask(&mut ledger, space, spec, Amount::least(spec, page))?;
-        Ok(Some(room.place(&spec.id)))
+        Ok(Some(room.reservation(&spec.id)))
     }
 
     fn ask(&self, ledger: &mut Ledger, space: Space, spec: &VolumeSpec, need: Amount) -> Result<(), VolumeError> {
@@ -136,9 +140,9 @@ impl Deliveries {
     }
 
     /// Records the space that an existing volume uses.
-    pub(super) fn take_up_place(&self, spec: &VolumeSpec, bytes: u64) -> Result<Option<Place>, VolumeError> {
+    pub(super) fn take_up_space(&self, spec: &VolumeSpec, bytes: u64) -> Result<Option<SpaceReservation>, VolumeError> {
         self.holds_bytes(spec, bytes)?;
-        Ok(self.room.as_ref().map(|room| room.place(&spec.id)))
+        Ok(self.room.as_ref().map(|room| room.reservation(&spec.id)))
     }
 
     /// Records that a volume has no files.

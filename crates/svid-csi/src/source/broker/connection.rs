@@ -21,8 +21,8 @@ use tokio_rustls::TlsConnector;
 use tonic::body::Body;
 
 use super::config::BrokerEndpoint;
-use super::own_svid::Own;
-use crate::spiffe::tls::{self, Bundles, Expected};
+use super::own_svid::CurrentSvid;
+use crate::spiffe::tls::{self, Bundles, ExpectedPeer};
 use crate::tasks::Tasks;
 use crate::telemetry::report;
 
@@ -36,7 +36,7 @@ const AGENTS: &str = "/spire/agent/";
 
 /// The address, and the expected server.
 #[derive(Debug, Clone)]
-pub(super) struct Target {
+pub(super) struct BrokerServer {
     pub(super) endpoint: BrokerEndpoint,
     pub(super) server_id: Option<SpiffeId>,
 }
@@ -66,7 +66,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Raw for T {}
 pub(super) struct Connection {
     send: SendRequest<Body>,
     /// The identity that the driver presented on it.
-    pub(super) own: Own,
+    pub(super) own: CurrentSvid,
     /// Counts connections, so that a newer one is recognised.
     pub(super) generation: u64,
     /// Counts the times all connections were lost.
@@ -81,11 +81,11 @@ struct Marks {
     unauthenticated: AtomicBool,
 }
 
-impl Target {
+impl BrokerServer {
     /// Connects, and drives the connection as long as it is used.
     pub(super) async fn connect(
         &self,
-        own: Own,
+        own: CurrentSvid,
         (generation, era): (u64, u64),
         tasks: &Tasks,
     ) -> Result<Connection, ConnectError> {
@@ -130,18 +130,18 @@ impl Target {
         }
     }
 
-    fn expected(&self, own: &X509Context) -> Expected {
+    fn expected(&self, own: &X509Context) -> ExpectedPeer {
         match &self.server_id {
-            Some(id) => Expected::Exactly(id.clone()),
-            None => Expected::Below(own.trust_domain().clone(), AGENTS),
+            Some(id) => ExpectedPeer::Exactly(id.clone()),
+            None => ExpectedPeer::Below(own.trust_domain().clone(), AGENTS),
         }
     }
 }
 
-fn shown(own: &X509Context) -> tls::Own {
+fn shown(own: &X509Context) -> tls::PresentedSvid {
     let svid = own.default_svid();
     let key = PrivatePkcs8KeyDer::from(svid.key().der().to_vec());
-    tls::Own { chain: svid.chain().to_vec(), key: key.into() }
+    tls::PresentedSvid { chain: svid.chain().to_vec(), key: key.into() }
 }
 
 /// Each trust domain has its own, so that no peer is verified with the bundle of another trust domain.

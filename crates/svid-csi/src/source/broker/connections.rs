@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::connection::{Connection, Target};
-use super::own_svid::{Own, OwnSvid};
+use super::connection::{BrokerServer, Connection};
+use super::own_svid::{CurrentSvid, OwnSvid};
 use crate::backoff::Backoff;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::Metrics;
@@ -28,11 +28,11 @@ pub(super) struct Connections {
 
 impl Connections {
     /// Connects as soon as the driver has its own identity, and again with each new one.
-    pub(super) fn keep(target: Target, own: OwnSvid, metrics: Arc<Metrics>, tasks: &Tasks) -> Self {
+    pub(super) fn keep(server: BrokerServer, own: OwnSvid, metrics: Arc<Metrics>, tasks: &Tasks) -> Self {
         let (current, connection) = watch::channel(None);
-        let (trouble, told) = watch::channel(None);
+        let (trouble, reported_trouble) = watch::channel(None);
         let keeper = Connector {
-            target,
+            server,
             tasks: tasks.clone(),
             metrics,
             own: own.clone(),
@@ -45,7 +45,7 @@ impl Connections {
             era: 0,
         };
         tasks.detached(async move { match keeper.run().await {} });
-        Connections { current: connection, trouble: told, own }
+        Connections { current: connection, trouble: reported_trouble, own }
     }
 
     /// The current connection, or the next one.
@@ -101,11 +101,11 @@ impl Connections {
 }
 
 struct Connector {
-    target: Target,
+    server: BrokerServer,
     tasks: Tasks,
     metrics: Arc<Metrics>,
     own: OwnSvid,
-    svid: watch::Receiver<Option<Own>>,
+    svid: watch::Receiver<Option<CurrentSvid>>,
     current: watch::Sender<Option<Connection>>,
     trouble: watch::Sender<Option<String>>,
     backoff: Backoff,
@@ -146,14 +146,14 @@ impl Connector {
     }
 
     /// Connects. The existing connection stays until it is replaced.
-    async fn renew(&mut self, own: Own) {
-        match self.target.connect(own, (self.generation + 1, self.era), &self.tasks).await {
+    async fn renew(&mut self, own: CurrentSvid) {
+        match self.server.connect(own, (self.generation + 1, self.era), &self.tasks).await {
             Ok(connection) => {
                 self.generation += 1;
                 self.metrics.broker_connected();
                 self.trouble.send_replace(None);
                 if self.reported.ends() || self.generation == 1 {
-                    info!(broker = %self.target.endpoint, "connected to the broker");
+                    info!(broker = %self.server.endpoint, "connected to the broker");
                 }
                 self.current.send_replace(Some(connection));
             }

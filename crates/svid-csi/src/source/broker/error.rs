@@ -32,7 +32,7 @@ pub enum BrokerError {
     NotUnderstood(String),
     /// The agent's response must not be used.
     #[error("the agent's answer is refused")]
-    Refused(#[source] Arc<Refused>),
+    Refused(#[source] Arc<ResponseError>),
     /// No SVID has the hint that the volume requests.
     #[error(transparent)]
     NoSuchHint(Rejection),
@@ -76,7 +76,7 @@ impl BrokerError {
 
 /// The rule that a response broke.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
+pub enum ResponseError {
     /// It cannot be read.
     #[error("the agent's answer cannot be read")]
     Message(#[from] MessageError),

@@ -18,7 +18,7 @@ use super::connection::Connection;
 use super::error::BrokerError;
 use super::pod_state::Nothing;
 use super::subscription::SubscriptionTask;
-use super::topic::{Api, Topic};
+use super::topic::{BrokerClient, Topic};
 use super::{Broker, ask};
 use crate::spiffe::x509_message::trust_domain;
 use crate::telemetry::metrics::Metrics;
@@ -28,7 +28,7 @@ use crate::telemetry::reported::Reported;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The bundles of one pod; empty until they are known, and when they are withdrawn.
-struct Bundles {
+struct JwtTopic {
     pod: PodRef,
     current: watch::Sender<Arc<JwtBundles>>,
     /// The errors in the bundles of other trust domains.
@@ -60,8 +60,8 @@ impl Broker {
         let subscription = pods.get_mut(&pod.uid)?;
         let (bundles, _) = subscription.jwt.get_or_insert_with(|| {
             let (current, bundles) = watch::channel(Arc::default());
-            let metrics = self.notices.metrics.clone();
-            let topic = Bundles { pod: pod.clone(), current, damaged: Mutex::default(), metrics };
+            let metrics = self.reporter.metrics.clone();
+            let topic = JwtTopic { pod: pod.clone(), current, damaged: Mutex::default(), metrics };
             let follower = SubscriptionTask { topic, connections: self.connections.clone() };
             (bundles, self.tasks.detached(async move { match follower.run().await {} }))
         });
@@ -69,7 +69,7 @@ impl Broker {
     }
 }
 
-impl Bundles {
+impl JwtTopic {
     /// Logs the problem whenever it changes.
     fn warn(&self, damaged: Vec<String>) {
         let mut reported = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,14 +82,17 @@ impl Bundles {
     }
 }
 
-impl Topic for Bundles {
+impl Topic for JwtTopic {
     type Message = JwtBundlesResponse;
 
     fn pod(&self) -> &PodRef {
         &self.pod
     }
 
-    async fn subscribe(mut api: Api, reference: WorkloadReference) -> Result<Streaming<JwtBundlesResponse>, Status> {
+    async fn subscribe(
+        mut api: BrokerClient,
+        reference: WorkloadReference,
+    ) -> Result<Streaming<JwtBundlesResponse>, Status> {
         let request = ask(SubscribeToJwtBundlesRequest { reference: Some(reference) });
         Ok(api.subscribe_to_jwt_bundles(request).await?.into_inner())
     }

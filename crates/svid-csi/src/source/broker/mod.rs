@@ -32,17 +32,17 @@ use tonic::Request;
 use tonic::metadata::MetadataValue;
 
 use self::config::BrokerConfig;
-use self::connection::{Connection, Target};
+use self::connection::{BrokerServer, Connection};
 use self::connections::Connections;
 pub use self::error::BrokerError;
 use self::own_svid::OwnSvid;
 use self::pod_state::{PodState, Verdict, Wants};
 use self::subscription::SubscriptionTask;
-use self::topic::Api;
-use self::x509_topic::{Notices, X509Topic};
+use self::topic::BrokerClient;
+use self::x509_topic::{ProblemReporter, X509Topic};
 use super::Reason;
 use crate::kube::events::Events;
-use crate::spiffe::skipped::SkippedNotices;
+use crate::spiffe::bundle_warnings::BundleWarnings;
 use crate::spiffe::x509_message::MOST_BYTES;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::Metrics;
@@ -51,7 +51,7 @@ use crate::telemetry::metrics::Metrics;
 #[derive(Debug)]
 pub struct Broker {
     connections: Connections,
-    notices: Notices,
+    reporter: ProblemReporter,
     tasks: Tasks,
     pods: Mutex<HashMap<String, Subscription>>,
 }
@@ -79,12 +79,12 @@ impl Drop for Subscription {
 impl Broker {
     /// Follows the driver's own identity, and connects as soon as it has one. The agent need not be running.
     pub fn open(config: BrokerConfig, metrics: Arc<Metrics>, events: Option<Events>, tasks: &Tasks) -> Self {
-        let skipped = Arc::<SkippedNotices>::default();
-        let own = OwnSvid::follow(config.workload_api_dir, skipped.clone(), tasks);
-        let target = Target { endpoint: config.endpoint, server_id: config.server_id };
-        let connections = Connections::keep(target, own, metrics.clone(), tasks);
-        let notices = Notices { metrics, events, skipped };
-        Broker { connections, notices, tasks: tasks.clone(), pods: Mutex::default() }
+        let bundle_warnings = Arc::<BundleWarnings>::default();
+        let own = OwnSvid::follow(config.workload_api_dir, bundle_warnings.clone(), tasks);
+        let server = BrokerServer { endpoint: config.endpoint, server_id: config.server_id };
+        let connections = Connections::keep(server, own, metrics.clone(), tasks);
+        let reporter = ProblemReporter { metrics, events, bundle_warnings };
+        Broker { connections, reporter, tasks: tasks.clone(), pods: Mutex::default() }
     }
 
     /// The next identity of a volume's pod: at once if the volume has none, else when it changes.
@@ -127,7 +127,7 @@ impl Broker {
 
     fn begin(&self, pod: &PodRef) -> Subscription {
         let (sender, pod_state) = watch::channel(PodState::default());
-        let x509_topic = X509Topic { pod: pod.clone(), state: sender, notices: self.notices.clone() };
+        let x509_topic = X509Topic { pod: pod.clone(), state: sender, reporter: self.reporter.clone() };
         let task = SubscriptionTask { topic: x509_topic, connections: self.connections.clone() };
         let task = self.tasks.detached(async move { match task.run().await {} });
         Subscription { pod: pod.clone(), pod_state, volumes: BTreeSet::new(), task, jwt: None }
@@ -203,10 +203,10 @@ fn ask<T>(message: T) -> Request<T> {
 }
 
 /// The calls, on that connection.
-fn api(connection: &Connection) -> Api {
+fn api(connection: &Connection) -> BrokerClient {
     // Only sets the :authority of the calls.
     let origin = Uri::from_static("https://localhost");
-    Api::with_origin(connection.clone(), origin).max_decoding_message_size(MOST_BYTES)
+    BrokerClient::with_origin(connection.clone(), origin).max_decoding_message_size(MOST_BYTES)
 }
 
 /// By name and UID; the agent checks that both belong to the same pod.

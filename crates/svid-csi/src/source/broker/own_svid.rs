@@ -21,7 +21,7 @@ use crate::followed_value::FollowedValue;
 use crate::host::clock;
 use crate::host::inotify::{self, Inotify};
 use crate::net::unix_channel;
-use crate::spiffe::skipped::SkippedNotices;
+use crate::spiffe::bundle_warnings::BundleWarnings;
 use crate::spiffe::workload_header::asking;
 use crate::spiffe::x509_message::{self, MOST_BYTES, ReadError};
 use crate::tasks::Tasks;
@@ -38,12 +38,12 @@ const NO_FILES: [&Path; 0] = [];
 
 /// An identity that complies with every rule. Two are equal if all their certificates are.
 #[derive(Debug, Clone)]
-pub(super) struct Own {
+pub(super) struct CurrentSvid {
     pub(super) context: Arc<X509Context>,
     digest: String,
 }
 
-impl PartialEq for Own {
+impl PartialEq for CurrentSvid {
     fn eq(&self, other: &Self) -> bool {
         self.digest == other.digest
     }
@@ -52,7 +52,7 @@ impl PartialEq for Own {
 /// The identity and its changes.
 #[derive(Debug, Clone)]
 pub(super) struct OwnSvid {
-    pub(super) current: watch::Receiver<Option<Own>>,
+    pub(super) current: watch::Receiver<Option<CurrentSvid>>,
     pub(super) trouble: watch::Receiver<Option<String>>,
     refresh: Arc<Notify>,
 }
@@ -89,10 +89,10 @@ impl From<Status> for OwnSvidError {
 
 impl OwnSvid {
     /// Follows the identity on the socket in `directory`, which may not exist yet, and may be deleted and re-created.
-    pub(super) fn follow(directory: PathBuf, skipped: Arc<SkippedNotices>, tasks: &Tasks) -> Self {
+    pub(super) fn follow(directory: PathBuf, bundle_warnings: Arc<BundleWarnings>, tasks: &Tasks) -> Self {
         let last = FollowedValue::new(None);
         let (current, trouble, refresh) = (last.value(), last.trouble(), Arc::<Notify>::default());
-        let follower = OwnSvidFollower { directory, last, refresh: refresh.clone(), skipped };
+        let follower = OwnSvidFollower { directory, last, refresh: refresh.clone(), bundle_warnings };
         tasks.detached(async move { match follower.run().await {} });
         OwnSvid { current, trouble, refresh }
     }
@@ -105,9 +105,9 @@ impl OwnSvid {
 
 struct OwnSvidFollower {
     directory: PathBuf,
-    last: FollowedValue<Option<Own>>,
+    last: FollowedValue<Option<CurrentSvid>>,
     refresh: Arc<Notify>,
-    skipped: Arc<SkippedNotices>,
+    bundle_warnings: Arc<BundleWarnings>,
 }
 
 impl OwnSvidFollower {
@@ -149,9 +149,9 @@ impl OwnSvidFollower {
     }
 
     fn take(&mut self, context: X509Context) {
-        self.skipped.report(&context);
+        self.bundle_warnings.report(&context);
         let context = context.or_last_good(self.last.value().borrow().as_ref().map(|last| &*last.context));
-        let own = Own { digest: context.digest(), context: Arc::new(context) };
+        let own = CurrentSvid { digest: context.digest(), context: Arc::new(context) };
         let (id, until) = (own.context.default_svid().id().to_string(), own.context.held().not_after);
         if self.last.good(Some(own)) {
             info!(spiffe_id = id, not_after = report::rfc3339(until), "received the driver's own identity");

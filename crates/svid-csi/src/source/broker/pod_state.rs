@@ -5,21 +5,21 @@ use std::sync::Arc;
 use svid_csi_core::pod::PodRef;
 use svid_csi_core::x509_context::X509Context;
 
-use super::error::{BrokerError, Refused};
+use super::error::{BrokerError, ResponseError};
 
 /// The agent's response about a pod.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PodState {
-    pub(super) answer: Answer,
+    pub(super) answer: AgentAnswer,
     /// Why the state may be outdated.
     pub(super) trouble: Option<String>,
     /// The last response, if it broke a rule.
-    pub(super) refused: Option<Arc<Refused>>,
+    pub(super) refused: Option<Arc<ResponseError>>,
 }
 
 /// The last valid response.
 #[derive(Debug, Clone, Default)]
-pub(super) enum Answer {
+pub(super) enum AgentAnswer {
     /// None yet.
     #[default]
     Unknown,
@@ -67,12 +67,14 @@ impl PodState {
     /// The verdict for a volume, which requests the SVID with that `hint` if there is one.
     pub(super) fn verdict(&self, wants: Wants<'_>, hint: Option<&str>) -> Verdict {
         match (&self.answer, wants) {
-            (Answer::Given(context), _) => given(context, wants, hint),
-            (Answer::Nothing(nothing), Wants::Other(_) | Wants::Again) => {
+            (AgentAnswer::Given(context), _) => given(context, wants, hint),
+            (AgentAnswer::Nothing(nothing), Wants::Other(_) | Wants::Again) => {
                 Verdict::Fail(BrokerError::Withdrawn(nothing.to_string()))
             }
-            (Answer::Nothing(Nothing::Denied(why)), Wants::First) => Verdict::Fail(BrokerError::Denied(why.clone())),
-            (Answer::NotUnderstood(why), Wants::First) => Verdict::Fail(BrokerError::NotUnderstood(why.clone())),
+            (AgentAnswer::Nothing(Nothing::Denied(why)), Wants::First) => {
+                Verdict::Fail(BrokerError::Denied(why.clone()))
+            }
+            (AgentAnswer::NotUnderstood(why), Wants::First) => Verdict::Fail(BrokerError::NotUnderstood(why.clone())),
             (_, Wants::First) => match &self.refused {
                 Some(refused) => Verdict::Fail(BrokerError::Refused(refused.clone())),
                 None => Verdict::Wait,
@@ -85,11 +87,11 @@ impl PodState {
     pub(super) fn waits_for(&self, pod: &PodRef) -> Option<String> {
         let because = self.trouble.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
         match &self.answer {
-            Answer::Given(_) => self.trouble.clone(),
-            Answer::Unknown => Some(format!("the agent's answer{because}")),
-            Answer::Nothing(Nothing::NoEntry) => Some(entry_for(pod)),
-            Answer::Nothing(Nothing::Denied(why)) => Some(format!("the agent to allow it ({why})")),
-            Answer::NotUnderstood(why) => {
+            AgentAnswer::Given(_) => self.trouble.clone(),
+            AgentAnswer::Unknown => Some(format!("the agent's answer{because}")),
+            AgentAnswer::Nothing(Nothing::NoEntry) => Some(entry_for(pod)),
+            AgentAnswer::Nothing(Nothing::Denied(why)) => Some(format!("the agent to allow it ({why})")),
+            AgentAnswer::NotUnderstood(why) => {
                 Some(format!("another agent: this one does not support the driver's call ({why})"))
             }
         }
@@ -138,7 +140,7 @@ mod tests {
     use super::*;
     use svid_csi_core::identity::Rejection;
 
-    fn state(answer: Answer) -> PodState {
+    fn state(answer: AgentAnswer) -> PodState {
         PodState { answer, ..PodState::default() }
     }
 
@@ -161,10 +163,10 @@ mod tests {
     fn an_empty_response_means_not_yet_before_an_identity_and_withdrawn_after_it() {
         let denied = || Nothing::Denied("policy".to_owned());
         for (answer, expected) in [
-            (Answer::Unknown, ["wait", "wait", "wait", "wait"]),
-            (Answer::Nothing(Nothing::NoEntry), ["wait", "withdrawn", "withdrawn", "wait"]),
-            (Answer::Nothing(denied()), ["denied", "withdrawn", "withdrawn", "wait"]),
-            (Answer::NotUnderstood("no".to_owned()), ["not understood", "wait", "wait", "wait"]),
+            (AgentAnswer::Unknown, ["wait", "wait", "wait", "wait"]),
+            (AgentAnswer::Nothing(Nothing::NoEntry), ["wait", "withdrawn", "withdrawn", "wait"]),
+            (AgentAnswer::Nothing(denied()), ["denied", "withdrawn", "withdrawn", "wait"]),
+            (AgentAnswer::NotUnderstood("no".to_owned()), ["not understood", "wait", "wait", "wait"]),
         ] {
             assert_eq!(verdicts(&state(answer.clone())), expected, "{answer:?}");
         }
@@ -172,9 +174,9 @@ mod tests {
 
     #[test]
     fn failures_keep_the_last_identity() {
-        let refused = Some(Arc::new(Refused::Rejected(Rejection::EmptyBundle)));
+        let refused = Some(Arc::new(ResponseError::Rejected(Rejection::EmptyBundle)));
         let trouble = Some("the connection was lost".to_owned());
-        let state = PodState { refused, trouble, answer: Answer::Unknown };
+        let state = PodState { refused, trouble, answer: AgentAnswer::Unknown };
         assert_eq!(verdicts(&state), ["refused", "wait", "wait", "wait"]);
     }
 
@@ -184,12 +186,12 @@ mod tests {
         let pod =
             PodRef { namespace: text("shop"), name: text("web-0"), uid: text("1f0c"), service_account: text("web") };
         let waits = |answer| state(answer).waits_for(&pod).unwrap();
-        let entry = waits(Answer::Nothing(Nothing::NoEntry));
+        let entry = waits(AgentAnswer::Nothing(Nothing::NoEntry));
         for selector in ["k8s:ns:shop", "k8s:sa:web", "k8s:pod-name:web-0", "k8s:pod-uid:1f0c", "images"] {
             assert!(entry.contains(selector), "{selector} in {entry}");
         }
-        assert!(waits(Answer::Nothing(Nothing::Denied(text("policy")))).contains("policy"));
-        let with_trouble = PodState { trouble: Some(text("it is away")), ..state(Answer::Unknown) };
+        assert!(waits(AgentAnswer::Nothing(Nothing::Denied(text("policy")))).contains("policy"));
+        let with_trouble = PodState { trouble: Some(text("it is away")), ..state(AgentAnswer::Unknown) };
         assert_eq!(with_trouble.waits_for(&pod).unwrap(), "the agent's answer (it is away)");
     }
 }

@@ -49,7 +49,7 @@ impl Broker {
         let read = svids.map(|svid| read(svid, trust_domain, audiences)).collect::<Result<Vec<_>, _>>();
         let read = read.inspect_err(|error| {
             error!(%pod, error = report::chain(error), "a token that the agent gave for a pod is refused");
-            self.notices.metrics.identity_refused();
+            self.reporter.metrics.identity_refused();
         })?;
         let wanted = |svid: &JwtSvid| {
             // The agent issues those of every ID, whatever is requested.

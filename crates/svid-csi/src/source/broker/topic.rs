@@ -9,7 +9,7 @@ use super::connection::Connection;
 use super::pod_state::Nothing;
 
 /// The calls of the Broker API.
-pub(super) type Api = ApiClient<Connection>;
+pub(super) type BrokerClient = ApiClient<Connection>;
 
 /// A topic, and the handling of its messages.
 pub(super) trait Topic: Send + Sync + 'static {
@@ -19,7 +19,7 @@ pub(super) trait Topic: Send + Sync + 'static {
     fn pod(&self) -> &PodRef;
 
     fn subscribe(
-        api: Api,
+        api: BrokerClient,
         reference: WorkloadReference,
     ) -> impl Future<Output = Result<Streaming<Self::Message>, Status>> + Send;
 

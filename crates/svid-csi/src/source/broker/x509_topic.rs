@@ -13,30 +13,30 @@ use tracing::{error, info};
 
 use super::ask;
 use super::connection::Connection;
-use super::error::Refused;
-use super::pod_state::{Answer, Nothing, PodState};
-use super::topic::{Api, Topic};
+use super::error::ResponseError;
+use super::pod_state::{AgentAnswer, Nothing, PodState};
+use super::topic::{BrokerClient, Topic};
 use crate::host::clock;
 use crate::kube::events::{Events, pod_reference};
-use crate::spiffe::skipped::SkippedNotices;
+use crate::spiffe::bundle_warnings::BundleWarnings;
 use crate::spiffe::x509_message;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
 
 /// Where problems are reported.
 #[derive(Debug, Clone)]
-pub(super) struct Notices {
+pub(super) struct ProblemReporter {
     pub(super) metrics: Arc<Metrics>,
     /// Only if there is an API server.
     pub(super) events: Option<Events>,
-    pub(super) skipped: Arc<SkippedNotices>,
+    pub(super) bundle_warnings: Arc<BundleWarnings>,
 }
 
 /// The known state, and where problems are reported.
 pub(super) struct X509Topic {
     pub(super) pod: PodRef,
     pub(super) state: watch::Sender<PodState>,
-    pub(super) notices: Notices,
+    pub(super) reporter: ProblemReporter,
 }
 
 impl Topic for X509Topic {
@@ -46,7 +46,10 @@ impl Topic for X509Topic {
         &self.pod
     }
 
-    async fn subscribe(mut api: Api, reference: WorkloadReference) -> Result<Streaming<X509svidResponse>, Status> {
+    async fn subscribe(
+        mut api: BrokerClient,
+        reference: WorkloadReference,
+    ) -> Result<Streaming<X509svidResponse>, Status> {
         let request = ask(SubscribeToX509svidRequest { reference: Some(reference) });
         Ok(api.subscribe_to_x509svid(request).await?.into_inner())
     }
@@ -57,28 +60,28 @@ impl Topic for X509Topic {
         }
         match check(message, connection.own.context.trust_domain().clone()).await {
             Ok(context) => {
-                self.notices.skipped.report(&context);
+                self.reporter.bundle_warnings.report(&context);
                 let context = context.or_last_good(match &self.state.borrow().answer {
-                    Answer::Given(last) => Some(last),
+                    AgentAnswer::Given(last) => Some(last),
                     _ => None,
                 });
-                self.answer(Answer::Given(Arc::new(context)));
+                self.answer(AgentAnswer::Given(Arc::new(context)));
             }
             Err(refused) => self.refuse(refused),
         }
     }
 
     fn nothing(&self, nothing: Nothing) {
-        if matches!(self.state.borrow().answer, Answer::Given(_)) {
+        if matches!(self.state.borrow().answer, AgentAnswer::Given(_)) {
             info!(pod = %self.pod, why = %nothing, "the pod's identity is withdrawn");
         }
-        self.answer(Answer::Nothing(nothing));
+        self.answer(AgentAnswer::Nothing(nothing));
     }
 
     fn not_understood(&self, why: String) {
         self.state.send_modify(|state| match state.answer {
-            Answer::Given(_) => state.trouble = Some(format!("the agent does not understand the call: {why}")),
-            _ => state.answer = Answer::NotUnderstood(why),
+            AgentAnswer::Given(_) => state.trouble = Some(format!("the agent does not understand the call: {why}")),
+            _ => state.answer = AgentAnswer::NotUnderstood(why),
         });
     }
 
@@ -88,16 +91,16 @@ impl Topic for X509Topic {
 }
 
 impl X509Topic {
-    fn answer(&self, answer: Answer) {
+    fn answer(&self, answer: AgentAnswer) {
         self.state.send_replace(PodState { answer, ..PodState::default() });
     }
 
-    fn refuse(&self, refused: Refused) {
+    fn refuse(&self, refused: ResponseError) {
         let why = report::chain(&refused);
-        let kept = matches!(self.state.borrow().answer, Answer::Given(_));
+        let kept = matches!(self.state.borrow().answer, AgentAnswer::Given(_));
         error!(pod = %self.pod, error = why, kept, "an identity that the agent gave for a pod is refused");
-        self.notices.metrics.identity_refused();
-        if let Some(events) = &self.notices.events {
+        self.reporter.metrics.identity_refused();
+        if let Some(events) = &self.reporter.events {
             let message = format!("the identity that the agent gave for this pod is refused: {why}");
             events.warn(pod_reference(&self.pod), "IdentityRefused", message);
         }
@@ -108,7 +111,7 @@ impl X509Topic {
     }
 }
 
-async fn check(message: X509svidResponse, trust_domain: TrustDomain) -> Result<X509Context, Refused> {
+async fn check(message: X509svidResponse, trust_domain: TrustDomain) -> Result<X509Context, ResponseError> {
     let checked = tokio::task::spawn_blocking(move || {
         let candidate = x509_message::candidate(message)?;
         Ok(accept(candidate, &trust_domain, clock::now())?)

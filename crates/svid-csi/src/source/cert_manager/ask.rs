@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use super::error::{CertManagerError, Ending, FailedRequest, described};
 use super::outcome::RequestOutcome;
 use super::requests::Link;
-use super::volume::{Asking, Live, Volume, Waiting};
+use super::volume::{Live, RequestState, VolumeIssuance, Waiting};
 use super::{CertManager, Patience};
 use crate::backoff::retry_delay_within;
 use crate::host::clock;
@@ -37,7 +37,7 @@ struct VolumeRequest<'a> {
     spec: &'a VolumeSpec,
     pod: &'a PodRef,
     id: &'a SpiffeId,
-    volume: &'a Volume,
+    volume: &'a VolumeIssuance,
     patience: Patience,
 }
 
@@ -86,7 +86,7 @@ impl CertManager {
         candidate
     }
 
-    async fn ask(&self, wanted: &VolumeRequest<'_>, asking: &mut Asking) -> Result<Candidate, CertManagerError> {
+    async fn ask(&self, wanted: &VolumeRequest<'_>, asking: &mut RequestState) -> Result<Candidate, CertManagerError> {
         self.linked(wanted, asking).await?;
         self.bundled(wanted).await?;
         self.recall(wanted, asking);
@@ -138,7 +138,7 @@ impl CertManager {
     }
 
     /// Without the watch, the driver would not notice that the request was issued.
-    async fn linked(&self, wanted: &VolumeRequest<'_>, asking: &Asking) -> Result<(), CertManagerError> {
+    async fn linked(&self, wanted: &VolumeRequest<'_>, asking: &RequestState) -> Result<(), CertManagerError> {
         let mut link = self.requests.link();
         if *link.borrow() == Link::Up || asking.live.as_ref().is_some_and(|live| live.made) {
             return Ok(());
@@ -165,7 +165,7 @@ impl CertManager {
     }
 
     /// Restores the back-off of an earlier run from its request.
-    fn recall(&self, wanted: &VolumeRequest<'_>, asking: &mut Asking) {
+    fn recall(&self, wanted: &VolumeRequest<'_>, asking: &mut RequestState) {
         if std::mem::replace(&mut asking.recalled, true) {
             return;
         }
@@ -183,7 +183,7 @@ impl CertManager {
     async fn live<'a>(
         &self,
         wanted: &VolumeRequest<'_>,
-        asking: &'a mut Asking,
+        asking: &'a mut RequestState,
     ) -> Result<&'a mut Live, CertManagerError> {
         if let Some(runtime) = &self.followed.runtime {
             // The issuer in the flags may be outdated, but if the current one is not known in time, it is used.

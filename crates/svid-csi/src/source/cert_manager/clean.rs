@@ -13,7 +13,7 @@ use svid_csi_core::volume::VolumeSpec;
 use tracing::warn;
 
 use super::CertManager;
-use super::requests::Key;
+use super::requests::RequestName;
 use crate::backoff;
 use crate::kube::call::CallError;
 use crate::kube::error;
@@ -30,7 +30,7 @@ impl CertManager {
     pub fn forget(&self, spec: &VolumeSpec) {
         let volume = self.lock().remove(&spec.id);
         let Some(pod) = &spec.pod else { return };
-        let mut keys: HashSet<Key> = self.keys(spec, pod, |_, _| true).into_iter().collect();
+        let mut keys: HashSet<RequestName> = self.keys(spec, pod, |_, _| true).into_iter().collect();
         let remover = self.remover();
         self.tasks.detached(async move {
             if let Some(volume) = volume {
@@ -58,7 +58,7 @@ impl CertManager {
         Remover { requester: self.requester.clone(), reported_forbidden: self.reported_forbidden.clone() }
     }
 
-    fn keys(&self, spec: &VolumeSpec, pod: &PodRef, wanted: impl Fn(&Key, bool) -> bool) -> Vec<Key> {
+    fn keys(&self, spec: &VolumeSpec, pod: &PodRef, wanted: impl Fn(&RequestName, bool) -> bool) -> Vec<RequestName> {
         let all = self.requests.of_volume(&hash_identifier(spec.id.as_str()), pod);
         all.into_iter().filter(|(key, issued)| wanted(key, *issued)).map(|(key, _)| key).collect()
     }
@@ -72,8 +72,8 @@ struct Remover {
 
 impl Remover {
     /// Deletes them a few at a time; all failures are retried together, later each time.
-    async fn remove(&self, keys: impl IntoIterator<Item = Key>) {
-        let mut keys: Vec<Key> = keys.into_iter().collect();
+    async fn remove(&self, keys: impl IntoIterator<Item = RequestName>) {
+        let mut keys: Vec<RequestName> = keys.into_iter().collect();
         for tries in 1..=TRIES {
             let results = stream::iter(keys).map(|key| self.try_to_remove(key, tries == TRIES));
             keys = results.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
@@ -85,7 +85,7 @@ impl Remover {
     }
 
     /// Returns the request if another attempt is worthwhile.
-    async fn try_to_remove(&self, key: Key, is_last: bool) -> Option<Key> {
+    async fn try_to_remove(&self, key: RequestName, is_last: bool) -> Option<RequestName> {
         let (namespace, name) = &key;
         let error = self.requester.delete(namespace, name).await.err()?;
         let is_forbidden = matches!(&error, CallError::Failed(error) if error::is_forbidden(error));

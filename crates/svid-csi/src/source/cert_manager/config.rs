@@ -22,12 +22,12 @@ pub struct CertManagerConfig {
     /// The trust bundle. Without it, pods do not get a bundle, and issuers are trusted.
     pub bundle: Option<BundleSource>,
     /// The settings of every request.
-    pub settings: Settings,
+    pub settings: RequestSettings,
 }
 
 /// The administrator's settings for every request.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct RequestSettings {
     /// The name of this node.
     pub node_id: String,
     /// The lifetime of certificates.

@@ -29,10 +29,10 @@ use svid_csi_core::volume::{Content, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use tokio::sync::{Semaphore, watch as value};
 
-use self::config::Settings;
+use self::config::RequestSettings;
 pub use self::error::CertManagerError;
 use self::requests::{Link, Requests};
-use self::volume::Volume;
+use self::volume::VolumeIssuance;
 use super::trust_bundle::{BundleSource, CurrentBundle};
 use crate::kube::requester::Requester;
 use crate::kube::runtime_issuer::RuntimeIssuer;
@@ -57,12 +57,12 @@ pub struct Followed {
 /// The source.
 #[derive(Debug)]
 pub struct CertManager {
-    settings: Settings,
+    settings: RequestSettings,
     followed: Followed,
     requester: Requester,
     requests: Arc<Requests>,
     unusable: Unusable,
-    volumes: Mutex<HashMap<VolumeId, Arc<Volume>>>,
+    volumes: Mutex<HashMap<VolumeId, Arc<VolumeIssuance>>>,
     renewals: Semaphore,
     metrics: Arc<Metrics>,
     tasks: Tasks,
@@ -85,7 +85,7 @@ pub enum Patience {
 impl CertManager {
     /// Creates the source. Nothing is watched before [`start`](Self::start).
     pub fn new(
-        settings: Settings,
+        settings: RequestSettings,
         followed: Followed,
         client: &Client,
         requester: Requester,
@@ -163,11 +163,11 @@ impl CertManager {
         (count(|waits| waits.0), count(|waits| waits.1))
     }
 
-    fn volume(&self, id: &VolumeId) -> Arc<Volume> {
+    fn volume(&self, id: &VolumeId) -> Arc<VolumeIssuance> {
         self.lock().entry(id.clone()).or_default().clone()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<VolumeId, Arc<Volume>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<VolumeId, Arc<VolumeIssuance>>> {
         self.volumes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::error::{Ending, FailedRequest, described};
 use super::requests::WatchedRequest;
-use super::volume::{Asking, Live};
+use super::volume::{Live, RequestState};
 use super::{CertManager, Patience};
 use crate::backoff::retry_delay_within;
 use crate::kube::unusable;
@@ -78,7 +78,7 @@ impl CertManager {
     /// Records the failure of a request before anything is awaited; then determines the reason.
     pub(super) async fn failed(
         &self,
-        asking: &mut Asking,
+        asking: &mut RequestState,
         pod: &PodRef,
         patience: Patience,
         (request, issuer, how): (String, &IssuerRef, Ending),

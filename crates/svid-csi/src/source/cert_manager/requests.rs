@@ -16,7 +16,7 @@ use crate::kube::cert_request::CertificateRequest;
 const MOST_OF_A_VOLUME: usize = 32;
 
 /// A request by namespace and name.
-pub type Key = (String, String);
+pub type RequestName = (String, String);
 
 /// The observed state of an awaited request.
 #[derive(Debug, Clone)]
@@ -50,11 +50,11 @@ struct Index {
     by_volume: ByVolume,
     listing: Option<ByVolume>,
     lists: u64,
-    waiting: HashMap<Key, Waiter>,
+    waiting: HashMap<RequestName, Waiter>,
 }
 
 /// The requests by their purpose.
-type ByVolume = HashMap<Purpose, HashMap<Key, RequestSummary>>;
+type ByVolume = HashMap<Purpose, HashMap<RequestName, RequestSummary>>;
 
 /// The purpose of a request: the hash of the volume, the pod's namespace and its UID. The author of the request chooses
 /// hash and UID, but not the namespace.
@@ -86,9 +86,9 @@ struct Waiter {
 
 /// A waiter for a request, removed when dropped.
 #[derive(Debug)]
-pub struct Expected {
+pub struct AwaitedRequest {
     requests: Arc<Requests>,
-    key: Key,
+    key: RequestName,
     seen: watch::Receiver<WatchedRequest>,
 }
 
@@ -116,14 +116,14 @@ impl Requests {
     }
 
     /// Waits for a request with that name, which is about to be created.
-    pub fn expect(self: &Arc<Self>, key: Key) -> Expected {
+    pub fn expect(self: &Arc<Self>, key: RequestName) -> AwaitedRequest {
         let (sender, seen) = watch::channel(WatchedRequest::Nothing);
         self.lock().waiting.insert(key.clone(), Waiter { seen: sender, made_before: None });
-        Expected { requests: self.clone(), key, seen }
+        AwaitedRequest { requests: self.clone(), key, seen }
     }
 
     /// The requests of a volume of that pod, and whether each is issued.
-    pub fn of_volume(&self, volume_hash: &str, pod: &PodRef) -> Vec<(Key, bool)> {
+    pub fn of_volume(&self, volume_hash: &str, pod: &PodRef) -> Vec<(RequestName, bool)> {
         self.lock().known(volume_hash, pod).map(|(key, known)| (key.clone(), known.issued)).collect()
     }
 
@@ -152,7 +152,7 @@ impl Requests {
 }
 
 impl Index {
-    fn known(&self, volume_hash: &str, pod: &PodRef) -> impl Iterator<Item = (&Key, &RequestSummary)> {
+    fn known(&self, volume_hash: &str, pod: &PodRef) -> impl Iterator<Item = (&RequestName, &RequestSummary)> {
         let purpose = (volume_hash.to_owned(), pod.namespace.clone(), pod.uid.clone());
         self.by_volume.get(&purpose).into_iter().flatten()
     }
@@ -187,7 +187,7 @@ impl Index {
     fn listed(&mut self) {
         let Some(listed) = self.listing.take() else { return };
         self.by_volume = listed;
-        let there: HashSet<&Key> = self.by_volume.values().flat_map(HashMap::keys).collect();
+        let there: HashSet<&RequestName> = self.by_volume.values().flat_map(HashMap::keys).collect();
         for (key, waiter) in &self.waiting {
             if waiter.made_before.is_some_and(|lists| lists < self.lists) && !there.contains(key) {
                 waiter.seen.send_replace(WatchedRequest::Deleted);
@@ -198,7 +198,7 @@ impl Index {
 
 impl RequestSummary {
     /// `None` for an object without the labels of a volume's request.
-    fn of(request: &CertificateRequest) -> Option<(Purpose, Key, Self)> {
+    fn of(request: &CertificateRequest) -> Option<(Purpose, RequestName, Self)> {
         let metadata = &request.metadata;
         let volume = metadata.labels.as_ref()?.get(VOLUME_LABEL)?.clone();
         let owner =
@@ -215,7 +215,7 @@ impl RequestSummary {
     }
 }
 
-impl Expected {
+impl AwaitedRequest {
     /// Records that the API server created the request.
     pub fn made(&self) {
         let mut state = self.requests.lock();
@@ -231,7 +231,7 @@ impl Expected {
     }
 }
 
-impl Drop for Expected {
+impl Drop for AwaitedRequest {
     fn drop(&mut self) {
         self.requests.lock().waiting.remove(&self.key);
     }

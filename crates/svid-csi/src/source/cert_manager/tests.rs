@@ -39,7 +39,7 @@ impl Scene {
         let requester = Requester::new(client.clone(), &unused).unwrap();
         let issuer = IssuerRef { name: "spiffe-ca".to_owned(), ..IssuerRef::default() };
         let followed = Followed { issuer: value::channel(Some(issuer)).1, runtime: None, bundle: None };
-        let settings = Settings {
+        let settings = RequestSettings {
             node_id: "n1".to_owned(),
             lifetime: Duration::from_secs(3_600),
             key_type: KeyType::default(),

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::error::{CertManagerError, FailedRequest};
-use super::requests::{Expected, WatchedRequest};
+use super::requests::{AwaitedRequest, WatchedRequest};
 use crate::host::clock;
 
 /// How long before its end a token is no longer used.
@@ -19,9 +19,9 @@ const TOKEN_MARGIN: Duration = Duration::from_secs(5);
 
 /// One volume of the source.
 #[derive(Debug, Default)]
-pub(super) struct Volume {
+pub(super) struct VolumeIssuance {
     /// Held while the volume's identity is requested.
-    pub(super) asking: tokio::sync::Mutex<Asking>,
+    pub(super) asking: tokio::sync::Mutex<RequestState>,
     /// The pod's newest token.
     pub(super) token: watch::Sender<Option<PodToken>>,
     waiting: Mutex<Waiting>,
@@ -29,7 +29,7 @@ pub(super) struct Volume {
 
 /// The progress of its request.
 #[derive(Debug, Default)]
-pub(super) struct Asking {
+pub(super) struct RequestState {
     /// The request in progress.
     pub(super) live: Option<Live>,
     /// The last issued request, by its name, and its issuer.
@@ -47,7 +47,7 @@ pub(super) struct Asking {
 pub(super) struct Live {
     pub(super) object: CertificateRequest,
     pub(super) key: PrivateKey,
-    pub(super) expected: Expected,
+    pub(super) expected: AwaitedRequest,
     pub(super) made: bool,
 }
 
@@ -73,7 +73,7 @@ pub(super) enum Waiting {
     ForNextTry { at: Instant, ended: FailedRequest },
 }
 
-impl Volume {
+impl VolumeIssuance {
     /// A token that the API server may still accept.
     pub(super) fn usable_token(&self) -> Option<PodToken> {
         let now = clock::now() + TOKEN_MARGIN;
@@ -109,7 +109,7 @@ impl Volume {
     }
 }
 
-impl Asking {
+impl RequestState {
     /// Fails, with the reason, while it is too early for the next request.
     pub(super) fn not_too_early(&self) -> Result<(), CertManagerError> {
         match &self.last {

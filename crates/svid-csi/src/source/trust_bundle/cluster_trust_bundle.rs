@@ -20,12 +20,12 @@ const VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha1"];
 struct ClusterTrustBundle {
     #[serde(default)]
     metadata: ObjectMeta,
-    spec: Spec,
+    spec: ClusterTrustBundleSpec,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Spec {
+struct ClusterTrustBundleSpec {
     trust_bundle: String,
 }
 

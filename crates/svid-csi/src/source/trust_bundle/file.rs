@@ -31,7 +31,7 @@ pub(super) struct FollowedFile {
 }
 
 /// The content at the beginning.
-struct Look {
+struct BundleAndKey {
     bundle: Result<TrustBundle, TrustBundleError>,
     key: Option<PathBuf>,
 }
@@ -69,7 +69,7 @@ impl FollowedFile {
         }
     }
 
-    fn take(&mut self, Look { bundle, key }: Look) {
+    fn take(&mut self, BundleAndKey { bundle, key }: BundleAndKey) {
         self.updater.take(bundle);
         let was_there = std::mem::replace(&mut self.key_is_there, key.is_some());
         if let Some(key) = key.filter(|_| !was_there) {
@@ -87,12 +87,12 @@ fn watch(file: &Path) -> io::Result<Inotify> {
     inotify::follow(file.parent().unwrap_or(file), &[file])
 }
 
-fn look(path: &Path) -> Look {
+fn look(path: &Path) -> BundleAndKey {
     let source = BundleSource::File(path.to_owned());
     let bundle = read(path)
         .map_err(|error| TrustBundleError::File(FsError::of("read the trust bundle (--source-ca-bundle)", path)(error)))
         .and_then(|pem| updater::read(&source, &pem));
-    Look { bundle, key: key_beside(path) }
+    BundleAndKey { bundle, key: key_beside(path) }
 }
 
 /// The size limit is that of a bundle, whatever the file is. It may be a key by mistake.

@@ -25,8 +25,8 @@ impl CurrentBundle {
 
     /// Waits until there is a problem that contains this text.
     async fn troubled(&mut self, about: &str) {
-        let told = |trouble: &Option<String>| trouble.as_ref().is_some_and(|trouble| trouble.contains(about));
-        self.trouble.wait_for(told).await.unwrap();
+        let is_reported = |trouble: &Option<String>| trouble.as_ref().is_some_and(|trouble| trouble.contains(about));
+        self.trouble.wait_for(is_reported).await.unwrap();
     }
 
     async fn untroubled(&mut self) {

@@ -7,7 +7,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::labels::{Call, Driver, OutcomeLabel, Plan, Source, WorkloadApiCall};
+use super::labels::{CsiCallLabels, DriverLabels, OutcomeLabels, PlanLabels, SourceLabels, WorkloadApiCallLabels};
 
 macro_rules! table {
     ($($field:ident: $kind:ty = $name:literal, $help:literal;)+) => {
@@ -32,7 +32,7 @@ macro_rules! table {
 }
 
 table! {
-    calls: Family<Call, Counter> =
+    calls: Family<CsiCallLabels, Counter> =
         "csi_calls",
         "CSI calls by method and gRPC code";
     issued: Counter =
@@ -41,7 +41,7 @@ table! {
     renewal_failures: Counter =
         "renewal_failures",
         "Renewals that failed; the volume keeps its last identity";
-    requests: Family<OutcomeLabel, Counter> =
+    requests: Family<OutcomeLabels, Counter> =
         "certificate_requests",
         "Certificate requests by outcome";
     identities_refused: Counter =
@@ -53,7 +53,7 @@ table! {
     broker_subscriptions: Gauge =
         "broker_subscriptions",
         "Pods whose identities the driver requests from the agent";
-    source_up: Family<Source, Gauge> =
+    source_up: Family<SourceLabels, Gauge> =
         "source_up",
         "1 if the driver is receiving updates from the source";
     requests_pending: Gauge =
@@ -74,10 +74,10 @@ table! {
     agent_directory_undone: Counter =
         "agent_directory_changes_undone",
         "Changes that pods made to the directory of the agent's sockets and that the driver reverted";
-    registered: Family<Driver, Gauge> =
+    registered: Family<DriverLabels, Gauge> =
         "registered",
         "1 if the kubelet has accepted the driver's registration";
-    volumes: Family<Plan, Gauge> =
+    volumes: Family<PlanLabels, Gauge> =
         "volumes",
         "Volumes by plan and phase";
     untrusted: Gauge =
@@ -92,7 +92,7 @@ table! {
     local_ca_roots_in_trouble: Gauge =
         "local_ca_roots_in_trouble",
         "1 while nodes possibly do not trust each other: the ConfigMap of --local-ca-roots, or an entry of it, cannot be read or written; /status says why";
-    workload_api_calls: Family<WorkloadApiCall, Counter> =
+    workload_api_calls: Family<WorkloadApiCallLabels, Counter> =
         "workload_api_calls",
         "Calls of pods to their Workload API socket by method and gRPC code; a stream counts when it begins";
     workload_api_connections: Gauge =

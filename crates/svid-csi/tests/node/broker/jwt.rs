@@ -81,8 +81,8 @@ fn of_two_svids_with_one_hint_only_the_first_has_tokens() {
         scene.agent.register(&pod("web"), &entries);
         let mut web = socket(&scene.node.publish(&volume("web")).await).await;
         let svids = fetch(&mut web, "db", "").await.unwrap();
-        let told: Vec<_> = svids.iter().map(|svid| (&*svid.spiffe_id, &*svid.hint)).collect();
-        assert_eq!(told, [(&*id("a"), "one"), (&*id("c"), "other")], "as with X509-SVIDs");
+        let issued: Vec<_> = svids.iter().map(|svid| (&*svid.spiffe_id, &*svid.hint)).collect();
+        assert_eq!(issued, [(&*id("a"), "one"), (&*id("c"), "other")], "as with X509-SVIDs");
         let dropped = fetch(&mut web, "db", &id("b")).await.unwrap_err();
         assert_eq!(dropped.code(), Code::PermissionDenied, "it is not one of the pod's identities");
     });

@@ -40,11 +40,11 @@ fn a_restart_of_the_agent_keeps_all_identities() {
 fn every_outage_is_logged() {
     files_test(async |scene| {
         scene.registered("web").await;
-        let told = || scene.node.log().matches("pods keep their identities").count();
+        let times_logged = || scene.node.log().matches("pods keep their identities").count();
         for connections in 2..5 {
-            let before = told();
+            let before = times_logged();
             scene.agent.restart();
-            until("it is logged", async || told() > before).await;
+            until("it is logged", async || times_logged() > before).await;
             scene.until("a connection", || (scene.agent.connections().ever >= connections).then_some(())).await;
             following(&scene, 1).await;
         }

@@ -89,10 +89,10 @@ fn a_broken_file_keeps_the_last_bundle() {
         let target = cluster.node.publish(&cluster.volume("web")).await;
         let file = cluster.node.path("ca.crt");
         for broken in ["garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-            let told = || cluster.node.log().matches("using the last good one").count();
-            let before = told();
+            let times_logged = || cluster.node.log().matches("using the last good one").count();
+            let before = times_logged();
             replace(&file, broken);
-            until("it is reported", async || told() > before).await;
+            until("it is reported", async || times_logged() > before).await;
             assert!(holds(&target, &[&cluster.ca]), "{broken:?}");
         }
         fs::remove_file(&file).unwrap();

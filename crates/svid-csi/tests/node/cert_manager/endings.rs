@@ -110,17 +110,21 @@ fn a_denial_is_reported_on_the_pod_once() {
             cluster.node.refused(&cluster.volume(&last)).await;
             cluster.until("the last event", || (!denial_events(&cluster, &last).is_empty()).then_some(())).await;
         }
-        let told = denial_events(&cluster, "web");
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert_eq!((&told[0]["type"], &told[0]["reason"]), (&"Warning".into(), &"IdentityDenied".into()), "{told:?}");
+        let events = denial_events(&cluster, "web");
+        assert_eq!(events.len(), 1, "{events:?}");
+        assert_eq!(
+            (&events[0]["type"], &events[0]["reason"]),
+            (&"Warning".into(), &"IdentityDenied".into()),
+            "{events:?}"
+        );
         assert_eq!(cluster.creates(), 3, "{}", cluster.server.calls.log());
     });
 }
 
 /// The events on a pod.
 fn denial_events(cluster: &Cluster, pod: &str) -> Vec<serde_json::Value> {
-    let told = cluster.server.calls.of("create", "events").into_iter().map(|call| call.body);
-    told.filter(|event| event["involvedObject"]["name"] == pod).collect()
+    let events = cluster.server.calls.of("create", "events").into_iter().map(|call| call.body);
+    events.filter(|event| event["involvedObject"]["name"] == pod).collect()
 }
 
 fn events_k8s(cluster: &Cluster) -> Option<serde_json::Value> {

@@ -113,8 +113,8 @@ fn a_refused_token_does_not_discard_a_newer_one() {
         let codes: Vec<_> = cluster.server.calls.of("create", REQUESTS).iter().map(|call| call.code).collect();
         assert_eq!(codes, [Some(201), Some(401), Some(201)], "{}", cluster.server.calls.log());
         let log = cluster.node.log();
-        let told = log.lines().find(|line| line.contains("does not accept the pod's token"));
-        assert!(told.is_some_and(|line| line.contains("WARN") && line.contains("shop/web")), "{log}");
+        let line = log.lines().find(|line| line.contains("does not accept the pod's token"));
+        assert!(line.is_some_and(|line| line.contains("WARN") && line.contains("shop/web")), "{log}");
         assert!(parts(&[&old, &new]).all(|part| !log.contains(part)), "{log}");
     });
 }

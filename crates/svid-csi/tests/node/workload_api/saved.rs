@@ -97,8 +97,8 @@ fn it_is_served_again_after_the_bundle_was_replaced() {
         cluster.server.stop();
         fs::write(cluster.node.path("ca.crt"), TestCa::new("another").bundle_pem()).unwrap();
         until("the pod receives the other bundle", async || {
-            let told = Svids::open(&socket).await.unwrap().next().await.unwrap();
-            told.svids[0].bundle != first.svids[0].bundle
+            let received = Svids::open(&socket).await.unwrap().next().await.unwrap();
+            received.svids[0].bundle != first.svids[0].bundle
         })
         .await;
         cluster.node.kill();

@@ -35,10 +35,10 @@ impl Outcomes {
 
     /// The outcome of a request that is about to be created; completes when it is signed.
     pub(crate) fn of(&self, name: &str) -> impl Future<Output = Result<()>> + use<> {
-        let (tell, told) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), tell);
+        let (sender, received) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), sender);
         async move {
-            match told.await.context("the watch has ended")? {
+            match received.await.context("the watch has ended")? {
                 Ok(()) => Ok(()),
                 Err(reason) => bail!(reason),
             }
@@ -52,17 +52,17 @@ async fn follow(requests: Api<CertificateRequest>, waiting: Waiting, begun: ones
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::InitDone) => drop(begun.take().map(|begun| begun.send(()))),
-            Ok(Event::Apply(request)) => tell(&request, &waiting),
+            Ok(Event::Apply(request)) => send_outcome(&request, &waiting),
             _ => {}
         }
     }
 }
 
-fn tell(request: &CertificateRequest, waiting: &Waiting) {
+fn send_outcome(request: &CertificateRequest, waiting: &Waiting) {
     let Some(outcome) = outcome(request).transpose() else { return };
-    let teller = waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&request.name_any());
-    if let Some(teller) = teller {
-        let _ = teller.send(outcome.map_err(|error| error.to_string()));
+    let sender = waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&request.name_any());
+    if let Some(sender) = sender {
+        let _ = sender.send(outcome.map_err(|error| error.to_string()));
     }
 }
 

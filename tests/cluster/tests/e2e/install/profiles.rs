@@ -33,7 +33,7 @@ async fn standalone() {
             let started = Instant::now();
             release.install("standalone", &json!({})).await?;
             example::run(scene, "standalone/workload.yaml", &identity(scene)).await?;
-            tell("standalone", started.elapsed(), &release.wait_driver(images::TAG).await?)
+            print_figures("standalone", started.elapsed(), &release.wait_driver(images::TAG).await?)
         })
         .await
     })
@@ -49,7 +49,7 @@ async fn spire() {
             let started = Instant::now();
             release.install("spire", &json!({"agent": {"socketDir": sockets(scene)}})).await?;
             example::run(scene, "spire/workload.yaml", IDENTITY).await?;
-            tell("spire", started.elapsed(), &release.wait_driver(images::TAG).await?)
+            print_figures("spire", started.elapsed(), &release.wait_driver(images::TAG).await?)
         })
         .await
     })
@@ -71,7 +71,7 @@ async fn cert_manager() {
             example::run(scene, "cert-manager/workload.yaml", &identity(scene)).await?;
             let taken = started.elapsed();
             release.wait_pods("approver", images::TAG).await?;
-            tell("cert-manager", taken, &release.wait_driver(images::TAG).await?)
+            print_figures("cert-manager", taken, &release.wait_driver(images::TAG).await?)
         })
         .await
     })
@@ -105,7 +105,7 @@ fn text(base64: &str) -> Result<String> {
 }
 
 /// Prints the figures directly, because the test harness captures the output of tests, and checks them.
-fn tell(profile: &str, taken: Duration, driver: &Pod) -> Result<()> {
+fn print_figures(profile: &str, taken: Duration, driver: &Pod) -> Result<()> {
     let megabytes = ensure_small(driver)?;
     let (seconds, one) = (taken.as_secs_f32(), "the driver's pod has one container and");
     let line = format!("{profile}: a pod had its verified identity after {seconds:.1} s; {one} {megabytes:.1} MB\n");

@@ -278,6 +278,6 @@ async fn ensure_trusts(scene: &Scene, verifier: &TestPod<'_>, presenter: &TestPo
     for (pod, name) in [(presenter, "tls.crt"), (presenter, "tls.key"), (verifier, "ca.crt")] {
         files::write(&folder.join(name), pod.exec(&["cat", &format!("{VOLUME}/{name}")]).await?)?;
     }
-    let told = Svid::read(&folder)?.check_chain();
-    told.with_context(|| format!("{} does not trust {}", verifier.name, presenter.name))
+    let checked = Svid::read(&folder)?.check_chain();
+    checked.with_context(|| format!("{} does not trust {}", verifier.name, presenter.name))
 }

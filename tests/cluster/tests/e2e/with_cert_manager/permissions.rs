@@ -21,9 +21,9 @@ async fn an_event_names_the_permission_that_a_pod_lacks() {
         let pod = scene.create(&PodSpec::on_files("user", &stage.driver_name())).await?;
         let other = scene.create(&PodSpec::on_files("other", &stage.driver_name())).await?;
         let user = format!("system:serviceaccount:{}:default", scene.name);
-        let told = pod.wait_event("the right it lacks", |message| message.contains("certificaterequests")).await?;
+        let message = pod.wait_event("the right it lacks", |message| message.contains("certificaterequests")).await?;
         for word in ["create", "certificaterequests", "cert-manager.io", user.as_str()] {
-            ensure!(told.contains(word), "the event says {told:?}, and not {word}");
+            ensure!(message.contains(word), "the event says {message:?}, and not {word}");
         }
         ensure!(stage.requests_of(&pod).await?.is_empty(), "a request was made all the same");
         other.wait_event("the right it lacks", |message| message.contains("certificaterequests")).await?;

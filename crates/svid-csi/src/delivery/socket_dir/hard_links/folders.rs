@@ -21,13 +21,13 @@ const SWEEPS_FOR: Duration = Duration::from_millis(50);
 
 /// The open folders of a synchronisation.
 #[derive(Debug)]
-pub(super) struct Folders<'a> {
+pub(super) struct SyncedFolders<'a> {
     pub(super) from: Option<OwnedFd>,
     pub(super) to: OwnedFd,
     pub(super) stable: &'a Path,
 }
 
-impl Folders<'_> {
+impl SyncedFolders<'_> {
     /// Links a socket aside. False if the agent has removed it in the meantime.
     pub(super) fn prepare(
         &self,

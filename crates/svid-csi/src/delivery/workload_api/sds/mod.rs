@@ -32,15 +32,15 @@ const NAME_BYTES: usize = 2048;
 const ALL_NAME_BYTES: usize = 8 * NAME_BYTES;
 
 #[derive(Debug, Clone)]
-struct Service(Arc<Metrics>);
+struct SdsService(Arc<Metrics>);
 
 /// The service for Envoys.
 pub(super) fn service(metrics: Arc<Metrics>) -> SecretDiscoveryServiceServer<impl SecretDiscoveryService> {
-    SecretDiscoveryServiceServer::new(Service(metrics)).max_decoding_message_size(REQUEST)
+    SecretDiscoveryServiceServer::new(SdsService(metrics)).max_decoding_message_size(REQUEST)
 }
 
 #[tonic::async_trait]
-impl SecretDiscoveryService for Service {
+impl SecretDiscoveryService for SdsService {
     type StreamSecretsStream = Messages<DiscoveryResponse>;
 
     async fn stream_secrets(

@@ -1,7 +1,7 @@
 use super::*;
 
-fn environment(pairs: &[(&str, &str)]) -> Environment {
-    Environment::read(|name| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+fn environment(pairs: &[(&str, &str)]) -> ProxyEnvironment {
+    ProxyEnvironment::read(|name| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
 }
 
 fn is_used(none_for: &str, target: &str) -> bool {

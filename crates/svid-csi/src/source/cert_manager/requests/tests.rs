@@ -56,7 +56,7 @@ fn requests_of_others_do_not_hide_those_of_a_volume() {
     assert!(matches!(*expected.seen().borrow(), WatchedRequest::Progress(_)), "it exists");
 }
 
-fn key(name: &str) -> Key {
+fn key(name: &str) -> RequestName {
     ("shop".to_owned(), name.to_owned())
 }
 

@@ -42,38 +42,38 @@ async fn roots_that_cannot_be_saved_are_not_trusted_until_they_can() {
         troubles: troubles.clone(),
     };
     let mut run = Box::pin(union.run(seen));
-    let mut goes_on = async || assert!(timeout(HOUR, &mut run).await.is_err());
+    let mut runs_for_an_hour = async || assert!(timeout(HOUR, &mut run).await.is_err());
 
     states.send_replace(there(&[("n1", &own), ("n2", &second)]));
-    goes_on().await;
+    runs_for_an_hour().await;
     assert_eq!((roots(), troubles.summary()), (2, None));
 
     let obstacle = folder.path().join(".roots.json.new");
     fs::create_dir_all(obstacle.join("x")).unwrap();
     states.send_replace(there(&[("n1", &own), ("n2", &second), ("n3", &third)]));
-    goes_on().await;
+    runs_for_an_hour().await;
     assert_eq!(roots(), 2, "the next start would not know the third");
     assert!(troubles.summary().unwrap().contains("cannot be stored"), "{:?}", troubles.summary());
 
     states.send_replace(there(&[("n1", &own), ("n3", &third)]));
-    goes_on().await;
+    runs_for_an_hour().await;
     assert_eq!(roots(), 1, "a full disk keeps nothing from being taken away");
 
     fs::remove_dir_all(&obstacle).unwrap();
-    goes_on().await;
+    runs_for_an_hour().await;
     assert_eq!((roots(), troubles.summary()), (2, None));
     let in_file = || serde_json::from_slice::<BTreeMap<String, String>>(&fs::read(&kept).unwrap()).unwrap();
     assert_eq!(in_file().into_keys().collect::<Vec<_>>(), ["n3"]);
 
     fs::create_dir_all(obstacle.join("x")).unwrap();
     states.send_replace(there(&[("n1", &own), ("n3", &second)]));
-    goes_on().await;
+    runs_for_an_hour().await;
     assert_eq!((roots(), jwt.borrow().values().map(|keys| keys.key_ids().count()).sum::<usize>()), (1, 1));
 
     states.send_replace(SharedMap::Absent);
-    goes_on().await;
+    runs_for_an_hour().await;
     fs::remove_dir_all(&obstacle).unwrap();
-    goes_on().await;
+    runs_for_an_hour().await;
     assert_eq!((roots(), in_file()["n3"].as_bytes()), (2, &*second.to_json()), "tried again without a ConfigMap");
 }
 

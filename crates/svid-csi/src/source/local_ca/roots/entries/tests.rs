@@ -63,7 +63,7 @@ fn nodes_over_the_limit_are_not_read_and_replace_no_other() {
     assert_eq!(entries.good().count(), MOST - 1);
     all.insert("a".to_owned(), text.clone());
     assert!(!entries.take(&all) && !entries.take(&all));
-    assert_eq!(log.lines("at most 1000 are trusted").len(), 1);
+    assert_eq!(log.lines("only 1000 nodes are trusted").len(), 1);
     assert!(entries.trouble().unwrap().contains("1 entries exceed the limit of 1000"));
     assert!(all.remove("n-7").is_some() && entries.keep_only(&all) && entries.take(&all), "there is a place now");
     assert!(entries.good_texts().contains_key("a") && entries.trouble().is_none());

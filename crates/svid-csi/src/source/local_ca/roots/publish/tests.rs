@@ -112,9 +112,9 @@ async fn two_nodes_of_one_name_end_up_writing_once_per_hour() {
     let writes = server.writes.lock().unwrap().clone();
     assert!((20..50).contains(&writes.len()), "{} writes in a day", writes.len());
     assert!(writes[writes.len() - 1] - writes[writes.len() - 2] > HOUR / 2);
-    let told = "the entry n1 of the ConfigMap svid-csi/roots has another writer";
-    assert!((2..7).contains(&log.lines(told).len()), "{:?}", log.lines(told));
-    assert!(troubles.summary().unwrap().contains(told));
+    let warning = "the entry n1 of the ConfigMap svid-csi/roots has another writer";
+    assert!((2..7).contains(&log.lines(warning).len()), "{:?}", log.lines(warning));
+    assert!(troubles.summary().unwrap().contains(warning));
 }
 
 #[tokio::test(start_paused = true)]

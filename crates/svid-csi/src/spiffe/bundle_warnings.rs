@@ -7,15 +7,15 @@ use tracing::warn;
 
 /// The reports so far.
 #[derive(Debug, Default)]
-pub struct SkippedNotices(Mutex<Reported>);
+pub struct BundleWarnings(Mutex<ReportedProblems>);
 
 #[derive(Debug, Default)]
-struct Reported {
+struct ReportedProblems {
     skipped: SkippedOf,
     damaged: Damaged,
 }
 
-impl SkippedNotices {
+impl BundleWarnings {
     /// Reports new ones. The bundles of a trust domain reach every pod, so each is reported only once.
     pub fn report(&self, context: &X509Context) {
         let mut reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);

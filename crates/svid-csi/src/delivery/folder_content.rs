@@ -14,18 +14,18 @@ use crate::host::seal;
 
 /// The content of a volume's folder with delivery `files`.
 #[derive(Debug)]
-pub enum Shown {
+pub enum FolderContent {
     /// Nothing was delivered.
     Nothing,
     /// The delivered files.
-    Files(Moment),
+    Files(DeliveredFiles),
     /// Something other than the driver has changed it in this way, so nothing in it can be trusted.
     Changed(String),
 }
 
 /// The target of `..data`, and the names in it.
 #[derive(Debug)]
-pub struct Moment {
+pub struct DeliveredFiles {
     folder: Folder,
     names: Vec<OsString>,
 }
@@ -34,7 +34,7 @@ pub struct Moment {
 ///
 /// # Errors
 /// [`FsError`] if that cannot be determined.
-pub fn look(volume: &VolumeFolder) -> Result<Shown, FsError> {
+pub fn look(volume: &VolumeFolder) -> Result<FolderContent, FsError> {
     looked_at(volume, volume.seen().seals())
 }
 
@@ -42,52 +42,52 @@ pub fn look(volume: &VolumeFolder) -> Result<Shown, FsError> {
 ///
 /// # Errors
 /// [`FsError`].
-pub fn look_and_seal(volume: &VolumeFolder) -> Result<Shown, FsError> {
-    let shown = looked_at(volume, false)?;
-    if let Shown::Files(moment) = &shown {
-        moment.names.iter().try_for_each(|name| moment.folder.seal_file(name))?;
-        moment.folder.seal()?;
+pub fn look_and_seal(volume: &VolumeFolder) -> Result<FolderContent, FsError> {
+    let content = looked_at(volume, false)?;
+    if let FolderContent::Files(delivered) = &content {
+        delivered.names.iter().try_for_each(|name| delivered.folder.seal_file(name))?;
+        delivered.folder.seal()?;
         volume.seen().seal()?;
     }
-    Ok(shown)
+    Ok(content)
 }
 
-fn looked_at(volume: &VolumeFolder, sealed: bool) -> Result<Shown, FsError> {
+fn looked_at(volume: &VolumeFolder, sealed: bool) -> Result<FolderContent, FsError> {
     let folder = volume.seen();
     if folder.stat(CURRENT)?.is_none() {
-        return Ok(Shown::Nothing);
+        return Ok(FolderContent::Nothing);
     }
-    let changed = |what: String| Ok(Shown::Changed(what));
+    let changed = |what: String| Ok(FolderContent::Changed(what));
     let Some(name) = folder.link(CURRENT)?.filter(|name| is_moment(name)) else {
         return changed(format!("{CURRENT} is not a link to the delivered files"));
     };
     if !has_type(folder, &name, FileType::Directory)? {
         return changed(format!("{CURRENT} is a broken link"));
     }
-    let moment = folder.folder(&name)?;
-    let moment = Moment { names: moment.names()?, folder: moment };
-    for name in &moment.names {
-        if !moment.holds(name, sealed)? {
+    let delivered = folder.folder(&name)?;
+    let delivered = DeliveredFiles { names: delivered.names()?, folder: delivered };
+    for name in &delivered.names {
+        if !delivered.holds(name, sealed)? {
             return changed(format!("{} is not a delivered file", Quoted::new(name.as_encoded_bytes())));
         }
         if !leads_through(folder, name)? {
             return changed(format!("{} is not a link to its file", Quoted::new(name.as_encoded_bytes())));
         }
     }
-    let is_own = |name: &OsString| name == CURRENT || name == NEXT || is_moment(name) || moment.names.contains(name);
+    let is_own = |name: &OsString| name == CURRENT || name == NEXT || is_moment(name) || delivered.names.contains(name);
     for name in folder.names()? {
         // A kill between creating the names and the files leaves a name that leads to nothing.
         if !is_own(&name) && !leads_through(folder, &name)? {
             return changed(format!("{} was added", Quoted::new(name.as_encoded_bytes())));
         }
     }
-    if sealed && !(folder.is_sealed()? && moment.folder.is_sealed()?) {
+    if sealed && !(folder.is_sealed()? && delivered.folder.is_sealed()?) {
         return changed("its seal was removed".to_owned());
     }
-    Ok(Shown::Files(moment))
+    Ok(FolderContent::Files(delivered))
 }
 
-impl Moment {
+impl DeliveredFiles {
     /// The contents of the delivered files.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 /// The directory for new pods, and the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shown {
+pub(super) enum DirChoice {
     /// The stable directory, which pods cannot change through any mount of it.
     Sealed,
     /// The stable directory, which cannot be sealed.
@@ -21,19 +21,19 @@ pub(super) enum Shown {
     Nested,
 }
 
-impl Shown {
+impl DirChoice {
     pub(super) fn is_stable(self) -> bool {
-        matches!(self, Shown::Sealed | Shown::Unsealed | Shown::Unusable)
+        matches!(self, DirChoice::Sealed | DirChoice::Unsealed | DirChoice::Unusable)
     }
 
     /// Why pods with a writable mount could change the directory of all pods of the node.
     pub(super) fn lack_of_seal(self) -> Option<&'static str> {
         match self {
-            Shown::Sealed | Shown::Unusable => None,
-            Shown::Unsealed => Some(
+            DirChoice::Sealed | DirChoice::Unusable => None,
+            DirChoice::Unsealed => Some(
                 "the stable directory cannot be sealed (needs CAP_LINUX_IMMUTABLE, and on tmpfs Linux 6.0 or later)",
             ),
-            Shown::Plain | Shown::Apart | Shown::Nested => Some("pods get the agent's own directory"),
+            DirChoice::Plain | DirChoice::Apart | DirChoice::Nested => Some("pods get the agent's own directory"),
         }
     }
 
@@ -41,13 +41,13 @@ impl Shown {
     pub(super) fn announce(self, agent: &Path) {
         let agent = agent.display();
         match self {
-            Shown::Apart => {
+            DirChoice::Apart => {
                 warn!(%agent, "the agent's directory is not on the same mount as the stable directory: until it is, new pods get a plain mount of it, which breaks if the agent's directory is re-created")
             }
-            Shown::Nested => {
+            DirChoice::Nested => {
                 warn!(%agent, "the agent's sockets are in subfolders of its directory: until that changes, new pods get a plain mount of it, which breaks if the agent's directory is re-created; give the folder of the socket with --workload-api-socket-dir")
             }
-            Shown::Unsealed => {
+            DirChoice::Unsealed => {
                 warn!(%agent, "the stable directory cannot be sealed (needs CAP_LINUX_IMMUTABLE, and on tmpfs Linux 6.0 or later): volumes without readOnly: true are refused")
             }
             _ => info!(shown = ?self, %agent, "the mount of the agent's directory for new pods has changed"),
