@@ -12,6 +12,7 @@ pub mod cert_request;
 mod der;
 pub mod error;
 pub mod files;
+pub mod findings;
 pub mod go_duration;
 pub mod hint;
 pub mod identity;

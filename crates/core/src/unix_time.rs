@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// Whole seconds since 1970, rounded down; negative before.
-pub(crate) fn seconds(time: SystemTime) -> i64 {
+pub fn seconds(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
         Err(before) => {
@@ -21,7 +21,7 @@ pub(crate) fn seconds(time: SystemTime) -> i64 {
 }
 
 /// The time at that many seconds since 1970, if the system can express it.
-pub(crate) fn at(seconds: i64) -> Option<SystemTime> {
+pub fn at(seconds: i64) -> Option<SystemTime> {
     let distance = Duration::from_secs(seconds.unsigned_abs());
     if seconds < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) }
 }

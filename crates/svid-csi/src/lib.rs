@@ -7,6 +7,7 @@ mod backoff;
 pub mod cli;
 mod delivery;
 pub mod demo;
+mod doctor;
 mod followed_value;
 pub mod host;
 pub mod kube;

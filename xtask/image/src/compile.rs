@@ -50,9 +50,11 @@ fn cargo(repo: &Path, arch: Arch) -> Result<Command> {
     Ok(command)
 }
 
-/// Static, and with paths that are the same on every machine, because panics name source files.
+/// Static, and with paths that are the same on every machine, because panics name source files. Relocations, of which a
+/// static program has tens of thousands, take a twentieth of the space if they are packed; linkers that cannot do that
+/// ignore the option.
 fn flags(repo: &Path) -> Result<OsString> {
-    let mut flags = OsString::from("-Ctarget-feature=+crt-static");
+    let mut flags = OsString::from("-Ctarget-feature=+crt-static\x1f-Clink-arg=-Wl,-z,pack-relative-relocs");
     let mut remap = |from: &Path, to: &str| {
         flags.push("\x1f--remap-path-prefix=");
         flags.push(from);

@@ -1,6 +1,7 @@
 //! `cargo xtask docs`: the reference pages, generated from the code.
 
 mod attributes;
+mod findings;
 mod flags;
 mod metrics;
 
@@ -12,11 +13,12 @@ use svid_csi_image::write;
 use crate::say;
 
 /// The pages by their paths in the repository.
-fn pages() -> [(&'static str, String); 3] {
+fn pages() -> [(&'static str, String); 4] {
     [
         ("docs/reference/flags.md", flags::page()),
         ("docs/reference/attributes.md", attributes::page()),
         ("docs/reference/metrics.md", metrics::page()),
+        ("docs/reference/findings.md", findings::page()),
     ]
 }
 
@@ -55,7 +57,7 @@ mod tests {
 
     #[test]
     fn no_page_lacks_what_users_look_for() {
-        let [(_, flags), (_, attributes), (_, metrics)] = pages();
+        let [(_, flags), (_, attributes), (_, metrics), (_, findings)] = pages();
         for expected in ["## svid-csi driver", "`--trust-domain`", "`SVID_CSI_TRUST_DOMAIN`", "`--csi-socket-path`"] {
             assert!(flags.contains(expected), "{expected}");
         }
@@ -65,5 +67,6 @@ mod tests {
         for expected in ["`svid_csi_volumes`", "`plan`, `phase`", "`svid_csi_approver_decisions_total`", "counter"] {
             assert!(metrics.contains(expected), "{expected} in {metrics}");
         }
+        assert!(findings.contains("### not-registered\n") && findings.contains("\n*Fault.* "), "{findings}");
     }
 }

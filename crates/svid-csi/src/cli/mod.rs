@@ -7,6 +7,7 @@ mod argv;
 mod broker;
 mod cert_manager;
 mod client;
+mod doctor;
 mod driver;
 mod drivers;
 mod flags;
@@ -15,6 +16,7 @@ mod mistakes;
 mod profile;
 mod renew;
 mod sockets;
+mod status;
 mod values;
 mod watch;
 
@@ -26,9 +28,11 @@ use clap::{CommandFactory, Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
 pub use self::approver::ApproverCommand;
+pub use self::doctor::DoctorCommand;
 pub use self::driver::DriverCommand;
 use self::mistakes::FlagMistakes;
 pub use self::renew::RenewCommand;
+pub use self::status::StatusCommand;
 pub use self::watch::WatchCommand;
 use crate::demo;
 use crate::host::core_dumps;
@@ -47,6 +51,10 @@ pub enum Command {
     Approver(Box<ApproverCommand>),
     /// Renew identities now.
     Renew(RenewCommand),
+    /// Find out what is wrong.
+    Doctor(DoctorCommand),
+    /// Show the volumes of this node.
+    Status(StatusCommand),
     /// Show the identities of a pod.
     Watch(Box<WatchCommand>),
     /// Demonstrate the driver on this machine.
@@ -65,6 +73,8 @@ enum CliCommand {
     Driver(Box<flags::DriverArgs>),
     Approver(Box<approver::ApproverArgs>),
     Renew(renew::RenewArgs),
+    Doctor(doctor::DoctorArgs),
+    Status(status::StatusArgs),
     Watch(Box<watch::WatchArgs>),
     Demo(DemoArgs),
 }
@@ -96,6 +106,16 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>, environment: Environment<
             let command = renew::command(args, &mut mistakes);
             let command = mistakes.none_or(command)?;
             Ok(Command::Renew(command.expect("without a mistake there is a command")))
+        }
+        CliCommand::Doctor(args) => {
+            let command = doctor::command(args, &mut mistakes);
+            let command = mistakes.none_or(command)?;
+            Ok(Command::Doctor(command.expect("without a mistake there is a command")))
+        }
+        CliCommand::Status(args) => {
+            let command = status::command(args, environment, &mut mistakes);
+            let command = mistakes.none_or(command)?;
+            Ok(Command::Status(command.expect("without a mistake there is a command")))
         }
         CliCommand::Watch(args) => {
             let command = watch::command(*args, exec, environment, &mut mistakes);
@@ -132,16 +152,16 @@ impl Command {
             Command::Driver(driver) => Some(driver.log),
             Command::Approver(approver) => Some(approver.log),
             Command::Watch(watch) => Some(watch.log),
-            Command::Renew(_) | Command::Demo(_) => None,
+            Command::Renew(_) | Command::Doctor(_) | Command::Status(_) | Command::Demo(_) => None,
         }
     }
 
     /// Whether real keys will be in the memory of this process.
     fn holds_keys(&self) -> bool {
         match self {
-            Command::Driver(_) | Command::Approver(_) | Command::Watch(_) => true,
+            Command::Driver(_) | Command::Approver(_) | Command::Doctor(_) | Command::Watch(_) => true,
             // The demo's own process writes its maps of users, which the kernel allows only for dumpable processes.
-            Command::Renew(_) | Command::Demo(_) => false,
+            Command::Renew(_) | Command::Status(_) | Command::Demo(_) => false,
         }
     }
 
@@ -157,6 +177,8 @@ impl Command {
             Command::Driver(driver) => driver.run()?,
             Command::Approver(approver) => return approver.run(),
             Command::Renew(renew) => renew.run()?,
+            Command::Doctor(doctor) => return doctor.run(),
+            Command::Status(status) => status.run()?,
             Command::Watch(watch) => return watch.run(),
             Command::Demo(demo) => demo.run()?,
         }

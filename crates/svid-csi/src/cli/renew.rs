@@ -86,7 +86,12 @@ pub(super) fn command(args: RenewArgs, mistakes: &mut FlagMistakes) -> Option<Re
     Some(RenewCommand { pod: args.pod, socket })
 }
 
-fn socket(given: Option<Switch<PathBuf>>, root: Option<PathBuf>, mistakes: &mut FlagMistakes) -> Option<PathBuf> {
+/// The admin socket that the two flags name.
+pub(super) fn socket(
+    given: Option<Switch<PathBuf>>,
+    root: Option<PathBuf>,
+    mistakes: &mut FlagMistakes,
+) -> Option<PathBuf> {
     match (given, root) {
         (Some(Switch::On(socket)), _) => Some(socket),
         (Some(Switch::Off), _) => {
@@ -110,7 +115,7 @@ fn socket(given: Option<Switch<PathBuf>>, root: Option<PathBuf>, mistakes: &mut 
 }
 
 /// A pod. None of the characters that Kubernetes allows must be escaped in a URL.
-fn pod(text: &str) -> Result<String, String> {
+pub(super) fn pod(text: &str) -> Result<String, String> {
     let name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     let valid = |part: &str| !part.is_empty() && part.chars().all(name);
     match text.split_once('/') {

@@ -5,6 +5,7 @@ mod cluster;
 pub mod config;
 pub(crate) mod kubelet;
 mod serve;
+mod setup;
 mod volume;
 
 use std::fs::File;
@@ -97,7 +98,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let taint = clients.startup_taint(&config);
     let node = tokio::task::block_in_place(|| Node::build(&config, clients, metrics, tasks))?;
     let servers = serve::bind(&node, &config)?;
-    let ready = admin::start(&node, &config.admin, servers.liveness(&config))?;
+    let ready = admin::start(&node, &config.admin, setup::facts(&config), servers.liveness(&config))?;
     serve::start(&node, servers);
     if let Some(taint) = taint {
         node.tasks.detached(kubelet::registrar::remove_taint(node.clone(), taint, config.kubelet.drivers.len()));

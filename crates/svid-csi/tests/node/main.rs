@@ -14,6 +14,7 @@ mod broker;
 mod capabilities;
 mod cert_manager;
 mod core_dumps;
+mod doctor;
 mod effects;
 mod endpoints;
 mod files;

@@ -90,6 +90,8 @@ pub struct World {
     pub watches: Watches,
     /// The injected faults.
     pub faults: Faults,
+    /// The date of responses, if not the true one.
+    date: Mutex<Option<String>>,
 }
 
 impl ApiServer {
@@ -167,6 +169,15 @@ impl fmt::Debug for ApiServer {
 }
 
 impl World {
+    /// `/version` is answered with this date from now on.
+    pub fn pretend_date(&self, date: &str) {
+        *self.date.lock().unwrap_or_else(PoisonError::into_inner) = Some(date.to_owned());
+    }
+
+    fn date(&self) -> Option<String> {
+        self.date.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn new() -> Self {
         let pulse = Pulse::default();
         let objects = Arc::new(Objects::new(pulse.clone()));
@@ -178,6 +189,7 @@ impl World {
             watches: Watches::new(objects.clone(), pulse.clone()),
             objects,
             faults: Faults::default(),
+            date: Mutex::default(),
             pulse,
         }
     }

@@ -1,5 +1,6 @@
 //! Whether the agent is reached through the directory of a volume.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -53,6 +54,16 @@ impl SocketDir {
             (None, _) => format!("no socket in {} accepts connections: the agent is not running", agent.display()),
         })
     }
+}
+
+/// The sockets in a folder and in those below it, each with whether it has a listener. No link is followed.
+///
+/// # Errors
+/// If that cannot be determined.
+pub fn listeners(folder: &Path) -> Result<BTreeMap<PathBuf, bool>, FsError> {
+    agent_folder::open(folder)?;
+    let found = agent_folder::sockets_below(folder)?.into_iter();
+    found.map(|socket| accepts(&socket).map(|listens| (socket, listens))).collect()
 }
 
 /// Whether a socket has a listener. The path may be longer than the limit of an address.

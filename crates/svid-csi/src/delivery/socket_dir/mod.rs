@@ -17,7 +17,7 @@ mod of_pods;
 mod stable;
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -31,6 +31,7 @@ use self::dir_choice::DirChoice;
 pub use self::error::SocketDirError;
 use self::granted::{Granted, SETTLES_IN};
 use self::hard_links::{Changes, Linked, Touched};
+pub use self::health::listeners;
 use self::of_pods::OfPods;
 use super::private_bind;
 use crate::host::data_root::DataRoot;
@@ -112,6 +113,11 @@ impl SocketDir {
     /// Whether volumes follow the agent's directory when it is re-created.
     pub fn heals(&self) -> bool {
         self.choice().is_stable()
+    }
+
+    /// The driver's own directory in its place, if there can be one.
+    pub fn stable(&self) -> Option<&Path> {
+        self.stable.as_deref()
     }
 
     /// The directory to mount into the pod of a volume. If the mount has to be read-only although the pod did not request
@@ -206,7 +212,8 @@ impl SocketDir {
         *self.choice.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn located(&self) -> PathBuf {
+    /// The agent's directory, after a link of root's.
+    pub fn located(&self) -> PathBuf {
         agent_folder::locate(&self.agent)
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::{self, Body};
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, request};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -14,6 +14,8 @@ use tokio::time::timeout;
 /// The driver waits at most two seconds for volumes that are busy.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LONGEST_ANSWER: usize = 64 * 1024;
+/// Of 10,000 volumes with the longest names.
+const LONGEST_PAGE: usize = 64 * 1024 * 1024;
 
 /// Why there is no response from a driver.
 #[derive(Debug, thiserror::Error)]
@@ -58,9 +60,21 @@ pub enum AskError {
 /// # Errors
 /// [`AskError`], if there is no response.
 pub async fn post(socket: &Path, path_and_query: &str) -> Result<(StatusCode, Vec<u8>), AskError> {
+    ask(socket, Request::post(path_and_query), LONGEST_ANSWER).await
+}
+
+/// Gets a page.
+///
+/// # Errors
+/// [`AskError`], if there is no response.
+pub async fn get(socket: &Path, path: &str) -> Result<(StatusCode, Vec<u8>), AskError> {
+    ask(socket, Request::get(path), LONGEST_PAGE).await
+}
+
+async fn ask(socket: &Path, request: request::Builder, longest: usize) -> Result<(StatusCode, Vec<u8>), AskError> {
     let asked = timeout(PATIENCE, async {
         let stream = UnixStream::connect(socket).await.map_err(|error| unreachable(socket, error))?;
-        let talked = talk(stream, path_and_query).await;
+        let talked = talk(stream, request, longest).await;
         talked.map_err(|source| AskError::Talk { socket: socket.to_owned(), source })
     });
     asked.await.map_err(|_| AskError::Slow(socket.to_owned()))?
@@ -68,16 +82,17 @@ pub async fn post(socket: &Path, path_and_query: &str) -> Result<(StatusCode, Ve
 
 async fn talk(
     stream: UnixStream,
-    path_and_query: &str,
+    request: request::Builder,
+    longest: usize,
 ) -> Result<(StatusCode, Vec<u8>), Box<dyn std::error::Error + Send + Sync>> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::post(path_and_query).header(http::header::HOST, "localhost").body(Body::empty())?;
+    let request = request.header(http::header::HOST, "localhost").body(Body::empty())?;
     let answer = async {
         let answer = sender.send_request(request).await?;
         let (status, body) = (answer.status(), Body::new(answer.into_body()));
         // Ends the connection, and the `join` below, once the response is complete.
         drop(sender);
-        Ok((status, body::to_bytes(body, LONGEST_ANSWER).await?.to_vec()))
+        Ok((status, body::to_bytes(body, longest).await?.to_vec()))
     };
     let (answer, ended) = tokio::join!(answer, connection);
     match (answer, ended) {

@@ -1,6 +1,7 @@
-//! /livez, /readyz and /metrics over TCP; /status and /renew on a Unix socket that only root can reach.
+//! /livez, /readyz and /metrics over TCP; /status, /facts and /renew on a Unix socket that only root can reach.
 
 pub(crate) mod client;
+mod facts;
 pub(crate) mod status;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use serde::Deserialize;
+use svid_csi_core::findings::facts::DriverFacts;
 use tracing::warn;
 
 use super::kubelet::liveness::Liveness;
@@ -27,7 +29,7 @@ use crate::net::{pages, probes};
 pub struct AdminConfig {
     /// The address of /metrics, /livez and /readyz.
     pub metrics_address: Option<SocketAddr>,
-    /// The root-only Unix socket for /status and /renew.
+    /// The root-only Unix socket for /status, /facts and /renew.
     pub socket: Option<PathBuf>,
 }
 
@@ -50,12 +52,17 @@ impl Ready {
     }
 }
 
-/// Starts the configured endpoints.
+/// Starts the configured endpoints. `setup` holds the facts that do not change while the driver runs.
 ///
 /// # Errors
 /// [`AdminError`]. An address that is in use only causes a warning, because the driver is more important than its
 /// metrics.
-pub(crate) fn start(node: &Arc<Node>, config: &AdminConfig, liveness: Liveness) -> Result<Ready, AdminError> {
+pub(crate) fn start(
+    node: &Arc<Node>,
+    config: &AdminConfig,
+    setup: DriverFacts,
+    liveness: Liveness,
+) -> Result<Ready, AdminError> {
     let ready = Ready::default();
     if let Some(address) = config.metrics_address {
         let pages = probes::check("/livez", liveness, livez)
@@ -65,8 +72,12 @@ pub(crate) fn start(node: &Arc<Node>, config: &AdminConfig, liveness: Liveness) 
     }
     if let Some(path) = &config.socket {
         let (listener, bound) = uds::bind_private(path)?;
-        let pages =
-            Router::new().route("/status", get(status_page)).route("/renew", post(renew)).with_state(node.clone());
+        let facts = get(facts_page).with_state((node.clone(), Arc::new(setup)));
+        let pages = Router::new()
+            .route("/status", get(status_page))
+            .route("/renew", post(renew))
+            .with_state(node.clone())
+            .route("/facts", facts);
         let socket = (listener, bound);
         let poll = move |cx: &mut Context<'_>| {
             let (listener, _file) = &socket;
@@ -104,6 +115,10 @@ async fn metrics(node: Arc<Node>) -> String {
 
 async fn status_page(State(node): State<Arc<Node>>) -> impl IntoResponse {
     axum::Json(status::status(&node).await)
+}
+
+async fn facts_page(State((node, setup)): State<(Arc<Node>, Arc<DriverFacts>)>) -> impl IntoResponse {
+    axum::Json(facts::facts(&node, &setup).await)
 }
 
 /// The volumes to renew: `?pod=NAMESPACE/NAME`, or all of them.

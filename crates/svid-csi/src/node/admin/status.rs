@@ -85,7 +85,7 @@ pub struct VolumeStatus {
 /// Reads the state of every volume. Waits for busy volumes, but not for slow sources.
 ///
 /// Returns the number of volumes that stayed busy and were skipped.
-async fn each(node: &Node, mut look: impl FnMut(&Volume)) -> usize {
+pub(super) async fn each(node: &Node, mut look: impl FnMut(&Volume)) -> usize {
     let deadline = Instant::now() + PATIENCE;
     let mut busy = 0;
     for id in node.volumes.all() {
@@ -117,7 +117,7 @@ pub async fn status(node: &Node) -> Status {
     }
 }
 
-fn roots(node: &Node) -> Option<&Roots> {
+pub(super) fn roots(node: &Node) -> Option<&Roots> {
     node.sources.local_ca.as_ref()?.roots()
 }
 
@@ -179,7 +179,7 @@ pub async fn snapshot(node: &Node) -> Snapshot {
     }
 }
 
-fn phase(phase: Phase) -> &'static str {
+pub(super) fn phase(phase: Phase) -> &'static str {
     match phase {
         Phase::Intended => "intended",
         Phase::Ready => "ready",

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::Node;
 use super::error::VolumeError;
 use super::jwt::Jwt;
-use super::renewal;
+use super::renewal::{self, RenewalSignals, RenewalTrouble};
 use super::room::SpaceReservation;
 use crate::host::clock;
 use crate::host::fsx::FsError;
@@ -46,11 +46,12 @@ pub struct Volume {
     _reservation: VolumeReservation,
 }
 
-/// A running renewal and its spec. Boxed, because most volumes of a node with sockets have none.
+/// A running renewal, its spec, and why it failed last. Boxed, because most volumes of a node with sockets have none.
 #[derive(Debug)]
 struct Renewal {
     spec: Arc<VolumeSpec>,
     task: AbortHandle,
+    trouble: RenewalTrouble,
 }
 
 /// The slot of one volume; its lock is held during every operation on the volume.
@@ -215,9 +216,14 @@ impl Volume {
         self.renewal.is_some()
     }
 
+    /// Why its last renewal failed, if it did.
+    pub fn renewal_trouble(&self) -> Option<String> {
+        self.renewal.as_ref()?.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Ends the renewal and returns its spec. The volume's lock is held, so nothing is being installed.
     pub fn stop_renewing(&mut self) -> Option<Arc<VolumeSpec>> {
-        let Renewal { spec, task } = *self.renewal.take()?;
+        let Renewal { spec, task, .. } = *self.renewal.take()?;
         task.abort();
         Some(spec)
     }
@@ -274,10 +280,15 @@ impl Node {
             return;
         }
         let record = &volume.record;
-        let wakers = (volume.renew_now.clone(), volume.overslept.clone());
-        let fresh = renewal::keep_fresh(self.clone(), record.spec.clone(), record.issued.clone(), wakers);
+        let trouble = RenewalTrouble::default();
+        let signals = RenewalSignals {
+            renew_now: volume.renew_now.clone(),
+            overslept: volume.overslept.clone(),
+            trouble: trouble.clone(),
+        };
+        let fresh = renewal::keep_fresh(self.clone(), record.spec.clone(), record.issued.clone(), signals);
         let spec = record.spec.clone();
-        volume.renewal = Some(Box::new(Renewal { spec, task: self.tasks.detached(fresh) }));
+        volume.renewal = Some(Box::new(Renewal { spec, task: self.tasks.detached(fresh), trouble }));
     }
 
     /// Restores what a healthy volume may have lost: its renewal, or the time for it while the machine slept. Blocks.

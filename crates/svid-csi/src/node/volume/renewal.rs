@@ -1,6 +1,6 @@
 //! The loop that keeps one volume's identity and tokens fresh.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use svid_csi_core::plan::Issuer;
 use svid_csi_core::state::{Issued, Phase};
@@ -27,7 +27,7 @@ pub(super) async fn keep_fresh(
     node: Arc<Node>,
     spec: Arc<VolumeSpec>,
     mut last: Option<Issued>,
-    (renew_now, overslept): (Arc<Notify>, Arc<Notify>),
+    signals: RenewalSignals,
 ) {
     let Some(subject) = spec.subject() else { return };
     let at_once = last.as_ref().is_some_and(|issued| awaits_password(&spec, issued));
@@ -40,12 +40,12 @@ pub(super) async fn keep_fresh(
         let news = tokio::select! {
             next = tries.next_identity(&node.sources, &spec, subject, last.as_ref()) => News::Identity(next),
             jwt = jwt::next(&node.sources, &spec, last.as_ref(), tries.jwt_pause) => News::Jwt(jwt),
-            () = renew_now.notified() => {
+            () = signals.renew_now.notified() => {
                 (tries.at_once, tries.pause, tries.jwt_pause) = (true, None, None);
                 continue;
             }
             () = jumped => continue,
-            () = overslept.notified() => continue,
+            () = signals.overslept.notified() => continue,
             never = alarm.keep(&node, &spec, validity.as_ref()) => match never {},
         };
         let kind = news.kind();
@@ -55,6 +55,7 @@ pub(super) async fn keep_fresh(
             Ok(RenewalOutcome::Unpublished) => return,
             Ok(RenewalOutcome::Holds(issued)) => {
                 tries.succeeded(kind);
+                signals.fails_because(None);
                 if kind != Kind::Tokens {
                     alarm = Alarm::default();
                 }
@@ -67,9 +68,28 @@ pub(super) async fn keep_fresh(
                 }
                 let failures = tries.failed(kind, last.as_ref(), tried);
                 report_failure(&node, &spec, &error, failures, kind);
+                signals.fails_because(Some(report::chain(&error)));
                 alarm.remember(&error);
             }
         }
+    }
+}
+
+/// Why the last renewal of a volume failed, if it did.
+pub(super) type RenewalTrouble = Arc<Mutex<Option<String>>>;
+
+/// What passes between a volume and its renewal.
+pub(super) struct RenewalSignals {
+    /// Notified to renew now.
+    pub(super) renew_now: Arc<Notify>,
+    /// Notified to read the clock again.
+    pub(super) overslept: Arc<Notify>,
+    pub(super) trouble: RenewalTrouble,
+}
+
+impl RenewalSignals {
+    fn fails_because(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 }
 

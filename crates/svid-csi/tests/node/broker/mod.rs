@@ -1,6 +1,6 @@
 //! broker -> files and workload-api: the driver against a scripted agent.
 
-mod scene;
+pub(crate) mod scene;
 
 mod connection;
 mod formats;

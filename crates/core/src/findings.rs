@@ -1,0 +1,227 @@
+//! Findings about a node, each with a cause and a fix, from facts that other modules gather.
+//!
+//! [`checks`] lists all checks: the page `docs/reference/findings.md` and `doctor --explain` come from it.
+
+mod cluster;
+mod data;
+mod driver;
+pub mod facts;
+pub mod identity;
+mod kernel;
+mod mounts;
+mod registration;
+mod source;
+pub mod volume_state;
+pub mod walk;
+
+use std::fmt;
+
+use serde::Serialize;
+
+use self::facts::Facts;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It works now, but may stop.
+    Warning,
+    /// Pods are affected, or will be.
+    Fault,
+}
+
+/// The subject of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Category {
+    /// The driver's process.
+    Driver,
+    /// The kubelet and the driver's sockets.
+    Registration,
+    /// The volumes in pods.
+    Mounts,
+    /// The volumes' data.
+    Data,
+    /// The time.
+    Clock,
+    /// Where identities come from.
+    Source,
+    /// The identities of pods.
+    Identity,
+    /// The node's kernel.
+    Kernel,
+    /// Objects and permissions in the API server.
+    Cluster,
+}
+
+impl Category {
+    /// All of them, in the order in which they are reported.
+    pub const ALL: [Self; 9] = [
+        Self::Driver,
+        Self::Registration,
+        Self::Mounts,
+        Self::Data,
+        Self::Clock,
+        Self::Source,
+        Self::Identity,
+        Self::Kernel,
+        Self::Cluster,
+    ];
+
+    /// Its name, as `doctor --category` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Driver => "driver",
+            Self::Registration => "registration",
+            Self::Mounts => "mounts",
+            Self::Data => "data",
+            Self::Clock => "clock",
+            Self::Source => "source",
+            Self::Identity => "identity",
+            Self::Kernel => "kernel",
+            Self::Cluster => "cluster",
+        }
+    }
+}
+
+impl fmt::Display for Category {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// One check. Its finding has the same id.
+#[derive(Debug)]
+pub struct Check {
+    /// Its id, an anchor on the page of all findings.
+    pub id: &'static str,
+    /// Its subject.
+    pub category: Category,
+    /// How bad it is to find it.
+    pub severity: Severity,
+    /// The problem, in one sentence.
+    pub title: &'static str,
+    /// The consequence for pods, and the fix.
+    pub explanation: &'static str,
+}
+
+/// Every check.
+pub fn checks() -> impl Iterator<Item = &'static Check> {
+    [
+        driver::CHECKS,
+        registration::CHECKS,
+        mounts::CHECKS,
+        data::CHECKS,
+        source::CHECKS,
+        identity::CHECKS,
+        kernel::CHECKS,
+        cluster::CHECKS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+}
+
+/// The check with that id.
+pub fn check(id: &str) -> Option<&'static Check> {
+    checks().find(|check| check.id == id)
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The id of its check.
+    pub id: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Its subject.
+    pub category: Category,
+    /// The pod, driver name or path that is affected.
+    pub about: String,
+    /// The evidence.
+    pub cause: String,
+    /// A command that fixes it, or shows more.
+    pub fix: String,
+}
+
+/// Something that could not be checked, which does not mean that it is fine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotChecked {
+    /// The subject of the check.
+    pub what: String,
+    /// Why it could not be.
+    pub why: String,
+}
+
+/// The result of all checks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The problems: by category, then as found.
+    pub findings: Vec<Finding>,
+    /// The checks that were not possible.
+    pub not_checked: Vec<NotChecked>,
+}
+
+impl Report {
+    /// Applies every check to the facts.
+    pub fn of(facts: &Facts) -> Self {
+        let mut report = Report::default();
+        driver::find(facts, &mut report);
+        registration::find(facts, &mut report);
+        mounts::find(facts, &mut report);
+        data::find(facts, &mut report);
+        source::find(facts, &mut report);
+        identity::find(facts, &mut report);
+        kernel::find(facts, &mut report);
+        cluster::find(facts, &mut report);
+        report.findings.sort_by_key(|finding| finding.category);
+        report
+    }
+
+    /// The findings of these categories only.
+    #[must_use]
+    pub fn only(mut self, categories: &[Category]) -> Self {
+        self.findings.retain(|finding| categories.contains(&finding.category));
+        self
+    }
+
+    /// How bad the worst finding is.
+    pub fn worst(&self) -> Option<Severity> {
+        self.findings.iter().map(|finding| finding.severity).max()
+    }
+
+    fn find(
+        &mut self,
+        check: &'static Check,
+        about: impl Into<String>,
+        cause: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        let Check { id, category, severity, .. } = *check;
+        self.findings.push(Finding {
+            id,
+            severity,
+            category,
+            about: about.into(),
+            cause: cause.into(),
+            fix: fix.into(),
+        });
+    }
+
+    fn not_checked(&mut self, what: impl Into<String>, why: impl Into<String>) {
+        self.not_checked.push(NotChecked { what: what.into(), why: why.into() });
+    }
+}
+
+/// A word of a command to copy, in quotation marks if a shell would see more than a word in it.
+fn word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._:=@%+,-".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

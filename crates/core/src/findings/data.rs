@@ -1,0 +1,116 @@
+//! The volumes' data.
+
+use super::facts::{DataSeen, Facts};
+use super::{Category, Check, Report, Severity};
+
+pub(super) const CHECKS: &[&Check] =
+    &[&NOT_TMPFS, &READ_ONLY, &NEARLY_FULL, &INODES, &SWAPS, &DOES_NOT_SURVIVE, &LEFT_OVER];
+
+/// Per cent.
+const FULL: u64 = 90;
+
+static NOT_TMPFS: Check = Check {
+    id: "data-not-on-tmpfs",
+    category: Category::Data,
+    severity: Severity::Fault,
+    title: "The folder with the data of all volumes is not a tmpfs.",
+    explanation: "The driver keeps keys on a tmpfs of its own. It was unmounted, or another mount hides it: new keys may be written \
+                  to a disk, and volumes may not be renewed. Restart the driver once the other mount is gone.",
+};
+
+static READ_ONLY: Check = Check {
+    id: "data-read-only",
+    category: Category::Data,
+    severity: Severity::Fault,
+    title: "The data of all volumes can only be read.",
+    explanation: "No volume can be published or renewed. The driver makes its tmpfs writable again before each write; if it stays \
+                  read-only, something hides or remounts it.",
+};
+
+static NEARLY_FULL: Check = Check {
+    id: "data-nearly-full",
+    category: Category::Data,
+    severity: Severity::Warning,
+    title: "The tmpfs with the data of all volumes is nearly full.",
+    explanation: "A part is kept for renewals, so that running pods are served, but new pods will be refused with ResourceExhausted. \
+                  Give it more with --data-size, or find the pods that use most of it.",
+};
+
+static INODES: Check = Check {
+    id: "data-inodes-nearly-used",
+    category: Category::Data,
+    severity: Severity::Warning,
+    title: "The tmpfs with the data of all volumes can hold few further files.",
+    explanation: "New pods will be refused. The limit grows with --data-size.",
+};
+
+static SWAPS: Check = Check {
+    id: "data-may-be-swapped",
+    category: Category::Data,
+    severity: Severity::Warning,
+    title: "Keys may be written to a swap device.",
+    explanation: "The node swaps, and its kernel cannot keep this tmpfs out of swap (Linux 6.4 can). Turn swap off, or encrypt it.",
+};
+
+static DOES_NOT_SURVIVE: Check = Check {
+    id: "data-ends-with-container",
+    category: Category::Data,
+    severity: Severity::Warning,
+    title: "The data root is not on a mount that outlives the driver's container.",
+    explanation: "Volumes survive behind their mounts in the pods folder, but what is not mounted, such as the local CA without \
+                  --local-ca-dir, is lost with the container. Mount the data root with mountPropagation: Bidirectional.",
+};
+
+static LEFT_OVER: Check = Check {
+    id: "data-left-over",
+    category: Category::Data,
+    severity: Severity::Warning,
+    title: "There is data of volumes that the driver does not know.",
+    explanation: "It takes up space of the tmpfs, and may hold keys. The driver removes such folders at its next start.",
+};
+
+pub(super) fn find(facts: &Facts, report: &mut Report) {
+    let Ok(driver) = &facts.driver else { return };
+    let Some(root) = &driver.data_root else { return };
+    let path = format!("{root}/data");
+    match &facts.data {
+        Some(Ok(seen)) => of_tmpfs(&path, *seen, report),
+        Some(Err(why)) => report.not_checked(&path, why),
+        None => {}
+    }
+    if !driver.data_survives {
+        let cause = "mounts in it do not reach the host";
+        report.find(&DOES_NOT_SURVIVE, root, cause, format!("findmnt -o TARGET,PROPAGATION -T {root}"));
+    }
+    match &facts.left_over {
+        Ok(left_over) => left_over.iter().for_each(|folder| {
+            report.find(&LEFT_OVER, folder, "no volume has this id", format!("ls -lA {folder}"));
+        }),
+        Err(why) => report.not_checked("left-over data", why),
+    }
+}
+
+fn of_tmpfs(path: &str, seen: DataSeen, report: &mut Report) {
+    if !seen.is_tmpfs {
+        return report.find(&NOT_TMPFS, path, "it is another file system", format!("findmnt -T {path}"));
+    }
+    if seen.read_only {
+        report.find(&READ_ONLY, path, "it is mounted read-only", format!("mount -o remount,rw {path}"));
+    }
+    let largest = |folder: &str| format!("du -x -d1 {folder}/volumes | sort -n | tail");
+    if let Some(share) = share(seen.used, seen.bytes).filter(|share| *share >= FULL) {
+        let cause = format!("{} of {} KiB are in use ({share} %)", seen.used / 1024, seen.bytes / 1024);
+        report.find(&NEARLY_FULL, path, cause, largest(path));
+    }
+    if let Some(share) = share(seen.inodes_used, seen.inodes).filter(|share| *share >= FULL) {
+        let cause = format!("{} of {} files are in use ({share} %)", seen.inodes_used, seen.inodes);
+        report.find(&INODES, path, cause, largest(path));
+    }
+    if seen.swaps {
+        report.find(&SWAPS, path, "it is mounted without noswap, and swap is on", "swapoff -a");
+    }
+}
+
+fn share(used: u64, whole: u64) -> Option<u64> {
+    used.saturating_mul(100).checked_div(whole)
+}

@@ -1,0 +1,193 @@
+//! The table of checks, a healthy node, and facts that no test can break for real.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::facts::{
+    AgentSeen, Answer, ClusterSeen, CsiDriverSeen, DataSeen, Delivered, DriverFacts, Facts, IdentityFacts, KernelSeen,
+    NameFacts, Reach, TargetSeen, VolumeFacts, VolumeSeen,
+};
+use super::identity::outage_horizon;
+use super::walk::walk;
+use super::*;
+use crate::state::FileId;
+
+const ROOT: FileId = FileId { device: 1, inode: 7 };
+
+fn identity() -> IdentityFacts {
+    IdentityFacts { serial: "01".to_owned(), not_before: 0, not_after: 3_600, renewal: 2_400, untrusted: None }
+}
+
+/// A healthy node with one pod, a thousand seconds after its identity arrived.
+fn healthy() -> Facts {
+    let name = NameFacts {
+        name: "csi.x".to_owned(),
+        csi_socket: "/csi.sock".to_owned(),
+        registration_path: Some("/plugins/csi.sock".to_owned()),
+        registration_socket: Some("/registry/csi.x-reg.sock".to_owned()),
+        registered: true,
+        plans: vec!["local-ca:files".to_owned()],
+    };
+    let volume = VolumeFacts {
+        driver: "csi.x".to_owned(),
+        plan: "local-ca:files".to_owned(),
+        phase: "ready".to_owned(),
+        pod: Some("shop/web".to_owned()),
+        target: "/target".to_owned(),
+        root: Some(ROOT),
+        spiffe_id: Some("spiffe://example.org/web".to_owned()),
+        identity: Some(identity()),
+        ..VolumeFacts::default()
+    };
+    let delivered = Delivered {
+        spiffe_id: "spiffe://example.org/web".to_owned(),
+        serial: "01".to_owned(),
+        bundle: vec![100_000_000],
+        ..Delivered::default()
+    };
+    let seen = VolumeSeen { target: TargetSeen::Mounted(ROOT), pod: Ok(true), delivered: Some(Ok(delivered)) };
+    let answers = |place: &str| BTreeMap::from([(place.to_owned(), Answer::Driver("csi.x".to_owned()))]);
+    let object = CsiDriverSeen { ephemeral: true, pod_info: true, ..CsiDriverSeen::default() };
+    let csi_drivers = BTreeMap::from([("csi.x".to_owned(), Ok(Some(object)))]);
+    Facts {
+        now: UNIX_EPOCH + Duration::from_secs(1_000),
+        program: "1".to_owned(),
+        admin_socket: "/admin.sock".to_owned(),
+        driver: Ok(DriverFacts {
+            version: "1".to_owned(),
+            names: vec![name],
+            pods_dir: "/pods".to_owned(),
+            pods_reach_host: Some(true),
+            data_root: Some("/root".to_owned()),
+            data_survives: true,
+            volumes: BTreeMap::from([("v".to_owned(), volume)]),
+            ..DriverFacts::default()
+        }),
+        csi_sockets: answers("csi.x"),
+        registration_paths: answers("csi.x"),
+        registrations: answers("/registry/csi.x-reg.sock"),
+        agent: None,
+        data: Some(Ok(DataSeen { is_tmpfs: true, bytes: 100, inodes: 100, ..DataSeen::default() })),
+        volumes: BTreeMap::from([("v".to_owned(), seen)]),
+        left_over: Ok(Vec::new()),
+        kernel: KernelSeen { inotify: None, descriptors: Some(Ok((10, 1_000))) },
+        cluster: Reach::Seen(ClusterSeen { ahead: Some(2), csi_drivers, ..ClusterSeen::default() }),
+    }
+}
+
+/// The ids of what is found once the facts are changed like that.
+fn ids(change: impl FnOnce(&mut Facts)) -> Vec<&'static str> {
+    let mut facts = healthy();
+    change(&mut facts);
+    Report::of(&facts).findings.into_iter().map(|finding| finding.id).collect()
+}
+
+fn driver(facts: &mut Facts) -> &mut DriverFacts {
+    facts.driver.as_mut().expect("it answers")
+}
+
+fn volume(facts: &mut Facts) -> &mut VolumeFacts {
+    driver(facts).volumes.get_mut("v").expect("the volume exists")
+}
+
+fn data(facts: &mut Facts) -> &mut DataSeen {
+    facts.data.as_mut().expect("there is a data root").as_mut().expect("it was looked at")
+}
+
+#[test]
+fn every_id_is_unique_and_reads_as_an_anchor() {
+    let mut ids = BTreeSet::new();
+    for check in checks() {
+        assert!(ids.insert(check.id), "{} is a duplicate", check.id);
+        assert!(check.id.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{}", check.id);
+        assert!(check.title.ends_with('.') && check.explanation.ends_with('.'), "{}", check.id);
+        assert_eq!(super::check(check.id).map(|found| found.id), Some(check.id));
+    }
+    let used: BTreeSet<_> = checks().map(|check| check.category).collect();
+    assert_eq!(used, Category::ALL.into_iter().collect(), "no category is without checks");
+}
+
+#[test]
+fn a_healthy_node_has_no_findings_and_nothing_unchecked() {
+    assert_eq!(Report::of(&healthy()), Report::default());
+}
+
+#[test]
+fn each_fact_that_is_wrong_is_found() {
+    assert_eq!(ids(|facts| data(facts).swaps = true), ["data-may-be-swapped"]);
+    assert_eq!(ids(|facts| data(facts).used = 90), ["data-nearly-full"]);
+    assert!(ids(|facts| data(facts).used = 89).is_empty());
+    assert_eq!(ids(|facts| driver(facts).busy = 2), ["volumes-busy"]);
+    assert_eq!(ids(|facts| driver(facts).data_survives = false), ["data-ends-with-container"]);
+    assert_eq!(ids(|facts| driver(facts).pods_reach_host = Some(false)), ["pods-folder-not-shared"]);
+    assert_eq!(ids(|facts| volume(facts).identity = None), ["identity-missing"]);
+    assert_eq!(
+        ids(|facts| driver(facts).roots = Some(super::facts::RootsFacts { nodes: 2, trouble: Some("x".to_owned()) })),
+        ["roots-not-shared"]
+    );
+    let sockets = BTreeMap::from([("/agent.sock".to_owned(), false)]);
+    let dead = AgentSeen::Directory { ids: vec![ROOT], sockets };
+    let agent = super::facts::AgentFacts { heals: true, ..super::facts::AgentFacts::default() };
+    let of_agent = |facts: &mut Facts| {
+        driver(facts).agent = Some(agent);
+        facts.agent = Some(dead);
+    };
+    assert_eq!(ids(of_agent), ["agent-socket-dead"]);
+}
+
+#[test]
+fn an_identity_is_overdue_only_after_its_spread_and_some_attempts() {
+    let at = |seconds| ids(|facts| facts.now = UNIX_EPOCH + Duration::from_secs(seconds));
+    for (seconds, expected) in [
+        (0, &[][..]),
+        (2_640, &[]),
+        (2_940, &[]),
+        (2_941, &["identity-overdue"]),
+        (3_599, &["identity-overdue"]),
+        (3_600, &["identity-expired"]),
+    ] {
+        assert_eq!(at(seconds), expected, "{seconds}");
+    }
+}
+
+#[test]
+fn unknown_facts_are_reported_as_not_checked() {
+    let mut facts = healthy();
+    driver(&mut facts).pods_reach_host = None;
+    facts.data = Some(Err("no permission".to_owned()));
+    facts.csi_sockets = BTreeMap::from([("csi.x".to_owned(), Answer::Unknown("no permission".to_owned()))]);
+    facts.cluster = Reach::NotPossible("no kubeconfig".to_owned());
+    let report = Report::of(&facts);
+    assert_eq!((report.findings.len(), report.not_checked.len()), (0, 4), "{report:?}");
+}
+
+#[test]
+fn a_walk_ends_at_the_first_fault_and_ignores_other_pods() {
+    let mut facts = healthy();
+    let mut other = volume(&mut facts).clone();
+    (other.pod, other.identity) = (Some("shop/api".to_owned()), None);
+    driver(&mut facts).volumes.insert("w".to_owned(), other);
+    assert!(walk(&facts, "shop/web").iter().all(|step| step.findings.is_empty()));
+    assert_eq!(walk(&facts, "shop/api").last().map(|step| step.findings[0].id), Some("identity-missing"));
+    driver(&mut facts).names[0].registered = false;
+    let steps = walk(&facts, "shop/web");
+    assert_eq!((steps.len(), steps[1].findings[0].id), (2, "not-registered"));
+}
+
+#[test]
+fn the_horizon_is_the_first_and_the_middle_end() {
+    let now = UNIX_EPOCH + Duration::from_secs(100);
+    let of =
+        |ends: &[i64]| outage_horizon(ends.iter().copied(), now).map(|(first, half)| (first.as_secs(), half.as_secs()));
+    assert_eq!(of(&[]), None);
+    assert_eq!(of(&[400]), Some((300, 300)));
+    assert_eq!(of(&[50, 200, 300, 400]), Some((0, 100)));
+    assert_eq!(of(&[i64::MIN, i64::MAX]), Some((0, 0)));
+}
+
+#[test]
+fn words_of_commands_are_one_word() {
+    assert_eq!(word("shop/web-0"), "shop/web-0");
+    assert_eq!(word("a b'; rm -rf /"), r"'a b'\''; rm -rf /'");
+    assert_eq!(word(""), "''");
+}

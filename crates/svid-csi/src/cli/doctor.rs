@@ -1,0 +1,142 @@
+//! `svid-csi doctor`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use svid_csi_core::findings::{self, Category, Check};
+use svid_csi_core::go_duration;
+use tokio::runtime;
+
+use super::mistakes::FlagMistakes;
+use super::renew;
+use super::values::{self, Switch};
+use crate::doctor::{self, DoctorOptions, Output, Shift};
+
+const EXAMPLES: &str = "\
+It asks the driver on this node and the API server, looks at sockets, mounts and data, and reads each identity as its pod does. \
+It changes nothing, and prints no key. It exits with 0 if nothing is wrong, with 1 if there are warnings, with 2 if there are faults. Every \
+finding is explained in docs/reference/findings.md.
+
+Examples:
+  What is wrong on this node? In the driver's container:
+    svid-csi doctor --admin-socket /plugin/data/admin.sock
+
+  Why does this pod have no identity?
+    svid-csi doctor --pod shop/web --data-root /var/lib/svid-csi
+
+  Which certificates will have expired in a month?
+    svid-csi doctor --at +30d --data-root /var/lib/svid-csi";
+
+/// Find out what is wrong on this node.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, args_override_self = true)]
+pub(super) struct DoctorArgs {
+    /// The driver's admin socket. Default: admin.sock in the data root.
+    #[arg(long, value_name = "SOCKET", value_parser = values::socket_or_off)]
+    admin_socket: Option<Switch<PathBuf>>,
+    /// The driver's data root.
+    #[arg(long, value_name = "DIR", value_parser = values::path)]
+    data_root: Option<PathBuf>,
+    /// How findings are printed: table, short (a line each) or json.
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = output)]
+    output: Output,
+    /// Show findings of this category only: driver, registration, mounts, data, clock, source, identity, kernel or
+    /// cluster.
+    #[arg(long, value_name = "CATEGORY", value_parser = category)]
+    category: Vec<Category>,
+    /// Wait for so long until there are no faults.
+    #[arg(long, value_name = "DURATION", value_parser = go_duration::parse)]
+    wait: Option<Duration>,
+    /// Check the times of certificates as if it were then, such as +30d or -2h.
+    #[arg(long, value_name = "OFFSET", value_parser = shift, allow_hyphen_values = true)]
+    at: Option<Shift>,
+    /// Follow the volumes of this pod from the driver to the identity, to the first step that fails.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = renew::pod)]
+    pod: Option<String>,
+    /// A kubeconfig. Default: what the driver itself uses.
+    #[arg(long, value_name = "FILE", value_parser = values::path)]
+    kubeconfig: Option<PathBuf>,
+    /// Explain a finding, and do nothing else.
+    #[arg(long, value_name = "ID", value_parser = check)]
+    explain: Option<&'static Check>,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum DoctorCommand {
+    /// Explain a finding.
+    Explain(&'static Check),
+    /// Examine the node.
+    Examine(DoctorOptions),
+}
+
+/// Combines the flags. `None` if the driver's socket is not known because of `mistakes`.
+pub(super) fn command(args: DoctorArgs, mistakes: &mut FlagMistakes) -> Option<DoctorCommand> {
+    if let Some(check) = args.explain {
+        return Some(DoctorCommand::Explain(check));
+    }
+    if args.pod.is_some() && !args.category.is_empty() {
+        mistakes.add("category", "every step of --pod is needed; leave out one of the two");
+    }
+    let socket = renew::socket(args.admin_socket, args.data_root, mistakes)?;
+    let categories = match (args.category.is_empty(), args.at) {
+        (false, _) => args.category,
+        // The others do not depend on the time.
+        (true, Some(_)) => vec![Category::Clock, Category::Identity],
+        (true, None) => Category::ALL.to_vec(),
+    };
+    let wait = args.wait.unwrap_or_default();
+    let DoctorArgs { output, at: shift, kubeconfig, pod, .. } = args;
+    Some(DoctorCommand::Examine(DoctorOptions { socket, categories, output, wait, shift, kubeconfig, pod }))
+}
+
+fn output(text: &str) -> Result<Output, String> {
+    match text {
+        "table" => Ok(Output::Table),
+        "short" => Ok(Output::Short),
+        "json" => Ok(Output::Json),
+        _ => Err(format!("{text:?} is not an output format; use table, short or json")),
+    }
+}
+
+fn category(text: &str) -> Result<Category, String> {
+    let found = Category::ALL.into_iter().find(|category| category.name() == text);
+    found.ok_or_else(|| {
+        format!("{text:?} is not a category; use one of {}", Category::ALL.map(Category::name).join(", "))
+    })
+}
+
+fn check(text: &str) -> Result<&'static Check, String> {
+    findings::check(text).ok_or_else(|| {
+        let ids: Vec<_> = findings::checks().map(|check| check.id).collect();
+        format!("{text:?} is not a finding; use one of {}", ids.join(", "))
+    })
+}
+
+/// `+30d`, `-2h` or `45m`.
+fn shift(text: &str) -> Result<Shift, String> {
+    let (distance, kind): (&str, fn(Duration) -> Shift) = match text.strip_prefix('-') {
+        Some(distance) => (distance, Shift::Earlier),
+        None => (text.strip_prefix('+').unwrap_or(text), Shift::Later),
+    };
+    let days = distance.strip_suffix('d').and_then(|days| days.parse::<u32>().ok());
+    let distance = match days {
+        Some(days) => Some(Duration::from_secs(u64::from(days) * 86_400)),
+        None => go_duration::parse(distance).ok(),
+    };
+    distance.map(kind).ok_or_else(|| format!("{text:?} is not an offset; write it like +30d, +12h or -2h"))
+}
+
+impl DoctorCommand {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            DoctorCommand::Explain(check) => Ok(doctor::explain(check)?),
+            DoctorCommand::Examine(options) => {
+                let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+                Ok(runtime.block_on(doctor::run(options))?)
+            }
+        }
+    }
+}

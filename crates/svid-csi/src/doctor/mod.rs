@@ -1,0 +1,143 @@
+//! `svid-csi doctor` gathers facts about this node, and prints what core makes of them; `svid-csi status` shows its volumes.
+
+mod agent;
+mod cluster;
+mod data;
+mod delivered;
+mod gather;
+mod paths;
+mod print;
+mod sockets;
+pub mod status;
+mod volumes;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use svid_csi_core::findings::facts::Facts;
+use svid_csi_core::findings::{Category, Check, Report, Severity, walk};
+use tokio::time::{Instant, sleep};
+
+use crate::host::clock;
+
+/// The time between two looks while `--wait` lasts.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The checks, and how their result is printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoctorOptions {
+    /// The driver's admin socket.
+    pub socket: PathBuf,
+    /// The checks of these categories only.
+    pub categories: Vec<Category>,
+    /// How the result is printed.
+    pub output: Output,
+    /// How long to wait until there are no faults.
+    pub wait: Duration,
+    /// Another time than now.
+    pub shift: Option<Shift>,
+    /// A kubeconfig in place of the driver's own access to the API server.
+    pub kubeconfig: Option<PathBuf>,
+    /// The pod (`namespace/name`) whose volume is walked.
+    pub pod: Option<String>,
+}
+
+/// How the result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Output {
+    /// Paragraphs for people.
+    #[default]
+    Table,
+    /// A line for each finding.
+    Short,
+    /// One JSON object.
+    Json,
+}
+
+/// How far the clock is moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shift {
+    /// Into the future.
+    Later(Duration),
+    /// Into the past.
+    Earlier(Duration),
+}
+
+impl Shift {
+    fn of(self, now: SystemTime) -> SystemTime {
+        let moved = match self {
+            Shift::Later(by) => now.checked_add(by),
+            Shift::Earlier(by) => now.checked_sub(by),
+        };
+        moved.unwrap_or(now)
+    }
+}
+
+/// Checks the node and prints the result. The exit code is 0 if it is fine, 1 with warnings, 2 with faults.
+///
+/// # Errors
+/// The result cannot be printed, other than because its reader has gone.
+pub async fn run(options: DoctorOptions) -> io::Result<ExitCode> {
+    let deadline = Instant::now() + options.wait;
+    loop {
+        let (facts, result) = examine(&options).await;
+        if result.worst() == Some(Severity::Fault) && Instant::now() + PAUSE < deadline {
+            sleep(PAUSE).await;
+            continue;
+        }
+        let text = print::result(&options, &facts, &result, io::stdout().is_terminal());
+        write(&text)?;
+        return Ok(match result.worst() {
+            None => ExitCode::SUCCESS,
+            Some(Severity::Warning) => ExitCode::from(1),
+            Some(Severity::Fault) => ExitCode::from(2),
+        });
+    }
+}
+
+/// The result of one examination.
+enum Examined {
+    Node(Report),
+    Pod(Vec<walk::Step>),
+}
+
+impl Examined {
+    fn worst(&self) -> Option<Severity> {
+        match self {
+            Examined::Node(report) => report.worst(),
+            Examined::Pod(steps) => steps.iter().flat_map(|step| &step.findings).map(|finding| finding.severity).max(),
+        }
+    }
+}
+
+async fn examine(options: &DoctorOptions) -> (Facts, Examined) {
+    let mut facts = gather::facts(&options.socket, options.kubeconfig.clone()).await;
+    if let Some(shift) = options.shift {
+        facts.now = shift.of(clock::now());
+    }
+    let result = match &options.pod {
+        Some(pod) => Examined::Pod(walk::walk(&facts, pod)),
+        None => Examined::Node(Report::of(&facts).only(&options.categories)),
+    };
+    (facts, result)
+}
+
+/// Explains a check, without looking at anything.
+///
+/// # Errors
+/// The text cannot be printed.
+pub fn explain(check: &Check) -> io::Result<ExitCode> {
+    write(&print::explanation(check))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether there still is a reader. One that has gone, such as `head`, has read what it wanted.
+fn write(text: &str) -> io::Result<bool> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true),
+    }
+}

@@ -1,0 +1,147 @@
+//! The result, for people and programs. Text of others is escaped: it cannot move the cursor or forge a line.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::Serialize;
+use svid_csi_core::findings::facts::Facts;
+use svid_csi_core::findings::walk::Step;
+use svid_csi_core::findings::{Check, Finding, NotChecked, Report, Severity, check};
+
+use super::{DoctorOptions, Examined, Output};
+use crate::telemetry::report::one_line;
+
+/// How many of one check's findings the table shows.
+const MOST: usize = 10;
+
+/// The whole answer as JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    node: Option<&'a str>,
+    driver_version: Option<&'a str>,
+    worst: Option<Severity>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    findings: Option<&'a [Finding]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_checked: Option<&'a [NotChecked]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<&'a [Step]>,
+}
+
+pub(super) fn result(options: &DoctorOptions, facts: &Facts, result: &Examined, coloured: bool) -> String {
+    let driver = facts.driver.as_ref().ok();
+    match (options.output, result) {
+        (Output::Json, _) => {
+            let (findings, not_checked, steps) = match result {
+                Examined::Node(report) => (Some(&*report.findings), Some(&*report.not_checked), None),
+                Examined::Pod(steps) => (None, None, Some(&**steps)),
+            };
+            let answer = Answer {
+                node: driver.map(|driver| driver.node.as_str()),
+                driver_version: driver.map(|driver| driver.version.as_str()),
+                worst: result.worst(),
+                findings,
+                not_checked,
+                steps,
+            };
+            serde_json::to_string_pretty(&answer).unwrap_or_default() + "\n"
+        }
+        (Output::Short, Examined::Node(report)) => report.findings.iter().map(line).collect(),
+        (Output::Short, Examined::Pod(steps)) => steps.iter().flat_map(|step| &step.findings).map(line).collect(),
+        (Output::Table, Examined::Node(report)) => {
+            let node =
+                driver.map_or_else(|| "this node".to_owned(), |driver| format!("node {}", one_line(&driver.node)));
+            table(&node, report, coloured)
+        }
+        (Output::Table, Examined::Pod(steps)) => walked(options.pod.as_deref().unwrap_or_default(), steps, coloured),
+    }
+}
+
+/// The text about a check.
+pub(super) fn explanation(Check { id, category, severity, title, explanation }: &Check) -> String {
+    let severity = name(*severity);
+    format!("{id} ({severity}, category {category})\n\n{title}\n\n{explanation}\n")
+}
+
+fn name(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Warning => "warning",
+        Severity::Fault => "fault",
+    }
+}
+
+fn line(finding: &Finding) -> String {
+    let Finding { id, severity, about, cause, fix, .. } = finding;
+    format!("{} {id} {}: {}; fix: {}\n", name(*severity), one_line(about), one_line(cause), one_line(fix))
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn table(node: &str, report: &Report, coloured: bool) -> String {
+    let of = |severity| report.findings.iter().filter(|finding| finding.severity == severity).count();
+    let (faults, warnings) = (of(Severity::Fault), of(Severity::Warning));
+    let mut text = match (faults, warnings) {
+        (0, 0) => format!("{node}: nothing is wrong\n"),
+        _ => format!("{node}: {}, {}\n", count(faults, "fault"), count(warnings, "warning")),
+    };
+    let mut groups: Vec<(&str, Vec<&Finding>)> = Vec::new();
+    let mut places = BTreeMap::new();
+    for finding in &report.findings {
+        let place = *places.entry(finding.id).or_insert(groups.len());
+        if place == groups.len() {
+            groups.push((finding.id, Vec::new()));
+        }
+        groups[place].1.push(finding);
+    }
+    for (id, findings) in groups {
+        group(&mut text, id, &findings, coloured);
+    }
+    if !report.not_checked.is_empty() {
+        text.push_str("\nNot checked:\n");
+        for NotChecked { what, why } in &report.not_checked {
+            let _ = writeln!(text, "  {}: {}", one_line(what), one_line(why));
+        }
+    }
+    text
+}
+
+fn group(text: &mut String, id: &str, findings: &[&Finding], coloured: bool) {
+    let severity = findings[0].severity;
+    let title = check(id).map_or("", |check| check.title);
+    let _ = writeln!(text, "\n{} {id}: {title}", word(severity, coloured));
+    for finding in findings.iter().take(MOST) {
+        let _ = writeln!(text, "  {}: {}", one_line(&finding.about), one_line(&finding.cause));
+    }
+    if findings.len() > MOST {
+        let _ = writeln!(text, "  and {} more", findings.len() - MOST);
+    }
+    let _ = writeln!(text, "  fix:  {}", one_line(&findings[0].fix));
+    let _ = writeln!(text, "  more: svid-csi doctor --explain {id}");
+}
+
+fn word(severity: Severity, coloured: bool) -> &'static str {
+    match (severity, coloured) {
+        (Severity::Fault, true) => "\x1b[31mFAULT\x1b[0m",
+        (Severity::Fault, false) => "FAULT",
+        (Severity::Warning, true) => "\x1b[33mWARNING\x1b[0m",
+        (Severity::Warning, false) => "WARNING",
+    }
+}
+
+fn walked(pod: &str, steps: &[Step], coloured: bool) -> String {
+    let stops = steps.iter().find(|step| step.stops());
+    let mut text = match stops {
+        Some(step) => format!("{}: it stops at the step \"{}\"\n", one_line(pod), step.what),
+        None => format!("{}: every step is done\n", one_line(pod)),
+    };
+    for step in steps {
+        let mark = if step.stops() { "stop" } else { " ok " };
+        let _ = writeln!(text, "  [{mark}] {}", step.what);
+    }
+    for finding in steps.iter().flat_map(|step| &step.findings) {
+        group(&mut text, finding.id, &[finding], coloured);
+    }
+    text
+}
