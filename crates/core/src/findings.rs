@@ -6,6 +6,7 @@ mod cluster;
 mod data;
 mod driver;
 pub mod facts;
+pub mod handshake;
 pub mod identity;
 mod kernel;
 mod mounts;
@@ -114,6 +115,7 @@ pub fn checks() -> impl Iterator<Item = &'static Check> {
         data::CHECKS,
         source::CHECKS,
         identity::CHECKS,
+        handshake::CHECKS,
         kernel::CHECKS,
         cluster::CHECKS,
     ]

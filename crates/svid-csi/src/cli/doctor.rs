@@ -12,7 +12,7 @@ use tokio::runtime;
 use super::mistakes::FlagMistakes;
 use super::renew;
 use super::values::{self, Switch};
-use crate::doctor::{self, DoctorOptions, Output, Shift};
+use crate::doctor::{self, DoctorOptions, Output, Scope, Shift};
 
 const EXAMPLES: &str = "\
 It asks the driver on this node and the API server, looks at sockets, mounts and data, and reads each identity as its pod does. \
@@ -25,6 +25,9 @@ Examples:
 
   Why does this pod have no identity?
     svid-csi doctor --pod shop/web --data-root /var/lib/svid-csi
+
+  Would these two pods on this node trust each other?
+    svid-csi doctor --from shop/web --to shop/api --data-root /var/lib/svid-csi
 
   Which certificates will have expired in a month?
     svid-csi doctor --at +30d --data-root /var/lib/svid-csi";
@@ -55,6 +58,12 @@ pub(super) struct DoctorArgs {
     /// Follow the volumes of this pod from the driver to the identity, to the first step that fails.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = renew::pod)]
     pod: Option<String>,
+    /// Let the identities of this pod and of the pod --to meet in a TLS handshake, each as client and as server.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = renew::pod)]
+    from: Option<String>,
+    /// The other pod of --from.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = renew::pod)]
+    to: Option<String>,
     /// A kubeconfig. Default: what the driver itself uses.
     #[arg(long, value_name = "FILE", value_parser = values::path)]
     kubeconfig: Option<PathBuf>,
@@ -80,6 +89,12 @@ pub(super) fn command(args: DoctorArgs, mistakes: &mut FlagMistakes) -> Option<D
     if args.pod.is_some() && !args.category.is_empty() {
         mistakes.add("category", "every step of --pod is needed; leave out one of the two");
     }
+    if args.from.is_some() != args.to.is_some() {
+        mistakes.add(if args.from.is_some() { "to" } else { "from" }, "missing; --from and --to each name a pod");
+    }
+    if args.from.is_some() && (args.pod.is_some() || args.at.is_some() || !args.category.is_empty()) {
+        mistakes.add("from", "it checks nothing but a handshake; leave out --pod, --at and --category");
+    }
     let socket = renew::socket(args.admin_socket, args.data_root, mistakes)?;
     let categories = match (args.category.is_empty(), args.at) {
         (false, _) => args.category,
@@ -88,8 +103,13 @@ pub(super) fn command(args: DoctorArgs, mistakes: &mut FlagMistakes) -> Option<D
         (true, None) => Category::ALL.to_vec(),
     };
     let wait = args.wait.unwrap_or_default();
-    let DoctorArgs { output, at: shift, kubeconfig, pod, .. } = args;
-    Some(DoctorCommand::Examine(DoctorOptions { socket, categories, output, wait, shift, kubeconfig, pod }))
+    let DoctorArgs { output, at: shift, kubeconfig, pod, from, to, .. } = args;
+    let scope = match (pod, from.zip(to)) {
+        (Some(pod), _) => Scope::Pod(pod),
+        (None, Some((from, to))) => Scope::Handshake(from, to),
+        (None, None) => Scope::Node,
+    };
+    Some(DoctorCommand::Examine(DoctorOptions { socket, categories, output, wait, shift, kubeconfig, scope }))
 }
 
 fn output(text: &str) -> Result<Output, String> {

@@ -26,8 +26,21 @@ use crate::telemetry::report;
 const CURRENT: &str = "..data";
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Reads the files through one resolution of `..data`, so that they belong together. The pod may have changed the folder.
+/// The facts about the identity in a volume's files.
 pub(super) fn files(target: &Path, names: &FileFacts) -> Result<Delivered, String> {
+    let (svid, mode) = read(target, names)?;
+    let open_to_all = if mode & 0o007 == 0 { Vec::new() } else { vec![names.key.clone()] };
+    Ok(Delivered { open_to_all, ..seen(&svid)? })
+}
+
+/// The identity in a volume's files.
+pub(super) fn svid_in_files(target: &Path, names: &FileFacts) -> Result<Svid, String> {
+    read(target, names).map(|(svid, _)| svid)
+}
+
+/// Reads the files through one resolution of `..data`, so that they belong together, and the mode of the key. The pod may
+/// have changed the folder.
+fn read(target: &Path, names: &FileFacts) -> Result<(Svid, u32), String> {
     let said = |error: FsError| report::chain(&error);
     let volume = Folder::open(target, false).map_err(said)?;
     let folder = match volume.link(CURRENT).map_err(said)? {
@@ -52,13 +65,16 @@ pub(super) fn files(target: &Path, names: &FileFacts) -> Result<Delivered, Strin
         _ => Vec::new(),
     };
     let mode = folder.stat(key).map_err(said)?.map_or(0, |stat| stat.st_mode);
-    let open = if mode & 0o007 == 0 { Vec::new() } else { vec![key.clone()] };
-    let delivered = seen(&Svid { chain, key: private, bundle })?;
-    Ok(Delivered { open_to_all: open, ..delivered })
+    Ok((Svid { chain, key: private, bundle }, mode))
+}
+
+/// The facts about the identity on a volume's socket.
+pub(super) async fn socket(socket: &Path) -> Result<Delivered, String> {
+    seen(&svid_on_socket(socket).await?)
 }
 
 /// Asks the volume's socket, as its pod does.
-pub(super) async fn socket(socket: &Path) -> Result<Delivered, String> {
+pub(super) async fn svid_on_socket(socket: &Path) -> Result<Svid, String> {
     let reachable = Reachable::of(socket).map_err(|answer| answer.to_string())?;
     let asked = tokio::time::timeout(PATIENCE, async {
         let channel = unix_channel::connect(&reachable.path()).await.map_err(|error| report::chain(&error))?;
@@ -72,11 +88,11 @@ pub(super) async fn socket(socket: &Path) -> Result<Delivered, String> {
     asked.await.map_err(|_| format!("no response within {} seconds", PATIENCE.as_secs()))?
 }
 
-fn served(svid: X509svid) -> Result<Delivered, String> {
+fn served(svid: X509svid) -> Result<Svid, String> {
     let certificates = |der: &[u8]| split(der).map_err(|error| report::chain(&error));
     let (chain, bundle) = (certificates(&svid.x509_svid)?, certificates(&svid.bundle)?);
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(svid.x509_svid_key));
-    seen(&Svid { chain, key, bundle })
+    Ok(Svid { chain, key, bundle })
 }
 
 fn seen(svid: &Svid) -> Result<Delivered, String> {

@@ -5,6 +5,7 @@ mod cluster;
 mod data;
 mod delivered;
 mod gather;
+mod handshake;
 mod paths;
 mod print;
 mod sockets;
@@ -20,6 +21,7 @@ use svid_csi_core::findings::facts::Facts;
 use svid_csi_core::findings::{Category, Check, Report, Severity, walk};
 use tokio::time::{Instant, sleep};
 
+use self::paths::Paths;
 use crate::host::clock;
 
 /// The time between two looks while `--wait` lasts.
@@ -40,8 +42,19 @@ pub struct DoctorOptions {
     pub shift: Option<Shift>,
     /// A kubeconfig in place of the driver's own access to the API server.
     pub kubeconfig: Option<PathBuf>,
-    /// The pod (`namespace/name`) whose volume is walked.
-    pub pod: Option<String>,
+    /// The subject.
+    pub scope: Scope,
+}
+
+/// The subject of an examination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    Node,
+    /// The volumes of this pod (`namespace/name`), step by step.
+    Pod(String),
+    /// Whether these two pods can connect to each other.
+    Handshake(String, String),
 }
 
 /// How the result is printed.
@@ -117,9 +130,13 @@ async fn examine(options: &DoctorOptions) -> (Facts, Examined) {
     if let Some(shift) = options.shift {
         facts.now = shift.of(clock::now());
     }
-    let result = match &options.pod {
-        Some(pod) => Examined::Pod(walk::walk(&facts, pod)),
-        None => Examined::Node(Report::of(&facts).only(&options.categories)),
+    let result = match (&options.scope, &facts.driver) {
+        (Scope::Pod(pod), _) => Examined::Pod(walk::walk(&facts, pod)),
+        (Scope::Handshake(from, to), Ok(driver)) => {
+            let paths = Paths::of(&options.socket).await;
+            Examined::Node(handshake::between(driver, &paths, [from, to]).await)
+        }
+        _ => Examined::Node(Report::of(&facts).only(&options.categories)),
     };
     (facts, result)
 }

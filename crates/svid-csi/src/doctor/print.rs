@@ -8,7 +8,7 @@ use svid_csi_core::findings::facts::Facts;
 use svid_csi_core::findings::walk::Step;
 use svid_csi_core::findings::{Check, Finding, NotChecked, Report, Severity, check};
 
-use super::{DoctorOptions, Examined, Output};
+use super::{DoctorOptions, Examined, Output, Scope};
 use crate::telemetry::report::one_line;
 
 /// How many of one check's findings the table shows.
@@ -49,11 +49,17 @@ pub(super) fn result(options: &DoctorOptions, facts: &Facts, result: &Examined, 
         (Output::Short, Examined::Node(report)) => report.findings.iter().map(line).collect(),
         (Output::Short, Examined::Pod(steps)) => steps.iter().flat_map(|step| &step.findings).map(line).collect(),
         (Output::Table, Examined::Node(report)) => {
-            let node =
-                driver.map_or_else(|| "this node".to_owned(), |driver| format!("node {}", one_line(&driver.node)));
-            table(&node, report, coloured)
+            let what = match (&options.scope, driver) {
+                (Scope::Handshake(from, to), Some(_)) => format!("{} and {}", one_line(from), one_line(to)),
+                (_, Some(driver)) => format!("node {}", one_line(&driver.node)),
+                (_, None) => "this node".to_owned(),
+            };
+            table(&what, report, coloured)
         }
-        (Output::Table, Examined::Pod(steps)) => walked(options.pod.as_deref().unwrap_or_default(), steps, coloured),
+        (Output::Table, Examined::Pod(steps)) => {
+            let pod = if let Scope::Pod(pod) = &options.scope { pod } else { "" };
+            walked(pod, steps, coloured)
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod admin_socket;
 mod cluster;
 mod data;
+mod handshake;
 mod identity;
 mod mounts;
 mod registration;
