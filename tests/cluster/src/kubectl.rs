@@ -41,7 +41,8 @@ pub fn feed(layout: &Layout, tools: &Tools, arguments: &[&str], input: &str) -> 
 /// The input fits into a pipe or is read before any output.
 fn run(layout: &Layout, tools: &Tools, arguments: &[&str], input: &str) -> Result<Output> {
     let mut child = command(layout, tools)
-        .arg("--request-timeout=3s")
+        // The API server's schema is megabytes, which takes seconds beside other work.
+        .arg("--request-timeout=30s")
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
