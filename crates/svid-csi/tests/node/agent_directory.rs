@@ -223,6 +223,23 @@ fn sockets_in_folders_below_are_delivered_with_their_folders() {
 }
 
 #[test]
+fn a_pod_with_the_agents_own_directory_is_well_after_the_driver_has_a_stable_one() {
+    test(async || {
+        let mut node = Node::new(&[PASSTHROUGH, &["--data-root={dir}/root"]]);
+        fs::create_dir_all(node.path("run/agent/public")).unwrap();
+        let below = UnixListener::bind(node.path("run/agent/public/api.sock")).unwrap();
+        node.start().await;
+        let target = node.publish(&volume("web")).await;
+        reaches(&target.join("public/api.sock"), &below).await;
+        let agent = node.agent();
+        until("the choice changes", async || node.log().contains("directory for new pods has changed")).await;
+        reaches(&node.publish(&volume("api")).await.join("agent.sock"), &agent).await;
+        reaches(&target.join("agent.sock"), &agent).await;
+        assert_eq!(node.trouble(&volume("web")).await, None);
+    });
+}
+
+#[test]
 fn sockets_in_folders_below_are_named_if_they_are_not_delivered() {
     test(async || {
         let node = Node::passthrough(&[]).await;

@@ -26,8 +26,7 @@ impl SocketDir {
             return why.or_else(|| self.lacks_agent(&own, trouble));
         }
         let live = self.live();
-        let is_current = mount::file_id_of(&live).and_then(|id| Ok(id == Some(root) && !mount::is_deleted(&live)?));
-        match is_current {
+        match self.is_shared(root).and_then(|shared| Ok(shared && !mount::is_deleted(&live)?)) {
             Ok(true) => {}
             Ok(false) => {
                 return Some(format!(

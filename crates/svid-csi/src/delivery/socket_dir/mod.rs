@@ -187,14 +187,16 @@ impl SocketDir {
         self.of_pods.as_ref().map_or(Vec::new(), |of_pods| of_pods.keep_only(is_known))
     }
 
-    /// Whether `root` is the directory that pods currently get.
+    /// Whether `root` is the directory that pods currently get, or one of a pod's own.
     ///
     /// # Errors
     /// [`MountError`] if that cannot be determined.
     pub fn is_current(&self, root: FileId) -> Result<bool, MountError> {
-        if self.of_pods.as_ref().is_some_and(|of_pods| of_pods.contain(root)) {
-            return Ok(true);
-        }
+        Ok(self.is_shared(root)? || self.of_pods.as_ref().is_some_and(|of_pods| of_pods.contain(root)))
+    }
+
+    /// Whether `root` is the directory that follows the agent's, or the agent's own, which pods share.
+    fn is_shared(&self, root: FileId) -> Result<bool, MountError> {
         let root = Some(root);
         Ok(mount::file_id_of(&self.live())? == root || mount::file_id_of(&self.located())? == root)
     }
