@@ -6,10 +6,38 @@
 //! view is private, so its clones have no peers. Clones of a read-only view are read-only from the beginning, even on
 //! the host, which a later remount would not reach.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use svid_csi_core::state::FileId;
 
 use crate::host::fsx;
 use crate::host::mount::{self, MountError, MountSource};
+
+/// A view of a folder that may be replaced by another one.
+#[derive(Debug)]
+pub(super) struct View {
+    path: PathBuf,
+    read_only: bool,
+    shown: Mutex<Option<FileId>>,
+}
+
+impl View {
+    /// A view at `path` that shows nothing yet.
+    pub(super) fn at(path: PathBuf, read_only: bool) -> Self {
+        View { path, read_only, shown: Mutex::default() }
+    }
+
+    /// Makes it show `folder`, whose identity is `id`, if it does not already. Returns its path.
+    pub(super) fn show(&self, folder: &Path, id: FileId) -> Result<&Path, MountError> {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if *shown != Some(id) {
+            ensure(&MountSource::open(folder)?, &self.path, self.read_only)?;
+            *shown = Some(id);
+        }
+        Ok(&self.path)
+    }
+}
 
 /// Makes `path` a mount of `source`, and replaces a different mount that an earlier run left there.
 pub(super) fn ensure(source: &MountSource, path: &Path, read_only: bool) -> Result<(), MountError> {

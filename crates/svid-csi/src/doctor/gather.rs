@@ -13,10 +13,11 @@ use crate::host::inotify::{Inotify, NAMES};
 use crate::node::admin::client;
 use crate::telemetry::report;
 
-pub(super) async fn facts(socket: &Path, kubeconfig: Option<PathBuf>) -> Facts {
+/// What the driver says, and its paths; nothing is looked at yet.
+pub(super) async fn of_driver(socket: &Path) -> (Facts, Paths) {
     let paths = Paths::of(socket).await;
     let driver = ask(socket).await;
-    let mut facts = Facts {
+    let facts = Facts {
         now: clock::now(),
         program: env!("CARGO_PKG_VERSION").to_owned(),
         admin_socket: socket.display().to_string(),
@@ -28,22 +29,28 @@ pub(super) async fn facts(socket: &Path, kubeconfig: Option<PathBuf>) -> Facts {
         data: None,
         volumes: BTreeMap::new(),
         left_over: Ok(Vec::new()),
-        kernel: KernelSeen { inotify: inotify().err(), descriptors: None },
+        kernel: KernelSeen::default(),
         cluster: Reach::NotNeeded,
     };
+    (facts, paths)
+}
+
+/// Adds everything that is seen beside the driver.
+pub(super) async fn look_around(mut facts: Facts, paths: &Paths, socket: &Path, kubeconfig: Option<PathBuf>) -> Facts {
+    facts.kernel.inotify = inotify().err();
     let Ok(driver) = &facts.driver else { return facts };
-    facts.csi_sockets = sockets::csi(driver, &paths).await;
-    facts.registration_paths = sockets::announced(driver, &paths).await;
-    facts.registrations = sockets::registrations(driver, &paths).await;
+    facts.csi_sockets = sockets::csi(driver, paths).await;
+    facts.registration_paths = sockets::announced(driver, paths).await;
+    facts.registrations = sockets::registrations(driver, paths).await;
     if let Some(configured) = &driver.agent {
-        facts.agent = Some(agent::look(configured, &paths));
+        facts.agent = Some(agent::look(configured, paths));
     }
     if let Some(root) = &driver.data_root {
-        facts.data = Some(data::look(&paths, root));
-        facts.left_over = left_over(socket, driver, &paths, root).await;
+        facts.data = Some(data::look(paths, root));
+        facts.left_over = left_over(socket, driver, paths, root).await;
     }
-    facts.volumes = volumes::look(driver, &paths).await;
-    facts.cluster = cluster::look(driver, &paths, kubeconfig).await;
+    facts.volumes = volumes::look(driver, paths).await;
+    facts.cluster = cluster::look(driver, paths, kubeconfig).await;
     facts.kernel.descriptors = paths.pid.map(data::descriptors);
     facts
 }

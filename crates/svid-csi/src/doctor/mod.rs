@@ -21,7 +21,6 @@ use svid_csi_core::findings::facts::Facts;
 use svid_csi_core::findings::{Category, Check, Report, Severity, walk};
 use tokio::time::{Instant, sleep};
 
-use self::paths::Paths;
 use crate::host::clock;
 
 /// The time between two looks while `--wait` lasts.
@@ -126,17 +125,19 @@ impl Examined {
 }
 
 async fn examine(options: &DoctorOptions) -> (Facts, Examined) {
-    let mut facts = gather::facts(&options.socket, options.kubeconfig.clone()).await;
+    let (facts, paths) = gather::of_driver(&options.socket).await;
+    if let (Scope::Handshake(from, to), Ok(driver)) = (&options.scope, &facts.driver) {
+        let report = handshake::between(driver, &paths, [from, to]).await;
+        return (facts, Examined::Node(report));
+    }
+    let mut facts = gather::look_around(facts, &paths, &options.socket, options.kubeconfig.clone()).await;
     if let Some(shift) = options.shift {
         facts.now = shift.of(clock::now());
     }
-    let result = match (&options.scope, &facts.driver) {
-        (Scope::Pod(pod), _) => Examined::Pod(walk::walk(&facts, pod)),
-        (Scope::Handshake(from, to), Ok(driver)) => {
-            let paths = Paths::of(&options.socket).await;
-            Examined::Node(handshake::between(driver, &paths, [from, to]).await)
-        }
-        _ => Examined::Node(Report::of(&facts).only(&options.categories)),
+    let result = match &options.scope {
+        Scope::Pod(pod) => Examined::Pod(walk::walk(&facts, pod)),
+        // Without the driver, two pods cannot meet either.
+        Scope::Node | Scope::Handshake(..) => Examined::Node(Report::of(&facts).only(&options.categories)),
     };
     (facts, result)
 }

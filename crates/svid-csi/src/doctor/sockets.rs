@@ -18,6 +18,7 @@ use svid_csi_proto::csi_v1::identity_client::IdentityClient;
 use svid_csi_proto::pluginregistration_v1::InfoRequest;
 use svid_csi_proto::pluginregistration_v1::registration_client::RegistrationClient;
 use tokio::net::UnixStream;
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::paths::Paths;
@@ -102,9 +103,7 @@ pub(super) async fn registrations(driver: &DriverFacts, paths: &Paths) -> BTreeM
 }
 
 async fn plugin(socket: &Path) -> Answer {
-    answer(socket, async |socket: PathBuf| {
-        let channel =
-            unix_channel::connect(&socket).await.map_err(|_| Status::unavailable("the connection was closed"))?;
+    answer(socket, async |channel| {
         let info = IdentityClient::new(channel).get_plugin_info(GetPluginInfoRequest {}).await?;
         Ok(info.into_inner().name)
     })
@@ -112,9 +111,7 @@ async fn plugin(socket: &Path) -> Answer {
 }
 
 async fn registration(socket: &Path) -> Answer {
-    answer(socket, async |socket: PathBuf| {
-        let channel =
-            unix_channel::connect(&socket).await.map_err(|_| Status::unavailable("the connection was closed"))?;
+    answer(socket, async |channel| {
         let info = RegistrationClient::new(channel).get_info(InfoRequest {}).await?.into_inner();
         match info.r#type.as_str() {
             "CSIPlugin" => Ok(info.name),
@@ -124,12 +121,16 @@ async fn registration(socket: &Path) -> Answer {
     .await
 }
 
-async fn answer(socket: &Path, name: impl AsyncFnOnce(PathBuf) -> Result<String, Status>) -> Answer {
+async fn answer(socket: &Path, name: impl AsyncFnOnce(Channel) -> Result<String, Status>) -> Answer {
     let reachable = match connect(socket).await {
         Ok(reachable) => reachable,
         Err(answer) => return answer,
     };
-    match tokio::time::timeout(PATIENCE, name(reachable.path())).await {
+    let asked = async {
+        let connected = unix_channel::connect(&reachable.path()).await;
+        name(connected.map_err(|_| Status::unavailable("the connection was closed"))?).await
+    };
+    match tokio::time::timeout(PATIENCE, asked).await {
         Ok(Ok(name)) => Answer::Driver(name),
         Ok(Err(status)) => Answer::Wrong(format!("{:?}: {}", status.code(), Quoted::new(status.message()))),
         Err(_) => Answer::Wrong(format!("no response within {} seconds", PATIENCE.as_secs())),

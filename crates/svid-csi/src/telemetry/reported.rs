@@ -20,6 +20,13 @@ impl<T: PartialEq> Reported<T> {
         is_new
     }
 
+    /// The problem that there is now, if it is not the last one. Without one, the last one has ended.
+    pub(crate) fn news(&mut self, problem: Option<T>) -> Option<&T> {
+        let is_new = self.0 != problem;
+        self.0 = problem;
+        self.0.as_ref().filter(|_| is_new)
+    }
+
     /// Marks the end of the problem, so that it is reported if it returns. Returns whether there was one.
     pub(crate) fn ends(&mut self) -> bool {
         self.0.take().is_some()
@@ -63,6 +70,8 @@ mod tests {
         assert_eq!(["a", "a", "b", "a"].map(|problem| reported.is_new(problem)), [true, false, true, true]);
         assert!(reported.current() == Some(&"a") && reported.ends() && !reported.ends());
         assert!(reported.is_new("a"));
+        let news = [Some("a"), Some("b"), Some("b"), None, None, Some("b")].map(|now| reported.news(now).copied());
+        assert_eq!(news, [None, Some("b"), None, None, None, Some("b")]);
     }
 
     #[test]

@@ -54,13 +54,13 @@ impl DirWatch {
         }
         self.of_pods.add(&self.stable, ALL)?;
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        match of_pods.iter().try_for_each(|folder| self.of_pods.add(folder, ALL).map(drop)) {
-            Ok(()) => _ = trouble.ends(),
-            // That must not stop the rest.
-            Err(error) if trouble.is_new(error.to_string()) => {
-                warn!(%error, "the directories of pods with the agent's sockets cannot be watched: what a pod changes in its own is restored later");
-            }
-            Err(_) => {}
+        let watched = of_pods.iter().try_for_each(|folder| self.of_pods.add(folder, ALL).map(drop));
+        // That must not stop the rest.
+        if let Some(error) = trouble.news(watched.err().map(|error| error.to_string())) {
+            warn!(
+                error,
+                "the directories of pods with the agent's sockets cannot be watched: what a pod changes in its own is restored later"
+            );
         }
         Ok(())
     }

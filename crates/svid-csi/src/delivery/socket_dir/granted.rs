@@ -137,19 +137,13 @@ impl Granted {
         if self.is_saved {
             return;
         }
-        match self.write().map_err(|error| report::chain(&error)) {
-            Ok(()) => {
-                self.is_saved = true;
-                self.trouble.ends();
-            }
-            Err(error) => {
-                if self.trouble.is_new(error.clone()) {
-                    error!(
-                        error,
-                        "cannot save the access rights of the agent's sockets: changes made while the driver is down will not be detected"
-                    );
-                }
-            }
+        let trouble = self.write().err().map(|error| report::chain(&error));
+        self.is_saved = trouble.is_none();
+        if let Some(error) = self.trouble.news(trouble) {
+            error!(
+                error,
+                "cannot save the access rights of the agent's sockets: changes made while the driver is down will not be detected"
+            );
         }
     }
 

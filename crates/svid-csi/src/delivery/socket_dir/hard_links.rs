@@ -37,6 +37,7 @@ const MOST_PASSES: u32 = 32;
 const MOST_PASSES_OF_ONE_POD: u32 = 4;
 /// From this pass on, the others are given time to fall out of step.
 const PATIENT_PASSES: u32 = 4;
+
 /// The state of the stable directory after the last synchronisation.
 #[derive(Debug, Default)]
 pub(super) struct Linked {
@@ -124,39 +125,51 @@ impl Linked {
         self.granted.leave_unsettled(&mut wanted, &linked);
         let folders = SyncedFolders { from, to, stable };
         // At first for what an earlier run has left in it.
-        let path = beside(stable, "aside");
-        let mut aside = if self.left.is_none() { Some(open_aside(&path)?) } else { None };
+        let mut aside = if self.left.is_none() { Some(open_aside(&beside(stable, "aside"))?) } else { None };
+        let trouble = self.converge(&folders, &mut wanted, &mut aside, changes)?;
+        self.is_wrong = trouble.is_some() && self.holds_others(&folders, &wanted).unwrap_or(true);
+        let put_back = self.put_access_back(&folders, &wanted, touched, changes);
+        let swept = aside.map_or(Ok(()), |aside| sweep(&aside));
+        trouble.map_or(Ok(()), Err).and(put_back).and(swept)
+    }
+
+    /// Compares and changes the directory until it is as wanted, or no pass helps. Returns what is in the way. `aside` is
+    /// opened if something is to be moved.
+    fn converge(
+        &mut self,
+        folders: &SyncedFolders<'_>,
+        wanted: &mut BTreeMap<OsString, Socket>,
+        aside: &mut Option<Folder>,
+        changes: &mut Changes,
+    ) -> Result<Option<FsError>, FsError> {
+        let stable = folders.stable;
         let mut trouble = None;
         let mut before = None;
         for pass in 0..if self.of_one_pod { MOST_PASSES_OF_ONE_POD } else { MOST_PASSES } {
             if pass >= PATIENT_PASSES {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            let work = self.compare(&folders, &wanted, changes)?;
+            let work = self.compare(folders, wanted, changes)?;
             if work.is_done() {
-                self.seal(&folders)?;
-                trouble = None;
-                break;
+                self.seal(folders)?;
+                return Ok(None);
             }
-            let aside = match &mut aside {
+            let aside = match &mut *aside {
                 Some(aside) => aside,
-                none => none.insert(open_aside(&path)?),
+                none => none.insert(open_aside(&beside(stable, "aside"))?),
             };
             if before.as_ref() == Some(&work) {
                 // No pod interferes: the failure is the system's.
                 break;
             }
-            let done = self.carry_out(&work, &folders, aside, &mut wanted, changes);
+            let done = self.carry_out(&work, folders, aside, wanted, changes);
             before = Some(work);
             trouble = Some(done.err().unwrap_or_else(|| {
                 let others = io::Error::other("another process keeps changing it");
                 FsError { action: "protect", path: stable.to_owned(), source: others }
             }));
         }
-        self.is_wrong = trouble.is_some() && self.holds_others(&folders, &wanted).unwrap_or(true);
-        let put_back = self.put_access_back(&folders, &wanted, touched, changes);
-        let swept = aside.map_or(Ok(()), |aside| sweep(&aside));
-        trouble.map_or(Ok(()), Err).and(put_back).and(swept)
+        Ok(trouble)
     }
 
     fn seal(&mut self, folders: &SyncedFolders<'_>) -> Result<(), FsError> {

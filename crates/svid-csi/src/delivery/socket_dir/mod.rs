@@ -20,7 +20,6 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use svid_csi_core::state::FileId;
 use svid_csi_core::volume_id::VolumeId;
@@ -33,7 +32,7 @@ use self::granted::{Granted, SETTLES_IN};
 use self::hard_links::{Changes, Linked, Touched};
 pub use self::health::listeners;
 use self::of_pods::OfPods;
-use super::private_bind;
+use super::private_bind::View;
 use crate::host::data_root::DataRoot;
 use crate::host::fsx::{self, FsError};
 use crate::host::mount::{self, MountError, MountSource};
@@ -51,14 +50,20 @@ pub struct AgentDir {
     pub stable: Option<PathBuf>,
 }
 
+/// The binds from which volumes are mounted.
+#[derive(Debug)]
+struct Views {
+    shared: View,
+    of_pods: View,
+}
+
 /// The directory for pods.
 #[derive(Debug)]
 pub struct SocketDir {
     /// As configured; it may be a link.
     agent: PathBuf,
     stable: Option<PathBuf>,
-    views: Option<PathBuf>,
-    current: Mutex<Option<FileId>>,
+    views: Option<Views>,
     linked: Mutex<Linked>,
     of_pods: Option<OfPods>,
     /// Notified of a new directory of a pod.
@@ -95,8 +100,10 @@ impl SocketDir {
             of_pods: stable.as_deref().map(|stable| OfPods::of(stable, metrics.clone())),
             has_new: Notify::new(),
             stable,
-            views: data.map(DataRoot::tmpfs),
-            current: Mutex::default(),
+            views: data.map(|data| Views {
+                shared: View::at(data.tmpfs().join("agent"), false),
+                of_pods: View::at(data.tmpfs().join("agent-of-pods"), true),
+            }),
             linked: Mutex::new(Linked::with(Granted::load(granted))),
             choice: Mutex::new(choice),
             trouble: Mutex::default(),
@@ -148,22 +155,15 @@ impl SocketDir {
             return Err(SocketDirError::Deleted(live));
         }
         let Some(views) = &self.views else { return Ok(MountSource::open(&live)?) };
-        let view = views.join("agent");
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if *current != Some(root) {
-            private_bind::ensure(&MountSource::open(&live)?, &view, false)?;
-            *current = Some(root);
-        }
-        Ok(MountSource::open(&view)?)
+        Ok(MountSource::open(views.shared.show(&live, root)?)?)
     }
 
     fn source_of_pod(&self, of_pods: &OfPods, id: &VolumeId) -> Result<MountSource, SocketDirError> {
         let (folder, own) = of_pods.ensure(id)?;
         self.has_new.notify_one();
         let Some(views) = &self.views else { return Ok(MountSource::open(&own)?) };
-        let view = views.join("agent-of-pods");
-        private_bind::ensure(&MountSource::open(folder)?, &view, true)?;
-        Ok(MountSource::open(&view.join(id.as_str()))?)
+        let root = mount::file_id_of(folder)?.ok_or_else(|| SocketDirError::NoAgent(folder.to_owned()))?;
+        Ok(MountSource::open(&views.of_pods.show(folder, root)?.join(id.as_str()))?)
     }
 
     /// Removes what a volume has of its own.
@@ -265,12 +265,8 @@ impl SocketDir {
         }
         let trouble = trouble.filter(|_| choice != DirChoice::Apart);
         let mut reported = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        match trouble.as_ref().map(|error| report::chain(error)) {
-            Some(error) if reported.is_new(error.clone()) => {
-                error!(error, "cannot update the links to the agent's sockets; pods keep the old ones");
-            }
-            Some(_) => {}
-            None => _ = reported.ends(),
+        if let Some(error) = reported.news(trouble.as_ref().map(|error| report::chain(error))) {
+            error!(error, "cannot update the links to the agent's sockets; pods keep the old ones");
         }
         trouble
     }
@@ -280,9 +276,7 @@ impl SocketDir {
         let is_linked = |socket: &PathBuf| matches!(mount::file_id_of(socket), Ok(Some(id)) if linked.links(id));
         let left_out: Vec<_> = below.into_iter().filter(|socket| !is_linked(socket)).collect();
         let mut reported = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
-        if left_out.is_empty() {
-            reported.ends();
-        } else if reported.is_new(left_out.clone()) {
+        if let Some(left_out) = reported.news((!left_out.is_empty()).then_some(left_out)) {
             warn!(sockets = ?left_out, agent = %self.agent.display(), "pods do not get sockets in subfolders of the agent's directory, only sockets at its top level or linked from there");
         }
     }
@@ -291,13 +285,8 @@ impl SocketDir {
         if !changes.linked.is_empty() || !changes.dropped.is_empty() {
             info!(linked = ?changes.linked, dropped = ?changes.dropped, "updated the links to the agent's sockets");
         }
-        if changes.undone.is_empty() {
-            return;
-        }
-        self.metrics.agent_directory_put_right(changes.undone.len());
-        let mut undone = self.undone.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(unreported) = undone.report(Instant::now()) {
-            let names: Vec<_> = changes.undone.iter().take(MOST_REPORTED_NAMES).collect();
+        let mut limit = self.undone.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((names, unreported)) = changes.undone_to_report(&self.metrics, &mut limit) {
             let count = changes.undone.len();
             warn!(
                 ?names,
@@ -308,6 +297,3 @@ impl SocketDir {
         }
     }
 }
-
-/// Of those that a pod has changed, which may be many.
-const MOST_REPORTED_NAMES: usize = 8;

@@ -174,19 +174,11 @@ impl OfPod {
 
     fn synchronise(&mut self, id: &VolumeId, stable: &Path, metrics: &Metrics) -> Option<MountError> {
         let trouble = self.try_synchronise(id, stable, metrics).err();
-        match trouble.as_ref().map(|error| report::chain(error)) {
-            Some(error) => {
-                let pause = backoff::doubled(FIRST_PAUSE, self.failures, LONGEST_PAUSE);
-                self.rests_until = Some(Instant::now() + pause);
-                self.failures += 1;
-                if self.trouble.is_new(error.clone()) {
-                    error!(volume = %id, error, "cannot update a pod's links to the agent's sockets; retrying");
-                }
-            }
-            None => {
-                (self.failures, self.rests_until) = (0, None);
-                self.trouble.ends();
-            }
+        let rests = backoff::doubled(FIRST_PAUSE, self.failures, LONGEST_PAUSE);
+        self.rests_until = trouble.as_ref().map(|_| Instant::now() + rests);
+        self.failures = trouble.as_ref().map_or(0, |_| self.failures + 1);
+        if let Some(error) = self.trouble.news(trouble.as_ref().map(|error| report::chain(error))) {
+            error!(volume = %id, error, "cannot update a pod's links to the agent's sockets; retrying");
         }
         trouble
     }
@@ -197,12 +189,8 @@ impl OfPod {
             (self.root, self.linked) = (root, Linked::of_one_pod());
         }
         let (changes, trouble) = self.linked.synchronise(&[stable.to_owned()], &self.path, &Touched::default());
-        if !changes.undone.is_empty() {
-            metrics.agent_directory_put_right(changes.undone.len());
-            if let Some(unreported) = self.undone.report(Instant::now()) {
-                let names: Vec<_> = changes.undone.iter().take(super::MOST_REPORTED_NAMES).collect();
-                warn!(volume = %id, ?names, unreported, "a pod has changed its directory of the agent's sockets; restoring it");
-            }
+        if let Some((names, unreported)) = changes.undone_to_report(metrics, &mut self.undone) {
+            warn!(volume = %id, ?names, unreported, "a pod has changed its directory of the agent's sockets; restoring it");
         }
         Ok(trouble.map_or(Ok(()), Err)?)
     }

@@ -107,11 +107,15 @@ impl Node {
             self.sources.forget_everywhere(&volume.record().spec);
             info!(volume = %id, "volume unpublished");
         }
-        if let Err(error) = own {
-            // It holds no secret, and must not prevent a pod from ending.
+        self.retry_own_directory(id, own);
+        Ok(())
+    }
+
+    /// It holds no secret, and must not prevent a pod from ending.
+    fn retry_own_directory(&self, id: &VolumeId, removed: Result<(), VolumeError>) {
+        if let Err(error) = removed {
             warn!(volume = %id, error = report::chain(&error), "cannot remove a pod's links to the agent's sockets; retrying");
             self.later.again(id.clone(), 1);
         }
-        Ok(())
     }
 }

@@ -73,10 +73,7 @@ impl JwtTopic {
     /// Logs the problem whenever it changes.
     fn warn(&self, damaged: Vec<String>) {
         let mut reported = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
-        if damaged.is_empty() {
-            reported.ends();
-        } else if reported.is_new(damaged.join("; ")) {
-            let why = reported.current();
+        if let Some(why) = reported.news((!damaged.is_empty()).then(|| damaged.join("; "))) {
             warn!(pod = %self.pod, error = why, "JWT bundles of other trust domains are damaged; using the last good ones");
         }
     }

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::time::Instant;
 
 use super::super::access::Access;
 use crate::host::inotify::Names;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::reported::Sparingly;
 
-/// How many names changed by others are remembered.
+/// How many of the names changed by others are reported, and how many are remembered.
+const MOST_REPORTED: usize = 8;
 pub(super) const MOST_UNDONE: usize = 64;
 
 /// The changes of a synchronisation.
@@ -22,6 +26,21 @@ pub(in super::super) struct Changes {
 }
 
 impl Changes {
+    /// Counts the changes by others. Returns the first names, and how often such changes were not reported, if they are to
+    /// be reported now.
+    pub(in super::super) fn undone_to_report(
+        &self,
+        metrics: &Metrics,
+        limit: &mut Sparingly,
+    ) -> Option<(Vec<&OsString>, u64)> {
+        if self.undone.is_empty() {
+            return None;
+        }
+        metrics.agent_directory_put_right(self.undone.len());
+        let unreported = limit.report(Instant::now())?;
+        Some((self.undone.iter().take(MOST_REPORTED).collect(), unreported))
+    }
+
     pub(super) fn undo(&mut self, name: &OsString) {
         if self.undone.len() < MOST_UNDONE {
             self.undone.insert(name.clone());
