@@ -144,7 +144,7 @@ impl Linked {
     ) -> Result<Option<FsError>, FsError> {
         let stable = folders.stable;
         let mut trouble = None;
-        let mut before = None;
+        let mut failed = None;
         for pass in 0..if self.of_one_pod { MOST_PASSES_OF_ONE_POD } else { MOST_PASSES } {
             if pass >= PATIENT_PASSES {
                 std::thread::sleep(Duration::from_millis(1));
@@ -158,12 +158,12 @@ impl Linked {
                 Some(aside) => aside,
                 none => none.insert(open_aside(&beside(stable, "aside"))?),
             };
-            if before.as_ref() == Some(&work) {
+            if failed.as_ref() == Some(&work) {
                 // No pod interferes: the failure is the system's.
                 break;
             }
             let done = self.carry_out(&work, folders, aside, wanted, changes);
-            before = Some(work);
+            failed = done.is_err().then_some(work);
             trouble = Some(done.err().unwrap_or_else(|| {
                 let others = io::Error::other("another process keeps changing it");
                 FsError { action: "protect", path: stable.to_owned(), source: others }
