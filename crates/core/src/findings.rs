@@ -12,6 +12,7 @@ mod kernel;
 mod mounts;
 mod registration;
 mod source;
+pub mod storage_health;
 pub mod volume_state;
 pub mod walk;
 

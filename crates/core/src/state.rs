@@ -89,6 +89,17 @@ pub enum Phase {
     Removing,
 }
 
+impl Phase {
+    /// Its name in statuses and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Intended => "intended",
+            Phase::Ready => "ready",
+            Phase::Removing => "removing",
+        }
+    }
+}
+
 /// The identity of a file or folder on this node: device and inode number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileId {

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::{Plan, Source};
 use crate::state::FileId;
 
 /// Everything that the checks are applied to.
@@ -37,6 +38,27 @@ pub struct Facts {
     pub kernel: KernelSeen,
     /// The API server.
     pub cluster: Reach,
+}
+
+impl Facts {
+    /// The driver's own account, with nothing that was seen beside it.
+    pub fn new(driver: Result<DriverFacts, NoDriver>, now: SystemTime) -> Self {
+        Self {
+            now,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            admin_socket: String::new(),
+            driver,
+            csi_sockets: BTreeMap::new(),
+            registration_paths: BTreeMap::new(),
+            registrations: BTreeMap::new(),
+            agent: None,
+            data: None,
+            volumes: BTreeMap::new(),
+            left_over: Ok(Vec::new()),
+            kernel: KernelSeen::default(),
+            cluster: Reach::NotNeeded,
+        }
+    }
 }
 
 /// An observation, or why there is none.
@@ -256,6 +278,25 @@ pub struct DriverFacts {
     pub volumes: BTreeMap<String, VolumeFacts>,
     /// How many further volumes are busy.
     pub busy: usize,
+}
+
+impl DriverFacts {
+    /// The facts that concern one driver name: its volumes and its sources.
+    #[must_use]
+    pub fn of_name(mut self, name: &str) -> Self {
+        self.names.retain(|known| known.name == name);
+        self.volumes.retain(|_, volume| volume.driver == name);
+        let plans: Vec<Plan> =
+            self.names.iter().flat_map(|name| &name.plans).filter_map(|plan| plan.parse().ok()).collect();
+        let has = |source: Source| plans.iter().any(|plan| plan.source() == source);
+        Self {
+            agent: self.agent.filter(|_| has(Source::Socket)),
+            broker: self.broker.filter(|_| has(Source::Broker)),
+            cert_manager: self.cert_manager.filter(|_| has(Source::CertManager)),
+            roots: self.roots.filter(|_| has(Source::LocalCa)),
+            ..self
+        }
+    }
 }
 
 /// A driver name.

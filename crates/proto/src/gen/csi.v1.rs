@@ -312,6 +312,28 @@ pub struct VolumeCondition {
     #[prost(string, tag = "2")]
     pub message: ::prost::alloc::string::String,
 }
+/// Alpha since CSI 1.13.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeGetStorageHealthRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NodeGetStorageHealthResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub backend_health: ::prost::alloc::vec::Vec<
+        node_get_storage_health_response::StorageBackendHealth,
+    >,
+}
+/// Nested message and enum types in `NodeGetStorageHealthResponse`.
+pub mod node_get_storage_health_response {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct StorageBackendHealth {
+        #[prost(enumeration = "super::StorageHealthErrorType", tag = "1")]
+        pub status: i32,
+        #[prost(string, tag = "2")]
+        pub reason: ::prost::alloc::string::String,
+        #[prost(string, tag = "3")]
+        pub message: ::prost::alloc::string::String,
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NodeExpandVolumeRequest {
     #[prost(string, tag = "1")]
@@ -364,6 +386,8 @@ pub mod node_service_capability {
             VolumeCondition = 4,
             SingleNodeMultiWriter = 5,
             VolumeMountGroup = 6,
+            /// Alpha since CSI 1.13.
+            GetStorageHealth = 8,
         }
         impl Type {
             /// String value of the enum field names used in the ProtoBuf definition.
@@ -379,6 +403,7 @@ pub mod node_service_capability {
                     Self::VolumeCondition => "VOLUME_CONDITION",
                     Self::SingleNodeMultiWriter => "SINGLE_NODE_MULTI_WRITER",
                     Self::VolumeMountGroup => "VOLUME_MOUNT_GROUP",
+                    Self::GetStorageHealth => "GET_STORAGE_HEALTH",
                 }
             }
             /// Creates an enum from field names used in the ProtoBuf definition.
@@ -391,6 +416,7 @@ pub mod node_service_capability {
                     "VOLUME_CONDITION" => Some(Self::VolumeCondition),
                     "SINGLE_NODE_MULTI_WRITER" => Some(Self::SingleNodeMultiWriter),
                     "VOLUME_MOUNT_GROUP" => Some(Self::VolumeMountGroup),
+                    "GET_STORAGE_HEALTH" => Some(Self::GetStorageHealth),
                     _ => None,
                 }
             }
@@ -410,6 +436,37 @@ pub struct NodeGetInfoResponse {
     pub node_id: ::prost::alloc::string::String,
     #[prost(int64, tag = "2")]
     pub max_volumes_per_node: i64,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum StorageHealthErrorType {
+    UnknownStorageHealthErrorType = 0,
+    StorageDegraded = 1,
+    StorageUnreachable = 2,
+}
+impl StorageHealthErrorType {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::UnknownStorageHealthErrorType => "UNKNOWN_STORAGE_HEALTH_ERROR_TYPE",
+            Self::StorageDegraded => "STORAGE_DEGRADED",
+            Self::StorageUnreachable => "STORAGE_UNREACHABLE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "UNKNOWN_STORAGE_HEALTH_ERROR_TYPE" => {
+                Some(Self::UnknownStorageHealthErrorType)
+            }
+            "STORAGE_DEGRADED" => Some(Self::StorageDegraded),
+            "STORAGE_UNREACHABLE" => Some(Self::StorageUnreachable),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod identity_client {
@@ -1063,6 +1120,30 @@ pub mod node_client {
                 .insert(GrpcMethod::new("csi.v1.Node", "NodeGetVolumeStats"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn node_get_storage_health(
+            &mut self,
+            request: impl tonic::IntoRequest<super::NodeGetStorageHealthRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::NodeGetStorageHealthResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::SmallCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/csi.v1.Node/NodeGetStorageHealth",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("csi.v1.Node", "NodeGetStorageHealth"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn node_expand_volume(
             &mut self,
             request: impl tonic::IntoRequest<super::NodeExpandVolumeRequest>,
@@ -1180,6 +1261,13 @@ pub mod node_server {
             request: tonic::Request<super::NodeGetVolumeStatsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::NodeGetVolumeStatsResponse>,
+            tonic::Status,
+        >;
+        async fn node_get_storage_health(
+            &self,
+            request: tonic::Request<super::NodeGetStorageHealthRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::NodeGetStorageHealthResponse>,
             tonic::Status,
         >;
         async fn node_expand_volume(
@@ -1490,6 +1578,51 @@ pub mod node_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = NodeGetVolumeStatsSvc(inner);
+                        let codec = crate::codec::SmallCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/csi.v1.Node/NodeGetStorageHealth" => {
+                    #[allow(non_camel_case_types)]
+                    struct NodeGetStorageHealthSvc<T: Node>(pub Arc<T>);
+                    impl<
+                        T: Node,
+                    > tonic::server::UnaryService<super::NodeGetStorageHealthRequest>
+                    for NodeGetStorageHealthSvc<T> {
+                        type Response = super::NodeGetStorageHealthResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::NodeGetStorageHealthRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Node>::node_get_storage_health(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = NodeGetStorageHealthSvc(inner);
                         let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,13 +1,13 @@
 //! Every fact: what the driver says, then what is seen beside it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use svid_csi_core::findings::facts::{DriverFacts, Facts, KernelSeen, NoDriver, Reach};
+use svid_csi_core::findings::facts::{DriverFacts, Facts, NoDriver};
 use svid_csi_core::quoted::Quoted;
 
 use super::paths::Paths;
-use super::{agent, cluster, data, sockets, volumes};
+use super::{cluster, data, sockets, volumes};
+use crate::delivery::socket_dir;
 use crate::host::clock;
 use crate::host::inotify::{Inotify, NAMES};
 use crate::node::admin::client;
@@ -17,21 +17,7 @@ use crate::telemetry::report;
 pub(super) async fn of_driver(socket: &Path) -> (Facts, Paths) {
     let paths = Paths::of(socket).await;
     let driver = ask(socket).await;
-    let facts = Facts {
-        now: clock::now(),
-        program: env!("CARGO_PKG_VERSION").to_owned(),
-        admin_socket: socket.display().to_string(),
-        driver,
-        csi_sockets: BTreeMap::new(),
-        registration_paths: BTreeMap::new(),
-        registrations: BTreeMap::new(),
-        agent: None,
-        data: None,
-        volumes: BTreeMap::new(),
-        left_over: Ok(Vec::new()),
-        kernel: KernelSeen::default(),
-        cluster: Reach::NotNeeded,
-    };
+    let facts = Facts { admin_socket: socket.display().to_string(), ..Facts::new(driver, clock::now()) };
     (facts, paths)
 }
 
@@ -43,7 +29,7 @@ pub(super) async fn look_around(mut facts: Facts, paths: &Paths, socket: &Path, 
     facts.registration_paths = sockets::announced(driver, paths).await;
     facts.registrations = sockets::registrations(driver, paths).await;
     if let Some(configured) = &driver.agent {
-        facts.agent = Some(agent::look(configured, paths));
+        facts.agent = Some(socket_dir::seen(configured, |path| paths.of_driver(path)));
     }
     if let Some(root) = &driver.data_root {
         facts.data = Some(data::look(paths, root));

@@ -1,6 +1,5 @@
 //! `svid-csi doctor` gathers facts about this node, and prints what core makes of them; `svid-csi status` shows its volumes.
 
-mod agent;
 mod cluster;
 mod data;
 mod delivered;

@@ -97,13 +97,14 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let clients = Clients::open(&config, &metrics, &tasks).await?;
     let taint = clients.startup_taint(&config);
     let node = tokio::task::block_in_place(|| Node::build(&config, clients, metrics, tasks))?;
-    let servers = serve::bind(&node, &config)?;
-    let ready = admin::start(&node, &config.admin, setup::facts(&config), servers.liveness(&config))?;
+    let setup = Arc::new(setup::facts(&config));
+    let servers = serve::bind(&node, &config, &setup)?;
+    let readiness = admin::start(&node, &config.admin, setup, servers.liveness(&config))?;
     serve::start(&node, servers);
     if let Some(taint) = taint {
         node.tasks.detached(kubelet::registrar::remove_taint(node.clone(), taint, config.kubelet.drivers.len()));
     }
-    ready.set();
+    readiness.serves();
     info!(node = config.kubelet.node_id, "the driver is ready");
     ServiceManager::find(|name| std::env::var_os(name)).ready(&serving(&config), &node.tasks);
     let ended = serve::until_stopped(&node.tasks).await;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use svid_csi_core::findings::facts::DriverFacts;
 use svid_csi_core::plan::Issuer;
 use svid_csi_proto::csi_v1::identity_server::IdentityServer;
 use svid_csi_proto::csi_v1::node_server::NodeServer;
@@ -53,11 +54,11 @@ struct Binding {
 }
 
 /// Binds the CSI sockets, then the registration sockets, because the kubelet connects at once.
-pub(super) fn bind(node: &Arc<Node>, config: &Config) -> Result<Bindings, ServeError> {
+pub(super) fn bind(node: &Arc<Node>, config: &Config, setup: &Arc<DriverFacts>) -> Result<Bindings, ServeError> {
     let mut bindings = Vec::new();
     for driver in &config.kubelet.drivers {
         let (door, listener) = Door::bind(&driver.socket)?;
-        let service = CsiService::new(node, driver, &config.kubelet, config.trust_domain().cloned());
+        let service = CsiService::new(node, driver, &config.kubelet, config.trust_domain().cloned(), setup);
         let router =
             Server::builder().add_service(IdentityServer::new(service.clone())).add_service(NodeServer::new(service));
         bindings.push(Binding { door, listener, router, driver: driver.name.clone(), registration: None });

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use crate::host::clock;
 use broker::{Broker, BrokerError};
 use cert_manager::{CertManager, CertManagerError, Patience};
-use local_ca::{LocalCa, LocalCaError};
+use local_ca::{LocalCa, LocalCaError, Roots};
 pub use reason::Reason;
 
 /// The sources this driver was started with.
@@ -140,6 +140,21 @@ impl Sources {
         if let (Ok(source), Some(tokens)) = (self.of(subject.issuer), tokens) {
             source.offer(id, tokens);
         }
+    }
+
+    /// The sources that this driver waits for, each with whether it answers. The API server is one with
+    /// --local-ca-roots.
+    pub fn answering(&self) -> Vec<(&'static str, bool)> {
+        let broker = self.broker.as_ref().map(|broker| ("the agent's Broker API", broker.is_up()));
+        let cert_manager =
+            self.cert_manager.as_ref().map(|source| ("the API server for certificate requests", source.is_up()));
+        let roots = self.roots().map(|roots| ("the API server for the roots of all nodes", roots.is_known()));
+        [broker, cert_manager, roots].into_iter().flatten().collect()
+    }
+
+    /// The roots of all nodes, if this driver shares its own.
+    pub fn roots(&self) -> Option<&Roots> {
+        self.local_ca.as_ref()?.roots()
     }
 
     /// Forgets a volume.

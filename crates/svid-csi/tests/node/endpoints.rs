@@ -139,9 +139,12 @@ fn capabilities_follow_the_plans() {
     use svid_csi::demo::kubelet::Capability;
     test(async || {
         let passthrough = Node::passthrough(&[]).await.plugin().await;
-        assert_eq!(passthrough.capabilities, [Capability::GetVolumeStats, Capability::VolumeCondition]);
+        assert_eq!(
+            passthrough.capabilities,
+            [Capability::GetVolumeStats, Capability::VolumeCondition, Capability::GetStorageHealth]
+        );
         let files = Node::files(&[]).await.plugin().await;
-        assert_eq!(files.capabilities, [Capability::VolumeMountGroup]);
+        assert_eq!(files.capabilities, [Capability::VolumeMountGroup, Capability::GetStorageHealth]);
         assert_eq!((files.name.as_str(), files.node_id.as_str()), ("demo.svid-csi", "n1"));
     });
 }

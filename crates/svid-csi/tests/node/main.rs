@@ -19,6 +19,7 @@ mod effects;
 mod endpoints;
 mod files;
 mod formats;
+mod health;
 mod hostile;
 mod in_cluster;
 mod lost_sockets;

@@ -1,9 +1,11 @@
 //! Whether the agent is reached through the directory of a volume.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+use svid_csi_core::findings::facts::{AgentFacts, AgentSeen};
 use svid_csi_core::state::FileId;
 
 use super::access::by_descriptor;
@@ -55,11 +57,26 @@ impl SocketDir {
     }
 }
 
+/// The agent's directory as this process sees it. `path_of` finds a path of the driver.
+pub fn seen(agent: &AgentFacts, path_of: impl Fn(&str) -> PathBuf) -> AgentSeen {
+    let folder = path_of(&agent.path);
+    let found = match listeners(&folder) {
+        Ok(found) => found,
+        Err(error) if error.source.kind() == ErrorKind::NotFound => return AgentSeen::Missing,
+        Err(error) => return AgentSeen::Unknown(report::chain(&error)),
+    };
+    let as_the_driver_has_it = |socket: &Path| {
+        Path::new(&agent.path).join(socket.strip_prefix(&folder).unwrap_or(socket)).display().to_string()
+    };
+    let sockets = found.iter().map(|(socket, listens)| (as_the_driver_has_it(socket), *listens)).collect();
+    let stable = agent.stable.as_ref().filter(|_| agent.heals).map(|stable| path_of(stable));
+    let shown = [Some(folder), stable];
+    let ids = shown.iter().flatten().filter_map(|path| mount::file_id_of(path).ok().flatten()).collect();
+    AgentSeen::Directory { ids, sockets }
+}
+
 /// The sockets in a folder and in those below it, each with whether it has a listener. No link is followed.
-///
-/// # Errors
-/// If that cannot be determined.
-pub fn listeners(folder: &Path) -> Result<BTreeMap<PathBuf, bool>, FsError> {
+fn listeners(folder: &Path) -> Result<BTreeMap<PathBuf, bool>, FsError> {
     agent_folder::open(folder)?;
     let found = agent_folder::sockets_below(folder)?.into_iter();
     found.map(|socket| accepts(&socket).map(|listens| (socket, listens))).collect()

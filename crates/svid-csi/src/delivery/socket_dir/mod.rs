@@ -30,7 +30,7 @@ use self::dir_choice::DirChoice;
 pub use self::error::SocketDirError;
 use self::granted::{Granted, SETTLES_IN};
 use self::hard_links::{Changes, Linked, Touched};
-pub use self::health::listeners;
+pub use self::health::seen;
 use self::of_pods::OfPods;
 use super::private_bind::View;
 use crate::host::data_root::DataRoot;

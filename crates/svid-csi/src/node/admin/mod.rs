@@ -1,13 +1,12 @@
 //! /livez, /readyz and /metrics over TCP; /status, /facts and /renew on a Unix socket that only root can reach.
 
 pub(crate) mod client;
-mod facts;
+mod readiness;
 pub(crate) mod status;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Context;
 
 use axum::Router;
@@ -19,8 +18,9 @@ use serde::Deserialize;
 use svid_csi_core::findings::facts::DriverFacts;
 use tracing::warn;
 
+use self::readiness::Readiness;
 use super::kubelet::liveness::Liveness;
-use super::volume::Node;
+use super::volume::{Node, facts};
 use crate::net::uds::{self, BindError};
 use crate::net::{pages, probes};
 
@@ -41,17 +41,6 @@ pub enum AdminError {
     Socket(#[from] BindError),
 }
 
-/// Whether the driver answers the kubelet. Unset until it does.
-#[derive(Debug, Clone, Default)]
-pub struct Ready(Arc<AtomicBool>);
-
-impl Ready {
-    /// Records that the driver answers the kubelet.
-    pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// Starts the configured endpoints. `setup` holds the facts that do not change while the driver runs.
 ///
 /// # Errors
@@ -60,19 +49,19 @@ impl Ready {
 pub(crate) fn start(
     node: &Arc<Node>,
     config: &AdminConfig,
-    setup: DriverFacts,
+    setup: Arc<DriverFacts>,
     liveness: Liveness,
-) -> Result<Ready, AdminError> {
-    let ready = Ready::default();
+) -> Result<Readiness, AdminError> {
+    let readiness = Readiness::new(node, &setup);
     if let Some(address) = config.metrics_address {
         let pages = probes::check("/livez", liveness, livez)
-            .merge(probes::check("/readyz", ready.clone(), readyz))
+            .merge(probes::check("/readyz", readiness.clone(), Readiness::check))
             .merge(probes::metrics(node.clone(), metrics));
         serve_tcp(node, address, pages);
     }
     if let Some(path) = &config.socket {
         let (listener, bound) = uds::bind_private(path)?;
-        let facts = get(facts_page).with_state((node.clone(), Arc::new(setup)));
+        let facts = get(facts_page).with_state((node.clone(), setup));
         let pages = Router::new()
             .route("/status", get(status_page))
             .route("/renew", post(renew))
@@ -85,7 +74,7 @@ pub(crate) fn start(
         };
         pages::serve(&node.tasks, "admin socket", poll, pages);
     }
-    Ok(ready)
+    Ok(readiness)
 }
 
 fn serve_tcp(node: &Arc<Node>, address: SocketAddr, pages: Router) {
@@ -103,10 +92,6 @@ fn serve_tcp(node: &Arc<Node>, address: SocketAddr, pages: Router) {
 async fn livez(liveness: Liveness) -> Result<(), String> {
     let checked = liveness.check().await;
     checked.inspect_err(|trouble| warn!(trouble, "/livez fails: the kubelet cannot reach this driver"))
-}
-
-async fn readyz(ready: Ready) -> Result<(), String> {
-    ready.0.load(Ordering::Relaxed).then_some(()).ok_or_else(|| "not ready".to_owned())
 }
 
 async fn metrics(node: Arc<Node>) -> String {

@@ -1,21 +1,16 @@
 //! The state of the driver's volumes, for people and metrics. It contains no secrets.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::Serialize;
 use svid_csi_core::state::{Phase, Record};
-use tokio::time::Instant;
 
 use crate::delivery::workload_api::Usage;
 use crate::host::clock;
-use crate::node::volume::{Node, Volume};
-use crate::source::local_ca::Roots;
+use crate::node::volume::Node;
 use crate::telemetry::metrics::{BrokerState, RootsState, Snapshot, SourceState};
 use crate::telemetry::report;
-
-/// How long a page waits for busy volumes in total.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 const ADOPTED: &str =
     "on the tmpfs of csi-driver-spiffe until the pod ends: without a size limit, and it may be swapped to disk";
@@ -82,26 +77,10 @@ pub struct VolumeStatus {
     pub workload_api: Option<Usage>,
 }
 
-/// Reads the state of every volume. Waits for busy volumes, but not for slow sources.
-///
-/// Returns the number of volumes that stayed busy and were skipped.
-pub(super) async fn each(node: &Node, mut look: impl FnMut(&Volume)) -> usize {
-    let deadline = Instant::now() + PATIENCE;
-    let mut busy = 0;
-    for id in node.volumes.all() {
-        match tokio::time::timeout_at(deadline, node.volumes.hold(&id)).await.as_deref() {
-            Ok(Some(volume)) => look(volume),
-            Ok(None) => {}
-            Err(_) => busy += 1,
-        }
-    }
-    busy
-}
-
 /// The complete status; volumes are read one after the other.
 pub async fn status(node: &Node) -> Status {
     let mut volumes = BTreeMap::new();
-    let busy = each(node, |volume| {
+    let busy = node.volumes.each(|volume| {
         volumes.insert(volume.record().spec.id.to_string(), VolumeStatus::of(node, volume.record()));
     });
     Status {
@@ -109,16 +88,15 @@ pub async fn status(node: &Node) -> Status {
         waiting: node.sources.waiting().into_iter().map(|(id, what)| (id.to_string(), what)).collect(),
         cert_manager_up: node.sources.cert_manager.as_ref().map(|source| source.is_up()),
         broker_up: node.sources.broker.as_ref().map(|broker| broker.is_up()),
-        local_ca_roots: roots(node).map(|roots| RootsStatus { nodes: roots.nodes(), trouble: roots.trouble() }),
+        local_ca_roots: node
+            .sources
+            .roots()
+            .map(|roots| RootsStatus { nodes: roots.nodes(), trouble: roots.trouble() }),
         version: env!("CARGO_PKG_VERSION"),
         socket_directory_heals: node.deliveries.socket_dir.as_ref().map(|socket_dir| socket_dir.heals()),
         data_root_survives: node.data.as_ref().map(|data| data.survives()),
         volumes,
     }
-}
-
-pub(super) fn roots(node: &Node) -> Option<&Roots> {
-    node.sources.local_ca.as_ref()?.roots()
 }
 
 impl VolumeStatus {
@@ -147,9 +125,9 @@ pub async fn snapshot(node: &Node) -> Snapshot {
     let mut counts: BTreeMap<(String, &'static str), i64> = BTreeMap::new();
     let mut soonest: Option<SystemTime> = None;
     let mut untrusted = 0;
-    let busy = each(node, |volume| {
+    let busy = node.volumes.each(|volume| {
         let record = volume.record();
-        *counts.entry((record.spec.plan().to_string(), phase(record.phase))).or_default() += 1;
+        *counts.entry((record.spec.plan().to_string(), record.phase.name())).or_default() += 1;
         let ends = record.issued.as_ref().map(|issued| issued.validity.not_after);
         soonest = soonest.into_iter().chain(ends).min();
         untrusted += i64::from(record.issued.as_ref().is_some_and(|issued| issued.untrusted.is_some()));
@@ -170,7 +148,9 @@ pub async fn snapshot(node: &Node) -> Snapshot {
             .as_ref()
             .map(|broker| BrokerState { up: broker.is_up(), subscriptions: broker.subscriptions() }),
         room: node.deliveries.room.as_ref().and_then(|room| room.state()),
-        local_ca_roots: roots(node)
+        local_ca_roots: node
+            .sources
+            .roots()
             .map(|roots| RootsState { nodes: roots.nodes(), in_trouble: roots.trouble().is_some() }),
         cert_manager: node.sources.cert_manager.as_ref().map(|source| {
             let (waiting_for_token, pending) = source.waiting_counts();
@@ -179,18 +159,10 @@ pub async fn snapshot(node: &Node) -> Snapshot {
     }
 }
 
-pub(super) fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Intended => "intended",
-        Phase::Ready => "ready",
-        Phase::Removing => "removing",
-    }
-}
-
 /// Renews the volumes of one pod (`namespace/name`), or all volumes. Returns their number.
 pub async fn renew(node: &Node, pod: Option<&str>) -> usize {
     let mut renewing = 0;
-    let busy = each(node, |volume| {
+    let busy = node.volumes.each(|volume| {
         let of_pod = volume.record().spec.pod.as_ref().map(ToString::to_string);
         if volume.record().issued.is_some() && (pod.is_none() || pod == of_pod.as_deref()) {
             volume.renew_now.notify_one();

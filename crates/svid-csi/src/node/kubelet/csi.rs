@@ -1,29 +1,28 @@
-//! The CSI services: conversion from messages to types, and from errors to codes. A call leads directly to [`Node`].
+//! The CSI services. A call leads directly to [`Node`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use svid_csi_core::error::Class;
-use svid_csi_core::plan::Plan;
-use svid_csi_core::pod::TOKENS;
-use svid_csi_core::secret::Secret;
+use svid_csi_core::findings::facts::{DataSeen, DriverFacts};
+use svid_csi_core::findings::storage_health;
 use svid_csi_core::spiffe_id::TrustDomain;
 use svid_csi_core::target::TargetPath;
-use svid_csi_core::volume::{Access, Capability, PKCS12_PASSWORD, PublishRequest, RequestMistakes, Rules, VolumeSpec};
+use svid_csi_core::volume::{PublishRequest, RequestMistakes, Rules, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_proto::csi_v1 as csi;
-use svid_csi_proto::csi_v1::node_service_capability::rpc::Type as Rpc;
-use svid_csi_proto::csi_v1::volume_capability::AccessType;
-use svid_csi_proto::csi_v1::volume_capability::access_mode::Mode;
 use tonic::{Code, Request, Response, Status};
 use tracing::{debug, warn};
 
 use super::config::{DriverName, KubeletConfig};
+use super::csi_messages::{backend_health, capabilities, code, publish_request};
 use super::patience;
+use crate::delivery::socket_dir;
+use crate::host::clock;
 use crate::host::mount::{self, MountError};
 use crate::node::volume::Node;
 use crate::node::volume::error::VolumeError;
+use crate::node::volume::facts::facts;
 use crate::node::volume::publish::Brought;
 use crate::telemetry::report;
 
@@ -34,6 +33,7 @@ pub(in crate::node) struct CsiService {
     driver: Arc<DriverName>,
     rules: Arc<Rules>,
     node_id: Arc<str>,
+    setup: Arc<DriverFacts>,
 }
 
 type CsiResult<T> = Result<Response<T>, Status>;
@@ -64,6 +64,7 @@ impl CsiService {
         driver: &DriverName,
         config: &KubeletConfig,
         trust_domain: Option<TrustDomain>,
+        setup: &Arc<DriverFacts>,
     ) -> Self {
         let rules = Rules {
             default_plan: driver.default_plan,
@@ -79,6 +80,7 @@ impl CsiService {
             driver: Arc::new(driver.clone()),
             rules: Arc::new(rules),
             node_id: config.node_id.as_str().into(),
+            setup: setup.clone(),
         }
     }
 
@@ -139,6 +141,19 @@ impl CsiService {
         }
     }
 
+    /// The adverse conditions of this driver name, which the kubelet asks for once a minute.
+    async fn storage_health(&self) -> Result<csi::NodeGetStorageHealthResponse, VolumeError> {
+        let driver = facts(&self.node, &self.setup).await.of_name(&self.driver.name);
+        let agent = driver.agent.clone();
+        let agent =
+            tokio::task::spawn_blocking(move || agent.map(|agent| socket_dir::seen(&agent, |path| path.into())));
+        let room = self.node.deliveries.room.as_ref().and_then(|room| room.state());
+        let data =
+            room.map(|room| DataSeen { is_tmpfs: true, bytes: room.size, used: room.used, ..DataSeen::default() });
+        let conditions = storage_health::conditions(driver, agent.await?, data, clock::now());
+        Ok(csi::NodeGetStorageHealthResponse { backend_health: conditions.into_iter().map(backend_health).collect() })
+    }
+
     fn answer<T>(&self, call: &'static str, volume: &str, result: Result<T, VolumeError>) -> CsiResult<T> {
         let status = result.map_err(|error| Status::new(code(error.class()), report::chain(&error)));
         self.node.reports.metrics.called(call, status.as_ref().map_or_else(Status::code, |_| Code::Ok));
@@ -147,63 +162,6 @@ impl CsiService {
             warn!(call, volume, code = ?status.code(), error = status.message(), "CSI call failed");
         })
     }
-}
-
-/// The only place that maps classes to gRPC codes (CSI spec, "Error Scheme").
-fn code(class: Class) -> Code {
-    match class {
-        Class::Invalid => Code::InvalidArgument,
-        Class::Conflict => Code::AlreadyExists,
-        Class::Missing => Code::NotFound,
-        Class::Denied => Code::PermissionDenied,
-        Class::Blocked => Code::FailedPrecondition,
-        Class::NotYet => Code::Unavailable,
-        Class::Exhausted => Code::ResourceExhausted,
-        Class::Internal => Code::Internal,
-    }
-}
-
-fn publish_request(mut wire: csi::NodePublishVolumeRequest) -> PublishRequest {
-    let in_context = wire.volume_context.remove(TOKENS);
-    let in_secrets = wire.secrets.remove(TOKENS);
-    PublishRequest {
-        volume_id: wire.volume_id,
-        target_path: wire.target_path,
-        capability: wire.volume_capability.map(capability),
-        read_only: wire.readonly,
-        context: wire.volume_context,
-        tokens: in_secrets.or(in_context).filter(|tokens| !tokens.is_empty()).map(Secret::new),
-        pkcs12_password: wire.secrets.remove(PKCS12_PASSWORD).map(Secret::new),
-    }
-}
-
-fn capability(wire: csi::VolumeCapability) -> Capability {
-    let access = match wire.access_type {
-        None => Access::Missing,
-        Some(AccessType::Block(_)) => Access::Block,
-        Some(AccessType::Mount(mount)) => Access::Mount {
-            particular: !mount.fs_type.is_empty() || !mount.mount_flags.is_empty(),
-            group: mount.volume_mount_group,
-        },
-    };
-    let mode = wire.access_mode.map(|mode| mode.mode);
-    Capability { access, has_mode: mode.is_some(), reader_only: mode == Some(Mode::SingleNodeReaderOnly.into()) }
-}
-
-fn capabilities(plans: impl IntoIterator<Item = Plan>) -> Vec<csi::NodeServiceCapability> {
-    let mut rpcs: Vec<Rpc> = Vec::new();
-    for plan in plans {
-        match plan {
-            Plan::Passthrough | Plan::WorkloadApi(_) => rpcs.extend([Rpc::GetVolumeStats, Rpc::VolumeCondition]),
-            Plan::Files(_) => rpcs.push(Rpc::VolumeMountGroup),
-        }
-    }
-    rpcs.sort_unstable();
-    rpcs.dedup();
-    let capability = |rpc: Rpc| csi::NodeServiceCapability {
-        r#type: Some(csi::node_service_capability::Type::Rpc(csi::node_service_capability::Rpc { r#type: rpc.into() })),
-    };
-    rpcs.into_iter().map(capability).collect()
 }
 
 fn unimplemented<T>(call: &str) -> CsiResult<T> {
@@ -281,6 +239,14 @@ impl csi::node_server::Node for CsiService {
             csi::NodeGetVolumeStatsResponse { usage: Vec::new(), volume_condition: Some(condition) }
         });
         self.answer("NodeGetVolumeStats", &request.volume_id, answer)
+    }
+
+    async fn node_get_storage_health(
+        &self,
+        _: Request<csi::NodeGetStorageHealthRequest>,
+    ) -> CsiResult<csi::NodeGetStorageHealthResponse> {
+        let health = self.storage_health().await;
+        self.answer("NodeGetStorageHealth", "", health)
     }
 
     async fn node_get_capabilities(

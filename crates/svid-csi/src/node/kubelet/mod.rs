@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 pub(super) mod csi;
+mod csi_messages;
 pub(super) mod door;
 pub(super) mod liveness;
 pub(super) mod patience;

@@ -7,6 +7,7 @@ mod changed;
 mod condition;
 pub(super) mod deliver;
 pub(super) mod error;
+pub(super) mod facts;
 mod intent;
 mod jwt;
 pub(super) mod later;
@@ -34,7 +35,7 @@ use crate::host::data_root::DataRoot;
 use crate::source::Sources;
 use crate::tasks::Tasks;
 
-pub(crate) use self::registry::{Volume, Volumes};
+pub(crate) use self::registry::Volumes;
 
 /// The state for the calls of the kubelet.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use svid_csi_core::pod::PodRef;
 use svid_csi_core::renew;
@@ -12,7 +13,7 @@ use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::Node;
 use super::error::VolumeError;
@@ -24,6 +25,9 @@ use crate::host::fsx::FsError;
 
 /// The jitter with which a renewal is due last.
 const LATEST: f64 = 1.0;
+
+/// How long to wait for busy volumes in total while reading all of them.
+const BUSY_AT_MOST: Duration = Duration::from_secs(2);
 
 /// A volume of this driver.
 #[derive(Debug)]
@@ -154,6 +158,22 @@ impl Volumes {
     /// All volumes, to be visited one after the other.
     pub fn all(&self) -> Vec<VolumeId> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Reads the state of every volume. Waits for busy volumes, but not for slow sources.
+    ///
+    /// Returns the number of volumes that stayed busy and were skipped.
+    pub async fn each(&self, mut look: impl FnMut(&Volume)) -> usize {
+        let deadline = Instant::now() + BUSY_AT_MOST;
+        let mut busy = 0;
+        for id in self.all() {
+            match timeout_at(deadline, self.hold(&id)).await.as_deref() {
+                Ok(Some(volume)) => look(volume),
+                Ok(None) => {}
+                Err(_) => busy += 1,
+            }
+        }
+        busy
     }
 }
 

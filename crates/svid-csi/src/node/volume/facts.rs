@@ -9,17 +9,16 @@ use svid_csi_core::state::{Issued, Record};
 use svid_csi_core::unix_time::seconds;
 use svid_csi_core::volume::Content;
 
-use super::status::{each, phase, roots};
+use super::Node;
 use crate::host::fsx;
 use crate::host::mount::Propagation;
-use crate::node::volume::Node;
 
 fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
 /// Everything, one volume after the other.
-pub(super) async fn facts(node: &Node, setup: &DriverFacts) -> DriverFacts {
+pub(in crate::node) async fn facts(node: &Node, setup: &DriverFacts) -> DriverFacts {
     let mut facts = setup.clone();
     let registered = node.registered.borrow().clone();
     for name in &mut facts.names {
@@ -38,17 +37,19 @@ pub(super) async fn facts(node: &Node, setup: &DriverFacts) -> DriverFacts {
     if let (Some(facts), Some(source)) = (&mut facts.cert_manager, &node.sources.cert_manager) {
         facts.up = source.is_up();
     }
-    facts.roots = roots(node).map(|roots| RootsFacts { nodes: roots.nodes(), trouble: roots.trouble() });
+    facts.roots = node.sources.roots().map(|roots| RootsFacts { nodes: roots.nodes(), trouble: roots.trouble() });
     let mut waiting = node.sources.waiting();
     let volumes = &mut facts.volumes;
-    facts.busy = each(node, |volume| {
-        let record = volume.record();
-        let mut facts = of_volume(node, record);
-        facts.waiting = waiting.remove(&record.spec.id);
-        facts.failed = volume.renewal_trouble();
-        volumes.insert(record.spec.id.to_string(), facts);
-    })
-    .await;
+    facts.busy = node
+        .volumes
+        .each(|volume| {
+            let record = volume.record();
+            let mut facts = of_volume(node, record);
+            facts.waiting = waiting.remove(&record.spec.id);
+            facts.failed = volume.renewal_trouble();
+            volumes.insert(record.spec.id.to_string(), facts);
+        })
+        .await;
     // A volume that is being published is busy as long as it waits; its record says the rest.
     for (id, waiting) in waiting {
         if let Ok(Some(record)) = tokio::task::block_in_place(|| node.store.get(&id)) {
@@ -77,7 +78,7 @@ fn of_volume(node: &Node, record: &Record) -> VolumeFacts {
     VolumeFacts {
         driver: record.driver.clone(),
         plan: spec.plan().to_string(),
-        phase: phase(record.phase).to_owned(),
+        phase: record.phase.name().to_owned(),
         pod: spec.pod.as_ref().map(ToString::to_string),
         target: text(spec.target.path()),
         root: record.root,
