@@ -60,6 +60,19 @@ grpc:
 keytool:
     cargo test --locked --workspace --test rules -- --ignored keytool
 
+# The status page in Chromium: with 5,000 volumes, hostile pod names, changed scripts
+page-test:
+    cargo test --locked --workspace --lib -- --ignored --nocapture page::
+
+# Take the pictures of the status page for the documentation
+page-pictures:
+    SVID_CSI_WRITE_PICTURES=1 cargo test --locked --workspace --lib -- --ignored pictures_are_light_and_dark
+    pngquant --force --ext .png 256 docs/status-page-light.png docs/status-page-dark.png
+
+# Install what both need, on Debian
+page-setup:
+    apt-get install -y --no-install-recommends chromium pngquant
+
 # Compare the approver's CSR parser with cert-manager's own decoder; needs Go
 csr-oracle:
     go -C tests/cluster/tools/certmanager build -o "$PWD/target/csr-oracle" ./csr

@@ -10,12 +10,14 @@ pub mod handshake;
 pub mod identity;
 mod kernel;
 mod mounts;
+pub mod overview;
 mod registration;
 mod source;
 pub mod storage_health;
 pub mod volume_state;
 pub mod walk;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -186,6 +188,19 @@ impl Report {
     pub fn only(mut self, categories: &[Category]) -> Self {
         self.findings.retain(|finding| categories.contains(&finding.category));
         self
+    }
+
+    /// The findings of each check together, in the order of the first ones.
+    pub fn by_check(&self) -> Vec<Vec<&Finding>> {
+        let (mut groups, mut places) = (Vec::<Vec<&Finding>>::new(), BTreeMap::new());
+        for finding in &self.findings {
+            let place = *places.entry(finding.id).or_insert(groups.len());
+            match groups.get_mut(place) {
+                Some(group) => group.push(finding),
+                None => groups.push(vec![finding]),
+            }
+        }
+        groups
     }
 
     /// How bad the worst finding is.

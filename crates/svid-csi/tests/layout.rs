@@ -70,6 +70,9 @@ fn modules(name: &str) -> BTreeMap<Vec<String>, String> {
                 folders.push(entry);
                 continue;
             }
+            if entry.extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
             let parts = entry.strip_prefix(&src).unwrap().with_extension("");
             let mut module: Vec<_> = parts.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
             match module.last().unwrap().as_str() {

@@ -278,6 +278,8 @@ pub struct DriverFacts {
     pub volumes: BTreeMap<String, VolumeFacts>,
     /// How many further volumes are busy.
     pub busy: usize,
+    /// The last identities and failures, the newest first.
+    pub recent: Vec<EventFacts>,
 }
 
 impl DriverFacts {
@@ -378,6 +380,22 @@ pub struct RootsFacts {
     pub nodes: usize,
     /// Why nodes possibly do not trust each other.
     pub trouble: Option<String>,
+}
+
+/// An identity was issued, or could not be.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EventFacts {
+    /// When, in seconds since 1970; the last time if it happened repeatedly.
+    pub at: i64,
+    /// `namespace/name` of the pod, or the id of the volume.
+    pub about: String,
+    /// `issued`, or what failed.
+    pub what: String,
+    /// Why it failed, the last time.
+    pub why: Option<String>,
+    /// How often it has failed.
+    pub times: u32,
 }
 
 /// A volume.

@@ -13,6 +13,7 @@ mod drivers;
 mod flags;
 mod issuance;
 mod mistakes;
+mod page;
 mod profile;
 mod renew;
 mod sockets;
@@ -31,6 +32,7 @@ pub use self::approver::ApproverCommand;
 pub use self::doctor::DoctorCommand;
 pub use self::driver::DriverCommand;
 use self::mistakes::FlagMistakes;
+pub use self::page::PageCommand;
 pub use self::renew::RenewCommand;
 pub use self::status::StatusCommand;
 pub use self::watch::WatchCommand;
@@ -55,6 +57,8 @@ pub enum Command {
     Doctor(DoctorCommand),
     /// Show the volumes of this node.
     Status(StatusCommand),
+    /// Show the volumes of this node in a browser.
+    Page(PageCommand),
     /// Show the identities of a pod.
     Watch(Box<WatchCommand>),
     /// Demonstrate the driver on this machine.
@@ -75,6 +79,7 @@ enum CliCommand {
     Renew(renew::RenewArgs),
     Doctor(doctor::DoctorArgs),
     Status(status::StatusArgs),
+    Page(page::PageArgs),
     Watch(Box<watch::WatchArgs>),
     Demo(DemoArgs),
 }
@@ -117,6 +122,11 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>, environment: Environment<
             let command = mistakes.none_or(command)?;
             Ok(Command::Status(command.expect("without a mistake there is a command")))
         }
+        CliCommand::Page(args) => {
+            let command = page::command(args, &mut mistakes);
+            let command = mistakes.none_or(command)?;
+            Ok(Command::Page(command.expect("without a mistake there is a command")))
+        }
         CliCommand::Watch(args) => {
             let command = watch::command(*args, exec, environment, &mut mistakes);
             mistakes.none_or(Command::Watch(Box::new(command)))
@@ -152,14 +162,16 @@ impl Command {
             Command::Driver(driver) => Some(driver.log),
             Command::Approver(approver) => Some(approver.log),
             Command::Watch(watch) => Some(watch.log),
-            Command::Renew(_) | Command::Doctor(_) | Command::Status(_) | Command::Demo(_) => None,
+            Command::Renew(_) | Command::Doctor(_) | Command::Status(_) | Command::Page(_) | Command::Demo(_) => None,
         }
     }
 
     /// Whether real keys will be in the memory of this process.
     fn holds_keys(&self) -> bool {
         match self {
-            Command::Driver(_) | Command::Approver(_) | Command::Doctor(_) | Command::Watch(_) => true,
+            Command::Driver(_) | Command::Approver(_) | Command::Doctor(_) | Command::Page(_) | Command::Watch(_) => {
+                true
+            }
             // The demo's own process writes its maps of users, which the kernel allows only for dumpable processes.
             Command::Renew(_) | Command::Status(_) | Command::Demo(_) => false,
         }
@@ -179,6 +191,7 @@ impl Command {
             Command::Renew(renew) => renew.run()?,
             Command::Doctor(doctor) => return doctor.run(),
             Command::Status(status) => status.run()?,
+            Command::Page(page) => page.run()?,
             Command::Watch(watch) => return watch.run(),
             Command::Demo(demo) => demo.run()?,
         }

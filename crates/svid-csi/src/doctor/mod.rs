@@ -1,10 +1,12 @@
-//! `svid-csi doctor` gathers facts about this node, and prints what core makes of them; `svid-csi status` shows its volumes.
+//! `svid-csi doctor` gathers facts about this node, and prints what core makes of them; `svid-csi status` and `svid-csi
+//! page` show its volumes.
 
 mod cluster;
 mod data;
 mod delivered;
 mod gather;
 mod handshake;
+pub mod page;
 mod paths;
 mod print;
 mod sockets;

@@ -1,6 +1,5 @@
 //! The result, for people and programs. Text of others is escaped: it cannot move the cursor or forge a line.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -92,17 +91,8 @@ fn table(node: &str, report: &Report, coloured: bool) -> String {
         (0, 0) => format!("{node}: nothing is wrong\n"),
         _ => format!("{node}: {}, {}\n", count(faults, "fault"), count(warnings, "warning")),
     };
-    let mut groups: Vec<(&str, Vec<&Finding>)> = Vec::new();
-    let mut places = BTreeMap::new();
-    for finding in &report.findings {
-        let place = *places.entry(finding.id).or_insert(groups.len());
-        if place == groups.len() {
-            groups.push((finding.id, Vec::new()));
-        }
-        groups[place].1.push(finding);
-    }
-    for (id, findings) in groups {
-        group(&mut text, id, &findings, coloured);
+    for findings in report.by_check() {
+        group(&mut text, &findings, coloured);
     }
     if !report.not_checked.is_empty() {
         text.push_str("\nNot checked:\n");
@@ -113,8 +103,8 @@ fn table(node: &str, report: &Report, coloured: bool) -> String {
     text
 }
 
-fn group(text: &mut String, id: &str, findings: &[&Finding], coloured: bool) {
-    let severity = findings[0].severity;
+fn group(text: &mut String, findings: &[&Finding], coloured: bool) {
+    let Finding { id, severity, .. } = *findings[0];
     let title = check(id).map_or("", |check| check.title);
     let _ = writeln!(text, "\n{} {id}: {title}", word(severity, coloured));
     for finding in findings.iter().take(MOST) {
@@ -147,7 +137,7 @@ fn walked(pod: &str, steps: &[Step], coloured: bool) -> String {
         let _ = writeln!(text, "  [{mark}] {}", step.what);
     }
     for finding in steps.iter().flat_map(|step| &step.findings) {
-        group(&mut text, finding.id, &[finding], coloured);
+        group(&mut text, &[finding], coloured);
     }
     text
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use svid_csi_core::findings::facts::{DriverFacts, NoDriver, VolumeFacts};
-use svid_csi_core::findings::identity::outage_horizon;
+use svid_csi_core::findings::overview::SourceHealth;
 use svid_csi_core::findings::volume_state::VolumeState;
 use svid_csi_core::unix_time::{at, rfc3339, seconds};
 
@@ -136,13 +136,6 @@ fn rows<'a>(options: &StatusOptions, driver: &'a DriverFacts, now: SystemTime) -
     rows
 }
 
-/// When the first pod, and half of them, would be without an identity.
-fn horizon(driver: &DriverFacts, now: SystemTime) -> Option<(Duration, Duration)> {
-    let identities =
-        driver.volumes.values().filter(|volume| volume.is_ready()).filter_map(|volume| volume.identity.as_ref());
-    outage_horizon(identities.map(|identity| identity.not_after), now)
-}
-
 fn summary(driver: &DriverFacts, now: SystemTime) -> String {
     let mut text = format!("node {}, driver {}", one_line(&driver.node), one_line(&driver.version));
     let _ = writeln!(text, ", {} volumes", driver.volumes.len() + driver.busy);
@@ -154,10 +147,10 @@ fn summary(driver: &DriverFacts, now: SystemTime) -> String {
         };
         let _ = writeln!(text, "{}: {how}", one_line(&name.name));
     }
-    for (source, is_up) in sources(driver) {
-        let _ = writeln!(text, "source {source}: {}", if is_up { "connected" } else { "not connected" });
+    for SourceHealth { name, trouble } in driver.sources() {
+        let _ = writeln!(text, "source {name}: {}", if trouble.is_none() { "connected" } else { "not connected" });
     }
-    if let Some((first, half)) = horizon(driver, now) {
+    if let Some((first, half)) = driver.horizon(now) {
         let (first, half) = (short(first.as_secs()), short(half.as_secs()));
         let _ = writeln!(
             text,
@@ -165,13 +158,6 @@ fn summary(driver: &DriverFacts, now: SystemTime) -> String {
         );
     }
     text
-}
-
-fn sources(driver: &DriverFacts) -> Vec<(&'static str, bool)> {
-    let broker = driver.broker.as_ref().map(|broker| ("broker", broker.up));
-    let cert_manager = driver.cert_manager.as_ref().map(|source| ("cert-manager", source.up));
-    let roots = driver.roots.as_ref().map(|roots| ("roots of all nodes", roots.trouble.is_none()));
-    [broker, cert_manager, roots].into_iter().flatten().collect()
 }
 
 fn table(text: &mut String, rows: &[Row<'_>], is_coloured: bool) {
@@ -265,13 +251,20 @@ fn json(driver: &DriverFacts, rows: &[Row<'_>], now: SystemTime) -> Value {
         })
     });
     let names = driver.names.iter().map(|name| json!({"name": name.name, "registered": name.registered}));
-    let sources = sources(driver).into_iter().map(|(source, is_up)| json!({"source": source, "connected": is_up}));
-    let horizon = horizon(driver, now)
+    let sources = driver.sources().into_iter();
+    let sources = sources.map(|source| json!({"source": source.name, "connected": source.trouble.is_none()}));
+    let horizon = driver
+        .horizon(now)
         .map(|(first, half)| json!({"first_seconds": first.as_secs(), "half_seconds": half.as_secs()}));
+    let recent = driver.recent.iter().map(|event| {
+        json!({
+            "time": time(event.at), "about": event.about, "what": event.what, "why": event.why, "times": event.times,
+        })
+    });
     json!({
         "node": driver.node, "driver_version": driver.version, "busy": driver.busy,
         "names": names.collect::<Vec<_>>(), "sources": sources.collect::<Vec<_>>(),
-        "outage_horizon": horizon, "volumes": volumes.collect::<Vec<_>>(),
+        "outage_horizon": horizon, "recent": recent.collect::<Vec<_>>(), "volumes": volumes.collect::<Vec<_>>(),
     })
 }
 

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use self::admin::AdminError;
 use self::volume::deliver::Deliveries;
+use self::volume::recent::RecentEvents;
 use self::volume::reports::Reports;
 use self::volume::room::Room;
 use self::volume::store::Store;
@@ -129,7 +130,7 @@ impl Node {
         let workload_api = data_of_issued.map(open).transpose()?;
         let open = |agent| SocketDir::open(agent, data.as_ref(), store.beside("agent-sockets.json"), metrics.clone());
         let socket_dir = config.agent.as_ref().map(open).transpose()?;
-        let reports = Arc::new(Reports { metrics, events });
+        let reports = Arc::new(Reports { metrics, events, recent: RecentEvents::default() });
         let deliveries = Deliveries {
             folders,
             workload_api,

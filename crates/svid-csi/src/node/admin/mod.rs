@@ -1,6 +1,8 @@
-//! /livez, /readyz and /metrics over TCP; /status, /facts and /renew on a Unix socket that only root can reach.
+//! /livez, /readyz and /metrics over TCP; the status page, /status, /facts and /renew on a Unix socket that only root can
+//! reach.
 
 pub(crate) mod client;
+pub(crate) mod page;
 mod readiness;
 pub(crate) mod status;
 
@@ -21,6 +23,7 @@ use tracing::warn;
 use self::readiness::Readiness;
 use super::kubelet::liveness::Liveness;
 use super::volume::{Node, facts};
+use crate::host::clock;
 use crate::net::uds::{self, BindError};
 use crate::net::{pages, probes};
 
@@ -29,7 +32,7 @@ use crate::net::{pages, probes};
 pub struct AdminConfig {
     /// The address of /metrics, /livez and /readyz.
     pub metrics_address: Option<SocketAddr>,
-    /// The root-only Unix socket for /status, /facts and /renew.
+    /// The root-only Unix socket for the status page, /status, /facts and /renew.
     pub socket: Option<PathBuf>,
 }
 
@@ -61,12 +64,15 @@ pub(crate) fn start(
     }
     if let Some(path) = &config.socket {
         let (listener, bound) = uds::bind_private(path)?;
-        let facts = get(facts_page).with_state((node.clone(), setup));
+        let of_facts = Router::new()
+            .route("/", get(status_in_html))
+            .route("/facts", get(facts_page))
+            .with_state((node.clone(), setup));
         let pages = Router::new()
             .route("/status", get(status_page))
             .route("/renew", post(renew))
             .with_state(node.clone())
-            .route("/facts", facts);
+            .merge(of_facts);
         let socket = (listener, bound);
         let poll = move |cx: &mut Context<'_>| {
             let (listener, _file) = &socket;
@@ -104,6 +110,11 @@ async fn status_page(State(node): State<Arc<Node>>) -> impl IntoResponse {
 
 async fn facts_page(State((node, setup)): State<(Arc<Node>, Arc<DriverFacts>)>) -> impl IntoResponse {
     axum::Json(facts::facts(&node, &setup).await)
+}
+
+async fn status_in_html(State((node, setup)): State<(Arc<Node>, Arc<DriverFacts>)>) -> impl IntoResponse {
+    let facts = facts::facts(&node, &setup).await;
+    page::response(tokio::task::block_in_place(|| page::html(&facts, None, clock::now())))
 }
 
 /// The volumes to renew: `?pod=NAMESPACE/NAME`, or all of them.

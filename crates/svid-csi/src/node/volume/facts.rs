@@ -37,6 +37,7 @@ pub(in crate::node) async fn facts(node: &Node, setup: &DriverFacts) -> DriverFa
     if let (Some(facts), Some(source)) = (&mut facts.cert_manager, &node.sources.cert_manager) {
         facts.up = source.is_up();
     }
+    facts.recent = node.reports.recent.all();
     facts.roots = node.sources.roots().map(|roots| RootsFacts { nodes: roots.nodes(), trouble: roots.trouble() });
     let mut waiting = node.sources.waiting();
     let volumes = &mut facts.volumes;

@@ -13,6 +13,7 @@ mod jwt;
 pub(super) mod later;
 mod mount;
 pub(super) mod publish;
+pub(super) mod recent;
 mod recover;
 pub(super) mod registry;
 mod renewal;

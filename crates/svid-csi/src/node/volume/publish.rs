@@ -166,8 +166,8 @@ impl Node {
         self.sources.offer(&id, &subject, tokens.as_ref());
         let Some((mut held, point, spec)) = begun else { return Ok(()) };
         let kept = held.as_mut().and_then(|volume| still_good(volume, &subject));
-        let first =
-            self.first(&spec, &subject, kept, patience).await.inspect_err(|error| self.reports.denial(&spec, error))?;
+        let first = self.first(&spec, &subject, kept, patience).await;
+        let first = first.inspect_err(|error| self.reports.not_issued(&spec, error))?;
         let node = self.clone();
         tokio::task::spawn_blocking(move || node.install_first(held, &point, spec, first)).await?
     }

@@ -178,6 +178,15 @@ enum Kind {
 }
 
 impl Kind {
+    /// What failed.
+    fn failure(self) -> &'static str {
+        match self {
+            Kind::Identity => "renewal failed",
+            Kind::Withdrawal => "withdrawal failed",
+            Kind::Tokens => "renewal of the tokens failed",
+        }
+    }
+
     /// The state of the volume after a failure.
     fn consequence_of_failure(self) -> &'static str {
         match self {
@@ -223,6 +232,7 @@ impl News {
 /// Counts a failure. Logs the first, then the second, fourth, eighth and so on.
 fn report_failure(node: &Node, spec: &VolumeSpec, error: &VolumeError, failures: u32, kind: Kind) {
     node.reports.metrics.renewal_failed();
+    node.reports.recent.failed(spec, kind.failure(), error);
     node.reports.denial(spec, error);
     if failures.is_power_of_two() {
         let consequence = kind.consequence_of_failure();
@@ -261,6 +271,7 @@ async fn withdraw_if_withdrawn(
     let outcome = withdrawn.await??;
     let pod = spec.pod.as_ref().map(ToString::to_string);
     warn!(volume = %spec.id, pod, why = report::chain(&error), "the identity was withdrawn; the volume is empty now");
+    node.reports.recent.failed(spec, "withdrawn", &error);
     node.reports.denial(spec, &error);
     Ok(outcome)
 }

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::error::VolumeError;
 use super::jwt::{Jwt, audit_jwt};
+use super::recent::RecentEvents;
 use super::registry::Volume;
 use crate::kube::events::{Events, pod_reference};
 use crate::telemetry::metrics::Metrics;
@@ -21,6 +22,7 @@ use crate::telemetry::report;
 pub(crate) struct Reports {
     pub(crate) metrics: Arc<Metrics>,
     pub(in crate::node) events: Option<Events>,
+    pub(in crate::node) recent: RecentEvents,
 }
 
 impl Reports {
@@ -31,6 +33,7 @@ impl Reports {
             for svid in context.svids() {
                 self.audit_one(spec, &svid.identity);
             }
+            self.recent.issued(spec);
         }
         if let Some(jwt) = jwt {
             audit_jwt(spec, jwt);
@@ -57,6 +60,12 @@ impl Reports {
         self.metrics.change_seen();
         let pod = spec.pod.as_ref().map(ToString::to_string);
         warn!(volume = %spec.id, pod, how, "the volume was changed by its pod or by another process on the node; restoring it");
+    }
+
+    /// A pod cannot start yet.
+    pub(super) fn not_issued(&self, spec: &VolumeSpec, error: &VolumeError) {
+        self.recent.failed(spec, "not issued", error);
+        self.denial(spec, error);
     }
 
     /// Sends an event that the pod's identity was denied. Everything else is retried, and the kubelet reports it.

@@ -6,6 +6,7 @@ mod data;
 mod handshake;
 mod identity;
 mod mounts;
+mod page;
 mod registration;
 mod source;
 mod status;
