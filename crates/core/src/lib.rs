@@ -24,6 +24,7 @@ pub mod pod;
 pub mod pod_token;
 mod publish_request;
 pub mod quoted;
+pub mod redact;
 pub mod renew;
 pub mod request;
 pub mod room;

@@ -16,6 +16,7 @@ mod mistakes;
 mod page;
 mod profile;
 mod renew;
+mod report;
 mod sockets;
 mod status;
 mod values;
@@ -34,6 +35,7 @@ pub use self::driver::DriverCommand;
 use self::mistakes::FlagMistakes;
 pub use self::page::PageCommand;
 pub use self::renew::RenewCommand;
+pub use self::report::ReportCommand;
 pub use self::status::StatusCommand;
 pub use self::watch::WatchCommand;
 use crate::demo;
@@ -59,6 +61,8 @@ pub enum Command {
     Status(StatusCommand),
     /// Show the volumes of this node in a browser.
     Page(PageCommand),
+    /// Pack a report of a problem.
+    Report(ReportCommand),
     /// Show the identities of a pod.
     Watch(Box<WatchCommand>),
     /// Demonstrate the driver on this machine.
@@ -80,6 +84,7 @@ enum CliCommand {
     Doctor(doctor::DoctorArgs),
     Status(status::StatusArgs),
     Page(page::PageArgs),
+    Report(report::ReportArgs),
     Watch(Box<watch::WatchArgs>),
     Demo(DemoArgs),
 }
@@ -127,6 +132,11 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>, environment: Environment<
             let command = mistakes.none_or(command)?;
             Ok(Command::Page(command.expect("without a mistake there is a command")))
         }
+        CliCommand::Report(args) => {
+            let command = report::command(args, &mut mistakes);
+            let command = mistakes.none_or(command)?;
+            Ok(Command::Report(command.expect("without a mistake there is a command")))
+        }
         CliCommand::Watch(args) => {
             let command = watch::command(*args, exec, environment, &mut mistakes);
             mistakes.none_or(Command::Watch(Box::new(command)))
@@ -162,16 +172,24 @@ impl Command {
             Command::Driver(driver) => Some(driver.log),
             Command::Approver(approver) => Some(approver.log),
             Command::Watch(watch) => Some(watch.log),
-            Command::Renew(_) | Command::Doctor(_) | Command::Status(_) | Command::Page(_) | Command::Demo(_) => None,
+            Command::Renew(_)
+            | Command::Doctor(_)
+            | Command::Status(_)
+            | Command::Page(_)
+            | Command::Report(_)
+            | Command::Demo(_) => None,
         }
     }
 
     /// Whether real keys will be in the memory of this process.
     fn holds_keys(&self) -> bool {
         match self {
-            Command::Driver(_) | Command::Approver(_) | Command::Doctor(_) | Command::Page(_) | Command::Watch(_) => {
-                true
-            }
+            Command::Driver(_)
+            | Command::Approver(_)
+            | Command::Doctor(_)
+            | Command::Page(_)
+            | Command::Report(_)
+            | Command::Watch(_) => true,
             // The demo's own process writes its maps of users, which the kernel allows only for dumpable processes.
             Command::Renew(_) | Command::Status(_) | Command::Demo(_) => false,
         }
@@ -192,6 +210,7 @@ impl Command {
             Command::Doctor(doctor) => return doctor.run(),
             Command::Status(status) => status.run()?,
             Command::Page(page) => page.run()?,
+            Command::Report(report) => report.run()?,
             Command::Watch(watch) => return watch.run(),
             Command::Demo(demo) => demo.run()?,
         }

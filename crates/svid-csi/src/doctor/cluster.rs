@@ -29,11 +29,9 @@ pub(super) async fn look(driver: &DriverFacts, paths: &Paths, given: Option<Path
     if !is_needed {
         return Reach::NotNeeded;
     }
-    let kubeconfig = given.or_else(|| driver.kubeconfig.as_deref().map(|path| paths.of_driver(path)));
-    let options = ClientOptions { kubeconfig, ..ClientOptions::default() };
-    let client = match client::config(&options).await.and_then(|access| client::client(&access)) {
+    let client = match connect(driver, paths, given).await {
         Ok(client) => client,
-        Err(why) => return Reach::NotPossible(report::chain(&why)),
+        Err(why) => return Reach::NotPossible(why),
     };
     let ahead = match ahead(&client).await {
         Ok(ahead) => ahead,
@@ -54,6 +52,14 @@ pub(super) async fn look(driver: &DriverFacts, paths: &Paths, given: Option<Path
         },
     );
     Reach::Seen(ClusterSeen { ahead, csi_drivers: csi_drivers.into_iter().collect(), rights, issuer })
+}
+
+/// A client with the driver's own access, or that of a kubeconfig.
+pub(super) async fn connect(driver: &DriverFacts, paths: &Paths, given: Option<PathBuf>) -> Result<Client, String> {
+    let kubeconfig = given.or_else(|| driver.kubeconfig.as_deref().map(|path| paths.of_driver(path)));
+    let options = ClientOptions { kubeconfig, ..ClientOptions::default() };
+    let client = client::config(&options).await.and_then(|access| client::client(&access));
+    client.map_err(|why| report::chain(&why))
 }
 
 /// By how many seconds the clock here is ahead.
@@ -124,7 +130,7 @@ async fn issuer_of(client: &Client, issuer: &IssuerFacts) -> Look<Option<IssuerS
 }
 
 /// The object; `None` if there is none.
-async fn ask(client: &Client, request: Result<Request<Vec<u8>>, http::Error>) -> Look<Option<Value>> {
+pub(super) async fn ask(client: &Client, request: Result<Request<Vec<u8>>, http::Error>) -> Look<Option<Value>> {
     let request = request.map_err(|error| error.to_string())?;
     match call::within(PATIENCE, client.request::<Value>(request)).await {
         Ok(object) => Ok(Some(object)),

@@ -1,5 +1,5 @@
 //! `svid-csi doctor` gathers facts about this node, and prints what core makes of them; `svid-csi status` and `svid-csi
-//! page` show its volumes.
+//! page` show its volumes, and `svid-csi report` packs all that.
 
 mod cluster;
 mod data;
@@ -9,6 +9,7 @@ mod handshake;
 pub mod page;
 mod paths;
 mod print;
+pub mod report;
 mod sockets;
 pub mod status;
 mod volumes;

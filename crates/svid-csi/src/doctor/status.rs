@@ -109,6 +109,21 @@ fn page(options: &StatusOptions, driver: &DriverFacts, now: SystemTime, is_colou
     text
 }
 
+/// All volumes as JSON, the worst first.
+pub(super) fn all(driver: &DriverFacts, now: SystemTime) -> Value {
+    let options = StatusOptions {
+        socket: PathBuf::new(),
+        pod: None,
+        namespace: None,
+        states: Vec::new(),
+        sort: Sort::State,
+        json: true,
+        watch: false,
+        width: NARROW,
+    };
+    json(driver, &rows(&options, driver, now), now)
+}
+
 fn rows<'a>(options: &StatusOptions, driver: &'a DriverFacts, now: SystemTime) -> Vec<Row<'a>> {
     let of_now = seconds(now);
     let row = |(id, volume): (&'a String, &'a VolumeFacts)| {

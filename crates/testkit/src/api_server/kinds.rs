@@ -29,7 +29,7 @@ const fn with_status(kind: Kind) -> Kind {
     Kind { has_status: true, ..kind }
 }
 
-static KINDS: [Kind; 15] = [
+static KINDS: [Kind; 16] = [
     with_status(kind("cert-manager.io", "v1", "certificaterequests", "CertificateRequest")),
     with_status(kind("cert-manager.io", "v1", "issuers", "Issuer")),
     with_status(cluster(kind("cert-manager.io", "v1", "clusterissuers", "ClusterIssuer"))),
@@ -43,6 +43,7 @@ static KINDS: [Kind; 15] = [
     kind("events.k8s.io", "v1", "events", "Event"),
     kind("coordination.k8s.io", "v1", "leases", "Lease"),
     cluster(kind("storage.k8s.io", "v1", "csidrivers", "CSIDriver")),
+    cluster(kind("storage.k8s.io", "v1", "csinodes", "CSINode")),
     cluster(kind("certificates.k8s.io", "v1beta1", "clustertrustbundles", "ClusterTrustBundle")),
     cluster(kind("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview")),
 ];

@@ -1,5 +1,5 @@
-//! /livez, /readyz and /metrics over TCP; the status page, /status, /facts and /renew on a Unix socket that only root can
-//! reach.
+//! /livez, /readyz and /metrics over TCP; the status page, /status, /facts, /metrics and /renew on a Unix socket that only
+//! root can reach.
 
 pub(crate) mod client;
 pub(crate) mod page;
@@ -32,7 +32,7 @@ use crate::net::{pages, probes};
 pub struct AdminConfig {
     /// The address of /metrics, /livez and /readyz.
     pub metrics_address: Option<SocketAddr>,
-    /// The root-only Unix socket for the status page, /status, /facts and /renew.
+    /// The root-only Unix socket for the status page, /status, /facts, /metrics and /renew.
     pub socket: Option<PathBuf>,
 }
 
@@ -72,7 +72,8 @@ pub(crate) fn start(
             .route("/status", get(status_page))
             .route("/renew", post(renew))
             .with_state(node.clone())
-            .merge(of_facts);
+            .merge(of_facts)
+            .merge(probes::metrics(node.clone(), metrics));
         let socket = (listener, bound);
         let poll = move |cx: &mut Context<'_>| {
             let (listener, _file) = &socket;

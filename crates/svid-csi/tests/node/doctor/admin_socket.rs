@@ -5,10 +5,12 @@ use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::thread;
 
+use tempfile::TempDir;
+
 use super::output;
 
-/// What `svid-csi doctor` says about an admin socket that answers this.
-fn of(answer: &str) -> (i32, String) {
+/// An admin socket in a folder of its own that answers every request with this.
+pub(super) fn that_answers(answer: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(folder.path().join("admin.sock")).unwrap();
     let answer = answer.to_owned();
@@ -23,11 +25,17 @@ fn of(answer: &str) -> (i32, String) {
             });
         }
     });
+    folder
+}
+
+/// What `svid-csi doctor` says about an admin socket that answers this.
+fn of(answer: &str) -> (i32, String) {
+    let folder = that_answers(answer);
     let mut doctor = Command::new(env!("CARGO_BIN_EXE_svid-csi"));
     output(doctor.args(["doctor", "--output=short", "--data-root"]).arg(folder.path()))
 }
 
-fn page(body: &str) -> String {
+pub(super) fn page(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 

@@ -63,3 +63,19 @@ fn a_reader_that_goes_away_changes_nothing() {
         assert!(code == 2 && ids(&node).iter().eq(["driver-unreachable"]), "{answer}");
     });
 }
+
+#[test]
+fn keys_that_may_be_swapped() {
+    test(async || {
+        let node = healthy(&[]).await;
+        finds(&node, &[]).await;
+        let swaps = node.path("swaps");
+        fs::write(&swaps, "Filename Type Size Used Priority\n/swapfile file 1024 0 -2\n").unwrap();
+        mount(&["--bind".as_ref(), swaps.as_os_str(), "/proc/swaps".as_ref()]);
+        let data = node.path("root/data");
+        mount(&["-t".as_ref(), "tmpfs".as_ref(), "none".as_ref(), data.as_os_str()]);
+        assert!(ids(&node).contains("data-may-be-swapped"));
+        unmount("/proc/swaps".as_ref());
+        assert!(!ids(&node).contains("data-may-be-swapped"));
+    });
+}

@@ -8,6 +8,7 @@ mod identity;
 mod mounts;
 mod page;
 mod registration;
+mod report;
 mod source;
 mod status;
 

@@ -3,12 +3,13 @@
 use std::fs;
 use std::time::Duration;
 
-use svid_csi_testkit::api_server::Mode;
+use serde_json::json;
+use svid_csi_testkit::api_server::{ApiServer, Mode, User};
 
 use super::{doctor, found, ids};
 use crate::broker::scene::{Scene, files_test};
 use crate::cert_manager::cluster::{Cluster, cluster_test, prepared_test};
-use crate::fixture::{Node, until, volume};
+use crate::fixture::{FILES, Node, test, until, volume};
 
 async fn finds_about(node: &Node, id: &str, about: &str) {
     until(id, async || {
@@ -101,5 +102,43 @@ fn a_token_that_does_not_come_again() {
         cluster.start().await;
         crate::endpoints::renew_all(&cluster.node).await;
         finds_about(&cluster.node, "no-service-account-token", "shop/web").await;
+    });
+}
+
+#[test]
+fn a_renewal_that_waits_for_its_turn() {
+    cluster_test(&["--renewal-concurrency=1", "--request-mode=own"], async |cluster| {
+        for pod in ["web", "api"] {
+            cluster.node.publish(&cluster.volume(pod)).await;
+        }
+        assert!(!ids(&cluster.node).contains("volume-waiting"));
+        cluster.server.cert_manager.mode(Mode::ByHand);
+        crate::endpoints::renew_pod(&cluster.node, "shop/web").await;
+        cluster.pending("web").await;
+        crate::endpoints::renew_pod(&cluster.node, "shop/api").await;
+        finds_about(&cluster.node, "volume-waiting", "shop/api").await;
+    });
+}
+
+#[test]
+fn roots_that_cannot_be_shared() {
+    test(async || {
+        let server = ApiServer::start();
+        server.users.accept("t0ken", User::service_account("svid-csi", "svid-csi"));
+        server.permissions.everything();
+        let metadata = json!({"name": "roots", "namespace": "svid-csi"});
+        server.objects.put(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {}}));
+        let mut node = Node::new(&[
+            FILES,
+            &["--data-root={dir}/root", "--trust-domain=example.org", "--kubelet-dir={dir}/kubelet"],
+            &["--local-ca-roots=svid-csi/roots", "--kubeconfig={dir}/kubeconfig"],
+        ]);
+        fs::write(node.path("kubeconfig"), server.kubeconfig("t0ken")).unwrap();
+        node.start().await;
+        until("the roots are shared", async || !ids(&node).contains("roots-not-shared")).await;
+        server.objects.remove("configmaps", "svid-csi", "roots");
+        finds_about(&node, "roots-not-shared", "local-ca").await;
+        let (_, answer) = doctor(&node, &["--category=source"]);
+        assert!(answer.to_string().contains("create it, without data"), "{answer}");
     });
 }

@@ -134,6 +134,13 @@ impl Node for Driver {
         Err(unneeded())
     }
 
+    async fn node_get_storage_health(
+        &self,
+        _: Request<csi::NodeGetStorageHealthRequest>,
+    ) -> Result<Response<csi::NodeGetStorageHealthResponse>, Status> {
+        Err(unneeded())
+    }
+
     async fn node_stage_volume(
         &self,
         _: Request<csi::NodeStageVolumeRequest>,
