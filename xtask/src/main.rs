@@ -4,6 +4,7 @@
 mod deb;
 mod docs;
 mod image;
+mod plugin;
 mod release;
 mod shell;
 #[cfg(test)]
@@ -37,6 +38,11 @@ enum Task {
         /// amd64 or arm64; default: this machine
         arch: Option<Arch>,
     },
+    /// Build the kubectl plugin into target/plugin
+    Plugin {
+        /// amd64, arm64; default: this machine
+        arches: Vec<Arch>,
+    },
     /// Write the reference pages below docs/reference
     Docs,
     /// Write the man pages into target/man
@@ -64,6 +70,7 @@ impl Task {
         let repo = repository()?;
         match self {
             Self::Image { arches } => image::build(&repo, arches),
+            Self::Plugin { arches } => plugin::build(&repo, arches),
             Self::Docs => docs::generate(&repo),
             Self::Man => shell::man(&repo),
             Self::Completions => shell::completions(&repo),

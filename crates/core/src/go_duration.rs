@@ -76,6 +76,16 @@ fn scaled(number: &str, scale: u64) -> Option<u128> {
     Some(u128::from(digits(whole)?) * scale + u128::from(digits(fraction)?) * scale / power)
 }
 
+/// A number of seconds in its two largest units, for people.
+pub fn short(seconds: u64) -> String {
+    match (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, seconds) => format!("{seconds}s"),
+        (0, 0, minutes, _) => format!("{minutes}m"),
+        (0, hours, minutes, _) => format!("{hours}h{minutes}m"),
+        (days, hours, ..) => format!("{days}d{hours}h"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -144,6 +154,13 @@ mod tests {
         #[test]
         fn no_text_panics(text in "[0-9.hmsun\u{b5}-]{0,40}|\\PC{0,20}") {
             let _ = parse(&text);
+        }
+    }
+
+    #[test]
+    fn short_durations_have_their_two_largest_units() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m"), (3_599, "59m"), (3_660, "1h1m"), (90_000, "1d1h")] {
+            assert_eq!(short(seconds), text);
         }
     }
 }

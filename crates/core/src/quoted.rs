@@ -30,6 +30,15 @@ impl fmt::Display for Quoted {
     }
 }
 
+/// A text from outside, such as the error of a parser or a server: truncated, with unprintable characters escaped.
+pub fn one_line(text: &str) -> String {
+    const MOST: usize = 400;
+    let printable =
+        |c: char| if c == ' ' || c.is_ascii_graphic() { c.to_string() } else { c.escape_default().to_string() };
+    let line: String = text.chars().take(MOST).map(printable).collect();
+    if text.chars().nth(MOST).is_some() { line + "..." } else { line }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

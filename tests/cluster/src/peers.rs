@@ -13,8 +13,11 @@ use crate::layout::Layout;
 
 const PROGRAMS: [&str; 3] = ["scripted-agent", "workload", "predecessor"];
 
-/// The tests of the testkit that need these programs.
-const THEIR_TESTS: [&str; 2] = ["scripted_agent", "workload_verify"];
+/// The kubectl plugin, which runs on the host.
+pub const PLUGIN: &str = "kubectl-svid";
+
+/// The tests of the testkit and of the plugin that need these programs.
+const THEIR_TESTS: [&str; 3] = ["scripted_agent", "workload_verify", "plugin"];
 
 /// The path of a program after [`layer`], to run it on the host.
 #[must_use]
@@ -48,7 +51,7 @@ fn compile(layout: &Layout) -> Result<()> {
         .current_dir(&layout.repo)
         .status()
         .context("cannot run cargo")?;
-    ensure!(status.success(), "cargo test --no-run of the testkit failed: {status}");
+    ensure!(status.success(), "cargo test --no-run of the testkit and the plugin failed: {status}");
     Ok(())
 }
 

@@ -15,6 +15,9 @@ pub const TARGET_DIR: &str = "target/static";
 /// The profile of the shipped programs.
 const PROFILE: &str = "dist";
 
+/// The kubectl plugin.
+pub const PLUGIN: &str = "kubectl-svid";
+
 /// The folder of the programs for a machine.
 #[must_use]
 pub fn programs(repo: &Path, arch: Arch) -> PathBuf {
@@ -24,11 +27,20 @@ pub fn programs(repo: &Path, arch: Arch) -> PathBuf {
 /// Builds the shipped programs, which takes minutes. Builds one package alone, so that no features that other packages need
 /// are built into its dependencies. Returns their folder.
 pub fn compile(repo: &Path, arch: Arch) -> Result<PathBuf> {
+    build(repo, arch, "svid-csi")
+}
+
+/// Builds the kubectl plugin, which is in no image, and returns its path.
+pub fn compile_plugin(repo: &Path, arch: Arch) -> Result<PathBuf> {
+    Ok(build(repo, arch, PLUGIN)?.join(PLUGIN))
+}
+
+fn build(repo: &Path, arch: Arch, package: &str) -> Result<PathBuf> {
     let status = cargo(repo, arch)?
-        .args(["build", "--locked", "--bins", "--package", "svid-csi", "--profile", PROFILE])
+        .args(["build", "--locked", "--bins", "--package", package, "--profile", PROFILE])
         .status()
         .context("cannot run cargo")?;
-    ensure!(status.success(), "cargo build of svid-csi for {arch} failed: {status}");
+    ensure!(status.success(), "cargo build of {package} for {arch} failed: {status}");
     Ok(programs(repo, arch))
 }
 

@@ -11,6 +11,7 @@ mod doctor;
 mod driver;
 mod drivers;
 mod flags;
+mod identity;
 mod issuance;
 mod mistakes;
 mod page;
@@ -32,6 +33,7 @@ use tokio::runtime::{Builder, Runtime};
 pub use self::approver::ApproverCommand;
 pub use self::doctor::DoctorCommand;
 pub use self::driver::DriverCommand;
+pub use self::identity::IdentityCommand;
 use self::mistakes::FlagMistakes;
 pub use self::page::PageCommand;
 pub use self::renew::RenewCommand;
@@ -63,6 +65,8 @@ pub enum Command {
     Page(PageCommand),
     /// Pack a report of a problem.
     Report(ReportCommand),
+    /// Compare a pod's identity with the driver's record.
+    Identity(IdentityCommand),
     /// Show the identities of a pod.
     Watch(Box<WatchCommand>),
     /// Demonstrate the driver on this machine.
@@ -85,6 +89,7 @@ enum CliCommand {
     Status(status::StatusArgs),
     Page(page::PageArgs),
     Report(report::ReportArgs),
+    Identity(identity::IdentityArgs),
     Watch(Box<watch::WatchArgs>),
     Demo(DemoArgs),
 }
@@ -102,47 +107,30 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>, environment: Environment<
         let flags = argv::normalise(subcommand, &words[2..], environment, &mut mistakes);
         words.splice(2.., flags);
     }
-    match Cli::try_parse_from(words)?.command {
-        CliCommand::Driver(args) => {
-            let command = driver::command(*args, environment, &mut mistakes);
-            mistakes.none_or(Command::Driver(Box::new(command)))
-        }
-        CliCommand::Approver(args) => {
-            let command = approver::command(*args, &mut mistakes);
-            let command = mistakes.none_or(command)?;
-            Ok(Command::Approver(Box::new(command.expect("without a mistake there is a command"))))
-        }
-        CliCommand::Renew(args) => {
-            let command = renew::command(args, &mut mistakes);
-            let command = mistakes.none_or(command)?;
-            Ok(Command::Renew(command.expect("without a mistake there is a command")))
-        }
-        CliCommand::Doctor(args) => {
-            let command = doctor::command(args, &mut mistakes);
-            let command = mistakes.none_or(command)?;
-            Ok(Command::Doctor(command.expect("without a mistake there is a command")))
-        }
-        CliCommand::Status(args) => {
-            let command = status::command(args, environment, &mut mistakes);
-            let command = mistakes.none_or(command)?;
-            Ok(Command::Status(command.expect("without a mistake there is a command")))
-        }
-        CliCommand::Page(args) => {
-            let command = page::command(args, &mut mistakes);
-            let command = mistakes.none_or(command)?;
-            Ok(Command::Page(command.expect("without a mistake there is a command")))
-        }
-        CliCommand::Report(args) => {
-            let command = report::command(args, &mut mistakes);
-            let command = mistakes.none_or(command)?;
-            Ok(Command::Report(command.expect("without a mistake there is a command")))
-        }
-        CliCommand::Watch(args) => {
-            let command = watch::command(*args, exec, environment, &mut mistakes);
-            mistakes.none_or(Command::Watch(Box::new(command)))
-        }
-        CliCommand::Demo(args) => mistakes.none_or(Command::Demo(args.into())),
-    }
+    let command = command_of(Cli::try_parse_from(words)?.command, exec, environment, &mut mistakes);
+    let command = mistakes.none_or(command)?;
+    Ok(command.expect("without a mistake there is a command"))
+}
+
+/// `None` only with a mistake.
+fn command_of(
+    given: CliCommand,
+    exec: Option<Vec<String>>,
+    environment: Environment<'_>,
+    mistakes: &mut FlagMistakes,
+) -> Option<Command> {
+    Some(match given {
+        CliCommand::Driver(args) => Command::Driver(Box::new(driver::command(*args, environment, mistakes))),
+        CliCommand::Approver(args) => Command::Approver(Box::new(approver::command(*args, mistakes)?)),
+        CliCommand::Renew(args) => Command::Renew(renew::command(args, mistakes)?),
+        CliCommand::Doctor(args) => Command::Doctor(doctor::command(args, mistakes)?),
+        CliCommand::Status(args) => Command::Status(status::command(args, environment, mistakes)?),
+        CliCommand::Identity(args) => Command::Identity(identity::command(args, mistakes)?),
+        CliCommand::Page(args) => Command::Page(page::command(args, mistakes)?),
+        CliCommand::Report(args) => Command::Report(report::command(args, mistakes)?),
+        CliCommand::Watch(args) => Command::Watch(Box::new(watch::command(*args, exec, environment, mistakes))),
+        CliCommand::Demo(args) => Command::Demo(args.into()),
+    })
 }
 
 /// A page of metrics.
@@ -175,6 +163,7 @@ impl Command {
             Command::Renew(_)
             | Command::Doctor(_)
             | Command::Status(_)
+            | Command::Identity(_)
             | Command::Page(_)
             | Command::Report(_)
             | Command::Demo(_) => None,
@@ -189,6 +178,7 @@ impl Command {
             | Command::Doctor(_)
             | Command::Page(_)
             | Command::Report(_)
+            | Command::Identity(_)
             | Command::Watch(_) => true,
             // The demo's own process writes its maps of users, which the kernel allows only for dumpable processes.
             Command::Renew(_) | Command::Status(_) | Command::Demo(_) => false,
@@ -211,6 +201,7 @@ impl Command {
             Command::Status(status) => status.run()?,
             Command::Page(page) => page.run()?,
             Command::Report(report) => report.run()?,
+            Command::Identity(identity) => return identity.run(),
             Command::Watch(watch) => return watch.run(),
             Command::Demo(demo) => demo.run()?,
         }

@@ -6,13 +6,14 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use svid_csi_core::files::MAX_VOLUME_BYTES;
-use svid_csi_core::findings::facts::{Delivered, FileFacts};
+use svid_csi_core::findings::facts::{Delivered, FileFacts, VolumeFacts};
 use svid_csi_core::quoted::Quoted;
 use svid_csi_core::x509_context::split;
 use svid_csi_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use svid_csi_proto::workload::{X509svid, X509svidRequest};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::paths::Paths;
 use super::sockets::Reachable;
 use crate::host::beneath::Folder;
 use crate::host::fsx::FsError;
@@ -33,9 +34,17 @@ pub(super) fn files(target: &Path, names: &FileFacts) -> Result<Delivered, Strin
     Ok(Delivered { open_to_all, ..seen(&svid)? })
 }
 
-/// The identity in a volume's files.
-pub(super) fn svid_in_files(target: &Path, names: &FileFacts) -> Result<Svid, String> {
-    read(target, names).map(|(svid, _)| svid)
+/// The identity of a volume, as its pod finds it.
+pub(super) async fn svid(volume: &VolumeFacts, paths: &Paths) -> Result<Svid, String> {
+    let target = paths.of_driver(&volume.target);
+    match (&volume.files, volume.sockets.first()) {
+        (Some(names), _) => read(&target, names).map(|(svid, _)| svid),
+        (None, Some(socket)) => svid_on_socket(&target.join(socket)).await,
+        (None, None) => {
+            Err("its volume holds the agent's sockets, or files in a layout without a certificate of its own"
+                .to_owned())
+        }
+    }
 }
 
 /// Reads the files through one resolution of `..data`, so that they belong together, and the mode of the key. The pod may
@@ -74,7 +83,7 @@ pub(super) async fn socket(socket: &Path) -> Result<Delivered, String> {
 }
 
 /// Asks the volume's socket, as its pod does.
-pub(super) async fn svid_on_socket(socket: &Path) -> Result<Svid, String> {
+async fn svid_on_socket(socket: &Path) -> Result<Svid, String> {
     let reachable = Reachable::of(socket).map_err(|answer| answer.to_string())?;
     let asked = tokio::time::timeout(PATIENCE, async {
         let channel = unix_channel::connect(&reachable.path()).await.map_err(|error| report::chain(&error))?;

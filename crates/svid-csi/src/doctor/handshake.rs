@@ -36,16 +36,7 @@ async fn meet(client: &Svid, server: &Svid) -> Result<(), String> {
 async fn identity(driver: &DriverFacts, paths: &Paths, pod: &str) -> (Ready, Option<Svid>) {
     let mut ready = Ready::NoVolume;
     for volume in driver.volumes.values().filter(|volume| volume.pod.as_deref() == Some(pod)) {
-        let target = paths.of_driver(&volume.target);
-        let found = match (&volume.files, volume.sockets.first()) {
-            (Some(names), _) => delivered::svid_in_files(&target, names),
-            (None, Some(socket)) => delivered::svid_on_socket(&target.join(socket)).await,
-            (None, None) => {
-                Err("its volume holds the agent's sockets, or files in a layout without a certificate of its own"
-                    .to_owned())
-            }
-        };
-        match found {
+        match delivered::svid(volume, paths).await {
             Ok(svid) => return (Ready::Yes, Some(svid)),
             Err(why) => ready = Ready::No(why),
         }

@@ -1,11 +1,12 @@
 //! `svid-csi doctor` gathers facts about this node, and prints what core makes of them; `svid-csi status` and `svid-csi
-//! page` show its volumes, and `svid-csi report` packs all that.
+//! page` show its volumes, `svid-csi identity` those of one pod, and `svid-csi report` packs all that.
 
 mod cluster;
 mod data;
 mod delivered;
 mod gather;
 mod handshake;
+pub mod identity;
 pub mod page;
 mod paths;
 mod print;

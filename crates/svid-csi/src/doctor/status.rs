@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use svid_csi_core::findings::facts::{DriverFacts, NoDriver, VolumeFacts};
 use svid_csi_core::findings::overview::SourceHealth;
 use svid_csi_core::findings::volume_state::VolumeState;
+use svid_csi_core::go_duration::short;
 use svid_csi_core::unix_time::{at, rfc3339, seconds};
 
 use super::gather;
@@ -242,16 +243,6 @@ fn until(seconds: i64) -> String {
     u64::try_from(seconds).map_or_else(|_| "over".to_owned(), short)
 }
 
-/// A duration in its two largest units.
-fn short(seconds: u64) -> String {
-    match (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60) {
-        (0, 0, 0, seconds) => format!("{seconds}s"),
-        (0, 0, minutes, _) => format!("{minutes}m"),
-        (0, hours, minutes, _) => format!("{hours}h{minutes}m"),
-        (days, hours, ..) => format!("{days}d{hours}h"),
-    }
-}
-
 fn json(driver: &DriverFacts, rows: &[Row<'_>], now: SystemTime) -> Value {
     let time = |seconds: i64| at(seconds).map(rfc3339);
     let volumes = rows.iter().map(|row| {
@@ -281,17 +272,4 @@ fn json(driver: &DriverFacts, rows: &[Row<'_>], now: SystemTime) -> Value {
         "names": names.collect::<Vec<_>>(), "sources": sources.collect::<Vec<_>>(),
         "outage_horizon": horizon, "recent": recent.collect::<Vec<_>>(), "volumes": volumes.collect::<Vec<_>>(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_have_their_two_largest_units() {
-        for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m"), (3_599, "59m"), (3_660, "1h1m"), (90_000, "1d1h")] {
-            assert_eq!(short(seconds), text);
-        }
-        assert_eq!(until(-1), "over");
-    }
 }

@@ -65,40 +65,47 @@ pub enum ClientError {
     Client(#[source] kube::Error),
 }
 
-/// Means "none given" in a kubeconfig, so that kube does not look for a proxy in the environment by its own rules.
-const NO_PROXY_GIVEN: &str = "none://given";
-
 /// Finds the API server, the credentials and the proxy.
 ///
 /// # Errors
 /// [`ClientError`].
 pub async fn config(options: &ClientOptions) -> Result<Config, ClientError> {
-    let mut config = match &options.kubeconfig {
-        None => Config::incluster().map_err(ClientError::InCluster)?,
+    let (mut config, given) = match &options.kubeconfig {
+        None => (Config::incluster().map_err(ClientError::InCluster)?, None),
         Some(path) => {
             let failed = |source| ClientError::Kubeconfig { path: path.clone(), source };
             let mut kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
-            let clusters = kubeconfig.clusters.iter_mut().filter_map(|named| named.cluster.as_mut());
-            for proxy in clusters.map(|cluster| &mut cluster.proxy_url) {
-                let given =
-                    proxy.take().filter(|given| !given.is_empty()).map(|given| proxy::parse(&given, "proxy-url"));
-                *proxy = Some(given.transpose()?.map_or_else(|| NO_PROXY_GIVEN.to_owned(), |uri| uri.to_string()));
-            }
             let ClientOptions { context, cluster, user, .. } = options.clone();
             let choice = KubeConfigOptions { context, cluster, user };
-            Config::from_custom_kubeconfig(kubeconfig, &choice).await.map_err(failed)?
+            let given = take_proxy(&mut kubeconfig, &choice)?;
+            (Config::from_custom_kubeconfig(kubeconfig, &choice).await.map_err(failed)?, given)
         }
     };
-    if config.proxy_url.as_ref().is_none_or(|proxy| *proxy == NO_PROXY_GIVEN) {
-        let environment = proxy::ProxyEnvironment::read(|name| std::env::var(name).ok());
-        config.proxy_url = environment.proxy_for(&config.cluster_url)?;
-    }
+    config.proxy_url = match given {
+        Some(given) => Some(given),
+        None => {
+            let environment = proxy::ProxyEnvironment::read(|name| std::env::var(name).ok());
+            environment.proxy_for(&config.cluster_url)?
+        }
+    };
     if let Some(host) = config.proxy_url.as_ref().and_then(Uri::host) {
         info!(host, "the API server is reached through a proxy");
     }
     let agent = concat!("svid-csi/", env!("CARGO_PKG_VERSION"));
     config.headers.push((USER_AGENT, HeaderValue::from_static(agent)));
     Ok(config)
+}
+
+/// Takes the proxy of the chosen cluster, so that kube does not apply rules of its own to it: as in kubectl, `NO_PROXY`
+/// does not matter for a proxy in the kubeconfig.
+fn take_proxy(kubeconfig: &mut Kubeconfig, choice: &KubeConfigOptions) -> Result<Option<Uri>, ProxyError> {
+    let context = choice.context.as_ref().or(kubeconfig.current_context.as_ref());
+    let context = kubeconfig.contexts.iter().find(|named| Some(&named.name) == context);
+    let of_context = context.and_then(|named| Some(named.context.as_ref()?.cluster.clone()));
+    let chosen = choice.cluster.clone().or(of_context);
+    let cluster = kubeconfig.clusters.iter_mut().find(|named| Some(&named.name) == chosen.as_ref());
+    let given = cluster.and_then(|named| named.cluster.as_mut()?.proxy_url.take());
+    given.filter(|given| !given.is_empty()).map(|given| proxy::parse(&given, "proxy-url")).transpose()
 }
 
 /// A client with the credentials of `config`.

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+pub use svid_csi_core::quoted::one_line;
 pub use svid_csi_core::unix_time::rfc3339;
 
 /// An error and its causes on one line, without repetitions.
@@ -27,15 +28,6 @@ pub fn failure(error: &dyn Error) {
     } else {
         eprintln!("error: {}", chain(error));
     }
-}
-
-/// A text from outside, such as the error of a parser or a server: truncated, with unprintable characters escaped.
-pub fn one_line(text: &str) -> String {
-    const MOST: usize = 400;
-    let printable =
-        |c: char| if c == ' ' || c.is_ascii_graphic() { c.to_string() } else { c.escape_default().to_string() };
-    let line: String = text.chars().take(MOST).map(printable).collect();
-    if text.chars().nth(MOST).is_some() { line + "..." } else { line }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod cluster;
 mod data;
 mod handshake;
 mod identity;
+mod identity_command;
 mod mounts;
 mod page;
 mod registration;

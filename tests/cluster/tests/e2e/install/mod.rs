@@ -5,6 +5,7 @@ mod dry_run;
 mod example;
 mod footprint;
 mod host;
+mod plugin;
 mod profiles;
 mod release;
 mod startup_taint;
