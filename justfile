@@ -73,6 +73,12 @@ page-pictures:
 page-setup:
     apt-get install -y --no-install-recommends chromium pngquant
 
+# Check the metrics of running programs, the alerts with their tests, and the dashboard with promtool; needs Go, and builds promtool in a few minutes
+promtool:
+    CGO_ENABLED=0 go -C tests/cluster/tools/promtool build -ldflags "-s -w" -o "$PWD/target/promtool" \
+        github.com/prometheus/prometheus/cmd/promtool
+    PROMTOOL="$PWD/target/promtool" cargo test --locked --workspace --test node --test approver -- --ignored promtool::
+
 # Compare the approver's CSR parser with cert-manager's own decoder; needs Go
 csr-oracle:
     go -C tests/cluster/tools/certmanager build -o "$PWD/target/csr-oracle" ./csr

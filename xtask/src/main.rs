@@ -1,6 +1,7 @@
 //! `cargo xtask`: generates artifacts from the code.
 #![allow(clippy::print_stderr, reason = "a command line program talks")]
 
+mod dashboard;
 mod deb;
 mod docs;
 mod image;
@@ -45,6 +46,8 @@ enum Task {
     },
     /// Write the reference pages below docs/reference
     Docs,
+    /// Write the dashboard for Grafana into deploy/monitoring and the chart
+    Dashboard,
     /// Write the man pages into target/man
     Man,
     /// Write the completions of bash, zsh and fish into target/completions
@@ -72,6 +75,7 @@ impl Task {
             Self::Image { arches } => image::build(&repo, arches),
             Self::Plugin { arches } => plugin::build(&repo, arches),
             Self::Docs => docs::generate(&repo),
+            Self::Dashboard => dashboard::generate(&repo),
             Self::Man => shell::man(&repo),
             Self::Completions => shell::completions(&repo),
             Self::Deb { arch } => deb::build(&repo, arch.unwrap_or(Arch::host())),

@@ -83,6 +83,16 @@ impl Source {
     /// Every source.
     pub const ALL: [Source; 4] = [Source::Socket, Source::Broker, Source::CertManager, Source::LocalCa];
 
+    /// Its name in attributes, flags and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Source::Socket => "socket",
+            Source::Broker => "broker",
+            Source::CertManager => "cert-manager",
+            Source::LocalCa => "local-ca",
+        }
+    }
+
     /// The default delivery.
     pub fn usual_delivery(self) -> Delivery {
         match self {
@@ -208,12 +218,7 @@ impl FromStr for Plan {
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Source::Socket => "socket",
-            Source::Broker => "broker",
-            Source::CertManager => "cert-manager",
-            Source::LocalCa => "local-ca",
-        })
+        f.write_str(self.name())
     }
 }
 

@@ -142,7 +142,7 @@ mod tests {
             "AgentDirectoryMissing".to_owned(),
             "The agent's directory does not exist: /run/agent does not exist".to_owned(),
         );
-        assert_eq!(of("files.example", true, None), [expired.clone()]);
+        assert_eq!(of("files.example", true, None), std::slice::from_ref(&expired));
         assert_eq!(of("files.example", false, Some(AgentSeen::Missing)), [apart, expired]);
         assert_eq!(of("csi.spiffe.io", false, Some(AgentSeen::Missing)), [gone]);
         assert_eq!(of("csi.spiffe.io", false, None), []);

@@ -5,6 +5,7 @@ use svid_csi_core::approve::Policy;
 use svid_csi_core::cert_request::IssuerRef;
 use svid_csi_core::runtime_issuer::ConfigMapPlace;
 
+use super::metrics::Metrics;
 use super::queue::Queue;
 use crate::kube::lease::Notes;
 use crate::kube::one_object::ReadError;
@@ -42,12 +43,17 @@ impl KnownIssuers {
         from_flags: Option<IssuerRef>,
         place: Option<&ConfigMapPlace>,
         known: Notes,
+        metrics: &Metrics,
         tasks: &Tasks,
     ) -> Self {
         from_flags.iter().for_each(|issuer| known.add(written(issuer)));
         let from = match place {
             None => IssuerOrigin::Fixed(from_flags),
-            Some(place) => IssuerOrigin::Runtime(RuntimeIssuer::start(client, place.clone(), from_flags, tasks).into()),
+            Some(place) => {
+                let restarts = metrics.watch_restarts.clone();
+                let issuer = RuntimeIssuer::start(client, place.clone(), from_flags, restarts, tasks);
+                IssuerOrigin::Runtime(issuer.into())
+            }
         };
         Self { from, known }
     }

@@ -79,7 +79,8 @@ impl RequestWatch {
 
     async fn follow(&mut self) {
         let selection = Selection { labels: None, fields: None, page: PAGE, lasts: LASTS };
-        let mut watching = Watching::new(Api::<Listed>::all(self.client.clone()), selection);
+        let restarts = self.metrics.watch_restarts.clone();
+        let mut watching = Watching::new(Api::<Listed>::all(self.client.clone()), selection, restarts);
         loop {
             match watching.next().await {
                 Ok(WatchItem::Event(event)) => self.take(event),

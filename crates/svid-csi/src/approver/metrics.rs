@@ -22,6 +22,7 @@ pub(super) struct Metrics {
     pub(super) failures: Counter,
     pub(super) approved_by_another: Counter,
     pub(super) watch_failures: Counter,
+    pub(super) watch_restarts: Counter,
     pending: Gauge,
     leading: Gauge,
     synced: Gauge,
@@ -53,6 +54,7 @@ impl Default for Metrics {
             failures: Counter::default(),
             approved_by_another: Counter::default(),
             watch_failures: Counter::default(),
+            watch_restarts: Counter::default(),
             pending: Gauge::default(),
             leading: Gauge::default(),
             synced: Gauge::default(),
@@ -93,6 +95,7 @@ impl Metrics {
                 &self.approved_by_another,
             ),
             ("watch_failures", "Failures to list or watch requests", &self.watch_failures),
+            ("watch_restarts", "Watches of the API server that broke and were established again", &self.watch_restarts),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());

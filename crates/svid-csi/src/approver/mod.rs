@@ -153,8 +153,8 @@ async fn start(
         all: policy.auto_approve_non_spiffe,
         progress: list_watch::Progress::default(),
     };
-    let issuer =
-        KnownIssuers::new(client.clone(), policy.issuer.clone(), cluster.runtime_issuer.as_ref(), issuers, tasks);
+    let place = cluster.runtime_issuer.as_ref();
+    let issuer = KnownIssuers::new(client.clone(), policy.issuer.clone(), place, issuers, &metrics, tasks);
     let judge = Judge {
         client: client.clone(),
         issuer,

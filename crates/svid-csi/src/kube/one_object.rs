@@ -6,6 +6,7 @@ use std::fmt::Debug;
 
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource};
+use prometheus_client::metrics::counter::Counter;
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 use tracing::{debug, warn};
@@ -86,11 +87,11 @@ pub struct OneObject<K> {
 }
 
 impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> OneObject<K> {
-    /// Follows the object `name`; `object` is its kind and name.
-    pub fn new(api: Api<K>, name: &str, object: String) -> Self {
+    /// Follows the object `name`; `object` is its kind and name. `restarts` counts interruptions of the watch.
+    pub fn new(api: Api<K>, name: &str, object: String, restarts: Counter) -> Self {
         let selection =
             Selection { labels: None, fields: Some(format!("metadata.name={name}")), page: PAGE, lasts: LASTS };
-        let (watching, backoff) = (Watching::new(api, selection), Backoff::for_watches());
+        let (watching, backoff) = (Watching::new(api, selection, restarts), Backoff::for_watches());
         Self { watching, object, listed: None, backoff, pause: false, reported: Reported::default() }
     }
 

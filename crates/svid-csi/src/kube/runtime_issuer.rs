@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
+use prometheus_client::metrics::counter::Counter;
 use svid_csi_core::cert_request::IssuerRef;
 use svid_csi_core::runtime_issuer::{self, ConfigMapPlace};
 use tokio::sync::watch;
@@ -29,14 +30,21 @@ pub struct RuntimeIssuer {
 
 impl RuntimeIssuer {
     /// Follows the ConfigMap. Until it has been read, the issuer of the flags counts, see [`answered`](Self::answered).
-    pub fn start(client: Client, place: ConfigMapPlace, from_flags: Option<IssuerRef>, tasks: &Tasks) -> Self {
+    /// `restarts` counts interruptions of the watch.
+    pub fn start(
+        client: Client,
+        place: ConfigMapPlace,
+        from_flags: Option<IssuerRef>,
+        restarts: Counter,
+        tasks: &Tasks,
+    ) -> Self {
         let config_map = Api::namespaced(client, &place.namespace);
         let last = FollowedValue::new(from_flags.clone());
         let (has_answered, answered) = watch::channel(false);
         let (current, trouble) = (last.value(), last.trouble());
         let this = Self { config_map, place, from_flags, current, trouble, answered };
         let follower = RuntimeIssuerFollower { issuer: this.clone(), last, has_answered };
-        tasks.detached(async move { match follower.follow().await {} });
+        tasks.detached(async move { match follower.follow(restarts).await {} });
         this
     }
 
@@ -86,9 +94,9 @@ struct RuntimeIssuerFollower {
 }
 
 impl RuntimeIssuerFollower {
-    async fn follow(mut self) -> Infallible {
+    async fn follow(mut self, restarts: Counter) -> Infallible {
         let RuntimeIssuer { config_map, place, .. } = &self.issuer;
-        let mut states = OneObject::new(config_map.clone(), &place.name, self.issuer.object());
+        let mut states = OneObject::new(config_map.clone(), &place.name, self.issuer.object(), restarts);
         loop {
             let state = states.next().await;
             let answered = !matches!(state, Err(ReadError::Failed { .. }));

@@ -10,6 +10,7 @@ use kube::api::{ListParams, WatchParams};
 use kube::core::WatchEvent;
 use kube::runtime::watcher::{Error, Event, Result};
 use kube::{Api, Resource, ResourceExt};
+use prometheus_client::metrics::counter::Counter;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -56,6 +57,16 @@ pub struct Watching<K> {
     selection: Selection,
     pending: VecDeque<WatchItem<K>>,
     state: WatchState<K>,
+    health: WatchHealth,
+    restarts: Counter,
+}
+
+/// Whether the watch has been interrupted. Its planned end does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WatchHealth {
+    Never,
+    Up,
+    Broken,
 }
 
 enum WatchState<K> {
@@ -66,9 +77,17 @@ enum WatchState<K> {
 }
 
 impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K> {
-    /// Prepares to follow objects; nothing is requested yet.
-    pub fn new(api: Api<K>, selection: Selection) -> Self {
-        Self { api, selection, pending: VecDeque::new(), state: WatchState::Unlisted }
+    /// Prepares to follow objects; nothing is requested yet. `restarts` counts how often the watch is established again after
+    /// an interruption.
+    pub fn new(api: Api<K>, selection: Selection, restarts: Counter) -> Self {
+        Self {
+            api,
+            selection,
+            pending: VecDeque::new(),
+            state: WatchState::Unlisted,
+            health: WatchHealth::Never,
+            restarts,
+        }
     }
 
     /// Lists all objects again.
@@ -82,6 +101,20 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
     /// # Errors
     /// The current failure. The next call retries at once, so the caller must pause.
     pub async fn next(&mut self) -> Result<WatchItem<K>> {
+        let next = self.advance().await;
+        if next.is_err() {
+            self.broken();
+        }
+        next
+    }
+
+    fn broken(&mut self) {
+        if self.health == WatchHealth::Up {
+            self.health = WatchHealth::Broken;
+        }
+    }
+
+    async fn advance(&mut self) -> Result<WatchItem<K>> {
         loop {
             if let Some(item) = self.pending.pop_front() {
                 return Ok(item);
@@ -132,6 +165,9 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
         match within(CALL_TIMEOUT, self.api.watch(&params, &version)).await.map_err(kube::Error::from) {
             Ok(events) => {
                 self.state = WatchState::Watched { version, events: events.boxed() };
+                if std::mem::replace(&mut self.health, WatchHealth::Up) == WatchHealth::Broken {
+                    self.restarts.inc();
+                }
                 Ok(WatchItem::Watched)
             }
             Err(kube::Error::Api(status)) if status.code == GONE => {
@@ -146,7 +182,9 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
     async fn follow(&mut self) -> Result<()> {
         let WatchState::Watched { version, events } = &mut self.state else { return Ok(()) };
         let silence = Duration::from_secs(u64::from(self.selection.lasts)) + GRACE;
-        let event = timeout(silence, events.next()).await.unwrap_or_default();
+        let event = timeout(silence, events.next()).await;
+        let is_dead = event.is_err();
+        let event = event.unwrap_or_default();
         let (object, event): (_, fn(K) -> Event<K>) = match event {
             Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => (object, Event::Apply),
             Some(Ok(WatchEvent::Deleted(object))) => (object, Event::Delete),
@@ -156,6 +194,9 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
             }
             ended => {
                 let version = std::mem::take(version);
+                if is_dead {
+                    self.broken();
+                }
                 return self.ended(version, ended);
             }
         };

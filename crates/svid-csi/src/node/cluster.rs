@@ -88,16 +88,16 @@ impl Cluster {
         tasks: &Tasks,
     ) -> Result<Self, RunError> {
         let requester = Requester::new(client.clone(), access)?;
-        let runtime = cert_manager
-            .runtime_issuer
-            .clone()
-            .map(|place| RuntimeIssuer::start(client.clone(), place, cert_manager.issuer.clone(), tasks));
+        let runtime = cert_manager.runtime_issuer.clone().map(|place| {
+            let (from_flags, restarts) = (cert_manager.issuer.clone(), metrics.watch_restarts("ConfigMap"));
+            RuntimeIssuer::start(client.clone(), place, from_flags, restarts, tasks)
+        });
         let issuer = match &runtime {
             Some(runtime) => runtime.current(),
             None => watch::channel(cert_manager.issuer.clone()).1,
         };
         let bundle = match cert_manager.bundle.clone() {
-            Some(source) => Some((source.clone(), trust_bundle::start(source, Some(client.clone()), tasks)?)),
+            Some(source) => Some((source.clone(), trust_bundle::start(source, Some(client.clone()), &metrics, tasks)?)),
             None => None,
         };
         let followed = Followed { issuer, runtime, bundle };

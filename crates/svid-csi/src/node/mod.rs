@@ -35,9 +35,9 @@ use crate::host::mount::{self, MountError, Propagation};
 use crate::host::service_manager::ServiceManager;
 use crate::kube::client::ClientError;
 use crate::kube::csi_driver::Lacking;
-use crate::source::Sources;
 use crate::source::local_ca::{LocalCa, LocalCaError};
 use crate::source::trust_bundle::TrustBundleError;
+use crate::source::{IssueWaits, Sources};
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
@@ -121,8 +121,8 @@ impl Node {
         let data = open_data_root(config)?;
         let (store, lock) = open_store(config, data.as_ref())?;
         let Clients { cert_manager, broker, events, api } = clients;
-        let local_ca = open_local_ca(config, data.as_ref(), api, &tasks)?;
-        let sources = Arc::new(Sources { broker, cert_manager, local_ca });
+        let local_ca = open_local_ca(config, data.as_ref(), api, &metrics, &tasks)?;
+        let sources = Arc::new(Sources { broker, cert_manager, local_ca, waits: IssueWaits::new(metrics.clone()) });
         let data_of_issued = data.as_ref().filter(|_| config.kubelet.allows(Plan::mints));
         let folders = data_of_issued.map(VolumeFolders::open).transpose()?;
         // Even if no volume may request it any more, because earlier volumes still exist.
@@ -197,6 +197,7 @@ fn open_local_ca(
     config: &Config,
     data: Option<&DataRoot>,
     api: Option<kube::Client>,
+    metrics: &Metrics,
     tasks: &Tasks,
 ) -> Result<Option<LocalCa>, LocalCaError> {
     let Some(local_ca) = &config.local_ca else { return Ok(None) };
@@ -204,7 +205,7 @@ fn open_local_ca(
     let Some(folder) = local_ca.dir.clone().or(in_tmpfs) else { return Ok(None) };
     let mut opened = LocalCa::open(local_ca, &folder)?;
     if let (Some(place), Some(client)) = (&local_ca.roots, api) {
-        opened.share_roots(client, place.clone(), &config.kubelet.node_id, tasks);
+        opened.share_roots(client, place.clone(), &config.kubelet.node_id, metrics, tasks);
     }
     Ok(Some(opened))
 }

@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod cert_manager;
+mod issue_waits;
 pub mod local_ca;
 mod reason;
 pub mod trust_bundle;
@@ -24,6 +25,7 @@ use tokio::sync::watch;
 use crate::host::clock;
 use broker::{Broker, BrokerError};
 use cert_manager::{CertManager, CertManagerError, Patience};
+pub use issue_waits::IssueWaits;
 use local_ca::{LocalCa, LocalCaError, Roots};
 pub use reason::Reason;
 
@@ -36,6 +38,8 @@ pub struct Sources {
     pub cert_manager: Option<Arc<CertManager>>,
     /// The embedded authority.
     pub local_ca: Option<LocalCa>,
+    /// The volumes that wait for an identity.
+    pub waits: IssueWaits,
 }
 
 /// Why there is no identity.
@@ -106,7 +110,20 @@ impl Sources {
         subject: &Subject,
         reason: Reason<'_>,
     ) -> Result<X509Context, SourceError> {
-        self.of(subject.issuer)?.next(spec, subject, reason).await
+        let source = self.of(subject.issuer)?;
+        if !source.pushes() {
+            reason.due().await;
+        }
+        if !source.pushes() || reason.is_at_once() {
+            self.waits.begin(&spec.id);
+        }
+        let next = source.next(spec, subject, reason).await;
+        match &next {
+            Ok(_) => self.waits.end(&spec.id, subject.issuer.source()),
+            Err(SourceError::Withdrawn(_)) => self.waits.forget(&spec.id),
+            Err(_) => {}
+        }
+        next
     }
 
     /// JWT-SVIDs of a volume's pod for those audiences: for one of its SPIFFE IDs, or for all of them.
@@ -159,6 +176,7 @@ impl Sources {
 
     /// Forgets a volume.
     pub fn forget(&self, spec: &VolumeSpec) {
+        self.waits.forget(&spec.id);
         if let Some(Ok(source)) = spec.subject().map(|subject| self.of(subject.issuer)) {
             source.forget(spec);
         }
@@ -167,6 +185,7 @@ impl Sources {
     /// Forgets a volume that no longer exists in every source: a publish with another spec, which failed before it was
     /// recorded, may have begun there.
     pub fn forget_everywhere(&self, spec: &VolumeSpec) {
+        self.waits.forget(&spec.id);
         self.all().for_each(|source| source.forget(spec));
     }
 
@@ -209,12 +228,16 @@ enum Chosen<'a> {
 }
 
 impl Chosen<'_> {
+    /// Whether it sends the next identity when there is one, rather than when the volume is due.
+    fn pushes(self) -> bool {
+        matches!(self, Chosen::Broker(_))
+    }
+
     async fn next(self, spec: &VolumeSpec, subject: &Subject, reason: Reason<'_>) -> Result<X509Context, SourceError> {
         if let Chosen::Broker(broker) = self {
             return Ok(broker.next(spec, subject, reason).await?);
         }
         let id = subject.identity.as_ref().ok_or(SourceError::NotConfigured(subject.issuer))?;
-        reason.due().await;
         // Boxed, so that a waiting volume, which is the usual state, does not hold the space for a request.
         Box::pin(self.issue(spec, id, reason.patience())).await.map(X509Context::from)
     }

@@ -30,6 +30,11 @@ impl Reason<'_> {
         }
     }
 
+    /// Whether an identity is requested at once, whether or not the last one is due.
+    pub(super) fn is_at_once(self) -> bool {
+        matches!(self, Reason::First | Reason::Renewal { at_once: true, .. })
+    }
+
     pub(super) fn patience(self) -> Patience {
         match self {
             Reason::First => Patience::First,

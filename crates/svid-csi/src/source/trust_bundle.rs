@@ -18,6 +18,7 @@ use self::updater::BundleUpdater;
 use crate::host::fsx::FsError;
 use crate::kube::one_object::ReadError;
 use crate::tasks::Tasks;
+use crate::telemetry::metrics::Metrics;
 
 /// Why there is no trust bundle, or no newer one.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +82,12 @@ impl CurrentBundle {
 ///
 /// # Errors
 /// [`TrustBundleError::NoClient`]. Other problems are logged once, and may be fixed while the driver runs.
-pub fn start(source: BundleSource, client: Option<Client>, tasks: &Tasks) -> Result<CurrentBundle, TrustBundleError> {
+pub fn start(
+    source: BundleSource,
+    client: Option<Client>,
+    metrics: &Metrics,
+    tasks: &Tasks,
+) -> Result<CurrentBundle, TrustBundleError> {
     let updater = BundleUpdater::new(source.clone());
     let current = updater.current();
     match (source, client) {
@@ -90,10 +96,12 @@ pub fn start(source: BundleSource, client: Option<Client>, tasks: &Tasks) -> Res
             tasks.detached(async { match follower.follow().await {} });
         }
         (BundleSource::ConfigMap { place, key }, Some(client)) => {
-            tasks.detached(async { match config_map::follow(updater, client, place, key).await {} });
+            let restarts = metrics.watch_restarts("ConfigMap");
+            tasks.detached(async { match config_map::follow(updater, client, place, key, restarts).await {} });
         }
         (BundleSource::ClusterTrustBundle(name), Some(client)) => {
-            tasks.detached(async { match cluster_trust_bundle::follow(updater, client, name).await {} });
+            let restarts = metrics.watch_restarts("ClusterTrustBundle");
+            tasks.detached(async { match cluster_trust_bundle::follow(updater, client, name, restarts).await {} });
         }
         (source, None) => return Err(TrustBundleError::NoClient(source)),
     }

@@ -1,25 +1,53 @@
 //! The driver's metrics. No label contains a volume or a pod, so their number does not grow with the pods.
 
+mod call;
 mod labels;
 mod snapshot;
 mod table;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use svid_csi_core::plan::Source;
 use tonic::Code;
 
-use self::labels::{CsiCallLabels, DriverLabels, OutcomeLabels, PlanLabels, SourceLabels, WorkloadApiCallLabels};
-pub use self::snapshot::{BrokerState, RoomState, RootsState, Snapshot, SourceState};
+pub use self::call::{CallResult, CsiCall, OpenCall};
+use self::labels::{
+    DriverLabels, KindLabels, OutcomeLabels, RenewalLabels, ResultLabels, SourceLabels, WorkloadApiCallLabels,
+};
+pub use self::snapshot::{BrokerState, QueueState, RoomState, RootsState, Snapshot, SourceState};
 pub use self::table::Metrics;
+
+/// How a renewal ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RenewalResult {
+    /// The volume has another identity, or other tokens.
+    Renewed,
+    /// The source sent again what the volume has.
+    Unchanged,
+    /// The source withdrew the identity.
+    Withdrawn,
+    /// The volume keeps what it has.
+    Failed,
+}
+
+impl RenewalResult {
+    fn name(self) -> &'static str {
+        match self {
+            RenewalResult::Renewed => "renewed",
+            RenewalResult::Unchanged => "unchanged",
+            RenewalResult::Withdrawn => "withdrawn",
+            RenewalResult::Failed => "failed",
+        }
+    }
+}
 
 impl Metrics {
     /// Counts a publish that was refused because the tmpfs is full.
     pub fn refused_for_room(&self) {
         self.refused_for_room.inc();
-    }
-
-    /// Counts an answered call.
-    pub fn called(&self, call: &'static str, code: Code) {
-        self.calls.get_or_create(&CsiCallLabels { call, code: format!("{code:?}") }).inc();
     }
 
     /// Counts an answered call of a pod.
@@ -52,9 +80,29 @@ impl Metrics {
         self.issued.inc();
     }
 
-    /// Counts a failed renewal.
-    pub fn renewal_failed(&self) {
-        self.renewal_failures.inc();
+    /// Records how long a volume waited for an identity.
+    pub fn issued_after(&self, source: Source, waited: Duration) {
+        self.issue_duration.get_or_create(&SourceLabels { source: source.name() }).observe(waited.as_secs_f64());
+    }
+
+    /// Counts an ended renewal of `renewed`, which is `identity` or `tokens`.
+    pub fn renewal_ended(&self, source: Source, renewed: &'static str, outcome: RenewalResult) {
+        if outcome == RenewalResult::Failed {
+            self.renewal_failures.inc();
+        }
+        let labels = RenewalLabels { source: source.name(), renewed, outcome: outcome.name() };
+        self.renewals.get_or_create(&labels).inc();
+    }
+
+    /// Counts volumes that were recovered with that result at startup.
+    pub fn recovered(&self, result: &'static str, volumes: usize) {
+        let recovered = self.recoveries.get_or_create(&ResultLabels { result });
+        recovered.inc_by(u64::try_from(volumes).unwrap_or(u64::MAX));
+    }
+
+    /// The counter for the watches of that kind of object that break and are established again.
+    pub fn watch_restarts(&self, kind: &'static str) -> Counter {
+        self.watch_restarts.get_or_create(&KindLabels { kind }).clone()
     }
 
     /// Counts a certificate request that has ended, or was not created.
@@ -99,30 +147,7 @@ impl Metrics {
 
     /// Everything in the OpenMetrics text format.
     pub fn encode(&self, snapshot: &Snapshot) -> String {
-        self.volumes.clear();
-        for (plan, phase, count) in &snapshot.volumes {
-            self.volumes.get_or_create(&PlanLabels { plan: plan.clone(), phase }).set(*count);
-        }
-        if let Some(source) = &snapshot.cert_manager {
-            self.source_up.get_or_create(&SourceLabels { source: "cert-manager" }).set(source.up.into());
-            self.requests_pending.set(i64::try_from(source.pending).unwrap_or(i64::MAX));
-            self.waiting_for_token.set(i64::try_from(source.waiting_for_token).unwrap_or(i64::MAX));
-        }
-        if let Some(broker) = &snapshot.broker {
-            self.source_up.get_or_create(&SourceLabels { source: "broker" }).set(broker.up.into());
-            self.broker_subscriptions.set(i64::try_from(broker.subscriptions).unwrap_or(i64::MAX));
-        }
-        if let Some(roots) = &snapshot.local_ca_roots {
-            self.local_ca_roots.set(i64::try_from(roots.nodes).unwrap_or(i64::MAX));
-            self.local_ca_roots_in_trouble.set(roots.in_trouble.into());
-        }
-        if let Some(RoomState { size, used, reserve }) = &snapshot.room {
-            for (gauge, bytes) in [(&self.data_size, size), (&self.data_used, used), (&self.data_reserve, reserve)] {
-                gauge.set(i64::try_from(*bytes).unwrap_or(i64::MAX));
-            }
-        }
-        self.untrusted.set(snapshot.untrusted);
-        self.soonest_expiry.set(snapshot.soonest_expiry.unwrap_or(f64::INFINITY));
+        self.set(snapshot);
         let mut page = String::new();
         // Writing into a String cannot fail.
         let _ = text::encode(&mut page, &self.registry);
@@ -131,32 +156,25 @@ impl Metrics {
 
     /// A page with every metric and every label, for the reference.
     pub(crate) fn specimen() -> String {
-        let metrics = Self::default();
-        metrics.called("NodePublishVolume", Code::Ok);
+        let metrics = Arc::new(Self::default());
+        for call in [CsiCall::Publish, CsiCall::Unpublish] {
+            metrics.begin(call).end(CallResult::Ok, Code::Ok);
+        }
         metrics.workload_api_called("FetchX509SVID", Code::Ok);
+        metrics.issued_after(Source::Broker, Duration::ZERO);
+        metrics.renewal_ended(Source::Broker, "identity", RenewalResult::Renewed);
+        metrics.recovered("served", 0);
+        metrics.watch_restarts("CertificateRequest");
         metrics.request_ended("issued");
         metrics.registered("csi.spiffe.io", true);
-        let broker = Some(BrokerState { up: true, subscriptions: 1 });
         metrics.encode(&Snapshot {
             volumes: vec![("broker:files".to_owned(), "ready", 1)],
-            broker,
+            soonest_expiry: [(Source::Broker, 1.0)].into(),
+            broker: Some(BrokerState { up: true, subscriptions: 1 }),
             ..Snapshot::default()
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_metric_is_in_the_reference() {
-        let registered = format!("{:?}", Metrics::default().registry).matches("Descriptor {").count();
-        assert!(registered > 10);
-        assert_eq!(
-            Metrics::specimen().matches("# TYPE ").count(),
-            registered,
-            "specimen() must set a value of each family"
-        );
-    }
-}
+mod tests;

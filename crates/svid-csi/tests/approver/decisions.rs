@@ -23,7 +23,9 @@ async fn a_good_request_is_approved() {
     approver.counted("decisions_total{decision=\"approved\",reason=\"\"}", 2.0).await;
     approver.counted("pending_requests", 0.0).await;
     let page = approver.get("/metrics").await;
-    for expected in ["approver_leader 1", "approver_watch_synced 1", "decision_seconds_count 2", "openmetrics-text"] {
+    for expected in
+        ["approver_leader 1", "approver_watch_synced 1", "decision_seconds_count 2", "text/plain; version=0.0.4"]
+    {
         assert!(page.contains(expected), "{expected} in {page}");
     }
     assert!(!page.contains("shop"), "no label is for others to choose");

@@ -15,5 +15,6 @@ mod failures;
 mod issuer;
 mod leaders;
 mod pods;
+mod promtool;
 mod proxy;
 mod start;

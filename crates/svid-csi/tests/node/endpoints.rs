@@ -8,8 +8,17 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::fixture::{Node, test, volume};
 
-async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, method: &str, path: &str) -> String {
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin, method: &str, path: &str) -> String {
+    ask_accepting(stream, method, path, "*/*").await
+}
+
+async fn ask_accepting(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    method: &str,
+    path: &str,
+    accept: &str,
+) -> String {
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -40,6 +49,11 @@ pub(crate) async fn tcp(node: &Node, path: &str) -> String {
     ask(TcpStream::connect(address(node)).await.unwrap(), "GET", path).await
 }
 
+/// The metrics, for a scraper that accepts these formats.
+pub(crate) async fn metrics_as(node: &Node, accept: &str) -> String {
+    ask_accepting(TcpStream::connect(address(node)).await.unwrap(), "GET", "/metrics", accept).await
+}
+
 pub(crate) async fn metric(node: &Node, name: &str) -> Option<f64> {
     let page = tcp(node, "/metrics").await;
     let line = page.lines().find(|line| line.starts_with(&format!("svid_csi_{name}")))?.to_owned();
@@ -56,6 +70,12 @@ pub(crate) async fn sum_of_metric(node: &Node, name: &str) -> f64 {
     let page = tcp(node, "/metrics").await;
     let lines = page.lines().filter(|line| line.starts_with(&format!("svid_csi_{name}")));
     lines.filter_map(|line| line.split_whitespace().last()?.parse::<f64>().ok()).sum()
+}
+
+/// Waits until a metric is there and above zero, summed over all its labels.
+pub(crate) async fn until_counted(node: &Node, name: &str) {
+    let what = format!("{name} is counted");
+    crate::fixture::until(&what, async || sum_of_metric(node, name).await > 0.0).await;
 }
 
 #[test]

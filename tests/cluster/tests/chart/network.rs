@@ -40,6 +40,19 @@ fn the_alerts_are_those_of_the_repository() {
 }
 
 #[test]
+fn the_dashboard_is_that_of_the_repository() {
+    let arguments = "-f values-spire.yaml --set dashboard.enabled=true,dashboard.annotations.grafana_folder=Identity";
+    let rendered = Objects::rendered(arguments);
+    let map = rendered.one("ConfigMap", "svid-csi-dashboard");
+    assert_eq!(map["metadata"]["labels"]["grafana_dashboard"], "1");
+    assert_eq!(map["metadata"]["annotations"], json!({"grafana_folder": "Identity"}));
+    let committed = std::fs::read_to_string(LAYOUT.repo.join("deploy/monitoring/dashboard.json")).unwrap();
+    let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    assert_eq!(parse(map["data"]["svid-csi.json"].as_str().unwrap()), parse(&committed));
+    assert!(Objects::rendered("-f values-spire.yaml").get("ConfigMap", "svid-csi-dashboard").is_none());
+}
+
+#[test]
 fn monitors_select_the_pods() {
     let objects = Objects::rendered(named("everything on"));
     let monitor = objects.one("PodMonitor", "svid-csi-driver");

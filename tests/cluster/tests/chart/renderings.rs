@@ -38,7 +38,7 @@ pub const ALL: &[(&str, &str)] = &[
     (
         "everything on",
         "-f values-cert-manager.yaml --set startupTaint.enabled=true,networkPolicy.enabled=true \
-         --set podMonitor.enabled=true,prometheusRule.enabled=true,resourceQuota.enabled=true,logFormat=json \
+         --set podMonitor.enabled=true,prometheusRule.enabled=true,dashboard.enabled=true,resourceQuota.enabled=true,logFormat=json \
          --set app.approver.metrics.service.servicemonitor.enabled=true,dataSizeLimit=256Mi \
          --set openshift.securityContextConstraint.enabled=true,allowedPlans={local-ca:files} \
          --set commonLabels.team=identity,localCA.dir=/var/lib/svid-csi-ca,localCA.jwtSVIDTTL=10m \

@@ -41,6 +41,11 @@ impl SocketDir {
         self.lacks_agent(&live, trouble)
     }
 
+    /// Whether an agent is reached through the directory that pods get. Blocks.
+    pub fn is_up(&self) -> bool {
+        self.lacks_agent(&self.live(), None).is_none()
+    }
+
     /// Why no agent is reached through a directory of pods.
     fn lacks_agent(&self, shown: &Path, trouble: Option<FsError>) -> Option<String> {
         let found = agent_folder::sockets_below(shown).and_then(|sockets| Ok((any_accepts(&sockets)?, sockets.len())));

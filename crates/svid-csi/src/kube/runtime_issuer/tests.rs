@@ -10,9 +10,13 @@ fn server() -> Scripted {
 }
 
 fn start(server: &Scripted, from_flags: Option<&str>) -> RuntimeIssuer {
+    start_counting(server, from_flags, Counter::default())
+}
+
+fn start_counting(server: &Scripted, from_flags: Option<&str>, restarts: Counter) -> RuntimeIssuer {
     let place = ConfigMapPlace { namespace: "shop".to_owned(), name: "issuance".to_owned() };
     let from_flags = from_flags.map(|name| IssuerRef { name: name.to_owned(), ..IssuerRef::default() });
-    RuntimeIssuer::start(server.client(), place, from_flags, &Tasks::default())
+    RuntimeIssuer::start(server.client(), place, from_flags, restarts, &Tasks::default())
 }
 
 fn config_map(name: &str) -> Option<Value> {
@@ -145,4 +149,31 @@ async fn changes_during_an_outage_are_not_missed() {
     server.forget();
     becomes(&issuer, None).await;
     assert_eq!(log.lines("cannot be read at the moment").len(), 1, "an old version is not an outage");
+}
+
+#[tokio::test(start_paused = true)]
+async fn interruptions_of_the_watch_are_counted_once_it_is_established_again() {
+    let (server, restarts) = (server(), Counter::default());
+    server.set(config_map("a"));
+    server.refuse(Some(StatusCode::SERVICE_UNAVAILABLE));
+    let issuer = start_counting(&server, None, restarts.clone());
+    server.until(|calls| calls.refused >= 2).await;
+    server.refuse(None);
+    becomes(&issuer, Some("a")).await;
+    server.until(|calls| calls.watches >= 1).await;
+    for (interruption, name) in ["b", "c"].into_iter().enumerate() {
+        assert_eq!(restarts.get(), u64::try_from(interruption).unwrap(), "not the first watch, and not each attempt");
+        let refused = server.until(|_| true).await.refused;
+        server.refuse(Some(StatusCode::SERVICE_UNAVAILABLE));
+        server.until(|calls| calls.refused >= refused + 3).await;
+        server.refuse(None);
+        server.set(config_map(name));
+        becomes(&issuer, Some(name)).await;
+        let watches = server.until(|_| true).await.watches;
+        server.until(|calls| calls.watches >= watches.max(interruption + 2)).await;
+        // The change after it arrives through the watch.
+        server.set(config_map("after"));
+        becomes(&issuer, Some("after")).await;
+    }
+    assert_eq!(restarts.get(), 2);
 }

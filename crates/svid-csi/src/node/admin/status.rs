@@ -1,16 +1,22 @@
 //! The state of the driver's volumes, for people and metrics. It contains no secrets.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
+use svid_csi_core::findings::identity::outage_horizon;
+use svid_csi_core::plan::{Plan, Source};
 use svid_csi_core::state::{Phase, Record};
+use svid_csi_core::unix_time;
 
 use crate::delivery::workload_api::Usage;
 use crate::host::clock;
 use crate::node::volume::Node;
 use crate::telemetry::metrics::{BrokerState, RootsState, Snapshot, SourceState};
 use crate::telemetry::report;
+
+/// How long a scrape, which is repeated soon, waits for busy volumes.
+const PATIENCE_OF_SCRAPE: Duration = Duration::from_millis(10);
 
 const ADOPTED: &str =
     "on the tmpfs of csi-driver-spiffe until the pod ends: without a size limit, and it may be swapped to disk";
@@ -120,28 +126,34 @@ impl VolumeStatus {
     }
 }
 
-/// The figures that depend on the volumes.
+/// The figures that are read at each scrape.
 pub async fn snapshot(node: &Node) -> Snapshot {
-    let mut counts: BTreeMap<(String, &'static str), i64> = BTreeMap::new();
-    let mut soonest: Option<SystemTime> = None;
+    let mut counts: BTreeMap<(Plan, &'static str), i64> = BTreeMap::new();
+    let mut ends: BTreeMap<Source, Vec<i64>> = BTreeMap::new();
     let mut untrusted = 0;
-    let busy = node.volumes.each(|volume| {
+    let busy = node.volumes.each_within(PATIENCE_OF_SCRAPE, |volume| {
         let record = volume.record();
-        *counts.entry((record.spec.plan().to_string(), record.phase.name())).or_default() += 1;
-        let ends = record.issued.as_ref().map(|issued| issued.validity.not_after);
-        soonest = soonest.into_iter().chain(ends).min();
-        untrusted += i64::from(record.issued.as_ref().is_some_and(|issued| issued.untrusted.is_some()));
+        let plan = record.spec.plan();
+        *counts.entry((plan, record.phase.name())).or_default() += 1;
+        if let Some(issued) = &record.issued {
+            ends.entry(plan.source()).or_default().push(unix_time::seconds(issued.validity.not_after));
+            untrusted += i64::from(issued.untrusted.is_some());
+        }
     });
-    busy.await;
-    let now = clock::now();
-    let seconds = |end: SystemTime| match end.duration_since(now) {
-        Ok(left) => left.as_secs_f64(),
-        Err(over) => -over.duration().as_secs_f64(),
-    };
+    let (busy, now) = (busy.await, clock::now());
+    let agent = node.deliveries.socket_dir.clone().map(|agent| tokio::task::spawn_blocking(move || agent.is_up()));
     Snapshot {
-        volumes: counts.into_iter().map(|((plan, phase), count)| (plan, phase, count)).collect(),
-        soonest_expiry: soonest.map(seconds),
+        volumes: counts.into_iter().map(|((plan, phase), count)| (plan.to_string(), phase, count)).collect(),
+        busy,
+        soonest_expiry: ends.iter().filter_map(|(source, ends)| Some((*source, left(ends, now)?))).collect(),
+        outage_horizon: outage_horizon(ends.into_values().flatten(), now),
         untrusted,
+        queued: node.later.counts(),
+        agent: match agent {
+            Some(agent) => agent.await.ok(),
+            None => None,
+        },
+        local_ca: node.sources.local_ca.as_ref().map(|local_ca| local_ca.can_sign()),
         broker: node
             .sources
             .broker
@@ -157,6 +169,15 @@ pub async fn snapshot(node: &Node) -> Snapshot {
             SourceState { up: source.is_up(), pending, waiting_for_token }
         }),
     }
+}
+
+/// Seconds until the first of these times.
+fn left(ends: &[i64], now: SystemTime) -> Option<f64> {
+    let first = unix_time::at(*ends.iter().min()?)?;
+    Some(match first.duration_since(now) {
+        Ok(left) => left.as_secs_f64(),
+        Err(over) => -over.duration().as_secs_f64(),
+    })
 }
 
 /// Renews the volumes of one pod (`namespace/name`), or all volumes. Returns their number.

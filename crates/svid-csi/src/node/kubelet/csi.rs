@@ -23,7 +23,8 @@ use crate::host::mount::{self, MountError};
 use crate::node::volume::Node;
 use crate::node::volume::error::VolumeError;
 use crate::node::volume::facts::facts;
-use crate::node::volume::publish::Brought;
+use crate::node::volume::publish::{Brought, Publication};
+use crate::telemetry::metrics::{CallResult, CsiCall, OpenCall};
 use crate::telemetry::report;
 
 /// The services of one driver name.
@@ -121,7 +122,12 @@ impl CsiService {
     }
 
     /// Checks a request of a publish and executes it.
-    async fn publish(&self, mut request: PublishRequest, patience: Duration) -> Result<(), VolumeError> {
+    async fn publish(
+        &self,
+        mut request: PublishRequest,
+        patience: Duration,
+        call: &mut OpenCall,
+    ) -> Result<(), VolumeError> {
         if let Some((_, recorded)) = self.recorded(&request.volume_id, &request.target_path).await? {
             request.target_path = recorded.text().to_owned();
         }
@@ -134,8 +140,13 @@ impl CsiService {
         };
         match parsed {
             Ok(spec) => {
+                call.concerns(Some(spec.plan()));
                 let brought = Brought { tokens: request.tokens, pkcs12_password: request.pkcs12_password };
-                self.node.publish(&self.driver.name, spec.into(), brought, patience).await
+                let published = self.node.publish(&self.driver.name, spec.into(), brought, patience).await?;
+                if published == Publication::Unchanged {
+                    call.changes_nothing();
+                }
+                Ok(())
             }
             Err(why) => Err(self.node.refusal(&request.volume_id, &request.target_path, why).await),
         }
@@ -154,9 +165,14 @@ impl CsiService {
         Ok(csi::NodeGetStorageHealthResponse { backend_health: conditions.into_iter().map(backend_health).collect() })
     }
 
-    fn answer<T>(&self, call: &'static str, volume: &str, result: Result<T, VolumeError>) -> CsiResult<T> {
+    fn begin(&self, call: CsiCall) -> OpenCall {
+        self.node.reports.metrics.begin(call)
+    }
+
+    fn answer<T>(&self, open: OpenCall, volume: &str, result: Result<T, VolumeError>) -> CsiResult<T> {
+        let (call, ended) = (open.name(), result.as_ref().map_or_else(VolumeError::result, |_| CallResult::Ok));
         let status = result.map_err(|error| Status::new(code(error.class()), report::chain(&error)));
-        self.node.reports.metrics.called(call, status.as_ref().map_or_else(Status::code, |_| Code::Ok));
+        open.end(ended, status.as_ref().map_or_else(Status::code, |_| Code::Ok));
         status.map(Response::new).inspect_err(|status| {
             let volume: String = volume.escape_debug().take(128).collect();
             warn!(call, volume, code = ?status.code(), error = status.message(), "CSI call failed");
@@ -196,31 +212,37 @@ impl csi::node_server::Node for CsiService {
         &self,
         request: Request<csi::NodePublishVolumeRequest>,
     ) -> CsiResult<csi::NodePublishVolumeResponse> {
+        let mut call = self.begin(CsiCall::Publish);
         let patience = patience::of(request.metadata());
         let request = publish_request(request.into_inner());
         let volume = request.volume_id.clone();
-        let published = self.publish(request, patience).await;
-        self.answer("NodePublishVolume", &volume, published.map(|()| csi::NodePublishVolumeResponse {}))
+        let published = self.publish(request, patience, &mut call).await;
+        self.answer(call, &volume, published.map(|()| csi::NodePublishVolumeResponse {}))
     }
 
     async fn node_unpublish_volume(
         &self,
         request: Request<csi::NodeUnpublishVolumeRequest>,
     ) -> CsiResult<csi::NodeUnpublishVolumeResponse> {
+        let mut call = self.begin(CsiCall::Unpublish);
         let request = request.into_inner();
         let unpublished = match self.locate(&request.volume_id, &request.target_path).await {
-            Ok((id, target)) => self.node.unpublish(&self.driver.name, id, target).await,
+            Ok((id, target)) => {
+                call.concerns(self.node.plan_of(&id).await);
+                self.node.unpublish(&self.driver.name, id, target).await
+            }
             Err(Unlocated::Mistakes(mistakes)) => Err(mistakes.into()),
             Err(Unlocated::Unknown(error)) => Err(error),
         };
         let answer = unpublished.map(|()| csi::NodeUnpublishVolumeResponse {});
-        self.answer("NodeUnpublishVolume", &request.volume_id, answer)
+        self.answer(call, &request.volume_id, answer)
     }
 
     async fn node_get_volume_stats(
         &self,
         request: Request<csi::NodeGetVolumeStatsRequest>,
     ) -> CsiResult<csi::NodeGetVolumeStatsResponse> {
+        let call = self.begin(CsiCall::VolumeStats);
         let request = request.into_inner();
         let condition = match self.locate(&request.volume_id, &request.volume_path).await {
             Ok((id, target)) => self.node.condition(id, target).await,
@@ -238,15 +260,16 @@ impl csi::node_server::Node for CsiService {
             let condition = csi::VolumeCondition { abnormal, message };
             csi::NodeGetVolumeStatsResponse { usage: Vec::new(), volume_condition: Some(condition) }
         });
-        self.answer("NodeGetVolumeStats", &request.volume_id, answer)
+        self.answer(call, &request.volume_id, answer)
     }
 
     async fn node_get_storage_health(
         &self,
         _: Request<csi::NodeGetStorageHealthRequest>,
     ) -> CsiResult<csi::NodeGetStorageHealthResponse> {
+        let call = self.begin(CsiCall::StorageHealth);
         let health = self.storage_health().await;
-        self.answer("NodeGetStorageHealth", "", health)
+        self.answer(call, "", health)
     }
 
     async fn node_get_capabilities(

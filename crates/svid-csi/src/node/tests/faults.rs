@@ -15,7 +15,7 @@ use crate::node::volume::error::VolumeError;
 pub(super) const DRIVER: &str = "demo.svid-csi";
 
 pub(super) async fn publish(node: &Arc<Node>, spec: &VolumeSpec) -> Result<(), VolumeError> {
-    node.publish(DRIVER, spec.clone().into(), Brought::default(), patience::MOST).await
+    node.publish(DRIVER, spec.clone().into(), Brought::default(), patience::MOST).await.map(drop)
 }
 
 /// Ends a driver like SIGTERM and starts the next one with its files.

@@ -15,6 +15,7 @@ use crate::host::fsx::FsError;
 use crate::host::mount::MountError;
 use crate::source::SourceError;
 use crate::source::cert_manager::CertManagerError;
+use crate::telemetry::metrics::CallResult;
 
 /// Why a volume could not be published, unpublished or checked.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +122,23 @@ impl VolumeError {
         matches!(self, VolumeError::Source(SourceError::Withdrawn(_)))
     }
 
+    /// Who has to act on it.
+    pub(in crate::node) fn result(&self) -> CallResult {
+        match self {
+            VolumeError::Begun(error) => error.result(),
+            VolumeError::Source(_)
+            | VolumeError::Slow { .. }
+            | VolumeError::SocketDir(SocketDirError::NoAgent(_) | SocketDirError::Deleted(_)) => CallResult::Source,
+            VolumeError::TooMany(_) | VolumeError::Unsealed | VolumeError::Render(RenderError::NoPassword) => {
+                CallResult::Caller
+            }
+            error => match error.class() {
+                Class::Invalid | Class::Conflict | Class::Missing => CallResult::Caller,
+                _ => CallResult::Node,
+            },
+        }
+    }
+
     /// The class of the failure.
     pub fn class(&self) -> Class {
         match self {
@@ -143,6 +161,30 @@ impl VolumeError {
             VolumeError::Listen(_) | VolumeError::Changed(_) | VolumeError::Render(_) | VolumeError::Worker(_) => {
                 Class::Internal
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_shows_who_has_to_act() {
+        let slow = || VolumeError::Slow { seconds: 1, waits_for: None };
+        let full = || FsError::of("write", "/x".as_ref())(rustix::io::Errno::NOSPC);
+        for (error, result) in [
+            (slow(), CallResult::Source),
+            (VolumeError::Begun(slow().into()), CallResult::Source),
+            (VolumeError::Source(SourceError::Withdrawn(String::new())), CallResult::Source),
+            (VolumeError::TooMany(8), CallResult::Caller),
+            (VolumeError::Mount(MountError::NoParent("/x".into())), CallResult::Caller),
+            (VolumeError::Mount(MountError::Foreign("/x".into())), CallResult::Node),
+            (VolumeError::File(full()), CallResult::Node),
+            (VolumeError::Begun(VolumeError::File(full()).into()), CallResult::Node),
+            (VolumeError::NotConfigured("a data root"), CallResult::Node),
+        ] {
+            assert_eq!(error.result(), result, "{error}");
         }
     }
 }

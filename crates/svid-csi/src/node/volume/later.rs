@@ -15,6 +15,7 @@ use super::error::VolumeError;
 use super::registry::Held;
 use super::store::Unreadable;
 use crate::backoff;
+use crate::telemetry::metrics::QueueState;
 use crate::telemetry::report;
 
 /// A volume that never became ready is removed if the kubelet has not requested it for this long.
@@ -53,6 +54,13 @@ impl Later {
         }
         drop(volumes);
         self.changed.notify_one();
+    }
+
+    /// The number of volumes, by the reason of their check.
+    pub(in crate::node) fn counts(&self) -> QueueState {
+        let volumes = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
+        let retry = volumes.values().filter(|due| due.failures > 0).count();
+        QueueState { retry, unpublished: volumes.len() - retry }
     }
 
     /// Waits for the next volume to check.

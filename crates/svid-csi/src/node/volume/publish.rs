@@ -1,5 +1,6 @@
 //! Publishing: first the intent, then the effects.
 
+use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,15 @@ pub struct Brought {
     pub pkcs12_password: Option<Secret>,
 }
 
+/// What a successful publish has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Publication {
+    /// The volume is published now.
+    New,
+    /// It was published already.
+    Unchanged,
+}
+
 impl Node {
     /// Publishes a volume, unless it is already published. Waits for its source no longer than `patience`. If this
     /// fails, a healthy volume keeps its content.
@@ -49,7 +59,7 @@ impl Node {
         spec: Arc<VolumeSpec>,
         brought: Brought,
         patience: Duration,
-    ) -> Result<(), VolumeError> {
+    ) -> Result<Publication, VolumeError> {
         let id = spec.id.clone();
         let held = self.hold(&id).await?;
         let is_published = is_published_at(held.as_ref(), &spec.target);
@@ -58,7 +68,7 @@ impl Node {
             None => self.publish_passthrough(driver, spec, held).await,
             Some(subject) => self.publish_identity(driver, spec, subject, brought, patience, held).await,
         };
-        published.map(|()| unready.defuse()).map_err(|error| if is_published { error.begun() } else { error })
+        published.inspect(|_| unready.defuse()).map_err(|error| if is_published { error.begun() } else { error })
     }
 
     /// The failure of a publish whose request was refused. See [`Node::publish`].
@@ -75,20 +85,22 @@ impl Node {
         driver: &str,
         spec: Arc<VolumeSpec>,
         mut held: Held,
-    ) -> Result<(), VolumeError> {
+    ) -> Result<Publication, VolumeError> {
         let (node, driver) = (self.clone(), driver.to_owned());
         tokio::task::spawn_blocking(move || {
             let point = MountPoint::open(&spec.target)?;
             let source = node.deliveries.socket_dir()?.source(&spec.id, spec.read_only)?;
             if is_published(held.as_ref(), &spec, &point, Some(source.id()))? {
-                return Ok(());
+                return Ok(Publication::Unchanged);
             }
             check_same_volume(held.as_ref(), &spec)?;
             node.check_target(&driver, &spec, &point, held.as_ref())?;
             let space = node.deliveries.promise(&spec, held.as_ref())?;
             node.intend(&driver, &spec, &point, Some(source.id()), space, &mut held)?;
-            let Some(volume) = held.as_mut() else { return Ok(()) };
-            node.pass_through(volume, &point, &source, spec).map_err(VolumeError::begun)
+            if let Some(volume) = held.as_mut() {
+                node.pass_through(volume, &point, &source, spec).map_err(VolumeError::begun)?;
+            }
+            Ok(Publication::New)
         })
         .await?
     }
@@ -135,7 +147,7 @@ impl Node {
         brought: Brought,
         patience: Duration,
         mut held: Held,
-    ) -> Result<(), VolumeError> {
+    ) -> Result<Publication, VolumeError> {
         let (node, driver) = (self.clone(), driver.to_owned());
         let id = spec.id.clone();
         let Brought { tokens, pkcs12_password } = brought;
@@ -143,33 +155,38 @@ impl Node {
             let point = MountPoint::open(&spec.target)?;
             let spec = as_adopted(held.as_ref(), spec);
             if node.adopt(&driver, &spec, &point, &mut held)? {
-                return Ok(None);
+                return Ok(Break(Publication::New));
             }
             if is_published(held.as_ref(), &spec, &point, None)? {
-                let Some(volume) = held.as_mut() else { return Ok(None) };
+                let Some(volume) = held.as_mut() else { return Ok(Break(Publication::Unchanged)) };
                 if node.keep_password(volume, &spec, pkcs12_password.as_ref()).map_err(VolumeError::begun)? {
                     volume.renew_now.notify_one();
                 }
-                return node.ensure_renewal_running(volume).map(|()| None).map_err(VolumeError::begun);
+                node.ensure_renewal_running(volume).map_err(VolumeError::begun)?;
+                return Ok(Break(Publication::Unchanged));
             }
             check_same_volume(held.as_ref(), &spec)?;
             node.check_target(&driver, &spec, &point, held.as_ref())?;
             let space = node.deliveries.promise(&spec, held.as_ref())?;
             let root = node.deliveries.prepare(&spec, held.as_ref().map(Volume::record))?;
             node.intend(&driver, &spec, &point, root, space, &mut held)?;
-            let Some(volume) = held.as_mut() else { return Ok(None) };
+            let Some(volume) = held.as_mut() else { return Ok(Break(Publication::New)) };
             node.keep_password(volume, &spec, pkcs12_password.as_ref()).map_err(VolumeError::begun)?;
-            Ok::<_, VolumeError>(Some((held, point, spec)))
+            Ok::<_, VolumeError>(Continue((held, point, spec)))
         });
         let begun = begun.await??;
         // Only now, because a call about another pod's volume fails earlier.
         self.sources.offer(&id, &subject, tokens.as_ref());
-        let Some((mut held, point, spec)) = begun else { return Ok(()) };
+        let (mut held, point, spec) = match begun {
+            Continue(begun) => begun,
+            Break(publication) => return Ok(publication),
+        };
         let kept = held.as_mut().and_then(|volume| still_good(volume, &subject));
         let first = self.first(&spec, &subject, kept, patience).await;
         let first = first.inspect_err(|error| self.reports.not_issued(&spec, error))?;
         let node = self.clone();
-        tokio::task::spawn_blocking(move || node.install_first(held, &point, spec, first)).await?
+        tokio::task::spawn_blocking(move || node.install_first(held, &point, spec, first)).await??;
+        Ok(Publication::New)
     }
 
     /// The first identity of the pod, unless one is left from an earlier call.

@@ -17,6 +17,7 @@ use super::restore::Restored;
 use super::store::Unreadable;
 use crate::host::fsx::FsError;
 use crate::host::mount::{self, MountError, MountPoint, MountSource, MountState};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
 
 /// The number of volumes found in each state at startup.
@@ -26,6 +27,15 @@ struct Tally {
     awaited: usize,
     removed: usize,
     left_alone: usize,
+}
+
+impl Tally {
+    fn count(&self, metrics: &Metrics) {
+        metrics.recovered("served", self.served);
+        metrics.recovered("awaits_publish", self.awaited);
+        metrics.recovered("removed", self.removed);
+        metrics.recovered("left_alone", self.left_alone);
+    }
 }
 
 impl Node {
@@ -51,6 +61,7 @@ impl Node {
                 }
             }
         }
+        tally.count(&self.reports.metrics);
         info!(?tally, "recovered the volumes of the previous run");
         Ok(())
     }

@@ -163,8 +163,13 @@ impl Volumes {
     /// Reads the state of every volume. Waits for busy volumes, but not for slow sources.
     ///
     /// Returns the number of volumes that stayed busy and were skipped.
-    pub async fn each(&self, mut look: impl FnMut(&Volume)) -> usize {
-        let deadline = Instant::now() + BUSY_AT_MOST;
+    pub async fn each(&self, look: impl FnMut(&Volume)) -> usize {
+        self.each_within(BUSY_AT_MOST, look).await
+    }
+
+    /// The same, waiting at most that long for busy volumes in total.
+    pub async fn each_within(&self, patience: Duration, mut look: impl FnMut(&Volume)) -> usize {
+        let deadline = Instant::now() + patience;
         let mut busy = 0;
         for id in self.all() {
             match timeout_at(deadline, self.hold(&id)).await.as_deref() {

@@ -20,6 +20,7 @@ use super::registry::{Volume, issued};
 use super::room::Occasion;
 use crate::backoff;
 use crate::source::{Reason, SourceError, Sources};
+use crate::telemetry::metrics::RenewalResult;
 use crate::telemetry::report;
 
 /// Renews the identity and tokens of a volume's pod, until the volume is no longer published.
@@ -54,6 +55,8 @@ pub(super) async fn keep_fresh(
         match Box::pin(news.apply(&node, &spec, last.as_ref())).await {
             Ok(RenewalOutcome::Unpublished) => return,
             Ok(RenewalOutcome::Holds(issued)) => {
+                let result = result(kind, last.as_ref(), issued.as_ref());
+                node.reports.metrics.renewal_ended(spec.plan().source(), kind.renewed(), result);
                 tries.succeeded(kind);
                 signals.fails_because(None);
                 if kind != Kind::Tokens {
@@ -187,6 +190,14 @@ impl Kind {
         }
     }
 
+    /// Its name in metrics.
+    fn renewed(self) -> &'static str {
+        match self {
+            Kind::Identity | Kind::Withdrawal => "identity",
+            Kind::Tokens => "tokens",
+        }
+    }
+
     /// The state of the volume after a failure.
     fn consequence_of_failure(self) -> &'static str {
         match self {
@@ -231,8 +242,8 @@ impl News {
 
 /// Counts a failure. Logs the first, then the second, fourth, eighth and so on.
 fn report_failure(node: &Node, spec: &VolumeSpec, error: &VolumeError, failures: u32, kind: Kind) {
-    node.reports.metrics.renewal_failed();
     node.reports.recent.failed(spec, kind.failure(), error);
+    node.reports.metrics.renewal_ended(spec.plan().source(), kind.renewed(), RenewalResult::Failed);
     node.reports.denial(spec, error);
     if failures.is_power_of_two() {
         let consequence = kind.consequence_of_failure();
@@ -249,6 +260,16 @@ pub(super) enum RenewalOutcome {
     Holds(Option<Issued>),
     /// It is no longer published.
     Unpublished,
+}
+
+/// The result of a renewal that has not failed.
+fn result(kind: Kind, before: Option<&Issued>, now: Option<&Issued>) -> RenewalResult {
+    let digest = |issued: &Issued| issued.digest.clone();
+    match kind {
+        Kind::Withdrawal => RenewalResult::Withdrawn,
+        Kind::Identity if before.and_then(digest) == now.and_then(digest) => RenewalResult::Unchanged,
+        Kind::Identity | Kind::Tokens => RenewalResult::Renewed,
+    }
 }
 
 /// Removes a volume's identity, if the error says that it was withdrawn.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use svid_csi_core::plan::Plan;
 use svid_csi_core::state::{Phase, Record};
 use svid_csi_core::target::TargetPath;
 use svid_csi_core::volume::Content;
@@ -32,6 +33,11 @@ impl Node {
             node.remove(&driver, &id, &target, &mut held)
         })
         .await?
+    }
+
+    /// The plan of a volume, if there is one.
+    pub async fn plan_of(&self, id: &VolumeId) -> Option<Plan> {
+        Some(self.volumes.hold(id).await.as_ref()?.record().spec.plan())
     }
 
     /// The path at which the volume with that id is recorded, if `target` leads there, also by another name of the pods

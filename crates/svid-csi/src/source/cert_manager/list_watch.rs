@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kube::runtime::watcher::Error;
 use kube::{Api, Client};
+use prometheus_client::metrics::counter::Counter;
 use svid_csi_core::cert_request::{NODE_LABEL, hash_identifier};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -29,16 +30,17 @@ pub async fn follow(
     requests: Arc<Requests>,
     client: Client,
     node_id: String,
+    restarts: Counter,
     stop: CancellationToken,
 ) -> Result<(), Infallible> {
-    stop.run_until_cancelled(follow_for_ever(&requests, client, &node_id)).await;
+    stop.run_until_cancelled(follow_for_ever(&requests, client, &node_id, restarts)).await;
     Ok(())
 }
 
-async fn follow_for_ever(requests: &Requests, client: Client, node_id: &str) {
+async fn follow_for_ever(requests: &Requests, client: Client, node_id: &str, restarts: Counter) {
     let selector = format!("{NODE_LABEL}={}", hash_identifier(node_id));
     let selection = Selection { labels: Some(selector.clone()), fields: None, page: PAGE, lasts: LASTS };
-    let mut watching = Watching::new(Api::<CertificateRequest>::all(client), selection);
+    let mut watching = Watching::new(Api::<CertificateRequest>::all(client), selection, restarts);
     let mut backoff = Backoff::for_watches();
     loop {
         let error = match watching.next().await {

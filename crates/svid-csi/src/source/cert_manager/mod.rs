@@ -111,8 +111,8 @@ impl CertManager {
 
     /// Starts watching the requests of this node.
     pub fn start(&self, client: Client) {
-        let watch =
-            list_watch::follow(self.requests.clone(), client, self.settings.node_id.clone(), self.tasks.stopping());
+        let (node, restarts) = (self.settings.node_id.clone(), self.metrics.watch_restarts("CertificateRequest"));
+        let watch = list_watch::follow(self.requests.clone(), client, node, restarts, self.tasks.stopping());
         self.tasks.essential("certificate request watch", watch);
     }
 

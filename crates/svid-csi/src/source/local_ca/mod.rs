@@ -24,6 +24,7 @@ pub use self::roots::Roots;
 use self::trusted::Trusted;
 use crate::host::clock;
 use crate::tasks::Tasks;
+use crate::telemetry::metrics::Metrics;
 
 /// The default lifetime of JWT-SVIDs, as in SPIRE: long enough for a call, short enough that a stolen one is of little
 /// use.
@@ -112,9 +113,15 @@ impl LocalCa {
 
     /// Starts to trust the roots of the other nodes, and to publish its own; those of the previous run are trusted at
     /// once. Blocks; needs a tokio runtime around it.
-    pub fn share_roots(&mut self, client: Client, place: ConfigMapPlace, node: &str, tasks: &Tasks) {
-        let roots = Roots::start(client, place, node, self.trusted.clone(), self.kept_roots.clone(), tasks);
+    pub fn share_roots(&mut self, client: Client, place: ConfigMapPlace, node: &str, metrics: &Metrics, tasks: &Tasks) {
+        let (trusted, kept) = (self.trusted.clone(), self.kept_roots.clone());
+        let roots = Roots::start(client, place, node, trusted, kept, metrics.watch_restarts("ConfigMap"), tasks);
         self.roots = Some(roots);
+    }
+
+    /// Whether it can sign: it has not expired.
+    pub fn can_sign(&self) -> bool {
+        clock::now() < self.authority.validity().not_after
     }
 
     /// The follower of the other nodes' roots, if they are followed.

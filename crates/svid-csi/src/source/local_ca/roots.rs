@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
+use prometheus_client::metrics::counter::Counter;
 use svid_csi_core::runtime_issuer::ConfigMapPlace;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until};
@@ -53,6 +54,7 @@ impl Roots {
         node: &str,
         trusted: Arc<Trusted>,
         kept: PathBuf,
+        restarts: Counter,
         tasks: &Tasks,
     ) -> Self {
         let troubles = Troubles::default();
@@ -71,7 +73,7 @@ impl Roots {
         let publisher = Publisher::new(map.clone(), &place, node, trusted.own(), troubles.clone());
         let (clean, follow) = (
             clean::clean(client, map.clone(), place.name.clone(), node.to_owned(), seen.clone()),
-            shared_map::follow(map, place, states, troubles.clone()),
+            shared_map::follow(map, place, states, troubles.clone(), restarts),
         );
         let publish = publisher.run(seen.clone());
         tasks.detached(async { match follow.await {} });

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::ClusterResourceScope;
 use kube::{Api, Client, Resource};
+use prometheus_client::metrics::counter::Counter;
 use serde::Deserialize;
 
 use super::TrustBundleError;
@@ -59,11 +60,11 @@ impl Resource for ClusterTrustBundle {
     }
 }
 
-pub(super) async fn follow(mut updater: BundleUpdater, client: Client, name: String) -> Infallible {
+pub(super) async fn follow(mut updater: BundleUpdater, client: Client, name: String, restarts: Counter) -> Infallible {
     let mut backoff = Backoff::for_watches();
     loop {
         for version in VERSIONS {
-            follow_in(version, &mut updater, &client, &name).await;
+            follow_in(version, &mut updater, &client, &name, &restarts).await;
         }
         updater.take(Err(TrustBundleError::NotServed));
         backoff.pause().await;
@@ -71,10 +72,16 @@ pub(super) async fn follow(mut updater: BundleUpdater, client: Client, name: Str
 }
 
 /// Follows it as long as the API server supports this version.
-async fn follow_in(version: &'static str, updater: &mut BundleUpdater, client: &Client, name: &str) {
+async fn follow_in(
+    version: &'static str,
+    updater: &mut BundleUpdater,
+    client: &Client,
+    name: &str,
+    restarts: &Counter,
+) {
     let api: Api<ClusterTrustBundle> = Api::all_with(client.clone(), &version);
     let object = format!("ClusterTrustBundle {name} (--trust-bundle)");
-    let mut states = OneObject::new(api, name, object.clone());
+    let mut states = OneObject::new(api, name, object.clone(), restarts.clone());
     loop {
         match states.next().await {
             Ok(Some(bundle)) => updater.offer(bundle.spec.trust_bundle.into_bytes()).await,

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
+use prometheus_client::metrics::counter::Counter;
 use svid_csi_core::runtime_issuer::ConfigMapPlace;
 
 use super::TrustBundleError;
@@ -16,10 +17,11 @@ pub(super) async fn follow(
     client: Client,
     place: ConfigMapPlace,
     key: String,
+    restarts: Counter,
 ) -> Infallible {
     let api: Api<ConfigMap> = Api::namespaced(client, &place.namespace);
     let object = format!("ConfigMap {place} (--trust-bundle)");
-    let mut states = OneObject::new(api, &place.name, object.clone());
+    let mut states = OneObject::new(api, &place.name, object.clone(), restarts);
     loop {
         match states.next().await {
             Ok(Some(map)) => match value(map, &key) {

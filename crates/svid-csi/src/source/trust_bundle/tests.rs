@@ -37,7 +37,7 @@ impl CurrentBundle {
 #[test]
 fn objects_need_a_way_to_the_api_server() {
     for source in ["configmap:shop/roots/ca.crt", "clustertrustbundle:roots"] {
-        let refused = start(source.parse().unwrap(), None, &Tasks::default());
+        let refused = start(source.parse().unwrap(), None, &Metrics::default(), &Tasks::default());
         assert!(refused.unwrap_err().to_string().ends_with("which this driver has no access to"));
     }
 }

@@ -5,12 +5,26 @@ use std::sync::atomic::AtomicU64;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::labels::{CsiCallLabels, DriverLabels, OutcomeLabels, PlanLabels, SourceLabels, WorkloadApiCallLabels};
+use super::labels::{
+    CallLabels, CsiCallLabels, DriverLabels, DurationLabels, KindLabels, OutcomeLabels, PlanLabels, ReasonLabels,
+    RenewalLabels, ResultLabels, ShareLabels, SourceLabels, VersionLabels, WorkloadApiCallLabels,
+};
+
+/// The upper ends of the buckets, in seconds: a publish without a slow source takes milliseconds, and the kubelet gives up
+/// after two minutes. Few, because there is a set of them for each plan and result.
+const PUBLISH: [f64; 7] = [0.01, 0.05, 0.25, 1.0, 5.0, 30.0, 120.0];
+/// An unpublish waits for no source.
+const UNPUBLISH: [f64; 4] = [0.01, 0.1, 1.0, 10.0];
+/// An issuer may take hours, during an outage.
+const ISSUE: [f64; 8] = [0.01, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0, 3600.0];
 
 macro_rules! table {
-    ($($field:ident: $kind:ty = $name:literal, $help:literal;)+) => {
+    (@new $kind:ty) => { <$kind>::default() };
+    (@new $kind:ty, $buckets:ident) => { <$kind>::new_with_constructor(|| Histogram::new($buckets)) };
+    ($($field:ident: $kind:ty = $name:literal, $help:literal $(, $buckets:ident)?;)+) => {
         /// All metrics of the process.
         #[derive(Debug)]
         pub struct Metrics {
@@ -22,7 +36,7 @@ macro_rules! table {
             fn default() -> Self {
                 let mut registry = Registry::with_prefix("svid_csi");
                 $(
-                    let $field = <$kind>::default();
+                    let $field = table!(@new $kind $(, $buckets)?);
                     registry.register($name, $help, $field.clone());
                 )+
                 Self { registry, $($field),+ }
@@ -32,12 +46,33 @@ macro_rules! table {
 }
 
 table! {
+    build_info: Family<VersionLabels, Gauge> =
+        "build_info",
+        "1, with the version of the driver";
     calls: Family<CsiCallLabels, Counter> =
         "csi_calls",
         "CSI calls by method and gRPC code";
+    calls_in_flight: Family<CallLabels, Gauge> =
+        "csi_calls_in_flight",
+        "CSI calls that are not answered yet";
+    publish_duration: Family<DurationLabels, Histogram> =
+        "publish_duration_seconds",
+        "How long NodePublishVolume took, by plan and result: ok, unchanged (was published already), or who has to act on the failure: caller, source, node",
+        PUBLISH;
+    unpublish_duration: Family<DurationLabels, Histogram> =
+        "unpublish_duration_seconds",
+        "How long NodeUnpublishVolume took, by plan (unknown: there was no such volume) and result, as for publishes",
+        UNPUBLISH;
+    issue_duration: Family<SourceLabels, Histogram> =
+        "issue_duration_seconds",
+        "Time from the first request for an identity of a volume until it was issued and accepted, over all attempts; pushed identities do not count",
+        ISSUE;
     issued: Counter =
         "identities_issued",
         "Identities delivered to pods";
+    renewals: Family<RenewalLabels, Counter> =
+        "renewals",
+        "Ended renewals of an identity or of the tokens in files, by source and outcome: renewed, unchanged, withdrawn, or failed (the sum of these is renewal_failures)";
     renewal_failures: Counter =
         "renewal_failures",
         "Renewals that failed; the volume keeps its last identity";
@@ -55,7 +90,10 @@ table! {
         "Pods whose identities the driver requests from the agent";
     source_up: Family<SourceLabels, Gauge> =
         "source_up",
-        "1 if the driver is receiving updates from the source";
+        "1 if the driver is receiving updates from the source; socket: if the agent accepts connections; local-ca: if its CA has not expired";
+    watch_restarts: Family<KindLabels, Counter> =
+        "watch_restarts",
+        "Watches of the API server that broke and were established again, by the kind of object";
     requests_pending: Gauge =
         "requests_pending",
         "Volumes that wait for their certificate request to be approved and signed";
@@ -71,6 +109,12 @@ table! {
     left_alone: Gauge =
         "volumes_left_alone",
         "Volumes that could not be recovered at the last startup; the log names them";
+    recoveries: Family<ResultLabels, Counter> =
+        "recoveries",
+        "Volumes of the previous run that were found at startup, by result: served, awaits_publish, removed, left_alone (retried later)";
+    volumes_queued: Family<ReasonLabels, Gauge> =
+        "volumes_queued",
+        "Volumes that will be checked again, by reason: retry (recovery or removal failed), unpublished (removed unless the kubelet publishes them)";
     agent_directory_undone: Counter =
         "agent_directory_changes_undone",
         "Changes that pods made to the directory of the agent's sockets and that the driver reverted";
@@ -80,12 +124,21 @@ table! {
     volumes: Family<PlanLabels, Gauge> =
         "volumes",
         "Volumes by plan and phase";
+    volumes_busy: Gauge =
+        "volumes_busy",
+        "Volumes that were being worked on during the scrape, which the other figures about volumes lack";
     untrusted: Gauge =
         "volumes_not_trusted",
         "Volumes with a certificate whose chain does not lead to their trust bundle";
     soonest_expiry: Gauge<f64, AtomicU64> =
         "soonest_expiry_seconds",
         "Seconds until the first certificate in use expires; negative if one has expired";
+    source_soonest_expiry: Family<SourceLabels, Gauge<f64, AtomicU64>> =
+        "source_soonest_expiry_seconds",
+        "Seconds until the first certificate in use of the source expires; negative if one has expired";
+    outage_horizon: Family<ShareLabels, Gauge<f64, AtomicU64>> =
+        "outage_horizon_seconds",
+        "Seconds until the first volume, or half of all, would be without a valid identity if every source failed now";
     local_ca_roots: Gauge =
         "local_ca_roots",
         "Nodes whose local CA this node trusts, itself included, with --local-ca-roots";

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
+use prometheus_client::metrics::counter::Counter;
 use svid_csi_core::runtime_issuer::ConfigMapPlace;
 use tokio::sync::watch;
 use tracing::error;
@@ -37,9 +38,10 @@ pub(super) async fn follow(
     place: ConfigMapPlace,
     states: watch::Sender<SharedMap>,
     troubles: Troubles,
+    restarts: Counter,
 ) -> Infallible {
     let object = format!("ConfigMap {place} (--local-ca-roots)");
-    let mut map = OneObject::new(map, &place.name, object.clone());
+    let mut map = OneObject::new(map, &place.name, object.clone(), restarts);
     loop {
         match map.next().await {
             Ok(Some(map)) => {

@@ -10,9 +10,10 @@ use super::{CurrentBundle, pem};
 use crate::source::trust_bundle::{BundleSource, start};
 use crate::tasks::Tasks;
 use crate::telemetry::captured_log::CapturedLog;
+use crate::telemetry::metrics::Metrics;
 
 fn follow(path: &Path) -> CurrentBundle {
-    start(BundleSource::File(path.to_owned()), None, &Tasks::default()).unwrap()
+    start(BundleSource::File(path.to_owned()), None, &Metrics::default(), &Tasks::default()).unwrap()
 }
 
 fn has_one(current: &CurrentBundle) -> bool {

@@ -6,6 +6,7 @@ use crate::kube::scripted::Scripted;
 use crate::source::trust_bundle::start;
 use crate::tasks::Tasks;
 use crate::telemetry::captured_log::CapturedLog;
+use crate::telemetry::metrics::Metrics;
 
 fn config_maps() -> Scripted {
     Scripted::new("/api/v1/namespaces/shop/configmaps", "roots")
@@ -24,7 +25,7 @@ fn cluster_trust_bundle(pem: &str) -> Option<Value> {
 }
 
 fn follow(source: &str, server: &Scripted) -> CurrentBundle {
-    start(source.parse().unwrap(), Some(server.client()), &Tasks::default()).unwrap()
+    start(source.parse().unwrap(), Some(server.client()), &Metrics::default(), &Tasks::default()).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
