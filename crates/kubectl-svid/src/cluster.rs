@@ -1,9 +1,10 @@
 //! The API server, and how long it may take.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config, Error};
 use svid_csi_core::quoted::one_line;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -61,13 +62,24 @@ async fn config(arguments: &ClusterArguments) -> Result<Config> {
     let kubeconfig = match &arguments.kubeconfig {
         Some(path) => Kubeconfig::read_from(path).with_context(|| format!("--kubeconfig {}", path.display()))?,
         None => match Kubeconfig::read() {
-            Err(_) if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() => {
+            Err(error) if is_missing(&error) && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() => {
                 return Config::incluster().context("the pod's service account cannot be used");
             }
             read => read.context("there is no kubeconfig; give --kubeconfig or KUBECONFIG")?,
         },
     };
     Config::from_custom_kubeconfig(kubeconfig, &choice).await.context("the kubeconfig cannot be used")
+}
+
+/// Whether there is no kubeconfig, as in a pod. One that cannot be read must not lead to another cluster.
+fn is_missing(error: &KubeconfigError) -> bool {
+    match error {
+        KubeconfigError::FindPath => true,
+        KubeconfigError::ReadConfig(error, _) => {
+            error.kind() == ErrorKind::NotFound && std::env::var_os("KUBECONFIG").is_none()
+        }
+        _ => false,
+    }
 }
 
 /// Calls the API server until it is not busy any more.

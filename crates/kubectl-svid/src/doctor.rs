@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use svid_csi_core::findings::Check;
+use svid_csi_core::quoted::ascii_json;
 
 use crate::arguments::DoctorArguments;
 use crate::cluster::Cluster;
@@ -85,7 +86,7 @@ async fn everyone(cluster: &Cluster, options: &DoctorArguments, words: &[&str]) 
     let answers = everywhere::ask(cluster, drivers, words, read).await;
     if options.json {
         let all = json!({"nodes": answers.answered, "unanswered": answers.unanswered});
-        printing::write(&format!("{all:#}\n"))?;
+        printing::write(&ascii_json(&format!("{all:#}\n")))?;
     } else {
         printing::write(&groups::text(&answers, printing::is_coloured()))?;
     }

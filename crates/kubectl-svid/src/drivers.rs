@@ -23,6 +23,8 @@ pub(crate) struct DriverPod {
     pub(crate) container: String,
     /// Its admin socket, or why it cannot be asked.
     pub(crate) socket: Result<String, String>,
+    /// Whether it has ended permanently.
+    has_ended: bool,
     /// The driver names that it serves, if its flags name them.
     pub(crate) names: BTreeSet<String>,
 }
@@ -58,10 +60,13 @@ pub(crate) async fn find(cluster: &Cluster, node: Option<&str>) -> Result<Vec<Dr
         one_line(&namespaces),
         one_line(driver_selector)
     );
-    let running: BTreeSet<_> =
-        found.iter().filter(|driver| driver.socket.is_ok()).map(|driver| driver.node.clone()).collect();
+    let running: BTreeSet<_> = found
+        .iter()
+        .filter(|driver| driver.socket.is_ok())
+        .map(|driver| (driver.node.clone(), driver.namespace.clone()))
+        .collect();
     // Pods that have ended stay until someone deletes them.
-    found.retain(|driver| driver.socket.is_ok() || !running.contains(&driver.node));
+    found.retain(|driver| !(driver.has_ended && running.contains(&(driver.node.clone(), driver.namespace.clone()))));
     found.sort_by(|one, other| {
         (&one.node, &one.namespace, &one.name).cmp(&(&other.node, &other.namespace, &other.name))
     });
@@ -94,6 +99,7 @@ impl DriverPod {
             name,
             container: container.name.clone(),
             socket,
+            has_ended: matches!(phase, "Succeeded" | "Failed"),
             names: names(&flags),
         })
     }

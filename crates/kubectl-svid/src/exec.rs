@@ -15,8 +15,8 @@ use crate::drivers::DriverPod;
 use crate::printing::{self, Stream};
 
 const PROGRAM: &str = "/bin/svid-csi";
-/// Of 10,000 volumes with long names.
-const LONGEST: usize = 32 * 1024 * 1024;
+/// Of 10,000 volumes with long names. There are 50 at once.
+const LONGEST: usize = 8 * 1024 * 1024;
 const CHUNK: usize = 16 * 1024;
 /// Between the connection and the reader.
 const BUFFER: usize = 4 * CHUNK;
@@ -58,7 +58,7 @@ pub(crate) async fn run(cluster: &Cluster, driver: &DriverPod, words: &[&str]) -
             Stream::Stderr => &mut stderr,
         };
         if kept.len() + bytes.len() > LONGEST {
-            return Err(format!("the answer is longer than {} MiB", LONGEST / 1024 / 1024));
+            return Err(too_long());
         }
         kept.extend_from_slice(bytes);
         Ok(())
@@ -74,8 +74,19 @@ pub(crate) async fn run(cluster: &Cluster, driver: &DriverPod, words: &[&str]) -
 pub(crate) async fn pass_on(cluster: &Cluster, driver: &DriverPod, words: &[&str]) -> Result<u8, String> {
     let deadline = cluster.node_deadline();
     let mut process = attach(cluster, driver, words, deadline).await?;
-    let print = |stream, bytes: &[u8]| printing::foreign(stream, bytes).map_err(|error| error.to_string());
+    let mut printed = 0;
+    let print = |stream, bytes: &[u8]| {
+        printed += bytes.len();
+        if printed > LONGEST {
+            return Err(too_long());
+        }
+        printing::foreign(stream, bytes).map_err(|error| error.to_string())
+    };
     finish(&mut process, deadline, print).await
+}
+
+fn too_long() -> String {
+    format!("the answer is longer than {} MiB", LONGEST / 1024 / 1024)
 }
 
 async fn attach(

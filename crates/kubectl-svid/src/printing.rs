@@ -29,8 +29,12 @@ pub(crate) fn foreign(stream: Stream, bytes: &[u8]) -> io::Result<()> {
 
 /// Reports why the command fails.
 pub(crate) fn failure(error: &anyhow::Error) {
-    let line = format!("error: {}\n", one_line(&format!("{error:#}")));
-    let _ = unless_closed(&mut io::stderr().lock(), line.as_bytes());
+    note(&format!("error: {error:#}"));
+}
+
+/// A line beside the output, which may be for a program.
+pub(crate) fn note(text: &str) {
+    let _ = unless_closed(&mut io::stderr().lock(), (one_line(text) + "\n").as_bytes());
 }
 
 fn unless_closed(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {

@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
-use svid_csi_core::quoted::one_line;
+use anyhow::Result;
 
 use crate::arguments::RenewArguments;
 use crate::cluster::Cluster;
@@ -24,11 +23,18 @@ pub(crate) async fn on_each(cluster: &Cluster, drivers: &[DriverPod], words: &[&
     let mut worst = 0;
     for driver in drivers {
         if drivers.len() > 1 {
-            printing::write(&format!("driver pod {}/{}:\n", driver.namespace, one_line(&driver.name)))?;
+            printing::note(&format!("driver pod {}/{}:", driver.namespace, driver.name));
         }
         match exec::pass_on(cluster, driver, words).await {
             Ok(code) => worst = worst.max(code),
-            Err(why) => bail!("node {}: {why}", driver.node),
+            // The label is generic: another one may be the driver.
+            Err(why) => {
+                printing::note(&format!(
+                    "error: node {}, driver pod {}/{}: {why}",
+                    driver.node, driver.namespace, driver.name
+                ));
+                worst = 2;
+            }
         }
     }
     Ok(ExitCode::from(worst))

@@ -6,9 +6,10 @@ mod sums;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::json;
 use svid_csi_core::findings::volume_state::VolumeState;
+use svid_csi_core::quoted::{ascii_json, one_line};
 
 use self::answer::{NodeStatus, VolumeRow};
 use self::sums::Sums;
@@ -20,10 +21,10 @@ use crate::{drivers, pods, printing};
 /// Asks all nodes, one node, or a pod's node.
 pub(crate) async fn run(cluster: &Cluster, options: &StatusArguments) -> Result<ExitCode> {
     let mut words = vec!["status", "--json"];
-    let pod;
+    let mut served = None;
     let drivers = if let Some(name) = &options.pod {
-        pod = pods::find(cluster, name).await?;
-        words.extend(["--pod", &pod.name]);
+        let pod = pods::find(cluster, name).await?;
+        words.extend(["--pod", served.insert(pod.name).as_str()]);
         pod.drivers
     } else {
         if !options.all_namespaces {
@@ -40,10 +41,14 @@ pub(crate) async fn run(cluster: &Cluster, options: &StatusArguments) -> Result<
             "nodes_asked": answers.nodes, "states": states, "outage_horizon": horizon,
             "nodes": answers.answered, "unanswered": answers.unanswered,
         });
-        printing::write(&format!("{all:#}\n"))?;
+        printing::write(&ascii_json(&format!("{all:#}\n")))?;
     } else {
         let heading = answers.summary() + &sums.text();
         printing::write(&(heading + &print::rows(&rows, printing::width(), printing::is_coloured())))?;
+    }
+    let is_unknown = sums.volumes() == 0 && answers.unanswered.is_empty();
+    if let Some(pod) = served.as_deref().filter(|_| is_unknown) {
+        bail!("pod {} has a CSI volume, but its node's driver knows none of it", one_line(pod));
     }
     Ok(ExitCode::from(match () {
         () if !answers.unanswered.is_empty() || sums.has_bad() => 2,

@@ -41,7 +41,12 @@ impl<'a> Sums<'a> {
             }
         }
         let horizon = horizon(nodes.iter().flat_map(|node| &node.volumes));
-        Self { states, sources_down, horizon, busy: nodes.iter().map(|node| node.busy).sum() }
+        Self { states, sources_down, horizon, busy: nodes.iter().fold(0, |busy, node| busy.saturating_add(node.busy)) }
+    }
+
+    /// How many volumes the nodes have.
+    pub(super) fn volumes(&self) -> usize {
+        self.states.values().fold(self.busy, |sum, count| sum.saturating_add(*count))
     }
 
     /// Whether a pod has no identity that peers accept.
@@ -55,11 +60,10 @@ impl<'a> Sums<'a> {
         let mut states: Vec<_> = self.states.iter().map(|(state, count)| (place(state), *state, *count)).collect();
         states.extend((self.busy > 0).then_some((None, "busy", self.busy)));
         states.sort_unstable();
-        let total: usize = states.iter().map(|(_, _, count)| count).sum();
         let shown: Vec<_> = states.iter().map(|(_, state, count)| format!("{count} {}", one_line(state))).collect();
-        let mut text = match total {
+        let mut text = match self.volumes() {
             0 => "volumes: none\n".to_owned(),
-            _ => format!("volumes: {total} ({})\n", shown.join(", ")),
+            total => format!("volumes: {total} ({})\n", shown.join(", ")),
         };
         for (source, nodes) in &self.sources_down {
             let _ = writeln!(text, "source {}: not connected on {}", one_line(source), named(nodes.iter().copied()));

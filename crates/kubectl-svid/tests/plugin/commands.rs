@@ -45,11 +45,33 @@ async fn the_driver_of_the_pods_volume_is_asked() {
     assert_eq!(only(&server), ("driver-b".to_owned(), format!("renew --pod shop/web {SOCKET}")));
     assert_eq!(run(&server, &["renew", "--all", "--node=a"]).1, "of a\n");
     assert_eq!(only(&server), ("driver-a".to_owned(), format!("renew --all {SOCKET}")));
-    let (code, text, _) = run(&server, &["renew", "--all", "--node=b"]);
     assert_eq!(
-        (code, text.as_str()),
-        (1, "driver pod svid-csi/driver-b:\nof b\ndriver pod svid-csi/second-b:\nof x\n")
+        run(&server, &["renew", "--all", "--node=b"]),
+        (1, "of b\nof x\n".to_owned(), "driver pod svid-csi/driver-b:\ndriver pod svid-csi/second-b:\n".to_owned())
     );
+}
+
+/// Anyone who may create privileged pods can give one the label.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_only_looks_like_a_driver_does_not_stop_a_renewal() {
+    let server = ApiServer::start().await;
+    server.driver("a", prints("renewing 1 volume\n", 0));
+    let mut other = driver_pod("a");
+    other["metadata"] = json!({
+        "name": "other", "namespace": "another", "labels": {"app.kubernetes.io/component": "driver"},
+    });
+    server.put(other.clone());
+    server.script("other", Script::NoProgram);
+    server.put(user_pod("web", "a", "csi.spiffe.io"));
+    let (code, text, error) = run(&server, &["renew", "shop/web"]);
+    assert!(code == 2 && text == "renewing 1 volume\n" && error.contains("driver pod another/other: "), "{error}");
+    // Nor does it hide that the driver does not run.
+    let mut driver = driver_pod("a");
+    driver["status"]["phase"] = json!("Pending");
+    server.put(driver);
+    server.script("other", prints("{\"node\": \"a\", \"volumes\": []}", 0));
+    let (code, text, _) = run(&server, &["status", "-A"]);
+    assert!(code == 2 && text.contains("svid-csi/driver-a is Pending"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,7 +112,7 @@ async fn a_driver_that_cannot_be_asked_is_named() {
     server.put(user_pod("web", "a", "csi.spiffe.io"));
     let (code, text, error) = run(&server, &["identity", "web"]);
     assert_eq!((code, text.as_str()), (2, "half"));
-    assert_eq!(error, "error: node a: the connection ended before the command did\n");
+    assert_eq!(error, "error: node a, driver pod svid-csi/driver-a: the connection ended before the command did\n");
     server.script("driver-a", Script::Ends(String::new(), "error: unrecognized subcommand 'identity'\n".to_owned(), 2));
     let (code, _, error) = run(&server, &["identity", "web"]);
     assert!(code == 2 && error.contains("unrecognized subcommand 'identity'"), "{error}");
