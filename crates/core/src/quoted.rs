@@ -39,11 +39,33 @@ pub fn one_line(text: &str) -> String {
     if text.chars().nth(MOST).is_some() { line + "..." } else { line }
 }
 
+/// JSON in printable ASCII: the same values, and nothing that a terminal obeys. Whatever else is in valid JSON is in its
+/// strings.
+pub fn ascii_json(json: &str) -> String {
+    let mut ascii = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_ascii() && c != '\x7f' {
+            ascii.push(c);
+        } else {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| ascii.push_str(&format!("\\u{unit:04x}")));
+        }
+    }
+    ascii
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn json_stays_the_same_in_ascii() {
+        let value = serde_json::json!({"\u{9b}31m": ["\u{202e}\u{7f}\u{1f600}\n\u{fc}", 1]});
+        let text = ascii_json(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(text.chars().all(|c| c == '\n' || c == ' ' || c.is_ascii_graphic()), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+    }
 
     #[test]
     fn cuts_and_escapes() {

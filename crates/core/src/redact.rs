@@ -51,6 +51,14 @@ impl Redacted {
         Self { text: redacted, places }
     }
 
+    /// The same, with pseudonyms. Secrets are replaced before names, because a pod may have the name of a word that announces
+    /// one.
+    pub fn anonymous(text: &str, names: &Pseudonyms) -> Self {
+        let first = Self::of(text);
+        let second = Self::of(&names.apply(&first.text));
+        Self { text: second.text, places: first.places + second.places }
+    }
+
     /// The text.
     pub fn text(&self) -> &str {
         &self.text

@@ -68,14 +68,19 @@ fn is_letter(byte: u8) -> bool {
 
 /// The length of a line break, escaped or not, with the indentation of the next line.
 fn line_break(bytes: &[u8]) -> usize {
-    let spaces = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-    let backslashes = bytes.iter().take_while(|byte| **byte == b'\\').count();
-    if backslashes > 0 && matches!(bytes.get(backslashes), Some(b'n' | b'r')) {
-        let rest = &bytes[backslashes + 1..];
-        return backslashes + 1 + spaces(rest) + line_break(&rest[spaces(rest)..]);
+    let (mut length, mut is_break) = (0, false);
+    loop {
+        let rest = &bytes[length..];
+        let spaces = rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        is_break |= rest[..spaces].iter().any(|byte| b"\r\n".contains(byte));
+        let rest = &rest[spaces..];
+        let backslashes = rest.iter().take_while(|byte| **byte == b'\\').count();
+        let is_escaped = backslashes > 0 && matches!(rest.get(backslashes), Some(b'n' | b'r'));
+        if !is_escaped {
+            return if is_break { length + spaces } else { 0 };
+        }
+        (length, is_break) = (length + spaces + backslashes + 1, true);
     }
-    let spaces = spaces(bytes);
-    if bytes[..spaces].iter().any(|byte| b"\r\n".contains(byte)) { spaces } else { 0 }
 }
 
 /// The parts of a run that may be secrets by themselves: in either alphabet, and between the slashes of a path.

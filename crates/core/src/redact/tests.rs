@@ -158,3 +158,10 @@ proptest! {
         prop_assert!(!shown.contains(&base64[24..40]), "{}", shown);
     }
 }
+
+/// The author of a request chooses its text, and the main thread's stack has an end.
+#[test]
+fn a_long_run_of_escaped_line_breaks_is_read() {
+    let text = format!("{}{}", "a".repeat(40), "\\n".repeat(400_000));
+    assert!(Redacted::of(&text).text().len() > 400_000);
+}

@@ -6,6 +6,7 @@ use serde::Serialize;
 use svid_csi_core::findings::facts::Facts;
 use svid_csi_core::findings::walk::Step;
 use svid_csi_core::findings::{Check, Finding, NotChecked, Report, Severity, check};
+use svid_csi_core::quoted::ascii_json;
 
 use super::{DoctorOptions, Examined, Output, Scope};
 use crate::telemetry::report::one_line;
@@ -43,7 +44,7 @@ pub(super) fn result(options: &DoctorOptions, facts: &Facts, result: &Examined, 
                 not_checked,
                 steps,
             };
-            serde_json::to_string_pretty(&answer).unwrap_or_default() + "\n"
+            ascii_json(&serde_json::to_string_pretty(&answer).unwrap_or_default()) + "\n"
         }
         (Output::Short, Examined::Node(report)) => report.findings.iter().map(line).collect(),
         (Output::Short, Examined::Pod(steps)) => steps.iter().flat_map(|step| &step.findings).map(line).collect(),

@@ -10,6 +10,7 @@ use svid_csi_core::findings::facts::{DriverFacts, NoDriver, VolumeFacts};
 use svid_csi_core::findings::overview::SourceHealth;
 use svid_csi_core::findings::volume_state::VolumeState;
 use svid_csi_core::go_duration::short;
+use svid_csi_core::quoted::ascii_json;
 use svid_csi_core::unix_time::{at, rfc3339, seconds};
 
 use super::gather;
@@ -99,7 +100,7 @@ pub async fn run(options: StatusOptions) -> Result<(), StatusError> {
 fn page(options: &StatusOptions, driver: &DriverFacts, now: SystemTime, is_coloured: bool) -> String {
     let rows = rows(options, driver, now);
     if options.json {
-        return json(driver, &rows, now).to_string() + "\n";
+        return ascii_json(&json(driver, &rows, now).to_string()) + "\n";
     }
     let mut text = summary(driver, now);
     text.push('\n');

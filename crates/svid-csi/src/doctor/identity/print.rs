@@ -2,13 +2,15 @@
 
 use std::fmt::Write;
 
+use svid_csi_core::quoted::ascii_json;
+
 use super::certificate::CertificateFields;
 use super::{ComparedVolume, DeliveredIdentity, IdentityAnswer, IdentityForm, Recorded};
 use crate::telemetry::report::one_line;
 
 pub(super) fn answer(form: IdentityForm, answer: &IdentityAnswer<'_>) -> String {
     match form {
-        IdentityForm::Json => serde_json::to_string_pretty(answer).unwrap_or_default() + "\n",
+        IdentityForm::Json => ascii_json(&serde_json::to_string_pretty(answer).unwrap_or_default()) + "\n",
         IdentityForm::Pem => {
             answer.volumes.iter().filter_map(|volume| volume.delivered.as_ref()).map(|seen| seen.pem.as_str()).collect()
         }

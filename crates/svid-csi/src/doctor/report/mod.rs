@@ -96,7 +96,9 @@ fn pseudonyms(driver: Option<&DriverFacts>) -> Result<Pseudonyms, ReportError> {
     rand::fill(&mut salt).map_err(|_| ReportError::Random)?;
     let mut names = Pseudonyms::new(salt);
     let pods = driver.iter().flat_map(|driver| driver.volumes.values()).filter_map(|volume| volume.pod.as_deref());
-    pods.for_each(|pod| names.add(pod));
+    // Of pods that are gone, too.
+    let recent = driver.iter().flat_map(|driver| &driver.recent).map(|event| event.about.as_str());
+    pods.chain(recent).for_each(|pod| names.add(pod));
     Ok(names)
 }
 

@@ -11,13 +11,15 @@ use svid_csi_core::cert_request::{NODE_LABEL, hash_identifier};
 use svid_csi_core::findings::facts::{DriverFacts, Look, NameFacts};
 use svid_csi_core::redact::Keep;
 
-use super::archive::Contents;
+use super::archive::{Contents, MOST_OF_FILE};
 use super::{ReportOptions, bounded_json, process};
 use crate::doctor::cluster;
 use crate::doctor::paths::Paths;
 
 /// How many objects of a kind are read.
 const MOST: usize = 500;
+/// How many are in memory at once: each may have as many bytes as the API server stores.
+const PAGE: usize = 20;
 /// What a part of a path or a query may not hold as it is.
 const ESCAPED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
 const NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -130,16 +132,25 @@ impl Reader<'_> {
     }
 
     async fn several(&mut self, file: &str, about: &'static str, path: &str, shown: impl Fn(&Value) -> Value) {
-        let Some(found) = self.ask(file, &format!("{path}&limit={MOST}")).await else { return };
-        let has_more = found["metadata"]["continue"].as_str().is_some_and(|more| !more.is_empty());
-        let items = found["items"].as_array().into_iter().flatten();
-        for metadata in items.clone().map(|item| &item["metadata"]) {
-            [&metadata["namespace"], &metadata["name"]]
-                .into_iter()
-                .filter_map(Value::as_str)
-                .for_each(|name| self.contents.hide(name));
-        }
-        let items = items.map(shown);
+        let (mut items, mut bytes, mut page) = (Vec::new(), 0, format!("{path}&limit={PAGE}"));
+        let has_more = loop {
+            let Some(found) = self.ask(file, &page).await else { return };
+            for item in found["items"].as_array().into_iter().flatten() {
+                let metadata = &item["metadata"];
+                let names = [&metadata["namespace"], &metadata["name"]].into_iter().filter_map(Value::as_str);
+                names.for_each(|name| self.contents.hide(name));
+                let item = shown(item);
+                bytes += item.to_string().len();
+                items.push(item);
+            }
+            let Some(more) = found["metadata"]["continue"].as_str().filter(|more| !more.is_empty()) else {
+                break false;
+            };
+            if items.len() >= MOST || bytes > MOST_OF_FILE {
+                break true;
+            }
+            page = format!("{path}&limit={PAGE}&continue={}", utf8_percent_encode(more, &ESCAPED));
+        };
         let text = bounded_json::with_list(&json!({"has_more": has_more}), "items", items);
         self.contents.add(file, about, &text, Keep::Start);
     }

@@ -82,9 +82,10 @@ pub(super) fn write(options: &ReportOptions, name: &str, archive: &[u8]) -> Resu
         Destination::File(path) => path.clone(),
     };
     let beside = beside(&path);
-    let written = write_new(&beside, &path, archive)
-        .map_err(ReportError::from)
-        .and_then(|()| place(&beside, &path, options.force));
+    let created: io::Result<File> = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside);
+    let file = created.map_err(FsError::of("create", &path))?;
+    let written =
+        write_all(file, &path, archive).map_err(ReportError::from).and_then(|()| place(&beside, &path, options.force));
     if written.is_err() {
         let _ = fs::remove_file(&beside);
     }
@@ -97,9 +98,7 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 /// The system writes late; whether there is room is known after a sync. Errors name the file that was asked for.
-fn write_new(beside: &Path, path: &Path, archive: &[u8]) -> Result<(), FsError> {
-    let created: io::Result<File> = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside);
-    let mut file = created.map_err(FsError::of("create", path))?;
+fn write_all(mut file: File, path: &Path, archive: &[u8]) -> Result<(), FsError> {
     file.write_all(archive).and_then(|()| file.sync_all()).map_err(FsError::of("write", path))
 }
 
