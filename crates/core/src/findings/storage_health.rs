@@ -2,11 +2,12 @@
 //!
 //! The kubelet writes them into the CSINode object, which more people may read than pods. So no condition names a pod.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use super::facts::{AgentSeen, DataSeen, DriverFacts, Facts};
 use super::{Report, check};
+use crate::plan::Plan;
 
 /// The most that a kubelet accepts; it ignores all of them if there are more.
 const MOST: usize = 16;
@@ -27,7 +28,7 @@ pub struct StorageCondition {
 /// Who is affected by a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Extent {
-    /// Every pod of the node.
+    /// Every pod that uses the source.
     AllPods,
     /// The node.
     Node,
@@ -63,20 +64,26 @@ pub fn conditions(
     data: Option<DataSeen>,
     now: SystemTime,
 ) -> Vec<StorageCondition> {
+    let plans = driver.names.iter().flat_map(|name| &name.plans).filter_map(|plan| plan.parse::<Plan>().ok());
+    let has_one_source = plans.map(Plan::source).collect::<BTreeSet<_>>().len() == 1;
     let report = Report::of(&Facts { agent, data: data.map(Ok), ..Facts::new(Ok(driver), now) });
-    let mut causes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut found: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
     for finding in &report.findings {
-        causes.entry(finding.id).or_default().push(&finding.cause);
+        found.entry(finding.id).or_default().insert(&finding.about, &finding.cause);
     }
-    let found = CONDITIONS.iter().filter_map(|(id, extent)| Some(condition(id, *extent, causes.get(id)?)));
-    found.take(MOST).collect()
+    let condition = |(id, extent): &(&str, Extent)| {
+        let condition = condition(id, *extent, found.get(id)?);
+        Some(StorageCondition { is_unreachable: has_one_source && condition.is_unreachable, ..condition })
+    };
+    CONDITIONS.iter().filter_map(condition).take(MOST).collect()
 }
 
-fn condition(id: &str, extent: Extent, causes: &[&str]) -> StorageCondition {
+/// From the causes by what they are about.
+fn condition(id: &str, extent: Extent, causes: &BTreeMap<&str, &str>) -> StorageCondition {
     let title = check(id).map_or(id, |check| check.title);
     let details = match extent {
-        Extent::Volumes => format!("{} volumes", causes.len()),
-        Extent::AllPods | Extent::Node => causes.join("; "),
+        Extent::Volumes => format!("{} affected", causes.len()),
+        Extent::AllPods | Extent::Node => causes.values().copied().collect::<Vec<_>>().join("; "),
     };
     let mut message = format!("{}: {details}", title.trim_end_matches('.')).replace(char::is_control, " ");
     message.truncate(message.floor_char_boundary(LONGEST));
@@ -96,12 +103,12 @@ mod tests {
     use super::*;
     use crate::findings::facts::{AgentFacts, BrokerFacts, IdentityFacts, NameFacts, VolumeFacts};
 
-    fn volume(driver: &str, plan: &str, not_after: i64) -> VolumeFacts {
+    fn volume(driver: &str, plan: &str, pod: &str, not_after: i64) -> VolumeFacts {
         VolumeFacts {
             driver: driver.to_owned(),
             plan: plan.to_owned(),
             phase: "ready".to_owned(),
-            pod: Some("shop/orders".to_owned()),
+            pod: Some(format!("shop/{pod}")),
             identity: Some(IdentityFacts { not_after, renewal: not_after, ..IdentityFacts::default() }),
             ..VolumeFacts::default()
         }
@@ -117,7 +124,7 @@ mod tests {
             agent: Some(AgentFacts { path: "/run/agent".to_owned(), heals: true, ..AgentFacts::default() }),
             broker: Some(BrokerFacts { endpoint: "unix:///run/broker.sock".to_owned(), up: is_connected }),
             volumes: [("csi-1", 100), ("csi-2", 100), ("csi-3", 5_000)]
-                .map(|(id, ends)| (id.to_owned(), volume("files.example", "broker:files", ends)))
+                .map(|(id, ends)| (id.to_owned(), volume("files.example", "broker:files", id, ends)))
                 .into(),
             ..DriverFacts::default()
         }
@@ -131,7 +138,7 @@ mod tests {
 
     #[test]
     fn each_driver_name_has_the_conditions_of_its_own_sources() {
-        let expired = (false, "IdentityExpired".to_owned(), "The identity of a pod has expired: 2 volumes".to_owned());
+        let expired = (false, "IdentityExpired".to_owned(), "The identity of a pod has expired: 2 affected".to_owned());
         let apart = (
             true,
             "BrokerNotConnected".to_owned(),
@@ -146,6 +153,10 @@ mod tests {
         assert_eq!(of("files.example", false, Some(AgentSeen::Missing)), [apart, expired]);
         assert_eq!(of("csi.spiffe.io", false, Some(AgentSeen::Missing)), [gone]);
         assert_eq!(of("csi.spiffe.io", false, None), []);
+        let mut both = driver(false);
+        both.names[1].plans.push("cert-manager:files".to_owned());
+        let found = conditions(both.of_name("files.example"), None, None, UNIX_EPOCH);
+        assert!(!found[0].is_unreachable && found[0].reason == "BrokerNotConnected", "another source is left");
     }
 
     #[test]
@@ -154,9 +165,9 @@ mod tests {
             assert!(check(id).is_some(), "{id} is a check");
         }
         for (_, _, message) in of("files.example", false, None) {
-            assert!(!message.contains("shop") && !message.contains("orders"), "{message}");
+            assert!(!message.contains("shop") && !message.contains("csi-"), "{message}");
         }
-        let long = condition("broker-not-connected", Extent::AllPods, &[&"ä\n".repeat(1_000)]);
+        let long = condition("broker-not-connected", Extent::AllPods, &[("x", "ä\n".repeat(1_000).as_str())].into());
         assert!(long.message.len() <= LONGEST && !long.message.contains('\n'), "{}", long.message);
     }
 }

@@ -96,6 +96,9 @@ pub async fn config(options: &ClientOptions) -> Result<Config, ClientError> {
     Ok(config)
 }
 
+/// Means "none given" in a kubeconfig, so that kube does not read the environment, in which it refuses more than curl.
+const NO_PROXY_GIVEN: &str = "none://given";
+
 /// Takes the proxy of the chosen cluster, so that kube does not apply rules of its own to it: as in kubectl, `NO_PROXY`
 /// does not matter for a proxy in the kubeconfig.
 fn take_proxy(kubeconfig: &mut Kubeconfig, choice: &KubeConfigOptions) -> Result<Option<Uri>, ProxyError> {
@@ -104,7 +107,7 @@ fn take_proxy(kubeconfig: &mut Kubeconfig, choice: &KubeConfigOptions) -> Result
     let of_context = context.and_then(|named| Some(named.context.as_ref()?.cluster.clone()));
     let chosen = choice.cluster.clone().or(of_context);
     let cluster = kubeconfig.clusters.iter_mut().find(|named| Some(&named.name) == chosen.as_ref());
-    let given = cluster.and_then(|named| named.cluster.as_mut()?.proxy_url.take());
+    let given = cluster.and_then(|named| named.cluster.as_mut()?.proxy_url.replace(NO_PROXY_GIVEN.to_owned()));
     given.filter(|given| !given.is_empty()).map(|given| proxy::parse(&given, "proxy-url")).transpose()
 }
 

@@ -159,14 +159,13 @@ impl Sources {
         }
     }
 
-    /// The sources that this driver waits for, each with whether it answers. The API server is one with
-    /// --local-ca-roots.
+    /// The sources that are connections, each with whether it answers. The roots of other nodes are not waited for: this
+    /// node issues without them.
     pub fn answering(&self) -> Vec<(&'static str, bool)> {
         let broker = self.broker.as_ref().map(|broker| ("the agent's Broker API", broker.is_up()));
         let cert_manager =
             self.cert_manager.as_ref().map(|source| ("the API server for certificate requests", source.is_up()));
-        let roots = self.roots().map(|roots| ("the API server for the roots of all nodes", roots.is_known()));
-        [broker, cert_manager, roots].into_iter().flatten().collect()
+        [broker, cert_manager].into_iter().flatten().collect()
     }
 
     /// The roots of all nodes, if this driver shares its own.

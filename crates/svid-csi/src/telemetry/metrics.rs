@@ -5,7 +5,7 @@ mod labels;
 mod snapshot;
 mod table;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::text;
@@ -147,6 +147,7 @@ impl Metrics {
 
     /// Everything in the OpenMetrics text format.
     pub fn encode(&self, snapshot: &Snapshot) -> String {
+        let _turn = self.encoding.lock().unwrap_or_else(PoisonError::into_inner);
         self.set(snapshot);
         let mut page = String::new();
         // Writing into a String cannot fail.

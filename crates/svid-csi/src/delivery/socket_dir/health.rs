@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use svid_csi_core::findings::facts::{AgentFacts, AgentSeen};
 use svid_csi_core::state::FileId;
+use tokio::time::timeout;
 
 use super::access::by_descriptor;
 use super::{SocketDir, agent_folder};
@@ -14,6 +17,9 @@ use crate::host::fsx::FsError;
 use crate::host::mount;
 use crate::net::uds;
 use crate::telemetry::report;
+
+/// How long a look may take, and how long it may wait for the previous one.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl SocketDir {
     /// Why a volume whose mount has the root `root` does not work, if it does not. Inspects the agent's directory
@@ -39,6 +45,21 @@ impl SocketDir {
             Err(error) => return Some(report::chain(&error)),
         }
         self.lacks_agent(&live, trouble)
+    }
+
+    /// Looks at the agent's directory on another thread. `None` if that takes longer than a second or two. A look that hangs
+    /// occupies one thread, however many follow.
+    pub async fn look_soon<T: Send + 'static>(
+        self: &Arc<Self>,
+        look: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Option<T> {
+        let turn = timeout(PATIENCE, self.looking.clone().lock_owned()).await.ok()?;
+        let agent = self.clone();
+        let looking = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            look(&agent)
+        });
+        timeout(PATIENCE, looking).await.ok()?.ok()
     }
 
     /// Whether an agent is reached through the directory that pods get. Blocks.

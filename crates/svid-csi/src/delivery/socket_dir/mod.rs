@@ -74,6 +74,8 @@ pub struct SocketDir {
     undone: Mutex<Sparingly>,
     /// Whether changes are being watched.
     followed: AtomicBool,
+    /// Held while [`SocketDir::look_soon`] looks.
+    looking: Arc<tokio::sync::Mutex<()>>,
     metrics: Arc<Metrics>,
 }
 
@@ -110,6 +112,7 @@ impl SocketDir {
             left_out: Mutex::default(),
             undone: Mutex::default(),
             followed: AtomicBool::default(),
+            looking: Arc::default(),
             metrics,
         };
         socket_dir.look();

@@ -9,6 +9,7 @@ use svid_csi_core::plan::{Plan, Source};
 use svid_csi_core::state::{Phase, Record};
 use svid_csi_core::unix_time;
 
+use crate::delivery::socket_dir::SocketDir;
 use crate::delivery::workload_api::Usage;
 use crate::host::clock;
 use crate::node::volume::Node;
@@ -141,7 +142,10 @@ pub async fn snapshot(node: &Node) -> Snapshot {
         }
     });
     let (busy, now) = (busy.await, clock::now());
-    let agent = node.deliveries.socket_dir.clone().map(|agent| tokio::task::spawn_blocking(move || agent.is_up()));
+    let agent = match &node.deliveries.socket_dir {
+        Some(agent) => Some(agent.look_soon(SocketDir::is_up).await.unwrap_or(false)),
+        None => None,
+    };
     Snapshot {
         volumes: counts.into_iter().map(|((plan, phase), count)| (plan.to_string(), phase, count)).collect(),
         busy,
@@ -149,10 +153,7 @@ pub async fn snapshot(node: &Node) -> Snapshot {
         outage_horizon: outage_horizon(ends.into_values().flatten(), now),
         untrusted,
         queued: node.later.counts(),
-        agent: match agent {
-            Some(agent) => agent.await.ok(),
-            None => None,
-        },
+        agent,
         local_ca: node.sources.local_ca.as_ref().map(|local_ca| local_ca.can_sign()),
         broker: node
             .sources

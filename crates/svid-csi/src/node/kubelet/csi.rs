@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use svid_csi_core::findings::facts::{DataSeen, DriverFacts};
+use svid_csi_core::findings::facts::{AgentSeen, DataSeen, DriverFacts};
 use svid_csi_core::findings::storage_health;
 use svid_csi_core::spiffe_id::TrustDomain;
 use svid_csi_core::target::TargetPath;
@@ -153,16 +153,21 @@ impl CsiService {
     }
 
     /// The adverse conditions of this driver name, which the kubelet asks for once a minute.
-    async fn storage_health(&self) -> Result<csi::NodeGetStorageHealthResponse, VolumeError> {
+    async fn storage_health(&self) -> csi::NodeGetStorageHealthResponse {
         let driver = facts(&self.node, &self.setup).await.of_name(&self.driver.name);
-        let agent = driver.agent.clone();
-        let agent =
-            tokio::task::spawn_blocking(move || agent.map(|agent| socket_dir::seen(&agent, |path| path.into())));
+        let agent = self.agent_seen(&driver).await;
         let room = self.node.deliveries.room.as_ref().and_then(|room| room.state());
         let data =
             room.map(|room| DataSeen { is_tmpfs: true, bytes: room.size, used: room.used, ..DataSeen::default() });
-        let conditions = storage_health::conditions(driver, agent.await?, data, clock::now());
-        Ok(csi::NodeGetStorageHealthResponse { backend_health: conditions.into_iter().map(backend_health).collect() })
+        let conditions = storage_health::conditions(driver, agent, data, clock::now());
+        csi::NodeGetStorageHealthResponse { backend_health: conditions.into_iter().map(backend_health).collect() }
+    }
+
+    /// The agent's directory, if this driver name has the source `socket`.
+    async fn agent_seen(&self, driver: &DriverFacts) -> Option<AgentSeen> {
+        let (facts, directory) = (driver.agent.clone()?, self.node.deliveries.socket_dir.as_ref()?);
+        let seen = directory.look_soon(move |_| socket_dir::seen(&facts, |path| path.into())).await;
+        Some(seen.unwrap_or_else(|| AgentSeen::Unknown("its file system does not answer".to_owned())))
     }
 
     fn begin(&self, call: CsiCall) -> OpenCall {
@@ -269,7 +274,7 @@ impl csi::node_server::Node for CsiService {
     ) -> CsiResult<csi::NodeGetStorageHealthResponse> {
         let call = self.begin(CsiCall::StorageHealth);
         let health = self.storage_health().await;
-        self.answer(call, "", health)
+        self.answer(call, "", Ok(health))
     }
 
     async fn node_get_capabilities(

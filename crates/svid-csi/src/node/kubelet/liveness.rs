@@ -21,12 +21,11 @@ pub(crate) struct Liveness {
 
 impl Liveness {
     /// Connects to each CSI socket like the kubelet, and checks that each registration socket is still bound to its
-    /// path, and that the file system work of a call would be done.
+    /// path.
     ///
     /// # Errors
-    /// The socket that the kubelet cannot reach, or that no thread is free.
+    /// The socket that the kubelet cannot reach.
     pub(crate) async fn check(&self) -> Result<(), String> {
-        has_free_thread().await?;
         let lost: Vec<_> = self.csi.iter().chain(&self.registration).filter(|door| is_lost(door)).collect();
         lost.iter().for_each(|door| door.look_again());
         if let Some(door) = lost.first() {
@@ -37,13 +36,6 @@ impl Liveness {
         }
         Ok(())
     }
-}
-
-/// Calls that hang in the file system occupy a thread each, and there are 512 of them.
-async fn has_free_thread() -> Result<(), String> {
-    let nothing = tokio::task::spawn_blocking(|| ());
-    let ran = tokio::time::timeout(PATIENCE, nothing).await;
-    ran.map(|_| ()).map_err(|_| format!("no thread became free for file system work within {PATIENCE:?}"))
 }
 
 /// If that cannot be determined, a probe of the CSI sockets still shows whether the kubelet reaches this driver.

@@ -126,6 +126,8 @@ impl VolumeError {
     pub(in crate::node) fn result(&self) -> CallResult {
         match self {
             VolumeError::Begun(error) => error.result(),
+            VolumeError::Source(SourceError::NotConfigured(_) | SourceError::Worker(_)) => CallResult::Node,
+            VolumeError::Source(SourceError::NoJwt(_)) => CallResult::Caller,
             VolumeError::Source(_)
             | VolumeError::Slow { .. }
             | VolumeError::SocketDir(SocketDirError::NoAgent(_) | SocketDirError::Deleted(_)) => CallResult::Source,

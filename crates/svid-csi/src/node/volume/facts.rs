@@ -24,7 +24,7 @@ pub(in crate::node) async fn facts(node: &Node, setup: &DriverFacts) -> DriverFa
     for name in &mut facts.names {
         name.registered = registered.contains(&name.name);
     }
-    facts.pods_reach_host = reaches_host(&facts.pods_dir);
+    facts.pods_reach_host = tokio::task::block_in_place(|| reaches_host(&facts.pods_dir));
     facts.data_survives = node.data.as_ref().is_some_and(|data| data.survives());
     facts.agent = node.deliveries.socket_dir.as_ref().map(|socket_dir| AgentFacts {
         path: text(&socket_dir.located()),

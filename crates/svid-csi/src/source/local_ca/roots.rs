@@ -42,7 +42,6 @@ const LONGEST: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Roots {
     nodes: watch::Receiver<usize>,
-    map: watch::Receiver<SharedMap>,
     troubles: Troubles,
 }
 
@@ -59,7 +58,6 @@ impl Roots {
     ) -> Self {
         let troubles = Troubles::default();
         let (states, seen) = watch::channel(SharedMap::Unknown);
-        let shared = seen.clone();
         let map: Api<ConfigMap> = Api::namespaced(client.clone(), &place.namespace);
         let mut union = Union {
             entries: Entries::new(node, trusted.trust_domain()),
@@ -80,17 +78,12 @@ impl Roots {
         tasks.detached(async { match union.run(seen).await {} });
         tasks.detached(async { match publish.await {} });
         tasks.detached(clean);
-        Self { nodes, map: shared, troubles }
+        Self { nodes, troubles }
     }
 
     /// The number of nodes whose authorities are trusted, this one included.
     pub fn nodes(&self) -> usize {
         *self.nodes.borrow()
-    }
-
-    /// Whether the ConfigMap has been read, or is known not to exist.
-    pub fn is_known(&self) -> bool {
-        !matches!(*self.map.borrow(), SharedMap::Unknown)
     }
 
     /// Why other nodes may not trust this one, or this one others, if so.

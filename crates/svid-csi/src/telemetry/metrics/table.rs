@@ -1,5 +1,6 @@
 //! Every metric: its field, type, name and help text, in the order of the reference.
 
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::metrics::counter::Counter;
@@ -29,6 +30,8 @@ macro_rules! table {
         #[derive(Debug)]
         pub struct Metrics {
             pub(super) registry: Registry,
+            /// Held from the first value of a snapshot to the end of its page.
+            pub(super) encoding: Mutex<()>,
             $(pub(super) $field: $kind,)+
         }
 
@@ -39,7 +42,7 @@ macro_rules! table {
                     let $field = table!(@new $kind $(, $buckets)?);
                     registry.register($name, $help, $field.clone());
                 )+
-                Self { registry, $($field),+ }
+                Self { registry, encoding: Mutex::default(), $($field),+ }
             }
         }
     };
@@ -114,7 +117,7 @@ table! {
         "Volumes of the previous run that were found at startup, by result: served, awaits_publish, removed, left_alone (retried later)";
     volumes_queued: Family<ReasonLabels, Gauge> =
         "volumes_queued",
-        "Volumes that will be checked again, by reason: retry (recovery or removal failed), unpublished (removed unless the kubelet publishes them)";
+        "Volumes that will be checked again, by reason: retry (recovery or removal failed, or the volume was busy), unpublished (a publish failed; removed unless the kubelet publishes them again)";
     agent_directory_undone: Counter =
         "agent_directory_changes_undone",
         "Changes that pods made to the directory of the agent's sockets and that the driver reverted";
