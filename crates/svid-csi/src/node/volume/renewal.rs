@@ -1,5 +1,7 @@
 //! The loop that keeps one volume's identity and tokens fresh.
 
+mod kind;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use svid_csi_core::plan::Issuer;
@@ -9,8 +11,9 @@ use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tracing::{error, warn};
+use tracing::warn;
 
+use self::kind::{Kind, report_failure, result};
 use super::Node;
 use super::alarm::Alarm;
 use super::deliver::awaits_password;
@@ -20,7 +23,6 @@ use super::registry::{Volume, issued};
 use super::room::Occasion;
 use crate::backoff;
 use crate::source::{Reason, SourceError, Sources};
-use crate::telemetry::metrics::RenewalResult;
 use crate::telemetry::report;
 
 /// Renews the identity and tokens of a volume's pod, until the volume is no longer published.
@@ -172,42 +174,6 @@ enum News {
     Jwt(Result<Jwt, SourceError>),
 }
 
-/// The kind of work.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Identity,
-    Withdrawal,
-    Tokens,
-}
-
-impl Kind {
-    /// What failed.
-    fn failure(self) -> &'static str {
-        match self {
-            Kind::Identity => "renewal failed",
-            Kind::Withdrawal => "withdrawal failed",
-            Kind::Tokens => "renewal of the tokens failed",
-        }
-    }
-
-    /// Its name in metrics.
-    fn renewed(self) -> &'static str {
-        match self {
-            Kind::Identity | Kind::Withdrawal => "identity",
-            Kind::Tokens => "tokens",
-        }
-    }
-
-    /// The state of the volume after a failure.
-    fn consequence_of_failure(self) -> &'static str {
-        match self {
-            Kind::Identity => "renewal failed; the volume keeps its last identity",
-            Kind::Withdrawal => "withdrawal failed; the volume may still hold the withdrawn identity",
-            Kind::Tokens => "renewal of the tokens failed; the volume keeps its last tokens",
-        }
-    }
-}
-
 impl News {
     fn kind(&self) -> Kind {
         match self {
@@ -240,36 +206,12 @@ impl News {
     }
 }
 
-/// Counts a failure. Logs the first, then the second, fourth, eighth and so on.
-fn report_failure(node: &Node, spec: &VolumeSpec, error: &VolumeError, failures: u32, kind: Kind) {
-    node.reports.recent.failed(spec, kind.failure(), error);
-    node.reports.metrics.renewal_ended(spec.plan().source(), kind.renewed(), RenewalResult::Failed);
-    node.reports.denial(spec, error);
-    if failures.is_power_of_two() {
-        let consequence = kind.consequence_of_failure();
-        error!(
-            volume = %spec.id, pod = spec.pod.as_ref().map(ToString::to_string), failures,
-            error = report::chain(error), "{consequence}"
-        );
-    }
-}
-
 /// The outcome for a volume.
 pub(super) enum RenewalOutcome {
     /// Its pod has this identity, or none any more.
     Holds(Option<Issued>),
     /// It is no longer published.
     Unpublished,
-}
-
-/// The result of a renewal that has not failed.
-fn result(kind: Kind, before: Option<&Issued>, now: Option<&Issued>) -> RenewalResult {
-    let digest = |issued: &Issued| issued.digest.clone();
-    match kind {
-        Kind::Withdrawal => RenewalResult::Withdrawn,
-        Kind::Identity if before.and_then(digest) == now.and_then(digest) => RenewalResult::Unchanged,
-        Kind::Identity | Kind::Tokens => RenewalResult::Renewed,
-    }
 }
 
 /// Removes a volume's identity, if the error says that it was withdrawn.
