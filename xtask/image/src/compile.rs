@@ -50,7 +50,7 @@ fn cargo(repo: &Path, arch: Arch) -> Result<Command> {
     command
         .current_dir(repo)
         .env_remove("RUSTFLAGS")
-        .env("CARGO_ENCODED_RUSTFLAGS", flags(repo)?)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(repo, arch)?)
         .env("CARGO_BUILD_TARGET", arch.triple())
         .env("CARGO_TARGET_DIR", repo.join(TARGET_DIR));
     if arch != Arch::host() {
@@ -64,9 +64,12 @@ fn cargo(repo: &Path, arch: Arch) -> Result<Command> {
 
 /// Static, and with paths that are the same on every machine, because panics name source files. Relocations, of which a
 /// static program has tens of thousands, take a twentieth of the space if they are packed; linkers that cannot do that
-/// ignore the option.
-fn flags(repo: &Path) -> Result<OsString> {
+/// ignore the option. Functions with the same code are merged where Rust itself brings the linker that can do that.
+fn flags(repo: &Path, arch: Arch) -> Result<OsString> {
     let mut flags = OsString::from("-Ctarget-feature=+crt-static\x1f-Clink-arg=-Wl,-z,pack-relative-relocs");
+    if arch == Arch::Amd64 {
+        flags.push("\x1f-Clink-arg=-Wl,--icf=all");
+    }
     let mut remap = |from: &Path, to: &str| {
         flags.push("\x1f--remap-path-prefix=");
         flags.push(from);
