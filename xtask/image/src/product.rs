@@ -13,7 +13,7 @@ use crate::linked::Linked;
 use crate::notice;
 
 /// The size limit of the layer.
-pub const LIMIT: usize = 15 * 1024 * 1024;
+pub const LIMIT: usize = 16 * 1024 * 1024;
 /// The path of the licences in the image.
 const LICENCES: &str = "usr/share/doc/svid-csi";
 
