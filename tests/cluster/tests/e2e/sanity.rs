@@ -16,7 +16,7 @@ use crate::scene::{Scene, play};
 const NEED_A_CONTROLLER: &str =
     "should remove target path|should fail when volume does not exist on the specified path";
 /// The specs of the Identity and Node services that apply to a driver without staging and expansion...
-pub const COMMON: usize = 10;
+pub const COMMON: usize = 11;
 /// ... and those that apply to a driver that reports the condition of its volumes.
 const ABOUT_STATS: usize = 3;
 
