@@ -7,11 +7,11 @@ use std::time::Duration;
 use clap::Args;
 use svid_csi_core::findings::{self, Category, Check};
 use svid_csi_core::go_duration;
-use tokio::runtime;
 
+use super::admin_socket::AdminSocketFlags;
 use super::mistakes::FlagMistakes;
 use super::renew;
-use super::values::{self, Switch};
+use super::values;
 use crate::doctor::{self, DoctorOptions, Output, Scope, Shift};
 
 const EXAMPLES: &str = "\
@@ -36,12 +36,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, args_override_self = true)]
 pub(super) struct DoctorArgs {
-    /// The driver's admin socket. Default: admin.sock in the data root.
-    #[arg(long, value_name = "SOCKET", value_parser = values::socket_or_off)]
-    admin_socket: Option<Switch<PathBuf>>,
-    /// The driver's data root.
-    #[arg(long, value_name = "DIR", value_parser = values::path)]
-    data_root: Option<PathBuf>,
+    #[command(flatten)]
+    driver: AdminSocketFlags,
     /// How findings are printed: table, short (a line each) or json.
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = output)]
     output: Output,
@@ -95,7 +91,7 @@ pub(super) fn command(args: DoctorArgs, mistakes: &mut FlagMistakes) -> Option<D
     if args.from.is_some() && (args.pod.is_some() || args.at.is_some() || !args.category.is_empty()) {
         mistakes.add("from", "it checks nothing but a handshake; leave out --pod, --at and --category");
     }
-    let socket = renew::socket(args.admin_socket, args.data_root, mistakes)?;
+    let socket = args.driver.socket(mistakes)?;
     let categories = match (args.category.is_empty(), args.at) {
         (false, _) => args.category,
         // The others do not depend on the time.
@@ -154,7 +150,7 @@ impl DoctorCommand {
         match self {
             DoctorCommand::Explain(check) => Ok(doctor::explain(check)?),
             DoctorCommand::Examine(options) => {
-                let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+                let runtime = super::single_threaded()?;
                 Ok(runtime.block_on(doctor::run(options))?)
             }
         }

@@ -1,14 +1,12 @@
 //! `svid-csi identity`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use tokio::runtime;
 
+use super::admin_socket::AdminSocketFlags;
 use super::mistakes::FlagMistakes;
 use super::renew;
-use super::values::{self, Switch};
 use crate::doctor::identity::{self, IdentityForm, IdentityOptions};
 use crate::telemetry::report;
 
@@ -31,12 +29,8 @@ pub(super) struct IdentityArgs {
     /// The pod.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = renew::pod)]
     pod: Option<String>,
-    /// The driver's admin socket. Default: admin.sock in the data root.
-    #[arg(long, value_name = "SOCKET", value_parser = values::socket_or_off)]
-    admin_socket: Option<Switch<PathBuf>>,
-    /// The driver's data root.
-    #[arg(long, value_name = "DIR", value_parser = values::path)]
-    data_root: Option<PathBuf>,
+    #[command(flatten)]
+    driver: AdminSocketFlags,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -63,13 +57,13 @@ pub(super) fn command(args: IdentityArgs, mistakes: &mut FlagMistakes) -> Option
         (false, true) => IdentityForm::Pem,
         (false, false) => IdentityForm::Text,
     };
-    let socket = renew::socket(args.admin_socket, args.data_root, mistakes)?;
+    let socket = args.driver.socket(mistakes)?;
     Some(IdentityCommand(IdentityOptions { socket, pod: args.pod?, form }))
 }
 
 impl IdentityCommand {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = super::single_threaded()?;
         Ok(runtime.block_on(identity::run(self.0)).unwrap_or_else(|error| {
             report::failure(&error);
             ExitCode::from(2)

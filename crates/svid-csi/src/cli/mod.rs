@@ -2,6 +2,7 @@
 //!
 //! Every mistake is found before the command runs, and all of them are reported at once.
 
+mod admin_socket;
 mod approver;
 mod argv;
 mod broker;
@@ -235,6 +236,11 @@ impl DemoCommand {
     fn run(self) -> anyhow::Result<()> {
         demo::run(demo::DemoOptions { json: self.json })
     }
+}
+
+/// A runtime for a command that asks and ends.
+fn single_threaded() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
 }
 
 /// A runtime with that many threads for blocking work, each of which uses memory.

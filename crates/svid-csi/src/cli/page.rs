@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use tokio::runtime;
 
+use super::admin_socket::AdminSocketFlags;
 use super::mistakes::FlagMistakes;
-use super::renew;
-use super::values::{self, Switch};
+use super::values;
 use crate::doctor::page::{self, PageOptions};
 
 const EXAMPLES: &str = "\
@@ -25,12 +24,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, args_override_self = true)]
 pub(super) struct PageArgs {
-    /// The driver's admin socket. Default: admin.sock in the data root.
-    #[arg(long, value_name = "SOCKET", value_parser = values::socket_or_off)]
-    admin_socket: Option<Switch<PathBuf>>,
-    /// The driver's data root.
-    #[arg(long, value_name = "DIR", value_parser = values::path)]
-    data_root: Option<PathBuf>,
+    #[command(flatten)]
+    driver: AdminSocketFlags,
     /// The file to write, readable by its owner only. Default: standard output.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -45,14 +40,14 @@ pub struct PageCommand(PageOptions);
 
 /// Combines the flags. `None` if the driver's socket is not known because of `mistakes`.
 pub(super) fn command(args: PageArgs, mistakes: &mut FlagMistakes) -> Option<PageCommand> {
-    let PageArgs { admin_socket, data_root, output, kubeconfig } = args;
-    let socket = renew::socket(admin_socket, data_root, mistakes)?;
+    let PageArgs { driver, output, kubeconfig } = args;
+    let socket = driver.socket(mistakes)?;
     Some(PageCommand(PageOptions { socket, output, kubeconfig }))
 }
 
 impl PageCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = super::single_threaded()?;
         Ok(runtime.block_on(page::run(self.0))?)
     }
 }

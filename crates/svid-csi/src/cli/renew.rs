@@ -7,10 +7,9 @@ use clap::Args;
 use http::StatusCode;
 use serde::Deserialize;
 use svid_csi_core::quoted::Quoted;
-use tokio::runtime;
 
+use super::admin_socket::AdminSocketFlags;
 use super::mistakes::FlagMistakes;
-use super::values::{self, Switch};
 use crate::node::admin::client::{self, AskError};
 
 const EXAMPLES: &str = "\
@@ -34,12 +33,8 @@ pub(super) struct RenewArgs {
     /// Renew all volumes on this node.
     #[arg(long)]
     all: bool,
-    /// The driver's admin socket. Default: admin.sock in the data root.
-    #[arg(long, value_name = "SOCKET", value_parser = values::socket_or_off)]
-    admin_socket: Option<Switch<PathBuf>>,
-    /// The driver's data root.
-    #[arg(long, value_name = "DIR", value_parser = values::path)]
-    data_root: Option<PathBuf>,
+    #[command(flatten)]
+    driver: AdminSocketFlags,
 }
 
 /// The volumes to renew, and the driver's socket.
@@ -82,36 +77,8 @@ pub(super) fn command(args: RenewArgs, mistakes: &mut FlagMistakes) -> Option<Re
         (None, false) => mistakes.missing("pod", "name the pod, or give --all for every volume on this node"),
         (Some(_), false) | (None, true) => {}
     }
-    let socket = socket(args.admin_socket, args.data_root, mistakes)?;
+    let socket = args.driver.socket(mistakes)?;
     Some(RenewCommand { pod: args.pod, socket })
-}
-
-/// The admin socket that the two flags name.
-pub(super) fn socket(
-    given: Option<Switch<PathBuf>>,
-    root: Option<PathBuf>,
-    mistakes: &mut FlagMistakes,
-) -> Option<PathBuf> {
-    match (given, root) {
-        (Some(Switch::On(socket)), _) => Some(socket),
-        (Some(Switch::Off), _) => {
-            mistakes.add("admin-socket", "0 means that the driver has no admin socket; start it with one");
-            None
-        }
-        (None, Some(root)) => {
-            let socket = root.join("admin.sock");
-            if let Some(problem) = values::too_long(&socket) {
-                mistakes.add("data-root", problem);
-            }
-            Some(socket)
-        }
-        (None, None) => {
-            if !mistakes.given("data-root") {
-                mistakes.missing("admin-socket", "give the driver's --admin-socket or its --data-root");
-            }
-            None
-        }
-    }
 }
 
 /// A pod. None of the characters that Kubernetes allows must be escaped in a URL.
@@ -126,7 +93,7 @@ pub(super) fn pod(text: &str) -> Result<String, String> {
 
 impl RenewCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = super::single_threaded()?;
         let renewing = runtime.block_on(self.renew())?;
         let volumes = if renewing == 1 { "volume is" } else { "volumes are" };
         writeln!(io::stdout(), "{renewing} {volumes} being renewed")?;

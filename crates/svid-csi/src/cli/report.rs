@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use tokio::runtime;
 
+use super::admin_socket::AdminSocketFlags;
 use super::mistakes::FlagMistakes;
-use super::renew;
-use super::values::{self, Switch};
+use super::values;
 use crate::doctor::report::{self, Destination, ReportOptions};
 
 const EXAMPLES: &str = "\
@@ -88,12 +87,8 @@ const OPEN_FLAGS: [&str; 54] = [
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, args_override_self = true)]
 pub(super) struct ReportArgs {
-    /// The driver's admin socket. Default: admin.sock in the data root.
-    #[arg(long, value_name = "SOCKET", value_parser = values::socket_or_off)]
-    admin_socket: Option<Switch<PathBuf>>,
-    /// The driver's data root.
-    #[arg(long, value_name = "DIR", value_parser = values::path)]
-    data_root: Option<PathBuf>,
+    #[command(flatten)]
+    driver: AdminSocketFlags,
     /// The archive; `-` for standard output. Default: svid-csi-report-NODE-TIME.tar.gz in the current folder.
     #[arg(long, value_name = "FILE", value_parser = destination, allow_hyphen_values = true)]
     output: Option<Destination>,
@@ -117,7 +112,7 @@ pub struct ReportCommand(ReportOptions);
 
 /// Combines the flags. `None` if the driver's socket is not known because of `mistakes`.
 pub(super) fn command(args: ReportArgs, mistakes: &mut FlagMistakes) -> Option<ReportCommand> {
-    let socket = renew::socket(args.admin_socket, args.data_root, mistakes)?;
+    let socket = args.driver.socket(mistakes)?;
     let ReportArgs { output, force, dry_run, anonymize, kubeconfig, .. } = args;
     let destination = output.unwrap_or(Destination::Named);
     let open_flags = OPEN_FLAGS.into_iter().collect();
@@ -130,7 +125,7 @@ fn destination(text: &str) -> Result<Destination, String> {
 
 impl ReportCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = super::single_threaded()?;
         Ok(runtime.block_on(report::run(self.0))?)
     }
 }

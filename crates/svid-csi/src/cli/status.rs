@@ -1,14 +1,11 @@
 //! `svid-csi status`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use svid_csi_core::findings::volume_state::VolumeState;
 use terminal_size::{Width, terminal_size_of};
-use tokio::runtime;
 
+use super::admin_socket::AdminSocketFlags;
 use super::mistakes::FlagMistakes;
-use super::values::{self, Switch};
 use super::{Environment, renew};
 use crate::doctor::status::{self, Sort, StatusOptions};
 
@@ -30,12 +27,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, args_override_self = true)]
 pub(super) struct StatusArgs {
-    /// The driver's admin socket. Default: admin.sock in the data root.
-    #[arg(long, value_name = "SOCKET", value_parser = values::socket_or_off)]
-    admin_socket: Option<Switch<PathBuf>>,
-    /// The driver's data root.
-    #[arg(long, value_name = "DIR", value_parser = values::path)]
-    data_root: Option<PathBuf>,
+    #[command(flatten)]
+    driver: AdminSocketFlags,
     /// Show the volumes of this pod only.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = renew::pod)]
     pod: Option<String>,
@@ -67,7 +60,7 @@ pub(super) fn command(
     mistakes: &mut FlagMistakes,
 ) -> Option<StatusCommand> {
     let columns = environment("COLUMNS").and_then(|columns| columns.to_str()?.parse().ok());
-    let socket = renew::socket(args.admin_socket, args.data_root, mistakes)?;
+    let socket = args.driver.socket(mistakes)?;
     let StatusArgs { pod, namespace, state: states, sort, json, watch, .. } = args;
     let of_terminal = || terminal_size_of(std::io::stdout()).map(|(Width(columns), _)| columns.into());
     let width = columns.or_else(of_terminal).unwrap_or(WIDE);
@@ -92,7 +85,7 @@ fn sort(text: &str) -> Result<Sort, String> {
 
 impl StatusCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = super::single_threaded()?;
         Ok(runtime.block_on(status::run(self.0))?)
     }
 }

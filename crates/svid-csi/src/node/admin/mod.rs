@@ -110,7 +110,9 @@ async fn status_page(State(node): State<Arc<Node>>) -> impl IntoResponse {
 }
 
 async fn facts_page(State((node, setup)): State<(Arc<Node>, Arc<DriverFacts>)>) -> impl IntoResponse {
-    axum::Json(facts::facts(&node, &setup).await)
+    let mut facts = facts::facts(&node, &setup).await;
+    facts.pods_reach_host = tokio::task::block_in_place(|| facts::reaches_host(&facts.pods_dir));
+    axum::Json(facts)
 }
 
 async fn status_in_html(State((node, setup)): State<(Arc<Node>, Arc<DriverFacts>)>) -> impl IntoResponse {

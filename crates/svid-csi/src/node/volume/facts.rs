@@ -17,14 +17,13 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Everything, one volume after the other.
+/// Everything but `pods_reach_host`, which only `/facts` needs; one volume after the other.
 pub(in crate::node) async fn facts(node: &Node, setup: &DriverFacts) -> DriverFacts {
     let mut facts = setup.clone();
     let registered = node.registered.borrow().clone();
     for name in &mut facts.names {
         name.registered = registered.contains(&name.name);
     }
-    facts.pods_reach_host = tokio::task::block_in_place(|| reaches_host(&facts.pods_dir));
     facts.data_survives = node.data.as_ref().is_some_and(|data| data.survives());
     facts.agent = node.deliveries.socket_dir.as_ref().map(|socket_dir| AgentFacts {
         path: text(&socket_dir.located()),
@@ -62,7 +61,7 @@ pub(in crate::node) async fn facts(node: &Node, setup: &DriverFacts) -> DriverFa
 }
 
 /// Whether mounts in the pods folder reach the host; `None` if that cannot be determined.
-fn reaches_host(pods: &str) -> Option<bool> {
+pub(in crate::node) fn reaches_host(pods: &str) -> Option<bool> {
     let pods = Path::new(pods);
     (fsx::exists(pods).ok()?).then(|| Propagation::read().ok().map(|mounts| mounts.reaches_host(pods, pods))).flatten()
 }

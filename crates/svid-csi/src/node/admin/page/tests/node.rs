@@ -1,11 +1,9 @@
 //! A node with many volumes in all states.
 
-use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use svid_csi_core::findings::facts::{
-    BrokerFacts, CertManagerFacts, DriverFacts, EventFacts, Facts, IdentityFacts, KernelSeen, NameFacts, Reach,
-    RootsFacts, VolumeFacts,
+    BrokerFacts, CertManagerFacts, DriverFacts, EventFacts, Facts, IdentityFacts, NameFacts, RootsFacts, VolumeFacts,
 };
 use svid_csi_core::findings::{Category, Report};
 use svid_csi_core::unix_time::seconds;
@@ -89,20 +87,6 @@ fn recent(now: i64) -> Vec<EventFacts> {
 
 /// What `svid-csi doctor` finds in the sources and the identities of a driver.
 pub(super) fn report(driver: &DriverFacts, now: SystemTime) -> Report {
-    let report = Report::of(&Facts {
-        now,
-        program: driver.version.clone(),
-        admin_socket: "/plugin/data/admin.sock".to_owned(),
-        driver: Ok(driver.clone()),
-        csi_sockets: BTreeMap::new(),
-        registration_paths: BTreeMap::new(),
-        registrations: BTreeMap::new(),
-        agent: None,
-        data: None,
-        volumes: BTreeMap::new(),
-        left_over: Ok(Vec::new()),
-        kernel: KernelSeen::default(),
-        cluster: Reach::NotNeeded,
-    });
+    let report = Report::of(&Facts::new(Ok(driver.clone()), now));
     report.only(&[Category::Source, Category::Identity])
 }
