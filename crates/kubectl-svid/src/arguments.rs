@@ -27,7 +27,10 @@ Examples:
     kubectl svid identity web -n shop
 
   After the key of a pod has leaked:
-    kubectl svid renew web -n shop";
+    kubectl svid renew web -n shop
+
+  For a bug report:
+    kubectl svid report web -n shop";
 
 /// Ask the svid-csi drivers of a cluster.
 #[derive(Debug, Parser)]
@@ -78,6 +81,7 @@ pub(crate) enum Command {
     Doctor(DoctorArguments),
     Identity(IdentityArguments),
     Renew(RenewArguments),
+    Report(ReportArguments),
 }
 
 /// Show the volumes of all nodes and their identities. The first lines are sums over the nodes.
@@ -174,6 +178,34 @@ pub(crate) struct RenewArguments {
     /// The node of --all.
     #[arg(long, value_name = "NAME", requires = "all")]
     pub(crate) node: Option<String>,
+}
+
+/// Pack what a bug report needs into one archive, without keys: what each driver reports, and the logs.
+///
+/// It exits with 2 if a driver does not answer; its logs are in the archive nevertheless.
+#[derive(Debug, Args)]
+pub(crate) struct ReportArguments {
+    /// Report the node of this pod.
+    #[arg(value_name = "[NAMESPACE/]POD", required_unless_present = "node", conflicts_with = "node")]
+    pub(crate) pod: Option<PodName>,
+    /// Report this node. Repeatable, up to 20 times.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Vec<String>,
+    /// The archive; `-` for standard output. Default: svid-csi-report-TIME.tar.gz in the current folder.
+    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace the file if it exists.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// List the files, and write nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Put hashes in place of the names of pods and namespaces and of the parts of SPIFFE IDs. Logs are left out then.
+    #[arg(long)]
+    pub(crate) anonymize: bool,
+    /// The labels of approver pods, in the namespaces of the drivers.
+    #[arg(long, value_name = "SELECTOR", default_value = "app.kubernetes.io/component=approver")]
+    pub(crate) approver_selector: String,
 }
 
 fn state(text: &str) -> Result<VolumeState, String> {

@@ -11,6 +11,7 @@ mod identity;
 mod pods;
 mod printing;
 mod renew;
+mod report;
 mod status;
 
 use std::process::ExitCode;
@@ -43,6 +44,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             Command::Doctor(options) => doctor::run(&cluster, options).await,
             Command::Identity(options) => identity::run(&cluster, options).await,
             Command::Renew(options) => renew::run(&cluster, options).await,
+            Command::Report(options) => report::run(&cluster, options).await,
         }
     });
     // Does not wait for name lookups, which cannot be cancelled.

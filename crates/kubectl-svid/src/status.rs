@@ -4,10 +4,11 @@ mod answer;
 mod print;
 mod sums;
 
+use std::cmp::Ordering;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 use svid_csi_core::findings::volume_state::VolumeState;
 use svid_csi_core::quoted::{ascii_json, one_line};
 
@@ -34,15 +35,15 @@ pub(crate) async fn run(cluster: &Cluster, options: &StatusArguments) -> Result<
     };
     let answers = everywhere::ask(cluster, drivers, &words, answer::read).await;
     let sums = Sums::of(&answers.answered);
-    let rows = rows(options, &answers.answered);
     if options.json {
         let Sums { states, horizon, .. } = &sums;
         let all = json!({
             "nodes_asked": answers.nodes, "states": states, "outage_horizon": horizon,
-            "nodes": answers.answered, "unanswered": answers.unanswered,
+            "nodes": nodes(options, &answers.answered), "unanswered": answers.unanswered,
         });
         printing::write(&ascii_json(&format!("{all:#}\n")))?;
     } else {
+        let rows = rows(options, &answers.answered);
         let heading = answers.summary() + &sums.text();
         printing::write(&(heading + &print::rows(&rows, printing::width(), printing::is_coloured())))?;
     }
@@ -60,16 +61,35 @@ pub(crate) async fn run(cluster: &Cluster, options: &StatusArguments) -> Result<
 /// The volumes to show, in order.
 fn rows<'a>(options: &StatusArguments, answers: &'a [NodeStatus]) -> Vec<(&'a str, &'a VolumeRow)> {
     let all = answers.iter().flat_map(|node| node.volumes.iter().map(|volume| (node.node.as_str(), volume)));
-    let is_wanted = |volume: &VolumeRow| {
-        options.state.is_empty() || volume.known_state().is_some_and(|state| options.state.contains(&state))
-    };
-    let mut rows: Vec<_> = all.filter(|(_, volume)| is_wanted(volume)).collect();
-    rows.sort_by(|(_, one), (_, other)| (&one.pod, &one.id).cmp(&(&other.pod, &other.id)));
-    match options.sort {
-        Order::Pod => {}
-        Order::Node => rows.sort_by_key(|(node, _)| *node),
-        Order::Expiry => rows.sort_by_key(|(_, volume)| volume.seconds_left.unwrap_or(i64::MAX)),
-        Order::State => rows.sort_by_key(|(_, volume)| volume.known_state().unwrap_or(VolumeState::Ok)),
-    }
+    let mut rows: Vec<_> = all.filter(|(_, volume)| is_wanted(options, volume)).collect();
+    rows.sort_by(|one, other| compare(options.sort, *one, *other));
     rows
+}
+
+/// The nodes with those volumes.
+fn nodes(options: &StatusArguments, answers: &[NodeStatus]) -> Vec<Value> {
+    let with_volumes = |node: &NodeStatus| {
+        let mut shown = json!(node);
+        let rows = rows(options, std::slice::from_ref(node));
+        shown["volumes"] = rows.into_iter().map(|(_, volume)| json!(volume)).collect();
+        shown
+    };
+    answers.iter().map(with_volumes).collect()
+}
+
+fn is_wanted(options: &StatusArguments, volume: &VolumeRow) -> bool {
+    options.state.is_empty() || volume.known_state().is_some_and(|state| options.state.contains(&state))
+}
+
+fn compare(order: Order, one: (&str, &VolumeRow), other: (&str, &VolumeRow)) -> Ordering {
+    let by_pod = (&one.1.pod, &one.1.id).cmp(&(&other.1.pod, &other.1.id));
+    let end = |volume: &VolumeRow| volume.seconds_left.unwrap_or(i64::MAX);
+    let state = |volume: &VolumeRow| volume.known_state().unwrap_or(VolumeState::Ok);
+    let first = match order {
+        Order::Pod => Ordering::Equal,
+        Order::Node => one.0.cmp(other.0),
+        Order::Expiry => end(one.1).cmp(&end(other.1)),
+        Order::State => state(one.1).cmp(&state(other.1)),
+    };
+    first.then(by_pod)
 }

@@ -30,6 +30,8 @@ const PAGE: usize = 200;
 pub enum Script {
     /// It prints to stdout and stderr, and ends with this code.
     Ends(String, String, u8),
+    /// It prints these bytes to stdout, and succeeds.
+    Prints(Vec<u8>),
     /// It prints, and the connection is lost.
     Breaks(String),
     /// The container has no such program.
@@ -60,6 +62,8 @@ pub struct Counts {
 struct World {
     pods: Vec<Value>,
     scripts: HashMap<String, Script>,
+    /// The logs of pods, now and before their restart.
+    logs: HashMap<String, [Option<String>; 2]>,
     executed: Vec<Executed>,
     /// Every list is answered with this.
     lists: Option<Script>,
@@ -115,6 +119,12 @@ impl ApiServer {
         self.script(&format!("driver-{node}"), script);
     }
 
+    /// The log of a pod, and that before its restart.
+    pub fn log(&self, pod: &str, now: &str, before: Option<&str>) {
+        let logs = [Some(now.to_owned()), before.map(str::to_owned)];
+        self.shared.world.lock().unwrap().logs.insert(pod.to_owned(), logs);
+    }
+
     pub fn lists(&self, script: Script) {
         self.shared.world.lock().unwrap().lists = Some(script);
     }
@@ -162,6 +172,17 @@ async fn answer(
             match world.pods.iter().find(is_it) {
                 Some(pod) => axum::Json(pod).into_response(),
                 None => status(StatusCode::NOT_FOUND, &format!("pods {name:?} not found")),
+            }
+        }
+        ["namespaces", _, "pods", name, "log"] => {
+            let is_previous = query.contains(&("previous".to_owned(), "true".to_owned()));
+            let logs = shared.world.lock().unwrap().logs.get(name).cloned().unwrap_or_default();
+            match logs[usize::from(is_previous)].clone() {
+                Some(log) => log.into_response(),
+                None if is_previous => {
+                    status(StatusCode::BAD_REQUEST, "previous terminated container \"main\" in pod not found")
+                }
+                None => status(StatusCode::FORBIDDEN, "pods/log is forbidden: the test says so"),
             }
         }
         ["namespaces", _, "pods", name, "exec"] => {
@@ -248,18 +269,22 @@ async fn play(shared: &Shared, script: Script, mut socket: WebSocketStream<Tokio
         counts.wait_for(|counts| counts.most >= running || counts.started >= all).await.unwrap();
     }
     let frames = match script {
-        Script::Ends(stdout, stderr, code) => vec![(1, stdout), (2, stderr), (3, ended(code).to_string())],
-        Script::Breaks(stdout) => vec![(1, stdout)],
+        Script::Ends(stdout, stderr, code) => {
+            vec![(1, stdout.into_bytes()), (2, stderr.into_bytes()), (3, ended(code).to_string().into_bytes())]
+        }
+        Script::Prints(stdout) => vec![(1, stdout), (3, ended(0).to_string().into_bytes())],
+        Script::Breaks(stdout) => vec![(1, stdout.into_bytes())],
         Script::NoProgram => {
             let message = "exec: \"/bin/svid-csi\": stat /bin/svid-csi: no such file or directory";
-            vec![(3, json!({"status": "Failure", "message": message, "reason": "InternalError"}).to_string())]
+            let failure = json!({"status": "Failure", "message": message, "reason": "InternalError"});
+            vec![(3, failure.to_string().into_bytes())]
         }
         Script::Hangs | Script::Refuses(..) => std::future::pending().await,
     };
     // Before the last frame, after which the plugin may already ask the next node.
     shared.counts.send_modify(|counts| counts.running -= 1);
-    for (channel, text) in frames {
-        for chunk in text.as_bytes().chunks(1_000) {
+    for (channel, bytes) in frames {
+        for chunk in bytes.chunks(1_000) {
             let frame = [&[channel], chunk].concat();
             // The plugin may have gone.
             if socket.send(Message::binary(frame)).await.is_err() {

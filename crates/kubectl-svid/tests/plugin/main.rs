@@ -7,6 +7,7 @@
 mod api_server;
 mod commands;
 mod doctor;
+mod report;
 mod status;
 mod trouble;
 

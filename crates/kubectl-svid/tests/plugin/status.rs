@@ -106,6 +106,9 @@ async fn volumes_are_summed_filtered_and_sorted() {
     assert_eq!((code, &all["nodes_asked"], &all["states"]["ok"]), (1, &json!(2), &json!(1)));
     assert_eq!(all["outage_horizon"], json!({"first_seconds": 60, "half_seconds": 90}));
     assert_eq!((&all["nodes"][1]["node"], &all["nodes"][1]["volumes"][0]["pod"]), (&json!("b"), &json!("shop/api")));
+    let (_, text, _) = run(&server, &["status", "-A", "--json", "--state", "removing"]);
+    let none: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&none["states"], &none["nodes"][1]["volumes"]), (&all["states"], &json!([])));
 }
 
 #[tokio::test(flavor = "multi_thread")]
