@@ -4,7 +4,7 @@
 {{- fail "\nThe values of this chart are missing: upgrade with --reset-then-reuse-values in place of --reuse-values." -}}
 {{- end -}}
 {{- $mistakes := "" -}}
-{{- range list "source" "broker" "agent" "cert-manager" "minted" "approver" "node" -}}
+{{- range list "source" "broker" "agent" "cert-manager" "minted" "approver" "node" "pods" -}}
 {{- $mistakes = print $mistakes (include (printf "svid-csi.validate-%s" .) $) -}}
 {{- end -}}
 {{- with trim $mistakes -}}
@@ -141,5 +141,15 @@ staticPod: a static pod has no service account, and the startup taint needs one:
 {{- if and $plans.localCA .Values.localCA.publishRoots }}
 staticPod: a static pod has no service account, and the roots of all nodes need one: write localCA.publishRoots: false; pods of different nodes then do not trust each other.
 {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "svid-csi.validate-pods" -}}
+{{- $version := .Capabilities.KubeVersion -}}
+{{- if and .Values.injection.enabled (semverCompare "<1.36.0-0" $version.Version) }}
+injection.enabled: Kubernetes {{ $version.Major }}.{{ $version.Minor }} has no MutatingAdmissionPolicy: write false, or upgrade to 1.36.
+{{- end }}
+{{- if and .Values.usage.enabled (not .Values.usage.namespaceLabels) (not .Values.usage.attributes) }}
+usage.enabled: nothing is refused: write usage.namespaceLabels or usage.attributes.
 {{- end }}
 {{- end -}}

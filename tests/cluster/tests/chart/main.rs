@@ -8,6 +8,7 @@ mod flags;
 mod folders;
 mod helm;
 mod images;
+mod injection;
 mod manifests;
 mod mistakes;
 mod network;

@@ -4,7 +4,7 @@ use crate::helm;
 
 /// The error messages for these arguments, without Helm's text around them.
 fn refused(arguments: &str) -> Vec<String> {
-    refused_by("1.36", arguments)
+    refused_by("1.37", arguments)
 }
 
 fn refused_by(kubernetes: &str, arguments: &str) -> Vec<String> {
@@ -198,6 +198,17 @@ fn nodes() {
              false; pods of different nodes then do not trust each other.",
         ),
     ]);
+}
+
+#[test]
+fn policies_for_pods() {
+    let sentence =
+        "injection.enabled: Kubernetes 1.35 has no MutatingAdmissionPolicy: write false, or upgrade to 1.36.";
+    assert_eq!(refused_by("1.35", "--set injection.enabled=true"), [sentence]);
+    refused_with(&[(
+        "--set usage.enabled=true",
+        "usage.enabled: nothing is refused: write usage.namespaceLabels or usage.attributes.",
+    )]);
 }
 
 #[test]

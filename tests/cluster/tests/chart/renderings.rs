@@ -46,6 +46,10 @@ pub const ALL: &[(&str, &str)] = &[
          --set app.driver.resources.limits.memory=256Mi,app.approver.resources.requests.cpu=10m \
          --set imagePullSecrets[0].name=registry,priorityClassName=important,affinity.nodeAffinity=null",
     ),
+    (
+        "policies for pods",
+        "-f values-standalone.yaml --set usage.enabled=true,usage.namespaceLabels.a=b,usage.attributes={svid-csi/hint}",
+    ),
     ("policies without an API server", "-f values-spire.yaml --set networkPolicy.enabled=true"),
     ("GKE's manifests", "-f ../examples/gke/values.yaml"),
     ("k0s", "-f values-standalone.yaml --set kubeletDir=/var/lib/k0s/kubelet"),

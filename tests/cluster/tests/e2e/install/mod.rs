@@ -5,6 +5,7 @@ mod dry_run;
 mod example;
 mod footprint;
 mod host;
+mod injection;
 mod plugin;
 mod profiles;
 mod release;
