@@ -40,13 +40,24 @@ pub async fn bearer(layout: &Layout, token: &str) -> Result<Client> {
 
 /// A token of a service account for the API server, optionally bound to one of its pods.
 pub async fn token(client: &Client, namespace: &str, account: &str, pod: Option<Pod<'_>>) -> Result<String> {
-    Ok(request(client, namespace, account, pod).await?.0)
+    Ok(request(client, namespace, account, pod, None).await?.0)
+}
+
+/// A token for another audience than the API server.
+pub async fn token_for(
+    client: &Client,
+    namespace: &str,
+    account: &str,
+    pod: Pod<'_>,
+    audience: &str,
+) -> Result<String> {
+    Ok(request(client, namespace, account, Some(pod), Some(audience)).await?.0)
 }
 
 /// The value of `csi.storage.k8s.io/serviceAccount.tokens` from the kubelet, for a driver that requests the audience
 /// "".
 pub async fn csi_tokens(client: &Client, namespace: &str, account: &str, pod: Pod<'_>) -> Result<String> {
-    let (token, expires) = request(client, namespace, account, Some(pod)).await?;
+    let (token, expires) = request(client, namespace, account, Some(pod), None).await?;
     Ok(json!({"": {"token": token, "expirationTimestamp": expires}}).to_string())
 }
 
@@ -62,7 +73,13 @@ pub async fn write_kubeconfig(
     kubeconfig::write_with_token(path, Session::load(layout)?.apiserver, &layout.pki().join("ca.crt"), &token)
 }
 
-async fn request(client: &Client, namespace: &str, account: &str, pod: Option<Pod<'_>>) -> Result<(String, String)> {
+async fn request(
+    client: &Client,
+    namespace: &str,
+    account: &str,
+    pod: Option<Pod<'_>>,
+    audience: Option<&str>,
+) -> Result<(String, String)> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     let bound = pod.map(|pod| BoundObjectReference {
         api_version: Some("v1".to_owned()),
@@ -70,7 +87,13 @@ async fn request(client: &Client, namespace: &str, account: &str, pod: Option<Po
         name: Some(pod.name.to_owned()),
         uid: Some(pod.uid.to_owned()),
     });
-    let spec = TokenRequestSpec { bound_object_ref: bound, expiration_seconds: Some(EXPIRES), ..Default::default() };
+    let audiences = audience.map(|audience| vec![audience.to_owned()]);
+    let spec = TokenRequestSpec {
+        audiences,
+        bound_object_ref: bound,
+        expiration_seconds: Some(EXPIRES),
+        ..Default::default()
+    };
     let request = TokenRequest { spec: Some(spec), ..Default::default() };
     let given = accounts.create_token_request(account, &PostParams::default(), &request).await;
     let given = given.with_context(|| format!("no token for {namespace}/{account}"))?;

@@ -11,7 +11,7 @@ use crate::tools::Tools;
 use crate::{cert_manager, control_plane, images, mounts, node, process, service_route};
 
 /// The programs that tests run on the host.
-const OF_TESTS: [&str; 3] = ["scripted-agent", "svid-csi", cert_manager::PROGRAM];
+const OF_TESTS: [&str; 5] = ["scripted-agent", "svid-csi", cert_manager::PROGRAM, "spire-server", "spire-agent"];
 
 /// Starts the cluster. A healthy running one is not changed.
 pub fn up(layout: &Layout, say: &mut dyn FnMut(&str)) -> Result<()> {

@@ -64,6 +64,17 @@ pub fn ready(layout: &Layout, tools: &Tools) -> Result<()> {
     kubectl::ask(layout, tools, &["get", "--raw", "/readyz"]).map(drop).context("the API server is not ready")
 }
 
+/// What the tests need and what is off by default.
+fn gates(kubernetes: &str) -> Vec<&'static str> {
+    match kubernetes {
+        "1.36" => vec![
+            "--feature-gates=CSIVolumeHealth=true,ClusterTrustBundle=true",
+            "--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true",
+        ],
+        _ => vec!["--feature-gates=CSIVolumeHealth=true"],
+    }
+}
+
 struct ControlPlane<'a> {
     layout: &'a Layout,
     tools: &'a Tools,
@@ -91,7 +102,8 @@ impl ControlPlane<'_> {
             .args(["--service-cluster-ip-range=10.0.0.0/24", "--allow-privileged=true", "--v=1"])
             .args(["--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction"])
             .args(["--service-account-issuer=https://kubernetes.default.svc"])
-            .args(["--kubelet-preferred-address-types=InternalIP"]);
+            .args(["--kubelet-preferred-address-types=InternalIP"])
+            .args(gates(self.layout.kubernetes));
         let files = [
             ("tls-cert-file", "apiserver.crt"),
             ("tls-private-key-file", "apiserver.key"),

@@ -38,5 +38,7 @@ pub mod service_route;
 pub mod session;
 #[cfg(feature = "e2e")]
 pub mod spiffe;
+#[cfg(feature = "e2e")]
+pub mod spire;
 pub mod tools;
 pub mod wait;

@@ -69,6 +69,13 @@ pub fn runs(layout: &Layout, name: &str) -> bool {
     read(&record(layout, name)).is_some_and(|started| started.runs())
 }
 
+/// The process of that name, if it runs.
+#[must_use]
+pub fn pid(layout: &Layout, name: &str) -> Option<u32> {
+    let started = read(&record(layout, name)).filter(Started::runs)?;
+    u32::try_from(started.pid).ok()
+}
+
 /// Fails, with the end of its log, if the program of that name has stopped.
 pub fn check(layout: &Layout, name: &str) -> Result<()> {
     if runs(layout, name) {
@@ -151,7 +158,7 @@ mod tests {
     use super::*;
 
     fn layout(folder: &Path) -> Layout {
-        let layout = Layout { repo: folder.into(), cache: folder.into(), work: folder.into() };
+        let layout = Layout { repo: folder.into(), cache: folder.into(), work: folder.into(), kubernetes: "1.37" };
         fs::create_dir_all(layout.logs()).unwrap();
         fs::create_dir_all(layout.pids()).unwrap();
         layout

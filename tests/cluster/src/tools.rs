@@ -12,11 +12,12 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::files;
 use crate::layout::Layout;
 
-/// The modules, separate if their requirements conflict.
-const MODULES: [&str; 9] =
-    ["actionlint", "kubernetes", "containerd", RUNC, "cni", "csi-sanity", "gospiffe", HELM, CERT_MANAGER];
-/// The module of the current runc, the only one that is partly in C: it enters namespaces before Go starts.
+/// The modules besides Kubernetes', separate if their requirements conflict.
+const MODULES: [&str; 8] = ["actionlint", "containerd", RUNC, "cni", "csi-sanity", "gospiffe", HELM, CERT_MANAGER];
+/// The module of the current runc, partly in C: it enters namespaces before Go starts.
 const RUNC: &str = "runc";
+/// The module of SPIRE, partly in C (its database), which takes minutes to build and is built only for the tests with it.
+const SPIRE: &str = "spire";
 /// The module of Helm, the only one that the tests of the chart need.
 const HELM: &str = "helm";
 /// The module that runs cert-manager, whose resource definitions are stored beside it.
@@ -38,13 +39,15 @@ const BUILT_FROM: &str = ".built-from";
 #[derive(Clone, Debug)]
 pub struct Tools {
     folder: PathBuf,
+    /// The module of the programs of Kubernetes.
+    kubernetes: String,
 }
 
 impl Tools {
     /// The programs from an earlier [`Tools::build`].
     #[must_use]
     pub fn new(layout: &Layout) -> Self {
-        Self { folder: layout.cache.join("tools") }
+        Self { folder: layout.cache.join("tools"), kubernetes: format!("kubernetes-{}", layout.kubernetes) }
     }
 
     /// Builds programs that are missing or outdated. Concurrent runs are safe.
@@ -54,11 +57,18 @@ impl Tools {
             find(program).with_context(|| format!("install the Debian package {package} (tests/cluster/setup)"))?;
         }
         let _lock = tools.lock()?;
-        for module in MODULES {
+        for module in tools.modules() {
             tools.build_module(&layout.sources().join("tools").join(module), module, say)?;
         }
         tools.install_python(&layout.sources().join("tools").join(PYTHON), PYTHON, say)?;
         Ok(tools)
+    }
+
+    /// Builds SPIRE.
+    pub fn build_spire(layout: &Layout, say: &mut dyn FnMut(&str)) -> Result<()> {
+        let tools = Self::new(layout);
+        let _lock = tools.lock()?;
+        tools.build_module(&layout.sources().join("tools").join(SPIRE), SPIRE, say)
     }
 
     /// Builds only the programs for the tests of the chart, which need no cluster.
@@ -77,11 +87,15 @@ impl Tools {
         Ok(lock)
     }
 
+    fn modules(&self) -> impl Iterator<Item = &str> {
+        MODULES.into_iter().chain([self.kubernetes.as_str()])
+    }
+
     /// A built program.
     #[must_use]
     pub fn program(&self, name: &str) -> PathBuf {
-        let candidates = MODULES.iter().map(|module| self.folder.join(module).join(name));
-        candidates.into_iter().find(|path| path.exists()).unwrap_or_else(|| self.folder.join(name))
+        let mut candidates = self.modules().chain([SPIRE]).map(|module| self.folder.join(module).join(name));
+        candidates.find(|path| path.exists()).unwrap_or_else(|| self.folder.join(name))
     }
 
     /// The folder of the programs of one module.
@@ -92,7 +106,7 @@ impl Tools {
 
     /// A `PATH` on which the cluster's programs find each other.
     pub fn path(&self) -> Result<OsString> {
-        let own = MODULES.iter().map(|module| self.folder.join(module));
+        let own = self.modules().map(|module| self.folder.join(module));
         let system = std::env::var_os("PATH").unwrap_or_default();
         let system: Vec<_> = std::env::split_paths(&system).collect();
         let administration = ["/usr/sbin", "/sbin"].map(PathBuf::from);
@@ -108,7 +122,7 @@ impl Tools {
         say(&format!("building the Go programs of tools/{module}"));
         let started = Instant::now();
         fs::create_dir_all(&folder)?;
-        go_build(source, &folder, module == RUNC)?;
+        go_build(source, &folder, [RUNC, SPIRE].contains(&module))?;
         if module == CERT_MANAGER {
             copy_resource_definitions(source, &folder)?;
         }

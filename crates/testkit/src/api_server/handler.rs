@@ -32,7 +32,7 @@ async fn answer(State(world): State<Arc<World>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     if parts.method == Method::GET && parts.uri.path() == "/version" {
         let date = world.date().map(|date| [(header::DATE, date)]);
-        return (date, Json(json!({"major": "1", "minor": "36", "gitVersion": "v1.36.3"}))).into_response();
+        return (date, Json(json!({"major": "1", "minor": "37", "gitVersion": "v1.37.2"}))).into_response();
     }
     let Some(target) = Target::parse(&parts.uri) else { return Failure::unknown_path().into_response() };
     let Some(verb) = target.verb(&parts.method) else { return Failure::method_not_allowed().into_response() };

@@ -9,7 +9,7 @@ use svid_csi_cluster::layout::Layout;
 use svid_csi_cluster::tools::Tools;
 
 /// All supported versions of Kubernetes, from the oldest to the newest.
-pub const VERSIONS: [&str; 7] = ["1.30", "1.31", "1.32", "1.33", "1.34", "1.35", "1.36"];
+pub const VERSIONS: [&str; 8] = ["1.30", "1.31", "1.32", "1.33", "1.34", "1.35", "1.36", "1.37"];
 
 /// The root of the checkout.
 pub static LAYOUT: LazyLock<Layout> = LazyLock::new(|| Layout::of_this_checkout().expect("this checkout"));

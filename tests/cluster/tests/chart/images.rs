@@ -79,7 +79,7 @@ fn notes(arguments: &str) -> String {
     fs::write(copy.path().join("templates/notes.yaml"), object).unwrap();
     let path = copy.path().display().to_string();
     let usual =
-        ["template", "svid-csi", &path, "-n", "svid-csi", "--kube-version", "1.36.0", "-s", "templates/notes.yaml"];
+        ["template", "svid-csi", &path, "-n", "svid-csi", "--kube-version", "1.37.0", "-s", "templates/notes.yaml"];
     let output = helm::run(&usual, arguments);
     assert!(output.status.success(), "{}", helm::text(output.stderr));
     word(&Objects::parse(&helm::text(output.stdout)).0[0]["notes"]).to_owned()

@@ -10,7 +10,7 @@ pub struct Objects(pub Vec<Value>);
 impl Objects {
     /// The objects of the chart for the newest Kubernetes.
     pub fn rendered(arguments: &str) -> Self {
-        Self::rendered_for("1.36", arguments)
+        Self::rendered_for("1.37", arguments)
     }
 
     /// The objects of the chart.

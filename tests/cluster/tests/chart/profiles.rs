@@ -12,7 +12,7 @@ use crate::schemas;
 #[test]
 fn lint_finds_nothing() {
     for profile in ["values.yaml", "values-spire.yaml", "values-cert-manager.yaml", "values-standalone.yaml"] {
-        let output = helm::run(&["lint", ".", "--strict", "--kube-version", "1.36.0", "-f", profile], "");
+        let output = helm::run(&["lint", ".", "--strict", "--kube-version", "1.37.0", "-f", profile], "");
         let said = helm::text(output.stdout) + &helm::text(output.stderr);
         assert!(output.status.success(), "{profile}: {said}");
     }
@@ -65,7 +65,7 @@ fn the_driver_outlives_the_pods_of_its_node() {
         assert_eq!(pod["spec"]["priorityClassName"], class, "{name}");
     }
     let own = r"--set-string app.driver.podAnnotations.cluster-autoscaler\.kubernetes\.io/enable-ds-eviction=true";
-    assert!(!helm::template("1.36", own).unwrap().contains("enable-ds-eviction: \"false\""), "values win");
+    assert!(!helm::template("1.37", own).unwrap().contains("enable-ds-eviction: \"false\""), "values win");
 }
 
 #[test]
@@ -135,20 +135,20 @@ fn csi_drivers_have_the_fields_that_their_plans_need() {
     };
     let passthrough = json!({"attachRequired": false, "fsGroupPolicy": "None", "podInfoOnMount": true,
         "volumeLifecycleModes": ["Ephemeral"]});
-    assert_eq!(spec("csi.spiffe.io", "-f values-spire.yaml", "1.36"), passthrough);
-    assert_eq!(spec("csi.spiffe.io", "-f values-standalone.yaml", "1.36"), passthrough);
-    assert_eq!(spec("csi.spiffe.io", "--set alsoServe=csi.spiffe.io", "1.36"), passthrough);
+    assert_eq!(spec("csi.spiffe.io", "-f values-spire.yaml", "1.37"), passthrough);
+    assert_eq!(spec("csi.spiffe.io", "-f values-standalone.yaml", "1.37"), passthrough);
+    assert_eq!(spec("csi.spiffe.io", "--set alsoServe=csi.spiffe.io", "1.37"), passthrough);
     let tokens = json!([{"audience": "", "expirationSeconds": 3600}]);
     let pods_ask = json!({"podInfoOnMount": true, "volumeLifecycleModes": ["Ephemeral"], "requiresRepublish": true,
         "tokenRequests": tokens});
-    assert_eq!(spec("spiffe.csi.cert-manager.io", "", "1.36"), pods_ask);
+    assert_eq!(spec("spiffe.csi.cert-manager.io", "", "1.37"), pods_ask);
     let auto = "--set serviceAccountTokenInSecrets=auto";
     assert_eq!(spec("spiffe.csi.cert-manager.io", auto, "1.34"), pods_ask);
     let mut in_secrets = pods_ask;
     in_secrets["serviceAccountTokenInSecrets"] = json!(true);
     assert_eq!(spec("spiffe.csi.cert-manager.io", auto, "1.35"), in_secrets);
     assert_eq!(
-        spec("spiffe.csi.cert-manager.io", "-f values-cert-manager.yaml", "1.36"),
+        spec("spiffe.csi.cert-manager.io", "-f values-cert-manager.yaml", "1.37"),
         json!({"podInfoOnMount": true, "volumeLifecycleModes": ["Ephemeral"], "requiresRepublish": true})
     );
 }

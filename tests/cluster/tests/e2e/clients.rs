@@ -67,7 +67,7 @@ impl Client {
 }
 
 /// A path of the socket that is short enough (unix(7)).
-fn socket(scene: &Scene, pod: &TestPod<'_>) -> Result<PathBuf> {
+pub fn socket(scene: &Scene, pod: &TestPod<'_>) -> Result<PathBuf> {
     let link = scene.folder.join(&pod.name);
     if fs::symlink_metadata(&link).is_err() {
         symlink(target(scene, pod), &link)?;

@@ -61,7 +61,8 @@ pub fn passthrough_args(scene: &Scene, driver: &str) -> Vec<String> {
     args
 }
 
-fn registration_args(scene: &Scene, driver: &str) -> Vec<String> {
+/// The arguments with which the driver registers itself.
+pub fn registration_args(scene: &Scene, driver: &str) -> Vec<String> {
     let kubelet = scene.kubelet().display().to_string();
     let path = format!("{kubelet}/plugins/{driver}/csi.sock");
     let mut args = words(&["--kubelet-dir", &kubelet, "--kubelet-registration-dir", "/registration"]);

@@ -24,6 +24,8 @@ mod read_only;
 mod restart;
 mod sanity;
 mod socket;
+mod spire;
+mod storage_health;
 mod workload_api;
 
 mod with_cert_manager;

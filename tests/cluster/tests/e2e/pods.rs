@@ -207,11 +207,12 @@ impl TestPod<'_> {
         Ok(statuses.iter().map(|status| status.restart_count).sum())
     }
 
-    /// Waits for an event of the pod whose message satisfies `wanted`, and returns the message.
+    /// Waits for an event of the pod whose message satisfies `wanted`, and returns the message. A volume may wait for a minute
+    /// before the kubelet says why.
     pub async fn wait_event(&self, what: &str, wanted: impl Fn(&str) -> bool) -> Result<String> {
         let own = ListParams::default().fields(&format!("involvedObject.uid={}", self.uid));
         let events: Api<Event> = self.scene.api();
-        eventually(&format!("an event of {} about {what}", self.name), SOON, async || {
+        eventually(&format!("an event of {} about {what}", self.name), 2 * SOON, async || {
             let mut messages = events.list(&own).await?.items.into_iter().filter_map(|event| event.message);
             let seen: Vec<_> = messages.by_ref().collect();
             seen.iter().find(|message| wanted(message)).cloned().with_context(|| format!("the events are {seen:?}"))

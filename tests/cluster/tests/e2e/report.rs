@@ -21,7 +21,7 @@ pub async fn print(scene: &Scene) {
     for pod in &list {
         print_logs(&pods, pod).await;
     }
-    for file in ["agent.log", "agent.err", "driver.log", "approver.log"] {
+    for file in ["agent.log", "agent.err", "driver.log", "approver.log", "spire-server.log", "spire-agent.log"] {
         if let Ok(text) = std::fs::read_to_string(scene.folder.join(file)) {
             eprintln!("--- {file}\n{}", tail(&text));
         }

@@ -1,6 +1,6 @@
 //! A small kubelet: enough of the real one to run through a driver's whole life over real gRPC.
 //!
-//! It creates folders, sends requests and cleans up like `pkg/volume/csi` of Kubernetes 1.36. It has no desired state:
+//! It creates folders, sends requests and cleans up like `pkg/volume/csi` of Kubernetes 1.37. It has no desired state:
 //! the caller decides when to publish and unpublish.
 
 mod error;

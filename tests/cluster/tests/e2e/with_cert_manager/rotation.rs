@@ -16,19 +16,25 @@ const PODS: [&str; 3] = ["first", "second", "third"];
 
 /// The origin of the driver's trust bundle.
 #[derive(Clone, Copy)]
-enum Bundle {
+enum Origin {
     File,
     ConfigMap,
+    ClusterTrustBundle,
 }
 
-impl Bundle {
+impl Origin {
     async fn put(self, stage: &Stage<'_>, certificates: &[&str]) -> Result<String> {
         match self {
-            Bundle::File => Ok(format!("--source-ca-bundle={}", stage.write_bundle(certificates)?.display())),
-            Bundle::ConfigMap => {
+            Origin::File => Ok(format!("--source-ca-bundle={}", stage.write_bundle(certificates)?.display())),
+            Origin::ConfigMap => {
                 let name = &stage.scene.name;
                 objects::apply(&stage.scene.client, &[config_map(name, &certificates.concat())]).await?;
                 Ok(format!("--trust-bundle=configmap:{name}/bundle/ca.crt"))
+            }
+            Origin::ClusterTrustBundle => {
+                let name = &stage.scene.name;
+                stage.put(&[cluster_trust_bundle(stage, &certificates.concat())]).await?;
+                Ok(format!("--trust-bundle=clustertrustbundle:{name}"))
             }
         }
     }
@@ -39,26 +45,47 @@ fn config_map(namespace: &str, pem: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"ca.crt": pem}})
 }
 
+fn cluster_trust_bundle(stage: &Stage<'_>, pem: &str) -> Value {
+    let version = if stage.scene.layout.kubernetes == "1.36" { "v1beta1" } else { "v1" };
+    json!({
+        "apiVersion": format!("certificates.k8s.io/{version}"),
+        "kind": "ClusterTrustBundle",
+        "metadata": {"name": stage.scene.name},
+        "spec": {"trustBundle": pem},
+    })
+}
+
 #[tokio::test]
 async fn a_new_authority_reaches_every_pod_with_the_bundle_in_a_file() {
-    play_with("e2e-rotated", Duration::from_secs(3600), async |stage: &Stage<'_>| rotate(stage, Bundle::File).await)
+    play_with("e2e-rotated", Duration::from_secs(3600), async |stage: &Stage<'_>| rotate(stage, Origin::File).await)
         .await;
 }
 
 #[tokio::test]
 async fn a_new_authority_reaches_every_pod_with_the_bundle_in_a_config_map() {
     play_with("e2e-rotated-map", Duration::from_secs(3600), async |stage: &Stage<'_>| {
-        rotate(stage, Bundle::ConfigMap).await
+        rotate(stage, Origin::ConfigMap).await
     })
     .await;
 }
 
-async fn rotate(stage: &Stage<'_>, bundle: Bundle) -> Result<()> {
+#[tokio::test]
+async fn a_new_authority_reaches_every_pod_with_the_bundle_in_a_cluster_trust_bundle() {
+    play_with("e2e-rotated-ctb", Duration::from_secs(3600), async |stage: &Stage<'_>| {
+        rotate(stage, Origin::ClusterTrustBundle).await
+    })
+    .await;
+}
+
+async fn rotate(stage: &Stage<'_>, bundle: Origin) -> Result<()> {
     let (scene, old) = (stage.scene, stage.ca.certificate());
     stage.announce(None).await?;
     stage.put(&predecessor::requester(&scene.name, "default")).await?;
     let readable = [predecessor::rule("", "configmaps", &["get", "list", "watch"])];
     stage.put(&predecessor::role(&scene.name, "bundle", (&scene.name, &scene.name), &readable)).await?;
+    let name = format!("{}-bundle", scene.name);
+    let readable = [predecessor::rule("certificates.k8s.io", "clustertrustbundles", &["get", "list", "watch"])];
+    stage.put(&predecessor::cluster_role(&name, (&scene.name, &scene.name), &readable)).await?;
     let flag = bundle.put(stage, &[old]).await?;
     let _approver = stage.approver(&[]).await?;
     let driver = stage.driver(&[&flag]).await?;
