@@ -34,6 +34,11 @@ pub struct Terms {
 impl Terms {
     /// The request that a driver would create for this pod.
     pub fn request(&self, pod: &PodRef) -> Result<Value> {
+        self.request_on("by-hand", pod)
+    }
+
+    /// The request that the driver of that node would create for this pod.
+    pub fn request_on(&self, node: &str, pod: &PodRef) -> Result<Value> {
         let key = PrivateKey::generate_p256()?;
         let id = self.identity(&pod.namespace, &pod.service_account)?;
         let issuer = IssuerRef {
@@ -46,7 +51,7 @@ impl Terms {
         let ask = Ask {
             pod,
             id: &id,
-            node_id: "by-hand",
+            node_id: node,
             volume_id: "by-hand",
             issuer: &issuer,
             duration: self.duration,

@@ -34,6 +34,14 @@ pub fn settled_memory(pid: u32) -> Result<Memory> {
     bail!("the memory of process {pid} does not settle")
 }
 
+/// The resident memory of a process at this moment, in megabytes (10^6 bytes).
+///
+/// # Errors
+/// If the process has ended.
+pub fn resident_memory(pid: u32) -> Result<f64> {
+    megabytes(&format!("/proc/{pid}/status"), "VmRSS:")
+}
+
 /// Waits until a process has used no processor time for a quarter of a second.
 ///
 /// # Errors

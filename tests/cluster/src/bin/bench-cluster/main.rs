@@ -9,9 +9,11 @@ mod in_flight;
 mod outcomes;
 mod publish;
 mod renewal;
+mod scale;
 mod world;
 
 use std::io::{Write, stdout};
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -39,7 +41,16 @@ struct Args {
     /// How many requests, and as many pods, are in the cluster when the approver is measured.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     requests: u32,
-    /// Measure only this. Repeatable.
+    /// How many nodes are simulated with `--only scale`.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..))]
+    nodes: u32,
+    /// How many pods are on each of them.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pods_per_node: u32,
+    /// For how many seconds their certificates are renewed, twice.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    scale_seconds: u64,
+    /// Measure only this. Repeatable. `scale` is measured only if named: it fills the cluster, and takes long.
     #[arg(long)]
     only: Vec<Part>,
 }
@@ -51,6 +62,7 @@ enum Part {
     Bundle,
     Renewal,
     Approver,
+    Scale,
 }
 
 #[derive(Serialize)]
@@ -76,13 +88,17 @@ async fn main() -> Result<()> {
 async fn measure(args: &Args, world: &World) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for part in Part::value_variants() {
-        if args.only.is_empty() || args.only.contains(part) {
+        if (args.only.is_empty() && *part != Part::Scale) || args.only.contains(part) {
             figures.extend(match part {
                 Part::Publish => publish::measure(world, args.rounds).await?,
                 Part::Bundle => bundle::measure(world).await?,
                 Part::Idle => idle::measure(world, args.idle_seconds).await?,
                 Part::Renewal => renewal::measure(world, args.renewals).await?,
                 Part::Approver => approver::measure(world, args.requests).await?,
+                Part::Scale => {
+                    let size = scale::Size { nodes: args.nodes, pods_per_node: args.pods_per_node };
+                    scale::measure(world, size, Duration::from_secs(args.scale_seconds)).await?
+                }
             });
         }
     }

@@ -1,4 +1,4 @@
-//! One watch of all requests, on which the outcome of each is awaited.
+//! The outcomes of requests, which a watch reports and others await.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -14,29 +14,40 @@ use svid_csi_cluster::requests::condition;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-type Waiting = Arc<Mutex<HashMap<String, oneshot::Sender<Result<(), String>>>>>;
+type Outcome = Result<(), String>;
 
-/// The watch; it ends with the value.
+/// The requests whose outcome is awaited, by name.
+#[derive(Clone, Default)]
+pub(crate) struct Awaited(Arc<Mutex<HashMap<String, oneshot::Sender<Outcome>>>>);
+
+/// One watch of all requests; it ends with the value.
 pub(crate) struct Outcomes {
-    waiting: Waiting,
+    awaited: Awaited,
     _watch: JoinSet<()>,
 }
 
 impl Outcomes {
     /// Starts the watch, and returns once it is established.
     pub(crate) async fn watch(requests: Api<CertificateRequest>) -> Result<Self> {
-        let waiting = Waiting::default();
+        let awaited = Awaited::default();
         let (begun, has_begun) = oneshot::channel();
         let mut watch = JoinSet::new();
-        watch.spawn(follow(requests, Arc::clone(&waiting), begun));
+        watch.spawn(follow(requests, awaited.clone(), begun));
         has_begun.await.context("the watch has ended")?;
-        Ok(Self { waiting, _watch: watch })
+        Ok(Self { awaited, _watch: watch })
     }
 
+    /// [`Awaited::of`].
+    pub(crate) fn of(&self, name: &str) -> impl Future<Output = Result<()>> + use<> {
+        self.awaited.of(name)
+    }
+}
+
+impl Awaited {
     /// The outcome of a request that is about to be created; completes when it is signed.
     pub(crate) fn of(&self, name: &str) -> impl Future<Output = Result<()>> + use<> {
         let (sender, received) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), sender);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), sender);
         async move {
             match received.await.context("the watch has ended")? {
                 Ok(()) => Ok(()),
@@ -44,25 +55,26 @@ impl Outcomes {
             }
         }
     }
+
+    /// Sends the outcome of this request, if it has one and is awaited.
+    pub(crate) fn report(&self, request: &CertificateRequest) {
+        let Some(outcome) = outcome(request).transpose() else { return };
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&request.name_any());
+        if let Some(sender) = sender {
+            let _ = sender.send(outcome.map_err(|error| error.to_string()));
+        }
+    }
 }
 
-async fn follow(requests: Api<CertificateRequest>, waiting: Waiting, begun: oneshot::Sender<()>) {
+async fn follow(requests: Api<CertificateRequest>, awaited: Awaited, begun: oneshot::Sender<()>) {
     let mut begun = Some(begun);
     let mut events = pin!(watcher(requests, watcher::Config::default()));
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::InitDone) => drop(begun.take().map(|begun| begun.send(()))),
-            Ok(Event::Apply(request)) => send_outcome(&request, &waiting),
+            Ok(Event::Apply(request)) => awaited.report(&request),
             _ => {}
         }
-    }
-}
-
-fn send_outcome(request: &CertificateRequest, waiting: &Waiting) {
-    let Some(outcome) = outcome(request).transpose() else { return };
-    let sender = waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&request.name_any());
-    if let Some(sender) = sender {
-        let _ = sender.send(outcome.map_err(|error| error.to_string()));
     }
 }
 

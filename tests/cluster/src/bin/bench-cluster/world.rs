@@ -18,13 +18,13 @@ use svid_csi_cluster::issuers::{self, SigningCa};
 use svid_csi_cluster::layout::Layout;
 use svid_csi_cluster::requests::Terms;
 use svid_csi_cluster::spiffe::{Approver, Driver, DriverPlan, Place};
-use svid_csi_cluster::{accounts, images, mounts, objects, predecessor, spiffe};
+use svid_csi_cluster::{accounts, images, mounts, objects, predecessor, process, spiffe};
 use svid_csi_core::pod::PodRef;
 
 /// The namespace of all objects, and the name of the issuer and of the driver's service account.
 pub(crate) const NAME: &str = "bench";
 /// The service account of the pods.
-const USER: &str = "user";
+pub(crate) const USER: &str = "user";
 const NODE: &str = "bench-node";
 /// The number of objects created at once outside of measurements.
 pub(crate) const HANDS: usize = 32;
@@ -75,8 +75,13 @@ impl World {
 
     /// Starts an approver and waits until it is ready.
     pub(crate) async fn approver(&self, terms: &Terms) -> Result<Approver> {
+        self.approver_with(terms, &[]).await
+    }
+
+    /// The same with additional flags.
+    pub(crate) async fn approver_with(&self, terms: &Terms, more: &[&str]) -> Result<Approver> {
         let place = self.place(&format!("{NAME}-approver")).await?;
-        let mut approver = Approver::start(&place, terms, NAME, &[])?;
+        let mut approver = Approver::start(&place, terms, NAME, more)?;
         approver.wait_ready().await?;
         Ok(approver)
     }
@@ -106,17 +111,32 @@ impl World {
     pub(crate) async fn pod(&self, name: &str) -> Result<PodRef> {
         let pods: Api<PodObject> = Api::namespaced(self.client.clone(), NAME);
         let created = pods.create(&PostParams::default(), &serde_json::from_value(pod_object(name))?).await?;
-        Ok(PodRef {
-            namespace: NAME.to_owned(),
-            name: name.to_owned(),
-            uid: created.uid().context("a created pod has a UID")?,
-            service_account: USER.to_owned(),
-        })
+        pod_ref(&created)
     }
 
+    /// A pod of a service account on a node without a kubelet, with a volume of the driver.
+    pub(crate) async fn pod_on(&self, node: &str, name: &str, account: &str) -> Result<PodRef> {
+        let mut object = pod_object(name);
+        object["spec"]["nodeName"] = node.into();
+        object["spec"]["serviceAccountName"] = account.into();
+        object["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
+        if let Some(spec) = object["spec"].as_object_mut() {
+            spec.remove("schedulingGates");
+        }
+        let pods: Api<PodObject> = Api::namespaced(self.client.clone(), NAME);
+        pod_ref(&pods.create(&PostParams::default(), &serde_json::from_value(object)?).await?)
+    }
+
+    /// A client, with connections of its own, that has a token bound to the pod.
     pub(crate) async fn client_of(&self, pod: &PodRef) -> Result<Client> {
         let bound = accounts::Pod { name: &pod.name, uid: &pod.uid };
-        accounts::bearer(&self.layout, &accounts::token(&self.client, NAME, USER, Some(bound)).await?).await
+        let token = accounts::token(&self.client, NAME, &pod.service_account, Some(bound)).await?;
+        accounts::bearer(&self.layout, &token).await
+    }
+
+    /// The process of a program of the cluster.
+    pub(crate) fn pid(&self, program: &str) -> Result<u32> {
+        process::pid(&self.layout, program).with_context(|| format!("{program} does not run"))
     }
 
     async fn volume(&self, name: String) -> Result<InlineVolume> {
@@ -146,6 +166,16 @@ impl World {
         let account: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAME);
         eventually("the default service account", SOON, async || Ok(account.get("default").await?)).await.map(drop)
     }
+}
+
+fn pod_ref(created: &PodObject) -> Result<PodRef> {
+    let spec = created.spec.as_ref().context("a created pod has a spec")?;
+    Ok(PodRef {
+        namespace: NAME.to_owned(),
+        name: created.name_any(),
+        uid: created.uid().context("a created pod has a UID")?,
+        service_account: spec.service_account_name.clone().context("a created pod has a service account")?,
+    })
 }
 
 fn pod_object(name: &str) -> serde_json::Value {
