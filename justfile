@@ -2,6 +2,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 
 import? 'tests/cluster/cluster.just'
 import? 'docs/docs.just'
+import? 'fuzz/fuzz.just'
 import? 'xtask/xtask.just'
 
 # List the recipes
@@ -48,9 +49,23 @@ openssl:
     cargo test --locked --workspace --test rules -- --ignored openssl
 
 # Compares verdicts on `chains` certificate chains with Go's, and on a twentieth of them with OpenSSL's, beginning at `seed`
-paths chains="10000" seed="0":
-    SVID_CSI_CHAINS={{ chains }} SVID_CSI_SEED={{ seed }} \
+paths chains="10000" seed="0": oracle-program
+    SVID_CSI_ORACLE="$PWD/target/oracle" SVID_CSI_INPUTS={{ chains }} SVID_CSI_SEED={{ seed }} \
         cargo test --locked --workspace --test rules -- --ignored --nocapture judges_chains_alike
+
+# Compare parsers and verdicts with those of go-spiffe, cert-manager and Go, on that many inputs each from a seed; needs Go
+oracles inputs="100000" seed="0": oracle-program
+    SVID_CSI_ORACLE="$PWD/target/oracle" SVID_CSI_INPUTS={{ inputs }} SVID_CSI_SEED={{ seed }} \
+        cargo test --locked --workspace --test rules -- --ignored --nocapture --test-threads 2 oracle::
+
+# Compare the approver's CSR parser with cert-manager's own decoder; needs Go
+csr-oracle inputs="150000" seed="11": oracle-program
+    SVID_CSI_ORACLE="$PWD/target/oracle" SVID_CSI_INPUTS={{ inputs }} SVID_CSI_SEED={{ seed }} \
+        cargo test --locked --workspace --test rules -- --ignored --nocapture an_approved_csr_is_the_one_that_cert_manager_reads
+
+[private]
+oracle-program:
+    go -C tests/cluster/tools/oracle build -o "$PWD/target/oracle" .
 
 # grpc-go reads the SPIFFE bundle map of a volume; needs Go
 grpc:
@@ -78,12 +93,6 @@ promtool:
     CGO_ENABLED=0 go -C tests/cluster/tools/promtool build -ldflags "-s -w" -o "$PWD/target/promtool" \
         github.com/prometheus/prometheus/cmd/promtool
     PROMTOOL="$PWD/target/promtool" cargo test --locked --workspace --test node --test approver -- --ignored promtool::
-
-# Compare the approver's CSR parser with cert-manager's own decoder; needs Go
-csr-oracle:
-    go -C tests/cluster/tools/certmanager build -o "$PWD/target/csr-oracle" ./csr
-    CSR_ORACLE="$PWD/target/csr-oracle" cargo test --locked --workspace --test rules -- \
-        --ignored --nocapture an_approved_csr_is_the_one_that_cert_manager_reads
 
 # Show what the driver does, on this machine and without Kubernetes
 demo *flags:

@@ -68,6 +68,9 @@ fn scaled(number: &str, scale: u64) -> Option<u128> {
     if whole.is_empty() && fraction.is_empty() {
         return None;
     }
+    if fraction.contains('.') {
+        return None;
+    }
     let digits = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<u64>().ok() };
     // No unit is longer than 10^13 ns, so further digits amount to less than a nanosecond.
     let fraction = &fraction[..fraction.len().min(18)];
@@ -114,9 +117,23 @@ mod tests {
 
     #[test]
     fn refuses_what_go_refuses() {
-        for text in
-            ["", "1", "h", "3d", "-1h", "+1h", "1h ", "1 h", ".s", "1..5s", "1h30", "1e3s", "1\u{e9}", "9999999h"]
-        {
+        for text in [
+            "",
+            "1",
+            "h",
+            "3d",
+            "-1h",
+            "+1h",
+            "1h ",
+            "1 h",
+            ".s",
+            "1..5s",
+            "1.0000000000000000000.5s",
+            "1h30",
+            "1e3s",
+            "1\u{e9}",
+            "9999999h",
+        ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(HOW) && error.contains(&format!("{text:?}")), "{error}");
         }

@@ -4,6 +4,7 @@
 //! does.
 
 mod bundle;
+mod form;
 mod key;
 mod key_type;
 mod leaf;

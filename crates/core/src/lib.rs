@@ -15,6 +15,7 @@ pub mod files;
 pub mod findings;
 pub mod go_duration;
 pub mod hint;
+pub mod http2_authority;
 pub mod identity;
 pub mod jwt;
 mod pem_text;

@@ -35,6 +35,9 @@ pub enum TargetPathError {
     /// Does not start at the root.
     #[error("target_path must be absolute")]
     Relative,
+    /// A component over 255 bytes (NAME_MAX).
+    #[error("target_path has a component of {0} bytes; at most 255 are allowed")]
+    LongComponent(usize),
     /// `.`, `..`, an empty component or a NUL byte.
     #[error("target_path must not contain `.`, `..`, empty components or NUL bytes")]
     NotNormal,
@@ -55,6 +58,9 @@ impl TargetPath {
         let normal = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
         if !relative.split('/').all(normal) {
             return Err(TargetPathError::NotNormal);
+        }
+        if let Some(long) = relative.split('/').map(str::len).find(|bytes| *bytes > 255) {
+            return Err(TargetPathError::LongComponent(long));
         }
         Ok(TargetPath(Path::new(text).into()))
     }
@@ -138,5 +144,7 @@ mod tests {
         assert_eq!(TargetPath::parse("a/b"), Err(TargetPathError::Relative));
         assert_eq!(TargetPath::parse(""), Err(TargetPathError::Missing));
         assert_eq!(TargetPath::parse(&format!("/{}", "a".repeat(10_240))), Err(TargetPathError::TooLong(10_241)));
+        assert_eq!(TargetPath::parse(&format!("/{}/b", "a".repeat(256))), Err(TargetPathError::LongComponent(256)));
+        assert!(TargetPath::parse(&format!("/{}/b", "a".repeat(255))).is_ok());
     }
 }

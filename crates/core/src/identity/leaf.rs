@@ -5,6 +5,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::oid_registry::OID_X509_EXT_BASIC_CONSTRAINTS;
 
+use super::form;
 use super::rejection::{KeyUsageProblem, Place, Rejection};
 use super::validity::Validity;
 use crate::spiffe_id::SpiffeId;
@@ -38,7 +39,10 @@ pub(super) fn read(der: &CertificateDer<'_>) -> Result<Leaf, Rejection> {
 /// Reads any certificate.
 pub(super) fn parse<'a>(der: &'a CertificateDer<'_>, place: Place) -> Result<X509Certificate<'a>, Rejection> {
     match x509_parser::parse_x509_certificate(der) {
-        Ok(([], certificate)) => Ok(certificate),
+        Ok(([], certificate)) => match form::malformed_part(der) {
+            Some(part) => Err(unreadable(place, format!("its {part} malformed"))),
+            None => Ok(certificate),
+        },
         Ok(_) => Err(unreadable(place, "more bytes follow the certificate")),
         Err(error) => Err(unreadable(place, error)),
     }

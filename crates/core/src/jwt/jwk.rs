@@ -233,3 +233,6 @@ mod tests {
         assert_eq!(jwk.thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
     }
 }
+
+#[cfg(test)]
+mod wycheproof;

@@ -8,7 +8,6 @@ pub(crate) mod forge;
 mod identity;
 mod key;
 mod openssl;
-mod oracle;
 mod pem;
 mod pods;
 mod spec;

@@ -1,8 +1,11 @@
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
-use svid_csi_core::identity::{KeyUsageProblem, Rejection};
+use svid_csi_core::identity::{KeyUsageProblem, Place, Rejection};
 use svid_csi_core::spiffe_id::SpiffeId;
 
-use crate::forge::{Authority, ID, KEY_USAGE, NAMES, accepted, expected, extension, leaf_rejected, one_name, uri};
+use crate::forge::{
+    Authority, BASIC_CONSTRAINTS, ID, KEY_USAGE, NAMES, accepted, der, expected, extension, good, leaf_rejected,
+    one_name, rejected, uri,
+};
 
 #[test]
 fn allows_what_the_standard_allows() {
@@ -104,4 +107,47 @@ fn refuses_an_extended_key_usage_without_both() {
 fn refuses_a_ca_as_a_leaf() {
     let found = leaf_rejected(|params| params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained));
     assert_eq!(found, Rejection::LeafIsCa);
+}
+
+/// Peers with another parser refuse such a certificate, and with it the chain or bundle that it is in.
+#[test]
+fn malformed_parts_that_the_parser_skips_are_refused() {
+    const SUBJECT_KEY_ID: &[u64] = &[2, 5, 29, 14];
+    const AUTHORITY_KEY_ID: &[u64] = &[2, 5, 29, 35];
+    let names = |name: &[u8]| [der(0x86, &[ID.as_bytes()]), name.to_vec()].concat();
+    let malformed: [(&[u64], Vec<u8>); 10] = [
+        (SUBJECT_KEY_ID, vec![5, 0]),
+        (SUBJECT_KEY_ID, vec![4, 1, 7, 0]),
+        (AUTHORITY_KEY_ID, vec![4, 1, 7]),
+        (BASIC_CONSTRAINTS, vec![0x30, 3, 1, 1, 1]),
+        (BASIC_CONSTRAINTS, vec![0x30, 3, 2, 1, 0x80]),
+        (KEY_USAGE, vec![3, 2, 7, 0x81]),
+        (KEY_USAGE, vec![3, 2, 8, 0x80]),
+        (NAMES, der(0x30, &[&names(&[0x87, 5, 1, 2, 3, 4, 5])])),
+        (NAMES, der(0x30, &[&names(&[0x82, 1, 0xe9])])),
+        (NAMES, der(0x30, &[&names(b"\x86\x06a:%4x/")])),
+    ];
+    for (id, value) in malformed {
+        let rejection = leaf_rejected(|params| {
+            match id {
+                NAMES => params.subject_alt_names.clear(),
+                BASIC_CONSTRAINTS => params.is_ca = IsCa::NoCa,
+                KEY_USAGE => params.key_usages.clear(),
+                _ => {}
+            }
+            params.custom_extensions.push(extension(id, true, &value));
+        });
+        let is_refused = matches!(rejection, Rejection::Unreadable { .. } | Rejection::UriNames { .. });
+        assert!(is_refused, "{id:?} {value:02x?}: {rejection}");
+    }
+}
+
+#[test]
+fn a_boolean_that_is_not_der_is_refused() {
+    let mut candidate = good();
+    let mut leaf = candidate.chain[0].to_vec();
+    let at = leaf.windows(3).position(|bytes| bytes == [1, 1, 0xff]).expect("a critical extension");
+    leaf[at + 2] = 1;
+    candidate.chain[0] = leaf.into();
+    assert!(matches!(rejected(candidate), Rejection::Unreadable { place: Place::Leaf, .. }));
 }

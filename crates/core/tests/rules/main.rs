@@ -15,6 +15,7 @@ mod jwt;
 mod key;
 mod leaf;
 mod openssl_ca;
+mod oracle;
 mod path;
 mod peer;
 mod pkcs12;

@@ -37,7 +37,7 @@ impl<'a> Name<'a> {
         if let Some(value) = extension(certificate, 17) {
             let mut list = Reader::new(only(value, SEQUENCE)?);
             while list.left() > 0 {
-                names.push(Self::of(list.element()?));
+                names.push(Some(Self::of(list.element()?)).filter(Self::is_well_formed)?);
             }
         }
         let subject = certificate.tbs_certificate.subject.as_raw();
@@ -59,6 +59,16 @@ impl<'a> Name<'a> {
             other => Form::Other(other),
         };
         Self { form, value: element.content }
+    }
+
+    /// Whether other programs can read it (RFC 5280, section 4.2.1.6).
+    fn is_well_formed(&self) -> bool {
+        match self.form {
+            Form::Email | Form::Dns => self.value.is_ascii(),
+            Form::Uri => text(self.value).is_some_and(is_uri),
+            Form::Ip => matches!(self.value.len(), 4 | 16),
+            Form::Directory | Form::Other(_) => true,
+        }
     }
 
     /// Whether this is a constraint that can be compared with names.
@@ -103,6 +113,20 @@ impl<'a> Name<'a> {
 /// All these names are IA5 strings.
 fn text(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(value).ok().filter(|text| text.is_ascii())
+}
+
+/// Whether everyone can take it apart: printable characters, a scheme that is one, and whole escapes before the query
+/// (RFC 3986, sections 2.1 and 3.1). Spaces are not allowed there, but no program minds them.
+fn is_uri(text: &str) -> bool {
+    let is_scheme = |scheme: &str| {
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    };
+    let is_escape = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    let (start, before_query) = (text.split(['/', '?', '#']).next(), text.split('?').next());
+    text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+        && start.and_then(|start| start.split_once(':')).is_none_or(|(scheme, _)| is_scheme(scheme))
+        && before_query.unwrap_or_default().split('%').skip(1).all(is_escape)
 }
 
 /// A host, or a domain: one that begins with a dot.

@@ -21,12 +21,12 @@ use x509_parser::public_key::RSAPublicKey;
 
 use crate::forge::{ID, now};
 
-pub(super) const AUDIENCE: &str = "spiffe://example.org/ns/shop/sa/db";
+pub(crate) const AUDIENCE: &str = "spiffe://example.org/ns/shop/sa/db";
 
 /// A key, its ID, and its JWK.
-pub(super) struct TestKey {
-    pub(super) alg: &'static str,
-    pub(super) jwk: Value,
+pub(crate) struct TestKey {
+    pub(crate) alg: &'static str,
+    pub(crate) jwk: Value,
     signer: Signer,
 }
 
@@ -37,7 +37,7 @@ enum Signer {
 
 impl TestKey {
     /// A key for the algorithm, with the key ID `k`.
-    pub(super) fn new(alg: &'static str) -> Self {
+    pub(crate) fn new(alg: &'static str) -> Self {
         match alg {
             "ES256" => Self::ecdsa(alg, "P-256", &ECDSA_P256_SHA256_FIXED_SIGNING),
             "ES384" => Self::ecdsa(alg, "P-384", &ECDSA_P384_SHA384_FIXED_SIGNING),
@@ -69,17 +69,17 @@ impl TestKey {
     }
 
     /// The claims, signed, with the usual header.
-    pub(super) fn token(&self, claims: &Value) -> String {
+    pub(crate) fn token(&self, claims: &Value) -> String {
         self.token_with(&json!({"alg": self.alg, "kid": "k", "typ": "JWT"}), claims)
     }
 
     /// The claims, signed, with that header.
-    pub(super) fn token_with(&self, header: &Value, claims: &Value) -> String {
+    pub(crate) fn token_with(&self, header: &Value, claims: &Value) -> String {
         self.sign(&format!("{}.{}", encode(header.to_string()), encode(claims.to_string())))
     }
 
     /// Appends the signature to the signed text.
-    pub(super) fn sign(&self, message: &str) -> String {
+    pub(crate) fn sign(&self, message: &str) -> String {
         let random = SystemRandom::new();
         let signature = match &self.signer {
             Signer::Ecdsa(pair) => pair.sign(&random, message.as_bytes()).expect("a signature").as_ref().to_vec(),
@@ -93,29 +93,29 @@ impl TestKey {
     }
 
     /// The bundles of `example.org` with this key.
-    pub(super) fn bundles(&self) -> JwtBundles {
+    pub(crate) fn bundles(&self) -> JwtBundles {
         bundles(std::slice::from_ref(&self.jwk))
     }
 }
 
 /// The bundle of `example.org`.
-pub(super) fn bundles(keys: &[Value]) -> JwtBundles {
+pub(crate) fn bundles(keys: &[Value]) -> JwtBundles {
     let bundle = JwtBundle::read(json!({"keys": keys}).to_string().as_bytes()).expect("a bundle");
     BTreeMap::from([(TrustDomain::parse("example.org").expect("a name"), Arc::new(bundle))])
 }
 
 /// The claims of a proper token, valid for 5 minutes.
-pub(super) fn claims() -> Value {
+pub(crate) fn claims() -> Value {
     json!({"sub": ID, "aud": [AUDIENCE], "iat": seconds(now()), "exp": seconds(now()) + 300})
 }
 
 /// The claims, changed: null removes one.
-pub(super) fn claims_but(claim: &str, value: Value) -> Value {
+pub(crate) fn claims_but(claim: &str, value: Value) -> Value {
     but(claims(), claim, value)
 }
 
 /// The object, changed: null removes a member.
-pub(super) fn but(mut object: Value, name: &str, value: Value) -> Value {
+pub(crate) fn but(mut object: Value, name: &str, value: Value) -> Value {
     let members = object.as_object_mut().expect("an object");
     match value {
         Value::Null => members.remove(name),
@@ -124,10 +124,10 @@ pub(super) fn but(mut object: Value, name: &str, value: Value) -> Value {
     object
 }
 
-pub(super) fn seconds(time: SystemTime) -> u64 {
+pub(crate) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
-pub(super) fn encode(bytes: impl AsRef<[u8]>) -> String {
+pub(crate) fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }

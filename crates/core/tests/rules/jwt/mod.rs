@@ -3,6 +3,6 @@
 mod any;
 mod authority;
 mod bundle;
-mod forge;
+pub(crate) mod forge;
 mod svid;
 mod validate;

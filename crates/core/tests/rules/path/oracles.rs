@@ -6,27 +6,22 @@ mod hierarchy;
 mod reasons;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::UNIX_EPOCH;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use svid_csi_core::identity::{Candidate, leads_to};
 
 use self::hierarchy::made;
 use self::reasons::Score;
 use crate::forge::now;
+use crate::oracle::{Program, Question, chains, inputs, seed};
 
 /// Only the path: the rule that every certificate of a chain must be a CA is our own.
 fn ours(candidate: &Candidate) -> Result<(), String> {
     let bundle = candidate.bundle.as_deref().expect("a bundle");
     leads_to(&candidate.chain, bundle, now()).map_err(|rejection| rejection.to_string())
-}
-
-fn number(variable: &str, usual: u64) -> u64 {
-    std::env::var(variable).ok().map_or(usual, |text| text.parse().expect("a number"))
 }
 
 fn seconds() -> u64 {
@@ -36,26 +31,12 @@ fn seconds() -> u64 {
 #[test]
 #[ignore = "needs Go: just paths"]
 fn go_judges_chains_alike() {
-    let tool = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/cluster/tools/gopath");
-    let mut go = Command::new("go");
-    let go = go.args(["run", "."]).current_dir(tool);
-    let mut go = go.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("go runs");
-    let (mut input, mut answers) =
-        (go.stdin.take().expect("a pipe"), BufReader::new(go.stdout.take().expect("one")).lines());
-    let (from, mut score) = (number("SVID_CSI_SEED", 0), Score::new(reasons::OF_GO));
-    for seed in from..from + number("SVID_CSI_CHAINS", 10_000) {
+    let (mut go, mut score) = (Program::start(), Score::new(reasons::OF_GO));
+    for seed in seed()..seed() + inputs() {
         let made = made(seed, &[]);
-        let encoded = |all: &[rustls_pki_types::CertificateDer<'_>]| -> Vec<String> {
-            all.iter().map(|der| STANDARD.encode(der)).collect()
-        };
-        let bundle = encoded(made.candidate.bundle.as_deref().expect("a bundle"));
-        let question = serde_json::json!({"chain": encoded(&made.candidate.chain), "bundle": bundle, "at": seconds()});
-        writeln!(input, "{question}").expect("it listens");
-        let answer = answers.next().expect("an answer").expect("text");
+        let answer = go.ask(Question::Path, &chains(&made.candidate, now()));
         score.count(seed, &made, &answer);
     }
-    drop(input);
-    assert!(go.wait().expect("it ends").success());
     score.is_worth_it();
 }
 
@@ -91,8 +72,8 @@ fn openssl(folder: &Path, candidate: &Candidate) -> String {
 #[ignore = "needs the openssl command"]
 fn openssl_judges_chains_alike() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (from, mut score) = (number("SVID_CSI_SEED", 0), Score::new(reasons::OF_OPENSSL));
-    for seed in from..from + number("SVID_CSI_CHAINS", 10_000) / 20 {
+    let mut score = Score::new(reasons::OF_OPENSSL);
+    for seed in seed()..seed() + inputs() / 20 {
         let made = made(seed, &[]);
         let answer = openssl(folder.path(), &made.candidate);
         score.count(seed, &made, &answer);

@@ -10,6 +10,7 @@ use svid_csi_core::identity::Candidate;
 
 use super::reasons::Reason;
 use crate::forge::{Authority, HOUR, der, extension, now, uri, valid};
+use crate::oracle::Rolls;
 use crate::path::{DNS, INHIBIT_ANY, MAPPINGS, POLICIES, POLICY_CONSTRAINTS, URI, constrain, policy};
 
 const EMAIL: u8 = 0x81;
@@ -23,26 +24,6 @@ const DIRECTORY_NAMES: [&str; 4] = ["level 1", "level 2", "web", "nothing"];
 const MAILBOXES: [&str; 3] = ["a@example.org", "a@sub.example.org", "b@other.org"];
 const BLOCKS: [[u8; 8]; 3] = [[10, 0, 0, 0, 255, 0, 0, 0], [10, 1, 0, 0, 255, 255, 0, 0], [0; 8]];
 
-/// Pseudorandom numbers (SplitMix64), the same ones for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % sides
-    }
-
-    fn one_in(&mut self, sides: u64) -> bool {
-        self.roll(sides) == 0
-    }
-
-    fn pick<T: Copy>(&mut self, among: &[T]) -> T {
-        among[self.roll(among.len() as u64) as usize]
-    }
-}
-
 /// A chain and its bundle.
 pub(super) struct Made {
     pub(super) candidate: Candidate,
@@ -52,7 +33,7 @@ pub(super) struct Made {
 
 /// The chain of that seed. In the points of `as_they_read`, it is written so that our reading is the same as theirs.
 pub(super) fn made(seed: u64, as_they_read: &[Reason]) -> Made {
-    let mut maker = Maker { dice: Dice(seed), as_they_read, traits: BTreeSet::new() };
+    let mut maker = Maker { dice: Rolls::of(seed), as_they_read, traits: BTreeSet::new() };
     let depth = maker.dice.roll(4);
     let mut chain = Vec::new();
     let root = Authority::root(|params| maker.shape_ca(params, 0));
@@ -79,7 +60,7 @@ pub(super) fn made(seed: u64, as_they_read: &[Reason]) -> Made {
 }
 
 struct Maker<'a> {
-    dice: Dice,
+    dice: Rolls,
     as_they_read: &'a [Reason],
     traits: BTreeSet<Reason>,
 }
@@ -207,7 +188,7 @@ impl Maker<'_> {
     }
 }
 
-fn subtree(dice: &mut Dice) -> (u8, Vec<u8>) {
+fn subtree(dice: &mut Rolls) -> (u8, Vec<u8>) {
     match dice.roll(9) {
         0..=2 => (URI, dice.pick(&HOSTS).into()),
         3..=5 => (DNS, dice.pick(&HOSTS).into()),

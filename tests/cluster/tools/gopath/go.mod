@@ -1,5 +1,0 @@
-module github.com/svid-csi/svid-csi/gopath
-
-go 1.26.0
-
-tool github.com/svid-csi/svid-csi/gopath
