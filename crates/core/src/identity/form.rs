@@ -84,6 +84,7 @@ fn check_extensions(content: &[u8]) -> Option<()> {
     const SUBJECT_KEY_ID: &[u8] = &[0x55, 0x1d, 14];
     const KEY_USAGE: &[u8] = &[0x55, 0x1d, 15];
     const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 19];
+    const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 37];
     const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 35];
     let mut all = Reader::new(content);
     while all.left() > 0 {
@@ -96,9 +97,19 @@ fn check_extensions(content: &[u8]) -> Option<()> {
             SUBJECT_KEY_ID => drop(only(value, OCTET_STRING)?),
             KEY_USAGE => check_bits(only(value, BIT_STRING)?)?,
             BASIC_CONSTRAINTS => check_basic_constraints(only(value, SEQUENCE)?)?,
+            EXTENDED_KEY_USAGE => check_identifiers(only(value, SEQUENCE)?)?,
             AUTHORITY_KEY_ID => drop(only(value, SEQUENCE)?),
             _ => {}
         }
+    }
+    Some(())
+}
+
+/// RFC 5280, section 4.2.1.12.
+fn check_identifiers(content: &[u8]) -> Option<()> {
+    let mut all = Reader::new(content);
+    while all.left() > 0 {
+        all.read(OBJECT_IDENTIFIER).filter(|id| is_identifier(id))?;
     }
     Some(())
 }

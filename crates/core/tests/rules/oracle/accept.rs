@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls_pki_types::CertificateDer;
 use svid_csi_core::identity::{Candidate, Expected, KeyUsageProblem, PrivateKey, Rejection, accept};
-use svid_csi_core::spiffe_id::SpiffeId;
+use svid_csi_core::spiffe_id::{SpiffeId, SpiffeIdError};
 
 use self::certificate::{Key, Shape};
 use super::{Comparison, Question, Reason, Rolls, Verdict, record};
@@ -128,11 +128,12 @@ fn compare(input: &Input, theirs: &str) -> Verdict {
             Rejection::ExtendedKeyUsage { .. } => Some(EXTENDED_KEY_USAGE),
             Rejection::NamesNotCritical => Some(NAMES),
             Rejection::Unreadable { .. } => Some(MALFORMED),
+            Rejection::Untrusted { reason } if reason.contains("not of X.509 version 3") => Some(VERSION),
             Rejection::Untrusted { .. } | Rejection::NotACa { .. } if has("version") => Some(VERSION),
             Rejection::Untrusted { .. } | Rejection::NotACa { .. } if has("usage [03, 01, 00") => Some(NO_BITS),
-            Rejection::UriNames { found: 2 } if has("name [a6") => Some(TWO_NAMES),
-            Rejection::NotASpiffeId { .. } if has("name [73") => Some(FRAGMENT),
-            Rejection::NotASpiffeId { .. } if has("name [53") => Some(UPPER_CASE),
+            Rejection::UriNames { found: 2 } if has("name [a6") || has("edited") => Some(TWO_NAMES),
+            Rejection::NotASpiffeId { .. } if has("name [73") || has("edited") => Some(FRAGMENT),
+            Rejection::NotASpiffeId { problem: SpiffeIdError::Scheme } => Some(UPPER_CASE),
             _ => None,
         },
     };
