@@ -44,6 +44,10 @@ test:
 faults:
     CI=true cargo test --locked --workspace --test node -- --include-ignored --test-threads 2 effects::
 
+# Random operations and faults against the real driver: --seed N, --minutes M, --replay FILE or --shrink FILE (docs/testing.md)
+chaos *flags:
+    SVID_CSI_CHAOS="{{ flags }}" cargo test --locked --workspace --test node -- --ignored --nocapture --exact chaos::chaos
+
 # The tests that need the openssl command, as an independent implementation of CSRs and PKCS#12
 openssl:
     cargo test --locked --workspace --test rules -- --ignored openssl

@@ -198,6 +198,12 @@ impl Node {
         run("kill", &["-KILL", &pid]);
     }
 
+    /// Sends a signal, unless the driver has ended.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.driver.as_ref().unwrap().id().to_string();
+        let _ = Command::new("kill").args(["-s", name, &pid]).stderr(Stdio::null()).status();
+    }
+
     /// The exit status of the driver, once it has ended.
     pub(crate) fn ended(&mut self) -> ExitStatus {
         self.driver.take().unwrap().wait()

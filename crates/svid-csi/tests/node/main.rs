@@ -13,6 +13,7 @@ mod agent_directory;
 mod broker;
 mod capabilities;
 mod cert_manager;
+mod chaos;
 mod core_dumps;
 mod doctor;
 mod effects;

@@ -1,0 +1,212 @@
+//! Faults: of the driver's calls, of its process, of its disk, and by other programs.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use svid_csi_testkit::effects::{Act, At, Point, Span};
+
+use super::beliefs::{Belief, Tampering};
+use super::plan::{Error, Fault};
+use super::swarm::Driver;
+use super::world::World;
+use crate::restart::lose_data_root;
+
+impl Fault {
+    /// Where the supervisor acts, if it does.
+    pub(crate) fn point(&self) -> Option<Point> {
+        let (effect, act) = match *self {
+            Fault::KillBefore { effect } => (effect, Act::KillBefore),
+            Fault::KillAfter { effect } => (effect, Act::KillAfter),
+            Fault::Fail { effect, error, lasting } => {
+                (effect, Act::Fail(errno(error), if lasting { Span::ForGood } else { Span::Once }))
+            }
+            _ => return None,
+        };
+        Some(Point { at: At::Nth(effect), act })
+    }
+
+    /// Whether it may end the driver.
+    pub(crate) fn kills(&self) -> bool {
+        use Fault::{KillAfter, KillAt, KillBefore, TerminateAt};
+        matches!(self, KillBefore { .. } | KillAfter { .. } | KillAt { .. } | TerminateAt { .. })
+    }
+}
+
+fn errno(error: Error) -> Errno {
+    match error {
+        Error::Enospc => Errno::ENOSPC,
+        Error::Eio => Errno::EIO,
+        Error::Emfile => Errno::EMFILE,
+        Error::Enomem => Errno::ENOMEM,
+        Error::Eacces => Errno::EACCES,
+    }
+}
+
+/// The folder of what fills the data root.
+const FILLER: &str = "root/data/.filler";
+
+impl World {
+    /// Begins a fault that lasts for a while, or does what happens at once. Returns whether it applied.
+    pub(crate) fn strike(&self, fault: &Fault) -> bool {
+        match *fault {
+            Fault::Full { .. } => self.fill(|folder| {
+                let mut file = File::create(folder.join("pages"))?;
+                [1 << 20, 1 << 12].into_iter().for_each(|size| while file.write_all(&vec![1; size]).is_ok() {});
+                Ok(())
+            }),
+            Fault::NoInodes { .. } => self.fill(|folder| {
+                let mut number = 0;
+                while File::create(folder.join(format!("{number}"))).is_ok() {
+                    number += 1;
+                }
+                Ok(())
+            }),
+            Fault::Descriptors { more } => self.limit(more),
+            Fault::Unmount { volume } => self.tamper(volume, Tampering::Mount, |target| {
+                let status = Command::new("umount").arg("--lazy").arg(target).stderr(Stdio::null()).status();
+                status.is_ok_and(|status| status.success())
+            }),
+            Fault::Cover { volume } => self.tamper(volume, Tampering::Mount, |target| {
+                let status = Command::new("mount").args(["-t", "tmpfs", "foreign"]).arg(target).status();
+                status.is_ok_and(|status| status.success())
+            }),
+            Fault::CutRecord { volume } => {
+                self.driver == Driver::Down && self.tamper(volume, Tampering::Record, |_| self.cut(volume))
+            }
+            Fault::SwapRecords { volume, with } => {
+                self.driver == Driver::Down
+                    && volume != with
+                    && self.tamper(volume, Tampering::Record, |_| true)
+                    && self.tamper(with, Tampering::Record, |_| self.swap(volume, with))
+            }
+            Fault::LoseData => self.lose(),
+            Fault::KillBefore { .. }
+            | Fault::KillAfter { .. }
+            | Fault::Fail { .. }
+            | Fault::KillAt { .. }
+            | Fault::TerminateAt { .. }
+            | Fault::Stop { .. } => false,
+        }
+    }
+
+    /// What happens to the process while calls are on their way. Returns whether it applied.
+    pub(crate) async fn during(&self, fault: &Fault) -> bool {
+        let pause = |millis| tokio::time::sleep(Duration::from_millis(millis));
+        match *fault {
+            Fault::KillAt { after } if self.driver != Driver::Down => {
+                pause(after).await;
+                self.node.signal("KILL");
+            }
+            Fault::TerminateAt { after } if self.driver != Driver::Down => {
+                pause(after).await;
+                self.node.signal("TERM");
+            }
+            Fault::Stop { millis } if self.driver == Driver::Free => {
+                self.node.signal("STOP");
+                pause(millis).await;
+                self.node.signal("CONT");
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Ends what lasts.
+    pub(crate) fn relieve(&self, fault: &Fault) {
+        match *fault {
+            Fault::Full { .. } | Fault::NoInodes { .. } => {
+                let _ = fs::remove_dir_all(self.node.path(FILLER));
+            }
+            Fault::Descriptors { .. } => self.unlimit(),
+            Fault::Cover { volume } => {
+                let target = self.shared().targets[volume].clone();
+                let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap();
+                let is_cover =
+                    |line: &&str| line.split(' ').nth(4) == target.to_str() && line.contains(" - tmpfs foreign ");
+                if mountinfo.lines().any(|line| is_cover(&line)) {
+                    let _ = Command::new("umount").arg(target).stderr(Stdio::null()).status();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn fill(&self, fill: impl FnOnce(&Path) -> std::io::Result<()>) -> bool {
+        let folder = self.node.path(FILLER);
+        World::mounts().contains_key(&self.node.path("root/data"))
+            && fs::create_dir_all(&folder).is_ok()
+            && fill(&folder).is_ok()
+    }
+
+    fn limit(&self, more: u64) -> bool {
+        if self.driver == Driver::Down {
+            return false;
+        }
+        let pid = self.node.pid();
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+        self.set_limit(u64::try_from(open).unwrap() + more)
+    }
+
+    fn unlimit(&self) {
+        if self.driver != Driver::Down {
+            self.set_limit(u64::MAX);
+        }
+    }
+
+    /// At most the hard limit.
+    fn set_limit(&self, most: u64) -> bool {
+        let Some(pid) = Pid::from_raw(self.node.pid().cast_signed()) else { return false };
+        let limits = format!("/proc/{}/limits", self.node.pid());
+        let limits = fs::read_to_string(limits).unwrap_or_default();
+        let line = limits.lines().find(|line| line.starts_with("Max open files"));
+        let Some(maximum) = line.and_then(|line| line.split_whitespace().nth(4)?.parse().ok()) else { return false };
+        let limit = Rlimit { current: Some(most.min(maximum)), maximum: Some(maximum) };
+        prlimit(Some(pid), Resource::Nofile, limit).is_ok()
+    }
+
+    /// Another program changes a published volume.
+    fn tamper(&self, volume: usize, how: Tampering, change: impl FnOnce(&Path) -> bool) -> bool {
+        let target = {
+            let mut shared = self.shared();
+            let target = shared.targets[volume].clone();
+            let slot = &mut shared.beliefs.slots[volume];
+            if slot.belief != Belief::Mounted || slot.tampered.is_some() {
+                return false;
+            }
+            slot.tampered = Some(how);
+            target
+        };
+        change(&target)
+    }
+
+    fn record_of(&self, volume: usize) -> std::path::PathBuf {
+        self.records().join(format!("{}.json", self.any(volume).id()))
+    }
+
+    fn cut(&self, volume: usize) -> bool {
+        let path = self.record_of(volume);
+        fs::read(&path).is_ok_and(|json| fs::write(path, &json[..json.len() / 2]).is_ok())
+    }
+
+    fn swap(&self, volume: usize, with: usize) -> bool {
+        let (one, other) = (self.record_of(volume), self.record_of(with));
+        match (fs::read(&one), fs::read(&other)) {
+            (Ok(of_one), Ok(of_other)) => fs::write(one, of_other).is_ok() && fs::write(other, of_one).is_ok(),
+            _ => false,
+        }
+    }
+
+    fn lose(&self) -> bool {
+        let is_there = World::mounts().contains_key(&self.node.path("root/data"));
+        if self.header.survives || self.driver != Driver::Down || !is_there {
+            return false;
+        }
+        lose_data_root(&self.node);
+        true
+    }
+}

@@ -1,0 +1,212 @@
+//! Checks from outside: mounts, leftovers, the status page, the audit log, and what the process uses.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use svid_csi_core::state::{Phase, Record};
+
+use super::beliefs::{Belief, Tampering};
+use super::calls::{Verdict, Violation, violated};
+use super::plan::Shape;
+use super::sight::{self, Sight};
+use super::swarm::Driver;
+use super::world::World;
+use crate::endpoints::status;
+
+/// How long a busy volume may stay busy.
+const QUIET: Duration = Duration::from_secs(15);
+
+/// Of a debug build, with up to 180 volumes.
+const MOST_RESIDENT_KIB: u64 = 250 * 1024;
+const MOST_DESCRIPTORS: usize = 100;
+const DESCRIPTORS_A_VOLUME: usize = 6;
+
+/// What the driver's process uses.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Usage {
+    pub(crate) descriptors: usize,
+    pub(crate) resident_kib: u64,
+}
+
+impl World {
+    /// A running pod's volume has one mount, and one that is gone has none.
+    pub(crate) fn check_mounts(&self) -> Verdict {
+        let mounts = World::mounts();
+        let shared = self.shared();
+        for (index, (slot, target)) in shared.beliefs.slots.iter().zip(&shared.targets).enumerate() {
+            let (found, allowed) = (
+                mounts.get(target).copied().unwrap_or_default(),
+                match slot.belief {
+                    _ if slot.tampered == Some(Tampering::Mount) => continue,
+                    Belief::Mounted => 1..=1,
+                    Belief::Uncertain => 0..=1,
+                    Belief::Unmounted => 0..=0,
+                },
+            );
+            if !allowed.contains(&found) {
+                return Err(violated(index, format!("{found} mounts of a volume that is {:?}", slot.belief)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing is left of volumes that are gone, after a while.
+    pub(crate) async fn nothing_left(&self, patience: Duration) -> Verdict {
+        let began = Instant::now();
+        loop {
+            match self.left() {
+                Some(_) if !self.is_late(began, patience) => tokio::time::sleep(Duration::from_millis(100)).await,
+                Some(left) => return Err(left),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn left(&self) -> Option<Violation> {
+        let shared = self.shared();
+        let beliefs = &shared.beliefs;
+        let is_due = |gone: Option<Instant>| gone.is_some_and(|gone| gone <= Instant::now());
+        let of_now = (0..beliefs.slots.len())
+            .filter(|index| is_due(beliefs.slots[*index].gone))
+            .map(|index| (index, beliefs.volume(index, Shape::Files).id().as_str().to_owned(), &shared.targets[index]));
+        let former = beliefs.former.iter().filter(|former| is_due(former.gone));
+        let former = former.map(|former| (former.volume, former.id.clone(), &former.target));
+        let there = self.there();
+        of_now.chain(former).find_map(|(index, id, target)| there.of(&id, target).map(|what| violated(index, what)))
+    }
+
+    /// Nothing is left of this volume, which the driver has just promised.
+    pub(crate) fn is_gone(&self, index: usize) -> Result<(), String> {
+        let id = self.any(index).id().as_str().to_owned();
+        let target = self.shared().targets[index].clone();
+        self.there().of(&id, &target).map_or(Ok(()), Err)
+    }
+
+    fn there(&self) -> There {
+        let mut names = HashSet::new();
+        names_below(&self.node.path("root"), 4, &mut names);
+        There { mounts: World::mounts(), names }
+    }
+
+    /// A wanted volume is mounted once and recorded as ready, its pod sees its identity, and the driver sees no trouble.
+    pub(crate) async fn is_whole(&self, index: usize) -> Result<Option<Sight>, String> {
+        let (slot, target) = {
+            let shared = self.shared();
+            (shared.beliefs.slots[index].clone(), shared.targets[index].clone())
+        };
+        let shape = slot.shape().filter(|shape| slot.wanted == Some(*shape)).ok_or("it is not published as asked")?;
+        let mounts = World::mounts().get(&target).copied().unwrap_or_default();
+        if mounts != 1 {
+            return Err(format!("{mounts} mounts"));
+        }
+        let sight = self.is_fresh(index, shape, &target).await?;
+        let path = self.records().join(format!("{}.json", self.any(index).id()));
+        let record = fs::read(path).map_err(|error| format!("the record: {error}"))?;
+        let record = Record::from_json(&record).map_err(|error| format!("the record: {error}"))?;
+        if record.phase != Phase::Ready {
+            return Err(format!("the record says {:?}", record.phase));
+        }
+        let Some(plugin) = &self.plugin else { return Err("no driver".to_owned()) };
+        let stats = self.node.kubelet.stats(plugin, &self.any(index)).await.map_err(|error| error.to_string())?;
+        match stats.volume_condition.filter(|condition| condition.abnormal) {
+            Some(condition) => Err(format!("the condition is abnormal: {}", condition.message)),
+            None => Ok(sight),
+        }
+    }
+
+    /// A pod sees an identity that has not expired.
+    pub(crate) async fn is_fresh(&self, index: usize, shape: Shape, target: &Path) -> Result<Option<Sight>, String> {
+        let sight = sight::look(target, World::pod_of(index), shape).await.map_err(sight::Wrong::text)?;
+        match sight {
+            Some(sight) if sight.is_expired() => Err(format!("it has expired: {sight:?}")),
+            sight => Ok(sight),
+        }
+    }
+
+    /// The status page and the records on disk are about the same volumes.
+    pub(crate) async fn status_is_disk(&self) -> Verdict {
+        let began = Instant::now();
+        loop {
+            let page = status(&self.node).await;
+            let listed: BTreeSet<_> = page["volumes"].as_object().unwrap().keys().cloned().collect();
+            let mut records = HashSet::new();
+            names_below(&self.records(), 1, &mut records);
+            let records: BTreeSet<_> = records.into_iter().collect();
+            if listed == records && page["busy"] == 0 {
+                return Ok(());
+            }
+            if self.is_late(began, QUIET) {
+                let odd: Vec<_> = listed.symmetric_difference(&records).collect();
+                let busy = &page["busy"];
+                return Err(Violation {
+                    volume: None,
+                    what: format!("on one side only: {odd:?}; {busy} volumes are busy"),
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Every identity that a pod has seen is in the audit log.
+    pub(crate) fn is_audited(&self, serials: &mut HashSet<String>) -> Verdict {
+        let log = self.node.log();
+        serials.retain(|serial| !log.contains(serial.as_str()));
+        match serials.iter().next() {
+            Some(serial) => Err(Violation { volume: None, what: format!("{serial} is not in the audit log") }),
+            None => Ok(()),
+        }
+    }
+
+    /// What the driver uses now; an error beyond the limits.
+    pub(crate) fn usage(&self) -> Result<Usage, Violation> {
+        if self.driver == Driver::Down {
+            return Ok(Usage::default());
+        }
+        let pid = self.node.pid();
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let resident_kib = resident.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default();
+        let usage = Usage { descriptors, resident_kib };
+        let most = MOST_DESCRIPTORS + DESCRIPTORS_A_VOLUME * self.shared().beliefs.slots.len();
+        if descriptors > most || resident_kib > MOST_RESIDENT_KIB {
+            return Err(Violation { volume: None, what: format!("the driver uses {usage:?}") });
+        }
+        Ok(usage)
+    }
+}
+
+/// The mounts of the node and the files of the driver.
+struct There {
+    mounts: HashMap<PathBuf, usize>,
+    /// Of files and folders in the data root.
+    names: HashSet<String>,
+}
+
+impl There {
+    /// The first leftover of a volume.
+    fn of(&self, id: &str, target: &Path) -> Option<String> {
+        if self.mounts.contains_key(target) {
+            return Some("a mount is left".to_owned());
+        }
+        if fs::symlink_metadata(target).is_ok() {
+            return Some(format!("{} is left", target.display()));
+        }
+        self.names.contains(id).then(|| format!("a file of {id} is left in the data root"))
+    }
+}
+
+/// The names of files and folders, without their extensions.
+fn names_below(folder: &Path, depth: usize, names: &mut HashSet<String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()).filter(|stem| !stem.starts_with('.')) {
+            names.insert(stem.to_owned());
+            if depth > 1 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                names_below(&path, depth - 1, names);
+            }
+        }
+    }
+}

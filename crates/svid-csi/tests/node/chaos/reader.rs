@@ -1,0 +1,140 @@
+//! A reader of every running volume, each second, on a separate thread: it continues while the driver is stopped or gone.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use svid_csi_testkit::agent::Agent;
+
+use super::beliefs::{Belief, Slot, Tampering};
+use super::calm::waited;
+use super::plan::VOLUMES_A_POD;
+use super::sight::{self, Sight, Wrong};
+use super::world::Shared;
+
+/// Where the driver, or this program, waits for a processor for a larger part of the time, nothing is late.
+const BUSY: u32 = 10;
+
+/// A violation that a reader has seen.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) volume: usize,
+    pub(crate) what: String,
+}
+
+/// What the reader has found.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    pub(crate) looks: usize,
+    pub(crate) renewals: usize,
+    pub(crate) serials: HashSet<String>,
+    pub(crate) violation: Option<Seen>,
+}
+
+pub(crate) struct Reader {
+    notes: Arc<Mutex<Notes>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reader {
+    /// Starts it. It also has the agent renew what it has issued, a few times in each lifetime.
+    pub(crate) fn start(shared: Arc<Mutex<Shared>>, agent: Arc<Agent>, lifetime: Duration) -> Self {
+        let (notes, stop) = (Arc::<Mutex<Notes>>::default(), Arc::<AtomicBool>::default());
+        let (its_notes, its_stop) = (notes.clone(), stop.clone());
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let mut last = HashMap::new();
+            let mut rotated = Instant::now();
+            let mut before = [Duration::ZERO; 2];
+            while !its_stop.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                if rotated.elapsed() > lifetime / 3 {
+                    agent.rotate_all();
+                    rotated = began;
+                }
+                runtime.block_on(look_at_all(&shared, &its_notes, &mut last, lifetime));
+                std::thread::sleep(Duration::from_secs(1).saturating_sub(began.elapsed()));
+                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                let now = [shared.process.map_or(Duration::ZERO, |pid| waited(&pid.to_string())), waited("self")];
+                if (0..2).any(|process| now[process].saturating_sub(before[process]) > began.elapsed() / BUSY) {
+                    shared.calm.lagged(began, Instant::now());
+                }
+                before = now;
+            }
+        });
+        Reader { notes, stop, thread: Some(thread) }
+    }
+
+    pub(crate) fn notes<T>(&self, look: impl FnOnce(&mut Notes) -> T) -> T {
+        look(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A volume, and what was seen in it last.
+type Last = HashMap<std::path::PathBuf, Sight>;
+
+async fn look_at_all(shared: &Mutex<Shared>, notes: &Mutex<Notes>, last: &mut Last, lifetime: Duration) {
+    let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
+    let (slots, targets) = {
+        let shared = lock();
+        (shared.beliefs.slots.clone(), shared.targets.clone())
+    };
+    for (index, (slot, target)) in slots.iter().zip(&targets).enumerate() {
+        let Some(shape) = slot.shape().filter(|shape| is_readable(slot) && (shape.is_files() || shape.is_socket()))
+        else {
+            continue;
+        };
+        let pod = index / VOLUMES_A_POD;
+        let seen = sight::look(target, pod, shape).await;
+        let shared = lock();
+        // A volume that has changed meanwhile proves nothing.
+        let is_same = |now: &Slot| now.calls == slot.calls && is_readable(now) && now.shape() == Some(shape);
+        if shared.targets[index] != *target || !is_same(&shared.beliefs.slots[index]) {
+            continue;
+        }
+        let disturbed = shared.calm.disturbed_within(lifetime, Instant::now());
+        drop(shared);
+        let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.looks += 1;
+        let what = match seen {
+            Ok(None) => None,
+            Ok(Some(sight)) => {
+                let before = last.insert(target.clone(), sight.clone());
+                notes.renewals += usize::from(before.as_ref().is_some_and(|before| before.serial != sight.serial));
+                notes.serials.insert(sight.serial.clone());
+                let is_older =
+                    before.as_ref().is_some_and(|before| sight.moment.is_some() && before.moment > sight.moment);
+                if is_older {
+                    Some(format!("the files went back: {before:?}, then {sight:?}"))
+                } else if sight.is_expired() && slot.tampered.is_none() && disturbed < lifetime / 8 {
+                    Some(format!("expired after a disturbance of {disturbed:?}: {sight:?}"))
+                } else {
+                    None
+                }
+            }
+            Err(Wrong::Broken(what)) => Some(what),
+            // The driver may be down, or its source have nothing.
+            Err(Wrong::Absent(_)) if shape.is_socket() || shape.is_of_agent() => None,
+            Err(Wrong::Absent(what)) => Some(what),
+        };
+        if let Some(what) = what {
+            notes.violation.get_or_insert(Seen { volume: index, what });
+        }
+    }
+}
+
+fn is_readable(slot: &Slot) -> bool {
+    slot.belief == Belief::Mounted && slot.tampered != Some(Tampering::Mount) && slot.calls.is_multiple_of(2)
+}

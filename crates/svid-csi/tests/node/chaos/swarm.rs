@@ -1,0 +1,276 @@
+//! What a seed does next. Each seed has only a random half of the operations, faults and shapes, so that rare pairs meet.
+
+use super::beliefs::{Belief, Beliefs};
+use super::plan::{ApiTrouble, Error, Fault, Header, Line, Operation, Shape, Supervision, VOLUMES_A_POD};
+use super::random::Random;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deed {
+    Republish,
+    OtherShape,
+    Nonsense,
+    Unpublish,
+    End,
+    Vanish,
+    Renew,
+    Stats,
+    Kill,
+    Terminate,
+    RestartKubelet,
+    StopAgent,
+    ReplaceAgent,
+    RotateAgent,
+    AgentRoot,
+    Withdraw,
+    Api,
+    CertManagerRoot,
+}
+
+const DEEDS: [Deed; 18] = [
+    Deed::Republish,
+    Deed::OtherShape,
+    Deed::Nonsense,
+    Deed::Unpublish,
+    Deed::End,
+    Deed::Vanish,
+    Deed::Renew,
+    Deed::Stats,
+    Deed::Kill,
+    Deed::Terminate,
+    Deed::RestartKubelet,
+    Deed::StopAgent,
+    Deed::ReplaceAgent,
+    Deed::RotateAgent,
+    Deed::AgentRoot,
+    Deed::Withdraw,
+    Deed::Api,
+    Deed::CertManagerRoot,
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blow {
+    KillBefore,
+    KillAfter,
+    FailOnce,
+    FailLasting,
+    KillAt,
+    TerminateAt,
+    Stop,
+    Full,
+    NoInodes,
+    Descriptors,
+    Unmount,
+    Cover,
+    CutRecord,
+    SwapRecords,
+    LoseData,
+}
+
+const BLOWS: [Blow; 15] = [
+    Blow::KillBefore,
+    Blow::KillAfter,
+    Blow::FailOnce,
+    Blow::FailLasting,
+    Blow::KillAt,
+    Blow::TerminateAt,
+    Blow::Stop,
+    Blow::Full,
+    Blow::NoInodes,
+    Blow::Descriptors,
+    Blow::Unmount,
+    Blow::Cover,
+    Blow::CutRecord,
+    Blow::SwapRecords,
+    Blow::LoseData,
+];
+
+/// The state of the driver's process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Driver {
+    Down,
+    Free,
+    Supervised,
+}
+
+/// The choices of a seed.
+#[derive(Debug)]
+pub(crate) struct Swarm {
+    random: Random,
+    deeds: Vec<Deed>,
+    blows: Vec<Blow>,
+    shapes: Vec<Shape>,
+    /// Lines until the next `heal`.
+    left: usize,
+}
+
+impl Swarm {
+    pub(crate) fn of(seed: u64) -> (Header, Self) {
+        let mut random = Random::new(seed);
+        let pods = usize::try_from(random.between(8, 60)).unwrap();
+        let header = Header { seed, pods, lifetime: random.between(30, 90), survives: random.one_in(2) };
+        let (deeds, blows, shapes) = (random.half(&DEEDS), random.half(&BLOWS), random.half(&Shape::ALL));
+        (header, Swarm { random, deeds, blows, shapes, left: 8 })
+    }
+
+    /// The next line, for a world in this state.
+    pub(crate) fn next(&mut self, beliefs: &Beliefs, driver: Driver) -> Line {
+        if self.left == 0 {
+            self.left = 8 + self.random.below(18);
+            return Line { operations: vec![Operation::Heal], fault: None, wait: 0 };
+        }
+        self.left -= 1;
+        let mut operations = Vec::new();
+        if driver == Driver::Down && !self.random.one_in(3) {
+            operations.push(Operation::Start { under: self.random.pick(&Supervision::ALL).unwrap() });
+        }
+        let (mut pods, most) = (Vec::new(), 1 + self.random.below(12));
+        for _ in 0..most {
+            let operation = self.operation(beliefs);
+            // The kubelet has one call a volume at a time.
+            let pod = operation.as_ref().and_then(pod_of);
+            if let Some(operation) = operation.filter(|_| pod.is_none_or(|pod| !pods.contains(&pod))) {
+                pods.extend(pod);
+                operations.push(operation);
+            }
+        }
+        let fault = if self.random.one_in(2) { self.fault(beliefs, driver) } else { None };
+        let wait = if self.random.one_in(16) { self.random.between(2000, 8000) } else { self.random.between(0, 300) };
+        Line { operations, fault, wait }
+    }
+
+    fn operation(&mut self, beliefs: &Beliefs) -> Option<Operation> {
+        let volume = self.random.below(beliefs.slots.len());
+        let patience = if self.random.one_in(4) { self.random.between(1, 100) } else { self.random.between(200, 2500) };
+        let publish = |shape| Operation::Publish { volume, shape, patience };
+        let slot = &beliefs.slots[volume];
+        let pod = volume / VOLUMES_A_POD;
+        if self.random.one_in(2) {
+            return Some(publish(slot.wanted.or_else(|| self.random.pick(&self.shapes))?));
+        }
+        Some(match self.random.pick(&self.deeds)? {
+            Deed::Republish => publish(slot.wanted?),
+            Deed::OtherShape => publish(self.random.pick(&self.shapes)?),
+            Deed::Nonsense => publish(Shape::Nonsense),
+            Deed::Unpublish if slot.belief == Belief::Unmounted => return None,
+            Deed::Unpublish => Operation::Unpublish { volume, patience },
+            Deed::End => Operation::End { pod },
+            Deed::Vanish => Operation::Vanish { pod },
+            Deed::Renew => Operation::Renew { pod: (!self.random.one_in(4)).then_some(pod) },
+            Deed::Stats => Operation::Stats { volume },
+            Deed::Kill => Operation::Kill,
+            Deed::Terminate => Operation::Terminate,
+            Deed::RestartKubelet => Operation::RestartKubelet,
+            Deed::StopAgent if self.random.one_in(2) => Operation::StartAgent,
+            Deed::StopAgent => Operation::StopAgent,
+            Deed::ReplaceAgent => Operation::ReplaceAgent,
+            Deed::RotateAgent => Operation::RotateAgent,
+            Deed::AgentRoot => Operation::AgentRoot,
+            Deed::Withdraw if beliefs.entitled[pod] => Operation::Withdraw { pod },
+            Deed::Withdraw => Operation::Entitle { pod },
+            Deed::Api => Operation::Api { trouble: self.random.pick(&ApiTrouble::ALL)? },
+            Deed::CertManagerRoot => Operation::CertManagerRoot,
+        })
+    }
+
+    fn fault(&mut self, beliefs: &Beliefs, driver: Driver) -> Option<Fault> {
+        let is_possible = |blow: &Blow| match blow {
+            Blow::KillBefore | Blow::KillAfter | Blow::FailOnce | Blow::FailLasting => driver != Driver::Free,
+            Blow::Stop => driver == Driver::Free,
+            Blow::KillAt | Blow::TerminateAt | Blow::Descriptors => driver != Driver::Down,
+            Blow::CutRecord | Blow::SwapRecords | Blow::LoseData => driver == Driver::Down,
+            Blow::Full | Blow::NoInodes | Blow::Unmount | Blow::Cover => true,
+        };
+        let possible: Vec<_> = self.blows.iter().copied().filter(is_possible).collect();
+        let mounted = |slot: &usize| beliefs.slots[*slot].belief == Belief::Mounted;
+        let mounted: Vec<_> = (0..beliefs.slots.len()).filter(mounted).collect();
+        let most = self.random.pick(&[40, 150, 600]).unwrap();
+        let effect = 1 + self.random.below(most);
+        Some(match self.random.pick(&possible)? {
+            Blow::KillBefore => Fault::KillBefore { effect },
+            Blow::KillAfter => Fault::KillAfter { effect },
+            Blow::FailOnce => Fault::Fail { effect, error: self.random.pick(&Error::ALL)?, lasting: false },
+            Blow::FailLasting => Fault::Fail { effect, error: self.random.pick(&Error::ALL)?, lasting: true },
+            Blow::KillAt => Fault::KillAt { after: self.random.between(0, 120) },
+            Blow::TerminateAt => Fault::TerminateAt { after: self.random.between(0, 120) },
+            Blow::Stop if self.random.one_in(6) => Fault::Stop { millis: self.random.between(10_000, 40_000) },
+            Blow::Stop => Fault::Stop { millis: self.random.between(1000, 4000) },
+            Blow::Full => Fault::Full { lines: 1 + self.random.below(5) },
+            Blow::NoInodes => Fault::NoInodes { lines: 1 + self.random.below(5) },
+            Blow::Descriptors => Fault::Descriptors { more: self.random.between(0, 8) },
+            Blow::Unmount => Fault::Unmount { volume: self.random.pick(&mounted)? },
+            Blow::Cover => Fault::Cover { volume: self.random.pick(&mounted)? },
+            Blow::CutRecord => Fault::CutRecord { volume: self.random.pick(&mounted)? },
+            Blow::SwapRecords => {
+                Fault::SwapRecords { volume: self.random.pick(&mounted)?, with: self.random.pick(&mounted)? }
+            }
+            Blow::LoseData => Fault::LoseData,
+        })
+    }
+}
+
+fn pod_of(operation: &Operation) -> Option<usize> {
+    match operation {
+        Operation::Publish { volume, .. } | Operation::Unpublish { volume, .. } | Operation::Stats { volume } => {
+            Some(volume / VOLUMES_A_POD)
+        }
+        Operation::End { pod } | Operation::Vanish { pod } => Some(*pod),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn lines(seed: u64, driver: Driver) -> Vec<Line> {
+        let (header, mut swarm) = Swarm::of(seed);
+        let beliefs = Beliefs::of(header.pods);
+        (0..300).map(|_| swarm.next(&beliefs, driver)).collect()
+    }
+
+    #[test]
+    fn a_seed_is_always_the_same_and_heals_now_and_then() {
+        assert_eq!(lines(1, Driver::Free), lines(1, Driver::Free));
+        assert_ne!(lines(1, Driver::Free), lines(2, Driver::Free));
+        for seed in 0..20 {
+            let heals = lines(seed, Driver::Free).iter().filter(|line| line.operations == [Operation::Heal]).count();
+            assert!((10..40).contains(&heals), "{heals}");
+        }
+    }
+
+    #[test]
+    fn each_seed_has_a_part_and_all_seeds_have_everything() {
+        let swarms: Vec<_> = (0..50).map(|seed| Swarm::of(seed).1).collect();
+        assert!(swarms.iter().all(|swarm| swarm.deeds.len() < DEEDS.len() && swarm.blows.len() < BLOWS.len()));
+        for deed in DEEDS {
+            assert!(swarms.iter().any(|swarm| swarm.deeds.contains(&deed)), "{deed:?}");
+        }
+        for blow in BLOWS {
+            assert!(swarms.iter().any(|swarm| swarm.blows.contains(&blow)), "{blow:?}");
+        }
+    }
+
+    #[test]
+    fn two_calls_at_once_are_about_two_pods() {
+        for line in lines(3, Driver::Supervised) {
+            let pods: Vec<_> = line.operations.iter().filter_map(pod_of).collect();
+            assert_eq!(pods.iter().collect::<HashSet<_>>().len(), pods.len(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_needs_a_supervisor_or_a_driver_that_is_down_waits_for_it() {
+        for seed in 0..30 {
+            for line in lines(seed, Driver::Free) {
+                let is_right =
+                    !matches!(line.fault, Some(Fault::KillBefore { .. } | Fault::Fail { .. } | Fault::LoseData));
+                assert!(is_right, "{line:?}");
+            }
+            for line in lines(seed, Driver::Down) {
+                assert!(!matches!(line.fault, Some(Fault::Stop { .. } | Fault::KillAt { .. })), "{line:?}");
+            }
+        }
+    }
+}
