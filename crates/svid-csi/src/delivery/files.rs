@@ -20,6 +20,9 @@ pub(super) const NEXT: &str = "..data_tmp";
 
 /// Replaces the files in a volume's folder. Readers see the old files or the new ones, never a mix.
 ///
+/// Former files that cannot be removed do not fail the delivery, because its pod has the new ones: what is delivered must be
+/// recorded. The next delivery removes them.
+///
 /// # Errors
 /// [`FsError`]; the volume then still has its previous files.
 pub fn install(
@@ -35,9 +38,16 @@ pub fn install(
             .and_then(|()| link_names(folder, files, &mut made))
             .and_then(|()| swap(folder, &name, group));
         match written {
-            Ok(()) => remove_others(folder, |entry| {
-                entry == name.as_str() || entry == CURRENT || files.iter().any(|file| entry == file.name.as_str())
-            }),
+            Ok(()) => {
+                let is_new = |entry: &OsStr| {
+                    entry == name.as_str() || entry == CURRENT || files.iter().any(|file| entry == file.name.as_str())
+                };
+                remove_others(folder, is_new).unwrap_or_else(|left| {
+                    let (folder, error) = (folder.shown_path().display(), report::chain(&left));
+                    warn!(%folder, error, "cannot remove former files from a volume");
+                });
+                Ok(())
+            }
             Err(error) => {
                 take_back(folder, &name, &made).unwrap_or_else(|left| {
                     let (folder, error) = (folder.shown_path().display(), report::chain(&left));

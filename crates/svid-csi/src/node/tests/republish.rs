@@ -169,6 +169,23 @@ fn a_socket_that_cannot_be_recorded_changes_nothing_for_the_pod() {
     });
 }
 
+/// The pod has the files by then, which must be recorded. An unpublish does not forget what is left.
+#[test]
+fn the_identity_of_a_former_socket_that_cannot_be_removed_does_not_fail_a_delivery_of_files() {
+    test(async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build_as(&config_with_agent(&dir));
+        let spec = spec_with(&dir, FILES);
+        let kept = dir.path().join(format!("root/data/kept/{}", spec.id));
+        fs::create_dir(&kept).unwrap();
+        publish(&node, &spec).await.unwrap();
+        assert!(Sees::of(&spec).is_whole());
+        node.unpublish(DRIVER, spec.id.clone(), spec.target.clone()).await.unwrap_err();
+        fs::remove_dir(&kept).unwrap();
+        node.unpublish(DRIVER, spec.id.clone(), spec.target.clone()).await.unwrap();
+    });
+}
+
 /// Removes the data root, like the end of a container whose data root is not on a shared mount.
 fn lose_data_root(dir: &TempDir) {
     rustix::mount::unmount(dir.path().join("root/data"), UnmountFlags::DETACH).unwrap();

@@ -97,17 +97,14 @@ impl Deliveries {
                 }
                 self.write_files(spec, wanted, &folder, &rendered, occasion, now)
                     .inspect_err(|_| self.put_socket_back(record, &folder))?;
-                if let Some(workload_api) = &self.workload_api {
-                    workload_api.remove(&spec.id)?;
-                }
+                self.remove_former_socket(spec);
             }
             Content::WorkloadApi(socket) => {
                 let given = self.give(record, spec, socket, &folder, context, occasion);
                 given.inspect_err(|_| self.take_back_socket(record, socket, &folder))?;
             }
         }
-        // Another delivery may have created it.
-        Ok(folder.shape(folder_mode(&spec.content), None)?)
+        Ok(())
     }
 
     /// Delivers another bundle of its trust domain to the volume's pod, beside the existing certificates. Returns

@@ -259,11 +259,11 @@ impl Node {
             }
         }
         ready?;
+        self.keep_renewing(volume);
         self.deliveries.remove_former(volume.record(), &spec)?;
         if mixes_trust_domains(&spec, context) {
             warn!(volume = %id, "svid-csi/federated: merged lets the CAs of every federated trust domain vouch for every ID in the volume's trust bundle");
         }
-        self.keep_renewing(volume);
         self.update_bundle(Some(volume));
         Ok(())
     }

@@ -30,12 +30,17 @@ impl Deliveries {
         let before = sockets_of(&record.spec).iter().filter(|name| !socket.sockets.contains(name));
         let names: Vec<_> = socket.sockets.iter().chain(before).cloned().collect();
         self.put_socket_right(spec, socket, &names, folder)?;
+        // Another delivery may have created it.
+        folder.shape(folder_mode(&spec.content), None)?;
         let size = workload_api::size_of(context);
         self.write(spec, occasion, [size], || workload_api.give(&spec.id, context.clone()))?;
-        match occasion {
-            Occasion::Publish => Ok(()),
-            Occasion::Renewal => self.remove_former(record, spec),
+        if occasion == Occasion::Renewal
+            && let Err(error) = self.remove_former(record, spec)
+        {
+            // The pod has the identity, which must be recorded. The next renewal tries again.
+            warn!(volume = %spec.id, error = report::chain(&error), "cannot remove former files from a volume");
         }
+        Ok(())
     }
 
     /// Removes the former files and names of a volume with a socket. Called once the new spec is recorded, because if
@@ -44,6 +49,15 @@ impl Deliveries {
         match &spec.content {
             Content::WorkloadApi(socket) => Ok(self.folder(record)?.keep_only(&socket.sockets)?),
             Content::Files(_) | Content::Passthrough => Ok(()),
+        }
+    }
+
+    /// Ends the former socket of a volume with files, and removes its stored identity. The pod has the files by then, which must
+    /// be recorded, so a failure is only reported: the next delivery, withdrawal or unpublish removes what is left.
+    pub(super) fn remove_former_socket(&self, spec: &VolumeSpec) {
+        let Some(workload_api) = &self.workload_api else { return };
+        if let Err(error) = workload_api.remove(&spec.id) {
+            warn!(volume = %spec.id, error = report::chain(&error), "cannot remove the stored identity of a former socket");
         }
     }
 
