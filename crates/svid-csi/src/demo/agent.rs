@@ -108,9 +108,9 @@ fn listen(socket: &Path) -> io::Result<UnixListener> {
 }
 
 impl AgentService {
-    async fn x509_response(&self) -> Result<X509svidResponse, Status> {
+    fn x509_response(&self) -> Result<X509svidResponse, Status> {
         let id = &self.settings.spiffe_id;
-        let issued = self.ca.issue(id).await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let issued = self.ca.issue(id.clone()).map_err(|error| Status::unavailable(error.to_string()))?;
         let svid = X509svid {
             spiffe_id: id.to_string(),
             x509_svid: concatenated(&issued.chain),
@@ -162,7 +162,7 @@ impl SpiffeWorkloadApi for AgentService {
                 if sent > 0 {
                     tokio::time::sleep(service.settings.lifetime / 2).await;
                 }
-                service.x509_response().await
+                service.x509_response()
             }
         });
         Ok(Response::new(Box::pin(messages)))
@@ -173,7 +173,7 @@ impl SpiffeWorkloadApi for AgentService {
         _: Request<X509BundlesRequest>,
     ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
         let trust_domain = self.settings.spiffe_id.trust_domain().id().to_string();
-        let svids = self.x509_response().await?.svids;
+        let svids = self.x509_response()?.svids;
         let bundles = svids.into_iter().map(|svid| (trust_domain.clone(), svid.bundle));
         let message = X509BundlesResponse { bundles: bundles.collect(), ..Default::default() };
         Ok(Response::new(Box::pin(tokio_stream::once(Ok(message)).chain(tokio_stream::pending()))))

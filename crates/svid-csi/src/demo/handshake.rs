@@ -31,7 +31,7 @@ mod tests {
     #[tokio::test]
     async fn each_side_insists_on_the_id_it_expects() {
         let ca = tempfile::tempdir().unwrap();
-        let (a, b) = (issue(ca.path(), A).await, issue(ca.path(), B).await);
+        let (a, b) = (issue(ca.path(), A), issue(ca.path(), B));
         greet(&a, B, &b, A).await.unwrap();
         greet(&a, C, &b, A).await.unwrap_err();
         greet(&a, B, &b, C).await.unwrap_err();
@@ -40,7 +40,7 @@ mod tests {
     #[tokio::test]
     async fn the_right_id_from_another_authority_is_refused() {
         let (ca, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (a, mut b) = (issue(ca.path(), A).await, issue(other.path(), B).await);
+        let (a, mut b) = (issue(ca.path(), A), issue(other.path(), B));
         meet(&a, &b).await.unwrap_err();
         b.bundle.clone_from(&a.bundle);
         meet(&a, &b).await.unwrap_err();

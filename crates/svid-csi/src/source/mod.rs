@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use svid_csi_core::error::Class;
-use svid_csi_core::identity::{Candidate, Expected, Identity, Rejection, TrustBundle, accept, accept_any_chain};
+use svid_csi_core::identity::{Expected, Identity, Rejection, TrustBundle, accept, accept_any_chain};
 use svid_csi_core::jwt::{Audiences, JwtBundles, JwtSvid};
 use svid_csi_core::plan::{Issuer, Source};
 use svid_csi_core::secret::Secret;
@@ -246,13 +246,18 @@ impl Chosen<'_> {
             Chosen::CertManager(cert_manager) => {
                 let candidate = cert_manager.next(spec, id, patience).await?;
                 let accept = if cert_manager.requires_chain(spec) { accept } else { accept_any_chain };
-                let accepted = accepted(id, candidate, accept).await?;
+                let id = id.clone();
+                let accepted = tokio::task::spawn_blocking(move || accept(candidate, &expected(id))).await?;
                 match cert_manager.conclude(spec, accepted.as_ref().err(), patience).await {
                     Some(ended) => Err(CertManagerError::from(ended).into()),
                     None => Ok(accepted?),
                 }
             }
-            Chosen::LocalCa(local_ca) => Ok(accepted(id, local_ca.issue(id).await?, accept).await??),
+            Chosen::LocalCa(local_ca) => {
+                let (local_ca, id) = (local_ca.clone(), id.clone());
+                let issue = move || Ok(accept(local_ca.issue(id.clone())?, &expected(id))?);
+                tokio::task::spawn_blocking(issue).await?
+            }
             // It issues without being given an ID.
             Chosen::Broker(_) => Err(SourceError::NotConfigured(Issuer::Broker)),
         }
@@ -325,12 +330,7 @@ impl Chosen<'_> {
     }
 }
 
-/// Validates the output of a source, as a whole.
-async fn accepted(
-    id: &SpiffeId,
-    candidate: Candidate,
-    accept: fn(Candidate, &Expected) -> Result<Identity, Rejection>,
-) -> Result<Result<Identity, Rejection>, SourceError> {
-    let expected = Expected { id: id.clone(), now: clock::now() };
-    Ok(tokio::task::spawn_blocking(move || accept(candidate, &expected)).await?)
+/// What the output of a source must be, as a whole.
+fn expected(id: SpiffeId) -> Expected {
+    Expected { id, now: clock::now() }
 }

@@ -104,7 +104,7 @@ impl Node {
     /// [`VolumeError::Begun`] if it still cannot be read.
     pub(in crate::node) async fn hold(self: &Arc<Self>, id: &VolumeId) -> Result<Held, VolumeError> {
         let mut held = self.volumes.hold(id).await;
-        if held.is_some() {
+        if held.is_some() || !self.store.may_have_unread(id) {
             return Ok(held);
         }
         let (node, id) = (self.clone(), id.clone());
@@ -121,6 +121,7 @@ impl Node {
         if let Some(record) = self.store.get(id)? {
             held.insert(self.known(record)).unfinished = true;
         }
+        self.store.was_read(id);
         Ok(())
     }
 

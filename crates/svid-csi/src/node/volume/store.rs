@@ -1,6 +1,6 @@
 //! The records of the volumes, one file each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{fs, io};
@@ -16,6 +16,8 @@ pub struct Store {
     folder: Option<PathBuf>,
     /// Records of an earlier run that could not be moved yet.
     unmoved: Mutex<HashMap<VolumeId, PathBuf>>,
+    /// Volumes whose records [`Store::load`] found but could not read.
+    unread: Mutex<HashSet<VolumeId>>,
 }
 
 /// The content of a record's file.
@@ -38,7 +40,7 @@ pub enum Unreadable {
 impl Store {
     /// A store in `folder`, which exists, or in memory only.
     pub fn new(folder: Option<PathBuf>) -> Self {
-        Store { folder, unmoved: Mutex::default() }
+        Store { folder, unmoved: Mutex::default(), unread: Mutex::default() }
     }
 
     /// Moves the records of an earlier run from `folder`, which may be missing, including unreadable ones. A move
@@ -98,7 +100,20 @@ impl Store {
             let record = self.get(&id).transpose();
             loaded.extend(record.map(|record| (id, record)));
         }
+        let unread = loaded.iter().filter(|(_, record)| record.is_err()).map(|(id, _)| id.clone());
+        *self.unread() = unread.collect();
         Ok(loaded)
+    }
+
+    /// Whether a volume may have a record that is not in memory. [`Store::load`] has read all others, or this process has
+    /// written them.
+    pub fn may_have_unread(&self, id: &VolumeId) -> bool {
+        self.unread().contains(id)
+    }
+
+    /// The record of that volume, or that it has none, is in memory from now on.
+    pub fn was_read(&self, id: &VolumeId) {
+        self.unread().remove(id);
     }
 
     /// Reads the record of one volume; `None` if there is none.
@@ -137,6 +152,10 @@ impl Store {
 
     fn unmoved(&self) -> MutexGuard<'_, HashMap<VolumeId, PathBuf>> {
         self.unmoved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unread(&self) -> MutexGuard<'_, HashSet<VolumeId>> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn path(&self, id: &VolumeId) -> Option<PathBuf> {

@@ -82,16 +82,11 @@ impl LocalCa {
         })
     }
 
-    /// Issues an identity with a new key.
+    /// Issues an identity with a new key. Blocks.
     ///
     /// # Errors
     /// [`LocalCaError`].
-    pub async fn issue(&self, id: &SpiffeId) -> Result<Candidate, LocalCaError> {
-        let (this, id) = (self.clone(), id.clone());
-        tokio::task::spawn_blocking(move || this.sign(id)).await?
-    }
-
-    fn sign(&self, id: SpiffeId) -> Result<Candidate, LocalCaError> {
+    pub fn issue(&self, id: SpiffeId) -> Result<Candidate, LocalCaError> {
         let mut serial = [0; 16];
         rand::fill(&mut serial).map_err(|_| LocalCaError::Random)?;
         let key = PrivateKey::generate(self.key_type)?;
