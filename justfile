@@ -103,7 +103,16 @@ demo *flags:
     cargo run --release --locked -- demo {{ flags }}
 
 # Measure speed and memory of the driver on this machine, built as for its image (docs/benchmarks.md)
-bench *flags:
-    cargo xtask image
+bench *flags: build-bench
     cargo run --profile bench --locked --package svid-csi-testkit --bin bench -- \
         --driver target/static/{{ arch() }}-unknown-linux-gnu/dist/svid-csi {{ flags }}
+
+# Draw charts of the growth beside a file with the result of `just bench --json`
+bench-charts result:
+    cargo run --profile bench --locked --package svid-csi-testkit --bin bench -- --draw {{ result }}
+
+# The driver as for its image, and the programs that measure it
+[private]
+build-bench:
+    cargo xtask image
+    cargo build --profile bench --locked --package svid-csi-testkit --bin bench --bin predecessor

@@ -14,7 +14,7 @@ const HEADINGS: [&str; 6] = ["figure", "measured", "floor", "ratio", "target", "
 /// The state of the machine.
 #[derive(Debug, Serialize)]
 pub struct Machine {
-    /// The release of the kernel.
+    /// The version of the kernel, without what its distribution appends.
     pub kernel: String,
     /// The number of cores.
     pub cores: usize,
@@ -30,7 +30,7 @@ impl Machine {
     pub fn read() -> Result<Self> {
         let read = |path| fs::read_to_string(path).with_context(|| format!("cannot read {path}"));
         Ok(Self {
-            kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            kernel: read("/proc/sys/kernel/osrelease")?.split(['-', '+', '\n']).next().unwrap_or_default().to_owned(),
             cores: available_parallelism()?.get(),
             load_average: read("/proc/loadavg")?.split(' ').take(3).collect::<Vec<_>>().join(" "),
         })

@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -66,11 +66,15 @@ pub(crate) struct Started {
 impl Driver {
     /// Starts a driver and waits until it answers and is ready.
     pub(crate) async fn start(mode: Mode) -> Result<(Self, Started)> {
+        Self::start_by(ending_with_us(Stage::path("svid-csi")), mode).await
+    }
+
+    async fn start_by(mut command: Command, mode: Mode) -> Result<(Self, Started)> {
         // The port is free at this moment; if another process takes it, the driver never becomes ready.
         let metrics = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = OpenOptions::new().create(true).append(true).open(log())?;
         let begun = Instant::now();
-        let child = ending_with_us(Stage::path("svid-csi"))
+        let child = command
             .args(arguments(mode, metrics))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

@@ -2,16 +2,19 @@
 //! and of an empty call in the same run. Works in a mount namespace of its own and leaves nothing behind.
 
 mod broker;
+mod chart;
 mod cluster;
 mod driver;
 mod files;
 mod floor;
 mod footprint;
+mod growth;
 mod load;
 mod passthrough;
 mod recovery;
 mod report;
 mod stage;
+mod stand_in;
 mod workload_api;
 
 use std::env;
@@ -22,9 +25,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 use floor::FloorRange;
-use report::Report;
-use stage::Stage;
-use svid_csi_testkit::measure::Figure;
+use report::{Measured, Report};
+use stage::{Programs, Stage};
 use svid_csi_testkit::mount_ns_command;
 
 /// Set in the process that measures.
@@ -49,6 +51,12 @@ struct Args {
     /// Measure only this. Repeatable.
     #[arg(long)]
     only: Vec<Part>,
+    /// Where the folders of the kubelet are, in a new folder. Default: beside this program, which is on a disk.
+    #[arg(long)]
+    kubelet_folder: Option<PathBuf>,
+    /// Draw the charts of a JSON object that was printed, beside its file, and end.
+    #[arg(long)]
+    draw: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -61,23 +69,30 @@ enum Part {
     Memory,
     Idle,
     Size,
+    /// Beside a stand-in that works like the predecessors.
+    StandIn,
+    /// How a publish becomes slower with the mounts and the volumes of a node, beside the stand-in.
+    Growth,
     /// Passthrough once more with 20 namespaces that share the mounts. This comes last, because they stay.
     Peers,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if let Some(report) = &args.draw {
+        return report::draw(report);
+    }
+    let this = env::current_exe()?;
+    let driver = args.driver.clone().unwrap_or_else(|| this.with_file_name("svid-csi"));
     if env::var_os(INSIDE).is_none() {
         return enter_namespace();
     }
-    let driver = match &args.driver {
-        Some(driver) => driver.clone(),
-        None => env::current_exe()?.with_file_name("svid-csi"),
-    };
-    let mut stage = Stage::set(&driver)?;
+    let programs = Programs { driver, stand_in: this.with_file_name("predecessor") };
+    let disk = args.kubelet_folder.clone().or_else(|| this.parent().map(PathBuf::from)).context("no folder")?;
+    let mut stage = Stage::set(&programs, &disk)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (figures, floors) = runtime.block_on(measure(&args, &mut stage))?;
-    Report::new(args.rounds, floors, figures)?.print(args.json)
+    let (measured, floors) = runtime.block_on(measure(&args, &mut stage))?;
+    Report::new(args.rounds, stage.file_system()?, floors, measured)?.print(args.json)
 }
 
 /// This process becomes the measuring one, so that the namespace and all its mounts disappear when it ends, for any
@@ -91,32 +106,39 @@ fn enter_namespace() -> Result<()> {
     Err(failed).context("unshare")
 }
 
-async fn measure(args: &Args, stage: &mut Stage) -> Result<(Vec<Figure>, FloorRange)> {
+async fn measure(args: &Args, stage: &mut Stage) -> Result<(Measured, FloorRange)> {
     let wanted = |part: &&Part| args.only.is_empty() || args.only.contains(*part);
     let (last, first): (Vec<Part>, Vec<Part>) =
         Part::value_variants().iter().filter(wanted).partition(|part| **part == Part::Peers);
     let before = floor::measure(stage).await?;
-    let mut figures = Vec::new();
+    let mut measured = Measured::default();
     for part in first {
-        figures.extend(measure_part(part, args, stage).await?);
+        measure_part(part, args, stage, &mut measured).await?;
     }
     let after = floor::measure(stage).await?;
     for part in last {
-        figures.extend(measure_part(part, args, stage).await?);
+        measure_part(part, args, stage, &mut measured).await?;
     }
-    Ok((figures, FloorRange { before, after }))
+    Ok((measured, FloorRange { before, after }))
 }
 
-async fn measure_part(part: Part, args: &Args, stage: &mut Stage) -> Result<Vec<Figure>> {
-    match part {
-        Part::Passthrough => passthrough::measure(stage, args.rounds).await,
-        Part::Files => files::measure(stage, args.rounds).await,
-        Part::WorkloadApi => workload_api::measure(stage).await,
-        Part::Broker => broker::measure(stage).await,
-        Part::Recovery => recovery::measure(stage).await,
-        Part::Memory => footprint::memory(stage).await,
-        Part::Idle => footprint::idle(stage, Duration::from_secs(args.idle_seconds)).await,
-        Part::Size => footprint::size(),
-        Part::Peers => passthrough::measure_many_peers(stage).await,
-    }
+async fn measure_part(part: Part, args: &Args, stage: &mut Stage, measured: &mut Measured) -> Result<()> {
+    let figures = match part {
+        Part::Passthrough => passthrough::measure(stage, args.rounds).await?,
+        Part::Files => files::measure(stage, args.rounds).await?,
+        Part::WorkloadApi => workload_api::measure(stage).await?,
+        Part::Broker => broker::measure(stage).await?,
+        Part::Recovery => recovery::measure(stage).await?,
+        Part::Memory => footprint::memory(stage).await?,
+        Part::Idle => footprint::idle(stage, Duration::from_secs(args.idle_seconds)).await?,
+        Part::Size => footprint::size()?,
+        Part::StandIn => stand_in::measure(stage, args.rounds).await?,
+        Part::Growth => {
+            measured.growth = growth::measure(stage).await?;
+            Vec::new()
+        }
+        Part::Peers => passthrough::measure_many_peers(stage).await?,
+    };
+    measured.figures.extend(figures);
+    Ok(())
 }

@@ -5,13 +5,12 @@ use anyhow::Result;
 use crate::driver::{Driver, Mode};
 use crate::floor::{self, Floor};
 use crate::load::{AT_ONCE, Load};
-use crate::stage::Stage;
+use crate::stage::{OTHER_MOUNTS, Stage};
 use svid_csi_testkit::measure::Figure;
 use svid_csi_testkit::measure::median;
 
 const ONE_BY_ONE: usize = 300;
 const TOGETHER: usize = 1500;
-const OTHER_MOUNTS: usize = 5000;
 
 /// One pass over the calls.
 struct Round {

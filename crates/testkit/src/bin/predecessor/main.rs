@@ -1,8 +1,10 @@
-//! A driver with the volume layout of one of the predecessors, for tests of migration.
+//! A driver with the volume layout of one of the predecessors, for tests of migration and as the stand-in for them in
+//! the benchmark.
 //!
-//! It only leaves a node in that state: identities come from a folder, and are never renewed, as with csi-driver-spiffe
-//! after any restart.
+//! It leaves a node in that state: identities come from a folder, and are never renewed, as with csi-driver-spiffe after
+//! any restart. With `--renews` it works as csi-driver-spiffe does until then: see [`renewal`].
 
+mod renewal;
 mod volumes;
 
 use std::path::PathBuf;
@@ -19,6 +21,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
+use self::renewal::Renewal;
 use self::volumes::Layout;
 
 /// Serves CSI volumes like a predecessor.
@@ -47,6 +50,9 @@ enum LayoutArgs {
         /// The folder with the identity of every pod: tls.crt, tls.key and ca.crt.
         #[arg(long)]
         identity: PathBuf,
+        /// Poll for each identity, and check every volume once per second.
+        #[arg(long)]
+        renews: bool,
     },
     /// Like spiffe/spiffe-csi 0.2.12.
     SpiffeCsi {
@@ -62,13 +68,16 @@ const GROUP: &str = "spiffe.csi.cert-manager.io/fs-group";
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let layout = match args.layout {
-        LayoutArgs::CsiDriverSpiffe { data_root, identity } => Layout::tmpfs(&data_root, identity)?,
-        LayoutArgs::SpiffeCsi { workload_api_socket_dir } => Layout::Bind { agent: workload_api_socket_dir },
+    let (layout, renewal) = match args.layout {
+        LayoutArgs::CsiDriverSpiffe { data_root, identity, renews } => {
+            let layout = Layout::tmpfs(&data_root, identity)?;
+            (layout, renews.then(|| Renewal::in_root(&data_root)).transpose()?)
+        }
+        LayoutArgs::SpiffeCsi { workload_api_socket_dir } => (Layout::Bind { agent: workload_api_socket_dir }, None),
     };
     let _ = std::fs::remove_file(&args.endpoint);
     let listener = UnixListener::bind(&args.endpoint).with_context(|| format!("{}", args.endpoint.display()))?;
-    let driver = Driver { name: args.driver_name, node_id: args.node_id, layout };
+    let driver = Driver { name: args.driver_name, node_id: args.node_id, layout, renewal };
     let calls = UnixListenerStream::new(listener).map(|caller| caller.map(Lenient::new));
     let driver = std::sync::Arc::new(driver);
     let server = Server::builder()
@@ -81,6 +90,7 @@ struct Driver {
     name: String,
     node_id: String,
     layout: Layout,
+    renewal: Option<Renewal>,
 }
 
 #[tonic::async_trait]
@@ -114,6 +124,9 @@ impl Node for Driver {
         let request = request.into_inner();
         let group = request.volume_context.get(GROUP).map(|group| group.parse()).transpose();
         let group = group.map_err(|error| Status::invalid_argument(format!("{GROUP}: {error}")))?;
+        if let Some(renewal) = &self.renewal {
+            renewal.begin(&request.volume_id).await.map_err(internal)?;
+        }
         let published = self.layout.publish(&request.volume_id, request.target_path.as_ref(), group);
         published.map(|()| Response::new(Default::default())).map_err(internal)
     }
@@ -123,6 +136,9 @@ impl Node for Driver {
         request: Request<csi::NodeUnpublishVolumeRequest>,
     ) -> Result<Response<csi::NodeUnpublishVolumeResponse>, Status> {
         let request = request.into_inner();
+        if let Some(renewal) = &self.renewal {
+            renewal.end(&request.volume_id);
+        }
         let unpublished = self.layout.unpublish(&request.volume_id, request.target_path.as_ref());
         unpublished.map(|()| Response::new(Default::default())).map_err(internal)
     }
