@@ -6,6 +6,7 @@ use std::fmt;
 use crate::code::Mutation;
 use crate::properties::{self, Property};
 use crate::record::Remembered;
+use crate::seen::Seen;
 use crate::world::{Driver, Later, Volume, World};
 
 /// The outcomes of one run, and the iteration over those of all other runs: the last outcome changes first.
@@ -95,6 +96,9 @@ pub struct Run<'a> {
     choices: &'a mut Choices,
     pub mutation: Option<Mutation>,
     story: Option<Vec<String>>,
+    /// What can be seen at each moment, if that is wanted.
+    pub seen: Vec<Seen>,
+    is_watched: bool,
     pub broken: Option<Property>,
     /// How often the properties were checked.
     pub moments: u64,
@@ -102,7 +106,13 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub fn new(world: World, choices: &'a mut Choices, mutation: Option<Mutation>) -> Self {
-        Run { world, choices, mutation, story: None, broken: None, moments: 0 }
+        Run { world, choices, mutation, story: None, seen: Vec::new(), is_watched: false, broken: None, moments: 0 }
+    }
+
+    /// Notes what can be seen from now on.
+    pub fn watched(mut self) -> Self {
+        (self.seen, self.is_watched) = (vec![self.world.seen()], true);
+        self
     }
 
     pub fn with_story(mut self) -> Self {
@@ -179,6 +189,9 @@ impl<'a> Run<'a> {
     /// Checks the properties that hold at every moment.
     pub fn moment(&mut self) {
         self.moments += 1;
+        if self.is_watched {
+            self.seen.push(self.world.seen());
+        }
         if let Some(property) = properties::broken_now(&self.world) {
             self.breaks(property);
         }

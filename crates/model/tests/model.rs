@@ -1,30 +1,23 @@
-//! An exhaustive model of one volume: every order of calls by the kubelet, news from the source, kills, failed system
-//! calls and timers within a budget. The driver's steps are those of the crate `svid-csi`, and the real
-//! [`recover`](svid_csi_core::state::recover) decides on real records what startup does. ARCHITECTURE.md describes what
-//! the model covers.
+//! Every state of a volume has every property, and mistakes in the driver's steps are found.
 
 #![allow(clippy::print_stdout, reason = "a violation is reported as a story")]
 
-mod code;
-mod kubelet;
-mod mount;
-mod properties;
-mod publish;
-mod record;
-mod run;
-mod search;
-mod start;
-mod world;
-
 use std::time::Instant;
 
-use self::code::Mutation;
-use self::properties::Property;
-use self::search::search;
-use self::world::Budget;
+use svid_csi_model::{Budget, Mutation, Property, search};
 
-const NOTHING: Budget =
-    Budget { kills: 0, faults: 0, looks: 0, given_up: 0, specs: 0, renewals: 0, withdrawals: 0, foreign: 0, losses: 0 };
+const NOTHING: Budget = Budget {
+    kills: 0,
+    faults: 0,
+    looks: 0,
+    given_up: 0,
+    specs: 0,
+    renewals: 0,
+    withdrawals: 0,
+    restarts: 0,
+    foreign: 0,
+    losses: 0,
+};
 
 /// Asserts that every state within the budget has every property.
 #[track_caller]
@@ -75,12 +68,18 @@ fn foreign_mounts_keep_every_property() {
 }
 
 #[test]
+fn a_restarted_kubelet_keeps_every_property() {
+    keeps_every_property(Budget { kills: 1, faults: 1, looks: 1, given_up: 1, restarts: 2, ..NOTHING });
+    keeps_every_property(Budget { faults: 1, looks: 1, specs: 1, restarts: 1, ..NOTHING });
+}
+
+#[test]
 fn a_lost_tmpfs_keeps_every_property() {
     keeps_every_property(Budget { kills: 1, faults: 1, looks: 1, specs: 1, losses: 1, ..NOTHING });
 }
 
 #[test]
-#[ignore = "millions of states: cargo test --release -p svid-csi-core --test model -- --ignored"]
+#[ignore = "millions of states: cargo test --profile bench -p svid-csi-model --test model -- --ignored"]
 fn everything_at_once_keeps_every_property() {
     let budget = Budget { looks: 1, given_up: 1, specs: 1, withdrawals: 1, ..NOTHING };
     keeps_every_property(Budget { kills: 1, faults: 1, renewals: 2, foreign: 1, ..budget });
@@ -97,6 +96,7 @@ fn mistakes_are_found() {
         (Mutation::RecordAfterMemory, fault, Property::P2),
         (Mutation::FinalAfterEffects, fault, Property::P3),
         (Mutation::FinalThoughPublished, Budget { looks: 1, given_up: 1, ..NOTHING }, Property::P3),
+        (Mutation::FinalThoughPublished, Budget { looks: 1, restarts: 1, ..NOTHING }, Property::P3),
         (Mutation::UnreadIsUnknown, Budget { looks: 1, foreign: 1, ..kill }, Property::P7),
         (Mutation::StartOnlyOnce, Budget { faults: 1, withdrawals: 1, ..kill }, Property::P3),
         (Mutation::StartOnlyOnce, Budget { looks: 1, ..kill }, Property::P1),

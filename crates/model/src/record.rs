@@ -153,7 +153,7 @@ static SPECS: LazyLock<[Arc<VolumeSpec>; 3]> = LazyLock::new(|| {
 });
 
 impl Spec {
-    pub fn real(self) -> Arc<VolumeSpec> {
+    pub(crate) fn real(self) -> Arc<VolumeSpec> {
         SPECS[self as usize].clone()
     }
 

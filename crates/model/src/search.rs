@@ -28,14 +28,18 @@ struct How {
 /// The result of a search.
 #[derive(Debug, Default)]
 pub struct Found {
+    /// How many states there are.
     pub states: usize,
+    /// How many steps were taken, with each of their outcomes.
     pub steps: u64,
+    /// How often the properties were checked.
     pub moments: u64,
     /// The shortest path to a violation of each property.
     pub broken: Vec<(Property, String)>,
 }
 
 impl Found {
+    /// Whether that property is broken somewhere.
     pub fn breaks(&self, property: Property) -> bool {
         self.broken.iter().any(|(broken, _)| *broken == property)
     }

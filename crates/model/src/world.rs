@@ -128,8 +128,11 @@ pub enum Later {
 /// What the kubelet believes of the volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Belief {
+    /// Nothing is left of it.
     Unmounted,
+    /// It may be published.
     Uncertain,
+    /// It is published.
     Mounted,
 }
 
@@ -148,6 +151,7 @@ pub enum Pod {
 /// How often each event may still happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Budget {
+    /// Kills of the driver.
     pub kills: u8,
     /// Failures of system calls that change something.
     pub faults: u8,
@@ -157,8 +161,12 @@ pub struct Budget {
     pub given_up: u8,
     /// Changes of the requested spec.
     pub specs: u8,
+    /// Identities after the first.
     pub renewals: u8,
+    /// Withdrawals by the source.
     pub withdrawals: u8,
+    /// Restarts of the kubelet.
+    pub restarts: u8,
     /// Mounts by another program over the target.
     pub foreign: u8,
     /// Startups in a new container, whose data root does not have the tmpfs of the previous one.

@@ -4,6 +4,7 @@ use svid_csi_core::state::Phase;
 
 use crate::world::{Belief, Pod, Root, Spec, World, bit};
 
+/// The properties.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Property {
     /// A running pod whose last publish succeeded has one mount, the complete files of one generation with the requested names,

@@ -10,24 +10,39 @@ use crate::world::{Belief, Pod, Root, Spec, World};
 /// One step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// The kubelet publishes the volume.
     Publish,
+    /// The kubelet unpublishes it.
     Unpublish,
+    /// The pod is deleted.
     DeletePod,
+    /// The kubelet removes the pod's folder.
     RemovePodFolder,
+    /// The kubelet requests the volume with another spec from now on.
     AskAs(Spec),
+    /// The driver checks the volume again.
     Timer,
+    /// The source issues the next identity.
     IssueNext,
+    /// The driver receives what the source has for the pod.
     Renew,
+    /// The source withdraws the pod's identity.
     Withdraw,
+    /// Another program mounts something over the target.
     MountForeign,
+    /// It unmounts that.
     UnmountForeign,
+    /// The kubelet is started again, and knows only the folders that it finds.
+    RestartKubelet,
+    /// The driver is killed between two calls.
     Kill,
+    /// The driver starts.
     Start,
 }
 
 impl Step {
     /// All steps that are possible now.
-    pub fn possible(world: &World) -> Vec<Step> {
+    pub(crate) fn possible(world: &World) -> Vec<Step> {
         let up = world.driver.is_some();
         let wanted = matches!(world.pod, Pod::Wanted | Pod::Running);
         let others = [Spec::A, Spec::B, Spec::Passthrough].into_iter().filter(|spec| *spec != world.asks);
@@ -48,6 +63,7 @@ impl Step {
         let may_be_covered = world.pod == Pod::Running && is_ready && !world.foreign;
         add(Step::MountForeign, may_be_covered && world.left.foreign > 0);
         add(Step::UnmountForeign, world.mounts.top() == Some(Root::Foreign) && world.foreign);
+        add(Step::RestartKubelet, world.pod != Pod::Gone && world.left.restarts > 0);
         add(Step::Kill, up && world.left.kills > 0);
         add(Step::Start, !up);
         steps
@@ -109,6 +125,12 @@ impl Run<'_> {
                 // The driver does not watch for that: the kubelet's next call checks again.
                 world.asks_again |= world.pod == Pod::Running;
                 "The other program unmounts it.".to_owned()
+            }
+            Step::RestartKubelet => {
+                world.left.restarts -= 1;
+                world.belief = if world.parent { Belief::Uncertain } else { Belief::Unmounted };
+                world.asks_again |= world.pod == Pod::Running;
+                "The kubelet restarts.".to_owned()
             }
             Step::Kill => {
                 (world.driver, world.left.kills) = (None, world.left.kills - 1);
