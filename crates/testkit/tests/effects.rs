@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails by panicking")]
 
+use std::io::Read;
+use std::net::TcpListener;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use svid_csi_testkit::effects::{self, Act, At, Class, Names, Point, Run, Scope, Span, Watched};
@@ -84,4 +87,53 @@ fn reads_count_if_that_is_asked_for() {
     let watched = Watched::spawn(command, Scope::of(folder.path()).with_reads(), Some(Some(point))).unwrap();
     assert!(!watched.wait().success());
     assert!(watched.finish().fired);
+}
+
+#[test]
+fn a_held_call_waits_while_everything_else_continues() {
+    if !is_possible() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let mut command = effects::stopped("sh".as_ref());
+    command.args(["-c", "mkdir a & until [ -e go ]; do sleep 0.01; done; mkdir c; wait"]).current_dir(folder.path());
+    let point = Point { at: At::Nth(1), act: Act::Hold };
+    let watched = Watched::spawn(command, Scope::of(folder.path()), Some(Some(point))).unwrap();
+    wait_until(|| watched.has_fired());
+    std::fs::write(path("go"), "").unwrap();
+    wait_until(|| path("c").exists());
+    assert!(!path("a").exists() && watched.ended().is_none());
+    watched.release();
+    assert!(watched.wait().success() && path("a").exists());
+}
+
+#[test]
+fn a_request_that_changes_something_is_an_effect() {
+    if !is_possible() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for (act, arrives) in [(Act::KillBefore, false), (Act::KillAfter, true)] {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap();
+        let connect = format!("exec 3<>/dev/tcp/127.0.0.1/{}", address.port());
+        let script = format!("{connect}; printf 'GET /a HTTP/1.1\\r\\n' >&3; printf 'POST /b?c=d HTTP/1.1\\r\\n' >&3");
+        let mut command = effects::stopped("bash".as_ref());
+        command.args(["-c", &script]);
+        let scope = Scope::of(folder.path()).with_requests_to(address);
+        let watched = Watched::spawn(command, scope, Some(Some(Point { at: At::Nth(1), act }))).unwrap();
+        let mut sent = String::new();
+        server.accept().unwrap().0.read_to_string(&mut sent).unwrap();
+        watched.wait();
+        let run = watched.finish();
+        assert_eq!(Names::default().render(&run.trace), "request     /b POST\n");
+        assert_eq!((run.fired, sent.contains("GET /a"), sent.contains("POST /b")), (true, true, arrives), "{act:?}");
+    }
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    while !condition() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

@@ -1,6 +1,7 @@
-//! `cargo xtask docs`: the reference pages, generated from the code.
+//! `cargo xtask docs`: the reference pages, generated from the code and from the traces of the driver.
 
 mod attributes;
+mod effects;
 mod findings;
 mod flags;
 mod metrics;
@@ -13,18 +14,19 @@ use svid_csi_image::write;
 use crate::say;
 
 /// The pages by their paths in the repository.
-fn pages() -> [(&'static str, String); 4] {
-    [
+fn pages(repo: &Path) -> Result<[(&'static str, String); 5]> {
+    Ok([
         ("docs/reference/flags.md", flags::page()),
         ("docs/reference/attributes.md", attributes::page()),
         ("docs/reference/metrics.md", metrics::page()),
         ("docs/reference/findings.md", findings::page()),
-    ]
+        ("docs/reference/what-happens-on-the-node.md", effects::page(repo)?),
+    ])
 }
 
 /// Writes them.
 pub fn generate(repo: &Path) -> Result<()> {
-    for (path, page) in pages() {
+    for (path, page) in pages(repo)? {
         write(&repo.join(path), page.as_bytes())?;
         say(path);
     }
@@ -49,7 +51,7 @@ mod tests {
     #[test]
     fn the_pages_are_those_of_this_code() {
         let repo = crate::repository().unwrap();
-        for (path, page) in pages() {
+        for (path, page) in pages(&repo).unwrap() {
             let kept = std::fs::read_to_string(repo.join(path)).unwrap_or_default();
             assert!(kept == page, "{path} is not what the code says: run `cargo xtask docs`");
         }
@@ -57,7 +59,8 @@ mod tests {
 
     #[test]
     fn no_page_lacks_what_users_look_for() {
-        let [(_, flags), (_, attributes), (_, metrics), (_, findings)] = pages();
+        let repo = crate::repository().unwrap();
+        let [(_, flags), (_, attributes), (_, metrics), (_, findings), (_, effects)] = pages(&repo).unwrap();
         for expected in ["## svid-csi driver", "`--trust-domain`", "`SVID_CSI_TRUST_DOMAIN`", "`--csi-socket-path`"] {
             assert!(flags.contains(expected), "{expected}");
         }
@@ -68,5 +71,10 @@ mod tests {
             assert!(metrics.contains(expected), "{expected} in {metrics}");
         }
         assert!(findings.contains("### not-registered\n") && findings.contains("\n*Fault.* "), "{findings}");
+        for expected in
+            ["### Publish (files)\n", "1. **Mount the clone at the target.**\n", "`tls.crt`, `tls.key` and `ca.crt`"]
+        {
+            assert!(effects.contains(expected), "{expected} in {effects}");
+        }
     }
 }

@@ -48,6 +48,8 @@ pub enum Class {
     Mount,
     /// Unmounts.
     Umount,
+    /// Asks a server to change something.
+    Request,
     /// Opens something that exists.
     Open,
     /// Asks what something is.
@@ -91,6 +93,7 @@ impl Class {
             Class::MoveMount => "move-mount",
             Class::Mount => "mount",
             Class::Umount => "umount",
+            Class::Request => "request",
             Class::Open => "open",
             Class::Stat => "stat",
             Class::List => "list",

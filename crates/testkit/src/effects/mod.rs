@@ -1,5 +1,6 @@
 //! A supervisor of the real driver, by ptrace: it sees each system call with which the driver changes something on the
-//! node, and can end the driver before it or after it, or let it fail.
+//! node, and can end the driver before it or after it, let it fail, or hold the thread that makes it. Requests that change
+//! something on an API server can count too.
 //!
 //! The tested bytes are those that are shipped, and a call that no one has thought of is a point like every other. It needs
 //! neither root nor `unsafe`, as the calls of nix are safe. Tested on x86-64; see `registers` for arm64.
@@ -19,12 +20,14 @@
 
 mod calls;
 mod registers;
+mod requests;
 mod supervisor;
 mod trace;
 mod tracee;
 
 use std::ffi::OsStr;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -45,12 +48,13 @@ pub struct Scope {
     ignored: Vec<PathBuf>,
     others: Vec<String>,
     reads: bool,
+    server: Option<SocketAddr>,
 }
 
 impl Scope {
     /// Those that change something below a folder.
     pub fn of(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), ignored: Vec::new(), others: Vec::new(), reads: false }
+        Self { folder: folder.into(), ignored: Vec::new(), others: Vec::new(), reads: false, server: None }
     }
 
     /// But none on this path below it.
@@ -71,6 +75,13 @@ impl Scope {
     #[must_use]
     pub fn with_reads(mut self) -> Self {
         self.reads = true;
+        self
+    }
+
+    /// Also requests that change something on this server, to which the connections are not encrypted.
+    #[must_use]
+    pub fn with_requests_to(mut self, server: SocketAddr) -> Self {
+        self.server = Some(server);
         self
     }
 
@@ -103,6 +114,8 @@ pub enum Act {
     KillAfter,
     /// The call is not made and ends with an error.
     Fail(Errno, Span),
+    /// The thread stays before the call until [`Watched::release`] or the end of the watch; all others continue.
+    Hold,
 }
 
 /// For how long calls fail.
@@ -154,6 +167,8 @@ struct State {
     fired: bool,
     /// The class whose calls keep failing.
     failing: Option<(Class, Errno)>,
+    /// A thread is held.
+    holding: bool,
     ended: Option<ExitStatus>,
 }
 
@@ -210,7 +225,12 @@ impl Watched {
         self.shared.lock().fired
     }
 
-    /// Ends the watch: nothing fails any longer.
+    /// The thread that is held continues.
+    pub fn release(&self) {
+        self.shared.lock().holding = false;
+    }
+
+    /// Ends the watch: nothing fails any longer, and nothing is held.
     pub fn finish(&self) -> Run {
         let mut state = self.shared.lock();
         let ended = state.ended;

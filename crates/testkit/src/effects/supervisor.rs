@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::io;
 use std::process::Command;
 use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::ptrace::{self, Options};
@@ -11,10 +13,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::calls::{Touch, touched};
+use super::calls::{Class, Touch, touched};
 use super::registers::{self, Call};
+use super::requests::requested;
 use super::tracee::Tracee;
 use super::{Act, At, Effect, Point, Scope, Shared, Span, State, status_of};
+
+/// How often a supervisor that holds a thread checks whether it may continue: nothing else wakes it.
+const HELD: Duration = Duration::from_millis(1);
 
 /// Starts the command, reports its process id, and supervises it until it ends.
 pub(super) fn run(command: Command, scope: Scope, shared: &Shared, report: &Sender<io::Result<Pid>>) {
@@ -22,7 +28,7 @@ pub(super) fn run(command: Command, scope: Scope, shared: &Shared, report: &Send
     let process = seized.as_ref().ok().copied();
     let _ = report.send(seized);
     let Some(process) = process else { return };
-    let mut supervisor = Supervisor { process, scope, shared, calls: HashMap::new() };
+    let mut supervisor = Supervisor { process, scope, shared, calls: HashMap::new(), held: None };
     let status = supervisor.until_the_end();
     shared.lock().ended = Some(status);
     shared.ended.notify_all();
@@ -64,18 +70,20 @@ struct Supervisor<'a> {
     shared: &'a Shared,
     /// Threads between the two stops of a call; nothing about the call where it does not count.
     calls: HashMap<Pid, Option<InCall>>,
+    /// The thread that stays stopped before its call.
+    held: Option<Pid>,
 }
 
 impl Supervisor<'_> {
     fn until_the_end(&mut self) -> std::process::ExitStatus {
-        // Children of other threads are not ours to reap.
-        let ours = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
         loop {
-            match waitpid(Pid::from_raw(-1), Some(ours)) {
+            match self.next_stop() {
                 Ok(WaitStatus::PtraceSyscall(thread)) => {
                     // A thread that is killed meanwhile has no registers any more.
                     let _ = self.call(thread);
-                    resume(thread, None);
+                    if self.held != Some(thread) {
+                        resume(thread, None);
+                    }
                 }
                 Ok(WaitStatus::PtraceEvent(thread, ..)) => resume(thread, None),
                 Ok(WaitStatus::Stopped(thread, signal)) => resume(thread, Some(signal)),
@@ -100,6 +108,24 @@ impl Supervisor<'_> {
         }
     }
 
+    /// Waits until a thread stops. The held one continues as soon as it is released.
+    fn next_stop(&mut self) -> nix::Result<WaitStatus> {
+        // Children of other threads are not ours to reap.
+        let ours = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+        loop {
+            let Some(thread) = self.held else { return waitpid(Pid::from_raw(-1), Some(ours)) };
+            if !self.shared.lock().holding {
+                self.held = None;
+                resume(thread, None);
+                continue;
+            }
+            match waitpid(Pid::from_raw(-1), Some(ours | WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) => thread::sleep(HELD),
+                stopped => return stopped,
+            }
+        }
+    }
+
     /// A thread is stopped before a call, or after it.
     fn call(&mut self, thread: Pid) -> nix::Result<()> {
         match self.calls.remove(&thread) {
@@ -114,16 +140,18 @@ impl Supervisor<'_> {
         }
     }
 
-    fn enter(&self, thread: Pid) -> nix::Result<Option<InCall>> {
+    fn enter(&mut self, thread: Pid) -> nix::Result<Option<InCall>> {
         if !self.shared.lock().watching {
             return Ok(None);
         }
         let call = registers::call(thread)?;
-        let Some(touch) = touched(&call, Tracee(thread)) else { return Ok(None) };
-        if !self.scope.covers(touch.class, &touch.paths) {
+        let request = self.scope.server.and_then(|server| requested(&call, Tracee(thread), server));
+        let Some(touch) = request.or_else(|| touched(&call, Tracee(thread))) else { return Ok(None) };
+        if touch.class != Class::Request && !self.scope.covers(touch.class, &touch.paths) {
             return Ok(None);
         }
-        let mut state = self.shared.lock();
+        let shared = self.shared;
+        let mut state = shared.lock();
         if !state.watching {
             return Ok(None);
         }
@@ -146,6 +174,10 @@ impl Supervisor<'_> {
                 Some(Act::Fail(errno, span)) => {
                     in_call.fails = Some(errno);
                     state.failing = (span == Span::ForGood).then_some((class, errno));
+                }
+                Some(Act::Hold) => {
+                    state.holding = true;
+                    self.held = Some(thread);
                 }
                 None => {}
             }

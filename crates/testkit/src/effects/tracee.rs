@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -75,6 +76,29 @@ impl Tracee {
         let rest = parts.as_path();
         // Joining nothing would add a slash.
         Some(if rest == Path::new("") { base } else { base.join(rest) })
+    }
+
+    /// The first bytes at an address, as many as can be read at once.
+    pub fn bytes(self, address: u64, length: u64) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(length).ok()?.min(LONGEST_PATH)];
+        let count = self.memory()?.read_at(&mut bytes, address).ok()?;
+        bytes.truncate(count);
+        Some(bytes)
+    }
+
+    /// Whether a descriptor is a TCP connection to that server.
+    pub fn is_connected_to(self, fd: u64, server: SocketAddr) -> bool {
+        let SocketAddr::V4(server) = server else { return false };
+        let socket = fs::read_link(self.proc(&format!("fd/{}", as_descriptor(fd)))).unwrap_or_default();
+        let Some(inode) = socket.to_str().and_then(|name| name.strip_prefix("socket:[")?.strip_suffix(']')) else {
+            return false;
+        };
+        let peer = format!("{:08X}:{:04X}", u32::from_ne_bytes(server.ip().octets()), server.port());
+        let table = fs::read_to_string(self.proc("net/tcp")).unwrap_or_default();
+        table.lines().any(|line| {
+            let columns: Vec<_> = line.split_whitespace().collect();
+            columns.get(2) == Some(&&*peer) && columns.get(9) == Some(&inode)
+        })
     }
 
     /// A number at an address.
