@@ -10,35 +10,34 @@ use std::task::{Context, Poll, ready};
 
 use svid_csi_core::http2_authority::Rewriter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::UnixStream;
-use tonic::transport::server::{Connected, UdsConnectInfo};
+use tonic::transport::server::Connected;
 
 /// A connection whose requests are for the host `x`, whatever the client sent.
 #[derive(Debug)]
-pub struct Lenient {
-    stream: UnixStream,
+pub struct Lenient<S> {
+    stream: S,
     rewriter: Rewriter,
     /// Rewritten bytes that were not read yet.
     ready: Vec<u8>,
 }
 
-impl Lenient {
+impl<S> Lenient<S> {
     /// Wraps a new connection.
     #[must_use]
-    pub fn new(stream: UnixStream) -> Self {
+    pub fn new(stream: S) -> Self {
         Self { stream, rewriter: Rewriter::default(), ready: Vec::new() }
     }
 }
 
-impl Connected for Lenient {
-    type ConnectInfo = UdsConnectInfo;
+impl<S: Connected> Connected for Lenient<S> {
+    type ConnectInfo = S::ConnectInfo;
 
-    fn connect_info(&self) -> UdsConnectInfo {
+    fn connect_info(&self) -> S::ConnectInfo {
         self.stream.connect_info()
     }
 }
 
-impl AsyncRead for Lenient {
+impl<S: AsyncRead + Unpin> AsyncRead for Lenient<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         while this.ready.is_empty() {
@@ -61,7 +60,7 @@ impl AsyncRead for Lenient {
     }
 }
 
-impl AsyncWrite for Lenient {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Lenient<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

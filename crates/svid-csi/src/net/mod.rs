@@ -3,6 +3,7 @@
 pub(crate) mod accept;
 pub mod http2_authority;
 pub(crate) mod pages;
+pub(crate) mod pod_sockets;
 pub(crate) mod probes;
 pub(crate) mod uds;
 pub mod unix_channel;

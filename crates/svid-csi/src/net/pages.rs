@@ -13,6 +13,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -20,8 +21,9 @@ use tokio::time::timeout;
 use super::accept::Acceptor;
 use crate::tasks::Tasks;
 
-/// The maximum number of connections per port or socket.
+/// The maximum number of connections per port or socket, and the part of all descriptors that they may take up.
 const CONNECTIONS: usize = 64;
+const OF_DESCRIPTORS: u64 = 16;
 /// How long a client may take to send the head of its request.
 const HEAD: Duration = Duration::from_secs(5);
 /// The maximum size of the head, in bytes.
@@ -55,17 +57,22 @@ async fn answer_each<S, A>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut acceptor = Acceptor::of(name);
-    let mut open: VecDeque<AbortHandle> = VecDeque::new();
+    let (most, mut open) = (most_connections(), VecDeque::<AbortHandle>::new());
     loop {
         let connection = acceptor.next(&mut poll).await;
         open.retain(|connection| !connection.is_finished());
-        if open.len() == CONNECTIONS
+        if open.len() >= most
             && let Some(oldest) = open.pop_front()
         {
             oldest.abort();
         }
         open.push_back(tasks.detached(answer(connection, pages.clone())));
     }
+}
+
+fn most_connections() -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(descriptors / OF_DESCRIPTORS).unwrap_or(usize::MAX).clamp(1, CONNECTIONS)
 }
 
 async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(connection: S, pages: Router) {

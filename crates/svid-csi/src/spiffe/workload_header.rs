@@ -4,7 +4,8 @@
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Status};
 
-const NAME: &str = "workload.spiffe.io";
+/// Its name.
+pub(crate) const NAME: &str = "workload.spiffe.io";
 const VALUE: &str = "true";
 
 /// Adds the header to a call.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use hyper::body::Bytes;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::endpoint::Endpoint;
@@ -36,11 +36,9 @@ pub(super) struct Caller {
     sent: Notify,
     sending: Mutex<Sending>,
     metrics: Arc<Metrics>,
-    permits: ConnectionPermits,
+    /// Whether it is one of the connections reserved for its pod.
+    is_own: bool,
 }
-
-/// The reservation of one of the pod's connections, and of one of the descriptors for pods.
-pub(super) type ConnectionPermits = (Taken, OwnedSemaphorePermit);
 
 /// Parts of responses that were passed to HTTP/2, which keeps them until the client lets them be sent.
 #[derive(Debug, Default)]
@@ -81,17 +79,17 @@ pub(super) struct Progress {
 }
 
 impl Caller {
-    pub(super) fn new(endpoint: Arc<Endpoint>, metrics: Arc<Metrics>, permits: ConnectionPermits) -> Self {
+    pub(super) fn new(endpoint: Arc<Endpoint>, metrics: Arc<Metrics>, is_own: bool) -> Self {
         metrics.workload_api_connected();
         endpoint.connections.fetch_add(1, Ordering::Relaxed);
         let [asked, opened, sent] = [(); 3].map(|()| Notify::new());
         let (streams, sending) = (Mutex::default(), Mutex::default());
-        Self { endpoint, asked, opened, streams, sent, sending, metrics, permits }
+        Self { endpoint, asked, opened, streams, sent, sending, metrics, is_own }
     }
 
     /// The maximum number of concurrent calls on it.
     pub(super) fn streams(&self) -> u32 {
-        if self.permits.0.is_own() { STREAMS } else { FEWER_STREAMS }
+        if self.is_own { STREAMS } else { FEWER_STREAMS }
     }
 
     /// Records a call.

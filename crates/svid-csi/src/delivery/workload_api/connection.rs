@@ -7,25 +7,28 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::net::UnixListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tonic::Status;
 use tower::{Service, service_fn};
 use tracing::debug;
 
 use super::call::{Call, RequestBody, ResponseBody};
-use super::caller::{Caller, ConnectionPermits};
+use super::caller::Caller;
 use super::endpoint::{Endpoint, Listening};
 use super::service::ApiRoutes;
-use super::share::{Full, Shares};
+use super::share::{Full, Shares, Taken};
 use crate::net::accept::Acceptor;
 use crate::net::http2_authority::Lenient;
+use crate::net::pod_sockets::{PodListener, PodStream};
+use crate::spiffe::workload_header;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
@@ -40,8 +43,16 @@ const RECEIVE_WINDOW: u32 = 65_535;
 const PENDING_RESETS: usize = 20;
 /// The number of calls per connection that may break the protocol, or exceed its limit before the client has read that.
 const BROKEN_CALLS: usize = 48;
-/// The number of connections over the limit that are answered at a time, and for how long.
-const REFUSALS: usize = 16;
+/// The headers that a service may read; all others are dropped when a call begins.
+const READ: [HeaderName; 6] = [
+    CONTENT_TYPE,
+    TE,
+    HeaderName::from_static("grpc-encoding"),
+    HeaderName::from_static("grpc-accept-encoding"),
+    HeaderName::from_static("grpc-timeout"),
+    HeaderName::from_static(workload_header::NAME),
+];
+/// How long a connection over the limit may take to be answered.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 /// How long calls may take to end when a socket is closed.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -54,26 +65,28 @@ pub(super) struct Server {
     tasks: Tasks,
     /// For connections of all pods.
     descriptors: Arc<Semaphore>,
-    /// For refused connections.
-    refusals: Arc<Semaphore>,
 }
+
+/// The reservation of one of the pod's connections, and of a descriptor for it.
+type ConnectionPermits = (Taken, OwnedSemaphorePermit);
 
 impl Server {
     pub(super) fn new(api: ApiRoutes, metrics: Arc<Metrics>, tasks: Tasks, shares: &Shares) -> Self {
-        Self {
-            api,
-            metrics,
-            tasks,
-            descriptors: shares.descriptors.clone(),
-            refusals: Arc::new(Semaphore::new(REFUSALS)),
-        }
+        Self { api, metrics, tasks, descriptors: shares.descriptors_of_connections.clone() }
     }
 
-    /// Serves connections until the returned value is dropped.
-    pub(super) fn accept(&self, endpoint: Arc<Endpoint>, listener: UnixListener, inode: u64) -> Listening {
+    /// Serves connections until the returned value is dropped. `place` has room for two descriptors: the socket's, and that
+    /// of a connection that is accepted and may be refused. Volumes that were published before have one only as far as there is any.
+    pub(super) fn accept(
+        &self,
+        endpoint: Arc<Endpoint>,
+        listener: UnixListener,
+        inode: u64,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Listening {
         let until = endpoint.closing.child_token();
         let listening = Listening { inode, _until: until.clone().drop_guard() };
-        let server = self.clone();
+        let (server, listener) = (self.clone(), PodListener::new(listener, place));
         self.tasks.detached(async move {
             tokio::select! {
                 () = server.accept_each(&endpoint, &listener) => {}
@@ -83,44 +96,44 @@ impl Server {
         listening
     }
 
-    async fn accept_each(&self, endpoint: &Arc<Endpoint>, listener: &UnixListener) {
+    async fn accept_each(&self, endpoint: &Arc<Endpoint>, listener: &PodListener<Option<OwnedSemaphorePermit>>) {
         let mut acceptor = Acceptor::of("volumes' sockets");
+        let spare = Arc::new(Semaphore::new(1));
         loop {
+            // While a connection is being refused, the next ones wait in the socket's queue.
+            let Ok(spare) = spare.clone().acquire_owned().await else { return };
             let stream = acceptor.next(|cx| listener.poll_accept(cx)).await;
-            let full = match self.permits(endpoint) {
+            match self.permits(endpoint) {
                 Ok(permits) => {
-                    let caller = Arc::new(Caller::new(endpoint.clone(), self.metrics.clone(), permits));
-                    self.tasks.detached(serve(stream, self.api.clone(), caller));
-                    continue;
+                    let caller = Caller::new(endpoint.clone(), self.metrics.clone(), permits.0.is_own());
+                    let stream = PodStream::new(stream, permits);
+                    self.tasks.detached(serve(stream, self.api.clone(), Arc::new(caller)));
                 }
-                Err(full) => full,
-            };
-            self.metrics.workload_api_refused();
-            endpoint.shares.refused(&endpoint.shares.connections, full);
-            // While that many are being refused, the next ones wait in the socket's queue.
-            let Ok(permit) = self.refusals.clone().acquire_owned().await else { return };
-            self.tasks.detached(async move {
-                // It does not matter whether the client has read the reason.
-                let _ = timeout(REFUSED_FOR, refuse(stream, full)).await;
-                drop(permit);
-            });
+                Err(full) => {
+                    self.metrics.workload_api_refused();
+                    endpoint.shares.refused(&endpoint.shares.connections, full);
+                    // It does not matter whether the client has read the reason.
+                    let _ = timeout(REFUSED_FOR, refuse(PodStream::new(stream, spare), full)).await;
+                }
+            }
         }
     }
 
     fn permits(&self, endpoint: &Endpoint) -> Result<ConnectionPermits, Full> {
         let of_pod = endpoint.shares.connections.try_take(1)?;
-        let descriptor = self.descriptors.clone().try_acquire_owned().map_err(|_| Full::Descriptors)?;
+        let descriptor = self.descriptors.clone().try_acquire_owned().map_err(|_| Full::Descriptors("connections"))?;
         Ok((of_pod, descriptor))
     }
 }
 
-async fn serve(stream: UnixStream, api: ApiRoutes, caller: Arc<Caller>) {
+async fn serve(stream: PodStream<ConnectionPermits>, api: ApiRoutes, caller: Arc<Caller>) {
     let (volume, closing) = (caller.endpoint.volume.clone(), caller.endpoint.closing.clone());
     let on_call = caller.clone();
     let calls = service_fn(move |request: Request<Incoming>| {
         let call = Call::begin(&on_call);
         let answer = call.map(|call| {
             let mut request = request.map(|body| RequestBody { body, call: call.clone() });
+            *request.headers_mut() = only_read(request.headers());
             request.extensions_mut().insert(call.clone());
             (api.clone().call(request), call)
         });
@@ -149,12 +162,19 @@ async fn serve(stream: UnixStream, api: ApiRoutes, caller: Arc<Caller>) {
     }
 }
 
+/// Copies of the headers that are read. They would otherwise keep all of what arrived with them in memory, in a call that
+/// can wait for its message forever.
+fn only_read(headers: &HeaderMap) -> HeaderMap {
+    let read = READ.into_iter().flat_map(|name| headers.get_all(&name).iter().map(move |value| (name.clone(), value)));
+    read.filter_map(|(name, value)| Some((name, HeaderValue::from_bytes(value.as_bytes()).ok()?))).collect()
+}
+
 fn refusal(full: Full) -> Response<ResponseBody> {
     Status::from(full).into_http().map(|body| ResponseBody { body, call: None })
 }
 
 /// Reports to a client that it has too many connections, whatever it calls, and closes this one.
-async fn refuse(stream: UnixStream, full: Full) -> Result<(), hyper::Error> {
+async fn refuse(stream: PodStream<OwnedSemaphorePermit>, full: Full) -> Result<(), hyper::Error> {
     let asked = Arc::new(tokio::sync::Notify::new());
     let asks = asked.clone();
     let calls = service_fn(move |_: Request<Incoming>| {

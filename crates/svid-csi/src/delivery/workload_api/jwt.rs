@@ -13,7 +13,7 @@ use svid_csi_core::volume::{Subject, VolumeSpec};
 use svid_csi_proto::workload::{
     JwtBundlesResponse, Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest, ValidateJwtsvidResponse,
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tonic::Status;
 use tracing::debug;
 
@@ -24,6 +24,10 @@ use super::following::{Following, Messages, given};
 use crate::host::clock;
 use crate::source::{SourceError, Sources};
 use crate::telemetry::report;
+
+/// Pods may send any number of tokens, so all together they have one of the threads for blocking work: CSI calls need the
+/// others.
+static TURN: Semaphore = Semaphore::const_new(1);
 
 /// JWT-SVIDs for the requested audiences.
 pub(super) async fn svids(
@@ -101,8 +105,11 @@ pub(super) async fn validated(
 ) -> Result<ValidateJwtsvidResponse, Status> {
     given(&endpoint.identity.borrow())?;
     let bundles = trusted(sources, endpoint).await?.borrow().clone();
-    let validated =
-        tokio::task::spawn_blocking(move || validate(&request.svid, &request.audience, &bundles, clock::now()));
+    let turn = TURN.acquire().await.map_err(|_| Status::internal("JWT-SVIDs cannot be checked"))?;
+    let validated = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        validate(&request.svid, &request.audience, &bundles, clock::now())
+    });
     let validated = validated.await.map_err(|_| Status::internal("the check of the JWT-SVID failed"))?;
     let validated = validated.map_err(|rejection| Status::invalid_argument(rejection.to_string()))?;
     let claims = claims::to_struct(validated.claims);

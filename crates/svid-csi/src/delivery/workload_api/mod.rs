@@ -26,10 +26,11 @@ use svid_csi_core::plan::Issuer;
 use svid_csi_core::volume::{SocketSpec, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
+use tokio::sync::OwnedSemaphorePermit;
 
 use self::connection::Server;
 use self::endpoint::Endpoint;
-use self::share::Shares;
+use self::share::{Full, Shares};
 use super::volume_folder::VolumeFolder;
 use crate::host::data_root::DataRoot;
 use crate::host::fsx::{self, FsError};
@@ -66,23 +67,51 @@ impl WorkloadApi {
         Ok(Self { endpoints: Mutex::default(), kept, server, shares })
     }
 
-    /// Listens in the volume's folder under those names, unless it does so already. Callers get the identity stored by
-    /// an earlier run, or the error that there is none yet. Blocks; needs a tokio runtime around it.
+    /// Listens in the volume's folder under those names, unless it does so already, however many sockets there are: the volume
+    /// was published. Callers get the identity stored by an earlier run, or the error that there is none yet. Blocks; needs a
+    /// tokio runtime around it.
     ///
     /// # Errors
     /// [`ListenError`].
     pub fn serve(&self, spec: &Arc<VolumeSpec>, names: &[FileName], folder: &VolumeFolder) -> Result<(), ListenError> {
+        self.listen(spec, names, folder, || Ok(self.shares.place_of_socket().ok()))
+    }
+
+    /// The same for a volume that may be new, and is refused if pods have too many sockets.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub fn serve_if_room(
+        &self,
+        spec: &Arc<VolumeSpec>,
+        names: &[FileName],
+        folder: &VolumeFolder,
+    ) -> Result<(), ListenError> {
+        match self.endpoint(&spec.id) {
+            Some(_) => self.serve(spec, names, folder),
+            None => self.listen(spec, names, folder, || self.shares.place_of_socket().map(Some)),
+        }
+    }
+
+    fn listen(
+        &self,
+        spec: &Arc<VolumeSpec>,
+        names: &[FileName],
+        folder: &VolumeFolder,
+        place: impl FnOnce() -> Result<Option<OwnedSemaphorePermit>, Full>,
+    ) -> Result<(), ListenError> {
         if let Some(endpoint) = self.endpoint(&spec.id) {
             endpoint.published_as(spec);
             if endpoint.listens(folder, names)? {
                 return Ok(());
             }
         }
+        let place = place()?;
         let (listener, inode) = folder.change(|folder| socket::listen(folder, names))?;
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let endpoint =
             endpoints.entry(spec.id.clone()).or_insert_with(|| Arc::new(Endpoint::new(spec, self.shares.of(spec))));
-        endpoint.listening(self.server.accept(endpoint.clone(), listener, inode));
+        endpoint.listening(self.server.accept(endpoint.clone(), listener, inode, place));
         Ok(())
     }
 

@@ -17,6 +17,9 @@ const CONNECTIONS: Bounds = Bounds { what: "connections", own: 4, pod: 64, node:
 const CALLS: Bounds = Bounds { what: "calls", own: 16, pod: 128, node: 8192 };
 const BYTES: Bounds = Bounds { what: "bytes in transit", own: 512 << 10, pod: 4 << 20, node: 64 << 20 };
 
+/// A socket has a second one for a connection that it has accepted, and may refuse.
+const DESCRIPTORS_OF_SOCKET: u32 = 2;
+
 /// The limits of one resource.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
@@ -31,7 +34,7 @@ struct Bounds {
 
 /// A limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Full {
+pub enum Full {
     /// The pod's.
     #[error("this pod has {0} {1} already: close those that are not in use")]
     Pod(usize, &'static str),
@@ -39,8 +42,8 @@ pub(super) enum Full {
     #[error("pods on this node have reached the limit of shared {1}; each pod may have only the {0} reserved for it")]
     Node(usize, &'static str),
     /// The limit on descriptors is reached.
-    #[error("pods on this node have reached their limit: half of the driver's file descriptors")]
-    Descriptors,
+    #[error("pods on this node have reached the limit for {0}: a quarter of the driver's file descriptors")]
+    Descriptors(&'static str),
 }
 
 impl From<Full> for Status {
@@ -153,8 +156,9 @@ pub(super) struct Shares {
     connections: Arc<Semaphore>,
     calls: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
-    /// Half of all descriptors; the kubelet and health checks have the others.
-    pub(super) descriptors: Arc<Semaphore>,
+    /// A quarter of all descriptors. Another is for sockets; the kubelet and health checks have the other half.
+    pub(super) descriptors_of_connections: Arc<Semaphore>,
+    descriptors_of_sockets: Arc<Semaphore>,
     /// By the UID of the pod.
     pods: Mutex<HashMap<String, Weak<PodShares>>>,
 }
@@ -163,14 +167,21 @@ impl Default for Shares {
     fn default() -> Self {
         let [connections, calls, bytes] =
             [CONNECTIONS, CALLS, BYTES].map(|bounds| Arc::new(Semaphore::new(bounds.node)));
-        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 2;
-        let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        let descriptors = Arc::new(Semaphore::new(descriptors));
-        Self { connections, calls, bytes, descriptors, pods: Mutex::default() }
+        let quarter = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 4;
+        let quarter = usize::try_from(quarter).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let [descriptors_of_connections, descriptors_of_sockets] = [(); 2].map(|()| Arc::new(Semaphore::new(quarter)));
+        let pods = Mutex::default();
+        Self { connections, calls, bytes, descriptors_of_connections, descriptors_of_sockets, pods }
     }
 }
 
 impl Shares {
+    /// Reserves the descriptors of a volume's socket.
+    pub(super) fn place_of_socket(&self) -> Result<OwnedSemaphorePermit, Full> {
+        let place = self.descriptors_of_sockets.clone().try_acquire_many_owned(DESCRIPTORS_OF_SOCKET);
+        place.map_err(|_| Full::Descriptors("sockets"))
+    }
+
     /// The share of this volume's pod, over all its volumes.
     pub(super) fn of(&self, spec: &VolumeSpec) -> Arc<PodShares> {
         let (uid, name) = match &spec.pod {

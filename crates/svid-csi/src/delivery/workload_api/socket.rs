@@ -9,6 +9,7 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use svid_csi_core::files::FileName;
 use tokio::net::UnixListener;
 
+use super::share::Full;
 use crate::delivery::volume_folder::VolumeFolder;
 use crate::host::beneath::Folder;
 use crate::host::fsx::FsError;
@@ -35,6 +36,9 @@ pub enum ListenError {
         #[source]
         source: io::Error,
     },
+    /// There are too many sockets.
+    #[error(transparent)]
+    Full(#[from] Full),
     /// It cannot be moved to its final name.
     #[error("the volume's socket cannot be prepared")]
     File(#[from] FsError),

@@ -68,7 +68,7 @@ impl Deliveries {
         if was_changed {
             self.reports.changed(spec, "it contains something other than its socket");
         }
-        workload_api.serve(spec, names, folder)?;
+        workload_api.serve_if_room(spec, names, folder)?;
         if was_changed { Ok(folder.keep_only(names)?) } else { Ok(()) }
     }
 

@@ -146,9 +146,10 @@ impl VolumeError {
         match self {
             VolumeError::Invalid(_) => Class::Invalid,
             VolumeError::Conflict { .. } => Class::Conflict,
-            VolumeError::TooMany(_) | VolumeError::NoRoom(_) | VolumeError::Render(RenderError::TooLarge { .. }) => {
-                Class::Exhausted
-            }
+            VolumeError::TooMany(_)
+            | VolumeError::NoRoom(_)
+            | VolumeError::Listen(ListenError::Full(_))
+            | VolumeError::Render(RenderError::TooLarge { .. }) => Class::Exhausted,
             VolumeError::NotConfigured(_) | VolumeError::NotAdopted { .. } | VolumeError::Unsealed => Class::Blocked,
             VolumeError::Mount(error) | VolumeError::SocketDir(SocketDirError::Mount(error)) => error.class(),
             VolumeError::File(error) | VolumeError::SocketDir(SocketDirError::File(error)) => error.class(),

@@ -17,7 +17,7 @@ use svid_csi_core::jwt::{Audiences, JwtAuthority, JwtBundles, JwtSvid};
 use svid_csi_core::request::SvidRequest;
 use svid_csi_core::runtime_issuer::ConfigMapPlace;
 use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub use self::error::LocalCaError;
 pub use self::roots::Roots;
@@ -52,6 +52,8 @@ pub struct LocalCaConfig {
 pub struct LocalCa {
     authority: Arc<CertificateAuthority>,
     jwt_authority: Arc<JwtAuthority>,
+    /// Pods may request any number of tokens, so all together they have one of the threads for blocking work.
+    jwt_turn: Arc<Semaphore>,
     jwt_lifetime: Duration,
     lifetime: Duration,
     key_type: KeyType,
@@ -73,6 +75,7 @@ impl LocalCa {
         Ok(LocalCa {
             authority: Arc::new(authority),
             jwt_authority: Arc::new(jwt_authority),
+            jwt_turn: Arc::new(Semaphore::new(1)),
             jwt_lifetime: config.jwt_lifetime,
             lifetime: config.lifetime,
             key_type: config.key_type,
@@ -102,8 +105,12 @@ impl LocalCa {
     /// [`LocalCaError`].
     pub async fn issue_jwt(&self, id: &SpiffeId, audiences: &Audiences) -> Result<JwtSvid, LocalCaError> {
         let (authority, lifetime) = (self.jwt_authority.clone(), self.jwt_lifetime);
-        let (id, audiences) = (id.clone(), audiences.clone());
-        Ok(tokio::task::spawn_blocking(move || authority.sign(&id, &audiences, clock::now(), lifetime)).await??)
+        let (id, audiences, turn) = (id.clone(), audiences.clone(), self.jwt_turn.clone().acquire_owned().await);
+        let sign = move || {
+            let _turn = turn;
+            authority.sign(&id, &audiences, clock::now(), lifetime)
+        };
+        Ok(tokio::task::spawn_blocking(sign).await??)
     }
 
     /// Starts to trust the roots of the other nodes, and to publish its own; those of the previous run are trusted at

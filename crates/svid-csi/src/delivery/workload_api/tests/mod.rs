@@ -74,7 +74,7 @@ impl Socket {
         let (tasks, metrics) = (Tasks::default(), Arc::<Metrics>::default());
         let api = service::api(Arc::new(sources), metrics.clone());
         let server = Server::new(api, metrics.clone(), tasks.clone(), &shares);
-        endpoint.listening(server.accept(endpoint.clone(), listener, inode));
+        endpoint.listening(server.accept(endpoint.clone(), listener, inode, shares.place_of_socket().ok()));
         Socket { endpoint, tasks, metrics, folder }
     }
 
