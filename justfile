@@ -48,6 +48,11 @@ faults:
 chaos *flags:
     SVID_CSI_CHAOS="{{ flags }}" cargo test --locked --workspace --test node -- --ignored --nocapture --exact chaos::chaos
 
+# What 10,000 volumes leave behind, and what 100 hostile pods take up; takes long
+leaks:
+    cargo test --locked --workspace --test node -- --ignored --nocapture --test-threads 1 ten_thousand_volumes a_hundred_hostile_pods \
+        pods_leave_descriptors_to_the_kubelet a_pod_makes_the_driver_hold_little
+
 # The tests that need the openssl command, as an independent implementation of CSRs and PKCS#12
 openssl:
     cargo test --locked --workspace --test rules -- --ignored openssl

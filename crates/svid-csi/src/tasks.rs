@@ -107,6 +107,12 @@ impl Tasks {
         }
     }
 
+    /// The number of tasks that have not ended.
+    #[cfg(test)]
+    pub(crate) fn number(&self) -> usize {
+        self.tracker.len()
+    }
+
     /// Asks all tasks to stop.
     pub fn stop(&self) {
         self.stop.cancel();

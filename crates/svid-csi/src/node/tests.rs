@@ -1,6 +1,7 @@
 //! Events minutes and hours later, with a clock that jumps; and failures.
 
 mod faults;
+mod leaks;
 mod republish;
 
 use std::collections::{BTreeSet, HashMap};

@@ -39,7 +39,7 @@ pub(crate) async fn renew_pod(node: &Node, pod: &str) -> String {
 }
 
 /// The address in the driver's log, because tests listen on port 0.
-fn address(node: &Node) -> String {
+pub(crate) fn address(node: &Node) -> String {
     let log = node.log();
     let line = log.lines().rev().find(|line| line.contains("serving /metrics")).expect("the address is logged");
     line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap().to_owned()

@@ -160,6 +160,13 @@ impl Volumes {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
+    /// The number of entries of volumes and of pods.
+    #[cfg(test)]
+    pub(in crate::node) fn entries(&self) -> (usize, usize) {
+        let volumes = self.slots.lock().unwrap_or_else(PoisonError::into_inner).len();
+        (volumes, self.per_pod.lock().unwrap_or_else(PoisonError::into_inner).len())
+    }
+
     /// Reads the state of every volume. Waits for busy volumes, but not for slow sources.
     ///
     /// Returns the number of volumes that stayed busy and were skipped.

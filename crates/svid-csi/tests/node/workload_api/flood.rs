@@ -42,13 +42,27 @@ pub(crate) async fn flood(socket: &Path, method: &str, calls: u32) -> (UnixStrea
 
 /// The bytes of a client that begins with that many calls.
 pub(crate) fn calls(method: &str, calls: u32) -> Vec<u8> {
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    bytes.extend(frame(SETTINGS, 0, 0, &[]));
+    let mut bytes = beginning(&[]);
     for call in 0..calls {
-        bytes.extend(frame(HEADERS, END_HEADERS, 2 * call + 1, &block(method)));
+        bytes.extend(head(2 * call + 1, "SpiffeWorkloadAPI", method, &[]));
         bytes.extend(frame(DATA, END_STREAM, 2 * call + 1, EMPTY));
     }
     bytes
+}
+
+/// The preface and the settings of a client.
+pub(crate) fn beginning(settings: &[u8]) -> Vec<u8> {
+    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(SETTINGS, 0, 0, settings)[..]].concat()
+}
+
+/// The head of a call on that stream, with more headers.
+pub(crate) fn head(stream: u32, service: &str, method: &str, more: &[u8]) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS, stream, &[&block(service, method), more].concat())
+}
+
+/// A part of the body of a call.
+pub(crate) fn data(stream: u32, bytes: &[u8]) -> Vec<u8> {
+    frame(DATA, 0, stream, bytes)
 }
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -67,9 +81,9 @@ async fn read_frame(stream: &mut UnixStream) -> (u8, u32, Vec<u8>) {
 }
 
 /// POST, http, and the rest as literals (RFC 7541, 6.2.2).
-fn block(method: &str) -> Vec<u8> {
+fn block(service: &str, method: &str) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-    let path = [&[0x04][..], &text(&format!("/SpiffeWorkloadAPI/{method}"))].concat();
+    let path = [&[0x04][..], &text(&format!("/{service}/{method}"))].concat();
     let pairs = [("content-type", "application/grpc"), ("te", "trailers"), ("workload.spiffe.io", "true")];
     let pairs = pairs.map(|(name, value)| [&[0][..], &text(name), &text(value)].concat()).concat();
     [&[0x83, 0x86, 0x01, 1, b'x'][..], &path, &pairs].concat()
