@@ -53,6 +53,12 @@ leaks:
     cargo test --locked --workspace --test node -- --ignored --nocapture --test-threads 1 ten_thousand_volumes a_hundred_hostile_pods \
         pods_leave_descriptors_to_the_kubelet a_pod_makes_the_driver_hold_little
 
+# Each simulation with `seeds` seeds, beginning at `seed` (docs/testing.md)
+simulations seeds="200" seed="1":
+    SVID_CSI_SEEDS={{ seeds }} SVID_CSI_SEED={{ seed }} \
+        cargo test --workspace --locked --lib -- --nocapture --test-threads 2 \
+        lease::tests::simulation cert_manager::tests::simulation roots::tests::simulation broker::subscription::tests
+
 # The tests that need the openssl command, as an independent implementation of CSRs and PKCS#12
 openssl:
     cargo test --locked --workspace --test rules -- --ignored openssl

@@ -8,6 +8,8 @@ use svid_csi_core::renew;
 use tokio::time::{Instant, sleep};
 
 use crate::host::clock;
+#[cfg(test)]
+use crate::host::simulated;
 
 /// The first pause.
 const FIRST: Duration = Duration::from_millis(250);
@@ -101,6 +103,10 @@ pub(crate) fn spread(over: Duration) -> Duration {
 
 /// A random number from 0 up to 1, so that tasks that started together drift apart.
 pub(crate) fn jitter() -> f64 {
+    #[cfg(test)]
+    if let Some(jitter) = simulated::change(|machine| machine.random.fraction()) {
+        return jitter;
+    }
     let mut bytes = [0; 4];
     // Without randomness there is no jitter. Keys cannot be generated then either, which is reported.
     let _ = rand::fill(&mut bytes);

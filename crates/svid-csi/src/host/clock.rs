@@ -15,11 +15,19 @@ use tracing::{info, warn};
 /// Now.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
 pub fn now() -> SystemTime {
+    #[cfg(test)]
+    if let Some(wall) = super::simulated::change(|machine| machine.wall) {
+        return wall;
+    }
     SystemTime::now()
 }
 
 /// The time since the machine was booted, including the time it was asleep.
 pub fn since_boot() -> Duration {
+    #[cfg(test)]
+    if let Some(booted) = super::simulated::change(|machine| machine.booted) {
+        return booted;
+    }
     let Timespec { tv_sec, tv_nsec } = rustix::time::clock_gettime(ClockId::Boottime);
     Duration::new(u64::try_from(tv_sec).unwrap_or_default(), u32::try_from(tv_nsec).unwrap_or_default())
 }

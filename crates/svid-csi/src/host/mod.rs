@@ -10,3 +10,5 @@ pub(crate) mod inotify;
 pub(crate) mod mount;
 pub mod seal;
 pub(crate) mod service_manager;
+#[cfg(test)]
+pub(crate) mod simulated;

@@ -126,6 +126,7 @@ impl Candidate {
     async fn hold(&mut self, term: &Term) {
         while term.is_valid() {
             tokio::select! {
+                biased;
                 () = sleep(RETRY) => {}
                 () = sleep_until(term.valid_until().running) => return,
             }

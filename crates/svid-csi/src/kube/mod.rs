@@ -13,5 +13,7 @@ pub mod runtime_issuer;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub mod taint;
+#[cfg(test)]
+pub(crate) mod unreliable;
 pub mod unusable;
 pub mod watching;

@@ -28,6 +28,7 @@ struct RunningWatch {
     selector: Selector,
     bookmarks: bool,
     seen: u64,
+    last: Option<Change>,
     lines: mpsc::Sender<io::Result<Bytes>>,
 }
 
@@ -47,8 +48,15 @@ pub(super) fn start(world: &Arc<World>, target: &Target) -> Result<Response, Fai
     let initial = if from.is_none() { now.items } else { Vec::new() };
     let (lines, body) = mpsc::channel(16);
     let bookmarks = target.is_set("allowWatchBookmarks");
-    let watch =
-        RunningWatch { world: world.clone(), kind, selector, bookmarks, seen: from.unwrap_or(now.version), lines };
+    let watch = RunningWatch {
+        world: world.clone(),
+        kind,
+        selector,
+        bookmarks,
+        seen: from.unwrap_or(now.version),
+        last: None,
+        lines,
+    };
     let timeout = Duration::from_secs(target.number("timeoutSeconds").unwrap_or(USUAL_TIMEOUT));
     let marked = target.is_set("sendInitialEvents");
     tokio::spawn(async move {
@@ -98,6 +106,11 @@ impl RunningWatch {
         self.catch_up(command.after).await?;
         match command.action {
             Action::Bookmark => return self.bookmark(json!({})).await,
+            Action::Repeat => match self.last.clone() {
+                Some(change) => return self.send_change(change).await,
+                None => return Ok(()),
+            },
+            Action::Silence => self.lines.closed().await,
             Action::Gone => self.send("ERROR", Failure::expired(self.seen, self.seen + 1).status()).await?,
             Action::Break => {
                 let broken = io::Error::new(io::ErrorKind::ConnectionReset, "the test breaks the connection");
@@ -119,6 +132,7 @@ impl RunningWatch {
         for change in changes.into_iter().take_while(|change| change.version <= until) {
             self.seen = change.version;
             if (change.group, change.plural) == (self.kind.group, self.kind.plural) {
+                self.last = Some(change.clone());
                 self.send_change(change).await?;
             }
         }

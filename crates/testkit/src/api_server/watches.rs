@@ -45,6 +45,10 @@ pub(super) enum Action {
     Gone,
     /// The server sends a bookmark.
     Bookmark,
+    /// The server sends the last change again.
+    Repeat,
+    /// Nothing arrives any more, and the connection does not end either.
+    Silence,
 }
 
 /// An open watch, until it is dropped.
@@ -83,6 +87,16 @@ impl Watches {
     /// Sends a bookmark to all watches that asked for them.
     pub fn bookmark_all(&self) {
         self.command(Action::Bookmark);
+    }
+
+    /// Sends the last change again to all watches.
+    pub fn repeat_all(&self) {
+        self.command(Action::Repeat);
+    }
+
+    /// All open watches stop without an end, as when the network drops every packet.
+    pub fn silence_all(&self) {
+        self.command(Action::Silence);
     }
 
     pub(super) fn open(&self, plural: &'static str) -> Opened<'_> {

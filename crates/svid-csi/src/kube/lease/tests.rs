@@ -1,5 +1,7 @@
 //! Candidates and an API server with one Lease, on a clock that is advanced while they sleep.
 
+mod simulation;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;

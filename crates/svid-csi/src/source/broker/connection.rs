@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::body::Body;
 
 use super::config::BrokerEndpoint;
@@ -82,41 +83,28 @@ struct Marks {
 }
 
 impl BrokerServer {
-    /// Connects, and drives the connection as long as it is used.
+    /// Connects.
     pub(super) async fn connect(
         &self,
         own: CurrentSvid,
         (generation, era): (u64, u64),
         tasks: &Tasks,
     ) -> Result<Connection, ConnectError> {
-        let made = tokio::time::timeout(CONNECT, self.handshake(&own.context));
-        let (send, connection) = made.await.map_err(|_| ConnectError::Slow { endpoint: self.endpoint.clone() })??;
-        let marks = Arc::<Marks>::default();
-        let driven = marks.clone();
-        tasks.detached(async move {
-            let why = match connection.await {
-                Ok(()) => "the agent has closed the connection".to_owned(),
-                Err(error) => format!("the connection broke: {}", report::one_line(&report::chain(&error))),
-            };
-            driven.over.send_if_modified(|over| over.is_none().then(|| *over = Some(why)).is_some());
+        let made = tokio::time::timeout(CONNECT, async {
+            let secured = self.secured(&own.context).await?;
+            let made = Connection::over_stream(secured, own, (generation, era), tasks).await;
+            made.map_err(|error| ConnectError::Http(self.endpoint.clone(), error))
         });
-        Ok(Connection { send, own, generation, era, marks })
+        made.await.map_err(|_| ConnectError::Slow { endpoint: self.endpoint.clone() })?
     }
 
-    async fn handshake(
-        &self,
-        own: &X509Context,
-    ) -> Result<(SendRequest<Body>, impl Future<Output = hyper::Result<()>> + use<>), ConnectError> {
+    async fn secured(&self, own: &X509Context) -> Result<TlsStream<Box<dyn Raw>>, ConnectError> {
         let mut config = tls::client(shown(own), bundles(own), self.expected(own)).map_err(ConnectError::Own)?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         let endpoint = || self.endpoint.clone();
         let raw = self.dial().await.map_err(|error| ConnectError::Dial(endpoint(), error))?;
         let connector = TlsConnector::from(Arc::new(config));
-        let secured = connector.connect(tls::no_name(), raw).await;
-        let secured = secured.map_err(|error| ConnectError::Tls(endpoint(), error))?;
-        let mut http = Builder::new(TokioExecutor::new());
-        http.timer(TokioTimer::new()).keep_alive_interval(STILL_THERE);
-        http.handshake(TokioIo::new(secured)).await.map_err(|error| ConnectError::Http(endpoint(), error))
+        connector.connect(tls::no_name(), raw).await.map_err(|error| ConnectError::Tls(endpoint(), error))
     }
 
     async fn dial(&self) -> io::Result<Box<dyn Raw>> {
@@ -150,6 +138,28 @@ fn bundles(own: &X509Context) -> Bundles {
 }
 
 impl Connection {
+    /// Speaks HTTP/2 over a stream, and drives the connection as long as it is used.
+    pub(super) async fn over_stream(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        own: CurrentSvid,
+        (generation, era): (u64, u64),
+        tasks: &Tasks,
+    ) -> hyper::Result<Self> {
+        let mut http = Builder::new(TokioExecutor::new());
+        http.timer(TokioTimer::new()).keep_alive_interval(STILL_THERE);
+        let (send, connection) = http.handshake(TokioIo::new(stream)).await?;
+        let marks = Arc::<Marks>::default();
+        let driven = marks.clone();
+        tasks.detached(async move {
+            let why = match connection.await {
+                Ok(()) => "the agent has closed the connection".to_owned(),
+                Err(error) => format!("the connection broke: {}", report::one_line(&report::chain(&error))),
+            };
+            driven.over.send_if_modified(|over| over.is_none().then(|| *over = Some(why)).is_some());
+        });
+        Ok(Self { send, own, generation, era, marks })
+    }
+
     /// Waits until it can no longer be used, and returns the reason.
     pub(super) async fn over(&self) -> String {
         let mut over = self.marks.over.subscribe();

@@ -48,6 +48,12 @@ impl Connections {
         Connections { current: connection, trouble: reported_trouble, own }
     }
 
+    /// Those that a test makes.
+    #[cfg(test)]
+    pub(super) fn scripted(current: watch::Receiver<Option<Connection>>, own: CurrentSvid) -> Self {
+        Connections { current, trouble: watch::channel(None).1, own: OwnSvid::scripted(own) }
+    }
+
     /// The current connection, or the next one.
     pub(super) async fn any(&mut self) -> Connection {
         self.wait(|_| true).await

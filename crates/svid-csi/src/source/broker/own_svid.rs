@@ -43,6 +43,17 @@ pub(super) struct CurrentSvid {
     digest: String,
 }
 
+impl CurrentSvid {
+    fn new(context: X509Context) -> Self {
+        Self { digest: context.digest(), context: Arc::new(context) }
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(message: X509svidResponse) -> Self {
+        Self::new(x509_message::read(message, clock::now()).unwrap())
+    }
+}
+
 impl PartialEq for CurrentSvid {
     fn eq(&self, other: &Self) -> bool {
         self.digest == other.digest
@@ -95,6 +106,13 @@ impl OwnSvid {
         let follower = OwnSvidFollower { directory, last, refresh: refresh.clone(), bundle_warnings };
         tasks.detached(async move { match follower.run().await {} });
         OwnSvid { current, trouble, refresh }
+    }
+
+    /// One that stays the same.
+    #[cfg(test)]
+    pub(super) fn scripted(own: CurrentSvid) -> Self {
+        let (current, trouble) = (watch::channel(Some(own)).1, watch::channel(None).1);
+        OwnSvid { current, trouble, refresh: Arc::default() }
     }
 
     /// Requests the identity again, if it was refused.
@@ -151,7 +169,7 @@ impl OwnSvidFollower {
     fn take(&mut self, context: X509Context) {
         self.bundle_warnings.report(&context);
         let context = context.or_last_good(self.last.value().borrow().as_ref().map(|last| &*last.context));
-        let own = CurrentSvid { digest: context.digest(), context: Arc::new(context) };
+        let own = CurrentSvid::new(context);
         let (id, until) = (own.context.default_svid().id().to_string(), own.context.held().not_after);
         if self.last.good(Some(own)) {
             info!(spiffe_id = id, not_after = report::rfc3339(until), "received the driver's own identity");

@@ -58,6 +58,7 @@ impl<T: Topic> SubscriptionTask<T> {
             tokio::time::sleep(spread(over)).await;
             over = SPREAD_AFTER_LOSS;
             let opened = tokio::select! {
+                biased;
                 opened = open::<T>(self.topic.pod(), &connection) => opened,
                 () = self.connections.lost() => continue,
             };
@@ -94,12 +95,13 @@ impl<T: Topic> SubscriptionTask<T> {
             let mut moving = std::pin::pin!(moving);
             opened = loop {
                 let message = tokio::select! {
-                    message = stream.message() => message,
+                    biased;
+                    () = connections.lost() => return StreamEnd::Lost,
                     moved = &mut moving => match moved {
                         Ok(moved) => break moved,
                         Err((newer, status)) => return StreamEnd::Status(newer, status),
                     },
-                    () = connections.lost() => return StreamEnd::Lost,
+                    message = stream.message() => message,
                 };
                 match message {
                     Ok(Some(message)) => self.topic.take(&connection, message).await,
@@ -166,3 +168,6 @@ async fn move_on<T: Topic>(
         backoff.pause().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

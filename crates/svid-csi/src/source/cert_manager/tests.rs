@@ -1,5 +1,7 @@
 //! What waits, and for how long: with an API server in the same process and a paused clock, which advances while all tasks sleep.
 
+mod simulation;
+
 use std::collections::BTreeMap;
 
 use svid_csi_core::cert_request::ATTEMPT_ANNOTATION;

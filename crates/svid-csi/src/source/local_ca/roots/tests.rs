@@ -1,5 +1,7 @@
 //! The entries of other nodes, and a disk that cannot be written.
 
+mod simulation;
+
 use std::collections::BTreeMap;
 use std::fs;
 

@@ -1,0 +1,192 @@
+//! Subscriptions of several pods beside an unreliable agent: soon after everything works again, each pod has what the
+//! agent said about it last, and at no time anything of another pod.
+//!
+//! The connections are streams in memory, so that the paused clock advances only while everything waits. `SVID_CSI_SEED`
+//! replays the steps of one seed, and `SVID_CSI_SEEDS` says how many to try from there. The HTTP/2 library orders what
+//! happens at the same moment by chance of its own.
+
+mod agent;
+
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use svid_csi_proto::broker::{SubscribeToX509svidRequest, WorkloadReference};
+use svid_csi_proto::workload::{X509svid, X509svidResponse};
+use svid_csi_testkit::TestCa;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use self::agent::Agent;
+use super::*;
+use crate::host::simulated::{self, Machine, Random};
+use crate::source::broker::ask;
+use crate::source::broker::own_svid::CurrentSvid;
+use crate::source::broker::topic::BrokerClient;
+use crate::tasks::Tasks;
+
+const PODS: usize = 4;
+
+/// The longest time until every pod has the agent's last word: the longest pause with its jitter, and the time over
+/// which subscriptions are spread.
+fn longest_pause() -> Duration {
+    LONGEST.mul_f64(1.2) + SPREAD + SPREAD_AFTER_LOSS + Duration::from_secs(2)
+}
+
+fn pod(which: usize) -> PodRef {
+    let text = |kind: &str| format!("{kind}-{which}");
+    PodRef { namespace: "shop".to_owned(), name: text("pod"), uid: text("uid"), service_account: text("sa") }
+}
+
+/// Keeps the SPIFFE ID of the last message about a pod, or that there is none.
+struct Recorder {
+    pod: PodRef,
+    known: Arc<Mutex<String>>,
+}
+
+impl Recorder {
+    fn know(&self, what: String) {
+        *self.known.lock().unwrap() = what;
+    }
+}
+
+impl Topic for Recorder {
+    type Message = X509svidResponse;
+
+    fn pod(&self) -> &PodRef {
+        &self.pod
+    }
+
+    async fn subscribe(
+        mut api: BrokerClient,
+        reference: WorkloadReference,
+    ) -> Result<Streaming<X509svidResponse>, Status> {
+        Ok(api
+            .subscribe_to_x509svid(ask(SubscribeToX509svidRequest { reference: Some(reference) }))
+            .await?
+            .into_inner())
+    }
+
+    async fn take(&self, _: &Connection, message: X509svidResponse) {
+        let id = message.svids.first().map_or("nothing".to_owned(), |svid| svid.spiffe_id.clone());
+        assert!(id == "nothing" || id.contains(&self.pod.uid), "{id} was sent for {}", self.pod);
+        self.know(id);
+    }
+
+    fn nothing(&self, _: Nothing) {
+        self.know("nothing".to_owned());
+    }
+
+    fn not_understood(&self, why: String) {
+        panic!("the agent understands every call: {why}");
+    }
+
+    fn trouble(&self, _: String) {}
+}
+
+struct World {
+    agent: Agent,
+    tasks: Tasks,
+    own: CurrentSvid,
+    current: watch::Sender<Option<Connection>>,
+    known: Vec<Arc<Mutex<String>>>,
+    random: Random,
+    generation: u64,
+    era: u64,
+    story: Vec<String>,
+}
+
+impl World {
+    async fn new(seed: u64, own: &CurrentSvid) -> Self {
+        let (current, connections) = watch::channel(None);
+        let (tasks, agent) = (Tasks::default(), Agent::default());
+        let mut known = Vec::new();
+        for which in 0..PODS {
+            let about = Arc::new(Mutex::new(String::new()));
+            let topic = Recorder { pod: pod(which), known: about.clone() };
+            let task = SubscriptionTask { topic, connections: Connections::scripted(connections.clone(), own.clone()) };
+            tasks.detached(async move { match task.run().await {} });
+            known.push(about);
+        }
+        let random = Random::new(seed);
+        let mut world =
+            Self { agent, tasks, own: own.clone(), current, known, random, generation: 0, era: 0, story: Vec::new() };
+        world.connect().await;
+        world
+    }
+
+    /// A new connection, as after a renewal of the driver's own identity.
+    async fn connect(&mut self) {
+        self.generation += 1;
+        let stream = self.agent.accept(&self.tasks);
+        let numbers = (self.generation, self.era);
+        let connection = Connection::over_stream(stream, self.own.clone(), numbers, &self.tasks).await.unwrap();
+        self.current.send_replace(Some(connection));
+    }
+
+    async fn step(&mut self) {
+        let which = usize::try_from(self.random.below(PODS as u64)).unwrap();
+        let what = self.random.below(12);
+        match what {
+            0..=2 => self.agent.give(&pod(which).uid),
+            3 => self.agent.withdraw(&pod(which).uid),
+            4 => self.agent.end_streams(&pod(which).uid),
+            5 => self.agent.repeat(&pod(which).uid),
+            6 => self.agent.disturb(&pod(which).uid, &mut self.random),
+            7 => self.connect().await,
+            8 => {
+                self.era += 1;
+                self.current.send_replace(None);
+                self.agent.hang_up();
+                sleep(self.random.millis(5_000)).await;
+                self.connect().await;
+            }
+            9 => sleep(self.random.millis(60_000)).await,
+            _ => sleep(self.random.millis(300)).await,
+        }
+        self.story.push(format!("{what} {which} -> {:?}", self.known()));
+    }
+
+    fn known(&self) -> Vec<String> {
+        self.known.iter().map(|known| known.lock().unwrap().clone()).collect()
+    }
+}
+
+async fn run(seed: u64, own: &CurrentSvid) {
+    let wall = SystemTime::UNIX_EPOCH;
+    let _simulated = simulated::begin(Machine { wall, booted: Duration::ZERO, random: Random::new(seed ^ (1 << 40)) });
+    let mut world = World::new(seed, own).await;
+    for _ in 0..3 {
+        for _ in 0..30 {
+            world.step().await;
+        }
+        world.agent.heal();
+        sleep(longest_pause()).await;
+        let said: Vec<_> = (0..PODS).map(|which| world.agent.said(&pod(which).uid)).collect();
+        let (known, story) = (world.known(), world.story.join("\n"));
+        assert_eq!(known, said, "seed {seed}\n{story}\nreplay: SVID_CSI_SEED={seed} SVID_CSI_SEEDS=1");
+    }
+    world.tasks.stop();
+}
+
+fn own() -> CurrentSvid {
+    let (ca, id) = (TestCa::new("root"), "spiffe://example.org/svid-csi");
+    let issued = ca.issue(id, Duration::from_secs(3_600), None);
+    let svid = X509svid {
+        spiffe_id: id.to_owned(),
+        x509_svid: issued.chain,
+        x509_svid_key: issued.key,
+        bundle: ca.bundle_der(),
+        hint: String::new(),
+    };
+    CurrentSvid::of(X509svidResponse { svids: vec![svid], ..X509svidResponse::default() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn soon_after_any_trouble_each_pod_has_the_last_word_of_the_agent() {
+    let number = |variable: &str, default| std::env::var(variable).map_or(default, |text| text.parse().unwrap());
+    let (first, seeds, own) = (number("SVID_CSI_SEED", 1), number("SVID_CSI_SEEDS", 12), own());
+    for seed in first..first + seeds {
+        run(seed, &own).await;
+    }
+    println!("seeds {first} to {}", first + seeds - 1);
+}
