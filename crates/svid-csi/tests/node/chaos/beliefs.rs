@@ -35,6 +35,8 @@ pub(crate) struct Slot {
     pub(crate) wanted: Option<Shape>,
     /// What the pod may see, as far as calls have been answered.
     pub(crate) may_be: Vec<Shape>,
+    /// A publish has succeeded, and no one has unpublished it since: its pod runs, even if the kubelet is uncertain after a restart.
+    pub(crate) in_use: bool,
     /// Twice the number of calls about it; odd while one is on its way.
     pub(crate) calls: u64,
     /// Another program has changed it since the last publish that succeeded.
@@ -44,8 +46,15 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    const NEW: Slot =
-        Slot { belief: Belief::Unmounted, wanted: None, may_be: Vec::new(), calls: 0, tampered: None, gone: None };
+    const NEW: Slot = Slot {
+        belief: Belief::Unmounted,
+        wanted: None,
+        may_be: Vec::new(),
+        in_use: false,
+        calls: 0,
+        tampered: None,
+        gone: None,
+    };
 
     /// Its shape, if there is no doubt about it.
     pub(crate) fn shape(&self) -> Option<Shape> {

@@ -74,13 +74,15 @@ impl World {
             Ok(Ok(_)) if shape == Shape::Nonsense => return Err(violated(index, "published as nonsense")),
             Ok(Ok(_)) => {
                 *self.published.borrow_mut().entry(shape).or_default() += 1;
-                (slot.belief, slot.tampered) = (Belief::Mounted, None);
+                (slot.belief, slot.tampered, slot.in_use) = (Belief::Mounted, None, true);
                 slot.may_be = vec![shape];
+                drop(shared);
+                self.is_recorded(index).map_err(|wrong| violated(index, format!("after a publish: {wrong}")))?;
             }
             Ok(Err(error @ KubeletError::Call { .. })) if !error.is_uncertain() => {
                 if slot.belief != Belief::Mounted {
                     // The kubelet removed the folders, and does not unpublish.
-                    (slot.belief, slot.wanted) = (Belief::Unmounted, None);
+                    (slot.belief, slot.wanted, slot.in_use) = (Belief::Unmounted, None, false);
                     slot.gone = Some(Beliefs::forgotten(Instant::now()));
                     slot.may_be.clear();
                 }
@@ -105,8 +107,7 @@ impl World {
                 return Ok(());
             }
             slot.calls += 1;
-            slot.wanted = None;
-            slot.belief = Belief::Uncertain;
+            (slot.belief, slot.wanted, slot.in_use) = (Belief::Uncertain, None, false);
         }
         let answer = timeout(Duration::from_millis(patience), self.node.kubelet.unpublish(plugin, &volume)).await;
         self.remember(index, &answer);

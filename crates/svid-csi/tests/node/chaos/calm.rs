@@ -21,9 +21,9 @@ impl Calm {
         self.past.extend(self.since.take().map(|since| (since, now)));
     }
 
-    /// The machine was too busy to run the driver.
-    pub(crate) fn lagged(&mut self, from: Instant, until: Instant) {
-        self.busy.push((from, until));
+    /// The machine was too busy to run the driver, for that long in total until now.
+    pub(crate) fn lagged(&mut self, long: Duration, now: Instant) {
+        self.busy.extend(now.checked_sub(long).filter(|_| !long.is_zero()).map(|from| (from, now)));
     }
 
     /// How long it was disturbed within that long before `now`, also by other programs on the machine.
@@ -63,7 +63,8 @@ fn disturbances_count_while_they_are_recent() {
     assert_eq!(calm.disturbed_within(seconds(1), start + seconds(12)), seconds(1));
     calm.calmed(start + seconds(12));
     assert_eq!(calm.disturbed_within(seconds(5), start + seconds(30)), seconds(0));
-    calm.lagged(start + seconds(26), start + seconds(28));
+    calm.lagged(seconds(0), start + seconds(27));
+    calm.lagged(seconds(2), start + seconds(28));
     assert_eq!(calm.disturbed_within(seconds(5), start + seconds(30)), seconds(2));
     assert_eq!(calm.busy_within(seconds(100), start + seconds(30)), seconds(2));
 }

@@ -13,7 +13,7 @@ use super::plan::Shape;
 use super::sight::{self, Sight};
 use super::swarm::Driver;
 use super::world::World;
-use crate::endpoints::status;
+use crate::endpoints::{status, sum_of_metric};
 
 /// How long a busy volume may stay busy.
 const QUIET: Duration = Duration::from_secs(15);
@@ -102,17 +102,38 @@ impl World {
             return Err(format!("{mounts} mounts"));
         }
         let sight = self.is_fresh(index, shape, &target).await?;
-        let path = self.records().join(format!("{}.json", self.any(index).id()));
-        let record = fs::read(path).map_err(|error| format!("the record: {error}"))?;
-        let record = Record::from_json(&record).map_err(|error| format!("the record: {error}"))?;
-        if record.phase != Phase::Ready {
-            return Err(format!("the record says {:?}", record.phase));
-        }
+        self.is_recorded(index)?;
         let Some(plugin) = &self.plugin else { return Err("no driver".to_owned()) };
         let stats = self.node.kubelet.stats(plugin, &self.any(index)).await.map_err(|error| error.to_string())?;
         match stats.volume_condition.filter(|condition| condition.abnormal) {
             Some(condition) => Err(format!("the condition is abnormal: {}", condition.message)),
             None => Ok(sight),
+        }
+    }
+
+    /// What the driver has answered is on disk, where its next startup finds it.
+    pub(crate) fn is_recorded(&self, index: usize) -> Result<(), String> {
+        let path = self.records().join(format!("{}.json", self.any(index).id()));
+        let record = fs::read(path).map_err(|error| format!("the record: {error}"))?;
+        let record = Record::from_json(&record).map_err(|error| format!("the record: {error}"))?;
+        if record.phase == Phase::Ready { Ok(()) } else { Err(format!("the record says {:?}", record.phase)) }
+    }
+
+    /// The driver has taken up everything that its startup found, without a call of the kubelet.
+    pub(crate) async fn nothing_left_alone(&self, patience: Duration) -> Verdict {
+        let began = Instant::now();
+        loop {
+            // What another program has changed may wait for the kubelet.
+            let is_tampered = self.shared().beliefs.slots.iter().any(|slot| slot.tampered.is_some());
+            let left_alone = sum_of_metric(&self.node, "volumes_left_alone").await;
+            if is_tampered || left_alone == 0.0 {
+                return Ok(());
+            }
+            if self.is_late(began, patience) {
+                let what = format!("{left_alone} volumes are left alone, {patience:?} after the last fault");
+                return Err(Violation { volume: None, what });
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 

@@ -14,8 +14,8 @@ use super::world::World;
 
 /// The first back-off without an identity takes up to 36 s, on a machine that may be busy.
 const PATIENCE: Duration = Duration::from_secs(75);
-/// Even on the busiest machine.
-const LONGEST: Duration = Duration::from_secs(1200);
+/// What other programs on the machine can add to it.
+const MOST_BUSY: Duration = Duration::from_secs(240);
 const OF_A_CALL: u64 = 60_000;
 const AT_ONCE: usize = 16;
 
@@ -35,6 +35,7 @@ impl World {
         // A back-off is at most about as long as the faults have been.
         let faults = self.troubled_since.take().map_or(Duration::ZERO, |since| since.elapsed());
         let patience = PATIENCE + faults * 3 / 2;
+        self.nothing_left_alone(patience).await?;
         self.withdrawn_is_gone(patience).await?;
         self.heals_by_itself(patience).await?;
         (0..self.header.pods).for_each(|pod| self.entitle(pod));
@@ -66,14 +67,17 @@ impl World {
     /// Whether that much time has passed, without what other programs on the machine took from the driver.
     pub(crate) fn is_late(&self, began: Instant, patience: Duration) -> bool {
         let passed = began.elapsed();
-        passed > LONGEST || passed > patience + self.shared().calm.busy_within(passed, Instant::now())
+        passed > patience + self.shared().calm.busy_within(passed, Instant::now()).min(MOST_BUSY)
     }
 
-    /// What the agent has withdrawn is not readable.
+    /// What the agent has withdrawn is not readable, whatever else the volume may be by now.
     async fn withdrawn_is_gone(&self, patience: Duration) -> Verdict {
-        let withdrawn =
-            self.published(|index, shape| shape.is_of_agent() && !self.shared().beliefs.entitled[World::pod_of(index)]);
-        for (index, shape) in withdrawn {
+        let beliefs = self.shared().beliefs.clone();
+        let is_withdrawn = |index| !beliefs.entitled[World::pod_of(index)];
+        let all = beliefs.slots.iter().enumerate();
+        let withdrawn = all.filter(|(index, slot)| is_withdrawn(*index) && slot.in_use && slot.tampered.is_none());
+        let withdrawn = withdrawn.flat_map(|(index, slot)| slot.may_be.iter().map(move |shape| (index, *shape)));
+        for (index, shape) in withdrawn.filter(|(_, shape)| shape.is_of_agent()) {
             let target = self.shared().targets[index].clone();
             let is_gone = async || match sight::look(&target, World::pod_of(index), shape).await {
                 Ok(sight) => Err(format!("withdrawn, and still readable: {sight:?}")),

@@ -9,28 +9,32 @@ use std::time::{Duration, Instant};
 use svid_csi_testkit::agent::Agent;
 
 use super::beliefs::{Belief, Slot, Tampering};
+use super::calls::{Verdict, violated};
 use super::calm::waited;
 use super::plan::VOLUMES_A_POD;
 use super::sight::{self, Sight, Wrong};
 use super::world::Shared;
 
-/// Where the driver, or this program, waits for a processor for a larger part of the time, nothing is late.
-const BUSY: u32 = 10;
+/// What the driver and this program have waited for a processor counts that often, because threads that have ended are not
+/// asked any more.
+const UNSEEN: u32 = 2;
 
 /// A violation that a reader has seen.
 #[derive(Debug, Clone)]
-pub(crate) struct Seen {
-    pub(crate) volume: usize,
-    pub(crate) what: String,
+struct Seen {
+    volume: usize,
+    what: String,
 }
 
 /// What the reader has found.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
+    /// How often it has looked at all volumes.
+    rounds: usize,
     pub(crate) looks: usize,
     pub(crate) renewals: usize,
     pub(crate) serials: HashSet<String>,
-    pub(crate) violation: Option<Seen>,
+    violation: Option<Seen>,
 }
 
 pub(crate) struct Reader {
@@ -48,7 +52,7 @@ impl Reader {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let mut last = HashMap::new();
             let mut rotated = Instant::now();
-            let mut before = [Duration::ZERO; 2];
+            let (mut process, mut before) = (None, [Duration::ZERO; 2]);
             while !its_stop.load(Ordering::Relaxed) {
                 let began = Instant::now();
                 if rotated.elapsed() > lifetime / 3 {
@@ -56,12 +60,15 @@ impl Reader {
                     rotated = began;
                 }
                 runtime.block_on(look_at_all(&shared, &its_notes, &mut last, lifetime));
+                its_notes.lock().unwrap_or_else(PoisonError::into_inner).rounds += 1;
                 std::thread::sleep(Duration::from_secs(1).saturating_sub(began.elapsed()));
                 let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 let now = [shared.process.map_or(Duration::ZERO, |pid| waited(&pid.to_string())), waited("self")];
-                if (0..2).any(|process| now[process].saturating_sub(before[process]) > began.elapsed() / BUSY) {
-                    shared.calm.lagged(began, Instant::now());
+                if std::mem::replace(&mut process, shared.process) != shared.process {
+                    before[0] = Duration::ZERO;
                 }
+                let more: Duration = (0..2).map(|one| now[one].saturating_sub(before[one])).sum();
+                shared.calm.lagged((more * UNSEEN).min(began.elapsed()), Instant::now());
                 before = now;
             }
         });
@@ -70,6 +77,24 @@ impl Reader {
 
     pub(crate) fn notes<T>(&self, look: impl FnOnce(&mut Notes) -> T) -> T {
         look(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The first violation until now.
+    pub(crate) fn verdict(&self) -> Verdict {
+        match self.notes(|notes| notes.violation.take()) {
+            Some(Seen { volume, what }) => Err(violated(volume, format!("a reader: {what}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until it has looked at everything as it is now.
+    pub(crate) async fn looks_again(&self) {
+        // The round that has begun may be past a volume.
+        let enough = self.notes(|notes| notes.rounds) + 2;
+        let runs = || self.thread.as_ref().is_some_and(|thread| !thread.is_finished());
+        while self.notes(|notes| notes.rounds) < enough && runs() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 

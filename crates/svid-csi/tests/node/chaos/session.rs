@@ -48,17 +48,21 @@ pub(crate) async fn run(header: Header, mut next: impl FnMut(&World) -> Option<L
     let began = Instant::now();
     let (mut tally, mut done) = (Tally::default(), Vec::new());
     let violation = loop {
-        let Some(line) = next(&world) else { break None };
-        done.push(line.clone());
-        tally.steps += 1;
-        let verdict = match world.step(&line, &reader, &mut tally).await {
-            Ok(()) => reader.notes(|notes| notes.violation.take()).map_or(Ok(()), |seen| {
-                Err(Violation { volume: Some(seen.volume), what: format!("a reader: {}", seen.what) })
-            }),
-            failed => failed,
+        let line = next(&world);
+        let is_over = line.is_none();
+        let verdict = if let Some(line) = line {
+            done.push(line.clone());
+            tally.steps += 1;
+            world.step(&line, &reader, &mut tally).await
+        } else {
+            // It may not have seen yet what the last line has done.
+            reader.looks_again().await;
+            Ok(())
         };
-        if let Err(violation) = verdict {
-            break Some(story(&world, &done, &violation));
+        match verdict.and_then(|()| reader.verdict()) {
+            Err(violation) => break Some(story(&world, &done, &violation)),
+            Ok(()) if is_over => break None,
+            Ok(()) => {}
         }
     };
     reader.notes(|notes| (tally.looks, tally.renewals) = (notes.looks, notes.renewals));

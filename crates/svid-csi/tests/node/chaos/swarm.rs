@@ -1,6 +1,6 @@
 //! What a seed does next. Each seed has only a random half of the operations, faults and shapes, so that rare pairs meet.
 
-use super::beliefs::{Belief, Beliefs};
+use super::beliefs::{Belief, Beliefs, Slot};
 use super::plan::{ApiTrouble, Error, Fault, Header, Line, Operation, Shape, Supervision, VOLUMES_A_POD};
 use super::random::Random;
 
@@ -165,7 +165,9 @@ impl Swarm {
             Deed::ReplaceAgent => Operation::ReplaceAgent,
             Deed::RotateAgent => Operation::RotateAgent,
             Deed::AgentRoot => Operation::AgentRoot,
-            Deed::Withdraw if beliefs.entitled[pod] => Operation::Withdraw { pod },
+            Deed::Withdraw if beliefs.entitled[pod] => {
+                Operation::Withdraw { pod: self.random.pick(&with_identity_of_agent(beliefs)).unwrap_or(pod) }
+            }
             Deed::Withdraw => Operation::Entitle { pod },
             Deed::Api => Operation::Api { trouble: self.random.pick(&ApiTrouble::ALL)? },
             Deed::CertManagerRoot => Operation::CertManagerRoot,
@@ -183,7 +185,7 @@ impl Swarm {
         let possible: Vec<_> = self.blows.iter().copied().filter(is_possible).collect();
         let mounted = |slot: &usize| beliefs.slots[*slot].belief == Belief::Mounted;
         let mounted: Vec<_> = (0..beliefs.slots.len()).filter(mounted).collect();
-        let most = self.random.pick(&[40, 150, 600]).unwrap();
+        let most = self.random.pick(&[10, 40, 150]).unwrap();
         let effect = 1 + self.random.below(most);
         Some(match self.random.pick(&possible)? {
             Blow::KillBefore => Fault::KillBefore { effect },
@@ -206,6 +208,13 @@ impl Swarm {
             Blow::LoseData => Fault::LoseData,
         })
     }
+}
+
+/// The pods with something to withdraw.
+fn with_identity_of_agent(beliefs: &Beliefs) -> Vec<usize> {
+    let has_one = |slot: &Slot| slot.shape().is_some_and(Shape::is_of_agent);
+    let pods = beliefs.slots.chunks(VOLUMES_A_POD).enumerate();
+    pods.filter(|(_, slots)| slots.iter().any(has_one)).map(|(pod, _)| pod).collect()
 }
 
 fn pod_of(operation: &Operation) -> Option<usize> {

@@ -30,6 +30,7 @@ const ARGS: &[&str] = &[
     "--data-root={dir}/root",
     "--data-size-limit=32Mi",
     "--admin-socket={dir}/admin.sock",
+    "--metrics-address=127.0.0.1:0",
     "--allow-plan=local-ca:workload-api",
     "--allow-plan=socket:socket-dir",
     "--allow-plan=broker:files",
