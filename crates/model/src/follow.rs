@@ -46,6 +46,15 @@ impl Followed {
         after
     }
 
+    /// Also takes this step from each state in which it is possible.
+    #[must_use]
+    pub fn and(mut self, step: Step) -> Self {
+        for world in self.worlds.clone() {
+            self.take(world, step);
+        }
+        self
+    }
+
     /// Also takes the steps for which the kubelet does nothing, in every order.
     #[must_use]
     pub fn in_the_background(mut self) -> Self {
@@ -79,8 +88,13 @@ impl Followed {
     }
 
     /// Whether a volume can look like that at some moment of the step.
+    ///
+    /// The model links all names of a volume's files at once. If it is killed in the midst of that, some of them are still
+    /// there after the restart. That is explained if none of them and all of them are.
     pub fn explains(&self, seen: &Seen) -> bool {
+        let is_state = |seen: &Seen| self.effects.iter().any(|(before, after)| before == seen || after == seen);
         self.effects.iter().any(|(before, after)| seen.is_between(before, after))
+            || seen.with_whole_names().is_some_and(|seen| seen.iter().all(is_state))
     }
 
     /// Whether it can look like that after the step, while the kubelet believes that.

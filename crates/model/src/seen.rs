@@ -70,6 +70,15 @@ pub enum Names {
 }
 
 impl Seen {
+    /// The same with none and with all of the names of which some exist, if there are such names.
+    pub(crate) fn with_whole_names(&self) -> Option<[Seen; 2]> {
+        let whole = |whole: Names| {
+            let names = self.names.map(|names| if names == Names::Partial { whole } else { names });
+            Seen { names, ..*self }
+        };
+        self.names.contains(&Names::Partial).then(|| [whole(Names::Missing), whole(Names::Complete)])
+    }
+
     /// Whether each part is as before an effect or as after it: what the model takes for one effect may be many system calls.
     pub(crate) fn is_between(&self, before: &Seen, after: &Seen) -> bool {
         fn either<T: PartialEq>(now: &T, before: &T, after: &T) -> bool {

@@ -60,6 +60,23 @@ fn a_publish_leads_to_the_moments_between_its_effects() {
 }
 
 #[test]
+fn a_kill_while_names_are_linked_leaves_some_of_them() {
+    let restarted = killed_during(&[], Step::Publish).then(Step::Start);
+    let some = [Names::Partial, Names::Missing];
+    assert!(restarted.explains(&Seen { shown: None, beside: true, names: some, ..WRITTEN }));
+    for never in [WRITTEN, PUBLISHED] {
+        assert!(!restarted.explains(&Seen { names: some, ..never }), "{never:?}");
+    }
+}
+
+#[test]
+fn a_startup_that_changes_nothing_may_be_killed_too() {
+    let start = killed_during(&[Step::Publish, Step::Kill], Step::Start);
+    assert!(!start.clone().then(Step::Start).explains(&PUBLISHED), "the model kills only before an effect");
+    assert!(start.and(Step::Kill).then(Step::Start).explains(&PUBLISHED));
+}
+
+#[test]
 fn another_order_leads_elsewhere() {
     let publish = killed_during(&[], Step::Publish);
     let record_before_folder = Seen { record: Some(INTENDED), ..NOTHING };
