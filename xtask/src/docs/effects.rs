@@ -41,16 +41,9 @@ const PLANS: [(&str, &str); 8] = [
 ];
 
 /// The operations by the names of their traces, with their titles and what happens before.
-const OPERATIONS: [(&str, &str, &str); 15] = [
+const OPERATIONS: [(&str, &str, &str); 12] = [
     ("first-start", "First startup", "On a node where the driver has never run."),
     ("start", "Startup with a volume", "The tmpfs and the volume's record exist."),
-    (
-        "start-cloned",
-        "Startup in a new container",
-        "The data root is not on a shared mount: the mount at the target is all that is left.",
-    ),
-    ("change-to-shared", "Startup after the data root became shared", "Records move to the tmpfs."),
-    ("change-to-private", "Startup after the data root became private", "Records move from the tmpfs."),
     ("publish", "Publish", "The kubelet requests the volume of a new pod."),
     ("republish", "Publish as something else", "The pod already has the volume, with other names or another delivery."),
     (

@@ -12,19 +12,19 @@ use tonic::{Code, Status};
 use crate::endpoints::{renew_all, status};
 use crate::fixture::{Node, is_root_outside, pod, run, svid, test, until, volume};
 
-const NAMES: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
+pub(crate) const NAMES: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
 
 /// A volume as csi-driver-spiffe leaves it behind: a folder of its tmpfs, mounted read-only, after the tmpfs was
 /// unmounted.
-struct Left {
+pub(crate) struct Left {
     target: PathBuf,
     /// The pod's own copy of the mount, which later mounts do not reach.
-    in_pod: PathBuf,
+    pub(crate) in_pod: PathBuf,
 }
 
 /// A deviation of the volume.
 #[derive(Default)]
-struct Odd<'a> {
+pub(crate) struct Odd<'a> {
     names: Option<[&'a str; 3]>,
     group: u32,
     owner: u32,
@@ -40,7 +40,7 @@ struct Odd<'a> {
 
 impl Left {
     /// Fills it with the certificate, key and bundle in `identity`.
-    fn behind(node: &Node, volume: &InlineVolume, identity: &Path, odd: &Odd<'_>) -> Self {
+    pub(crate) fn behind(node: &Node, volume: &InlineVolume, identity: &Path, odd: &Odd<'_>) -> Self {
         let old = node.path("old");
         fs::create_dir_all(&old).unwrap();
         run("mount", &["-t", "tmpfs", "tmpfs", text(&old)]);
@@ -57,7 +57,7 @@ impl Left {
         if odd.read_only {
             run("mount", &["-o", "remount,bind,ro", text(&target)]);
         }
-        let in_pod = node.path("in-pod");
+        let in_pod = node.path("in-pod").join(&volume.pod.name);
         fs::create_dir_all(&in_pod).unwrap();
         run("mount", &["--bind", text(&target), text(&in_pod)]);
         run("mount", &["-o", "remount,bind,ro", text(&in_pod)]);
@@ -107,7 +107,7 @@ async fn scene(odd: &Odd<'_>) -> (Node, InlineVolume, Left, String) {
 }
 
 /// One call of a kubelet that published the volume long ago.
-async fn republish(node: &Node, volume: &InlineVolume) -> Result<(), Status> {
+pub(crate) async fn republish(node: &Node, volume: &InlineVolume) -> Result<(), Status> {
     call(&node.plugin().await, node, volume).await
 }
 
@@ -120,7 +120,7 @@ async fn call(plugin: &Plugin, node: &Node, volume: &InlineVolume) -> Result<(),
 
 /// The serial number of the identity in a folder whose files have these names; reads again if it was replaced in the
 /// meantime.
-fn serial_in(folder: &Path, names: [&str; 3]) -> String {
+pub(crate) fn serial_in(folder: &Path, names: [&str; 3]) -> String {
     let read = || {
         let (current, copy) = (fs::canonicalize(folder.join("..data")).ok()?, tempfile::tempdir().unwrap());
         for (name, usual) in names.into_iter().zip(NAMES) {

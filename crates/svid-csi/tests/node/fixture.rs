@@ -176,11 +176,6 @@ impl Node {
         self.driver.as_ref().unwrap().id()
     }
 
-    /// Whether there is a driver that was not ended by the test.
-    pub(crate) fn is_running(&self) -> bool {
-        self.driver.is_some()
-    }
-
     /// Whether the driver has ended by itself.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.driver.as_mut().unwrap().ended().is_some()

@@ -25,6 +25,10 @@ impl JwtKeys {
         JwtKeys { trust_domain: trust_domain.clone(), keys, version: 0 }
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.keys.len()
+    }
+
     pub(super) fn add(&mut self) {
         self.keys.push(JwtAuthority::create(&self.trust_domain).expect("a key"));
         self.version += 1;

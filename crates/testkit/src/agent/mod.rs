@@ -195,6 +195,11 @@ impl Agent {
         self.world.change(|state| state.jwt.add());
     }
 
+    /// How many keys there are for that.
+    pub fn jwt_keys(&self) -> usize {
+        self.world.look(|state| state.jwt.count())
+    }
+
     /// Changes each later token, or no longer does.
     pub fn spoil_tokens(&self, spoil: Option<SpoilTokens>) {
         self.world.change(|state| state.spoil_tokens = spoil);

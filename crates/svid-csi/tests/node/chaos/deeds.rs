@@ -69,7 +69,7 @@ impl World {
             self.node.spawn();
             self.driver = Driver::Free;
         } else {
-            self.node.spawn_watched(Some(point), under == Supervision::Looks);
+            self.node.spawn_watched(Some(point), under == Supervision::Looks, None);
             self.driver = Driver::Supervised;
         }
         self.shared().process = Some(self.node.pid());

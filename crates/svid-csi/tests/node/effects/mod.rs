@@ -1,61 +1,70 @@
-//! Every effect of the driver on the node: what happens if it is the last one before a kill, or if it fails.
+//! Every effect of the driver on the node: what happens if it is the last one before a kill, if it fails, or if something
+//! else happens before it.
 //!
 //! `traces` has the effects of each operation in order. `cargo test` tries kills and full disks at some of them, and with
 //! `CI=true` at all of them; `just faults` tries every fault at every effect of every operation.
 
+mod faults;
+mod hold;
+mod judge;
 mod operation;
 mod oracle;
+mod plan;
+mod project;
 mod sweep;
 mod world;
 
+use self::hold::{Second, some_pairs};
 use self::operation::Operation;
-use self::sweep::{all_as_committed, every, looks, some};
-use self::world::Plan;
+use self::plan::Plan;
+use self::sweep::{all_as_committed, some};
 use crate::fixture::test;
 
-#[test]
-fn files_leave_the_committed_traces() {
-    use Operation::{FirstStart, Publish, Renewal, Republish, Start, Unpublish};
-    test(async || {
-        all_as_committed(Plan::Files, &[FirstStart, Publish, Renewal, Republish, Start, Unpublish]).await;
-    });
-}
-
-#[test]
-fn formats_leave_the_committed_traces() {
-    use Operation::{Publish, Renewal, Republish, Start, Unpublish};
-    test(async || all_as_committed(Plan::Formats, &[Publish, Renewal, Republish, Start, Unpublish]).await);
-}
-
-#[test]
-fn sockets_leave_the_committed_traces() {
-    use Operation::{Publish, Renewal, Republish, Start, Unpublish};
-    test(async || all_as_committed(Plan::Sockets, &[Publish, Renewal, Republish, Start, Unpublish]).await);
-}
-
-#[test]
-fn passthrough_leaves_the_committed_traces() {
-    use Operation::{FirstStart, Publish, Republish, Start, Unpublish};
-    test(async || all_as_committed(Plan::Passthrough, &[FirstStart, Publish, Republish, Start, Unpublish]).await);
-}
-
-/// A test for each operation.
-macro_rules! operations {
-    ($how:ident $plan:expr, $($(#[$attribute:meta])* $name:ident: $operation:ident,)+) => {
+/// A test for each plan.
+macro_rules! traces {
+    ($($name:ident: $plan:ident, [$($operation:ident),+ $(,)?],)+) => {
         $(
             #[test]
-            $(#[$attribute])*
             fn $name() {
-                test(async || $how($plan, Operation::$operation).await);
+                test(async || all_as_committed(Plan::$plan, &[$(Operation::$operation),+]).await);
             }
         )+
     };
 }
 
+traces! {
+    files_leave_the_committed_traces: Files,
+        [FirstStart, Publish, Renewal, Republish, Start, Adoption, Unpublish],
+    formats_leave_the_committed_traces: Formats, [Publish, Renewal, Republish, Password, Start, Unpublish],
+    sockets_leave_the_committed_traces: Sockets, [Publish, Renewal, Republish, Start, Unpublish],
+    passthrough_leaves_the_committed_traces: Passthrough, [FirstStart, Publish, Republish, Start, Unpublish],
+    files_of_an_agent_leave_the_committed_traces: BrokerFiles,
+        [Publish, Renewal, Tokens, Withdrawal, Return, Start, Unpublish],
+    sockets_of_an_agent_leave_the_committed_traces: BrokerSockets,
+        [Publish, Renewal, Withdrawal, Return, Start, Unpublish],
+    files_of_cert_manager_leave_the_committed_traces: CertManagerFiles, [Publish, Renewal, Bundle, Start, Unpublish],
+    sockets_of_cert_manager_leave_the_committed_traces: CertManagerSockets,
+        [Publish, Renewal, Bundle, Start, Unpublish],
+}
+
+/// A test for each operation.
+macro_rules! operations {
+    ($how:ident $plan:ident: $($(#[$attribute:meta])* $name:ident: $operation:ident,)+) => {
+        $(
+            #[test]
+            $(#[$attribute])*
+            fn $name() {
+                test(async || $how(Plan::$plan, Operation::$operation).await);
+            }
+        )+
+    };
+}
+use operations;
+
 mod files {
     use super::*;
 
-    operations! { some Plan::Files,
+    operations! { some Files:
         publish: Publish,
         renewal: Renewal,
         unpublish: Unpublish,
@@ -66,7 +75,7 @@ mod files {
 mod sockets {
     use super::*;
 
-    operations! { some Plan::Sockets,
+    operations! { some Sockets:
         publish: Publish,
         renewal: Renewal,
         unpublish: Unpublish,
@@ -74,75 +83,7 @@ mod sockets {
     }
 }
 
-mod faults {
-    /// `just faults`.
-    macro_rules! faults {
-        ($plan:ident: $($name:ident: $operation:ident,)+) => {
-            use super::super::*;
-
-            operations! { every Plan::$plan, $(#[ignore = "minutes: just faults"] $name: $operation,)+ }
-        };
-    }
-
-    mod files {
-        faults! { Files:
-            publish: Publish,
-            republish: Republish,
-            renewal: Renewal,
-            unpublish: Unpublish,
-            start: Start,
-            start_alone: StartAlone,
-            first_start: FirstStart,
-        }
-    }
-
-    mod failed_looks {
-        use super::super::*;
-
-        operations! { looks Plan::Files,
-            #[ignore = "minutes: just faults"] start_of_files: Start,
-            #[ignore = "minutes: just faults"] republish_of_files: Republish,
-        }
-        operations! { looks Plan::Sockets,
-            #[ignore = "minutes: just faults"] start_of_sockets: Start,
-            #[ignore = "minutes: just faults"] republish_of_sockets: Republish,
-        }
-        operations! { looks Plan::Passthrough,
-            #[ignore = "minutes: just faults"] start_of_passthrough: Start,
-            #[ignore = "minutes: just faults"] republish_of_passthrough: Republish,
-        }
-    }
-
-    mod formats {
-        faults! { Formats:
-            publish: Publish,
-            republish: Republish,
-            renewal: Renewal,
-            unpublish: Unpublish,
-            start: Start,
-            start_alone: StartAlone,
-        }
-    }
-
-    mod sockets {
-        faults! { Sockets:
-            publish: Publish,
-            republish: Republish,
-            renewal: Renewal,
-            unpublish: Unpublish,
-            start: Start,
-            start_alone: StartAlone,
-        }
-    }
-
-    mod passthrough {
-        faults! { Passthrough:
-            publish: Publish,
-            republish: Republish,
-            unpublish: Unpublish,
-            start: Start,
-            start_alone: StartAlone,
-            first_start: FirstStart,
-        }
-    }
+#[test]
+fn two_calls_at_once_are_as_one_after_the_other() {
+    test(async || some_pairs(Plan::Files, Operation::Publish, &[Second::Unpublish, Second::Terminate]).await);
 }

@@ -1,11 +1,13 @@
-//! Calls and restarts of the driver, and the checks after a fault in one of them.
+//! Calls, changes that peers make, and restarts of the driver.
 
-use svid_csi::demo::kubelet::KubeletError;
-use svid_csi_testkit::effects::Point;
+use svid_csi::demo::kubelet::{InlineVolume, KubeletError};
+use svid_csi_testkit::TestCa;
+use svid_csi_testkit::effects::{Act, Point};
 
-use super::oracle::{self, Verdict, check};
 use super::world::World;
+use crate::adoption::{self, Left, Odd};
 use crate::fixture::until;
+use crate::restart::lose_data_root;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
@@ -13,11 +15,25 @@ pub(crate) enum Operation {
     /// As something else.
     Republish,
     Renewal,
+    /// Another trust bundle.
+    Bundle,
+    /// Other keys that sign tokens.
+    Tokens,
+    /// A publish with another password.
+    Password,
+    /// The source withdraws the pod's identity.
+    Withdrawal,
+    /// It gives the pod another one after that.
+    Return,
     Unpublish,
+    /// The first publish of a volume that csi-driver-spiffe has mounted.
+    Adoption,
     /// With one volume, which the kubelet then asks for again.
     Start,
     /// With one volume, which only the driver's own retries repair.
     StartAlone,
+    /// In a new container, without the tmpfs of the last one: the mount at the target is all that is left.
+    StartCloned,
     /// On a new node.
     FirstStart,
 }
@@ -28,34 +44,62 @@ impl Operation {
             Operation::Publish => "publish",
             Operation::Republish => "republish",
             Operation::Renewal => "renewal",
+            Operation::Bundle => "bundle",
+            Operation::Tokens => "tokens",
+            Operation::Password => "password",
+            Operation::Withdrawal => "withdrawal",
+            Operation::Return => "return",
             Operation::Unpublish => "unpublish",
+            Operation::Adoption => "adoption",
             Operation::Start => "start",
             Operation::StartAlone => "start-alone",
+            Operation::StartCloned => "start-cloned",
             Operation::FirstStart => "first-start",
         }
     }
 
     pub(crate) fn is_start(self) -> bool {
-        matches!(self, Operation::Start | Operation::StartAlone | Operation::FirstStart)
+        use Operation::{FirstStart, Start, StartAlone, StartCloned};
+        matches!(self, Start | StartAlone | StartCloned | FirstStart)
+    }
+
+    /// Whether the data root is on a shared mount before the operation. Adopted volumes are clones either way.
+    pub(crate) fn begins_shared(self) -> bool {
+        self != Operation::StartCloned
+    }
+
+    /// A node for the first case.
+    pub(crate) async fn begin(self, world: &mut World) {
+        if self != Operation::FirstStart {
+            world.start().await;
+        }
     }
 
     /// Brings the world to the state before the operation.
     pub(crate) async fn prepare(self, world: &mut World, pod: &str) {
-        let volume = world.plan.volume(pod);
+        if self == Operation::FirstStart && world.is_used {
+            // Each case needs a new node.
+            *world = World::new(world.plan, world.counted, self.begins_shared());
+        }
+        world.is_used = true;
+        world.register(pod);
+        let volume = world.volume(pod);
         match self {
-            Operation::Publish => {}
-            Operation::Republish | Operation::Renewal | Operation::Unpublish => {
+            Operation::Publish | Operation::FirstStart => {}
+            Operation::Adoption => adoptable(world, &volume).await,
+            Operation::Return => {
                 world.node.publish(&volume).await;
+                withdrawn(world, &volume).await;
             }
-            Operation::Start | Operation::StartAlone => {
-                world.node.publish(&volume).await;
+            _ => drop(world.node.publish(&volume).await),
+        }
+        match self {
+            Operation::Start | Operation::StartAlone => world.node.kill(),
+            Operation::StartCloned => {
                 world.node.kill();
+                lose_data_root(&world.node);
             }
-            Operation::FirstStart => {
-                if world.node.is_running() {
-                    *world = World::new(world.plan, world.counted);
-                }
-            }
+            _ => {}
         }
     }
 
@@ -67,72 +111,87 @@ impl Operation {
             let _ = world.node.answers().await;
             return Ok(());
         }
-        let plugin = world.node.plugin().await;
-        let volume = world.plan.volume(pod);
-        let before = world.recorded_serial(&volume);
-        world.watch(point);
-        let kubelet = &world.node.kubelet;
-        match self {
-            Operation::Publish => kubelet.publish(&plugin, &volume).await.map(drop),
-            Operation::Republish => kubelet.publish(&plugin, &world.plan.other(pod)).await.map(drop),
-            Operation::Unpublish => kubelet.unpublish(&plugin, &volume).await,
-            _ => {
-                // The driver may be gone before it has answered.
-                let _ = world.renew(&volume).await;
-                let is_over = async || world.node.watched().has_fired() || world.recorded_serial(&volume) != before;
-                until("the volume is renewed", is_over).await;
-                Ok(())
-            }
-        }
+        self.ask_running(world, pod, point).await
     }
 
-    /// Checks the volume once the driver runs again: before the kubelet retries, after that, and after the unpublish.
-    pub(crate) async fn judge(self, world: &mut World, pod: &str, asked: &Result<(), KubeletError>) -> Verdict {
-        let volume = world.plan.volume(pod);
+    /// The same of a driver that runs. If the point only holds it, the answer is waited for.
+    pub(crate) async fn ask_running(self, world: &World, pod: &str, point: Option<Point>) -> Result<(), KubeletError> {
         let plugin = world.node.plugin().await;
+        let volume = world.volume(pod);
+        let before = world.record(&volume).ok();
+        let has_changed = || world.record(&volume).ok() != before;
+        let other = match self {
+            Operation::Republish => world.other(pod),
+            Operation::Password => world.plan.with_other_password(pod),
+            _ => volume.clone(),
+        };
+        world.watch(point);
         let kubelet = &world.node.kubelet;
-        let failed = |error: KubeletError| format!("asked again: {error}");
+        let is_held = point.is_some_and(|point| point.act == Act::Hold);
+        let over = async |what: &str, is_over: &dyn Fn() -> bool| {
+            let watched = world.node.watched();
+            until(what, async || (!is_held && watched.has_fired()) || watched.ended().is_some() || is_over()).await;
+        };
         match self {
-            Operation::Publish => {
-                if let Err(error) = asked
-                    && !error.is_uncertain()
-                {
-                    oracle::gone(world, &volume).await.map_err(|left| format!("after a final {error}: {left}"))?;
-                }
-                kubelet.publish(&plugin, &volume).await.map_err(failed)?;
-                oracle::published(world, &volume).await?;
-                oracle::unpublishes(world, &volume).await
+            Operation::Publish | Operation::Republish => return kubelet.publish(&plugin, &other).await.map(drop),
+            Operation::Password => {
+                let before = world.recorded_serial(&volume);
+                let asked = kubelet.publish(&plugin, &other).await.map(drop);
+                over("the renewal with the other password", &|| {
+                    world.recorded_serial(&volume) != before && world.is_delivered(&volume)
+                })
+                .await;
+                return asked;
             }
-            Operation::Republish => {
-                let mounts = world.node.mounts(&kubelet.target(&volume));
-                check(mounts == 1, || format!("{mounts} mounts before the kubelet asks again"))?;
-                let other = world.plan.other(pod);
-                kubelet.publish(&plugin, &other).await.map_err(failed)?;
-                oracle::published(world, &other).await?;
-                oracle::unpublishes(world, &other).await
+            Operation::Unpublish => return kubelet.unpublish(&plugin, &volume).await,
+            Operation::Adoption => {
+                let asked = adoption::republish(&world.node, &volume).await;
+                over("the first renewal", &|| asked.is_err() || world.is_delivered(&volume)).await;
+                return asked.map_err(|status| KubeletError::Call { call: "NodePublishVolume", status });
             }
-            Operation::Renewal => {
-                // A record that is one renewal behind does no harm: the next one is only earlier.
-                oracle::eventually(async || oracle::is_usable(world, &volume).await.map(drop)).await?;
-                oracle::is_renewed(world, &volume).await?;
-                oracle::unpublishes(world, &volume).await
+            Operation::Withdrawal => {
+                let lines = withdrawals(world);
+                world.agent().withdraw(&volume.pod);
+                over("the withdrawal", &|| withdrawals(world) > lines).await;
             }
-            Operation::Unpublish => oracle::unpublishes(world, &volume).await,
-            Operation::Start => {
-                kubelet.publish(&plugin, &volume).await.map_err(failed)?;
-                oracle::published(world, &volume).await?;
-                oracle::unpublishes(world, &volume).await
+            Operation::Return => {
+                world.register(pod);
+                over("the next identity", &|| world.is_delivered(&volume)).await;
             }
-            Operation::StartAlone => {
-                oracle::eventually(async || oracle::is_whole(world, &volume).await).await?;
-                oracle::published(world, &volume).await?;
-                oracle::unpublishes(world, &volume).await
+            Operation::Bundle => {
+                world.trust(Some(&TestCa::new("other")));
+                over("the other bundle", &has_changed).await;
             }
-            Operation::FirstStart => {
-                kubelet.publish(&plugin, &volume).await.map_err(failed)?;
-                oracle::published(world, &volume).await?;
-                oracle::unpublishes(world, &volume).await
+            Operation::Tokens => {
+                world.agent().add_jwt_key();
+                over("the other keys", &has_changed).await;
+            }
+            _ => {
+                // The driver may be gone before it has answered.
+                world.renew(&volume).await;
+                let before = before.as_ref().and_then(|record| record.issued.as_ref()).map(|issued| &issued.serial);
+                over("the renewal", &|| world.recorded_serial(&volume).as_ref() != before).await;
             }
         }
+        Ok(())
     }
+}
+
+/// What csi-driver-spiffe leaves behind for a volume.
+async fn adoptable(world: &World, volume: &InlineVolume) {
+    let before = world.volume("of-csi-driver-spiffe");
+    let identity = world.node.publish(&before).await;
+    Left::behind(&world.node, volume, &identity, &Odd::default());
+    world.node.unpublish(&before).await;
+}
+
+async fn withdrawn(world: &World, volume: &InlineVolume) {
+    let lines = withdrawals(world);
+    world.agent().withdraw(&volume.pod);
+    until("the withdrawal", async || withdrawals(world) > lines).await;
+}
+
+/// How often the driver has said that it is done with one.
+fn withdrawals(world: &World) -> usize {
+    world.node.log().matches("the identity was withdrawn; the volume is empty now").count()
 }

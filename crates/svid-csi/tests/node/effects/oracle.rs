@@ -7,11 +7,17 @@ use std::time::{Duration, Instant};
 
 use svid_csi::demo::kubelet::InlineVolume;
 use svid_csi::spiffe::svid::{Leaf, Svid};
+use svid_csi_core::cert_request::Metadata;
 use svid_csi_core::state::Phase;
 use svid_csi_core::volume::Content;
+use svid_csi_proto::workload::X509svidResponse;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::judge::asks;
+use super::plan::Source;
 use super::world::World;
 use crate::endpoints::get;
+use crate::formats::tokens::bundles;
 use crate::workload_api::client::Svids;
 
 /// Longer than the driver's first back-offs.
@@ -33,7 +39,11 @@ pub(crate) async fn published(world: &World, volume: &InlineVolume) -> Verdict {
 /// What the pod sees is replaced when that is asked for.
 pub(crate) async fn is_renewed(world: &World, volume: &InlineVolume) -> Verdict {
     let Some(before) = world.recorded_serial(volume) else { return Ok(()) };
-    world.renew(volume).await.map_err(|error| format!("/renew: {error}"))?;
+    if world.plan.source() == Source::CertManager {
+        // The pod's token is only in memory, so the driver waits for the kubelet, which asks again after a while.
+        asks(world, volume).await?;
+    }
+    world.renew(volume).await;
     let is_renewed = async || {
         let now = world.recorded_serial(volume);
         check(now.is_some_and(|now| now != before), || "the renewal is not recorded".to_owned())?;
@@ -92,12 +102,38 @@ async fn shown(content: &Content, volume: &InlineVolume, target: &Path) -> Resul
             Ok(Some(svid.leaf().map_err(|error| error.to_string())?.serial))
         }
         Content::WorkloadApi(_) => {
-            let failed = |status: tonic::Status| format!("the Workload API: {status}");
-            let mut svids = Svids::open(&target.join("agent.sock")).await.map_err(failed)?;
-            let first = svids.next().await.map_err(failed)?;
-            Ok(Some(Leaf::read(&first.svids[0].x509_svid).map_err(|error| error.to_string())?.serial))
+            let svid = first_message(target).await?.svids.remove(0);
+            Ok(Some(Leaf::read(&svid.x509_svid).map_err(|error| error.to_string())?.serial))
         }
     }
+}
+
+async fn first_message(target: &Path) -> Result<X509svidResponse, String> {
+    let failed = |status: tonic::Status| format!("the Workload API: {status}");
+    let mut svids = Svids::open(&target.join("agent.sock")).await.map_err(failed)?;
+    svids.next().await.map_err(failed)
+}
+
+/// How many CAs the pod trusts.
+pub(crate) async fn trusted(world: &World, volume: &InlineVolume) -> Result<usize, String> {
+    let target = world.node.kubelet.target(volume);
+    if let Content::WorkloadApi(_) = world.record(volume)?.spec.content {
+        let svid = first_message(&target).await?.svids.remove(0);
+        let (mut rest, mut count) = (&*svid.bundle, 0);
+        while let Ok((more, _)) = X509Certificate::from_der(rest) {
+            (rest, count) = (more, count + 1);
+        }
+        return Ok(count);
+    }
+    let pem = fs::read_to_string(target.join("ca.crt")).map_err(|error| format!("the bundle: {error}"))?;
+    Ok(pem.matches("BEGIN").count())
+}
+
+/// How many keys the pod validates tokens with.
+pub(crate) fn token_keys(world: &World, volume: &InlineVolume) -> Result<usize, String> {
+    let path = world.node.kubelet.target(volume).join("jwt_bundles.json");
+    let json = fs::read(path).map_err(|error| format!("the JWT bundles: {error}"))?;
+    Ok(bundles(&json).values().map(|bundle| bundle.key_ids().count()).sum())
 }
 
 /// The three files, whatever their names are, from one generation.
@@ -129,7 +165,19 @@ pub(crate) async fn gone(world: &World, volume: &InlineVolume) -> Verdict {
     check(left.is_empty(), || format!("left: {left:?}"))?;
     let pod = format!("{}/{}", volume.pod.namespace, volume.pod.name);
     let status = get(node, "/status").await;
-    check(!status.contains(&format!("\"{pod}\"")), || format!("{pod} is left in {status}"))
+    check(!status.contains(&format!("\"{pod}\"")), || format!("{pod} is left in {status}"))?;
+    let Some(server) = world.server() else { return Ok(()) };
+    // They are deleted after the answer.
+    let is_deleted = async || {
+        let requests = server.cert_manager.requests().into_iter().map(|request| request.metadata);
+        let left: Vec<_> = requests.filter(|request| of_pod(request, volume)).map(|request| request.name).collect();
+        check(left.is_empty(), || format!("requests are left: {left:?}"))
+    };
+    eventually(is_deleted).await
+}
+
+fn of_pod(request: &Metadata, volume: &InlineVolume) -> bool {
+    request.owner_references.iter().any(|owner| owner.name == volume.pod.name)
 }
 
 fn find(folder: &Path, name: &str, found: &mut Vec<PathBuf>) {

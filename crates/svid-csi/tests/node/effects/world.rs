@@ -1,93 +1,22 @@
-//! A node for one plan, its driver under supervision.
+//! A node for one plan with the peers that it needs, its driver under supervision.
 
 use std::fs;
-use std::io;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use svid_csi::demo::kubelet::InlineVolume;
-use svid_csi_core::state::Record;
+use svid_csi_core::state::{Issued, Record};
+use svid_csi_testkit::TestCa;
+use svid_csi_testkit::agent::{Agent, Entry};
+use svid_csi_testkit::api_server::ApiServer;
 use svid_csi_testkit::effects::{Names, Point, Run};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 
-use crate::fixture::{FILES, Node, PASSTHROUGH, volume};
+use super::plan::{Plan, Source};
+use crate::broker::scene::{self, Scene};
+use crate::cert_manager::cluster::{BUNDLE, Cluster, with_tokens};
+use crate::endpoints::renew_pod_if_it_runs;
+use crate::fixture::{Node, pod};
 use crate::restart::share_root;
-use crate::workload_api::SOCKETS;
-
-/// What volumes are, and what they become when they are published again as something else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Plan {
-    /// Files under the usual names; the others are SPIFFE's.
-    Files,
-    /// Every format, with a password and tokens; fewer of them.
-    Formats,
-    /// A Workload API; files.
-    Sockets,
-    /// The agent's sockets; files.
-    Passthrough,
-}
-
-const ROOT: &[&str] = &["--data-root={dir}/root", "--trust-domain=example.org", "--admin-socket={dir}/admin.sock"];
-const OTHER_NAMES: [(&str, &str); 3] =
-    [("file-cert", "svid.pem"), ("file-key", "svid_key.pem"), ("file-bundle", "bundle.pem")];
-const FORMATS: [(&str, &str); 5] = [
-    ("file-combined", "all.pem"),
-    ("file-pkcs12", "key.p12"),
-    ("file-pkcs12-bundle", "trust.p12"),
-    ("file-bundle-json", "bundle.json"),
-    ("audience", "vault"),
-];
-
-impl Plan {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Plan::Files => "files",
-            Plan::Formats => "formats",
-            Plan::Sockets => "sockets",
-            Plan::Passthrough => "passthrough",
-        }
-    }
-
-    /// The volume of a pod.
-    pub(crate) fn volume(self, pod: &str) -> InlineVolume {
-        let with = |all: &[(&str, &str)]| {
-            let named = |volume: InlineVolume, (name, value): &(&str, &str)| {
-                volume.attribute(&format!("svid-csi/{name}"), value)
-            };
-            all.iter().fold(volume(pod), named)
-        };
-        match self {
-            Plan::Formats => with(&FORMATS).secret("pkcs12-password", "changeit"),
-            Plan::Files | Plan::Sockets | Plan::Passthrough => volume(pod),
-        }
-    }
-
-    /// The same volume, as its pod asks for it later.
-    pub(crate) fn other(self, pod: &str) -> InlineVolume {
-        let delivered =
-            |delivery| volume(pod).attribute("svid-csi/source", "local-ca").attribute("svid-csi/delivery", delivery);
-        match self {
-            Plan::Files => {
-                let named = |volume: InlineVolume, (name, value): &(&str, &str)| {
-                    volume.attribute(&format!("svid-csi/{name}"), value)
-                };
-                OTHER_NAMES.iter().fold(volume(pod), named)
-            }
-            Plan::Formats => volume(pod).attribute("svid-csi/audience", "vault"),
-            Plan::Sockets | Plan::Passthrough => delivered("files"),
-        }
-    }
-
-    fn args(self) -> Vec<&'static [&'static str]> {
-        const ALSO_FILES: &[&str] = &["--allow-plan=local-ca:files"];
-        match self {
-            Plan::Files | Plan::Formats => vec![FILES, ROOT],
-            Plan::Sockets => vec![SOCKETS, ROOT, ALSO_FILES],
-            Plan::Passthrough => vec![PASSTHROUGH, ROOT, ALSO_FILES],
-        }
-    }
-}
 
 /// Which calls of the driver count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,21 +27,51 @@ pub(crate) enum Counted {
     LooksToo,
 }
 
+/// Who the driver talks to, besides the kubelet.
+enum Peer {
+    /// Sockets for passthrough volumes.
+    Directory(#[expect(dead_code, reason = "it is only kept open")] UnixListener),
+    /// An agent with the Broker API.
+    Agent(Agent),
+    /// An API server with cert-manager.
+    Cluster(ApiServer, Arc<TestCa>),
+}
+
 /// A node with what a plan needs.
 pub(crate) struct World {
     pub(crate) node: Node,
     pub(crate) plan: Plan,
     pub(crate) counted: Counted,
-    _agent: Option<UnixListener>,
+    /// Whether an operation was prepared.
+    pub(crate) is_used: bool,
+    peer: Option<Peer>,
 }
 
 impl World {
     /// One whose driver has never run.
-    pub(crate) fn new(plan: Plan, counted: Counted) -> Self {
-        let node = Node::new(&plan.args());
-        share_root(&node);
-        let agent = (plan == Plan::Passthrough).then(|| node.agent());
-        World { node, plan, counted, _agent: agent }
+    pub(crate) fn new(plan: Plan, counted: Counted, is_shared: bool) -> Self {
+        let args = plan.args();
+        let (node, peer) = match plan.source() {
+            Source::LocalCa => {
+                let node = Node::new(&args);
+                let peer = (plan == Plan::Passthrough).then(|| Peer::Directory(node.agent()));
+                (node, peer)
+            }
+            Source::Agent => {
+                let Scene { agent, node } = Scene::prepared(&args);
+                agent.resume();
+                (node, Some(Peer::Agent(agent)))
+            }
+            Source::CertManager => {
+                let args: Vec<_> = [BUNDLE].into_iter().chain(args).collect();
+                let Cluster { server, ca, node } = Cluster::prepared(&args);
+                (node, Some(Peer::Cluster(server, ca)))
+            }
+        };
+        if is_shared {
+            share_root(&node);
+        }
+        World { node, plan, counted, is_used: false, peer }
     }
 
     /// Starts the driver under supervision.
@@ -123,7 +82,8 @@ impl World {
 
     /// The same without waiting for it, to be watched from its first call if `watch` says so.
     pub(crate) fn spawn(&mut self, watch: Option<Option<Point>>) {
-        self.node.spawn_watched(watch, self.counted == Counted::LooksToo);
+        let server = self.server().map(ApiServer::address);
+        self.node.spawn_watched(watch, self.counted == Counted::LooksToo, server);
     }
 
     pub(crate) fn watch(&self, point: Option<Point>) {
@@ -134,36 +94,103 @@ impl World {
         self.node.watched().finish()
     }
 
-    pub(crate) fn record_path(&self, volume: &InlineVolume) -> PathBuf {
-        let name = format!("{}.json", volume.id());
-        let places = ["root/data/records", "root/records"].map(|folder| self.node.path(folder).join(&name));
-        places.iter().find(|path| path.exists()).unwrap_or(&places[0]).clone()
+    pub(crate) fn agent(&self) -> &Agent {
+        match &self.peer {
+            Some(Peer::Agent(agent)) => agent,
+            _ => panic!("{:?} has no agent", self.plan),
+        }
+    }
+
+    pub(crate) fn server(&self) -> Option<&ApiServer> {
+        match &self.peer {
+            Some(Peer::Cluster(server, _)) => Some(server),
+            _ => None,
+        }
+    }
+
+    /// The volume of a pod, which its source knows.
+    pub(crate) fn volume(&self, pod_name: &str) -> InlineVolume {
+        self.known(pod_name, self.plan.volume(pod_name))
+    }
+
+    /// The same volume, as its pod asks for it later.
+    pub(crate) fn other(&self, pod_name: &str) -> InlineVolume {
+        self.known(pod_name, self.plan.other(pod_name))
+    }
+
+    fn known(&self, pod_name: &str, volume: InlineVolume) -> InlineVolume {
+        match &self.peer {
+            Some(Peer::Cluster(server, _)) => {
+                let tokens = with_tokens(pod_name, &[("", &server.token_of(&pod(pod_name), "n1"))]).tokens;
+                InlineVolume { tokens, ..volume }
+            }
+            Some(Peer::Directory(_) | Peer::Agent(_)) | None => volume,
+        }
+    }
+
+    /// Registers the pod of a volume, where that is needed: the second time after a withdrawal.
+    pub(crate) fn register(&self, pod_name: &str) {
+        if let Some(Peer::Agent(agent)) = &self.peer {
+            agent.register(&pod(pod_name), &[Entry::new(&scene::id(pod_name))]);
+        }
+    }
+
+    /// How many keys sign tokens.
+    pub(crate) fn token_keys(&self) -> usize {
+        self.agent().jwt_keys()
+    }
+
+    /// Adds a CA to the trust bundle, or takes it away again.
+    pub(crate) fn trust(&self, other: Option<&TestCa>) {
+        let Some(Peer::Cluster(_, ca)) = &self.peer else { panic!("{:?} has no file with a bundle", self.plan) };
+        let (path, new) = (self.node.path("ca.crt"), self.node.path("ca.new"));
+        fs::write(&new, ca.bundle_pem() + &other.map(TestCa::bundle_pem).unwrap_or_default()).unwrap();
+        fs::rename(new, path).unwrap();
     }
 
     pub(crate) fn record(&self, volume: &InlineVolume) -> Result<Record, String> {
-        let json = fs::read(self.record_path(volume)).map_err(|error| format!("the record: {error}"))?;
-        Record::from_json(&json).map_err(|error| format!("the record: {error}"))
+        self.record_if_any(volume)?.ok_or_else(|| "there is no record".to_owned())
+    }
+
+    /// The record, which must be whole.
+    pub(crate) fn record_if_any(&self, volume: &InlineVolume) -> Result<Option<Record>, String> {
+        let name = format!("{}.json", volume.id());
+        let read = ["root/data/records", "root/records"].map(|folder| fs::read(self.node.path(folder).join(&name)));
+        let Some(json) = read.into_iter().find_map(Result::ok) else { return Ok(None) };
+        Record::from_json(&json).map(Some).map_err(|error| format!("the record: {error}"))
+    }
+
+    /// The identity that the record says.
+    pub(crate) fn issued(&self, volume: &InlineVolume) -> Option<Issued> {
+        self.record(volume).ok()?.issued
+    }
+
+    /// Whether the record says that the identity was delivered, not only announced.
+    pub(crate) fn is_delivered(&self, volume: &InlineVolume) -> bool {
+        self.issued(volume).is_some_and(|issued| issued.digest.is_some())
     }
 
     /// The serial number that the record says.
     pub(crate) fn recorded_serial(&self, volume: &InlineVolume) -> Option<String> {
-        Some(self.record(volume).ok()?.issued?.serial)
+        Some(self.issued(volume)?.serial)
     }
 
-    /// Asks for a renewal of a pod's volumes.
-    pub(crate) async fn renew(&self, volume: &InlineVolume) -> io::Result<()> {
-        let mut stream = UnixStream::connect(self.node.path("admin.sock")).await?;
-        let path = format!("/renew?pod={}/{}", volume.pod.namespace, volume.pod.name);
-        let request = format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        stream.read_to_end(&mut Vec::new()).await.map(drop)
+    /// Asks for a renewal of a pod's volumes, or has the source renew. The driver may not run.
+    pub(crate) async fn renew(&self, volume: &InlineVolume) {
+        match &self.peer {
+            Some(Peer::Agent(agent)) => agent.rotate(&volume.pod),
+            _ => renew_pod_if_it_runs(&self.node, &format!("{}/{}", volume.pod.namespace, volume.pod.name)).await,
+        }
     }
 
     /// What stands for the names that differ from run to run.
     pub(crate) fn names(&self, volume: &InlineVolume) -> Names {
         let target = self.node.kubelet.target(volume);
         let folder = target.parent().unwrap();
-        Names::default()
+        let requests = self.server().map(|server| server.calls.of("delete", crate::cert_manager::cluster::REQUESTS));
+        let requests = requests.into_iter().flatten().filter(|call| !call.name.is_empty());
+        requests
+            .fold(Names::default(), |names, call| names.with(call.name, "<request>"))
             .with(target.to_str().unwrap(), "<target>")
             .with(folder.to_str().unwrap(), "<target's folder>")
             // On a data root that the host sees too, records are on the tmpfs.

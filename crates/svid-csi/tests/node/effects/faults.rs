@@ -1,0 +1,146 @@
+//! Every fault at every effect of every operation, and everything else that may happen at that moment: `just faults`.
+
+use super::hold::{Second, pairs};
+use super::operation::Operation;
+use super::operations;
+use super::plan::Plan;
+use super::sweep::{every, looks};
+use crate::fixture::test;
+
+/// A module for each plan.
+macro_rules! faults {
+    ($($module:ident: $plan:ident { $($name:ident: $operation:ident,)+ })+) => {
+        $(
+            mod $module {
+                use super::*;
+
+                operations! { every $plan: $(#[ignore = "minutes: just faults"] $name: $operation,)+ }
+            }
+        )+
+    };
+}
+
+faults! {
+    files: Files {
+        publish: Publish,
+        republish: Republish,
+        renewal: Renewal,
+        unpublish: Unpublish,
+        adoption: Adoption,
+        start: Start,
+        start_alone: StartAlone,
+        start_cloned: StartCloned,
+        first_start: FirstStart,
+    }
+    formats: Formats {
+        publish: Publish,
+        republish: Republish,
+        renewal: Renewal,
+        password: Password,
+        unpublish: Unpublish,
+        start: Start,
+        start_alone: StartAlone,
+    }
+    sockets: Sockets {
+        publish: Publish,
+        republish: Republish,
+        renewal: Renewal,
+        unpublish: Unpublish,
+        start: Start,
+        start_alone: StartAlone,
+        start_cloned: StartCloned,
+    }
+    passthrough: Passthrough {
+        publish: Publish,
+        republish: Republish,
+        unpublish: Unpublish,
+        start: Start,
+        start_alone: StartAlone,
+        first_start: FirstStart,
+    }
+    broker_files: BrokerFiles {
+        publish: Publish,
+        republish: Republish,
+        renewal: Renewal,
+        tokens: Tokens,
+        withdrawal: Withdrawal,
+        given_again: Return,
+        unpublish: Unpublish,
+        start: Start,
+    }
+    broker_sockets: BrokerSockets {
+        publish: Publish,
+        republish: Republish,
+        renewal: Renewal,
+        withdrawal: Withdrawal,
+        given_again: Return,
+        unpublish: Unpublish,
+        start: Start,
+    }
+    cert_manager_files: CertManagerFiles {
+        publish: Publish,
+        republish: Republish,
+        renewal: Renewal,
+        bundle: Bundle,
+        unpublish: Unpublish,
+        start: Start,
+    }
+    cert_manager_sockets: CertManagerSockets {
+        publish: Publish,
+        republish: Republish,
+        renewal: Renewal,
+        bundle: Bundle,
+        unpublish: Unpublish,
+        start: Start,
+    }
+}
+
+/// Looks that fail: for starts and republishes, where a wrong "not there" does harm.
+mod failed_looks {
+    use super::*;
+
+    operations! { looks Files:
+        #[ignore = "minutes: just faults"] start_of_files: Start,
+        #[ignore = "minutes: just faults"] republish_of_files: Republish,
+    }
+    operations! { looks Sockets:
+        #[ignore = "minutes: just faults"] start_of_sockets: Start,
+        #[ignore = "minutes: just faults"] republish_of_sockets: Republish,
+    }
+    operations! { looks Passthrough:
+        #[ignore = "minutes: just faults"] start_of_passthrough: Start,
+        #[ignore = "minutes: just faults"] republish_of_passthrough: Republish,
+    }
+}
+
+/// Something else happens while an effect is held.
+mod at_once {
+    use super::*;
+    use Second::{Bundle, CallerGone, Renewal, Republish, Terminate, Unpublish};
+
+    /// A test for each first.
+    macro_rules! pairs {
+        ($($name:ident: $plan:ident $operation:ident $seconds:expr,)+) => {
+            $(
+                #[test]
+                #[ignore = "minutes: just faults"]
+                fn $name() {
+                    test(async || pairs(Plan::$plan, Operation::$operation, &$seconds, 1).await);
+                }
+            )+
+        };
+    }
+
+    pairs! {
+        publish_of_files: Files Publish [Unpublish, Republish, Terminate, CallerGone],
+        republish_of_files: Files Republish [Unpublish, Renewal, Terminate, CallerGone],
+        renewal_of_files: Files Renewal [Unpublish, Republish, Terminate],
+        unpublish_of_files: Files Unpublish [Unpublish, Republish, Renewal, Terminate, CallerGone],
+        publish_of_sockets: Sockets Publish [Unpublish, Republish, Terminate, CallerGone],
+        renewal_of_sockets: Sockets Renewal [Unpublish, Republish, Terminate],
+        publish_of_passthrough: Passthrough Publish [Unpublish, Republish, Terminate, CallerGone],
+        publish_of_cert_manager: CertManagerFiles Publish [Unpublish, Bundle, Terminate, CallerGone],
+        renewal_of_cert_manager: CertManagerFiles Renewal [Unpublish, Bundle, Terminate],
+        withdrawal_of_an_agent: BrokerFiles Withdrawal [Unpublish, Terminate],
+    }
+}
