@@ -6,18 +6,20 @@ use std::time::SystemTime;
 
 use rustls_pki_types::CertificateDer;
 
-use super::leaf;
 use super::path::{self, Certificate};
 use super::rejection::{NOT_A_CA, Place, Rejection};
 use crate::quoted::Quoted;
 
-/// A certificate of a trust bundle that is skipped, because it is not a CA certificate that may sign others.
+/// A certificate of a trust bundle that is skipped: it is not a CA certificate that may sign others, or malformed, so that
+/// workloads could refuse the whole bundle because of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
     /// Its position.
     pub place: Place,
     /// Its subject.
     pub subject: Quoted,
+    /// Its fault, as a verb phrase.
+    pub reason: String,
 }
 
 /// The usable certificates of a trust bundle, without duplicates, and the skipped ones.
@@ -29,7 +31,7 @@ pub(crate) struct Anchors {
 
 impl fmt::Display for Skipped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {}, {}", self.place, self.subject, NOT_A_CA)
+        write!(f, "{}, {}, {}", self.place, self.subject, self.reason)
     }
 }
 
@@ -42,24 +44,29 @@ pub(super) fn check_intermediates(chain: &[CertificateDer<'_>]) -> Result<(), Re
     Ok(())
 }
 
-/// Separates certificates that do not belong to a CA, which are not validation material (X509-SVID, section 3.2). The
-/// others are kept without duplicates, in their order. Fails if none is left.
+/// Separates certificates that do not belong to a CA, which are not validation material (X509-SVID, section 3.2), and those
+/// that are malformed. The others are kept without duplicates, in their order. Fails if none is left, and if one is not a
+/// certificate at all: then the whole bundle may be damaged.
 pub(crate) fn usable_anchors(bundle: Vec<CertificateDer<'static>>) -> Result<Anchors, Rejection> {
     let of = bundle.len();
-    let mut usable = Anchors::default();
+    let (mut usable, mut first) = (Anchors::default(), None);
     for (index, der) in bundle.into_iter().enumerate() {
         let place = Place::Bundle { position: index + 1, of };
-        match check_anchor(&der, place) {
-            Ok(()) => usable.certificates.push(der),
-            Err(Rejection::NotACa { .. }) => {
-                let subject = leaf::parse(&der, place)?.subject().to_string();
-                usable.skipped.push(Skipped { place, subject: Quoted::new(subject) });
-            }
-            Err(other) => return Err(other),
-        }
+        let Err(rejection) = check_anchor(&der, place) else {
+            usable.certificates.push(der);
+            continue;
+        };
+        let Ok(([], certificate)) = x509_parser::parse_x509_certificate(&der) else { return Err(rejection) };
+        let reason = match &rejection {
+            Rejection::NotACa { .. } => NOT_A_CA.to_owned(),
+            Rejection::Unreadable { reason, .. } => format!("cannot be read by everyone: {reason}"),
+            _ => return Err(rejection),
+        };
+        usable.skipped.push(Skipped { place, subject: Quoted::new(certificate.subject().to_string()), reason });
+        first.get_or_insert(rejection);
     }
-    match usable.skipped.first() {
-        Some(first) if usable.certificates.is_empty() => Err(Rejection::NotACa { place: first.place }),
+    match first {
+        Some(rejection) if usable.certificates.is_empty() => Err(rejection),
         _ => Ok(Anchors { certificates: distinct(usable.certificates), ..usable }),
     }
 }

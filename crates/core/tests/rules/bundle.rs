@@ -1,6 +1,6 @@
 //! Trust bundles in PEM.
 
-use rcgen::{CertificateParams, IsCa, KeyPair, PublicKeyData};
+use rcgen::{CertificateParams, CustomExtension, IsCa, KeyPair, PublicKeyData};
 use svid_csi_core::identity::{BundleError, MAX_BUNDLE_TEXT, Place, Rejection, TrustBundle, bundle_digest};
 
 use crate::forge::{Authority, HOUR, now, valid};
@@ -109,6 +109,25 @@ fn certificates_that_are_not_of_a_ca_are_skipped_if_others_are_left() {
         let place = Place::Bundle { position: 1, of: 2 };
         assert_eq!(refused(&stranger.repeat(2)), BundleError::Rejected(Rejection::NotACa { place }));
     }
+}
+
+/// Go programs refuse the whole bundle because of one.
+#[test]
+fn malformed_certificates_are_skipped_if_others_are_left() {
+    let malformed = Authority::root(|params: &mut CertificateParams| {
+        // A key identifier of another type.
+        params.custom_extensions.push(CustomExtension::from_oid_content(&[2, 5, 29, 35], vec![4, 1, 7]));
+    });
+    let good = root();
+    let bundle = TrustBundle::read((pem(&malformed) + &pem(&good)).as_bytes()).unwrap();
+    assert_eq!(bundle.certificates(), std::slice::from_ref(&good.certificate));
+    let skipped: Vec<_> = bundle.skipped().iter().map(ToString::to_string).collect();
+    let start = "certificate 1 of 2 in the trust bundle, \"CN=root\", cannot be read by everyone: its ";
+    assert!(matches!(&skipped[..], [one] if one.starts_with(start)), "{skipped:?}");
+    assert!(bundle.text().is_none(), "it is not delivered with the others");
+    let BundleError::Rejected(Rejection::Unreadable { .. }) = refused(&pem(&malformed)) else {
+        panic!("it is refused")
+    };
 }
 
 #[test]
