@@ -12,7 +12,7 @@ use crate::container_flags::ContainerFlags;
 
 /// How many pods the API server is asked for at a time.
 const PAGE: u32 = 500;
-const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+pub(crate) const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 /// A driver on a node.
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
+use futures::future::join;
 use futures::{StreamExt, stream};
 use svid_csi_core::quoted::one_line;
 
@@ -37,11 +38,16 @@ pub(crate) async fn run(cluster: &Cluster, options: &ReportArguments) -> Result<
         words.extend(["--output", "-"]);
     }
     let asked = drivers.iter().map(async |driver| exec::run(cluster, driver, &words).await.and_then(succeeded));
-    let answers: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
-
+    let asking = stream::iter(asked).buffered(AT_ONCE).collect::<Vec<_>>();
     if options.dry_run {
-        return list(&drivers, answers);
+        return list(&drivers, asking.await);
     }
+    // Nodes that hang do not take the time that their logs need.
+    let wants_logs = !options.anonymize;
+    let logging = async {
+        if wants_logs { logs::collect(cluster, &drivers, &options.approver_selector).await } else { Default::default() }
+    };
+    let (answers, (logs, missing)) = join(asking, logging).await;
     let mut contents = Contents::new();
     let mut is_complete = true;
     for (driver, answer) in drivers.iter().zip(answers) {
@@ -57,10 +63,10 @@ pub(crate) async fn run(cluster: &Cluster, options: &ReportArguments) -> Result<
             }
         }
     }
-    if options.anonymize {
+    logs.into_iter().for_each(|log| log.add_to(&mut contents));
+    missing.iter().for_each(|(what, why)| contents.leave_out(what, why));
+    if !wants_logs {
         contents.leave_out("logs", "they are full of names (--anonymize)");
-    } else {
-        logs::collect(cluster, &drivers, &options.approver_selector, &mut contents).await;
     }
     let written = output::write(options, &contents.packed()?)?;
     printing::note(&format!("{written}: read README.txt in it before you send it to others"));
