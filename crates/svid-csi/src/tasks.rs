@@ -2,9 +2,11 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::AbortHandle;
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinError, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
@@ -32,6 +34,32 @@ impl Signals {
     /// If that is not possible.
     pub fn receive() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+}
+
+/// One of the threads for blocking work, for one kind of work that pods can request any number of times: CSI calls need the
+/// other threads.
+#[derive(Debug, Clone)]
+pub struct OneThread(Arc<Semaphore>);
+
+impl Default for OneThread {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl OneThread {
+    /// Does the work when its turn comes.
+    ///
+    /// # Errors
+    /// If it panics.
+    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+        let turn = self.0.clone().acquire_owned().await;
+        spawn_blocking(move || {
+            let _turn = turn;
+            work()
+        })
+        .await
     }
 }
 

@@ -12,6 +12,7 @@ pub mod api_server;
 pub mod effects;
 mod json_line;
 mod kill_rounds;
+mod lingering;
 pub mod measure;
 mod mount_ns;
 mod pod;
@@ -23,6 +24,7 @@ mod test_ca;
 
 pub use json_line::JsonLines;
 pub use kill_rounds::kill_rounds;
+pub use lingering::{lingering, pass};
 pub use mount_ns::{TestName, in_mount_ns, in_mount_ns_as, mount_ns_command};
 pub use pod::pod;
 pub use pod_token::{API_AUDIENCE, pod_token, tokens_json};

@@ -8,8 +8,8 @@ use kube::ResourceExt;
 use kube::api::PostParams;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use svid_csi_cluster::images;
 use svid_csi_cluster::session::NODE;
+use svid_csi_cluster::{images, process};
 
 use crate::eventually::{SOON, eventually};
 use crate::scene::{DRIVER_LABEL, OWNER, Scene};
@@ -68,6 +68,14 @@ pub fn registration_args(scene: &Scene, driver: &str) -> Vec<String> {
     let mut args = words(&["--kubelet-dir", &kubelet, "--kubelet-registration-dir", "/registration"]);
     args.extend(words(&["--kubelet-registration-path", &path]));
     args
+}
+
+/// Kills the driver of that name, whose container is then started again.
+pub fn kill(driver: &str) -> Result<()> {
+    let pids = process::find(|line| line[0].ends_with("/svid-csi") && line.iter().any(|word| word == driver))?;
+    ensure!(pids.len() == 1, "the driver's processes are {pids:?}");
+    pids.into_iter().for_each(process::kill);
+    Ok(())
 }
 
 /// Owned words.

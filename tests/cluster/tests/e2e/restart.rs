@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use svid_csi_cluster::process;
 
 use crate::agent::Agent;
+use crate::daemonset::kill;
 use crate::eventually::{SOON, eventually, throughout};
 use crate::files::ensure_verified;
 use crate::mountpoints::{ensure_gone, ensure_single};
@@ -82,10 +82,7 @@ async fn a_killed_driver_continues_where_it_was() {
         let pod = scene.run(&PodSpec::on_files("user", name)).await?;
         pod.wait_line("a certificate", 0, |line| line["chain_ok"] == true).await?;
 
-        let is_driver = |line: &[String]| line[0].ends_with("/svid-csi") && line.iter().any(|word| word == name);
-        let pids = process::find(is_driver)?;
-        ensure!(pids.len() == 1, "the driver's processes are {pids:?}");
-        pids.into_iter().for_each(process::kill);
+        kill(name)?;
         driver.wait_running(Some(1)).await?;
         let seen = pod.lines().await?.len();
         wait_renewal(scene, &pod, seen).await?;

@@ -2,10 +2,9 @@
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
-use svid_csi_cluster::process;
 
 use crate::clients::Client;
-use crate::daemonset::{Driver, OWN, Plan, minting_args};
+use crate::daemonset::{Driver, OWN, Plan, kill, minting_args};
 use crate::mountpoints::ensure_single;
 use crate::pods::{PodSpec, TestPod, json_lines};
 use crate::scene::{Scene, play};
@@ -73,10 +72,7 @@ async fn official_clients_reconnect_after_the_driver_was_killed() {
             before.push((serial, client.lines()?));
         }
 
-        let is_driver = |line: &[String]| line[0].ends_with("/svid-csi") && line.iter().any(|word| word == name);
-        let pids = process::find(is_driver)?;
-        ensure!(pids.len() == 1, "the driver's processes are {pids:?}");
-        pids.into_iter().for_each(process::kill);
+        kill(name)?;
         driver.wait_running(Some(1)).await?;
         for (client, (serial, lines)) in clients.iter_mut().zip(before) {
             let seen = client.lines()?;

@@ -3,7 +3,7 @@
 //! Nothing is cached here: the local CA signs in less time than a call takes, and an agent behind the broker caches the
 //! tokens it has fetched.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use futures::stream;
 use svid_csi_core::error::Class;
@@ -13,7 +13,7 @@ use svid_csi_core::volume::{Subject, VolumeSpec};
 use svid_csi_proto::workload::{
     JwtBundlesResponse, Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest, ValidateJwtsvidResponse,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tonic::Status;
 use tracing::debug;
 
@@ -23,11 +23,11 @@ use super::endpoint::Endpoint;
 use super::following::{Following, Messages, given};
 use crate::host::clock;
 use crate::source::{SourceError, Sources};
+use crate::tasks::OneThread;
 use crate::telemetry::report;
 
-/// Pods may send any number of tokens, so all together they have one of the threads for blocking work: CSI calls need the
-/// others.
-static TURN: Semaphore = Semaphore::const_new(1);
+/// For the tokens of all pods.
+static CHECKS: LazyLock<OneThread> = LazyLock::new(OneThread::default);
 
 /// JWT-SVIDs for the requested audiences.
 pub(super) async fn svids(
@@ -105,11 +105,7 @@ pub(super) async fn validated(
 ) -> Result<ValidateJwtsvidResponse, Status> {
     given(&endpoint.identity.borrow())?;
     let bundles = trusted(sources, endpoint).await?.borrow().clone();
-    let turn = TURN.acquire().await.map_err(|_| Status::internal("JWT-SVIDs cannot be checked"))?;
-    let validated = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        validate(&request.svid, &request.audience, &bundles, clock::now())
-    });
+    let validated = CHECKS.run(move || validate(&request.svid, &request.audience, &bundles, clock::now()));
     let validated = validated.await.map_err(|_| Status::internal("the check of the JWT-SVID failed"))?;
     let validated = validated.map_err(|rejection| Status::invalid_argument(rejection.to_string()))?;
     let claims = claims::to_struct(validated.claims);

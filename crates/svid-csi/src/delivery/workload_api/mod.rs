@@ -26,11 +26,10 @@ use svid_csi_core::plan::Issuer;
 use svid_csi_core::volume::{SocketSpec, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
-use tokio::sync::OwnedSemaphorePermit;
 
 use self::connection::Server;
 use self::endpoint::Endpoint;
-use self::share::{Full, Shares};
+use self::share::Shares;
 use super::volume_folder::VolumeFolder;
 use crate::host::data_root::DataRoot;
 use crate::host::fsx::{self, FsError};
@@ -74,7 +73,7 @@ impl WorkloadApi {
     /// # Errors
     /// [`ListenError`].
     pub fn serve(&self, spec: &Arc<VolumeSpec>, names: &[FileName], folder: &VolumeFolder) -> Result<(), ListenError> {
-        self.listen(spec, names, folder, || Ok(self.shares.place_of_socket().ok()))
+        self.listen(spec, names, folder, false)
     }
 
     /// The same for a volume that may be new, and is refused if pods have too many sockets.
@@ -87,10 +86,7 @@ impl WorkloadApi {
         names: &[FileName],
         folder: &VolumeFolder,
     ) -> Result<(), ListenError> {
-        match self.endpoint(&spec.id) {
-            Some(_) => self.serve(spec, names, folder),
-            None => self.listen(spec, names, folder, || self.shares.place_of_socket().map(Some)),
-        }
+        self.listen(spec, names, folder, true)
     }
 
     fn listen(
@@ -98,15 +94,17 @@ impl WorkloadApi {
         spec: &Arc<VolumeSpec>,
         names: &[FileName],
         folder: &VolumeFolder,
-        place: impl FnOnce() -> Result<Option<OwnedSemaphorePermit>, Full>,
+        may_be_new: bool,
     ) -> Result<(), ListenError> {
-        if let Some(endpoint) = self.endpoint(&spec.id) {
+        let known = self.endpoint(&spec.id);
+        if let Some(endpoint) = &known {
             endpoint.published_as(spec);
             if endpoint.listens(folder, names)? {
                 return Ok(());
             }
         }
-        let place = place()?;
+        let place = self.shares.place_of_socket();
+        let place = if may_be_new && known.is_none() { Some(place?) } else { place.ok() };
         let (listener, inode) = folder.change(|folder| socket::listen(folder, names))?;
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let endpoint =

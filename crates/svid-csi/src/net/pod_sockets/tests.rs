@@ -1,10 +1,9 @@
-use std::io::{IoSlice, Write};
-use std::mem::MaybeUninit;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::SendFlags;
+use svid_csi_testkit::lingering;
 use tokio::io::AsyncReadExt;
 
 use super::*;
@@ -13,17 +12,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Sends bytes, and with them the only descriptor of a TCP connection whose close blocks until the returned peer ends.
 fn pass(socket: &UnixStream, bytes: &[u8], flags: SendFlags) -> TcpStream {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut passed = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (peer, _) = listener.accept().unwrap();
-    passed.set_nonblocking(true).unwrap();
-    while passed.write(&[0; 65_536]).is_ok() {}
-    sockopt::set_socket_linger(&passed, Some(Duration::from_secs(120))).unwrap();
-    let descriptors = [passed.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
-    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags | SendFlags::NOSIGNAL).unwrap();
+    let (passed, peer) = lingering().unwrap();
+    svid_csi_testkit::pass(socket, bytes, flags, passed).unwrap();
     peer
 }
 

@@ -17,13 +17,13 @@ use svid_csi_core::jwt::{Audiences, JwtAuthority, JwtBundles, JwtSvid};
 use svid_csi_core::request::SvidRequest;
 use svid_csi_core::runtime_issuer::ConfigMapPlace;
 use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 pub use self::error::LocalCaError;
 pub use self::roots::Roots;
 use self::trusted::Trusted;
 use crate::host::clock;
-use crate::tasks::Tasks;
+use crate::tasks::{OneThread, Tasks};
 use crate::telemetry::metrics::Metrics;
 
 /// The default lifetime of JWT-SVIDs, as in SPIRE: long enough for a call, short enough that a stolen one is of little
@@ -52,8 +52,7 @@ pub struct LocalCaConfig {
 pub struct LocalCa {
     authority: Arc<CertificateAuthority>,
     jwt_authority: Arc<JwtAuthority>,
-    /// Pods may request any number of tokens, so all together they have one of the threads for blocking work.
-    jwt_turn: Arc<Semaphore>,
+    jwt_signing: OneThread,
     jwt_lifetime: Duration,
     lifetime: Duration,
     key_type: KeyType,
@@ -75,7 +74,7 @@ impl LocalCa {
         Ok(LocalCa {
             authority: Arc::new(authority),
             jwt_authority: Arc::new(jwt_authority),
-            jwt_turn: Arc::new(Semaphore::new(1)),
+            jwt_signing: OneThread::default(),
             jwt_lifetime: config.jwt_lifetime,
             lifetime: config.lifetime,
             key_type: config.key_type,
@@ -105,12 +104,8 @@ impl LocalCa {
     /// [`LocalCaError`].
     pub async fn issue_jwt(&self, id: &SpiffeId, audiences: &Audiences) -> Result<JwtSvid, LocalCaError> {
         let (authority, lifetime) = (self.jwt_authority.clone(), self.jwt_lifetime);
-        let (id, audiences, turn) = (id.clone(), audiences.clone(), self.jwt_turn.clone().acquire_owned().await);
-        let sign = move || {
-            let _turn = turn;
-            authority.sign(&id, &audiences, clock::now(), lifetime)
-        };
-        Ok(tokio::task::spawn_blocking(sign).await??)
+        let (id, audiences) = (id.clone(), audiences.clone());
+        Ok(self.jwt_signing.run(move || authority.sign(&id, &audiences, clock::now(), lifetime)).await??)
     }
 
     /// Starts to trust the roots of the other nodes, and to publish its own; those of the previous run are trusted at

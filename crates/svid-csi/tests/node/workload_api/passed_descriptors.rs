@@ -1,13 +1,11 @@
 //! Pods that pass descriptors over their socket, of which the last close(2) blocks.
 
-use std::io::{IoSlice, Write};
-use std::mem::MaybeUninit;
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
+use rustix::net::SendFlags;
+use svid_csi_testkit::{lingering, pass};
 use tokio::time::timeout;
 
 use super::client::Svids;
@@ -30,18 +28,9 @@ struct Passed {
 
 impl Passed {
     fn over(socket: UnixStream, bytes: &[u8], flags: SendFlags) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut passed = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (peer, _) = listener.accept().unwrap();
-        passed.set_nonblocking(true).unwrap();
-        while passed.write(&[0; 65_536]).is_ok() {}
-        sockopt::set_socket_linger(&passed, Some(Duration::from_secs(120))).unwrap();
-        let descriptors = [passed.as_fd()];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let (passed, peer) = lingering().unwrap();
         // The driver may have ended the connection.
-        let _ = sendmsg(&socket, &[IoSlice::new(bytes)], &mut ancillary, flags | SendFlags::NOSIGNAL);
+        let _ = pass(&socket, bytes, flags, &passed);
         // This close blocks if the driver has closed its descriptor before.
         std::thread::spawn(move || drop(passed));
         Self { _peer: peer, _socket: socket }

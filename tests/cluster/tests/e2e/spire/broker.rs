@@ -1,12 +1,14 @@
 //! Pods whose identities the driver asks the Broker API for.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use svid_csi_cluster::eventually::throughout;
 use svid_csi_cluster::issuers::SigningCa;
 use svid_csi_cluster::objects;
 use svid_csi_cluster::predecessor;
-use svid_csi_cluster::spire::{AccessPolicy, BROKER_ID};
+use svid_csi_cluster::spire::{AccessPolicy, BROKER_ID, Entry};
 
 use super::{Stage, labelled, play_with};
 use crate::eventually::{SOON, eventually};
@@ -20,6 +22,22 @@ async fn wait_verified(stage: &Stage<'_>, pod: &TestPod<'_>) -> Result<Value> {
         let seen = pod.verify_files().await?;
         ensure_verified(stage.scene, &seen)?;
         Ok(seen)
+    })
+    .await
+}
+
+/// Waits until the pod has another certificate than `before`.
+async fn wait_other(
+    stage: &Stage<'_>,
+    pod: &TestPod<'_>,
+    before: &Value,
+    what: &str,
+    patience: Duration,
+) -> Result<()> {
+    eventually(what, patience, async || {
+        let now = wait_verified(stage, pod).await?;
+        ensure!(now["serial"] != before["serial"], "{now}");
+        Ok(())
     })
     .await
 }
@@ -50,22 +68,12 @@ async fn files_follow_the_entry_of_their_pod() {
         let entry = stage.register_pods("user", &["-x509SVIDTTL", "40"])?;
         let second = wait_verified(stage, &pod).await.context("with the entry created again")?;
         ensure!(first["serial"] != second["serial"], "the withdrawn certificate is back: {second}");
-        eventually("a rotation by the agent", 2 * SOON, async || {
-            let now = wait_verified(stage, &pod).await?;
-            ensure!(now["serial"] != second["serial"], "{now}");
-            Ok(())
-        })
-        .await?;
+        wait_other(stage, &pod, &second, "a rotation by the agent", 2 * SOON).await?;
 
         stage.spire.kill_agent();
         let kept = wait_verified(stage, &pod).await?;
         stage.spire.restart_agent().await?;
-        eventually("an identity from the restarted agent", SOON, async || {
-            let now = wait_verified(stage, &pod).await?;
-            ensure!(now["serial"] != kept["serial"], "{now}");
-            Ok(())
-        })
-        .await?;
+        wait_other(stage, &pod, &kept, "an identity from the restarted agent", SOON).await?;
         stage.spire.deregister(&entry)?;
         wait_withdrawn(&pod).await?;
         ensure!(pod.restarts().await? == 0, "the pod was restarted");
@@ -82,10 +90,9 @@ async fn sockets_serve_every_identity_tokens_and_bundles() {
         stage.deploy(driver, "workload-api").await?;
         stage.register_pods("user", &["-hint", "internal"])?;
         let other = "spiffe://example.org/other";
-        let selector = format!("k8s:ns:{}", stage.scene.name);
-        stage.spire.register(svid_csi_cluster::spire::Entry {
+        stage.spire.register(Entry {
             id: other,
-            selectors: &[&selector, "k8s:pod-label:app:user"],
+            selectors: &[&stage.in_namespace(), "k8s:pod-label:app:user"],
             more: &["-hint", "external"],
         })?;
         let pod = stage.scene.run(&labelled(PodSpec::watching("user", driver, SOCKET), "user")).await?;
@@ -137,29 +144,19 @@ async fn pods_keep_their_files_while_the_server_is_down_and_after_an_eviction() 
 
         // Past half of the lifetime, at which the agent rotates.
         stage.spire.kill_server();
-        throughout("the files verify", std::time::Duration::from_secs(35), async || {
+        throughout("the files verify", Duration::from_secs(35), async || {
             ensure_verified(stage.scene, &pod.verify_files().await?)
         })
         .await?;
         stage.spire.start_server().await?;
-        eventually("the agent to rotate", SOON, async || {
-            let now = wait_verified(stage, &pod).await?;
-            ensure!(now["serial"] != first["serial"], "{now}");
-            Ok(())
-        })
-        .await?;
+        wait_other(stage, &pod, &first, "the agent to rotate", SOON).await?;
 
         let agents = stage.spire.ask(&["agent", "list"])?;
         let path = agents["agents"][0]["id"]["path"].as_str().context("no agent is listed")?.to_owned();
         stage.spire.ask(&["agent", "evict", "-spiffeID", &format!("spiffe://example.org{path}")])?;
         let before = wait_verified(stage, &pod).await?;
         stage.spire.restart_agent().await?;
-        eventually("an identity from the agent that attested again", SOON, async || {
-            let now = wait_verified(stage, &pod).await?;
-            ensure!(now["serial"] != before["serial"], "{now}");
-            Ok(())
-        })
-        .await?;
+        wait_other(stage, &pod, &before, "an identity from the agent that attested again", SOON).await?;
         ensure!(pod.restarts().await? == 0, "the pod was restarted");
         Ok(())
     })

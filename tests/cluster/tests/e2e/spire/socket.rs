@@ -4,10 +4,10 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use svid_csi_cluster::process;
 use svid_csi_cluster::spire::AccessPolicy;
 
 use super::{Stage, labelled, play_with};
+use crate::daemonset::kill;
 use crate::pods::{PodSpec, TestPod};
 use crate::socket::{deploy, sockets};
 
@@ -39,8 +39,7 @@ async fn a_pod_outlives_the_agent_its_folder_and_the_driver() {
         spire.restart_agent().await?;
         wait_identity(stage, &pod, seen).await.context("after the agent's folder was created again")?;
 
-        let is_driver = |line: &[String]| line[0].ends_with("/svid-csi") && line.iter().any(|word| word == DRIVER);
-        process::find(is_driver)?.into_iter().for_each(process::kill);
+        kill(DRIVER)?;
         driver.wait_running(Some(1)).await?;
         let seen = pod.lines().await?.len();
         spire.restart_agent().await?;

@@ -10,7 +10,7 @@ mod agent;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use svid_csi_proto::broker::{SubscribeToX509svidRequest, WorkloadReference};
+use svid_csi_proto::broker::WorkloadReference;
 use svid_csi_proto::workload::{X509svid, X509svidResponse};
 use svid_csi_testkit::TestCa;
 use tokio::sync::watch;
@@ -19,9 +19,9 @@ use tokio::time::sleep;
 use self::agent::Agent;
 use super::*;
 use crate::host::simulated::{self, Machine, Random};
-use crate::source::broker::ask;
 use crate::source::broker::own_svid::CurrentSvid;
 use crate::source::broker::topic::BrokerClient;
+use crate::source::broker::x509_topic::X509Topic;
 use crate::tasks::Tasks;
 
 const PODS: usize = 4;
@@ -56,14 +56,8 @@ impl Topic for Recorder {
         &self.pod
     }
 
-    async fn subscribe(
-        mut api: BrokerClient,
-        reference: WorkloadReference,
-    ) -> Result<Streaming<X509svidResponse>, Status> {
-        Ok(api
-            .subscribe_to_x509svid(ask(SubscribeToX509svidRequest { reference: Some(reference) }))
-            .await?
-            .into_inner())
+    async fn subscribe(api: BrokerClient, reference: WorkloadReference) -> Result<Streaming<X509svidResponse>, Status> {
+        X509Topic::subscribe(api, reference).await
     }
 
     async fn take(&self, _: &Connection, message: X509svidResponse) {

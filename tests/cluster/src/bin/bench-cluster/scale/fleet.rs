@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::DeleteParams;
 use kube::runtime::watcher::Event;
@@ -61,6 +61,7 @@ impl Fleet {
 
     /// Renews pods of the watching nodes, and returns how long each request took until its certificate arrived.
     pub(super) async fn renew(&self, terms: &Terms, rate: f64, lasts: Duration) -> Result<Vec<Duration>> {
+        ensure!(!self.watches.is_empty(), "no node watches");
         let mut ticks = interval(Duration::from_secs_f64(1.0 / rate));
         // At a machine's limit the rate must not catch up in bursts.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -80,9 +81,7 @@ impl Fleet {
         while let Some(renewed) = renewals.join_next().await {
             latencies.push(renewed?.context("a renewal takes too long")??);
         }
-        if self.watches.is_empty() || latencies.is_empty() {
-            bail!("nothing was renewed");
-        }
+        ensure!(!latencies.is_empty(), "nothing was renewed");
         Ok(latencies)
     }
 }

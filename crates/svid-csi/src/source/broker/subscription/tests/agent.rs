@@ -8,6 +8,7 @@ use prost::Message;
 use svid_csi_proto::broker::api_server::{Api, ApiServer};
 use svid_csi_proto::broker::{
     FetchJwtsvidRequest, KubernetesObjectReference, SubscribeToJwtBundlesRequest, SubscribeToX509BundlesRequest,
+    SubscribeToX509svidRequest,
 };
 use svid_csi_proto::workload::{JwtBundlesResponse, JwtsvidResponse, X509BundlesResponse};
 use tokio::io::DuplexStream;
