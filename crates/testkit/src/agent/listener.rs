@@ -1,16 +1,19 @@
 //! The sockets of the agent, and the thread that serves them.
 
 use std::fs::{self, Permissions};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use svid_csi_proto::broker::api_server::ApiServer;
 use svid_csi_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::transport::Server;
 
@@ -43,7 +46,7 @@ impl Running {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
                 let tcp = match places.broker_address {
-                    Some(address) => Some(TcpListener::bind(address).await.expect("an address of this machine")),
+                    Some(address) => Some(bind(address).await),
                     None => None,
                 };
                 let (workload_api, broker) = (listen(&places.workload_api), listen(&places.broker));
@@ -119,4 +122,16 @@ fn shake_hands(world: &Arc<World>, raw: Box<dyn Raw>, accepted: &Accepted) {
             let _ = accepted.send(Ok(connection)).await;
         }
     });
+}
+
+/// Binds the address, which after a restart is that of the former socket: a process that another test starts at this moment
+/// has a copy of it until it executes its program.
+async fn bind(address: SocketAddr) -> TcpListener {
+    for _ in 0..1_000 {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => sleep(Duration::from_millis(10)).await,
+            bound => return bound.expect("an address of this machine"),
+        }
+    }
+    panic!("{address} stays in use")
 }
