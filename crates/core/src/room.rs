@@ -4,6 +4,9 @@
 //! prevent the renewal of others. A volume, a pod and a namespace may use only a share of the space that they leave to
 //! others, so that a newcomer finds space on a node with greedy pods: a single namespace may use half of it, and each
 //! of two a third.
+//!
+//! A file that was replaced needs its space until the last process has closed it. What a pod keeps open that way counts
+//! as its own, and a pod that keeps much open gets nothing of the reserve.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,6 +20,10 @@ const RESERVE: u64 = 8;
 /// A volume holds at most half of the reserve: its new files are written beside the old ones, in the reserve if
 /// nothing else is left, and records and growing bundles are written there too.
 const VOLUMES_IN_RESERVE: u64 = 2;
+/// A pod may keep this part of the reserve open in replaced files, and still use the rest.
+const KEPT_OPEN: u64 = 64;
+/// It may always keep that much: programs may be reading, and others write at the same time.
+const LEAST_KEPT_OPEN: Amount = Amount { bytes: 64 << 10, inodes: 32 };
 /// A pod may use at most this part of the space that it leaves to others: a quarter.
 const PODS: u64 = 4;
 
@@ -53,6 +60,8 @@ pub enum Bound {
     Pod,
     /// The limit of all volumes of one namespace.
     Namespace,
+    /// The space outside the reserve, for a pod that keeps replaced files open.
+    KeptOpen,
 }
 
 /// There is not enough space for a volume.
@@ -76,6 +85,8 @@ pub struct Ledger {
     volumes: HashMap<VolumeId, Holding>,
     pods: HashMap<String, u64>,
     namespaces: HashMap<String, u64>,
+    /// By the UID of the pod.
+    kept_open: HashMap<String, Amount>,
     promised: Amount,
 }
 
@@ -83,6 +94,8 @@ pub struct Ledger {
 struct Holding {
     pod: Option<(String, String)>,
     amount: Amount,
+    /// The same, if the driver has written all of it since it was started.
+    delivered: Option<Amount>,
     is_written: bool,
 }
 
@@ -144,9 +157,35 @@ impl Ledger {
         let free = space.free.less(self.promised.less(promised));
         self.check(space, free, pod, need, on_disk, held)?;
         if !is_written {
-            self.set(id, pod, need, false);
+            self.set(id, pod, need, None, false);
         }
         Ok(())
+    }
+
+    /// Whether a published volume may be written again, with files of that amount beside its former ones.
+    ///
+    /// # Errors
+    /// [`Refusal`], if that needs the reserve and its pod keeps too much of it open.
+    pub fn renew(&self, space: Space, pod: Option<&PodRef>, need: Amount) -> Result<(), Refusal> {
+        let (reserve, size) = (space.reserve(), space.size);
+        let allowed = space.free.less(reserve);
+        let Some(kept) = pod.and_then(|pod| self.kept_open.get(&pod.uid)).filter(|_| !need.fits(allowed)) else {
+            return Ok(());
+        };
+        let limit = |reserve: u64, least: u64| (reserve / KEPT_OPEN).max(least);
+        let most = Amount {
+            bytes: limit(reserve.bytes, LEAST_KEPT_OPEN.bytes),
+            inodes: limit(reserve.inodes, LEAST_KEPT_OPEN.inodes),
+        };
+        if kept.fits(most) {
+            return Ok(());
+        }
+        let bound = Bound::KeptOpen;
+        Err(if need.bytes > allowed.bytes {
+            Refusal { bound, of: "bytes", need: need.bytes, allowed: allowed.bytes, size: size.bytes }
+        } else {
+            Refusal { bound, of: "inodes", need: need.inodes, allowed: allowed.inodes, size: size.inodes }
+        })
     }
 
     fn check(
@@ -176,7 +215,8 @@ impl Ledger {
         for (bound, part, all) in
             [(Bound::Namespace, 1, self.namespaces.get(&pod.namespace)), (Bound::Pod, PODS, self.pods.get(&pod.uid))]
         {
-            let others = all.copied().unwrap_or_default().saturating_sub(held.bytes);
+            let kept = if bound == Bound::Pod { self.kept_open(pod).bytes } else { 0 };
+            let others = all.copied().unwrap_or_default().saturating_sub(held.bytes).saturating_add(kept);
             let share = allowed.bytes.saturating_sub(others.saturating_mul(part)) / (part + 1);
             if need.bytes > share {
                 return refuse(bound, "bytes", need.bytes, share, size.bytes);
@@ -187,7 +227,31 @@ impl Ledger {
 
     /// Records that a volume holds that amount.
     pub fn wrote(&mut self, id: &VolumeId, pod: Option<&PodRef>, amount: Amount) {
-        self.set(id, pod, amount, true);
+        self.set(id, pod, amount, None, true);
+    }
+
+    /// Whether the driver has written the files of a volume since it was started.
+    pub fn has_delivered(&self, id: &VolumeId) -> bool {
+        self.volumes.get(id).is_some_and(|holding| holding.delivered.is_some())
+    }
+
+    /// Records that all files of a volume were written. `seen` is the space before and after that, if there were
+    /// [former ones](Self::has_delivered): less has become free than they needed if its pod keeps them open.
+    pub fn delivered(&mut self, id: &VolumeId, pod: Option<&PodRef>, files: Amount, seen: Option<[Space; 2]>) {
+        let former = self.volumes.get(id).and_then(|holding| holding.delivered);
+        self.set(id, pod, files, Some(files), true);
+        let (Some(pod), Some(former), Some([before, after])) = (pod, former, seen) else { return };
+        let used = |space: Space| space.size.less(space.free);
+        let kept = self.kept_open(pod).plus(used(after)).plus(former).less(used(before).plus(files));
+        if kept == Amount::default() {
+            self.kept_open.remove(&pod.uid);
+        } else {
+            self.kept_open.insert(pod.uid.clone(), kept);
+        }
+    }
+
+    fn kept_open(&self, pod: &PodRef) -> Amount {
+        self.kept_open.get(&pod.uid).copied().unwrap_or_default()
     }
 
     /// How many bytes a volume holds.
@@ -197,18 +261,33 @@ impl Ledger {
 
     /// Records that a volume no longer holds anything.
     pub fn release(&mut self, id: &VolumeId) {
-        let Some(Holding { pod, amount, is_written }) = self.volumes.remove(id) else { return };
-        if !is_written {
-            self.promised = self.promised.less(amount);
-        }
-        if let Some((uid, namespace)) = pod {
-            subtract(&mut self.pods, &uid, amount.bytes);
-            subtract(&mut self.namespaces, &namespace, amount.bytes);
+        let Some(Holding { pod: Some((uid, _)), .. }) = self.take_out(id) else { return };
+        if !self.pods.contains_key(&uid) {
+            self.kept_open.remove(&uid);
         }
     }
 
-    fn set(&mut self, id: &VolumeId, pod: Option<&PodRef>, amount: Amount, is_written: bool) {
-        self.release(id);
+    fn take_out(&mut self, id: &VolumeId) -> Option<Holding> {
+        let holding = self.volumes.remove(id)?;
+        if !holding.is_written {
+            self.promised = self.promised.less(holding.amount);
+        }
+        if let Some((uid, namespace)) = &holding.pod {
+            subtract(&mut self.pods, uid, holding.amount.bytes);
+            subtract(&mut self.namespaces, namespace, holding.amount.bytes);
+        }
+        Some(holding)
+    }
+
+    fn set(
+        &mut self,
+        id: &VolumeId,
+        pod: Option<&PodRef>,
+        amount: Amount,
+        delivered: Option<Amount>,
+        is_written: bool,
+    ) {
+        self.take_out(id);
         if !is_written {
             self.promised = self.promised.plus(amount);
         }
@@ -217,7 +296,7 @@ impl Ledger {
             *self.namespaces.entry(pod.namespace.clone()).or_default() += amount.bytes;
         }
         let pod = pod.map(|pod| (pod.uid.clone(), pod.namespace.clone()));
-        self.volumes.insert(id.clone(), Holding { pod, amount, is_written });
+        self.volumes.insert(id.clone(), Holding { pod, amount, delivered, is_written });
     }
 }
 
@@ -238,11 +317,15 @@ impl fmt::Display for Refusal {
             Bound::Node => "the free space not reserved for renewals is",
             Bound::Pod => "the rest of the pod's share (a quarter of what it leaves to others) is",
             Bound::Namespace => "the rest of the namespace's share (as much as it leaves to others) is",
+            Bound::KeptOpen => "the pod keeps files open that were replaced, and for such a pod the rest is",
+        };
+        let fix = match bound {
+            Bound::KeptOpen => "close them, or delete the pod",
+            _ => "run fewer volumes on the node, or increase --data-size-limit",
         };
         write!(
             f,
-            "the volume needs {need} {of} of the {size} {of} for all volumes on the node, but {what} {allowed}: run fewer \
-             volumes on the node, or increase --data-size-limit"
+            "the volume needs {need} {of} of the {size} {of} for all volumes on the node, but {what} {allowed}: {fix}"
         )
     }
 }

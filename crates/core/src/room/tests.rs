@@ -133,3 +133,56 @@ proptest! {
         prop_assert!(ledger.volumes.is_empty() && ledger.pods.is_empty() && ledger.namespaces.is_empty());
     }
 }
+
+#[test]
+fn a_pod_that_keeps_replaced_files_open_does_not_get_the_reserve() {
+    let amount = |pages: u64, inodes| Amount { bytes: pages * PAGE, inodes };
+    let space = |used: Amount| Space { size: amount(512, 4096), free: amount(512, 4096).less(used) };
+    let (mut ledger, files) = (Ledger::default(), amount(4, 11));
+    let (keeper, honest) = (pod(0, 0), pod(1, 1));
+    let mut used = Amount::default();
+    let deliver = |ledger: &mut Ledger, used: &mut Amount, number: usize, pod: &PodRef, kept: Amount| {
+        let before = space(*used);
+        let former = ledger.volumes.contains_key(&id(number));
+        *used = used.plus(files).less(if former { files.less(kept) } else { Amount::default() });
+        ledger.delivered(&id(number), Some(pod), files, Some([before, space(*used)]));
+    };
+    for number in [0, 1] {
+        deliver(&mut ledger, &mut used, number, if number == 0 { &keeper } else { &honest }, Amount::default());
+    }
+    let kept = amount(3, 3);
+    let mut times = 0;
+    while ledger.renew(space(used), Some(&keeper), files).is_ok() {
+        deliver(&mut ledger, &mut used, 0, &keeper, kept);
+        deliver(&mut ledger, &mut used, 1, &honest, Amount::default());
+        times += 1;
+    }
+    assert!(times > 100, "{times}");
+    let refusal = ledger.renew(space(used), Some(&keeper), files).expect_err("it would use the reserve");
+    assert_eq!(refusal.bound, Bound::KeptOpen);
+    assert!(refusal.to_string().ends_with("close them, or delete the pod"), "{refusal}");
+    assert!(space(used).free.bytes > space(used).reserve().bytes - files.bytes, "the reserve is there for others");
+    assert_eq!(ledger.renew(space(used), Some(&honest), files), Ok(()));
+    assert_eq!(ledger.kept_open(&honest), Amount::default());
+
+    used = used.less(amount(300, 300));
+    assert_eq!(ledger.renew(space(used), Some(&keeper), files), Ok(()), "once they are closed");
+    ledger.release(&id(0));
+    assert!(ledger.kept_open.is_empty(), "the pod has gone");
+}
+
+#[test]
+fn what_a_pod_has_closed_is_forgotten() {
+    let amount = |inodes| Amount { bytes: inodes * PAGE, inodes };
+    let space = |used: u64| Space { size: amount(4096), free: amount(4096 - used) };
+    let (mut ledger, keeper) = (Ledger::default(), pod(0, 0));
+    ledger.delivered(&id(0), Some(&keeper), amount(10), Some([space(0), space(10)]));
+    assert_eq!(ledger.kept_open(&keeper), Amount::default(), "there were no former files");
+    ledger.delivered(&id(0), Some(&keeper), amount(10), Some([space(10), space(17)]));
+    assert_eq!(ledger.kept_open(&keeper), amount(7));
+    ledger.delivered(&id(0), Some(&keeper), amount(12), Some([space(17), space(10)]));
+    assert_eq!(ledger.kept_open(&keeper), Amount::default());
+    ledger.wrote(&id(0), Some(&keeper), amount(10));
+    ledger.delivered(&id(0), Some(&keeper), amount(10), Some([space(10), space(40)]));
+    assert_eq!(ledger.kept_open(&keeper), Amount::default(), "what was found on the disk was not measured");
+}

@@ -85,6 +85,44 @@ fn no_namespace_can_use_all_of_it() {
     });
 }
 
+/// A process that opens the files of each certificate and keeps them needs their space until it closes them.
+#[test]
+fn a_pod_that_keeps_replaced_files_open_cannot_prevent_the_renewal_of_others() {
+    test(async || {
+        let node = Node::files(&["--data-size-limit=1Mi", SMALL[1], SMALL[2]]).await;
+        let keeper = node.publish(&volume_in("evil", 0)).await;
+        let honest = node.publish(&volume_in("shop", 1)).await;
+        let mut kept = Vec::new();
+        let refused = "the pod keeps files open that were replaced";
+        let mut rounds = 0;
+        while !node.log().contains(refused) {
+            let folder = std::fs::read_dir(keeper.join("..data")).unwrap();
+            kept.extend(folder.map(|file| std::fs::File::open(file.unwrap().path()).unwrap()));
+            let before = [&keeper, &honest].map(|target| serial(target));
+            renew_all(&node).await;
+            until("both are renewed, or one fails", async || {
+                let is_new = |at: usize, target: &Path| serial(target) != before[at];
+                (is_new(0, &keeper) && is_new(1, &honest)) || node.log().contains(refused)
+            })
+            .await;
+            rounds += 1;
+            assert!(rounds < 1000, "{}", node.log());
+        }
+        assert!(rounds > 20, "it may keep some: {rounds}");
+        let stat = rustix::fs::statvfs(node.path("root/data")).unwrap();
+        assert!(stat.f_bavail > stat.f_blocks / 16, "of the reserve, an eighth: {} pages", stat.f_bavail);
+        for _ in 0..3 {
+            let before = serial(&honest);
+            renew_all(&node).await;
+            until("the other pod is renewed", async || serial(&honest) != before).await;
+        }
+        let before = serial(&keeper);
+        kept.clear();
+        renew_all(&node).await;
+        until("it is renewed after it has closed them", async || serial(&keeper) != before).await;
+    });
+}
+
 /// Without MS_BIND, this changes the file system and not the mount.
 fn remount(target: &Path, flags: MountFlags, options: &CStr) {
     rustix::mount::mount_remount(target, flags, options).unwrap();

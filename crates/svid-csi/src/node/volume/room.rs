@@ -170,11 +170,14 @@ impl Deliveries {
         let mut ledger = room.lock();
         let (space, page) = room.look()?;
         let amount = Amount::of_files(sizes, page);
-        if occasion == Occasion::Publish {
-            self.ask(&mut ledger, space, spec, amount)?;
+        match occasion {
+            Occasion::Publish => self.ask(&mut ledger, space, spec, amount)?,
+            Occasion::Renewal => ledger.renew(space, spec.pod.as_ref(), amount)?,
         }
         write().map_err(Into::into)?;
-        ledger.wrote(&spec.id, spec.pod.as_ref(), amount);
+        let after = if ledger.has_delivered(&spec.id) { room.look().ok() } else { None };
+        let seen = after.map(|(after, _)| [space, after]);
+        ledger.delivered(&spec.id, spec.pod.as_ref(), amount, seen);
         Ok(())
     }
 
