@@ -5,12 +5,12 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use svid_csi_core::files::{FILE_MODE, FOLDER_MODE, FileName, RenderedFile};
 use tracing::warn;
 
-use super::volume_folder::{VolumeFolder, remove_others};
+use super::volume_folder::{VolumeFolder, deadline, remove_others};
 use crate::host::beneath::Folder;
 use crate::host::fsx::FsError;
 use crate::telemetry::report;
@@ -32,17 +32,18 @@ pub fn install(
     now: SystemTime,
 ) -> Result<(), FsError> {
     volume.change(|folder| {
+        let end = deadline();
         let (name, moment) = new_moment(folder, now)?;
         let mut made = Vec::new();
         let written = fill(&moment, files, group)
-            .and_then(|()| link_names(folder, files, &mut made))
-            .and_then(|()| swap(folder, &name, group));
+            .and_then(|()| link_names(folder, files, &mut made, end))
+            .and_then(|()| swap(folder, &name, group, end));
         match written {
             Ok(()) => {
                 let is_new = |entry: &OsStr| {
                     entry == name.as_str() || entry == CURRENT || files.iter().any(|file| entry == file.name.as_str())
                 };
-                remove_others(folder, is_new).unwrap_or_else(|left| {
+                remove_others(folder, deadline(), is_new).unwrap_or_else(|left| {
                     let (folder, error) = (folder.shown_path().display(), report::chain(&left));
                     warn!(%folder, error, "cannot remove former files from a volume");
                 });
@@ -65,10 +66,11 @@ pub fn install(
 /// [`FsError`].
 pub fn restore_names(folder: &Folder) -> Result<(), FsError> {
     let Some(shown) = folder.link(CURRENT)?.filter(|shown| is_moment(shown)) else { return Ok(()) };
+    let end = deadline();
     for name in folder.folder(shown)?.names()? {
         let name = name.to_str().and_then(|name| FileName::parse(name).ok());
         if let Some(name) = name.filter(|name| !matches!(is_linked(folder, name.as_str()), Ok(true))) {
-            link(folder, name.as_str())?;
+            link(folder, name.as_str(), end)?;
         }
     }
     Ok(())
@@ -79,7 +81,11 @@ pub fn restore_names(folder: &Folder) -> Result<(), FsError> {
 /// # Errors
 /// [`FsError`].
 pub fn take_away(volume: &VolumeFolder) -> Result<(), FsError> {
-    volume.change(|folder| folder.remove(CURRENT).and_then(|()| remove_others(folder, |_| false)))
+    volume.change(|folder| {
+        let end = deadline();
+        folder.remove_until(CURRENT, end)?;
+        remove_others(folder, end, |_| false)
+    })
 }
 
 /// Whether it is the name of a timestamped folder.
@@ -112,20 +118,25 @@ fn fill(moment: &Folder, files: &[RenderedFile], group: Option<u32>) -> Result<(
 
 /// Points `..data` at the new folder. This is the last step that may fail, because a delivered folder is never rolled
 /// back. Just before, the volume's folder gets the mode and group of files, because it may have had those of a socket.
-fn swap(folder: &Folder, name: &str, group: Option<u32>) -> Result<(), FsError> {
-    folder.remove(NEXT)?;
+fn swap(folder: &Folder, name: &str, group: Option<u32>, end: Instant) -> Result<(), FsError> {
+    folder.remove_until(NEXT, end)?;
     folder.symlink(name, NEXT)?;
     folder.shape(FOLDER_MODE, group)?;
-    folder.rename(NEXT, CURRENT)
+    folder.rename(NEXT, CURRENT, end)
 }
 
 /// Ensures that every visible name leads through `..data`. Adds the corrected ones to `made`.
-fn link_names<'a>(folder: &Folder, files: &'a [RenderedFile], made: &mut Vec<&'a str>) -> Result<(), FsError> {
+fn link_names<'a>(
+    folder: &Folder,
+    files: &'a [RenderedFile],
+    made: &mut Vec<&'a str>,
+    end: Instant,
+) -> Result<(), FsError> {
     for file in files {
         let visible = file.name.as_str();
         if !is_linked(folder, visible)? {
             made.push(visible);
-            link(folder, visible)?;
+            link(folder, visible, end)?;
         }
     }
     Ok(())
@@ -136,21 +147,22 @@ fn is_linked(folder: &Folder, visible: &str) -> Result<bool, FsError> {
     Ok(folder.link(visible)?.is_some_and(|target| target == through.as_str()))
 }
 
-fn link(folder: &Folder, visible: &str) -> Result<(), FsError> {
-    folder.remove(visible)?;
+fn link(folder: &Folder, visible: &str, end: Instant) -> Result<(), FsError> {
+    folder.remove_until(visible, end)?;
     folder.symlink(&format!("{CURRENT}/{visible}"), visible)
 }
 
 /// Removes the leftovers of a failed delivery: the folder with that name, and the visible names that lead nowhere.
 fn take_back(folder: &Folder, name: &str, made: &[&str]) -> Result<(), FsError> {
+    let end = deadline();
+    folder.remove_until(name, end)?;
     // Leftovers also disturb the next delivery, which reports them.
-    let _ = folder.remove(NEXT);
-    folder.remove(name)?;
+    let _ = folder.remove_until(NEXT, end);
     let shown = folder.link(CURRENT)?.filter(|shown| is_moment(shown));
     let shown = shown.map(|shown| folder.folder(shown)).transpose()?;
     for visible in made {
         if shown.as_ref().map_or(Ok(None), |shown| shown.stat(visible))?.is_none() {
-            folder.remove(visible)?;
+            folder.remove_until(visible, end)?;
         }
     }
     Ok(())

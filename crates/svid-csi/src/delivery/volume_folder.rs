@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use svid_csi_core::files::FileName;
 use svid_csi_core::state::FileId;
 
-use crate::host::beneath::Folder;
+use crate::host::beneath::{FEW, Folder};
 use crate::host::fsx::FsError;
 use crate::host::mount::{self, MountError};
 
-/// How long foreign files are removed while the folder is not sealed.
-const LONGEST: Duration = Duration::from_secs(1);
+/// How long what the pod puts into the folder is removed while the folder is not sealed. Others wait meanwhile.
+const LONGEST: Duration = Duration::from_millis(200);
 
 /// The open folder of one volume.
 #[derive(Debug)]
@@ -80,14 +80,19 @@ impl VolumeFolder {
         if self.folder.names()?.iter().all(|name| is_kept(name)) {
             return Ok(());
         }
-        self.change(|folder| remove_others(folder, is_kept))
+        self.change(|folder| remove_others(folder, deadline(), is_kept))
     }
+}
+
+/// When a change that begins now gives up removing what its pod keeps adding.
+pub(super) fn deadline() -> Instant {
+    Instant::now() + LONGEST
 }
 
 /// Removes everything in a folder except the names that `is_kept` accepts. A pod that keeps adding names harms only
 /// itself: its volume is left with them, and retried.
-pub(super) fn remove_others(folder: &Folder, is_kept: impl Fn(&OsStr) -> bool) -> Result<(), FsError> {
-    let end = Instant::now() + LONGEST;
+pub(super) fn remove_others(folder: &Folder, end: Instant, is_kept: impl Fn(&OsStr) -> bool) -> Result<(), FsError> {
+    let mut removed = 0;
     loop {
         let mut others = folder.names()?;
         others.retain(|name| !is_kept(name));
@@ -96,7 +101,8 @@ pub(super) fn remove_others(folder: &Folder, is_kept: impl Fn(&OsStr) -> bool) -
         }
         for name in others {
             folder.remove_until(&name, end)?;
-            if Instant::now() > end {
+            removed += 1;
+            if removed > FEW && Instant::now() > end {
                 return Err(folder.keeps_filling());
             }
         }

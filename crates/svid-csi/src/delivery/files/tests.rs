@@ -154,6 +154,42 @@ fn a_pod_that_keeps_adding_files_does_not_hold_the_driver() {
     });
 }
 
+/// Others wait for the space on the node meanwhile.
+#[test]
+fn a_pod_that_keeps_filling_the_next_link_delays_a_delivery_only_shortly() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    with_volume(|path, volume| {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        install(volume, &[file("a", "1")], None, now).unwrap();
+        let (next, ended) = (path.join(NEXT), AtomicBool::new(false));
+        let fill = |writer: usize| {
+            let _ = fs::create_dir(&next);
+            for number in 0_usize.. {
+                if ended.load(Ordering::Relaxed) {
+                    return;
+                }
+                let _ = fs::create_dir(&next);
+                let _ = fs::File::create(next.join(format!("{writer}-{number}")));
+            }
+        };
+        std::thread::scope(|scope| {
+            let fill = &fill;
+            // What the pod has made in the moment in which the seal was open.
+            volume.change(|_| fs::create_dir(&next).map_err(FsError::of("create", &next))).unwrap();
+            (0..4).for_each(|writer| drop(scope.spawn(move || fill(writer))));
+            let (begin, slow) = (std::time::Instant::now(), Duration::from_secs(4));
+            let _ = install(volume, &[file("a", "2")], None, now);
+            let took = begin.elapsed();
+            ended.store(true, Ordering::Relaxed);
+            assert!(took < slow, "{took:?}: twice 200 ms, and what the machine adds");
+        });
+        let shown = shows(volume);
+        assert!(["1", "2"].iter().any(|whole| shown == [("a".to_owned(), (*whole).to_owned())]), "{shown:?}");
+        while install(volume, &[file("a", "3")], None, now).is_err() {}
+        assert_eq!(shows(volume), [("a".to_owned(), "3".to_owned())]);
+    });
+}
+
 /// Otherwise it would not be recorded, and its renewal would come too late.
 #[test]
 fn former_files_that_cannot_be_removed_do_not_fail_a_delivery() {

@@ -10,7 +10,7 @@ use svid_csi_core::files::FileName;
 use tokio::net::UnixListener;
 
 use super::share::Full;
-use crate::delivery::volume_folder::VolumeFolder;
+use crate::delivery::volume_folder::{VolumeFolder, deadline};
 use crate::host::beneath::Folder;
 use crate::host::fsx::FsError;
 
@@ -47,16 +47,17 @@ pub enum ListenError {
 /// Listens in the folder under all those names, and replaces the sockets of an earlier run: a client finds either the
 /// old one or the new one. Returns the inode of the socket.
 pub(super) fn listen(folder: &Folder, names: &[FileName]) -> Result<(UnixListener, u64), ListenError> {
-    folder.remove(NEXT)?;
+    let end = deadline();
+    folder.remove_until(NEXT, end)?;
     let failed = |source| ListenError::Listen { folder: folder.shown_path().to_owned(), source };
     let listener = bind(folder).map_err(failed)?;
     let inode = open_to_all(folder).map_err(failed)?;
     for name in names {
-        folder.remove(LINK)?;
+        folder.remove_until(LINK, end)?;
         folder.hard_link(NEXT, LINK)?;
-        folder.rename(LINK, name.as_str())?;
+        folder.rename(LINK, name.as_str(), end)?;
     }
-    folder.remove(NEXT)?;
+    folder.remove_until(NEXT, end)?;
     Ok((listener, inode))
 }
 
