@@ -11,13 +11,13 @@ use svid_csi_core::pod_token::PodToken;
 use svid_csi_core::request;
 use svid_csi_core::spiffe_id::SpiffeId;
 use svid_csi_core::volume::VolumeSpec;
-use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::error::{CertManagerError, Ending, FailedRequest, described};
 use super::outcome::RequestOutcome;
 use super::requests::Link;
+use super::turns::Turn;
 use super::volume::{Live, RequestState, VolumeIssuance, Waiting};
 use super::{CertManager, Patience};
 use crate::backoff::retry_delay_within;
@@ -27,7 +27,7 @@ use crate::kube::requester::CreateError;
 /// How long a starting pod waits for dependencies that should have been ready when the driver started.
 const SOON: Duration = Duration::from_secs(10);
 /// How long a renewal delays those behind it. It continues to wait afterwards, for its existing request.
-const LONGEST_PERMIT: Duration = Duration::from_secs(30);
+const LONGEST_TURN: Duration = Duration::from_secs(30);
 
 /// The minimum pause if the API server asks for one.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
@@ -93,7 +93,7 @@ impl CertManager {
         loop {
             let live = self.live(wanted, asking).await?;
             let token = self.token(wanted, live.made).await?;
-            let permit = if live.made { None } else { self.permit(wanted).await };
+            let turn = if live.made { None } else { self.turn(wanted).await };
             match self.make(wanted, live, token.as_ref()).await {
                 Err(CreateError::Unauthorized) if token.is_some() && wanted.patience.is_renewal() => {
                     self.metrics.request_ended("not_made");
@@ -101,9 +101,9 @@ impl CertManager {
                     continue;
                 }
                 Err(CreateError::Unclear(error)) if error.retry_after().is_some() => {
-                    let asked = error.retry_after().unwrap_or_default().clamp(LEAST_PAUSE, LONGEST_PERMIT);
+                    let asked = error.retry_after().unwrap_or_default().clamp(LEAST_PAUSE, LONGEST_TURN);
                     wanted.volume.waits(Waiting::ForApiServer);
-                    drop(permit);
+                    drop(turn);
                     tokio::time::sleep(asked).await;
                     continue;
                 }
@@ -113,7 +113,7 @@ impl CertManager {
                 }
                 made => made.map_err(|source| self.not_made(wanted, source))?,
             }
-            let outcome = self.outcome(wanted, live, permit).await;
+            let outcome = self.outcome(wanted, live, turn).await;
             let Some(live) = asking.live.take() else { continue };
             match outcome {
                 RequestOutcome::Outdated => {
@@ -255,12 +255,12 @@ impl CertManager {
     }
 
     /// A renewal's turn. First identities precede all renewals, because their pods wait.
-    async fn permit(&self, wanted: &VolumeRequest<'_>) -> Option<SemaphorePermit<'_>> {
+    async fn turn(&self, wanted: &VolumeRequest<'_>) -> Option<Turn> {
         if !wanted.patience.is_renewal() {
             return None;
         }
         wanted.volume.waits(Waiting::ForTurn);
-        self.renewals.acquire().await.ok()
+        Some(self.renewals.next(&wanted.pod.namespace).await)
     }
 
     async fn make(
@@ -287,18 +287,13 @@ impl CertManager {
         Ok(())
     }
 
-    async fn outcome(
-        &self,
-        wanted: &VolumeRequest<'_>,
-        live: &Live,
-        permit: Option<SemaphorePermit<'_>>,
-    ) -> RequestOutcome {
+    async fn outcome(&self, wanted: &VolumeRequest<'_>, live: &Live, turn: Option<Turn>) -> RequestOutcome {
         wanted.volume.waits(Waiting::ForRequest { name: live.name(), seen: live.expected.seen() });
         let ended = self.ended(live);
         tokio::pin!(ended);
         tokio::select! {
             outcome = &mut ended => return outcome,
-            () = tokio::time::sleep(LONGEST_PERMIT), if permit.is_some() => drop(permit),
+            () = tokio::time::sleep(LONGEST_TURN), if turn.is_some() => drop(turn),
         }
         ended.await
     }

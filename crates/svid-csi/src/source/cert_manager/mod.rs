@@ -13,6 +13,7 @@ mod outcome;
 mod requests;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod volume;
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,11 +28,12 @@ use svid_csi_core::pod_token;
 use svid_csi_core::secret::Secret;
 use svid_csi_core::volume::{Content, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
-use tokio::sync::{Semaphore, watch as value};
+use tokio::sync::watch as value;
 
 use self::config::RequestSettings;
 pub use self::error::CertManagerError;
 use self::requests::{Link, Requests};
+use self::turns::Turns;
 use self::volume::VolumeIssuance;
 use super::trust_bundle::{BundleSource, CurrentBundle};
 use crate::kube::requester::Requester;
@@ -63,7 +65,7 @@ pub struct CertManager {
     requests: Arc<Requests>,
     unusable: Unusable,
     volumes: Mutex<HashMap<VolumeId, Arc<VolumeIssuance>>>,
-    renewals: Semaphore,
+    renewals: Turns,
     metrics: Arc<Metrics>,
     tasks: Tasks,
     /// Whether it was logged that the driver may not delete requests.
@@ -92,7 +94,7 @@ impl CertManager {
         metrics: Arc<Metrics>,
         tasks: Tasks,
     ) -> Self {
-        let renewals = Semaphore::new(settings.renewals);
+        let renewals = Turns::new(settings.renewals);
         let unusable = Unusable::new(client.clone());
         let (requests, volumes, reported_forbidden) = (Arc::default(), Mutex::default(), Arc::default());
         Self {

@@ -1,6 +1,7 @@
 //! The requests of this node, as reported by the watch, and the waiters for them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -14,6 +15,10 @@ use crate::kube::cert_request::CertificateRequest;
 /// The number of requests of one volume that are remembered, besides the awaited ones: a client that may create
 /// requests can make them look like a volume's.
 const MOST_OF_A_VOLUME: usize = 32;
+/// The same for one namespace, whatever the volumes.
+const MOST_OF_A_NAMESPACE: usize = 4096;
+/// The longest UID of a pod, in bytes: twice what Kubernetes uses. Its author chooses the UID in a request.
+const LONGEST_UID: usize = 64;
 
 /// A request by namespace and name.
 pub type RequestName = (String, String);
@@ -47,17 +52,23 @@ pub struct Requests {
 
 #[derive(Debug, Default)]
 struct Index {
-    by_volume: ByVolume,
-    listing: Option<ByVolume>,
+    known: Known,
+    listing: Option<Known>,
     lists: u64,
     waiting: HashMap<RequestName, Waiter>,
 }
 
-/// The requests by their purpose.
-type ByVolume = HashMap<Purpose, HashMap<RequestName, RequestSummary>>;
+/// The requests that exist, each filed under its current purpose alone.
+#[derive(Debug, Default)]
+struct Known {
+    by_purpose: HashMap<Purpose, HashMap<RequestName, RequestSummary>>,
+    /// `None` for an awaited request that does not look like a volume's.
+    purposes: HashMap<RequestName, Option<Purpose>>,
+    of_namespace: HashMap<String, usize>,
+}
 
 /// The purpose of a request: the hash of the volume, the pod's namespace and its UID. The author of the request chooses
-/// hash and UID, but not the namespace.
+/// hash and UID, and may change both, but not the namespace.
 type Purpose = (String, String, String);
 
 /// The fields of a request that its volume needs.
@@ -138,7 +149,7 @@ impl Requests {
         match event {
             Event::Init => {
                 state.lists += 1;
-                state.listing = Some(HashMap::new());
+                state.listing = Some(Known::default());
             }
             Event::InitApply(request) | Event::Apply(request) => state.show(&request),
             Event::Delete(request) => state.remove(&request),
@@ -154,64 +165,102 @@ impl Requests {
 impl Index {
     fn known(&self, volume_hash: &str, pod: &PodRef) -> impl Iterator<Item = (&RequestName, &RequestSummary)> {
         let purpose = (volume_hash.to_owned(), pod.namespace.clone(), pod.uid.clone());
-        self.by_volume.get(&purpose).into_iter().flatten()
+        self.known.by_purpose.get(&purpose).into_iter().flatten()
     }
 
     fn show(&mut self, request: &CertificateRequest) {
-        let Some((purpose, key, known)) = RequestSummary::of(request) else { return };
-        let waiter = self.waiting.get(&key);
+        let Some(name) = name_of(request) else { return };
+        let waiter = self.waiting.get(&name);
         if let Some(waiter) = waiter {
             waiter.seen.send_replace(WatchedRequest::Progress(Progress::read(request.status.as_ref())));
         }
-        let by_volume = self.listing.as_mut().unwrap_or(&mut self.by_volume);
-        let of_volume = by_volume.entry(purpose).or_default();
-        if of_volume.len() < MOST_OF_A_VOLUME || of_volume.contains_key(&key) || waiter.is_some() {
-            of_volume.insert(key, known);
-        }
+        let known = self.listing.as_mut().unwrap_or(&mut self.known);
+        known.file(name, RequestSummary::of(request), waiter.is_some());
     }
 
     fn remove(&mut self, request: &CertificateRequest) {
-        let Some((purpose, key, _)) = RequestSummary::of(request) else { return };
-        if let Some(waiter) = self.waiting.get(&key) {
+        let Some(name) = name_of(request) else { return };
+        if let Some(waiter) = self.waiting.get(&name) {
             waiter.seen.send_replace(WatchedRequest::Deleted);
         }
-        if let Some(of_volume) = self.by_volume.get_mut(&purpose) {
-            of_volume.remove(&key);
-            if of_volume.is_empty() {
-                self.by_volume.remove(&purpose);
-            }
-        }
+        self.known.remove(&name);
     }
 
     /// Handles the end of a list: older requests that are not in it were deleted.
     fn listed(&mut self) {
         let Some(listed) = self.listing.take() else { return };
-        self.by_volume = listed;
-        let there: HashSet<&RequestName> = self.by_volume.values().flat_map(HashMap::keys).collect();
-        for (key, waiter) in &self.waiting {
-            if waiter.made_before.is_some_and(|lists| lists < self.lists) && !there.contains(key) {
+        self.known = listed;
+        for (name, waiter) in &self.waiting {
+            let may_be_older = waiter.made_before.is_none_or(|lists| lists >= self.lists);
+            if !may_be_older && !self.known.purposes.contains_key(name) {
                 waiter.seen.send_replace(WatchedRequest::Deleted);
             }
         }
     }
 }
 
+impl Known {
+    /// Remembers a request, within the limits unless it is awaited.
+    fn file(&mut self, name: RequestName, content: Option<(Purpose, RequestSummary)>, is_awaited: bool) {
+        self.remove(&name);
+        let of_namespace = self.of_namespace.get(&name.0).copied().unwrap_or_default();
+        let is_welcome = is_awaited || of_namespace < MOST_OF_A_NAMESPACE;
+        let purpose = match content {
+            Some((purpose, summary)) if is_welcome => {
+                let of_volume = self.by_purpose.get(&purpose).map_or(0, HashMap::len);
+                if of_volume >= MOST_OF_A_VOLUME && !is_awaited {
+                    return;
+                }
+                self.by_purpose.entry(purpose.clone()).or_default().insert(name.clone(), summary);
+                Some(purpose)
+            }
+            None if is_awaited => None,
+            _ => return,
+        };
+        *self.of_namespace.entry(name.0.clone()).or_default() += 1;
+        self.purposes.insert(name, purpose);
+    }
+
+    fn remove(&mut self, name: &RequestName) {
+        let Some(purpose) = self.purposes.remove(name) else { return };
+        if let Some(Entry::Occupied(mut of_volume)) = purpose.map(|purpose| self.by_purpose.entry(purpose)) {
+            of_volume.get_mut().remove(name);
+            if of_volume.get().is_empty() {
+                of_volume.remove();
+            }
+        }
+        if let Entry::Occupied(mut of_namespace) = self.of_namespace.entry(name.0.clone()) {
+            *of_namespace.get_mut() -= 1;
+            if *of_namespace.get() == 0 {
+                of_namespace.remove();
+            }
+        }
+    }
+}
+
+fn name_of(request: &CertificateRequest) -> Option<RequestName> {
+    Some((request.metadata.namespace.clone()?, request.metadata.name.clone()?))
+}
+
 impl RequestSummary {
-    /// `None` for an object without the labels of a volume's request.
-    fn of(request: &CertificateRequest) -> Option<(Purpose, RequestName, Self)> {
+    /// `None` unless the object is a request of a volume.
+    fn of(request: &CertificateRequest) -> Option<(Purpose, Self)> {
         let metadata = &request.metadata;
         let volume = metadata.labels.as_ref()?.get(VOLUME_LABEL)?.clone();
         let owner =
             metadata.owner_references.as_ref().and_then(|owners| owners.iter().find(|owner| owner.kind == "Pod"));
         let attempt = metadata.annotations.as_ref().and_then(|annotations| annotations.get(ATTEMPT_ANNOTATION));
         let attempt = attempt.and_then(|attempt| attempt.parse::<u32>().ok()).map_or(1, |attempt| attempt.clamp(1, 16));
-        let key = (metadata.namespace.clone()?, metadata.name.clone()?);
-        let purpose = (volume, key.0.clone(), owner.map(|owner| owner.uid.clone()).unwrap_or_default());
+        let uid = owner.map(|owner| owner.uid.clone()).unwrap_or_default();
+        if uid.len() > LONGEST_UID {
+            return None;
+        }
+        let purpose = (volume, metadata.namespace.clone()?, uid);
         let known = RequestSummary {
             issued: matches!(Progress::read(request.status.as_ref()), Ok(Progress::Issued(_))),
             failure: request.status.as_ref().and_then(ended).map(|at| Failure { at, attempt }),
         };
-        Some((purpose, key, known))
+        Some((purpose, known))
     }
 }
 

@@ -112,3 +112,57 @@ fn a_list_replaces_the_known_requests() {
     assert_eq!(requests.of_volume("v1", &pod("evil", "u1")), [], "an owner is whatever the author writes");
     assert_eq!(requests.last_failure("v1", &pod("shop", "u1")).map(|failure| failure.attempt), Some(3));
 }
+
+#[test]
+fn a_request_that_its_author_changes_is_remembered_once() {
+    let requests = Requests::default();
+    let with = |uid: String, volume: Option<&str>| {
+        let mut changed = request("r", denied());
+        changed.metadata.owner_references.iter_mut().flatten().for_each(|owner| owner.uid = uid.clone());
+        changed.metadata.labels = volume.map(|volume| [(VOLUME_LABEL.to_owned(), volume.to_owned())].into());
+        changed
+    };
+    for number in 0..100 {
+        requests.apply(Event::Apply(with(format!("u{number}"), Some(&format!("v{number}")))));
+    }
+    assert_eq!(requests.lock().known.by_purpose.len(), 1);
+    assert_eq!(requests.of_volume("v99", &pod("shop", "u99")).len(), 1);
+    requests.apply(Event::Apply(with("u".repeat(LONGEST_UID + 1), Some("v1"))));
+    assert!(requests.lock().known.by_purpose.is_empty(), "no pod has such a UID");
+    requests.apply(Event::Apply(with("u1".to_owned(), Some("v1"))));
+    requests.apply(Event::Apply(with("u1".to_owned(), None)));
+    let Known { by_purpose, purposes, of_namespace } = &requests.lock().known;
+    assert!(by_purpose.is_empty() && purposes.is_empty() && of_namespace.is_empty(), "without its label");
+}
+
+#[test]
+fn a_namespace_cannot_have_any_number_of_requests_remembered() {
+    let requests = Arc::new(Requests::default());
+    for number in 0..2 * MOST_OF_A_NAMESPACE {
+        let mut many = request(&format!("r{number}"), denied());
+        many.metadata.labels = Some([(VOLUME_LABEL.to_owned(), format!("v{number}"))].into());
+        requests.apply(Event::Apply(many));
+    }
+    assert_eq!(requests.lock().known.purposes.len(), MOST_OF_A_NAMESPACE);
+    let expected = requests.expect(key("own"));
+    requests.apply(Event::Apply(request("own", json!({}))));
+    assert_eq!(requests.of_volume("v1", &pod("shop", "u1")).len(), 2, "what is awaited is remembered in any case");
+    drop(expected);
+}
+
+#[test]
+fn a_waiter_sees_its_request_whatever_labels_it_has() {
+    let requests = Arc::new(Requests::default());
+    let expected = requests.expect(key("a"));
+    expected.made();
+    let mut changed = request("a", denied());
+    changed.metadata.labels = None;
+    requests.apply(Event::Apply(changed.clone()));
+    assert!(matches!(*expected.seen().borrow(), WatchedRequest::Progress(Ok(Progress::Denied { .. }))));
+    requests.apply(Event::Init);
+    requests.apply(Event::InitApply(changed.clone()));
+    requests.apply(Event::InitDone);
+    assert!(matches!(*expected.seen().borrow(), WatchedRequest::Progress(_)), "it exists");
+    requests.apply(Event::Delete(changed));
+    assert!(matches!(*expected.seen().borrow(), WatchedRequest::Deleted));
+}
