@@ -126,7 +126,7 @@ impl Judge {
                 self.report_verdict(taken, object, &verdict);
                 Next::Forget
             }
-            (Written::Conflict | Written::Gone, _) => Next::Leave,
+            (Written::Conflict | Written::Gone | Written::TooLarge, _) => Next::Leave,
             (Written::Refused, Verdict::Deny(_)) => Next::Leave,
             (Written::Refused, _) => Next::Retry(doubled(UNTIL_GRANTED, taken.tries, UNTIL_GRANTED * 32)),
         })

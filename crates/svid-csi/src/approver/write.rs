@@ -8,7 +8,7 @@ use kube::{Client, Resource};
 use serde::de::IgnoredAny;
 use svid_csi_core::approve::{Verdict, condition};
 use svid_csi_core::cert_request::IssuerRef;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::metrics::Metrics;
 use super::object::Listed;
@@ -32,6 +32,8 @@ pub(super) enum Written {
     Gone,
     /// A role, or cert-manager's webhook, forbids this decision.
     Refused,
+    /// With the decision, the request would be larger than etcd's limit.
+    TooLarge,
 }
 
 /// Why a decision was not written, although a retry may succeed.
@@ -79,6 +81,14 @@ impl Writer {
                 self.refused(object, verdict, metrics, &error);
                 Ok(Written::Refused)
             }
+            Err(CallError::Failed(error)) if status(&error).is_some_and(is_too_large) => {
+                let (namespace, request) = (&*key.namespace, &*key.name);
+                warn!(
+                    namespace,
+                    request, "a request is too large for a decision to be stored with it; it is left pending"
+                );
+                Ok(Written::TooLarge)
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -106,6 +116,11 @@ impl Writer {
 /// (401) and an overloaded API server (408, 429).
 fn is_final(status: &Status) -> bool {
     (400..500).contains(&status.code) && !matches!(status.code, 401 | 408 | 429)
+}
+
+/// etcd's limit, which the API server reports as an internal error. Its author has filled the request up to it.
+fn is_too_large(status: &Status) -> bool {
+    status.message.contains("request is too large")
 }
 
 /// The signer as cert-manager's webhook names it (`internal/webhook/admission/certificaterequest/approval`).

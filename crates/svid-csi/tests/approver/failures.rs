@@ -64,6 +64,20 @@ async fn a_request_deleted_in_the_meantime_is_forgotten() {
 }
 
 #[tokio::test]
+async fn a_decision_that_cannot_be_stored_is_not_repeated() {
+    let cluster = Cluster::start();
+    let approver = cluster.approver(&[]).await;
+    cluster.server.faults.always("update", STATUS, Fault::TooLarge);
+    cluster.good("evil", "huge");
+    let line = approver.logged(&["a request is too large for a decision to be stored with it"]).await;
+    assert!(line.contains("evil") && line.contains("huge"), "{line}");
+    cluster.server.faults.clear();
+    cluster.one_more().await;
+    approver.counted("pending_requests", 1.0).await;
+    assert_eq!((cluster.updates(), approver.metric("failures_total").await), (2, 0.0));
+}
+
+#[tokio::test]
 async fn a_denial_that_is_forbidden_is_counted_and_not_repeated() {
     let cluster = Cluster::start();
     cluster.server.permissions.only(|access| {

@@ -14,6 +14,8 @@ pub enum Fault {
     TooManyRequests(u64),
     /// 500.
     InternalError,
+    /// 500, as for an object that exceeds etcd's limit.
+    TooLarge,
     /// 503, as during the shutdown of an API server.
     Unavailable,
     /// 410, as for a resource version that is too old.
@@ -87,6 +89,7 @@ impl Fault {
     pub(super) fn failure(&self) -> Option<Failure> {
         match self {
             Fault::TooManyRequests(seconds) => Some(Failure::too_many(*seconds)),
+            Fault::TooLarge => Some(Failure::new(500, "InternalError", "etcdserver: request is too large")),
             Fault::InternalError => {
                 Some(Failure::new(500, "InternalError", "Internal error occurred: etcdserver: no leader"))
             }
