@@ -86,6 +86,10 @@ oracle-program:
 grpc:
     cargo test --locked --workspace --test node -- --ignored grpc_go
 
+# The exchange of keys with a Go server that only knows X25519MLKEM768; needs Go
+post-quantum:
+    cargo test --locked --workspace --lib -- --ignored a_go_server_that_only_knows_x25519mlkem768
+
 # The tests that need Java's keytool, as an independent reader of PKCS#12 files
 keytool:
     cargo test --locked --workspace --test rules -- --ignored keytool

@@ -14,14 +14,15 @@ import (
 )
 
 var commands = map[string]func(ctx context.Context, socket string, names []string) error{
-	"watch":   watch,
-	"sds":     streamSecrets,
-	"bundles": followBundles,
+	"watch":       watch,
+	"sds":         streamSecrets,
+	"bundles":     followBundles,
+	"postquantum": servePostQuantum,
 }
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: gospiffe watch --socket PATH [AUDIENCE...] | sds --socket PATH [SECRET...] | bundles MAP CERTIFICATE KEY")
+		fmt.Fprintln(os.Stderr, "usage: gospiffe watch --socket PATH [AUDIENCE...] | sds --socket PATH [SECRET...] | bundles MAP CERTIFICATE KEY | postquantum CERTIFICATES KEY BUNDLE")
 		os.Exit(2)
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
