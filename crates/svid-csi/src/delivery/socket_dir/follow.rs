@@ -19,6 +19,9 @@ const PAUSE_BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
+/// Without a watch, only a look shows that the agent has restarted. Containers of root can use up the watches of the
+/// driver's user, so this must not take long.
+const LONGEST_UNWATCHED: Duration = Duration::from_secs(5);
 
 impl SocketDir {
     /// Follows the agent's directory until `stop`. If it cannot be watched, or the links cannot be updated, each publish
@@ -41,7 +44,7 @@ impl SocketDir {
             tokio::task::spawn_blocking(move || (socket_dir.look(), socket_dir.synchronise_pods())).await?;
             failures = if was_followed { 0 } else { failures + 1 };
             tokio::select! {
-                () = tokio::time::sleep(backoff::doubled(FIRST_PAUSE, failures, LONGEST)) => {}
+                () = tokio::time::sleep(backoff::doubled(FIRST_PAUSE, failures, LONGEST_UNWATCHED)) => {}
                 () = stop.cancelled() => {}
             }
         }
