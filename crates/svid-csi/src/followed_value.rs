@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use crate::telemetry::reported::Reported;
+use crate::telemetry::reported::{Reported, gist};
 
 /// The following side.
 #[derive(Debug)]
@@ -40,10 +40,11 @@ impl<T: PartialEq> FollowedValue<T> {
     }
 
     /// Records that the current value cannot be used. Returns whether this is worth logging, because the problem has
-    /// changed.
+    /// changed, not only its numbers.
     pub(crate) fn broken(&mut self, trouble: String) -> bool {
-        self.set_trouble(Some(trouble.clone()));
-        self.reported.is_new(trouble)
+        let is_new = self.reported.is_new(gist(&trouble));
+        self.set_trouble(Some(trouble));
+        is_new
     }
 
     /// Records that it cannot be read for now.

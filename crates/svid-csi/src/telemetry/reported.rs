@@ -2,6 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+/// A problem without its numbers, so that it is the same one at another time.
+pub(crate) fn gist(problem: &str) -> String {
+    problem.replace(|c: char| c.is_ascii_digit(), "")
+}
+
 /// The problem that was last reported, if it has not ended.
 #[derive(Debug)]
 pub(crate) struct Reported<T = String>(Option<T>);

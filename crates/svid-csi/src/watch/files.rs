@@ -12,6 +12,7 @@ use svid_csi_core::identity::{Candidate, Expected, KeyError, MAX_BUNDLE_TEXT, Pr
 use svid_csi_core::quoted::Quoted;
 use svid_csi_core::spiffe_id::{SpiffeId, SpiffeIdError};
 use svid_csi_core::x509_context::X509Context;
+use tokio::time::timeout;
 use tracing::warn;
 use zeroize::Zeroizing;
 
@@ -22,7 +23,8 @@ use crate::host::inotify::{self, Inotify};
 use crate::spiffe::svid::{Leaf, SvidError};
 use crate::telemetry::report;
 
-/// How long to wait before the next attempt to watch a folder that cannot be watched.
+/// How long to wait before the next attempt to watch a folder that cannot be watched, or to read files that are refused:
+/// they may become valid without a change, when a wrong clock is set.
 const PAUSE: Duration = Duration::from_secs(30);
 
 /// The link to the folder of the files, as the kubelet and the driver use it to replace all files at once.
@@ -83,7 +85,8 @@ impl FilesSource {
             // In this order, so that a change between the two is noticed in the next round.
             self.changes = Some(inotify::follow(&self.folder, &self.paths()));
             let (folder, names) = (self.folder.clone(), self.names.clone());
-            match tokio::task::spawn_blocking(move || look(&folder, &names, clock::now())).await {
+            let now = clock::now();
+            match tokio::task::spawn_blocking(move || look(&folder, &names, now)).await {
                 Ok(Ok(context)) => {
                     self.wait_reason.done();
                     return CurrentIdentity { context, tokens: Vec::new() };
@@ -99,6 +102,9 @@ impl FilesSource {
     async fn changed(&mut self) {
         let changed = match &self.changes {
             None => return,
+            Some(Ok(changes)) if self.wait_reason.reason().is_some() => {
+                timeout(PAUSE, changes.changed()).await.unwrap_or(Ok(()))
+            }
             Some(Ok(changes)) => changes.changed().await,
             Some(Err(error)) => Err(error.kind().into()),
         };
@@ -161,4 +167,37 @@ fn certificates(name: &FileName, pem: &[u8]) -> Result<Vec<CertificateDer<'stati
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let found = found.ok().filter(|certificates| !certificates.is_empty());
     found.ok_or_else(|| FilesError::NotPem(name.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use svid_csi_core::identity::to_pem;
+    use svid_csi_core::x509_context::split;
+    use svid_csi_testkit::TestCa;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::host::fsx;
+    use crate::host::simulated::{self, Machine, Random};
+
+    #[tokio::test(start_paused = true)]
+    async fn files_refused_for_a_wrong_clock_are_an_update_once_the_clock_is_right() {
+        let (folder, right, ca) = (tempfile::tempdir().unwrap(), clock::now(), TestCa::new("root"));
+        let issued = ca.issue("spiffe://example.org/web", Duration::from_secs(3600), None);
+        let [chain, key] = [to_pem(&split(&issued.chain).unwrap()), PrivateKey::from_pkcs8_der(&issued.key).unwrap().to_pem().to_string()];
+        for (name, text) in [("tls.crt", chain), ("tls.key", key), ("ca.crt", ca.bundle_pem())] {
+            fsx::write_atomic(&folder.path().join(name), text.as_bytes(), 0o600).unwrap();
+        }
+        let [cert, key, bundle] = ["tls.crt", "tls.key", "ca.crt"].map(|name| FileName::parse(name).unwrap());
+        let mut source = FilesSource::new(folder.path().to_owned(), WatchedNames { cert, key, bundle });
+        let wall = right - Duration::from_secs(300);
+        let _simulated = simulated::begin(Machine { wall, booted: Duration::ZERO, random: Random::new(1) });
+        tokio::select! {
+            _ = source.next() => panic!("it is not valid yet"),
+            () = sleep(PAUSE * 3) => {}
+        }
+        assert!(source.waits_for().contains("valid only from"), "{}", source.waits_for());
+        simulated::change(|machine| machine.wall = right);
+        assert!(timeout(PAUSE * 2, source.next()).await.is_ok(), "no file has changed");
+    }
 }

@@ -65,8 +65,8 @@ impl SocketSource {
                     self.wait_reason.done();
                     return CurrentIdentity { context, tokens: self.tokens().await };
                 }
-                // The stream continues: a later message may be valid.
-                Err(trouble @ Trouble::Refused(_)) => self.wait_reason.waiting(trouble.explain(&self.socket)),
+                // A refused message is requested again: what makes it invalid may pass without another message, such as a
+                // wrong clock.
                 Err(trouble) => {
                     self.open = None;
                     self.wait_reason.waiting(trouble.explain(&self.socket));

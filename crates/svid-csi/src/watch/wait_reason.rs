@@ -2,30 +2,31 @@
 
 use tracing::{info, warn};
 
-use crate::telemetry::reported::Reported;
+use crate::telemetry::reported::gist;
 
-/// The reason for waiting that was last logged.
+/// The reason for waiting, if there is one.
 #[derive(Debug, Default)]
-pub(super) struct WaitReason(Reported);
+pub(super) struct WaitReason(Option<String>);
 
 impl WaitReason {
-    /// Logs the reason, unless it was logged last.
+    /// Logs the reason, unless it is the last one with other numbers.
     pub(super) fn waiting(&mut self, reason: String) {
-        if self.0.is_new(reason.clone()) {
+        if self.0.as_ref().is_none_or(|last| gist(last) != gist(&reason)) {
             warn!("waiting: {reason}");
         }
+        self.0 = Some(reason);
     }
 
     /// Logs the end of the wait, if there was one.
     pub(super) fn done(&mut self) {
-        if self.0.ends() {
+        if self.0.take().is_some() {
             info!("no longer waiting");
         }
     }
 
     /// The reason, if there is one.
     pub(super) fn reason(&self) -> Option<String> {
-        self.0.current().cloned()
+        self.0.clone()
     }
 }
 

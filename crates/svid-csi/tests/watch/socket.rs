@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use svid_csi_testkit::agent::{Answer, Entry};
 use tonic::Status;
@@ -116,6 +117,12 @@ fn an_invalid_identity_is_not_an_update() {
     mixed.svids[0].x509_svid_key = agent.response(&pod("web")).svids[0].x509_svid_key.clone();
     agent.respond_to_driver(Answer::Svids(mixed));
     watch.logs("is refused");
+    let is_requested_again = (0..6_000).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        agent.calls_of("FetchX509SVID").len() >= 3
+    });
+    assert!(is_requested_again, "a clock may have been wrong");
+    assert_eq!(watch.times_logged("is refused"), 1);
     agent.own(&[Entry::new(OTHER)]);
     let second = watch.update();
     assert_eq!((&first["update"], &second["update"]), (&1.into(), &2.into()));

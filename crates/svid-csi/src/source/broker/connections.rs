@@ -13,7 +13,7 @@ use crate::backoff::Backoff;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
-use crate::telemetry::reported::Reported;
+use crate::telemetry::reported::{Reported, gist};
 
 /// The longest pause between two attempts.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -216,9 +216,7 @@ impl Connector {
     /// Logs the problem whenever it changes.
     fn log_failure(&mut self, trouble: String) {
         self.trouble.send_replace(Some(trouble.clone()));
-        // It contains times.
-        let gist = trouble.replace(|c: char| c.is_ascii_digit(), "");
-        if self.reported.is_new(gist) {
+        if self.reported.is_new(gist(&trouble)) {
             let kept = self.current.borrow().is_some();
             warn!(error = trouble, kept, "cannot connect to the broker; pods keep their identities");
         }

@@ -33,6 +33,8 @@ struct JwtTopic {
     current: watch::Sender<Arc<JwtBundles>>,
     /// The errors in the bundles of other trust domains.
     damaged: Mutex<Reported>,
+    /// Why the last message was refused.
+    refused: Mutex<Reported>,
     metrics: Arc<Metrics>,
 }
 
@@ -61,7 +63,7 @@ impl Broker {
         let (bundles, _) = subscription.jwt.get_or_insert_with(|| {
             let (current, bundles) = watch::channel(Arc::default());
             let metrics = self.reporter.metrics.clone();
-            let topic = JwtTopic { pod: pod.clone(), current, damaged: Mutex::default(), metrics };
+            let topic = JwtTopic { pod: pod.clone(), current, damaged: Mutex::default(), refused: Mutex::default(), metrics };
             let follower = SubscriptionTask { topic, connections: self.connections.clone() };
             (bundles, self.tasks.detached(async move { match follower.run().await {} }))
         });
@@ -70,6 +72,15 @@ impl Broker {
 }
 
 impl JwtTopic {
+    /// Logs and counts a refusal, unless the last message was refused for the same reason.
+    fn refuse(&self, why: String) {
+        let mut reported = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = reported.news(Some(why)) {
+            error!(pod = %self.pod, error = why, "the JWT bundles that the agent gave are refused");
+            self.metrics.identity_refused();
+        }
+    }
+
     /// Logs the problem whenever it changes.
     fn warn(&self, damaged: Vec<String>) {
         let mut reported = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,20 +105,22 @@ impl Topic for JwtTopic {
         Ok(api.subscribe_to_jwt_bundles(request).await?.into_inner())
     }
 
-    async fn take(&self, connection: &Connection, message: JwtBundlesResponse) {
+    async fn take(&self, connection: &Connection, message: JwtBundlesResponse) -> bool {
         let last = self.current.borrow().clone();
         match check(message, connection.own.context.trust_domain().clone(), last).await {
             Ok(Read { bundles, damaged }) => {
+                self.refused.lock().unwrap_or_else(PoisonError::into_inner).ends();
                 self.warn(damaged);
                 self.current.send_if_modified(|current| {
                     let differs = **current != bundles;
                     *current = Arc::new(bundles);
                     differs
                 });
+                true
             }
             Err(why) => {
-                error!(pod = %self.pod, error = why, "the JWT bundles that the agent gave are refused");
-                self.metrics.identity_refused();
+                self.refuse(why);
+                false
             }
         }
     }

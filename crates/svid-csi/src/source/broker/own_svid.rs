@@ -29,6 +29,8 @@ use crate::telemetry::report;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long the first message may take.
+const FIRST_MESSAGE: Duration = Duration::from_secs(60);
 /// The shortest pause between two attempts, because others may keep creating and deleting files beside the agent's.
 const SHORTEST: Duration = Duration::from_millis(250);
 /// The longest pause between two attempts.
@@ -75,8 +77,8 @@ enum OwnSvidError {
     NoSocket(#[from] NoSocket),
     #[error("the agent does not answer on its Workload API")]
     Connect(#[from] tonic::transport::Error),
-    #[error("the agent does not answer on its Workload API within {} seconds", CONNECT.as_secs())]
-    Slow,
+    #[error("the agent does not answer on its Workload API within {} seconds", .0.as_secs())]
+    Slow(Duration),
     #[error("the agent has no identity for this driver: register one for the driver's own pod ({0})")]
     NotRegistered(String),
     #[error("the agent's Workload API failed: {}", report::one_line(.0))]
@@ -152,16 +154,22 @@ impl OwnSvidFollower {
     async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, OwnSvidError> {
         let directory = self.directory.clone();
         let socket = tokio::task::spawn_blocking(move || agent_socket::find(&directory)).await??;
-        let channel = timeout(CONNECT, unix_channel::connect(&socket)).await.map_err(|_| OwnSvidError::Slow)??;
+        let channel = timeout(CONNECT, unix_channel::connect(&socket)).await.map_err(|_| OwnSvidError::Slow(CONNECT))??;
         let mut client = SpiffeWorkloadApiClient::new(channel).max_decoding_message_size(MOST_BYTES);
-        let mut stream = client.fetch_x509svid(asking(X509svidRequest {})).await?.into_inner();
-        while let Some(message) = stream.message().await? {
+        let opening = async {
+            let mut stream = client.fetch_x509svid(asking(X509svidRequest {})).await?.into_inner();
+            let first = stream.message().await?;
+            Ok::<_, Status>((stream, first))
+        };
+        let opened = timeout(FIRST_MESSAGE, opening).await;
+        let (mut stream, mut next) = opened.map_err(|_| OwnSvidError::Slow(FIRST_MESSAGE))??;
+        while let Some(message) = next {
+            // A refused message ends the stream and is requested again, because what makes it invalid may pass without
+            // another message: a wrong clock.
+            let context = read(message).await?;
             backoff.succeeded();
-            match read(message).await {
-                Ok(context) => self.take(context),
-                // The stream continues, because the next message may be valid.
-                Err(error) => self.log_failure(&error),
-            }
+            self.take(context);
+            next = stream.message().await?;
         }
         Err(OwnSvidError::Ended)
     }
@@ -191,7 +199,8 @@ impl OwnSvidFollower {
 }
 
 async fn read(message: X509svidResponse) -> Result<X509Context, OwnSvidError> {
-    let checked = tokio::task::spawn_blocking(move || Ok(x509_message::read(message, clock::now())?));
+    let now = clock::now();
+    let checked = tokio::task::spawn_blocking(move || Ok(x509_message::read(message, now)?));
     checked.await?
 }
 
@@ -205,7 +214,25 @@ async fn changed(changes: io::Result<Inotify>) {
 
 #[cfg(test)]
 mod tests {
+    use svid_csi_testkit::agent::Agent;
+
     use super::*;
+    use crate::host::simulated::{self, Machine, Random};
+
+    #[tokio::test]
+    async fn an_identity_refused_for_a_wrong_clock_is_taken_once_the_clock_is_right() {
+        let (folder, right, tasks) = (tempfile::tempdir().unwrap(), clock::now(), Tasks::default());
+        let _agent = Agent::start(folder.path());
+        let wall = right - Duration::from_secs(300);
+        let _simulated = simulated::begin(Machine { wall, booted: Duration::ZERO, random: Random::new(1) });
+        let mut own = OwnSvid::follow(folder.path().join("agent"), Arc::default(), &tasks);
+        let is_early = |trouble: &Option<String>| trouble.as_ref().is_some_and(|why| why.contains("valid only from"));
+        timeout(LONGEST, own.trouble.wait_for(is_early)).await.unwrap().unwrap();
+        simulated::change(|machine| machine.wall = right);
+        let taken = timeout(LONGEST, own.current.wait_for(Option::is_some)).await;
+        assert!(taken.is_ok(), "the agent has nothing new to send");
+        tasks.stop();
+    }
 
     #[test]
     fn only_the_agent_itself_can_withdraw_the_identity() {

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use svid_csi_core::pod::PodRef;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tonic::{Code, Status, Streaming};
 use tracing::{debug, warn};
 
@@ -22,6 +22,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// How long a stream must last to count as a success. An agent that answers and disconnects is retried less and less
 /// often.
 const STEADY: Duration = Duration::from_secs(30);
+/// How long the first message of a stream may take. Without an identity for a pod it is an empty one.
+const FIRST_MESSAGE: Duration = Duration::from_secs(60);
 /// The time in which all subscriptions move to a connection that replaces a broken one.
 const SPREAD_AFTER_LOSS: Duration = Duration::from_secs(1);
 /// The same if the older connection still works.
@@ -37,6 +39,9 @@ struct Opened<T: Topic> {
 enum StreamEnd {
     /// The connection was lost.
     Lost,
+    /// A message was refused. It is requested again, because what makes it invalid may pass without another message:
+    /// a wrong clock.
+    Refused,
     /// With this status.
     Status(Connection, Status),
 }
@@ -77,6 +82,7 @@ impl<T: Topic> SubscriptionTask<T> {
             };
             match ended {
                 StreamEnd::Lost => self.topic.trouble("the connection to the agent was lost".to_owned()),
+                StreamEnd::Refused => backoff.pause().await,
                 StreamEnd::Status(connection, status) => {
                     self.take(&connection, &status).await;
                     backoff.pause().await;
@@ -89,7 +95,9 @@ impl<T: Topic> SubscriptionTask<T> {
     async fn listen(&self, mut opened: Opened<T>) -> StreamEnd {
         loop {
             let Opened { connection, mut stream, first } = opened;
-            self.topic.take(&connection, first).await;
+            if !self.topic.take(&connection, first).await {
+                return StreamEnd::Refused;
+            }
             let mut connections = self.connections.clone();
             let moving = move_on::<T>(self.topic.pod(), self.connections.clone(), connection.generation);
             let mut moving = std::pin::pin!(moving);
@@ -104,7 +112,11 @@ impl<T: Topic> SubscriptionTask<T> {
                     message = stream.message() => message,
                 };
                 match message {
-                    Ok(Some(message)) => self.topic.take(&connection, message).await,
+                    Ok(Some(message)) => {
+                        if !self.topic.take(&connection, message).await {
+                            return StreamEnd::Refused;
+                        }
+                    }
                     Ok(None) => return StreamEnd::Status(connection, ended()),
                     Err(status) => return StreamEnd::Status(connection, status),
                 }
@@ -140,9 +152,17 @@ fn ended() -> Status {
     Status::unavailable("the agent has ended the stream")
 }
 
+fn silent() -> Status {
+    Status::unavailable(format!("the agent has sent nothing for {} seconds", FIRST_MESSAGE.as_secs()))
+}
+
 async fn open<T: Topic>(pod: &PodRef, connection: &Connection) -> Result<Opened<T>, Status> {
-    let mut stream = T::subscribe(api(connection), reference(pod)).await?;
-    let first = stream.message().await?.ok_or_else(ended)?;
+    let opening = async {
+        let mut stream = T::subscribe(api(connection), reference(pod)).await?;
+        let first = stream.message().await?.ok_or_else(ended)?;
+        Ok((stream, first))
+    };
+    let (stream, first) = timeout(FIRST_MESSAGE, opening).await.unwrap_or_else(|_| Err(silent()))?;
     connection.prove();
     Ok(Opened { connection: connection.clone(), stream, first })
 }

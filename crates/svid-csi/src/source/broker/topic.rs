@@ -23,8 +23,8 @@ pub(super) trait Topic: Send + Sync + 'static {
         reference: WorkloadReference,
     ) -> impl Future<Output = Result<Streaming<Self::Message>, Status>> + Send;
 
-    /// Takes a message that complies with every rule; any other leaves the last one in place.
-    fn take(&self, connection: &Connection, message: Self::Message) -> impl Future<Output = ()> + Send;
+    /// Takes a message that complies with every rule; any other leaves the last one in place. Returns whether it complies.
+    fn take(&self, connection: &Connection, message: Self::Message) -> impl Future<Output = bool> + Send;
 
     /// Records that the pod has nothing, or nothing any more.
     fn nothing(&self, nothing: Nothing);

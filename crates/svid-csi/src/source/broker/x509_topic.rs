@@ -9,7 +9,7 @@ use svid_csi_proto::broker::{SubscribeToX509svidRequest, WorkloadReference};
 use svid_csi_proto::workload::X509svidResponse;
 use tokio::sync::watch;
 use tonic::{Status, Streaming};
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use super::ask;
 use super::connection::Connection;
@@ -22,6 +22,7 @@ use crate::spiffe::bundle_warnings::BundleWarnings;
 use crate::spiffe::x509_message;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
+use crate::telemetry::reported::gist;
 
 /// Where problems are reported.
 #[derive(Debug, Clone)]
@@ -54,9 +55,10 @@ impl Topic for X509Topic {
         Ok(api.subscribe_to_x509svid(request).await?.into_inner())
     }
 
-    async fn take(&self, connection: &Connection, message: X509svidResponse) {
+    async fn take(&self, connection: &Connection, message: X509svidResponse) -> bool {
         if message.svids.is_empty() {
-            return self.nothing(Nothing::NoEntry);
+            self.nothing(Nothing::NoEntry);
+            return true;
         }
         match check(message, connection.own.context.trust_domain().clone()).await {
             Ok(context) => {
@@ -66,8 +68,12 @@ impl Topic for X509Topic {
                     _ => None,
                 });
                 self.answer(AgentAnswer::Given(Arc::new(context)));
+                true
             }
-            Err(refused) => self.refuse(refused),
+            Err(refused) => {
+                self.refuse(refused);
+                false
+            }
         }
     }
 
@@ -97,6 +103,24 @@ impl X509Topic {
 
     fn refuse(&self, refused: ResponseError) {
         let why = report::chain(&refused);
+        if self.is_new(&why) {
+            self.report_refused(&why);
+        } else {
+            debug!(pod = %self.pod, error = why, "the agent still gives an identity that is refused");
+        }
+        self.state.send_modify(|state| {
+            state.trouble = Some(format!("a valid identity; the last one was refused: {why}"));
+            state.refused = Some(Arc::new(refused));
+        });
+    }
+
+    /// Whether the last message was not refused for the same reason.
+    fn is_new(&self, why: &str) -> bool {
+        let state = self.state.borrow();
+        state.refused.as_ref().is_none_or(|last| gist(&report::chain(&**last)) != gist(why))
+    }
+
+    fn report_refused(&self, why: &str) {
         let kept = matches!(self.state.borrow().answer, AgentAnswer::Given(_));
         error!(pod = %self.pod, error = why, kept, "an identity that the agent gave for a pod is refused");
         self.reporter.metrics.identity_refused();
@@ -104,17 +128,14 @@ impl X509Topic {
             let message = format!("the identity that the agent gave for this pod is refused: {why}");
             events.warn(pod_reference(&self.pod), "IdentityRefused", message);
         }
-        self.state.send_modify(|state| {
-            state.trouble = Some(format!("a valid identity; the last one was refused: {why}"));
-            state.refused = Some(Arc::new(refused));
-        });
     }
 }
 
 async fn check(message: X509svidResponse, trust_domain: TrustDomain) -> Result<X509Context, ResponseError> {
+    let now = clock::now();
     let checked = tokio::task::spawn_blocking(move || {
         let candidate = x509_message::candidate(message)?;
-        Ok(accept(candidate, &trust_domain, clock::now())?)
+        Ok(accept(candidate, &trust_domain, now)?)
     });
     checked.await?
 }

@@ -18,18 +18,22 @@ use tokio::time::sleep;
 
 use self::agent::Agent;
 use super::*;
+use crate::host::clock;
 use crate::host::simulated::{self, Machine, Random};
 use crate::source::broker::own_svid::CurrentSvid;
+use crate::source::broker::pod_state::{AgentAnswer, PodState};
 use crate::source::broker::topic::BrokerClient;
-use crate::source::broker::x509_topic::X509Topic;
+use crate::source::broker::x509_topic::{ProblemReporter, X509Topic};
 use crate::tasks::Tasks;
+use crate::telemetry::captured_log::CapturedLog;
+use crate::telemetry::metrics::Metrics;
 
 const PODS: usize = 4;
 
-/// The longest time until every pod has the agent's last word: the longest pause with its jitter, and the time over
-/// which subscriptions are spread.
+/// The longest time until every pod has the agent's last word: the wait for a silent stream, the longest pause with its
+/// jitter, and the time over which subscriptions are spread.
 fn longest_pause() -> Duration {
-    LONGEST.mul_f64(1.2) + SPREAD + SPREAD_AFTER_LOSS + Duration::from_secs(2)
+    FIRST_MESSAGE + LONGEST.mul_f64(1.2) + SPREAD + SPREAD_AFTER_LOSS + Duration::from_secs(2)
 }
 
 fn pod(which: usize) -> PodRef {
@@ -60,10 +64,11 @@ impl Topic for Recorder {
         X509Topic::subscribe(api, reference).await
     }
 
-    async fn take(&self, _: &Connection, message: X509svidResponse) {
+    async fn take(&self, _: &Connection, message: X509svidResponse) -> bool {
         let id = message.svids.first().map_or("nothing".to_owned(), |svid| svid.spiffe_id.clone());
         assert!(id == "nothing" || id.contains(&self.pod.uid), "{id} was sent for {}", self.pod);
         self.know(id);
+        true
     }
 
     fn nothing(&self, _: Nothing) {
@@ -163,7 +168,12 @@ async fn run(seed: u64, own: &CurrentSvid) {
 }
 
 fn own() -> CurrentSvid {
-    let (ca, id) = (TestCa::new("root"), "spiffe://example.org/svid-csi");
+    CurrentSvid::of(identity("spiffe://example.org/svid-csi"))
+}
+
+/// An identity that is valid for an hour.
+fn identity(id: &str) -> X509svidResponse {
+    let ca = TestCa::new("root");
     let issued = ca.issue(id, Duration::from_secs(3_600), None);
     let svid = X509svid {
         spiffe_id: id.to_owned(),
@@ -172,7 +182,7 @@ fn own() -> CurrentSvid {
         bundle: ca.bundle_der(),
         hint: String::new(),
     };
-    CurrentSvid::of(X509svidResponse { svids: vec![svid], ..X509svidResponse::default() })
+    X509svidResponse { svids: vec![svid], ..X509svidResponse::default() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -183,4 +193,32 @@ async fn soon_after_any_trouble_each_pod_has_the_last_word_of_the_agent() {
         run(seed, &own).await;
     }
     println!("seeds {first} to {}", first + seeds - 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_refused_for_a_wrong_clock_is_taken_once_the_clock_is_right() {
+    let (log, right, pod, tasks) = (CapturedLog::start(), clock::now(), pod(0), Tasks::default());
+    let (own, agent) = (own(), Agent::default());
+    agent.answer(&pod.uid, identity("spiffe://example.org/pod"));
+    let wall = right - Duration::from_secs(300);
+    let _simulated = simulated::begin(Machine { wall, booted: Duration::ZERO, random: Random::new(1) });
+    let connection = Connection::over_stream(agent.accept(&tasks), own.clone(), (1, 0), &tasks).await.unwrap();
+    let (_current, connections) = watch::channel(Some(connection));
+    let (sender, mut state) = watch::channel(PodState::default());
+    let reporter =
+        ProblemReporter { metrics: Arc::<Metrics>::default(), events: None, bundle_warnings: Arc::default() };
+    let topic = X509Topic { pod, state: sender, reporter };
+    let task = SubscriptionTask { topic, connections: Connections::scripted(connections, own) };
+    tasks.detached(async move { match task.run().await {} });
+
+    sleep(Duration::from_secs(600)).await;
+    assert!(matches!(state.borrow().answer, AgentAnswer::Unknown));
+    let why = state.borrow().trouble.clone().unwrap();
+    assert!(why.contains("the leaf certificate is valid only from"), "{why}");
+    assert_eq!(log.lines("an identity that the agent gave for a pod is refused").len(), 1, "it is reported once");
+
+    simulated::change(|machine| machine.wall = right);
+    let given = state.wait_for(|state| matches!(state.answer, AgentAnswer::Given(_)));
+    assert!(timeout(longest_pause(), given).await.is_ok(), "the agent has nothing new to send");
+    tasks.stop();
 }

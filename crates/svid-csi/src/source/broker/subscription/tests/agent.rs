@@ -37,6 +37,8 @@ struct Said {
     ended: u64,
     repeated: u64,
     trouble: Trouble,
+    /// Sent in place of a message with only a number.
+    answer: Option<X509svidResponse>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -47,6 +49,8 @@ enum Trouble {
     Slow(Duration),
     /// Nothing is sent.
     Silent,
+    /// Streams that are opened meanwhile never send anything.
+    Mute,
     /// Calls fail.
     Fails(Code),
 }
@@ -77,6 +81,11 @@ impl Agent {
         });
     }
 
+    /// Sends that message about a pod from now on.
+    pub(super) fn answer(&self, uid: &str, answer: X509svidResponse) {
+        self.of(uid).send_modify(|said| said.answer = Some(answer));
+    }
+
     pub(super) fn withdraw(&self, uid: &str) {
         self.of(uid).send_modify(|said| said.given = None);
     }
@@ -90,10 +99,11 @@ impl Agent {
     }
 
     pub(super) fn disturb(&self, uid: &str, random: &mut Random) {
-        let trouble = match random.below(4) {
+        let trouble = match random.below(5) {
             0 => Trouble::Slow(random.millis(20_000)),
             1 => Trouble::Silent,
-            2 => Trouble::Fails(if random.once_in(2) { Code::Unavailable } else { Code::NotFound }),
+            2 => Trouble::Mute,
+            3 => Trouble::Fails(if random.once_in(2) { Code::Unavailable } else { Code::NotFound }),
             _ => Trouble::Fails(Code::Internal),
         };
         self.of(uid).send_modify(|said| said.trouble = trouble);
@@ -128,6 +138,9 @@ fn message(uid: &str, given: Option<u64>) -> X509svidResponse {
 
 /// The messages about a pod, each change once, until the streams are ended.
 fn messages(uid: String, mut said: watch::Receiver<Said>) -> Messages<X509svidResponse> {
+    if matches!(said.borrow().trouble, Trouble::Mute) {
+        return Box::pin(futures::stream::pending());
+    }
     let ended = said.borrow().ended;
     let state = (uid, None::<(Option<u64>, u64)>);
     said.mark_changed();
@@ -143,11 +156,11 @@ fn messages(uid: String, mut said: watch::Receiver<Said>) -> Messages<X509svidRe
                     said.changed().await.ok()?;
                     continue;
                 }
-                Trouble::None | Trouble::Fails(_) => {}
+                Trouble::None | Trouble::Mute | Trouble::Fails(_) => {}
             }
             let current = (now.given, now.repeated);
             if sent != Some(current) {
-                let message = message(&uid, now.given);
+                let message = now.answer.unwrap_or_else(|| message(&uid, now.given));
                 return Some((Ok(message), (said, (uid, Some(current)))));
             }
             said.changed().await.ok()?;
