@@ -83,7 +83,8 @@ impl SourceError {
             SourceError::Withdrawn(_) => Class::Denied,
             SourceError::Broker(error) => error.class(),
             SourceError::CertManager(error) => error.class(),
-            SourceError::LocalCa(_) | SourceError::Rejected(_) | SourceError::Worker(_) => Class::Internal,
+            SourceError::LocalCa(error) => error.class(),
+            SourceError::Rejected(_) | SourceError::Worker(_) => Class::Internal,
         }
     }
 }
@@ -287,7 +288,7 @@ impl Chosen<'_> {
         match self {
             Chosen::Broker(broker) => Ok(broker.jwt_bundles(spec).await?),
             Chosen::CertManager(_) => Err(SourceError::NoJwt(Issuer::CertManager)),
-            Chosen::LocalCa(local_ca) => Ok(local_ca.jwt_bundles()),
+            Chosen::LocalCa(local_ca) => Ok(local_ca.jwt_bundles()?),
         }
     }
 
@@ -325,7 +326,7 @@ impl Chosen<'_> {
         match self {
             Chosen::Broker(_) => None,
             Chosen::CertManager(cert_manager) => cert_manager.bundle()?.borrow().clone(),
-            Chosen::LocalCa(local_ca) => Some(local_ca.bundle().borrow().clone()),
+            Chosen::LocalCa(local_ca) => local_ca.bundle().borrow().clone(),
         }
     }
 }

@@ -11,6 +11,7 @@ use svid_csi_core::jwt::validate;
 use svid_csi_core::spiffe_id::TrustDomain;
 use svid_csi_proto::workload::JwtBundlesRequest;
 use svid_csi_testkit::api_server::{Access, ApiServer, Call, Fault, User};
+use tonic::Code;
 
 use crate::endpoints::{metric, status};
 use crate::fixture::{FILES, Node, serial, svid, test, until, volume};
@@ -207,6 +208,32 @@ fn a_startup_without_the_api_server_trusts_the_same_nodes() {
         until("the third is known", async || trusts(&web, &cart) && trusts(&db, &cart)).await;
         assert_eq!(serial(&web), before, "nothing was a reason to renew");
         until("all is well", async || trouble(&one).await.is_none()).await;
+    });
+}
+
+#[test]
+fn a_startup_without_the_stored_roots_takes_none_from_running_pods() {
+    test(async || {
+        let server = cluster();
+        let (mut one, two) = (node(&server, "n1").await, node(&server, "n2").await);
+        let (web, db) = (pod(&one, "web").await, pod(&two, "db").await);
+        let with_socket = volume("api").attribute("svid-csi/delivery", "workload-api");
+        let socket = one.publish(&with_socket).await.join("agent.sock");
+        all_trust_all(&[&web, &db]).await;
+        let before = Svids::open(&socket).await.unwrap().next().await.unwrap();
+        server.stop();
+        one.kill();
+        fs::write(one.path("root/data/ca/example.org/roots.json"), "damaged").unwrap();
+        one.start().await;
+        assert!(trusts(&web, &db) && believes(&web, &db), "{}", one.log());
+        assert_eq!(Svids::open(&socket).await.unwrap().next().await.unwrap(), before);
+        let (code, message) = one.refused(&volume("again")).await;
+        assert!(code == Code::Unavailable && message.contains("the roots of other nodes are not known"), "{message}");
+        server.resume();
+        until("all is well", async || trouble(&one).await.is_none()).await;
+        let again = pod(&one, "again").await;
+        all_trust_all(&[&web, &db]).await;
+        assert!(trusts(&again, &db) && believes(&again, &db));
     });
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use svid_csi_core::ca::{CaError, LoadError, UnionError};
+use svid_csi_core::error::Class;
 use svid_csi_core::identity::KeyError;
 use svid_csi_core::jwt::JwtSignError;
 
@@ -26,6 +27,11 @@ pub enum LocalCaError {
     /// Its own root cannot be used.
     #[error("the local CA's certificate is not a valid trust bundle")]
     Trust(#[from] UnionError),
+    /// It is not known which other roots pods trust.
+    #[error(
+        "the roots of other nodes are not known: those stored beside the CA cannot be read, and the ConfigMap of --local-ca-roots has not been read yet"
+    )]
+    UnknownRoots,
     /// Signing failed.
     #[error("the certificate cannot be signed")]
     Sign(#[from] CaError),
@@ -53,4 +59,14 @@ pub enum LocalCaError {
     /// The signing task panicked.
     #[error("the signing task failed")]
     Task(#[from] tokio::task::JoinError),
+}
+
+impl LocalCaError {
+    /// The class of the failure.
+    pub fn class(&self) -> Class {
+        match self {
+            LocalCaError::UnknownRoots => Class::NotYet,
+            _ => Class::Internal,
+        }
+    }
 }

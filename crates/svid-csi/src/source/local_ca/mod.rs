@@ -89,13 +89,14 @@ impl LocalCa {
     /// # Errors
     /// [`LocalCaError`].
     pub fn issue(&self, id: SpiffeId) -> Result<Candidate, LocalCaError> {
+        let bundle = self.bundle().borrow().clone().ok_or(LocalCaError::UnknownRoots)?;
         let mut serial = [0; 16];
         rand::fill(&mut serial).map_err(|_| LocalCaError::Random)?;
         let key = PrivateKey::generate(self.key_type)?;
         let request = SvidRequest::for_key(&key, id, self.lifetime);
         let leaf = self.authority.sign(&request, clock::now(), serial)?;
         let chain = std::iter::once(leaf).chain(self.authority.intermediates().iter().cloned()).collect();
-        Ok(Candidate { chain, key, bundle: Some(self.bundle().borrow().certificates().to_vec()) })
+        Ok(Candidate { chain, key, bundle: Some(bundle.certificates().to_vec()) })
     }
 
     /// Issues a JWT-SVID for those audiences.
@@ -126,13 +127,17 @@ impl LocalCa {
         self.roots.as_ref()
     }
 
-    /// The CA certificates of its trust domain, and their changes.
-    pub fn bundle(&self) -> watch::Receiver<Arc<TrustBundle>> {
+    /// The CA certificates of its trust domain, and their changes; none as long as those of other nodes are not known.
+    pub fn bundle(&self) -> watch::Receiver<Option<Arc<TrustBundle>>> {
         self.trusted.bundle()
     }
 
     /// The keys to validate JWT-SVIDs of its trust domain with, and their changes.
-    pub fn jwt_bundles(&self) -> watch::Receiver<Arc<JwtBundles>> {
-        self.trusted.jwt_bundles()
+    ///
+    /// # Errors
+    /// [`LocalCaError::UnknownRoots`].
+    pub fn jwt_bundles(&self) -> Result<watch::Receiver<Arc<JwtBundles>>, LocalCaError> {
+        let bundles = self.trusted.jwt_bundles();
+        if bundles.borrow().is_empty() { Err(LocalCaError::UnknownRoots) } else { Ok(bundles) }
     }
 }

@@ -65,6 +65,7 @@ impl Roots {
             trusted: trusted.clone(),
             nodes: watch::Sender::new(1),
             troubles: troubles.clone(),
+            is_unknown: false,
         };
         union.load_previous();
         let nodes = union.nodes.subscribe();
@@ -99,14 +100,30 @@ struct Union {
     trusted: Arc<Trusted>,
     nodes: watch::Sender<usize>,
     troubles: Troubles,
+    /// The entries of the previous run cannot be read: until the ConfigMap was read, no pod may get a trust bundle, because
+    /// that would take the roots of other nodes from it.
+    is_unknown: bool,
 }
 
 impl Union {
     /// The state at the end of the previous run.
     fn load_previous(&mut self) {
-        self.entries.take(&self.kept.read());
-        self.entries.kept();
-        self.trust();
+        let previous = self.kept.read().map_err(|error| error.to_string()).and_then(|previous| {
+            self.entries.take(&previous);
+            self.entries.trouble().map_or(Ok(()), Err)
+        });
+        match previous {
+            Ok(()) => {
+                self.entries.kept();
+                self.trust();
+            }
+            Err(error) => {
+                warn!(error, "cannot read the stored roots of other nodes; reading them from the ConfigMap");
+                self.troubles.set(Of::Kept, Some(format!("the stored roots of other nodes cannot be read: {error}")));
+                self.is_unknown = true;
+                self.trusted.unknown();
+            }
+        }
     }
 
     async fn run(mut self, mut seen: watch::Receiver<SharedMap>) -> Infallible {
@@ -135,15 +152,16 @@ impl Union {
         }
     }
 
-    /// Reads the entries. Returns whether the valid ones have changed.
+    /// Reads the entries. Returns whether the valid ones have changed, or are known now.
     fn take(&mut self, entries: &BTreeMap<String, String>, grace: &mut Option<Instant>) -> bool {
-        if self.entries.are_swept_away(entries) {
+        if self.entries.are_swept_away(entries, self.is_unknown) {
             grace.get_or_insert_with(|| Instant::now() + GRACE);
         }
         if grace.is_some_and(|end| end <= Instant::now()) {
             *grace = None;
         }
-        (grace.is_none() && self.entries.keep_only(entries)) | self.entries.take(entries)
+        let changed = (grace.is_none() && self.entries.keep_only(entries)) | self.entries.take(entries);
+        if self.is_unknown { grace.is_none() } else { changed }
     }
 
     /// New roots are stored before they are trusted, because pods must not lose them at a startup without the API
@@ -157,10 +175,15 @@ impl Union {
             warn!(error, "cannot store the roots of other nodes; new ones are not trusted until they are stored");
         }
         match kept {
-            Ok(()) => self.entries.kept(),
+            Ok(()) => {
+                self.entries.kept();
+                self.is_unknown = false;
+            }
             Err(_) => self.entries.not_kept(),
         }
-        self.trust();
+        if !self.is_unknown {
+            self.trust();
+        }
         kept.is_ok()
     }
 

@@ -10,12 +10,13 @@ use tokio::sync::watch;
 
 use crate::host::clock;
 
-/// The union, which changes only when the trusted authorities change.
+/// The union, which changes only when the trusted authorities change. Without a bundle and with no JWT bundle if it is
+/// not known.
 #[derive(Debug)]
 pub(super) struct Trusted {
     own: Authorities,
     trust_domain: TrustDomain,
-    bundle: watch::Sender<Arc<TrustBundle>>,
+    bundle: watch::Sender<Option<Arc<TrustBundle>>>,
     jwt: watch::Sender<Arc<JwtBundles>>,
 }
 
@@ -24,7 +25,7 @@ impl Trusted {
     pub(super) fn new(own: Authorities, trust_domain: &TrustDomain) -> Result<Self, UnionError> {
         let Union { bundle, jwt } = Authorities::union([&own].into_iter(), clock::now())?;
         let jwt = JwtBundles::from([(trust_domain.clone(), Arc::new(jwt))]);
-        let (bundle, jwt) = (watch::Sender::new(Arc::new(bundle)), watch::Sender::new(Arc::new(jwt)));
+        let (bundle, jwt) = (watch::Sender::new(Some(Arc::new(bundle))), watch::Sender::new(Arc::new(jwt)));
         Ok(Self { own, trust_domain: trust_domain.clone(), bundle, jwt })
     }
 
@@ -35,9 +36,15 @@ impl Trusted {
         others: impl Iterator<Item = (&'a str, &'a Authorities)>,
     ) -> Result<Vec<(&'a str, UnionError)>, UnionError> {
         let (Union { bundle, jwt }, left_out) = Authorities::union_of_most(&self.own, others, clock::now())?;
-        set(&self.bundle, Arc::new(bundle));
+        set(&self.bundle, Some(Arc::new(bundle)));
         set(&self.jwt, Arc::new([(self.trust_domain.clone(), Arc::new(jwt))].into()));
         Ok(left_out)
+    }
+
+    /// Those of other nodes are not known yet.
+    pub(super) fn unknown(&self) {
+        set(&self.bundle, None);
+        set(&self.jwt, Arc::default());
     }
 
     pub(super) fn own(&self) -> &Authorities {
@@ -48,7 +55,7 @@ impl Trusted {
         &self.trust_domain
     }
 
-    pub(super) fn bundle(&self) -> watch::Receiver<Arc<TrustBundle>> {
+    pub(super) fn bundle(&self) -> watch::Receiver<Option<Arc<TrustBundle>>> {
         self.bundle.subscribe()
     }
 

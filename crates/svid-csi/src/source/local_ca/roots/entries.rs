@@ -44,9 +44,10 @@ impl Entries {
         Self { own: own.to_owned(), trust_domain: trust_domain.clone(), others: BTreeMap::new(), beyond: 0 }
     }
 
-    /// Whether known entries are missing, and this node's as well.
-    pub(super) fn are_swept_away(&self, entries: &BTreeMap<String, String>) -> bool {
-        !entries.contains_key(&self.own) && self.others.keys().any(|node| !entries.contains_key(node))
+    /// Whether known entries are missing, and this node's as well. If it is unknown which there were, some may be missing.
+    pub(super) fn are_swept_away(&self, entries: &BTreeMap<String, String>, is_unknown: bool) -> bool {
+        let may_lack = || is_unknown || self.others.keys().any(|node| !entries.contains_key(node));
+        !entries.contains_key(&self.own) && may_lack()
     }
 
     /// Takes the current entries, which are trusted once they are stored, see [`kept`](Self::kept). Broken ones keep

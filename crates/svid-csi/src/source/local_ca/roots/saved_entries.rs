@@ -5,8 +5,6 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use tracing::warn;
-
 use crate::host::fsx;
 use crate::telemetry::report;
 
@@ -19,17 +17,15 @@ impl Kept {
         Self(path)
     }
 
-    /// The stored entries; empty if they cannot be used. Blocks.
-    pub(super) fn read(&self) -> BTreeMap<String, String> {
-        let read = match fs::read(&self.0) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return BTreeMap::new(),
-            Err(error) => Err(error),
-            Ok(json) => serde_json::from_slice(&json).map_err(io::Error::from),
-        };
-        read.unwrap_or_else(|error| {
-            warn!(path = %self.0.display(), %error, "cannot read the stored roots of other nodes; reading them from the ConfigMap");
-            BTreeMap::new()
-        })
+    /// The stored entries; none if nothing was ever stored. Blocks.
+    ///
+    /// # Errors
+    /// If they cannot be read, which does not mean that there are none.
+    pub(super) fn read(&self) -> io::Result<BTreeMap<String, String>> {
+        match fs::read(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+            json => Ok(serde_json::from_slice(&json?)?),
+        }
     }
 
     /// Stores these entries, or returns why that is not possible.
@@ -49,22 +45,19 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::captured_log::CapturedLog;
 
     #[tokio::test]
-    async fn saved_entries_exist_at_the_next_startup_and_damaged_ones_are_ignored() {
-        let log = CapturedLog::start();
+    async fn saved_entries_exist_at_the_next_startup_and_damaged_ones_are_not_an_empty_list() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("roots.json");
         let kept = Kept::new(path.clone());
-        assert!(kept.read().is_empty() && log.lines("").is_empty(), "the first start");
+        assert!(kept.read().unwrap().is_empty(), "the first start");
         let texts = BTreeMap::from([("n2".to_owned(), "{}".to_owned())]);
         kept.write(texts.clone()).await.unwrap();
-        assert_eq!(Kept::new(path.clone()).read(), texts);
+        assert_eq!(Kept::new(path.clone()).read().unwrap(), texts);
         fsx::write_atomic(&path, b"damaged", 0o600).unwrap();
-        assert!(kept.read().is_empty());
-        assert_eq!(log.lines("reading them from the ConfigMap").len(), 1);
+        kept.read().unwrap_err();
         kept.write(texts.clone()).await.unwrap();
-        assert_eq!(kept.read(), texts);
+        assert_eq!(kept.read().unwrap(), texts);
     }
 }

@@ -6,18 +6,24 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use svid_csi_core::ca::{Authorities, CertificateAuthority};
+use svid_csi_core::identity::TrustBundle;
 use svid_csi_core::jwt::JwtAuthority;
 use svid_csi_core::spiffe_id::TrustDomain;
 use tokio::time::timeout;
 
 use super::*;
-use crate::host::clock;
+use crate::host::{clock, fsx};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn authorities(trust_domain: &TrustDomain) -> Authorities {
     let ca = CertificateAuthority::create(trust_domain, clock::now(), HOUR * 24).unwrap();
     Authorities::of(&ca, &JwtAuthority::create(trust_domain).unwrap())
+}
+
+/// The number of certificates in a trust bundle, if it is known.
+fn certificates(bundle: &watch::Receiver<Option<Arc<TrustBundle>>>) -> usize {
+    bundle.borrow().as_ref().map_or(0, |bundle| bundle.certificates().len())
 }
 
 fn there(entries: &[(&str, &Authorities)]) -> SharedMap {
@@ -32,7 +38,7 @@ async fn roots_that_cannot_be_saved_are_not_trusted_until_they_can() {
     let [own, second, third] = [(); 3].map(|()| authorities(&trust_domain));
     let trusted = Arc::new(Trusted::new(own.clone(), &trust_domain).unwrap());
     let (bundle, jwt) = (trusted.bundle(), trusted.jwt_bundles());
-    let roots = || bundle.borrow().certificates().len();
+    let roots = || certificates(&bundle);
     let kept = folder.path().join("roots.json");
     let troubles = Troubles::default();
     let (states, seen) = watch::channel(SharedMap::Unknown);
@@ -42,6 +48,7 @@ async fn roots_that_cannot_be_saved_are_not_trusted_until_they_can() {
         trusted,
         nodes: watch::Sender::new(1),
         troubles: troubles.clone(),
+        is_unknown: false,
     };
     let mut run = Box::pin(union.run(seen));
     let mut runs_for_an_hour = async || assert!(timeout(HOUR, &mut run).await.is_err());
@@ -93,6 +100,7 @@ async fn a_config_map_deleted_while_entries_are_missing_is_waited_for() {
         trusted,
         nodes: watch::Sender::new(1),
         troubles: Troubles::default(),
+        is_unknown: false,
     };
     let mut run = Box::pin(union.run(seen));
     assert!(timeout(GRACE, &mut run).await.is_err());
@@ -102,7 +110,44 @@ async fn a_config_map_deleted_while_entries_are_missing_is_waited_for() {
     assert!(timeout(HOUR, &mut run).await.is_err());
     states.send_replace(there(&[]));
     assert!(timeout(GRACE / 2, &mut run).await.is_err());
-    assert_eq!(bundle.borrow().certificates().len(), 2, "the grace begins again");
+    assert_eq!(certificates(&bundle), 2, "the grace begins again");
     assert!(timeout(GRACE, &mut run).await.is_err());
-    assert_eq!(bundle.borrow().certificates().len(), 1);
+    assert_eq!(certificates(&bundle), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_stored_roots_nothing_is_trusted_until_the_config_map_was_read() {
+    let trust_domain = TrustDomain::parse("example.org").unwrap();
+    let [own, second] = [(); 2].map(|()| authorities(&trust_domain));
+    let broken = format!("{{\"n2\":{}}}", serde_json::Value::from("an entry"));
+    for damaged in ["damaged", &broken] {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = folder.path().join("roots.json");
+        fsx::write_atomic(&kept, damaged.as_bytes(), 0o600).unwrap();
+        let trusted = Arc::new(Trusted::new(own.clone(), &trust_domain).unwrap());
+        let (bundle, jwt) = (trusted.bundle(), trusted.jwt_bundles());
+        let (states, seen) = watch::channel(SharedMap::Unknown);
+        let troubles = Troubles::default();
+        let mut union = Union {
+            entries: Entries::new("n1", &trust_domain),
+            kept: Kept::new(kept),
+            trusted,
+            nodes: watch::Sender::new(1),
+            troubles: troubles.clone(),
+            is_unknown: false,
+        };
+        union.load_previous();
+        let is_known = || bundle.borrow().is_some() || !jwt.borrow().is_empty();
+        assert!(!is_known() && troubles.summary().unwrap().contains("cannot be read"), "{:?}", troubles.summary());
+        let mut run = Box::pin(union.run(seen));
+        states.send_replace(SharedMap::Absent);
+        assert!(timeout(HOUR, &mut run).await.is_err());
+        assert!(!is_known(), "a deleted ConfigMap is no list of nodes either");
+        states.send_replace(there(&[]));
+        assert!(timeout(GRACE / 2, &mut run).await.is_err());
+        assert!(!is_known(), "it was emptied or created again: the nodes are about to publish");
+        states.send_replace(there(&[("n1", &own), ("n2", &second)]));
+        assert!(timeout(GRACE, &mut run).await.is_err());
+        assert_eq!((certificates(&bundle), jwt.borrow().is_empty(), troubles.summary()), (2, false, None));
+    }
 }

@@ -90,7 +90,7 @@ impl World<'_> {
         let published = self.published.iter().filter(|(node, _)| **node > 0).filter_map(|(_, which)| *which);
         let expected: BTreeSet<_> = own.into_iter().chain(published).map(|which| self.root(which)).collect();
         let trusted: BTreeSet<_> =
-            self.trusted.bundle().borrow().certificates().iter().map(|root| root.to_vec()).collect();
+            self.trusted.bundle().borrow().as_ref().unwrap().certificates().iter().map(|root| root.to_vec()).collect();
         let name = |root: &Vec<u8>| (0..AUTHORITIES).find(|which| self.root(*which) == *root);
         let names = |roots: &BTreeSet<Vec<u8>>| roots.iter().map(name).collect::<BTreeSet<_>>();
         if trusted == expected {
@@ -119,6 +119,7 @@ async fn run(seed: u64, nodes: &Nodes, trust_domain: &TrustDomain) {
         trusted: trusted.clone(),
         nodes: watch::Sender::new(1),
         troubles: Troubles::default(),
+        is_unknown: false,
     };
     let place = ConfigMapPlace { namespace: "svid".to_owned(), name: "roots".to_owned() };
     let follow = shared_map::follow(map, place, states, Troubles::default(), Counter::default());
