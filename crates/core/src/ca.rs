@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use self::anchor::Anchor;
 pub use self::authorities::{Authorities, AuthoritiesError, MAX_DOCUMENT_BYTES, Union, UnionError};
 pub use self::load::LoadError;
-use crate::identity::{KeyError, PrivateKey, Validity};
+use crate::identity::{CLOCK_SKEW, KeyError, PrivateKey, Validity};
 use crate::pem_text::{self, Block};
 pub use crate::request::SvidRequest;
 use crate::signer::Signer;
@@ -61,6 +61,12 @@ pub enum CaError {
         /// The requested lifetime.
         lifetime: Duration,
     },
+    /// The CA is not valid yet.
+    #[error("the CA certificate is valid only from {}; check the clock of this node", unix_time::rfc3339(*.not_before))]
+    NotYetValid {
+        /// When it becomes valid.
+        not_before: SystemTime,
+    },
     /// The CA has expired.
     #[error("the CA certificate expired at {}: remove the CA's files to create a new CA", unix_time::rfc3339(*.not_after))]
     Expired {
@@ -101,7 +107,8 @@ impl CertificateAuthority {
     }
 
     /// Loads a CA that was [created](Self::create) earlier, or by other means: the text may hold further certificates,
-    /// up to one or several roots. Without a root, the CA's own certificate is the trust bundle.
+    /// up to one or several roots. Without a root, the CA's own certificate is the trust bundle. It need not be valid now,
+    /// see [`check_validity`](Self::check_validity).
     ///
     /// # Errors
     /// The fault, and its fix.
@@ -121,7 +128,7 @@ impl CertificateAuthority {
     /// lifetime, whichever is less. `serial` must be random and not zero.
     ///
     /// # Errors
-    /// If the ID is not a workload of the CA's trust domain, the CA has expired, or the request cannot be fulfilled.
+    /// If the ID is not a workload of the CA's trust domain, the CA is not valid now, or the request cannot be fulfilled.
     pub fn sign(
         &self,
         request: &SvidRequest,
@@ -155,8 +162,22 @@ impl CertificateAuthority {
         if *id.trust_domain() != self.trust_domain || id.path().is_empty() {
             return Err(CaError::ForeignId { id: id.clone(), trust_domain: self.trust_domain.clone() });
         }
-        let not_after = self.validity.not_after;
-        if now >= not_after { Err(CaError::Expired { not_after }) } else { Ok(()) }
+        self.check_validity(now)
+    }
+
+    /// Checks that the CA is valid now; another clock may be [`CLOCK_SKEW`] ahead.
+    ///
+    /// # Errors
+    /// [`CaError::NotYetValid`] or [`CaError::Expired`].
+    pub fn check_validity(&self, now: SystemTime) -> Result<(), CaError> {
+        let Validity { not_before, not_after } = self.validity;
+        if now >= not_after {
+            return Err(CaError::Expired { not_after });
+        }
+        match not_before.duration_since(now) {
+            Ok(ahead) if ahead > CLOCK_SKEW => Err(CaError::NotYetValid { not_before }),
+            _ => Ok(()),
+        }
     }
 
     /// The certificate as one `CERTIFICATE` block.

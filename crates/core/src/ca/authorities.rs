@@ -140,13 +140,16 @@ impl Authorities {
         self.jwt.retain(&others.jwt);
     }
 
-    /// The authorities of all nodes in the order given, without expired CAs and duplicates.
+    /// The authorities of all nodes in the order given, without expired CAs and duplicates. If all have expired, which a
+    /// wrong clock may pretend, none is left out.
     ///
     /// # Errors
     /// [`UnionError`] if there are too many.
     pub fn union<'a>(all: impl Iterator<Item = &'a Self> + Clone, now: SystemTime) -> Result<Union, UnionError> {
-        let anchors = all.clone().flat_map(|one| &one.anchors).filter(|anchor| now <= anchor.not_after);
-        let bundle = TrustBundle::of(anchors.map(|anchor| anchor.certificate.clone()).collect())?;
+        let anchors = || all.clone().flat_map(|one| &one.anchors);
+        let have_all_expired = anchors().all(|anchor| anchor.not_after < now);
+        let usable = anchors().filter(|anchor| have_all_expired || now <= anchor.not_after);
+        let bundle = TrustBundle::of(usable.map(|anchor| anchor.certificate.clone()).collect())?;
         Ok(Union { bundle, jwt: JwtBundle::union(all.map(|one| &one.jwt))? })
     }
 

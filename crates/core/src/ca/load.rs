@@ -7,7 +7,7 @@ use x509_parser::certificate::X509Certificate;
 
 use super::anchor::{Anchor, uri_names};
 use super::{CertificateAuthority, SvidRequest, issuer};
-use crate::identity::{CLOCK_SKEW, Candidate, Expected, KeyError, PrivateKey, Rejection, Validity, accept, issuers};
+use crate::identity::{Candidate, Expected, KeyError, PrivateKey, Rejection, Validity, accept, issuers};
 use crate::pem_text::{self, Block, PemError};
 use crate::signer::Signer;
 use crate::spiffe_id::{SpiffeId, TrustDomain};
@@ -63,18 +63,6 @@ pub enum LoadError {
         /// The expected trust domain.
         expected: TrustDomain,
     },
-    /// It has expired.
-    #[error("the CA certificate expired at {}; remove certificate and key to create a new CA", unix_time::rfc3339(*.not_after))]
-    Expired {
-        /// When it expired.
-        not_after: SystemTime,
-    },
-    /// It is not valid yet.
-    #[error("the CA certificate is valid only from {}; check the clock of this node", unix_time::rfc3339(*.not_before))]
-    NotYetValid {
-        /// When it becomes valid.
-        not_before: SystemTime,
-    },
 }
 
 pub(super) fn load(
@@ -88,16 +76,17 @@ pub(super) fn load(
     let key = PrivateKey::from_pem(key_pem).map_err(LoadError::Key)?;
     let signer = Signer::new(&key).map_err(LoadError::Key)?;
     let Chain { certificate, intermediates, roots } = Chain::sorted(all, &key)?;
-    let validity = check(&certificate, trust_domain, now)?;
+    let validity = check(&certificate, trust_domain)?;
     let anchor = |certificate: CertificateDer<'static>| {
-        let not_after = check(&certificate, trust_domain, now)?.not_after;
+        let not_after = check(&certificate, trust_domain)?.not_after;
         Ok(Anchor { certificate, not_after })
     };
+    let at = time_to_try(intermediates.iter().chain(&roots).chain([&certificate]), now)?;
     let roots = roots.into_iter().map(anchor).collect::<Result<_, LoadError>>()?;
     let issuer = issuer(&certificate, signer).map_err(|error| unreadable(error.to_string()))?;
     let trust_domain = trust_domain.clone();
     let ca = CertificateAuthority { trust_domain, certificate, intermediates, roots, key, validity, issuer };
-    check_trial_leaf(&ca, now.max(validity.not_before))?;
+    check_trial_leaf(&ca, at)?;
     Ok(ca)
 }
 
@@ -140,6 +129,18 @@ impl Chain {
     }
 }
 
+/// Now, or else a time at which all of the certificates are valid: a CA can be loaded at any time, because a clock may be
+/// wrong.
+fn time_to_try<'a>(
+    certificates: impl Iterator<Item = &'a CertificateDer<'static>>,
+    now: SystemTime,
+) -> Result<SystemTime, LoadError> {
+    let validities = certificates.map(|der| validity(&parse(der)?)).collect::<Result<Vec<_>, _>>()?;
+    let from = validities.iter().map(|validity| validity.not_before).max().unwrap_or(now);
+    let is_valid = |validity: &Validity| validity.not_before <= now && now < validity.not_after;
+    Ok(if validities.iter().all(is_valid) { now } else { from })
+}
+
 /// Signs for a workload that does not exist, and checks that the result is accepted: a name constraint, a path that is
 /// too long or a missing certificate is found before the first pod has to wait.
 fn check_trial_leaf(ca: &CertificateAuthority, at: SystemTime) -> Result<(), LoadError> {
@@ -163,7 +164,7 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, LoadError> {
 }
 
 /// Checks the CA and its roots.
-fn check(der: &CertificateDer<'_>, trust_domain: &TrustDomain, now: SystemTime) -> Result<Validity, LoadError> {
+fn check(der: &CertificateDer<'_>, trust_domain: &TrustDomain) -> Result<Validity, LoadError> {
     let certificate = parse(der)?;
     let usage = certificate.key_usage().map_err(|error| unreadable(error.to_string()))?;
     let may_sign = usage.is_none_or(|usage| usage.value.key_cert_sign());
@@ -171,7 +172,7 @@ fn check(der: &CertificateDer<'_>, trust_domain: &TrustDomain, now: SystemTime) 
         return Err(LoadError::NotACa);
     }
     check_trust_domain(&certificate, trust_domain)?;
-    check_validity(&certificate, now)
+    validity(&certificate)
 }
 
 fn check_trust_domain(certificate: &X509Certificate<'_>, trust_domain: &TrustDomain) -> Result<(), LoadError> {
@@ -183,17 +184,10 @@ fn check_trust_domain(certificate: &X509Certificate<'_>, trust_domain: &TrustDom
     Err(LoadError::TrustDomain { found, expected: trust_domain.clone() })
 }
 
-fn check_validity(certificate: &X509Certificate<'_>, now: SystemTime) -> Result<Validity, LoadError> {
+fn validity(certificate: &X509Certificate<'_>) -> Result<Validity, LoadError> {
     let validity = certificate.validity();
     let at = |time: i64| unix_time::at(time).ok_or_else(|| unreadable("its validity is out of range"));
-    let (not_before, not_after) = (at(validity.not_before.timestamp())?, at(validity.not_after.timestamp())?);
-    if now >= not_after {
-        return Err(LoadError::Expired { not_after });
-    }
-    if not_before.duration_since(now).is_ok_and(|ahead| ahead > CLOCK_SKEW) {
-        return Err(LoadError::NotYetValid { not_before });
-    }
-    Ok(Validity { not_before, not_after })
+    Ok(Validity { not_before: at(validity.not_before.timestamp())?, not_after: at(validity.not_after.timestamp())? })
 }
 
 fn unreadable(reason: impl Into<String>) -> LoadError {

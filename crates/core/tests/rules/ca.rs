@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rcgen::{CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 use rustls_pki_types::CertificateDer;
 use svid_csi_core::ca::{CaError, CertificateAuthority, LoadError, SvidRequest};
-use svid_csi_core::identity::{Candidate, Expected, Identity, KeyError, PrivateKey, accept};
+use svid_csi_core::identity::{CLOCK_SKEW, Candidate, Expected, Identity, KeyError, PrivateKey, accept};
 use svid_csi_core::renew;
 use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 use x509_parser::certificate::X509Certificate;
@@ -192,10 +192,6 @@ fn refuses_to_load_another_ca() {
     let refused = |change: fn(&mut CertificateParams)| load(&foreign(change)).expect_err("it is not");
     assert_eq!(refused(|params| params.is_ca = IsCa::ExplicitNoCa), LoadError::NotACa);
     assert_eq!(refused(|params| params.key_usages = vec![KeyUsagePurpose::CrlSign]), LoadError::NotACa);
-    let (end, start) = (now() - SECOND, now() + HOUR);
-    assert_eq!(refused(|params| valid(params, now() - HOUR, now() - SECOND)), LoadError::Expired { not_after: end });
-    let early = refused(|params| valid(params, now() + HOUR, now() + 2 * HOUR));
-    assert_eq!(early, LoadError::NotYetValid { not_before: start });
     for (change, found) in [
         (
             (|params| params.subject_alt_names = vec![uri("spiffe://example.com")]) as fn(&mut CertificateParams),
@@ -207,6 +203,20 @@ fn refuses_to_load_another_ca() {
         let expected = trust_domain();
         assert_eq!(refused(change), LoadError::TrustDomain { found: found.to_owned(), expected });
     }
+}
+
+#[test]
+fn a_ca_that_is_not_valid_now_is_loaded_but_does_not_sign() {
+    let valid_between = |from, to| load(&foreign(|params| valid(params, from, to))).expect("a clock may be wrong");
+    let sign = |ca: &CertificateAuthority, at| ca.sign(&request(HOUR).1, at, SERIAL);
+    let (end, start) = (now() - SECOND, now() + HOUR);
+    let expired = valid_between(now() - HOUR, end);
+    assert!(matches!(sign(&expired, now()), Err(CaError::Expired { not_after }) if not_after == end));
+    let early = valid_between(start, now() + 2 * HOUR);
+    assert!(matches!(sign(&early, now()), Err(CaError::NotYetValid { not_before }) if not_before == start));
+    issue(&early, HOUR, start);
+    issue(&expired, HOUR, end - SECOND);
+    sign(&early, start - CLOCK_SKEW).expect("another clock may be ahead");
 }
 
 #[test]
@@ -229,8 +239,10 @@ fn refuses_to_load_the_wrong_key_or_text() {
 
 #[test]
 fn every_load_error_says_what_to_do() {
-    let expired = load(&foreign(|params| valid(params, now() - HOUR, now() - SECOND))).expect_err("it expired");
-    let text = expired.to_string();
+    let text = load(&foreign(|params| params.is_ca = IsCa::ExplicitNoCa)).expect_err("it is no CA").to_string();
+    assert!(text.contains("to create a new CA"), "{text}");
+    let expired = load(&foreign(|params| valid(params, now() - HOUR, now() - SECOND))).expect("a CA");
+    let text = expired.check_validity(now()).expect_err("it expired").to_string();
     assert!(text.contains("2025-06-15T15:06:39Z") && text.contains("to create a new CA"), "{text}");
 }
 

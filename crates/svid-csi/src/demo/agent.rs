@@ -25,7 +25,7 @@ use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
-use crate::host::fsx;
+use crate::host::{clock, fsx};
 use crate::net::http2_authority::Lenient;
 use crate::source::local_ca::{JWT_LIFETIME, LocalCa, LocalCaConfig};
 use crate::spiffe::workload_header;
@@ -110,7 +110,7 @@ fn listen(socket: &Path) -> io::Result<UnixListener> {
 impl AgentService {
     fn x509_response(&self) -> Result<X509svidResponse, Status> {
         let id = &self.settings.spiffe_id;
-        let issued = self.ca.issue(id.clone()).map_err(|error| Status::unavailable(error.to_string()))?;
+        let issued = self.ca.issue(id.clone(), clock::now()).map_err(|error| Status::unavailable(error.to_string()))?;
         let svid = X509svid {
             spiffe_id: id.to_string(),
             x509_svid: concatenated(&issued.chain),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use svid_csi_core::spiffe_id::SpiffeId;
 
+use crate::host::clock;
 use crate::source::local_ca::{LocalCa, LocalCaConfig};
 use crate::spiffe::svid::Svid;
 use rustls::pki_types::PrivateKeyDer;
@@ -21,7 +22,7 @@ pub(super) fn issue(ca: &Path, id: &str) -> Svid {
         dir: None,
         roots: None,
     };
-    let issued = LocalCa::open(&config, ca).unwrap().issue(id).unwrap();
+    let issued = LocalCa::open(&config, ca).unwrap().issue(id, clock::now()).unwrap();
     let key = PrivateKeyDer::try_from(issued.key.der().to_vec()).unwrap();
     Svid { chain: issued.chain, key, bundle: issued.bundle.unwrap_or_default() }
 }

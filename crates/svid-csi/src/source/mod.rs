@@ -256,7 +256,8 @@ impl Chosen<'_> {
             }
             Chosen::LocalCa(local_ca) => {
                 let (local_ca, id) = (local_ca.clone(), id.clone());
-                let issue = move || Ok(accept(local_ca.issue(id.clone())?, &expected(id))?);
+                let now = clock::now();
+                let issue = move || Ok(accept(local_ca.issue(id.clone(), now)?, &Expected { id, now })?);
                 tokio::task::spawn_blocking(issue).await?
             }
             // It issues without being given an ID.

@@ -8,8 +8,10 @@ use svid_csi_core::state::Record;
 use svid_csi_core::volume::Content;
 
 use super::*;
+use crate::host::clock;
 use crate::host::mount::{self, MountPoint, MountSource, MountState};
 use crate::host::seal;
+use crate::host::simulated::{self, Machine, Random};
 use crate::node::volume::error::VolumeError;
 
 pub(super) const DRIVER: &str = "demo.svid-csi";
@@ -327,5 +329,67 @@ fn a_withdrawal_that_was_neither_recorded_nor_finished_continues_at_the_next_sta
         let node = restart(node, &dir).await;
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
         next_serial(&node, &spec).await;
+    });
+}
+
+/// Simulates a machine with that wall clock on this thread.
+fn set_clock(wall: SystemTime) -> simulated::Guard {
+    simulated::begin(Machine { wall, booted: Duration::ZERO, random: Random::new(1) })
+}
+
+/// The serial number of the identity that a pod receives on its socket.
+fn on_socket(node: &Node, spec: &VolumeSpec) -> Option<String> {
+    let given = node.deliveries.workload_api().unwrap().given(&spec.id);
+    given.map(|given| given.default_svid().serial().to_owned())
+}
+
+#[test]
+fn a_local_ca_of_a_clock_that_was_ahead_stops_nothing_but_new_identities() {
+    test(async || {
+        let (dir, right) = (tempfile::tempdir().unwrap(), clock::now());
+        let _simulated = set_clock(right + HOUR * 2);
+        let (node, spec) = (build(&dir), spec(&dir));
+        publish(&node, &spec).await.unwrap();
+        let first = serial(&node, &spec).await;
+        simulated::change(|machine| machine.wall = right);
+        let node = restart(node, &dir).await;
+        assert_eq!(serial(&node, &spec).await, first);
+        node.unpublish(DRIVER, spec.id.clone(), spec.target.clone()).await.unwrap();
+        let early = publish(&node, &spec).await.unwrap_err();
+        let why = report::chain(&early);
+        assert!(why.contains("the CA certificate is valid only from") && why.contains("check the clock"), "{why}");
+        assert!(!node.sources.local_ca.as_ref().unwrap().can_sign());
+        simulated::change(|machine| machine.wall = right + HOUR * 3);
+        publish(&node, &spec).await.unwrap();
+    });
+}
+
+#[test]
+fn an_identity_of_a_clock_that_was_ahead_is_served_again() {
+    test(async || {
+        let (dir, right) = (tempfile::tempdir().unwrap(), clock::now());
+        let _simulated = set_clock(right + HOUR * 2);
+        let (node, spec) = (build(&dir), spec_with(&dir, &[("delivery", "workload-api")]));
+        publish(&node, &spec).await.unwrap();
+        let first = on_socket(&node, &spec);
+        simulated::change(|machine| machine.wall = right);
+        let node = restart(node, &dir).await;
+        assert_eq!((on_socket(&node, &spec), serial(&node, &spec).await), (first.clone(), first));
+    });
+}
+
+#[test]
+fn an_expired_identity_is_served_until_it_is_renewed_at_once() {
+    test(async || {
+        let (dir, start) = (tempfile::tempdir().unwrap(), clock::now());
+        let _simulated = set_clock(start);
+        let (node, spec) = (build(&dir), spec_with(&dir, &[("delivery", "workload-api")]));
+        publish(&node, &spec).await.unwrap();
+        let first = on_socket(&node, &spec);
+        simulated::change(|machine| machine.wall = start + HOUR * 2);
+        let node = restart(node, &dir).await;
+        assert_eq!((on_socket(&node, &spec), serial(&node, &spec).await), (first.clone(), first.clone()));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_ne!(on_socket(&node, &spec), first);
     });
 }

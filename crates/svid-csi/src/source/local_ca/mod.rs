@@ -7,7 +7,7 @@ mod trusted;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::rand;
 use kube::Client;
@@ -18,6 +18,7 @@ use svid_csi_core::request::SvidRequest;
 use svid_csi_core::runtime_issuer::ConfigMapPlace;
 use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 use tokio::sync::watch;
+use tracing::error;
 
 pub use self::error::LocalCaError;
 pub use self::roots::Roots;
@@ -25,6 +26,7 @@ use self::trusted::Trusted;
 use crate::host::clock;
 use crate::tasks::{OneThread, Tasks};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::report;
 
 /// The default lifetime of JWT-SVIDs, as in SPIRE: long enough for a call, short enough that a stolen one is of little
 /// use.
@@ -63,12 +65,16 @@ pub struct LocalCa {
 }
 
 impl LocalCa {
-    /// Loads the root from `folder` (ca.crt and ca.key, PEM), or creates one and stores it there with mode 0600.
+    /// Loads the root from `folder` (ca.crt and ca.key, PEM), or creates one and stores it there with mode 0600. A root that
+    /// is not valid now issues nothing until it is, but pods keep what they have.
     ///
     /// # Errors
     /// [`LocalCaError`].
     pub fn open(config: &LocalCaConfig, folder: &Path) -> Result<Self, LocalCaError> {
         let authority = folder::authority(&config.trust_domain, folder)?;
+        if let Err(error) = authority.check_validity(clock::now()) {
+            error!(folder = %folder.display(), error = report::chain(&error), "the local CA cannot issue identities now");
+        }
         let jwt_authority = folder::jwt_authority(&config.trust_domain, &folder.join("jwt.key"))?;
         let trusted = Trusted::new(Authorities::of(&authority, &jwt_authority), &config.trust_domain)?;
         Ok(LocalCa {
@@ -84,17 +90,17 @@ impl LocalCa {
         })
     }
 
-    /// Issues an identity with a new key. Blocks.
+    /// Issues an identity with a new key at the time `now`. Blocks.
     ///
     /// # Errors
     /// [`LocalCaError`].
-    pub fn issue(&self, id: SpiffeId) -> Result<Candidate, LocalCaError> {
+    pub fn issue(&self, id: SpiffeId, now: SystemTime) -> Result<Candidate, LocalCaError> {
         let bundle = self.bundle().borrow().clone().ok_or(LocalCaError::UnknownRoots)?;
         let mut serial = [0; 16];
         rand::fill(&mut serial).map_err(|_| LocalCaError::Random)?;
         let key = PrivateKey::generate(self.key_type)?;
         let request = SvidRequest::for_key(&key, id, self.lifetime);
-        let leaf = self.authority.sign(&request, clock::now(), serial)?;
+        let leaf = self.authority.sign(&request, now, serial)?;
         let chain = std::iter::once(leaf).chain(self.authority.intermediates().iter().cloned()).collect();
         Ok(Candidate { chain, key, bundle: Some(bundle.certificates().to_vec()) })
     }
@@ -117,9 +123,9 @@ impl LocalCa {
         self.roots = Some(roots);
     }
 
-    /// Whether it can sign: it has not expired.
+    /// Whether it can sign: it is valid now.
     pub fn can_sign(&self) -> bool {
-        clock::now() < self.authority.validity().not_after
+        self.authority.check_validity(clock::now()).is_ok()
     }
 
     /// The follower of the other nodes' roots, if they are followed.

@@ -1,4 +1,4 @@
-//! A saved identity is served again at once, even while its source is down; an unusable one is not.
+//! A saved identity is served again at once, even while its source is down and whatever the time; an unusable one is not.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -121,11 +121,33 @@ fn files_that_a_crash_left_incomplete_are_removed() {
 }
 
 #[test]
+fn it_is_served_whatever_the_time_because_the_clock_may_be_wrong() {
+    test(async || {
+        let (mut cluster, ca) = (cluster().await, TestCa::new("another"));
+        let flaws = [("expired", Flaw::Expired), ("early", Flaw::NotYetValid)];
+        let (sockets, saved): (Vec<_>, Vec<_>) = (
+            join_all(flaws.iter().map(|(pod, _)| socket_of(&cluster, pod))).await,
+            flaws.iter().map(|(pod, flaw)| message(&ca, pod, Some(*flaw))).collect(),
+        );
+        cluster.node.kill();
+        cluster.server.stop();
+        for ((pod, _), message) in flaws.iter().zip(&saved) {
+            fs::write(kept(&cluster, pod), message).unwrap();
+        }
+        cluster.node.start().await;
+        for ((pod, _), ((socket, _), message)) in flaws.iter().zip(sockets.iter().zip(&saved)) {
+            let served = Svids::open(socket).await.unwrap().next().await.unwrap();
+            let saved = X509svidResponse::decode(&**message).unwrap();
+            assert!(served.svids[0].x509_svid == saved.svids[0].x509_svid, "{pod}");
+        }
+    });
+}
+
+#[test]
 fn an_unusable_identity_is_not_served_and_replaced_once_the_source_is_back() {
     test(async || {
         let (mut cluster, ca) = (cluster().await, TestCa::new("another"));
         let useless = [
-            ("expired", message(&ca, "expired", Some(Flaw::Expired))),
             ("other-key", message(&ca, "other-key", Some(Flaw::OtherKey))),
             ("half", message(&ca, "half", None)[..500].to_vec()),
             ("garbage", b"garbage".to_vec()),
