@@ -34,14 +34,14 @@ impl Node {
 
     /// Busy volumes follow when they are done, and do not delay others.
     async fn update_bundles(self: &Arc<Self>, issuer: Issuer, volumes: Vec<VolumeId>) {
-        let (node, mut busy) = (self.clone(), Vec::new());
+        let (node, all, mut busy) = (self.clone(), volumes.clone(), Vec::new());
         let brought = tokio::task::spawn_blocking(move || {
             if let (Some(workload_api), Some(bundle)) =
                 (&node.deliveries.workload_api, node.sources.trust_bundle(issuer))
             {
                 workload_api.send_bundle(issuer, bundle.certificates());
             }
-            for id in volumes {
+            for id in all {
                 match node.volumes.try_hold(&id) {
                     Some(mut held) => node.update_bundle(held.as_mut()),
                     None => busy.push(id),
@@ -49,29 +49,45 @@ impl Node {
             }
             busy
         });
-        for id in brought.await.unwrap_or_default() {
+        let busy = brought.await.unwrap_or_else(|error| {
+            error!(error = report::chain(&error), "cannot write the new trust bundle into the volumes; retrying");
+            volumes.into_iter().for_each(|id| self.later.again(id, 1));
+            Vec::new()
+        });
+        for id in busy {
             let node = self.clone();
             self.tasks.detached(async move {
                 let mut held = node.volumes.hold(&id).await;
-                let _ = tokio::task::spawn_blocking(move || node.update_bundle(held.as_mut())).await;
+                let this = node.clone();
+                if tokio::task::spawn_blocking(move || this.update_bundle(held.as_mut())).await.is_err() {
+                    node.later.again(id, 1);
+                }
             });
         }
     }
 
-    /// Writes the source's current bundle into a volume, if it has another one. A failure is retried by the next
-    /// publish or renewal. Blocks; the volume's lock is held.
+    /// Writes the source's current bundle into a volume, if it has another one. A failure is retried, at the latest by
+    /// the next publish or renewal. Blocks; the volume's lock is held.
     pub(super) fn update_bundle(&self, volume: Option<&mut Volume>) {
         let Some(volume) = volume else { return };
-        if let Err(error) = self.refresh_bundle(volume) {
-            error!(volume = %volume.record().spec.id, error = report::chain(&error), "cannot write the new trust bundle into a volume");
-            if matches!(error, VolumeError::Changed(_)) {
-                self.distrust(volume);
-            }
-            // An identity of the local CA includes its bundle, and is retried until it is delivered.
-            if volume.record().spec.plan().issuer() == Some(Issuer::LocalCa) {
-                volume.renew_now.notify_one();
-            }
+        if let Err(error) = self.try_to_update_bundle(volume) {
+            let id = &volume.record().spec.id;
+            error!(volume = %id, error = report::chain(&error), "cannot write the new trust bundle into a volume");
+            self.later.again(id.clone(), 1);
         }
+    }
+
+    /// The same for the retry of a failure.
+    pub(super) fn try_to_update_bundle(&self, volume: &mut Volume) -> Result<(), VolumeError> {
+        let refreshed = self.refresh_bundle(volume);
+        if let Err(VolumeError::Changed(_)) = refreshed {
+            self.distrust(volume);
+        }
+        // An identity of the local CA includes its bundle, and is retried until it is delivered.
+        if refreshed.is_err() && volume.record().spec.plan().issuer() == Some(Issuer::LocalCa) {
+            volume.renew_now.notify_one();
+        }
+        refreshed
     }
 
     /// A volume whose chain does not lead to the new bundle is renewed at once.

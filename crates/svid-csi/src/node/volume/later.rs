@@ -1,4 +1,5 @@
-//! Volumes to check again: those that startup could not finish, and those that may be forgotten. One queue for all.
+//! Volumes to check again: those that startup could not finish, those without the current trust bundle, and those that may
+//! be forgotten. One queue for all.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -105,7 +106,7 @@ impl Node {
                 Err(error) => error.into(),
             };
             if (failures + 1).is_power_of_two() {
-                error!(volume = %id, failures = failures + 1, error = report::chain(&failed), "a volume could not be recovered or removed; retrying");
+                error!(volume = %id, failures = failures + 1, error = report::chain(&failed), "a volume could not be recovered, updated or removed; retrying");
             }
             self.later.again(id, failures + 1);
         }
@@ -113,19 +114,18 @@ impl Node {
 
     /// Does the remaining work for a volume, if there is any. Blocks; the volume's lock is held.
     fn finish(self: &Arc<Self>, id: &VolumeId, held: &mut Held) -> Result<(), VolumeError> {
-        let Some(volume) = held.as_ref() else { return self.finish_unknown(id, held) };
-        let record = volume.record();
+        let Some(volume) = held.as_mut() else { return self.finish_unknown(id, held) };
         if volume.unfinished {
             return self.resume(held).1;
         }
-        if record.phase == Phase::Ready {
-            return Ok(());
+        if volume.record().phase == Phase::Ready {
+            return self.try_to_update_bundle(volume);
         }
         if volume.asked.elapsed() < FORGOTTEN_AFTER {
             self.later.forgotten(id.clone(), volume.asked);
             return Ok(());
         }
-        let (driver, target) = (record.driver.clone(), record.spec.target.clone());
+        let (driver, target) = (volume.record().driver.clone(), volume.record().spec.target.clone());
         warn!(volume = %id, "the kubelet no longer requests this volume; removing it");
         self.remove(&driver, id, &target, held)
     }

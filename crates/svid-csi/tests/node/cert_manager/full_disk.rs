@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use svid_csi_testkit::TestCa;
 use svid_csi_testkit::api_server::Mode;
@@ -88,6 +89,21 @@ fn a_bundle_that_could_not_be_written_is_delivered_with_the_next_publish() {
         renew_all(&cluster.node).await;
         until("it is renewed", async || serial(&target) != first).await;
         assert_eq!(cas(&target), 2);
+    });
+}
+
+#[test]
+fn a_bundle_that_could_not_be_written_is_delivered_without_any_call() {
+    cluster_test(&[SMALL], async |cluster| {
+        let target = cluster.node.publish(&cluster.volume("web")).await;
+        let (first, filler) = (serial(&target), fill(&cluster));
+        change_bundle_in_vain(&cluster, &bundle_of(&cluster, &TestCa::new("next"))).await;
+        assert_eq!(cas(&target), 1, "a healthy volume stays as it is");
+        fs::remove_file(filler).unwrap();
+        let freed = Instant::now();
+        until("it is written", async || cas(&target) == 2).await;
+        assert!(freed.elapsed() < Duration::from_secs(60), "{:?}", freed.elapsed());
+        assert_eq!(serial(&target), first, "nothing was renewed");
     });
 }
 
