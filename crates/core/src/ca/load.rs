@@ -135,7 +135,7 @@ fn time_to_try<'a>(
     certificates: impl Iterator<Item = &'a CertificateDer<'static>>,
     now: SystemTime,
 ) -> Result<SystemTime, LoadError> {
-    let validities = certificates.map(|der| validity(&parse(der)?)).collect::<Result<Vec<_>, _>>()?;
+    let validities = certificates.map(|der| validity_of(&parse(der)?)).collect::<Result<Vec<_>, _>>()?;
     let from = validities.iter().map(|validity| validity.not_before).max().unwrap_or(now);
     let is_valid = |validity: &Validity| validity.not_before <= now && now < validity.not_after;
     Ok(if validities.iter().all(is_valid) { now } else { from })
@@ -172,7 +172,7 @@ fn check(der: &CertificateDer<'_>, trust_domain: &TrustDomain) -> Result<Validit
         return Err(LoadError::NotACa);
     }
     check_trust_domain(&certificate, trust_domain)?;
-    validity(&certificate)
+    validity_of(&certificate)
 }
 
 fn check_trust_domain(certificate: &X509Certificate<'_>, trust_domain: &TrustDomain) -> Result<(), LoadError> {
@@ -184,7 +184,7 @@ fn check_trust_domain(certificate: &X509Certificate<'_>, trust_domain: &TrustDom
     Err(LoadError::TrustDomain { found, expected: trust_domain.clone() })
 }
 
-fn validity(certificate: &X509Certificate<'_>) -> Result<Validity, LoadError> {
+fn validity_of(certificate: &X509Certificate<'_>) -> Result<Validity, LoadError> {
     let validity = certificate.validity();
     let at = |time: i64| unix_time::at(time).ok_or_else(|| unreadable("its validity is out of range"));
     Ok(Validity { not_before: at(validity.not_before.timestamp())?, not_after: at(validity.not_after.timestamp())? })

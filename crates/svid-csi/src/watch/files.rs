@@ -184,7 +184,10 @@ mod tests {
     async fn files_refused_for_a_wrong_clock_are_an_update_once_the_clock_is_right() {
         let (folder, right, ca) = (tempfile::tempdir().unwrap(), clock::now(), TestCa::new("root"));
         let issued = ca.issue("spiffe://example.org/web", Duration::from_secs(3600), None);
-        let [chain, key] = [to_pem(&split(&issued.chain).unwrap()), PrivateKey::from_pkcs8_der(&issued.key).unwrap().to_pem().to_string()];
+        let [chain, key] = [
+            to_pem(&split(&issued.chain).unwrap()),
+            PrivateKey::from_pkcs8_der(&issued.key).unwrap().to_pem().to_string(),
+        ];
         for (name, text) in [("tls.crt", chain), ("tls.key", key), ("ca.crt", ca.bundle_pem())] {
             fsx::write_atomic(&folder.path().join(name), text.as_bytes(), 0o600).unwrap();
         }

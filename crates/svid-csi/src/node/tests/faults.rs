@@ -1,6 +1,7 @@
 //! Failures and interruptions, and the guarantees that must hold nevertheless.
 
 use std::os::fd::AsRawFd;
+use std::time::SystemTime;
 
 use rustix::process::Rlimit;
 use svid_csi_core::error::Class;

@@ -63,7 +63,8 @@ impl Broker {
         let (bundles, _) = subscription.jwt.get_or_insert_with(|| {
             let (current, bundles) = watch::channel(Arc::default());
             let metrics = self.reporter.metrics.clone();
-            let topic = JwtTopic { pod: pod.clone(), current, damaged: Mutex::default(), refused: Mutex::default(), metrics };
+            let topic =
+                JwtTopic { pod: pod.clone(), current, damaged: Mutex::default(), refused: Mutex::default(), metrics };
             let follower = SubscriptionTask { topic, connections: self.connections.clone() };
             (bundles, self.tasks.detached(async move { match follower.run().await {} }))
         });

@@ -154,7 +154,8 @@ impl OwnSvidFollower {
     async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, OwnSvidError> {
         let directory = self.directory.clone();
         let socket = tokio::task::spawn_blocking(move || agent_socket::find(&directory)).await??;
-        let channel = timeout(CONNECT, unix_channel::connect(&socket)).await.map_err(|_| OwnSvidError::Slow(CONNECT))??;
+        let channel =
+            timeout(CONNECT, unix_channel::connect(&socket)).await.map_err(|_| OwnSvidError::Slow(CONNECT))??;
         let mut client = SpiffeWorkloadApiClient::new(channel).max_decoding_message_size(MOST_BYTES);
         let opening = async {
             let mut stream = client.fetch_x509svid(asking(X509svidRequest {})).await?.into_inner();
