@@ -239,7 +239,7 @@ fn refuses_to_load_the_wrong_key_or_text() {
 
 #[test]
 fn every_load_error_says_what_to_do() {
-    let text = load(&foreign(|params| params.is_ca = IsCa::ExplicitNoCa)).expect_err("it is no CA").to_string();
+    let text = load(&foreign(|params| params.is_ca = IsCa::ExplicitNoCa)).expect_err("it must not sign").to_string();
     assert!(text.contains("to create a new CA"), "{text}");
     let expired = load(&foreign(|params| valid(params, now() - HOUR, now() - SECOND))).expect("a CA");
     let text = expired.check_validity(now()).expect_err("it expired").to_string();

@@ -142,7 +142,7 @@ async fn without_the_stored_roots_nothing_is_trusted_until_the_config_map_was_re
         let mut run = Box::pin(union.run(seen));
         states.send_replace(SharedMap::Absent);
         assert!(timeout(HOUR, &mut run).await.is_err());
-        assert!(!is_known(), "a deleted ConfigMap is no list of nodes either");
+        assert!(!is_known(), "a deleted ConfigMap does not say which nodes exist");
         states.send_replace(there(&[]));
         assert!(timeout(GRACE / 2, &mut run).await.is_err());
         assert!(!is_known(), "it was emptied or created again: the nodes are about to publish");
