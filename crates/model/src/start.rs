@@ -264,7 +264,11 @@ impl Run<'_> {
             return recorded;
         }
         self.take_away()?;
-        recorded?;
+        if recorded.is_err() {
+            self.record("recording the withdrawal again", |record| {
+                (record.issued, record.withdrawn) = (None, true);
+            })?;
+        }
         self.task_has(false);
         self.world.revoked = (2 << self.world.latest) - 1;
         self.say(format_args!("The driver reports that the identity was withdrawn and that the volume is empty."));

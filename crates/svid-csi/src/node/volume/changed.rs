@@ -89,8 +89,7 @@ impl Deliveries {
         let Some(workload_api) = &self.workload_api else {
             return Some("this driver does not serve sockets".to_owned());
         };
-        let is_delivered = record.issued.as_ref().is_some_and(|issued| issued.digest.is_some());
-        if !is_delivered && workload_api.given(id).is_none() {
+        if workload_api.given(id).is_none() {
             return Some("the pod has no identity: it was withdrawn, or could not be kept across a restart".to_owned());
         }
         match self.folder(record).and_then(|folder| Ok(workload_api.serves(id, socket, &folder)?)) {

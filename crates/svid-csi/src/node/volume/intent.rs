@@ -157,6 +157,7 @@ impl Node {
             record.give(issued);
         })?;
         self.is_unfinished(volume, false);
+        volume.is_emptied = false;
         let record = volume.record();
         info!(
             volume = %record.spec.id, pod = record.spec.pod.as_ref().map(ToString::to_string),

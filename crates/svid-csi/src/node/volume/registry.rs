@@ -44,6 +44,8 @@ pub struct Volume {
     pub asked: Instant,
     /// Whether its recovery at startup failed and is retried.
     pub unfinished: bool,
+    /// The identity in its record was removed from it, which could not be recorded.
+    pub(super) is_emptied: bool,
     /// Its last entry in the audit log.
     audited: Option<String>,
     renewal: Option<Box<Renewal>>,
@@ -210,6 +212,7 @@ impl Volume {
             uninstalled: None,
             asked: Instant::now(),
             unfinished: false,
+            is_emptied: false,
             audited: None,
             renewal: None,
             _reservation: reservation,
@@ -241,6 +244,12 @@ impl Volume {
     /// Whether it is published with an identity, not as a passthrough.
     pub fn has_identity(&self) -> bool {
         self.record.phase == Phase::Ready && self.record.spec.content != Content::Passthrough
+    }
+
+    /// Whether its pod has the identity with that digest.
+    pub(super) fn holds(&self, digest: Option<&str>) -> bool {
+        let is_recorded = |issued: &Issued| issued.digest.as_deref() == digest;
+        !self.is_emptied && self.record.issued.as_ref().is_some_and(is_recorded)
     }
 
     /// Whether it has a renewal, possibly that of a former spec.

@@ -5,7 +5,7 @@ mod kind;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use svid_csi_core::plan::Issuer;
-use svid_csi_core::state::{Issued, Phase};
+use svid_csi_core::state::{Issued, Phase, Record};
 use svid_csi_core::volume::{Subject, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
@@ -265,7 +265,7 @@ async fn renew(
         };
         let before = || volume.record().issued.as_ref()?.jwt.clone();
         issued.jwt = jwt.as_ref().map(Jwt::issued).or_else(before);
-        if volume.record().issued.as_ref().is_some_and(|last| last.digest == issued.digest) {
+        if volume.holds(issued.digest.as_deref()) {
             return Ok(RenewalOutcome::Holds(volume.record().issued.clone()));
         }
         let spec = volume.record().spec.clone();
@@ -276,6 +276,7 @@ async fn renew(
             record.give(Some(issued));
             record.unsettled = false;
         })?;
+        volume.is_emptied = false;
         this.update_bundle(Some(volume));
         Ok(RenewalOutcome::Holds(volume.record().issued.clone()))
     })
@@ -284,16 +285,19 @@ async fn renew(
 
 impl Node {
     /// Removes the identity of the volume's pod, which its source has withdrawn. That is recorded first, so that the
-    /// removal continues after a kill; on a full disk it is removed nevertheless.
+    /// removal continues after a kill; on a full disk it is removed nevertheless, and recorded in the space that this frees.
     pub(in crate::node) fn withdraw(&self, volume: &mut Volume) -> Result<(), VolumeError> {
-        let recorded = self.record(volume, |record| (record.issued, record.withdrawn) = (None, true));
+        let withdrawn = |record: &mut Record| (record.issued, record.withdrawn) = (None, true);
+        let recorded = self.record(volume, withdrawn);
         self.deliveries.take_away(volume.record())?;
+        let recorded = recorded.or_else(|_| self.record(volume, withdrawn));
+        volume.is_emptied = recorded.is_err();
         Ok(recorded?)
     }
 
     /// Whether the volume's pod has exactly that identity. False for a changed volume.
     async fn is_issued(&self, id: &VolumeId, digest: Option<&str>) -> bool {
-        self.issued_of(id).await.is_some_and(|issued| issued.digest.as_deref() == digest)
+        self.volumes.hold(id).await.as_ref().is_some_and(|volume| volume.holds(digest))
     }
 
     /// The identity that the volume's pod has, or may have.

@@ -126,6 +126,25 @@ fn an_identity_that_cannot_be_requested_stays() {
 }
 
 #[test]
+fn the_same_identity_returns_after_a_withdrawal_that_could_not_be_recorded() {
+    files_test(async |scene| {
+        let target = scene.registered("web").await;
+        let same = scene.agent.response(&pod("web"));
+        let obstacle = scene.node.path(&format!("root/records/.{}.json.new", volume("web").id()));
+        fs::create_dir_all(obstacle.join("x")).unwrap();
+        scene.agent.withdraw(&pod("web"));
+        until("the volume is empty", async || names(&target).is_empty()).await;
+        until("it fails", async || metric(&scene.node, "renewal_failures_total").await > Some(0.0)).await;
+        scene.agent.respond(&pod("web"), Answer::Svids(same));
+        until("the volume is filled again", async || {
+            renew_all(&scene.node).await;
+            target.join("tls.key").exists()
+        })
+        .await;
+    });
+}
+
+#[test]
 fn what_comes_back_and_cannot_be_recorded_goes_too() {
     files_test(async |scene| {
         let target = scene.registered("web").await;
