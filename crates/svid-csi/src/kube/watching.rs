@@ -12,7 +12,7 @@ use kube::runtime::watcher::{Error, Event, Result};
 use kube::{Api, Resource, ResourceExt};
 use prometheus_client::metrics::counter::Counter;
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::call::within;
 use super::client::CALL_TIMEOUT;
@@ -22,7 +22,8 @@ use crate::telemetry::report;
 /// The API server's code for a version that it no longer remembers.
 pub const GONE: u16 = 410;
 
-/// After its planned duration and this grace period, a silent watch counts as dead.
+/// After its planned duration and this grace period, a silent watch counts as dead. One that ends that much too early was
+/// interrupted.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// A report about the objects.
@@ -49,9 +50,10 @@ pub struct Selection {
 
 /// The followed objects.
 ///
-/// It differs from the watcher of kube in two ways. It reports when the watch starts (again), because on a quiet node
+/// It differs from the watcher of kube in three ways. It reports when the watch starts (again), because on a quiet node
 /// no event may arrive for hours. And it also lists again if the API server answers the attempt to watch with 410 Gone,
-/// not only if an event says so; the other would request the same version forever.
+/// not only if an event says so; the other would request the same version forever. And it lists again if an older state
+/// of the cluster was restored: a watch from a version of the future is accepted, but never has an event.
 pub struct Watching<K> {
     api: Api<K>,
     selection: Selection,
@@ -71,9 +73,21 @@ enum WatchHealth {
 
 enum WatchState<K> {
     Unlisted,
-    Listing { next: Option<String> },
-    Listed { version: String },
-    Watched { version: String, events: BoxStream<'static, kube::Result<WatchEvent<K>>> },
+    Listing {
+        next: Option<String>,
+    },
+    Listed {
+        version: String,
+    },
+    /// In the meantime an older state may have been restored.
+    Interrupted {
+        version: String,
+    },
+    Watched {
+        version: String,
+        since: Instant,
+        events: BoxStream<'static, kube::Result<WatchEvent<K>>>,
+    },
 }
 
 impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K> {
@@ -132,6 +146,11 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
                     let version = version.clone();
                     return self.watch(version).await;
                 }
+                WatchState::Interrupted { version } => {
+                    let version = version.clone();
+                    let is_older = is_older(&self.current_version().await?, &version);
+                    self.state = if is_older { WatchState::Unlisted } else { WatchState::Listed { version } };
+                }
                 WatchState::Watched { .. } => self.follow().await?,
             }
         }
@@ -158,13 +177,28 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
         Ok(())
     }
 
+    /// The version of a list that is as cheap as possible.
+    async fn current_version(&mut self) -> Result<String> {
+        let mut params = ListParams::default();
+        params.field_selector.clone_from(&self.selection.fields);
+        params.label_selector.clone_from(&self.selection.labels);
+        let params = match self.selection.labels {
+            // Of few objects of many: from the server's memory, because etcd would have to read all of them.
+            Some(_) => params.match_any(),
+            None => params.limit(1),
+        };
+        let listed = within(CALL_TIMEOUT, self.api.list(&params)).await;
+        let list = listed.map_err(|error| Error::InitialListFailed(error.into()))?;
+        list.metadata.resource_version.ok_or(Error::NoResourceVersion)
+    }
+
     async fn watch(&mut self, version: String) -> Result<WatchItem<K>> {
         let mut params = WatchParams::default().timeout(self.selection.lasts);
         params.label_selector.clone_from(&self.selection.labels);
         params.field_selector.clone_from(&self.selection.fields);
         match within(CALL_TIMEOUT, self.api.watch(&params, &version)).await.map_err(kube::Error::from) {
             Ok(events) => {
-                self.state = WatchState::Watched { version, events: events.boxed() };
+                self.state = WatchState::Watched { version, since: Instant::now(), events: events.boxed() };
                 if std::mem::replace(&mut self.health, WatchHealth::Up) == WatchHealth::Broken {
                     self.restarts.inc();
                 }
@@ -174,16 +208,20 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
                 self.state = WatchState::Unlisted;
                 Err(Error::WatchError(status))
             }
-            Err(error) => Err(Error::WatchStartFailed(error)),
+            Err(error) => {
+                self.state = WatchState::Interrupted { version };
+                Err(Error::WatchStartFailed(error))
+            }
         }
     }
 
     /// Processes one event of the watch. If the watch ends, it is resumed.
     async fn follow(&mut self) -> Result<()> {
-        let WatchState::Watched { version, events } = &mut self.state else { return Ok(()) };
-        let silence = Duration::from_secs(u64::from(self.selection.lasts)) + GRACE;
-        let event = timeout(silence, events.next()).await;
+        let WatchState::Watched { version, since, events } = &mut self.state else { return Ok(()) };
+        let lasts = Duration::from_secs(u64::from(self.selection.lasts));
+        let event = timeout(lasts + GRACE, events.next()).await;
         let is_dead = event.is_err();
+        let is_planned_end = !is_dead && since.elapsed() + GRACE >= lasts;
         let event = event.unwrap_or_default();
         let (object, event): (_, fn(K) -> Event<K>) = match event {
             Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => (object, Event::Apply),
@@ -197,7 +235,7 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
                 if is_dead {
                     self.broken();
                 }
-                return self.ended(version, ended);
+                return self.ended(version, ended, is_planned_end);
             }
         };
         *version = object.resource_version().ok_or(Error::NoResourceVersion)?;
@@ -205,19 +243,31 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
         Ok(())
     }
 
-    fn ended(&mut self, version: String, ended: Option<kube::Result<WatchEvent<K>>>) -> Result<()> {
-        self.state = WatchState::Listed { version };
-        match ended {
-            Some(Ok(WatchEvent::Error(status))) => {
-                if status.code == GONE {
-                    self.state = WatchState::Unlisted;
-                }
-                Err(Error::WatchError(status))
+    fn ended(
+        &mut self,
+        version: String,
+        ended: Option<kube::Result<WatchEvent<K>>>,
+        is_planned_end: bool,
+    ) -> Result<()> {
+        let (state, ended) = match ended {
+            Some(Ok(WatchEvent::Error(status))) if status.code == GONE => {
+                (WatchState::Unlisted, Err(Error::WatchError(status)))
             }
-            Some(Err(error)) => Err(Error::WatchFailed(error)),
-            _ => Ok(()),
-        }
+            Some(Ok(WatchEvent::Error(status))) => {
+                (WatchState::Interrupted { version }, Err(Error::WatchError(status)))
+            }
+            Some(Err(error)) => (WatchState::Interrupted { version }, Err(Error::WatchFailed(error))),
+            _ if is_planned_end => (WatchState::Listed { version }, Ok(())),
+            _ => (WatchState::Interrupted { version }, Ok(())),
+        };
+        self.state = state;
+        ended
     }
+}
+
+/// Whether a resource version is older than another. They are numbers (Kubernetes, KEP-5504); of others nothing is known.
+fn is_older(version: &str, than: &str) -> bool {
+    matches!((version.parse::<u64>(), than.parse::<u64>()), (Ok(version), Ok(than)) if version < than)
 }
 
 /// The error, with the API server's own message if there is one.
@@ -228,5 +278,70 @@ pub fn describe(error: &Error) -> String {
         }
         Error::WatchError(status) => report::one_line(&status.message),
         Error::NoResourceVersion => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::Client;
+    use serde_json::json;
+    use svid_csi_testkit::api_server::{ApiServer, User};
+    use tokio::time::sleep;
+
+    use super::*;
+
+    fn put(server: &ApiServer, name: &str) {
+        let metadata = json!({"name": name, "namespace": "shop", "labels": {"app": "web"}});
+        server.objects.put(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}));
+    }
+
+    /// The names of the objects that are known after a minute of quiet.
+    async fn known(watching: &mut Watching<ConfigMap>, known: &mut BTreeSet<String>) {
+        let follow = async {
+            loop {
+                match watching.next().await {
+                    Ok(WatchItem::Event(Event::Init)) => known.clear(),
+                    Ok(WatchItem::Event(Event::InitApply(map) | Event::Apply(map))) => _ = known.insert(map.name_any()),
+                    Ok(WatchItem::Event(Event::Delete(map))) => _ = known.remove(&map.name_any()),
+                    Ok(WatchItem::Event(Event::InitDone) | WatchItem::Watched) => {}
+                    Err(_) => sleep(Duration::from_secs(1)).await,
+                }
+            }
+        };
+        assert!(timeout(Duration::from_secs(60), follow).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_an_older_state_was_restored_everything_is_listed_again() {
+        for (labels, ends) in [(None, false), (Some("app=web"), false), (None, true)] {
+            let server = ApiServer::start();
+            server.users.accept("token", User::service_account("shop", "svid-csi"));
+            server.permissions.everything();
+            let api = Api::all(Client::new(server.service("token"), "default"));
+            let selection = Selection { labels: labels.map(str::to_owned), fields: None, page: 10, lasts: 300 };
+            let (mut watching, mut names) = (Watching::new(api, selection, Counter::default()), BTreeSet::new());
+            put(&server, "before");
+            let backup = server.objects.backup();
+            for number in 0..30 {
+                put(&server, &format!("lost-{number}"));
+            }
+            known(&mut watching, &mut names).await;
+            assert_eq!(names.len(), 31);
+            server.objects.restore(backup);
+            if ends {
+                server.watches.end_all()
+            } else {
+                server.watches.break_all()
+            }
+            put(&server, "after");
+            known(&mut watching, &mut names).await;
+            assert_eq!(names, BTreeSet::from(["before", "after"].map(str::to_owned)), "{labels:?}");
+            put(&server, "later");
+            known(&mut watching, &mut names).await;
+            assert!(names.contains("later"));
+        }
     }
 }

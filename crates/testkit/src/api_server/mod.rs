@@ -55,7 +55,7 @@ pub use self::calls::{Call, Calls};
 pub use self::cert_manager::{CertManager, Issuing, Mode};
 pub use self::faults::{Fault, Faults};
 use self::listener::{Port, Running};
-pub use self::objects::Objects;
+pub use self::objects::{Backup, Objects};
 pub use self::users::{User, Users};
 pub use self::watches::Watches;
 use crate::pod_token::{API_AUDIENCE, pod_token};

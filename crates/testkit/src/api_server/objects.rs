@@ -27,7 +27,11 @@ pub struct Objects {
     pulse: Pulse,
 }
 
-#[derive(Debug, Default)]
+/// The state at some time, as in a backup of etcd.
+#[derive(Debug)]
+pub struct Backup(Contents);
+
+#[derive(Debug, Default, Clone)]
 struct Contents {
     version: u64,
     /// Changes up to this version are forgotten.
@@ -112,6 +116,16 @@ impl Objects {
         state.compacted = state.version;
         state.history.clear();
         state.pages = Pages::default();
+    }
+
+    /// The current state.
+    pub fn backup(&self) -> Backup {
+        Backup(self.state().clone())
+    }
+
+    /// Returns to an earlier state, with its version: watches from a later one are accepted, and have no events.
+    pub fn restore(&self, Backup(earlier): Backup) {
+        *self.state() = earlier;
     }
 
     pub(super) fn matching(&self, kind: &'static Kind, wanted: impl Fn(&Value) -> bool) -> Vec<Object> {

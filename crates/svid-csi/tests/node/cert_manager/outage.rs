@@ -5,7 +5,8 @@ use std::time::Duration;
 use svid_csi_testkit::api_server::Mode;
 use tonic::Code;
 
-use super::cluster::{REQUESTS, cluster_test, prepared_test};
+use super::cluster::{cluster_test, prepared_test};
+use super::request_watch::lists;
 use crate::endpoints::renew_all;
 use crate::fixture::{serial, svid, until};
 
@@ -40,7 +41,7 @@ fn after_an_outage_pods_start_again_on_a_quiet_node() {
         }
         let up = async || cluster.status().await["cert_manager_up"] == true;
         until("the source is up again", up).await;
-        assert_eq!(cluster.server.calls.count("list", REQUESTS), 1, "{}", cluster.server.calls.log());
+        assert_eq!(lists(&cluster), 1, "{}", cluster.server.calls.log());
     });
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{List, Object};
 
 /// The remaining items of unfinished lists.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Pages {
     rests: HashMap<String, (u64, Vec<Object>)>,
     issued: u64,
