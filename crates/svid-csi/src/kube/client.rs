@@ -2,6 +2,7 @@
 
 mod connect;
 mod proxy;
+mod resolver;
 mod socks;
 mod verifier;
 

@@ -40,6 +40,11 @@ pub enum SocketDirError {
     /// The agent's directory exists and cannot be read.
     #[error("the agent's sockets cannot be reached (--workload-api-socket-dir)")]
     Unusable(#[source] FsError),
+    /// A look at the agent's directory does not end.
+    #[error(
+        "the file system of the agent's socket directory {} does not answer (--workload-api-socket-dir)", .0.display()
+    )]
+    Silent(PathBuf),
     /// A file system call failed.
     #[error(transparent)]
     File(#[from] FsError),

@@ -12,14 +12,14 @@ use svid_csi_core::state::FileId;
 use tokio::time::timeout;
 
 use super::access::by_descriptor;
-use super::{SocketDir, agent_folder};
+use super::{SocketDir, SocketDirError, agent_folder};
 use crate::host::fsx::FsError;
 use crate::host::mount;
 use crate::net::uds;
 use crate::telemetry::report;
 
-/// How long a look may take, and how long it may wait for the previous one.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a look may take by default, including the wait for the previous one.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl SocketDir {
     /// Why a volume whose mount has the root `root` does not work, if it does not. Inspects the agent's directory
@@ -47,19 +47,37 @@ impl SocketDir {
         self.lacks_agent(&live, trouble)
     }
 
-    /// Looks at the agent's directory on another thread. `None` if that takes longer than a second or two. A look that hangs
-    /// occupies one thread, however many follow.
+    /// Looks at the agent's directory on another thread. A look that hangs, because the agent's file system does, occupies
+    /// one thread, however many follow. Calls of the kubelet look only in this way.
+    ///
+    /// # Errors
+    /// [`SocketDirError::Silent`] if it takes longer than `patience`, or panics.
+    pub async fn look_within<T: Send + 'static>(
+        self: &Arc<Self>,
+        patience: Duration,
+        look: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, SocketDirError> {
+        let looked = timeout(patience, async {
+            let turn = self.looking.clone().lock_owned().await;
+            let agent = self.clone();
+            let looking = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                look(&agent)
+            });
+            looking.await.ok()
+        });
+        looked.await.ok().flatten().ok_or_else(|| SocketDirError::Silent(self.agent.clone()))
+    }
+
+    /// The same for looks that should be short.
+    ///
+    /// # Errors
+    /// [`SocketDirError::Silent`].
     pub async fn look_soon<T: Send + 'static>(
         self: &Arc<Self>,
         look: impl FnOnce(&Self) -> T + Send + 'static,
-    ) -> Option<T> {
-        let turn = timeout(PATIENCE, self.looking.clone().lock_owned()).await.ok()?;
-        let agent = self.clone();
-        let looking = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            look(&agent)
-        });
-        timeout(PATIENCE, looking).await.ok()?.ok()
+    ) -> Result<T, SocketDirError> {
+        self.look_within(PATIENCE, look).await
     }
 
     /// Whether an agent is reached through the directory that pods get. Blocks.

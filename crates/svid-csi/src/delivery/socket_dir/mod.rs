@@ -74,7 +74,7 @@ pub struct SocketDir {
     undone: Mutex<Sparingly>,
     /// Whether changes are being watched.
     followed: AtomicBool,
-    /// Held while [`SocketDir::look_soon`] looks.
+    /// Held while [`SocketDir::look_within`] looks.
     looking: Arc<tokio::sync::Mutex<()>>,
     metrics: Arc<Metrics>,
 }
@@ -207,6 +207,12 @@ impl SocketDir {
     /// Updates the directories of pods. Returns whether one of them has failed.
     fn synchronise_pods(&self) -> bool {
         self.of_pods.as_ref().filter(|_| self.heals()).is_some_and(OfPods::synchronise)
+    }
+
+    /// The agent's file system hangs until this is dropped.
+    #[cfg(test)]
+    pub(crate) fn hangs(&self) -> impl Drop {
+        self.linked()
     }
 
     fn linked(&self) -> MutexGuard<'_, Linked> {

@@ -22,13 +22,14 @@ use tower::retry::RetryLayer;
 use tower::util::option_layer;
 use tower::{BoxError, Service, ServiceBuilder};
 
+use super::resolver::Resolver;
 use super::socks::Socks;
 use super::verifier;
 use super::{ClientError, proxy};
 
 /// A client with the credentials of `config`, through its proxy if it has one.
 pub(super) fn client(config: &Config) -> Result<Client, ClientError> {
-    let mut tcp = HttpConnector::new();
+    let mut tcp = HttpConnector::new_with_resolver(Resolver::default());
     tcp.enforce_http(false);
     let tls = tls(config)?;
     let Some(address) = config.proxy_url.clone() else { return stack(config, tls, tcp) };

@@ -14,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tower::{BoxError, Service};
 
+use super::resolver::Resolver;
+
 const VERSION: u8 = 5;
 const NO_AUTHENTICATION: u8 = 0;
 const PASSWORD: u8 = 2;
@@ -23,7 +25,7 @@ const PASSWORD: u8 = 2;
 pub(super) struct Socks {
     proxy: Uri,
     credentials: Option<Credentials>,
-    tcp: HttpConnector,
+    tcp: HttpConnector<Resolver>,
 }
 
 /// User name and password.
@@ -53,7 +55,7 @@ pub(super) enum SocksError {
 }
 
 impl Socks {
-    pub(super) fn new(proxy: Uri, credentials: Option<Credentials>, tcp: HttpConnector) -> Self {
+    pub(super) fn new(proxy: Uri, credentials: Option<Credentials>, tcp: HttpConnector<Resolver>) -> Self {
         Self { proxy, credentials, tcp }
     }
 }

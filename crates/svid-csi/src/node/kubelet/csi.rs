@@ -167,7 +167,7 @@ impl CsiService {
     async fn agent_seen(&self, driver: &DriverFacts) -> Option<AgentSeen> {
         let (facts, directory) = (driver.agent.clone()?, self.node.deliveries.socket_dir.as_ref()?);
         let seen = directory.look_soon(move |_| socket_dir::seen(&facts, |path| path.into())).await;
-        Some(seen.unwrap_or_else(|| AgentSeen::Unknown("its file system does not answer".to_owned())))
+        Some(seen.unwrap_or_else(|_| AgentSeen::Unknown("its file system does not answer".to_owned())))
     }
 
     fn begin(&self, call: CsiCall) -> OpenCall {

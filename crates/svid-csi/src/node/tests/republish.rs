@@ -5,7 +5,9 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use rustix::mount::UnmountFlags;
+use svid_csi_core::error::Class;
 use svid_csi_core::state::Record;
+use svid_csi_core::target::TargetPath;
 use svid_csi_core::volume::Content;
 
 use super::faults::{DRIVER, Descriptors, RecordsFail, end, publish};
@@ -441,5 +443,42 @@ fn a_passthrough_again_after_another_try_leaves_no_key() {
             assert_eq!(held_of_room(&node, &passthrough), held_before, "{after:?}");
             node.unpublish(DRIVER, after.id.clone(), after.target.clone()).await.unwrap();
         }
+    });
+}
+
+/// Few threads for blocking work, as in the driver, and a clock that does not jump: the runtime waits for a thread that hangs.
+fn test_with_threads<F: Future<Output = ()>>(threads: usize, body: impl FnOnce() -> F) {
+    svid_csi_testkit::in_mount_ns_as(&TestName::of(&body), || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().max_blocking_threads(threads).build().unwrap().block_on(body());
+    });
+}
+
+#[test]
+fn an_agents_file_system_that_hangs_takes_up_one_thread() {
+    test_with_threads(2, async || {
+        let dir = tempfile::tempdir().unwrap();
+        let node = build_as(&config_with_agent(&dir));
+        let (passthrough, mut other) = (spec_with(&dir, PASSTHROUGH), spec_with(&dir, PASSTHROUGH));
+        publish(&node, &passthrough).await.unwrap();
+        let target = dir.path().join("pods/u2/volumes/kubernetes.io~csi/spiffe/mount");
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        other.id = VolumeId::of_kubelet("u2", "spiffe");
+        other.target = TargetPath::parse(target.to_str().unwrap()).unwrap();
+        let hangs = node.deliveries.socket_dir().unwrap().hangs();
+        let condition = || node.condition(passthrough.id.clone(), passthrough.target.clone());
+        let soon = Duration::from_secs(1);
+        let published = node.publish(DRIVER, other.clone().into(), Brought::default(), soon);
+        let all = async { tokio::join!(condition(), condition(), condition(), published) };
+        let (first, second, third, published) = tokio::time::timeout(Duration::from_secs(60), all).await.unwrap();
+        for condition in [first, second, third] {
+            let condition = condition.unwrap().unwrap();
+            assert!(condition.contains("does not answer"), "{condition}");
+        }
+        assert_eq!(published.unwrap_err().class(), Class::NotYet);
+        assert!(tokio::task::spawn_blocking(|| true).await.unwrap(), "a thread is free");
+        drop(hangs);
+        assert!(condition().await.unwrap().unwrap().contains("the agent is not running"));
+        publish(&node, &other).await.unwrap();
     });
 }

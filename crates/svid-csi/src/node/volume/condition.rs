@@ -1,6 +1,7 @@
 //! Whether a volume is usable for its pod.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use svid_csi_core::state::Record;
 use svid_csi_core::target::TargetPath;
@@ -12,6 +13,9 @@ use crate::host::clock;
 use crate::host::mount::{MountError, MountPoint, MountState};
 use crate::telemetry::report;
 
+/// How long to wait for the file system of the agent's directory.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 impl Node {
     /// The problem of a published volume; `None` if it has none.
     ///
@@ -22,8 +26,15 @@ impl Node {
         let record = held.as_ref().map(|volume| volume.record().clone());
         drop(held);
         let node = self.clone();
-        let looked = tokio::task::spawn_blocking(move || node.look_at(&id, &target, record.as_ref()));
-        let condition = looked.await??;
+        let may_be_agents = record.as_ref().is_none_or(|record| record.spec.subject().is_none());
+        let look = move || node.look_at(&id, &target, record.as_ref());
+        let condition = match self.deliveries.socket_dir.as_ref().filter(|_| may_be_agents) {
+            None => tokio::task::spawn_blocking(look).await??,
+            Some(socket_dir) => match socket_dir.look_within(PATIENCE, move |_| look()).await {
+                Ok(looked) => looked?,
+                Err(silent) => Some(silent.to_string()),
+            },
+        };
         if condition.is_some() {
             self.reports.metrics.abnormal_seen();
         }

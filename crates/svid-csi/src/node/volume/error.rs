@@ -130,7 +130,9 @@ impl VolumeError {
             VolumeError::Source(SourceError::NoJwt(_)) => CallResult::Caller,
             VolumeError::Source(_)
             | VolumeError::Slow { .. }
-            | VolumeError::SocketDir(SocketDirError::NoAgent(_) | SocketDirError::Deleted(_)) => CallResult::Source,
+            | VolumeError::SocketDir(
+                SocketDirError::NoAgent(_) | SocketDirError::Deleted(_) | SocketDirError::Silent(_),
+            ) => CallResult::Source,
             VolumeError::TooMany(_) | VolumeError::Unsealed | VolumeError::Render(RenderError::NoPassword) => {
                 CallResult::Caller
             }
@@ -153,7 +155,9 @@ impl VolumeError {
             VolumeError::NotConfigured(_) | VolumeError::NotAdopted { .. } | VolumeError::Unsealed => Class::Blocked,
             VolumeError::Mount(error) | VolumeError::SocketDir(SocketDirError::Mount(error)) => error.class(),
             VolumeError::File(error) | VolumeError::SocketDir(SocketDirError::File(error)) => error.class(),
-            VolumeError::SocketDir(SocketDirError::NoAgent(_) | SocketDirError::Deleted(_))
+            VolumeError::SocketDir(
+                SocketDirError::NoAgent(_) | SocketDirError::Deleted(_) | SocketDirError::Silent(_),
+            )
             | VolumeError::Slow { .. }
             | VolumeError::Begun(_)
             | VolumeError::Render(RenderError::NoPassword) => Class::NotYet,

@@ -65,7 +65,7 @@ impl Node {
         let is_published = is_published_at(held.as_ref(), &spec.target);
         let unready = ForgottenUnlessReady { node: self, id, ready: false };
         let published = match spec.subject().cloned() {
-            None => self.publish_passthrough(driver, spec, held).await,
+            None => self.publish_passthrough(driver, spec, patience, held).await,
             Some(subject) => self.publish_identity(driver, spec, subject, brought, patience, held).await,
         };
         published.inspect(|_| unready.defuse()).map_err(|error| if is_published { error.begun() } else { error })
@@ -84,12 +84,18 @@ impl Node {
         self: &Arc<Self>,
         driver: &str,
         spec: Arc<VolumeSpec>,
-        mut held: Held,
+        patience: Duration,
+        held: Held,
     ) -> Result<Publication, VolumeError> {
         let (node, driver) = (self.clone(), driver.to_owned());
+        let wanted = spec.clone();
+        let look = self.deliveries.socket_dir()?.look_within(patience, move |socket_dir| {
+            let point = MountPoint::open(&wanted.target)?;
+            let source = socket_dir.source(&wanted.id, wanted.read_only)?;
+            Ok::<_, VolumeError>((held, point, source))
+        });
+        let (mut held, point, source) = look.await??;
         tokio::task::spawn_blocking(move || {
-            let point = MountPoint::open(&spec.target)?;
-            let source = node.deliveries.socket_dir()?.source(&spec.id, spec.read_only)?;
             if is_published(held.as_ref(), &spec, &point, Some(source.id()))? {
                 return Ok(Publication::Unchanged);
             }
