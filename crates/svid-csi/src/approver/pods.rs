@@ -10,10 +10,10 @@ use kube::core::Request;
 use kube::{Client, Resource};
 use serde::Deserialize;
 use svid_csi_core::approve::{Lookup, MAX_FACT_AGE, Mode, PodFacts, PodKey, Policy, Reads, Verdict};
-use tokio::time::Instant;
 use tracing::warn;
 
 use super::text::Once;
+use crate::host::clock;
 use crate::kube::call::{CallError, within};
 use crate::kube::error;
 
@@ -38,13 +38,14 @@ type FactSlot = tokio::sync::Mutex<Option<Fact>>;
 
 #[derive(Debug, Clone)]
 struct Fact {
-    asked: Instant,
+    /// The time since the machine was booted: a fact also ages while the machine sleeps.
+    asked: Duration,
     lookup: Lookup,
 }
 
 impl Fact {
     fn is_fresh(&self) -> bool {
-        self.asked.elapsed() < MAX_FACT_AGE
+        clock::since_boot().saturating_sub(self.asked) < MAX_FACT_AGE
     }
 }
 
@@ -79,7 +80,7 @@ impl Pods {
         if let Some(fact) = fact.as_ref().filter(|fact| fact.is_fresh()) {
             return Ok(fact.clone());
         }
-        let asked = Instant::now();
+        let asked = clock::since_boot();
         let lookup = self.read(key, mode).await?;
         Ok(fact.insert(Fact { asked, lookup }).clone())
     }
@@ -185,6 +186,32 @@ impl From<Wire> for PodFacts {
             phase: status.phase,
             is_mirror: metadata.annotations.unwrap_or_default().contains_key(MIRROR),
             csi_drivers: volumes.filter_map(|volume| volume.csi).map(|csi| csi.driver).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use svid_csi_testkit::api_server::{ApiServer, User};
+
+    use super::*;
+    use crate::host::simulated::{self, Machine, Random};
+
+    #[tokio::test(start_paused = true)]
+    async fn facts_are_read_again_after_the_machine_slept() {
+        let machine = Machine { wall: SystemTime::UNIX_EPOCH, booted: Duration::ZERO, random: Random::new(1) };
+        let (_simulated, server) = (simulated::begin(machine), ApiServer::start());
+        server.users.accept("token", User::service_account("cert-manager", "approver"));
+        server.permissions.everything();
+        let pods = Pods::new(Client::new(server.service("token"), "default"));
+        let text = |text: &str| text.to_owned();
+        let key = PodKey { namespace: text("shop"), name: text("web-0"), uid: text("1f0c") };
+        for (slept, reads) in [(0, 1), (1, 1), (3600, 2), (4, 2), (1, 3)] {
+            simulated::change(|machine| machine.booted += Duration::from_secs(slept));
+            assert_eq!(pods.look_up(&key, &Mode::Pod).await.unwrap().lookup, Lookup::Missing);
+            assert_eq!(server.calls.count("get", "pods"), reads, "after {slept} s");
         }
     }
 }
