@@ -195,7 +195,8 @@ impl SocketDir {
     /// # Errors
     /// [`MountError`] if that cannot be determined.
     pub fn is_current(&self, root: FileId) -> Result<bool, MountError> {
-        Ok(self.is_shared(root)? || self.of_pods.as_ref().is_some_and(|of_pods| of_pods.contain(root)))
+        let is_of_a_pod = || self.of_pods.as_ref().map_or(Ok(false), |of_pods| of_pods.contain(root));
+        Ok(self.is_shared(root)? || is_of_a_pod()?)
     }
 
     /// Whether `root` is the directory that follows the agent's, or the agent's own, which pods share.

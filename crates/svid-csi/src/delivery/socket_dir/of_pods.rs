@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,8 @@ pub(super) struct OfPods {
     folder: PathBuf,
     stable: PathBuf,
     pods: Mutex<HashMap<VolumeId, Shared>>,
+    /// Whether the directories of an earlier run are among them.
+    are_former_known: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -52,12 +55,31 @@ struct OfPod {
 impl OfPods {
     /// Beside that stable directory. Those of an earlier run still exist.
     pub(super) fn of(stable: &Path, metrics: Arc<Metrics>) -> Self {
-        let folder = beside(stable, "pods");
-        let former = former(&folder).unwrap_or_else(|error| {
-            error!(error = report::chain(&error), "cannot find the directories of pods from an earlier run");
-            HashMap::new()
-        });
-        OfPods { folder, stable: stable.to_owned(), pods: Mutex::new(former), metrics }
+        let of_pods = OfPods {
+            folder: beside(stable, "pods"),
+            stable: stable.to_owned(),
+            pods: Mutex::default(),
+            are_former_known: AtomicBool::default(),
+            metrics,
+        };
+        if let Err(error) = of_pods.find_former() {
+            error!(error = report::chain(&error), "cannot find the directories of pods from an earlier run; retrying");
+        }
+        of_pods
+    }
+
+    /// Finds the directories of an earlier run, unless they are known.
+    fn find_former(&self) -> Result<(), MountError> {
+        if self.are_former_known.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        // Meanwhile none is removed.
+        let mut pods = self.pods();
+        for (id, of_pod) in former(&self.folder)? {
+            pods.entry(id).or_insert(of_pod);
+        }
+        self.are_former_known.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The folder of all of them, and the directory of a volume in it, which has the sockets of the stable directory.
@@ -72,7 +94,7 @@ impl OfPods {
 
     /// Repeats in all of them what has changed in the stable directory. Returns whether one of them has failed.
     pub(super) fn synchronise(&self) -> bool {
-        let mut failed = false;
+        let mut failed = self.find_former().is_err();
         for (id, of_pod) in self.all() {
             let mut of_pod = lock(&of_pod);
             if of_pod.rests_until.is_none_or(|until| until <= Instant::now()) {
@@ -84,8 +106,15 @@ impl OfPods {
     }
 
     /// Whether one of them has this identity.
-    pub(super) fn contain(&self, root: FileId) -> bool {
-        self.with(root).is_some()
+    ///
+    /// # Errors
+    /// If that cannot be determined.
+    pub(super) fn contain(&self, root: FileId) -> Result<bool, MountError> {
+        let is_known = self.with(root).is_some();
+        if !is_known {
+            self.find_former()?;
+        }
+        Ok(is_known || self.with(root).is_some())
     }
 
     /// The path of the one with this identity, and why it is not as it should be.
@@ -152,10 +181,16 @@ fn lock(of_pod: &Shared) -> MutexGuard<'_, OfPod> {
     of_pod.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn former(folder: &Path) -> Result<HashMap<VolumeId, Shared>, FsError> {
+fn former(folder: &Path) -> Result<HashMap<VolumeId, Shared>, MountError> {
     let Some(opened) = unless_missing(Folder::open(folder, false))? else { return Ok(HashMap::new()) };
     let ids = opened.names()?.into_iter().filter_map(|name| VolumeId::parse(name.to_str()?).ok());
-    Ok(ids.map(|id| (id.clone(), OfPod::at(folder.join(id.as_str())))).collect())
+    ids.map(|id| {
+        let of_pod = OfPod::at(folder.join(id.as_str()));
+        let root = mount::file_id_of(&lock(&of_pod).path)?;
+        lock(&of_pod).root = root;
+        Ok((id, of_pod))
+    })
+    .collect()
 }
 
 impl OfPod {
@@ -193,5 +228,29 @@ impl OfPod {
             warn!(volume = %id, ?names, unreported, "a pod has changed its directory of the agent's sockets; restoring it");
         }
         Ok(trouble.map_or(Ok(()), Err)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_of_an_earlier_run_that_could_not_be_listed_are_found_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let (stable, id) = (dir.path().join("stable"), VolumeId::of_kubelet("u1", "spiffe"));
+        fsx::ensure_dir(&stable, 0o755).unwrap();
+        let folder = beside(&stable, "pods");
+        fsx::write_atomic(&folder, b"in the place of the folder", 0o600).unwrap();
+        let of_pods = OfPods::of(&stable, Arc::default());
+        assert!(of_pods.synchronise(), "it has failed");
+        fsx::remove_file(&folder).unwrap();
+        let path = folder.join(id.as_str());
+        fsx::ensure_dir(&folder, 0o700).unwrap();
+        fsx::ensure_dir(&path, 0o700).unwrap();
+        of_pods.synchronise();
+        let root = mount::file_id_of(&path).unwrap().unwrap();
+        assert!(of_pods.contain(root).unwrap());
+        of_pods.remove(&id).unwrap();
     }
 }
