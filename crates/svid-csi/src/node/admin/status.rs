@@ -181,12 +181,13 @@ fn left(ends: &[i64], now: SystemTime) -> Option<f64> {
     })
 }
 
-/// Renews the volumes of one pod (`namespace/name`), or all volumes. Returns their number.
+/// Renews the volumes of one pod (`namespace/name`), or all volumes, also those whose identity is missing. Returns their
+/// number.
 pub async fn renew(node: &Node, pod: Option<&str>) -> usize {
     let mut renewing = 0;
     let busy = node.volumes.each(|volume| {
         let of_pod = volume.record().spec.pod.as_ref().map(ToString::to_string);
-        if volume.record().issued.is_some() && (pod.is_none() || pod == of_pod.as_deref()) {
+        if volume.has_identity() && (pod.is_none() || pod == of_pod.as_deref()) {
             volume.renew_now.notify_one();
             renewing += 1;
         }

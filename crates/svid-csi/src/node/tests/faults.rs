@@ -13,7 +13,9 @@ use crate::host::clock;
 use crate::host::mount::{self, MountPoint, MountSource, MountState};
 use crate::host::seal;
 use crate::host::simulated::{self, Machine, Random};
+use crate::node::admin::status;
 use crate::node::volume::error::VolumeError;
+use crate::telemetry::metrics::Snapshot;
 
 pub(super) const DRIVER: &str = "demo.svid-csi";
 
@@ -330,6 +332,47 @@ fn a_withdrawal_that_was_neither_recorded_nor_finished_continues_at_the_next_sta
         let node = restart(node, &dir).await;
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
         next_serial(&node, &spec).await;
+    });
+}
+
+fn left_alone(node: &Node) -> String {
+    let page = node.reports.metrics.encode(&Snapshot::default());
+    let is_it = |line: &&str| line.starts_with("svid_csi_volumes_left_alone");
+    page.lines().find(is_it).unwrap().rsplit(' ').next().unwrap().to_owned()
+}
+
+#[test]
+fn a_volume_with_a_damaged_record_is_left_alone_until_it_is_published_or_unpublished() {
+    test(async || {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut node, spec) = (build(&dir), spec(&dir));
+        for publishes in [true, false] {
+            publish(&node, &spec).await.unwrap();
+            end(node).await;
+            fsx::write_atomic(&dir.path().join(format!("root/records/{}.json", spec.id)), b"damaged", 0o600).unwrap();
+            node = build(&dir);
+            assert_eq!(left_alone(&node), "1");
+            if publishes {
+                publish(&node, &spec).await.unwrap();
+            } else {
+                node.unpublish(DRIVER, spec.id.clone(), spec.target.clone()).await.unwrap();
+            }
+            assert_eq!(left_alone(&node), "0", "{publishes}");
+        }
+    });
+}
+
+#[test]
+fn a_volume_whose_identity_is_missing_can_be_renewed() {
+    test(async || {
+        let dir = tempfile::tempdir().unwrap();
+        let (node, spec) = (build(&dir), spec(&dir));
+        publish(&node, &spec).await.unwrap();
+        node.withdraw(node.volumes.hold(&spec.id).await.as_mut().unwrap()).unwrap();
+        assert_eq!(serial(&node, &spec).await, None);
+        assert_eq!(status::renew(&node, Some("shop/web-0")).await, 1);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(serial(&node, &spec).await.is_some());
     });
 }
 

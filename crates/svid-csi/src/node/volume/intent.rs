@@ -102,6 +102,7 @@ impl Node {
         let mut record = Record::intended(driver, spec.clone(), pods_dir);
         change(&mut record);
         self.put(&record)?;
+        self.is_no_longer_unread(&spec.id);
         Ok(Volume::recorded(record, reservation))
     }
 

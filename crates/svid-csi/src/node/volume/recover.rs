@@ -118,11 +118,22 @@ impl Node {
 
     /// Reads the record of a volume that is not known yet, if there is one. Blocks; the volume's lock is held.
     pub(super) fn read_unread(&self, id: &VolumeId, held: &mut Held) -> Result<(), Unreadable> {
-        if let Some(record) = self.store.get(id)? {
-            held.insert(self.known(record)).unfinished = true;
+        match self.store.get(id)? {
+            // It is still one of those left alone.
+            Some(record) => {
+                held.insert(self.known(record)).unfinished = true;
+                self.store.was_read(id);
+            }
+            None => self.is_no_longer_unread(id),
         }
-        self.store.was_read(id);
         Ok(())
+    }
+
+    /// The record that could not be read was replaced or removed.
+    pub(super) fn is_no_longer_unread(&self, id: &VolumeId) {
+        if self.store.was_read(id) {
+            self.reports.metrics.left_alone(false);
+        }
     }
 
     /// A volume according to its record on disk.

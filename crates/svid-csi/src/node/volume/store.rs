@@ -111,9 +111,9 @@ impl Store {
         self.unread().contains(id)
     }
 
-    /// The record of that volume, or that it has none, is in memory from now on.
-    pub fn was_read(&self, id: &VolumeId) {
-        self.unread().remove(id);
+    /// The record of that volume, or that it has none, is in memory from now on. Returns whether it was not before.
+    pub fn was_read(&self, id: &VolumeId) -> bool {
+        self.unread().remove(id)
     }
 
     /// Reads the record of one volume; `None` if there is none.

@@ -107,6 +107,7 @@ impl Node {
         }
         let own = self.deliveries.remove_own_directory(id);
         self.store.remove(id)?;
+        self.is_no_longer_unread(id);
         if let Some(mut volume) = held.take() {
             volume.stop_renewing();
             self.is_unfinished(&mut volume, false);
