@@ -3,6 +3,7 @@
 {{- $values := .Values -}}
 {{- $image := dict "root" . "own" $values.driverImage "component" "driver" -}}
 {{- $tolerations := concat $values.app.driver.tolerations $values.tolerations | uniq -}}
+{{- $affinity := merge (deepCopy ($values.affinity | default dict)) ($values.app.driver.affinity | default dict) -}}
 {{- /* During a drain, a node needs the driver until its last pod with a volume has terminated. */ -}}
 {{- $annotations := dict "cluster-autoscaler.kubernetes.io/enable-ds-eviction" "false" "kubectl.kubernetes.io/default-container" "driver" -}}
 metadata:
@@ -28,7 +29,7 @@ spec:
   {{- with $values.nodeSelector }}
   nodeSelector: {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- with $values.affinity }}
+  {{- with $affinity }}
   affinity: {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- with $tolerations }}

@@ -81,6 +81,8 @@
 {{- end }}
 {{- with $values.app.driver.sourceCABundle }}
 - --source-ca-bundle={{ . }}
+# This value is csi-driver-spiffe's, which does not check the chain. Flags in extraArgs win.
+- --require-chain=false
 {{- end }}
 {{- with $values.trustBundle }}
 - --trust-bundle={{ . }}

@@ -1,7 +1,7 @@
 {{/* The variable SPIFFE_ENDPOINT_SOCKET of injected pods; empty if they get files. */}}
 {{- define "svid-csi.injected-socket" -}}
 {{- if has (include "svid-csi.plans" . | fromJson).delivery (list "socket-dir" "workload-api") -}}
-unix://{{ .Values.injection.mountPath | trimSuffix "/" }}/spire-agent.sock
+unix://{{ .Values.injection.mountPath | trimSuffix "/" }}/{{ .Values.injection.socketName }}
 {{- end -}}
 {{- end -}}
 

@@ -4,7 +4,7 @@
 {{- fail "\nThe values of this chart are missing: upgrade with --reset-then-reuse-values in place of --reuse-values." -}}
 {{- end -}}
 {{- $mistakes := "" -}}
-{{- range list "source" "broker" "agent" "cert-manager" "minted" "approver" "node" "pods" -}}
+{{- range list "source" "images" "broker" "agent" "cert-manager" "minted" "approver" "node" "pods" -}}
 {{- $mistakes = print $mistakes (include (printf "svid-csi.validate-%s" .) $) -}}
 {{- end -}}
 {{- with trim $mistakes -}}
@@ -29,6 +29,33 @@ app.name: {{ .Values.app.name | quote }} cannot name a CSIDriver: write lower ca
 {{- end }}
 {{- end -}}
 
+{{/* Values for csi-driver-spiffe's images, which select an image that does not exist, or one with other flags. */}}
+{{- define "svid-csi.validate-images" -}}
+{{- $shared := .Values.image | default dict -}}
+{{- $mistakes := list -}}
+{{- $digests := list -}}
+{{- range $component := list "driver" "approver" -}}
+{{- if or (eq $component "driver") (include "svid-csi.has-approver" $) -}}
+{{- $key := printf "%sImage" $component -}}
+{{- $image := include "svid-csi.image-settings" (dict "root" $ "own" (get $.Values $key) "component" $component) | fromJson -}}
+{{- $repository := include "svid-csi.image-repository" (dict "root" $ "image" $image) -}}
+{{- $tag := $image.tag | default "" -}}
+{{- $isUsual := eq $repository "svid-csi/svid-csi" -}}
+{{- $isNamedLikeTheirs := and (regexMatch "/cert-manager-csi-driver-spiffe(-approver)?$" $repository) (not (include "svid-csi.is-predecessors-image" $repository)) -}}
+{{- if and (or $isUsual $isNamedLikeTheirs) (regexMatch "^v0\\.[0-9]+\\.[0-9]+$" $tag) (ne $tag (printf "v%s" $.Chart.AppVersion)) -}}
+{{- $mistakes = append $mistakes (printf "%s.tag: %s is a version of csi-driver-spiffe, and %s is to be an image of svid-csi: leave out what selected csi-driver-spiffe's images, or write the name and the tag of your own." (empty $shared.tag | ternary $key "image") $tag $repository) -}}
+{{- end -}}
+{{- if $isUsual }}{{ $digests = append $digests $image.digest | compact | uniq }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- if gt (len $digests) 1 -}}
+{{- $mistakes = append $mistakes (printf "%s.digest: driver and approver have two digests, but svid-csi/svid-csi is one image: leave out the digests of csi-driver-spiffe's images, or write one in image.digest." (empty $shared.digest | ternary "driverImage" "image")) -}}
+{{- end -}}
+{{- range uniq $mistakes }}
+{{ . }}
+{{- end }}
+{{- end -}}
+
 {{- define "svid-csi.validate-broker" -}}
 {{- if (include "svid-csi.plans" . | fromJson).broker }}
 {{- with .Values.broker }}
@@ -40,6 +67,9 @@ broker: the driver uses one Broker API: write broker.socket or broker.address, n
 {{- end }}
 {{- if and .socket (not (regexMatch "^/.+/[^/]+$" .socket)) }}
 broker.socket: {{ .socket | quote }} is not the path of a socket on the node: write it like /run/spire/broker/api.sock.
+{{- end }}
+{{- if and .address (not (regexMatch ":[0-9]+$" .address)) }}
+broker.address: {{ .address | quote }} has no port: write it like 10.0.0.1:8443.
 {{- end }}
 {{- if and (regexMatch "^(127\\.|\\[::1\\])" .address) (not $.Values.app.driver.hostNetwork) }}
 broker.address: {{ .address }} is the node's own address, which the driver's pod cannot reach: write app.driver.hostNetwork: true, or broker.socket.
@@ -54,6 +84,8 @@ broker.address: {{ .address }} is the node's own address, which the driver's pod
 {{- if or $plans.socket $plans.broker }}
 {{- if not (hasPrefix "/" $dir) }}
 agent.socketDir: {{ $dir | quote }} is not a folder on the node: write the agent's, such as /run/spire/agent-sockets.
+{{- else if hasSuffix ".sock" $dir }}
+agent.socketDir: {{ $dir }} is the socket: write its folder, {{ dir $dir }}.
 {{- else if and (eq .Values.agent.mount "parent") (lt (len (splitList "/" (clean $dir))) 4) }}
 agent.socketDir: {{ $dir }} lies in {{ dir $dir }}, all of which the driver would mount: write agent.mount: directory, or move the socket to a folder like /run/spire/agent-sockets.
 {{- end }}

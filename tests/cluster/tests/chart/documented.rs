@@ -13,7 +13,7 @@ fn read(name: &str) -> String {
 }
 
 /// Values that are passed on unchanged, with everything below them.
-const WHOLE: [&str; 2] = ["app.driver.updateStrategy", "nodeSelector"];
+const WHOLE: [&str; 3] = ["app.driver.affinity", "app.driver.updateStrategy", "nodeSelector"];
 
 /// The paths of all leaf values.
 fn leaves(value: &Value, path: &str, found: &mut BTreeSet<String>) {

@@ -15,6 +15,7 @@ fn images(arguments: &str) -> [String; 2] {
 #[test]
 fn one_image_for_both_unless_set_otherwise() {
     let version = env!("CARGO_PKG_VERSION");
+    let own_tag = format!("--set image.tag=v{version}");
     for (arguments, expected) in [
         ("", format!("svid-csi/svid-csi:{version}")),
         ("--set imageRegistry=mirror.example.org", format!("mirror.example.org/svid-csi/svid-csi:{version}")),
@@ -22,6 +23,8 @@ fn one_image_for_both_unless_set_otherwise() {
         ("--set image.repository=a.example/b/c,image.tag=v1", "a.example/b/c:v1".to_owned()),
         ("--set image.registry=a.example,image.digest=sha256:1", "a.example/svid-csi/svid-csi@sha256:1".to_owned()),
         ("--set image.tag=v1,image.digest=sha256:1", "svid-csi/svid-csi:v1@sha256:1".to_owned()),
+        (own_tag.as_str(), format!("svid-csi/svid-csi:v{version}")),
+        ("--set imageRegistry=a.example,image.tag=v0.13.0", "a.example/svid-csi/svid-csi:v0.13.0".to_owned()),
     ] {
         assert_eq!(images(arguments), [expected.clone(), expected], "{arguments}");
     }
@@ -67,6 +70,17 @@ fn values_without_effect_are_reported() {
 fn entry_points_do_not_matter() {
     for container in Objects::rendered("").pods().flat_map(containers) {
         assert_eq!(container["command"], serde_json::json!(["/bin/svid-csi"]));
+    }
+}
+
+#[test]
+fn a_priority_class_that_needs_a_quota_is_reported() {
+    let hint = "set\nresourceQuota.enabled=true";
+    assert!(notes("").contains(hint), "{}", notes(""));
+    for arguments in
+        ["-n kube-system", "--set resourceQuota.enabled=true", "--set app.driver.priorityClassName=important"]
+    {
+        assert!(!notes(arguments).contains(hint), "{arguments}");
     }
 }
 

@@ -17,6 +17,8 @@ fn pods_with_files_get_no_socket() {
     assert!(!files.contains("SPIFFE_ENDPOINT_SOCKET") && files.contains("mountPath: \"/identity\""), "{files}");
     let socket = expression(&rendered("-f values-spire.yaml"));
     assert!(socket.contains("unix:///spiffe-workload-api/spire-agent.sock"), "{socket}");
+    let named = expression(&rendered("-f values-spire.yaml --set injection.socketName=api.sock"));
+    assert!(named.contains("unix:///spiffe-workload-api/api.sock"), "{named}");
 }
 
 #[test]

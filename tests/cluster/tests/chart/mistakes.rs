@@ -46,6 +46,31 @@ fn plans_that_do_not_exist() {
     ]);
 }
 
+/// Values of csi-driver-spiffe's chart that select an image of its own, or one that does not exist.
+#[test]
+fn images_of_the_predecessor() {
+    let fix = "leave out what selected csi-driver-spiffe's images, or write the name and the tag of your own.";
+    let tagged = |key: &str, image: &str| {
+        format!(
+            "{key}.tag: v0.13.0 is a version of csi-driver-spiffe, and {image} is to be an image of svid-csi: {fix}"
+        )
+    };
+    let (usual, name) = ("svid-csi/svid-csi", "a.example/jetstack/cert-manager-csi-driver-spiffe");
+    assert_eq!(refused("--set image.tag=v0.13.0"), [tagged("image", usual)]);
+    let each = "--set driverImage.tag=v0.13.0,approverImage.tag=v0.13.0";
+    assert_eq!(refused(each), [tagged("driverImage", usual), tagged("approverImage", usual)]);
+    let mirrored = format!("--set image.repository.driver={name},image.repository.approver={name}-approver");
+    assert_eq!(
+        refused(&format!("{mirrored},image.tag=v0.13.0")),
+        [tagged("image", name), tagged("image", &format!("{name}-approver"))]
+    );
+    refused_with(&[(
+        "--set driverImage.digest=sha256:1,approverImage.digest=sha256:2",
+        "driverImage.digest: driver and approver have two digests, but svid-csi/svid-csi is one image: leave out the digests \
+         of csi-driver-spiffe's images, or write one in image.digest.",
+    )]);
+}
+
 #[test]
 fn agents_and_brokers() {
     let broker = "-f values-spire.yaml --set source=broker";
@@ -69,6 +94,10 @@ fn agents_and_brokers() {
             "broker.socket: \"api.sock\" is not the path of a socket on the node: write it like /run/spire/broker/api.sock.",
         ),
         (
+            &format!("{broker},broker.address=10.0.0.1"),
+            "broker.address: \"10.0.0.1\" has no port: write it like 10.0.0.1:8443.",
+        ),
+        (
             &format!("{broker},broker.address=127.0.0.1:8443"),
             "broker.address: 127.0.0.1:8443 is the node's own address, which the driver's pod cannot reach: write \
              app.driver.hostNetwork: true, or broker.socket.",
@@ -77,6 +106,11 @@ fn agents_and_brokers() {
             "-f values-spire.yaml --set agent.socketDir=/run/spire",
             "agent.socketDir: /run/spire lies in /run, all of which the driver would mount: write agent.mount: directory, or \
              move the socket to a folder like /run/spire/agent-sockets.",
+        ),
+        (
+            "-f values-spire.yaml --set agent.socketDir=/run/spire/agent-sockets/spire-agent.sock",
+            "agent.socketDir: /run/spire/agent-sockets/spire-agent.sock is the socket: write its folder, \
+             /run/spire/agent-sockets.",
         ),
         (
             "-f values-spire.yaml --set agent.socketDir=",

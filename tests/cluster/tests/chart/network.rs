@@ -25,6 +25,20 @@ fn others_may_reach_the_api_server() {
 }
 
 #[test]
+fn a_driver_may_reach_the_broker_over_tcp() {
+    let broker = "-f values-spire.yaml --set source=broker,broker.address=[fd00::1]:8443,networkPolicy.enabled=true";
+    let ports = json!([{"port": 8443, "protocol": "TCP"}]);
+    let driver = |arguments: &str| {
+        let objects = Objects::rendered(arguments);
+        objects.one("NetworkPolicy", "svid-csi-driver")["spec"]["egress"].clone()
+    };
+    assert_eq!(driver(broker)[2]["ports"], ports);
+    assert_eq!(driver(&format!("{broker},staticPod=true")), json!([{"ports": ports}]));
+    let unused = "-f values-spire.yaml --set broker.address=10.0.0.1:8443,networkPolicy.enabled=true";
+    assert_eq!(driver(unused), json!([]));
+}
+
+#[test]
 fn the_alerts_are_those_of_the_repository() {
     let folder = LAYOUT.repo.join("deploy");
     let read = |path: &str| std::fs::read_to_string(folder.join(path)).unwrap();

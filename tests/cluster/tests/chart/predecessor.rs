@@ -69,6 +69,7 @@ fn its_values_have_their_effect() {
         "--runtime-issuance-config-map-namespace=svid-csi",
         "--extra-certificate-request-annotations=app=csi,team=identity",
         "--source-ca-bundle=/var/run/secrets/roots/ca.crt",
+        "--require-chain=false",
         "--file-name-certificate=cert.pem",
         "--file-name-key=key.pem",
         "--file-name-ca=ca.pem",
@@ -99,7 +100,9 @@ fn its_values_reach_the_pods() {
         assert_eq!(pod["priorityClassName"], "important");
         assert_eq!(pod["nodeSelector"], json!({"disk": "ssd"}));
         assert_eq!(pod["imagePullSecrets"], json!([{"name": "registry"}]));
-        assert!(!pod["affinity"]["nodeAffinity"].is_null());
+        let terms = &pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+        let expressions = &terms["nodeSelectorTerms"][0]["matchExpressions"];
+        assert_eq!(*expressions, json!([{"key": "example.org/role", "operator": "In", "values": ["apps"]}]));
         let tolerations = pod["tolerations"].as_array().unwrap();
         assert!(tolerations.contains(&json!({"key": "dedicated", "operator": "Exists"})));
     }
@@ -116,6 +119,16 @@ fn its_values_reach_the_pods() {
     assert_eq!(monitor["metadata"]["labels"]["prometheus"], "main");
     let role = objects.one("ClusterRole", NAME);
     assert!(role.to_string().contains("securitycontextconstraints"));
+}
+
+/// Its driver delivers certificates that do not chain to its bundle. A bundle from the cluster is a setting of svid-csi.
+#[test]
+fn only_its_own_bundle_leaves_chains_unchecked() {
+    let lenient = |arguments: &str| Objects::rendered(arguments).driver_args().contains(&"--require-chain=false");
+    assert!(lenient("--set app.driver.sourceCABundle=/roots/ca.crt"));
+    for strict in ["", "--set trustBundle=configmap:a/b/ca.crt", "-f values-cert-manager.yaml"] {
+        assert!(!lenient(strict), "{strict}");
+    }
 }
 
 #[test]

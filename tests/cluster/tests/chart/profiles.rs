@@ -68,6 +68,28 @@ fn the_driver_outlives_the_pods_of_its_node() {
     assert!(!helm::template("1.37", own).unwrap().contains("enable-ds-eviction: \"false\""), "values win");
 }
 
+/// The driver tolerates every taint, but such nodes have no folders to share with it.
+#[test]
+fn the_driver_keeps_off_nodes_whose_pods_run_elsewhere() {
+    let affinity =
+        |arguments: &str| Objects::rendered(arguments).pods().map(|pod| pod["affinity"].clone()).collect::<Vec<_>>();
+    let terms = |affinity: &Value| {
+        affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"].clone()
+    };
+    let elsewhere = json!([{"matchExpressions": [
+        {"key": "eks.amazonaws.com/compute-type", "operator": "NotIn", "values": ["fargate"]},
+        {"key": "type", "operator": "NotIn", "values": ["virtual-kubelet"]},
+    ]}]);
+    let [driver, approver] = &affinity("")[..] else { panic!("two pods") };
+    assert_eq!((terms(driver), approver), (elsewhere.clone(), &Value::Null));
+    let [driver, approver] = &affinity("--set affinity.podAffinity.a=b")[..] else { panic!("two pods") };
+    assert_eq!((terms(driver), &driver["podAffinity"]), (elsewhere, &approver["podAffinity"]));
+    let term = "nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchFields[0].key=a";
+    let own = json!([{"matchFields": [{"key": "a"}]}]);
+    assert_eq!(affinity(&format!("--set affinity.{term}")).iter().map(terms).collect::<Vec<_>>(), [own.clone(), own]);
+    assert_eq!(affinity("--set app.driver.affinity=null")[0], Value::Null);
+}
+
 #[test]
 fn every_container_is_confined_as_far_as_possible() {
     for (name, arguments) in ALL {
