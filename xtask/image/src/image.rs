@@ -27,6 +27,15 @@ impl Image {
         name.split(':').next().unwrap_or(name)
     }
 
+    /// The whole name: container engines look for a name without a registry under `docker.io`.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        match self.reference.split_once('/') {
+            Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => self.reference.clone(),
+            _ => format!("docker.io/{}", self.reference),
+        }
+    }
+
     /// The image's configuration, which is the same in both kinds of archive.
     pub(crate) fn config(&self, arch: Arch, layer_hash: &str) -> Value {
         json!({
@@ -48,3 +57,21 @@ impl Image {
 
 /// No time: the same programs result in the same image, and its revision names their source.
 const CREATED: &str = "1970-01-01T00:00:00Z";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_without_a_registry_is_below_docker_io() {
+        for (reference, full) in [
+            ("svid-csi/svid-csi:1", "docker.io/svid-csi/svid-csi:1"),
+            ("registry.example.org/svid-csi:1", "registry.example.org/svid-csi:1"),
+            ("registry:5000/svid-csi:1", "registry:5000/svid-csi:1"),
+            ("localhost/svid-csi:1", "localhost/svid-csi:1"),
+        ] {
+            let image = Image { reference: reference.to_owned(), ..Image::default() };
+            assert_eq!(image.full_name(), full);
+        }
+    }
+}

@@ -1,5 +1,5 @@
 //! Archives of the OCI image layout, which registries accept (with `skopeo copy`, for example), for one machine or
-//! several.
+//! several. containerd imports them too, under the images' own names.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -19,12 +19,14 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The name of an image in a layout.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The name under which containerd imports an image; it would use the name in the layout otherwise.
+const IMAGE_NAME: &str = "io.containerd.image.name";
 
-/// The images of one archive, for one machine or several, by their names in the layout.
+/// The images of one archive, for one machine or several, by their names in the layout and for containerd.
 #[derive(Default)]
 pub struct Layout {
     blobs: BTreeMap<String, Vec<u8>>,
-    images: BTreeMap<String, Vec<Value>>,
+    images: BTreeMap<(String, String), Vec<Value>>,
 }
 
 impl Layout {
@@ -43,7 +45,8 @@ impl Layout {
             });
             let mut manifest = self.blob(MANIFEST, serde_json::to_vec(&manifest)?);
             manifest["platform"] = json!({"architecture": arch.to_string(), "os": "linux"});
-            self.images.entry(image.base_name().to_owned()).or_default().push(manifest);
+            let names = (image.base_name().to_owned(), image.full_name());
+            self.images.entry(names).or_default().push(manifest);
         }
         Ok(())
     }
@@ -51,7 +54,7 @@ impl Layout {
     /// The archive.
     pub fn archive(mut self) -> Result<Vec<u8>> {
         let mut manifests = Vec::new();
-        for (name, images) in std::mem::take(&mut self.images) {
+        for ((name, full_name), images) in std::mem::take(&mut self.images) {
             let mut named = match <[Value; 1]>::try_from(images) {
                 Ok([only]) => only,
                 Err(several) => {
@@ -59,7 +62,7 @@ impl Layout {
                     self.blob(INDEX, serde_json::to_vec(&index)?)
                 }
             };
-            named["annotations"] = json!({REF_NAME: name});
+            named["annotations"] = json!({REF_NAME: name, IMAGE_NAME: full_name});
             manifests.push(named);
         }
         let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests});
@@ -139,8 +142,9 @@ mod tests {
             let files = layout(arches);
             let index: Value = serde_json::from_slice(&files["index.json"]).unwrap();
             let named = index["manifests"].as_array().unwrap();
-            let names: Vec<_> = named.iter().map(|image| image["annotations"][REF_NAME].as_str().unwrap()).collect();
-            assert_eq!(names, ["a", "b"]);
+            let names = |kind: &str| named.iter().map(|image| image["annotations"][kind].clone()).collect::<Vec<_>>();
+            assert_eq!(names(REF_NAME), ["a", "b"]);
+            assert_eq!(names(IMAGE_NAME), ["docker.io/svid-csi/a:1", "docker.io/svid-csi/b:1"]);
             for image in named {
                 let mut seen = Vec::new();
                 check(&files, image, &mut seen);
