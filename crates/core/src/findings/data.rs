@@ -33,7 +33,7 @@ static NEARLY_FULL: Check = Check {
     severity: Severity::Warning,
     title: "The tmpfs with the data of all volumes is nearly full.",
     explanation: "A part is kept for renewals, so that running pods are served, but new pods will be refused with ResourceExhausted. \
-                  Give it more with --data-size, or find the pods that use most of it.",
+                  Give it more with --data-size-limit, or find the pods that use most of it.",
 };
 
 static INODES: Check = Check {
@@ -41,7 +41,7 @@ static INODES: Check = Check {
     category: Category::Data,
     severity: Severity::Warning,
     title: "The tmpfs with the data of all volumes can hold few further files.",
-    explanation: "New pods will be refused. The limit grows with --data-size.",
+    explanation: "New pods will be refused. The limit grows with --data-size-limit.",
 };
 
 static SWAPS: Check = Check {

@@ -59,7 +59,8 @@ static AGENT_MISSING: Check = Check {
     severity: Severity::Fault,
     title: "The agent's directory does not exist.",
     explanation: "Volumes with the agent's socket cannot be published until it exists. Check that the agent runs on this node, and \
-                  that --workload-api-socket-dir is the folder in which it creates its socket.",
+                  that --workload-api-socket-dir is the folder in which it creates its socket. In the pods of the chart, /agent is the \
+                  node's folder above agent.socketDir (with agent.mount: directory, that folder itself).",
 };
 
 static AGENT_EMPTY: Check = Check {
@@ -68,7 +69,8 @@ static AGENT_EMPTY: Check = Check {
     severity: Severity::Fault,
     title: "There is no socket in the agent's directory.",
     explanation: "Pods start but cannot reach the agent. Either the agent does not run on this node, or its socket is elsewhere: \
-                  compare socket_path in its configuration.",
+                  compare socket_path in its configuration. In the pods of the chart, /agent is the node's folder above agent.socketDir \
+                  (with agent.mount: directory, that folder itself).",
 };
 
 static AGENT_DEAD: Check = Check {

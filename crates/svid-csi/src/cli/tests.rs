@@ -7,14 +7,17 @@ mod mistakes;
 mod renew;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::CommandFactory;
 use svid_csi_core::files::Layout;
+use svid_csi_core::findings::checks;
 use svid_csi_core::identity::KeyType;
 use svid_csi_core::plan::{Issuer, Plan};
 
-use super::{Command, DriverCommand};
+use super::{Cli, Command, DriverCommand};
 use crate::kube::client::ClientOptions;
 
 const FILES: Plan = Plan::Files(Issuer::LocalCa);
@@ -357,4 +360,24 @@ fn the_demo_takes_one_flag() {
     assert!(matches!(parse("svid-csi demo"), Ok(Command::Demo(demo)) if !demo.json));
     assert!(parse("svid-csi demo --jsn").unwrap_err().to_string().contains("did you mean --json?"));
     assert!(parse("svid-csi").is_err());
+}
+
+#[test]
+fn findings_name_flags_that_exist() {
+    let cli = Cli::command();
+    let flags = |arg: &clap::Arg| {
+        let aliases = arg.get_all_aliases().unwrap_or_default();
+        arg.get_long().into_iter().chain(aliases).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let known: BTreeSet<_> = cli.get_subcommands().flat_map(clap::Command::get_arguments).flat_map(flags).collect();
+    let mut named = 0;
+    for check in checks() {
+        let text = format!("{} {}", check.title, check.explanation);
+        let words = text.split(|c: char| !c.is_ascii_lowercase() && c != '-');
+        for flag in words.filter_map(|word| word.strip_prefix("--")) {
+            assert!(known.contains(flag), "{} names --{flag}, which does not exist", check.id);
+            named += 1;
+        }
+    }
+    assert!(named >= 8, "{named} flags are found");
 }
