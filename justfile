@@ -56,8 +56,9 @@ leaks:
 # Each simulation with `seeds` seeds, beginning at `seed` (docs/testing.md)
 simulations seeds="200" seed="1":
     SVID_CSI_SEEDS={{ seeds }} SVID_CSI_SEED={{ seed }} \
-        cargo test --workspace --locked --lib -- --nocapture --test-threads 2 \
-        lease::tests::simulation cert_manager::tests::simulation roots::tests::simulation broker::subscription::tests
+        cargo test --workspace --locked --lib --test rules -- --nocapture --test-threads 2 \
+        lease::tests::simulation cert_manager::tests::simulation roots::tests::simulation broker::subscription::tests \
+        renewals_are_in_time
 
 # The tests that need the openssl command, as an independent implementation of CSRs and PKCS#12
 openssl:

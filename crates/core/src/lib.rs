@@ -27,6 +27,7 @@ mod publish_request;
 pub mod quoted;
 pub mod redact;
 pub mod renew;
+pub mod renewal;
 pub mod request;
 pub mod room;
 pub mod runtime_issuer;

@@ -122,6 +122,11 @@ impl Issuer {
         }
     }
 
+    /// Whether it sends the next identity when there is one, rather than when it is asked.
+    pub fn pushes(self) -> bool {
+        self == Issuer::Broker
+    }
+
     /// Whether it issues JWT-SVIDs.
     pub fn gives_jwt(self) -> bool {
         self != Issuer::CertManager

@@ -19,4 +19,5 @@ mod oracle;
 mod path;
 mod peer;
 mod pkcs12;
+mod renewal;
 mod trust;

@@ -38,9 +38,10 @@ pub fn since_boot() -> Duration {
 pub struct Jumps(Notify);
 
 impl Jumps {
-    /// The next jump from this moment on, even if it is not awaited yet.
-    pub fn next(&self) -> Notified<'_> {
-        self.0.notified()
+    /// Now, and the next jump after it, even if it is not awaited yet.
+    pub fn now(&self) -> (SystemTime, Notified<'_>) {
+        let jumped = self.0.notified();
+        (now(), jumped)
     }
 
     /// Watches the clock until `stop`.
@@ -106,7 +107,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_jump_between_reading_the_clock_and_waiting_is_noticed() {
         let jumps = Jumps::default();
-        let jumped = jumps.next();
+        let (_, jumped) = jumps.now();
         jumps.0.notify_waiters();
         tokio::time::timeout(Duration::from_secs(3600), jumped).await.unwrap();
     }

@@ -99,7 +99,8 @@ impl From<BrokerError> for SourceError {
 }
 
 impl Sources {
-    /// The next identity of a volume, validated: at once if it has none, else when its current one is due for renewal.
+    /// The next identity of a volume, validated. A source that pushes waits until it has one, or for a renewal that is not
+    /// at once, until it has another one.
     ///
     /// Cancel-safe.
     ///
@@ -112,10 +113,7 @@ impl Sources {
         reason: Reason<'_>,
     ) -> Result<X509Context, SourceError> {
         let source = self.of(subject.issuer)?;
-        if !source.pushes() {
-            reason.due().await;
-        }
-        if !source.pushes() || reason.is_at_once() {
+        if !subject.issuer.pushes() || reason.is_at_once() {
             self.waits.begin(&spec.id);
         }
         let next = source.next(spec, subject, reason).await;
@@ -228,11 +226,6 @@ enum Chosen<'a> {
 }
 
 impl Chosen<'_> {
-    /// Whether it sends the next identity when there is one, rather than when the volume is due.
-    fn pushes(self) -> bool {
-        matches!(self, Chosen::Broker(_))
-    }
-
     async fn next(self, spec: &VolumeSpec, subject: &Subject, reason: Reason<'_>) -> Result<X509Context, SourceError> {
         if let Chosen::Broker(broker) = self {
             return Ok(broker.next(spec, subject, reason).await?);

@@ -1,12 +1,9 @@
-//! Why an identity is requested, and when.
+//! Why an identity is requested.
 
-use svid_csi_core::renew;
 use svid_csi_core::state::Issued;
-use tokio::time::sleep;
 
 use super::cert_manager::Patience;
-use crate::backoff::{jitter, remaining};
-use crate::host::clock;
+use crate::backoff::remaining;
 
 /// Why an identity is requested.
 #[derive(Debug, Clone, Copy)]
@@ -17,20 +14,13 @@ pub enum Reason<'a> {
     Renewal {
         /// Which.
         last: Option<&'a Issued>,
-        /// Whether not to wait until it is due.
+        /// Whether the source that pushes is not to wait until it has another one.
         at_once: bool,
     },
 }
 
 impl Reason<'_> {
-    /// Waits until the turn has come.
-    pub(super) async fn due(self) {
-        if let Reason::Renewal { last: Some(last), at_once: false } = self {
-            sleep(renew::delay(&last.validity, clock::now(), jitter())).await;
-        }
-    }
-
-    /// Whether an identity is requested at once, whether or not the last one is due.
+    /// Whether an identity is requested at once, rather than when there is another one.
     pub(super) fn is_at_once(self) -> bool {
         matches!(self, Reason::First | Reason::Renewal { at_once: true, .. })
     }

@@ -43,7 +43,8 @@ pub(crate) fn seed() -> u64 {
     number("SVID_CSI_SEED", 0)
 }
 
-fn number(variable: &str, usual: u64) -> u64 {
+/// The number in an environment variable.
+pub(crate) fn number(variable: &str, usual: u64) -> u64 {
     std::env::var(variable).ok().map_or(usual, |text| text.parse().expect("a number"))
 }
 

@@ -16,7 +16,7 @@ mod rolls;
 mod texts;
 
 pub(crate) use self::accept::chains;
-pub(crate) use self::comparison::{Comparison, Verdict, inputs, seed};
+pub(crate) use self::comparison::{Comparison, Verdict, inputs, number, seed};
 pub(crate) use self::program::{Program, Question, record};
 pub(crate) use self::rolls::Rolls;
 

@@ -1,31 +1,35 @@
 //! Warns the pod's owners, by events on the pod, that its identity is in danger.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
-use svid_csi_core::identity::Validity;
-use svid_csi_core::renew;
+use svid_csi_core::renewal::Renewal;
 use svid_csi_core::volume::VolumeSpec;
 use tracing::error;
 
 use super::Node;
 use super::error::VolumeError;
-use crate::host::clock;
 use crate::telemetry::report;
 
 /// Raised once for every identity that was not renewed until little of its lifetime is left.
 #[derive(Debug, Default)]
 pub(super) struct Alarm {
-    raised: bool,
     last_error: Option<String>,
 }
 
 impl Alarm {
-    /// Raises the alarm when its time has come, unless it was raised already or there is no identity. Never ends, so
-    /// that the concurrent renewal continues, and keeps its turn.
-    pub(super) async fn keep(&mut self, node: &Node, spec: &VolumeSpec, validity: Option<&Validity>) -> Infallible {
-        if let Some(validity) = validity.filter(|_| !self.raised) {
-            let left = renew::alarming(validity).duration_since(clock::now()).unwrap_or_default();
-            tokio::time::sleep(left).await;
+    /// Raises the alarm after that time, if there is one. Never ends, so that the concurrent renewal continues, and keeps
+    /// its turn.
+    pub(super) async fn keep(
+        &mut self,
+        node: &Node,
+        spec: &VolumeSpec,
+        after: Option<Duration>,
+        renewal: &mut Renewal,
+    ) -> Infallible {
+        if let Some(after) = after {
+            tokio::time::sleep(after).await;
+            renewal.alarm_raised();
             self.raise(node, spec);
         }
         std::future::pending().await
@@ -36,7 +40,6 @@ impl Alarm {
     }
 
     fn raise(&mut self, node: &Node, spec: &VolumeSpec) {
-        self.raised = true;
         // Both, because at this moment it may only be waiting for the next attempt.
         let waits_for = node.sources.waiting_of(&spec.id).map(|what| format!("it waits for {what}"));
         let reasons: Vec<_> = self.last_error.take().into_iter().chain(waits_for).collect();

@@ -1,29 +1,25 @@
 //! Tokens and JWT bundles in files: requested with every certificate, and in between whenever they are due.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures::future::BoxFuture;
 use svid_csi_core::files::{Extras, JwtGiven, TokenFile};
 use svid_csi_core::hint;
 use svid_csi_core::identity::Validity;
 use svid_csi_core::jwt::{JwtBundles, JwtSvid, bundles_digest};
-use svid_csi_core::renew;
+use svid_csi_core::renewal::Ask;
 use svid_csi_core::state::{Issued, IssuedJwt};
 use svid_csi_core::volume::{Content, FilesSpec, Subject, VolumeSpec};
-use tokio::time::Instant;
 use tracing::info;
 
 use super::Node;
 use super::error::VolumeError;
-use super::renewal::RenewalOutcome;
+use super::renewal::{RenewalOutcome, elapsed};
 use crate::backoff;
 use crate::host::clock;
 use crate::source::{SourceError, Sources};
 use crate::telemetry::report;
-
-/// An agent may return the same token again at the very end of its lifetime.
-const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
 /// The JWT parts of a volume's files.
 #[derive(Debug)]
@@ -108,6 +104,11 @@ fn wanted(spec: &VolumeSpec) -> Option<(&FilesSpec, &Subject)> {
     }
 }
 
+/// Whether the volume's files need tokens or JWT bundles.
+pub(super) fn wants_jwt(spec: &VolumeSpec) -> bool {
+    wanted(spec).is_some()
+}
+
 async fn token(
     sources: &Sources,
     spec: &VolumeSpec,
@@ -118,20 +119,30 @@ async fn token(
     chosen(svids, subject.hint.as_deref())
 }
 
-/// New tokens and JWT bundles for the volume's files, when the tokens are due, when the bundles have changed, or at
-/// the end of the pause after a failure. Never if the files contain none, or no identity.
+/// New tokens and JWT bundles for the volume's files, at that time or when the bundles have changed. Never if the files
+/// contain none, or no identity.
 pub(super) fn next<'a>(
     sources: &'a Sources,
     spec: &'a VolumeSpec,
     last: Option<&'a Issued>,
-    pause: Option<Instant>,
+    ask: Ask,
 ) -> BoxFuture<'a, Result<Jwt, SourceError>> {
     match (wanted(spec), last) {
         (Some((_, subject)), Some(last)) => Box::pin(async move {
-            match (&last.jwt, pause) {
-                (_, Some(until)) => tokio::time::sleep_until(until).await,
-                (Some(held), None) => is_due(sources, spec, subject, held).await,
-                (None, None) => {}
+            let changed = async {
+                match last.jwt.as_ref().filter(|_| ask.differs_from.is_some()) {
+                    // A source without bundles yet has no changes.
+                    Some(held) => {
+                        while !bundles_have_changed(sources, spec, subject, held).await {
+                            tokio::time::sleep(backoff::retry_delay(1, None)).await;
+                        }
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = elapsed(ask.after) => {}
+                () = changed => {}
             }
             match Jwt::some(sources, spec, true).await? {
                 Some(jwt) => Ok(jwt),
@@ -139,28 +150,6 @@ pub(super) fn next<'a>(
             }
         }),
         _ => Box::pin(std::future::pending()),
-    }
-}
-
-async fn is_due(sources: &Sources, spec: &VolumeSpec, subject: &Subject, last: &IssuedJwt) {
-    let changed = async {
-        // A source without bundles yet has no changes.
-        while !bundles_have_changed(sources, spec, subject, last).await {
-            tokio::time::sleep(backoff::retry_delay(1, None)).await;
-        }
-    };
-    let due = async {
-        match &last.tokens {
-            Some(tokens) => {
-                let delay = renew::delay(tokens, clock::now(), backoff::jitter());
-                tokio::time::sleep(delay.max(SHORTEST_WAIT)).await;
-            }
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = changed => {}
-        () = due => {}
     }
 }
 

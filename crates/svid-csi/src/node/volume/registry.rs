@@ -48,13 +48,13 @@ pub struct Volume {
     pub(super) is_emptied: bool,
     /// Its last entry in the audit log.
     audited: Option<String>,
-    renewal: Option<Box<Renewal>>,
+    renewal: Option<Box<RunningRenewal>>,
     _reservation: VolumeReservation,
 }
 
 /// A running renewal, its spec, and why it failed last. Boxed, because most volumes of a node with sockets have none.
 #[derive(Debug)]
-struct Renewal {
+struct RunningRenewal {
     spec: Arc<VolumeSpec>,
     task: AbortHandle,
     trouble: RenewalTrouble,
@@ -234,7 +234,7 @@ impl Volume {
 
     /// Whether its renewal is running or not needed.
     pub fn is_kept_fresh(&self) -> bool {
-        let as_recorded = |renewal: &Renewal| renewal.spec == self.record.spec && !renewal.task.is_finished();
+        let as_recorded = |renewal: &RunningRenewal| renewal.spec == self.record.spec && !renewal.task.is_finished();
         match self.record.spec.subject() {
             None => self.renewal.is_none(),
             Some(_) => self.renewal.as_deref().is_some_and(as_recorded),
@@ -264,7 +264,7 @@ impl Volume {
 
     /// Ends the renewal and returns its spec. The volume's lock is held, so nothing is being installed.
     pub fn stop_renewing(&mut self) -> Option<Arc<VolumeSpec>> {
-        let Renewal { spec, task, .. } = *self.renewal.take()?;
+        let RunningRenewal { spec, task, .. } = *self.renewal.take()?;
         task.abort();
         Some(spec)
     }
@@ -329,7 +329,7 @@ impl Node {
         };
         let fresh = renewal::keep_fresh(self.clone(), record.spec.clone(), record.issued.clone(), signals);
         let spec = record.spec.clone();
-        volume.renewal = Some(Box::new(Renewal { spec, task: self.tasks.detached(fresh), trouble }));
+        volume.renewal = Some(Box::new(RunningRenewal { spec, task: self.tasks.detached(fresh), trouble }));
     }
 
     /// Restores what a healthy volume may have lost: its renewal, or the time for it while the machine slept. Blocks.

@@ -3,8 +3,9 @@
 mod kind;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use svid_csi_core::plan::Issuer;
+use svid_csi_core::renewal::{Ask, Event, Held, Now, Reference, Renewal, Work};
 use svid_csi_core::state::{Issued, Phase, Record};
 use svid_csi_core::volume::{Subject, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
@@ -25,7 +26,7 @@ use crate::backoff;
 use crate::source::{Reason, SourceError, Sources};
 use crate::telemetry::report;
 
-/// Renews the identity and tokens of a volume's pod, until the volume is no longer published.
+/// Renews the identity and tokens of a volume's pod, until the volume is no longer published. [`Renewal`] decides when.
 pub(super) async fn keep_fresh(
     node: Arc<Node>,
     spec: Arc<VolumeSpec>,
@@ -33,50 +34,75 @@ pub(super) async fn keep_fresh(
     signals: RenewalSignals,
 ) {
     let Some(subject) = spec.subject() else { return };
-    let at_once = last.as_ref().is_some_and(|issued| awaits_password(&spec, issued));
-    let mut tries = Tries { at_once, ..Tries::default() };
+    let held = |last: Option<&Issued>| last.map(|issued| Held::of(issued, jwt::wants_jwt(&spec)));
+    let mut renewal = Renewal::new(subject.issuer, held(last.as_ref()));
     let mut alarm = Alarm::default();
+    let mut undelivered = None;
+    let is_stale = last.as_ref().is_some_and(|issued| awaits_password(&spec, issued));
+    let mut event = if is_stale { Event::RenewNow } else { Event::Woken };
+    let began = Instant::now();
     loop {
-        // Created before the clock is read.
-        let jumped = node.jumps.next();
-        let validity = last.as_ref().map(|issued| issued.validity);
+        let (wall, jumped) = node.jumps.now();
+        let next = renewal.on(event, Now { wall, monotonic: began.elapsed() }, backoff::jitter);
+        let (sources, has) = (&node.sources, last.as_ref());
         let news = tokio::select! {
-            next = tries.next_identity(&node.sources, &spec, subject, last.as_ref()) => News::Identity(next),
-            jwt = jwt::next(&node.sources, &spec, last.as_ref(), tries.jwt_pause) => News::Jwt(jwt),
+            identity = next_identity(sources, &spec, subject, next.identity, has, undelivered.as_deref()) => {
+                News::Identity(identity)
+            }
+            jwt = jwt::next(sources, &spec, has, next.tokens) => News::Jwt(jwt),
             () = signals.renew_now.notified() => {
-                (tries.at_once, tries.pause, tries.jwt_pause) = (true, None, None);
+                event = Event::RenewNow;
                 continue;
             }
-            () = jumped => continue,
-            () = signals.overslept.notified() => continue,
-            never = alarm.keep(&node, &spec, validity.as_ref()) => match never {},
+            () = jumped => {
+                event = Event::Woken;
+                continue;
+            }
+            () = signals.overslept.notified() => {
+                event = Event::Woken;
+                continue;
+            }
+            never = alarm.keep(&node, &spec, next.alarm, &mut renewal) => match never {},
         };
         let kind = news.kind();
         let tried = news.identity(&spec);
         // Boxed, so that a waiting volume, which is the usual state, does not hold the space for a renewal.
-        match Box::pin(news.apply(&node, &spec, last.as_ref())).await {
+        event = match Box::pin(news.apply(&node, &spec, last.as_ref())).await {
             Ok(RenewalOutcome::Unpublished) => return,
             Ok(RenewalOutcome::Holds(issued)) => {
                 let result = result(kind, last.as_ref(), issued.as_ref());
                 node.reports.metrics.renewal_ended(spec.plan().source(), kind.renewed(), result);
-                tries.succeeded(kind);
                 signals.fails_because(None);
-                if kind != Kind::Tokens {
-                    alarm = Alarm::default();
+                if kind.work() == Work::Identity {
+                    (alarm, undelivered) = (Alarm::default(), None);
                 }
                 last = issued;
+                Event::Succeeded(kind.work(), held(last.as_ref()))
             }
             Err(error) => {
                 if last.is_none() {
                     // It may have been announced.
                     last = node.issued_of(&spec.id).await;
                 }
-                let failures = tries.failed(kind, last.as_ref(), tried);
-                report_failure(&node, &spec, &error, failures, kind);
+                report_failure(&node, &spec, &error, renewal.failures(kind.work()) + 1, kind);
                 signals.fails_because(Some(report::chain(&error)));
                 alarm.remember(&error);
+                if kind.work() == Work::Identity {
+                    undelivered = tried;
+                }
+                let held = held(last.as_ref());
+                Event::Failed { work: kind.work(), held, undelivered: undelivered.is_some() }
             }
-        }
+        };
+    }
+}
+
+/// Waits that long; forever if there is no time.
+pub(super) async fn elapsed(after: Option<Duration>) {
+    match after {
+        Some(Duration::ZERO) => {}
+        Some(after) => tokio::time::sleep(after).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -98,72 +124,28 @@ impl RenewalSignals {
     }
 }
 
-/// The state of a volume's recent renewals.
-#[derive(Default)]
-struct Tries {
-    failures: u32,
-    jwt_failures: u32,
-    /// Whether it is to be renewed before it is due.
-    at_once: bool,
-    /// The source is not called for an identity before this time.
-    pause: Option<Instant>,
-    /// The last identity that could not be delivered.
-    undelivered: Option<Box<Issued>>,
-    /// The source is not called for tokens before this time.
-    jwt_pause: Option<Instant>,
-}
-
-impl Tries {
-    /// The next identity, not before the end of the pause after a failure. A source that pushes ends the pause with an
-    /// identity other than the undelivered one, or its withdrawal.
-    async fn next_identity(
-        &self,
-        sources: &Sources,
-        spec: &VolumeSpec,
-        subject: &Subject,
-        last: Option<&Issued>,
-    ) -> Result<X509Context, SourceError> {
-        if let Some(until) = self.pause {
-            let push = async {
-                match self.undelivered.as_deref().filter(|_| subject.issuer == Issuer::Broker) {
-                    Some(undelivered) => {
-                        let reason = Reason::Renewal { last: Some(undelivered), at_once: false };
-                        Box::pin(sources.next(spec, subject, reason)).await
-                    }
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = tokio::time::sleep_until(until) => {}
-                pushed = push => return pushed,
-            }
-        }
-        sources.next(spec, subject, Reason::Renewal { last, at_once: self.at_once || self.failures > 0 }).await
-    }
-
-    fn succeeded(&mut self, kind: Kind) {
-        match kind {
-            Kind::Tokens => (self.jwt_failures, self.jwt_pause) = (0, None),
-            Kind::Identity | Kind::Withdrawal => *self = Self::default(),
-        }
-    }
-
-    /// Sets the next pause, and returns the number of consecutive failures.
-    fn failed(&mut self, kind: Kind, last: Option<&Issued>, tried: Option<Box<Issued>>) -> u32 {
-        let (failures, pause, validity) = match kind {
-            Kind::Tokens => {
-                let tokens = last.and_then(|issued| issued.jwt.as_ref()?.tokens.as_ref());
-                (&mut self.jwt_failures, &mut self.jwt_pause, tokens)
-            }
-            Kind::Identity | Kind::Withdrawal => {
-                self.undelivered = tried.filter(|_| last.is_some());
-                (&mut self.failures, &mut self.pause, last.map(|issued| &issued.validity))
-            }
+/// The next identity, when it is time to ask for it, or when a source that pushes has another one.
+async fn next_identity(
+    sources: &Sources,
+    spec: &VolumeSpec,
+    subject: &Subject,
+    ask: Ask,
+    last: Option<&Issued>,
+    undelivered: Option<&Issued>,
+) -> Result<X509Context, SourceError> {
+    let other = async {
+        let last = match ask.differs_from {
+            Some(Reference::Held) => last,
+            Some(Reference::Undelivered) => undelivered,
+            None => return std::future::pending().await,
         };
-        *failures += 1;
-        *pause = Some(Instant::now() + backoff::retry_delay(*failures, validity));
-        *failures
+        sources.next(spec, subject, Reason::Renewal { last, at_once: false }).await
+    };
+    tokio::select! {
+        () = elapsed(ask.after) => {}
+        pushed = other => return pushed,
     }
+    sources.next(spec, subject, Reason::Renewal { last, at_once: true }).await
 }
 
 /// The work for a volume.

@@ -1,5 +1,6 @@
 //! The kinds of work of a renewal, and how their ends are reported.
 
+use svid_csi_core::renewal::Work;
 use svid_csi_core::state::Issued;
 use svid_csi_core::volume::VolumeSpec;
 use tracing::error;
@@ -18,6 +19,14 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// The work with which it is retried.
+    pub(super) fn work(self) -> Work {
+        match self {
+            Kind::Identity | Kind::Withdrawal => Work::Identity,
+            Kind::Tokens => Work::Tokens,
+        }
+    }
+
     /// What failed.
     pub(super) fn failure(self) -> &'static str {
         match self {
