@@ -117,8 +117,26 @@ pub enum Reference {
 #[derive(Debug, Default)]
 struct Retries {
     failures: u32,
-    /// The source is not asked before this monotonic time.
-    pause: Option<Duration>,
+    /// The source is not asked before its end.
+    pause: Option<Pause>,
+}
+
+/// The end of a pause, by whichever clock reaches it first: while the machine is asleep, only the wall clock advances.
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    wall: SystemTime,
+    monotonic: Duration,
+}
+
+impl Pause {
+    fn new(now: Now, length: Duration) -> Self {
+        Pause { wall: now.wall + length, monotonic: now.monotonic + length }
+    }
+
+    fn left(&self, now: Now) -> Duration {
+        let by_wall = self.wall.duration_since(now.wall).unwrap_or_default();
+        self.monotonic.saturating_sub(now.monotonic).min(by_wall)
+    }
 }
 
 impl Held {
@@ -176,7 +194,7 @@ impl Renewal {
                 let remaining = validity.map(|validity| validity.remaining(now.wall)).unwrap_or_default();
                 let retries = self.retries(work);
                 retries.failures += 1;
-                retries.pause = Some(now.monotonic + renew::retry_delay(retries.failures, remaining, random()));
+                retries.pause = Some(Pause::new(now, renew::retry_delay(retries.failures, remaining, random())));
             }
         }
         Next {
@@ -208,8 +226,8 @@ impl Renewal {
 
     fn identity(&self, now: Now, random: &mut impl FnMut() -> f64) -> Ask {
         match (self.identity.pause, &self.held) {
-            (Some(until), _) => Ask {
-                after: Some(until.saturating_sub(now.monotonic)),
+            (Some(pause), _) => Ask {
+                after: Some(pause.left(now)),
                 differs_from: (self.undelivered && self.issuer.pushes()).then_some(Reference::Undelivered),
             },
             (None, _) if self.at_once => Ask::NOW,
@@ -225,7 +243,7 @@ impl Renewal {
         let Some(held) = &self.held else { return Ask::NEVER };
         match (held.tokens, self.tokens.pause) {
             (Tokens::Unwanted, _) => Ask::NEVER,
-            (_, Some(until)) => Ask { after: Some(until.saturating_sub(now.monotonic)), differs_from: None },
+            (_, Some(pause)) => Ask { after: Some(pause.left(now)), differs_from: None },
             (Tokens::Missing, None) => Ask::NOW,
             (Tokens::Issued(tokens), None) => Ask {
                 after: tokens.map(|tokens| renew::delay(&tokens, now.wall, random()).max(SHORTEST_TOKEN_WAIT)),

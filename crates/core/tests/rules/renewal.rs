@@ -70,6 +70,8 @@ impl Volume {
         for work in [&self.identity_work, &self.tokens_work] {
             if let Some(pause) = work.pause.filter(|_| !work.asking) {
                 check(self.monotonic - pause.began <= pause.longest + ROUNDING, "the back-off is too long")?;
+                let until = pause.began_at + pause.longest + ROUNDING;
+                check(self.wall <= until, "the back-off lasts although the machine was asleep for longer")?;
             }
         }
         Ok(())
@@ -116,7 +118,9 @@ impl Volume {
         match (self.work(work).pause, validity) {
             (Some(pause), _) => {
                 self.counts.retried += 1;
-                check(self.monotonic - pause.began + ROUNDING >= pause.shortest, "the back-off is too short")
+                let is_over = self.monotonic + ROUNDING >= pause.began + pause.shortest
+                    || self.wall + ROUNDING >= pause.began_at + pause.shortest;
+                check(is_over, "the back-off is too short")
             }
             _ if self.work(work).requested => Ok(()),
             (None, None) => Ok(()),

@@ -31,6 +31,7 @@ pub(super) enum News {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pause {
     pub(super) began: Duration,
+    pub(super) began_at: SystemTime,
     pub(super) shortest: Duration,
     pub(super) longest: Duration,
     /// A source that pushes cannot end it: nothing was delivered, or nothing could be removed.
@@ -403,7 +404,14 @@ impl Volume {
         let remaining = validity.and_then(|validity| validity.not_after.duration_since(self.read).ok());
         let (shortest, longest) = bounds(failures, remaining.unwrap_or_default());
         let undelivered = tried.and_then(|svid| svid.number).filter(|_| self.has.is_some());
-        let pause = Pause { began: pause_began, shortest, longest, is_deaf: undelivered.is_none(), undelivered };
+        let pause = Pause {
+            began: pause_began,
+            began_at: self.read,
+            shortest,
+            longest,
+            is_deaf: undelivered.is_none(),
+            undelivered,
+        };
         *self.work_mut(work) = Expected { failures, pause: Some(pause), requested: false, asking: false };
         Ok(())
     }
