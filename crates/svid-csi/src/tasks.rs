@@ -1,15 +1,21 @@
 //! The tasks of the process. If one ends before it was asked to, the process ends.
 
+mod blocking;
+mod stuck;
+
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
-use tokio::task::{AbortHandle, JoinError, spawn_blocking};
+use tokio::task::{AbortHandle, JoinError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
+
+pub use self::blocking::blocking;
+pub use self::stuck::RuntimeWatch;
 
 /// Why the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +61,7 @@ impl OneThread {
     /// If it panics.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
         let turn = self.0.clone().acquire_owned().await;
-        spawn_blocking(move || {
+        blocking(move || {
             let _turn = turn;
             work()
         })

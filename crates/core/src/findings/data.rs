@@ -1,10 +1,10 @@
 //! The volumes' data.
 
-use super::facts::{DataSeen, Facts};
-use super::{Category, Check, Report, Severity};
+use super::facts::{DataSeen, DriverFacts, Facts};
+use super::{Category, Check, Report, Severity, word};
 
 pub(super) const CHECKS: &[&Check] =
-    &[&NOT_TMPFS, &READ_ONLY, &NEARLY_FULL, &INODES, &SWAPS, &DOES_NOT_SURVIVE, &LEFT_OVER];
+    &[&NOT_TMPFS, &READ_ONLY, &NEARLY_FULL, &INODES, &SWAPS, &DOES_NOT_SURVIVE, &LEFT_OVER, &LEFT_ALONE];
 
 /// Per cent.
 const FULL: u64 = 90;
@@ -69,8 +69,19 @@ static LEFT_OVER: Check = Check {
     explanation: "It takes up space of the tmpfs, and may hold keys. The driver removes such folders at its next start.",
 };
 
+static LEFT_ALONE: Check = Check {
+    id: "volume-left-alone",
+    category: Category::Data,
+    severity: Severity::Fault,
+    title: "The driver could not recover a volume at its startup.",
+    explanation: "Its pod keeps what it has, but nothing is renewed. The driver retries with increasing delays, and its log says why: the \
+                  record cannot be read, or something else is mounted at the volume's target. A damaged record is replaced when the \
+                  kubelet publishes the volume again: delete the pod.",
+};
+
 pub(super) fn find(facts: &Facts, report: &mut Report) {
     let Ok(driver) = &facts.driver else { return };
+    of_recovery(driver, report);
     let Some(root) = &driver.data_root else { return };
     let path = format!("{root}/data");
     match &facts.data {
@@ -84,9 +95,19 @@ pub(super) fn find(facts: &Facts, report: &mut Report) {
     }
     match &facts.left_over {
         Ok(left_over) => left_over.iter().for_each(|folder| {
-            report.find(&LEFT_OVER, folder, "no volume has this id", format!("ls -lA {folder}"));
+            report.find(&LEFT_OVER, folder, "no volume has this id", format!("ls -lA {}", word(folder)));
         }),
         Err(why) => report.not_checked("left-over data", why),
+    }
+}
+
+fn of_recovery(driver: &DriverFacts, report: &mut Report) {
+    let fix = "kubectl logs -n NAMESPACE DRIVER-POD | grep -e recover -e record";
+    for id in &driver.unread {
+        report.find(&LEFT_ALONE, id, "its record could not be read", fix);
+    }
+    for (id, volume) in driver.volumes.iter().filter(|(_, volume)| volume.unfinished) {
+        report.find(&LEFT_ALONE, volume.about(id), "it is not as its record says", fix);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Limits of the node's kernel.
 
-use super::facts::Facts;
+use super::facts::{Facts, PodDescriptors};
 use super::{Category, Check, Report, Severity};
 
 pub(super) const CHECKS: &[&Check] = &[&INOTIFY, &DESCRIPTORS];
@@ -22,22 +22,45 @@ static DESCRIPTORS: Check = Check {
     category: Category::Kernel,
     severity: Severity::Warning,
     title: "The driver may open few further files.",
-    explanation: "Each volume with a socket needs one, and each connection to it another. At the limit, pods cannot connect. Raise \
-                  LimitNOFILE of the container runtime or of the service.",
+    explanation: "A volume with a socket needs two, and each connection to it another. Sockets of pods may take up a quarter of the limit \
+                  and their connections another one; the rest is for the kubelet. When a quarter is used up, new pods with a socket are refused \
+                  with ResourceExhausted, or pods cannot connect. Raise LimitNOFILE of the container runtime or of the service, and restart \
+                  the driver.",
 };
 
+const RAISE: &str = "sysctl fs.inotify.max_user_instances=1024 fs.inotify.max_user_watches=1048576";
+
 pub(super) fn find(facts: &Facts, report: &mut Report) {
-    if let Some(why) = &facts.kernel.inotify {
-        let fix = "sysctl fs.inotify.max_user_instances=1024 fs.inotify.max_user_watches=1048576";
-        report.find(&INOTIFY, "inotify", why, fix);
+    of_inotify(facts.kernel.inotify.as_deref(), report);
+    of_descriptors(facts, report);
+}
+
+fn of_inotify(refused: Option<&str>, report: &mut Report) {
+    if let Some(why) = refused {
+        report.find(&INOTIFY, "inotify", why, RAISE);
     }
+}
+
+fn of_descriptors(facts: &Facts, report: &mut Report) {
+    let driver = facts.driver.as_ref().ok();
+    let is_nearly_used = |used: u64, most: u64| used.saturating_mul(100) >= most.saturating_mul(MOST);
+    let mut causes = Vec::new();
     match &facts.kernel.descriptors {
-        Some(Ok((used, limit))) if used.saturating_mul(100) >= limit.saturating_mul(MOST) => {
-            let pid = facts.driver.as_ref().map(|driver| driver.pid).unwrap_or_default();
-            let cause = format!("{used} of {limit} are open");
-            report.find(&DESCRIPTORS, format!("process {pid}"), cause, format!("prlimit --pid {pid} --nofile"));
-        }
+        Some(Ok((used, limit))) if is_nearly_used(*used, *limit) => causes.push(format!("{used} of {limit} are open")),
         Some(Err(why)) => report.not_checked("open files of the driver", why),
         _ => {}
+    }
+    if let Some(PodDescriptors { most, sockets, connections }) = driver.and_then(|driver| driver.pod_descriptors) {
+        for (used, what) in [(sockets, "sockets"), (connections, "connections")] {
+            if is_nearly_used(used, most) {
+                causes.push(format!(
+                    "{what} of pods have {used} of the {most} that they may have, a quarter of the limit"
+                ));
+            }
+        }
+    }
+    let pid = driver.map(|driver| driver.pid).unwrap_or_default();
+    for cause in causes {
+        report.find(&DESCRIPTORS, format!("process {pid}"), cause, format!("prlimit --pid {pid} --nofile"));
     }
 }

@@ -80,7 +80,7 @@ impl Bindings {
     pub(super) fn liveness(&self, config: &Config) -> Liveness {
         let mut csi: Vec<_> = self.0.iter().map(|binding| binding.door.clone()).collect();
         let registration = csi.split_off(config.kubelet.drivers.len());
-        Liveness { csi, registration }
+        Liveness::new(csi, registration)
     }
 }
 

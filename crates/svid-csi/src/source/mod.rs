@@ -23,6 +23,7 @@ use svid_csi_core::x509_context::X509Context;
 use tokio::sync::watch;
 
 use crate::host::clock;
+use crate::tasks::blocking;
 use broker::{Broker, BrokerError};
 use cert_manager::{CertManager, CertManagerError, Patience};
 pub use issue_waits::IssueWaits;
@@ -241,7 +242,7 @@ impl Chosen<'_> {
                 let candidate = cert_manager.next(spec, id, patience).await?;
                 let accept = if cert_manager.requires_chain(spec) { accept } else { accept_any_chain };
                 let id = id.clone();
-                let accepted = tokio::task::spawn_blocking(move || accept(candidate, &expected(id))).await?;
+                let accepted = blocking(move || accept(candidate, &expected(id))).await?;
                 match cert_manager.conclude(spec, accepted.as_ref().err(), patience).await {
                     Some(ended) => Err(CertManagerError::from(ended).into()),
                     None => Ok(accepted?),
@@ -251,7 +252,7 @@ impl Chosen<'_> {
                 let (local_ca, id) = (local_ca.clone(), id.clone());
                 let now = clock::now();
                 let issue = move || Ok(accept(local_ca.issue(id.clone(), now)?, &Expected { id, now })?);
-                tokio::task::spawn_blocking(issue).await?
+                blocking(issue).await?
             }
             // It issues without being given an ID.
             Chosen::Broker(_) => Err(SourceError::NotConfigured(Issuer::Broker)),

@@ -21,6 +21,7 @@ use super::{CurrentIdentity, WatchedNames};
 use crate::host::clock;
 use crate::host::inotify::{self, Inotify};
 use crate::spiffe::svid::{Leaf, SvidError};
+use crate::tasks::blocking;
 use crate::telemetry::report;
 
 /// How long to wait before the next attempt to watch a folder that cannot be watched, or to read files that are refused:
@@ -86,7 +87,7 @@ impl FilesSource {
             self.changes = Some(inotify::follow(&self.folder, &self.paths()));
             let (folder, names) = (self.folder.clone(), self.names.clone());
             let now = clock::now();
-            match tokio::task::spawn_blocking(move || look(&folder, &names, now)).await {
+            match blocking(move || look(&folder, &names, now)).await {
                 Ok(Ok(context)) => {
                     self.wait_reason.done();
                     return CurrentIdentity { context, tokens: Vec::new() };

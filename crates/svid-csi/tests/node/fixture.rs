@@ -165,7 +165,13 @@ impl Node {
     }
 
     async fn connect(&self) -> Result<Plugin, KubeletError> {
-        Plugin::connect(&self.path("csi.sock")).await
+        Plugin::connect(&self.endpoint()).await
+    }
+
+    /// The CSI socket: the last one given.
+    fn endpoint(&self) -> PathBuf {
+        let given = self.args.iter().rev().find_map(|arg| arg.strip_prefix("--endpoint=")).expect("it is always given");
+        PathBuf::from(given.trim_start_matches("unix://"))
     }
 
     pub(crate) async fn plugin(&self) -> Plugin {

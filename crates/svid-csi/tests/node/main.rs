@@ -38,5 +38,6 @@ mod roots;
 mod service_manager;
 mod startup_taint;
 mod state;
+mod stuck;
 mod unpublish;
 mod workload_api;

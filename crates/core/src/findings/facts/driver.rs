@@ -37,8 +37,12 @@ pub struct DriverFacts {
     pub roots: Option<RootsFacts>,
     /// The kubeconfig by which it reaches the API server, if not by its pod's service account.
     pub kubeconfig: Option<String>,
+    /// The descriptors that pods may take up; none if the driver serves no sockets in volumes.
+    pub pod_descriptors: Option<PodDescriptors>,
     /// Its volumes, by id.
     pub volumes: BTreeMap<String, VolumeFacts>,
+    /// Volumes whose records could not be read at startup.
+    pub unread: Vec<String>,
     /// How many further volumes are busy.
     pub busy: usize,
     /// The last identities and failures, the newest first.
@@ -135,6 +139,18 @@ impl IssuerFacts {
     }
 }
 
+/// The driver's file descriptors that pods may take up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodDescriptors {
+    /// How many their sockets may have, and how many their connections.
+    pub most: u64,
+    /// How many their sockets have.
+    pub sockets: u64,
+    /// How many their connections have.
+    pub connections: u64,
+}
+
 /// The roots of all nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -185,6 +201,8 @@ pub struct VolumeFacts {
     pub waiting: Option<String>,
     /// Why its last renewal failed.
     pub failed: Option<String>,
+    /// Whether its recovery at startup failed, and is retried.
+    pub unfinished: bool,
     /// Whether its source withdrew the identity.
     pub withdrawn: bool,
     /// Whether it was taken over from csi-driver-spiffe.

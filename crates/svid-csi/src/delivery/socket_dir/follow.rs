@@ -14,6 +14,7 @@ use super::dir_watch::DirWatch;
 use super::hard_links::Touched;
 use super::of_pods::OfPods;
 use crate::backoff;
+use crate::tasks::blocking;
 
 const PAUSE_BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -41,7 +42,7 @@ impl SocketDir {
             }
             let was_followed = self.followed.swap(false, Ordering::Relaxed);
             let socket_dir = self.clone();
-            tokio::task::spawn_blocking(move || (socket_dir.look(), socket_dir.synchronise_pods())).await?;
+            blocking(move || (socket_dir.look(), socket_dir.synchronise_pods())).await?;
             failures = if was_followed { 0 } else { failures + 1 };
             tokio::select! {
                 () = tokio::time::sleep(backoff::doubled(FIRST_PAUSE, failures, LONGEST_UNWATCHED)) => {}
@@ -67,7 +68,7 @@ impl SocketDir {
                 let retries = socket_dir.synchronise_pods() || trouble.is_some();
                 Ok::<_, std::io::Error>((trouble.is_none(), retries, touched))
             };
-            let (is_followed, retries, before) = tokio::task::spawn_blocking(look).await??;
+            let (is_followed, retries, before) = blocking(look).await??;
             let (restored, is_undecided, is_wrong, has_judged) = {
                 let linked = self.linked();
                 (linked.restored, linked.is_undecided(), linked.is_wrong, linked.has_judged)

@@ -16,6 +16,7 @@ use super::{SocketDir, SocketDirError, agent_folder};
 use crate::host::fsx::FsError;
 use crate::host::mount;
 use crate::net::uds;
+use crate::tasks::blocking;
 use crate::telemetry::report;
 
 /// How long a look may take by default, including the wait for the previous one.
@@ -60,7 +61,7 @@ impl SocketDir {
         let looked = timeout(patience, async {
             let turn = self.looking.clone().lock_owned().await;
             let agent = self.clone();
-            let looking = tokio::task::spawn_blocking(move || {
+            let looking = blocking(move || {
                 let _turn = turn;
                 look(&agent)
             });

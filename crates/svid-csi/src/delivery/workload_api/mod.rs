@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::pki_types::CertificateDer;
 use svid_csi_core::files::FileName;
+use svid_csi_core::findings::facts::PodDescriptors;
 use svid_csi_core::plan::Issuer;
 use svid_csi_core::volume::{SocketSpec, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
@@ -141,6 +142,11 @@ impl WorkloadApi {
             Some(endpoint) => Ok(!endpoint.listens(folder, &socket.sockets)?),
             None => Ok(false),
         }
+    }
+
+    /// The descriptors that pods may take up, and have taken up.
+    pub fn descriptors(&self) -> PodDescriptors {
+        self.shares.descriptors()
     }
 
     /// The use of the volume's socket; `None` if it has none.

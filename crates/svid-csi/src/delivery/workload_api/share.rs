@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustix::process::{Resource, getrlimit};
+use svid_csi_core::findings::facts::PodDescriptors;
 use svid_csi_core::volume::VolumeSpec;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
@@ -159,6 +160,7 @@ pub(super) struct Shares {
     /// A quarter of all descriptors. Another is for sockets; the kubelet and health checks have the other half.
     pub(super) descriptors_of_connections: Arc<Semaphore>,
     descriptors_of_sockets: Arc<Semaphore>,
+    quarter: usize,
     /// By the UID of the pod.
     pods: Mutex<HashMap<String, Weak<PodShares>>>,
 }
@@ -171,7 +173,7 @@ impl Default for Shares {
         let quarter = usize::try_from(quarter).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let [descriptors_of_connections, descriptors_of_sockets] = [(); 2].map(|()| Arc::new(Semaphore::new(quarter)));
         let pods = Mutex::default();
-        Self { connections, calls, bytes, descriptors_of_connections, descriptors_of_sockets, pods }
+        Self { connections, calls, bytes, descriptors_of_connections, descriptors_of_sockets, quarter, pods }
     }
 }
 
@@ -180,6 +182,16 @@ impl Shares {
     pub(super) fn place_of_socket(&self) -> Result<OwnedSemaphorePermit, Full> {
         let place = self.descriptors_of_sockets.clone().try_acquire_many_owned(DESCRIPTORS_OF_SOCKET);
         place.map_err(|_| Full::Descriptors("sockets"))
+    }
+
+    /// The descriptors that pods may take up, and have taken up.
+    pub(super) fn descriptors(&self) -> PodDescriptors {
+        let taken = |free: &Semaphore| self.quarter.saturating_sub(free.available_permits()) as u64;
+        PodDescriptors {
+            most: self.quarter as u64,
+            sockets: taken(&self.descriptors_of_sockets),
+            connections: taken(&self.descriptors_of_connections),
+        }
     }
 
     /// The share of this volume's pod, over all its volumes.

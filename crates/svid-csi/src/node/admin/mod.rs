@@ -98,7 +98,7 @@ fn serve_tcp(node: &Arc<Node>, address: SocketAddr, pages: Router) {
 
 async fn livez(liveness: Liveness) -> Result<(), String> {
     let checked = liveness.check().await;
-    checked.inspect_err(|trouble| warn!(trouble, "/livez fails: the kubelet cannot reach this driver"))
+    checked.inspect_err(|trouble| warn!(trouble, "/livez fails: the kubelet cannot reach this driver, or it is stuck"))
 }
 
 async fn metrics(node: Arc<Node>) -> String {

@@ -24,6 +24,7 @@ use crate::node::volume::Node;
 use crate::node::volume::error::VolumeError;
 use crate::node::volume::facts::facts;
 use crate::node::volume::publish::{Brought, Publication};
+use crate::tasks::blocking;
 use crate::telemetry::metrics::{CallResult, CsiCall, OpenCall};
 use crate::telemetry::report;
 
@@ -95,7 +96,7 @@ impl CsiService {
             return Ok(self.rules.clone());
         };
         let look = move || Ok::<_, MountError>(mount::are_one_folder(&named, &pods_dir)?.then_some(named));
-        Ok(match tokio::task::spawn_blocking(look).await?? {
+        Ok(match blocking(look).await?? {
             Some(named) => Arc::new(Rules { pods_dir: Some(named), ..Rules::clone(&self.rules) }),
             None => self.rules.clone(),
         })

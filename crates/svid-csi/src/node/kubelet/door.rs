@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use crate::host::inotify::{self, Inotify};
 use crate::net::accept::Acceptor;
 use crate::net::uds::{self, BindError, Bound};
+use crate::tasks::blocking;
 use crate::telemetry::report;
 use crate::telemetry::reported::Reported;
 
@@ -146,7 +147,7 @@ impl Door {
             Some(bound) => bound.renew().map(|listener| (listener, None)),
             None => uds::bind_private(&door.path).map(|(listener, bound)| (listener, Some(bound))),
         };
-        match tokio::task::spawn_blocking(bind).await.ok()? {
+        match blocking(bind).await.ok()? {
             Ok((listener, bound)) => {
                 info!(socket = %self.path.display(), renews, "the socket was deleted, replaced or refreshed; bound it again");
                 if bound.is_some() {

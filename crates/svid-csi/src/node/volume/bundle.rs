@@ -12,6 +12,7 @@ use tracing::{debug, error};
 use super::Node;
 use super::error::VolumeError;
 use super::registry::Volume;
+use crate::tasks::blocking;
 use crate::telemetry::report;
 
 impl Node {
@@ -35,7 +36,7 @@ impl Node {
     /// Busy volumes follow when they are done, and do not delay others.
     async fn update_bundles(self: &Arc<Self>, issuer: Issuer, volumes: Vec<VolumeId>) {
         let (node, all, mut busy) = (self.clone(), volumes.clone(), Vec::new());
-        let brought = tokio::task::spawn_blocking(move || {
+        let brought = blocking(move || {
             if let (Some(workload_api), Some(bundle)) =
                 (&node.deliveries.workload_api, node.sources.trust_bundle(issuer))
             {
@@ -59,7 +60,7 @@ impl Node {
             self.tasks.detached(async move {
                 let mut held = node.volumes.hold(&id).await;
                 let this = node.clone();
-                if tokio::task::spawn_blocking(move || this.update_bundle(held.as_mut())).await.is_err() {
+                if blocking(move || this.update_bundle(held.as_mut())).await.is_err() {
                     node.later.again(id, 1);
                 }
             });

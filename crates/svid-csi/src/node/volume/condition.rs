@@ -11,6 +11,7 @@ use super::Node;
 use super::error::VolumeError;
 use crate::host::clock;
 use crate::host::mount::{MountError, MountPoint, MountState};
+use crate::tasks::blocking;
 use crate::telemetry::report;
 
 /// How long to wait for the file system of the agent's directory.
@@ -29,7 +30,7 @@ impl Node {
         let may_be_agents = record.as_ref().is_none_or(|record| record.spec.subject().is_none());
         let look = move || node.look_at(&id, &target, record.as_ref());
         let condition = match self.deliveries.socket_dir.as_ref().filter(|_| may_be_agents) {
-            None => tokio::task::spawn_blocking(look).await??,
+            None => blocking(look).await??,
             Some(socket_dir) => match socket_dir.look_within(PATIENCE, move |_| look()).await {
                 Ok(looked) => looked?,
                 Err(silent) => Some(silent.to_string()),

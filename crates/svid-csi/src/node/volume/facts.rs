@@ -10,6 +10,7 @@ use svid_csi_core::unix_time::seconds;
 use svid_csi_core::volume::Content;
 
 use super::Node;
+use crate::delivery::workload_api::WorkloadApi;
 use crate::host::fsx;
 use crate::host::mount::Propagation;
 
@@ -36,7 +37,9 @@ pub(in crate::node) async fn facts(node: &Node, setup: &DriverFacts) -> DriverFa
     if let (Some(facts), Some(source)) = (&mut facts.cert_manager, &node.sources.cert_manager) {
         facts.up = source.is_up();
     }
+    facts.pod_descriptors = node.deliveries.workload_api.as_ref().map(WorkloadApi::descriptors);
     facts.recent = node.reports.recent.all();
+    facts.unread = node.store.all_unread().iter().map(ToString::to_string).collect();
     facts.roots = node.sources.roots().map(|roots| RootsFacts { nodes: roots.nodes(), trouble: roots.trouble() });
     let mut waiting = node.sources.waiting();
     let volumes = &mut facts.volumes;
@@ -47,6 +50,7 @@ pub(in crate::node) async fn facts(node: &Node, setup: &DriverFacts) -> DriverFa
             let mut facts = of_volume(node, record);
             facts.waiting = waiting.remove(&record.spec.id);
             facts.failed = volume.renewal_trouble();
+            facts.unfinished = volume.unfinished;
             volumes.insert(record.spec.id.to_string(), facts);
         })
         .await;
@@ -86,6 +90,7 @@ fn of_volume(node: &Node, record: &Record) -> VolumeFacts {
         identity: record.issued.as_ref().map(of_identity),
         waiting: None,
         failed: None,
+        unfinished: false,
         withdrawn: record.withdrawn,
         adopted: record.adopted.is_some(),
         files,

@@ -19,6 +19,7 @@ use super::renewal::{RenewalOutcome, elapsed};
 use crate::backoff;
 use crate::host::clock;
 use crate::source::{SourceError, Sources};
+use crate::tasks::blocking;
 use crate::telemetry::report;
 
 /// The JWT parts of a volume's files.
@@ -176,7 +177,7 @@ impl Node {
     ) -> Result<RenewalOutcome, VolumeError> {
         let mut held = self.volumes.hold(&spec.id).await;
         let this = self.clone();
-        tokio::task::spawn_blocking(move || {
+        blocking(move || {
             let Some(volume) = held.as_mut().filter(|volume| volume.has_identity()) else {
                 return Ok(RenewalOutcome::Unpublished);
             };

@@ -16,6 +16,7 @@ use super::error::VolumeError;
 use super::registry::Held;
 use super::store::Unreadable;
 use crate::backoff;
+use crate::tasks::blocking;
 use crate::telemetry::metrics::QueueState;
 use crate::telemetry::report;
 
@@ -99,7 +100,7 @@ impl Node {
                 continue;
             };
             let (node, volume) = (self.clone(), id.clone());
-            let looked = tokio::task::spawn_blocking(move || node.finish(&volume, &mut held));
+            let looked = blocking(move || node.finish(&volume, &mut held));
             let failed = match looked.await {
                 Ok(Ok(())) => continue,
                 Ok(Err(error)) => error,

@@ -25,6 +25,7 @@ use super::room::Occasion;
 use crate::host::clock;
 use crate::host::mount::{MountPoint, MountSource};
 use crate::source::Reason;
+use crate::tasks::blocking;
 
 /// Data that the kubelet sends with a publish, and only then.
 #[derive(Debug, Default)]
@@ -95,7 +96,7 @@ impl Node {
             Ok::<_, VolumeError>((held, point, source))
         });
         let (mut held, point, source) = look.await??;
-        tokio::task::spawn_blocking(move || {
+        blocking(move || {
             if is_published(held.as_ref(), &spec, &point, Some(source.id()))? {
                 return Ok(Publication::Unchanged);
             }
@@ -157,7 +158,7 @@ impl Node {
         let (node, driver) = (self.clone(), driver.to_owned());
         let id = spec.id.clone();
         let Brought { tokens, pkcs12_password } = brought;
-        let begun = tokio::task::spawn_blocking(move || {
+        let begun = blocking(move || {
             let point = MountPoint::open(&spec.target)?;
             let spec = as_adopted(held.as_ref(), spec);
             if node.adopt(&driver, &spec, &point, &mut held)? {
@@ -191,7 +192,7 @@ impl Node {
         let first = self.first(&spec, &subject, kept, patience).await;
         let first = first.inspect_err(|error| self.reports.not_issued(&spec, error))?;
         let node = self.clone();
-        tokio::task::spawn_blocking(move || node.install_first(held, &point, spec, first)).await??;
+        blocking(move || node.install_first(held, &point, spec, first)).await??;
         Ok(Publication::New)
     }
 

@@ -17,6 +17,7 @@ use super::restore::Restored;
 use super::store::Unreadable;
 use crate::host::fsx::FsError;
 use crate::host::mount::{self, MountError, MountPoint, MountSource, MountState};
+use crate::tasks::blocking;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
 
@@ -108,7 +109,7 @@ impl Node {
             return Ok(held);
         }
         let (node, id) = (self.clone(), id.clone());
-        let read = tokio::task::spawn_blocking(move || match node.read_unread(&id, &mut held) {
+        let read = blocking(move || match node.read_unread(&id, &mut held) {
             Err(Unreadable::File(error)) => Err(VolumeError::from(error).begun()),
             // An unreadable record is replaced by a publish, and removed by an unpublish.
             Ok(()) | Err(_) => Ok(held),

@@ -24,6 +24,7 @@ use super::registry::{Volume, issued};
 use super::room::Occasion;
 use crate::backoff;
 use crate::source::{Reason, SourceError, Sources};
+use crate::tasks::blocking;
 use crate::telemetry::report;
 
 /// Renews the identity and tokens of a volume's pod, until the volume is no longer published. [`Renewal`] decides when.
@@ -207,7 +208,7 @@ async fn withdraw_if_withdrawn(
     }
     let mut held = node.volumes.hold(&spec.id).await;
     let this = node.clone();
-    let withdrawn = tokio::task::spawn_blocking(move || {
+    let withdrawn = blocking(move || {
         let Some(volume) = held.as_mut().filter(|volume| volume.record().phase == Phase::Ready) else {
             return Ok(RenewalOutcome::Unpublished);
         };
@@ -241,7 +242,7 @@ async fn renew(
     };
     let mut held = node.volumes.hold(&spec.id).await;
     let this = node.clone();
-    tokio::task::spawn_blocking(move || {
+    blocking(move || {
         let Some(volume) = held.as_mut().filter(|volume| volume.has_identity()) else {
             return Ok(RenewalOutcome::Unpublished);
         };

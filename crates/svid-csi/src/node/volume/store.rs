@@ -111,6 +111,11 @@ impl Store {
         self.unread().contains(id)
     }
 
+    /// The volumes whose records could not be read.
+    pub fn all_unread(&self) -> Vec<VolumeId> {
+        self.unread().iter().cloned().collect()
+    }
+
     /// The record of that volume, or that it has none, is in memory from now on. Returns whether it was not before.
     pub fn was_read(&self, id: &VolumeId) -> bool {
         self.unread().remove(id)

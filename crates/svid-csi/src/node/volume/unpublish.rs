@@ -13,6 +13,7 @@ use super::Node;
 use super::error::VolumeError;
 use super::registry::{Held, Volume};
 use crate::host::mount::{self, MountError, MountPoint};
+use crate::tasks::blocking;
 use crate::telemetry::report;
 
 impl Node {
@@ -28,7 +29,7 @@ impl Node {
     ) -> Result<(), VolumeError> {
         let held = self.hold(&id).await?;
         let (node, driver) = (self.clone(), driver.to_owned());
-        tokio::task::spawn_blocking(move || {
+        blocking(move || {
             let mut held = held;
             node.remove(&driver, &id, &target, &mut held)
         })
@@ -62,7 +63,7 @@ impl Node {
                 && mount::are_one_folder(one.pods_dir, other.pods_dir)?;
             Ok(is_same.then(|| recorded.clone()))
         };
-        tokio::task::spawn_blocking(look).await?.map_err(|error: MountError| VolumeError::from(error).begun())
+        blocking(look).await?.map_err(|error: MountError| VolumeError::from(error).begun())
     }
 
     /// The publish steps in reverse. Blocks; the volume's lock is held.

@@ -21,6 +21,7 @@ use super::subscription::SubscriptionTask;
 use super::topic::{BrokerClient, Topic};
 use super::{Broker, ask};
 use crate::spiffe::x509_message::trust_domain;
+use crate::tasks::blocking;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::reported::Reported;
 
@@ -145,7 +146,7 @@ struct Read {
 }
 
 async fn check(message: JwtBundlesResponse, own: TrustDomain, last: Arc<JwtBundles>) -> Result<Read, String> {
-    let read = tokio::task::spawn_blocking(move || read(message, &own, &last));
+    let read = blocking(move || read(message, &own, &last));
     read.await.map_err(|error| error.to_string())?
 }
 

@@ -24,7 +24,7 @@ use crate::net::unix_channel;
 use crate::spiffe::bundle_warnings::BundleWarnings;
 use crate::spiffe::workload_header::asking;
 use crate::spiffe::x509_message::{self, MOST_BYTES, ReadError};
-use crate::tasks::Tasks;
+use crate::tasks::{Tasks, blocking};
 use crate::telemetry::report;
 
 /// How long a connection may take.
@@ -153,7 +153,7 @@ impl OwnSvidFollower {
     /// Processes the agent's messages until the stream ends.
     async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, OwnSvidError> {
         let directory = self.directory.clone();
-        let socket = tokio::task::spawn_blocking(move || agent_socket::find(&directory)).await??;
+        let socket = blocking(move || agent_socket::find(&directory)).await??;
         let channel =
             timeout(CONNECT, unix_channel::connect(&socket)).await.map_err(|_| OwnSvidError::Slow(CONNECT))??;
         let mut client = SpiffeWorkloadApiClient::new(channel).max_decoding_message_size(MOST_BYTES);
@@ -201,7 +201,7 @@ impl OwnSvidFollower {
 
 async fn read(message: X509svidResponse) -> Result<X509Context, OwnSvidError> {
     let now = clock::now();
-    let checked = tokio::task::spawn_blocking(move || Ok(x509_message::read(message, now)?));
+    let checked = blocking(move || Ok(x509_message::read(message, now)?));
     checked.await?
 }
 

@@ -20,6 +20,7 @@ use crate::host::clock;
 use crate::kube::events::{Events, pod_reference};
 use crate::spiffe::bundle_warnings::BundleWarnings;
 use crate::spiffe::x509_message;
+use crate::tasks::blocking;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
 use crate::telemetry::reported::gist;
@@ -133,7 +134,7 @@ impl X509Topic {
 
 async fn check(message: X509svidResponse, trust_domain: TrustDomain) -> Result<X509Context, ResponseError> {
     let now = clock::now();
-    let checked = tokio::task::spawn_blocking(move || {
+    let checked = blocking(move || {
         let candidate = x509_message::candidate(message)?;
         Ok(accept(candidate, &trust_domain, now)?)
     });

@@ -23,6 +23,7 @@ use super::{CertManager, Patience};
 use crate::backoff::retry_delay_within;
 use crate::host::clock;
 use crate::kube::requester::CreateError;
+use crate::tasks::blocking;
 
 /// How long a starting pod waits for dependencies that should have been ready when the driver started.
 const SOON: Duration = Duration::from_secs(10);
@@ -213,7 +214,7 @@ impl CertManager {
         attempt: u32,
     ) -> Result<Live, CertManagerError> {
         let (key_type, id) = (self.settings.key_type, wanted.id.clone());
-        let made = tokio::task::spawn_blocking(move || {
+        let made = blocking(move || {
             let key = PrivateKey::generate(key_type)?;
             let csr = request::csr_pem(&key, &id)?;
             Ok::<_, CertManagerError>((key, csr))

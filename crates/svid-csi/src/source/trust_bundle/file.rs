@@ -16,6 +16,7 @@ use super::updater::{self, BundleUpdater};
 use super::{BundleSource, TrustBundleError};
 use crate::host::fsx::FsError;
 use crate::host::inotify::{self, Inotify};
+use crate::tasks::blocking;
 use crate::telemetry::report;
 use crate::telemetry::reported::Reported;
 
@@ -62,7 +63,7 @@ impl FollowedFile {
             // In this order, so that a change between the two is noticed in the next round.
             self.changes = watch(&self.path);
             let path = self.path.clone();
-            match tokio::task::spawn_blocking(move || look(&path)).await {
+            match blocking(move || look(&path)).await {
                 Ok(look) => self.take(look),
                 Err(failed) => error!(error = report::chain(&failed), "the trust bundle cannot be read"),
             }

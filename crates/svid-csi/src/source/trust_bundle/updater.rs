@@ -7,6 +7,7 @@ use tracing::{error, info, warn};
 
 use super::{BundleSource, CurrentBundle, TrustBundleError};
 use crate::followed_value::FollowedValue;
+use crate::tasks::blocking;
 use crate::telemetry::report;
 
 /// The side that follows a trust bundle.
@@ -32,7 +33,7 @@ impl BundleUpdater {
     pub(super) async fn offer(&mut self, pem: Vec<u8>) {
         let source = self.source.clone();
         // Off the async threads, because a bundle may have a thousand certificates, and its digest is computed.
-        match tokio::task::spawn_blocking(move || read(&source, &pem)).await {
+        match blocking(move || read(&source, &pem)).await {
             Ok(bundle) => self.take(bundle),
             Err(failed) => error!(error = report::chain(&failed), "the trust bundle cannot be read"),
         }

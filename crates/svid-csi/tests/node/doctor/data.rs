@@ -3,8 +3,8 @@
 use std::fs;
 use std::process::Command;
 
-use super::{finds, healthy, ids, mount, output, unmount};
-use crate::fixture::{run, test};
+use super::{command, finds, healthy, healthy_with, ids, mount, output, unmount};
+use crate::fixture::{run, test, volume};
 
 #[test]
 fn a_tmpfs_that_is_full_read_only_or_hidden() {
@@ -47,6 +47,24 @@ fn limits_of_the_kernel() {
         let open = fs::read_dir(format!("/proc/{}/fd", node.pid())).unwrap().count();
         run("prlimit", &["--pid", &node.pid().to_string(), &format!("--nofile={}", open + 3)]);
         finds(&node, &["open-files-nearly-used"]).await;
+    });
+}
+
+/// Sockets of pods may take up a quarter of the driver's descriptors, long before the driver itself has none left.
+#[test]
+fn sockets_that_pods_may_have() {
+    test(async || {
+        let node = healthy_with(&[], |node| node.limit_descriptors(160)).await;
+        let plugin = node.plugin().await;
+        let sockets = |pod: &str| volume(pod).attribute("svid-csi/delivery", "workload-api");
+        for number in 1..15 {
+            node.kubelet.publish(&plugin, &sockets(&format!("socket-{number}"))).await.unwrap();
+        }
+        finds(&node, &[]).await;
+        node.kubelet.publish(&plugin, &sockets("socket-15")).await.unwrap();
+        finds(&node, &["open-files-nearly-used"]).await;
+        let (_, text) = output(&mut command(&node, &["--category=kernel", "--output=short"]));
+        assert!(text.contains("sockets of pods have 32 of the 40 that they may have"), "{text}");
     });
 }
 

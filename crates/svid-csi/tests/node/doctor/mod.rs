@@ -3,6 +3,7 @@
 mod admin_socket;
 mod cluster;
 mod data;
+mod driver;
 mod handshake;
 mod identity;
 mod identity_command;
@@ -29,6 +30,11 @@ const OF_NAMESPACE: [&str; 2] = ["data-ends-with-container", "pods-folder-not-sh
 
 /// A driver that registers itself, on a node whose kubelet has accepted it, with two published pods.
 async fn healthy(more: &[&str]) -> Node {
+    healthy_with(more, |_| ()).await
+}
+
+/// The same, of a node that is changed before the driver starts.
+async fn healthy_with(more: &[&str], change: impl FnOnce(&mut Node)) -> Node {
     let mut node = Node::new(&[
         FILES,
         &["--data-root={dir}/root", "--trust-domain=example.org", "--kubelet-dir={dir}/kubelet"],
@@ -37,6 +43,7 @@ async fn healthy(more: &[&str]) -> Node {
         &["--kubelet-registration-path={dir}/plugin/csi.sock"],
         more,
     ]);
+    change(&mut node);
     node.spawn();
     let within = std::time::Duration::from_secs(120);
     let plugin = node.kubelet.register("demo.svid-csi", within).await.unwrap();

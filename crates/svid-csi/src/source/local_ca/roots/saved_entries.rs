@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::host::fsx;
+use crate::tasks::blocking;
 use crate::telemetry::report;
 
 /// A file with public keys.
@@ -31,7 +32,7 @@ impl Kept {
     /// Stores these entries, or returns why that is not possible.
     pub(super) async fn write(&self, texts: BTreeMap<String, String>) -> Result<(), String> {
         let path = self.0.clone();
-        let written = tokio::task::spawn_blocking(move || {
+        let written = blocking(move || {
             let json = serde_json::to_vec(&texts).unwrap_or_default();
             fsx::write_atomic(&path, &json, 0o600)
         });
