@@ -40,8 +40,16 @@ pub struct Events {
     dropped: Arc<AtomicU64>,
 }
 
+/// Whether someone should act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EventType {
+    Warning,
+    Normal,
+}
+
 #[derive(Debug)]
 struct Notice {
+    kind: EventType,
     about: ObjectReference,
     reason: &'static str,
     message: String,
@@ -55,6 +63,17 @@ pub fn pod_reference(pod: &PodRef) -> ObjectReference {
         namespace: Some(pod.namespace.clone()),
         name: Some(pod.name.clone()),
         uid: Some(pod.uid.clone()),
+        ..ObjectReference::default()
+    }
+}
+
+/// A node, as the object of an event; its UID as kubelets write it.
+pub fn node_reference(name: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Node".to_owned()),
+        name: Some(name.to_owned()),
+        uid: Some(name.to_owned()),
         ..ObjectReference::default()
     }
 }
@@ -81,19 +100,27 @@ impl Events {
     /// Sends a warning about the object `about`. Returns at once. A warning that was sent within the last ten minutes
     /// is not repeated, and a long message is cut to its first 1,024 bytes.
     pub fn warn(&self, about: ObjectReference, reason: &'static str, message: impl Into<String>) {
-        let mut message = message.into();
+        self.send(EventType::Warning, about, reason, message.into());
+    }
+
+    /// The same without a warning. Half of the queue is kept for warnings.
+    pub fn inform(&self, about: ObjectReference, reason: &'static str, message: impl Into<String>) {
+        self.send(EventType::Normal, about, reason, message.into());
+    }
+
+    fn send(&self, kind: EventType, about: ObjectReference, reason: &'static str, mut message: String) {
         message.truncate(message.floor_char_boundary(MESSAGE));
-        let ObjectReference { kind, namespace, name, uid, .. } = &about;
-        let key = Recent::key(&(kind, namespace, name, uid, reason, &message));
+        let ObjectReference { kind: of, namespace, name, uid, .. } = &about;
+        let key = Recent::key(&(of, namespace, name, uid, reason, &message));
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if recent.has(key) {
             return;
         }
-        match self.queue.try_send(Notice { about, reason, message }) {
-            Ok(()) => recent.add(key),
-            Err(_full) => {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-            }
+        let has_room = kind == EventType::Warning || self.queue.capacity() > QUEUE / 2;
+        if has_room && self.queue.try_send(Notice { kind, about, reason, message }).is_ok() {
+            recent.add(key);
+        } else {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -126,7 +153,7 @@ impl Sender {
         }
     }
 
-    fn event(&self, Notice { about, reason, message }: Notice) -> Event {
+    fn event(&self, Notice { kind, about, reason, message }: Notice) -> Event {
         let now = Timestamp::try_from(clock::now()).ok().map(Time);
         let component = Some(self.component.to_owned());
         Event {
@@ -137,7 +164,7 @@ impl Sender {
                 ..ObjectMeta::default()
             },
             involved_object: about,
-            type_: Some("Warning".to_owned()),
+            type_: Some(format!("{kind:?}")),
             reason: Some(reason.to_owned()),
             message: Some(message),
             source: Some(EventSource { component: component.clone(), host: None }),

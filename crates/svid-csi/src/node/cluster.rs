@@ -12,7 +12,7 @@ use super::config::Config;
 use super::kubelet::config::DriverName;
 use crate::kube::client::{self, ClientError, ClientOptions};
 use crate::kube::csi_driver::{self, Needs};
-use crate::kube::events::Events;
+use crate::kube::events::{Events, node_reference};
 use crate::kube::requester::Requester;
 use crate::kube::runtime_issuer::RuntimeIssuer;
 use crate::kube::taint::StartupTaint;
@@ -66,8 +66,11 @@ impl Clients {
             Some(events) => Some(events),
             None => events_beside_broker(config, tasks).await?,
         };
-        let broker = Some(Broker::open(broker, metrics.clone(), events.clone(), tasks));
-        Ok(Clients { cert_manager, broker, events, api })
+        let broker = Broker::open(broker, metrics.clone(), events.clone(), tasks);
+        if let Some(events) = &events {
+            broker.report_absence(events.clone(), node_reference(&config.kubelet.node_id));
+        }
+        Ok(Clients { cert_manager, broker: Some(broker), events, api })
     }
 
     /// The taint to remove from this node, if there is one.

@@ -147,3 +147,24 @@ async fn a_flood_is_cut_off_and_reported() {
     let lines = log.lines("some were not sent");
     assert!(lines.len() == 1 && lines[0].contains("lost=7"), "{lines:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn notices_leave_half_of_the_queue_to_warnings() {
+    let (client, mut sent) = server(created);
+    let events = events(client);
+    // The sending task cannot run before this one waits.
+    for number in 0..QUEUE {
+        events.inform(pod("web"), "IdentityIssued", format!("message {number}"));
+    }
+    for number in 0..QUEUE / 2 {
+        events.warn(pod("web"), "Denied", format!("message {number}"));
+    }
+    let mut types = Vec::new();
+    for _ in 0..QUEUE {
+        types.push(sent.recv().await.unwrap().1["type"].clone());
+    }
+    let of = |kind: &str| types.iter().filter(|found| **found == kind).count();
+    assert_eq!((of("Normal"), of("Warning")), (QUEUE / 2, QUEUE / 2));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(sent.try_recv().is_err());
+}

@@ -245,6 +245,7 @@ impl Node {
         let id = spec.id.clone();
         let folders = self.deliveries.folders()?;
         let in_use = self.deliveries.reach(volume.record(), point)?;
+        let is_first = volume.record().issued.is_none();
         let issued = issued(&spec, context, jwt.as_ref());
         self.announce(volume, &spec, &issued)?;
         self.reports.audit(volume, &spec, context, jwt.as_ref());
@@ -266,6 +267,9 @@ impl Node {
             }
         }
         ready?;
+        if is_first {
+            self.reports.first_issued(&spec, context.default_svid());
+        }
         self.keep_renewing(volume);
         self.deliveries.remove_former(volume.record(), &spec)?;
         if mixes_trust_domains(&spec, context) {

@@ -89,6 +89,20 @@ impl Reports {
         self.to_pod(spec, "ChainNotTrusted", format!("volume {}: {reason}", spec.id));
     }
 
+    /// Sends an event that a pod has its first identity in this volume. Renewals are only in the log.
+    pub(super) fn first_issued(&self, spec: &VolumeSpec, identity: &Identity) {
+        if let (Some(events), Some(pod)) = (&self.events, &spec.pod) {
+            let message = format!(
+                "{} in volume {}, serial number {}, until {}",
+                identity.id(),
+                spec.id,
+                identity.serial(),
+                report::rfc3339(identity.validity().not_after)
+            );
+            events.inform(pod_reference(pod), "IdentityIssued", message);
+        }
+    }
+
     pub(super) fn to_pod(&self, spec: &VolumeSpec, reason: &'static str, message: String) {
         if let (Some(events), Some(pod)) = (&self.events, &spec.pod) {
             events.warn(pod_reference(pod), reason, message);

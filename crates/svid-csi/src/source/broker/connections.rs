@@ -93,6 +93,11 @@ impl Connections {
         self.current.borrow().is_some()
     }
 
+    /// The current connection, for its changes.
+    pub(super) fn follow(&self) -> watch::Receiver<Option<Connection>> {
+        self.current.clone()
+    }
+
     /// What a connection still needs; `None` if there is one.
     pub(super) fn waits_for(&self) -> Option<String> {
         if self.is_up() {

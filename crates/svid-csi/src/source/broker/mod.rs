@@ -3,6 +3,7 @@
 //! There is one connection, on which the driver presents its own identity, and on it one subscription per pod. The
 //! response for one pod is never used for another.
 
+mod absence;
 mod agent_socket;
 pub mod config;
 mod connection;
@@ -20,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::Uri;
+use k8s_openapi::api::core::v1::ObjectReference;
 use svid_csi_core::jwt::JwtBundles;
 use svid_csi_core::pod::PodRef;
 use svid_csi_core::volume::{Subject, VolumeSpec};
@@ -171,6 +173,16 @@ impl Broker {
     /// Whether the driver is connected to the agent's Broker API.
     pub fn is_up(&self) -> bool {
         self.connections.is_up()
+    }
+
+    /// Sends an event about this node when the agent has been gone for a while, once until it is back.
+    pub fn report_absence(&self, events: Events, node: ObjectReference) {
+        let connections = self.connections.clone();
+        self.tasks.detached(async move {
+            let because = || connections.waits_for().unwrap_or_default();
+            let report = |message: String| events.warn(node.clone(), absence::REASON, message);
+            match absence::watch(connections.follow(), because, report).await {}
+        });
     }
 
     /// The number of followed pods.

@@ -14,10 +14,10 @@ use crate::fixture::{serial, svid, until};
 
 const TROUBLE: &str = "the certificate chain does not lead to the trust bundle";
 
-/// The reasons of the events on a pod.
+/// The warnings on a pod.
 fn events(cluster: &Cluster, pod: &str) -> Vec<String> {
     let events = cluster.server.calls.of("create", "events").into_iter().map(|call| call.body);
-    let of_pod = events.filter(|event| event["involvedObject"]["name"] == pod);
+    let of_pod = events.filter(|event| event["involvedObject"]["name"] == pod && event["type"] == "Warning");
     of_pod.map(|event| format!("{} {} {}", event["type"], event["reason"], event["message"])).collect()
 }
 

@@ -99,13 +99,49 @@ fn a_failed_renewal_keeps_the_last_good_pair_and_is_retried() {
     });
 }
 
+/// The event with that reason, once it was sent.
+async fn event(cluster: &Cluster, reason: &str) -> String {
+    cluster.until(reason, || events(cluster, reason).pop()).await
+}
+
+fn events(cluster: &Cluster, reason: &str) -> Vec<String> {
+    let events = cluster.server.calls.of("create", "events").into_iter().map(|call| call.body);
+    events.filter(|event| event["reason"] == reason).map(|event| event.to_string()).collect()
+}
+
+#[test]
+fn the_first_identity_of_a_volume_is_an_event_and_so_are_renewals_that_fail() {
+    cluster_test(&[OWN], async |mut cluster| {
+        cluster.server.permissions.everything();
+        let target = cluster.node.publish(&cluster.volume("web")).await;
+        let text = event(&cluster, "IdentityIssued").await;
+        for part in ["uid-of-web", "Normal", &serial(&target), "spiffe://"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        let first = serial(&target);
+        renew_all(&cluster.node).await;
+        until("it is renewed", async || serial(&target) != first).await;
+        cluster.node.publish(&cluster.volume("web")).await;
+        cluster.node.kill();
+        cluster.start().await;
+        cluster.node.publish(&cluster.volume("web")).await;
+        cluster.server.cert_manager.mode(Mode::Fail("the HSM is on holiday".to_owned()));
+        renew_all(&cluster.node).await;
+        let text = event(&cluster, "RenewalFailing").await;
+        for part in ["uid-of-web", "Warning", "the HSM is on holiday", "keeps its last identity"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert_eq!(events(&cluster, "IdentityIssued").len(), 1, "once per volume");
+        assert_eq!(events(&cluster, "RenewalFailing").len(), 1);
+    });
+}
+
 #[test]
 fn shortly_before_the_end_the_pod_gets_an_event() {
     cluster_test(&[OWN], async |cluster| {
         cluster.server.permissions.everything();
         let target = failing(&cluster, Duration::from_secs(10)).await;
-        let event = cluster.until("an event", || cluster.server.calls.of("create", "events").pop()).await;
-        let text = event.body.to_string();
+        let text = event(&cluster, "IdentityNotRenewed").await;
         for part in ["uid-of-web", "Warning", "the HSM is on holiday"] {
             assert!(text.contains(part), "{part} in {text}");
         }
@@ -121,8 +157,7 @@ fn a_denied_renewal_is_reported_on_the_pod_and_keeps_the_identity() {
         let first = serial(&target);
         cluster.server.cert_manager.mode(Mode::Deny("the policy has changed".to_owned()));
         renew_all(&cluster.node).await;
-        let event = cluster.until("an event", || cluster.server.calls.of("create", "events").pop()).await;
-        let text = event.body.to_string();
+        let text = event(&cluster, "IdentityDenied").await;
         for part in ["uid-of-web", "Warning", "the policy has changed"] {
             assert!(text.contains(part), "{part} in {text}");
         }

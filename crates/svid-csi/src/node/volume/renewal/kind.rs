@@ -10,6 +10,9 @@ use crate::node::volume::error::VolumeError;
 use crate::telemetry::metrics::RenewalResult;
 use crate::telemetry::report;
 
+/// The failure in a row that the owner of the pod is notified of.
+const FAILURES_OF_EVENT: u32 = 2;
+
 /// The kind of work.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -69,6 +72,11 @@ pub(super) fn report_failure(node: &Node, spec: &VolumeSpec, error: &VolumeError
     node.reports.recent.failed(spec, kind.failure(), error);
     node.reports.metrics.renewal_ended(spec.plan().source(), kind.renewed(), RenewalResult::Failed);
     node.reports.denial(spec, error);
+    // The first one may be a matter of seconds, and `Alarm` says so again before the identity expires.
+    if failures == FAILURES_OF_EVENT {
+        let message = format!("volume {}: {}: {}", spec.id, kind.consequence_of_failure(), report::chain(error));
+        node.reports.to_pod(spec, "RenewalFailing", message);
+    }
     if failures.is_power_of_two() {
         let consequence = kind.consequence_of_failure();
         error!(
