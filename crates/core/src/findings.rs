@@ -2,13 +2,14 @@
 //!
 //! [`checks`] lists all checks: the page `docs/reference/findings.md` and `doctor --explain` come from it.
 
+pub mod before;
 mod cluster;
 mod data;
 mod driver;
 pub mod facts;
 pub mod handshake;
 pub mod identity;
-mod kernel;
+pub mod kernel;
 mod mounts;
 pub mod overview;
 mod registration;
@@ -121,6 +122,7 @@ pub fn checks() -> impl Iterator<Item = &'static Check> {
         handshake::CHECKS,
         kernel::CHECKS,
         cluster::CHECKS,
+        before::CHECKS,
     ]
     .into_iter()
     .flatten()

@@ -141,17 +141,14 @@ fn lacks(driver: &DriverFacts, name: &str, object: &CsiDriverSeen) -> Vec<&'stat
 }
 
 fn of_right(right: &Right, report: &mut Report) {
-    let resource =
-        if right.group.is_empty() { right.resource.to_owned() } else { format!("{}.{}", right.resource, right.group) };
     match &right.allowed {
         Ok(true) => {}
         Ok(false) => {
-            let cause = format!("it may not {} {resource} in all namespaces", right.verb);
-            let fix =
-                format!("kubectl auth can-i {} {resource} -A --as system:serviceaccount:NAMESPACE:DRIVER", right.verb);
-            report.find(&NO_RIGHT, format!("{} {resource}", right.verb), cause, fix);
+            let cause = format!("it may not {right} in all namespaces");
+            let fix = format!("kubectl auth can-i {right} -A --as system:serviceaccount:NAMESPACE:DRIVER");
+            report.find(&NO_RIGHT, right.to_string(), cause, fix);
         }
-        Err(why) => report.not_checked(format!("permission to {} {resource}", right.verb), why),
+        Err(why) => report.not_checked(format!("permission to {right}"), why),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 pub use self::driver::{
     AgentFacts, BrokerFacts, CertManagerFacts, DriverFacts, EventFacts, FileFacts, IdentityFacts, IssuerFacts,
-    NameFacts, RootsFacts, VolumeFacts,
+    NameFacts, PodDescriptors, RootsFacts, VolumeFacts,
 };
 use crate::state::FileId;
 
@@ -113,6 +113,10 @@ pub enum AgentSeen {
         ids: Vec<FileId>,
         /// The sockets.
         sockets: BTreeMap<String, bool>,
+        /// Sockets to which only their owner and its group may connect.
+        closed: Vec<String>,
+        /// Links in it that lead nowhere.
+        dangling: Vec<String>,
     },
     /// It cannot be read.
     Unknown(String),
@@ -236,6 +240,13 @@ pub struct Right {
     pub resource: &'static str,
     /// Whether it is granted.
     pub allowed: Look<bool>,
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { verb, group, resource, .. } = self;
+        if group.is_empty() { write!(f, "{verb} {resource}") } else { write!(f, "{verb} {resource}.{group}") }
+    }
 }
 
 /// An issuer of cert-manager.

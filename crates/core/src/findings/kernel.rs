@@ -3,7 +3,7 @@
 use super::facts::{Facts, PodDescriptors};
 use super::{Category, Check, Report, Severity};
 
-pub(super) const CHECKS: &[&Check] = &[&INOTIFY, &DESCRIPTORS];
+pub(super) const CHECKS: &[&Check] = &[&INOTIFY, &LOW_LIMITS, &DESCRIPTORS];
 
 /// Per cent.
 const MOST: u64 = 80;
@@ -17,6 +17,15 @@ static INOTIFY: Check = Check {
                   agent's directory, of its sockets and of CA files only when it looks by itself. Raise the limit.",
 };
 
+static LOW_LIMITS: Check = Check {
+    id: "inotify-limits-low",
+    category: Category::Kernel,
+    severity: Severity::Warning,
+    title: "Few files can be watched on this node.",
+    explanation: "Only with --pre. The kernel's limits of inotify are below the usual 128 instances and 8,192 watches, which the driver \
+                  shares with all other programs of root. Raise them.",
+};
+
 static DESCRIPTORS: Check = Check {
     id: "open-files-nearly-used",
     category: Category::Kernel,
@@ -28,6 +37,18 @@ static DESCRIPTORS: Check = Check {
                   the driver.",
 };
 
+/// The limits of inotify for one user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InotifyLimits {
+    /// Of instances.
+    pub instances: u64,
+    /// Of watched files.
+    pub watches: u64,
+}
+
+/// What nearly every distribution has; programs of the same user, such as the kubelet and the container runtime, share it.
+const USUAL: InotifyLimits = InotifyLimits { instances: 128, watches: 8_192 };
+
 const RAISE: &str = "sysctl fs.inotify.max_user_instances=1024 fs.inotify.max_user_watches=1048576";
 
 pub(super) fn find(facts: &Facts, report: &mut Report) {
@@ -35,9 +56,17 @@ pub(super) fn find(facts: &Facts, report: &mut Report) {
     of_descriptors(facts, report);
 }
 
-fn of_inotify(refused: Option<&str>, report: &mut Report) {
+pub(super) fn of_inotify(refused: Option<&str>, report: &mut Report) {
     if let Some(why) = refused {
         report.find(&INOTIFY, "inotify", why, RAISE);
+    }
+}
+
+pub(super) fn of_inotify_limits(limits: InotifyLimits, report: &mut Report) {
+    let InotifyLimits { instances, watches } = limits;
+    if instances < USUAL.instances || watches < USUAL.watches {
+        let cause = format!("{instances} instances and {watches} watches for one user");
+        report.find(&LOW_LIMITS, "inotify", cause, RAISE);
     }
 }
 

@@ -12,11 +12,13 @@ pub(super) const CHECKS: &[&Check] = &[
     &AGENT_EMPTY,
     &AGENT_DEAD,
     &NO_HEALING,
+    &AGENT_CLOSED,
+    &AGENT_LINK,
     &POD_GONE,
     &NO_VOLUME,
 ];
 
-static NOT_SHARED: Check = Check {
+pub(super) static NOT_SHARED: Check = Check {
     id: "pods-folder-not-shared",
     category: Category::Mounts,
     severity: Severity::Fault,
@@ -90,6 +92,24 @@ static NO_HEALING: Check = Check {
                   parent of the agent's directory, as a hostPath, instead of the directory itself.",
 };
 
+static AGENT_CLOSED: Check = Check {
+    id: "agent-socket-closed",
+    category: Category::Mounts,
+    severity: Severity::Warning,
+    title: "Only some users may connect to the agent's socket.",
+    explanation: "Containers that do not run as the socket's owner or in its group cannot connect. Agents create it with mode 0777, \
+                  because they identify pods by other means: find out what changed it.",
+};
+
+static AGENT_LINK: Check = Check {
+    id: "agent-link-dangling",
+    category: Category::Mounts,
+    severity: Severity::Warning,
+    title: "A link in the agent's directory leads nowhere.",
+    explanation: "Clients that look for the agent's socket under this name do not find it. The link was made for a socket of another \
+                  name, or is left from an earlier version of the agent: correct or remove it.",
+};
+
 static POD_GONE: Check = Check {
     id: "volume-of-gone-pod",
     category: Category::Mounts,
@@ -128,25 +148,37 @@ pub(super) fn find(facts: &Facts, report: &mut Report) {
     }
 }
 
-fn of_agent(agent: &AgentFacts, seen: &AgentSeen, report: &mut Report) {
+pub(super) fn of_agent(agent: &AgentFacts, seen: &AgentSeen, report: &mut Report) {
     let path = &agent.path;
     let find_agent = "kubectl get pods -A -o wide | grep -e spire-agent -e agent".to_owned();
     match seen {
         AgentSeen::Missing => report.find(&AGENT_MISSING, path, format!("{path} does not exist"), find_agent),
         AgentSeen::Directory { sockets, .. } if sockets.is_empty() => {
-            report.find(&AGENT_EMPTY, path, format!("there is no socket in {path}"), format!("ls -lA {path}"));
+            report.find(&AGENT_EMPTY, path, format!("there is no socket in {path}"), format!("ls -lA {}", word(path)));
         }
         AgentSeen::Directory { sockets, .. } if !sockets.values().any(|listens| *listens) => {
             let names: Vec<_> = sockets.keys().map(String::as_str).collect();
             let cause = format!("no process is listening on {}", names.join(", "));
             report.find(&AGENT_DEAD, path, cause, find_agent);
         }
-        AgentSeen::Directory { .. } => {}
+        AgentSeen::Directory { closed, dangling, .. } => {
+            for socket in closed {
+                report.find(
+                    &AGENT_CLOSED,
+                    path,
+                    format!("others may not write to {socket}"),
+                    format!("ls -l {}", word(socket)),
+                );
+            }
+            for link in dangling {
+                report.find(&AGENT_LINK, path, format!("{link} leads nowhere"), format!("ls -l {}", word(link)));
+            }
+        }
         AgentSeen::Unknown(why) => report.not_checked(path, why),
     }
     if !agent.heals && !matches!(seen, AgentSeen::Missing) {
         let cause = "its sockets cannot be linked into a directory of the driver's own";
-        report.find(&NO_HEALING, path, cause, format!("findmnt -T {path}"));
+        report.find(&NO_HEALING, path, cause, format!("findmnt -T {}", word(path)));
     }
 }
 
@@ -155,7 +187,7 @@ fn of_volume(facts: &Facts, driver: &DriverFacts, id: &str, volume: &VolumeFacts
     let (about, target) = (volume.about(id), &volume.target);
     if seen.pod == Ok(false) {
         let cause = format!("its pod has no folder in {}", driver.pods_dir);
-        report.find(&POD_GONE, about, cause, format!("findmnt {target}"));
+        report.find(&POD_GONE, about, cause, format!("findmnt {}", word(target)));
         return;
     }
     let is_current = |root| match &facts.agent {
@@ -172,7 +204,7 @@ fn of_volume(facts: &Facts, driver: &DriverFacts, id: &str, volume: &VolumeFacts
         }
         TargetSeen::Mounted(root) if volume.root.is_some_and(|recorded| recorded != *root) => {
             let cause = format!("the mount at {target} is not the driver's");
-            report.find(&COVERED, about, cause, format!("umount {target}"));
+            report.find(&COVERED, about, cause, format!("umount {}", word(target)));
         }
         TargetSeen::Mounted(_) => {}
         TargetSeen::Folder => {

@@ -126,7 +126,7 @@ fn each_fact_that_is_wrong_is_found() {
         ["roots-not-shared"]
     );
     let sockets = BTreeMap::from([("/agent.sock".to_owned(), false)]);
-    let dead = AgentSeen::Directory { ids: vec![ROOT], sockets };
+    let dead = AgentSeen::Directory { ids: vec![ROOT], sockets, closed: Vec::new(), dangling: Vec::new() };
     let agent = super::facts::AgentFacts { heals: true, ..super::facts::AgentFacts::default() };
     let of_agent = |facts: &mut Facts| {
         driver(facts).agent = Some(agent);

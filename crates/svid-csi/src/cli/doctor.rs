@@ -12,6 +12,7 @@ use super::admin_socket::AdminSocketFlags;
 use super::mistakes::FlagMistakes;
 use super::renew;
 use super::values;
+use crate::doctor::before::BeforeOptions;
 use crate::doctor::{self, DoctorOptions, Output, Scope, Shift};
 
 const EXAMPLES: &str = "\
@@ -30,7 +31,11 @@ Examples:
     svid-csi doctor --from shop/web --to shop/api --data-root /var/lib/svid-csi
 
   Which certificates will have expired in a month?
-    svid-csi doctor --at +30d --data-root /var/lib/svid-csi";
+    svid-csi doctor --at +30d --data-root /var/lib/svid-csi
+
+  Can the driver be installed on this node? As root on it, or from a workstation:
+    svid-csi doctor --pre --kubeconfig admin.conf
+    kubectl debug node/NODE -it --profile=sysadmin --image=IMAGE -- /bin/svid-csi doctor --pre --host-pid 1";
 
 /// Find out what is wrong on this node.
 #[derive(Debug, Args)]
@@ -63,6 +68,21 @@ pub(super) struct DoctorArgs {
     /// A kubeconfig. Default: what the driver itself uses.
     #[arg(long, value_name = "FILE", value_parser = values::path)]
     kubeconfig: Option<PathBuf>,
+    /// Check, before an installation, what this node and its cluster have; no driver is needed.
+    #[arg(long)]
+    pre: bool,
+    /// With --pre: the name that the driver is to have.
+    #[arg(long, value_name = "NAME", value_parser = values::driver_name)]
+    driver_name: Option<String>,
+    /// With --pre: the kubelet's root directory. Default: that of a running kubelet, or one that distributions use.
+    #[arg(long, value_name = "DIR", value_parser = values::path)]
+    kubelet_dir: Option<PathBuf>,
+    /// With --pre: the directory in which an agent has its sockets.
+    #[arg(long, value_name = "DIR", value_parser = values::path)]
+    workload_api_socket_dir: Option<PathBuf>,
+    /// With --pre: a process on the host, whose paths and mounts are looked at. 1 in a privileged pod with hostPID.
+    #[arg(long, value_name = "PID", value_parser = host_pid)]
+    host_pid: Option<i32>,
     /// Explain a finding, and do nothing else.
     #[arg(long, value_name = "ID", value_parser = check)]
     explain: Option<&'static Check>,
@@ -75,12 +95,17 @@ pub enum DoctorCommand {
     Explain(&'static Check),
     /// Examine the node.
     Examine(DoctorOptions),
+    /// Examine a node without a driver.
+    Before(BeforeOptions),
 }
 
 /// Combines the flags. `None` if the driver's socket is not known because of `mistakes`.
 pub(super) fn command(args: DoctorArgs, mistakes: &mut FlagMistakes) -> Option<DoctorCommand> {
     if let Some(check) = args.explain {
         return Some(DoctorCommand::Explain(check));
+    }
+    if args.pre {
+        return before(args, mistakes).map(DoctorCommand::Before);
     }
     if args.pod.is_some() && !args.category.is_empty() {
         mistakes.add("category", "every step of --pod is needed; leave out one of the two");
@@ -106,6 +131,46 @@ pub(super) fn command(args: DoctorArgs, mistakes: &mut FlagMistakes) -> Option<D
         (None, None) => Scope::Node,
     };
     Some(DoctorCommand::Examine(DoctorOptions { socket, categories, output, wait, shift, kubeconfig, scope }))
+}
+
+/// The name in the chart's profiles but one.
+const USUAL_NAME: &str = "csi.spiffe.io";
+
+fn before(args: DoctorArgs, mistakes: &mut FlagMistakes) -> Option<BeforeOptions> {
+    // The variables of a driver's environment are read too, so flags of a driver do not count as mistakes.
+    let contrary: Vec<_> = ["at", "pod", "from", "to"].into_iter().filter(|flag| mistakes.given(flag)).collect();
+    for flag in &contrary {
+        mistakes.add(flag, "looks at a driver, but --pre at a node without one; leave out one of the two");
+    }
+    let DoctorArgs {
+        category,
+        output,
+        wait,
+        kubeconfig,
+        driver_name,
+        kubelet_dir,
+        workload_api_socket_dir,
+        host_pid,
+        ..
+    } = args;
+    let options = BeforeOptions {
+        driver_name: driver_name.unwrap_or_else(|| USUAL_NAME.to_owned()),
+        kubelet_dir,
+        agent: workload_api_socket_dir,
+        host_pid,
+        kubeconfig,
+        categories: if category.is_empty() { Category::ALL.to_vec() } else { category },
+        output,
+        wait: wait.unwrap_or_default(),
+    };
+    contrary.is_empty().then_some(options)
+}
+
+fn host_pid(text: &str) -> Result<i32, String> {
+    match text.parse() {
+        Ok(pid) if pid > 0 => Ok(pid),
+        _ => Err(format!("{text:?} is not the number of a process; write 1 in a pod with hostPID")),
+    }
 }
 
 fn output(text: &str) -> Result<Output, String> {
@@ -149,6 +214,10 @@ impl DoctorCommand {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             DoctorCommand::Explain(check) => Ok(doctor::explain(check)?),
+            DoctorCommand::Before(options) => {
+                let runtime = super::single_threaded()?;
+                Ok(runtime.block_on(doctor::run_before(options))?)
+            }
             DoctorCommand::Examine(options) => {
                 let runtime = super::single_threaded()?;
                 Ok(runtime.block_on(doctor::run(options))?)

@@ -3,6 +3,7 @@
 mod approver;
 mod broker;
 mod chain;
+mod doctor;
 mod mistakes;
 mod renew;
 mod watch;

@@ -43,7 +43,9 @@ pub(super) async fn look(driver: &DriverFacts, paths: &Paths, given: Option<Path
     let rights = source.map(|source| needed(source.pods_ask)).unwrap_or_default();
     let (csi_drivers, rights, issuer) = tokio::join!(
         join_all(drivers),
-        join_all(rights.into_iter().map(async |(verb, resource)| right(&client, verb, resource).await)),
+        join_all(
+            rights.into_iter().map(async |(verb, resource)| right(&client, verb, "cert-manager.io", resource).await)
+        ),
         async {
             match issuer {
                 Some(issuer) => Some(issuer_of(&client, issuer).await),
@@ -83,8 +85,8 @@ fn needed(pods_ask: bool) -> Vec<(&'static str, &'static str)> {
     verbs.map(|verb| (verb, "certificaterequests")).collect()
 }
 
-async fn right(client: &Client, verb: &'static str, resource: &'static str) -> Right {
-    let group = "cert-manager.io";
+/// Whether a permission is granted in all namespaces.
+pub(super) async fn right(client: &Client, verb: &'static str, group: &'static str, resource: &'static str) -> Right {
     let review = json!({
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",

@@ -74,7 +74,7 @@ pub(super) async fn ask(socket: &Path) -> Result<DriverFacts, NoDriver> {
 }
 
 /// Watches one folder more, as the driver does.
-fn inotify() -> Result<(), String> {
+pub(super) fn inotify() -> Result<(), String> {
     let watched = Inotify::new().and_then(|inotify| inotify.add(Path::new("/"), NAMES));
     watched.map(drop).map_err(|error| format!("the kernel refuses another watch: {error}"))
 }

@@ -1,6 +1,7 @@
 //! `svid-csi doctor` gathers facts about this node, and prints what core makes of them; `svid-csi status` and `svid-csi
 //! page` show its volumes, `svid-csi identity` those of one pod, and `svid-csi report` packs all that.
 
+pub mod before;
 mod cluster;
 mod data;
 mod delivered;
@@ -23,6 +24,8 @@ use std::time::{Duration, SystemTime};
 use svid_csi_core::findings::facts::Facts;
 use svid_csi_core::findings::{Category, Check, Report, Severity, walk};
 use tokio::time::{Instant, sleep};
+
+use self::before::BeforeOptions;
 
 use crate::host::clock;
 
@@ -95,20 +98,44 @@ impl Shift {
 /// # Errors
 /// The result cannot be printed, other than because its reader has gone.
 pub async fn run(options: DoctorOptions) -> io::Result<ExitCode> {
-    let deadline = Instant::now() + options.wait;
+    let (facts, result) =
+        until_fine(options.wait, async || examine(&options).await, |examined: &(Facts, Examined)| examined.1.worst())
+            .await;
+    write(&print::result(&options, &facts, &result, io::stdout().is_terminal()))?;
+    Ok(exit_code(result.worst()))
+}
+
+/// Checks a node on which the driver is to be installed. As [`run`] otherwise.
+///
+/// # Errors
+/// The result cannot be printed.
+pub async fn run_before(options: BeforeOptions) -> io::Result<ExitCode> {
+    let report = until_fine(options.wait, async || before::examine(&options).await, Report::worst).await;
+    write(&print::before(options.output, &report, io::stdout().is_terminal()))?;
+    Ok(exit_code(report.worst()))
+}
+
+/// The last result: the first one without faults, if there is one in time.
+async fn until_fine<T>(
+    wait: Duration,
+    mut examine: impl AsyncFnMut() -> T,
+    worst: impl Fn(&T) -> Option<Severity>,
+) -> T {
+    let deadline = Instant::now() + wait;
     loop {
-        let (facts, result) = examine(&options).await;
-        if result.worst() == Some(Severity::Fault) && Instant::now() + PAUSE < deadline {
-            sleep(PAUSE).await;
-            continue;
+        let result = examine().await;
+        if worst(&result) != Some(Severity::Fault) || Instant::now() + PAUSE >= deadline {
+            return result;
         }
-        let text = print::result(&options, &facts, &result, io::stdout().is_terminal());
-        write(&text)?;
-        return Ok(match result.worst() {
-            None => ExitCode::SUCCESS,
-            Some(Severity::Warning) => ExitCode::from(1),
-            Some(Severity::Fault) => ExitCode::from(2),
-        });
+        sleep(PAUSE).await;
+    }
+}
+
+fn exit_code(worst: Option<Severity>) -> ExitCode {
+    match worst {
+        None => ExitCode::SUCCESS,
+        Some(Severity::Warning) => ExitCode::from(1),
+        Some(Severity::Fault) => ExitCode::from(2),
     }
 }
 

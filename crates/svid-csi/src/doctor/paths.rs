@@ -30,6 +30,12 @@ impl Paths {
         Self { root, pid }
     }
 
+    /// The paths of that process, or those of this one.
+    pub(super) fn of_host(pid: Option<i32>) -> Self {
+        let root = pid.map_or_else(|| PathBuf::from("/"), |pid| PathBuf::from(format!("/proc/{pid}/root")));
+        Self { root, pid }
+    }
+
     /// One of the driver's paths.
     pub(super) fn of_driver(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))

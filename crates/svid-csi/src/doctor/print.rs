@@ -28,6 +28,29 @@ struct Answer<'a> {
     steps: Option<&'a [Step]>,
 }
 
+impl Answer<'_> {
+    fn to_json(&self) -> String {
+        ascii_json(&serde_json::to_string_pretty(self).unwrap_or_default()) + "\n"
+    }
+}
+
+/// The result of the checks before an installation.
+pub(super) fn before(output: Output, report: &Report, coloured: bool) -> String {
+    match output {
+        Output::Json => Answer {
+            node: None,
+            driver_version: None,
+            worst: report.worst(),
+            findings: Some(&report.findings),
+            not_checked: Some(&report.not_checked),
+            steps: None,
+        }
+        .to_json(),
+        Output::Short => report.findings.iter().map(line).collect(),
+        Output::Table => table("this node, before an installation", report, coloured),
+    }
+}
+
 pub(super) fn result(options: &DoctorOptions, facts: &Facts, result: &Examined, coloured: bool) -> String {
     let driver = facts.driver.as_ref().ok();
     match (options.output, result) {
@@ -36,15 +59,15 @@ pub(super) fn result(options: &DoctorOptions, facts: &Facts, result: &Examined, 
                 Examined::Node(report) => (Some(&*report.findings), Some(&*report.not_checked), None),
                 Examined::Pod(steps) => (None, None, Some(&**steps)),
             };
-            let answer = Answer {
+            Answer {
                 node: driver.map(|driver| driver.node.as_str()),
                 driver_version: driver.map(|driver| driver.version.as_str()),
                 worst: result.worst(),
                 findings,
                 not_checked,
                 steps,
-            };
-            ascii_json(&serde_json::to_string_pretty(&answer).unwrap_or_default()) + "\n"
+            }
+            .to_json()
         }
         (Output::Short, Examined::Node(report)) => report.findings.iter().map(line).collect(),
         (Output::Short, Examined::Pod(steps)) => steps.iter().flat_map(|step| &step.findings).map(line).collect(),

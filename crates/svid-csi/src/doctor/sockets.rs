@@ -85,9 +85,17 @@ pub(super) async fn announced(driver: &DriverFacts, paths: &Paths) -> BTreeMap<S
 
 /// What answers on every socket in the folders in which the driver registers.
 pub(super) async fn registrations(driver: &DriverFacts, paths: &Paths) -> BTreeMap<String, Answer> {
-    let own = driver.names.iter().filter_map(|name| name.registration_socket.clone());
-    let mut sockets: Vec<String> = own.collect();
-    let folders: Vec<_> = sockets.iter().filter_map(|socket| Path::new(socket).parent().map(Path::to_owned)).collect();
+    let own: Vec<_> = driver.names.iter().filter_map(|name| name.registration_socket.clone()).collect();
+    let folders: Vec<_> = own.iter().filter_map(|socket| Path::new(socket).parent().map(Path::to_owned)).collect();
+    ask_all(own, &folders, paths).await
+}
+
+/// What answers on every socket in these registration folders.
+pub(super) async fn in_folders(folders: &[PathBuf], paths: &Paths) -> BTreeMap<String, Answer> {
+    ask_all(Vec::new(), folders, paths).await
+}
+
+async fn ask_all(mut sockets: Vec<String>, folders: &[PathBuf], paths: &Paths) -> BTreeMap<String, Answer> {
     for folder in folders {
         let entries = fs::read_dir(paths.of_driver(&folder.to_string_lossy())).into_iter().flatten().flatten();
         let found = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()));

@@ -7,6 +7,7 @@ pub(crate) mod core_dumps;
 pub(crate) mod data_root;
 pub(crate) mod fsx;
 pub(crate) mod inotify;
+pub(crate) mod kernel;
 pub(crate) mod mount;
 pub mod seal;
 pub(crate) mod service_manager;

@@ -32,7 +32,15 @@ async fn answer(State(world): State<Arc<World>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     if parts.method == Method::GET && parts.uri.path() == "/version" {
         let date = world.date().map(|date| [(header::DATE, date)]);
-        return (date, Json(json!({"major": "1", "minor": "37", "gitVersion": "v1.37.2"}))).into_response();
+        let minor = world.minor();
+        let version = json!({"major": "1", "minor": minor.to_string(), "gitVersion": format!("v1.{minor}.2")});
+        return (date, Json(version)).into_response();
+    }
+    if parts.method == Method::GET && parts.uri.path() == "/apis/admissionregistration.k8s.io/v1" {
+        let mut names = vec!["validatingadmissionpolicies"];
+        names.extend((world.minor() >= 36).then_some("mutatingadmissionpolicies"));
+        let resources: Vec<_> = names.iter().map(|name| json!({"name": name})).collect();
+        return Json(json!({"kind": "APIResourceList", "resources": resources})).into_response();
     }
     let Some(target) = Target::parse(&parts.uri) else { return Failure::unknown_path().into_response() };
     let Some(verb) = target.verb(&parts.method) else { return Failure::method_not_allowed().into_response() };

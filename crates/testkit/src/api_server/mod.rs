@@ -40,6 +40,7 @@ mod watches;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -92,6 +93,8 @@ pub struct World {
     pub faults: Faults,
     /// The date of responses, if not the true one.
     date: Mutex<Option<String>>,
+    /// The minor version of Kubernetes.
+    minor: AtomicU32,
 }
 
 impl ApiServer {
@@ -174,6 +177,15 @@ impl World {
         *self.date.lock().unwrap_or_else(PoisonError::into_inner) = Some(date.to_owned());
     }
 
+    /// From now on it says that it is version 1.`minor` of Kubernetes.
+    pub fn pretend_minor_version(&self, minor: u32) {
+        self.minor.store(minor, Ordering::Relaxed);
+    }
+
+    fn minor(&self) -> u32 {
+        self.minor.load(Ordering::Relaxed)
+    }
+
     fn date(&self) -> Option<String> {
         self.date.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -190,6 +202,7 @@ impl World {
             objects,
             faults: Faults::default(),
             date: Mutex::default(),
+            minor: AtomicU32::new(37),
             pulse,
         }
     }

@@ -24,7 +24,7 @@ const IN_FOLDER: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAG
 /// The maximum length of a chain of links through the folder's own path.
 const MOST_LINKS: usize = 8;
 /// The maximum number of names; agents have fewer.
-const MOST_NAMES: usize = 4096;
+pub(super) const MOST_NAMES: usize = 4096;
 const MOST_FOLDERS: usize = 64;
 
 /// A socket of the agent, held open.

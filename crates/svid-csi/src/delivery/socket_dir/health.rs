@@ -1,8 +1,10 @@
 //! Whether the agent is reached through the directory of a volume.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,9 +117,33 @@ pub fn seen(agent: &AgentFacts, path_of: impl Fn(&str) -> PathBuf) -> AgentSeen 
     };
     let sockets = found.iter().map(|(socket, listens)| (as_the_driver_has_it(socket), *listens)).collect();
     let stable = agent.stable.as_ref().filter(|_| agent.heals).map(|stable| path_of(stable));
-    let shown = [Some(folder), stable];
+    let shown = [Some(folder.clone()), stable];
     let ids = shown.iter().flatten().filter_map(|path| mount::file_id_of(path).ok().flatten()).collect();
-    AgentSeen::Directory { ids, sockets }
+    let closed = found.keys().filter(|socket| is_closed(socket)).map(|socket| as_the_driver_has_it(socket)).collect();
+    let dangling = dangling(&folder, Path::new(&agent.path));
+    let dangling = dangling.iter().map(|link| as_the_driver_has_it(link)).collect();
+    AgentSeen::Directory { ids, sockets, closed, dangling }
+}
+
+/// Whether only some users may connect to a socket.
+fn is_closed(socket: &Path) -> bool {
+    const OTHERS_WRITE: u32 = 0o002;
+    fs::symlink_metadata(socket).is_ok_and(|found| found.permissions().mode() & OTHERS_WRITE == 0)
+}
+
+/// The links in the agent's folder to names in it that do not exist. Other targets may exist for the agent alone.
+fn dangling(folder: &Path, known_as: &Path) -> Vec<PathBuf> {
+    let links = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let leads_nowhere = |link: &PathBuf| {
+        let Ok(target) = fs::read_link(link) else { return false };
+        let inside = target.strip_prefix(known_as).unwrap_or(&target);
+        let is_inside = inside.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        let gone = || fs::symlink_metadata(folder.join(inside)).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        is_inside && gone()
+    };
+    let mut found: Vec<_> = links.take(agent_folder::MOST_NAMES).filter(leads_nowhere).collect();
+    found.sort_unstable();
+    found
 }
 
 /// The sockets in a folder and in those below it, each with whether it has a listener. No link is followed.

@@ -16,6 +16,7 @@ pub use inspect::{InspectedFile, InspectedMount};
 pub use point::{MountPoint, MountState};
 pub use propagation::{Propagation, is_mounted_somewhere};
 pub use source::{
-    MountSource, Tree, are_one_folder, file_id, file_id_of, is_deleted, is_mount_root, make_private, remount, unmount,
+    MountSource, Tree, are_one_folder, file_id, file_id_of, is_deleted, is_mount_root, make_private, remount,
+    reports_mount_roots, unmount,
 };
 pub use tmpfs::{DataMount, TmpfsLimits, ensure_tmpfs, is_restricted, is_tmpfs, make_writable, restore_tmpfs};

@@ -33,6 +33,19 @@ impl Propagation {
         Ok(Self::parse(&std::fs::read_to_string("/proc/self/mountinfo")?, host.as_deref()))
     }
 
+    /// Reads those of another process, to which the same paths may lead elsewhere.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn of_process(pid: i32) -> io::Result<Self> {
+        Ok(Self::parse(&std::fs::read_to_string(format!("/proc/{pid}/mountinfo"))?, None))
+    }
+
+    /// Whether mounts below `path` (absolute, without links) reach other mount namespaces.
+    pub fn is_shared(&self, path: &Path) -> bool {
+        self.group(path).is_some()
+    }
+
     fn parse(mountinfo: &str, of_host: Option<&str>) -> Self {
         let of_host = of_host.map(|host| mounts(host).filter_map(|(_, group)| group).collect());
         Propagation { mounts: mounts(mountinfo).collect(), of_host }

@@ -116,6 +116,15 @@ pub fn is_mount_root(path: &Path) -> Result<bool, MountError> {
     stat(path)?.map_or(Ok(false), |stat| is_root_of_mount(&stat).map_err(MountError::of("inspect", path)))
 }
 
+/// Whether the kernel reports which folders are mounts.
+///
+/// # Errors
+/// [`MountError::System`] if that cannot be determined.
+pub fn reports_mount_roots() -> Result<bool, MountError> {
+    let root = stat(Path::new("/"))?;
+    Ok(root.is_some_and(|root| root.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)))
+}
+
 /// Whether the folder at `path` was deleted elsewhere, and exists only because the driver holds it open.
 ///
 /// # Errors

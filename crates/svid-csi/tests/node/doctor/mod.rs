@@ -1,6 +1,7 @@
 //! `svid-csi doctor`: each test breaks something real, and sees that finding.
 
 mod admin_socket;
+mod before;
 mod cluster;
 mod data;
 mod driver;
@@ -17,6 +18,8 @@ mod status;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -133,6 +136,17 @@ fn delivered(node: &Node, pod: &str) -> PathBuf {
         let _ = fs::File::open(file.unwrap().path()).and_then(seal::unseal);
     }
     folder
+}
+
+/// A socket to which every pod may connect, as agents create theirs.
+fn listen(socket: &std::path::Path) -> UnixListener {
+    let listener = UnixListener::bind(socket).unwrap();
+    open_to_all(socket);
+    listener
+}
+
+fn open_to_all(socket: &std::path::Path) {
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o777)).unwrap();
 }
 
 fn mount(args: &[&OsStr]) {

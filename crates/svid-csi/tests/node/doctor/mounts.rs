@@ -1,9 +1,8 @@
 //! The volumes in pods, and the agent's directory.
 
 use std::fs;
-use std::os::unix::net::UnixListener;
 
-use super::{doctor, finds, found, healthy, hide, ids, mount, output, unmount};
+use super::{doctor, finds, found, healthy, hide, ids, listen, mount, output, unmount};
 use crate::fixture::{Node, pod, test, volume};
 
 const PODS: &[&str] = &["--kubelet-dir={dir}/kubelet"];
@@ -68,7 +67,7 @@ fn an_agent_that_is_missing_silent_or_dead() {
         finds(&node, &["agent-directory-missing"]).await;
         fs::create_dir(node.path("run/agent")).unwrap();
         finds(&node, &["agent-directory-empty"]).await;
-        let listener = UnixListener::bind(node.path("run/agent/agent.sock")).unwrap();
+        let listener = listen(&node.path("run/agent/agent.sock"));
         node.publish(&volume("web")).await;
         finds(&node, &[]).await;
         drop(listener);
@@ -81,13 +80,13 @@ fn an_agents_directory_that_does_not_heal_and_is_replaced() {
     test(async || {
         let mut node = Node::new(&[crate::fixture::PASSTHROUGH, &["--data-root={dir}/root"], PODS]);
         on_tmpfs(&node);
-        let _agent = UnixListener::bind(node.path("run/agent/agent.sock")).unwrap();
+        let _agent = listen(&node.path("run/agent/agent.sock"));
         node.start().await;
         node.publish(&volume("web")).await;
         finds(&node, &["agent-directory-does-not-heal"]).await;
         unmount(&node.path("run/agent"));
         on_tmpfs(&node);
-        let _agent = UnixListener::bind(node.path("run/agent/agent.sock")).unwrap();
+        let _agent = listen(&node.path("run/agent/agent.sock"));
         finds(&node, &["agent-directory-does-not-heal", "agent-directory-replaced"]).await;
     });
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
-use super::{command, doctor, finds, healthy, hide, ids, output};
+use super::{command, doctor, finds, healthy, hide, ids, open_to_all, output};
 use crate::fixture::{FILES, Node, run, test};
 
 const DATA: &[&str] = &["--data-root={dir}/root", "--trust-domain=example.org", "--kubelet-dir={dir}/kubelet"];
@@ -60,6 +60,7 @@ fn a_path_that_leads_nowhere_or_to_another_driver() {
             let registry = "--kubelet-registration-dir={dir}/kubelet/plugins_registry";
             let mut node = Node::new(&[FILES, DATA, &[registry, also, agent, &own]]);
             let _agent = node.agent();
+            open_to_all(&node.path("run/agent/agent.sock"));
             node.start().await;
             finds(&node, &["not-registered", expected]).await;
         }
