@@ -17,4 +17,5 @@ mod source;
 pub mod spiffe;
 mod tasks;
 pub mod telemetry;
+pub mod traces;
 pub mod watch;

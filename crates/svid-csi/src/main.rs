@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         Err(answer) => answer.exit(),
     };
     if let Some(log) = command.log() {
-        log::init(log);
+        log::init(log, command.spans());
     }
     match command.run() {
         Ok(code) => code,

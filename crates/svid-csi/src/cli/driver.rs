@@ -26,6 +26,7 @@ use crate::node::config::Config;
 use crate::node::kubelet::config::{DriverName, KubeletConfig};
 use crate::source::local_ca::{JWT_LIFETIME, LocalCaConfig};
 use crate::telemetry::log::LogOptions;
+use crate::traces::Traces;
 
 /// The driver, ready to run.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub struct DriverCommand {
     pub log: LogOptions,
     /// Warnings about flags without effect.
     pub warnings: Vec<String>,
+    /// The way of spans to a collector.
+    pub traces: Option<Traces>,
 }
 
 /// Combines the flags. The result must not be used if `mistakes` has any.
@@ -44,8 +47,9 @@ pub(super) fn command(args: DriverArgs, environment: Environment<'_>, mistakes: 
         level: args.watch.log_level.unwrap_or(Level::INFO),
         format: args.watch.log_format.unwrap_or_default(),
     };
+    let traces = args.watch.otlp_endpoint.clone().map(Traces::to);
     let (config, warnings) = build(args, environment, mistakes);
-    DriverCommand { config, log, warnings }
+    DriverCommand { config, log, warnings, traces }
 }
 
 impl DriverCommand {
@@ -55,7 +59,7 @@ impl DriverCommand {
         for warning in self.warnings.iter().chain(&missing) {
             tracing::warn!("{warning}");
         }
-        Ok(super::runtime(4)?.block_on(node::run(self.config))?)
+        Ok(super::runtime(4)?.block_on(node::run(self.config, self.traces))?)
     }
 }
 

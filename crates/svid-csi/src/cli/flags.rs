@@ -18,6 +18,7 @@ use super::profile::AlsoProfile;
 use super::profile::Profile;
 use super::values::{self, Switch};
 use crate::telemetry::log::LogFormat;
+use crate::traces::CollectorUrl;
 
 const EXAMPLES: &str = "\
 One or two dashes make no difference, and an empty value means the flag is not set.
@@ -196,6 +197,9 @@ pub(super) struct Observability {
     /// The root-only socket of /status and /renew; 0 for off. Default: admin.sock in the data root, if there is one.
     #[arg(long, value_name = "SOCKET", value_parser = values::socket_or_off)]
     pub(super) admin_socket: Option<Switch<PathBuf>>,
+    /// The collector that gets a trace of each publish and unpublish, over OTLP with HTTP and JSON. Default: none.
+    #[arg(long, value_name = "URL", value_parser = CollectorUrl::parse)]
+    pub(super) otlp_endpoint: Option<CollectorUrl>,
     /// The log level: 1 to 3 for information, 4 for debugging, 5 for everything. Default: 1.
     #[arg(long, short = 'v', value_name = "1..5", value_parser = values::log_level)]
     pub(super) log_level: Option<Level>,

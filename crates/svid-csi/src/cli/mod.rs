@@ -43,7 +43,7 @@ pub use self::status::StatusCommand;
 pub use self::watch::WatchCommand;
 use crate::demo;
 use crate::host::core_dumps;
-use crate::telemetry::log::LogOptions;
+use crate::telemetry::log::{self, ForSpans, LogOptions};
 use crate::telemetry::metrics::Metrics;
 
 /// Looks up an environment variable.
@@ -168,6 +168,14 @@ impl Command {
             | Command::Page(_)
             | Command::Report(_)
             | Command::Demo(_) => None,
+        }
+    }
+
+    /// What subscribes to the spans of this command, if anything does.
+    pub fn spans(&self) -> Option<ForSpans> {
+        match self {
+            Command::Driver(driver) => driver.traces.as_ref().map(|traces| log::for_spans(traces.layer())),
+            _ => None,
         }
     }
 

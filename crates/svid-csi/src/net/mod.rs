@@ -1,6 +1,7 @@
 //! Connections: accepting them, Unix sockets, pages over HTTP.
 
 pub(crate) mod accept;
+pub(crate) mod exchange;
 pub mod http2_authority;
 pub(crate) mod pages;
 pub(crate) mod pod_sockets;

@@ -41,6 +41,7 @@ use crate::source::{IssueWaits, Sources};
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
+use crate::traces::Traces;
 use cluster::Clients;
 use config::Config;
 pub use serve::ServeError;
@@ -90,11 +91,14 @@ pub enum RunError {
 ///
 /// # Errors
 /// [`RunError`] if it could not start or cannot continue.
-pub async fn run(config: Config) -> Result<(), RunError> {
+pub async fn run(config: Config, traces: Option<Traces>) -> Result<(), RunError> {
     // Modes of files and folders are always given in full.
     rustix::process::umask(Mode::from_raw_mode(0o022));
     allow_descriptors();
     let (metrics, tasks) = (Arc::<Metrics>::default(), Tasks::default());
+    if let Some(traces) = traces {
+        traces.start(&config.kubelet.node_id, metrics.clone(), &tasks);
+    }
     let clients = Clients::open(&config, &metrics, &tasks).await?;
     let taint = clients.startup_taint(&config);
     let node = tokio::task::block_in_place(|| Node::build(&config, clients, metrics, tasks))?;

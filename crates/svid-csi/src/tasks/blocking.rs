@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::task::JoinHandle;
+use tracing::Span;
 
 static BEGUN: AtomicU64 = AtomicU64::new(0);
 static ENDED: AtomicU64 = AtomicU64::new(0);
@@ -17,13 +18,14 @@ impl Drop for Ends {
 }
 
 /// Does work that blocks, when a thread for it is free. All such work is counted, so that a driver whose threads hang is
-/// told apart from a busy one.
+/// told apart from a busy one. The span of the caller is that of the work.
 #[expect(clippy::disallowed_methods, reason = "the one place that counts blocking work")]
 pub fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     BEGUN.fetch_add(1, Ordering::Relaxed);
+    let span = Span::current();
     tokio::task::spawn_blocking(move || {
         let _ends = Ends;
-        work()
+        span.in_scope(work)
     })
 }
 

@@ -7,7 +7,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, fmt};
+use tracing_subscriber::{Layer, Registry, fmt};
 
 /// The configuration of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +28,22 @@ pub enum LogFormat {
     Json,
 }
 
+/// The target of spans, which are not in the log.
+pub const SPANS: &str = "svid_csi::spans";
+
+/// What else subscribes to spans.
+pub type ForSpans = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// A layer that sees the spans of the driver, and nothing else.
+pub fn for_spans(layer: impl Layer<Registry> + Send + Sync) -> ForSpans {
+    layer.with_filter(Targets::new().with_target(SPANS, LevelFilter::INFO)).boxed()
+}
+
 /// Starts the log of this process; only the first call has an effect.
-pub fn init(options: LogOptions) {
+pub fn init(options: LogOptions, spans: Option<ForSpans>) {
     // Libraries are limited to warnings: the lower levels of an HTTP/2 stack log frames, which contain tokens.
     let levels = Targets::new().with_default(LevelFilter::WARN).with_target("svid_csi", options.level);
+    let levels = levels.with_target(SPANS, LevelFilter::OFF);
     // This project logs a forbidden watch once, by name; kube_runtime would log it at each retry.
     let levels = levels.with_target("kube_runtime", LevelFilter::ERROR);
     // It logs failures that this project logs itself, and complete responses that it cannot read.
@@ -41,7 +53,8 @@ pub fn init(options: LogOptions) {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    let already_started = tracing_subscriber::registry().with(lines.with_filter(levels)).try_init().is_err();
+    let already_started =
+        tracing_subscriber::registry().with(spans).with(lines.with_filter(levels)).try_init().is_err();
     if already_started {
         tracing::debug!("the log is already initialised");
     }

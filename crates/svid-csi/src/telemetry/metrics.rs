@@ -45,6 +45,11 @@ impl RenewalResult {
 }
 
 impl Metrics {
+    /// Counts spans that were not sent.
+    pub fn spans_dropped(&self, number: u64) {
+        self.spans_dropped.inc_by(number);
+    }
+
     /// Counts a publish that was refused because the tmpfs is full.
     pub fn refused_for_room(&self) {
         self.refused_for_room.inc();

@@ -39,5 +39,6 @@ mod service_manager;
 mod startup_taint;
 mod state;
 mod stuck;
+mod traces;
 mod unpublish;
 mod workload_api;

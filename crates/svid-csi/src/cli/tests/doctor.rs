@@ -1,4 +1,4 @@
-//! `svid-csi doctor`.
+//! `svid-csi doctor`, and the collector of traces.
 
 use svid_csi_core::findings::Category;
 
@@ -49,4 +49,12 @@ fn the_environment_of_a_driver_does_no_harm() {
     assert!(matches!(examined, Ok(Command::Doctor(DoctorCommand::Examine(_)))), "{examined:?}");
     let examined = doctor("svid-csi doctor --pre");
     assert!(matches!(examined, Ok(Command::Doctor(DoctorCommand::Before(_)))), "{examined:?}");
+}
+
+#[test]
+fn a_mistake_of_a_collector_is_named_with_the_others() {
+    let words = "svid-csi driver --source local-ca --otlp-endpoint=https://c:4318 --node-id n";
+    let refused = parse(words.split_whitespace().map(Into::into), &|_| None).unwrap_err().to_string();
+    assert!(refused.contains("--otlp-endpoint: \"https://c:4318\" needs TLS"), "{refused}");
+    assert!(refused.contains("--data-root: missing"), "{refused}");
 }

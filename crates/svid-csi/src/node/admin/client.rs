@@ -4,12 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use axum::body::{self, Body};
+use axum::body::Body;
 use http::{Request, StatusCode, request};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
+
+use crate::net::exchange;
 
 /// The driver waits at most two seconds for volumes that are busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -74,31 +74,13 @@ pub async fn get(socket: &Path, path: &str) -> Result<(StatusCode, Vec<u8>), Ask
 async fn ask(socket: &Path, request: request::Builder, longest: usize) -> Result<(StatusCode, Vec<u8>), AskError> {
     let asked = timeout(PATIENCE, async {
         let stream = UnixStream::connect(socket).await.map_err(|error| unreachable(socket, error))?;
-        let talked = talk(stream, request, longest).await;
-        talked.map_err(|source| AskError::Talk { socket: socket.to_owned(), source })
+        let talked = async {
+            let request = request.header(http::header::HOST, "localhost").body(Body::empty())?;
+            exchange::once(stream, request, longest).await
+        };
+        talked.await.map_err(|source| AskError::Talk { socket: socket.to_owned(), source })
     });
     asked.await.map_err(|_| AskError::Slow(socket.to_owned()))?
-}
-
-async fn talk(
-    stream: UnixStream,
-    request: request::Builder,
-    longest: usize,
-) -> Result<(StatusCode, Vec<u8>), Box<dyn std::error::Error + Send + Sync>> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = request.header(http::header::HOST, "localhost").body(Body::empty())?;
-    let answer = async {
-        let answer = sender.send_request(request).await?;
-        let (status, body) = (answer.status(), Body::new(answer.into_body()));
-        // Ends the connection, and the `join` below, once the response is complete.
-        drop(sender);
-        Ok((status, body::to_bytes(body, longest).await?.to_vec()))
-    };
-    let (answer, ended) = tokio::join!(answer, connection);
-    match (answer, ended) {
-        (Err(_), Err(error)) => Err(error.into()),
-        (answer, _) => answer,
-    }
 }
 
 fn unreachable(socket: &Path, error: io::Error) -> AskError {

@@ -12,11 +12,11 @@ use svid_csi_core::volume::{PublishRequest, RequestMistakes, Rules, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_proto::csi_v1 as csi;
 use tonic::{Code, Request, Response, Status};
-use tracing::{debug, warn};
+use tracing::{Instrument, debug, warn};
 
 use super::config::{DriverName, KubeletConfig};
 use super::csi_messages::{backend_health, capabilities, code, publish_request};
-use super::patience;
+use super::{patience, spans};
 use crate::delivery::socket_dir;
 use crate::host::clock;
 use crate::host::mount::{self, MountError};
@@ -142,10 +142,12 @@ impl CsiService {
         match parsed {
             Ok(spec) => {
                 call.concerns(Some(spec.plan()));
+                spans::concerns(Some(spec.plan()), spec.pod.as_ref());
                 let brought = Brought { tokens: request.tokens, pkcs12_password: request.pkcs12_password };
                 let published = self.node.publish(&self.driver.name, spec.into(), brought, patience).await?;
                 if published == Publication::Unchanged {
                     call.changes_nothing();
+                    spans::changes_nothing();
                 }
                 Ok(())
             }
@@ -222,7 +224,9 @@ impl csi::node_server::Node for CsiService {
         let patience = patience::of(request.metadata());
         let request = publish_request(request.into_inner());
         let volume = request.volume_id.clone();
-        let published = self.publish(request, patience, &mut call).await;
+        let span = spans::publish(&self.driver.name, &volume);
+        let published = self.publish(request, patience, &mut call).instrument(span.clone()).await;
+        spans::ended(&span, published.as_ref().err());
         self.answer(call, &volume, published.map(|()| csi::NodePublishVolumeResponse {}))
     }
 
@@ -232,14 +236,21 @@ impl csi::node_server::Node for CsiService {
     ) -> CsiResult<csi::NodeUnpublishVolumeResponse> {
         let mut call = self.begin(CsiCall::Unpublish);
         let request = request.into_inner();
-        let unpublished = match self.locate(&request.volume_id, &request.target_path).await {
-            Ok((id, target)) => {
-                call.concerns(self.node.plan_of(&id).await);
-                self.node.unpublish(&self.driver.name, id, target).await
+        let span = spans::unpublish(&self.driver.name, &request.volume_id);
+        let unpublished = async {
+            match self.locate(&request.volume_id, &request.target_path).await {
+                Ok((id, target)) => {
+                    let plan = self.node.plan_of(&id).await;
+                    call.concerns(plan);
+                    spans::concerns(plan, None);
+                    self.node.unpublish(&self.driver.name, id, target).await
+                }
+                Err(Unlocated::Mistakes(mistakes)) => Err(mistakes.into()),
+                Err(Unlocated::Unknown(error)) => Err(error),
             }
-            Err(Unlocated::Mistakes(mistakes)) => Err(mistakes.into()),
-            Err(Unlocated::Unknown(error)) => Err(error),
         };
+        let unpublished = unpublished.instrument(span.clone()).await;
+        spans::ended(&span, unpublished.as_ref().err());
         let answer = unpublished.map(|()| csi::NodeUnpublishVolumeResponse {});
         self.answer(call, &request.volume_id, answer)
     }

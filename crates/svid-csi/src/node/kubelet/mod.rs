@@ -7,3 +7,4 @@ pub(super) mod door;
 pub(super) mod liveness;
 pub(super) mod patience;
 pub(super) mod registrar;
+mod spans;

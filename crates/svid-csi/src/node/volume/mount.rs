@@ -5,12 +5,14 @@ use std::sync::Arc;
 use svid_csi_core::state::{FileId, Phase, Record};
 use svid_csi_core::volume::{Content, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
+use tracing::info_span;
 
 use super::Node;
 use super::deliver::Deliveries;
 use super::error::VolumeError;
 use super::registry::Volume;
 use crate::host::mount::{MountError, MountPoint, MountSource, MountState, Tree};
+use crate::telemetry::log::SPANS;
 
 impl Node {
     /// Mounts `source` at the target, and unmounts other mounts of ours, for the volume described by `spec`. Steps that
@@ -22,6 +24,7 @@ impl Node {
         source: &MountSource,
         spec: &Arc<VolumeSpec>,
     ) -> Result<(), VolumeError> {
+        let _span = info_span!(target: SPANS, "mount").entered();
         let (state, root) = (point.look()?, Some(source.id()));
         let is_shown = state == MountState::Mounted(source.id()) && point.is_read_only()? == source.is_read_only()?;
         let former = match state {

@@ -12,7 +12,8 @@ use svid_csi_core::volume::{Content, Subject, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::field::{Empty, display};
+use tracing::{Instrument, info_span, warn};
 
 use super::Node;
 use super::adopt::as_adopted;
@@ -26,6 +27,8 @@ use crate::host::clock;
 use crate::host::mount::{MountPoint, MountSource};
 use crate::source::Reason;
 use crate::tasks::blocking;
+use crate::telemetry::log::SPANS;
+use crate::telemetry::report;
 
 /// Data that the kubelet sends with a publish, and only then.
 #[derive(Debug, Default)]
@@ -189,8 +192,13 @@ impl Node {
             Break(publication) => return Ok(publication),
         };
         let kept = held.as_mut().and_then(|volume| still_good(volume, &subject));
-        let first = self.first(&spec, &subject, kept, patience).await;
-        let first = first.inspect_err(|error| self.reports.not_issued(&spec, error))?;
+        let span = info_span!(target: SPANS, "issue", source = %subject.issuer.source(), error = Empty);
+        let first = self.first(&spec, &subject, kept, patience).instrument(span.clone()).await;
+        let first = first.inspect_err(|error| {
+            span.record("error", display(report::chain(error)));
+            self.reports.not_issued(&spec, error);
+        })?;
+        drop(span);
         let node = self.clone();
         blocking(move || node.install_first(held, &point, spec, first)).await??;
         Ok(Publication::New)
@@ -249,7 +257,8 @@ impl Node {
         let issued = issued(&spec, context, jwt.as_ref());
         self.announce(volume, &spec, &issued)?;
         self.reports.audit(volume, &spec, context, jwt.as_ref());
-        self.deliveries.deliver(volume.record(), &spec, context, jwt.as_ref(), Occasion::Publish)?;
+        info_span!(target: SPANS, "deliver")
+            .in_scope(|| self.deliveries.deliver(volume.record(), &spec, context, jwt.as_ref(), Occasion::Publish))?;
         let shown = if in_use {
             Ok(())
         } else {

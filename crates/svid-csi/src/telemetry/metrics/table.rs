@@ -160,6 +160,9 @@ table! {
     workload_api_refused_calls: Counter =
         "workload_api_refused_calls",
         "Calls on Workload API sockets that were refused because the pod, or all pods of the node, have too many or too large ones open";
+    spans_dropped: Counter =
+        "spans_dropped",
+        "Spans that were not sent to the collector of --otlp-endpoint, because it does not respond or there are too many";
     refused_for_room: Counter =
         "publishes_refused_for_room",
         "Publishes that were refused because the tmpfs is full, or the pod or namespace has used its share";
