@@ -123,6 +123,11 @@ bench *flags: build-bench
     cargo run --profile bench --locked --package svid-csi-testkit --bin bench -- \
         --driver target/static/{{ arch() }}-unknown-linux-gnu/dist/svid-csi {{ flags }}
 
+# Measure what it costs to look at the driver: doctor, scrapes, probes; SVID_CSI_MEASURED names another build of it (docs/performance.md)
+figures:
+    cargo test --locked --workspace --test node -- --ignored --nocapture --test-threads 1 figures::
+    cargo test --locked --workspace --lib -- --ignored --nocapture what_a_counted_call_costs
+
 # Draw charts of the growth beside a file with the result of `just bench --json`
 bench-charts result:
     cargo run --profile bench --locked --package svid-csi-testkit --bin bench -- --draw {{ result }}

@@ -112,12 +112,12 @@ impl Node {
     }
 
     pub(crate) fn command(&self) -> Command {
-        let binary = env!("CARGO_BIN_EXE_svid-csi");
+        let binary = program();
         let command = match self.descriptors {
             None => Command::new(binary),
             Some(most) => {
                 let mut shell = Command::new("sh");
-                shell.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\""), binary]);
+                shell.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\""), &binary]);
                 shell
             }
         };
@@ -307,6 +307,11 @@ impl Drop for Node {
         }
         unseal_below(self.dir.path());
     }
+}
+
+/// The driver: this build, or another one that is measured.
+pub(crate) fn program() -> String {
+    std::env::var("SVID_CSI_MEASURED").unwrap_or_else(|_| env!("CARGO_BIN_EXE_svid-csi").to_owned())
 }
 
 /// The files in volumes stay sealed when their driver ends, and cannot be removed.

@@ -19,6 +19,7 @@ mod descriptors;
 mod doctor;
 mod effects;
 mod endpoints;
+mod figures;
 mod files;
 mod formats;
 mod health;

@@ -32,7 +32,7 @@ use crate::fixture::{FILES, Node, run, unseal_below, until, volume};
 const OF_NAMESPACE: [&str; 2] = ["data-ends-with-container", "pods-folder-not-shared"];
 
 /// A driver that registers itself, on a node whose kubelet has accepted it, with two published pods.
-async fn healthy(more: &[&str]) -> Node {
+pub(crate) async fn healthy(more: &[&str]) -> Node {
     healthy_with(more, |_| ()).await
 }
 
