@@ -11,6 +11,8 @@ pub enum Mutation {
     FinalThoughPublished,
     /// A call treats a volume whose record startup could not read as a new one.
     UnreadIsUnknown,
+    /// Startup removes the data of a volume whose record it could not read.
+    UnreadIsOrphan,
     /// The driver does not retry what fails during startup.
     StartOnlyOnce,
     /// The ten-minute timer also removes ready volumes.
@@ -21,6 +23,8 @@ pub enum Mutation {
     MountsOnTop,
     /// The audit log is written after the pod can read the identity.
     AuditAfterwards,
+    /// A withdrawal leaves the files.
+    WithdrawalKeepsFiles,
     /// Startup does not complete a withdrawal.
     WithdrawalForgotten,
     /// Startup considers a folder without `..data` empty.

@@ -22,6 +22,9 @@ impl Run<'_> {
         self.moment();
         let Some(record) = self.world.disk else { return self.remove_orphan() };
         if self.look("the record").is_err() {
+            if self.is(Mutation::UnreadIsOrphan) {
+                self.remove_orphan()?;
+            }
             self.try_later();
             return Ok(());
         }
@@ -263,7 +266,9 @@ impl Run<'_> {
         if recorded == Err(Stop::Killed) {
             return recorded;
         }
-        self.take_away()?;
+        if !self.is(Mutation::WithdrawalKeepsFiles) {
+            self.take_away()?;
+        }
         if recorded.is_err() {
             self.record("recording the withdrawal again", |record| {
                 (record.issued, record.withdrawn) = (None, true);
