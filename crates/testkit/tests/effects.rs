@@ -8,7 +8,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use svid_csi_testkit::effects::{self, Act, At, Class, Names, Point, Run, Scope, Span, Watched};
+use svid_csi_testkit::effects::{self, Act, At, Class, Names, Point, Run, Scope, Span, Watch, Watched};
 use tempfile::TempDir;
 
 /// Runs a script in a folder, with a fault.
@@ -16,7 +16,7 @@ fn run(folder: &TempDir, script: &str, at: At, act: Act) -> (Run, ExitStatus) {
     let mut command = effects::stopped("sh".as_ref());
     command.args(["-c", script]).current_dir(folder.path()).stderr(Stdio::null());
     let scope = Scope::of(folder.path()).ignoring(folder.path().join("ignored")).without("other");
-    let watched = Watched::spawn(command, scope, Some(Some(Point { at, act }))).unwrap();
+    let watched = Watched::spawn(command, scope, Some(Some(Point { at, act }).into())).unwrap();
     let status = watched.wait();
     (watched.finish(), status)
 }
@@ -64,6 +64,30 @@ fn a_call_fails_once_or_from_then_on() {
 }
 
 #[test]
+fn a_point_is_about_the_named_paths_only() {
+    if !is_possible() {
+        return;
+    }
+    for (span, is_there) in [(Span::Once, true), (Span::ForGood, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = effects::stopped("sh".as_ref());
+        command
+            .args(["-c", "mkdir a; mkdir b1; mkdir b2; mkdir c; mkdir b3"])
+            .current_dir(folder.path())
+            .stderr(Stdio::null());
+        let point = Point { at: At::Matching(Class::Mkdir, 2), act: Act::Fail(Errno::EIO, span) };
+        let about = vec!["/b".to_owned(), "/unknown".to_owned()];
+        let watch = Watch { point: Some(point), about };
+        let watched = Watched::spawn(command, Scope::of(folder.path()), Some(watch)).unwrap();
+        watched.wait();
+        let run = watched.finish();
+        assert!(run.fired && run.trace.len() == 5, "{run:?}");
+        let exists = ["a", "b1", "b2", "c", "b3"].map(|name| folder.path().join(name).exists());
+        assert_eq!(exists, [true, true, false, true, is_there], "{span:?}");
+    }
+}
+
+#[test]
 fn a_point_that_is_not_reached_does_not_fire() {
     if !is_possible() {
         return;
@@ -84,7 +108,7 @@ fn reads_count_if_that_is_asked_for() {
     let mut command = effects::stopped("cat".as_ref());
     command.arg("file").current_dir(folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
     let point = Point { at: At::Matching(Class::Read, 1), act: Act::Fail(Errno::EIO, Span::Once) };
-    let watched = Watched::spawn(command, Scope::of(folder.path()).with_reads(), Some(Some(point))).unwrap();
+    let watched = Watched::spawn(command, Scope::of(folder.path()).with_reads(), Some(Some(point).into())).unwrap();
     assert!(!watched.wait().success());
     assert!(watched.finish().fired);
 }
@@ -99,7 +123,7 @@ fn a_held_call_waits_while_everything_else_continues() {
     let mut command = effects::stopped("sh".as_ref());
     command.args(["-c", "mkdir a & until [ -e go ]; do sleep 0.01; done; mkdir c; wait"]).current_dir(folder.path());
     let point = Point { at: At::Nth(1), act: Act::Hold };
-    let watched = Watched::spawn(command, Scope::of(folder.path()), Some(Some(point))).unwrap();
+    let watched = Watched::spawn(command, Scope::of(folder.path()), Some(Some(point).into())).unwrap();
     wait_until(|| watched.has_fired());
     std::fs::write(path("go"), "").unwrap();
     wait_until(|| path("c").exists());
@@ -122,7 +146,7 @@ fn a_request_that_changes_something_is_an_effect() {
         let mut command = effects::stopped("bash".as_ref());
         command.args(["-c", &script]);
         let scope = Scope::of(folder.path()).with_requests_to(address);
-        let watched = Watched::spawn(command, scope, Some(Some(Point { at: At::Nth(1), act }))).unwrap();
+        let watched = Watched::spawn(command, scope, Some(Some(Point { at: At::Nth(1), act }).into())).unwrap();
         let mut sent = String::new();
         server.accept().unwrap().0.read_to_string(&mut sent).unwrap();
         watched.wait();

@@ -136,6 +136,28 @@ pub struct Point {
     pub act: Act,
 }
 
+/// What a driver is watched for.
+#[derive(Debug, Clone, Default)]
+pub struct Watch {
+    /// What to do, and when; nothing if the calls are only traced.
+    pub point: Option<Point>,
+    /// Only calls on paths with one of these texts in them count for the point; all calls if there are none.
+    pub about: Vec<String>,
+}
+
+impl From<Option<Point>> for Watch {
+    fn from(point: Option<Point>) -> Self {
+        Watch { point, about: Vec::new() }
+    }
+}
+
+impl Watch {
+    fn is_about(&self, effect: &Effect) -> bool {
+        let is_named = |text: &String| effect.paths.iter().any(|path| path.to_string_lossy().contains(text.as_str()));
+        self.about.is_empty() || self.about.iter().any(is_named)
+    }
+}
+
 /// What happened while the driver was watched.
 #[derive(Debug, Clone)]
 pub struct Run {
@@ -162,14 +184,40 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     watching: bool,
-    point: Option<Point>,
+    watch: Watch,
     trace: Vec<Effect>,
+    /// How many calls have counted for the point.
+    counted: usize,
     fired: bool,
-    /// The class whose calls keep failing.
+    /// The class whose calls keep failing, if they count for the point.
     failing: Option<(Class, Errno)>,
     /// A thread is held.
     holding: bool,
     ended: Option<ExitStatus>,
+}
+
+impl State {
+    /// Adds a call to the trace. Returns what happens at it, if it is the point.
+    fn add(&mut self, effect: Effect) -> Option<Act> {
+        let act = self.watch.point.filter(|_| self.watch.is_about(&effect)).and_then(|Point { at, act }| {
+            let nth = match at {
+                At::Nth(nth) => nth,
+                At::Matching(class, nth) if class == effect.class => nth,
+                At::Matching(..) => return None,
+            };
+            self.counted += 1;
+            (self.counted == nth).then_some(act)
+        });
+        self.fired |= act.is_some();
+        self.trace.push(effect);
+        act
+    }
+
+    /// The error with which a call keeps failing.
+    fn failing(&self, effect: &Effect) -> Option<Errno> {
+        let (class, errno) = self.failing?;
+        (class == effect.class && self.watch.is_about(effect)).then_some(errno)
+    }
 }
 
 impl Shared {
@@ -192,14 +240,14 @@ pub fn forbidden() -> Option<io::Error> {
 }
 
 impl Watched {
-    /// Starts a program that [`stopped`] has prepared. Where a point is given, the watch begins with its first call.
+    /// Starts a program that [`stopped`] has prepared. If a watch is given, it begins with the program's first call.
     ///
     /// # Errors
     /// It cannot be started, or not be traced.
-    pub fn spawn(command: Command, scope: Scope, watch: Option<Option<Point>>) -> io::Result<Self> {
+    pub fn spawn(command: Command, scope: Scope, watch: Option<Watch>) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        if let Some(point) = watch {
-            *shared.lock() = State { watching: true, point, ..State::default() };
+        if let Some(watch) = watch {
+            *shared.lock() = State { watching: true, watch, ..State::default() };
         }
         let (report, started) = mpsc::channel();
         let with = shared.clone();
@@ -215,9 +263,9 @@ impl Watched {
     }
 
     /// Counts from 1 from now on, and acts at the point.
-    pub fn watch(&self, point: Option<Point>) {
+    pub fn watch(&self, watch: impl Into<Watch>) {
         let mut state = self.shared.lock();
-        *state = State { watching: true, point, ended: state.ended, ..State::default() };
+        *state = State { watching: true, watch: watch.into(), ended: state.ended, ..State::default() };
     }
 
     /// Whether the point was reached.

@@ -17,7 +17,7 @@ use super::calls::{Class, Touch, touched};
 use super::registers::{self, Call};
 use super::requests::requested;
 use super::tracee::Tracee;
-use super::{Act, At, Effect, Point, Scope, Shared, Span, State, status_of};
+use super::{Act, Effect, Scope, Shared, Span, status_of};
 
 /// How often a supervisor that holds a thread checks whether it may continue: nothing else wakes it.
 const HELD: Duration = Duration::from_millis(1);
@@ -158,29 +158,23 @@ impl Supervisor<'_> {
         let class = touch.class;
         let index = state.trace.len();
         let Touch { paths, detail, .. } = touch;
-        state.trace.push(Effect { class, paths, detail, failed: None });
-        let mut in_call = InCall { call, index, fails: None, kills: false };
-        if let Some((_, errno)) = state.failing.filter(|(failing, _)| *failing == class) {
-            in_call.fails = Some(errno);
-        }
-        if !state.fired && state.point.is_some_and(|point| is_at(point, &state)) {
-            state.fired = true;
-            match state.point.map(|point| point.act) {
-                Some(Act::KillBefore) => {
-                    registers::skip(thread)?;
-                    self.kill(thread)?;
-                }
-                Some(Act::KillAfter) => in_call.kills = true,
-                Some(Act::Fail(errno, span)) => {
-                    in_call.fails = Some(errno);
-                    state.failing = (span == Span::ForGood).then_some((class, errno));
-                }
-                Some(Act::Hold) => {
-                    state.holding = true;
-                    self.held = Some(thread);
-                }
-                None => {}
+        let effect = Effect { class, paths, detail, failed: None };
+        let mut in_call = InCall { call, index, fails: state.failing(&effect), kills: false };
+        match state.add(effect) {
+            Some(Act::KillBefore) => {
+                registers::skip(thread)?;
+                self.kill(thread)?;
             }
+            Some(Act::KillAfter) => in_call.kills = true,
+            Some(Act::Fail(errno, span)) => {
+                in_call.fails = Some(errno);
+                state.failing = (span == Span::ForGood).then_some((class, errno));
+            }
+            Some(Act::Hold) => {
+                state.holding = true;
+                self.held = Some(thread);
+            }
+            None => {}
         }
         if in_call.fails.is_some() {
             registers::skip(thread)?;
@@ -211,17 +205,6 @@ impl Supervisor<'_> {
             effect.failed = failed;
         }
         Ok(())
-    }
-}
-
-/// Whether the call that was counted last is the one.
-fn is_at(point: Point, state: &State) -> bool {
-    match point.at {
-        At::Nth(n) => state.trace.len() == n,
-        At::Matching(class, n) => {
-            let is_of_class = |effect: &&Effect| effect.class == class;
-            state.trace.last().as_ref().is_some_and(is_of_class) && state.trace.iter().filter(is_of_class).count() == n
-        }
     }
 }
 

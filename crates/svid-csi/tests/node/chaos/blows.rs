@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
-use svid_csi_testkit::effects::{Act, At, Point, Span};
+use svid_csi::demo::kubelet::InlineVolume;
+use svid_csi_testkit::effects::{Act, At, Class, Point, Span, Watch};
 
 use super::beliefs::{Belief, Tampering};
-use super::plan::{Error, Fault};
+use super::plan::{Aim, Error, Fault, Hit};
 use super::swarm::Driver;
 use super::world::World;
 use crate::restart::lose_data_root;
 
 impl Fault {
-    /// Where the supervisor acts, if it does.
-    pub(crate) fn point(&self) -> Option<Point> {
+    /// Where the supervisor acts among all effects, if it does.
+    fn point(&self) -> Option<Point> {
         let (effect, act) = match *self {
             Fault::KillBefore { effect } => (effect, Act::KillBefore),
             Fault::KillAfter { effect } => (effect, Act::KillAfter),
@@ -34,6 +35,35 @@ impl Fault {
     pub(crate) fn kills(&self) -> bool {
         use Fault::{KillAfter, KillAt, KillBefore, TerminateAt};
         matches!(self, KillBefore { .. } | KillAfter { .. } | KillAt { .. } | TerminateAt { .. })
+            || matches!(self, Fault::Aimed { hit: Hit::KillBefore | Hit::KillAfter, .. })
+    }
+}
+
+impl Hit {
+    fn act(self) -> Act {
+        match self {
+            Hit::KillBefore => Act::KillBefore,
+            Hit::KillAfter => Act::KillAfter,
+            Hit::FailOnce(error) => Act::Fail(errno(error), Span::Once),
+            Hit::KeepFailing(error) => Act::Fail(errno(error), Span::ForGood),
+        }
+    }
+}
+
+impl Aim {
+    fn class(self) -> Class {
+        match self {
+            Aim::Record | Aim::Switch => Class::Rename,
+            Aim::File => Class::Create,
+            Aim::Remove => Class::Unlink,
+            Aim::Clone => Class::CloneMount,
+            Aim::Attach => Class::MoveMount,
+            Aim::Detach => Class::Umount,
+            Aim::Look => Class::Stat,
+            Aim::Open => Class::Open,
+            Aim::List => Class::List,
+            Aim::Read => Class::Read,
+        }
     }
 }
 
@@ -51,6 +81,22 @@ fn errno(error: Error) -> Errno {
 const FILLER: &str = "root/data/.filler";
 
 impl World {
+    /// What the supervisor watches for during a line with that fault.
+    pub(crate) fn watch(&self, fault: Option<&Fault>) -> Watch {
+        let Some(Fault::Aimed { volume, aim, nth, hit }) = fault else { return fault.and_then(Fault::point).into() };
+        let InlineVolume { pod, .. } = self.any(*volume);
+        let id = self.any(*volume).id();
+        let about = match aim {
+            Aim::Record => vec![format!("/.{id}.json.new")],
+            Aim::File | Aim::Switch | Aim::Remove => vec![format!("/volumes/{id}/")],
+            Aim::Clone | Aim::Attach | Aim::Detach => {
+                vec![id.to_string(), self.shared().targets[*volume].display().to_string()]
+            }
+            Aim::Look | Aim::Open | Aim::List | Aim::Read => vec![id.to_string(), pod.uid],
+        };
+        Watch { point: Some(Point { at: At::Matching(aim.class(), *nth), act: hit.act() }), about }
+    }
+
     /// Begins a fault that lasts for a while, or does what happens at once. Returns whether it applied.
     pub(crate) fn strike(&self, fault: &Fault) -> bool {
         match *fault {
@@ -88,6 +134,7 @@ impl World {
             Fault::KillBefore { .. }
             | Fault::KillAfter { .. }
             | Fault::Fail { .. }
+            | Fault::Aimed { .. }
             | Fault::KillAt { .. }
             | Fault::TerminateAt { .. }
             | Fault::Stop { .. } => false,

@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use svid_csi_core::state::{Phase, Record};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::beliefs::{Belief, Tampering};
 use super::calls::{Verdict, Violation, violated};
@@ -13,7 +17,10 @@ use super::plan::Shape;
 use super::sight::{self, Sight};
 use super::swarm::Driver;
 use super::world::World;
-use crate::endpoints::{status, sum_of_metric};
+use crate::endpoints::{address, status, sum_of_metric};
+
+/// What the driver says when it has removed a withdrawn identity.
+const EMPTIED: &str = "the identity was withdrawn; the volume is empty now";
 
 /// How long a busy volume may stay busy.
 const QUIET: Duration = Duration::from_secs(15);
@@ -137,6 +144,111 @@ impl World {
         }
     }
 
+    /// What the last startup has left alone, if anything, is in the queue of what is retried.
+    pub(crate) async fn left_alone_is_queued(&mut self) -> Verdict {
+        let began = Instant::now();
+        while self.left_alone && self.driver != Driver::Down && self.active.is_empty() {
+            // What another program has changed waits for the kubelet.
+            let is_tampered = self.shared().beliefs.slots.iter().any(|slot| slot.tampered.is_some());
+            let Some((left_alone, queued)) = self.queue().await.filter(|_| !is_tampered) else { break };
+            self.left_alone = left_alone > 0.0;
+            if left_alone <= queued {
+                break;
+            }
+            if self.is_late(began, QUIET) {
+                let what = format!("{left_alone} volumes are left alone, and {queued} are retried");
+                return Err(Violation { volume: None, what });
+            }
+            // One that is being retried is not in the queue.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
+    }
+
+    /// How many volumes the driver has left alone, and how many it retries; `None` if it does not say.
+    async fn queue(&self) -> Option<(f64, f64)> {
+        let ask = async {
+            let mut stream = TcpStream::connect(address(&self.node)).await?;
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await?;
+            let mut page = String::new();
+            stream.read_to_string(&mut page).await.map(|_| page)
+        };
+        let page = timeout(QUIET, ask).await.ok()?.ok()?;
+        let value = |name: &str| {
+            let line = page.lines().find_map(|line| line.strip_prefix("svid_csi_")?.strip_prefix(name));
+            line?.split_whitespace().last()?.parse().ok()
+        };
+        Some((value("volumes_left_alone")?, value("volumes_queued{reason=\"retry\"}")?))
+    }
+
+    /// A volume that the driver says to be empty after a withdrawal is empty.
+    pub(crate) async fn empty_after_withdrawals(&self) -> Verdict {
+        let (start, new) = self.new_of_log();
+        for (place, line) in new.match_indices(EMPTIED).map(|(place, _)| (start + place, line_at(&new, place))) {
+            let (slots, entitled) = {
+                let beliefs = &self.shared().beliefs;
+                (beliefs.slots.clone(), beliefs.entitled.clone())
+            };
+            let is_meant = |index: &usize| {
+                !entitled[World::pod_of(*index)]
+                    && slots[*index].tampered != Some(Tampering::Mount)
+                    && line.contains(self.any(*index).id().as_str())
+            };
+            for index in (0..slots.len()).filter(is_meant) {
+                for shape in slots[index].may_be.iter().copied().filter(|shape| shape.is_of_agent()) {
+                    self.is_empty_since(index, shape, place).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An identity that can be read now was issued after that place in the log.
+    async fn is_empty_since(&self, index: usize, shape: Shape, place: usize) -> Verdict {
+        let target = self.shared().targets[index].clone();
+        for _ in 0..2 {
+            let Ok(Some(sight)) = sight::look(&target, World::pod_of(index), shape).await else { return Ok(()) };
+            if self.node.log().get(place..).is_some_and(|since| since.contains(&sight.serial)) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        Err(violated(
+            index,
+            "the driver says that the volume is empty after a withdrawal, and its identity can be read",
+        ))
+    }
+
+    /// What the driver has logged since the last time, and where that begins.
+    fn new_of_log(&self) -> (usize, String) {
+        let read = || {
+            let mut log = fs::File::open(self.node.path("log"))?;
+            log.seek(SeekFrom::Start(u64::try_from(self.log_read.get()).unwrap()))?;
+            let mut new = Vec::new();
+            log.read_to_end(&mut new).map(|_| new)
+        };
+        let mut new: Vec<u8> = read().unwrap_or_default();
+        new.truncate(new.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1));
+        let start = self.log_read.get();
+        self.log_read.set(start + new.len());
+        (start, String::from_utf8_lossy(&new).into_owned())
+    }
+
+    /// No identity is in a directory that all pods share.
+    pub(crate) fn check_shared_directories(&self) -> Verdict {
+        let mut files = Vec::new();
+        for folder in ["run/agent", "root/data/agent", "root/agent"] {
+            identities_below(&self.node.path(folder), 3, &mut files);
+        }
+        match files.first() {
+            Some(file) => {
+                let what = format!("all pods can read the identity in {}", file.display());
+                Err(Violation { volume: None, what })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// A pod sees an identity that has not expired.
     pub(crate) async fn is_fresh(&self, index: usize, shape: Shape, target: &Path) -> Result<Option<Sight>, String> {
         let sight = sight::look(target, World::pod_of(index), shape).await.map_err(sight::Wrong::text)?;
@@ -216,6 +328,26 @@ impl There {
             return Some(format!("{} is left", target.display()));
         }
         self.names.contains(id).then(|| format!("a file of {id} is left in the data root"))
+    }
+}
+
+/// The line of a text at that place.
+fn line_at(text: &str, place: usize) -> &str {
+    let start = text[..place].rfind('\n').map_or(0, |end| end + 1);
+    text[start..].lines().next().unwrap_or_default()
+}
+
+/// Files of identities.
+fn identities_below(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_of_identity =
+            |ending: &std::ffi::OsStr| ["key", "crt", "pem", "p12", "token"].iter().any(|one| ending == *one);
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() && depth > 1 => identities_below(&path, depth - 1, files),
+            Ok(kind) if kind.is_file() && path.extension().is_some_and(is_of_identity) => files.push(path),
+            _ => {}
+        }
     }
 }
 

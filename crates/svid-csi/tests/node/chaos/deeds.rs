@@ -9,9 +9,9 @@ use svid_csi::demo::kubelet::Kubelet;
 use svid_csi_testkit::TestCa;
 use svid_csi_testkit::agent::Entry;
 use svid_csi_testkit::api_server::{Fault as ApiFault, Issuing, Mode};
-use svid_csi_testkit::effects::Point;
+use svid_csi_testkit::effects::Watch;
 
-use super::beliefs::{Belief, Beliefs, agents_id};
+use super::beliefs::{Belief, Beliefs, Tampering, agents_id};
 use super::calls::Violation;
 use super::plan::{ApiTrouble, Operation, Supervision};
 use super::swarm::Driver;
@@ -21,10 +21,10 @@ use crate::fixture::unseal_below;
 const SECONDS_OF_PAUSE: u64 = 2;
 
 impl World {
-    /// Does what no one else does at the same time. `point` is where a startup is hit.
-    pub(crate) async fn prepare(&mut self, operation: &Operation, point: Option<Point>) -> Result<(), Violation> {
+    /// Does what no one else does at the same time. `watch` is what a startup is watched for.
+    pub(crate) async fn prepare(&mut self, operation: &Operation, watch: &Watch) -> Result<(), Violation> {
         match operation {
-            Operation::Start { under } => self.start(*under, point).await?,
+            Operation::Start { under } => self.start(*under, watch.clone()).await?,
             Operation::Kill => self.kill(),
             Operation::Terminate => self.terminate().await,
             Operation::RestartKubelet => self.restart_kubelet(),
@@ -61,7 +61,7 @@ impl World {
     }
 
     /// Starts the driver, if it is down. It may end at once where a fault is at work.
-    pub(crate) async fn start(&mut self, under: Supervision, point: Option<Point>) -> Result<(), Violation> {
+    pub(crate) async fn start(&mut self, under: Supervision, watch: Watch) -> Result<(), Violation> {
         if self.driver != Driver::Down {
             return Ok(());
         }
@@ -69,7 +69,7 @@ impl World {
             self.node.spawn();
             self.driver = Driver::Free;
         } else {
-            self.node.spawn_watched(Some(point), under == Supervision::Looks, None);
+            self.node.spawn_watched(Some(watch), under == Supervision::Looks, None);
             self.driver = Driver::Supervised;
         }
         self.shared().process = Some(self.node.pid());
@@ -122,6 +122,11 @@ impl World {
     /// Another program unmounts all of a pod and removes its folder.
     fn vanish(&mut self, pod: usize) {
         let mut shared = self.shared();
+        // The driver leaves a record that it cannot read alone until a call about its volume, and none would come.
+        let is_cut = |index: usize| shared.beliefs.slots[index].tampered == Some(Tampering::Record);
+        if Beliefs::volumes_of(pod).any(is_cut) {
+            return;
+        }
         for index in Beliefs::volumes_of(pod) {
             let target = &shared.targets[index];
             let umount = || Command::new("umount").arg("--lazy").arg(target).stderr(Stdio::null()).status();

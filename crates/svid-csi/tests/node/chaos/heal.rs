@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use svid_csi_testkit::effects::Watch;
 
 use super::beliefs::Belief;
 use super::calls::{Verdict, Violation, violated};
@@ -14,7 +15,8 @@ use super::world::World;
 
 /// The first back-off without an identity takes up to 36 s, on a machine that may be busy.
 const PATIENCE: Duration = Duration::from_secs(75);
-/// What other programs on the machine can add to it.
+/// What other programs on the machine can add to a limit: that many times as much, and no more than four minutes.
+const SLOWER: u32 = 3;
 const MOST_BUSY: Duration = Duration::from_secs(240);
 const OF_A_CALL: u64 = 60_000;
 const AT_ONCE: usize = 16;
@@ -28,14 +30,16 @@ impl World {
             self.start_agent();
         }
         self.heal_api();
-        self.start(Supervision::Effects, None).await?;
+        self.start(Supervision::Effects, Watch::default()).await?;
         if self.node.has_ended() {
             return Err(Violation { volume: None, what: "the driver does not start".to_owned() });
         }
         // A back-off is at most about as long as the faults have been.
         let faults = self.troubled_since.take().map_or(Duration::ZERO, |since| since.elapsed());
         let patience = PATIENCE + faults * 3 / 2;
+        self.empty_after_withdrawals().await?;
         self.nothing_left_alone(patience).await?;
+        self.left_alone = false;
         self.withdrawn_is_gone(patience).await?;
         self.heals_by_itself(patience).await?;
         (0..self.header.pods).for_each(|pod| self.entitle(pod));
@@ -67,7 +71,8 @@ impl World {
     /// Whether that much time has passed, without what other programs on the machine took from the driver.
     pub(crate) fn is_late(&self, began: Instant, patience: Duration) -> bool {
         let passed = began.elapsed();
-        passed > patience + self.shared().calm.busy_within(passed, Instant::now()).min(MOST_BUSY)
+        let most = MOST_BUSY.min(patience * SLOWER);
+        passed > patience + self.shared().calm.busy_within(passed, Instant::now()).min(most)
     }
 
     /// What the agent has withdrawn is not readable, whatever else the volume may be by now.
@@ -173,6 +178,10 @@ impl World {
     }
 
     pub(crate) fn is_calm(&self) -> bool {
-        self.driver != Driver::Down && self.agent_runs && !self.api_fails.get() && self.active.is_empty()
+        self.driver != Driver::Down
+            && self.agent_runs
+            && !self.api_fails.get()
+            && self.active.is_empty()
+            && !self.left_alone
     }
 }

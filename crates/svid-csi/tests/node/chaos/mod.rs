@@ -2,6 +2,7 @@
 //!
 //! `just chaos` passes its flags in `SVID_CSI_CHAOS`.
 
+mod aim;
 mod beliefs;
 mod blows;
 mod calls;
@@ -24,7 +25,8 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 
 use self::plan::{Header, Line, Writer};
-use self::session::{Outcome, run};
+use self::session::{Outcome, Told, run};
+use self::shrink::Replayed;
 use self::swarm::Swarm;
 use self::world::World;
 use crate::fixture::test;
@@ -36,9 +38,9 @@ struct Flags {
     /// The number that the plan is drawn from. Default: another one in each run.
     #[arg(long)]
     seed: Option<u64>,
-    /// How long it draws new lines, in minutes. Default: 1.
-    #[arg(long, default_value_t = 1.0)]
-    minutes: f64,
+    /// How long it draws new lines, or looks for a smaller plan, in minutes. Default: 1, or 20.
+    #[arg(long)]
+    minutes: Option<f64>,
     /// Does what a file says instead.
     #[arg(long, conflicts_with = "seed")]
     replay: Option<PathBuf>,
@@ -55,8 +57,11 @@ fn chaos() {
         let flags = Flags::try_parse_from(flags.split_whitespace()).unwrap_or_else(|error| panic!("{error}"));
         match (&flags.replay, &flags.shrink) {
             (Some(file), _) => replay(file).await,
-            (_, Some(file)) => smallest(file).await,
-            _ => new(flags.seed.unwrap_or_else(random::fresh_seed), flags.minutes).await,
+            (_, Some(file)) => smallest(file, of_minutes(flags.minutes.unwrap_or(20.0))).await,
+            _ => {
+                let seed = flags.seed.unwrap_or_else(random::fresh_seed);
+                new(seed, of_minutes(flags.minutes.unwrap_or(1.0))).await;
+            }
         }
     });
 }
@@ -71,12 +76,16 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().join("target/chaos")
 }
 
-/// Draws a plan, and does it.
-async fn new(seed: u64, minutes: f64) {
+fn of_minutes(minutes: f64) -> Duration {
+    Duration::from_secs_f64(minutes * 60.0)
+}
+
+/// Draws a plan for that long, and does it.
+async fn new(seed: u64, long: Duration) {
     let (header, mut swarm) = Swarm::of(seed);
     let path = folder().join(format!("{seed}.jsonl"));
     let mut writer = Writer::create(&path, &header).unwrap();
-    let until = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
+    let until = Instant::now() + long;
     let mut last = World::last_lines(header.pods).into_iter();
     let outcome = run(header, |world| {
         let line = if Instant::now() < until {
@@ -106,21 +115,48 @@ async fn replayed(header: Header, lines: &[Line]) -> Outcome {
     run(header, |_| lines.next().cloned()).await
 }
 
-/// Shrinks a plan that fails into a file beside it.
-async fn smallest(path: &Path) {
-    let (header, mut lines) = plan::read(path).unwrap();
-    let mut tried = 0;
-    lines = shrink::shrink(lines, async |candidate: &[Line]| {
-        tried += 1;
-        let fails = replayed(header, candidate).await.violation.is_some();
-        say(&format!("replay {tried}: {} lines {}", candidate.len(), if fails { "fail" } else { "do not fail" }));
-        fails
-    })
-    .await;
-    let smallest = path.with_extension("smallest.jsonl");
-    let mut writer = Writer::create(&smallest, &header).unwrap();
-    lines.iter().for_each(|line| writer.put(line).unwrap());
-    say(&format!("{} lines after {tried} replays: {}", lines.len(), smallest.display()));
+/// How much longer than the first failure a replay may take before it counts as one that does not fail.
+const SLOWER: u32 = 2;
+const MARGIN: Duration = Duration::from_secs(30);
+
+/// Shrinks a plan that fails into a file beside it, for that long at most. The file always has the smallest one so far.
+async fn smallest(path: &Path, long: Duration) {
+    let (header, lines) = plan::read(path).unwrap();
+    let (whole, smallest) = (lines.len(), path.with_extension("smallest.jsonl"));
+    let began = Instant::now();
+    let (mut replays, mut bound) = (0, None);
+    let replay = async |candidate: &[Line]| {
+        let left = long.saturating_sub(began.elapsed());
+        if left.is_zero() {
+            return Replayed::OutOfTime;
+        }
+        replays += 1;
+        let outcome = tokio::time::timeout(bound.map_or(left, |bound| left.min(bound)), replayed(header, candidate));
+        let ended = match outcome.await {
+            Ok(Outcome { tally, violation: Some(Told { volume, .. }) }) => {
+                bound.get_or_insert(tally.took * SLOWER + MARGIN);
+                Replayed::Failed { lines: tally.steps, volume }
+            }
+            Ok(_) => Replayed::Passed,
+            Err(_) if began.elapsed() >= long => Replayed::OutOfTime,
+            Err(_) => Replayed::Passed,
+        };
+        say(&format!("{:.0} s, replay {replays} of {} lines: {ended}", began.elapsed().as_secs_f64(), candidate.len()));
+        ended
+    };
+    let keep = |lines: &[Line]| {
+        let mut writer = Writer::create(&smallest, &header).unwrap();
+        lines.iter().for_each(|line| writer.put(line).unwrap());
+    };
+    match shrink::shrink(lines, replay, keep).await {
+        Some(lines) => say(&format!(
+            "{whole} lines shrunk to {} in {:.0} s and {replays} replays: {}",
+            lines.len(),
+            began.elapsed().as_secs_f64(),
+            smallest.display()
+        )),
+        None => panic!("{} has not failed in {replays} replays", path.display()),
+    }
 }
 
 /// The one line of a run.
@@ -131,7 +167,7 @@ fn report(header: &Header, Outcome { tally, violation }: &Outcome, path: &Path) 
     let shapes: Vec<_> = tally.published.iter().map(|(shape, number)| format!("{shape:?} {number}")).collect();
     say(&format!(
         "chaos: seed {}, {} pods, certificates of {} s, {:.0} s: {} steps, {} heals, {published} publishes ({}), \
-         {fired} faults fired ({}), {} kills, {} looks of readers, {} renewals seen, at most {} descriptors and {} MiB, \
+         {fired} faults fired ({}), {} aimed ones missed, {} kills, {} looks of readers, {} renewals seen, at most {} descriptors and {} MiB, \
          {} violations; {}",
         header.seed,
         header.pods,
@@ -141,6 +177,7 @@ fn report(header: &Header, Outcome { tally, violation }: &Outcome, path: &Path) 
         tally.heals,
         shapes.join(", "),
         faults.join(", "),
+        tally.missed,
         tally.kills,
         tally.looks,
         tally.renewals,
@@ -152,7 +189,7 @@ fn report(header: &Header, Outcome { tally, violation }: &Outcome, path: &Path) 
 }
 
 fn fail_if_violated(outcome: &Outcome, path: &Path) {
-    if let Some(story) = &outcome.violation {
+    if let Some(Told { story, .. }) = &outcome.violation {
         panic!("{story}\nreplay it: just chaos --replay {0}\nshrink it: just chaos --shrink {0}", path.display());
     }
 }

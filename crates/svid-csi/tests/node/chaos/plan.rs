@@ -200,6 +200,42 @@ impl Error {
     pub(crate) const ALL: [Error; 5] = [Error::Enospc, Error::Eio, Error::Emfile, Error::Enomem, Error::Eacces];
 }
 
+/// A call that an operation makes on its volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Aim {
+    /// A write of the record takes effect: of a first publish, the first says that it has begun, the second that it is ready.
+    Record,
+    /// A file of an identity is made.
+    File,
+    /// A link or socket of the pod is replaced, such as `..data`.
+    Switch,
+    /// A file, link or socket of the pod is removed.
+    Remove,
+    /// A mount is prepared.
+    Clone,
+    /// A mount is attached.
+    Attach,
+    /// A mount is detached.
+    Detach,
+    /// A check of what exists.
+    Look,
+    Open,
+    List,
+    Read,
+}
+
+/// What happens at that call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Hit {
+    KillBefore,
+    KillAfter,
+    FailOnce(Error),
+    /// It fails, and so do all such calls on the volume during this step.
+    KeepFailing(Error),
+}
+
 /// What happens during a step. Numbers count the driver's effects from 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -215,6 +251,13 @@ pub(crate) enum Fault {
         effect: usize,
         error: Error,
         lasting: bool,
+    },
+    /// The n-th such call on a volume is hit, in an operation of the same step that makes it.
+    Aimed {
+        volume: usize,
+        aim: Aim,
+        nth: usize,
+        hit: Hit,
     },
     /// SIGKILL after that many milliseconds.
     KillAt {
@@ -261,8 +304,11 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// Its name in a plan.
+    /// Its name in a plan; for one that is aimed, with its aim.
     pub(crate) fn name(&self) -> String {
+        if let Fault::Aimed { aim, .. } = self {
+            return format!("aimed-{}", format!("{aim:?}").to_lowercase());
+        }
         match serde_json::to_value(self) {
             Ok(serde_json::Value::Object(named)) => named.keys().next().cloned().unwrap_or_default(),
             Ok(serde_json::Value::String(name)) => name,

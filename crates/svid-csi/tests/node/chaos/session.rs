@@ -13,6 +13,8 @@ use super::shrink;
 use super::swarm::Driver;
 use super::world::World;
 
+/// How long after an operation it may reach a call that is hit.
+const LONGEST_AIM: Duration = Duration::from_secs(5);
 /// How long a driver may take to end after SIGTERM.
 const LONGEST_END: Duration = Duration::from_secs(60);
 const LINES_OF_A_STORY: usize = 60;
@@ -30,14 +32,22 @@ pub(crate) struct Tally {
     pub(crate) most: Usage,
     /// How often each fault was tried, and how often it happened.
     pub(crate) faults: BTreeMap<String, (usize, usize)>,
+    /// Aimed faults whose operation did not make the call.
+    pub(crate) missed: usize,
     pub(crate) took: Duration,
 }
 
 /// How a run ended.
 pub(crate) struct Outcome {
     pub(crate) tally: Tally,
-    /// The violation that ended it, with its step and story.
-    pub(crate) violation: Option<String>,
+    /// The violation that ended it in its last step.
+    pub(crate) violation: Option<Told>,
+}
+
+/// A violation with its story.
+pub(crate) struct Told {
+    pub(crate) volume: Option<usize>,
+    pub(crate) story: String,
 }
 
 /// Does one line after the other, until there is none or one ends in a violation.
@@ -60,7 +70,10 @@ pub(crate) async fn run(header: Header, mut next: impl FnMut(&World) -> Option<L
             Ok(())
         };
         match verdict.and_then(|()| reader.verdict()) {
-            Err(violation) => break Some(story(&world, &done, &violation)),
+            Err(violation) => {
+                let story = story(&world, &done, &violation);
+                break Some(Told { volume: violation.volume, story });
+            }
             Ok(()) if is_over => break None,
             Ok(()) => {}
         }
@@ -87,16 +100,16 @@ impl World {
             self.shared().calm.disturbed(Instant::now());
             self.troubled_since.get_or_insert_with(Instant::now);
         }
-        let point = line.fault.as_ref().and_then(Fault::point);
+        let watch = self.watch(line.fault.as_ref());
         let mut fired = line.fault.as_ref().is_some_and(|fault| self.strike(fault));
         if self.driver == Driver::Supervised {
-            self.node.watched().watch(point);
+            self.node.watched().watch(watch.clone());
         }
         let mut starts = false;
         for operation in &line.operations {
             tally.kills += usize::from(matches!(operation, Operation::Kill) && self.driver != Driver::Down);
             starts |= matches!(operation, Operation::Start { .. }) && self.driver == Driver::Down;
-            self.prepare(operation, point).await?;
+            self.prepare(operation, &watch).await?;
         }
         let during = async {
             match &line.fault {
@@ -106,6 +119,7 @@ impl World {
         };
         let (called, hit) = tokio::join!(self.call(&line.operations), during);
         fired |= hit;
+        self.reaches_aim(line).await;
         tokio::time::sleep(Duration::from_millis(line.wait)).await;
         if self.driver == Driver::Supervised {
             let run = self.node.watched().finish();
@@ -116,9 +130,18 @@ impl World {
             let count = tally.faults.entry(fault.name()).or_default();
             count.0 += 1;
             count.1 += usize::from(fired);
+            tally.missed += usize::from(matches!(fault, Fault::Aimed { .. }) && !fired);
         }
+        self.left_alone |= starts && fired;
         self.survives(line, fired, starts, tally).await?;
         called?;
+        if fired && line.fault.as_ref().is_some_and(|fault| matches!(fault, Fault::Aimed { .. }) && fault.kills()) {
+            // What pods can read at such a moment is lost with the next startup.
+            reader.looks_again().await;
+        }
+        self.empty_after_withdrawals().await?;
+        self.left_alone_is_queued().await?;
+        self.check_shared_directories()?;
         self.age(line.fault.as_ref().filter(|_| fired));
         self.check_mounts()?;
         let usage = self.usage()?;
@@ -128,6 +151,20 @@ impl World {
             self.shared().calm.calmed(Instant::now());
         }
         Ok(())
+    }
+
+    /// Waits for the call that is hit, where the driver makes it after the operation.
+    async fn reaches_aim(&self, line: &Line) {
+        let acts_later =
+            |operation: &Operation| matches!(operation, Operation::Renew { .. } | Operation::Withdraw { .. });
+        let is_aimed = matches!(line.fault, Some(Fault::Aimed { .. })) && line.operations.iter().any(acts_later);
+        if !is_aimed || self.driver != Driver::Supervised {
+            return;
+        }
+        let (watched, began) = (self.node.watched(), Instant::now());
+        while !watched.has_fired() && watched.ended().is_none() && began.elapsed() < LONGEST_AIM {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Only a kill ends the driver, or a startup that fails where a fault is at work.
@@ -174,7 +211,8 @@ impl World {
 /// What happened, with what concerns the volume: lines of the plan, effects of the last step, and the log.
 fn story(world: &World, done: &[Line], violation: &Violation) -> String {
     let json = |line: &Line| serde_json::to_string(line).unwrap();
-    let mut story = format!("step {}: {}\n  {}\n", done.len(), violation.what, json(done.last().unwrap()));
+    let (seed, step) = (world.header.seed, done.len());
+    let mut story = format!("seed {seed}, step {step}: {}\n  {}\n", violation.what, json(done.last().unwrap()));
     let mut words = Vec::new();
     if let Some(index) = violation.volume {
         let volume = world.any(index);

@@ -1,42 +1,110 @@
 //! The smallest part of a plan that still fails.
 
+use std::fmt;
+
 use super::plan::{Fault, Line, Operation, VOLUMES_A_POD};
 
 /// How often a candidate is replayed before it counts as one that does not fail.
 pub(crate) const REPLAYS: usize = 3;
 
-/// Removes from a plan that fails first large parts, then lines, then pods, as long as it still fails.
-pub(crate) async fn shrink(plan: Vec<Line>, mut fails: impl AsyncFnMut(&[Line]) -> bool) -> Vec<Line> {
-    let mut fails_once = async |candidate: &[Line]| {
+/// How a replay ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replayed {
+    /// It failed in its last line, after that many, because of that volume.
+    Failed {
+        lines: usize,
+        volume: Option<usize>,
+    },
+    Passed,
+    /// There is no time for more replays.
+    OutOfTime,
+}
+
+impl fmt::Display for Replayed {
+    fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Replayed::Failed { lines, .. } => write!(to, "fails in line {lines}"),
+            Replayed::Passed => to.write_str("passes"),
+            Replayed::OutOfTime => to.write_str("stopped, because the time is over"),
+        }
+    }
+}
+
+/// Removes from a plan that fails everything about other pods, then large parts, then lines, then pods, as long as it still
+/// fails. Hands each smaller plan to `keep`. Returns the smallest; `None` if the plan did not fail.
+pub(crate) async fn shrink(
+    plan: Vec<Line>,
+    replay: impl AsyncFnMut(&[Line]) -> Replayed,
+    keep: impl FnMut(&[Line]),
+) -> Option<Vec<Line>> {
+    let mut shrinking = Shrinking { smallest: Vec::new(), volume: None, is_over: false, replay, keep };
+    if !shrinking.still_fails(plan).await {
+        return None;
+    }
+    shrinking.only_one_pod().await;
+    shrinking.without_parts().await;
+    for pod in pods(&shrinking.smallest) {
+        let candidate = without(&shrinking.smallest, pod);
+        if candidate != shrinking.smallest {
+            shrinking.still_fails(candidate).await;
+        }
+    }
+    Some(shrinking.smallest)
+}
+
+struct Shrinking<R, K> {
+    smallest: Vec<Line>,
+    /// What the last failure was about.
+    volume: Option<usize>,
+    is_over: bool,
+    replay: R,
+    keep: K,
+}
+
+impl<R: AsyncFnMut(&[Line]) -> Replayed, K: FnMut(&[Line])> Shrinking<R, K> {
+    /// Whether the candidate fails too. Then it is the smallest, up to the line in which it fails.
+    async fn still_fails(&mut self, mut candidate: Vec<Line>) -> bool {
         for _ in 0..REPLAYS {
-            if fails(candidate).await {
-                return true;
+            if self.is_over || candidate.is_empty() {
+                return false;
+            }
+            match (self.replay)(&candidate).await {
+                Replayed::Failed { lines, volume } => {
+                    candidate.truncate(lines);
+                    (self.smallest, self.volume) = (candidate, volume);
+                    (self.keep)(&self.smallest);
+                    return true;
+                }
+                Replayed::Passed => {}
+                Replayed::OutOfTime => self.is_over = true,
             }
         }
         false
-    };
-    let mut plan = plan;
-    let mut part = plan.len().div_ceil(2);
-    while part > 0 && !plan.is_empty() {
-        let mut from = 0;
-        while from < plan.len() {
-            let mut candidate = plan.clone();
-            candidate.drain(from..(from + part).min(plan.len()));
-            if !candidate.is_empty() && fails_once(&candidate).await {
-                plan = candidate;
-            } else {
-                from += part;
+    }
+
+    async fn only_one_pod(&mut self) {
+        let Some(pod) = self.volume.map(|volume| volume / VOLUMES_A_POD) else { return };
+        let others = pods(&self.smallest).into_iter().filter(|other| *other != pod);
+        let candidate = others.fold(self.smallest.clone(), |plan, other| without(&plan, other));
+        if candidate != self.smallest {
+            self.still_fails(candidate).await;
+        }
+    }
+
+    async fn without_parts(&mut self) {
+        let mut part = self.smallest.len().div_ceil(2);
+        while part > 0 && !self.is_over {
+            let mut from = 0;
+            while from < self.smallest.len() && !self.is_over {
+                let mut candidate = self.smallest.clone();
+                candidate.drain(from..(from + part).min(candidate.len()));
+                if !self.still_fails(candidate).await {
+                    from += part;
+                }
             }
-        }
-        part = if part == 1 { 0 } else { part.div_ceil(2) };
-    }
-    for pod in pods(&plan) {
-        let candidate = without(&plan, pod);
-        if !candidate.is_empty() && candidate != plan && fails_once(&candidate).await {
-            plan = candidate;
+            part = if part == 1 { 0 } else { part.div_ceil(2) };
         }
     }
-    plan
 }
 
 fn pods(plan: &[Line]) -> Vec<usize> {
@@ -46,11 +114,13 @@ fn pods(plan: &[Line]) -> Vec<usize> {
     pods
 }
 
-/// The plan without a pod's operations, and without lines that do nothing.
+/// The plan without a pod's operations and the faults aimed at it, and without lines that do nothing.
 fn without(plan: &[Line], pod: usize) -> Vec<Line> {
-    let rest = plan.iter().map(|line| {
-        let operations = line.operations.iter().filter(|operation| pod_of(operation) != Some(pod)).cloned().collect();
-        Line { operations, ..line.clone() }
+    let is_other = |fault: &Fault| volumes_of(fault).iter().all(|volume| volume / VOLUMES_A_POD != pod);
+    let rest = plan.iter().map(|line| Line {
+        operations: line.operations.iter().filter(|operation| pod_of(operation) != Some(pod)).cloned().collect(),
+        fault: line.fault.clone().filter(is_other),
+        wait: line.wait,
     });
     rest.filter(|line| !line.operations.is_empty() || line.fault.is_some()).collect()
 }
@@ -70,13 +140,19 @@ fn pod_of(operation: &Operation) -> Option<usize> {
     }
 }
 
+/// The volumes that a fault is about.
+fn volumes_of(fault: &Fault) -> Vec<usize> {
+    match *fault {
+        Fault::Unmount { volume } | Fault::Cover { volume } | Fault::CutRecord { volume } => vec![volume],
+        Fault::SwapRecords { volume, with } => vec![volume, with],
+        Fault::Aimed { volume, .. } => vec![volume],
+        _ => Vec::new(),
+    }
+}
+
 /// Whether a line is about a volume.
 pub(crate) fn names(line: &Line, volume: usize) -> bool {
-    let of_fault = match line.fault {
-        Some(Fault::Unmount { volume } | Fault::Cover { volume } | Fault::CutRecord { volume }) => vec![volume],
-        Some(Fault::SwapRecords { volume, with }) => vec![volume, with],
-        _ => Vec::new(),
-    };
+    let of_fault = line.fault.as_ref().map(volumes_of).unwrap_or_default();
     let is_of_pod = |operation: &Operation| match operation {
         Operation::Publish { volume: one, .. }
         | Operation::Unpublish { volume: one, .. }
@@ -88,7 +164,7 @@ pub(crate) fn names(line: &Line, volume: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::Shape;
+    use super::super::plan::{Aim, Error, Hit, Shape};
     use super::*;
 
     fn publish(volume: usize) -> Operation {
@@ -103,18 +179,37 @@ mod tests {
         plan.iter().any(|line| line.operations.contains(wanted))
     }
 
-    #[tokio::test]
-    async fn what_does_not_matter_is_dropped() {
+    /// A replayer of a driver that fails in the first line up to which the plan satisfies `fails`, and says it was that volume.
+    fn failing(volume: Option<usize>, mut fails: impl FnMut(&[Line]) -> bool) -> impl AsyncFnMut(&[Line]) -> Replayed {
+        async move |plan: &[Line]| match (1..=plan.len()).find(|lines| fails(&plan[..*lines])) {
+            Some(lines) => Replayed::Failed { lines, volume },
+            None => Replayed::Passed,
+        }
+    }
+
+    /// A plan in which a publish of volume 7 and a later kill matter, and a function that knows it.
+    fn kill_after_publish() -> (Vec<Line>, impl FnMut(&[Line]) -> bool) {
         let mut plan: Vec<_> = (0..40).map(|volume| line(vec![publish(volume), publish(volume + 100)])).collect();
         plan[23].operations.push(Operation::Kill);
-        let needed = publish(7);
-        let fails = async |plan: &[Line]| {
+        let fails = |plan: &[Line]| {
             let killed = plan.iter().position(|line| line.operations.contains(&Operation::Kill));
-            let published = plan.iter().position(|line| line.operations.contains(&needed));
+            let published = plan.iter().position(|line| line.operations.contains(&publish(7)));
             published.is_some_and(|published| killed.is_some_and(|killed| published < killed))
         };
-        let shrunk = shrink(plan, fails).await;
-        assert_eq!(shrunk, [line(vec![needed.clone()]), line(vec![Operation::Kill])]);
+        (plan, fails)
+    }
+
+    #[tokio::test]
+    async fn what_does_not_matter_is_dropped() {
+        let smallest = [line(vec![publish(7)]), line(vec![Operation::Kill])];
+        for volume in [None, Some(7)] {
+            let (plan, fails) = kill_after_publish();
+            let mut kept = Vec::new();
+            let shrunk = shrink(plan, failing(volume, fails), |lines| kept.push(lines.len())).await;
+            assert_eq!(shrunk.as_deref(), Some(&smallest[..]), "{volume:?}");
+            assert_eq!((kept[0], kept.last()), (24, Some(&2)), "what follows the failure is dropped first: {kept:?}");
+            assert!(kept.is_sorted_by(|one, next| one >= next), "{kept:?}");
+        }
     }
 
     #[tokio::test]
@@ -123,15 +218,44 @@ mod tests {
         let mut replays = 0;
         let fails = async |plan: &[Line]| {
             replays += 1;
-            replays % REPLAYS == 0 && has(plan, &publish(15))
+            let fails = replays % REPLAYS == 0 && has(plan, &publish(15));
+            if fails { Replayed::Failed { lines: plan.len(), volume: None } } else { Replayed::Passed }
         };
-        assert_eq!(shrink(plan, fails).await, [line(vec![publish(15)])]);
+        assert_eq!(shrink(plan, fails, |_| {}).await, Some(vec![line(vec![publish(15)])]));
     }
 
     #[tokio::test]
     async fn what_needs_everything_stays_whole() {
         let plan: Vec<_> = (0..9).map(|volume| line(vec![publish(volume * VOLUMES_A_POD)])).collect();
         let whole = plan.clone();
-        assert_eq!(shrink(plan, async |plan: &[Line]| plan == whole).await, whole);
+        let shrunk = shrink(plan.clone(), failing(None, move |plan| plan == whole), |_| {}).await;
+        assert_eq!(shrunk, Some(plan));
+    }
+
+    #[tokio::test]
+    async fn a_plan_that_does_not_fail_has_no_smallest_part() {
+        assert_eq!(shrink(vec![line(vec![publish(1)])], failing(None, |_| false), |_| panic!("kept")).await, None);
+    }
+
+    #[tokio::test]
+    async fn when_the_time_is_over_the_smallest_so_far_is_kept() {
+        let (plan, fails) = kill_after_publish();
+        let mut replay = failing(Some(7), fails);
+        let (mut replays, mut kept) = (0, Vec::new());
+        let in_time = async |plan: &[Line]| {
+            replays += 1;
+            if replays > 3 { Replayed::OutOfTime } else { replay(plan).await }
+        };
+        let shrunk = shrink(plan, in_time, |lines| kept = lines.to_vec()).await.unwrap();
+        assert_eq!((replays, &shrunk), (4, &kept));
+        assert!((2..24).contains(&shrunk.len()), "{}", shrunk.len());
+    }
+
+    #[test]
+    fn a_pod_goes_with_the_faults_that_are_aimed_at_it() {
+        let hit = Hit::FailOnce(Error::Eio);
+        let fault = Fault::Aimed { volume: 7, aim: Aim::Record, nth: 1, hit };
+        let plan = [Line { fault: Some(fault), ..line(vec![publish(7)]) }, line(vec![publish(8), publish(9)])];
+        assert_eq!(without(&plan, 7 / VOLUMES_A_POD), [line(vec![publish(9)])]);
     }
 }

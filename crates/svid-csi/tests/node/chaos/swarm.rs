@@ -1,5 +1,6 @@
 //! What a seed does next. Each seed has only a random half of the operations, faults and shapes, so that rare pairs meet.
 
+use super::aim::{self, Aimed};
 use super::beliefs::{Belief, Beliefs, Slot};
 use super::plan::{ApiTrouble, Error, Fault, Header, Line, Operation, Shape, Supervision, VOLUMES_A_POD};
 use super::random::Random;
@@ -101,6 +102,8 @@ pub(crate) struct Swarm {
     shapes: Vec<Shape>,
     /// Lines until the next `heal`.
     left: usize,
+    /// The volume that the last fault was aimed at, and what it was before.
+    again: Option<(usize, Option<Shape>)>,
 }
 
 impl Swarm {
@@ -109,7 +112,7 @@ impl Swarm {
         let pods = usize::try_from(random.between(8, 60)).unwrap();
         let header = Header { seed, pods, lifetime: random.between(30, 90), survives: random.one_in(2) };
         let (deeds, blows, shapes) = (random.half(&DEEDS), random.half(&BLOWS), random.half(&Shape::ALL));
-        (header, Swarm { random, deeds, blows, shapes, left: 8 })
+        (header, Swarm { random, deeds, blows, shapes, left: 8, again: None })
     }
 
     /// The next line, for a world in this state.
@@ -119,23 +122,63 @@ impl Swarm {
             return Line { operations: vec![Operation::Heal], fault: None, wait: 0 };
         }
         self.left -= 1;
-        let mut operations = Vec::new();
-        if driver == Driver::Down && !self.random.one_in(3) {
-            operations.push(Operation::Start { under: self.random.pick(&Supervision::ALL).unwrap() });
-        }
-        let (mut pods, most) = (Vec::new(), 1 + self.random.below(12));
+        let again = self.again.take().and_then(|volume| self.retry(beliefs, volume));
+        let aimed = self.aimed(beliefs, driver, again.as_ref().and_then(pod_of));
+        let (mut operations, fault) = match aimed {
+            Some(Aimed { operations, fault, again }) => {
+                self.again = Some(again);
+                (operations, Some(fault))
+            }
+            None if driver == Driver::Down && !self.random.one_in(3) => {
+                (vec![Operation::Start { under: self.random.pick(&Supervision::ALL).unwrap() }], None)
+            }
+            None => (Vec::new(), None),
+        };
+        operations.extend(again);
+        // At first, there is nothing that a fault could hit.
+        let is_empty = beliefs.slots.iter().all(|slot| slot.belief == Belief::Unmounted);
+        let most = if is_empty { 24 } else { 1 + self.random.below(12) };
+        let mut pods: Vec<_> = operations.iter().filter_map(pod_of).chain(fault.as_ref().and_then(aimed_at)).collect();
         for _ in 0..most {
             let operation = self.operation(beliefs);
             // The kubelet has one call a volume at a time.
             let pod = operation.as_ref().and_then(pod_of);
             if let Some(operation) = operation.filter(|_| pod.is_none_or(|pod| !pods.contains(&pod))) {
+                // It would end the driver before the call that is hit.
+                if fault.is_some() && matches!(operation, Operation::Kill | Operation::Terminate) {
+                    continue;
+                }
                 pods.extend(pod);
                 operations.push(operation);
             }
         }
-        let fault = if self.random.one_in(2) { self.fault(beliefs, driver) } else { None };
+        let fault = match fault {
+            None if self.random.one_in(2) => self.fault(beliefs, driver),
+            fault => fault,
+        };
         let wait = if self.random.one_in(16) { self.random.between(2000, 8000) } else { self.random.between(0, 300) };
         Line { operations, fault, wait }
+    }
+
+    /// An aimed fault. Fewer while the driver runs at full speed, because they need one that is supervised.
+    fn aimed(&mut self, beliefs: &Beliefs, driver: Driver, busy: Option<usize>) -> Option<Aimed> {
+        let one_in = match driver {
+            Driver::Supervised => 2,
+            Driver::Down => 3,
+            Driver::Free => 8,
+        };
+        if !self.random.one_in(one_in) {
+            return None;
+        }
+        let aimed = aim::draw(&mut self.random, beliefs, driver, &self.shapes)?;
+        (aimed_at(&aimed.fault) != busy || busy.is_none()).then_some(aimed)
+    }
+
+    /// The kubelet asks again for a volume after a fault; now and then for what it was before.
+    fn retry(&mut self, beliefs: &Beliefs, (volume, before): (usize, Option<Shape>)) -> Option<Operation> {
+        let wanted = beliefs.slots[volume].wanted?;
+        let shape = before.filter(|_| self.random.one_in(3)).unwrap_or(wanted);
+        Some(Operation::Publish { volume, shape, patience: 5000 })
     }
 
     fn operation(&mut self, beliefs: &Beliefs) -> Option<Operation> {
@@ -215,6 +258,14 @@ fn with_identity_of_agent(beliefs: &Beliefs) -> Vec<usize> {
     let has_one = |slot: &Slot| slot.shape().is_some_and(Shape::is_of_agent);
     let pods = beliefs.slots.chunks(VOLUMES_A_POD).enumerate();
     pods.filter(|(_, slots)| slots.iter().any(has_one)).map(|(pod, _)| pod).collect()
+}
+
+/// The pod of the volume that a fault is aimed at.
+fn aimed_at(fault: &Fault) -> Option<usize> {
+    match fault {
+        Fault::Aimed { volume, .. } => Some(volume / VOLUMES_A_POD),
+        _ => None,
+    }
 }
 
 fn pod_of(operation: &Operation) -> Option<usize> {

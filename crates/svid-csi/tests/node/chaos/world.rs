@@ -65,6 +65,10 @@ pub(crate) struct World {
     pub(crate) shared: Arc<Mutex<Shared>>,
     /// How long the faults until the next heal have lasted.
     pub(crate) troubled_since: Option<Instant>,
+    /// A startup under faults may have left volumes alone, which it takes up later.
+    pub(crate) left_alone: bool,
+    /// How much of the driver's log has been read.
+    pub(crate) log_read: Cell<usize>,
     pub(crate) agent_runs: bool,
     pub(crate) api_fails: Cell<bool>,
     /// Faults that last, with the number of lines.
@@ -110,6 +114,8 @@ impl World {
             plugin: None,
             shared: Arc::new(Mutex::new(shared)),
             troubled_since: None,
+            left_alone: false,
+            log_read: Cell::new(0),
             agent_runs: true,
             api_fails: Cell::new(false),
             active: Vec::new(),
