@@ -48,6 +48,10 @@ faults:
 chaos *flags:
     SVID_CSI_CHAOS="{{ flags }}" cargo test --locked --workspace --test node -- --ignored --nocapture --exact chaos::chaos
 
+# The same for a minute with the seed of the commit, as CI does
+chaos-of-commit:
+    {{ just_executable() }} chaos --seed "$((16#$(git rev-parse --short=8 HEAD)))"
+
 # What 10,000 volumes leave behind, and what 100 hostile pods take up; takes long
 leaks:
     cargo test --locked --workspace --test node -- --ignored --nocapture --test-threads 1 ten_thousand_volumes a_hundred_hostile_pods \
