@@ -219,7 +219,7 @@ fn of_kernel(facts: &BeforeFacts, report: &mut Report) {
         }
     }
     match facts.swaps {
-        Ok(true) if !release(&facts.kernel).is_some_and(|release| release >= (6, 4)) => {
+        Ok(true) if release(&facts.kernel).is_none_or(|release| release < (6, 4)) => {
             report.find(&SWAP, "swap", format!("swap is on, and this is Linux {}", facts.kernel), "swapoff -a");
         }
         Ok(_) => {}

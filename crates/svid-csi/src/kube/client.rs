@@ -2,7 +2,6 @@
 
 mod connect;
 mod proxy;
-mod resolver;
 mod socks;
 mod verifier;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::Body;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{Request, StatusCode};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ use super::CollectorUrl;
 use super::layer::FinishedSpan;
 use super::otlp::{self, SpanOrigin};
 use crate::net::exchange;
+use crate::net::resolver::Resolver;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
 use crate::telemetry::reported::Reported;
@@ -54,6 +55,7 @@ pub(super) struct Exporter {
     origin: SpanOrigin,
     metrics: Arc<Metrics>,
     lost: Arc<AtomicU64>,
+    resolver: Resolver,
     address: Option<SocketAddr>,
     reported: Reported<String>,
 }
@@ -65,7 +67,15 @@ impl Exporter {
         metrics: Arc<Metrics>,
         lost: Arc<AtomicU64>,
     ) -> Self {
-        Self { collector, origin, metrics, lost, address: None, reported: Reported::default() }
+        Self {
+            collector,
+            origin,
+            metrics,
+            lost,
+            resolver: Resolver::default(),
+            address: None,
+            reported: Reported::default(),
+        }
     }
 
     /// Sends spans until the driver stops, and then those that have ended by then.
@@ -121,14 +131,12 @@ impl Exporter {
         }
     }
 
-    /// Resolving has no limit of its own: it takes up one of the threads for system calls until it ends, and another
-    /// attempt would take up another one.
     async fn resolved(&mut self) -> Result<SocketAddr, ExportError> {
         if let Some(address) = self.address {
             return Ok(address);
         }
         let CollectorUrl { host, port, .. } = &self.collector;
-        let found = lookup_host((host.as_str(), *port)).await.ok().and_then(|mut found| found.next());
+        let found = self.resolver.look_up(host.clone(), *port).await.ok().and_then(|found| found.first().copied());
         self.address = found;
         found.ok_or_else(|| ExportError::Name(host.clone()))
     }

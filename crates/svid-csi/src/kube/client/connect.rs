@@ -22,10 +22,10 @@ use tower::retry::RetryLayer;
 use tower::util::option_layer;
 use tower::{BoxError, Service, ServiceBuilder};
 
-use super::resolver::Resolver;
 use super::socks::Socks;
 use super::verifier;
 use super::{ClientError, proxy};
+use crate::net::resolver::Resolver;
 
 /// A client with the credentials of `config`, through its proxy if it has one.
 pub(super) fn client(config: &Config) -> Result<Client, ClientError> {
@@ -94,4 +94,33 @@ where
         .map_err(BoxError::from)
         .service(legacy::Client::builder(TokioExecutor::new()).build(connector));
     Ok(Client::new(service, config.default_namespace.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kube::Config;
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::client;
+
+    #[test]
+    fn names_are_found_while_all_threads_for_blocking_work_are_busy() {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let (end, ended) = std::sync::mpsc::channel::<()>();
+            let _busy = tokio::task::spawn_blocking(move || ended.recv());
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let server = format!("http://localhost:{}", listener.local_addr().unwrap().port());
+            let client = client(&Config::new(server.parse().unwrap())).unwrap();
+            tokio::select! {
+                accepted = timeout(Duration::from_secs(30), listener.accept()) => drop(accepted.unwrap().unwrap()),
+                version = client.apiserver_version() => panic!("{version:?}"),
+            }
+            drop(end);
+        });
+    }
 }

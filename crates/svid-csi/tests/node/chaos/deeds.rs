@@ -3,9 +3,9 @@
 use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use svid_csi::demo::kubelet::Kubelet;
+use svid_csi::demo::kubelet::{Kubelet, Plugin};
 use svid_csi_testkit::TestCa;
 use svid_csi_testkit::agent::Entry;
 use svid_csi_testkit::api_server::{Fault as ApiFault, Issuing, Mode};
@@ -19,6 +19,8 @@ use super::world::World;
 use crate::fixture::unseal_below;
 
 const SECONDS_OF_PAUSE: u64 = 2;
+/// With every call supervised, and many volumes.
+const LONGEST_START: Duration = Duration::from_secs(120);
 
 impl World {
     /// Does what no one else does at the same time. `watch` is what a startup is watched for.
@@ -73,14 +75,22 @@ impl World {
             self.driver = Driver::Supervised;
         }
         self.shared().process = Some(self.node.pid());
-        if self.node.answers().await.is_err() {
-            return Ok(());
-        }
+        let (socket, began) = (self.node.path("csi.sock"), Instant::now());
+        let plugin = loop {
+            match Plugin::connect(&socket).await {
+                Ok(plugin) => break plugin,
+                Err(_) if self.node.has_ended() => return Ok(()),
+                Err(_) if self.is_late(began, LONGEST_START) => {
+                    return Err(Violation {
+                        volume: None,
+                        what: "the driver does not answer after its start".to_owned(),
+                    });
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
         self.shared().beliefs.started(Instant::now());
-        if self.plugin.is_none() {
-            let socket = self.node.path("csi.sock");
-            self.plugin = svid_csi::demo::kubelet::Plugin::connect(&socket).await.ok();
-        }
+        self.plugin.get_or_insert(plugin);
         Ok(())
     }
 
@@ -102,7 +112,7 @@ impl World {
     /// The driver is about to end, and then has.
     pub(crate) async fn reaped(&mut self) {
         while !self.node.has_ended() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.node.reap();
         self.driver = Driver::Down;
@@ -149,7 +159,7 @@ impl World {
     pub(crate) fn entitle(&self, pod: usize) {
         let mut shared = self.shared();
         if !std::mem::replace(&mut shared.beliefs.entitled[pod], true) {
-            let entry = Entry::new(&agents_id(pod)).lifetime(std::time::Duration::from_secs(self.header.lifetime));
+            let entry = Entry::new(&agents_id(pod)).lifetime(Duration::from_secs(self.header.lifetime));
             self.agent.register(&shared.beliefs.pod(pod), &[entry]);
         }
     }
