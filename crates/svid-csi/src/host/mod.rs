@@ -9,6 +9,7 @@ pub(crate) mod fsx;
 pub(crate) mod inotify;
 pub(crate) mod kernel;
 pub(crate) mod mount;
+pub(crate) mod resolver;
 pub mod seal;
 pub(crate) mod service_manager;
 #[cfg(test)]

@@ -134,6 +134,7 @@ struct Sender {
 
 impl Sender {
     async fn send(&mut self, notice: Notice) {
+        let is_warning = notice.kind == EventType::Warning;
         let event = self.event(notice);
         let namespace = event.metadata.namespace.clone().unwrap_or_default();
         let events: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
@@ -141,7 +142,8 @@ impl Sender {
         match within(CALL_TIMEOUT, events.create(&parameters, &event)).await {
             Ok(_) => _ = self.forbidden.ends(),
             Err(CallError::Failed(error)) if lacks_permission(&error) => {
-                if self.forbidden.is_new(()) {
+                // The predecessor's roles allow no events, and nobody misses the good news.
+                if is_warning && self.forbidden.is_new(()) {
                     error!(
                         error = describe(&error),
                         namespace, "events cannot be sent: grant this service account the verb `create` on `events`"

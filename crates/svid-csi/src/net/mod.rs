@@ -6,6 +6,5 @@ pub mod http2_authority;
 pub(crate) mod pages;
 pub(crate) mod pod_sockets;
 pub(crate) mod probes;
-pub(crate) mod resolver;
 pub(crate) mod uds;
 pub mod unix_channel;

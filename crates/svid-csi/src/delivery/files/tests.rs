@@ -183,8 +183,6 @@ fn a_pod_that_keeps_filling_the_next_link_delays_a_delivery_only_shortly() {
             ended.store(true, Ordering::Relaxed);
             assert!(took < slow, "{took:?}: twice 200 ms, and what the machine adds");
         });
-        let shown = shows(volume);
-        assert!(["1", "2"].iter().any(|whole| shown == [("a".to_owned(), (*whole).to_owned())]), "{shown:?}");
         while install(volume, &[file("a", "3")], None, now).is_err() {}
         assert_eq!(shows(volume), [("a".to_owned(), "3".to_owned())]);
     });

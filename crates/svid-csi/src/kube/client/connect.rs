@@ -25,7 +25,7 @@ use tower::{BoxError, Service, ServiceBuilder};
 use super::socks::Socks;
 use super::verifier;
 use super::{ClientError, proxy};
-use crate::net::resolver::Resolver;
+use crate::host::resolver::Resolver;
 
 /// A client with the credentials of `config`, through its proxy if it has one.
 pub(super) fn client(config: &Config) -> Result<Client, ClientError> {

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tower::{BoxError, Service};
 
-use crate::net::resolver::Resolver;
+use crate::host::resolver::Resolver;
 
 const VERSION: u8 = 5;
 const NO_AUTHENTICATION: u8 = 0;

@@ -18,7 +18,7 @@ pub(super) struct Turns {
 
 /// A turn, which ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Turn(#[allow(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit);
+pub(super) struct RenewalTurn(#[allow(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit);
 
 impl Turns {
     /// So many at a time.
@@ -27,10 +27,10 @@ impl Turns {
     }
 
     /// Waits for the turn of a renewal in that namespace. Cancel-safe.
-    pub(super) async fn next(&self, namespace: &str) -> Turn {
+    pub(super) async fn next(&self, namespace: &str) -> RenewalTurn {
         let gate = self.gate(namespace);
         let _first = gate.lock().await;
-        Turn(self.all.clone().acquire_owned().await.expect("it is never closed"))
+        RenewalTurn(self.all.clone().acquire_owned().await.expect("it is never closed"))
     }
 
     fn gate(&self, namespace: &str) -> Arc<Gate<()>> {
