@@ -177,16 +177,12 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watching<K
         Ok(())
     }
 
-    /// The version of a list that is as cheap as possible.
+    /// The version of a list of one object. Not of a list from the server's memory, which ignores limits: others may have
+    /// created any number of objects of any size.
     async fn current_version(&mut self) -> Result<String> {
-        let mut params = ListParams::default();
+        let mut params = ListParams::default().limit(1);
         params.field_selector.clone_from(&self.selection.fields);
         params.label_selector.clone_from(&self.selection.labels);
-        let params = match self.selection.labels {
-            // Of few objects of many: from the server's memory, because etcd would have to read all of them.
-            Some(_) => params.match_any(),
-            None => params.limit(1),
-        };
         let listed = within(CALL_TIMEOUT, self.api.list(&params)).await;
         let list = listed.map_err(|error| Error::InitialListFailed(error.into()))?;
         list.metadata.resource_version.ok_or(Error::NoResourceVersion)
