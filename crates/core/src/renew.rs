@@ -111,6 +111,14 @@ mod tests {
     }
 
     #[test]
+    fn is_due_at_once_when_the_clock_was_ahead_by_more_than_accepted() {
+        let validity = valid_for(60);
+        let earlier = validity.not_before - CLOCK_SKEW;
+        assert_eq!(delay(&validity, earlier, 0.5), Duration::from_secs(100));
+        assert_eq!(delay(&validity, earlier - Duration::from_nanos(1), 0.5), Duration::ZERO);
+    }
+
+    #[test]
     fn backs_off_from_30_seconds_to_5_minutes() {
         let delays: Vec<u64> = (0..8).map(|failures| retry_delay(failures, Duration::ZERO, 0.5).as_secs()).collect();
         assert_eq!(delays, [30, 30, 60, 120, 240, 300, 300, 300]);

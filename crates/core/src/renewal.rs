@@ -66,7 +66,7 @@ pub enum Event {
     },
 }
 
-/// What is done for a volume.
+/// The work for a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
     /// Its next identity is installed, or its last one withdrawn.
@@ -140,7 +140,7 @@ impl Pause {
 }
 
 impl Held {
-    /// What is recorded; with tokens, if the volume `wants_tokens`.
+    /// The recorded identity; with tokens, if the volume `wants_tokens`.
     pub fn of(issued: &Issued, wants_tokens: bool) -> Self {
         let tokens = match &issued.jwt {
             _ if !wants_tokens => Tokens::Unwanted,
@@ -255,5 +255,34 @@ impl Renewal {
     fn alarm(&self, now: SystemTime) -> Option<Duration> {
         let held = self.held.filter(|_| !self.alarm_raised)?;
         Some(renew::alarming(&held.identity).duration_since(now).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::state::IssuedJwt;
+
+    #[test]
+    fn only_wanted_tokens_have_a_schedule() {
+        let valid_for =
+            |seconds| Validity { not_before: UNIX_EPOCH, not_after: UNIX_EPOCH + Duration::from_secs(seconds) };
+        let (identity, tokens) = (valid_for(3600), valid_for(300));
+        let mut issued = Issued {
+            serial: "01".to_owned(),
+            validity: identity,
+            spiffe_id: None,
+            bundle_digest: String::new(),
+            digest: None,
+            untrusted: None,
+            jwt: None,
+        };
+        assert_eq!(Held::of(&issued, true), Held { identity, tokens: Tokens::Missing });
+        assert_eq!(Held::of(&issued, false), Held { identity, tokens: Tokens::Unwanted });
+        issued.jwt = Some(IssuedJwt { tokens: Some(tokens), bundles_digest: String::new() });
+        assert_eq!(Held::of(&issued, true), Held { identity, tokens: Tokens::Issued(Some(tokens)) });
+        assert_eq!(Held::of(&issued, false), Held { identity, tokens: Tokens::Unwanted });
     }
 }

@@ -8,7 +8,7 @@ use std::ops::AddAssign;
 use std::time::{Duration, SystemTime};
 
 use svid_csi_core::identity::{CLOCK_SKEW, Validity};
-use svid_csi_core::renewal::{Tokens, Work};
+use svid_csi_core::renewal::{Reference, Tokens, Work};
 
 use self::volume::{Svid, Volume};
 use crate::oracle::number;
@@ -53,7 +53,7 @@ impl AddAssign for Counts {
 }
 
 impl Volume {
-    /// What must hold after time has passed.
+    /// The properties after time has passed.
     fn was_awake(&self) -> Checked {
         if let Some(Svid { validity, .. }) = self.has {
             let is_over = self.wall > part_of(&validity, 5.0 / 6.0) + ROUNDING;
@@ -75,6 +75,15 @@ impl Volume {
             }
         }
         Ok(())
+    }
+
+    /// Whether it listens to the source only if that sends identities, and in a pause only for another identity than
+    /// the one that could not be delivered.
+    fn listens_as_it_may(&self) -> Checked {
+        let differs_from = self.next.identity.differs_from;
+        check(self.pushes || differs_from.is_none(), "a source that does not push is listened to")?;
+        let is_known = self.identity_work.pause.is_some_and(|pause| pause.undelivered.is_some());
+        check(is_known || differs_from != Some(Reference::Undelivered), "no identity was undelivered")
     }
 
     /// Time is about to pass, so that what was said must have been noticed, and an alarm raised.

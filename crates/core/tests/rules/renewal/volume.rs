@@ -245,6 +245,7 @@ impl Volume {
             self.on(Event::Woken);
             return Ok(());
         }
+        self.listens_as_it_may()?;
         if self.pushes
             && let Some(news) = self.pushed()
         {
