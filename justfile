@@ -55,7 +55,7 @@ chaos-of-commit:
 # What 10,000 volumes leave behind, and what 100 hostile pods take up; takes long
 leaks:
     cargo test --locked --workspace --test node -- --ignored --nocapture --test-threads 1 ten_thousand_volumes a_hundred_hostile_pods \
-        pods_leave_descriptors_to_the_kubelet a_pod_makes_the_driver_hold_little
+        pods_leave_descriptors_to_the_kubelet a_pod_makes_the_driver_hold_little ten_thousand_links
 
 # Each simulation with `seeds` seeds, beginning at `seed` (docs/testing.md)
 simulations seeds="200" seed="1":

@@ -32,6 +32,7 @@ mod passthrough;
 mod paths;
 mod plans;
 mod promtool;
+mod races;
 mod renew;
 mod restart;
 mod room;
