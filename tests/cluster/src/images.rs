@@ -1,10 +1,11 @@
 //! The container images of the tests, built from static programs and loaded into containerd.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use svid_csi_image::arch::Arch;
 use svid_csi_image::image::Image;
 use svid_csi_image::layer::{Entry, Layer, pack};
@@ -54,6 +55,27 @@ pub fn load_all(layout: &Layout, tools: &Tools, say: &mut dyn FnMut(&str)) -> Re
     let mut layer = shell()?;
     layer.extend(peers::layer(layout)?);
     load(layout, tools, "workload", &pack(&layer)?, &[image(WORKLOAD, &["/bin/sh"])])
+}
+
+/// The images that pods of Kubernetes' own specs use.
+const OF_SPECS: [&str; 2] = ["/agnhost:", "/busybox:"];
+
+/// Makes one image of agnhost and busybox, and loads it with the names that both have in their registries.
+pub fn load_for_specs(layout: &Layout, tools: &Tools) -> Result<()> {
+    let suite = tools.program("storage-suite");
+    let list = Command::new(&suite)
+        .arg("--list-images")
+        .output()
+        .with_context(|| format!("cannot run {} (tests/cluster/cluster foreign builds it)", suite.display()))?;
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    let names = list.lines().filter(|name| OF_SPECS.iter().any(|wanted| name.contains(wanted)));
+    // The order changes from call to call.
+    let names: BTreeSet<_> = names.collect();
+    let images: Vec<_> = names.into_iter().map(|name| image(name, &["/bin/agnhost"])).collect();
+    ensure!(!images.is_empty(), "{} names no image of agnhost: {list}", suite.display());
+    let mut layer = shell()?;
+    layer.push(program("agnhost", tools.program("agnhost")));
+    load(layout, tools, "specs", &pack(&layer)?, &images)
 }
 
 /// The path of the shipped program after [`load_all`], which also runs on the host.

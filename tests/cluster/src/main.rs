@@ -24,8 +24,8 @@ struct Arguments {
 enum Task {
     /// Build the Go programs into the cache
     Tools,
-    /// Build SPIRE into the cache, which takes minutes
-    Spire,
+    /// Build into the cache what only `just foreign` needs, which takes minutes
+    Foreign,
     /// Start the cluster, or find that it is up
     Up,
     /// Build the driver as it is shipped, which takes minutes, for a later `images`
@@ -66,7 +66,7 @@ impl Task {
         let mut say = |line: &str| eprintln!("cluster: {line}");
         match self {
             Self::Tools => Tools::build(&layout, &mut say).map(drop)?,
-            Self::Spire => Tools::build_spire(&layout, &mut say)?,
+            Self::Foreign => Tools::build_foreign(&layout, &mut say)?,
             Self::Up => cluster::up(&layout, &mut say)?,
             Self::Driver => images::compile_driver(&layout).map(drop)?,
             Self::Images => images::load_all(&layout, &Tools::new(&layout), &mut say)?,

@@ -16,8 +16,12 @@ use crate::layout::Layout;
 const MODULES: [&str; 8] = ["actionlint", "containerd", RUNC, "cni", "csi-sanity", "gospiffe", HELM, CERT_MANAGER];
 /// The module of the current runc, partly in C: it enters namespaces before Go starts.
 const RUNC: &str = "runc";
-/// The module of SPIRE, partly in C (its database), which takes minutes to build and is built only for the tests with it.
+/// The module of SPIRE, partly in C (its database).
 const SPIRE: &str = "spire";
+/// The module of Kubernetes' own specs for storage drivers, and of the program in the image of their pods.
+const STORAGE_SUITE: &str = "storage-suite";
+/// The modules that take minutes to build, and are built only for the tests with them.
+const FOREIGN: [&str; 2] = [SPIRE, STORAGE_SUITE];
 /// The module of Helm, the only one that the tests of the chart need.
 const HELM: &str = "helm";
 /// The module that runs cert-manager, whose resource definitions are stored beside it.
@@ -64,11 +68,13 @@ impl Tools {
         Ok(tools)
     }
 
-    /// Builds SPIRE.
-    pub fn build_spire(layout: &Layout, say: &mut dyn FnMut(&str)) -> Result<()> {
+    /// Builds what only `just foreign` needs.
+    pub fn build_foreign(layout: &Layout, say: &mut dyn FnMut(&str)) -> Result<()> {
         let tools = Self::new(layout);
         let _lock = tools.lock()?;
-        tools.build_module(&layout.sources().join("tools").join(SPIRE), SPIRE, say)
+        FOREIGN
+            .iter()
+            .try_for_each(|module| tools.build_module(&layout.sources().join("tools").join(module), module, say))
     }
 
     /// Builds only the programs for the tests of the chart, which need no cluster.
@@ -94,7 +100,7 @@ impl Tools {
     /// A built program.
     #[must_use]
     pub fn program(&self, name: &str) -> PathBuf {
-        let mut candidates = self.modules().chain([SPIRE]).map(|module| self.folder.join(module).join(name));
+        let mut candidates = self.modules().chain(FOREIGN).map(|module| self.folder.join(module).join(name));
         candidates.find(|path| path.exists()).unwrap_or_else(|| self.folder.join(name))
     }
 

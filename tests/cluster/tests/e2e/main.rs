@@ -26,6 +26,7 @@ mod sanity;
 mod socket;
 mod spire;
 mod storage_health;
+mod storage_suite;
 mod workload_api;
 
 mod with_cert_manager;

@@ -1,5 +1,9 @@
-//! Information about a failed test.
+//! Information about a failed test, and how long each took.
 #![allow(clippy::print_stderr, reason = "the report of a failed test")]
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
@@ -27,6 +31,20 @@ pub async fn print(scene: &Scene) {
         }
     }
     eprintln!("--- logs of the node: {}", scene.layout.logs().display());
+}
+
+/// Names the file to which every test appends how long it took; `tests/cluster/test` prints the table.
+const DURATIONS: &str = "SVID_CSI_DURATIONS";
+
+/// Appends how long a test took.
+pub fn note_duration(scene: &Scene, taken: Duration) {
+    let Some(path) = std::env::var_os(DURATIONS) else { return };
+    let line = format!("{:7.1} s  {}\n", taken.as_secs_f32(), scene.name);
+    let written =
+        OpenOptions::new().create(true).append(true).open(path).and_then(|mut file| file.write_all(line.as_bytes()));
+    if let Err(error) = written {
+        eprintln!("cannot note how long {} took: {error}", scene.name);
+    }
 }
 
 fn print_status(pod: &Pod) {

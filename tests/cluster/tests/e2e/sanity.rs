@@ -111,6 +111,13 @@ fn run_sanity(scene: &Scene, socket: &Path, report: &Path) -> Result<()> {
 
 /// Names and outcomes of the specs of the two services.
 fn specs(report: &Value) -> Vec<(String, String)> {
+    let mut specs = specs_in(report);
+    specs.retain(|(name, _)| name.contains("Identity Service") || name.contains("Node Service"));
+    specs
+}
+
+/// Names and outcomes of all specs in a report of Ginkgo.
+pub fn specs_in(report: &Value) -> Vec<(String, String)> {
     let reports = report.as_array().into_iter().flatten();
     let specs = reports.flat_map(|suite| suite["SpecReports"].as_array().into_iter().flatten());
     let named = specs.map(|spec| {
@@ -118,5 +125,5 @@ fn specs(report: &Value) -> Vec<(String, String)> {
         let names: Vec<_> = containers.chain([&spec["LeafNodeText"]]).filter_map(Value::as_str).collect();
         (names.join(" / "), spec["State"].as_str().unwrap_or("lost").to_owned())
     });
-    named.filter(|(name, _)| name.contains("Identity Service") || name.contains("Node Service")).collect()
+    named.collect()
 }

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::fs;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use futures::FutureExt;
@@ -61,12 +62,14 @@ pub async fn play_alone(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<()
 }
 
 async fn play_now(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<()>) {
+    let started = Instant::now();
     let scene = Scene::open(name).await.unwrap_or_else(|error| panic!("cannot set the scene {name}: {error:#}"));
     let outcome = AssertUnwindSafe(story(&scene)).catch_unwind().await;
     if !matches!(outcome, Ok(Ok(()))) {
         report::print(&scene).await;
     }
     let closed = scene.close().await;
+    report::note_duration(&scene, started.elapsed());
     match outcome {
         Err(panic) => std::panic::resume_unwind(panic),
         Ok(Err(error)) => panic!("{name}: {error:#}"),

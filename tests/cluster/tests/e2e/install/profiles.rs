@@ -63,11 +63,7 @@ async fn cert_manager() {
         let scene = stage.scene;
         with_release(scene, predecessor::DRIVER, async |release: &Release<'_>| {
             let started = Instant::now();
-            stage.put(&example::read(scene, "cert-manager/issuer.yaml")?).await?;
-            let bundle = format!("configmap:{}/spiffe-bundle/ca.crt", release.home.name);
-            let approver = json!({"autoApproveNonSPIFFE": true});
-            release.install("cert-manager", &json!({"trustBundle": bundle, "app": {"approver": approver}})).await?;
-            put_bundle(stage, &release.home).await?;
+            install_with_issuer(stage, release, json!({})).await?;
             example::run(scene, "cert-manager/workload.yaml", &identity(scene)).await?;
             let taken = started.elapsed();
             release.wait_pods("approver", images::TAG).await?;
@@ -76,6 +72,16 @@ async fn cert_manager() {
         .await
     })
     .await;
+}
+
+/// Installs the profile `cert-manager` with the example's authority and those values.
+pub async fn install_with_issuer(stage: &Stage<'_>, release: &Release<'_>, mut values: Value) -> Result<()> {
+    stage.put(&example::read(stage.scene, "cert-manager/issuer.yaml")?).await?;
+    let bundle = format!("configmap:{}/spiffe-bundle/ca.crt", release.home.name);
+    values["trustBundle"] = json!(bundle);
+    values["app"] = json!({"approver": {"autoApproveNonSPIFFE": true}});
+    release.install("cert-manager", &values).await?;
+    put_bundle(stage, &release.home).await
 }
 
 fn identity(scene: &Scene) -> String {
