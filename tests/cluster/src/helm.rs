@@ -37,6 +37,13 @@ impl Helm {
         self.run(&words, values).await
     }
 
+    /// The objects of [`install`](Self::install), rendered without the API server, for a version of Kubernetes.
+    pub async fn template(&self, profile: &str, kubernetes: &str, values: &Value) -> Result<String> {
+        let profile = profile_file(profile);
+        let words = ["template", RELEASE, ".", "--kube-version", kubernetes, "--values", &profile, "--values", "-"];
+        self.run(&words, values).await
+    }
+
     /// Upgrades it as documented: earlier values stay except for these.
     pub async fn upgrade(&self, values: &Value) -> Result<String> {
         self.run(&["upgrade", RELEASE, ".", "--reset-then-reuse-values", "--values", "-"], values).await

@@ -61,6 +61,12 @@ pub fn group(layout: &Layout) -> String {
     format!("svid-csi-{}", layout.id())
 }
 
+/// The folder with the manifests of static pods.
+#[must_use]
+pub fn static_pods(layout: &Layout) -> PathBuf {
+    layout.work.join("static-pods")
+}
+
 /// The addresses of the pods, which must differ from those of clusters on the same machine.
 pub fn subnet(layout: &Layout) -> Result<String> {
     let id = u32::from_str_radix(&layout.id(), 16).context("the cluster's id is a number")?;
@@ -87,6 +93,7 @@ pub fn start_containerd(layout: &Layout, tools: &Tools) -> Result<()> {
 pub fn start_kubelet(layout: &Layout, tools: &Tools, session: &Session) -> Result<()> {
     let kubelet = layout.kubelet();
     fs::create_dir_all(&kubelet)?;
+    fs::create_dir_all(static_pods(layout))?;
     cgroup::create(&group(layout))?;
     let config = layout.work.join("kubelet.json");
     serde_json::to_writer_pretty(File::create(&config)?, &kubelet_config(layout, session))?;
@@ -243,6 +250,7 @@ fn kubelet_config(layout: &Layout, session: &Session) -> serde_json::Value {
         "volumeStatsAggPeriod": "10s",
         // The interval at which volumes are republished if their driver requests that.
         "syncFrequency": "10s",
+        "staticPodPath": static_pods(layout),
         "maxPods": 250,
         "featureGates": {"CSIVolumeHealth": true},
     })

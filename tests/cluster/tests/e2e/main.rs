@@ -19,6 +19,7 @@ mod harness;
 mod hostile;
 mod install;
 mod migration;
+mod node_features;
 mod predecessors;
 mod read_only;
 mod restart;

@@ -10,6 +10,7 @@ mod plugin;
 pub mod profiles;
 pub mod release;
 mod startup_taint;
+mod static_pod;
 mod uninstall;
 mod upgrade;
 mod versions;

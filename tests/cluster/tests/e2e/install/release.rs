@@ -68,6 +68,11 @@ impl<'a> Release<'a> {
         self.helm.dry_run(profile, &self.with_place(values)).await
     }
 
+    /// The objects to be installed, without an installation.
+    pub async fn template(&self, profile: &str, values: &Value) -> Result<String> {
+        self.helm.template(profile, self.home.layout.kubernetes, &self.with_place(values)).await
+    }
+
     /// Upgrades it with changed values.
     pub async fn upgrade(&self, values: &Value) -> Result<()> {
         self.helm.upgrade(values).await.map(drop)

@@ -12,6 +12,7 @@ mod other_approvers;
 mod outages;
 mod permissions;
 mod plans;
+mod predecessor_suites;
 mod rotation;
 mod sanity;
 pub mod stage;

@@ -12,6 +12,7 @@ use svid_csi_cluster::{control_plane, predecessor};
 use super::stage::{Stage, play_alone_with, play_with};
 use crate::eventually::{SOON, eventually, throughout};
 use crate::files::ensure_verified;
+use crate::mountpoints::ensure_gone;
 use crate::pods::{PodSpec, TestPod};
 use crate::restart::wait_renewal;
 
@@ -60,6 +61,27 @@ async fn pods_wait_for_an_approver_with_one_request_each() {
         approver.end().await?;
         let _approver = stage.approver(&[]).await?;
         ensure_verified(stage.scene, &pod.verify_files().await?)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_that_is_deleted_while_its_volume_waits_leaves_nothing() {
+    play_with("e2e-impatient", Duration::from_secs(3600), async |stage: &Stage<'_>| {
+        let bundle = set(stage).await?;
+        stage.driver(&[&bundle]).await?;
+        let pod = stage.scene.create(&PodSpec::on_files("impatient", &stage.driver_name())).await?;
+        eventually("the pod's request", SOON, async || stage.requests_of(&pod).await?.pop().context("there is none"))
+            .await?;
+        pod.delete().await?;
+        pod.wait_gone().await?;
+        ensure_gone(stage.scene, &pod)?;
+        eventually("the request to go", SOON, async || {
+            let left = stage.requests_of(&pod).await?.len();
+            ensure!(left == 0, "{left} are left");
+            Ok(())
+        })
+        .await
     })
     .await;
 }
