@@ -95,6 +95,14 @@ grpc:
 post-quantum:
     cargo test --locked --workspace --lib -- --ignored a_go_server_that_only_knows_x25519mlkem768
 
+# Programs of others on volumes: spiffe-helper, ghostunnel, nginx, Node.js and Java, which `just consumers-setup` installs; needs Go
+consumers:
+    cargo test --workspace --locked --test node -- --ignored consumers::
+
+# Install what they need, on Debian
+consumers-setup:
+    apt-get install -y --no-install-recommends nginx-light nodejs openjdk-17-jdk-headless openssl
+
 # The tests that need Java's keytool, as an independent reader of PKCS#12 files
 keytool:
     cargo test --locked --workspace --test rules -- --ignored keytool

@@ -14,6 +14,7 @@ mod broker;
 mod capabilities;
 mod cert_manager;
 mod chaos;
+mod consumers;
 mod core_dumps;
 mod descriptors;
 mod doctor;

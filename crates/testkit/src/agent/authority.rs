@@ -44,6 +44,11 @@ impl Authority {
         self.roots.push(TestCa::new(&format!("agent {}", self.roots.len())));
     }
 
+    /// A root in whose place an intermediate signs.
+    pub(super) fn add_root_with_intermediate(&mut self) {
+        self.roots.push(TestCa::with_intermediate(&format!("agent {}", self.roots.len())));
+    }
+
     /// Removes all roots except the newest.
     pub(super) fn drop_old_roots(&mut self) {
         self.roots.drain(..self.roots.len() - 1);

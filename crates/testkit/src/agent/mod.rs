@@ -190,6 +190,14 @@ impl Agent {
         });
     }
 
+    /// Adds a root whose intermediate signs from then on: everyone receives the root first.
+    pub fn add_root_with_intermediate(&self) {
+        self.world.change(|state| {
+            state.authority.add_root_with_intermediate();
+            state.publish_bundle();
+        });
+    }
+
     /// Adds a key that signs tokens: everyone receives it, and it signs from then on.
     pub fn add_jwt_key(&self) {
         self.world.change(|state| state.jwt.add());

@@ -26,7 +26,7 @@ fn base64(text: &str) -> Vec<u8> {
 }
 
 /// The workload of the token, for that audience.
-pub(super) fn subject(token: &[u8], audience: &str, bundles: &JwtBundles) -> String {
+pub(crate) fn subject(token: &[u8], audience: &str, bundles: &JwtBundles) -> String {
     let token = std::str::from_utf8(token).unwrap();
     let valid = validate(token, audience, bundles, SystemTime::now()).unwrap();
     assert_eq!(valid.claims["aud"], serde_json::json!([audience]), "one audience a token");
