@@ -138,14 +138,14 @@ fn too_long(name: &str, socket: &str, report: &mut Report) {
     }
 }
 
-/// What is seen of a node and its cluster.
+/// The facts about a node and its cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BeforeFacts {
     /// The name that the driver is to have.
     pub driver_name: String,
     /// The kernel's release.
     pub kernel: String,
-    /// What the driver needs of the kernel, each with whether it is there.
+    /// The features of the kernel that the driver needs, and whether each exists.
     pub features: Vec<(&'static str, Look<bool>)>,
     /// Whether swap is in use.
     pub swaps: Look<bool>,

@@ -27,7 +27,7 @@ const KUBELETS: [&str; 3] = [USUAL_KUBELET, "/var/lib/k0s/kubelet", "/var/snap/m
 /// The most processes of the name `kubelet` whose flags are read.
 const MOST_KUBELETS: usize = 8;
 
-/// What must be created to install the chart, and by which verb.
+/// The objects that an installation of the chart creates, by group and resource.
 const OBJECTS: [(&str, &str); 9] = [
     ("", "namespaces"),
     ("", "serviceaccounts"),
@@ -40,7 +40,7 @@ const OBJECTS: [(&str, &str); 9] = [
     ("storage.k8s.io", "csidrivers"),
 ];
 
-/// What is checked before an installation.
+/// The options of a check before an installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BeforeOptions {
     /// The name that the driver is to have.

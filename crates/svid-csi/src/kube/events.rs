@@ -142,7 +142,7 @@ impl Sender {
         match within(CALL_TIMEOUT, events.create(&parameters, &event)).await {
             Ok(_) => _ = self.forbidden.ends(),
             Err(CallError::Failed(error)) if lacks_permission(&error) => {
-                // The predecessor's roles allow no events, and nobody misses the good news.
+                // The predecessor's roles allow no events, and no one misses the good news.
                 if is_warning && self.forbidden.is_new(()) {
                     error!(
                         error = describe(&error),

@@ -1,4 +1,4 @@
-//! What it costs to look at a driver: `just figures`, with the results in docs/performance.md.
+//! The costs of looking at a driver: `just figures`, with the results in docs/performance.md.
 //!
 //! The program that is measured may be another build of the driver, by `SVID_CSI_MEASURED`.
 

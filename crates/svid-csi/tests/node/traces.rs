@@ -56,7 +56,7 @@ impl Collector {
         of_scopes.map(Span).collect()
     }
 
-    /// The spans of the call about a volume, by their names, once the call is there.
+    /// The spans of the call about a volume, by their names, once the call has arrived.
     async fn call(&self, name: &str, about: &InlineVolume) -> BTreeMap<String, Span> {
         let mut found = None;
         until("the trace arrives", async || {

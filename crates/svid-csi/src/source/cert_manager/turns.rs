@@ -65,7 +65,7 @@ mod tests {
         let other = other.now_or_never().expect("the second turn");
         assert_eq!(first.len(), 1);
         drop((first, other, waiting));
-        assert_eq!(turns.all.available_permits(), 2, "nobody keeps a turn that is not wanted any more");
+        assert_eq!(turns.all.available_permits(), 2, "no one keeps a turn that is not wanted any more");
         drop(turns.next("third").now_or_never().expect("a turn"));
         assert_eq!(turns.gates.lock().unwrap().len(), 1, "gates without pods are forgotten");
     }

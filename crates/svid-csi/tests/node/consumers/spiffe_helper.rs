@@ -36,7 +36,7 @@ const SAME: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
 ];
-/// The names that spiffe-helper's documentation gives, which are none unless set.
+/// The names in spiffe-helper's documentation; it has no defaults.
 const NAMES: [&str; 3] = [
     "svid_file_name = \"svid.pem\"",
     "svid_key_file_name = \"svid_key.pem\"",
@@ -72,7 +72,7 @@ impl Case {
         let helper =
             Program::start(&scene.node, &format!("helper-{number}"), Command::new(program).arg("-config").arg(path));
         let volume = InlineVolume::new(&pod("web"), &format!("files-{number}"));
-        // The helper leaves other trust domains out unless it is told to merge them.
+        // The helper leaves other trust domains out unless it is asked to merge them.
         let separate =
             if settings.contains("federated") { volume } else { volume.attribute("svid-csi/federated", "none") };
         let volume = attributes
