@@ -11,6 +11,9 @@ use super::tracee::Tracee;
 /// Those that change something.
 const METHODS: [&str; 4] = ["POST", "PUT", "PATCH", "DELETE"];
 
+/// Sent in the background: chance decides into which operation one falls, and nothing depends on it.
+const EVENTS: &str = "/events";
+
 /// The longest first line that is looked at.
 const LONGEST: u64 = 1024;
 
@@ -25,7 +28,7 @@ pub(super) fn requested(call: &Call, tracee: Tracee, server: SocketAddr) -> Opti
     let line = head.split(|byte| *byte == b'\r').next()?;
     let mut words = std::str::from_utf8(line).ok()?.split(' ');
     let method = words.next().filter(|method| METHODS.contains(method))?;
-    let path = words.next()?.split('?').next()?;
+    let path = words.next()?.split('?').next().filter(|path| !path.ends_with(EVENTS))?;
     let touch = Touch { class: Class::Request, paths: vec![path.into()], detail: method.to_owned() };
     tracee.is_connected_to(call.args[0], server).then_some(touch)
 }
