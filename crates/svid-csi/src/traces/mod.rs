@@ -1,6 +1,6 @@
 //! Spans of CSI calls for a collector, if there is one (OTLP over HTTP, as JSON).
 //!
-//! They are made with `tracing` under the target [`SPANS`]. Without a collector nothing subscribes to that target, so that a
+//! They are made with `tracing` under the target `SPANS`. Without a collector nothing subscribes to that target, so that a
 //! span is a comparison. With one, a span that ends goes into a bounded queue, from which one task sends; whatever does not
 //! fit, or is refused, is dropped and counted. No call waits for any of that.
 
