@@ -88,6 +88,8 @@ pub struct Ledger {
     /// By the UID of the pod.
     kept_open: HashMap<String, Amount>,
     promised: Amount,
+    /// What all volumes hold on the file system.
+    written: Amount,
 }
 
 #[derive(Debug)]
@@ -131,12 +133,20 @@ impl Amount {
         Amount { bytes: self.bytes.saturating_add(other.bytes), inodes: self.inodes.saturating_add(other.inodes) }
     }
 
+    fn at_most(self, other: Self) -> Self {
+        Amount { bytes: self.bytes.min(other.bytes), inodes: self.inodes.min(other.inodes) }
+    }
+
     fn fits(self, other: Self) -> bool {
         self.bytes <= other.bytes && self.inodes <= other.inodes
     }
 }
 
 impl Space {
+    fn used(self) -> Amount {
+        self.size.less(self.free)
+    }
+
     /// The part reserved for volumes that are already published.
     pub fn reserve(&self) -> Amount {
         Amount { bytes: self.size.bytes / RESERVE, inodes: self.size.inodes / RESERVE }
@@ -169,7 +179,7 @@ impl Ledger {
     pub fn renew(&self, space: Space, pod: Option<&PodRef>, need: Amount) -> Result<(), Refusal> {
         let (reserve, size) = (space.reserve(), space.size);
         let allowed = space.free.less(reserve);
-        let Some(kept) = pod.and_then(|pod| self.kept_open.get(&pod.uid)).filter(|_| !need.fits(allowed)) else {
+        let Some(kept) = pod.filter(|_| !need.fits(allowed)).map(|pod| self.kept_open(pod, space)) else {
             return Ok(());
         };
         let limit = |reserve: u64, least: u64| (reserve / KEPT_OPEN).max(least);
@@ -215,7 +225,7 @@ impl Ledger {
         for (bound, part, all) in
             [(Bound::Namespace, 1, self.namespaces.get(&pod.namespace)), (Bound::Pod, PODS, self.pods.get(&pod.uid))]
         {
-            let kept = if bound == Bound::Pod { self.kept_open(pod).bytes } else { 0 };
+            let kept = if bound == Bound::Pod { self.kept_open(pod, space).bytes } else { 0 };
             let others = all.copied().unwrap_or_default().saturating_sub(held.bytes).saturating_add(kept);
             let share = allowed.bytes.saturating_sub(others.saturating_mul(part)) / (part + 1);
             if need.bytes > share {
@@ -241,8 +251,9 @@ impl Ledger {
         let former = self.volumes.get(id).and_then(|holding| holding.delivered);
         self.set(id, pod, files, Some(files), true);
         let (Some(pod), Some(former), Some([before, after])) = (pod, former, seen) else { return };
-        let used = |space: Space| space.size.less(space.free);
-        let kept = self.kept_open(pod).plus(used(after)).plus(former).less(used(before).plus(files));
+        let used = Space::used;
+        let kept = self.kept_open(pod, before).plus(used(after)).plus(former).less(used(before).plus(files));
+        let kept = kept.at_most(self.unaccounted(after));
         if kept == Amount::default() {
             self.kept_open.remove(&pod.uid);
         } else {
@@ -250,8 +261,14 @@ impl Ledger {
         }
     }
 
-    fn kept_open(&self, pod: &PodRef) -> Amount {
-        self.kept_open.get(&pod.uid).copied().unwrap_or_default()
+    /// What a pod still keeps open, as far as is known: it may have closed files since they were replaced.
+    fn kept_open(&self, pod: &PodRef, space: Space) -> Amount {
+        self.kept_open.get(&pod.uid).copied().unwrap_or_default().at_most(self.unaccounted(space))
+    }
+
+    /// The used space that no volume accounts for.
+    fn unaccounted(&self, space: Space) -> Amount {
+        space.used().less(self.written)
     }
 
     /// How many bytes a volume holds.
@@ -269,9 +286,8 @@ impl Ledger {
 
     fn take_out(&mut self, id: &VolumeId) -> Option<Holding> {
         let holding = self.volumes.remove(id)?;
-        if !holding.is_written {
-            self.promised = self.promised.less(holding.amount);
-        }
+        let sum = if holding.is_written { &mut self.written } else { &mut self.promised };
+        *sum = sum.less(holding.amount);
         if let Some((uid, namespace)) = &holding.pod {
             subtract(&mut self.pods, uid, holding.amount.bytes);
             subtract(&mut self.namespaces, namespace, holding.amount.bytes);
@@ -288,9 +304,8 @@ impl Ledger {
         is_written: bool,
     ) {
         self.take_out(id);
-        if !is_written {
-            self.promised = self.promised.plus(amount);
-        }
+        let sum = if is_written { &mut self.written } else { &mut self.promised };
+        *sum = sum.plus(amount);
         if let Some(pod) = pod {
             *self.pods.entry(pod.uid.clone()).or_default() += amount.bytes;
             *self.namespaces.entry(pod.namespace.clone()).or_default() += amount.bytes;

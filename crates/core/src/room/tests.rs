@@ -163,7 +163,7 @@ fn a_pod_that_keeps_replaced_files_open_does_not_get_the_reserve() {
     assert!(refusal.to_string().ends_with("close them, or delete the pod"), "{refusal}");
     assert!(space(used).free.bytes > space(used).reserve().bytes - files.bytes, "the reserve is there for others");
     assert_eq!(ledger.renew(space(used), Some(&honest), files), Ok(()));
-    assert_eq!(ledger.kept_open(&honest), Amount::default());
+    assert_eq!(ledger.kept_open(&honest, space(used)), Amount::default());
 
     used = used.less(amount(300, 300));
     assert_eq!(ledger.renew(space(used), Some(&keeper), files), Ok(()), "once they are closed");
@@ -175,14 +175,18 @@ fn a_pod_that_keeps_replaced_files_open_does_not_get_the_reserve() {
 fn what_a_pod_has_closed_is_forgotten() {
     let amount = |inodes| Amount { bytes: inodes * PAGE, inodes };
     let space = |used: u64| Space { size: amount(4096), free: amount(4096 - used) };
-    let (mut ledger, keeper) = (Ledger::default(), pod(0, 0));
-    ledger.delivered(&id(0), Some(&keeper), amount(10), Some([space(0), space(10)]));
-    assert_eq!(ledger.kept_open(&keeper), Amount::default(), "there were no former files");
-    ledger.delivered(&id(0), Some(&keeper), amount(10), Some([space(10), space(17)]));
-    assert_eq!(ledger.kept_open(&keeper), amount(7));
-    ledger.delivered(&id(0), Some(&keeper), amount(12), Some([space(17), space(10)]));
-    assert_eq!(ledger.kept_open(&keeper), Amount::default());
-    ledger.wrote(&id(0), Some(&keeper), amount(10));
-    ledger.delivered(&id(0), Some(&keeper), amount(10), Some([space(10), space(40)]));
-    assert_eq!(ledger.kept_open(&keeper), Amount::default(), "what was found on the disk was not measured");
+    let (mut ledger, reader) = (Ledger::default(), pod(0, 0));
+    ledger.delivered(&id(0), Some(&reader), amount(10), None);
+    let kept = |ledger: &mut Ledger, before, after| {
+        ledger.delivered(&id(0), Some(&reader), amount(10), Some([space(before), space(after)]));
+        ledger.kept_open(&reader, space(after))
+    };
+    assert_eq!(kept(&mut ledger, 10, 17), amount(7));
+    assert_eq!(kept(&mut ledger, 17, 10), Amount::default(), "closed while the next were written");
+    for _ in 0..100 {
+        assert_eq!(kept(&mut ledger, 10, 20), amount(10), "it reads the former ones for a while");
+        assert_eq!(ledger.kept_open(&reader, space(10)), Amount::default(), "closed since");
+    }
+    ledger.wrote(&id(0), Some(&reader), amount(10));
+    assert_eq!(kept(&mut ledger, 10, 40), amount(10), "what was found on the disk was not measured");
 }

@@ -56,7 +56,7 @@ pub(super) struct Exporter {
     metrics: Arc<Metrics>,
     lost: Arc<AtomicU64>,
     resolver: Resolver,
-    address: Option<SocketAddr>,
+    addresses: Vec<SocketAddr>,
     reported: Reported<String>,
 }
 
@@ -73,7 +73,7 @@ impl Exporter {
             metrics,
             lost,
             resolver: Resolver::default(),
-            address: None,
+            addresses: Vec::new(),
             reported: Reported::default(),
         }
     }
@@ -102,8 +102,8 @@ impl Exporter {
             batch.push(span);
         }
         // Without a name to resolve, which may take long.
-        if let Some(address) = self.address.filter(|_| !batch.is_empty()) {
-            let _ = self.send(address, &batch, LAST_PATIENCE).await;
+        if !self.addresses.is_empty() && !batch.is_empty() {
+            let _ = self.send(&batch, LAST_PATIENCE).await;
         }
         Ok(())
     }
@@ -114,14 +114,14 @@ impl Exporter {
 
     async fn export(&mut self, batch: &[FinishedSpan]) {
         let sent = match self.resolved().await {
-            Ok(address) => self.send(address, batch, PATIENCE).await,
+            Ok(()) => self.send(batch, PATIENCE).await,
             Err(error) => Err(error),
         };
         match sent {
             Ok(()) if self.reported.ends() => info!(collector = self.collector.host, "traces are sent again"),
             Ok(()) => {}
             Err(error) => {
-                self.address = None;
+                self.addresses.clear();
                 self.metrics.spans_dropped(batch.len() as u64);
                 let error = report::chain(&error);
                 if self.reported.is_new(error.clone()) {
@@ -131,23 +131,25 @@ impl Exporter {
         }
     }
 
-    async fn resolved(&mut self) -> Result<SocketAddr, ExportError> {
-        if let Some(address) = self.address {
-            return Ok(address);
+    /// Looks up the collector's addresses, unless they are known.
+    async fn resolved(&mut self) -> Result<(), ExportError> {
+        if self.addresses.is_empty() {
+            let CollectorUrl { host, port, .. } = &self.collector;
+            self.addresses = self.resolver.look_up(host.clone(), *port).await.unwrap_or_default();
         }
-        let CollectorUrl { host, port, .. } = &self.collector;
-        let found = self.resolver.look_up(host.clone(), *port).await.ok().and_then(|found| found.first().copied());
-        self.address = found;
-        found.ok_or_else(|| ExportError::Name(host.clone()))
+        if self.addresses.is_empty() { Err(ExportError::Name(self.collector.host.clone())) } else { Ok(()) }
     }
 
-    async fn send(&self, address: SocketAddr, batch: &[FinishedSpan], patience: Duration) -> Result<(), ExportError> {
-        let request = Request::post(&self.collector.path)
-            .header(HOST, format!("{}:{}", self.collector.host, self.collector.port))
+    /// Sends to the first of the addresses that accepts a connection.
+    async fn send(&self, batch: &[FinishedSpan], patience: Duration) -> Result<(), ExportError> {
+        let CollectorUrl { host, port, path } = &self.collector;
+        let host = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        let request = Request::post(path)
+            .header(HOST, host)
             .header(CONTENT_TYPE, "application/json")
             .body(Body::from(otlp::request(&self.origin, batch)));
         let sent = timeout(patience, async {
-            let stream = TcpStream::connect(address).await.map_err(ExportError::Connect)?;
+            let stream = TcpStream::connect(&self.addresses[..]).await.map_err(ExportError::Connect)?;
             let request = request.map_err(|error| ExportError::Talk(error.into()))?;
             exchange::once(stream, request, LONGEST_RESPONSE).await.map_err(ExportError::Talk)
         });
