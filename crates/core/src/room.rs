@@ -177,25 +177,15 @@ impl Ledger {
     /// # Errors
     /// [`Refusal`], if that needs the reserve and its pod keeps too much of it open.
     pub fn renew(&self, space: Space, pod: Option<&PodRef>, need: Amount) -> Result<(), Refusal> {
-        let (reserve, size) = (space.reserve(), space.size);
-        let allowed = space.free.less(reserve);
-        let Some(kept) = pod.filter(|_| !need.fits(allowed)).map(|pod| self.kept_open(pod, space)) else {
-            return Ok(());
-        };
+        let reserve = space.reserve();
+        let Some(refusal) = lacking(Bound::KeptOpen, need, space.free.less(reserve), space.size) else { return Ok(()) };
+        let kept = pod.map(|pod| self.kept_open(pod, space)).unwrap_or_default();
         let limit = |reserve: u64, least: u64| (reserve / KEPT_OPEN).max(least);
         let most = Amount {
             bytes: limit(reserve.bytes, LEAST_KEPT_OPEN.bytes),
             inodes: limit(reserve.inodes, LEAST_KEPT_OPEN.inodes),
         };
-        if kept.fits(most) {
-            return Ok(());
-        }
-        let bound = Bound::KeptOpen;
-        Err(if need.bytes > allowed.bytes {
-            Refusal { bound, of: "bytes", need: need.bytes, allowed: allowed.bytes, size: size.bytes }
-        } else {
-            Refusal { bound, of: "inodes", need: need.inodes, allowed: allowed.inodes, size: size.inodes }
-        })
+        if kept.fits(most) { Ok(()) } else { Err(refusal) }
     }
 
     fn check(
@@ -207,18 +197,15 @@ impl Ledger {
         on_disk: Amount,
         held: Amount,
     ) -> Result<(), Refusal> {
-        let refuse = |bound, of, need, allowed, size| Err(Refusal { bound, of, need, allowed, size });
         let (reserve, size) = (space.reserve(), space.size);
+        let refuse = |bound, allowed| Err(Refusal { bound, of: "bytes", need: need.bytes, allowed, size: size.bytes });
         let largest = reserve.bytes / VOLUMES_IN_RESERVE;
         if need.bytes > largest {
-            return refuse(Bound::Volume, "bytes", need.bytes, largest, size.bytes);
+            return refuse(Bound::Volume, largest);
         }
         let allowed = free.less(reserve).plus(on_disk);
-        if need.inodes > allowed.inodes {
-            return refuse(Bound::Node, "inodes", need.inodes, allowed.inodes, size.inodes);
-        }
-        if need.bytes > allowed.bytes {
-            return refuse(Bound::Node, "bytes", need.bytes, allowed.bytes, size.bytes);
+        if let Some(refusal) = lacking(Bound::Node, need, allowed, size) {
+            return Err(refusal);
         }
         let Some(pod) = pod else { return Ok(()) };
         // Both sides grow by what the volume needs: `others + need <= (allowed - need) / part`.
@@ -229,7 +216,7 @@ impl Ledger {
             let others = all.copied().unwrap_or_default().saturating_sub(held.bytes).saturating_add(kept);
             let share = allowed.bytes.saturating_sub(others.saturating_mul(part)) / (part + 1);
             if need.bytes > share {
-                return refuse(bound, "bytes", need.bytes, share, size.bytes);
+                return refuse(bound, share);
             }
         }
         Ok(())
@@ -251,8 +238,7 @@ impl Ledger {
         let former = self.volumes.get(id).and_then(|holding| holding.delivered);
         self.set(id, pod, files, Some(files), true);
         let (Some(pod), Some(former), Some([before, after])) = (pod, former, seen) else { return };
-        let used = Space::used;
-        let kept = self.kept_open(pod, before).plus(used(after)).plus(former).less(used(before).plus(files));
+        let kept = self.kept_open(pod, before).plus(after.used()).plus(former).less(before.used().plus(files));
         let kept = kept.at_most(self.unaccounted(after));
         if kept == Amount::default() {
             self.kept_open.remove(&pod.uid);
@@ -312,6 +298,17 @@ impl Ledger {
         }
         let pod = pod.map(|pod| (pod.uid.clone(), pod.namespace.clone()));
         self.volumes.insert(id.clone(), Holding { pod, amount, delivered, is_written });
+    }
+}
+
+/// The refusal of what that bound does not allow, if anything.
+fn lacking(bound: Bound, need: Amount, allowed: Amount, size: Amount) -> Option<Refusal> {
+    if need.inodes > allowed.inodes {
+        Some(Refusal { bound, of: "inodes", need: need.inodes, allowed: allowed.inodes, size: size.inodes })
+    } else if need.bytes > allowed.bytes {
+        Some(Refusal { bound, of: "bytes", need: need.bytes, allowed: allowed.bytes, size: size.bytes })
+    } else {
+        None
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use svid_csi_core::files::FileName;
 use svid_csi_core::state::FileId;
 
-use crate::host::beneath::{FEW, Folder};
+use crate::host::beneath::{Folder, gives_up};
 use crate::host::fsx::FsError;
 use crate::host::mount::{self, MountError};
 
@@ -102,7 +102,7 @@ pub(super) fn remove_others(folder: &Folder, end: Instant, is_kept: impl Fn(&OsS
         for name in others {
             folder.remove_until(&name, end)?;
             removed += 1;
-            if removed > FEW && Instant::now() > end {
+            if gives_up(removed, end) {
                 return Err(folder.keeps_filling());
             }
         }

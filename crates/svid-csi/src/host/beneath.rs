@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, 
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-pub use self::removal::FEW;
+pub use self::removal::gives_up;
 use super::fsx::FsError;
 use super::seal::{self, Sealing};
 

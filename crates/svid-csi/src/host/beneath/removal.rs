@@ -14,7 +14,12 @@ use crate::host::seal;
 /// How long content is removed to which others may be adding. The next attempt removes the rest.
 const LONGEST: Duration = Duration::from_secs(5);
 /// So many entries are removed in any case, so that a busy machine does not make a removal fail.
-pub const FEW: u32 = 256;
+const FEW: u32 = 256;
+
+/// Whether a removal that has come to that many entries gives up.
+pub fn gives_up(entries: u32, end: Instant) -> bool {
+    entries > FEW && Instant::now() > end
+}
 
 impl Folder {
     /// Removes the entry with that name, if any: a file, or a folder with its content. Seals in it are removed.
@@ -25,7 +30,7 @@ impl Folder {
         self.remove_until(name, Instant::now() + LONGEST)
     }
 
-    /// Like [`Folder::remove`], but gives up at that time, unless there are only a [`FEW`] entries.
+    /// Like [`Folder::remove`], but gives up at that time, unless there are few entries.
     ///
     /// # Errors
     /// [`FsError`].
@@ -49,7 +54,7 @@ impl Folder {
             }
             for name in names {
                 seen += 1;
-                if seen > FEW && Instant::now() > end {
+                if gives_up(seen, end) {
                     return Err(self.keeps_filling());
                 }
                 if !self.is_folder(&name)? {

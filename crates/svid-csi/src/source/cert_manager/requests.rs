@@ -191,8 +191,8 @@ impl Index {
         let Some(listed) = self.listing.take() else { return };
         self.known = listed;
         for (name, waiter) in &self.waiting {
-            let may_be_older = waiter.made_before.is_none_or(|lists| lists >= self.lists);
-            if !may_be_older && !self.known.purposes.contains_key(name) {
+            let must_be_listed = waiter.made_before.is_some_and(|lists| lists < self.lists);
+            if must_be_listed && !self.known.purposes.contains_key(name) {
                 waiter.seen.send_replace(WatchedRequest::Deleted);
             }
         }

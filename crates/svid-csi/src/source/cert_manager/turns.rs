@@ -16,21 +16,17 @@ pub(super) struct Turns {
     gates: Mutex<HashMap<String, Weak<Gate<()>>>>,
 }
 
-/// A turn, which ends when this is dropped.
-#[derive(Debug)]
-pub(super) struct RenewalTurn(#[allow(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit);
-
 impl Turns {
     /// So many at a time.
     pub(super) fn new(number: usize) -> Self {
         Self { all: Arc::new(Semaphore::new(number)), gates: Mutex::default() }
     }
 
-    /// Waits for the turn of a renewal in that namespace. Cancel-safe.
-    pub(super) async fn next(&self, namespace: &str) -> RenewalTurn {
+    /// Waits for the turn of a renewal in that namespace, which ends when the permit is dropped. Cancel-safe.
+    pub(super) async fn next(&self, namespace: &str) -> OwnedSemaphorePermit {
         let gate = self.gate(namespace);
         let _first = gate.lock().await;
-        RenewalTurn(self.all.clone().acquire_owned().await.expect("it is never closed"))
+        self.all.clone().acquire_owned().await.expect("it is never closed")
     }
 
     fn gate(&self, namespace: &str) -> Arc<Gate<()>> {
