@@ -137,9 +137,10 @@ impl OwnSvidFollower {
             // Before reading, so that no change is missed.
             let changes = inotify::follow(&self.directory, &NO_FILES);
             let ended = tokio::select! {
-                Err(ended) = self.session(&mut backoff) => ended,
+                ended = self.session(&mut backoff) => ended,
                 () = refresh.notified() => continue,
             };
+            let Err(ended) = ended else { continue };
             self.log_failure(&ended);
             backoff.failed();
             tokio::select! {
@@ -150,8 +151,10 @@ impl OwnSvidFollower {
         }
     }
 
-    /// Processes the agent's messages until the stream ends.
-    async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, OwnSvidError> {
+    /// Processes the agent's messages until the stream ends, or should be opened again because the last message was
+    /// refused and no other came during a pause: what makes it invalid may pass without another message, as a wrong clock
+    /// does.
+    async fn session(&mut self, backoff: &mut Backoff) -> Result<(), OwnSvidError> {
         let directory = self.directory.clone();
         let socket = blocking(move || agent_socket::find(&directory)).await??;
         let channel =
@@ -165,12 +168,16 @@ impl OwnSvidFollower {
         let opened = timeout(FIRST_MESSAGE, opening).await;
         let (mut stream, mut next) = opened.map_err(|_| OwnSvidError::Slow(FIRST_MESSAGE))??;
         while let Some(message) = next {
-            // A refused message ends the stream and is requested again, because what makes it invalid may pass without
-            // another message: a wrong clock.
-            let context = read(message).await?;
-            backoff.succeeded();
-            self.take(context);
-            next = stream.message().await?;
+            let taken = read(message).await.map(|context| self.take(context));
+            match &taken {
+                Ok(()) => backoff.succeeded(),
+                Err(refused) => self.log_failure(refused),
+            }
+            next = tokio::select! {
+                biased;
+                next = stream.message() => next?,
+                () = backoff.pause(), if taken.is_err() => return Ok(()),
+            };
         }
         Err(OwnSvidError::Ended)
     }

@@ -39,8 +39,8 @@ struct Opened<T: Topic> {
 enum StreamEnd {
     /// The connection was lost.
     Lost,
-    /// A message was refused. It is requested again, because what makes it invalid may pass without another message:
-    /// a wrong clock.
+    /// The last message was refused, and no other came during a pause. It is requested again, because what makes it
+    /// invalid may pass without another message: a wrong clock.
     Refused,
     /// With this status.
     Status(Connection, Status),
@@ -72,8 +72,8 @@ impl<T: Topic> SubscriptionTask<T> {
                     // A connection stays open as long as it is referenced.
                     drop(connection);
                     let since = Instant::now();
-                    let ended = self.listen(opened).await;
-                    if since.elapsed() >= STEADY {
+                    let ended = self.listen(opened, &mut backoff).await;
+                    if since.elapsed() >= STEADY && !matches!(ended, StreamEnd::Refused) {
                         backoff.succeeded();
                     }
                     ended
@@ -82,7 +82,7 @@ impl<T: Topic> SubscriptionTask<T> {
             };
             match ended {
                 StreamEnd::Lost => self.topic.trouble("the connection to the agent was lost".to_owned()),
-                StreamEnd::Refused => backoff.pause().await,
+                StreamEnd::Refused => {}
                 StreamEnd::Status(connection, status) => {
                     self.take(&connection, &status).await;
                     backoff.pause().await;
@@ -92,15 +92,14 @@ impl<T: Topic> SubscriptionTask<T> {
     }
 
     /// Processes every message, on this connection and on its replacements.
-    async fn listen(&self, mut opened: Opened<T>) -> StreamEnd {
+    async fn listen(&self, mut opened: Opened<T>, backoff: &mut Backoff) -> StreamEnd {
         loop {
             let Opened { connection, mut stream, first } = opened;
-            if !self.topic.take(&connection, first).await {
-                return StreamEnd::Refused;
-            }
+            let mut is_taken = self.topic.take(&connection, first).await;
             let mut connections = self.connections.clone();
-            let moving = move_on::<T>(self.topic.pod(), self.connections.clone(), connection.generation);
-            let mut moving = std::pin::pin!(moving);
+            let than = connection.generation;
+            let move_on = || move_on::<T>(self.topic.pod(), self.connections.clone(), than);
+            let mut moving = std::pin::pin!(move_on());
             opened = loop {
                 let message = tokio::select! {
                     biased;
@@ -110,12 +109,13 @@ impl<T: Topic> SubscriptionTask<T> {
                         Err((newer, status)) => return StreamEnd::Status(newer, status),
                     },
                     message = stream.message() => message,
+                    () = backoff.pause(), if !is_taken => return StreamEnd::Refused,
                 };
                 match message {
                     Ok(Some(message)) => {
-                        if !self.topic.take(&connection, message).await {
-                            return StreamEnd::Refused;
-                        }
+                        is_taken = self.topic.take(&connection, message).await;
+                        // What the agent has said meanwhile on a newer connection may be older than this message.
+                        moving.set(move_on());
                     }
                     Ok(None) => return StreamEnd::Status(connection, ended()),
                     Err(status) => return StreamEnd::Status(connection, status),

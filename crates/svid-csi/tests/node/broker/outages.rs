@@ -90,8 +90,10 @@ fn a_new_svid_of_the_driver_causes_no_gap() {
         scene.until("the older connection ends", || (scene.agent.connections().now == 1).then_some(())).await;
         following(&scene, pods.len()).await;
         for (name, svids) in pods.into_iter().zip(&mut streams) {
-            let calls = scene.subscriptions(name);
-            assert_eq!(calls.iter().map(|call| call.connection).collect::<Vec<_>>(), [1, 2]);
+            let mut connections: Vec<_> = scene.subscriptions(name).iter().map(|call| call.connection).collect();
+            // A message on the older connection may come during a call on the newer one, which is then repeated.
+            connections.dedup();
+            assert_eq!(connections, [1, 2]);
             scene.agent.rotate(&pod(name));
             assert_eq!(svids.next().await.unwrap(), scene.agent.response(&pod(name)));
         }

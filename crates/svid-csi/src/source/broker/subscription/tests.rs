@@ -41,15 +41,15 @@ fn pod(which: usize) -> PodRef {
     PodRef { namespace: "shop".to_owned(), name: text("pod"), uid: text("uid"), service_account: text("sa") }
 }
 
-/// Keeps the SPIFFE ID of the last message about a pod, or that there is none.
+/// Keeps the SPIFFE IDs of the messages about a pod, or that there is none.
 struct Recorder {
     pod: PodRef,
-    known: Arc<Mutex<String>>,
+    known: Arc<Mutex<Vec<String>>>,
 }
 
 impl Recorder {
     fn know(&self, what: String) {
-        *self.known.lock().unwrap() = what;
+        self.known.lock().unwrap().push(what);
     }
 }
 
@@ -87,7 +87,7 @@ struct World {
     tasks: Tasks,
     own: CurrentSvid,
     current: watch::Sender<Option<Connection>>,
-    known: Vec<Arc<Mutex<String>>>,
+    known: Vec<Arc<Mutex<Vec<String>>>>,
     random: Random,
     generation: u64,
     era: u64,
@@ -100,7 +100,7 @@ impl World {
         let (tasks, agent) = (Tasks::default(), Agent::default());
         let mut known = Vec::new();
         for which in 0..PODS {
-            let about = Arc::new(Mutex::new(String::new()));
+            let about = Arc::<Mutex<Vec<_>>>::default();
             let topic = Recorder { pod: pod(which), known: about.clone() };
             let task = SubscriptionTask { topic, connections: Connections::scripted(connections.clone(), own.clone()) };
             tasks.detached(async move { match task.run().await {} });
@@ -146,7 +146,13 @@ impl World {
     }
 
     fn known(&self) -> Vec<String> {
-        self.known.iter().map(|known| known.lock().unwrap().clone()).collect()
+        self.known.iter().map(|known| known.lock().unwrap().last().cloned().unwrap_or_default()).collect()
+    }
+
+    /// The numbers of all identities of a pod, in the order in which they came.
+    fn taken(&self, which: usize) -> Vec<u64> {
+        let known = self.known[which].lock().unwrap();
+        known.iter().filter_map(|id| id.rsplit('/').next()?.parse().ok()).collect()
     }
 }
 
@@ -162,7 +168,11 @@ async fn run(seed: u64, own: &CurrentSvid) {
         sleep(longest_pause()).await;
         let said: Vec<_> = (0..PODS).map(|which| world.agent.said(&pod(which).uid)).collect();
         let (known, story) = (world.known(), world.story.join("\n"));
-        assert_eq!(known, said, "seed {seed}\n{story}\nreplay: SVID_CSI_SEED={seed} SVID_CSI_SEEDS=1");
+        let replay = format!("seed {seed}\n{story}\nreplay: SVID_CSI_SEED={seed} SVID_CSI_SEEDS=1");
+        assert_eq!(known, said, "{replay}");
+        for taken in (0..PODS).map(|which| world.taken(which)) {
+            assert!(taken.is_sorted(), "{taken:?}: an earlier identity replaced a later one, {replay}");
+        }
     }
     world.tasks.stop();
 }
@@ -196,20 +206,34 @@ async fn soon_after_any_trouble_each_pod_has_the_last_word_of_the_agent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_move_to_a_newer_connection_brings_no_earlier_identity() {
+    let (own, wall) = (own(), SystemTime::UNIX_EPOCH);
+    let _simulated = simulated::begin(Machine { wall, booted: Duration::ZERO, random: Random::new(1) });
+    let (mut world, uid) = (World::new(1, &own).await, pod(0).uid);
+    world.agent.give(&uid);
+    sleep(Duration::from_secs(1)).await;
+    world.agent.delay(&uid, Duration::from_secs(20));
+    // Until the older stream waits for a change again.
+    sleep(Duration::from_secs(21)).await;
+    world.connect().await;
+    // Until the newer stream holds its first message back.
+    sleep(SPREAD + Duration::from_secs(1)).await;
+    world.agent.heal();
+    world.agent.give(&uid);
+    sleep(longest_pause()).await;
+    assert_eq!(world.known()[0], world.agent.said(&uid));
+    assert_eq!(world.taken(0), [1, 2, 2]);
+    world.tasks.stop();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_refused_for_a_wrong_clock_is_taken_once_the_clock_is_right() {
     let (log, right, pod, tasks) = (CapturedLog::start(), clock::now(), pod(0), Tasks::default());
     let (own, agent) = (own(), Agent::default());
     agent.answer(&pod.uid, identity("spiffe://example.org/pod"));
     let wall = right - Duration::from_secs(300);
     let _simulated = simulated::begin(Machine { wall, booted: Duration::ZERO, random: Random::new(1) });
-    let connection = Connection::over_stream(agent.accept(&tasks), own.clone(), (1, 0), &tasks).await.unwrap();
-    let (_current, connections) = watch::channel(Some(connection));
-    let (sender, mut state) = watch::channel(PodState::default());
-    let reporter =
-        ProblemReporter { metrics: Arc::<Metrics>::default(), events: None, bundle_warnings: Arc::default() };
-    let topic = X509Topic { pod, state: sender, reporter };
-    let task = SubscriptionTask { topic, connections: Connections::scripted(connections, own) };
-    tasks.detached(async move { match task.run().await {} });
+    let mut state = follow(pod, &agent, own, &tasks).await;
 
     sleep(Duration::from_secs(600)).await;
     assert!(matches!(state.borrow().answer, AgentAnswer::Unknown));
@@ -221,4 +245,36 @@ async fn a_message_refused_for_a_wrong_clock_is_taken_once_the_clock_is_right() 
     let given = state.wait_for(|state| matches!(state.answer, AgentAnswer::Given(_)));
     assert!(timeout(longest_pause(), given).await.is_ok(), "the agent has nothing new to send");
     tasks.stop();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_valid_message_after_refused_ones_is_taken_at_once() {
+    let (log, pod, tasks) = (CapturedLog::start(), pod(0), Tasks::default());
+    let (own, agent) = (own(), Agent::default());
+    agent.answer(&pod.uid, identity("spiffe://other.example/pod"));
+    let uid = pod.uid.clone();
+    let mut state = follow(pod, &agent, own, &tasks).await;
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(log.lines("an identity that the agent gave for a pod is refused").len(), 1);
+    agent.answer(&uid, identity("spiffe://example.org/pod"));
+    agent.repeat(&uid);
+    let given = state.wait_for(|state| matches!(state.answer, AgentAnswer::Given(_)));
+    assert!(timeout(Duration::from_secs(2), given).await.is_ok(), "the pauses are far longer");
+    tasks.stop();
+}
+
+/// The state of a pod that is followed over one connection.
+async fn follow(pod: PodRef, agent: &Agent, own: CurrentSvid, tasks: &Tasks) -> watch::Receiver<PodState> {
+    let connection = Connection::over_stream(agent.accept(tasks), own.clone(), (1, 0), tasks).await.unwrap();
+    let (current, connections) = watch::channel(Some(connection));
+    let (sender, state) = watch::channel(PodState::default());
+    let reporter =
+        ProblemReporter { metrics: Arc::<Metrics>::default(), events: None, bundle_warnings: Arc::default() };
+    let topic = X509Topic { pod, state: sender, reporter };
+    let task = SubscriptionTask { topic, connections: Connections::scripted(connections, own) };
+    tasks.detached(async move {
+        let _current = current;
+        match task.run().await {}
+    });
+    state
 }

@@ -98,6 +98,11 @@ impl Agent {
         self.of(uid).send_modify(|said| said.repeated += 1);
     }
 
+    /// Messages about a pod are that late from now on.
+    pub(super) fn delay(&self, uid: &str, delay: Duration) {
+        self.of(uid).send_modify(|said| said.trouble = Trouble::Slow(delay));
+    }
+
     pub(super) fn disturb(&self, uid: &str, random: &mut Random) {
         let trouble = match random.below(5) {
             0 => Trouble::Slow(random.millis(20_000)),
