@@ -193,7 +193,8 @@ async fn a_kubelet_that_restarts_leaves_volumes_as_they_are() {
             node::wait_ready(&layout, &tools)
         });
         started.await??;
-        let seen = pod.lines().await?.len();
+        // The node counts as ready before the kubelet knows its pods again.
+        let seen = eventually("the kubelet to serve logs", SOON, async || pod.lines().await).await?.len();
         wait_renewal(scene, &pod, seen).await?;
         scene.wait_registered("kubelet.svid-csi").await?;
         ensure_always_verified(scene, &pod).await?;
