@@ -275,6 +275,7 @@ mod tests {
             validity: identity,
             spiffe_id: None,
             bundle_digest: String::new(),
+            bundle_text: None,
             digest: None,
             untrusted: None,
             jwt: None,

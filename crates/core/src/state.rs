@@ -121,6 +121,10 @@ pub struct Issued {
     pub spiffe_id: Option<Box<SpiffeId>>,
     /// SHA-256 of the trust bundle (the DER certificates, one after the other), lower-case hexadecimal.
     pub bundle_digest: String,
+    /// SHA-256 of the text as which its files hold the trust bundle (`TrustBundle::text_digest`), if they hold it as the text
+    /// that the administrator wrote. Records of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle_text: Option<Box<str>>,
     /// SHA-256 of all of it (`X509Context::digest`), to recognise an identity that is delivered again. Records of earlier
     /// versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -125,6 +125,7 @@ pub fn issued(generation: Generation) -> Issued {
         validity: Validity { not_before: moment, not_after: moment },
         spiffe_id: None,
         bundle_digest: String::new(),
+        bundle_text: None,
         digest: Some(generation.to_string()),
         untrusted: None,
         jwt: None,

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 
 use super::rejection::Rejection;
 use super::trust::{self, Anchors, Skipped};
-use super::{MAX_BUNDLE_BYTES, bundle_digest, check_size};
+use super::{MAX_BUNDLE_BYTES, bundle_digest, check_size, hex};
 use crate::der::Reader;
 use crate::quoted::Quoted;
 
@@ -19,13 +20,21 @@ const TRUSTED: &[u8] = b"TRUSTED CERTIFICATE";
 /// The maximum size of the PEM text, in bytes: base64 makes four bytes out of three, and people write comments.
 pub const MAX_BUNDLE_TEXT: usize = 2 * MAX_BUNDLE_BYTES;
 
-/// A trust bundle that [`accept`](super::accept) would accept: at least one CA certificate, and no duplicates.
+/// A trust bundle that [`accept`](super::accept) would accept: at least one CA certificate, and no duplicates. Two are equal
+/// if they trust the same certificates and are delivered as the same text.
 #[derive(Debug, Clone, Eq)]
 pub struct TrustBundle {
     certificates: Vec<CertificateDer<'static>>,
     digest: String,
     skipped: Vec<Skipped>,
-    text: Option<Box<[u8]>>,
+    text: Option<Text>,
+}
+
+/// A text that may be delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Text {
+    bytes: Box<[u8]>,
+    digest: String,
 }
 
 /// Why a text is not a trust bundle. Contains no part of the text except the label of a block.
@@ -83,7 +92,7 @@ impl TrustBundle {
         let Anchors { certificates, skipped } = trust::usable_anchors(all)?;
         check_size("trust bundle", &certificates, MAX_BUNDLE_BYTES)?;
         let is_plain = skipped.is_empty() && labels.iter().all(|label| *label == CERTIFICATE) && !mentions_a_key(pem);
-        let text = is_plain.then(|| pem.into());
+        let text = is_plain.then(|| Text { bytes: pem.into(), digest: hex(digest(&SHA256, pem).as_ref()) });
         Ok(Self { digest: bundle_digest(&certificates), certificates, skipped, text })
     }
 
@@ -112,7 +121,12 @@ impl TrustBundle {
 
     /// The text it was read from, comments included, if all of the text may be delivered.
     pub fn text(&self) -> Option<&[u8]> {
-        self.text.as_deref()
+        self.text.as_ref().map(|text| &*text.bytes)
+    }
+
+    /// SHA-256 of that text, in lower-case hexadecimal. It changes with a comment, and with the order of the certificates.
+    pub fn text_digest(&self) -> Option<&str> {
+        self.text.as_ref().map(|text| &*text.digest)
     }
 
     /// The [`bundle_digest`] of the certificates.
@@ -122,9 +136,8 @@ impl TrustBundle {
 }
 
 impl PartialEq for TrustBundle {
-    /// Whether both trust the same certificates, in any order.
     fn eq(&self, other: &Self) -> bool {
-        self.digest == other.digest
+        self.digest == other.digest && self.text_digest() == other.text_digest()
     }
 }
 

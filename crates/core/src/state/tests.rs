@@ -1,3 +1,5 @@
+use std::time::UNIX_EPOCH;
+
 use super::*;
 use crate::plan::Issuer;
 use crate::target::TargetPath;
@@ -73,6 +75,23 @@ fn a_passthrough_volume_knows_what_it_has_left_to_be_emptied() {
 fn a_record_reads_back_as_written() {
     let record = record(Phase::Ready);
     assert_eq!(Record::from_json(&record.to_json()).unwrap(), record);
+}
+
+#[test]
+fn records_of_an_identity_are_those_of_other_versions() {
+    let mut record = record(Phase::Ready);
+    let validity = Validity { not_before: UNIX_EPOCH, not_after: UNIX_EPOCH };
+    let (serial, bundle_digest) = ("01".to_owned(), "ab".to_owned());
+    let (spiffe_id, digest, untrusted, jwt) = (None, None, None, None);
+    let bundle_text = Some("cd".into());
+    record.issued = Some(Issued { serial, validity, spiffe_id, bundle_digest, bundle_text, digest, untrusted, jwt });
+    let json = record.to_json();
+    assert_eq!(Record::from_json(&json).unwrap(), record);
+    let earlier = String::from_utf8(json).unwrap().replace(r#","bundle_text":"cd""#, "");
+    record.issued.as_mut().unwrap().bundle_text = None;
+    assert_eq!(Record::from_json(earlier.as_bytes()).unwrap(), record);
+    let later = earlier.replace(r#""serial""#, r#""something_new":"1","serial""#);
+    assert_eq!(Record::from_json(later.as_bytes()).unwrap(), record, "what this version does not know is ignored");
 }
 
 #[test]

@@ -32,7 +32,10 @@ fn certificates_with_comments_are_read_and_kept_once() {
     let bundle = TrustBundle::read(text.as_bytes()).unwrap();
     assert_eq!(bundle.certificates(), [a.certificate.clone(), b.certificate.clone()]);
     assert_eq!(bundle.digest(), bundle_digest(&[b.certificate.clone(), a.certificate.clone()]));
-    assert_eq!(bundle, TrustBundle::read((pem(&b) + &pem(&a)).as_bytes()).unwrap(), "the order does not matter");
+    let other_order = TrustBundle::read((pem(&b) + &pem(&a)).as_bytes()).unwrap();
+    assert_eq!(bundle.digest(), other_order.digest(), "the order does not matter");
+    assert_ne!(bundle, other_order, "but pods read the text");
+    assert_eq!(bundle, TrustBundle::read(text.as_bytes()).unwrap());
     assert_ne!(bundle, TrustBundle::read(pem(&a).as_bytes()).unwrap());
 }
 
@@ -143,7 +146,10 @@ fn a_text_is_delivered_if_all_of_it_may_be() {
     for unfit in [no_ca, trusted.to_owned(), hidden] {
         assert_eq!(text(&(good.clone() + &unfit)), None, "{unfit}");
     }
-    assert_eq!(TrustBundle::of(vec![root().certificate]).unwrap().text(), None);
+    let digest = |text: &str| TrustBundle::read(text.as_bytes()).unwrap().text_digest().map(str::to_owned);
+    assert_ne!(digest(&good), digest(&format!("# ours\n{good}")));
+    let without = TrustBundle::of(vec![root().certificate]).unwrap();
+    assert_eq!((without.text(), without.text_digest()), (None, None));
 }
 
 #[test]

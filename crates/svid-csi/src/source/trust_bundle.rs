@@ -66,7 +66,8 @@ pub enum TrustBundleError {
 /// A followed trust bundle.
 #[derive(Debug, Clone)]
 pub struct CurrentBundle {
-    /// The last good one, if there has been any. Changes only when the trusted certificates change.
+    /// The last good one, if there has been any. Changes with the trusted certificates, and with the text to be
+    /// delivered.
     pub bundle: watch::Receiver<Option<Arc<TrustBundle>>>,
     trouble: watch::Receiver<Option<String>>,
 }

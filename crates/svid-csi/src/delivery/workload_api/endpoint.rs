@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::pki_types::CertificateDer;
 use svid_csi_core::files::FileName;
+use svid_csi_core::identity::{TrustBundle, bundle_digest};
 use svid_csi_core::volume::{Content, SecretNames, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
 use svid_csi_core::x509_context::X509Context;
@@ -135,10 +135,10 @@ impl Endpoint {
     }
 
     /// Sends the same identities with another bundle of their trust domain, if there are any.
-    pub(super) fn send_bundle(&self, bundle: &[CertificateDer<'static>]) {
+    pub(super) fn send_bundle(&self, bundle: &TrustBundle) {
         self.identity.send_if_modified(|identity| match identity {
-            PodIdentity::Given(given) if given.bundle() != bundle => {
-                *given = Arc::new(given.with_bundle(bundle));
+            PodIdentity::Given(given) if bundle_digest(given.bundle()) != bundle.digest() => {
+                *given = Arc::new(given.with_bundle(bundle.certificates()));
                 self.turn.fetch_add(1, Ordering::Relaxed);
                 true
             }

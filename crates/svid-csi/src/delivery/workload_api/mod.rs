@@ -20,9 +20,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::pki_types::CertificateDer;
 use svid_csi_core::files::FileName;
 use svid_csi_core::findings::facts::PodDescriptors;
+use svid_csi_core::identity::TrustBundle;
 use svid_csi_core::plan::Issuer;
 use svid_csi_core::volume::{SocketSpec, VolumeSpec};
 use svid_csi_core::volume_id::VolumeId;
@@ -166,7 +166,7 @@ impl WorkloadApi {
 
     /// Sends every pod with an identity of that issuer the new bundle of its trust domain, before anything is stored,
     /// because bundles are urgent, and a restarted driver sends them again.
-    pub fn send_bundle(&self, issuer: Issuer, bundle: &[CertificateDer<'static>]) {
+    pub fn send_bundle(&self, issuer: Issuer, bundle: &TrustBundle) {
         let endpoints: Vec<_> =
             self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         for endpoint in endpoints {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use svid_csi_core::plan::Issuer;
-use svid_csi_core::state::{Issued, Phase};
+use svid_csi_core::state::Phase;
+use svid_csi_core::volume::Content;
 use svid_csi_core::volume_id::VolumeId;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +41,7 @@ impl Node {
             if let (Some(workload_api), Some(bundle)) =
                 (&node.deliveries.workload_api, node.sources.trust_bundle(issuer))
             {
-                workload_api.send_bundle(issuer, bundle.certificates());
+                workload_api.send_bundle(issuer, &bundle);
             }
             for id in all {
                 match node.volumes.try_hold(&id) {
@@ -91,17 +92,23 @@ impl Node {
         refreshed
     }
 
-    /// A volume whose chain does not lead to the new bundle is renewed at once.
+    /// A volume whose chain does not lead to the new bundle is renewed at once. Another text of the same certificates only
+    /// concerns the files that hold it.
     fn refresh_bundle(&self, volume: &mut Volume) -> Result<(), VolumeError> {
         let issuer = volume.record().spec.plan().issuer();
         let Some(bundle) = issuer.and_then(|issuer| self.sources.trust_bundle(issuer)) else { return Ok(()) };
-        let stale = |issued: &Issued| issued.bundle_digest != bundle.digest();
-        if volume.record().phase != Phase::Ready || !volume.record().issued.as_ref().is_some_and(stale) {
+        let record = volume.record();
+        let Some(issued) = record.issued.as_ref().filter(|_| record.phase == Phase::Ready) else { return Ok(()) };
+        let is_same = issued.bundle_digest == bundle.digest();
+        let shows_text = matches!(&record.spec.content, Content::Files(wanted) if wanted.names.bundle.is_some());
+        if is_same && (!shows_text || issued.bundle_text.as_deref() == bundle.text_digest()) {
             return Ok(());
         }
         let Some(leads) = self.deliveries.deliver_bundle(volume.record(), &bundle)? else { return Ok(()) };
         self.record(volume, |record| {
-            if let Some(issued) = &mut record.issued {
+            let Some(issued) = &mut record.issued else { return };
+            issued.bundle_text = bundle.text_digest().filter(|_| shows_text).map(Box::from);
+            if !is_same {
                 bundle.digest().clone_into(&mut issued.bundle_digest);
                 // The digest covers the former bundle.
                 issued.digest = None;
@@ -109,7 +116,7 @@ impl Node {
             }
         })?;
         debug!(volume = %volume.record().spec.id, "wrote the new trust bundle into a volume");
-        if leads.is_err() {
+        if leads.is_err() && !is_same {
             volume.renew_now.notify_one();
         }
         Ok(())

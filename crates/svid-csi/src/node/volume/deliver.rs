@@ -74,7 +74,7 @@ impl Deliveries {
     }
 
     /// Delivers an identity to the volume's pod; without `jwt`, its tokens stay. On failure the pod keeps the previous
-    /// content.
+    /// content. Returns the digest of the text in which its files have the trust bundle, for its record.
     pub(super) fn deliver(
         &self,
         record: &Record,
@@ -82,8 +82,9 @@ impl Deliveries {
         context: &Arc<X509Context>,
         jwt: Option<&Jwt>,
         occasion: Occasion,
-    ) -> Result<(), VolumeError> {
+    ) -> Result<Option<Box<str>>, VolumeError> {
         let folder = self.folder(record)?;
+        let mut text = None;
         match &spec.content {
             Content::Passthrough => {}
             Content::Files(wanted) => {
@@ -92,8 +93,11 @@ impl Deliveries {
                 let given = jwt.map(Jwt::given);
                 let wants = wants(wanted, password.as_ref());
                 let mut rendered = contents::all(before, context, given.as_ref(), wants, now)?;
-                if let Some(bundle) = spec.plan().issuer().and_then(|issuer| self.sources.trust_bundle(issuer)) {
+                let bundle = spec.plan().issuer().and_then(|issuer| self.sources.trust_bundle(issuer));
+                // Another bundle is delivered after this.
+                if let Some(bundle) = bundle.filter(|bundle| bundle.certificates() == context.bundle()) {
                     contents::keep_text(&mut rendered, &bundle, &wanted.names);
+                    text = bundle.text_digest().map(Box::from);
                 }
                 self.write_files(spec, wanted, &folder, &rendered, occasion, now)
                     .inspect_err(|_| self.put_socket_back(record, &folder))?;
@@ -104,7 +108,7 @@ impl Deliveries {
                 given.inspect_err(|_| self.take_back_socket(record, socket, &folder))?;
             }
         }
-        Ok(())
+        Ok(text)
     }
 
     /// Delivers another bundle of its trust domain to the volume's pod, beside the existing certificates. Returns

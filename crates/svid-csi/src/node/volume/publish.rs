@@ -254,10 +254,10 @@ impl Node {
         let folders = self.deliveries.folders()?;
         let in_use = self.deliveries.reach(volume.record(), point)?;
         let is_first = volume.record().issued.is_none();
-        let issued = issued(&spec, context, jwt.as_ref());
+        let mut issued = issued(&spec, context, jwt.as_ref());
         self.announce(volume, &spec, &issued)?;
         self.reports.audit(volume, &spec, context, jwt.as_ref());
-        info_span!(target: SPANS, "deliver")
+        issued.bundle_text = info_span!(target: SPANS, "deliver")
             .in_scope(|| self.deliveries.deliver(volume.record(), &spec, context, jwt.as_ref(), Occasion::Publish))?;
         let shown = if in_use {
             Ok(())

@@ -276,7 +276,7 @@ impl Drop for Volume {
     }
 }
 
-/// The record of the pod's identity.
+/// The record of the pod's identity, before it is delivered.
 pub(super) fn issued(spec: &VolumeSpec, context: &X509Context, jwt: Option<&Jwt>) -> Issued {
     let identity = context.default_svid();
     let is_given = spec.subject().is_some_and(|subject| subject.identity.is_none());
@@ -285,6 +285,7 @@ pub(super) fn issued(spec: &VolumeSpec, context: &X509Context, jwt: Option<&Jwt>
         validity: context.held(),
         spiffe_id: is_given.then(|| identity.id().clone().into()),
         bundle_digest: identity.bundle_digest(),
+        bundle_text: None,
         digest: Some(context.digest()),
         untrusted: identity.untrusted().map(|rejection| rejection.to_string().into()),
         jwt: jwt.map(Jwt::issued),

@@ -254,7 +254,8 @@ async fn renew(
         let spec = volume.record().spec.clone();
         this.announce(volume, &spec, &issued)?;
         this.reports.audit(volume, &spec, &context, jwt.as_ref());
-        this.deliveries.deliver(volume.record(), &spec, &context, jwt.as_ref(), Occasion::Renewal)?;
+        issued.bundle_text =
+            this.deliveries.deliver(volume.record(), &spec, &context, jwt.as_ref(), Occasion::Renewal)?;
         this.record(volume, |record| {
             record.give(Some(issued));
             record.unsettled = false;

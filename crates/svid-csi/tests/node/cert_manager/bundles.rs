@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use serde_json::json;
 use svid_csi_core::bundle_document::BundleDocument;
+use svid_csi_proto::workload::X509svidResponse;
 use svid_csi_testkit::TestCa;
 use svid_csi_testkit::api_server::{Fault, Issuing, Mode};
 use tonic::Code;
 
-use super::cluster::{Cluster, cluster_test};
+use super::cluster::{BUNDLE, Cluster, cluster_test};
 use crate::fixture::{serial, svid, test, until};
+use crate::workload_api::client::Svids;
 
 fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
@@ -54,6 +56,52 @@ fn a_changed_file_reaches_every_volume() {
             targets.iter().all(|target| holds(target, &[&next]) && svid(target).check_chain().is_ok())
         })
         .await;
+    });
+}
+
+#[test]
+fn a_text_that_changes_only_in_its_comments_reaches_files_and_nothing_else() {
+    test(async || {
+        let mut cluster = Cluster::started(&[BUNDLE, &["--allow-plan=cert-manager:workload-api"]]).await;
+        let attribute = |(name, value): (&str, &str)| cluster.volume(name).attribute("svid-csi/delivery", value);
+        let [files, socket] = [("web", "files"), ("api", "workload-api")].map(attribute);
+        let files = files.attribute("svid-csi/file-bundle-json", "bundle.json");
+        let (target, socket) = (cluster.node.publish(&files).await, cluster.node.publish(&socket).await);
+        let mut stream = Svids::open(&socket.join("agent.sock")).await.unwrap();
+        let bundle = |message: X509svidResponse| message.svids[0].bundle.clone();
+        let first = bundle(stream.next().await.unwrap());
+        let read = |name: &str| fs::read(target.join(name)).unwrap_or_default();
+        let (leaf, document) = (serial(&target), read("bundle.json"));
+
+        let commented = format!("# ours, until 2031\n{}", cluster.ca.bundle_pem());
+        replace(&cluster.node.path("ca.crt"), &commented);
+        until("the comment is in the file", async || read("ca.crt") == commented.as_bytes()).await;
+        assert_eq!((serial(&target), read("bundle.json")), (leaf.clone(), document));
+        assert_eq!(cluster.node.trouble(&files).await, None);
+
+        cluster.node.terminate().await;
+        let changed = commented.replace("2031", "2032");
+        replace(&cluster.node.path("ca.crt"), &changed);
+        cluster.start().await;
+        until("it was changed without a driver", async || read("ca.crt") == changed.as_bytes()).await;
+        let mut stream = Svids::open(&socket.join("agent.sock")).await.unwrap();
+        assert_eq!(bundle(stream.next().await.unwrap()), first);
+
+        // A client of the socket sees the certificates only, and its next message is the next that it can tell apart.
+        let (next, last) = (TestCa::new("next"), TestCa::new("last"));
+        let [own, next, last] = [cluster.ca.bundle_pem(), next.bundle_pem(), last.bundle_pem()];
+        let both = own.clone() + &next;
+        replace(&cluster.node.path("ca.crt"), &both);
+        until("both CAs are there", async || read("ca.crt") == both.as_bytes()).await;
+        let both = bundle(stream.next().await.unwrap());
+        for text in [next.clone() + &own, format!("{next}# the old one\n{own}")] {
+            replace(&cluster.node.path("ca.crt"), &text);
+            until("the text is there", async || read("ca.crt") == text.as_bytes()).await;
+        }
+        replace(&cluster.node.path("ca.crt"), &(next + &own + &last));
+        assert!(bundle(stream.next().await.unwrap()).len() > both.len(), "a message without news");
+        assert_eq!(serial(&target), leaf);
+        assert_eq!(cluster.creates(), 2, "{}", cluster.server.calls.log());
     });
 }
 
