@@ -1,6 +1,7 @@
 //! The tasks of the process. If one ends before it was asked to, the process ends.
 
 mod blocking;
+mod looks;
 mod stuck;
 
 use std::future::Future;
@@ -15,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::error;
 
 pub use self::blocking::blocking;
+pub use self::looks::{Looks, NoAnswer};
 pub use self::stuck::RuntimeWatch;
 
 /// Why the process ends.

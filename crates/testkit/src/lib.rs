@@ -10,6 +10,7 @@
 pub mod agent;
 pub mod api_server;
 pub mod effects;
+mod hanging_fs;
 mod json_line;
 mod kill_rounds;
 mod lingering;
@@ -22,6 +23,7 @@ pub mod proxy;
 mod pulse;
 mod test_ca;
 
+pub use hanging_fs::HangingFs;
 pub use json_line::JsonLines;
 pub use kill_rounds::kill_rounds;
 pub use lingering::{lingering, pass};

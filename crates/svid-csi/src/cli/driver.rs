@@ -59,13 +59,19 @@ impl DriverCommand {
         for warning in self.warnings.iter().chain(&missing) {
             tracing::warn!("{warning}");
         }
-        Ok(super::runtime(4)?.block_on(node::run(self.config, self.traces))?)
+        let runtime = super::runtime(4)?;
+        let ended = runtime.block_on(node::run(self.config, self.traces));
+        // A thread that hangs in a file system of others must not keep the process.
+        runtime.shutdown_timeout(LAST_WORK);
+        Ok(ended?)
     }
 }
 
 /// The default name of a Kubernetes cluster.
 const USUAL_TRUST_DOMAIN: &str = "cluster.local";
 const DATA_SIZE: u64 = 128 * 1024 * 1024;
+/// How long blocking work may take once everything else has ended.
+const LAST_WORK: Duration = Duration::from_secs(2);
 const LIFETIME: Duration = Duration::from_secs(3_600);
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9809);
 /// The limit of the CSI specification.

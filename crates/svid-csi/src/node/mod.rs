@@ -139,7 +139,7 @@ impl Node {
             folders,
             workload_api,
             passwords: data.as_ref().map(Passwords::of),
-            socket_dir: socket_dir.map(Arc::new),
+            socket_dir,
             room: data.as_ref().map(Room::of),
             sources: sources.clone(),
             reports: reports.clone(),

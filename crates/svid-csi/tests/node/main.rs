@@ -10,6 +10,7 @@ mod fixture;
 
 mod adoption;
 mod agent_directory;
+mod agent_hangs;
 mod broker;
 mod capabilities;
 mod cert_manager;

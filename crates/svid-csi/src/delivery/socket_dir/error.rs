@@ -45,6 +45,9 @@ pub enum SocketDirError {
         "the file system of the agent's socket directory {} does not answer (--workload-api-socket-dir)", .0.display()
     )]
     Silent(PathBuf),
+    /// Other looks at the agent's directory take so long that one more did not begin.
+    #[error("the agent's socket directory {} is busy: other checks of it take too long (--workload-api-socket-dir)", .0.display())]
+    Busy(PathBuf),
     /// A file system call failed.
     #[error(transparent)]
     File(#[from] FsError),

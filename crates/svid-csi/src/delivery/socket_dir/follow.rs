@@ -1,7 +1,8 @@
 //! Keeps the directories of pods as the agent's is.
 
+use std::convert::Infallible;
 use std::fs;
-use std::path::Path;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::dir_watch::DirWatch;
 use super::hard_links::Touched;
 use super::of_pods::OfPods;
 use crate::backoff;
-use crate::tasks::blocking;
+use crate::telemetry::report;
 
 const PAUSE_BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -30,49 +31,65 @@ impl SocketDir {
     ///
     /// # Errors
     /// If a worker panics.
-    pub async fn follow(self: Arc<Self>, stop: CancellationToken) -> std::io::Result<()> {
-        let mut failures = 0;
-        while let Some(stable) = self.stable.as_ref().filter(|_| !stop.is_cancelled()) {
-            let watched = tokio::select! {
-                watched = self.watch(stable) => watched,
-                () = stop.cancelled() => return Ok(()),
-            };
-            if let Err(error) = watched {
-                warn!(%error, agent = %self.agent.display(), "the agent's directory cannot be watched; retrying");
-            }
-            let was_followed = self.followed.swap(false, Ordering::Relaxed);
-            let socket_dir = self.clone();
-            blocking(move || (socket_dir.look(), socket_dir.synchronise_pods())).await?;
-            failures = if was_followed { 0 } else { failures + 1 };
-            tokio::select! {
-                () = tokio::time::sleep(backoff::doubled(FIRST_PAUSE, failures, LONGEST_UNWATCHED)) => {}
-                () = stop.cancelled() => {}
-            }
+    pub async fn follow(self: Arc<Self>, stop: CancellationToken) -> io::Result<()> {
+        tokio::select! {
+            ended = self.follow_for_ever() => ended.map(|never| match never {}),
+            () = stop.cancelled() => Ok(()),
         }
-        stop.cancelled().await;
-        Ok(())
     }
 
-    async fn watch(self: &Arc<Self>, stable: &Path) -> std::io::Result<()> {
-        if let Some(parent) = self.agent.parent() {
-            fs::create_dir_all(parent)?;
+    async fn follow_for_ever(self: &Arc<Self>) -> io::Result<Infallible> {
+        let mut failures = 0;
+        loop {
+            match self.at_leisure(|this| this.prepare()).await? {
+                Ok(()) if self.stable().is_none() => std::future::pending().await,
+                Ok(()) => {
+                    let Err(error) = self.watch().await;
+                    warn!(%error, agent = %self.agent.display(), "the agent's directory cannot be watched; retrying");
+                }
+                Err(error) => {
+                    warn!(error = report::chain(&error), agent = %self.agent.display(), "the agent's directory cannot be used; retrying");
+                }
+            }
+            let was_followed = self.followed.swap(false, Ordering::Relaxed);
+            self.at_leisure(|this| (this.look(), this.synchronise_pods())).await?;
+            failures = if was_followed { 0 } else { failures + 1 };
+            tokio::time::sleep(backoff::doubled(FIRST_PAUSE, failures, LONGEST_UNWATCHED)).await;
         }
-        let watch = Arc::new(DirWatch::new(&self.agent, stable)?);
+    }
+
+    /// Looks, however long it takes.
+    async fn at_leisure<T: Send + 'static>(
+        self: &Arc<Self>,
+        look: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let this = self.clone();
+        self.looks.at_leisure(move || look(&this)).await
+    }
+
+    async fn watch(self: &Arc<Self>) -> io::Result<Infallible> {
+        let begun = self.at_leisure(|this| {
+            if let Some(parent) = this.agent.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            let stable = this.stable().ok_or(io::ErrorKind::NotFound)?;
+            DirWatch::new(&this.agent, stable)
+        });
+        let watch = Arc::new(begun.await??);
         let mut touched = Touched::first();
         let mut failures = 0;
         loop {
-            let (socket_dir, watch_again) = (self.clone(), watch.clone());
-            let look = move || {
-                watch_again.rearm(&socket_dir.of_pods.as_ref().map_or(Vec::new(), OfPods::paths))?;
-                let trouble = socket_dir.synchronise(&touched);
-                let retries = socket_dir.synchronise_pods() || trouble.is_some();
-                Ok::<_, std::io::Error>((trouble.is_none(), retries, touched))
+            let watch_again = watch.clone();
+            let look = move |this: &Self| {
+                watch_again.rearm(&this.of_pods().map_or(Vec::new(), OfPods::paths))?;
+                let trouble = this.synchronise(&touched);
+                let retries = this.synchronise_pods() || trouble.is_some();
+                let linked = this.linked();
+                let seen = (linked.restored, linked.is_undecided(), linked.is_wrong, linked.has_judged);
+                Ok::<_, io::Error>((trouble.is_none(), retries, touched, seen))
             };
-            let (is_followed, retries, before) = blocking(look).await??;
-            let (restored, is_undecided, is_wrong, has_judged) = {
-                let linked = self.linked();
-                (linked.restored, linked.is_undecided(), linked.is_wrong, linked.has_judged)
-            };
+            let (is_followed, retries, before, seen) = self.at_leisure(look).await??;
+            let (restored, is_undecided, is_wrong, has_judged) = seen;
             // The events of our own restoring, which are not those of a pod. The next look sees what happened since.
             let own = if restored { watch.so_far()? } else { Touched::default() };
             self.followed.store(is_followed, Ordering::Relaxed);

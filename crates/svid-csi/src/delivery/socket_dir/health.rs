@@ -6,33 +6,38 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use svid_csi_core::findings::facts::{AgentFacts, AgentSeen};
 use svid_csi_core::state::FileId;
-use tokio::time::timeout;
+use tracing::debug;
 
 use super::access::by_descriptor;
 use super::{SocketDir, SocketDirError, agent_folder};
 use crate::host::fsx::FsError;
 use crate::host::mount;
 use crate::net::uds;
-use crate::tasks::blocking;
 use crate::telemetry::report;
 
-/// How long a look may take by default, including the wait for the previous one.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a look may take by default.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 impl SocketDir {
     /// Why a volume whose mount has the root `root` does not work, if it does not. Inspects the agent's directory
-    /// again, because a mount over it does not cause an event.
-    pub fn trouble(&self, root: FileId) -> Option<String> {
+    /// again, because a mount over it does not cause an event. Blocks.
+    pub fn trouble(self: &Arc<Self>, root: FileId) -> Option<String> {
+        let looked = self.looked(move |this| Ok::<_, SocketDirError>(this.trouble_now(root)));
+        looked.unwrap_or_else(|error| Some(report::chain(&error)))
+    }
+
+    fn trouble_now(&self, root: FileId) -> Option<String> {
         let trouble = self.look();
         if let Some(error) = trouble.as_ref().filter(|_| self.linked().is_wrong) {
             return Some(report::chain(error));
         }
-        let own = self.of_pods.as_ref().and_then(|of_pods| of_pods.look(root));
+        let own = self.of_pods().and_then(|of_pods| of_pods.look(root));
         if let Some((own, why)) = own.filter(|_| self.heals()) {
             return why.or_else(|| self.lacks_agent(&own, trouble));
         }
@@ -51,41 +56,63 @@ impl SocketDir {
     }
 
     /// Looks at the agent's directory on another thread. A look that hangs, because the agent's file system does, occupies
-    /// one thread, however many follow. Calls of the kubelet look only in this way.
+    /// one thread, however many follow. Calls of the kubelet look only in this way. The look itself must end within `patience`,
+    /// and may wait as long for others.
     ///
     /// # Errors
-    /// [`SocketDirError::Silent`] if it takes longer than `patience`, or panics.
+    /// [`SocketDirError::Silent`] if it takes longer, or panics, and [`SocketDirError::Busy`] if others do.
     pub async fn look_within<T: Send + 'static>(
         self: &Arc<Self>,
         patience: Duration,
-        look: impl FnOnce(&Self) -> T + Send + 'static,
+        look: impl FnOnce(&Arc<Self>) -> T + Send + 'static,
     ) -> Result<T, SocketDirError> {
-        let looked = timeout(patience, async {
-            let turn = self.looking.clone().lock_owned().await;
-            let agent = self.clone();
-            let looking = blocking(move || {
-                let _turn = turn;
-                look(&agent)
-            });
-            looking.await.ok()
+        let this = self.clone();
+        let looked = self.looks.within(patience, move || {
+            if let Err(error) = this.prepare() {
+                debug!(error = report::chain(&error), "the agent's directory cannot be used yet");
+            }
+            look(&this)
         });
-        looked.await.ok().flatten().ok_or_else(|| SocketDirError::Silent(self.agent.clone()))
+        looked.await.map_err(|why| self.unanswered(why))
+    }
+
+    /// The same for a caller that blocks.
+    ///
+    /// # Errors
+    /// [`SocketDirError::Silent`] and [`SocketDirError::Busy`].
+    pub fn look_blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        look: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, SocketDirError> {
+        self.looks.within_blocking(PATIENCE, look).map_err(|why| self.unanswered(why))
     }
 
     /// The same for looks that should be short.
     ///
     /// # Errors
-    /// [`SocketDirError::Silent`].
+    /// [`SocketDirError::Silent`] and [`SocketDirError::Busy`].
     pub async fn look_soon<T: Send + 'static>(
         self: &Arc<Self>,
-        look: impl FnOnce(&Self) -> T + Send + 'static,
+        look: impl FnOnce(&Arc<Self>) -> T + Send + 'static,
     ) -> Result<T, SocketDirError> {
         self.look_within(PATIENCE, look).await
     }
 
-    /// Whether an agent is reached through the directory that pods get. Blocks.
-    pub fn is_up(&self) -> bool {
-        self.lacks_agent(&self.live(), None).is_none()
+    /// Whether an agent is reached through the directory that pods get.
+    pub async fn is_up(self: &Arc<Self>) -> bool {
+        match self.look_soon(|this| this.lacks_agent(&this.live(), None).is_none()).await {
+            Ok(is_up) => {
+                self.was_up.store(is_up, Ordering::Relaxed);
+                is_up
+            }
+            Err(SocketDirError::Busy(_)) => self.was_up.load(Ordering::Relaxed),
+            Err(_) => false,
+        }
+    }
+
+    /// The agent's directory, after a link of root's; as configured if its file system does not answer.
+    pub async fn found_at(self: &Arc<Self>) -> PathBuf {
+        self.look_soon(|this| this.located()).await.unwrap_or_else(|_| self.agent.clone())
     }
 
     /// Why no agent is reached through a directory of pods.

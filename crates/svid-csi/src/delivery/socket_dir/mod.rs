@@ -16,10 +16,10 @@ mod health;
 mod of_pods;
 mod stable;
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use svid_csi_core::state::FileId;
 use svid_csi_core::volume_id::VolumeId;
@@ -30,6 +30,7 @@ use self::dir_choice::DirChoice;
 pub use self::error::SocketDirError;
 use self::granted::{Granted, SETTLES_IN};
 use self::hard_links::{Changes, Linked, Touched};
+use self::health::PATIENCE;
 pub use self::health::seen;
 use self::of_pods::OfPods;
 use super::private_bind::View;
@@ -37,6 +38,7 @@ use crate::host::data_root::DataRoot;
 use crate::host::fsx::{self, FsError};
 use crate::host::mount::{self, MountError, MountSource};
 use crate::host::seal::Sealing;
+use crate::tasks::{Looks, NoAnswer};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
 use crate::telemetry::reported::{Reported, Sparingly};
@@ -58,14 +60,19 @@ struct Views {
 }
 
 /// The directory for pods.
+///
+/// The agent's file system may be in the hands of another program, or of another machine, and never answer. So it is looked at
+/// only by [`Looks`], one at a time: by [`SocketDir::look_within`], or by a method that says that it blocks, which fails then.
 #[derive(Debug)]
 pub struct SocketDir {
     /// As configured; it may be a link.
     agent: PathBuf,
-    stable: Option<PathBuf>,
+    /// The directory for pods, if it is configured.
+    configured: Option<PathBuf>,
+    /// The driver's own directories, if there can be any; unknown before the first look.
+    own: OnceLock<Option<OwnDirectories>>,
     views: Option<Views>,
     linked: Mutex<Linked>,
-    of_pods: Option<OfPods>,
     /// Notified of a new directory of a pod.
     has_new: Notify,
     choice: Mutex<DirChoice>,
@@ -74,14 +81,23 @@ pub struct SocketDir {
     undone: Mutex<Sparingly>,
     /// Whether changes are being watched.
     followed: AtomicBool,
-    /// Held while [`SocketDir::look_within`] looks.
-    looking: Arc<tokio::sync::Mutex<()>>,
+    looks: Looks,
+    /// What [`SocketDir::is_up`] last returned.
+    was_up: AtomicBool,
     metrics: Arc<Metrics>,
+}
+
+/// The driver's own directories in place of the agent's.
+#[derive(Debug)]
+struct OwnDirectories {
+    stable: PathBuf,
+    of_pods: OfPods,
 }
 
 impl SocketDir {
     /// Decides between the stable directory and the plain bind, and links the existing sockets. Their access rights are
-    /// remembered in the file `granted`.
+    /// remembered in the file `granted`. If the agent's file system does not answer, that is done by the first look that it
+    /// answers. Blocks.
     ///
     /// # Errors
     /// [`SocketDirError::OtherMount`] if a stable directory was configured and cannot work.
@@ -90,34 +106,84 @@ impl SocketDir {
         data: Option<&DataRoot>,
         granted: Option<PathBuf>,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, SocketDirError> {
-        let agent = config.path.clone();
-        let stable = match &config.stable {
-            Some(stable) => Some(stable::explicit(&agent, stable)?),
-            None => stable::beside(&agent)?,
-        };
-        let choice = if stable.is_some() { DirChoice::Sealed } else { DirChoice::Plain };
-        let socket_dir = SocketDir {
-            agent,
-            of_pods: stable.as_deref().map(|stable| OfPods::of(stable, metrics.clone())),
+    ) -> Result<Arc<Self>, SocketDirError> {
+        let socket_dir = Arc::new(SocketDir {
+            agent: config.path.clone(),
+            configured: config.stable.clone(),
+            own: OnceLock::new(),
             has_new: Notify::new(),
-            stable,
             views: data.map(|data| Views {
                 shared: View::at(data.tmpfs().join("agent"), false),
                 of_pods: View::at(data.tmpfs().join("agent-of-pods"), true),
             }),
             linked: Mutex::new(Linked::with(Granted::load(granted))),
-            choice: Mutex::new(choice),
+            choice: Mutex::new(DirChoice::Plain),
             trouble: Mutex::default(),
             left_out: Mutex::default(),
             undone: Mutex::default(),
             followed: AtomicBool::default(),
-            looking: Arc::default(),
+            looks: Looks::default(),
+            was_up: AtomicBool::default(),
             metrics,
-        };
-        socket_dir.look();
-        socket_dir.synchronise_pods();
+        });
+        match socket_dir.looked(|_| Ok::<_, SocketDirError>(())) {
+            Err(error @ (SocketDirError::Silent(_) | SocketDirError::Busy(_))) => {
+                warn!(
+                    error = report::chain(&error),
+                    "the agent's directory is not known yet: its volumes wait, others are served"
+                );
+            }
+            known => known?,
+        }
         Ok(socket_dir)
+    }
+
+    /// Finds the driver's own directories, unless they are known, and links the existing sockets.
+    fn prepare(&self) -> Result<(), SocketDirError> {
+        if self.own.get().is_some() {
+            return Ok(());
+        }
+        let stable = match &self.configured {
+            Some(stable) => Some(stable::explicit(&self.agent, stable)?),
+            None => stable::beside(&self.agent)?,
+        };
+        let choice = if stable.is_some() { DirChoice::Sealed } else { DirChoice::Plain };
+        *self.choice.lock().unwrap_or_else(PoisonError::into_inner) = choice;
+        let own = |stable: PathBuf| OwnDirectories { of_pods: OfPods::of(&stable, self.metrics.clone()), stable };
+        // Looks are one at a time, so nothing else sets it.
+        let _ = self.own.set(stable.map(own));
+        self.look();
+        self.synchronise_pods();
+        Ok(())
+    }
+
+    /// Looks for a caller that blocks.
+    fn looked<T, E>(
+        self: &Arc<Self>,
+        look: impl FnOnce(&Self) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, SocketDirError>
+    where
+        T: Send + 'static,
+        SocketDirError: From<E>,
+    {
+        let this = self.clone();
+        let looked = self.looks.within_blocking(PATIENCE, move || {
+            this.prepare()?;
+            Ok(look(&this)?)
+        });
+        looked.unwrap_or_else(|why| Err(self.unanswered(why)))
+    }
+
+    /// The failure of a look that does not end.
+    pub fn silent(&self) -> SocketDirError {
+        SocketDirError::Silent(self.agent.clone())
+    }
+
+    fn unanswered(&self, why: NoAnswer) -> SocketDirError {
+        match why {
+            NoAnswer::Silent | NoAnswer::Failed => self.silent(),
+            NoAnswer::Busy => SocketDirError::Busy(self.agent.clone()),
+        }
     }
 
     /// Whether volumes follow the agent's directory when it is re-created.
@@ -127,17 +193,30 @@ impl SocketDir {
 
     /// The driver's own directory in its place, if there can be one.
     pub fn stable(&self) -> Option<&Path> {
-        self.stable.as_deref()
+        self.own().map(|own| &*own.stable)
+    }
+
+    fn own(&self) -> Option<&OwnDirectories> {
+        self.own.get()?.as_ref()
+    }
+
+    fn of_pods(&self) -> Option<&OfPods> {
+        self.own().map(|own| &own.of_pods)
     }
 
     /// The directory to mount into the pod of a volume. If the mount has to be read-only although the pod did not request
-    /// that, its runtime may make it writable, so it gets a directory of its own.
+    /// that, its runtime may make it writable, so it gets a directory of its own. Blocks.
     ///
     /// # Errors
     /// [`SocketDirError::NoAgent`] and [`SocketDirError::Writable`] among others.
-    pub fn source(&self, id: &VolumeId, read_only: bool) -> Result<MountSource, SocketDirError> {
-        let is_missing = self.stable.as_ref().map_or(Ok(false), |stable| fsx::exists(stable).map(|there| !there))?;
-        if let Some(stable) = self.stable.as_ref().filter(|_| is_missing) {
+    pub fn source(self: &Arc<Self>, id: &VolumeId, read_only: bool) -> Result<MountSource, SocketDirError> {
+        let id = id.clone();
+        self.looked(move |this| this.source_now(&id, read_only))
+    }
+
+    fn source_now(&self, id: &VolumeId, read_only: bool) -> Result<MountSource, SocketDirError> {
+        let is_missing = self.stable().map_or(Ok(false), |stable| fsx::exists(stable).map(|there| !there))?;
+        if let Some(stable) = self.stable().filter(|_| is_missing) {
             fsx::ensure_dir(stable, 0o755)?;
         }
         if is_missing || !self.followed.load(Ordering::Relaxed) || self.choice() == DirChoice::Unusable {
@@ -149,7 +228,7 @@ impl SocketDir {
         if let Some(why) = self.choice().lack_of_seal().filter(|_| read_only) {
             return Err(SocketDirError::Writable(why));
         }
-        if let Some(of_pods) = self.of_pods.as_ref().filter(|_| read_only) {
+        if let Some(of_pods) = self.of_pods().filter(|_| read_only) {
             return self.source_of_pod(of_pods, id);
         }
         let live = self.live();
@@ -169,34 +248,61 @@ impl SocketDir {
         Ok(MountSource::open(&views.of_pods.show(folder, root)?.join(id.as_str()))?)
     }
 
-    /// Removes what a volume has of its own.
+    /// Removes what a volume has of its own. Blocks.
     ///
     /// # Errors
-    /// [`FsError`].
-    pub fn remove(&self, id: &VolumeId) -> Result<(), FsError> {
-        self.of_pods.as_ref().map_or(Ok(()), |of_pods| of_pods.remove(id))
+    /// [`SocketDirError`].
+    pub fn remove(self: &Arc<Self>, id: &VolumeId) -> Result<(), SocketDirError> {
+        self.of_pod(id, OfPods::remove)
     }
 
-    /// Removes what a volume without a record has of its own, unless it is in use.
+    /// Removes what a volume without a record has of its own, unless it is in use. Blocks.
     ///
     /// # Errors
-    /// [`FsError`].
-    pub fn remove_unused(&self, id: &VolumeId) -> Result<(), FsError> {
-        self.of_pods.as_ref().map_or(Ok(()), |of_pods| of_pods.remove_unused(id))
+    /// [`SocketDirError`].
+    pub fn remove_unused(self: &Arc<Self>, id: &VolumeId) -> Result<(), SocketDirError> {
+        self.of_pod(id, OfPods::remove_unused)
     }
 
-    /// Removes what volumes have for which `is_known` returns false, unless it is in use. Returns the failures.
-    pub fn keep_only(&self, is_known: impl Fn(&VolumeId) -> bool) -> Vec<FsError> {
-        self.of_pods.as_ref().map_or(Vec::new(), |of_pods| of_pods.keep_only(is_known))
+    fn of_pod(
+        self: &Arc<Self>,
+        id: &VolumeId,
+        change: impl FnOnce(&OfPods, &VolumeId) -> Result<(), FsError> + Send + 'static,
+    ) -> Result<(), SocketDirError> {
+        // Volumes of other sources do not depend on the agent's file system.
+        let may_have = |own: &Option<OwnDirectories>| own.as_ref().is_some_and(|own| own.of_pods.may_have(id));
+        if !self.own.get().is_none_or(may_have) {
+            return Ok(());
+        }
+        let id = id.clone();
+        self.looked(move |this| this.of_pods().map_or(Ok(()), |of_pods| change(of_pods, &id)))
     }
 
-    /// Whether `root` is the directory that pods currently get, or one of a pod's own.
+    /// Removes what volumes have for which `is_known` returns false, unless it is in use. Returns the failures, each with the
+    /// path of what is left. Blocks.
+    pub fn keep_only(self: &Arc<Self>, is_known: impl Fn(&VolumeId) -> bool) -> Vec<FsError> {
+        let Some(of_pods) = self.of_pods() else { return Vec::new() };
+        let failed = |id: VolumeId| {
+            let error = self.remove_unused(&id).err()?;
+            Some(FsError { action: "remove", path: of_pods.path_of(&id), source: io::Error::other(error) })
+        };
+        of_pods.unknown(is_known).into_iter().filter_map(failed).collect()
+    }
+
+    /// Whether `root` is the directory that pods currently get, or one of a pod's own. Blocks.
     ///
     /// # Errors
     /// [`MountError`] if that cannot be determined.
-    pub fn is_current(&self, root: FileId) -> Result<bool, MountError> {
-        let is_of_a_pod = || self.of_pods.as_ref().map_or(Ok(false), |of_pods| of_pods.contain(root));
-        Ok(self.is_shared(root)? || is_of_a_pod()?)
+    pub fn is_current(self: &Arc<Self>, root: FileId) -> Result<bool, MountError> {
+        let looked = self.looked(move |this| {
+            let is_of_a_pod = || this.of_pods().map_or(Ok(false), |of_pods| of_pods.contain(root));
+            Ok::<_, MountError>(this.is_shared(root)? || is_of_a_pod()?)
+        });
+        looked.map_err(|error| match error {
+            SocketDirError::Mount(error) => error,
+            SocketDirError::File(error) => error.into(),
+            error => FsError { action: "look at", path: self.agent.clone(), source: io::Error::other(error) }.into(),
+        })
     }
 
     /// Whether `root` is the directory that follows the agent's, or the agent's own, which pods share.
@@ -207,7 +313,7 @@ impl SocketDir {
 
     /// Updates the directories of pods. Returns whether one of them has failed.
     fn synchronise_pods(&self) -> bool {
-        self.of_pods.as_ref().filter(|_| self.heals()).is_some_and(OfPods::synchronise)
+        self.of_pods().filter(|_| self.heals()).is_some_and(OfPods::synchronise)
     }
 
     /// The agent's file system hangs until this is dropped.
@@ -225,12 +331,12 @@ impl SocketDir {
     }
 
     /// The agent's directory, after a link of root's.
-    pub fn located(&self) -> PathBuf {
+    fn located(&self) -> PathBuf {
         agent_folder::locate(&self.agent)
     }
 
     fn live(&self) -> PathBuf {
-        self.stable.clone().filter(|_| self.heals()).unwrap_or_else(|| self.located())
+        self.stable().filter(|_| self.heals()).map_or_else(|| self.located(), Path::to_owned)
     }
 
     /// Compares and links without a watch; again if there are new sockets, whose access rights must be settled.
@@ -245,7 +351,7 @@ impl SocketDir {
 
     /// Compares and links. Returns the problem, if there is one.
     fn synchronise(&self, touched: &Touched) -> Option<FsError> {
-        let stable = self.stable.as_ref()?;
+        let stable = self.stable()?;
         let mut linked = self.linked();
         let (agent, led_out) = (self.located(), linked.leading_out.clone());
         let (changes, trouble) = linked.synchronise(&[agent.clone(), self.agent.clone()], stable, touched);

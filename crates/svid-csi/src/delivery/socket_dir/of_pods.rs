@@ -154,14 +154,21 @@ impl OfPods {
         self.remove(id)
     }
 
-    /// Removes those of volumes for which `is_known` returns false, and which are not in use. Returns the failures.
-    pub(super) fn keep_only(&self, is_known: impl Fn(&VolumeId) -> bool) -> Vec<FsError> {
-        let unknown = self.all().into_iter().map(|(id, _)| id).filter(|id| !is_known(id));
-        let failed = |id: VolumeId| {
-            let path = self.folder.join(id.as_str());
-            self.remove_unused(&id).err().map(|error| FsError { path, ..error })
-        };
-        unknown.filter_map(failed).collect()
+    /// Those of volumes for which `is_known` returns false.
+    pub(super) fn unknown(&self, is_known: impl Fn(&VolumeId) -> bool) -> Vec<VolumeId> {
+        if !self.are_former_known.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        self.all().into_iter().map(|(id, _)| id).filter(|id| !is_known(id)).collect()
+    }
+
+    /// Whether a volume may have one. Does not block.
+    pub(super) fn may_have(&self, id: &VolumeId) -> bool {
+        !self.are_former_known.load(Ordering::Relaxed) || self.pods().contains_key(id)
+    }
+
+    pub(super) fn path_of(&self, id: &VolumeId) -> PathBuf {
+        self.folder.join(id.as_str())
     }
 
     fn with(&self, root: FileId) -> Option<(VolumeId, Shared)> {

@@ -9,7 +9,6 @@ use svid_csi_core::plan::{Plan, Source};
 use svid_csi_core::state::{Phase, Record};
 use svid_csi_core::unix_time;
 
-use crate::delivery::socket_dir::SocketDir;
 use crate::delivery::workload_api::Usage;
 use crate::host::clock;
 use crate::node::volume::Node;
@@ -143,7 +142,7 @@ pub async fn snapshot(node: &Node) -> Snapshot {
     });
     let (busy, now) = (busy.await, clock::now());
     let agent = match &node.deliveries.socket_dir {
-        Some(agent) => Some(agent.look_soon(SocketDir::is_up).await.unwrap_or(false)),
+        Some(agent) => Some(agent.is_up().await),
         None => None,
     };
     Snapshot {

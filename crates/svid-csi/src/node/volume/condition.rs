@@ -9,9 +9,9 @@ use svid_csi_core::volume_id::VolumeId;
 
 use super::Node;
 use super::error::VolumeError;
+use super::mount::may_show_agent;
 use crate::host::clock;
 use crate::host::mount::{MountError, MountPoint, MountState};
-use crate::tasks::blocking;
 use crate::telemetry::report;
 
 /// How long to wait for the file system of the agent's directory.
@@ -27,14 +27,11 @@ impl Node {
         let record = held.as_ref().map(|volume| volume.record().clone());
         drop(held);
         let node = self.clone();
-        let may_be_agents = record.as_ref().is_none_or(|record| record.spec.subject().is_none());
+        let may_show_agent = may_show_agent(record.as_ref());
         let look = move || node.look_at(&id, &target, record.as_ref());
-        let condition = match self.deliveries.socket_dir.as_ref().filter(|_| may_be_agents) {
-            None => blocking(look).await??,
-            Some(socket_dir) => match socket_dir.look_within(PATIENCE, move |_| look()).await {
-                Ok(looked) => looked?,
-                Err(silent) => Some(silent.to_string()),
-            },
+        let condition = match self.at_target(may_show_agent, PATIENCE, look).await {
+            Err(VolumeError::SocketDir(silent)) => Some(silent.to_string()),
+            looked => looked?,
         };
         if condition.is_some() {
             self.reports.metrics.abnormal_seen();

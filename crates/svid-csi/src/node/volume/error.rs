@@ -156,7 +156,10 @@ impl VolumeError {
             VolumeError::Mount(error) | VolumeError::SocketDir(SocketDirError::Mount(error)) => error.class(),
             VolumeError::File(error) | VolumeError::SocketDir(SocketDirError::File(error)) => error.class(),
             VolumeError::SocketDir(
-                SocketDirError::NoAgent(_) | SocketDirError::Deleted(_) | SocketDirError::Silent(_),
+                SocketDirError::NoAgent(_)
+                | SocketDirError::Deleted(_)
+                | SocketDirError::Silent(_)
+                | SocketDirError::Busy(_),
             )
             | VolumeError::Slow { .. }
             | VolumeError::Begun(_)

@@ -26,11 +26,14 @@ pub(in crate::node) async fn facts(node: &Node, setup: &DriverFacts) -> DriverFa
         name.registered = registered.contains(&name.name);
     }
     facts.data_survives = node.data.as_ref().is_some_and(|data| data.survives());
-    facts.agent = node.deliveries.socket_dir.as_ref().map(|socket_dir| AgentFacts {
-        path: text(&socket_dir.located()),
-        stable: socket_dir.stable().map(text),
-        heals: socket_dir.heals(),
-    });
+    facts.agent = match &node.deliveries.socket_dir {
+        Some(socket_dir) => Some(AgentFacts {
+            path: text(&socket_dir.found_at().await),
+            stable: socket_dir.stable().map(text),
+            heals: socket_dir.heals(),
+        }),
+        None => None,
+    };
     if let (Some(facts), Some(broker)) = (&mut facts.broker, &node.sources.broker) {
         facts.up = broker.is_up();
     }

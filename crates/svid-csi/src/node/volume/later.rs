@@ -13,15 +13,18 @@ use tracing::{error, warn};
 
 use super::Node;
 use super::error::VolumeError;
+use super::mount::may_show_agent;
 use super::registry::Held;
 use super::store::Unreadable;
 use crate::backoff;
-use crate::tasks::blocking;
 use crate::telemetry::metrics::QueueState;
 use crate::telemetry::report;
 
 /// A volume that never became ready is removed if the kubelet has not requested it for this long.
 pub(in crate::node) const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
+
+/// How long to wait for the file system of the agent's directory.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Volumes, each with the time of its next check.
 #[derive(Debug, Default)]
@@ -100,12 +103,9 @@ impl Node {
                 continue;
             };
             let (node, volume) = (self.clone(), id.clone());
-            let looked = blocking(move || node.finish(&volume, &mut held));
-            let failed = match looked.await {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => error,
-                Err(error) => error.into(),
-            };
+            let may_show_agent = held.as_ref().is_some_and(|volume| may_show_agent(Some(volume.record())));
+            let finish = move || node.finish(&volume, &mut held);
+            let Err(failed) = self.at_target(may_show_agent, PATIENCE, finish).await else { continue };
             if (failures + 1).is_power_of_two() {
                 error!(volume = %id, failures = failures + 1, error = report::chain(&failed), "a volume could not be recovered, updated or removed; retrying");
             }

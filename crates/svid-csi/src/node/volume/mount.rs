@@ -1,6 +1,7 @@
 //! Volumes at their targets: identifying a mount, and replacing it if necessary.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use svid_csi_core::state::{FileId, Phase, Record};
 use svid_csi_core::volume::{Content, VolumeSpec};
@@ -12,9 +13,31 @@ use super::deliver::Deliveries;
 use super::error::VolumeError;
 use super::registry::Volume;
 use crate::host::mount::{MountError, MountPoint, MountSource, MountState, Tree};
+use crate::tasks::blocking;
 use crate::telemetry::log::SPANS;
 
+/// Whether the agent's directory may be mounted at the target of a volume, so that looking there depends on its file system.
+pub(super) fn may_show_agent(record: Option<&Record>) -> bool {
+    record.is_none_or(|record| {
+        record.spec.content == Content::Passthrough || (record.formerly.is_some() && !record.formerly_filled)
+    })
+}
+
 impl Node {
+    /// Does work that blocks at a volume's target. Where the agent's directory may be mounted, it is one of the looks at that,
+    /// because its file system may hang, and it must end within `patience`.
+    pub(super) async fn at_target<T: Send + 'static>(
+        &self,
+        may_show_agent: bool,
+        patience: Duration,
+        work: impl FnOnce() -> Result<T, VolumeError> + Send + 'static,
+    ) -> Result<T, VolumeError> {
+        match self.deliveries.socket_dir.as_ref().filter(|_| may_show_agent) {
+            None => blocking(work).await?,
+            Some(socket_dir) => socket_dir.look_within(patience, move |_| work()).await?,
+        }
+    }
+
     /// Mounts `source` at the target, and unmounts other mounts of ours, for the volume described by `spec`. Steps that
     /// may fail come before steps that remove something; if mounting fails nevertheless, the former mount is restored.
     pub(in crate::node) fn mount(

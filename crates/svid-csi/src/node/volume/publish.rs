@@ -21,12 +21,13 @@ use super::deliver::mixes_trust_domains;
 use super::error::VolumeError;
 use super::intent::{check_same_volume, is_published, is_published_at};
 use super::jwt::Jwt;
+use super::mount::may_show_agent;
 use super::registry::{Held, Volume, issued};
 use super::room::Occasion;
+use crate::delivery::socket_dir::SocketDir;
 use crate::host::clock;
 use crate::host::mount::{MountPoint, MountSource};
 use crate::source::Reason;
-use crate::tasks::blocking;
 use crate::telemetry::log::SPANS;
 use crate::telemetry::report;
 
@@ -92,14 +93,10 @@ impl Node {
         held: Held,
     ) -> Result<Publication, VolumeError> {
         let (node, driver) = (self.clone(), driver.to_owned());
-        let wanted = spec.clone();
-        let look = self.deliveries.socket_dir()?.look_within(patience, move |socket_dir| {
-            let point = MountPoint::open(&wanted.target)?;
-            let source = socket_dir.source(&wanted.id, wanted.read_only)?;
-            Ok::<_, VolumeError>((held, point, source))
-        });
-        let (mut held, point, source) = look.await??;
-        blocking(move || {
+        let publish = move |socket_dir: &Arc<SocketDir>| {
+            let mut held = held;
+            let point = MountPoint::open(&spec.target)?;
+            let source = socket_dir.source(&spec.id, spec.read_only)?;
             if is_published(held.as_ref(), &spec, &point, Some(source.id()))? {
                 return Ok(Publication::Unchanged);
             }
@@ -111,8 +108,9 @@ impl Node {
                 node.pass_through(volume, &point, &source, spec).map_err(VolumeError::begun)?;
             }
             Ok(Publication::New)
-        })
-        .await?
+        };
+        // It may wait for others as long as it may take.
+        self.deliveries.socket_dir()?.look_within(patience / 2, publish).await?
     }
 
     fn pass_through(
@@ -161,7 +159,9 @@ impl Node {
         let (node, driver) = (self.clone(), driver.to_owned());
         let id = spec.id.clone();
         let Brought { tokens, pkcs12_password } = brought;
-        let begun = blocking(move || {
+        // If it did not have the agent's directory, what is mounted is of this driver.
+        let had_agent = held.as_ref().is_some_and(|volume| may_show_agent(Some(volume.record())));
+        let begin = move || {
             let point = MountPoint::open(&spec.target)?;
             let spec = as_adopted(held.as_ref(), spec);
             if node.adopt(&driver, &spec, &point, &mut held)? {
@@ -183,8 +183,8 @@ impl Node {
             let Some(volume) = held.as_mut() else { return Ok(Break(Publication::New)) };
             node.keep_password(volume, &spec, pkcs12_password.as_ref()).map_err(VolumeError::begun)?;
             Ok::<_, VolumeError>(Continue((held, point, spec)))
-        });
-        let begun = begun.await??;
+        };
+        let begun = self.at_target(had_agent, patience / 2, begin).await?;
         // Only now, because a call about another pod's volume fails earlier.
         self.sources.offer(&id, &subject, tokens.as_ref());
         let (mut held, point, spec) = match begun {
@@ -200,7 +200,7 @@ impl Node {
         })?;
         drop(span);
         let node = self.clone();
-        blocking(move || node.install_first(held, &point, spec, first)).await??;
+        self.at_target(had_agent, patience, move || node.install_first(held, &point, spec, first)).await?;
         Ok(Publication::New)
     }
 

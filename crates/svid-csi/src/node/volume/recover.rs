@@ -12,9 +12,11 @@ use tracing::{error, info, warn};
 
 use super::Node;
 use super::error::VolumeError;
+use super::mount::may_show_agent;
 use super::registry::{Held, Volume};
 use super::restore::Restored;
 use super::store::Unreadable;
+use crate::delivery::socket_dir::SocketDirError;
 use crate::host::fsx::FsError;
 use crate::host::mount::{self, MountError, MountPoint, MountSource, MountState};
 use crate::tasks::blocking;
@@ -28,6 +30,8 @@ struct Tally {
     awaited: usize,
     removed: usize,
     left_alone: usize,
+    /// The file system of the agent's directory does not answer: no further volume waits for it.
+    agent_is_silent: bool,
 }
 
 impl Tally {
@@ -82,8 +86,21 @@ impl Node {
 
     fn recover_volume(self: &Arc<Self>, id: &VolumeId, record: Record, tally: &mut Tally) {
         let mut held = self.volumes.try_hold(id).expect("nothing else runs yet");
-        held.replace(self.known(record));
-        let (step, done) = self.resume(&mut held);
+        let volume = held.insert(self.known(record));
+        let (step, done) = match &self.deliveries.socket_dir {
+            Some(socket_dir) if may_show_agent(Some(volume.record())) => {
+                // Until that has ended, it is one of those left alone.
+                self.is_unfinished(volume, true);
+                let node = self.clone();
+                let resumed = match tally.agent_is_silent {
+                    true => Err(socket_dir.silent()),
+                    false => socket_dir.look_blocking(move || node.resume(&mut held)),
+                };
+                tally.agent_is_silent = matches!(resumed, Err(SocketDirError::Silent(_)));
+                resumed.unwrap_or_else(|error| (Step::LeaveAlone, Err(error.into())))
+            }
+            _ => self.resume(&mut held),
+        };
         match step {
             _ if done.is_err() => tally.left_alone += 1,
             Step::AwaitPublish => tally.awaited += 1,

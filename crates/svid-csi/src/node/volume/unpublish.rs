@@ -1,6 +1,7 @@
 //! Unpublishing: the publish steps in reverse.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use svid_csi_core::plan::Plan;
 use svid_csi_core::state::{Phase, Record};
@@ -11,10 +12,14 @@ use tracing::{info, warn};
 
 use super::Node;
 use super::error::VolumeError;
+use super::mount::may_show_agent;
 use super::registry::{Held, Volume};
 use crate::host::mount::{self, MountError, MountPoint};
 use crate::tasks::blocking;
 use crate::telemetry::report;
+
+/// How long to wait for the file system of the agent's directory.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Node {
     /// Unpublishes a volume. One that was never published is not an error.
@@ -29,11 +34,12 @@ impl Node {
     ) -> Result<(), VolumeError> {
         let held = self.hold(&id).await?;
         let (node, driver) = (self.clone(), driver.to_owned());
-        blocking(move || {
+        let may_show_agent = may_show_agent(held.as_ref().map(Volume::record));
+        let remove = move || {
             let mut held = held;
             node.remove(&driver, &id, &target, &mut held)
-        })
-        .await?
+        };
+        self.at_target(may_show_agent, PATIENCE, remove).await
     }
 
     /// The plan of a volume, if there is one.

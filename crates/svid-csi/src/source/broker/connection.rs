@@ -15,7 +15,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use svid_csi_core::spiffe_id::SpiffeId;
 use svid_csi_core::x509_context::X509Context;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -23,8 +23,9 @@ use tonic::body::Body;
 
 use super::config::BrokerEndpoint;
 use super::own_svid::CurrentSvid;
+use crate::net::unix_channel;
 use crate::spiffe::tls::{self, Bundles, ExpectedPeer};
-use crate::tasks::Tasks;
+use crate::tasks::{Looks, Tasks};
 use crate::telemetry::report;
 
 /// How long establishing a connection may take.
@@ -39,6 +40,7 @@ const AGENTS: &str = "/spire/agent/";
 #[derive(Debug, Clone)]
 pub(super) struct BrokerServer {
     pub(super) endpoint: BrokerEndpoint,
+    pub(super) looks: Looks,
     pub(super) server_id: Option<SpiffeId>,
 }
 
@@ -109,7 +111,7 @@ impl BrokerServer {
 
     async fn dial(&self) -> io::Result<Box<dyn Raw>> {
         match &self.endpoint {
-            BrokerEndpoint::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+            BrokerEndpoint::Unix(path) => Ok(Box::new(unix_channel::open_by(&self.looks, path.clone()).await?)),
             BrokerEndpoint::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;

@@ -46,7 +46,7 @@ use super::Reason;
 use crate::kube::events::Events;
 use crate::spiffe::bundle_warnings::BundleWarnings;
 use crate::spiffe::x509_message::MOST_BYTES;
-use crate::tasks::Tasks;
+use crate::tasks::{Looks, Tasks};
 use crate::telemetry::metrics::Metrics;
 
 /// The source.
@@ -82,8 +82,10 @@ impl Broker {
     /// Follows the driver's own identity, and connects as soon as it has one. The agent need not be running.
     pub fn open(config: BrokerConfig, metrics: Arc<Metrics>, events: Option<Events>, tasks: &Tasks) -> Self {
         let bundle_warnings = Arc::<BundleWarnings>::default();
-        let own = OwnSvid::follow(config.workload_api_dir, bundle_warnings.clone(), tasks);
-        let server = BrokerServer { endpoint: config.endpoint, server_id: config.server_id };
+        // The agent's file system may hang.
+        let looks = Looks::default();
+        let own = OwnSvid::follow(config.workload_api_dir, looks.clone(), bundle_warnings.clone(), tasks);
+        let server = BrokerServer { endpoint: config.endpoint, looks, server_id: config.server_id };
         let connections = Connections::keep(server, own, metrics.clone(), tasks);
         let reporter = ProblemReporter { metrics, events, bundle_warnings };
         Broker { connections, reporter, tasks: tasks.clone(), pods: Mutex::default() }

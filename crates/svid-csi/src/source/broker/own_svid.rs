@@ -24,7 +24,7 @@ use crate::net::unix_channel;
 use crate::spiffe::bundle_warnings::BundleWarnings;
 use crate::spiffe::workload_header::asking;
 use crate::spiffe::x509_message::{self, MOST_BYTES, ReadError};
-use crate::tasks::{Tasks, blocking};
+use crate::tasks::{Looks, Tasks, blocking};
 use crate::telemetry::report;
 
 /// How long a connection may take.
@@ -75,6 +75,8 @@ pub(super) struct OwnSvid {
 enum OwnSvidError {
     #[error(transparent)]
     NoSocket(#[from] NoSocket),
+    #[error("the file system of the agent's directory {} does not answer", .0.display())]
+    NoAnswer(PathBuf),
     #[error("the agent does not answer on its Workload API")]
     Connect(#[from] tonic::transport::Error),
     #[error("the agent does not answer on its Workload API within {} seconds", .0.as_secs())]
@@ -102,10 +104,15 @@ impl From<Status> for OwnSvidError {
 
 impl OwnSvid {
     /// Follows the identity on the socket in `directory`, which may not exist yet, and may be deleted and re-created.
-    pub(super) fn follow(directory: PathBuf, bundle_warnings: Arc<BundleWarnings>, tasks: &Tasks) -> Self {
+    pub(super) fn follow(
+        directory: PathBuf,
+        looks: Looks,
+        bundle_warnings: Arc<BundleWarnings>,
+        tasks: &Tasks,
+    ) -> Self {
         let last = FollowedValue::new(None);
         let (current, trouble, refresh) = (last.value(), last.trouble(), Arc::<Notify>::default());
-        let follower = OwnSvidFollower { directory, last, refresh: refresh.clone(), bundle_warnings };
+        let follower = OwnSvidFollower { directory, looks, last, refresh: refresh.clone(), bundle_warnings };
         tasks.detached(async move { match follower.run().await {} });
         OwnSvid { current, trouble, refresh }
     }
@@ -125,6 +132,7 @@ impl OwnSvid {
 
 struct OwnSvidFollower {
     directory: PathBuf,
+    looks: Looks,
     last: FollowedValue<Option<CurrentSvid>>,
     refresh: Arc<Notify>,
     bundle_warnings: Arc<BundleWarnings>,
@@ -135,7 +143,9 @@ impl OwnSvidFollower {
         let (mut backoff, refresh) = (Backoff::up_to(LONGEST), self.refresh.clone());
         loop {
             // Before reading, so that no change is missed.
-            let changes = inotify::follow(&self.directory, &NO_FILES);
+            let directory = self.directory.clone();
+            let watched = self.looks.within(CONNECT, move || inotify::follow(&directory, &NO_FILES)).await;
+            let changes = watched.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
             let ended = tokio::select! {
                 ended = self.session(&mut backoff) => ended,
                 () = refresh.notified() => continue,
@@ -156,9 +166,10 @@ impl OwnSvidFollower {
     /// does.
     async fn session(&mut self, backoff: &mut Backoff) -> Result<(), OwnSvidError> {
         let directory = self.directory.clone();
-        let socket = blocking(move || agent_socket::find(&directory)).await??;
-        let channel =
-            timeout(CONNECT, unix_channel::connect(&socket)).await.map_err(|_| OwnSvidError::Slow(CONNECT))??;
+        let found = self.looks.within(CONNECT, move || agent_socket::find(&directory)).await;
+        let socket = found.map_err(|_| OwnSvidError::NoAnswer(self.directory.clone()))??;
+        let connected = timeout(CONNECT, unix_channel::connect_by(&self.looks, &socket)).await;
+        let channel = connected.map_err(|_| OwnSvidError::Slow(CONNECT))??;
         let mut client = SpiffeWorkloadApiClient::new(channel).max_decoding_message_size(MOST_BYTES);
         let opening = async {
             let mut stream = client.fetch_x509svid(asking(X509svidRequest {})).await?.into_inner();
@@ -233,7 +244,7 @@ mod tests {
         let _agent = Agent::start(folder.path());
         let wall = right - Duration::from_secs(300);
         let _simulated = simulated::begin(Machine { wall, booted: Duration::ZERO, random: Random::new(1) });
-        let mut own = OwnSvid::follow(folder.path().join("agent"), Arc::default(), &tasks);
+        let mut own = OwnSvid::follow(folder.path().join("agent"), Looks::default(), Arc::default(), &tasks);
         let is_early = |trouble: &Option<String>| trouble.as_ref().is_some_and(|why| why.contains("valid only from"));
         timeout(LONGEST, own.trouble.wait_for(is_early)).await.unwrap().unwrap();
         simulated::change(|machine| machine.wall = right);

@@ -60,11 +60,13 @@ impl FollowedFile {
                 }
                 sleep(PAUSE).await;
             }
-            // In this order, so that a change between the two is noticed in the next round.
-            self.changes = watch(&self.path);
             let path = self.path.clone();
-            match blocking(move || look(&path)).await {
-                Ok(look) => self.take(look),
+            // In this order, so that a change between the two is noticed in the next round.
+            match blocking(move || (watch(&path), look(&path))).await {
+                Ok((changes, look)) => {
+                    self.changes = changes;
+                    self.take(look);
+                }
                 Err(failed) => error!(error = report::chain(&failed), "the trust bundle cannot be read"),
             }
         }

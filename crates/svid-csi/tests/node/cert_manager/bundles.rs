@@ -92,11 +92,11 @@ fn a_text_that_changes_only_in_its_comments_reaches_files_and_nothing_else() {
         let [own, next, last] = [cluster.ca.bundle_pem(), next.bundle_pem(), last.bundle_pem()];
         let both = own.clone() + &next;
         replace(&cluster.node.path("ca.crt"), &both);
-        until("both CAs are there", async || read("ca.crt") == both.as_bytes()).await;
+        until("both CAs are delivered", async || read("ca.crt") == both.as_bytes()).await;
         let both = bundle(stream.next().await.unwrap());
         for text in [next.clone() + &own, format!("{next}# the old one\n{own}")] {
             replace(&cluster.node.path("ca.crt"), &text);
-            until("the text is there", async || read("ca.crt") == text.as_bytes()).await;
+            until("the text is delivered", async || read("ca.crt") == text.as_bytes()).await;
         }
         replace(&cluster.node.path("ca.crt"), &(next + &own + &last));
         assert!(bundle(stream.next().await.unwrap()).len() > both.len(), "a message without news");
