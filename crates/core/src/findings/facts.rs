@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 pub use self::driver::{
     AgentFacts, BrokerFacts, CertManagerFacts, DriverFacts, EventFacts, FileFacts, IdentityFacts, IssuerFacts,
-    NameFacts, PodDescriptors, RootsFacts, VolumeFacts,
+    LocalCaFacts, NameFacts, PodDescriptors, RootsFacts, VolumeFacts,
 };
 use crate::state::FileId;
 

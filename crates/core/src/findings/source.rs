@@ -6,6 +6,7 @@ use super::{Category, Check, Report, Severity, word};
 pub(super) const CHECKS: &[&Check] = &[
     &BROKER_DOWN,
     &REQUESTS_NOT_WATCHED,
+    &LOCAL_CA,
     &ROOTS,
     &NO_ENTRY,
     &AGENT_SILENT,
@@ -33,6 +34,15 @@ static REQUESTS_NOT_WATCHED: Check = Check {
     title: "The driver cannot watch the certificate requests of its node.",
     explanation: "No identity is issued or renewed. Either the API server cannot be reached, or the driver's service account may not \
                   list and watch certificaterequests.cert-manager.io in all namespaces.",
+};
+
+static LOCAL_CA: Check = Check {
+    id: "local-ca-not-loaded",
+    category: Category::Source,
+    severity: Severity::Fault,
+    title: "The local CA's files cannot be read or written.",
+    explanation: "Pods keep the identities they have, but get no new ones. The driver retries; the finding names the file and the \
+                  system's error.",
 };
 
 static ROOTS: Check = Check {
@@ -123,6 +133,9 @@ pub(super) fn find(facts: &Facts, report: &mut Report) {
         let cause = "the certificate requests of this node are not watched";
         let fix = "kubectl auth can-i watch certificaterequests.cert-manager.io -A --as system:serviceaccount:NAMESPACE:DRIVER";
         report.find(&REQUESTS_NOT_WATCHED, "cert-manager", cause, fix);
+    }
+    if let Some(trouble) = driver.local_ca.as_ref().and_then(|local_ca| local_ca.trouble.as_deref()) {
+        report.find(&LOCAL_CA, "local-ca", trouble, "journalctl -k | grep -i 'I/O error'");
     }
     if let Some(trouble) = driver.roots.as_ref().and_then(|roots| roots.trouble.as_deref()) {
         report.find(&ROOTS, "local-ca", trouble, "kubectl get configmap -n NAMESPACE svid-csi-roots -o yaml");

@@ -37,12 +37,13 @@ enum Extent {
 }
 
 /// The findings that are conditions, the worst first.
-const CONDITIONS: [(&str, Extent); 17] = [
+const CONDITIONS: [(&str, Extent); 18] = [
     ("agent-directory-missing", Extent::AllPods),
     ("agent-directory-empty", Extent::AllPods),
     ("agent-socket-dead", Extent::AllPods),
     ("broker-not-connected", Extent::AllPods),
     ("requests-not-watched", Extent::AllPods),
+    ("local-ca-not-loaded", Extent::AllPods),
     ("identity-expired", Extent::Volumes),
     ("identity-missing", Extent::Volumes),
     ("identity-overdue", Extent::Volumes),

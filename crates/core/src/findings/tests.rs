@@ -122,6 +122,10 @@ fn each_fact_that_is_wrong_is_found() {
     assert_eq!(ids(|facts| driver(facts).pods_reach_host = Some(false)), ["pods-folder-not-shared"]);
     assert_eq!(ids(|facts| volume(facts).identity = None), ["identity-missing"]);
     assert_eq!(
+        ids(|facts| driver(facts).local_ca = Some(super::facts::LocalCaFacts { trouble: Some("x".to_owned()) })),
+        ["local-ca-not-loaded"]
+    );
+    assert_eq!(
         ids(|facts| driver(facts).roots = Some(super::facts::RootsFacts { nodes: 2, trouble: Some("x".to_owned()) })),
         ["roots-not-shared"]
     );

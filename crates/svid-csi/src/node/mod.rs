@@ -35,7 +35,7 @@ use crate::host::mount::{self, MountError, Propagation};
 use crate::host::service_manager::ServiceManager;
 use crate::kube::client::ClientError;
 use crate::kube::csi_driver::Lacking;
-use crate::source::local_ca::{LocalCa, LocalCaError};
+use crate::source::local_ca::{LocalCa, LocalCaError, Sharing};
 use crate::source::trust_bundle::TrustBundleError;
 use crate::source::{IssueWaits, Sources};
 use crate::tasks::Tasks;
@@ -207,11 +207,13 @@ fn open_local_ca(
     let Some(local_ca) = &config.local_ca else { return Ok(None) };
     let in_tmpfs = data.map(|data| data.tmpfs().join("ca").join(local_ca.trust_domain.as_str()));
     let Some(folder) = local_ca.dir.clone().or(in_tmpfs) else { return Ok(None) };
-    let mut opened = LocalCa::open(local_ca, &folder)?;
-    if let (Some(place), Some(client)) = (&local_ca.roots, api) {
-        opened.share_roots(client, place.clone(), &config.kubelet.node_id, metrics, tasks);
-    }
-    Ok(Some(opened))
+    let sharing = local_ca.roots.clone().zip(api).map(|(place, client)| Sharing {
+        client,
+        place,
+        node: config.kubelet.node_id.clone(),
+        restarts: metrics.watch_restarts("ConfigMap"),
+    });
+    LocalCa::start(local_ca, folder, sharing, tasks).map(Some)
 }
 
 /// Without a data root, records are stored beside the CSI socket, which is on the host. They contain no secrets.

@@ -112,7 +112,7 @@ pub(super) fn start(node: &Arc<Node>, bindings: Bindings) {
     if let Some(bundle) = node.sources.cert_manager.as_ref().and_then(|cert_manager| cert_manager.bundle()) {
         tasks.essential("trust bundle", node.clone().follow_bundle(Issuer::CertManager, bundle, tasks.stopping()));
     }
-    if let Some(local_ca) = node.sources.local_ca.as_ref().filter(|local_ca| local_ca.roots().is_some()) {
+    if let Some(local_ca) = node.sources.local_ca.as_ref().filter(|local_ca| local_ca.shares_roots()) {
         let follow = node.clone().follow_bundle(Issuer::LocalCa, local_ca.bundle(), tasks.stopping());
         tasks.essential("roots of all nodes", follow);
     }

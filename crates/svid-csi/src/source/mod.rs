@@ -168,6 +168,11 @@ impl Sources {
         [broker, cert_manager].into_iter().flatten().collect()
     }
 
+    /// Why the local CA's files cannot be used for now, if so.
+    pub fn local_ca_trouble(&self) -> Option<String> {
+        self.local_ca.as_ref()?.trouble()
+    }
+
     /// The roots of all nodes, if this driver shares its own.
     pub fn roots(&self) -> Option<&Roots> {
         self.local_ca.as_ref()?.roots()

@@ -33,6 +33,8 @@ pub struct DriverFacts {
     pub broker: Option<BrokerFacts>,
     /// The source `cert-manager`.
     pub cert_manager: Option<CertManagerFacts>,
+    /// The source `local-ca`.
+    pub local_ca: Option<LocalCaFacts>,
     /// The roots of all nodes.
     pub roots: Option<RootsFacts>,
     /// The kubeconfig by which it reaches the API server, if not by its pod's service account.
@@ -62,6 +64,7 @@ impl DriverFacts {
             agent: self.agent.filter(|_| has(Source::Socket)),
             broker: self.broker.filter(|_| has(Source::Broker)),
             cert_manager: self.cert_manager.filter(|_| has(Source::CertManager)),
+            local_ca: self.local_ca.filter(|_| has(Source::LocalCa)),
             roots: self.roots.filter(|_| has(Source::LocalCa)),
             ..self
         }
@@ -118,6 +121,14 @@ pub struct CertManagerFacts {
     pub pods_ask: bool,
     /// The configured issuer; none if a ConfigMap names it.
     pub issuer: Option<IssuerFacts>,
+}
+
+/// The source `local-ca`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LocalCaFacts {
+    /// Why its files cannot be used for now.
+    pub trouble: Option<String>,
 }
 
 /// An issuer.

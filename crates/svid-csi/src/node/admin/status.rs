@@ -40,6 +40,9 @@ pub struct Status {
     pub broker_up: Option<bool>,
     /// The roots of all nodes; absent without --local-ca-roots.
     pub local_ca_roots: Option<RootsStatus>,
+    /// Why the local CA cannot be used for now; absent if it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_ca_trouble: Option<String>,
     /// The number of further volumes that are currently busy.
     pub busy: usize,
 }
@@ -94,6 +97,7 @@ pub async fn status(node: &Node) -> Status {
         waiting: node.sources.waiting().into_iter().map(|(id, what)| (id.to_string(), what)).collect(),
         cert_manager_up: node.sources.cert_manager.as_ref().map(|source| source.is_up()),
         broker_up: node.sources.broker.as_ref().map(|broker| broker.is_up()),
+        local_ca_trouble: node.sources.local_ca_trouble(),
         local_ca_roots: node
             .sources
             .roots()

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use rustix::process::Rlimit;
 use svid_csi_core::error::Class;
 use svid_csi_core::state::Record;
+use svid_csi_core::target::TargetPath;
 use svid_csi_core::volume::Content;
 
 use super::*;
@@ -141,6 +142,47 @@ fn an_orphan_that_cannot_be_removed_is_removed_later() {
         tokio::time::sleep(HOUR / 4).await;
         assert!(fs::symlink_metadata(&orphan).is_err());
         assert!(fs::symlink_metadata(folder(&dir, &spec)).is_ok());
+    });
+}
+
+/// Its files cannot be read: the disk fails.
+#[test]
+fn a_local_ca_whose_files_cannot_be_read_is_loaded_later() {
+    test(async || {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(&dir);
+        let ca = dir.path().join("ca");
+        config.local_ca.as_mut().unwrap().dir = Some(ca.clone());
+        let (node, spec) = (build_as(&config), spec(&dir));
+        publish(&node, &spec).await.unwrap();
+        let root = fs::read(ca.join("ca.crt")).unwrap();
+        end(node).await;
+        let (key, away) = (ca.join("ca.key"), ca.join("away"));
+        fs::rename(&key, &away).unwrap();
+        fs::create_dir(&key).unwrap();
+
+        let node = build_as(&config);
+        let delivered = || fs::read(spec.target.path().join("tls.crt")).unwrap();
+        let before = delivered();
+        let trouble = status::status(&node).await.local_ca_trouble.expect("it is reported");
+        assert!(trouble.contains("ca.key"), "{trouble}");
+        assert!(!node.sources.local_ca.as_ref().unwrap().can_sign());
+        let mut other = spec.clone();
+        other.id = VolumeId::of_kubelet("u2", "spiffe");
+        let target = dir.path().join("pods/u2/volumes/kubernetes.io~csi/spiffe/mount");
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        other.target = TargetPath::parse(target.to_str().unwrap()).unwrap();
+        assert_eq!(publish(&node, &other).await.unwrap_err().class(), Class::NotYet);
+        publish(&node, &spec).await.unwrap();
+        assert_eq!(delivered(), before, "pods keep what they have");
+
+        fs::remove_dir(&key).unwrap();
+        fs::rename(&away, &key).unwrap();
+        tokio::time::sleep(HOUR / 12).await;
+        assert_eq!(status::status(&node).await.local_ca_trouble, None);
+        publish(&node, &other).await.unwrap();
+        assert_eq!(fs::read(ca.join("ca.crt")).unwrap(), root, "it is the same CA");
+        assert_eq!(fs::read(target.join("ca.crt")).unwrap(), fs::read(spec.target.path().join("ca.crt")).unwrap());
     });
 }
 

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use svid_csi_core::files::{FileName, FileNames};
-use svid_csi_core::findings::facts::{AgentFacts, DriverFacts, FileFacts, IdentityFacts, RootsFacts, VolumeFacts};
+use svid_csi_core::findings::facts::{
+    AgentFacts, DriverFacts, FileFacts, IdentityFacts, LocalCaFacts, RootsFacts, VolumeFacts,
+};
 use svid_csi_core::renew;
 use svid_csi_core::state::{Issued, Record};
 use svid_csi_core::unix_time::seconds;
@@ -43,6 +45,7 @@ pub(in crate::node) async fn facts(node: &Node, setup: &DriverFacts) -> DriverFa
     facts.pod_descriptors = node.deliveries.workload_api.as_ref().map(WorkloadApi::descriptors);
     facts.recent = node.reports.recent.all();
     facts.unread = node.store.all_unread().iter().map(ToString::to_string).collect();
+    facts.local_ca = node.sources.local_ca.as_ref().map(|local_ca| LocalCaFacts { trouble: local_ca.trouble() });
     facts.roots = node.sources.roots().map(|roots| RootsFacts { nodes: roots.nodes(), trouble: roots.trouble() });
     let mut waiting = node.sources.waiting();
     let volumes = &mut facts.volumes;

@@ -27,6 +27,9 @@ pub enum LocalCaError {
     /// Its own root cannot be used.
     #[error("the local CA's certificate is not a valid trust bundle")]
     Trust(#[from] UnionError),
+    /// Its files cannot be read or written for now.
+    #[error("the local CA's files cannot be read or written for now; retrying")]
+    NotLoaded,
     /// It is not known which other roots pods trust.
     #[error(
         "the roots of other nodes are not known: those stored beside the CA cannot be read, and the ConfigMap of --local-ca-roots has not been read yet"
@@ -65,7 +68,7 @@ impl LocalCaError {
     /// The class of the failure.
     pub fn class(&self) -> Class {
         match self {
-            LocalCaError::UnknownRoots => Class::NotYet,
+            LocalCaError::UnknownRoots | LocalCaError::NotLoaded => Class::NotYet,
             _ => Class::Internal,
         }
     }

@@ -2,31 +2,36 @@
 
 mod error;
 mod folder;
+mod keys;
 mod roots;
 mod trusted;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::rand;
 use kube::Client;
-use svid_csi_core::ca::{Authorities, CertificateAuthority};
+use prometheus_client::metrics::counter::Counter;
 use svid_csi_core::identity::{Candidate, KeyType, PrivateKey, TrustBundle};
-use svid_csi_core::jwt::{Audiences, JwtAuthority, JwtBundles, JwtSvid};
+use svid_csi_core::jwt::{Audiences, JwtBundles, JwtSvid};
 use svid_csi_core::request::SvidRequest;
 use svid_csi_core::runtime_issuer::ConfigMapPlace;
 use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 use tokio::sync::watch;
-use tracing::error;
+use tracing::{error, info};
 
 pub use self::error::LocalCaError;
+use self::keys::Keys;
 pub use self::roots::Roots;
-use self::trusted::Trusted;
+use self::trusted::Published;
+use crate::backoff::pause;
 use crate::host::clock;
-use crate::tasks::{OneThread, Tasks};
-use crate::telemetry::metrics::Metrics;
+use crate::tasks::{OneThread, Tasks, blocking};
 use crate::telemetry::report;
+
+/// The longest pause before the next attempt to load the authority.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// The default lifetime of JWT-SVIDs, as in SPIRE: long enough for a call, short enough that a stolen one is of little
 /// use.
@@ -49,45 +54,129 @@ pub struct LocalCaConfig {
     pub roots: Option<ConfigMapPlace>,
 }
 
+/// Where the drivers of all nodes publish their roots.
+#[derive(Clone)]
+pub struct Sharing {
+    /// The API server.
+    pub client: Client,
+    /// The ConfigMap.
+    pub place: ConfigMapPlace,
+    /// The name of this node.
+    pub node: String,
+    /// Counts the times that the ConfigMap is watched again.
+    pub restarts: Counter,
+}
+
 /// The embedded authority.
 #[derive(Debug, Clone)]
 pub struct LocalCa {
-    authority: Arc<CertificateAuthority>,
-    jwt_authority: Arc<JwtAuthority>,
+    trust_domain: TrustDomain,
+    /// Once they are loaded.
+    keys: Arc<OnceLock<Keys>>,
+    published: Published,
+    /// Why they are not loaded.
+    trouble: Arc<Mutex<Option<String>>>,
+    shares_roots: bool,
     jwt_signing: OneThread,
     jwt_lifetime: Duration,
     lifetime: Duration,
     key_type: KeyType,
-    trusted: Arc<Trusted>,
-    /// The file with the roots of other nodes for the next startup.
-    kept_roots: PathBuf,
-    roots: Option<Roots>,
 }
 
 impl LocalCa {
     /// Loads the root from `folder` (ca.crt and ca.key, PEM), or creates one and stores it there with mode 0600. A root that
-    /// is not valid now issues nothing until it is, but pods keep what they have.
+    /// is not valid now issues nothing until it is, but pods keep what they have. Blocks.
     ///
     /// # Errors
     /// [`LocalCaError`].
     pub fn open(config: &LocalCaConfig, folder: &Path) -> Result<Self, LocalCaError> {
-        let authority = folder::authority(&config.trust_domain, folder)?;
-        if let Err(error) = authority.check_validity(clock::now()) {
-            error!(folder = %folder.display(), error = report::chain(&error), "the local CA cannot issue identities now");
+        let this = Self::without_keys(config, false);
+        this.set(Keys::load(&config.trust_domain, folder, &this.published)?);
+        Ok(this)
+    }
+
+    /// The same for a driver: if the files cannot be read or written for now, that is retried, and meanwhile nothing is issued
+    /// and pods keep what they have. If roots are shared, it starts to trust those of the other nodes, and to publish its own;
+    /// those of the previous run are trusted at once. Blocks; needs a tokio runtime around it.
+    ///
+    /// # Errors
+    /// [`LocalCaError`] for files that will not get better by themselves.
+    pub fn start(
+        config: &LocalCaConfig,
+        folder: PathBuf,
+        sharing: Option<Sharing>,
+        tasks: &Tasks,
+    ) -> Result<Self, LocalCaError> {
+        let this = Self::without_keys(config, sharing.is_some());
+        match this.load(&folder, sharing.as_ref(), tasks) {
+            Err(error @ LocalCaError::File(_)) => {
+                this.failed(&folder, &error, 1);
+                tasks.detached(this.clone().load_later(folder, sharing, tasks.clone()));
+            }
+            loaded => loaded?,
         }
-        let jwt_authority = folder::jwt_authority(&config.trust_domain, &folder.join("jwt.key"))?;
-        let trusted = Trusted::new(Authorities::of(&authority, &jwt_authority), &config.trust_domain)?;
-        Ok(LocalCa {
-            authority: Arc::new(authority),
-            jwt_authority: Arc::new(jwt_authority),
+        Ok(this)
+    }
+
+    fn without_keys(config: &LocalCaConfig, shares_roots: bool) -> Self {
+        LocalCa {
+            trust_domain: config.trust_domain.clone(),
+            keys: Arc::default(),
+            published: Published::default(),
+            trouble: Arc::default(),
+            shares_roots,
             jwt_signing: OneThread::default(),
             jwt_lifetime: config.jwt_lifetime,
             lifetime: config.lifetime,
             key_type: config.key_type,
-            trusted: Arc::new(trusted),
-            kept_roots: folder.join("roots.json"),
-            roots: None,
-        })
+        }
+    }
+
+    fn load(&self, folder: &Path, sharing: Option<&Sharing>, tasks: &Tasks) -> Result<(), LocalCaError> {
+        let keys = match sharing {
+            None => Keys::load(&self.trust_domain, folder, &self.published)?,
+            Some(sharing) => Keys::load_sharing(&self.trust_domain, folder, &self.published, sharing, tasks)?,
+        };
+        self.set(keys);
+        Ok(())
+    }
+
+    fn set(&self, keys: Keys) {
+        // Only one attempt at a time can succeed.
+        let _ = self.keys.set(keys);
+    }
+
+    /// Tries again until it is loaded.
+    async fn load_later(self, folder: PathBuf, sharing: Option<Sharing>, tasks: Tasks) {
+        let mut failures = 1;
+        loop {
+            tokio::time::sleep(pause(failures, LONGEST)).await;
+            let (this, sharing, tasks) = (self.clone(), sharing.clone(), tasks.clone());
+            let within = folder.clone();
+            let loaded = blocking(move || this.load(&within, sharing.as_ref(), &tasks)).await;
+            match loaded.map_err(LocalCaError::from).flatten() {
+                Ok(()) => {
+                    *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    return info!(folder = %folder.display(), "the local CA can be used again");
+                }
+                Err(error) => {
+                    failures += 1;
+                    self.failed(&folder, &error, failures);
+                }
+            }
+        }
+    }
+
+    fn failed(&self, folder: &Path, error: &LocalCaError, failures: u32) {
+        let error = report::chain(error);
+        if failures.is_power_of_two() {
+            error!(folder = %folder.display(), error, failures, "the local CA cannot be used for now; pods keep what they have; retrying");
+        }
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    fn keys(&self) -> Result<&Keys, LocalCaError> {
+        self.keys.get().ok_or(LocalCaError::NotLoaded)
     }
 
     /// Issues an identity with a new key at the time `now`. Blocks.
@@ -95,13 +184,14 @@ impl LocalCa {
     /// # Errors
     /// [`LocalCaError`].
     pub fn issue(&self, id: SpiffeId, now: SystemTime) -> Result<Candidate, LocalCaError> {
+        let authority = &self.keys()?.authority;
         let bundle = self.bundle().borrow().clone().ok_or(LocalCaError::UnknownRoots)?;
         let mut serial = [0; 16];
         rand::fill(&mut serial).map_err(|_| LocalCaError::Random)?;
         let key = PrivateKey::generate(self.key_type)?;
         let request = SvidRequest::for_key(&key, id, self.lifetime);
-        let leaf = self.authority.sign(&request, now, serial)?;
-        let chain = std::iter::once(leaf).chain(self.authority.intermediates().iter().cloned()).collect();
+        let leaf = authority.sign(&request, now, serial)?;
+        let chain = std::iter::once(leaf).chain(authority.intermediates().iter().cloned()).collect();
         Ok(Candidate { chain, key, bundle: Some(bundle.certificates().to_vec()) })
     }
 
@@ -110,40 +200,43 @@ impl LocalCa {
     /// # Errors
     /// [`LocalCaError`].
     pub async fn issue_jwt(&self, id: &SpiffeId, audiences: &Audiences) -> Result<JwtSvid, LocalCaError> {
-        let (authority, lifetime) = (self.jwt_authority.clone(), self.jwt_lifetime);
+        let (authority, lifetime) = (self.keys()?.jwt_authority.clone(), self.jwt_lifetime);
         let (id, audiences) = (id.clone(), audiences.clone());
         Ok(self.jwt_signing.run(move || authority.sign(&id, &audiences, clock::now(), lifetime)).await??)
     }
 
-    /// Starts to trust the roots of the other nodes, and to publish its own; those of the previous run are trusted at
-    /// once. Blocks; needs a tokio runtime around it.
-    pub fn share_roots(&mut self, client: Client, place: ConfigMapPlace, node: &str, metrics: &Metrics, tasks: &Tasks) {
-        let (trusted, kept) = (self.trusted.clone(), self.kept_roots.clone());
-        let roots = Roots::start(client, place, node, trusted, kept, metrics.watch_restarts("ConfigMap"), tasks);
-        self.roots = Some(roots);
+    /// Whether it can sign: it is loaded, and valid now.
+    pub fn can_sign(&self) -> bool {
+        self.keys.get().is_some_and(|keys| keys.authority.check_validity(clock::now()).is_ok())
     }
 
-    /// Whether it can sign: it is valid now.
-    pub fn can_sign(&self) -> bool {
-        self.authority.check_validity(clock::now()).is_ok()
+    /// Why its files cannot be used for now, if so.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it trusts the roots of other nodes, which may change at any time.
+    pub fn shares_roots(&self) -> bool {
+        self.shares_roots
     }
 
     /// The follower of the other nodes' roots, if they are followed.
     pub fn roots(&self) -> Option<&Roots> {
-        self.roots.as_ref()
+        self.keys.get()?.roots.as_ref()
     }
 
     /// The CA certificates of its trust domain, and their changes; none as long as those of other nodes are not known.
     pub fn bundle(&self) -> watch::Receiver<Option<Arc<TrustBundle>>> {
-        self.trusted.bundle()
+        self.published.bundle.subscribe()
     }
 
     /// The keys to validate JWT-SVIDs of its trust domain with, and their changes.
     ///
     /// # Errors
-    /// [`LocalCaError::UnknownRoots`].
+    /// [`LocalCaError::NotLoaded`] and [`LocalCaError::UnknownRoots`].
     pub fn jwt_bundles(&self) -> Result<watch::Receiver<Arc<JwtBundles>>, LocalCaError> {
-        let bundles = self.trusted.jwt_bundles();
+        self.keys()?;
+        let bundles = self.published.jwt.subscribe();
         if bundles.borrow().is_empty() { Err(LocalCaError::UnknownRoots) } else { Ok(bundles) }
     }
 }

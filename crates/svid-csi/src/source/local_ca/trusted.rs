@@ -10,23 +10,44 @@ use tokio::sync::watch;
 
 use crate::host::clock;
 
-/// The union, which changes only when the trusted authorities change. Without a bundle and with no JWT bundle if it is
-/// not known.
+/// What pods trust, and its changes. Without a bundle and with no JWT bundle if it is not known.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Published {
+    pub(super) bundle: watch::Sender<Option<Arc<TrustBundle>>>,
+    pub(super) jwt: watch::Sender<Arc<JwtBundles>>,
+}
+
+/// The union, which changes only when the trusted authorities change.
 #[derive(Debug)]
 pub(super) struct Trusted {
     own: Authorities,
     trust_domain: TrustDomain,
-    bundle: watch::Sender<Option<Arc<TrustBundle>>>,
-    jwt: watch::Sender<Arc<JwtBundles>>,
+    published: Published,
 }
 
 impl Trusted {
+    /// Those of this node; what pods trust with them is not known yet.
+    pub(super) fn publishing(own: Authorities, trust_domain: &TrustDomain, published: Published) -> Self {
+        Self { own, trust_domain: trust_domain.clone(), published }
+    }
+
     /// Only those of this node.
+    #[cfg(test)]
     pub(super) fn new(own: Authorities, trust_domain: &TrustDomain) -> Result<Self, UnionError> {
-        let Union { bundle, jwt } = Authorities::union([&own].into_iter(), clock::now())?;
-        let jwt = JwtBundles::from([(trust_domain.clone(), Arc::new(jwt))]);
-        let (bundle, jwt) = (watch::Sender::new(Some(Arc::new(bundle))), watch::Sender::new(Arc::new(jwt)));
-        Ok(Self { own, trust_domain: trust_domain.clone(), bundle, jwt })
+        let this = Self::publishing(own, trust_domain, Published::default());
+        this.alone()?;
+        Ok(this)
+    }
+
+    /// There are no authorities of other nodes.
+    pub(super) fn alone(&self) -> Result<(), UnionError> {
+        self.publish(Authorities::union([&self.own].into_iter(), clock::now())?);
+        Ok(())
+    }
+
+    fn publish(&self, Union { bundle, jwt }: Union) {
+        set(&self.published.bundle, Some(Arc::new(bundle)));
+        set(&self.published.jwt, Arc::new([(self.trust_domain.clone(), Arc::new(jwt))].into()));
     }
 
     /// Replaces the authorities of other nodes. Returns the ones that are left out, because they do not fit or
@@ -35,16 +56,15 @@ impl Trusted {
         &'a self,
         others: impl Iterator<Item = (&'a str, &'a Authorities)>,
     ) -> Result<Vec<(&'a str, UnionError)>, UnionError> {
-        let (Union { bundle, jwt }, left_out) = Authorities::union_of_most(&self.own, others, clock::now())?;
-        set(&self.bundle, Some(Arc::new(bundle)));
-        set(&self.jwt, Arc::new([(self.trust_domain.clone(), Arc::new(jwt))].into()));
+        let (union, left_out) = Authorities::union_of_most(&self.own, others, clock::now())?;
+        self.publish(union);
         Ok(left_out)
     }
 
     /// Those of other nodes are not known yet.
     pub(super) fn unknown(&self) {
-        set(&self.bundle, None);
-        set(&self.jwt, Arc::default());
+        set(&self.published.bundle, None);
+        set(&self.published.jwt, Arc::default());
     }
 
     pub(super) fn own(&self) -> &Authorities {
@@ -55,12 +75,14 @@ impl Trusted {
         &self.trust_domain
     }
 
+    #[cfg(test)]
     pub(super) fn bundle(&self) -> watch::Receiver<Option<Arc<TrustBundle>>> {
-        self.bundle.subscribe()
+        self.published.bundle.subscribe()
     }
 
+    #[cfg(test)]
     pub(super) fn jwt_bundles(&self) -> watch::Receiver<Arc<JwtBundles>> {
-        self.jwt.subscribe()
+        self.published.jwt.subscribe()
     }
 }
 
