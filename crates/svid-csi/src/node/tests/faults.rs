@@ -145,6 +145,34 @@ fn an_orphan_that_cannot_be_removed_is_removed_later() {
     });
 }
 
+/// The queue has pauses of its own, and so has the renewal: neither ends those of the other.
+#[test]
+fn a_trust_bundle_that_cannot_be_written_wakes_the_renewal_once() {
+    test(async || {
+        let dir = tempfile::tempdir().unwrap();
+        let (node, spec) = (build(&dir), spec(&dir));
+        publish(&node, &spec).await.unwrap();
+        let mut held = node.volumes.hold(&spec.id).await;
+        let volume = held.as_mut().unwrap();
+        volume.stop_renewing();
+        node.record(volume, |record| record.issued.as_mut().unwrap().bundle_digest.clear()).unwrap();
+        let woken = volume.renew_now.clone();
+        let fails = RecordsFail::of(&dir, &spec);
+        let mut wakes = 0;
+        for _ in 0..5 {
+            node.try_to_update_bundle(volume).unwrap_err();
+            wakes += usize::from(tokio::time::timeout(HOUR, woken.notified()).await.is_ok());
+        }
+        assert_eq!(wakes, 1);
+        drop(fails);
+        node.try_to_update_bundle(volume).unwrap();
+        node.record(volume, |record| record.issued.as_mut().unwrap().bundle_digest.clear()).unwrap();
+        let _fails = RecordsFail::of(&dir, &spec);
+        node.try_to_update_bundle(volume).unwrap_err();
+        assert!(tokio::time::timeout(HOUR, woken.notified()).await.is_ok(), "it is behind again");
+    });
+}
+
 /// Its files cannot be read: the disk fails.
 #[test]
 fn a_local_ca_whose_files_cannot_be_read_is_loaded_later() {

@@ -80,14 +80,16 @@ impl Node {
     }
 
     /// The same for the retry of a failure.
-    pub(super) fn try_to_update_bundle(&self, volume: &mut Volume) -> Result<(), VolumeError> {
+    pub(in crate::node) fn try_to_update_bundle(&self, volume: &mut Volume) -> Result<(), VolumeError> {
         let refreshed = self.refresh_bundle(volume);
-        if let Err(VolumeError::Changed(_)) = refreshed {
-            self.distrust(volume);
-        }
-        // An identity of the local CA includes its bundle, and is retried until it is delivered.
-        if refreshed.is_err() && volume.record().spec.plan().issuer() == Some(Issuer::LocalCa) {
-            volume.renew_now.notify_one();
+        // Only once: the renewal has pauses of its own, and would end them each time.
+        let was_behind = std::mem::replace(&mut volume.is_behind, refreshed.is_err());
+        match &refreshed {
+            Err(_) if was_behind => {}
+            Err(VolumeError::Changed(_)) => self.distrust(volume),
+            // An identity of the local CA includes its bundle, and is retried until it is delivered.
+            Err(_) if volume.record().spec.plan().issuer() == Some(Issuer::LocalCa) => volume.renew_now.notify_one(),
+            _ => {}
         }
         refreshed
     }

@@ -46,6 +46,8 @@ pub struct Volume {
     pub unfinished: bool,
     /// The identity in its record was removed from it, which could not be recorded.
     pub(super) is_emptied: bool,
+    /// The current trust bundle could not be written into it.
+    pub(super) is_behind: bool,
     /// Its last entry in the audit log.
     audited: Option<String>,
     renewal: Option<Box<RunningRenewal>>,
@@ -213,6 +215,7 @@ impl Volume {
             asked: Instant::now(),
             unfinished: false,
             is_emptied: false,
+            is_behind: false,
             audited: None,
             renewal: None,
             _reservation: reservation,
