@@ -18,10 +18,19 @@ use crate::telemetry::report;
 pub(super) const CURRENT: &str = "..data";
 pub(super) const NEXT: &str = "..data_tmp";
 
+/// What became of the files before a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FormerFiles {
+    /// They are gone.
+    Removed,
+    /// Some could not be removed.
+    Left,
+}
+
 /// Replaces the files in a volume's folder. Readers see the old files or the new ones, never a mix.
 ///
 /// Former files that cannot be removed do not fail the delivery, because its pod has the new ones: what is delivered must be
-/// recorded. The next delivery removes them.
+/// recorded. [`remove_former`] removes them later.
 ///
 /// # Errors
 /// [`FsError`]; the volume then still has its previous files.
@@ -30,7 +39,7 @@ pub fn install(
     files: &[RenderedFile],
     group: Option<u32>,
     now: SystemTime,
-) -> Result<(), FsError> {
+) -> Result<FormerFiles, FsError> {
     volume.change(|folder| {
         let end = deadline();
         let (name, moment) = new_moment(folder, now)?;
@@ -43,11 +52,14 @@ pub fn install(
                 let is_new = |entry: &OsStr| {
                     entry == name.as_str() || entry == CURRENT || files.iter().any(|file| entry == file.name.as_str())
                 };
-                remove_others(folder, deadline(), is_new).unwrap_or_else(|left| {
-                    let (folder, error) = (folder.shown_path().display(), report::chain(&left));
-                    warn!(%folder, error, "cannot remove former files from a volume");
-                });
-                Ok(())
+                Ok(match remove_others(folder, deadline(), is_new) {
+                    Ok(()) => FormerFiles::Removed,
+                    Err(left) => {
+                        let (folder, error) = (folder.shown_path().display(), report::chain(&left));
+                        warn!(%folder, error, "cannot remove former files from a volume");
+                        FormerFiles::Left
+                    }
+                })
             }
             Err(error) => {
                 take_back(folder, &name, &made).unwrap_or_else(|left| {
@@ -58,6 +70,21 @@ pub fn install(
             }
         }
     })
+}
+
+/// Removes everything but the delivered files from a volume's folder. Nothing if there are none.
+///
+/// # Errors
+/// [`FsError`].
+pub fn remove_former(volume: &VolumeFolder) -> Result<(), FsError> {
+    let folder = volume.seen();
+    let Some(shown) = folder.link(CURRENT)?.filter(|shown| is_moment(shown)) else { return Ok(()) };
+    let names = folder.folder(&shown)?.names()?;
+    let is_current = |entry: &OsStr| entry == CURRENT || entry == shown || names.iter().any(|name| name == entry);
+    if folder.names()?.iter().all(|entry| is_current(entry)) {
+        return Ok(());
+    }
+    volume.change(|folder| remove_others(folder, deadline(), is_current))
 }
 
 /// Restores the names of the delivered files, which a socket may have replaced.

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use self::admin::AdminError;
 use self::volume::deliver::Deliveries;
+use self::volume::later::Later;
 use self::volume::recent::RecentEvents;
 use self::volume::reports::Reports;
 use self::volume::room::Room;
@@ -135,6 +136,7 @@ impl Node {
         let open = |agent| SocketDir::open(agent, data.as_ref(), store.beside("agent-sockets.json"), metrics.clone());
         let socket_dir = config.agent.as_ref().map(open).transpose()?;
         let reports = Arc::new(Reports { metrics, events, recent: RecentEvents::default() });
+        let later = Arc::<Later>::default();
         let deliveries = Deliveries {
             folders,
             workload_api,
@@ -143,6 +145,7 @@ impl Node {
             room: data.as_ref().map(Room::of),
             sources: sources.clone(),
             reports: reports.clone(),
+            later: later.clone(),
         };
         let node = Arc::new(Node {
             volumes: Volumes::default(),
@@ -153,7 +156,7 @@ impl Node {
             tasks,
             registered: watch::Sender::default(),
             jumps: Arc::default(),
-            later: volume::later::Later::default(),
+            later,
             _lock: lock,
             data,
         });

@@ -145,6 +145,34 @@ fn an_orphan_that_cannot_be_removed_is_removed_later() {
     });
 }
 
+#[test]
+fn former_files_that_cannot_be_removed_are_removed_later() {
+    test(async || {
+        let dir = tempfile::tempdir().unwrap();
+        let (node, spec) = (build(&dir), spec(&dir));
+        publish(&node, &spec).await.unwrap();
+        let folder = folder(&dir, &spec);
+        seal::unseal(fs::File::open(&folder).unwrap()).unwrap();
+        let busy = folder.join("..1.1");
+        fs::create_dir(&busy).unwrap();
+        let mounted = tempfile::tempdir().unwrap();
+        MountSource::open(mounted.path()).unwrap().attach_at(&busy).unwrap();
+        let republished = spec_with(&dir, &[("file-cert", "svid.pem")]);
+        publish(&node, &republished).await.unwrap();
+        assert!(fs::symlink_metadata(&busy).is_ok() && node.later.counts().retry == 1);
+        mount::unmount(&busy).unwrap();
+        let issued = issued_of(&node, &spec).await;
+        tokio::time::sleep(HOUR / 12).await;
+        assert!(fs::symlink_metadata(&busy).is_err(), "long before the next delivery");
+        assert_eq!((node.later.counts().retry, issued_of(&node, &spec).await), (0, issued));
+        assert!(fs::symlink_metadata(folder.join("svid.pem")).is_ok());
+    });
+}
+
+async fn issued_of(node: &Node, spec: &VolumeSpec) -> Option<svid_csi_core::state::Issued> {
+    node.volumes.hold(&spec.id).await.as_ref().unwrap().record().issued.clone()
+}
+
 /// The queue has pauses of its own, and so has the renewal: neither ends those of the other.
 #[test]
 fn a_trust_bundle_that_cannot_be_written_wakes_the_renewal_once() {

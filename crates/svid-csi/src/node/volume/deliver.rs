@@ -15,9 +15,10 @@ use svid_csi_core::x509_context::X509Context;
 
 use super::error::VolumeError;
 use super::jwt::Jwt;
+use super::later::Later;
 use super::reports::Reports;
 use super::room::{Occasion, Room};
-use crate::delivery::files;
+use crate::delivery::files::{self, FormerFiles};
 use crate::delivery::folders::VolumeFolders;
 use crate::delivery::passwords::Passwords;
 use crate::delivery::socket_dir::SocketDir;
@@ -36,6 +37,7 @@ pub(crate) struct Deliveries {
     pub(crate) room: Option<Room>,
     pub(in crate::node) sources: Arc<Sources>,
     pub(in crate::node) reports: Arc<Reports>,
+    pub(in crate::node) later: Arc<Later>,
 }
 
 impl Deliveries {
@@ -172,7 +174,11 @@ impl Deliveries {
         now: SystemTime,
     ) -> Result<(), VolumeError> {
         let sizes = rendered.iter().map(|file| file.contents.len());
-        self.write(spec, occasion, sizes, || files::install(folder, rendered, wanted.fs_group, now))
+        let former = self.write(spec, occasion, sizes, || files::install(folder, rendered, wanted.fs_group, now))?;
+        if former == FormerFiles::Left {
+            self.later.again(spec.id.clone(), 1);
+        }
+        Ok(())
     }
 
     /// The password of the volume's PKCS#12 files, if it has any.
@@ -206,6 +212,23 @@ impl Deliveries {
         }
         self.holds_least(spec)?;
         Ok(())
+    }
+}
+
+impl Deliveries {
+    /// Removes what earlier deliveries have left in a volume.
+    pub(super) fn tidy(&self, record: &Record) -> Result<(), VolumeError> {
+        let spec = &record.spec;
+        match &spec.content {
+            Content::Passthrough => Ok(()),
+            Content::Files(_) => {
+                if let Some(workload_api) = &self.workload_api {
+                    workload_api.remove(&spec.id)?;
+                }
+                Ok(files::remove_former(&self.folder(record)?)?)
+            }
+            Content::WorkloadApi(_) => self.remove_former(record, spec),
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Volumes to check again: those that startup could not finish, those without the current trust bundle, and those that may
-//! be forgotten. One queue for all.
+//! Volumes to check again: those that startup could not finish, those without the current trust bundle, those with leftovers,
+//! and those that may be forgotten. One queue for all.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -120,7 +120,9 @@ impl Node {
             return self.resume(held).1;
         }
         if volume.record().phase == Phase::Ready {
-            return self.try_to_update_bundle(volume);
+            // Neither waits for the other.
+            let tidied = self.deliveries.tidy(volume.record());
+            return self.try_to_update_bundle(volume).and(tidied);
         }
         if volume.asked.elapsed() < FORGOTTEN_AFTER {
             self.later.forgotten(id.clone(), volume.asked);

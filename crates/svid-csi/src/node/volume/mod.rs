@@ -50,7 +50,7 @@ pub struct Node {
     /// The driver names that the kubelet has accepted.
     pub(super) registered: watch::Sender<BTreeSet<String>>,
     pub(crate) jumps: Arc<Jumps>,
-    pub(super) later: later::Later,
+    pub(super) later: Arc<later::Later>,
     pub(super) _lock: Option<std::fs::File>,
     pub(crate) data: Option<DataRoot>,
 }

@@ -159,13 +159,13 @@ impl Deliveries {
     }
 
     /// Writes files of these sizes for a volume with `write`, if they fit on that occasion.
-    pub(super) fn write<E: Into<VolumeError>>(
+    pub(super) fn write<T, E: Into<VolumeError>>(
         &self,
         spec: &VolumeSpec,
         occasion: Occasion,
         sizes: impl IntoIterator<Item = usize>,
-        write: impl FnOnce() -> Result<(), E>,
-    ) -> Result<(), VolumeError> {
+        write: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, VolumeError> {
         let Some(room) = &self.room else { return write().map_err(Into::into) };
         let mut ledger = room.lock();
         let (space, page) = room.look()?;
@@ -174,11 +174,11 @@ impl Deliveries {
             Occasion::Publish => self.ask(&mut ledger, space, spec, amount)?,
             Occasion::Renewal => ledger.renew(space, spec.pod.as_ref(), amount)?,
         }
-        write().map_err(Into::into)?;
+        let written = write().map_err(Into::into)?;
         let after = if ledger.has_delivered(&spec.id) { room.look().ok() } else { None };
         let seen = after.map(|(after, _)| [space, after]);
         ledger.delivered(&spec.id, spec.pod.as_ref(), amount, seen);
-        Ok(())
+        Ok(written)
     }
 
     /// The record to write, with the space that the volume currently uses.

@@ -37,8 +37,9 @@ impl Deliveries {
         if occasion == Occasion::Renewal
             && let Err(error) = self.remove_former(record, spec)
         {
-            // The pod has the identity, which must be recorded. The next renewal tries again.
+            // The pod has the identity, which must be recorded.
             warn!(volume = %spec.id, error = report::chain(&error), "cannot remove former files from a volume");
+            self.later.again(spec.id.clone(), 1);
         }
         Ok(())
     }
@@ -53,11 +54,12 @@ impl Deliveries {
     }
 
     /// Ends the former socket of a volume with files, and removes its stored identity. The pod has the files by then, which must
-    /// be recorded, so a failure is only reported: the next delivery, withdrawal or unpublish removes what is left.
+    /// be recorded, so a failure is only reported, and what is left is removed later.
     pub(super) fn remove_former_socket(&self, spec: &VolumeSpec) {
         let Some(workload_api) = &self.workload_api else { return };
         if let Err(error) = workload_api.remove(&spec.id) {
             warn!(volume = %spec.id, error = report::chain(&error), "cannot remove the stored identity of a former socket");
+            self.later.again(spec.id.clone(), 1);
         }
     }
 
