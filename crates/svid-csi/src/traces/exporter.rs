@@ -91,21 +91,33 @@ impl Exporter {
                 () = stop.cancelled() => break,
             }
             self.count_lost();
-            tokio::select! {
-                () = self.export(&batch) => batch.clear(),
-                () = stop.cancelled() => break,
-            }
+            self.export_until(&batch, &stop).await;
+            batch.clear();
         }
-        while batch.len() < MOST
-            && let Ok(span) = finished.try_recv()
-        {
+        while let Ok(span) = finished.try_recv() {
             batch.push(span);
         }
+        let unsent = batch.split_off(batch.len().min(MOST)).len();
         // Without a name to resolve, which may take long.
-        if !self.addresses.is_empty() && !batch.is_empty() {
-            let _ = self.send(&batch, LAST_PATIENCE).await;
-        }
+        let is_sent =
+            batch.is_empty() || (!self.addresses.is_empty() && self.send(&batch, LAST_PATIENCE).await.is_ok());
+        self.metrics.spans_dropped((unsent + if is_sent { 0 } else { batch.len() }) as u64);
+        self.count_lost();
         Ok(())
+    }
+
+    /// Exports spans. Once the driver stops, that must end soon; it does not begin again, because the collector may have them
+    /// already.
+    async fn export_until(&mut self, batch: &[FinishedSpan], stop: &CancellationToken) {
+        let metrics = self.metrics.clone();
+        let export = self.export(batch);
+        tokio::pin!(export);
+        tokio::select! {
+            () = &mut export => {}
+            () = stop.cancelled() => if timeout(LAST_PATIENCE, export).await.is_err() {
+                metrics.spans_dropped(batch.len() as u64);
+            },
+        }
     }
 
     fn count_lost(&self) {
@@ -171,5 +183,84 @@ async fn gather(finished: &mut mpsc::Receiver<FinishedSpan>, batch: &mut Vec<Fin
             taken = finished.recv_many(batch, MOST - batch.len()) => if taken == 0 { return },
             () = &mut later => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::telemetry::metrics::Snapshot;
+
+    fn span() -> FinishedSpan {
+        let now = SystemTime::UNIX_EPOCH;
+        FinishedSpan {
+            trace: [1; 16],
+            id: [1; 8],
+            parent: None,
+            name: "call",
+            start: now,
+            end: now,
+            attributes: Vec::new(),
+        }
+    }
+
+    fn dropped(metrics: &Metrics) -> String {
+        let page = metrics.encode(&Snapshot::default());
+        page.lines().find(|line| line.starts_with("svid_csi_spans_dropped_total")).unwrap_or_default().to_owned()
+    }
+
+    /// The exporter of a driver, the collector's listener, the metrics, and the count of what did not fit into the queue.
+    async fn exporter() -> (Exporter, TcpListener, Arc<Metrics>, Arc<AtomicU64>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let collector =
+            CollectorUrl { host: address.ip().to_string(), port: address.port(), path: "/v1/traces".to_owned() };
+        let origin = SpanOrigin { service: "svid-csi-driver", node: "n1".to_owned() };
+        let (metrics, lost) = (Arc::<Metrics>::default(), Arc::<AtomicU64>::default());
+        let mut exporter = Exporter::new(collector, origin, metrics.clone(), lost.clone());
+        exporter.addresses = vec![address];
+        (exporter, listener, metrics, lost)
+    }
+
+    #[tokio::test]
+    async fn a_request_in_progress_at_the_end_is_not_sent_again() {
+        let (exporter, listener, metrics, lost) = exporter().await;
+        let (sender, finished) = mpsc::channel(8);
+        let stop = CancellationToken::new();
+        sender.send(span()).await.unwrap();
+        let collector = async {
+            let (mut first, _) = listener.accept().await.unwrap();
+            let mut head = [0; 4096];
+            assert!(first.read(&mut head).await.unwrap() > 0);
+            lost.store(3, Ordering::Relaxed);
+            stop.cancel();
+            first.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await.unwrap();
+            drop(first);
+            listener.accept().await
+        };
+        tokio::select! {
+            ended = exporter.run(finished, stop.clone()) => ended.unwrap(),
+            _again = collector => panic!("it was sent again"),
+        }
+        assert_eq!(dropped(&metrics), "svid_csi_spans_dropped_total 3", "what did not fit is counted at the end too");
+    }
+
+    #[tokio::test]
+    async fn spans_that_cannot_be_sent_at_the_end_are_counted() {
+        let (exporter, listener, metrics, _) = exporter().await;
+        drop(listener);
+        let (sender, finished) = mpsc::channel(MOST + 8);
+        for _ in 0..MOST + 5 {
+            sender.send(span()).await.unwrap();
+        }
+        let stop = CancellationToken::new();
+        stop.cancel();
+        exporter.run(finished, stop).await.unwrap();
+        assert_eq!(dropped(&metrics), format!("svid_csi_spans_dropped_total {}", MOST + 5));
     }
 }

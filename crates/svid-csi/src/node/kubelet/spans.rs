@@ -44,6 +44,17 @@ pub(super) fn changes_nothing() {
 pub(super) fn ended(span: &Span, error: Option<&VolumeError>) {
     if let Some(error) = error.filter(|_| !span.is_disabled()) {
         span.record("code", display(format_args!("{:?}", code(error.class()))));
-        span.record("error", report::chain(error));
+        span.record("error", reason(error));
+    }
+}
+
+/// Why a call failed, without what it requested: the error quotes that, for the pod's events and the log.
+fn reason(error: &VolumeError) -> String {
+    match error {
+        VolumeError::Begun(error) => reason(error),
+        VolumeError::Invalid(_) => {
+            "the request is invalid; the log of the driver and the events of the pod say why".to_owned()
+        }
+        error => report::chain(error),
     }
 }
