@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-/// A file system (FUSE) whose server never reads a request, so that whoever looks at it hangs until it is killed, or until
-/// this is dropped: then those calls fail, and the folder is what it was before.
+/// A file system (FUSE) whose server never reads a request: every look at it hangs until its process is killed, or until this
+/// is dropped. Then those calls fail, and the folder is what it was before.
 #[derive(Debug)]
 pub struct HangingFs {
     server: Option<File>,

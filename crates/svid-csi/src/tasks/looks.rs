@@ -154,7 +154,7 @@ impl Looks {
         (LookRequest { looks: self, number, ended: queue.ended }, turn)
     }
 
-    /// Looks until nobody waits.
+    /// Looks until no request is left.
     fn work(&self) {
         loop {
             let mut queue = self.queue();
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_for_others_is_no_silence() {
+    async fn a_wait_for_others_is_not_reported_as_silence() {
         let looks = Looks::default();
         let ((first, hang), (second, hang_too)) = (hanging(), hanging());
         let changes = async {

@@ -39,6 +39,33 @@ fn an_agent_that_ends_and_a_pod_without_an_entry() {
     });
 }
 
+#[test]
+fn a_local_ca_whose_files_cannot_be_read() {
+    test(async || {
+        let mut node = Node::new(&[
+            FILES,
+            &[
+                "--data-root={dir}/root",
+                "--trust-domain=example.org",
+                "--local-ca-dir={dir}/ca",
+                "--admin-socket={dir}/admin.sock",
+            ],
+        ]);
+        node.start().await;
+        assert!(!ids(&node).contains("local-ca-not-loaded"));
+        node.terminate().await;
+        let (key, away) = (node.path("ca/ca.key"), node.path("ca/away"));
+        fs::rename(&key, &away).unwrap();
+        fs::create_dir(&key).unwrap();
+        node.start().await;
+        finds_about(&node, "local-ca-not-loaded", "local-ca").await;
+        fs::remove_dir(&key).unwrap();
+        fs::rename(&away, &key).unwrap();
+        until("it is loaded", async || !ids(&node).contains("local-ca-not-loaded")).await;
+        node.publish(&volume("web")).await;
+    });
+}
+
 /// Publishes a pod that does not start meanwhile.
 async fn while_starting(cluster: &Cluster, pod: &str, id: &str) {
     let (plugin, volume) = (cluster.node.plugin().await, cluster.volume(pod));
