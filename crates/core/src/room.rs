@@ -6,7 +6,12 @@
 //! of two a third.
 //!
 //! A file that was replaced needs its space until the last process has closed it. What a pod keeps open that way counts
-//! as its own, and a pod that keeps much open gets nothing of the reserve.
+//! as its own and its namespace's. A pod that keeps much open gets nothing of the reserve, and pods of a namespace that
+//! does leave half of it to others.
+//!
+//! The kernel does not tell what a pod keeps open. If less becomes free than the replaced files needed, the difference is
+//! charged to their pod. What becomes free later, and was in no volume, is taken off the charges again, the lowest
+//! first: a pod that keeps little closes it soon.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,7 +26,11 @@ const RESERVE: u64 = 8;
 /// nothing else is left, and records and growing bundles are written there too.
 const VOLUMES_IN_RESERVE: u64 = 2;
 /// A pod may keep this part of the reserve open in replaced files, and still use the rest.
-const KEPT_OPEN: u64 = 64;
+const KEPT_BY_POD: u64 = 64;
+/// The pods of a namespace may keep this part of it open together, and still use all of the rest.
+const KEPT_BY_NAMESPACE: u64 = 16;
+/// If they keep more, they leave half of the reserve to others: any volume fits into that.
+const LEFT_TO_OTHERS: u64 = VOLUMES_IN_RESERVE;
 /// It may always keep that much: programs may be reading, and others write at the same time.
 const LEAST_KEPT_OPEN: Amount = Amount { bytes: 64 << 10, inodes: 32 };
 /// A pod may use at most this part of the space that it leaves to others: a quarter.
@@ -61,7 +70,9 @@ pub enum Bound {
     /// The limit of all volumes of one namespace.
     Namespace,
     /// The space outside the reserve, for a pod that keeps replaced files open.
-    KeptOpen,
+    KeptByPod,
+    /// The space outside half of the reserve, for a namespace with pods that keep replaced files open.
+    KeptByNamespace,
 }
 
 /// There is not enough space for a volume.
@@ -85,10 +96,18 @@ pub struct Ledger {
     volumes: HashMap<VolumeId, Holding>,
     pods: HashMap<String, u64>,
     namespaces: HashMap<String, u64>,
-    /// By the UID of the pod.
-    kept_open: HashMap<String, Amount>,
+    /// What pods keep open: by namespace, and there by the UID of the pod.
+    kept_open: HashMap<String, HashMap<String, Amount>>,
     promised: Amount,
     /// What all volumes hold on the file system.
+    written: Amount,
+    last: Occupancy,
+}
+
+/// The used space at one moment, and how much of it volumes held.
+#[derive(Debug, Clone, Copy, Default)]
+struct Occupancy {
+    used: Amount,
     written: Amount,
 }
 
@@ -137,6 +156,18 @@ impl Amount {
         Amount { bytes: self.bytes.min(other.bytes), inodes: self.inodes.min(other.inodes) }
     }
 
+    fn at_least(self, other: Self) -> Self {
+        Amount { bytes: self.bytes.max(other.bytes), inodes: self.inodes.max(other.inodes) }
+    }
+
+    fn part(self, of: u64) -> Self {
+        Amount { bytes: self.bytes / of, inodes: self.inodes / of }
+    }
+
+    fn sum<'a>(amounts: impl IntoIterator<Item = &'a Self>) -> Self {
+        amounts.into_iter().fold(Amount::default(), |sum, amount| sum.plus(*amount))
+    }
+
     fn fits(self, other: Self) -> bool {
         self.bytes <= other.bytes && self.inodes <= other.inodes
     }
@@ -149,7 +180,7 @@ impl Space {
 
     /// The part reserved for volumes that are already published.
     pub fn reserve(&self) -> Amount {
-        Amount { bytes: self.size.bytes / RESERVE, inodes: self.size.inodes / RESERVE }
+        self.size.part(RESERVE)
     }
 }
 
@@ -159,6 +190,7 @@ impl Ledger {
     /// # Errors
     /// [`Refusal`]; then nothing is promised.
     pub fn promise(&mut self, space: Space, id: &VolumeId, pod: Option<&PodRef>, need: Amount) -> Result<(), Refusal> {
+        self.settle(space);
         let (held, is_written) = self.volumes.get(id).map_or_else(Default::default, |it| (it.amount, it.is_written));
         if need.fits(held) {
             return Ok(());
@@ -175,17 +207,20 @@ impl Ledger {
     /// Whether a published volume may be written again, with files of that amount beside its former ones.
     ///
     /// # Errors
-    /// [`Refusal`], if that needs the reserve and its pod keeps too much of it open.
-    pub fn renew(&self, space: Space, pod: Option<&PodRef>, need: Amount) -> Result<(), Refusal> {
-        let reserve = space.reserve();
-        let Some(refusal) = lacking(Bound::KeptOpen, need, space.free.less(reserve), space.size) else { return Ok(()) };
-        let kept = pod.map(|pod| self.kept_open(pod, space)).unwrap_or_default();
-        let limit = |reserve: u64, least: u64| (reserve / KEPT_OPEN).max(least);
-        let most = Amount {
-            bytes: limit(reserve.bytes, LEAST_KEPT_OPEN.bytes),
-            inodes: limit(reserve.inodes, LEAST_KEPT_OPEN.inodes),
-        };
-        if kept.fits(most) { Ok(()) } else { Err(refusal) }
+    /// [`Refusal`], if that needs the reserve and its pod or namespace keeps too much of it open.
+    pub fn renew(&mut self, space: Space, pod: Option<&PodRef>, need: Amount) -> Result<(), Refusal> {
+        self.settle(space);
+        let (Some(pod), reserve) = (pod, space.reserve()) else { return Ok(()) };
+        for (bound, kept, part, left) in [
+            (Bound::KeptByPod, self.kept_by_pod(pod), KEPT_BY_POD, reserve),
+            (Bound::KeptByNamespace, self.kept_by_namespace(pod), KEPT_BY_NAMESPACE, reserve.part(LEFT_TO_OTHERS)),
+        ] {
+            let keeps_much = !kept.fits(reserve.part(part).at_least(LEAST_KEPT_OPEN));
+            if keeps_much && let Some(refusal) = lacking(bound, need, space.free.less(left), space.size) {
+                return Err(refusal);
+            }
+        }
+        Ok(())
     }
 
     fn check(
@@ -209,11 +244,11 @@ impl Ledger {
         }
         let Some(pod) = pod else { return Ok(()) };
         // Both sides grow by what the volume needs: `others + need <= (allowed - need) / part`.
-        for (bound, part, all) in
-            [(Bound::Namespace, 1, self.namespaces.get(&pod.namespace)), (Bound::Pod, PODS, self.pods.get(&pod.uid))]
-        {
-            let kept = if bound == Bound::Pod { self.kept_open(pod, space).bytes } else { 0 };
-            let others = all.copied().unwrap_or_default().saturating_sub(held.bytes).saturating_add(kept);
+        for (bound, part, all, kept) in [
+            (Bound::Namespace, 1, self.namespaces.get(&pod.namespace), self.kept_by_namespace(pod)),
+            (Bound::Pod, PODS, self.pods.get(&pod.uid), self.kept_by_pod(pod)),
+        ] {
+            let others = all.copied().unwrap_or_default().saturating_sub(held.bytes).saturating_add(kept.bytes);
             let share = allowed.bytes.saturating_sub(others.saturating_mul(part)) / (part + 1);
             if need.bytes > share {
                 return refuse(bound, share);
@@ -222,39 +257,62 @@ impl Ledger {
         Ok(())
     }
 
-    /// Records that a volume holds that amount.
-    pub fn wrote(&mut self, id: &VolumeId, pod: Option<&PodRef>, amount: Amount) {
-        self.set(id, pod, amount, None, true);
+    /// Records that a volume holds that amount. `is_delivered` says that it is all of what the driver has written.
+    pub fn wrote(&mut self, id: &VolumeId, pod: Option<&PodRef>, amount: Amount, is_delivered: bool) {
+        let before = self.written;
+        self.set(id, pod, amount, is_delivered.then_some(amount), true);
+        // Nothing has changed on the file system.
+        self.last.written = self.last.written.plus(self.written).less(before);
     }
 
-    /// Whether the driver has written the files of a volume since it was started.
-    pub fn has_delivered(&self, id: &VolumeId) -> bool {
-        self.volumes.get(id).is_some_and(|holding| holding.delivered.is_some())
-    }
-
-    /// Records that all files of a volume were written. `seen` is the space before and after that, if there were
-    /// [former ones](Self::has_delivered): less has become free than they needed if its pod keeps them open.
-    pub fn delivered(&mut self, id: &VolumeId, pod: Option<&PodRef>, files: Amount, seen: Option<[Space; 2]>) {
+    /// Records that all files of a volume were written. `before` and `after` are the space then: if it had former files,
+    /// and less has become free than they needed, its pod keeps them open.
+    pub fn delivered(&mut self, id: &VolumeId, pod: Option<&PodRef>, files: Amount, [before, after]: [Space; 2]) {
+        self.settle(before);
         let former = self.volumes.get(id).and_then(|holding| holding.delivered);
         self.set(id, pod, files, Some(files), true);
-        let (Some(pod), Some(former), Some([before, after])) = (pod, former, seen) else { return };
-        let kept = self.kept_open(pod, before).plus(after.used()).plus(former).less(before.used().plus(files));
-        let kept = kept.at_most(self.unaccounted(after));
-        if kept == Amount::default() {
-            self.kept_open.remove(&pod.uid);
-        } else {
-            self.kept_open.insert(pod.uid.clone(), kept);
+        let Some(former) = former else {
+            self.last = Occupancy { used: after.used(), written: self.written };
+            return;
+        };
+        let kept = after.used().plus(former).less(before.used().plus(files)).at_most(former);
+        if let Some(pod) = pod.filter(|_| kept != Amount::default()) {
+            let charge = self.kept_open.entry(pod.namespace.clone()).or_default().entry(pod.uid.clone()).or_default();
+            *charge = charge.plus(kept);
         }
+        self.settle(after);
     }
 
-    /// What a pod still keeps open, as far as is known: it may have closed files since they were replaced.
-    fn kept_open(&self, pod: &PodRef, space: Space) -> Amount {
-        self.kept_open.get(&pod.uid).copied().unwrap_or_default().at_most(self.unaccounted(space))
+    /// Takes what has become free since the last look, and was in no volume, off the charges.
+    fn settle(&mut self, space: Space) {
+        let now = Occupancy { used: space.used(), written: self.written };
+        let last = std::mem::replace(&mut self.last, now);
+        let mut closed = last.used.plus(now.written).less(now.used.plus(last.written));
+        if closed == Amount::default() || self.kept_open.is_empty() {
+            return;
+        }
+        let order = |amount: Amount| (amount.bytes, amount.inodes);
+        let mut namespaces: Vec<_> = self.kept_open.values_mut().collect();
+        namespaces.sort_by_key(|pods| order(Amount::sum(pods.values())));
+        for pods in namespaces {
+            let mut charges: Vec<_> = pods.values_mut().collect();
+            charges.sort_by_key(|charge| order(**charge));
+            for charge in charges {
+                let back = charge.at_most(closed);
+                (*charge, closed) = (charge.less(back), closed.less(back));
+            }
+            pods.retain(|_, charge| *charge != Amount::default());
+        }
+        self.kept_open.retain(|_, pods| !pods.is_empty());
     }
 
-    /// The used space that no volume accounts for.
-    fn unaccounted(&self, space: Space) -> Amount {
-        space.used().less(self.written)
+    fn kept_by_pod(&self, pod: &PodRef) -> Amount {
+        let pods = self.kept_open.get(&pod.namespace);
+        pods.and_then(|pods| pods.get(&pod.uid)).copied().unwrap_or_default()
+    }
+
+    fn kept_by_namespace(&self, pod: &PodRef) -> Amount {
+        self.kept_open.get(&pod.namespace).map_or_else(Amount::default, |pods| Amount::sum(pods.values()))
     }
 
     /// How many bytes a volume holds.
@@ -264,9 +322,13 @@ impl Ledger {
 
     /// Records that a volume no longer holds anything.
     pub fn release(&mut self, id: &VolumeId) {
-        let Some(Holding { pod: Some((uid, _)), .. }) = self.take_out(id) else { return };
-        if !self.pods.contains_key(&uid) {
-            self.kept_open.remove(&uid);
+        let Some(Holding { pod: Some((uid, namespace)), .. }) = self.take_out(id) else { return };
+        if self.pods.contains_key(&uid) {
+            return;
+        }
+        if let Some(pods) = self.kept_open.get_mut(&namespace) {
+            pods.remove(&uid);
+            self.kept_open.retain(|_, pods| !pods.is_empty());
         }
     }
 
@@ -329,10 +391,14 @@ impl fmt::Display for Refusal {
             Bound::Node => "the free space not reserved for renewals is",
             Bound::Pod => "the rest of the pod's share (a quarter of what it leaves to others) is",
             Bound::Namespace => "the rest of the namespace's share (as much as it leaves to others) is",
-            Bound::KeptOpen => "the pod keeps files open that were replaced, and for such a pod the rest is",
+            Bound::KeptByPod => "the pod keeps files open that were replaced, and for such a pod the rest is",
+            Bound::KeptByNamespace => {
+                "pods of the namespace keep files open that were replaced, and for such a namespace the rest is"
+            }
         };
         let fix = match bound {
-            Bound::KeptOpen => "close them, or delete the pod",
+            Bound::KeptByPod => "close them, or delete the pod",
+            Bound::KeptByNamespace => "close them, or delete the pods that keep them open",
             _ => "run fewer volumes on the node, or increase --data-size-limit",
         };
         write!(

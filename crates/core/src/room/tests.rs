@@ -65,7 +65,7 @@ fn a_promise_is_counted_once() {
 #[test]
 fn only_growth_needs_room() {
     let mut ledger = Ledger::default();
-    ledger.wrote(&id(0), None, pages(8));
+    ledger.wrote(&id(0), None, pages(8), false);
     assert!(ledger.promise(space(0), &id(0), None, pages(8)).is_ok(), "an amount that it already holds");
     assert!(ledger.promise(space(0), &id(0), None, pages(9)).is_err());
     assert!(ledger.promise(space(65), &id(0), None, pages(9)).is_ok());
@@ -79,7 +79,7 @@ fn a_pod_and_a_namespace_leave_room_for_others() {
         let pod = pod(namespace, pod_number);
         let promised = ledger.promise(space(*free), &id(number), Some(&pod), pages(4));
         promised.map(|()| {
-            ledger.wrote(&id(number), Some(&pod), pages(4));
+            ledger.wrote(&id(number), Some(&pod), pages(4), false);
             *free -= 4;
         })
     };
@@ -119,7 +119,7 @@ proptest! {
                     ledger.release(&id(number));
                 }
                 _ => if ledger.promise(space(free), &id(number), Some(&pod), pages(need)).is_ok() {
-                    ledger.wrote(&id(number), Some(&pod), pages(need));
+                    ledger.wrote(&id(number), Some(&pod), pages(need), false);
                     there.insert(number, need);
                 }
             }
@@ -134,59 +134,178 @@ proptest! {
     }
 }
 
+/// A file system of 512 pages, 64 of them reserved, with volumes whose pods keep replaced files open.
+#[derive(Default)]
+struct Node {
+    ledger: Ledger,
+    volumes: HashMap<usize, Amount>,
+    /// What pods keep open, by their volumes.
+    kept: HashMap<usize, u64>,
+    /// The driver's own files.
+    own: u64,
+}
+
+fn of(pages: u64) -> Amount {
+    Amount { bytes: pages * PAGE, inodes: pages }
+}
+
+impl Node {
+    fn space(&self) -> Space {
+        let used = Amount::sum(self.volumes.values()).plus(of(self.kept.values().sum::<u64>() + self.own));
+        Space { size: of(512), free: of(512).less(used) }
+    }
+
+    /// Writes a volume of its only pod, which keeps so many pages of the former files open.
+    fn deliver(&mut self, namespace: usize, number: usize, files: Amount, keeps: u64) -> Result<(), Refusal> {
+        let (before, pod) = (self.space(), pod(namespace, number));
+        if self.volumes.contains_key(&number) {
+            self.ledger.renew(before, Some(&pod), files)?;
+            *self.kept.entry(number).or_default() += keeps;
+        }
+        self.volumes.insert(number, files);
+        self.ledger.delivered(&id(number), Some(&pod), files, [before, self.space()]);
+        Ok(())
+    }
+
+    /// The driver ends, and finds its volumes again.
+    fn restart(&mut self, namespace: usize) {
+        self.ledger = Ledger::default();
+        for (number, files) in &self.volumes {
+            self.ledger.wrote(&id(*number), Some(&pod(namespace, *number)), *files, true);
+        }
+    }
+
+    fn charged(&self, namespace: usize, number: usize) -> u64 {
+        self.ledger.kept_by_pod(&pod(namespace, number)).bytes / PAGE
+    }
+}
+
+const FILES: u64 = 4;
+
 #[test]
 fn a_pod_that_keeps_replaced_files_open_does_not_get_the_reserve() {
-    let amount = |pages: u64, inodes| Amount { bytes: pages * PAGE, inodes };
-    let space = |used: Amount| Space { size: amount(512, 4096), free: amount(512, 4096).less(used) };
-    let (mut ledger, files) = (Ledger::default(), amount(4, 11));
-    let (keeper, honest) = (pod(0, 0), pod(1, 1));
-    let mut used = Amount::default();
-    let deliver = |ledger: &mut Ledger, used: &mut Amount, number: usize, pod: &PodRef, kept: Amount| {
-        let before = space(*used);
-        let former = ledger.volumes.contains_key(&id(number));
-        *used = used.plus(files).less(if former { files.less(kept) } else { Amount::default() });
-        ledger.delivered(&id(number), Some(pod), files, Some([before, space(*used)]));
-    };
-    for number in [0, 1] {
-        deliver(&mut ledger, &mut used, number, if number == 0 { &keeper } else { &honest }, Amount::default());
-    }
-    let kept = amount(3, 3);
+    let mut node = Node::default();
+    node.deliver(0, 0, of(FILES), 0).unwrap();
+    node.deliver(1, 1, of(FILES), 0).unwrap();
     let mut times = 0;
-    while ledger.renew(space(used), Some(&keeper), files).is_ok() {
-        deliver(&mut ledger, &mut used, 0, &keeper, kept);
-        deliver(&mut ledger, &mut used, 1, &honest, Amount::default());
+    let refusal = loop {
+        node.deliver(1, 1, of(FILES), 0).expect("the other pod keeps nothing");
+        if let Err(refusal) = node.deliver(0, 0, of(FILES), FILES) {
+            break refusal;
+        }
         times += 1;
-    }
-    assert!(times > 100, "{times}");
-    let refusal = ledger.renew(space(used), Some(&keeper), files).expect_err("it would use the reserve");
-    assert_eq!(refusal.bound, Bound::KeptOpen);
+    };
+    assert_eq!((times, refusal.bound), (110, Bound::KeptByPod), "until only the reserve is left");
     assert!(refusal.to_string().ends_with("close them, or delete the pod"), "{refusal}");
-    assert!(space(used).free.bytes > space(used).reserve().bytes - files.bytes, "the reserve is there for others");
-    assert_eq!(ledger.renew(space(used), Some(&honest), files), Ok(()));
-    assert_eq!(ledger.kept_open(&honest, space(used)), Amount::default());
+    assert_eq!((node.charged(0, 0), node.charged(1, 1)), (FILES * times, 0));
 
-    used = used.less(amount(300, 300));
-    assert_eq!(ledger.renew(space(used), Some(&keeper), files), Ok(()), "once they are closed");
-    ledger.release(&id(0));
-    assert!(ledger.kept_open.is_empty(), "the pod has gone");
+    node.kept.clear();
+    node.deliver(0, 0, of(FILES), 0).expect("they are closed");
+    assert_eq!(node.charged(0, 0), 0);
+    node.deliver(0, 0, of(FILES), FILES).unwrap();
+    node.ledger.release(&id(0));
+    assert!(node.ledger.kept_open.is_empty(), "the pod has gone");
+}
+
+/// The least that a pod may keep is a quarter of this reserve.
+#[test]
+fn pods_of_one_namespace_cannot_use_up_the_reserve() {
+    for restarts in [false, true] {
+        let mut node = Node::default();
+        let keepers = 0..20;
+        keepers.clone().for_each(|number| node.deliver(0, number, of(FILES), 0).unwrap());
+        for number in keepers.clone().take(10) {
+            while node.deliver(0, number, of(FILES), FILES).is_ok() {}
+        }
+        assert!(node.space().free.bytes < 64 * PAGE, "only the reserve is left");
+        let mut bounds = Vec::new();
+        for number in keepers.clone().chain(keepers) {
+            while node.deliver(0, number, of(FILES), FILES).is_ok() {}
+            bounds.extend(node.deliver(0, number, of(FILES), FILES).err().map(|refusal| refusal.bound));
+            if restarts && number == 19 {
+                node.restart(0);
+            }
+        }
+        assert!(bounds.contains(&Bound::KeptByPod) && bounds.contains(&Bound::KeptByNamespace), "{bounds:?}");
+        let least = if restarts { 32 - LEAST_KEPT_OPEN.bytes / PAGE - FILES } else { 32 };
+        assert!(node.space().free.bytes >= least * PAGE, "{:?}", node.space());
+        let others = of(least);
+        assert_eq!(node.ledger.renew(node.space(), Some(&pod(1, 100)), others), Ok(()), "a large volume of others");
+    }
 }
 
 #[test]
-fn what_a_pod_has_closed_is_forgotten() {
-    let amount = |inodes| Amount { bytes: inodes * PAGE, inodes };
-    let space = |used: u64| Space { size: amount(4096), free: amount(4096 - used) };
-    let (mut ledger, reader) = (Ledger::default(), pod(0, 0));
-    ledger.delivered(&id(0), Some(&reader), amount(10), None);
-    let kept = |ledger: &mut Ledger, before, after| {
-        ledger.delivered(&id(0), Some(&reader), amount(10), Some([space(before), space(after)]));
-        ledger.kept_open(&reader, space(after))
-    };
-    assert_eq!(kept(&mut ledger, 10, 17), amount(7));
-    assert_eq!(kept(&mut ledger, 17, 10), Amount::default(), "closed while the next were written");
-    for _ in 0..100 {
-        assert_eq!(kept(&mut ledger, 10, 20), amount(10), "it reads the former ones for a while");
-        assert_eq!(ledger.kept_open(&reader, space(10)), Amount::default(), "closed since");
+fn after_a_restart_the_first_delivery_shows_what_its_pod_keeps_open() {
+    let mut node = Node::default();
+    node.deliver(0, 0, of(FILES), 0).unwrap();
+    node.restart(0);
+    node.deliver(0, 0, of(FILES), FILES).unwrap();
+    assert_eq!(node.charged(0, 0), FILES);
+    // What another program has written is not known.
+    node.ledger.wrote(&id(0), Some(&pod(0, 0)), of(FILES), false);
+    node.deliver(0, 0, of(FILES), FILES).unwrap();
+    assert_eq!(node.charged(0, 0), FILES);
+}
+
+/// Its pod reads the former files for a moment, and other pods and the driver itself hold space permanently.
+#[test]
+fn what_a_pod_has_closed_is_forgotten_although_others_keep_files_open() {
+    let mut node = Node::default();
+    let (reader, keeper, writer) = (0, 1, 2);
+    (0..3).for_each(|number| node.deliver(number, number, of(FILES), 0).unwrap());
+    (0..10).for_each(|_| node.deliver(keeper, keeper, of(FILES), 3).unwrap());
+    for round in 0..30 {
+        node.deliver(reader, reader, of(FILES), FILES).unwrap();
+        assert_eq!(node.charged(reader, reader), FILES, "round {round}");
+        // Others are renewed in between, also the keeper.
+        node.own += 2;
+        node.deliver(writer, writer, of(FILES), 0).unwrap();
+        node.deliver(keeper, keeper, of(FILES), 3).unwrap();
+        node.kept.remove(&reader);
     }
-    ledger.wrote(&id(0), Some(&reader), amount(10));
-    assert_eq!(kept(&mut ledger, 10, 40), amount(10), "what was found on the disk was not measured");
+    node.deliver(writer, writer, of(FILES), 0).unwrap();
+    assert_eq!(node.charged(reader, reader), 0);
+    assert_eq!(node.charged(keeper, keeper), 30 + 30 * 3);
+}
+
+#[test]
+fn what_is_closed_while_files_are_written_is_forgotten() {
+    let mut node = Node::default();
+    node.deliver(0, 0, of(FILES), 0).unwrap();
+    node.deliver(0, 0, of(FILES), 3).unwrap();
+    let before = node.space();
+    node.kept.clear();
+    node.ledger.delivered(&id(0), Some(&pod(0, 0)), of(FILES), [before, node.space()]);
+    assert!(node.ledger.kept_open.is_empty());
+}
+
+/// In a delivery, its pod is charged at most for what it had.
+#[test]
+fn what_others_write_at_the_same_time_is_hardly_charged() {
+    let mut node = Node::default();
+    node.deliver(0, 0, of(FILES), 0).unwrap();
+    let before = node.space();
+    node.own = 100;
+    node.ledger.delivered(&id(0), Some(&pod(0, 0)), of(FILES), [before, node.space()]);
+    assert_eq!(node.charged(0, 0), FILES);
+}
+
+proptest! {
+    /// Whatever pods keep open and close, between them they are charged for just that.
+    #[test]
+    fn all_charges_are_what_is_kept_open(steps in prop::collection::vec((0usize..6, 1u64..6, 0u64..6, any::<bool>()), 1..100)) {
+        let mut node = Node { own: 7, ..Node::default() };
+        for (number, files, keeps, closes) in steps {
+            if closes {
+                node.kept.remove(&number);
+            } else {
+                let former = node.volumes.get(&number).map_or(0, |former| former.bytes / PAGE);
+                let _ = node.deliver(number % 2, number, of(files), keeps.min(former));
+            }
+            let space = node.space();
+            node.ledger.settle(space);
+            let charges = (0..6).map(|number| node.charged(number % 2, number)).sum::<u64>();
+            prop_assert_eq!(charges, node.kept.values().sum::<u64>());
+        }
+    }
 }

@@ -76,7 +76,7 @@ impl Node {
         let adopted = self.fit(spec, &seen).map_err(left_alone)?;
         let shape = Arc::new(adopted.shape(spec));
         // It exists already, and its pod is running, so it may use the reserved space.
-        let space = self.deliveries.take_up_space(&shape, 0)?;
+        let space = self.deliveries.take_up_space(&shape, 0, false)?;
         let taken_over = |record: &mut Record| {
             (record.phase, record.root, record.adopted) = (Phase::Ready, Some(seen.id()), Some(Box::new(adopted)));
         };

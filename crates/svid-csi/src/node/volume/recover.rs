@@ -156,7 +156,11 @@ impl Node {
 
     /// A volume according to its record on disk.
     pub(super) fn known(&self, record: Record) -> Volume {
-        let space = self.deliveries.take_up_space(&record.spec, record.bytes).unwrap_or_else(|error| {
+        let is_delivered = record.phase == Phase::Ready
+            && !record.withdrawn
+            && record.issued.as_ref().is_some_and(|issued| issued.digest.is_some());
+        let space = self.deliveries.take_up_space(&record.spec, record.bytes, is_delivered);
+        let space = space.unwrap_or_else(|error| {
             error!(volume = %record.spec.id, error = report::chain(&error), "cannot determine how much of the tmpfs a volume uses");
             None
         });
@@ -243,7 +247,10 @@ impl Node {
         }
         match self.deliveries.restore(record)? {
             Restored::Delivered => {}
-            Restored::Nothing => self.record(volume, |record| record.give(None))?,
+            Restored::Nothing => {
+                self.deliveries.holds_least(&record.spec)?;
+                self.record(volume, |record| record.give(None))?;
+            }
             // Not forgotten: the source may have withdrawn it since, and then the key must go.
             Restored::Changed => self.distrust(volume),
         }

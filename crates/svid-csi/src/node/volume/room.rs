@@ -139,22 +139,32 @@ impl Deliveries {
         }
     }
 
-    /// Records the space that an existing volume uses.
-    pub(super) fn take_up_space(&self, spec: &VolumeSpec, bytes: u64) -> Result<Option<SpaceReservation>, VolumeError> {
-        self.holds_bytes(spec, bytes)?;
+    /// Records the space that an existing volume uses. `is_delivered` says that the driver has written all of it.
+    pub(super) fn take_up_space(
+        &self,
+        spec: &VolumeSpec,
+        bytes: u64,
+        is_delivered: bool,
+    ) -> Result<Option<SpaceReservation>, VolumeError> {
+        self.holds(spec, bytes, is_delivered)?;
         Ok(self.room.as_ref().map(|room| room.reservation(&spec.id)))
     }
 
     /// Records that a volume has no files.
     pub(super) fn holds_least(&self, spec: &VolumeSpec) -> Result<(), VolumeError> {
-        self.holds_bytes(spec, 0)
+        self.holds(spec, 0, false)
     }
 
     /// Records that a volume uses that many bytes, and at least the minimum.
     pub(super) fn holds_bytes(&self, spec: &VolumeSpec, bytes: u64) -> Result<(), VolumeError> {
+        self.holds(spec, bytes, false)
+    }
+
+    fn holds(&self, spec: &VolumeSpec, bytes: u64, is_delivered: bool) -> Result<(), VolumeError> {
         let Some(room) = &self.room else { return Ok(()) };
         let least = Amount::least(spec, room.look()?.1);
-        room.lock().wrote(&spec.id, spec.pod.as_ref(), Amount { bytes: bytes.max(least.bytes), ..least });
+        let amount = Amount { bytes: bytes.max(least.bytes), ..least };
+        room.lock().wrote(&spec.id, spec.pod.as_ref(), amount, is_delivered);
         Ok(())
     }
 
@@ -175,9 +185,9 @@ impl Deliveries {
             Occasion::Renewal => ledger.renew(space, spec.pod.as_ref(), amount)?,
         }
         let written = write().map_err(Into::into)?;
-        let after = if ledger.has_delivered(&spec.id) { room.look().ok() } else { None };
-        let seen = after.map(|(after, _)| [space, after]);
-        ledger.delivered(&spec.id, spec.pod.as_ref(), amount, seen);
+        // Without another look, nothing is seen to be kept open.
+        let after = room.look().map_or(space, |(after, _)| after);
+        ledger.delivered(&spec.id, spec.pod.as_ref(), amount, [space, after]);
         Ok(written)
     }
 
