@@ -5,13 +5,13 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use svid_csi_core::files::{FILE_MODE, FOLDER_MODE, FileName, RenderedFile};
 use tracing::warn;
 
-use super::volume_folder::{VolumeFolder, deadline, remove_others};
-use crate::host::beneath::Folder;
+use super::volume_folder::{VolumeFolder, budget, remove_others};
+use crate::host::beneath::{Budget, Folder};
 use crate::host::fsx::FsError;
 use crate::telemetry::report;
 
@@ -41,18 +41,18 @@ pub fn install(
     now: SystemTime,
 ) -> Result<FormerFiles, FsError> {
     volume.change(|folder| {
-        let end = deadline();
+        let mut budget = budget();
         let (name, moment) = new_moment(folder, now)?;
         let mut made = Vec::new();
         let written = fill(&moment, files, group)
-            .and_then(|()| link_names(folder, files, &mut made, end))
-            .and_then(|()| swap(folder, &name, group, end));
+            .and_then(|()| link_names(folder, files, &mut made, &mut budget))
+            .and_then(|()| swap(folder, &name, group, &mut budget));
         match written {
             Ok(()) => {
                 let is_new = |entry: &OsStr| {
                     entry == name.as_str() || entry == CURRENT || files.iter().any(|file| entry == file.name.as_str())
                 };
-                Ok(match remove_others(folder, deadline(), is_new) {
+                Ok(match remove_others(folder, &mut budget, is_new) {
                     Ok(()) => FormerFiles::Removed,
                     Err(left) => {
                         let (folder, error) = (folder.shown_path().display(), report::chain(&left));
@@ -84,7 +84,7 @@ pub fn remove_former(volume: &VolumeFolder) -> Result<(), FsError> {
     if folder.names()?.iter().all(|entry| is_current(entry)) {
         return Ok(());
     }
-    volume.change(|folder| remove_others(folder, deadline(), is_current))
+    volume.change(|folder| remove_others(folder, &mut budget(), is_current))
 }
 
 /// Restores the names of the delivered files, which a socket may have replaced.
@@ -93,11 +93,11 @@ pub fn remove_former(volume: &VolumeFolder) -> Result<(), FsError> {
 /// [`FsError`].
 pub fn restore_names(folder: &Folder) -> Result<(), FsError> {
     let Some(shown) = folder.link(CURRENT)?.filter(|shown| is_moment(shown)) else { return Ok(()) };
-    let end = deadline();
+    let mut budget = budget();
     for name in folder.folder(shown)?.names()? {
         let name = name.to_str().and_then(|name| FileName::parse(name).ok());
         if let Some(name) = name.filter(|name| !matches!(is_linked(folder, name.as_str()), Ok(true))) {
-            link(folder, name.as_str(), end)?;
+            link(folder, name.as_str(), &mut budget)?;
         }
     }
     Ok(())
@@ -109,9 +109,9 @@ pub fn restore_names(folder: &Folder) -> Result<(), FsError> {
 /// [`FsError`].
 pub fn take_away(volume: &VolumeFolder) -> Result<(), FsError> {
     volume.change(|folder| {
-        let end = deadline();
-        folder.remove_until(CURRENT, end)?;
-        remove_others(folder, end, |_| false)
+        let mut budget = budget();
+        folder.remove_within(CURRENT, &mut budget)?;
+        remove_others(folder, &mut budget, |_| false)
     })
 }
 
@@ -145,11 +145,11 @@ fn fill(moment: &Folder, files: &[RenderedFile], group: Option<u32>) -> Result<(
 
 /// Points `..data` at the new folder. This is the last step that may fail, because a delivered folder is never rolled
 /// back. Just before, the volume's folder gets the mode and group of files, because it may have had those of a socket.
-fn swap(folder: &Folder, name: &str, group: Option<u32>, end: Instant) -> Result<(), FsError> {
-    folder.remove_until(NEXT, end)?;
+fn swap(folder: &Folder, name: &str, group: Option<u32>, budget: &mut Budget) -> Result<(), FsError> {
+    folder.remove_within(NEXT, budget)?;
     folder.symlink(name, NEXT)?;
     folder.shape(FOLDER_MODE, group)?;
-    folder.rename(NEXT, CURRENT, end)
+    folder.rename(NEXT, CURRENT, budget)
 }
 
 /// Ensures that every visible name leads through `..data`. Adds the corrected ones to `made`.
@@ -157,13 +157,13 @@ fn link_names<'a>(
     folder: &Folder,
     files: &'a [RenderedFile],
     made: &mut Vec<&'a str>,
-    end: Instant,
+    budget: &mut Budget,
 ) -> Result<(), FsError> {
     for file in files {
         let visible = file.name.as_str();
         if !is_linked(folder, visible)? {
             made.push(visible);
-            link(folder, visible, end)?;
+            link(folder, visible, budget)?;
         }
     }
     Ok(())
@@ -174,22 +174,23 @@ fn is_linked(folder: &Folder, visible: &str) -> Result<bool, FsError> {
     Ok(folder.link(visible)?.is_some_and(|target| target == through.as_str()))
 }
 
-fn link(folder: &Folder, visible: &str, end: Instant) -> Result<(), FsError> {
-    folder.remove_until(visible, end)?;
+fn link(folder: &Folder, visible: &str, budget: &mut Budget) -> Result<(), FsError> {
+    folder.remove_within(visible, budget)?;
     folder.symlink(&format!("{CURRENT}/{visible}"), visible)
 }
 
 /// Removes the leftovers of a failed delivery: the folder with that name, and the visible names that lead nowhere.
 fn take_back(folder: &Folder, name: &str, made: &[&str]) -> Result<(), FsError> {
-    let end = deadline();
-    folder.remove_until(name, end)?;
+    // Nothing of them may stay because the delivery has spent its own budget.
+    let mut budget = budget();
+    folder.remove_within(name, &mut budget)?;
     // Leftovers also disturb the next delivery, which reports them.
-    let _ = folder.remove_until(NEXT, end);
+    let _ = folder.remove_within(NEXT, &mut budget);
     let shown = folder.link(CURRENT)?.filter(|shown| is_moment(shown));
     let shown = shown.map(|shown| folder.folder(shown)).transpose()?;
     for visible in made {
         if shown.as_ref().map_or(Ok(None), |shown| shown.stat(visible))?.is_none() {
-            folder.remove_until(visible, end)?;
+            folder.remove_within(visible, &mut budget)?;
         }
     }
     Ok(())

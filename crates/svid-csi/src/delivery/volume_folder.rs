@@ -3,12 +3,12 @@
 //! while the driver changes it.
 
 use std::ffi::OsStr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use svid_csi_core::files::FileName;
 use svid_csi_core::state::FileId;
 
-use crate::host::beneath::{Folder, gives_up};
+use crate::host::beneath::{Budget, Folder};
 use crate::host::fsx::FsError;
 use crate::host::mount::{self, MountError};
 
@@ -80,19 +80,22 @@ impl VolumeFolder {
         if self.folder.names()?.iter().all(|name| is_kept(name)) {
             return Ok(());
         }
-        self.change(|folder| remove_others(folder, deadline(), is_kept))
+        self.change(|folder| remove_others(folder, &mut budget(), is_kept))
     }
 }
 
-/// When a change that begins now gives up removing what its pod keeps adding.
-pub(super) fn deadline() -> Instant {
-    Instant::now() + LONGEST
+/// How much of what its pod keeps adding one change removes.
+pub(super) fn budget() -> Budget {
+    Budget::of(LONGEST)
 }
 
 /// Removes everything in a folder except the names that `is_kept` accepts. A pod that keeps adding names harms only
 /// itself: its volume is left with them, and retried.
-pub(super) fn remove_others(folder: &Folder, end: Instant, is_kept: impl Fn(&OsStr) -> bool) -> Result<(), FsError> {
-    let mut removed = 0;
+pub(super) fn remove_others(
+    folder: &Folder,
+    budget: &mut Budget,
+    is_kept: impl Fn(&OsStr) -> bool,
+) -> Result<(), FsError> {
     loop {
         let mut others = folder.names()?;
         others.retain(|name| !is_kept(name));
@@ -100,11 +103,10 @@ pub(super) fn remove_others(folder: &Folder, end: Instant, is_kept: impl Fn(&OsS
             return Ok(());
         }
         for name in others {
-            folder.remove_until(&name, end)?;
-            removed += 1;
-            if gives_up(removed, end) {
+            if budget.is_spent() {
                 return Err(folder.keeps_filling());
             }
+            folder.remove_within(&name, budget)?;
         }
     }
 }

@@ -9,13 +9,12 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Statx, StatxFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-pub use self::removal::gives_up;
+pub use self::removal::Budget;
 use super::fsx::FsError;
 use super::seal::{self, Sealing};
 
@@ -204,14 +203,14 @@ impl Folder {
             .map_err(self.failed("link", second.as_ref()))
     }
 
-    /// Renames something other than a folder, and replaces what has the new name, if anything. The removal of a folder's
-    /// content ends at that time.
+    /// Renames something other than a folder, and replaces what has the new name, if anything. The removal of a folder
+    /// gives up when the budget is spent.
     ///
     /// # Errors
     /// [`FsError`].
-    pub fn rename(&self, from: &str, to: &str, end: Instant) -> Result<(), FsError> {
+    pub fn rename(&self, from: &str, to: &str, budget: &mut Budget) -> Result<(), FsError> {
         if self.is_folder(to.as_ref())? {
-            self.remove_until(to, end)?;
+            self.remove_within(to, budget)?;
         }
         rustix::fs::renameat(&self.fd, from, &self.fd, to).map_err(self.failed("replace", to.as_ref()))
     }

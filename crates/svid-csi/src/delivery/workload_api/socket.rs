@@ -10,7 +10,7 @@ use svid_csi_core::files::FileName;
 use tokio::net::UnixListener;
 
 use super::share::Full;
-use crate::delivery::volume_folder::{VolumeFolder, deadline};
+use crate::delivery::volume_folder::{VolumeFolder, budget};
 use crate::host::beneath::Folder;
 use crate::host::fsx::FsError;
 
@@ -47,17 +47,17 @@ pub enum ListenError {
 /// Listens in the folder under all those names, and replaces the sockets of an earlier run: a client finds either the
 /// old one or the new one. Returns the inode of the socket.
 pub(super) fn listen(folder: &Folder, names: &[FileName]) -> Result<(UnixListener, u64), ListenError> {
-    let end = deadline();
-    folder.remove_until(NEXT, end)?;
+    let mut budget = budget();
+    folder.remove_within(NEXT, &mut budget)?;
     let failed = |source| ListenError::Listen { folder: folder.shown_path().to_owned(), source };
     let listener = bind(folder).map_err(failed)?;
     let inode = open_to_all(folder).map_err(failed)?;
     for name in names {
-        folder.remove_until(LINK, end)?;
+        folder.remove_within(LINK, &mut budget)?;
         folder.hard_link(NEXT, LINK)?;
-        folder.rename(LINK, name.as_str(), end)?;
+        folder.rename(LINK, name.as_str(), &mut budget)?;
     }
-    folder.remove_until(NEXT, end)?;
+    folder.remove_within(NEXT, &mut budget)?;
     Ok((listener, inode))
 }
 

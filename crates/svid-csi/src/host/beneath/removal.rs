@@ -16,9 +16,24 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// So many entries are removed in any case, so that a busy machine does not make a removal fail.
 const FEW: u32 = 256;
 
-/// Whether a removal that has come to that many entries gives up.
-pub fn gives_up(entries: u32, end: Instant) -> bool {
-    entries > FEW && Instant::now() > end
+/// How much may be removed in one change of a folder to which others may be adding.
+#[derive(Debug)]
+pub struct Budget {
+    end: Instant,
+    entries: u32,
+}
+
+impl Budget {
+    /// So much time from now, or else few entries.
+    pub fn of(time: Duration) -> Self {
+        Budget { end: Instant::now() + time, entries: 0 }
+    }
+
+    /// Counts an entry. Whether to give up before it.
+    pub fn is_spent(&mut self) -> bool {
+        self.entries = self.entries.saturating_add(1);
+        self.entries > FEW && Instant::now() > self.end
+    }
 }
 
 impl Folder {
@@ -27,34 +42,33 @@ impl Folder {
     /// # Errors
     /// [`FsError`].
     pub fn remove(&self, name: impl AsRef<OsStr>) -> Result<(), FsError> {
-        self.remove_until(name, Instant::now() + LONGEST)
+        self.remove_within(name, &mut Budget::of(LONGEST))
     }
 
-    /// Like [`Folder::remove`], but gives up at that time, unless there are few entries.
+    /// Like [`Folder::remove`], but gives up when the budget is spent.
     ///
     /// # Errors
     /// [`FsError`].
-    pub fn remove_until(&self, name: impl AsRef<OsStr>, end: Instant) -> Result<(), FsError> {
+    pub fn remove_within(&self, name: impl AsRef<OsStr>, budget: &mut Budget) -> Result<(), FsError> {
         let name = name.as_ref();
         if !self.is_folder(name)? {
             return self.unlink(name);
         }
-        self.folder(name)?.clear(end)?;
+        self.folder(name)?.clear(budget)?;
         self.remove_empty(name).map_err(self.failed("remove", name))
     }
 
     /// Removes all content. Folders in its folders are first moved up into it, so that depth costs nothing.
-    pub(super) fn clear(&self, end: Instant) -> Result<(), FsError> {
+    pub(super) fn clear(&self, budget: &mut Budget) -> Result<(), FsError> {
         self.unseal()?;
-        let (mut moved, mut seen) = (0_u64, 0_u32);
+        let mut moved = 0_u64;
         loop {
             let names = self.names()?;
             if names.is_empty() {
                 return Ok(());
             }
             for name in names {
-                seen += 1;
-                if gives_up(seen, end) {
+                if budget.is_spent() {
                     return Err(self.keeps_filling());
                 }
                 if !self.is_folder(&name)? {
@@ -64,6 +78,9 @@ impl Folder {
                 let inner = self.folder(&name)?;
                 inner.unseal()?;
                 for child in inner.names()? {
+                    if budget.is_spent() {
+                        return Err(inner.keeps_filling());
+                    }
                     if inner.is_folder(&child)? {
                         inner.folder(&child)?.unseal()?;
                         inner.move_up(&child, self, &mut moved)?;

@@ -1,6 +1,6 @@
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::*;
 
@@ -14,8 +14,8 @@ fn scene() -> (tempfile::TempDir, Folder) {
     (dir, folder)
 }
 
-fn much_later() -> Instant {
-    Instant::now() + Duration::from_secs(600)
+fn much_time() -> Budget {
+    Budget::of(Duration::from_secs(600))
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn no_link_leads_out() {
     assert!(folder.create("file", b"x", 0o400, None).is_err() && folder.create("way/new", b"x", 0o400, None).is_err());
     assert_eq!(folder.link("way").unwrap().unwrap(), "../outside");
     folder.remove("way").unwrap();
-    folder.clear(much_later()).unwrap();
+    folder.clear(&mut much_time()).unwrap();
     assert_eq!(fs::read_to_string(dir.path().join("outside/secret")).unwrap(), "secret");
 }
 
@@ -51,7 +51,32 @@ fn all_content_is_removed_at_any_depth() {
     }
     deepest.create("..moved.2", b"in the way", 0o400, None).unwrap();
     folder.create("..moved.1", b"in the way", 0o400, None).unwrap();
-    folder.clear(much_later()).unwrap();
+    folder.clear(&mut much_time()).unwrap();
     assert!(folder.names().unwrap().is_empty());
     assert!(dir.path().join("outside/secret").exists());
+}
+
+/// However the entries are spread over folders: one removal, and several within one budget.
+#[test]
+fn a_removal_gives_up_after_few_entries_once_its_time_is_over() {
+    let (dir, folder) = scene();
+    let made = ["a", "b"].map(|top| dir.path().join("inside").join(top));
+    for inner in made.iter().flat_map(|top| (0..10).map(move |number| top.join(number.to_string()))) {
+        fs::create_dir_all(&inner).unwrap();
+        (0..100).for_each(|number| fs::write(inner.join(number.to_string()), "").unwrap());
+    }
+    let files = || -> usize {
+        let inner = made.iter().filter(|top| top.exists()).flat_map(|top| fs::read_dir(top).unwrap());
+        inner.map(|inner| fs::read_dir(inner.unwrap().path()).unwrap().count()).sum()
+    };
+    let mut budget = Budget::of(Duration::ZERO);
+    for top in ["a", "b"] {
+        let error = folder.remove_within(top, &mut budget).unwrap_err();
+        assert!(error.to_string().contains("empty"), "{error}");
+    }
+    let removed = 2000 - files();
+    assert!((200..=256).contains(&removed), "{removed} files removed");
+    while folder.remove_within("a", &mut Budget::of(Duration::ZERO)).is_err() {}
+    folder.remove_within("b", &mut much_time()).unwrap();
+    assert!(folder.names().unwrap().is_empty());
 }

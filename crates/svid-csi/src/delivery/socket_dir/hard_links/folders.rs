@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -12,7 +12,7 @@ use svid_csi_core::state::FileId;
 
 use super::super::access::{Access, by_descriptor};
 use super::super::agent_folder::{Socket, id, open};
-use crate::host::beneath::Folder;
+use crate::host::beneath::{Budget, Folder};
 use crate::host::fsx::{self, FsError};
 use crate::host::seal;
 
@@ -84,8 +84,8 @@ fn unlink(folder: &Folder, name: &str) -> Result<(), Errno> {
 
 /// Deletes what was moved aside. A pod may still be writing into a folder of its own; then the rest is left for later.
 pub(super) fn sweep(aside: &Folder) -> Result<(), FsError> {
-    let end = Instant::now() + SWEEPS_FOR;
-    aside.names()?.iter().try_for_each(|name| aside.remove_until(name, end))
+    let mut budget = Budget::of(SWEEPS_FOR);
+    aside.names()?.iter().try_for_each(|name| aside.remove_within(name, &mut budget))
 }
 
 pub(super) fn check_owner(folder: &OwnedFd, path: &Path) -> Result<(), FsError> {
