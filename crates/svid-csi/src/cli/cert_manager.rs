@@ -76,7 +76,8 @@ pub(super) struct CertManagerFlags {
     #[arg(long, value_name = "BOOLEAN", value_parser = values::boolean, num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]
     require_chain: Option<bool>,
-    /// The number of renewals that may be in progress at the same time. Default: 8.
+    /// The number of renewals that may be in progress at the same time in one namespace; twice as many in all namespaces
+    /// together. Default: 8.
     #[arg(long, value_name = "NUMBER", value_parser = values::at_least_one)]
     renewal_concurrency: Option<usize>,
     #[command(flatten)]

@@ -11,13 +11,13 @@ use svid_csi_core::pod_token::PodToken;
 use svid_csi_core::request;
 use svid_csi_core::spiffe_id::SpiffeId;
 use svid_csi_core::volume::VolumeSpec;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::error::{CertManagerError, Ending, FailedRequest, described};
 use super::outcome::RequestOutcome;
 use super::requests::Link;
+use super::turns::RenewalTurn;
 use super::volume::{Live, RequestState, VolumeIssuance, Waiting};
 use super::{CertManager, Patience};
 use crate::backoff::retry_delay_within;
@@ -256,7 +256,7 @@ impl CertManager {
     }
 
     /// A renewal's turn. First identities precede all renewals, because their pods wait.
-    async fn turn(&self, wanted: &VolumeRequest<'_>) -> Option<OwnedSemaphorePermit> {
+    async fn turn(&self, wanted: &VolumeRequest<'_>) -> Option<RenewalTurn> {
         if !wanted.patience.is_renewal() {
             return None;
         }
@@ -288,12 +288,7 @@ impl CertManager {
         Ok(())
     }
 
-    async fn outcome(
-        &self,
-        wanted: &VolumeRequest<'_>,
-        live: &Live,
-        turn: Option<OwnedSemaphorePermit>,
-    ) -> RequestOutcome {
+    async fn outcome(&self, wanted: &VolumeRequest<'_>, live: &Live, turn: Option<RenewalTurn>) -> RequestOutcome {
         wanted.volume.waits(Waiting::ForRequest { name: live.name(), seen: live.expected.seen() });
         let ended = self.ended(live);
         tokio::pin!(ended);

@@ -40,6 +40,6 @@ pub struct RequestSettings {
     pub annotations: BTreeMap<String, String>,
     /// Whether a certificate whose chain does not lead to the trust bundle is refused even for files.
     pub requires_chain: bool,
-    /// The number of concurrent renewals.
+    /// The number of concurrent renewals in one namespace.
     pub renewals: usize,
 }
