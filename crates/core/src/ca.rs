@@ -42,6 +42,7 @@ pub struct CertificateAuthority {
     intermediates: Vec<CertificateDer<'static>>,
     roots: Vec<Anchor>,
     key: PrivateKey,
+    /// When it and a chain from it to a root are valid.
     validity: Validity,
     issuer: Issuer<'static, Signer>,
 }
@@ -61,14 +62,14 @@ pub enum CaError {
         /// The requested lifetime.
         lifetime: Duration,
     },
-    /// The CA is not valid yet.
-    #[error("the CA certificate is valid only from {}; check the clock of this node", unix_time::rfc3339(*.not_before))]
+    /// The CA, or one above it, is not valid yet.
+    #[error("the CA certificate, or one above it, is valid only from {}; check the clock of this node", unix_time::rfc3339(*.not_before))]
     NotYetValid {
         /// When it becomes valid.
         not_before: SystemTime,
     },
-    /// The CA has expired.
-    #[error("the CA certificate expired at {}: remove the CA's files to create a new CA", unix_time::rfc3339(*.not_after))]
+    /// The CA, or one above it, has expired.
+    #[error("the CA certificate, or one above it, expired at {}: replace the CA's files, or remove them to create a new CA", unix_time::rfc3339(*.not_after))]
     Expired {
         /// When it expired.
         not_after: SystemTime,
@@ -200,7 +201,7 @@ impl CertificateAuthority {
         self.key.to_pem()
     }
 
-    /// When the CA's certificate is valid.
+    /// When the CA's certificate is valid, and leads to a root.
     pub fn validity(&self) -> Validity {
         self.validity
     }

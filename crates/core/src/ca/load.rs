@@ -7,7 +7,7 @@ use x509_parser::certificate::X509Certificate;
 
 use super::anchor::{Anchor, uri_names};
 use super::{CertificateAuthority, SvidRequest, issuer};
-use crate::identity::{Candidate, Expected, KeyError, PrivateKey, Rejection, Validity, accept, issuers};
+use crate::identity::{Candidate, Expected, KeyError, PrivateKey, Rejection, Validity, accept, issuers, leads_to};
 use crate::pem_text::{self, Block, PemError};
 use crate::signer::Signer;
 use crate::spiffe_id::{SpiffeId, TrustDomain};
@@ -81,12 +81,14 @@ pub(super) fn load(
         let not_after = check(&certificate, trust_domain)?.not_after;
         Ok(Anchor { certificate, not_after })
     };
-    let at = time_to_try(intermediates.iter().chain(&roots).chain([&certificate]), now)?;
+    let all = intermediates.iter().chain(&roots).chain([&certificate]);
+    let all = all.map(|der| validity_of(&parse(der)?)).collect::<Result<Vec<_>, _>>()?;
     let roots = roots.into_iter().map(anchor).collect::<Result<_, LoadError>>()?;
     let issuer = issuer(&certificate, signer).map_err(|error| unreadable(error.to_string()))?;
     let trust_domain = trust_domain.clone();
-    let ca = CertificateAuthority { trust_domain, certificate, intermediates, roots, key, validity, issuer };
-    check_trial_leaf(&ca, at)?;
+    let mut ca = CertificateAuthority { trust_domain, certificate, intermediates, roots, key, validity, issuer };
+    let chain = check_trial_leaf(&ca, time_to_try(&all, now))?;
+    ca.validity = validity_of_chain(&ca, &chain, &all);
     Ok(ca)
 }
 
@@ -131,19 +133,29 @@ impl Chain {
 
 /// Now, or else a time at which all of the certificates are valid: a CA can be loaded at any time, because a clock may be
 /// wrong.
-fn time_to_try<'a>(
-    certificates: impl Iterator<Item = &'a CertificateDer<'static>>,
-    now: SystemTime,
-) -> Result<SystemTime, LoadError> {
-    let validities = certificates.map(|der| validity_of(&parse(der)?)).collect::<Result<Vec<_>, _>>()?;
-    let from = validities.iter().map(|validity| validity.not_before).max().unwrap_or(now);
+fn time_to_try(all: &[Validity], now: SystemTime) -> SystemTime {
+    let from = all.iter().map(|validity| validity.not_before).max().unwrap_or(now);
     let is_valid = |validity: &Validity| validity.not_before <= now && now < validity.not_after;
-    Ok(if validities.iter().all(is_valid) { now } else { from })
+    if all.iter().all(is_valid) { now } else { from }
+}
+
+/// When a chain leads from the CA to one of its roots: those above it may expire before it does.
+fn validity_of_chain(ca: &CertificateAuthority, chain: &[CertificateDer<'_>], all: &[Validity]) -> Validity {
+    const SECOND: Duration = Duration::from_secs(1);
+    let own = ca.validity;
+    let roots: Vec<_> = ca.roots.iter().map(|root| root.certificate.clone()).collect();
+    let leads = |at: SystemTime| leads_to(chain, &roots, at).is_ok();
+    let starts = all.iter().map(|validity| validity.not_before.max(own.not_before));
+    let ends = all.iter().map(|validity| validity.not_after.min(own.not_after));
+    Validity {
+        not_before: starts.filter(|start| leads(*start)).min().unwrap_or(own.not_before),
+        not_after: ends.filter(|end| end.checked_sub(SECOND).is_some_and(leads)).max().unwrap_or(own.not_after),
+    }
 }
 
 /// Signs for a workload that does not exist, and checks that the result is accepted: a name constraint, a path that is
-/// too long or a missing certificate is found before the first pod has to wait.
-fn check_trial_leaf(ca: &CertificateAuthority, at: SystemTime) -> Result<(), LoadError> {
+/// too long or a missing certificate is found before the first pod has to wait. Returns its chain.
+fn check_trial_leaf(ca: &CertificateAuthority, at: SystemTime) -> Result<Vec<CertificateDer<'static>>, LoadError> {
     const LIFETIME: Duration = Duration::from_secs(60);
     let id = SpiffeId::parse(&format!("{}/svid-csi/try-out", ca.trust_domain.id()));
     let id = id.map_err(|error| unreadable(error.to_string()))?;
@@ -152,7 +164,9 @@ fn check_trial_leaf(ca: &CertificateAuthority, at: SystemTime) -> Result<(), Loa
     let chain = std::iter::once(leaf).chain(ca.intermediates.iter().cloned()).collect();
     let bundle = Some(ca.roots.iter().map(|root| root.certificate.clone()).collect());
     let accepted = accept(Candidate { chain, key, bundle }, &Expected { id, now: at });
-    accepted.map(|_| ()).map_err(|rejection| LoadError::Useless { rejection: rejection.into() })
+    accepted
+        .map(|identity| identity.chain().to_vec())
+        .map_err(|rejection| LoadError::Useless { rejection: rejection.into() })
 }
 
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, LoadError> {

@@ -219,6 +219,58 @@ fn a_ca_that_is_not_valid_now_is_loaded_but_does_not_sign() {
     sign(&early, start - CLOCK_SKEW).expect("another clock may be ahead");
 }
 
+/// An imported CA with an intermediate and a root above it, of which any may be the first to expire.
+#[test]
+fn a_ca_signs_while_all_certificates_above_it_are_valid() {
+    let (start, end) = (now() - HOUR, now() + 24 * HOUR);
+    let window = |from, until| move |params: &mut CertificateParams| valid(params, from, until);
+    let named = |params: &mut CertificateParams, name: &str| {
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    };
+    let chain = |windows: [(SystemTime, SystemTime); 3]| {
+        let [of_root, of_upper, of_own] = windows.map(|(from, until)| window(from, until));
+        let root = Authority::root(of_root);
+        let upper = root.intermediate(of_upper);
+        let own = upper.intermediate(|params| {
+            of_own(params);
+            named(params, "own");
+        });
+        let text = [&own, &upper, &root].map(|one| pem_of(&one.certificate)).concat();
+        load(&(text, own.key_pem())).expect("a clock may be wrong")
+    };
+    for position in 0..3 {
+        let with = |from, until| {
+            let mut windows = [(start, end); 3];
+            windows[position] = (from, until);
+            chain(windows)
+        };
+        let expired = with(start, now() - SECOND);
+        let error = expired.check_validity(now()).expect_err("peers would refuse what it signs");
+        assert!(matches!(error, CaError::Expired { not_after } if not_after == now() - SECOND), "{position}: {error}");
+        let early = with(now() + HOUR, end);
+        let error = early.check_validity(now()).expect_err("peers would refuse what it signs");
+        assert!(matches!(error, CaError::NotYetValid { not_before } if not_before == now() + HOUR), "{position}");
+        let ends_soon = with(start, now() + HOUR);
+        assert_eq!(ends_soon.validity().not_after, now() + HOUR, "{position}");
+        let leaf = ends_soon.sign(&request(2 * HOUR).1, now(), SERIAL).expect("a leaf");
+        assert_eq!(parse(&leaf).validity().not_after.timestamp(), unix(now() + HOUR), "it does not outlive the chain");
+    }
+}
+
+fn unix(at: SystemTime) -> i64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).expect("later").as_secs().cast_signed()
+}
+
+#[test]
+fn an_expired_root_beside_a_valid_one_does_not_matter() {
+    let (old, new) = (Authority::root(|params| valid(params, now() - HOUR, now() - SECOND)), Authority::root(|_| {}));
+    let (certificate, key) = foreign(|_| {});
+    let ca = load(&([certificate, pem_of(&old.certificate), pem_of(&new.certificate)].concat(), key)).expect("a CA");
+    assert_eq!(ca.validity().not_after, now() + 24 * HOUR);
+    ca.check_validity(now()).expect("it is a root itself");
+}
+
 #[test]
 fn refuses_to_load_the_wrong_key_or_text() {
     let (certificate, key) = foreign(|_| {});
