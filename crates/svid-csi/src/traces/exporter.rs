@@ -152,8 +152,24 @@ impl Exporter {
         if self.addresses.is_empty() { Err(ExportError::Name(self.collector.host.clone())) } else { Ok(()) }
     }
 
-    /// Sends to the first of the addresses that accepts a connection.
-    async fn send(&self, batch: &[FinishedSpan], patience: Duration) -> Result<(), ExportError> {
+    /// Connects to the first of the addresses that accepts it, which comes first from then on. Each has its part of the
+    /// time, because one that does not respond must not keep the others from being tried.
+    async fn connect(&mut self, patience: Duration) -> Result<TcpStream, ExportError> {
+        let each = patience / u32::try_from(self.addresses.len() + 1).unwrap_or(u32::MAX);
+        let mut error = ExportError::Slow;
+        for _ in 0..self.addresses.len() {
+            match timeout(each, TcpStream::connect(self.addresses[0])).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(refused)) => error = ExportError::Connect(refused),
+                Err(_) => {}
+            }
+            self.addresses.rotate_left(1);
+        }
+        Err(error)
+    }
+
+    /// Sends to one of the addresses.
+    async fn send(&mut self, batch: &[FinishedSpan], patience: Duration) -> Result<(), ExportError> {
         let CollectorUrl { host, port, path } = &self.collector;
         let host = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         let request = Request::post(path)
@@ -161,7 +177,7 @@ impl Exporter {
             .header(CONTENT_TYPE, "application/json")
             .body(Body::from(otlp::request(&self.origin, batch)));
         let sent = timeout(patience, async {
-            let stream = TcpStream::connect(&self.addresses[..]).await.map_err(ExportError::Connect)?;
+            let stream = self.connect(patience).await?;
             let request = request.map_err(|error| ExportError::Talk(error.into()))?;
             exchange::once(stream, request, LONGEST_RESPONSE).await.map_err(ExportError::Talk)
         });
@@ -262,5 +278,35 @@ mod tests {
         stop.cancel();
         exporter.run(finished, stop).await.unwrap();
         assert_eq!(dropped(&metrics), format!("svid_csi_spans_dropped_total {}", MOST + 5));
+    }
+
+    /// A port that answers no attempt to connect, because as many wait as may, and what keeps it so.
+    fn silent() -> (SocketAddr, std::net::TcpListener, Vec<std::net::TcpStream>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+        let waiting = std::iter::from_fn(connect).collect();
+        (address, listener, waiting)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_does_not_respond_is_tried_once() {
+        let (silent, ..) = &silent();
+        let (mut exporter, collector, ..) = exporter().await;
+        let responding = exporter.addresses[0];
+        exporter.addresses.insert(0, *silent);
+        let answer = async {
+            let (mut stream, _) = collector.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            stream
+        };
+        let send = exporter.send(&[], PATIENCE);
+        tokio::select! {
+            sent = send => sent.unwrap(),
+            _ = async { let _stream = answer.await; std::future::pending::<()>().await } => {}
+        }
+        assert_eq!(exporter.addresses, [responding, *silent]);
     }
 }
