@@ -91,13 +91,12 @@ pub fn remove_former(volume: &VolumeFolder) -> Result<(), FsError> {
 ///
 /// # Errors
 /// [`FsError`].
-pub fn restore_names(folder: &Folder) -> Result<(), FsError> {
+pub fn restore_names(folder: &Folder, budget: &mut Budget) -> Result<(), FsError> {
     let Some(shown) = folder.link(CURRENT)?.filter(|shown| is_moment(shown)) else { return Ok(()) };
-    let mut budget = budget();
     for name in folder.folder(shown)?.names()? {
         let name = name.to_str().and_then(|name| FileName::parse(name).ok());
         if let Some(name) = name.filter(|name| !matches!(is_linked(folder, name.as_str()), Ok(true))) {
-            link(folder, name.as_str(), &mut budget)?;
+            link(folder, name.as_str(), budget)?;
         }
     }
     Ok(())

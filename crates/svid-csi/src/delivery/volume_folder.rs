@@ -85,7 +85,7 @@ impl VolumeFolder {
 }
 
 /// How much of what its pod keeps adding one change removes.
-pub(super) fn budget() -> Budget {
+pub fn budget() -> Budget {
     Budget::of(LONGEST)
 }
 

@@ -8,7 +8,7 @@ use svid_csi_core::x509_context::X509Context;
 use tracing::warn;
 
 use super::{Deliveries, folder_mode, sockets_of};
-use crate::delivery::volume_folder::VolumeFolder;
+use crate::delivery::volume_folder::{VolumeFolder, budget};
 use crate::delivery::{files, workload_api};
 use crate::node::volume::error::VolumeError;
 use crate::node::volume::room::Occasion;
@@ -87,9 +87,11 @@ impl Deliveries {
             Content::WorkloadApi(before) => workload_api.go_back(&record.spec, &before.sockets, folder),
             Content::Files(_) | Content::Passthrough => workload_api.remove(&record.spec.id).and_then(|()| {
                 folder.change(|folder| {
-                    socket.sockets.iter().try_for_each(|name| folder.remove(name.as_str()))?;
+                    let mut budget = budget();
+                    let mut names = socket.sockets.iter();
+                    names.try_for_each(|name| folder.remove_within(name.as_str(), &mut budget))?;
                     folder.shape(folder_mode(&record.spec.content), None)?;
-                    files::restore_names(folder)
+                    files::restore_names(folder, &mut budget)
                 })
             }),
         };
