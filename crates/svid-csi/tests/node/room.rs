@@ -123,6 +123,47 @@ fn a_pod_that_keeps_replaced_files_open_cannot_prevent_the_renewal_of_others() {
     });
 }
 
+/// Each of them keeps less than one that is refused, and a restart forgets what they keep.
+#[test]
+fn pods_of_one_namespace_that_keep_replaced_files_open_cannot_either() {
+    test(async || {
+        let mut node = Node::files(SMALL).await;
+        let mut keepers = Vec::new();
+        for number in 0..6 {
+            keepers.push(node.publish(&volume_in("evil", number)).await);
+        }
+        let honest = node.publish(&volume_in("shop", 100)).await;
+        let mut kept = Vec::new();
+        for is_restarted in [false, true] {
+            if is_restarted {
+                node.kill();
+                node.start().await;
+            }
+            let mut refused = 0;
+            while refused < keepers.len() {
+                for keeper in &keepers {
+                    let folder = std::fs::read_dir(keeper.join("..data")).unwrap();
+                    kept.extend(folder.map(|file| std::fs::File::open(file.unwrap().path()).unwrap()));
+                }
+                let failures = async || metric(&node, "renewal_failures_total").await.unwrap_or_default() as usize;
+                let earlier = failures().await;
+                let before: Vec<_> = keepers.iter().chain([&honest]).map(|target| serial(target)).collect();
+                renew_all(&node).await;
+                until("each is renewed, or fails", async || {
+                    let targets = keepers.iter().chain([&honest]).zip(&before);
+                    let renewed = targets.filter(|(target, before)| serial(target) != **before).count();
+                    refused = failures().await - earlier;
+                    renewed + refused >= before.len()
+                })
+                .await;
+                assert_ne!(serial(&honest), before[keepers.len()], "{}", node.log());
+            }
+        }
+        let refusal = "pods of the namespace keep files open that were replaced";
+        assert!(node.log().contains(refusal), "{}", node.log());
+    });
+}
+
 /// Without MS_BIND, this changes the file system and not the mount.
 fn remount(target: &Path, flags: MountFlags, options: &CStr) {
     rustix::mount::mount_remount(target, flags, options).unwrap();
