@@ -6,6 +6,8 @@ const FRAME_HEADER: usize = 9;
 /// The default limit of a client's frame; the library refuses larger ones.
 const LARGEST_FRAME: usize = 16_384;
 const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 0x04;
 const PADDED: u8 = 0x08;
 const PRIORITY: u8 = 0x20;
 /// The index of `:authority` in the static table of HPACK.
@@ -23,28 +25,44 @@ pub struct Rewriter {
     pass: usize,
     /// The incomplete beginning of a frame.
     held: Vec<u8>,
+    /// Whether the bytes to pass through are the last of the head of a request.
+    ends_head: bool,
 }
 
 impl Default for Rewriter {
     /// For a new connection.
     fn default() -> Self {
-        Self { pass: PREFACE, held: Vec::new() }
+        Self { pass: PREFACE, held: Vec::new(), ends_head: false }
     }
 }
 
 impl Rewriter {
     /// Takes the next bytes of the client, and appends those to pass on.
     pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
+        while let Some(rest) = self.push_head(bytes, out) {
+            bytes = rest;
+        }
+    }
+
+    /// The same up to the end of the head of a request. Returns the rest, if there is such an end.
+    pub fn push_head<'a>(&mut self, mut bytes: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
         while !bytes.is_empty() {
             let (passing, rest) = bytes.split_at(self.pass.min(bytes.len()));
             out.extend_from_slice(passing);
             self.pass -= passing.len();
+            if self.pass == 0 && std::mem::take(&mut self.ends_head) {
+                return Some(rest);
+            }
             let wanted = self.wanted().saturating_sub(self.held.len());
             let (held, rest) = rest.split_at(if self.pass > 0 { 0 } else { wanted.min(rest.len()) });
             self.held.extend_from_slice(held);
             self.release(out);
             bytes = rest;
+            if self.pass == 0 && std::mem::take(&mut self.ends_head) {
+                return Some(rest);
+            }
         }
+        None
     }
 
     /// How much of the frame is needed to decide about it.
@@ -61,6 +79,7 @@ impl Rewriter {
         }
         let frame = std::mem::take(&mut self.held);
         let (header, payload) = frame.split_at(FRAME_HEADER);
+        self.ends_head = matches!(header[3], HEADERS | CONTINUATION) && header[4] & END_HEADERS != 0;
         match rewrite(header, payload) {
             Some(rewritten) => out.extend(rewritten),
             None => {
@@ -192,6 +211,21 @@ mod tests {
                 assert_eq!(rewritten(&whole, step), expected, "in steps of {step}");
             }
         }
+    }
+
+    #[test]
+    fn each_head_ends_a_push() {
+        let [whole, first, last] = [(HEADERS, END_HEADERS), (HEADERS, 0), (CONTINUATION, END_HEADERS)]
+            .map(|(kind, flags)| frame(kind, flags, &request(b"x")));
+        let sent = [&[b'P'; PREFACE][..], &whole, &first, &last, &frame(0, END_HEADERS, &[0; 9]), &whole].concat();
+        let (mut rewriter, mut out, mut ends) = (Rewriter::default(), Vec::new(), Vec::new());
+        let mut rest = Some(&sent[..]);
+        while let Some(bytes) = rest {
+            rest = rewriter.push_head(bytes, &mut out);
+            ends.push(out.len());
+        }
+        let first_end = PREFACE + whole.len();
+        assert_eq!(ends, [first_end, first_end + first.len() + last.len(), sent.len(), sent.len()]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod redacted;
 mod reference;
 pub mod sds;
 
+pub use codec::is_dense;
 pub use reference::KUBERNETES_OBJECT_REFERENCE;
 
 /// CSI 1.x: the Identity and Node services.

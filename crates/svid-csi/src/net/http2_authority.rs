@@ -13,19 +13,26 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
 
 /// A connection whose requests are for the host `x`, whatever the client sent.
+///
+/// After the head of each request, the reader has to wait for a turn. The HTTP/2 library would otherwise decode all heads
+/// that have arrived, which take up many times the memory of what was sent, before the server sees the first one.
 #[derive(Debug)]
 pub struct Lenient<S> {
     stream: S,
     rewriter: Rewriter,
+    /// Bytes that follow a head.
+    next: Vec<u8>,
     /// Rewritten bytes that were not read yet.
     ready: Vec<u8>,
+    /// Whether a head ends with the bytes that are ready, or were read last.
+    ends_head: bool,
 }
 
 impl<S> Lenient<S> {
     /// Wraps a new connection.
     #[must_use]
     pub fn new(stream: S) -> Self {
-        Self { stream, rewriter: Rewriter::default(), ready: Vec::new() }
+        Self { stream, rewriter: Rewriter::default(), next: Vec::new(), ready: Vec::new(), ends_head: false }
     }
 }
 
@@ -40,14 +47,25 @@ impl<S: Connected> Connected for Lenient<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Lenient<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.ready.is_empty() && std::mem::take(&mut this.ends_head) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         while this.ready.is_empty() {
             let mut bytes = [0; 4096];
             let mut read = ReadBuf::new(&mut bytes);
-            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut read))?;
+            if this.next.is_empty() {
+                ready!(Pin::new(&mut this.stream).poll_read(cx, &mut read))?;
+            } else {
+                read.put_slice(&std::mem::take(&mut this.next));
+            }
             if read.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            this.rewriter.push(read.filled(), &mut this.ready);
+            if let Some(rest) = this.rewriter.push_head(read.filled(), &mut this.ready) {
+                this.ends_head = true;
+                this.next = rest.to_vec();
+            }
         }
         let taken = this.ready.len().min(out.remaining());
         out.put_slice(&this.ready[..taken]);
@@ -83,5 +101,32 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Lenient<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures::poll;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_gets_one_head_in_a_turn() {
+        const PREFACE: usize = 24;
+        // The head of a request without any header: length, HEADERS, END_HEADERS, stream.
+        let head = [0, 0, 0, 1, 4, 0, 0, 0, 1];
+        let (mut client, server) = duplex(1024);
+        client.write_all(&[&[b'P'; PREFACE][..], &head, &head].concat()).await.unwrap();
+        let mut lenient = Lenient::new(server);
+        let mut read = [0; 1024];
+        assert_eq!(lenient.read(&mut read).await.unwrap(), PREFACE + head.len());
+        {
+            let mut next = pin!(lenient.read(&mut read));
+            assert!(poll!(&mut next).is_pending(), "others have a turn");
+            assert_eq!(next.await.unwrap(), head.len());
+        }
     }
 }

@@ -4,9 +4,11 @@ use std::mem::take;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use prost::Message;
+use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status};
 
 use super::caller::Caller;
@@ -15,6 +17,10 @@ use crate::telemetry::metrics::Metrics;
 
 /// The number of bytes reserved for a request at a time.
 const STEP: usize = 4 * 1024;
+/// How many times a request is in memory: as received, as a message, and its parts with what they need beside their content.
+const COPIES: usize = 3;
+/// How long a response waits for room.
+const WAITS: Duration = Duration::from_secs(1);
 
 /// A call, which counts against its pod's limit until it is dropped. It is an extension of the HTTP request.
 #[derive(Debug)]
@@ -26,7 +32,7 @@ pub(super) struct Call {
     answer: Mutex<Vec<Taken>>,
 }
 
-/// The received part of a request that is not a complete message yet.
+/// The received part of a request that is needed.
 #[derive(Debug, Default)]
 struct Received {
     room: Vec<Taken>,
@@ -54,8 +60,13 @@ impl Call {
     }
 
     /// Reserves space for a response of one message, until it is sent.
-    pub(super) fn answers_with(&self, message: &impl Message) -> Result<(), Status> {
-        self.holds(self.room(message.encoded_len())?);
+    pub(super) async fn answers_with(&self, message: &impl Message) -> Result<(), Status> {
+        let (share, bytes) = (&self.caller.endpoint.shares.bytes, message.encoded_len());
+        let room = match timeout(WAITS, share.take(bytes)).await {
+            Ok(room) => room,
+            Err(_) => self.room(bytes)?,
+        };
+        self.holds(room);
         Ok(())
     }
 
@@ -70,13 +81,22 @@ impl Call {
         self.caller.sends(data, room)
     }
 
-    /// Marks everything received so far as complete messages.
+    /// Marks everything received so far as messages that are not needed any more.
     pub(super) fn has_read(&self) {
         *self.received.lock().unwrap_or_else(PoisonError::into_inner) = Received::default();
     }
 
+    /// The same, except for that many bytes.
+    pub(super) fn keeps(&self, bytes: usize) -> Result<(), Status> {
+        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        *received = Received::default();
+        received.room.push(self.room(bytes)?);
+        Ok(())
+    }
+
     fn receives(&self, bytes: usize) -> Result<(), Status> {
         let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = COPIES * bytes;
         if let Some(missing) = bytes.checked_sub(received.unused).filter(|missing| *missing > 0) {
             let more = missing.max(STEP);
             received.room.push(self.room(more)?);
@@ -97,12 +117,6 @@ impl Call {
 pub(super) struct RequestBody {
     pub(super) body: Incoming,
     pub(super) call: Arc<Call>,
-}
-
-impl Drop for RequestBody {
-    fn drop(&mut self) {
-        self.call.has_read();
-    }
 }
 
 impl Body for RequestBody {

@@ -8,16 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE};
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::{Method, Request, Response, Uri};
+use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http2;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::UnixListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tonic::Status;
-use tower::{Service, service_fn};
+use tower::Service;
 use tracing::debug;
 
 use super::call::{Call, RequestBody, ResponseBody};
@@ -34,14 +34,15 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
 
 /// The maximum size of the headers of a call, in bytes.
-const HEADERS: u32 = 16 * 1024;
+const HEADERS: u32 = 8 * 1024;
 /// The maximum number of bytes queued for one stream, in addition to the message in progress.
 const SEND_BUFFER: usize = 4 * 1024;
 /// The maximum number of unread bytes of requests, per stream and per connection: HTTP/2's initial windows.
 const RECEIVE_WINDOW: u32 = 65_535;
 /// The number of calls that a client may cancel before they are processed.
 const PENDING_RESETS: usize = 20;
-/// The number of calls per connection that may break the protocol, or exceed its limit before the client has read that.
+/// The number of frames per connection that may break the protocol, or belong to calls over its limit, because the client
+/// has not read that limit yet.
 const BROKEN_CALLS: usize = 48;
 /// The headers that a service may read; all others are dropped when a call begins.
 const READ: [HeaderName; 6] = [
@@ -52,6 +53,8 @@ const READ: [HeaderName; 6] = [
     HeaderName::from_static("grpc-timeout"),
     HeaderName::from_static(workload_header::NAME),
 ];
+/// The number of bytes of a path that are looked at, more than any method has.
+const PATH: usize = 256;
 /// How long a connection over the limit may take to be answered.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 /// How long calls may take to end when a socket is closed.
@@ -113,7 +116,8 @@ impl Server {
                     self.metrics.workload_api_refused();
                     endpoint.shares.refused(&endpoint.shares.connections, full);
                     // It does not matter whether the client has read the reason.
-                    let _ = timeout(REFUSED_FOR, refuse(PodStream::new(stream, spare), full)).await;
+                    // Boxed, because every volume has this task, and few refuse anything.
+                    let _ = timeout(REFUSED_FOR, Box::pin(refuse(PodStream::new(stream, spare), full))).await;
                 }
             }
         }
@@ -129,11 +133,13 @@ impl Server {
 async fn serve(stream: PodStream<ConnectionPermits>, api: ApiRoutes, caller: Arc<Caller>) {
     let (volume, closing) = (caller.endpoint.volume.clone(), caller.endpoint.closing.clone());
     let on_call = caller.clone();
+    // Called as soon as the head of a call has arrived: what is not needed of it must not wait for a task to run.
     let calls = service_fn(move |request: Request<Incoming>| {
         let call = Call::begin(&on_call);
         let answer = call.map(|call| {
-            let mut request = request.map(|body| RequestBody { body, call: call.clone() });
-            *request.headers_mut() = only_read(request.headers());
+            let (uri, headers) = (only_path(request.uri()), only_read(request.headers()));
+            let mut request = Request::new(RequestBody { body: request.into_body(), call: call.clone() });
+            (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (Method::POST, uri, headers);
             request.extensions_mut().insert(call.clone());
             (api.clone().call(request), call)
         });
@@ -146,9 +152,8 @@ async fn serve(stream: PodStream<ConnectionPermits>, api: ApiRoutes, caller: Arc
             }
         }
     });
-    let http2 = http2(caller.streams());
-    let connection = http2.serve_connection(TokioIo::new(Lenient::new(stream)), TowerToHyperService::new(calls));
-    let mut connection = pin!(connection);
+    let stream = TokioIo::new(Lenient::new(stream));
+    let mut connection = pin!(http2(caller.streams()).serve_connection(stream, calls));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         why = caller.is_of_no_use() => return debug!(%volume, why, "closing a connection to the volume's socket"),
@@ -160,6 +165,13 @@ async fn serve(stream: PodStream<ConnectionPermits>, api: ApiRoutes, caller: Arc
     if let Err(error) = ended {
         debug!(%volume, error = report::chain(&error), "a connection to the volume's socket failed");
     }
+}
+
+/// A copy of the path of a call. What follows it is not read.
+fn only_path(uri: &Uri) -> Uri {
+    // None of the paths that exist is as long.
+    let path = Bytes::copy_from_slice(uri.path().get(..PATH).unwrap_or_else(|| uri.path()).as_bytes());
+    Uri::from_maybe_shared(path).unwrap_or_default()
 }
 
 /// Copies of the headers that are read. They would otherwise keep all of what arrived with them in memory, in a call that
@@ -181,7 +193,7 @@ async fn refuse(stream: PodStream<OwnedSemaphorePermit>, full: Full) -> Result<(
         asks.notify_one();
         std::future::ready(Ok::<_, Infallible>(refusal(full)))
     });
-    let connection = http2(1).serve_connection(TokioIo::new(Lenient::new(stream)), TowerToHyperService::new(calls));
+    let connection = http2(1).serve_connection(TokioIo::new(Lenient::new(stream)), calls);
     let mut connection = pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return ended,

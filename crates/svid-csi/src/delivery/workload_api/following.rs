@@ -34,7 +34,9 @@ pub(super) struct Following {
 }
 
 impl Following {
+    /// Begins to follow, when the request of the call is not needed any more.
     pub(super) fn begin(call: &Arc<Call>) -> Self {
+        call.has_read();
         let (identity, progress) = (call.caller.endpoint.identity.subscribe(), call.caller.opens_stream());
         Self { call: call.clone(), identity, turn: 0, progress }
     }

@@ -63,7 +63,7 @@ impl WorkloadApi {
         let kept = data.tmpfs().join("kept");
         fsx::ensure_dir(&kept, 0o700)?;
         let shares = Shares::default();
-        let server = Server::new(service::api(sources, metrics.clone()), metrics, tasks, &shares);
+        let server = Server::new(service::api(sources, metrics.clone(), &tasks), metrics, tasks, &shares);
         Ok(Self { endpoints: Mutex::default(), kept, server, shares })
     }
 

@@ -17,6 +17,7 @@ use super::following::{Messages, messages};
 use super::{health, jwt, sds};
 use crate::source::Sources;
 use crate::spiffe::{workload_header, x509_message};
+use crate::tasks::Tasks;
 use crate::telemetry::metrics::Metrics;
 
 /// The maximum size of a request, in bytes: the longest valid token, and an audience.
@@ -34,11 +35,11 @@ struct WorkloadApiService {
 }
 
 /// All services on the sockets.
-pub(super) fn api(sources: Arc<Sources>, metrics: Arc<Metrics>) -> ApiRoutes {
+pub(super) fn api(sources: Arc<Sources>, metrics: Arc<Metrics>, tasks: &Tasks) -> ApiRoutes {
     let service = WorkloadApiService { sources, metrics: metrics.clone() };
     let workload = SpiffeWorkloadApiServer::new(service).max_decoding_message_size(REQUEST);
     let workload = InterceptedService::new(workload, workload_header::require);
-    Routes::new(workload).add_service(sds::service(metrics)).add_service(health::service()).prepare()
+    Routes::new(workload).add_service(sds::service(metrics, tasks.clone())).add_service(health::service()).prepare()
 }
 
 /// Whether a bundle has changed.
@@ -72,7 +73,7 @@ impl SpiffeWorkloadApi for WorkloadApiService {
         let answer = async {
             let call = Call::of(&request)?;
             let svids = jwt::svids(&self.sources, &call.caller.endpoint, request.into_inner()).await?;
-            call.answers_with(&svids)?;
+            call.answers_with(&svids).await?;
             Ok(svids)
         };
         answered(&self.metrics, "FetchJWTSVID", answer.await)
@@ -93,7 +94,7 @@ impl SpiffeWorkloadApi for WorkloadApiService {
         let answer = async {
             let call = Call::of(&request)?;
             let validated = jwt::validated(&self.sources, &call.caller.endpoint, request.into_inner()).await?;
-            call.answers_with(&validated)?;
+            call.answers_with(&validated).await?;
             Ok(validated)
         };
         answered(&self.metrics, "ValidateJWTSVID", answer.await)

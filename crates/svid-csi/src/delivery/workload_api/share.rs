@@ -14,9 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tracing::warn;
 
-const CONNECTIONS: Bounds = Bounds { what: "connections", own: 4, pod: 64, node: 2048 };
+const CONNECTIONS: Bounds = Bounds { what: "connections", own: 4, pod: 32, node: 2048 };
 const CALLS: Bounds = Bounds { what: "calls", own: 16, pod: 128, node: 8192 };
-const BYTES: Bounds = Bounds { what: "bytes in transit", own: 512 << 10, pod: 4 << 20, node: 64 << 20 };
+const BYTES: Bounds = Bounds { what: "bytes in transit", own: 512 << 10, pod: 2 << 20, node: 32 << 20 };
 
 /// A socket has a second one for a connection that it has accepted, and may refuse.
 const DESCRIPTORS_OF_SOCKET: u32 = 2;

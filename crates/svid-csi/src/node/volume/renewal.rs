@@ -140,13 +140,14 @@ async fn next_identity(
             Some(Reference::Undelivered) => undelivered,
             None => return std::future::pending().await,
         };
-        sources.next(spec, subject, Reason::Renewal { last, at_once: false }).await
+        // Boxed, here and below, because most volumes only wait.
+        Box::pin(sources.next(spec, subject, Reason::Renewal { last, at_once: false })).await
     };
     tokio::select! {
         () = elapsed(ask.after) => {}
         pushed = other => return pushed,
     }
-    sources.next(spec, subject, Reason::Renewal { last, at_once: true }).await
+    Box::pin(sources.next(spec, subject, Reason::Renewal { last, at_once: true })).await
 }
 
 /// The work for a volume.

@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use tonic::Code;
 
 use super::client::{Svids, api, asking};
-use super::flood::flood;
+use super::flood::{NO_WINDOW, SECRETS, WINDOW_UPDATE, beginning, data, flood, head, next_frame};
 use super::node_with;
 use super::raw::{begin, call, connect};
 use crate::endpoints::{metric, renew_all};
@@ -94,13 +94,13 @@ fn connections_over_the_limit_are_refused_with_a_reason() {
     test(async || {
         let (node, socket, mut good) = stage().await;
         let mut silent = Vec::new();
-        while silent.len() < 64 {
+        while silent.len() < 32 {
             silent.push(UnixStream::connect(&socket).await.unwrap());
         }
-        until("they are connected", async || connections(&node).await == 65.0).await;
+        until("they are connected", async || connections(&node).await == 33.0).await;
         let refused = Svids::open(&socket).await.map(drop).unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted);
-        assert!(refused.message().contains("64 connections already"), "{refused}");
+        assert!(refused.message().contains("32 connections already"), "{refused}");
         let mut waiting = 0;
         for _ in 0..10_000 {
             // The kernel refuses connections that do not fit into the queue of the socket.
@@ -150,6 +150,38 @@ fn too_large_messages_are_refused() {
             Err(refused) => Err(refused),
         };
         assert!(refused.unwrap_err().to_string().contains("431"));
+        all_is_well(&node, &socket, &mut good).await;
+    });
+}
+
+#[test]
+fn messages_of_many_small_fields_are_refused() {
+    test(async || {
+        let (node, socket, mut good) = stage().await;
+        let request = JwtsvidRequest { audience: vec![String::new(); 10_000], spiffe_id: String::new() };
+        let refused = api(&socket).await.fetch_jwtsvid(asking(request)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::OutOfRange);
+        assert!(refused.message().contains("too many small fields"), "{refused}");
+        all_is_well(&node, &socket, &mut good).await;
+    });
+}
+
+/// HTTP/2 would otherwise keep a window of requests, and as many trailers as there are calls.
+#[test]
+fn requests_for_secrets_are_read_while_a_response_waits() {
+    test(async || {
+        let (node, socket, mut good) = stage().await;
+        let mut stream = UnixStream::connect(&socket).await.unwrap();
+        let request_and_more = data(1, &[0; 15_000]).repeat(4);
+        let sent = [beginning(&NO_WINDOW), head(1, SECRETS, "StreamSecrets", &[]), request_and_more].concat();
+        stream.write_all(&sent).await.unwrap();
+        loop {
+            match next_frame(&mut stream).await.expect("the driver reads on") {
+                (WINDOW_UPDATE, 0, _) => break,
+                _ => {}
+            }
+        }
+        drop(stream);
         all_is_well(&node, &socket, &mut good).await;
     });
 }

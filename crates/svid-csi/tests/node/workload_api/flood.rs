@@ -9,15 +9,21 @@ use tokio::net::UnixStream;
 
 use super::raw::EMPTY;
 
+pub(crate) const WORKLOAD: &str = "SpiffeWorkloadAPI";
+pub(crate) const SECRETS: &str = "envoy.service.secret.v3.SecretDiscoveryService";
+/// An initial window (RFC 9113, 6.5.2) of 0 bytes.
+pub(crate) const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
+
 const LIMIT: Duration = Duration::from_secs(120);
 
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(crate) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const END_HEADERS: u8 = 4;
 const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
 
 /// Sends that many calls at once on one connection, and then counts the answered calls and the refused streams. A
@@ -27,8 +33,8 @@ pub(crate) async fn flood(socket: &Path, method: &str, calls: u32) -> (UnixStrea
     stream.write_all(&self::calls(method, calls)).await.unwrap();
     let (mut answered, mut refused) = (HashSet::new(), HashSet::new());
     while answered.len() + refused.len() < usize::try_from(calls).unwrap() {
-        let next = tokio::time::timeout(LIMIT, read_frame(&mut stream)).await;
-        match next.expect("every call is answered or refused") {
+        let next = tokio::time::timeout(LIMIT, next_frame(&mut stream)).await;
+        match next.ok().flatten().expect("every call is answered or refused") {
             (HEADERS, id, _) => drop(answered.insert(id)),
             (RST_STREAM, id, reason) if reason == REFUSED_STREAM => drop(refused.insert(id)),
             // The frames of another kind on that stream.
@@ -44,7 +50,7 @@ pub(crate) async fn flood(socket: &Path, method: &str, calls: u32) -> (UnixStrea
 pub(crate) fn calls(method: &str, calls: u32) -> Vec<u8> {
     let mut bytes = beginning(&[]);
     for call in 0..calls {
-        bytes.extend(head(2 * call + 1, "SpiffeWorkloadAPI", method, &[]));
+        bytes.extend(head(2 * call + 1, WORKLOAD, method, &[]));
         bytes.extend(frame(DATA, END_STREAM, 2 * call + 1, EMPTY));
     }
     bytes
@@ -65,26 +71,35 @@ pub(crate) fn data(stream: u32, bytes: &[u8]) -> Vec<u8> {
     frame(DATA, 0, stream, bytes)
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+/// A frame with that payload, of less than 16 MiB.
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// The kind of the next frame, its stream and its payload.
-async fn read_frame(stream: &mut UnixStream) -> (u8, u32, Vec<u8>) {
+/// The kind of the next frame, its stream and its payload; nothing at the end.
+pub(crate) async fn next_frame(stream: &mut UnixStream) -> Option<(u8, u32, Vec<u8>)> {
     let mut head = [0; 9];
-    stream.read_exact(&mut head).await.unwrap();
+    stream.read_exact(&mut head).await.ok()?;
     let [high, middle, low, kind, _, id @ ..] = head;
     let mut payload = vec![0; usize::try_from(u32::from_be_bytes([0, high, middle, low])).unwrap()];
-    stream.read_exact(&mut payload).await.unwrap();
-    (kind, u32::from_be_bytes(id), payload)
+    stream.read_exact(&mut payload).await.ok()?;
+    Some((kind, u32::from_be_bytes(id), payload))
 }
 
-/// POST, http, and the rest as literals (RFC 7541, 6.2.2).
-fn block(service: &str, method: &str) -> Vec<u8> {
-    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+/// The headers of a call: POST, http, and the rest as literals (RFC 7541, 6.2.2).
+pub(crate) fn block(service: &str, method: &str) -> Vec<u8> {
+    let text = |text: &str| [length(text.len()), text.as_bytes().to_vec()].concat();
     let path = [&[0x04][..], &text(&format!("/{service}/{method}"))].concat();
     let pairs = [("content-type", "application/grpc"), ("te", "trailers"), ("workload.spiffe.io", "true")];
     let pairs = pairs.map(|(name, value)| [&[0][..], &text(name), &text(value)].concat()).concat();
     [&[0x83, 0x86, 0x01, 1, b'x'][..], &path, &pairs].concat()
+}
+
+/// The length of a string, of less than 16,511 bytes (RFC 7541, 5.1).
+pub(crate) fn length(bytes: usize) -> Vec<u8> {
+    match bytes.checked_sub(127) {
+        None => vec![u8::try_from(bytes).unwrap()],
+        Some(rest) => vec![0x7f, 0x80 | u8::try_from(rest & 0x7f).unwrap(), u8::try_from(rest >> 7).unwrap()],
+    }
 }

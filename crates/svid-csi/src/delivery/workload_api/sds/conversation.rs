@@ -56,18 +56,28 @@ impl Conversation {
         self.names = Some(request.resource_names);
     }
 
-    /// The response that is due, until it is sent.
-    pub(super) fn due(&self, context: &X509Context) -> Result<Option<DiscoveryResponse>, Status> {
-        let Some(names) = self.names.as_ref().filter(|_| self.due) else { return Ok(None) };
-        let resources = secrets::named(context, &self.special, names, self.validator)?;
-        let (version_info, nonce) = ((self.version + 1).to_string(), nonce(self.sent + 1));
-        Ok(Some(DiscoveryResponse { version_info, resources, type_url: SECRET_TYPE.to_owned(), nonce }))
-    }
-
-    /// Records that the response that was due is sent.
-    pub(super) fn sent(&mut self) {
+    /// The response that is due, which is the last one from here on.
+    pub(super) fn respond(&mut self, context: &X509Context) -> Result<Option<DiscoveryResponse>, Status> {
+        if !self.due {
+            return Ok(None);
+        }
         self.due = false;
         self.sent += 1;
+        self.again(context).map(Some)
+    }
+
+    /// The last response, as long as it is not sent: it cannot have been acknowledged.
+    pub(super) fn again(&self, context: &X509Context) -> Result<DiscoveryResponse, Status> {
+        let names = self.names.as_deref().unwrap_or_default();
+        let resources = secrets::named(context, &self.special, names, self.validator)?;
+        let (version_info, nonce) = ((self.version + 1).to_string(), nonce(self.sent));
+        Ok(DiscoveryResponse { version_info, resources, type_url: SECRET_TYPE.to_owned(), nonce })
+    }
+
+    /// The memory of the names, in bytes.
+    pub(super) fn size(&self) -> usize {
+        let names = self.names.as_deref().unwrap_or_default();
+        names.iter().map(|name| size_of::<String>() + name.len()).sum()
     }
 }
 

@@ -7,12 +7,14 @@ mod conversation;
 mod secrets;
 mod validator;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures::stream;
 use svid_csi_core::x509_context::X509Context;
 use svid_csi_proto::sds::secret_discovery_service_server::{SecretDiscoveryService, SecretDiscoveryServiceServer};
 use svid_csi_proto::sds::{DiscoveryRequest, DiscoveryResponse, SECRET_TYPE};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use tonic::{Request, Response, Status, Streaming};
 
 use self::conversation::Conversation;
@@ -20,6 +22,7 @@ use self::validator::Validator;
 use super::call::Call;
 use super::call::answered;
 use super::following::{Following, Messages, given};
+use crate::tasks::Tasks;
 use crate::telemetry::metrics::Metrics;
 
 /// The maximum size of a request, in bytes. In the first one Envoy lists all its extensions, which are a few hundred.
@@ -32,11 +35,17 @@ const NAME_BYTES: usize = 2048;
 const ALL_NAME_BYTES: usize = 8 * NAME_BYTES;
 
 #[derive(Debug, Clone)]
-struct SdsService(Arc<Metrics>);
+struct SdsService {
+    metrics: Arc<Metrics>,
+    tasks: Tasks,
+}
 
 /// The service for Envoys.
-pub(super) fn service(metrics: Arc<Metrics>) -> SecretDiscoveryServiceServer<impl SecretDiscoveryService> {
-    SecretDiscoveryServiceServer::new(SdsService(metrics)).max_decoding_message_size(REQUEST)
+pub(super) fn service(
+    metrics: Arc<Metrics>,
+    tasks: Tasks,
+) -> SecretDiscoveryServiceServer<impl SecretDiscoveryService> {
+    SecretDiscoveryServiceServer::new(SdsService { metrics, tasks }).max_decoding_message_size(REQUEST)
 }
 
 #[tonic::async_trait]
@@ -47,44 +56,63 @@ impl SecretDiscoveryService for SdsService {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamSecretsStream>, Status> {
-        let answer = Call::of(&request).and_then(|call| stream(Following::begin(&call), call, request.into_inner()));
-        answered(&self.0, "StreamSecrets", answer)
+        let answer = Call::of(&request).and_then(|call| stream(call, request.into_inner(), &self.tasks));
+        answered(&self.metrics, "StreamSecrets", answer)
     }
 
     async fn fetch_secrets(&self, request: Request<DiscoveryRequest>) -> Result<Response<DiscoveryResponse>, Status> {
-        let answer = Call::of(&request).and_then(|call| fetch(&call, &request.into_inner()));
-        answered(&self.0, "FetchSecrets", answer)
+        let answer = async { fetch(&*Call::of(&request)?, &request.into_inner()).await };
+        answered(&self.metrics, "FetchSecrets", answer.await)
     }
 }
 
-fn fetch(call: &Call, request: &DiscoveryRequest) -> Result<DiscoveryResponse, Status> {
+async fn fetch(call: &Call, request: &DiscoveryRequest) -> Result<DiscoveryResponse, Status> {
     check(request)?;
     let endpoint = &call.caller.endpoint;
     let context = given(&endpoint.identity.borrow())?.clone();
     let validator = Validator::of(request.node.as_ref());
     let resources = secrets::named(&context, &endpoint.secret_names(), &request.resource_names, validator)?;
     let response = DiscoveryResponse { resources, type_url: SECRET_TYPE.to_owned(), ..Default::default() };
-    call.answers_with(&response)?;
+    call.answers_with(&response).await?;
     Ok(response)
 }
 
-/// One stream: the pod's identity, Envoy's requests, and the state of both.
+/// One stream: the pod's identity, and the state of both sides.
 struct Talk {
-    call: Arc<Call>,
     following: Following,
     context: Arc<X509Context>,
-    requests: Streaming<DiscoveryRequest>,
-    conversation: Conversation,
+    requests: Arc<Requests>,
+    _reading: Reading,
+}
+
+/// What an Envoy has requested. It is read as it arrives, because HTTP/2 would collect it while a response waits.
+struct Requests {
+    conversation: Mutex<Conversation>,
+    news: Notify,
+    ended: OnceLock<Result<(), Status>>,
+}
+
+/// The task that reads the requests, which ends when this is dropped.
+struct Reading(AbortHandle);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 fn stream(
-    mut following: Following,
     call: Arc<Call>,
-    requests: Streaming<DiscoveryRequest>,
+    messages: Streaming<DiscoveryRequest>,
+    tasks: &Tasks,
 ) -> Result<Messages<DiscoveryResponse>, Status> {
+    let mut following = Following::begin(&call);
     let context = following.now()?;
-    let conversation = Conversation::new(call.caller.endpoint.secret_names());
-    let talk = Talk { call, following, context, requests, conversation };
+    let conversation = Mutex::new(Conversation::new(call.caller.endpoint.secret_names()));
+    let requests = Arc::new(Requests { conversation, news: Notify::new(), ended: OnceLock::new() });
+    let reader = requests.clone();
+    let reading = Reading(tasks.detached(async move { reader.read(&call, messages).await }));
+    let talk = Talk { following, context, requests, _reading: reading };
     Ok(Box::pin(stream::unfold(Some(talk), async |talk| {
         let mut talk = talk?;
         match talk.next().await.transpose()? {
@@ -94,34 +122,54 @@ fn stream(
     })))
 }
 
+impl Requests {
+    fn conversation(&self) -> MutexGuard<'_, Conversation> {
+        self.conversation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn read(&self, call: &Call, messages: Streaming<DiscoveryRequest>) {
+        let ended = self.read_each(call, messages).await;
+        let _ = self.ended.set(ended);
+        self.news.notify_one();
+    }
+
+    async fn read_each(&self, call: &Call, mut messages: Streaming<DiscoveryRequest>) -> Result<(), Status> {
+        while let Some(request) = messages.message().await? {
+            check(&request)?;
+            let kept = {
+                let mut conversation = self.conversation();
+                conversation.handle(request);
+                conversation.size()
+            };
+            call.keeps(kept)?;
+            self.news.notify_one();
+        }
+        Ok(())
+    }
+}
+
 impl Talk {
     /// The next response; `None` if either side has ended the stream.
     async fn next(&mut self) -> Result<Option<DiscoveryResponse>, Status> {
         loop {
+            let response = self.requests.conversation().respond(&self.context)?;
+            if let Some(response) = response {
+                let again = || self.requests.conversation().again(&self.context).unwrap_or_default();
+                return Ok(self.following.fit(response, again).await);
+            }
+            if let Some(ended) = self.requests.ended.get() {
+                return ended.clone().map(|()| None);
+            }
             tokio::select! {
                 biased;
                 given = self.following.next() => match given {
                     Some(context) => {
                         self.context = context?;
-                        self.conversation.changed();
+                        self.requests.conversation().changed();
                     }
                     None => return Ok(None),
                 },
-                request = self.requests.message() => match request? {
-                    Some(request) => {
-                        self.call.has_read();
-                        check(&request)?;
-                        self.conversation.handle(request);
-                    }
-                    None => return Ok(None),
-                },
-            }
-            if let Some(response) = self.conversation.due(&self.context)? {
-                // Due again, because it was not acknowledged.
-                let again = || self.conversation.due(&self.context).ok().flatten().unwrap_or_default();
-                let response = self.following.fit(response, again).await;
-                self.conversation.sent();
-                return Ok(response);
+                () = self.requests.news.notified() => {}
             }
         }
     }

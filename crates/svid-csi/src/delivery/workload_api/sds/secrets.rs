@@ -24,12 +24,15 @@ use super::validator::Validator;
 /// Envoy's name of its SPIFFE validator.
 const SPIFFE_VALIDATOR: &str = "envoy.tls.cert_validator.spiffe";
 
+/// The number of secrets that an error names, which is a header of limited size.
+const MISSING: usize = 4;
+
 type Bundle<'a> = (&'a TrustDomain, &'a [CertificateDer<'static>]);
 
 /// The secrets with these names. Without names, all bundles by trust domain and all SVIDs by SPIFFE ID.
 ///
 /// # Errors
-/// INVALID_ARGUMENT, naming all secrets that the pod does not have.
+/// INVALID_ARGUMENT, naming secrets that the pod does not have.
 pub(super) fn named(
     context: &X509Context,
     special: &SecretNames,
@@ -48,15 +51,18 @@ pub(super) fn named(
     for name in names {
         match kind(context, special, name, validator)? {
             Some(kind) => found.push(any(name, kind)),
-            None => missing.push(Quoted::new(name).to_string()),
+            None => missing.push(name),
         }
     }
     if missing.is_empty() {
         return Ok(found);
     }
+    let more = missing.len().saturating_sub(MISSING);
+    let named = missing.into_iter().take(MISSING).map(|name| Quoted::new(name).to_string());
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let named = named.collect::<Vec<_>>().join(", ");
     Err(Status::invalid_argument(format!(
-        "this pod has no secret {}: ask for {}",
-        missing.join(", "),
+        "this pod has no secret {named}{more}: ask for {}",
         offered(context, special)
     )))
 }

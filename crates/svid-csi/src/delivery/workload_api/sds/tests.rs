@@ -117,6 +117,8 @@ fn secrets_that_the_pod_does_not_have_are_named() {
     let refused = named(&["default", "spiffe://example.org/c\n", "x"], Validator::Spiffe).unwrap_err();
     let missing = r#"this pod has no secret "spiffe://example.org/c\n", "x": ask for default, ROOTCA, ALL, spiffe://example.org, "#;
     assert!(refused.starts_with(missing), "{refused}");
+    let refused = named(&["1", "2", "3", "4", "5", "6"], Validator::Spiffe).unwrap_err();
+    assert!(refused.starts_with(r#"this pod has no secret "1", "2", "3", "4" and 2 more: ask for "#), "{refused}");
 }
 
 fn asking(names: &[&str]) -> DiscoveryRequest {
@@ -134,11 +136,7 @@ fn taking(response: &DiscoveryResponse, names: &[&str]) -> DiscoveryRequest {
 fn only_changes_are_sent() {
     let context = context();
     let mut talk = Conversation::default();
-    let due = |talk: &mut Conversation| {
-        let due = talk.due(&context).unwrap();
-        due.iter().for_each(|_| talk.sent());
-        due
-    };
+    let due = |talk: &mut Conversation| talk.respond(&context).unwrap();
     talk.changed();
     assert!(due(&mut talk).is_none(), "nothing was asked for");
     talk.handle(asking(&["default"]));
@@ -169,13 +167,13 @@ fn the_properties_of_an_envoy_are_remembered() {
     let context = context();
     let mut talk = Conversation::default();
     let fields = [("disable_spiffe_cert_validation".to_owned(), true.into())].into();
-    let node = Some(Node { metadata: Some(prost_types::Struct { fields }), ..Default::default() });
+    let metadata = prost_types::Struct { fields }.encode_to_vec();
+    let node = Some(Node { metadata, ..Default::default() });
     talk.handle(DiscoveryRequest { node, ..asking(&["ROOTCA"]) });
-    let first = talk.due(&context).unwrap().unwrap();
-    talk.sent();
+    let first = talk.respond(&context).unwrap().unwrap();
     talk.handle(taking(&first, &["ROOTCA"]));
     talk.changed();
-    assert_eq!(described(&talk.due(&context).unwrap().unwrap().resources[0]), "ROOTCA: 1 roots");
+    assert_eq!(described(&talk.respond(&context).unwrap().unwrap().resources[0]), "ROOTCA: 1 roots");
 }
 
 #[test]

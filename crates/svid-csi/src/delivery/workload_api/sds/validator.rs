@@ -1,8 +1,10 @@
 //! How an Envoy verifies its peers.
 
-use prost_types::value::Kind;
-use svid_csi_proto::sds::Node;
+use prost::Message;
+use svid_csi_proto::is_dense;
 use svid_csi_proto::sds::node::UserAgentVersionType;
+use svid_csi_proto::sds::property::Kind;
+use svid_csi_proto::sds::{Metadata, Node};
 
 /// The key of a node's metadata with which an Envoy disables the SPIFFE validator, as in SPIRE agents.
 const DISABLED: &str = "disable_spiffe_cert_validation";
@@ -26,10 +28,10 @@ impl Validator {
 }
 
 fn disabled(node: &Node) -> Option<bool> {
-    match node.metadata.as_ref()?.fields.get(DISABLED)?.kind.as_ref()? {
+    let encoded = Some(node.metadata.as_slice()).filter(|metadata| is_dense(metadata))?;
+    match Metadata::decode(encoded).ok()?.fields.get(DISABLED)?.kind.as_ref()? {
         Kind::BoolValue(disabled) => Some(*disabled),
         Kind::StringValue(text) => Some(matches!(text.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True")),
-        _ => None,
     }
 }
 
@@ -45,6 +47,7 @@ fn too_old(node: &Node) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use prost_types::value::Kind;
     use prost_types::{Struct, Value};
     use svid_csi_proto::sds::{BuildVersion, SemanticVersion};
 
@@ -57,7 +60,7 @@ mod tests {
             UserAgentVersionType::UserAgentBuildVersion(BuildVersion { version })
         });
         Node {
-            metadata: Some(Struct { fields: fields.into_iter().collect() }),
+            metadata: Struct { fields: fields.into_iter().collect() }.encode_to_vec(),
             user_agent_version_type: version,
             ..Default::default()
         }

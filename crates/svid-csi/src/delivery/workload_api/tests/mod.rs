@@ -72,7 +72,7 @@ impl Socket {
         let (shares, spec) = (Shares::default(), Arc::new(spec));
         let endpoint = Arc::new(Endpoint::new(&spec, shares.of(&spec)));
         let (tasks, metrics) = (Tasks::default(), Arc::<Metrics>::default());
-        let api = service::api(Arc::new(sources), metrics.clone());
+        let api = service::api(Arc::new(sources), metrics.clone(), &tasks);
         let server = Server::new(api, metrics.clone(), tasks.clone(), &shares);
         endpoint.listening(server.accept(endpoint.clone(), listener, inode, shares.place_of_socket().ok()));
         Socket { endpoint, tasks, metrics, folder }

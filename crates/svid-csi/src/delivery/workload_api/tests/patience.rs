@@ -7,7 +7,7 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use super::*;
-use svid_csi_proto::workload::X509svidRequest;
+use svid_csi_proto::workload::{JwtsvidRequest, X509svidRequest};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
 
@@ -48,6 +48,29 @@ async fn a_connection_with_a_request_may_be_idle_forever_without_timers() {
     assert!(page.contains("svid_csi_workload_api_connections 1\n"), "{page}");
     assert_eq!(socket.endpoint.streams.load(Ordering::Relaxed), 1);
     drop(stream);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_waits_for_room_for_a_second() {
+    let (socket, ca) = (Socket::serve_with_tokens(), TestCa::new("ca"));
+    socket.endpoint.send(context(vec![svid(&ca, "web", "")], &[], &[]));
+    let bytes = &socket.endpoint.shares.bytes;
+    // All except for what is reserved for the request.
+    let held = [bytes.try_take((512 << 10) - 4096).unwrap(), bytes.try_take((2 << 20) - (512 << 10)).unwrap()];
+    let fetch = async || {
+        let message = JwtsvidRequest { audience: vec!["a".to_owned()], spiffe_id: String::new() };
+        let mut request = tonic::Request::new(message);
+        request.metadata_mut().insert("workload.spiffe.io", "true".parse().unwrap());
+        socket.api().await.fetch_jwtsvid(request).await
+    };
+    let begun = Instant::now();
+    assert_eq!(fetch().await.unwrap_err().code(), tonic::Code::ResourceExhausted);
+    assert_eq!(begun.elapsed().as_secs(), 1);
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        drop(held);
+    };
+    tokio::join!(fetch(), later).0.unwrap();
 }
 
 /// A frame of HTTP/2 (RFC 9113, section 4.1).
