@@ -6,11 +6,12 @@ pub(crate) mod secret_names;
 pub(crate) mod table;
 
 use std::collections::HashMap;
+use std::str::FromStr;
 
 use self::secret_names::SecretNames;
 use self::table::{ATTRIBUTES, Attribute, OWN_PREFIX, PREDECESSOR_FS_GROUP};
 use crate::files::FileName;
-use crate::plan::{Delivery, Issuer, Plan, Source};
+use crate::plan::{Delivery, Issuer, Plan, PlanError, Source};
 use crate::publish_request::{RequestMistakes, Rules};
 
 /// The key of the PKCS#12 files' password in the Secret of `nodePublishSecretRef`.
@@ -63,8 +64,8 @@ pub(crate) fn read<'a>(context: &'a HashMap<String, String>, mistakes: &mut Requ
 impl Attributes<'_> {
     /// The plan the volume asks for, or the default.
     pub(crate) fn plan(&self, rules: &Rules, mistakes: &mut RequestMistakes) -> Option<Plan> {
-        let source = self.get(table::SOURCE).map(|name| name.parse::<Source>());
-        let delivery = self.get(table::DELIVERY).map(|name| name.parse::<Delivery>());
+        let source = self.parsed::<Source>(table::SOURCE);
+        let delivery = self.parsed::<Delivery>(table::DELIVERY);
         if source.is_none() && delivery.is_none() {
             return Some(rules.default_plan);
         }
@@ -78,6 +79,11 @@ impl Attributes<'_> {
             return None;
         }
         Some(plan)
+    }
+
+    fn parsed<T: FromStr<Err = PlanError>>(&self, attribute: Attribute) -> Option<Result<T, String>> {
+        let parsed = self.get(attribute)?.parse();
+        Some(parsed.map_err(|error: PlanError| format!("volume attribute {OWN_PREFIX}{}: {error}", attribute.name)))
     }
 
     fn file_name(&self, attribute: Attribute, mistakes: &mut RequestMistakes) -> Option<FileName> {

@@ -60,3 +60,52 @@ fn no_attribute_accepts_every_value() {
         assert!(refused.0.iter().any(names), "{}: {refused}", attribute.name);
     }
 }
+
+/// Values that no attribute has a use for, and a list of them.
+fn hostile_values() -> Vec<String> {
+    let texts = ["../x", "..", "..data", "/etc/passwd", "a/../../b", "a\0b", "\n", "\u{202e}txt.yek", "", ","];
+    let long = ["n".repeat(300), "n,".repeat(5_000), "\u{1f600}".repeat(50_000), "x".repeat(1 << 20)];
+    texts.map(str::to_owned).into_iter().chain(long).collect()
+}
+
+#[test]
+fn hostile_values_are_refused_with_a_short_error_that_names_the_attribute() {
+    // Those whose value is compared or sent, and never part of a path.
+    let free = ["audience", "hint", "pkcs12-alias", "sds-svid-name", "sds-bundle-name", "sds-all-bundles-name"];
+    for attribute in ATTRIBUTES {
+        for (value, plan) in hostile_values().iter().flat_map(|value| plans().map(move |plan| (value, plan))) {
+            let shown: String = value.escape_debug().take(20).collect();
+            let what = format!("{} = {shown:?} ({} bytes) with {plan}", attribute.name, value.len());
+            match asks_with(&attribute, value, plan) {
+                Ok(_) => {
+                    let is_name = !value.contains('/') && !value.contains('\0') && !value.starts_with("..");
+                    let is_free = free.contains(&attribute.name) && !value.is_empty();
+                    assert!(value.len() <= 300 && (is_free || is_name), "{what} is accepted");
+                }
+                Err(mistakes) => {
+                    let names = format!("{OWN_PREFIX}{}", attribute.name);
+                    assert!(mistakes.0.iter().any(|mistake| mistake.contains(&names)), "{what}: {mistakes}");
+                    let said = mistakes.to_string();
+                    assert!(said.len() < 8_000, "{what}: {} bytes", said.len());
+                    assert!(!said.contains(['\0', '\n', '\u{202e}']), "{what}: {said:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn forged_pod_info_is_refused_with_the_field_named() {
+    for (key, value, says) in [
+        ("pod.uid", "another", "csi.storage.k8s.io/pod.uid disagrees"),
+        ("pod.uid", "../../x", "csi.storage.k8s.io/pod.uid disagrees"),
+        ("pod.name", "", "csi.storage.k8s.io/pod.name is missing"),
+        ("pod.namespace", "../kube-system", "the namespace of a SPIFFE ID"),
+        ("pod.namespace", "a\0b", "the namespace of a SPIFFE ID"),
+        ("serviceAccount.name", "a/../b", "the service account of a SPIFFE ID"),
+        ("serviceAccount.name", "\u{202e}nimda", "the service account of a SPIFFE ID"),
+        ("ephemeral", "false", "only ephemeral volumes are supported"),
+    ] {
+        refused(&with(&format!("csi.storage.k8s.io/{key}"), value), &files(), says);
+    }
+}
