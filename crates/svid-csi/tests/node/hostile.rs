@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{IFlags, Mode, OFlags, ioctl_getflags, ioctl_setflags};
+use rustix::fs::{IFlags, Mode, OFlags, StatVfsMountFlags, ioctl_getflags, ioctl_setflags};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use tonic::Code;
 
@@ -225,6 +225,22 @@ async fn passing_through(plain: bool) -> (Node, std::os::unix::net::UnixListener
     fs::write(node.path("run/agent/note"), "the agent's").unwrap();
     node.start().await;
     (node, agent)
+}
+
+/// A container in a user namespace cannot make a mount writable that is read-only on the host.
+#[test]
+fn the_directory_that_pods_share_is_mounted_read_only() {
+    test(async || {
+        for plain in [false, true] {
+            let (node, _agent) = passing_through(plain).await;
+            let target = node.publish(&volume("web")).await;
+            let flags = rustix::fs::statvfs(&target).unwrap().f_flag;
+            assert!(flags.contains(StatVfsMountFlags::RDONLY), "plain: {plain}, {flags:?}");
+            UnixStream::connect(target.join("agent.sock")).expect("the agent's");
+            fs::write(node.path("run/agent/later"), "the agent's directory itself stays writable").unwrap();
+            node.unpublish(&volume("web")).await;
+        }
+    });
 }
 
 async fn becomes(node: &mut Node, source: &str, delivery: &str) {

@@ -113,7 +113,7 @@ impl SocketDir {
             own: OnceLock::new(),
             has_new: Notify::new(),
             views: data.map(|data| Views {
-                shared: View::at(data.tmpfs().join("agent"), false),
+                shared: View::at(data.tmpfs().join("agent"), true),
                 of_pods: View::at(data.tmpfs().join("agent-of-pods"), true),
             }),
             linked: Mutex::new(Linked::with(Granted::load(granted))),
