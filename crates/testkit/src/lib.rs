@@ -1,7 +1,8 @@
 //! Support for the tests of svid-csi: a place where mounting is safe, and the peers of a driver.
 //!
-//! The small kubelet and the Workload API server are those of `svid_csi::demo`. This crate adds two programs,
-//! `scripted-agent` and `workload`, for tests in which driver, agent and pod are separate processes, and `bench`, which
+//! The small kubelet and the Workload API server are those of `svid_csi::demo`. This crate adds the programs
+//! `scripted-agent` and `workload`, for tests in which driver, agent and pod are separate processes, `attacker`, which is a
+//! hostile container in those of the cluster, and `bench`, which
 //! measures a release build of the driver (`just bench`) with the functions of [`measure`]. [`api_server`] is a
 //! Kubernetes API server in memory, in which the test acts as cert-manager. [`agent`] is a SPIFFE agent with the Broker
 //! API. [`proxy`] is a proxy between a client and a server. [`effects`] observes the system calls of the driver, and kills

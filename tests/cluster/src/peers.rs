@@ -11,7 +11,7 @@ use svid_csi_image::layer::{Entry, Layer};
 
 use crate::layout::Layout;
 
-const PROGRAMS: [&str; 3] = ["scripted-agent", "workload", "predecessor"];
+const PROGRAMS: [&str; 4] = ["attacker", "scripted-agent", "workload", "predecessor"];
 
 /// The kubectl plugin, which runs on the host.
 pub const PLUGIN: &str = "kubectl-svid";

@@ -36,6 +36,8 @@ pub struct PodSpec<'a> {
     pub security: Value,
     /// Its container's security context.
     pub container_security: Value,
+    /// Whether it has a user namespace of its own.
+    pub user_namespace: bool,
     /// Its runtime.
     pub runtime: Runtime,
 }
@@ -71,6 +73,7 @@ impl<'a> PodSpec<'a> {
             read_only: Some(true),
             security: json!({}),
             container_security: json!({}),
+            user_namespace: false,
             runtime: Runtime::Default,
         }
     }
@@ -94,6 +97,9 @@ impl<'a> PodSpec<'a> {
             "serviceAccountName": self.account,
             "securityContext": self.security,
         });
+        if self.user_namespace {
+            spec["hostUsers"] = json!(false);
+        }
         if self.runtime != Runtime::Default {
             spec["runtimeClassName"] = json!(self.runtime.name());
         }

@@ -45,3 +45,17 @@ async fn without_read_only_the_pod_runs_if_the_administrator_allows_it() {
     })
     .await;
 }
+
+/// The mounts of the driver are read-only, and runc may not change that for another user namespace than the host's.
+#[tokio::test]
+async fn in_a_user_namespace_a_volume_without_read_only_keeps_the_pod_from_starting() {
+    play("e2e-mapped", async |scene: &Scene| {
+        let _agent = Agent::start(scene, &sockets(scene).join("agent.sock")).await?;
+        deploy(scene, "mapped.svid-csi", &["--allow-missing-read-only"]).await?;
+        let mut spec = PodSpec::on_socket("writer", "mapped.svid-csi");
+        (spec.user_namespace, spec.read_only) = (true, None);
+        let pod = scene.create(&spec).await?;
+        pod.wait_event("the flag", |message| message.contains("cannot clear locked flags MS_RDONLY")).await.map(drop)
+    })
+    .await;
+}
