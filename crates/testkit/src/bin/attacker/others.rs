@@ -61,7 +61,7 @@ fn processes() -> Vec<PathBuf> {
     entries.filter(|entry| entry.file_name().to_str().is_some_and(is_process)).map(|entry| entry.path()).collect()
 }
 
-/// What is above the mount of the volume is the root of the container, and nothing of the node.
+/// The folder above the mount of the volume is the root of the container, and no folder of the node.
 fn leave(path: &Path) -> io::Result<()> {
     let (there, root) = (fs::metadata(path)?, fs::metadata("/")?);
     let is_root = (there.dev(), there.ino()) == (root.dev(), root.ino());

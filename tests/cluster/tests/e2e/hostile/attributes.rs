@@ -28,7 +28,7 @@ fn refused() -> Vec<(Value, &'static str)> {
         (json!({"svid-csi/delivery": "workload-api/../files"}), "svid-csi/delivery"),
         (json!({"svid-csi/layout": "../pem"}), "svid-csi/layout"),
         (json!({"svid-csi/\u{202e}yek-elif": "x"}), "svid-csi/"),
-        // The kubelet sends tokens only if the CSIDriver object requests them, and these are of nobody.
+        // The kubelet only sends tokens that the CSIDriver object requests, so these are from the author of the pod.
         (json!({"csi.storage.k8s.io/serviceAccount.tokens": "{\"\":{\"token\":\"a.b.c\"}}"}), "serviceAccount.tokens"),
     ]
 }
