@@ -4,10 +4,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The mount points at and below `folder`, each as often as it is mounted (proc(5), `/proc/pid/mountinfo`). The demo's
-/// own paths contain no characters that mountinfo escapes.
+use crate::host::mount;
+
+/// The mount points at and below `folder`, each as often as it is mounted.
 pub(super) fn at_and_below(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
-    Ok(points.filter(|point| point.starts_with(folder)).collect())
+    let points = |list: Vec<u8>| {
+        mount::mounts(&list).map(|mount| mount.point).filter(|point| point.starts_with(folder)).collect()
+    };
+    fs::read(mount::OWN_MOUNTS).map(points)
 }

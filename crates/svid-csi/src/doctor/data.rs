@@ -31,7 +31,8 @@ pub(super) fn look(paths: &Paths, root: &str) -> Result<DataSeen, String> {
 /// Whether the driver's mount there has the option `noswap` (proc_pid_mountinfo(5)).
 fn is_kept_out_of_swap(paths: &Paths, point: &str) -> bool {
     let process = paths.pid.map_or_else(|| "self".to_owned(), |pid| pid.to_string());
-    let mounts = fs::read_to_string(format!("/proc/{process}/mountinfo")).unwrap_or_default();
+    let mounts = fs::read(format!("/proc/{process}/mountinfo")).unwrap_or_default();
+    let mounts = String::from_utf8_lossy(&mounts);
     let found = mounts.lines().rev().find(|line| line.split(' ').nth(4) == Some(point));
     let options = found.and_then(|line| line.split_once(" - ")?.1.split(' ').nth(2));
     options.is_none_or(|options| options.split(',').any(|option| option == "noswap"))

@@ -1,7 +1,9 @@
 //! Pods that make their mount of a volume writable and change its content.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -310,5 +312,25 @@ fn a_volume_that_becomes_a_passthrough_leaves_nothing_behind() {
             UnixStream::connect(target.join("agent.sock")).expect("the agent's, after a restart");
             node.unpublish(&web).await;
         }
+    });
+}
+
+#[test]
+fn a_mount_whose_root_a_pod_renames_to_other_bytes_does_not_stop_the_driver() {
+    test(async || {
+        let mut node = Node::files(METRICS).await;
+        let target = node.publish(&volume("web")).await;
+        // What the kubelet does with a subPath, and then a pod with the whole volume.
+        let (of_pod, sub_path) = (node.path("of-pod"), node.path("sub-path"));
+        fs::create_dir_all(of_pod.join("data")).unwrap();
+        fs::create_dir(&sub_path).unwrap();
+        run("mount", &["--bind", of_pod.join("data").to_str().unwrap(), sub_path.to_str().unwrap()]);
+        fs::rename(of_pod.join("data"), of_pod.join(OsStr::from_bytes(b"\xff"))).unwrap();
+        node.kill();
+        node.start().await;
+        renew_all(&node).await;
+        run("umount", &[sub_path.to_str().unwrap()]);
+        serial(&target);
+        node.unpublish(&volume("web")).await;
     });
 }

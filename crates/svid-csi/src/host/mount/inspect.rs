@@ -10,8 +10,8 @@ use svid_csi_core::state::FileId;
 use zeroize::Zeroizing;
 
 use super::error::MountError;
+use super::mountinfo::{self, mounts};
 use super::point::MountPoint;
-use super::propagation::unescape;
 use super::source::file_id;
 use super::tmpfs::is_tmpfs;
 use crate::host::beneath::Folder;
@@ -109,10 +109,8 @@ impl InspectedMount {
 /// The root of the mount that a descriptor is on. Ids of mounts are reused, but the descriptor keeps this one.
 fn root_of(folder: impl AsFd) -> io::Result<PathBuf> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", folder.as_fd().as_raw_fd()))?;
-    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim);
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
-    let fields = mounts.lines().map(|line| line.split(' '));
-    let mut found = fields.filter(|fields| fields.clone().next() == id);
-    let root = found.next().and_then(|mut fields| fields.nth(3)).ok_or_else(|| io::Error::from(Errno::NOENT))?;
-    Ok(unescape(root).into())
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).and_then(|id| id.trim().parse().ok());
+    let mountinfo = std::fs::read(mountinfo::OWN)?;
+    let found = mounts(&mountinfo).find(|mount| Some(mount.id) == id);
+    Ok(found.ok_or(Errno::NOENT)?.root)
 }

@@ -6,6 +6,7 @@
 mod error;
 mod inspect;
 mod left_over;
+mod mountinfo;
 mod point;
 mod propagation;
 mod source;
@@ -13,6 +14,7 @@ mod tmpfs;
 
 pub use error::MountError;
 pub use inspect::{InspectedFile, InspectedMount};
+pub use mountinfo::{OWN as OWN_MOUNTS, mounts};
 pub use point::{MountPoint, MountState};
 pub use propagation::{Propagation, is_mounted_somewhere};
 pub use source::{

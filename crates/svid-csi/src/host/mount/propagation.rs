@@ -1,9 +1,11 @@
 //! Whether mounts of this process reach the rest of the node.
 
 use std::collections::HashSet;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::mountinfo::{self, mounts};
 use crate::host::fsx::FsError;
 
 /// The inode of the kernel's initial PID namespace (PROC_PID_INIT_INO in its proc_ns.h).
@@ -12,9 +14,9 @@ const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 /// The mounts of this process's namespace and the peer groups of those that are shared, read once (proc_pid_mountinfo(5)).
 #[derive(Debug)]
 pub struct Propagation {
-    mounts: Vec<(PathBuf, Option<String>)>,
+    mounts: Vec<(PathBuf, Option<u64>)>,
     /// The peer groups of the host's mounts, if these are visible.
-    of_host: Option<HashSet<String>>,
+    of_host: Option<HashSet<u64>>,
 }
 
 impl Propagation {
@@ -25,12 +27,12 @@ impl Propagation {
     /// If the file of this process cannot be read.
     pub fn read() -> io::Result<Self> {
         // In any other PID namespace, process 1 belongs to a container.
-        let sees_host = std::fs::read_link("/proc/self/ns/pid")? == Path::new(INITIAL_PID_NAMESPACE);
-        let host = match sees_host.then(|| std::fs::read_to_string("/proc/1/mountinfo")).transpose() {
+        let sees_host = fs::read_link("/proc/self/ns/pid")? == Path::new(INITIAL_PID_NAMESPACE);
+        let host = match sees_host.then(|| fs::read("/proc/1/mountinfo")).transpose() {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
             host => host?,
         };
-        Ok(Self::parse(&std::fs::read_to_string("/proc/self/mountinfo")?, host.as_deref()))
+        Ok(Self::of(&fs::read(mountinfo::OWN)?, host.as_deref()))
     }
 
     /// Reads those of another process, to which the same paths may lead elsewhere.
@@ -38,7 +40,7 @@ impl Propagation {
     /// # Errors
     /// If the file cannot be read.
     pub fn of_process(pid: i32) -> io::Result<Self> {
-        Ok(Self::parse(&std::fs::read_to_string(format!("/proc/{pid}/mountinfo"))?, None))
+        Ok(Self::of(&fs::read(format!("/proc/{pid}/mountinfo"))?, None))
     }
 
     /// Whether mounts below `path` (absolute, without links) reach other mount namespaces.
@@ -46,9 +48,10 @@ impl Propagation {
         self.group(path).is_some()
     }
 
-    fn parse(mountinfo: &str, of_host: Option<&str>) -> Self {
-        let of_host = of_host.map(|host| mounts(host).filter_map(|(_, group)| group).collect());
-        Propagation { mounts: mounts(mountinfo).collect(), of_host }
+    /// From the list of a process, and the host's if it is visible.
+    pub fn of(mountinfo: &[u8], of_host: Option<&[u8]>) -> Self {
+        let of_host = of_host.map(|host| mounts(host).filter_map(|mount| mount.group).collect());
+        Propagation { mounts: mounts(mountinfo).map(|mount| (mount.point, mount.group)).collect(), of_host }
     }
 
     /// Whether a mount made at `path` (absolute, without links) is known to reach the host; `bidirectional` is a path
@@ -60,14 +63,14 @@ impl Propagation {
     pub fn reaches_host(&self, path: &Path, bidirectional: &Path) -> bool {
         match (self.group(path), &self.of_host) {
             (None, _) => false,
-            (Some(group), Some(of_host)) => of_host.contains(group),
+            (Some(group), Some(of_host)) => of_host.contains(&group),
             (group, None) => self.group(Path::new("/")).is_none() || group == self.group(bidirectional),
         }
     }
 
-    fn group(&self, path: &Path) -> Option<&str> {
+    fn group(&self, path: &Path) -> Option<u64> {
         let covering = self.mounts.iter().filter(|(point, _)| path.starts_with(point));
-        covering.max_by_key(|(point, _)| point.components().count())?.1.as_deref()
+        covering.max_by_key(|(point, _)| point.components().count())?.1
     }
 }
 
@@ -77,29 +80,15 @@ impl Propagation {
 /// # Errors
 /// [`FsError`] if that cannot be determined.
 pub fn is_mounted_somewhere(folder: &Path) -> Result<bool, FsError> {
-    let file = Path::new("/proc/self/mountinfo");
-    let mountinfo = std::fs::read_to_string(file).map_err(FsError::of("read", file))?;
+    let mountinfo = fs::read(mountinfo::OWN).map_err(FsError::of("read", Path::new(mountinfo::OWN)))?;
     Ok(is_root_of_any(&mountinfo, folder))
 }
 
-fn is_root_of_any(mountinfo: &str, folder: &Path) -> bool {
+/// The same, according to a list.
+pub fn is_root_of_any(mountinfo: &[u8], folder: &Path) -> bool {
     let end = |path: &Path| Some((path.parent()?.file_name()?.to_owned(), path.file_name()?.to_owned()));
     let wanted = end(folder);
-    let roots = mountinfo.lines().filter_map(|line| line.split(' ').nth(3));
-    wanted.is_some() && roots.into_iter().any(|root| end(Path::new(&unescape(root))) == wanted)
-}
-
-fn mounts(mountinfo: &str) -> impl Iterator<Item = (PathBuf, Option<String>)> {
-    mountinfo.lines().filter_map(|line| {
-        let mut fields = line.split(' ').skip(4);
-        let point = unescape(fields.next()?);
-        let group = fields.skip(1).take_while(|field| *field != "-").find_map(|field| field.strip_prefix("shared:"));
-        Some((PathBuf::from(point), group.map(str::to_owned)))
-    })
-}
-
-pub(super) fn unescape(field: &str) -> String {
-    field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+    wanted.is_some() && mounts(mountinfo).any(|mount| end(&mount.root) == wanted)
 }
 
 #[cfg(test)]
@@ -128,7 +117,7 @@ mod tests {
 ";
 
     fn reaches(mounts: &str, host: Option<&str>, pods: &str, table: &[(&str, bool)]) {
-        let mounts = Propagation::parse(mounts, host);
+        let mounts = Propagation::of(mounts.as_bytes(), host.map(str::as_bytes));
         for (path, reaches) in table {
             assert_eq!(mounts.reaches_host(Path::new(path), Path::new(pods)), *reaches, "{path}");
         }
@@ -138,7 +127,7 @@ mod tests {
     fn a_folder_that_is_the_root_of_a_mount_is_in_use() {
         let mounted =
             "40 22 0:27 /spire/.agent.svid-csi.pods/csi-1 /var/lib/kubelet/pods/u/mount ro - tmpfs tmpfs rw\n";
-        let is_used = |folder: &str| is_root_of_any(mounted, Path::new(folder));
+        let is_used = |folder: &str| is_root_of_any(mounted.as_bytes(), Path::new(folder));
         assert!(is_used("/run/spire/.agent.svid-csi.pods/csi-1") && is_used("/x/.agent.svid-csi.pods/csi-1"));
         assert!(!is_used("/run/spire/.agent.svid-csi.pods/csi-2") && !is_used("/run/other.pods/csi-1"));
         assert!(!is_used("/run/spire/.agent.svid-csi.pods"));
