@@ -21,11 +21,11 @@ use tonic::Status;
 
 use super::validator::Validator;
 
+/// The size of a list of names in an error. It is a header of the response, and many clients accept 8 KiB of headers.
+const LISTED_BYTES: usize = 1024;
+
 /// Envoy's name of its SPIFFE validator.
 const SPIFFE_VALIDATOR: &str = "envoy.tls.cert_validator.spiffe";
-
-/// The number of secrets that an error names, which is a header of limited size.
-const MISSING: usize = 4;
 
 type Bundle<'a> = (&'a TrustDomain, &'a [CertificateDer<'static>]);
 
@@ -57,14 +57,9 @@ pub(super) fn named(
     if missing.is_empty() {
         return Ok(found);
     }
-    let more = missing.len().saturating_sub(MISSING);
-    let named = missing.into_iter().take(MISSING).map(|name| Quoted::new(name).to_string());
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let named = named.collect::<Vec<_>>().join(", ");
-    Err(Status::invalid_argument(format!(
-        "this pod has no secret {named}{more}: ask for {}",
-        offered(context, special)
-    )))
+    let missing = listed(missing.into_iter().map(|name| Quoted::new(name).to_string()));
+    let offered = listed(offered(context, special).into_iter());
+    Err(Status::invalid_argument(format!("this pod has no secret {missing}: ask for {offered}")))
 }
 
 fn all_names(context: &X509Context) -> Vec<String> {
@@ -78,9 +73,22 @@ fn all_names(context: &X509Context) -> Vec<String> {
     names
 }
 
-fn offered(context: &X509Context, special: &SecretNames) -> String {
+fn offered(context: &X509Context, special: &SecretNames) -> Vec<String> {
     let special = [&special.svid, &special.bundle, &special.all_bundles];
-    special.into_iter().cloned().chain(all_names(context)).collect::<Vec<_>>().join(", ")
+    special.into_iter().cloned().chain(all_names(context)).collect()
+}
+
+/// As many names as fit.
+fn listed(names: impl ExactSizeIterator<Item = String>) -> String {
+    let (mut list, all) = (String::new(), names.len());
+    for (index, name) in names.enumerate() {
+        let separator = if index == 0 { "" } else { ", " };
+        if index > 0 && list.len() + name.len() > LISTED_BYTES {
+            return format!("{list} and {} more", all - index);
+        }
+        list = list + separator + &name;
+    }
+    list
 }
 
 fn kind(
