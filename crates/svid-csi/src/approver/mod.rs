@@ -5,6 +5,8 @@
 
 pub mod dry_run;
 mod endpoints;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod input;
 mod issuer;
 mod judge;

@@ -133,7 +133,7 @@ impl Pods {
 /// The fields of a pod that are used.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Wire {
+pub(super) struct Wire {
     metadata: WireMetadata,
     spec: WireSpec,
     status: WireStatus,

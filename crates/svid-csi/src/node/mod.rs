@@ -46,6 +46,8 @@ use crate::traces::Traces;
 use cluster::Clients;
 use config::Config;
 pub use serve::ServeError;
+#[cfg(feature = "fuzzing")]
+pub use volume::names_volume;
 
 /// Why the driver could not start, or ended.
 #[derive(Debug, thiserror::Error)]

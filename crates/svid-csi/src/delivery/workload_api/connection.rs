@@ -13,7 +13,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tonic::Status;
@@ -71,7 +71,7 @@ pub(super) struct Server {
 }
 
 /// The reservation of one of the pod's connections, and of a descriptor for it.
-type ConnectionPermits = (Taken, OwnedSemaphorePermit);
+pub(super) type ConnectionPermits = (Taken, OwnedSemaphorePermit);
 
 impl Server {
     pub(super) fn new(api: ApiRoutes, metrics: Arc<Metrics>, tasks: Tasks, shares: &Shares) -> Self {
@@ -108,9 +108,7 @@ impl Server {
             let stream = acceptor.next(|cx| listener.poll_accept(cx)).await;
             match self.permits(endpoint) {
                 Ok(permits) => {
-                    let caller = Caller::new(endpoint.clone(), self.metrics.clone(), permits.0.is_own());
-                    let stream = PodStream::new(stream, permits);
-                    self.tasks.detached(serve(stream, self.api.clone(), Arc::new(caller)));
+                    self.tasks.detached(self.one(endpoint, stream, permits));
                 }
                 Err(full) => {
                     self.metrics.workload_api_refused();
@@ -123,7 +121,18 @@ impl Server {
         }
     }
 
-    fn permits(&self, endpoint: &Endpoint) -> Result<ConnectionPermits, Full> {
+    /// Serves one connection.
+    pub(super) fn one(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        stream: UnixStream,
+        permits: ConnectionPermits,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let caller = Caller::new(endpoint.clone(), self.metrics.clone(), permits.0.is_own());
+        serve(PodStream::new(stream, permits), self.api.clone(), Arc::new(caller))
+    }
+
+    pub(super) fn permits(&self, endpoint: &Endpoint) -> Result<ConnectionPermits, Full> {
         let of_pod = endpoint.shares.connections.try_take(1)?;
         let descriptor = self.descriptors.clone().try_acquire_owned().map_err(|_| Full::Descriptors("connections"))?;
         Ok((of_pod, descriptor))

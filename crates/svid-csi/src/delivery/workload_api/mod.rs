@@ -8,6 +8,8 @@ mod claims;
 mod connection;
 mod endpoint;
 mod following;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod health;
 mod jwt;
 mod saved_answers;

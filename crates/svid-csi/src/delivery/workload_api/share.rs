@@ -97,7 +97,7 @@ impl Share {
     }
 
     /// Whether nothing is reserved.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn is_untouched(&self) -> bool {
         let available = self.own.available_permits() + self.more.available_permits();
         available == self.bounds.pod
@@ -143,6 +143,12 @@ pub(super) struct PodShares {
 }
 
 impl PodShares {
+    /// Whether nothing is reserved.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn are_untouched(&self) -> bool {
+        [&self.connections, &self.calls, &self.bytes].into_iter().all(Share::is_untouched)
+    }
+
     /// Logs that a limit was reached, once per share.
     pub(super) fn refused(&self, share: &Share, full: Full) {
         if !share.refused.swap(true, Ordering::Relaxed) {

@@ -64,6 +64,15 @@ impl InspectedMount {
         Ok(InspectedMount { root, is_tmpfs, stat, folder })
     }
 
+    /// Any folder as if it were one, for the fuzz targets.
+    ///
+    /// # Errors
+    /// If it cannot be opened or examined.
+    #[cfg(feature = "fuzzing")]
+    pub fn of_folder(path: &Path) -> io::Result<Self> {
+        Self::of(std::fs::File::open(path)?.into(), path)
+    }
+
     /// The identity of its root.
     pub fn id(&self) -> FileId {
         file_id(&self.stat)

@@ -22,3 +22,5 @@ pub use source::{
     reports_mount_roots, unmount,
 };
 pub use tmpfs::{DataMount, TmpfsLimits, ensure_tmpfs, is_restricted, is_tmpfs, make_writable, restore_tmpfs};
+#[cfg(feature = "fuzzing")]
+pub use {mountinfo::ListedMount, propagation::is_root_of_any};

@@ -36,6 +36,8 @@ use crate::host::data_root::DataRoot;
 use crate::source::Sources;
 use crate::tasks::Tasks;
 
+#[cfg(feature = "fuzzing")]
+pub use self::mount::names_volume;
 pub(crate) use self::registry::Volumes;
 
 /// The state for the calls of the kubelet.

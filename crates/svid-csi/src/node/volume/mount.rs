@@ -195,12 +195,17 @@ impl Deliveries {
 /// Whether the kubelet's own note beside the target (vol_data.json) names this driver. Used only if there is no record
 /// of a published volume, as for volumes of a predecessor.
 pub(super) fn kubelet_vouches(driver: &str, id: &VolumeId, point: &MountPoint) -> Result<bool, MountError> {
+    Ok(point.read_beside("vol_data.json")?.is_some_and(|json| names_volume(&json, driver, id)))
+}
+
+/// Whether such a file is about that volume of that driver.
+pub fn names_volume(json: &[u8], driver: &str, id: &VolumeId) -> bool {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct VolData {
         driver_name: String,
         volume_handle: String,
     }
-    let note = point.read_beside("vol_data.json")?.and_then(|json| serde_json::from_slice::<VolData>(&json).ok());
-    Ok(note.is_some_and(|note| note.driver_name == driver && note.volume_handle == id.as_str()))
+    let note = serde_json::from_slice::<VolData>(json);
+    note.is_ok_and(|note| note.driver_name == driver && note.volume_handle == id.as_str())
 }

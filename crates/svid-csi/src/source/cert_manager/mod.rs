@@ -8,6 +8,8 @@ mod ask;
 mod clean;
 pub mod config;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod list_watch;
 mod outcome;
 mod requests;

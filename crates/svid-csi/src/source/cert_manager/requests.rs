@@ -143,6 +143,22 @@ impl Requests {
         self.lock().known(volume_hash, pod).filter_map(|(_, known)| known.failure).max()
     }
 
+    /// The number of requests that are remembered, after a check of the index.
+    ///
+    /// # Panics
+    /// If these do not fit together.
+    #[cfg(feature = "fuzzing")]
+    pub fn held(&self) -> usize {
+        let state = self.lock();
+        let Known { by_purpose, purposes, of_namespace } = &state.known;
+        let filed = purposes.iter().filter_map(|(name, purpose)| Some((purpose.as_ref()?, name)));
+        assert!(filed.clone().all(|(purpose, name)| by_purpose[purpose].contains_key(name)));
+        assert_eq!(by_purpose.values().map(HashMap::len).sum::<usize>(), filed.count());
+        assert_eq!(of_namespace.values().sum::<usize>(), purposes.len());
+        assert!(by_purpose.values().all(|of_volume| !of_volume.is_empty()) && !of_namespace.values().any(|n| *n == 0));
+        purposes.len()
+    }
+
     /// Processes a report of the watch.
     pub fn apply(&self, event: Event<CertificateRequest>) {
         let mut state = self.lock();

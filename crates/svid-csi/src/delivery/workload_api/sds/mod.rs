@@ -4,6 +4,8 @@
 //! The header of the Workload API is not required, because Envoy does not send it.
 
 mod conversation;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod secrets;
 mod validator;
 
