@@ -29,7 +29,7 @@ fuzz_target!(|input: &[u8]| {
     fs::write(folder.path().join("outside"), OUTSIDE).expect("a file");
     let volume = folder.path().join("volume");
     fs::create_dir_all(volume.join("..1")).expect("a folder");
-    // What cannot be made is left out.
+    // Lines that cannot be followed are skipped.
     text.split('\n').take(64).for_each(|line| _ = make(&volume, line));
     let seen = InspectedMount::of_folder(&volume).expect("a folder");
     let Some(current) = seen.link_beside("..data") else { return };

@@ -31,7 +31,7 @@ thread_local! {
 }
 
 // A 0 is followed by bytes as they are; any other byte by frames: the type, flags, the stream, the size of what follows, and
-// this. Types from 16 on are calls and messages that are put into frames here.
+// this. Types above 15 are calls and messages that are put into frames here.
 fuzz_target!(|input: &[u8]| {
     let [kind, rest @ ..] = input else { return };
     let parts = if *kind == 0 { rest.chunks(1024).map(<[u8]>::to_vec).collect() } else { built(rest) };

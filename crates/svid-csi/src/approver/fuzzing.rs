@@ -20,7 +20,7 @@ impl ListedRequest {
         serde_json::from_slice(json).map(Self)
     }
 
-    /// What is judged.
+    /// The request to judge.
     pub fn request(&self) -> Request {
         self.0.request()
     }
@@ -30,7 +30,7 @@ impl ListedRequest {
         self.0.weight()
     }
 
-    /// What is written with a decision.
+    /// The object for an update of its status.
     ///
     /// # Errors
     /// If that is not JSON.

@@ -21,7 +21,7 @@ use crate::telemetry::metrics::Metrics;
 
 /// How long the end of a connection may take.
 const ENDING: Duration = Duration::from_secs(5);
-/// The number of turns that the driver has before the client goes on.
+/// The number of turns that the driver has before the client continues.
 const TURNS: usize = 8;
 
 /// The socket of one volume.

@@ -72,7 +72,7 @@ impl KnownRequests {
 pub struct ExpectedRequest(AwaitedRequest);
 
 impl ExpectedRequest {
-    /// What was seen of it.
+    /// Its observed state.
     pub fn seen(&self) -> WatchedRequest {
         self.0.seen().borrow().clone()
     }

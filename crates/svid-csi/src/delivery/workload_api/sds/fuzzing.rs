@@ -27,7 +27,7 @@ impl SecretStream {
     /// The response to a request, if one is due.
     ///
     /// # Errors
-    /// What the pod is told; its stream ends.
+    /// The error for the pod, whose stream ends.
     pub fn ask(&mut self, request: DiscoveryRequest) -> Result<Option<DiscoveryResponse>, Status> {
         check(&request)?;
         self.conversation.handle(request);
@@ -37,7 +37,7 @@ impl SecretStream {
     /// The response to a change of the identity, if one is due.
     ///
     /// # Errors
-    /// What the pod is told; its stream ends.
+    /// The error for the pod, whose stream ends.
     pub fn change(&mut self, context: X509Context) -> Result<Option<DiscoveryResponse>, Status> {
         self.context = context;
         self.conversation.changed();
