@@ -31,7 +31,7 @@ impl SecretStream {
     pub fn ask(&mut self, request: DiscoveryRequest) -> Result<Option<DiscoveryResponse>, Status> {
         check(&request)?;
         self.conversation.handle(request);
-        self.answer()
+        self.conversation.respond(&self.context)
     }
 
     /// The response to a change of the identity, if one is due.
@@ -41,14 +41,6 @@ impl SecretStream {
     pub fn change(&mut self, context: X509Context) -> Result<Option<DiscoveryResponse>, Status> {
         self.context = context;
         self.conversation.changed();
-        self.answer()
-    }
-
-    fn answer(&mut self) -> Result<Option<DiscoveryResponse>, Status> {
-        let response = self.conversation.due(&self.context)?;
-        if response.is_some() {
-            self.conversation.sent();
-        }
-        Ok(response)
+        self.conversation.respond(&self.context)
     }
 }
