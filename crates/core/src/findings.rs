@@ -24,6 +24,7 @@ use std::fmt;
 use serde::Serialize;
 
 use self::facts::Facts;
+pub use self::source::of_waiting;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -110,28 +111,69 @@ pub struct Check {
     pub explanation: &'static str,
 }
 
+const CHECKS: [&[&Check]; 10] = [
+    driver::CHECKS,
+    registration::CHECKS,
+    mounts::CHECKS,
+    data::CHECKS,
+    source::CHECKS,
+    identity::CHECKS,
+    handshake::CHECKS,
+    kernel::CHECKS,
+    cluster::CHECKS,
+    before::CHECKS,
+];
+
 /// Every check.
 pub fn checks() -> impl Iterator<Item = &'static Check> {
-    [
-        driver::CHECKS,
-        registration::CHECKS,
-        mounts::CHECKS,
-        data::CHECKS,
-        source::CHECKS,
-        identity::CHECKS,
-        handshake::CHECKS,
-        kernel::CHECKS,
-        cluster::CHECKS,
-        before::CHECKS,
-    ]
-    .into_iter()
-    .flatten()
-    .copied()
+    CHECKS.into_iter().flatten().copied()
 }
 
 /// The check with that id.
 pub fn check(id: &str) -> Option<&'static Check> {
     checks().find(|check| check.id == id)
+}
+
+/// The check with that id, for errors, events and log lines that lead to it. An unknown id does not compile.
+#[macro_export]
+macro_rules! finding {
+    ($id:literal) => {
+        const { $crate::findings::known($id) }
+    };
+}
+
+/// The check with that id, for the compiler: [`finding!`](crate::finding!).
+///
+/// # Panics
+/// If there is none.
+pub const fn known(id: &str) -> &'static Check {
+    let (mut of, mut at) = (0, 0);
+    while of < CHECKS.len() {
+        if at == CHECKS[of].len() {
+            (of, at) = (of + 1, 0);
+        } else if is_same(CHECKS[of][at].id.as_bytes(), id.as_bytes()) {
+            return CHECKS[of][at];
+        } else {
+            at += 1;
+        }
+    }
+    panic!("no check has this id")
+}
+
+/// `==` is not for constants.
+const fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let mut at = 0;
+    while at < one.len() && at < other.len() && one[at] == other[at] {
+        at += 1;
+    }
+    at == one.len() && at == other.len()
+}
+
+/// A message of at most `most` bytes that ends with the id of its finding in brackets, if it has one.
+pub fn leading_to(finding: Option<&Check>, message: &str, most: usize) -> String {
+    let end = finding.map(|check| format!(" [{}]", check.id)).unwrap_or_default();
+    let kept = message.floor_char_boundary(most.saturating_sub(end.len()));
+    format!("{}{end}", &message[..kept])
 }
 
 /// Something that is wrong.

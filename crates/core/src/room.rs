@@ -16,6 +16,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use crate::findings::Check;
 use crate::pod::PodRef;
 use crate::volume::{Content, VolumeSpec};
 use crate::volume_id::VolumeId;
@@ -170,6 +171,19 @@ impl Amount {
 
     fn fits(self, other: Self) -> bool {
         self.bytes <= other.bytes && self.inodes <= other.inodes
+    }
+}
+
+impl Refusal {
+    /// The finding that explains it. There is none about the node if only a volume, pod or namespace reaches its limit.
+    pub fn finding(&self) -> Option<&'static Check> {
+        match self.bound {
+            Bound::Node | Bound::KeptByPod | Bound::KeptByNamespace => Some(match self.of {
+                "inodes" => crate::finding!("data-inodes-nearly-used"),
+                _ => crate::finding!("data-nearly-full"),
+            }),
+            Bound::Volume | Bound::Pod | Bound::Namespace => None,
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use super::{Category, Check, Report, Severity, word};
 pub(super) const CHECKS: &[&Check] =
     &[&NOT_TMPFS, &READ_ONLY, &NEARLY_FULL, &INODES, &SWAPS, &DOES_NOT_SURVIVE, &LEFT_OVER, &LEFT_ALONE];
 
-/// Per cent.
-const FULL: u64 = 90;
+/// Per cent. New volumes are refused once an eighth is left.
+const FULL: u64 = 85;
 
 static NOT_TMPFS: Check = Check {
     id: "data-not-on-tmpfs",

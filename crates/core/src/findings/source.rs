@@ -14,6 +14,7 @@ pub(super) const CHECKS: &[&Check] = &[
     &NOT_ISSUED,
     &NO_TOKEN,
     &NO_BUNDLE,
+    &REFUSED,
     &FAILED,
     &WAITING,
 ];
@@ -106,6 +107,16 @@ static NO_BUNDLE: Check = Check {
                   driver's log names the problem.",
 };
 
+static REFUSED: Check = Check {
+    id: "identity-refused",
+    category: Category::Source,
+    severity: Severity::Fault,
+    title: "The source gave an identity that breaks a rule.",
+    explanation: "It is not delivered: a pod that has an identity keeps the last good one, and a new pod does not start. The reason is \
+                  in the finding, and each rule in docs/messages.md under \"refused\". Correct the registration entry, the issuer or \
+                  its CA.",
+};
+
 static FAILED: Check = Check {
     id: "request-failed",
     category: Category::Source,
@@ -142,8 +153,8 @@ pub(super) fn find(facts: &Facts, report: &mut Report) {
     }
     for (id, volume) in &driver.volumes {
         if let Some(waiting) = &volume.waiting {
-            let (check, fix) = of_waiting(waiting, volume);
-            report.find(check, volume.about(id), format!("it waits for {waiting}"), fix);
+            let check = of_waiting(waiting);
+            report.find(check, volume.about(id), format!("it waits for {waiting}"), fix(check, volume));
         }
         if let Some(failed) = &volume.failed {
             let fix = format!("kubectl get events -n {}", word(namespace(volume)));
@@ -157,23 +168,41 @@ fn namespace(volume: &VolumeFacts) -> &str {
 }
 
 /// The check for the words that `Sources::waiting` has.
-fn of_waiting(waiting: &str, volume: &VolumeFacts) -> (&'static Check, String) {
-    let requests = format!("kubectl get certificaterequests -n {}", word(namespace(volume)));
+pub fn of_waiting(waiting: &str) -> &'static Check {
     if waiting.contains("has not been approved or denied yet") {
-        (&NOT_APPROVED, "kubectl get leases -A | grep -i -e spiffe -e svid".to_owned())
+        &NOT_APPROVED
     } else if waiting.contains("waits for its issuer") {
-        (&NOT_ISSUED, "kubectl get clusterissuers,issuers -A".to_owned())
+        &NOT_ISSUED
     } else if waiting.starts_with("a registration entry") {
-        (&NO_ENTRY, "spire-server entry show".to_owned())
-    } else if waiting.starts_with("the agent's ") {
-        (&AGENT_SILENT, "kubectl get pods -A -o wide | grep -e spire-agent -e agent".to_owned())
+        &NO_ENTRY
+    } else if waiting.contains("the last one was refused") || waiting.contains("was issued an identity that is refused")
+    {
+        &REFUSED
+    } else if ["the agent's ", "the driver's own identity", "another agent"]
+        .iter()
+        .any(|what| waiting.starts_with(what))
+    {
+        &AGENT_SILENT
     } else if waiting.contains("service account token") {
-        (&NO_TOKEN, format!("kubectl get csidriver {} -o yaml", word(&volume.driver)))
+        &NO_TOKEN
     } else if waiting.starts_with("the trust bundle") {
-        (&NO_BUNDLE, "kubectl get configmaps,clustertrustbundles -A".to_owned())
-    } else if waiting.starts_with("the next attempt") {
-        (&FAILED, requests)
+        &NO_BUNDLE
+    } else if waiting.starts_with("the next attempt") || waiting.starts_with("the agent to allow it") {
+        &FAILED
     } else {
-        (&WAITING, requests)
+        &WAITING
+    }
+}
+
+fn fix(check: &Check, volume: &VolumeFacts) -> String {
+    match check.id {
+        "request-not-approved" => "kubectl get leases -A | grep -i -e spiffe -e svid".to_owned(),
+        "request-not-issued" => "kubectl get clusterissuers,issuers -A".to_owned(),
+        "no-registration-entry" => "spire-server entry show".to_owned(),
+        "agent-not-answering" => "kubectl get pods -A -o wide | grep -e spire-agent -e agent".to_owned(),
+        "no-service-account-token" => format!("kubectl get csidriver {} -o yaml", word(&volume.driver)),
+        "trust-bundle-missing" => "kubectl get configmaps,clustertrustbundles -A".to_owned(),
+        _ if volume.plan.starts_with("broker:") => "spire-server entry show".to_owned(),
+        _ => format!("kubectl get certificaterequests -n {}", word(namespace(volume))),
     }
 }

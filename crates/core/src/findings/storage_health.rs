@@ -51,6 +51,7 @@ const CONDITIONS: [(&str, Extent); 18] = [
     ("trust-bundle-missing", Extent::Volumes),
     ("request-not-approved", Extent::Volumes),
     ("request-not-issued", Extent::Volumes),
+    ("identity-refused", Extent::Volumes),
     ("request-failed", Extent::Volumes),
     ("no-registration-entry", Extent::Volumes),
     ("agent-not-answering", Extent::Volumes),

@@ -115,8 +115,8 @@ fn a_healthy_node_has_no_findings_and_nothing_unchecked() {
 #[test]
 fn each_fact_that_is_wrong_is_found() {
     assert_eq!(ids(|facts| data(facts).swaps = true), ["data-may-be-swapped"]);
-    assert_eq!(ids(|facts| data(facts).used = 90), ["data-nearly-full"]);
-    assert!(ids(|facts| data(facts).used = 89).is_empty());
+    assert_eq!(ids(|facts| data(facts).used = 85), ["data-nearly-full"]);
+    assert!(ids(|facts| data(facts).used = 84).is_empty());
     assert_eq!(ids(|facts| driver(facts).busy = 2), ["volumes-busy"]);
     assert_eq!(ids(|facts| driver(facts).data_survives = false), ["data-ends-with-container"]);
     assert_eq!(ids(|facts| driver(facts).pods_reach_host = Some(false)), ["pods-folder-not-shared"]);
@@ -194,4 +194,32 @@ fn words_of_commands_are_one_word() {
     assert_eq!(word("shop/web-0"), "shop/web-0");
     assert_eq!(word("a b'; rm -rf /"), r"'a b'\''; rm -rf /'");
     assert_eq!(word(""), "''");
+}
+
+#[test]
+fn a_message_ends_with_the_id_of_its_finding_however_long_it_is() {
+    let full = Some(crate::finding!("data-nearly-full"));
+    assert_eq!(leading_to(full, "it is full", 100), "it is full [data-nearly-full]");
+    assert_eq!(leading_to(None, "it is full", 100), "it is full");
+    assert_eq!(leading_to(None, "it is full", 5), "it is");
+    let long = leading_to(full, &"\u{fc}".repeat(100), 100);
+    assert!(long.len() <= 100 && long.ends_with("\u{fc} [data-nearly-full]"), "{long}");
+}
+
+#[test]
+fn what_a_volume_waits_for_has_its_finding() {
+    for (waiting, id) in [
+        ("CertificateRequest shop/a, which has not been approved or denied yet", "request-not-approved"),
+        ("CertificateRequest shop/a, which is approved and waits for its issuer", "request-not-issued"),
+        ("a registration entry that matches the pod: there is none yet", "no-registration-entry"),
+        ("the agent's answer (it is away)", "agent-not-answering"),
+        ("the driver's own identity (it is away)", "agent-not-answering"),
+        ("another agent: this one does not support the driver's call (x)", "agent-not-answering"),
+        ("the agent's answer (a valid identity; the last one was refused: x)", "identity-refused"),
+        ("the agent to allow it (x)", "request-failed"),
+        ("the next attempt in 9 s, because CertificateRequest a for b was denied: x", "request-failed"),
+        ("its turn", "volume-waiting"),
+    ] {
+        assert_eq!(of_waiting(waiting).id, id, "{waiting}");
+    }
 }

@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 use svid_csi_core::approve::Reasons;
+use svid_csi_core::finding;
 
 use super::object::Listed;
 use super::text::{is_plain, shown};
@@ -27,16 +28,17 @@ impl Notices {
     /// Reports a denial.
     pub(super) fn denied(&self, object: &Listed, reasons: &Reasons) {
         let reasons = reasons.message(REASONS);
-        self.0.warn(object.reference(), DENIED, format!("denied: {reasons}"));
+        let finding = Some(finding!("request-failed"));
+        self.0.warn(object.reference(), DENIED, format!("denied: {reasons}"), finding);
         if let Some(pod) = object.pod() {
             let name = shown(&object.key().name);
-            self.0.warn(pod, DENIED, format!("the pod's CertificateRequest {name} was denied: {reasons}"));
+            self.0.warn(pod, DENIED, format!("the pod's CertificateRequest {name} was denied: {reasons}"), finding);
         }
     }
 
     /// Reports that another approver approved a request that this one judges.
     pub(super) fn approved_by_another(&self, object: &Listed) {
-        self.0.warn(object.reference(), APPROVED_BY_ANOTHER, TURN_OFF);
+        self.0.warn(object.reference(), APPROVED_BY_ANOTHER, TURN_OFF, None);
     }
 }
 

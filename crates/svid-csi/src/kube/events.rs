@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use svid_csi_core::findings::{Check, leading_to};
 use svid_csi_core::pod::PodRef;
 use tokio::sync::mpsc;
 use tracing::{debug, error, warn};
@@ -98,18 +99,23 @@ impl Events {
     }
 
     /// Sends a warning about the object `about`. Returns at once. A warning that was sent within the last ten minutes
-    /// is not repeated, and a long message is cut to its first 1,024 bytes.
-    pub fn warn(&self, about: ObjectReference, reason: &'static str, message: impl Into<String>) {
-        self.send(EventType::Warning, about, reason, message.into());
+    /// is not repeated. The message ends with the id of the finding that explains it, and is cut to 1,024 bytes.
+    pub fn warn(
+        &self,
+        about: ObjectReference,
+        reason: &'static str,
+        message: impl AsRef<str>,
+        finding: Option<&'static Check>,
+    ) {
+        self.send(EventType::Warning, about, reason, leading_to(finding, message.as_ref(), MESSAGE));
     }
 
     /// The same without a warning. Half of the queue is kept for warnings.
-    pub fn inform(&self, about: ObjectReference, reason: &'static str, message: impl Into<String>) {
-        self.send(EventType::Normal, about, reason, message.into());
+    pub fn inform(&self, about: ObjectReference, reason: &'static str, message: impl AsRef<str>) {
+        self.send(EventType::Normal, about, reason, leading_to(None, message.as_ref(), MESSAGE));
     }
 
-    fn send(&self, kind: EventType, about: ObjectReference, reason: &'static str, mut message: String) {
-        message.truncate(message.floor_char_boundary(MESSAGE));
+    fn send(&self, kind: EventType, about: ObjectReference, reason: &'static str, message: String) {
         let ObjectReference { kind: of, namespace, name, uid, .. } = &about;
         let key = Recent::key(&(of, namespace, name, uid, reason, &message));
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);

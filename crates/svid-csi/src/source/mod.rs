@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use svid_csi_core::error::Class;
+use svid_csi_core::finding;
+use svid_csi_core::findings::Check;
 use svid_csi_core::identity::{Expected, Identity, Rejection, TrustBundle, accept, accept_any_chain};
 use svid_csi_core::jwt::{Audiences, JwtBundles, JwtSvid};
 use svid_csi_core::plan::{Issuer, Source};
@@ -86,6 +88,20 @@ impl SourceError {
             SourceError::CertManager(error) => error.class(),
             SourceError::LocalCa(error) => error.class(),
             SourceError::Rejected(_) | SourceError::Worker(_) => Class::Internal,
+        }
+    }
+
+    /// The finding that explains it.
+    pub fn finding(&self) -> Option<&'static Check> {
+        match self {
+            SourceError::CertManager(error) => error.finding(),
+            SourceError::Broker(error) => error.finding(),
+            SourceError::LocalCa(error) => error.finding(),
+            SourceError::Withdrawn(_) => Some(finding!("identity-missing")),
+            SourceError::Rejected(_) => Some(finding!("identity-refused")),
+            SourceError::NotConfigured(_) | SourceError::NoJwt(_) | SourceError::NoToken | SourceError::Worker(_) => {
+                None
+            }
         }
     }
 }

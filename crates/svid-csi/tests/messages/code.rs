@@ -1,6 +1,6 @@
 //! The texts of driver, approver and tools. The demo is not explained.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,8 @@ pub struct Message {
 #[derive(Default)]
 pub struct Code {
     pub messages: Vec<Message>,
+    /// The ids of the findings that errors, events and log lines name.
+    pub findings: BTreeSet<String>,
     /// All strings, a line each.
     texts: String,
     /// The fixed parts of all strings, short ones too.
@@ -51,6 +53,11 @@ impl Code {
             self.parts.extend(in_pieces(&text).split('…').map(|part| trimmed(part).to_owned()));
             self.texts.push_str(&text);
             self.texts.push('\n');
+        }
+        for at in 0..tokens.len().saturating_sub(3) {
+            if begins(&tokens[at..], &["finding", "!", "("]) && tokens[at + 3].is_string {
+                self.findings.insert(text(&tokens[at + 3]));
+            }
         }
         let messages = messages(&tokens).into_iter().map(|text| Message { text, file: path.to_owned() });
         self.messages.extend(messages);

@@ -48,3 +48,11 @@ fn every_message_of_the_page_is_in_the_code() {
     let stale: Vec<_> = stale.filter(|message| !code.says(message)).collect();
     assert!(stale.is_empty(), "the code no longer has what docs/messages.md explains: {stale:#?}");
 }
+
+#[test]
+fn every_finding_that_a_message_names_is_linked_to() {
+    let (code, page) = (Code::read(), Page::read());
+    assert!(code.findings.len() > 15, "the findings of the code are found: {:?}", code.findings);
+    let missing: Vec<_> = code.findings.iter().filter(|id| !page.leads_to(id)).collect();
+    assert!(missing.is_empty(), "docs/messages.md has no row with a link to {missing:?}");
+}

@@ -24,6 +24,12 @@ impl Page {
         parts.is_empty() || self.rows.iter().any(|row| parts.iter().all(|part| row.contains(*part)))
     }
 
+    /// Whether a row has a link to that finding.
+    pub fn leads_to(&self, id: &str) -> bool {
+        let link = format!("](reference/findings.md#{id})");
+        self.rows.iter().any(|row| row.starts_with('|') && row.contains(&link))
+    }
+
     /// The messages that it explains: the code in the first column of its tables, and in lines between these.
     pub fn messages(&self) -> impl Iterator<Item = String> {
         let (_, explained) = self.text.split_once("<a id=").expect("the first section");

@@ -10,7 +10,8 @@ use tonic::Code;
 use crate::endpoints::{metric, renew_all};
 use crate::fixture::{Node, pod, serial, test, until};
 
-const SMALL: &[&str] = &["--data-size-limit=2Mi", "--admin-socket={dir}/admin.sock", "--metrics-address=127.0.0.1:0"];
+pub(crate) const SMALL: &[&str] =
+    &["--data-size-limit=2Mi", "--admin-socket={dir}/admin.sock", "--metrics-address=127.0.0.1:0"];
 
 fn volume_in(namespace: &str, number: usize) -> InlineVolume {
     let mut pod = pod(&format!("{namespace}-{number}"));
@@ -19,7 +20,7 @@ fn volume_in(namespace: &str, number: usize) -> InlineVolume {
 }
 
 /// Publishes volumes of new pods, with the namespace of each by its number, until one is refused.
-async fn fill(node: &Node, namespace: impl Fn(usize) -> String) -> (Vec<PathBuf>, String) {
+pub(crate) async fn fill(node: &Node, namespace: impl Fn(usize) -> String) -> (Vec<PathBuf>, String) {
     let plugin = node.plugin().await;
     let mut targets = Vec::new();
     loop {

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use svid_csi_core::finding;
+use svid_csi_core::findings::Check;
+
 use crate::host::fsx::FsError;
 use crate::host::mount::MountError;
 
@@ -54,4 +57,21 @@ pub enum SocketDirError {
     /// A mount failed.
     #[error(transparent)]
     Mount(#[from] MountError),
+}
+
+impl SocketDirError {
+    /// The finding that explains it.
+    pub fn finding(&self) -> Option<&'static Check> {
+        match self {
+            SocketDirError::NoAgent(_) => Some(finding!("agent-directory-missing")),
+            SocketDirError::Deleted(_) => Some(finding!("agent-directory-does-not-heal")),
+            SocketDirError::Mount(error) => error.finding(),
+            SocketDirError::OtherMount { .. }
+            | SocketDirError::Writable(_)
+            | SocketDirError::Unusable(_)
+            | SocketDirError::Silent(_)
+            | SocketDirError::Busy(_)
+            | SocketDirError::File(_) => None,
+        }
+    }
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use svid_csi_core::error::Class;
+use svid_csi_core::finding;
+use svid_csi_core::findings::Check;
 
 use crate::host::fsx::FsError;
 
@@ -61,6 +63,18 @@ impl MountError {
             MountError::Link(_) | MountError::NotAFolder(_) | MountError::NoParent(_) => Class::Invalid,
             MountError::Foreign(_) | MountError::NotEmpty { .. } => Class::Blocked,
             MountError::System { .. } => Class::Internal,
+        }
+    }
+
+    /// The finding that explains it.
+    pub fn finding(&self) -> Option<&'static Check> {
+        match self {
+            MountError::Foreign(_) => Some(finding!("volume-covered")),
+            MountError::Link(_)
+            | MountError::NotAFolder(_)
+            | MountError::NoParent(_)
+            | MountError::NotEmpty { .. }
+            | MountError::System { .. } => None,
         }
     }
 }

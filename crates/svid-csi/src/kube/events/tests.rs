@@ -62,7 +62,7 @@ fn pod(name: &str) -> ObjectReference {
 #[tokio::test(start_paused = true)]
 async fn an_event_names_its_sender_and_its_object() {
     let (client, mut sent) = server(created);
-    events(client).warn(pod("web"), "Denied", "no such issuer");
+    events(client).warn(pod("web"), "Denied", "no such issuer", None);
     let (namespace, event) = sent.recv().await.unwrap();
     assert_eq!(namespace, "shop");
     assert_eq!(event["involvedObject"]["uid"], "uid-of-web");
@@ -81,16 +81,16 @@ async fn the_same_event_is_repeated_only_after_ten_minutes() {
     let (client, mut sent) = server(created);
     let events = events(client);
     for _ in 0..3 {
-        events.warn(pod("web"), "Denied", "first");
+        events.warn(pod("web"), "Denied", "first", None);
     }
     for (about, reason, message) in
         [(pod("api"), "Denied", "first"), (pod("web"), "Failed", "first"), (pod("web"), "Denied", "other")]
     {
-        events.clone().warn(about, reason, message);
+        events.clone().warn(about, reason, message, None);
     }
     tokio::time::advance(REPEAT_AFTER).await;
-    events.warn(pod("web"), "Denied", "first");
-    events.warn(pod("end"), "End", "");
+    events.warn(pod("web"), "Denied", "first", None);
+    events.warn(pod("end"), "End", "", None);
     let mut reported = Vec::new();
     while let (_, event) = sent.recv().await.unwrap()
         && event["reason"] != "End"
@@ -103,14 +103,26 @@ async fn the_same_event_is_repeated_only_after_ten_minutes() {
 #[tokio::test(start_paused = true)]
 async fn a_long_message_is_cut_between_characters() {
     let (client, mut sent) = server(created);
-    events(client).warn(pod("web"), "Denied", format!("{}\u{fc}\u{fc}", "a".repeat(MESSAGE - 1)));
+    events(client).warn(pod("web"), "Denied", format!("{}\u{fc}\u{fc}", "a".repeat(MESSAGE - 1)), None);
     assert_eq!(sent.recv().await.unwrap().1["message"], "a".repeat(MESSAGE - 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_finding_is_named_at_the_end_of_a_cut_message_too() {
+    let (client, mut sent) = server(created);
+    let events = events(client);
+    for message in ["short".to_owned(), "a".repeat(2 * MESSAGE)] {
+        events.warn(pod("web"), "AgentGone", message, Some(svid_csi_core::finding!("broker-not-connected")));
+        let (_, sent) = sent.recv().await.unwrap();
+        let message = sent["message"].as_str().unwrap();
+        assert!(message.len() <= MESSAGE && message.ends_with(" [broker-not-connected]"), "{message}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn objects_without_a_namespace_have_their_events_in_the_default_one() {
     let (client, mut sent) = server(created);
-    events(client).warn(ObjectReference { namespace: None, ..pod("node-1") }, "Denied", "x");
+    events(client).warn(ObjectReference { namespace: None, ..pod("node-1") }, "Denied", "x", None);
     assert_eq!(sent.recv().await.unwrap().0, "default");
 }
 
@@ -121,7 +133,7 @@ async fn a_missing_permission_is_named_once() {
         let (client, mut sent) = server(answer);
         let events = events(client);
         for number in 0..5 {
-            events.warn(pod("web"), "Denied", format!("message {number}"));
+            events.warn(pod("web"), "Denied", format!("message {number}"), None);
             sent.recv().await.unwrap();
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -136,12 +148,12 @@ async fn a_flood_is_cut_off_and_reported() {
     let events = events(client);
     // The sending task cannot run before this one waits.
     for number in 0..QUEUE + 7 {
-        events.warn(pod("web"), "Denied", format!("message {number}"));
+        events.warn(pod("web"), "Denied", format!("message {number}"), None);
     }
     for _ in 0..QUEUE {
         sent.recv().await.unwrap();
     }
-    events.warn(pod("web"), "Denied", format!("message {}", QUEUE + 3));
+    events.warn(pod("web"), "Denied", format!("message {}", QUEUE + 3), None);
     let (_, last) = sent.recv().await.unwrap();
     assert_eq!(last["message"], format!("message {}", QUEUE + 3), "what was dropped has not been said");
     let lines = log.lines("some were not sent");
@@ -157,7 +169,7 @@ async fn notices_leave_half_of_the_queue_to_warnings() {
         events.inform(pod("web"), "IdentityIssued", format!("message {number}"));
     }
     for number in 0..QUEUE / 2 {
-        events.warn(pod("web"), "Denied", format!("message {number}"));
+        events.warn(pod("web"), "Denied", format!("message {number}"), None);
     }
     let mut types = Vec::new();
     for _ in 0..QUEUE {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use svid_csi_core::findings::facts::{AgentSeen, DataSeen, DriverFacts};
-use svid_csi_core::findings::storage_health;
+use svid_csi_core::findings::{leading_to, storage_health};
 use svid_csi_core::spiffe_id::TrustDomain;
 use svid_csi_core::target::TargetPath;
 use svid_csi_core::volume::{PublishRequest, RequestMistakes, Rules, VolumeSpec};
@@ -37,6 +37,9 @@ pub(in crate::node) struct CsiService {
     node_id: Arc<str>,
     setup: Arc<DriverFacts>,
 }
+
+/// The longest message that leads to a finding: events have at most 1,024 bytes, and begin with the kubelet's own words.
+const MESSAGE: usize = 832;
 
 type CsiResult<T> = Result<Response<T>, Status>;
 
@@ -179,12 +182,15 @@ impl CsiService {
 
     fn answer<T>(&self, open: OpenCall, volume: &str, result: Result<T, VolumeError>) -> CsiResult<T> {
         let (call, ended) = (open.name(), result.as_ref().map_or_else(VolumeError::result, |_| CallResult::Ok));
-        let status = result.map_err(|error| Status::new(code(error.class()), report::chain(&error)));
-        open.end(ended, status.as_ref().map_or_else(Status::code, |_| Code::Ok));
-        status.map(Response::new).inspect_err(|status| {
+        let status = result.map_err(|error| {
+            let (code, error, finding) = (code(error.class()), report::chain(&error), error.finding());
             let volume: String = volume.escape_debug().take(128).collect();
-            warn!(call, volume, code = ?status.code(), error = status.message(), "CSI call failed");
-        })
+            warn!(call, volume, ?code, error, finding = finding.map(|check| check.id), "CSI call failed");
+            let most = finding.map_or(error.len(), |_| MESSAGE);
+            Status::new(code, leading_to(finding, &error, most))
+        });
+        open.end(ended, status.as_ref().map_or_else(Status::code, |_| Code::Ok));
+        status.map(Response::new)
     }
 }
 

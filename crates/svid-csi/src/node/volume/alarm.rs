@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use svid_csi_core::finding;
 use svid_csi_core::renewal::Renewal;
 use svid_csi_core::volume::VolumeSpec;
 use tracing::error;
@@ -44,11 +45,12 @@ impl Alarm {
         let waits_for = node.sources.waiting_of(&spec.id).map(|what| format!("it waits for {what}"));
         let reasons: Vec<_> = self.last_error.take().into_iter().chain(waits_for).collect();
         let reason = if reasons.is_empty() { "see the log".to_owned() } else { reasons.join("; ") };
+        let finding = finding!("identity-overdue");
         error!(
-            volume = %spec.id, pod = spec.pod.as_ref().map(ToString::to_string), reason,
+            volume = %spec.id, pod = spec.pod.as_ref().map(ToString::to_string), reason, finding = finding.id,
             "the identity is about to expire and was not renewed"
         );
         let message = format!("the identity in volume {} is about to expire and was not renewed: {reason}", spec.id);
-        node.reports.to_pod(spec, "IdentityNotRenewed", message);
+        node.reports.to_pod(spec, "IdentityNotRenewed", message, Some(finding));
     }
 }

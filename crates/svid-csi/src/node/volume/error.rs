@@ -1,9 +1,12 @@
 //! Why a call of the kubelet failed.
 
+use std::io;
 use std::path::PathBuf;
 
 use svid_csi_core::error::Class;
 use svid_csi_core::files::RenderError;
+use svid_csi_core::finding;
+use svid_csi_core::findings::{self, Check};
 use svid_csi_core::room::Refusal;
 use svid_csi_core::volume::RequestMistakes;
 use svid_csi_core::volume_id::VolumeId;
@@ -173,11 +176,148 @@ impl VolumeError {
             }
         }
     }
+
+    /// The finding of `svid-csi doctor` that explains it.
+    pub fn finding(&self) -> Option<&'static Check> {
+        match self {
+            VolumeError::NoRoom(refusal) => refusal.finding(),
+            VolumeError::Mount(error) => error.finding(),
+            VolumeError::File(error) | VolumeError::Listen(ListenError::File(error)) => of_data(error),
+            VolumeError::SocketDir(error) => error.finding(),
+            VolumeError::Listen(ListenError::Full(_)) => Some(finding!("open-files-nearly-used")),
+            VolumeError::Source(error) => error.finding(),
+            VolumeError::Slow { waits_for, .. } => waits_for.as_deref().map(findings::of_waiting),
+            VolumeError::Begun(error) => error.finding(),
+            VolumeError::Changed(_) => Some(finding!("identity-differs")),
+            VolumeError::Invalid(_)
+            | VolumeError::Conflict { .. }
+            | VolumeError::TooMany(_)
+            | VolumeError::Unknown(_)
+            | VolumeError::NotAdopted { .. }
+            | VolumeError::NotConfigured(_)
+            | VolumeError::Listen(ListenError::Listen { .. })
+            | VolumeError::Render(_)
+            | VolumeError::Unsealed
+            | VolumeError::Worker(_) => None,
+        }
+    }
+}
+
+/// The finding about the tmpfs with all volumes.
+fn of_data(error: &FsError) -> Option<&'static Check> {
+    match error.source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(finding!("data-nearly-full")),
+        io::ErrorKind::ReadOnlyFilesystem => Some(finding!("data-read-only")),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use svid_csi_core::findings::{Category, checks};
+    use svid_csi_core::identity::Rejection;
+    use svid_csi_core::room::Bound;
+
     use super::*;
+    use crate::kube::requester::CreateError;
+    use crate::source::broker::BrokerError;
+    use crate::source::local_ca::LocalCaError;
+
+    /// Findings that no failed publish names, each with the reason.
+    const NAMED_BY_NO_PUBLISH: [(&str, &str); 22] = [
+        ("pods-folder-not-shared", "the driver cannot see that its mounts do not reach the host"),
+        ("volume-not-mounted", "a publish mounts it again"),
+        ("agent-directory-replaced", "a publish mounts the new one"),
+        ("agent-directory-empty", "the pod starts, and waits for the agent itself"),
+        ("agent-socket-dead", "the pod starts, and waits for the agent itself"),
+        ("agent-socket-closed", "the pod starts"),
+        ("agent-link-dangling", "the pod starts"),
+        ("volume-of-gone-pod", "its pod is gone"),
+        ("data-not-on-tmpfs", "the driver looks for that at its startup"),
+        ("data-may-be-swapped", "a publish succeeds"),
+        ("data-ends-with-container", "a publish succeeds"),
+        ("data-left-over", "a publish succeeds"),
+        ("volume-left-alone", "it is found at the startup, whose log lines name it"),
+        ("broker-not-connected", "it is about the node, whose event names it; the volume has agent-not-answering"),
+        ("identity-expired", "it concerns running pods"),
+        ("identity-overdue", "it concerns running pods, whose events name it"),
+        ("identity-untrusted", "the pod starts, and its event names it"),
+        ("identity-not-delivered", "it concerns running pods"),
+        ("key-does-not-match", "it concerns running pods"),
+        ("key-readable-by-all", "it concerns running pods"),
+        ("bundle-ca-expired", "the other certificates are used"),
+        ("bundle-ca-expires-soon", "a publish succeeds"),
+    ];
+
+    fn system(errno: rustix::io::Errno) -> VolumeError {
+        VolumeError::File(FsError::of("write", "/x".as_ref())(errno))
+    }
+
+    fn no_room(bound: Bound, of: &'static str) -> VolumeError {
+        VolumeError::NoRoom(Refusal { bound, of, need: 2, allowed: 1, size: 3 })
+    }
+
+    fn waiting(what: &str) -> VolumeError {
+        VolumeError::Slow { seconds: 1, waits_for: Some(what.to_owned()) }
+    }
+
+    /// One error for each finding of a failed publish.
+    fn failed_publishes() -> Vec<(&'static str, VolumeError)> {
+        let cert_manager = |error| VolumeError::Source(SourceError::CertManager(error));
+        let broker = |error| VolumeError::Source(SourceError::Broker(error));
+        let refused = || Arc::new(Rejection::EmptyChain.into());
+        let denied = CertManagerError::Create { namespace: "shop".to_owned(), source: CreateError::Unauthorized };
+        vec![
+            ("volume-covered", VolumeError::Mount(MountError::Foreign("/x".into()))),
+            ("agent-directory-missing", SocketDirError::NoAgent("/x".into()).into()),
+            ("agent-directory-does-not-heal", SocketDirError::Deleted("/x".into()).into()),
+            ("data-nearly-full", system(rustix::io::Errno::NOSPC)),
+            ("data-nearly-full", no_room(Bound::Node, "bytes")),
+            ("data-inodes-nearly-used", no_room(Bound::Node, "inodes")),
+            ("data-read-only", system(rustix::io::Errno::ROFS)),
+            ("identity-differs", VolumeError::Changed("x".to_owned())),
+            ("identity-missing", VolumeError::Source(SourceError::Withdrawn("x".to_owned()))),
+            ("identity-refused", broker(BrokerError::Refused(refused()))),
+            ("identity-refused", VolumeError::Source(Rejection::EmptyChain.into())),
+            ("agent-not-answering", broker(BrokerError::Unavailable("x".to_owned()))),
+            ("no-registration-entry", waiting("a registration entry that matches the pod")),
+            ("request-not-approved", waiting("CertificateRequest x, which has not been approved or denied yet")),
+            ("request-not-issued", waiting("CertificateRequest x, which is approved and waits for its issuer")),
+            ("volume-waiting", waiting("its turn")),
+            ("requests-not-watched", cert_manager(CertManagerError::NoLink("x".to_owned()))),
+            ("no-service-account-token", cert_manager(CertManagerError::NoToken)),
+            (
+                "trust-bundle-missing",
+                cert_manager(CertManagerError::NoBundle { source_name: "x".to_owned(), trouble: None }),
+            ),
+            ("request-failed", VolumeError::Begun(cert_manager(denied).into())),
+            ("roots-not-shared", VolumeError::Source(SourceError::LocalCa(LocalCaError::UnknownRoots))),
+        ]
+    }
+
+    #[test]
+    fn a_failed_publish_names_its_finding() {
+        let mut named = BTreeSet::new();
+        for (id, error) in failed_publishes() {
+            assert_eq!(error.finding().map(|check| check.id), Some(id), "{error}");
+            named.insert(id);
+        }
+        for bound in [Bound::Volume, Bound::Pod, Bound::Namespace] {
+            assert!(no_room(bound, "bytes").finding().is_none(), "the node has room for others");
+        }
+        let exceptions: BTreeSet<_> = NAMED_BY_NO_PUBLISH.iter().map(|(id, _)| *id).collect();
+        assert!(exceptions.is_disjoint(&named), "a publish names one of the exceptions");
+        // The kubelet calls no driver that is not registered.
+        let of_publishes = [Category::Mounts, Category::Data, Category::Source, Category::Identity];
+        let expected: BTreeSet<_> = checks()
+            .filter(|check| of_publishes.contains(&check.category) && !check.explanation.starts_with("Only with --"))
+            .map(|check| check.id)
+            .collect();
+        assert_eq!(named.union(&exceptions).copied().collect::<BTreeSet<_>>(), expected);
+    }
 
     #[test]
     fn a_failure_shows_who_has_to_act() {

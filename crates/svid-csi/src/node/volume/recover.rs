@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use svid_csi_core::finding;
 use svid_csi_core::state::{Observed, Phase, Pod, Record, Step, Target, recover};
 use svid_csi_core::volume::Content;
 use svid_csi_core::volume_id::VolumeId;
@@ -108,7 +109,10 @@ impl Node {
             Step::Serve | Step::Mount | Step::LeaveAlone => tally.served += 1,
         }
         let Err(error) = done else { return };
-        error!(volume = %id, error = report::chain(&error), "a volume could not be recovered; leaving it as it is");
+        error!(
+            volume = %id, error = report::chain(&error), finding = finding!("volume-left-alone").id,
+            "a volume could not be recovered; leaving it as it is"
+        );
         // Another program's mount is not watched; the kubelet's next call checks again.
         if !matches!(error, VolumeError::Mount(MountError::Foreign(_))) {
             self.later.again(id.clone(), 1);

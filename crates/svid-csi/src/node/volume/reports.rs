@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use svid_csi_core::error::Class;
+use svid_csi_core::finding;
+use svid_csi_core::findings::Check;
 use svid_csi_core::identity::Identity;
 use svid_csi_core::state::{Issued, Record};
 use svid_csi_core::volume::VolumeSpec;
@@ -71,7 +73,7 @@ impl Reports {
     /// Sends an event that the pod's identity was denied. Everything else is retried, and the kubelet reports it.
     pub(super) fn denial(&self, spec: &VolumeSpec, error: &VolumeError) {
         if error.class() == Class::Denied && !error.is_repeated() {
-            self.to_pod(spec, "IdentityDenied", report::chain(error));
+            self.to_pod(spec, "IdentityDenied", report::chain(error), error.finding());
         }
     }
 
@@ -85,8 +87,9 @@ impl Reports {
         }
         let spec = &record.spec;
         let pod = spec.pod.as_ref().map(ToString::to_string);
-        warn!(volume = %spec.id, pod, "{reason}; peers that use this trust bundle do not trust the pod");
-        self.to_pod(spec, "ChainNotTrusted", format!("volume {}: {reason}", spec.id));
+        let finding = finding!("identity-untrusted");
+        warn!(volume = %spec.id, pod, finding = finding.id, "{reason}; peers that use this trust bundle do not trust the pod");
+        self.to_pod(spec, "ChainNotTrusted", format!("volume {}: {reason}", spec.id), Some(finding));
     }
 
     /// Sends an event that a pod has its first identity in this volume. Renewals are only in the log.
@@ -103,9 +106,15 @@ impl Reports {
         }
     }
 
-    pub(super) fn to_pod(&self, spec: &VolumeSpec, reason: &'static str, message: String) {
+    pub(super) fn to_pod(
+        &self,
+        spec: &VolumeSpec,
+        reason: &'static str,
+        message: String,
+        finding: Option<&'static Check>,
+    ) {
         if let (Some(events), Some(pod)) = (&self.events, &spec.pod) {
-            events.warn(pod_reference(pod), reason, message);
+            events.warn(pod_reference(pod), reason, message, finding);
         }
     }
 }

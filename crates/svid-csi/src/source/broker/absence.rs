@@ -3,10 +3,12 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ObjectReference;
+use svid_csi_core::finding;
 use tokio::sync::watch;
 
-/// The reason of the event.
-pub(super) const REASON: &str = "AgentGone";
+use crate::kube::events::Events;
+
 /// How long an agent may be away: one that is updated is back earlier.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -30,6 +32,11 @@ pub(super) async fn watch<T>(
             connected(&mut current).await;
         }
     }
+}
+
+/// Sends the event about the node.
+pub(super) fn report(events: &Events, node: &ObjectReference, message: String) {
+    events.warn(node.clone(), "AgentGone", message, Some(finding!("broker-not-connected")));
 }
 
 async fn connected<T>(current: &mut watch::Receiver<Option<T>>) {

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use svid_csi_core::finding;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -223,7 +224,8 @@ impl Connector {
         self.trouble.send_replace(Some(trouble.clone()));
         if self.reported.is_new(gist(&trouble)) {
             let kept = self.current.borrow().is_some();
-            warn!(error = trouble, kept, "cannot connect to the broker; pods keep their identities");
+            let finding = finding!("broker-not-connected").id;
+            warn!(error = trouble, kept, finding, "cannot connect to the broker; pods keep their identities");
         }
     }
 }

@@ -4,6 +4,8 @@ use std::error::Error as _;
 use std::sync::Arc;
 
 use svid_csi_core::error::Class;
+use svid_csi_core::finding;
+use svid_csi_core::findings::Check;
 use svid_csi_core::identity::Rejection;
 use svid_csi_core::jwt::JwtRejection;
 use svid_csi_core::spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};
@@ -71,6 +73,21 @@ impl BrokerError {
             BrokerError::NoSuchHint(_) => Class::Blocked,
             BrokerError::Unavailable(_) => Class::NotYet,
         }
+    }
+
+    /// The finding that explains it.
+    pub fn finding(&self) -> Option<&'static Check> {
+        Some(match self {
+            BrokerError::NoPod => finding!("csidriver-lacks-fields"),
+            BrokerError::Denied(_) => finding!("request-failed"),
+            BrokerError::Withdrawn(_) => finding!("identity-missing"),
+            BrokerError::NotUnderstood(_) | BrokerError::Unavailable(_) => finding!("agent-not-answering"),
+            BrokerError::Refused(_)
+            | BrokerError::Token(_)
+            | BrokerError::TokenId { .. }
+            | BrokerError::ForeignToken { .. } => finding!("identity-refused"),
+            BrokerError::NoSuchHint(_) => return None,
+        })
     }
 }
 

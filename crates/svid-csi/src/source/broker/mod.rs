@@ -182,7 +182,7 @@ impl Broker {
         let connections = self.connections.clone();
         self.tasks.detached(async move {
             let because = || connections.waits_for().unwrap_or_default();
-            let report = |message: String| events.warn(node.clone(), absence::REASON, message);
+            let report = |message: String| absence::report(&events, &node, message);
             match absence::watch(connections.follow(), because, report).await {}
         });
     }

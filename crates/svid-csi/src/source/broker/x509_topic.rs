@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use svid_csi_core::finding;
 use svid_csi_core::pod::PodRef;
 use svid_csi_core::spiffe_id::TrustDomain;
 use svid_csi_core::x509_context::{X509Context, accept};
@@ -123,11 +124,12 @@ impl X509Topic {
 
     fn report_refused(&self, why: &str) {
         let kept = matches!(self.state.borrow().answer, AgentAnswer::Given(_));
-        error!(pod = %self.pod, error = why, kept, "an identity that the agent gave for a pod is refused");
+        let finding = finding!("identity-refused");
+        error!(pod = %self.pod, error = why, kept, finding = finding.id, "an identity that the agent gave for a pod is refused");
         self.reporter.metrics.identity_refused();
         if let Some(events) = &self.reporter.events {
             let message = format!("the identity that the agent gave for this pod is refused: {why}");
-            events.warn(pod_reference(&self.pod), "IdentityRefused", message);
+            events.warn(pod_reference(&self.pod), "IdentityRefused", message, Some(finding));
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use svid_csi_core::cert_request::{IssuerRef, StatusError};
 use svid_csi_core::error::Class;
+use svid_csi_core::finding;
+use svid_csi_core::findings::Check;
 use svid_csi_core::identity::KeyError;
 use svid_csi_core::pod_token::PodTokenError;
 use svid_csi_core::quoted::Quoted;
@@ -142,6 +144,25 @@ impl CertManagerError {
             | CertManagerError::Task(_) => Class::Internal,
         }
     }
+
+    /// The finding that explains it.
+    pub fn finding(&self) -> Option<&'static Check> {
+        Some(match self {
+            CertManagerError::NoPod => finding!("csidriver-lacks-fields"),
+            CertManagerError::NoLink(_) => finding!("requests-not-watched"),
+            CertManagerError::NoBundle { .. } => finding!("trust-bundle-missing"),
+            CertManagerError::NoToken => finding!("no-service-account-token"),
+            CertManagerError::Create { .. } => finding!("request-failed"),
+            CertManagerError::Unusable { .. } => finding!("issuer-unusable"),
+            CertManagerError::FailedRequest(ended) | CertManagerError::TooEarly { ended, .. } => ended.how.finding(),
+            CertManagerError::NoIssuer
+            | CertManagerError::Token(_)
+            | CertManagerError::Key(_)
+            | CertManagerError::Csr(_)
+            | CertManagerError::Random
+            | CertManagerError::Task(_) => return None,
+        })
+    }
 }
 
 fn create_class(error: &CreateError) -> Class {
@@ -166,6 +187,18 @@ impl Ending {
             Ending::Earlier => "earlier",
         }
     }
+
+    fn finding(&self) -> &'static Check {
+        match self {
+            Ending::Rejected(_) => finding!("identity-refused"),
+            Ending::Denied(_)
+            | Ending::Failed(_)
+            | Ending::Invalid(_)
+            | Ending::Deleted
+            | Ending::Unreadable(_)
+            | Ending::Earlier => finding!("request-failed"),
+        }
+    }
 }
 
 impl FailedRequest {
@@ -185,5 +218,25 @@ pub fn described(issuer: &IssuerRef) -> String {
     match issuer.group() {
         "cert-manager.io" => format!("{} {name}", issuer.kind()),
         group => format!("{}.{group} {name}", issuer.kind()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_failed_names_its_finding_however_often_it_is_repeated() {
+        let ended = |how| FailedRequest { request: String::new(), issuer: String::new(), how };
+        for (how, id) in [
+            (Ending::Denied(Quoted::new("x")), "request-failed"),
+            (Ending::Deleted, "request-failed"),
+            (Ending::Rejected("x".to_owned()), "identity-refused"),
+        ] {
+            let repeated = CertManagerError::TooEarly { seconds: 1, ended: ended(how.clone()) };
+            for error in [ended(how).into(), repeated] {
+                assert_eq!(error.finding().map(|check| check.id), Some(id), "{error}");
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@ use kube::runtime::watcher::Error;
 use kube::{Api, Client};
 use prometheus_client::metrics::counter::Counter;
 use svid_csi_core::cert_request::{NODE_LABEL, hash_identifier};
+use svid_csi_core::finding;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -70,6 +71,7 @@ fn log_failure(requests: &Requests, error: &Error) {
     if *requests.link().borrow() != down {
         warn!(
             error = describe(error),
+            finding = finding!("requests-not-watched").id,
             needs = "list and watch on certificaterequests.cert-manager.io, in all namespaces",
             "the certificate requests of this node cannot be watched; retrying"
         );

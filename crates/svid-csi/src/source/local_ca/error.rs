@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use svid_csi_core::ca::{CaError, LoadError, UnionError};
 use svid_csi_core::error::Class;
+use svid_csi_core::finding;
+use svid_csi_core::findings::Check;
 use svid_csi_core::identity::KeyError;
 use svid_csi_core::jwt::JwtSignError;
 
@@ -70,6 +72,23 @@ impl LocalCaError {
         match self {
             LocalCaError::UnknownRoots | LocalCaError::NotLoaded => Class::NotYet,
             _ => Class::Internal,
+        }
+    }
+
+    /// The finding that explains it.
+    pub fn finding(&self) -> Option<&'static Check> {
+        match self {
+            LocalCaError::UnknownRoots => Some(finding!("roots-not-shared")),
+            LocalCaError::Unusable { .. }
+            | LocalCaError::Half(_)
+            | LocalCaError::Trust(_)
+            | LocalCaError::Sign(_)
+            | LocalCaError::JwtKey { .. }
+            | LocalCaError::SignJwt(_)
+            | LocalCaError::Key(_)
+            | LocalCaError::File(_)
+            | LocalCaError::Random
+            | LocalCaError::Task(_) => None,
         }
     }
 }

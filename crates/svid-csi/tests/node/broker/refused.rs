@@ -147,11 +147,13 @@ fn the_pod_gets_an_event() {
             (&refused["involvedObject"]["name"], &refused["involvedObject"]["uid"]),
             (&"web".into(), &"uid-of-web".into())
         );
-        assert!(refused["message"].as_str().unwrap().contains("empty trust bundle"), "{refused}");
+        let message = refused["message"].as_str().unwrap();
+        assert!(message.contains("empty trust bundle") && message.ends_with(" [identity-refused]"), "{refused}");
         svid(&target).check_chain().unwrap();
         scene.agent.withdraw(&pod("web"));
         let denied = event("IdentityDenied").await;
         assert!(denied["message"].as_str().unwrap().contains("withdrawn"), "{denied}");
+        assert!(denied["message"].as_str().unwrap().ends_with(" [identity-missing]"), "{denied}");
     });
 }
 

@@ -128,7 +128,7 @@ fn the_first_identity_of_a_volume_is_an_event_and_so_are_renewals_that_fail() {
         cluster.server.cert_manager.mode(Mode::Fail("the HSM is on holiday".to_owned()));
         renew_all(&cluster.node).await;
         let text = event(&cluster, "RenewalFailing").await;
-        for part in ["uid-of-web", "Warning", "the HSM is on holiday", "keeps its last identity"] {
+        for part in ["uid-of-web", "Warning", "the HSM is on holiday", "keeps its last identity", "[request-failed]"] {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert_eq!(events(&cluster, "IdentityIssued").len(), 1, "once per volume");
@@ -142,7 +142,7 @@ fn shortly_before_the_end_the_pod_gets_an_event() {
         cluster.server.permissions.everything();
         let target = failing(&cluster, Duration::from_secs(10)).await;
         let text = event(&cluster, "IdentityNotRenewed").await;
-        for part in ["uid-of-web", "Warning", "the HSM is on holiday"] {
+        for part in ["uid-of-web", "Warning", "the HSM is on holiday", "[identity-overdue]"] {
             assert!(text.contains(part), "{part} in {text}");
         }
         svid(&target).check_chain().expect("it is still valid");
@@ -158,7 +158,7 @@ fn a_denied_renewal_is_reported_on_the_pod_and_keeps_the_identity() {
         cluster.server.cert_manager.mode(Mode::Deny("the policy has changed".to_owned()));
         renew_all(&cluster.node).await;
         let text = event(&cluster, "IdentityDenied").await;
-        for part in ["uid-of-web", "Warning", "the policy has changed"] {
+        for part in ["uid-of-web", "Warning", "the policy has changed", "[request-failed]"] {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert_eq!((serial(&target), cluster.creates()), (first, 2), "{}", cluster.server.calls.log());

@@ -8,6 +8,7 @@ mod driver;
 mod handshake;
 mod identity;
 mod identity_command;
+mod leads;
 mod mounts;
 mod page;
 mod registration;

@@ -75,13 +75,13 @@ pub(super) fn report_failure(node: &Node, spec: &VolumeSpec, error: &VolumeError
     // The first one may be a matter of seconds, and `Alarm` says so again before the identity expires.
     if failures == FAILURES_OF_EVENT {
         let message = format!("volume {}: {}: {}", spec.id, kind.consequence_of_failure(), report::chain(error));
-        node.reports.to_pod(spec, "RenewalFailing", message);
+        node.reports.to_pod(spec, "RenewalFailing", message, error.finding());
     }
     if failures.is_power_of_two() {
         let consequence = kind.consequence_of_failure();
         error!(
             volume = %spec.id, pod = spec.pod.as_ref().map(ToString::to_string), failures,
-            error = report::chain(error), "{consequence}"
+            error = report::chain(error), finding = error.finding().map(|check| check.id), "{consequence}"
         );
     }
 }

@@ -9,6 +9,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use svid_csi_core::ca::Authorities;
+use svid_csi_core::finding;
 use svid_csi_core::runtime_issuer::ConfigMapPlace;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -155,6 +156,7 @@ impl Publisher {
         if self.troubles.set(Of::Own, Some(trouble.clone())) {
             warn!(
                 error = trouble,
+                finding = finding!("roots-not-shared").id,
                 "cannot publish this node's root; other nodes do not trust its pods until it is published"
             );
         } else {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use prometheus_client::metrics::counter::Counter;
+use svid_csi_core::finding;
 use svid_csi_core::runtime_issuer::ConfigMapPlace;
 use tokio::sync::watch;
 use tracing::error;
@@ -54,6 +55,7 @@ pub(super) async fn follow(
                 if troubles.set(Of::Map, Some(trouble.clone())) {
                     error!(
                         error = trouble,
+                        finding = finding!("roots-not-shared").id,
                         "the ConfigMap of --local-ca-roots does not exist; until it is created, this node and new nodes do not trust each other"
                     );
                 }
