@@ -175,12 +175,7 @@ fn requests_for_secrets_are_read_while_a_response_waits() {
         let request_and_more = data(1, &[0; 15_000]).repeat(4);
         let sent = [beginning(&NO_WINDOW), head(1, SECRETS, "StreamSecrets", &[]), request_and_more].concat();
         stream.write_all(&sent).await.unwrap();
-        loop {
-            match next_frame(&mut stream).await.expect("the driver reads on") {
-                (WINDOW_UPDATE, 0, _) => break,
-                _ => {}
-            }
-        }
+        while !matches!(next_frame(&mut stream).await.expect("the driver reads on"), (WINDOW_UPDATE, 0, _)) {}
         drop(stream);
         all_is_well(&node, &socket, &mut good).await;
     });

@@ -91,6 +91,7 @@ async fn held_by(pods: usize, what: &Attack) -> (f64, f64) {
     (peak_memory(node.pid()).unwrap() - idle, afterwards)
 }
 
+#[expect(clippy::print_stdout, reason = "the figures are what `just leaks` is for")]
 async fn hold_at_most(pods: usize, most: f64, attacks: Vec<Attack>) {
     let mut over = Vec::new();
     for attack in attacks {
