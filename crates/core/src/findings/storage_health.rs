@@ -37,7 +37,7 @@ enum Extent {
 }
 
 /// The findings that are conditions, the worst first.
-const CONDITIONS: [(&str, Extent); 18] = [
+const CONDITIONS: [(&str, Extent); 19] = [
     ("agent-directory-missing", Extent::AllPods),
     ("agent-directory-empty", Extent::AllPods),
     ("agent-socket-dead", Extent::AllPods),

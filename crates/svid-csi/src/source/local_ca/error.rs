@@ -79,6 +79,7 @@ impl LocalCaError {
     pub fn finding(&self) -> Option<&'static Check> {
         match self {
             LocalCaError::UnknownRoots => Some(finding!("roots-not-shared")),
+            LocalCaError::NotLoaded => Some(finding!("local-ca-not-loaded")),
             LocalCaError::Unusable { .. }
             | LocalCaError::Half(_)
             | LocalCaError::Trust(_)
