@@ -160,6 +160,7 @@ impl Node {
         let (before, pod) = (self.space(), pod(namespace, number));
         if self.volumes.contains_key(&number) {
             self.ledger.renew(before, Some(&pod), files)?;
+            assert!(files.fits(before.free), "the file system is full");
             *self.kept.entry(number).or_default() += keeps;
         }
         self.volumes.insert(number, files);
