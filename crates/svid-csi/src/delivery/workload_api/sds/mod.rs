@@ -83,12 +83,12 @@ async fn fetch(call: &Call, request: &DiscoveryRequest) -> Result<DiscoveryRespo
 struct Talk {
     following: Following,
     context: Arc<X509Context>,
-    requests: Arc<Requests>,
+    requests: Arc<SecretRequests>,
     _reading: Reading,
 }
 
 /// What an Envoy has requested. It is read as it arrives, because HTTP/2 would collect it while a response waits.
-struct Requests {
+struct SecretRequests {
     conversation: Mutex<Conversation>,
     news: Notify,
     ended: OnceLock<Result<(), Status>>,
@@ -111,7 +111,7 @@ fn stream(
     let mut following = Following::begin(&call);
     let context = following.now()?;
     let conversation = Mutex::new(Conversation::new(call.caller.endpoint.secret_names()));
-    let requests = Arc::new(Requests { conversation, news: Notify::new(), ended: OnceLock::new() });
+    let requests = Arc::new(SecretRequests { conversation, news: Notify::new(), ended: OnceLock::new() });
     let reader = requests.clone();
     let reading = Reading(tasks.detached(async move { reader.read(&call, messages).await }));
     let talk = Talk { following, context, requests, _reading: reading };
@@ -124,7 +124,7 @@ fn stream(
     })))
 }
 
-impl Requests {
+impl SecretRequests {
     fn conversation(&self) -> MutexGuard<'_, Conversation> {
         self.conversation.lock().unwrap_or_else(PoisonError::into_inner)
     }
