@@ -49,7 +49,8 @@ fuzz_target!(|input: &[u8]| {
 
 fn check(listed: &ListedRequest, json: &[u8]) {
     assert!(listed.weight() <= 4096 + 8 * json.len(), "{} for {}", listed.weight(), json.len());
-    let read: Value = serde_json::from_slice(json).expect("it is JSON");
+    // The fields that are not read may contain what is not JSON, which no API server sends.
+    let Ok(read) = serde_json::from_slice::<Value>(json) else { return };
     let written: Value = serde_json::from_slice(&listed.with(&CONDITION).expect("JSON")).expect("JSON");
     for name in ["name", "namespace", "uid", "resourceVersion"] {
         assert_eq!(written["metadata"][name], read["metadata"][name]);
