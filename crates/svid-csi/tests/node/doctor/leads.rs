@@ -42,7 +42,7 @@ fn a_tmpfs_without_room_for_another_pod() {
 }
 
 #[test]
-fn a_namespace_that_uses_its_share_is_no_problem_of_the_node() {
+fn a_namespace_that_uses_its_share_does_not_lead_to_a_finding_of_the_node() {
     test(async || {
         let node = Node::files(room::SMALL).await;
         let (_, message) = room::fill(&node, |_| "greedy".to_owned()).await;
