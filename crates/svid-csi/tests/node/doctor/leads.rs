@@ -1,13 +1,14 @@
 //! What a refused publish names is what `doctor` finds on that node.
 
+use std::fs;
 use std::time::Duration;
 
 use svid_csi_testkit::Flaw;
 use svid_csi_testkit::agent::Entry;
 
-use super::{command, ids, output};
+use super::{command, ids, mount, output, unmount};
 use crate::broker::scene::{files_test, id};
-use crate::fixture::{Node, pod, test, until, volume};
+use crate::fixture::{Node, PASSTHROUGH, pod, test, until, volume};
 use crate::room;
 
 /// The message ends with the id, the log has it as a field, and `doctor` explains it.
@@ -24,7 +25,14 @@ fn names(node: &Node, message: &str, id: &str) {
 #[test]
 fn an_agent_that_is_gone() {
     test(async || {
-        let node = Node::passthrough(&["--kubelet-dir={dir}/kubelet"]).await;
+        let mut node = Node::new(&[PASSTHROUGH, &["--data-root={dir}/root", "--kubelet-dir={dir}/kubelet"]]);
+        let agent = node.path("run/agent");
+        fs::create_dir_all(&agent).unwrap();
+        // On a mount of its own, so that the driver cannot keep a directory of the agent's sockets beside it.
+        mount(&["-t".as_ref(), "tmpfs".as_ref(), "none".as_ref(), agent.as_os_str()]);
+        node.start().await;
+        unmount(&agent);
+        fs::remove_dir(&agent).unwrap();
         let (_, message) = node.refused(&volume("web")).await;
         names(&node, &message, "agent-directory-missing");
         assert!(ids(&node).contains("agent-directory-missing"));
@@ -35,7 +43,9 @@ fn an_agent_that_is_gone() {
 fn a_tmpfs_without_room_for_another_pod() {
     test(async || {
         let node = Node::files(room::SMALL).await;
-        let (_, message) = room::fill(&node, |number| format!("team-{number}")).await;
+        // An eighth of the two mebibytes is reserved.
+        fs::write(node.path("root/data/ballast"), vec![0; 1_800 * 1_024]).unwrap();
+        let (_, message) = node.refused(&volume("web")).await;
         names(&node, &message, "data-nearly-full");
         assert!(ids(&node).contains("data-nearly-full"));
     });
