@@ -295,6 +295,7 @@ mod tests {
             ),
             ("request-failed", VolumeError::Begun(cert_manager(denied).into())),
             ("roots-not-shared", VolumeError::Source(SourceError::LocalCa(LocalCaError::UnknownRoots))),
+            ("local-ca-not-loaded", VolumeError::Source(SourceError::LocalCa(LocalCaError::NotLoaded))),
         ]
     }
 
