@@ -40,11 +40,11 @@ impl PodSocket {
     pub fn new(spec: &Arc<VolumeSpec>, context: X509Context) -> io::Result<Self> {
         // Each turn looks for what has arrived.
         let runtime = Builder::new_current_thread().enable_all().event_interval(1).build()?;
-        let (shares, metrics) = (Shares::default(), Arc::<Metrics>::default());
+        let (shares, metrics, tasks) = (Shares::default(), Arc::<Metrics>::default(), Tasks::default());
         let endpoint = Arc::new(Endpoint::new(spec, shares.of(spec)));
         endpoint.send(Arc::new(context));
-        let api = service::api(Arc::default(), metrics.clone());
-        Ok(Self { runtime, server: Server::new(api, metrics, Tasks::default(), &shares), endpoint })
+        let api = service::api(Arc::default(), metrics.clone(), &tasks);
+        Ok(Self { runtime, server: Server::new(api, metrics, tasks, &shares), endpoint })
     }
 
     /// A connection whose client sends these parts, reads everything, and closes it. Returns what it was sent.

@@ -69,8 +69,9 @@ pub(crate) fn attack(volume: &Path, leads: &[PathBuf], report: &Report) -> Resul
 /// Takes all rights from the sockets. Nothing depends on their owner and times.
 pub(crate) fn take_access(volume: &Path, report: &Report) -> Result<()> {
     for socket in entries(volume).iter().filter(|entry| is_socket(entry)) {
-        report
-            .attempt(format!("chmod {}", socket.display()), || fs::set_permissions(socket, Permissions::from_mode(0)));
+        report.attempt(format!("chmod {}", socket.display()), || {
+            fs::set_permissions(socket, Permissions::from_mode(0o0))
+        });
     }
     Ok(())
 }

@@ -51,11 +51,13 @@ pub(crate) fn attack(volume: &Path, report: &Report) -> Result<()> {
 /// Mounts at a folder.
 fn over(folder: &Path, own: &Path, report: &Report) {
     let shown = folder.display();
-    let bound = report.attempt(format!("bind over {shown}"), || mount_bind(own, folder));
-    bound.map(|()| change_and_unmount(folder));
-    let mounted = report
-        .attempt(format!("mount a tmpfs over {shown}"), || mount("own", folder, "tmpfs", MountFlags::empty(), None));
-    mounted.map(|()| change_and_unmount(folder));
+    if report.attempt(format!("bind over {shown}"), || mount_bind(own, folder)).is_some() {
+        change_and_unmount(folder);
+    }
+    let tmpfs = || mount("own", folder, "tmpfs", MountFlags::empty(), None);
+    if report.attempt(format!("mount a tmpfs over {shown}"), tmpfs).is_some() {
+        change_and_unmount(folder);
+    }
 }
 
 /// Others would see the change if the mount reached them.
