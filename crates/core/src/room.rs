@@ -225,11 +225,12 @@ impl Ledger {
     pub fn renew(&mut self, space: Space, pod: Option<&PodRef>, need: Amount) -> Result<(), Refusal> {
         self.settle(space);
         let (Some(pod), reserve) = (pod, space.reserve()) else { return Ok(()) };
-        for (bound, kept, part, left) in [
-            (Bound::KeptByPod, self.kept_by_pod(pod), KEPT_BY_POD, reserve),
-            (Bound::KeptByNamespace, self.kept_by_namespace(pod), KEPT_BY_NAMESPACE, reserve.part(LEFT_TO_OTHERS)),
+        let (by_pod, by_namespace) = (self.kept_by_pod(pod), self.kept_by_namespace(pod));
+        for (bound, kept, most, left) in [
+            (Bound::KeptByPod, by_pod, reserve.part(KEPT_BY_POD), reserve),
+            (Bound::KeptByNamespace, by_namespace, reserve.part(KEPT_BY_NAMESPACE), reserve.part(LEFT_TO_OTHERS)),
         ] {
-            let keeps_much = !kept.fits(reserve.part(part).at_least(LEAST_KEPT_OPEN));
+            let keeps_much = !kept.fits(most.at_least(LEAST_KEPT_OPEN));
             if keeps_much && let Some(refusal) = lacking(bound, need, space.free.less(left), space.size) {
                 return Err(refusal);
             }
@@ -295,6 +296,17 @@ impl Ledger {
             *charge = charge.plus(kept);
         }
         self.settle(after);
+    }
+
+    /// Records that files of a volume were removed, which now holds `rest`, or nothing. `before` and `after` are the space
+    /// then: what became free is not what pods have closed.
+    pub fn removed(&mut self, id: &VolumeId, pod: Option<&PodRef>, rest: Option<Amount>, [before, after]: [Space; 2]) {
+        self.settle(before);
+        match rest {
+            Some(rest) => self.set(id, pod, rest, None, true),
+            None => self.release(id),
+        }
+        self.last = Occupancy { used: after.used(), written: self.written };
     }
 
     /// Takes what has become free since the last look, and was in no volume, off the charges.

@@ -168,6 +168,14 @@ impl Node {
         Ok(())
     }
 
+    /// The files of a volume are removed. Its pod has closed all of them.
+    fn remove(&mut self, namespace: usize, number: usize, rest: Option<Amount>) {
+        let (before, pod) = (self.space(), pod(namespace, number));
+        self.volumes.remove(&number);
+        self.volumes.extend(rest.map(|rest| (number, rest)));
+        self.ledger.removed(&id(number), Some(&pod), rest, [before, self.space()]);
+    }
+
     /// The driver ends, and finds its volumes again.
     fn restart(&mut self, namespace: usize) {
         self.ledger = Ledger::default();
@@ -246,6 +254,25 @@ fn after_a_restart_the_first_delivery_shows_what_its_pod_keeps_open() {
     node.ledger.wrote(&id(0), Some(&pod(0, 0)), of(FILES), false);
     node.deliver(0, 0, of(FILES), FILES).unwrap();
     assert_eq!(node.charged(0, 0), FILES);
+}
+
+#[test]
+fn what_an_unpublish_or_a_withdrawal_frees_is_not_what_a_pod_has_closed() {
+    let mut node = Node::default();
+    let (keeper, other) = (0, 1);
+    for number in [keeper, other] {
+        node.deliver(0, number, of(FILES), 0).unwrap();
+    }
+    (0..5).for_each(|_| node.deliver(0, keeper, of(FILES), 3).unwrap());
+    for rest in [Some(of(1)), None] {
+        node.deliver(0, other, of(FILES), 0).unwrap();
+        node.remove(0, other, rest);
+        node.ledger.settle(node.space());
+        assert_eq!(node.charged(0, keeper), 15, "{rest:?}");
+    }
+    node.kept.clear();
+    node.ledger.settle(node.space());
+    assert_eq!(node.charged(0, keeper), 0);
 }
 
 /// Its pod reads the former files for a moment, and other pods and the driver itself hold space permanently.

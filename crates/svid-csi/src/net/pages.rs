@@ -67,7 +67,9 @@ async fn answer_each<S, A>(
         let connection = acceptor.next(&mut poll).await;
         open.retain(|connection| !connection.task.is_finished());
         if open.len() >= most {
-            let silent = open.iter().position(|connection| !connection.has_asked.load(Ordering::Relaxed));
+            // The newer half has had no time to ask.
+            let mut older = open.iter().take(most.div_ceil(2));
+            let silent = older.position(|connection| !connection.has_asked.load(Ordering::Relaxed));
             if let Some(replaced) = open.remove(silent.unwrap_or_default()) {
                 replaced.task.abort();
             }

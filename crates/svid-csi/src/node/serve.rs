@@ -112,9 +112,9 @@ pub(super) fn start(node: &Arc<Node>, bindings: Bindings) {
     if let Some(bundle) = node.sources.cert_manager.as_ref().and_then(|cert_manager| cert_manager.bundle()) {
         tasks.essential("trust bundle", node.clone().follow_bundle(Issuer::CertManager, bundle, tasks.stopping()));
     }
-    if let Some(local_ca) = node.sources.local_ca.as_ref().filter(|local_ca| local_ca.shares_roots()) {
+    if let Some(local_ca) = &node.sources.local_ca {
         let follow = node.clone().follow_bundle(Issuer::LocalCa, local_ca.bundle(), tasks.stopping());
-        tasks.essential("roots of all nodes", follow);
+        tasks.essential("trust bundle of the local CA", follow);
     }
     if let Some(socket_dir) = &node.deliveries.socket_dir {
         tasks.essential("socket directory", socket_dir.clone().follow(tasks.stopping()));

@@ -34,7 +34,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::report;
 
 /// The maximum size of the headers of a call, in bytes.
-const HEADERS: u32 = 8 * 1024;
+const HEADERS: u32 = 16 * 1024;
 /// The maximum number of bytes queued for one stream, in addition to the message in progress.
 const SEND_BUFFER: usize = 4 * 1024;
 /// The maximum number of unread bytes of requests, per stream and per connection: HTTP/2's initial windows.

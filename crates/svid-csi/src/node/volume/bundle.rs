@@ -16,6 +16,15 @@ use super::registry::Volume;
 use crate::tasks::blocking;
 use crate::telemetry::report;
 
+/// Why a volume does not have the current trust bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// Its files are not those that the driver has written.
+    Changed,
+    /// It could not be written.
+    Failed,
+}
+
 impl Node {
     /// Writes each new bundle of that issuer into all volumes, until `stop`.
     pub(in crate::node) async fn follow_bundle<T: Send + Sync + 'static>(
@@ -82,10 +91,14 @@ impl Node {
     /// The same for the retry of a failure.
     pub(in crate::node) fn try_to_update_bundle(&self, volume: &mut Volume) -> Result<(), VolumeError> {
         let refreshed = self.refresh_bundle(volume);
+        let behind = refreshed.as_ref().err().map(|error| match error {
+            VolumeError::Changed(_) => Behind::Changed,
+            _ => Behind::Failed,
+        });
         // Only once: the renewal has pauses of its own, and would end them each time.
-        let was_behind = std::mem::replace(&mut volume.is_behind, refreshed.is_err());
+        let is_same = std::mem::replace(&mut volume.behind, behind) == behind;
         match &refreshed {
-            Err(_) if was_behind => {}
+            Err(_) if is_same => {}
             Err(VolumeError::Changed(_)) => self.distrust(volume),
             // An identity of the local CA includes its bundle, and is retried until it is delivered.
             Err(_) if volume.record().spec.plan().issuer() == Some(Issuer::LocalCa) => volume.renew_now.notify_one(),

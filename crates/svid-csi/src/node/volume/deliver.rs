@@ -192,26 +192,25 @@ impl Deliveries {
 
     pub(super) fn take_away(&self, record: &Record) -> Result<(), VolumeError> {
         let (spec, folder) = (&record.spec, self.folder(record)?);
-        match &spec.content {
+        self.removing(spec, true, || match &spec.content {
             // A republish could not unmount it, so the pod still has the former content.
             Content::Passthrough if record.filled().is_some() => {
                 if let Some(workload_api) = &self.workload_api {
                     workload_api.remove(&spec.id)?;
                 }
-                folder.keep_only(&[])?;
+                Ok(folder.keep_only(&[])?)
             }
-            Content::Passthrough => {}
+            Content::Passthrough => Ok(()),
             Content::Files(_) => {
                 files::take_away(&folder)?;
                 // A republish as a socket may have failed after it was served.
                 if let Some(workload_api) = &self.workload_api {
                     workload_api.remove(&spec.id)?;
                 }
+                Ok(())
             }
-            Content::WorkloadApi(_) => self.workload_api()?.withdraw(&spec.id, &folder)?,
-        }
-        self.holds_least(spec)?;
-        Ok(())
+            Content::WorkloadApi(_) => Ok(self.workload_api()?.withdraw(&spec.id, &folder)?),
+        })
     }
 }
 

@@ -134,7 +134,10 @@ impl VolumeError {
             VolumeError::Source(_)
             | VolumeError::Slow { .. }
             | VolumeError::SocketDir(
-                SocketDirError::NoAgent(_) | SocketDirError::Deleted(_) | SocketDirError::Silent(_),
+                SocketDirError::NoAgent(_)
+                | SocketDirError::Deleted(_)
+                | SocketDirError::Silent(_)
+                | SocketDirError::Busy(_),
             ) => CallResult::Source,
             VolumeError::TooMany(_) | VolumeError::Unsealed | VolumeError::Render(RenderError::NoPassword) => {
                 CallResult::Caller
@@ -327,6 +330,7 @@ mod tests {
         for (error, result) in [
             (slow(), CallResult::Source),
             (VolumeError::Begun(slow().into()), CallResult::Source),
+            (SocketDirError::Busy("/x".into()).into(), CallResult::Source),
             (VolumeError::Source(SourceError::Withdrawn(String::new())), CallResult::Source),
             (VolumeError::TooMany(8), CallResult::Caller),
             (VolumeError::Mount(MountError::NoParent("/x".into())), CallResult::Caller),

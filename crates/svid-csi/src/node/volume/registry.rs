@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::Node;
+use super::bundle::Behind;
 use super::error::VolumeError;
 use super::jwt::Jwt;
 use super::renewal::{self, RenewalSignals, RenewalTrouble};
@@ -46,8 +47,8 @@ pub struct Volume {
     pub unfinished: bool,
     /// The identity in its record was removed from it, which could not be recorded.
     pub(super) is_emptied: bool,
-    /// The current trust bundle could not be written into it.
-    pub(super) is_behind: bool,
+    /// Why the current trust bundle could not be written into it, if it was not.
+    pub(super) behind: Option<Behind>,
     /// Its last entry in the audit log.
     audited: Option<String>,
     renewal: Option<Box<RunningRenewal>>,
@@ -215,7 +216,7 @@ impl Volume {
             asked: Instant::now(),
             unfinished: false,
             is_emptied: false,
-            is_behind: false,
+            behind: None,
             audited: None,
             renewal: None,
             _reservation: reservation,

@@ -168,6 +168,25 @@ impl Deliveries {
         Ok(())
     }
 
+    /// Removes files of a volume with `remove`, after which it holds nothing, or its minimum.
+    pub(super) fn removing<T>(
+        &self,
+        spec: &VolumeSpec,
+        keeps_least: bool,
+        remove: impl FnOnce() -> Result<T, VolumeError>,
+    ) -> Result<T, VolumeError> {
+        let Some(room) = &self.room else { return remove() };
+        let mut ledger = room.lock();
+        let before = room.look();
+        let removed = remove()?;
+        // Without a look, which must not prevent a pod from ending, it counts as it did before.
+        if let (Ok((before, page)), Ok((after, _))) = (before, room.look()) {
+            let rest = keeps_least.then(|| Amount::least(spec, page));
+            ledger.removed(&spec.id, spec.pod.as_ref(), rest, [before, after]);
+        }
+        Ok(removed)
+    }
+
     /// Writes files of these sizes for a volume with `write`, if they fit on that occasion.
     pub(super) fn write<T, E: Into<VolumeError>>(
         &self,

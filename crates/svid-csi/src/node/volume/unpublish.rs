@@ -107,9 +107,14 @@ impl Node {
                 |root| Ok(passes_through || self.deliveries.may_stay_in_use(id, root)?),
             )?;
         }
-        self.deliveries.remove_data(id, held.as_ref().and_then(|volume| volume.record().filled()))?;
+        let spec = held.as_ref().map(|volume| volume.record().spec.clone());
+        let filled = held.as_ref().and_then(|volume| volume.record().filled());
+        let remove_data = || self.deliveries.remove_data(id, filled);
+        match &spec {
+            Some(spec) => self.deliveries.removing(spec, false, remove_data)?,
+            None => remove_data()?,
+        }
         if let Some(point) = &point {
-            let spec = held.as_ref().map(|volume| volume.record().spec.clone());
             point.remove(|name| spec.as_ref().is_some_and(|spec| spec.shows(name)))?;
         }
         let own = self.deliveries.remove_own_directory(id);

@@ -76,7 +76,6 @@ pub struct LocalCa {
     published: Published,
     /// Why they are not loaded.
     trouble: Arc<Mutex<Option<String>>>,
-    shares_roots: bool,
     jwt_signing: OneThread,
     jwt_lifetime: Duration,
     lifetime: Duration,
@@ -90,7 +89,7 @@ impl LocalCa {
     /// # Errors
     /// [`LocalCaError`].
     pub fn open(config: &LocalCaConfig, folder: &Path) -> Result<Self, LocalCaError> {
-        let this = Self::without_keys(config, false);
+        let this = Self::without_keys(config);
         this.set(Keys::load(&config.trust_domain, folder, &this.published)?);
         Ok(this)
     }
@@ -107,7 +106,7 @@ impl LocalCa {
         sharing: Option<Sharing>,
         tasks: &Tasks,
     ) -> Result<Self, LocalCaError> {
-        let this = Self::without_keys(config, sharing.is_some());
+        let this = Self::without_keys(config);
         match this.load(&folder, sharing.as_ref(), tasks) {
             Err(error @ LocalCaError::File(_)) => {
                 this.failed(&folder, &error, 1);
@@ -118,13 +117,12 @@ impl LocalCa {
         Ok(this)
     }
 
-    fn without_keys(config: &LocalCaConfig, shares_roots: bool) -> Self {
+    fn without_keys(config: &LocalCaConfig) -> Self {
         LocalCa {
             trust_domain: config.trust_domain.clone(),
             keys: Arc::default(),
             published: Published::default(),
             trouble: Arc::default(),
-            shares_roots,
             jwt_signing: OneThread::default(),
             jwt_lifetime: config.jwt_lifetime,
             lifetime: config.lifetime,
@@ -213,11 +211,6 @@ impl LocalCa {
     /// Why its files cannot be used for now, if so.
     pub fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Whether it trusts the roots of other nodes, which may change at any time.
-    pub fn shares_roots(&self) -> bool {
-        self.shares_roots
     }
 
     /// The follower of the other nodes' roots, if they are followed.

@@ -47,6 +47,8 @@ impl World {
                 mounts.get(target).copied().unwrap_or_default(),
                 match slot.belief {
                     _ if slot.tampered == Some(Tampering::Mount) => continue,
+                    // Killed between the former content's unmount and the mount of the other: its startup mounts one.
+                    Belief::Mounted if self.driver == Driver::Down && slot.shape().is_none() => 0..=1,
                     Belief::Mounted => 1..=1,
                     Belief::Uncertain => 0..=1,
                     Belief::Unmounted => 0..=0,

@@ -15,7 +15,7 @@ const CALLS: u32 = 100;
 const WINDOW: usize = 65_535;
 /// As many headers as a head may have.
 const MANY: usize = LARGEST_HEAD / 34 - 12;
-const LARGEST_HEAD: usize = 8 * 1024;
+const LARGEST_HEAD: usize = 16 * 1024;
 
 /// One way to use up memory.
 pub(super) struct Attack {
