@@ -3,6 +3,7 @@
 #![no_main]
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -43,15 +44,17 @@ fn make(volume: &Path, line: &str) -> Option<()> {
     let (name, content) = rest.split_once('=').unwrap_or((rest, ""));
     let is_plain = !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != "..";
     let inside = if is_plain { volume.join("..1").join(name) } else { return None };
+    // Writes neither into a FIFO, which would wait for a reader, nor through a link.
+    let write = |text: &str| fs::File::create_new(&inside).and_then(|mut file| file.write_all(text.as_bytes())).ok();
     match letter {
         'd' => symlink(content, volume.join(name)).ok(),
-        'l' => symlink(content, inside).ok(),
-        'f' => fs::create_dir(inside).ok(),
+        'l' => symlink(content, &inside).ok(),
+        'f' => fs::create_dir(&inside).ok(),
         'o' => fs::hard_link(volume.join("../outside"), volume.join(name)).ok(),
-        'p' => rustix::fs::mkfifoat(rustix::fs::CWD, inside, rustix::fs::Mode::RWXU).ok(),
-        's' => std::os::unix::net::UnixListener::bind(inside).ok().map(drop),
-        number @ '0'..='3' => fs::write(inside, &PEM[number as usize - '0' as usize]).ok(),
-        _ => fs::write(inside, content).ok(),
+        'p' => rustix::fs::mkfifoat(rustix::fs::CWD, &inside, rustix::fs::Mode::RWXU).ok(),
+        's' => std::os::unix::net::UnixListener::bind(&inside).ok().map(drop),
+        number @ '0'..='3' => write(&PEM[number as usize - '0' as usize]),
+        _ => write(content),
     }
 }
 
