@@ -287,7 +287,7 @@ impl Ledger {
         let former = self.volumes.get(id).and_then(|holding| holding.delivered);
         self.set(id, pod, files, Some(files), true);
         let Some(former) = former else {
-            self.last = Occupancy { used: after.used(), written: self.written };
+            self.last = self.occupancy(after);
             return;
         };
         let kept = after.used().plus(former).less(before.used().plus(files)).at_most(former);
@@ -306,12 +306,12 @@ impl Ledger {
             Some(rest) => self.set(id, pod, rest, None, true),
             None => self.release(id),
         }
-        self.last = Occupancy { used: after.used(), written: self.written };
+        self.last = self.occupancy(after);
     }
 
     /// Takes what has become free since the last look, and was in no volume, off the charges.
     fn settle(&mut self, space: Space) {
-        let now = Occupancy { used: space.used(), written: self.written };
+        let now = self.occupancy(space);
         let last = std::mem::replace(&mut self.last, now);
         let mut closed = last.used.plus(now.written).less(now.used.plus(last.written));
         if closed == Amount::default() || self.kept_open.is_empty() {
@@ -330,6 +330,10 @@ impl Ledger {
             pods.retain(|_, charge| *charge != Amount::default());
         }
         self.kept_open.retain(|_, pods| !pods.is_empty());
+    }
+
+    fn occupancy(&self, space: Space) -> Occupancy {
+        Occupancy { used: space.used(), written: self.written }
     }
 
     fn kept_by_pod(&self, pod: &PodRef) -> Amount {

@@ -36,7 +36,7 @@ impl VolumeFolders {
     pub fn open(data: &DataRoot) -> Result<Self, MountError> {
         let read_only = data.tmpfs().join("read-only");
         let path = data.volumes();
-        private_bind::ensure(&MountSource::open(&path)?, &read_only, true)?;
+        private_bind::ensure(&MountSource::open(&path)?, &read_only)?;
         let folders = Folder::open(&path, false)?;
         let seals = can_seal(&folders)?;
         if !seals {
@@ -102,7 +102,7 @@ impl VolumeFolders {
         let (folder, view) = (self.path(id), self.read_only.join(id.as_str()));
         if mount::is_mount_root(&folder)? {
             // If the folder has a mount of its own, that is not visible through the view of all.
-            private_bind::ensure(&MountSource::open(&folder)?, &view, true)?;
+            private_bind::ensure(&MountSource::open(&folder)?, &view)?;
         }
         MountSource::open(&view)
     }

@@ -113,8 +113,8 @@ impl SocketDir {
             own: OnceLock::new(),
             has_new: Notify::new(),
             views: data.map(|data| Views {
-                shared: View::at(data.tmpfs().join("agent"), true),
-                of_pods: View::at(data.tmpfs().join("agent-of-pods"), true),
+                shared: View::at(data.tmpfs().join("agent")),
+                of_pods: View::at(data.tmpfs().join("agent-of-pods")),
             }),
             linked: Mutex::new(Linked::with(Granted::load(granted))),
             choice: Mutex::new(DirChoice::Plain),
