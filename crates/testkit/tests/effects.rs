@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails by panicking")]
 
-use std::io::Read;
+use std::io::{BufRead, Read, Write};
 use std::net::TcpListener;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -159,5 +159,30 @@ fn a_request_that_changes_something_is_an_effect() {
 fn wait_until(condition: impl Fn() -> bool) {
     while !condition() {
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn the_wall_clock_is_ahead_and_can_be_set() {
+    if !is_possible() {
+        return;
+    }
+    let mut command = effects::stopped("sh".as_ref());
+    command.args(["-c", "while read -r line; do date +%s; done"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    command.stdin(std::os::fd::OwnedFd::from(theirs.try_clone().unwrap())).stdout(std::os::fd::OwnedFd::from(theirs));
+    let watched = Watched::spawn(command, Scope::of("/nowhere").with_clock(7200), None).unwrap();
+    let now = || {
+        i64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()).unwrap()
+    };
+    let mut read = std::io::BufReader::new(ours.try_clone().unwrap());
+    for ahead in [7200, -7200, 0] {
+        watched.set_clock(ahead).unwrap();
+        let before = now();
+        ours.write_all(b"\n").unwrap();
+        let mut line = String::new();
+        read.read_line(&mut line).unwrap();
+        let seen = line.trim().parse::<i64>().unwrap() - ahead;
+        assert!((before..=now()).contains(&seen), "{ahead}: {line}");
     }
 }

@@ -15,6 +15,7 @@ mod broker;
 mod capabilities;
 mod cert_manager;
 mod chaos;
+mod clock;
 mod consumers;
 mod core_dumps;
 mod descriptors;

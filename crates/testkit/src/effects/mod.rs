@@ -19,6 +19,7 @@
 //! ```
 
 mod calls;
+mod clock;
 mod registers;
 mod requests;
 mod supervisor;
@@ -39,6 +40,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 pub use self::calls::Class;
+use self::clock::Clock;
 pub use self::trace::{Effect, Names};
 
 /// Which calls count.
@@ -49,12 +51,13 @@ pub struct Scope {
     others: Vec<String>,
     reads: bool,
     server: Option<SocketAddr>,
+    clock: Option<i64>,
 }
 
 impl Scope {
     /// Those that change something below a folder.
     pub fn of(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), ignored: Vec::new(), others: Vec::new(), reads: false, server: None }
+        Self { folder: folder.into(), ignored: Vec::new(), others: Vec::new(), reads: false, server: None, clock: None }
     }
 
     /// But none on this path below it.
@@ -82,6 +85,14 @@ impl Scope {
     #[must_use]
     pub fn with_requests_to(mut self, server: SocketAddr) -> Self {
         self.server = Some(server);
+        self
+    }
+
+    /// And its wall clock is that many seconds ahead of the machine's, until [`Watched::set_clock`]. Reading it costs a system
+    /// call then.
+    #[must_use]
+    pub fn with_clock(mut self, seconds: i64) -> Self {
+        self.clock = Some(seconds);
         self
     }
 
@@ -179,6 +190,7 @@ pub struct Watched {
 struct Shared {
     state: Mutex<State>,
     ended: Condvar,
+    clock: Clock,
 }
 
 #[derive(Debug, Default)]
@@ -245,7 +257,7 @@ impl Watched {
     /// # Errors
     /// It cannot be started, or not be traced.
     pub fn spawn(command: Command, scope: Scope, watch: Option<Watch>) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { clock: Clock::ahead(scope.clock.unwrap_or_default()), ..Shared::default() });
         if let Some(watch) = watch {
             *shared.lock() = State { watching: true, watch, ..State::default() };
         }
@@ -271,6 +283,14 @@ impl Watched {
     /// Whether the point was reached.
     pub fn has_fired(&self) -> bool {
         self.shared.lock().fired
+    }
+
+    /// Sets its wall clock, if its scope is one [`with_clock`](Scope::with_clock), that many seconds ahead of the machine's.
+    ///
+    /// # Errors
+    /// It has ended, or cannot be told.
+    pub fn set_clock(&self, seconds: i64) -> io::Result<()> {
+        self.shared.clock.set(self.pid, seconds)
     }
 
     /// The thread that is held continues.

@@ -8,12 +8,14 @@ use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::calls::{Class, Touch, touched};
+use super::clock::{self, Reading};
 use super::registers::{self, Call};
 use super::requests::requested;
 use super::tracee::Tracee;
@@ -53,7 +55,15 @@ fn seize(mut command: Command) -> io::Result<Pid> {
     Ok(process)
 }
 
-/// A thread between the two stops of a call.
+/// A call between its two stops.
+enum Pending {
+    /// It does not count.
+    Ignored,
+    Effect(InCall),
+    Clock(Reading),
+}
+
+/// An effect.
 struct InCall {
     call: Call,
     /// Where it is in the trace.
@@ -68,8 +78,8 @@ struct Supervisor<'a> {
     process: Pid,
     scope: Scope,
     shared: &'a Shared,
-    /// Threads between the two stops of a call; nothing about the call where it does not count.
-    calls: HashMap<Pid, Option<InCall>>,
+    /// Threads between the two stops of a call.
+    calls: HashMap<Pid, Pending>,
     /// The thread that stays stopped before its call.
     held: Option<Pid>,
 }
@@ -85,7 +95,13 @@ impl Supervisor<'_> {
                         resume(thread, None);
                     }
                 }
-                Ok(WaitStatus::PtraceEvent(thread, ..)) => resume(thread, None),
+                Ok(WaitStatus::PtraceEvent(thread, _, event)) => {
+                    if self.scope.clock.is_some() && event == libc::PTRACE_EVENT_EXEC {
+                        // A program whose clock cannot be set shows that in the test that sets it.
+                        let _ = clock::hide_page(thread);
+                    }
+                    resume(thread, None);
+                }
                 Ok(WaitStatus::Stopped(thread, signal)) => resume(thread, Some(signal)),
                 Ok(WaitStatus::Exited(thread, code)) => {
                     self.calls.remove(&thread);
@@ -132,28 +148,38 @@ impl Supervisor<'_> {
             None => {
                 let entered = self.enter(thread);
                 // Also what could not be read is a call that ends with a second stop.
-                self.calls.insert(thread, entered.unwrap_or_default());
+                self.calls.insert(thread, entered.unwrap_or(Pending::Ignored));
                 Ok(())
             }
-            Some(None) => Ok(()),
-            Some(Some(call)) => self.leave(thread, &call),
+            Some(Pending::Ignored) => Ok(()),
+            Some(Pending::Effect(call)) => self.leave(thread, &call),
+            Some(Pending::Clock(reading)) => self.shared.clock.change(&reading, thread),
         }
     }
 
-    fn enter(&mut self, thread: Pid) -> nix::Result<Option<InCall>> {
-        if !self.shared.lock().watching {
-            return Ok(None);
+    fn enter(&mut self, thread: Pid) -> nix::Result<Pending> {
+        let is_watched = self.shared.lock().watching;
+        if !is_watched && self.scope.clock.is_none() {
+            return Ok(Pending::Ignored);
         }
         let call = registers::call(thread)?;
+        if self.scope.clock.is_some()
+            && let Some(reading) = self.shared.clock.reading(&call, Tracee(thread))
+        {
+            return Ok(Pending::Clock(reading));
+        }
+        if !is_watched {
+            return Ok(Pending::Ignored);
+        }
         let request = self.scope.server.and_then(|server| requested(&call, Tracee(thread), server));
-        let Some(touch) = request.or_else(|| touched(&call, Tracee(thread))) else { return Ok(None) };
+        let Some(touch) = request.or_else(|| touched(&call, Tracee(thread))) else { return Ok(Pending::Ignored) };
         if touch.class != Class::Request && !self.scope.covers(touch.class, &touch.paths) {
-            return Ok(None);
+            return Ok(Pending::Ignored);
         }
         let shared = self.shared;
         let mut state = shared.lock();
         if !state.watching {
-            return Ok(None);
+            return Ok(Pending::Ignored);
         }
         let class = touch.class;
         let index = state.trace.len();
@@ -179,7 +205,7 @@ impl Supervisor<'_> {
         if in_call.fails.is_some() {
             registers::skip(thread)?;
         }
-        Ok(Some(in_call))
+        Ok(Pending::Effect(in_call))
     }
 
     /// Ends the driver, and the program that makes the call if it is another one that the driver has started.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
@@ -106,6 +107,11 @@ impl Tracee {
         let mut bytes = [0; 8];
         self.memory()?.read_exact_at(&mut bytes, address).ok()?;
         Some(u64::from_ne_bytes(bytes))
+    }
+
+    /// Replaces the number at an address.
+    pub fn write(self, address: u64, number: u64) -> io::Result<()> {
+        File::options().write(true).open(self.proc("mem"))?.write_all_at(&number.to_ne_bytes(), address)
     }
 
     fn memory(self) -> Option<File> {

@@ -83,7 +83,7 @@ fn fits(during: During, index: usize, beliefs: &Beliefs) -> bool {
         During::First => slot.belief != Belief::Mounted,
         During::OtherShape | During::Unpublish | During::Startup => shape.is_some(),
         // cert-manager needs a token, which only a publish brings.
-        During::Renewal => shape.is_some_and(|shape| !matches!(shape, Shape::Passthrough | Shape::CertManager)),
+        During::Renewal => shape.is_some_and(|shape| shape != Shape::Passthrough && !shape.needs_token()),
         During::Withdrawal => shape.is_some_and(Shape::is_of_agent) && beliefs.entitled[index / VOLUMES_A_POD],
     }
 }

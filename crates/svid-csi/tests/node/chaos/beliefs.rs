@@ -123,6 +123,7 @@ impl Beliefs {
             Shape::BrokerFiles => with("broker", "files", &[]),
             Shape::BrokerSockets => with("broker", "workload-api", &[]),
             Shape::CertManager => with("cert-manager", "files", &[]),
+            Shape::CertManagerSockets => with("cert-manager", "workload-api", &[]),
             Shape::Nonsense => with("local-ca", "files", &[("nonsense", "x")]),
         }
     }
@@ -152,6 +153,8 @@ impl Beliefs {
         self.former.extend(former);
         self.ended[pod] += 1;
         self.slots[Self::volumes_of(pod)].fill(Slot::NEW);
+        // The agent has an entry for every pod that it does not know yet.
+        self.entitled[pod] = true;
     }
 }
 

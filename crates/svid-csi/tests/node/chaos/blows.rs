@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -113,6 +113,7 @@ impl World {
                 Ok(())
             }),
             Fault::Descriptors { more } => self.limit(more),
+            Fault::Clock { hours, .. } => self.driver == Driver::Supervised && self.set_clock(hours * 3600),
             Fault::Unmount { volume } => self.tamper(volume, Tampering::Mount, |target| {
                 let status = Command::new("umount").arg("--lazy").arg(target).stderr(Stdio::null()).status();
                 status.is_ok_and(|status| status.success())
@@ -170,6 +171,11 @@ impl World {
                 let _ = fs::remove_dir_all(self.node.path(FILLER));
             }
             Fault::Descriptors { .. } => self.unlimit(),
+            Fault::Clock { .. } => {
+                self.set_clock(0);
+                // What it has issued for another time is replaced only now.
+                self.shared().calm.disturbed_for(Duration::from_secs(self.header.lifetime), Instant::now());
+            }
             Fault::Cover { volume } => {
                 let target = self.shared().targets[volume].clone();
                 let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -181,6 +187,12 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// Also for a driver that is started later. Returns whether a running one has noticed.
+    fn set_clock(&self, seconds: i64) -> bool {
+        self.ahead.set(seconds);
+        self.driver == Driver::Supervised && self.node.watched().set_clock(seconds).is_ok()
     }
 
     fn fill(&self, fill: impl FnOnce(&Path) -> std::io::Result<()>) -> bool {

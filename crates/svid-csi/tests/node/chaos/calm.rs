@@ -21,6 +21,11 @@ impl Calm {
         self.past.extend(self.since.take().map(|since| (since, now)));
     }
 
+    /// It was disturbed for that long until now.
+    pub(crate) fn disturbed_for(&mut self, long: Duration, now: Instant) {
+        self.past.extend(now.checked_sub(long).map(|from| (from, now)));
+    }
+
     /// The machine was too busy to run the driver, for that long in total until now.
     pub(crate) fn lagged(&mut self, long: Duration, now: Instant) {
         self.busy.extend(now.checked_sub(long).filter(|_| !long.is_zero()).map(|from| (from, now)));

@@ -30,6 +30,8 @@ const MOST_RESIDENT_KIB: u64 = 250 * 1024;
 const MOST_DESCRIPTORS: usize = 100;
 const DESCRIPTORS_A_VOLUME: usize = 6;
 
+const LOOKS_AT_REST: usize = 25;
+
 /// What the driver's process uses.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Usage {
@@ -292,6 +294,23 @@ impl World {
             Some(serial) => Err(Violation { volume: None, what: format!("{serial} is not in the audit log") }),
             None => Ok(()),
         }
+    }
+
+    /// What the driver uses without volumes, once connections and buffers of the last calls are gone; nothing if there are some,
+    /// or if it is not the first driver of this run.
+    pub(crate) async fn at_rest(&mut self) -> Option<Usage> {
+        let is_empty = self.shared().beliefs.slots.iter().all(|slot| slot.belief == Belief::Unmounted);
+        if !is_empty || *self.first.get_or_insert(self.node.pid()) != self.node.pid() {
+            return None;
+        }
+        let mut least = self.usage().ok()?;
+        for _ in 0..LOOKS_AT_REST {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let now = self.usage().ok()?;
+            least.descriptors = least.descriptors.min(now.descriptors);
+            least.resident_kib = least.resident_kib.min(now.resident_kib);
+        }
+        Some(least)
     }
 
     /// What the driver uses now; an error beyond the limits.

@@ -71,7 +71,10 @@ impl World {
             self.node.spawn();
             self.driver = Driver::Free;
         } else {
-            self.node.spawn_watched(Some(watch), under == Supervision::Looks, None);
+            self.node.spawn_watched(Some(watch), |scope| {
+                let scope = scope.with_clock(self.ahead.get()).with_requests_to(self.server.address());
+                if under == Supervision::Looks { scope.with_reads() } else { scope }
+            });
             self.driver = Driver::Supervised;
         }
         self.shared().process = Some(self.node.pid());

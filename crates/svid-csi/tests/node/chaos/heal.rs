@@ -97,7 +97,7 @@ impl World {
     async fn heals_by_itself(&self, patience: Duration) -> Verdict {
         // Tokens and passwords come with the kubelet's calls.
         let alone = self.published(|index, shape| {
-            !matches!(shape, Shape::CertManager | Shape::Formats | Shape::Passthrough)
+            !(shape.needs_token() || matches!(shape, Shape::Formats | Shape::Passthrough))
                 && (!shape.is_of_agent() || self.shared().beliefs.entitled[World::pod_of(index)])
         });
         for (index, shape) in alone {

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
+use self::checks::Usage;
 use self::plan::{Header, Line, Writer};
 use self::session::{Outcome, Told, run};
 use self::shrink::Replayed;
@@ -41,11 +42,14 @@ struct Flags {
     /// How long it draws new lines, or looks for a smaller plan, in minutes. Default: 1, or 20.
     #[arg(long)]
     minutes: Option<f64>,
+    /// Nothing ends the driver; its memory and descriptors must not grow. Default of `--minutes`: 60.
+    #[arg(long)]
+    soak: bool,
     /// Does what a file says instead.
-    #[arg(long, conflicts_with = "seed")]
+    #[arg(long, conflicts_with_all = ["seed", "soak"])]
     replay: Option<PathBuf>,
     /// Looks for the smallest part of a file that still fails.
-    #[arg(long, conflicts_with_all = ["seed", "replay"])]
+    #[arg(long, conflicts_with_all = ["seed", "soak", "replay"])]
     shrink: Option<PathBuf>,
 }
 
@@ -60,7 +64,8 @@ fn chaos() {
             (_, Some(file)) => smallest(file, of_minutes(flags.minutes.unwrap_or(20.0))).await,
             _ => {
                 let seed = flags.seed.unwrap_or_else(random::fresh_seed);
-                new(seed, of_minutes(flags.minutes.unwrap_or(1.0))).await;
+                let minutes = flags.minutes.unwrap_or(if flags.soak { 60.0 } else { 1.0 });
+                new(if flags.soak { Swarm::soak(seed) } else { Swarm::of(seed) }, of_minutes(minutes)).await;
             }
         }
     });
@@ -81,9 +86,8 @@ fn of_minutes(minutes: f64) -> Duration {
 }
 
 /// Draws a plan for that long, and does it.
-async fn new(seed: u64, long: Duration) {
-    let (header, mut swarm) = Swarm::of(seed);
-    let path = folder().join(format!("{seed}.jsonl"));
+async fn new((header, mut swarm): (Header, Swarm), long: Duration) {
+    let path = folder().join(format!("{}.jsonl", header.seed));
     let mut writer = Writer::create(&path, &header).unwrap();
     let until = Instant::now() + long;
     let mut last = World::last_lines(header.pods).into_iter();
@@ -100,6 +104,26 @@ async fn new(seed: u64, long: Duration) {
     let outcome = outcome.await;
     report(&header, &outcome, &path);
     fail_if_violated(&outcome, &path);
+    if header.soak {
+        uses_no_more(&outcome.tally.at_rest);
+    }
+}
+
+/// After warming up, the driver uses no more at the end than at the beginning: 5 % of memory, and no descriptor.
+fn uses_no_more(at_rest: &[Usage]) {
+    let of = |some: &[Usage]| {
+        let mut sorted: Vec<_> = some.iter().map(|usage| usage.resident_kib).collect();
+        sorted.sort_unstable();
+        (sorted[sorted.len() / 2], some.iter().map(|usage| usage.descriptors).max().unwrap_or_default())
+    };
+    assert!(at_rest.len() >= 6, "too short to compare: {at_rest:?}");
+    let third = at_rest.len() / 3;
+    let (first, last) = (of(&at_rest[third..2 * third]), of(&at_rest[at_rest.len() - third..]));
+    say(&format!(
+        "soak: {} looks without volumes, {first:?} KiB and descriptors in the second third, {last:?} in the last",
+        at_rest.len()
+    ));
+    assert!(last.0 * 100 <= first.0 * 105 && last.1 <= first.1, "{at_rest:?}");
 }
 
 /// Does what a file says.

@@ -19,6 +19,9 @@ pub(crate) struct Header {
     pub(crate) lifetime: u64,
     /// Whether the data root survives the driver's container.
     pub(crate) survives: bool,
+    /// Nothing ends the driver, so that its memory and descriptors can be compared.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) soak: bool,
 }
 
 /// A step: operations at the same time, a fault during them, and a pause after them.
@@ -52,13 +55,15 @@ pub(crate) enum Shape {
     BrokerSockets,
     /// Files of cert-manager.
     CertManager,
+    /// A Workload API of cert-manager.
+    CertManagerSockets,
     /// Nothing that the driver accepts.
     Nonsense,
 }
 
 impl Shape {
     /// Those that can be published.
-    pub(crate) const ALL: [Shape; 8] = [
+    pub(crate) const ALL: [Shape; 9] = [
         Shape::Files,
         Shape::OtherNames,
         Shape::Formats,
@@ -67,11 +72,17 @@ impl Shape {
         Shape::BrokerFiles,
         Shape::BrokerSockets,
         Shape::CertManager,
+        Shape::CertManagerSockets,
     ];
 
     /// Whether its identity comes from the agent.
     pub(crate) fn is_of_agent(self) -> bool {
         matches!(self, Shape::BrokerFiles | Shape::BrokerSockets)
+    }
+
+    /// Whether each certificate needs a token of the pod, which only the kubelet's calls bring.
+    pub(crate) fn needs_token(self) -> bool {
+        matches!(self, Shape::CertManager | Shape::CertManagerSockets)
     }
 
     /// Whether pods read it without the driver.
@@ -81,7 +92,7 @@ impl Shape {
 
     /// Whether pods ask the driver for it.
     pub(crate) fn is_socket(self) -> bool {
-        matches!(self, Shape::Sockets | Shape::BrokerSockets)
+        matches!(self, Shape::Sockets | Shape::BrokerSockets | Shape::CertManagerSockets)
     }
 }
 
@@ -278,6 +289,11 @@ pub(crate) enum Fault {
     NoInodes {
         lines: usize,
     },
+    /// For that many lines, the clock of a supervised driver is that many hours ahead.
+    Clock {
+        hours: i64,
+        lines: usize,
+    },
     /// The driver can open that many files more.
     Descriptors {
         more: u64,
@@ -351,7 +367,7 @@ mod tests {
     fn a_plan_reads_back_as_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("below/plan.jsonl");
-        let header = Header { seed: 7, pods: 3, lifetime: 30, survives: true };
+        let header = Header { seed: 7, pods: 3, lifetime: 30, survives: true, soak: false };
         let publish = Operation::Publish { volume: 4, shape: Shape::OtherNames, patience: 2000 };
         let fault = Fault::Fail { effect: 3, error: Error::Eio, lasting: true };
         let lines = [

@@ -139,8 +139,7 @@ async fn look_at_all(shared: &Mutex<Shared>, notes: &Mutex<Notes>, last: &mut La
                 let before = last.insert(target.clone(), sight.clone());
                 notes.renewals += usize::from(before.as_ref().is_some_and(|before| before.serial != sight.serial));
                 notes.serials.insert(sight.serial.clone());
-                let is_older =
-                    before.as_ref().is_some_and(|before| sight.moment.is_some() && before.moment > sight.moment);
+                let is_older = before.as_ref().is_some_and(|before| sight.made.is_some() && before.made > sight.made);
                 if is_older {
                     Some(format!("the files went back: {before:?}, then {sight:?}"))
                 } else if sight.is_expired() && slot.tampered.is_none() && disturbed < lifetime / 8 {

@@ -30,6 +30,8 @@ pub(crate) struct Tally {
     /// Publishes that succeeded.
     pub(crate) published: BTreeMap<Shape, usize>,
     pub(crate) most: Usage,
+    /// What the first driver used after each `heal` without any volume.
+    pub(crate) at_rest: Vec<Usage>,
     /// How often each fault was tried, and how often it happened.
     pub(crate) faults: BTreeMap<String, (usize, usize)>,
     /// Aimed faults whose operation did not make the call.
@@ -89,6 +91,7 @@ impl World {
         if line.operations.contains(&Operation::Heal) {
             tally.heals += 1;
             self.heal(reader).await?;
+            tally.at_rest.extend(self.at_rest().await);
             self.shared().calm.calmed(Instant::now());
             return Ok(());
         }
@@ -190,7 +193,7 @@ impl World {
     /// One line has passed for faults that last.
     fn age(&mut self, new: Option<&Fault>) {
         let lines = match new {
-            Some(Fault::Full { lines } | Fault::NoInodes { lines }) => *lines,
+            Some(Fault::Full { lines } | Fault::NoInodes { lines } | Fault::Clock { lines, .. }) => *lines,
             Some(Fault::Descriptors { .. }) => 1,
             Some(Fault::Cover { .. }) => usize::MAX,
             _ => 0,

@@ -22,6 +22,8 @@ pub(crate) struct Sight {
     not_after: String,
     /// The moment of the files.
     pub(crate) moment: Option<String>,
+    /// When the kernel says that their folder was made: the driver's clock may go back.
+    pub(crate) made: Option<SystemTime>,
 }
 
 impl Sight {
@@ -66,7 +68,9 @@ pub(crate) fn files(target: &Path, pod: usize, shape: Shape) -> Result<Sight, Wr
         let moment = fs::read_link(target.join("..data"));
         match moment.map_err(|error| Wrong::Absent(format!("..data: {error}"))).and_then(|moment| {
             let sight = generation(&target.join(&moment), pod, shape)?;
-            Ok(Sight { moment: Some(moment.display().to_string()), ..sight })
+            let made = fs::metadata(target.join(&moment)).and_then(|folder| folder.created());
+            let made = made.map_err(|error| Wrong::Absent(format!("..data: {error}")))?;
+            Ok(Sight { moment: Some(moment.display().to_string()), made: Some(made), ..sight })
         }) {
             Ok(sight) => return Ok(sight),
             Err(Wrong::Absent(text)) => wrong = Wrong::Absent(text),
@@ -111,5 +115,5 @@ fn checked(svid: &Svid, pod: usize, shape: Shape) -> Result<Sight, Wrong> {
     if spiffe_id != wanted {
         return Err(Wrong::Broken(format!("the identity of {spiffe_id} in a volume of {wanted}")));
     }
-    Ok(Sight { serial, not_after, moment: None })
+    Ok(Sight { serial, not_after, moment: None, made: None })
 }

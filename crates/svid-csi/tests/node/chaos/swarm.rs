@@ -59,6 +59,7 @@ pub(crate) enum Blow {
     Stop,
     Full,
     NoInodes,
+    Clock,
     Descriptors,
     Unmount,
     Cover,
@@ -67,7 +68,7 @@ pub(crate) enum Blow {
     LoseData,
 }
 
-const BLOWS: [Blow; 15] = [
+const BLOWS: [Blow; 16] = [
     Blow::KillBefore,
     Blow::KillAfter,
     Blow::FailOnce,
@@ -77,6 +78,7 @@ const BLOWS: [Blow; 15] = [
     Blow::Stop,
     Blow::Full,
     Blow::NoInodes,
+    Blow::Clock,
     Blow::Descriptors,
     Blow::Unmount,
     Blow::Cover,
@@ -93,6 +95,9 @@ pub(crate) enum Driver {
     Supervised,
 }
 
+/// In a soak, all pods end before each such heal.
+const HEALS_UNTIL_REST: usize = 3;
+
 /// The choices of a seed.
 #[derive(Debug)]
 pub(crate) struct Swarm {
@@ -102,23 +107,50 @@ pub(crate) struct Swarm {
     shapes: Vec<Shape>,
     /// Lines until the next `heal`.
     left: usize,
+    heals: usize,
+    soak: bool,
     /// The volume that the last fault was aimed at, and what it was before.
     again: Option<(usize, Option<Shape>)>,
 }
 
 impl Swarm {
     pub(crate) fn of(seed: u64) -> (Header, Self) {
+        let (header, mut random) = Self::header(seed, false);
+        let (deeds, blows, shapes) = (random.half(&DEEDS), random.half(&BLOWS), random.half(&Shape::ALL));
+        (header, Swarm { random, deeds, blows, shapes, left: 8, heals: 0, again: None, soak: false })
+    }
+
+    /// Everything that does not end the driver. After a few heals all pods end.
+    pub(crate) fn soak(seed: u64) -> (Header, Self) {
+        use Blow::{CutRecord, KillAfter, KillAt, KillBefore, LoseData, SwapRecords, TerminateAt};
+        let (header, random) = Self::header(seed, true);
+        let kills = |deed: &Deed| matches!(deed, Deed::Kill | Deed::Terminate);
+        let is_of_the_end = |blow: &Blow| {
+            matches!(blow, KillBefore | KillAfter | KillAt | TerminateAt | CutRecord | SwapRecords | LoseData)
+        };
+        let deeds = DEEDS.into_iter().filter(|deed| !kills(deed)).collect();
+        let blows = BLOWS.into_iter().filter(|blow| !is_of_the_end(blow)).collect();
+        let shapes = Shape::ALL.to_vec();
+        (header, Swarm { random, deeds, blows, shapes, left: 8, heals: 0, again: None, soak: true })
+    }
+
+    fn header(seed: u64, soak: bool) -> (Header, Random) {
         let mut random = Random::new(seed);
         let pods = usize::try_from(random.between(8, 60)).unwrap();
-        let header = Header { seed, pods, lifetime: random.between(30, 90), survives: random.one_in(2) };
-        let (deeds, blows, shapes) = (random.half(&DEEDS), random.half(&BLOWS), random.half(&Shape::ALL));
-        (header, Swarm { random, deeds, blows, shapes, left: 8, again: None })
+        let header = Header { seed, pods, lifetime: random.between(30, 90), survives: random.one_in(2), soak };
+        (header, random)
     }
 
     /// The next line, for a world in this state.
     pub(crate) fn next(&mut self, beliefs: &Beliefs, driver: Driver) -> Line {
         if self.left == 0 {
+            self.heals += 1;
             self.left = 8 + self.random.below(18);
+            if self.soak && self.heals.is_multiple_of(HEALS_UNTIL_REST) {
+                self.left = 0;
+                let pods = 0..beliefs.entitled.len();
+                return Line { operations: pods.map(|pod| Operation::End { pod }).collect(), fault: None, wait: 0 };
+            }
             return Line { operations: vec![Operation::Heal], fault: None, wait: 0 };
         }
         self.left -= 1;
@@ -130,7 +162,8 @@ impl Swarm {
                 (operations, Some(fault))
             }
             None if driver == Driver::Down && !self.random.one_in(3) => {
-                (vec![Operation::Start { under: self.random.pick(&Supervision::ALL).unwrap() }], None)
+                let under = self.random.pick(&Supervision::ALL).unwrap();
+                (vec![Operation::Start { under: if self.soak { Supervision::Effects } else { under } }], None)
             }
             None => (Vec::new(), None),
         };
@@ -171,7 +204,8 @@ impl Swarm {
             return None;
         }
         let aimed = aim::draw(&mut self.random, beliefs, driver, &self.shapes)?;
-        (aimed_at(&aimed.fault) != busy || busy.is_none()).then_some(aimed)
+        let ends = aimed.fault.kills() || aimed.operations.contains(&Operation::Kill);
+        (!(self.soak && ends) && (aimed_at(&aimed.fault) != busy || busy.is_none())).then_some(aimed)
     }
 
     /// The kubelet asks again for a volume after a fault; now and then for what it was before.
@@ -221,6 +255,7 @@ impl Swarm {
         let is_possible = |blow: &Blow| match blow {
             Blow::KillBefore | Blow::KillAfter | Blow::FailOnce | Blow::FailLasting => driver != Driver::Free,
             Blow::Stop => driver == Driver::Free,
+            Blow::Clock => driver == Driver::Supervised,
             Blow::KillAt | Blow::TerminateAt | Blow::Descriptors => driver != Driver::Down,
             Blow::CutRecord | Blow::SwapRecords | Blow::LoseData => driver == Driver::Down,
             Blow::Full | Blow::NoInodes | Blow::Unmount | Blow::Cover => true,
@@ -241,6 +276,7 @@ impl Swarm {
             Blow::Stop => Fault::Stop { millis: self.random.between(1000, 4000) },
             Blow::Full => Fault::Full { lines: 1 + self.random.below(5) },
             Blow::NoInodes => Fault::NoInodes { lines: 1 + self.random.below(5) },
+            Blow::Clock => Fault::Clock { hours: self.random.pick(&[-2, 2])?, lines: 1 + self.random.below(5) },
             Blow::Descriptors => Fault::Descriptors { more: self.random.between(0, 8) },
             Blow::Unmount => Fault::Unmount { volume: self.random.pick(&mounted)? },
             Blow::Cover => Fault::Cover { volume: self.random.pick(&mounted)? },

@@ -36,6 +36,7 @@ const ARGS: &[&str] = &[
     "--allow-plan=broker:files",
     "--allow-plan=broker:workload-api",
     "--allow-plan=cert-manager:files",
+    "--allow-plan=cert-manager:workload-api",
     "--workload-api-socket-dir={dir}/run/agent",
     "--broker-socket={dir}/run/broker/api.sock",
     "--kubeconfig={dir}/kubeconfig",
@@ -61,6 +62,8 @@ pub(crate) struct World {
     pub(crate) server: ApiServer,
     pub(crate) cas: RefCell<Vec<Arc<TestCa>>>,
     pub(crate) driver: Driver,
+    /// The process of the driver that is compared with itself.
+    pub(crate) first: Option<u32>,
     pub(crate) plugin: Option<Plugin>,
     pub(crate) shared: Arc<Mutex<Shared>>,
     /// How long the faults until the next heal have lasted.
@@ -73,6 +76,8 @@ pub(crate) struct World {
     pub(crate) api_fails: Cell<bool>,
     /// Faults that last, with the number of lines.
     pub(crate) active: Vec<(Fault, usize)>,
+    /// How far the clock of a supervised driver is ahead, in seconds.
+    pub(crate) ahead: Cell<i64>,
     /// The effects of the last line.
     pub(crate) trace: Vec<Effect>,
     /// How often each shape was published.
@@ -111,6 +116,7 @@ impl World {
             server,
             cas: RefCell::new(vec![ca]),
             driver: Driver::Down,
+            first: None,
             plugin: None,
             shared: Arc::new(Mutex::new(shared)),
             troubled_since: None,
@@ -119,6 +125,7 @@ impl World {
             agent_runs: true,
             api_fails: Cell::new(false),
             active: Vec::new(),
+            ahead: Cell::new(0),
             trace: Vec::new(),
             published: RefCell::default(),
             errors: RefCell::default(),
@@ -132,7 +139,7 @@ impl World {
     /// A volume as the kubelet sends it now, with new tokens if it needs them.
     pub(crate) fn volume(&self, index: usize, shape: Shape) -> InlineVolume {
         let mut volume = self.shared().beliefs.volume(index, shape);
-        if shape == Shape::CertManager {
+        if shape.needs_token() {
             let expires = std::time::SystemTime::now() + TOKEN_LIFETIME;
             let token = self.server.token_of(&volume.pod, "n1");
             volume.tokens = Some(tokens_json(&[("", &token, expires)]));

@@ -17,6 +17,7 @@ mod world;
 use self::hold::{Second, some_pairs};
 use self::operation::Operation;
 use self::plan::Plan;
+pub(crate) use self::sweep::is_possible;
 use self::sweep::{all_as_committed, some};
 use crate::fixture::test;
 

@@ -43,7 +43,7 @@ fn is_asked_for(variable: &str) -> bool {
 
 /// Whether ptrace can be used; says so if not.
 #[expect(clippy::print_stdout, reason = "what a test says is captured and shown by the test runner")]
-pub(super) fn is_possible(what: &str) -> bool {
+pub(crate) fn is_possible(what: &str) -> bool {
     let Some(error) = effects::forbidden() else { return true };
     let line = format!("skipped: {what} needs ptrace, which is not permitted here: {error}");
     assert!(!is_asked_for("CI"), "{line}");

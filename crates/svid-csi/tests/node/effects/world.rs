@@ -9,7 +9,7 @@ use svid_csi_core::state::{Issued, Record};
 use svid_csi_testkit::TestCa;
 use svid_csi_testkit::agent::{Agent, Entry};
 use svid_csi_testkit::api_server::ApiServer;
-use svid_csi_testkit::effects::{Names, Point, Run, Watch};
+use svid_csi_testkit::effects::{Names, Point, Run, Scope, Watch};
 
 use super::plan::{Plan, Source};
 use crate::broker::scene::{self, Scene};
@@ -83,7 +83,11 @@ impl World {
     /// The same without waiting for it, to be watched from its first call if `watch` says so.
     pub(crate) fn spawn(&mut self, watch: Option<Option<Point>>) {
         let server = self.server().map(ApiServer::address);
-        self.node.spawn_watched(watch.map(Watch::from), self.counted == Counted::LooksToo, server);
+        let looks_too = self.counted == Counted::LooksToo;
+        self.node.spawn_watched(watch.map(Watch::from), |scope| {
+            let scope = if looks_too { scope.with_reads() } else { scope };
+            server.into_iter().fold(scope, Scope::with_requests_to)
+        });
     }
 
     pub(crate) fn watch(&self, point: Option<Point>) {

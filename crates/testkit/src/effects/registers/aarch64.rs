@@ -41,3 +41,8 @@ pub(in crate::effects) fn fail(thread: Pid, call: &Call, errno: Errno) -> Result
     registers.regs[0] = i64::from(-(errno as i32)).cast_unsigned();
     ptrace::setregs(thread, registers)
 }
+
+/// Where its stack ends.
+pub(in crate::effects) fn stack(thread: Pid) -> Result<u64> {
+    Ok(ptrace::getregs(thread)?.sp)
+}

@@ -38,3 +38,8 @@ pub(in crate::effects) fn fail(thread: Pid, _call: &Call, errno: Errno) -> Resul
     registers.rax = i64::from(-(errno as i32)).cast_unsigned();
     ptrace::setregs(thread, registers)
 }
+
+/// Where its stack ends.
+pub(in crate::effects) fn stack(thread: Pid) -> Result<u64> {
+    Ok(ptrace::getregs(thread)?.rsp)
+}

@@ -1,0 +1,43 @@
+//! The clock of the machine is set while the driver runs.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use svid_csi::spiffe::svid::Svid;
+use svid_csi::telemetry::report::rfc3339;
+
+use crate::effects;
+use crate::fixture::{FILES, Node, serial, test, until, volume};
+
+const TWO_HOURS: i64 = 7200;
+
+fn not_after(target: &Path) -> String {
+    Svid::read(target).unwrap().leaf().unwrap().not_after
+}
+
+/// RFC 3339.
+fn in_hours(hours: u64) -> String {
+    rfc3339(SystemTime::now() + Duration::from_secs(hours * 3600))
+}
+
+#[test]
+fn an_identity_is_renewed_when_the_clock_is_set() {
+    test(async || {
+        if !effects::is_possible("setting the clock") {
+            return;
+        }
+        let mut node = Node::new(&[FILES, &["--data-root={dir}/root", "--trust-domain=example.org"]]);
+        node.spawn_watched(None, |scope| scope.with_clock(0));
+        node.answers().await.unwrap_or_else(|ended| panic!("the driver ended: {ended}: {}", node.log()));
+        let target = node.publish(&volume("web")).await;
+        let first = serial(&target);
+        assert!(not_after(&target) < in_hours(2));
+        node.watched().set_clock(TWO_HOURS).unwrap();
+        until("it is renewed for the later time", async || not_after(&target) > in_hours(2)).await;
+        let second = serial(&target);
+        node.watched().set_clock(0).unwrap();
+        until("it is renewed for the earlier time", async || not_after(&target) < in_hours(2)).await;
+        assert!(![first, second].contains(&serial(&target)));
+        assert!(node.log().contains("the clock jumped; renewing what is due now"), "{}", node.log());
+    });
+}
