@@ -196,6 +196,8 @@ pub struct Finding {
 /// Something that could not be checked, which does not mean that it is fine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NotChecked {
+    /// The category of the check.
+    pub category: Category,
     /// The subject of the check.
     pub what: String,
     /// Why it could not be.
@@ -270,8 +272,8 @@ impl Report {
         });
     }
 
-    fn not_checked(&mut self, what: impl Into<String>, why: impl Into<String>) {
-        self.not_checked.push(NotChecked { what: what.into(), why: why.into() });
+    fn not_checked(&mut self, category: Category, what: impl Into<String>, why: impl Into<String>) {
+        self.not_checked.push(NotChecked { category, what: what.into(), why: why.into() });
     }
 }
 

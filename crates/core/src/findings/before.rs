@@ -200,7 +200,7 @@ impl Report {
         }
         match &facts.cluster {
             Ok(cluster) => of_cluster(facts, cluster, &mut report),
-            Err(why) => report.not_checked("the API server", why),
+            Err(why) => report.not_checked(Category::Cluster, "the API server", why),
         }
         report.findings.sort_by_key(|finding| finding.category);
         report
@@ -215,7 +215,7 @@ fn of_kernel(facts: &BeforeFacts, report: &mut Report) {
                 let cause = format!("Linux {} does not have it", facts.kernel);
                 report.find(&LACKS_FEATURE, *feature, cause, "uname -r");
             }
-            Err(why) => report.not_checked(*feature, why),
+            Err(why) => report.not_checked(Category::Kernel, *feature, why),
         }
     }
     match facts.swaps {
@@ -223,12 +223,12 @@ fn of_kernel(facts: &BeforeFacts, report: &mut Report) {
             report.find(&SWAP, "swap", format!("swap is on, and this is Linux {}", facts.kernel), "swapoff -a");
         }
         Ok(_) => {}
-        Err(ref why) => report.not_checked("swap", why),
+        Err(ref why) => report.not_checked(Category::Data, "swap", why),
     }
     kernel::of_inotify(facts.inotify.as_deref(), report);
     match &facts.inotify_limits {
         Ok(limits) => kernel::of_inotify_limits(*limits, report),
-        Err(why) => report.not_checked("limits of inotify", why),
+        Err(why) => report.not_checked(Category::Kernel, "limits of inotify", why),
     }
 }
 
@@ -254,7 +254,7 @@ fn of_kubelet(facts: &BeforeFacts, report: &mut Report) {
             let cause = "mounts there are not shared, so containers do not see those that the driver makes";
             report.find(&mounts::NOT_SHARED, root_dir, cause, "mount --make-rshared /");
         }
-        None => report.not_checked(root_dir, "its mount cannot be seen from here"),
+        None => report.not_checked(Category::Mounts, root_dir, "its mount cannot be seen from here"),
     }
     let name = &facts.driver_name;
     for socket in
@@ -287,7 +287,7 @@ fn of_cluster(facts: &BeforeFacts, cluster: &BeforeCluster, report: &mut Report)
             report.find(&OLD_KUBERNETES, "the API server", cause, "kubectl version");
         }
         Ok(_) => {}
-        Err(why) => report.not_checked("version of the API server", why),
+        Err(why) => report.not_checked(Category::Cluster, "version of the API server", why),
     }
     let name = &facts.driver_name;
     match &cluster.csi_driver {
@@ -296,7 +296,7 @@ fn of_cluster(facts: &BeforeFacts, cluster: &BeforeCluster, report: &mut Report)
             let fix = format!("kubectl get csidriver {} -o yaml", word(name));
             report.find(&OBJECT_EXISTS, name, format!("it was made by {owner}"), fix);
         }
-        Err(why) => report.not_checked(format!("CSIDriver object {name}"), why),
+        Err(why) => report.not_checked(Category::Cluster, format!("CSIDriver object {name}"), why),
     }
     match &cluster.policies {
         Ok(true) => {}
@@ -304,11 +304,11 @@ fn of_cluster(facts: &BeforeFacts, cluster: &BeforeCluster, report: &mut Report)
             let fix = "kubectl api-resources --api-group=admissionregistration.k8s.io";
             report.find(&NO_POLICIES, "the API server", "it does not list mutatingadmissionpolicies in v1", fix);
         }
-        Err(why) => report.not_checked("admission policies", why),
+        Err(why) => report.not_checked(Category::Cluster, "admission policies", why),
     }
     match &cluster.rights {
         Ok(rights) => rights.iter().for_each(|right| of_right(right, report)),
-        Err(why) => report.not_checked("permissions to install", why),
+        Err(why) => report.not_checked(Category::Cluster, "permissions to install", why),
     }
 }
 
@@ -320,7 +320,7 @@ fn of_right(right: &Right, report: &mut Report) {
             let fix = format!("kubectl auth can-i {what} -A");
             report.find(&MAY_NOT_INSTALL, what, "the API server denies it", fix);
         }
-        Err(why) => report.not_checked(format!("permission to {what}"), why),
+        Err(why) => report.not_checked(Category::Cluster, format!("permission to {what}"), why),
     }
 }
 

@@ -82,7 +82,7 @@ pub(super) fn find(facts: &Facts, report: &mut Report) {
     let Ok(driver) = &facts.driver else { return };
     match &facts.cluster {
         Reach::NotNeeded => {}
-        Reach::NotPossible(why) => report.not_checked("the API server", why),
+        Reach::NotPossible(why) => report.not_checked(Category::Cluster, "the API server", why),
         Reach::Unreachable(why) => report.find(&UNREACHABLE, "the API server", why, "kubectl get --raw /readyz"),
         Reach::Seen(seen) => of_cluster(driver, seen, report),
     }
@@ -97,7 +97,7 @@ fn of_cluster(driver: &DriverFacts, seen: &ClusterSeen, report: &mut Report) {
             report.find(&SKEW, &driver.node, cause, "timedatectl status");
         }
         Some(_) => {}
-        None => report.not_checked("clock skew", "the API server's response has no date"),
+        None => report.not_checked(Category::Clock, "clock skew", "the API server's response has no date"),
     }
     for (name, object) in &seen.csi_drivers {
         let show = format!("kubectl get csidriver {} -o yaml", word(name));
@@ -109,7 +109,7 @@ fn of_cluster(driver: &DriverFacts, seen: &ClusterSeen, report: &mut Report) {
                     report.find(&LACKS_FIELDS, name, format!("it lacks {}", lacks.join(" and ")), show);
                 }
             }
-            Err(why) => report.not_checked(format!("CSIDriver object {name}"), why),
+            Err(why) => report.not_checked(Category::Cluster, format!("CSIDriver object {name}"), why),
         }
     }
     for right in &seen.rights {
@@ -121,7 +121,7 @@ fn of_cluster(driver: &DriverFacts, seen: &ClusterSeen, report: &mut Report) {
             report.find(&NO_ISSUER, &issuer.name, cause, "kubectl get clusterissuers");
         }
         (Some(Ok(Some(seen))), Some(issuer)) => of_issuer(&issuer.name, seen, report),
-        (Some(Err(why)), Some(issuer)) => report.not_checked(format!("issuer {}", issuer.name), why),
+        (Some(Err(why)), Some(issuer)) => report.not_checked(Category::Cluster, format!("issuer {}", issuer.name), why),
         _ => {}
     }
 }
@@ -148,7 +148,7 @@ fn of_right(right: &Right, report: &mut Report) {
             let fix = format!("kubectl auth can-i {right} -A --as system:serviceaccount:NAMESPACE:DRIVER");
             report.find(&NO_RIGHT, right.to_string(), cause, fix);
         }
-        Err(why) => report.not_checked(format!("permission to {right}"), why),
+        Err(why) => report.not_checked(Category::Cluster, format!("permission to {right}"), why),
     }
 }
 

@@ -32,8 +32,10 @@ static NEARLY_FULL: Check = Check {
     category: Category::Data,
     severity: Severity::Warning,
     title: "The tmpfs with the data of all volumes is nearly full.",
-    explanation: "A part is kept for renewals, so that running pods are served, but new pods will be refused with ResourceExhausted. \
-                  Give it more with --data-size-limit, or find the pods that use most of it.",
+    explanation: "From 85 % of its space. An eighth is kept for renewals, so that running pods are served; once only that is left, new \
+                  pods are refused with ResourceExhausted. A pod may use a quarter of what it leaves to others, and a namespace half: \
+                  a pod that is refused because of its share has no finding here, but the reason in its events. Give the tmpfs more \
+                  with --data-size-limit, or find the pods that use most of it.",
 };
 
 static INODES: Check = Check {
@@ -41,7 +43,8 @@ static INODES: Check = Check {
     category: Category::Data,
     severity: Severity::Warning,
     title: "The tmpfs with the data of all volumes can hold few further files.",
-    explanation: "New pods will be refused. The limit grows with --data-size-limit.",
+    explanation: "From 85 %. New pods are refused once only an eighth is left. A tmpfs has one inode for each two pages of the machine's \
+                  memory: find the pods with most files.",
 };
 
 static SWAPS: Check = Check {
@@ -86,7 +89,7 @@ pub(super) fn find(facts: &Facts, report: &mut Report) {
     let path = format!("{root}/data");
     match &facts.data {
         Some(Ok(seen)) => of_tmpfs(&path, *seen, report),
-        Some(Err(why)) => report.not_checked(&path, why),
+        Some(Err(why)) => report.not_checked(Category::Data, &path, why),
         None => {}
     }
     if !driver.data_survives {
@@ -97,7 +100,7 @@ pub(super) fn find(facts: &Facts, report: &mut Report) {
         Ok(left_over) => left_over.iter().for_each(|folder| {
             report.find(&LEFT_OVER, folder, "no volume has this id", format!("ls -lA {}", word(folder)));
         }),
-        Err(why) => report.not_checked("left-over data", why),
+        Err(why) => report.not_checked(Category::Data, "left-over data", why),
     }
 }
 

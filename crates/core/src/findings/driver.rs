@@ -37,11 +37,11 @@ pub(super) fn find(facts: &Facts, report: &mut Report) {
     match &facts.driver {
         Err(NoDriver::Unreachable(why)) => {
             report.find(&UNREACHABLE, socket, why, "kubectl get pods -A -o wide -l app.kubernetes.io/component=driver");
-            report.not_checked("volumes, sources and identities", "the driver does not answer");
+            report.not_checked(Category::Driver, "volumes, sources and identities", "the driver does not answer");
         }
         Err(NoDriver::OtherVersion(why)) => {
             report.find(&OTHER_VERSION, socket, why, "kubectl exec -n NAMESPACE DRIVER-POD -- /bin/svid-csi doctor");
-            report.not_checked("volumes, sources and identities", "the driver has another version");
+            report.not_checked(Category::Driver, "volumes, sources and identities", "the driver has another version");
         }
         Ok(driver) => {
             if driver.version != facts.program {

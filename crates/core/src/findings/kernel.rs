@@ -76,7 +76,7 @@ fn of_descriptors(facts: &Facts, report: &mut Report) {
     let mut causes = Vec::new();
     match &facts.kernel.descriptors {
         Some(Ok((used, limit))) if is_nearly_used(*used, *limit) => causes.push(format!("{used} of {limit} are open")),
-        Some(Err(why)) => report.not_checked("open files of the driver", why),
+        Some(Err(why)) => report.not_checked(Category::Kernel, "open files of the driver", why),
         _ => {}
     }
     if let Some(PodDescriptors { most, sockets, connections }) = driver.and_then(|driver| driver.pod_descriptors) {

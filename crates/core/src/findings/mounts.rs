@@ -16,6 +16,7 @@ pub(super) const CHECKS: &[&Check] = &[
     &AGENT_LINK,
     &POD_GONE,
     &NO_VOLUME,
+    &NOT_PUBLISHED,
 ];
 
 pub(super) static NOT_SHARED: Check = Check {
@@ -124,8 +125,18 @@ pub(super) static NO_VOLUME: Check = Check {
     category: Category::Mounts,
     severity: Severity::Fault,
     title: "The driver on this node has no volume of the pod.",
-    explanation: "Only with --pod. The pod runs on another node, its volume is not a CSI volume of this driver, or the kubelet has \
-                  not asked for it yet: `kubectl describe pod` shows which.",
+    explanation: "Only with --pod, --from and --to. The pod runs on another node, its volume is not a CSI volume of this driver, the \
+                  driver has refused it, or the kubelet has not asked for it yet. If the driver has refused it, the finding says \
+                  why; otherwise `kubectl describe pod` shows the reason.",
+};
+
+pub(super) static NOT_PUBLISHED: Check = Check {
+    id: "volume-not-published",
+    category: Category::Mounts,
+    severity: Severity::Fault,
+    title: "A volume of the pod is not published yet.",
+    explanation: "Only with --pod. The kubelet has asked for it, and the driver has not completed it; the kubelet asks again. The finding \
+                  has the reason for the last failure, if there was one.",
 };
 
 pub(super) fn find(facts: &Facts, report: &mut Report) {
@@ -138,7 +149,7 @@ pub(super) fn find(facts: &Facts, report: &mut Report) {
             "it is not on a mount that is shared with the host",
             format!("findmnt -o TARGET,PROPAGATION -T {}", driver.pods_dir),
         ),
-        None => report.not_checked(&driver.pods_dir, "the driver does not see this folder"),
+        None => report.not_checked(Category::Mounts, &driver.pods_dir, "the driver does not see this folder"),
     }
     if let (Some(agent), Some(seen)) = (&driver.agent, &facts.agent) {
         of_agent(agent, seen, report);
@@ -174,7 +185,7 @@ pub(super) fn of_agent(agent: &AgentFacts, seen: &AgentSeen, report: &mut Report
                 report.find(&AGENT_LINK, path, format!("{link} leads nowhere"), format!("ls -l {}", word(link)));
             }
         }
-        AgentSeen::Unknown(why) => report.not_checked(path, why),
+        AgentSeen::Unknown(why) => report.not_checked(Category::Mounts, path, why),
     }
     if !agent.heals && !matches!(seen, AgentSeen::Missing) {
         let cause = "its sockets cannot be linked into a directory of the driver's own";
@@ -211,7 +222,7 @@ fn of_volume(facts: &Facts, driver: &DriverFacts, id: &str, volume: &VolumeFacts
             report.find(&NOT_MOUNTED, about, format!("{target} is not a mount"), delete(volume));
         }
         TargetSeen::Missing => report.find(&NOT_MOUNTED, about, format!("{target} does not exist"), delete(volume)),
-        TargetSeen::Unknown(why) => report.not_checked(target, why),
+        TargetSeen::Unknown(why) => report.not_checked(Category::Mounts, target, why),
     }
 }
 

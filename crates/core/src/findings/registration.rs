@@ -78,7 +78,7 @@ pub(super) fn find(facts: &Facts, report: &mut Report) {
         own_sockets(facts, name, report);
         if name.registration_socket.is_none() {
             let why = "another program registers this driver name with the kubelet";
-            report.not_checked(format!("registration of {}", name.name), why);
+            report.not_checked(Category::Registration, format!("registration of {}", name.name), why);
         } else if !name.registered {
             let cause = "the kubelet has not reported that it accepted this driver name";
             let fix = "journalctl -u kubelet | grep -i -e csi -e plugin | tail";
@@ -95,7 +95,7 @@ fn own_sockets(facts: &Facts, name: &NameFacts, report: &mut Report) {
         Some(answer @ (Answer::Missing | Answer::Refused | Answer::Wrong(_))) => {
             report.find(&CSI_SOCKET, &name.name, format!("{path}: {answer}"), format!("ls -l {path}"));
         }
-        Some(Answer::Unknown(why)) => report.not_checked(path, why),
+        Some(Answer::Unknown(why)) => report.not_checked(Category::Registration, path, why),
         Some(Answer::Driver(_)) | None => {}
     }
     if let Some(path) = &name.registration_socket {
@@ -104,7 +104,7 @@ fn own_sockets(facts: &Facts, name: &NameFacts, report: &mut Report) {
                 let cause = format!("{path}: {answer}");
                 report.find(&REGISTRATION_SOCKET, &name.name, cause, format!("ls -l {path}"));
             }
-            Some(Answer::Unknown(why)) => report.not_checked(path, why),
+            Some(Answer::Unknown(why)) => report.not_checked(Category::Registration, path, why),
             Some(Answer::Driver(_)) | None => {}
         }
     }
@@ -126,7 +126,7 @@ fn own_sockets(facts: &Facts, name: &NameFacts, report: &mut Report) {
                 format!("ls -l {path} {}", name.csi_socket),
             );
         }
-        Some(Answer::Unknown(why)) => report.not_checked(path, why),
+        Some(Answer::Unknown(why)) => report.not_checked(Category::Registration, path, why),
         Some(Answer::Driver(_)) | None => {}
     }
 }

@@ -146,7 +146,7 @@ pub(super) fn find(facts: &Facts, report: &mut Report) {
         report.find(&REQUESTS_NOT_WATCHED, "cert-manager", cause, fix);
     }
     if let Some(trouble) = driver.local_ca.as_ref().and_then(|local_ca| local_ca.trouble.as_deref()) {
-        report.find(&LOCAL_CA, "local-ca", trouble, "journalctl -k | grep -i 'I/O error'");
+        report.find(&LOCAL_CA, "local-ca", trouble, of_files(trouble));
     }
     if let Some(trouble) = driver.roots.as_ref().and_then(|roots| roots.trouble.as_deref()) {
         report.find(&ROOTS, "local-ca", trouble, "kubectl get configmap -n NAMESPACE svid-csi-roots -o yaml");
@@ -157,8 +157,7 @@ pub(super) fn find(facts: &Facts, report: &mut Report) {
             report.find(check, volume.about(id), format!("it waits for {waiting}"), fix(check, volume));
         }
         if let Some(failed) = &volume.failed {
-            let fix = format!("kubectl get events -n {}", word(namespace(volume)));
-            report.find(&FAILED, volume.about(id), failed, fix);
+            report.find(&FAILED, volume.about(id), failed, fix(&FAILED, volume));
         }
     }
 }
@@ -202,7 +201,27 @@ fn fix(check: &Check, volume: &VolumeFacts) -> String {
         "agent-not-answering" => "kubectl get pods -A -o wide | grep -e spire-agent -e agent".to_owned(),
         "no-service-account-token" => format!("kubectl get csidriver {} -o yaml", word(&volume.driver)),
         "trust-bundle-missing" => "kubectl get configmaps,clustertrustbundles -A".to_owned(),
+        "request-failed" if volume.plan.starts_with("cert-manager:") => {
+            format!("kubectl get events -n {}", word(namespace(volume)))
+        }
         _ if volume.plan.starts_with("broker:") => "spire-server entry show".to_owned(),
-        _ => format!("kubectl get certificaterequests -n {}", word(namespace(volume))),
+        _ if volume.plan.starts_with("cert-manager:") => {
+            format!("kubectl get certificaterequests -n {}", word(namespace(volume)))
+        }
+        _ => "svid-csi status --sort expiry".to_owned(),
+    }
+}
+
+/// The command that shows what an error of the system is about.
+fn of_files(trouble: &str) -> &'static str {
+    let is = |words: &[&str]| words.iter().any(|word| trouble.contains(word));
+    if is(&["No space left", "Disk quota"]) {
+        "df -h; df -i"
+    } else if is(&["Read-only file system"]) {
+        "findmnt -O ro"
+    } else if is(&["Permission denied", "No such file", "Not a directory", "Is a directory"]) {
+        "svid-csi doctor --category data"
+    } else {
+        "journalctl -k | grep -i 'I/O error'"
     }
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::facts::{
-    AgentSeen, Answer, ClusterSeen, CsiDriverSeen, DataSeen, Delivered, DriverFacts, Facts, IdentityFacts, KernelSeen,
-    NameFacts, Reach, TargetSeen, VolumeFacts, VolumeSeen,
+    AgentSeen, Answer, BrokerFacts, CertManagerFacts, ClusterSeen, CsiDriverSeen, DataSeen, Delivered, DriverFacts,
+    EventFacts, Facts, IdentityFacts, KernelSeen, NameFacts, Reach, TargetSeen, VolumeFacts, VolumeSeen,
 };
 use super::identity::outage_horizon;
 use super::walk::walk;
@@ -171,11 +171,59 @@ fn a_walk_ends_at_the_first_fault_and_ignores_other_pods() {
     let mut other = volume(&mut facts).clone();
     (other.pod, other.identity) = (Some("shop/api".to_owned()), None);
     driver(&mut facts).volumes.insert("w".to_owned(), other);
+    let walk = |facts: &Facts, pod: &str| walk(facts.clone(), pod);
     assert!(walk(&facts, "shop/web").iter().all(|step| step.findings.is_empty()));
     assert_eq!(walk(&facts, "shop/api").last().map(|step| step.findings[0].id), Some("identity-missing"));
     driver(&mut facts).names[0].registered = false;
     let steps = walk(&facts, "shop/web");
     assert_eq!((steps.len(), steps[1].findings[0].id), (2, "not-registered"));
+}
+
+#[test]
+fn sources_and_volumes_that_a_pod_does_not_use_do_not_stop_its_walk() {
+    let mut facts = healthy();
+    let of_local_ca = VolumeFacts { plan: "local-ca:files".to_owned(), ..volume(&mut facts).clone() };
+    let driver = driver(&mut facts);
+    driver.names[0].plans = ["local-ca:files", "cert-manager:files", "broker:files"].map(str::to_owned).to_vec();
+    driver.volumes = BTreeMap::from([("v".to_owned(), of_local_ca)]);
+    driver.cert_manager = Some(CertManagerFacts { up: false, ..CertManagerFacts::default() });
+    driver.broker = Some(BrokerFacts { up: false, ..BrokerFacts::default() });
+    driver.unread = vec!["another".to_owned()];
+    assert_eq!(Report::of(&facts).findings.len(), 3);
+    let steps = walk(facts, "shop/web");
+    assert!(steps.len() == 7 && steps.iter().all(|step| step.findings.is_empty()), "{steps:?}");
+}
+
+#[test]
+fn a_volume_that_is_not_published_stops_the_walk_with_the_last_reason() {
+    let mut facts = healthy();
+    volume(&mut facts).phase = "intended".to_owned();
+    let stop = |facts: &Facts, pod: &str| {
+        let last = walk(facts.clone(), pod).pop().unwrap();
+        (last.findings[0].id, last.findings[0].cause.clone())
+    };
+    let unknown = "the kubelet's last request has not succeeded".to_owned();
+    assert_eq!(stop(&facts, "shop/web"), ("volume-not-published", unknown));
+    let failed = |about: &str| EventFacts {
+        about: about.to_owned(),
+        what: "not published".to_owned(),
+        why: Some("no room".to_owned()),
+        ..EventFacts::default()
+    };
+    driver(&mut facts).recent = vec![failed("shop/web"), failed("shop/new")];
+    assert_eq!(stop(&facts, "shop/web"), ("volume-not-published", "not published: no room".to_owned()));
+    assert_eq!(stop(&facts, "shop/new"), ("pod-without-volume", "not published: no room".to_owned()));
+    volume(&mut facts).waiting = Some("the agent's answer (it is away)".to_owned());
+    assert_eq!(stop(&facts, "shop/web").0, "agent-not-answering");
+}
+
+#[test]
+fn a_step_that_was_not_checked_is_not_certain() {
+    let mut facts = healthy();
+    facts.cluster = Reach::NotPossible("no kubeconfig".to_owned());
+    let steps = walk(facts, "shop/web");
+    let uncertain: Vec<_> = steps.iter().filter(|step| !step.not_checked.is_empty()).map(|step| &*step.what).collect();
+    assert_eq!(uncertain, ["the API server has what the driver needs"]);
 }
 
 #[test]

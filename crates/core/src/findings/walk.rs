@@ -1,12 +1,10 @@
 //! One pod's volume, from the driver to the identity in it: the first step that fails is the cause of the others.
 
-use std::collections::BTreeSet;
-
 use serde::Serialize;
 
 use super::facts::{DriverFacts, Facts};
-use super::mounts::NO_VOLUME;
-use super::{Category, Finding, Report, Severity};
+use super::mounts::{NO_VOLUME, NOT_PUBLISHED};
+use super::{Category, Finding, NotChecked, Report, Severity};
 
 /// The steps, in the order in which a volume takes them.
 const STEPS: [(&str, &[Category]); 7] = [
@@ -26,6 +24,8 @@ pub struct Step {
     pub what: String,
     /// Why it is not, or soon may not be.
     pub findings: Vec<Finding>,
+    /// Checks that were not possible: the condition is not certain.
+    pub not_checked: Vec<NotChecked>,
 }
 
 impl Step {
@@ -35,24 +35,20 @@ impl Step {
     }
 }
 
-/// Walks the volumes of a pod (`namespace/name`) to their end, or to the first step that fails.
-pub fn walk(facts: &Facts, pod: &str) -> Vec<Step> {
-    let mut report = Report::of(facts);
+/// Walks the volumes of a pod (`namespace/name`) to their end, or to the first step that fails. What the pod does not use
+/// does not stop it.
+pub fn walk(mut facts: Facts, pod: &str) -> Vec<Step> {
+    facts.driver = facts.driver.map(|driver| driver.of_pod(pod));
+    let mut report = Report::of(&facts);
     if let Ok(driver) = &facts.driver {
-        let others = of_others(driver, pod);
-        report.findings.retain(|finding| !others.contains(finding.about.as_str()));
-        if !driver.volumes.values().any(|volume| volume.pod.as_deref() == Some(pod)) {
-            let cause = format!("none of its {} volumes is for this pod", driver.volumes.len());
-            let (namespace, name) = pod.split_once('/').unwrap_or(("default", pod));
-            let fix = format!("kubectl describe pod -n {} {}", super::word(namespace), super::word(name));
-            report.find(&NO_VOLUME, pod, cause, fix);
-        }
+        of_volumes(driver, pod, &mut report);
     }
     let mut steps = Vec::new();
     for (what, categories) in STEPS {
-        let findings: Vec<_> =
-            report.findings.iter().filter(|finding| categories.contains(&finding.category)).cloned().collect();
-        steps.push(Step { what: what.to_owned(), findings });
+        let is_of_step = |category: Category| categories.contains(&category);
+        let findings = report.findings.iter().filter(|finding| is_of_step(finding.category)).cloned().collect();
+        let not_checked = report.not_checked.iter().filter(|not| is_of_step(not.category)).cloned().collect();
+        steps.push(Step { what: what.to_owned(), findings, not_checked });
         if steps.last().is_some_and(Step::stops) {
             break;
         }
@@ -60,12 +56,21 @@ pub fn walk(facts: &Facts, pod: &str) -> Vec<Step> {
     steps
 }
 
-/// The subjects of findings about other pods, and about driver names that the pod does not use.
-fn of_others<'a>(driver: &'a DriverFacts, pod: &str) -> BTreeSet<&'a str> {
-    let is_pods = |volume: &&super::facts::VolumeFacts| volume.pod.as_deref() == Some(pod);
-    let used: BTreeSet<_> = driver.volumes.values().filter(is_pods).map(|volume| volume.driver.as_str()).collect();
-    let volumes = driver.volumes.iter().filter(|(_, volume)| volume.pod.as_deref() != Some(pod));
-    let names = driver.names.iter().map(|name| name.name.as_str());
-    let names = names.filter(|name| !used.is_empty() && !used.contains(name));
-    volumes.map(|(id, volume)| volume.about(id)).chain(names).collect()
+/// What no other check sees, because a publish has not come to its end yet.
+fn of_volumes(driver: &DriverFacts, pod: &str, report: &mut Report) {
+    let failed = driver.recent.iter().find(|event| event.about == pod && event.why.is_some());
+    let why = failed.and_then(|event| Some(format!("{}: {}", event.what, event.why.as_deref()?)));
+    let (namespace, name) = pod.split_once('/').unwrap_or(("default", pod));
+    let fix = format!("kubectl describe pod -n {} {}", super::word(namespace), super::word(name));
+    let mut volumes = driver.volumes.values().filter(|volume| volume.pod.as_deref() == Some(pod)).peekable();
+    if volumes.peek().is_none() {
+        let cause = why.unwrap_or_else(|| format!("none of its {} volumes is for this pod", driver.volumes.len()));
+        return report.find(&NO_VOLUME, pod, cause, fix);
+    }
+    // One that waits for its source, or that the source has refused, has a finding of that step.
+    let is_unexplained = |volume: &super::facts::VolumeFacts| volume.waiting.is_none() && volume.failed.is_none();
+    if volumes.any(|volume| volume.phase == "intended" && is_unexplained(volume)) {
+        let cause = why.unwrap_or_else(|| "the kubelet's last request has not succeeded".to_owned());
+        report.find(&NOT_PUBLISHED, pod, cause, fix);
+    }
 }

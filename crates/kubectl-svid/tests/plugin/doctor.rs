@@ -1,7 +1,7 @@
 //! `kubectl svid doctor`.
 
 use serde_json::{Value, json};
-use svid_csi_core::findings::{Finding, NotChecked, check};
+use svid_csi_core::findings::{Category, Finding, NotChecked, check};
 
 use crate::api_server::{ApiServer, Script};
 use crate::{run, user_pod};
@@ -15,7 +15,8 @@ fn finding(id: &str, about: &str, cause: &str) -> Finding {
 
 fn answer(findings: &[Finding]) -> Script {
     let code = u8::from(!findings.is_empty()) * 2;
-    let missing = NotChecked { what: "the cluster".to_owned(), why: "no access".to_owned() };
+    let missing =
+        NotChecked { category: Category::Cluster, what: "the cluster".to_owned(), why: "no access".to_owned() };
     let text = json!({
         "node": "n", "driver_version": "1", "worst": null, "findings": findings,
         "not_checked": if findings.is_empty() { vec![] } else { vec![missing] },

@@ -165,7 +165,7 @@ async fn examine(options: &DoctorOptions) -> (Facts, Examined) {
         facts.now = shift.of(clock::now());
     }
     let result = match &options.scope {
-        Scope::Pod(pod) => Examined::Pod(walk::walk(&facts, pod)),
+        Scope::Pod(pod) => Examined::Pod(walk::walk(facts.clone(), pod)),
         // Without the driver, two pods cannot meet either.
         Scope::Node | Scope::Handshake(..) => Examined::Node(Report::of(&facts).only(&options.categories)),
     };

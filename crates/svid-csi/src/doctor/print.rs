@@ -120,7 +120,7 @@ fn table(node: &str, report: &Report, coloured: bool) -> String {
     }
     if !report.not_checked.is_empty() {
         text.push_str("\nNot checked:\n");
-        for NotChecked { what, why } in &report.not_checked {
+        for NotChecked { what, why, .. } in &report.not_checked {
             let _ = writeln!(text, "  {}: {}", one_line(what), one_line(why));
         }
     }
@@ -152,13 +152,23 @@ fn word(severity: Severity, coloured: bool) -> &'static str {
 
 fn walked(pod: &str, steps: &[Step], coloured: bool) -> String {
     let stops = steps.iter().find(|step| step.stops());
-    let mut text = match stops {
-        Some(step) => format!("{}: it stops at the step \"{}\"\n", one_line(pod), step.what),
-        None => format!("{}: every step is done\n", one_line(pod)),
+    let uncertain = steps.iter().filter(|step| !step.not_checked.is_empty()).count();
+    let pod = one_line(pod);
+    let mut text = match (stops, uncertain) {
+        (Some(step), _) => format!("{pod}: it stops at the step \"{}\"\n", step.what),
+        (None, 0) => format!("{pod}: every step is done\n"),
+        (None, _) => format!("{pod}: no step fails, but {} could not be checked\n", count(uncertain, "step")),
     };
     for step in steps {
-        let mark = if step.stops() { "stop" } else { " ok " };
+        let mark = match step {
+            _ if step.stops() => "stop",
+            Step { not_checked, .. } if not_checked.is_empty() => " ok ",
+            _ => " ?? ",
+        };
         let _ = writeln!(text, "  [{mark}] {}", step.what);
+        for NotChecked { what, why, .. } in &step.not_checked {
+            let _ = writeln!(text, "         not checked: {}: {}", one_line(what), one_line(why));
+        }
     }
     for finding in steps.iter().flat_map(|step| &step.findings) {
         group(&mut text, &[finding], coloured);

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use svid_csi::spiffe::svid::Svid;
 use svid_csi::telemetry::report::rfc3339;
 
+use crate::cert_manager::cluster::{BUNDLE, Cluster};
 use crate::effects;
 use crate::fixture::{FILES, Node, serial, test, until, volume};
 
@@ -39,5 +40,31 @@ fn an_identity_is_renewed_when_the_clock_is_set() {
         until("it is renewed for the earlier time", async || not_after(&target) < in_hours(2)).await;
         assert!(![first, second].contains(&serial(&target)));
         assert!(node.log().contains("the clock jumped; renewing what is due now"), "{}", node.log());
+    });
+}
+
+/// Certificates of cert-manager, whose clock stays right, are refused meanwhile.
+#[test]
+fn an_identity_of_another_machine_is_renewed_when_the_clock_is_right_again() {
+    test(async || {
+        if !effects::is_possible("setting the clock") {
+            return;
+        }
+        let mut cluster = Cluster::prepared(&[BUNDLE, &["--certificate-request-duration=40s"]]);
+        cluster.node.spawn_watched(None, |scope| scope.with_clock(0));
+        cluster.node.answers().await.unwrap();
+        cluster.is_watching().await;
+        let target = cluster.node.publish(&cluster.volume("web")).await;
+        let clock = |ahead| cluster.node.watched().set_clock(ahead).unwrap();
+        clock(-TWO_HOURS);
+        let log = |text: &str| cluster.node.log().contains(text);
+        until("a certificate is refused", async || log("renewal failed")).await;
+        clock(TWO_HOURS);
+        until("the alarm is raised", async || log("the identity is about to expire")).await;
+        clock(0);
+        let expired = serial(&target);
+        cluster.node.publish(&cluster.volume("web")).await;
+        until("it is renewed", async || serial(&target) != expired).await;
+        assert!(not_after(&target) > rfc3339(SystemTime::now()));
     });
 }

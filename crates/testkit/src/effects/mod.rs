@@ -288,7 +288,7 @@ impl Watched {
     /// Sets its wall clock, if its scope is one [`with_clock`](Scope::with_clock), that many seconds ahead of the machine's.
     ///
     /// # Errors
-    /// It has ended, or cannot be told.
+    /// It has ended, or its timers cannot be reached.
     pub fn set_clock(&self, seconds: i64) -> io::Result<()> {
         self.shared.clock.set(self.pid, seconds)
     }

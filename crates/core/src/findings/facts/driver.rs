@@ -57,6 +57,30 @@ impl DriverFacts {
     pub fn of_name(mut self, name: &str) -> Self {
         self.names.retain(|known| known.name == name);
         self.volumes.retain(|_, volume| volume.driver == name);
+        self.of_its_plans()
+    }
+
+    /// The facts that concern one pod (`namespace/name`): its volumes, their driver names, and the sources of their plans.
+    /// All of them if it has no volume.
+    #[must_use]
+    pub fn of_pod(mut self, pod: &str) -> Self {
+        let is_pods = |volume: &VolumeFacts| volume.pod.as_deref() == Some(pod);
+        if !self.volumes.values().any(is_pods) {
+            return self;
+        }
+        self.volumes.retain(|_, volume| is_pods(volume));
+        // Records of other volumes.
+        self.unread.clear();
+        let used = |name: &str, plan: Option<&str>| {
+            let is_it = |volume: &VolumeFacts| volume.driver == name && plan.is_none_or(|plan| volume.plan == plan);
+            self.volumes.values().any(is_it)
+        };
+        self.names.retain(|name| used(&name.name, None));
+        self.names.iter_mut().for_each(|name| name.plans.retain(|plan| used(&name.name, Some(plan))));
+        self.of_its_plans()
+    }
+
+    fn of_its_plans(self) -> Self {
         let plans: Vec<Plan> =
             self.names.iter().flat_map(|name| &name.plans).filter_map(|plan| plan.parse().ok()).collect();
         let has = |source: Source| plans.iter().any(|plan| plan.source() == source);

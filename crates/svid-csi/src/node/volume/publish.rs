@@ -68,12 +68,15 @@ impl Node {
         let id = spec.id.clone();
         let held = self.hold(&id).await?;
         let is_published = is_published_at(held.as_ref(), &spec.target);
-        let unready = ForgottenUnlessReady { node: self, id, ready: false };
+        let (unready, about) = (ForgottenUnlessReady { node: self, id, ready: false }, spec.clone());
         let published = match spec.subject().cloned() {
             None => self.publish_passthrough(driver, spec, patience, held).await,
             Some(subject) => self.publish_identity(driver, spec, subject, brought, patience, held).await,
         };
-        published.inspect(|_| unready.defuse()).map_err(|error| if is_published { error.begun() } else { error })
+        published
+            .inspect(|_| unready.defuse())
+            .inspect_err(|error| self.reports.not_published(&about, error))
+            .map_err(|error| if is_published { error.begun() } else { error })
     }
 
     /// The failure of a publish whose request was refused. See [`Node::publish`].

@@ -70,6 +70,13 @@ impl Reports {
         self.denial(spec, error);
     }
 
+    /// A publish has failed. What its source did is reported where the source is asked.
+    pub(super) fn not_published(&self, spec: &VolumeSpec, error: &VolumeError) {
+        if !matches!(error, VolumeError::Source(_) | VolumeError::Slow { .. }) {
+            self.recent.failed(spec, "not published", error);
+        }
+    }
+
     /// Sends an event that the pod's identity was denied. Everything else is retried, and the kubelet reports it.
     pub(super) fn denial(&self, spec: &VolumeSpec, error: &VolumeError) {
         if error.class() == Class::Denied && !error.is_repeated() {

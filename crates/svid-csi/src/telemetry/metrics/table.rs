@@ -162,7 +162,7 @@ table! {
         "Calls on Workload API sockets that were refused because the pod, or all pods of the node, have too many or too large ones open";
     spans_dropped: Counter =
         "spans_dropped",
-        "Spans that were not sent to the collector of --otlp-endpoint, because it does not respond or there are too many";
+        "Spans that were not sent to the collector of --otlp-endpoint, because it cannot be reached, refuses them or is too slow, or because the driver stopped; the log has the reason";
     refused_for_room: Counter =
         "publishes_refused_for_room",
         "Publishes that were refused because the tmpfs is full, or the pod or namespace has used its share";

@@ -31,6 +31,12 @@ impl Fault {
         Some(Point { at: At::Nth(effect), act })
     }
 
+    /// Whether a mount and the one that it replaces may both fail.
+    pub(crate) fn keeps_mounts_away(&self) -> bool {
+        let aimed = matches!(self, Fault::Aimed { aim: Aim::Attach, hit: Hit::KeepFailing(_), .. });
+        aimed || matches!(self, Fault::Fail { lasting: true, .. })
+    }
+
     /// Whether it may end the driver.
     pub(crate) fn kills(&self) -> bool {
         use Fault::{KillAfter, KillAt, KillBefore, TerminateAt};
@@ -173,7 +179,7 @@ impl World {
             Fault::Descriptors { .. } => self.unlimit(),
             Fault::Clock { .. } => {
                 self.set_clock(0);
-                // What it has issued for another time is replaced only now.
+                // Identities that were issued for another time are replaced only now.
                 self.shared().calm.disturbed_for(Duration::from_secs(self.header.lifetime), Instant::now());
             }
             Fault::Cover { volume } => {

@@ -49,8 +49,9 @@ impl World {
                 mounts.get(target).copied().unwrap_or_default(),
                 match slot.belief {
                     _ if slot.tampered == Some(Tampering::Mount) => continue,
-                    // Killed between the former content's unmount and the mount of the other: its startup mounts one.
-                    Belief::Mounted if self.driver == Driver::Down && slot.shape().is_none() => 0..=1,
+                    // Between the former content's unmount and the mount of the other, it was killed, or no mount succeeds: its
+                    // startup or the next request mounts one.
+                    Belief::Mounted if self.cannot_attach() && slot.shape().is_none() => 0..=1,
                     Belief::Mounted => 1..=1,
                     Belief::Uncertain => 0..=1,
                     Belief::Unmounted => 0..=0,
@@ -61,6 +62,10 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn cannot_attach(&self) -> bool {
+        self.driver == Driver::Down || self.attaching_failed
     }
 
     /// Nothing is left of volumes that are gone, after a while.

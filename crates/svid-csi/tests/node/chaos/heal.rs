@@ -40,6 +40,7 @@ impl World {
         self.empty_after_withdrawals().await?;
         self.nothing_left_alone(patience).await?;
         self.left_alone = false;
+        self.attaching_failed = false;
         self.withdrawn_is_gone(patience).await?;
         self.heals_by_itself(patience).await?;
         (0..self.header.pods).for_each(|pod| self.entitle(pod));

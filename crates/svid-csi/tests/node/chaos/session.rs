@@ -1,6 +1,7 @@
 //! One run of a plan.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use svid_csi_testkit::effects::Effect;
@@ -136,6 +137,7 @@ impl World {
             tally.missed += usize::from(matches!(fault, Fault::Aimed { .. }) && !fired);
         }
         self.left_alone |= starts && fired;
+        self.attaching_failed |= fired && line.fault.as_ref().is_some_and(Fault::keeps_mounts_away);
         self.survives(line, fired, starts, tally).await?;
         called?;
         if fired && line.fault.as_ref().is_some_and(|fault| matches!(fault, Fault::Aimed { .. }) && fault.kills()) {
@@ -227,7 +229,11 @@ fn story(world: &World, done: &[Line], violation: &Violation) -> String {
     }
     let is_told = |text: &str| words.is_empty() || words.iter().any(|word| text.contains(word.as_str()));
     let effects = world.trace.iter().map(|effect: &Effect| format!("{effect:?}")).filter(|text| is_told(text));
-    let log = world.node.log();
+    let (log, whole) = (world.node.log(), super::folder().join(format!("{seed}.log")));
+    match fs::write(&whole, &log) {
+        Ok(()) => story += &format!("the whole log: {}\n", whole.display()),
+        Err(error) => story += &format!("the whole log cannot be kept: {error}\n"),
+    }
     let log = log.lines().map(str::to_owned).filter(|line| is_told(line));
     for (title, lines) in [("effects of the last step", Vec::from_iter(effects)), ("log", Vec::from_iter(log))] {
         story += &format!("{title}:\n");

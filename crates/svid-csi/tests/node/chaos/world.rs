@@ -70,6 +70,8 @@ pub(crate) struct World {
     pub(crate) troubled_since: Option<Instant>,
     /// A startup under faults may have left volumes alone, which it takes up later.
     pub(crate) left_alone: bool,
+    /// Since the last heal, a fault has let all mounts of a volume fail.
+    pub(crate) attaching_failed: bool,
     /// How much of the driver's log has been read.
     pub(crate) log_read: Cell<usize>,
     pub(crate) agent_runs: bool,
@@ -121,6 +123,7 @@ impl World {
             shared: Arc::new(Mutex::new(shared)),
             troubled_since: None,
             left_alone: false,
+            attaching_failed: false,
             log_read: Cell::new(0),
             agent_runs: true,
             api_fails: Cell::new(false),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use svid_csi_testkit::Flaw;
 use svid_csi_testkit::agent::Entry;
 
-use super::{command, ids, mount, output, unmount};
+use super::{command, doctor, ids, mount, output, unmount};
 use crate::broker::scene::{files_test, id};
 use crate::fixture::{Node, PASSTHROUGH, pod, test, until, volume};
 use crate::room;
@@ -55,9 +55,14 @@ fn a_tmpfs_without_room_for_another_pod() {
 fn a_namespace_that_uses_its_share_does_not_lead_to_a_finding_of_the_node() {
     test(async || {
         let node = Node::files(room::SMALL).await;
-        let (_, message) = room::fill(&node, |_| "greedy".to_owned()).await;
+        let (targets, message) = room::fill(&node, |_| "greedy".to_owned()).await;
         assert!(message.contains("namespace") && !message.ends_with(']'), "{message}");
         assert!(!ids(&node).contains("data-nearly-full"));
+        // The last of them was refused.
+        let (code, answer) = doctor(&node, &[&format!("--pod=greedy/greedy-{}", targets.len())]);
+        let last = answer["steps"].as_array().unwrap().last().unwrap()["findings"][0].clone();
+        assert_eq!((code, &last["id"]), (2, &"pod-without-volume".into()), "{answer}");
+        assert!(last["cause"].as_str().unwrap().contains("namespace"), "{answer}");
     });
 }
 

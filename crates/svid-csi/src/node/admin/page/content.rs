@@ -106,7 +106,11 @@ impl Content {
             findings: report
                 .map(|report| report.by_check().iter().filter_map(|group| FindingGroup::of(group)).collect()),
             not_checked: not_checked
-                .map(|NotChecked { what, why }| NotChecked { what: one_line(what), why: one_line(why) })
+                .map(|NotChecked { category, what, why }| NotChecked {
+                    category: *category,
+                    what: one_line(what),
+                    why: one_line(why),
+                })
                 .collect(),
         }
     }
