@@ -52,6 +52,10 @@ chaos *flags:
 chaos-of-commit:
     {{ just_executable() }} chaos --seed "$((16#$(git rev-parse --short=8 HEAD)))"
 
+# The same with `seeds` new seeds, one after the other; all of them, even if one fails
+chaos-of-new-seeds seeds="10" minutes="5":
+    failed=0; for _ in {1..{{ seeds }}}; do {{ just_executable() }} chaos --minutes {{ minutes }} || failed=1; done; exit "$failed"
+
 # What 10,000 volumes leave behind, and what 100 hostile pods take up; takes long
 leaks:
     cargo test --locked --workspace --test node -- --ignored --nocapture --test-threads 1 ten_thousand_volumes a_hundred_hostile_pods \
@@ -63,6 +67,10 @@ simulations seeds="200" seed="1":
         cargo test --workspace --locked --lib --test rules -- --nocapture --test-threads 2 \
         lease::tests::simulation cert_manager::tests::simulation roots::tests::simulation broker::subscription::tests \
         renewals_are_in_time
+
+# Small changes to core that its tests must notice, all of them or a shard such as 3/16; `-f FILE` selects files. Needs cargo-mutants
+mutants shard="1/1" *flags:
+    cargo mutants --package svid-csi-core --jobs 2 --output target {{ if shard == "1/1" { "" } else { "--shard " + shard } }} {{ flags }}
 
 # The tests that need the openssl command, as an independent implementation of CSRs and PKCS#12
 openssl:
