@@ -9,18 +9,18 @@ use crate::fixture::test;
 
 /// A module for each plan.
 macro_rules! faults {
-    ($($module:ident: $plan:ident { $($name:ident: $operation:ident,)+ })+) => {
+    ($how:ident: $($module:ident: $plan:ident { $($name:ident: $operation:ident,)+ })+) => {
         $(
             mod $module {
                 use super::*;
 
-                operations! { every $plan: $(#[ignore = "minutes: just faults"] $name: $operation,)+ }
+                operations! { $how $plan: $(#[ignore = "minutes: just faults"] $name: $operation,)+ }
             }
         )+
     };
 }
 
-faults! {
+faults! { every:
     files: Files {
         publish: Publish,
         republish: Republish,
@@ -40,6 +40,7 @@ faults! {
         unpublish: Unpublish,
         start: Start,
         start_alone: StartAlone,
+        start_cloned: StartCloned,
     }
     sockets: Sockets {
         publish: Publish,
@@ -49,6 +50,7 @@ faults! {
         start: Start,
         start_alone: StartAlone,
         start_cloned: StartCloned,
+        first_start: FirstStart,
     }
     passthrough: Passthrough {
         publish: Publish,
@@ -67,6 +69,8 @@ faults! {
         given_again: Return,
         unpublish: Unpublish,
         start: Start,
+        start_alone: StartAlone,
+        start_cloned: StartCloned,
     }
     broker_sockets: BrokerSockets {
         publish: Publish,
@@ -76,6 +80,8 @@ faults! {
         given_again: Return,
         unpublish: Unpublish,
         start: Start,
+        start_alone: StartAlone,
+        start_cloned: StartCloned,
     }
     cert_manager_files: CertManagerFiles {
         publish: Publish,
@@ -84,6 +90,10 @@ faults! {
         bundle: Bundle,
         unpublish: Unpublish,
         start: Start,
+        adoption: Adoption,
+        start_alone: StartAlone,
+        start_cloned: StartCloned,
+        first_start: FirstStart,
     }
     cert_manager_sockets: CertManagerSockets {
         publish: Publish,
@@ -92,24 +102,61 @@ faults! {
         bundle: Bundle,
         unpublish: Unpublish,
         start: Start,
+        start_alone: StartAlone,
+        start_cloned: StartCloned,
     }
 }
 
-/// Looks that fail: for starts and republishes, where a wrong "not there" does harm.
+/// Checks that fail, where a wrong "not there" does harm: at startups, most of all if the kubelet does not ask again, and at
+/// republishes.
 mod failed_looks {
     use super::*;
 
-    operations! { looks Files:
-        #[ignore = "minutes: just faults"] start_of_files: Start,
-        #[ignore = "minutes: just faults"] republish_of_files: Republish,
-    }
-    operations! { looks Sockets:
-        #[ignore = "minutes: just faults"] start_of_sockets: Start,
-        #[ignore = "minutes: just faults"] republish_of_sockets: Republish,
-    }
-    operations! { looks Passthrough:
-        #[ignore = "minutes: just faults"] start_of_passthrough: Start,
-        #[ignore = "minutes: just faults"] republish_of_passthrough: Republish,
+    faults! { looks:
+        files: Files {
+            republish: Republish,
+            start: Start,
+            start_alone: StartAlone,
+            start_cloned: StartCloned,
+            first_start: FirstStart,
+        }
+        formats: Formats {
+            republish: Republish,
+            start: Start,
+            start_alone: StartAlone,
+        }
+        sockets: Sockets {
+            republish: Republish,
+            start: Start,
+            start_alone: StartAlone,
+            start_cloned: StartCloned,
+        }
+        passthrough: Passthrough {
+            republish: Republish,
+            start: Start,
+            start_alone: StartAlone,
+            first_start: FirstStart,
+        }
+        broker_files: BrokerFiles {
+            republish: Republish,
+            start: Start,
+            start_alone: StartAlone,
+        }
+        broker_sockets: BrokerSockets {
+            republish: Republish,
+            start: Start,
+            start_alone: StartAlone,
+        }
+        cert_manager_files: CertManagerFiles {
+            republish: Republish,
+            start: Start,
+            start_alone: StartAlone,
+        }
+        cert_manager_sockets: CertManagerSockets {
+            republish: Republish,
+            start: Start,
+            start_alone: StartAlone,
+        }
     }
 }
 

@@ -34,8 +34,12 @@ pub(crate) const ALL: &[Act] = &[
 ];
 
 /// Errors for every call, checks included: a failed check is not a "no".
-pub(crate) const LOOKS: &[Act] =
-    &[Act::Fail(Errno::EIO, Span::Once), Act::Fail(Errno::EMFILE, Span::Once), Act::Fail(Errno::EACCES, Span::Once)];
+pub(crate) const LOOKS: &[Act] = &[
+    Act::Fail(Errno::EIO, Span::Once),
+    Act::Fail(Errno::EMFILE, Span::Once),
+    Act::Fail(Errno::EACCES, Span::Once),
+    Act::Fail(Errno::ENOMEM, Span::Once),
+];
 
 fn is_asked_for(variable: &str) -> bool {
     env::var(variable).is_ok_and(|value| !value.is_empty() && value != "false")
