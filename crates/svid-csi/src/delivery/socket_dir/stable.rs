@@ -34,10 +34,10 @@ pub(super) fn beside(agent: &Path) -> Result<Option<PathBuf>, SocketDirError> {
     let same_mount = if fsx::exists(agent)? {
         mount_id(agent)? == mount_id(parent)?
     } else {
-        is_permitted(fs::create_dir_all(parent).map_err(FsError::of("create the folder", parent)))?
+        is_permitted(parent, fs::create_dir_all(parent).map_err(FsError::of("create the folder", parent)))?
     };
     let stable = parent.join(format!(".{name}.svid-csi"));
-    let usable = same_mount && is_permitted(fsx::ensure_dir(&stable, 0o755))?;
+    let usable = same_mount && is_permitted(&stable, fsx::ensure_dir(&stable, 0o755))?;
     if !usable {
         warn!(
             agent = %agent.display(),
@@ -49,13 +49,14 @@ pub(super) fn beside(agent: &Path) -> Result<Option<PathBuf>, SocketDirError> {
     Ok(usable.then_some(stable))
 }
 
-/// Whether the driver may write there. Another failure does not mean no.
-fn is_permitted(done: Result<(), FsError>) -> Result<bool, FsError> {
-    match done {
-        Err(error) if matches!(error.source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
-            Ok(false)
-        }
-        done => done.map(|()| true),
+/// Whether the driver may create a folder. Another failure does not mean no, nor does any about a folder that exists: pods may
+/// have it mounted.
+fn is_permitted(folder: &Path, created: Result<(), FsError>) -> Result<bool, FsError> {
+    let is_refused =
+        |error: &FsError| matches!(error.source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem);
+    match created {
+        Err(error) if is_refused(&error) && !fsx::exists(folder)? => Ok(false),
+        created => created.map(|()| true),
     }
 }
 
