@@ -40,9 +40,9 @@ deny:
 test:
     cargo test --workspace --locked
 
-# Every fault at every effect of the driver on the node (ARCHITECTURE.md, "Every effect"); takes long
+# Every fault at every effect of the driver on the node, and kills of the approver (ARCHITECTURE.md, "Every effect"); takes long
 faults:
-    CI=true cargo test --locked --workspace --test node -- --include-ignored --test-threads 2 effects::
+    CI=true cargo test --locked --workspace --test node --test approver -- --include-ignored --test-threads 2 effects::
 
 # Random operations and faults against the real driver: --seed N, --minutes M, --replay FILE or --shrink FILE (docs/testing.md)
 chaos *flags:

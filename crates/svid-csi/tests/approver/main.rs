@@ -11,6 +11,7 @@ mod process;
 
 mod another;
 mod decisions;
+mod effects;
 mod failures;
 mod issuer;
 mod leaders;

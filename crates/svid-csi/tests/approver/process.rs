@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use svid_csi_testkit::effects;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -12,8 +13,26 @@ use tokio::sync::watch;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_svid-csi");
 
+/// The predecessor's command line, up to the path of the kubeconfig.
+const COMMON: &[&str] = &[
+    "approver",
+    "--issuer-name=spiffe-ca",
+    "--trust-domain=example.org",
+    "--leader-election-namespace=cert-manager",
+    "--readiness-probe-bind-address=127.0.0.1:0",
+    "--metrics-bind-address=127.0.0.1:0",
+    "--kubeconfig",
+];
+
+/// Prepares one for the supervisor.
+pub(crate) fn stopped(kubeconfig: &Path) -> std::process::Command {
+    let mut command = effects::stopped(BINARY.as_ref());
+    command.args(COMMON).arg(kubeconfig).env_clear().env("PATH", "/usr/bin:/bin").stderr(Stdio::null());
+    command
+}
+
 /// How long a test waits for an event that must occur. Nothing takes that long on any machine.
-const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// An approver. It is killed when dropped.
 pub(crate) struct Approver {
@@ -30,11 +49,14 @@ impl Approver {
     /// Starts one in an environment with these variables.
     pub(crate) fn start_in(kubeconfig: &Path, flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(BINARY);
-        command.args(["approver", "--kubeconfig"]).arg(kubeconfig);
-        command.args(["--issuer-name", "spiffe-ca", "--trust-domain", "example.org"]);
-        command.args(["--leader-election-namespace", "cert-manager"]);
-        command.args(["--readiness-probe-bind-address", "127.0.0.1:0", "--metrics-bind-address", "127.0.0.1:0"]);
-        command.args(flags).env_clear().envs(environment.iter().copied()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+            .args(COMMON)
+            .arg(kubeconfig)
+            .args(flags)
+            .env_clear()
+            .envs(environment.iter().copied())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (output, log) = watch::channel(Vec::new());
