@@ -28,7 +28,7 @@ pub use hanging_fs::HangingFs;
 pub use json_line::JsonLines;
 pub use kill_rounds::kill_rounds;
 pub use lingering::{lingering, pass};
-pub use mount_ns::{TestName, in_mount_ns, in_mount_ns_as, mount_ns_command};
+pub use mount_ns::{TestName, in_container_as, in_mount_ns, in_mount_ns_as, mount_ns_command};
 pub use pod::pod;
 pub use pod_token::{API_AUDIENCE, pod_token, tokens_json};
 pub use promtool::promtool;

@@ -10,6 +10,9 @@ const INSIDE: &str = "SVID_CSI_IN_MOUNT_NS";
 /// The arguments with which `unshare` can create a mount namespace: none for root, a user namespace for others.
 const WAYS: [&[&str]; 2] = [&[], &["--user", "--map-root-user"]];
 
+/// Those for a process namespace in it, too.
+const ALONE: &[&str] = &["--pid", "--fork", "--kill-child", "--mount-proc"];
+
 /// The full name of a test, as `cargo test -- --list` prints it.
 ///
 /// It is read from the type of a closure that the test function defines, so that it cannot be the name of another test.
@@ -51,12 +54,25 @@ pub fn in_mount_ns(body: impl FnOnce()) {
 /// # Panics
 /// As [`in_mount_ns`].
 pub fn in_mount_ns_as(test: &TestName, body: impl FnOnce()) {
+    in_ns(test, mount_ns_command, body);
+}
+
+/// [`in_mount_ns_as`] in a process namespace of its own if possible, like a container: a driver cannot see from there that no
+/// mount of the test reaches the host.
+///
+/// # Panics
+/// As [`in_mount_ns`].
+pub fn in_container_as(test: &TestName, body: impl FnOnce()) {
+    in_ns(test, || container_command().or_else(mount_ns_command), body);
+}
+
+fn in_ns(test: &TestName, command: impl FnOnce() -> Option<Command>, body: impl FnOnce()) {
     if env::var_os(INSIDE).is_some() {
         body();
         // If there are no threads, the test runner has already printed the name of the test.
         return say(&format!("\n{}", test.confirmation()));
     }
-    let Some(command) = mount_ns_command() else {
+    let Some(command) = command() else {
         return skip(test);
     };
     if let Err(failure) = run_again(command, test) {
@@ -95,17 +111,22 @@ fn say(text: &str) {
 /// if neither root nor unprivileged user namespaces are available.
 pub fn mount_ns_command() -> Option<Command> {
     static WAY: OnceLock<Option<&[&str]>> = OnceLock::new();
-    WAY.get_or_init(|| WAYS.into_iter().find(|way| namespace_works(way))).map(unshare)
+    WAY.get_or_init(|| WAYS.into_iter().find(|way| namespace_works(way, &[]))).map(|way| unshare(way, &[]))
 }
 
-fn unshare(way: &[&str]) -> Command {
+fn container_command() -> Option<Command> {
+    static WAY: OnceLock<Option<&[&str]>> = OnceLock::new();
+    WAY.get_or_init(|| WAYS.into_iter().find(|way| namespace_works(way, ALONE))).map(|way| unshare(way, ALONE))
+}
+
+fn unshare(way: &[&str], more: &[&str]) -> Command {
     let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private"]).args(way).arg("--");
+    command.args(["--mount", "--propagation", "private"]).args(way).args(more).arg("--");
     command
 }
 
-fn namespace_works(way: &[&str]) -> bool {
-    let probe = unshare(way).arg("true").stderr(Stdio::null()).status();
+fn namespace_works(way: &[&str], more: &[&str]) -> bool {
+    let probe = unshare(way, more).arg("true").stderr(Stdio::null()).status();
     probe.is_ok_and(|status| status.success())
 }
 

@@ -29,12 +29,20 @@ pub(crate) fn test<F: Future<Output = ()>>(body: impl FnOnce() -> F) {
     named_test(&TestName::of(&body), body);
 }
 
+/// The same in a process namespace of its own, like a container: a data root on a shared mount reaches the host, as far as the
+/// driver can see.
+pub(crate) fn container_test<F: Future<Output = ()>>(body: impl FnOnce() -> F) {
+    svid_csi_testkit::in_container_as(&TestName::of(&body), || block_on(body));
+}
+
 /// The same for fixtures that wrap the body of a test in a closure of their own.
 pub(crate) fn named_test<F: Future<Output = ()>>(name: &TestName, body: impl FnOnce() -> F) {
-    svid_csi_testkit::in_mount_ns_as(name, || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(body());
-    });
+    svid_csi_testkit::in_mount_ns_as(name, || block_on(body));
+}
+
+fn block_on<F: Future<Output = ()>>(body: impl FnOnce() -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(body());
 }
 
 /// Whether this process is the real root, not only that of a user namespace.

@@ -5,7 +5,7 @@ use super::operation::Operation;
 use super::operations;
 use super::plan::Plan;
 use super::sweep::{every, looks};
-use crate::fixture::test;
+use crate::fixture::container_test;
 
 /// A module for each plan.
 macro_rules! faults {
@@ -172,7 +172,7 @@ mod at_once {
                 #[test]
                 #[ignore = "minutes: just faults"]
                 fn $name() {
-                    test(async || pairs(Plan::$plan, Operation::$operation, &$seconds, 1).await);
+                    container_test(async || pairs(Plan::$plan, Operation::$operation, &$seconds, 1).await);
                 }
             )+
         };

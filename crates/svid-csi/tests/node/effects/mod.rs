@@ -19,7 +19,7 @@ use self::operation::Operation;
 use self::plan::Plan;
 pub(crate) use self::sweep::is_possible;
 use self::sweep::{all_as_committed, some};
-use crate::fixture::test;
+use crate::fixture::container_test;
 
 /// A test for each plan.
 macro_rules! traces {
@@ -27,7 +27,7 @@ macro_rules! traces {
         $(
             #[test]
             fn $name() {
-                test(async || all_as_committed(Plan::$plan, &[$(Operation::$operation),+]).await);
+                container_test(async || all_as_committed(Plan::$plan, &[$(Operation::$operation),+]).await);
             }
         )+
     };
@@ -55,7 +55,7 @@ macro_rules! operations {
             #[test]
             $(#[$attribute])*
             fn $name() {
-                test(async || $how(Plan::$plan, Operation::$operation).await);
+                container_test(async || $how(Plan::$plan, Operation::$operation).await);
             }
         )+
     };
@@ -86,5 +86,5 @@ mod sockets {
 
 #[test]
 fn two_calls_at_once_are_as_one_after_the_other() {
-    test(async || some_pairs(Plan::Files, Operation::Publish, &[Second::Unpublish, Second::Terminate]).await);
+    container_test(async || some_pairs(Plan::Files, Operation::Publish, &[Second::Unpublish, Second::Terminate]).await);
 }
