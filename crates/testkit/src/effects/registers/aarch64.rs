@@ -1,4 +1,4 @@
-//! How arm64 passes the arguments of system calls. Neither compiled nor run yet.
+//! How arm64 passes the arguments of system calls. It compiles, but has not been run.
 
 use nix::Result;
 use nix::errno::Errno;
