@@ -29,11 +29,12 @@ the current time.
 ";
 
 /// The plans by the names of their traces, with their titles.
-const PLANS: [(&str, &str); 8] = [
+const PLANS: [(&str, &str); 9] = [
     ("files", "Files of the local CA"),
     ("formats", "All formats, with tokens and a password"),
     ("sockets", "A Workload API of the local CA"),
     ("passthrough", "The agent's sockets"),
+    ("roots", "Files of the local CA, with the roots of other nodes"),
     ("broker-files", "Files, from an agent"),
     ("broker-sockets", "A Workload API, from an agent"),
     ("cert-manager-files", "Files, from cert-manager"),
@@ -41,9 +42,10 @@ const PLANS: [(&str, &str); 8] = [
 ];
 
 /// The operations by the names of their traces, with their titles and what happens before.
-const OPERATIONS: [(&str, &str, &str); 12] = [
+const OPERATIONS: [(&str, &str, &str); 14] = [
     ("first-start", "First startup", "On a node where the driver has never run."),
     ("start", "Startup with a volume", "The tmpfs and the volume's record exist."),
+    ("start-private", "Startup after the data root became private", "The tmpfs and the volume's record on it exist."),
     ("publish", "Publish", "The kubelet requests the volume of a new pod."),
     ("republish", "Publish as something else", "The pod already has the volume, with other names or another delivery."),
     (
@@ -53,6 +55,7 @@ const OPERATIONS: [(&str, &str, &str); 12] = [
     ),
     ("renewal", "Renewal", "The source has issued the next identity."),
     ("bundle", "Trust bundle update", "Another CA is trusted; the certificate stays."),
+    ("entry", "A lost entry among the roots", "The ConfigMap no longer has the node's own roots."),
     ("tokens", "Token update", "The keys that sign tokens have changed."),
     ("password", "Another password", "The kubelet brings another password for the PKCS#12 files."),
     ("withdrawal", "Withdrawal", "The source withdraws the pod's identity."),

@@ -35,7 +35,15 @@ pub(crate) struct Odd<'a> {
     link: Option<&'a str>,
     more: Option<&'a str>,
     below: Option<&'a str>,
-    unknown_to_kubelet: bool,
+    /// The driver that the kubelet has noted.
+    driver: Option<&'a str>,
+}
+
+impl<'a> Odd<'a> {
+    /// None, on a node whose driver has that name.
+    pub(crate) fn none_of(driver: &'a str) -> Self {
+        Odd { driver: Some(driver), ..Odd::default() }
+    }
 }
 
 impl Left {
@@ -50,7 +58,7 @@ impl Left {
         let target = node.kubelet.target(volume);
         fs::create_dir_all(target.parent().unwrap()).unwrap();
         fs::DirBuilder::new().mode(0o440).create(&target).unwrap();
-        let driver = if odd.unknown_to_kubelet { "another" } else { "demo.svid-csi" };
+        let driver = odd.driver.unwrap_or("demo.svid-csi");
         let note = format!(r#"{{"driverName":"{driver}","volumeHandle":"{}"}}"#, volume.id());
         fs::write(target.parent().unwrap().join("vol_data.json"), note).unwrap();
         run("mount", &["--bind", text(&data), text(&target)]);
@@ -236,7 +244,7 @@ fn an_unexpected_layout_is_left_alone() {
             (Odd { link: Some("/etc"), ..Odd::default() }, "it has no link ..data"),
             (Odd { link: Some("tls.crt"), ..Odd::default() }, "its files cannot be read"),
             (Odd { more: Some("other"), ..Odd::default() }, "its files are not one certificate chain"),
-            (Odd { unknown_to_kubelet: true, ..Odd::default() }, "something else is mounted at"),
+            (Odd { driver: Some("another"), ..Odd::default() }, "something else is mounted at"),
         ];
         let of_another = Odd { owner: 1000, ..Odd::default() };
         let of_another = is_root_outside().then_some((of_another, "it belongs to the user 1000, not to root"));
@@ -246,7 +254,7 @@ fn an_unexpected_layout_is_left_alone() {
             let refused = republish(&node, &volume).await.unwrap_err();
             assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
             assert!(refused.message().contains(why), "{}", refused.message());
-            assert!(odd.unknown_to_kubelet || refused.message().contains(left_alone), "{}", refused.message());
+            assert!(odd.driver.is_some() || refused.message().contains(left_alone), "{}", refused.message());
             assert_eq!((node.mounts(&left.target), fs::read_dir(&left.in_pod).unwrap().count()), (1, before));
         }
     });

@@ -45,6 +45,10 @@ pub(crate) fn share_root(node: &Node) {
     run("mount", &["--make-shared", root.to_str().unwrap()]);
 }
 
+pub(crate) fn make_root_private(node: &Node) {
+    run("mount", &["--make-private", node.path("root").to_str().unwrap()]);
+}
+
 const LOCAL_CA: &[&str] = &["--data-root={dir}/root", "--trust-domain=example.org", ADMIN];
 
 #[test]

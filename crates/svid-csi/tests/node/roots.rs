@@ -18,8 +18,8 @@ use crate::fixture::{FILES, Node, serial, svid, test, until, volume};
 use crate::formats::tokens::bundles;
 use crate::workload_api::client::{Stream, Svids, api, asking};
 
-const TOKEN: &str = "t0ken";
-const ARGS: &[&str] = &[
+pub(crate) const TOKEN: &str = "t0ken";
+pub(crate) const ARGS: &[&str] = &[
     "--allow-plan=local-ca:workload-api",
     "--data-root={dir}/root",
     "--trust-domain=example.org",
@@ -37,7 +37,7 @@ fn documented_rbac(access: &Access) -> bool {
 }
 
 /// A cluster with the empty ConfigMap.
-fn cluster() -> ApiServer {
+pub(crate) fn cluster() -> ApiServer {
     let server = ApiServer::start();
     server.users.accept(TOKEN, User::service_account("svid-csi", "svid-csi"));
     server.permissions.only(documented_rbac);
@@ -51,7 +51,7 @@ fn put(server: &ApiServer, data: Value) {
 }
 
 /// Changes or removes an entry, like an administrator.
-fn set(server: &ApiServer, node: &str, text: Option<&str>) {
+pub(crate) fn set(server: &ApiServer, node: &str, text: Option<&str>) {
     let mut data = entries(server);
     match text {
         Some(text) => data[node] = text.into(),
@@ -60,7 +60,7 @@ fn set(server: &ApiServer, node: &str, text: Option<&str>) {
     put(server, data);
 }
 
-fn entries(server: &ApiServer) -> Value {
+pub(crate) fn entries(server: &ApiServer) -> Value {
     server.objects.get("configmaps", "svid-csi", "roots").unwrap()["data"].clone()
 }
 
@@ -109,7 +109,7 @@ async fn all_trust_all(targets: &[&Path]) {
 }
 
 /// The authorities of a node without a driver.
-fn foreign() -> String {
+pub(crate) fn foreign() -> String {
     use svid_csi_core::ca::CertificateAuthority;
     use svid_csi_core::jwt::JwtAuthority;
     let trust_domain = TrustDomain::parse("example.org").unwrap();

@@ -31,6 +31,8 @@ faults! { every:
         start_alone: StartAlone,
         start_cloned: StartCloned,
         first_start: FirstStart,
+        start_shared: StartShared,
+        start_private: StartPrivate,
     }
     formats: Formats {
         publish: Publish,
@@ -51,12 +53,23 @@ faults! { every:
         start_alone: StartAlone,
         start_cloned: StartCloned,
         first_start: FirstStart,
+        start_shared: StartShared,
+        start_private: StartPrivate,
     }
     passthrough: Passthrough {
         publish: Publish,
         republish: Republish,
         unpublish: Unpublish,
         start: Start,
+        start_alone: StartAlone,
+        start_cloned: StartCloned,
+        first_start: FirstStart,
+        start_shared: StartShared,
+        start_private: StartPrivate,
+    }
+    roots: Roots {
+        bundle: Bundle,
+        entry: Entry,
         start_alone: StartAlone,
         first_start: FirstStart,
     }
@@ -71,6 +84,7 @@ faults! { every:
         start: Start,
         start_alone: StartAlone,
         start_cloned: StartCloned,
+        bundle: Bundle,
     }
     broker_sockets: BrokerSockets {
         publish: Publish,
@@ -82,6 +96,7 @@ faults! { every:
         start: Start,
         start_alone: StartAlone,
         start_cloned: StartCloned,
+        bundle: Bundle,
     }
     cert_manager_files: CertManagerFiles {
         publish: Publish,
@@ -163,7 +178,7 @@ mod failed_looks {
 /// Something else happens while an effect is held.
 mod at_once {
     use super::*;
-    use Second::{Bundle, CallerGone, Renewal, Republish, Terminate, Unpublish};
+    use Second::{Bundle, CallerGone, Renewal, Republish, Terminate, Unpublish, Withdrawal};
 
     /// A test for each first.
     macro_rules! pairs {
@@ -185,9 +200,21 @@ mod at_once {
         unpublish_of_files: Files Unpublish [Unpublish, Republish, Renewal, Terminate, CallerGone],
         publish_of_sockets: Sockets Publish [Unpublish, Republish, Terminate, CallerGone],
         renewal_of_sockets: Sockets Renewal [Unpublish, Republish, Terminate],
+        republish_of_sockets: Sockets Republish [Unpublish, Renewal, Terminate, CallerGone],
+        unpublish_of_sockets: Sockets Unpublish [Unpublish, Republish, Renewal, Terminate, CallerGone],
         publish_of_passthrough: Passthrough Publish [Unpublish, Republish, Terminate, CallerGone],
+        republish_of_passthrough: Passthrough Republish [Unpublish, Terminate, CallerGone],
+        unpublish_of_passthrough: Passthrough Unpublish [Unpublish, Republish, Terminate, CallerGone],
         publish_of_cert_manager: CertManagerFiles Publish [Unpublish, Bundle, Terminate, CallerGone],
         renewal_of_cert_manager: CertManagerFiles Renewal [Unpublish, Bundle, Terminate],
+        bundle_of_cert_manager: CertManagerFiles Bundle [Unpublish, Renewal, Terminate],
+        publish_of_files_of_an_agent: BrokerFiles Publish [Withdrawal],
+        renewal_of_files_of_an_agent: BrokerFiles Renewal [Withdrawal],
+        publish_of_sockets_of_an_agent: BrokerSockets Publish [Withdrawal],
+        renewal_of_sockets_of_an_agent: BrokerSockets Renewal [Withdrawal],
         withdrawal_of_an_agent: BrokerFiles Withdrawal [Unpublish, Terminate],
+        start_of_files: Files Start [Terminate],
+        start_of_files_of_an_agent: BrokerFiles Start [Renewal, Withdrawal],
+        start_of_files_of_cert_manager: CertManagerFiles Start [Bundle],
     }
 }

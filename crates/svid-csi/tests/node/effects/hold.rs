@@ -1,5 +1,6 @@
 //! Two things at once: a call or a renewal is held before one of its effects while something else happens.
 
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -8,12 +9,13 @@ use svid_csi::demo::kubelet::InlineVolume;
 use svid_csi_testkit::TestCa;
 use svid_csi_testkit::effects::{Act, At, Point};
 
-use super::judge::asks;
+use super::judge::{asks, is_withdrawn};
 use super::operation::Operation;
 use super::oracle::{self, Verdict, check};
 use super::plan::Plan;
 use super::sweep::{fresh, is_possible};
 use super::world::{Counted, World};
+use crate::broker::scene::names;
 use crate::fixture::until;
 
 /// How long the second thing has to reach the driver, which shows no sign of a call that waits for a volume's lock. If that
@@ -31,6 +33,8 @@ pub(crate) enum Second {
     Renewal,
     /// The trust bundle changes.
     Bundle,
+    /// The source withdraws the pod's identity.
+    Withdrawal,
     /// The driver is asked to end.
     Terminate,
     /// The kubelet gives up waiting.
@@ -98,9 +102,18 @@ enum Happened {
 
 async fn both(world: &mut World, first: Operation, second: Second, pod: &str, n: usize) -> Happened {
     let point = Point { at: At::Nth(n), act: Act::Hold };
+    if first.is_start() {
+        world.spawn(Some(Some(point)));
+    }
     let happened = {
         let world = &*world;
-        let mut call = Box::pin(first.ask_running(world, pod, Some(point)));
+        let mut call = Box::pin(async move {
+            if first.is_start() {
+                Operation::starts(world).await
+            } else {
+                first.ask_running(world, pod, Some(point)).await
+            }
+        });
         let is_held = async || world.node.watched().has_fired();
         let over = tokio::select! {
             biased;
@@ -125,7 +138,9 @@ async fn both(world: &mut World, first: Operation, second: Second, pod: &str, n:
         until("the driver ends", async || world.node.watched().ended().is_some()).await;
         let ended = world.node.ended();
         world.start().await;
-        return Happened::Both(check(ended.success(), || format!("SIGTERM: {ended}")));
+        // A driver that has only begun to start does not handle signals yet.
+        let is_expected = ended.success() || (first.is_start() && ended.signal() == Some(Signal::SIGTERM as i32));
+        return Happened::Both(check(is_expected, || format!("SIGTERM: {ended}")));
     }
     happened
 }
@@ -137,9 +152,9 @@ async fn release(world: &World) {
 
 async fn happens(world: &World, first: Operation, second: Second, pod: &str) -> Verdict {
     let volume = world.volume(pod);
-    let plugin = world.node.plugin().await;
     match second {
         Second::Unpublish => {
+            let plugin = world.node.plugin().await;
             let unpublished = world.node.kubelet.unpublish(&plugin, &volume).await;
             unpublished.map_err(|error| format!("unpublish: {error}"))
         }
@@ -150,6 +165,10 @@ async fn happens(world: &World, first: Operation, second: Second, pod: &str) -> 
         }
         Second::Bundle => {
             world.trust(Some(&TestCa::new("other")));
+            Ok(())
+        }
+        Second::Withdrawal => {
+            world.agent().withdraw(&volume.pod);
             Ok(())
         }
         Second::Terminate => {
@@ -167,12 +186,15 @@ fn wanted(world: &World, first: Operation, second: Second, pod: &str) -> InlineV
 
 async fn judge(world: &World, first: Operation, second: Second, pod: &str) -> Verdict {
     let volume = wanted(world, first, second, pod);
+    if second == Second::Withdrawal {
+        withdrawn(world, first, &volume).await?;
+    }
     if first == Operation::Unpublish || second == Second::Unpublish {
         oracle::unpublishes(world, &volume).await?;
     }
     asks(world, &volume).await?;
     oracle::published(world, &volume).await?;
-    if second == Second::Bundle {
+    if first == Operation::Bundle || second == Second::Bundle {
         let is_there = async || {
             let trusted = oracle::trusted(world, &volume).await?;
             check(trusted == 2, || format!("the pod trusts {trusted} CAs"))
@@ -181,4 +203,19 @@ async fn judge(world: &World, first: Operation, second: Second, pod: &str) -> Ve
         world.trust(None);
     }
     oracle::unpublishes(world, &volume).await
+}
+
+/// A withdrawal beats an installation in progress: the pod can read nothing until it has another identity.
+async fn withdrawn(world: &World, first: Operation, volume: &InlineVolume) -> Verdict {
+    if first == Operation::Publish {
+        // A publish that found no identity has not mounted anything.
+        let left = || names(&world.node.kubelet.target(volume));
+        let is_empty = async || check(left().is_empty(), || format!("left: {:?}", left()));
+        oracle::eventually(is_empty).await.map_err(|error| format!("withdrawn: {error}"))?;
+        world.register(&volume.pod.name);
+        return oracle::eventually(async || asks(world, volume).await).await;
+    }
+    is_withdrawn(world, volume).await?;
+    world.register(&volume.pod.name);
+    oracle::eventually(async || oracle::is_whole(world, volume).await).await
 }

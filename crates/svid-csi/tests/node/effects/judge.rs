@@ -49,11 +49,26 @@ impl Operation {
             Operation::Unpublish => oracle::unpublishes(world, &volume).await,
             Operation::Adoption => adopted(world, &volume).await,
             Operation::StartAlone | Operation::Return => {
+                oracle::can_issue(world).await?;
                 oracle::eventually(async || oracle::is_whole(world, &volume).await).await?;
                 oracle::published(world, &volume).await?;
                 oracle::unpublishes(world, &volume).await
             }
-            Operation::Start | Operation::StartCloned | Operation::FirstStart => asked_again(world, &volume).await,
+            Operation::Entry => {
+                let is_there = async || check(world.has_entry(), || "the node's entry is missing".to_owned());
+                oracle::eventually(is_there).await?;
+                asked_again(world, &volume).await
+            }
+            Operation::Start
+            | Operation::StartCloned
+            | Operation::StartShared
+            | Operation::StartPrivate
+            | Operation::FirstStart => {
+                asks_until_served(world, &volume).await?;
+                oracle::can_issue(world).await?;
+                oracle::published(world, &volume).await?;
+                oracle::unpublishes(world, &volume).await
+            }
         }
     }
 }
@@ -68,6 +83,20 @@ async fn asked_again(world: &World, volume: &InlineVolume) -> Verdict {
 pub(super) async fn asks(world: &World, volume: &InlineVolume) -> Verdict {
     let published = world.node.kubelet.publish(&world.node.plugin().await, volume).await;
     published.map(drop).map_err(|error| format!("asked again: {error}"))
+}
+
+/// The kubelet asks until it is served: the driver retries what it could not read at startup, and refuses until then.
+async fn asks_until_served(world: &World, volume: &InlineVolume) -> Verdict {
+    let mut refusal = None;
+    let is_served = async || match world.node.kubelet.publish(&world.node.plugin().await, volume).await {
+        Err(error) if error.is_uncertain() => Err(format!("asked again: {error}")),
+        served => {
+            refusal = served.err();
+            Ok(())
+        }
+    };
+    oracle::eventually(is_served).await?;
+    refusal.map_or(Ok(()), |error| Err(format!("asked again: {error}")))
 }
 
 /// The kubelet asks again, as it does every minute or so, and after that at the latest the pod trusts the other CA.

@@ -35,17 +35,19 @@ macro_rules! traces {
 
 traces! {
     files_leave_the_committed_traces: Files,
-        [FirstStart, Publish, Renewal, Republish, Start, Adoption, Unpublish],
+        [FirstStart, Publish, Renewal, Republish, Start, StartPrivate, Adoption, Unpublish],
     formats_leave_the_committed_traces: Formats, [Publish, Renewal, Republish, Password, Start, Unpublish],
-    sockets_leave_the_committed_traces: Sockets, [Publish, Renewal, Republish, Start, Unpublish],
+    sockets_leave_the_committed_traces: Sockets, [FirstStart, Publish, Renewal, Republish, Start, Unpublish],
     passthrough_leaves_the_committed_traces: Passthrough, [FirstStart, Publish, Republish, Start, Unpublish],
     files_of_an_agent_leave_the_committed_traces: BrokerFiles,
-        [Publish, Renewal, Tokens, Withdrawal, Return, Start, Unpublish],
+        [Publish, Renewal, Republish, Bundle, Tokens, Withdrawal, Return, Start, Unpublish],
     sockets_of_an_agent_leave_the_committed_traces: BrokerSockets,
-        [Publish, Renewal, Withdrawal, Return, Start, Unpublish],
-    files_of_cert_manager_leave_the_committed_traces: CertManagerFiles, [Publish, Renewal, Bundle, Start, Unpublish],
+        [Publish, Renewal, Republish, Bundle, Withdrawal, Return, Start, Unpublish],
+    files_of_cert_manager_leave_the_committed_traces: CertManagerFiles,
+        [Publish, Renewal, Republish, Bundle, Start, Adoption, Unpublish],
     sockets_of_cert_manager_leave_the_committed_traces: CertManagerSockets,
-        [Publish, Renewal, Bundle, Start, Unpublish],
+        [Publish, Renewal, Republish, Bundle, Start, Unpublish],
+    files_beside_other_nodes_leave_the_committed_traces: Roots, [Bundle, Entry],
 }
 
 /// A test for each operation.

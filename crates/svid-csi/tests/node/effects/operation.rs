@@ -1,13 +1,13 @@
 //! Calls, changes that peers make, and restarts of the driver.
 
-use svid_csi::demo::kubelet::{InlineVolume, KubeletError};
+use svid_csi::demo::kubelet::{InlineVolume, KubeletError, Plugin};
 use svid_csi_testkit::TestCa;
 use svid_csi_testkit::effects::{Act, Point};
 
 use super::world::World;
 use crate::adoption::{self, Left, Odd};
 use crate::fixture::until;
-use crate::restart::lose_data_root;
+use crate::restart::{lose_data_root, make_root_private, share_root};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
@@ -17,6 +17,8 @@ pub(crate) enum Operation {
     Renewal,
     /// Another trust bundle.
     Bundle,
+    /// The node's entry is lost from the roots of all nodes.
+    Entry,
     /// Other keys that sign tokens.
     Tokens,
     /// A publish with another password.
@@ -34,6 +36,10 @@ pub(crate) enum Operation {
     StartAlone,
     /// In a new container, without the tmpfs of the last one: the mount at the target is all that is left.
     StartCloned,
+    /// In a new container whose data root the host sees too, which that of the last one did not.
+    StartShared,
+    /// In a new container whose data root the host no longer sees.
+    StartPrivate,
     /// On a new node.
     FirstStart,
 }
@@ -45,6 +51,7 @@ impl Operation {
             Operation::Republish => "republish",
             Operation::Renewal => "renewal",
             Operation::Bundle => "bundle",
+            Operation::Entry => "entry",
             Operation::Tokens => "tokens",
             Operation::Password => "password",
             Operation::Withdrawal => "withdrawal",
@@ -54,18 +61,30 @@ impl Operation {
             Operation::Start => "start",
             Operation::StartAlone => "start-alone",
             Operation::StartCloned => "start-cloned",
+            Operation::StartShared => "start-shared",
+            Operation::StartPrivate => "start-private",
             Operation::FirstStart => "first-start",
         }
     }
 
     pub(crate) fn is_start(self) -> bool {
-        use Operation::{FirstStart, Start, StartAlone, StartCloned};
-        matches!(self, Start | StartAlone | StartCloned | FirstStart)
+        use Operation::{FirstStart, Start, StartAlone, StartCloned, StartPrivate, StartShared};
+        matches!(self, Start | StartAlone | StartCloned | StartShared | StartPrivate | FirstStart)
+    }
+
+    /// Whether the tmpfs is lost in it.
+    pub(crate) fn loses_tmpfs(self) -> bool {
+        matches!(self, Operation::StartCloned | Operation::StartShared)
+    }
+
+    /// Whether it leaves a node on which it cannot happen again.
+    fn needs_new_node(self) -> bool {
+        matches!(self, Operation::FirstStart | Operation::StartShared | Operation::StartPrivate)
     }
 
     /// Whether the data root is on a shared mount before the operation. Adopted volumes are clones either way.
     pub(crate) fn begins_shared(self) -> bool {
-        self != Operation::StartCloned
+        !self.loses_tmpfs()
     }
 
     /// A node for the first case.
@@ -77,9 +96,9 @@ impl Operation {
 
     /// Brings the world to the state before the operation.
     pub(crate) async fn prepare(self, world: &mut World, pod: &str) {
-        if self == Operation::FirstStart && world.is_used {
-            // Each case needs a new node.
+        if self.needs_new_node() && world.is_used {
             *world = World::new(world.plan, world.counted, self.begins_shared());
+            self.begin(world).await;
         }
         world.is_used = true;
         world.register(pod);
@@ -99,6 +118,15 @@ impl Operation {
                 world.node.kill();
                 lose_data_root(&world.node);
             }
+            Operation::StartShared => {
+                world.node.kill();
+                lose_data_root(&world.node);
+                share_root(&world.node);
+            }
+            Operation::StartPrivate => {
+                world.node.kill();
+                make_root_private(&world.node);
+            }
             _ => {}
         }
     }
@@ -112,6 +140,14 @@ impl Operation {
             return Ok(());
         }
         self.ask_running(world, pod, point).await
+    }
+
+    /// Waits for a driver that starts, until it answers or ends.
+    pub(crate) async fn starts(world: &World) -> Result<(), KubeletError> {
+        let socket = world.node.path("csi.sock");
+        let is_over = async || world.node.watched().ended().is_some() || Plugin::connect(&socket).await.is_ok();
+        until("the driver answers", is_over).await;
+        Ok(())
     }
 
     /// The same of a driver that runs. If the point only holds it, the answer is waited for.
@@ -162,6 +198,10 @@ impl Operation {
                 world.trust(Some(&TestCa::new("other")));
                 over("the other bundle", &has_changed).await;
             }
+            Operation::Entry => {
+                world.lose_entry();
+                over("the entry", &|| world.has_entry()).await;
+            }
             Operation::Tokens => {
                 world.agent().add_jwt_key();
                 over("the other keys", &has_changed).await;
@@ -181,7 +221,7 @@ impl Operation {
 async fn adoptable(world: &World, volume: &InlineVolume) {
     let before = world.volume("of-csi-driver-spiffe");
     let identity = world.node.publish(&before).await;
-    Left::behind(&world.node, volume, &identity, &Odd::default());
+    Left::behind(&world.node, volume, &identity, &Odd::none_of(world.plan.driver()));
     world.node.unpublish(&before).await;
 }
 

@@ -23,6 +23,10 @@ use crate::workload_api::client::Svids;
 /// Longer than the driver's first back-offs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What the driver says about its own authority.
+const NOT_LOADED: &str = "the local CA cannot be used for now";
+const LOADED: &str = "the local CA can be used again";
+
 pub(crate) type Verdict = Result<(), String>;
 
 pub(crate) fn check(holds: bool, else_: impl FnOnce() -> String) -> Verdict {
@@ -34,6 +38,16 @@ pub(crate) async fn published(world: &World, volume: &InlineVolume) -> Verdict {
     // A republish may find that it is time for a renewal, which then comes a moment after the response.
     eventually(async || is_whole(world, volume).await).await?;
     is_renewed(world, volume).await
+}
+
+/// The local CA is loaded, which a failure at startup delays. A renewal that comes earlier fails, and waits for its back-off of
+/// half a minute; with so many cases that would take hours.
+pub(crate) async fn can_issue(world: &World) -> Verdict {
+    let is_loaded = async || {
+        let log = world.node.log();
+        check(log.rfind(NOT_LOADED) <= log.rfind(LOADED), || "the local CA is not loaded".to_owned())
+    };
+    eventually(is_loaded).await
 }
 
 /// What the pod sees is replaced when that is asked for.

@@ -4,6 +4,7 @@ use svid_csi::demo::kubelet::InlineVolume;
 
 use crate::broker::scene;
 use crate::fixture::{FILES, PASSTHROUGH, volume};
+use crate::roots;
 use crate::workload_api::SOCKETS;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(crate) enum Plan {
     Sockets,
     /// The agent's sockets; files.
     Passthrough,
+    /// Files with tokens, on a node that shares its roots with others; other names.
+    Roots,
     /// Files of an agent's identities, with tokens; other names.
     BrokerFiles,
     /// A Workload API with an agent's identities; files.
@@ -31,6 +34,8 @@ pub(crate) enum Plan {
 pub(crate) enum Source {
     /// Its own authority.
     LocalCa,
+    /// The same, and those of other nodes in a ConfigMap of a scripted API server.
+    Roots,
     /// A scripted agent, which pushes.
     Agent,
     /// A scripted API server with a cert-manager that issues at once.
@@ -56,6 +61,7 @@ impl Plan {
             Plan::Formats => "formats",
             Plan::Sockets => "sockets",
             Plan::Passthrough => "passthrough",
+            Plan::Roots => "roots",
             Plan::BrokerFiles => "broker-files",
             Plan::BrokerSockets => "broker-sockets",
             Plan::CertManagerFiles => "cert-manager-files",
@@ -66,8 +72,18 @@ impl Plan {
     pub(crate) fn source(self) -> Source {
         match self {
             Plan::Files | Plan::Formats | Plan::Sockets | Plan::Passthrough => Source::LocalCa,
+            Plan::Roots => Source::Roots,
             Plan::BrokerFiles | Plan::BrokerSockets => Source::Agent,
             Plan::CertManagerFiles | Plan::CertManagerSockets => Source::CertManager,
+        }
+    }
+
+    /// The name of the driver.
+    pub(super) fn driver(self) -> &'static str {
+        match self.source() {
+            Source::LocalCa | Source::Roots => "demo.svid-csi",
+            Source::Agent => "csi.spiffe.io",
+            Source::CertManager => "spiffe.csi.cert-manager.io",
         }
     }
 
@@ -75,7 +91,7 @@ impl Plan {
     pub(super) fn volume(self, pod: &str) -> InlineVolume {
         match self {
             Plan::Formats => with(volume(pod), FORMATS).secret("pkcs12-password", "changeit"),
-            Plan::BrokerFiles => with(volume(pod), &[("audience", "vault")]),
+            Plan::Roots | Plan::BrokerFiles => with(volume(pod), &[("audience", "vault")]),
             Plan::CertManagerSockets => with(volume(pod), &[("delivery", "workload-api")]),
             Plan::Files | Plan::Sockets | Plan::Passthrough | Plan::BrokerSockets | Plan::CertManagerFiles => {
                 volume(pod)
@@ -86,7 +102,7 @@ impl Plan {
     /// The same volume, as its pod asks for it later.
     pub(super) fn other(self, pod: &str) -> InlineVolume {
         match self {
-            Plan::Files | Plan::BrokerFiles | Plan::CertManagerFiles => with(volume(pod), OTHER_NAMES),
+            Plan::Files | Plan::Roots | Plan::BrokerFiles | Plan::CertManagerFiles => with(volume(pod), OTHER_NAMES),
             Plan::Formats => with(volume(pod), &[("audience", "vault")]),
             Plan::Sockets | Plan::Passthrough => with(volume(pod), &[("source", "local-ca"), ("delivery", "files")]),
             Plan::BrokerSockets => with(volume(pod), &[("delivery", "files")]),
@@ -106,6 +122,7 @@ impl Plan {
             Plan::Files | Plan::Formats => vec![FILES, ROOT],
             Plan::Sockets => vec![SOCKETS, ROOT, ALSO_FILES],
             Plan::Passthrough => vec![PASSTHROUGH, ROOT, ALSO_FILES],
+            Plan::Roots => vec![FILES, roots::ARGS],
             Plan::BrokerFiles => vec![scene::FILES, scene::SOCKET],
             Plan::BrokerSockets => vec![scene::WORKLOAD_API, scene::SOCKET, &["--allow-plan=broker:files"]],
             Plan::CertManagerFiles => vec![],

@@ -35,11 +35,13 @@ impl Expected {
         let (asks, other) = match plan {
             Plan::Files | Plan::BrokerFiles | Plan::CertManagerFiles => (Spec::A, Spec::B),
             Plan::Passthrough => (Spec::Passthrough, Spec::A),
-            Plan::Formats | Plan::Sockets | Plan::BrokerSockets | Plan::CertManagerSockets => return None,
+            Plan::Formats | Plan::Sockets | Plan::Roots | Plan::BrokerSockets | Plan::CertManagerSockets => {
+                return None;
+            }
         };
         let (before, step) = steps(operation, other)?;
         // A source may issue another identity whenever it is asked.
-        let again = Budget { renewals: 1, losses: u8::from(operation == Operation::StartCloned), ..Budget::default() };
+        let again = Budget { renewals: 1, losses: u8::from(operation.loses_tmpfs()), ..Budget::default() };
         let budget = if is_kill { Budget { kills: 1, ..again } } else { Budget { faults: 1, looks: 1, ..again } };
         let during = Followed::normally(asks, &before, budget).then(step);
         // The model knows no calls that do not concern the volume, and no kills at them: those come after the step.
@@ -82,10 +84,17 @@ fn steps(operation: Operation, other: Spec) -> Option<(Vec<Step>, Step)> {
         Operation::Withdrawal => (published(&[Step::Withdraw]), Step::Renew),
         Operation::Return => (published(&[Step::Withdraw, Step::Renew, Step::IssueNext]), Step::Renew),
         Operation::Unpublish => (published(&[Step::DeletePod]), Step::Unpublish),
-        Operation::Start | Operation::StartAlone | Operation::StartCloned => (published(&[Step::Kill]), Step::Start),
-        Operation::Bundle | Operation::Tokens | Operation::Password | Operation::Adoption | Operation::FirstStart => {
-            return None;
-        }
+        Operation::Start
+        | Operation::StartAlone
+        | Operation::StartCloned
+        | Operation::StartShared
+        | Operation::StartPrivate => (published(&[Step::Kill]), Step::Start),
+        Operation::Bundle
+        | Operation::Entry
+        | Operation::Tokens
+        | Operation::Password
+        | Operation::Adoption
+        | Operation::FirstStart => return None,
     })
 }
 

@@ -17,6 +17,7 @@ use crate::cert_manager::cluster::{BUNDLE, Cluster, with_tokens};
 use crate::endpoints::renew_pod_if_it_runs;
 use crate::fixture::{Node, pod};
 use crate::restart::share_root;
+use crate::roots;
 
 /// Which calls of the driver count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,8 @@ enum Peer {
     Directory(#[expect(dead_code, reason = "it is only kept open")] UnixListener),
     /// An agent with the Broker API.
     Agent(Agent),
+    /// An API server with the roots of other nodes.
+    Roots(ApiServer),
     /// An API server with cert-manager.
     Cluster(ApiServer, Arc<TestCa>),
 }
@@ -56,6 +59,11 @@ impl World {
                 let node = Node::new(&args);
                 let peer = (plan == Plan::Passthrough).then(|| Peer::Directory(node.agent()));
                 (node, peer)
+            }
+            Source::Roots => {
+                let (server, node) = (roots::cluster(), Node::new(&args));
+                fs::write(node.path("kubeconfig"), server.kubeconfig(roots::TOKEN)).unwrap();
+                (node, Some(Peer::Roots(server)))
             }
             Source::Agent => {
                 let Scene { agent, node } = Scene::prepared(&args);
@@ -107,7 +115,7 @@ impl World {
 
     pub(crate) fn server(&self) -> Option<&ApiServer> {
         match &self.peer {
-            Some(Peer::Cluster(server, _)) => Some(server),
+            Some(Peer::Cluster(server, _) | Peer::Roots(server)) => Some(server),
             _ => None,
         }
     }
@@ -128,7 +136,7 @@ impl World {
                 let tokens = with_tokens(pod_name, &[("", &server.token_of(&pod(pod_name), "n1"))]).tokens;
                 InlineVolume { tokens, ..volume }
             }
-            Some(Peer::Directory(_) | Peer::Agent(_)) | None => volume,
+            Some(Peer::Directory(_) | Peer::Agent(_) | Peer::Roots(_)) | None => volume,
         }
     }
 
@@ -146,10 +154,29 @@ impl World {
 
     /// Adds a CA to the trust bundle, or takes it away again.
     pub(crate) fn trust(&self, other: Option<&TestCa>) {
-        let Some(Peer::Cluster(_, ca)) = &self.peer else { panic!("{:?} has no file with a bundle", self.plan) };
-        let (path, new) = (self.node.path("ca.crt"), self.node.path("ca.new"));
-        fs::write(&new, ca.bundle_pem() + &other.map(TestCa::bundle_pem).unwrap_or_default()).unwrap();
-        fs::rename(new, path).unwrap();
+        match (&self.peer, other) {
+            (Some(Peer::Cluster(_, ca)), other) => {
+                let (path, new) = (self.node.path("ca.crt"), self.node.path("ca.new"));
+                fs::write(&new, ca.bundle_pem() + &other.map(TestCa::bundle_pem).unwrap_or_default()).unwrap();
+                fs::rename(new, path).unwrap();
+            }
+            (Some(Peer::Roots(server)), other) => roots::set(server, "n2", other.map(|_| roots::foreign()).as_deref()),
+            (Some(Peer::Agent(agent)), Some(_)) => agent.add_root(),
+            (Some(Peer::Agent(agent)), None) => {
+                agent.rotate_all();
+                agent.drop_old_roots();
+            }
+            (Some(Peer::Directory(_)) | None, _) => panic!("the bundle of {:?} does not change", self.plan),
+        }
+    }
+
+    /// Removes the node's entry from the roots of all nodes.
+    pub(crate) fn lose_entry(&self) {
+        roots::set(self.server().expect("it has the roots"), "n1", None);
+    }
+
+    pub(crate) fn has_entry(&self) -> bool {
+        self.server().is_some_and(|server| roots::entries(server).get("n1").is_some())
     }
 
     pub(crate) fn record(&self, volume: &InlineVolume) -> Result<Record, String> {
