@@ -39,4 +39,10 @@ pub enum Mutation {
     DetachFirst,
     /// The driver does not restore the former mount if the next one fails.
     FormerMountLost,
+    /// The driver mounts the folder below the clone instead of the clone.
+    CloneBypassed,
+    /// Startup takes a data root that it cannot look at for one without a tmpfs, and mounts another one over it.
+    UnseenDataReplaced,
+    /// A delivery that fails leaves the names that it has linked.
+    NamesLeft,
 }

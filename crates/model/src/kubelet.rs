@@ -32,6 +32,8 @@ pub enum Step {
     MountForeign,
     /// It unmounts that.
     UnmountForeign,
+    /// Another program unmounts the volume.
+    UnmountVolume,
     /// The kubelet is started again, and knows only the folders that it finds.
     RestartKubelet,
     /// The driver is killed between two calls.
@@ -63,6 +65,8 @@ impl Step {
         let may_be_covered = world.pod == Pod::Running && is_ready && !world.foreign;
         add(Step::MountForeign, may_be_covered && world.left.foreign > 0);
         add(Step::UnmountForeign, world.mounts.top() == Some(Root::Foreign) && world.foreign);
+        let is_shown = world.mounts.top().is_some_and(|root| root != Root::Foreign);
+        add(Step::UnmountVolume, world.pod == Pod::Running && is_shown && world.left.unmounts > 0);
         add(Step::RestartKubelet, world.pod != Pod::Gone && world.left.restarts > 0);
         add(Step::Kill, up && world.left.kills > 0);
         add(Step::Start, !up);
@@ -126,6 +130,15 @@ impl Run<'_> {
                 world.asks_again |= world.pod == Pod::Running;
                 "The other program unmounts it.".to_owned()
             }
+            Step::UnmountVolume => {
+                world.left.unmounts -= 1;
+                world.mounts.pop();
+                let had_data = world.folder.or(world.behind).is_some();
+                world.forget_unmounted();
+                world.emptied |= had_data && world.folder.or(world.behind).is_none();
+                world.asks_again = true;
+                "Another program unmounts the volume.".to_owned()
+            }
             Step::RestartKubelet => {
                 world.left.restarts -= 1;
                 world.belief = if world.parent { Belief::Uncertain } else { Belief::Unmounted };
@@ -145,6 +158,7 @@ impl Run<'_> {
     fn kubelet_publishes(&mut self) -> Done {
         let spec = self.world.asks;
         let was_whole = self.world.pod == Pod::Running && self.world.is_whole();
+        let names = self.world.mounted_folder().map_or([false; 2], |folder| folder.names);
         self.say(format_args!("The kubelet publishes the volume as {spec:?}."));
         (self.world.parent, self.world.asks_again) = (true, true);
         let mut published = self.publish(spec).and_then(|()| self.survives("answering"));
@@ -156,7 +170,8 @@ impl Run<'_> {
             Ok(()) => self.answered_with_success(spec),
             Err(Stop::Failed(failure)) => {
                 let is_final = self.is_final(failure);
-                if was_whole && !self.world.is_whole() {
+                let has_more_names = (0..2).any(|n| self.world.dangling_names()[n] && !names[n]);
+                if was_whole && (!self.world.is_whole() || has_more_names) {
                     self.breaks(Property::P8);
                 }
                 self.answered_with_failure(is_final);

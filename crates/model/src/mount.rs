@@ -90,6 +90,8 @@ impl Run<'_> {
     }
 
     fn replace(&mut self, shown: Option<Root>, root: Root) -> Done {
+        let is_bypassed = self.is(Mutation::CloneBypassed) && self.world.is_clone && self.is_folder(root);
+        let root = if is_bypassed { Root::Folder(self.world.new_number()) } else { root };
         if shown.is_some() && !self.is(Mutation::MountsOnTop) {
             self.detach_ours()?;
         }
@@ -154,11 +156,30 @@ impl Run<'_> {
             self.take_back(before, names);
         }
         shown?;
+        // The pod has the new files, which must be recorded.
+        if !tolerated(self.remove_former(names))? {
+            self.again();
+        }
+        Ok(())
+    }
+
+    fn remove_former(&mut self, names: usize) -> Done {
         self.effect("removing the previous files and names", |world| {
             let folder = world.folder.as_mut().expect("it exists");
             folder.beside = 0;
             folder.names[1 - names] = false;
         })
+    }
+
+    /// As `tidy`: removes what an earlier delivery has left.
+    pub fn tidy(&mut self) -> Done {
+        if self.volume().record.spec == Spec::Passthrough {
+            return Ok(());
+        }
+        let folder = self.open_folder()?;
+        let Some((_, shown)) = folder.shown else { return Ok(()) };
+        let is_tidy = folder.beside == 0 && !folder.names[1 - names_of(shown)];
+        if is_tidy { Ok(()) } else { self.remove_former(names_of(shown)) }
     }
 
     fn show(&mut self, before: Folder, spec: Spec, generation: Generation) -> Done {
@@ -185,9 +206,10 @@ impl Run<'_> {
 
     /// As `take_back`. If that fails, the next delivery does it.
     fn take_back(&mut self, before: Folder, names: usize) {
+        let keeps_names = self.is(Mutation::NamesLeft);
         if let Some(folder) = &mut self.world.folder {
             folder.beside = before.beside;
-            folder.names[names] &= before.names[names];
+            folder.names[names] &= before.names[names] || keeps_names;
         }
     }
 

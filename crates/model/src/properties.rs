@@ -22,7 +22,7 @@ pub enum Property {
     P6,
     /// Mounts of other programs stay.
     P7,
-    /// After a failed republish, the pod still has one mount and complete files.
+    /// After a failed republish, the pod still has one mount and complete files, and no new names that lead nowhere.
     P8,
     /// Every generation that a pod can read is in the audit log.
     P9,

@@ -160,8 +160,7 @@ impl<'a> Run<'a> {
             return Err(Stop::Failed(Failure::Call));
         }
         change(&mut self.world);
-        // A tmpfs without a mount is gone.
-        self.world.behind = self.world.behind.filter(|_| self.world.mounted_folder() == self.world.behind);
+        self.world.forget_unmounted();
         self.say(format_args!("The driver succeeds in {what}."));
         self.moment();
         Ok(())

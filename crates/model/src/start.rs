@@ -20,6 +20,17 @@ impl Run<'_> {
             self.world.emptied |= had_folder && self.world.behind.is_none();
         }
         self.moment();
+        if let Err(stop) = self.look("the data root") {
+            if !self.is(Mutation::UnseenDataReplaced) {
+                self.say(format_args!("It ends."));
+                self.world.driver = None;
+                return Err(stop);
+            }
+            // The records are on the tmpfs too.
+            self.world.lose_folder();
+            self.world.disk = None;
+            return Ok(());
+        }
         let Some(record) = self.world.disk else { return self.remove_orphan() };
         if self.look("the record").is_err() {
             if self.is(Mutation::UnreadIsOrphan) {
@@ -158,9 +169,11 @@ impl Run<'_> {
         if record.withdrawn && !self.is(Mutation::WithdrawalForgotten) {
             return self.take_away();
         }
-        let is_there = record.spec == Spec::Passthrough || self.world.folder.is_some_and(|it| it.shown.is_some());
-        if record.issued.is_none() || is_there {
+        if record.issued.is_none() || record.spec == Spec::Passthrough {
             return Ok(());
+        }
+        if self.world.folder.is_some_and(|folder| folder.shown.is_some()) {
+            return self.tidy();
         }
         if !self.is(Mutation::HiddenTakenForGone) {
             self.take_away()?;
@@ -195,7 +208,7 @@ impl Run<'_> {
             return self.resume();
         }
         if volume.record.phase == Phase::Ready && !self.is(Mutation::TimerDropsReady) {
-            return Ok(());
+            return self.tidy();
         }
         if due == Later::Again {
             self.forgotten();

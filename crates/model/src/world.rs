@@ -171,6 +171,8 @@ pub struct Budget {
     pub foreign: u8,
     /// Startups in a new container, whose data root does not have the tmpfs of the previous one.
     pub losses: u8,
+    /// How often another program may unmount the volume of a running pod.
+    pub unmounts: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -257,6 +259,11 @@ impl World {
         (self.folder, self.is_clone) = (None, false);
     }
 
+    /// A tmpfs without a mount is gone.
+    pub fn forget_unmounted(&mut self) {
+        self.behind = self.behind.filter(|_| self.mounted_folder() == self.behind);
+    }
+
     /// Generations that the pod can read; one bit each.
     pub fn readable(&self) -> u8 {
         self.mounted_folder().map_or(0, |folder| folder.readable())
@@ -278,6 +285,13 @@ impl World {
             },
             _ => false,
         }
+    }
+
+    /// Whether the names of A and those of B exist and lead nowhere.
+    pub fn dangling_names(&self) -> [bool; 2] {
+        let folder = self.mounted_folder();
+        let leads = |names| folder.and_then(|it| it.shown).is_some_and(|(_, spec)| names_of(spec) == names);
+        [0, 1].map(|n| folder.is_some_and(|folder| folder.names[n]) && !leads(n))
     }
 
     /// A number that no record and no mount refers to.

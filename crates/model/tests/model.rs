@@ -17,6 +17,7 @@ const NOTHING: Budget = Budget {
     restarts: 0,
     foreign: 0,
     losses: 0,
+    unmounts: 0,
 };
 
 /// Asserts that every state within the budget has every property.
@@ -79,6 +80,12 @@ fn a_lost_tmpfs_keeps_every_property() {
 }
 
 #[test]
+fn an_unmounted_volume_keeps_every_property() {
+    keeps_every_property(Budget { kills: 1, faults: 1, specs: 1, unmounts: 1, ..NOTHING });
+    keeps_every_property(Budget { kills: 1, faults: 1, looks: 1, losses: 1, unmounts: 1, ..NOTHING });
+}
+
+#[test]
 #[ignore = "millions of states: cargo test --profile bench -p svid-csi-model --test model -- --ignored"]
 fn everything_at_once_keeps_every_property() {
     let budget = Budget { looks: 1, given_up: 1, specs: 1, withdrawals: 1, ..NOTHING };
@@ -116,6 +123,9 @@ fn mistakes_are_found() {
         (Mutation::MountTakenForFolder, republish, Property::P10),
         (Mutation::DetachFirst, Budget { looks: 1, ..republish }, Property::P8),
         (Mutation::FormerMountLost, Budget { faults: 1, ..republish }, Property::P8),
+        (Mutation::CloneBypassed, Budget { losses: 1, unmounts: 1, ..kill }, Property::P1),
+        (Mutation::UnseenDataReplaced, Budget { looks: 1, ..kill }, Property::P1),
+        (Mutation::NamesLeft, Budget { faults: 1, ..republish }, Property::P8),
     ];
     for (mutation, budget, property) in mistakes {
         breaks(budget, mutation, property);

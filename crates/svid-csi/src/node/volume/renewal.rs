@@ -5,6 +5,7 @@ mod kind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use svid_csi_core::plan::Issuer;
 use svid_csi_core::renewal::{Ask, Event, Held, Now, Reference, Renewal, Work};
 use svid_csi_core::state::{Issued, Phase, Record};
 use svid_csi_core::volume::{Subject, VolumeSpec};
@@ -39,7 +40,9 @@ pub(super) async fn keep_fresh(
     let mut renewal = Renewal::new(subject.issuer, held(last.as_ref()));
     let mut alarm = Alarm::default();
     let mut undelivered = None;
-    let is_stale = last.as_ref().is_some_and(|issued| awaits_password(&spec, issued));
+    // The previous run may have been killed between a new trust bundle and the identity that it needs.
+    let is_untrusted = |issued: &Issued| issued.untrusted.is_some() && subject.issuer == Issuer::LocalCa;
+    let is_stale = last.as_ref().is_some_and(|issued| awaits_password(&spec, issued) || is_untrusted(issued));
     let mut event = if is_stale { Event::RenewNow } else { Event::Woken };
     let began = Instant::now();
     loop {

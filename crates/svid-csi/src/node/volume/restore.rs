@@ -29,7 +29,11 @@ impl Deliveries {
             Content::Files(_) => {
                 let folder = self.folder(record)?;
                 match folder_content::look_and_seal(&folder)? {
-                    FolderContent::Files(_) => Restored::Delivered,
+                    FolderContent::Files(_) => {
+                        // The previous run may not have been able to.
+                        files::remove_former(&folder)?;
+                        Restored::Delivered
+                    }
                     FolderContent::Nothing => {
                         // A withdrawal that could not be recorded may have been interrupted: the folder may still contain the key.
                         files::take_away(&folder)?;
