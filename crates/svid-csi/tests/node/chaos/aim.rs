@@ -19,10 +19,19 @@ enum During {
     Renewal,
     Withdrawal,
     Startup,
+    /// A startup that removes what is left of a pod.
+    Removal,
 }
 
-const ALL: [During; 6] =
-    [During::First, During::OtherShape, During::Unpublish, During::Renewal, During::Withdrawal, During::Startup];
+const ALL: [During; 7] = [
+    During::First,
+    During::OtherShape,
+    During::Unpublish,
+    During::Renewal,
+    During::Withdrawal,
+    During::Startup,
+    During::Removal,
+];
 
 /// A call, and how often the operation makes it at most.
 type Calls = (Aim, usize);
@@ -59,20 +68,18 @@ pub(crate) fn draw(random: &mut Random, beliefs: &Beliefs, driver: Driver, shape
         During::Renewal => (Some(Operation::Renew { pod: Some(pod) }), before?),
         During::Withdrawal => (Some(Operation::Withdraw { pod }), before?),
         During::Startup => (None, before?),
+        During::Removal => (Some(Operation::Vanish { pod }), before?),
     };
     let (aim, most) = random.pick(&calls(during, before, shape))?;
     let nth = 1 + random.below(most);
     let hit = hit(random, during);
-    let mut operations = Vec::new();
-    if during == During::Startup || driver == Driver::Free {
-        operations.extend((driver != Driver::Down).then_some(Operation::Kill));
-    }
-    if during == During::Startup {
-        operations.push(Operation::Start { under: Supervision::Looks });
-    } else if driver != Driver::Supervised {
-        operations.push(Operation::Start { under: Supervision::Effects });
-    }
-    operations.extend(operation);
+    let is_startup = matches!(during, During::Startup | During::Removal);
+    let under = if during == During::Startup { Supervision::Looks } else { Supervision::Effects };
+    let kill = (driver != Driver::Down && (is_startup || driver == Driver::Free)).then_some(Operation::Kill);
+    let start = (is_startup || driver != Driver::Supervised).then_some(Operation::Start { under });
+    // What disappears does so while the driver is down.
+    let order = if is_startup { [kill, operation, start] } else { [kill, start, operation] };
+    let operations = order.into_iter().flatten().collect();
     Some(Aimed { operations, fault: Fault::Aimed { volume, aim, nth, hit }, again: (volume, before) })
 }
 
@@ -82,6 +89,8 @@ fn fits(during: During, index: usize, beliefs: &Beliefs) -> bool {
     match during {
         During::First => slot.belief != Belief::Mounted,
         During::OtherShape | During::Unpublish | During::Startup => shape.is_some(),
+        // A passthrough volume has no data.
+        During::Removal => shape.is_some_and(|shape| shape != Shape::Passthrough),
         // cert-manager needs a token, which only a publish brings.
         During::Renewal => shape.is_some_and(|shape| shape != Shape::Passthrough && !shape.needs_token()),
         During::Withdrawal => shape.is_some_and(Shape::is_of_agent) && beliefs.entitled[index / VOLUMES_A_POD],
@@ -107,6 +116,7 @@ fn calls(during: During, before: Option<Shape>, shape: Shape) -> Vec<Calls> {
         During::Renewal if shape.is_socket() => vec![(Aim::Record, 1)],
         During::Renewal => [content, &[(Aim::Record, 1), (Aim::Remove, 4)]].concat(),
         During::Withdrawal => vec![(Aim::Record, 1), (Aim::Remove, 4)],
+        During::Removal => vec![(Aim::Remove, 6)],
         During::Startup => vec![(Aim::Look, 8), (Aim::Open, 6), (Aim::Read, 2), (Aim::List, 1)],
     }
 }
@@ -154,6 +164,7 @@ mod tests {
                     Operation::Publish { volume: its, .. } | Operation::Unpublish { volume: its, .. } => *its == volume,
                     Operation::Renew { pod } => *pod == Some(volume / VOLUMES_A_POD),
                     Operation::Withdraw { pod } => *pod == volume / VOLUMES_A_POD,
+                    Operation::Vanish { pod } => *pod == volume / VOLUMES_A_POD,
                     Operation::Start { under } => *under == Supervision::Looks,
                     _ => false,
                 };

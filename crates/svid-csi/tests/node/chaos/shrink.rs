@@ -30,8 +30,8 @@ impl fmt::Display for Replayed {
     }
 }
 
-/// Removes from a plan that fails everything about other pods, then large parts, then lines, then pods, as long as it still
-/// fails. Hands each smaller plan to `keep`. Returns the smallest; `None` if the plan did not fail.
+/// Removes from a plan that fails everything about other pods, then large parts, then lines, then faults, then pods, then
+/// operations, as long as it still fails. Hands each smaller plan to `keep`. Returns the smallest; `None` if the plan did not fail.
 pub(crate) async fn shrink(
     plan: Vec<Line>,
     replay: impl AsyncFnMut(&[Line]) -> Replayed,
@@ -43,12 +43,14 @@ pub(crate) async fn shrink(
     }
     shrinking.only_one_pod().await;
     shrinking.without_parts().await;
+    shrinking.without_faults().await;
     for pod in pods(&shrinking.smallest) {
         let candidate = without(&shrinking.smallest, pod);
         if candidate != shrinking.smallest {
             shrinking.still_fails(candidate).await;
         }
     }
+    shrinking.without_operations().await;
     Some(shrinking.smallest)
 }
 
@@ -88,6 +90,36 @@ impl<R: AsyncFnMut(&[Line]) -> Replayed, K: FnMut(&[Line])> Shrinking<R, K> {
         let candidate = others.fold(self.smallest.clone(), |plan, other| without(&plan, other));
         if candidate != self.smallest {
             self.still_fails(candidate).await;
+        }
+    }
+
+    /// A line may matter although its fault does not. Without the fault, other lines may not matter any more.
+    async fn without_faults(&mut self) {
+        let lines = self.smallest.len();
+        let mut has_changed = false;
+        for line in (0..lines).rev() {
+            let mut candidate = self.smallest.clone();
+            if candidate.get_mut(line).is_some_and(|line| line.fault.take().is_some()) {
+                has_changed |= self.still_fails(candidate).await;
+            }
+        }
+        if has_changed {
+            self.without_parts().await;
+        }
+    }
+
+    async fn without_operations(&mut self) {
+        for line in (0..self.smallest.len()).rev() {
+            let operations = self.smallest.get(line).map_or(0, |line| line.operations.len());
+            for operation in (0..operations).rev() {
+                let mut candidate = self.smallest.clone();
+                let Some(line) = candidate.get_mut(line).filter(|line| operation < line.operations.len()) else {
+                    continue;
+                };
+                line.operations.remove(operation);
+                candidate.retain(|line| !line.operations.is_empty() || line.fault.is_some());
+                self.still_fails(candidate).await;
+            }
         }
     }
 
@@ -164,7 +196,7 @@ pub(crate) fn names(line: &Line, volume: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::{Aim, Error, Hit, Shape};
+    use super::super::plan::{Aim, Error, Hit, Shape, Supervision};
     use super::*;
 
     fn publish(volume: usize) -> Operation {
@@ -210,6 +242,24 @@ mod tests {
             assert_eq!((kept[0], kept.last()), (24, Some(&2)), "what follows the failure is dropped first: {kept:?}");
             assert!(kept.is_sorted_by(|one, next| one >= next), "{kept:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_fault_goes_although_its_line_stays_and_so_do_the_lines_that_only_it_needs() {
+        let start = Operation::Start { under: Supervision::Effects };
+        let killed = |effect| Line {
+            fault: Some(Fault::KillBefore { effect }),
+            ..line(vec![start.clone(), Operation::RotateAgent])
+        };
+        let plan = vec![killed(5), killed(6), killed(7), line(vec![publish(7), Operation::AgentRoot])];
+        // Each startup gets a little further, and the last one to its end.
+        let fails = |plan: &[Line]| {
+            let starts = plan.iter().filter(|line| line.operations.contains(&start));
+            let runs = starts.clone().any(|line| line.fault.is_none()) || starts.count() == 3;
+            runs && has(plan, &publish(7))
+        };
+        let shrunk = shrink(plan, failing(None, fails), |_| {}).await;
+        assert_eq!(shrunk, Some(vec![line(vec![start.clone()]), line(vec![publish(7)])]));
     }
 
     #[tokio::test]

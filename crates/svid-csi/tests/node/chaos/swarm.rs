@@ -87,6 +87,9 @@ const BLOWS: [Blow; 16] = [
     Blow::LoseData,
 ];
 
+/// More effects than it takes to create the CA.
+const MOST_OF_FIRST_START: usize = 60;
+
 /// The state of the driver's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Driver {
@@ -111,13 +114,18 @@ pub(crate) struct Swarm {
     soak: bool,
     /// The volume that the last fault was aimed at, and what it was before.
     again: Option<(usize, Option<Shape>)>,
+    /// At which effect the first startups on the node are killed, one after the other.
+    first_start: Option<usize>,
+    /// Whether startup has cloned the mounts of volumes since the last one that another program has unmounted.
+    has_clones: bool,
 }
 
 impl Swarm {
     pub(crate) fn of(seed: u64) -> (Header, Self) {
         let (header, mut random) = Self::header(seed, false);
         let (deeds, blows, shapes) = (random.half(&DEEDS), random.half(&BLOWS), random.half(&Shape::ALL));
-        (header, Swarm { random, deeds, blows, shapes, left: 8, heals: 0, again: None, soak: false })
+        let first_start = random.one_in(2).then(|| 1 + random.below(4));
+        (header, Swarm { first_start, ..Swarm::with(random, deeds, blows, shapes) })
     }
 
     /// Everything that does not end the driver. After a few heals all pods end.
@@ -130,8 +138,12 @@ impl Swarm {
         };
         let deeds = DEEDS.into_iter().filter(|deed| !kills(deed)).collect();
         let blows = BLOWS.into_iter().filter(|blow| !is_of_the_end(blow)).collect();
-        let shapes = Shape::ALL.to_vec();
-        (header, Swarm { random, deeds, blows, shapes, left: 8, heals: 0, again: None, soak: true })
+        (header, Swarm { soak: true, ..Swarm::with(random, deeds, blows, Shape::ALL.to_vec()) })
+    }
+
+    fn with(random: Random, deeds: Vec<Deed>, blows: Vec<Blow>, shapes: Vec<Shape>) -> Self {
+        let (again, first_start) = (None, None);
+        Swarm { random, deeds, blows, shapes, left: 8, heals: 0, soak: false, again, first_start, has_clones: false }
     }
 
     fn header(seed: u64, soak: bool) -> (Header, Random) {
@@ -152,6 +164,9 @@ impl Swarm {
                 return Line { operations: pods.map(|pod| Operation::End { pod }).collect(), fault: None, wait: 0 };
             }
             return Line { operations: vec![Operation::Heal], fault: None, wait: 0 };
+        }
+        if let Some(effect) = self.first_start.take().filter(|_| driver == Driver::Down) {
+            return self.first_start(effect);
         }
         self.left -= 1;
         let again = self.again.take().and_then(|volume| self.retry(beliefs, volume));
@@ -186,11 +201,34 @@ impl Swarm {
             }
         }
         let fault = match fault {
+            None if self.has_clones && driver != Driver::Down => self.unmount(beliefs, &mut operations),
             None if self.random.one_in(2) => self.fault(beliefs, driver),
             fault => fault,
         };
+        self.has_clones |= fault == Some(Fault::LoseData);
         let wait = if self.random.one_in(16) { self.random.between(2000, 8000) } else { self.random.between(0, 300) };
         Line { operations, fault, wait }
+    }
+
+    /// The node's data root and CA are created, as far as the driver gets. The next startup gets a little further.
+    fn first_start(&mut self, effect: usize) -> Line {
+        self.first_start = Some(effect + 1 + self.random.below(3)).filter(|next| *next <= MOST_OF_FIRST_START);
+        let start = Operation::Start { under: Supervision::Effects };
+        Line { operations: vec![start], fault: Some(Fault::KillBefore { effect }), wait: 0 }
+    }
+
+    /// Another program unmounts a volume whose folder is a clone, and the kubelet asks for it again.
+    fn unmount(&mut self, beliefs: &Beliefs, operations: &mut Vec<Operation>) -> Option<Fault> {
+        let is_free = |volume: &usize| operations.iter().filter_map(pod_of).all(|pod| pod != volume / VOLUMES_A_POD);
+        let is_whole = |volume: &usize| beliefs.slots[*volume].tampered.is_none();
+        let all = 0..beliefs.slots.len();
+        let free: Vec<_> = all.filter(is_free).filter(is_whole).collect();
+        let shape = |volume: usize| beliefs.slots[volume].shape().filter(|shape| *shape != Shape::Passthrough);
+        let published: Vec<_> = free.into_iter().filter_map(|volume| Some((volume, shape(volume)?))).collect();
+        let (volume, shape) = self.random.pick(&published)?;
+        self.has_clones = false;
+        operations.push(Operation::Publish { volume, shape, patience: 5000 });
+        Some(Fault::Unmount { volume })
     }
 
     /// An aimed fault. Fewer while the driver runs at full speed, because they need one that is supervised.
