@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::mount::MountFlags;
@@ -43,6 +44,19 @@ pub(crate) fn share_root(node: &Node) {
     fs::create_dir_all(&root).unwrap();
     run("mount", &["--bind", root.to_str().unwrap(), root.to_str().unwrap()]);
     run("mount", &["--make-shared", root.to_str().unwrap()]);
+    take_the_place_of_the_host();
+}
+
+/// A driver that sees the host's processes compares its mounts with those of process 1, which has none of this test's. If
+/// that cannot be changed, the data root counts as one that ends with the driver's container.
+fn take_the_place_of_the_host() {
+    const OF_HOST: &str = "/proc/1/mountinfo";
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    if mountinfo.lines().any(|line| line.split(' ').nth(4) == Some(OF_HOST)) {
+        return;
+    }
+    let own = format!("/proc/{}/mountinfo", std::process::id());
+    let _ = Command::new("mount").args(["--bind", &own, OF_HOST]).stderr(Stdio::null()).status();
 }
 
 pub(crate) fn make_root_private(node: &Node) {

@@ -25,10 +25,12 @@ impl Operation {
                 }
                 asked_again(world, &volume).await
             }
-            Operation::Republish => {
+            Operation::Republish | Operation::Revert => {
                 let mounts = world.node.mounts(&world.node.kubelet.target(&volume));
                 check(mounts == 1, || format!("{mounts} mounts before the kubelet asks again"))?;
-                asked_again(world, &world.other(pod)).await
+                oracle::no_name_dangles(world, &volume)?;
+                let wanted = if self == Operation::Revert { volume } else { world.other(pod) };
+                asked_again(world, &wanted).await
             }
             Operation::Renewal => {
                 // A record that is one renewal behind does no harm: the next one is only earlier.
@@ -54,12 +56,19 @@ impl Operation {
                 oracle::published(world, &volume).await?;
                 oracle::unpublishes(world, &volume).await
             }
+            Operation::StartGone => {
+                oracle::eventually(async || oracle::gone(world, &volume).await).await?;
+                // The source may not have been ready either.
+                oracle::eventually(async || asks(world, &volume).await).await?;
+                oracle::unpublishes(world, &volume).await
+            }
             Operation::Entry => {
                 let is_there = async || check(world.has_entry(), || "the node's entry is missing".to_owned());
                 oracle::eventually(is_there).await?;
                 asked_again(world, &volume).await
             }
-            Operation::Start
+            Operation::Remount
+            | Operation::Start
             | Operation::StartCloned
             | Operation::StartShared
             | Operation::StartPrivate

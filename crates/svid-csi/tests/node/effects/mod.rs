@@ -11,6 +11,7 @@ mod operation;
 mod oracle;
 mod plan;
 mod project;
+mod restarts;
 mod sweep;
 mod world;
 
@@ -72,6 +73,8 @@ mod files {
         renewal: Renewal,
         unpublish: Unpublish,
         start: Start,
+        start_gone: StartGone,
+        remount: Remount,
     }
 }
 

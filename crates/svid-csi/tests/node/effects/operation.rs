@@ -1,12 +1,15 @@
 //! Calls, changes that peers make, and restarts of the driver.
 
+use std::fs;
+
 use svid_csi::demo::kubelet::{InlineVolume, KubeletError, Plugin};
 use svid_csi_testkit::TestCa;
 use svid_csi_testkit::effects::{Act, Point};
 
+use super::oracle;
 use super::world::World;
 use crate::adoption::{self, Left, Odd};
-use crate::fixture::until;
+use crate::fixture::{run, until};
 use crate::restart::{lose_data_root, make_root_private, share_root};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +17,10 @@ pub(crate) enum Operation {
     Publish,
     /// As something else.
     Republish,
+    /// The same, but then the kubelet asks again for what it was before.
+    Revert,
+    /// A publish after another program has unmounted a volume whose folder is a clone.
+    Remount,
     Renewal,
     /// Another trust bundle.
     Bundle,
@@ -34,6 +41,8 @@ pub(crate) enum Operation {
     Start,
     /// With one volume, which only the driver's own retries repair.
     StartAlone,
+    /// With one volume whose pod is gone, which only the driver removes.
+    StartGone,
     /// In a new container, without the tmpfs of the last one: the mount at the target is all that is left.
     StartCloned,
     /// In a new container whose data root the host sees too, which that of the last one did not.
@@ -49,6 +58,8 @@ impl Operation {
         match self {
             Operation::Publish => "publish",
             Operation::Republish => "republish",
+            Operation::Revert => "revert",
+            Operation::Remount => "remount",
             Operation::Renewal => "renewal",
             Operation::Bundle => "bundle",
             Operation::Entry => "entry",
@@ -60,6 +71,7 @@ impl Operation {
             Operation::Adoption => "adoption",
             Operation::Start => "start",
             Operation::StartAlone => "start-alone",
+            Operation::StartGone => "start-gone",
             Operation::StartCloned => "start-cloned",
             Operation::StartShared => "start-shared",
             Operation::StartPrivate => "start-private",
@@ -68,18 +80,24 @@ impl Operation {
     }
 
     pub(crate) fn is_start(self) -> bool {
-        use Operation::{FirstStart, Start, StartAlone, StartCloned, StartPrivate, StartShared};
-        matches!(self, Start | StartAlone | StartCloned | StartShared | StartPrivate | FirstStart)
+        use Operation::{FirstStart, Start, StartAlone, StartCloned, StartGone, StartPrivate, StartShared};
+        matches!(self, Start | StartAlone | StartGone | StartCloned | StartShared | StartPrivate | FirstStart)
     }
 
     /// Whether the tmpfs is lost in it.
     pub(crate) fn loses_tmpfs(self) -> bool {
-        matches!(self, Operation::StartCloned | Operation::StartShared)
+        matches!(self, Operation::StartCloned | Operation::StartShared | Operation::Remount)
     }
 
     /// Whether it leaves a node on which it cannot happen again.
     fn needs_new_node(self) -> bool {
         matches!(self, Operation::FirstStart | Operation::StartShared | Operation::StartPrivate)
+    }
+
+    /// Whether it is over when the kubelet has its answer.
+    pub(crate) fn is_call(self) -> bool {
+        use Operation::{Publish, Remount, Republish, Revert, Unpublish};
+        matches!(self, Publish | Republish | Revert | Remount | Unpublish)
     }
 
     /// Whether the data root is on a shared mount before the operation. Adopted volumes are clones either way.
@@ -114,6 +132,10 @@ impl Operation {
         }
         match self {
             Operation::Start | Operation::StartAlone => world.node.kill(),
+            Operation::StartGone => {
+                world.node.kill();
+                vanish(world, &volume);
+            }
             Operation::StartCloned => {
                 world.node.kill();
                 lose_data_root(&world.node);
@@ -126,6 +148,14 @@ impl Operation {
             Operation::StartPrivate => {
                 world.node.kill();
                 make_root_private(&world.node);
+            }
+            Operation::Remount => {
+                world.node.kill();
+                lose_data_root(&world.node);
+                world.start().await;
+                // With the data root, the CA is lost too, so the volume is renewed at once.
+                until("the renewal", async || oracle::is_whole(world, &volume).await.is_ok()).await;
+                unmount(world, &volume);
             }
             _ => {}
         }
@@ -157,7 +187,7 @@ impl Operation {
         let before = world.record(&volume).ok();
         let has_changed = || world.record(&volume).ok() != before;
         let other = match self {
-            Operation::Republish => world.other(pod),
+            Operation::Republish | Operation::Revert => world.other(pod),
             Operation::Password => world.plan.with_other_password(pod),
             _ => volume.clone(),
         };
@@ -169,7 +199,9 @@ impl Operation {
             until(what, async || (!is_held && watched.has_fired()) || watched.ended().is_some() || is_over()).await;
         };
         match self {
-            Operation::Publish | Operation::Republish => return kubelet.publish(&plugin, &other).await.map(drop),
+            Operation::Publish | Operation::Republish | Operation::Revert | Operation::Remount => {
+                return kubelet.publish(&plugin, &other).await.map(drop);
+            }
             Operation::Password => {
                 let before = world.recorded_serial(&volume);
                 let asked = kubelet.publish(&plugin, &other).await.map(drop);
@@ -215,6 +247,17 @@ impl Operation {
         }
         Ok(())
     }
+}
+
+/// As another program does.
+fn unmount(world: &World, volume: &InlineVolume) {
+    run("umount", &[world.node.kubelet.target(volume).to_str().unwrap()]);
+}
+
+/// The pod is deleted while the driver is down, and its folder disappears.
+fn vanish(world: &World, volume: &InlineVolume) {
+    unmount(world, volume);
+    fs::remove_dir_all(world.node.kubelet.pods_dir().join(&volume.pod.uid)).unwrap();
 }
 
 /// What csi-driver-spiffe leaves behind for a volume.

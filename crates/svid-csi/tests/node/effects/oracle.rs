@@ -103,6 +103,15 @@ pub(crate) async fn is_usable(world: &World, volume: &InlineVolume) -> Result<Op
     }
 }
 
+/// What the pod finds in its volume leads somewhere.
+pub(crate) fn no_name_dangles(world: &World, volume: &InlineVolume) -> Verdict {
+    let target = world.node.kubelet.target(volume);
+    let entries = fs::read_dir(&target).map_err(|error| format!("the volume: {error}"))?;
+    let names = entries.flatten().map(|entry| entry.file_name());
+    let dangling: Vec<_> = names.filter(|name| fs::metadata(target.join(name)).is_err()).collect();
+    check(dangling.is_empty(), || format!("these names lead nowhere: {dangling:?}"))
+}
+
 /// The serial number of what a pod sees; an error unless it is whole.
 async fn shown(content: &Content, volume: &InlineVolume, target: &Path) -> Result<Option<String>, String> {
     match content {

@@ -41,11 +41,21 @@ impl Expected {
         };
         let (before, step) = steps(operation, other)?;
         // A source may issue another identity whenever it is asked.
-        let again = Budget { renewals: 1, losses: u8::from(operation.loses_tmpfs()), ..Budget::default() };
+        let unmounts = u8::from(operation == Operation::Remount);
+        let again = Budget { renewals: 1, losses: u8::from(operation.loses_tmpfs()), unmounts, ..Budget::default() };
         let budget = if is_kill { Budget { kills: 1, ..again } } else { Budget { faults: 1, looks: 1, ..again } };
-        let during = Followed::normally(asks, &before, budget).then(step);
+        let mut during = Followed::normally(asks, &before, budget);
+        if operation == Operation::Remount {
+            during = during.then(Step::Start).then(Step::UnmountVolume);
+        }
+        let during = during.then(step);
         // The model knows no calls that do not concern the volume, and no kills at them: those come after the step.
-        let later = if is_kill { during.clone().and(Step::Kill).then(Step::Start) } else { during.clone() };
+        let later = match during.clone() {
+            during if is_kill => during.and(Step::Kill).then(Step::Start),
+            // The answer comes last.
+            during if operation.is_call() => during.ended(),
+            during => during,
+        };
         Some(Expected { during, later: later.in_the_background() })
     }
 
@@ -79,7 +89,9 @@ fn steps(operation: Operation, other: Spec) -> Option<(Vec<Step>, Step)> {
     Some(match operation {
         Operation::Publish => (vec![], Step::Publish),
         // Each request gets another certificate.
-        Operation::Republish => (published(&[Step::IssueNext, Step::AskAs(other)]), Step::Publish),
+        Operation::Republish | Operation::Revert => (published(&[Step::IssueNext, Step::AskAs(other)]), Step::Publish),
+        // Between these, startup clones the target's mount, which another program then unmounts.
+        Operation::Remount => (published(&[Step::IssueNext, Step::Kill]), Step::Publish),
         Operation::Renewal => (published(&[Step::IssueNext]), Step::Renew),
         Operation::Withdrawal => (published(&[Step::Withdraw]), Step::Renew),
         Operation::Return => (published(&[Step::Withdraw, Step::Renew, Step::IssueNext]), Step::Renew),
@@ -94,6 +106,7 @@ fn steps(operation: Operation, other: Spec) -> Option<(Vec<Step>, Step)> {
         | Operation::Tokens
         | Operation::Password
         | Operation::Adoption
+        | Operation::StartGone
         | Operation::FirstStart => return None,
     })
 }

@@ -227,6 +227,8 @@ impl World {
             // On a data root that the host sees too, records are on the tmpfs.
             .with(self.node.path("root/data/records").to_str().unwrap(), "<records>")
             .with(self.node.path("root/records").to_str().unwrap(), "<records>")
+            .with(self.node.path("root/data/agent-sockets.json").to_str().unwrap(), "<root>/agent-sockets.json")
+            .with(self.node.path("root/data/.agent-sockets.json").to_str().unwrap(), "<root>/.agent-sockets.json")
             .with(self.node.path("root/data").to_str().unwrap(), "<data>")
             .with(self.node.path("root").to_str().unwrap(), "<root>")
             .with(format!("{}/", self.node.dir.path().display()), "")
