@@ -32,6 +32,13 @@ impl Operation {
                 let wanted = if self == Operation::Revert { volume } else { world.other(pod) };
                 asked_again(world, &wanted).await
             }
+            Operation::Remount => {
+                // As after a renewal, the record may be one identity behind.
+                asks(world, &volume).await?;
+                oracle::eventually(async || oracle::is_usable(world, &volume).await.map(drop)).await?;
+                oracle::is_renewed(world, &volume).await?;
+                oracle::unpublishes(world, &volume).await
+            }
             Operation::Renewal => {
                 // A record that is one renewal behind does no harm: the next one is only earlier.
                 oracle::eventually(async || oracle::is_usable(world, &volume).await.map(drop)).await?;
@@ -67,8 +74,7 @@ impl Operation {
                 oracle::eventually(is_there).await?;
                 asked_again(world, &volume).await
             }
-            Operation::Remount
-            | Operation::Start
+            Operation::Start
             | Operation::StartCloned
             | Operation::StartShared
             | Operation::StartPrivate
