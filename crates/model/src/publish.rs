@@ -11,7 +11,7 @@ impl Run<'_> {
     /// As `Node::publish`: a volume that did not become ready is checked later.
     pub fn publish(&mut self, spec: Spec) -> Done {
         self.read_unread()?;
-        let is_published = self.known().is_some_and(|record| record.phase == Phase::Ready);
+        let may_be_mounted = self.known().is_some_and(|record| record.phase != Phase::Intended);
         let published = match spec {
             Spec::Passthrough => self.publish_passthrough(),
             Spec::A | Spec::B => self.publish_identity(spec),
@@ -20,7 +20,7 @@ impl Run<'_> {
         if published.is_err() && self.world.driver.is_some() && armed {
             self.forgotten();
         }
-        if is_published && !self.is(Mutation::FinalThoughPublished) { published.map_err(begun) } else { published }
+        if may_be_mounted && !self.is(Mutation::FinalThoughPublished) { published.map_err(begun) } else { published }
     }
 
     /// As `hold`: a call reads a record that startup could not read.

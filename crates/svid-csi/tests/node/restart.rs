@@ -215,6 +215,9 @@ fn records_that_cannot_be_read_leave_the_others_unharmed() {
         assert_eq!(fs::read_to_string(&newer).unwrap(), text, "left alone");
         assert!(node.log().contains("version 2") && node.log().contains("cannot be read"), "{}", node.log());
         is_renewed(&node, &node.kubelet.target(&volume("db"))).await;
+        // After a final code, the kubelet would never unpublish it.
+        let (code, error) = node.refused(&volume("web").attribute("svid-csi/nonsense", "x")).await;
+        assert_eq!(code, Code::Unavailable, "{error}");
         for pod in pods {
             let target = node.publish(&volume(pod)).await;
             assert_eq!(node.mounts(&target), 1);

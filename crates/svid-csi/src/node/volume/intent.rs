@@ -176,10 +176,10 @@ pub(super) fn check_same_volume(volume: Option<&Volume>, spec: &VolumeSpec) -> R
     }
 }
 
-/// Whether the volume is published there, with whatever spec.
-pub(super) fn is_published_at(volume: Option<&Volume>, target: &TargetPath) -> bool {
+/// Whether the volume may be mounted there, with whatever spec: it is published, or its unpublish has not succeeded.
+pub(super) fn may_be_mounted_at(volume: Option<&Volume>, target: &TargetPath) -> bool {
     let record = volume.map(Volume::record);
-    record.is_some_and(|record| record.phase == Phase::Ready && record.spec.target == *target)
+    record.is_some_and(|record| record.phase != Phase::Intended && record.spec.target == *target)
 }
 
 /// Whether the volume is published as requested, so that there is nothing to do.

@@ -19,7 +19,7 @@ use super::Node;
 use super::adopt::as_adopted;
 use super::deliver::mixes_trust_domains;
 use super::error::VolumeError;
-use super::intent::{check_same_volume, is_published, is_published_at};
+use super::intent::{check_same_volume, is_published, may_be_mounted_at};
 use super::jwt::Jwt;
 use super::mount::may_show_agent;
 use super::registry::{Held, Volume, issued};
@@ -53,8 +53,8 @@ impl Node {
     /// Publishes a volume, unless it is already published. Waits for its source no longer than `patience`. If this
     /// fails, a healthy volume keeps its content.
     ///
-    /// After a final code the kubelet may never unpublish. So none is returned for a volume that is published already: the
-    /// kubelet may have timed out then. Volumes that are not published are removed when the kubelet does not request them again.
+    /// After a final code the kubelet may never unpublish. So none is returned for a volume that may be mounted already: the
+    /// kubelet may have timed out then, or its unpublish has failed. Volumes that are not published are removed when the kubelet does not request them again.
     ///
     /// # Errors
     /// [`VolumeError`].
@@ -67,7 +67,7 @@ impl Node {
     ) -> Result<Publication, VolumeError> {
         let id = spec.id.clone();
         let held = self.hold(&id).await?;
-        let is_published = is_published_at(held.as_ref(), &spec.target);
+        let may_be_mounted = self.may_be_mounted(held.as_ref(), &id, &spec.target);
         let (unready, about) = (ForgottenUnlessReady { node: self, id, ready: false }, spec.clone());
         let published = match spec.subject().cloned() {
             None => self.publish_passthrough(driver, spec, patience, held).await,
@@ -76,16 +76,21 @@ impl Node {
         published
             .inspect(|_| unready.defuse())
             .inspect_err(|error| self.reports.not_published(&about, error))
-            .map_err(|error| if is_published { error.begun() } else { error })
+            .map_err(|error| if may_be_mounted { error.begun() } else { error })
     }
 
     /// The failure of a publish whose request was refused. See [`Node::publish`].
     pub async fn refusal(self: &Arc<Self>, volume_id: &str, target_path: &str, why: VolumeError) -> VolumeError {
         let (Ok(id), Ok(target)) = (VolumeId::parse(volume_id), TargetPath::parse(target_path)) else { return why };
         match self.hold(&id).await {
-            Ok(held) if !is_published_at(held.as_ref(), &target) => why,
+            Ok(held) if !self.may_be_mounted(held.as_ref(), &id, &target) => why,
             _ => why.begun(),
         }
+    }
+
+    /// Also if its record is damaged, because that would say where.
+    fn may_be_mounted(&self, held: Option<&Volume>, id: &VolumeId, target: &TargetPath) -> bool {
+        may_be_mounted_at(held, target) || held.is_none() && self.store.may_have_unread(id)
     }
 
     async fn publish_passthrough(

@@ -5,6 +5,7 @@ use std::fs;
 use nix::errno::Errno;
 use svid_csi::demo::kubelet::InlineVolume;
 use svid_csi_testkit::effects::{Act, At, Class, Point, Span, Watch};
+use tonic::Code;
 
 use super::operation::Operation;
 use super::oracle;
@@ -66,6 +67,26 @@ fn an_identity_of_a_lost_ca_is_renewed_even_if_the_driver_is_killed_before_that(
         assert!(untrusted.is_some(), "the record does not say that the chain is untrusted");
         world.start().await;
         oracle::eventually(async || oracle::is_whole(&world, &volume).await).await.unwrap();
+        oracle::unpublishes(&world, &volume).await.unwrap();
+    });
+}
+
+#[test]
+fn a_publish_after_a_failed_unpublish_does_not_end_with_a_final_code() {
+    test(async || {
+        if !is_possible("a failed unmount") {
+            return;
+        }
+        let world = fresh(Plan::Files, Operation::Unpublish, Counted::Effects).await;
+        let volume = world.volume("web");
+        world.node.publish(&volume).await;
+        let fails = Point { at: At::Matching(Class::Umount, 1), act: Act::Fail(Errno::ENOMEM, Span::Once) };
+        world.node.watched().watch(Some(fails));
+        world.node.kubelet.unpublish(&world.node.plugin().await, &volume).await.unwrap_err();
+        // The kubelet would take its volume for one that it never has to unpublish.
+        let (code, error) = world.node.refused(&volume.clone().attribute("svid-csi/nonsense", "x")).await;
+        assert_eq!(code, Code::Unavailable, "{error}");
+        world.node.watched().finish();
         oracle::unpublishes(&world, &volume).await.unwrap();
     });
 }
