@@ -46,14 +46,6 @@ impl Followed {
         after
     }
 
-    /// Forgets what can be seen on the way to the states that the last step ends in.
-    #[must_use]
-    pub fn ended(mut self) -> Self {
-        let ends = self.worlds.iter().filter(|world| world.driver.is_some());
-        self.effects = ends.map(|world| (world.seen(), world.seen())).collect();
-        self
-    }
-
     /// Also takes this step from each state in which it is possible.
     #[must_use]
     pub fn and(mut self, step: Step) -> Self {

@@ -94,12 +94,6 @@ impl Operation {
         matches!(self, Operation::FirstStart | Operation::StartShared | Operation::StartPrivate)
     }
 
-    /// Whether it is over when the kubelet has its answer.
-    pub(crate) fn is_call(self) -> bool {
-        use Operation::{Publish, Remount, Republish, Revert, Unpublish};
-        matches!(self, Publish | Republish | Revert | Remount | Unpublish)
-    }
-
     /// Whether the data root is on a shared mount before the operation. Adopted volumes are clones either way.
     pub(crate) fn begins_shared(self) -> bool {
         !self.loses_tmpfs()

@@ -50,12 +50,7 @@ impl Expected {
         }
         let during = during.then(step);
         // The model knows no calls that do not concern the volume, and no kills at them: those come after the step.
-        let later = match during.clone() {
-            during if is_kill => during.and(Step::Kill).then(Step::Start),
-            // The answer comes last.
-            during if operation.is_call() => during.ended(),
-            during => during,
-        };
+        let later = if is_kill { during.clone().and(Step::Kill).then(Step::Start) } else { during.clone() };
         Some(Expected { during, later: later.in_the_background() })
     }
 
