@@ -152,6 +152,12 @@ figures:
 bench-charts result:
     cargo run --profile bench --locked --package svid-csi-testkit --bin bench -- --draw {{ result }}
 
+# Find out again which functions a running driver uses, on x86-64, and write xtask/order, by which it is linked (docs/performance.md)
+order:
+    touch crates/svid-csi/src/main.rs
+    SVID_CSI_SYMBOLS="$PWD/target/svid-csi-symbols" {{ just_executable() }} build-bench
+    xtask/order-functions target/release/bench target/svid-csi-symbols
+
 # The driver as for its image, and the programs that measure it
 [private]
 build-bench:

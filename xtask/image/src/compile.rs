@@ -59,12 +59,16 @@ fn cargo(repo: &Path, arch: Arch) -> Result<Command> {
             .env(format!("CARGO_TARGET_{}_LINKER", triple.to_uppercase()), arch.cross_compiler())
             .env(format!("CC_{triple}"), arch.cross_compiler());
     }
+    if arch == Arch::Amd64 {
+        command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", repo.join("xtask/link-in-order"));
+    }
     Ok(command)
 }
 
 /// Static, and with paths that are the same on every machine, because panics name source files. Relocations, of which a
 /// static program has tens of thousands, take a twentieth of the space if they are packed; linkers that cannot do that
-/// ignore the option. Functions with the same code are merged where Rust itself brings the linker that can do that.
+/// ignore the option. Functions with the same code are merged where Rust itself brings the linker that can do that, and
+/// `xtask/link-in-order` arranges them for it.
 fn flags(repo: &Path, arch: Arch) -> Result<OsString> {
     let mut flags = OsString::from("-Ctarget-feature=+crt-static\x1f-Clink-arg=-Wl,-z,pack-relative-relocs");
     if arch == Arch::Amd64 {
