@@ -176,7 +176,9 @@ impl X509Context {
     pub fn or_last_good(mut self, last: Option<&X509Context>) -> Self {
         let Some(last) = last else { return self };
         let is_damaged = |name: &TrustDomain| self.damaged.contains_key(name.as_str());
-        let good: Vec<_> = last.federated.iter().filter(|(name, _)| is_damaged(name)).collect();
+        let mut good: Vec<_> = last.federated.iter().filter(|(name, _)| is_damaged(name)).collect();
+        // As in `accept_federated`: one that does not fit costs no other domain its bundle.
+        good.sort_by_key(|(_, bundle)| size(bundle));
         let mut total: usize = self.federated.values().map(|bundle| size(bundle)).sum();
         for (name, bundle) in good {
             total += size(bundle);

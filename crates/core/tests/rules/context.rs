@@ -6,7 +6,7 @@ use svid_csi_core::identity::{Candidate, PrivateKey, Rejection};
 use svid_csi_core::spiffe_id::{SpiffeId, TrustDomain};
 use svid_csi_core::x509_context::{ContextCandidate, MAX_OTHER_BYTES, MAX_SVIDS, SvidCandidate, X509Context, accept};
 
-use crate::forge::{Authority, HOUR, ID, accepted, good, now, uri, valid};
+use crate::forge::{Authority, HOUR, ID, accepted, extension, good, now, uri, valid};
 
 fn id(uri: &str) -> SpiffeId {
     SpiffeId::parse(uri).expect("a SPIFFE ID")
@@ -76,6 +76,9 @@ fn one_bad_svid_invalidates_all() {
     let no_bundle = svid(Candidate { bundle: Some(Vec::new()), ..root.leaf(|_| {}) }, "");
     assert_eq!(with(no_bundle), Rejection::EmptyBundle);
     assert_eq!(refused(of(Vec::new())), Rejection::EmptyChain);
+    let root = Authority::root(|_| {});
+    let most = (0..MAX_SVIDS).map(|_| svid(root.leaf(|_| {}), "")).collect();
+    assert_eq!(accepted_context(of(most)).svids().len(), MAX_SVIDS);
     let many = (0..=MAX_SVIDS).map(|_| svid(good(), "")).collect();
     assert_eq!(refused(of(many)), Rejection::TooMany { svids: MAX_SVIDS + 1 });
 }
@@ -120,6 +123,39 @@ fn an_oversized_bundle_of_another_trust_domain_affects_only_itself() {
     let context = accepted_context(ContextCandidate { federated, ..of(vec![svid(good(), "")]) });
     assert!(context.federated().keys().eq([&domain("friend.org")]));
     assert!(["a.org", "z.org"].iter().all(|name| context.damaged()[*name].contains("are allowed")));
+}
+
+#[test]
+fn revocation_lists_are_passed_on_up_to_a_limit() {
+    let with = |crls: &[Vec<u8>]| ContextCandidate { crls: crls.to_vec(), ..of(vec![svid(good(), "")]) };
+    let half = vec![7; MAX_OTHER_BYTES / 2];
+    let most = [half.clone(), half.clone()];
+    assert_eq!(accepted_context(with(&most)).crls(), most);
+    let (what, limit) = ("revocation lists", MAX_OTHER_BYTES);
+    let refused = refused(with(&[half.clone(), half, vec![7]]));
+    assert_eq!(refused, Rejection::TooLarge { what, bytes: limit + 1, limit });
+}
+
+#[test]
+fn a_last_good_bundle_that_no_longer_fits_affects_only_itself() {
+    const LARGE: usize = 60_000;
+    let large = || {
+        let padding = extension(&[1, 2, 3], false, &[0; LARGE]);
+        Authority::root(|params| params.custom_extensions.push(padding)).certificate
+    };
+    let most = || (0..MAX_OTHER_BYTES * 3 / 5 / LARGE).map(|_| large()).collect::<Vec<_>>();
+    let damaged = || vec![CertificateDer::from(b"damaged".to_vec())];
+    let context = |federated: [(&str, Vec<CertificateDer<'static>>); 3]| {
+        let federated = federated.map(|(name, bundle)| (domain(name), bundle)).into();
+        accepted_context(ContextCandidate { federated, ..of(vec![svid(good(), "")]) })
+    };
+    let last = context([("a.org", most()), ("b.org", vec![other()]), ("c.org", vec![other()])]);
+    let merged = |c: Vec<CertificateDer<'static>>| {
+        let merged = context([("a.org", damaged()), ("b.org", damaged()), ("c.org", c)]).or_last_good(Some(&last));
+        merged.federated().keys().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(merged(vec![other()]), ["a.org", "b.org", "c.org"]);
+    assert_eq!(merged(most()), ["b.org", "c.org"]);
 }
 
 /// X509-SVID, section 3.2: only certificates of CAs are validation material.
