@@ -238,6 +238,7 @@ mod tests {
         }
         let large = " ".repeat(MAX_BYTES + 1);
         assert_eq!(parse(&large).err(), Some(PodTokenError::TooLarge { bytes: MAX_BYTES + 1 }));
+        assert!(parse(&("{}".to_owned() + &" ".repeat(MAX_BYTES - 2))).is_ok());
     }
 
     #[test]
@@ -246,6 +247,9 @@ mod tests {
         assert_eq!((found.namespace.as_str(), found.service_account.as_str()), ("shop", "cart"));
         assert_eq!((found.pod_name.as_str(), found.pod_uid.as_str()), ("cart-0", "u1"));
         assert_eq!(found.service_account_uid, "u2");
+        let mut longest = bound();
+        longest["kubernetes.io"]["pod"]["name"] = "x".repeat(MAX_CLAIM_BYTES).into();
+        assert_eq!(claims(jwt(&longest)).expect("claims").pod_name.len(), MAX_CLAIM_BYTES);
     }
 
     #[test]

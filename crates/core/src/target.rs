@@ -125,12 +125,19 @@ mod tests {
         let target = TargetPath::parse("/var/lib/kubelet/pods/u1/volumes/kubernetes.io~csi/spiffe/mount").unwrap();
         let place = Place { pods_dir: Path::new("/var/lib/kubelet/pods"), pod_uid: "u1", volume_name: "spiffe" };
         assert_eq!(target.place(), Some(place));
-        assert_eq!(target.name(), "mount");
+        assert_eq!((target.parent(), target.name()), (target.path().parent().unwrap(), "mount"));
+        assert_eq!(TargetPath::parse(target.text()), Ok(target));
     }
 
     #[test]
     fn other_forms_have_no_place() {
-        for other in ["/tmp/target", "/", "/a/mount", "/pods/u/volumes/kubernetes.io~nfs/v/mount"] {
+        for other in [
+            "/tmp/target",
+            "/",
+            "/a/mount",
+            "/pods/u/volumes/kubernetes.io~nfs/v/mount",
+            "/pods/u/other/kubernetes.io~csi/v/mount",
+        ] {
             let Ok(target) = TargetPath::parse(other) else { continue };
             assert_eq!(target.place(), None, "{other}");
         }
@@ -144,6 +151,9 @@ mod tests {
         assert_eq!(TargetPath::parse("a/b"), Err(TargetPathError::Relative));
         assert_eq!(TargetPath::parse(""), Err(TargetPathError::Missing));
         assert_eq!(TargetPath::parse(&format!("/{}", "a".repeat(10_240))), Err(TargetPathError::TooLong(10_241)));
+        let longest = "/a".repeat(2047) + "b";
+        assert_eq!(TargetPath::parse(&longest).map(|target| target.text().len()), Ok(4095));
+        assert_eq!(TargetPath::parse(&(longest + "b")), Err(TargetPathError::TooLong(4096)));
         assert_eq!(TargetPath::parse(&format!("/{}/b", "a".repeat(256))), Err(TargetPathError::LongComponent(256)));
         assert!(TargetPath::parse(&format!("/{}/b", "a".repeat(255))).is_ok());
     }

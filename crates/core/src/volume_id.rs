@@ -99,6 +99,8 @@ mod tests {
         }
         assert_eq!(VolumeId::parse(""), Err(VolumeIdError::Missing));
         assert_eq!(VolumeId::parse(&"a".repeat(10_240)), Err(VolumeIdError::TooLong(10_240)));
+        assert_eq!(VolumeId::parse(&"a".repeat(129)), Err(VolumeIdError::TooLong(129)));
+        assert!(VolumeId::parse(&"a".repeat(128)).is_ok());
     }
 
     #[test]
@@ -106,7 +108,16 @@ mod tests {
         // sha256("uid" + "name"), computed with sha256sum.
         let id = VolumeId::of_kubelet("uid", "name");
         assert!(id.is_of_kubelet());
-        assert!(!VolumeId::parse("csi-0123").unwrap().is_of_kubelet());
+        let hex = &id.as_str()["csi-".len()..];
+        for other in [
+            "csi-0123",
+            hex,
+            &format!("csi-{}g", &hex[1..]),
+            &format!("csi-{hex}0"),
+            &format!("csi-{}", "A".repeat(64)),
+        ] {
+            assert!(!VolumeId::parse(other).unwrap().is_of_kubelet(), "{other}");
+        }
         assert_eq!(VolumeId::parse(id.as_str()), Ok(id));
     }
 

@@ -85,6 +85,9 @@ fn names_the_invalid_part_of_an_id() {
     assert_eq!(make("", "cart"), Err("the namespace of a SPIFFE ID has an empty segment".to_owned()));
     assert_eq!(make("shop", ".."), Err("the service account of a SPIFFE ID has a segment `.` or `..`".to_owned()));
     assert!(make("shop", "a/b").expect_err("two segments").contains("not '/'"));
+    let longest = "a".repeat(MAX_ID_BYTES - "spiffe://example.org/ns/shop/sa/".len());
+    assert_eq!(make("shop", &longest).expect("an ID").as_str().len(), MAX_ID_BYTES);
+    assert!(make("shop", &format!("{longest}a")).is_err());
     assert!(make("shop", &"a".repeat(MAX_ID_BYTES)).expect_err("too long").contains("at most 2048 bytes"));
 }
 

@@ -134,6 +134,11 @@ fn refuses_chains_and_bundles_that_are_empty_or_too_large() {
     assert_eq!(with(|candidate| bundle(candidate).clear()), Rejection::EmptyBundle);
     let long_chain = with(|candidate| candidate.chain.push(vec![0; MAX_CHAIN_BYTES].into()));
     assert!(matches!(long_chain, Rejection::TooLarge { what: "certificate chain", .. }), "{long_chain}");
+    let at_the_limit = with(|candidate| {
+        let left = MAX_CHAIN_BYTES - candidate.chain[0].len();
+        candidate.chain.push(vec![0; left].into());
+    });
+    assert!(matches!(at_the_limit, Rejection::Unreadable { .. }), "{at_the_limit}");
     let large_bundle = with(|candidate| bundle(candidate).push(vec![0; MAX_BUNDLE_BYTES].into()));
     assert!(matches!(large_bundle, Rejection::TooLarge { what: "trust bundle", .. }), "{large_bundle}");
 }

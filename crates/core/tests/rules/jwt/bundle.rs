@@ -74,6 +74,10 @@ fn refuses_documents_that_are_not_jwk_sets() {
     }
     let large = vec![b' '; MAX_JWKS_BYTES + 1];
     assert_eq!(JwtBundle::read(&large), Err(JwtBundleError::TooLarge { bytes: MAX_JWKS_BYTES + 1 }));
+    let mut largest = br#"{"keys": []}"#.to_vec();
+    largest.resize(MAX_JWKS_BYTES, b' ');
+    assert!(JwtBundle::read(&largest).is_ok());
+    assert!(read(&vec![json!({}); MAX_KEYS]).is_ok());
     let many = vec![json!({}); MAX_KEYS + 1];
     assert_eq!(read(&many), Err(JwtBundleError::TooMany { found: MAX_KEYS + 1 }));
 }
