@@ -39,6 +39,10 @@ impl Expected {
                 return None;
             }
         };
+        // Its CA is lost with the tmpfs, so the volume's bundle changes as well, which the model does not have.
+        if plan == Plan::Files && operation.loses_tmpfs() {
+            return None;
+        }
         let (before, step) = steps(operation, other)?;
         // A source may issue another identity whenever it is asked.
         let unmounts = u8::from(operation == Operation::Remount);
