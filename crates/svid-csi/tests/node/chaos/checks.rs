@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use svid_csi_core::state::{Phase, Record};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::beliefs::{Belief, Tampering};
@@ -188,6 +188,21 @@ impl World {
             line?.split_whitespace().last()?.parse().ok()
         };
         Some((value("volumes_left_alone")?, value("volumes_queued{reason=\"retry\"}")?))
+    }
+
+    /// What the driver itself says of a volume, for a story.
+    pub(crate) async fn says_of(&self, volume: Option<usize>) -> String {
+        let Some(volume) = volume.filter(|_| self.driver != Driver::Down) else { return String::new() };
+        let ask = async {
+            let mut stream = UnixStream::connect(self.node.path("admin.sock")).await?;
+            stream.write_all(b"GET /facts HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await?;
+            let mut page = String::new();
+            stream.read_to_string(&mut page).await.map(|_| page)
+        };
+        let page = timeout(QUIET, ask).await.ok().and_then(Result::ok).unwrap_or_default();
+        let facts = page.split_once("\r\n\r\n").and_then(|(_, json)| serde_json::from_str(json).ok());
+        let facts: serde_json::Value = facts.unwrap_or_default();
+        format!("the driver says: {}\n", facts["volumes"][self.any(volume).id().as_str()])
     }
 
     /// A volume that the driver says to be empty after a withdrawal is empty.

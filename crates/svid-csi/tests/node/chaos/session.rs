@@ -74,7 +74,8 @@ pub(crate) async fn run(header: Header, mut next: impl FnMut(&World) -> Option<L
         };
         match verdict.and_then(|()| reader.verdict()) {
             Err(violation) => {
-                let story = story(&world, &done, &violation);
+                let says = world.says_of(violation.volume).await;
+                let story = story(&world, &done, &violation) + &says;
                 break Some(Told { volume: violation.volume, story });
             }
             Ok(()) if is_over => break None,
