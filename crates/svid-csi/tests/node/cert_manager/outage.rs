@@ -1,11 +1,12 @@
 //! Without an API server: running pods are not affected, and new ones wait.
 
+use std::fs;
 use std::time::Duration;
 
-use svid_csi_testkit::api_server::Mode;
+use svid_csi_testkit::api_server::{Fault, Mode};
 use tonic::Code;
 
-use super::cluster::{cluster_test, prepared_test};
+use super::cluster::{REQUESTS, cluster_test, prepared_test};
 use super::request_watch::lists;
 use crate::endpoints::renew_all;
 use crate::fixture::{serial, svid, until};
@@ -97,5 +98,25 @@ fn renewals_delayed_by_an_outage_are_done_a_few_at_a_time() {
         for target in &targets {
             svid(target).check_chain().unwrap();
         }
+    });
+}
+
+/// Its lock is held by the publish, which waits for the API server.
+#[test]
+fn a_pod_can_end_while_its_first_publish_waits_for_an_api_server_that_hangs() {
+    cluster_test(&[], async |cluster| {
+        let web = cluster.volume("web");
+        cluster.server.faults.always("create", REQUESTS, Fault::Hang);
+        let publish = cluster.node.publish_within(&web, Duration::from_secs(10));
+        let end = async {
+            cluster.until("the request", || (cluster.creates() > 0).then_some(())).await;
+            cluster.node.unpublish(&web).await;
+        };
+        let (published, ()) = tokio::join!(publish, end);
+        published.unwrap_err();
+        assert!(!cluster.node.kubelet.target(&web).exists());
+        assert_eq!(fs::read_dir(cluster.node.path("root/records")).unwrap().count(), 0);
+        let (code, message) = cluster.node.refused_within(&cluster.volume("new"), Duration::from_secs(2)).await;
+        assert_eq!(code, Code::Unavailable, "{message}");
     });
 }
