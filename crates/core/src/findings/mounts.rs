@@ -207,15 +207,14 @@ fn of_volume(facts: &Facts, driver: &DriverFacts, id: &str, volume: &VolumeFacts
         _ => None,
     };
     match &seen.target {
-        TargetSeen::Mounted(root) if !volume.is_issued() => {
-            if is_current(*root) == Some(false) {
-                let cause = format!("what is mounted at {target} was deleted");
-                report.find(&REPLACED, about, cause, delete(volume));
-            }
-        }
+        TargetSeen::Mounted(root) if !volume.is_issued() && is_current(*root) == Some(true) => {}
         TargetSeen::Mounted(root) if volume.root.is_some_and(|recorded| recorded != *root) => {
             let cause = format!("the mount at {target} is not the driver's");
             report.find(&COVERED, about, cause, format!("umount {}", word(target)));
+        }
+        TargetSeen::Mounted(root) if !volume.is_issued() && is_current(*root) == Some(false) => {
+            let cause = format!("what is mounted at {target} was deleted");
+            report.find(&REPLACED, about, cause, delete(volume));
         }
         TargetSeen::Mounted(_) => {}
         TargetSeen::Folder => {

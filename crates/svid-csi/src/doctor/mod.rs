@@ -101,7 +101,7 @@ pub async fn run(options: DoctorOptions) -> io::Result<ExitCode> {
     let (facts, result) =
         until_fine(options.wait, async || examine(&options).await, |examined: &(Facts, Examined)| examined.1.worst())
             .await;
-    write(&print::result(&options, &facts, &result, io::stdout().is_terminal()))?;
+    write(&print::result(&options, &facts, &result, is_coloured()))?;
     Ok(exit_code(result.worst()))
 }
 
@@ -111,7 +111,7 @@ pub async fn run(options: DoctorOptions) -> io::Result<ExitCode> {
 /// The result cannot be printed.
 pub async fn run_before(options: BeforeOptions) -> io::Result<ExitCode> {
     let report = until_fine(options.wait, async || before::examine(&options).await, Report::worst).await;
-    write(&print::before(options.output, &report, io::stdout().is_terminal()))?;
+    write(&print::before(options.output, &report, is_coloured()))?;
     Ok(exit_code(report.worst()))
 }
 
@@ -179,6 +179,12 @@ async fn examine(options: &DoctorOptions) -> (Facts, Examined) {
 pub fn explain(check: &Check) -> io::Result<ExitCode> {
     write(&print::explanation(check))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the reader is a person who has not turned colours off (<https://no-color.org>).
+fn is_coloured() -> bool {
+    let is_off = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !is_off && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
 /// Whether there still is a reader. One that has gone, such as `head`, has read what it wanted.

@@ -87,7 +87,7 @@ pub async fn run(options: StatusOptions) -> Result<(), StatusError> {
         let driver = gather::ask(&options.socket).await.map_err(|error| match error {
             NoDriver::Unreachable(why) | NoDriver::OtherVersion(why) => StatusError::Driver(why),
         })?;
-        let text = page(&options, &driver, clock::now(), is_terminal);
+        let text = page(&options, &driver, clock::now(), super::is_coloured());
         let clear = if options.watch && is_terminal { CLEAR } else { "" };
         let is_read = super::write(&format!("{clear}{text}"))?;
         if !options.watch || !is_read {

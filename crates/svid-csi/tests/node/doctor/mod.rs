@@ -3,6 +3,7 @@
 mod admin_socket;
 mod before;
 mod cluster;
+mod colours;
 mod data;
 mod driver;
 mod handshake;

@@ -88,5 +88,8 @@ fn an_agents_directory_that_does_not_heal_and_is_replaced() {
         on_tmpfs(&node);
         let _agent = listen(&node.path("run/agent/agent.sock"));
         finds(&node, &["agent-directory-does-not-heal", "agent-directory-replaced"]).await;
+        // Another program's mount is not the agent's.
+        hide(&node.kubelet.target(&volume("web")));
+        finds(&node, &["agent-directory-does-not-heal", "volume-covered"]).await;
     });
 }
