@@ -473,7 +473,8 @@ fn an_agents_file_system_that_hangs_takes_up_one_thread() {
         let (first, second, third, published) = tokio::time::timeout(Duration::from_secs(60), all).await.unwrap();
         for condition in [first, second, third] {
             let condition = condition.unwrap().unwrap();
-            assert!(condition.contains("does not answer"), "{condition}");
+            // On a busy machine the first look begins too late for the others.
+            assert!(["does not answer", "is busy"].iter().any(|why| condition.contains(why)), "{condition}");
         }
         assert_eq!(published.unwrap_err().class(), Class::NotYet);
         assert!(tokio::task::spawn_blocking(|| true).await.unwrap(), "a thread is free");
