@@ -56,7 +56,8 @@ struct Entry {
 enum EntryState {
     Waiting(Ticket),
     Delayed(Instant, Ticket),
-    Taken,
+    /// A request of the same name may follow while the turn of a deleted one lasts: that turn's end is not the new one's.
+    Taken(Ticket),
     /// Left pending until its version changes.
     Left,
 }
@@ -70,6 +71,7 @@ pub(super) struct TakenRequest {
     known: Box<str>,
     /// How often all pending requests had been requeued when it was taken.
     recalls: u64,
+    turn: Ticket,
     /// Which request.
     pub(super) key: RequestKey,
     /// The object, if it is stored. A worker that reads it again puts it here.
@@ -189,6 +191,10 @@ impl Entry {
     fn new(seen: Instant) -> Self {
         Self { state: EntryState::Left, latest: "".into(), object: None, weight: 0, seen, tries: 0, listing: 0 }
     }
+
+    fn is_taken(&self, turn: Ticket) -> bool {
+        matches!(self.state, EntryState::Taken(its) if its == turn)
+    }
 }
 
 impl Inner {
@@ -210,7 +216,7 @@ impl Inner {
         match entry.state {
             EntryState::Waiting(ticket) => self.lanes.remove(ticket, key),
             EntryState::Delayed(due, ticket) => drop(self.delayed.remove(&(due, ticket))),
-            EntryState::Taken | EntryState::Left => {}
+            EntryState::Taken(_) | EntryState::Left => {}
         }
     }
 
@@ -231,18 +237,17 @@ impl Inner {
 
     fn taken(&mut self, queue: &Arc<Queue>, key: RequestKey) -> Option<TakenRequest> {
         let object = self.release(&key);
+        let turn = self.ticket();
         let entry = self.entries.get_mut(&key)?;
-        entry.state = EntryState::Taken;
+        entry.state = EntryState::Taken(turn);
         let (known, seen, tries) = (entry.latest.clone(), entry.seen, entry.tries);
         let recalls = self.recalls;
-        Some(TakenRequest { queue: queue.clone(), is_finished: false, known, recalls, key, object, seen, tries })
+        Some(TakenRequest { queue: queue.clone(), is_finished: false, known, recalls, turn, key, object, seen, tries })
     }
 
     fn finish(&mut self, taken: &TakenRequest, next: Next) {
         let (key, was_recalled) = (&taken.key, self.recalls != taken.recalls);
-        let Some(entry) = self.entries.get_mut(key).filter(|entry| matches!(entry.state, EntryState::Taken)) else {
-            return;
-        };
+        let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.is_taken(taken.turn)) else { return };
         match next {
             Next::Forget => self.remove(key),
             Next::Leave if was_recalled => self.enqueue(key.clone()),
@@ -282,7 +287,7 @@ impl Drop for TakenRequest {
     fn drop(&mut self) {
         if !self.is_finished {
             let mut inner = self.queue.lock();
-            if inner.entries.get(&self.key).is_some_and(|entry| matches!(entry.state, EntryState::Taken)) {
+            if inner.entries.get(&self.key).is_some_and(|entry| entry.is_taken(self.turn)) {
                 inner.enqueue(self.key.clone());
             }
             self.queue.changed.notify_one();

@@ -1,3 +1,5 @@
+mod naive;
+
 use std::collections::BTreeSet;
 
 use futures::FutureExt;
