@@ -99,7 +99,12 @@ fn a_text_that_changes_only_in_its_comments_reaches_files_and_nothing_else() {
             until("the text is delivered", async || read("ca.crt") == text.as_bytes()).await;
         }
         replace(&cluster.node.path("ca.crt"), &(next + &own + &last));
-        assert!(bundle(stream.next().await.unwrap()).len() > both.len(), "a message without news");
+        // A bundle may arrive once more when it is also recorded, but texts are not messages.
+        let mut repeated = 0;
+        while bundle(stream.next().await.unwrap()).len() <= both.len() {
+            repeated += 1;
+            assert!(repeated < 2, "messages without news");
+        }
         assert_eq!(serial(&target), leaf);
         assert_eq!(cluster.creates(), 2, "{}", cluster.server.calls.log());
     });
