@@ -15,7 +15,7 @@ use super::plan::{Plan, Source};
 use crate::broker::scene::{self, Scene};
 use crate::cert_manager::cluster::{BUNDLE, Cluster, with_tokens};
 use crate::endpoints::renew_pod_if_it_runs;
-use crate::fixture::{Node, pod};
+use crate::fixture::{Node, pod, until};
 use crate::restart::share_root;
 use crate::roots;
 
@@ -86,6 +86,9 @@ impl World {
     pub(crate) async fn start(&mut self) {
         self.spawn(None);
         self.node.answers().await.unwrap_or_else(|ended| panic!("the driver ended: {ended}: {}", self.node.log()));
+        if matches!(self.peer, Some(Peer::Roots(_))) {
+            until("the node's entry in the roots of all nodes", async || self.has_entry()).await;
+        }
     }
 
     /// The same without waiting for it, to be watched from its first call if `watch` says so.
